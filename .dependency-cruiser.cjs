@@ -1,0 +1,54 @@
+// The one-way flow of ARCHITECTURE.md, checked: each folder of src/ and what it may import from the others.
+const may = {
+  base: [],
+  block: ['base'],
+  network: ['base'],
+  storage: ['base', 'block'],
+  machine: ['base'],
+  device: ['base', 'block', 'machine'],
+  protocol: ['base', 'block', 'network'],
+  computer: ['base', 'block', 'device', 'machine'],
+  export: ['base', 'block', 'network', 'protocol'],
+  guest: ['base', 'machine'],
+};
+
+const layers = Object.entries(may).map(([folder, allowed]) => ({
+  name: `flow-${folder}`,
+  comment: `src/${folder} imports only ${allowed.join(', ') || 'nothing of ours'}`,
+  severity: 'error',
+  from: { path: `^src/${folder}/` },
+  to: { path: '^src/', pathNot: `^src/(${[folder, ...allowed].join('|')})/` },
+}));
+
+module.exports = {
+  forbidden: [
+    ...layers,
+    { name: 'no-cycle', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'devices-know-no-engine',
+      comment: 'A logical device meets the machine through its seams, never through an engine',
+      severity: 'error',
+      from: { path: '^src/(device|computer|block|protocol)/' },
+      to: { path: '^src/machine/engines/' },
+    },
+    {
+      name: 'node-only-code-says-so',
+      comment: 'Only *.node.ts files, the command line and the guest tools may use Node or a file that does',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/cli/)' },
+      to: { path: '(\\.node\\.ts$|^node:)' },
+    },
+    {
+      name: 'node-builtins',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/cli/)' },
+      to: { dependencyTypes: ['core'] },
+    },
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^dist' },
+  },
+};

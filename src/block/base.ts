@@ -1,0 +1,168 @@
+/**
+ * BlockBase: the wrapper that every device's class extends. It checks each request once, splits what is too long,
+ * emulates what the device cannot do, turns every thrown thing into a BlockError and keeps count of what is under way,
+ * so that a device's own code is only what is special to it.
+ */
+import { buffersOf, type Buffers } from '../base/buffers.js';
+import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from './device.js';
+import { BlockError, blockErrorOf } from './errors.js';
+
+/** Longest run of zeroes that is written at once where a device cannot zero by itself, in bytes. */
+const zeroChunk = 1 << 20;
+let zeroes: Uint8Array | undefined;
+
+export abstract class BlockBase implements BlockDevice {
+  abstract readonly info: BlockInfo;
+  #closing: Promise<void> | undefined;
+  #underWay = 0;
+  #idle: (() => void) | undefined;
+
+  /** Reads; the range is checked, 0 < into.length ≤ maxTransfer. */
+  protected abstract doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void>;
+  /** Writes; as {@link doRead}. `options.fua` is set only where `can.fua`. */
+  protected abstract doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void>;
+  /** Called only where `can.flush`. */
+  protected abstract doFlush(options: RequestOptions): Promise<void>;
+  /** Called only where `can.trim`; any length. */
+  protected doTrim(_offset: number, _length: number, _options: WriteOptions): Promise<void> {
+    return Promise.reject(new BlockError('unsupported', 'trim is not supported'));
+  }
+  /** Called only where `can.writeZeroes`; any length. May reject with `unsupported`: zeroes are then written. */
+  protected doWriteZeroes(_offset: number, _length: number, _options: ZeroOptions): Promise<void> {
+    return Promise.reject(new BlockError('unsupported', 'write zeroes is not supported'));
+  }
+  /** Called only where `can.extents`. */
+  protected doExtents(offset: number, length: number, _options: RequestOptions): Promise<readonly Extent[]> {
+    return Promise.resolve([{ offset, length, hole: false, zero: false }]);
+  }
+  /** Called once, when nothing is under way. */
+  protected abstract doClose(): Promise<void>;
+
+  async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
+    this.#check(offset, into.length);
+    if (into.length === 0) return;
+    await this.#run(options, () => this.#split(offset, into, (at, part) => this.doRead(at, part, options)));
+  }
+
+  async write(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {
+    this.#checkWrite(offset, from.length);
+    if (from.length === 0) return;
+    const { own, flushAfter } = this.#durability(options);
+    await this.#run(options, async () => {
+      await this.#split(offset, from, (at, part) => this.doWrite(at, part, own));
+      if (flushAfter) await this.doFlush(options);
+    });
+  }
+
+  async flush(options: RequestOptions = {}): Promise<void> {
+    this.#checkOpen();
+    if (!this.info.can.flush) return;
+    await this.#run(options, () => this.doFlush(options));
+  }
+
+  async trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
+    this.#checkWrite(offset, length);
+    if (length === 0 || !this.info.can.trim) return;
+    const { own, flushAfter } = this.#durability(options);
+    await this.#run(options, async () => {
+      await this.doTrim(offset, length, own);
+      if (flushAfter) await this.doFlush(options);
+    });
+  }
+
+  async writeZeroes(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    this.#checkWrite(offset, length);
+    if (length === 0) return;
+    const { own, flushAfter } = this.#durability(options);
+    await this.#run(options, async () => {
+      await this.#zero(offset, length, own);
+      if (flushAfter) await this.doFlush(options);
+    });
+  }
+
+  async extents(offset: number, length: number, options: RequestOptions = {}): Promise<readonly Extent[]> {
+    this.#check(offset, length);
+    if (length === 0) return [];
+    if (!this.info.can.extents) return [{ offset, length, hole: false, zero: false }];
+    return this.#run(options, () => this.doExtents(offset, length, options));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      if (this.#underWay > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+      await this.doClose();
+    })();
+    return this.#closing;
+  }
+
+  async #zero(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    if (this.info.can.writeZeroes) {
+      try {
+        return await this.doWriteZeroes(offset, length, options);
+      } catch (error) {
+        if (blockErrorOf(error).kind !== 'unsupported' || options.fastOnly) throw error;
+      }
+    }
+    if (options.fastOnly) throw new BlockError('unsupported', 'zeroing is not faster than writing here');
+    zeroes ??= new Uint8Array(zeroChunk);
+    const step = Math.min(zeroChunk, this.info.maxTransfer);
+    for (let done = 0; done < length; done += step) {
+      options.signal?.throwIfAborted();
+      const part = zeroes.subarray(0, Math.min(step, length - done));
+      await this.doWrite(offset + done, buffersOf(part), options);
+    }
+  }
+
+  /** FUA as the device does it, or a flush after the request; nothing where durability is not to be had. */
+  #durability<T extends WriteOptions>(options: T): { own: T; flushAfter: boolean } {
+    const { fua, flush } = this.info.can;
+    if (!options.fua || fua) return { own: options, flushAfter: false };
+    return { own: { ...options, fua: false }, flushAfter: flush };
+  }
+
+  async #split(offset: number, all: Buffers, one: (at: number, part: Buffers) => Promise<void>): Promise<void> {
+    const max = this.info.maxTransfer;
+    if (all.length <= max) return one(offset, all);
+    for (let done = 0; done < all.length; done += max) {
+      await one(offset + done, all.slice(done, Math.min(all.length, done + max)));
+    }
+  }
+
+  async #run<T>(options: RequestOptions, work: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      if (options.signal?.aborted) throw new BlockError('aborted', 'given up before it began');
+      return await work();
+    } catch (error) {
+      if (options.signal?.aborted && !(error instanceof BlockError)) {
+        throw new BlockError('aborted', 'given up', { cause: error });
+      }
+      throw blockErrorOf(error);
+    } finally {
+      if (--this.#underWay === 0) this.#idle?.();
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closing) throw new BlockError('closed', 'the device is closed');
+  }
+
+  #check(offset: number, length: number): void {
+    this.#checkOpen();
+    const { size, blockSize } = this.info;
+    if (!(Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0)) {
+      throw new BlockError('range', `offset ${offset} or length ${length} is not a byte count`);
+    }
+    if (offset + length > size) {
+      throw new BlockError('range', `bytes ${offset}+${length} are beyond the end of the device (${size})`);
+    }
+    if (offset % blockSize !== 0 || length % blockSize !== 0) {
+      throw new BlockError('range', `bytes ${offset}+${length} are not whole blocks of ${blockSize}`);
+    }
+  }
+
+  #checkWrite(offset: number, length: number): void {
+    this.#check(offset, length);
+    if (this.info.readOnly) throw new BlockError('read-only', 'the device is read-only');
+  }
+}

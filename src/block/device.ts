@@ -1,0 +1,100 @@
+/**
+ * BlockDevice: the one interface at which everything that stores blocks meets, near or far ([SYS] device 914 and every
+ * way to it). A file, a disk, a protocol's initiator, an overlay, a fault injector are each one, so each can stand
+ * behind a logical device, behind a target, or behind another.
+ *
+ * Requests may be under way at once and may finish in any order; two that overlap have no order unless the caller waits
+ * for the first. Offsets and lengths are bytes, multiples of {@link BlockInfo.blockSize}.
+ *
+ * What an implementation owes its callers (design: what a remote disk must never do):
+ * 1. `flush` and FUA are answered only when every write acknowledged before is durable, or `can.flush` is false.
+ * 2. A request that failed or was given up takes no effect after its promise has settled (no ghost write).
+ * 3. Success means all bytes, current ones.
+ */
+import type { Buffers } from '../base/buffers.js';
+
+/** What a device can do by itself. Asked once; what is false is emulated or refused as {@link BlockDevice} says. */
+export interface Capabilities {
+  /** `flush` makes acknowledged writes durable. False: durability cannot be promised, and none is to be advertised. */
+  readonly flush: boolean;
+  /** Writes with `fua` are durable when answered; false: done by a flush after the write. */
+  readonly fua: boolean;
+  /** `trim` tells the medium; false: it is a no-op. */
+  readonly trim: boolean;
+  /** `writeZeroes` needs no transfer of zeroes; false: zeroes are written. */
+  readonly writeZeroes: boolean;
+  /** `extents` knows about holes; false: all is reported as data. */
+  readonly extents: boolean;
+  /** Several connections see each other's writes, and a flush on one covers all (NBD_FLAG_CAN_MULTI_CONN). */
+  readonly multiConnection: boolean;
+}
+
+/** Facts of a device, fixed while it is open but for the size. */
+export interface BlockInfo {
+  /** Length in bytes; a multiple of `blockSize`. */
+  readonly size: number;
+  /** Smallest addressable unit in bytes: a power of two, 1 to 65536; 512 for disks that do not say. */
+  readonly blockSize: number;
+  /** Best unit of a request in bytes: a power of two of at least `blockSize`; 4096 where it is not known. */
+  readonly preferredSize: number;
+  /** Longest transfer that one request may carry, in bytes. Longer ones are split by the base class. */
+  readonly maxTransfer: number;
+  readonly readOnly: boolean;
+  readonly removable: boolean;
+  readonly rotational: boolean;
+  /** What identifies the bytes across servers and restarts where it is known, for example "nbd:disk1"; else ''. */
+  readonly identity: string;
+  readonly can: Capabilities;
+}
+
+/** What goes with any request. */
+export interface RequestOptions {
+  /**
+   * Gives the request up. It then settles with kind `aborted` as soon as it is sure to have no later effect, or with its
+   * own result if that comes first.
+   */
+  readonly signal?: AbortSignal;
+  /** The command's tag for `--trace` (base/steps.ts). */
+  readonly tag?: number;
+}
+
+export interface WriteOptions extends RequestOptions {
+  /** Force unit access: durable when answered. */
+  readonly fua?: boolean;
+}
+
+export interface ZeroOptions extends WriteOptions {
+  /** The blocks must stay allocated. Otherwise the device may make a hole. */
+  readonly noHole?: boolean;
+  /** Fail with `unsupported` rather than be as slow as a write (NBD_CMD_FLAG_FAST_ZERO). */
+  readonly fastOnly?: boolean;
+}
+
+/** A run of bytes of one kind. */
+export interface Extent {
+  readonly offset: number;
+  readonly length: number;
+  /** Nothing is allocated here. */
+  readonly hole: boolean;
+  /** Reads as zeroes. */
+  readonly zero: boolean;
+}
+
+/** A block device. Every method rejects with a BlockError and with nothing else. */
+export interface BlockDevice {
+  readonly info: BlockInfo;
+  /** Reads `into.length` bytes at `offset`. */
+  read(offset: number, into: Buffers, options?: RequestOptions): Promise<void>;
+  /** Writes `from.length` bytes at `offset`. The memory must not change until it settles. */
+  write(offset: number, from: Buffers, options?: WriteOptions): Promise<void>;
+  /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
+  flush(options?: RequestOptions): Promise<void>;
+  /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */
+  trim(offset: number, length: number, options?: WriteOptions): Promise<void>;
+  /** Makes a range read as zeroes. */
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>;
+  /** What is allocated in a range: extents in order that cover [offset, offset + n) for some 0 < n ≤ length. */
+  extents(offset: number, length: number, options?: RequestOptions): Promise<readonly Extent[]>;
+  /** Waits for what is under way, then releases everything. Idempotent. */
+  close(): Promise<void>;
+}

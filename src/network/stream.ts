@@ -1,0 +1,51 @@
+/**
+ * Byte streams: what a connection is to a protocol, whatever carries it (TCP, a unix socket, later TLS or a WebSocket).
+ * Deliberately without promises: a protocol's parser is called with bytes as they come.
+ */
+
+/** What a stream tells the protocol on it. */
+export interface StreamEvents {
+  /** Bytes arrived. The array is valid during the call only: what is kept must be copied. */
+  data(chunk: Uint8Array): void;
+  /** What was written has been handed over: after a `write` that returned false. */
+  drain(): void;
+  /** The stream is closed and will call nothing more; once. `error` where it did not end in good order. */
+  closed(error?: Error): void;
+}
+
+export interface ByteStream {
+  /** Who is at the other end, for messages: "127.0.0.1:10809". */
+  readonly peer: string;
+  /** Sets the receiver of events. Nothing is read before the first call; a later call replaces it. */
+  attach(events: StreamEvents): void;
+  /**
+   * Sends the chunks in order. They must not change until they are handed over.
+   * @returns false when more is waiting than the stream likes: wait for `drain`.
+   */
+  write(chunks: readonly Uint8Array[]): boolean;
+  /** Bytes accepted by `write` and not yet handed to the operating system. */
+  readonly pending: number;
+  /** Stops and restarts reading: back pressure to the peer. */
+  pause(): void;
+  resume(): void;
+  /** Sends what is waiting, then closes. */
+  end(): void;
+  /** Closes at once; what is waiting is dropped, and the peer sees a reset where the transport has one. */
+  destroy(): void;
+}
+
+/** A way to reach one peer. */
+export interface Dialer {
+  /** For messages: "nbd://127.0.0.1:10809". */
+  readonly address: string;
+  /** Connects. Rejects with an Error whose message is fit for a user ("connection refused"). */
+  connect(signal: AbortSignal): Promise<ByteStream>;
+}
+
+/** A place where peers are accepted. */
+export interface Listener {
+  /** As a user would give it to a client, with the real port. */
+  readonly address: string;
+  /** Stops accepting; open streams go on. */
+  close(): Promise<void>;
+}

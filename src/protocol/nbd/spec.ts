@@ -1,0 +1,149 @@
+/**
+ * The NBD protocol's numbers. Source: doc/proto.md of the NBD project ("[NBD] section"). All integers on the wire are
+ * big-endian. Values only: who speaks them is in initiator/ and target/.
+ */
+
+/** [NBD] "Newstyle negotiation": the server's greeting. */
+export const NBD_MAGIC = 0x4e42444d41474943n;
+/** [NBD] "Newstyle negotiation": "IHAVEOPT", greeting of newstyle and of each option. */
+export const NBD_OPTION_MAGIC = 0x49484156454f5054n;
+/** [NBD] "Oldstyle negotiation". Refused. */
+export const NBD_OLDSTYLE_MAGIC = 0x00420281861253n;
+/** [NBD] "Fixed newstyle negotiation": magic of an option's reply. */
+export const NBD_OPTION_REPLY_MAGIC = 0x3e889045565a9n;
+
+/** [NBD] "Transmission phase", "Request message". */
+export const NBD_REQUEST_MAGIC = 0x25609513;
+/** [NBD] "Simple reply message". */
+export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
+/** [NBD] "Structured reply chunk message". */
+export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+
+export const REQUEST_HEADER_SIZE = 28;
+export const SIMPLE_REPLY_SIZE = 16;
+export const STRUCTURED_REPLY_SIZE = 20;
+
+/** [NBD] "Handshake flags". */
+export const HandshakeFlag = { fixedNewstyle: 1 << 0, noZeroes: 1 << 1 } as const;
+
+/** [NBD] "Transmission flags". */
+export const TransmissionFlag = {
+  hasFlags: 1 << 0,
+  readOnly: 1 << 1,
+  sendFlush: 1 << 2,
+  sendFua: 1 << 3,
+  rotational: 1 << 4,
+  sendTrim: 1 << 5,
+  sendWriteZeroes: 1 << 6,
+  sendDf: 1 << 7,
+  canMultiConn: 1 << 8,
+  sendResize: 1 << 9,
+  sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
+} as const;
+
+/** [NBD] "Option types". */
+export const Option = {
+  exportName: 1,
+  abort: 2,
+  list: 3,
+  starttls: 5,
+  info: 6,
+  go: 7,
+  structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
+  extendedHeaders: 11,
+} as const;
+
+const errorBit = 0x80000000;
+/** [NBD] "Option reply types". */
+export const OptionReply = {
+  ack: 1,
+  server: 2,
+  info: 3,
+  metaContext: 4,
+  errUnsupported: errorBit + 1,
+  errPolicy: errorBit + 2,
+  errInvalid: errorBit + 3,
+  errPlatform: errorBit + 4,
+  errTlsRequired: errorBit + 5,
+  errUnknown: errorBit + 6,
+  errShutdown: errorBit + 7,
+  errBlockSizeRequired: errorBit + 8,
+  errTooBig: errorBit + 9,
+  errExtendedHeadersRequired: errorBit + 10,
+} as const;
+
+/** [NBD] "NBD_INFO_*", in replies to NBD_OPT_INFO and NBD_OPT_GO. */
+export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
+
+/** [NBD] "Request types". */
+export const Command = {
+  read: 0,
+  write: 1,
+  disconnect: 2,
+  flush: 3,
+  trim: 4,
+  cache: 5,
+  writeZeroes: 6,
+  blockStatus: 7,
+  resize: 8,
+} as const;
+
+/** [NBD] "Command flags". */
+export const CommandFlag = {
+  fua: 1 << 0,
+  noHole: 1 << 1,
+  df: 1 << 2,
+  reqOne: 1 << 3,
+  fastZero: 1 << 4,
+  payloadLength: 1 << 5,
+} as const;
+
+/** [NBD] "Structured reply flags". */
+export const ReplyFlag = { done: 1 << 0 } as const;
+
+const errorChunk = 1 << 15;
+/** [NBD] "Structured reply types". */
+export const ReplyType = {
+  none: 0,
+  offsetData: 1,
+  offsetHole: 2,
+  blockStatus: 5,
+  error: errorChunk + 1,
+  errorOffset: errorChunk + 2,
+} as const;
+
+/** [NBD] "Error values". */
+export const NbdError = {
+  perm: 1,
+  io: 5,
+  noMemory: 12,
+  invalid: 22,
+  noSpace: 28,
+  overflow: 75,
+  notSupported: 95,
+  shutdown: 108,
+} as const;
+
+/** [NBD] "Metadata querying": the context that tells holes from data, and its flags. */
+export const baseAllocation = 'base:allocation';
+export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
+
+/**
+ * Our own metadata context ([NBD] "Metadata querying": a namespace is its vendor's to define). An initiator asks for
+ * `farbus:session/UUID` when it connects; a server that knows it first finishes or drops whatever earlier connections
+ * of that session still have under way, so that a write repeated on the new connection can never be overtaken by its
+ * older self (no ghost write), and answers with `farbus:session/UUID/STATE`. STATE names the life of the server's memory
+ * of unflushed writes (on Linux the boot id): if it is another after a reconnect, unflushed writes may be lost. The
+ * context carries no block status and no flags.
+ */
+export const sessionContext = 'farbus:session/';
+
+/** [NBD] "Values": a string's greatest length in bytes; an export's name is one. */
+export const maxString = 4096;
+/** [NBD] "Block size constraints": what every server must take and no client exceed without asking. */
+export const defaultMaxPayload = 32 << 20;
+/** [NBD] default TCP port, IANA. */
+export const defaultPort = 10809;

@@ -1,0 +1,51 @@
+/** Memory as a block device: for tests, for benchmarks and as a scratch disk. Nothing survives the process. */
+import type { Buffers } from '../base/buffers.js';
+import { BlockBase } from '../block/base.js';
+import type { BlockInfo } from '../block/device.js';
+
+export class MemoryDevice extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #bytes: Uint8Array;
+
+  /**
+   * @param content Its bytes, used in place; or a size in bytes for a disk of zeroes.
+   * @param options Facts to set otherwise than the defaults.
+   */
+  constructor(content: Uint8Array | number, options: Partial<Omit<BlockInfo, 'size'>> = {}) {
+    super();
+    this.#bytes = typeof content === 'number' ? new Uint8Array(content) : content;
+    this.info = {
+      size: this.#bytes.length,
+      blockSize: 512,
+      preferredSize: 4096,
+      maxTransfer: 1 << 25,
+      readOnly: false,
+      removable: false,
+      rotational: false,
+      identity: '',
+      // Nothing in memory is durable, but it has no less durable state either: a flush has nothing left to do.
+      can: { flush: true, fua: true, trim: true, writeZeroes: true, extents: false, multiConnection: true },
+      ...options,
+    };
+  }
+
+  protected async doRead(offset: number, into: Buffers): Promise<void> {
+    into.copyFrom(this.#bytes.subarray(offset, offset + into.length), 0);
+  }
+
+  protected async doWrite(offset: number, from: Buffers): Promise<void> {
+    from.copyTo(this.#bytes.subarray(offset, offset + from.length), 0);
+  }
+
+  protected async doFlush(): Promise<void> {}
+
+  protected override async doTrim(offset: number, length: number): Promise<void> {
+    this.#bytes.fill(0, offset, offset + length);
+  }
+
+  protected override async doWriteZeroes(offset: number, length: number): Promise<void> {
+    this.#bytes.fill(0, offset, offset + length);
+  }
+
+  protected async doClose(): Promise<void> {}
+}
