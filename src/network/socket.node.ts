@@ -1,0 +1,221 @@
+/**
+ * TCP and unix sockets as byte streams, on Node's net module.
+ *
+ * Bytes are received into one large buffer that all sockets of a thread share (`onread` of net.Socket), so that receiving
+ * allocates next to nothing and one system call takes up to a MiB. That is sound where libuv reads only when a descriptor
+ * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a smaller
+ * buffer of its own. Does no TLS.
+ */
+import { connect, Socket } from 'node:net';
+import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import type { ByteStream, StreamEvents } from './stream.js';
+
+/** Where a peer is: a TCP port or a unix socket's path. */
+export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/** Size of the shared receive buffer in bytes: the longest run that `data` can get at once. */
+const receiveSize = 1 << 20;
+/** Bytes that may wait in a socket before `write` asks the writer to hold back. */
+const highWater = 4 << 20;
+/** How long a socket that was ended may go without progress before it is destroyed, in ms. */
+const lingerMs = 10_000;
+/** Idle time before TCP probes whether the peer still exists, in ms. */
+const keepAliveMs = 30_000;
+
+let shared: Uint8Array | undefined;
+
+function receiveBuffer(): Uint8Array {
+  if (process.platform === 'win32') return new Uint8Array(1 << 16);
+  return (shared ??= new Uint8Array(receiveSize));
+}
+
+/** A receiver that can be named before its stream exists: net.Socket wants its `onread` when it is made. */
+class Receiver {
+  stream: SocketStream | undefined;
+  readonly onread = {
+    buffer: receiveBuffer(),
+    callback: (length: number, buffer: Uint8Array): boolean => {
+      this.stream?.receive(length === buffer.length ? buffer : buffer.subarray(0, length));
+      return true;
+    },
+  };
+}
+
+/** A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link acceptSocket}. */
+export class SocketStream implements ByteStream {
+  readonly peer: string;
+  readonly #socket: Socket;
+  #events: StreamEvents | undefined;
+  #paused = false;
+  #blocked = false;
+  #ended = false;
+  #closed = false;
+  #error: Error | undefined;
+
+  /**
+   * @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used.
+   * @param plain Whether bytes come as 'data' events; otherwise somebody calls {@link receive}.
+   */
+  constructor(socket: Socket, peer: string, plain = true) {
+    this.peer = peer;
+    this.#socket = socket;
+    if (plain) {
+      socket.on('data', (chunk: Uint8Array) => this.receive(chunk));
+      // A 'data' listener sets a socket flowing.
+      socket.pause();
+    }
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, keepAliveMs);
+    socket.on('drain', () => this.#drained());
+    socket.on('end', () => this.#linger());
+    socket.on('error', (error) => (this.#error ??= error));
+    socket.on('close', () => this.#onClose());
+  }
+
+  get pending(): number {
+    return this.#socket.writableLength;
+  }
+
+  attach(events: StreamEvents): void {
+    this.#events = events;
+    if (this.#closed) {
+      queueMicrotask(() => events.closed(this.#error));
+    } else if (!this.#paused) {
+      this.#socket.resume();
+    }
+  }
+
+  /** Hands received bytes on, until the stream is ended or destroyed. For the socket's own callback. */
+  receive(chunk: Uint8Array): void {
+    if (this.#ended || this.#socket.destroyed) return;
+    try {
+      this.#events?.data(chunk);
+    } catch (error) {
+      // A parser that throws has lost its place: this connection cannot go on, all others can.
+      this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
+      this.destroy();
+    }
+  }
+
+  write(chunks: readonly Uint8Array[]): boolean {
+    const socket = this.#socket;
+    if (!socket.writable) return true;
+    if (chunks.length === 1) {
+      socket.write(chunks[0]!);
+    } else {
+      socket.cork();
+      for (const chunk of chunks) socket.write(chunk);
+      socket.uncork();
+    }
+    this.#blocked = socket.writableLength > highWater;
+    return !this.#blocked;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#events && !this.#closed) this.#socket.resume();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#socket.end();
+    this.#linger();
+  }
+
+  destroy(): void {
+    const socket = this.#socket;
+    if (socket.destroyed) return;
+    // A reset, where the transport has one, tells the peer that this was not the end of a conversation.
+    if (socket.remoteFamily === undefined) socket.destroy();
+    else socket.resetAndDestroy();
+  }
+
+  /** From now on a peer that takes nothing and does not hang up either is cut off after a while. */
+  #linger(): void {
+    this.#socket.setTimeout(lingerMs, () => this.destroy());
+    // The peer's hanging up is seen only by reading.
+    this.#socket.resume();
+  }
+
+  #drained(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#events?.drain();
+  }
+
+  #onClose(): void {
+    this.#closed = true;
+    this.#events?.closed(this.#error);
+  }
+}
+
+/**
+ * Connects to a peer. Rejects with a FarbusError that names the address, or with the signal's reason.
+ */
+export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<SocketStream> {
+  const name = nameOf(to);
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(asError(signal.reason));
+    const receiver = new Receiver();
+    const socket = connect({ ...to, onread: receiver.onread });
+    socket.pause();
+    const stop = (error: Error) => {
+      signal.removeEventListener('abort', abort);
+      socket.off('error', fail);
+      // Whatever it still says, nobody is interested.
+      socket.on('error', () => undefined);
+      socket.destroy();
+      reject(error);
+    };
+    const abort = () => stop(asError(signal.reason));
+    const fail = (error: Error) => stop(new FarbusError(explain(name, error), { cause: error }));
+    signal.addEventListener('abort', abort, { once: true });
+    socket.once('error', fail);
+    socket.once('connect', () => {
+      signal.removeEventListener('abort', abort);
+      socket.off('error', fail);
+      receiver.stream = new SocketStream(socket, name, false);
+      resolve(receiver.stream);
+    });
+  });
+}
+
+/** A stream over a socket that a net.Server with `pauseOnConnect` accepted. */
+export function acceptSocket(socket: Socket): SocketStream {
+  const { remoteAddress, remotePort } = socket;
+  const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
+  return new SocketStream(socket, peer);
+}
+
+/** "host:port", with an IPv6 address in brackets. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function nameOf(to: SocketAddress): string {
+  return 'path' in to ? to.path : hostPort(to.host, to.port);
+}
+
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(messageOf(reason));
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused: is a server listening there?',
+  ENOENT: 'there is no such socket: is a server listening there?',
+  ENOTFOUND: 'no such host: check its name',
+  EAI_AGAIN: 'the name could not be resolved: check the network',
+  EHOSTUNREACH: 'host unreachable: check the network',
+  ENETUNREACH: 'network unreachable: check the network',
+  ETIMEDOUT: 'no answer: check the address and firewalls in between',
+  EACCES: 'permission denied: check the permissions of the socket',
+};
+
+function explain(name: string, error: Error): string {
+  return `cannot connect to ${name}: ${reasons[errnoOf(error) ?? ''] ?? messageOf(error)}`;
+}
