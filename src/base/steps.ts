@@ -41,9 +41,10 @@ export class Steps {
     this.#sinks.push(sink);
   }
 
-  step(tag: number, id: StepId, detail = ''): void {
+  /** Reports a step; `time` where it was passed earlier. */
+  step(tag: number, id: StepId, detail = '', time = performance.now()): void {
     if (this.#sinks.length === 0) return;
-    const step = { tag, id, detail, time: performance.now() };
+    const step = { tag, id, detail, time };
     for (const sink of this.#sinks) sink.step(step);
   }
 }

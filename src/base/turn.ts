@@ -1,0 +1,34 @@
+/** Turns of the event loop, on any host. */
+
+type Immediate = (callback: () => void) => unknown;
+
+const immediate = (globalThis as { setImmediate?: Immediate }).setImmediate;
+
+/** Calls `callback` in a later turn of the event loop, as soon as the host can: not within the caller's stack, nor as a microtask. */
+export const nextTurn: (callback: () => void) => void = immediate
+  ? (callback) => void immediate(callback)
+  : (() => {
+      const waiting: (() => void)[] = [];
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => waiting.shift()?.();
+      return (callback: () => void) => {
+        waiting.push(callback);
+        channel.port2.postMessage(0);
+      };
+    })();
+
+/** Resolves after `ms` milliseconds, or rejects when `signal` aborts. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason as Error);
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', aborted);
+      resolve();
+    }, ms);
+    const aborted = () => {
+      clearTimeout(timer);
+      reject(signal!.reason as Error);
+    };
+    signal?.addEventListener('abort', aborted, { once: true });
+  });
+}

@@ -1,0 +1,97 @@
+/**
+ * The virtual I/O client 260 ([SYS] fig. 8, R8): decides whether a command is a read or a write, sends it with its
+ * parameters and receives or sends the data. What carries it (NBD, AoE, dd over ssh) is the BlockDevice below it, an
+ * initiator as a rule: sending and receiving are its doing. A logical device sees this as its medium.
+ */
+import type { Buffers } from '../base/buffers.js';
+import { Steps } from '../base/steps.js';
+import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+
+/** What has gone through, and how long the far side took. */
+export interface IoCounts {
+  reads: number;
+  writes: number;
+  others: number;
+  readBytes: number;
+  writtenBytes: number;
+  errors: number;
+}
+
+export class VirtualIoClient implements BlockDevice {
+  readonly counts: IoCounts = { reads: 0, writes: 0, others: 0, readBytes: 0, writtenBytes: 0, errors: 0 };
+  readonly #far: BlockDevice;
+  readonly #steps: Steps;
+
+  constructor(far: BlockDevice, steps = new Steps()) {
+    this.#far = far;
+    this.#steps = steps;
+  }
+
+  get info(): BlockInfo {
+    return this.#far.info;
+  }
+
+  async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
+    const { length } = into;
+    this.counts.reads++;
+    this.#step(options, '261', 'read', offset, length);
+    this.#step(options, '262', 'send the command: sector number, count', offset, length);
+    await this.#counted(this.#far.read(offset, into, options), options);
+    this.counts.readBytes += length;
+    this.#step(options, '263', 'the data is received', offset, length);
+  }
+
+  async write(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {
+    const { length } = from;
+    this.counts.writes++;
+    this.#step(options, '261', 'write', offset, length);
+    this.#step(options, '264', 'send the command: sector number, count', offset, length);
+    await this.#counted(this.#far.write(offset, from, options), options);
+    this.counts.writtenBytes += length;
+    this.#step(options, '265', 'the data is sent and acknowledged', offset, length);
+  }
+
+  async flush(options: RequestOptions = {}): Promise<void> {
+    await this.#other('flush', this.#far.flush(options), options);
+  }
+
+  async trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
+    await this.#other('trim', this.#far.trim(offset, length, options), options, offset, length);
+  }
+
+  async writeZeroes(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    await this.#other('write zeroes', this.#far.writeZeroes(offset, length, options), options, offset, length);
+  }
+
+  extents(offset: number, length: number, options: RequestOptions = {}): Promise<readonly Extent[]> {
+    return this.#far.extents(offset, length, options);
+  }
+
+  close(): Promise<void> {
+    return this.#far.close();
+  }
+
+  async #other(what: string, done: Promise<void>, options: RequestOptions, offset = 0, length = 0): Promise<void> {
+    this.counts.others++;
+    this.#step(options, '261', what, offset, length);
+    this.#step(options, '264', 'send the command', offset, length);
+    await this.#counted(done, options);
+    this.#step(options, '265', 'it is acknowledged', offset, length);
+  }
+
+  async #counted(done: Promise<void>, options: RequestOptions): Promise<void> {
+    try {
+      await done;
+    } catch (error) {
+      this.counts.errors++;
+      this.#steps.step(options.tag ?? 0, '26x', `failed: ${error instanceof Error ? error.message : String(error)}`);
+      throw error;
+    }
+  }
+
+  #step(options: RequestOptions, id: string, what: string, offset: number, length: number): void {
+    if (!this.#steps.on) return;
+    const range = length > 0 ? ` (sector ${offset / 512}, ${length / 512} sectors)` : '';
+    this.#steps.step(options.tag ?? 0, id, what + range);
+  }
+}

@@ -1,0 +1,183 @@
+/** The admin command set (NVMe 1.4 §5): queues, identify, features, logs, abort, asynchronous events. */
+import { CommandError, type Command, type Outcome } from './command.js';
+import { ioQueueLimit } from './features.js';
+import {
+  activeNamespaces,
+  identifyController,
+  identifyNamespace,
+  namespaceDescriptors,
+  type NamespaceFacts,
+  type NvmeIdentity,
+} from './identify.js';
+import type { Features } from './features.js';
+import type { Logs } from './logs.js';
+import { prpBuffers } from './prp.js';
+import { CompletionQueue, SubmissionQueue } from './queues.js';
+import type { GuestMemory } from '../../machine/guest-memory.js';
+import { AdminOpcode, Cc, Cns, LogPage, Status, cqeSize, sqeSize } from './spec.js';
+
+/** What admin commands act on: the controller, as far as they see it. */
+export interface AdminTarget {
+  readonly memory: GuestMemory;
+  readonly features: Features;
+  readonly logs: Logs;
+  readonly identity: NvmeIdentity;
+  readonly vendor: number;
+  /** CC register. */
+  readonly cc: number;
+  /** Entries a queue may have (CAP.MQES + 1). */
+  readonly maxQueueEntries: number;
+  readonly submissionQueues: Map<number, SubmissionQueue>;
+  readonly completionQueues: Map<number, CompletionQueue>;
+  namespace(): NamespaceFacts;
+  /** Gives up the commands of a queue that is being deleted. */
+  dropQueue(queue: SubmissionQueue): Promise<void>;
+  /** Tries to abort a command; whether it has been aborted. */
+  abort(sqid: number, cid: number): Promise<boolean>;
+  /** Keeps an Asynchronous Event Request until there is an event; throws where there are too many. */
+  awaitEvent(command: Command): void;
+}
+
+/** Carries out one admin command; undefined for one that completes later (an Asynchronous Event Request). */
+export async function executeAdmin(target: AdminTarget, command: Command): Promise<Outcome | undefined> {
+  if (command.fuse !== 0) throw new CommandError(Status.invalidField);
+  switch (command.opcode) {
+    case AdminOpcode.identify:
+      return identify(target, command);
+    case AdminOpcode.getLogPage:
+      return getLogPage(target, command);
+    case AdminOpcode.createCq:
+      return createCompletionQueue(target, command);
+    case AdminOpcode.createSq:
+      return createSubmissionQueue(target, command);
+    case AdminOpcode.deleteCq:
+      return deleteCompletionQueue(target, command);
+    case AdminOpcode.deleteSq:
+      return deleteSubmissionQueue(target, command);
+    case AdminOpcode.getFeatures: {
+      const select = (command.dword10 >>> 8) & 7;
+      return ok(target.features.get(command.dword10 & 0xff, select));
+    }
+    case AdminOpcode.setFeatures:
+      return ok(target.features.set(command.dword10 & 0xff, command.dword10 >>> 31 === 1, command.dword11));
+    case AdminOpcode.abort: {
+      // §5.1: dword 0 bit 0 tells that the command was not aborted.
+      const aborted = await target.abort(command.dword10 & 0xffff, command.dword10 >>> 16);
+      return ok(aborted ? 0 : 1);
+    }
+    case AdminOpcode.asyncEventRequest:
+      target.awaitEvent(command);
+      return undefined;
+    default:
+      throw new CommandError(Status.invalidOpcode);
+  }
+}
+
+function ok(result = 0): Outcome {
+  return { status: Status.success, result };
+}
+
+/** §5.15. */
+function identify(target: AdminTarget, command: Command): Outcome {
+  const facts = target.namespace();
+  const data = ((): Uint8Array => {
+    switch (command.dword10 & 0xff) {
+      case Cns.controller:
+        return identifyController(target.identity, facts, target.vendor);
+      case Cns.namespace:
+        // §5.15.2.1: FFFFFFFFh asks for what namespaces have in common, which is nothing but the format.
+        if (command.nsid !== 1 && command.nsid !== 0xffffffff) throw new CommandError(Status.invalidNamespace);
+        return identifyNamespace(target.identity, facts);
+      case Cns.activeNamespaces:
+        if (command.nsid >= 0xfffffffe) throw new CommandError(Status.invalidNamespace);
+        return activeNamespaces(command.nsid);
+      case Cns.namespaceDescriptors:
+        if (command.nsid !== 1) throw new CommandError(Status.invalidNamespace);
+        return namespaceDescriptors(target.identity);
+      default:
+        throw new CommandError(Status.invalidField);
+    }
+  })();
+  prpBuffers(target.memory, command, data.length).copyFrom(data, 0);
+  return ok();
+}
+
+/** §5.14. Offsets and lengths are in bytes; what lies behind the end of a log reads as zeroes. */
+function getLogPage(target: AdminTarget, command: Command): Outcome {
+  const dwords = (command.dword11 & 0xffff) * 0x10000 + (command.dword10 >>> 16) + 1;
+  const offset = command.dword13 > 0x1fffff ? NaN : command.dword13 * 0x100000000 + command.dword12;
+  const log = ((): Uint8Array => {
+    switch (command.dword10 & 0xff) {
+      case LogPage.error:
+        return target.logs.errorLog();
+      case LogPage.smart:
+        return target.logs.healthLog();
+      case LogPage.firmwareSlot:
+        return target.logs.firmwareLog(target.identity.firmware);
+      case LogPage.changedNamespaces:
+        return target.logs.changedNamespaces();
+      case LogPage.commandsSupported:
+        return target.logs.commandsSupported(target.namespace().trim);
+      default:
+        throw new CommandError(Status.invalidLogPage);
+    }
+  })();
+  if (!(offset % 4 === 0 && offset <= log.length) || dwords * 4 > 1 << 20) throw new CommandError(Status.invalidField);
+  const data = new Uint8Array(dwords * 4);
+  data.set(log.subarray(offset, offset + data.length));
+  prpBuffers(target.memory, command, data.length).copyFrom(data, 0);
+  return ok();
+}
+
+/** The queue identifier and size that §5.3 and §5.4 have in dword 10, checked. */
+function newQueue(target: AdminTarget, command: Command, existing: ReadonlyMap<number, unknown>) {
+  const id = command.dword10 & 0xffff;
+  const size = (command.dword10 >>> 16) + 1;
+  if (id === 0 || id > ioQueueLimit || existing.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
+  if (size < 2 || size > target.maxQueueEntries) throw new CommandError(Status.invalidQueueSize);
+  if ((command.dword11 & 1) === 0) throw new CommandError(Status.invalidField); // PC: CAP.CQR wants contiguous queues
+  if (command.prp1 % 4096 !== 0) throw new CommandError(Status.invalidPrpOffset);
+  return { id, size, base: command.prp1 };
+}
+
+/** §5.3. */
+function createCompletionQueue(target: AdminTarget, command: Command): Outcome {
+  const { id, size, base } = newQueue(target, command, target.completionQueues);
+  if (command.dword11 >>> 16 !== 0) throw new CommandError(Status.invalidInterruptVector); // pin-based: vector 0
+  if (((target.cc >>> Cc.iocqesShift) & 0xf) !== 4) throw new CommandError(Status.invalidQueueSize);
+  if (!target.memory.view(base, size * cqeSize)) throw new CommandError(Status.dataTransferError);
+  target.completionQueues.set(id, new CompletionQueue(id, base, size, (command.dword11 & 2) !== 0));
+  return ok();
+}
+
+/** §5.4. */
+function createSubmissionQueue(target: AdminTarget, command: Command): Outcome {
+  const { id, size, base } = newQueue(target, command, target.submissionQueues);
+  const cqid = command.dword11 >>> 16;
+  if (cqid === 0 || !target.completionQueues.has(cqid)) throw new CommandError(Status.completionQueueInvalid);
+  if (((target.cc >>> Cc.iosqesShift) & 0xf) !== 6) throw new CommandError(Status.invalidQueueSize);
+  if (!target.memory.view(base, size * sqeSize)) throw new CommandError(Status.dataTransferError);
+  target.submissionQueues.set(id, new SubmissionQueue(id, base, size, cqid));
+  return ok();
+}
+
+/** §5.5: not before its submission queues are gone. */
+function deleteCompletionQueue(target: AdminTarget, command: Command): Outcome {
+  const id = command.dword10 & 0xffff;
+  if (id === 0 || !target.completionQueues.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
+  for (const queue of target.submissionQueues.values()) {
+    if (queue.cqid === id) throw new CommandError(Status.invalidQueueDeletion);
+  }
+  target.completionQueues.delete(id);
+  return ok();
+}
+
+/** §5.6: completes when every command of the queue has been completed or given up. */
+async function deleteSubmissionQueue(target: AdminTarget, command: Command): Promise<Outcome> {
+  const id = command.dword10 & 0xffff;
+  const queue = target.submissionQueues.get(id);
+  if (id === 0 || !queue || queue.deleted) throw new CommandError(Status.invalidQueueIdentifier);
+  await target.dropQueue(queue);
+  target.submissionQueues.delete(id);
+  return ok();
+}

@@ -1,0 +1,457 @@
+/**
+ * An NVMe controller (NVM Express 1.4) with one namespace that is any BlockDevice: the logical device of [SYS] as a
+ * guest's stock driver sees it. Registers, queues, resets and completions are here; the command sets in admin.ts and
+ * nvm.ts. Left out: SGLs, controller memory buffer, boot partitions, weighted arbitration, MSI (the board has none).
+ *
+ * A guest may write anything anywhere: the answer is the status that the specification gives, or a failed controller
+ * (CSTS.CFS) that a reset revives.
+ */
+import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
+import { Steps } from '../../base/steps.js';
+import type { BlockDevice } from '../../block/device.js';
+import type { InterruptLine } from '../../machine/engine.js';
+import type { GuestMemory } from '../../machine/guest-memory.js';
+import type { GuardedDevice, Trap } from '../../machine/trap.js';
+import { executeAdmin, type AdminTarget } from './admin.js';
+import { CommandError, type Command } from './command.js';
+import { Features } from './features.js';
+import { asyncEventLimit, abortLimit, type NamespaceFacts, type NvmeIdentity } from './identify.js';
+import { Logs } from './logs.js';
+import { executeNvm, lbaOf, lbaSize } from './nvm.js';
+import { CompletionQueue, SubmissionQueue } from './queues.js';
+import { readRegister, writeRegister, type RegisterFile } from './registers.js';
+import type { NvmeState } from './state.js';
+import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from './spec.js';
+
+/** PCI vendor and device id: not an assigned one, and none that a driver knows special cases for. */
+export const vendorId = 0xfb05;
+export const deviceId = 0x0001;
+/** Entries a queue may have. */
+const maxQueueEntries = 1024;
+/** Commands that are carried out at once; more wait in their queues. */
+const maxInFlight = 256;
+
+/** When a command of an I/O queue passed each station, in ms of `performance.now()`. */
+export interface CommandTimes {
+  readonly tag: number;
+  readonly opcode: number;
+  /** The driver's doorbell write trapped. */
+  readonly trapped: number;
+  /** It was handed to the virtual I/O client. */
+  readonly issued: number;
+  /** The virtual I/O client had carried it out. */
+  readonly answered: number;
+  /** The driver had consumed its completion. */
+  readonly consumed: number;
+}
+
+export interface NvmeOptions {
+  readonly base: number;
+  readonly memory: GuestMemory;
+  /** What stands behind the namespace: the virtual I/O client 260. */
+  readonly disk: BlockDevice;
+  readonly identity: NvmeIdentity;
+  readonly steps?: Steps;
+  /** Reports a command's trap ([SYS] fig. 6). */
+  readonly attribute?: (tag: number, trap: Trap) => void;
+  readonly onCommand?: (times: CommandTimes) => void;
+  readonly log?: Logger;
+}
+
+interface InFlight {
+  readonly abort: AbortController;
+  readonly done: Promise<void>;
+}
+
+export class NvmeController implements GuardedDevice {
+  readonly name = 'nvme';
+  readonly size = 0x4000;
+  readonly base: number;
+  /** Interrupts raised (the line going from low to high), and commands completed on I/O queues. */
+  readonly counts = { interrupts: 0, commands: 0 };
+
+  readonly #options: NvmeOptions;
+  readonly #memory: GuestMemory;
+  readonly #steps: Steps;
+  readonly #log: ThrottledLogger;
+  #line: InterruptLine = { set: () => undefined };
+  #lineAsserted = false;
+
+  readonly #registers: RegisterFile = {
+    intms: 0,
+    cc: 0,
+    csts: 0,
+    aqa: 0,
+    asqLow: 0,
+    asqHigh: 0,
+    acqLow: 0,
+    acqHigh: 0,
+  };
+  readonly #features: Features;
+  #logs = new Logs();
+  readonly #sqs = new Map<number, SubmissionQueue>();
+  readonly #cqs = new Map<number, CompletionQueue>();
+  readonly #inFlight = new Map<number, InFlight>();
+  readonly #posted = new Map<number, (CommandTimes | undefined)[]>();
+  #eventRequests: Command[] = [];
+  #events: number[] = [];
+  #aborts = 0;
+  /** Counts resets: what began before one must not complete after it. */
+  #life = 0;
+  #draining: Promise<void> | undefined;
+  #paused = false;
+
+  constructor(options: NvmeOptions) {
+    this.base = options.base;
+    this.#options = options;
+    this.#memory = options.memory;
+    this.#steps = options.steps ?? new Steps();
+    this.#log = new ThrottledLogger(options.log ?? silent);
+    this.#features = new Features(options.disk.info.can.flush);
+  }
+
+  /** Connects the interrupt line that the board gave. */
+  connect(line: InterruptLine): void {
+    this.#line = line;
+  }
+
+  issuesCommand(offset: number): boolean {
+    // SQyTDBL: even dwords of the doorbells.
+    return offset >= Register.doorbells && (offset - Register.doorbells) % 8 === 0;
+  }
+
+  read(offset: number, size: number): number {
+    const dword = readRegister(this.#registers, offset & ~3);
+    if (size === 4 && offset % 4 === 0) return dword;
+    return (dword >>> (8 * (offset & 3))) & (size === 1 ? 0xff : 0xffff);
+  }
+
+  write(offset: number, size: number, value: number, trap?: Trap): void {
+    // §3.1: accesses other than by aligned dwords have no defined effect; here they have none.
+    if (size !== 4 || offset % 4 !== 0) return;
+    value >>>= 0;
+    if (offset >= Register.doorbells) return this.#doorbell((offset - Register.doorbells) / 4, value, trap);
+    const before = this.#registers.cc;
+    switch (writeRegister(this.#registers, offset, value)) {
+      case 'cc':
+        return this.#configure(before, this.#registers.cc);
+      case 'mask':
+        return this.#updateLine();
+      case 'none':
+        return;
+    }
+  }
+
+  /** Says that the far device's size or other attributes have changed (§5.2, namespace attribute notice). */
+  namespaceChanged(): void {
+    if (!this.#features.noticeEnabled(8)) return;
+    this.#logs.namespaceChanged = true;
+    this.#event(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
+  }
+
+  /** Fetches no more commands and waits until none is under way, for a snapshot. */
+  async pause(): Promise<void> {
+    this.#paused = true;
+    await this.#drained();
+    await this.#draining;
+  }
+
+  /** Goes on after {@link pause}. */
+  resume(): void {
+    this.#paused = false;
+    this.#fetchAll();
+  }
+
+  /** Registers and queues. Only while paused. */
+  save(): NvmeState {
+    if (!this.#paused || this.#inFlight.size > 0) throw new Error('the controller is not paused');
+    return {
+      registers: { ...this.#registers },
+      features: this.#features.save(),
+      submissionQueues: [...this.#sqs.values()].map((queue) => queue.save()),
+      completionQueues: [...this.#cqs.values()].map((queue) => queue.save()),
+      eventRequests: this.#eventRequests.map(({ cid }) => cid),
+    };
+  }
+
+  /** Takes a saved state back and asserts the line as it was. Only before the guest runs. */
+  restore(state: NvmeState): void {
+    Object.assign(this.#registers, state.registers);
+    this.#features.restore(state.features);
+    for (const queue of state.submissionQueues) this.#sqs.set(queue.id, SubmissionQueue.restore(queue));
+    for (const queue of state.completionQueues) this.#cqs.set(queue.id, CompletionQueue.restore(queue));
+    this.#eventRequests = state.eventRequests.map((cid) => ({ cid }) as Command);
+    this.#updateLine();
+  }
+
+  /** §3.1.5, CC: enable, disable, shutdown. */
+  #configure(before: number, now: number): void {
+    const enable = (now & Cc.enable) !== 0;
+    if (enable && (before & Cc.enable) === 0) this.#enable();
+    if (!enable && (before & Cc.enable) !== 0) this.#reset();
+    const shutdown = (now >>> Cc.shnShift) & 3;
+    if (shutdown !== 0 && shutdown !== ((before >>> Cc.shnShift) & 3)) void this.#shutDown();
+  }
+
+  /** §7.3.1, §7.6.1: takes the admin queue's place; CSTS.RDY follows. */
+  #enable(): void {
+    if (this.#draining) {
+      // The driver did not wait for CSTS.RDY to become 0; it becomes 1 when what was under way has ended.
+      void this.#draining.then(() => (this.#registers.cc & Cc.enable ? this.#enable() : undefined));
+      return;
+    }
+    const { cc, aqa, asqLow, asqHigh, acqLow, acqHigh } = this.#registers;
+    const sqBase = asqHigh * 0x100000000 + asqLow;
+    const cqBase = acqHigh * 0x100000000 + acqLow;
+    const sqSize = (aqa & 0xfff) + 1;
+    const cqSize = ((aqa >>> 16) & 0xfff) + 1;
+    const supported = ((cc >>> Cc.mpsShift) & 0xf) === 0 && ((cc >>> Cc.cssShift) & 7) === 0;
+    const placed = this.#memory.view(sqBase, sqSize * sqeSize) && this.#memory.view(cqBase, cqSize * cqeSize);
+    if (!supported || ((cc >>> Cc.amsShift) & 7) !== 0 || sqSize < 2 || cqSize < 2 || !placed) {
+      return this.#fail('the driver enabled it with an admin queue or configuration that it cannot have');
+    }
+    this.#sqs.set(0, new SubmissionQueue(0, sqBase, sqSize, 0));
+    this.#cqs.set(0, new CompletionQueue(0, cqBase, cqSize, true));
+    this.#registers.csts = Csts.ready;
+  }
+
+  /**
+   * §7.3.2, controller reset. CSTS.RDY stays 1 until every command that was under way has ended or is known to have no
+   * later effect: the driver will reuse its memory and write the same blocks anew.
+   */
+  #reset(): void {
+    this.#life++;
+    for (const { abort } of this.#inFlight.values()) abort.abort();
+    this.#sqs.clear();
+    this.#cqs.clear();
+    this.#posted.clear();
+    this.#eventRequests = [];
+    this.#events = [];
+    this.#aborts = 0;
+    this.#features.reset();
+    this.#registers.intms = 0;
+    this.#updateLine();
+    this.#draining = this.#drained().then(() => {
+      this.#draining = undefined;
+      this.#registers.csts = 0;
+    });
+  }
+
+  /** §7.6.2: the medium is flushed before the shutdown is complete. */
+  async #shutDown(): Promise<void> {
+    const life = this.#life;
+    this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownOccurring;
+    await this.#drained();
+    await this.#options.disk.flush().catch((error: unknown) => {
+      this.#log.log('warn', 'shutdown', `${this.name}: flush at shutdown failed: ${String(error)}`);
+    });
+    if (this.#life !== life) return;
+    this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownComplete;
+  }
+
+  /** §3.1.6, CSTS.CFS: nothing more happens until a reset. */
+  #fail(reason: string): void {
+    this.#registers.csts |= Csts.fatal;
+    this.#log.log('warn', 'fatal', `${this.name}: controller failed: ${reason}`);
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#inFlight.size > 0) await Promise.all([...this.#inFlight.values()].map(({ done }) => done));
+  }
+
+  get #running(): boolean {
+    const { cc, csts } = this.#registers;
+    return (cc & Cc.enable) !== 0 && (csts & (Csts.ready | Csts.fatal)) === Csts.ready;
+  }
+
+  /** §3.1.24, §3.1.25; wrong values are reported as §5.2 has it, figure 146. */
+  #doorbell(index: number, value: number, trap?: Trap): void {
+    if (!this.#running) return;
+    const id = index >> 1;
+    if (index % 2 === 0) {
+      const queue = this.#sqs.get(id);
+      if (!queue) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+      if (value >= queue.size) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+      queue.tail = value;
+      return this.#fetch(queue, trap);
+    }
+    const queue = this.#cqs.get(id);
+    if (!queue) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+    const consumed = queue.consume(this.#memory, value);
+    if (consumed < 0) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+    this.#reportConsumed(id, consumed);
+    this.#updateLine();
+  }
+
+  #fetchAll(): void {
+    for (const queue of this.#sqs.values()) {
+      if (this.#running) this.#fetch(queue);
+    }
+  }
+
+  #fetch(queue: SubmissionQueue, trap?: Trap): void {
+    while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight) {
+      const command = queue.fetch(this.#memory);
+      if (!command) return this.#fail('a submission queue is not in guest memory');
+      const key = (queue.id << 16) | command.cid;
+      if (this.#inFlight.has(key)) {
+        this.#complete(queue, command, Status.commandIdConflict | doNotRetry, 0);
+        continue;
+      }
+      const abort = new AbortController();
+      const work = queue.id === 0 ? this.#admin(queue, command) : this.#io(queue, command, abort.signal, trap);
+      const done = work.finally(() => {
+        this.#inFlight.delete(key);
+        this.#fetchAll();
+      });
+      this.#inFlight.set(key, { abort, done });
+    }
+  }
+
+  async #admin(queue: SubmissionQueue, command: Command): Promise<void> {
+    const life = this.#life;
+    // Not within the guest's own instruction: an answer may raise the interrupt.
+    await Promise.resolve();
+    try {
+      const outcome = await executeAdmin(this.#adminTarget, command);
+      if (outcome && this.#life === life) this.#complete(queue, command, outcome.status, outcome.result ?? 0);
+    } catch (error) {
+      const status = error instanceof CommandError ? error.status : Status.internalError;
+      if (!(error instanceof CommandError)) this.#log.log('error', 'admin', `${this.name}: ${String(error)}`);
+      if (this.#life === life) this.#complete(queue, command, status | doNotRetry, 0);
+    }
+  }
+
+  async #io(queue: SubmissionQueue, command: Command, signal: AbortSignal, trap?: Trap): Promise<void> {
+    const life = this.#life;
+    const tag = this.#steps.newTag();
+    if (trap) this.#options.attribute?.(tag, trap);
+    const issued = performance.now();
+    const context = { memory: this.#memory, disk: this.#options.disk, logs: this.#logs };
+    const status = await executeNvm(context, command, { signal, tag });
+    if (this.#life !== life) return;
+    const answered = performance.now();
+    this.counts.commands++;
+    if (status !== Status.success) {
+      this.#logs.addError({ sqid: queue.id, cid: command.cid, status, lba: lbaOf(command), nsid: command.nsid });
+    }
+    const own = queue.deleted && status === Status.abortRequested ? Status.abortedSqDeletion : status;
+    const times = { tag, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };
+    this.#complete(queue, command, own, 0, times);
+  }
+
+  #complete(queue: SubmissionQueue, command: Command, status: number, result: number, times?: CommandTimes): void {
+    const cq = this.#cqs.get(queue.cqid);
+    if (!cq || !this.#running) return;
+    const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
+    if (!cq.post(this.#memory, completion)) return this.#fail('a completion queue is not in guest memory');
+    if (this.#options.onCommand || this.#steps.on) {
+      const posted = this.#posted.get(cq.id);
+      if (posted) posted.push(times);
+      else this.#posted.set(cq.id, [times]);
+    }
+    this.#updateLine();
+  }
+
+  #reportConsumed(id: number, count: number): void {
+    const posted = this.#posted.get(id);
+    if (!posted) return;
+    const consumed = performance.now();
+    for (const times of posted.splice(0, count)) {
+      if (!times) continue;
+      this.#steps.step(times.tag, 'end', 'the driver has taken the completion', consumed);
+      this.#options.onCommand?.({ ...times, consumed });
+    }
+  }
+
+  /** §7.5.1.1 pin-based interrupts: asserted while a queue with interrupts has entries that were not consumed. */
+  #updateLine(): void {
+    let wanted = false;
+    if ((this.#registers.intms & 1) === 0) {
+      for (const queue of this.#cqs.values()) wanted ||= queue.interrupts && queue.pending;
+    }
+    if (wanted === this.#lineAsserted) return;
+    this.#lineAsserted = wanted;
+    if (wanted) this.counts.interrupts++;
+    this.#line.set(wanted);
+  }
+
+  /** §5.2: answers a waiting request, or keeps the event (one of a kind) until there is one. */
+  #event(type: number, information: number, logPage: number): void {
+    const event = type | (information << 8) | (logPage << 16);
+    const request = this.#eventRequests.shift();
+    if (!request) {
+      if (!this.#events.includes(event)) this.#events.push(event);
+      return;
+    }
+    const queue = this.#sqs.get(0);
+    // A guest's doorbell write may be what is reported: not within its own instruction.
+    queueMicrotask(() => queue && this.#complete(queue, request, Status.success, event));
+  }
+
+  readonly #namespace = (): NamespaceFacts => {
+    const { disk } = this.#options;
+    const blockSize = lbaSize(disk);
+    return {
+      blocks: Math.floor(disk.info.size / blockSize),
+      blockSize,
+      readOnly: disk.info.readOnly,
+      trim: disk.info.can.trim,
+      volatileWriteCache: disk.info.can.flush,
+    };
+  };
+
+  get #adminTarget(): AdminTarget {
+    return {
+      memory: this.#memory,
+      features: this.#features,
+      logs: this.#logs,
+      identity: this.#options.identity,
+      vendor: vendorId,
+      cc: this.#registers.cc,
+      maxQueueEntries,
+      submissionQueues: this.#sqs,
+      completionQueues: this.#cqs,
+      namespace: this.#namespace,
+      dropQueue: (queue) => this.#dropQueue(queue),
+      abort: (sqid, cid) => this.#abort(sqid, cid),
+      awaitEvent: (command) => this.#awaitEvent(command),
+    };
+  }
+
+  async #dropQueue(queue: SubmissionQueue): Promise<void> {
+    queue.deleted = true;
+    const own = [...this.#inFlight].filter(([key]) => key >>> 16 === queue.id).map(([, inFlight]) => inFlight);
+    for (const { abort } of own) abort.abort();
+    await Promise.all(own.map(({ done }) => done));
+  }
+
+  /** §5.1. What cannot be given up at once goes on, and the answer says so. */
+  async #abort(sqid: number, cid: number): Promise<boolean> {
+    if (this.#aborts >= abortLimit) throw new CommandError(Status.abortLimitExceeded);
+    if (sqid === 0) {
+      const request = this.#eventRequests.findIndex((command) => command.cid === cid);
+      if (request < 0) return false;
+      const [command] = this.#eventRequests.splice(request, 1);
+      this.#complete(this.#sqs.get(0)!, command!, Status.abortRequested, 0);
+      return true;
+    }
+    const target = this.#inFlight.get((sqid << 16) | cid);
+    if (!target) return false;
+    this.#aborts++;
+    target.abort.abort();
+    let ended = false;
+    void target.done.then(() => (ended = true));
+    // A request that can be given up at once settles within a turn of the event loop.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    this.#aborts--;
+    return ended;
+  }
+
+  #awaitEvent(command: Command): void {
+    if (this.#eventRequests.length >= asyncEventLimit) throw new CommandError(Status.asyncEventLimitExceeded);
+    this.#eventRequests.push(command);
+    const event = this.#events.shift();
+    if (event !== undefined) this.#event(event & 7, (event >>> 8) & 0xff, (event >>> 16) & 0xff);
+  }
+}

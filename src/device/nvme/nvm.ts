@@ -1,0 +1,151 @@
+/** The NVM command set (NVMe 1.4 §6): what the guest's driver asks of the namespace, handed to a BlockDevice. */
+import type { BlockDevice, RequestOptions } from '../../block/device.js';
+import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
+import type { GuestMemory } from '../../machine/guest-memory.js';
+import { CommandError, uint64, type Command } from './command.js';
+import { mdts } from './identify.js';
+import type { Logs } from './logs.js';
+import { prpBuffers } from './prp.js';
+import { NvmOpcode, Status, deallocateBit, doNotRetry, fuaBit } from './spec.js';
+
+/** What a command needs to be carried out. */
+export interface NvmContext {
+  readonly memory: GuestMemory;
+  readonly disk: BlockDevice;
+  readonly logs: Logs;
+}
+
+const maxTransfer = 4096 << mdts;
+/** §6.7: a range is 16 bytes; NR is 0-based, at most 256 of them. */
+const rangeSize = 16;
+
+/** Carries out one command of an I/O queue. @returns its status. Never rejects. */
+export async function executeNvm(context: NvmContext, command: Command, options: RequestOptions): Promise<number> {
+  try {
+    await dispatch(context, command, options);
+    return Status.success;
+  } catch (error) {
+    if (error instanceof CommandError) return error.status | doNotRetry;
+    return statusOf(blockErrorOf(error).kind, command.opcode);
+  }
+}
+
+/** The first LBA of a command that has one, else 0: for the error log. */
+export function lbaOf(command: Command): number {
+  return command.opcode === NvmOpcode.flush ? 0 : lba(command) || 0;
+}
+
+function dispatch(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+  if (command.fuse !== 0) throw new CommandError(Status.invalidField);
+  // §6.1: a flush may name all namespaces.
+  const all = command.nsid === 0xffffffff && command.opcode === NvmOpcode.flush;
+  if (command.nsid !== 1 && !all) throw new CommandError(Status.invalidNamespace);
+  switch (command.opcode) {
+    case NvmOpcode.read:
+      return read(context, command, options);
+    case NvmOpcode.write:
+      return write(context, command, options);
+    case NvmOpcode.flush:
+      return context.disk.flush(options);
+    case NvmOpcode.writeZeroes:
+      return writeZeroes(context, command, options);
+    case NvmOpcode.datasetManagement:
+      return datasetManagement(context, command, options);
+    default:
+      throw new CommandError(Status.invalidOpcode);
+  }
+}
+
+/** §6.9. */
+async function read(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+  const { offset, length } = range(context, command);
+  const into = transfer(context, command, length);
+  await context.disk.read(offset, into, options);
+  context.logs.usage.readBytes += length;
+  context.logs.usage.readCommands++;
+}
+
+/** §6.15. */
+async function write(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+  const { offset, length } = range(context, command);
+  const from = transfer(context, command, length);
+  await context.disk.write(offset, from, { ...options, fua: (command.dword12 & fuaBit) !== 0 });
+  context.logs.usage.writtenBytes += length;
+  context.logs.usage.writeCommands++;
+}
+
+/** §6.17. DEAC allows, and its absence forbids, that the blocks become unallocated. */
+async function writeZeroes(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+  const { offset, length } = range(context, command);
+  const fua = (command.dword12 & fuaBit) !== 0;
+  const noHole = (command.dword12 & deallocateBit) === 0;
+  await context.disk.writeZeroes(offset, length, { ...options, fua, noHole });
+}
+
+/** §6.7. Only the attribute Deallocate has an effect here; the others are hints that §6.7 lets a controller ignore. */
+async function datasetManagement(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+  if (!context.disk.info.can.trim) throw new CommandError(Status.invalidOpcode);
+  const count = (command.dword10 & 0xff) + 1;
+  const table = new Uint8Array(count * rangeSize);
+  prpBuffers(context.memory, command, table.length).copyTo(table, 0);
+  if ((command.dword11 & (1 << 2)) === 0) return;
+  if (context.disk.info.readOnly) throw new CommandError(Status.writeToReadOnly);
+  const view = new DataView(table.buffer);
+  const ranges = [];
+  for (let i = 0; i < count; i++) {
+    const blocks = view.getUint32(i * rangeSize + 4, true);
+    ranges.push(checkedRange(context, uint64(view, i * rangeSize + 8), blocks));
+  }
+  for (const { offset, length } of ranges) {
+    if (length > 0) await context.disk.trim(offset, length, options);
+  }
+}
+
+function lba(command: Command): number {
+  return command.dword11 > 0x1fffff ? NaN : command.dword11 * 0x100000000 + command.dword10;
+}
+
+/** The bytes that SLBA and NLB (0-based, dword 12 bits 15:0) name. */
+function range(context: NvmContext, command: Command): { offset: number; length: number } {
+  return checkedRange(context, lba(command), (command.dword12 & 0xffff) + 1);
+}
+
+function checkedRange(context: NvmContext, first: number, blocks: number): { offset: number; length: number } {
+  const { size } = context.disk.info;
+  const blockSize = lbaSize(context.disk);
+  if (!(first + blocks <= Math.floor(size / blockSize))) throw new CommandError(Status.lbaOutOfRange);
+  return { offset: first * blockSize, length: blocks * blockSize };
+}
+
+function transfer(context: NvmContext, command: Command, length: number) {
+  if (length > maxTransfer) throw new CommandError(Status.invalidField); // §5.15.2.2, MDTS
+  return prpBuffers(context.memory, command, length);
+}
+
+/** Bytes of a logical block: the device's own where NVMe has a format for it, 512 where it is finer, else it cannot be shown. */
+export function lbaSize(disk: BlockDevice): number {
+  return disk.info.blockSize <= 512 ? 512 : disk.info.blockSize;
+}
+
+/** §4.6.1.2: a block error as the guest is told of it. Nothing of what is listed is helped by trying again at once. */
+function statusOf(kind: BlockErrorKind, opcode: number): number {
+  switch (kind) {
+    case 'no-space':
+      return Status.capacityExceeded | doNotRetry;
+    case 'read-only':
+      return Status.writeToReadOnly | doNotRetry;
+    case 'range':
+      return Status.lbaOutOfRange | doNotRetry;
+    case 'unsupported':
+      return Status.invalidOpcode | doNotRetry;
+    case 'no-medium':
+      return Status.namespaceNotReady | doNotRetry;
+    case 'aborted':
+      return Status.abortRequested;
+    case 'io':
+      return (opcode === NvmOpcode.read ? Status.unrecoveredReadError : Status.writeFault) | doNotRetry;
+    case 'unreachable':
+    case 'closed':
+      return Status.internalError | doNotRetry;
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Physical region pages (NVMe 1.4 §4.3): where a command's data is in guest memory. SGLs are left out; the controller
+ * says so (Identify SGLS 0).
+ */
+import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
+import { CommandError, uint64, type Command } from './command.js';
+import { Status } from './spec.js';
+
+const pageSize = 4096;
+
+/**
+ * The `length` bytes that a command's PRP entries point to. Bounded by `length`: a list that points back at itself ends.
+ * @throws CommandError Invalid PRP offset where an entry is not aligned as §4.3 demands; data transfer error where one
+ *   points outside guest memory.
+ */
+export function prpBuffers(memory: GuestMemory, command: Command, length: number): GuestBuffers {
+  if (command.psdt !== 0) throw new CommandError(Status.invalidField);
+  return new GuestBuffers(memory, joinSegments(prpSegments(memory, command.prp1, command.prp2, length)));
+}
+
+function prpSegments(memory: GuestMemory, prp1: number, prp2: number, length: number): Segment[] {
+  if (prp1 % 4 !== 0) throw new CommandError(Status.invalidPrpOffset);
+  const first = Math.min(length, pageSize - (prp1 % pageSize));
+  const segments = [checked(memory, prp1, first)];
+  let left = length - first;
+  if (left === 0) return segments;
+  if (left <= pageSize) {
+    // §4.3: PRP2 is a second page's address where the data ends in it …
+    segments.push(page(memory, prp2, left));
+    return segments;
+  }
+  // … else that of a list, which may begin within a page, and whose last entry in a page points to the next list page.
+  let list = prp2;
+  if (list % 8 !== 0) throw new CommandError(Status.invalidPrpOffset);
+  while (left > 0) {
+    const entries = (pageSize - (list % pageSize)) / 8;
+    const bytes = memory.view(list, entries * 8);
+    if (!bytes) throw new CommandError(Status.dataTransferError);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const more = Math.ceil(left / pageSize) > entries;
+    const here = more ? entries - 1 : entries;
+    for (let i = 0; i < here && left > 0; i++) {
+      const take = Math.min(left, pageSize);
+      segments.push(page(memory, uint64(view, i * 8), take));
+      left -= take;
+    }
+    if (left > 0) {
+      list = uint64(view, (entries - 1) * 8);
+      if (list % pageSize !== 0) throw new CommandError(Status.invalidPrpOffset);
+    }
+  }
+  return segments;
+}
+
+function page(memory: GuestMemory, address: number, length: number): Segment {
+  if (address % pageSize !== 0) throw new CommandError(Status.invalidPrpOffset);
+  return checked(memory, address, length);
+}
+
+function checked(memory: GuestMemory, address: number, length: number): Segment {
+  if (!memory.view(address, length)) throw new CommandError(Status.dataTransferError);
+  return { address, length };
+}

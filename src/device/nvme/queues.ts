@@ -1,0 +1,162 @@
+/** Submission and completion queues in guest memory (NVMe 1.4 §4.1, §4.6). Physically contiguous ones only: CAP.CQR is 1. */
+import type { GuestMemory } from '../../machine/guest-memory.js';
+import { decodeCommand, type Command } from './command.js';
+import { cqeSize, sqeSize } from './spec.js';
+
+/** A queue's place and state, as it is saved in a snapshot. */
+export interface SubmissionQueueState {
+  readonly id: number;
+  readonly base: number;
+  readonly size: number;
+  readonly cqid: number;
+  readonly head: number;
+  readonly tail: number;
+}
+
+/** Where the guest's driver puts commands. */
+export class SubmissionQueue {
+  readonly id: number;
+  /** Guest-physical address; entries of 64 bytes. */
+  readonly base: number;
+  /** Number of entries; one of them stays empty (§4.1). */
+  readonly size: number;
+  readonly cqid: number;
+  head = 0;
+  tail = 0;
+  /** Set when the queue is being deleted: its commands are aborted, none are fetched. */
+  deleted = false;
+
+  constructor(id: number, base: number, size: number, cqid: number) {
+    this.id = id;
+    this.base = base;
+    this.size = size;
+    this.cqid = cqid;
+  }
+
+  get waiting(): boolean {
+    return this.head !== this.tail;
+  }
+
+  /** Takes the next entry; undefined where the queue is not in guest memory. */
+  fetch(memory: GuestMemory): Command | undefined {
+    const entry = memory.view(this.base + this.head * sqeSize, sqeSize);
+    if (!entry) return undefined;
+    this.head = (this.head + 1) % this.size;
+    return decodeCommand(entry);
+  }
+
+  save(): SubmissionQueueState {
+    const { id, base, size, cqid, head, tail } = this;
+    return { id, base, size, cqid, head, tail };
+  }
+
+  static restore(state: SubmissionQueueState): SubmissionQueue {
+    const queue = new SubmissionQueue(state.id, state.base, state.size, state.cqid);
+    queue.head = state.head;
+    queue.tail = state.tail;
+    return queue;
+  }
+}
+
+/** What goes into a completion queue entry (§4.6, figure 121). */
+export interface Completion {
+  readonly sqid: number;
+  readonly sqHead: number;
+  readonly cid: number;
+  /** Status field without the phase tag: spec.ts `Status`, with `doNotRetry`. */
+  readonly status: number;
+  readonly result: number;
+}
+
+export interface CompletionQueueState {
+  readonly id: number;
+  readonly base: number;
+  readonly size: number;
+  readonly interrupts: boolean;
+  readonly head: number;
+  readonly tail: number;
+  readonly phase: number;
+  /** Completions that waited for room. */
+  readonly overflow: readonly Completion[];
+}
+
+/** Where the controller puts completions. Those that find it full wait here until the driver has made room. */
+export class CompletionQueue {
+  readonly id: number;
+  readonly base: number;
+  readonly size: number;
+  /** CDW11.IEN of Create I/O Completion Queue (§5.3). */
+  readonly interrupts: boolean;
+  head = 0;
+  tail = 0;
+  #phase = 1;
+  readonly #overflow: Completion[] = [];
+
+  constructor(id: number, base: number, size: number, interrupts: boolean) {
+    this.id = id;
+    this.base = base;
+    this.size = size;
+    this.interrupts = interrupts;
+  }
+
+  /** There are entries that the driver has not consumed. */
+  get pending(): boolean {
+    return this.head !== this.tail;
+  }
+
+  /** Posts a completion, or keeps it until there is room. False where the queue is not in guest memory. */
+  post(memory: GuestMemory, completion: Completion): boolean {
+    if ((this.tail + 1) % this.size === this.head) {
+      this.#overflow.push(completion);
+      return true;
+    }
+    const address = this.base + this.tail * cqeSize;
+    const entry = memory.view(address, cqeSize);
+    if (!entry) return false;
+    const view = new DataView(entry.buffer, entry.byteOffset, cqeSize);
+    view.setUint32(0, completion.result, true);
+    view.setUint32(4, 0, true);
+    view.setUint16(8, completion.sqHead, true);
+    view.setUint16(10, completion.sqid, true);
+    view.setUint16(12, completion.cid, true);
+    view.setUint16(14, ((completion.status << 1) | this.#phase) & 0xffff, true);
+    memory.written(address, cqeSize);
+    this.tail++;
+    if (this.tail === this.size) {
+      this.tail = 0;
+      this.#phase ^= 1;
+    }
+    return true;
+  }
+
+  /**
+   * The driver has consumed entries up to `head` (CQyHDBL).
+   * @returns the number consumed, or -1 where the value is not one that the driver could have reached (§5.2, invalid
+   *   doorbell write value).
+   */
+  consume(memory: GuestMemory, head: number): number {
+    if (head >= this.size) return -1;
+    const used = (this.tail - this.head + this.size) % this.size;
+    const consumed = (head - this.head + this.size) % this.size;
+    if (consumed > used) return -1;
+    this.head = head;
+    while (this.#overflow.length > 0 && (this.tail + 1) % this.size !== this.head) {
+      this.post(memory, this.#overflow.shift()!);
+    }
+    return consumed;
+  }
+
+  save(): CompletionQueueState {
+    const { id, base, size, interrupts, head, tail } = this;
+    return { id, base, size, interrupts, head, tail, phase: this.#phase, overflow: [...this.#overflow] };
+  }
+
+  static restore(state: CompletionQueueState): CompletionQueue {
+    const queue = new CompletionQueue(state.id, state.base, state.size, state.interrupts);
+    queue.head = state.head;
+    queue.tail = state.tail;
+    queue.#phase = state.phase;
+    queue.#overflow.push(...state.overflow);
+    return queue;
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * The v86 engine behind the seam of machine/engine.ts: an x86 processor and PC board in WebAssembly. Everything that
+ * knows v86's internals is in this file; they are untyped and may change with its version, which is pinned.
+ *
+ * Facts that it rests on are in [FIND] 2: addresses above RAM are registered in blocks of 128 KiB; an interrupt must not
+ * be raised within an exit; lines that share an input are not ORed by v86; its memory's array moves when it grows.
+ */
+import { V86 } from 'v86';
+import { nextTurn } from '../../base/turn.js';
+import type { DescriptorRegisters, Engine, InterruptLine, PciFunction, ProtectedModeEntry } from '../engine.js';
+import type { GuestMemory } from '../guest-memory.js';
+import type { TrapHandler } from '../trap.js';
+
+/** What is used of v86's processor object. */
+interface V86Cpu {
+  readonly io: {
+    mmap_register(
+      address: number,
+      size: number,
+      ...handlers: ((address: number, value: number) => number | void)[]
+    ): void;
+    port_write8(port: number, value: number): void;
+  };
+  readonly devices: { readonly pci: V86Pci };
+  readonly wasm_memory: WebAssembly.Memory;
+  readonly mem8: Uint8Array;
+  readonly reg32: Int32Array;
+  readonly sreg: Uint16Array;
+  readonly segment_offsets: Int32Array;
+  readonly segment_limits: Uint32Array;
+  readonly segment_is_null: Uint8Array;
+  readonly cr: Int32Array;
+  readonly flags: Int32Array;
+  readonly is_32: Int32Array;
+  readonly stack_size_32: Int32Array;
+  readonly protected_mode: Int32Array;
+  readonly instruction_pointer: Int32Array;
+  readonly idtr_offset: Int32Array;
+  readonly idtr_size: Int32Array;
+  update_state_flags(): void;
+  jit_dirty_cache(start: number, end: number): void;
+  device_raise_irq(irq: number): void;
+  device_lower_irq(irq: number): void;
+  reboot_internal(): void;
+}
+
+interface V86Pci {
+  readonly device_spaces: (Int32Array | undefined)[];
+  readonly isa_bridge_space8: Uint8Array;
+  register_device(device: object): void;
+  raise_irq(id: number): void;
+  lower_irq(id: number): void;
+}
+
+interface V86Inner {
+  readonly cpu: V86Cpu;
+  next_tick(ms: number): void;
+}
+
+export interface V86Options {
+  /** Bytes of RAM; a multiple of 1 MiB. */
+  readonly memorySize: number;
+  /** Where v86.wasm is: a path in Node, a URL in a browser. */
+  readonly wasmPath: string;
+  readonly trap: TrapHandler;
+  /** The guest has halted for good (interrupts off) or asked for a reset. */
+  readonly onEnd?: (why: 'halted' | 'reset') => void;
+}
+
+const mmioBlock = 0x20000;
+/** The VGA window, which is not RAM for a device. */
+const vgaStart = 0xa0000;
+const vgaEnd = 0xc0000;
+/** Inputs of the interrupt controller that PCI's INTA# to INTD# are led to where no BIOS decides: none is used by the board. */
+const pirqRouting = [10, 11, 5, 9] as const;
+
+/** Starts the engine: the machine exists and is paused. */
+export async function createV86(options: V86Options): Promise<Engine> {
+  const emulator = new V86({
+    wasm_path: options.wasmPath,
+    memory_size: options.memorySize,
+    vga_memory_size: 2 << 20,
+    autostart: false,
+    disable_keyboard: true,
+    disable_mouse: true,
+    disable_speaker: true,
+    acpi: false,
+    net_device: { type: 'none' as never },
+  });
+  await new Promise<void>((resolve) => emulator.add_listener('emulator-loaded', () => resolve()));
+  return new V86Engine(emulator, options);
+}
+
+class V86Memory implements GuestMemory {
+  readonly size: number;
+  readonly #cpu: V86Cpu;
+  readonly #offset: number;
+  #bytes: Uint8Array;
+
+  constructor(cpu: V86Cpu, size: number) {
+    this.size = size;
+    this.#cpu = cpu;
+    this.#offset = cpu.mem8.byteOffset;
+    this.#bytes = this.#map();
+  }
+
+  view(address: number, length: number): Uint8Array | undefined {
+    if (!(address >= 0 && length >= 0 && address + length <= this.size)) return undefined;
+    if (address < vgaEnd && address + length > vgaStart) return undefined;
+    // A grown memory has a new array, and the old one is detached: of length 0.
+    if (this.#bytes.length === 0) this.#bytes = this.#map();
+    return this.#bytes.subarray(address, address + length);
+  }
+
+  written(address: number, length: number): void {
+    this.#cpu.jit_dirty_cache(address, address + length);
+  }
+
+  #map(): Uint8Array {
+    return new Uint8Array(this.#cpu.wasm_memory.buffer, this.#offset, this.size);
+  }
+}
+
+class V86Engine implements Engine {
+  readonly memory: GuestMemory;
+  readonly trap: TrapHandler;
+  readonly #emulator: V86;
+  readonly #cpu: V86Cpu;
+  readonly #inner: V86Inner;
+  readonly #asserted = new Map<number, Set<number>>();
+  readonly #blocks = new Set<number>();
+  /** Greater than 0 while the guest is within an exit. */
+  #inExit = 0;
+  #running = false;
+
+  constructor(emulator: V86, options: V86Options) {
+    this.#emulator = emulator;
+    this.#inner = (emulator as unknown as { v86: V86Inner }).v86;
+    this.#cpu = this.#inner.cpu;
+    this.trap = options.trap;
+    this.memory = new V86Memory(this.#cpu, options.memorySize);
+    this.#shareInterruptLines();
+    emulator.add_listener('cpu-event-halt' as never, () => options.onEnd?.('halted'));
+    this.#cpu.reboot_internal = () => {
+      nextTurn(() => options.onEnd?.('reset'));
+    };
+  }
+
+  addPci(device: PciFunction): InterruptLine {
+    const id = device.slot << 3;
+    this.#cpu.devices.pci.register_device({
+      pci_id: id,
+      pci_space: [...device.config.subarray(0, 256)],
+      pci_bars: [{ size: device.barSize }],
+      name: device.name,
+    });
+    this.#guard(device.barBase, device.barSize);
+    let wanted = false;
+    return {
+      set: (asserted) => {
+        wanted = asserted;
+        if (!asserted) return this.#cpu.devices.pci.lower_irq(id);
+        if (this.#inExit === 0) return this.#cpu.devices.pci.raise_irq(id);
+        nextTurn(() => {
+          if (wanted) this.#cpu.devices.pci.raise_irq(id);
+        });
+      },
+    };
+  }
+
+  enter(entry: ProtectedModeEntry): void {
+    const cpu = this.#cpu;
+    this.#routeInterrupts();
+    cpu.cr[0] = 0x11; // PE, ET: protected mode, paging off
+    cpu.protected_mode[0] = 1;
+    cpu.flags[0] = 2; // interrupts off
+    cpu.is_32[0] = 1;
+    cpu.stack_size_32[0] = 1;
+    for (let segment = 0; segment < 6; segment++) {
+      cpu.segment_is_null[segment] = 0;
+      cpu.segment_offsets[segment] = 0;
+      cpu.segment_limits[segment] = 0xffffffff;
+      cpu.sreg[segment] = segment === 1 ? 0x10 : 0x18; // x86 boot protocol: __BOOT_CS, __BOOT_DS
+    }
+    cpu.reg32.fill(0);
+    cpu.reg32[4] = entry.esp;
+    cpu.reg32[6] = entry.esi;
+    cpu.instruction_pointer[0] = entry.instructionPointer;
+    cpu.update_state_flags();
+  }
+
+  descriptors(): DescriptorRegisters {
+    const { idtr_offset, idtr_size, cr } = this.#cpu;
+    return {
+      idtBase: idtr_offset[0]! >>> 0,
+      idtLimit: idtr_size[0]! & 0xffff,
+      cr0: cr[0]! >>> 0,
+      cr3: cr[3]! >>> 0,
+      cr4: cr[4]! >>> 0,
+    };
+  }
+
+  start(): void {
+    this.#running = true;
+    void this.#emulator.run();
+  }
+
+  async pause(): Promise<void> {
+    if (!this.#running) return;
+    this.#running = false;
+    const stopped = this.#emulator.stop();
+    // A halted processor sleeps on a timer: wake it to see that it is to stop.
+    this.#inner.next_tick(0);
+    await stopped;
+  }
+
+  async saveState(): Promise<Uint8Array> {
+    return new Uint8Array(await this.#emulator.save_state());
+  }
+
+  async restoreState(state: Uint8Array): Promise<void> {
+    const own = state.byteOffset === 0 && state.byteLength === state.buffer.byteLength ? state : state.slice();
+    await this.#emulator.restore_state(own.buffer as ArrayBuffer);
+    for (const set of this.#asserted.values()) set.clear();
+  }
+
+  onSerial(receive: (byte: number) => void): void {
+    this.#emulator.add_listener('serial0-output-byte', receive as never);
+  }
+
+  sendSerial(bytes: Uint8Array): void {
+    this.#emulator.serial_send_bytes(0, bytes);
+  }
+
+  async stop(): Promise<void> {
+    await this.pause();
+    await this.#emulator.destroy();
+  }
+
+  /** Sends the exits of every block that [base, base + size) touches to the trap. */
+  #guard(base: number, size: number): void {
+    const exit = <T>(handle: () => T): T => {
+      this.#inExit++;
+      try {
+        return handle();
+      } finally {
+        this.#inExit--;
+      }
+    };
+    const read = (bytes: number) => (address: number) => exit(() => this.trap.read(address >>> 0, bytes) | 0);
+    const write = (bytes: number) => (address: number, value: number) => {
+      exit(() => this.trap.write(address >>> 0, bytes, bytes === 4 ? value >>> 0 : value));
+    };
+    for (let block = base - (base % mmioBlock); block < base + size; block += mmioBlock) {
+      if (this.#blocks.has(block)) continue;
+      this.#blocks.add(block);
+      this.#cpu.io.mmap_register(block | 0, mmioBlock, read(1), write(1), read(4), write(4));
+    }
+  }
+
+  /** Level-triggered lines that share an input are asserted while any of them is ([FIND] 2.3). */
+  #shareInterruptLines(): void {
+    const { pci } = this.#cpu.devices;
+    const inputOf = (id: number): number => {
+      const pin = ((pci.device_spaces[id]![0x3c >>> 2]! >> 8) & 0xff) - 1;
+      return pci.isa_bridge_space8[0x60 + ((pin + (id >> 3) - 1) & 3)]!;
+    };
+    pci.raise_irq = (id) => {
+      const irq = inputOf(id);
+      const lines = this.#asserted.get(irq) ?? new Set();
+      this.#asserted.set(irq, lines.add(id));
+      this.#cpu.device_raise_irq(irq);
+    };
+    pci.lower_irq = (id) => {
+      const irq = inputOf(id);
+      const lines = this.#asserted.get(irq);
+      lines?.delete(id);
+      if (!lines?.size) this.#cpu.device_lower_irq(irq);
+    };
+  }
+
+  /** What a BIOS does for PCI interrupts on this board (82371SB, PIRQRC at 60h): routing, level triggering, interrupt line registers. */
+  #routeInterrupts(): void {
+    const { pci } = this.#cpu.devices;
+    pirqRouting.forEach((irq, i) => (pci.isa_bridge_space8[0x60 + i] = irq));
+    const elcr = pirqRouting.reduce((bits, irq) => bits | (1 << irq), 0);
+    this.#cpu.io.port_write8(0x4d0, elcr & 0xff);
+    this.#cpu.io.port_write8(0x4d1, elcr >> 8);
+    pci.device_spaces.forEach((space, id) => {
+      const pin = space ? (space[0x3c >>> 2]! >> 8) & 0xff : 0;
+      if (!space || pin === 0) return;
+      const irq = pirqRouting[(pin - 1 + (id >> 3) - 1) & 3]!;
+      space[0x3c >>> 2] = (space[0x3c >>> 2]! & ~0xff) | irq;
+    });
+  }
+}

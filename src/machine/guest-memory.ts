@@ -1,0 +1,110 @@
+/**
+ * A guest's physical memory as devices see it (DMA). Bounds are checked here and nowhere else: an address that is not
+ * RAM gives undefined, never host memory.
+ */
+import { checkRange, type Buffers } from '../base/buffers.js';
+
+/** Guest-physical memory. Addresses and lengths are bytes. */
+export interface GuestMemory {
+  /** End of RAM, in bytes from address 0. */
+  readonly size: number;
+  /**
+   * A view of [address, address + length), or undefined where that is not all RAM. Valid until the caller yields: the
+   * engine may move its memory whenever the guest runs.
+   */
+  view(address: number, length: number): Uint8Array | undefined;
+  /** Says that a device has written [address, address + length), so that the engine drops code it translated from there. */
+  written(address: number, length: number): void;
+}
+
+/** A run of guest-physical memory. */
+export interface Segment {
+  readonly address: number;
+  readonly length: number;
+}
+
+/** The guest-physical segments of one transfer as {@link Buffers}. All of them must have been checked to be RAM. */
+export class GuestBuffers implements Buffers {
+  readonly length: number;
+  readonly #memory: GuestMemory;
+  readonly #segments: readonly Segment[];
+
+  constructor(memory: GuestMemory, segments: readonly Segment[]) {
+    this.#memory = memory;
+    this.#segments = segments;
+    this.length = segments.reduce((sum, segment) => sum + segment.length, 0);
+  }
+
+  copyFrom(source: Uint8Array, at: number): void {
+    let done = 0;
+    this.#each(at, source.length, (view, address) => {
+      view.set(source.subarray(done, done + view.length));
+      done += view.length;
+      this.#memory.written(address, view.length);
+    });
+  }
+
+  copyTo(target: Uint8Array, at: number): void {
+    let done = 0;
+    this.#each(at, target.length, (view) => {
+      target.set(view, done);
+      done += view.length;
+    });
+  }
+
+  zero(at: number, length: number): void {
+    this.#each(at, length, (view, address) => {
+      view.fill(0);
+      this.#memory.written(address, view.length);
+    });
+  }
+
+  slice(start: number, end: number): Buffers {
+    checkRange(this.length, start, end - start);
+    const part: Segment[] = [];
+    let position = 0;
+    for (const { address, length } of this.#segments) {
+      const from = Math.max(start, position);
+      const to = Math.min(end, position + length);
+      if (to > from) part.push({ address: address + from - position, length: to - from });
+      position += length;
+    }
+    return new GuestBuffers(this.#memory, part);
+  }
+
+  stable(): undefined {
+    return undefined;
+  }
+
+  #each(at: number, length: number, visit: (view: Uint8Array, address: number) => void): void {
+    checkRange(this.length, at, length);
+    let position = 0;
+    const end = at + length;
+    for (const segment of this.#segments) {
+      if (position >= end) return;
+      const from = Math.max(at, position);
+      const to = Math.min(end, position + segment.length);
+      if (to > from) {
+        const address = segment.address + from - position;
+        const view = this.#memory.view(address, to - from);
+        if (!view) throw new RangeError('a transfer left guest memory');
+        visit(view, address);
+      }
+      position += segment.length;
+    }
+  }
+}
+
+/** Joins neighbouring segments, so that a transfer of adjacent pages is one copy. */
+export function joinSegments(segments: readonly Segment[]): Segment[] {
+  const joined: Segment[] = [];
+  for (const { address, length } of segments) {
+    const last = joined[joined.length - 1];
+    if (last && last.address + last.length === address) {
+      joined[joined.length - 1] = { address: last.address, length: last.length + length };
+    } else if (length > 0) {
+      joined.push({ address, length });
+    }
+  }
+  return joined;
+}

@@ -1,0 +1,32 @@
+/** PCI configuration space of a function of ours, as data. Source: PCI Local Bus 3.0, chapter 6 (type 0 header). Capabilities are left out: no MSI on this board. */
+
+export interface PciIdentity {
+  readonly vendor: number;
+  readonly device: number;
+  readonly revision: number;
+  /** Class code (§6.2.1, appendix D): base class, subclass, programming interface. */
+  readonly classCode: readonly [base: number, sub: number, interface_: number];
+  /** Which of the BARs holds the registers; BAR 0 for NVMe, BAR 5 for AHCI. */
+  readonly barIndex?: number;
+  readonly barBase: number;
+  /** 0 for none, 1 for INTA#. */
+  readonly interruptPin: number;
+}
+
+/** A type 0 header of 256 bytes. */
+export function pciConfig(id: PciIdentity): Uint8Array {
+  const space = new Uint8Array(256);
+  const view = new DataView(space.buffer);
+  view.setUint16(0x00, id.vendor, true);
+  view.setUint16(0x02, id.device, true);
+  view.setUint16(0x04, 0x0000, true); // §6.2.2 command: the operating system enables memory and bus mastering
+  view.setUint8(0x08, id.revision);
+  view.setUint8(0x09, id.classCode[2]);
+  view.setUint8(0x0a, id.classCode[1]);
+  view.setUint8(0x0b, id.classCode[0]);
+  view.setUint32(0x10 + 4 * (id.barIndex ?? 0), id.barBase, true); // §6.2.5.1: memory, 32-bit, not prefetchable
+  view.setUint16(0x2c, id.vendor, true);
+  view.setUint16(0x2e, id.device, true);
+  view.setUint8(0x3d, id.interruptPin);
+  return space;
+}
