@@ -1,0 +1,225 @@
+/**
+ * The client computer 101 ([SYS] fig. 2, 11): an unmodified operating system on our hypervisor, with logical devices
+ * whose media are elsewhere. It puts engine, trap, logical devices and virtual I/O clients together and boots.
+ */
+import { silent, type Logger } from '../base/log.js';
+import { Steps } from '../base/steps.js';
+import type { BlockDevice } from '../block/device.js';
+import { NvmeController, deviceId, vendorId } from '../device/nvme/controller.js';
+import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
+import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
+import type { Engine } from '../machine/engine.js';
+import { pciConfig } from '../machine/pci.js';
+import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
+import { TrapHandler, type Trap, type TrapCounts } from '../machine/trap.js';
+import { SerialConsole } from './console.js';
+import { identityOf } from './identity.js';
+import { Legs, type LegMedians } from './legs.js';
+import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
+
+/** First of the slots and addresses that logical devices get. */
+const firstSlot = 8;
+const firstBase = 0xfe000000;
+const baseStep = 0x20000;
+/** Slots 8 to 29. */
+export const maxDrives = 22;
+
+export interface ClientOptions {
+  /** Makes the engine: the composition root knows which. */
+  readonly createEngine: (trap: TrapHandler, onEnd: (why: EndReason) => void) => Promise<Engine>;
+  /** The media of the logical devices, in the guest's order. They are not closed by the computer. */
+  readonly drives: readonly BlockDevice[];
+  readonly steps?: Steps;
+  readonly log?: Logger;
+}
+
+/** Why the guest ended: halted with interrupts off, or asked for a reset. */
+export type EndReason = 'halted' | 'reset';
+
+/** What has happened so far: for summaries, benchmarks and tests. */
+export interface ClientCounts {
+  readonly traps: Readonly<TrapCounts>;
+  readonly io: Readonly<IoCounts>;
+  /** Commands completed on I/O queues, and interrupts raised for them. */
+  readonly commands: number;
+  readonly interrupts: number;
+  readonly legs: LegMedians;
+}
+
+export class ClientComputer {
+  readonly console: SerialConsole;
+  /** Resolves when the guest ends by itself. */
+  readonly ended: Promise<EndReason>;
+  readonly #engine: Engine;
+  readonly #steps: Steps;
+  readonly #trap: TrapHandler;
+  readonly #controllers: NvmeController[] = [];
+  readonly #clients: VirtualIoClient[] = [];
+  readonly #legs = new Legs();
+  #handlersRecorded = false;
+
+  /** [SYS] fig. 11, steps 321 to 324: everything that there is before the operating system. */
+  static async create(options: ClientOptions): Promise<ClientComputer> {
+    if (options.drives.length > maxDrives) throw new Error(`a computer can have ${maxDrives} drives, not more`);
+    const steps = options.steps ?? new Steps();
+    const trap = new TrapHandler(steps);
+    let end: (why: EndReason) => void = () => undefined;
+    const ended = new Promise<EndReason>((resolve) => (end = resolve));
+    steps.step(0, '321', 'the program loader starts');
+    const engine = await options.createEngine(trap, end);
+    steps.step(0, '322', 'the hypervisor is loaded and starts');
+    steps.step(0, '323', 'it has the privileged level: the guest runs on its engine only');
+    return new ClientComputer(engine, trap, steps, ended, options);
+  }
+
+  private constructor(
+    engine: Engine,
+    trap: TrapHandler,
+    steps: Steps,
+    ended: Promise<EndReason>,
+    options: ClientOptions,
+  ) {
+    this.#engine = engine;
+    this.#trap = trap;
+    this.#steps = steps;
+    this.ended = ended;
+    options.drives.forEach((drive, index) => this.#addDrive(drive, index, options.log ?? silent));
+    this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
+    engine.onSerial((byte) => this.console.receive(byte));
+  }
+
+  /** [SYS] fig. 11, step 325: loads an operating system and starts it. */
+  boot(image: LinuxImage): void {
+    const entry = loadLinux(this.#engine.memory, image);
+    this.#engine.enter(entry);
+    this.#steps.step(0, '325', 'the operating system is loaded and started');
+    this.#engine.start();
+  }
+
+  /** Raw bytes of the serial console, for a terminal. */
+  onSerial(receive: (byte: number) => void): void {
+    this.#engine.onSerial(receive);
+  }
+
+  sendSerial(bytes: Uint8Array): void {
+    this.#engine.sendSerial(bytes);
+  }
+
+  get counts(): ClientCounts {
+    const io: IoCounts = { reads: 0, writes: 0, others: 0, readBytes: 0, writtenBytes: 0, errors: 0 };
+    for (const { counts } of this.#clients) {
+      for (const key of Object.keys(io) as (keyof IoCounts)[]) io[key] += counts[key];
+    }
+    return {
+      traps: { ...this.#trap.counts },
+      io,
+      commands: sum(this.#controllers, ({ counts }) => counts.commands),
+      interrupts: sum(this.#controllers, ({ counts }) => counts.interrupts),
+      legs: this.#legs.medians(),
+    };
+  }
+
+  /**
+   * Saves the computer: processor, memory, board and logical devices. The guest is paused meanwhile, and no command is
+   * in flight. @param key What the snapshot is of: kernel, initramfs, command line, engine version.
+   */
+  async save(key: string): Promise<Snapshot> {
+    await this.#engine.pause();
+    try {
+      await Promise.all(this.#controllers.map((controller) => controller.pause()));
+      const devices = this.#controllers.map((controller) => controller.save());
+      return { key, drives: this.#driveFacts(), devices, engine: await this.#engine.saveState() };
+    } finally {
+      for (const controller of this.#controllers) controller.resume();
+      this.#engine.start();
+    }
+  }
+
+  /**
+   * Starts from a snapshot instead of booting. The far devices must be what they were.
+   * @throws SnapshotError where the snapshot is of another computer or another disk.
+   */
+  async restore(snapshot: Snapshot, key: string): Promise<void> {
+    if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
+    const now = this.#driveFacts();
+    if (snapshot.drives.length !== now.length) {
+      throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
+    }
+    snapshot.drives.forEach((then, i) => {
+      const drive = now[i]!;
+      if (then.size !== drive.size || then.blockSize !== drive.blockSize || then.readOnly !== drive.readOnly) {
+        throw new SnapshotError(`drive ${i} is another than it was: ${drive.size} bytes, then ${then.size}`);
+      }
+      if (then.identity !== drive.identity) throw new SnapshotError(`drive ${i} is another than it was`);
+    });
+    await this.#engine.restoreState(snapshot.engine);
+    this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
+    this.#steps.step(0, '325', 'the operating system goes on from a snapshot');
+    for (const controller of this.#controllers) controller.resume();
+    this.#engine.start();
+  }
+
+  /** Ends the machine. Commands under way are given up; media are not closed. */
+  stop(): Promise<void> {
+    return this.#engine.stop();
+  }
+
+  #addDrive(drive: BlockDevice, index: number, log: Logger): void {
+    const base = firstBase + index * baseStep;
+    const client = new VirtualIoClient(drive, this.#steps);
+    const controller = new NvmeController({
+      base,
+      memory: this.#engine.memory,
+      disk: client,
+      identity: identityOf(drive.info, `drive${index}`),
+      steps: this.#steps,
+      attribute: (tag, trap) => this.#attribute(tag, trap),
+      onCommand: (times) => this.#legs.add(times),
+      log,
+    });
+    const config = pciConfig({
+      vendor: vendorId,
+      device: deviceId,
+      revision: 1,
+      classCode: [0x01, 0x08, 0x02], // mass storage, non-volatile memory, NVM Express
+      barBase: base,
+      interruptPin: 1,
+    });
+    this.#trap.guard(controller);
+    const slot = firstSlot + index;
+    controller.connect(
+      this.#engine.addPci({ name: controller.name, slot, config, barBase: base, barSize: controller.size }),
+    );
+    this.#steps.step(
+      0,
+      '324',
+      `nothing is mapped at 0x${base.toString(16)}: access to ${controller.name} comes to 300`,
+    );
+    this.#clients.push(client);
+    this.#controllers.push(controller);
+  }
+
+  #attribute(tag: number, trap: Trap): void {
+    this.#trap.attribute(tag, trap);
+    if (this.#handlersRecorded || !this.#steps.on) return;
+    this.#handlersRecorded = true;
+    // Steps 301, 302: by the first command the operating system has its handlers; they are its own and stay so.
+    const cpu = this.#engine.descriptors();
+    const handler = installedHandler(this.#engine.memory, cpu, protectionVectors.pageFault);
+    if (handler === undefined) return;
+    this.#steps.step(0, '326', `the operating system has installed its handler at 0x${handler.toString(16)}: recorded`);
+  }
+
+  #driveFacts(): SnapshotDrive[] {
+    return this.#clients.map(({ info }) => ({
+      size: info.size,
+      blockSize: info.blockSize,
+      readOnly: info.readOnly,
+      identity: info.identity,
+    }));
+  }
+}
+
+function sum<T>(values: readonly T[], of: (value: T) => number): number {
+  return values.reduce((total, value) => total + of(value), 0);
+}
