@@ -1,0 +1,143 @@
+/**
+ * The cache folder: files that can be had again, so that a second run needs neither the network nor the time.
+ *
+ * Specification: the XDG Base Directory Specification for where it is. Several processes may use it at once: a file or
+ * folder appears under its name only when it is whole. Nothing in it is trusted for being there: what is read from it is
+ * checked against a SHA-256. Left out: a limit of its size; it may be deleted at any time.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
+import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+
+/** The cache folder of this program: `farbus` below $XDG_CACHE_HOME, or below ~/.cache where that is not set. */
+export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  const set = environment['XDG_CACHE_HOME'];
+  // A relative path is invalid by the specification, and ignored.
+  const base = set !== undefined && isAbsolute(set) ? set : join(environment['HOME'] || homedir(), '.cache');
+  return join(base, 'farbus');
+}
+
+/** SHA-256 as lower-case hexadecimal digits, of the parts one after the other. */
+export function sha256(...parts: readonly (Uint8Array | string)[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+const temporaryMark = '.tmp-';
+/** What an interrupted run left is removed after this long: no run lasts it. */
+const temporaryLifeMs = 24 * 60 * 60 * 1000;
+
+/** A name beside `path` that no other process uses; on the same file system, so that a rename is atomic. */
+export function temporaryName(path: string): string {
+  return `${path}${temporaryMark}${process.pid}-${randomBytes(6).toString('hex')}`;
+}
+
+/** Makes `folder` and its parents, and removes what interrupted runs left in it. */
+export async function prepareFolder(folder: string): Promise<void> {
+  await inCache(folder, async () => {
+    await mkdir(folder, { recursive: true });
+    for (const name of await readdir(folder)) {
+      if (!name.includes(temporaryMark)) continue;
+      const path = join(folder, name);
+      const made = await stat(path).catch(() => undefined);
+      const old = made !== undefined && Date.now() - made.mtimeMs > temporaryLifeMs;
+      if (old) await rm(path, { recursive: true, force: true });
+    }
+  });
+}
+
+/** Replaces the file at `path` as a whole. */
+export async function replaceFile(path: string, data: Uint8Array | string): Promise<void> {
+  const temporary = temporaryName(path);
+  await inCache(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    try {
+      await writeFile(temporary, data);
+      await rename(temporary, path);
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  });
+}
+
+/**
+ * Makes the folder `path` by `fill`, which is given an empty folder to fill. Where another process was quicker, its
+ * folder is kept: equal names mean equal contents.
+ */
+export async function makeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  await prepareFolder(dirname(path));
+  const temporary = temporaryName(path);
+  try {
+    await inCache(path, () => mkdir(temporary));
+    await fill(temporary);
+    await inCache(path, () => rename(temporary, path).catch(ignoreTaken));
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+function ignoreTaken(error: unknown): void {
+  if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error;
+}
+
+const manifestName = 'SHA256SUMS';
+
+/**
+ * The files `names` of the cache folder `path`; where one is missing or is not what was written, all are made anew by
+ * `make`. `path` must name everything that they depend on.
+ */
+export async function cachedFiles<Name extends string>(
+  path: string,
+  names: readonly Name[],
+  make: () => Promise<Record<Name, Uint8Array>>,
+): Promise<Record<Name, Uint8Array>> {
+  const there = await readCachedFiles(path, names);
+  if (there !== undefined) return there;
+  const made = await make();
+  await rm(path, { recursive: true, force: true });
+  await makeFolder(path, async (folder) => {
+    const lines = names.map((name) => `${sha256(made[name])}  ${name}\n`);
+    await inCache(path, async () => {
+      for (const name of names) await writeFile(join(folder, name), made[name]);
+      await writeFile(join(folder, manifestName), lines.join(''));
+    });
+  });
+  return made;
+}
+
+/** The files `names` of the cache folder `path`, where all are there and are what {@link cachedFiles} wrote. */
+export async function readCachedFiles<Name extends string>(
+  path: string,
+  names: readonly Name[],
+): Promise<Record<Name, Uint8Array> | undefined> {
+  try {
+    const manifest = await readFile(join(path, manifestName), 'utf8');
+    const sums = new Map(manifest.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
+    const files: Partial<Record<Name, Uint8Array>> = {};
+    for (const name of names) {
+      const data = await readFile(join(path, name));
+      if (sha256(data) !== sums.get(name)) return undefined;
+      files[name] = data;
+    }
+    return files as Record<Name, Uint8Array>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs a change of the cache; a system error becomes a line that names the folder and the way out. */
+export async function inCache<T>(path: string, change: () => Promise<T>): Promise<T> {
+  try {
+    return await change();
+  } catch (error) {
+    if (error instanceof FarbusError || errnoOf(error) === undefined) throw error;
+    const advice =
+      errnoOf(error) === 'ENOSPC'
+        ? 'make room there, or set XDG_CACHE_HOME to a folder on another disk'
+        : 'set XDG_CACHE_HOME to a folder that you may write to';
+    throw new FarbusError(`cannot write to the cache (${messageOf(error)}) at ${path}: ${advice}`, { cause: error });
+  }
+}

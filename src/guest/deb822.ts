@@ -1,0 +1,70 @@
+/**
+ * Debian's control files: stanzas of "Field: value" lines, as in Packages and InRelease.
+ *
+ * Specification: Debian Policy 5.1, and the repository format of wiki.debian.org/DebianRepository/Format ([REPO]).
+ * Left out: comments, which neither of these files has.
+ */
+
+/** One stanza: field names in lower case; the lines of a long value are joined with "\n", each without its indent. */
+export type Stanza = ReadonlyMap<string, string>;
+
+/** Reads the first stanza of `text`. Lines that are none of a stanza's are left out. */
+export function parseStanza(text: string): Stanza {
+  const fields = new Map<string, string>();
+  let field: string | undefined;
+  for (const line of text.split('\n')) {
+    if (line.trim() === '') {
+      if (fields.size > 0) break;
+      continue;
+    }
+    const start = /^([!-,.-9;-~][!-9;-~]*):(.*)$/.exec(line);
+    if (start !== null) {
+      field = start[1]!.toLowerCase();
+      fields.set(field, start[2]!.trim());
+    } else if (/^[ \t]/.test(line) && field !== undefined) {
+      fields.set(field, `${fields.get(field)!}\n${line.trim()}`);
+    }
+  }
+  return fields;
+}
+
+/**
+ * The stanza of one package in the text of a Packages file, or undefined. A suite has one version of a package per
+ * architecture, so the first stanza is it.
+ */
+export function findPackage(packages: string, name: string): Stanza | undefined {
+  const mark = `Package: ${name}\n`;
+  let at = packages.startsWith(mark) ? 0 : packages.indexOf('\n' + mark);
+  if (at < 0) return undefined;
+  if (at > 0) at += 1;
+  const end = packages.indexOf('\n\n', at);
+  return parseStanza(packages.slice(at, end < 0 ? undefined : end));
+}
+
+/** One file that an InRelease vouches for. */
+export interface ReleaseFile {
+  readonly sha256: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** What an InRelease says of the file at `path` (relative to the suite): [REPO] "SHA256". */
+export function releaseFile(release: Stanza, path: string): ReleaseFile | undefined {
+  for (const line of (release.get('sha256') ?? '').split('\n')) {
+    const [sha256, size, name] = line.split(/\s+/);
+    if (name === path && /^[0-9a-f]{64}$/.test(sha256 ?? '') && /^\d{1,12}$/.test(size ?? '')) {
+      return { sha256: sha256!, size: Number(size) };
+    }
+  }
+  return undefined;
+}
+
+/** The signed part of a clear-signed text (RFC 9580 section 7), its dash escapes undone. The signature is not checked. */
+export function withoutSignature(text: string): string {
+  const begin = text.indexOf('-----BEGIN PGP SIGNED MESSAGE-----');
+  if (begin < 0) return text;
+  const body = text.indexOf('\n\n', begin);
+  const end = text.indexOf('\n-----BEGIN PGP SIGNATURE-----', begin);
+  if (body < 0 || end < body) return '';
+  return text.slice(body + 2, end + 1).replace(/^- /gm, '');
+}

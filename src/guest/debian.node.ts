@@ -1,0 +1,184 @@
+/**
+ * The guest as a whole: Debian's i386 kernel and user land, from the archive to what the boot loader takes. Everything is
+ * kept in the cache folder; a second call reads a few files.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cacheFolder, cachedFiles, readCachedFiles, sha256 } from './cache.node.js';
+import { fetchPackages, knownPackages } from './fetch.node.js';
+import type { FetchOptions, FetchedPackage } from './fetch.node.js';
+import { buildInitramfs } from './initramfs.node.js';
+import type { ExtraFile } from './initramfs.node.js';
+import { unpackKernel } from './kernel.node.js';
+import type { Kernel } from './kernel.node.js';
+import type { DebianPackage } from './lock.node.js';
+import { needTools } from './tools.node.js';
+import { filesBelow, unpackPackage } from './unpack.node.js';
+
+/** A guest that is ready to be loaded. */
+export interface DebianGuest {
+  readonly kernel: Kernel;
+  /** A cpio archive, not compressed. */
+  readonly initramfs: Uint8Array;
+  /** The kernel's version, "6.1.0-50-686 (6.1.176-1)". */
+  readonly version: string;
+  /** Equal where every byte of kernel and initramfs is equal: what a snapshot of the running guest belongs to. */
+  readonly id: string;
+}
+
+export interface GuestOptions extends FetchOptions {
+  /** Modules to load at boot. Default: {@link bootModules}. */
+  readonly modules?: readonly string[];
+  /** Modules to load when they are asked for. Default: {@link onDemandModules}. */
+  readonly modulesOnDemand?: readonly string[];
+  readonly extraFiles?: readonly ExtraFile[];
+  /** Instead of the init script that comes with this program. */
+  readonly init?: string;
+}
+
+/**
+ * The kernel's command line, word by word ([KERNEL] Documentation/admin-guide/kernel-parameters.txt):
+ */
+export const defaultCommandLine = [
+  'console=ttyS0', // messages and the shell go to the serial port, which is what a client computer's console is
+  'quiet', // no line per driver: each costs emulated port writes
+  'cryptomgr.notests', // no self-tests of algorithms: a third of the boot on an emulated processor
+  'tsc=reliable', // the emulated time-stamp counter is steady: no watchdog that would mistrust it under load
+  'no_timer_check', // the timer's interrupt works; its check fails where the host is busy
+  'rdinit=/init', // the script of this initramfs
+  'nokaslr', // the kernel is loaded where its headers say, by a loader that does not move it
+].join(' ');
+
+/** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
+export const bootModules: readonly string[] = [
+  'crc64_rocksoft_generic', // else nvme's integrity code asks for it by modprobe while it loads
+  'nvme',
+  'ext4',
+  'vfat',
+  'nls_cp437', // vfat's default code page
+  'nls_ascii', // vfat's default character set in Debian's kernel
+  'nls_iso8859-1',
+  'nls_utf8',
+];
+
+/** Other buses' disks, networks and file systems: `modprobe` finds them. */
+export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe'];
+
+const kernelPackage = 'linux-image-686';
+const busyboxPackage = 'busybox-static';
+
+/** Of the kernel's 180 MB, what {@link bootModules}, {@link onDemandModules} and callers' own lists are taken from. */
+const kernelModules = [
+  'block/*',
+  'crypto/*',
+  'drivers/ata/*',
+  'drivers/block/*',
+  'drivers/cdrom/*',
+  'drivers/net/ethernet/8390/*',
+  'drivers/net/net_failover.ko',
+  'drivers/net/virtio_net.ko',
+  'drivers/nvme/*',
+  'drivers/scsi/s*',
+  'drivers/virtio/*',
+  'fs/*',
+  'lib/*',
+  'net/core/*',
+];
+const kernelParts = [
+  './boot/vmlinuz-*',
+  './lib/modules/*/modules.builtin',
+  ...kernelModules.map((path) => `./lib/modules/*/kernel/${path}`),
+];
+
+/** To be raised where the same inputs give another archive. */
+const initramfsFormat = 1;
+
+/**
+ * Gets, unpacks and puts together the guest.
+ * @throws FarbusError where the packages are not to be had or a program is missing.
+ */
+export async function prepareDebianGuest(options: GuestOptions = {}): Promise<DebianGuest> {
+  const recipe = new Recipe(options, options.init ?? (await readInit()));
+  const names = [kernelPackage, busyboxPackage];
+  const known = await knownPackages(names, options);
+  const ready = await recipe.fromCache(known);
+  if (ready !== undefined) return ready;
+  needTools('dpkg-deb', 'tar', 'xz');
+  const fetched = await fetchPackages(names, options);
+  return await recipe.make(fetched);
+}
+
+const kernelFiles = ['bzImage', 'vmlinux'] as const;
+const initramfsFiles = ['initramfs'] as const;
+
+/** How one guest is made from its packages, and where its parts are in the cache. */
+class Recipe {
+  readonly #cacheDir: string;
+  readonly #options: GuestOptions;
+  readonly #modules: readonly string[];
+  readonly #modulesOnDemand: readonly string[];
+  readonly #init: string;
+
+  constructor(options: GuestOptions, init: string) {
+    this.#cacheDir = options.cacheDir ?? cacheFolder();
+    this.#options = options;
+    this.#modules = options.modules ?? bootModules;
+    this.#modulesOnDemand = options.modulesOnDemand ?? onDemandModules;
+    this.#init = init;
+  }
+
+  async fromCache(packages: readonly DebianPackage[]): Promise<DebianGuest | undefined> {
+    const [kernel, rest] = await Promise.all([
+      readCachedFiles(this.#kernelPath(packages), kernelFiles),
+      readCachedFiles(this.#initramfsPath(packages), initramfsFiles),
+    ]);
+    return kernel && rest && guestOf(packages, kernel, rest.initramfs);
+  }
+
+  async make(packages: readonly FetchedPackage[]): Promise<DebianGuest> {
+    const [kernelDeb, busyboxDeb] = packages as readonly [FetchedPackage, FetchedPackage];
+    const unpack = { cacheDir: this.#cacheDir, ...(this.#options.signal && { signal: this.#options.signal }) };
+    const kernelFolder = await unpackPackage(kernelDeb, kernelParts, unpack);
+    const kernel = await cachedFiles(this.#kernelPath(packages), kernelFiles, async () => {
+      const file = (await filesBelow(join(kernelFolder, 'boot')))[0]!;
+      return { ...(await unpackKernel(join(kernelFolder, 'boot', file))) };
+    });
+    const { initramfs } = await cachedFiles(this.#initramfsPath(packages), initramfsFiles, async () => ({
+      initramfs: await buildInitramfs({
+        kernelFolder,
+        busyboxFolder: await unpackPackage(busyboxDeb, ['./bin/busybox'], unpack),
+        modules: this.#modules,
+        modulesOnDemand: this.#modulesOnDemand,
+        extraFiles: this.#options.extraFiles ?? [],
+        init: this.#init,
+      }),
+    }));
+    return guestOf(packages, kernel, initramfs);
+  }
+
+  #kernelPath(packages: readonly DebianPackage[]): string {
+    return join(this.#cacheDir, 'kernel', packages[0]!.sha256.slice(0, 32));
+  }
+
+  #initramfsPath(packages: readonly DebianPackage[]): string {
+    const extra = (this.#options.extraFiles ?? []).map(({ path, mode, data }) => [path, mode ?? null, sha256(data)]);
+    const sums = packages.map((one) => one.sha256);
+    const inputs = [initramfsFormat, sums, this.#modules, this.#modulesOnDemand, extra, this.#init];
+    return join(this.#cacheDir, 'initramfs', sha256(JSON.stringify(inputs)).slice(0, 32));
+  }
+}
+
+function guestOf(packages: readonly DebianPackage[], kernel: Kernel, initramfs: Uint8Array): DebianGuest {
+  const { package: name, version } = packages[0]!;
+  return {
+    kernel,
+    initramfs,
+    version: `${name.replace('linux-image-', '')} (${version})`,
+    id: sha256(sha256(kernel.bzImage), sha256(kernel.vmlinux), sha256(initramfs)),
+  };
+}
+
+/** The init script that comes with this program: the same file for src/guest and dist/guest, as with the lock file. */
+async function readInit(): Promise<string> {
+  return await readFile(new URL('../../src/guest/init.sh', import.meta.url), 'utf8');
+}

@@ -1,0 +1,183 @@
+/**
+ * Gets Debian packages into the cache folder: the pinned ones (packages.lock.json) from the archive, from Debian's
+ * archive of old versions where they have left it, or, where a version is gone everywhere, the suite's present one.
+ * Every file is checked against a SHA-256 that comes from the lock file or from a signed InRelease.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { FarbusError, usageError } from '../base/errors.js';
+import { silent } from '../base/log.js';
+import type { Logger } from '../base/log.js';
+import { cacheFolder, prepareFolder, replaceFile } from './cache.node.js';
+import { DownloadError, downloadFile } from './download.node.js';
+import type { DownloadOptions } from './download.node.js';
+import { checkPackage, readPackageLock } from './lock.node.js';
+import type { DebianPackage, PackageLock } from './lock.node.js';
+import type { OnProgress } from './progress.js';
+import { readSuite, suiteFailure } from './suite.node.js';
+import type { Suite } from './suite.node.js';
+
+/** A package that is in the cache. */
+export interface FetchedPackage extends DebianPackage {
+  /** Path of the .deb file. */
+  readonly file: string;
+}
+
+export interface FetchOptions extends DownloadOptions {
+  /** Default: {@link cacheFolder}. */
+  readonly cacheDir?: string | undefined;
+  /** Root of a Debian archive, instead of Debian's own. Default: the environment's FARBUS_DEBIAN_MIRROR. */
+  readonly mirror?: string | undefined;
+  readonly onProgress?: OnProgress | undefined;
+  readonly log?: Logger | undefined;
+  /** Default: the program's own lock file. */
+  readonly lock?: PackageLock | undefined;
+  /** A keyring for the suite's signature instead of Debian's. */
+  readonly keyring?: string | undefined;
+}
+
+const debianArchive = 'https://deb.debian.org/debian';
+const snapshotArchive = 'https://snapshot.debian.org/archive/debian';
+
+/** The places to ask for a package of `lock`, the likeliest first, without slashes at their ends. */
+export function mirrorsOf(lock: PackageLock, mirror = process.env['FARBUS_DEBIAN_MIRROR']): string[] {
+  if (mirror === undefined || mirror === '') return [debianArchive, `${snapshotArchive}/${lock.snapshot}`];
+  if (!URL.canParse(mirror) || !/^https?:$/.test(new URL(mirror).protocol)) {
+    throw usageError(`FARBUS_DEBIAN_MIRROR is ${JSON.stringify(mirror)}: give a URL such as ${debianArchive}`);
+  }
+  return [mirror.replace(/\/+$/, '')];
+}
+
+/**
+ * The packages `names` of the lock file, downloaded where they are not in the cache. Without a network a full cache
+ * suffices.
+ * @throws FarbusError where one is not to be had.
+ */
+export async function fetchPackages(names: readonly string[], options: FetchOptions = {}): Promise<FetchedPackage[]> {
+  const lock = options.lock ?? (await readPackageLock());
+  const fetcher = new Fetcher(lock, options);
+  const fetched: FetchedPackage[] = [];
+  for (const name of names) fetched.push(await fetcher.fetch(pinned(lock, name)));
+  return fetched;
+}
+
+/** What {@link fetchPackages} would give as far as that is known without the network, whether it is in the cache or not. */
+export async function knownPackages(names: readonly string[], options: FetchOptions = {}): Promise<DebianPackage[]> {
+  const lock = options.lock ?? (await readPackageLock());
+  const cacheDir = options.cacheDir ?? cacheFolder();
+  return await Promise.all(
+    names.map(async (name) => (await readReplacement(cacheDir, pinned(lock, name))) ?? pinned(lock, name)),
+  );
+}
+
+function pinned(lock: PackageLock, name: string): DebianPackage {
+  const found = lock.packages.find((one) => one.name === name);
+  if (found === undefined) throw new FarbusError(`the package ${name} is not in packages.lock.json`);
+  return found;
+}
+
+class Fetcher {
+  readonly #lock: PackageLock;
+  readonly #options: FetchOptions;
+  readonly #cacheDir: string;
+  readonly #mirrors: readonly string[];
+  #suite: Promise<Suite> | undefined;
+
+  constructor(lock: PackageLock, options: FetchOptions) {
+    this.#lock = lock;
+    this.#options = options;
+    this.#cacheDir = options.cacheDir ?? cacheFolder();
+    this.#mirrors = mirrorsOf(lock, options.mirror);
+  }
+
+  async fetch(wanted: DebianPackage): Promise<FetchedPackage> {
+    const before = await readReplacement(this.#cacheDir, wanted);
+    const found =
+      (before === undefined ? undefined : await this.#get(before)) ??
+      (await this.#get(wanted)) ??
+      (await this.#present(wanted));
+    return found;
+  }
+
+  /** From the cache or a mirror; undefined where it is gone. */
+  async #get(one: DebianPackage): Promise<FetchedPackage | undefined> {
+    const file = packageFile(this.#cacheDir, one);
+    if (await isWhole(file, one)) return { ...one, file };
+    await prepareFolder(join(this.#cacheDir, 'packages'));
+    const failures: DownloadError[] = [];
+    for (const mirror of this.#mirrors) {
+      // "~" and "+" are sent as they are; nothing in a pool's path needs an escape.
+      const url = `${mirror}/${one.path}`;
+      const onBytes = (done: number): void => this.#options.onProgress?.({ label: one.package, done, total: one.size });
+      try {
+        onBytes(0);
+        await downloadFile(url, file, one, onBytes, this.#options);
+        return { ...one, file };
+      } catch (error) {
+        if (!(error instanceof DownloadError)) throw error;
+        failures.push(error);
+      }
+    }
+    if (failures.some((failure) => failure.fault === 'gone')) return undefined;
+    throw new FarbusError(
+      `cannot get the package ${one.package}: ${failures[0]!.message}; check the network, or set FARBUS_DEBIAN_MIRROR to a Debian archive that is within reach`,
+      { cause: failures[0] },
+    );
+  }
+
+  /** The version that the suite has today, instead of the pinned one. */
+  async #present(wanted: DebianPackage): Promise<FetchedPackage> {
+    const { suite, architecture } = this.#lock;
+    const log = this.#options.log ?? silent;
+    this.#suite ??= readSuite(this.#mirrors[0]!, suite, architecture, {
+      ...this.#options,
+      log,
+      onProgress: this.#options.onProgress ?? (() => undefined),
+    });
+    const present = await this.#suite
+      .then((read) => read.find(wanted.name))
+      .catch((error: unknown) => {
+        throw suiteFailure(suite, error);
+      });
+    log.log('info', `${wanted.package} ${wanted.version} has left the archive: taking ${present.version}`);
+    const fetched = await this.#get(present);
+    if (fetched === undefined) {
+      throw new FarbusError(`the Debian archive lists ${present.path} but does not have it: try again later`);
+    }
+    await replaceFile(replacementFile(this.#cacheDir, wanted), JSON.stringify(present));
+    return fetched;
+  }
+}
+
+function packageFile(cacheDir: string, one: DebianPackage): string {
+  return join(cacheDir, 'packages', `${one.sha256.slice(0, 16)}-${one.path.split('/').at(-1)!}`);
+}
+
+/** Where it is noted which package was taken instead of a pinned one. */
+function replacementFile(cacheDir: string, wanted: DebianPackage): string {
+  return join(cacheDir, 'packages', `${wanted.sha256.slice(0, 16)}-replacement.json`);
+}
+
+async function readReplacement(cacheDir: string, wanted: DebianPackage): Promise<DebianPackage | undefined> {
+  try {
+    const text = await readFile(replacementFile(cacheDir, wanted), 'utf8');
+    return checkPackage(JSON.parse(text) as DebianPackage);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the file is there and is the package. */
+async function isWhole(file: string, one: DebianPackage): Promise<boolean> {
+  try {
+    if ((await stat(file)).size !== one.size) return false;
+    const hash = createHash('sha256');
+    await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+    return hash.digest('hex') === one.sha256;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * Takes the kernel proper out of a bzImage, so that the guest need not unpack it: an emulated processor takes seconds
+ * for that, this one does not.
+ *
+ * Specification: the Linux kernel's Documentation/x86/boot.rst ([BOOT] below) for the header; the magic numbers of the
+ * formats; for the four bytes at the payload's end (its unpacked size, little-endian) scripts/Makefile.lib. Left out: LZ4,
+ * LZMA, LZO and bzip2 payloads, which no kernel package of Debian has.
+ */
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { runTool } from './tools.node.js';
+
+/** A kernel in both of its forms. */
+export interface Kernel {
+  /** The file as Debian ships it, with the setup header at 0x1f1. */
+  readonly bzImage: Uint8Array;
+  /** The ELF file that was packed in it. */
+  readonly vmlinux: Uint8Array;
+}
+
+/** [BOOT] "The Real-Mode Kernel Header": offsets in the file. */
+const header = { setupSects: 0x1f1, magic: 0x202, version: 0x206, payloadOffset: 0x248, payloadLength: 0x24c } as const;
+/** "HdrS" */
+const headerMagic = 0x53726448;
+/** The first version of the boot protocol that tells where the payload is. */
+const firstVersion = 0x0208;
+const sectorBytes = 512;
+/** More than any kernel unpacks to. */
+const maxKernel = 512 * 1024 * 1024;
+const elfMagic = 0x464c457f;
+
+/** First bytes of the formats that a kernel's payload can have, in hexadecimal digits. */
+const formats = {
+  gzip: '1f8b',
+  xz: 'fd377a585a00',
+  zstd: '28b52ffd',
+  LZ4: '02214c18',
+  LZMA: '5d0000',
+  LZO: '894c5a4f',
+  bzip2: '425a68',
+  none: '7f454c46',
+} as const;
+
+type Format = keyof typeof formats;
+
+/**
+ * Reads a bzImage and unpacks its payload.
+ * @throws FarbusError where the file is no bzImage, is damaged, or needs a program that is missing.
+ */
+export async function unpackKernel(file: string): Promise<Kernel> {
+  let bzImage: Uint8Array;
+  try {
+    bzImage = await readFile(file);
+  } catch (error) {
+    throw new FarbusError(`cannot read the kernel ${file} (${errnoOf(error) ?? messageOf(error)})`, { cause: error });
+  }
+  return { bzImage, vmlinux: await unpackPayload(bzImage, file) };
+}
+
+/**
+ * The ELF file that is packed in a bzImage.
+ * @param name The file's name, for messages.
+ */
+export async function unpackPayload(bzImage: Uint8Array, name: string): Promise<Uint8Array> {
+  const payload = findPayload(bzImage, name);
+  const format = formatOf(payload);
+  // All formats end with the unpacked size: gzip by itself, the others have it appended.
+  const size = new DataView(payload.buffer, payload.byteOffset + payload.length - 4, 4).getUint32(0, true);
+  if (format !== 'none' && size > maxKernel) throw damaged(name);
+  const vmlinux = format === 'none' ? payload : await decompress(payload, format, size, name);
+  const whole = format === 'none' || vmlinux.length === size;
+  if (
+    !whole ||
+    vmlinux.length < 52 ||
+    new DataView(vmlinux.buffer, vmlinux.byteOffset).getUint32(0, true) !== elfMagic
+  ) {
+    throw damaged(name);
+  }
+  return vmlinux;
+}
+
+function findPayload(bzImage: Uint8Array, name: string): Uint8Array {
+  const view = new DataView(bzImage.buffer, bzImage.byteOffset, bzImage.byteLength);
+  if (bzImage.length < header.payloadLength + 4 || view.getUint32(header.magic, true) !== headerMagic) {
+    throw new FarbusError(`${name} is not a Linux kernel for x86 (a bzImage)`);
+  }
+  if (view.getUint16(header.version, true) < firstVersion) {
+    throw new FarbusError(`the kernel ${name} is too old: its boot protocol must be 2.08 or newer`);
+  }
+  // [BOOT] setup_sects: "If this field contains 0, the real value is 4"; the boot sector comes on top.
+  const setupSectors = bzImage[header.setupSects]! || 4;
+  const start = (setupSectors + 1) * sectorBytes + view.getUint32(header.payloadOffset, true);
+  const end = start + view.getUint32(header.payloadLength, true);
+  if (end > bzImage.length || end - start < 8) throw damaged(name);
+  return bzImage.subarray(start, end);
+}
+
+function formatOf(payload: Uint8Array): Format | undefined {
+  const begin = Buffer.from(payload.subarray(0, 8)).toString('hex');
+  return (Object.keys(formats) as Format[]).find((format) => begin.startsWith(formats[format]));
+}
+
+async function decompress(
+  payload: Uint8Array,
+  format: Format | undefined,
+  size: number,
+  name: string,
+): Promise<Uint8Array> {
+  const packed = payload.subarray(0, -4);
+  if (format === 'gzip') {
+    return await promisify(gunzip)(payload, { maxOutputLength: size }).catch(() => {
+      throw damaged(name);
+    });
+  }
+  if (format !== 'xz' && format !== 'zstd') {
+    throw new FarbusError(
+      `the kernel ${name} is packed in ${format === undefined ? 'an unknown format' : format}, which is not supported: take one packed with xz, zstd or gzip`,
+    );
+  }
+  // The xz program, as Linux packs with a filter for x86 code that no JavaScript library has.
+  const result = await runTool(format, ['-dc'], { input: packed, maxOutput: size });
+  if (result.status !== 0) throw damaged(name);
+  return result.output;
+}
+
+function damaged(name: string): FarbusError {
+  return new FarbusError(`the kernel ${name} is damaged: get it again`);
+}

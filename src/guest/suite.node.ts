@@ -1,0 +1,150 @@
+/**
+ * A Debian suite as its archive describes it today: which version of a package it has, and that file's checksum.
+ *
+ * Specification: wiki.debian.org/DebianRepository/Format, as apt-secure(8) uses it: InRelease is signed by the archive's
+ * keys and holds the SHA-256 of Packages.gz, which holds that of each package. Where `gpgv` and Debian's keyring are
+ * installed the signature is checked; elsewhere InRelease is trusted for having come over https, and a line says so.
+ */
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { sha256 } from './cache.node.js';
+import { findPackage, parseStanza, releaseFile, withoutSignature } from './deb822.js';
+import type { Stanza } from './deb822.js';
+import { downloadBytes } from './download.node.js';
+import type { DownloadOptions } from './download.node.js';
+import { checkPackage } from './lock.node.js';
+import type { DebianPackage } from './lock.node.js';
+import type { OnProgress } from './progress.js';
+import { hasTool, runTool } from './tools.node.js';
+
+const debianKeyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+const maxRelease = 8 * 1024 * 1024;
+const maxPackages = 256 * 1024 * 1024;
+
+export interface SuiteOptions extends DownloadOptions {
+  readonly log: Logger;
+  readonly onProgress: OnProgress;
+  /** A keyring for gpgv instead of Debian's. */
+  readonly keyring?: string | undefined;
+}
+
+/** The Packages file of one suite and architecture, verified. */
+export class Suite {
+  readonly #packages: string;
+
+  constructor(packages: string) {
+    this.#packages = packages;
+  }
+
+  /**
+   * The package that `name` stands for: itself, or for a package such as linux-image-686, which is there only to depend
+   * on the present one, that one.
+   * @throws FarbusError where the suite has none.
+   */
+  find(name: string): DebianPackage {
+    const asked = this.#stanza(name);
+    const dependency = metaDependency(asked);
+    const real = dependency === undefined ? asked : this.#stanza(dependency);
+    return checkPackage({
+      name,
+      package: real.get('package') ?? '',
+      version: real.get('version') ?? '',
+      path: real.get('filename') ?? '',
+      size: Number(real.get('size')),
+      sha256: real.get('sha256') ?? '',
+    });
+  }
+
+  #stanza(name: string): Stanza {
+    const stanza = findPackage(this.#packages, name);
+    if (stanza === undefined) throw new FarbusError(`the Debian archive has no package ${name}`);
+    return stanza;
+  }
+}
+
+/** What a meta-package is there for: its one dependency, which has its own version. Undefined for any other package. */
+function metaDependency(stanza: Stanza): string | undefined {
+  const [name, relation, version, more] = (stanza.get('depends') ?? '').split(/[ ()]+/);
+  const meta = /\bmeta-?package\b/.test(stanza.get('description') ?? '');
+  return meta && relation === '=' && version === stanza.get('version') && !more ? name : undefined;
+}
+
+/**
+ * Reads a suite from a mirror.
+ * @throws FarbusError where it is not Debian's or is out of date, DownloadError where it cannot be had.
+ */
+export async function readSuite(
+  mirror: string,
+  suite: string,
+  architecture: string,
+  options: SuiteOptions,
+): Promise<Suite> {
+  const base = `${mirror}/dists/${suite}`;
+  const signed = await downloadBytes(`${base}/InRelease`, maxRelease, () => undefined, options);
+  const release = parseStanza(await verified(signed, base, options));
+  checkRelease(release, suite, base);
+
+  const path = `main/binary-${architecture}/Packages.gz`;
+  const file = releaseFile(release, path);
+  if (file === undefined) throw new FarbusError(`${base}/InRelease does not list ${path}: choose another mirror`);
+  const label = `Debian's list of packages`;
+  const onBytes = (done: number): void => options.onProgress({ label, done, total: file.size });
+  const packed = await downloadBytes(`${base}/${path}`, Math.min(file.size, maxPackages), onBytes, options);
+  if (packed.length !== file.size || sha256(packed) !== file.sha256) {
+    throw new FarbusError(`${base}/${path} is not what InRelease says (the mirror may be changing): try again later`);
+  }
+  const text = await promisify(gunzip)(packed, { maxOutputLength: maxPackages });
+  return new Suite(text.toString('utf8'));
+}
+
+/** The signed text of an InRelease. */
+async function verified(signed: Uint8Array, base: string, options: SuiteOptions): Promise<string> {
+  const keyring = options.keyring ?? debianKeyring;
+  if (!hasTool('gpgv') || !existsSync(keyring)) {
+    if (!base.startsWith('https:')) {
+      throw new FarbusError(
+        `the signature of ${base}/InRelease cannot be checked: run "sudo apt-get install gpgv debian-archive-keyring", or take a mirror with https`,
+      );
+    }
+    options.log.log('warn', `the signature of ${base}/InRelease was not checked: gpgv or ${keyring} is missing`);
+    return withoutSignature(Buffer.from(signed).toString('utf8'));
+  }
+  const folder = await mkdtemp(join(tmpdir(), 'farbus-gpgv-'));
+  try {
+    const file = join(folder, 'InRelease');
+    await writeFile(file, signed);
+    // gpgv itself takes out what was signed, so that nothing around it is believed. Its status is not enough: it is 2
+    // also where one of several signatures is by a key that an older keyring lacks.
+    const args = ['--keyring', keyring, '--status-fd', '2', '--output', '-', file];
+    const { output, errors } = await runTool('gpgv', args, { maxOutput: maxRelease });
+    const status = errors.split('\n').map((line) => line.replace(/^\[GNUPG:\] /, ''));
+    if (!status.some((line) => line.startsWith('VALIDSIG ')) || status.some((line) => line.startsWith('BADSIG '))) {
+      throw new FarbusError(`${base}/InRelease is not signed by Debian: choose another mirror`);
+    }
+    return Buffer.from(output).toString('utf8');
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function checkRelease(release: Stanza, suite: string, base: string): void {
+  if (release.get('codename') !== suite && release.get('suite') !== suite) {
+    throw new FarbusError(`${base}/InRelease is not of the suite ${suite}: choose another mirror`);
+  }
+  const until = Date.parse(release.get('valid-until') ?? '');
+  if (until < Date.now()) {
+    throw new FarbusError(`${base}/InRelease was valid until ${release.get('valid-until')}: choose another mirror`);
+  }
+}
+
+/** The line for a suite that could not be read. */
+export function suiteFailure(suite: string, error: unknown): FarbusError {
+  if (error instanceof FarbusError) return error;
+  return new FarbusError(`cannot read Debian's suite ${suite}: ${messageOf(error)}`, { cause: error });
+}

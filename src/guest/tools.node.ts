@@ -1,0 +1,143 @@
+/**
+ * Programs of the operating system that do what no library here does: run with a time limit, and with one plain line
+ * where one is missing or fails.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+
+/** The Debian package that each program comes with. */
+const packages = { xz: 'xz-utils', zstd: 'zstd', 'dpkg-deb': 'dpkg', tar: 'tar', gpgv: 'gpgv' } as const;
+
+export type Tool = keyof typeof packages;
+
+/** Seconds are what these take; minutes mean that something hangs. */
+const defaultTimeoutMs = 180_000;
+const maxErrorText = 4096;
+
+export interface ToolOptions {
+  /** Bytes for the program's standard input; it is closed where there are none. */
+  readonly input?: Uint8Array;
+  /** The most bytes that it may write; more ends it. */
+  readonly maxOutput?: number;
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface ToolResult {
+  readonly status: number;
+  readonly output: Uint8Array;
+  readonly errors: string;
+}
+
+/** Whether the program is on the PATH. */
+export function hasTool(tool: Tool): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, tool), constants.X_OK);
+      return folder !== '';
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** @throws FarbusError that names the packages to install, where one of the programs is missing. */
+export function needTools(...tools: readonly Tool[]): void {
+  const missing = tools.filter((tool) => !hasTool(tool));
+  if (missing.length === 0) return;
+  const install = [...new Set(missing.map((tool) => packages[tool]))].join(' ');
+  throw new FarbusError(
+    `${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not installed: run "sudo apt-get install ${install}"`,
+  );
+}
+
+/**
+ * Runs a program to its end.
+ * @returns Its exit status, which the caller judges, and what it wrote.
+ * @throws FarbusError where it is missing, is ended by a signal, takes too long or writes too much.
+ */
+export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
+  needTools(tool);
+  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const running = watch(tool, child, options);
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  let tooMuch = false;
+  child.stdout.on('data', (chunk: Buffer) => {
+    total += chunk.length;
+    tooMuch = total > (options.maxOutput ?? Infinity);
+    if (tooMuch) child.kill('SIGKILL');
+    else chunks.push(chunk);
+  });
+  // A program that ends early breaks this pipe; its status says why.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(options.input);
+  const { status, errors } = await running.catch((error: unknown) => {
+    if (tooMuch) throw new FarbusError(`${tool} gave more than ${options.maxOutput} bytes: its input is damaged`);
+    throw error;
+  });
+  return { status, errors, output: Buffer.concat(chunks) };
+}
+
+/** Runs `from | to`. @throws FarbusError where one is missing or fails. */
+export async function runPipe(
+  from: { readonly tool: Tool; readonly args: readonly string[] },
+  to: { readonly tool: Tool; readonly args: readonly string[] },
+  options: ToolOptions = {},
+): Promise<void> {
+  needTools(from.tool, to.tool);
+  const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'] });
+  const ends = [watch(from.tool, left, options), watch(to.tool, right, options)] as const;
+  // Where one of the two fails, its status is the reason, not the broken pipe.
+  const flow = pipeline(left.stdout, right.stdin).catch(() => undefined);
+  const results = await Promise.allSettled(ends);
+  await flow;
+  for (const [index, { tool }] of [to, from].entries()) {
+    const result = results[1 - index]!;
+    if (result.status === 'rejected') throw result.reason;
+    if (result.value.status !== 0) {
+      throw new FarbusError(`${tool} failed with status ${result.value.status}: ${messageOf(result.value.errors)}`);
+    }
+  }
+}
+
+/** Waits for a child's end, and ends it where it takes too long. */
+async function watch(
+  tool: Tool,
+  child: ChildProcess,
+  options: ToolOptions,
+): Promise<{ status: number; errors: string }> {
+  let errors = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    if (errors.length < maxErrorText) errors += chunk.toString('utf8');
+  });
+  let why: string | undefined;
+  const stop = (reason: string): void => {
+    why ??= reason;
+    child.kill('SIGKILL');
+  };
+  const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+  const timer = setTimeout(() => stop(`took longer than ${timeoutMs / 1000} s`), timeoutMs);
+  const abort = (): void => stop('was stopped');
+  options.signal?.addEventListener('abort', abort, { once: true });
+  if (options.signal?.aborted) abort();
+  try {
+    const [status, killedBy] = await new Promise<[number | null, string | null]>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (code, signal) => resolve([code, signal]));
+    });
+    if (status === null) throw new FarbusError(`${tool} ${why ?? `was ended by ${killedBy}`}`);
+    return { status, errors };
+  } catch (error) {
+    if (error instanceof FarbusError) throw error;
+    throw new FarbusError(`cannot run ${tool} (${errnoOf(error) ?? messageOf(error)})`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener('abort', abort);
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Unpacks parts of Debian packages into the cache folder, with Debian's own `dpkg-deb` and `tar`. Only the parts that are
+ * asked for: a kernel package holds some 180 MB of modules, of which a guest needs a few.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cacheFolder, makeFolder, sha256 } from './cache.node.js';
+import type { FetchedPackage } from './fetch.node.js';
+import { runPipe } from './tools.node.js';
+import type { ToolOptions } from './tools.node.js';
+
+export interface UnpackOptions extends ToolOptions {
+  /** Default: {@link cacheFolder}. */
+  readonly cacheDir?: string | undefined;
+}
+
+/**
+ * The folder with the parts of a package, made where it is not in the cache.
+ * @param parts tar(1) wildcard patterns, in which "*" matches "/" too: "./boot/vmlinuz-*". One that matches nothing is
+ *   an error.
+ * @throws FarbusError where a program is missing or fails.
+ */
+export async function unpackPackage(
+  fetched: FetchedPackage,
+  parts: readonly string[],
+  options: UnpackOptions = {},
+): Promise<string> {
+  const key = `${fetched.sha256.slice(0, 16)}-${sha256(JSON.stringify(parts)).slice(0, 8)}`;
+  const folder = join(options.cacheDir ?? cacheFolder(), 'unpacked', key);
+  if (await isFolder(folder)) return folder;
+  await makeFolder(folder, async (temporary) => {
+    await runPipe(
+      { tool: 'dpkg-deb', args: ['--fsys-tarfile', fetched.file] },
+      { tool: 'tar', args: ['--extract', '--no-same-owner', '--directory', temporary, '--wildcards', '--', ...parts] },
+      options,
+    );
+  });
+  return folder;
+}
+
+/** The paths below `folder` of the files in it, in order. */
+export async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+    .sort();
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
