@@ -1,0 +1,97 @@
+/**
+ * DescriptorDevice: a block device over an open file descriptor, whatever it is of. Every call runs on a thread, so the
+ * event loop never waits for a disk. What is special to regular files and to block devices is in their own classes.
+ */
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+import type { Buffers } from '../base/buffers.js';
+import { BlockBase } from '../block/base.js';
+import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+import { BlockError } from '../block/errors.js';
+import { readAll, writeAll } from './transfer.node.js';
+
+const fdatasync = promisify(fs.fdatasync);
+const closeFd = promisify(fs.close);
+const openFd = promisify(fs.open);
+
+export abstract class DescriptorDevice extends BlockBase {
+  readonly info: BlockInfo;
+  protected readonly fd: number;
+  /** The same file opened with O_DSYNC, for FUA: it makes that write durable and no other. */
+  readonly #syncFd: number | undefined;
+  #lost: BlockError | undefined;
+
+  /** Takes over both descriptors: `close` closes them. */
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined) {
+    super();
+    this.info = info;
+    this.fd = fd;
+    this.#syncFd = syncFd;
+  }
+
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return readAll(this.fd, offset, into, options.signal);
+  }
+
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const fd = options.fua && this.#syncFd !== undefined ? this.#syncFd : this.fd;
+    return writeAll(fd, offset, from, options.signal);
+  }
+
+  protected async doFlush(): Promise<void> {
+    if (this.#lost) throw this.#lost;
+    try {
+      await fdatasync(this.fd);
+    } catch (error) {
+      // After a failed sync the system may drop what it could not write and call the next sync a success. It is not
+      // one: what was acknowledged before is in doubt for as long as the file is open.
+      this.#lost = new BlockError('io', 'a flush failed: writes before it may be lost', { cause: error });
+      throw error;
+    }
+  }
+
+  protected override async doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    try {
+      await this.discard(offset, length);
+    } catch (error) {
+      // A trim is a hint: a file system that cannot take it for this range leaves the blocks as they are.
+      if (!isUnsupported(error)) throw error;
+    }
+    if (options.fua) await this.doFlush();
+  }
+
+  protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    try {
+      await this.zeroRange(offset, length, options);
+    } catch (error) {
+      if (isUnsupported(error)) throw new BlockError('unsupported', 'zeroes must be written here', { cause: error });
+      throw error;
+    }
+    if (options.fua) await this.doFlush();
+  }
+
+  protected async doClose(): Promise<void> {
+    await Promise.all([closeFd(this.fd), this.#syncFd === undefined ? undefined : closeFd(this.#syncFd)]);
+  }
+
+  /** Gives the blocks of a range back. Called only where `can.trim`; rejects with EOPNOTSUPP where it cannot. */
+  protected abstract discard(offset: number, length: number): Promise<void>;
+  /** Zeroes a range without a transfer. Called only where `can.writeZeroes`; rejects with EOPNOTSUPP where it cannot. */
+  protected abstract zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void>;
+}
+
+/** Whether an error says that the call, not this request, is impossible here. */
+export function isUnsupported(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  return ['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'ENOTTY'].includes(code);
+}
+
+/** Opens what `fd` is open of once more, with O_DSYNC; undefined where that cannot be done. */
+export async function openSynchronous(fd: number): Promise<number | undefined> {
+  if (process.platform !== 'linux') return undefined;
+  try {
+    return await openFd(`/proc/self/fd/${fd}`, fs.constants.O_RDWR | fs.constants.O_DSYNC);
+  } catch {
+    return undefined;
+  }
+}

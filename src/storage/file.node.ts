@@ -1,0 +1,143 @@
+/**
+ * A regular file as a block device. Its size is the file's when it was opened and stays so: a file that becomes shorter
+ * underneath gives errors of kind `io`, never made-up data. The block size is 512, or 1 where the file's length is not a
+ * multiple of 512 (guests that need whole sectors then refuse the device rather than lose its tail).
+ *
+ * With koffi, `trim` punches holes, `writeZeroes` transfers nothing and `extents` knows the holes. Without it the
+ * same requests work, slower. A file is not locked against other programs unless `exclusive` is asked.
+ */
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+import { FarbusError } from '../base/errors.js';
+import type { BlockInfo, Extent, ZeroOptions } from '../block/device.js';
+import { DescriptorDevice, isUnsupported, openSynchronous } from './descriptor.node.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  libc,
+  SEEK_DATA,
+  SEEK_HOLE,
+  type Libc,
+} from './libc.node.js';
+import { openDescriptor, openError, pathIdentity, printable, type Opened, type OpenOptions } from './opening.node.js';
+
+const fstat = promisify(fs.fstat);
+const closeFd = promisify(fs.close);
+
+/** Most extents that one request answers: a file of very many small holes is told in parts. */
+const maxExtents = 128;
+
+export interface FileOptions extends OpenOptions {
+  /** Block size in bytes, a power of two that divides the file's length. */
+  readonly blockSize?: number | undefined;
+}
+
+export class FileDevice extends DescriptorDevice {
+  readonly #libc: Libc | undefined;
+  #zeroRangeWorks = true;
+
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
+    super(info, fd, syncFd);
+    this.#libc = native;
+  }
+
+  protected override async discard(offset: number, length: number): Promise<void> {
+    await this.#libc!.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+  }
+
+  protected override async zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    if (!options.noHole) return this.discard(offset, length);
+    if (!this.#zeroRangeWorks) throw Object.assign(new Error('no zero range here'), { code: 'EOPNOTSUPP' });
+    try {
+      await this.#libc!.fallocate(this.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
+    } catch (error) {
+      if (isUnsupported(error)) this.#zeroRangeWorks = false;
+      throw error;
+    }
+  }
+
+  protected override async doExtents(offset: number, length: number): Promise<readonly Extent[]> {
+    const { fd } = this;
+    const { blockSize } = this.info;
+    const end = offset + length;
+    const list: Extent[] = [];
+    const add = (from: number, to: number, hole: boolean): void => {
+      if (to > from) list.push({ offset: from, length: to - from, hole, zero: hole });
+    };
+    for (let at = offset; at < end && list.length < maxExtents;) {
+      const data = (await this.#libc!.seek(fd, at, SEEK_DATA)) ?? end;
+      // A block that is partly data is data.
+      const from = Math.min(end, Math.max(at, data - (data % blockSize)));
+      add(at, from, true);
+      at = from;
+      if (at >= end) break;
+      // Undefined where the file has become shorter since: reading will say so.
+      const hole = (await this.#libc!.seek(fd, Math.max(at, data), SEEK_HOLE)) ?? end;
+      const to = Math.min(end, Math.ceil(Math.max(hole, at + 1) / blockSize) * blockSize);
+      add(at, to, false);
+      at = to;
+    }
+    return list;
+  }
+}
+
+/**
+ * Opens a regular file.
+ * @throws FarbusError where it cannot be opened as asked.
+ */
+export async function openFile(path: string, options: FileOptions = {}): Promise<FileDevice> {
+  let fd: number | undefined;
+  try {
+    const opened = await openDescriptor(path, options.readOnly);
+    fd = opened.fd;
+    return await fileDevice(path, opened, options);
+  } catch (error) {
+    if (fd !== undefined) await closeFd(fd).catch(() => undefined);
+    throw openError(path, error);
+  }
+}
+
+async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileOptions): Promise<FileDevice> {
+  const native = options.native === false ? undefined : libc();
+  const stat = await fstat(fd);
+  if (!stat.isFile()) throw new FarbusError(`cannot open ${printable(path)}: it is no regular file: give a file`);
+  if (options.exclusive && native) await native.lock(fd);
+  const blockSize = options.blockSize ?? (stat.size % 512 === 0 ? 512 : 1);
+  if (stat.size % blockSize !== 0) {
+    const message = `cannot open ${printable(path)}: its length is not whole blocks of ${blockSize}: choose another size`;
+    throw new FarbusError(message);
+  }
+  const holes = !readOnly && native !== undefined && (await canPunch(native, fd, stat.size));
+  const identity = await pathIdentity(path);
+  const syncFd = readOnly ? undefined : await openSynchronous(fd);
+  const info: BlockInfo = {
+    size: stat.size,
+    blockSize,
+    preferredSize: Math.max(4096, blockSize),
+    maxTransfer: 1 << 25,
+    readOnly,
+    removable: false,
+    rotational: false,
+    identity,
+    can: {
+      flush: true,
+      fua: syncFd !== undefined,
+      trim: holes,
+      writeZeroes: holes,
+      extents: native !== undefined,
+      multiConnection: true,
+    },
+  };
+  return new FileDevice(info, fd, syncFd, native);
+}
+
+/** Whether the file system punches holes: asked behind the file's end, where there is nothing to lose. */
+async function canPunch(native: Libc, fd: number, size: number): Promise<boolean> {
+  try {
+    await native.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, size, 4096);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The few calls of the C library that Node does not offer, through koffi where it is installed: fallocate(2), lseek(2)
+ * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2). Each runs on a thread, as each may wait
+ * for a disk. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
+ * then do the same with what Node has, slower.
+ */
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+
+/** fallocate(2): the file keeps its size. */
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+/** fallocate(2): gives the range's blocks back; it reads as zeroes. Only together with FALLOC_FL_KEEP_SIZE. */
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+/** fallocate(2): the range reads as zeroes and keeps its blocks. */
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** lseek(2). */
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+/** ioctl(2) requests of linux/fs.h, as they are on x86-64 and arm64. */
+export const BLKROGET = 0x125e;
+export const BLKSSZGET = 0x1268;
+export const BLKDISCARD = 0x1277;
+export const BLKGETSIZE64 = 0x80081272;
+
+/** flock(2): exclusive, and fail rather than wait. */
+const LOCK_EX_NB = 0x02 | 0x04;
+
+export interface Libc {
+  /** Rejects with an error that has an errno `code`. Offsets and lengths in bytes. */
+  fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
+  /** The next data or hole from `offset`; undefined where there is none up to the file's end (ENXIO). */
+  seek(fd: number, offset: number, whence: typeof SEEK_DATA | typeof SEEK_HOLE): Promise<number | undefined>;
+  /** `argument` is what the request's pointer points to, in the machine's byte order; it is read and written in place. */
+  ioctl(fd: number, request: number, argument: Uint8Array): Promise<void>;
+  /** Locks the open file against every other that is locked. Rejects with EWOULDBLOCK (EAGAIN) where one is. */
+  lock(fd: number): Promise<void>;
+}
+
+/** A C function as koffi gives it: its `async` runs it on a thread. */
+interface Callable {
+  async(...args: unknown[]): void;
+}
+
+let loaded: Libc | undefined;
+let tried = false;
+
+/** The C library, or undefined where it cannot be had. Loaded at the first call. */
+export function libc(): Libc | undefined {
+  if (!tried) {
+    tried = true;
+    loaded = load();
+  }
+  return process.env['FARBUS_NO_KOFFI'] ? undefined : loaded;
+}
+
+function load(): Libc | undefined {
+  const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
+  if (!known || process.env['FARBUS_NO_KOFFI']) return undefined;
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    return bind(koffi);
+  } catch {
+    // Not installed (it is optional), or no binary for this machine.
+    return undefined;
+  }
+}
+
+function bind(koffi: typeof import('koffi')): Libc {
+  const library = koffi.load(null);
+  const fallocate: Callable = library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  const lseek: Callable = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
+  const ioctl: Callable = library.func('int ioctl(int fd, unsigned long request, void *argument)');
+  const flock: Callable = library.func('int flock(int fd, int operation)');
+
+  /** Calls on a thread. `pinned` is what the call points to: held until it is over ([FIND] 7.4). */
+  const call = (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const held = new Set([pinned]);
+      fn.async(...args, (error: unknown, result: number) => {
+        // The thread's errno is to be had in this callback only.
+        const errno = koffi.errno();
+        held.clear();
+        if (error) reject(error as Error);
+        else if (result < 0) reject(systemError(name, errno));
+        else resolve(result);
+      });
+    });
+
+  return {
+    fallocate: async (fd, mode, offset, length) =>
+      void (await call('fallocate', fallocate, [fd, mode, offset, length])),
+    seek: (fd, offset, whence) =>
+      call('lseek', lseek, [fd, offset, whence]).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENXIO') return undefined;
+        throw error;
+      }),
+    ioctl: async (fd, request, argument) => void (await call('ioctl', ioctl, [fd, request, argument], argument)),
+    lock: async (fd) => void (await call('flock', flock, [fd, LOCK_EX_NB])),
+  };
+}
+
+function systemError(name: string, errno: number): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${name}: ${code}`), { code, errno: -errno, syscall: name });
+}

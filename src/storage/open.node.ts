@@ -1,0 +1,27 @@
+/** Opens whatever a path names as a block device: a regular file or a block device. */
+import { stat } from 'node:fs/promises';
+import { FarbusError } from '../base/errors.js';
+import type { BlockDevice } from '../block/device.js';
+import { openBlockDevice } from './block-device.node.js';
+import { openFile } from './file.node.js';
+import { openError, printable, type OpenOptions } from './opening.node.js';
+
+/**
+ * Opens the file or block device at `path`. The device's identity is stable across restarts on the same machine.
+ * @throws FarbusError in one line: what is wrong with the path and what to do.
+ */
+export async function openPath(path: string, options: OpenOptions = {}): Promise<BlockDevice> {
+  const found = await stat(path).catch((error: unknown) => {
+    throw openError(path, error);
+  });
+  if (found.isFile()) return openFile(path, options);
+  if (found.isBlockDevice()) return openBlockDevice(path, options);
+  const kind = found.isDirectory()
+    ? 'it is a folder'
+    : found.isFIFO()
+      ? 'it is a pipe'
+      : found.isSocket()
+        ? 'it is a socket'
+        : 'it is a character device';
+  throw new FarbusError(`cannot open ${printable(path)}: ${kind}: give a file or a block device`);
+}

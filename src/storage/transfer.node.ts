@@ -1,0 +1,104 @@
+/**
+ * Whole transfers between Buffers and a file descriptor, on Node's thread pool: short reads and writes are continued, and
+ * memory that can move is passed through a buffer of our own. A transfer that ends before its last byte is an error,
+ * never a success.
+ */
+import fs from 'node:fs';
+import type { Buffers } from '../base/buffers.js';
+import { BlockError } from '../block/errors.js';
+
+/** Longest piece that is passed through a buffer of our own, in bytes; and how many such buffers there are at most. */
+const pieceSize = 1 << 20;
+const maxPieces = 16;
+/** Up to this length a buffer of our own is simply allocated. */
+const smallSize = 1 << 16;
+
+type Vector = (
+  fd: number,
+  views: readonly NodeJS.ArrayBufferView[],
+  position: number,
+  done: (error: NodeJS.ErrnoException | null, bytes: number) => void,
+) => void;
+
+/** Reads `into.length` bytes at `offset`. Rejects with kind `io` where the file ends before. */
+export async function readAll(fd: number, offset: number, into: Buffers, signal?: AbortSignal): Promise<void> {
+  const views = into.stable();
+  if (views) return whole(fs.readv, fd, views, offset);
+  await throughPieces(into.length, signal, async (piece, at) => {
+    await whole(fs.readv, fd, [piece], offset + at);
+    into.copyFrom(piece, at);
+  });
+}
+
+/** Writes `from.length` bytes at `offset`. */
+export async function writeAll(fd: number, offset: number, from: Buffers, signal?: AbortSignal): Promise<void> {
+  const views = from.stable();
+  if (views) return whole(fs.writev as Vector, fd, views, offset);
+  await throughPieces(from.length, signal, async (piece, at) => {
+    from.copyTo(piece, at);
+    await whole(fs.writev as Vector, fd, [piece], offset + at);
+  });
+}
+
+/** Calls `act` until every byte of `views` is transferred. */
+async function whole(act: Vector, fd: number, views: readonly Uint8Array[], offset: number): Promise<void> {
+  let left = views.filter((view) => view.length > 0);
+  for (let at = offset; left.length > 0;) {
+    const bytes = await new Promise<number>((resolve, reject) =>
+      act(fd, left, at, (error, count) => (error ? reject(error) : resolve(count))),
+    );
+    if (bytes === 0) throw new BlockError('io', `the file ends at byte ${at}: it is shorter than when it was opened`);
+    at += bytes;
+    left = without(left, bytes);
+  }
+}
+
+/** `views` without their first `bytes` bytes. */
+function without(views: Uint8Array[], bytes: number): Uint8Array[] {
+  let first = 0;
+  while (first < views.length && bytes >= views[first]!.length) bytes -= views[first++]!.length;
+  const rest = views.slice(first);
+  if (bytes > 0) rest[0] = rest[0]!.subarray(bytes);
+  return rest;
+}
+
+/** Runs `act` on buffers for [0, length), one after another. */
+async function throughPieces(
+  length: number,
+  signal: AbortSignal | undefined,
+  act: (piece: Uint8Array, at: number) => Promise<void>,
+): Promise<void> {
+  if (length <= smallSize) return act(Buffer.allocUnsafe(length), 0);
+  const piece = await pool.take();
+  try {
+    for (let at = 0; at < length; at += pieceSize) {
+      signal?.throwIfAborted();
+      await act(piece.subarray(0, Math.min(pieceSize, length - at)), at);
+    }
+  } finally {
+    pool.give(piece);
+  }
+}
+
+/** Buffers of `pieceSize`, at most `maxPieces` of them; who finds none waits. */
+class Pool {
+  readonly #free: Uint8Array[] = [];
+  readonly #waiting: ((piece: Uint8Array) => void)[] = [];
+  #made = 0;
+
+  take(): Promise<Uint8Array> | Uint8Array {
+    const piece = this.#free.pop();
+    if (piece) return piece;
+    if (this.#made === maxPieces) return new Promise((resolve) => this.#waiting.push(resolve));
+    this.#made++;
+    return Buffer.allocUnsafeSlow(pieceSize);
+  }
+
+  give(piece: Uint8Array): void {
+    const next = this.#waiting.shift();
+    if (next) next(piece);
+    else this.#free.push(piece);
+  }
+}
+
+const pool = new Pool();

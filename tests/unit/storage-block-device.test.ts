@@ -1,0 +1,97 @@
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { findEnd } from '../../src/storage/block-device.node.js';
+import { libc } from '../../src/storage/libc.node.js';
+import { openPath } from '../../src/storage/open.node.js';
+import { deviceNumber } from '../../src/storage/sysfs.node.js';
+import { readBytes, writeBytes } from '../conformance/subject.js';
+import { attachLoop, cannotLoop, mount } from '../support/root.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+
+function image(size: number): string {
+  const path = tempPath('loop.img');
+  writeFileSync(path, '');
+  truncateSync(path, size);
+  return path;
+}
+
+test('device numbers, large ones too', () => {
+  expect(deviceNumber(0x801n)).toBe('8:1');
+  expect(deviceNumber(0x10_0000_0703n << 8n)).toMatch(/^\d+:\d+$/);
+  expect(deviceNumber((5n << 8n) | (0x12n << 20n) | 0x34n)).toBe(`5:${0x1234}`);
+});
+
+test('the end is found by reading where nobody tells it', async () => {
+  for (const sectors of [0, 1, 2, 3, 7, 1000, 1024, 2049]) {
+    const fd = openSync(image(sectors * 512), 'r');
+    expect(await findEnd(fd)).toBe(sectors * 512);
+    closeSync(fd);
+  }
+});
+
+const missing = cannotLoop();
+if (missing !== undefined) console.error(`SKIPPED: block devices: ${missing}`);
+describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})` : ''}`, () => {
+  test('facts are the kernel’s, with koffi and without', async () => {
+    const path = attachLoop(image(8 << 20), '--sector-size', '4096');
+    for (const native of [true, false]) {
+      const device = await openPath(path, { native });
+      expect(device.info).toMatchObject({ size: 8 << 20, blockSize: 4096, readOnly: false });
+      expect(device.info.can.trim).toBe(native && libc() !== undefined);
+      await device.close();
+    }
+  });
+
+  test('a writable device is opened by one only; readers may join', async () => {
+    const path = attachLoop(image(1 << 20));
+    const first = await openPath(path);
+    await expect(openPath(path)).rejects.toThrow(/in use/);
+    const reader = await openPath(path, { readOnly: true });
+    await writeBytes(first, 0, new Uint8Array(512).fill(9));
+    expect((await readBytes(reader, 0, 512))[0]).toBe(9);
+    await reader.close();
+    await first.close();
+    await (await openPath(path)).close();
+  });
+
+  test('a mounted device is refused, naming where, unless it is only read', async () => {
+    const path = attachLoop(image(8 << 20));
+    execFileSync('mkfs.ext4', ['-q', path]);
+    const at = tempFolder();
+    const unmount = mount(path, at);
+    for (const exclusive of [true, false]) {
+      await expect(openPath(path, { exclusive })).rejects.toThrow(
+        `${path} is mounted at ${at}: unmount it, or use --read-only`,
+      );
+    }
+    const reader = await openPath(path, { readOnly: true });
+    await readBytes(reader, 0, 4096);
+    await reader.close();
+    unmount();
+    await (await openPath(path)).close();
+  });
+
+  test('a read-only device is read-only', async () => {
+    const path = attachLoop(image(1 << 20), '--read-only');
+    for (const native of [true, false]) {
+      const device = await openPath(path, { native });
+      expect(device.info.readOnly).toBe(true);
+      expect(device.info.can).toMatchObject({ trim: false, writeZeroes: false });
+      await device.close();
+      await expect(openPath(path, { native, readOnly: false })).rejects.toThrow(/use --read-only/);
+    }
+  });
+
+  test('identity is stable', async () => {
+    const path = attachLoop(image(1 << 20));
+    const identities: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      const device = await openPath(path);
+      identities.push(device.info.identity);
+      await device.close();
+    }
+    expect(identities[0]).not.toBe('');
+    expect(identities[1]).toBe(identities[0]);
+  });
+});

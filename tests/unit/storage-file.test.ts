@@ -1,0 +1,219 @@
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test, vi } from 'vitest';
+import { FarbusError } from '../../src/base/errors.js';
+import { openFile } from '../../src/storage/file.node.js';
+import { libc } from '../../src/storage/libc.node.js';
+import { openPath } from '../../src/storage/open.node.js';
+import { Random } from '../conformance/random.js';
+import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { allExtents } from '../conformance/zeroes.js';
+import { cannotLoop, mount } from '../support/root.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+
+const mebibyte = 1 << 20;
+
+function image(size: number): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, '');
+  truncateSync(path, size);
+  return path;
+}
+
+async function refusal(path: string, options?: Parameters<typeof openPath>[1]): Promise<string> {
+  const error = await openPath(path, options).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(FarbusError);
+  const { message } = error as FarbusError;
+  expect(message).not.toMatch(/\n/);
+  return message;
+}
+
+describe('a file as a block device', () => {
+  test('what is written is in the file, where it belongs', async () => {
+    const path = image(mebibyte);
+    const device = await openPath(path);
+    const bytes = new Random(1).bytes(4096 + 512);
+    await writeBytes(device, 1024, bytes);
+    await device.close();
+    const content = readFileSync(path);
+    expect(content.length).toBe(mebibyte);
+    expect(content.subarray(1024, 1024 + bytes.length).equals(bytes)).toBe(true);
+    expect(content.subarray(0, 1024).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('an odd length gives blocks of one byte', async () => {
+    const device = await openPath(image(1001));
+    expect(device.info).toMatchObject({ size: 1001, blockSize: 1 });
+    await device.close();
+    await expect(openFile(image(1001), { blockSize: 512 })).rejects.toThrow(/not whole blocks of 512/);
+  });
+
+  test('a file that became shorter gives errors, not data', async () => {
+    const path = image(mebibyte);
+    const device = await openPath(path);
+    truncateSync(path, 10_000);
+    await readBytes(device, 0, 8192);
+    await expectKind('io', readBytes(device, 8192, 4096));
+    await expectKind('io', readBytes(device, 512 * 1024, 512));
+    // Writing makes it as long again as it has to be.
+    await writeBytes(device, mebibyte - 512, new Uint8Array(512).fill(7));
+    expect((await readBytes(device, mebibyte - 512, 512)).every((byte) => byte === 7)).toBe(true);
+    await device.close();
+  });
+
+  test('extents are the real ones', async () => {
+    if (!libc()) return expect(process.env['CI'], 'koffi is to be installed in CI').toBeUndefined();
+    const device = await openPath(image(4 * mebibyte));
+    await writeBytes(device, mebibyte, new Uint8Array(65536).fill(1));
+    const whole = await allExtents(device, 0, 4 * mebibyte);
+    expect(whole.map(({ offset, length, hole, zero }) => [offset, length, hole, zero])).toEqual([
+      [0, mebibyte, true, true],
+      [mebibyte, 65536, false, false],
+      [mebibyte + 65536, 3 * mebibyte - 65536, true, true],
+    ]);
+    await device.close();
+  });
+
+  test('very many extents are told in parts', async () => {
+    if (!libc()) return;
+    const device = await openPath(image(4 * mebibyte));
+    for (let at = 0; at < 4 * mebibyte; at += 8192) await writeBytes(device, at, new Uint8Array(4096).fill(1));
+    expect((await device.extents(0, 4 * mebibyte)).length).toBeLessThan(200);
+    expect((await allExtents(device, 0, 4 * mebibyte)).length).toBeGreaterThan(500);
+    await device.close();
+  });
+
+  test('trim and zeroes give space back; zeroes without a hole do not', async () => {
+    if (!libc()) return;
+    const path = image(4 * mebibyte);
+    const device = await openPath(path);
+    expect(device.info.can).toMatchObject({ trim: true, writeZeroes: true, extents: true });
+    const used = async (): Promise<number> => {
+      await device.flush();
+      return statSync(path).blocks * 512;
+    };
+    await writeBytes(device, 0, new Random(2).bytes(4 * mebibyte));
+    expect(await used()).toBeGreaterThanOrEqual(4 * mebibyte);
+    await device.writeZeroes(0, mebibyte, { noHole: true });
+    expect(await used()).toBeGreaterThanOrEqual(4 * mebibyte);
+    await device.writeZeroes(0, mebibyte);
+    expect(await used()).toBeLessThanOrEqual(3.1 * mebibyte);
+    await device.trim(mebibyte, 3 * mebibyte);
+    expect(await used()).toBeLessThanOrEqual(0.1 * mebibyte);
+    expect(statSync(path).size).toBe(4 * mebibyte);
+    await device.close();
+  });
+
+  test('without koffi nothing is promised that needs it, and zeroes are written', async () => {
+    vi.stubEnv('FARBUS_NO_KOFFI', '1');
+    const path = image(mebibyte);
+    const device = await openPath(path);
+    vi.unstubAllEnvs();
+    expect(device.info.can).toMatchObject({ flush: true, trim: false, writeZeroes: false, extents: false });
+    await writeBytes(device, 0, new Random(3).bytes(mebibyte));
+    await expectKind('unsupported', device.writeZeroes(0, mebibyte, { fastOnly: true }));
+    await device.writeZeroes(0, mebibyte);
+    await device.trim(0, mebibyte);
+    await device.close();
+    expect(readFileSync(path).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('after a failed flush no later one succeeds', async () => {
+    const device = await openFile(image(mebibyte), { native: false });
+    const { fd } = device as unknown as { fd: number };
+    closeSync(fd);
+    await expect(device.flush()).rejects.toThrow();
+    // The number is free: the next file gets it, and could be flushed.
+    const other = openSync(image(512), 'r+');
+    expect(other).toBe(fd);
+    await expectKind('io', device.flush());
+    await device.close();
+  });
+
+  test('a full disk is told as such, and what was there stays', async () => {
+    const missing = cannotLoop();
+    if (missing) return console.error(`SKIPPED: full disk: ${missing}`);
+    const folder = tempFolder();
+    const unmount = mount('-t', 'tmpfs', '-o', 'size=1m', 'none', folder);
+    const path = join(folder, 'disk.img');
+    writeFileSync(path, '');
+    truncateSync(path, 8 * mebibyte);
+    const device = await openPath(path);
+    const bytes = new Random(4).bytes(256 * 1024);
+    await writeBytes(device, 0, bytes);
+    await expectKind('no-space', writeBytes(device, mebibyte, new Random(5).bytes(4 * mebibyte)));
+    expect(Buffer.from(await readBytes(device, 0, bytes.length)).equals(bytes)).toBe(true);
+    await device.close();
+    unmount();
+  });
+
+  test('identity is stable for one file, however it is named', async () => {
+    const path = image(512);
+    const link = tempPath('link');
+    symlinkSync(path, link);
+    const devices = await Promise.all([openPath(path), openPath(link), openPath(image(512))]);
+    const [first, second, third] = devices.map(({ info }) => info.identity);
+    expect(first).toMatch(/^file:[0-9a-f]{32}$/);
+    expect(second).toBe(first);
+    expect(third).not.toBe(first);
+    await Promise.all(devices.map((device) => device.close()));
+  });
+});
+
+describe('paths that are refused', () => {
+  test('missing, folders, pipes, sockets, character devices', async () => {
+    const folder = tempFolder();
+    expect(await refusal(join(folder, 'none'))).toMatch(/no such file/);
+    expect(await refusal(folder)).toMatch(/folder/);
+    expect(await refusal(join(image(512), 'x'))).toMatch(/not a folder/);
+    execFileSync('mkfifo', [join(folder, 'pipe')]);
+    expect(await refusal(join(folder, 'pipe'))).toMatch(/pipe/);
+    expect(await refusal('/dev/null')).toMatch(/character device/);
+    mkdirSync(join(folder, 'a\nb'));
+    expect(await refusal(join(folder, 'a\nb'))).toMatch(/a\?b/);
+  });
+
+  test('a file that may only be read is read-only, unless it has to be written', async () => {
+    if (process.getuid?.() !== 0) {
+      const path = image(512);
+      execFileSync('chmod', ['400', path]);
+      const device = await openPath(path);
+      expect(device.info.readOnly).toBe(true);
+      await device.close();
+      expect(await refusal(path, { readOnly: false })).toMatch(/permission denied/);
+      return;
+    }
+    const missing = cannotLoop();
+    if (missing) return console.error(`SKIPPED: read-only file system: ${missing}`);
+    const folder = tempFolder();
+    mount('-t', 'tmpfs', '-o', 'size=1m', 'none', folder);
+    writeFileSync(join(folder, 'disk.img'), Buffer.alloc(1024));
+    execFileSync('mount', ['-o', 'remount,ro', folder]);
+    const device = await openPath(join(folder, 'disk.img'));
+    expect(device.info.readOnly).toBe(true);
+    await device.close();
+    expect(await refusal(join(folder, 'disk.img'), { readOnly: false })).toMatch(/read-only/);
+  });
+
+  test('a file that is locked by another', async () => {
+    if (!libc()) return;
+    const path = image(512);
+    const first = await openFile(path, { exclusive: true });
+    await expect(openFile(path, { exclusive: true })).rejects.toThrow(/locked/);
+    await first.close();
+    await (await openFile(path, { exclusive: true })).close();
+  });
+});
