@@ -37,7 +37,8 @@ export interface GuestOptions extends FetchOptions {
 }
 
 /**
- * The kernel's command line, word by word ([KERNEL] Documentation/admin-guide/kernel-parameters.txt):
+ * The kernel's command line, word by word, as the kernel's Documentation/admin-guide/kernel-parameters.txt has them. There
+ * is no "nokaslr": only the part of a bzImage that unpacks the kernel moves it, and that does not run here.
  */
 export const defaultCommandLine = [
   'console=ttyS0', // messages and the shell go to the serial port, which is what a client computer's console is
@@ -46,7 +47,6 @@ export const defaultCommandLine = [
   'tsc=reliable', // the emulated time-stamp counter is steady: no watchdog that would mistrust it under load
   'no_timer_check', // the timer's interrupt works; its check fails where the host is busy
   'rdinit=/init', // the script of this initramfs
-  'nokaslr', // the kernel is loaded where its headers say, by a loader that does not move it
 ].join(' ');
 
 /** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
@@ -62,7 +62,7 @@ export const bootModules: readonly string[] = [
 ];
 
 /** Other buses' disks, networks and file systems: `modprobe` finds them. */
-export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe'];
+export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop'];
 
 const kernelPackage = 'linux-image-686';
 const busyboxPackage = 'busybox-static';

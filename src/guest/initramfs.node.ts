@@ -46,6 +46,15 @@ const folders = ['bin', 'sbin', 'usr/bin', 'usr/sbin', 'dev', 'etc', 'mnt', 'pro
  * @throws FarbusError where a module or a part of a package is missing.
  */
 export async function buildInitramfs(options: InitramfsOptions): Promise<Uint8Array> {
+  try {
+    return await build(options);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new FarbusError(`cannot make the initramfs: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function build(options: InitramfsOptions): Promise<Uint8Array> {
   const entries = new Map<string, CpioEntry>();
   const file = (path: string, data: Uint8Array | string, mode = 0o644): void => {
     entries.set(path, { type: 'file', mode, data: typeof data === 'string' ? Buffer.from(data) : data });
@@ -58,26 +67,14 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<Uint8Ar
   file('etc/farbus-modules', options.modules.join('\n') + '\n');
 
   const { folder, index } = await readModules(options.kernelFolder);
-  const files = order(index, [...options.modules, ...(options.modulesOnDemand ?? [])]);
+  const files = index.loadOrder([...options.modules, ...(options.modulesOnDemand ?? [])]);
   const inGuest = `lib/modules/${basename(folder)}`;
   for (const { path } of files) file(`${inGuest}/${path}`, await readPart(join(folder, path)));
   file(`${inGuest}/modules.dep`, index.dependencyTable(files));
   file(`${inGuest}/modules.alias`, aliasTable(files));
 
   for (const extra of options.extraFiles ?? []) file(extra.path, extra.data, extra.mode);
-  try {
-    return cpioArchive(entries);
-  } catch (error) {
-    throw new FarbusError(`cannot make the initramfs: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-function order(index: ModuleIndex, names: readonly string[]): ModuleFile[] {
-  try {
-    return index.loadOrder(names);
-  } catch (error) {
-    throw new FarbusError(`cannot make the initramfs: ${messageOf(error)}`, { cause: error });
-  }
+  return cpioArchive(entries);
 }
 
 /** The modules of an unpacked kernel package, and the folder lib/modules/VERSION that their paths begin in. */

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs what the tests run against: programs that are not ours, from Debian's packages, and only those that are
+# missing. With root, or with sudo that asks for no password; elsewhere it prints the one line to run and fails.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+
+# One line for each program: its name, and the package that has it.
+peers='
+nbdkit nbdkit
+nbdinfo libnbd-bin
+nbdcopy libnbd-bin
+qemu-img qemu-utils
+qemu-io qemu-utils
+qemu-nbd qemu-utils
+fio fio
+mcopy mtools
+mkfs.vfat dosfstools
+mkfs.ext4 e2fsprogs
+debugfs e2fsprogs
+xz xz-utils
+zstd zstd
+cpio cpio
+gpgv gpgv
+dpkg-deb dpkg
+tar tar
+'
+
+missing() {
+    echo "$peers" | while read -r program package; do
+        [ -z "$program" ] || command -v "$program" >/dev/null || echo "$package"
+    done | sort -u | tr '\n' ' '
+}
+
+wanted=$(missing)
+[ -n "$wanted" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "The tests need programs of these Debian packages, or your system's equals: $wanted" >&2
+    exit 1
+elif [ "$(id -u)" = 0 ]; then
+    root=
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    root='sudo -n'
+else
+    echo "The tests need some programs; run: sudo apt-get install -y --no-install-recommends $wanted" >&2
+    exit 1
+fi
+
+echo "Installing what the tests run against: $wanted"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt="$root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+# A broken index of one source does not matter if the packages can be had all the same.
+$apt update >"$log" 2>&1 || true
+# The words of $wanted are packages.
+# shellcheck disable=SC2086
+if ! $apt install --no-install-recommends $wanted >>"$log" 2>&1 </dev/null || [ -n "$(missing)" ]; then
+    cat "$log" >&2
+    echo "Could not install what the tests run against: $(missing)" >&2
+    exit 1
+fi
