@@ -1,5 +1,5 @@
 /** The legs of a command's way, timed: from the trap to the virtual I/O client, there and back, and until the driver has its answer. */
-import type { CommandTimes } from '../device/nvme/controller.js';
+import type { CommandTimes } from '../device/nvme/times.js';
 
 /** Medians in ms over the most recent commands; undefined where there were none. */
 export interface LegMedians {

@@ -15,12 +15,14 @@ import type { GuardedDevice, Trap } from '../../machine/trap.js';
 import { executeAdmin, type AdminTarget } from './admin.js';
 import { CommandError, type Command } from './command.js';
 import { Features } from './features.js';
-import { asyncEventLimit, abortLimit, type NamespaceFacts, type NvmeIdentity } from './identify.js';
+import { AsyncEvents } from './events.js';
+import { abortLimit, type NamespaceFacts, type NvmeIdentity } from './identify.js';
 import { Logs } from './logs.js';
 import { executeNvm, lbaOf, lbaSize } from './nvm.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { readRegister, writeRegister, type RegisterFile } from './registers.js';
 import type { NvmeState } from './state.js';
+import { PostedTimes, type CommandTimes } from './times.js';
 import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from './spec.js';
 
 /** PCI vendor and device id: not an assigned one, and none that a driver knows special cases for. */
@@ -30,20 +32,6 @@ export const deviceId = 0x0001;
 const maxQueueEntries = 1024;
 /** Commands that are carried out at once; more wait in their queues. */
 const maxInFlight = 256;
-
-/** When a command of an I/O queue passed each station, in ms of `performance.now()`. */
-export interface CommandTimes {
-  readonly tag: number;
-  readonly opcode: number;
-  /** The driver's doorbell write trapped. */
-  readonly trapped: number;
-  /** It was handed to the virtual I/O client. */
-  readonly issued: number;
-  /** The virtual I/O client had carried it out. */
-  readonly answered: number;
-  /** The driver had consumed its completion. */
-  readonly consumed: number;
-}
 
 export interface NvmeOptions {
   readonly base: number;
@@ -92,9 +80,11 @@ export class NvmeController implements GuardedDevice {
   readonly #sqs = new Map<number, SubmissionQueue>();
   readonly #cqs = new Map<number, CompletionQueue>();
   readonly #inFlight = new Map<number, InFlight>();
-  readonly #posted = new Map<number, (CommandTimes | undefined)[]>();
-  #eventRequests: Command[] = [];
-  #events: number[] = [];
+  readonly #times = new PostedTimes();
+  readonly #events = new AsyncEvents((request, event) => {
+    const queue = this.#sqs.get(0);
+    if (queue) this.#complete(queue, request, Status.success, event);
+  });
   #aborts = 0;
   /** Counts resets: what began before one must not complete after it. */
   #life = 0;
@@ -146,7 +136,7 @@ export class NvmeController implements GuardedDevice {
   namespaceChanged(): void {
     if (!this.#features.noticeEnabled(8)) return;
     this.#logs.namespaceChanged = true;
-    this.#event(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
+    this.#events.report(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
   }
 
   /** Fetches no more commands and waits until none is under way, for a snapshot. */
@@ -170,7 +160,7 @@ export class NvmeController implements GuardedDevice {
       features: this.#features.save(),
       submissionQueues: [...this.#sqs.values()].map((queue) => queue.save()),
       completionQueues: [...this.#cqs.values()].map((queue) => queue.save()),
-      eventRequests: this.#eventRequests.map(({ cid }) => cid),
+      eventRequests: this.#events.save(),
     };
   }
 
@@ -180,7 +170,7 @@ export class NvmeController implements GuardedDevice {
     this.#features.restore(state.features);
     for (const queue of state.submissionQueues) this.#sqs.set(queue.id, SubmissionQueue.restore(queue));
     for (const queue of state.completionQueues) this.#cqs.set(queue.id, CompletionQueue.restore(queue));
-    this.#eventRequests = state.eventRequests.map((cid) => ({ cid }) as Command);
+    this.#events.restore(state.eventRequests);
     this.#updateLine();
   }
 
@@ -224,9 +214,8 @@ export class NvmeController implements GuardedDevice {
     for (const { abort } of this.#inFlight.values()) abort.abort();
     this.#sqs.clear();
     this.#cqs.clear();
-    this.#posted.clear();
-    this.#eventRequests = [];
-    this.#events = [];
+    this.#times.clear();
+    this.#events.clear();
     this.#aborts = 0;
     this.#features.reset();
     this.#registers.intms = 0;
@@ -270,16 +259,16 @@ export class NvmeController implements GuardedDevice {
     const id = index >> 1;
     if (index % 2 === 0) {
       const queue = this.#sqs.get(id);
-      if (!queue) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
-      if (value >= queue.size) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+      if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+      if (value >= queue.size) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
       queue.tail = value;
       return this.#fetch(queue, trap);
     }
     const queue = this.#cqs.get(id);
-    if (!queue) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+    if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
     const consumed = queue.consume(this.#memory, value);
-    if (consumed < 0) return this.#event(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
-    this.#reportConsumed(id, consumed);
+    if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+    this.#times.consumed(id, consumed, this.#report);
     this.#updateLine();
   }
 
@@ -340,29 +329,25 @@ export class NvmeController implements GuardedDevice {
     this.#complete(queue, command, own, 0, times);
   }
 
-  #complete(queue: SubmissionQueue, command: Command, status: number, result: number, times?: CommandTimes): void {
+  #complete(
+    queue: SubmissionQueue,
+    command: Pick<Command, 'cid'>,
+    status: number,
+    result: number,
+    times?: CommandTimes,
+  ): void {
     const cq = this.#cqs.get(queue.cqid);
     if (!cq || !this.#running) return;
     const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
     if (!cq.post(this.#memory, completion)) return this.#fail('a completion queue is not in guest memory');
-    if (this.#options.onCommand || this.#steps.on) {
-      const posted = this.#posted.get(cq.id);
-      if (posted) posted.push(times);
-      else this.#posted.set(cq.id, [times]);
-    }
+    this.#times.posted(cq.id, times);
     this.#updateLine();
   }
 
-  #reportConsumed(id: number, count: number): void {
-    const posted = this.#posted.get(id);
-    if (!posted) return;
-    const consumed = performance.now();
-    for (const times of posted.splice(0, count)) {
-      if (!times) continue;
-      this.#steps.step(times.tag, 'end', 'the driver has taken the completion', consumed);
-      this.#options.onCommand?.({ ...times, consumed });
-    }
-  }
+  readonly #report = (times: CommandTimes): void => {
+    this.#steps.step(times.tag, 'end', 'the driver has taken the completion', times.consumed);
+    this.#options.onCommand?.(times);
+  };
 
   /** §7.5.1.1 pin-based interrupts: asserted while a queue with interrupts has entries that were not consumed. */
   #updateLine(): void {
@@ -374,19 +359,6 @@ export class NvmeController implements GuardedDevice {
     this.#lineAsserted = wanted;
     if (wanted) this.counts.interrupts++;
     this.#line.set(wanted);
-  }
-
-  /** §5.2: answers a waiting request, or keeps the event (one of a kind) until there is one. */
-  #event(type: number, information: number, logPage: number): void {
-    const event = type | (information << 8) | (logPage << 16);
-    const request = this.#eventRequests.shift();
-    if (!request) {
-      if (!this.#events.includes(event)) this.#events.push(event);
-      return;
-    }
-    const queue = this.#sqs.get(0);
-    // A guest's doorbell write may be what is reported: not within its own instruction.
-    queueMicrotask(() => queue && this.#complete(queue, request, Status.success, event));
   }
 
   readonly #namespace = (): NamespaceFacts => {
@@ -415,7 +387,7 @@ export class NvmeController implements GuardedDevice {
       namespace: this.#namespace,
       dropQueue: (queue) => this.#dropQueue(queue),
       abort: (sqid, cid) => this.#abort(sqid, cid),
-      awaitEvent: (command) => this.#awaitEvent(command),
+      awaitEvent: (command) => this.#events.request(command),
     };
   }
 
@@ -430,11 +402,9 @@ export class NvmeController implements GuardedDevice {
   async #abort(sqid: number, cid: number): Promise<boolean> {
     if (this.#aborts >= abortLimit) throw new CommandError(Status.abortLimitExceeded);
     if (sqid === 0) {
-      const request = this.#eventRequests.findIndex((command) => command.cid === cid);
-      if (request < 0) return false;
-      const [command] = this.#eventRequests.splice(request, 1);
-      this.#complete(this.#sqs.get(0)!, command!, Status.abortRequested, 0);
-      return true;
+      const request = this.#events.take(cid);
+      if (request) this.#complete(this.#sqs.get(0)!, request, Status.abortRequested, 0);
+      return request !== undefined;
     }
     const target = this.#inFlight.get((sqid << 16) | cid);
     if (!target) return false;
@@ -446,12 +416,5 @@ export class NvmeController implements GuardedDevice {
     await new Promise((resolve) => setTimeout(resolve, 0));
     this.#aborts--;
     return ended;
-  }
-
-  #awaitEvent(command: Command): void {
-    if (this.#eventRequests.length >= asyncEventLimit) throw new CommandError(Status.asyncEventLimitExceeded);
-    this.#eventRequests.push(command);
-    const event = this.#events.shift();
-    if (event !== undefined) this.#event(event & 7, (event >>> 8) & 0xff, (event >>> 16) & 0xff);
   }
 }

@@ -1,0 +1,168 @@
+/** Puts a client computer together for the command line: the engine, the guest's packages, a snapshot or a boot. */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Steps } from '../base/steps.js';
+import type { BlockDevice } from '../block/device.js';
+import { ClientComputer } from '../computer/client.js';
+import { defaultCommandLine, prepareDebianGuest } from '../guest/debian.node.js';
+import { unpackKernel } from '../guest/kernel.node.js';
+import type { OnProgress } from '../guest/progress.js';
+import type { LinuxImage } from '../machine/boot/linux.js';
+import { createV86 } from '../machine/engines/v86.js';
+import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
+import { SnapshotError } from '../machine/snapshot.js';
+
+/** Printed by the init script of our initramfs when its shell is about to come. */
+export const readyMark = 'farbus: ready';
+/** How long a boot may take until its mark, in ms. */
+const bootLimit = 300_000;
+
+/** What to boot, and what its snapshots are valid for. */
+export interface Guest {
+  readonly image: LinuxImage;
+  readonly id: string;
+  readonly version: string;
+  /** Printed when it has booted; undefined where nobody knows. */
+  readonly mark: string | undefined;
+}
+
+export interface GuestChoice {
+  readonly kernel?: string | undefined;
+  readonly initrd?: string | undefined;
+  /** Added to the default command line, or all of it where a kernel is given. */
+  readonly append?: string | undefined;
+  readonly mark?: string | undefined;
+  readonly log: Logger;
+  readonly onProgress?: OnProgress;
+}
+
+/** The kernel and initramfs that were asked for; Debian's where none were. */
+export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
+  if (choice.kernel === undefined) {
+    const { kernel, initramfs, id, version } = await prepareDebianGuest({
+      log: choice.log,
+      ...(choice.onProgress && { onProgress: choice.onProgress }),
+    });
+    const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
+    const own = choice.initrd === undefined ? initramfs : await readInput('--initrd', choice.initrd);
+    const mark = choice.mark ?? (choice.initrd === undefined ? readyMark : undefined);
+    return { image: { ...kernel, initramfs: own, commandLine }, id: hash(id, own), version: `Debian ${version}`, mark };
+  }
+  if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
+  const kernel = await unpackKernel(choice.kernel);
+  const initramfs = choice.initrd === undefined ? undefined : await readInput('--initrd', choice.initrd);
+  const commandLine = choice.append ?? defaultCommandLine;
+  const id = hash(kernel.bzImage, initramfs ?? '');
+  return {
+    image: { ...kernel, ...(initramfs && { initramfs }), commandLine },
+    id,
+    version: choice.kernel,
+    mark: choice.mark,
+  };
+}
+
+/** Makes a computer on the v86 engine; nothing runs yet. */
+export function createComputer(
+  drives: readonly BlockDevice[],
+  memorySize: number,
+  options: { steps?: Steps; log: Logger },
+): Promise<ClientComputer> {
+  const wasmPath = join(dirname(v86Module()), 'v86.wasm');
+  return ClientComputer.create({
+    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, onEnd }),
+    drives,
+    ...options,
+  });
+}
+
+/** How a computer came up. */
+export interface StartResult {
+  readonly from: 'boot' | 'snapshot';
+  readonly ms: number;
+  /** Bytes of the snapshot that was written. */
+  readonly saved?: number;
+}
+
+/**
+ * Starts the guest: from the snapshot file where it exists, else by a boot, after which it is written.
+ * @throws FarbusError where the snapshot is not of this computer, or the guest does not come up.
+ */
+export async function startGuest(
+  computer: ClientComputer,
+  guest: Guest,
+  snapshot: string | undefined,
+  memorySize: number,
+): Promise<StartResult> {
+  const started = performance.now();
+  const key = hash(guest.id, guest.image.commandLine, String(memorySize), engineVersion());
+  if (snapshot !== undefined && existsSync(snapshot)) {
+    try {
+      await computer.restore(await readSnapshot(snapshot), key);
+    } catch (error) {
+      const why = error instanceof SnapshotError ? error.message : messageOf(error);
+      throw new FarbusError(`${snapshot}: the snapshot cannot be used: ${why}; remove the file to boot and save anew`);
+    }
+    return { from: 'snapshot', ms: performance.now() - started };
+  }
+  boot(computer, guest);
+  if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
+  await waitForMark(computer, guest.mark);
+  if (snapshot === undefined) return { from: 'boot', ms: performance.now() - started };
+  const state = await computer.save(key);
+  try {
+    await writeSnapshot(snapshot, state);
+  } catch (error) {
+    throw new FarbusError(`${snapshot}: the snapshot cannot be written: ${messageOf(error)}`);
+  }
+  return { from: 'boot', ms: performance.now() - started, saved: state.engine.length };
+}
+
+function boot(computer: ClientComputer, guest: Guest): void {
+  try {
+    computer.boot(guest.image);
+  } catch (error) {
+    throw new FarbusError(`the computer cannot start: ${messageOf(error)}`);
+  }
+}
+
+async function waitForMark(computer: ClientComputer, mark: string): Promise<void> {
+  const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const ended = computer.ended.then((why) => {
+    throw new FarbusError(`the guest ${why === 'halted' ? 'halted' : 'asked for a reset'} before it had booted`);
+  });
+  try {
+    await Promise.race([computer.console.waitFor(pattern, bootLimit), ended]);
+  } catch (error) {
+    if (error instanceof FarbusError) throw error;
+    throw new FarbusError(`the guest did not boot: ${messageOf(error)}`);
+  }
+}
+
+async function readInput(option: string, path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new FarbusError(`${option} ${path}: ${messageOf(error)}`);
+  }
+}
+
+function v86Module(): string {
+  return createRequire(import.meta.url).resolve('v86');
+}
+
+/** What an engine's snapshots depend on. */
+function engineVersion(): string {
+  const file = join(dirname(v86Module()), '../package.json');
+  return `v86 ${(createRequire(import.meta.url)(file) as { version: string }).version}`;
+}
+
+function hash(...parts: (string | Uint8Array)[]): string {
+  const sum = createHash('sha256');
+  for (const part of parts) sum.update(part).update('\0');
+  return sum.digest('hex');
+}

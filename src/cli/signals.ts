@@ -1,0 +1,25 @@
+/** SIGINT and SIGTERM end a command in good order; a second one ends it at once. */
+
+/**
+ * Listens from now on. `received` resolves with exit status 0 for SIGTERM (asked to end, and ended) and 130 for SIGINT.
+ */
+export function onSignals(): { received: Promise<number>; stop: () => void } {
+  let first: (status: number) => void = () => undefined;
+  let count = 0;
+  const received = new Promise<number>((resolve) => (first = resolve));
+  const handle = (status: number) => () => {
+    if (++count > 1) process.exit(status || 143);
+    first(status);
+  };
+  const onTerm = handle(0);
+  const onInt = handle(130);
+  process.on('SIGTERM', onTerm);
+  process.on('SIGINT', onInt);
+  return {
+    received,
+    stop: () => {
+      process.off('SIGTERM', onTerm);
+      process.off('SIGINT', onInt);
+    },
+  };
+}

@@ -1,0 +1,37 @@
+/** When commands pass their stations: kept from the doorbell until the driver has consumed the completion. */
+
+/** When a command of an I/O queue passed each station, in ms of `performance.now()`. */
+export interface CommandTimes {
+  readonly tag: number;
+  readonly opcode: number;
+  /** The driver's doorbell write trapped. */
+  readonly trapped: number;
+  /** It was handed to the virtual I/O client. */
+  readonly issued: number;
+  /** The virtual I/O client had carried it out. */
+  readonly answered: number;
+  /** The driver had consumed its completion. */
+  readonly consumed: number;
+}
+
+/** Completions that were posted and not yet consumed, by completion queue, oldest first. */
+export class PostedTimes {
+  readonly #posted = new Map<number, (CommandTimes | undefined)[]>();
+
+  /** A completion was posted; `times` for a command of an I/O queue. */
+  posted(cqid: number, times: CommandTimes | undefined): void {
+    const list = this.#posted.get(cqid);
+    if (list) list.push(times);
+    else this.#posted.set(cqid, [times]);
+  }
+
+  /** The driver has consumed the oldest `count` of a queue. */
+  consumed(cqid: number, count: number, report: (times: CommandTimes) => void): void {
+    const consumed = performance.now();
+    for (const times of this.#posted.get(cqid)?.splice(0, count) ?? []) if (times) report({ ...times, consumed });
+  }
+
+  clear(): void {
+    this.#posted.clear();
+  }
+}

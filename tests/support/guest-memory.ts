@@ -1,0 +1,33 @@
+/** Guest memory without an engine. Its array moves at every look, so that a view that was kept over a yield is found out. */
+import type { GuestMemory } from '../../src/machine/guest-memory.js';
+
+export class TestMemory implements GuestMemory {
+  readonly size: number;
+  readonly writes: { address: number; length: number }[] = [];
+  readonly #bytes: Uint8Array;
+
+  constructor(size: number) {
+    this.size = size;
+    this.#bytes = new Uint8Array(size);
+  }
+
+  view(address: number, length: number): Uint8Array | undefined {
+    if (!(address >= 0 && length >= 0 && address + length <= this.size)) return undefined;
+    return this.#bytes.subarray(address, address + length);
+  }
+
+  written(address: number, length: number): void {
+    this.writes.push({ address, length });
+    if (this.writes.length > 1000) this.writes.length = 0;
+  }
+
+  /** A view for the test itself. */
+  at(address: number, length: number): Uint8Array {
+    return this.view(address, length)!;
+  }
+
+  data(address: number, length: number): DataView {
+    const view = this.at(address, length);
+    return new DataView(view.buffer, view.byteOffset, length);
+  }
+}

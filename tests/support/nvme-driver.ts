@@ -1,0 +1,209 @@
+/** A driver for NVMe controllers as a test drives one: it knows the specification and does only what it is told. */
+import { NvmeController, type NvmeOptions } from '../../src/device/nvme/controller.js';
+import { AdminOpcode, Cns, Register } from '../../src/device/nvme/spec.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { TestMemory } from './guest-memory.js';
+
+export interface TestCommand {
+  opcode: number;
+  nsid?: number;
+  prp1?: number;
+  prp2?: number;
+  dword10?: number;
+  dword11?: number;
+  dword12?: number;
+  dword13?: number;
+  dword0?: number;
+  cid?: number;
+}
+
+export interface TestCompletion {
+  readonly cid: number;
+  /** Type and code, without "do not retry". */
+  readonly status: number;
+  readonly doNotRetry: boolean;
+  readonly result: number;
+  readonly sqid: number;
+}
+
+interface Queue {
+  readonly id: number;
+  readonly sq: number;
+  readonly cq: number;
+  readonly size: number;
+  tail: number;
+  head: number;
+  phase: number;
+}
+
+export const testIdentity = {
+  serial: 'TEST0001',
+  model: 'Test Disk',
+  firmware: '1.0',
+  uuid: new Uint8Array(16).fill(7),
+};
+
+export class NvmeDriver {
+  readonly memory = new TestMemory(16 << 20);
+  readonly controller: NvmeController;
+  /** Level of the interrupt line, and how often it went up. */
+  line = false;
+  interrupts = 0;
+  readonly queues = new Map<number, Queue>();
+  readonly #waiting = new Map<number, (completion: TestCompletion) => void>();
+  readonly strays: TestCompletion[] = [];
+  #cid = 0;
+  #next = 0x10000;
+  /** Set to false to let completions lie. */
+  consuming = true;
+
+  constructor(disk: BlockDevice, options: Partial<NvmeOptions> = {}) {
+    this.controller = new NvmeController({
+      base: 0xfe000000,
+      memory: this.memory,
+      disk,
+      identity: testIdentity,
+      ...options,
+    });
+    this.controller.connect({
+      set: (asserted) => {
+        if (asserted && !this.line) this.interrupts++;
+        this.line = asserted;
+        if (asserted) setImmediate(() => this.poll());
+      },
+    });
+  }
+
+  /** Page-aligned memory of the driver's. */
+  allocate(length: number): number {
+    const at = this.#next;
+    this.#next += Math.ceil(length / 4096) * 4096;
+    if (this.#next > this.memory.size) throw new Error('the test needs more guest memory');
+    return at;
+  }
+
+  read(offset: number): number {
+    return this.controller.read(offset, 4) >>> 0;
+  }
+
+  write(offset: number, value: number): void {
+    this.controller.write(offset, 4, value, { address: 0xfe000000 + offset, value, time: performance.now() });
+  }
+
+  async waitReady(ready: boolean): Promise<void> {
+    for (let i = 0; i < 10_000; i++) {
+      if (((this.read(Register.csts) & 1) === 1) === ready) return;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    throw new Error(`CSTS.RDY did not become ${ready ? 1 : 0}`);
+  }
+
+  /** Admin queue of 32 entries, CC.EN, CSTS.RDY. */
+  async enable(): Promise<void> {
+    const queue = this.#queue(0, 32);
+    this.write(Register.aqa, 31 | (31 << 16));
+    this.write(Register.asq, queue.sq);
+    this.write(Register.asq + 4, 0);
+    this.write(Register.acq, queue.cq);
+    this.write(Register.acq + 4, 0);
+    this.write(Register.cc, 1 | (6 << 16) | (4 << 20));
+    await this.waitReady(true);
+  }
+
+  async disable(): Promise<void> {
+    this.write(Register.cc, 0);
+    await this.waitReady(false);
+    this.queues.clear();
+    this.#waiting.clear();
+  }
+
+  async createQueue(id: number, size = 64): Promise<void> {
+    const queue = this.#queue(id, size);
+    const size0 = (size - 1) << 16;
+    await this.expect({ opcode: AdminOpcode.createCq, prp1: queue.cq, dword10: id | size0, dword11: 3 });
+    await this.expect({ opcode: AdminOpcode.createSq, prp1: queue.sq, dword10: id | size0, dword11: 1 | (id << 16) });
+  }
+
+  /** Everything that a driver does before the first read. */
+  async start(queues = 1): Promise<void> {
+    await this.enable();
+    for (let id = 1; id <= queues; id++) await this.createQueue(id);
+  }
+
+  /** Puts a command into a queue; rings the doorbell unless told otherwise. Resolves with its completion. */
+  submit(command: TestCommand, qid = 0, ring = true): Promise<TestCompletion> {
+    const queue = this.queues.get(qid)!;
+    const cid = command.cid ?? (this.#cid = (this.#cid + 1) & 0xffff);
+    const entry = this.memory.data(queue.sq + queue.tail * 64, 64);
+    for (let i = 0; i < 64; i += 4) entry.setUint32(i, 0, true);
+    entry.setUint32(0, (command.opcode | (cid << 16) | (command.dword0 ?? 0)) >>> 0, true);
+    entry.setUint32(4, command.nsid ?? (qid > 0 ? 1 : 0), true);
+    entry.setBigUint64(24, BigInt(command.prp1 ?? 0), true);
+    entry.setBigUint64(32, BigInt(command.prp2 ?? 0), true);
+    entry.setUint32(40, (command.dword10 ?? 0) >>> 0, true);
+    entry.setUint32(44, (command.dword11 ?? 0) >>> 0, true);
+    entry.setUint32(48, (command.dword12 ?? 0) >>> 0, true);
+    entry.setUint32(52, (command.dword13 ?? 0) >>> 0, true);
+    queue.tail = (queue.tail + 1) % queue.size;
+    const done = new Promise<TestCompletion>((resolve) => this.#waiting.set((qid << 16) | cid, resolve));
+    if (ring) this.ring(qid);
+    return done;
+  }
+
+  ring(qid: number): void {
+    this.write(Register.doorbells + qid * 8, this.queues.get(qid)!.tail);
+  }
+
+  /** Submits and demands success. @returns dword 0 of the completion. */
+  async expect(command: TestCommand, qid = 0): Promise<number> {
+    const { status, result } = await this.submit(command, qid);
+    if (status !== 0) throw new Error(`opcode 0x${command.opcode.toString(16)}: status 0x${status.toString(16)}`);
+    return result;
+  }
+
+  async identify(cns: number, nsid = 0): Promise<DataView> {
+    const page = this.allocate(4096);
+    await this.expect({ opcode: AdminOpcode.identify, nsid, prp1: page, dword10: cns });
+    return this.memory.data(page, 4096);
+  }
+
+  identifyController(): Promise<DataView> {
+    return this.identify(Cns.controller);
+  }
+
+  /** Takes what is in the completion queues, as an interrupt handler does. */
+  poll(): void {
+    if (!this.consuming) return;
+    for (const queue of this.queues.values()) {
+      let taken = false;
+      for (;;) {
+        const entry = this.memory.data(queue.cq + queue.head * 16, 16);
+        const field = entry.getUint16(14, true);
+        if ((field & 1) !== queue.phase) break;
+        taken = true;
+        const completion: TestCompletion = {
+          cid: entry.getUint16(12, true),
+          status: (field >> 1) & 0x7ff,
+          doNotRetry: field >> 15 === 1,
+          result: entry.getUint32(0, true),
+          sqid: entry.getUint16(10, true),
+        };
+        queue.head = (queue.head + 1) % queue.size;
+        if (queue.head === 0) queue.phase ^= 1;
+        const key = (completion.sqid << 16) | completion.cid;
+        const waiting = this.#waiting.get(key);
+        this.#waiting.delete(key);
+        if (waiting) waiting(completion);
+        else this.strays.push(completion);
+      }
+      if (taken) this.write(Register.doorbells + queue.id * 8 + 4, queue.head);
+    }
+  }
+
+  #queue(id: number, size: number): Queue {
+    const queue = { id, size, sq: this.allocate(size * 64), cq: this.allocate(size * 16), tail: 0, head: 0, phase: 1 };
+    this.memory.at(queue.cq, size * 16).fill(0);
+    this.queues.set(id, queue);
+    return queue;
+  }
+}
