@@ -15,8 +15,8 @@ export type SocketAddress = { readonly host: string; readonly port: number } | {
 
 /** Size of the shared receive buffer in bytes: the longest run that `data` can get at once. */
 const receiveSize = 1 << 20;
-/** Bytes that may wait in a socket before `write` asks the writer to hold back. */
-const highWater = 4 << 20;
+/** Bytes that may wait in a socket before `write` asks the writer to hold back, where nothing else is said. */
+const defaultHighWater = 4 << 20;
 /** How long a socket that was ended may go without progress before it is destroyed, in ms. */
 const lingerMs = 10_000;
 /** Idle time before TCP probes whether the peer still exists, in ms. */
@@ -45,6 +45,7 @@ class Receiver {
 export class SocketStream implements ByteStream {
   readonly peer: string;
   readonly #socket: Socket;
+  readonly #highWater: number;
   #events: StreamEvents | undefined;
   #paused = false;
   #blocked = false;
@@ -56,9 +57,10 @@ export class SocketStream implements ByteStream {
    * @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used.
    * @param plain Whether bytes come as 'data' events; otherwise somebody calls {@link receive}.
    */
-  constructor(socket: Socket, peer: string, plain = true) {
+  constructor(socket: Socket, peer: string, { plain = true, highWater = defaultHighWater } = {}) {
     this.peer = peer;
     this.#socket = socket;
+    this.#highWater = highWater;
     if (plain) {
       socket.on('data', (chunk: Uint8Array) => this.receive(chunk));
       // A 'data' listener sets a socket flowing.
@@ -107,7 +109,7 @@ export class SocketStream implements ByteStream {
       for (const chunk of chunks) socket.write(chunk);
       socket.uncork();
     }
-    this.#blocked = socket.writableLength > highWater;
+    this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
 
@@ -179,17 +181,20 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
     socket.once('connect', () => {
       signal.removeEventListener('abort', abort);
       socket.off('error', fail);
-      receiver.stream = new SocketStream(socket, name, false);
+      receiver.stream = new SocketStream(socket, name, { plain: false });
       resolve(receiver.stream);
     });
   });
 }
 
-/** A stream over a socket that a net.Server with `pauseOnConnect` accepted. */
+/**
+ * A stream over a socket that a net.Server with `pauseOnConnect` accepted. Its `write` returns false until everything
+ * has been handed to the operating system: a server reuses the memory then.
+ */
 export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
   const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
-  return new SocketStream(socket, peer);
+  return new SocketStream(socket, peer, { highWater: 0 });
 }
 
 /** "host:port", with an IPv6 address in brackets. */

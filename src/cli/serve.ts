@@ -1,0 +1,154 @@
+/** `farbus serve`: exports files and block devices as NBD ([SYS] the server computer's physical device 914, offered to all). */
+import { basename } from 'node:path';
+import { existsSync } from 'node:fs';
+import { messageOf, usageError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { exportUri, parseListenAddress, type ListenAddress } from '../export/address.js';
+import { bootId } from '../export/boot-id.node.js';
+import { Exports } from '../export/exports.js';
+import { Server } from '../export/server.js';
+import { listenOn } from '../network/listen.node.js';
+import { openPath } from '../storage/open.node.js';
+import { stderrLogger, type CliIo } from './io.js';
+import { parseOptions } from './options.js';
+import { onSignals } from './signals.js';
+
+export const serveHelp = `Usage: farbus serve [options] [NAME=]PATH...
+
+Offers files and block devices to other computers as NBD exports (network block devices). Each PATH is an export,
+named by its last part or by NAME; a client that asks for no name gets the first. The address of every export is
+printed on stdout, one a line, when the server is ready. SIGTERM or Ctrl-C ends it in good order; a second one at once.
+
+Options:
+  --listen URI         where to listen; may be given several times (default nbd://127.0.0.1:10809):
+                         nbd://HOST[:PORT]            TCP; port 0 takes a free one
+                         nbd+unix:///?socket=PATH     a unix socket
+  --read-only          let nobody write
+  --name NAME          name of the export, where there is one PATH only
+  --description TEXT   its description, for people, where there is one PATH only
+  --json               print {"listening":[...],"exports":[...]} instead, in one line
+  --help               show this
+
+There is no encryption and no password: whoever can connect can read and write. Listen on other addresses than
+127.0.0.1 only in networks that you trust.
+
+Examples:
+  farbus serve disk.img
+  farbus serve --read-only /dev/sdb
+  farbus serve --listen nbd://0.0.0.0 system=/dev/sda data=/srv/data.img
+  farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' disk.img
+`;
+
+const defaultListen = 'nbd://127.0.0.1:10809';
+
+/** Runs the server until it is told to end. Resolves with the exit status; rejects with a FarbusError. */
+export async function serve(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('serve', args, {
+    allowPositionals: true,
+    options: {
+      listen: { type: 'string', multiple: true, default: [defaultListen] },
+      'read-only': { type: 'boolean', default: false },
+      name: { type: 'string' },
+      description: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    io.stdout.write(serveHelp);
+    return 0;
+  }
+  const sources = parseSources(positionals, values.name, values.description);
+  const addresses = values.listen.map(parseListenAddress);
+  const log = stderrLogger(io);
+  const signals = onSignals();
+  const server = new Server(new Exports(await bootId()), log);
+  try {
+    await open(server.exports, sources, values['read-only']);
+    const listening = await listen(server, addresses, log);
+    io.stdout.write(values.json ? jsonOf(listening, server.exports) : linesOf(listening, server.exports));
+    await signals.received;
+    if (server.connections > 0) log.log('info', 'ending: waiting for requests under way; once more to end at once');
+  } finally {
+    await server.drain();
+    signals.stop();
+  }
+  return 0;
+}
+
+/** What is to be exported, as the command line has it. */
+interface Source {
+  readonly path: string;
+  readonly name: string;
+  readonly description: string;
+}
+
+function parseSources(paths: readonly string[], name?: string, description = ''): Source[] {
+  if (paths.length === 0) throw usageError('serve what? Give a PATH: farbus serve disk.img');
+  if (paths.length > 1 && name !== undefined) throw usageError('--name is for one PATH only: write NAME=PATH for each');
+  if (paths.length > 1 && description !== '') throw usageError('--description is for one PATH only');
+  const sources = paths.map((text) => ({ ...nameAndPath(text, name), description }));
+  const seen = new Map<string, string>();
+  for (const { name, path } of sources) {
+    const other = seen.get(name);
+    if (other !== undefined) {
+      throw usageError(
+        `${other} and ${path} would both be named ${JSON.stringify(name)}: write NAME=PATH for one of them`,
+      );
+    }
+    seen.set(name, path);
+  }
+  return sources;
+}
+
+/** "NAME=PATH" or "PATH". A path that exists is one, whatever it contains. */
+function nameAndPath(text: string, name: string | undefined): { name: string; path: string } {
+  const equals = text.indexOf('=');
+  const before = text.slice(0, equals);
+  if (equals <= 0 || before.includes('/') || existsSync(text)) {
+    const own = name ?? basename(text);
+    if (own === '') throw usageError(`${JSON.stringify(text)} has no name to export it by: write NAME=PATH`);
+    return { name: own, path: text };
+  }
+  if (name !== undefined) throw usageError(`${text} has a name already: leave --name out`);
+  return { name: before, path: text.slice(equals + 1) };
+}
+
+async function open(exports: Exports, sources: readonly Source[], readOnly: boolean): Promise<void> {
+  for (const { path, name, description } of sources) {
+    const device = await openPath(path, { readOnly: readOnly ? true : undefined });
+    try {
+      exports.add({ name, device, description, readOnly });
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+}
+
+async function listen(server: Server, addresses: readonly ListenAddress[], log: Logger): Promise<ListenAddress[]> {
+  const listening: ListenAddress[] = [];
+  for (const address of addresses) {
+    const failed = (error: Error) => log.log('warn', `cannot accept a connection: ${messageOf(error)}`);
+    const listener = await listenOn(address, server.accept, failed);
+    server.add(listener);
+    listening.push(listener.at);
+  }
+  return listening;
+}
+
+function linesOf(listening: readonly ListenAddress[], exports: Exports): string {
+  const lines = listening.flatMap((at) => [...exports.list()].map(({ name }) => `${exportUri(at, name)}\n`));
+  return lines.join('');
+}
+
+function jsonOf(listening: readonly ListenAddress[], exports: Exports): string {
+  const list = [...exports.list()].map(({ name, description, readOnly, device }) => ({
+    name,
+    description,
+    size: device.info.size,
+    readOnly: readOnly || device.info.readOnly,
+    uris: listening.map((at) => exportUri(at, name)),
+  }));
+  return `${JSON.stringify({ listening: listening.map((at) => exportUri(at, '')), exports: list })}\n`;
+}

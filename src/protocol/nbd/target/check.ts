@@ -1,0 +1,75 @@
+/** Which error a request deserves before the device is asked ([NBD] "Command flags", "Request types", "Error values"). */
+import { Command, CommandFlag, NbdError, TransmissionFlag } from '../spec.js';
+import type { Request } from './requests.js';
+
+/** What was negotiated, as far as it decides which requests are good. */
+export interface Agreement {
+  /** [NBD] "Transmission flags" that the client was told. */
+  readonly flags: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly minimum: number;
+  readonly maximum: number;
+  readonly structured: boolean;
+  /** Whether a metadata context was chosen. */
+  readonly contexts: boolean;
+}
+
+const allowed: Readonly<Record<number, number>> = {
+  [Command.read]: CommandFlag.df,
+  [Command.write]: 0,
+  [Command.disconnect]: 0,
+  [Command.flush]: 0,
+  [Command.trim]: 0,
+  [Command.cache]: 0,
+  [Command.writeZeroes]: CommandFlag.noHole | CommandFlag.fastZero,
+  [Command.blockStatus]: CommandFlag.reqOne,
+};
+
+/** What is wrong with a request: an error value and a text, or undefined if nothing is. */
+export function faultOf(request: Request, agreed: Agreement): { error: number; text: string } | undefined {
+  const { command, flags, offset, length } = request;
+  let good = allowed[command];
+  if (good === undefined) return { error: NbdError.invalid, text: `unknown command ${command}` };
+  const writes = command === Command.write || command === Command.writeZeroes;
+  if ((writes || command === Command.trim) && agreed.flags & TransmissionFlag.readOnly) {
+    return { error: NbdError.perm, text: 'the export is read-only' };
+  }
+  if (agreed.flags & TransmissionFlag.sendFua) good |= CommandFlag.fua;
+  if (!agreed.structured) good &= ~CommandFlag.df;
+  if (flags & ~good)
+    return { error: NbdError.invalid, text: `flags 0x${flags.toString(16)} do not go with this command` };
+  if (!offered(command, agreed)) return { error: NbdError.invalid, text: 'the export does not offer this command' };
+  if (command === Command.flush) {
+    if (offset === 0 && length === 0) return undefined;
+    return { error: NbdError.invalid, text: 'a flush has no range' };
+  }
+  if (offset + length > agreed.size) {
+    const error = writes ? NbdError.noSpace : NbdError.invalid;
+    return { error, text: `bytes ${offset}+${length} are beyond the end of the export (${agreed.size})` };
+  }
+  if (offset % agreed.minimum !== 0 || length % agreed.minimum !== 0) {
+    return { error: NbdError.invalid, text: `bytes ${offset}+${length} are not whole blocks of ${agreed.minimum}` };
+  }
+  if (length > agreed.maximum && (command === Command.read || command === Command.write)) {
+    const error = agreed.structured && command === Command.read ? NbdError.overflow : NbdError.invalid;
+    return { error, text: `${length} bytes are more than ${agreed.maximum} in one request` };
+  }
+  if (length === 0 && command === Command.blockStatus) {
+    return { error: NbdError.invalid, text: 'the status of no bytes was asked for' };
+  }
+  return undefined;
+}
+
+function offered(command: number, agreed: Agreement): boolean {
+  switch (command) {
+    case Command.flush:
+      return (agreed.flags & TransmissionFlag.sendFlush) !== 0;
+    case Command.trim:
+      return (agreed.flags & TransmissionFlag.sendTrim) !== 0;
+    case Command.blockStatus:
+      return agreed.contexts;
+    default:
+      return true;
+  }
+}

@@ -1,0 +1,63 @@
+/** What a target serves: exports as its connections see them, and what is advertised of each. */
+import type { BlockDevice } from '../../../block/device.js';
+import { defaultMaxPayload, TransmissionFlag } from '../spec.js';
+import type { SessionRegistry } from './sessions.js';
+
+/** What has happened on an export since it was opened. */
+export interface ExportCounters {
+  /** Connections that entered transmission. */
+  connections: number;
+  /** Requests that were begun, refused ones included. */
+  requests: number;
+  /** Requests that were answered with an error. */
+  errors: number;
+  /** Bytes sent in replies to reads. */
+  bytesRead: number;
+  /** Bytes taken from writes that succeeded. */
+  bytesWritten: number;
+}
+
+export interface TargetExport {
+  /** As clients ask for it; at most 4096 bytes. */
+  readonly name: string;
+  /** For people; '' for none. */
+  readonly description: string;
+  /** No client may write, whatever the device can. */
+  readonly readOnly: boolean;
+  readonly device: BlockDevice;
+  readonly sessions: SessionRegistry;
+  readonly counters: ExportCounters;
+}
+
+/** The exports of a server. */
+export interface ExportDirectory {
+  /** By name; '' is the default export. */
+  find(name: string): TargetExport | undefined;
+  list(): Iterable<TargetExport>;
+}
+
+/** Whether writes are refused on an export. */
+export function isReadOnly(of: TargetExport): boolean {
+  return of.readOnly || of.device.info.readOnly;
+}
+
+/** [NBD] "Transmission flags" of an export: what the device cannot do is not advertised. */
+export function transmissionFlags(of: TargetExport, structured: boolean): number {
+  const { can, rotational } = of.device.info;
+  let flags = TransmissionFlag.hasFlags | TransmissionFlag.sendCache;
+  if (can.flush) flags |= TransmissionFlag.sendFlush;
+  if (can.fua || can.flush) flags |= TransmissionFlag.sendFua;
+  if (rotational) flags |= TransmissionFlag.rotational;
+  if (structured) flags |= TransmissionFlag.sendDf;
+  if (can.multiConnection) flags |= TransmissionFlag.canMultiConn;
+  if (isReadOnly(of)) return flags | TransmissionFlag.readOnly;
+  if (can.trim) flags |= TransmissionFlag.sendTrim;
+  return flags | TransmissionFlag.sendWriteZeroes | TransmissionFlag.sendFastZero;
+}
+
+/** [NBD] "Size constraints" of an export, in bytes. */
+export function blockSizes(of: TargetExport): { minimum: number; preferred: number; maximum: number } {
+  const { blockSize, preferredSize } = of.device.info;
+  const preferred = Math.min(Math.max(preferredSize, blockSize, 512), defaultMaxPayload);
+  return { minimum: blockSize, preferred, maximum: defaultMaxPayload };
+}

@@ -1,0 +1,349 @@
+/**
+ * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): greeting, then options until one of
+ * them enters transmission. Bytes may come in any pieces. Does no TLS (NBD_OPT_STARTTLS is refused as unknown) and no
+ * extended headers.
+ */
+import {
+  baseAllocation,
+  HandshakeFlag,
+  Info,
+  NBD_MAGIC,
+  NBD_OPTION_MAGIC,
+  Option,
+  OptionReply,
+  sessionContext,
+} from '../spec.js';
+import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
+import type { Agreement } from './check.js';
+import { blockSizes, transmissionFlags, type ExportDirectory, type TargetExport } from './export.js';
+import {
+  blockSizeInfo,
+  exportInfo,
+  lengthAndString,
+  metaContext,
+  optionReply,
+  parseInfo,
+  parseMeta,
+  parseName,
+  textInfo,
+  type MetaOption,
+} from './options.js';
+import { isSessionId, type SessionRegistry } from './sessions.js';
+import type { Stage, StageHost } from './stage.js';
+import type { ChosenContexts } from './transmission.js';
+
+/** What the handshake needs of its connection besides what every phase does. */
+export interface HandshakeHost extends StageHost {
+  readonly exports: ExportDirectory;
+  /** Makes this connection the session's; see {@link SessionRegistry.join}. */
+  join(registry: SessionRegistry, id: string): Promise<boolean>;
+  /** Ends the connection's membership in its session, if it has one. */
+  leave(): void;
+  /** The handshake has succeeded. */
+  enter(of: TargetExport, agreed: Agreement, contexts: ChosenContexts): void;
+}
+
+const optionHeaderSize = 16;
+/** Data of an option that is skipped; more ends the connection. In bytes. */
+const maxSkip = 1 << 20;
+/** How long a client has to hang up by itself after the server has begun to shut down, in ms. */
+const drainMs = 1000;
+const noContexts: ChosenContexts = { allocation: undefined, session: undefined };
+const allocationId = 1;
+const sessionId = 2;
+
+export class Handshake implements Stage {
+  readonly #host: HandshakeHost;
+  #buffer = new Uint8Array(optionHeaderSize);
+  #have = 0;
+  /** Bytes until the next step: of the buffer, or of data that is skipped. */
+  #need = 4;
+  #expected: 'flags' | 'option' | 'data' | 'skip' | 'nothing' = 'flags';
+  #option = 0;
+  #options = 0;
+  #zeroes = true;
+  #structured = false;
+  #contexts = noContexts;
+  /** The export that the contexts were chosen for. */
+  #contextsOf: TargetExport | undefined;
+  /** Waiting for a session's earlier connections. */
+  #working = false;
+  /** They did not end in time. */
+  #refused = false;
+  #draining = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(host: HandshakeHost) {
+    this.#host = host;
+  }
+
+  /** Greets the client. */
+  start(): void {
+    this.#setTimer();
+    const piece = this.#host.arena.take(18);
+    const { bytes } = piece.slab;
+    putBigU64(bytes, piece.start, NBD_MAGIC);
+    putBigU64(bytes, piece.start + 8, NBD_OPTION_MAGIC);
+    putU16(bytes, piece.start + 16, HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes);
+    this.#host.outbox.add(piece, false);
+  }
+
+  get waiting(): boolean {
+    return this.#working || this.#host.outbox.unsent > 0;
+  }
+
+  receive(chunk: Uint8Array, at: number): number {
+    const end = chunk.length;
+    // The step that enters transmission leaves the rest to it.
+    while (at < end && !this.waiting && this.#expected !== 'nothing') {
+      const length = Math.min(this.#need - this.#have, end - at);
+      if (this.#expected !== 'skip') this.#buffer.set(chunk.subarray(at, at + length), this.#have);
+      this.#have += length;
+      at += length;
+      if (this.#have === this.#need) this.#step();
+    }
+    return at;
+  }
+
+  sent(): void {
+    if (!this.waiting) this.#host.wake();
+  }
+
+  drain(): void {
+    this.#draining = true;
+    this.#setTimer();
+  }
+
+  close(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#expected = 'nothing';
+    return Promise.resolve();
+  }
+
+  #setTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = this.#draining
+      ? setTimeout(() => this.#host.end(), drainMs)
+      : setTimeout(() => this.#host.fail('it did not finish the handshake in time'), this.#host.limits.handshakeMs);
+  }
+
+  #expect(what: 'option' | 'data' | 'skip', need: number): void {
+    this.#expected = what;
+    this.#need = need;
+    this.#have = 0;
+    if (what !== 'skip' && this.#buffer.length < need) this.#buffer = new Uint8Array(need);
+  }
+
+  #step(): void {
+    switch (this.#expected) {
+      case 'flags':
+        return this.#clientFlags(getU32(this.#buffer, 0));
+      case 'option':
+        return this.#optionHeader();
+      case 'data': {
+        const data = this.#buffer.subarray(0, this.#need);
+        // The next option may come in place of the data that a reply still needs.
+        this.#expect('option', optionHeaderSize);
+        return this.#perform(data);
+      }
+      case 'skip':
+        this.#expect('option', optionHeaderSize);
+        return this.#error(OptionReply.errTooBig, 'the data of this option is too long');
+      case 'nothing':
+    }
+  }
+
+  #clientFlags(flags: number): void {
+    const known = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
+    if ((flags & ~known) !== 0) return this.#host.fail('it set handshake flags that were not offered');
+    this.#zeroes = (flags & HandshakeFlag.noZeroes) === 0;
+    this.#expect('option', optionHeaderSize);
+  }
+
+  #optionHeader(): void {
+    const { limits } = this.#host;
+    if (getBigU64(this.#buffer, 0) !== NBD_OPTION_MAGIC) return this.#host.fail('it sent something that is no option');
+    if (++this.#options > limits.maxOptions) return this.#host.fail('it sent too many options');
+    this.#option = getU32(this.#buffer, 8);
+    const length = getU32(this.#buffer, 12);
+    if (length > maxSkip) return this.#host.fail('it sent an oversized option');
+    if (length > limits.maxOptionLength) return this.#expect('skip', length);
+    if (length > 0) return this.#expect('data', length);
+    this.#expect('option', optionHeaderSize);
+    this.#perform(new Uint8Array(0));
+  }
+
+  #perform(data: Uint8Array): void {
+    const option = this.#option;
+    if (option === Option.abort) {
+      this.#reply(OptionReply.ack);
+      this.#expected = 'nothing';
+      return this.#host.end();
+    }
+    if (option === Option.exportName) return this.#exportName(data);
+    if (this.#draining) return this.#error(OptionReply.errShutdown, 'the server is being shut down');
+    switch (option) {
+      case Option.list:
+        return data.length > 0 ? this.#noData() : this.#list();
+      case Option.structuredReply:
+        if (data.length > 0) return this.#noData();
+        this.#structured = true;
+        return this.#reply(OptionReply.ack);
+      case Option.info:
+      case Option.go:
+        return this.#info(data);
+      case Option.listMetaContext:
+      case Option.setMetaContext:
+        return this.#meta(data);
+      case Option.starttls:
+        return this.#error(OptionReply.errUnsupported, 'TLS is not supported');
+      default:
+        return this.#error(OptionReply.errUnsupported, 'this option is not known');
+    }
+  }
+
+  /** [NBD] NBD_OPT_EXPORT_NAME, which has no error reply. */
+  #exportName(data: Uint8Array): void {
+    const name = parseName(data);
+    const found = name === undefined ? undefined : this.#host.exports.find(name);
+    if (!found || this.#refused || this.#draining) return this.#host.fail('it asked for an export that it cannot have');
+    const info = exportInfo(found, this.#structured).subarray(2);
+    const piece = this.#host.arena.take(info.length + (this.#zeroes ? 124 : 0));
+    piece.slab.bytes.fill(0, piece.start, piece.end).set(info, piece.start);
+    this.#enter(found, () => this.#host.outbox.add(piece, false));
+  }
+
+  #list(): void {
+    for (const one of this.#host.exports.list()) {
+      this.#reply(OptionReply.server, lengthAndString(one.name), encodeText(one.description, 4096));
+    }
+    this.#reply(OptionReply.ack);
+  }
+
+  #info(data: Uint8Array): void {
+    const wanted = parseInfo(data);
+    if (!wanted) return this.#malformed();
+    const found = this.#find(wanted.name);
+    if (!found) return;
+    if (this.#refused) return this.#stillBusy();
+    const { requests } = wanted;
+    this.#reply(OptionReply.info, exportInfo(found, this.#structured));
+    if (requests.has(Info.name)) this.#reply(OptionReply.info, textInfo(Info.name, found.name));
+    if (requests.has(Info.description) && found.description !== '') {
+      this.#reply(OptionReply.info, textInfo(Info.description, found.description));
+    }
+    if (requests.has(Info.blockSize)) this.#reply(OptionReply.info, blockSizeInfo(found));
+    if (this.#option === Option.go) this.#enter(found, () => this.#reply(OptionReply.ack));
+    else this.#reply(OptionReply.ack);
+  }
+
+  #meta(data: Uint8Array): void {
+    const setting = this.#option === Option.setMetaContext;
+    if (setting) {
+      this.#contexts = noContexts;
+      this.#contextsOf = undefined;
+    }
+    if (!this.#structured) return this.#error(OptionReply.errInvalid, 'structured replies must be negotiated first');
+    const wanted = parseMeta(data);
+    if (!wanted) return this.#malformed();
+    const found = this.#find(wanted.name);
+    if (!found) return;
+    if (setting) this.#setContexts(found, wanted);
+    else this.#listContexts(wanted);
+  }
+
+  #listContexts({ queries }: MetaOption): void {
+    const matches = (name: string, ...wildcards: string[]) =>
+      queries.length === 0 || queries.some((query) => query === name || wildcards.includes(query));
+    for (const [name, namespace] of [
+      [baseAllocation, 'base:'],
+      [sessionContext, 'farbus:'],
+    ] as const) {
+      if (matches(name, namespace)) this.#reply(OptionReply.metaContext, metaContext(0, name));
+    }
+    this.#reply(OptionReply.ack);
+  }
+
+  #setContexts(of: TargetExport, { queries }: MetaOption): void {
+    const allocation = queries.includes(baseAllocation) ? allocationId : undefined;
+    const id = queries
+      .filter((query) => query.startsWith(sessionContext))
+      .map((query) => query.slice(sessionContext.length))
+      .find(isSessionId);
+    this.#contextsOf = of;
+    this.#contexts = { allocation, session: id === undefined ? undefined : sessionId };
+    if (id === undefined) return this.#contextsSet();
+    this.#working = true;
+    clearTimeout(this.#timer);
+    void this.#host.join(of.sessions, id).then((joined) => {
+      if (this.#expected === 'nothing') return;
+      this.#working = false;
+      this.#setTimer();
+      this.#refused = !joined;
+      if (joined) this.#contextsSet(id);
+      else this.#stillBusy();
+      // Where the reply has left already, nobody else says that reading can go on.
+      if (!this.waiting) this.#host.wake();
+    });
+  }
+
+  #contextsSet(session?: string): void {
+    const { allocation } = this.#contexts;
+    if (allocation !== undefined) this.#reply(OptionReply.metaContext, metaContext(allocation, baseAllocation));
+    if (session !== undefined) {
+      const name = `${sessionContext}${session}/${this.#contextsOf!.sessions.state}`;
+      this.#reply(OptionReply.metaContext, metaContext(sessionId, name));
+    }
+    this.#reply(OptionReply.ack);
+  }
+
+  #enter(of: TargetExport, answer: () => void): void {
+    const contexts = this.#contextsOf === of ? this.#contexts : noContexts;
+    if (contexts.session === undefined) this.#host.leave();
+    clearTimeout(this.#timer);
+    this.#expected = 'nothing';
+    const { minimum, maximum } = blockSizes(of);
+    const agreed: Agreement = {
+      flags: transmissionFlags(of, this.#structured),
+      size: of.device.info.size,
+      minimum,
+      maximum,
+      structured: this.#structured,
+      contexts: contexts.allocation !== undefined || contexts.session !== undefined,
+    };
+    answer();
+    this.#host.enter(of, agreed, contexts);
+  }
+
+  /** The export of that name, or undefined after an error has been sent. */
+  #find(name: string): TargetExport | undefined {
+    const found = this.#host.exports.find(name);
+    if (!found) this.#error(OptionReply.errUnknown, `there is no export ${JSON.stringify(name.slice(0, 256))} here`);
+    return found;
+  }
+
+  #stillBusy(): void {
+    this.#error(
+      OptionReply.errShutdown,
+      "the session's earlier connection still has requests under way: try again later",
+    );
+  }
+
+  #malformed(): void {
+    this.#error(OptionReply.errInvalid, 'the data of this option is malformed');
+  }
+
+  #noData(): void {
+    this.#error(OptionReply.errInvalid, 'this option takes no data');
+  }
+
+  #error(type: number, text: string): void {
+    this.#reply(type, encodeText(text, 1024));
+  }
+
+  #reply(type: number, ...parts: Uint8Array[]): void {
+    // A list goes out as one; whatever ends it follows at once.
+    const more = type === OptionReply.server || type === OptionReply.info || type === OptionReply.metaContext;
+    this.#host.outbox.add(optionReply(this.#host.arena, this.#option, type, ...parts), more);
+  }
+}

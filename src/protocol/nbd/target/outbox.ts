@@ -1,0 +1,115 @@
+/**
+ * What a target sends: complete messages, collected and handed to the stream in few writes. While the stream has not
+ * taken all of the last write, the rest waits here, so that its memory is known to be free as soon as the stream has.
+ */
+import { nextTurn } from '../../../base/turn.js';
+import type { ByteStream } from '../../../network/stream.js';
+import type { Arena, Piece } from './memory.js';
+
+/** Bytes that are worth a write of their own. */
+const enough = 1 << 18;
+
+export class Outbox {
+  readonly #stream: ByteStream;
+  readonly #arena: Arena;
+  readonly #sent: () => void;
+  #waiting: Piece[] = [];
+  #waitingBytes = 0;
+  #onTheWay: Piece[] = [];
+  #blocked = false;
+  #scheduled = false;
+  #closed = false;
+
+  /** @param sent Called when messages have left this process, or never will: {@link unsent} is lower. */
+  constructor(stream: ByteStream, arena: Arena, sent: () => void) {
+    this.#stream = stream;
+    this.#arena = arena;
+    this.#sent = sent;
+  }
+
+  /** Messages that the operating system has not taken. */
+  get unsent(): number {
+    return this.#waiting.length + this.#onTheWay.length;
+  }
+
+  /**
+   * Sends one message, soon. The piece is released when it has been sent.
+   * @param more Whether further messages are to be expected in the same turn of the event loop.
+   */
+  add(piece: Piece, more: boolean): void {
+    if (this.#closed) {
+      this.#arena.release(piece);
+      this.#sent();
+      return;
+    }
+    this.#waiting.push(piece);
+    this.#waitingBytes += piece.end - piece.start;
+    if (!more || this.#waitingBytes >= enough) {
+      this.flush();
+    } else if (!this.#scheduled) {
+      this.#scheduled = true;
+      nextTurn(() => {
+        this.#scheduled = false;
+        this.flush();
+      });
+    }
+  }
+
+  /** Sends what waits, unless the stream is still busy with what it got. */
+  flush(): void {
+    if (this.#blocked || this.#closed || this.#waiting.length === 0) return;
+    const pieces = this.#waiting;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    const taken = this.#stream.write(chunksOf(pieces));
+    if (!taken) {
+      this.#onTheWay = pieces;
+      this.#blocked = true;
+      return;
+    }
+    // A stream that likes to queue more than it has sent does not say when it is done with the memory.
+    if (this.#stream.pending === 0) for (const piece of pieces) this.#arena.release(piece);
+    else for (const piece of pieces) this.#arena.abandon(piece);
+    this.#sent();
+  }
+
+  /** The stream has taken everything. */
+  drained(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    const pieces = this.#onTheWay;
+    this.#onTheWay = [];
+    for (const piece of pieces) this.#arena.release(piece);
+    this.flush();
+    this.#sent();
+  }
+
+  /** The stream is gone: drops everything, now and later. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // The stream may hold on to what it got until it is collected itself.
+    for (const piece of this.#onTheWay) this.#arena.abandon(piece);
+    for (const piece of this.#waiting) this.#arena.release(piece);
+    this.#onTheWay = [];
+    this.#waiting = [];
+    this.#sent();
+  }
+}
+
+/** The bytes of the pieces, neighbours joined. */
+function chunksOf(pieces: readonly Piece[]): Uint8Array[] {
+  const chunks: Uint8Array[] = [];
+  let { slab, start, end } = pieces[0]!;
+  for (let i = 1; i < pieces.length; i++) {
+    const piece = pieces[i]!;
+    if (piece.slab === slab && piece.start === end) {
+      end = piece.end;
+      continue;
+    }
+    chunks.push(slab.bytes.subarray(start, end));
+    ({ slab, start, end } = piece);
+  }
+  chunks.push(slab.bytes.subarray(start, end));
+  return chunks;
+}

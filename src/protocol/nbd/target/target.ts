@@ -1,0 +1,186 @@
+/**
+ * NbdTarget: one connection of an NBD server ([NBD]), from the greeting to its end. Knows streams and BlockDevices, and
+ * nothing of sockets, files or other connections but those of its own session.
+ */
+import type { ThrottledLogger } from '../../../base/log.js';
+import type { ByteStream } from '../../../network/stream.js';
+import type { ExportDirectory } from './export.js';
+import { Handshake, type HandshakeHost } from './handshake.js';
+import { defaultLimits, type TargetLimits } from './limits.js';
+import { Arena, type SlabPool } from './memory.js';
+import { Outbox } from './outbox.js';
+import type { SessionMember, SessionRegistry } from './sessions.js';
+import type { Stage } from './stage.js';
+import { Transmission } from './transmission.js';
+
+/** What all connections of a server share. */
+export interface TargetContext {
+  readonly exports: ExportDirectory;
+  readonly pool: SlabPool;
+  readonly log: ThrottledLogger;
+  readonly limits?: Partial<TargetLimits>;
+}
+
+/** Bytes that a stream may still deliver after it was paused: more, and it does not pause. */
+const maxHeld = 4 << 20;
+const nothing = new Uint8Array(0);
+
+export class NbdTarget implements SessionMember {
+  /** Resolves when the connection is closed and nothing of it is running any more. */
+  readonly finished: Promise<void>;
+  readonly #stream: ByteStream;
+  readonly #log: ThrottledLogger;
+  readonly #outbox: Outbox;
+  #stage: Stage;
+  #state: 'open' | 'ended' | 'closed' = 'open';
+  #draining = false;
+  /** Bytes that came while the phase takes none; set, though perhaps empty, for as long as it does not. */
+  #held: Uint8Array | undefined;
+  #feeding = false;
+  #resolveFinished: () => void = () => undefined;
+  #session: { readonly registry: SessionRegistry; readonly id: string } | undefined;
+
+  /** Begins to speak on `stream`, which must be fresh. */
+  constructor(stream: ByteStream, context: TargetContext) {
+    this.#stream = stream;
+    this.#log = context.log;
+    this.finished = new Promise((resolve) => (this.#resolveFinished = resolve));
+    const arena = new Arena(context.pool);
+    this.#outbox = new Outbox(stream, arena, () => this.#stage.sent());
+    const handshake = new Handshake(this.#hostFor(context, arena));
+    this.#stage = handshake;
+    stream.attach({
+      data: (chunk) => this.#data(chunk),
+      drain: () => this.#outbox.drained(),
+      closed: (error) => this.#closed(error),
+    });
+    handshake.start();
+  }
+
+  /** Who is at the other end. */
+  get peer(): string {
+    return this.#stream.peer;
+  }
+
+  /** Shutdown: what is under way is answered, everything that comes is refused, then the connection ends. */
+  drain(): void {
+    if (this.#state !== 'open' || this.#draining) return;
+    this.#draining = true;
+    this.#stage.drain();
+  }
+
+  /** Closes at once. What runs on the device is given up where it can be. */
+  destroy(): void {
+    this.#stream.destroy();
+    this.#close();
+  }
+
+  fence(): Promise<void> {
+    this.destroy();
+    return this.finished;
+  }
+
+  #hostFor(context: TargetContext, arena: Arena): HandshakeHost {
+    const host: HandshakeHost = {
+      exports: context.exports,
+      limits: { ...defaultLimits, ...context.limits },
+      arena,
+      outbox: this.#outbox,
+      wake: () => this.#wake(),
+      end: () => this.#end(),
+      fail: (reason) => this.#fail(reason),
+      join: (registry, id) => this.#join(registry, id),
+      leave: () => this.#leave(),
+      enter: (of, agreed, contexts) => {
+        if (this.#state !== 'open') return;
+        this.#stage = new Transmission(host, of, agreed, contexts);
+        if (this.#draining) this.#stage.drain();
+      },
+    };
+    return host;
+  }
+
+  #data(chunk: Uint8Array): void {
+    if (this.#state !== 'open') return;
+    if (this.#held) {
+      if (this.#held.length + chunk.length > maxHeld) return this.#fail('it does not stop sending');
+      const joined = new Uint8Array(this.#held.length + chunk.length);
+      joined.set(this.#held);
+      joined.set(chunk, this.#held.length);
+      this.#held = joined;
+      return;
+    }
+    const rest = this.#feed(chunk);
+    if (!rest) return;
+    this.#held = rest.slice();
+    this.#stream.pause();
+  }
+
+  #wake(): void {
+    // Within a feed the loop there goes on by itself.
+    if (!this.#held || this.#feeding || this.#state !== 'open') return;
+    this.#held = this.#feed(this.#held);
+    if (!this.#held) this.#stream.resume();
+  }
+
+  /** Gives bytes to the phases. Returns what they do not take now, perhaps none; undefined if they took all. */
+  #feed(chunk: Uint8Array): Uint8Array | undefined {
+    this.#feeding = true;
+    let at = 0;
+    try {
+      for (;;) {
+        const stage = this.#stage;
+        at = stage.receive(chunk, at);
+        if (this.#state !== 'open') return undefined;
+        if (stage !== this.#stage) continue;
+        if (stage.waiting) return at < chunk.length ? chunk.subarray(at) : nothing;
+        if (at >= chunk.length) return undefined;
+      }
+    } finally {
+      this.#feeding = false;
+    }
+  }
+
+  #end(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'ended';
+    this.#held = undefined;
+    this.#outbox.flush();
+    this.#stream.end();
+  }
+
+  #fail(reason: string): void {
+    if (this.#state === 'closed') return;
+    this.#log.log('warn', 'peer', `${this.peer}: connection closed: ${reason}`);
+    this.destroy();
+  }
+
+  async #join(registry: SessionRegistry, id: string): Promise<boolean> {
+    if (this.#session && (this.#session.registry !== registry || this.#session.id !== id)) this.#leave();
+    this.#session = { registry, id };
+    const joined = await registry.join(id, this);
+    return joined && this.#state === 'open';
+  }
+
+  #leave(): void {
+    this.#session?.registry.leave(this.#session.id, this);
+    this.#session = undefined;
+  }
+
+  #closed(error?: Error): void {
+    if (error && this.#state === 'open') this.#log.log('debug', 'lost', `${this.peer}: lost: ${error.message}`);
+    this.#close();
+  }
+
+  #close(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#held = undefined;
+    const closing = this.#stage.close();
+    this.#outbox.close();
+    void closing.then(() => {
+      this.#leave();
+      this.#resolveFinished();
+    });
+  }
+}

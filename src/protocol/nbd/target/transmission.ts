@@ -1,0 +1,289 @@
+/**
+ * The transmission phase of one connection: requests run side by side on the export's device and are answered in the
+ * order in which they finish. What may be under way is bounded; beyond that the connection is not read, so that a client
+ * that asks much or never reads its replies stalls itself only.
+ */
+import { buffersOf } from '../../../base/buffers.js';
+import { messageOf } from '../../../base/errors.js';
+import type { RequestOptions, WriteOptions } from '../../../block/device.js';
+import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
+import { Command, CommandFlag, NbdError } from '../spec.js';
+import { faultOf, type Agreement } from './check.js';
+import type { TargetExport } from './export.js';
+import type { TargetLimits } from './limits.js';
+import type { Arena, Piece } from './memory.js';
+import type { Outbox } from './outbox.js';
+import {
+  allocationOf,
+  blockStatusReply,
+  emptyReply,
+  errorReply,
+  putReadHeader,
+  readHeaderSize,
+  simpleReply,
+} from './replies.js';
+import { RequestReader, type Request, type RequestSink } from './requests.js';
+import type { Stage, StageHost } from './stage.js';
+
+/** Data of a refused write that is skipped; a longer one ends the connection. In bytes. */
+const maxSkip = 64 << 20;
+/** How much of a range a CACHE request reads at most, and in what pieces, in bytes. */
+const maxCached = 32 << 20;
+const cachePiece = 1 << 20;
+
+/** Metadata contexts that the client chose: id of each, or undefined. */
+export interface ChosenContexts {
+  readonly allocation: number | undefined;
+  readonly session: number | undefined;
+}
+
+export class Transmission implements Stage, RequestSink {
+  readonly #host: StageHost;
+  readonly #export: TargetExport;
+  readonly #agreed: Agreement;
+  readonly #contexts: ChosenContexts;
+  readonly #limits: TargetLimits;
+  readonly #arena: Arena;
+  readonly #outbox: Outbox;
+  readonly #reader: RequestReader;
+  readonly #giveUp = new AbortController();
+  readonly #plain: RequestOptions = { signal: this.#giveUp.signal };
+  readonly #durable: WriteOptions = { signal: this.#giveUp.signal, fua: true };
+  /** Requests at the device. */
+  #running = 0;
+  /** 'draining', 'ending': what is under way is answered, then the connection is closed. */
+  #state: 'open' | 'draining' | 'ending' | 'closed' = 'open';
+  #idle: (() => void)[] = [];
+
+  constructor(host: StageHost, of: TargetExport, agreed: Agreement, contexts: ChosenContexts) {
+    this.#host = host;
+    this.#export = of;
+    this.#agreed = agreed;
+    this.#contexts = contexts;
+    this.#limits = host.limits;
+    this.#arena = host.arena;
+    this.#outbox = host.outbox;
+    this.#reader = new RequestReader(this);
+    of.counters.connections++;
+  }
+
+  get waiting(): boolean {
+    return this.#reader.waiting;
+  }
+
+  receive(chunk: Uint8Array, at: number): number {
+    return this.#reader.receive(chunk, at);
+  }
+
+  sent(): void {
+    if (this.#reader.waiting) this.#host.wake();
+    this.#endIfDone();
+  }
+
+  drain(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'draining';
+    // A write whose data is still coming has not begun; its client is told like the others.
+    this.#endIfDone();
+  }
+
+  close(): Promise<void> {
+    if (this.#state !== 'closed') {
+      this.#state = 'closed';
+      const { unfinished } = this.#reader;
+      if (unfinished?.payload) this.#arena.release(unfinished.payload);
+      this.#reader.stop();
+      this.#giveUp.abort(new BlockError('aborted', 'the client is gone'));
+    }
+    if (this.#running === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  hasRoom(command: number, length: number): boolean {
+    if (this.#running + this.#outbox.unsent >= this.#limits.maxRequests) return false;
+    if (this.#state !== 'open') return true;
+    const carriesData = command === Command.read || command === Command.write;
+    if (!carriesData || length > this.#agreed.maximum) return true;
+    return this.#arena.inUse === 0 || this.#arena.inUse + length <= this.#limits.maxBytes;
+  }
+
+  begin(request: Request): void {
+    const { command, length } = request;
+    if (command === Command.disconnect) return this.#disconnect();
+    this.#export.counters.requests++;
+    if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
+    const fault = faultOf(request, this.#agreed);
+    if (fault) {
+      this.#refuse(request, fault.error, fault.text);
+      if (command === Command.write && length > maxSkip) this.broken('it sent an oversized write');
+    } else if (command === Command.write && length > 0) {
+      request.payload = this.#arena.take(length);
+    } else {
+      this.#start(request);
+    }
+  }
+
+  complete(request: Request): void {
+    if (this.#state === 'open') return this.#start(request);
+    this.#arena.release(request.payload!);
+    this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
+  }
+
+  broken(reason: string): void {
+    this.#reader.stop();
+    this.#host.fail(reason);
+  }
+
+  /** [NBD] NBD_CMD_DISC: outstanding requests are finished first. */
+  #disconnect(): void {
+    this.#state = 'ending';
+    this.#reader.stop();
+    this.#endIfDone();
+  }
+
+  #start(request: Request): void {
+    this.#running++;
+    if (request.payload) return this.#write(request, request.payload);
+    if (request.command === Command.read && request.length > 0) return this.#read(request);
+    this.#perform(request).then(
+      (reply) => this.#finish(reply),
+      (error: unknown) => this.#fail(request, error),
+    );
+  }
+
+  #read(request: Request): void {
+    const { structured } = this.#agreed;
+    const header = readHeaderSize(structured);
+    const piece = this.#arena.take(header + request.length);
+    const into = piece.slab.bytes.subarray(piece.start + header, piece.end);
+    this.#export.device.read(request.offset, buffersOf(into), this.#plain).then(
+      () => {
+        putReadHeader(piece, request, structured);
+        this.#export.counters.bytesRead += request.length;
+        this.#finish(piece);
+      },
+      (error: unknown) => {
+        this.#arena.abandon(piece);
+        this.#fail(request, error);
+      },
+    );
+  }
+
+  #write(request: Request, payload: Piece): void {
+    const options = request.flags & CommandFlag.fua ? this.#durable : this.#plain;
+    const data = payload.slab.bytes.subarray(payload.start, payload.end);
+    this.#export.device.write(request.offset, buffersOf(data), options).then(
+      () => {
+        this.#arena.release(payload);
+        this.#export.counters.bytesWritten += request.length;
+        this.#finish(simpleReply(this.#arena, request, 0));
+      },
+      (error: unknown) => {
+        this.#arena.abandon(payload);
+        this.#fail(request, error);
+      },
+    );
+  }
+
+  /** Everything but the moving of data. */
+  async #perform(request: Request): Promise<Piece> {
+    const { command, flags, offset, length } = request;
+    const { device } = this.#export;
+    const options = flags & CommandFlag.fua ? this.#durable : this.#plain;
+    switch (command) {
+      case Command.read:
+        return this.#agreed.structured ? emptyReply(this.#arena, request) : simpleReply(this.#arena, request, 0);
+      case Command.flush:
+        await device.flush(this.#plain);
+        break;
+      case Command.trim:
+        await device.trim(offset, length, options);
+        break;
+      case Command.cache:
+        await this.#cache(offset, Math.min(length, maxCached));
+        break;
+      case Command.writeZeroes: {
+        const noHole = (flags & CommandFlag.noHole) !== 0;
+        const fastOnly = (flags & CommandFlag.fastZero) !== 0;
+        await device.writeZeroes(offset, length, { ...options, noHole, fastOnly });
+        break;
+      }
+      case Command.blockStatus:
+        return this.#status(request);
+    }
+    return simpleReply(this.#arena, request, 0);
+  }
+
+  /** Reads a range, so that whatever the device remembers it remembers. */
+  async #cache(offset: number, length: number): Promise<void> {
+    const piece = this.#arena.take(Math.min(length, cachePiece));
+    try {
+      for (let done = 0; done < length; done += cachePiece) {
+        const end = piece.start + Math.min(cachePiece, length - done);
+        await this.#export.device.read(
+          offset + done,
+          buffersOf(piece.slab.bytes.subarray(piece.start, end)),
+          this.#plain,
+        );
+      }
+    } finally {
+      this.#arena.release(piece);
+    }
+  }
+
+  async #status(request: Request): Promise<Piece> {
+    const { allocation, session } = this.#contexts;
+    const contexts = [];
+    if (session !== undefined) contexts.push({ id: session, descriptors: [[request.length, 0] as const] });
+    if (allocation !== undefined) {
+      const extents = await this.#export.device.extents(request.offset, request.length, this.#plain);
+      const descriptors = allocationOf(extents, request, (request.flags & CommandFlag.reqOne) !== 0);
+      contexts.push({ id: allocation, descriptors });
+    }
+    return blockStatusReply(this.#arena, request, contexts);
+  }
+
+  #finish(reply: Piece): void {
+    this.#running--;
+    this.#outbox.add(reply, this.#running > 0);
+    if (this.#running > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #fail(request: Request, error: unknown): void {
+    const { kind, message } = blockErrorOf(error);
+    const fast = request.command === Command.writeZeroes && (request.flags & CommandFlag.fastZero) !== 0;
+    const value = kind === 'unsupported' && fast ? NbdError.notSupported : errorValues[kind];
+    this.#export.counters.errors++;
+    this.#finish(this.#errorReply(request, value, message));
+  }
+
+  #refuse(request: Request, error: number, text: string): void {
+    this.#export.counters.errors++;
+    this.#outbox.add(this.#errorReply(request, error, text), true);
+  }
+
+  #errorReply(request: Request, error: number, text: string): Piece {
+    if (this.#agreed.structured) return errorReply(this.#arena, request, error, messageOf(text));
+    return simpleReply(this.#arena, request, error);
+  }
+
+  /** When everything under way has been answered and sent, a connection that is to end does. */
+  #endIfDone(): void {
+    if (this.#state === 'open' || this.#state === 'closed') return;
+    if (this.#running === 0 && this.#outbox.unsent === 0) this.#host.end();
+  }
+}
+
+/** A device's errors as [NBD] "Error values". */
+const errorValues: Readonly<Record<BlockErrorKind, number>> = {
+  io: NbdError.io,
+  'no-space': NbdError.noSpace,
+  'read-only': NbdError.perm,
+  range: NbdError.invalid,
+  unsupported: NbdError.invalid,
+  unreachable: NbdError.io,
+  'no-medium': NbdError.io,
+  aborted: NbdError.io,
+  closed: NbdError.shutdown,
+};
