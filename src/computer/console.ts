@@ -1,5 +1,7 @@
 /** A guest's serial console as a script uses it: send text, wait for text, run a command in a shell. */
 
+import { nextTurn } from '../base/turn.js';
+
 /** Thrown when what was waited for did not come. */
 export class ConsoleTimeout extends Error {
   override readonly name = 'ConsoleTimeout';
@@ -19,6 +21,7 @@ export class SerialConsole {
   readonly #send: (bytes: Uint8Array) => void;
   readonly #waiters = new Set<Waiter>();
   #commands = 0;
+  #lookScheduled = false;
 
   /** @param send Sends bytes to the guest. */
   constructor(send: (bytes: Uint8Array) => void) {
@@ -29,8 +32,13 @@ export class SerialConsole {
   receive(byte: number): void {
     this.#text += this.#decoder.decode(Uint8Array.of(byte), { stream: true });
     if (this.#text.length > 2 * keep) this.#text = this.#text.slice(-keep);
-    // Patterns end at a line's end or a prompt: looking at each byte would be work squared.
-    if (this.#waiters.size > 0) this.#look();
+    // Bytes come in bursts: looking at each of them would be work squared.
+    if (this.#waiters.size === 0 || this.#lookScheduled) return;
+    this.#lookScheduled = true;
+    nextTurn(() => {
+      this.#lookScheduled = false;
+      this.#look();
+    });
   }
 
   send(text: string): void {

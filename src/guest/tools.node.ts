@@ -10,7 +10,23 @@ import { pipeline } from 'node:stream/promises';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 
 /** The Debian package that each program comes with. */
-const packages = { xz: 'xz-utils', zstd: 'zstd', 'dpkg-deb': 'dpkg', tar: 'tar', gpgv: 'gpgv' } as const;
+const packages = {
+  xz: 'xz-utils',
+  zstd: 'zstd',
+  'dpkg-deb': 'dpkg',
+  tar: 'tar',
+  gpgv: 'gpgv',
+  'mkfs.ext4': 'e2fsprogs',
+  debugfs: 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  'mkfs.vfat': 'dosfstools',
+  'fsck.vfat': 'dosfstools',
+  mcopy: 'mtools',
+} as const;
+
+/** Where programs of administrators are, which Debian leaves out of a user's PATH. */
+const administration = ['/usr/sbin', '/sbin'];
+const searchPath = [process.env['PATH'] ?? '', ...administration].join(delimiter);
 
 export type Tool = keyof typeof packages;
 
@@ -35,7 +51,7 @@ export interface ToolResult {
 
 /** Whether the program is on the PATH. */
 export function hasTool(tool: Tool): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => {
+  return searchPath.split(delimiter).some((folder) => {
     try {
       accessSync(join(folder, tool), constants.X_OK);
       return folder !== '';
@@ -62,7 +78,7 @@ export function needTools(...tools: readonly Tool[]): void {
  */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
   needTools(tool);
-  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, PATH: searchPath } });
   const running = watch(tool, child, options);
   const chunks: Uint8Array[] = [];
   let total = 0;

@@ -239,17 +239,21 @@ class V86Engine implements Engine {
 
   /** Sends the exits of every block that [base, base + size) touches to the trap. */
   #guard(base: number, size: number): void {
-    const exit = <T>(handle: () => T): T => {
+    const read = (bytes: number) => (address: number) => {
       this.#inExit++;
       try {
-        return handle();
+        return this.trap.read(address >>> 0, bytes) | 0;
       } finally {
         this.#inExit--;
       }
     };
-    const read = (bytes: number) => (address: number) => exit(() => this.trap.read(address >>> 0, bytes) | 0);
     const write = (bytes: number) => (address: number, value: number) => {
-      exit(() => this.trap.write(address >>> 0, bytes, bytes === 4 ? value >>> 0 : value));
+      this.#inExit++;
+      try {
+        this.trap.write(address >>> 0, bytes, bytes === 4 ? value >>> 0 : value);
+      } finally {
+        this.#inExit--;
+      }
     };
     for (let block = base - (base % mmioBlock); block < base + size; block += mmioBlock) {
       if (this.#blocks.has(block)) continue;

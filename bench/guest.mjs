@@ -1,0 +1,89 @@
+/**
+ * What a guest gets from a far disk: 1 MiB direct reads and writes on `farbus serve` in another process over loopback,
+ * against the same controller on a memory disk; alternating in one boot, medians. Also registers and interrupts a command,
+ * and the server's memory.
+ *
+ * node bench/guest.mjs [ROUNDS]
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { randomFillSync } from 'node:crypto';
+import { chooseGuest, createComputer, startGuest } from '../dist/cli/computer.js';
+import { openSource } from '../dist/cli/sources.js';
+import { median, ratio, machineLine } from './report.mjs';
+
+const rounds = Number(process.argv[2] ?? 9);
+const mib = 96;
+const log = { log: () => undefined };
+const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
+const image = join(folder, 'disk.img');
+writeFileSync(image, randomFillSync(new Uint8Array(mib << 20)));
+truncateSync(image, mib << 20);
+
+const server = spawn(process.execPath, ['bin/farbus.js', 'serve', image, '--listen', 'nbd://127.0.0.1:0', '--json'], {
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
+try {
+  const line = await new Promise((resolve) => createInterface({ input: server.stdout }).once('line', resolve));
+  const address = JSON.parse(line).listening[0].replace(/\/$/, '');
+  const far = await openSource(`${address}/disk.img`, { log });
+  const near = await openSource(`memory:${mib}M`, { log });
+  const guest = await chooseGuest({ log });
+  const computer = await createComputer([far, near], 256 << 20, { log });
+  await startGuest(computer, guest, undefined, 256 << 20);
+  const disks = { far: '/dev/nvme0n1', memory: '/dev/nvme1n1' };
+
+  const time = async (command) => {
+    const started = performance.now();
+    const { status, output } = await computer.console.run(command);
+    if (status !== 0) throw new Error(`${command}: ${output}`);
+    return performance.now() - started;
+  };
+  const dd = {
+    read: (disk) => `dd if=${disk} of=/dev/null bs=1M count=${mib} iflag=direct 2>/dev/null`,
+    write: (disk) => `dd if=/dev/zero of=${disk} bs=1M count=${mib} oflag=direct 2>/dev/null`,
+  };
+  console.log(machineLine());
+  for (const job of ['read', 'write']) {
+    const ms = { far: [], memory: [] };
+    for (let round = -1; round < rounds; round++) {
+      for (const name of round % 2 === 0 ? ['far', 'memory'] : ['memory', 'far']) {
+        const took = await time(dd[job](disks[name]));
+        if (round >= 0) ms[name].push(took);
+      }
+    }
+    const rate = (name) => (mib / median(ms[name])) * 1000;
+    console.log(
+      `1 MiB direct ${job}: far ${rate('far').toFixed(0)} MiB/s, memory ${rate('memory').toFixed(0)} MiB/s; ` +
+        `far/memory ${ratio(ms.memory, ms.far)} (wanted: at least 0.70)`,
+    );
+  }
+  for (const [name, count] of [
+    ['depth 1', 1],
+    ['depth 4', 4],
+    ['depth 8', 8],
+  ]) {
+    const before = computer.counts;
+    const one = (i) => `dd if=${disks.far} of=/dev/null bs=4k skip=${i * 2000} count=500 iflag=direct 2>/dev/null &`;
+    await time(`${Array.from({ length: count }, (_, i) => one(i)).join(' ')} wait`);
+    const after = computer.counts;
+    const commands = after.commands - before.commands;
+    const per = (a, b) => ((a - b) / commands).toFixed(2);
+    console.log(
+      `4 KiB reads, ${name}: register writes a command ${per(after.traps.writes, before.traps.writes)} (wanted: at most 2), ` +
+        `reads ${per(after.traps.reads, before.traps.reads)}, interrupts ${per(after.interrupts, before.interrupts)}` +
+        (count >= 4 ? ' (wanted: below 1)' : ''),
+    );
+  }
+  const rss = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))[1];
+  console.log(`farbus serve: peak resident memory ${(rss / 1024).toFixed(0)} MiB (wanted: below 120 MB)`);
+  console.log('medians of legs (ms):', JSON.stringify(computer.counts.legs));
+  await computer.stop();
+  await far.close();
+} finally {
+  server.kill('SIGTERM');
+  rmSync(folder, { recursive: true, force: true });
+}
