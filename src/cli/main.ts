@@ -1,7 +1,87 @@
 /** The `farbus` command: finds the subcommand and turns errors into one line and an exit status. */
+import { readFileSync } from 'node:fs';
+import { FarbusError, messageOf } from '../base/errors.js';
+import { processIo, type CliIo } from './io.js';
+
+interface Subcommand {
+  readonly summary: string;
+  /** Loaded when it is used: starting `farbus serve` must not cost the guest's engine. */
+  readonly load: () => Promise<{ run(args: readonly string[], io: CliIo): Promise<number>; help: string }>;
+}
+
+/** Every command of farbus. Adding one is adding a line. */
+const subcommands: Readonly<Record<string, Subcommand>> = {
+  run: {
+    summary: 'start a computer whose disks are elsewhere',
+    load: async () => import('./run.js'),
+  },
+  serve: {
+    summary: 'offer files and block devices to other computers',
+    load: async () => {
+      const { serve, serveHelp } = await import('./serve.js');
+      return { run: serve, help: serveHelp };
+    },
+  },
+  demo: {
+    summary: 'see it work: a server, a client computer, one far disk',
+    load: async () => import('./demo.js'),
+  },
+};
+
+const help = `farbus: a device that is plugged into another computer, as if it were your own
+
+Usage: farbus COMMAND [OPTIONS]
+
+Commands:
+${Object.entries(subcommands)
+  .map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`)
+  .join('\n')}
+
+farbus COMMAND --help tells about one of them; farbus --version, which farbus this is.
+
+Examples:
+  farbus demo
+  farbus serve disk.img
+  farbus run --drive nbd://localhost/disk.img
+`;
 
 /** Runs the command line; resolves with the exit status. */
-export async function main(args: readonly string[]): Promise<number> {
-  process.stderr.write(`farbus: unknown command ${JSON.stringify(args[0] ?? '')}\n`);
-  return 2;
+export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
+  const [name, ...rest] = args;
+  try {
+    if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+      const topic = name === 'help' ? rest[0] : undefined;
+      if (topic !== undefined && subcommands[topic]) io.stdout.write((await subcommands[topic].load()).help);
+      else io.stdout.write(help);
+      return name === undefined ? 2 : 0;
+    }
+    if (name === '--version' || name === '-V') {
+      io.stdout.write(`farbus ${version()}\n`);
+      return 0;
+    }
+    const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
+    if (!subcommand) {
+      io.stderr.write(`farbus: there is no command ${JSON.stringify(name)}; see farbus --help\n`);
+      return 2;
+    }
+    const module = await subcommand.load();
+    if (rest.includes('--help') || rest.includes('-h')) {
+      io.stdout.write(module.help);
+      return 0;
+    }
+    return await module.run(rest, io);
+  } catch (error) {
+    if (error instanceof FarbusError) {
+      io.stderr.write(`farbus: ${messageOf(error)}\n`);
+      return error.exitCode;
+    }
+    io.stderr.write(`farbus: internal error: ${messageOf(error)}; please report it (FARBUS_DEBUG=1 prints more)\n`);
+    if (io.env['FARBUS_DEBUG'] && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);
+    return 1;
+  }
+}
+
+function version(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

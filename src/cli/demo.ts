@@ -1,0 +1,256 @@
+/**
+ * `farbus demo`: the whole way on one machine. A server computer in a process of its own offers two disk images; a client
+ * computer's unmodified operating system mounts them, checks files, writes one; then tools that are not ours look at the
+ * images on the server's side.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FarbusError } from '../base/errors.js';
+import { formatBytes, formatMs } from '../base/format.js';
+import type { BlockDevice } from '../block/device.js';
+import type { ClientComputer, ClientCounts } from '../computer/client.js';
+import { cacheFolder } from '../guest/cache.node.js';
+import { needTools, runTool, type Tool } from '../guest/tools.node.js';
+import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from './computer.js';
+import { startServer, type ServerProcess } from './demo-server.js';
+import { stderrLogger, type CliIo } from './io.js';
+import { parseOptions } from './options.js';
+import { ProgressLine } from './progress.js';
+import { onSignals } from './signals.js';
+import { openSource } from './sources.js';
+
+export const help = `farbus demo: see it work on this machine
+
+Usage: farbus demo [--fresh] [--keep]
+
+Makes two disk images (ext4 and vfat) with files on them, serves them from a process of its own, starts a computer with
+Debian's unmodified i386 kernel whose two NVMe disks are those images, lets it check the files and write others, and looks
+at the images with fsck, debugfs and mtools. The first run fetches Debian's packages; later ones start from a snapshot.
+
+Options:
+  --fresh   boot, even where there is a snapshot, and save a new one
+  --keep    leave the images in the cache folder and say where
+`;
+
+const memorySize = 256 << 20;
+const imageSize = 64 << 20;
+/** One run's disks. Names are what the exports are called. */
+const disks = [
+  { name: 'demo-ext4.img', type: 'ext4', device: '/dev/nvme0n1' },
+  { name: 'demo-vfat.img', type: 'vfat', device: '/dev/nvme1n1' },
+] as const;
+type Disk = (typeof disks)[number];
+
+/** A file on a disk and what it must hash to. */
+interface Content {
+  readonly name: string;
+  readonly sha256: string;
+}
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values } = parseOptions('demo', args, {
+    options: { fresh: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
+  });
+  needTools('mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy', 'dpkg-deb', 'xz');
+  const cache = cacheFolder();
+  await mkdir(cache, { recursive: true });
+  const folder = await mkdtemp(join(cache, 'demo-'));
+  const signals = onSignals();
+  const demo = new Demo(io, folder, join(cache, 'demo.snapshot'));
+  try {
+    return await Promise.race([signals.received, demo.run(values.fresh)]);
+  } finally {
+    signals.stop();
+    await demo.close();
+    if (values.keep) io.stdout.write(`The images are in ${folder}\n`);
+    else await rm(folder, { recursive: true, force: true });
+  }
+}
+
+class Demo {
+  readonly #io: CliIo;
+  readonly #folder: string;
+  readonly #snapshot: string;
+  readonly #progress: ProgressLine;
+  readonly #started = performance.now();
+  #server: ServerProcess | undefined;
+  #drives: BlockDevice[] = [];
+  #computer: ClientComputer | undefined;
+
+  constructor(io: CliIo, folder: string, snapshot: string) {
+    this.#io = io;
+    this.#folder = folder;
+    this.#snapshot = snapshot;
+    this.#progress = new ProgressLine(io);
+  }
+
+  async run(fresh: boolean): Promise<number> {
+    if (fresh) await rm(this.#snapshot, { force: true });
+    this.#say('Debian’s kernel and user land, unmodified');
+    const log = stderrLogger(this.#io, true);
+    const guest = await chooseGuest({
+      log,
+      onProgress: ({ label, done, total }) => this.#progress.bytes(label, done, total),
+    });
+    this.#done(guest.version);
+
+    this.#say('Two disk images with files on them');
+    const contents = await Promise.all(disks.map((disk) => this.#makeImage(disk)));
+    this.#done(disks.map(({ type }) => `${type}, ${formatBytes(imageSize)}`).join('; '));
+
+    this.#say('A server computer: farbus serve, in its own process');
+    this.#server = await startServer(disks.map(({ name }) => join(this.#folder, name)));
+    this.#done(`process ${this.#server.pid}, ${this.#server.address}`);
+
+    this.#say('A client computer with the two far disks');
+    for (const { name } of disks) this.#drives.push(await openSource(`${this.#server.address}/${name}`, { log }));
+    const started = await this.#start(guest);
+    this.#done(`${started.from === 'snapshot' ? 'from a snapshot' : 'booted'} in ${formatMs(started.ms)}`);
+
+    const written: Content[] = [];
+    for (const [i, disk] of disks.entries()) written.push(await this.#useDisk(disk, contents[i]!));
+    const counts = this.#computer!.counts;
+    await this.close();
+
+    for (const [i, disk] of disks.entries()) await this.#inspect(disk, written[i]!);
+    this.#summary(counts, started);
+    return 0;
+  }
+
+  /** Ends what was started, the client before the server. */
+  async close(): Promise<void> {
+    this.#progress.clear();
+    await this.#computer?.stop();
+    this.#computer = undefined;
+    await Promise.all(this.#drives.splice(0).map((drive) => drive.close()));
+    await this.#server?.stop();
+    this.#server = undefined;
+  }
+
+  async #makeImage(disk: Disk): Promise<Content[]> {
+    const source = join(this.#folder, disk.type);
+    await mkdir(source);
+    const contents: Content[] = [];
+    for (const [name, bytes] of [
+      ['hello.txt', Buffer.from(`This file is on a ${disk.type} disk that is in another computer.\n`)],
+      ['random.bin', randomBytes(1 << 20)],
+    ] as const) {
+      await writeFile(join(source, name), bytes);
+      contents.push({ name, sha256: sha256(bytes) });
+    }
+    const image = join(this.#folder, disk.name);
+    await writeFile(image, '');
+    await truncate(image, imageSize);
+    if (disk.type === 'ext4') {
+      await must('mkfs.ext4', ['-q', '-F', '-L', 'far', '-d', source, image]);
+    } else {
+      await must('mkfs.vfat', ['-n', 'FAR', image]);
+      await must('mcopy', ['-i', image, ...contents.map(({ name }) => join(source, name)), '::']);
+    }
+    return contents;
+  }
+
+  async #start(guest: Guest): Promise<StartResult> {
+    const log = stderrLogger(this.#io, true);
+    const start = async () => {
+      this.#computer = await createComputer(this.#drives, memorySize, { log });
+      return await startGuest(this.#computer, guest, this.#snapshot, memorySize);
+    };
+    const ticker = setInterval(() => {
+      this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
+    }, 500);
+    try {
+      return await start();
+    } catch (error) {
+      // A snapshot of an earlier version or of another kernel: boot, and save a new one.
+      if (!(error instanceof FarbusError) || !error.message.includes('snapshot cannot be used')) throw error;
+      await rm(this.#snapshot, { force: true });
+      await this.#computer?.stop();
+      return await start();
+    } finally {
+      clearInterval(ticker);
+      this.#progress.clear();
+    }
+  }
+
+  /** Lets the guest mount a disk, verify its files, and write one. */
+  async #useDisk(disk: Disk, contents: readonly Content[]): Promise<Content> {
+    this.#say(`Its operating system uses ${disk.device} (${disk.type})`);
+    await this.#guest(`mkdir -p /mnt/${disk.type} && mount -t ${disk.type} ${disk.device} /mnt/${disk.type}`);
+    const sums = await this.#guest(`cd /mnt/${disk.type} && sha256sum ${contents.map(({ name }) => name).join(' ')}`);
+    for (const { name, sha256 } of contents) {
+      if (!sums.includes(`${sha256}  ${name}`)) throw new FarbusError(`the guest read ${name} wrong: ${sums.trim()}`);
+    }
+    const name = 'guest.bin';
+    const line = await this.#guest(
+      `uname -a > told.txt; dd if=/dev/urandom of=${name} bs=64k count=16 2>/dev/null && sha256sum ${name}`,
+    );
+    const hash = /^([0-9a-f]{64})/m.exec(line)?.[1];
+    if (!hash) throw new FarbusError(`the guest did not hash what it wrote: ${line.trim()}`);
+    await this.#guest(`cd / && umount /mnt/${disk.type}`);
+    this.#done('mounted, files verified, one written, unmounted');
+    return { name, sha256: hash };
+  }
+
+  /** Looks at an image with tools that know nothing of farbus. */
+  async #inspect(disk: Disk, written: Content): Promise<void> {
+    this.#say(`On the server: is ${written.name} in ${disk.name}?`);
+    const image = join(this.#folder, disk.name);
+    const copy = join(this.#folder, `${disk.type}-${written.name}`);
+    if (disk.type === 'ext4') {
+      await must('e2fsck', ['-f', '-n', image]);
+      await must('debugfs', ['-R', `dump ${written.name} ${copy}`, image]);
+    } else {
+      await must('fsck.vfat', ['-n', image]);
+      await must('mcopy', ['-i', image, `::${written.name}`, copy]);
+    }
+    const found = sha256(await readFile(copy));
+    if (found !== written.sha256) throw new FarbusError(`${written.name} is not what the guest wrote: ${found}`);
+    const tools = disk.type === 'ext4' ? 'e2fsck and debugfs' : 'fsck.vfat and mcopy';
+    this.#done(`yes, byte for byte (${tools})`);
+  }
+
+  async #guest(command: string): Promise<string> {
+    const { output, status } = await this.#computer!.console.run(command, 120_000);
+    if (status !== 0) throw new FarbusError(`in the guest, "${command}" failed: ${output.trim()}`);
+    return output;
+  }
+
+  #summary(counts: ClientCounts, started: StartResult): void {
+    const { io, traps, legs } = counts;
+    const median = (ms: number | undefined) => (ms === undefined ? 'none' : formatMs(ms));
+    this.#io.stdout.write(`
+What happened: ${counts.commands} commands (${io.reads} reads, ${io.writes} writes, ${io.others} others) by \
+${traps.commands} doorbell traps, ${counts.interrupts} interrupts;
+  ${formatBytes(io.readBytes)} read and ${formatBytes(io.writtenBytes)} written over the network.
+Median latencies: trap to virtual I/O client ${median(legs.trap)}, there and back ${median(legs.far)}, \
+answer to driver ${median(legs.guest)}.
+In all ${formatMs(performance.now() - this.#started)}.${started.saved ? ' The next run starts from a snapshot and is quicker.' : ''}
+
+Try next, in two terminals:
+  npx farbus serve some-disk.img
+  npx farbus run --drive nbd://localhost/some-disk.img
+`);
+  }
+
+  #say(text: string): void {
+    this.#io.stdout.write(`• ${text}\n`);
+  }
+
+  #done(text: string): void {
+    this.#progress.clear();
+    this.#io.stdout.write(`  ✓ ${text}\n`);
+  }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Runs a tool that must succeed. */
+async function must(tool: Tool, args: readonly string[]): Promise<void> {
+  const { status, errors, output } = await runTool(tool, args);
+  const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);
+  if (status !== 0) throw new FarbusError(`${tool} failed with status ${status}: ${text ?? ''}`);
+}
