@@ -36,9 +36,10 @@ export async function expectBytes(device: BlockDevice, offset: number, bytes: Ui
 
 /** Expects equal content; names the first difference, which a diff of megabytes would bury. */
 export function expectSame(got: Uint8Array, wanted: Uint8Array, what: string): void {
+  if (Buffer.compare(got, wanted) === 0) return;
   expect(got.length, what).toBe(wanted.length);
   const at = got.findIndex((byte, index) => byte !== wanted[index]);
-  if (at >= 0) expect.fail(`${what}: first difference at byte ${at}: ${got[at]} instead of ${wanted[at]}`);
+  expect.fail(`${what}: first difference at byte ${at}: ${got[at]} instead of ${wanted[at]}`);
 }
 
 /** Expects a rejection with a BlockError of one kind. */

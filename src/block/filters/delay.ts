@@ -1,0 +1,47 @@
+/** Delay filter: makes a device as slow as a far one, by a time per request and by a bandwidth. For trials and tests. */
+import { usageError } from '../../base/errors.js';
+import type { BlockDevice } from '../device.js';
+import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
+import { sleep } from './wait.js';
+
+/** Milliseconds that a request of each kind waits before it is passed on; 0 where nothing is said. */
+export interface DelayOptions extends Partial<Readonly<Record<BlockOperation, number>>> {
+  /** Bytes per second of reads and writes together; requests queue for it. Without: unlimited. */
+  readonly bytesPerSecond?: number | undefined;
+}
+
+/** Longest time that a timer can wait, in ms. */
+const longest = 2 ** 31 - 1;
+
+export class DelayFilter extends Filter {
+  readonly #options: DelayOptions;
+  /** When the last request that was let through is over, in ms of `performance.now()`. */
+  #busyUntil = 0;
+
+  constructor(next: BlockDevice, options: DelayOptions) {
+    super(next);
+    for (const [name, value] of Object.entries(options)) {
+      if (value === undefined) continue;
+      const least = name === 'bytesPerSecond' ? 1 : 0;
+      if (!(value >= least && value <= (least ? Number.MAX_SAFE_INTEGER : longest))) {
+        throw usageError(`delay: ${name} ${value} is not possible: give ${least ? 'bytes a second' : 'milliseconds'}`);
+      }
+    }
+    this.#options = options;
+  }
+
+  protected override async around<T>({ op, length, options }: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    const ms = Math.min(longest, (this.#options[op] ?? 0) + this.#queue(op, length));
+    if (ms > 0) await sleep(ms, options.signal);
+    return pass();
+  }
+
+  /** Milliseconds until this transfer's last byte has passed at the set bandwidth. */
+  #queue(op: BlockOperation, length: number): number {
+    const { bytesPerSecond } = this.#options;
+    if (bytesPerSecond === undefined || (op !== 'read' && op !== 'write')) return 0;
+    const now = performance.now();
+    this.#busyUntil = Math.max(now, this.#busyUntil) + (length / bytesPerSecond) * 1000;
+    return this.#busyUntil - now;
+  }
+}

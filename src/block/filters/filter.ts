@@ -1,0 +1,84 @@
+/**
+ * Filter: a block device that calls the next one. It has the next device's facts and passes every request and its options
+ * on; a filter changes what it is there for. It owns the next device: closing it closes that.
+ */
+import type { Buffers } from '../../base/buffers.js';
+import { BlockBase } from '../base.js';
+import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+
+/** The kinds of request that a device gets. */
+export type BlockOperation = 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'extents';
+
+/** One request as a filter sees it. */
+export interface BlockRequest {
+  readonly op: BlockOperation;
+  /** Bytes; 0 for a flush. */
+  readonly offset: number;
+  /** Bytes; 0 for a flush. */
+  readonly length: number;
+  readonly options: ZeroOptions;
+}
+
+export class Filter extends BlockBase {
+  protected readonly next: BlockDevice;
+  #seen: BlockInfo | undefined;
+  #shown: BlockInfo | undefined;
+
+  constructor(next: BlockDevice) {
+    super();
+    this.next = next;
+  }
+
+  get info(): BlockInfo {
+    const seen = this.next.info;
+    if (seen !== this.#seen || !this.#shown) {
+      this.#seen = seen;
+      this.#shown = this.describe(seen);
+    }
+    return this.#shown;
+  }
+
+  /** This device's facts, given the next one's. */
+  protected describe(next: BlockInfo): BlockInfo {
+    return next;
+  }
+
+  /** Called for every request; `pass` runs it on the next device. */
+  protected around<T>(_request: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    return pass();
+  }
+
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.around({ op: 'read', offset, length: into.length, options }, () =>
+      this.next.read(offset, into, options),
+    );
+  }
+
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.around({ op: 'write', offset, length: from.length, options }, () =>
+      this.next.write(offset, from, options),
+    );
+  }
+
+  protected doFlush(options: RequestOptions): Promise<void> {
+    return this.around({ op: 'flush', offset: 0, length: 0, options }, () => this.next.flush(options));
+  }
+
+  protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    return this.around({ op: 'trim', offset, length, options }, () => this.next.trim(offset, length, options));
+  }
+
+  protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    return this.around({ op: 'writeZeroes', offset, length, options }, () =>
+      this.next.writeZeroes(offset, length, options),
+    );
+  }
+
+  protected override doExtents(offset: number, length: number, options: RequestOptions): Promise<readonly Extent[]> {
+    return this.around({ op: 'extents', offset, length, options }, () => this.next.extents(offset, length, options));
+  }
+
+  protected doClose(): Promise<void> {
+    return this.next.close();
+  }
+}

@@ -1,0 +1,128 @@
+/** Making and opening an overlay on a store: the header is written, read and checked here (docs/overlay.md). */
+import { buffersOf } from '../../base/buffers.js';
+import { FarbusError, usageError } from '../../base/errors.js';
+import type { BlockDevice } from '../device.js';
+import { OverlayFilter } from './overlay.js';
+import {
+  decodeHeader,
+  encodeHeader,
+  headerSize,
+  isClusterSize,
+  mapPageSize,
+  overlayLayout,
+  sameIdentity,
+  type OverlayHeader,
+  type OverlayLayout,
+} from './overlay-format.js';
+import { ClusterMap } from './overlay-map.js';
+
+export interface OverlayOptions {
+  /** Bytes that are copied at once: a power of two from 4096 (the default) to 1 MiB. Of a new overlay only. */
+  readonly clusterSize?: number | undefined;
+  /** What to call the store in messages, for example its path. */
+  readonly name?: string | undefined;
+}
+
+const defaultClusterSize = 4096;
+/** Bytes of the map that are read at once. */
+const mapChunk = 1 << 20;
+
+/** Bytes that the store of a new overlay must have for this base. */
+export function overlayStoreSize(base: BlockDevice, options: OverlayOptions = {}): number {
+  return layoutFor(base, options).storeSize;
+}
+
+/**
+ * Makes a new overlay of `base` on `store`, whose content is lost. The overlay takes both over once it is made; where
+ * this throws, both are still the caller's to close.
+ * @throws FarbusError where the store does not fit, BlockError where it fails.
+ */
+export async function createOverlay(
+  base: BlockDevice,
+  store: BlockDevice,
+  options: OverlayOptions = {},
+): Promise<OverlayFilter> {
+  const layout = layoutFor(base, options);
+  const id = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  const header: OverlayHeader = { layout, id, baseIdentity: base.info.identity };
+  if (store.info.size < layout.storeSize) {
+    throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
+  }
+  const overlay = new OverlayFilter(base, store, header, new ClusterMap());
+  // The header comes last: until it is there, nothing is an overlay.
+  await store.writeZeroes(0, layout.dataOffset);
+  await store.flush();
+  await store.write(0, buffersOf(encodeHeader(header)));
+  await store.flush();
+  return overlay;
+}
+
+/**
+ * Opens the overlay on `store`, which must have been made for this base. Takes over both devices as
+ * {@link createOverlay} does.
+ * @throws FarbusError where it is no overlay, damaged, of another version or of another base.
+ */
+export async function openOverlay(
+  base: BlockDevice,
+  store: BlockDevice,
+  options: OverlayOptions = {},
+): Promise<OverlayFilter> {
+  const name = nameOf(options);
+  const bytes = new Uint8Array(headerSize);
+  if (store.info.size < headerSize) throw new FarbusError(`${name} is not an overlay: give another path`);
+  await store.read(0, buffersOf(bytes));
+  const header = decodeHeader(bytes, name);
+  const { layout } = header;
+  if (layout.baseSize !== base.info.size || !sameIdentity(header, base.info.identity)) {
+    const differs = layout.baseSize !== base.info.size ? ` (of ${layout.baseSize} bytes, not ${base.info.size})` : '';
+    throw new FarbusError(`${name} is the overlay of another disk${differs}: give that disk, or a new overlay file`);
+  }
+  if (store.info.size < layout.storeSize) {
+    throw new FarbusError(`the overlay ${name} was cut off: restore it, or delete it to begin anew`);
+  }
+  return new OverlayFilter(base, store, header, await loadMap(store, layout, name));
+}
+
+/** Whether a store holds nothing where an overlay's header would be. */
+export async function isBlank(store: BlockDevice): Promise<boolean> {
+  if (store.info.size < headerSize) return false;
+  const bytes = new Uint8Array(headerSize);
+  await store.read(0, buffersOf(bytes));
+  return bytes.every((byte) => byte === 0);
+}
+
+async function loadMap(store: BlockDevice, layout: OverlayLayout, name: string): Promise<ClusterMap> {
+  const map = new ClusterMap();
+  const end = layout.mapOffset + Math.ceil(layout.clusters / (mapPageSize * 4)) * mapPageSize;
+  for (let at = layout.mapOffset; at < end;) {
+    const length = Math.min(mapChunk, end - at);
+    // Most of the map of a large disk is a hole: it is not read.
+    const [first] = await store.extents(at, end - at);
+    if (first!.zero && first!.length >= mapPageSize) {
+      at += first!.length - (first!.length % mapPageSize);
+      continue;
+    }
+    const chunk = new Uint8Array(length);
+    await store.read(at, buffersOf(chunk));
+    for (let done = 0; done < length; done += mapPageSize) {
+      const index = (at + done - layout.mapOffset) / mapPageSize;
+      if (!map.load(index, chunk.subarray(done, done + mapPageSize))) {
+        throw new FarbusError(`the map of the overlay ${name} is damaged: restore it, or delete it to begin anew`);
+      }
+    }
+    at += length;
+  }
+  return map;
+}
+
+function layoutFor(base: BlockDevice, options: OverlayOptions): OverlayLayout {
+  const clusterSize = options.clusterSize ?? Math.max(defaultClusterSize, base.info.blockSize);
+  if (!isClusterSize(clusterSize)) {
+    throw usageError(`an overlay's cluster size cannot be ${clusterSize}: give a power of two from 4096 to 1048576`);
+  }
+  return overlayLayout(base.info.size, clusterSize);
+}
+
+function nameOf(options: OverlayOptions): string {
+  return options.name ?? 'the store';
+}

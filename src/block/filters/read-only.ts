@@ -1,0 +1,9 @@
+/** Read-only filter: the next device, but nothing is changed through it. */
+import type { BlockInfo } from '../device.js';
+import { Filter } from './filter.js';
+
+export class ReadOnlyFilter extends Filter {
+  protected override describe(next: BlockInfo): BlockInfo {
+    return { ...next, readOnly: true, can: { ...next.can, trim: false, writeZeroes: false } };
+  }
+}

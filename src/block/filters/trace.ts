@@ -1,0 +1,49 @@
+/** Trace filter: tells a sink of every request that passed, with its time and outcome. */
+import type { BlockDevice } from '../device.js';
+import { blockErrorOf, type BlockError } from '../errors.js';
+import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
+
+/** One request that is over. */
+export interface TraceEntry {
+  readonly op: BlockOperation;
+  /** Bytes; 0 for a flush. */
+  readonly offset: number;
+  /** Bytes; 0 for a flush. */
+  readonly length: number;
+  /** When it began, in ms of `performance.now()`. */
+  readonly start: number;
+  /** How long it took, in ms. */
+  readonly ms: number;
+  /** The command's tag, where it has one (base/steps.ts). */
+  readonly tag: number | undefined;
+  readonly fua: boolean;
+  /** Why it failed, where it did. */
+  readonly error: BlockError | undefined;
+}
+
+/** Receives entries. Called on the request's path: it must be quick and must not throw. */
+export type TraceSink = (entry: TraceEntry) => void;
+
+export class TraceFilter extends Filter {
+  readonly #sink: TraceSink;
+
+  constructor(next: BlockDevice, sink: TraceSink) {
+    super(next);
+    this.#sink = sink;
+  }
+
+  protected override async around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    const start = performance.now();
+    let error: BlockError | undefined;
+    try {
+      return await pass();
+    } catch (reason) {
+      error = blockErrorOf(reason);
+      throw error;
+    } finally {
+      const { op, offset, length, options } = request;
+      const ms = performance.now() - start;
+      this.#sink({ op, offset, length, start, ms, tag: options.tag, fua: options.fua === true, error });
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import { truncateSync, writeFileSync } from 'node:fs';
+import type { BlockDevice } from '../../src/block/device.js';
+import { DelayFilter } from '../../src/block/filters/delay.js';
+import { FaultFilter } from '../../src/block/filters/fault.js';
+import { Filter } from '../../src/block/filters/filter.js';
+import { createOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
+import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
+import { SliceFilter } from '../../src/block/filters/slice.js';
+import { TraceFilter } from '../../src/block/filters/trace.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { openPath } from '../../src/storage/open.node.js';
+import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
+import { tempPath } from '../support/temp.js';
+import { Random } from './random.js';
+import { conformance } from './suite.js';
+
+const size = 2 << 20;
+const content = (length = size): Uint8Array => new Random(99).bytes(length);
+const memory = (length = size): MemoryDevice => new MemoryDevice(content(length));
+
+function image(bytes: Uint8Array | number): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, typeof bytes === 'number' ? '' : bytes);
+  if (typeof bytes === 'number') truncateSync(path, bytes);
+  return path;
+}
+
+async function overlay(base: BlockDevice, clusterSize?: number): Promise<BlockDevice> {
+  const store = new MemoryDevice(overlayStoreSize(base, { clusterSize }), { blockSize: 1 });
+  return createOverlay(base, store, { clusterSize });
+}
+
+const readOnly = (device: BlockDevice): BlockDevice => new ReadOnlyFilter(device);
+
+conformance('filter that does nothing', async () => ({ device: new Filter(memory()) }), {
+  openReadOnly: async () => ({ device: readOnly(memory()) }),
+});
+conformance('trace', async () => ({ device: new TraceFilter(memory(), () => undefined) }));
+conformance('fault without rules', async () => ({ device: new FaultFilter(memory()) }));
+conformance('fault whose zeroing and trimming do not work', async () => ({
+  device: new FaultFilter(memory(), [{ on: ['writeZeroes'], action: 'unsupported' }]),
+}));
+conformance('delay', async () => ({ device: new DelayFilter(memory(), { read: 1, write: 1, flush: 1 }) }), {
+  steps: 60,
+  region: 256 << 10,
+});
+conformance('slice', async () => ({ device: new SliceFilter(memory(), 512, size - 1536) }));
+
+conformance('overlay in memory', async () => ({ device: await overlay(readOnly(memory())) }));
+conformance('overlay of an odd size, blocks of one byte', async () => ({
+  device: await overlay(new MemoryDevice(content(1_000_003), { blockSize: 1, readOnly: true })),
+}));
+conformance('overlay of whole sectors but no whole clusters, large clusters', async () => ({
+  device: await overlay(memory(size - 1536), 65536),
+}));
+conformance('overlay of blocks of 4096', async () => ({
+  device: await overlay(new MemoryDevice(content(), { blockSize: 4096 }), 16384),
+}));
+conformance('overlay over an overlay', async () => ({ device: await overlay(await overlay(memory())) }));
+
+const base = image(content());
+const file = tempPath('overlay');
+conformance(
+  'overlay file over a file',
+  async () => ({ device: await openOverlayFile(await openPath(base, { readOnly: true }), file) }),
+  { persistent: true },
+);
+const plain = tempPath('overlay');
+conformance(
+  'overlay file over a file, without koffi',
+  async () => {
+    const native = false;
+    return { device: await openOverlayFile(await openPath(base, { readOnly: true, native }), plain, { native }) };
+  },
+  { persistent: true },
+);
+conformance(
+  'delay over fault over trace over slice of an overlay file over a sparse file',
+  async () => {
+    const top = await openOverlayFile(await openPath(image(4 << 20), { readOnly: true }), tempPath('overlay'));
+    const traced = new TraceFilter(new SliceFilter(top, 4096, 3 << 20), () => undefined);
+    return { device: new DelayFilter(new FaultFilter(traced), { flush: 1 }) };
+  },
+  { steps: 200 },
+);
+conformance(
+  'delay over an overlay over a far base',
+  async () => {
+    const far = new DelayFilter(readOnly(memory()), { read: 1, extents: 1 });
+    return { device: new DelayFilter(await overlay(far), { write: 1 }) };
+  },
+  { steps: 100, region: 256 << 10 },
+);
