@@ -26,7 +26,10 @@ const packages = {
 
 /** Where programs of administrators are, which Debian leaves out of a user's PATH. */
 const administration = ['/usr/sbin', '/sbin'];
-const searchPath = [process.env['PATH'] ?? '', ...administration].join(delimiter);
+
+function searchPath(): string {
+  return [process.env['PATH'] ?? '', ...administration].join(delimiter);
+}
 
 export type Tool = keyof typeof packages;
 
@@ -51,14 +54,16 @@ export interface ToolResult {
 
 /** Whether the program is on the PATH. */
 export function hasTool(tool: Tool): boolean {
-  return searchPath.split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, tool), constants.X_OK);
-      return folder !== '';
-    } catch {
-      return false;
-    }
-  });
+  return searchPath()
+    .split(delimiter)
+    .some((folder) => {
+      try {
+        accessSync(join(folder, tool), constants.X_OK);
+        return folder !== '';
+      } catch {
+        return false;
+      }
+    });
 }
 
 /** @throws FarbusError that names the packages to install, where one of the programs is missing. */
@@ -78,7 +83,7 @@ export function needTools(...tools: readonly Tool[]): void {
  */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
   needTools(tool);
-  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, PATH: searchPath } });
+  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, PATH: searchPath() } });
   const running = watch(tool, child, options);
   const chunks: Uint8Array[] = [];
   let total = 0;
