@@ -1,0 +1,289 @@
+/**
+ * One connection to an NBD server: the handshake under a time limit, then requests, many at a time. It ends by being
+ * lost, whoever's doing that is, and then hands back the requests that it has no answer to; what becomes of them is the
+ * session's to decide (session.ts). Source: [NBD] "Transmission".
+ */
+import { buffersOf } from '../../../base/buffers.js';
+import { FarbusError, messageOf } from '../../../base/errors.js';
+import type { ByteStream, Dialer, StreamEvents } from '../../../network/stream.js';
+import { Command } from '../spec.js';
+import { PeerError } from './errors.js';
+import { HandshakeFeed } from './handshake-feed.js';
+import { negotiate, type Agreement, type Wish } from './negotiation.js';
+import { Outbox } from './outbox.js';
+import type { PayloadPool } from './payload-pool.js';
+import { ReplyParser, type ReplyTable } from './replies.js';
+import { NbdRequest } from './request.js';
+import { Watchdog } from './watchdog.js';
+
+/** Requests under way at a time. */
+const maxRequests = 256;
+/** Bytes of payload of the writes under way at a time; one write may be longer. */
+const maxWriteBytes = 32 << 20;
+/** Cookies count up to here and then begin again: numbers that engines keep unboxed. */
+const cookieLimit = 2 ** 30;
+/** How long {@link Connection.disconnect} waits for the server to hang up, in ms. */
+const goodbyeMs = 1000;
+
+export interface ConnectionEvents {
+  /** The server has answered; the request is not settled yet. */
+  answered(request: NbdRequest): void;
+  /** More requests may be sent than before. */
+  room(): void;
+  /** The connection is no more; once. `unfinished` are the requests without an answer, oldest first. */
+  lost(reason: string, unfinished: NbdRequest[]): void;
+}
+
+export interface ConnectionOptions {
+  readonly wish: Wish;
+  /** A number that tells this connection's cookies from those of others. */
+  readonly id: number;
+  /** Limit of the dialling and the handshake. */
+  readonly connectSeconds: number;
+  readonly stallSeconds: number;
+  readonly pool: PayloadPool;
+  readonly signal: AbortSignal;
+}
+
+/** Dials and negotiates. Rejects with a FarbusError that is fit for a person. */
+export async function connect(dialer: Dialer, options: ConnectionOptions): Promise<Connection> {
+  const control = new AbortController();
+  const giveUp = (): void => control.abort(new FarbusError(`${dialer.address}: given up`));
+  if (options.signal.aborted) giveUp();
+  options.signal.addEventListener('abort', giveUp);
+  const seconds = options.connectSeconds;
+  const timer = setTimeout(() => {
+    control.abort(new FarbusError(`${dialer.address}: no answer within ${seconds} seconds: is that an NBD server?`));
+  }, seconds * 1000);
+  try {
+    const stream = await dialer.connect(control.signal);
+    return await Connection.negotiate(stream, dialer.address, options, control.signal);
+  } finally {
+    clearTimeout(timer);
+    options.signal.removeEventListener('abort', giveUp);
+  }
+}
+
+export class Connection implements StreamEvents, ReplyTable {
+  readonly #stream: ByteStream;
+  readonly #id: number;
+  readonly #pool: PayloadPool;
+  readonly #outbox: Outbox;
+  readonly #underWay = new Map<number, NbdRequest>();
+  readonly #watchdog: Watchdog;
+  #events: ConnectionEvents | undefined;
+  #agreement: Agreement | undefined;
+  #parser: ReplyParser | undefined;
+  #handshake: HandshakeFeed<Agreement> | undefined;
+  #lastCookie = 0;
+  #writeBytes = 0;
+  /** Requests wait in the outbox for the end of this turn. */
+  #filling = false;
+  #blocked = false;
+  /** Why it is lost, or that it is closed at our wish. */
+  #end: string | undefined;
+  #hungUp: (() => void) | undefined;
+
+  private constructor(stream: ByteStream, options: ConnectionOptions) {
+    this.#stream = stream;
+    this.#id = options.id;
+    this.#pool = options.pool;
+    this.#outbox = new Outbox(options.pool);
+    this.#watchdog = new Watchdog(options.stallSeconds, {
+      oldest: () => this.#underWay.values().next().value?.sentAt,
+      unsent: () => stream.pending,
+      probe: () => this.#probe(),
+      stalled: (what) => this.#lose(what),
+    });
+  }
+
+  static negotiate(
+    stream: ByteStream,
+    address: string,
+    options: ConnectionOptions,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    return new Promise((resolve, reject) => {
+      const connection = new Connection(stream, options);
+      const end = (): void => {
+        connection.#handshake = undefined;
+        signal.removeEventListener('abort', abort);
+      };
+      const fail = (error: Error): void => {
+        end();
+        connection.#end = 'refused';
+        // What a refusal makes us say to the server is in the stream already: let it go out.
+        if (error instanceof FarbusError && !signal.aborted) stream.end();
+        else stream.destroy();
+        reject(
+          error instanceof FarbusError ? new FarbusError(prefixed(address, error.message), { cause: error }) : error,
+        );
+      };
+      const abort = (): void => fail(signal.reason as Error);
+      if (signal.aborted) return abort();
+      signal.addEventListener('abort', abort);
+      connection.#handshake = new HandshakeFeed(
+        negotiate(options.wish, (bytes) => void stream.write([bytes])),
+        (agreement) => {
+          end();
+          connection.#agreement = agreement;
+          connection.#parser = new ReplyParser(connection, {
+            structured: agreement.structured,
+            allocationId: agreement.allocationId,
+          });
+          resolve(connection);
+        },
+        (error) => {
+          if (error instanceof FarbusError) return fail(error);
+          fail(new FarbusError(`${messageOf(error)}: is that an NBD server with this export?`, { cause: error }));
+        },
+      );
+      stream.attach(connection);
+    });
+  }
+
+  /** What the server offers on this connection. */
+  get agreement(): Agreement {
+    return this.#agreement!;
+  }
+
+  /** Begins the transmission phase. If the connection was lost in the meantime, `events.lost` is called later. */
+  start(events: ConnectionEvents): void {
+    this.#events = events;
+    if (this.#end !== undefined) {
+      const reason = this.#end;
+      queueMicrotask(() => events.lost(reason, []));
+    }
+  }
+
+  /** Whether `request` may be sent now. */
+  hasRoom(request: NbdRequest): boolean {
+    if (this.#end !== undefined || this.#blocked || this.#underWay.size >= maxRequests) return false;
+    return (
+      request.type !== Command.write || this.#writeBytes === 0 || this.#writeBytes + request.length <= maxWriteBytes
+    );
+  }
+
+  /** Sends a request; {@link hasRoom} said that it may. It leaves with all others of this turn. */
+  send(request: NbdRequest): void {
+    do this.#lastCookie = this.#lastCookie >= cookieLimit ? 1 : this.#lastCookie + 1;
+    while (this.#underWay.has(this.#lastCookie));
+    request.cookie = this.#lastCookie;
+    request.sentAt = performance.now();
+    if (this.#underWay.size === 0) this.#watchdog.start();
+    this.#underWay.set(request.cookie, request);
+    if (request.type === Command.write) this.#writeBytes += request.length;
+    this.#outbox.add(request, this.#id);
+    if (this.#filling) return;
+    this.#filling = true;
+    queueMicrotask(() => this.#flush());
+  }
+
+  /** Ends it in good order: says goodbye, gives the server a moment to hang up, then closes. Nothing may be under way. */
+  async disconnect(): Promise<void> {
+    if (this.#end !== undefined) return;
+    this.#end = 'closed';
+    this.#watchdog.stop();
+    this.#outbox.disconnect();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const gone = new Promise<void>((resolve) => {
+      this.#hungUp = resolve;
+      timer = setTimeout(resolve, goodbyeMs);
+    });
+    this.#stream.write(this.#outbox.take());
+    this.#stream.end();
+    await gone;
+    clearTimeout(timer);
+    this.#stream.destroy();
+  }
+
+  /** Closes at once what is left of a lost connection. */
+  destroy(): void {
+    this.#stream.destroy();
+  }
+
+  data(chunk: Uint8Array): void {
+    if (this.#end !== undefined) return;
+    this.#watchdog.heard();
+    if (this.#handshake) return this.#handshake.push(chunk);
+    try {
+      this.#parser!.push(chunk);
+    } catch (error) {
+      const what = error instanceof PeerError ? `the server sent ${error.message}` : messageOf(error);
+      return this.#lose(what);
+    }
+    this.#events?.room();
+  }
+
+  drain(): void {
+    this.#blocked = false;
+    this.#events?.room();
+  }
+
+  closed(error?: Error): void {
+    const what = error ? messageOf(error) : 'the server closed the connection';
+    if (this.#handshake) this.#handshake.fail(new PeerError(what));
+    else this.#lose(what);
+    this.#hungUp?.();
+  }
+
+  find(cookieHigh: number, cookieLow: number): NbdRequest | undefined {
+    return cookieHigh === this.#id ? this.#underWay.get(cookieLow) : undefined;
+  }
+
+  finish(request: NbdRequest): void {
+    if (request.shutdown) {
+      // [NBD] "Terminating the transmission phase": the answer to NBD_ESHUTDOWN is a soft disconnect.
+      return this.#lose('the server is shutting down', true);
+    }
+    this.#underWay.delete(request.cookie);
+    request.cookie = -1;
+    if (request.type === Command.write) this.#writeBytes -= request.length;
+    if (request.payload) {
+      // Answered, so it has been sent: nobody reads this memory any more.
+      this.#pool.give(request.payload);
+      request.payload = undefined;
+    }
+    if (!request.internal) this.#events?.answered(request);
+  }
+
+  #flush(): void {
+    this.#filling = false;
+    if (this.#end !== undefined) return;
+    this.#blocked = !this.#stream.write(this.#outbox.take());
+  }
+
+  /** Reads a block to see whether the server still answers while it is busy with something long, such as a flush. */
+  #probe(): void {
+    const { size, minBlock = 1 } = this.agreement;
+    const length = Math.max(minBlock, 512);
+    if (length > size) return;
+    const buffers = buffersOf(new Uint8Array(length));
+    const probe = new NbdRequest({ type: Command.read, offset: 0, length, buffers }, () => undefined);
+    probe.internal = true;
+    if (this.hasRoom(probe)) this.send(probe);
+  }
+
+  #lose(reason: string, soft = false): void {
+    if (this.#end !== undefined) return;
+    this.#end = reason;
+    this.#watchdog.stop();
+    const unfinished = [...this.#underWay.values()].filter((request) => !request.internal);
+    this.#underWay.clear();
+    // Only when nothing waits to be sent: its memory is the callers', and theirs again when their requests settle.
+    if (soft && !this.#filling && this.#stream.pending === 0) {
+      this.#outbox.disconnect();
+      this.#stream.write(this.#outbox.take());
+      this.#stream.end();
+    } else {
+      this.#stream.destroy();
+    }
+    for (const request of unfinished) request.rewind();
+    this.#events?.lost(reason, unfinished);
+  }
+}
+
+/** The message with the server's address before it, once. */
+function prefixed(address: string, message: string): string {
+  return message.startsWith(address) ? message : `${address}: ${message}`;
+}

@@ -1,0 +1,61 @@
+/** Which bytes of a read have arrived: each exactly once, or the reply is wrong. */
+import { PeerError } from './errors.js';
+
+/** Runs that do not touch and that one read may have at a time: a bound on what a hostile server can make us keep. */
+const maxRuns = 1024;
+
+export class Coverage {
+  /** Starts and ends of the runs that arrived, in order, with gaps between them: s0 e0 s1 e1 … */
+  #bounds: number[] = [];
+
+  /** Takes [start, end), start < end. Throws PeerError where a part of it was taken before. */
+  claim(start: number, end: number): void {
+    const bounds = this.#bounds;
+    const { length } = bounds;
+    if (length === 0 || start > bounds[length - 1]!) {
+      if (length >= 2 * maxRuns) throw new PeerError('a reply in too many pieces');
+      bounds.push(start, end);
+    } else if (start === bounds[length - 1]) {
+      bounds[length - 1] = end;
+    } else {
+      this.#insert(start, end);
+    }
+  }
+
+  /** Whether all of [0, length) has been taken. */
+  covers(length: number): boolean {
+    return this.#bounds.length === 2 && this.#bounds[0] === 0 && this.#bounds[1] === length;
+  }
+
+  clear(): void {
+    this.#bounds.length = 0;
+  }
+
+  #insert(start: number, end: number): void {
+    const bounds = this.#bounds;
+    // The first run that ends at or after `start`.
+    let low = 0;
+    let high = bounds.length / 2;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (bounds[2 * middle + 1]! < start) low = middle + 1;
+      else high = middle;
+    }
+    let at = 2 * low;
+    if (bounds[at + 1] === start) {
+      at += 2;
+      const next = bounds[at];
+      if (next !== undefined && next < end) throw new PeerError('a reply with the same bytes twice');
+      if (next === end) bounds.splice(at - 1, 2);
+      else bounds[at - 1] = end;
+      return;
+    }
+    if (bounds[at]! < end) throw new PeerError('a reply with the same bytes twice');
+    if (bounds[at] === end) {
+      bounds[at] = start;
+      return;
+    }
+    if (bounds.length >= 2 * maxRuns) throw new PeerError('a reply in too many pieces');
+    bounds.splice(at, 0, start, end);
+  }
+}

@@ -1,0 +1,32 @@
+/** What can go wrong between an NBD client and its server, as this project's errors. */
+import { BlockError, type BlockErrorKind } from '../../../block/errors.js';
+import { NbdError } from '../spec.js';
+
+/** The peer broke the protocol: its connection cannot be trusted any more and is dropped. */
+export class PeerError extends Error {
+  override readonly name = 'PeerError';
+}
+
+/** A server's text for a person: control characters replaced, at most 200 characters, on one line. */
+export function printable(bytes: Uint8Array | string): string {
+  const text = typeof bytes === 'string' ? bytes : new TextDecoder().decode(bytes);
+  // Cf holds the characters that turn the writing direction.
+  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ').trim();
+  return plain.length > 200 ? `${plain.slice(0, 200)}…` : plain;
+}
+
+const kinds: Readonly<Record<number, { kind: BlockErrorKind; text: string }>> = {
+  [NbdError.perm]: { kind: 'read-only', text: 'not permitted' },
+  [NbdError.io]: { kind: 'io', text: 'input/output error' },
+  [NbdError.noMemory]: { kind: 'io', text: 'the server is out of memory' },
+  [NbdError.invalid]: { kind: 'range', text: 'invalid request' },
+  [NbdError.noSpace]: { kind: 'no-space', text: 'no space left' },
+  [NbdError.overflow]: { kind: 'range', text: 'request too long' },
+  [NbdError.notSupported]: { kind: 'unsupported', text: 'not supported' },
+};
+
+/** A server's error reply ([NBD] "Error values") as a BlockError; a value that is not in the specification counts as `io`. */
+export function replyError(value: number, text = ''): BlockError {
+  const { kind, text: usual } = kinds[value] ?? { kind: 'io', text: `error ${value}` };
+  return new BlockError(kind, `the server says: ${text === '' ? usual : text}`);
+}

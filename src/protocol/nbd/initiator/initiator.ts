@@ -1,0 +1,144 @@
+/**
+ * The NBD initiator: an export of any NBD server as a BlockDevice. Many requests are under way at once on one connection;
+ * a lost connection is re-established and what was under way is run again (session.ts). Source: [NBD] "Request types".
+ * One connection only; no TLS, no extended headers, no oldstyle.
+ */
+import type { Buffers } from '../../../base/buffers.js';
+import { FarbusError } from '../../../base/errors.js';
+import { silent, type Logger } from '../../../base/log.js';
+import { BlockBase } from '../../../block/base.js';
+import type { BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../../../block/device.js';
+import { BlockError } from '../../../block/errors.js';
+import type { Dialer } from '../../../network/stream.js';
+import { Command, CommandFlag } from '../spec.js';
+import { extentsOf } from './extents.js';
+import { Session, type NbdState } from './session.js';
+
+export interface NbdOptions {
+  /** Which of the server's exports; '' is its default one. */
+  readonly exportName?: string;
+  /** Take no writes, whatever the server allows. Default false. */
+  readonly readOnly?: boolean;
+  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. Default 60. */
+  readonly reconnectSeconds?: number;
+  /** Limit of one attempt to connect, handshake included, in seconds. Default 10. */
+  readonly connectSeconds?: number;
+  /** Silence of a server that owes answers after which its connection is given up, in seconds. Default 30. */
+  readonly stallSeconds?: number;
+  readonly log?: Logger;
+  /** Told of every change of the connection's state, with a line of detail. It must not throw. */
+  readonly onState?: (state: NbdState, detail: string) => void;
+}
+
+/** Longest range of one request without a payload (trim, write zeroes, block status), in bytes. */
+const maxRange = 1 << 30;
+
+/**
+ * Connects to an export. Rejects with a FarbusError: unreachable, no such export, refused, no NBD server.
+ */
+export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Promise<NbdInitiator> {
+  const { reconnectSeconds = 60, connectSeconds = 10, stallSeconds = 30 } = options;
+  if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(stallSeconds > 0)) {
+    throw new FarbusError('times of a connection are numbers of seconds: above 0, and for reconnecting 0 or more');
+  }
+  const session = await Session.open(dialer, {
+    exportName: options.exportName ?? '',
+    readOnly: options.readOnly ?? false,
+    // Timers count up to 2^31 ms.
+    reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+    connectSeconds,
+    stallSeconds,
+    log: options.log ?? silent,
+    onState: options.onState ?? (() => undefined),
+  });
+  return new NbdInitiator(session);
+}
+
+/** Made by {@link connectNbd}. */
+export class NbdInitiator extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #session: Session;
+  /** Longest range without a payload that the server is known to take. */
+  #range: number;
+
+  constructor(session: Session) {
+    super();
+    this.#session = session;
+    this.info = session.info;
+    this.#range = maxRange;
+  }
+
+  override close(): Promise<void> {
+    this.#session.hurry();
+    return super.close();
+  }
+
+  protected doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
+    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal }).done;
+  }
+
+  protected doWrite(offset: number, from: Buffers, { signal, fua }: WriteOptions): Promise<void> {
+    const flags = fua ? CommandFlag.fua : 0;
+    return this.#session.run({ type: Command.write, flags, offset, length: from.length, buffers: from, signal }).done;
+  }
+
+  protected doFlush({ signal }: RequestOptions): Promise<void> {
+    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal }).done;
+  }
+
+  protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    return this.#inRanges(Command.trim, options.fua ? CommandFlag.fua : 0, offset, length, options.signal);
+  }
+
+  protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    let flags = options.fua ? CommandFlag.fua : 0;
+    if (options.noHole) flags |= CommandFlag.noHole;
+    if (options.fastOnly) {
+      if (!this.#session.fastZero) {
+        return Promise.reject(new BlockError('unsupported', 'the server does not say whether zeroing is fast'));
+      }
+      flags |= CommandFlag.fastZero;
+    }
+    return this.#inRanges(Command.writeZeroes, flags, offset, length, options.signal);
+  }
+
+  protected override async doExtents(
+    offset: number,
+    length: number,
+    { signal }: RequestOptions,
+  ): Promise<readonly Extent[]> {
+    const asked = Math.min(length, maxRange);
+    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal });
+    await request.done;
+    return extentsOf(request.status!, offset, asked, this.info.blockSize);
+  }
+
+  protected doClose(): Promise<void> {
+    return this.#session.close();
+  }
+
+  /**
+   * Runs a request without a payload in ranges that the server takes: it may refuse those longer than its payloads
+   * ([NBD] "Size constraints").
+   */
+  async #inRanges(
+    type: number,
+    flags: number,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    for (let done = 0; done < length;) {
+      const part = Math.min(this.#range, length - done);
+      if (signal?.aborted) throw new BlockError('aborted', 'given up');
+      try {
+        await this.#session.run({ type, flags, offset: offset + done, length: part, signal }).done;
+        done += part;
+      } catch (error) {
+        const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;
+        if (!tooLong) throw error;
+        this.#range = this.info.maxTransfer;
+      }
+    }
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * The client's half of the handshake: newstyle and fixed newstyle. It asks for structured replies and metadata contexts, and
+ * goes on without what the server does not have. It is a generator without any input or output of its own: it yields how many bytes
+ * it needs next, and is given exactly those. Source: [NBD] "Newstyle negotiation", "Option types", "Option reply types".
+ * No oldstyle, no TLS, no extended headers.
+ */
+import { FarbusError } from '../../../base/errors.js';
+import {
+  HandshakeFlag,
+  Info,
+  NBD_MAGIC,
+  NBD_OLDSTYLE_MAGIC,
+  NBD_OPTION_MAGIC,
+  NBD_OPTION_REPLY_MAGIC,
+  Option,
+  OptionReply,
+  baseAllocation,
+  maxString,
+  sessionContext,
+} from '../spec.js';
+import { decodeString, encodeString, getBigU64, getU16, getU32, putBigU64, putU16, putU32 } from '../wire.js';
+import { PeerError, printable } from './errors.js';
+
+export interface Wish {
+  readonly exportName: string;
+  /** Identity of our session, a UUID ([FARBUS] sessionContext in spec.ts). */
+  readonly session: string;
+}
+
+/** What the server offers on this connection. */
+export interface Agreement {
+  /** In bytes. */
+  readonly size: number;
+  /** [NBD] "Transmission flags". */
+  readonly flags: number;
+  readonly structured: boolean;
+  /** In bytes, where the server says it ([NBD] NBD_INFO_BLOCK_SIZE). */
+  readonly minBlock?: number;
+  readonly preferredBlock?: number;
+  readonly maxPayload?: number;
+  /** The number of base:allocation in block status replies, if the server has it. */
+  readonly allocationId?: number;
+  /** Life of the server's memory of unflushed writes: of servers that fence earlier connections of the session. */
+  readonly state?: string;
+}
+
+/** A handshake under way: returns at its end, throws PeerError or FarbusError. */
+export type Steps<T> = Generator<number, T, Uint8Array>;
+
+interface OptionReplies {
+  readonly replies: { readonly type: number; readonly data: Uint8Array }[];
+  /** Set where the server refused. */
+  readonly error?: { readonly type: number; readonly text: string };
+}
+
+/** Longest option reply that is taken: a string of the greatest length and ample fields. */
+const maxReply = 2 * maxString;
+/** Most replies to one option. */
+const maxReplies = 256;
+
+const errorBit = 0x80000000;
+const nothing = new Uint8Array(0);
+const noServer = 'no greeting of an NBD server';
+
+/** Negotiates until the transmission phase begins. `send` gets whole messages. */
+export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps<Agreement> {
+  const hello = yield 16;
+  const magic = getBigU64(hello, 8);
+  if (getBigU64(hello, 0) !== NBD_MAGIC) throw new PeerError(noServer);
+  if (magic === NBD_OLDSTYLE_MAGIC) {
+    throw new FarbusError('the server speaks the outdated oldstyle NBD only: use a newer server');
+  }
+  if (magic !== NBD_OPTION_MAGIC) throw new PeerError(noServer);
+  const serverFlags = getU16(yield 2, 0);
+  const fixed = (serverFlags & HandshakeFlag.fixedNewstyle) !== 0;
+  const noZeroes = (serverFlags & HandshakeFlag.noZeroes) !== 0;
+  // The client's flags have the same bits as the server's.
+  send(u32Bytes(serverFlags & (HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes)));
+  if (!fixed) return yield* byExportName(wish, send, noZeroes, false);
+
+  const structured = !(yield* option(send, Option.structuredReply, nothing)).error;
+  const contexts = structured ? yield* selectContexts(wish, send) : {};
+  const go = yield* option(send, Option.go, goData(wish.exportName));
+  if (go.error?.type === OptionReply.errUnsupported) {
+    return { ...(yield* byExportName(wish, send, noZeroes, structured)), ...contexts };
+  }
+  if (go.error) {
+    send(optionBytes(Option.abort, nothing));
+    throw refusal(wish.exportName, go.error);
+  }
+  return { ...exportInfo(go), structured, ...contexts };
+}
+
+/** The way of old servers: a refusal is a closed connection. */
+function* byExportName(
+  wish: Wish,
+  send: (bytes: Uint8Array) => void,
+  noZeroes: boolean,
+  structured: boolean,
+): Steps<Agreement> {
+  send(optionBytes(Option.exportName, encodeString(wish.exportName)));
+  const reply = yield 10;
+  const offer = { size: sizeOf(reply, 0), flags: getU16(reply, 8), structured };
+  if (!noZeroes) yield 124;
+  return offer;
+}
+
+/** Sends an option and gathers its replies up to the last. */
+function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Array): Steps<OptionReplies> {
+  send(optionBytes(code, data));
+  const replies: OptionReplies['replies'] = [];
+  for (;;) {
+    const head = yield 20;
+    if (getBigU64(head, 0) !== NBD_OPTION_REPLY_MAGIC) throw new PeerError('something that is not an option reply');
+    if (getU32(head, 8) !== code) throw new PeerError('a reply to an option that was not sent');
+    const type = getU32(head, 12);
+    const length = getU32(head, 16);
+    if (length > maxReply) throw new PeerError('an option reply that is too long');
+    const body = length > 0 ? yield length : nothing;
+    if (type === OptionReply.ack) return { replies };
+    if (type >= errorBit) {
+      const error = { type, text: printable(body) };
+      if (type === OptionReply.errTlsRequired) throw refusal('', error);
+      return { replies, error };
+    }
+    if (replies.length >= maxReplies) throw new PeerError('too many replies to one option');
+    replies.push({ type, data: body.slice() });
+  }
+}
+
+function* selectContexts(
+  wish: Wish,
+  send: (bytes: Uint8Array) => void,
+): Steps<Pick<Agreement, 'allocationId' | 'state'>> {
+  const ours = sessionContext + wish.session;
+  const parts = [stringBytes(wish.exportName), u32Bytes(2), stringBytes(baseAllocation), stringBytes(ours)];
+  const { replies, error } = yield* option(send, Option.setMetaContext, joined(parts));
+  if (error) return {};
+  const found: { allocationId?: number; state?: string } = {};
+  for (const { type, data } of replies) {
+    if (type !== OptionReply.metaContext || data.length < 4)
+      throw new PeerError('an unfit reply to a choice of contexts');
+    const name = decodeString(data.subarray(4));
+    if (name === baseAllocation) found.allocationId = getU32(data, 0);
+    if (name?.startsWith(`${ours}/`)) found.state = name.slice(ours.length + 1);
+  }
+  return found;
+}
+
+/** What the replies to NBD_OPT_GO say of the export. */
+function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'structured'> {
+  let offer: Pick<Agreement, 'size' | 'flags'> | undefined;
+  let sizes: Pick<Agreement, 'minBlock' | 'preferredBlock' | 'maxPayload'> = {};
+  for (const { type, data } of replies) {
+    if (type !== OptionReply.info || data.length < 2) throw new PeerError('an unfit reply to the choice of the export');
+    const kind = getU16(data, 0);
+    if (kind === Info.export) {
+      if (data.length !== 12) throw new PeerError('facts of the export in a wrong length');
+      offer = { size: sizeOf(data, 2), flags: getU16(data, 10) };
+    } else if (kind === Info.blockSize) {
+      if (data.length !== 14) throw new PeerError('block sizes in a wrong length');
+      sizes = { minBlock: getU32(data, 2), preferredBlock: getU32(data, 6), maxPayload: getU32(data, 10) };
+    }
+  }
+  if (!offer) throw new PeerError('an agreement without the facts of the export');
+  return { ...offer, ...sizes };
+}
+
+function refusal(exportName: string, { type, text }: { type: number; text: string }): FarbusError {
+  const said = text === '' ? '' : ` (it says: ${text})`;
+  switch (type) {
+    case OptionReply.errTlsRequired:
+      return new FarbusError(`the server demands TLS, which is not supported yet: use an export without TLS${said}`);
+    case OptionReply.errUnknown:
+      return new FarbusError(`the server has no export "${printable(exportName)}": check its name${said}`);
+    case OptionReply.errPolicy:
+      return new FarbusError(`the server does not allow it: ask who runs it${said}`);
+    case OptionReply.errShutdown:
+      return new FarbusError(`the server is shutting down: try again later${said}`);
+    default:
+      return new FarbusError(
+        `the server refuses export "${printable(exportName)}" with error ${type - errorBit}${said || ': see its log'}`,
+      );
+  }
+}
+
+function sizeOf(bytes: Uint8Array, at: number): number {
+  const size = getBigU64(bytes, at);
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new FarbusError(`the export has ${size} bytes: more than 2^53 are not supported`);
+  }
+  return Number(size);
+}
+
+function goData(exportName: string): Uint8Array {
+  // One information request: block sizes.
+  return joined([stringBytes(exportName), u16Bytes(1), u16Bytes(Info.blockSize)]);
+}
+
+function optionBytes(code: number, data: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(16 + data.length);
+  putBigU64(bytes, 0, NBD_OPTION_MAGIC);
+  putU32(bytes, 8, code);
+  putU32(bytes, 12, data.length);
+  bytes.set(data, 16);
+  return bytes;
+}
+
+function stringBytes(text: string): Uint8Array {
+  const bytes = encodeString(text);
+  return joined([u32Bytes(bytes.length), bytes]);
+}
+
+function u16Bytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(2);
+  putU16(bytes, 0, value);
+  return bytes;
+}
+
+function u32Bytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  putU32(bytes, 0, value);
+  return bytes;
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

@@ -1,0 +1,94 @@
+/**
+ * What an NBD client sends, put together: headers and short payloads one after the other in a shared piece of memory, so
+ * that all requests of one turn of the event loop leave as one chunk; long payloads apart, without a copy where their
+ * memory is stable, else as one copy. Source: [NBD] "Request message".
+ */
+import { Command, NBD_REQUEST_MAGIC, REQUEST_HEADER_SIZE } from '../spec.js';
+import { putU16, putU32, putU64 } from '../wire.js';
+import type { PayloadPool } from './payload-pool.js';
+import type { NbdRequest } from './request.js';
+
+/** Size of the shared piece, in bytes. Used up, it is replaced: the stream may still be reading it. */
+const slabSize = 1 << 18;
+/** Payloads up to this length are copied beside their header. */
+const inlineLimit = 1 << 14;
+
+export class Outbox {
+  readonly #pool: PayloadPool;
+  #slab = new Uint8Array(slabSize);
+  /** The part of the slab that was filled and is not among the chunks yet. */
+  #from = 0;
+  #to = 0;
+  #chunks: Uint8Array[] = [];
+
+  constructor(pool: PayloadPool) {
+    this.#pool = pool;
+  }
+
+  /** Appends a request. `cookieHigh` and `request.cookie` are the halves of its cookie. */
+  add(request: NbdRequest, cookieHigh: number): void {
+    const payload = request.type === Command.write ? request.buffers : undefined;
+    const inline = payload && payload.length <= inlineLimit ? payload.length : 0;
+    this.#header(inline, request.flags, request.type, cookieHigh, request.cookie, request.offset, request.length);
+    if (!payload) return;
+    if (inline > 0) {
+      payload.copyTo(this.#slab.subarray(this.#to, this.#to + inline), 0);
+      this.#to += inline;
+      return;
+    }
+    this.#cut();
+    const stable = payload.stable();
+    if (stable) {
+      this.#chunks.push(...stable);
+    } else {
+      request.payload = this.#pool.take(payload.length);
+      const copy = request.payload.subarray(0, payload.length);
+      payload.copyTo(copy, 0);
+      this.#chunks.push(copy);
+    }
+  }
+
+  /** Appends the end of the conversation, NBD_CMD_DISC. */
+  disconnect(): void {
+    this.#header(0, 0, Command.disconnect, 0, 0, 0, 0);
+  }
+
+  /** Everything appended since the last call, in order. */
+  take(): Uint8Array[] {
+    this.#cut();
+    const chunks = this.#chunks;
+    this.#chunks = [];
+    return chunks;
+  }
+
+  #header(
+    room: number,
+    flags: number,
+    type: number,
+    cookieHigh: number,
+    cookieLow: number,
+    offset: number,
+    length: number,
+  ): void {
+    if (this.#to + REQUEST_HEADER_SIZE + room > slabSize) {
+      this.#cut();
+      this.#slab = new Uint8Array(slabSize);
+      this.#from = this.#to = 0;
+    }
+    const slab = this.#slab;
+    const at = this.#to;
+    putU32(slab, at, NBD_REQUEST_MAGIC);
+    putU16(slab, at + 4, flags);
+    putU16(slab, at + 6, type);
+    putU32(slab, at + 8, cookieHigh);
+    putU32(slab, at + 12, cookieLow);
+    putU64(slab, at + 16, offset);
+    putU32(slab, at + 24, length);
+    this.#to += REQUEST_HEADER_SIZE;
+  }
+
+  #cut(): void {
+    if (this.#to > this.#from) this.#chunks.push(this.#slab.subarray(this.#from, this.#to));
+    this.#from = this.#to;
+  }
+}

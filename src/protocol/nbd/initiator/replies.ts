@@ -1,0 +1,292 @@
+/**
+ * The parser of replies: bytes as they come, cut anywhere, parsed in place; the data of reads goes straight into the
+ * callers' memory. Whatever the specification forbids throws a {@link PeerError}: the connection is then of no more use.
+ * Source: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply types".
+ */
+import {
+  Command,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_STRUCTURED_REPLY_MAGIC,
+  NbdError,
+  ReplyFlag,
+  ReplyType,
+  maxString,
+} from '../spec.js';
+import { getU16, getU32 } from '../wire.js';
+import { PeerError, printable, replyError } from './errors.js';
+import { maxStatusRuns } from './extents.js';
+import type { NbdRequest } from './request.js';
+
+/** Who knows the requests that are under way. */
+export interface ReplyTable {
+  /** The request with this cookie, or undefined. */
+  find(cookieHigh: number, cookieLow: number): NbdRequest | undefined;
+  /** A request is answered; its `error` or `shutdown` says how. */
+  finish(request: NbdRequest): void;
+}
+
+/** What was agreed on that replies depend on. */
+export interface ReplyTerms {
+  readonly structured: boolean;
+  /** Identity of the context base:allocation, if it was selected. */
+  readonly allocationId: number | undefined;
+}
+
+/** What comes next. Numbers above `gathered` are streams of `#left` bytes; those below are gathered first. */
+const Next = {
+  head: 0,
+  length: 1,
+  data: 2,
+  hole: 3,
+  error: 4,
+  context: 5,
+  run: 6,
+  gathered: 6,
+  read: 7,
+  text: 8,
+  skip: 9,
+};
+/** Bytes that each of the gathered ones takes. */
+const sizes = [16, 4, 8, 12, 6, 4, 8];
+
+/** [NBD] "Structured reply types": the bit that all kinds of errors have. */
+const errorBit = 1 << 15;
+/** Longest error chunk that is taken: a text of the greatest length and ample fields after it. */
+const maxErrorChunk = 2 * maxString;
+/** [NBD] NBD_REPLY_TYPE_BLOCK_STATUS: no more than 2^20 extents. */
+const maxStatusChunk = 4 + 8 * 2 ** 20;
+
+export class ReplyParser {
+  readonly #table: ReplyTable;
+  readonly #terms: ReplyTerms;
+  #next = Next.head;
+  /** Beginning of a header that a chunk ended in the middle of. */
+  readonly #partial = new Uint8Array(16);
+  #have = 0;
+  /** Bytes of this reply's payload that are still to come. */
+  #left = 0;
+  /** Where the next byte of a read's data goes. */
+  #at = 0;
+  #request: NbdRequest | undefined;
+  #flags = 0;
+  #type = 0;
+  #simple = false;
+  /** An error's value, what has come of its text, and how many bytes follow that. */
+  #errorValue = 0;
+  #text = new Uint8Array(0);
+  #afterText = 0;
+
+  constructor(table: ReplyTable, terms: ReplyTerms) {
+    this.#table = table;
+    this.#terms = terms;
+  }
+
+  /** Takes the next bytes. */
+  push(chunk: Uint8Array): void {
+    const { length } = chunk;
+    let at = 0;
+    while (at < length) {
+      if (this.#next > Next.gathered) {
+        const count = Math.min(this.#left, length - at);
+        this.#stream(count === length ? chunk : chunk.subarray(at, at + count));
+        at += count;
+        continue;
+      }
+      const size = sizes[this.#next]!;
+      if (this.#have === 0 && length - at >= size) {
+        this.#gathered(chunk, at);
+        at += size;
+        continue;
+      }
+      const count = Math.min(size - this.#have, length - at);
+      this.#partial.set(chunk.subarray(at, at + count), this.#have);
+      this.#have += count;
+      at += count;
+      if (this.#have < size) return;
+      this.#have = 0;
+      this.#gathered(this.#partial, 0);
+    }
+  }
+
+  #gathered(bytes: Uint8Array, at: number): void {
+    switch (this.#next) {
+      case Next.head:
+        return this.#head(bytes, at);
+      case Next.length:
+        return this.#structured(getU32(bytes, at));
+      case Next.data:
+        return this.#data(getU32(bytes, at), getU32(bytes, at + 4));
+      case Next.hole:
+        return this.#hole(getU32(bytes, at), getU32(bytes, at + 4), getU32(bytes, at + 8));
+      case Next.error:
+        return this.#error(getU32(bytes, at), getU16(bytes, at + 4));
+      case Next.context:
+        return this.#context(getU32(bytes, at));
+      default:
+        return this.#run(getU32(bytes, at), getU32(bytes, at + 4));
+    }
+  }
+
+  #head(bytes: Uint8Array, at: number): void {
+    const magic = getU32(bytes, at);
+    const cookieHigh = getU32(bytes, at + 8);
+    const cookieLow = getU32(bytes, at + 12);
+    if (magic !== NBD_SIMPLE_REPLY_MAGIC && magic !== NBD_STRUCTURED_REPLY_MAGIC) {
+      throw new PeerError('something that is not a reply');
+    }
+    const request = this.#table.find(cookieHigh, cookieLow);
+    if (!request) throw new PeerError('a reply to nothing that was asked');
+    this.#request = request;
+    this.#simple = magic === NBD_SIMPLE_REPLY_MAGIC;
+    if (this.#simple) {
+      this.#simpleReply(request, getU32(bytes, at + 4));
+    } else {
+      if (!this.#terms.structured) throw new PeerError('a structured reply, which was not agreed on');
+      this.#flags = getU16(bytes, at + 4);
+      this.#type = getU16(bytes, at + 6);
+      this.#next = Next.length;
+    }
+  }
+
+  #simpleReply(request: NbdRequest, error: number): void {
+    if (error !== 0) {
+      this.#fail(request, error, '');
+      return this.#finish(request);
+    }
+    if (request.type === Command.blockStatus) throw new PeerError('a simple reply to a block status request');
+    if (request.type !== Command.read) return this.#finish(request);
+    if (this.#terms.structured) throw new PeerError('a simple reply to a read, though structured ones were agreed on');
+    request.coverage.claim(0, request.length);
+    this.#at = 0;
+    this.#left = request.length;
+    this.#next = Next.read;
+  }
+
+  /** A structured chunk's header is complete: checks what its type may have. */
+  #structured(length: number): void {
+    const request = this.#request!;
+    const done = (this.#flags & ReplyFlag.done) !== 0;
+    const type = this.#type;
+    this.#left = length;
+    if (type === ReplyType.none) {
+      if (length !== 0 || !done) throw new PeerError('an empty chunk that is not the last or not empty');
+      this.#endOfChunk();
+    } else if (type === ReplyType.offsetData && request.type === Command.read) {
+      if (length < 9) throw new PeerError('a data chunk without data');
+      this.#next = Next.data;
+    } else if (type === ReplyType.offsetHole && request.type === Command.read) {
+      if (length !== 12) throw new PeerError('a hole chunk of a wrong length');
+      this.#next = Next.hole;
+    } else if (type === ReplyType.blockStatus && request.type === Command.blockStatus) {
+      if (length < 12 || length % 8 !== 4 || length > maxStatusChunk)
+        throw new PeerError('a block status chunk of a wrong length');
+      this.#next = Next.context;
+    } else if (type & errorBit) {
+      if (length < 6 || length > maxErrorChunk) throw new PeerError('an error chunk of a wrong length');
+      this.#next = Next.error;
+    } else {
+      throw new PeerError(`a chunk of type ${type}, which does not answer what was asked`);
+    }
+  }
+
+  #data(high: number, low: number): void {
+    const length = this.#left - 8;
+    this.#at = this.#claim(high, low, length);
+    this.#left = length;
+    this.#next = Next.read;
+  }
+
+  #hole(high: number, low: number, length: number): void {
+    if (length === 0) throw new PeerError('a hole of no bytes');
+    const at = this.#claim(high, low, length);
+    this.#request!.placeZeroes(at, length);
+    this.#endOfChunk();
+  }
+
+  /** Takes note that bytes of a read come; returns where they begin in it. */
+  #claim(high: number, low: number, length: number): number {
+    const request = this.#request!;
+    const start = high * 2 ** 32 + low - request.offset;
+    if (!(start >= 0 && start + length <= request.length)) throw new PeerError('data that was not asked for');
+    request.coverage.claim(start, start + length);
+    return start;
+  }
+
+  #error(value: number, textLength: number): void {
+    const fixed = this.#type === ReplyType.errorOffset ? 14 : 6;
+    if (value === 0) throw new PeerError('an error chunk that says success');
+    if (textLength > this.#left - fixed || textLength > maxString)
+      throw new PeerError('an error chunk of a wrong length');
+    this.#errorValue = value;
+    this.#afterText = this.#left - 6 - textLength;
+    this.#text = new Uint8Array(textLength);
+    this.#at = 0;
+    this.#left = textLength;
+    this.#next = Next.text;
+    if (textLength === 0) this.#endOfText();
+  }
+
+  #context(id: number): void {
+    const request = this.#request!;
+    this.#left -= 4;
+    if (id !== this.#terms.allocationId) {
+      // Another context's status, which is of no use here.
+      this.#next = Next.skip;
+      return;
+    }
+    if (request.status) throw new PeerError('a block status twice');
+    request.status = [];
+    this.#next = Next.run;
+  }
+
+  #run(length: number, flags: number): void {
+    const runs = this.#request!.status!;
+    if (length === 0) throw new PeerError('an extent of no bytes');
+    const last = runs.at(-1);
+    if (runs.length < maxStatusRuns && last?.flags === flags) last.length += length;
+    else if (runs.length < maxStatusRuns) runs.push({ length, flags });
+    this.#left -= 8;
+    if (this.#left === 0) this.#endOfChunk();
+  }
+
+  /** Takes a part of what is streamed: not empty, and no more than what is left. */
+  #stream(bytes: Uint8Array): void {
+    this.#left -= bytes.length;
+    if (this.#next === Next.read) this.#request!.place(bytes, this.#at);
+    else if (this.#next === Next.text) this.#text.set(bytes, this.#at);
+    this.#at += bytes.length;
+    if (this.#left > 0) return;
+    if (this.#next === Next.text) this.#endOfText();
+    else this.#endOfChunk();
+  }
+
+  #endOfText(): void {
+    this.#fail(this.#request!, this.#errorValue, printable(this.#text));
+    this.#left = this.#afterText;
+    this.#next = Next.skip;
+    if (this.#left === 0) this.#endOfChunk();
+  }
+
+  #fail(request: NbdRequest, value: number, text: string): void {
+    if (value === NbdError.shutdown) request.shutdown = true;
+    request.error ??= replyError(value, text);
+  }
+
+  #endOfChunk(): void {
+    const request = this.#request!;
+    if (this.#simple || this.#flags & ReplyFlag.done) this.#finish(request);
+    else this.#next = Next.head;
+  }
+
+  #finish(request: NbdRequest): void {
+    this.#next = Next.head;
+    this.#request = undefined;
+    if (!request.error) {
+      if (request.type === Command.read && !request.coverage.covers(request.length)) {
+        throw new PeerError('success for a read of which bytes are missing');
+      }
+      if (request.type === Command.blockStatus && !request.status) throw new PeerError('success without block status');
+    }
+    this.#table.finish(request);
+  }
+}

@@ -1,0 +1,337 @@
+/**
+ * A session with an NBD export: one connection at a time, and what happens between one and the next. Requests that lost
+ * their connection are kept and run again on a new one, within the time that the user set; then they fail, and so do
+ * later ones until the server is back.
+ *
+ * Every connection negotiates the same session identity (spec.ts, sessionContext), by which a Farbus server finishes or
+ * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
+ */
+import { messageOf } from '../../../base/errors.js';
+import { ThrottledLogger, type Logger } from '../../../base/log.js';
+import type { BlockInfo } from '../../../block/device.js';
+import { BlockError } from '../../../block/errors.js';
+import type { Dialer } from '../../../network/stream.js';
+import { Command } from '../spec.js';
+import { connect, type Connection } from './connection.js';
+import { Durability } from './durability.js';
+import { breachOf, factsOf, type ExportFacts } from './facts.js';
+import { PayloadPool } from './payload-pool.js';
+import { NbdRequest, type Ask } from './request.js';
+
+/**
+ * Where a session is: `connected`; `reconnecting`, while requests wait; `lost`, the time for that is over and requests
+ * fail at once, though it goes on trying; `closed`.
+ */
+export type NbdState = 'connected' | 'reconnecting' | 'lost' | 'closed';
+
+export interface SessionOptions {
+  readonly exportName: string;
+  readonly readOnly: boolean;
+  readonly reconnectSeconds: number;
+  readonly connectSeconds: number;
+  readonly stallSeconds: number;
+  readonly log: Logger;
+  readonly onState: (state: NbdState, detail: string) => void;
+}
+
+/** Pauses before attempts to connect again, in ms: the first, doubled up to the last. */
+const firstPause = 100;
+const lastPause = 2000;
+/** How long closing waits for a connection that is being re-established, in ms. */
+const closeMs = 5000;
+
+export class Session {
+  readonly #facts: ExportFacts;
+  readonly #dialer: Dialer;
+  readonly #options: SessionOptions;
+  readonly #id: string;
+  readonly #log: ThrottledLogger;
+  readonly #pool: PayloadPool;
+  readonly #durability: Durability;
+  readonly #stop = new AbortController();
+  #connection: Connection | undefined;
+  #connections = 1;
+  #waiting: NbdRequest[] = [];
+  #state: NbdState = 'connected';
+  /** While requests fail at once: why. */
+  #failure: BlockError | undefined;
+  /** How long requests wait for a new connection, in ms; and the end of that. */
+  #patience: number;
+  #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** The last reason for which there is no connection. */
+  #reason = '';
+  /** Cuts the pause before the next attempt short. */
+  #wake: (() => void) | undefined;
+
+  private constructor(dialer: Dialer, options: SessionOptions, id: string, pool: PayloadPool, connection: Connection) {
+    this.#dialer = dialer;
+    this.#options = options;
+    this.#id = id;
+    this.#patience = options.reconnectSeconds * 1000;
+    this.#pool = pool;
+    this.#log = new ThrottledLogger(options.log);
+    this.#facts = factsOf(connection.agreement, options.exportName, options.readOnly);
+    this.#durability = new Durability(connection.agreement.state);
+    this.#adopt(connection);
+  }
+
+  /** Connects. Rejects with a FarbusError. */
+  static async open(dialer: Dialer, options: SessionOptions): Promise<Session> {
+    const id = newSessionId();
+    const pool = new PayloadPool();
+    const connection = await connect(dialer, {
+      wish: { exportName: options.exportName, session: id },
+      id: 1,
+      connectSeconds: options.connectSeconds,
+      stallSeconds: options.stallSeconds,
+      pool,
+      signal: new AbortController().signal,
+    });
+    try {
+      return new Session(dialer, options, id, pool, connection);
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
+  get info(): BlockInfo {
+    return this.#facts.info;
+  }
+
+  /** The server tells whether zeroing is faster than writing. */
+  get fastZero(): boolean {
+    return this.#facts.fastZero;
+  }
+
+  /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
+  run(ask: Ask): NbdRequest {
+    const request = new NbdRequest(ask, (aborted) => this.#abandon(aborted));
+    if (this.#state === 'closed') {
+      request.fail(new BlockError('closed', 'the device is closed'));
+    } else if (this.#failure) {
+      request.fail(this.#failure);
+      // Somebody wants it: try now rather than at the end of the pause.
+      this.#wake?.();
+    } else if (this.#waiting.length === 0 && this.#connection?.hasRoom(request)) {
+      this.#send(request);
+    } else {
+      if (!this.#connection) request.lostAt = performance.now();
+      this.#waiting.push(request);
+    }
+    return request;
+  }
+
+  /** From now on requests do not wait for a new connection for long. */
+  hurry(): void {
+    this.#patience = Math.min(this.#patience, closeMs);
+    if (this.#state !== 'reconnecting') return;
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
+  }
+
+  /** Says goodbye and closes; nothing is flushed. Requests that still wait fail with `closed`. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#enter('closed', '');
+    clearTimeout(this.#deadline);
+    this.#stop.abort();
+    this.#wake?.();
+    for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
+    const connection = this.#connection;
+    this.#connection = undefined;
+    await connection?.disconnect();
+  }
+
+  #send(request: NbdRequest): void {
+    if (request.type === Command.flush) {
+      const lost = this.#durability.flushing(request);
+      if (lost) return request.fail(lost);
+    }
+    this.#connection!.send(request);
+  }
+
+  #pump(): void {
+    const waiting = this.#waiting;
+    let sent = 0;
+    while (sent < waiting.length && this.#connection?.hasRoom(waiting[sent]!)) this.#send(waiting[sent++]!);
+    if (sent > 0) waiting.splice(0, sent);
+  }
+
+  #answered(request: NbdRequest): void {
+    if (request.error) return request.fail(request.error);
+    this.#durability.done(request);
+    request.succeed();
+  }
+
+  /** The caller gives a request up. One that the server may be working on waits for its answer. */
+  #abandon(request: NbdRequest): void {
+    const at = this.#waiting.indexOf(request);
+    if (at < 0) return;
+    // One that lost its connection can be dropped as well: whatever is sent from now on goes over a connection that
+    // the server lets in only when the older ones are fenced.
+    this.#waiting.splice(at, 1);
+    request.fail(givenUp());
+  }
+
+  #adopt(connection: Connection): void {
+    this.#connection = connection;
+    clearTimeout(this.#deadline);
+    this.#failure = undefined;
+    connection.start({
+      answered: (request) => this.#answered(request),
+      room: () => {
+        if (this.#waiting.length > 0) this.#pump();
+      },
+      lost: (reason, unfinished) => this.#lost(connection, reason, unfinished),
+    });
+    this.#enter('connected', this.#dialer.address);
+    this.#pump();
+  }
+
+  #lost(connection: Connection, reason: string, unfinished: NbdRequest[]): void {
+    if (this.#connection !== connection) return;
+    this.#connection = undefined;
+    const patience = this.#patience;
+    const now = performance.now();
+    const unreachable = this.#unreachable(reason);
+    const again: NbdRequest[] = [];
+    for (const request of unfinished) {
+      request.lostAt ??= now;
+      if (request.aborted) request.fail(givenUp());
+      // A request that loses one connection after the other does not wait for ever either.
+      else if (now - request.lostAt >= patience) request.fail(unreachable);
+      else again.push(request);
+    }
+    this.#waiting = [...again, ...this.#waiting];
+    for (const request of this.#waiting) request.lostAt ??= now;
+    if (patience === 0) {
+      connection.destroy();
+      return this.#failAll(unreachable);
+    }
+    this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
+    this.#enter('reconnecting', reason);
+    this.#reason = reason;
+    this.#deadline = setTimeout(() => this.#giveUp(), patience);
+    void this.#reconnect(connection);
+  }
+
+  async #reconnect(old: Connection): Promise<void> {
+    for (let pause = firstPause; this.#state !== 'closed'; pause = Math.min(2 * pause, lastPause)) {
+      await this.#pause(pause);
+      // Before a new connection is made, the old one is surely closed on this side.
+      old.destroy();
+      if (this.#stop.signal.aborted) return;
+      try {
+        const connection = await this.#connect();
+        const breach = this.#breach(connection);
+        if (breach === undefined) return this.#resume(connection);
+        void connection.disconnect();
+        this.#failAll(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
+      } catch (error) {
+        this.#reason = messageOf(error);
+      }
+    }
+  }
+
+  /** In what a new connection's export is not the one that requests wait for. */
+  #breach({ agreement }: Connection): string | undefined {
+    try {
+      return breachOf(this.#facts, factsOf(agreement, this.#options.exportName, this.info.readOnly));
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  #connect(): Promise<Connection> {
+    const { exportName, connectSeconds, stallSeconds } = this.#options;
+    this.#connections = (this.#connections % 0xffff_ffff) + 1;
+    return connect(this.#dialer, {
+      wish: { exportName, session: this.#id },
+      id: this.#connections,
+      connectSeconds,
+      stallSeconds,
+      pool: this.#pool,
+      signal: this.#stop.signal,
+    });
+  }
+
+  #resume(connection: Connection): void {
+    if (this.#state === 'closed') return void connection.disconnect();
+    const lost = this.#durability.reconnected(connection.agreement.state);
+    if (lost) {
+      this.#say('error', 'unflushed', `${lost.message}`);
+      const flushes = this.#waiting.filter((request) => request.type === Command.flush);
+      if (flushes.length > 0) {
+        this.#waiting = this.#waiting.filter((request) => request.type !== Command.flush);
+        for (const flush of flushes) flush.fail(lost);
+        this.#durability.told();
+      }
+    }
+    this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+    this.#adopt(connection);
+  }
+
+  /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */
+  #giveUp(): void {
+    if (this.#connection || this.#state === 'closed') return;
+    this.#failAll(this.#unreachable(this.#reason));
+  }
+
+  #failAll(error: BlockError): void {
+    clearTimeout(this.#deadline);
+    if (this.#failure?.message !== error.message) this.#say('error', 'failed', error.message);
+    this.#failure = error;
+    for (const request of this.#waiting.splice(0)) request.fail(error);
+    this.#enter('lost', error.message);
+  }
+
+  #unreachable(reason: string): BlockError {
+    const { reconnectSeconds } = this.#options;
+    const waited = reconnectSeconds > 0 ? ` for ${reconnectSeconds} seconds` : '';
+    return new BlockError('unreachable', `${this.#dialer.address} is not reachable${waited}: ${reason}`);
+  }
+
+  #enter(state: NbdState, detail: string): void {
+    if (this.#state === state && state !== 'connected') return;
+    this.#state = state;
+    this.#options.onState(state, detail);
+  }
+
+  #say(level: 'info' | 'warn' | 'error', key: string, message: string): void {
+    this.#log.log(
+      level,
+      key,
+      message.startsWith(this.#dialer.address) ? message : `${this.#dialer.address}: ${message}`,
+    );
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const began = performance.now();
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#wake = () => {
+        // A caller that tries again and again does not make us do the same.
+        if (performance.now() - began >= firstPause || this.#state === 'closed') end();
+      };
+    });
+  }
+}
+
+function givenUp(): BlockError {
+  return new BlockError('aborted', 'given up');
+}
+
+/** A random UUID, version 4. Not crypto.randomUUID: browsers have that on secure pages only. */
+function newSessionId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}

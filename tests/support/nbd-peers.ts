@@ -1,0 +1,156 @@
+/**
+ * Real NBD servers for tests: nbdkit, qemu-nbd and our own command, each as a child process on a free loopback port or on
+ * a unix socket in a temporary folder. All of them are killed when the test file that started them ends.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll } from 'vitest';
+import { tempPath } from './temp.js';
+
+/** Where a server is to listen. */
+export type Place = { readonly port: number } | { readonly path: string };
+
+/** How long a server may take to listen, in ms: far more than it needs. */
+const startMs = 30_000;
+/** Name of the export of qemu-nbd, which has to have one. */
+const qemuExport = 'disk';
+
+const running = new Set<NbdPeer>();
+afterAll(async () => {
+  for (const peer of [...running]) await peer.kill();
+});
+process.once('exit', () => {
+  for (const peer of running) peer.killNow();
+});
+
+/** One server, which can be killed and started again at the same place. */
+export class NbdPeer {
+  /** NBD URI of the export that clients are to use. */
+  readonly uri: string;
+  readonly place: Place;
+  readonly #command: string;
+  readonly #args: readonly string[];
+  #child: ChildProcess | undefined;
+  #output = '';
+
+  constructor(command: string, args: readonly string[], place: Place, exportName: string) {
+    this.#command = command;
+    this.#args = args;
+    this.place = place;
+    const name = encodeURIComponent(exportName);
+    this.uri = 'path' in place ? `nbd+unix:///${name}?socket=${place.path}` : `nbd://127.0.0.1:${place.port}/${name}`;
+  }
+
+  /** The process, for signals; undefined while it does not run. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** What it has printed since it was started. */
+  get output(): string {
+    return this.#output;
+  }
+
+  /** Starts the server and waits until it accepts connections. */
+  async start(): Promise<this> {
+    if ('path' in this.place) rmSync(this.place.path, { force: true });
+    this.#output = '';
+    const child = spawn(this.#command, this.#args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = child;
+    running.add(this);
+    const take = (bytes: Buffer): void => {
+      this.#output = (this.#output + bytes.toString()).slice(-65536);
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    let failed: Error | undefined;
+    child.once('error', (error) => (failed = error));
+    for (const end = Date.now() + startMs; ; await sleep(10)) {
+      if (failed) throw failed;
+      if (child.exitCode !== null) throw new Error(`${this.#command} ended at once: ${this.#output}`);
+      if (await accepts(this.place)) return this;
+      if (Date.now() > end) throw new Error(`${this.#command} does not listen: ${this.#output}`);
+    }
+  }
+
+  /** Ends the process by `signal` and waits until it is gone. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    running.delete(this);
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+  }
+
+  /** Sends a signal and goes on: SIGSTOP and SIGCONT. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  killNow(): void {
+    this.#child?.kill('SIGKILL');
+  }
+}
+
+/** nbdkit with a plugin and its parameters, filters and options before it: `nbdkit(place, ['memory', '1M'])`. */
+export function nbdkit(place: Place, args: readonly string[]): Promise<NbdPeer> {
+  const where = 'path' in place ? ['--unix', place.path] : ['--ipaddr', '127.0.0.1', '--port', String(place.port)];
+  return new NbdPeer('nbdkit', ['--foreground', '--exit-with-parent', ...where, ...args], place, '').start();
+}
+
+/** qemu-nbd on a raw image. */
+export function qemuNbd(place: Place, image: string, args: readonly string[] = []): Promise<NbdPeer> {
+  const where = 'path' in place ? ['--socket', place.path] : ['--bind', '127.0.0.1', '--port', String(place.port)];
+  const fixed = ['--persistent', '--shared', '8', '--format', 'raw', '--export-name', qemuExport];
+  return new NbdPeer('qemu-nbd', [...fixed, ...where, ...args, image], place, qemuExport).start();
+}
+
+/** `farbus serve` on files; the export that is meant is the first one's. */
+export function farbusServe(place: Place, exportName: string, args: readonly string[]): Promise<NbdPeer> {
+  const where = 'path' in place ? `nbd+unix:///?socket=${place.path}` : `nbd://127.0.0.1:${place.port}`;
+  const all = ['bin/farbus.js', 'serve', '--listen', where, ...args];
+  return new NbdPeer(process.execPath, all, place, exportName).start();
+}
+
+/** A port on 127.0.0.1 that nobody listens on. */
+export async function freePort(): Promise<{ port: number }> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return { port };
+}
+
+/** A path for a unix socket in a new temporary folder. */
+export function freeSocket(): { path: string } {
+  return { path: tempPath('nbd.sock') };
+}
+
+/**
+ * Whether a program that tests run against is missing. Says so aloud; in CI it is an error.
+ * Use as `describe.skipIf(missing('nbdkit'))`.
+ */
+export function missing(program: string): boolean {
+  if (spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined) return false;
+  const line = `${program} is not installed: run scripts/test-peers.sh`;
+  if (process.env['CI']) throw new Error(line);
+  console.warn(`SKIPPED: ${line}`);
+  return true;
+}
+
+function accepts(place: Place): Promise<boolean> {
+  if ('path' in place && !existsSync(place.path)) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const socket = connect('path' in place ? place : { host: '127.0.0.1', ...place });
+    const end = (ok: boolean): void => {
+      socket.destroy();
+      resolve(ok);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('error', () => end(false));
+  });
+}
