@@ -68,7 +68,6 @@ export async function unpackPayload(bzImage: Uint8Array, name: string): Promise<
   const format = formatOf(payload);
   // All formats end with the unpacked size: gzip by itself, the others have it appended.
   const size = new DataView(payload.buffer, payload.byteOffset + payload.length - 4, 4).getUint32(0, true);
-  if (format !== 'none' && size > maxKernel) throw damaged(name);
   const vmlinux = format === 'none' ? payload : await decompress(payload, format, size, name);
   const whole = format === 'none' || vmlinux.length === size;
   if (
@@ -108,19 +107,19 @@ async function decompress(
   size: number,
   name: string,
 ): Promise<Uint8Array> {
-  const packed = payload.subarray(0, -4);
+  if (format !== 'gzip' && format !== 'xz' && format !== 'zstd') {
+    throw new FarbusError(
+      `the kernel ${name} is packed in ${format ?? 'an unknown format'}, which is not supported: take one packed with xz, zstd or gzip`,
+    );
+  }
+  if (size === 0 || size > maxKernel) throw damaged(name);
   if (format === 'gzip') {
     return await promisify(gunzip)(payload, { maxOutputLength: size }).catch(() => {
       throw damaged(name);
     });
   }
-  if (format !== 'xz' && format !== 'zstd') {
-    throw new FarbusError(
-      `the kernel ${name} is packed in ${format === undefined ? 'an unknown format' : format}, which is not supported: take one packed with xz, zstd or gzip`,
-    );
-  }
   // The xz program, as Linux packs with a filter for x86 code that no JavaScript library has.
-  const result = await runTool(format, ['-dc'], { input: packed, maxOutput: size });
+  const result = await runTool(format, ['-dc'], { input: payload.subarray(0, -4), maxOutput: size });
   if (result.status !== 0) throw damaged(name);
   return result.output;
 }

@@ -114,17 +114,17 @@ export async function runPipe(
   const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'] });
   const ends = [watch(from.tool, left, options), watch(to.tool, right, options)] as const;
-  // Where one of the two fails, its status is the reason, not the broken pipe.
+  // Where one of the two fails, its status says so, not the broken pipe.
   const flow = pipeline(left.stdout, right.stdin).catch(() => undefined);
   const results = await Promise.allSettled(ends);
   await flow;
-  for (const [index, { tool }] of [to, from].entries()) {
-    const result = results[1 - index]!;
-    if (result.status === 'rejected') throw result.reason;
-    if (result.value.status !== 0) {
-      throw new FarbusError(`${tool} failed with status ${result.value.status}: ${messageOf(result.value.errors)}`);
-    }
-  }
+  // Both are named: where one fails the other often does too, and which came first cannot be told.
+  const failures = results.flatMap((result, index) => {
+    if (result.status === 'rejected') return [messageOf(result.reason)];
+    const { status, errors } = result.value;
+    return status === 0 ? [] : [`${[from, to][index]!.tool} failed with status ${status}: ${messageOf(errors)}`];
+  });
+  if (failures.length > 0) throw new FarbusError(failures.join('; '));
 }
 
 /** Waits for a child's end, and ends it where it takes too long. */

@@ -1,0 +1,204 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { sha256 } from '../../src/guest/cache.node.js';
+import { bootModules, defaultCommandLine, onDemandModules, prepareDebianGuest } from '../../src/guest/debian.node.js';
+import type { GuestOptions } from '../../src/guest/debian.node.js';
+import type { DebianPackage, PackageLock } from '../../src/guest/lock.node.js';
+import { tempFolder } from '../support/temp.js';
+import { elfModule } from './guest-elf.js';
+import { bzImage, packed, vmlinux } from './guest-kernel.js';
+import { failure, startArchive } from './guest-server.js';
+import type { TestArchive } from './guest-server.js';
+
+/** A Debian package with `files`, made by dpkg-deb itself. */
+function buildPackage(name: string, files: Record<string, Uint8Array | string>): Uint8Array {
+  const folder = tempFolder();
+  const control = `Package: ${name}\nVersion: 1.0\nArchitecture: i386\nMaintainer: T <t@example.org>\nDescription: t\n`;
+  for (const [path, data] of Object.entries({ ...files, 'DEBIAN/control': control })) {
+    mkdirSync(dirname(join(folder, 'tree', path)), { recursive: true });
+    writeFileSync(join(folder, 'tree', path), data);
+  }
+  const deb = join(folder, 'package.deb');
+  execFileSync('dpkg-deb', ['--root-owner-group', '--build', join(folder, 'tree'), deb], { stdio: 'ignore' });
+  return readFileSync(deb);
+}
+
+/** A kernel package with a file in each of the folders that are kept, and one that is not. */
+function kernelPackage(): Uint8Array {
+  const modules: Record<string, string[]> = {
+    'block/t10-pi': ['depends=crc-t10dif'],
+    'crypto/crct10dif_generic': ['alias=crct10dif', 'depends='],
+    'drivers/ata/ahci': [],
+    'drivers/block/loop': [],
+    'drivers/cdrom/cdrom': [],
+    'drivers/gpu/gpu': [],
+    'drivers/net/ethernet/8390/8390': [],
+    'drivers/net/net_failover': [],
+    'drivers/net/virtio_net': [],
+    'drivers/nvme/host/nvme': ['depends=t10-pi'],
+    'drivers/scsi/sd_mod': [],
+    'drivers/virtio/virtio': [],
+    'fs/ext4/ext4': ['alias=fs-ext4'],
+    'lib/crc-t10dif': ['depends=', 'softdep=pre: crct10dif'],
+    'net/core/failover': [],
+  };
+  const files: Record<string, Uint8Array | string> = {
+    'boot/vmlinuz-1.0-test': bzImage(packed('xz')),
+    'boot/config-1.0-test': 'not needed',
+    'lib/modules/1.0-test/modules.builtin': 'kernel/fs/nls/nls_base.ko\n',
+  };
+  for (const [path, facts] of Object.entries(modules)) {
+    files[`lib/modules/1.0-test/kernel/${path}.ko`] = elfModule(facts);
+  }
+  return buildPackage('linux-image-1.0-test', files);
+}
+
+describe('prepareDebianGuest', () => {
+  const debs = new Map<string, Uint8Array>();
+  let lock: PackageLock;
+
+  beforeAll(() => {
+    debs.set('linux-image-686', kernelPackage());
+    debs.set('busybox-static', buildPackage('busybox-static', { 'bin/busybox': 'busybox!', 'usr/share/doc/x': 'y' }));
+    const packages = [...debs].map(([name, data]): DebianPackage => {
+      const real = name === 'linux-image-686' ? 'linux-image-1.0-test' : name;
+      const path = `pool/main/${name}.deb`;
+      return { name, package: real, version: '1.0', path, size: data.length, sha256: sha256(data) };
+    });
+    lock = { suite: 'bookworm', architecture: 'i386', snapshot: '20240101T000000Z', packages };
+  });
+  afterEach(() => void vi.unstubAllEnvs());
+
+  async function setUp(): Promise<{ archive: TestArchive; options: GuestOptions; cacheDir: string }> {
+    const archive = await startArchive(
+      Object.fromEntries([...debs].map(([name, data]) => [`/pool/main/${name}.deb`, data])),
+    );
+    const cacheDir = join(tempFolder(), 'cache');
+    const modules = { modules: ['nvme'], modulesOnDemand: ['ext4'] };
+    return { archive, cacheDir, options: { cacheDir, mirror: archive.url, lock, retryMs: 1, ...modules } };
+  }
+
+  function unpacked(initramfs: Uint8Array): string {
+    const folder = tempFolder();
+    // Only root may make the device; the rest is the same without.
+    execFileSync('cpio', ['--quiet', '--extract', '--nonmatching', 'dev/console'], { input: initramfs, cwd: folder });
+    return folder;
+  }
+
+  test('makes kernel and initramfs out of packages', async () => {
+    const { options } = await setUp();
+    const guest = await prepareDebianGuest(options);
+    expect(guest.version).toBe('1.0-test (1.0)');
+    expect(Buffer.compare(guest.kernel.vmlinux, vmlinux)).toBe(0);
+    expect(Buffer.compare(guest.kernel.bzImage, bzImage(packed('xz')))).toBe(0);
+
+    const root = unpacked(guest.initramfs);
+    const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+    expect(readdirSync(root).sort()).toEqual(
+      ['bin', 'dev', 'etc', 'init', 'lib', 'mnt', 'proc', 'root', 'run', 'sbin', 'sys', 'tmp', 'usr'].sort(),
+    );
+    expect(read('bin/sh')).toBe('busybox!');
+    expect(statSync(join(root, 'bin/busybox')).mode & 0o777).toBe(0o755);
+    expect(statSync(join(root, 'init')).mode & 0o777).toBe(0o755);
+    expect(read('etc/farbus-modules')).toBe('nvme\n');
+    expect(read('lib/modules/1.0-test/modules.dep').split('\n')).toEqual([
+      'kernel/crypto/crct10dif_generic.ko:',
+      'kernel/lib/crc-t10dif.ko: kernel/crypto/crct10dif_generic.ko',
+      'kernel/block/t10-pi.ko: kernel/lib/crc-t10dif.ko kernel/crypto/crct10dif_generic.ko',
+      'kernel/drivers/nvme/host/nvme.ko: kernel/block/t10-pi.ko kernel/lib/crc-t10dif.ko kernel/crypto/crct10dif_generic.ko',
+      'kernel/fs/ext4/ext4.ko:',
+      '',
+    ]);
+    expect(read('lib/modules/1.0-test/modules.alias')).toContain('alias fs-ext4 ext4\n');
+    const module = readFileSync(join(root, 'lib/modules/1.0-test/kernel/fs/ext4/ext4.ko'));
+    expect(Buffer.compare(module, elfModule(['alias=fs-ext4']))).toBe(0);
+  });
+
+  test('a second time needs neither the archive nor a program', async () => {
+    const { archive, options } = await setUp();
+    const first = await prepareDebianGuest(options);
+    await archive.close();
+    vi.stubEnv('PATH', '/nowhere');
+    const second = await prepareDebianGuest(options);
+    expect(second.id).toBe(first.id);
+    expect(Buffer.compare(second.initramfs, first.initramfs)).toBe(0);
+  });
+
+  test('makes again what was damaged in the cache, without the archive', async () => {
+    const { archive, options, cacheDir } = await setUp();
+    const first = await prepareDebianGuest(options);
+    await archive.close();
+    for (const [part, file] of [
+      ['kernel', 'vmlinux'],
+      ['initramfs', 'initramfs'],
+    ] as const) {
+      const path = join(cacheDir, part, readdirSync(join(cacheDir, part))[0]!, file);
+      writeFileSync(path, 'damaged');
+      expect((await prepareDebianGuest(options)).id).toBe(first.id);
+    }
+    rmSync(join(cacheDir, 'unpacked'), { recursive: true });
+    rmSync(join(cacheDir, 'initramfs'), { recursive: true });
+    expect((await prepareDebianGuest(options)).id).toBe(first.id);
+  });
+
+  test('another input gives another guest with the same kernel', async () => {
+    const { archive, options, cacheDir } = await setUp();
+    const ids = new Set<string>();
+    const data = Buffer.from('x');
+    for (const change of [
+      {},
+      { modules: [] },
+      { modulesOnDemand: [] },
+      { init: '#!/bin/sh\n' },
+      { extraFiles: [{ path: 'root/x', data }] },
+      { extraFiles: [{ path: 'root/x', data, mode: 0o755 }] },
+      { extraFiles: [{ path: 'root/y', data }] },
+    ]) {
+      ids.add((await prepareDebianGuest({ ...options, ...change })).id);
+    }
+    expect(ids.size).toBe(7);
+    expect(readdirSync(join(cacheDir, 'kernel'))).toHaveLength(1);
+    expect(archive.asked).toHaveLength(2);
+  });
+
+  test('adds a caller’s files', async () => {
+    const { options } = await setUp();
+    const extraFiles = [{ path: 'root/deep/test.sh', data: Buffer.from('#!/bin/sh\n'), mode: 0o755 }];
+    const root = unpacked((await prepareDebianGuest({ ...options, extraFiles })).initramfs);
+    expect(readFileSync(join(root, 'root/deep/test.sh'), 'utf8')).toBe('#!/bin/sh\n');
+  });
+
+  test.each<[string, Partial<GuestOptions>, RegExp]>([
+    ['a module that the kernel does not have', { modules: ['absent'] }, /initramfs: the kernel has no module absent$/],
+    ['a module that is not kept', { modules: ['gpu'] }, /initramfs: the kernel has no module gpu$/],
+    [
+      'a file outside of the root',
+      { extraFiles: [{ path: '../x', data: new Uint8Array(0) }] },
+      /initramfs: "..\/x" cannot be a path/,
+    ],
+  ])('refuses %s', async (_what, change, message) => {
+    const { options } = await setUp();
+    expect((await failure(prepareDebianGuest({ ...options, ...change }))).message).toMatch(message);
+  });
+
+  test('names the missing programs before it downloads anything', async () => {
+    const { archive, options } = await setUp();
+    vi.stubEnv('PATH', '/nowhere');
+    expect((await failure(prepareDebianGuest(options))).message).toMatch(/dpkg-deb and tar and xz are not installed/);
+    expect(archive.asked).toEqual([]);
+  });
+
+  test('loads the drivers of the far disk, and tells the kernel where its console is', () => {
+    expect(bootModules).toContain('nvme');
+    expect(bootModules.filter((name) => onDemandModules.includes(name))).toEqual([]);
+    expect(defaultCommandLine).toMatch(/^console=ttyS0 quiet /);
+  });
+});
+
+describe('the init script', () => {
+  test('is one that a POSIX shell can read', () => {
+    execFileSync('sh', ['-n', 'src/guest/init.sh']);
+  });
+});
