@@ -6,6 +6,7 @@ import { usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
+import { openOverlayFile } from '../storage/overlay-file.node.js';
 import { openPath } from '../storage/open.node.js';
 import { MemoryDevice } from '../storage/memory.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
@@ -54,7 +55,7 @@ export async function openDrive(text: string, options: SourceOptions): Promise<B
   if (overlay === undefined) return openSource(source, { ...options, readOnly });
   const base = await openSource(source, { ...options, readOnly: true });
   try {
-    throw usageError('overlay= comes with the next commit');
+    return await openOverlayFile(base, overlay);
   } catch (error) {
     await base.close();
     throw error;

@@ -1,0 +1,286 @@
+/**
+ * The client computer with its unmodified operating system, booted once: each test starts from the snapshot, on a far disk
+ * that `farbus serve` offers from a process of its own ([SYS] fig. 4, 5, 6, 8, 11; R1, R5 to R8).
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Steps, type Step } from '../../src/base/steps.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { FaultFilter } from '../../src/block/filters/fault.js';
+import { chooseGuest, createComputer, startGuest, type Guest } from '../../src/cli/computer.js';
+import { openDrive } from '../../src/cli/sources.js';
+import type { ClientComputer } from '../../src/computer/client.js';
+import { SnapshotError } from '../../src/machine/snapshot.js';
+import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
+import { openPath } from '../../src/storage/open.node.js';
+import { ServeProcess } from '../support/server.js';
+import { tempFolder } from '../support/temp.js';
+
+const memory = 160 << 20;
+const diskSize = 32 << 20;
+const log = { log: () => undefined };
+const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+
+let guest: Guest;
+let folder: string;
+let image: string;
+let snapshot: string;
+let server: ServeProcess;
+/** What a test has started, to be ended after it. */
+const open: (() => Promise<unknown>)[] = [];
+
+beforeAll(async () => {
+  folder = tempFolder();
+  image = join(folder, 'disk.img');
+  snapshot = join(folder, 'guest.snapshot');
+  server = new ServeProcess(join(folder, 'sock'), [image]);
+  writeFileSync(image, '');
+  truncateSync(image, diskSize);
+  guest = await chooseGuest({ log });
+  await server.start();
+  const { computer, started } = await start();
+  expect(started.from).toBe('boot');
+  expect((await computer.console.run('ls /dev/nvme0n1')).status).toBe(0);
+  await closeAll();
+}, 300_000);
+
+afterEach(closeAll);
+
+afterAll(async () => {
+  await closeAll();
+  await server?.stop();
+});
+
+describe('a guest on a far disk', () => {
+  it('mounts it, reads what the host wrote, and the host reads what the guest wrote', async () => {
+    const { content, hash } = makeFileSystem();
+    const { computer } = await start();
+    const run = runner(computer);
+    await run('mkdir -p /mnt/d && mount -t ext4 /dev/nvme0n1 /mnt/d');
+    expect(await run('sha256sum /mnt/d/content')).toContain(hash);
+    const written = await run('dd if=/dev/urandom of=/mnt/d/new bs=64k count=20 2>/dev/null; sha256sum /mnt/d/new');
+    await run('umount /mnt/d');
+    execFileSync('e2fsck', ['-f', '-n', image], { env: admin, stdio: 'pipe' });
+    const copy = join(folder, 'copy');
+    execFileSync('debugfs', ['-R', `dump new ${copy}`, image], { env: admin, stdio: 'pipe' });
+    expect(written).toContain(sha256(readFileSync(copy)));
+    expect(content.length).toBe(1 << 20);
+  });
+
+  it('passes the steps of [SYS] fig. 6, 8 and 11 for each command', async () => {
+    const steps: Step[] = [];
+    const { computer } = await start({ onStep: (step) => steps.push(step) });
+    await runner(computer)('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
+    const boot = steps.filter(({ tag }) => tag === 0).map(({ id }) => id);
+    expect(boot).toEqual(['321', '322', '323', '324', '325', '326']);
+    const read = steps.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
+    const own = steps.filter(({ tag }) => tag === read.tag);
+    expect(own.map(({ id }) => id)).toEqual(['213', '214', '303', '261', '262', '263', 'end']);
+    expect(own.every(({ time }, i) => i === 0 || time >= own[i - 1]!.time)).toBe(true);
+    const handler = steps.find(({ id }) => id === '326')!.detail;
+    expect(handler).toMatch(/0xc[0-9a-f]{7}/); // a kernel address: the operating system's own
+  });
+
+  it('needs at most two register writes and no read per command, and fewer interrupts than commands at depth', async () => {
+    const { computer } = await start();
+    const before = computer.counts;
+    const one = (i: number) =>
+      `dd if=/dev/nvme0n1 of=/dev/null bs=4k skip=${i * 500} count=200 iflag=direct 2>/dev/null &`;
+    await runner(computer)(`${[0, 1, 2, 3, 4, 5].map(one).join(' ')} wait`);
+    const after = computer.counts;
+    const commands = after.commands - before.commands;
+    expect(commands).toBeGreaterThanOrEqual(1200);
+    expect((after.traps.writes - before.traps.writes) / commands).toBeLessThanOrEqual(2);
+    expect(after.traps.reads - before.traps.reads).toBe(0);
+    expect((after.interrupts - before.interrupts) / commands).toBeLessThan(1);
+  });
+
+  it('gets through a controller reset of its driver', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    await run('echo 1 > /sys/class/nvme/nvme0/reset_controller');
+    await run('dd if=/dev/nvme0n1 of=/dev/null bs=64k count=4 iflag=direct');
+  });
+
+  it('writes to an overlay, and the far disk stays as it is', async () => {
+    makeFileSystem();
+    const before = sha256(readFileSync(image));
+    const overlay = join(folder, 'overlay.img');
+    for (const boot of [1, 2]) {
+      const { computer } = await start({ drive: `${server.uri('disk.img')},overlay=${overlay}`, anew: true });
+      const run = runner(computer);
+      await run('mkdir -p /mnt/d && mount -t ext4 /dev/nvme0n1 /mnt/d');
+      if (boot === 1) await run('echo overlaid > /mnt/d/mine');
+      else expect(await run('cat /mnt/d/mine')).toBe('overlaid\n');
+      await run('umount /mnt/d');
+      await closeAll();
+    }
+    expect(sha256(readFileSync(image))).toBe(before);
+  });
+});
+
+describe('faults on the way', () => {
+  it('a server that stands still for 20 s costs a pause and no error', async () => {
+    const { computer } = await start();
+    const load = underLoad(computer);
+    await sleep(1000);
+    server.signal('SIGSTOP');
+    await sleep(20_000);
+    server.signal('SIGCONT');
+    await load;
+  });
+
+  it('a server that is killed and started again costs a pause, and nothing acknowledged is lost', async () => {
+    const { computer } = await start();
+    const load = underLoad(computer);
+    for (let i = 0; i < 3; i++) {
+      await sleep(700);
+      await server.stop('SIGKILL');
+      await sleep(300);
+      await server.start();
+    }
+    await load;
+  });
+
+  it('a flushed write survives kill -9 of the server', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    const output = await run(
+      'dd if=/dev/urandom of=/tmp/w bs=4k count=64 2>/dev/null; sha256sum /tmp/w; ' +
+        'dd if=/tmp/w of=/dev/nvme0n1 bs=4k seek=1024 oflag=direct conv=fsync 2>/dev/null',
+    );
+    await server.stop('SIGKILL');
+    const there = readFileSync(image).subarray(1024 * 4096, (1024 + 64) * 4096);
+    expect(output).toContain(sha256(there));
+    await server.start();
+    expect(await run('dd if=/dev/nvme0n1 bs=4k skip=1024 count=64 iflag=direct 2>/dev/null | sha256sum')).toContain(
+      sha256(there),
+    );
+  });
+
+  it('a server that stays away becomes an I/O error after the reconnect time, and its return is noticed', async () => {
+    const { computer } = await start({ reconnectSeconds: 1 });
+    await server.stop();
+    const { status, output } = await computer.console.run('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 iflag=direct');
+    expect(status).not.toBe(0);
+    expect(output).toContain('Input/output error');
+    await server.start();
+    await expect
+      .poll(
+        async () => (await computer.console.run('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 iflag=direct')).status,
+        {
+          timeout: 20_000,
+        },
+      )
+      .toBe(0);
+  });
+
+  it('a full disk reaches the guest as such', async () => {
+    const disk = await openPath(image, {});
+    const full = new FaultFilter(disk, [
+      { on: ['write'], action: 'no-space', range: { offset: 1 << 20, length: 8 << 20 } },
+    ]);
+    const { computer } = await start({ device: full, anew: true });
+    const { output, status } = await computer.console.run(
+      'dd if=/dev/zero of=/dev/nvme0n1 bs=4k seek=1000 count=1 oflag=direct',
+    );
+    expect(status).not.toBe(0);
+    expect(output).toContain('No space left on device');
+  });
+});
+
+describe('snapshots', () => {
+  it('are refused on another disk and on another kernel', async () => {
+    const other = join(folder, 'other.img');
+    writeFileSync(other, '');
+    truncateSync(other, diskSize / 2);
+    const disk = await openPath(other, {});
+    open.push(() => disk.close());
+    const computer = await createComputer([disk], memory, { log });
+    open.push(() => computer.stop());
+    const saved = await readSnapshot(snapshot);
+    await expect(computer.restore(saved, saved.key)).rejects.toThrow(SnapshotError);
+    await expect(computer.restore(saved, 'another')).rejects.toThrow(/another kernel/);
+  });
+});
+
+interface StartOptions {
+  readonly drive?: string;
+  readonly device?: BlockDevice;
+  readonly reconnectSeconds?: number;
+  readonly onStep?: (step: Step) => void;
+  /** The drive is not the one of the snapshot: its identity is set to that. */
+  readonly anew?: boolean;
+}
+
+async function start(options: StartOptions = {}) {
+  const { reconnectSeconds = 60 } = options;
+  let disk = options.device ?? (await openDrive(options.drive ?? server.uri('disk.img'), { reconnectSeconds, log }));
+  open.push(() => disk.close());
+  if (options.anew) disk = likeTheFirst(disk);
+  const steps = new Steps();
+  if (options.onStep) steps.add({ step: options.onStep });
+  const computer = await createComputer([disk], memory, { log, steps });
+  open.push(() => computer.stop());
+  const started = await startGuest(computer, guest, snapshot, memory);
+  return { computer, started };
+}
+
+/** A disk with the identity that the snapshot's had. */
+function likeTheFirst(disk: BlockDevice): BlockDevice {
+  const info = { ...disk.info, identity: 'nbd:disk.img' };
+  return new Proxy(disk, {
+    get: (target, key) => {
+      if (key === 'info') return info;
+      const value = Reflect.get(target, key, target) as unknown;
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+}
+
+async function closeAll(): Promise<void> {
+  for (const close of open.splice(0).reverse()) await close();
+}
+
+/** Runs a command that must succeed. */
+function runner(computer: ClientComputer) {
+  return async (command: string): Promise<string> => {
+    const { output, status } = await computer.console.run(command, 100_000);
+    expect(status, `${command}: ${output}`).toBe(0);
+    return output;
+  };
+}
+
+/** Writes, reads back and compares in the guest for some seconds of its own; must end without an error. */
+async function underLoad(computer: ClientComputer): Promise<void> {
+  const output = await runner(computer)(
+    'dd if=/dev/urandom of=/tmp/l bs=64k count=16 2>/dev/null; ok=0; for i in 1 2 3 4 5 6 7 8 9 10; do ' +
+      'dd if=/tmp/l of=/dev/nvme0n1 bs=64k seek=$((i*16)) oflag=direct conv=fsync 2>/dev/null && sleep 0.3 && ' +
+      'dd if=/dev/nvme0n1 of=/tmp/b bs=64k skip=$((i*16)) count=16 iflag=direct 2>/dev/null && ' +
+      'cmp /tmp/l /tmp/b && ok=$((ok+1)); done; echo good $ok; sha256sum /tmp/l',
+  );
+  expect(output).toContain('good 10');
+  const stored = readFileSync(image);
+  for (let i = 1; i <= 10; i++) expect(output).toContain(sha256(stored.subarray(i << 20, (i + 1) << 20)));
+}
+
+/** An ext4 file system with one file of random content on the image. */
+function makeFileSystem(): { content: Uint8Array; hash: string } {
+  const content = randomBytes(1 << 20);
+  const source = join(folder, 'source');
+  execFileSync('mkdir', ['-p', source]);
+  writeFileSync(join(source, 'content'), content);
+  execFileSync('mkfs.ext4', ['-q', '-F', '-d', source, image], { env: admin });
+  return { content, hash: sha256(content) };
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
