@@ -1,0 +1,111 @@
+/**
+ * A device with a volatile write cache that can lose power: writes stay in the cache until a flush. What a crash leaves
+ * of the cache is chosen for each sector by itself: its durable content or any later version of it, so writes are lost,
+ * reordered and torn between sectors, but a sector is never half old. The cache is read like any other.
+ */
+import type { Buffers } from '../../src/base/buffers.js';
+import { BlockBase } from '../../src/block/base.js';
+import type { BlockInfo } from '../../src/block/device.js';
+import type { Random } from '../conformance/random.js';
+
+const sector = 512;
+
+export class CrashStore extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #random: Random;
+  readonly #now: Uint8Array;
+  readonly #durable: Uint8Array;
+  /** Versions of each sector that are in the cache only, oldest first. */
+  #cached = new Map<number, Uint8Array[]>();
+
+  constructor(content: Uint8Array, random: Random, fastZeroes: boolean) {
+    super();
+    this.#random = random;
+    this.#now = content.slice();
+    this.#durable = content.slice();
+    this.info = {
+      size: content.length,
+      blockSize: sector,
+      preferredSize: 4096,
+      maxTransfer: 1 << 20,
+      readOnly: false,
+      removable: false,
+      rotational: false,
+      identity: '',
+      can: {
+        flush: true,
+        fua: false,
+        trim: true,
+        writeZeroes: fastZeroes,
+        extents: false,
+        multiConnection: true,
+      },
+    };
+  }
+
+  /** The medium after a power cut at this moment. This device goes on as if nothing had happened, to no effect. */
+  crash(): Uint8Array {
+    const left = this.#durable.slice();
+    for (const [at, versions] of this.#cached) {
+      const kept = this.#random.below(versions.length + 1);
+      if (kept > 0) left.set(versions[kept - 1]!, at);
+    }
+    return left;
+  }
+
+  protected async doRead(offset: number, into: Buffers): Promise<void> {
+    await this.#wait();
+    into.copyFrom(this.#now.subarray(offset, offset + into.length), 0);
+  }
+
+  protected async doWrite(offset: number, from: Buffers): Promise<void> {
+    const bytes = new Uint8Array(from.length);
+    from.copyTo(bytes, 0);
+    await this.#put(offset, bytes);
+  }
+
+  /** What is trimmed holds rubbish: nobody may rely on its old content or on zeroes. */
+  protected override doTrim(offset: number, length: number): Promise<void> {
+    return this.#put(offset, new Uint8Array(length).fill(0xbb));
+  }
+
+  protected override doWriteZeroes(offset: number, length: number): Promise<void> {
+    return this.#put(offset, new Uint8Array(length));
+  }
+
+  protected async doFlush(): Promise<void> {
+    // What is in the cache when the flush begins becomes durable, at some moment until it ends.
+    const flushed = new Map([...this.#cached].map(([at, versions]) => [at, versions.length]));
+    await this.#wait();
+    for (const [at, count] of flushed) {
+      const versions = this.#cached.get(at)!;
+      // A flush that began later may have been quicker.
+      const done = versions.splice(0, Math.min(count, versions.length));
+      if (done.length > 0) this.#durable.set(done.at(-1)!, at);
+      if (versions.length === 0) this.#cached.delete(at);
+    }
+    await this.#wait();
+  }
+
+  protected async doClose(): Promise<void> {}
+
+  async #put(offset: number, bytes: Uint8Array): Promise<void> {
+    await this.#wait();
+    const sectors = Array.from({ length: bytes.length / sector }, (_, index) => index * sector);
+    // A crash may come between any two sectors of one write.
+    const pause = this.#random.below(sectors.length + 1) * sector;
+    for (const from of this.#random.shuffled(sectors)) {
+      if (from === pause) await this.#wait();
+      const part = bytes.slice(from, from + sector);
+      this.#now.set(part, offset + from);
+      const versions = this.#cached.get(offset + from);
+      if (versions) versions.push(part);
+      else this.#cached.set(offset + from, [part]);
+    }
+    await this.#wait();
+  }
+
+  async #wait(): Promise<void> {
+    for (let turns = this.#random.below(3); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * The overlay's promise after a crash: every block holds what was last flushed, or something that was written after
+ * that; never the base's bytes under flushed ones, never rubbish, never another block's.
+ */
+import { expect, test } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { createOverlay, openOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { Random } from '../conformance/random.js';
+import { expectBytes, expectSame, readBytes } from '../conformance/subject.js';
+import { CrashStore } from '../support/crash-store.js';
+
+const block = 512;
+
+/** A block's content by a number that is in each of its words: 0 is zeroes. */
+function stamped(stamp: number, length = block): Uint8Array {
+  const words = new Uint32Array(length / 4).fill(stamp);
+  return new Uint8Array(words.buffer);
+}
+
+function stampOf(bytes: Uint8Array): number {
+  const words = new Uint32Array(bytes.slice().buffer);
+  if (words.some((word) => word !== words[0])) expect.fail(`a block is torn: ${words.join(' ')}`);
+  return words[0]!;
+}
+
+/** Something that a block was changed to. */
+interface Change {
+  /** 'any': trimmed. */
+  readonly stamp: number | 'any';
+  /** Whether it was acknowledged. */
+  acknowledged: boolean;
+}
+
+/** What each block may hold: its flushed content first, then every change since. */
+class History {
+  readonly blocks: Change[][];
+
+  constructor(stamps: readonly number[]) {
+    this.blocks = stamps.map((stamp) => [{ stamp, acknowledged: true }]);
+  }
+
+  begin(first: number, stamps: readonly (number | 'any')[]): Change[] {
+    return stamps.map((stamp, index) => {
+      const change: Change = { stamp, acknowledged: false };
+      this.blocks[first + index]!.push(change);
+      return change;
+    });
+  }
+
+  /** What a flush that begins now makes the oldest possible content of each block. */
+  flushPoint(): (Change | undefined)[] {
+    return this.blocks.map((changes) => changes.findLast(({ acknowledged }) => acknowledged));
+  }
+
+  /** A flush that began at `point` was acknowledged. */
+  flushed(point: readonly (Change | undefined)[]): void {
+    for (const [index, change] of point.entries()) {
+      const changes = this.blocks[index]!;
+      const at = change ? changes.indexOf(change) : -1;
+      if (at > 0) changes.splice(0, at);
+    }
+  }
+
+  check(index: number, stamp: number, what: string): void {
+    const allowed = this.blocks[index]!.map((change) => change.stamp);
+    if (allowed.includes('any') || allowed.includes(stamp)) return;
+    expect.fail(`${what}: block ${index} holds ${stamp}, allowed are ${allowed.join(', ')}`);
+  }
+}
+
+interface Run {
+  readonly overlay: BlockDevice;
+  readonly history: History;
+  readonly random: Random;
+  stamp: number;
+}
+
+/** One change or flush on blocks that nobody else changes meanwhile. */
+async function operate(run: Run, first: number, count: number): Promise<void> {
+  const { overlay, history, random } = run;
+  const [at, length] = [first * block, count * block];
+  const kind = random.below(10);
+  const fua = random.chance(0.15);
+  let changes: Change[];
+  if (kind < 6) {
+    const stamps = Array.from({ length: count }, () => ++run.stamp);
+    const bytes = new Uint8Array(length);
+    stamps.forEach((stamp, index) => bytes.set(stamped(stamp), index * block));
+    changes = history.begin(first, stamps);
+    await overlay.write(at, buffersOf(bytes), { fua });
+  } else if (kind < 8) {
+    changes = history.begin(first, new Array<number>(count).fill(0));
+    await overlay.writeZeroes(at, length, { fua, noHole: random.chance(0.2) });
+  } else if (kind < 9) {
+    changes = history.begin(first, new Array<'any'>(count).fill('any'));
+    await overlay.trim(at, length, { fua });
+  } else {
+    const point = history.flushPoint();
+    await overlay.flush();
+    return history.flushed(point);
+  }
+  for (const change of changes) change.acknowledged = true;
+  if (!fua) return;
+  const point = history.flushPoint();
+  const only = point.map((change, index) => (index >= first && index < first + count ? change : undefined));
+  history.flushed(only);
+}
+
+/** Workers that each change blocks of their own, until `steps` are begun. */
+async function work(run: Run, blocks: number, steps: number): Promise<void> {
+  const workers = 4;
+  const share = Math.floor(blocks / workers);
+  let begun = 0;
+  await Promise.all(
+    Array.from({ length: workers }, async (_, index) => {
+      while (begun++ < steps) {
+        const count = 1 + run.random.below(run.random.chance(0.2) ? share : 12);
+        const length = Math.min(count, share);
+        await operate(run, index * share + run.random.below(share - length + 1), length);
+      }
+    }),
+  );
+}
+
+for (const clusterSize of [4096, 16384]) {
+  for (const fastZeroes of [true, false]) {
+    test(`crashes at any moment: clusters of ${clusterSize}, store with${fastZeroes ? '' : 'out'} fast zeroes`, async () => {
+      for (let seed = 1; seed <= 25; seed++) {
+        const random = new Random(seed * 104729 + clusterSize + Number(fastZeroes));
+        const blocks = 8 * 24 + 3;
+        const content = new Uint8Array(blocks * block);
+        for (let index = 0; index < blocks; index++) content.set(stamped(1_000_000 + index), index * block);
+        const base = (): MemoryDevice => new MemoryDevice(content, { readOnly: true, identity: 'base' });
+        const original = content.slice();
+        let store = new CrashStore(random.bytes(overlayStoreSize(base(), { clusterSize })), random, fastZeroes);
+        let overlay = await createOverlay(base(), store, { clusterSize });
+        let stamps = Array.from({ length: blocks }, (_, index) => 1_000_000 + index);
+        let stamp = 0;
+        for (let generation = 0; generation < 4; generation++) {
+          const history = new History(stamps);
+          const run: Run = { overlay, history, random, stamp };
+          // The crash comes while the workers are busy: its moment is a number of turns of the event loop.
+          const done = work(run, blocks, 60);
+          for (let turns = random.below(250); turns > 0; turns--) await new Promise((r) => setImmediate(r));
+          const left = store.crash();
+          const frozen = new History([]);
+          frozen.blocks.push(...history.blocks.map((changes) => changes.map((change) => ({ ...change }))));
+          await done;
+          await overlay.close();
+
+          store = new CrashStore(left, random, fastZeroes);
+          overlay = await openOverlay(base(), store);
+          const back = await readBytes(overlay, 0, blocks * block);
+          stamps = Array.from({ length: blocks }, (_, index) =>
+            stampOf(back.subarray(index * block, (index + 1) * block)),
+          );
+          for (const [index, found] of stamps.entries()) {
+            frozen.check(index, found, `seed ${seed}, generation ${generation}`);
+          }
+          stamp = run.stamp;
+        }
+        await overlay.close();
+        expectSame(content, original, 'the base');
+      }
+    });
+  }
+}
+
+test('a crash while an overlay is made leaves none, or an empty one', async () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = new Random(seed);
+    const base = new MemoryDevice(stamped(7, 64 * block), { readOnly: true });
+    const store = new CrashStore(random.bytes(overlayStoreSize(base)), random, true);
+    const made = createOverlay(base, store);
+    for (let turns = random.below(12); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+    const left = new MemoryDevice(store.crash());
+    await made;
+    const overlay = await openOverlay(base, left).catch((error: Error) => error.message);
+    if (typeof overlay === 'string') expect(overlay).toMatch(/not an overlay|damaged/);
+    else await expectBytes(overlay, 0, stamped(7, 64 * block));
+  }
+});
