@@ -12,6 +12,8 @@ import { exportsOf, infoData, join, metaData, optionBytes, Peer, requestBytes, u
 
 const size = 1 << 16;
 const runs = process.env['FARBUS_TEST_ALL'] ? 20_000 : 300;
+/** Far more than it takes, in ms. */
+const patience = 30 * 60_000;
 const limits = { maxRequests: 16, maxBytes: 1 << 16, maxOptions: 64 };
 
 /** A disk that sees to it that nobody asks it for what it has not. */
@@ -123,7 +125,7 @@ async function attack(bytes: Uint8Array, lengths: readonly number[], enter: bool
 }
 
 describe('the NBD target, under attack', () => {
-  it('survives every handshake', async () => {
+  it('survives every handshake', { timeout: patience }, async () => {
     const flags = fc.oneof({ weight: 8, arbitrary: fc.constant(3) }, { weight: 1, arbitrary: number32 });
     const messages = fc.array(damaged(fc.oneof({ weight: 8, arbitrary: option }, request, garbage)), { maxLength: 20 });
     await fc.assert(
@@ -134,7 +136,7 @@ describe('the NBD target, under attack', () => {
     );
   });
 
-  it('survives every transmission', async () => {
+  it('survives every transmission', { timeout: patience }, async () => {
     const one = fc.oneof({ weight: 8, arbitrary: request }, { weight: 4, arbitrary: write }, garbage, option);
     await fc.assert(
       fc.asyncProperty(fc.array(damaged(one), { maxLength: 40 }), pieces, (parts, lengths) =>
@@ -144,7 +146,7 @@ describe('the NBD target, under attack', () => {
     );
   });
 
-  it('answers good requests rightly in whatever pieces they come', async () => {
+  it('answers good requests rightly in whatever pieces they come', { timeout: patience }, async () => {
     const good = fc.record({
       write: fc.boolean(),
       block: fc.nat(size / 512 - 17),
