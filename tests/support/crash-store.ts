@@ -76,7 +76,8 @@ export class CrashStore extends BlockBase {
   protected async doFlush(): Promise<void> {
     // What is in the cache when the flush begins becomes durable, at some moment until it ends.
     const flushed = new Map([...this.#cached].map(([at, versions]) => [at, versions.length]));
-    await this.#wait();
+    // Long enough for writes to come in between, which it does not cover.
+    await this.#wait(12);
     for (const [at, count] of flushed) {
       const versions = this.#cached.get(at)!;
       // A flush that began later may have been quicker.
@@ -95,7 +96,7 @@ export class CrashStore extends BlockBase {
     // A crash may come between any two sectors of one write.
     const pause = this.#random.below(sectors.length + 1) * sector;
     for (const from of this.#random.shuffled(sectors)) {
-      if (from === pause) await this.#wait();
+      if (from === pause) await this.#wait(this.#random.chance(0.2) ? 60 : 3);
       const part = bytes.slice(from, from + sector);
       this.#now.set(part, offset + from);
       const versions = this.#cached.get(offset + from);
@@ -105,7 +106,8 @@ export class CrashStore extends BlockBase {
     await this.#wait();
   }
 
-  async #wait(): Promise<void> {
-    for (let turns = this.#random.below(3); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+  async #wait(most = 3): Promise<void> {
+    for (let turns = this.#random.below(most); turns > 0; turns--)
+      await new Promise((resolve) => setImmediate(resolve));
   }
 }

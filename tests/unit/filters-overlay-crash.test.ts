@@ -129,7 +129,7 @@ for (const clusterSize of [4096, 16384]) {
     test(`crashes at any moment: clusters of ${clusterSize}, store with${fastZeroes ? '' : 'out'} fast zeroes`, async () => {
       for (let seed = 1; seed <= 25; seed++) {
         const random = new Random(seed * 104729 + clusterSize + Number(fastZeroes));
-        const blocks = 8 * 24 + 3;
+        const blocks = 8 * 64 + 3;
         const content = new Uint8Array(blocks * block);
         for (let index = 0; index < blocks; index++) content.set(stamped(1_000_000 + index), index * block);
         const base = (): MemoryDevice => new MemoryDevice(content, { readOnly: true, identity: 'base' });
@@ -138,12 +138,12 @@ for (const clusterSize of [4096, 16384]) {
         let overlay = await createOverlay(base(), store, { clusterSize });
         let stamps = Array.from({ length: blocks }, (_, index) => 1_000_000 + index);
         let stamp = 0;
-        for (let generation = 0; generation < 4; generation++) {
+        for (let generation = 0; generation < 3; generation++) {
           const history = new History(stamps);
           const run: Run = { overlay, history, random, stamp };
           // The crash comes while the workers are busy: its moment is a number of turns of the event loop.
           const done = work(run, blocks, 60);
-          for (let turns = random.below(250); turns > 0; turns--) await new Promise((r) => setImmediate(r));
+          for (let turns = random.below(400); turns > 0; turns--) await new Promise((r) => setImmediate(r));
           const left = store.crash();
           const frozen = new History([]);
           frozen.blocks.push(...history.blocks.map((changes) => changes.map((change) => ({ ...change }))));
