@@ -80,7 +80,7 @@ function parseAuthority(
   decoded: (part: string, what: string) => string,
 ): { host: string; port: number } {
   if (authority.includes('@')) fail('a user name is for TLS only, which is not supported yet: leave it out');
-  const match = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::(.*))?$/.exec(authority);
+  const match = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::([^:]*))?$/.exec(authority);
   if (!match) return fail('the host is not understood: write an IPv6 address in brackets, nbd://[::1]:10809/');
   const [, literal, name, digits = ''] = match;
   if (!/^\d{0,5}$/.test(digits) || Number(digits) > 65535) fail(`the port is a number up to 65535`);

@@ -84,10 +84,7 @@ export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps
   if (go.error?.type === OptionReply.errUnsupported) {
     return { ...(yield* byExportName(wish, send, noZeroes, structured)), ...contexts };
   }
-  if (go.error) {
-    send(optionBytes(Option.abort, nothing));
-    throw refusal(wish.exportName, go.error);
-  }
+  if (go.error) throw refuse(wish.exportName, go.error, send);
   return { ...exportInfo(go), structured, ...contexts };
 }
 
@@ -120,7 +117,9 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
     if (type === OptionReply.ack) return { replies };
     if (type >= errorBit) {
       const error = { type, text: printable(body) };
-      if (type === OptionReply.errTlsRequired) throw refusal('', error);
+      // Neither can be gone on from: without TLS nothing else is allowed, and a server that shuts down, or that cannot
+      // fence the session's earlier connection yet, must be left alone ([NBD] "Termination of the session").
+      if (type === OptionReply.errTlsRequired || type === OptionReply.errShutdown) throw refuse('', error, send);
       return { replies, error };
     }
     if (replies.length >= maxReplies) throw new PeerError('too many replies to one option');
@@ -166,7 +165,13 @@ function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'structured'> {
   return { ...offer, ...sizes };
 }
 
-function refusal(exportName: string, { type, text }: { type: number; text: string }): FarbusError {
+/** Ends the handshake in good order; returns the error for a person. */
+function refuse(
+  exportName: string,
+  { type, text }: { type: number; text: string },
+  send: (bytes: Uint8Array) => void,
+): FarbusError {
+  send(optionBytes(Option.abort, nothing));
   const said = text === '' ? '' : ` (it says: ${text})`;
   switch (type) {
     case OptionReply.errTlsRequired:
@@ -176,7 +181,7 @@ function refusal(exportName: string, { type, text }: { type: number; text: strin
     case OptionReply.errPolicy:
       return new FarbusError(`the server does not allow it: ask who runs it${said}`);
     case OptionReply.errShutdown:
-      return new FarbusError(`the server is shutting down: try again later${said}`);
+      return new FarbusError(`the server takes no clients now: try again later${said}`);
     default:
       return new FarbusError(
         `the server refuses export "${printable(exportName)}" with error ${type - errorBit}${said || ': see its log'}`,

@@ -1,0 +1,300 @@
+/**
+ * An NBD server for tests that does as it is told, lies included: it negotiates as its terms say, and each request goes to a
+ * function of the test, which answers with any bytes it likes, or not at all.
+ */
+import {
+  Command,
+  Info,
+  NBD_MAGIC,
+  NBD_OPTION_MAGIC,
+  NBD_OPTION_REPLY_MAGIC,
+  NBD_REQUEST_MAGIC,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_STRUCTURED_REPLY_MAGIC,
+  Option,
+  OptionReply,
+  ReplyFlag,
+  ReplyType,
+  TransmissionFlag,
+  baseAllocation,
+  sessionContext,
+} from '../../src/protocol/nbd/spec.js';
+import { memoryDialer, type Cut, type MemoryStream } from './stream-pair.js';
+
+export interface FakeTerms {
+  /** Handshake flags; default fixed newstyle and no zeroes. */
+  handshake: number;
+  size: number;
+  flags: number;
+  structured: boolean;
+  /** Whether NBD_OPT_GO is known. */
+  go: boolean;
+  allocation: boolean;
+  /** STATE of farbus:session, or undefined for a server that does not know it. */
+  state: string | undefined;
+  /** Minimum, preferred, maximum; undefined: not told. */
+  blockSizes: readonly [number, number, number] | undefined;
+  /** Errors instead of answers: option code → reply type and text. */
+  refuse: Readonly<Record<number, { type: number; text: string }>>;
+}
+
+const everything =
+  TransmissionFlag.hasFlags |
+  TransmissionFlag.sendFlush |
+  TransmissionFlag.sendFua |
+  TransmissionFlag.sendTrim |
+  TransmissionFlag.sendWriteZeroes |
+  TransmissionFlag.sendFastZero;
+
+export const usualTerms: FakeTerms = {
+  handshake: 3,
+  size: 1 << 20,
+  flags: everything,
+  structured: true,
+  go: true,
+  allocation: true,
+  state: undefined,
+  blockSizes: [512, 4096, 1 << 25],
+  refuse: {},
+};
+
+export const allocationId = 7;
+
+export interface FakeRequest {
+  readonly connection: FakeConnection;
+  readonly type: number;
+  readonly flags: number;
+  readonly cookie: bigint;
+  readonly offset: number;
+  readonly length: number;
+  readonly payload: Uint8Array;
+}
+
+export type Answer = (request: FakeRequest) => void;
+
+/** One connection of the fake server. */
+export class FakeConnection {
+  readonly stream: MemoryStream;
+  readonly #server: FakeServer;
+  /** Options in the order in which they came. */
+  readonly options: number[] = [];
+  exportName = '';
+  session: string | undefined;
+  disconnected = false;
+  #received: Uint8Array = new Uint8Array(0);
+  #phase: 'flags' | 'options' | 'transmission' = 'flags';
+
+  constructor(server: FakeServer, stream: MemoryStream) {
+    this.#server = server;
+    this.stream = stream;
+    stream.attach({
+      data: (chunk) => this.#data(chunk),
+      drain: () => undefined,
+      closed: () => undefined,
+    });
+    this.send(u64(NBD_MAGIC), u64(NBD_OPTION_MAGIC), u16(server.terms.handshake));
+  }
+
+  send(...parts: Uint8Array[]): void {
+    this.stream.write([join(...parts)]);
+  }
+
+  simple(request: FakeRequest, error = 0, data: Uint8Array = new Uint8Array(0)): void {
+    this.send(simpleReply(request.cookie, error, data));
+  }
+
+  chunk(
+    request: FakeRequest,
+    type: number,
+    payload: Uint8Array = new Uint8Array(0),
+    flags: number = ReplyFlag.done,
+  ): void {
+    this.send(structuredChunk(request.cookie, type, payload, flags));
+  }
+
+  /** Data of a read from `at` bytes after its start. */
+  data(request: FakeRequest, at: number, data: Uint8Array, flags: number = ReplyFlag.done): void {
+    this.chunk(request, ReplyType.offsetData, join(u64(BigInt(request.offset + at)), data), flags);
+  }
+
+  #data(chunk: Uint8Array): void {
+    this.#received = join(this.#received, chunk);
+    while (this.#step());
+  }
+
+  #take(length: number): Uint8Array {
+    const bytes = this.#received.slice(0, length);
+    this.#received = this.#received.slice(length);
+    return bytes;
+  }
+
+  #step(): boolean {
+    const view = new DataView(this.#received.buffer, this.#received.byteOffset, this.#received.length);
+    if (this.#phase === 'flags') {
+      if (view.byteLength < 4) return false;
+      this.#take(4);
+      this.#phase = 'options';
+      return true;
+    }
+    if (this.#phase === 'options') {
+      if (view.byteLength < 16 || view.byteLength < 16 + view.getUint32(12)) return false;
+      const code = view.getUint32(8);
+      this.#take(16);
+      this.#option(code, this.#take(view.getUint32(12)));
+      return true;
+    }
+    if (view.byteLength < 28) return false;
+    if (view.getUint32(0) !== NBD_REQUEST_MAGIC) throw new Error('the client sent something that is no request');
+    const type = view.getUint16(6);
+    const length = view.getUint32(24);
+    const payloadLength = type === Command.write ? length : 0;
+    if (view.byteLength < 28 + payloadLength) return false;
+    const request = {
+      connection: this,
+      type,
+      flags: view.getUint16(4),
+      cookie: view.getBigUint64(8),
+      offset: Number(view.getBigUint64(16)),
+      length,
+    };
+    this.#take(28);
+    const payload = this.#take(payloadLength);
+    if (type === Command.disconnect) {
+      this.disconnected = true;
+      this.stream.end();
+      return false;
+    }
+    this.#server.requests.push({ ...request, payload });
+    this.#server.answer({ ...request, payload });
+    return true;
+  }
+
+  #option(code: number, data: Uint8Array): void {
+    this.options.push(code);
+    const { terms } = this.#server;
+    const reply = (type: number, body: Uint8Array = new Uint8Array(0)): void =>
+      this.send(optionReply(code, type, body));
+    const refused = terms.refuse[code];
+    if (refused) return reply(refused.type, new TextEncoder().encode(refused.text));
+    switch (code) {
+      case Option.structuredReply:
+        return reply(terms.structured ? OptionReply.ack : OptionReply.errUnsupported);
+      case Option.setMetaContext:
+        return this.#contexts(data, reply);
+      case Option.go: {
+        if (!terms.go) return reply(OptionReply.errUnsupported);
+        const view = new DataView(data.buffer, data.byteOffset);
+        this.exportName = new TextDecoder().decode(data.subarray(4, 4 + view.getUint32(0)));
+        reply(OptionReply.info, join(u16(Info.export), u64(BigInt(terms.size)), u16(terms.flags)));
+        if (terms.blockSizes) reply(OptionReply.info, join(u16(Info.blockSize), ...terms.blockSizes.map(u32)));
+        reply(OptionReply.ack);
+        this.#phase = 'transmission';
+        return;
+      }
+      case Option.exportName:
+        this.exportName = new TextDecoder().decode(data);
+        this.send(u64(BigInt(terms.size)), u16(terms.flags), new Uint8Array(terms.handshake & 2 ? 0 : 124));
+        this.#phase = 'transmission';
+        return;
+      case Option.abort:
+        reply(OptionReply.ack);
+        this.stream.end();
+        return;
+      default:
+        reply(OptionReply.errUnsupported);
+    }
+  }
+
+  #contexts(data: Uint8Array, reply: (type: number, body?: Uint8Array) => void): void {
+    const text = new TextDecoder('latin1').decode(data);
+    const { terms } = this.#server;
+    if (terms.allocation && text.includes(baseAllocation)) {
+      reply(OptionReply.metaContext, join(u32(allocationId), new TextEncoder().encode(baseAllocation)));
+    }
+    const at = text.indexOf(sessionContext);
+    if (terms.state !== undefined && at >= 0) {
+      this.session = text.slice(at + sessionContext.length, at + sessionContext.length + 36);
+      const name = `${sessionContext}${this.session}/${terms.state}`;
+      reply(OptionReply.metaContext, join(u32(99), new TextEncoder().encode(name)));
+    }
+    reply(OptionReply.ack);
+  }
+}
+
+export class FakeServer {
+  terms: FakeTerms;
+  /** What is done with a request. Default: a disk of zeroes at which everything works. */
+  answer: Answer = (request) => this.serve(request);
+  readonly connections: FakeConnection[] = [];
+  readonly requests: FakeRequest[] = [];
+  /** What writes have changed. */
+  readonly content: Uint8Array;
+  /** While set, connections are refused. */
+  down = false;
+
+  constructor(terms: Partial<FakeTerms> = {}) {
+    this.terms = { ...usualTerms, ...terms };
+    this.content = new Uint8Array(Math.min(this.terms.size, 16 << 20));
+  }
+
+  get last(): FakeConnection {
+    return this.connections.at(-1)!;
+  }
+
+  dialer(cut?: Cut) {
+    return memoryDialer((stream) => {
+      if (this.down) throw new Error('connection refused');
+      this.connections.push(new FakeConnection(this, stream));
+    }, cut);
+  }
+
+  /** Answers as an honest server would. */
+  serve(request: FakeRequest): void {
+    const { connection, type, offset, length, payload } = request;
+    if (type === Command.write) this.content.set(payload, offset);
+    if (type === Command.writeZeroes) this.content.fill(0, offset, offset + length);
+    if (type === Command.read) {
+      const data = this.content.slice(offset, offset + length);
+      if (this.terms.structured) connection.data(request, 0, data);
+      else connection.simple(request, 0, data);
+    } else if (type === Command.blockStatus) {
+      connection.chunk(request, ReplyType.blockStatus, join(u32(allocationId), u32(length), u32(0)));
+    } else {
+      connection.simple(request);
+    }
+  }
+}
+
+export function simpleReply(cookie: bigint, error: number, data: Uint8Array = new Uint8Array(0)): Uint8Array {
+  return join(u32(NBD_SIMPLE_REPLY_MAGIC), u32(error), u64(cookie), data);
+}
+
+export function structuredChunk(cookie: bigint, type: number, payload: Uint8Array, flags: number): Uint8Array {
+  return join(u32(NBD_STRUCTURED_REPLY_MAGIC), u16(flags), u16(type), u64(cookie), u32(payload.length), payload);
+}
+
+export function optionReply(code: number, type: number, body: Uint8Array): Uint8Array {
+  return join(u64(NBD_OPTION_REPLY_MAGIC), u32(code), u32(type), u32(body.length), body);
+}
+
+export function join(...parts: readonly Uint8Array[]): Uint8Array {
+  return Uint8Array.from(Buffer.concat(parts));
+}
+
+export function u16(value: number): Uint8Array {
+  const bytes = new Uint8Array(2);
+  new DataView(bytes.buffer).setUint16(0, value);
+  return bytes;
+}
+
+export function u32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value);
+  return bytes;
+}
+
+export function u64(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, value);
+  return bytes;
+}

@@ -1,0 +1,133 @@
+/** Two byte streams that are connected in memory: what goes in at one comes out at the other, in pieces as the test likes. */
+import type { ByteStream, Dialer, StreamEvents } from '../../src/network/stream.js';
+
+/** How many of the next `length` bytes are delivered at once: 1 to `length`. */
+export type Cut = (length: number) => number;
+
+const whole: Cut = (length) => length;
+
+export class MemoryStream implements ByteStream {
+  readonly peer = 'memory';
+  /** Set by {@link streamPair}. */
+  other!: MemoryStream;
+  /** While set, nothing is delivered to this side. */
+  paused = false;
+  /** What this side has written and the other has not been given yet. */
+  readonly #sent: Uint8Array[] = [];
+  readonly #cut: Cut;
+  #events: StreamEvents | undefined;
+  #ending = false;
+  #closed = false;
+  #scheduled = false;
+  #blocked = false;
+
+  constructor(cut: Cut) {
+    this.#cut = cut;
+  }
+
+  get pending(): number {
+    return this.#sent.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  attach(events: StreamEvents): void {
+    this.#events = events;
+    this.other.#schedule();
+    if (this.#closed) queueMicrotask(() => events.closed());
+  }
+
+  write(chunks: readonly Uint8Array[]): boolean {
+    if (this.#closed || this.#ending) return true;
+    for (const chunk of chunks) if (chunk.length > 0) this.#sent.push(chunk);
+    this.#schedule();
+    this.#blocked = this.pending > 1 << 20;
+    return !this.#blocked;
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+    this.other.#schedule();
+  }
+
+  end(): void {
+    this.#ending = true;
+    this.#schedule();
+  }
+
+  destroy(): void {
+    if (this.#closed) return;
+    this.#sent.length = 0;
+    this.#close();
+    this.other.#reset();
+  }
+
+  #reset(): void {
+    if (this.#closed) return;
+    this.#close(new Error('connection reset'));
+  }
+
+  #close(error?: Error): void {
+    this.#closed = true;
+    setImmediate(() => this.#events?.closed(error));
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#closed) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#deliver();
+    });
+  }
+
+  /** Gives the other side all that waits, in pieces: each is wiped afterwards, as a shared receive buffer would be. */
+  #deliver(): void {
+    const to = this.other;
+    while (this.#sent.length > 0) {
+      if (to.paused || !to.#events || to.#closed || this.#closed) return;
+      const first = this.#sent[0]!;
+      const count = Math.max(1, Math.min(first.length, this.#cut(first.length)));
+      const piece = new Uint8Array(first.subarray(0, count));
+      if (count === first.length) this.#sent.shift();
+      else this.#sent[0] = first.subarray(count);
+      to.#events.data(piece);
+      piece.fill(0xdd);
+    }
+    if (this.#blocked && !this.#closed) {
+      this.#blocked = false;
+      this.#events?.drain();
+    }
+    if (this.#ending && !this.#closed && this.#sent.length === 0) {
+      this.#close();
+      if (!to.#closed) to.#close();
+    }
+  }
+}
+
+/** Two connected streams. `cut` cuts what is delivered, in both directions. */
+export function streamPair(cut: Cut = whole): [MemoryStream, MemoryStream] {
+  const first = new MemoryStream(cut);
+  const second = new MemoryStream(cut);
+  first.other = second;
+  second.other = first;
+  return [first, second];
+}
+
+/** A dialer that gives the far end of each connection to `accept`, which may throw to refuse it. */
+export function memoryDialer(accept: (stream: MemoryStream) => void, cut?: Cut): Dialer {
+  return {
+    address: 'memory',
+    async connect() {
+      const [near, far] = streamPair(cut);
+      accept(far);
+      return near;
+    },
+  };
+}

@@ -1,0 +1,106 @@
+/** NBD URIs: the forms of uri.md, what is refused, and that every address survives being written and read. */
+import * as fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { FarbusError } from '../../src/base/errors.js';
+import { formatNbdUri, parseNbdUri, type NbdAddress } from '../../src/protocol/nbd/uri.js';
+
+const tcp = (host: string, port: number, exportName: string): NbdAddress => ({
+  transport: 'tcp',
+  host,
+  port,
+  exportName,
+});
+const unix = (path: string, exportName: string): NbdAddress => ({ transport: 'unix', path, exportName });
+
+describe('parseNbdUri', () => {
+  test.each([
+    ['nbd://example.com/disk', tcp('example.com', 10809, 'disk')],
+    ['nbd+unix:///disk?socket=sock', unix('sock', 'disk')],
+    ['nbd://example.com/', tcp('example.com', 10809, '')],
+    ['nbd://example.com', tcp('example.com', 10809, '')],
+    ['nbd://example.com//disk', tcp('example.com', 10809, '/disk')],
+    ['nbd://example.com/hello%20world', tcp('example.com', 10809, 'hello world')],
+    ['NBD://127.0.0.1:1234/a/b', tcp('127.0.0.1', 1234, 'a/b')],
+    ['nbd://127.0.0.1:0/', tcp('127.0.0.1', 0, '')],
+    ['nbd://host:/x', tcp('host', 10809, 'x')],
+    ['nbd:///x', tcp('localhost', 10809, 'x')],
+    ['nbd://[::1]:99/x', tcp('::1', 99, 'x')],
+    ['nbd://[fe80::1%25eth0]/', tcp('fe80::1%eth0', 10809, '')],
+    ['nbd://[::ffff:10.0.0.1]', tcp('::ffff:10.0.0.1', 10809, '')],
+    ['nbd+unix:///?socket=/tmp/a%20b', unix('/tmp/a b', '')],
+    ['nbd+unix://?socket=/tmp/a', unix('/tmp/a', '')],
+    ['nbd+unix:///?socket=%00/abstract', unix('\0/abstract', '')],
+    ['nbd+unix:///%C3%A4%2F?socket=s=1', unix('s=1', 'ä/')],
+  ])('%s', (text, address) => {
+    expect(parseNbdUri(text)).toEqual(address);
+  });
+
+  test.each([
+    ['', /not an NBD URI/],
+    ['disk.img', /not an NBD URI/],
+    ['nbd:host', /not an NBD URI/],
+    ['http://host/', /not an NBD URI/],
+    ['nbds://host/', /TLS is not supported yet/],
+    ['nbds+unix:///?socket=x', /TLS is not supported yet/],
+    ['nbd://host/?tls-type=x509', /TLS is not supported yet/],
+    ['nbd://user@host/', /user name/],
+    ['nbd://host:70000/', /port/],
+    ['nbd://host:-1/', /port/],
+    ['nbd://host:1x/', /port/],
+    ['nbd://::1/', /brackets/],
+    ['nbd://[::1/', /brackets/],
+    ['nbd://[x]/', /not an IPv6 address/],
+    ['nbd://a%20b/', /neither a name nor an address/],
+    ['nbd://host/%zz', /% that is not followed/],
+    ['nbd://host/%ff', /% that is not followed/],
+    ['nbd://host/a%00b', /NUL/],
+    ['nbd://host/a#b', /%23/],
+    ['nbd://host/a b', /%20/],
+    ['nbd://host/a\u0007b', /%20/],
+    ['nbd://host/?socket=x', /nbd\+unix/],
+    ['nbd://host/?what=x', /unknown part "what"/],
+    ['nbd+unix:///x', /which socket/],
+    ['nbd+unix:///x?socket=', /which socket/],
+    ['nbd+unix:///x?socket', /needs a path/],
+    ['nbd+unix:///x?socket=a&socket=b', /twice/],
+    ['nbd+unix:///x?socket=a%00b', /NUL/],
+    ['nbd+unix://host/x?socket=a', /three slashes/],
+    [`nbd://host/${'x'.repeat(4097)}`, /at most 4096 bytes/],
+  ])('refuses %s', (text, message) => {
+    expect(() => parseNbdUri(text)).toThrow(message);
+    expect(() => parseNbdUri(text)).toThrow(FarbusError);
+  });
+
+  test('any address survives being written and read', () => {
+    const name = fc.string({ unit: 'binary' }).filter((text) => !text.includes('\0'));
+    const host = fc.oneof(fc.domain(), fc.ipV4(), fc.ipV6());
+    const address = fc.oneof(
+      fc.record({ transport: fc.constant('tcp'), host, port: fc.integer({ min: 0, max: 65535 }), exportName: name }),
+      fc.record({ transport: fc.constant('unix'), path: name.filter((text) => text !== ''), exportName: name }),
+    ) as fc.Arbitrary<NbdAddress>;
+    fc.assert(
+      fc.property(address, (one) => {
+        expect(parseNbdUri(formatNbdUri(one))).toEqual(one);
+      }),
+    );
+  });
+
+  test('any text is an address or a one-line error', () => {
+    const hostile = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc
+        .string({ unit: fc.constantFrom(...'nbd+unixs:/?#[]@%=&socket.0159az '.split('')) })
+        .map((text) => `nbd:${text}`),
+    );
+    fc.assert(
+      fc.property(hostile, (text) => {
+        try {
+          parseNbdUri(text);
+        } catch (error) {
+          expect(error).toBeInstanceOf(FarbusError);
+          expect((error as Error).message).not.toMatch(/\p{Cc}/u);
+        }
+      }),
+    );
+  });
+});
