@@ -1,1 +1,9 @@
+/** Farbus as a library in Node: what `farbus` exports, and what needs Node's files, sockets and programs. */
 export * from './index.js';
+export * from './guest/debian.node.js';
+export * from './machine/snapshot-file.node.js';
+export * from './network/dial.node.js';
+export * from './network/listen.node.js';
+export * from './protocol/nbd/initiator/open.node.js';
+export * from './storage/open.node.js';
+export * from './storage/overlay-file.node.js';
