@@ -83,6 +83,7 @@ function bind(koffi: typeof import('koffi')): Libc {
         const errno = koffi.errno();
         held.clear();
         if (error) reject(error as Error);
+        else if (result < 0 && errno === koffi.os.errno['EINTR']) resolve(call(name, fn, args, pinned));
         else if (result < 0) reject(systemError(name, errno));
         else resolve(result);
       });

@@ -13,11 +13,11 @@ import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { openFile } from '../../src/storage/file.node.js';
-import { libc } from '../../src/storage/libc.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { Random } from '../conformance/random.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { allExtents } from '../conformance/zeroes.js';
+import { testWithKoffi } from '../support/koffi.js';
 import { cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 
@@ -74,8 +74,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('extents are the real ones', async () => {
-    if (!libc()) return expect(process.env['CI'], 'koffi is to be installed in CI').toBeUndefined();
+  testWithKoffi('extents are the real ones', async () => {
     const device = await openPath(image(4 * mebibyte));
     await writeBytes(device, mebibyte, new Uint8Array(65536).fill(1));
     const whole = await allExtents(device, 0, 4 * mebibyte);
@@ -87,8 +86,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('very many extents are told in parts', async () => {
-    if (!libc()) return;
+  testWithKoffi('very many extents are told in parts', async () => {
     const device = await openPath(image(4 * mebibyte));
     for (let at = 0; at < 4 * mebibyte; at += 8192) await writeBytes(device, at, new Uint8Array(4096).fill(1));
     expect((await device.extents(0, 4 * mebibyte)).length).toBeLessThan(200);
@@ -96,8 +94,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('trim and zeroes give space back; zeroes without a hole do not', async () => {
-    if (!libc()) return;
+  testWithKoffi('trim and zeroes give space back; zeroes without a hole do not', async () => {
     const path = image(4 * mebibyte);
     const device = await openPath(path);
     expect(device.info.can).toMatchObject({ trim: true, writeZeroes: true, extents: true });
@@ -208,8 +205,7 @@ describe('paths that are refused', () => {
     expect(await refusal(join(folder, 'disk.img'), { readOnly: false })).toMatch(/read-only/);
   });
 
-  test('a file that is locked by another', async () => {
-    if (!libc()) return;
+  testWithKoffi('a file that is locked by another', async () => {
     const path = image(512);
     const first = await openFile(path, { exclusive: true });
     await expect(openFile(path, { exclusive: true })).rejects.toThrow(/locked/);

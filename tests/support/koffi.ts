@@ -1,0 +1,17 @@
+/** Tests that need koffi (an optional dependency): skipped loudly where it is missing, a failure in CI. */
+import { test } from 'vitest';
+import { libc } from '../../src/storage/libc.node.js';
+
+/** `test` where koffi works. */
+export function testWithKoffi(name: string, run: () => Promise<void>): void {
+  if (libc()) {
+    test(name, run);
+  } else if (process.env['CI']) {
+    test(name, () => {
+      throw new Error('koffi is not installed: in CI it has to be');
+    });
+  } else {
+    console.error(`SKIPPED: ${name}: needs koffi`);
+    test.skip(`${name} (needs koffi)`, run);
+  }
+}
