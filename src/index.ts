@@ -8,6 +8,7 @@ export * from './block/device.js';
 export * from './block/errors.js';
 export * from './block/filters/delay.js';
 export * from './block/filters/fault.js';
+export * from './block/filters/filter.js';
 export * from './block/filters/overlay-store.js';
 export * from './block/filters/read-only.js';
 export * from './block/filters/slice.js';

@@ -116,7 +116,8 @@ function nameAndPath(text: string, name: string | undefined): { name: string; pa
 
 async function open(exports: Exports, sources: readonly Source[], readOnly: boolean): Promise<void> {
   for (const { path, name, description } of sources) {
-    const device = await openPath(path, { readOnly: readOnly ? true : undefined });
+    // A lock keeps a second server, or a computer started on the same file, from writing beside this one.
+    const device = await openPath(path, readOnly ? { readOnly: true } : { exclusive: true });
     try {
       exports.add({ name, device, description, readOnly });
     } catch (error) {

@@ -46,7 +46,8 @@ export function openSource(text: string, options: SourceOptions): Promise<BlockD
   for (const [prefix, open] of schemes) if (text.startsWith(prefix)) return open(text, options);
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
   if (scheme) throw usageError(`${text}: no such kind of source: ${scheme}; see farbus run --help`);
-  return openPath(text, { readOnly: options.readOnly === true });
+  // One writer: a lock keeps a second farbus off a file that this one writes.
+  return openPath(text, options.readOnly ? { readOnly: true } : { exclusive: true });
 }
 
 /** A drive of a computer: SOURCE[,read-only][,overlay=FILE]. */

@@ -2,6 +2,7 @@
  * The client computer 101 ([SYS] fig. 2, 11): an unmodified operating system on our hypervisor, with logical devices
  * whose media are elsewhere. It puts engine, trap, logical devices and virtual I/O clients together and boots.
  */
+import { FarbusError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
@@ -60,7 +61,7 @@ export class ClientComputer {
 
   /** [SYS] fig. 11, steps 321 to 324: everything that there is before the operating system. */
   static async create(options: ClientOptions): Promise<ClientComputer> {
-    if (options.drives.length > maxDrives) throw new Error(`a computer can have ${maxDrives} drives, not more`);
+    if (options.drives.length > maxDrives) throw new FarbusError(`a computer can have ${maxDrives} drives, not more`);
     const steps = options.steps ?? new Steps();
     const trap = new TrapHandler(steps);
     let end: (why: EndReason) => void = () => undefined;
@@ -165,6 +166,10 @@ export class ClientComputer {
   }
 
   #addDrive(drive: BlockDevice, index: number, log: Logger): void {
+    if (drive.info.blockSize > 4096) {
+      throw new FarbusError(`drive ${index} has blocks of ${drive.info.blockSize} bytes: a guest can use at most 4096`);
+    }
+    if (drive.info.size < 512) throw new FarbusError(`drive ${index} is empty: it needs at least one sector of 512 bytes`);
     const base = firstBase + index * baseStep;
     const client = new VirtualIoClient(drive, this.#steps);
     const controller = new NvmeController({
