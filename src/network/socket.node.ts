@@ -68,7 +68,6 @@ export class SocketStream implements ByteStream {
     }
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
-    socket.on('drain', () => this.#drained());
     socket.on('end', () => this.#linger());
     socket.on('error', (error) => (this.#error ??= error));
     socket.on('close', () => this.#onClose());
@@ -102,13 +101,11 @@ export class SocketStream implements ByteStream {
   write(chunks: readonly Uint8Array[]): boolean {
     const socket = this.#socket;
     if (!socket.writable) return true;
-    if (chunks.length === 1) {
-      socket.write(chunks[0]!);
-    } else {
-      socket.cork();
-      for (const chunk of chunks) socket.write(chunk);
-      socket.uncork();
-    }
+    const last = chunks.length - 1;
+    if (last > 0) socket.cork();
+    for (let i = 0; i < last; i++) socket.write(chunks[i]!);
+    if (last >= 0) socket.write(chunks[last]!, this.#written);
+    if (last > 0) socket.uncork();
     this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
@@ -144,11 +141,15 @@ export class SocketStream implements ByteStream {
     this.#socket.resume();
   }
 
-  #drained(): void {
-    if (!this.#blocked) return;
+  /**
+   * The last chunk of a write has been handed over, or never will be. Not the socket's 'drain' event, which does not come
+   * where less was waiting than the socket's own high-water mark.
+   */
+  readonly #written = (): void => {
+    if (!this.#blocked || this.#closed || this.#socket.writableLength > 0) return;
     this.#blocked = false;
     this.#events?.drain();
-  }
+  };
 
   #onClose(): void {
     this.#closed = true;

@@ -1,0 +1,162 @@
+/** Sockets as byte streams, with real sockets. */
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { dialSocket, SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
+import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
+import type { ByteStream, StreamEvents } from '../../src/network/stream.js';
+import { tempPath } from '../support/temp.js';
+
+const signal = () => AbortSignal.timeout(30_000);
+
+class Recorder implements StreamEvents {
+  bytes = 0;
+  drains = 0;
+  isClosed = false;
+  error: Error | undefined;
+  changed: () => void = () => undefined;
+  data(chunk: Uint8Array): void {
+    this.bytes += chunk.length;
+    this.changed();
+  }
+  drain(): void {
+    this.drains++;
+    this.changed();
+  }
+  closed(error?: Error): void {
+    this.isClosed = true;
+    this.error = error;
+    this.changed();
+  }
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => (this.changed = resolve));
+  }
+}
+
+describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
+  const listeners: SocketListener[] = [];
+  const streams: ByteStream[] = [];
+  afterEach(async () => {
+    for (const stream of streams.splice(0)) stream.destroy();
+    for (const listener of listeners.splice(0)) await listener.close();
+  });
+
+  /** A connection: the dialled and the accepted end. */
+  async function pair(): Promise<[SocketStream, ByteStream]> {
+    const at: SocketAddress = transport === 'tcp' ? { host: '127.0.0.1', port: 0 } : { path: tempPath('s') };
+    let accepted: (stream: ByteStream) => void = () => undefined;
+    const other = new Promise<ByteStream>((resolve) => (accepted = resolve));
+    const listener = await listenOn(
+      at,
+      (stream) => accepted(stream),
+      () => undefined,
+    );
+    listeners.push(listener);
+    const dialled = await dialSocket(listener.at, signal());
+    const pair: [SocketStream, ByteStream] = [dialled, await other];
+    streams.push(...pair);
+    return pair;
+  }
+
+  it('carries bytes both ways and ends in good order', async () => {
+    const [near, far] = await pair();
+    const [a, b] = [new Recorder(), new Recorder()];
+    near.attach(a);
+    far.attach(b);
+    near.write([new Uint8Array(3), new Uint8Array(5_000_000), new Uint8Array(1)]);
+    far.write([new Uint8Array(7)]);
+    await b.until(() => b.bytes === 5_000_004);
+    await a.until(() => a.bytes === 7);
+    near.end();
+    await b.until(() => b.isClosed);
+    await a.until(() => a.isClosed);
+    expect([a.error, b.error]).toEqual([undefined, undefined]);
+  });
+
+  it('tells an accepted end when the peer has taken everything, however little waits', async () => {
+    const [near, far] = await pair();
+    const [a, b] = [new Recorder(), new Recorder()];
+    far.attach(b);
+    let sent = 0;
+    // Small writes, until one does not fit: fewer bytes wait then than the socket's own high-water mark.
+    while (far.write([new Uint8Array(1000)])) sent += 1000;
+    sent += 1000;
+    expect(far.pending).toBeGreaterThan(0);
+    near.attach(a);
+    await a.until(() => a.bytes === sent);
+    await b.until(() => b.drains === 1);
+    expect(far.pending).toBe(0);
+  });
+
+  it('reads nothing before it is attached, nor while it is paused', async () => {
+    const [near, far] = await pair();
+    const [a, b] = [new Recorder(), new Recorder()];
+    near.attach(a);
+    while (near.write([new Uint8Array(1 << 20)]));
+    expect(near.pending).toBeGreaterThan(0);
+    far.pause();
+    far.attach(b);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(b.bytes).toBe(0);
+    far.resume();
+    await a.until(() => a.drains === 1);
+    expect(b.bytes).toBeGreaterThan(0);
+    far.pause();
+    const seen = b.bytes;
+    while (near.write([new Uint8Array(1 << 20)]));
+    await new Promise((resolve) => setImmediate(resolve));
+    // What was on its way into the process may still come.
+    expect(b.bytes - seen).toBeLessThan(1 << 20);
+  });
+
+  it('closes by itself when its reader throws', async () => {
+    const [near, far] = await pair();
+    const a = new Recorder();
+    near.attach(a);
+    far.attach({
+      data: () => {
+        throw new Error('lost');
+      },
+      drain: () => undefined,
+      closed: () => undefined,
+    });
+    near.write([new Uint8Array(1)]);
+    await a.until(() => a.isClosed);
+  });
+
+  it('tells of its end though it is attached after it', async () => {
+    const [near, far] = await pair();
+    near.destroy();
+    const b = new Recorder();
+    far.attach(b);
+    await b.until(() => b.isClosed);
+    const a = new Recorder();
+    near.attach(a);
+    await a.until(() => a.isClosed);
+  });
+});
+
+describe('dialling', () => {
+  it('says why nobody is reached', async () => {
+    await expect(dialSocket({ path: tempPath('none') }, signal())).rejects.toThrow('there is no such socket');
+    const server: Server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    await expect(dialSocket({ host: '127.0.0.1', port }, signal())).rejects.toThrow('connection refused');
+  });
+
+  it('ends when it is given up', async () => {
+    await expect(dialSocket({ host: '127.0.0.1', port: 1 }, AbortSignal.abort(new Error('stop')))).rejects.toThrow(
+      'stop',
+    );
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => sockets.push(socket));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const giveUp = new AbortController();
+    const dialling = dialSocket({ host: '127.0.0.1', port: (server.address() as AddressInfo).port }, giveUp.signal);
+    giveUp.abort(new Error('enough'));
+    await expect(dialling).rejects.toThrow('enough');
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+});
