@@ -16,7 +16,7 @@ import { openSource } from '../dist/cli/sources.js';
 import { median, ratio, machineLine } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 9);
-const mib = 96;
+const mib = 384;
 const log = { log: () => undefined };
 const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
 const image = join(folder, 'disk.img');

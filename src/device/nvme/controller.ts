@@ -17,6 +17,7 @@ import { CommandError, type Command } from './command.js';
 import { Features } from './features.js';
 import { AsyncEvents } from './events.js';
 import { abortLimit, type NamespaceFacts, type NvmeIdentity } from './identify.js';
+import { Interrupt } from './interrupt.js';
 import { Logs } from './logs.js';
 import { executeNvm, lbaOf, lbaSize } from './nvm.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
@@ -55,15 +56,11 @@ export class NvmeController implements GuardedDevice {
   readonly name = 'nvme';
   readonly size = 0x4000;
   readonly base: number;
-  /** Interrupts raised (the line going from low to high), and commands completed on I/O queues. */
-  readonly counts = { interrupts: 0, commands: 0 };
 
   readonly #options: NvmeOptions;
   readonly #memory: GuestMemory;
   readonly #steps: Steps;
   readonly #log: ThrottledLogger;
-  #line: InterruptLine = { set: () => undefined };
-  #lineAsserted = false;
 
   readonly #registers: RegisterFile = {
     intms: 0,
@@ -85,6 +82,14 @@ export class NvmeController implements GuardedDevice {
     const queue = this.#sqs.get(0);
     if (queue) this.#complete(queue, request, Status.success, event);
   });
+  readonly #interrupt = new Interrupt(() => ({
+    masked: (this.#registers.intms & 1) !== 0,
+    queues: this.#cqs.values(),
+    underWay: this.#ioUnderWay,
+    coalescing: this.#features.coalescing,
+  }));
+  #commands = 0;
+  #ioUnderWay = 0;
   #aborts = 0;
   /** Counts resets: what began before one must not complete after it. */
   #life = 0;
@@ -100,9 +105,14 @@ export class NvmeController implements GuardedDevice {
     this.#features = new Features(options.disk.info.can.flush);
   }
 
+  /** Interrupts raised (the line going from low to high), and commands completed on I/O queues. */
+  get counts(): { readonly interrupts: number; readonly commands: number } {
+    return { interrupts: this.#interrupt.raised, commands: this.#commands };
+  }
+
   /** Connects the interrupt line that the board gave. */
   connect(line: InterruptLine): void {
-    this.#line = line;
+    this.#interrupt.connect(line);
   }
 
   issuesCommand(offset: number): boolean {
@@ -126,7 +136,7 @@ export class NvmeController implements GuardedDevice {
       case 'cc':
         return this.#configure(before, this.#registers.cc);
       case 'mask':
-        return this.#updateLine();
+        return this.#interrupt.update();
       case 'none':
         return;
     }
@@ -171,7 +181,7 @@ export class NvmeController implements GuardedDevice {
     for (const queue of state.submissionQueues) this.#sqs.set(queue.id, SubmissionQueue.restore(queue));
     for (const queue of state.completionQueues) this.#cqs.set(queue.id, CompletionQueue.restore(queue));
     this.#events.restore(state.eventRequests);
-    this.#updateLine();
+    this.#interrupt.update();
   }
 
   /** §3.1.5, CC: enable, disable, shutdown. */
@@ -219,7 +229,7 @@ export class NvmeController implements GuardedDevice {
     this.#aborts = 0;
     this.#features.reset();
     this.#registers.intms = 0;
-    this.#updateLine();
+    this.#interrupt.update();
     this.#draining = this.#drained().then(() => {
       this.#draining = undefined;
       this.#registers.csts = 0;
@@ -269,7 +279,7 @@ export class NvmeController implements GuardedDevice {
     const consumed = queue.consume(this.#memory, value);
     if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
     this.#times.consumed(id, consumed, this.#report);
-    this.#updateLine();
+    this.#interrupt.update();
   }
 
   #fetchAll(): void {
@@ -317,10 +327,12 @@ export class NvmeController implements GuardedDevice {
     if (trap) this.#options.attribute?.(tag, trap);
     const issued = performance.now();
     const context = { memory: this.#memory, disk: this.#options.disk, logs: this.#logs };
+    this.#ioUnderWay++;
     const status = await executeNvm(context, command, { signal, tag });
+    this.#ioUnderWay--;
     if (this.#life !== life) return;
     const answered = performance.now();
-    this.counts.commands++;
+    this.#commands++;
     if (status !== Status.success) {
       this.#logs.addError({ sqid: queue.id, cid: command.cid, status, lba: lbaOf(command), nsid: command.nsid });
     }
@@ -341,25 +353,13 @@ export class NvmeController implements GuardedDevice {
     const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
     if (!cq.post(this.#memory, completion)) return this.#fail('a completion queue is not in guest memory');
     this.#times.posted(cq.id, times);
-    this.#updateLine();
+    this.#interrupt.update();
   }
 
   readonly #report = (times: CommandTimes): void => {
     this.#steps.step(times.tag, 'end', 'the driver has taken the completion', times.consumed);
     this.#options.onCommand?.(times);
   };
-
-  /** §7.5.1.1 pin-based interrupts: asserted while a queue with interrupts has entries that were not consumed. */
-  #updateLine(): void {
-    let wanted = false;
-    if ((this.#registers.intms & 1) === 0) {
-      for (const queue of this.#cqs.values()) wanted ||= queue.interrupts && queue.pending;
-    }
-    if (wanted === this.#lineAsserted) return;
-    this.#lineAsserted = wanted;
-    if (wanted) this.counts.interrupts++;
-    this.#line.set(wanted);
-  }
 
   readonly #namespace = (): NamespaceFacts => {
     const { disk } = this.#options;

@@ -12,7 +12,8 @@ const defaults: ReadonlyMap<number, number> = new Map([
   [Feature.errorRecovery, 0],
   [Feature.volatileWriteCache, 1],
   [Feature.numberOfQueues, ((ioQueueLimit - 1) << 16) | (ioQueueLimit - 1)],
-  [Feature.interruptCoalescing, 0],
+  // 200 µs, 16 entries: answers that come over a network in one go cost the guest one interrupt.
+  [Feature.interruptCoalescing, (2 << 8) | 15],
   [Feature.interruptVectorConfiguration, 0],
   [Feature.writeAtomicity, 0],
   [Feature.asyncEventConfiguration, 0],
@@ -57,6 +58,12 @@ export class Features {
     }
     this.#values.set(id, value >>> 0);
     return 0;
+  }
+
+  /** §5.21.1.8: how long, in ms, and up to how many entries an interrupt of an I/O queue may be held back; 0 ms: not at all. */
+  get coalescing(): { ms: number; entries: number } {
+    const value = this.#values.get(Feature.interruptCoalescing)!;
+    return { ms: ((value >>> 8) & 0xff) / 10, entries: (value & 0xff) + 1 };
   }
 
   /** Whether a kind of asynchronous event notice is enabled (§5.21.1.11). */

@@ -104,6 +104,11 @@ export class CompletionQueue {
     return this.head !== this.tail;
   }
 
+  /** How many entries the driver has not consumed. */
+  get used(): number {
+    return (this.tail - this.head + this.size) % this.size;
+  }
+
   /** Posts a completion, or keeps it until there is room. False where the queue is not in guest memory. */
   post(memory: GuestMemory, completion: Completion): boolean {
     if ((this.tail + 1) % this.size === this.head) {
@@ -136,9 +141,8 @@ export class CompletionQueue {
    */
   consume(memory: GuestMemory, head: number): number {
     if (head >= this.size) return -1;
-    const used = (this.tail - this.head + this.size) % this.size;
     const consumed = (head - this.head + this.size) % this.size;
-    if (consumed > used) return -1;
+    if (consumed > this.used) return -1;
     this.head = head;
     while (this.#overflow.length > 0 && (this.tail + 1) % this.size !== this.head) {
       this.post(memory, this.#overflow.shift()!);
