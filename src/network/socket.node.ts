@@ -6,7 +6,7 @@
  * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a smaller
  * buffer of its own. Does no TLS.
  */
-import { connect, Socket } from 'node:net';
+import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 
@@ -195,7 +195,24 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
 export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
   const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
-  return new SocketStream(socket, peer, { highWater: 0 });
+  const receiver = new Receiver();
+  const own = withReceiver(socket, receiver);
+  if (!own) return new SocketStream(socket, peer, { highWater: 0 });
+  return (receiver.stream = new SocketStream(own, peer, { plain: false, highWater: 0 }));
+}
+
+/**
+ * The connection of an accepted socket in a socket with a buffer of ours: net.Server has no option for that, so the
+ * handle moves, which net.Socket's own constructor allows. Undefined where this Node does it otherwise: the socket is
+ * then used as it is, with an allocation for each read.
+ */
+function withReceiver(socket: Socket, { onread }: Receiver): Socket | undefined {
+  const from = socket as unknown as { _handle?: { useUserBuffer?: unknown } | null };
+  const handle = from._handle;
+  if (typeof handle?.useUserBuffer !== 'function') return undefined;
+  from._handle = null;
+  const options = { handle, onread, pauseOnCreate: true, readable: true, writable: true };
+  return new Socket(options as unknown as SocketConstructorOpts);
 }
 
 /** "host:port", with an IPv6 address in brackets. */
