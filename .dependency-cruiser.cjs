@@ -3,6 +3,7 @@ const may = {
   base: [],
   block: ['base'],
   network: ['base'],
+  probe: ['base', 'block'],
   storage: ['base', 'block'],
   machine: ['base'],
   device: ['base', 'block', 'machine'],

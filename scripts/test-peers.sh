@@ -17,6 +17,17 @@ mcopy mtools
 mkfs.vfat dosfstools
 mkfs.ext4 e2fsprogs
 debugfs e2fsprogs
+blkid util-linux
+sfdisk fdisk
+mkfs.exfat exfatprogs
+mkntfs ntfs-3g
+mkfs.xfs xfsprogs
+mkfs.btrfs btrfs-progs
+mkfs.f2fs f2fs-tools
+cryptsetup cryptsetup-bin
+mksquashfs squashfs-tools
+mkudffs udftools
+xorriso xorriso
 xz xz-utils
 zstd zstd
 cpio cpio

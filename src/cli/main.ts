@@ -22,6 +22,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
       return { run: serve, help: serveHelp };
     },
   },
+  info: {
+    summary: 'tell what a disk is and what is on it',
+    load: async () => import('./info.js'),
+  },
   demo: {
     summary: 'see it work: a server, a client computer, one far disk',
     load: async () => import('./demo.js'),

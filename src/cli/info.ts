@@ -1,0 +1,134 @@
+/** `farbus info`: what a source is: size, blocks, what it can do, and what is on it. */
+import { existsSync } from 'node:fs';
+import { messageOf, usageError } from '../base/errors.js';
+import { formatBytes } from '../base/format.js';
+import type { BlockDevice, BlockInfo, Capabilities } from '../block/device.js';
+import type { Content } from '../probe/content.js';
+import { probeDisk, type DiskLayout } from '../probe/probe.js';
+import type { Partition } from '../probe/table.js';
+import { stderrLogger, type CliIo } from './io.js';
+import { failed, numberOption, parseOptions } from './options.js';
+import { onSignals } from './signals.js';
+import { openSource, sourceHelp, type SourceOptions } from './sources.js';
+
+export const help = `farbus info: what a disk is, and what is on it
+
+Usage: farbus info SOURCE [--json] [--reconnect SECONDS]
+
+Prints the size and the block sizes, what the device can do, its partition table (GPT or MBR) and the file systems on it by
+name. The source is only read. Exit status 0, also where the partition table is damaged: that is printed.
+
+${sourceHelp}
+
+Options:
+  --json               print it as JSON: sizes and offsets in bytes
+  --reconnect SECONDS  how long an unreachable server is tried again (default 10)
+
+Examples:
+  farbus info disk.img
+  farbus info nbd://server/disk1 --json
+`;
+
+/** What each capability means to a person. */
+const capabilities: Readonly<Record<keyof Capabilities, string>> = {
+  flush: 'flush',
+  fua: 'durable writes (FUA)',
+  trim: 'trim',
+  writeZeroes: 'write zeroes',
+  extents: 'tells holes',
+  multiConnection: 'several connections',
+};
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('info', args, {
+    allowPositionals: true,
+    options: { json: { type: 'boolean', default: false }, reconnect: { type: 'string', default: '10' } },
+  });
+  const [source, ...more] = positionals;
+  if (source === undefined) throw usageError('info about what? Give a SOURCE: farbus info disk.img');
+  if (more.length > 0) throw usageError(`farbus info takes one source, and ${more[0]!} is a second`);
+  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  const signals = onSignals();
+  const { device, whyReadOnly } = await open(source, { reconnectSeconds, log: stderrLogger(io) });
+  try {
+    const work = probeDisk(device).then((layout) => {
+      const { info } = device;
+      const why = whyReadOnly === undefined ? {} : { whyReadOnly };
+      io.stdout.write(
+        values.json
+          ? `${JSON.stringify({ source, ...info, ...why, ...layout })}\n`
+          : describe(info, whyReadOnly, layout),
+      );
+      return 0;
+    });
+    return await Promise.race([work, signals.received]);
+  } catch (error) {
+    throw failed(`${source}: cannot be read`, error);
+  } finally {
+    signals.stop();
+    await device.close();
+  }
+}
+
+/** Opens it as somebody would who wants to write, so that what is told is true for them; nothing is written. */
+async function open(
+  source: string,
+  options: SourceOptions,
+): Promise<{ device: BlockDevice; whyReadOnly: string | undefined }> {
+  const isPath = existsSync(source);
+  try {
+    return { device: await openSource(source, options), whyReadOnly: undefined };
+  } catch (error) {
+    if (!isPath) throw error;
+    const device = await openSource(source, { ...options, readOnly: true });
+    return { device, whyReadOnly: messageOf(error) };
+  }
+}
+
+function describe(info: BlockInfo, whyReadOnly: string | undefined, { table, content, problems }: DiskLayout): string {
+  const can = (Object.keys(capabilities) as (keyof Capabilities)[]).filter((name) => info.can[name]);
+  const nature = [info.readOnly ? `read-only${whyReadOnly === undefined ? '' : ` (${whyReadOnly})`}` : 'writable'];
+  if (info.removable) nature.push('removable');
+  if (info.rotational) nature.push('rotational');
+  const rows: [string, string][] = [
+    ['size', `${formatBytes(info.size)} (${info.size} bytes)`],
+    ['blocks', `${info.blockSize} bytes, best in ${formatBytes(info.preferredSize)}`],
+    ['nature', nature.join(', ')],
+    ['can', can.map((name) => capabilities[name]).join(', ') || 'nothing beyond reading and writing'],
+  ];
+  if (info.identity !== '') rows.push(['identity', info.identity]);
+  if (content) rows.push(['content', contentText(content)]);
+  if (table) {
+    const id = table.id === '' ? '' : ` ${table.id}`;
+    rows.push(['table', `${table.kind === 'gpt' ? 'GPT' : 'MBR'}${id}, ${table.partitions.length} partitions`]);
+  } else if (!content) {
+    rows.push(['content', 'no partition table or file system that is known']);
+  }
+  const lines = rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
+  if (table) lines.push(...partitionLines(table.partitions));
+  lines.push(...problems.map((problem) => `problem   ${problem}`));
+  return `${lines.join('\n')}\n`;
+}
+
+function contentText({ type, label, uuid }: Content): string {
+  return [type, label === undefined ? '' : JSON.stringify(label), uuid ?? ''].filter((part) => part !== '').join(' ');
+}
+
+/** One line a partition, in columns. */
+function partitionLines(partitions: readonly Partition[]): string[] {
+  const rows = partitions.map((one) => [
+    `  ${one.number}`,
+    `at ${one.start}`,
+    formatBytes(one.size),
+    `${one.type === 'unknown' ? one.typeId : one.type}${one.bootable ? ' *' : ''}`,
+    one.name === undefined ? '' : JSON.stringify(one.name),
+    one.content ? contentText(one.content) : '',
+  ]);
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+}

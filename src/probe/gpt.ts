@@ -1,0 +1,125 @@
+/**
+ * The GUID partition table: header and entries with their checksums, and the backup at the end of the disk. Source: [UEFI]
+ * 5.3. The first sector's protective MBR is not demanded: the signature and two checksums are proof enough.
+ */
+import { crc32 } from '../base/crc32.js';
+import { gptTypeName } from './partition-types.js';
+import type { ProbeReader } from './reader.js';
+import type { FoundTable, Partition } from './table.js';
+import { diskText, guidText } from './text.js';
+
+/** Bytes of entries that are read, at most: 64 times what a table has as a rule. */
+const maxEntryBytes = 1 << 20;
+const zeroGuid = '00000000-0000-0000-0000-000000000000';
+
+interface Header {
+  readonly id: string;
+  /** Where its other copy is, in sectors. */
+  readonly alternate: number;
+  readonly entriesAt: number;
+  readonly entryCount: number;
+  readonly entrySize: number;
+  readonly entriesCrc: number;
+}
+
+/** The table of a disk of sectors of `sectorSize` bytes, from its first copy or its backup; undefined where there is none. */
+export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<FoundTable | undefined> {
+  const last = Math.floor(reader.size / sectorSize) - 1;
+  const problems: string[] = [];
+  const primary = await readCopy(reader, sectorSize, 1, problems);
+  const noted = problems.length;
+  const backup = await readCopy(reader, sectorSize, last, problems);
+  if (!primary && !backup) {
+    // A damaged copy at the start is worth telling of; the name alone at the end of a disk is not.
+    if (noted === 0) return undefined;
+    return { table: { kind: 'gpt', id: '', sectorSize, partitions: [] }, problems: problems.slice(0, noted) };
+  }
+  const used = (primary ?? backup)!;
+  if (!primary && noted === 0) problems.push('the GPT at the start is missing: its backup at the end was used');
+  if (!primary && noted > 0) problems.push('the backup of the GPT was used');
+  if (primary && !backup && problems.length === noted) {
+    const where =
+      primary.header.alternate < last
+        ? 'not at the end of the disk, which is larger than the table knows'
+        : primary.header.alternate > last
+          ? 'beyond the end of the disk, which is smaller than the table knows'
+          : 'missing';
+    problems.push(`the backup of the GPT is ${where}`);
+  }
+  if (primary && backup && primary.header.entriesCrc !== backup.header.entriesCrc) {
+    problems.push('the GPT and its backup differ: the first was used');
+  }
+  const { header, partitions } = used;
+  return { table: { kind: 'gpt', id: header.id.toLowerCase(), sectorSize, partitions }, problems };
+}
+
+async function readCopy(
+  reader: ProbeReader,
+  sectorSize: number,
+  lba: number,
+  problems: string[],
+): Promise<{ header: Header; partitions: readonly Partition[] } | undefined> {
+  const bytes = await reader.bytes(lba * sectorSize, sectorSize);
+  if (!bytes || diskText(bytes.subarray(0, 8), 'latin1') !== 'EFI PART') return undefined;
+  const which = lba === 1 ? 'the GPT' : 'the backup of the GPT';
+  const header = decodeHeader(bytes, lba);
+  if (!header) return void problems.push(`${which} has a damaged header (its checksum or its fields are wrong)`);
+  const { entriesAt, entryCount, entrySize, entriesCrc } = header;
+  const entries = await reader.bytes(entriesAt * sectorSize, entryCount * entrySize);
+  if (!entries || crc32(entries) !== entriesCrc) {
+    return void problems.push(`${which} has damaged entries (their checksum is wrong, or they cannot be read)`);
+  }
+  const partitions: Partition[] = [];
+  for (let index = 0; index < entryCount; index++) {
+    const entry = entries.subarray(index * entrySize, (index + 1) * entrySize);
+    const partition = decodeEntry(entry, index + 1, sectorSize);
+    if (partition === 'impossible') problems.push(`${which}: partition ${index + 1} ends before it begins`);
+    else if (partition) partitions.push(partition);
+  }
+  return { header, partitions };
+}
+
+/** [UEFI] table 5.5; undefined where its checksum or a field is wrong. */
+function decodeHeader(bytes: Uint8Array, lba: number): Header | undefined {
+  const view = new DataView(bytes.buffer);
+  const length = view.getUint32(12, true);
+  if (length < 92 || length > bytes.length) return undefined;
+  const summed = bytes.slice(0, length);
+  summed.fill(0, 16, 20);
+  if (crc32(summed) !== view.getUint32(16, true) || view.getBigUint64(24, true) !== BigInt(lba)) return undefined;
+  const entrySize = view.getUint32(84, true);
+  const entryCount = view.getUint32(80, true);
+  const powerOfTwo = (entrySize & (entrySize - 1)) === 0;
+  if (!powerOfTwo || entrySize < 128 || entryCount === 0 || entryCount * entrySize > maxEntryBytes) return undefined;
+  return {
+    id: guidText(bytes.subarray(56, 72)),
+    alternate: Number(view.getBigUint64(32, true)),
+    entriesAt: Number(view.getBigUint64(72, true)),
+    entryCount,
+    entrySize,
+    entriesCrc: view.getUint32(88, true),
+  };
+}
+
+/** [UEFI] table 5.6; undefined where the entry is free. */
+function decodeEntry(bytes: Uint8Array, number: number, sectorSize: number): Partition | 'impossible' | undefined {
+  const typeId = guidText(bytes.subarray(0, 16));
+  if (typeId === zeroGuid) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const first = Number(view.getBigUint64(32, true));
+  const last = Number(view.getBigUint64(40, true));
+  const end = (last + 1) * sectorSize;
+  if (last < first || !Number.isSafeInteger(end)) return 'impossible';
+  const name = diskText(bytes.subarray(56, 128), 'utf-16le');
+  return {
+    number,
+    start: first * sectorSize,
+    size: end - first * sectorSize,
+    typeId,
+    type: gptTypeName(typeId),
+    ...(name && { name }),
+    uuid: guidText(bytes.subarray(16, 32)).toLowerCase(),
+    bootable: (view.getUint32(48, true) & 0x4) !== 0,
+    extended: false,
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * Reading for probes: small pieces from anywhere on a device, of which nothing is trusted. What is read is kept in chunks,
+ * so that many probes of the same place cost one request each 64 KiB of a far disk, and the sum of what is read is
+ * bounded: no table, however made, can make a probe read a whole disk.
+ */
+import { buffersOf } from '../base/buffers.js';
+import type { BlockDevice, RequestOptions } from '../block/device.js';
+import { blockErrorOf } from '../block/errors.js';
+
+/** Bytes of one request; a multiple of every block size. */
+const chunkSize = 65536;
+/** Bytes that one probe of a whole device reads at most. */
+const defaultBudget = 64 << 20;
+
+/** What the readers of one device share. */
+interface Shared {
+  readonly device: BlockDevice;
+  readonly options: RequestOptions;
+  readonly chunks: Map<number, Promise<Uint8Array | undefined>>;
+  readonly unreadable: Set<number>;
+  budget: number;
+}
+
+/** A part of a device, read in pieces. */
+export class ProbeReader {
+  readonly #shared: Shared;
+  readonly #start: number;
+  /** Length of the part in bytes. */
+  readonly size: number;
+
+  private constructor(shared: Shared, start: number, size: number) {
+    this.#shared = shared;
+    this.#start = start;
+    this.size = size;
+  }
+
+  /** The whole of `device`. */
+  static of(device: BlockDevice, options: RequestOptions & { readonly budget?: number } = {}): ProbeReader {
+    const { budget = defaultBudget, ...rest } = options;
+    const shared = { device, options: rest, chunks: new Map(), unreadable: new Set<number>(), budget };
+    return new ProbeReader(shared, 0, device.info.size);
+  }
+
+  /** The part of `size` bytes from `start`, cut where this one ends. */
+  within(start: number, size: number): ProbeReader {
+    const from = Math.min(start, this.size);
+    return new ProbeReader(this.#shared, this.#start + from, Math.min(size, this.size - from));
+  }
+
+  /** Offsets on the device of chunks that it failed to read. */
+  get unreadable(): readonly number[] {
+    return [...this.#shared.unreadable];
+  }
+
+  /** Whether the bound was reached: probes after that see nothing. */
+  get exhausted(): boolean {
+    return this.#shared.budget <= 0;
+  }
+
+  /**
+   * `length` bytes at `offset`, or undefined where they are not within the part, cannot be read or are over the bound.
+   * Rejects with a BlockError where the device as a whole fails (unreachable, aborted, closed).
+   */
+  async bytes(offset: number, length: number): Promise<Uint8Array | undefined> {
+    const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0;
+    if (!whole || offset + length > this.size || length > 1 << 20) return undefined;
+    const at = this.#start + offset;
+    const out = new Uint8Array(length);
+    for (let done = 0; done < length;) {
+      const index = Math.floor((at + done) / chunkSize);
+      const chunk = await this.#chunk(index);
+      if (!chunk) return undefined;
+      const from = at + done - index * chunkSize;
+      const part = chunk.subarray(from, Math.min(chunk.length, from + length - done));
+      if (part.length === 0) return undefined;
+      out.set(part, done);
+      done += part.length;
+    }
+    return out;
+  }
+
+  /** As {@link bytes}, as a DataView. */
+  async view(offset: number, length: number): Promise<DataView | undefined> {
+    const bytes = await this.bytes(offset, length);
+    return bytes && new DataView(bytes.buffer);
+  }
+
+  #chunk(index: number): Promise<Uint8Array | undefined> {
+    const { chunks } = this.#shared;
+    let chunk = chunks.get(index);
+    if (!chunk) {
+      chunk = this.#read(index);
+      chunks.set(index, chunk);
+    }
+    return chunk;
+  }
+
+  async #read(index: number): Promise<Uint8Array | undefined> {
+    const { device, options, unreadable } = this.#shared;
+    const at = index * chunkSize;
+    const bytes = new Uint8Array(Math.min(chunkSize, device.info.size - at));
+    if (this.#shared.budget <= 0) return undefined;
+    this.#shared.budget -= bytes.length;
+    try {
+      await device.read(at, buffersOf(bytes), options);
+      return bytes;
+    } catch (error) {
+      const failure = blockErrorOf(error);
+      if (failure.kind !== 'io' && failure.kind !== 'range') throw failure;
+      unreadable.add(at);
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,302 @@
+/** `farbus info` and the probe behind it against blkid and sfdisk, on what the real mkfs programs make. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { crc32 } from '../../src/base/crc32.js';
+import { probeDisk, type DiskLayout } from '../../src/probe/probe.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { openPath } from '../../src/storage/open.node.js';
+import { missing } from '../support/nbd-peers.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+import { farbus } from './farbus.js';
+
+const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
+process.env['PATH'] = path;
+
+function run(program: string, args: readonly string[], input?: string): string {
+  return execFileSync(program, args, { encoding: 'utf8', ...(input !== undefined && { input }), stdio: 'pipe' });
+}
+
+function image(size: number, content?: Uint8Array): string {
+  const file = tempPath('disk.img');
+  writeFileSync(file, content ?? '');
+  truncateSync(file, size);
+  return file;
+}
+
+async function probe(file: string): Promise<DiskLayout> {
+  const device = await openPath(file, { readOnly: true });
+  try {
+    return await probeDisk(device);
+  } finally {
+    await device.close();
+  }
+}
+
+/** What blkid finds by looking at the file itself; undefined where it has no such value. */
+function blkid(file: string, name: string): string | undefined {
+  try {
+    return run('blkid', ['-p', '-o', 'value', '-s', name, file]).replace(/\n$/, '') || undefined;
+  } catch (error) {
+    if ((error as { status?: unknown }).status === 2) return undefined;
+    throw error;
+  }
+}
+
+async function agrees(file: string): Promise<void> {
+  const [type, label, uuid] = ['TYPE', 'LABEL', 'UUID'].map((name) => blkid(file, name));
+  const { content } = await probe(file);
+  expect(type).toBeDefined();
+  expect({ type: content?.type, label: content?.label, uuid: content?.uuid }).toEqual({ type, label, uuid });
+}
+
+const M = 1 << 20;
+/** Programs and their arguments; the image's path comes last. */
+const makers: readonly (readonly [name: string, size: number, program: string, ...args: string[]])[] = [
+  ['ext2', 8 * M, 'mkfs.ext2', '-q', '-F', '-L', 'my disk'],
+  ['ext3', 16 * M, 'mkfs.ext3', '-q', '-F', '-L', 'three'],
+  ['ext4', 16 * M, 'mkfs.ext4', '-q', '-F'],
+  ['ext4 without a journal', 16 * M, 'mkfs.ext4', '-q', '-F', '-O', '^has_journal', '-L', 'möbel'],
+  ['FAT12', 2 * M, 'mkfs.vfat', '-F', '12', '-n', 'TWELVE'],
+  ['FAT16', 16 * M, 'mkfs.vfat', '-F', '16', '-n', 'SIXTEEN B'],
+  ['FAT32', 64 * M, 'mkfs.vfat', '-F', '32', '-n', 'BIG'],
+  ['FAT without a label', 16 * M, 'mkfs.vfat'],
+  ['FAT with sectors of 4096 bytes', 64 * M, 'mkfs.vfat', '-S', '4096', '-n', 'NATIVE'],
+  ['exFAT', 16 * M, 'mkfs.exfat', '-L', 'Straße'],
+  ['NTFS', 16 * M, 'mkntfs', '-q', '-Q', '-F', '-L', 'Fenster'],
+  ['XFS', 310 * M, 'mkfs.xfs', '-q', '-L', 'xlabel'],
+  ['Btrfs', 120 * M, 'mkfs.btrfs', '-q', '-L', 'b tree'],
+  ['F2FS', 64 * M, 'mkfs.f2fs', '-q', '-l', 'flash'],
+  ['swap', 4 * M, 'mkswap', '-L', 'paging'],
+  ['swap of larger pages', 4 * M, 'mkswap', '-p', '65536'],
+  [
+    'LUKS 1',
+    16 * M,
+    'cryptsetup',
+    'luksFormat',
+    '-q',
+    '--type',
+    'luks1',
+    '--pbkdf-force-iterations',
+    '1000',
+    '-d',
+    '-',
+  ],
+  [
+    'LUKS 2',
+    24 * M,
+    'cryptsetup',
+    ...['luksFormat', '-q', '--label', 'secret', '--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '-d', '-'],
+  ],
+];
+
+describe.skipIf(missing('blkid'))('content as blkid names it', () => {
+  for (const [name, size, program, ...args] of makers) {
+    it.skipIf(missing(program))(name, async () => {
+      const file = image(size);
+      run(program, [...args, file], 'a key');
+      await agrees(file);
+    });
+  }
+
+  it.skipIf(missing('mksquashfs'))('squashfs', async () => {
+    const file = tempPath('x.squashfs');
+    run('mksquashfs', [tempFolder(), file, '-quiet', '-no-progress']);
+    truncateSync(file, 64 << 10);
+    await agrees(file);
+  });
+
+  it.skipIf(missing('xorriso'))('ISO 9660', async () => {
+    const file = tempPath('x.iso');
+    run('xorriso', ['-as', 'mkisofs', '-quiet', '-V', 'A DISC', '-o', file, tempFolder()]);
+    await agrees(file);
+  });
+
+  it.skipIf(missing('mkudffs'))('UDF', async () => {
+    const file = image(16 * M);
+    run('mkudffs', ['-b', '2048', file]);
+    expect((await probe(file)).content?.type).toBe(blkid(file, 'TYPE'));
+  });
+
+  it('an LVM2 physical volume', async () => {
+    const sector = new Uint8Array(512);
+    const put = (at: number, text: string): void => void new TextEncoder().encodeInto(text, sector.subarray(at));
+    put(0, 'LABELONE');
+    put(24, 'LVM2 001');
+    put(32, 'abcdefABCD0123efghIJKLmnopqrstuv');
+    const view = new DataView(sector.buffer);
+    view.setBigUint64(8, 1n, true);
+    view.setUint32(20, 32, true);
+    view.setUint32(16, lvmChecksum(sector.subarray(20)), true);
+    const disk = new Uint8Array(2 * M);
+    disk.set(sector, 512);
+    await agrees(image(disk.length, disk));
+  });
+
+  it('ZFS and UFS by bytes of our own', async () => {
+    const zfs = new Uint8Array(64 * M);
+    const view = new DataView(zfs.buffer);
+    for (let at = 128 << 10; at < 256 << 10; at += 1024) view.setBigUint64(at, 0x00bab10cn, true);
+    // blkid asks for several labels.
+    for (const label of [256 << 10, zfs.length - (512 << 10), zfs.length - (256 << 10)]) {
+      zfs.copyWithin(label, 0, 256 << 10);
+    }
+    await agrees(image(zfs.length, zfs));
+
+    const ufs = new Uint8Array(2 * M);
+    const superblock = new DataView(ufs.buffer, 65536);
+    superblock.setUint32(1372, 0x19540119, true);
+    superblock.setUint32(144, 0x11223344, true);
+    superblock.setUint32(148, 0x55667788, true);
+    new TextEncoder().encodeInto('beastie', ufs.subarray(65536 + 680));
+    await agrees(image(ufs.length, ufs));
+  });
+});
+
+/** LVM2's own CRC: another start, no inversion at the end. */
+function lvmChecksum(bytes: Uint8Array): number {
+  let crc = 0xf597a6cf;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return crc >>> 0;
+}
+
+interface SfdiskTable {
+  readonly partitiontable: {
+    readonly label: string;
+    readonly id: string;
+    readonly sectorsize?: number;
+    readonly partitions: readonly {
+      readonly node: string;
+      readonly start: number;
+      readonly size: number;
+      readonly type: string;
+      readonly uuid?: string;
+      readonly name?: string;
+      readonly bootable?: boolean;
+    }[];
+  };
+}
+
+async function tableAgrees(file: string): Promise<DiskLayout> {
+  const layout = await probe(file);
+  const { partitiontable: wanted } = JSON.parse(run('sfdisk', ['--json', file])) as SfdiskTable;
+  const gpt = wanted.label === 'gpt';
+  expect(layout.table!.kind).toBe(gpt ? 'gpt' : 'mbr');
+  expect(layout.table!.id).toBe(gpt ? wanted.id.toLowerCase() : wanted.id.replace(/^0x/, ''));
+  const got = layout.table!.partitions.map(({ number, start, size, typeId, uuid, name, bootable }) => ({
+    number,
+    start,
+    size,
+    typeId: gpt ? typeId : typeId.replace(/^0x0?/, ''),
+    ...(gpt && { uuid }),
+    ...(name !== undefined && { name }),
+    bootable,
+  }));
+  const sector = wanted.sectorsize ?? 512;
+  expect(got).toEqual(
+    wanted.partitions.map(({ node, start, size, type, uuid, name, bootable }) => ({
+      number: Number(/(\d+)$/.exec(node)![1]),
+      start: start * sector,
+      size: size * sector,
+      typeId: type,
+      ...(gpt && { uuid: uuid!.toLowerCase() }),
+      ...(name !== undefined && { name }),
+      bootable: bootable ?? false,
+    })),
+  );
+  return layout;
+}
+
+describe.skipIf(missing('sfdisk'))('partition tables as sfdisk reads them', () => {
+  it('MBR with logical partitions', async () => {
+    const file = image(256 * M);
+    const lines = ['size=20M,type=c,bootable', 'size=10M', 'size=100M,type=f', 'size=10M,type=82'];
+    run('sfdisk', ['-q', file], ['label: dos', ...lines, 'size=5M', 'size=6M,type=8e', 'size=7M'].join('\n'));
+    const { problems } = await tableAgrees(file);
+    expect(problems).toEqual([]);
+  });
+
+  it('GPT', async () => {
+    const file = image(64 * M);
+    const lines = [
+      'size=4M,type=U,name="EFI \\"x\\" ü"',
+      'size=1M,type=21686148-6449-6E6F-744E-656564454649',
+      'name=root',
+    ];
+    run('sfdisk', ['-q', file], ['label: gpt', ...lines].join('\n').replaceAll('\\"', ''));
+    const { problems } = await tableAgrees(file);
+    expect(problems).toEqual([]);
+  });
+
+  it('GPT with partitions that are not in order, and content in them', async () => {
+    const file = image(64 * M);
+    run('sfdisk', ['-q', file], 'label: gpt\nstart=40960,size=20480\nstart=2048,size=20480\n');
+    const content = image(10 * M);
+    run('mkfs.ext4', ['-q', '-F', '-L', 'inner', content]);
+    run('dd', ['if=' + content, 'of=' + file, 'bs=512', 'seek=40960', 'conv=notrunc,sparse', 'status=none']);
+    const { table } = await tableAgrees(file);
+    expect(table!.partitions.map((one) => one.content?.label)).toEqual(['inner', undefined]);
+  });
+
+  it('a GPT whose first copy is lost is read from its backup, and what is wrong is told', async () => {
+    const file = image(32 * M);
+    run('sfdisk', ['-q', file], 'label: gpt\nsize=4M\nsize=5M,name=second\n');
+    const whole = (await tableAgrees(file)).table!;
+    const bytes = new Uint8Array(readFileSync(file));
+    bytes.fill(0, 512, 1024);
+    const lost = await probeDisk(new MemoryDevice(bytes.slice()));
+    expect(lost.table).toEqual(whole);
+    expect(lost.problems).toEqual(['the GPT at the start is missing: its backup at the end was used']);
+    const grown = new Uint8Array(bytes.length + M);
+    grown.set(readFileSync(file));
+    expect((await probeDisk(new MemoryDevice(grown))).problems.join()).toContain('larger than the table knows');
+    const cut = new Uint8Array(readFileSync(file)).slice(0, 20 * M);
+    expect((await probeDisk(new MemoryDevice(cut))).problems.join()).toContain('smaller than the table knows');
+  });
+
+  it('a whole disk that is a file system has no table, though it begins as one does', async () => {
+    const file = image(64 * M);
+    run('mkfs.vfat', ['-F', '32', file]);
+    expect((await probe(file)).table).toBeUndefined();
+  });
+});
+
+describe('farbus info', () => {
+  it('prints for people and for programs', async () => {
+    const file = image(16 * M);
+    run('mkfs.ext4', ['-q', '-F', '-L', 'hello', file]);
+    const plain = await farbus('info', file);
+    expect(plain.stderr).toBe('');
+    expect(plain.stdout).toMatch(/^size +16\.0 MiB \(16777216 bytes\)$/m);
+    expect(plain.stdout).toMatch(/^content +ext4 "hello" [0-9a-f-]{36}$/m);
+    expect(plain.stdout).toMatch(/^nature +writable$/m);
+    const json = JSON.parse((await farbus('info', '--json', file)).stdout) as Record<string, unknown>;
+    expect(json).toMatchObject({
+      size: 16 * M,
+      blockSize: 512,
+      readOnly: false,
+      content: { type: 'ext4' },
+      problems: [],
+    });
+  });
+
+  it.each([
+    [[], 2, /SOURCE/],
+    [['a', 'b'], 2, /one source/],
+    [['/no/such/disk'], 1, /no such file/],
+    [['gopher://x/y'], 2, /no such kind of source/],
+    [['nbd://127.0.0.1:1/x', '--reconnect', '0'], 1, /127\.0\.0\.1/],
+  ])('says in one line what is wrong: %j', async (args, code, message) => {
+    const result = await farbus('info', ...args);
+    expect(result).toMatchObject({ code, stdout: '' });
+    expect(result.stderr).toMatch(/^farbus: [^\n]+\n$/);
+    expect(result.stderr).toMatch(message);
+  });
+});
+
+it('crc32 is the one of [UEFI]', () => {
+  expect(crc32(new TextEncoder().encode('123456789'))).toBe(0xcbf43926);
+});
