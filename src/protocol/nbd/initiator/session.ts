@@ -7,7 +7,7 @@
  * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
  */
 import { messageOf } from '../../../base/errors.js';
-import { ThrottledLogger, type Logger } from '../../../base/log.js';
+import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Dialer } from '../../../network/stream.js';
@@ -230,6 +230,7 @@ export class Session {
         this.#failAll(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
       } catch (error) {
         this.#reason = messageOf(error);
+        this.#say('debug', 'attempt', this.#reason);
       }
     }
   }
@@ -298,7 +299,7 @@ export class Session {
     this.#options.onState(state, detail);
   }
 
-  #say(level: 'info' | 'warn' | 'error', key: string, message: string): void {
+  #say(level: LogLevel, key: string, message: string): void {
     this.#log.log(
       level,
       key,

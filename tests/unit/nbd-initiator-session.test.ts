@@ -1,0 +1,409 @@
+/** Between two connections: what is run again, what fails and how, what is given up, and what a flush may claim. */
+import { describe, expect, test } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import type { LogLevel } from '../../src/base/log.js';
+import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
+import { Command, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
+import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { FakeServer, usualTerms, type FakeRequest, type FakeTerms } from '../support/nbd-fake-server.js';
+
+/** Returns when `condition` holds. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+function recorder() {
+  const states: string[] = [];
+  const lines: [LogLevel, string][] = [];
+  return {
+    states,
+    lines,
+    options: {
+      onState: (state: string) => states.push(state),
+      log: { log: (level: LogLevel, message: string) => lines.push([level, message]) },
+    },
+  };
+}
+
+async function setUp(terms: Partial<FakeTerms> = {}, options: NbdOptions = {}) {
+  const server = new FakeServer(terms);
+  const record = recorder();
+  const device = await connectNbd(server.dialer(), { ...record.options, ...options });
+  return { server, device, ...record };
+}
+
+/** Requests are taken and not answered. */
+function hold(server: FakeServer): FakeRequest[] {
+  const held: FakeRequest[] = [];
+  server.answer = (request) => held.push(request);
+  return held;
+}
+
+function serve(server: FakeServer): void {
+  server.answer = (request) => server.serve(request);
+}
+
+/** Loses the connection, with requests unanswered; the next one is served. */
+function cut(server: FakeServer): void {
+  serve(server);
+  server.last.stream.destroy();
+}
+
+describe('a connection that is lost', () => {
+  test('everything under way is run again, in order, and the same session is named', async () => {
+    const { server, device, states, lines } = await setUp({ state: 'a' });
+    const held = hold(server);
+    const ones = new Uint8Array(4096).fill(1);
+    const work = [
+      writeBytes(device, 0, ones),
+      device.writeZeroes(8192, 512),
+      readBytes(device, 0, 512),
+      device.flush(),
+    ];
+    await until(() => held.length === 4);
+    server.requests.length = 0;
+    cut(server);
+    await Promise.all(work);
+    expect(server.requests.map(({ type }) => type)).toEqual([
+      Command.write,
+      Command.writeZeroes,
+      Command.read,
+      Command.flush,
+    ]);
+    expect(server.content.subarray(0, 4096)).toEqual(ones);
+    expect(server.connections.length).toBe(2);
+    expect(server.connections[1]!.session).toBe(server.connections[0]!.session);
+    expect(states).toEqual(['connected', 'reconnecting', 'connected']);
+    expect(lines.map(([level]) => level)).toEqual(['warn', 'info']);
+    await device.close();
+    expect(states.at(-1)).toBe('closed');
+  });
+
+  test('a read that had part of its data comes whole from the new connection', async () => {
+    const { server, device } = await setUp();
+    const old = new Uint8Array(4096).fill(1);
+    const fresh = new Uint8Array(4096).fill(2);
+    server.answer = (request) => {
+      if (server.connections.length === 1) {
+        request.connection.data(request, 0, old.subarray(0, 2048), 0);
+        setImmediate(() => setImmediate(() => request.connection.stream.destroy()));
+      } else {
+        server.serve(request);
+      }
+    };
+    server.content.set(fresh, 0);
+    expect(await readBytes(device, 0, 4096)).toEqual(fresh);
+    await device.close();
+  });
+
+  test('requests that come meanwhile wait as well', async () => {
+    const { server, device } = await setUp();
+    server.down = true;
+    cut(server);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const write = writeBytes(device, 512, new Uint8Array(512).fill(5));
+    const read = readBytes(device, 0, 512);
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    server.down = false;
+    await Promise.all([write, read]);
+    expect(server.content[512]).toBe(5);
+    await device.close();
+  });
+
+  test('after the reconnect time they fail, later ones at once, until the server is back', async () => {
+    const { server, device, states } = await setUp({}, { reconnectSeconds: 0.3 });
+    server.down = true;
+    const held = hold(server);
+    const before = readBytes(device, 0, 512);
+    await until(() => held.length === 1);
+    server.last.stream.destroy();
+    const during = new Promise((resolve) => setTimeout(resolve, 50)).then(() => readBytes(device, 0, 512));
+    await Promise.all([expectKind('unreachable', before), expectKind('unreachable', during)]);
+    await expect(readBytes(device, 0, 512)).rejects.toThrow(
+      /memory is not reachable for 0.3 seconds: connection refused/,
+    );
+    expect(states.at(-1)).toBe('lost');
+    serve(server);
+    server.down = false;
+    await until(() => states.at(-1) === 'connected');
+    await readBytes(device, 0, 512);
+    await device.close();
+  });
+
+  test('without a reconnect time they fail at once, and it stays so', async () => {
+    const { server, device, states } = await setUp({}, { reconnectSeconds: 0 });
+    const held = hold(server);
+    const read = readBytes(device, 0, 512);
+    await until(() => held.length === 1);
+    cut(server);
+    await expectKind('unreachable', read);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    await expectKind('unreachable', readBytes(device, 0, 512));
+    expect(server.connections.length).toBe(1);
+    expect(states).toEqual(['connected', 'lost']);
+    await device.close();
+  });
+
+  test('a request on which the server dies every time fails in the end', async () => {
+    const { server, device } = await setUp({}, { reconnectSeconds: 0.4 });
+    server.answer = (request) => {
+      if (request.offset === 512) request.connection.stream.destroy();
+      else server.serve(request);
+    };
+    await expectKind('unreachable', readBytes(device, 512, 512));
+    await readBytes(device, 0, 512);
+    expect(server.connections.length).toBeGreaterThan(1);
+    await device.close();
+  });
+
+  test('a server that is silent is given up; one that is only slow is asked and kept', async () => {
+    const { server, device } = await setUp({}, { stallSeconds: 0.2 });
+    server.answer = (request) => {
+      if (server.connections.length > 1) server.serve(request);
+    };
+    await readBytes(device, 512, 512);
+    expect(server.connections.length).toBe(2);
+
+    server.answer = (request) => {
+      if (request.type === Command.flush) setTimeout(() => server.serve(request), 700);
+      else server.serve(request);
+    };
+    await device.flush();
+    expect(server.connections.length).toBe(2);
+    await device.close();
+  });
+
+  test('a request that is never answered, though all others are, is not waited for for ever', async () => {
+    const { server, device } = await setUp({}, { stallSeconds: 0.05 });
+    server.answer = (request) => {
+      if (server.connections.length > 1 || request.offset !== 512) server.serve(request);
+    };
+    let over = false;
+    const others = (async () => {
+      while (!over) {
+        await readBytes(device, 0, 512);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    })();
+    await readBytes(device, 512, 512);
+    over = true;
+    await others;
+    await device.close();
+  });
+
+  test('NBD_ESHUTDOWN is answered with a goodbye, and the request is run again elsewhere', async () => {
+    const { server, device } = await setUp();
+    server.answer = (request) => {
+      if (server.connections.length === 1) request.connection.simple(request, NbdError.shutdown);
+      else server.serve(request);
+    };
+    await readBytes(device, 0, 512);
+    expect(server.connections[0]!.disconnected).toBe(true);
+    await device.close();
+  });
+});
+
+describe('an export that has changed', () => {
+  const changes: [string, Partial<FakeTerms>][] = [
+    ['it has 524288 bytes and had 1048576', { size: 1 << 19 }],
+    ['it has become read-only', { flags: usualTerms.flags | TransmissionFlag.readOnly }],
+    ['its blocks have 4096 bytes and had 512', { blockSizes: [4096, 4096, 1 << 25] }],
+    ['it takes 65536 bytes at once', { blockSizes: [512, 4096, 1 << 16] }],
+    ['it can no longer do flush', { flags: usualTerms.flags & ~TransmissionFlag.sendFlush }],
+    ['it can no longer do trim', { flags: usualTerms.flags & ~TransmissionFlag.sendTrim }],
+    ['it can no longer do fast zeroing', { flags: usualTerms.flags & ~TransmissionFlag.sendFastZero }],
+    ['it can no longer do extents', { allocation: false }],
+    ['blocks of 3 bytes', { blockSizes: [3, 4096, 1 << 25] }],
+  ];
+  test.each(changes)('%s', async (what, terms) => {
+    const { server, device, states } = await setUp();
+    const held = hold(server);
+    const read = readBytes(device, 0, 512);
+    await until(() => held.length === 1);
+    server.terms = { ...usualTerms, ...terms };
+    server.requests.length = 0;
+    cut(server);
+    await expect(read).rejects.toThrow(what);
+    await expectKind('io', read);
+    await expectKind('io', writeBytes(device, 0, new Uint8Array(512)));
+    expect(server.requests).toEqual([]);
+    // The right one is taken when it is back.
+    server.terms = usualTerms;
+    await until(() => states.at(-1) === 'connected');
+    await readBytes(device, 0, 512);
+    await device.close();
+  });
+
+  test('a larger one, or one that can do more, is used as before', async () => {
+    const { server, device } = await setUp({ flags: usualTerms.flags & ~TransmissionFlag.sendTrim });
+    server.terms = { ...usualTerms, size: 2 << 20 };
+    cut(server);
+    await readBytes(device, 0, 512);
+    expect(device.info.size).toBe(1 << 20);
+    await device.close();
+  });
+});
+
+describe('writes that were acknowledged but not flushed', () => {
+  async function afterRestart(
+    before: (device: Awaited<ReturnType<typeof setUp>>['device']) => Promise<unknown>,
+    state = 'b',
+  ) {
+    const all = await setUp({ state: 'a' });
+    await before(all.device);
+    all.server.terms = { ...all.server.terms, state: state === '' ? undefined : state };
+    cut(all.server);
+    await readBytes(all.device, 0, 512);
+    expect(all.server.connections.length).toBe(2);
+    return all;
+  }
+  const block = new Uint8Array(512).fill(1);
+
+  test.each(['b', ''])('the next flush says so if the server was restarted, and only that one (%j)', async (state) => {
+    const { device, lines } = await afterRestart((one) => writeBytes(one, 0, block), state);
+    await expectKind('io', device.flush());
+    expect(lines.some(([level, message]) => level === 'error' && /1 writes .* may be lost/.test(message))).toBe(true);
+    await device.flush();
+    await writeBytes(device, 0, block);
+    await device.flush();
+    await device.close();
+  });
+
+  test('so does a flush that was under way', async () => {
+    const { server, device } = await setUp({ state: 'a' });
+    await writeBytes(device, 0, block);
+    const held = hold(server);
+    const flushes = [device.flush(), device.flush()];
+    await until(() => held.length === 2);
+    server.terms = { ...server.terms, state: 'b' };
+    cut(server);
+    await Promise.all(flushes.map((flush) => expectKind('io', flush)));
+    await device.flush();
+    await device.close();
+  });
+
+  test('nothing is said where nothing was at stake', async () => {
+    for (const before of [
+      async (device: Awaited<ReturnType<typeof setUp>>['device']) => {
+        await writeBytes(device, 0, block);
+        await device.flush();
+      },
+      (device: Awaited<ReturnType<typeof setUp>>['device']) => device.write(0, buffersOf(block), { fua: true }),
+      (device: Awaited<ReturnType<typeof setUp>>['device']) => readBytes(device, 0, 512),
+    ]) {
+      const { device } = await afterRestart(before);
+      await device.flush();
+      await device.close();
+    }
+    const { device } = await afterRestart((one) => writeBytes(one, 0, block), 'a');
+    await device.flush();
+    await device.close();
+  });
+
+  test('a flush covers only the writes that were acknowledged before it was sent', async () => {
+    const { server, device } = await setUp({ state: 'a' });
+    let flush: FakeRequest | undefined;
+    server.answer = (request) => {
+      if (request.type === Command.flush) flush = request;
+      else server.serve(request);
+    };
+    const flushing = device.flush();
+    await until(() => flush !== undefined);
+    await writeBytes(device, 0, block);
+    server.serve(flush!);
+    await flushing;
+    server.terms = { ...server.terms, state: 'b' };
+    cut(server);
+    await expectKind('io', device.flush());
+    await device.close();
+  });
+});
+
+describe('a request that is given up', () => {
+  test('and was not sent settles at once', async () => {
+    const { server, device } = await setUp();
+    server.down = true;
+    cut(server);
+    await until(() => server.last.stream.closed);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const control = new AbortController();
+    const write = device.write(0, buffersOf(new Uint8Array(512).fill(9)), { signal: control.signal });
+    control.abort();
+    await expectKind('aborted', write);
+    server.down = false;
+    await readBytes(device, 0, 512);
+    expect(server.requests.some(({ type }) => type === Command.write)).toBe(false);
+    await device.close();
+  });
+
+  test('and is under way waits for its answer', async () => {
+    const { server, device } = await setUp();
+    const held = hold(server);
+    const control = new AbortController();
+    const write = device.write(0, buffersOf(new Uint8Array(512).fill(9)), { signal: control.signal });
+    await until(() => held.length === 1);
+    control.abort();
+    let settled = false;
+    void write.finally(() => (settled = true));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(settled).toBe(false);
+    server.serve(held[0]!);
+    await write;
+    await device.close();
+  });
+
+  test.each(['before', 'after'])('and lost its connection %s that is not run again', async (when) => {
+    const { server, device } = await setUp();
+    const held = hold(server);
+    const control = new AbortController();
+    const write = device.write(0, buffersOf(new Uint8Array(512).fill(9)), { signal: control.signal });
+    await until(() => held.length === 1);
+    const over = expectKind('aborted', write);
+    if (when === 'before') control.abort();
+    server.requests.length = 0;
+    cut(server);
+    await until(() => server.last.stream.closed);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    control.abort();
+    await over;
+    await readBytes(device, 0, 512);
+    expect(server.requests.map(({ type }) => type)).toEqual([Command.read]);
+    await device.close();
+  });
+});
+
+describe('closing', () => {
+  test('waits for what is under way, says goodbye and ends', async () => {
+    const { server, device } = await setUp();
+    server.answer = (request) => setTimeout(() => server.serve(request), 20);
+    const write = writeBytes(device, 0, new Uint8Array(512).fill(3));
+    await device.close();
+    await write;
+    expect(server.last.disconnected).toBe(true);
+    expect(server.content[0]).toBe(3);
+    await expectKind('closed', readBytes(device, 0, 512));
+  });
+
+  test('does not wait for a server that does not hang up', async () => {
+    const { server, device } = await setUp();
+    server.last.stream.pause();
+    await device.close();
+    expect(server.last.disconnected).toBe(false);
+  });
+
+  test('while the connection is lost: soon over, and nothing is dialled afterwards', async () => {
+    const { server, device, states } = await setUp({}, { reconnectSeconds: 0.2 });
+    server.down = true;
+    const held = hold(server);
+    const read = readBytes(device, 0, 512);
+    await until(() => held.length === 1);
+    server.last.stream.destroy();
+    const closing = device.close();
+    await expectKind('unreachable', read);
+    await closing;
+    server.down = false;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(server.connections.length).toBe(1);
+    expect(states.at(-1)).toBe('closed');
+  });
+});
