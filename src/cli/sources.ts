@@ -9,6 +9,7 @@ import type { BlockDevice } from '../block/device.js';
 import { openOverlayFile } from '../storage/overlay-file.node.js';
 import { openPath } from '../storage/open.node.js';
 import { MemoryDevice } from '../storage/memory.js';
+import { openSshDd } from '../protocol/dd/open.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
 
 export interface SourceOptions {
@@ -31,6 +32,7 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
   ['nbd+unix://', openNbd],
   ['nbds://', openNbd],
   ['nbds+unix://', openNbd],
+  ['ssh+dd://', openSshDd],
   ['memory:', openMemory],
 ];
 

@@ -1,0 +1,43 @@
+/** What a server's dd, its shell or its user may say, as this project's errors. Messages are those of LC_ALL=C. */
+import { FarbusError } from '../../base/errors.js';
+import { BlockError, type BlockErrorKind } from '../../block/errors.js';
+
+const kinds: readonly (readonly [RegExp, BlockErrorKind])[] = [
+  [/No space left on device|Disk quota exceeded|quota exceeded|File too large/i, 'no-space'],
+  [/Read-only file system|Operation not permitted|Permission denied|write.protected/i, 'read-only'],
+  [/No medium found|Device not configured|No such device/i, 'no-medium'],
+];
+
+/** A command that dd could not carry out, given its exit status and what it said. */
+export function ddError(address: string, op: string, status: number, said: string): BlockError {
+  const text = printable(said);
+  if (status === 0 || /cannot skip|cannot seek|Invalid argument/i.test(text)) {
+    return new BlockError(
+      'io',
+      `${address}: ${op}: the device ended too early: is it smaller than it said? ${text}`.trim(),
+    );
+  }
+  const kind = kinds.find(([pattern]) => pattern.test(text))?.[1] ?? 'io';
+  return new BlockError(kind, `${address}: ${op}: ${text || `dd failed with status ${status}`}`);
+}
+
+const advice: Readonly<Record<string, string>> = {
+  nodd: 'the server has no dd: it cannot be used this way; try ssh+sftp://',
+  missing: 'there is no such device or file on the server: check the path',
+  denied: 'the server does not let this user read it: log in as another user, or add ?sudo=1',
+  folder: 'it is a folder: give a file or a block device',
+  kind: 'it is neither a file nor a block device',
+};
+
+/** Why the script could not begin. */
+export function startError(address: string, code: string, said: string): FarbusError {
+  if (code === 'denied' && !/denied|not permitted/i.test(said))
+    return new FarbusError(`cannot open ${address}: ${printable(said)}`);
+  return new FarbusError(`cannot open ${address}: ${advice[code] ?? printable(`${code} ${said}`)}`);
+}
+
+/** A server's text for a person: on one line, without control characters, at most 300 characters. */
+export function printable(text: string): string {
+  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ').trim();
+  return plain.length > 300 ? `${plain.slice(0, 300)}…` : plain;
+}

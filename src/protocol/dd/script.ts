@@ -1,0 +1,182 @@
+/**
+ * What runs on the server: a POSIX shell's script, sent as text, that looks at the device and at what the system's dd can do,
+ * and then takes commands line by line and runs dd for each ([SYS] fig. 13; [FIND] 4.1). Nothing is stored there.
+ *
+ * The login shell sees {@link startCommand} only, which means the same to sh, csh and fish; the script comes over standard
+ * input as one line that `read` takes, so no shell parses a name or a path of the user's: those are octal escapes of printf.
+ *
+ * Every line that the script prints begins with a random marker, which is put together there, so that a shell that echoes
+ * what it is given does not produce it.
+ *
+ *     > R id unit skip count records     < the bytes, then "MARKER id ok"
+ *     > W id unit seek count records     and the bytes; < "MARKER id ok"
+ *     > Z id unit seek count records     zeroes; < "MARKER id ok"
+ *     > F id                             flush; < "MARKER id ok"
+ *     > K id token pid group             ends an earlier session; < "MARKER id gone", "alive" or "unknown"
+ *     > S nonce                          < "MARKER sync nonce idle"
+ *
+ * `records` is what dd reports when it has moved everything ("16+0 records in"). Otherwise the script says
+ * "MARKER id error STATUS MESSAGE" and from then on skips its input, whatever it is, up to a line "S nonce" with a nonce that the
+ * client makes up now; it answers "MARKER sync nonce skipped". So neither a short read nor a failed write can shift the stream.
+ */
+
+/** How a session is told apart from all others, in process lists; and the marker of its lines. Both random. */
+export interface SessionNames {
+  /** [a-z0-9-] */
+  readonly token: string;
+  /** [a-z0-9], an even number of characters. */
+  readonly marker: string;
+}
+
+export interface ScriptOptions {
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly names: SessionNames;
+}
+
+/** Length of random names: 128 bits. */
+const nameBytes = 16;
+
+export function newNames(): SessionNames {
+  return { token: `farbus-${randomHex()}`, marker: randomHex() };
+}
+
+export function randomHex(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(nameBytes));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/**
+ * The command for the login shell. Nothing in it depends on the user's words.
+ * @param prefix "sudo -n --" or "doas -n --", or ''.
+ */
+export function startCommand(token: string, prefix = ''): string {
+  // No newline, !, \ or nested quotes: they do not mean the same to every shell.
+  return `exec ${prefix}${prefix === '' ? '' : ' '}sh -c 'IFS= read -r x;eval "$x"' ${token}`;
+}
+
+/** Any text as a word of a POSIX shell: printf with octal escapes. Sets the variable `name`. */
+export function assign(name: string, text: string): string {
+  let format = '';
+  for (const byte of new TextEncoder().encode(text)) {
+    const char = String.fromCharCode(byte);
+    format += /[A-Za-z0-9_./-]/.test(char) ? char : `\\${byte.toString(8).padStart(3, '0')}`;
+  }
+  // Command substitution drops newlines at the end: a dot guards them. A first "-" is no option to printf then either.
+  return `${name}=$(printf 'x${format}.'); ${name}=\${${name}#x}; ${name}=\${${name}%.};`;
+}
+
+/** The script as one line, with its newline. */
+export function script({ path, readOnly, names }: ScriptOptions): string {
+  const half = names.marker.length / 2;
+  const text = [
+    `m=${names.marker.slice(0, half)}''${names.marker.slice(half)};`,
+    assign('f', path),
+    `ro=${readOnly ? 1 : 0};`,
+    ...preamble,
+    ...look,
+    ...abilities,
+    ...report,
+    ...fence,
+    ...loop,
+  ].join(' ');
+  return `${text}\n`;
+}
+
+const preamble = [
+  // Messages of the system are matched in English.
+  'LC_ALL=C; export LC_ALL; unset LANGUAGE;',
+  // Where the administrator's programs are (blockdev).
+  'PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH;',
+  // Every process that is started from here carries the session's name.
+  'FARBUS_SESSION=$0; export FARBUS_SESSION;',
+  "exec 3>&1 2>/dev/null; set -f; umask 077; n=$(printf '\\n.'); n=${n%.};",
+  // Any text on one line.
+  'flat() { IFS=" $n"; set -- $1; v="$*"; };',
+  'IFS=" $n";',
+  'die() { flat "$2"; printf \'\\n%s fail %s %s\\n\' "$m" "$1" "$v"; exit 1; };',
+];
+
+/** The device: what it is, whether it may be written, how long it is. */
+const look = [
+  'command -v dd >/dev/null || die nodd;',
+  'e=$( (: <"$f") 2>&1 ); [ -d "$f" ] && die folder; [ -e "$f" ] || die missing "$e"; [ -z "$e" ] || die denied "$e";',
+  't=f; [ -b "$f" ] && t=b; [ -c "$f" ] && t=c; [ -p "$f" ] && die kind; [ -S "$f" ] && die kind;',
+  'w=0; if [ $ro = 0 ] && ( : <>"$f" ); then w=1; exec 5<>"$f"; else exec 5<"$f"; fi;',
+  // By its descriptor the device stays the same one, whatever gets its name later; and nothing is created by mistake.
+  'd=/proc/self/fd/5; dd if=$d of=/dev/null bs=1 count=0 || d=$f;',
+  's=; b=; q=; i=;',
+  'case $t in',
+  'f) s=$(stat -Lc %s "$f") || s=$(stat -Lf %z "$f") || s=$(wc -c <"$f");;',
+  '*) s=$(blockdev --getsize64 "$f"); b=$(blockdev --getss "$f");',
+  'if [ -z "$s" ]; then l=$(readlink -f "$f"); { read -r s </sys/class/block/${l##*/}/size; } && s=$((s * 512)); fi;',
+  'if [ -z "$s" ]; then set -- $(diskinfo "$f"); b=$2; s=$3; fi;',
+  'if [ -z "$s" ]; then s=$(diskutil info "$f" | sed -n "s/.*Disk Size:.*(\\([0-9]*\\) Bytes).*/\\1/p"); fi;',
+  'if [ -z "$s" ]; then s=$(lsblk -bdno SIZE "$f"); fi;;',
+  'esac; flat "$s"; s=$v; flat "$b"; b=$v;',
+  'i=$(stat -Lc %d.%i.%t.%T "$f") || i=$(stat -Lf %d.%i.%Xr "$f"); flat "$i"; i=$v;',
+  // Linux counts every medium that it has ever seen.
+  'if [ $t = b ]; then set -- $(stat -Lc "0x%t 0x%T" "$f"); { read -r q </sys/dev/block/$(($1)):$(($2))/diskseq; }; fi;',
+];
+
+/** What this dd can do, how a flush is done, and how processes are found. */
+const abilities = [
+  'g=0; [ "$(printf abc | dd bs=2 skip=1 count=1 iflag=skip_bytes,count_bytes,fullblock)" = b ] && g=1;',
+  'k=0; [ "$(printf ab | dd bs=2 count=1 iflag=fullblock)" = ab ] && k=1;',
+  'u=0; y=none; r=; z=; bs=bs=; w1=conv=notrunc;',
+  'if [ $w = 1 ]; then',
+  'dd if=/dev/null of="$d" bs=2 seek=1 count=0 oflag=seek_bytes conv=notrunc && u=1;',
+  'dd if=/dev/null of="$d" bs=1 count=0 conv=notrunc,nocreat && w1=conv=notrunc,nocreat;',
+  'if dd if=/dev/null of="$d" bs=1 count=0 $w1,fsync; then y=fsync;',
+  // A sync that does not take a file fails for none.
+  'elif ! sync "/nonexistent/$0" && sync "$d"; then y=sync; fi; fi;',
+  '[ $g = 1 ] && r=iflag=skip_bytes,count_bytes,fullblock; [ $g$k = 01 ] && r=iflag=fullblock;',
+  'if [ $g$u = 11 ]; then z="iflag=count_bytes,fullblock oflag=seek_bytes"; elif [ $k = 1 ]; then z=iflag=fullblock; else bs="ibs=1 obs="; fi;',
+  'p=none; o=;',
+  // "[x]" keeps grep's own command line from being found.
+  'pattern() { v=${1%?}[${1##"${1%?}"}]; };',
+  'pattern "$0"; if grep -l "$v" /proc/$$/cmdline >&2 && grep -l "$v" /proc/self/environ >&2; then p=proc;',
+  'elif ps -A -o pid= -o ppid= -o pgid= -o args= | grep -q "$v"; then p=ps; o=$(ps -o pgid= -p $$); fi; flat "$o"; o=$v;',
+  'h=; { read -r h </etc/machine-id; }; flat "$h.$(uname -n)"; h=$v; x=;',
+  '{ read -r x </proc/sys/kernel/random/boot_id; } || x=$(sysctl -n kern.boottime); flat "$x.$(readlink /proc/self/ns/pid)"; IFS=_; set -- $v; IFS=" $n"; x=$v;',
+];
+
+const report = [
+  'printf \'\\n%s begin\\n\' "$m";',
+  'say() { printf \'%s %s %s\\n\' "$m" "$1" "$2"; };',
+  'say type "$t"; say writable "$w"; say size "$s"; say sector "$b"; say device "$i.$q"; say skipbytes "$g"; say seekbytes "$u"; say fullblock "$k";',
+  'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say ready;',
+];
+
+/**
+ * Finding and ending what an earlier session left. A process is only ever ended for carrying that session's random
+ * name, never for its number. Where names of dd processes cannot be read (ps), those of the old group are waited for.
+ */
+const fence = [
+  'left() { l=; case $p in',
+  'proc) set +f; for a in $(grep -ls "$1" /proc/[0-9]*/cmdline /proc/[0-9]*/environ); do a=${a#/proc/}; a=${a%%/*}; [ $a = $$ ] || l="$l $a"; done; set -f;;',
+  'ps) l=$(ps -A -o pid= -o ppid= -o pgid= -o args= | while read -r a b c e; do case $e in',
+  '*"$2"*) printf " %s" $a;; dd\\ *) if [ "$b" = "$3" ] || [ "$c" = "$4" ]; then printf " -%s" $a; fi;; esac; done);;',
+  'esac; };',
+  'fence() { [ $p = none ] && { v=unknown; return; }; pattern "$1"; t1=$v; j=0;',
+  // Twice none: one that was just being started by another may be missed once.
+  'e=0; while left "$t1" "$1" "$2" "$3"; [ -n "$l" ] && e=0 || e=$((e + 1)); [ $e -lt 2 ]; do',
+  '[ $j -ge 20 ] && { v=alive; return; }; j=$((j + 1)); [ $e = 0 ] || continue;',
+  // "-N": wait only.
+  'for a in $l; do case $a in -*) ;; *) kill -9 $a;; esac; done; sleep 0.05 || sleep 1; done; v=gone; };',
+];
+
+const loop = [
+  'bad() { flat "$2"; printf \'\\n%s %s error %s %.300s\\n\' "$m" "$i" "$1" "$v";',
+  'while read -r o a; do [ "$o" = S ] && case $a in *[!0-9a-f]*|"") ;; *) printf \'\\n%s sync %s skipped\\n\' "$m" "$a"; return;; esac; done; exit; };',
+  'check() { case "$n$2" in *"$n$x records in"*) [ $1 = 0 ] && { printf \'%s %s ok\\n\' "$m" "$i"; return; };; esac; bad $1 "$2"; };',
+  'while read -r o i a b c x; do case $o in',
+  'R) e=$(dd if="$d" bs=$a skip=$b count=$c $r 2>&1 >&3 3>&-); check $? "$e";;',
+  'W) e=$(dd of="$d" $bs$a seek=$b count=$c $z $w1 2>&1 >/dev/null 3>&-); check $? "$e";;',
+  'Z) e=$(dd if=/dev/zero of="$d" bs=$a seek=$b count=$c $z $w1 2>&1 3>&-); check $? "$e";;',
+  'F) if [ $y = sync ]; then e=$(sync "$d" 2>&1); else e=$(dd if=/dev/null of="$d" bs=1 count=0 $w1,fsync 2>&1); fi; s=$?; if [ $s = 0 ]; then printf \'%s %s ok\\n\' "$m" "$i"; else bad $s "$e"; fi;;',
+  'K) fence "$a" "$b" "$c"; printf \'%s %s %s\\n\' "$m" "$i" "$v";;',
+  'S) printf \'\\n%s sync %s idle\\n\' "$m" "$i";;',
+  '"") ;; *) exit 2;;',
+  'esac; done',
+];

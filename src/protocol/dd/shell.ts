@@ -1,0 +1,318 @@
+/**
+ * One session: a shell on the server that runs dd for each command (script.ts). Commands are sent ahead, the shell takes
+ * one after the other; its answers come in order. Where an answer is not exactly what it has to be, the session is brought
+ * back into step by a nonce that nobody can have printed before, and what was not answered is run again.
+ */
+import { contiguous } from '../../base/buffers.js';
+import { BlockError } from '../../block/errors.js';
+import type { ByteStream } from '../../network/stream.js';
+import { messageOf } from '../../base/errors.js';
+import type { Channel, ChannelEvents, Fate } from '../ssh/channel.js';
+import type { RemoteRequest } from '../ssh/request.js';
+import { ddError, printable } from './errors.js';
+import type { ShellFacts } from './facts.js';
+import { randomHex, type SessionNames } from './script.js';
+import { translate } from './translate.js';
+
+/** Commands that are sent ahead, and their bytes. */
+const maxDepth = 8;
+const maxBytes = 4 << 20;
+/** Longest line of an answer, in bytes; the script keeps messages below it. */
+const maxLine = 600;
+/** How long the shell may take to come back into step, and to answer one command, in ms. */
+const resyncMs = 60_000;
+const answerMs = 300_000;
+const watchMs = 10_000;
+
+/** A command that was sent and not answered. */
+interface Sent {
+  readonly id: string;
+  /** Undefined for a command of the pool itself. */
+  readonly request: RemoteRequest | undefined;
+  /** Bytes of data that come before the answer's line. */
+  readonly data: number;
+  got: number;
+  /** The memory that the data was for is gone. */
+  fault?: BlockError;
+  readonly say?: (word: string | undefined) => void;
+}
+
+/** An answer that says that a command failed. */
+interface Failure {
+  readonly id: string;
+  readonly status: number;
+  readonly text: string;
+}
+
+export class ShellChannel implements Channel {
+  readonly facts: ShellFacts;
+  readonly names: SessionNames;
+  readonly #stream: ByteStream;
+  readonly #address: string;
+  readonly #encoder = new TextEncoder();
+  readonly #decoder = new TextDecoder('latin1');
+  #events: ChannelEvents | undefined;
+  #sent: Sent[] = [];
+  #bytes = 0;
+  #lastId = 0;
+  #blocked = false;
+  #closed = false;
+  #ended: (() => void) | undefined;
+  #line = '';
+  /** The end of what arrived, to see an error in the place of data. */
+  #tail = '';
+  /** While the session is out of step. */
+  #resync: { readonly nonce: string; readonly failure: Failure | undefined; seen: string } | undefined;
+  #resyncTimer: ReturnType<typeof setTimeout> | undefined;
+  #watch: ReturnType<typeof setInterval> | undefined;
+  #heard = 0;
+
+  constructor(stream: ByteStream, facts: ShellFacts, names: SessionNames, address: string) {
+    this.#stream = stream;
+    this.facts = facts;
+    this.names = names;
+    this.#address = address;
+    stream.attach({
+      data: (chunk) => this.#data(chunk),
+      drain: () => {
+        this.#blocked = false;
+        this.#events?.room();
+      },
+      closed: (error) => this.#onClosed(error),
+    });
+  }
+
+  get load(): number {
+    return this.#sent.length;
+  }
+
+  hasRoom(request: RemoteRequest): boolean {
+    if (this.#closed || this.#blocked || this.#resync) return false;
+    if (this.#sent.length === 0) return true;
+    return this.#sent.length < maxDepth && this.#bytes + request.length <= maxBytes;
+  }
+
+  start(events: ChannelEvents): void {
+    this.#events = events;
+    if (this.#closed) queueMicrotask(() => events.lost('the session ended', []));
+  }
+
+  /** [SYS] fig. 13: 421, read or write; 422 and 425, translate; 423 and 426, send; 427, send the data. */
+  send(request: RemoteRequest): void {
+    const { op, offset, length, buffers } = request;
+    const { skipBytes, seekBytes, fullBlock } = this.facts;
+    switch (op) {
+      case 'read':
+        return this.#command('R', request, translate({ offset, length }, { bytes: skipBytes }), length);
+      case 'write': {
+        const run = translate({ offset, length }, { bytes: seekBytes, byteInput: !fullBlock && !seekBytes });
+        return this.#command('W', request, run, 0, contiguous(buffers!));
+      }
+      case 'zero':
+        return this.#command('Z', request, translate({ offset, length }, { bytes: seekBytes }), 0);
+      case 'flush':
+        return this.#put({ id: this.#newId(), request, data: 0, got: 0 }, 'F', '');
+    }
+  }
+
+  fence(lost: Channel): Promise<Fate> {
+    if (!(lost instanceof ShellChannel)) return Promise.resolve('unknown');
+    const { pid, group } = lost.facts;
+    return new Promise((resolve, reject) => {
+      const say = (word: string | undefined): void => {
+        if (word === 'gone' || word === 'unknown') resolve(word);
+        else reject(new Error(word === 'alive' ? 'an earlier session is still writing there' : 'the session was lost'));
+      };
+      if (this.#closed || this.#resync) return say(undefined);
+      const sent = { id: this.#newId(), request: undefined, data: 0, got: 0, say };
+      this.#put(sent, 'K', `${lost.names.token} ${pid} ${group}`);
+    });
+  }
+
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#ended = resolve;
+      this.#stream.end();
+    });
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+
+  #newId(): string {
+    return String(++this.#lastId);
+  }
+
+  #command(
+    letter: string,
+    request: RemoteRequest,
+    run: ReturnType<typeof translate>,
+    data: number,
+    payload?: Uint8Array,
+  ): void {
+    const { unit, position, count, records } = run;
+    this.#put({ id: this.#newId(), request, data, got: 0 }, letter, `${unit} ${position} ${count} ${records}`, payload);
+  }
+
+  #put(sent: Sent, letter: string, rest: string, payload?: Uint8Array): void {
+    if (this.#sent.length === 0) this.#heard = performance.now();
+    this.#watch ??= setInterval(() => this.#checkAlive(), watchMs);
+    this.#sent.push(sent);
+    this.#bytes += sent.request?.length ?? 0;
+    const line = this.#encoder.encode(`${letter} ${sent.id}${rest === '' ? '' : ` ${rest}`}\n`);
+    this.#blocked = !this.#stream.write(payload ? [line, payload] : [line]);
+  }
+
+  #checkAlive(): void {
+    if (this.#sent.length === 0) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+    } else if (performance.now() - this.#heard > answerMs) {
+      this.destroy();
+    }
+  }
+
+  #data(chunk: Uint8Array): void {
+    this.#heard = performance.now();
+    if (this.#resync) return this.#seek(chunk);
+    this.#tail = (this.#tail + this.#decoder.decode(chunk.subarray(-maxLine))).slice(-maxLine);
+    // [SYS] step 424: receive what the server's system answers.
+    for (let at = 0; at < chunk.length && !this.#resync;) {
+      const head = this.#sent[0];
+      // What somebody prints between two commands is nobody's answer.
+      if (!head) return;
+      if (head.got < head.data) {
+        const part = chunk.subarray(at, at + head.data - head.got);
+        place(head, part);
+        head.got += part.length;
+        at += part.length;
+      } else {
+        at = this.#gather(head, chunk, at);
+      }
+    }
+    if (!this.#resync && chunk[chunk.length - 1] === 0x0a) this.#errorInData();
+  }
+
+  /** Reads an answer's line; returns where it ends in the chunk. */
+  #gather(head: Sent, chunk: Uint8Array, from: number): number {
+    let end = chunk.indexOf(0x0a, from);
+    if (end < 0) end = chunk.length;
+    if (this.#line.length + end - from > maxLine) {
+      this.#outOfStep(this.#failureOf(head));
+      return chunk.length;
+    }
+    this.#line += this.#decoder.decode(chunk.subarray(from, end));
+    if (end === chunk.length) return end;
+    const line = this.#line;
+    this.#line = '';
+    this.#answer(head, line);
+    return end + 1;
+  }
+
+  #answer(head: Sent, line: string): void {
+    const start = `${this.names.marker} ${head.id} `;
+    if (line === '') return;
+    if (!line.startsWith(start)) return this.#outOfStep(this.#failureOf(head));
+    const word = line.slice(start.length);
+    if (head.say && /^(gone|alive|unknown)$/.test(word)) {
+      this.#shift();
+      head.say(word);
+    } else if (word === 'ok' && head.request) {
+      this.#shift();
+      this.#events?.answered(head.request, head.fault);
+    } else {
+      return this.#outOfStep(this.#failureOf(head));
+    }
+    this.#events?.room();
+  }
+
+  #shift(): void {
+    const sent = this.#sent.shift();
+    this.#bytes -= sent?.request?.length ?? 0;
+  }
+
+  /** A read that ends early has its error where data should be: seen at the end of what arrived. */
+  #errorInData(): void {
+    const head = this.#sent[0];
+    if (!head || head.got === 0 || head.got >= head.data) return;
+    const failure = this.#failureOf(head);
+    if (failure) this.#outOfStep(failure);
+  }
+
+  /** What the script says of a command that failed: the last that arrived, as it then waits. */
+  #failureOf(head: Sent): Failure | undefined {
+    const at = this.#tail.lastIndexOf(`\n${this.names.marker} ${head.id} error `);
+    if (at < 0) return undefined;
+    const match = /^\n\S+ \S+ error (\d{1,3}) ([^\n]*)\n$/.exec(this.#tail.slice(at));
+    return match ? { id: head.id, status: Number(match[1]), text: match[2]! } : undefined;
+  }
+
+  /** Brings the session back into step. */
+  #outOfStep(failure: Failure | undefined): void {
+    const nonce = randomHex();
+    this.#resync = { nonce, failure, seen: '' };
+    this.#line = '';
+    this.#resyncTimer = setTimeout(() => this.destroy(), resyncMs);
+    this.#stream.write([this.#encoder.encode(`\nS ${nonce}\n`)]);
+  }
+
+  /** Skips what arrives up to the answer to the nonce. */
+  #seek(chunk: Uint8Array): void {
+    const resync = this.#resync!;
+    const text = resync.seen + this.#decoder.decode(chunk);
+    const start = `\n${this.names.marker} sync ${resync.nonce} `;
+    const at = text.indexOf(start);
+    const end = at < 0 ? -1 : text.indexOf('\n', at + start.length);
+    if (end < 0) {
+      resync.seen = at < 0 ? text.slice(-start.length) : text.slice(at, at + maxLine);
+      return;
+    }
+    const skipped = text.slice(at + start.length, end) === 'skipped';
+    clearTimeout(this.#resyncTimer);
+    this.#resync = undefined;
+    const unanswered = this.#sent;
+    this.#sent = [];
+    this.#bytes = 0;
+    this.#inStep(unanswered, skipped ? resync.failure : undefined);
+  }
+
+  /** Settles what was under way: the command that failed, and all others again. */
+  #inStep(unanswered: readonly Sent[], failure: Failure | undefined): void {
+    const again: RemoteRequest[] = [];
+    for (const { id, request, say } of unanswered) {
+      if (!request) say?.(undefined);
+      else if (id === failure?.id) this.#events?.answered(request, this.#error(request, failure));
+      else again.push(request);
+    }
+    this.#events?.again(again);
+    this.#events?.room();
+  }
+
+  #error(request: RemoteRequest, { status, text }: Failure): BlockError {
+    return ddError(this.#address, `${request.op} ${request.offset}+${request.length}`, status, printable(text));
+  }
+
+  #onClosed(error: Error | undefined): void {
+    this.#closed = true;
+    clearInterval(this.#watch);
+    clearTimeout(this.#resyncTimer);
+    const unfinished: RemoteRequest[] = [];
+    for (const { request, say } of this.#sent.splice(0)) {
+      if (request) unfinished.push(request);
+      else say?.(undefined);
+    }
+    this.#ended?.();
+    this.#events?.lost(error ? messageOf(error) : 'the session ended', unfinished);
+  }
+}
+
+/** Puts a part of a read's data in its place. */
+function place(sent: Sent, part: Uint8Array): void {
+  try {
+    sent.request!.buffers!.copyFrom(part, sent.got);
+  } catch (error) {
+    sent.fault ??= new BlockError('io', 'the memory of the read is gone', { cause: error });
+  }
+}

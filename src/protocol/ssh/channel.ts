@@ -1,0 +1,68 @@
+/**
+ * A channel: one connection to a server over which requests to one device go, whatever the far side understands (a shell
+ * that runs dd, an SFTP server). The pool (pool.ts) keeps several, and what is lost with one goes over the next.
+ */
+import type { BlockError } from '../../block/errors.js';
+import type { RemoteRequest } from './request.js';
+
+/** What a channel found out about the server and the device when it was opened. */
+export interface RemoteFacts {
+  /** Which computer it is, and which start of its system; '' where that cannot be known. */
+  readonly machine: string;
+  readonly boot: string;
+  /** What tells this device from another one by the same name, as long as the computer runs; '' where unknown. */
+  readonly device: string;
+  /** In bytes. */
+  readonly size: number;
+  /** Logical block of a disk, in bytes; undefined for a file. */
+  readonly sector: number | undefined;
+  readonly readOnly: boolean;
+  /** A flush reaches the medium. */
+  readonly flush: boolean;
+}
+
+export interface ChannelEvents {
+  /** The server answered a request; without an error it was carried out. */
+  answered(request: RemoteRequest, error?: BlockError): void;
+  /** These are to be run again. None of them is being carried out. */
+  again(requests: readonly RemoteRequest[]): void;
+  /** There may be room for more. */
+  room(): void;
+  /** The connection is gone; the last event. `unfinished`: what was sent and not answered. */
+  lost(reason: string, unfinished: readonly RemoteRequest[]): void;
+}
+
+/** Whether what a lost channel left on the server can still write: it is `gone`, or that is `unknown` for good. */
+export type Fate = 'gone' | 'unknown';
+
+export interface Channel {
+  readonly facts: RemoteFacts;
+  /** Requests that were sent and not answered. */
+  readonly load: number;
+  hasRoom(request: RemoteRequest): boolean;
+  start(events: ChannelEvents): void;
+  send(request: RemoteRequest): void;
+  /**
+   * Makes sure that another, lost channel to the same server cannot write any more: ends what it left there and waits
+   * until it is gone. Rejects where this did not come to an end: it is to be tried again.
+   */
+  fence(lost: Channel): Promise<Fate>;
+  /** Ends in good order, when nothing is under way. */
+  close(): Promise<void>;
+  /** Ends at once. {@link ChannelEvents.lost} is still called. */
+  destroy(): void;
+}
+
+/** Opens a channel. Rejects with an error whose message is fit for a user. */
+export type ChannelOpener = (signal: AbortSignal) => Promise<Channel>;
+
+/** What of the facts that were given out a later channel no longer keeps, for a message; undefined where it keeps them all. */
+export function breachOf(first: RemoteFacts, later: RemoteFacts): string | undefined {
+  if (first.machine !== later.machine) return 'another computer answers';
+  if (later.size < first.size) return `the device has ${later.size} bytes and had ${first.size}`;
+  if (later.sector !== first.sector) return `its blocks have ${later.sector ?? 1} bytes and had ${first.sector ?? 1}`;
+  if (later.readOnly && !first.readOnly) return 'the device has become read-only';
+  if (first.flush && !later.flush) return 'it can no longer be flushed';
+  if (first.boot === later.boot && first.device !== later.device) return 'another device has its name now';
+  return undefined;
+}

@@ -1,0 +1,136 @@
+/** A device on a server as a BlockDevice, over a pool of channels: what dd and SFTP have in common. */
+import type { Buffers } from '../../base/buffers.js';
+import { FarbusError } from '../../base/errors.js';
+import { silent, type Logger } from '../../base/log.js';
+import { BlockBase } from '../../block/base.js';
+import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
+import { BlockError } from '../../block/errors.js';
+import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
+import { Pool, type RemoteState } from './pool.js';
+import { allSettled, type RemoteAsk, type RemoteOperation } from './request.js';
+
+export interface RemoteOptions {
+  /** Take no writes, whatever the server allows. Default false. */
+  readonly readOnly?: boolean | undefined;
+  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. Default 60. */
+  readonly reconnectSeconds?: number | undefined;
+  readonly log?: Logger | undefined;
+  /** Told of every change of the connection's state, with a line of detail. It must not throw. */
+  readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
+}
+
+/** What a kind of channel is good for. */
+export interface RemoteKind {
+  /** For messages, and as the device's identity. */
+  readonly address: string;
+  /** Channels side by side at most. */
+  readonly channels: number;
+  /** Divides a request into what one command of the channel carries. */
+  readonly divide: (
+    op: RemoteOperation,
+    offset: number,
+    length: number,
+  ) => readonly { offset: number; length: number }[];
+  /** Zeroes can be written without sending them. */
+  readonly zeroes: boolean;
+  readonly preferredSize: number;
+}
+
+/** Longest transfer of one request, in bytes: it is divided further here. */
+const maxTransfer = 32 << 20;
+
+export class RemoteDevice extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #pool: Pool;
+  readonly #kind: RemoteKind;
+
+  /** @param first An open channel; it is the device's from now on. @throws FarbusError */
+  constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions = {}) {
+    super();
+    const { reconnectSeconds = 60, log = silent, onState = () => undefined } = options;
+    if (!(reconnectSeconds >= 0)) throw new FarbusError('the time to reconnect is a number of seconds: 0 or more');
+    this.#kind = kind;
+    this.info = infoOf(first.facts, kind, options.readOnly ?? false);
+    this.#pool = new Pool(first, open, {
+      address: kind.address,
+      channels: kind.channels,
+      // Timers count up to 2^31 ms.
+      reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+      log,
+      onState,
+    });
+    if (!this.info.readOnly && !this.info.can.flush) {
+      log.log('warn', `${kind.address}: the server cannot make writes durable on request: no flush is offered`);
+    }
+  }
+
+  override close(): Promise<void> {
+    this.#pool.hurry();
+    return super.close();
+  }
+
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.#parts('read', offset, into, options);
+  }
+
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#parts('write', offset, from, options);
+  }
+
+  protected doFlush({ signal }: RequestOptions): Promise<void> {
+    return this.#pool.run({ op: 'flush', offset: 0, length: 0, signal }).done;
+  }
+
+  protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    if (options.fastOnly) throw new BlockError('unsupported', 'zeroing is not faster than writing there');
+    const parts = this.#kind.divide('zero', offset, length);
+    // Few at a time: each may be long, and the range may be all of the disk.
+    for (let at = 0; at < parts.length; at += this.#kind.channels) {
+      if (options.signal?.aborted) throw new BlockError('aborted', 'given up');
+      const some = parts.slice(at, at + this.#kind.channels);
+      await allSettled(some.map((part) => this.#run({ op: 'zero', ...part, signal: options.signal })));
+    }
+  }
+
+  protected doClose(): Promise<void> {
+    return this.#pool.close();
+  }
+
+  #parts(op: 'read' | 'write', offset: number, buffers: Buffers, { signal }: RequestOptions): Promise<void> {
+    const parts = this.#kind.divide(op, offset, buffers.length);
+    if (parts.length === 1) return this.#run({ op, offset, length: buffers.length, buffers, signal });
+    return allSettled(
+      parts.map((part) => {
+        const start = part.offset - offset;
+        return this.#run({ op, ...part, buffers: buffers.slice(start, start + part.length), signal });
+      }),
+    );
+  }
+
+  #run(ask: RemoteAsk): Promise<void> {
+    return this.#pool.run(ask).done;
+  }
+}
+
+function infoOf(facts: RemoteFacts, { address, zeroes, preferredSize }: RemoteKind, readOnly: boolean): BlockInfo {
+  const blockSize = facts.sector ?? dividing(facts.size, 512);
+  return {
+    // What does not fill a block at the end cannot be reached.
+    size: facts.size - (facts.size % blockSize),
+    blockSize,
+    preferredSize: Math.max(preferredSize, blockSize),
+    maxTransfer,
+    readOnly: readOnly || facts.readOnly,
+    removable: false,
+    rotational: false,
+    identity: address,
+    can: { flush: facts.flush, fua: false, trim: false, writeZeroes: zeroes, extents: false, multiConnection: false },
+  };
+}
+
+/** The largest power of two up to `most` that divides `size`. */
+function dividing(size: number, most: number): number {
+  let unit = most;
+  while (size % unit !== 0) unit /= 2;
+  return unit;
+}

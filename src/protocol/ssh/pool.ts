@@ -1,0 +1,411 @@
+/**
+ * A pool of channels to one device on a server: who gets which request, and what happens when a channel is lost.
+ *
+ * Reads that lost their channel are run again on another one. Writes too, but not before the pool knows that what the lost
+ * channel left on the server cannot write any more (Channel.fence): until then no write is sent at all, so that none can be
+ * overtaken by an older one. Where that cannot be known, the writes that were under way are reported as failed, and their
+ * blocks are not written again. All this lasts as long as the user's reconnect time; then requests fail, and so do
+ * later ones until the server is back.
+ */
+import { messageOf } from '../../base/errors.js';
+import { ThrottledLogger, type Logger } from '../../base/log.js';
+import { BlockError } from '../../block/errors.js';
+import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';
+import { Durability } from './durability.js';
+import { Ranges } from './ranges.js';
+import { RemoteRequest, type RemoteAsk } from './request.js';
+
+/** `reconnecting`: requests wait; `lost`: they fail at once, though it goes on trying; `closed`. */
+export type RemoteState = 'connected' | 'reconnecting' | 'lost' | 'closed';
+
+export interface PoolOptions {
+  /** For messages. */
+  readonly address: string;
+  /** Channels side by side at most. */
+  readonly channels: number;
+  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. */
+  readonly reconnectSeconds: number;
+  readonly log: Logger;
+  readonly onState: (state: RemoteState, detail: string) => void;
+}
+
+/** Pauses before attempts to connect or to fence again, in ms: the first, doubled up to the last. */
+const firstPause = 100;
+const lastPause = 2000;
+/** Pause after a further channel could not be opened while others work, in ms. */
+const growPause = 10_000;
+/** Requests on every channel from which on a further channel is opened. */
+const busy = 2;
+/** How often a request is run again though its connection was kept. */
+const maxRepeats = 4;
+/** How long closing waits for a connection that is being re-established, in ms. */
+const closeMs = 5000;
+
+/** A channel that is lost, and what was under way on it. */
+interface Lost {
+  readonly channel: Channel;
+  readonly ranges: Ranges;
+}
+
+export class Pool {
+  readonly facts: RemoteFacts;
+  readonly #open: ChannelOpener;
+  readonly #options: PoolOptions;
+  readonly #log: ThrottledLogger;
+  readonly #stop = new AbortController();
+  readonly #channels = new Set<Channel>();
+  readonly #durability: Durability;
+  /** The start of the server's system that the latest channel saw. */
+  #boot: string;
+  #waiting: RemoteRequest[] = [];
+  /** Lost channels that may still write. */
+  #unfenced: Lost[] = [];
+  #fencing = false;
+  /** Blocks of which nobody knows whether an older write is still to come. */
+  readonly #doubtful = new Ranges();
+  #state: RemoteState = 'connected';
+  #reason = '';
+  #failure: BlockError | undefined;
+  #patience: number;
+  #deadline: ReturnType<typeof setTimeout> | undefined;
+  #wake: (() => void) | undefined;
+  #growing = false;
+  #growAfter = 0;
+
+  /** @param first An open channel, whose facts are the device's. */
+  constructor(first: Channel, open: ChannelOpener, options: PoolOptions) {
+    this.facts = first.facts;
+    this.#open = open;
+    this.#options = options;
+    this.#patience = options.reconnectSeconds * 1000;
+    this.#log = new ThrottledLogger(options.log);
+    this.#boot = first.facts.boot;
+    this.#durability = new Durability();
+    this.#adopt(first);
+  }
+
+  /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
+  run(ask: RemoteAsk): RemoteRequest {
+    const request = new RemoteRequest(ask, (aborted) => this.#abandon(aborted));
+    if (this.#state === 'closed') {
+      request.fail(new BlockError('closed', 'the device is closed'));
+    } else if (request.changes && this.#doubtful.overlaps(request.offset, request.length)) {
+      request.fail(this.#doubt());
+    } else if (this.#failure && this.#blocked(request)) {
+      request.fail(this.#failure);
+      // Somebody wants it: try now rather than at the end of the pause.
+      this.#wake?.();
+    } else {
+      this.#waiting.push(request);
+      this.#pump();
+    }
+    return request;
+  }
+
+  /** From now on requests do not wait for a new connection for long. */
+  hurry(): void {
+    this.#patience = Math.min(this.#patience, closeMs);
+    if (this.#deadline === undefined) return;
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
+  }
+
+  /** Closes every channel; nothing is flushed. Requests that still wait fail with `closed`. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return;
+    this.#enter('closed', '');
+    clearTimeout(this.#deadline);
+    this.#stop.abort();
+    this.#wake?.();
+    for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
+    await Promise.all([...this.#channels].map((channel) => channel.close()));
+    this.#channels.clear();
+  }
+
+  /** Whether a request has to wait for a channel or a fence. */
+  #blocked(request: RemoteRequest): boolean {
+    return this.#channels.size === 0 || (request.changes && this.#unfenced.length > 0);
+  }
+
+  #pump(): void {
+    if (this.#state === 'closed' || this.#waiting.length === 0) return;
+    const rest: RemoteRequest[] = [];
+    const waiting = this.#waiting;
+    for (let at = 0; at < waiting.length; at++) {
+      const request = waiting[at]!;
+      const channel = this.#blocked(request) ? undefined : this.#idlest(request);
+      if (!channel) rest.push(request);
+      else this.#send(channel, request);
+    }
+    this.#waiting = rest;
+    this.#grow();
+  }
+
+  #idlest(request: RemoteRequest): Channel | undefined {
+    let best: Channel | undefined;
+    for (const channel of this.#channels) {
+      if (channel.hasRoom(request) && (!best || channel.load < best.load)) best = channel;
+    }
+    return best;
+  }
+
+  #send(channel: Channel, request: RemoteRequest): void {
+    if (request.op === 'flush') {
+      const lost = this.#durability.flushing(request);
+      if (lost) return request.fail(lost);
+    }
+    channel.send(request);
+  }
+
+  /** Opens a further channel where all are busy. */
+  #grow(): void {
+    const { size } = this.#channels;
+    if (this.#growing || size === 0 || size >= this.#options.channels || performance.now() < this.#growAfter) return;
+    for (const channel of this.#channels) if (channel.load < busy) return;
+    this.#growing = true;
+    this.#connect()
+      .then((channel) => this.#resume(channel))
+      .catch((error: unknown) => {
+        this.#growAfter = performance.now() + growPause;
+        this.#say('debug', 'grow', `no further session: ${messageOf(error)}`);
+      })
+      .finally(() => (this.#growing = false));
+  }
+
+  #adopt(channel: Channel): void {
+    this.#channels.add(channel);
+    channel.start({
+      answered: (request, error) => this.#answered(request, error),
+      again: (requests) => this.#again(requests),
+      room: () => this.#pump(),
+      lost: (reason, unfinished) => this.#lost(channel, reason, unfinished),
+    });
+  }
+
+  #answered(request: RemoteRequest, error: BlockError | undefined): void {
+    if (error) return request.fail(error);
+    this.#durability.done(request);
+    request.succeed();
+  }
+
+  #again(requests: readonly RemoteRequest[]): void {
+    const kept: RemoteRequest[] = [];
+    for (const request of requests) {
+      if (request.aborted) request.fail(givenUp());
+      else if (++request.repeats > maxRepeats) {
+        request.fail(
+          new BlockError('io', `${this.#options.address}: the server's answers are mixed with other output`),
+        );
+      } else kept.push(request);
+    }
+    this.#waiting = [...kept, ...this.#waiting];
+    queueMicrotask(() => this.#pump());
+  }
+
+  /** The caller gives a request up. One that the server may be working on waits for its answer. */
+  #abandon(request: RemoteRequest): void {
+    const at = this.#waiting.indexOf(request);
+    if (at < 0) return;
+    // One that lost its channel can be dropped as well: no write is sent before that channel is fenced.
+    this.#waiting.splice(at, 1);
+    request.fail(givenUp());
+  }
+
+  #lost(channel: Channel, reason: string, unfinished: readonly RemoteRequest[]): void {
+    if (!this.#channels.delete(channel) || this.#state === 'closed') {
+      for (const request of unfinished) request.fail(new BlockError('closed', 'the device is closed'));
+      return;
+    }
+    const now = performance.now();
+    const ranges = new Ranges();
+    const again: RemoteRequest[] = [];
+    this.#reason = reason;
+    const unreachable = this.#unreachable();
+    for (const request of unfinished) {
+      if (request.changes) ranges.add(request.offset, request.length);
+      request.lostAt ??= now;
+      if (request.aborted) request.fail(givenUp());
+      else if (now - request.lostAt >= this.#patience) request.fail(unreachable);
+      else again.push(request);
+    }
+    if (!ranges.empty) this.#unfenced.push({ channel, ranges });
+    this.#waiting = [...again, ...this.#waiting];
+    const alone = this.#channels.size === 0;
+    this.#say('warn', 'lost', `${alone ? 'connection' : 'one session'} lost: ${reason}`);
+    if (alone) this.#disconnected();
+    this.#watch();
+    void this.#fence();
+    this.#pump();
+  }
+
+  #disconnected(): void {
+    if (this.#patience === 0) return this.#failAll(this.#unreachable());
+    this.#enter('reconnecting', this.#reason);
+    void this.#reconnect();
+  }
+
+  async #reconnect(): Promise<void> {
+    for (let pause = firstPause; this.#state !== 'closed'; pause = Math.min(2 * pause, lastPause)) {
+      await this.#pause(pause);
+      if (this.#stop.signal.aborted || this.#channels.size > 0) return;
+      try {
+        return this.#resume(await this.#connect());
+      } catch (error) {
+        this.#reason = messageOf(error);
+        this.#say('debug', 'attempt', this.#reason);
+      }
+    }
+  }
+
+  /** Opens a channel to the same device. */
+  async #connect(): Promise<Channel> {
+    const channel = await this.#open(this.#stop.signal);
+    const breach = breachOf(this.facts, channel.facts);
+    if (breach === undefined) return channel;
+    void channel.close();
+    throw new Error(`${this.#options.address}: ${breach}`);
+  }
+
+  #resume(channel: Channel): void {
+    if (this.#state === 'closed') return void channel.close();
+    if (channel.facts.boot !== this.#boot) this.#rebooted(channel.facts.boot);
+    this.#adopt(channel);
+    this.#calm();
+    if (this.#state !== 'connected') {
+      this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+      this.#enter('connected', this.#options.address);
+    }
+    void this.#fence();
+    this.#pump();
+  }
+
+  /** The server's system was started anew: nothing of its old life can write, and what was not flushed may be lost. */
+  #rebooted(boot: string): void {
+    const known = this.#boot !== '' && boot !== '';
+    this.#boot = boot;
+    if (!known) return;
+    this.#unfenced = [];
+    const lost = this.#durability.restarted();
+    if (lost) this.#say('error', 'unflushed', lost.message);
+    for (const channel of [...this.#channels]) channel.destroy();
+  }
+
+  /** Fences what was lost, one after the other. */
+  async #fence(): Promise<void> {
+    if (this.#fencing) return;
+    this.#fencing = true;
+    for (let pause = firstPause; this.#unfenced.length > 0 && this.#state !== 'closed';) {
+      const lost = this.#unfenced[0]!;
+      const by = this.#channels.values().next().value;
+      if (!by) break;
+      try {
+        const fate = await by.fence(lost.channel);
+        const at = this.#unfenced.indexOf(lost);
+        if (at >= 0) this.#unfenced.splice(at, 1);
+        if (at >= 0 && fate === 'unknown') this.#report(lost.ranges);
+        pause = firstPause;
+      } catch (error) {
+        this.#reason = messageOf(error);
+        this.#say('debug', 'fence', this.#reason);
+        await this.#pause(pause);
+        pause = Math.min(2 * pause, lastPause);
+      }
+    }
+    this.#fencing = false;
+    this.#calm();
+    this.#pump();
+  }
+
+  /** Nobody knows what becomes of the writes that were under way there: they are reported, and not repeated. */
+  #report(ranges: Ranges): void {
+    this.#say(
+      'error',
+      'doubt',
+      'a session was lost with writes under way, and the server cannot say whether they go on',
+    );
+    ranges.each((start, end) => this.#doubtful.add(start, end - start));
+    this.#failWaiting(
+      this.#doubt(),
+      (request) => request.changes && this.#doubtful.overlaps(request.offset, request.length),
+    );
+  }
+
+  #doubt(): BlockError {
+    return new BlockError(
+      'io',
+      `${this.#options.address}: the connection was lost during a write of these blocks, and it may still be under way: open the device again`,
+    );
+  }
+
+  /** Begins to count the time for which requests wait. */
+  #watch(): void {
+    if (this.#channels.size > 0 && this.#unfenced.length === 0) return;
+    // Without reconnecting there is still a fence to wait for.
+    this.#deadline ??= setTimeout(() => this.#giveUp(), this.#patience || closeMs);
+  }
+
+  /** Stops counting if nothing has to wait. */
+  #calm(): void {
+    if (this.#channels.size === 0 || this.#unfenced.length > 0) return;
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
+    this.#failure = undefined;
+  }
+
+  /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */
+  #giveUp(): void {
+    if (this.#state !== 'closed') this.#failAll(this.#unreachable());
+  }
+
+  #failAll(error: BlockError): void {
+    if (this.#failure?.message !== error.message) this.#say('error', 'failed', error.message);
+    this.#failure = error;
+    this.#failWaiting(error, (request) => this.#blocked(request));
+    if (this.#channels.size === 0) this.#enter('lost', error.message);
+  }
+
+  #failWaiting(error: BlockError, which: (request: RemoteRequest) => boolean): void {
+    const failing = this.#waiting.filter(which);
+    if (failing.length === 0) return;
+    this.#waiting = this.#waiting.filter((request) => !failing.includes(request));
+    for (const request of failing) request.fail(error);
+  }
+
+  #unreachable(): BlockError {
+    const { address, reconnectSeconds } = this.#options;
+    const waited = reconnectSeconds > 0 ? ` for ${reconnectSeconds} seconds` : '';
+    return new BlockError('unreachable', `${address} is not reachable${waited}: ${this.#reason}`);
+  }
+
+  #enter(state: RemoteState, detail: string): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#options.onState(state, detail);
+  }
+
+  #say(level: 'debug' | 'info' | 'warn' | 'error', key: string, message: string): void {
+    const { address } = this.#options;
+    this.#log.log(level, key, message.includes(address) ? message : `${address}: ${message}`);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const began = performance.now();
+      const end = (): void => {
+        clearTimeout(timer);
+        if (this.#wake === wake) this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      const wake = (): void => {
+        // A caller that tries again and again does not make us do the same.
+        if (performance.now() - began >= firstPause || this.#state === 'closed') end();
+      };
+      this.#wake = wake;
+    });
+  }
+}
+
+function givenUp(): BlockError {
+  return new BlockError('aborted', 'given up');
+}

@@ -1,0 +1,78 @@
+/** One request to a device on a server, from its caller to its answer, over as many connections as that takes. */
+import type { Buffers } from '../../base/buffers.js';
+import { BlockError } from '../../block/errors.js';
+
+export type RemoteOperation = 'read' | 'write' | 'zero' | 'flush';
+
+/** What is asked of the server. */
+export interface RemoteAsk {
+  readonly op: RemoteOperation;
+  /** In bytes. */
+  readonly offset: number;
+  /** In bytes. */
+  readonly length: number;
+  /** Where the data of a read goes, or that of a write is. */
+  readonly buffers?: Buffers;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export class RemoteRequest {
+  readonly op: RemoteOperation;
+  readonly offset: number;
+  readonly length: number;
+  readonly buffers: Buffers | undefined;
+  /** Settles with the request: rejects with a BlockError. */
+  readonly done: Promise<void>;
+
+  /** When it first lost its connection, ms of `performance.now()`. */
+  lostAt: number | undefined;
+  /** How often it was run again though its connection was not lost. */
+  repeats = 0;
+  /** Of a flush: how many acknowledged writes it covers. */
+  covers = 0;
+
+  readonly #signal: AbortSignal | undefined;
+  readonly #aborted: () => void;
+  #resolve!: () => void;
+  #reject!: (error: BlockError) => void;
+
+  /** @param onAbort Called when the caller gives the request up before it is settled. */
+  constructor(ask: RemoteAsk, onAbort: (request: RemoteRequest) => void) {
+    this.op = ask.op;
+    this.offset = ask.offset;
+    this.length = ask.length;
+    this.buffers = ask.buffers;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#signal = ask.signal;
+    this.#aborted = () => onAbort(this);
+    this.#signal?.addEventListener('abort', this.#aborted);
+  }
+
+  get aborted(): boolean {
+    return this.#signal?.aborted ?? false;
+  }
+
+  /** Changes blocks. */
+  get changes(): boolean {
+    return this.op === 'write' || this.op === 'zero';
+  }
+
+  succeed(): void {
+    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#resolve();
+  }
+
+  fail(error: BlockError): void {
+    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#reject(error);
+  }
+}
+
+/** Waits until all are settled, then throws the first failure: a request that failed has no part still under way. */
+export async function allSettled(parts: readonly Promise<void>[]): Promise<void> {
+  if (parts.length === 1) return parts[0];
+  for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;
+}
