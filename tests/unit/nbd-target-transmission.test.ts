@@ -313,6 +313,20 @@ describe('the bounds of a connection', () => {
     peer.target.destroy();
   });
 
+  it('hold for what the commands without data take', async () => {
+    const device = new GateDevice(size);
+    const peer = new Peer(exportsOf({ disk: device }), { maxBytes: 3 * size });
+    await peer.enter('disk');
+    const many = Array.from({ length: 10 }, () => requestBytes({ command: Command.cache, length: size }));
+    peer.stream.events!.data(join(many));
+    await device.arrived(3);
+    expect(device.waiting).toHaveLength(3);
+    expect(peer.stream.paused).toBe(true);
+    device.release();
+    for (let i = 0; i < 10; i++) expect((await peer.reply({ command: Command.cache })).error).toBe(0);
+    peer.target.destroy();
+  });
+
   it('make a client that does not read its replies wait, alone', async () => {
     const content = pattern(size);
     const exports = exportsOf({ disk: new MemoryDevice(content) });

@@ -102,9 +102,8 @@ export class Transmission implements Stage, RequestSink {
   hasRoom(command: number, length: number): boolean {
     if (this.#running + this.#outbox.unsent >= this.#limits.maxRequests) return false;
     if (this.#state !== 'open') return true;
-    const carriesData = command === Command.read || command === Command.write;
-    if (!carriesData || length > this.#agreed.maximum) return true;
-    return this.#arena.inUse === 0 || this.#arena.inUse + length <= this.#limits.maxBytes;
+    const needed = this.#memoryFor(command, length);
+    return this.#arena.inUse === 0 || this.#arena.inUse + needed <= this.#limits.maxBytes;
   }
 
   begin(request: Request): void {
@@ -132,6 +131,12 @@ export class Transmission implements Stage, RequestSink {
   broken(reason: string): void {
     this.#reader.stop();
     this.#host.fail(reason);
+  }
+
+  /** Bytes that a request will take, besides a few. A refused one takes none. */
+  #memoryFor(command: number, length: number): number {
+    if (command === Command.read || command === Command.write) return length > this.#agreed.maximum ? 0 : length;
+    return command === Command.cache ? Math.min(length, cachePiece) : 0;
   }
 
   /** [NBD] NBD_CMD_DISC: outstanding requests are finished first. */
