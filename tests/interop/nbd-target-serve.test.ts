@@ -138,7 +138,8 @@ describe('farbus serve', () => {
       const socket = join(folder, 'live.sock');
       const listen = ['--listen', `nbd+unix:///?socket=${socket}`];
       const first = await farbusServe([path, ...listen]);
-      const second = await farbusOnce(path, ...listen);
+      // Read-only, so that it is the socket and not the locked file that it stumbles over.
+      const second = await farbusOnce(path, '--read-only', ...listen);
       expect(second.code).toBe(1);
       expect(second.stderr).toContain('in use');
       await new Promise<void>((resolve, reject) => {
