@@ -1,0 +1,219 @@
+/**
+ * What all segments do alike: their ports, who gets which frame, limits and counts. A segment's own class carries frames
+ * to and from outside of this process. Ports of one segment reach each other here, without the carrier.
+ */
+import { FarbusError } from '../../base/errors.js';
+import { nextTurn } from '../../base/turn.js';
+import { isGroup, macKey, randomMac, type Mac } from './mac.js';
+import {
+  frameHeaderSize,
+  isWholeFrame,
+  maxMtu,
+  minMtu,
+  vlanTagSize,
+  type Port,
+  type PortOptions,
+  type Segment,
+  type SegmentCounters,
+} from './segment.js';
+
+/** Frames between local ports that may wait at a time; more are dropped, as a switch does. */
+const maxQueued = 4096;
+/** Frames that are delivered in one turn of the event loop: nobody is kept waiting by two ports that talk without end. */
+const maxBatch = 256;
+/** Arrays for waiting frames that are kept for the next ones. */
+const maxSpare = 256;
+
+interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly length: number;
+  readonly from: LocalPort | undefined;
+}
+
+export abstract class BaseSegment implements Segment {
+  readonly name: string;
+  readonly mtu: number;
+  readonly counters: SegmentCounters = {
+    sent: 0,
+    sentBytes: 0,
+    received: 0,
+    receivedBytes: 0,
+    badSize: 0,
+    overflow: 0,
+    malformed: 0,
+  };
+  readonly #ports = new Set<LocalPort>();
+  #queue: Waiting[] = [];
+  #delivering = false;
+  #spare: Uint8Array[] = [];
+  #closed: Promise<void> | undefined;
+
+  constructor(name: string, mtu: number) {
+    if (!Number.isInteger(mtu) || mtu < minMtu || mtu > maxMtu) {
+      throw new FarbusError(`${name}: an MTU of ${mtu} is not possible: give ${minMtu} to ${maxMtu} bytes`);
+    }
+    this.name = name;
+    this.mtu = mtu;
+  }
+
+  /** The address of a port that names none. */
+  protected ownMac(): Mac {
+    return randomMac();
+  }
+
+  /** Carries a frame to outside. The array is valid during the call only. False: dropped. */
+  protected abstract transmit(frame: Uint8Array): boolean;
+  /** Releases the carrier. Called once. */
+  protected abstract release(): Promise<void>;
+  /** The ports have changed: what addresses are wanted, and whether one wants everything. */
+  protected portsChanged(): void {}
+
+  protected get closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  /** The ports, for {@link portsChanged}. */
+  protected get ports(): Iterable<{ readonly mac: Mac; readonly promiscuous: boolean }> {
+    return this.#ports;
+  }
+
+  attach(options: PortOptions): Port {
+    if (this.#closed) throw new FarbusError(`${this.name}: the segment is closed`);
+    const mac = options.mac ?? this.ownMac();
+    if (mac.length !== 6 || isGroup(mac)) throw new FarbusError(`${this.name}: that is no address of one station`);
+    const port: LocalPort = new LocalPort(this, options, mac.slice(), {
+      send: (frame) => this.#send(port, frame),
+      close: () => {
+        if (this.#ports.delete(port)) this.portsChanged();
+      },
+    });
+    this.#ports.add(port);
+    this.portsChanged();
+    return port;
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= (async () => {
+      this.#ports.clear();
+      this.#queue = [];
+      this.#spare = [];
+      await this.release();
+    })();
+    return this.#closed;
+  }
+
+  /** A frame came from outside. Gives it to the ports that it is for, at once: not to be called within a port's send. */
+  protected receive(frame: Uint8Array): void {
+    if (this.#closed) return;
+    if (isWholeFrame(frame, this.mtu)) this.#give(frame, undefined);
+    else this.counters.badSize++;
+  }
+
+  /** Gives a copy of a frame to local ports other than `from`, in a later turn. */
+  protected deliverLater(frame: Uint8Array, from: Port | undefined): boolean {
+    if (this.#closed) return false;
+    if (this.#queue.length >= maxQueued) {
+      this.counters.overflow++;
+      return false;
+    }
+    const bytes = this.#spare.pop() ?? new Uint8Array(frameHeaderSize + vlanTagSize + this.mtu);
+    bytes.set(frame);
+    this.#queue.push({ bytes, length: frame.length, from: from as LocalPort | undefined });
+    this.#schedule();
+    return true;
+  }
+
+  /** A frame of a local port that a fault model or a carrier may have a say in. Default: as a switch does. */
+  protected route(frame: Uint8Array, from: Port): boolean {
+    const key = macKey(frame);
+    if (!isGroup(frame)) {
+      for (const port of this.#ports) {
+        if (port.key === key && port !== from) return this.deliverLater(frame, from);
+      }
+    }
+    if (this.#wantedLocally(frame, from)) this.deliverLater(frame, from);
+    return this.transmit(frame);
+  }
+
+  #send(from: LocalPort, frame: Uint8Array): boolean {
+    if (!this.#ports.has(from)) return false;
+    if (!isWholeFrame(frame, this.mtu)) {
+      this.counters.badSize++;
+      return false;
+    }
+    this.counters.sent++;
+    this.counters.sentBytes += frame.length;
+    return this.route(frame, from);
+  }
+
+  #wantedLocally(frame: Uint8Array, from: Port): boolean {
+    if (this.#ports.size < 2) return false;
+    const group = isGroup(frame);
+    for (const port of this.#ports) if (port !== from && (group || port.promiscuous)) return true;
+    return false;
+  }
+
+  #give(frame: Uint8Array, from: Port | undefined): void {
+    const group = isGroup(frame);
+    const key = macKey(frame);
+    let given = false;
+    for (const port of this.#ports) {
+      if (port === from || !(group || port.promiscuous || port.key === key)) continue;
+      given = true;
+      port.onFrame(frame);
+    }
+    if (!given) return;
+    this.counters.received++;
+    this.counters.receivedBytes += frame.length;
+  }
+
+  #schedule(): void {
+    if (this.#delivering) return;
+    this.#delivering = true;
+    nextTurn(() => this.#deliver());
+  }
+
+  #deliver(): void {
+    this.#delivering = false;
+    const batch = this.#queue.length > maxBatch ? this.#queue.splice(0, maxBatch) : this.#queue;
+    if (batch === this.#queue) this.#queue = [];
+    for (const { bytes, length, from } of batch) {
+      if (this.#closed) return;
+      this.#give(bytes.subarray(0, length), from);
+      if (this.#spare.length < maxSpare) this.#spare.push(bytes);
+    }
+    if (this.#queue.length > 0) this.#schedule();
+  }
+}
+
+/** What a port has of its segment. */
+interface PortHost {
+  send(frame: Uint8Array): boolean;
+  close(): void;
+}
+
+class LocalPort implements Port {
+  readonly segment: Segment;
+  readonly mac: Mac;
+  readonly key: number;
+  readonly promiscuous: boolean;
+  readonly onFrame: (frame: Uint8Array) => void;
+  readonly #host: PortHost;
+
+  constructor(segment: Segment, options: PortOptions, mac: Mac, host: PortHost) {
+    this.segment = segment;
+    this.mac = mac;
+    this.key = macKey(mac);
+    this.promiscuous = options.promiscuous ?? false;
+    this.onFrame = options.onFrame;
+    this.#host = host;
+  }
+
+  send(frame: Uint8Array): boolean {
+    return this.#host.send(frame);
+  }
+
+  close(): void {
+    this.#host.close();
+  }
+}

@@ -1,0 +1,65 @@
+/** A segment within one process: every frame goes to all ports that it is for. It can be made as bad as a network gets. */
+import { BaseSegment } from './base-segment.js';
+import { FaultModel, type FrameFaults } from './faults.js';
+import type { Port } from './segment.js';
+
+export interface HubOptions {
+  /** Default "hub". */
+  readonly name?: string;
+  /** Default 1500. */
+  readonly mtu?: number;
+  /** Default: none. */
+  readonly faults?: FrameFaults;
+}
+
+/** Frames that may be on their way late at a time. */
+const maxLate = 65_536;
+
+export class Hub extends BaseSegment {
+  /** While true, no frame arrives: the cable is cut. Those on their way late are lost as well. */
+  cut = false;
+  #faults: FaultModel | undefined;
+  readonly #late = new Set<ReturnType<typeof setTimeout>>();
+
+  constructor(options: HubOptions = {}) {
+    super(options.name ?? 'hub', options.mtu ?? 1500);
+    this.faults(options.faults);
+  }
+
+  /** From now on it behaves so; without: perfectly. */
+  faults(faults: FrameFaults | undefined): void {
+    this.#faults = faults && new FaultModel(faults);
+  }
+
+  protected override route(frame: Uint8Array, from: Port): boolean {
+    if (this.cut) return true;
+    if (!this.#faults) return this.deliverLater(frame, from);
+    for (const delay of this.#faults.next()) {
+      if (delay > 0) this.#deliverLate(frame.slice(), from, delay);
+      else this.deliverLater(frame, from);
+    }
+    return true;
+  }
+
+  protected transmit(): boolean {
+    return true;
+  }
+
+  protected release(): Promise<void> {
+    for (const timer of this.#late) clearTimeout(timer);
+    this.#late.clear();
+    return Promise.resolve();
+  }
+
+  #deliverLate(frame: Uint8Array, from: Port, ms: number): void {
+    if (this.#late.size >= maxLate) {
+      this.counters.overflow++;
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#late.delete(timer);
+      if (!this.cut) this.deliverLater(frame, from);
+    }, ms);
+    this.#late.add(timer);
+  }
+}
