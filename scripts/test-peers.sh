@@ -28,6 +28,9 @@ cryptsetup cryptsetup-bin
 mksquashfs squashfs-tools
 mkudffs udftools
 xorriso xorriso
+qemu-system-x86_64 qemu-system-x86
+grub-mkimage grub-common
+/usr/lib/grub/i386-pc/grub-bios-setup grub-pc-bin
 xz xz-utils
 zstd zstd
 cpio cpio

@@ -22,6 +22,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
       return { run: serve, help: serveHelp };
     },
   },
+  attach: {
+    summary: 'give any disk to a hypervisor or a tool of yours',
+    load: async () => import('./attach.js'),
+  },
   info: {
     summary: 'tell what a disk is and what is on it',
     load: async () => import('./info.js'),
@@ -69,7 +73,8 @@ export async function main(args: readonly string[], io: CliIo = processIo()): Pr
       return 2;
     }
     const module = await subcommand.load();
-    if (rest.includes('--help') || rest.includes('-h')) {
+    const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+    if (own.includes('--help') || own.includes('-h')) {
       io.stdout.write(module.help);
       return 0;
     }

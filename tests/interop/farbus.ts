@@ -16,7 +16,7 @@ export interface Finished {
 /** Runs a program to its end; rejects only if it cannot be started. */
 export function execute(program: string, args: readonly string[], timeout = 55_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const options = { maxBuffer: 64 << 20, timeout, killSignal: 'SIGKILL' } as const;
+    const options = { maxBuffer: 64 << 20, timeout, killSignal: 'SIGTERM' } as const;
     execFile(program, args, options, (error, stdout, stderr) => {
       if (error && typeof error.code === 'string') return reject(error);
       resolve({ code: error ? ((error.code as number | undefined) ?? null) : 0, stdout, stderr });

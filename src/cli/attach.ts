@@ -1,0 +1,145 @@
+/** `farbus attach`: any source as an NBD unix socket, for a hypervisor or a tool that is there already. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { messageOf, usageError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { BlockDevice } from '../block/device.js';
+import { exportUri } from '../export/address.js';
+import { bootId } from '../export/boot-id.node.js';
+import { Exports } from '../export/exports.js';
+import { Server } from '../export/server.js';
+import { listenOn } from '../network/listen.node.js';
+import { openPartition } from '../probe/probe.js';
+import { openOverlayFile } from '../storage/overlay-file.node.js';
+import { runCommand } from './child.js';
+import { stderrLogger, type CliIo } from './io.js';
+import { numberOption, parseOptions } from './options.js';
+import { onSignals } from './signals.js';
+import { openSource, sourceHelp } from './sources.js';
+
+export const help = `farbus attach: give any disk to a hypervisor or a tool of yours
+
+Usage: farbus attach SOURCE [OPTIONS] [-- COMMAND...]
+
+Offers SOURCE on a unix socket as NBD (network block device), which QEMU, qemu-img, nbdcopy, nbd-client and others take.
+COMMAND is started when the socket is there; in its words {nbd} becomes the NBD URI and {socket} the socket's path. farbus
+ends when COMMAND ends, with its exit status (128 + N where signal N ended it). Without COMMAND the URI is printed, and
+farbus runs until SIGTERM or Ctrl-C.
+
+${sourceHelp}
+
+Options:
+  --overlay FILE       what is written goes to FILE, and the source stays as it is; FILE is made where there is none
+  --read-only          nothing can be written
+  --partition N        only partition N of the disk (see farbus info)
+  --socket PATH        the socket's path (default: one in a new private folder, which is removed at the end)
+  --reconnect SECONDS  how long a lost connection is tried again before requests fail (default 60)
+
+Examples:
+  farbus attach nbd://server/disk1 --overlay changes.overlay -- \\
+    qemu-system-x86_64 -m 2G -drive file={nbd},format=raw,if=virtio
+  farbus attach /dev/sdb --read-only -- qemu-img convert -f raw {nbd} -O qcow2 sdb.qcow2
+  farbus attach disk.img --socket /run/disk.sock
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { own, command } = splitCommand(args);
+  const { values, positionals } = parseOptions('attach', own, {
+    allowPositionals: true,
+    options: {
+      overlay: { type: 'string' },
+      'read-only': { type: 'boolean', default: false },
+      partition: { type: 'string' },
+      socket: { type: 'string' },
+      reconnect: { type: 'string', default: '60' },
+    },
+  });
+  const [source, more] = positionals;
+  if (source === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
+  if (more !== undefined) throw usageError(`${more} does not belong here: a COMMAND begins after --`);
+  if (values.overlay !== undefined && values['read-only']) {
+    throw usageError('--overlay and --read-only exclude each other: an overlay is for writing');
+  }
+  if (values.socket === '') throw usageError('--socket needs a path');
+  const partition = values.partition === undefined ? undefined : numberOption('partition', values.partition, 1, 65535);
+  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  if (command && !command.some((word) => /\{(nbd|socket)\}/.test(word))) {
+    throw usageError('COMMAND has neither {nbd} nor {socket}: put one of them where the disk is to be');
+  }
+  const log = stderrLogger(io, command !== undefined);
+  const closing: (() => Promise<unknown>)[] = [];
+  // A command gets the signals; where there is none, they end this.
+  const signals = command ? undefined : onSignals();
+  try {
+    const device = await openDisk({ source, partition, overlay: values.overlay, reconnectSeconds, log }, values);
+    const server = new Server(new Exports(await bootId()), log);
+    closing.push(() => server.drain());
+    add(server, device, source);
+    const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');
+    server.add(await listenOn({ path }, server.accept, (error) => log.log('warn', messageOf(error))));
+    const uri = exportUri({ path }, '');
+    if (!device.info.readOnly && !device.info.can.flush) {
+      log.log('warn', `${source}: the other side cannot promise that flushed data is durable`);
+    }
+    if (command)
+      return await runCommand(
+        command.map((word) => replaced(word, uri, path)),
+        io,
+      );
+    io.stdout.write(`${uri}\n`);
+    return await signals!.received;
+  } finally {
+    for (const close of closing.reverse()) await close();
+    signals?.stop();
+  }
+}
+
+/** What is before the first `--`, and what is after it. */
+function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
+  const at = args.indexOf('--');
+  if (at < 0) return { own: args, command: undefined };
+  const command = args.slice(at + 1);
+  if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
+  return { own: args.slice(0, at), command };
+}
+
+interface Disk {
+  readonly source: string;
+  readonly partition: number | undefined;
+  readonly overlay: string | undefined;
+  readonly reconnectSeconds: number;
+  readonly log: Logger;
+}
+
+async function openDisk(
+  { source, partition, overlay, ...options }: Disk,
+  { 'read-only': readOnly }: { 'read-only': boolean },
+): Promise<BlockDevice> {
+  let device = await openSource(source, { ...options, readOnly: readOnly || overlay !== undefined });
+  try {
+    if (overlay !== undefined) device = await openOverlayFile(device, overlay);
+    if (partition !== undefined) device = await openPartition(device, partition);
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+function add(server: Server, device: BlockDevice, description: string): void {
+  // The description is for people only, and bounded by the protocol.
+  server.exports.add({ name: 'disk', device, description: description.slice(0, 1000), readOnly: device.info.readOnly });
+}
+
+/** A folder that nobody else can look into: who reaches the socket can write the disk. */
+async function privateFolder(closing: (() => Promise<unknown>)[]): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'farbus-attach-'));
+  // Before the server in the order of closing, which is the reverse.
+  closing.unshift(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function replaced(word: string, uri: string, path: string): string {
+  return word.replace(/\{(nbd|socket)\}/g, (_, name) => (name === 'nbd' ? uri : path));
+}
