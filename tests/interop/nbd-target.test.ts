@@ -174,7 +174,14 @@ describe('farbus serve, to other clients', () => {
         await succeed(
           'fio',
           ...['--name=verify', '--ioengine=nbd', `--uri=${uri}`, `--rw=${rw}`, `--bs=${bs}`, `--iodepth=${depth}`],
-          ...['--size=8M', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--fsync=64'],
+          ...[
+            '--size=8M',
+            '--verify=crc32c',
+            '--do_verify=1',
+            '--verify_fatal=1',
+            '--fsync=64',
+            '--verify_state_save=0',
+          ],
         );
       }
     });
