@@ -11,6 +11,8 @@ import { openPath } from '../storage/open.node.js';
 import { MemoryDevice } from '../storage/memory.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
+import { openSshSftp } from '../protocol/sftp/open.node.js';
+import { openSsh } from '../protocol/ssh/open.node.js';
 
 export interface SourceOptions {
   readonly readOnly?: boolean;
@@ -32,6 +34,8 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
   ['nbd+unix://', openNbd],
   ['nbds://', openNbd],
   ['nbds+unix://', openNbd],
+  ['ssh://', openSsh],
+  ['ssh+sftp://', openSshSftp],
   ['ssh+dd://', openSshDd],
   ['memory:', openMemory],
 ];
@@ -40,6 +44,7 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
 export const sourceHelp = `A SOURCE is one of
   nbd://HOST[:PORT]/EXPORT              an NBD server's export
   nbd+unix:///EXPORT?socket=PATH        the same by a unix socket
+  ssh://[USER@]HOST[:PORT]/PATH         a file or block device where only ssh is (ssh+sftp://, ssh+dd://)
   memory:SIZE                           memory, empty at first
   PATH                                  a file or block device of this computer`;
 

@@ -21,6 +21,9 @@ export interface SshTarget {
 /** What runs at the other end: a command of the user's login shell, or a subsystem. */
 export type SshService = { readonly command: string } | { readonly subsystem: string };
 
+/** No session on the server could be had at all: another service would not do better. */
+export class SshUnreachable extends FarbusError {}
+
 /** Seconds that ssh may take to connect. */
 const connectSeconds = 10;
 /** A server that has answered nothing for two of these, in seconds, is given up by ssh. */
@@ -102,7 +105,6 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
     () => 'no answer: check the address and firewalls in between',
   ],
   [/No route to host|Network is unreachable/i, () => 'host unreachable: check the network'],
-  [/subsystem request failed/i, () => 'the server offers no SFTP: use ssh+dd://'],
   [
     /Bad configuration option|terminating, \d+ bad configuration|Can't open user config file/i,
     (_host, { input }) => `ssh does not take its configuration: ${lastLine(input)}`,
@@ -116,8 +118,10 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
 
 /** Why an `ssh` ended, in one line. */
 export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefined {
-  const fail = (what: string): FarbusError => new FarbusError(`cannot reach ${target.address}: ${what}`);
+  const fail = (what: string): FarbusError => new FarbusError(`cannot use ${target.address}: ${what}`);
+  if (/subsystem request failed/i.test(end.stderr)) return fail('the server offers no SFTP: use ssh+dd://');
   if (end.code === 255) {
+    const fail = (what: string): FarbusError => new SshUnreachable(`cannot reach ${target.address}: ${what}`);
     for (const [pattern, text] of reasons) {
       const found = pattern.exec(end.stderr);
       if (found) return fail(text(target.host, found));

@@ -2,7 +2,8 @@
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import type { Elevation } from '../ssh/uri.js';
-import { printable, startError } from './errors.js';
+import { printable } from '../ssh/printable.js';
+import { startError } from './errors.js';
 import { shellFacts } from './facts.js';
 import { newNames, script, startCommand, type SessionNames } from './script.js';
 import { ShellChannel } from './shell.js';

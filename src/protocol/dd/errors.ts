@@ -1,6 +1,7 @@
 /** What a server's dd, its shell or its user may say, as this project's errors. Messages are those of LC_ALL=C. */
 import { FarbusError } from '../../base/errors.js';
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
+import { printable } from '../ssh/printable.js';
 
 const kinds: readonly (readonly [RegExp, BlockErrorKind])[] = [
   [/No space left on device|Disk quota exceeded|quota exceeded|File too large/i, 'no-space'],
@@ -34,10 +35,4 @@ export function startError(address: string, code: string, said: string): FarbusE
   if (code === 'denied' && !/denied|not permitted/i.test(said))
     return new FarbusError(`cannot open ${address}: ${printable(said)}`);
   return new FarbusError(`cannot open ${address}: ${advice[code] ?? printable(`${code} ${said}`)}`);
-}
-
-/** A server's text for a person: on one line, without control characters, at most 300 characters. */
-export function printable(text: string): string {
-  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ').trim();
-  return plain.length > 300 ? `${plain.slice(0, 300)}…` : plain;
 }

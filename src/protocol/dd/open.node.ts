@@ -16,7 +16,10 @@ export function sshCommands(address: RemoteAddress): CommandDialer {
 
 /** Opens a device by dd over ssh. Rejects with a FarbusError. */
 export async function openSshDd(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
-  const address = parseRemoteUri(uri);
+  return openDdAt(parseRemoteUri(uri), options);
+}
+
+export function openDdAt(address: RemoteAddress, options: RemoteOptions): Promise<RemoteDevice> {
   const { path, size, elevation, sessions } = address;
   return connectDd(sshCommands(address), { ...options, path, size, elevation, sessions });
 }

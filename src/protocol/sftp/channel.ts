@@ -1,0 +1,255 @@
+/**
+ * One SFTP connection to one open file, as a channel of the pool: many requests under way, in any order. A read that the
+ * server answers with less than was asked for is continued.
+ */
+import { contiguous } from '../../base/buffers.js';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { BlockError } from '../../block/errors.js';
+import type { ByteStream } from '../../network/stream.js';
+import type { Channel, ChannelEvents, Fate } from '../ssh/channel.js';
+import type { RemoteRequest } from '../ssh/request.js';
+import { SftpConnection, type Answer } from './connection.js';
+import { parseStat, sftpFacts, type ServerProcess, type SftpFacts, type SftpWish } from './facts.js';
+import { StatusError, expect, readText } from './files.js';
+import { Extension, Packet, Status } from './spec.js';
+import { expectStatus, statusError, type StatusAnswer } from './status.js';
+
+/** Requests under way, and their bytes. The server works them off one by one; more only wait there. */
+const maxDepth = 64;
+const maxBytes = 16 << 20;
+/** How long a server may leave a request without an answer, in ms. */
+const answerMs = 300_000;
+const watchMs = 10_000;
+/** How long a fence waits for an old server to end by itself, and then for it to be ended, in ms. */
+const patienceMs = 1000;
+const pollMs = 50;
+
+export interface SftpChannelOptions extends SftpWish {
+  /** Limit for the whole start, in seconds. */
+  readonly startSeconds: number;
+  /** Ends that process on the server, if it is still the one that is meant. */
+  readonly kill: (old: ServerProcess) => Promise<void>;
+}
+
+/** Opens a channel over a stream to an SFTP server. Rejects with an error whose message is fit for a user. */
+export async function openSftpChannel(
+  dial: (signal: AbortSignal) => Promise<ByteStream>,
+  options: SftpChannelOptions,
+  signal: AbortSignal,
+): Promise<SftpChannel> {
+  const { startSeconds, address } = options;
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(startSeconds * 1000)]);
+  const connection = new SftpConnection(await dial(limit));
+  const stop = (): void => connection.destroy();
+  limit.addEventListener('abort', stop);
+  try {
+    await connection.greet(limit);
+    connection.listen({ drain: () => undefined, closed: () => undefined });
+    return new SftpChannel(connection, await sftpFacts(connection, options), options);
+  } catch (error) {
+    connection.destroy();
+    if (limit.aborted && !signal.aborted) {
+      throw new FarbusError(`cannot reach ${address}: no SFTP session within ${startSeconds} seconds`);
+    }
+    if (error instanceof FarbusError) throw error;
+    throw new FarbusError(`cannot use ${address}: ${messageOf(error)}`, { cause: error });
+  } finally {
+    limit.removeEventListener('abort', stop);
+  }
+}
+
+export class SftpChannel implements Channel {
+  readonly facts: SftpFacts;
+  readonly #connection: SftpConnection;
+  readonly #options: SftpChannelOptions;
+  readonly #sent = new Set<RemoteRequest>();
+  #bytes = 0;
+  #events: ChannelEvents | undefined;
+  #ended: (() => void) | undefined;
+  #heard = 0;
+  #watch: ReturnType<typeof setInterval> | undefined;
+
+  constructor(connection: SftpConnection, facts: SftpFacts, options: SftpChannelOptions) {
+    this.#connection = connection;
+    this.facts = facts;
+    this.#options = options;
+    connection.listen({
+      drain: () => this.#events?.room(),
+      closed: (reason) => this.#onClosed(reason),
+    });
+  }
+
+  get load(): number {
+    return this.#sent.size;
+  }
+
+  hasRoom(request: RemoteRequest): boolean {
+    if (this.#connection.closed || this.#connection.blocked) return false;
+    return this.#sent.size === 0 || (this.#sent.size < maxDepth && this.#bytes + request.length <= maxBytes);
+  }
+
+  start(events: ChannelEvents): void {
+    this.#events = events;
+    if (this.#connection.closed) queueMicrotask(() => events.lost('the connection was closed', []));
+  }
+
+  /** [SYS] fig. 13: 421, read or write; 423 and 426, send; 427, send the data. There is nothing to translate. */
+  send(request: RemoteRequest): void {
+    if (this.#sent.size === 0) this.#heard = performance.now();
+    this.#watch ??= setInterval(() => this.#checkAlive(), watchMs);
+    this.#sent.add(request);
+    this.#bytes += request.length;
+    const { handle } = this.facts;
+    switch (request.op) {
+      case 'read':
+        return this.#read(request, 0, undefined);
+      case 'write':
+        return this.#connection.send(
+          Packet.write,
+          { answer: (answer) => this.#written(request, expectStatus(answer)) },
+          (packet) => packet.bytes(handle).u64(request.offset),
+          contiguous(request.buffers!),
+        );
+      case 'flush':
+        return this.#connection.send(
+          Packet.extended,
+          { answer: (answer) => this.#done(request, expectStatus(answer)) },
+          (packet) => packet.text(Extension.fsync).bytes(handle),
+        );
+      case 'zero':
+        return this.#settle(request, new BlockError('unsupported', 'SFTP has no zeroing'));
+    }
+  }
+
+  /**
+   * An SFTP server ends by itself when its connection does, after what it had already received; one that has not heard of
+   * the end is killed by a shell. Either way the new server sees in /proc when it is gone.
+   */
+  async fence(lost: Channel): Promise<Fate> {
+    const old = lost instanceof SftpChannel ? lost.facts.process : undefined;
+    const own = this.facts.process;
+    if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
+    if (await this.#goes(old)) return 'gone';
+    await this.#options.kill(old);
+    if (await this.#goes(old)) return 'gone';
+    throw new Error('an earlier SFTP server is still at work there');
+  }
+
+  close(): Promise<void> {
+    if (this.#connection.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#ended = resolve;
+      this.#connection.send(Packet.close, { answer: () => undefined }, (packet) => packet.bytes(this.facts.handle));
+      this.#connection.end();
+    });
+  }
+
+  destroy(): void {
+    this.#connection.destroy();
+  }
+
+  /** Whether a process is gone within a while. */
+  async #goes(old: ServerProcess): Promise<boolean> {
+    for (const end = performance.now() + patienceMs; ;) {
+      try {
+        const now = parseStat(await readText(this.#connection, `/proc/${old.pid}/stat`));
+        if (!now) throw new Error('the server does not say whether an earlier one is still at work');
+        if (now.start !== old.start || now.state === 'Z' || now.state === 'X') return true;
+      } catch (error) {
+        if (!(error instanceof StatusError)) throw error;
+        // A process that ends while it is looked at gives a failure: the next look finds none.
+        if (error.status.code === Status.noSuchFile) return true;
+      }
+      if (performance.now() > end) return false;
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+    }
+  }
+
+  /** [SYS] step 424: receive what the server's system answers. */
+  #read(request: RemoteRequest, from: number, fault: BlockError | undefined): void {
+    const left = request.length - from;
+    let failed = fault;
+    const waiter = {
+      most: left,
+      data: (bytes: Uint8Array, at: number): void => {
+        try {
+          request.buffers!.copyFrom(bytes, from + at);
+        } catch (error) {
+          failed ??= new BlockError('io', 'the memory of the read is gone', { cause: error });
+        }
+      },
+      dataEnd: (length: number): void => {
+        if (length === left) this.#settle(request, failed);
+        else if (length > 0) this.#read(request, from + length, failed);
+        else this.#done(request, { code: Status.eof, text: '' });
+      },
+      answer: (answer: Answer): void => {
+        const status = expectStatus(answer);
+        this.#done(request, status.code === Status.ok ? { code: Status.failure, text: 'no data' } : status);
+      },
+    };
+    this.#connection.send(Packet.read, waiter, (packet) =>
+      packet
+        .bytes(this.facts.handle)
+        .u64(request.offset + from)
+        .u32(left),
+    );
+  }
+
+  #written(request: RemoteRequest, status: StatusAnswer): void {
+    // Version 3 has no status for a full disk: ask how full it is.
+    if (status.code !== Status.failure || !this.facts.statFileSystem) return this.#done(request, status);
+    const ask = this.#connection.ask(Packet.extended, (packet) =>
+      packet.text(Extension.statFileSystem).bytes(this.facts.handle),
+    );
+    ask.then(
+      (answer) => this.#settle(request, statusError(this.#what(request), status, isFull(answer))),
+      // The request is among what was under way when the connection was lost.
+      () => undefined,
+    );
+  }
+
+  #done(request: RemoteRequest, status: StatusAnswer): void {
+    this.#settle(request, status.code === Status.ok ? undefined : statusError(this.#what(request), status));
+  }
+
+  #settle(request: RemoteRequest, error?: BlockError): void {
+    this.#heard = performance.now();
+    if (!this.#sent.delete(request)) return;
+    this.#bytes -= request.length;
+    this.#events?.answered(request, error);
+    this.#events?.room();
+  }
+
+  #what({ op, offset, length }: RemoteRequest): string {
+    return `${this.#options.address}: ${op} ${offset}+${length}`;
+  }
+
+  #checkAlive(): void {
+    if (this.#sent.size === 0) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+    } else if (performance.now() - this.#heard > answerMs) {
+      this.destroy();
+    }
+  }
+
+  #onClosed(reason: Error | undefined): void {
+    clearInterval(this.#watch);
+    const unfinished = [...this.#sent];
+    this.#sent.clear();
+    this.#ended?.();
+    this.#events?.lost(reason ? messageOf(reason) : 'the server ended the session', unfinished);
+  }
+}
+
+/** [PROTOCOL] 4.5: no free blocks for this user. */
+function isFull(answer: Answer): boolean {
+  try {
+    const fields = expect(answer, Packet.extendedReply);
+    for (let i = 0; i < 4; i++) fields.u64();
+    return fields.u64() === 0;
+  } catch {
+    return false;
+  }
+}

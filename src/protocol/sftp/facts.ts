@@ -1,0 +1,182 @@
+/**
+ * What can be found out about a device and its server with nothing but SFTP: on Linux the files of /proc and /sys say
+ * how long a block device is, which process the SFTP server is, and which start of which computer this is.
+ */
+import { FarbusError } from '../../base/errors.js';
+import type { RemoteFacts } from '../ssh/channel.js';
+import { Extension, FileType, OpenFlag, Packet, Status, maxLength, safeLength } from './spec.js';
+import type { SftpConnection } from './connection.js';
+import { StatusError, expect, nameOf, openHandle, readTextIfAny, statPath } from './files.js';
+
+/** SFTP cannot do it, but dd perhaps can. */
+export class SftpUnsuited extends FarbusError {}
+
+/** Which process an SFTP server is: no other ever has the same number and start, on one start of the system. */
+export interface ServerProcess {
+  readonly pid: number;
+  /** Ticks since the system's start. */
+  readonly start: string;
+  /** Its process namespace. */
+  readonly space: string;
+}
+
+export interface SftpFacts extends RemoteFacts {
+  readonly handle: Uint8Array;
+  /** Longest read and write, in bytes. */
+  readonly readLength: number;
+  readonly writeLength: number;
+  /** Undefined where the server's processes cannot be looked at. */
+  readonly process: ServerProcess | undefined;
+  /** The server tells how full a disk is. */
+  readonly statFileSystem: boolean;
+}
+
+export interface SftpWish {
+  readonly address: string;
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** What the user says. */
+  readonly size: number | undefined;
+}
+
+/** Opens the device and looks. Rejects with a FarbusError, or an Error where the connection is lost. */
+export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Promise<SftpFacts> {
+  const fail = (what: string): never => {
+    throw new FarbusError(`cannot open ${wish.address}: ${what}`);
+  };
+  const { mode, size: statSize } = await statPath(connection, wish.path).catch((error: unknown) =>
+    fail(explain(error)),
+  );
+  const kind = (mode ?? FileType.file) & FileType.mask;
+  const isDevice = kind === FileType.block || kind === FileType.character;
+  if (kind === FileType.folder) fail('it is a folder: give a file or a block device');
+  if (kind !== FileType.file && !isDevice) fail('it is neither a file nor a block device');
+  const { handle, readOnly } = await open(connection, wish.path, wish.readOnly).catch((error: unknown) =>
+    fail(explain(error)),
+  );
+  const disk = isDevice ? await diskFacts(connection, wish.path) : { size: statSize, sector: undefined, device: '' };
+  const size = wish.size ?? disk.size;
+  if (size === undefined) {
+    throw new SftpUnsuited(
+      `cannot open ${wish.address}: SFTP cannot tell how long the device is: add ?size=BYTES, or use ssh+dd://`,
+    );
+  }
+  if (disk.size !== undefined && size > disk.size) fail(`it has ${disk.size} bytes, and size= says ${size}`);
+  if (!(size <= Number.MAX_SAFE_INTEGER - 65536)) fail(`${size} bytes are too many`);
+  const { readLength, writeLength } = await limits(connection);
+  return {
+    handle,
+    readOnly,
+    size,
+    sector: disk.sector,
+    device: disk.device,
+    flush: connection.extensions.has(Extension.fsync),
+    statFileSystem: connection.extensions.has(Extension.statFileSystem),
+    readLength,
+    writeLength,
+    machine: await readTextIfAny(connection, '/etc/machine-id'),
+    boot: await readTextIfAny(connection, '/proc/sys/kernel/random/boot_id'),
+    process: await ownProcess(connection),
+  };
+}
+
+async function open(
+  connection: SftpConnection,
+  path: string,
+  readOnly: boolean,
+): Promise<{ handle: Uint8Array; readOnly: boolean }> {
+  if (!readOnly) {
+    try {
+      return { handle: await openHandle(connection, path, OpenFlag.read | OpenFlag.write), readOnly: false };
+    } catch (error) {
+      // A read-only file system is a plain failure in this protocol.
+      const denied =
+        error instanceof StatusError &&
+        (error.status.code === Status.permissionDenied || error.status.code === Status.failure);
+      if (!denied) throw error;
+    }
+  }
+  return { handle: await openHandle(connection, path, OpenFlag.read), readOnly: true };
+}
+
+function explain(error: unknown): string {
+  if (!(error instanceof StatusError)) throw error;
+  switch (error.status.code) {
+    case Status.noSuchFile:
+      return 'there is no such device or file on the server: check the path';
+    case Status.permissionDenied:
+      return 'the server does not let this user read it: log in as another user, or use ssh+dd:// with ?sudo=1';
+    default:
+      return `the server says: ${error.message}`;
+  }
+}
+
+interface DiskFacts {
+  readonly size: number | undefined;
+  readonly sector: number;
+  readonly device: string;
+}
+
+/** A block device's length from /sys: stat gives 0. */
+async function diskFacts(connection: SftpConnection, path: string): Promise<DiskFacts> {
+  const unknown = { size: undefined, sector: 512, device: '' };
+  let real: string;
+  try {
+    real = await nameOf(connection, Packet.realPath, path);
+  } catch (error) {
+    if (error instanceof StatusError) return unknown;
+    throw error;
+  }
+  // A disk's name in /sys has "!" for "/" (cciss!c0d0).
+  const match = /^\/dev\/(.+)$/.exec(real);
+  if (!match) return unknown;
+  const folder = `/sys/class/block/${match[1]!.replaceAll('/', '!')}`;
+  const sectors = await readTextIfAny(connection, `${folder}/size`);
+  if (!/^\d{1,14}$/.test(sectors) || sectors === '0') return unknown;
+  const block =
+    (await readTextIfAny(connection, `${folder}/queue/logical_block_size`)) ||
+    // A partition's folder is in its disk's.
+    (await readTextIfAny(connection, `${folder}/../queue/logical_block_size`));
+  const sector = Number(block || '512');
+  const valid = sector >= 512 && sector <= 65536 && (sector & (sector - 1)) === 0;
+  const numbers = await readTextIfAny(connection, `${folder}/dev`);
+  const sequence =
+    (await readTextIfAny(connection, `${folder}/diskseq`)) || (await readTextIfAny(connection, `${folder}/../diskseq`));
+  return { size: Number(sectors) * 512, sector: valid ? sector : 512, device: `${numbers}.${sequence}` };
+}
+
+/** What the server takes at once ([PROTOCOL] 4.8). */
+async function limits(connection: SftpConnection): Promise<{ readLength: number; writeLength: number }> {
+  const safe = { readLength: safeLength, writeLength: safeLength };
+  if (!connection.extensions.has(Extension.limits)) return safe;
+  try {
+    const answer = await connection.ask(Packet.extended, (packet) => packet.text(Extension.limits));
+    const fields = expect(answer, Packet.extendedReply);
+    fields.u64();
+    const bounded = (length: number): number => (length >= 4096 ? Math.min(length, maxLength) : safeLength);
+    return { readLength: bounded(fields.u64()), writeLength: bounded(fields.u64()) };
+  } catch (error) {
+    if (error instanceof StatusError) return safe;
+    throw error;
+  }
+}
+
+/** The SFTP server's own process; undefined where others' could not be seen either, so that nothing follows from not seeing one. */
+async function ownProcess(connection: SftpConnection): Promise<ServerProcess | undefined> {
+  const own = parseStat(await readTextIfAny(connection, '/proc/self/stat'));
+  const first = parseStat(await readTextIfAny(connection, '/proc/1/stat'));
+  if (!own || !first) return undefined;
+  let space = '';
+  try {
+    space = await nameOf(connection, Packet.readLink, '/proc/self/ns/pid');
+  } catch (error) {
+    if (!(error instanceof StatusError)) throw error;
+  }
+  return { pid: own.pid, start: own.start, space };
+}
+
+/** proc(5), /proc/PID/stat: number, name in parentheses, state; the 22nd is the start. */
+export function parseStat(text: string): { pid: number; state: string; start: string } | undefined {
+  const match = /^(\d{1,10}) \(.*\) (\S) (?:-?\d+ ){18}(\d+) /s.exec(text);
+  return match ? { pid: Number(match[1]), state: match[2]!, start: match[3]! } : undefined;
+}

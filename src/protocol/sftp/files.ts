@@ -1,0 +1,97 @@
+/** Small things that are asked of an SFTP server: what a path is, and the content of short files such as those of /proc. */
+import { Packet, AttrFlag, OpenFlag, maxHandle } from './spec.js';
+import type { Answer, SftpConnection } from './connection.js';
+import { statusOf, type StatusAnswer } from './status.js';
+import { SftpProtocolError, type FieldReader } from './wire.js';
+
+/** An answer that says no. */
+export class StatusError extends Error {
+  override readonly name = 'StatusError';
+  readonly status: StatusAnswer;
+
+  constructor(status: StatusAnswer) {
+    super(status.text || `status ${status.code}`);
+    this.status = status;
+  }
+}
+
+export interface Attributes {
+  /** In bytes. */
+  readonly size: number | undefined;
+  /** POSIX mode with the file's kind. */
+  readonly mode: number | undefined;
+}
+
+/** Longest of the short files that is read, in bytes. */
+const shortFile = 4096;
+
+/** Opens a file that exists ([SFTP] 6.3). Rejects with a StatusError. */
+export async function openHandle(connection: SftpConnection, path: string, flags: number): Promise<Uint8Array> {
+  const answer = await connection.ask(Packet.open, (packet) => packet.text(path).u32(flags).u32(0));
+  const handle = expect(answer, Packet.handle).bytes();
+  if (handle.length > maxHandle) throw new SftpProtocolError('the server gave a handle that is too long');
+  return handle.slice();
+}
+
+export async function closeHandle(connection: SftpConnection, handle: Uint8Array): Promise<void> {
+  await connection.ask(Packet.close, (packet) => packet.bytes(handle));
+}
+
+/** [SFTP] 6.8. Rejects with a StatusError. */
+export async function statPath(connection: SftpConnection, path: string): Promise<Attributes> {
+  const fields = expect(await connection.ask(Packet.stat, (packet) => packet.text(path)), Packet.attrs);
+  const flags = fields.u32();
+  const size = flags & AttrFlag.size ? fields.u64() : undefined;
+  if (flags & AttrFlag.ids) fields.u64();
+  const mode = flags & AttrFlag.permissions ? fields.u32() : undefined;
+  return { size, mode };
+}
+
+/** A path without symbolic links, or where one leads ([SFTP] 6.10, 6.11). Rejects with a StatusError. */
+export async function nameOf(
+  connection: SftpConnection,
+  type: typeof Packet.realPath | typeof Packet.readLink,
+  path: string,
+): Promise<string> {
+  const fields = expect(await connection.ask(type, (packet) => packet.text(path)), Packet.name);
+  if (fields.u32() < 1) throw new SftpProtocolError('the server gave no name');
+  return fields.text();
+}
+
+/** The text of a short file. Rejects with a StatusError. */
+export async function readText(connection: SftpConnection, path: string): Promise<string> {
+  const handle = await openHandle(connection, path, OpenFlag.read);
+  try {
+    return await new Promise((resolve, reject) => {
+      const bytes = new Uint8Array(shortFile);
+      const waiter = {
+        most: shortFile,
+        data: (part: Uint8Array, at: number) => bytes.set(part, at),
+        dataEnd: (length: number) => resolve(new TextDecoder().decode(bytes.subarray(0, length))),
+        answer: (answer: Answer) => reject(new StatusError(statusOf(answer) ?? { code: 4, text: 'no data' })),
+        lost: reject,
+      };
+      connection.send(Packet.read, waiter, (packet) => packet.bytes(handle).u64(0).u32(shortFile));
+    });
+  } finally {
+    await closeHandle(connection, handle);
+  }
+}
+
+/** The same, or '' where it cannot be read. */
+export async function readTextIfAny(connection: SftpConnection, path: string): Promise<string> {
+  try {
+    return (await readText(connection, path)).trim();
+  } catch (error) {
+    if (error instanceof StatusError) return '';
+    throw error;
+  }
+}
+
+/** The fields of an answer of one kind; throws a StatusError where the server says no. */
+export function expect(answer: Answer, type: number): FieldReader {
+  if (answer.type === type) return answer.fields;
+  const status = statusOf(answer);
+  if (!status) throw new SftpProtocolError('the server gave an answer of the wrong kind');
+  throw new StatusError(status);
+}

@@ -1,0 +1,62 @@
+/** Devices by ssh+sftp URIs, over this computer's ssh program. */
+import { sshDialer } from '../../network/ssh.node.js';
+import { connectShell } from '../dd/connect.js';
+import { newNames, startCommand } from '../dd/script.js';
+import { sshCommands } from '../dd/open.node.js';
+import type { RemoteDevice, RemoteOptions } from '../ssh/device.js';
+import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
+import { connectSftp } from './device.js';
+import { SftpUnsuited, type ServerProcess } from './facts.js';
+
+/** Limit for ending an old process, in ms. */
+const killMs = 15_000;
+
+/** Opens a file or device by SFTP. Rejects with a FarbusError. */
+export async function openSshSftp(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
+  return openSftpAt(parseRemoteUri(uri), options);
+}
+
+/** Where SFTP cannot tell how long a device is, the login shell is asked, by a session of dd's. */
+export async function openSftpAt(address: RemoteAddress, options: RemoteOptions): Promise<RemoteDevice> {
+  const name = formatRemote(address);
+  const dialer = sshDialer({ ...address, address: name }, () => ({ subsystem: 'sftp' }));
+  const open = (size: number | undefined): Promise<RemoteDevice> =>
+    connectSftp((signal) => dialer.connect(signal), {
+      ...options,
+      address: name,
+      path: address.path,
+      size,
+      sessions: address.sessions,
+      kill: (old) => killByShell(address, old),
+    });
+  try {
+    return await open(address.size);
+  } catch (error) {
+    if (!(error instanceof SftpUnsuited)) throw error;
+    const size = await sizeByShell(address).catch(() => undefined);
+    if (size === undefined) throw error;
+    return open(size);
+  }
+}
+
+async function sizeByShell(address: RemoteAddress): Promise<number> {
+  const wish = { path: address.path, readOnly: true, startSeconds: 30 };
+  const shell = await connectShell(sshCommands(address), wish, new AbortController().signal);
+  await shell.close();
+  return shell.facts.size;
+}
+
+/**
+ * Ends an SFTP server's process by a command of the login shell, which first looks whether it is still the one that is
+ * meant: number and start are those of one process only. Whether that helped is for the caller to see.
+ */
+async function killByShell(address: RemoteAddress, { pid, start }: ServerProcess): Promise<void> {
+  const limit = AbortSignal.timeout(killMs);
+  const stream = await sshCommands(address).run(startCommand(newNames().token), limit);
+  const look = `read -r s </proc/${pid}/stat; set -- \${s##*) }; [ "\${20}" = ${start} ] && kill -9 ${pid}; exit`;
+  await new Promise<void>((resolve) => {
+    limit.addEventListener('abort', () => stream.destroy());
+    stream.attach({ data: () => undefined, drain: () => undefined, closed: () => resolve() });
+    stream.write([new TextEncoder().encode(`${look}\n`)]);
+  });
+}
