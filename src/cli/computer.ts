@@ -9,6 +9,7 @@ import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
+import type { ClientDrive } from '../computer/drives.js';
 import { defaultCommandLine, prepareDebianGuest } from '../guest/debian.node.js';
 import { unpackKernel } from '../guest/kernel.node.js';
 import type { OnProgress } from '../guest/progress.js';
@@ -68,7 +69,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
 
 /** Makes a computer on the v86 engine; nothing runs yet. */
 export function createComputer(
-  drives: readonly BlockDevice[],
+  drives: readonly (BlockDevice | ClientDrive)[],
   memorySize: number,
   options: { steps?: Steps; log: Logger },
 ): Promise<ClientComputer> {

@@ -6,14 +6,18 @@ import { FarbusError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
-import { NvmeController, deviceId, vendorId } from '../device/nvme/controller.js';
+import * as ahci from '../device/ahci/controller.js';
+import * as nvme from '../device/nvme/controller.js';
+import type { CommandTimes } from '../device/nvme/times.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
-import type { Engine } from '../machine/engine.js';
-import { pciConfig } from '../machine/pci.js';
+import type { Engine, InterruptLine } from '../machine/engine.js';
+import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
-import { TrapHandler, type Trap, type TrapCounts } from '../machine/trap.js';
+import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
+import { ahciDevice } from './ahci-device.js';
 import { SerialConsole } from './console.js';
+import { planDrive, type ClientDrive, type DrivePlan } from './drives.js';
 import { identityOf } from './identity.js';
 import { Legs, type LegMedians } from './legs.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
@@ -28,8 +32,8 @@ export const maxDrives = 22;
 export interface ClientOptions {
   /** Makes the engine: the composition root knows which. */
   readonly createEngine: (trap: TrapHandler, onEnd: (why: EndReason) => void) => Promise<Engine>;
-  /** The media of the logical devices, in the guest's order. They are not closed by the computer. */
-  readonly drives: readonly BlockDevice[];
+  /** The media of the logical devices, in the guest's order; a device alone is an NVMe disk. They are not closed by the computer. */
+  readonly drives: readonly (BlockDevice | ClientDrive)[];
   readonly steps?: Steps;
   readonly log?: Logger;
 }
@@ -47,6 +51,16 @@ export interface ClientCounts {
   readonly legs: LegMedians;
 }
 
+/** What the computer needs of any controller: it is paused, saved and restored as a whole. */
+interface LogicalDevice extends GuardedDevice {
+  readonly counts: { readonly commands: number; readonly interrupts: number };
+  connect(line: InterruptLine): void;
+  pause(): Promise<void>;
+  resume(): void;
+  save(): unknown;
+  restore(state: never): void;
+}
+
 export class ClientComputer {
   readonly console: SerialConsole;
   /** Resolves when the guest ends by itself. */
@@ -54,7 +68,7 @@ export class ClientComputer {
   readonly #engine: Engine;
   readonly #steps: Steps;
   readonly #trap: TrapHandler;
-  readonly #controllers: NvmeController[] = [];
+  readonly #controllers: LogicalDevice[] = [];
   readonly #clients: VirtualIoClient[] = [];
   readonly #legs = new Legs();
   #handlersRecorded = false;
@@ -84,7 +98,12 @@ export class ClientComputer {
     this.#trap = trap;
     this.#steps = steps;
     this.ended = ended;
-    options.drives.forEach((drive, index) => this.#addDrive(drive, index, options.log ?? silent));
+    const plans = options.drives.map(planDrive);
+    const log = options.log ?? silent;
+    for (const plan of plans) this.#clients.push(new VirtualIoClient(plan.device!, steps));
+    for (const plan of plans) if (plan.bus === 'nvme') this.#addNvme(plan, log);
+    const onAhci = plans.filter(({ bus }) => bus === 'ahci');
+    if (onAhci.length > 0) this.#addAhci(onAhci, log);
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
     engine.onSerial((byte) => this.console.receive(byte));
   }
@@ -165,42 +184,48 @@ export class ClientComputer {
     return this.#engine.stop();
   }
 
-  #addDrive(drive: BlockDevice, index: number, log: Logger): void {
-    if (drive.info.blockSize > 4096) {
-      throw new FarbusError(`drive ${index} has blocks of ${drive.info.blockSize} bytes: a guest can use at most 4096`);
-    }
-    if (drive.info.size < 512) throw new FarbusError(`drive ${index} is empty: it needs at least one sector of 512 bytes`);
-    const base = firstBase + index * baseStep;
-    const client = new VirtualIoClient(drive, this.#steps);
-    const controller = new NvmeController({
-      base,
-      memory: this.#engine.memory,
+  #addNvme({ index }: DrivePlan, log: Logger): void {
+    const client = this.#clients[index]!;
+    const controller = new nvme.NvmeController({
+      ...this.#context(log),
       disk: client,
-      identity: identityOf(drive.info, `drive${index}`),
+      identity: identityOf(client.info, `drive${index}`),
+    });
+    // Mass storage, non-volatile memory, NVM Express.
+    this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
+  }
+
+  /** One adapter with a port for each drive. */
+  #addAhci(plans: readonly DrivePlan[], log: Logger): void {
+    const controller = new ahci.AhciController({ ...this.#context(log), ports: plans.length });
+    plans.forEach((plan, port) => controller.plug(port, ahciDevice(plan, this.#clients[plan.index]!)));
+    const { vendorId: vendor, deviceId: device, classCode, barIndex } = ahci;
+    this.#addController(controller, { vendor, device, classCode, barIndex });
+  }
+
+  /** What any controller is given; its registers are where the next free address is. */
+  #context(log: Logger) {
+    return {
+      base: firstBase + this.#controllers.length * baseStep,
+      memory: this.#engine.memory,
       steps: this.#steps,
-      attribute: (tag, trap) => this.#attribute(tag, trap),
-      onCommand: (times) => this.#legs.add(times),
+      attribute: (tag: number, trap: Trap) => this.#attribute(tag, trap),
+      onCommand: (times: CommandTimes) => this.#legs.add(times),
       log,
-    });
-    const config = pciConfig({
-      vendor: vendorId,
-      device: deviceId,
-      revision: 1,
-      classCode: [0x01, 0x08, 0x02], // mass storage, non-volatile memory, NVM Express
-      barBase: base,
-      interruptPin: 1,
-    });
+    };
+  }
+
+  #addController(
+    controller: LogicalDevice,
+    identity: Pick<PciIdentity, 'vendor' | 'device' | 'classCode' | 'barIndex'>,
+  ): void {
+    const { name, base, size } = controller;
+    const { barIndex = 0 } = identity;
     this.#trap.guard(controller);
-    const slot = firstSlot + index;
-    controller.connect(
-      this.#engine.addPci({ name: controller.name, slot, config, barBase: base, barSize: controller.size }),
-    );
-    this.#steps.step(
-      0,
-      '324',
-      `nothing is mapped at 0x${base.toString(16)}: access to ${controller.name} comes to 300`,
-    );
-    this.#clients.push(client);
+    const config = pciConfig({ ...identity, revision: 1, barBase: base, interruptPin: 1 });
+    const slot = firstSlot + this.#controllers.length;
+    controller.connect(this.#engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size }));
+    this.#steps.step(0, '324', `nothing is mapped at 0x${base.toString(16)}: access to ${name} comes to 300`);
     this.#controllers.push(controller);
   }
 

@@ -1,15 +1,24 @@
 /** Who a logical device says it is: from what the far device is, so that a guest's /dev/disk/by-id stays the same across restarts. */
 import type { BlockInfo } from '../block/device.js';
+import type { AtaIdentity } from '../device/ahci/identify.js';
 import type { NvmeIdentity } from '../device/nvme/identify.js';
 
 /** The identity of a logical device in front of a far one; `fallback` where that has none of its own. */
-export function identityOf(info: BlockInfo, fallback: string): NvmeIdentity {
+export function identityOf(info: BlockInfo, fallback: string, model = 'Farbus NVMe Disk'): NvmeIdentity {
   const hash = hash128(`${info.identity || fallback}\0${info.size}`);
   const uuid = hash.slice();
   uuid[6] = (uuid[6]! & 0x0f) | 0x80; // RFC 9562 §5.8: version 8, custom
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
   const hex = [...hash].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  return { serial: hex.slice(0, 20), model: 'Farbus NVMe Disk', firmware: '1.0', uuid };
+  return { serial: hex.slice(0, 20), model, firmware: '1.0', uuid };
+}
+
+/** The same for a drive on an ATA bus: its world wide name is of the kind that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
+export function ataIdentityOf(info: BlockInfo, fallback: string, model: string): AtaIdentity {
+  const { serial, firmware, uuid } = identityOf(info, fallback);
+  const worldWideName = uuid.slice(0, 8);
+  worldWideName[0] = 0x30 | (worldWideName[0]! & 0x0f);
+  return { serial, model, firmware, worldWideName };
 }
 
 /** 128 bits of FNV-1a, as four lanes with different starts: spreads names, keeps no secrets. */

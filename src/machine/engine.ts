@@ -20,7 +20,9 @@ export interface PciFunction {
   readonly slot: number;
   /** Configuration space, 64 bytes or more (machine/pci.ts). */
   readonly config: Uint8Array;
-  /** Guest-physical address and length in bytes of BAR 0. */
+  /** Which BAR it is; 0 where nothing is said. */
+  readonly barIndex?: number;
+  /** Guest-physical address and length in bytes of the BAR. */
   readonly barBase: number;
   readonly barSize: number;
 }

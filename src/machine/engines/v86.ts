@@ -151,7 +151,9 @@ class V86Engine implements Engine {
     this.#cpu.devices.pci.register_device({
       pci_id: id,
       pci_space: [...device.config.subarray(0, 256)],
-      pci_bars: [{ size: device.barSize }],
+      pci_bars: Array.from({ length: 6 }, (_, bar) =>
+        bar === (device.barIndex ?? 0) ? { size: device.barSize } : undefined,
+      ),
       name: device.name,
     });
     this.#guard(device.barBase, device.barSize);

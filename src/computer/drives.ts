@@ -1,0 +1,53 @@
+/** Which logical device a far device is shown as: what a computer is put together from. */
+import { FarbusError } from '../base/errors.js';
+import type { BlockDevice } from '../block/device.js';
+
+/** The kind of controller that a drive is on: an NVMe controller of its own, or a port of the AHCI adapter. */
+export type DriveBus = 'nvme' | 'ahci';
+
+/** `cdrom` and `removable` have a medium that can be ejected and inserted; they are on the AHCI adapter. */
+export type DriveKind = 'disk' | 'cdrom' | 'removable';
+
+/** A drive of a computer. */
+export interface ClientDrive {
+  /** The medium; undefined for a drive that is empty at first. */
+  readonly device: BlockDevice | undefined;
+  /** Default: `nvme` for a disk, `ahci` for the others. */
+  readonly bus?: DriveBus;
+  /** Default: `disk`. */
+  readonly kind?: DriveKind;
+}
+
+/** A drive with nothing left open. */
+export interface DrivePlan {
+  readonly index: number;
+  readonly bus: DriveBus;
+  readonly kind: DriveKind;
+  readonly device: BlockDevice | undefined;
+}
+
+/**
+ * What to build for `drive`, which may be a device alone: an NVMe disk.
+ * @throws FarbusError for a drive that there cannot be.
+ */
+export function planDrive(drive: BlockDevice | ClientDrive, index: number): DrivePlan {
+  const {
+    device,
+    kind = 'disk',
+    bus = kind === 'disk' ? 'nvme' : 'ahci',
+  }: ClientDrive = 'info' in drive ? { device: drive } : drive;
+  if (kind !== 'disk' && bus !== 'ahci')
+    throw new FarbusError(`drive ${index}: only the bus ahci has removable drives`);
+  if (kind === 'disk') {
+    if (!device) throw new FarbusError(`drive ${index} is a disk and needs a device`);
+    checkDisk(device, index);
+  }
+  return { index, bus, kind, device };
+}
+
+function checkDisk({ info }: BlockDevice, index: number): void {
+  if (info.blockSize > 4096) {
+    throw new FarbusError(`drive ${index} has blocks of ${info.blockSize} bytes: a guest can use at most 4096`);
+  }
+  if (info.size < 512) throw new FarbusError(`drive ${index} is empty: it needs at least one sector of 512 bytes`);
+}

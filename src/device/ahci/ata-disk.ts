@@ -1,0 +1,285 @@
+/**
+ * An ATA disk (ATA8-ACS; sense data reporting of ACS-3) whose medium is any BlockDevice: the general and 48-bit feature
+ * sets, native command queuing, trim, logs, SMART. Left out: security, host protected area, streaming, write-uncorrectable,
+ * addressing by cylinder, head and sector, self-tests.
+ */
+import type { BlockDevice } from '../../block/device.js';
+import { blockErrorOf } from '../../block/errors.js';
+import { AtaCommandError, ataErrorOf } from './ata-error.js';
+import { DiskLogs } from './ata-logs.js';
+import { Ata, AtaError, AtaStatus, SetFeature, Smart, good } from './ata-spec.js';
+import { dataSetManagement, readRange, transferRange, verify, type SectorRange } from './ata-transfer.js';
+import { HostError } from './command-list.js';
+import {
+  acceptedFeatures,
+  defaultSettings,
+  identifyDisk,
+  maxMultiple,
+  transferMode,
+  type AtaIdentity,
+  type AtaSettings,
+} from './identify.js';
+import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
+import { Signature } from './spec.js';
+import type { SenseCode } from './scsi-spec.js';
+
+/** What a snapshot keeps of a disk. */
+interface DiskState {
+  readonly settings: AtaSettings;
+  readonly sense: SenseCode;
+  readonly logs: ReturnType<DiskLogs['save']>;
+}
+
+type Result = Partial<Outcome['result']> & { protocol?: Outcome['protocol']; transferred?: number };
+
+export class AtaDisk implements SataDevice {
+  readonly signature = Signature.ata;
+  readonly resetStatus = good;
+  readonly #disk: BlockDevice;
+  readonly #identity: AtaIdentity;
+  #settings: AtaSettings = { ...defaultSettings };
+  #logs = new DiskLogs();
+  #sense: SenseCode = [0, 0, 0];
+
+  constructor(disk: BlockDevice, identity: AtaIdentity) {
+    this.#disk = disk;
+    this.#identity = identity;
+  }
+
+  isQueued(command: number): boolean {
+    return command === Ata.readFpdma || command === Ata.writeFpdma;
+  }
+
+  async execute(command: DeviceCommand): Promise<Outcome> {
+    const { file } = command;
+    try {
+      const { protocol = 'none', transferred = 0, ...registers } = await this.#dispatch(command);
+      const result = { status: good, error: 0, lba: file.lba, count: file.count, device: file.device, ...registers };
+      return { protocol, transferred, result };
+    } catch (error) {
+      if (error instanceof HostError) throw error;
+      const failure =
+        error instanceof AtaCommandError ? error : ataErrorOf(blockErrorOf(error).kind, writes(file.command));
+      return this.#failed(command, failure);
+    }
+  }
+
+  queuedError(slot: number, outcome: Outcome, queued: boolean): void {
+    this.#logs.queuedError(slot, outcome.result, [0, 0, 0], queued);
+  }
+
+  reset(hard: boolean): void {
+    // ATA8-ACS 7.47.12 and SATA 3.0 13.5: with "revert" off and settings preserved, a reset keeps what was set.
+    if (hard) this.#settings.senseReporting = false;
+  }
+
+  attach(): void {
+    // A disk notifies of nothing.
+  }
+
+  save(): DiskState {
+    return { settings: { ...this.#settings }, sense: this.#sense, logs: this.#logs.save() };
+  }
+
+  restore(state: unknown): void {
+    const { settings, sense, logs } = state as DiskState;
+    this.#settings = { ...settings };
+    this.#sense = sense;
+    this.#logs.restore(logs);
+  }
+
+  #failed(command: DeviceCommand, failure: AtaCommandError): Outcome {
+    const { file, slot } = command;
+    this.#sense = failure.sense;
+    const sense = this.#settings.senseReporting && failure.sense[0] !== 0 ? AtaStatus.sense : 0;
+    const status = good | AtaStatus.error | failure.status | sense;
+    const result = { status, error: failure.error, lba: file.lba, count: file.count, device: file.device };
+    const outcome: Outcome = { protocol: 'none', transferred: 0, result };
+    if (this.isQueued(file.command)) this.#logs.queuedError(slot, result, failure.sense, true);
+    this.#logs.addError(file, result);
+    return outcome;
+  }
+
+  async #dispatch(command: DeviceCommand): Promise<Result> {
+    const { file, options } = command;
+    switch (file.command) {
+      case Ata.readFpdma:
+      case Ata.readDma:
+      case Ata.readDmaExt:
+        return this.#read(command, 'dma');
+      case Ata.readSectors:
+      case Ata.readSectorsExt:
+      case Ata.readMultiple:
+      case Ata.readMultipleExt:
+        return this.#read(command, 'pio-in');
+      case Ata.writeFpdma:
+      case Ata.writeDma:
+      case Ata.writeDmaExt:
+      case Ata.writeDmaFuaExt:
+        return this.#write(command, 'dma');
+      case Ata.writeSectors:
+      case Ata.writeSectorsExt:
+      case Ata.writeMultiple:
+      case Ata.writeMultipleExt:
+      case Ata.writeMultipleFuaExt:
+        return this.#write(command, 'pio-out');
+      case Ata.readVerify:
+      case Ata.readVerifyExt:
+        await verify(this.#disk, readRange(this.#disk, file), options);
+        return {};
+      case Ata.flushCache:
+      case Ata.flushCacheExt:
+      case Ata.standby:
+      case Ata.standbyImmediate:
+      case Ata.sleep:
+        // 7.54: what is in the cache is written before the device stands by.
+        await this.#disk.flush(options);
+        return {};
+      case Ata.idle:
+      case Ata.idleImmediate:
+        return {};
+      case Ata.checkPowerMode:
+        return { count: 0xff }; // active or idle
+      case Ata.dataSetManagement:
+        await dataSetManagement(this.#disk, command);
+        return { protocol: 'dma' };
+      case Ata.identify:
+        return this.#give(command, identifyDisk(this.#identity, this.#facts, this.#settings));
+      case Ata.setFeatures:
+        return this.#setFeatures(file.features & 0xff, file.count & 0xff);
+      case Ata.setMultiple:
+        return this.#setMultiple(file.count & 0xff);
+      case Ata.readLogExt:
+        return this.#give(command, this.#logs.read(file));
+      case Ata.smart:
+        return this.#smart(command);
+      case Ata.requestSenseDataExt:
+        return { lba: (this.#sense[0] << 16) | (this.#sense[1] << 8) | this.#sense[2] };
+      case Ata.executeDiagnostic:
+        return { error: 1, lba: Signature.ata >>> 8, count: Signature.ata & 0xff };
+      default:
+        throw new AtaCommandError(AtaError.abort);
+    }
+  }
+
+  async #read(command: DeviceCommand, protocol: Outcome['protocol']): Promise<Result> {
+    const { offset, length } = this.#transferOf(command);
+    await this.#disk.read(offset, command.toHost(length), command.options);
+    this.#logs.use.readBytes += length;
+    return { protocol, transferred: length };
+  }
+
+  async #write(command: DeviceCommand, protocol: Outcome['protocol']): Promise<Result> {
+    const { offset, length, fua } = this.#transferOf(command);
+    // With the write cache off, what is acknowledged is on the medium.
+    const durable = fua || !this.#settings.writeCache;
+    await this.#disk.write(offset, command.fromHost(length), { ...command.options, fua: durable });
+    this.#logs.use.writtenBytes += length;
+    return { protocol, transferred: length };
+  }
+
+  #transferOf({ file }: DeviceCommand): SectorRange {
+    const multiple = [Ata.readMultiple, Ata.readMultipleExt, Ata.writeMultiple, Ata.writeMultipleExt];
+    if ((multiple as number[]).includes(file.command) && this.#settings.multiple === 0) {
+      throw new AtaCommandError(AtaError.abort);
+    }
+    return transferRange(this.#disk, file);
+  }
+
+  #give(command: DeviceCommand, data: Uint8Array): Result {
+    command.toHost(data.length).copyFrom(data, 0);
+    return { protocol: 'pio-in', transferred: data.length };
+  }
+
+  #setFeatures(feature: number, count: number): Result {
+    const settings = this.#settings;
+    switch (feature) {
+      case SetFeature.enableWriteCache:
+      case SetFeature.disableWriteCache:
+        if (!this.#disk.info.can.flush) throw new AtaCommandError(AtaError.abort);
+        settings.writeCache = feature === SetFeature.enableWriteCache;
+        return {};
+      case SetFeature.enableReadLookAhead:
+      case SetFeature.disableReadLookAhead:
+        settings.lookAhead = feature === SetFeature.enableReadLookAhead;
+        return {};
+      case SetFeature.transferMode: {
+        const mode = transferMode(count);
+        if (mode === undefined) throw new AtaCommandError(AtaError.abort);
+        settings.udma = mode;
+        return {};
+      }
+      case SetFeature.senseReporting:
+        settings.senseReporting = (count & 1) !== 0;
+        return {};
+      default:
+        if (acceptedFeatures.has(feature)) return {};
+        throw new AtaCommandError(AtaError.abort);
+    }
+  }
+
+  /** 7.48. */
+  #setMultiple(count: number): Result {
+    if (count > maxMultiple || (count & (count - 1)) !== 0) throw new AtaCommandError(AtaError.abort);
+    this.#settings.multiple = count;
+    return {};
+  }
+
+  /** 7.53: the key in the LBA field guards every subcommand. */
+  #smart(command: DeviceCommand): Result {
+    const { file } = command;
+    const feature = file.features & 0xff;
+    if (((file.lba >>> 8) & 0xffff) !== Smart.key) throw new AtaCommandError(AtaError.abort);
+    if (!this.#settings.smart && feature !== Smart.enable) throw new AtaCommandError(AtaError.abort);
+    switch (feature) {
+      case Smart.enable:
+      case Smart.disable:
+        this.#settings.smart = feature === Smart.enable;
+        return {};
+      case Smart.autosave:
+        return {};
+      case Smart.returnStatus:
+        return {}; // the key comes back as it was: no threshold is exceeded
+      case Smart.readData:
+        return this.#give(command, this.#logs.smartData());
+      case Smart.readThresholds:
+        return this.#give(command, this.#logs.smartThresholds());
+      case Smart.readLog:
+        return this.#give(command, this.#logs.smartLog(file.lba & 0xff, file.count & 0xff));
+      default:
+        throw new AtaCommandError(AtaError.abort);
+    }
+  }
+
+  get #facts() {
+    const { info } = this.#disk;
+    const sectorSize = Math.max(512, info.blockSize);
+    return {
+      sectors: Math.floor(info.size / sectorSize),
+      sectorSize,
+      physicalSize: Math.max(sectorSize, Math.min(info.preferredSize, 4096)),
+      volatileCache: info.can.flush,
+      trim: info.can.trim && !info.readOnly,
+      rotational: info.rotational,
+    };
+  }
+}
+
+const writing: ReadonlySet<number> = new Set([
+  Ata.writeFpdma,
+  Ata.writeDma,
+  Ata.writeDmaExt,
+  Ata.writeDmaFuaExt,
+  Ata.writeSectors,
+  Ata.writeSectorsExt,
+  Ata.writeMultiple,
+  Ata.writeMultipleExt,
+  Ata.writeMultipleFuaExt,
+  Ata.dataSetManagement,
+  Ata.flushCache,
+  Ata.flushCacheExt,
+]);
+
+function writes(command: number): boolean {
+  return writing.has(command);
+}

@@ -1,0 +1,42 @@
+/** Errors of ATA commands: what the registers say (ATA8-ACS 6.2, 6.3), and the sense data behind them (ACS-3 4.19). */
+import type { BlockErrorKind } from '../../block/errors.js';
+import { AtaError, AtaStatus } from './ata-spec.js';
+import { Sense, type SenseCode } from './scsi-spec.js';
+
+/** A command that ends with an error. */
+export class AtaCommandError extends Error {
+  override readonly name = 'AtaCommandError';
+  /** Error register. */
+  readonly error: number;
+  /** Further bits of the status register. */
+  readonly status: number;
+  readonly sense: SenseCode;
+
+  constructor(error: number, sense: SenseCode = Sense.noSense, status = 0) {
+    super(`ATA error 0x${error.toString(16)}`);
+    this.error = error;
+    this.status = status;
+    this.sense = sense;
+  }
+}
+
+/** A block error as a disk says it: a full or read-only medium by its sense data, for which ATA has no bits of its own. */
+export function ataErrorOf(kind: BlockErrorKind, writing: boolean): AtaCommandError {
+  switch (kind) {
+    case 'range':
+      return new AtaCommandError(AtaError.idNotFound, Sense.lbaOutOfRange);
+    case 'read-only':
+      return new AtaCommandError(AtaError.abort, Sense.writeProtected);
+    case 'no-space':
+      return new AtaCommandError(AtaError.abort, Sense.spaceAllocationFailed);
+    case 'unsupported':
+    case 'aborted':
+      return new AtaCommandError(AtaError.abort, Sense.aborted);
+    case 'no-medium':
+    case 'unreachable':
+    case 'closed':
+    case 'io':
+      if (!writing) return new AtaCommandError(AtaError.uncorrectable, Sense.unrecoveredRead);
+      return new AtaCommandError(AtaError.abort, Sense.writeError, AtaStatus.deviceFault);
+  }
+}

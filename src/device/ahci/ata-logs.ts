@@ -1,0 +1,166 @@
+/**
+ * Logs of an ATA disk (ATA8-ACS annex A) and its SMART data (7.53.6): what has really happened since the computer
+ * started. Left out: the extended error and self-test logs, thresholds that could be exceeded.
+ */
+import { AtaCommandError } from './ata-error.js';
+import { AtaError, AtaLog } from './ata-spec.js';
+import type { ResultFile, TaskFile } from './fis.js';
+import { checksum } from './identify.js';
+import type { SenseCode } from './scsi-spec.js';
+
+const page = 512;
+/** A.19: entries of the summary error log, and bytes of each. */
+const errorEntries = 5;
+const errorEntrySize = 90;
+/** Attributes that vendors agree on: reported uncorrectable errors, LBAs written and read. */
+const Attribute = { errors: 187, written: 241, read: 242 } as const;
+
+interface LoggedError {
+  readonly file: TaskFile;
+  readonly result: ResultFile;
+}
+
+interface QueuedError {
+  readonly slot: number;
+  readonly queued: boolean;
+  readonly result: ResultFile;
+  readonly sense: SenseCode;
+}
+
+export class DiskLogs {
+  use = { readBytes: 0, writtenBytes: 0 };
+  #errorCount = 0;
+  #errors: LoggedError[] = [];
+  #queued: QueuedError | undefined;
+
+  /** An error for the summary log. */
+  addError(file: TaskFile, result: ResultFile): void {
+    this.#errorCount++;
+    this.#errors = [...this.#errors, { file: { ...file }, result }].slice(-errorEntries);
+  }
+
+  /** The error that READ LOG EXT 10h tells of. `queued` false: of a command that is not queued, among queued ones. */
+  queuedError(slot: number, result: ResultFile, sense: SenseCode, queued: boolean): void {
+    this.#queued = { slot, result, sense, queued };
+  }
+
+  /** READ LOG EXT (7.31): pages of 512 bytes. @throws AtaCommandError for a log or page that is not there. */
+  read(file: TaskFile): Uint8Array {
+    const log = file.lba & 0xff;
+    const first = (Math.floor(file.lba / 0x100000000) & 0xff) * 256 + ((file.lba >>> 8) & 0xff);
+    if (first !== 0 || file.count !== 1) throw new AtaCommandError(AtaError.abort);
+    switch (log) {
+      case AtaLog.directory:
+        return this.#directory([AtaLog.ncqError]);
+      case AtaLog.ncqError:
+        return this.#ncqError();
+      default:
+        throw new AtaCommandError(AtaError.abort);
+    }
+  }
+
+  /** SMART READ LOG (7.53.7). */
+  smartLog(log: number, count: number): Uint8Array {
+    if (count !== 1) throw new AtaCommandError(AtaError.abort);
+    if (log === AtaLog.directory) return this.#directory([AtaLog.summaryError]);
+    if (log === AtaLog.summaryError) return this.#summaryErrors();
+    throw new AtaCommandError(AtaError.abort);
+  }
+
+  /** SMART READ DATA. */
+  smartData(): Uint8Array {
+    const data = new Uint8Array(page);
+    const view = new DataView(data.buffer);
+    view.setUint16(0, 0x0010, true); // revision of the attributes' form
+    const attributes: [number, number][] = [
+      [Attribute.errors, this.#errorCount],
+      [Attribute.written, Math.floor(this.use.writtenBytes / 512)],
+      [Attribute.read, Math.floor(this.use.readBytes / 512)],
+    ];
+    attributes.forEach(([id, value], i) => {
+      const at = 2 + i * 12;
+      data[at] = id;
+      view.setUint16(at + 1, 0x0032, true); // counts events, kept and updated while in use
+      data[at + 3] = 100;
+      data[at + 4] = 100;
+      view.setUint32(at + 5, value % 0x100000000, true);
+      view.setUint16(at + 9, Math.floor(value / 0x100000000) & 0xffff, true);
+    });
+    view.setUint16(368, 0x0003, true); // SMART capability: saved before standby, saved by itself
+    data[370] = 1; // error logging
+    data[511] = checksum(data);
+    return data;
+  }
+
+  /** SMART READ THRESHOLDS (obsolete): none that could be passed. */
+  smartThresholds(): Uint8Array {
+    const data = new Uint8Array(page);
+    new DataView(data.buffer).setUint16(0, 0x0010, true);
+    [Attribute.errors, Attribute.written, Attribute.read].forEach((id, i) => (data[2 + i * 12] = id));
+    data[511] = checksum(data);
+    return data;
+  }
+
+  save() {
+    return { use: { ...this.use }, errorCount: this.#errorCount, errors: this.#errors, queued: this.#queued };
+  }
+
+  restore(state: ReturnType<DiskLogs['save']>): void {
+    this.use = { ...state.use };
+    this.#errorCount = state.errorCount;
+    this.#errors = [...state.errors];
+    this.#queued = state.queued;
+  }
+
+  /** A.2: version 1, then the number of pages of each log. */
+  #directory(logs: readonly number[]): Uint8Array {
+    const data = new Uint8Array(page);
+    data[0] = 1;
+    for (const log of logs) data[log * 2] = 1;
+    return data;
+  }
+
+  /** A.15 (SATA 3.0 13.7.1). */
+  #ncqError(): Uint8Array {
+    const data = new Uint8Array(page);
+    const error = this.#queued;
+    this.#queued = undefined;
+    data[0] = 0x80; // no queued command to blame
+    if (error) {
+      const { result, sense, slot, queued } = error;
+      data[0] = queued ? slot : 0x80;
+      registers(data, 2, result);
+      data.set(sense, 14);
+    }
+    data[511] = checksum(data);
+    return data;
+  }
+
+  /** A.19: the index names the newest entry, 1 to 5; each has the failed command and how it ended. */
+  #summaryErrors(): Uint8Array {
+    const data = new Uint8Array(page);
+    const view = new DataView(data.buffer);
+    data[0] = 1;
+    data[1] = this.#errors.length;
+    this.#errors.forEach(({ file, result }, i) => {
+      const at = 2 + i * errorEntrySize + 48; // the last of five command structures of 12 bytes
+      data.set(
+        [0, file.features, file.count, file.lba, file.lba >>> 8, file.lba >>> 16, file.device, file.command],
+        at,
+      );
+      const end = at + 12;
+      data.set([0, result.error, result.count, result.lba, result.lba >>> 8, result.lba >>> 16], end);
+      data.set([result.device, result.status], end + 6);
+    });
+    view.setUint16(452, Math.min(this.#errorCount, 0xffff), true);
+    data[511] = checksum(data);
+    return data;
+  }
+}
+
+/** Status, error, LBA, device and count as the log has them: in the order of a register frame. */
+function registers(data: Uint8Array, at: number, result: ResultFile): void {
+  const high = Math.floor(result.lba / 0x1000000);
+  data.set([result.status, result.error, result.lba, result.lba >>> 8, result.lba >>> 16, result.device], at);
+  data.set([high, high >>> 8, high >>> 16, 0, result.count, result.count >>> 8], at + 6);
+}

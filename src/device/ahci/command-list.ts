@@ -1,0 +1,123 @@
+/**
+ * Command headers, command tables and physical region descriptors in guest memory (AHCI 1.3.1 §4.2). Everything here is
+ * written by the guest: what is not in its memory is an error that names the interrupt bit of the specification.
+ */
+import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
+import { decodeHostFis, type HostFis } from './fis.js';
+import { CommandTable, Header, PortInterrupt, headerSize } from './spec.js';
+
+/** A command that cannot be fetched or whose data has no place. `interrupt` is the PxIS bit that says so. */
+export class HostError extends Error {
+  override readonly name = 'HostError';
+  readonly interrupt: number;
+
+  constructor(interrupt: number, message: string) {
+    super(message);
+    this.interrupt = interrupt;
+  }
+}
+
+/** A command as it was fetched from a slot. */
+export interface SlotCommand {
+  readonly slot: number;
+  readonly fis: HostFis;
+  /** ACMD, 16 bytes, where the header says that it is a packet command. */
+  readonly packet: Uint8Array | undefined;
+  readonly clearBusy: boolean;
+  readonly prdt: Prdt;
+  /** Guest-physical address of the header, for PRDBC. */
+  readonly header: number;
+}
+
+/** Where a command's data is: up to 65535 descriptors, looked at when the length is known. */
+export interface Prdt {
+  readonly address: number;
+  readonly entries: number;
+}
+
+/** Fetches the command of a slot. @throws HostError */
+export function fetchCommand(memory: GuestMemory, list: number, slot: number): SlotCommand {
+  const header = list + slot * headerSize;
+  const view = dataView(memory, header, headerSize);
+  const flags = view.getUint32(0, true);
+  const table = address(view.getUint32(8, true) & ~0x7f, view.getUint32(12, true));
+  const fisDwords = flags & Header.fisLengthMask;
+  const bytes = memory.view(table, CommandTable.prdt);
+  if (!bytes) throw new HostError(PortInterrupt.hostBusFatal, 'a command table is not in guest memory');
+  if (fisDwords < 2 || fisDwords > 16) {
+    throw new HostError(PortInterrupt.interfaceFatal, `a command FIS of ${fisDwords} dwords`); // §4.2.2, CFL
+  }
+  if (flags & Header.bist) throw new HostError(PortInterrupt.interfaceFatal, 'no self-test by FIS is known');
+  const sent = new Uint8Array(20);
+  sent.set(bytes.subarray(0, Math.min(20, fisDwords * 4)));
+  const fis = decodeHostFis(sent);
+  // A device answers a frame that it does not know with R_ERR (SATA 3.0 §10.3).
+  if (!fis) throw new HostError(PortInterrupt.interfaceFatal, `a frame of type ${sent[0]} to the device`);
+  const packet = flags & Header.atapi ? bytes.slice(CommandTable.packet, CommandTable.packet + 16) : undefined;
+  const prdt = { address: table + CommandTable.prdt, entries: flags >>> Header.prdtLengthShift };
+  return { slot, fis, packet, clearBusy: (flags & Header.clearBusy) !== 0, prdt, header };
+}
+
+/**
+ * The places of the first `length` bytes that the descriptors name; of as many as they name where `short` is allowed.
+ * @throws HostError `overflow` where they name fewer (§6.1.5), `hostBusFatal` where they are not in guest memory.
+ */
+export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, short = false): GuestBuffers {
+  const segments: Segment[] = [];
+  let missing = length;
+  for (let i = 0; i < prdt.entries && missing > 0; i++) {
+    const view = dataView(memory, prdt.address + i * CommandTable.prdSize, CommandTable.prdSize);
+    const start = address(view.getUint32(0, true) & ~1, view.getUint32(4, true));
+    // §4.2.3.3: bit 0 of the 0-based count is always 1, whatever is written there.
+    const count = ((view.getUint32(12, true) & CommandTable.countMask) | 1) + 1;
+    const used = Math.min(count, missing);
+    if (!memory.view(start, used)) throw new HostError(PortInterrupt.hostBusFatal, 'data is not in guest memory');
+    segments.push({ address: start, length: used });
+    missing -= used;
+  }
+  if (missing > 0 && !short) throw new HostError(PortInterrupt.overflow, `no place for ${missing} bytes`);
+  return new GuestBuffers(memory, joinSegments(segments));
+}
+
+/** §4.2.2: the bytes that were transferred, into the header. Quiet where that has left guest memory. */
+export function writeByteCount(memory: GuestMemory, header: number, count: number): void {
+  const view = memory.view(header + 4, 4);
+  if (!view) return;
+  new DataView(view.buffer, view.byteOffset, 4).setUint32(0, count, true);
+  memory.written(header + 4, 4);
+}
+
+/** A 64-bit address of which only what a number can hold is ever memory. */
+export function address(low: number, high: number): number {
+  return (high >>> 0) * 0x100000000 + (low >>> 0);
+}
+
+function dataView(memory: GuestMemory, at: number, length: number): DataView {
+  const bytes = memory.view(at, length);
+  if (!bytes) throw new HostError(PortInterrupt.hostBusFatal, 'a command list is not in guest memory');
+  return new DataView(bytes.buffer, bytes.byteOffset, length);
+}
+
+/**
+ * Guest memory as one command may write it: once the command is given up, what still comes for it goes nowhere, because
+ * the driver may use the memory for something else.
+ */
+export class CommandMemory implements GuestMemory {
+  readonly size: number;
+  readonly #memory: GuestMemory;
+  readonly #signal: AbortSignal;
+
+  constructor(memory: GuestMemory, signal: AbortSignal) {
+    this.size = memory.size;
+    this.#memory = memory;
+    this.#signal = signal;
+  }
+
+  view(at: number, length: number): Uint8Array | undefined {
+    return this.#signal.aborted ? new Uint8Array(length) : this.#memory.view(at, length);
+  }
+
+  written(at: number, length: number): void {
+    if (!this.#signal.aborted) this.#memory.written(at, length);
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Frame information structures (Serial ATA 3.0 §10.3): what comes from the driver in a command table, and what the device
+ * answers into the received FIS area. Left out: BIST and data FISes, which never reach software.
+ */
+import { FisType, fisDeviceToHost, fisInterrupt, fisIsCommand, fisNotification } from './spec.js';
+
+/** The shadow registers of a command or of its result (ATA8-ACS 7.1.2, 7.1.4). */
+export interface TaskFile {
+  readonly command: number;
+  /** 16 bits. */
+  readonly features: number;
+  /** 48 bits. */
+  readonly lba: number;
+  /** 16 bits. */
+  readonly count: number;
+  readonly device: number;
+}
+
+/** A host-to-device register FIS (§10.3.4). */
+export interface HostFis extends TaskFile {
+  readonly isCommand: boolean;
+  readonly control: number;
+}
+
+/** What a device-to-host register FIS says (§10.3.5). */
+export interface ResultFile {
+  readonly status: number;
+  readonly error: number;
+  readonly lba: number;
+  readonly count: number;
+  readonly device: number;
+}
+
+/** Reads the 20 bytes of a host-to-device register FIS; undefined where it is of another type. */
+export function decodeHostFis(fis: Uint8Array): HostFis | undefined {
+  if (fis.length < 20 || fis[0] !== FisType.h2dRegister) return undefined;
+  const low = fis[4]! | (fis[5]! << 8) | (fis[6]! << 16);
+  const high = fis[8]! | (fis[9]! << 8) | (fis[10]! << 16);
+  return {
+    isCommand: (fis[1]! & fisIsCommand) !== 0,
+    command: fis[2]!,
+    features: fis[3]! | (fis[11]! << 8),
+    lba: high * 0x1000000 + low,
+    device: fis[7]!,
+    count: fis[12]! | (fis[13]! << 8),
+    control: fis[15]!,
+  };
+}
+
+/** §10.3.5 Register - device to host, 20 bytes. */
+export function d2hFis(result: ResultFile, interrupt: boolean): Uint8Array {
+  const fis = new Uint8Array(20);
+  registers(fis, FisType.d2hRegister, interrupt ? fisInterrupt : 0, result);
+  return fis;
+}
+
+/** §10.3.11 PIO setup, 20 bytes. @param ending The status when the data has been transferred. */
+export function pioSetupFis(result: ResultFile, ending: number, transfer: number, toHost: boolean): Uint8Array {
+  const fis = new Uint8Array(20);
+  registers(fis, FisType.pioSetup, fisInterrupt | (toHost ? fisDeviceToHost : 0), result);
+  fis[15] = ending;
+  fis[16] = transfer & 0xff;
+  fis[17] = (transfer >> 8) & 0xff;
+  return fis;
+}
+
+/** §10.3.9 DMA setup, 28 bytes: which queued command's data comes next. */
+export function dmaSetupFis(tag: number, transfer: number, toHost: boolean): Uint8Array {
+  const fis = new Uint8Array(28);
+  fis[0] = FisType.dmaSetup;
+  fis[1] = toHost ? fisDeviceToHost : 0;
+  const view = new DataView(fis.buffer);
+  view.setUint32(4, tag, true); // DMA buffer identifier low: the tag, which is the slot
+  view.setUint32(20, transfer, true);
+  return fis;
+}
+
+/** §10.3.6 Set device bits, 8 bytes. @param active The queued commands that have ended, as bits. */
+export function setDeviceBitsFis(status: number, error: number, active: number, notification = false): Uint8Array {
+  const fis = new Uint8Array(8);
+  fis[0] = FisType.setDeviceBits;
+  fis[1] = fisInterrupt | (notification ? fisNotification : 0);
+  fis[2] = status & 0x77; // BSY and DRQ are not in it
+  fis[3] = error;
+  new DataView(fis.buffer).setUint32(4, active >>> 0, true);
+  return fis;
+}
+
+function registers(fis: Uint8Array, type: number, flags: number, result: ResultFile): void {
+  const high = Math.floor(result.lba / 0x1000000);
+  fis[0] = type;
+  fis[1] = flags;
+  fis[2] = result.status;
+  fis[3] = result.error;
+  fis[4] = result.lba & 0xff;
+  fis[5] = (result.lba >> 8) & 0xff;
+  fis[6] = (result.lba >> 16) & 0xff;
+  fis[7] = result.device;
+  fis[8] = high & 0xff;
+  fis[9] = (high >> 8) & 0xff;
+  fis[10] = (high >> 16) & 0xff;
+  fis[12] = result.count & 0xff;
+  fis[13] = (result.count >> 8) & 0xff;
+}

@@ -1,0 +1,509 @@
+/**
+ * One port of the host bus adapter (AHCI 1.3.1 §3.3, §5.3): its registers, the command list, the received frames, resets,
+ * errors and hot plug. What a command means is the device's (sata-device.ts).
+ *
+ * Whatever was under way when a port is stopped or reset is given up, and the port says that it is running (PxCMD.CR) or
+ * that the device is busy (PxTFD.STS.BSY) until none of it can have a later effect on the medium. A read's data that
+ * still comes goes nowhere: the driver may use the memory for something else.
+ */
+import type { ThrottledLogger } from '../../base/log.js';
+import type { Steps } from '../../base/steps.js';
+import type { GuestMemory } from '../../machine/guest-memory.js';
+import type { Trap } from '../../machine/trap.js';
+import type { CommandTimes } from '../nvme/times.js';
+import { AtaError, AtaStatus, good } from './ata-spec.js';
+import {
+  CommandMemory,
+  HostError,
+  address,
+  fetchCommand,
+  prdtBuffers,
+  writeByteCount,
+  type SlotCommand,
+} from './command-list.js';
+import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis, type ResultFile } from './fis.js';
+import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
+import { failed, type DeviceCommand, type Outcome, type SataDevice } from './sata-device.js';
+import {
+  Det,
+  LinkStatus,
+  PortCmd,
+  PortInterrupt,
+  ReceivedFis,
+  SError,
+  Signature,
+  controlReset,
+  slots,
+} from './spec.js';
+import type { PortState } from './state.js';
+
+/** What a port needs of the adapter. */
+export interface PortContext {
+  readonly memory: GuestMemory;
+  readonly steps: Steps;
+  readonly log: ThrottledLogger;
+  readonly attribute: (tag: number, trap: Trap) => void;
+  readonly onCommand: (times: CommandTimes) => void;
+  /** The port's interrupt state has changed. */
+  readonly changed: () => void;
+  readonly counts: { commands: number };
+}
+
+interface Running {
+  readonly abort: AbortController;
+  readonly queued: boolean;
+  done: Promise<void>;
+}
+
+const busyMask = AtaStatus.busy | AtaStatus.dataRequest;
+
+export class AhciPort {
+  readonly name: string;
+  readonly #context: PortContext;
+  readonly #file: PortFile = { clb: 0, clbu: 0, fb: 0, fbu: 0, ...portResetValues };
+  readonly #running = new Map<number, Running>();
+  #device: SataDevice | undefined;
+  /** Counts stops and resets: what began before one does not complete after it. */
+  #life = 0;
+  /** Counts resets of the device: only the last one announces itself. */
+  #resets = 0;
+  /** A reset whose end the device has not announced. */
+  #settling: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+  /** §6.2: an error has stopped the command list until the driver clears PxCMD.ST. */
+  #halted = false;
+  /** The driver has set SRST and not cleared it. */
+  #softReset = false;
+  /** The frame of the signature has come while PxCMD.FRE was 0. */
+  #signatureUnposted = false;
+  #paused = false;
+  #times: CommandTimes[] = [];
+
+  constructor(name: string, context: PortContext) {
+    this.name = name;
+    this.#context = context;
+  }
+
+  get device(): SataDevice | undefined {
+    return this.#device;
+  }
+
+  /** PxIS and PxIE have a bit in common. */
+  get interrupting(): boolean {
+    return (interruptStatus(this.#file) & this.#file.ie) !== 0;
+  }
+
+  read(offset: number): number {
+    return readPort(this.#file, offset);
+  }
+
+  write(offset: number, value: number, mask: number, trap?: Trap): void {
+    const { cmd, sctl } = this.#file;
+    switch (writePort(this.#file, offset, value, mask)) {
+      case 'none':
+        return;
+      case 'interrupt':
+        return this.#context.changed();
+      case 'status':
+        this.#consumed();
+        return this.#context.changed();
+      case 'command':
+        return this.#command(cmd);
+      case 'link':
+        return this.#linkControl(sctl & 0xf);
+      case 'issue':
+        return this.#fetch(trap);
+    }
+  }
+
+  /** A device is there: as at power-on, or plugged in now. */
+  plug(device: SataDevice): void {
+    this.#giveUp();
+    this.#device = device;
+    device.attach(() => this.#notify(device));
+    const det = this.#file.sctl & 0xf;
+    if (det === Det.none) this.#establish();
+  }
+
+  /** The device is pulled out. Its commands are given up; they end with the port's next reset. */
+  unplug(): SataDevice | undefined {
+    const device = this.#device;
+    if (!device) return undefined;
+    this.#giveUp();
+    this.#cancelReset();
+    device.attach(() => undefined);
+    this.#device = undefined;
+    this.#halted = true;
+    this.#file.tfd = portResetValues.tfd;
+    if ((this.#file.sctl & 0xf) === Det.none) this.#file.ssts = LinkStatus.none;
+    this.#file.serr |= SError.phyReadyChange;
+    this.#context.changed();
+    return device;
+  }
+
+  /** §10.4.3: everything but the addresses goes back; resolves when nothing is under way any more. */
+  async resetAll(): Promise<void> {
+    this.#giveUp();
+    this.#cancelReset();
+    await this.#drained();
+  }
+
+  /** The end of an adapter's reset: the link comes up anew. */
+  restart(): void {
+    const { clb, clbu, fb, fbu } = this.#file;
+    Object.assign(this.#file, portResetValues, { clb, clbu, fb, fbu });
+    this.#halted = false;
+    this.#softReset = false;
+    this.#stopping = undefined;
+    if (this.#device) this.#establish();
+  }
+
+  /** Fetches no more commands and waits until none is under way. */
+  async pause(): Promise<void> {
+    this.#paused = true;
+    await this.#drained();
+    await this.#settling;
+    await this.#stopping;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#fetch();
+  }
+
+  /** Registers and what is not in them. Only while paused. */
+  save(): PortState {
+    if (!this.#paused || this.#running.size > 0) throw new Error('the port is not paused');
+    return {
+      registers: { ...this.#file },
+      halted: this.#halted,
+      softReset: this.#softReset,
+      signatureUnposted: this.#signatureUnposted,
+      device: this.#device?.save(),
+    };
+  }
+
+  restore(state: PortState): void {
+    Object.assign(this.#file, state.registers);
+    this.#halted = state.halted;
+    this.#softReset = state.softReset;
+    this.#signatureUnposted = state.signatureUnposted;
+    this.#cancelReset();
+    if (this.#device && state.device !== undefined) this.#device.restore(state.device);
+  }
+
+  /** §3.3.7. */
+  #command(before: number): void {
+    const file = this.#file;
+    const set = file.cmd & ~before;
+    const cleared = before & ~file.cmd;
+    if (file.cmd & PortCmd.commandListOverride) {
+      file.cmd &= ~PortCmd.commandListOverride;
+      if (!(file.cmd & PortCmd.start)) file.tfd &= ~busyMask;
+    }
+    if (set & PortCmd.fisReceive) this.#startReceiving();
+    if (cleared & PortCmd.fisReceive) file.cmd &= ~PortCmd.fisReceiveRunning;
+    if (set & PortCmd.start) this.#start();
+    if (cleared & PortCmd.start) this.#stop();
+  }
+
+  #startReceiving(): void {
+    if (!this.#context.memory.view(this.#fisBase, ReceivedFis.size)) {
+      return this.#fail(PortInterrupt.hostBusFatal, 'the area for received frames is not in guest memory');
+    }
+    this.#file.cmd |= PortCmd.fisReceiveRunning;
+    if (this.#signatureUnposted) this.#postSignature();
+  }
+
+  #start(): void {
+    // A driver that has not waited for PxCMD.CR to become 0: the list runs when what was under way has ended.
+    if (this.#stopping) return;
+    this.#file.cmd |= PortCmd.listRunning;
+    this.#fetch();
+  }
+
+  /** §3.3.7, ST: PxCI and PxSACT are cleared; PxCMD.CR follows when nothing is under way. */
+  #stop(): void {
+    const file = this.#file;
+    this.#giveUp();
+    file.ci = 0;
+    file.sact = 0;
+    file.cmd &= ~(0x1f << PortCmd.currentSlotShift);
+    this.#halted = false;
+    if (this.#running.size === 0 && !this.#stopping) {
+      file.cmd &= ~PortCmd.listRunning;
+      return;
+    }
+    this.#stopping ??= this.#drained().then(() => {
+      this.#stopping = undefined;
+      file.cmd &= ~PortCmd.listRunning;
+      if (!this.#settling) file.tfd &= ~busyMask;
+      if (file.cmd & PortCmd.start) this.#start();
+    });
+  }
+
+  /** §3.3.11, DET: COMRESET while it is 1, the interface off while it is 4. */
+  #linkControl(before: number): void {
+    const det = this.#file.sctl & 0xf;
+    if (det === before) return;
+    if (det === Det.comreset || det === Det.disable) {
+      this.#giveUp();
+      this.#cancelReset();
+      this.#file.ssts = det === Det.disable ? LinkStatus.offline : LinkStatus.none;
+      this.#file.tfd = this.#device ? AtaStatus.busy | 0x7f : portResetValues.tfd;
+      this.#file.sig = Signature.none;
+    } else if (det === Det.none && (before === Det.comreset || before === Det.disable)) {
+      if (this.#device) this.#establish();
+      else this.#file.ssts = LinkStatus.none;
+    }
+  }
+
+  /** The link is up: the device is busy until it has announced itself. */
+  #establish(): void {
+    this.#file.ssts = LinkStatus.up;
+    this.#file.serr |= SError.exchanged | SError.phyReadyChange;
+    this.#file.sig = Signature.none;
+    this.#softReset = false;
+    this.#settle(true);
+    this.#context.changed();
+  }
+
+  /** The device announces itself when nothing of before the reset can have a later effect. */
+  #settle(hard: boolean, then?: () => void): void {
+    this.#giveUp();
+    this.#cancelReset();
+    const reset = this.#resets;
+    this.#file.tfd = AtaStatus.busy;
+    const announce = (): void => {
+      if (this.#resets !== reset || !this.#device) return;
+      this.#settling = undefined;
+      this.#device.reset(hard);
+      this.#postSignature();
+      then?.();
+      this.#fetch();
+    };
+    if (this.#running.size === 0) return announce();
+    this.#settling = this.#drained().then(announce);
+  }
+
+  #postSignature(): void {
+    const { signature, resetStatus } = this.#device!;
+    this.#file.sig = signature;
+    const result = { status: resetStatus, error: 1, lba: signature >>> 8, count: signature & 0xff, device: 0 };
+    this.#setTaskFile(result);
+    this.#signatureUnposted = (this.#file.cmd & PortCmd.fisReceiveRunning) === 0;
+    this.#receive(ReceivedFis.d2hRegister, d2hFis(result, false));
+  }
+
+  #cancelReset(): void {
+    this.#resets++;
+    this.#settling = undefined;
+  }
+
+  #giveUp(): void {
+    this.#life++;
+    this.#times = [];
+    for (const { abort } of this.#running.values()) abort.abort();
+  }
+
+  async #drained(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all([...this.#running.values()].map(({ done }) => done));
+  }
+
+  get #ready(): boolean {
+    const { cmd, tfd, ssts } = this.#file;
+    const running = PortCmd.start | PortCmd.listRunning;
+    if ((cmd & running) !== running || this.#halted || this.#paused || this.#settling || !this.#device) {
+      return false;
+    }
+    return ssts === LinkStatus.up && (tfd & busyMask) === 0;
+  }
+
+  get #fisBase(): number {
+    return address(this.#file.fb, this.#file.fbu);
+  }
+
+  /** §5.3.2: takes what was issued, slot after slot from the last one on, as long as the device is not busy. */
+  #fetch(trap?: Trap): void {
+    const file = this.#file;
+    for (let looked = 0; looked < slots && file.ci !== 0 && this.#ready; looked++) {
+      let slot = (file.cmd >>> PortCmd.currentSlotShift) & 0x1f;
+      do slot = (slot + 1) % slots;
+      while (!(file.ci & (1 << slot)));
+      file.cmd = (file.cmd & ~(0x1f << PortCmd.currentSlotShift)) | (slot << PortCmd.currentSlotShift);
+      try {
+        this.#dispatch(fetchCommand(this.#context.memory, address(file.clb, file.clbu), slot), trap);
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error;
+        this.#fail(error.interrupt, error.message);
+      }
+    }
+  }
+
+  #dispatch(command: SlotCommand, trap?: Trap): void {
+    const device = this.#device!;
+    const { slot, fis } = command;
+    if (!fis.isCommand) return this.#control(command);
+    if (this.#softReset) return; // the device hears nothing until SRST is cleared
+    const queued = device.isQueued(fis.command);
+    const others = [...this.#running.values()].some((one) => one.queued);
+    // SATA 3.0 §13.6.4: a queued command with a tag in use, or another command among queued ones, ends them all.
+    const refused = queued ? this.#running.has(slot) || fis.count >> 3 !== slot : others;
+    if (queued) this.#file.ci &= ~(1 << slot);
+    else this.#file.tfd = (this.#file.tfd & 0xff00) | AtaStatus.busy;
+    if (refused) {
+      const outcome = abortedOutcome(command);
+      device.queuedError(slot, outcome, queued);
+      return this.#complete(command, outcome, queued);
+    }
+    this.#run(device, command, queued, trap);
+  }
+
+  /** A frame with C = 0: only its SRST bit means something (§10.4.1). */
+  #control({ slot, fis }: SlotCommand): void {
+    const bit = 1 << slot;
+    if (fis.control & controlReset) {
+      this.#softReset = true;
+      this.#giveUp();
+      this.#cancelReset();
+      this.#file.ci &= ~bit;
+    } else if (this.#softReset) {
+      this.#softReset = false;
+      this.#settle(false, () => (this.#file.ci &= ~bit));
+    } else {
+      this.#file.ci &= ~bit;
+    }
+  }
+
+  #run(device: SataDevice, command: SlotCommand, queued: boolean, trap?: Trap): void {
+    const { memory, steps } = this.#context;
+    const life = this.#life;
+    const tag = steps.newTag();
+    if (trap) this.#context.attribute(tag, trap);
+    const issued = performance.now();
+    const abort = new AbortController();
+    const placed = new CommandMemory(memory, abort.signal);
+    const request: DeviceCommand = {
+      file: command.fis,
+      packet: command.packet,
+      slot: command.slot,
+      options: { signal: abort.signal, tag },
+      toHost: (length) => prdtBuffers(placed, command.prdt, length),
+      toHostUpTo: (length) => prdtBuffers(placed, command.prdt, length, true),
+      fromHost: (length) => prdtBuffers(memory, command.prdt, length),
+    };
+    const work = async (): Promise<void> => {
+      let end: () => void;
+      try {
+        const outcome = await device.execute(request);
+        const answered = performance.now();
+        const opcode = command.fis.command;
+        end = () => {
+          this.#complete(command, outcome, queued);
+          this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
+        };
+      } catch (error) {
+        const bit = error instanceof HostError ? error.interrupt : PortInterrupt.hostBusFatal;
+        end = () => this.#fail(bit, error instanceof Error ? error.message : String(error));
+      }
+      this.#running.delete(command.slot);
+      if (this.#life !== life || this.#halted) return;
+      end();
+      this.#fetch();
+    };
+    const entry: Running = { abort, queued, done: Promise.resolve() };
+    this.#running.set(command.slot, entry);
+    entry.done = work();
+  }
+
+  /** §5.3.13 and the states after it: the answer's frame, PxCI or PxSACT, PxTFD, interrupt. */
+  #complete(command: SlotCommand, outcome: Outcome, queued: boolean): void {
+    const { slot } = command;
+    const { result, protocol, transferred } = outcome;
+    const bit = 1 << slot;
+    const bad = failed(outcome);
+    this.#context.counts.commands++;
+    if (queued) {
+      if (!bad) this.#file.sact &= ~bit;
+      this.#receive(ReceivedFis.dmaSetup, dmaSetupFis(slot, transferred, command.fis.command === 0x60));
+      this.#setTaskFile(result);
+      this.#receive(ReceivedFis.setDeviceBits, setDeviceBitsFis(result.status, result.error, bad ? 0 : bit));
+      this.#file.is |= PortInterrupt.setDeviceBits;
+    } else {
+      writeByteCount(this.#context.memory, command.header, transferred);
+      this.#setTaskFile(result);
+      if (protocol === 'pio-in' || protocol === 'pio-out') {
+        const during: ResultFile = { ...result, status: good | AtaStatus.dataRequest };
+        const fis = pioSetupFis(during, result.status, Math.min(transferred, 0xfffe), protocol === 'pio-in');
+        this.#receive(ReceivedFis.pioSetup, fis);
+        if (protocol === 'pio-in' && !bad) this.#file.is |= PortInterrupt.pioSetup;
+      }
+      if (protocol !== 'pio-in' || bad) {
+        this.#receive(ReceivedFis.d2hRegister, d2hFis(result, true));
+        this.#file.is |= PortInterrupt.d2hRegister;
+      }
+      if (!bad) this.#file.ci &= ~bit;
+    }
+    if (bad) {
+      this.#halted = true; // §6.2.2: the slot's bit stays, nothing more is fetched
+      this.#file.is |= PortInterrupt.taskFileError;
+    }
+    this.#context.changed();
+  }
+
+  /** §6.1, §6.2.1: an error of host or interface; the list stands until the driver resets the port. */
+  #fail(interrupt: number, reason: string): void {
+    this.#halted = true;
+    this.#file.is |= interrupt;
+    if (interrupt === PortInterrupt.interfaceFatal) this.#file.serr |= SError.handshake | SError.protocol;
+    if (!this.#settling) this.#file.tfd &= ~busyMask;
+    this.#context.log.log('warn', `${this.name} failed`, `${this.name}: ${reason}`);
+    this.#context.changed();
+  }
+
+  /** SATA 3.0 §13.8: a set device bits frame with its N bit. */
+  #notify(device: SataDevice): void {
+    if (this.#device !== device || this.#file.ssts !== LinkStatus.up || this.#settling) return;
+    this.#receive(ReceivedFis.setDeviceBits, setDeviceBitsFis(this.#file.tfd, 0, 0, true));
+    this.#file.is |= PortInterrupt.setDeviceBits;
+    this.#context.changed();
+  }
+
+  #setTaskFile({ status, error }: ResultFile): void {
+    this.#file.tfd = (error << 8) | status;
+  }
+
+  #receive(offset: number, fis: Uint8Array): void {
+    if (!(this.#file.cmd & PortCmd.fisReceiveRunning)) return;
+    const at = this.#fisBase + offset;
+    const view = this.#context.memory.view(at, fis.length);
+    if (!view) {
+      this.#file.is |= PortInterrupt.hostBusFatal;
+      this.#halted = true;
+      return;
+    }
+    view.set(fis);
+    this.#context.memory.written(at, fis.length);
+  }
+
+  /** The driver has acknowledged the port's interrupt: it has taken what was completed. */
+  #consumed(): void {
+    if (this.#times.length === 0) return;
+    const consumed = performance.now();
+    for (const times of this.#times.splice(0)) {
+      this.#context.steps.step(times.tag, 'end', 'the driver has taken the completion', consumed);
+      this.#context.onCommand({ ...times, consumed });
+    }
+  }
+}
+
+function abortedOutcome({ fis }: SlotCommand): Outcome {
+  const result = {
+    status: good | AtaStatus.error,
+    error: AtaError.abort,
+    lba: fis.lba,
+    count: fis.count,
+    device: fis.device,
+  };
+  return { protocol: 'none', result, transferred: 0 };
+}

@@ -1,0 +1,53 @@
+/** What a port knows of the device behind it, and a device of the port: the Serial ATA transport between the two, without its frames. */
+import type { Buffers } from '../../base/buffers.js';
+import type { RequestOptions } from '../../block/device.js';
+import { AtaStatus } from './ata-spec.js';
+import type { ResultFile, TaskFile } from './fis.js';
+
+/** A command on its way to a device. */
+export interface DeviceCommand {
+  readonly file: TaskFile;
+  /** The packet, 16 bytes, where the driver sent one (PACKET). */
+  readonly packet: Uint8Array | undefined;
+  /** Slot, which is the tag of a queued command. */
+  readonly slot: number;
+  readonly options: RequestOptions;
+  /** The place of data that the device gives. @throws HostError where it has fewer than `length` bytes or none. */
+  toHost(length: number): Buffers;
+  /** The same, of at most `length` bytes. */
+  toHostUpTo(length: number): Buffers;
+  /** The data that the driver gives. @throws HostError as {@link toHost}. */
+  fromHost(length: number): Buffers;
+}
+
+/** How a command ended. */
+export interface Outcome {
+  /** How its data went: `pio-in` and `pio-out` have a PIO setup frame. */
+  readonly protocol: 'none' | 'dma' | 'pio-in' | 'pio-out';
+  readonly result: ResultFile;
+  /** Bytes of data. */
+  readonly transferred: number;
+}
+
+/** A device on a port. */
+export interface SataDevice {
+  /** PxSIG after a reset, and the status that goes with it. */
+  readonly signature: number;
+  readonly resetStatus: number;
+  /** Whether a command is one of native command queuing. */
+  isQueued(command: number): boolean;
+  /** Carries a command out. Rejects with a HostError, for data without a place, and with nothing else. */
+  execute(command: DeviceCommand): Promise<Outcome>;
+  /** A queued command failed that the port refused, or could not give to the device: for the queued error log. */
+  queuedError(slot: number, outcome: Outcome, queued: boolean): void;
+  /** After COMRESET (`hard`), software reset or DEVICE RESET; nothing is under way. */
+  reset(hard: boolean): void;
+  /** Tells the device how it can notify the host (SATA 3.0 §13.8). */
+  attach(notify: () => void): void;
+  save(): unknown;
+  restore(state: unknown): void;
+}
+
+export function failed(outcome: Outcome): boolean {
+  return (outcome.result.status & (AtaStatus.error | AtaStatus.deviceFault)) !== 0;
+}
