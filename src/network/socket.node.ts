@@ -1,9 +1,9 @@
 /**
  * TCP and unix sockets as byte streams, on Node's net module.
  *
- * Bytes are received into one large buffer that all sockets of a thread share (`onread` of net.Socket), so that receiving
- * allocates next to nothing and one system call takes up to a MiB. That is sound where libuv reads only when a descriptor
- * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a smaller
+ * Bytes are received into one buffer that all sockets of a thread and kind share (`onread` of net.Socket), so that receiving
+ * allocates next to nothing and one system call takes much. That is sound where libuv reads only when a descriptor
+ * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a
  * buffer of its own. Does no TLS.
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
@@ -13,8 +13,14 @@ import type { ByteStream, StreamEvents } from './stream.js';
 /** Where a peer is: a TCP port or a unix socket's path. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
-/** Size of the shared receive buffer in bytes: the longest run that `data` can get at once. */
-const receiveSize = 1 << 20;
+/** Size of the receive buffer that accepted sockets share, in bytes: the longest run that `data` can get at once. */
+const acceptSize = 1 << 20;
+/**
+ * The same of dialled sockets. What they receive is copied on at once, so it pays that the buffer stays in the processor's
+ * cache and that the sender's window opens early: 1 MiB reads over TCP loopback were 1.5 to 1.8 times as fast as with
+ * 1 MiB here; over unix sockets the size made no difference.
+ */
+const dialSize = 1 << 16;
 /** Bytes that may wait in a socket before `write` asks the writer to hold back, where nothing else is said. */
 const defaultHighWater = 4 << 20;
 /** How long a socket that was ended may go without progress before it is destroyed, in ms. */
@@ -22,23 +28,30 @@ const lingerMs = 10_000;
 /** Idle time before TCP probes whether the peer still exists, in ms. */
 const keepAliveMs = 30_000;
 
-let shared: Uint8Array | undefined;
+const shared = new Map<number, Uint8Array>();
 
-function receiveBuffer(): Uint8Array {
+function receiveBuffer(size: number): Uint8Array {
   if (process.platform === 'win32') return new Uint8Array(1 << 16);
-  return (shared ??= new Uint8Array(receiveSize));
+  const buffer = shared.get(size) ?? new Uint8Array(size);
+  shared.set(size, buffer);
+  return buffer;
 }
 
 /** A receiver that can be named before its stream exists: net.Socket wants its `onread` when it is made. */
 class Receiver {
   stream: SocketStream | undefined;
-  readonly onread = {
-    buffer: receiveBuffer(),
-    callback: (length: number, buffer: Uint8Array): boolean => {
-      this.stream?.receive(length === buffer.length ? buffer : buffer.subarray(0, length));
-      return true;
-    },
-  };
+  readonly onread: { readonly buffer: Uint8Array; readonly callback: (length: number, buffer: Uint8Array) => boolean };
+
+  /** @param size Of the buffer, which all receivers of this size share. */
+  constructor(size: number) {
+    this.onread = {
+      buffer: receiveBuffer(size),
+      callback: (length, buffer) => {
+        this.stream?.receive(length === buffer.length ? buffer : buffer.subarray(0, length));
+        return true;
+      },
+    };
+  }
 }
 
 /** A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link acceptSocket}. */
@@ -164,7 +177,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
   const name = nameOf(to);
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(asError(signal.reason));
-    const receiver = new Receiver();
+    const receiver = new Receiver(dialSize);
     const socket = connect({ ...to, onread: receiver.onread });
     socket.pause();
     const stop = (error: Error) => {
@@ -195,7 +208,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
 export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
   const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
-  const receiver = new Receiver();
+  const receiver = new Receiver(acceptSize);
   const own = withReceiver(socket, receiver);
   if (!own) return new SocketStream(socket, peer, { highWater: 0 });
   return (receiver.stream = new SocketStream(own, peer, { plain: false, highWater: 0 }));
