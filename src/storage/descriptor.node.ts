@@ -1,6 +1,6 @@
 /**
- * DescriptorDevice: a block device over an open file descriptor, whatever it is of. Every call runs on a thread, so the
- * event loop never waits for a disk. What is special to regular files and to block devices is in their own classes.
+ * DescriptorDevice: a block device over an open file descriptor, whatever it is of. Reads of what is in the page cache are
+ * answered at once; every other call runs on a thread, so the event loop never waits for a disk. What is special to regular files and to block devices is in their own classes.
  */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
@@ -8,7 +8,8 @@ import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
 import { BlockError } from '../block/errors.js';
-import { readAll, writeAll } from './transfer.node.js';
+import type { Libc } from './libc.node.js';
+import { readAll, readWhatIsCached, writeAll, type ReadCached } from './transfer.node.js';
 
 const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
@@ -20,17 +21,29 @@ export abstract class DescriptorDevice extends BlockBase {
   /** The same file opened with O_DSYNC, for FUA: it makes that write durable and no other. */
   readonly #syncFd: number | undefined;
   #lost: BlockError | undefined;
+  /** Undefined where the page cache cannot be asked. */
+  #readCached: ReadCached | undefined;
 
   /** Takes over both descriptors: `close` closes them. */
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined) {
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
     super();
+    if (native) {
+      this.#readCached = (into, offset) => {
+        const count = native.readCached(fd, into, offset);
+        if (count === undefined) this.#readCached = undefined;
+        return count ?? 0;
+      };
+    }
     this.info = info;
     this.fd = fd;
     this.#syncFd = syncFd;
   }
 
-  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
-    return readAll(this.fd, offset, into, options.signal);
+  protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    const done = this.#readCached ? readWhatIsCached(this.#readCached, offset, into) : 0;
+    if (done === into.length) return;
+    const rest = done === 0 ? into : into.slice(done, into.length);
+    await readAll(this.fd, offset + done, rest, options.signal);
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {

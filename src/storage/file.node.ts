@@ -38,7 +38,7 @@ export class FileDevice extends DescriptorDevice {
   #zeroRangeWorks = true;
 
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
-    super(info, fd, syncFd);
+    super(info, fd, syncFd, native);
     this.#libc = native;
   }
 

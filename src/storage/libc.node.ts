@@ -1,7 +1,7 @@
 /**
  * The few calls of the C library that Node does not offer, through koffi where it is installed: fallocate(2), lseek(2)
- * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2). Each runs on a thread, as each may wait
- * for a disk. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
+ * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2). Each that may wait for a disk
+ * runs on a thread. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
  * then do the same with what Node has, slower.
  */
 import { createRequire } from 'node:module';
@@ -34,9 +34,18 @@ export interface Libc {
   seek(fd: number, offset: number, whence: typeof SEEK_DATA | typeof SEEK_HOLE): Promise<number | undefined>;
   /** `argument` is what the request's pointer points to, in the machine's byte order; it is read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): Promise<void>;
+  /**
+   * preadv2(2) with RWF_NOWAIT: reads what needs no disk, at once and on the caller's thread.
+   * @returns how many bytes of `into` that was; 0 where nothing is in the page cache, or for whatever else a read that
+   *   may wait will tell; undefined where the file system cannot say.
+   */
+  readCached(fd: number, into: Uint8Array, offset: number): number | undefined;
   /** Locks the open file against every other that is locked. Rejects with EWOULDBLOCK (EAGAIN) where one is. */
   lock(fd: number): Promise<void>;
 }
+
+/** preadv2(2): fail rather than wait. */
+const RWF_NOWAIT = 0x08;
 
 /** A C function as koffi gives it: its `async` runs it on a thread. */
 interface Callable {
@@ -74,6 +83,17 @@ function bind(koffi: typeof import('koffi')): Libc {
   const ioctl: Callable = library.func('int ioctl(int fd, unsigned long request, void *argument)');
   const flock: Callable = library.func('int flock(int fd, int operation)');
 
+  const preadv2 = library.func('int64_t preadv2(int fd, void *vector, int count, int64_t offset, int flags)') as (
+    fd: number,
+    vector: BigUint64Array,
+    count: number,
+    offset: number,
+    flags: number,
+  ) => number;
+  /** A struct iovec: address and length. Filled for one call; its memory is the caller's, alive while it lasts. */
+  const vector = new BigUint64Array(2);
+  const { EOPNOTSUPP, ENOSYS, EINVAL } = koffi.os.errno;
+
   /** Calls on a thread. `pinned` is what the call points to: held until it is over ([FIND] 7.4). */
   const call = (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> =>
     new Promise((resolve, reject) => {
@@ -98,6 +118,14 @@ function bind(koffi: typeof import('koffi')): Libc {
         throw error;
       }),
     ioctl: async (fd, request, argument) => void (await call('ioctl', ioctl, [fd, request, argument], argument)),
+    readCached: (fd, into, offset) => {
+      vector[0] = koffi.address(into);
+      vector[1] = BigInt(into.length);
+      const read = preadv2(fd, vector, 1, offset, RWF_NOWAIT);
+      if (read >= 0) return Number(read);
+      const errno = koffi.errno();
+      return errno === EOPNOTSUPP || errno === ENOSYS || errno === EINVAL ? undefined : 0;
+    },
     lock: async (fd) => void (await call('flock', flock, [fd, LOCK_EX_NB])),
   };
 }
