@@ -1,6 +1,7 @@
 /** `farbus serve`: exports files and block devices as NBD ([SYS] the server computer's physical device 914, offered to all). */
-import { basename } from 'node:path';
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import { messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { exportUri, parseListenAddress, type ListenAddress } from '../export/address.js';
@@ -8,24 +9,28 @@ import { bootId } from '../export/boot-id.node.js';
 import { Exports } from '../export/exports.js';
 import { Server } from '../export/server.js';
 import { listenOn } from '../network/listen.node.js';
-import { openPath } from '../storage/open.node.js';
 import { stderrLogger, type CliIo } from './io.js';
-import { parseOptions } from './options.js';
+import { numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
+import { isLocalPath, openDrive, parseDrive, sourceHelp, type SourceOptions } from './sources.js';
 
-export const serveHelp = `Usage: farbus serve [options] [NAME=]PATH...
+export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,read-only][,overlay=FILE]...
 
-Offers files and block devices to other computers as NBD exports (network block devices). Each PATH is an export,
+Offers files and block devices to other computers as NBD exports (network block devices). Each SOURCE is an export,
 named by its last part or by NAME; a client that asks for no name gets the first. The address of every export is
 printed on stdout, one a line, when the server is ready. SIGTERM or Ctrl-C ends it in good order; a second one at once.
+With ,overlay=FILE what clients write goes to FILE, and the source stays as it is.
+
+${sourceHelp}
 
 Options:
   --listen URI         where to listen; may be given several times (default nbd://127.0.0.1:10809):
                          nbd://HOST[:PORT]            TCP; port 0 takes a free one
                          nbd+unix:///?socket=PATH     a unix socket
   --read-only          let nobody write
-  --name NAME          name of the export, where there is one PATH only
-  --description TEXT   its description, for people, where there is one PATH only
+  --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
+  --name NAME          name of the export, where there is one SOURCE only
+  --description TEXT   its description, for people, where there is one SOURCE only
   --json               print {"listening":[...],"exports":[...]} instead, in one line
   --help               show this
 
@@ -37,6 +42,7 @@ Examples:
   farbus serve --read-only /dev/sdb
   farbus serve --listen nbd://0.0.0.0 system=/dev/sda data=/srv/data.img
   farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' disk.img
+  farbus serve ssh://server/dev/sdb,overlay=changes.img
 `;
 
 const defaultListen = 'nbd://127.0.0.1:10809';
@@ -48,6 +54,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
     options: {
       listen: { type: 'string', multiple: true, default: [defaultListen] },
       'read-only': { type: 'boolean', default: false },
+      reconnect: { type: 'string', default: '60' },
       name: { type: 'string' },
       description: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -60,11 +67,12 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   }
   const sources = parseSources(positionals, values.name, values.description);
   const addresses = values.listen.map(parseListenAddress);
+  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const log = stderrLogger(io);
   const signals = onSignals();
   const server = new Server(new Exports(await bootId()), log);
   try {
-    await open(server.exports, sources, values['read-only']);
+    await open(server.exports, sources, { readOnly: values['read-only'], reconnectSeconds, log });
     const listening = await listen(server, addresses, log);
     io.stdout.write(values.json ? jsonOf(listening, server.exports) : linesOf(listening, server.exports));
     await signals.received;
@@ -84,16 +92,17 @@ interface Source {
 }
 
 function parseSources(paths: readonly string[], name?: string, description = ''): Source[] {
-  if (paths.length === 0) throw usageError('serve what? Give a PATH: farbus serve disk.img');
-  if (paths.length > 1 && name !== undefined) throw usageError('--name is for one PATH only: write NAME=PATH for each');
-  if (paths.length > 1 && description !== '') throw usageError('--description is for one PATH only');
+  if (paths.length === 0) throw usageError('serve what? Give a file, device or other source: farbus serve disk.img');
+  if (paths.length > 1 && name !== undefined)
+    throw usageError('--name is for one SOURCE only: write NAME=SOURCE for each');
+  if (paths.length > 1 && description !== '') throw usageError('--description is for one SOURCE only');
   const sources = paths.map((text) => ({ ...nameAndPath(text, name), description }));
   const seen = new Map<string, string>();
   for (const { name, path } of sources) {
     const other = seen.get(name);
     if (other !== undefined) {
       throw usageError(
-        `${other} and ${path} would both be named ${JSON.stringify(name)}: write NAME=PATH for one of them`,
+        `${other} and ${path} would both be named ${JSON.stringify(name)}: write NAME=SOURCE for one of them`,
       );
     }
     seen.set(name, path);
@@ -101,25 +110,34 @@ function parseSources(paths: readonly string[], name?: string, description = '')
   return sources;
 }
 
-/** "NAME=PATH" or "PATH". A path that exists is one, whatever it contains. */
+/** "NAME=SOURCE" or "SOURCE". A path that exists is one, whatever it contains. */
 function nameAndPath(text: string, name: string | undefined): { name: string; path: string } {
   const equals = text.indexOf('=');
   const before = text.slice(0, equals);
   if (equals <= 0 || before.includes('/') || existsSync(text)) {
-    const own = name ?? basename(text);
-    if (own === '') throw usageError(`${JSON.stringify(text)} has no name to export it by: write NAME=PATH`);
+    const own = name ?? nameOf(parseDrive(text).source);
+    if (own === '') throw usageError(`${JSON.stringify(text)} has no name to export it by: write NAME=SOURCE`);
     return { name: own, path: text };
   }
   if (name !== undefined) throw usageError(`${text} has a name already: leave --name out`);
   return { name: before, path: text.slice(equals + 1) };
 }
 
-async function open(exports: Exports, sources: readonly Source[], readOnly: boolean): Promise<void> {
+/** A file's name, or the last part of a URI's path. */
+function nameOf(source: string): string {
+  return basename(isLocalPath(source) ? source : source.replace(/\?.*$/s, ''));
+}
+
+async function open(exports: Exports, sources: readonly Source[], options: SourceOptions): Promise<void> {
+  const readOnly = options.readOnly === true;
   for (const { path, name, description } of sources) {
-    // A lock keeps a second server, or a computer started on the same file, from writing beside this one.
-    const device = await openPath(path, readOnly ? { readOnly: true } : { exclusive: true });
+    const device = await openDrive(path, options);
+    const { source, overlay } = parseDrive(path);
+    // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map
+    // or of a gateway's requests ends with it, and clients must be told.
+    const state = isLocalPath(source) && overlay === undefined ? {} : { state: randomUUID() };
     try {
-      exports.add({ name, device, description, readOnly });
+      exports.add({ name, device, description, readOnly, ...state });
     } catch (error) {
       await device.close();
       throw error;

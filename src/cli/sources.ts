@@ -57,9 +57,15 @@ export function openSource(text: string, options: SourceOptions): Promise<BlockD
   return openPath(text, options.readOnly ? { readOnly: true } : { exclusive: true });
 }
 
-/** A drive of a computer: SOURCE[,read-only][,overlay=FILE]. */
+/** Whether a source is a file or device of this computer: what it has acknowledged survives the end of a process. */
+export function isLocalPath(source: string): boolean {
+  return !schemes.some(([prefix]) => source.startsWith(prefix));
+}
+
+/** A drive of a computer or an export: SOURCE[,read-only][,overlay=FILE]. */
 export async function openDrive(text: string, options: SourceOptions): Promise<BlockDevice> {
-  const { source, readOnly, overlay } = parseDrive(text);
+  const { source, overlay, ...drive } = parseDrive(text);
+  const readOnly = drive.readOnly || options.readOnly === true;
   if (overlay === undefined) return openSource(source, { ...options, readOnly });
   const base = await openSource(source, { ...options, readOnly: true });
   try {
@@ -82,8 +88,8 @@ export function parseDrive(text: string): { source: string; readOnly: boolean; o
     if (match[2]) readOnly = true;
     else overlay = match[3];
   }
-  if (source === '') throw usageError(`--drive ${text}: names no source`);
-  if (overlay === '') throw usageError(`--drive ${text}: overlay= needs a file`);
-  if (overlay !== undefined && readOnly) throw usageError(`--drive ${text}: read-only and overlay= exclude each other`);
+  if (source === '') throw usageError(`${JSON.stringify(text)} names no source`);
+  if (overlay === '') throw usageError(`${text}: overlay= needs a file`);
+  if (overlay !== undefined && readOnly) throw usageError(`${text}: read-only and overlay= exclude each other`);
   return { source, readOnly, overlay };
 }

@@ -15,7 +15,7 @@ export function parseListenAddress(text: string): ListenAddress {
   }
   const { exportName } = address;
   if (exportName !== '') {
-    throw usageError(`--listen ${text}: the name of an export (${exportName}) does not belong here: use NAME=PATH`);
+    throw usageError(`--listen ${text}: the name of an export (${exportName}) does not belong here: use NAME=SOURCE`);
   }
   if (address.transport === 'tcp') return { host: address.host, port: address.port };
   if (address.path.startsWith('\0')) {

@@ -11,6 +11,8 @@ export interface ExportOptions {
   readonly device: BlockDevice;
   readonly description?: string;
   readonly readOnly?: boolean;
+  /** What names the life of the memory of its unflushed writes, where that is not the server's own. */
+  readonly state?: string;
   /** Whether it is what a client gets that names none. The first export is, where none says so. */
   readonly isDefault?: boolean;
 }
@@ -37,7 +39,7 @@ export class Exports implements ExportDirectory {
         `the description of export ${JSON.stringify(name)} is longer than ${maxString} bytes: shorten it`,
       );
     }
-    const sessions = new SessionRegistry(this.#state);
+    const sessions = new SessionRegistry(options.state ?? this.#state);
     const counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
     const added: TargetExport = { name, description, readOnly, device, sessions, counters };
     this.#byName.set(name, added);
