@@ -15,7 +15,7 @@ import type { Engine, InterruptLine } from '../machine/engine.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
 import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
-import { ahciDevice } from './ahci-device.js';
+import { AhciDrives } from './ahci-drives.js';
 import { SerialConsole } from './console.js';
 import { planDrive, type ClientDrive, type DrivePlan } from './drives.js';
 import { identityOf } from './identity.js';
@@ -34,6 +34,8 @@ export interface ClientOptions {
   readonly createEngine: (trap: TrapHandler, onEnd: (why: EndReason) => void) => Promise<Engine>;
   /** The media of the logical devices, in the guest's order; a device alone is an NVMe disk. They are not closed by the computer. */
   readonly drives: readonly (BlockDevice | ClientDrive)[];
+  /** A guest has ejected the medium of drive `index`. It is not closed. */
+  readonly onEject?: (index: number, medium: BlockDevice) => void;
   readonly steps?: Steps;
   readonly log?: Logger;
 }
@@ -65,11 +67,15 @@ export class ClientComputer {
   readonly console: SerialConsole;
   /** Resolves when the guest ends by itself. */
   readonly ended: Promise<EndReason>;
+  /** The drives on the AHCI adapter, where there are any: media are exchanged and drives plugged by it. */
+  readonly ahci: AhciDrives | undefined;
   readonly #engine: Engine;
   readonly #steps: Steps;
   readonly #trap: TrapHandler;
   readonly #controllers: LogicalDevice[] = [];
   readonly #clients: VirtualIoClient[] = [];
+  /** The far device of each drive, now. */
+  readonly #media: readonly (() => BlockDevice | undefined)[];
   readonly #legs = new Legs();
   #handlersRecorded = false;
 
@@ -100,10 +106,14 @@ export class ClientComputer {
     this.ended = ended;
     const plans = options.drives.map(planDrive);
     const log = options.log ?? silent;
-    for (const plan of plans) this.#clients.push(new VirtualIoClient(plan.device!, steps));
     for (const plan of plans) if (plan.bus === 'nvme') this.#addNvme(plan, log);
     const onAhci = plans.filter(({ bus }) => bus === 'ahci');
-    if (onAhci.length > 0) this.#addAhci(onAhci, log);
+    if (onAhci.length > 0) this.ahci = this.#addAhci(onAhci, log, options.onEject ?? (() => undefined));
+    this.#media = plans.map(
+      ({ index, bus, device }) =>
+        () =>
+          bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
+    );
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
     engine.onSerial((byte) => this.console.receive(byte));
   }
@@ -184,23 +194,29 @@ export class ClientComputer {
     return this.#engine.stop();
   }
 
-  #addNvme({ index }: DrivePlan, log: Logger): void {
-    const client = this.#clients[index]!;
+  #addNvme({ index, device }: DrivePlan, log: Logger): void {
     const controller = new nvme.NvmeController({
       ...this.#context(log),
-      disk: client,
-      identity: identityOf(client.info, `drive${index}`),
+      disk: this.#reach(device!),
+      identity: identityOf(device!.info, `drive${index}`),
     });
     // Mass storage, non-volatile memory, NVM Express.
     this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
   }
 
   /** One adapter with a port for each drive. */
-  #addAhci(plans: readonly DrivePlan[], log: Logger): void {
-    const controller = new ahci.AhciController({ ...this.#context(log), ports: plans.length });
-    plans.forEach((plan, port) => controller.plug(port, ahciDevice(plan, this.#clients[plan.index]!)));
+  #addAhci(plans: readonly DrivePlan[], log: Logger, onEject: NonNullable<ClientOptions['onEject']>): AhciDrives {
+    const reach = (far: BlockDevice) => this.#reach(far);
+    const drives = new AhciDrives({ ...this.#context(log), plans, reach, onEject });
     const { vendorId: vendor, deviceId: device, classCode, barIndex } = ahci;
-    this.#addController(controller, { vendor, device, classCode, barIndex });
+    this.#addController(drives.controller, { vendor, device, classCode, barIndex });
+    return drives;
+  }
+
+  #reach(far: BlockDevice): VirtualIoClient {
+    const client = new VirtualIoClient(far, this.#steps);
+    this.#clients.push(client);
+    return client;
   }
 
   /** What any controller is given; its registers are where the next free address is. */
@@ -241,12 +257,10 @@ export class ClientComputer {
   }
 
   #driveFacts(): SnapshotDrive[] {
-    return this.#clients.map(({ info }) => ({
-      size: info.size,
-      blockSize: info.blockSize,
-      readOnly: info.readOnly,
-      identity: info.identity,
-    }));
+    return this.#media.map((medium) => {
+      const { size = 0, blockSize = 0, readOnly = false, identity = '' } = medium()?.info ?? {};
+      return { size, blockSize, readOnly, identity };
+    });
   }
 }
 

@@ -3,8 +3,11 @@ import type { BlockInfo } from '../block/device.js';
 import type { AtaIdentity } from '../device/ahci/identify.js';
 import type { NvmeIdentity } from '../device/nvme/identify.js';
 
+/** What an identity is made of. */
+type Known = Pick<BlockInfo, 'identity' | 'size'>;
+
 /** The identity of a logical device in front of a far one; `fallback` where that has none of its own. */
-export function identityOf(info: BlockInfo, fallback: string, model = 'Farbus NVMe Disk'): NvmeIdentity {
+export function identityOf(info: Known, fallback: string, model = 'Farbus NVMe Disk'): NvmeIdentity {
   const hash = hash128(`${info.identity || fallback}\0${info.size}`);
   const uuid = hash.slice();
   uuid[6] = (uuid[6]! & 0x0f) | 0x80; // RFC 9562 §5.8: version 8, custom
@@ -14,7 +17,7 @@ export function identityOf(info: BlockInfo, fallback: string, model = 'Farbus NV
 }
 
 /** The same for a drive on an ATA bus: its world wide name is of the kind that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
-export function ataIdentityOf(info: BlockInfo, fallback: string, model: string): AtaIdentity {
+export function ataIdentityOf(info: Known, fallback: string, model: string): AtaIdentity {
   const { serial, firmware, uuid } = identityOf(info, fallback);
   const worldWideName = uuid.slice(0, 8);
   worldWideName[0] = 0x30 | (worldWideName[0]! & 0x0f);

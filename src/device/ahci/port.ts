@@ -432,9 +432,9 @@ export class AhciPort {
     } else {
       writeByteCount(this.#context.memory, command.header, transferred);
       this.#setTaskFile(result);
-      if (protocol === 'pio-in' || protocol === 'pio-out') {
+      if (protocol !== 'none' && protocol !== 'dma') {
         const during: ResultFile = { ...result, status: good | AtaStatus.dataRequest };
-        const fis = pioSetupFis(during, result.status, Math.min(transferred, 0xfffe), protocol === 'pio-in');
+        const fis = pioSetupFis(during, result.status, Math.min(transferred, 0xfffe), protocol.endsWith('in'));
         this.#receive(ReceivedFis.pioSetup, fis);
         if (protocol === 'pio-in' && !bad) this.#file.is |= PortInterrupt.pioSetup;
       }

@@ -22,8 +22,8 @@ export interface DeviceCommand {
 
 /** How a command ended. */
 export interface Outcome {
-  /** How its data went: `pio-in` and `pio-out` have a PIO setup frame. */
-  readonly protocol: 'none' | 'dma' | 'pio-in' | 'pio-out';
+  /** How its data went: a PIO setup frame goes with those of PIO, and a register frame ends all but `pio-in`. */
+  readonly protocol: 'none' | 'dma' | 'pio-in' | 'pio-out' | 'packet-in' | 'packet-out';
   readonly result: ResultFile;
   /** Bytes of data. */
   readonly transferred: number;

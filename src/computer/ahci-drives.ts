@@ -1,0 +1,121 @@
+/**
+ * The drives of a computer that are on its AHCI adapter, one a port: disks, and drives whose medium can be ejected and
+ * inserted while the guest runs. A medium is a far device behind a virtual I/O client of its own.
+ */
+import { FarbusError } from '../base/errors.js';
+import type { BlockDevice } from '../block/device.js';
+import { AtaDisk } from '../device/ahci/ata-disk.js';
+import { AhciController, type AhciOptions } from '../device/ahci/controller.js';
+import type { EjectResult } from '../device/ahci/medium-bay.js';
+import { PacketDrive } from '../device/ahci/packet-drive.js';
+import type { SataDevice } from '../device/ahci/sata-device.js';
+import type { DrivePlan } from './drives.js';
+import { ataIdentityOf } from './identity.js';
+
+interface Port {
+  readonly plan: DrivePlan;
+  readonly device: SataDevice;
+  plugged: boolean;
+  /** The far device that is the medium now. */
+  far: BlockDevice | undefined;
+}
+
+export interface AhciDrivesOptions extends Omit<AhciOptions, 'ports'> {
+  readonly plans: readonly DrivePlan[];
+  /** Puts a virtual I/O client in front of a far device. */
+  readonly reach: (far: BlockDevice) => BlockDevice;
+  /** A guest has ejected the medium of drive `index`; it is not closed. */
+  readonly onEject: (index: number, far: BlockDevice) => void;
+}
+
+export class AhciDrives {
+  readonly controller: AhciController;
+  readonly #ports: readonly Port[];
+  readonly #reach: (far: BlockDevice) => BlockDevice;
+
+  constructor(options: AhciDrivesOptions) {
+    const { plans, reach, onEject } = options;
+    this.#reach = reach;
+    this.controller = new AhciController({ ...options, ports: plans.length });
+    this.#ports = plans.map((plan, number) => {
+      const port: Port = { plan, device: this.#make(plan), plugged: true, far: plan.device };
+      if (port.device instanceof PacketDrive) {
+        port.device.onGuestEject = () => {
+          const { far } = port;
+          port.far = undefined;
+          if (far) onEject(plan.index, far);
+        };
+      }
+      this.controller.plug(number, port.device);
+      return port;
+    });
+  }
+
+  /** The far device behind drive `index`; undefined where it is empty. */
+  mediumOf(index: number): BlockDevice | undefined {
+    return this.#port(index).far;
+  }
+
+  /**
+   * Puts a medium into a removable drive.
+   * @throws FarbusError where the drive is none, has a medium, or cannot take this one.
+   */
+  insert(index: number, far: BlockDevice): void {
+    const { device } = this.#port(index);
+    if (!(device instanceof PacketDrive))
+      throw new FarbusError(`drive ${index} is not removable: nothing to insert into`);
+    try {
+      device.insert(this.#reach(far));
+    } catch (error) {
+      if (error instanceof RangeError) throw new FarbusError(`drive ${index}: ${error.message}`);
+      throw error;
+    }
+    this.#port(index).far = far;
+  }
+
+  /**
+   * Takes the medium out of a removable drive. `locked`: the guest holds it, and has been asked to eject; with `force` it
+   * is taken all the same. The far device is not closed. @throws FarbusError where the drive is not removable.
+   */
+  eject(index: number, force = false): EjectResult {
+    const port = this.#port(index);
+    if (!(port.device instanceof PacketDrive)) throw new FarbusError(`drive ${index} is not removable`);
+    const result = port.device.eject(force);
+    if (result === 'ejected') port.far = undefined;
+    return result;
+  }
+
+  /** Pulls a drive out of its port, whatever the guest does with it. */
+  unplug(index: number): void {
+    const port = this.#port(index);
+    this.controller.unplug(this.#ports.indexOf(port));
+    port.plugged = false;
+  }
+
+  /** Plugs it in again. */
+  plug(index: number): void {
+    const port = this.#port(index);
+    if (port.plugged) return;
+    port.plugged = true;
+    this.controller.plug(this.#ports.indexOf(port), port.device);
+  }
+
+  #make({ index, kind, device }: DrivePlan): SataDevice {
+    const name = `drive${index}`;
+    const medium = device && this.#reach(device);
+    if (kind === 'disk') return new AtaDisk(medium!, ataIdentityOf(medium!.info, name, 'Farbus ATA Disk'));
+    // A drive that is empty at first is known by its place.
+    const model = kind === 'cdrom' ? 'Farbus DVD' : 'Farbus Removable';
+    return new PacketDrive({
+      kind,
+      identity: ataIdentityOf(device?.info ?? { identity: name, size: 0 }, name, model),
+      medium,
+    });
+  }
+
+  #port(index: number): Port {
+    const port = this.#ports.find(({ plan }) => plan.index === index);
+    if (!port) throw new FarbusError(`drive ${index} is not on the AHCI adapter`);
+    return port;
+  }
+}

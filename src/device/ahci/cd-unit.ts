@@ -1,0 +1,102 @@
+/**
+ * A CD/DVD drive (MMC-5): reads data of one session with one track, which is what an image is. Left out: audio, writing,
+ * sub-channel data, raw sectors.
+ */
+import {
+  discInformation,
+  dvdPhysical,
+  features,
+  mechanismStatus,
+  modePages,
+  toc,
+  trackInformation,
+} from './cd-data.js';
+import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './scsi-unit.js';
+import { DeviceType, Profile, Scsi, Sense, cdMaxSectors, discSector } from './scsi-spec.js';
+
+export class CdUnit extends ScsiUnit {
+  readonly deviceType = DeviceType.cd;
+  readonly blockSize = discSector;
+
+  protected own(command: ScsiCommand): Promise<Transferred> | undefined {
+    const { cdb } = command;
+    switch (cdb.getUint8(0)) {
+      case Scsi.readToc:
+        return this.#answer(command, this.#toc(cdb), cdb.getUint16(7));
+      case Scsi.getConfiguration:
+        return this.#answer(command, this.#configuration(cdb), cdb.getUint16(7));
+      case Scsi.readDiscInformation:
+        return this.#answer(
+          command,
+          this.#disc(() => discInformation()),
+          cdb.getUint16(7),
+        );
+      case Scsi.readTrackInformation:
+        return this.#answer(command, this.#disc(trackInformation), cdb.getUint16(7));
+      case Scsi.readDvdStructure:
+        return this.#answer(command, this.#dvd(cdb), cdb.getUint16(8));
+      case Scsi.mechanismStatus:
+        return this.#answer(command, mechanismStatus(this.bay.trayOpen), cdb.getUint16(8));
+      case Scsi.setCdSpeed:
+        return Promise.resolve(nothing);
+      case Scsi.readCd:
+        return this.#readCd(command);
+      default:
+        return undefined;
+    }
+  }
+
+  protected modePages(page: number): { pages: Uint8Array; parameter: number } {
+    return { pages: modePages(page, this.bay.locked), parameter: 0 };
+  }
+
+  async #answer(command: ScsiCommand, data: Uint8Array, allocation: number): Promise<Transferred> {
+    return reply(command, data, allocation);
+  }
+
+  #disc(make: (sectors: number) => Uint8Array): Uint8Array {
+    return make(this.blocks());
+  }
+
+  /** MMC-5 6.26: format 0, the tracks; 1, the sessions. */
+  #toc(cdb: DataView): Uint8Array {
+    // Drives of before MMC have the format in the two high bits of byte 9.
+    const format = cdb.getUint8(2) & 0xf || cdb.getUint8(9) >> 6;
+    const sectors = this.blocks();
+    const data = toc(format, (cdb.getUint8(1) & 2) !== 0, cdb.getUint8(6), sectors);
+    if (!data) throw new ScsiError(Sense.invalidField);
+    return data;
+  }
+
+  /** MMC-5 6.5. */
+  #configuration(cdb: DataView): Uint8Array {
+    const kind = cdb.getUint8(1) & 3;
+    if (kind === 3) throw new ScsiError(Sense.invalidField);
+    return features(this.#profile, kind, cdb.getUint16(2));
+  }
+
+  get #profile(): number {
+    if (!this.bay.loaded) return Profile.none;
+    return this.blocks() > cdMaxSectors ? Profile.dvdRom : Profile.cdRom;
+  }
+
+  /** MMC-5 6.22: of a DVD only, physical format information. */
+  #dvd(cdb: DataView): Uint8Array {
+    const sectors = this.blocks();
+    if (this.#profile !== Profile.dvdRom || cdb.getUint8(7) !== 0) throw new ScsiError(Sense.invalidField);
+    return dvdPhysical(sectors);
+  }
+
+  /** MMC-5 6.19: user data of data sectors. */
+  async #readCd(command: ScsiCommand): Promise<Transferred> {
+    const { cdb } = command;
+    const type = (cdb.getUint8(1) >> 2) & 7;
+    const count = (cdb.getUint8(6) << 16) | cdb.getUint16(7);
+    const main = cdb.getUint8(9) & 0xf8;
+    if (type > 2 && type !== 4) throw new ScsiError(Sense.illegalModeForTrack);
+    if (count === 0 || main === 0) return nothing;
+    if (type === 1) throw new ScsiError(Sense.illegalModeForTrack);
+    if (main !== 0x10 || (cdb.getUint8(10) & 7) !== 0) throw new ScsiError(Sense.invalidField);
+    return this.read(command, cdb.getUint32(2), count);
+  }
+}

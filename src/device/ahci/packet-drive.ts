@@ -1,0 +1,211 @@
+/**
+ * A packet device (ATAPI; ATA8-ACS 7.24 PACKET) with a removable medium: the ATA side of a CD/DVD drive or a removable
+ * disk. The packets are the unit's (scsi-unit.ts). Left out: overlapped and queued packets.
+ */
+import type { BlockDevice } from '../../block/device.js';
+import { Ata, AtaError, AtaStatus, SataFeature, SetFeature, good } from './ata-spec.js';
+import { CdUnit } from './cd-unit.js';
+import { DiskUnit } from './disk-unit.js';
+import { acceptedFeatures, identifyPacket, transferMode, type AtaIdentity } from './identify.js';
+import { MediumBay, type BayState, type EjectResult } from './medium-bay.js';
+import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
+import { DeviceType, discSector, type SenseCode } from './scsi-spec.js';
+import { ScsiError, type ScsiUnit, type Transferred } from './scsi-unit.js';
+import { Signature } from './spec.js';
+
+/** Interrupt reason in the count field (ATA8-ACS 6.4): command or data, direction. Both are set at the end. */
+const ended = 0x03;
+/** Features of PACKET: its data goes by DMA. */
+const dmaBit = 0x01;
+
+interface PacketState {
+  readonly bay: BayState;
+  readonly sense: SenseCode;
+  readonly udma: number;
+  readonly notification: boolean;
+}
+
+export interface PacketDriveOptions {
+  readonly kind: 'cdrom' | 'removable';
+  readonly identity: AtaIdentity;
+  /** The medium that is in the drive from the start. */
+  readonly medium?: BlockDevice | undefined;
+}
+
+export class PacketDrive implements SataDevice {
+  readonly signature = Signature.atapi;
+  readonly resetStatus = 0;
+  readonly #unit: ScsiUnit;
+  readonly #bay: MediumBay;
+  readonly #kind: PacketDriveOptions['kind'];
+  #notify: () => void = () => undefined;
+  #udma = 5;
+  #notification = false;
+
+  constructor({ kind, identity, medium }: PacketDriveOptions) {
+    this.#kind = kind;
+    if (medium) this.#check(medium);
+    this.#bay = new MediumBay(medium);
+    this.#bay.onEvent = () => {
+      if (this.#notification) this.#notify();
+    };
+    this.#unit = kind === 'cdrom' ? new CdUnit(this.#bay, identity) : new DiskUnit(this.#bay, identity);
+  }
+
+  /** Whether there is a medium, and whether the guest holds it (PREVENT MEDIUM REMOVAL). */
+  get loaded(): boolean {
+    return this.#bay.loaded;
+  }
+
+  get locked(): boolean {
+    return this.#bay.locked;
+  }
+
+  /** Called with the medium that the guest has ejected; it is the owner's then. */
+  set onGuestEject(listener: (device: BlockDevice) => void) {
+    this.#bay.onGuestEject = listener;
+  }
+
+  /** Puts a medium in. The guest is told that it may have changed. @throws RangeError where there is one, or it does not fit. */
+  insert(medium: BlockDevice): void {
+    this.#check(medium);
+    this.#bay.insert(medium);
+  }
+
+  /**
+   * Takes the medium out. `locked`: the guest holds it and has been asked to eject; with `force` it is taken all the same,
+   * and what is under way ends with "medium not present".
+   */
+  eject(force = false): EjectResult {
+    return this.#bay.eject(force);
+  }
+
+  isQueued(): boolean {
+    return false;
+  }
+
+  async execute(command: DeviceCommand): Promise<Outcome> {
+    const { file } = command;
+    switch (file.command) {
+      case Ata.packet:
+        return this.#packet(command);
+      case Ata.identifyPacket:
+        return this.#identify(command);
+      case Ata.identify:
+      case Ata.readSectors: // obsolete ways of asking what it is (ATA8-ACS 7.16.3): aborted, with the signature
+        return this.#abort(command, true);
+      case Ata.deviceReset:
+        this.reset(false);
+        return this.#end(command, { status: 0, error: 1, lba: this.signature >>> 8, count: this.signature & 0xff });
+      case Ata.executeDiagnostic:
+        return this.#end(command, { status: 0, error: 1, lba: this.signature >>> 8, count: this.signature & 0xff });
+      case Ata.setFeatures:
+        return this.#setFeatures(command);
+      case Ata.checkPowerMode:
+        return this.#end(command, { count: 0xff });
+      case Ata.idle:
+      case Ata.idleImmediate:
+      case Ata.standby:
+      case Ata.standbyImmediate:
+      case Ata.sleep:
+      case Ata.flushCache:
+        return this.#end(command, {});
+      default:
+        return this.#abort(command, false);
+    }
+  }
+
+  queuedError(): void {
+    // There are no queued commands, and so nothing that could fail among them.
+  }
+
+  reset(hard: boolean): void {
+    this.#bay.reset();
+    if (hard) this.#notification = false;
+  }
+
+  attach(notify: () => void): void {
+    this.#notify = notify;
+  }
+
+  save(): PacketState {
+    return {
+      bay: this.#bay.save(),
+      sense: this.#unit.saveSense(),
+      udma: this.#udma,
+      notification: this.#notification,
+    };
+  }
+
+  restore(state: unknown): void {
+    const { bay, sense, udma, notification } = state as PacketState;
+    this.#bay.restore(bay);
+    this.#unit.restoreSense(sense);
+    this.#udma = udma;
+    this.#notification = notification;
+  }
+
+  async #packet(command: DeviceCommand): Promise<Outcome> {
+    if (!command.packet) return this.#abort(command, false);
+    const { toHost, toHostUpTo, fromHost, options, packet } = command;
+    const cdb = new DataView(packet.buffer, packet.byteOffset, packet.length);
+    const dma = (command.file.features & dmaBit) !== 0;
+    try {
+      const done = await this.#unit.execute({ cdb, options, toHost, toHostUpTo, fromHost });
+      return { ...this.#end(command, { count: ended }), ...transferOf(done, dma) };
+    } catch (error) {
+      if (!(error instanceof ScsiError)) throw error;
+      return this.#end(command, { status: good | AtaStatus.error, error: error.sense[0] << 4, count: ended });
+    }
+  }
+
+  #identify(command: DeviceCommand): Outcome {
+    const facts = {
+      deviceType: this.#unit.deviceType,
+      packetSize: this.#unit.deviceType === DeviceType.cd ? 12 : 16,
+      notification: this.#notification,
+    } as const;
+    const data = identifyPacket(this.#unit.identity, facts, this.#udma);
+    command.toHost(data.length).copyFrom(data, 0);
+    return { ...this.#end(command, {}), protocol: 'pio-in', transferred: data.length };
+  }
+
+  #setFeatures(command: DeviceCommand): Outcome {
+    const feature = command.file.features & 0xff;
+    const count = command.file.count & 0xff;
+    if (feature === SetFeature.transferMode) {
+      const mode = transferMode(count);
+      if (mode === undefined) return this.#abort(command, false);
+      this.#udma = mode;
+    } else if (feature === SetFeature.enableSataFeature || feature === SetFeature.disableSataFeature) {
+      if (count !== SataFeature.asynchronousNotification) return this.#abort(command, false);
+      this.#notification = feature === SetFeature.enableSataFeature;
+    } else if (!acceptedFeatures.has(feature)) {
+      return this.#abort(command, false);
+    }
+    return this.#end(command, {});
+  }
+
+  #abort(command: DeviceCommand, withSignature: boolean): Outcome {
+    const signature = withSignature ? { lba: this.signature >>> 8, count: this.signature & 0xff } : {};
+    return this.#end(command, { status: good | AtaStatus.error, error: AtaError.abort, ...signature });
+  }
+
+  #end({ file }: DeviceCommand, registers: Partial<Outcome['result']>): Outcome {
+    const result = { status: good, error: 0, lba: file.lba, count: file.count, device: file.device, ...registers };
+    return { protocol: 'none', transferred: 0, result };
+  }
+
+  #check({ info }: BlockDevice): void {
+    const largest = this.#kind === 'cdrom' ? discSector : 4096;
+    if (info.blockSize > largest) {
+      throw new RangeError(`its blocks of ${info.blockSize} bytes do not fit: at most ${largest}`);
+    }
+  }
+}
+
+function transferOf({ direction, length }: Transferred, dma: boolean): Pick<Outcome, 'protocol' | 'transferred'> {
+  if (direction === 'none') return { protocol: 'none', transferred: 0 };
+  if (dma) return { protocol: 'dma', transferred: length };
+  return { protocol: direction === 'in' ? 'packet-in' : 'packet-out', transferred: length };
+}

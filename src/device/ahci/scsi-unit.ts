@@ -1,0 +1,320 @@
+/**
+ * A logical unit of a packet device: the commands that every kind has (SPC-3), and the reading ones (SBC-3 and MMC-5 have
+ * them alike). What is special to a CD/DVD drive is in cd-unit.ts, to a removable disk in disk-unit.ts.
+ */
+import { buffersOf, type Buffers } from '../../base/buffers.js';
+import type { BlockDevice, RequestOptions } from '../../block/device.js';
+import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
+import { HostError } from './command-list.js';
+import type { AtaIdentity } from './identify.js';
+import { inquiry, vitalProductData } from './inquiry.js';
+import type { MediumBay } from './medium-bay.js';
+import { EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from './scsi-spec.js';
+
+/** A command that ends with CHECK CONDITION. */
+export class ScsiError extends Error {
+  override readonly name = 'ScsiError';
+  readonly sense: SenseCode;
+
+  constructor(sense: SenseCode) {
+    super(`sense ${sense.map((code) => code.toString(16)).join('/')}`);
+    this.sense = sense;
+  }
+}
+
+/** A command descriptor block and the way of its data. */
+export interface ScsiCommand {
+  /** 16 bytes; what is beyond the command's own length is zero or noise. */
+  readonly cdb: DataView;
+  readonly options: RequestOptions;
+  /** The place of `length` bytes for the host, exactly. */
+  toHost(length: number): Buffers;
+  /** The same, of as many as there is place for. */
+  toHostUpTo(length: number): Buffers;
+  fromHost(length: number): Buffers;
+}
+
+/** Which way data went, and how much of it. */
+export interface Transferred {
+  readonly direction: 'in' | 'out' | 'none';
+  readonly length: number;
+}
+
+export const nothing: Transferred = { direction: 'none', length: 0 };
+
+/** Commands that are carried out although a unit attention waits (SPC-3 5.14, MMC-5 4.1.6.1). */
+const despiteAttention: ReadonlySet<number> = new Set([
+  Scsi.inquiry,
+  Scsi.requestSense,
+  Scsi.reportLuns,
+  Scsi.getConfiguration,
+  Scsi.getEventStatus,
+]);
+
+export abstract class ScsiUnit {
+  abstract readonly deviceType: number;
+  /** Bytes a logical block. */
+  abstract readonly blockSize: number;
+  readonly identity: AtaIdentity;
+  protected readonly bay: MediumBay;
+  #sense: SenseCode = Sense.noSense;
+
+  constructor(bay: MediumBay, identity: AtaIdentity) {
+    this.bay = bay;
+    this.identity = identity;
+  }
+
+  /** A command of this kind of unit; undefined where it has none such. */
+  protected abstract own(command: ScsiCommand): Promise<Transferred> | undefined;
+  /** The mode pages of `page` (or all of them), and the device-specific parameter of the header. */
+  protected abstract modePages(page: number): { pages: Uint8Array; parameter: number };
+
+  /** @throws ScsiError, and HostError where data has no place; nothing else. */
+  async execute(command: ScsiCommand): Promise<Transferred> {
+    const opcode = command.cdb.getUint8(0);
+    const medium = this.bay.signal;
+    try {
+      if (this.bay.attention && !despiteAttention.has(opcode)) throw new ScsiError(this.bay.takeAttention()!);
+      return await this.#dispatch(opcode, command);
+    } catch (error) {
+      const sense = error instanceof ScsiError ? error.sense : this.#senseOf(error, opcode, medium);
+      if (!sense) throw error;
+      this.#sense = sense;
+      throw new ScsiError(sense);
+    }
+  }
+
+  saveSense(): SenseCode {
+    return this.#sense;
+  }
+
+  restoreSense(sense: SenseCode): void {
+    this.#sense = sense;
+  }
+
+  async #dispatch(opcode: number, command: ScsiCommand): Promise<Transferred> {
+    const { cdb } = command;
+    switch (opcode) {
+      case Scsi.testUnitReady:
+        await this.#ready(command);
+        return nothing;
+      case Scsi.requestSense:
+        return reply(command, this.#requestSense(), cdb.getUint8(4));
+      case Scsi.inquiry:
+        return this.#inquiry(command);
+      case Scsi.reportLuns:
+        return reply(command, oneLun, cdb.getUint32(6));
+      case Scsi.startStopUnit:
+        return this.#startStop(command);
+      case Scsi.preventAllow:
+        this.bay.locked = (cdb.getUint8(4) & 1) !== 0;
+        return nothing;
+      case Scsi.getEventStatus:
+        return this.#eventStatus(command);
+      case Scsi.readCapacity10:
+        return reply(command, this.#capacity10(), 8);
+      case Scsi.serviceActionIn16:
+        if ((cdb.getUint8(1) & 0x1f) !== readCapacity16Action) throw new ScsiError(Sense.invalidField);
+        return reply(command, this.#capacity16(), cdb.getUint32(10));
+      case Scsi.read10:
+        return this.read(command, cdb.getUint32(2), cdb.getUint16(7));
+      case Scsi.read12:
+        return this.read(command, cdb.getUint32(2), cdb.getUint32(6));
+      case Scsi.read16:
+        return this.read(command, Number(cdb.getBigUint64(2)), cdb.getUint32(10));
+      case Scsi.seek10:
+        this.range(cdb.getUint32(2), 0);
+        return nothing;
+      case Scsi.modeSense6:
+        return this.#modeSense(command, 4, cdb.getUint8(4));
+      case Scsi.modeSense10:
+        return this.#modeSense(command, 8, cdb.getUint16(7));
+      case Scsi.synchronizeCache10:
+      case Scsi.synchronizeCache16:
+        await this.medium().flush(this.mediumOptions(command));
+        return nothing;
+      default: {
+        const done = this.own(command);
+        if (!done) throw new ScsiError(Sense.invalidOpcode);
+        return done;
+      }
+    }
+  }
+
+  /** The medium. @throws ScsiError where there is none. */
+  protected medium(): BlockDevice {
+    const { medium } = this.bay;
+    if (!medium) throw new ScsiError(this.bay.absence);
+    return medium;
+  }
+
+  /** A command is given up with its port, and when the medium goes. */
+  protected mediumOptions({ options }: ScsiCommand): RequestOptions {
+    const signals = [this.bay.signal, ...(options.signal ? [options.signal] : [])];
+    return { ...options, signal: AbortSignal.any(signals) };
+  }
+
+  /** Logical blocks of the medium. */
+  protected blocks(): number {
+    return Math.floor(this.medium().info.size / this.blockSize);
+  }
+
+  /** Bytes of the medium. @throws ScsiError where they are not all on it. */
+  protected range(lba: number, count: number): { offset: number; length: number } {
+    if (!(lba + count <= this.blocks())) throw new ScsiError(Sense.lbaOutOfRange);
+    return { offset: lba * this.blockSize, length: count * this.blockSize };
+  }
+
+  protected async read(command: ScsiCommand, lba: number, count: number): Promise<Transferred> {
+    const { offset, length } = this.range(lba, count);
+    if (length === 0) return nothing;
+    await this.medium().read(offset, command.toHost(length), this.mediumOptions(command));
+    return { direction: 'in', length };
+  }
+
+  /** SPC-3 6.33. A device that had lost its medium is asked whether it has one again. */
+  async #ready(command: ScsiCommand): Promise<void> {
+    const device = this.bay.vanished;
+    if (device) {
+      const block = new Uint8Array(Math.max(512, device.info.blockSize));
+      await device.read(0, buffersOf(block), this.mediumOptions(command));
+      this.bay.returned();
+      throw new ScsiError(this.bay.takeAttention()!);
+    }
+    this.medium();
+  }
+
+  /** SPC-3 4.5.3 fixed format, 18 bytes; told once. */
+  #requestSense(): Uint8Array {
+    const pending = this.#sense[0] !== 0 ? this.#sense : (this.bay.takeAttention() ?? this.#sense);
+    this.#sense = Sense.noSense;
+    const data = new Uint8Array(18);
+    data[0] = 0x70;
+    data[2] = pending[0];
+    data[7] = data.length - 8;
+    data[12] = pending[1];
+    data[13] = pending[2];
+    return data;
+  }
+
+  #inquiry(command: ScsiCommand): Transferred {
+    const { cdb } = command;
+    const page = cdb.getUint8(2);
+    const vital = (cdb.getUint8(1) & 1) !== 0;
+    if (!vital && page !== 0) throw new ScsiError(Sense.invalidField);
+    const data = vital
+      ? vitalProductData(this.deviceType, this.identity, page)
+      : inquiry(this.deviceType, this.identity);
+    if (!data) throw new ScsiError(Sense.invalidField);
+    return reply(command, data, cdb.getUint16(3));
+  }
+
+  /** SBC-3 5.20, MMC-5 6.42: LOEJ ejects or loads; START alone changes nothing here. */
+  async #startStop(command: ScsiCommand): Promise<Transferred> {
+    const action = command.cdb.getUint8(4) & 3;
+    if (action === 2) {
+      if (this.bay.locked) throw new ScsiError(Sense.removalPrevented);
+      // What the guest has written is on the medium before it leaves the drive.
+      if (this.bay.medium && !this.bay.medium.info.readOnly) await this.bay.medium.flush(this.mediumOptions(command));
+      this.bay.guestEject();
+    }
+    if (action === 3) {
+      this.bay.trayOpen = false;
+      this.medium();
+    }
+    return nothing;
+  }
+
+  /** MMC-5 6.6: polled only, and of the class media only. */
+  #eventStatus(command: ScsiCommand): Transferred {
+    const { cdb } = command;
+    if ((cdb.getUint8(1) & 1) === 0) throw new ScsiError(Sense.invalidField);
+    const supported = 1 << EventClass.media;
+    if (!(cdb.getUint8(4) & supported)) {
+      return reply(command, Uint8Array.of(0, 2, 0x80, supported), cdb.getUint16(7)); // no event available
+    }
+    const status = (this.bay.trayOpen ? 1 : 0) | (this.bay.loaded ? 2 : 0);
+    const event = cdb.getUint16(7) > 4 ? this.bay.takeEvent() : 0;
+    return reply(command, Uint8Array.of(0, 6, EventClass.media, supported, event, status, 0, 0), cdb.getUint16(7));
+  }
+
+  /** SBC-3 5.12. */
+  #capacity10(): Uint8Array {
+    const data = new Uint8Array(8);
+    const view = new DataView(data.buffer);
+    view.setUint32(0, Math.min(0xffffffff, Math.max(0, this.blocks() - 1)));
+    view.setUint32(4, this.blockSize);
+    return data;
+  }
+
+  /** SBC-3 5.13. */
+  #capacity16(): Uint8Array {
+    const data = new Uint8Array(32);
+    const view = new DataView(data.buffer);
+    view.setBigUint64(0, BigInt(Math.max(0, this.blocks() - 1)));
+    view.setUint32(8, this.blockSize);
+    return data;
+  }
+
+  /** SPC-3 6.9, 6.10: a header of 4 or 8 bytes, no block descriptors; what is saved or changeable is not told. */
+  #modeSense(command: ScsiCommand, header: 4 | 8, allocation: number): Transferred {
+    const control = command.cdb.getUint8(2) >> 6;
+    if (control === 3) throw new ScsiError(Sense.saveNotSupported);
+    const { pages, parameter } = this.modePages(command.cdb.getUint8(2) & 0x3f);
+    if (pages.length === 0) throw new ScsiError(Sense.invalidField);
+    const data = new Uint8Array(header + pages.length);
+    if (header === 4) data.set([data.length - 1, 0, parameter, 0]);
+    else data.set([(data.length - 2) >> 8, data.length - 2, 0, parameter]);
+    data.set(pages, header);
+    return reply(command, data, allocation);
+  }
+
+  /** What a failure of the medium is called; undefined where it is not the medium's. */
+  #senseOf(error: unknown, opcode: number, medium: AbortSignal): SenseCode | undefined {
+    if (error instanceof HostError) return undefined;
+    if (medium.aborted) return this.bay.absence;
+    const { kind } = blockErrorOf(error);
+    if (kind === 'no-medium' || kind === 'closed') {
+      this.bay.vanish();
+      return this.bay.absence;
+    }
+    return senseOf(kind, writing.has(opcode));
+  }
+}
+
+const writing: ReadonlySet<number> = new Set([
+  Scsi.write6,
+  Scsi.write10,
+  Scsi.write12,
+  Scsi.write16,
+  Scsi.synchronizeCache10,
+  Scsi.synchronizeCache16,
+]);
+
+function senseOf(kind: BlockErrorKind, wrote: boolean): SenseCode {
+  switch (kind) {
+    case 'range':
+      return Sense.lbaOutOfRange;
+    case 'read-only':
+      return Sense.writeProtected;
+    case 'no-space':
+      return Sense.spaceAllocationFailed;
+    case 'aborted':
+    case 'unsupported':
+      return Sense.aborted;
+    default:
+      return wrote ? Sense.writeError : Sense.unrecoveredRead;
+  }
+}
+
+/** SPC-3 6.21: the list of one unit, 0. */
+const oneLun = Uint8Array.of(0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+
+/** Gives the host as much of `data` as it allows and has place for. */
+export function reply(command: ScsiCommand, data: Uint8Array, allocation: number): Transferred {
+  const wanted = Math.min(data.length, allocation);
+  if (wanted === 0) return nothing;
+  const place = command.toHostUpTo(wanted);
+  place.copyFrom(data.subarray(0, place.length), 0);
+  return { direction: 'in', length: place.length };
+}
