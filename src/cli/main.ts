@@ -26,6 +26,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     summary: 'give any disk to a hypervisor or a tool of yours',
     load: async () => import('./attach.js'),
   },
+  copy: {
+    summary: 'copy one disk to another',
+    load: async () => import('./copy.js'),
+  },
   info: {
     summary: 'tell what a disk is and what is on it',
     load: async () => import('./info.js'),

@@ -1,0 +1,99 @@
+/** Comparing two devices byte by byte, several requests at a time, in bounded memory. */
+import { buffersOf } from '../base/buffers.js';
+import { isZero, planCopy } from './copy-plan.js';
+import type { BlockDevice } from './device.js';
+
+export interface CompareOptions {
+  /** Requests under way at once to each device. Default 8. */
+  readonly jobs?: number;
+  /** Bytes of a request, a power of two. Default 1 MiB. */
+  readonly chunkSize?: number;
+  readonly signal?: AbortSignal;
+  /** Told how many bytes have been compared. Must not throw. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+/**
+ * Compares all of `a` with the start of `b`, which must be at least as long. What both know to be zeroes is not read.
+ * @returns A byte at which they differ (the lowest of those that were found), or undefined where they do not.
+ * @throws BlockError where one of them cannot be read.
+ */
+export async function compareDevices(
+  a: BlockDevice,
+  b: BlockDevice,
+  options: CompareOptions = {},
+): Promise<number | undefined> {
+  const { jobs = 8, chunkSize = 1 << 20, signal, onProgress } = options;
+  const unit = Math.max(a.info.blockSize, b.info.blockSize);
+  const most = Math.min(chunkSize, a.info.maxTransfer, b.info.maxTransfer);
+  const chunk = Math.max(unit, 2 ** Math.floor(Math.log2(most)));
+  const request = signal ? { signal } : {};
+  const items = planCopy(a, 0, chunk, b.info.blockSize, signal);
+  let different: number | undefined;
+  let failure: { readonly reason: unknown } | undefined;
+  let done = 0;
+
+  /** Reads of the second device are whole blocks of it, though the first may end within one. */
+  const readB = async (memory: Uint8Array, offset: number, length: number): Promise<Uint8Array> => {
+    const whole = Math.ceil(length / b.info.blockSize) * b.info.blockSize;
+    await b.read(offset, buffersOf(memory.subarray(0, whole)), request);
+    return memory.subarray(0, length);
+  };
+  const differ = (at: number): void => void (different = Math.min(different ?? at, at));
+
+  const zeroes = async (offset: number, length: number, memory: Uint8Array): Promise<void> => {
+    const end = offset + length;
+    for (let at = offset; at < end && different === undefined;) {
+      const whole = Math.ceil((end - at) / b.info.blockSize) * b.info.blockSize;
+      const [extent] = await b.extents(at, whole, request);
+      const stop = Math.min(end, extent!.offset + extent!.length);
+      while (at < stop) {
+        const part = extent!.zero ? stop - at : Math.min(chunk, stop - at);
+        if (!extent!.zero) {
+          const bytes = await readB(memory, at, part);
+          if (!isZero(bytes)) return differ(at + bytes.findIndex((byte) => byte !== 0));
+        }
+        at += part;
+      }
+    }
+  };
+
+  const worker = async (): Promise<void> => {
+    const [mine, other] = [new Uint8Array(chunk), new Uint8Array(chunk + unit)];
+    while (different === undefined && !failure) {
+      const { value: item, done: over } = await items.next();
+      if (over) return;
+      signal?.throwIfAborted();
+      const { offset, length, zero } = item;
+      if (zero) {
+        await zeroes(offset, length, other);
+      } else {
+        const bytes = mine.subarray(0, length);
+        const results = await Promise.allSettled([
+          a.read(offset, buffersOf(bytes), request),
+          readB(other, offset, length),
+        ]);
+        for (const result of results) if (result.status === 'rejected') throw result.reason;
+        const at = firstDifference(bytes, other.subarray(0, length));
+        if (at !== undefined) differ(offset + at);
+      }
+      done += length;
+      onProgress?.(done);
+    }
+  };
+  const guarded = (): Promise<void> => worker().catch((reason: unknown) => void (failure ??= { reason }));
+  await Promise.all(Array.from({ length: jobs }, guarded));
+  if (different === undefined && failure) throw failure.reason;
+  return different;
+}
+
+function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
+  let at = 0;
+  if (a.byteOffset % 4 === 0 && b.byteOffset % 4 === 0) {
+    const [x, y] = [a, b].map((bytes) => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2));
+    while (at < x!.length && x![at] === y![at]) at++;
+    at *= 4;
+  }
+  while (at < a.length && a[at] === b[at]) at++;
+  return at < a.length ? at : undefined;
+}

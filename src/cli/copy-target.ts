@@ -1,0 +1,74 @@
+/** Where a copy goes to: a source that is there, or a new sparse file of the right size. */
+import { open, rm, stat, truncate } from 'node:fs/promises';
+import { errnoOf, usageError } from '../base/errors.js';
+import { formatBytes } from '../base/format.js';
+import type { BlockDevice } from '../block/device.js';
+import { openError, printable } from '../storage/opening.node.js';
+import { openPath } from '../storage/open.node.js';
+import { syncFolder } from './copy-journal.js';
+import { openSource, type SourceOptions } from './sources.js';
+
+export interface CopyTarget {
+  readonly device: BlockDevice;
+  /** It is new and reads as zeroes. */
+  readonly fresh: boolean;
+}
+
+/**
+ * Opens the target of a copy of `size` bytes.
+ * @param resume It must be there already.
+ * @throws FarbusError where it cannot be had, cannot be written, or does not fit.
+ */
+export async function openTarget(
+  text: string,
+  size: number,
+  resume: boolean,
+  options: SourceOptions,
+): Promise<CopyTarget> {
+  const isPath = !/^[a-z][a-z0-9+.-]*:\/\//i.test(text) && !text.startsWith('memory:');
+  const made = isPath && (await prepareFile(text, size, resume));
+  let device: BlockDevice | undefined;
+  try {
+    device = isPath
+      ? await openPath(text, { readOnly: false, exclusive: true })
+      : await openSource(text, { ...options, readOnly: false });
+    if (device.info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
+    if (device.info.size < size) {
+      const [there, wanted] = [formatBytes(device.info.size), formatBytes(size)];
+      throw usageError(
+        `${text} is too small: it has ${there} (${device.info.size} bytes), ${wanted} (${size}) are needed`,
+      );
+    }
+    if (made) await syncFolder(text);
+    return { device, fresh: made };
+  } catch (error) {
+    await device?.close();
+    if (made) await rm(text, { force: true });
+    throw error;
+  }
+}
+
+/** Sees to it that a file that is to be copied to has the right size. Returns whether it is new. */
+async function prepareFile(path: string, size: number, resume: boolean): Promise<boolean> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw openError(path, error);
+  });
+  if (found && !(found.isFile() && found.size === 0)) {
+    if (found.isFile() && found.size !== size) {
+      throw usageError(
+        `${printable(path)} exists with ${found.size} bytes, and the source has ${size}: delete it, or give another path`,
+      );
+    }
+    return false;
+  }
+  if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  try {
+    if (!found) await (await open(path, 'wx')).close();
+    await truncate(path, size);
+  } catch (error) {
+    if (!found) await rm(path, { force: true });
+    throw openError(path, error);
+  }
+  return true;
+}
