@@ -1,0 +1,148 @@
+/**
+ * The AoE initiator: a target's disk as a BlockDevice. Requests are cut into messages of as many sectors as a frame
+ * holds, many under way at once (link.ts). No trim: AoE's messages could carry it, but hardly a target does it.
+ */
+import type { Buffers } from '../../../base/buffers.js';
+import { FarbusError } from '../../../base/errors.js';
+import { silent, type Logger } from '../../../base/log.js';
+import { BlockBase } from '../../../block/base.js';
+import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/device.js';
+import type { Mac } from '../../../network/ethernet/mac.js';
+import type { Segment } from '../../../network/ethernet/segment.js';
+import { AtaCommand, sectorSize } from '../spec.js';
+import type { CommandKind, CommandParts } from './command.js';
+import { Link, type AoeState, type LinkCounters } from './link.js';
+
+export interface AoeOptions {
+  readonly shelf: number;
+  readonly slot: number;
+  /** The initiator's address. Default: the segment's, or a random one. */
+  readonly mac?: Mac;
+  /** Take no writes, whatever the target allows. Default false. */
+  readonly readOnly?: boolean;
+  /** How long requests wait for a target that is gone, in seconds. Default 60. */
+  readonly reconnectSeconds?: number;
+  /** How long the target is looked for at first, in seconds. Default 10. */
+  readonly connectSeconds?: number;
+  /** How long a command may be without an answer of a target that is there, in seconds. Default 300. */
+  readonly commandSeconds?: number;
+  /**
+   * Of targets that are not Farbus: how long a frame can be on its way at most, in ms (docs/aoe.md, "Ghost writes").
+   * Default 2000.
+   */
+  readonly frameLifetimeMs?: number;
+  readonly log?: Logger;
+  /** Told of every change of the state, with a line of detail. It must not throw. */
+  readonly onState?: (state: AoeState, detail: string) => void;
+}
+
+/** Requests of more than one message are cut at multiples of this, where messages are long enough; in sectors. */
+const alignment = 8;
+const maxTransfer = 8 << 20;
+
+/** Finds a target on a segment, which stays the caller's. Rejects with a FarbusError. */
+export async function connectAoe(segment: Segment, options: AoeOptions): Promise<AoeInitiator> {
+  const { reconnectSeconds = 60, connectSeconds = 10, commandSeconds = 300, frameLifetimeMs = 2000 } = options;
+  if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(commandSeconds > 0) || !(frameLifetimeMs >= 0)) {
+    throw new FarbusError('times of a connection are numbers above 0, and for reconnecting 0 or more', { exitCode: 2 });
+  }
+  const link = await Link.open(segment, {
+    shelf: options.shelf,
+    slot: options.slot,
+    mac: options.mac,
+    // Timers count up to 2^31 ms.
+    reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+    connectSeconds,
+    commandSeconds,
+    frameLifetimeMs,
+    log: options.log ?? silent,
+    onState: options.onState ?? (() => undefined),
+  });
+  return new AoeInitiator(link, options.readOnly ?? false);
+}
+
+/** Made by {@link connectAoe}. */
+export class AoeInitiator extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #link: Link;
+  /** Sectors of one message, of requests that need several. */
+  readonly #step: number;
+  readonly #lba48: boolean;
+
+  constructor(link: Link, readOnly: boolean) {
+    super();
+    this.#link = link;
+    const { disk, sectors } = link;
+    this.#lba48 = disk.lba48;
+    this.#step = sectors >= alignment ? sectors - (sectors % alignment) : sectors;
+    this.info = {
+      size: disk.sectors * sectorSize,
+      blockSize: sectorSize,
+      preferredSize: Math.max(4096, disk.physicalSize),
+      maxTransfer,
+      readOnly: readOnly || link.readOnly,
+      removable: disk.removable,
+      rotational: disk.rotational,
+      identity: link.name,
+      can: {
+        flush: disk.flush,
+        fua: disk.fua,
+        trim: false,
+        writeZeroes: false,
+        extents: false,
+        multiConnection: true,
+      },
+    };
+  }
+
+  get counters(): Readonly<LinkCounters> {
+    return this.#link.counters;
+  }
+
+  /** The target knows every copy of a command: docs/aoe.md, "Ghost writes". */
+  get hasSession(): boolean {
+    return this.#link.hasSession;
+  }
+
+  override close(): Promise<void> {
+    this.#link.hurry();
+    return super.close();
+  }
+
+  protected doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
+    const ata = this.#lba48 ? AtaCommand.readSectorsExt : AtaCommand.readSectors;
+    return this.#link.run(this.#cut('read', ata, offset, into, false), signal);
+  }
+
+  protected doWrite(offset: number, from: Buffers, { signal, fua = false }: WriteOptions): Promise<void> {
+    const plain = this.#lba48 ? AtaCommand.writeSectorsExt : AtaCommand.writeSectors;
+    const ata = fua ? AtaCommand.writeDmaFuaExt : plain;
+    return this.#link.run(this.#cut('write', ata, offset, from, fua), signal);
+  }
+
+  protected doFlush({ signal }: RequestOptions): Promise<void> {
+    // FLUSH CACHE, which every target knows that knows any, covers the same as FLUSH CACHE EXT.
+    return this.#link.run([{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false }], signal);
+  }
+
+  protected doClose(): Promise<void> {
+    this.#link.close();
+    return Promise.resolve();
+  }
+
+  #cut(kind: CommandKind, ata: number, offset: number, buffers: Buffers, fua: boolean): CommandParts[] {
+    const first = offset / sectorSize;
+    const end = first + buffers.length / sectorSize;
+    const parts: CommandParts[] = [];
+    for (let lba = first; lba < end;) {
+      let next = Math.min(end, lba + this.#link.sectors);
+      if (next < end && this.#step >= alignment) {
+        next = lba + this.#step;
+        next -= next % alignment;
+      }
+      parts.push({ kind, ata, lba, count: next - lba, buffers, at: (lba - first) * sectorSize, fua });
+      lba = next;
+    }
+    return parts;
+  }
+}

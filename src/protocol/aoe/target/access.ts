@@ -1,0 +1,169 @@
+/**
+ * What initiators can read and change of a target besides its disk: the config string, the list of addresses that are
+ * heard at all, and the list of those that it is reserved for. [AoE] 3.2, 3.3, 3.4. Kept in memory only: with the
+ * target's end they are gone.
+ */
+import { macKey } from '../../../network/ethernet/mac.js';
+import {
+  AoeError,
+  ConfigArgument,
+  ConfigCommand,
+  MaskArgument,
+  MaskCommand,
+  MaskDirective,
+  maskDirectiveSize,
+  MaskError,
+  maxConfig,
+  ReserveArgument,
+  ReserveCommand,
+} from '../spec.js';
+import { getConfig, putConfig } from '../wire.js';
+
+/** What a target says of itself besides the config string. */
+export interface Announcement {
+  readonly bufferCount: number;
+  readonly firmware: number;
+  readonly sectors: number;
+}
+
+/** Length of the response that was written into the frame; an AoE error; or undefined: it is not to be answered. */
+export type Outcome = { readonly length: number } | { readonly error: number } | undefined;
+
+const macSize = 6;
+
+export class Access {
+  readonly #announcement: Announcement;
+  readonly #maxMasks: number;
+  readonly #maxReserved: number;
+  #config: Uint8Array;
+  #masks = new Map<number, Uint8Array>();
+  #reserved = new Map<number, Uint8Array>();
+
+  /** @param maxFrame The longest frame that can be answered with, in bytes. */
+  constructor(announcement: Announcement, config: Uint8Array, maxFrame: number) {
+    this.#announcement = announcement;
+    this.#config = config.slice(0, maxConfig);
+    this.#maxMasks = Math.min(255, Math.floor((maxFrame - MaskArgument.size) / maskDirectiveSize));
+    this.#maxReserved = Math.min(255, Math.floor((maxFrame - ReserveArgument.size) / macSize));
+  }
+
+  /** Whether an initiator is heard. */
+  hears(mac: number): boolean {
+    return this.#masks.size === 0 || this.#masks.has(mac);
+  }
+
+  /** Whether an initiator may use the disk. */
+  admits(mac: number): boolean {
+    return this.#reserved.size === 0 || this.#reserved.has(mac);
+  }
+
+  /** [AoE] 3.2. `frame` is the request, `length` bytes, and has room for the response. */
+  config(frame: Uint8Array, length: number): Outcome {
+    if (length < ConfigArgument.size) return undefined;
+    const command = frame[ConfigArgument.versionCommand]! & 0xf;
+    if (command !== ConfigCommand.read) {
+      const asked = getConfig(frame.subarray(0, length))?.text;
+      if (!asked || asked.length > maxConfig) return { error: AoeError.badArgument };
+      const own = this.#config;
+      const prefix = asked.length <= own.length && asked.every((byte, index) => byte === own[index]);
+      const same = prefix && asked.length === own.length;
+      switch (command) {
+        case ConfigCommand.test:
+          if (!same) return undefined;
+          break;
+        case ConfigCommand.prefix:
+          if (!prefix) return undefined;
+          break;
+        case ConfigCommand.set:
+          if (own.length > 0 && !same) return { error: AoeError.configPresent };
+          this.#config = asked.slice();
+          break;
+        case ConfigCommand.force:
+          this.#config = asked.slice();
+          break;
+        default:
+          return { error: AoeError.badArgument };
+      }
+    }
+    return { length: this.announce(frame, command) };
+  }
+
+  /** Writes the config argument of a response into `frame`; gives its length. */
+  announce(frame: Uint8Array, command: number): number {
+    // On a segment whose frames are too short for the string, it is cut.
+    const text = this.#config.subarray(0, Math.max(0, frame.length - ConfigArgument.size));
+    putConfig(frame, { ...this.#announcement, text }, command);
+    return ConfigArgument.size + text.length;
+  }
+
+  /** [AoE] 3.3. */
+  mask(frame: Uint8Array, length: number): Outcome {
+    if (length < MaskArgument.size) return undefined;
+    const command = frame[MaskArgument.command];
+    if (command !== MaskCommand.read && command !== MaskCommand.edit) return { error: AoeError.badArgument };
+    frame[MaskArgument.error] = 0;
+    if (command === MaskCommand.edit) {
+      const count = frame[MaskArgument.count]!;
+      if (length < MaskArgument.size + count * maskDirectiveSize) return { error: AoeError.badArgument };
+      for (let index = 0; index < count; index++) {
+        const error = this.#direct(frame, MaskArgument.size + index * maskDirectiveSize);
+        if (error === 0) continue;
+        // The directives before this one hold; the count says how many those are.
+        frame[MaskArgument.error] = error;
+        frame[MaskArgument.count] = index;
+        return { length: MaskArgument.size };
+      }
+    }
+    let at: number = MaskArgument.size;
+    for (const mac of this.#masks.values()) {
+      frame[at] = frame[at + 1] = 0;
+      frame.set(mac, at + 2);
+      at += maskDirectiveSize;
+    }
+    frame[MaskArgument.count] = this.#masks.size;
+    return { length: at };
+  }
+
+  /** [AoE] 3.4. `mac` is the initiator's. */
+  reserve(frame: Uint8Array, length: number, mac: number): Outcome {
+    if (length < ReserveArgument.size) return undefined;
+    const command = frame[ReserveArgument.command];
+    if (command === ReserveCommand.set && !this.admits(mac)) return { error: AoeError.reserved };
+    if (command === ReserveCommand.set || command === ReserveCommand.force) {
+      const count = frame[ReserveArgument.count]!;
+      const end = ReserveArgument.size + count * macSize;
+      if (length < end || count > this.#maxReserved) return { error: AoeError.badArgument };
+      this.#reserved = new Map();
+      for (let at: number = ReserveArgument.size; at < end; at += macSize) {
+        this.#reserved.set(macKey(frame, at), frame.slice(at, at + macSize));
+      }
+    } else if (command !== ReserveCommand.read) {
+      return { error: AoeError.badArgument };
+    }
+    let at: number = ReserveArgument.size;
+    for (const one of this.#reserved.values()) {
+      frame.set(one, at);
+      at += macSize;
+    }
+    frame[ReserveArgument.count] = this.#reserved.size;
+    return { length: at };
+  }
+
+  /** Carries out one directive. Gives a MaskError, or 0. */
+  #direct(frame: Uint8Array, at: number): number {
+    const key = macKey(frame, at + 2);
+    switch (frame[at + 1]) {
+      case MaskDirective.none:
+        return 0;
+      case MaskDirective.add:
+        if (!this.#masks.has(key) && this.#masks.size >= this.#maxMasks) return MaskError.full;
+        this.#masks.set(key, frame.slice(at + 2, at + 2 + macSize));
+        return 0;
+      case MaskDirective.remove:
+        this.#masks.delete(key);
+        return 0;
+      default:
+        return MaskError.badDirective;
+    }
+  }
+}

@@ -1,0 +1,41 @@
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { aoePair } from '../support/aoe.js';
+import { conformance } from './suite.js';
+
+const size = 4 << 20;
+
+conformance('AoE over a hub, jumbo frames', () => aoePair(new MemoryDevice(size)), {
+  openReadOnly: () => aoePair(new MemoryDevice(size), { target: { readOnly: true } }),
+});
+
+conformance('AoE, two sectors a frame, a target that promises no durability', () =>
+  aoePair(
+    new MemoryDevice(size, {
+      can: { flush: false, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: true },
+    }),
+    { hub: { mtu: 1500 } },
+  ),
+);
+
+conformance('AoE without sessions', () => aoePair(new MemoryDevice(size), { target: { sessions: false } }));
+
+const bad = { loss: 0.1, duplication: 0.05, reordering: 0.1, reorderMs: 5, seed: 3 };
+conformance(
+  'AoE, 10 % loss, 5 % duplication, reordering',
+  () => aoePair(new MemoryDevice(size), { hub: { faults: bad } }),
+  {
+    region: 256 << 10,
+    steps: 100,
+  },
+);
+
+conformance(
+  'AoE without sessions, 5 % loss, reordering',
+  () =>
+    aoePair(new MemoryDevice(size), {
+      hub: { faults: { ...bad, loss: 0.05, duplication: 0 } },
+      target: { sessions: false },
+      initiator: { frameLifetimeMs: 10 },
+    }),
+  { region: 256 << 10, steps: 60 },
+);
