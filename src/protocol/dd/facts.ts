@@ -12,6 +12,8 @@ export interface ShellFacts extends RemoteFacts {
   /** Process id and process group of the loop, for a later session to find. */
   readonly pid: string;
   readonly group: string;
+  /** The process namespace in which those count. */
+  readonly space: string;
   /** It is a block or character device. */
   readonly isDevice: boolean;
 }
@@ -44,7 +46,8 @@ export function shellFacts(address: string, said: ReadonlyMap<string, string>, s
   }
   return {
     machine: value('machine'),
-    boot: value('boot') === '.' || value('boot') === '' ? '' : value('boot'),
+    boot: value('boot'),
+    space: value('space'),
     device: value('device'),
     size: length,
     sector: isDevice ? sector : undefined,

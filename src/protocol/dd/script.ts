@@ -13,11 +13,12 @@
  *     > Z id unit seek count records     zeroes; < "MARKER id ok"
  *     > F id                             flush; < "MARKER id ok"
  *     > K id token pid group             ends an earlier session; < "MARKER id gone", "alive" or "unknown"
- *     > S nonce                          < "MARKER sync nonce idle"
+ *     > S MARKER nonce                   < "MARKER sync nonce idle"
  *
  * `records` is what dd reports when it has moved everything ("16+0 records in"). Otherwise the script says
- * "MARKER id error STATUS MESSAGE" and from then on skips its input, whatever it is, up to a line "S nonce" with a nonce that the
- * client makes up now; it answers "MARKER sync nonce skipped". So neither a short read nor a failed write can shift the stream.
+ * "MARKER id error STATUS MESSAGE" and from then on skips its input, whatever it is, up to such an S line, and answers
+ * "MARKER sync nonce skipped". So neither a short read nor a failed write can shift the stream; and as the marker and the
+ * nonce are secret, what a guest writes cannot look like that line.
  */
 
 /** How a session is told apart from all others, in process lists; and the marker of its lines. Both random. */
@@ -99,9 +100,10 @@ const preamble = [
 
 /** The device: what it is, whether it may be written, how long it is. */
 const look = [
-  'command -v dd >/dev/null || die nodd;',
-  'e=$( (: <"$f") 2>&1 ); [ -d "$f" ] && die folder; [ -e "$f" ] || die missing "$e"; [ -z "$e" ] || die denied "$e";',
-  't=f; [ -b "$f" ] && t=b; [ -c "$f" ] && t=c; [ -p "$f" ] && die kind; [ -S "$f" ] && die kind;',
+  'command -v dd >/dev/null || die nodd; [ -d "$f" ] && die folder;',
+  // A pipe would be waited for.
+  't=; [ -f "$f" ] && t=f; [ -b "$f" ] && t=b; [ -c "$f" ] && t=c; [ -z "$t" ] && [ -e "$f" ] && die kind;',
+  'e=$( (: <"$f") 2>&1 ); [ -z "$t" ] && die missing "$e"; [ -z "$e" ] || die denied "$e";',
   'w=0; if [ $ro = 0 ] && ( : <>"$f" ); then w=1; exec 5<>"$f"; else exec 5<"$f"; fi;',
   // By its descriptor the device stays the same one, whatever gets its name later; and nothing is created by mistake.
   'd=/proc/self/fd/5; dd if=$d of=/dev/null bs=1 count=0 || d=$f;',
@@ -121,7 +123,7 @@ const look = [
 
 /** What this dd can do, how a flush is done, and how processes are found. */
 const abilities = [
-  'g=0; [ "$(printf abc | dd bs=2 skip=1 count=1 iflag=skip_bytes,count_bytes,fullblock)" = b ] && g=1;',
+  'g=0; case "$n$(printf abc | dd bs=2 skip=1 count=1 iflag=skip_bytes,count_bytes,fullblock 2>&1)" in *b*"${n}1 byte"*) g=1;; esac; gw=0;',
   'k=0; [ "$(printf ab | dd bs=2 count=1 iflag=fullblock)" = ab ] && k=1;',
   'u=0; y=none; r=; z=; bs=bs=; w1=conv=notrunc;',
   'if [ $w = 1 ]; then',
@@ -131,21 +133,23 @@ const abilities = [
   // A sync that does not take a file fails for none.
   'elif ! sync "/nonexistent/$0" && sync "$d"; then y=sync; fi; fi;',
   '[ $g = 1 ] && r=iflag=skip_bytes,count_bytes,fullblock; [ $g$k = 01 ] && r=iflag=fullblock;',
-  'if [ $g$u = 11 ]; then z="iflag=count_bytes,fullblock oflag=seek_bytes"; elif [ $k = 1 ]; then z=iflag=fullblock; else bs="ibs=1 obs="; fi;',
+  'if [ $g$u = 11 ]; then gw=1; z="iflag=count_bytes,fullblock oflag=seek_bytes"; elif [ $k = 1 ]; then z=iflag=fullblock; else bs="ibs=1 obs="; fi;',
   'p=none; o=;',
   // "[x]" keeps grep's own command line from being found.
   'pattern() { v=${1%?}[${1##"${1%?}"}]; };',
   'pattern "$0"; if grep -l "$v" /proc/$$/cmdline >&2 && grep -l "$v" /proc/self/environ >&2; then p=proc;',
   'elif ps -A -o pid= -o ppid= -o pgid= -o args= | grep -q "$v"; then p=ps; o=$(ps -o pgid= -p $$); fi; flat "$o"; o=$v;',
-  'h=; { read -r h </etc/machine-id; }; flat "$h.$(uname -n)"; h=$v; x=;',
-  '{ read -r x </proc/sys/kernel/random/boot_id; } || x=$(sysctl -n kern.boottime); flat "$x.$(readlink /proc/self/ns/pid)"; IFS=_; set -- $v; IFS=" $n"; x=$v;',
+  'h=; { read -r h </etc/machine-id; } || h=$(uname -n); flat "$h"; h=$v;',
+  // Not kern.boottime: it moves when the clock is set.
+  'x=; { read -r x </proc/sys/kernel/random/boot_id; } || x=$(sysctl -n kern.bootsessionuuid) || x=$(sysctl -n kern.boot_id); flat "$x"; x=$v;',
+  'flat "$(readlink /proc/self/ns/pid)"; ns=$v;',
 ];
 
 const report = [
   'printf \'\\n%s begin\\n\' "$m";',
   'say() { printf \'%s %s %s\\n\' "$m" "$1" "$2"; };',
   'say type "$t"; say writable "$w"; say size "$s"; say sector "$b"; say device "$i.$q"; say skipbytes "$g"; say seekbytes "$u"; say fullblock "$k";',
-  'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say ready;',
+  'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say space "$ns"; say ready;',
 ];
 
 /**
@@ -167,16 +171,22 @@ const fence = [
 ];
 
 const loop = [
-  'bad() { flat "$2"; printf \'\\n%s %s error %s %.300s\\n\' "$m" "$i" "$1" "$v";',
-  'while read -r o a; do [ "$o" = S ] && case $a in *[!0-9a-f]*|"") ;; *) printf \'\\n%s sync %s skipped\\n\' "$m" "$a"; return;; esac; done; exit; };',
-  'check() { case "$n$2" in *"$n$x records in"*) [ $1 = 0 ] && { printf \'%s %s ok\\n\' "$m" "$i"; return; };; esac; bad $1 "$2"; };',
+  // The client sends nothing after its "S" before that is answered: input may be taken in large pieces up to there.
+  'skip() { t=; while :; do e=$(dd bs=65536 count=1 | tail -c 80 | tr "\\000" x; printf .); e=${e%.}; [ -z "$e" ] && exit; t=$t$e;',
+  'v=${t##*"$n"S $m }; v=${v%"$n"}; case $v in *[!0-9a-f]*) ;; *) [ ${#v} = 32 ] && return;; esac; ',
+  `e=\${t%${'?'.repeat(80)}}; [ "$e" = "$t" ] || t=\${t#"$e"}; done; };`,
+  'bad() { flat "$2"; printf \'\\n%s %s error %s %.300s\\n\' "$m" "$i" "$1" "$v"; skip; printf \'\\n%s sync %s skipped\\n\' "$m" "$v"; };',
+  // Status, message, and whether dd counts in bytes: then partial records do not say how much it was.
+  'check() { l=0; case "$n$2" in *"$n$x records in"*) [ $1 = 0 ] && l=1;; esac;',
+  'if [ $l$3 = 11 ]; then case "$n$2" in *"$n$c byte"*) ;; *) l=0;; esac; fi;',
+  'if [ $l = 1 ]; then printf \'%s %s ok\\n\' "$m" "$i"; else bad $1 "$2"; fi; };',
   'while read -r o i a b c x; do case $o in',
-  'R) e=$(dd if="$d" bs=$a skip=$b count=$c $r 2>&1 >&3 3>&-); check $? "$e";;',
-  'W) e=$(dd of="$d" $bs$a seek=$b count=$c $z $w1 2>&1 >/dev/null 3>&-); check $? "$e";;',
-  'Z) e=$(dd if=/dev/zero of="$d" bs=$a seek=$b count=$c $z $w1 2>&1 3>&-); check $? "$e";;',
+  'R) e=$(dd if="$d" bs=$a skip=$b count=$c $r 2>&1 >&3 3>&-); check $? "$e" $g;;',
+  'W) e=$(dd of="$d" $bs$a seek=$b count=$c $z $w1 2>&1 >/dev/null 3>&-); check $? "$e" $gw;;',
+  'Z) e=$(dd if=/dev/zero of="$d" bs=$a seek=$b count=$c $z $w1 2>&1 3>&-); check $? "$e" $gw;;',
   'F) if [ $y = sync ]; then e=$(sync "$d" 2>&1); else e=$(dd if=/dev/null of="$d" bs=1 count=0 $w1,fsync 2>&1); fi; s=$?; if [ $s = 0 ]; then printf \'%s %s ok\\n\' "$m" "$i"; else bad $s "$e"; fi;;',
   'K) fence "$a" "$b" "$c"; printf \'%s %s %s\\n\' "$m" "$i" "$v";;',
-  'S) printf \'\\n%s sync %s idle\\n\' "$m" "$i";;',
+  'S) [ "$i" = "$m" ] && printf \'\\n%s sync %s idle\\n\' "$m" "$a";;',
   '"") ;; *) exit 2;;',
   'esac; done',
 ];

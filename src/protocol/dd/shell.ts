@@ -118,7 +118,9 @@ export class ShellChannel implements Channel {
 
   fence(lost: Channel): Promise<Fate> {
     if (!(lost instanceof ShellChannel)) return Promise.resolve('unknown');
-    const { pid, group } = lost.facts;
+    const { pid, group, space } = lost.facts;
+    // In another container's view nothing follows from not seeing a process.
+    if (space !== this.facts.space) return Promise.resolve('unknown');
     return new Promise((resolve, reject) => {
       const say = (word: string | undefined): void => {
         if (word === 'gone' || word === 'unknown') resolve(word);
@@ -214,7 +216,8 @@ export class ShellChannel implements Channel {
 
   #answer(head: Sent, line: string): void {
     const start = `${this.names.marker} ${head.id} `;
-    if (line === '') return;
+    // An error begins with an empty line; or all of it but its end was taken for data.
+    if (line === '' && !this.#failureOf(head)) return;
     if (!line.startsWith(start)) return this.#outOfStep(this.#failureOf(head));
     const word = line.slice(start.length);
     if (head.say && /^(gone|alive|unknown)$/.test(word)) {
@@ -239,7 +242,7 @@ export class ShellChannel implements Channel {
     const head = this.#sent[0];
     if (!head || head.got === 0 || head.got >= head.data) return;
     const failure = this.#failureOf(head);
-    if (failure) this.#outOfStep(failure);
+    if (failure || this.#tail.endsWith(`${this.names.marker} ${head.id} ok\n`)) this.#outOfStep(failure);
   }
 
   /** What the script says of a command that failed: the last that arrived, as it then waits. */
@@ -256,7 +259,7 @@ export class ShellChannel implements Channel {
     this.#resync = { nonce, failure, seen: '' };
     this.#line = '';
     this.#resyncTimer = setTimeout(() => this.destroy(), resyncMs);
-    this.#stream.write([this.#encoder.encode(`\nS ${nonce}\n`)]);
+    this.#stream.write([this.#encoder.encode(`\nS ${this.names.marker} ${nonce}\n`)]);
   }
 
   /** Skips what arrives up to the answer to the nonce. */
@@ -300,9 +303,11 @@ export class ShellChannel implements Channel {
     clearInterval(this.#watch);
     clearTimeout(this.#resyncTimer);
     const unfinished: RemoteRequest[] = [];
-    for (const { request, say } of this.#sent.splice(0)) {
-      if (request) unfinished.push(request);
-      else say?.(undefined);
+    const failure = this.#resync?.failure;
+    for (const { id, request, say } of this.#sent.splice(0)) {
+      if (!request) say?.(undefined);
+      else if (id === failure?.id) this.#events?.answered(request, this.#error(request, failure));
+      else unfinished.push(request);
     }
     this.#ended?.();
     this.#events?.lost(error ? messageOf(error) : 'the session ended', unfinished);
