@@ -71,7 +71,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
 export function createComputer(
   drives: readonly (BlockDevice | ClientDrive)[],
   memorySize: number,
-  options: { steps?: Steps; log: Logger },
+  options: { steps?: Steps; log: Logger; onEject?: (index: number, medium: BlockDevice) => void },
 ): Promise<ClientComputer> {
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
   return ClientComputer.create({

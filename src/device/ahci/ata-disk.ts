@@ -89,12 +89,13 @@ export class AtaDisk implements SataDevice {
   }
 
   #failed(command: DeviceCommand, failure: AtaCommandError): Outcome {
-    const { file, slot } = command;
-    this.#sense = failure.sense;
+    const { file, slot, options } = command;
     const sense = this.#settings.senseReporting && failure.sense[0] !== 0 ? AtaStatus.sense : 0;
     const status = good | AtaStatus.error | failure.status | sense;
     const result = { status, error: failure.error, lba: file.lba, count: file.count, device: file.device };
     const outcome: Outcome = { protocol: 'none', transferred: 0, result };
+    if (options.signal?.aborted) return outcome; // nobody hears of it: what is logged stays what was said
+    this.#sense = failure.sense;
     if (this.isQueued(file.command)) this.#logs.queuedError(slot, result, failure.sense, true);
     this.#logs.addError(file, result);
     return outcome;

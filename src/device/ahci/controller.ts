@@ -103,8 +103,9 @@ export class AhciController implements GuardedDevice {
 
   /** Fetches no more commands and waits until none is under way, for a snapshot. */
   async pause(): Promise<void> {
+    const ports = this.#ports.map((port) => port.pause());
     await this.#resetting;
-    await Promise.all(this.#ports.map((port) => port.pause()));
+    await Promise.all(ports);
   }
 
   /** Goes on after {@link pause}. */

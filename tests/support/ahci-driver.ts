@@ -1,0 +1,265 @@
+/** A driver for AHCI adapters as a test drives one: it knows the specification and does only what it is told. */
+import { AhciController, type AhciOptions } from '../../src/device/ahci/controller.js';
+import { Ata } from '../../src/device/ahci/ata-spec.js';
+import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/device/ahci/spec.js';
+import type { SataDevice } from '../../src/device/ahci/sata-device.js';
+import { TestMemory } from './guest-memory.js';
+
+/** An ATA command as a test gives it. */
+export interface AtaCommand {
+  readonly command: number;
+  readonly lba?: number;
+  readonly count?: number;
+  readonly features?: number;
+  /** Default: 0x40, an LBA address. */
+  readonly device?: number;
+  /** A packet, for PACKET. */
+  readonly packet?: readonly number[];
+  /** Data place: address and bytes of each descriptor. */
+  readonly prdt?: readonly (readonly [address: number, length: number])[];
+  readonly write?: boolean;
+  /** Bits of the header's first dword to add. */
+  readonly header?: number;
+  /** Device control byte, with C = 0. */
+  readonly control?: number;
+}
+
+export interface AtaResult {
+  readonly status: number;
+  readonly error: number;
+  /** PxIS bits that were seen up to the end of the command. */
+  readonly interrupts: number;
+  /** PRDBC. */
+  readonly transferred: number;
+}
+
+export const testAtaIdentity = {
+  serial: 'TEST0001',
+  model: 'Test Disk',
+  firmware: '1.0',
+  worldWideName: Uint8Array.of(0x31, 1, 2, 3, 4, 5, 6, 7),
+};
+
+interface Port {
+  readonly list: number;
+  readonly fis: number;
+  readonly tables: number;
+}
+
+/** Bytes of a command table: room for 512 descriptors. */
+const tableSize = 0x80 + 512 * 16;
+
+export class AhciDriver {
+  readonly memory = new TestMemory(16 << 20);
+  readonly controller: AhciController;
+  /** Level of the interrupt line, and how often it went up. */
+  line = false;
+  interrupts = 0;
+  /** Register accesses. */
+  accesses = 0;
+  readonly #ports: Port[] = [];
+  #next = 0x10000;
+
+  constructor(devices: readonly (SataDevice | undefined)[], options: Partial<AhciOptions> = {}) {
+    this.controller = new AhciController({
+      base: 0xfe000000,
+      memory: this.memory,
+      ports: devices.length,
+      ...options,
+    });
+    this.controller.connect({
+      set: (asserted) => {
+        if (asserted && !this.line) this.interrupts++;
+        this.line = asserted;
+      },
+    });
+    devices.forEach((device, port) => device && this.controller.plug(port, device));
+  }
+
+  /** Page-aligned memory of the driver's. */
+  allocate(length: number): number {
+    const at = this.#next;
+    this.#next += Math.ceil(length / 4096) * 4096;
+    if (this.#next > this.memory.size) throw new Error('the test needs more guest memory');
+    return at;
+  }
+
+  read(offset: number): number {
+    this.accesses++;
+    return this.controller.read(offset, 4) >>> 0;
+  }
+
+  write(offset: number, value: number): void {
+    this.accesses++;
+    this.controller.write(offset, 4, value >>> 0, { address: 0xfe000000 + offset, value, time: performance.now() });
+  }
+
+  port(register: keyof typeof PortRegister, port = 0): number {
+    return this.read(portsStart + port * portSize + PortRegister[register]);
+  }
+
+  setPort(register: keyof typeof PortRegister, value: number, port = 0): void {
+    this.write(portsStart + port * portSize + PortRegister[register], value);
+  }
+
+  /** Waits until a port's register has `value` in the bits of `mask`. */
+  async waitPort(register: keyof typeof PortRegister, mask: number, value: number, port = 0): Promise<void> {
+    for (let i = 0; i < 20_000; i++) {
+      if (((this.port(register, port) ^ value) & mask) === 0) return;
+      await turn();
+    }
+    throw new Error(
+      `${register} did not become 0x${value.toString(16)}: it is 0x${this.port(register, port).toString(16)}`,
+    );
+  }
+
+  /** Memory for the port, FIS receive and command list on, interrupts on: what a driver does before the first command. */
+  async start(port = 0): Promise<void> {
+    this.write(HbaRegister.ghc, 0x80000002);
+    if (!this.#ports[port]) {
+      const place = { list: this.allocate(1024), fis: this.allocate(256), tables: this.allocate(32 * tableSize) };
+      this.#ports[port] = place;
+      this.setPort('clb', place.list, port);
+      this.setPort('clbu', 0, port);
+      this.setPort('fb', place.fis, port);
+      this.setPort('fbu', 0, port);
+    }
+    this.setPort('serr', 0xffffffff, port);
+    this.setPort('is', 0xffffffff, port);
+    this.setPort('ie', 0xfdc000ff, port);
+    this.setPort('cmd', 0x10, port);
+    await this.waitPort('tfd', 0x88, 0, port);
+    this.setPort('cmd', 0x11, port);
+    await this.waitPort('cmd', 0xc000, 0xc000, port);
+  }
+
+  /** ST off, and CR with it. */
+  async stop(port = 0): Promise<void> {
+    this.setPort('cmd', 0x10, port);
+    await this.waitPort('cmd', 0x8000, 0, port);
+  }
+
+  /** COMRESET by PxSCTL.DET, then a start. */
+  async reset(port = 0): Promise<void> {
+    await this.stop(port);
+    this.setPort('sctl', 0x301, port);
+    this.setPort('sctl', 0x300, port);
+    await this.waitPort('ssts', 0xf, 3, port);
+    await this.start(port);
+  }
+
+  /** Where the received frames are. */
+  frame(kind: keyof typeof ReceivedFis, port = 0): Uint8Array {
+    return this.memory.at(this.#ports[port]!.fis + ReceivedFis[kind], 32);
+  }
+
+  /** Address of a slot's command header, and of its table. */
+  places(slot: number, port = 0): { header: number; table: number } {
+    const { list, tables } = this.#ports[port]!;
+    return { header: list + slot * 32, table: tables + slot * tableSize };
+  }
+
+  /** Writes header and table of a slot. */
+  prepare(slot: number, command: AtaCommand, port = 0): void {
+    const { header, table } = this.places(slot, port);
+    const { lba = 0, count = 0, features = 0, device = 0x40, packet, prdt = [] } = command;
+    const flags = (command.write ? 1 << 6 : 0) | (packet ? 1 << 5 : 0) | (command.header ?? 0);
+    const head = this.memory.data(header, 32);
+    head.setUint32(0, (5 | flags | (prdt.length << 16)) >>> 0, true);
+    head.setUint32(4, 0, true);
+    head.setUint32(8, table, true);
+    head.setUint32(12, 0, true);
+    const high = Math.floor(lba / 0x1000000);
+    const fis = this.memory.at(table, 0x80).fill(0);
+    fis.set([0x27, command.control === undefined ? 0x80 : 0, command.command, features & 0xff]);
+    fis.set([lba & 0xff, (lba >> 8) & 0xff, (lba >> 16) & 0xff, device], 4);
+    fis.set([high & 0xff, (high >> 8) & 0xff, (high >> 16) & 0xff, features >> 8], 8);
+    fis.set([count & 0xff, count >> 8, 0, command.control ?? 0], 12);
+    if (packet) fis.set(packet, 0x40);
+    prdt.forEach(([address, length], i) => {
+      const entry = this.memory.data(table + 0x80 + i * 16, 16);
+      entry.setUint32(0, address, true);
+      entry.setUint32(4, 0, true);
+      entry.setUint32(12, length - 1, true);
+    });
+  }
+
+  /** Issues a command that is not queued and waits for its end: PxCI, or an error. */
+  async run(command: AtaCommand, { slot = 0, port = 0 } = {}): Promise<AtaResult> {
+    this.prepare(slot, command, port);
+    this.setPort('ci', 1 << slot, port);
+    return this.end(slot, port);
+  }
+
+  /** Waits for the end of what was issued in a slot, and acknowledges the interrupt. */
+  async end(slot = 0, port = 0): Promise<AtaResult> {
+    const fatal = 0x7d000000;
+    for (let i = 0; i < 20_000; i++) {
+      const interrupts = this.port('is', port);
+      if (interrupts & fatal || !(this.port('ci', port) & (1 << slot))) break;
+      await turn();
+    }
+    return this.acknowledge(slot, port);
+  }
+
+  acknowledge(slot = 0, port = 0): AtaResult {
+    const interrupts = this.port('is', port);
+    const tfd = this.port('tfd', port);
+    this.setPort('is', interrupts, port);
+    this.write(HbaRegister.is, 1 << port);
+    const transferred = this.memory.data(this.places(slot, port).header, 32).getUint32(4, true);
+    return { status: tfd & 0xff, error: tfd >> 8, interrupts, transferred };
+  }
+
+  /** Issues a queued command. */
+  queue(slot: number, command: AtaCommand, port = 0): void {
+    this.prepare(slot, { ...command, count: slot << 3 }, port);
+    this.setPort('sact', 1 << slot, port);
+    this.setPort('ci', 1 << slot, port);
+  }
+
+  /** Waits until the queued commands of `slots` (bits) have ended. */
+  async queuedEnd(slots: number, port = 0): Promise<AtaResult> {
+    for (let i = 0; i < 20_000; i++) {
+      if (!(this.port('sact', port) & slots) || this.port('is', port) & 0x7d000000) break;
+      await turn();
+    }
+    return this.acknowledge(0, port);
+  }
+
+  /** IDENTIFY DEVICE or IDENTIFY PACKET DEVICE. */
+  async identify(command: number = Ata.identify, port = 0): Promise<DataView> {
+    const at = this.allocate(512);
+    const { status } = await this.run({ command, prdt: [[at, 512]] }, { port });
+    if (status & 1) throw new Error(`identify: status 0x${status.toString(16)}`);
+    return this.memory.data(at, 512);
+  }
+
+  /** A packet command with data to the host, by DMA. */
+  async packet(
+    packet: readonly number[],
+    length = 0,
+    { port = 0, write = false, at = this.allocate(length || 1) } = {},
+  ) {
+    const prdt: [number, number][] = length > 0 ? [[at, length]] : [];
+    const result = await this.run({ command: Ata.packet, features: length > 0 ? 1 : 0, packet, prdt, write }, { port });
+    if (result.status & 1) await this.restart(port);
+    return {
+      ...result,
+      data: this.memory.at(at, result.transferred),
+      sense: result.status & 1 ? result.error >> 4 : 0,
+    };
+  }
+
+  /** What a driver does after a task file error (§6.2.2.1): stop, start. */
+  async restart(port = 0): Promise<void> {
+    await this.stop(port);
+    this.setPort('cmd', 0x11, port);
+    await this.waitPort('cmd', 0x8000, 0x8000, port);
+  }
+}
+
+/** A turn of the event loop. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

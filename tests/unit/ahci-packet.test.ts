@@ -1,0 +1,284 @@
+import { describe, expect, it } from 'vitest';
+import type { BlockDevice } from '../../src/block/device.js';
+import { BlockError } from '../../src/block/errors.js';
+import { Ata, SataFeature, SetFeature } from '../../src/device/ahci/ata-spec.js';
+import { PacketDrive, type PacketDriveOptions } from '../../src/device/ahci/packet-drive.js';
+import { Scsi } from '../../src/device/ahci/scsi-spec.js';
+import { Signature } from '../../src/device/ahci/spec.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
+import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
+
+const size = 1 << 20;
+
+function content(length = size): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i >> 11) + 1);
+}
+
+/** A drive whose power-on unit attention has been taken. */
+async function started(medium: BlockDevice | undefined, kind: PacketDriveOptions['kind'] = 'cdrom') {
+  const drive = new PacketDrive({ kind, identity: testAtaIdentity, medium });
+  const driver = new AhciDriver([drive]);
+  await driver.start();
+  await driver.packet([Scsi.testUnitReady]);
+  await sense(driver);
+  return { drive, driver };
+}
+
+/** Key, code and qualifier of REQUEST SENSE. */
+async function sense(driver: AhciDriver): Promise<number[]> {
+  const { data } = await driver.packet([Scsi.requestSense, 0, 0, 0, 18], 18);
+  return [data[2]! & 0xf, data[12]!, data[13]!];
+}
+
+async function refused(driver: AhciDriver, packet: number[], length = 0): Promise<number[]> {
+  const result = await driver.packet(packet, length);
+  expect(result.status & 1, `packet ${packet[0]}`).toBe(1);
+  const [key, ...codes] = await sense(driver);
+  expect(result.error >> 4).toBe(key);
+  return [key!, ...codes];
+}
+
+const read10 = (lba: number, count: number) => [
+  Scsi.read10,
+  0,
+  0,
+  0,
+  lba >> 8,
+  lba & 0xff,
+  0,
+  count >> 8,
+  count & 0xff,
+];
+const eventStatus = [Scsi.getEventStatus, 1, 0, 0, 0x10, 0, 0, 0, 8];
+
+describe('a packet device', () => {
+  it('says what it is: signature, aborted IDENTIFY DEVICE, IDENTIFY PACKET DEVICE, INQUIRY', async () => {
+    const { driver } = await started(new MemoryDevice(size));
+    expect(driver.port('sig')).toBe(Signature.atapi);
+    const plain = await driver.run({ command: Ata.identify, prdt: [[driver.allocate(512), 512]] });
+    expect(plain).toMatchObject({ status: 0x51, error: 4 });
+    expect([...driver.frame('d2hRegister').subarray(4, 7)]).toEqual([0x01, 0x14, 0xeb]);
+    await driver.restart();
+    const data = await driver.identify(Ata.identifyPacket);
+    expect(data.getUint16(0, true)).toBe(0x85c0);
+    const { data: inquiry } = await driver.packet([Scsi.inquiry, 0, 0, 0, 36], 36);
+    expect([inquiry[0], inquiry[1]]).toEqual([5, 0x80]);
+    expect(String.fromCharCode(...inquiry.subarray(8, 14))).toBe('FARBUS');
+    const { data: serial } = await driver.packet([Scsi.inquiry, 1, 0x80, 0, 255], 255);
+    expect(String.fromCharCode(...serial.subarray(4, 12))).toBe('TEST0001');
+  });
+
+  it('tells of its reset once, by a unit attention', async () => {
+    const driver = new AhciDriver([
+      new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: new MemoryDevice(size) }),
+    ]);
+    await driver.start();
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([6, 0x29, 0]);
+    expect((await driver.packet([Scsi.testUnitReady])).status).toBe(0x50);
+    expect(await sense(driver)).toEqual([0, 0, 0]);
+  });
+
+  it('answers wrong packets with the sense that the specification gives', async () => {
+    const { driver } = await started(new MemoryDevice(size));
+    expect(await refused(driver, [0xff])).toEqual([5, 0x20, 0]);
+    expect(await refused(driver, read10(512, 1), 2048)).toEqual([5, 0x21, 0]);
+    expect(await refused(driver, [Scsi.inquiry, 1, 0x77, 0, 255], 255)).toEqual([5, 0x24, 0]);
+    expect(await refused(driver, [Scsi.readToc, 0, 5, 0, 0, 0, 0, 0, 255], 255)).toEqual([5, 0x24, 0]);
+    expect(await refused(driver, [Scsi.getEventStatus, 0, 0, 0, 0x10, 0, 0, 0, 8], 8)).toEqual([5, 0x24, 0]);
+    expect(await refused(driver, [Scsi.write10, 0, 0, 0, 0, 0, 0, 0, 1])).toEqual([5, 0x20, 0]);
+  });
+
+  it('a PACKET without a packet is aborted', async () => {
+    const { driver } = await started(new MemoryDevice(size));
+    expect(await driver.run({ command: Ata.packet })).toMatchObject({ status: 0x51, error: 4 });
+  });
+
+  it('gives no more than there is place for, by DMA and by PIO', async () => {
+    const { driver } = await started(new MemoryDevice(size));
+    const at = driver.allocate(512);
+    driver.memory.at(at, 512).fill(0xee);
+    const packet = [Scsi.inquiry, 0, 0, 0, 36];
+    const result = await driver.run({ command: Ata.packet, packet, prdt: [[at, 8]] });
+    expect(result).toMatchObject({ status: 0x50, transferred: 8 });
+    expect([...driver.memory.at(at + 6, 4)]).toEqual([0, 0, 0xee, 0xee]);
+    expect(driver.frame('pioSetup')[0]).toBe(0x5f);
+    expect(driver.frame('d2hRegister')[12]).toBe(3);
+  });
+});
+
+describe('a CD/DVD drive', () => {
+  it('reads sectors, its capacity and table of contents', async () => {
+    const { driver } = await started(new MemoryDevice(content()));
+    const { data } = await driver.packet(read10(17, 2), 4096);
+    expect([data.length, data[0], data[2047], data[2048]]).toEqual([4096, 18, 18, 19]);
+    const { data: capacity } = await driver.packet([Scsi.readCapacity10], 8);
+    expect([...capacity]).toEqual([0, 0, 1, 0xff, 0, 0, 8, 0]);
+    const { data: toc } = await driver.packet([Scsi.readToc, 0, 0, 0, 0, 0, 0, 0, 20], 20);
+    expect([...toc]).toEqual([0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0, 0, 0x14, 0xaa, 0, 0, 0, 2, 0]);
+    const { data: msf } = await driver.packet([Scsi.readToc, 2, 0, 0, 0, 0, 0xaa, 0, 12], 12);
+    expect([...msf.subarray(8)]).toEqual([0, 0, 8, 62]); // 512 sectors and 150 are 8 s, 62 frames
+    const { data: cd } = await driver.packet([Scsi.readCd, 0, 0, 0, 0, 3, 0, 0, 1, 0x10], 2048);
+    expect(cd[0]).toBe(4);
+  });
+
+  it('has the profile of what is in it', async () => {
+    const profileOf = async (driver: AhciDriver) => {
+      const { data } = await driver.packet([Scsi.getConfiguration, 0, 0, 0, 0, 0, 0, 0, 255], 255);
+      expect(new DataView(data.slice().buffer).getUint32(0)).toBe(data.length - 4);
+      return (data[6]! << 8) | data[7]!;
+    };
+    const { driver, drive } = await started(new MemoryDevice(size));
+    expect(await profileOf(driver)).toBe(0x08);
+    drive.eject();
+    expect(await profileOf(driver)).toBe(0);
+    const dvd = new MemoryDevice(0);
+    Object.assign(dvd, { info: { ...dvd.info, size: 4_000_000_000 - (4_000_000_000 % 2048) } });
+    drive.insert(dvd);
+    expect(await profileOf(driver)).toBe(0x10);
+    await sense(driver);
+    const { data } = await driver.packet([Scsi.readDvdStructure, 0, 0, 0, 0, 0, 0, 0, 8, 4], 2052);
+    expect(data[4]).toBe(0x01);
+  });
+
+  it('answers every question that a stock driver asks', async () => {
+    const { driver } = await started(new MemoryDevice(size));
+    const questions: [number[], number][] = [
+      [[Scsi.modeSense10, 0, 0x2a, 0, 0, 0, 0, 0, 128], 30],
+      [[Scsi.modeSense10, 0, 0x3f, 0, 0, 0, 0, 0, 128], 54],
+      [[Scsi.modeSense6, 0, 0x2a, 0, 128], 26],
+      [[Scsi.readDiscInformation, 0, 0, 0, 0, 0, 0, 0, 64], 34],
+      [[Scsi.readTrackInformation, 1, 0, 0, 0, 1, 0, 0, 64], 36],
+      [[Scsi.mechanismStatus, 0, 0, 0, 0, 0, 0, 0, 0, 8], 8],
+      [[Scsi.readToc, 0, 1, 0, 0, 0, 0, 0, 12], 12],
+      [[Scsi.reportLuns, 0, 0, 0, 0, 0, 0, 0, 0, 16], 16],
+      [[Scsi.inquiry, 1, 0, 0, 64], 7],
+      [[Scsi.inquiry, 1, 0x83, 0, 64], 16],
+      [[Scsi.getEventStatus, 1, 0, 0, 0x02, 0, 0, 0, 8], 4],
+    ];
+    for (const [packet, length] of questions) {
+      const { data, status } = await driver.packet(packet, 128);
+      expect([status, data.length], `packet ${packet[0]!.toString(16)}`).toEqual([0x50, length]);
+    }
+  });
+});
+
+describe('medium', () => {
+  it('absent, inserted, taken: what the guest is told of each', async () => {
+    const { driver, drive } = await started(undefined);
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 1]);
+    expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 1]);
+    drive.insert(new MemoryDevice(content()));
+    const { data: news } = await driver.packet(eventStatus, 8);
+    expect([news[2], news[4], news[5]]).toEqual([4, 2, 2]); // new media; present
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([6, 0x28, 0]);
+    expect((await driver.packet(read10(0, 1), 2048)).status).toBe(0x50);
+    expect(() => drive.insert(new MemoryDevice(size))).toThrow(RangeError);
+    expect(drive.eject()).toBe('ejected');
+    expect(drive.eject()).toBe('empty');
+    const { data: gone } = await driver.packet(eventStatus, 8);
+    expect([gone[4], gone[5]]).toEqual([3, 1]); // removal; tray open
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 2]);
+  });
+
+  it('locked: not ejected by the guest, and by the owner only with force; a request for it is told', async () => {
+    const { driver, drive } = await started(new MemoryDevice(size));
+    await driver.packet([Scsi.preventAllow, 0, 0, 0, 1]);
+    expect(drive.locked).toBe(true);
+    expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 2])).toEqual([5, 0x53, 2]);
+    expect(drive.eject()).toBe('locked');
+    expect((await driver.packet(eventStatus, 8)).data[4]).toBe(1); // eject request
+    expect(drive.loaded).toBe(true);
+    expect(drive.eject(true)).toBe('ejected');
+    expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 2]);
+  });
+
+  it('ejected by the guest: flushed, and given to the owner', async () => {
+    const seen: unknown[] = [];
+    class Flushed extends MemoryDevice {
+      override flush(): Promise<void> {
+        seen.push('flush');
+        return Promise.resolve();
+      }
+    }
+    const medium = new Flushed(size);
+    const { driver, drive } = await started(medium, 'removable');
+    drive.onGuestEject = (device) => seen.push(device);
+    await driver.packet([Scsi.startStopUnit, 0, 0, 0, 2]);
+    expect(seen).toEqual(['flush', medium]);
+    expect(drive.loaded).toBe(false);
+    expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 3])).toEqual([2, 0x3a, 1]);
+  });
+
+  it('taken while a read is under way: the read ends with "medium not present"', async () => {
+    const medium = new GatedDisk(size);
+    const { driver, drive } = await started(medium);
+    const reading = driver.packet(read10(0, 1), 2048);
+    await turn();
+    drive.eject(true);
+    expect((await reading).error >> 4).toBe(2);
+    expect(await sense(driver)).toEqual([2, 0x3a, 2]);
+    expect(medium.aborted).toBe(1);
+  });
+
+  it('gone from the far drive: not present, and back when that has one again', async () => {
+    const medium = new FailingDisk(size, 'no-medium');
+    const { driver, drive } = await started(medium);
+    expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 0]);
+    expect(drive.loaded).toBe(false);
+    expect((await driver.packet(eventStatus, 8)).data[4]).toBe(3);
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 0]);
+    medium.kind = undefined;
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([6, 0x28, 0]);
+    expect((await driver.packet(read10(0, 1), 2048)).status).toBe(0x50);
+  });
+
+  it('is notified of without being asked, where the guest wants that (SATA 3.0 §13.8)', async () => {
+    const { driver, drive } = await started(undefined);
+    drive.insert(new MemoryDevice(size));
+    expect(driver.port('is') & 8).toBe(0);
+    drive.eject();
+    const count = SataFeature.asynchronousNotification;
+    await driver.run({ command: Ata.setFeatures, features: SetFeature.enableSataFeature, count });
+    drive.insert(new MemoryDevice(size));
+    expect(driver.port('is') & 8).toBe(8);
+    expect([...driver.frame('setDeviceBits').subarray(0, 2)]).toEqual([0xa1, 0xc0]);
+    expect(driver.line).toBe(true);
+  });
+});
+
+describe('a removable disk', () => {
+  it('reads and writes, flushes, and says when it is write-protected', async () => {
+    const { driver } = await started(new MemoryDevice(size), 'removable');
+    const at = driver.allocate(1024);
+    driver.memory.at(at, 1024).fill(0x77);
+    const write10 = [Scsi.write10, 0, 0, 0, 0, 9, 0, 0, 2];
+    expect(await driver.packet(write10, 1024, { write: true, at })).toMatchObject({ status: 0x50, transferred: 1024 });
+    await driver.packet([Scsi.synchronizeCache10]);
+    const { data } = await driver.packet([Scsi.read16, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 1], 512);
+    expect([data.length, data[511]]).toEqual([512, 0x77]);
+    const { data: mode } = await driver.packet([Scsi.modeSense10, 0, 0x08, 0, 0, 0, 0, 0, 64], 64);
+    expect([mode[3], mode[8], mode[10]]).toEqual([0x10, 8, 4]);
+
+    const protectedDisk = await started(new MemoryDevice(size, { readOnly: true }), 'removable');
+    const page = await protectedDisk.driver.packet([Scsi.modeSense10, 0, 0x3f, 0, 0, 0, 0, 0, 64], 64);
+    expect(page.data[3]! & 0x80).toBe(0x80);
+    const refusal = await protectedDisk.driver.packet(write10, 1024, { write: true, at });
+    expect(refusal.error >> 4).toBe(7);
+  });
+
+  it('keeps lock, attention and sense in a snapshot', async () => {
+    const { driver } = await started(new MemoryDevice(size), 'removable');
+    await driver.packet([Scsi.preventAllow, 0, 0, 0, 1]);
+    await driver.packet([0xff]);
+    await driver.controller.pause();
+    const state = JSON.parse(JSON.stringify(driver.controller.save())) as ReturnType<typeof driver.controller.save>;
+    const drive = new PacketDrive({ kind: 'removable', identity: testAtaIdentity, medium: new MemoryDevice(size) });
+    const other = new AhciDriver([drive]);
+    await other.start();
+    other.controller.restore(state);
+    expect(drive.locked).toBe(true);
+    await other.reset();
+    expect(await sense(other)).toEqual([5, 0x20, 0]);
+  });
+});
