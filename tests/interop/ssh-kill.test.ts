@@ -1,0 +1,204 @@
+/**
+ * Sessions that die: ssh, sshd, the shell there, its dd or the SFTP server, killed or stopped at random moments under a
+ * verified write load. Every acknowledged byte is in its place afterwards, and nothing of a dead session comes later.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { BlockError } from '../../src/block/errors.js';
+import { openSshDd } from '../../src/protocol/dd/open.node.js';
+import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
+import type { RemoteOptions } from '../../src/protocol/ssh/device.js';
+import { Random } from '../conformance/random.js';
+import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
+import { cannotSshd, descendantsOf, Sshd } from '../support/sshd.js';
+import { tempPath } from '../support/temp.js';
+
+const all = process.env['FARBUS_TEST_ALL'] !== undefined;
+const size = 4 << 20;
+const block = 64 << 10;
+const workers = 8;
+
+type Open = (uri: string, options?: RemoteOptions) => Promise<BlockDevice>;
+const ways: readonly { name: string; open: Open }[] = [
+  { name: 'ssh+dd', open: openSshDd },
+  { name: 'ssh+sftp', open: openSshSftp },
+];
+
+function image(): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, new Uint8Array(size));
+  return path;
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** The ssh programs that this test runs. */
+function clients(): number[] {
+  return descendantsOf(process.pid).filter((pid) => commandOf(pid).startsWith('ssh -F'));
+}
+
+/** Writes and reads back on disjoint stripes until told to stop; the model holds what was acknowledged. */
+async function load(device: BlockDevice, random: Random, until: () => boolean, model: Uint8Array): Promise<number> {
+  let done = 0;
+  const stripe = size / workers;
+  const worker = async (index: number): Promise<void> => {
+    const start = index * stripe;
+    while (!until()) {
+      const length = 512 * (1 + random.below(random.chance(0.3) ? block / 512 : 16));
+      const at = start + 512 * random.below((stripe - length) / 512);
+      const bytes = random.bytes(length);
+      await writeBytes(device, at, bytes);
+      model.set(bytes, at);
+      if (random.chance(0.1)) await device.flush();
+      if (random.chance(0.3)) expectSame(await readBytes(device, at, length), bytes, `bytes from ${at}`);
+      done++;
+    }
+  };
+  await Promise.all(Array.from({ length: workers }, (_, index) => worker(index)));
+  return done;
+}
+
+const before = process.env['FARBUS_SSH'];
+afterAll(() => {
+  if (before === undefined) delete process.env['FARBUS_SSH'];
+  else process.env['FARBUS_SSH'] = before;
+});
+
+describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
+  let server: Sshd;
+  beforeAll(async () => {
+    server = await Sshd.start();
+    process.env['FARBUS_SSH'] = server.ssh;
+  });
+
+  for (const { name, open } of ways) {
+    test(`${name}: killed at random moments under load`, async () => {
+      const path = image();
+      const random = new Random(all ? Date.now() : 11);
+      const log: string[] = [];
+      const device = await open(`${name}://test${path}`, { log: { log: (_, line) => log.push(line) } });
+      const model = new Uint8Array(size);
+      const end = Date.now() + (all ? 60_000 : 8_000);
+      let kills = 0;
+      const killer = async (): Promise<void> => {
+        while (Date.now() < end) {
+          await sleep(20 + random.below(600));
+          const near = clients();
+          const far = server.descendants();
+          const choice = random.chance(0.5) ? near : far;
+          const victim = choice[random.below(Math.max(1, choice.length))];
+          if (victim === undefined) continue;
+          // A stopped one wakes up later, when its client is long gone.
+          if (random.chance(0.3) && choice === far) {
+            signal(victim, 'SIGSTOP');
+            await sleep(random.below(50));
+            for (const pid of near) signal(pid, 'SIGKILL');
+            void sleep(1000 + random.below(2000)).then(() => signal(victim, 'SIGCONT'));
+          } else signal(victim, 'SIGKILL');
+          kills++;
+        }
+      };
+      const [writes] = await Promise.all([load(device, random, () => Date.now() > end, model), killer()]).catch(
+        (error) => {
+          throw new Error(`${String(error)}\n${log.slice(-20).join('\n')}`);
+        },
+      );
+      expect(kills).toBeGreaterThan(5);
+      expect(writes).toBeGreaterThan(20);
+      await device.flush();
+      expectSame(await readBytes(device, 0, size), model, 'by the device');
+      await device.close();
+      expectSame(new Uint8Array(readFileSync(path)), model, 'in the file');
+      await sleep(3500);
+      expectSame(new Uint8Array(readFileSync(path)), model, 'in the file, later');
+    });
+
+    test(`${name}: what a cut session left is ended before its write is repeated`, async () => {
+      const path = image();
+      const device = await open(`${name}://test${path}`);
+      await readBytes(device, 0, 512);
+      const old = server.descendants();
+      // The far side sleeps, with the write in its pipes; then its client goes.
+      for (const pid of old) signal(pid, 'SIGSTOP');
+      const first = new Random(1).bytes(block);
+      const write = writeBytes(device, 0, first);
+      await sleep(50);
+      for (const pid of clients()) signal(pid, 'SIGKILL');
+      await write;
+      const workersLeft = old.filter((pid) => /^(sh -c IFS|dd |\S*sftp-server)/.test(commandOf(pid)));
+      expect(workersLeft).toEqual([]);
+      const second = new Random(2).bytes(block);
+      await writeBytes(device, 0, second);
+      for (const pid of old) signal(pid, 'SIGCONT');
+      await sleep(500);
+      expectSame(new Uint8Array(readFileSync(path)).subarray(0, block), second, 'the newer write');
+      await device.close();
+    });
+
+    test(`${name}: a server that goes away and comes back`, async () => {
+      const path = image();
+      const states: string[] = [];
+      const device = await open(`${name}://test${path}`, { onState: (state) => states.push(state) });
+      const bytes = new Random(3).bytes(block);
+      await writeBytes(device, 0, bytes);
+      await server.stop();
+      const read = readBytes(device, 0, block);
+      await sleep(1500);
+      await server.start();
+      expectSame(await read, bytes, 'after the server came back');
+      expect(states).toEqual(['reconnecting', 'connected']);
+      await device.close();
+    });
+
+    test(`${name}: a server that stays away: an error when the time is over, and work again when it is back`, async () => {
+      const path = image();
+      const device = await open(`${name}://test${path}`, { reconnectSeconds: 1 });
+      await readBytes(device, 0, 512);
+      await server.stop();
+      const began = performance.now();
+      await expectKind('unreachable', device.read(0, buffersOf(new Uint8Array(512))));
+      expect(performance.now() - began).toBeGreaterThan(500);
+      await expectKind('unreachable', device.write(0, buffersOf(new Uint8Array(512))));
+      await server.start();
+      for (let tries = 0; ; tries++) {
+        const error: unknown = await readBytes(device, 0, 512).then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        if (error === undefined) break;
+        expect(error).toBeInstanceOf(BlockError);
+        if (tries > 100) throw error;
+        await sleep(100);
+      }
+      await device.close();
+    });
+
+    test(`${name}: another file by the same name, and a shorter one, are not taken for the device`, async () => {
+      const path = image();
+      const device = await open(`${name}://test${path}`, { reconnectSeconds: 1 });
+      await readBytes(device, 0, 512);
+      writeFileSync(path, new Uint8Array(size / 2));
+      for (const pid of clients()) signal(pid, 'SIGKILL');
+      const error: unknown = await readBytes(device, 0, 512).catch((reason: unknown) => reason);
+      expect((error as Error).message).toMatch(/the device has 2097152 bytes and had 4194304/);
+      await device.close();
+    });
+  }
+});
