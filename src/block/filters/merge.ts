@@ -1,0 +1,206 @@
+/**
+ * Merge filter: requests that come in one turn of the event loop, or while the next device is busy, and are neighbours,
+ * become one request. For devices where a request costs more than its bytes: far ones, and those that take one at a time.
+ *
+ * Writes are merged where they touch and are alike in FUA; reads also over small gaps. Requests that overlap are never in one
+ * (their order is nobody's promise, but each keeps its own). Each caller gets its own result: where a merged request fails,
+ * its parts are done one by one.
+ */
+import { buffersOf, type Buffers } from '../../base/buffers.js';
+import { nextTurn } from '../../base/turn.js';
+import type { BlockDevice, RequestOptions, WriteOptions } from '../device.js';
+import { BlockError, blockErrorOf, type BlockErrorKind } from '../errors.js';
+import { Filter } from './filter.js';
+import { JoinedBuffers } from './joined-buffers.js';
+
+export interface MergeOptions {
+  /** Longest merged request in bytes; never more than the next device's longest transfer. Default 4 MiB. */
+  readonly maxLength?: number | undefined;
+  /** Bytes between two reads that are read along rather than asked for apart. Default 4096; whole blocks. */
+  readonly maxGap?: number | undefined;
+  /**
+   * Requests under way to the next device, reads and writes together: more wait, and are merged meanwhile. Default: no
+   * limit.
+   */
+  readonly depth?: number | undefined;
+}
+
+/** A request that waits. */
+interface Waiting {
+  readonly write: boolean;
+  readonly offset: number;
+  readonly buffers: Buffers;
+  readonly options: WriteOptions;
+  readonly settle: (error?: BlockError) => void;
+  readonly unwatch: () => void;
+}
+
+/** Failures that are one block's or one request's: the others of a merged request may do better alone. */
+const partial: ReadonlySet<BlockErrorKind> = new Set(['io', 'no-space', 'range', 'unsupported']);
+
+export class MergeFilter extends Filter {
+  readonly #maxLength: number;
+  readonly #maxGap: number;
+  readonly #depth: number;
+  #waiting: Waiting[] = [];
+  #scheduled = false;
+  #underWay = 0;
+
+  constructor(next: BlockDevice, options: MergeOptions = {}) {
+    super(next);
+    const { maxLength = 4 << 20, maxGap = 4096, depth = Infinity } = options;
+    this.#maxLength = Math.min(maxLength, next.info.maxTransfer);
+    this.#maxGap = maxGap;
+    this.#depth = Math.max(1, depth);
+  }
+
+  protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.#enqueue(false, offset, into, options);
+  }
+
+  protected override doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#enqueue(true, offset, from, options);
+  }
+
+  #enqueue(write: boolean, offset: number, buffers: Buffers, options: WriteOptions): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const { signal } = options;
+      const giveUp = (): void => {
+        const at = this.#waiting.indexOf(request);
+        // One that has begun is its group's to end.
+        if (at < 0) return;
+        this.#waiting.splice(at, 1);
+        request.settle(new BlockError('aborted', 'given up before it began'));
+      };
+      const request: Waiting = {
+        write,
+        offset,
+        buffers,
+        options,
+        settle: (error) => (error ? reject(error) : resolve()),
+        unwatch: () => signal?.removeEventListener('abort', giveUp),
+      };
+      signal?.addEventListener('abort', giveUp, { once: true });
+      this.#waiting.push(request);
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay >= this.#depth || this.#waiting.length === 0) return;
+    this.#scheduled = true;
+    nextTurn(() => {
+      this.#scheduled = false;
+      this.#dispatch();
+    });
+  }
+
+  /** Begins as many merged requests as may be under way, the one that waited longest first. */
+  #dispatch(): void {
+    if (this.#waiting.length === 0) return;
+    for (const group of this.#groups(this.#waiting)) {
+      if (this.#underWay >= this.#depth) return;
+      const taken = new Set(group);
+      this.#waiting = this.#waiting.filter((request) => !taken.has(request));
+      this.#underWay++;
+      for (const { unwatch } of group) unwatch();
+      void this.#run(group).finally(() => {
+        this.#underWay--;
+        this.#schedule();
+      });
+    }
+  }
+
+  /** Neighbours among `requests`, each group in order of offset; groups in order of their oldest request. */
+  #groups(requests: readonly Waiting[]): Waiting[][] {
+    const age = new Map(requests.map((request, index) => [request, index]));
+    const kind = ({ write, options }: Waiting): number => (write ? (options.fua ? 2 : 1) : 0);
+    const sorted = [...requests].sort((a, b) => kind(a) - kind(b) || a.offset - b.offset);
+    const groups: Waiting[][] = [];
+    for (const request of sorted) {
+      const group = groups.at(-1);
+      const last = group?.at(-1);
+      if (group && last && kind(last) === kind(request) && this.#fits(group[0]!, last, request)) group.push(request);
+      else groups.push([request]);
+    }
+    const oldest = (group: readonly Waiting[]): number => Math.min(...group.map((request) => age.get(request)!));
+    return groups
+      .map((group) => ({ group, age: oldest(group) }))
+      .sort((a, b) => a.age - b.age)
+      .map(({ group }) => group);
+  }
+
+  #fits(first: Waiting, last: Waiting, next: Waiting): boolean {
+    const gap = next.offset - (last.offset + last.buffers.length);
+    const length = next.offset + next.buffers.length - first.offset;
+    return gap >= 0 && gap <= (next.write ? 0 : this.#maxGap) && length <= this.#maxLength;
+  }
+
+  /** Does one group. Never rejects. */
+  async #run(group: readonly Waiting[]): Promise<void> {
+    const [first] = group;
+    if (group.length === 1) return this.#alone(first!);
+    try {
+      const { done, signal } = groupSignal(group);
+      const { fua, tag } = first!.options;
+      const options: WriteOptions = {
+        ...(signal && { signal }),
+        ...(fua !== undefined && { fua }),
+        ...(tag !== undefined && { tag }),
+      };
+      try {
+        await this.#pass(first!.write, first!.offset, joined(group), options);
+      } finally {
+        done();
+      }
+    } catch (error) {
+      const failure = blockErrorOf(error);
+      // Aborted only where all were given up.
+      if (!partial.has(failure.kind)) return group.forEach(({ settle }) => settle(failure));
+      await Promise.all(group.map((request) => this.#alone(request)));
+      return;
+    }
+    for (const { settle } of group) settle();
+  }
+
+  async #alone({ write, offset, buffers, options, settle }: Waiting): Promise<void> {
+    try {
+      await this.#pass(write, offset, buffers, options);
+      settle();
+    } catch (error) {
+      settle(blockErrorOf(error));
+    }
+  }
+
+  #pass(write: boolean, offset: number, buffers: Buffers, options: WriteOptions): Promise<void> {
+    return write ? super.doWrite(offset, buffers, options) : super.doRead(offset, buffers, options);
+  }
+}
+
+/** The places of a group, with room for what is read along between them. */
+function joined(group: readonly Waiting[]): Buffers {
+  const parts: Buffers[] = [];
+  let at = group[0]!.offset;
+  for (const { offset, buffers } of group) {
+    if (offset > at) parts.push(buffersOf(new Uint8Array(offset - at)));
+    parts.push(buffers);
+    at = offset + buffers.length;
+  }
+  return new JoinedBuffers(parts);
+}
+
+/** A signal that is aborted when every request of the group is given up; undefined where that cannot be. */
+function groupSignal(group: readonly Waiting[]): { signal: AbortSignal | undefined; done: () => void } {
+  const signals = [...new Set(group.map(({ options }) => options.signal))];
+  if (signals.includes(undefined)) return { signal: undefined, done: () => undefined };
+  const all = new AbortController();
+  const look = (): void => {
+    if (signals.every((signal) => signal!.aborted)) all.abort();
+  };
+  for (const signal of signals) signal!.addEventListener('abort', look);
+  look();
+  const done = (): void => {
+    for (const signal of signals) signal!.removeEventListener('abort', look);
+  };
+  return { signal: all.signal, done };
+}
