@@ -10,7 +10,7 @@ import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
 import type { ClientDrive } from '../computer/drives.js';
-import { defaultCommandLine, prepareDebianGuest } from '../guest/debian.node.js';
+import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../guest/debian.node.js';
 import { unpackKernel } from '../guest/kernel.node.js';
 import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
@@ -38,6 +38,8 @@ export interface GuestChoice {
   /** Added to the default command line, or all of it where a kernel is given. */
   readonly append?: string | undefined;
   readonly mark?: string | undefined;
+  /** Debian's kernel loads what drives on AHCI need. */
+  readonly ahci?: boolean;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
 }
@@ -47,6 +49,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
+      ...(choice.ahci && { modules: [...bootModules, ...ahciModules] }),
       ...(choice.onProgress && { onProgress: choice.onProgress }),
     });
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;

@@ -2,29 +2,31 @@
 import { usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { Steps } from '../base/steps.js';
-import type { BlockDevice } from '../block/device.js';
 import type { ClientComputer } from '../computer/client.js';
+import { planDrive, type ClientDrive } from '../computer/drives.js';
 import { chooseGuest, createComputer, startGuest } from './computer.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions, sizeOption } from './options.js';
 import { ProgressLine } from './progress.js';
-import { openDrive, sourceHelp } from './sources.js';
+import { openClientDrive, sourceHelp } from './sources.js';
 import { onSignals } from './signals.js';
 import { attachTerminal } from './terminal.js';
 import { TracePrinter } from './trace.js';
 
 export const help = `farbus run: start a computer whose disks are elsewhere
 
-Usage: farbus run [--drive SOURCE[,read-only][,overlay=FILE]]... [OPTIONS]
+Usage: farbus run [--drive [SOURCE][,read-only][,overlay=FILE][,bus=BUS][,cdrom|,removable]]... [OPTIONS]
 
 The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, or one of yours. Each
-drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …). Its console is your terminal; Ctrl-] leaves.
+drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter. Its console is your terminal; Ctrl-]
+leaves.
 
 ${sourceHelp}
 
 Options:
   --drive SOURCE       a disk; with ,read-only the guest cannot write it; with ,overlay=FILE what it writes goes to FILE,
-                       and the source stays as it is
+                       and the source stays as it is; with ,bus=ahci a SATA disk (/dev/sda …); with ,cdrom a CD/DVD drive
+                       (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
   --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
   --snapshot FILE      start from FILE where it exists; else boot, and save the computer to FILE
   --snapshot-after TEXT  what a guest of yours prints when it has booted
@@ -79,13 +81,15 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       closing.push(() => trace.close());
       steps.add(trace);
     }
-    const drives: BlockDevice[] = [];
+    const drives: ClientDrive[] = [];
     for (const text of values.drive) {
-      const drive = await openDrive(text, { reconnectSeconds, log });
-      closing.push(() => drive.close());
+      const drive = await openClientDrive(text, { reconnectSeconds, log });
       drives.push(drive);
-      log.log('info', `${text}: ${formatBytes(drive.info.size)}${drive.info.readOnly ? ', read-only' : ''}`);
-      if (!drive.info.can.flush && !drive.info.readOnly) {
+      const { device } = drive;
+      if (!device) continue;
+      closing.push(() => device.close());
+      log.log('info', `${text}: ${formatBytes(device.info.size)}${device.info.readOnly ? ', read-only' : ''}`);
+      if (!device.info.can.flush && !device.info.readOnly) {
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
@@ -94,6 +98,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       initrd: values.initrd,
       append: values.append,
       mark: values['snapshot-after'],
+      ahci: drives.map(planDrive).some(({ bus }) => bus === 'ahci'),
       log,
       onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
     });

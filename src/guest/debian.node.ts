@@ -61,6 +61,9 @@ export const bootModules: readonly string[] = [
   'nls_utf8',
 ];
 
+/** What drives on an AHCI adapter need: disks, discs and the file system of those. */
+export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isofs'];
+
 /** Other buses' disks, networks and file systems: `modprobe` finds them. */
 export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop'];
 

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
-import { BlockError } from '../../src/block/errors.js';
 import { Ata, SataFeature, SetFeature } from '../../src/device/ahci/ata-spec.js';
 import { PacketDrive, type PacketDriveOptions } from '../../src/device/ahci/packet-drive.js';
 import { Scsi } from '../../src/device/ahci/scsi-spec.js';
