@@ -1,0 +1,181 @@
+/**
+ * The system calls behind frames of the host's interfaces, through koffi where it is installed: packet(7), netdevice(7),
+ * the TAP driver (linux/if_tun.h). Numbers are those of Linux on x86-64 and arm64. Calls are made on the calling thread
+ * and never wait.
+ */
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+import { FarbusError } from '../../base/errors.js';
+
+export const AF_UNIX = 1;
+export const AF_INET = 2;
+export const AF_PACKET = 17;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+const SOCK_NONBLOCK_CLOEXEC = 0o2004000;
+export const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
+const MSG_DONTWAIT = 0x40;
+const MSG_TRUNC = 0x20;
+
+export const SOL_SOCKET = 1;
+export const SO_SNDBUF = 7;
+export const SO_RCVBUF = 8;
+export const SO_SNDBUFFORCE = 32;
+export const SO_RCVBUFFORCE = 33;
+export const SOL_PACKET = 263;
+export const PACKET_ADD_MEMBERSHIP = 1;
+export const PACKET_IGNORE_OUTGOING = 23;
+
+/** netdevice(7). */
+export const SIOCGIFFLAGS = 0x8913;
+export const SIOCSIFFLAGS = 0x8914;
+export const SIOCGIFMTU = 0x8921;
+export const SIOCSIFMTU = 0x8922;
+export const SIOCGIFHWADDR = 0x8927;
+export const TUNSETIFF = 0x400454ca;
+
+/** Bytes of struct mmsghdr and struct iovec on 64-bit machines. */
+const headerSize = 64;
+const vectorSize = 16;
+
+export interface Native {
+  /** A socket that does not wait. Throws an error with an errno `code`, as all of these do. */
+  socket(family: number, type: number, protocol: number): number;
+  socketPair(): [number, number];
+  open(path: string, flags: number): number;
+  close(fd: number): void;
+  /** `target` becomes what `fd` is. */
+  dup2(fd: number, target: number): void;
+  bind(fd: number, address: Uint8Array): void;
+  setOption(fd: number, level: number, option: number, value: Uint8Array): void;
+  /** `argument` is read and written in place. */
+  ioctl(fd: number, request: number, argument: Uint8Array): void;
+  interfaceIndex(name: string): number;
+  /** Bytes, or a negative errno. */
+  read(fd: number, into: Uint8Array): number;
+  write(fd: number, from: Uint8Array): number;
+  /** Memory for up to `count` messages of `size` bytes that are sent or received at once. */
+  batch(count: number, size: number): MessageBatch;
+}
+
+/** Messages in memory that the operating system reads and writes. Not to be used after {@link MessageBatch.free}. */
+export interface MessageBatch {
+  readonly count: number;
+  /** The memory of message `index`, `size` bytes. */
+  slot(index: number): Uint8Array;
+  /** Sends `count` messages from `first` on, of the lengths that {@link setLength} gave. How many, or a negative errno. */
+  send(fd: number, first: number, count: number): number;
+  setLength(index: number, bytes: number): void;
+  /** What {@link setLength} gave. */
+  sendLength(index: number): number;
+  /** Receives as many as there are. How many, or a negative errno. */
+  receive(fd: number): number;
+  /** Bytes of a received message; more than `size` where it was cut. */
+  length(index: number): number;
+  free(): void;
+}
+
+let loaded: Native | undefined;
+
+/** @throws FarbusError where there is none. `what` begins its message: "eth0". */
+export function native(what: string): Native {
+  if (process.platform !== 'linux' || !['x64', 'arm64'].includes(process.arch)) {
+    throw new FarbusError(`${what}: interfaces of this computer can be used on Linux (x64, arm64) only`);
+  }
+  if (process.env['FARBUS_NO_KOFFI']) throw new FarbusError(`${what}: needs koffi, which FARBUS_NO_KOFFI turns off`);
+  if (loaded) return loaded;
+  try {
+    return (loaded = bind(createRequire(import.meta.url)('koffi') as typeof import('koffi')));
+  } catch (error) {
+    throw new FarbusError(`${what}: needs the optional package koffi: run npm install koffi`, { cause: error });
+  }
+}
+
+/** An error of the operating system. */
+export function systemError(call: string, errno: number): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${call}: ${code}`), { code, errno: -errno, syscall: call });
+}
+
+type Call = (...args: unknown[]) => number;
+
+function bind(koffi: typeof import('koffi')): Native {
+  const library = koffi.load(null);
+  const func = (text: string): Call => library.func(text) as Call;
+  const calls = {
+    socket: func('int socket(int, int, int)'),
+    socketpair: func('int socketpair(int, int, int, void *)'),
+    open: func('int open(const char *, int)'),
+    close: func('int close(int)'),
+    dup2: func('int dup2(int, int)'),
+    bind: func('int bind(int, void *, uint)'),
+    setsockopt: func('int setsockopt(int, int, int, void *, uint)'),
+    ioctl: func('int ioctl(int, unsigned long, void *)'),
+    read: func('int64_t read(int, void *, size_t)'),
+    write: func('int64_t write(int, void *, size_t)'),
+    sendmmsg: func('int sendmmsg(int, void *, uint, int)'),
+    recvmmsg: func('int recvmmsg(int, void *, uint, int, void *)'),
+    ifIndex: func('uint if_nametoindex(const char *)'),
+  };
+  const checked = (name: keyof typeof calls, ...args: unknown[]): number => {
+    const result = calls[name](...args);
+    if (result < 0) throw systemError(name, koffi.errno());
+    return result;
+  };
+  const counted = (result: number): number => (result < 0 ? -koffi.errno() : Number(result));
+  return {
+    socket: (family, type, protocol) => checked('socket', family, type | SOCK_NONBLOCK_CLOEXEC, protocol),
+    socketPair: () => {
+      const pair = new Int32Array(2);
+      checked('socketpair', AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK_CLOEXEC, 0, pair);
+      return [pair[0]!, pair[1]!];
+    },
+    open: (path, flags) => checked('open', path, flags),
+    close: (fd) => void checked('close', fd),
+    dup2: (fd, target) => void checked('dup2', fd, target),
+    bind: (fd, address) => void checked('bind', fd, address, address.length),
+    setOption: (fd, level, option, value) => void checked('setsockopt', fd, level, option, value, value.length),
+    ioctl: (fd, request, argument) => void checked('ioctl', fd, request, argument),
+    interfaceIndex: (name) => {
+      const index = calls.ifIndex(name);
+      if (index === 0) throw systemError('if_nametoindex', koffi.errno());
+      return index;
+    },
+    read: (fd, into) => counted(calls.read(fd, into, into.length)),
+    write: (fd, from) => counted(calls.write(fd, from, from.length)),
+    batch: (count, size) => {
+      const messages = count * size;
+      const headers = count * headerSize;
+      const total = headers + count * vectorSize + messages;
+      // Of the C library's memory: the pointers within it stay true whatever the garbage collector does ([FIND] 7.4).
+      const pointer = koffi.alloc('uint8_t', total) as unknown;
+      const base = koffi.address(pointer);
+      const memory = koffi.view(pointer, total) as ArrayBuffer;
+      const view = new DataView(memory);
+      new Uint8Array(memory).fill(0);
+      const vectorAt = (index: number): number => headers + index * vectorSize;
+      const slotAt = (index: number): number => headers + count * vectorSize + index * size;
+      const slots: Uint8Array[] = [];
+      const headerPointers: bigint[] = [];
+      for (let index = 0; index < count; index++) {
+        view.setBigUint64(index * headerSize + 16, base + BigInt(vectorAt(index)), true);
+        view.setBigUint64(index * headerSize + 24, 1n, true);
+        view.setBigUint64(vectorAt(index), base + BigInt(slotAt(index)), true);
+        view.setUint32(vectorAt(index) + 8, size, true);
+        slots.push(new Uint8Array(memory, slotAt(index), size));
+        headerPointers.push(base + BigInt(index * headerSize));
+      }
+      return {
+        count,
+        slot: (index) => slots[index]!,
+        setLength: (index, bytes) => view.setUint32(vectorAt(index) + 8, bytes, true),
+        sendLength: (index) => view.getUint32(vectorAt(index) + 8, true),
+        send: (fd, first, number) => counted(calls.sendmmsg(fd, headerPointers[first], number, MSG_DONTWAIT)),
+        receive: (fd) => counted(calls.recvmmsg(fd, headerPointers[0], count, MSG_DONTWAIT | MSG_TRUNC, null)),
+        length: (index) => view.getUint32(index * headerSize + 56, true),
+        free: () => koffi.free(pointer),
+      };
+    },
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * A network interface of the host as a segment: packet(7). Frames of other programs on that interface are none of ours
+ * and go on undisturbed. As with any second station on a card, the host itself is not reached over it: its own frames go
+ * out without being seen here. VLAN tags are taken off by the kernel; frames that an interface puts together beyond its
+ * MTU (offloads such as GRO) are dropped and counted.
+ */
+import type { Logger } from '../../base/log.js';
+import type { Segment } from './segment.js';
+import { CarrierSegment } from './carrier.node.js';
+import { interfaceError, interfaceFacts } from './interface.node.js';
+import {
+  AF_PACKET,
+  native,
+  PACKET_ADD_MEMBERSHIP,
+  PACKET_IGNORE_OUTGOING,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOCK_RAW,
+  SOL_PACKET,
+  SOL_SOCKET,
+  type Native,
+} from './native.node.js';
+
+export interface PacketOptions {
+  /** Only frames of this type. Default: all, which costs this process some time for each frame of the interface. */
+  readonly etherType?: number | undefined;
+  readonly log?: Logger | undefined;
+}
+
+const ETH_P_ALL = 3;
+const PACKET_MR_PROMISC = 1;
+/** What the kernel may hold of frames, in bytes: more than all initiators of a target have under way. */
+const bufferSize = 16 << 20;
+
+/** Opens an interface. @throws FarbusError where it cannot be had. */
+export function openPacket(name: string, options: PacketOptions = {}): Segment {
+  const calls = native(name);
+  try {
+    return new CarrierSegment({
+      ...interfaceFacts(calls, name),
+      name,
+      isSocket: true,
+      open: () => openSocket(calls, name, options.etherType ?? ETH_P_ALL),
+      takeAll: (fd) => takeAll(calls, fd, name),
+      log: options.log,
+    });
+  } catch (error) {
+    throw interfaceError(name, 'the right cap_net_raw', error);
+  }
+}
+
+function openSocket(calls: Native, name: string, etherType: number): number {
+  const index = calls.interfaceIndex(name);
+  // Of no protocol until it is bound: else it would begin with frames of every interface.
+  const fd = calls.socket(AF_PACKET, SOCK_RAW, 0);
+  try {
+    if (etherType === ETH_P_ALL) calls.setOption(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, int32(1));
+    setBuffer(calls, fd, SO_RCVBUFFORCE, SO_RCVBUF);
+    setBuffer(calls, fd, SO_SNDBUFFORCE, SO_SNDBUF);
+    // struct sockaddr_ll.
+    const address = new DataView(new ArrayBuffer(20));
+    address.setUint16(0, AF_PACKET, true);
+    address.setUint16(2, etherType, false);
+    address.setInt32(4, index, true);
+    calls.bind(fd, new Uint8Array(address.buffer));
+    return fd;
+  } catch (error) {
+    calls.close(fd);
+    throw error;
+  }
+}
+
+/** As large as may be: beyond the system's limit where we have the right to. */
+function setBuffer(calls: Native, fd: number, forced: number, limited: number): void {
+  try {
+    calls.setOption(fd, SOL_SOCKET, forced, int32(bufferSize));
+  } catch {
+    calls.setOption(fd, SOL_SOCKET, limited, int32(bufferSize));
+  }
+}
+
+function takeAll(calls: Native, fd: number, name: string): void {
+  // struct packet_mreq.
+  const request = new DataView(new ArrayBuffer(16));
+  request.setInt32(0, calls.interfaceIndex(name), true);
+  request.setUint16(4, PACKET_MR_PROMISC, true);
+  calls.setOption(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, new Uint8Array(request.buffer));
+}
+
+function int32(value: number): Uint8Array {
+  return new Uint8Array(Int32Array.of(value).buffer);
+}

@@ -1,0 +1,46 @@
+/** Which targets there are on a segment: a query to all of them. [AoE] 3.2. */
+import { sleep } from '../../../base/turn.js';
+import { getU16 } from '../../../base/big-endian.js';
+import { broadcastMac, type Mac } from '../../../network/ethernet/mac.js';
+import type { Segment } from '../../../network/ethernet/segment.js';
+import { AOE_VERSION, AoeCommand, anyShelf, anySlot, Flag, Header } from '../spec.js';
+import { configQuery, flagsOf, getConfig, isAoe, versionOf, type TargetConfig } from '../wire.js';
+
+export interface FoundTarget extends TargetConfig {
+  readonly shelf: number;
+  readonly slot: number;
+  readonly mac: Mac;
+}
+
+/** Targets that are taken note of. */
+const maxFound = 4096;
+/** Queries that are sent within the time, as a frame can be lost. */
+const queries = 3;
+
+/** Asks for `ms` (default 1000) and gives the targets that answered, by shelf and slot. */
+export async function discoverAoe(
+  segment: Segment,
+  options: { readonly ms?: number; readonly mac?: Mac; readonly signal?: AbortSignal } = {},
+): Promise<FoundTarget[]> {
+  const { ms = 1000, mac, signal } = options;
+  const found = new Map<number, FoundTarget>();
+  const onFrame = (frame: Uint8Array): void => {
+    if (!isAoe(frame) || versionOf(frame) !== AOE_VERSION || frame[Header.command] !== AoeCommand.config) return;
+    if (flagsOf(frame) !== Flag.response) return;
+    const config = getConfig(frame);
+    const shelf = getU16(frame, Header.shelf);
+    const slot = frame[Header.slot]!;
+    if (!config || found.size >= maxFound) return;
+    found.set(shelf * 256 + slot, { ...config, text: config.text.slice(), shelf, slot, mac: frame.slice(6, 12) });
+  };
+  const port = segment.attach(mac ? { mac, onFrame } : { onFrame });
+  try {
+    for (let query = 0; query < queries; query++) {
+      port.send(configQuery(broadcastMac, port.mac, anyShelf, anySlot, query));
+      await sleep(ms / queries, signal);
+    }
+  } finally {
+    port.close();
+  }
+  return [...found].sort(([a], [b]) => a - b).map(([, target]) => target);
+}

@@ -1,0 +1,52 @@
+/**
+ * A network namespace of the test file's own: it has interfaces to itself, nothing of this machine's network is touched,
+ * and everything is gone with the process, as Vitest runs each file in one of its own. Needs root.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { delimiter } from 'node:path';
+
+const CLONE_NEWNET = 0x4000_0000;
+const path = [process.env['PATH'], '/usr/sbin', '/sbin'].join(delimiter);
+
+/**
+ * Moves this process's main thread, its sockets and children from now on, into a new namespace. False: that is not
+ * possible here, or a program is missing, which is said aloud; in CI it is an error.
+ * Use as `describe.skipIf(!enterNamespace('vblade'))`.
+ */
+export function enterNamespace(...programs: readonly string[]): boolean {
+  try {
+    for (const program of ['ip', ...programs]) {
+      const found = spawnSync('sh', ['-c', `command -v ${program}`], {
+        stdio: 'ignore',
+        env: { ...process.env, PATH: path },
+      });
+      if (found.status !== 0) throw new Error(`${program} is not installed: run scripts/test-peers.sh`);
+    }
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    const unshare = koffi.load(null).func('int unshare(int)') as (flags: number) => number;
+    if (unshare(CLONE_NEWNET) !== 0) throw new Error('a network namespace of its own needs root on Linux');
+    process.env['PATH'] = path;
+    ip('link', 'set', 'lo', 'up');
+    return true;
+  } catch (error) {
+    if (process.env['CI']) throw error;
+    console.warn(`SKIPPED: ${error instanceof Error ? error.message : String(error)}`);
+    return false;
+  }
+}
+
+/** Runs ip(8). */
+export function ip(...args: readonly string[]): string {
+  return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** Two interfaces that are connected with each other, both up. */
+export function vethPair(a: string, b: string, mtu: number): void {
+  ip('link', 'add', a, 'type', 'veth', 'peer', 'name', b);
+  for (const name of [a, b]) {
+    // No address: the kernel would send frames of its own (IPv6 autoconfiguration).
+    ip('link', 'set', name, 'addrgenmode', 'none');
+    ip('link', 'set', name, 'mtu', String(mtu), 'up');
+  }
+}
