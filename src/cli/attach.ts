@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
+import { ReadAheadFilter } from '../block/filters/readahead.js';
 import { exportUri } from '../export/address.js';
 import { bootId } from '../export/boot-id.node.js';
 import { Exports } from '../export/exports.js';
@@ -34,6 +35,7 @@ Options:
   --read-only          nothing can be written
   --partition N        only partition N of the disk (see farbus info)
   --socket PATH        the socket's path (default: one in a new private folder, which is removed at the end)
+  --readahead          read ahead of whoever goes forward through the disk: for sources that are far
   --reconnect SECONDS  how long a lost connection is tried again before requests fail (default 60)
 
 Examples:
@@ -52,6 +54,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       'read-only': { type: 'boolean', default: false },
       partition: { type: 'string' },
       socket: { type: 'string' },
+      readahead: { type: 'boolean', default: false },
       reconnect: { type: 'string', default: '60' },
     },
   });
@@ -114,9 +117,11 @@ interface Disk {
 
 async function openDisk(
   { source, partition, overlay, ...options }: Disk,
-  { 'read-only': readOnly }: { 'read-only': boolean },
+  { 'read-only': readOnly, readahead }: { 'read-only': boolean; readahead: boolean },
 ): Promise<BlockDevice> {
   let device = await openSource(source, { ...options, readOnly: readOnly || overlay !== undefined });
+  // Below the overlay: what is far is the source.
+  if (readahead) device = new ReadAheadFilter(device);
   try {
     if (overlay !== undefined) device = await openOverlayFile(device, overlay);
     if (partition !== undefined) device = await openPartition(device, partition);

@@ -61,7 +61,7 @@ describe('farbus attach', () => {
   it.skipIf(missing('nbdkit'))('passes on what another server offers', async () => {
     const server = await nbdkit(freeSocket(), ['pattern', '8M']);
     const out = tempPath('out.img');
-    expect((await farbus('attach', server.uri, '--', 'nbdcopy', '{nbd}', out)).code).toBe(0);
+    expect((await farbus('attach', server.uri, '--readahead', '--', 'nbdcopy', '{nbd}', out)).code).toBe(0);
     const bytes = readFileSync(out);
     for (const at of [0, 4096, 8 * MiB - 8]) expect(bytes.readBigUInt64BE(at)).toBe(BigInt(at));
   });
