@@ -1,4 +1,5 @@
 /** The `farbus` command: finds the subcommand and turns errors into one line and an exit status. */
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { processIo, type CliIo } from './io.js';
@@ -59,6 +60,8 @@ Examples:
 
 /** Runs the command line; resolves with the exit status. */
 export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
+  // One AbortSignal stands for many requests by design: Node's warning of a leak from the eleventh on is not for people.
+  setMaxListeners(0);
   const [name, ...rest] = args;
   try {
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {

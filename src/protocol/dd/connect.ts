@@ -12,6 +12,8 @@ import { ShellChannel } from './shell.js';
 export interface CommandDialer {
   /** For messages. */
   readonly address: string;
+  /** What to do where the server does not let this user in. */
+  readonly hint?: string;
   run(command: string, signal: AbortSignal): Promise<ByteStream>;
 }
 
@@ -41,7 +43,7 @@ export async function connectShell(
     throw signal.aborted || !limit.aborted ? error : tooSlow(dialer.address, options.startSeconds);
   });
   try {
-    const said = await readReport(stream, dialer.address, names, options, limit);
+    const said = await readReport(stream, dialer, names, options, limit);
     const facts = shellFacts(dialer.address, said, options.size);
     return new ShellChannel(stream, facts, names, dialer.address);
   } catch (error) {
@@ -59,11 +61,12 @@ function tooSlow(address: string, seconds: number): FarbusError {
 /** Sends the script and reads what it reports, skipping everything else. */
 function readReport(
   stream: ByteStream,
-  address: string,
+  dialer: CommandDialer,
   names: SessionNames,
   options: ShellOptions,
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
+  const { address } = dialer;
   return new Promise((resolve, reject) => {
     const said = new Map<string, string>();
     const decoder = new TextDecoder('latin1');
@@ -108,16 +111,15 @@ function readReport(
         if (skipped > maxJunk) stop(new FarbusError(`cannot use ${address}: its login shell prints without end`));
       },
       drain: () => undefined,
-      closed: (error) => stop(error ?? endedEarly(address, options, junk || rest)),
+      closed: (error) => stop(error ?? endedEarly(dialer, options, junk || rest)),
     });
     stream.write([new TextEncoder().encode(script({ path: options.path, readOnly: options.readOnly, names }))]);
   });
 }
 
-function endedEarly(address: string, { elevation }: ShellOptions, said: string): FarbusError {
-  const hint = elevation === undefined ? '' : `; does ${elevation} -n sh work there without a password?`;
+function endedEarly({ address, hint }: CommandDialer, { elevation }: ShellOptions, said: string): FarbusError {
+  const advice = elevation === undefined ? hint : `does ${elevation} -n sh work there without a password?`;
   const text = printable(said);
-  return new FarbusError(
-    `cannot use ${address}: the login there ended at once${text === '' ? '' : `: ${text}`}${hint}`,
-  );
+  const what = text === '' ? '' : `: ${text}`;
+  return new FarbusError(`cannot use ${address}: the login there ended at once${what}${advice ? `; ${advice}` : ''}`);
 }

@@ -1,0 +1,161 @@
+/**
+ * The original's own form: one remote shell for each request, `dd if=DEVICE skip=FIRST count=BLOCKS` and
+ * `dd of=DEVICE seek=FIRST count=BLOCKS`, in blocks of 512 bytes ([SYS] fig. 13, steps 422 and 425). A remote shell tells no exit
+ * status: what dd says and how much came is all that is known. Nothing can be found out about a run whose connection was cut, so
+ * writes that were under way then are reported and never repeated.
+ */
+import { contiguous } from '../../base/buffers.js';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { BlockError } from '../../block/errors.js';
+import type { Channel, ChannelEvents, Fate, RemoteFacts } from '../ssh/channel.js';
+import { printable } from '../ssh/printable.js';
+import type { RemoteRequest } from '../ssh/request.js';
+import { ddError } from './errors.js';
+import type { ShellFacts } from './facts.js';
+
+/** Block of dd where nothing else is said, in bytes. */
+export const ddBlock = 512;
+
+/** Runs one command with an input to its end. Rejects where there is no connection, or where more than `most` bytes came. */
+export interface CommandRunner {
+  readonly address: string;
+  run(
+    command: string,
+    options: { input?: Uint8Array; most: number; signal: AbortSignal },
+  ): Promise<{ output: Uint8Array; errors: string }>;
+}
+
+/** Connections at once: each uses up a privileged port for a while. */
+const maxRuns = 4;
+
+export class LiteralChannel implements Channel {
+  readonly facts: RemoteFacts;
+  readonly #shell: ShellFacts;
+  readonly #runner: CommandRunner;
+  readonly #device: string;
+  readonly #stop = new AbortController();
+  readonly #running = new Set<RemoteRequest>();
+  readonly #unfinished: RemoteRequest[] = [];
+  #events: ChannelEvents | undefined;
+  #lost: string | undefined;
+
+  /**
+   * @param facts What a session of the script found out about the device.
+   * @throws FarbusError for a path that not every login shell takes as it is.
+   */
+  constructor(runner: CommandRunner, facts: ShellFacts, path: string) {
+    if (!/^[A-Za-z0-9_.,:+@%=/-]+$/.test(path)) {
+      throw new FarbusError(
+        `${runner.address}: the literal form takes only plain letters, digits and . , : + @ % = / - in a path`,
+      );
+    }
+    this.#runner = runner;
+    this.#shell = facts;
+    this.#device = path;
+    this.facts = { ...facts, sector: Math.max(facts.sector ?? 0, ddBlock) };
+  }
+
+  get load(): number {
+    return this.#running.size;
+  }
+
+  hasRoom(): boolean {
+    return this.#lost === undefined && this.#running.size < maxRuns;
+  }
+
+  start(events: ChannelEvents): void {
+    this.#events = events;
+  }
+
+  send(request: RemoteRequest): void {
+    this.#running.add(request);
+    this.#run(request).then(
+      (error) => this.#settle(request, error),
+      (error: unknown) => this.#fail(request, error),
+    );
+  }
+
+  fence(): Promise<Fate> {
+    return Promise.resolve('unknown');
+  }
+
+  close(): Promise<void> {
+    this.#stop.abort();
+    return Promise.resolve();
+  }
+
+  destroy(): void {
+    this.#stop.abort();
+  }
+
+  /** Runs the request's command. Returns what dd says against it; rejects where the connection fails. */
+  async #run(request: RemoteRequest): Promise<BlockError | undefined> {
+    const { op, length, buffers } = request;
+    const { signal } = this.#stop;
+    switch (op) {
+      case 'read': {
+        const { output, errors } = await this.#runner.run(this.command(request), { most: length, signal });
+        if (output.length !== length) return this.#error(request, errors);
+        try {
+          buffers!.copyFrom(output, 0);
+          return undefined;
+        } catch (error) {
+          return new BlockError('io', 'the memory of the read is gone', { cause: error });
+        }
+      }
+      case 'write': {
+        const input = contiguous(buffers!);
+        const { errors } = await this.#runner.run(this.command(request), { input, most: 0, signal });
+        return this.#movedAll(errors, length) ? undefined : this.#error(request, errors);
+      }
+      case 'flush': {
+        const { output, errors } = await this.#runner.run(this.command(request), { most: 64, signal });
+        return new TextDecoder().decode(output).trim() === 'ok' ? undefined : this.#error(request, errors);
+      }
+      case 'zero':
+        return new BlockError('unsupported', 'the literal form has no zeroing');
+    }
+  }
+
+  /** [SYS] steps 422 and 425. */
+  command({ op, offset, length }: Pick<RemoteRequest, 'op' | 'offset' | 'length'>): string {
+    const device = this.#device;
+    const count = length / ddBlock;
+    if (op === 'read') return `dd if=${device} skip=${offset / ddBlock} count=${count}`;
+    if (op === 'flush') return `dd if=/dev/null of=${device} count=0 conv=notrunc,fsync && echo ok`;
+    // A dd that takes what there is for a block would count wrong; it then goes on to the end of its input.
+    const whole = this.#shell.fullBlock ? `count=${count} iflag=fullblock ` : '';
+    return `dd of=${device} seek=${offset / ddBlock} ${whole}conv=notrunc`;
+  }
+
+  #movedAll(said: string, length: number): boolean {
+    if (this.#shell.fullBlock) return said.includes(`${length / ddBlock}+0 records out`);
+    return new RegExp(`^${length} bytes`, 'm').test(said);
+  }
+
+  #error({ op, offset, length }: RemoteRequest, said: string): BlockError {
+    // Nothing said: the connection was cut. What dd itself says begins with its name.
+    if (said.trim() === '') throw new Error('the remote shell ended without a word');
+    return ddError(this.#runner.address, `${op} ${offset}+${length}`, /^\S*dd: /m.test(said) ? 1 : 0, printable(said));
+  }
+
+  #settle(request: RemoteRequest, error: BlockError | undefined): void {
+    this.#running.delete(request);
+    this.#events?.answered(request, error);
+    this.#events?.room();
+    this.#end();
+  }
+
+  #fail(request: RemoteRequest, error: unknown): void {
+    this.#running.delete(request);
+    this.#unfinished.push(request);
+    this.#lost ??= messageOf(error);
+    this.#end();
+  }
+
+  /** When one connection has failed, the others run to their end. */
+  #end(): void {
+    if (this.#lost !== undefined && this.#running.size === 0)
+      this.#events?.lost(this.#lost, this.#unfinished.splice(0));
+  }
+}
