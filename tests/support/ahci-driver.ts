@@ -193,13 +193,19 @@ export class AhciDriver {
 
   /** Waits for the end of what was issued in a slot, and acknowledges the interrupt. */
   async end(slot = 0, port = 0): Promise<AtaResult> {
+    await this.waitEnd(slot, port);
+    return this.acknowledge(slot, port);
+  }
+
+  /** Waits until the slot's bits of PxCI and PxSACT are clear, or an error is told. @throws Error where neither comes. */
+  async waitEnd(slot = 0, port = 0): Promise<void> {
     const fatal = 0x7d000000;
     for (let i = 0; i < 20_000; i++) {
-      const interrupts = this.port('is', port);
-      if (interrupts & fatal || !(this.port('ci', port) & (1 << slot))) break;
+      if (this.port('is', port) & fatal) return;
+      if (!((this.port('ci', port) | this.port('sact', port)) & (1 << slot))) return;
       await turn();
     }
-    return this.acknowledge(slot, port);
+    throw new Error(`the command in slot ${slot} did not end`);
   }
 
   acknowledge(slot = 0, port = 0): AtaResult {

@@ -12,16 +12,9 @@ import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import type { CommandTimes } from '../nvme/times.js';
 import { AtaError, AtaStatus, good } from './ata-spec.js';
-import {
-  CommandMemory,
-  HostError,
-  address,
-  fetchCommand,
-  prdtBuffers,
-  writeByteCount,
-  type SlotCommand,
-} from './command-list.js';
-import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis, type ResultFile } from './fis.js';
+import { CommandMemory, HostError, address, fetchCommand, prdtBuffers, type SlotCommand } from './command-list.js';
+import { ReceivedFisArea } from './completion.js';
+import { d2hFis, setDeviceBitsFis } from './fis.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
 import { failed, type DeviceCommand, type Outcome, type SataDevice } from './sata-device.js';
 import {
@@ -61,6 +54,7 @@ export class AhciPort {
   readonly name: string;
   readonly #context: PortContext;
   readonly #file: PortFile = { clb: 0, clbu: 0, fb: 0, fbu: 0, ...portResetValues };
+  readonly #area: ReceivedFisArea;
   readonly #running = new Map<number, Running>();
   #device: SataDevice | undefined;
   /** Counts stops and resets: what began before one does not complete after it. */
@@ -82,6 +76,7 @@ export class AhciPort {
   constructor(name: string, context: PortContext) {
     this.name = name;
     this.#context = context;
+    this.#area = new ReceivedFisArea(context.memory, this.#file);
   }
 
   get device(): SataDevice | undefined {
@@ -208,9 +203,7 @@ export class AhciPort {
   }
 
   #startReceiving(): void {
-    if (!this.#context.memory.view(this.#fisBase, ReceivedFis.size)) {
-      return this.#fail(PortInterrupt.hostBusFatal, 'the area for received frames is not in guest memory');
-    }
+    if (!this.#area.placed) return this.#lostArea();
     this.#file.cmd |= PortCmd.fisReceiveRunning;
     if (this.#signatureUnposted) this.#postSignature();
   }
@@ -290,9 +283,9 @@ export class AhciPort {
     const { signature, resetStatus } = this.#device!;
     this.#file.sig = signature;
     const result = { status: resetStatus, error: 1, lba: signature >>> 8, count: signature & 0xff, device: 0 };
-    this.#setTaskFile(result);
+    this.#file.tfd = (result.error << 8) | result.status;
     this.#signatureUnposted = (this.#file.cmd & PortCmd.fisReceiveRunning) === 0;
-    this.#receive(ReceivedFis.d2hRegister, d2hFis(result, false));
+    if (!this.#area.post(ReceivedFis.d2hRegister, d2hFis(result, false))) this.#lostArea();
   }
 
   #cancelReset(): void {
@@ -317,10 +310,6 @@ export class AhciPort {
       return false;
     }
     return ssts === LinkStatus.up && (tfd & busyMask) === 0;
-  }
-
-  get #fisBase(): number {
-    return address(this.#file.fb, this.#file.fbu);
   }
 
   /** §5.3.2: takes what was issued, slot after slot from the last one on, as long as the device is not busy. */
@@ -416,38 +405,10 @@ export class AhciPort {
     entry.done = work();
   }
 
-  /** §5.3.13 and the states after it: the answer's frame, PxCI or PxSACT, PxTFD, interrupt. */
   #complete(command: SlotCommand, outcome: Outcome, queued: boolean): void {
-    const { slot } = command;
-    const { result, protocol, transferred } = outcome;
-    const bit = 1 << slot;
-    const bad = failed(outcome);
     this.#context.counts.commands++;
-    if (queued) {
-      if (!bad) this.#file.sact &= ~bit;
-      this.#receive(ReceivedFis.dmaSetup, dmaSetupFis(slot, transferred, command.fis.command === 0x60));
-      this.#setTaskFile(result);
-      this.#receive(ReceivedFis.setDeviceBits, setDeviceBitsFis(result.status, result.error, bad ? 0 : bit));
-      this.#file.is |= PortInterrupt.setDeviceBits;
-    } else {
-      writeByteCount(this.#context.memory, command.header, transferred);
-      this.#setTaskFile(result);
-      if (protocol !== 'none' && protocol !== 'dma') {
-        const during: ResultFile = { ...result, status: good | AtaStatus.dataRequest };
-        const fis = pioSetupFis(during, result.status, Math.min(transferred, 0xfffe), protocol.endsWith('in'));
-        this.#receive(ReceivedFis.pioSetup, fis);
-        if (protocol === 'pio-in' && !bad) this.#file.is |= PortInterrupt.pioSetup;
-      }
-      if (protocol !== 'pio-in' || bad) {
-        this.#receive(ReceivedFis.d2hRegister, d2hFis(result, true));
-        this.#file.is |= PortInterrupt.d2hRegister;
-      }
-      if (!bad) this.#file.ci &= ~bit;
-    }
-    if (bad) {
-      this.#halted = true; // §6.2.2: the slot's bit stays, nothing more is fetched
-      this.#file.is |= PortInterrupt.taskFileError;
-    }
+    if (failed(outcome)) this.#halted = true;
+    if (!this.#area.complete(command, outcome, queued)) return this.#lostArea();
     this.#context.changed();
   }
 
@@ -464,26 +425,13 @@ export class AhciPort {
   /** SATA 3.0 §13.8: a set device bits frame with its N bit. */
   #notify(device: SataDevice): void {
     if (this.#device !== device || this.#file.ssts !== LinkStatus.up || this.#settling) return;
-    this.#receive(ReceivedFis.setDeviceBits, setDeviceBitsFis(this.#file.tfd, 0, 0, true));
+    if (!this.#area.post(ReceivedFis.setDeviceBits, setDeviceBitsFis(this.#file.tfd, 0, 0, true))) this.#lostArea();
     this.#file.is |= PortInterrupt.setDeviceBits;
     this.#context.changed();
   }
 
-  #setTaskFile({ status, error }: ResultFile): void {
-    this.#file.tfd = (error << 8) | status;
-  }
-
-  #receive(offset: number, fis: Uint8Array): void {
-    if (!(this.#file.cmd & PortCmd.fisReceiveRunning)) return;
-    const at = this.#fisBase + offset;
-    const view = this.#context.memory.view(at, fis.length);
-    if (!view) {
-      this.#file.is |= PortInterrupt.hostBusFatal;
-      this.#halted = true;
-      return;
-    }
-    view.set(fis);
-    this.#context.memory.written(at, fis.length);
+  #lostArea(): void {
+    this.#fail(PortInterrupt.hostBusFatal, 'the area for received frames is not in guest memory');
   }
 
   /** The driver has acknowledged the port's interrupt: it has taken what was completed. */
