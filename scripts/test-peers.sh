@@ -31,6 +31,16 @@ xorriso xorriso
 qemu-system-x86_64 qemu-system-x86
 grub-mkimage grub-common
 /usr/lib/grub/i386-pc/grub-bios-setup grub-pc-bin
+ssh openssh-client
+sshd openssh-server
+/usr/lib/openssh/sftp-server openssh-sftp-server
+inetd openbsd-inetd
+in.rshd rsh-redone-server
+busybox busybox
+csh csh
+fish fish
+ip iproute2
+vblade vblade
 xz xz-utils
 zstd zstd
 cpio cpio
