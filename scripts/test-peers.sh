@@ -72,7 +72,15 @@ fi
 
 echo "Installing what the tests run against: $wanted"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# Servers that come with packages (sshd, inetd) are not to be started: the tests start their own (policy-rc.d(5) of Debian).
+policy=/usr/sbin/policy-rc.d
+own_policy=
+if [ ! -e "$policy" ]; then
+    own_policy=$policy
+    printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+    $root chmod 755 "$policy"
+fi
+trap 'rm -f "$log"; [ -z "$own_policy" ] || $root rm -f "$own_policy"' EXIT
 apt="$root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
 # A broken index of one source does not matter if the packages can be had all the same.
 $apt update >"$log" 2>&1 || true
