@@ -62,7 +62,7 @@ const queryMs = 250;
 /** A flush takes as long as a disk does. */
 const flushMs = 1000;
 /** Messages that the target's answers can be overtaken by without one of them being lost. */
-const reorder = 3;
+const reorder = 8;
 const closeMs = 5000;
 const maxWindow = 256;
 
@@ -395,7 +395,7 @@ export class Link {
         continue;
       }
       if (older.kind === 'flush' || ++older.overtaken < reorder || older.copies > 1) continue;
-      if (now - older.sentAt < this.#roundTrip.smoothed) continue;
+      if (now - older.sentAt < this.#roundTrip.late) continue;
       this.#window.lost(older.sentAt);
       this.#transmit(older);
     }

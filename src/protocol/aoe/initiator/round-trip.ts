@@ -24,14 +24,13 @@ export class RoundTrip {
     this.#variation += (Math.abs(error) - this.#variation) / 4;
   }
 
-  /** The usual time; 0 while it is not known. */
-  get smoothed(): number {
-    return this.#smoothed ?? 0;
+  /** A time that answers seldom exceed; {@link timeout} is not shorter. */
+  get late(): number {
+    return this.#smoothed === undefined ? first : this.#smoothed + 4 * this.#variation;
   }
 
   /** How long to wait for an answer to the `copies`-th copy. */
   timeout(copies: number): number {
-    const once = this.#smoothed === undefined ? first : this.#smoothed + 4 * this.#variation;
-    return Math.min(longest, Math.max(shortest, once) * 2 ** Math.min(copies - 1, 6));
+    return Math.min(longest, Math.max(shortest, this.late) * 2 ** Math.min(copies - 1, 6));
   }
 }

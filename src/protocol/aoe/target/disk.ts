@@ -97,10 +97,8 @@ export class Disk {
     try {
       switch (plan.kind) {
         case 'read':
-          await this.#device.read(plan.offset, buffersOf(data));
-          return good;
         case 'write':
-          await this.#write(plan, buffersOf(data));
+          await this.transfer(plan, buffersOf(data));
           return good;
         case 'flush':
           await this.#device.flush();
@@ -132,7 +130,9 @@ export class Disk {
     });
   }
 
-  #write(plan: Plan, data: Buffers): Promise<void> {
+  /** Reads or writes `data.length` bytes from the plan's offset on. Rejects with a BlockError. */
+  transfer(plan: Plan, data: Buffers): Promise<void> {
+    if (plan.kind === 'read') return this.#device.read(plan.offset, data);
     return this.#device.write(plan.offset, data, { fua: plan.fua || !this.#writeCache });
   }
 

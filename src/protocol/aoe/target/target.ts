@@ -4,6 +4,7 @@
  * until shown otherwise: what is not a whole message for this target is dropped and counted.
  */
 import { FarbusError } from '../../../base/errors.js';
+import { scattered } from '../../../base/scattered.js';
 import { getU16, putU16 } from '../../../base/big-endian.js';
 import { silent, ThrottledLogger, type Logger } from '../../../base/log.js';
 import type { BlockDevice } from '../../../block/device.js';
@@ -84,6 +85,16 @@ const maxExecuting = 256;
 /** Openings of sessions that may wait for what they supersede. */
 const maxOpenings = 64;
 
+/** A command that is being executed. */
+interface Command {
+  /** Begins as the request does, with room for data behind it. */
+  readonly frame: Uint8Array;
+  readonly mac: number;
+  readonly ata: AtaRequest;
+  readonly plan: Plan;
+  readonly session: TargetSession | undefined;
+}
+
 export class AoeTarget {
   readonly counters: AoeTargetCounters = {
     commands: 0,
@@ -108,6 +119,7 @@ export class AoeTarget {
   readonly #log: ThrottledLogger;
   readonly #frameSize: number;
   readonly #free: Uint8Array[] = [];
+  #batch: Command[] = [];
   #executing = 0;
   #closed: Promise<void> | undefined;
   #idle: (() => void) | undefined;
@@ -267,7 +279,32 @@ export class AoeTarget {
     if (!this.#take(request, mac, ata, plan, session)) return;
     // Of a read the header is enough.
     const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
-    void this.#execute(frame, mac, ata, plan, session);
+    if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
+    this.#batch.push({ frame, mac, ata, plan, session });
+  }
+
+  /** Executes what has arrived together: runs of neighbouring sectors by one request to the device. */
+  #runBatch(): void {
+    const batch = this.#batch;
+    this.#batch = [];
+    for (let from = 0; from < batch.length;) {
+      let to = from + 1;
+      while (to < batch.length && continues(batch[to - 1]!, batch[to]!)) to++;
+      if (to - from > 1) void this.#executeRun(batch.slice(from, to));
+      else void this.#execute(batch[from]!);
+      from = to;
+    }
+  }
+
+  async #executeRun(run: readonly Command[]): Promise<void> {
+    try {
+      await this.#disk.transfer(run[0]!.plan, scattered(run.map(dataOf)));
+    } catch {
+      // Each for itself, to learn which of them fail.
+      for (const command of run) void this.#execute(command);
+      return;
+    }
+    for (const command of run) this.#executed(command, good);
   }
 
   /** Whether a command is to be executed, and not a copy of one. */
@@ -295,15 +332,11 @@ export class AoeTarget {
     }
   }
 
-  async #execute(
-    frame: Uint8Array,
-    mac: number,
-    ata: AtaRequest,
-    plan: Plan,
-    session: TargetSession | undefined,
-  ): Promise<void> {
-    const data = frame.subarray(AtaArgument.size, AtaArgument.size + plan.length);
-    const result = await this.#disk.execute(plan, ata, data);
+  async #execute(command: Command): Promise<void> {
+    this.#executed(command, await this.#disk.execute(command.plan, command.ata, dataOf(command)));
+  }
+
+  #executed({ frame, mac, plan, session }: Command, result: Result): void {
     const tag = tagOf(frame);
     const changes = changesSomething(plan);
     session?.finish(tag, changes ? pack(result) : undefined);
@@ -372,6 +405,17 @@ export class AoeTarget {
     if (length < minFrame) frame.fill(0, length, minFrame);
     this.#port.send(frame.subarray(0, Math.max(length, minFrame)));
   }
+}
+
+/** Where a command's data are, or go. */
+function dataOf({ frame, plan }: Command): Uint8Array {
+  return frame.subarray(AtaArgument.size, AtaArgument.size + plan.length);
+}
+
+/** Whether `next` goes on where `last` ends, in the same direction. */
+function continues({ plan: last }: Command, { plan: next }: Command): boolean {
+  if (last.kind !== next.kind || (last.kind !== 'read' && last.kind !== 'write')) return false;
+  return last.fua === next.fua && last.offset + last.length === next.offset;
 }
 
 function changesSomething({ kind }: Plan): boolean {

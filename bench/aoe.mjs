@@ -1,0 +1,120 @@
+/**
+ * AoE over a veth pair of 9000 bytes, in a network namespace of its own: our target against vblade with the same
+ * initiator (ours) and the same file in the page cache, alternating; and with it our initiator's figure against vblade.
+ *
+ *     node bench/aoe.mjs [rounds]        needs root, vblade, iproute2; build first
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { machineLine, median, ratio } from './report.mjs';
+
+const dist = process.env.FARBUS_DIST ?? fileURLToPath(new URL('../dist', import.meta.url));
+const load = (path) => import(join(dist, path));
+const { openPacket } = await load('network/ethernet/packet.node.js');
+
+const aoe = { etherType: 0x88a2 };
+const size = 256 << 20;
+const roundMs = 1000;
+
+if (process.argv[2] === '--target') {
+  const { AoeTarget } = await load('protocol/aoe/target/target.js');
+  const { openPath } = await load('storage/open.node.js');
+  const [, , , interfaceName, file] = process.argv;
+  const device = await openPath(file);
+  new AoeTarget(openPacket(interfaceName, aoe), device, { shelf: 2, slot: 0, bufferCount: 64 });
+  console.log('ready');
+} else {
+  await main(Number(process.argv[2] ?? 7));
+}
+
+async function main(rounds) {
+  const koffi = createRequire(import.meta.url)('koffi');
+  const unshare = koffi.load(null).func('int unshare(int)');
+  if (unshare(0x40000000) !== 0) throw new Error('a network namespace of its own needs root');
+  const ip = (...args) => execFileSync('ip', args, { stdio: 'inherit' });
+  for (const [a, b] of [
+    ['va', 'vblade0'],
+    ['vo', 'vours0'],
+  ]) {
+    ip('link', 'add', a, 'mtu', '9000', 'type', 'veth', 'peer', 'name', b, 'mtu', '9000');
+    for (const name of [a, b]) ip('link', 'set', name, 'up');
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
+  const file = join(folder, 'disk.img');
+  writeFileSync(file, Buffer.alloc(size, 1));
+  const children = [
+    spawn('vblade', ['1', '0', 'vblade0', file], { stdio: ['ignore', 'pipe', 'inherit'] }),
+    spawn(process.execPath, [fileURLToPath(import.meta.url), '--target', 'vours0', file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    }),
+  ];
+  try {
+    for (const child of children) await once(child.stdout, 'data');
+    await measure(rounds);
+  } finally {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function measure(rounds) {
+  const { connectAoe } = await load('protocol/aoe/initiator/initiator.js');
+  const { buffersOf } = await load('base/buffers.js');
+  const segments = [openPacket('va', aoe), openPacket('vo', aoe)];
+  const vblade = await connectAoe(segments[0], { shelf: 1, slot: 0 });
+  const ours = await connectAoe(segments[1], { shelf: 2, slot: 0 });
+
+  /** MB/s of `depth` requests of `length` bytes under way, from `next()` on. */
+  const run = async (device, what, length, depth, next) => {
+    const began = performance.now();
+    let bytes = 0;
+    const one = async () => {
+      const buffer = new Uint8Array(length).fill(7);
+      while (performance.now() - began < roundMs) {
+        await device[what](next(), buffersOf(buffer));
+        bytes += length;
+      }
+    };
+    await Promise.all(Array.from({ length: depth }, one));
+    return bytes / 1000 / (performance.now() - began);
+  };
+  const random = (length) => () => Math.floor(Math.random() * (size / length)) * length;
+  const stream = (length) => {
+    let at = -length;
+    return () => (at = (at + length) % size);
+  };
+  const jobs = [
+    ['8 KiB reads, depth 1', 'read', 8192, 1, random],
+    ['8 KiB reads, depth 16', 'read', 8192, 16, random],
+    ['8 KiB writes, depth 16', 'write', 8192, 16, random],
+    ['1 MiB streams read', 'read', 1 << 20, 2, stream],
+    ['1 MiB streams written', 'write', 1 << 20, 2, stream],
+  ];
+  console.log(machineLine());
+  console.log(`MB/s, medians of ${rounds} alternating rounds; ours / vblade by rounds (least–greatest)`);
+  for (const [name, what, length, depth, places] of jobs) {
+    const figures = { vblade: [], ours: [] };
+    for (let round = -1; round < rounds; round++) {
+      for (const [key, device] of [
+        ['vblade', vblade],
+        ['ours', ours],
+      ]) {
+        const figure = await run(device, what, length, depth, places(length));
+        // The first round warms up.
+        if (round >= 0) figures[key].push(figure);
+      }
+    }
+    const { vblade: theirs, ours: own } = figures;
+    const line = `vblade ${median(theirs).toFixed(0)}  ours ${median(own).toFixed(0)}  ratio ${ratio(own, theirs)}`;
+    console.log(`${name.padEnd(24)} ${line}`);
+  }
+  console.log('repeated messages:', { vblade: vblade.counters.repeated, ours: ours.counters.repeated });
+  await vblade.close();
+  await ours.close();
+  for (const segment of segments) await segment.close();
+}
