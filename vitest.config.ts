@@ -8,6 +8,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    // Peers, guests and what there is once on a machine (loop devices, a user's .rhosts) are not shared.
+    fileParallelism: false,
     reporters: ['default'],
   },
 });

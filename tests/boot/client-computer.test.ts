@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Steps, type Step } from '../../src/base/steps.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
@@ -16,7 +16,9 @@ import type { ClientComputer } from '../../src/computer/client.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
+import { Rshd, cannotRshd } from '../support/rshd.js';
 import { ServeProcess } from '../support/server.js';
+import { Sshd, cannotSshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
 
 const memory = 160 << 20;
@@ -119,6 +121,47 @@ describe('a guest on a far disk', () => {
       await closeAll();
     }
     expect(sha256(readFileSync(image))).toBe(before);
+  });
+});
+
+describe('a server on which nothing of ours is ([SYS] fig. 13, R3, R4)', () => {
+  const useDisk = async (device: BlockDevice) => {
+    const { hash } = makeFileSystem();
+    const { computer } = await start({ device, anew: true });
+    const run = runner(computer);
+    await run('mkdir -p /mnt/d && mount -t ext4 /dev/nvme0n1 /mnt/d');
+    expect(await run('sha256sum /mnt/d/content')).toContain(hash);
+    const written = await run('dd if=/dev/urandom of=/mnt/d/new bs=64k count=4 2>/dev/null; sha256sum /mnt/d/new');
+    await run('umount /mnt/d');
+    await closeAll();
+    execFileSync('e2fsck', ['-f', '-n', image], { env: admin, stdio: 'pipe' });
+    const copy = join(folder, 'copy');
+    execFileSync('debugfs', ['-R', `dump new ${copy}`, image], { env: admin, stdio: 'pipe' });
+    expect(written).toContain(sha256(readFileSync(copy)));
+  };
+
+  describe.skipIf(cannotSshd() !== undefined)('over ssh', () => {
+    it.each(['ssh+dd', 'ssh+sftp'])('a guest mounts, reads and writes a file system over %s', async (scheme) => {
+      const sshd = await Sshd.start();
+      vi.stubEnv('FARBUS_SSH', sshd.ssh);
+      try {
+        await useDisk(await openDrive(`${scheme}://test${image}`, { log }));
+      } finally {
+        await closeAll();
+        vi.unstubAllEnvs();
+        await sshd.stop();
+      }
+    });
+  });
+
+  it.skipIf(cannotRshd() !== undefined)('a guest mounts, reads and writes a file system over rsh', async () => {
+    const rshd = await Rshd.start();
+    try {
+      await useDisk(await openDrive(`rsh://127.0.0.1:${rshd.port}${image}`, { log }));
+    } finally {
+      await closeAll();
+      await rshd.stop();
+    }
   });
 });
 
@@ -231,7 +274,7 @@ async function start(options: StartOptions = {}) {
 
 /** A disk with the identity that the snapshot's had. */
 function likeTheFirst(disk: BlockDevice): BlockDevice {
-  const info = { ...disk.info, identity: 'nbd:disk.img' };
+  const info = { ...disk.info, identity: 'nbd:disk.img', blockSize: 512 };
   return new Proxy(disk, {
     get: (target, key) => {
       if (key === 'info') return info;

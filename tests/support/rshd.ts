@@ -1,0 +1,114 @@
+/**
+ * A real rsh server of the test's own: openbsd-inetd and in.rshd of rsh-redone on a free loopback port. The only thing
+ * outside of its folder is the user's ~/.rhosts, which is made if there is none, and removed again.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll } from 'vitest';
+import { freePort } from './nbd-peers.js';
+import { descendantsOf } from './sshd.js';
+import { tempPath } from './temp.js';
+
+const inetd = '/usr/sbin/inetd';
+const rshd = '/usr/sbin/in.rshd';
+const rhosts = join(homedir(), '.rhosts');
+const startMs = 30_000;
+
+const running = new Set<Rshd>();
+afterAll(async () => {
+  for (const server of [...running]) await server.stop();
+});
+process.once('exit', () => {
+  for (const server of running) server.killNow();
+});
+
+/** Why there can be no server here, or undefined. In CI there has to be one. */
+export function cannotRshd(): string | undefined {
+  let why: string | undefined;
+  if (!existsSync(inetd) || !existsSync(rshd))
+    why = 'openbsd-inetd or rsh-redone-server is not installed: run scripts/test-peers.sh';
+  else if (process.getuid?.() !== 0) why = 'tests of rsh need root: it uses privileged ports';
+  else if (existsSync(rhosts)) why = `${rhosts} exists, and is not changed by a test`;
+  if (why !== undefined && process.env['CI']) throw new Error(why);
+  if (why !== undefined) console.error(`SKIPPED: ${why}`);
+  return why;
+}
+
+export class Rshd {
+  readonly port: number;
+  #child: ChildProcess | undefined;
+
+  constructor(port: number) {
+    this.port = port;
+  }
+
+  static async start(): Promise<Rshd> {
+    const { port } = await freePort();
+    return new Rshd(port).start();
+  }
+
+  async start(): Promise<this> {
+    const user = userInfo().username;
+    writeFileSync(rhosts, `127.0.0.1 ${user}\nlocalhost ${user}\n`, { mode: 0o600 });
+    const config = tempPath('inetd.conf');
+    writeFileSync(config, `127.0.0.1:${this.port} stream tcp nowait root ${rshd} in.rshd\n`);
+    // -R: it would take many quick calls for a loop.
+    const child = spawn(inetd, ['-i', '-R', '100000', config], { stdio: 'ignore' });
+    this.#child = child;
+    running.add(this);
+    for (const end = Date.now() + startMs; ; await sleep(10)) {
+      if (child.exitCode !== null) throw new Error('inetd ended at once');
+      if (await accepts(this.port)) return this;
+      if (Date.now() > end) throw new Error('inetd does not listen');
+    }
+  }
+
+  /** From now on it lets nobody in. */
+  forget(): void {
+    rmSync(rhosts, { force: true });
+  }
+
+  /** Processes below the server. */
+  descendants(): number[] {
+    return this.#child?.pid === undefined ? [] : descendantsOf(this.#child.pid);
+  }
+
+  async stop(): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    this.killNow();
+    await gone;
+  }
+
+  killNow(): void {
+    running.delete(this);
+    this.forget();
+    const child = this.#child;
+    this.#child = undefined;
+    if (!child?.pid) return;
+    for (const pid of [...descendantsOf(child.pid), child.pid]) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has ended by itself.
+      }
+    }
+  }
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    const end = (ok: boolean): void => {
+      socket.destroy();
+      resolve(ok);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('error', () => end(false));
+  });
+}
