@@ -41,6 +41,8 @@ const maxText = 4096;
 /** Starts a command; its standard error comes with its standard output. Rejects with a FarbusError. */
 export async function rshStream(target: RshTarget, command: string, signal: AbortSignal): Promise<ByteStream> {
   const { socket, rest } = await start(target, command, 0, signal);
+  // A shell that has ended takes no more.
+  socket.on('end', () => socket.end());
   return withRest(new SocketStream(socket, target.address), rest);
 }
 
@@ -104,6 +106,7 @@ function exchange(
     // The end of the input is what ends a command that reads.
     if (input) socket.write(input);
     socket.end();
+    socket.resume();
   });
 }
 

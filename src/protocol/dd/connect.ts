@@ -111,7 +111,13 @@ function readReport(
         if (skipped > maxJunk) stop(new FarbusError(`cannot use ${address}: its login shell prints without end`));
       },
       drain: () => undefined,
-      closed: (error) => stop(error ?? endedEarly(dialer, options, junk || rest)),
+      closed: (error) =>
+        // One that hangs up on what it has not read causes an error that says nothing.
+        stop(
+          error instanceof FarbusError
+            ? error
+            : endedEarly(dialer, options, junk || rest || (error ? messageOf(error) : '')),
+        ),
     });
     stream.write([new TextEncoder().encode(script({ path: options.path, readOnly: options.readOnly, names }))]);
   });
