@@ -1,7 +1,10 @@
 /** Programs for the i386 guest that its busybox lacks, as ELF files made here: no compiler is needed. */
 
-/** `PROGRAM FILE`: opens FILE and calls ioctl(2) with `request` and 0; exits with errno. For example 0x5309, CDROMEJECT. */
-export function ioctlProgram(request: number): Uint8Array {
+/** Requests of ioctl(2): linux/cdrom.h, scsi/scsi_ioctl.h. */
+export const Ioctl = { eject: 0x5309, unlockDoor: 0x5381 } as const;
+
+/** `PROGRAM FILE`: opens FILE and calls ioctl(2) with each of `requests` and 0; exits with the last one's errno. */
+export function ioctlProgram(...requests: readonly number[]): Uint8Array {
   const word = (value: number) => [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, value >>> 24];
   const code = [
     ...[0x58, 0x58, 0x5b], // pop eax (argc); pop eax (argv[0]); pop ebx (argv[1])
@@ -10,12 +13,14 @@ export function ioctlProgram(request: number): Uint8Array {
     ...[0xb8, ...word(5)], // mov eax, open
     ...[0xcd, 0x80],
     ...[0x85, 0xc0], // test eax, eax
-    ...[0x78, 16], // js end
+    ...[0x78, 2 + 14 * requests.length], // js end
     ...[0x89, 0xc3], // mov ebx, eax
-    ...[0xb9, ...word(request)], // mov ecx, request
-    ...[0x31, 0xd2], // xor edx, edx
-    ...[0xb8, ...word(54)], // mov eax, ioctl
-    ...[0xcd, 0x80],
+    ...requests.flatMap((request) => [
+      ...[0xb9, ...word(request)], // mov ecx, request
+      ...[0x31, 0xd2], // xor edx, edx
+      ...[0xb8, ...word(54)], // mov eax, ioctl
+      ...[0xcd, 0x80],
+    ]),
     ...[0xf7, 0xd8], // end: neg eax
     ...[0x89, 0xc3], // mov ebx, eax
     ...[0xb8, ...word(1)], // mov eax, exit

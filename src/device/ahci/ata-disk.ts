@@ -21,7 +21,7 @@ import {
 } from './identify.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
 import { Signature } from './spec.js';
-import type { SenseCode } from './scsi-spec.js';
+import { Sense, type SenseCode } from './scsi-spec.js';
 
 /** What a snapshot keeps of a disk. */
 interface DiskState {
@@ -39,7 +39,7 @@ export class AtaDisk implements SataDevice {
   readonly #identity: AtaIdentity;
   #settings: AtaSettings = { ...defaultSettings };
   #logs = new DiskLogs();
-  #sense: SenseCode = [0, 0, 0];
+  #sense: SenseCode = Sense.noSense;
 
   constructor(disk: BlockDevice, identity: AtaIdentity) {
     this.#disk = disk;
@@ -65,7 +65,7 @@ export class AtaDisk implements SataDevice {
   }
 
   queuedError(slot: number, outcome: Outcome, queued: boolean): void {
-    this.#logs.queuedError(slot, outcome.result, [0, 0, 0], queued);
+    this.#logs.queuedError(slot, outcome.result, Sense.noSense, queued);
   }
 
   reset(hard: boolean): void {
@@ -155,7 +155,7 @@ export class AtaDisk implements SataDevice {
       case Ata.smart:
         return this.#smart(command);
       case Ata.requestSenseDataExt:
-        return { lba: (this.#sense[0] << 16) | (this.#sense[1] << 8) | this.#sense[2] };
+        return this.#giveSense();
       case Ata.executeDiagnostic:
         return { error: 1, lba: Signature.ata >>> 8, count: Signature.ata & 0xff };
       default:
@@ -217,6 +217,13 @@ export class AtaDisk implements SataDevice {
         if (acceptedFeatures.has(feature)) return {};
         throw new AtaCommandError(AtaError.abort);
     }
+  }
+
+  /** ACS-3 7.33: key, code and qualifier in the LBA field, and the status bit where there are any. Told once. */
+  #giveSense(): Result {
+    const [key, asc, ascq] = this.#sense;
+    this.#sense = Sense.noSense;
+    return { status: key === 0 ? good : good | AtaStatus.sense, lba: (key << 16) | (asc << 8) | ascq };
   }
 
   /** 7.48. */

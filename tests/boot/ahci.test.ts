@@ -1,0 +1,286 @@
+/**
+ * Drives on the AHCI adapter under Debian's own drivers (ahci, sd, sr), booted once: each test starts from the snapshot.
+ * The disk and the disc are served by `farbus serve` from a process of its own.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { BlockDevice } from '../../src/block/device.js';
+import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
+import { createComputer, readyMark, startGuest, type Guest } from '../../src/cli/computer.js';
+import { openClientDrive } from '../../src/cli/sources.js';
+import type { ClientComputer } from '../../src/computer/client.js';
+import type { ClientDrive } from '../../src/computer/drives.js';
+import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../../src/guest/debian.node.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { Ioctl, ioctlProgram } from '../support/guest-program.js';
+import { ServeProcess } from '../support/server.js';
+import { tempFolder } from '../support/temp.js';
+
+const memory = 160 << 20;
+const diskSize = 32 << 20;
+const log = { log: () => undefined };
+const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+/** Where the drives are in the list of {@link start}. */
+const sda = 4;
+const sr0 = 5;
+const sdb = 6;
+
+let guest: Guest;
+let folder: string;
+let image: string;
+let disc: { path: string; hash: string };
+let snapshot: string;
+let server: ServeProcess;
+const open: (() => Promise<unknown>)[] = [];
+
+beforeAll(async () => {
+  folder = tempFolder();
+  image = join(folder, 'disk.img');
+  snapshot = join(folder, 'guest.snapshot');
+  writeFileSync(image, '');
+  truncateSync(image, diskSize);
+  disc = makeDisc('first');
+  server = new ServeProcess(join(folder, 'sock'), [image, `${disc.path},read-only`]);
+  await server.start();
+  const { kernel, initramfs, id, version } = await prepareDebianGuest({
+    log,
+    modules: [...bootModules, ...ahciModules],
+    extraFiles: [
+      { path: 'bin/eject', mode: 0o755, data: ioctlProgram(Ioctl.eject) },
+      // Linux locks a removable disk while it is open: what is to eject it unlocks it first.
+      { path: 'bin/eject-disk', mode: 0o755, data: ioctlProgram(Ioctl.unlockDoor, Ioctl.eject) },
+    ],
+  });
+  guest = { image: { ...kernel, initramfs, commandLine: defaultCommandLine }, id, version, mark: readyMark };
+  const { computer } = await start();
+  await waitUntil(computer, 'test -b /dev/sda && test -b /dev/sr0 && test -b /dev/sdb');
+  await closeAll();
+}, 400_000);
+
+afterEach(closeAll);
+
+afterAll(async () => {
+  await closeAll();
+  await server?.stop();
+});
+
+describe('a disk', () => {
+  it('is found with its queue, cache and name, and shares an interrupt line with an NVMe disk', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    expect(await run('cat /sys/block/sda/device/model')).toContain('Farbus ATA Disk');
+    expect(await run('cat /sys/block/sda/device/queue_depth')).toBe('32\n');
+    expect(await run('cat /sys/block/sda/queue/write_cache')).toBe('write back\n');
+    expect(await run('cat /sys/block/sda/queue/rotational')).toBe('0\n');
+    expect(Number(await run('cat /sys/block/sda/queue/discard_max_bytes'))).toBeGreaterThan(0);
+    expect(await run('cat /sys/block/sda/device/wwid')).toMatch(/^naa\.3[0-9a-f]{15}\n$/);
+    expect(await run('grep ahci /proc/interrupts')).toContain('nvme');
+    // Both at once, each with its own data.
+    const both = (disk: string) =>
+      `(dd if=/dev/urandom of=/tmp/${disk} bs=64k count=32; dd if=/tmp/${disk} of=/dev/${disk} bs=64k oflag=direct; ` +
+      `dd if=/dev/${disk} of=/tmp/${disk}2 bs=64k count=32 iflag=direct; cmp /tmp/${disk} /tmp/${disk}2 && echo same) 2>/dev/null`;
+    expect(await run(`${both('sda')} & ${both('nvme0n1')} & wait`)).toMatch(/same\n(.*\n)*same\n/);
+  });
+
+  it('holds a file system that the host made, and the host reads what the guest wrote', async () => {
+    const content = randomBytes(1 << 20);
+    const source = join(folder, 'source');
+    mkdirSync(source, { recursive: true });
+    writeFileSync(join(source, 'content'), content);
+    execFileSync('mkfs.ext4', ['-q', '-F', '-d', source, image], { env: admin });
+    const { computer } = await start();
+    const run = runner(computer);
+    await run('mkdir -p /mnt/d && mount -t ext4 /dev/sda /mnt/d');
+    expect(await run('sha256sum /mnt/d/content')).toContain(sha256(content));
+    const written = await run('dd if=/dev/urandom of=/mnt/d/new bs=64k count=20 2>/dev/null; sha256sum /mnt/d/new');
+    await run('rm /mnt/d/content; sync; fstrim /mnt/d; umount /mnt/d');
+    execFileSync('e2fsck', ['-f', '-n', image], { env: admin, stdio: 'pipe' });
+    const copy = join(folder, 'copy');
+    execFileSync('debugfs', ['-R', `dump new ${copy}`, image], { env: admin, stdio: 'pipe' });
+    expect(written).toContain(sha256(readFileSync(copy)));
+  });
+
+  it('needs 7 register accesses a queued command alone, 6 one that is not queued, fewer in company', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    const perCommand = async (command: string): Promise<number> => {
+      const before = computer.counts;
+      await run(`${command} 2>/dev/null`);
+      const after = computer.counts;
+      const traps = after.traps.reads + after.traps.writes - before.traps.reads - before.traps.writes;
+      return traps / (after.commands - before.commands);
+    };
+    const read = (skip: number) => `dd if=/dev/sda of=/dev/null bs=4k count=200 skip=${skip} iflag=direct 2>/dev/null`;
+    expect(await perCommand(read(0))).toBeLessThanOrEqual(7.1);
+    expect(await perCommand(`${[0, 1, 2, 3, 4, 5].map((i) => `${read(i * 500)} &`).join(' ')} wait`)).toBeLessThan(6);
+    await run('echo 1 > /sys/block/sda/device/queue_depth');
+    expect(await perCommand(read(0))).toBeLessThanOrEqual(6.1);
+  });
+
+  it('that is pulled out goes, and comes back when it is plugged in', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    const load = computer.console.run('while dd if=/dev/sda of=/dev/null bs=64k iflag=direct 2>/dev/null; do :; done');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    computer.ahci!.unplug(sda);
+    await load;
+    await waitUntil(computer, 'test ! -b /dev/sda');
+    computer.ahci!.plug(sda);
+    await waitUntil(computer, 'test -b /dev/sda');
+    await run('dd if=/dev/sda of=/dev/null bs=64k count=4 iflag=direct 2>/dev/null');
+  });
+
+  it('that is full or fails in places gives errors there, and not at the neighbours', async () => {
+    const rules: FaultRule[] = [
+      { on: ['write'], action: 'no-space', range: { offset: 4 << 20, length: 1 << 20 } },
+      { on: ['read'], action: 'io', range: { offset: 8 << 20, length: 4096 } },
+      { on: ['write'], action: 'io', range: { offset: 12 << 20, length: 4096 } },
+    ];
+    const { computer } = await start({ faults: rules });
+    const { console } = computer;
+    const full = await console.run('dd if=/dev/zero of=/dev/sda bs=4k seek=1100 count=1 oflag=direct');
+    // Linux 6.1 asks a plain disk for no sense data, which is where "full" stands.
+    expect(full.output).toContain('Input/output error');
+    const bad = await console.run('dd if=/dev/sda of=/dev/null bs=4k skip=2048 count=1 iflag=direct');
+    expect(bad.output).toContain('Input/output error');
+    const unwritten = await console.run('dd if=/dev/zero of=/dev/sda bs=4k seek=3072 count=1 oflag=direct', 100_000);
+    expect(unwritten.output).toContain('Input/output error');
+    await runner(computer)('dd if=/dev/sda of=/dev/null bs=4k skip=2049 count=100 iflag=direct');
+  });
+
+  it('whose server is killed and started again costs a pause and no error', async () => {
+    const { computer } = await start();
+    const load = runner(computer)(
+      'dd if=/dev/urandom of=/tmp/l bs=64k count=16 2>/dev/null; for i in 1 2 3 4 5 6; do ' +
+        'dd if=/tmp/l of=/dev/sda bs=64k seek=$((i*16)) oflag=direct conv=fsync 2>/dev/null || exit 1; sleep 0.3; done; ' +
+        'sha256sum /tmp/l',
+    );
+    for (let i = 0; i < 2; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      await server.stop('SIGKILL');
+      await server.start();
+    }
+    const output = await load;
+    const stored = readFileSync(image);
+    for (let i = 1; i <= 6; i++) expect(output).toContain(sha256(stored.subarray(i << 20, (i + 1) << 20)));
+  });
+});
+
+describe('a CD drive', () => {
+  it('shows a disc, holds it while it is mounted, and gives it back when the guest ejects it', async () => {
+    const { computer, ejected } = await start();
+    const run = runner(computer);
+    await run('mkdir -p /mnt/c && mount -t iso9660 /dev/sr0 /mnt/c');
+    expect(await run('sha256sum /mnt/c/file')).toContain(disc.hash);
+    expect(computer.ahci!.eject(sr0)).toBe('locked');
+    expect((await computer.console.run('eject /dev/sr0')).status).not.toBe(0);
+    await run('umount /mnt/c; eject /dev/sr0');
+    expect(ejected).toEqual([sr0]);
+    const { output, status } = await computer.console.run('dd if=/dev/sr0 of=/dev/null bs=2k count=1');
+    expect(status).not.toBe(0);
+    expect(output).toContain('No medium found');
+    const other = makeDisc('second');
+    computer.ahci!.insert(sr0, memoryDisc(other.path));
+    await run('mount -t iso9660 /dev/sr0 /mnt/c');
+    expect(await run('sha256sum /mnt/c/file; umount /mnt/c')).toContain(other.hash);
+  });
+
+  it('whose disc is taken by force gives errors and does not hang', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    await run('mkdir -p /mnt/c && mount -t iso9660 /dev/sr0 /mnt/c && ls /mnt/c');
+    expect(computer.ahci!.eject(sr0, true)).toBe('ejected');
+    expect((await computer.console.run('cat /mnt/c/file > /dev/null', 100_000)).status).not.toBe(0);
+    await run('umount /mnt/c');
+  });
+});
+
+describe('a removable disk', () => {
+  it('is empty, takes a medium, and what was written on it goes with it', async () => {
+    const { computer, ejected } = await start();
+    const run = runner(computer);
+    expect((await computer.console.run('dd if=/dev/sdb of=/dev/null count=1')).output).toContain('No medium found');
+    const bytes = new Uint8Array(8 << 20);
+    computer.ahci!.insert(sdb, new MemoryDevice(bytes));
+    const output = await run(
+      'dd if=/dev/urandom of=/tmp/w bs=64k count=16 2>/dev/null; sha256sum /tmp/w; cat /tmp/w > /dev/sdb',
+    );
+    await run('eject-disk /dev/sdb');
+    expect(ejected).toEqual([sdb]);
+    expect(output).toContain(sha256(bytes.subarray(0, 1 << 20)));
+    computer.ahci!.insert(sdb, new MemoryDevice(bytes, { readOnly: true }));
+    expect((await computer.console.run('dd if=/dev/zero of=/dev/sdb bs=4k count=1')).status).not.toBe(0);
+    expect(await run('cat /sys/block/sdb/ro')).toBe('1\n');
+    expect(computer.ahci!.eject(sdb)).toBe('ejected');
+  });
+});
+
+interface StartOptions {
+  /** Rules of a fault filter in front of sda. */
+  readonly faults?: readonly FaultRule[];
+}
+
+/** Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb. */
+async function start(options: StartOptions = {}) {
+  const far = async (text: string): Promise<ClientDrive & { device: BlockDevice }> => {
+    const drive = await openClientDrive(text, { reconnectSeconds: 60, log });
+    open.push(() => drive.device!.close());
+    return { ...drive, device: drive.device! };
+  };
+  const disk = await far(`${server.uri('disk.img')},bus=ahci`);
+  const device = options.faults ? new FaultFilter(disk.device, options.faults) : disk.device;
+  const drives = [
+    ...[1, 2, 3, 4].map(() => new MemoryDevice(4 << 20)),
+    { ...disk, device },
+    await far(`${server.uri('first.iso')},cdrom`),
+    await openClientDrive(',removable', { log }),
+  ];
+  const ejected: number[] = [];
+  const computer = await createComputer(drives, memory, { log, onEject: (index) => ejected.push(index) });
+  open.push(() => computer.stop());
+  await startGuest(computer, guest, snapshot, memory);
+  return { computer, ejected };
+}
+
+async function closeAll(): Promise<void> {
+  for (const close of open.splice(0).reverse()) await close();
+}
+
+/** Runs a command that must succeed. */
+function runner(computer: ClientComputer) {
+  return async (command: string): Promise<string> => {
+    const { output, status } = await computer.console.run(command, 100_000);
+    expect(status, `${command}: ${output}`).toBe(0);
+    return output;
+  };
+}
+
+async function waitUntil(computer: ClientComputer, condition: string): Promise<void> {
+  const { status } = await computer.console.run(
+    `i=0; until ${condition}; do i=$((i+1)); test $i -lt 60 || break; sleep 1; done; ${condition}`,
+    100_000,
+  );
+  expect(status, condition).toBe(0);
+}
+
+/** A disc with one file of random content. */
+function makeDisc(name: string): { path: string; hash: string } {
+  const content = randomBytes(3_000_000);
+  const source = join(folder, name);
+  const path = join(folder, `${name}.iso`);
+  mkdirSync(source);
+  writeFileSync(join(source, 'file'), content);
+  execFileSync('xorriso', ['-as', 'mkisofs', '-quiet', '-R', '-V', name, '-o', path, source], { stdio: 'pipe' });
+  return { path, hash: sha256(content) };
+}
+
+function memoryDisc(path: string): BlockDevice {
+  return new MemoryDevice(new Uint8Array(readFileSync(path)), { readOnly: true });
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
