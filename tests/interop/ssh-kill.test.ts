@@ -2,7 +2,8 @@
  * Sessions that die: ssh, sshd, the shell there, its dd or the SFTP server, killed or stopped at random moments under a
  * verified write load. Every acknowledged byte is in its place afterwards, and nothing of a dead session comes later.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -13,8 +14,8 @@ import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
 import type { RemoteOptions } from '../../src/protocol/ssh/device.js';
 import { Random } from '../conformance/random.js';
 import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
-import { cannotSshd, descendantsOf, Sshd } from '../support/sshd.js';
-import { tempPath } from '../support/temp.js';
+import { cannotSshd, descendantsOf, Sshd, writeScript } from '../support/sshd.js';
+import { tempFolder, tempPath } from '../support/temp.js';
 
 const all = process.env['FARBUS_TEST_ALL'] !== undefined;
 const size = 4 << 20;
@@ -201,4 +202,72 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       await device.close();
     });
   }
+});
+
+describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot always be found', () => {
+  /** Loses the only session with a write under way that nothing there can have carried out yet; gives that write. */
+  async function lostWrite(server: Sshd, device: BlockDevice, bytes: Uint8Array): Promise<{ write: Promise<void> }> {
+    await readBytes(device, 0, 512);
+    const old = server.descendants();
+    for (const pid of old) signal(pid, 'SIGSTOP');
+    const write = writeBytes(device, 0, bytes);
+    write.catch(() => undefined);
+    await sleep(50);
+    for (const pid of clients()) signal(pid, 'SIGKILL');
+    await write.catch(() => undefined);
+    for (const pid of old) signal(pid, 'SIGCONT');
+    return { write };
+  }
+
+  /** Where it cannot be known: reported, the blocks are not written again, everything else goes on. */
+  async function reported(server: Sshd, device: BlockDevice): Promise<void> {
+    const bytes = new Random(1).bytes(block);
+    const { write } = await lostWrite(server, device, bytes);
+    await expect(write).rejects.toThrow(/the connection was lost during a write of these blocks/);
+    await expectKind('io', writeBytes(device, 4096, bytes.subarray(0, 512)));
+    await writeBytes(device, 2 * block, bytes);
+    expectSame(await readBytes(device, 2 * block, block), bytes, 'other blocks');
+    await device.flush();
+    await device.close();
+  }
+
+  test('ssh+dd: neither /proc nor ps', async () => {
+    const folder = tempFolder();
+    for (const name of ['sh', 'dd', 'stat', 'printf', 'tail', 'tr'])
+      symlinkSync(`/usr/bin/${name}`, join(folder, name));
+    const server = await Sshd.start({ config: [`SetEnv PATH=${folder}`] });
+    process.env['FARBUS_SSH'] = server.ssh;
+    await reported(server, await openSshDd(`ssh+dd://test${image()}?sessions=1`));
+    await server.stop();
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('ssh+sftp: no /proc', async () => {
+    const program = writeScript(
+      tempPath('sftp'),
+      `exec unshare -m sh -c 'mount -t tmpfs none /proc; exec /usr/lib/openssh/sftp-server'`,
+    );
+    const server = await Sshd.start({ noSftp: true, config: [`Subsystem sftp ${program}`] });
+    process.env['FARBUS_SSH'] = server.ssh;
+    await reported(server, await openSshSftp(`ssh+sftp://test${image()}`));
+    await server.stop();
+  });
+
+  test('ssh+dd: by ps, where there is no /proc: the write is repeated', async () => {
+    const folder = tempFolder();
+    writeScript(join(folder, 'grep'), 'case "$1" in -l*) exit 2;; esac; exec /bin/grep "$@"');
+    const server = await Sshd.start({ config: [`SetEnv PATH=${folder}:/usr/bin:/bin`] });
+    process.env['FARBUS_SSH'] = server.ssh;
+    const path = image();
+    const device = await openSshDd(`ssh+dd://test${path}?sessions=1`);
+    const bytes = new Random(1).bytes(block);
+    await (
+      await lostWrite(server, device, bytes)
+    ).write;
+    const newer = new Random(2).bytes(block);
+    await writeBytes(device, 0, newer);
+    await sleep(500);
+    expectSame(new Uint8Array(readFileSync(path)).subarray(0, block), newer, 'the newer write');
+    await device.close();
+    await server.stop();
+  });
 });
