@@ -8,6 +8,8 @@ import { exportUri, parseListenAddress, type ListenAddress } from '../export/add
 import { bootId } from '../export/boot-id.node.js';
 import { Exports } from '../export/exports.js';
 import { Server } from '../export/server.js';
+import { listenAoe } from '../protocol/aoe/target/open.node.js';
+import { segmentHelp } from '../network/ethernet/open.node.js';
 import { listenOn } from '../network/listen.node.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
@@ -16,17 +18,20 @@ import { isLocalPath, openDrive, parseDrive, sourceHelp, type SourceOptions } fr
 
 export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,read-only][,overlay=FILE]...
 
-Offers files and block devices to other computers as NBD exports (network block devices). Each SOURCE is an export,
+Offers files and block devices to other computers as NBD exports (network block devices) or AoE targets. Each SOURCE is an export,
 named by its last part or by NAME; a client that asks for no name gets the first. The address of every export is
 printed on stdout, one a line, when the server is ready. SIGTERM or Ctrl-C ends it in good order; a second one at once.
 With ,overlay=FILE what clients write goes to FILE, and the source stays as it is.
 
 ${sourceHelp}
 
+${segmentHelp}
+
 Options:
   --listen URI         where to listen; may be given several times (default nbd://127.0.0.1:10809):
                          nbd://HOST[:PORT]            TCP; port 0 takes a free one
                          nbd+unix:///?socket=PATH     a unix socket
+                         aoe:SHELF.SLOT@SEGMENT       AoE on an Ethernet segment; each further export one slot on
   --read-only          let nobody write
   --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
   --name NAME          name of the export, where there is one SOURCE only
@@ -66,7 +71,8 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
     return 0;
   }
   const sources = parseSources(positionals, values.name, values.description);
-  const addresses = values.listen.map(parseListenAddress);
+  const aoe = values.listen.filter((text) => text.startsWith('aoe:'));
+  const addresses = values.listen.filter((text) => !aoe.includes(text)).map(parseListenAddress);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const log = stderrLogger(io);
   const signals = onSignals();
@@ -74,7 +80,8 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   try {
     await open(server.exports, sources, { readOnly: values['read-only'], reconnectSeconds, log });
     const listening = await listen(server, addresses, log);
-    io.stdout.write(values.json ? jsonOf(listening, server.exports) : linesOf(listening, server.exports));
+    const names = await listenOnSegments(server, aoe, log);
+    io.stdout.write(values.json ? jsonOf(listening, server.exports, names) : linesOf(listening, server.exports, names));
     await signals.received;
     if (server.connections > 0) log.log('info', 'ending: waiting for requests under way; once more to end at once');
   } finally {
@@ -156,18 +163,35 @@ async function listen(server: Server, addresses: readonly ListenAddress[], log: 
   return listening;
 }
 
-function linesOf(listening: readonly ListenAddress[], exports: Exports): string {
-  const lines = listening.flatMap((at) => [...exports.list()].map(({ name }) => `${exportUri(at, name)}\n`));
-  return lines.join('');
+/** Serves all exports on each segment. Their names there, in the order of the exports. */
+async function listenOnSegments(server: Server, texts: readonly string[], log: Logger): Promise<string[][]> {
+  const exports = [...server.exports.list()].map(({ device, readOnly, sessions }) => ({
+    device,
+    readOnly,
+    state: sessions.state,
+  }));
+  const names: string[][] = exports.map(() => []);
+  for (const text of texts) {
+    const listener = await listenAoe(text, exports, log);
+    server.add(listener);
+    listener.names.forEach((name, index) => names[index]!.push(name));
+  }
+  return names;
 }
 
-function jsonOf(listening: readonly ListenAddress[], exports: Exports): string {
-  const list = [...exports.list()].map(({ name, description, readOnly, device }) => ({
+function linesOf(listening: readonly ListenAddress[], exports: Exports, names: readonly string[][]): string {
+  const list = [...exports.list()];
+  const lines = listening.flatMap((at) => list.map(({ name }) => exportUri(at, name)));
+  return [...lines, ...names.flat()].map((line) => `${line}\n`).join('');
+}
+
+function jsonOf(listening: readonly ListenAddress[], exports: Exports, names: readonly string[][]): string {
+  const list = [...exports.list()].map(({ name, description, readOnly, device }, index) => ({
     name,
     description,
     size: device.info.size,
     readOnly: readOnly || device.info.readOnly,
-    uris: listening.map((at) => exportUri(at, name)),
+    uris: [...listening.map((at) => exportUri(at, name)), ...names[index]!],
   }));
   return `${JSON.stringify({ listening: listening.map((at) => exportUri(at, '')), exports: list })}\n`;
 }

@@ -12,6 +12,7 @@ import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
 import { openOverlayFile } from '../storage/overlay-file.node.js';
 import { openPath } from '../storage/open.node.js';
 import { MemoryDevice } from '../storage/memory.js';
+import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/dd/rsh.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
@@ -48,6 +49,7 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
   ['ssh+sftp://', far(openSshSftp)],
   ['ssh+dd://', far(openSshDd)],
   ['rsh://', far(openRsh)],
+  ['aoe:', openAoe],
   ['memory:', openMemory],
 ];
 
@@ -57,6 +59,7 @@ export const sourceHelp = `A SOURCE is one of
   nbd+unix:///EXPORT?socket=PATH        the same by a unix socket
   ssh://[USER@]HOST[:PORT]/PATH         a file or block device where only ssh is (ssh+sftp://, ssh+dd://)
   rsh://[USER@]HOST[:PORT]/PATH         the same by rsh: no encryption, no password
+  aoe:SHELF.SLOT@SEGMENT                an AoE target on an Ethernet segment, for example aoe:1.0@eth0
   memory:SIZE                           memory, empty at first
   PATH                                  a file or block device of this computer`;
 

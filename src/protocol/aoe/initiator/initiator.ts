@@ -31,6 +31,8 @@ export interface AoeOptions {
    * Default 2000.
    */
   readonly frameLifetimeMs?: number;
+  /** The segment is closed with the device. Default false: it stays the caller's. */
+  readonly closeSegment?: boolean;
   readonly log?: Logger;
   /** Told of every change of the state, with a line of detail. It must not throw. */
   readonly onState?: (state: AoeState, detail: string) => void;
@@ -40,7 +42,7 @@ export interface AoeOptions {
 const alignment = 8;
 const maxTransfer = 8 << 20;
 
-/** Finds a target on a segment, which stays the caller's. Rejects with a FarbusError. */
+/** Finds a target on a segment, by its shelf and slot. Rejects with a FarbusError. */
 export async function connectAoe(segment: Segment, options: AoeOptions): Promise<AoeInitiator> {
   const { reconnectSeconds = 60, connectSeconds = 10, commandSeconds = 300, frameLifetimeMs = 2000 } = options;
   if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(commandSeconds > 0) || !(frameLifetimeMs >= 0)) {
@@ -58,7 +60,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     log: options.log ?? silent,
     onState: options.onState ?? (() => undefined),
   });
-  return new AoeInitiator(link, options.readOnly ?? false);
+  return new AoeInitiator(link, options.readOnly ?? false, options.closeSegment ? segment : undefined);
 }
 
 /** Made by {@link connectAoe}. */
@@ -69,9 +71,13 @@ export class AoeInitiator extends BlockBase {
   readonly #step: number;
   readonly #lba48: boolean;
 
-  constructor(link: Link, readOnly: boolean) {
+  /** Closed with the device. */
+  readonly #segment: Segment | undefined;
+
+  constructor(link: Link, readOnly: boolean, segment: Segment | undefined) {
     super();
     this.#link = link;
+    this.#segment = segment;
     const { disk, sectors } = link;
     this.#lba48 = disk.lba48;
     this.#step = sectors >= alignment ? sectors - (sectors % alignment) : sectors;
@@ -125,9 +131,9 @@ export class AoeInitiator extends BlockBase {
     return this.#link.run([{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false }], signal);
   }
 
-  protected doClose(): Promise<void> {
+  protected async doClose(): Promise<void> {
     this.#link.close();
-    return Promise.resolve();
+    await this.#segment?.close();
   }
 
   #cut(kind: CommandKind, ata: number, offset: number, buffers: Buffers, fua: boolean): CommandParts[] {

@@ -1,0 +1,18 @@
+/** An AoE target by its name, on a segment that is opened for it and closed with it. */
+import { openSegment } from '../../../network/ethernet/open.node.js';
+import { AOE_TYPE } from '../spec.js';
+import { parseAoe } from '../uri.js';
+import { connectAoe, type AoeInitiator, type AoeOptions } from './initiator.js';
+
+/** Opens `aoe:SHELF.SLOT@SEGMENT`. Rejects with a FarbusError. */
+export async function openAoe(text: string, options: Omit<AoeOptions, 'shelf' | 'slot'> = {}): Promise<AoeInitiator> {
+  const { shelf, slot, segment: name } = parseAoe(text);
+  const { log } = options;
+  const segment = await openSegment(name, { etherType: AOE_TYPE, ...(log && { log }) });
+  try {
+    return await connectAoe(segment, { ...options, shelf, slot, closeSegment: true });
+  } catch (error) {
+    await segment.close();
+    throw error;
+  }
+}

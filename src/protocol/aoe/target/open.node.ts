@@ -1,0 +1,61 @@
+/** AoE targets on a segment that is opened for them and closed with them. */
+import { openSegment } from '../../../network/ethernet/open.node.js';
+import { sleep } from '../../../base/turn.js';
+import type { Logger } from '../../../base/log.js';
+import type { BlockDevice } from '../../../block/device.js';
+import { AOE_TYPE } from '../spec.js';
+import { parseAoe } from '../uri.js';
+import { AoeTarget } from './target.js';
+
+/** A device to serve. */
+export interface AoeExport {
+  readonly device: BlockDevice;
+  readonly readOnly: boolean;
+  /** Names the life of the memory of its unflushed writes: a UUID, or '' where it is this process's own. */
+  readonly state: string;
+}
+
+/** How long devices have to finish what was begun, in ms. */
+const closeMs = 10_000;
+/** Messages under way: an interface's sockets hold as many; what comes over UDP has smaller buffers. */
+const bufferCount = { interface: 64, udp: 16 };
+
+export interface AoeListener {
+  /** `aoe:SHELF.SLOT@SEGMENT` of each device, in order. */
+  readonly names: readonly string[];
+  close(): Promise<void>;
+}
+
+/** Serves devices at `aoe:SHELF.SLOT@SEGMENT`, the second at the next slot and so on. Rejects with a FarbusError. */
+export async function listenAoe(text: string, exports: readonly AoeExport[], log: Logger): Promise<AoeListener> {
+  const { shelf, slot, segment: name } = parseAoe(text);
+  const segment = await openSegment(name, { etherType: AOE_TYPE, log });
+  const targets: AoeTarget[] = [];
+  const close = async (): Promise<void> => {
+    // A device that hangs must not keep the program.
+    const late = new AbortController();
+    const wait = sleep(closeMs, late.signal).catch(() => undefined);
+    await Promise.race([Promise.all(targets.map((target) => target.close())), wait]);
+    late.abort();
+    await segment.close();
+  };
+  try {
+    for (const { device, readOnly, state } of exports) {
+      const life = Uint8Array.from(state.replaceAll('-', '').match(/[0-9a-f]{2}/gi) ?? [], (hex) => parseInt(hex, 16));
+      targets.push(
+        new AoeTarget(segment, device, {
+          shelf,
+          slot: slot + targets.length,
+          readOnly,
+          bufferCount: /^(udp|vxlan):/.test(name) ? bufferCount.udp : bufferCount.interface,
+          ...(life.length >= 8 && { life }),
+          log,
+        }),
+      );
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { names: targets.map((target) => `aoe:${target.shelf}.${target.slot}@${name}`), close };
+}
