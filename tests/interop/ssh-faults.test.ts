@@ -15,7 +15,7 @@ import { openSsh } from '../../src/protocol/ssh/open.node.js';
 import { Random } from '../conformance/random.js';
 import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { freePort, missing } from '../support/nbd-peers.js';
-import { mount } from '../support/root.js';
+import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 
@@ -292,6 +292,19 @@ describe.skipIf(skip)('faults of the device', () => {
         expect(device.info.readOnly).toBe(true);
         await expectBytes(device, 0, content.subarray(0, 65536));
       });
+    });
+
+    test.skipIf(cannotLoop() !== undefined)(`${name}: a disk that is mounted there is only read`, async () => {
+      const path = tempPath('disk.img');
+      writeFileSync(path, '');
+      truncateSync(path, 8 << 20);
+      execFileSync('mkfs.ext4', ['-q', path]);
+      const loop = attachLoop(path);
+      const unmount = mount(loop, tempFolder());
+      expect(await refusal(open(`${name}://test${loop}`))).toMatch(/on the server it is mounted/);
+      await using(open(`${name}://test${loop}`, { readOnly: true }), (device) => readBytes(device, 0, 4096));
+      unmount();
+      await using(open(`${name}://test${loop}`), async (device) => expect(device.info.readOnly).toBe(false));
     });
 
     test.skipIf(noRoot)(`${name}: the disk there is full`, async () => {

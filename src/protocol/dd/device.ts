@@ -1,5 +1,5 @@
 /** dd on a server as a BlockDevice ([SYS] R3, R4): kept sessions, several side by side. */
-import { RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
 import type { Elevation } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from './connect.js';
 import { divide } from './translate.js';
@@ -35,5 +35,5 @@ export async function connectDd(dialer: CommandDialer, options: DdOptions): Prom
     divide: (op, offset, length) =>
       divide(offset, length, op === 'zero' ? maxZeroRun : maxRun, op === 'read' ? skipBytes : seekBytes),
   };
-  return new RemoteDevice(first, open, kind, options);
+  return remoteDevice(first, open, kind, options);
 }

@@ -1,6 +1,7 @@
 /** What the script on the server reports when it begins (script.ts), as facts. */
 import { FarbusError } from '../../base/errors.js';
 import type { RemoteFacts } from '../ssh/channel.js';
+import { printable } from '../ssh/printable.js';
 
 /** How dd is to be spoken to, and what the session left in the process list. */
 export interface ShellFacts extends RemoteFacts {
@@ -56,6 +57,7 @@ export function shellFacts(address: string, said: ReadonlyMap<string, string>, s
     skipBytes: value('skipbytes') === '1',
     seekBytes: value('skipbytes') === '1' && value('seekbytes') === '1',
     fullBlock: value('fullblock') === '1',
+    used: printable(value('used')),
     pid: /^\d{1,10}$/.test(value('pid')) ? value('pid') : '0',
     group: /^\d{1,10}$/.test(value('group')) ? value('group') : '-',
     isDevice,

@@ -1,6 +1,6 @@
 /** Devices by rsh URIs, as the original has them ([SYS] R3, fig. 13): by kept sessions, or by one command for each request. */
 import { rshRun, rshStream, type RshTarget } from '../../network/rsh.node.js';
-import { RemoteDevice, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteOptions } from '../ssh/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from './connect.js';
 import { connectDd } from './device.js';
@@ -52,7 +52,7 @@ async function openLiteral(
     return new LiteralChannel(runner, shell.facts, path);
   };
   const first = await open(new AbortController().signal);
-  return new RemoteDevice(
+  return remoteDevice(
     first,
     open,
     {

@@ -117,8 +117,11 @@ const look = [
   'if [ -z "$s" ]; then s=$(lsblk -bdno SIZE "$f"); fi;;',
   'esac; flat "$s"; s=$v; flat "$b"; b=$v;',
   'i=$(stat -Lc %d.%i.%t.%T "$f") || i=$(stat -Lf %d.%i.%Xr "$f"); flat "$i"; i=$v;',
-  // Linux counts every medium that it has ever seen.
-  'if [ $t = b ]; then set -- $(stat -Lc "0x%t 0x%T" "$f"); { read -r q </sys/dev/block/$(($1)):$(($2))/diskseq; }; fi;',
+  // Linux counts every medium that it has ever seen; and says what is mounted, and what volumes are on what.
+  'us=; if [ $t = b ]; then set -- $(stat -Lc "0x%t 0x%T" "$f"); e=$(($1)):$(($2)); { read -r q </sys/dev/block/$e/diskseq; };',
+  'l=" $e "; set +f; for a in /sys/dev/block/$e/*/dev; do { read -r v <"$a"; } && l="$l$v "; done;',
+  'for a in /sys/dev/block/$e/holders/* /sys/dev/block/$e/*/holders/*; do [ -e "$a" ] && us="a part of ${a##*/}"; done; set -f;',
+  '{ while read -r a b2 c v e; do case "$l" in *" $c "*) us=mounted;; esac; done </proc/self/mountinfo; }; fi;',
 ];
 
 /** What this dd can do, how a flush is done, and how processes are found. */
@@ -149,7 +152,7 @@ const report = [
   'printf \'\\n%s begin\\n\' "$m";',
   'say() { printf \'%s %s %s\\n\' "$m" "$1" "$2"; };',
   'say type "$t"; say writable "$w"; say size "$s"; say sector "$b"; say device "$i.$q"; say skipbytes "$g"; say seekbytes "$u"; say fullblock "$k";',
-  'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say space "$ns"; say ready;',
+  'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say space "$ns"; say used "$us"; say ready;',
 ];
 
 /**

@@ -1,6 +1,6 @@
 /** A file or device on an SFTP server as a BlockDevice. */
 import type { ByteStream } from '../../network/stream.js';
-import { RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
 import { openSftpChannel, type SftpChannel } from './channel.js';
 import type { ServerProcess } from './facts.js';
 
@@ -39,7 +39,7 @@ export async function connectSftp(
     preferredSize,
     divide: (op, offset, length) => divideEvenly(offset, length, op === 'read' ? readLength : writeLength),
   };
-  return new RemoteDevice(first, open, kind, options);
+  return remoteDevice(first, open, kind, options);
 }
 
 /** As few parts as possible, none longer than `most`, of about one length. */

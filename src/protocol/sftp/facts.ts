@@ -54,7 +54,9 @@ export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Pro
   const { handle, readOnly } = await open(connection, wish.path, wish.readOnly).catch((error: unknown) =>
     fail(explain(error)),
   );
-  const disk = isDevice ? await diskFacts(connection, wish.path) : { size: statSize, sector: undefined, device: '' };
+  const disk = isDevice
+    ? await diskFacts(connection, wish.path)
+    : { size: statSize, sector: undefined, device: '', used: '' };
   const size = wish.size ?? disk.size;
   if (size === undefined) {
     throw new SftpUnsuited(
@@ -70,6 +72,7 @@ export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Pro
     size,
     sector: disk.sector,
     device: disk.device,
+    used: disk.used,
     flush: connection.extensions.has(Extension.fsync),
     statFileSystem: connection.extensions.has(Extension.statFileSystem),
     readLength,
@@ -115,11 +118,12 @@ interface DiskFacts {
   readonly size: number | undefined;
   readonly sector: number;
   readonly device: string;
+  readonly used: string;
 }
 
 /** A block device's length from /sys: stat gives 0. */
 async function diskFacts(connection: SftpConnection, path: string): Promise<DiskFacts> {
-  const unknown = { size: undefined, sector: 512, device: '' };
+  const unknown = { size: undefined, sector: 512, device: '', used: '' };
   let real: string;
   try {
     real = await nameOf(connection, Packet.realPath, path);
@@ -142,7 +146,21 @@ async function diskFacts(connection: SftpConnection, path: string): Promise<Disk
   const numbers = await readTextIfAny(connection, `${folder}/dev`);
   const sequence =
     (await readTextIfAny(connection, `${folder}/diskseq`)) || (await readTextIfAny(connection, `${folder}/../diskseq`));
-  return { size: Number(sectors) * 512, sector: valid ? sector : 512, device: `${numbers}.${sequence}` };
+  return {
+    size: Number(sectors) * 512,
+    sector: valid ? sector : 512,
+    device: `${numbers}.${sequence}`,
+    used: await useOf(connection, real),
+  };
+}
+
+/** Whether a disk or one of its partitions is mounted, by their names ([proc(5)] mountinfo: after "-", the second is the source). */
+async function useOf(connection: SftpConnection, device: string): Promise<string> {
+  for (const line of (await readTextIfAny(connection, '/proc/self/mountinfo')).split('\n')) {
+    const source = / - \S+ (\S+)/.exec(line)?.[1] ?? '';
+    if (source.startsWith(device) && /^(p?\d+)?$/.test(source.slice(device.length))) return 'mounted';
+  }
+  return '';
 }
 
 /** What the server takes at once ([PROTOCOL] 4.8). */

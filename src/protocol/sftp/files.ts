@@ -1,5 +1,5 @@
 /** Small things that are asked of an SFTP server: what a path is, and the content of short files such as those of /proc. */
-import { Packet, AttrFlag, OpenFlag, maxHandle } from './spec.js';
+import { Packet, AttrFlag, OpenFlag, Status, maxHandle } from './spec.js';
 import type { Answer, SftpConnection } from './connection.js';
 import { statusOf, type StatusAnswer } from './status.js';
 import { SftpProtocolError, type FieldReader } from './wire.js';
@@ -22,8 +22,9 @@ export interface Attributes {
   readonly mode: number | undefined;
 }
 
-/** Longest of the short files that is read, in bytes. */
-const shortFile = 4096;
+/** Longest of the short files that is read, and of one read, in bytes. */
+const shortFile = 128 << 10;
+const oneRead = 4096;
 
 /** Opens a file that exists ([SFTP] 6.3). Rejects with a StatusError. */
 export async function openHandle(connection: SftpConnection, path: string, flags: number): Promise<Uint8Array> {
@@ -62,20 +63,38 @@ export async function nameOf(
 export async function readText(connection: SftpConnection, path: string): Promise<string> {
   const handle = await openHandle(connection, path, OpenFlag.read);
   try {
-    return await new Promise((resolve, reject) => {
-      const bytes = new Uint8Array(shortFile);
-      const waiter = {
-        most: shortFile,
-        data: (part: Uint8Array, at: number) => bytes.set(part, at),
-        dataEnd: (length: number) => resolve(new TextDecoder().decode(bytes.subarray(0, length))),
-        answer: (answer: Answer) => reject(new StatusError(statusOf(answer) ?? { code: 4, text: 'no data' })),
-        lost: reject,
-      };
-      connection.send(Packet.read, waiter, (packet) => packet.bytes(handle).u64(0).u32(shortFile));
-    });
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    while (length < shortFile) {
+      const part = await readPart(connection, handle, length);
+      if (part.length === 0) break;
+      parts.push(part);
+      length += part.length;
+    }
+    const decoder = new TextDecoder();
+    return parts.map((part) => decoder.decode(part, { stream: true })).join('');
   } finally {
     await closeHandle(connection, handle);
   }
+}
+
+/** Some bytes from `at`; none at the end. */
+function readPart(connection: SftpConnection, handle: Uint8Array, at: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const bytes = new Uint8Array(oneRead);
+    const waiter = {
+      most: oneRead,
+      data: (part: Uint8Array, from: number) => bytes.set(part, from),
+      dataEnd: (length: number) => resolve(bytes.subarray(0, length)),
+      answer: (answer: Answer) => {
+        const status = statusOf(answer) ?? { code: Status.failure, text: 'no data' };
+        if (status.code === Status.eof) resolve(new Uint8Array(0));
+        else reject(new StatusError(status));
+      },
+      lost: reject,
+    };
+    connection.send(Packet.read, waiter, (packet) => packet.bytes(handle).u64(at).u32(oneRead));
+  });
 }
 
 /** The same, or '' where it cannot be read. */

@@ -19,6 +19,8 @@ export interface RemoteFacts {
   readonly readOnly: boolean;
   /** A flush reaches the medium. */
   readonly flush: boolean;
+  /** What the server itself uses the device for at the time ("mounted"); '' for nothing that is known. */
+  readonly used: string;
 }
 
 export interface ChannelEvents {

@@ -39,16 +39,37 @@ export interface RemoteKind {
 /** Longest transfer of one request, in bytes: it is divided further here. */
 const maxTransfer = 32 << 20;
 
+/** A device over `first` and channels that are opened later. @throws FarbusError, and `first` is closed */
+export function remoteDevice(
+  first: Channel,
+  open: ChannelOpener,
+  kind: RemoteKind,
+  options: RemoteOptions = {},
+): RemoteDevice {
+  try {
+    return new RemoteDevice(first, open, kind, options);
+  } catch (error) {
+    first.destroy();
+    throw error;
+  }
+}
+
+/** Made by {@link remoteDevice}. */
 export class RemoteDevice extends BlockBase {
   readonly info: BlockInfo;
   readonly #pool: Pool;
   readonly #kind: RemoteKind;
 
-  /** @param first An open channel; it is the device's from now on. @throws FarbusError */
-  constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions = {}) {
+  constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions) {
     super();
     const { reconnectSeconds = 60, log = silent, onState = () => undefined } = options;
     if (!(reconnectSeconds >= 0)) throw new FarbusError('the time to reconnect is a number of seconds: 0 or more');
+    if (first.facts.used !== '' && !options.readOnly && !first.facts.readOnly) {
+      // Two systems that write to one file system destroy it.
+      throw new FarbusError(
+        `cannot open ${kind.address}: on the server it is ${first.facts.used}: stop that there, or take it read-only`,
+      );
+    }
     this.#kind = kind;
     this.info = infoOf(first.facts, kind, options.readOnly ?? false);
     this.#pool = new Pool(first, open, {
