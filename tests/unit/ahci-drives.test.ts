@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest';
+import { FarbusError } from '../../src/base/errors.js';
+import { openClientDrive, openDrive, parseDrive } from '../../src/cli/sources.js';
+import { AhciDrives } from '../../src/computer/ahci-drives.js';
+import { planDrive } from '../../src/computer/drives.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { TestMemory } from '../support/guest-memory.js';
+
+const log = { log: () => undefined };
+
+describe('what a drive is said to be', () => {
+  it('options are taken off the end in any order', () => {
+    expect(parseDrive('a,b.img,bus=ahci')).toMatchObject({
+      source: 'a,b.img',
+      bus: 'ahci',
+      kind: 'disk',
+      readOnly: false,
+    });
+    expect(parseDrive('x,removable,overlay=f,bus=ahci')).toMatchObject({
+      source: 'x',
+      kind: 'removable',
+      overlay: 'f',
+    });
+    expect(parseDrive('x.iso,cdrom')).toMatchObject({ source: 'x.iso', kind: 'cdrom', readOnly: true });
+    expect(parseDrive(',cdrom')).toMatchObject({ source: '', kind: 'cdrom' });
+    for (const wrong of ['', ',bus=ahci', 'x,bus=scsi', 'x,cdrom,bus=nvme', 'x,bus=']) {
+      expect(() => parseDrive(wrong), wrong).toThrow(FarbusError);
+    }
+  });
+
+  it('an export is no drive of a computer', async () => {
+    await expect(openDrive('memory:1M,cdrom', { log })).rejects.toThrow(/farbus run/);
+    await expect(openDrive('memory:1M,bus=ahci', { log })).rejects.toThrow(/farbus run/);
+    expect(await openClientDrive(',removable', { log })).toEqual({ device: undefined, kind: 'removable' });
+    expect((await openClientDrive('memory:1M,bus=ahci', { log })).device?.info.size).toBe(1 << 20);
+  });
+
+  it('is planned, or refused in a line', () => {
+    const device = new MemoryDevice(1 << 20);
+    expect(planDrive(device, 0)).toMatchObject({ bus: 'nvme', kind: 'disk' });
+    expect(planDrive({ device, kind: 'cdrom' }, 1)).toMatchObject({ bus: 'ahci' });
+    expect(() => planDrive({ device, kind: 'cdrom', bus: 'nvme' }, 0)).toThrow(/removable/);
+    expect(() => planDrive({ device: undefined }, 0)).toThrow(/needs a device/);
+    expect(() => planDrive(new MemoryDevice(1 << 20, { blockSize: 8192 }), 0)).toThrow(/8192/);
+    expect(() => planDrive(new MemoryDevice(0), 0)).toThrow(/empty/);
+  });
+});
+
+describe('drives on the adapter', () => {
+  const disc = new MemoryDevice(1 << 20);
+  const drives = new AhciDrives({
+    base: 0xfe000000,
+    memory: new TestMemory(1 << 20),
+    plans: [
+      planDrive({ device: new MemoryDevice(1 << 20), bus: 'ahci' }, 3),
+      planDrive({ device: disc, kind: 'cdrom' }, 5),
+    ],
+    reach: (far) => far,
+    onEject: () => undefined,
+  });
+
+  it('are known by their numbers, and a disk has nothing to eject', () => {
+    expect(drives.mediumOf(5)).toBe(disc);
+    expect(() => drives.mediumOf(4)).toThrow(/not on the AHCI adapter/);
+    expect(() => drives.eject(3)).toThrow(/not removable/);
+    expect(() => drives.insert(3, disc)).toThrow(/not removable/);
+  });
+
+  it('take one medium at a time, of blocks that fit', () => {
+    expect(() => drives.insert(5, disc)).toThrow(/there is a medium/);
+    expect(drives.eject(5)).toBe('ejected');
+    expect(drives.mediumOf(5)).toBeUndefined();
+    expect(() => drives.insert(5, new MemoryDevice(1 << 20, { blockSize: 4096 }))).toThrow(/4096/);
+    drives.insert(5, disc);
+    expect(drives.mediumOf(5)).toBe(disc);
+  });
+});
