@@ -13,6 +13,8 @@ qemu-img qemu-utils
 qemu-io qemu-utils
 qemu-nbd qemu-utils
 fio fio
+qemu-system-i386 qemu-system-x86
+nsenter util-linux
 mcopy mtools
 mkfs.vfat dosfstools
 mkfs.ext4 e2fsprogs
