@@ -8,7 +8,7 @@ import { getU16 } from '../../../base/big-endian.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
 import { nextTurn, sleep } from '../../../base/turn.js';
 import { BlockError } from '../../../block/errors.js';
-import { macKey, type Mac } from '../../../network/ethernet/mac.js';
+import { broadcastMac, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import { frameHeaderSize, type Port, type Segment } from '../../../network/ethernet/segment.js';
 import type { DiskFacts } from '../identify.js';
 import { nonceSize, tagSpan, unknownSession } from '../session.js';
@@ -303,7 +303,7 @@ export class Link {
     const silent = this.#underWay.size > 0 ? now - this.#heardAt : 0;
     if (silent >= goneMs) return this.#lost(`no answer for ${goneMs / 1000} seconds`);
     if (silent >= askMs) {
-      this.#port.send(configQuery(this.#contact.mac, this.#port.mac, this.#options.shelf, this.#options.slot, 0));
+      this.#port.send(configQuery(broadcastMac, this.#port.mac, this.#options.shelf, this.#options.slot, 0));
     }
     let room = this.#window.size;
     for (const command of this.#underWay.values()) {
@@ -335,10 +335,18 @@ export class Link {
     if (versionOf(frame) !== AOE_VERSION) return this.#malformed();
     if (this.#messenger.take(frame)) return;
     if (this.#state !== 'connected') return;
-    if (macKey(frame, 6) !== this.#contact.key) return this.#malformed();
     const command = frame[Header.command];
+    if (macKey(frame, 6) !== this.#contact.key) {
+      if (command !== AoeCommand.config || !this.#isSilent()) return this.#malformed();
+      return this.#lost('the target answers from another address');
+    }
     if (command === AoeCommand.config) this.#heardAt = performance.now();
     else if (command === AoeCommand.ata) this.#answer(frame, flags);
+  }
+
+  /** The target has owed an answer for so long that it was asked whether it is there. */
+  #isSilent(): boolean {
+    return this.#underWay.size > 0 && performance.now() - this.#heardAt >= askMs;
   }
 
   #answer(frame: Uint8Array, flags: number): void {
@@ -490,7 +498,10 @@ export class Link {
   async #find(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       try {
+        const fenced = this.#fence;
         const contact = await this.#establish(this.#stop.signal);
+        // Something was given up in the meantime: its copies are of the session that was asked for.
+        if (this.#fence && !fenced) continue;
         const breach = this.#breach(contact);
         if (breach === undefined) {
           this.#say('info', 'found', `there again, ${this.#waiting.length} commands waited`);

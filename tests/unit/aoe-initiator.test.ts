@@ -1,0 +1,255 @@
+/** The AoE initiator on a hub: cuts, restarts, late copies of writes, what is given up, answers that are forged. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { buffersOf, type Buffers } from '../../src/base/buffers.js';
+import { FaultFilter } from '../../src/block/filters/fault.js';
+import { Hub } from '../../src/network/ethernet/hub.js';
+import { connectAoe, type AoeInitiator, type AoeOptions } from '../../src/protocol/aoe/initiator/initiator.js';
+import { AtaArgument, AtaFlag } from '../../src/protocol/aoe/spec.js';
+import { tagOf } from '../../src/protocol/aoe/wire.js';
+import { AoeTarget, type AoeTargetOptions } from '../../src/protocol/aoe/target/target.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+
+const size = 1 << 20;
+const at = { shelf: 1, slot: 2 };
+const closing: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+interface Setup {
+  readonly hub: Hub;
+  readonly disk: MemoryDevice;
+  target: AoeTarget;
+  readonly device: AoeInitiator;
+  readonly states: string[];
+}
+
+async function setUp(
+  options: { initiator?: Partial<AoeOptions>; target?: Partial<AoeTargetOptions>; disk?: MemoryDevice } = {},
+): Promise<Setup> {
+  const hub = new Hub({ mtu: 9000 });
+  const disk = options.disk ?? new MemoryDevice(size);
+  const target = new AoeTarget(hub, disk, { ...at, ...options.target });
+  const states: string[] = [];
+  const device = await connectAoe(hub, { ...at, onState: (state) => states.push(state), ...options.initiator });
+  closing.push(() => hub.close());
+  closing.push(() => device.close());
+  return { hub, disk, target, device, states };
+}
+
+const fill = (value: number, length = 4096): Buffers => buffersOf(new Uint8Array(length).fill(value));
+async function firstByte(device: AoeInitiator | MemoryDevice, offset = 0): Promise<number> {
+  const bytes = new Uint8Array(512);
+  await device.read(offset, buffersOf(bytes));
+  return bytes[0]!;
+}
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Every frame with a write that passes a hub, as it was. */
+function recordWrites(hub: Hub): Uint8Array[] {
+  const writes: Uint8Array[] = [];
+  hub.attach({
+    promiscuous: true,
+    onFrame: (frame) => {
+      const isRequest = frame[14] === 0x10 && frame[19] === 0;
+      if (isRequest && frame[AtaArgument.flags]! & AtaFlag.write) writes.push(frame.slice());
+    },
+  });
+  return writes;
+}
+
+describe('an AoE initiator', () => {
+  it('knows what disk it is, and a Farbus target', async () => {
+    const { device } = await setUp({ target: { readOnly: true } });
+    expect(device.info).toMatchObject({
+      size,
+      blockSize: 512,
+      preferredSize: 4096,
+      readOnly: true,
+      identity: 'aoe:1.2@hub',
+    });
+    expect(device.info.can).toMatchObject({ flush: true, fua: true, trim: false });
+    expect(device.hasSession).toBe(true);
+    await expect(connectAoe(new Hub(), { ...at, connectSeconds: 0.05 })).rejects.toThrow(/nobody answers/);
+  });
+
+  it('survives a cut under load: nothing fails, every byte is right', async () => {
+    const { hub, device, states } = await setUp();
+    const bytes = Uint8Array.from({ length: size }, (_, index) => (index * 7 + (index >> 9)) & 0xff);
+    const write = device.write(0, buffersOf(bytes));
+    hub.cut = true;
+    await sleep(5000);
+    hub.cut = false;
+    await write;
+    const back = new Uint8Array(size);
+    await device.read(0, buffersOf(back));
+    expect(Buffer.compare(back, bytes)).toBe(0);
+    expect(states).toEqual(['connected', 'reconnecting', 'connected']);
+  });
+
+  it('fails with "unreachable" when the time is over, at once from then on, and works again later', async () => {
+    const { hub, device, disk, states } = await setUp({ initiator: { reconnectSeconds: 0.3 } });
+    await device.write(0, fill(1));
+    hub.cut = true;
+    await expect(device.write(0, fill(2))).rejects.toMatchObject({ kind: 'unreachable' });
+    await expect(device.read(0, fill(0))).rejects.toMatchObject({ kind: 'unreachable' });
+    hub.cut = false;
+    for (let i = 0; i < 200 && states.at(-1) !== 'connected'; i++) await sleep(20);
+    await device.write(0, fill(3));
+    expect(await firstByte(disk)).toBe(3);
+    expect(states).toEqual(['connected', 'reconnecting', 'lost', 'connected']);
+  });
+
+  it('no copy of a write that was given up lands later: the session is another one then', async () => {
+    const { hub, device, disk, target } = await setUp({ initiator: { reconnectSeconds: 0.2 } });
+    const writes = recordWrites(hub);
+    hub.faults({ delayMs: 6000 });
+    await expect(device.write(0, fill(1))).rejects.toMatchObject({ kind: 'unreachable' });
+    hub.faults(undefined);
+    for (let i = 0; i < 200; i++) {
+      if (
+        await device.write(0, fill(2)).then(
+          () => true,
+          () => false,
+        )
+      )
+        break;
+      await sleep(20);
+    }
+    const copies = writes.length;
+    // The late copies arrive now.
+    await sleep(2500);
+    expect(writes.length).toBeGreaterThan(copies);
+    expect(await firstByte(disk)).toBe(2);
+    expect(target.counters.bytesWritten).toBe(4096);
+  });
+
+  it('no copy of a write that was answered lands later, whoever sends it', async () => {
+    const { hub, device, disk } = await setUp();
+    const writes = recordWrites(hub);
+    await device.write(0, fill(1));
+    await device.write(0, fill(2));
+    const replay = hub.attach({ onFrame: () => undefined });
+    replay.send(writes[0]!);
+    await sleep(20);
+    expect(await firstByte(disk)).toBe(2);
+    expect(await firstByte(device)).toBe(2);
+  });
+
+  it('with a target of others waits until copies of a repeated write must be gone', async () => {
+    const disk = new MemoryDevice(size);
+    const { hub, device } = await setUp({ disk, target: { sessions: false }, initiator: { frameLifetimeMs: 400 } });
+    expect(device.hasSession).toBe(false);
+    const writes = recordWrites(hub);
+    hub.cut = true;
+    const first = device.write(0, fill(1, 512));
+    await sleep(350);
+    hub.cut = false;
+    await first;
+    const repeated = performance.now();
+    await device.write(512, fill(3, 512));
+    await device.write(0, fill(2, 512));
+    expect(performance.now() - repeated).toBeGreaterThan(250);
+    const copies = writes.filter((frame) => frame[AtaArgument.size] === 1);
+    expect(new Set(copies.map(tagOf)).size).toBe(1);
+    expect(await firstByte(disk)).toBe(2);
+  });
+
+  it('finds a target that was restarted; writes that it had not flushed make the next flush fail, once', async () => {
+    const setup = await setUp();
+    const { hub, device, disk } = setup;
+    await device.write(0, fill(1));
+    await device.flush();
+    await device.write(4096, fill(2));
+    await setup.target.close();
+    setup.target = new AoeTarget(hub, disk, at);
+    await device.write(8192, fill(3));
+    await expect(device.flush()).rejects.toThrow(/target was restarted: 1 writes .* may be lost/);
+    await device.flush();
+    await setup.target.close();
+    setup.target = new AoeTarget(hub, disk, at);
+    await device.flush();
+    expect(await firstByte(disk, 8192)).toBe(3);
+  });
+
+  it('does not go on with another disk in the place of the first', async () => {
+    const setup = await setUp();
+    const { hub, device } = setup;
+    await setup.target.close();
+    const other = new AoeTarget(hub, new MemoryDevice(2 * size), at);
+    await expect(device.read(0, fill(0))).rejects.toThrow(/the target changed: 4096 sectors instead of 2048/);
+    await other.close();
+    new AoeTarget(hub, new MemoryDevice(size), at);
+    for (let i = 0; i < 100; i++) {
+      if (
+        await device.read(0, fill(0)).then(
+          () => true,
+          () => false,
+        )
+      )
+        break;
+      await sleep(20);
+    }
+    await device.read(0, fill(0));
+  });
+
+  it('waits for a slow disk, and does not have a write executed twice', async () => {
+    const hub = new Hub({ mtu: 9000 });
+    const disk = new MemoryDevice(size);
+    const slow = new FaultFilter(disk, [{ on: ['write'], action: 'stall', count: 1 }]);
+    const target = new AoeTarget(hub, slow, at);
+    const device = await connectAoe(hub, at);
+    closing.push(() => hub.close());
+    closing.push(() => device.close());
+    const write = device.write(0, fill(1));
+    await sleep(1500);
+    expect(device.counters.repeated).toBeGreaterThan(2);
+    expect(slow.stalled).toBe(1);
+    slow.release();
+    await write;
+    expect(target.counters.bytesWritten).toBe(4096);
+  });
+
+  it('a request that is given up while the target is away settles at once, and takes no effect later', async () => {
+    const { hub, device, disk, states } = await setUp();
+    await device.write(0, fill(1));
+    hub.cut = true;
+    const control = new AbortController();
+    const write = device.write(0, fill(2), { signal: control.signal });
+    write.catch(() => undefined);
+    for (let i = 0; i < 300 && states.at(-1) !== 'reconnecting'; i++) await sleep(20);
+    control.abort();
+    await expect(write).rejects.toMatchObject({ kind: 'aborted' });
+    hub.cut = false;
+    await device.write(4096, fill(3));
+    await sleep(100);
+    expect(await firstByte(disk)).toBe(1);
+  });
+
+  it('takes no answers but of its target, whole ones, to what it asked', async () => {
+    const { hub, device, target } = await setUp({ disk: new MemoryDevice(Uint8Array.from({ length: size }, () => 7)) });
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, 66);
+    // An eavesdropper that answers every request before the target can, in its own name, or cut short in the target's.
+    const forger = hub.attach({
+      mac,
+      promiscuous: true,
+      onFrame: (frame) => {
+        if (frame[14] !== 0x10 || frame[19] !== 0) return;
+        const forged = new Uint8Array(36 + 4096);
+        forged.set(frame.subarray(0, 36));
+        forged.set(frame.subarray(6, 12));
+        forged.set(mac, 6);
+        forged[14] = 0x18;
+        forged[27] = 0x40;
+        forger.send(forged);
+        forged.set(target.mac, 6);
+        forger.send(forged.subarray(0, 100));
+        forged[14] = 0x28;
+        forger.send(forged);
+      },
+    });
+    for (let i = 0; i < 50; i++) expect(await firstByte(device, i * 4096)).toBe(7);
+    expect(device.counters.malformed).toBeGreaterThan(50);
+    forger.close();
+  });
+});
