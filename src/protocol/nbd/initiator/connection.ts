@@ -16,6 +16,8 @@ import { ReplyParser, type ReplyTable } from './replies.js';
 import { NbdRequest } from './request.js';
 import { Watchdog } from './watchdog.js';
 
+/** From this length on a transfer leaves at once, in bytes. */
+const longTransfer = 1 << 16;
 /** Requests under way at a time. */
 const maxRequests = 256;
 /** Bytes of payload of the writes under way at a time; one write may be longer. */
@@ -164,7 +166,7 @@ export class Connection implements StreamEvents, ReplyTable {
     );
   }
 
-  /** Sends a request; {@link hasRoom} said that it may. It leaves with all others of this turn. */
+  /** Sends a request; {@link hasRoom} said that it may. A short one leaves with all others of this turn. */
   send(request: NbdRequest): void {
     do this.#lastCookie = this.#lastCookie >= cookieLimit ? 1 : this.#lastCookie + 1;
     while (this.#underWay.has(this.#lastCookie));
@@ -174,9 +176,15 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#underWay.set(request.cookie, request);
     if (request.type === Command.write) this.#writeBytes += request.length;
     this.#outbox.add(request, this.#id);
+    // A long transfer is worth a system call of its own: a guest that prepares its next command goes on for a while, and
+    // the server works meanwhile.
+    if (request.length >= longTransfer && request.buffers !== undefined) return this.#flush();
     if (this.#filling) return;
     this.#filling = true;
-    queueMicrotask(() => this.#flush());
+    queueMicrotask(() => {
+      this.#filling = false;
+      this.#flush();
+    });
   }
 
   /** Ends it in good order: says goodbye, gives the server a moment to hang up, then closes. Nothing may be under way. */
@@ -248,9 +256,9 @@ export class Connection implements StreamEvents, ReplyTable {
   }
 
   #flush(): void {
-    this.#filling = false;
     if (this.#end !== undefined) return;
-    this.#blocked = !this.#stream.write(this.#outbox.take());
+    const chunks = this.#outbox.take();
+    if (chunks.length > 0) this.#blocked = !this.#stream.write(chunks);
   }
 
   /** Reads a block to see whether the server still answers while it is busy with something long, such as a flush. */
