@@ -3,7 +3,7 @@
  * against the same controller on a memory disk; alternating in one boot, medians. Also registers and interrupts a command,
  * and the server's memory.
  *
- * node bench/guest.mjs [ROUNDS]
+ * node bench/guest.mjs [ROUNDS [FOLDER]]     FOLDER: where the server's file is; /dev/shm where there is one
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
@@ -18,8 +18,9 @@ import { median, ratio, machineLine } from './report.mjs';
 const rounds = Number(process.argv[2] ?? 9);
 const mib = 384;
 const log = { log: () => undefined };
-// In memory where there is such a folder: what is compared is the way to the disk, not the disk's own write-back.
-const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'farbus-bench-'));
+// In memory where there is such a folder and no other is named: what is compared is the way to the disk, not write-back.
+const place = process.argv[3] ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
+const folder = mkdtempSync(join(place, 'farbus-bench-'));
 const image = join(folder, 'disk.img');
 writeFileSync(image, randomFillSync(new Uint8Array(mib << 20)));
 truncateSync(image, mib << 20);
