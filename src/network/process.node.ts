@@ -31,6 +31,9 @@ const maxStderr = 8192;
 /** How long a process may take to end by itself after its input has ended, in ms. */
 const lingerMs = 5000;
 
+/** How long what a process has said before it ended may take to arrive, in ms. */
+const lastWordsMs = 200;
+
 const running = new Set<ProcessStream>();
 process.once('exit', () => {
   for (const stream of running) stream.destroy();
@@ -74,11 +77,11 @@ export class ProcessStream implements ByteStream {
       // A program that could not be started has no 'close'.
       if (child.pid === undefined) this.#onClose(null, null);
     });
-    // Once it has exited, whoever still holds its pipes must not keep us waiting.
+    // Once it has exited, whoever still holds its pipes must not keep us waiting: the master of an ssh that persists does.
     child.once('exit', () => {
       child.stdout.resume();
       setTimeout(() => child.stdout.destroy(), lingerMs).unref();
-      setTimeout(() => child.stderr.destroy(), lingerMs).unref();
+      setTimeout(() => child.stderr.destroy(), lastWordsMs).unref();
     });
     child.once('close', (code, signal) => this.#onClose(code, signal));
   }

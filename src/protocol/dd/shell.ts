@@ -195,7 +195,7 @@ export class ShellChannel implements Channel {
         at = this.#gather(head, chunk, at);
       }
     }
-    if (!this.#resync && chunk[chunk.length - 1] === 0x0a) this.#errorInData();
+    if (!this.#resync && this.#tail.includes(this.names.marker)) this.#errorInData();
   }
 
   /** Reads an answer's line; returns where it ends in the chunk. */
@@ -242,14 +242,14 @@ export class ShellChannel implements Channel {
     const head = this.#sent[0];
     if (!head || head.got === 0 || head.got >= head.data) return;
     const failure = this.#failureOf(head);
-    if (failure || this.#tail.endsWith(`${this.names.marker} ${head.id} ok\n`)) this.#outOfStep(failure);
+    if (failure || this.#tail.includes(`${this.names.marker} ${head.id} ok\n`)) this.#outOfStep(failure);
   }
 
-  /** What the script says of a command that failed: the last that arrived, as it then waits. */
+  /** What the script says of a command that failed: at the end of what arrived, as it then waits. */
   #failureOf(head: Sent): Failure | undefined {
     const at = this.#tail.lastIndexOf(`\n${this.names.marker} ${head.id} error `);
     if (at < 0) return undefined;
-    const match = /^\n\S+ \S+ error (\d{1,3}) ([^\n]*)\n$/.exec(this.#tail.slice(at));
+    const match = /^\n\S+ \S+ error (\d{1,3}) ([^\n]*)\n/.exec(this.#tail.slice(at));
     return match ? { id: head.id, status: Number(match[1]), text: match[2]! } : undefined;
   }
 
