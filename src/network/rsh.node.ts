@@ -8,6 +8,7 @@
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { userInfo } from 'node:os';
+import { Deadline } from '../base/deadline.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { hostPort, SocketStream } from './socket.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
@@ -117,11 +118,15 @@ async function start(
   errorPort: number,
   signal: AbortSignal,
 ): Promise<{ socket: Socket; rest: Uint8Array }> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(startMs)]);
-  const socket = await connectPrivileged(target, limit);
+  const limit = new Deadline(startMs, signal);
+  const socket = await connectPrivileged(target, limit.signal).catch((error: unknown) => {
+    limit.end();
+    throw error;
+  });
   const here = userInfo().username;
   const fields = [String(errorPort), here, target.user ?? here, command];
   if (fields.some((field) => field.includes('\0'))) {
+    limit.end();
     socket.destroy();
     throw new FarbusError(`${target.address}: neither names nor commands have a NUL`);
   }
@@ -129,7 +134,7 @@ async function start(
   return new Promise((resolve, reject) => {
     let got = Buffer.alloc(0);
     const stop = (error: Error): void => {
-      limit.removeEventListener('abort', abort);
+      limit.end();
       socket.destroy();
       reject(error);
     };
@@ -155,7 +160,7 @@ async function start(
         if (got.length > maxText || got.includes(0x0a)) ended();
         return;
       }
-      limit.removeEventListener('abort', abort);
+      limit.end();
       socket.pause();
       for (const [name, listener] of [
         ['data', data],
@@ -165,8 +170,8 @@ async function start(
         socket.off(name, listener);
       resolve({ socket, rest: got.subarray(1) });
     };
-    limit.addEventListener('abort', abort);
-    if (limit.aborted) return abort();
+    limit.signal.addEventListener('abort', abort);
+    if (limit.signal.aborted) return abort();
     socket.on('data', data);
     socket.on('end', ended);
     socket.on('error', failed);

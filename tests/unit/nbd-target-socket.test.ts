@@ -1,4 +1,5 @@
 /** Sockets as byte streams, with real sockets. */
+import { Deadline } from '../../src/base/deadline.js';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { dialSocket, SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
@@ -6,7 +7,7 @@ import { listenOn, type SocketListener } from '../../src/network/listen.node.js'
 import type { ByteStream, StreamEvents } from '../../src/network/stream.js';
 import { tempPath } from '../support/temp.js';
 
-const signal = () => AbortSignal.timeout(30_000);
+const signal = () => new Deadline(30_000).signal;
 
 class Recorder implements StreamEvents {
   bytes = 0;

@@ -1,4 +1,5 @@
 /** Starting a session: from a dialed command to a script that takes commands, whatever the login shell prints before it. */
+import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import type { Elevation } from '../ssh/uri.js';
@@ -38,17 +39,18 @@ export async function connectShell(
   const names = newNames();
   const { elevation } = options;
   const command = startCommand(names.token, elevation === undefined ? '' : `${elevation} -n --`);
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(options.startSeconds * 1000)]);
-  const stream = await dialer.run(command, limit).catch((error: unknown) => {
-    throw signal.aborted || !limit.aborted ? error : tooSlow(dialer.address, options.startSeconds);
-  });
+  const limit = new Deadline(options.startSeconds * 1000, signal);
+  let stream: ByteStream | undefined;
   try {
-    const said = await readReport(stream, dialer, names, options, limit);
+    stream = await dialer.run(command, limit.signal);
+    const said = await readReport(stream, dialer, names, options, limit.signal);
     const facts = shellFacts(dialer.address, said, options.size);
     return new ShellChannel(stream, facts, names, dialer.address);
   } catch (error) {
-    stream.destroy();
-    throw signal.aborted || !limit.aborted ? error : tooSlow(dialer.address, options.startSeconds);
+    stream?.destroy();
+    throw limit.passed ? tooSlow(dialer.address, options.startSeconds) : error;
+  } finally {
+    limit.end();
   }
 }
 

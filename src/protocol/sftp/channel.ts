@@ -2,6 +2,7 @@
  * One SFTP connection to one open file, as a channel of the pool: many requests under way, in any order. A read that the
  * server answers with less than was asked for is continued.
  */
+import { Deadline } from '../../base/deadline.js';
 import { contiguous } from '../../base/buffers.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
@@ -38,23 +39,24 @@ export async function openSftpChannel(
   signal: AbortSignal,
 ): Promise<SftpChannel> {
   const { startSeconds, address } = options;
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(startSeconds * 1000)]);
-  const connection = new SftpConnection(await dial(limit));
-  const stop = (): void => connection.destroy();
-  limit.addEventListener('abort', stop);
+  const limit = new Deadline(startSeconds * 1000, signal);
+  let connection: SftpConnection | undefined;
+  const stop = (): void => connection?.destroy();
+  limit.signal.addEventListener('abort', stop);
   try {
-    await connection.greet(limit);
+    connection = new SftpConnection(await dial(limit.signal));
+    await connection.greet(limit.signal);
     connection.listen({ drain: () => undefined, closed: () => undefined });
     return new SftpChannel(connection, await sftpFacts(connection, options), options);
   } catch (error) {
-    connection.destroy();
-    if (limit.aborted && !signal.aborted) {
+    connection?.destroy();
+    if (limit.passed) {
       throw new FarbusError(`cannot reach ${address}: no SFTP session within ${startSeconds} seconds`);
     }
     if (error instanceof FarbusError) throw error;
     throw new FarbusError(`cannot use ${address}: ${messageOf(error)}`, { cause: error });
   } finally {
-    limit.removeEventListener('abort', stop);
+    limit.end();
   }
 }
 

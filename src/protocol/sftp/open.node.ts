@@ -1,4 +1,5 @@
 /** Devices by ssh+sftp URIs, over this computer's ssh program. */
+import { Deadline } from '../../base/deadline.js';
 import { sshDialer } from '../../network/ssh.node.js';
 import { connectShell } from '../dd/connect.js';
 import { newNames, startCommand } from '../dd/script.js';
@@ -51,12 +52,16 @@ async function sizeByShell(address: RemoteAddress): Promise<number> {
  * meant: number and start are those of one process only. Whether that helped is for the caller to see.
  */
 async function killByShell(address: RemoteAddress, { pid, start }: ServerProcess): Promise<void> {
-  const limit = AbortSignal.timeout(killMs);
-  const stream = await sshCommands(address).run(startCommand(newNames().token), limit);
+  const limit = new Deadline(killMs);
   const look = `read -r s </proc/${pid}/stat; set -- \${s##*) }; [ "\${20}" = ${start} ] && kill -9 ${pid}; exit`;
-  await new Promise<void>((resolve) => {
-    limit.addEventListener('abort', () => stream.destroy());
-    stream.attach({ data: () => undefined, drain: () => undefined, closed: () => resolve() });
-    stream.write([new TextEncoder().encode(`${look}\n`)]);
-  });
+  try {
+    const stream = await sshCommands(address).run(startCommand(newNames().token), limit.signal);
+    limit.signal.addEventListener('abort', () => stream.destroy());
+    await new Promise<void>((resolve) => {
+      stream.attach({ data: () => undefined, drain: () => undefined, closed: () => resolve() });
+      stream.write([new TextEncoder().encode(`${look}\n`)]);
+    });
+  } finally {
+    limit.end();
+  }
 }
