@@ -1,13 +1,16 @@
 import { truncateSync, writeFileSync } from 'node:fs';
 import type { BlockDevice } from '../../src/block/device.js';
+import { openCache, layoutOfCache } from '../../src/block/filters/cache-store.js';
 import { DelayFilter } from '../../src/block/filters/delay.js';
-import { FaultFilter } from '../../src/block/filters/fault.js';
+import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { Filter } from '../../src/block/filters/filter.js';
 import { createOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
+import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { SliceFilter } from '../../src/block/filters/slice.js';
 import { TraceFilter } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { openCacheFile } from '../../src/storage/cache-file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
 import { tempPath } from '../support/temp.js';
@@ -90,4 +93,36 @@ conformance(
     return { device: new DelayFilter(await overlay(far), { write: 1 }) };
   },
   { steps: 100, region: 256 << 10 },
+);
+
+const small = { cacheSize: 256 << 10, clusterSize: 4096 };
+async function cache(device: BlockDevice, faults: FaultRule[] = []): Promise<BlockDevice> {
+  const store = new MemoryDevice(layoutOfCache(device, small).storeSize, { blockSize: 512 });
+  return openCache(device, new FaultFilter(store, faults), small);
+}
+conformance('cache smaller than what is used', async () => ({ device: await cache(memory()) }), {
+  openReadOnly: async () => ({ device: await cache(readOnly(memory())) }),
+});
+conformance('cache whose store fails now and then', async () => ({
+  device: await cache(memory(), [{ on: ['read', 'write'], skip: 1, probability: 0.2, action: 'io' }]),
+}));
+const cached = image(content());
+const kept = tempPath('cache');
+conformance(
+  'cache file over a file, kept',
+  async () => ({ device: await openCacheFile(await openPath(cached), kept, { keep: true }) }),
+  { persistent: true },
+);
+const odd = image(content(1_000_003));
+conformance('cache file over a file of an odd size', async () => ({
+  device: await openCacheFile(await openPath(odd), tempPath('cache')),
+}));
+conformance('rate', async () => ({ device: new RateFilter(memory(), new RateLimit(64 << 20)) }), { steps: 100 });
+conformance(
+  'rate over a cache over a far device',
+  async () => {
+    const far = new DelayFilter(memory(), { read: 1, write: 1 });
+    return { device: new RateFilter(await cache(far), new RateLimit(64 << 20)) };
+  },
+  { steps: 60, region: 256 << 10 },
 );

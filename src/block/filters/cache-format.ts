@@ -1,0 +1,89 @@
+/**
+ * The cache's format on its store, version 1 (docs/serve.md): a header, a table of which block each slot holds, the slots.
+ * Numbers are little-endian. Pure bytes: nothing is read or written here.
+ */
+import { crc32 } from '../../base/crc32.js';
+
+/** Length of the header, in bytes. */
+export const cacheHeaderSize = 4096;
+/** What the table says of a slot that holds nothing. */
+export const emptySlot = 0xffff_ffff;
+
+const magic = 'FARBUSCA';
+const version = 1;
+const identityAt = 66;
+const longestIdentity = 1024;
+const checksumAt = cacheHeaderSize - 4;
+
+/** Where things are on the store; in bytes but `slots`. */
+export interface CacheLayout {
+  readonly sourceSize: number;
+  /** Bytes that are kept or dropped together. */
+  readonly clusterSize: number;
+  readonly slots: number;
+  readonly tableOffset: number;
+  readonly dataOffset: number;
+  readonly storeSize: number;
+}
+
+/** The layout of a cache of at most `cacheSize` bytes of content: one slot at least, none more than the source fills. */
+export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: number): CacheLayout {
+  const clusters = Math.ceil(sourceSize / clusterSize);
+  const slots = Math.max(1, Math.min(clusters, Math.floor(cacheSize / clusterSize)));
+  const tableOffset = cacheHeaderSize;
+  const dataOffset = Math.ceil((tableOffset + slots * 4) / 65536) * 65536;
+  return { sourceSize, clusterSize, slots, tableOffset, dataOffset, storeSize: dataOffset + slots * clusterSize };
+}
+
+export interface CacheHeader {
+  readonly layout: CacheLayout;
+  /** Of the source; never '' where `closed`. */
+  readonly identity: string;
+  /** It was closed in good order: table and slots are what the source had then. */
+  readonly closed: boolean;
+  /** Checksum of the table. */
+  readonly tableChecksum: number;
+}
+
+export function encodeCacheHeader({ layout, identity, closed, tableChecksum }: CacheHeader): Uint8Array {
+  const bytes = new Uint8Array(cacheHeaderSize);
+  const view = new DataView(bytes.buffer);
+  bytes.set(new TextEncoder().encode(magic), 0);
+  view.setUint32(8, version, true);
+  view.setUint32(12, closed ? 1 : 0, true);
+  view.setUint32(16, layout.clusterSize, true);
+  view.setUint32(20, layout.slots, true);
+  view.setBigUint64(24, BigInt(layout.sourceSize), true);
+  view.setUint32(32, tableChecksum, true);
+  const text = identityBytes(identity);
+  view.setUint16(64, text.length, true);
+  bytes.set(text, identityAt);
+  view.setUint32(checksumAt, crc32(bytes.subarray(0, checksumAt)), true);
+  return bytes;
+}
+
+/** Whether these are the first bytes of a cache, of whatever version and state. */
+export function isCache(bytes: Uint8Array): boolean {
+  return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
+}
+
+/**
+ * The checksum of its table, if this is the header of a cache that was closed in good order, has this layout and is of
+ * this source; else undefined: what it holds is worth nothing.
+ */
+export function trustedTable(bytes: Uint8Array, layout: CacheLayout, identity: string): number | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, cacheHeaderSize);
+  const tableChecksum = view.getUint32(32, true);
+  const wanted = encodeCacheHeader({ layout, identity, closed: true, tableChecksum });
+  const same = identity !== '' && wanted.every((byte, index) => byte === bytes[index]);
+  return same ? tableChecksum : undefined;
+}
+
+/** An identity that is too long is cut; a checksum of the whole stands at its end. */
+function identityBytes(identity: string): Uint8Array {
+  const bytes = new TextEncoder().encode(identity);
+  if (bytes.length <= longestIdentity) return bytes;
+  const cut = bytes.slice(0, longestIdentity);
+  new DataView(cut.buffer).setUint32(longestIdentity - 4, crc32(bytes), true);
+  return cut;
+}

@@ -1,0 +1,258 @@
+/**
+ * Cache filter: what was read of a far device is kept on a near store, so that it is read there the next time. Writes go
+ * to the device first and into the cache after (write-through): flush and FUA are the device's own. Bounded: what has not
+ * been used for long gives its place to what is read.
+ *
+ * The cache is a help and never a fault: where its store fails, the block is forgotten and the device is asked. What it
+ * cannot notice is that somebody else writes the device past it; who uses it says that nobody does.
+ */
+import { buffersOf, type Buffers } from '../../base/buffers.js';
+import { crc32 } from '../../base/crc32.js';
+import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import { encodeCacheHeader, type CacheLayout } from './cache-format.js';
+import { CacheSlots } from './cache-slots.js';
+import { Filter } from './filter.js';
+import { inParallel } from './parallel.js';
+import { RangeLock } from './range-lock.js';
+
+/** Bytes that are read of the device at once to fill the cache. */
+const fillSize = 1 << 20;
+
+/** What it has done, for figures and tests. */
+export interface CacheCounts {
+  /** Bytes that readers got from the store, and from the device. */
+  readonly hitBytes: number;
+  readonly missBytes: number;
+  /** Blocks that could not be kept or read back because the store failed. */
+  readonly storeErrors: number;
+  /** Blocks that are held. */
+  readonly held: number;
+}
+
+export class CacheFilter extends Filter {
+  readonly #store: BlockDevice;
+  readonly #layout: CacheLayout;
+  readonly #slots: CacheSlots;
+  readonly #keep: boolean;
+  readonly #lock = new RangeLock();
+  #hitBytes = 0;
+  #missBytes = 0;
+  #storeErrors = 0;
+  #written = false;
+
+  /**
+   * Takes over both devices. Opened by {@link openCache}.
+   * @param keep Whether it is to be found again after close.
+   */
+  constructor(next: BlockDevice, store: BlockDevice, layout: CacheLayout, slots: CacheSlots, keep: boolean) {
+    super(next);
+    this.#store = store;
+    this.#layout = layout;
+    this.#slots = slots;
+    this.#keep = keep;
+  }
+
+  get counts(): CacheCounts {
+    const [hitBytes, missBytes, storeErrors] = [this.#hitBytes, this.#missBytes, this.#storeErrors];
+    return { hitBytes, missBytes, storeErrors, held: this.#slots.held };
+  }
+
+  /** One request must not need more blocks at once than there are slots, nor more memory than a fill. */
+  protected override describe(next: BlockInfo): BlockInfo {
+    const piece = fillSize - (fillSize % next.blockSize);
+    return { ...next, maxTransfer: Math.max(next.blockSize, Math.min(next.maxTransfer, piece)) };
+  }
+
+  protected override async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    await this.#locked(offset, into.length, async (first, end) => {
+      const jobs: (() => Promise<void>)[] = [];
+      let missing = first;
+      for (let block = first; block <= end; block++) {
+        const slot = block < end ? this.#slots.pin(block) : undefined;
+        if (slot === undefined && block < end) continue;
+        const [from, to] = [missing, block];
+        if (from < to) jobs.push(() => this.#fill(from, to, offset, into, options));
+        if (slot !== undefined) jobs.push(() => this.#hit(block, slot, offset, into, options));
+        missing = block + 1;
+      }
+      await inParallel(jobs, Infinity);
+    });
+  }
+
+  protected override async doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    await this.#change(offset, from.length, () => this.next.write(offset, from, options), true, from);
+  }
+
+  protected override async doFlush(options: RequestOptions): Promise<void> {
+    try {
+      await this.next.flush(options);
+    } catch (error) {
+      // Acknowledged writes may be lost: the device is to be asked what it has.
+      const release = await this.#lock.acquire(0, Infinity);
+      this.#slots.dropRange(0, Infinity);
+      release();
+      throw error;
+    }
+  }
+
+  protected override async doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    await this.#change(offset, length, () => this.next.trim(offset, length, options), false);
+  }
+
+  protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    await this.#change(offset, length, () => this.next.writeZeroes(offset, length, options), false);
+  }
+
+  protected override async doClose(): Promise<void> {
+    try {
+      if (this.#keep && this.next.info.identity !== '' && (await this.#durable())) await this.#seal();
+    } catch {
+      // Not sealed: it begins anew the next time.
+    }
+    await Promise.all([this.next.close(), this.#store.close()]);
+  }
+
+  /** Whether the device will still have what was written, whatever happens to it. */
+  async #durable(): Promise<boolean> {
+    if (!this.#written) return true;
+    await this.next.flush();
+    return this.next.info.can.flush;
+  }
+
+  /** Says that what it holds is what the device has. */
+  async #seal(): Promise<void> {
+    const { table } = this.#slots;
+    const bytes = new Uint8Array(table.length * 4);
+    const view = new DataView(bytes.buffer);
+    for (const [slot, block] of table.entries()) view.setUint32(slot * 4, block, true);
+    await this.#store.write(this.#layout.tableOffset, buffersOf(bytes));
+    await this.#store.flush();
+    const { identity } = this.next.info;
+    const header = encodeCacheHeader({
+      layout: this.#layout,
+      identity,
+      closed: true,
+      tableChecksum: crc32(bytes),
+    });
+    await this.#store.write(0, buffersOf(header));
+    await this.#store.flush();
+  }
+
+  async #locked(offset: number, length: number, work: (first: number, end: number) => Promise<void>): Promise<void> {
+    const { clusterSize } = this.#layout;
+    const first = Math.floor(offset / clusterSize);
+    const end = Math.ceil((offset + length) / clusterSize);
+    const release = await this.#lock.acquire(first, end);
+    try {
+      await work(first, end);
+    } finally {
+      release();
+    }
+  }
+
+  /** Gives what a slot has of the request; asks the device where the store fails. */
+  async #hit(block: number, slot: number, offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    const { clusterSize } = this.#layout;
+    const start = Math.max(offset, block * clusterSize);
+    const stop = Math.min(offset + into.length, (block + 1) * clusterSize);
+    const part = into.slice(start - offset, stop - offset);
+    try {
+      await this.#store.read(this.#at(slot) + (start - block * clusterSize), part);
+      this.#hitBytes += part.length;
+    } catch {
+      this.#storeErrors++;
+      this.#slots.drop(block);
+      await this.next.read(start, part, options);
+    } finally {
+      this.#slots.unpin(slot);
+    }
+  }
+
+  /** Reads whole blocks [first, end) of the device, gives what is asked of them, and keeps them. */
+  async #fill(first: number, end: number, offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    const { clusterSize, sourceSize } = this.#layout;
+    const start = first * clusterSize;
+    const bytes = new Uint8Array(Math.min(sourceSize, end * clusterSize) - start);
+    await this.next.read(start, buffersOf(bytes), options);
+    const from = Math.max(offset, start);
+    const to = Math.min(offset + into.length, start + bytes.length);
+    into.copyFrom(bytes.subarray(from - start, to - start), from - offset);
+    this.#missBytes += to - from;
+    const jobs: (() => Promise<void>)[] = [];
+    for (let block = first; block < end; block++) {
+      const at = (block - first) * clusterSize;
+      jobs.push(() => this.#keepBlock(block, bytes.subarray(at, at + clusterSize)));
+    }
+    await inParallel(jobs);
+  }
+
+  async #keepBlock(block: number, bytes: Uint8Array): Promise<void> {
+    const slot = this.#slots.take();
+    if (slot === undefined) return;
+    try {
+      await this.#store.write(this.#at(slot), buffersOf(bytes));
+      this.#slots.put(slot, block);
+    } catch {
+      this.#storeErrors++;
+      this.#slots.giveBack(slot);
+    } finally {
+      this.#slots.unpin(slot);
+    }
+  }
+
+  /** A change of the device; afterwards the cache has the new bytes, or nothing of the blocks that it touched. */
+  #change(
+    offset: number,
+    length: number,
+    change: () => Promise<void>,
+    refresh: boolean,
+    data?: Buffers,
+  ): Promise<void> {
+    return this.#locked(offset, length, async (first, end) => {
+      let done = false;
+      this.#written = true;
+      try {
+        await change();
+        done = refresh;
+      } finally {
+        // Long zeroing is not to be a loop over more blocks than are held.
+        if (!done) this.#slots.dropRange(first, end);
+      }
+      if (data && done) await this.#refresh(first, end, offset, data);
+    });
+  }
+
+  async #refresh(first: number, end: number, offset: number, data: Buffers): Promise<void> {
+    const { clusterSize, sourceSize } = this.#layout;
+    const jobs: (() => Promise<void>)[] = [];
+    for (let block = first; block < end; block++) {
+      const start = Math.max(offset, block * clusterSize);
+      const stop = Math.min(offset + data.length, (block + 1) * clusterSize);
+      const slot = this.#slots.pin(block);
+      const part = data.slice(start - offset, stop - offset);
+      if (slot !== undefined) {
+        jobs.push(() => this.#refreshSlot(block, slot, start - block * clusterSize, part));
+      } else if (part.length === Math.min(clusterSize, sourceSize - block * clusterSize)) {
+        const bytes = new Uint8Array(part.length);
+        part.copyTo(bytes, 0);
+        jobs.push(() => this.#keepBlock(block, bytes));
+      }
+    }
+    await inParallel(jobs);
+  }
+
+  async #refreshSlot(block: number, slot: number, at: number, part: Buffers): Promise<void> {
+    try {
+      await this.#store.write(this.#at(slot) + at, part);
+    } catch {
+      this.#storeErrors++;
+      this.#slots.drop(block);
+    } finally {
+      this.#slots.unpin(slot);
+    }
+  }
+
+  #at(slot: number): number {
+    return this.#layout.dataOffset + slot * this.#layout.clusterSize;
+  }
+}
