@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { FarbusError } from '../base/errors.js';
 import { formatBytes, formatMs } from '../base/format.js';
 import type { BlockDevice } from '../block/device.js';
-import type { ClientComputer, ClientCounts } from '../computer/client.js';
+import type { ClientComputer } from '../computer/client.js';
+import type { ComputerCounts } from '../computer/computer.js';
 import { cacheFolder } from '../guest/cache.node.js';
 import { needTools, runTool, type Tool } from '../guest/tools.node.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from './computer.js';
@@ -217,7 +218,7 @@ class Demo {
     return output;
   }
 
-  #summary(counts: ClientCounts, started: StartResult): void {
+  #summary(counts: ComputerCounts, started: StartResult): void {
     const { io, traps, legs } = counts;
     const median = (ms: number | undefined) => (ms === undefined ? 'none' : formatMs(ms));
     this.#io.stdout.write(`

@@ -3,6 +3,7 @@
  * (engines/v86.ts), KVM tomorrow. Devices see only {@link GuestMemory}, {@link InterruptLine} and the trap.
  */
 import type { GuestMemory } from './guest-memory.js';
+import type { NetworkCard } from './network-card.js';
 import type { TrapHandler } from './trap.js';
 
 /** A level-triggered interrupt line of one PCI function. Lines that share an input of the interrupt controller are ORed. */
@@ -47,6 +48,8 @@ export interface Engine {
   readonly memory: GuestMemory;
   /** The exits for guarded addresses. */
   readonly trap: TrapHandler;
+  /** The guest's network card, where it has one. */
+  readonly network?: NetworkCard | undefined;
   /** Puts a function on the board and guards its BAR. Before {@link start} only. */
   addPci(device: PciFunction): InterruptLine;
   /** Sets the processor to start at `entry`, with the board as a BIOS would have left it. */

@@ -1,6 +1,7 @@
 /**
  * The v86 engine behind the seam of machine/engine.ts: an x86 processor and PC board in WebAssembly. Everything that
- * knows v86's internals is in this file; they are untyped and may change with its version, which is pinned.
+ * knows v86's internals is in this file and v86-network-card.ts; they are untyped and may change with its version, which
+ * is pinned.
  *
  * Facts that it rests on are in [FIND] 2: addresses above RAM are registered in blocks of 128 KiB; an interrupt must not
  * be raised within an exit; lines that share an input are not ORed by v86; its memory's array moves when it grows.
@@ -10,6 +11,7 @@ import { nextTurn } from '../../base/turn.js';
 import type { DescriptorRegisters, Engine, InterruptLine, PciFunction, ProtectedModeEntry } from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';
 import type { TrapHandler } from '../trap.js';
+import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
 
 /** What is used of v86's processor object. */
 interface V86Cpu {
@@ -21,7 +23,7 @@ interface V86Cpu {
     ): void;
     port_write8(port: number, value: number): void;
   };
-  readonly devices: { readonly pci: V86Pci };
+  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k };
   readonly wasm_memory: WebAssembly.Memory;
   readonly mem8: Uint8Array;
   readonly reg32: Int32Array;
@@ -42,6 +44,9 @@ interface V86Cpu {
   device_raise_irq(irq: number): void;
   device_lower_irq(irq: number): void;
   reboot_internal(): void;
+  /** Where the state of an interrupt controller is in `wasm_memory`. */
+  get_pic_addr_master(): number;
+  get_pic_addr_slave(): number;
 }
 
 interface V86Pci {
@@ -63,6 +68,8 @@ export interface V86Options {
   /** Where v86.wasm is: a path in Node, a URL in a browser. */
   readonly wasmPath: string;
   readonly trap: TrapHandler;
+  /** Address of the guest's network card, 6 bytes. Default: it has no card. */
+  readonly mac?: Uint8Array | undefined;
   /** The guest has halted for good (interrupts off) or asked for a reset. */
   readonly onEnd?: (why: 'halted' | 'reset') => void;
 }
@@ -85,7 +92,9 @@ export async function createV86(options: V86Options): Promise<Engine> {
     disable_mouse: true,
     disable_speaker: true,
     acpi: false,
-    net_device: { type: 'none' as never },
+    net_device: { type: (options.mac ? 'ne2k' : 'none') as never },
+    // A snapshot's network card goes on as it was.
+    preserve_mac_from_state_image: true,
   });
   await new Promise<void>((resolve) => emulator.add_listener('emulator-loaded', () => resolve()));
   return new V86Engine(emulator, options);
@@ -124,6 +133,7 @@ class V86Memory implements GuestMemory {
 class V86Engine implements Engine {
   readonly memory: GuestMemory;
   readonly trap: TrapHandler;
+  readonly network: V86NetworkCard | undefined;
   readonly #emulator: V86;
   readonly #cpu: V86Cpu;
   readonly #inner: V86Inner;
@@ -140,6 +150,11 @@ class V86Engine implements Engine {
     this.trap = options.trap;
     this.memory = new V86Memory(this.#cpu, options.memorySize);
     this.#shareInterruptLines();
+    const { net } = this.#cpu.devices;
+    if (net && options.mac) {
+      const bus = { add_listener: emulator.add_listener.bind(emulator) as never };
+      this.network = new V86NetworkCard(net, bus, options.mac, (id) => this.#vectorOf(id));
+    }
     emulator.add_listener('cpu-event-halt' as never, () => options.onEnd?.('halted'));
     this.#cpu.reboot_internal = () => {
       nextTurn(() => options.onEnd?.('reset'));
@@ -264,21 +279,33 @@ class V86Engine implements Engine {
     }
   }
 
+  /** The input of the interrupt controllers that a function's line is led to. */
+  #inputOf(id: number): number {
+    const { pci } = this.#cpu.devices;
+    const pin = ((pci.device_spaces[id]![0x3c >>> 2]! >> 8) & 0xff) - 1;
+    return pci.isa_bridge_space8[0x60 + ((pin + (id >> 3) - 1) & 3)]!;
+  }
+
+  /** The vector that the operating system has given to a function's input (8259A, ICW2); undefined before it has. */
+  #vectorOf(id: number): number | undefined {
+    const input = this.#inputOf(id);
+    const at = input < 8 ? this.#cpu.get_pic_addr_master() : this.#cpu.get_pic_addr_slave();
+    // The second byte of v86's state: the first of the eight vectors.
+    const first = new Uint8Array(this.#cpu.wasm_memory.buffer, at, 2)[1]!;
+    return first === 0 ? undefined : first + (input & 7);
+  }
+
   /** Level-triggered lines that share an input are asserted while any of them is ([FIND] 2.3). */
   #shareInterruptLines(): void {
     const { pci } = this.#cpu.devices;
-    const inputOf = (id: number): number => {
-      const pin = ((pci.device_spaces[id]![0x3c >>> 2]! >> 8) & 0xff) - 1;
-      return pci.isa_bridge_space8[0x60 + ((pin + (id >> 3) - 1) & 3)]!;
-    };
     pci.raise_irq = (id) => {
-      const irq = inputOf(id);
+      const irq = this.#inputOf(id);
       const lines = this.#asserted.get(irq) ?? new Set();
       this.#asserted.set(irq, lines.add(id));
       this.#cpu.device_raise_irq(irq);
     };
     pci.lower_irq = (id) => {
-      const irq = inputOf(id);
+      const irq = this.#inputOf(id);
       const lines = this.#asserted.get(irq);
       lines?.delete(id);
       if (!lines?.size) this.#cpu.device_lower_irq(irq);

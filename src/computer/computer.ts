@@ -1,0 +1,327 @@
+/**
+ * A computer: an unmodified operating system on our hypervisor. It puts engine, trap, logical devices with their virtual
+ * I/O clients and the shared network adapter together and boots. What is a client's or a server's own ([SYS] fig. 2, 3)
+ * is in client.ts and server.ts.
+ */
+import { FarbusError } from '../base/errors.js';
+import { silent, type Logger } from '../base/log.js';
+import { Steps, type StepId } from '../base/steps.js';
+import type { BlockDevice } from '../block/device.js';
+import * as ahci from '../device/ahci/controller.js';
+import * as nvme from '../device/nvme/controller.js';
+import type { CommandTimes } from '../device/nvme/times.js';
+import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
+import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
+import type { Engine, InterruptLine } from '../machine/engine.js';
+import { pciConfig, type PciIdentity } from '../machine/pci.js';
+import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
+import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
+import { AhciDrives } from './ahci-drives.js';
+import { SerialConsole } from './console.js';
+import { planDrive, type ClientDrive, type DrivePlan } from './drives.js';
+import { identityOf } from './identity.js';
+import { Legs, type LegMedians } from './legs.js';
+import type { SharedAdapter } from './shared-adapter.js';
+import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
+
+/** First of the slots and addresses that logical devices get. */
+const firstSlot = 8;
+const firstBase = 0xfe000000;
+const baseStep = 0x20000;
+/** Slots 8 to 29. */
+export const maxDrives = 22;
+
+export interface ComputerOptions {
+  /** Makes the engine: the composition root knows which. With an adapter it has a network card of that address. */
+  readonly createEngine: (trap: TrapHandler, onEnd: (why: EndReason) => void) => Promise<Engine>;
+  /** The media of the logical devices, in the guest's order; a device alone is an NVMe disk. They are not closed by the computer. */
+  readonly drives: readonly (BlockDevice | ClientDrive)[];
+  /** A guest has ejected the medium of drive `index`. It is not closed. */
+  readonly onEject?: (index: number, medium: BlockDevice) => void;
+  /** What the operating system's network card is connected to. It is not closed by the computer. */
+  readonly adapter?: SharedAdapter | undefined;
+  readonly steps?: Steps;
+  readonly log?: Logger;
+}
+
+/** The steps of a computer's boot, as its figure numbers them: [SYS] fig. 11 or 12. */
+export interface BootFigure {
+  readonly loader: StepId;
+  readonly hypervisor: StepId;
+  readonly privileged: StepId;
+  readonly protect: StepId;
+  /** Frames come to the hypervisor first. */
+  readonly frames: StepId | undefined;
+  readonly system: StepId;
+  /** Its drives are logical devices, whose commands pass the steps of fig. 4 to 8; else they are local disks. */
+  readonly logicalDevices: boolean;
+  /** The operating system has its own protection handler, and its own receive handler. */
+  readonly handler: StepId;
+  readonly receiver: StepId | undefined;
+}
+
+/** Why the guest ended: halted with interrupts off, or asked for a reset. */
+export type EndReason = 'halted' | 'reset';
+
+/** What has happened so far: for summaries, benchmarks and tests. */
+export interface ComputerCounts {
+  readonly traps: Readonly<TrapCounts>;
+  readonly io: Readonly<IoCounts>;
+  /** Commands completed on I/O queues, and interrupts raised for them. */
+  readonly commands: number;
+  readonly interrupts: number;
+  readonly legs: LegMedians;
+}
+
+/** What the computer needs of any controller: it is paused, saved and restored as a whole. */
+interface LogicalDevice extends GuardedDevice {
+  readonly counts: { readonly commands: number; readonly interrupts: number };
+  connect(line: InterruptLine): void;
+  pause(): Promise<void>;
+  resume(): void;
+  save(): unknown;
+  restore(state: never): void;
+}
+
+/** A computer that is about to be made. */
+export interface Prepared {
+  readonly engine: Engine;
+  readonly trap: TrapHandler;
+  readonly steps: Steps;
+  readonly ended: Promise<EndReason>;
+  readonly options: ComputerOptions;
+  readonly figure: BootFigure;
+}
+
+export class Computer {
+  readonly console: SerialConsole;
+  /** Resolves when the guest ends by itself. */
+  readonly ended: Promise<EndReason>;
+  /** The drives on the AHCI adapter, where there are any: media are exchanged and drives plugged by it. */
+  readonly ahci: AhciDrives | undefined;
+  readonly #engine: Engine;
+  readonly #steps: Steps;
+  /** Of the drives' commands. */
+  readonly #commandSteps: Steps;
+  readonly #trap: TrapHandler;
+  readonly #controllers: LogicalDevice[] = [];
+  readonly #clients: VirtualIoClient[] = [];
+  /** The far device of each drive, now. */
+  readonly #media: readonly (() => BlockDevice | undefined)[];
+  readonly #legs = new Legs();
+  readonly #figure: BootFigure;
+  #handlersRecorded = false;
+
+  /** Everything that there is before the computer exists: its trap and its engine. */
+  protected static async prepare(options: ComputerOptions, figure: BootFigure): Promise<Prepared> {
+    if (options.drives.length > maxDrives) throw new FarbusError(`a computer can have ${maxDrives} drives, not more`);
+    const steps = options.steps ?? new Steps();
+    const trap = new TrapHandler(steps);
+    let end: (why: EndReason) => void = () => undefined;
+    const ended = new Promise<EndReason>((resolve) => (end = resolve));
+    steps.step(0, figure.loader, 'the program loader starts');
+    const engine = await options.createEngine(trap, end);
+    steps.step(0, figure.hypervisor, 'the hypervisor is loaded and starts');
+    steps.step(0, figure.privileged, 'it has the privileged level: the guest runs on its engine only');
+    return { engine, trap, steps, ended, options, figure };
+  }
+
+  protected constructor({ engine, trap, steps, ended, options, figure }: Prepared) {
+    this.#engine = engine;
+    this.#trap = trap;
+    this.#steps = steps;
+    this.#figure = figure;
+    this.#commandSteps = figure.logicalDevices ? steps : new Steps();
+    if (options.drives.length === 0) steps.step(0, figure.protect, 'no logical device: nothing is to be guarded');
+    this.ended = ended;
+    const plans = options.drives.map(planDrive);
+    const log = options.log ?? silent;
+    for (const plan of plans) if (plan.bus === 'nvme') this.#addNvme(plan, log);
+    const onAhci = plans.filter(({ bus }) => bus === 'ahci');
+    if (onAhci.length > 0) this.ahci = this.#addAhci(onAhci, log, options.onEject ?? (() => undefined));
+    this.#media = plans.map(
+      ({ index, bus, device }) =>
+        () =>
+          bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
+    );
+    if (options.adapter) this.#connect(options.adapter);
+    this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
+    engine.onSerial((byte) => this.console.receive(byte));
+  }
+
+  /** [SYS] fig. 11, step 325; fig. 12, step 346: loads an operating system and starts it. */
+  boot(image: LinuxImage): void {
+    const entry = loadLinux(this.#engine.memory, image);
+    this.#engine.enter(entry);
+    this.#steps.step(0, this.#figure.system, 'the operating system is loaded and started');
+    this.#engine.start();
+  }
+
+  /** Raw bytes of the serial console, for a terminal. */
+  onSerial(receive: (byte: number) => void): void {
+    this.#engine.onSerial(receive);
+  }
+
+  sendSerial(bytes: Uint8Array): void {
+    this.#engine.sendSerial(bytes);
+  }
+
+  get counts(): ComputerCounts {
+    const io: IoCounts = { reads: 0, writes: 0, others: 0, readBytes: 0, writtenBytes: 0, errors: 0 };
+    for (const { counts } of this.#clients) {
+      for (const key of Object.keys(io) as (keyof IoCounts)[]) io[key] += counts[key];
+    }
+    return {
+      traps: { ...this.#trap.counts },
+      io,
+      commands: sum(this.#controllers, ({ counts }) => counts.commands),
+      interrupts: sum(this.#controllers, ({ counts }) => counts.interrupts),
+      legs: this.#legs.medians(),
+    };
+  }
+
+  /**
+   * Saves the computer: processor, memory, board and logical devices. The guest is paused meanwhile, and no command is
+   * in flight. @param key What the snapshot is of: kernel, initramfs, command line, engine version.
+   */
+  async save(key: string): Promise<Snapshot> {
+    await this.#engine.pause();
+    try {
+      await Promise.all(this.#controllers.map((controller) => controller.pause()));
+      const devices = this.#controllers.map((controller) => controller.save());
+      return { key, drives: this.#driveFacts(), devices, engine: await this.#engine.saveState() };
+    } finally {
+      for (const controller of this.#controllers) controller.resume();
+      this.#engine.start();
+    }
+  }
+
+  /**
+   * Starts from a snapshot instead of booting. The far devices must be what they were.
+   * @throws SnapshotError where the snapshot is of another computer or another disk.
+   */
+  async restore(snapshot: Snapshot, key: string): Promise<void> {
+    if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
+    const now = this.#driveFacts();
+    if (snapshot.drives.length !== now.length) {
+      throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
+    }
+    snapshot.drives.forEach((then, i) => {
+      const drive = now[i]!;
+      if (then.size !== drive.size || then.blockSize !== drive.blockSize || then.readOnly !== drive.readOnly) {
+        throw new SnapshotError(`drive ${i} is another than it was: ${drive.size} bytes, then ${then.size}`);
+      }
+      if (then.identity !== drive.identity) throw new SnapshotError(`drive ${i} is another than it was`);
+    });
+    await this.#engine.restoreState(snapshot.engine);
+    this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
+    this.#steps.step(0, this.#figure.system, 'the operating system goes on from a snapshot');
+    for (const controller of this.#controllers) controller.resume();
+    this.#engine.start();
+  }
+
+  /** Ends the machine. Commands under way are given up; media are not closed. */
+  stop(): Promise<void> {
+    return this.#engine.stop();
+  }
+
+  #addNvme({ index, device }: DrivePlan, log: Logger): void {
+    const controller = new nvme.NvmeController({
+      ...this.#context(log),
+      disk: this.#reach(device!),
+      identity: identityOf(device!.info, `drive${index}`),
+    });
+    // Mass storage, non-volatile memory, NVM Express.
+    this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
+  }
+
+  /** One adapter with a port for each drive. */
+  #addAhci(plans: readonly DrivePlan[], log: Logger, onEject: NonNullable<ComputerOptions['onEject']>): AhciDrives {
+    const reach = (far: BlockDevice) => this.#reach(far);
+    const drives = new AhciDrives({ ...this.#context(log), plans, reach, onEject });
+    const { vendorId: vendor, deviceId: device, classCode, barIndex } = ahci;
+    this.#addController(drives.controller, { vendor, device, classCode, barIndex });
+    return drives;
+  }
+
+  #reach(far: BlockDevice): VirtualIoClient {
+    const client = new VirtualIoClient(far, this.#commandSteps);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** What any controller is given; its registers are where the next free address is. */
+  #context(log: Logger) {
+    return {
+      base: firstBase + this.#controllers.length * baseStep,
+      memory: this.#engine.memory,
+      steps: this.#commandSteps,
+      attribute: (tag: number, trap: Trap) => this.#attribute(tag, trap),
+      onCommand: (times: CommandTimes) => this.#legs.add(times),
+      log,
+    };
+  }
+
+  #addController(
+    controller: LogicalDevice,
+    identity: Pick<PciIdentity, 'vendor' | 'device' | 'classCode' | 'barIndex'>,
+  ): void {
+    const { name, base, size } = controller;
+    const { barIndex = 0 } = identity;
+    this.#trap.guard(controller);
+    const config = pciConfig({ ...identity, revision: 1, barBase: base, interruptPin: 1 });
+    const slot = firstSlot + this.#controllers.length;
+    controller.connect(this.#engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size }));
+    this.#steps.step(
+      0,
+      this.#figure.protect,
+      `nothing is mapped at 0x${base.toString(16)}: access to ${name} comes to 300`,
+    );
+    this.#controllers.push(controller);
+  }
+
+  /** From now on a frame that arrives comes to the hypervisor first ([SYS] fig. 12, step 345). */
+  #connect(adapter: SharedAdapter): void {
+    const card = this.#engine.network;
+    if (!card) throw new FarbusError('this engine has no network card');
+    adapter.connect(card, () => {
+      this.#recordHandlers();
+      this.#recordHandler(this.#figure.receiver, card.interruptVector(), 'receive handler');
+    });
+    const { frames } = this.#figure;
+    if (frames) this.#steps.step(0, frames, 'frames that arrive come to 280 before the operating system sees them');
+  }
+
+  #attribute(tag: number, trap: Trap): void {
+    this.#trap.attribute(tag, trap);
+    this.#recordHandlers();
+  }
+
+  /**
+   * [SYS] fig. 6, steps 301 and 302; fig. 7, 381 and 382: by its first command or frame the operating system has its
+   * handlers; they are its own and stay so.
+   */
+  #recordHandlers(): void {
+    if (this.#handlersRecorded || !this.#steps.on) return;
+    this.#handlersRecorded = true;
+    this.#recordHandler(this.#figure.handler, protectionVectors.pageFault, 'handler');
+  }
+
+  #recordHandler(step: StepId | undefined, vector: number | undefined, what: string): void {
+    if (step === undefined || vector === undefined || !this.#steps.on) return;
+    const handler = installedHandler(this.#engine.memory, this.#engine.descriptors(), vector);
+    if (handler === undefined) return;
+    this.#steps.step(0, step, `the operating system has installed its ${what} at 0x${handler.toString(16)}: recorded`);
+  }
+
+  #driveFacts(): SnapshotDrive[] {
+    return this.#media.map((medium) => {
+      const { size = 0, blockSize = 0, readOnly = false, identity = '' } = medium()?.info ?? {};
+      return { size, blockSize, readOnly, identity };
+    });
+  }
+}
+
+function sum<T>(values: readonly T[], of: (value: T) => number): number {
+  return values.reduce((total, value) => total + of(value), 0);
+}

@@ -1,0 +1,28 @@
+/**
+ * The server computer 102 ([SYS] fig. 3): hypervisor 133 under OS 2. Its handler 380 ([SYS] fig. 7) is the trap for the
+ * local disk 913 (384: what is nobody's is the operating system's own) and, for frames, the shared adapter (280, 289).
+ * The virtual I/O server 400 is a target on the adapter's share, and is made by who knows its protocol.
+ */
+import { FarbusError } from '../base/errors.js';
+import { Computer, type BootFigure, type ComputerOptions } from './computer.js';
+
+/** [SYS] fig. 12. */
+const figure12: BootFigure = {
+  loader: '341',
+  hypervisor: '342',
+  privileged: '343',
+  protect: '344',
+  frames: '345',
+  system: '346',
+  logicalDevices: false,
+  handler: '347',
+  receiver: '348',
+};
+
+export class ServerComputer extends Computer {
+  /** [SYS] fig. 12, steps 341 to 345: everything that there is before the operating system. */
+  static async create(options: ComputerOptions): Promise<ServerComputer> {
+    if (!options.adapter) throw new FarbusError('a server computer needs a network adapter');
+    return new ServerComputer(await Computer.prepare(options, figure12));
+  }
+}
