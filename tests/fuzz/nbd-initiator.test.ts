@@ -89,7 +89,7 @@ describe('the parser of replies', () => {
                     log.push([request.cookie, request.error?.kind, request.status]);
                   },
                 },
-                { structured, allocationId },
+                { style: structured ? 'structured' : 'simple', allocationId },
               );
               try {
                 for (let at = 0, next = 0; at < bytes.length;) {

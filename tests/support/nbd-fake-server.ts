@@ -4,7 +4,10 @@
  */
 import {
   Command,
+  CommandFlag,
   Info,
+  NBD_EXTENDED_REPLY_MAGIC,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_MAGIC,
   NBD_OPTION_MAGIC,
   NBD_OPTION_REPLY_MAGIC,
@@ -27,6 +30,7 @@ export interface FakeTerms {
   size: number;
   flags: number;
   structured: boolean;
+  extended: boolean;
   /** Whether NBD_OPT_GO is known. */
   go: boolean;
   allocation: boolean;
@@ -51,6 +55,7 @@ export const usualTerms: FakeTerms = {
   size: 1 << 20,
   flags: everything,
   structured: true,
+  extended: false,
   go: true,
   allocation: true,
   state: undefined,
@@ -81,6 +86,8 @@ export class FakeConnection {
   exportName = '';
   session: string | undefined;
   disconnected = false;
+  /** Extended headers were agreed on. */
+  extended = false;
   #received: Uint8Array = new Uint8Array(0);
   #phase: 'flags' | 'options' | 'transmission' = 'flags';
 
@@ -109,7 +116,8 @@ export class FakeConnection {
     payload: Uint8Array = new Uint8Array(0),
     flags: number = ReplyFlag.done,
   ): void {
-    this.send(structuredChunk(request.cookie, type, payload, flags));
+    if (this.extended) this.send(extendedChunk(request, type, payload, flags));
+    else this.send(structuredChunk(request.cookie, type, payload, flags));
   }
 
   /** Data of a read from `at` bytes after its start. */
@@ -143,12 +151,16 @@ export class FakeConnection {
       this.#option(code, this.#take(view.getUint32(12)));
       return true;
     }
-    if (view.byteLength < 28) return false;
-    if (view.getUint32(0) !== NBD_REQUEST_MAGIC) throw new Error('the client sent something that is no request');
+    const size = this.extended ? 32 : 28;
+    if (view.byteLength < size) return false;
+    if (view.getUint32(0) !== (this.extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC)) {
+      throw new Error('the client sent something that is no request');
+    }
     const type = view.getUint16(6);
-    const length = view.getUint32(24);
-    const payloadLength = type === Command.write ? length : 0;
-    if (view.byteLength < 28 + payloadLength) return false;
+    const length = this.extended ? Number(view.getBigUint64(24)) : view.getUint32(24);
+    const flagged = (view.getUint16(4) & CommandFlag.payloadLength) !== 0;
+    const payloadLength = (this.extended ? flagged : type === Command.write) ? length : 0;
+    if (view.byteLength < size + payloadLength) return false;
     const request = {
       connection: this,
       type,
@@ -157,7 +169,7 @@ export class FakeConnection {
       offset: Number(view.getBigUint64(16)),
       length,
     };
-    this.#take(28);
+    this.#take(size);
     const payload = this.#take(payloadLength);
     if (type === Command.disconnect) {
       this.disconnected = true;
@@ -179,6 +191,9 @@ export class FakeConnection {
     switch (code) {
       case Option.structuredReply:
         return reply(terms.structured ? OptionReply.ack : OptionReply.errUnsupported);
+      case Option.extendedHeaders:
+        this.extended = terms.extended;
+        return reply(terms.extended ? OptionReply.ack : OptionReply.errUnsupported);
       case Option.setMetaContext:
         return this.#contexts(data, reply);
       case Option.go: {
@@ -255,10 +270,14 @@ export class FakeServer {
     if (type === Command.writeZeroes) this.content.fill(0, offset, offset + length);
     if (type === Command.read) {
       const data = this.content.slice(offset, offset + length);
-      if (this.terms.structured) connection.data(request, 0, data);
+      if (this.terms.structured || connection.extended) connection.data(request, 0, data);
       else connection.simple(request, 0, data);
     } else if (type === Command.blockStatus) {
-      connection.chunk(request, ReplyType.blockStatus, join(u32(allocationId), u32(length), u32(0)));
+      const wide = join(u32(allocationId), u32(1), u64(BigInt(length)), u64(0n));
+      if (connection.extended) connection.chunk(request, ReplyType.blockStatusExtended, wide);
+      else connection.chunk(request, ReplyType.blockStatus, join(u32(allocationId), u32(length), u32(0)));
+    } else if (connection.extended) {
+      connection.chunk(request, ReplyType.none);
     } else {
       connection.simple(request);
     }
@@ -271,6 +290,16 @@ export function simpleReply(cookie: bigint, error: number, data: Uint8Array = ne
 
 export function structuredChunk(cookie: bigint, type: number, payload: Uint8Array, flags: number): Uint8Array {
   return join(u32(NBD_STRUCTURED_REPLY_MAGIC), u16(flags), u16(type), u64(cookie), u32(payload.length), payload);
+}
+
+export function extendedChunk(
+  { cookie, offset }: Pick<FakeRequest, 'cookie' | 'offset'>,
+  type: number,
+  payload: Uint8Array,
+  flags: number,
+): Uint8Array {
+  const head = join(u32(NBD_EXTENDED_REPLY_MAGIC), u16(flags), u16(type), u64(cookie), u64(BigInt(offset)));
+  return join(head, u64(BigInt(payload.length)), payload);
 }
 
 export function optionReply(code: number, type: number, body: Uint8Array): Uint8Array {

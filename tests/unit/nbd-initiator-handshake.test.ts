@@ -30,7 +30,12 @@ async function refusal(server: FakeServer | ReturnType<FakeServer['dialer']>, co
 describe('what is agreed on', () => {
   test('everything that a modern server has', async () => {
     const { server, device } = await agreed({ state: 'boot-1', size: 3 << 20 });
-    expect(server.last.options).toEqual([Option.structuredReply, Option.setMetaContext, Option.go]);
+    expect(server.last.options).toEqual([
+      Option.extendedHeaders,
+      Option.structuredReply,
+      Option.setMetaContext,
+      Option.go,
+    ]);
     expect(server.last.exportName).toBe('disk');
     expect(server.last.session).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     expect(device.info).toEqual({
@@ -48,9 +53,25 @@ describe('what is agreed on', () => {
     expect(server.last.disconnected).toBe(true);
   });
 
+  test('extended headers, which need no structured replies', async () => {
+    const { server, device } = await agreed({ extended: true, structured: false });
+    expect(server.last.options).toEqual([Option.extendedHeaders, Option.setMetaContext, Option.go]);
+    const bytes = Uint8Array.from({ length: 100_000 - (100_000 % 512) }, (_, index) => index * 3);
+    await writeBytes(device, 512, bytes);
+    expect(await readBytes(device, 512, bytes.length)).toEqual(bytes);
+    await device.flush();
+    expect(await device.extents(0, 4096)).toEqual([{ offset: 0, length: 4096, hole: false, zero: false }]);
+    await device.close();
+    expect(server.last.disconnected).toBe(true);
+  });
+
+  test('a server with extended headers and without NBD_OPT_GO breaks the protocol: the export cannot be entered', async () => {
+    expect(await refusal(new FakeServer({ extended: true, go: false }))).toMatch(/refuses export "disk" with error 1/);
+  });
+
   test('a server without structured replies', async () => {
     const { server, device } = await agreed({ structured: false });
-    expect(server.last.options).toEqual([Option.structuredReply, Option.go]);
+    expect(server.last.options).toEqual([Option.extendedHeaders, Option.structuredReply, Option.go]);
     expect(device.info.can.extents).toBe(false);
     const bytes = Uint8Array.from({ length: 2048 }, (_, index) => index);
     await writeBytes(device, 512, bytes);
@@ -125,7 +146,7 @@ describe('what is refused', () => {
 
   test('other errors to options that are only wishes are not minded', async () => {
     const error = { type: OptionReply.errPolicy, text: 'no' };
-    const refuse = { [Option.setMetaContext]: error, [Option.structuredReply]: error };
+    const refuse = { [Option.setMetaContext]: error, [Option.structuredReply]: error, [Option.extendedHeaders]: error };
     const { device } = await agreed({ refuse, structured: false });
     expect(device.info.can.extents).toBe(false);
     await device.close();
@@ -147,12 +168,12 @@ describe('what is refused', () => {
     ['a reply to another option', Buffer.concat([hello, optionReply(3, 1, u16(0))]), /an option that was not sent/],
     [
       'an option reply without an end',
-      Buffer.concat([hello, u64(0x3e889045565a9n), u32(8), u32(3), u32(1 << 30)]),
+      Buffer.concat([hello, u64(0x3e889045565a9n), u32(11), u32(3), u32(1 << 30)]),
       /too long/,
     ],
     [
       'option replies without an end',
-      Buffer.concat([hello, ...Array.from({ length: 300 }, () => optionReply(8, 3, u16(9)))]),
+      Buffer.concat([hello, ...Array.from({ length: 300 }, () => optionReply(11, 3, u16(9)))]),
       /too many replies/,
     ],
   ])('%s', async (_what, bytes, message) => {
@@ -176,6 +197,7 @@ describe('what is refused', () => {
       stream.write([
         Buffer.concat([
           hello,
+          optionReply(11, OptionReply.errUnsupported, new Uint8Array(0)),
           optionReply(8, OptionReply.errUnsupported, new Uint8Array(0)),
           optionReply(7, 1, new Uint8Array(0)),
         ]),
@@ -185,8 +207,8 @@ describe('what is refused', () => {
     const info = optionReply(7, OptionReply.info, Buffer.concat([u16(0), u64(4096n), u16(1)]));
     const chatty = memoryDialer((stream) => {
       stream.attach({ data: () => undefined, drain: () => undefined, closed: () => undefined });
-      const unsupported = optionReply(8, OptionReply.errUnsupported, new Uint8Array(0));
-      stream.write([Buffer.concat([hello, unsupported, info, optionReply(7, 1, new Uint8Array(0)), u16(1)])]);
+      const styles = [11, 8].map((option) => optionReply(option, OptionReply.errUnsupported, new Uint8Array(0)));
+      stream.write([Buffer.concat([hello, ...styles, info, optionReply(7, 1, new Uint8Array(0)), u16(1)])]);
     });
     expect(await refusal(chatty)).toMatch(/before it was asked/);
   });
@@ -201,9 +223,9 @@ describe('what is refused', () => {
 test('any chunking of the whole conversation', async () => {
   const cuts = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 50 });
   await fc.assert(
-    fc.asyncProperty(cuts, fc.boolean(), fc.boolean(), async (pieces, structured, go) => {
+    fc.asyncProperty(cuts, fc.boolean(), fc.boolean(), fc.boolean(), async (pieces, structured, go, wide) => {
       let next = 0;
-      const server = new FakeServer({ structured, go, state: 'x' });
+      const server = new FakeServer({ structured, go, extended: wide && go, state: 'x' });
       const device = await connectNbd(server.dialer(() => pieces[next++ % pieces.length]!));
       const bytes = Uint8Array.from({ length: 1536 }, (_, index) => index * 7);
       await writeBytes(device, 1024, bytes);

@@ -4,6 +4,9 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { Exports } from '../../src/export/exports.js';
 import type { ByteStream, StreamEvents } from '../../src/network/stream.js';
 import {
+  CommandFlag,
+  NBD_EXTENDED_REPLY_MAGIC,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_OPTION_MAGIC,
   NBD_OPTION_REPLY_MAGIC,
   NBD_REQUEST_MAGIC,
@@ -122,7 +125,8 @@ export interface RequestFields {
   readonly flags?: number;
   readonly cookie?: bigint;
   readonly offset?: number | bigint;
-  readonly length?: number;
+  readonly length?: number | bigint;
+  /** A payload; with extended headers the flag that says so is set. */
   readonly data?: Uint8Array;
 }
 
@@ -138,7 +142,7 @@ export class Peer {
   readonly target: NbdTarget;
   /** Length of the pieces in which bytes are sent. */
   pieces = Infinity;
-  structured = false;
+  extended = false;
   #at = 0;
 
   constructor(exports: Exports, limits: Partial<TargetLimits> = {}, pool = new SlabPool()) {
@@ -209,10 +213,14 @@ export class Peer {
   }
 
   /** The whole handshake. */
-  async enter(name = '', { structured = true, contexts = [] as string[] } = {}): Promise<OptionAnswer[]> {
+  async enter(
+    name = '',
+    { structured = true, extended = false, contexts = [] as string[] } = {},
+  ): Promise<OptionAnswer[]> {
     await this.greet();
-    this.structured = structured;
-    if (structured) await this.option(Option.structuredReply);
+    this.extended = extended;
+    if (extended) await this.option(Option.extendedHeaders);
+    else if (structured) await this.option(Option.structuredReply);
     if (contexts.length > 0) await this.option(Option.setMetaContext, metaData(name, contexts));
     const answers = await this.option(Option.go, infoData(name, [3]));
     if (answers.at(-1)!.type !== OptionReply.ack) throw new Error(`refused: ${text(answers.at(-1)!.data)}`);
@@ -220,7 +228,7 @@ export class Peer {
   }
 
   request(fields: RequestFields): Promise<void> {
-    return this.send(requestBytes(fields));
+    return this.send(this.extended ? extendedBytes(fields) : requestBytes(fields));
   }
 
   /** Sends a request and reads its reply; nothing else may be under way. */
@@ -240,15 +248,18 @@ export class Peer {
         const rest = view(await this.read(12));
         checkCookie(rest.getBigUint64(4), to);
         error = rest.getUint32(0);
-        const data = await this.read(to.command === 0 && error === 0 ? (to.length ?? 0) : 0);
+        const data = await this.read(to.command === 0 && error === 0 ? Number(to.length ?? 0) : 0);
         return { error, text: '', chunks, data };
       }
-      if (magic !== NBD_STRUCTURED_REPLY_MAGIC) throw new Error('not a reply');
-      const rest = view(await this.read(16));
+      if (magic !== (this.extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC)) {
+        throw new Error('not a reply');
+      }
+      const rest = view(await this.read(this.extended ? 28 : 16));
       const flags = rest.getUint16(0);
       const type = rest.getUint16(2);
       checkCookie(rest.getBigUint64(4), to);
-      const data = await this.read(rest.getUint32(12));
+      if (this.extended && rest.getBigUint64(12) !== BigInt(to.offset ?? 0)) throw new Error('another offset');
+      const data = await this.read(this.extended ? Number(rest.getBigUint64(20)) : rest.getUint32(12));
       chunks.push({ cookie: rest.getBigUint64(4), type, flags, data });
       if (type & 0x8000) {
         error = view(data).getUint32(0);
@@ -316,6 +327,20 @@ export function requestBytes(fields: RequestFields): Uint8Array {
   h.setUint16(6, command);
   h.setBigUint64(8, cookie);
   h.setBigUint64(16, BigInt(offset));
-  h.setUint32(24, fields.length ?? data?.length ?? 0);
+  h.setUint32(24, Number(fields.length ?? data?.length ?? 0));
+  return data ? join([header, data]) : header;
+}
+
+/** A request with an extended header. */
+export function extendedBytes(fields: RequestFields): Uint8Array {
+  const { command, flags = 0, cookie = 1n, offset = 0, data } = fields;
+  const header = new Uint8Array(32);
+  const h = view(header);
+  h.setUint32(0, NBD_EXTENDED_REQUEST_MAGIC);
+  h.setUint16(4, data ? flags | CommandFlag.payloadLength : flags);
+  h.setUint16(6, command);
+  h.setBigUint64(8, cookie);
+  h.setBigUint64(16, BigInt(offset));
+  h.setBigUint64(24, BigInt(fields.length ?? data?.length ?? 0));
   return data ? join([header, data]) : header;
 }

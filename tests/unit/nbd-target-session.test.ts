@@ -18,7 +18,6 @@ function block(value: number): Uint8Array {
 async function choose(peer: Peer, name = session): Promise<void> {
   await peer.greet();
   await peer.option(Option.structuredReply);
-  peer.structured = true;
   const data = metaData('disk', [name]);
   const header = new Uint8Array(16);
   const view = new DataView(header.buffer);
@@ -170,7 +169,6 @@ describe('sessions on the NBD target', () => {
     await first.option(Option.setMetaContext, metaData('disk', [session]));
     await first.option(Option.setMetaContext, metaData('disk', ['base:allocation']));
     await first.option(Option.go, infoData('disk', []));
-    first.structured = true;
     const second = new Peer(exports);
     await second.enter('disk', { contexts: [session] });
     expect((await first.ask({ command: Command.read, length: 512 })).error).toBe(0);

@@ -1,6 +1,7 @@
 /**
- * The NBD protocol's numbers. Source: doc/proto.md of the NBD project ("[NBD] section"). All integers on the wire are
- * big-endian. Values only: who speaks them is in initiator/ and target/.
+ * The NBD protocol's numbers. Source: doc/proto.md of the NBD project ("[NBD] section"), and the same file on its branch
+ * extension-ext-header ("[EXT] section"). All integers on the wire are big-endian. Values only: who speaks them is in
+ * initiator/ and target/. Of NBD_CMD_RESIZE (branch extension-resize) there is the number only.
  */
 
 /** [NBD] "Newstyle negotiation": the server's greeting. */
@@ -18,6 +19,11 @@ export const NBD_REQUEST_MAGIC = 0x25609513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 /** [NBD] "Structured reply chunk message". */
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+
+/** [EXT] "Request message": magics of extended headers, which have one size in both directions. */
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
+export const EXTENDED_HEADER_SIZE = 32;
 
 export const REQUEST_HEADER_SIZE = 28;
 export const SIMPLE_REPLY_SIZE = 16;
@@ -40,6 +46,8 @@ export const TransmissionFlag = {
   sendResize: 1 << 9,
   sendCache: 1 << 10,
   sendFastZero: 1 << 11,
+  /** [EXT] A block status request may say which contexts it is about. */
+  blockStatusPayload: 1 << 12,
 } as const;
 
 /** [NBD] "Option types". */
@@ -111,9 +119,14 @@ export const ReplyType = {
   offsetData: 1,
   offsetHole: 2,
   blockStatus: 5,
+  /** [EXT] The same with 64-bit descriptors. */
+  blockStatusExtended: 6,
   error: errorChunk + 1,
   errorOffset: errorChunk + 2,
 } as const;
+
+/** How replies are framed, and requests if it is 'extended': agreed on in the handshake, each style better than the one before. */
+export type HeaderStyle = 'simple' | 'structured' | 'extended';
 
 /** [NBD] "Error values". */
 export const NbdError = {

@@ -6,7 +6,7 @@
 import { buffersOf } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import type { ByteStream, Dialer, StreamEvents } from '../../../network/stream.js';
-import { Command } from '../spec.js';
+import { Command, TransmissionFlag } from '../spec.js';
 import { PeerError } from './errors.js';
 import { HandshakeFeed } from './handshake-feed.js';
 import { negotiate, type Agreement, type Wish } from './negotiation.js';
@@ -129,10 +129,9 @@ export class Connection implements StreamEvents, ReplyTable {
         (agreement) => {
           end();
           connection.#agreement = agreement;
-          connection.#parser = new ReplyParser(connection, {
-            structured: agreement.structured,
-            allocationId: agreement.allocationId,
-          });
+          connection.#parser = new ReplyParser(connection, agreement);
+          connection.#outbox.extended = agreement.style === 'extended';
+          connection.#outbox.statusOf = filterOf(agreement);
           resolve(connection);
         },
         (error) => {
@@ -289,6 +288,11 @@ export class Connection implements StreamEvents, ReplyTable {
     for (const request of unfinished) request.rewind();
     this.#events?.lost(reason, unfinished);
   }
+}
+
+/** The context to ask for alone: where the server can be asked so, and would otherwise answer for another one too. */
+function filterOf({ flags, allocationId, state }: Agreement): number | undefined {
+  return flags & TransmissionFlag.blockStatusPayload && state !== undefined ? allocationId : undefined;
 }
 
 /** The message with the server's address before it, once. */

@@ -16,6 +16,8 @@ export interface ExportFacts {
   readonly info: BlockInfo;
   /** The server tells whether zeroing is faster than writing ([NBD] NBD_FLAG_SEND_FAST_ZERO). */
   readonly fastZero: boolean;
+  /** Requests have 64-bit lengths. */
+  readonly wide: boolean;
 }
 
 /** @throws FarbusError where the server's block sizes are not what the specification allows. */
@@ -46,11 +48,11 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
       fua: has(TransmissionFlag.sendFlush) && has(TransmissionFlag.sendFua),
       trim: has(TransmissionFlag.sendTrim),
       writeZeroes: has(TransmissionFlag.sendWriteZeroes),
-      extents: agreement.structured && agreement.allocationId !== undefined,
+      extents: agreement.style !== 'simple' && agreement.allocationId !== undefined,
       multiConnection: has(TransmissionFlag.canMultiConn),
     },
   };
-  return { info, fastZero: has(TransmissionFlag.sendFastZero) };
+  return { info, fastZero: has(TransmissionFlag.sendFastZero), wide: agreement.style === 'extended' };
 }
 
 /**
@@ -69,6 +71,7 @@ export function breachOf(first: ExportFacts, later: ExportFacts): string | undef
   for (const can of ['flush', 'fua', 'trim', 'writeZeroes', 'extents'] as const) {
     if (before.can[can] && !now.can[can]) return `it can no longer do ${can}`;
   }
+  if (first.wide && !later.wide) return 'it can no longer do extended headers';
   if (first.fastZero && !later.fastZero) return 'it can no longer do fast zeroing';
   return undefined;
 }

@@ -1,7 +1,7 @@
 /**
  * The NBD initiator: an export of any NBD server as a BlockDevice. Many requests are under way at once on one connection;
  * a lost connection is re-established and what was under way is run again (session.ts). Source: [NBD] "Request types".
- * One connection only; no TLS, no extended headers, no oldstyle.
+ * One connection only; no TLS, no oldstyle.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
@@ -30,8 +30,13 @@ export interface NbdOptions {
   readonly onState?: (state: NbdState, detail: string) => void;
 }
 
-/** Longest range of one request without a payload (trim, write zeroes, block status), in bytes. */
+/**
+ * Longest range of one request without a payload (trim, write zeroes, block status), in bytes: with 32-bit lengths, and with
+ * those of extended headers. Zeroes may have to be written one by one, and a request that takes minutes looks like a hang.
+ */
 const maxRange = 1 << 30;
+const maxWideRange = 2 ** 50;
+const maxWideZeroes = 2 ** 33;
 
 /**
  * Connects to an export. Rejects with a FarbusError: unreachable, no such export, refused, no NBD server.
@@ -58,14 +63,16 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
 export class NbdInitiator extends BlockBase {
   readonly info: BlockInfo;
   readonly #session: Session;
-  /** Longest range without a payload that the server is known to take. */
+  /** Longest ranges without a payload that the server is thought to take. */
   #range: number;
+  #zeroes: number;
 
   constructor(session: Session) {
     super();
     this.#session = session;
     this.info = session.info;
-    this.#range = maxRange;
+    this.#range = session.wide ? maxWideRange : maxRange;
+    this.#zeroes = session.wide ? maxWideZeroes : maxRange;
   }
 
   override close(): Promise<void> {
@@ -107,7 +114,7 @@ export class NbdInitiator extends BlockBase {
     length: number,
     { signal }: RequestOptions,
   ): Promise<readonly Extent[]> {
-    const asked = Math.min(length, maxRange);
+    const asked = Math.min(length, this.#session.wide ? maxWideRange : maxRange);
     const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal });
     await request.done;
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
@@ -118,8 +125,7 @@ export class NbdInitiator extends BlockBase {
   }
 
   /**
-   * Runs a request without a payload in ranges that the server takes: it may refuse those longer than its payloads
-   * ([NBD] "Size constraints").
+   * Runs a request without a payload in ranges that the server takes: it may refuse those longer than its payloads.
    */
   async #inRanges(
     type: number,
@@ -129,7 +135,8 @@ export class NbdInitiator extends BlockBase {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     for (let done = 0; done < length;) {
-      const part = Math.min(this.#range, length - done);
+      const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
+      const part = Math.min(most, length - done);
       if (signal?.aborted) throw new BlockError('aborted', 'given up');
       try {
         await this.#session.run({ type, flags, offset: offset + done, length: part, signal }).done;
@@ -137,7 +144,9 @@ export class NbdInitiator extends BlockBase {
       } catch (error) {
         const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;
         if (!tooLong) throw error;
-        this.#range = this.info.maxTransfer;
+        // Perhaps it minds 64 bits only; else none that is longer than a payload ([NBD] "Size constraints").
+        this.#range = part > maxRange ? maxRange : this.info.maxTransfer;
+        this.#zeroes = Math.min(this.#zeroes, this.#range);
       }
     }
   }

@@ -1,8 +1,8 @@
 /**
- * The client's half of the handshake: newstyle and fixed newstyle. It asks for structured replies and metadata contexts, and
- * goes on without what the server does not have. It is a generator without any input or output of its own: it yields how many bytes
- * it needs next, and is given exactly those. Source: [NBD] "Newstyle negotiation", "Option types", "Option reply types".
- * No oldstyle, no TLS, no extended headers.
+ * The client's half of the handshake: newstyle and fixed newstyle. It asks for extended headers, else structured replies, and
+ * for metadata contexts, and goes on without what the server does not have. It is a generator without any input or output of its own: it yields how many bytes
+ * it needs next, and is given exactly those. Source: [NBD] "Newstyle negotiation", "Option types", "Option reply types";
+ * [EXT] NBD_OPT_EXTENDED_HEADERS. No oldstyle, no TLS.
  */
 import { FarbusError } from '../../../base/errors.js';
 import {
@@ -17,6 +17,7 @@ import {
   baseAllocation,
   maxString,
   sessionContext,
+  type HeaderStyle,
 } from '../spec.js';
 import { decodeString, encodeString, getBigU64, getU16, getU32, putBigU64, putU16, putU32 } from '../wire.js';
 import { PeerError, printable } from './errors.js';
@@ -33,7 +34,7 @@ export interface Agreement {
   readonly size: number;
   /** [NBD] "Transmission flags". */
   readonly flags: number;
-  readonly structured: boolean;
+  readonly style: HeaderStyle;
   /** In bytes, where the server says it ([NBD] NBD_INFO_BLOCK_SIZE). */
   readonly minBlock?: number;
   readonly preferredBlock?: number;
@@ -76,16 +77,22 @@ export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps
   const noZeroes = (serverFlags & HandshakeFlag.noZeroes) !== 0;
   // The client's flags have the same bits as the server's.
   send(u32Bytes(serverFlags & (HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes)));
-  if (!fixed) return yield* byExportName(wish, send, noZeroes, false);
+  if (!fixed) return yield* byExportName(wish, send, noZeroes, 'simple');
 
-  const structured = !(yield* option(send, Option.structuredReply, nothing)).error;
-  const contexts = structured ? yield* selectContexts(wish, send) : {};
+  const style = yield* selectStyle(send);
+  const contexts = style === 'simple' ? {} : yield* selectContexts(wish, send);
   const go = yield* option(send, Option.go, goData(wish.exportName));
-  if (go.error?.type === OptionReply.errUnsupported) {
-    return { ...(yield* byExportName(wish, send, noZeroes, structured)), ...contexts };
+  if (go.error?.type === OptionReply.errUnsupported && style !== 'extended') {
+    return { ...(yield* byExportName(wish, send, noZeroes, style)), ...contexts };
   }
   if (go.error) throw refuse(wish.exportName, go.error, send);
-  return { ...exportInfo(go), structured, ...contexts };
+  return { ...exportInfo(go), style, ...contexts };
+}
+
+/** The best style of headers that the server has. */
+function* selectStyle(send: (bytes: Uint8Array) => void): Steps<HeaderStyle> {
+  if (!(yield* option(send, Option.extendedHeaders, nothing)).error) return 'extended';
+  return (yield* option(send, Option.structuredReply, nothing)).error ? 'simple' : 'structured';
 }
 
 /** The way of old servers: a refusal is a closed connection. */
@@ -93,11 +100,11 @@ function* byExportName(
   wish: Wish,
   send: (bytes: Uint8Array) => void,
   noZeroes: boolean,
-  structured: boolean,
+  style: HeaderStyle,
 ): Steps<Agreement> {
   send(optionBytes(Option.exportName, encodeString(wish.exportName)));
   const reply = yield 10;
-  const offer = { size: sizeOf(reply, 0), flags: getU16(reply, 8), structured };
+  const offer = { size: sizeOf(reply, 0), flags: getU16(reply, 8), style };
   if (!noZeroes) yield 124;
   return offer;
 }
@@ -147,7 +154,7 @@ function* selectContexts(
 }
 
 /** What the replies to NBD_OPT_GO say of the export. */
-function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'structured'> {
+function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'style'> {
   let offer: Pick<Agreement, 'size' | 'flags'> | undefined;
   let sizes: Pick<Agreement, 'minBlock' | 'preferredBlock' | 'maxPayload'> = {};
   for (const { type, data } of replies) {

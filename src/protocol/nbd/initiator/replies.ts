@@ -1,18 +1,22 @@
 /**
  * The parser of replies: bytes as they come, cut anywhere, parsed in place; the data of reads goes straight into the
  * callers' memory. Whatever the specification forbids throws a {@link PeerError}: the connection is then of no more use.
- * Source: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply types".
+ * Source: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply types"; [EXT] "Extended reply
+ * chunk message".
  */
 import {
   Command,
+  EXTENDED_HEADER_SIZE,
+  NBD_EXTENDED_REPLY_MAGIC,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
   NbdError,
   ReplyFlag,
   ReplyType,
   maxString,
+  type HeaderStyle,
 } from '../spec.js';
-import { getU16, getU32 } from '../wire.js';
+import { getU16, getU32, getU64 } from '../wire.js';
 import { PeerError, printable, replyError } from './errors.js';
 import { maxStatusRuns } from './extents.js';
 import type { NbdRequest } from './request.js';
@@ -27,9 +31,9 @@ export interface ReplyTable {
 
 /** What was agreed on that replies depend on. */
 export interface ReplyTerms {
-  readonly structured: boolean;
+  readonly style: HeaderStyle;
   /** Identity of the context base:allocation, if it was selected. */
-  readonly allocationId: number | undefined;
+  readonly allocationId?: number | undefined;
 }
 
 /** What comes next. Numbers above `gathered` are streams of `#left` bytes; those below are gathered first. */
@@ -41,27 +45,35 @@ const Next = {
   error: 4,
   context: 5,
   run: 6,
-  gathered: 6,
-  read: 7,
-  text: 8,
-  skip: 9,
+  extendedHead: 7,
+  extendedContext: 8,
+  extendedRun: 9,
+  gathered: 9,
+  read: 10,
+  text: 11,
+  skip: 12,
 };
 /** Bytes that each of the gathered ones takes. */
-const sizes = [16, 4, 8, 12, 6, 4, 8];
+const sizes = [16, 4, 8, 12, 6, 4, 8, EXTENDED_HEADER_SIZE, 8, 16];
 
 /** [NBD] "Structured reply types": the bit that all kinds of errors have. */
 const errorBit = 1 << 15;
+const wrongStatusLength = 'a block status chunk of a wrong length';
 /** Longest error chunk that is taken: a text of the greatest length and ample fields after it. */
 const maxErrorChunk = 2 * maxString;
 /** [NBD] NBD_REPLY_TYPE_BLOCK_STATUS: no more than 2^20 extents. */
-const maxStatusChunk = 4 + 8 * 2 ** 20;
+const maxDescriptors = 2 ** 20;
+/** Longest payload of any chunk that is looked at further, in bytes. */
+const maxChunk = 8 + 16 * maxDescriptors + 2 ** 30;
 
 export class ReplyParser {
   readonly #table: ReplyTable;
   readonly #terms: ReplyTerms;
-  #next = Next.head;
+  /** What a reply begins with. */
+  readonly #first: number;
+  #next: number;
   /** Beginning of a header that a chunk ended in the middle of. */
-  readonly #partial = new Uint8Array(16);
+  readonly #partial = new Uint8Array(EXTENDED_HEADER_SIZE);
   #have = 0;
   /** Bytes of this reply's payload that are still to come. */
   #left = 0;
@@ -79,6 +91,7 @@ export class ReplyParser {
   constructor(table: ReplyTable, terms: ReplyTerms) {
     this.#table = table;
     this.#terms = terms;
+    this.#next = this.#first = terms.style === 'extended' ? Next.extendedHead : Next.head;
   }
 
   /** Takes the next bytes. */
@@ -121,9 +134,17 @@ export class ReplyParser {
       case Next.error:
         return this.#error(getU32(bytes, at), getU16(bytes, at + 4));
       case Next.context:
-        return this.#context(getU32(bytes, at));
+        return this.#context(getU32(bytes, at), Next.run);
+      case Next.run:
+        return this.#run(getU32(bytes, at), getU32(bytes, at + 4), 8);
+      case Next.extendedHead:
+        return this.#extendedHead(bytes, at);
+      case Next.extendedContext:
+        if (getU32(bytes, at + 4) * 16 !== this.#left - 8) throw new PeerError('a block status that is miscounted');
+        return this.#context(getU32(bytes, at), Next.extendedRun);
       default:
-        return this.#run(getU32(bytes, at), getU32(bytes, at + 4));
+        // No context that was asked for has more than 32 flags.
+        return this.#run(getU64(bytes, at), getU32(bytes, at + 12), 16);
     }
   }
 
@@ -141,11 +162,26 @@ export class ReplyParser {
     if (this.#simple) {
       this.#simpleReply(request, getU32(bytes, at + 4));
     } else {
-      if (!this.#terms.structured) throw new PeerError('a structured reply, which was not agreed on');
+      if (this.#terms.style === 'simple') throw new PeerError('a structured reply, which was not agreed on');
       this.#flags = getU16(bytes, at + 4);
       this.#type = getU16(bytes, at + 6);
       this.#next = Next.length;
     }
+  }
+
+  #extendedHead(bytes: Uint8Array, at: number): void {
+    if (getU32(bytes, at) !== NBD_EXTENDED_REPLY_MAGIC) throw new PeerError('something that is not a reply');
+    const request = this.#table.find(getU32(bytes, at + 8), getU32(bytes, at + 12));
+    if (!request) throw new PeerError('a reply to nothing that was asked');
+    if (getU64(bytes, at + 16) !== request.offset)
+      throw new PeerError('a reply with another offset than was asked for');
+    this.#request = request;
+    this.#simple = false;
+    this.#flags = getU16(bytes, at + 4);
+    this.#type = getU16(bytes, at + 6);
+    const length = getU64(bytes, at + 24);
+    if (length > maxChunk) throw new PeerError('a chunk that is far too long');
+    this.#structured(length);
   }
 
   #simpleReply(request: NbdRequest, error: number): void {
@@ -155,7 +191,8 @@ export class ReplyParser {
     }
     if (request.type === Command.blockStatus) throw new PeerError('a simple reply to a block status request');
     if (request.type !== Command.read) return this.#finish(request);
-    if (this.#terms.structured) throw new PeerError('a simple reply to a read, though structured ones were agreed on');
+    if (this.#terms.style !== 'simple')
+      throw new PeerError('a simple reply to a read, though structured ones were agreed on');
     request.coverage.claim(0, request.length);
     this.#at = 0;
     this.#left = request.length;
@@ -178,9 +215,13 @@ export class ReplyParser {
       if (length !== 12) throw new PeerError('a hole chunk of a wrong length');
       this.#next = Next.hole;
     } else if (type === ReplyType.blockStatus && request.type === Command.blockStatus) {
-      if (length < 12 || length % 8 !== 4 || length > maxStatusChunk)
-        throw new PeerError('a block status chunk of a wrong length');
+      if (this.#terms.style === 'extended') throw new PeerError('a block status of 32 bits, with extended headers');
+      if (length < 12 || length % 8 !== 4 || length > 4 + 8 * maxDescriptors) throw new PeerError(wrongStatusLength);
       this.#next = Next.context;
+    } else if (type === ReplyType.blockStatusExtended && request.type === Command.blockStatus) {
+      if (this.#terms.style !== 'extended') throw new PeerError('a block status of 64 bits, which was not agreed on');
+      if (length < 24 || length % 16 !== 8 || length > 8 + 16 * maxDescriptors) throw new PeerError(wrongStatusLength);
+      this.#next = Next.extendedContext;
     } else if (type & errorBit) {
       if (length < 6 || length > maxErrorChunk) throw new PeerError('an error chunk of a wrong length');
       this.#next = Next.error;
@@ -226,9 +267,9 @@ export class ReplyParser {
     if (textLength === 0) this.#endOfText();
   }
 
-  #context(id: number): void {
+  #context(id: number, next: number): void {
     const request = this.#request!;
-    this.#left -= 4;
+    this.#left -= sizes[this.#next]!;
     if (id !== this.#terms.allocationId) {
       // Another context's status, which is of no use here.
       this.#next = Next.skip;
@@ -236,16 +277,16 @@ export class ReplyParser {
     }
     if (request.status) throw new PeerError('a block status twice');
     request.status = [];
-    this.#next = Next.run;
+    this.#next = next;
   }
 
-  #run(length: number, flags: number): void {
+  #run(length: number, flags: number, size: number): void {
     const runs = this.#request!.status!;
     if (length === 0) throw new PeerError('an extent of no bytes');
     const last = runs.at(-1);
     if (runs.length < maxStatusRuns && last?.flags === flags) last.length += length;
     else if (runs.length < maxStatusRuns) runs.push({ length, flags });
-    this.#left -= 8;
+    this.#left -= size;
     if (this.#left === 0) this.#endOfChunk();
   }
 
@@ -275,11 +316,11 @@ export class ReplyParser {
   #endOfChunk(): void {
     const request = this.#request!;
     if (this.#simple || this.#flags & ReplyFlag.done) this.#finish(request);
-    else this.#next = Next.head;
+    else this.#next = this.#first;
   }
 
   #finish(request: NbdRequest): void {
-    this.#next = Next.head;
+    this.#next = this.#first;
     this.#request = undefined;
     if (!request.error) {
       if (request.type === Command.read && !request.coverage.covers(request.length)) {

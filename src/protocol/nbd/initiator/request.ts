@@ -13,7 +13,7 @@ export interface Ask {
   readonly flags?: number;
   /** In bytes. */
   readonly offset: number;
-  /** In bytes, below 2^32. */
+  /** In bytes; below 2^32 where the server has no extended headers. */
   readonly length: number;
   /** Where the data of a read goes, or that of a write is. */
   readonly buffers?: Buffers;

@@ -99,6 +99,11 @@ export class Session {
     return this.#facts.info;
   }
 
+  /** Requests without a payload may be longer than 32 bits say. */
+  get wide(): boolean {
+    return this.#facts.wide;
+  }
+
   /** The server tells whether zeroing is faster than writing. */
   get fastZero(): boolean {
     return this.#facts.fastZero;

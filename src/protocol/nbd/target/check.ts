@@ -1,5 +1,5 @@
-/** Which error a request deserves before the device is asked ([NBD] "Command flags", "Request types", "Error values"). */
-import { Command, CommandFlag, NbdError, TransmissionFlag } from '../spec.js';
+/** Which error a request deserves before the device is asked ([NBD] and [EXT] "Command flags", "Request types", "Error values"). */
+import { Command, CommandFlag, NbdError, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { Request } from './requests.js';
 
 /** What was negotiated, as far as it decides which requests are good. */
@@ -10,7 +10,7 @@ export interface Agreement {
   readonly size: number;
   readonly minimum: number;
   readonly maximum: number;
-  readonly structured: boolean;
+  readonly style: HeaderStyle;
   /** Whether a metadata context was chosen. */
   readonly contexts: boolean;
 }
@@ -26,8 +26,14 @@ const allowed: Readonly<Record<number, number>> = {
   [Command.blockStatus]: CommandFlag.reqOne,
 };
 
-/** What is wrong with a request: an error value and a text, or undefined if nothing is. */
-export function faultOf(request: Request, agreed: Agreement): { error: number; text: string } | undefined {
+/** What is wrong with a request: an error value and a text for a person. */
+export interface Fault {
+  readonly error: number;
+  readonly text: string;
+}
+
+/** What is wrong with a request, or undefined if nothing is; of one whose range is in its payload, as far as can be told. */
+export function faultOf(request: Request, agreed: Agreement): Fault | undefined {
   const { command, flags, offset, length } = request;
   let good = allowed[command];
   if (good === undefined) return { error: NbdError.invalid, text: `unknown command ${command}` };
@@ -36,7 +42,8 @@ export function faultOf(request: Request, agreed: Agreement): { error: number; t
     return { error: NbdError.perm, text: 'the export is read-only' };
   }
   if (agreed.flags & TransmissionFlag.sendFua) good |= CommandFlag.fua;
-  if (!agreed.structured) good &= ~CommandFlag.df;
+  if (agreed.style === 'simple') good &= ~CommandFlag.df;
+  if (takesPayload(command, agreed)) good |= CommandFlag.payloadLength;
   if (flags & ~good)
     return { error: NbdError.invalid, text: `flags 0x${flags.toString(16)} do not go with this command` };
   if (!offered(command, agreed)) return { error: NbdError.invalid, text: 'the export does not offer this command' };
@@ -44,19 +51,45 @@ export function faultOf(request: Request, agreed: Agreement): { error: number; t
     if (offset === 0 && length === 0) return undefined;
     return { error: NbdError.invalid, text: 'a flush has no range' };
   }
+  if (command === Command.blockStatus) {
+    return flags & CommandFlag.payloadLength ? queryFault(request) : statusFault(offset, length, agreed);
+  }
+  return rangeFault(command, offset, length, agreed);
+}
+
+/** What is wrong with the range of a block status request. */
+export function statusFault(offset: number, length: number, agreed: Agreement): Fault | undefined {
+  if (length === 0) return { error: NbdError.invalid, text: 'the status of no bytes was asked for' };
+  return rangeFault(Command.blockStatus, offset, length, agreed);
+}
+
+/** Bytes of the longest payload of a block status request that can be right: a length and as many contexts as there are. */
+const maxQuery = 8 + 4 * 2;
+
+function queryFault({ length }: Request): Fault | undefined {
+  if (length >= 8 && length <= maxQuery && length % 4 === 0) return undefined;
+  return { error: NbdError.invalid, text: `a block status request cannot have ${length} bytes of payload` };
+}
+
+/** [EXT] NBD_CMD_FLAG_PAYLOAD_LEN: which commands know it. */
+function takesPayload(command: number, { style, flags }: Agreement): boolean {
+  if (style !== 'extended') return false;
+  if (command === Command.blockStatus) return (flags & TransmissionFlag.blockStatusPayload) !== 0;
+  return command === Command.write;
+}
+
+function rangeFault(command: number, offset: number, length: number, agreed: Agreement): Fault | undefined {
   if (offset + length > agreed.size) {
-    const error = writes ? NbdError.noSpace : NbdError.invalid;
+    const grows = command === Command.write || command === Command.writeZeroes;
+    const error = grows ? NbdError.noSpace : NbdError.invalid;
     return { error, text: `bytes ${offset}+${length} are beyond the end of the export (${agreed.size})` };
   }
   if (offset % agreed.minimum !== 0 || length % agreed.minimum !== 0) {
     return { error: NbdError.invalid, text: `bytes ${offset}+${length} are not whole blocks of ${agreed.minimum}` };
   }
   if (length > agreed.maximum && (command === Command.read || command === Command.write)) {
-    const error = agreed.structured && command === Command.read ? NbdError.overflow : NbdError.invalid;
+    const error = agreed.style !== 'simple' && command === Command.read ? NbdError.overflow : NbdError.invalid;
     return { error, text: `${length} bytes are more than ${agreed.maximum} in one request` };
-  }
-  if (length === 0 && command === Command.blockStatus) {
-    return { error: NbdError.invalid, text: 'the status of no bytes was asked for' };
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 /** What a target serves: exports as its connections see them, and what is advertised of each. */
 import type { BlockDevice } from '../../../block/device.js';
-import { defaultMaxPayload, TransmissionFlag } from '../spec.js';
+import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { SessionRegistry } from './sessions.js';
 
 /** What has happened on an export since it was opened. */
@@ -41,14 +41,18 @@ export function isReadOnly(of: TargetExport): boolean {
   return of.readOnly || of.device.info.readOnly;
 }
 
-/** [NBD] "Transmission flags" of an export: what the device cannot do is not advertised. */
-export function transmissionFlags(of: TargetExport, structured: boolean): number {
+/**
+ * [NBD] "Transmission flags" of an export: what the device cannot do is not advertised.
+ * @param contexts Whether metadata contexts were chosen or still can be.
+ */
+export function transmissionFlags(of: TargetExport, style: HeaderStyle, contexts: boolean): number {
   const { can, rotational } = of.device.info;
   let flags = TransmissionFlag.hasFlags | TransmissionFlag.sendCache;
   if (can.flush) flags |= TransmissionFlag.sendFlush;
   if (can.fua || can.flush) flags |= TransmissionFlag.sendFua;
   if (rotational) flags |= TransmissionFlag.rotational;
-  if (structured) flags |= TransmissionFlag.sendDf;
+  if (style !== 'simple') flags |= TransmissionFlag.sendDf;
+  if (style === 'extended' && contexts) flags |= TransmissionFlag.blockStatusPayload;
   if (can.multiConnection) flags |= TransmissionFlag.canMultiConn;
   if (isReadOnly(of)) return flags | TransmissionFlag.readOnly;
   if (can.trim) flags |= TransmissionFlag.sendTrim;

@@ -1,7 +1,6 @@
 /**
  * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): greeting, then options until one of
- * them enters transmission. Bytes may come in any pieces. Does no TLS (NBD_OPT_STARTTLS is refused as unknown) and no
- * extended headers.
+ * them enters transmission. Bytes may come in any pieces. Does no TLS (NBD_OPT_STARTTLS is refused as unknown).
  */
 import {
   baseAllocation,
@@ -12,6 +11,7 @@ import {
   Option,
   OptionReply,
   sessionContext,
+  type HeaderStyle,
 } from '../spec.js';
 import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
 import type { Agreement } from './check.js';
@@ -62,7 +62,7 @@ export class Handshake implements Stage {
   #option = 0;
   #options = 0;
   #zeroes = true;
-  #structured = false;
+  #style: HeaderStyle = 'simple';
   #contexts = noContexts;
   /** The export that the contexts were chosen for. */
   #contextsOf: TargetExport | undefined;
@@ -187,7 +187,14 @@ export class Handshake implements Stage {
         return data.length > 0 ? this.#noData() : this.#list();
       case Option.structuredReply:
         if (data.length > 0) return this.#noData();
-        this.#structured = true;
+        if (this.#style === 'extended') {
+          return this.#error(OptionReply.errExtendedHeadersRequired, 'extended headers have been agreed on already');
+        }
+        this.#style = 'structured';
+        return this.#reply(OptionReply.ack);
+      case Option.extendedHeaders:
+        if (data.length > 0) return this.#noData();
+        this.#style = 'extended';
         return this.#reply(OptionReply.ack);
       case Option.info:
       case Option.go:
@@ -207,7 +214,10 @@ export class Handshake implements Stage {
     const name = parseName(data);
     const found = name === undefined ? undefined : this.#host.exports.find(name);
     if (!found || this.#refused || this.#draining) return this.#host.fail('it asked for an export that it cannot have');
-    const info = exportInfo(found, this.#structured).subarray(2);
+    if (this.#style === 'extended') {
+      return this.#host.fail('it used NBD_OPT_EXPORT_NAME after extended headers, which is not allowed');
+    }
+    const info = exportInfo(found, this.#style, false).subarray(2);
     const piece = this.#host.arena.take(info.length + (this.#zeroes ? 124 : 0));
     piece.slab.bytes.fill(0, piece.start, piece.end).set(info, piece.start);
     this.#enter(found, () => this.#host.outbox.add(piece, false));
@@ -227,7 +237,7 @@ export class Handshake implements Stage {
     if (!found) return;
     if (this.#refused) return this.#stillBusy();
     const { requests } = wanted;
-    this.#reply(OptionReply.info, exportInfo(found, this.#structured));
+    this.#reply(OptionReply.info, exportInfo(found, this.#style, this.#hasContexts(found)));
     if (requests.has(Info.name)) this.#reply(OptionReply.info, textInfo(Info.name, found.name));
     if (requests.has(Info.description) && found.description !== '') {
       this.#reply(OptionReply.info, textInfo(Info.description, found.description));
@@ -243,7 +253,9 @@ export class Handshake implements Stage {
       this.#contexts = noContexts;
       this.#contextsOf = undefined;
     }
-    if (!this.#structured) return this.#error(OptionReply.errInvalid, 'structured replies must be negotiated first');
+    if (this.#style === 'simple') {
+      return this.#error(OptionReply.errInvalid, 'structured replies or extended headers must be negotiated first');
+    }
     const wanted = parseMeta(data);
     if (!wanted) return this.#malformed();
     const found = this.#find(wanted.name);
@@ -297,6 +309,13 @@ export class Handshake implements Stage {
     this.#reply(OptionReply.ack);
   }
 
+  /** Whether an export may be asked for block status: contexts were chosen for it or, where it is only looked at, can be. */
+  #hasContexts(of: TargetExport): boolean {
+    if (this.#option === Option.info) return true;
+    const { allocation, session } = this.#contextsOf === of ? this.#contexts : noContexts;
+    return allocation !== undefined || session !== undefined;
+  }
+
   #enter(of: TargetExport, answer: () => void): void {
     const contexts = this.#contextsOf === of ? this.#contexts : noContexts;
     if (contexts.session === undefined) this.#host.leave();
@@ -304,12 +323,12 @@ export class Handshake implements Stage {
     this.#expected = 'nothing';
     const { minimum, maximum } = blockSizes(of);
     const agreed: Agreement = {
-      flags: transmissionFlags(of, this.#structured),
+      flags: transmissionFlags(of, this.#style, this.#hasContexts(of)),
       size: of.device.info.size,
       minimum,
       maximum,
-      structured: this.#structured,
-      contexts: contexts.allocation !== undefined || contexts.session !== undefined,
+      style: this.#style,
+      contexts: this.#hasContexts(of),
     };
     answer();
     this.#host.enter(of, agreed, contexts);

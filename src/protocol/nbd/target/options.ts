@@ -1,5 +1,5 @@
 /** The data of options in the handshake and of the replies to them ([NBD] "Option types", "Option reply types"). */
-import { Info, maxString, NBD_OPTION_REPLY_MAGIC } from '../spec.js';
+import { Info, maxString, NBD_OPTION_REPLY_MAGIC, type HeaderStyle } from '../spec.js';
 import { decodeString, encodeString, getU16, getU32, putBigU64, putU16, putU32, putU64 } from '../wire.js';
 import { blockSizes, transmissionFlags, type TargetExport } from './export.js';
 import type { Arena, Piece } from './memory.js';
@@ -98,11 +98,11 @@ export function metaContext(id: number, name: string): Uint8Array {
 }
 
 /** [NBD] NBD_INFO_EXPORT, or without its type the reply to NBD_OPT_EXPORT_NAME. */
-export function exportInfo(of: TargetExport, structured: boolean): Uint8Array {
+export function exportInfo(of: TargetExport, style: HeaderStyle, contexts: boolean): Uint8Array {
   const bytes = new Uint8Array(12);
   putU16(bytes, 0, Info.export);
   putU64(bytes, 2, of.device.info.size);
-  putU16(bytes, 10, transmissionFlags(of, structured));
+  putU16(bytes, 10, transmissionFlags(of, style, contexts));
   return bytes;
 }
 

@@ -1,13 +1,19 @@
-/** Replies in the transmission phase ([NBD] "Simple reply message", "Structured reply chunk message"), as pieces to send. */
+/**
+ * Replies in the transmission phase, as pieces to send, in each of the styles that a handshake can agree on ([NBD] "Simple
+ * reply message", "Structured reply chunk message"; [EXT] "Extended reply chunk message").
+ */
 import type { Extent } from '../../../block/device.js';
 import {
   AllocationFlag,
+  EXTENDED_HEADER_SIZE,
+  NBD_EXTENDED_REPLY_MAGIC,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
   ReplyFlag,
   ReplyType,
   SIMPLE_REPLY_SIZE,
   STRUCTURED_REPLY_SIZE,
+  type HeaderStyle,
 } from '../spec.js';
 import { encodeText, putU16, putU32, putU64 } from '../wire.js';
 import type { Arena, Piece } from './memory.js';
@@ -18,44 +24,45 @@ const maxErrorText = 512;
 /** Most descriptors in a block status reply; [NBD] allows 2^20. */
 const maxDescriptors = 8192;
 
+/** The styles that have chunks. */
+type ChunkStyle = Exclude<HeaderStyle, 'simple'>;
+
+function chunkHeaderSize(style: ChunkStyle): number {
+  return style === 'extended' ? EXTENDED_HEADER_SIZE : STRUCTURED_REPLY_SIZE;
+}
+
 /** Bytes in front of the data in a read's reply. */
-export function readHeaderSize(structured: boolean): number {
-  return structured ? STRUCTURED_REPLY_SIZE + 8 : SIMPLE_REPLY_SIZE;
+export function readHeaderSize(style: HeaderStyle): number {
+  return style === 'simple' ? SIMPLE_REPLY_SIZE : chunkHeaderSize(style) + 8;
 }
 
 /** Puts the header in front of a read's data, which fills the rest of the piece. */
-export function putReadHeader(piece: Piece, request: Request, structured: boolean): void {
+export function putReadHeader(piece: Piece, request: Request, style: HeaderStyle): void {
   const { bytes } = piece.slab;
-  if (!structured) {
-    putSimple(bytes, piece.start, request, 0);
-    return;
-  }
   const at = piece.start;
-  putChunk(bytes, at, request, ReplyType.offsetData, ReplyFlag.done, 8 + request.length);
-  putU64(bytes, at + STRUCTURED_REPLY_SIZE, request.offset);
+  if (style === 'simple') return putSimple(bytes, at, request, 0);
+  const after = putChunk(bytes, at, request, style, ReplyType.offsetData, ReplyFlag.done, 8 + request.length);
+  putU64(bytes, after, request.offset);
 }
 
-/** Success or failure without data or text. */
-export function simpleReply(arena: Arena, request: Request, error: number): Piece {
-  const piece = arena.take(SIMPLE_REPLY_SIZE);
-  putSimple(piece.slab.bytes, piece.start, request, error);
+/**
+ * Success without data, in the shortest form that the style allows.
+ * @param read Whether it answers a read, which has no simple reply where there are chunks.
+ */
+export function successReply(arena: Arena, request: Request, style: HeaderStyle, read: boolean): Piece {
+  if (style === 'simple' || (style === 'structured' && !read)) return simpleReply(arena, request, 0);
+  const piece = arena.take(chunkHeaderSize(style));
+  putChunk(piece.slab.bytes, piece.start, request, style, ReplyType.none, ReplyFlag.done, 0);
   return piece;
 }
 
-/** Success of a structured reply that has nothing to say. */
-export function emptyReply(arena: Arena, request: Request): Piece {
-  const piece = arena.take(STRUCTURED_REPLY_SIZE);
-  putChunk(piece.slab.bytes, piece.start, request, ReplyType.none, ReplyFlag.done, 0);
-  return piece;
-}
-
-/** Failure, with a text for a person. */
-export function errorReply(arena: Arena, request: Request, error: number, message: string): Piece {
+/** Failure, with a text for a person where the style has room for one. */
+export function errorReply(arena: Arena, request: Request, style: HeaderStyle, error: number, message: string): Piece {
+  if (style === 'simple') return simpleReply(arena, request, error);
   const text = encodeText(message, maxErrorText);
-  const piece = arena.take(STRUCTURED_REPLY_SIZE + 6 + text.length);
+  const piece = arena.take(chunkHeaderSize(style) + 6 + text.length);
   const { bytes } = piece.slab;
-  putChunk(bytes, piece.start, request, ReplyType.error, ReplyFlag.done, 6 + text.length);
-  const at = piece.start + STRUCTURED_REPLY_SIZE;
+  const at = putChunk(bytes, piece.start, request, style, ReplyType.error, ReplyFlag.done, 6 + text.length);
   putU32(bytes, at, error);
   putU16(bytes, at + 4, text.length);
   bytes.set(text, at + 6);
@@ -68,48 +75,77 @@ export interface ContextStatus {
   readonly descriptors: readonly (readonly [length: number, flags: number])[];
 }
 
-/** The chunks of a block status reply, one for each context ([NBD] NBD_REPLY_TYPE_BLOCK_STATUS). */
-export function blockStatusReply(arena: Arena, request: Request, contexts: readonly ContextStatus[]): Piece {
-  const sizes = contexts.map(({ descriptors }) => 4 + 8 * descriptors.length);
-  const piece = arena.take(sizes.reduce((sum, size) => sum + STRUCTURED_REPLY_SIZE + size, 0));
+/** The chunks of a block status reply, one for each context ([NBD], [EXT] "Structured reply types"). */
+export function blockStatusReply(
+  arena: Arena,
+  request: Request,
+  style: ChunkStyle,
+  contexts: readonly ContextStatus[],
+): Piece {
+  const wide = style === 'extended';
+  const header = chunkHeaderSize(style);
+  const sizes = contexts.map(({ descriptors: { length } }) => (wide ? 8 + 16 * length : 4 + 8 * length));
+  const piece = arena.take(sizes.reduce((sum, size) => sum + header + size, 0));
   const { bytes } = piece.slab;
+  const type = wide ? ReplyType.blockStatusExtended : ReplyType.blockStatus;
   let at = piece.start;
   contexts.forEach(({ id, descriptors }, i) => {
     const flags = i === contexts.length - 1 ? ReplyFlag.done : 0;
-    putChunk(bytes, at, request, ReplyType.blockStatus, flags, sizes[i]!);
-    putU32(bytes, at + STRUCTURED_REPLY_SIZE, id);
-    at += STRUCTURED_REPLY_SIZE + 4;
+    at = putChunk(bytes, at, request, style, type, flags, sizes[i]!);
+    putU32(bytes, at, id);
+    at += 4;
+    if (wide) {
+      putU32(bytes, at, descriptors.length);
+      at += 4;
+    }
     for (const [length, status] of descriptors) {
-      putU32(bytes, at, length);
-      putU32(bytes, at + 4, status);
-      at += 8;
+      if (wide) {
+        putU64(bytes, at, length);
+        putU64(bytes, at + 8, status);
+        at += 16;
+      } else {
+        putU32(bytes, at, length);
+        putU32(bytes, at + 4, status);
+        at += 8;
+      }
     }
   });
   return piece;
 }
 
-/** Extents as `base:allocation` descriptors of the request's range: clipped to it, neighbours of one kind joined. */
-export function allocationOf(extents: readonly Extent[], request: Request, one: boolean): [number, number][] {
+/** Extents as `base:allocation` descriptors of a range: clipped to it, neighbours of one kind joined. */
+export function allocationOf(
+  extents: readonly Extent[],
+  offset: number,
+  length: number,
+  one: boolean,
+): [number, number][] {
   const descriptors: [number, number][] = [];
-  const end = request.offset + request.length;
-  let at = request.offset;
+  const end = offset + length;
+  let at = offset;
   for (const extent of extents) {
-    const length = Math.min(extent.offset + extent.length, end) - at;
+    const covered = Math.min(extent.offset + extent.length, end) - at;
     if (extent.offset > at) break;
-    if (length <= 0) continue;
+    if (covered <= 0) continue;
     const flags = (extent.hole ? AllocationFlag.hole : 0) | (extent.zero ? AllocationFlag.zero : 0);
     const last = descriptors.at(-1);
     if (last?.[1] === flags) {
-      last[0] += length;
+      last[0] += covered;
     } else {
       if (descriptors.length >= (one ? 1 : maxDescriptors)) break;
-      descriptors.push([length, flags]);
+      descriptors.push([covered, flags]);
     }
-    at += length;
+    at += covered;
   }
   // A device that does not know says so by saying nothing: data.
-  if (descriptors.length === 0) descriptors.push([request.length, 0]);
+  if (descriptors.length === 0) descriptors.push([length, 0]);
   return descriptors;
+}
+
+function simpleReply(arena: Arena, request: Request, error: number): Piece {
+  const piece = arena.take(SIMPLE_REPLY_SIZE);
+  putSimple(piece.slab.bytes, piece.start, request, error);
+  return piece;
 }
 
 function putSimple(bytes: Uint8Array, at: number, request: Request, error: number): void {
@@ -119,11 +155,28 @@ function putSimple(bytes: Uint8Array, at: number, request: Request, error: numbe
   putU32(bytes, at + 12, request.cookieLow);
 }
 
-function putChunk(bytes: Uint8Array, at: number, request: Request, type: number, flags: number, length: number): void {
-  putU32(bytes, at, NBD_STRUCTURED_REPLY_MAGIC);
+/** Puts a chunk's header; returns the place after it. */
+function putChunk(
+  bytes: Uint8Array,
+  at: number,
+  request: Request,
+  style: ChunkStyle,
+  type: number,
+  flags: number,
+  length: number,
+): number {
   putU16(bytes, at + 4, flags);
   putU16(bytes, at + 6, type);
   putU32(bytes, at + 8, request.cookieHigh);
   putU32(bytes, at + 12, request.cookieLow);
-  putU32(bytes, at + 16, length);
+  if (style === 'structured') {
+    putU32(bytes, at, NBD_STRUCTURED_REPLY_MAGIC);
+    putU32(bytes, at + 16, length);
+    return at + STRUCTURED_REPLY_SIZE;
+  }
+  putU32(bytes, at, NBD_EXTENDED_REPLY_MAGIC);
+  putU32(bytes, at + 16, request.offsetHigh);
+  putU32(bytes, at + 20, request.offsetLow);
+  putU64(bytes, at + 24, length);
+  return at + EXTENDED_HEADER_SIZE;
 }

@@ -1,32 +1,52 @@
 /**
- * Reading requests out of the bytes of a connection, in place ([NBD] "Request message"): a header that lies whole in a
- * chunk is read where it is, and a write's data is copied once, from the chunk to where the request keeps it.
+ * Reading requests out of the bytes of a connection, in place ([NBD] and [EXT] "Request message"): a header that lies whole
+ * in a chunk is read where it is, and a payload is copied once, from the chunk to where the request keeps it.
  * Knows the form of a request only; what is allowed is the sink's to say.
  */
-import { Command, NBD_REQUEST_MAGIC, REQUEST_HEADER_SIZE } from '../spec.js';
+import {
+  Command,
+  CommandFlag,
+  EXTENDED_HEADER_SIZE,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
+  REQUEST_HEADER_SIZE,
+} from '../spec.js';
 import { getU16, getU32, getU64 } from '../wire.js';
 import type { Piece } from './memory.js';
 
-/** One request as it came. `offset` above 2^53 is rounded. */
+/** One request as it came. `offset` and `length` above 2^53 are rounded. */
 export class Request {
   readonly flags: number;
   readonly command: number;
   /** The cookie, opaque, in two halves. */
   readonly cookieHigh: number;
   readonly cookieLow: number;
+  /** The offset exactly, in two halves: extended replies repeat it. */
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
   /** Bytes. */
   readonly offset: number;
   readonly length: number;
-  /** Where a write's data goes. */
+  /** Bytes that follow the header: a write's data, or what an extended request says besides. */
+  readonly payloadLength: number;
+  /** Where they go. */
   payload: Piece | undefined;
 
-  constructor(bytes: Uint8Array, at: number) {
+  constructor(bytes: Uint8Array, at: number, extended: boolean) {
     this.flags = getU16(bytes, at + 4);
     this.command = getU16(bytes, at + 6);
     this.cookieHigh = getU32(bytes, at + 8);
     this.cookieLow = getU32(bytes, at + 12);
-    this.offset = getU64(bytes, at + 16);
-    this.length = getU32(bytes, at + 24);
+    this.offsetHigh = getU32(bytes, at + 16);
+    this.offsetLow = getU32(bytes, at + 20);
+    this.offset = this.offsetHigh * 0x1_0000_0000 + this.offsetLow;
+    if (extended) {
+      this.length = getU64(bytes, at + 24);
+      this.payloadLength = this.flags & CommandFlag.payloadLength ? this.length : 0;
+    } else {
+      this.length = getU32(bytes, at + 24);
+      this.payloadLength = this.command === Command.write ? this.length : 0;
+    }
   }
 }
 
@@ -35,11 +55,11 @@ export interface RequestSink {
   /** Whether a request of this command and length may begin now. If not, the reader waits until it is called again. */
   hasRoom(command: number, length: number): boolean;
   /**
-   * A request has come. If it is a write, the sink sets `payload` to `length` bytes and gets it again by
-   * {@link complete} when they are there; with no payload set, the data is skipped.
+   * A request has come. If bytes follow it, the sink sets `payload` to as many and gets it again by {@link complete}
+   * when they are there; with no payload set, they are skipped.
    */
   begin(request: Request): void;
-  /** A write's data is there. */
+  /** A request's payload is there. */
   complete(request: Request): void;
   /** The bytes are no requests: the reader has lost its place and takes no more. */
   broken(reason: string): void;
@@ -47,19 +67,25 @@ export interface RequestSink {
 
 export class RequestReader {
   readonly #sink: RequestSink;
+  readonly #extended: boolean;
+  readonly #headerSize: number;
   /** The beginning of a header whose end has not come. */
-  readonly #carry = new Uint8Array(REQUEST_HEADER_SIZE);
+  readonly #carry = new Uint8Array(EXTENDED_HEADER_SIZE);
   #carried = 0;
-  #write: Request | undefined;
-  /** Bytes of the write's data that are there. */
+  /** The request whose payload is coming in. */
+  #unfinished: Request | undefined;
+  /** Bytes of its payload that are there. */
   #have = 0;
   /** Bytes of refused data still to come. */
   #skip = 0;
   #waiting = false;
   #broken = false;
 
-  constructor(sink: RequestSink) {
+  /** @param extended Whether requests have extended headers. */
+  constructor(sink: RequestSink, extended: boolean) {
     this.#sink = sink;
+    this.#extended = extended;
+    this.#headerSize = extended ? EXTENDED_HEADER_SIZE : REQUEST_HEADER_SIZE;
   }
 
   /** Whether the sink had no room: call {@link receive} again when it has, with the rest of the bytes or with none. */
@@ -67,16 +93,16 @@ export class RequestReader {
     return this.#waiting;
   }
 
-  /** The write whose data is coming in, if any. */
+  /** The request whose payload is coming in, if any. */
   get unfinished(): Request | undefined {
-    return this.#write;
+    return this.#unfinished;
   }
 
   /** Takes no more: all further bytes are dropped. */
   stop(): void {
     this.#broken = true;
     this.#waiting = false;
-    this.#write = undefined;
+    this.#unfinished = undefined;
   }
 
   /** Reads `chunk` from byte `at`. Returns the place up to which it was used: its length, unless {@link waiting}. */
@@ -89,8 +115,8 @@ export class RequestReader {
         const length = Math.min(this.#skip, end - at);
         this.#skip -= length;
         at += length;
-      } else if (this.#write) {
-        at += this.#fill(this.#write, chunk, at);
+      } else if (this.#unfinished) {
+        at += this.#fill(this.#unfinished, chunk, at);
       } else {
         at = this.#header(chunk, at);
         if (this.#waiting) return at;
@@ -101,49 +127,47 @@ export class RequestReader {
 
   #header(chunk: Uint8Array, at: number): number {
     const available = chunk.length - at;
-    if (this.#carried === 0 && available >= REQUEST_HEADER_SIZE) {
-      return this.#decode(chunk, at) ? at + REQUEST_HEADER_SIZE : at;
-    }
-    const missing = Math.min(REQUEST_HEADER_SIZE - this.#carried, available);
+    const size = this.#headerSize;
+    if (this.#carried === 0 && available >= size) return this.#decode(chunk, at) ? at + size : at;
+    const missing = Math.min(size - this.#carried, available);
     this.#carry.set(chunk.subarray(at, at + missing), this.#carried);
     this.#carried += missing;
-    if (this.#carried === REQUEST_HEADER_SIZE && this.#decode(this.#carry, 0)) this.#carried = 0;
+    if (this.#carried === size && this.#decode(this.#carry, 0)) this.#carried = 0;
     return at + missing;
   }
 
   /** Returns false if the request must wait. */
   #decode(bytes: Uint8Array, at: number): boolean {
-    if (getU32(bytes, at) !== NBD_REQUEST_MAGIC) {
+    const extended = this.#extended;
+    if (getU32(bytes, at) !== (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC)) {
       this.#broken = true;
       this.#sink.broken('it sent something that is not a request');
       return true;
     }
     const command = getU16(bytes, at + 6);
-    const length = getU32(bytes, at + 24);
+    const length = extended ? getU64(bytes, at + 24) : getU32(bytes, at + 24);
     if (!this.#sink.hasRoom(command, length)) {
       this.#waiting = true;
       return false;
     }
-    const request = new Request(bytes, at);
+    const request = new Request(bytes, at, extended);
     this.#sink.begin(request);
-    if (command === Command.write && length > 0) {
-      if (request.payload) {
-        this.#write = request;
-        this.#have = 0;
-      } else {
-        this.#skip = length;
-      }
+    if (request.payload) {
+      this.#unfinished = request;
+      this.#have = 0;
+    } else {
+      this.#skip = request.payloadLength;
     }
     return true;
   }
 
   #fill(request: Request, chunk: Uint8Array, at: number): number {
     const { slab, start } = request.payload!;
-    const length = Math.min(request.length - this.#have, chunk.length - at);
+    const length = Math.min(request.payloadLength - this.#have, chunk.length - at);
     slab.bytes.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), start + this.#have);
     this.#have += length;
-    if (this.#have === request.length) {
-      this.#write = undefined;
+    if (this.#have === request.payloadLength) {
+      this.#unfinished = undefined;
       this.#sink.complete(request);
     }
     return length;

@@ -8,22 +8,15 @@ import { messageOf } from '../../../base/errors.js';
 import type { RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
-import { faultOf, type Agreement } from './check.js';
+import { faultOf, statusFault, type Agreement } from './check.js';
 import type { TargetExport } from './export.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena, Piece } from './memory.js';
 import type { Outbox } from './outbox.js';
-import {
-  allocationOf,
-  blockStatusReply,
-  emptyReply,
-  errorReply,
-  putReadHeader,
-  readHeaderSize,
-  simpleReply,
-} from './replies.js';
+import { allocationOf, blockStatusReply, errorReply, putReadHeader, readHeaderSize, successReply } from './replies.js';
 import { RequestReader, type Request, type RequestSink } from './requests.js';
 import type { Stage, StageHost } from './stage.js';
+import { parseQuery, type StatusQuery } from './status-query.js';
 
 /** Data of a refused write that is skipped; a longer one ends the connection. In bytes. */
 const maxSkip = 64 << 20;
@@ -63,7 +56,7 @@ export class Transmission implements Stage, RequestSink {
     this.#limits = host.limits;
     this.#arena = host.arena;
     this.#outbox = host.outbox;
-    this.#reader = new RequestReader(this);
+    this.#reader = new RequestReader(this, agreed.style === 'extended');
     of.counters.connections++;
   }
 
@@ -107,16 +100,21 @@ export class Transmission implements Stage, RequestSink {
   }
 
   begin(request: Request): void {
-    const { command, length } = request;
+    const { command, length, payloadLength } = request;
     if (command === Command.disconnect) return this.#disconnect();
+    if (command === Command.write && payloadLength !== length) {
+      // What comes next may be data or a request: neither must be taken for the other.
+      return this.broken('it sent a write without NBD_CMD_FLAG_PAYLOAD_LEN');
+    }
     this.#export.counters.requests++;
     if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
     const fault = faultOf(request, this.#agreed);
     if (fault) {
       this.#refuse(request, fault.error, fault.text);
-      if (command === Command.write && length > maxSkip) this.broken('it sent an oversized write');
-    } else if (command === Command.write && length > 0) {
-      request.payload = this.#arena.take(length);
+      const tolerated = this.#agreed.style === 'extended' ? this.#agreed.maximum : maxSkip;
+      if (payloadLength > tolerated) this.broken('it sent an oversized write');
+    } else if (payloadLength > 0) {
+      request.payload = this.#arena.take(payloadLength);
     } else {
       this.#start(request);
     }
@@ -148,7 +146,7 @@ export class Transmission implements Stage, RequestSink {
 
   #start(request: Request): void {
     this.#running++;
-    if (request.payload) return this.#write(request, request.payload);
+    if (request.command === Command.write && request.payload) return this.#write(request, request.payload);
     if (request.command === Command.read && request.length > 0) return this.#read(request);
     this.#perform(request).then(
       (reply) => this.#finish(reply),
@@ -157,13 +155,13 @@ export class Transmission implements Stage, RequestSink {
   }
 
   #read(request: Request): void {
-    const { structured } = this.#agreed;
-    const header = readHeaderSize(structured);
+    const { style } = this.#agreed;
+    const header = readHeaderSize(style);
     const piece = this.#arena.take(header + request.length);
     const into = piece.slab.bytes.subarray(piece.start + header, piece.end);
     this.#export.device.read(request.offset, buffersOf(into), this.#plain).then(
       () => {
-        putReadHeader(piece, request, structured);
+        putReadHeader(piece, request, style);
         this.#export.counters.bytesRead += request.length;
         this.#finish(piece);
       },
@@ -181,7 +179,7 @@ export class Transmission implements Stage, RequestSink {
       () => {
         this.#arena.release(payload);
         this.#export.counters.bytesWritten += request.length;
-        this.#finish(simpleReply(this.#arena, request, 0));
+        this.#finish(this.#success(request));
       },
       (error: unknown) => {
         this.#arena.abandon(payload);
@@ -197,7 +195,7 @@ export class Transmission implements Stage, RequestSink {
     const options = flags & CommandFlag.fua ? this.#durable : this.#plain;
     switch (command) {
       case Command.read:
-        return this.#agreed.structured ? emptyReply(this.#arena, request) : simpleReply(this.#arena, request, 0);
+        break;
       case Command.flush:
         await device.flush(this.#plain);
         break;
@@ -216,7 +214,7 @@ export class Transmission implements Stage, RequestSink {
       case Command.blockStatus:
         return this.#status(request);
     }
-    return simpleReply(this.#arena, request, 0);
+    return this.#success(request);
   }
 
   /** Reads a range, so that whatever the device remembers it remembers. */
@@ -237,15 +235,36 @@ export class Transmission implements Stage, RequestSink {
   }
 
   async #status(request: Request): Promise<Piece> {
+    const { offset, payload } = request;
     const { allocation, session } = this.#contexts;
-    const contexts = [];
-    if (session !== undefined) contexts.push({ id: session, descriptors: [[request.length, 0] as const] });
-    if (allocation !== undefined) {
-      const extents = await this.#export.device.extents(request.offset, request.length, this.#plain);
-      const descriptors = allocationOf(extents, request, (request.flags & CommandFlag.reqOne) !== 0);
-      contexts.push({ id: allocation, descriptors });
+    const chosen = [allocation, session].filter((id) => id !== undefined);
+    let query: StatusQuery | undefined = { length: request.length, ids: chosen };
+    if (payload) {
+      query = parseQuery(payload.slab.bytes.subarray(payload.start, payload.end), chosen);
+      this.#arena.release(payload);
+      if (!query) return this.#errorReply(request, NbdError.invalid, 'contexts that were not agreed on, or one twice');
+      const fault = statusFault(offset, query.length, this.#agreed);
+      if (fault) return this.#errorReply(request, fault.error, fault.text);
     }
-    return blockStatusReply(this.#arena, request, contexts);
+    const { length } = query;
+    const contexts = [];
+    for (const id of query.ids) {
+      if (id !== allocation) {
+        contexts.push({ id, descriptors: [[length, 0] as const] });
+        continue;
+      }
+      const extents = await this.#export.device.extents(offset, length, this.#plain);
+      const one = (request.flags & CommandFlag.reqOne) !== 0;
+      contexts.push({ id, descriptors: allocationOf(extents, offset, length, one) });
+    }
+    const { style } = this.#agreed;
+    // Contexts are never chosen with simple replies.
+    if (contexts.length === 0 || style === 'simple') return this.#success(request);
+    return blockStatusReply(this.#arena, request, style, contexts);
+  }
+
+  #success(request: Request): Piece {
+    return successReply(this.#arena, request, this.#agreed.style, request.command === Command.read);
   }
 
   #finish(reply: Piece): void {
@@ -269,8 +288,7 @@ export class Transmission implements Stage, RequestSink {
   }
 
   #errorReply(request: Request, error: number, text: string): Piece {
-    if (this.#agreed.structured) return errorReply(this.#arena, request, error, messageOf(text));
-    return simpleReply(this.#arena, request, error);
+    return errorReply(this.#arena, request, this.#agreed.style, error, messageOf(text));
   }
 
   /** When everything under way has been answered and sent, a connection that is to end does. */
