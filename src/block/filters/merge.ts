@@ -6,6 +6,7 @@
  * (their order is nobody's promise, but each keeps its own). Each caller gets its own result: where a merged request fails,
  * its parts are done one by one.
  */
+import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { nextTurn } from '../../base/turn.js';
 import type { BlockDevice, RequestOptions, WriteOptions } from '../device.js';
@@ -64,7 +65,6 @@ export class MergeFilter extends Filter {
 
   #enqueue(write: boolean, offset: number, buffers: Buffers, options: WriteOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      const { signal } = options;
       const giveUp = (): void => {
         const at = this.#waiting.indexOf(request);
         // One that has begun is its group's to end.
@@ -78,9 +78,8 @@ export class MergeFilter extends Filter {
         buffers,
         options,
         settle: (error) => (error ? reject(error) : resolve()),
-        unwatch: () => signal?.removeEventListener('abort', giveUp),
+        unwatch: onAbort(options.signal, giveUp),
       };
-      signal?.addEventListener('abort', giveUp, { once: true });
       this.#waiting.push(request);
       this.#schedule();
     });
@@ -197,10 +196,10 @@ function groupSignal(group: readonly Waiting[]): { signal: AbortSignal | undefin
   const look = (): void => {
     if (signals.every((signal) => signal!.aborted)) all.abort();
   };
-  for (const signal of signals) signal!.addEventListener('abort', look);
+  const watches = signals.map((signal) => onAbort(signal, look));
   look();
   const done = (): void => {
-    for (const signal of signals) signal!.removeEventListener('abort', look);
+    for (const stop of watches) stop();
   };
   return { signal: all.signal, done };
 }

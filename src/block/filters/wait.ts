@@ -1,4 +1,5 @@
 /** Waiting that a request's signal can end, for filters that hold requests back. */
+import { onAbort } from '../../base/abort.js';
 import { BlockError } from '../errors.js';
 
 /**
@@ -12,9 +13,9 @@ export function waitFor(signal: AbortSignal | undefined, wait: (done: () => void
       cancel();
       reject(new BlockError('aborted', 'given up while it was held back'));
     };
-    signal?.addEventListener('abort', abort, { once: true });
+    const unwatch = onAbort(signal, abort);
     const cancel = wait(() => {
-      signal?.removeEventListener('abort', abort);
+      unwatch();
       resolve();
     });
   });

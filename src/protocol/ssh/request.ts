@@ -1,4 +1,5 @@
 /** One request to a device on a server, from its caller to its answer, over as many connections as that takes. */
+import { onAbort } from '../../base/abort.js';
 import type { Buffers } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
 
@@ -32,12 +33,12 @@ export class RemoteRequest {
   covers = 0;
 
   readonly #signal: AbortSignal | undefined;
-  readonly #aborted: () => void;
+  readonly #unwatch: () => void;
   #resolve!: () => void;
   #reject!: (error: BlockError) => void;
 
   /** @param onAbort Called when the caller gives the request up before it is settled. */
-  constructor(ask: RemoteAsk, onAbort: (request: RemoteRequest) => void) {
+  constructor(ask: RemoteAsk, givenUp: (request: RemoteRequest) => void) {
     this.op = ask.op;
     this.offset = ask.offset;
     this.length = ask.length;
@@ -47,8 +48,7 @@ export class RemoteRequest {
       this.#reject = reject;
     });
     this.#signal = ask.signal;
-    this.#aborted = () => onAbort(this);
-    this.#signal?.addEventListener('abort', this.#aborted);
+    this.#unwatch = onAbort(ask.signal, () => givenUp(this));
   }
 
   get aborted(): boolean {
@@ -61,12 +61,12 @@ export class RemoteRequest {
   }
 
   succeed(): void {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unwatch();
     this.#resolve();
   }
 
   fail(error: BlockError): void {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unwatch();
     this.#reject(error);
   }
 }

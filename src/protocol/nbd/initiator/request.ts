@@ -1,4 +1,5 @@
 /** One request to an NBD server, from its caller to its reply, over as many connections as that takes. */
+import { onAbort } from '../../../base/abort.js';
 import type { Buffers } from '../../../base/buffers.js';
 import { BlockError } from '../../../block/errors.js';
 import { Command, CommandFlag } from '../spec.js';
@@ -47,12 +48,12 @@ export class NbdRequest {
   status: StatusRun[] | undefined;
 
   readonly #signal: AbortSignal | undefined;
-  readonly #aborted: () => void;
+  readonly #unwatch: () => void;
   #resolve!: () => void;
   #reject!: (error: BlockError) => void;
 
-  /** @param onAbort Called when the caller gives the request up before it is settled. */
-  constructor(ask: Ask, onAbort: (request: NbdRequest) => void) {
+  /** @param givenUp Called when the caller gives the request up before it is settled. */
+  constructor(ask: Ask, givenUp: (request: NbdRequest) => void) {
     this.type = ask.type;
     this.flags = ask.flags ?? 0;
     this.offset = ask.offset;
@@ -63,8 +64,7 @@ export class NbdRequest {
       this.#reject = reject;
     });
     this.#signal = ask.signal;
-    this.#aborted = () => onAbort(this);
-    this.#signal?.addEventListener('abort', this.#aborted);
+    this.#unwatch = onAbort(ask.signal, () => givenUp(this));
   }
 
   /** Given up by its caller. */
@@ -105,12 +105,12 @@ export class NbdRequest {
   }
 
   succeed(): void {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unwatch();
     this.#resolve();
   }
 
   fail(error: BlockError): void {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unwatch();
     this.#reject(error);
   }
 }
