@@ -1,20 +1,20 @@
 /**
- * Disks over ssh against nbdkit's ssh plugin: the same file on one sshd of the benchmark's own, alternating, medians. Both are
- * measured from this process: ours as a BlockDevice, nbdkit's by our NBD initiator over a unix socket, whose share is small.
+ * Disks over ssh against nbdkit's ssh plugin: the same file on one sshd of the benchmark's own, alternating, medians. Both
+ * are measured from this process: ours as a BlockDevice as every command opens it (merging and reading ahead), nbdkit's by
+ * our NBD initiator over a unix socket, whose share is small.
  *
  * node bench/ssh.mjs [ROUNDS]
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir, userInfo } from 'node:os';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buffersOf } from '../dist/base/buffers.js';
 import { openNbd } from '../dist/protocol/nbd/initiator/open.node.js';
-import { openSshDd } from '../dist/protocol/dd/open.node.js';
-import { openSshSftp } from '../dist/protocol/sftp/open.node.js';
+import { openSource } from '../dist/cli/sources.js';
+import { startSshd } from './sshd.mjs';
 import { machineLine, median, ratio } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 9);
@@ -23,40 +23,18 @@ const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
 const children = [];
 const at = (name) => join(folder, name);
 
-const port = await new Promise((resolve) => {
-  const server = createServer().listen(0, '127.0.0.1', () => {
-    const found = server.address().port;
-    server.close(() => resolve(found));
-  });
-});
-
-function prepare() {
-  if (process.getuid() === 0) mkdirSync('/run/sshd', { recursive: true });
-  for (const name of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)]);
-  writeFileSync(at('keys'), readFileSync(at('user.pub')), { mode: 0o600 });
-  writeFileSync(at('known'), `[127.0.0.1]:${port} ${readFileSync(at('host.pub'), 'utf8')}`);
-  writeFileSync(
-    at('sshd_config'),
-    `ListenAddress 127.0.0.1\nPort ${port}\nHostKey ${at('host')}\nAuthorizedKeysFile ${at('keys')}\nPidFile none\n` +
-      'StrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp /usr/lib/openssh/sftp-server\n',
-  );
-  writeFileSync(
-    at('ssh_config'),
-    `Host test\n HostName 127.0.0.1\n Port ${port}\n User ${userInfo().username}\n IdentityFile ${at('user')}\n` +
-      ` IdentitiesOnly yes\n IdentityAgent none\n UserKnownHostsFile ${at('known')}\n`,
-  );
+function prepareImage() {
   const image = Buffer.alloc(mib << 20);
   for (let i = 0; i < mib; i++) randomFillSync(image, i << 20, 1 << 20);
   writeFileSync(at('disk.img'), image);
 }
 
 async function start() {
-  children.push(spawn('/usr/sbin/sshd', ['-D', '-e', '-f', at('sshd_config')], { stdio: 'ignore' }));
-  process.env.FARBUS_SSH = `ssh -F ${at('ssh_config')}`;
-  await sleep(500);
+  const { child, port, user, key } = await startSshd(folder);
+  children.push(child);
   const socket = at('nbd.sock');
-  const parameters = ['host=127.0.0.1', `port=${port}`, `user=${userInfo().username}`, `path=${at('disk.img')}`];
-  const keys = [`identity=${at('user')}`, 'verify-remote-host=false'];
+  const parameters = ['host=127.0.0.1', `port=${port}`, `user=${user}`, `path=${at('disk.img')}`];
+  const keys = [`identity=${key}`, 'verify-remote-host=false'];
   children.push(
     spawn('nbdkit', ['-f', '-U', socket, 'ssh', ...parameters, ...keys], { stdio: ['ignore', 'ignore', 'inherit'] }),
   );
@@ -64,10 +42,11 @@ async function start() {
     if (i > 100) throw new Error('nbdkit does not start');
     await sleep(50);
   }
+  const options = { log: { log: () => undefined } };
   return {
     nbdkit: await openNbd(`nbd+unix:///?socket=${socket}`),
-    sftp: await openSshSftp(`ssh+sftp://test${at('disk.img')}`),
-    dd: await openSshDd(`ssh+dd://test${at('disk.img')}`),
+    sftp: await openSource(`ssh+sftp://test${at('disk.img')}`, options),
+    dd: await openSource(`ssh+dd://test${at('disk.img')}`, options),
   };
 }
 
@@ -88,7 +67,7 @@ async function rate(device, length, depth, count, random) {
 }
 
 try {
-  prepare();
+  prepareImage();
   const devices = await start();
   console.log(machineLine());
   const jobs = [

@@ -1,0 +1,197 @@
+/**
+ * `farbus serve` against the NBD servers in C: fio's nbd engine, one file of 1 GiB, the same jobs on all of them, alternating
+ * within each round; medians of the rounds' ratios, and the processor time that the server took.
+ *
+ * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--peers nbdkit,qemu-nbd,nbd-server]
+ *
+ * --cold empties the page cache of the file before each run. --only: jobs whose name has TEXT in it.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+  fsyncSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { machineLine, median } from './report.mjs';
+
+const { values: flags } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '7' },
+    seconds: { type: 'string', default: '1' },
+    only: { type: 'string', default: '' },
+    cold: { type: 'boolean', default: false },
+    folder: { type: 'string', default: tmpdir() },
+    peers: { type: 'string', default: 'nbdkit,qemu-nbd,nbd-server' },
+  },
+});
+const rounds = Number(flags.rounds);
+const mib = 1024;
+const folder = mkdtempSync(join(flags.folder, 'farbus-bench-'));
+const at = (name) => join(folder, name);
+const image = at('disk.img');
+
+/** Jobs and the ratio to the best peer that is wanted, by transport. */
+const jobs = [
+  { name: '4k random read, depth 64', rw: 'randread', bs: '4k', depth: 64, wanted: { tcp: 1.4, unix: 1.6 } },
+  { name: '4k random read, depth 1', rw: 'randread', bs: '4k', depth: 1, wanted: { tcp: 1.5, unix: 1.5 } },
+  { name: '4k random write, depth 64', rw: 'randwrite', bs: '4k', depth: 64, wanted: { tcp: 1.2, unix: 1.2 } },
+  { name: '1M sequential read, depth 8', rw: 'read', bs: '1M', depth: 8, wanted: { tcp: 1.2, unix: 1.4 } },
+  { name: '1M sequential write, depth 8', rw: 'write', bs: '1M', depth: 8, wanted: { tcp: 1.2, unix: 1.2 } },
+];
+
+async function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function writeImage() {
+  const piece = Buffer.alloc(16 << 20);
+  const fd = openSync(image, 'w');
+  for (let i = 0; i < mib / 16; i++) writeSync(fd, randomFillSync(piece));
+  fsyncSync(fd);
+  closeSync(fd);
+}
+
+/** Lets the page cache forget the file: dd's nocache is posix_fadvise(POSIX_FADV_DONTNEED). */
+function forget() {
+  execFileSync('dd', [`if=${image}`, 'iflag=nocache', 'count=0', 'status=none']);
+}
+
+/** Servers by name, each with its URIs by transport and its process. */
+const starters = {
+  farbus: async () => {
+    const socket = at('farbus.sock');
+    const port = await freePort();
+    const farbus = new URL('../bin/farbus.js', import.meta.url).pathname;
+    const listen = ['--listen', `nbd://127.0.0.1:${port}`, '--listen', `nbd+unix:///?socket=${socket}`];
+    const child = spawn(process.execPath, [farbus, 'serve', image, ...listen], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
+    return { uris, pids: { tcp: child.pid, unix: child.pid }, stop: () => child.kill(), wait: socket };
+  },
+  nbdkit: async () => {
+    const socket = at('nbdkit.sock');
+    const port = await freePort();
+    const tcp = spawn('nbdkit', ['-f', '-i', '127.0.0.1', '-p', String(port), 'file', image], { stdio: 'ignore' });
+    const unix = spawn('nbdkit', ['-f', '-U', socket, 'file', image], { stdio: 'ignore' });
+    const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
+    return { uris, pids: { tcp: tcp.pid, unix: unix.pid }, stop: () => [tcp, unix].map((c) => c.kill()), wait: socket };
+  },
+  'qemu-nbd': async () => {
+    const socket = at('qemu.sock');
+    const port = await freePort();
+    const common = ['-f', 'raw', '-t', '-e', '8', '--cache=writeback'];
+    const tcp = spawn('qemu-nbd', [...common, '-b', '127.0.0.1', '-p', String(port), image], { stdio: 'ignore' });
+    await sleep(200);
+    const unix = spawn('qemu-nbd', [...common, '-k', socket, image], { stdio: 'ignore' });
+    const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
+    return { uris, pids: { tcp: tcp.pid, unix: unix.pid }, stop: () => [tcp, unix].map((c) => c.kill()), wait: socket };
+  },
+  'nbd-server': async () => {
+    const socket = at('nbd.sock');
+    const port = await freePort();
+    const start = async (name, generic) => {
+      const pidFile = at(`${name}.pid`);
+      writeFileSync(at(name), `[generic]\n${generic}\nallowlist = true\n[disk]\nexportname = ${image}\n`);
+      execFileSync('nbd-server', ['-C', at(name), '-p', pidFile], { stdio: 'ignore' });
+      for (let i = 0; !existsSync(pidFile) && i < 100; i++) await sleep(20);
+      return Number(readFileSync(pidFile, 'utf8'));
+    };
+    const tcp = await start('tcp.conf', `listenaddr = 127.0.0.1\nport = ${port}`);
+    const unix = await start('unix.conf', `unixsock = ${socket}\nlistenaddr = 127.0.0.1\nport = ${await freePort()}`);
+    const uris = { tcp: `nbd://127.0.0.1:${port}/disk`, unix: `nbd+unix:///disk?socket=${socket}` };
+    return { uris, pids: { tcp, unix }, stop: () => [tcp, unix].map((pid) => process.kill(pid)), wait: socket };
+  },
+};
+
+/** Processor seconds of a process and of those of its children that have ended. proc(5): utime, stime, cutime, cstime. */
+function cpuSeconds(pid) {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return [11, 12, 13, 14].reduce((sum, i) => sum + Number(fields[i]), 0) / 100;
+}
+
+/** @returns operations a second, and microseconds of the server's processor for each. */
+async function run(server, transport, { rw, bs, depth }) {
+  if (flags.cold) forget();
+  const before = cpuSeconds(server.pids[transport]);
+  const args = ['--name=job', '--ioengine=nbd', `--uri=${server.uris[transport]}`, `--rw=${rw}`, `--bs=${bs}`];
+  args.push(
+    `--iodepth=${depth}`,
+    `--size=${mib}M`,
+    '--time_based',
+    `--runtime=${flags.seconds}`,
+    '--output-format=json',
+  );
+  const out = execFileSync('fio', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  // The child of a forking server is waited for.
+  await sleep(30);
+  const job = JSON.parse(out.slice(out.indexOf('{'))).jobs[0];
+  const side = rw.endsWith('write') ? job.write : job.read;
+  const cpu = cpuSeconds(server.pids[transport]) - before;
+  return { rate: side.iops, cpu: (cpu / Math.max(1, side.total_ios)) * 1e6 };
+}
+
+const servers = {};
+try {
+  writeImage();
+  for (const name of ['farbus', ...flags.peers.split(',').filter(Boolean)]) {
+    servers[name] = await starters[name]();
+    for (let i = 0; !existsSync(servers[name].wait); i++) {
+      if (i > 200) throw new Error(`${name} does not start`);
+      await sleep(50);
+    }
+  }
+  const names = Object.keys(servers);
+  const peers = names.filter((name) => name !== 'farbus');
+  console.log(machineLine());
+  console.log(`${flags.cold ? 'cold' : 'hot'} cache; ${rounds} rounds of ${flags.seconds} s`);
+  for (const transport of ['tcp', 'unix']) {
+    for (const job of jobs) {
+      if (!`${transport} ${job.name}`.includes(flags.only)) continue;
+      const rates = Object.fromEntries(names.map((name) => [name, []]));
+      const cpus = Object.fromEntries(names.map((name) => [name, []]));
+      for (let round = 0; round < rounds; round++) {
+        for (let i = 0; i < names.length; i++) {
+          const name = names[(i + round) % names.length];
+          const got = await run(servers[name], transport, job);
+          rates[name].push(got.rate);
+          cpus[name].push(got.cpu);
+        }
+      }
+      const best = peers.reduce((a, b) => (median(rates[a]) >= median(rates[b]) ? a : b));
+      const leanest = peers.reduce((a, b) => (median(cpus[a]) <= median(cpus[b]) ? a : b));
+      const ratios = rates.farbus.map((rate, i) => rate / rates[best][i]);
+      const show = (name) =>
+        job.bs === '4k' ? median(rates[name]).toFixed(0) : `${median(rates[name]).toFixed(0)} MiB`;
+      console.log(
+        `${transport} ${job.name}: ${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)}) of ${best}` +
+          `, wanted ${flags.cold ? 0.8 : job.wanted[transport]}; ${names.map((name) => `${name} ${show(name)}`).join(', ')} a second; ` +
+          `CPU ${(median(cpus.farbus) / median(cpus[leanest])).toFixed(2)} of ${leanest}, wanted 0.8; ` +
+          names.map((name) => `${name} ${median(cpus[name]).toFixed(1)}`).join(', ') +
+          ' µs',
+      );
+    }
+  }
+} finally {
+  for (const { stop } of Object.values(servers)) stop();
+  await sleep(300);
+  rmSync(folder, { recursive: true, force: true });
+}
