@@ -10,6 +10,7 @@ export * from './block/filters/delay.js';
 export * from './block/filters/fault.js';
 export * from './block/filters/filter.js';
 export * from './block/filters/overlay-store.js';
+export * from './block/filters/lease.js';
 export * from './block/filters/merge.js';
 export * from './block/filters/read-only.js';
 export * from './block/filters/readahead.js';

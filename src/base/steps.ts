@@ -15,6 +15,8 @@ export interface Step {
   readonly time: number;
   /** What happened, in a few words: "write sectors 2048..2055". */
   readonly detail: string;
+  /** The tag under which the other computer tells its steps of the same command. */
+  readonly wire?: number;
 }
 
 /** Receives steps as they are passed. Called on the guest's path: it must be quick and must not throw. */
@@ -41,10 +43,10 @@ export class Steps {
     this.#sinks.push(sink);
   }
 
-  /** Reports a step; `time` where it was passed earlier. */
-  step(tag: number, id: StepId, detail = '', time = performance.now()): void {
+  /** Reports a step; `time` where it was passed earlier, `wire` where it tells the other computer's tag. */
+  step(tag: number, id: StepId, detail = '', time = performance.now(), wire?: number): void {
     if (this.#sinks.length === 0) return;
-    const step = { tag, id, detail, time };
+    const step = { tag, id, detail, time, ...(wire !== undefined && { wire }) };
     for (const sink of this.#sinks) sink.step(step);
   }
 }

@@ -9,14 +9,24 @@ import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
+import type { Computer, ComputerOptions } from '../computer/computer.js';
+import { ServerComputer } from '../computer/server.js';
+import type { SharedAdapter } from '../computer/shared-adapter.js';
 import type { ClientDrive } from '../computer/drives.js';
-import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../guest/debian.node.js';
+import {
+  ahciModules,
+  bootModules,
+  defaultCommandLine,
+  networkModules,
+  prepareDebianGuest,
+} from '../guest/debian.node.js';
 import { unpackKernel } from '../guest/kernel.node.js';
 import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
 import { createV86 } from '../machine/engines/v86.js';
 import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
 import { SnapshotError } from '../machine/snapshot.js';
+import { formatMac } from '../network/ethernet/mac.js';
 
 /** Printed by the init script of our initramfs when its shell is about to come. */
 export const readyMark = 'farbus: ready';
@@ -40,6 +50,8 @@ export interface GuestChoice {
   readonly mark?: string | undefined;
   /** Debian's kernel loads what drives on AHCI need. */
   readonly ahci?: boolean;
+  /** Likewise what a network card needs. */
+  readonly network?: boolean;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
 }
@@ -49,7 +61,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
-      ...(choice.ahci && { modules: [...bootModules, ...ahciModules] }),
+      modules: [...bootModules, ...(choice.ahci ? ahciModules : []), ...(choice.network ? networkModules : [])],
       ...(choice.onProgress && { onProgress: choice.onProgress }),
     });
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
@@ -70,18 +82,39 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   };
 }
 
-/** Makes a computer on the v86 engine; nothing runs yet. */
-export function createComputer(
-  drives: readonly (BlockDevice | ClientDrive)[],
+/** What there is besides drives and memory. */
+export interface MachineOptions {
+  readonly steps?: Steps;
+  readonly log: Logger;
+  readonly onEject?: (index: number, medium: BlockDevice) => void;
+  /** What the guest's network card is connected to. Default: it has none. */
+  readonly adapter?: SharedAdapter | undefined;
+}
+
+type Drives = readonly (BlockDevice | ClientDrive)[];
+
+/** Makes a client computer on the v86 engine; nothing runs yet. */
+export function createComputer(drives: Drives, memorySize: number, options: MachineOptions): Promise<ClientComputer> {
+  return ClientComputer.create(onV86(drives, memorySize, options));
+}
+
+/** Makes a server computer; its drives are the local disks of OS 2. */
+export function createServerComputer(
+  drives: Drives,
   memorySize: number,
-  options: { steps?: Steps; log: Logger; onEject?: (index: number, medium: BlockDevice) => void },
-): Promise<ClientComputer> {
+  options: MachineOptions,
+): Promise<ServerComputer> {
+  return ServerComputer.create(onV86(drives, memorySize, options));
+}
+
+function onV86(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
-  return ClientComputer.create({
-    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, onEnd }),
+  const mac = options.adapter?.mac;
+  return {
+    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, mac, onEnd }),
     drives,
     ...options,
-  });
+  };
 }
 
 /** How a computer came up. */
@@ -97,13 +130,14 @@ export interface StartResult {
  * @throws FarbusError where the snapshot is not of this computer, or the guest does not come up.
  */
 export async function startGuest(
-  computer: ClientComputer,
+  computer: Computer,
   guest: Guest,
   snapshot: string | undefined,
   memorySize: number,
 ): Promise<StartResult> {
   const started = performance.now();
-  const key = hash(guest.id, guest.image.commandLine, String(memorySize), engineVersion());
+  const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
+  const key = hash(guest.id, guest.image.commandLine, String(memorySize), engineVersion(), mac);
   if (snapshot !== undefined && existsSync(snapshot)) {
     try {
       await computer.restore(await readSnapshot(snapshot), key);
@@ -126,7 +160,7 @@ export async function startGuest(
   return { from: 'boot', ms: performance.now() - started, saved: state.engine.length };
 }
 
-function boot(computer: ClientComputer, guest: Guest): void {
+function boot(computer: Computer, guest: Guest): void {
   try {
     computer.boot(guest.image);
   } catch (error) {
@@ -134,7 +168,7 @@ function boot(computer: ClientComputer, guest: Guest): void {
   }
 }
 
-async function waitForMark(computer: ClientComputer, mark: string): Promise<void> {
+async function waitForMark(computer: Computer, mark: string): Promise<void> {
   const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   const ended = computer.ended.then((why) => {
     throw new FarbusError(`the guest ${why === 'halted' ? 'halted' : 'asked for a reset'} before it had booted`);

@@ -99,6 +99,8 @@ export class Computer {
   readonly ended: Promise<EndReason>;
   /** The drives on the AHCI adapter, where there are any: media are exchanged and drives plugged by it. */
   readonly ahci: AhciDrives | undefined;
+  /** What its network card is connected to, where it has one. */
+  readonly adapter: SharedAdapter | undefined;
   readonly #engine: Engine;
   readonly #steps: Steps;
   /** Of the drives' commands. */
@@ -144,6 +146,7 @@ export class Computer {
         () =>
           bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
     );
+    this.adapter = options.adapter;
     if (options.adapter) this.#connect(options.adapter);
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
     engine.onSerial((byte) => this.console.receive(byte));

@@ -15,6 +15,17 @@ ln -s /proc/mounts /etc/mtab
 # One process for all of them: modules.dep has the order. What it cannot load it names on the console.
 modprobe -a $(cat /etc/farbus-modules)
 
+# A word farbus.address=192.0.2.7/24 on the kernel's command line is the address of the first network card.
+for word in $(cat /proc/cmdline); do
+    case $word in
+    farbus.address=*)
+        ip link set lo up
+        ip link set eth0 up && ip address add "${word#*=}" dev eth0
+        ;;
+    farbus.hostname=*) hostname "${word#*=}" ;;
+    esac
+done
+
 cd /root
 echo 'farbus: ready'
 # A shell of its own session with the console as its terminal, so that Ctrl-C and job control work; again after "exit".

@@ -1,5 +1,6 @@
 /** One ATA command on its way: a part of a request that fits into one message. */
 import type { Buffers } from '../../../base/buffers.js';
+import type { RequestOptions } from '../../../block/device.js';
 import type { BlockError } from '../../../block/errors.js';
 
 export type CommandKind = 'read' | 'write' | 'flush';
@@ -8,6 +9,8 @@ export type CommandKind = 'read' | 'write' | 'flush';
 export class Request {
   readonly done: Promise<void>;
   readonly signal: AbortSignal | undefined;
+  /** The guest's command that it is of, for `--trace`; 0: none. */
+  readonly tag: number;
   #left: number;
   #resolve!: () => void;
   #reject!: (error: BlockError) => void;
@@ -15,9 +18,11 @@ export class Request {
   readonly #aborted: () => void;
 
   /** @param onAbort Called when the caller gives it up before it has settled. */
-  constructor(commands: number, signal: AbortSignal | undefined, onAbort: (request: Request) => void) {
+  constructor(commands: number, options: RequestOptions, onAbort: (request: Request) => void) {
+    const { signal, tag = 0 } = options;
     this.#left = commands;
     this.signal = signal;
+    this.tag = tag;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

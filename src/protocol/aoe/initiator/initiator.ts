@@ -5,6 +5,7 @@
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
+import { Steps } from '../../../base/steps.js';
 import { BlockBase } from '../../../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/device.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
@@ -34,6 +35,8 @@ export interface AoeOptions {
   /** The segment is closed with the device. Default false: it stays the caller's. */
   readonly closeSegment?: boolean;
   readonly log?: Logger;
+  /** Is told by which messages a guest's commands are sent. */
+  readonly steps?: Steps;
   /** Told of every change of the state, with a line of detail. It must not throw. */
   readonly onState?: (state: AoeState, detail: string) => void;
 }
@@ -58,6 +61,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     commandSeconds,
     frameLifetimeMs,
     log: options.log ?? silent,
+    steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   });
   return new AoeInitiator(link, options.readOnly ?? false, options.closeSegment ? segment : undefined);
@@ -115,20 +119,21 @@ export class AoeInitiator extends BlockBase {
     return super.close();
   }
 
-  protected doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const ata = this.#lba48 ? AtaCommand.readSectorsExt : AtaCommand.readSectors;
-    return this.#link.run(this.#cut('read', ata, offset, into, false), signal);
+    return this.#link.run(this.#cut('read', ata, offset, into, false), options);
   }
 
-  protected doWrite(offset: number, from: Buffers, { signal, fua = false }: WriteOptions): Promise<void> {
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const { fua = false } = options;
     const plain = this.#lba48 ? AtaCommand.writeSectorsExt : AtaCommand.writeSectors;
     const ata = fua ? AtaCommand.writeDmaFuaExt : plain;
-    return this.#link.run(this.#cut('write', ata, offset, from, fua), signal);
+    return this.#link.run(this.#cut('write', ata, offset, from, fua), options);
   }
 
-  protected doFlush({ signal }: RequestOptions): Promise<void> {
+  protected doFlush(options: RequestOptions): Promise<void> {
     // FLUSH CACHE, which every target knows that knows any, covers the same as FLUSH CACHE EXT.
-    return this.#link.run([{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false }], signal);
+    return this.#link.run([{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false }], options);
   }
 
   protected async doClose(): Promise<void> {

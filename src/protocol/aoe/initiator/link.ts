@@ -6,7 +6,9 @@
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
+import type { Steps } from '../../../base/steps.js';
 import { nextTurn, sleep } from '../../../base/turn.js';
+import type { RequestOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import { broadcastMac, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import { frameHeaderSize, type Port, type Segment } from '../../../network/ethernet/segment.js';
@@ -40,6 +42,7 @@ export interface LinkOptions {
   /** How long a frame can be on its way at most: quarantine.ts. */
   readonly frameLifetimeMs: number;
   readonly log: Logger;
+  readonly steps: Steps;
   readonly onState: (state: AoeState, detail: string) => void;
 }
 
@@ -163,8 +166,8 @@ export class Link {
   }
 
   /** Runs the commands of one request. Settles when all are over: with the first error if there is one. */
-  run(parts: readonly CommandParts[], signal: AbortSignal | undefined): Promise<void> {
-    const request = new Request(parts.length, signal, (aborted) => this.#abandon(aborted));
+  run(parts: readonly CommandParts[], options: RequestOptions): Promise<void> {
+    const request = new Request(parts.length, options, (aborted) => this.#abandon(aborted));
     const error = this.#state === 'closed' ? new BlockError('closed', 'the device is closed') : this.#failure;
     for (const part of parts) {
       if (error) request.finish(error);
@@ -241,10 +244,20 @@ export class Link {
       const lost = this.#durability.flushing(command);
       if (lost) return command.request.finish(lost);
     }
-    if (command.tag < 0) command.tag = this.#lastTag = (this.#lastTag + 1) >>> 0;
+    if (command.tag < 0) {
+      command.tag = this.#lastTag = (this.#lastTag + 1) >>> 0;
+      if (this.#options.steps.on) this.#trace(command);
+    }
     if (this.#underWay.size === 0) this.#heardAt = performance.now();
     this.#underWay.set(command.tag, command);
     this.#transmit(command);
+  }
+
+  /** [SYS] fig. 8, steps 262 and 264: by which message, so that the server's steps can be found. */
+  #trace({ kind, lba, count, tag, request }: Command): void {
+    const what = kind === 'flush' ? 'flush' : `${kind} sectors ${lba}..${lba + count - 1}`;
+    const step = kind === 'read' ? '262' : '264';
+    this.#options.steps.step(request.tag, step, `AoE message #${tag}: ${what}`, performance.now(), tag);
   }
 
   #transmit(command: Command): void {

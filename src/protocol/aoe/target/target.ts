@@ -7,6 +7,7 @@ import { FarbusError } from '../../../base/errors.js';
 import { scattered } from '../../../base/scattered.js';
 import { getU16, putU16 } from '../../../base/big-endian.js';
 import { silent, ThrottledLogger, type Logger } from '../../../base/log.js';
+import { Steps } from '../../../base/steps.js';
 import type { BlockDevice } from '../../../block/device.js';
 import { broadcastMac, formatMac, isGroup, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
@@ -28,6 +29,7 @@ import { flagsOf, getAta, isAoe, minFrame, putHeader, tagOf, versionOf, type Ata
 import { Access, type Outcome } from './access.js';
 import { Disk, good, type Plan, type Result } from './disk.js';
 import { RecentCommands } from './recent.js';
+import { traceBegin, traceEnd } from './trace.js';
 import { SessionTable, type TargetSession } from './sessions.js';
 
 export interface AoeTargetOptions {
@@ -56,6 +58,8 @@ export interface AoeTargetOptions {
   /** Sessions of ours are offered. Default true; false makes it a target as others are. */
   readonly sessions?: boolean;
   readonly log?: Logger;
+  /** Is told the steps of [SYS] fig. 10 of each command, under the tag of its message. */
+  readonly steps?: Steps;
 }
 
 /** What has happened since the target began. */
@@ -117,6 +121,7 @@ export class AoeTarget {
   readonly #recent = new RecentCommands();
   readonly #life: Uint8Array;
   readonly #log: ThrottledLogger;
+  readonly #steps: Steps;
   readonly #frameSize: number;
   readonly #free: Uint8Array[] = [];
   #batch: Command[] = [];
@@ -147,6 +152,7 @@ export class AoeTarget {
     this.#frameSize = Header.type + 2 + segment.mtu;
     this.#life = options.life?.slice(0, nonceSize) ?? crypto.getRandomValues(new Uint8Array(nonceSize));
     this.#log = new ThrottledLogger(options.log ?? silent);
+    this.#steps = options.steps ?? new Steps();
     this.#disk = new Disk(
       device,
       { model: options.model ?? 'Farbus', serial: options.serial ?? `farbus-${shelf}.${slot}`, firmware: '1' },
@@ -277,6 +283,7 @@ export class AoeTarget {
       return;
     }
     if (!this.#take(request, mac, ata, plan, session)) return;
+    if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
     // Of a read the header is enough.
     const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
     if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
@@ -346,6 +353,7 @@ export class AoeTarget {
       if (plan.kind === 'read') this.counters.bytesRead += plan.length;
       else if (plan.kind === 'write') this.counters.bytesWritten += plan.length;
     }
+    if (this.#steps.on) traceEnd(this.#steps, tag, plan, result === good);
     this.#respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
     this.#end(frame);
   }

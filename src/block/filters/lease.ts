@@ -1,0 +1,115 @@
+/**
+ * A device that two sides have, of which one writes at a time: the physical device 914 that is a client's far disk and
+ * also given to OS 2. Each side is a BlockDevice; both read, and the writes of the side without the lease are refused. No
+ * file system is safe for two that mount it: the reader sees what is on the device now, not what the writer still holds.
+ */
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { sleep } from '../../base/turn.js';
+import type { BlockDevice } from '../device.js';
+import { BlockError } from '../errors.js';
+import { Filter, type BlockRequest } from './filter.js';
+
+/** How long a move waits for writes under way, in ms. */
+const moveLimitMs = 30_000;
+
+export class LeaseArbiter {
+  readonly #device: BlockDevice;
+  readonly #sides: readonly string[];
+  readonly #underWay = new Map<string, number>();
+  #holder: string;
+  #moving = false;
+  #settled: (() => void) | undefined;
+
+  /** @param sides Names of who has the device. @param holder Who writes at first; the first of them where nothing is said. */
+  constructor(device: BlockDevice, sides: readonly string[], holder = sides[0]!) {
+    this.#device = device;
+    this.#sides = sides;
+    this.#holder = this.#check(holder);
+  }
+
+  /** Who writes. While the lease moves, nobody does. */
+  get holder(): string {
+    return this.#holder;
+  }
+
+  get sides(): readonly string[] {
+    return this.#sides;
+  }
+
+  /** The device as `name` has it. Closing it leaves the device itself open. */
+  side(name: string): BlockDevice {
+    this.#check(name);
+    return new LeasedSide(this.#device, (request, pass) => this.#admit(name, request, pass));
+  }
+
+  /**
+   * Gives the lease to another side, after the writes that are under way are over and durable. Rejects with a
+   * FarbusError, and the lease stays where it was.
+   */
+  async move(to: string): Promise<void> {
+    this.#check(to);
+    if (this.#moving) throw new FarbusError('the lease is being moved: try again when that is done');
+    if (to === this.#holder) return;
+    this.#moving = true;
+    const late = new AbortController();
+    try {
+      const idle = new Promise<'idle'>((resolve) => {
+        if ((this.#underWay.get(this.#holder) ?? 0) === 0) resolve('idle');
+        else this.#settled = () => resolve('idle');
+      });
+      const limit = sleep(moveLimitMs, late.signal).catch(() => undefined);
+      if ((await Promise.race([idle, limit])) !== 'idle') {
+        throw new FarbusError(`the lease stays with ${this.#holder}: its writes are not over yet; try again`);
+      }
+      await this.#device.flush();
+      this.#holder = to;
+    } catch (error) {
+      if (error instanceof FarbusError) throw error;
+      throw new FarbusError(`the lease stays with ${this.#holder}: the device cannot flush: ${messageOf(error)}`);
+    } finally {
+      late.abort();
+      this.#settled = undefined;
+      this.#moving = false;
+    }
+  }
+
+  async #admit<T>(side: string, { op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    if (op === 'read' || op === 'extents' || op === 'flush') return pass();
+    if (side !== this.#holder) throw new BlockError('read-only', `the lease of this device is with ${this.#holder}`);
+    if (this.#moving) throw new BlockError('read-only', 'the lease of this device is being moved');
+    this.#count(side, 1);
+    try {
+      return await pass();
+    } finally {
+      if (this.#count(side, -1) === 0) this.#settled?.();
+    }
+  }
+
+  #count(side: string, by: number): number {
+    const count = (this.#underWay.get(side) ?? 0) + by;
+    this.#underWay.set(side, count);
+    return count;
+  }
+
+  #check(side: string): string {
+    if (this.#sides.includes(side)) return side;
+    throw new FarbusError(`${JSON.stringify(side)} does not have this device: give one of ${this.#sides.join(', ')}`);
+  }
+}
+
+class LeasedSide extends Filter {
+  readonly #admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>;
+
+  constructor(device: BlockDevice, admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>) {
+    super(device);
+    this.#admit = admit;
+  }
+
+  protected override around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    return this.#admit(request, pass);
+  }
+
+  protected override doClose(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,8 @@
+import { LeaseArbiter } from '../../src/block/filters/lease.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { Random } from './random.js';
+import { conformance } from './suite.js';
+
+conformance('side that has the lease', async () => ({
+  device: new LeaseArbiter(new MemoryDevice(new Random(99).bytes(2 << 20)), ['a', 'b'], 'b').side('b'),
+}));
