@@ -3,21 +3,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, usageError } from '../base/errors.js';
-import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
-import { ReadAheadFilter } from '../block/filters/readahead.js';
 import { exportUri } from '../export/address.js';
 import { bootId } from '../export/boot-id.node.js';
 import { Exports } from '../export/exports.js';
 import { Server } from '../export/server.js';
 import { listenOn } from '../network/listen.node.js';
-import { openPartition } from '../probe/probe.js';
-import { openOverlayFile } from '../storage/overlay-file.node.js';
 import { runCommand } from './child.js';
+import { filterConfig, filterHelp, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
-import { openSource, sourceHelp } from './sources.js';
+import { openDrive, sourceHelp } from './sources.js';
 
 export const help = `farbus attach: give any disk to a hypervisor or a tool of yours
 
@@ -31,17 +28,16 @@ farbus runs until SIGTERM or Ctrl-C.
 ${sourceHelp}
 
 Options:
-  --overlay FILE       what is written goes to FILE, and the source stays as it is; FILE is made where there is none
-  --read-only          nothing can be written
-  --partition N        only partition N of the disk (see farbus info)
   --socket PATH        the socket's path (default: one in a new private folder, which is removed at the end)
-  --readahead          read ahead of whoever goes forward through the disk: for sources that are far
   --reconnect SECONDS  how long a lost connection is tried again before requests fail (default 60)
+
+${filterHelp}
 
 Examples:
   farbus attach nbd://server/disk1 --overlay changes.overlay -- \\
     qemu-system-x86_64 -m 2G -drive file={nbd},format=raw,if=virtio
   farbus attach /dev/sdb --read-only -- qemu-img convert -f raw {nbd} -O qcow2 sdb.qcow2
+  farbus attach ssh://server/dev/sdb --cache sdb.cache --partition 1 -- nbdcopy {nbd} sdb1.img
   farbus attach disk.img --socket /run/disk.sock
 `;
 
@@ -50,22 +46,16 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { values, positionals } = parseOptions('attach', own, {
     allowPositionals: true,
     options: {
-      overlay: { type: 'string' },
-      'read-only': { type: 'boolean', default: false },
-      partition: { type: 'string' },
+      ...filterConfig(),
       socket: { type: 'string' },
-      readahead: { type: 'boolean', default: false },
       reconnect: { type: 'string', default: '60' },
     },
   });
   const [source, more] = positionals;
   if (source === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
   if (more !== undefined) throw usageError(`${more} does not belong here: a COMMAND begins after --`);
-  if (values.overlay !== undefined && values['read-only']) {
-    throw usageError('--overlay and --read-only exclude each other: an overlay is for writing');
-  }
   if (values.socket === '') throw usageError('--socket needs a path');
-  const partition = values.partition === undefined ? undefined : numberOption('partition', values.partition, 1, 65535);
+  const filters = filtersOf(values);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   if (command && !command.some((word) => /\{(nbd|socket)\}/.test(word))) {
     throw usageError('COMMAND has neither {nbd} nor {socket}: put one of them where the disk is to be');
@@ -75,7 +65,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   // A command gets the signals; where there is none, they end this.
   const signals = command ? undefined : onSignals();
   try {
-    const device = await openDisk({ source, partition, overlay: values.overlay, reconnectSeconds, log }, values);
+    const device = await openDrive(source, { filters, reconnectSeconds, log });
     const server = new Server(new Exports(await bootId()), log);
     closing.push(() => server.drain());
     add(server, device, source);
@@ -105,31 +95,6 @@ function splitCommand(args: readonly string[]): { own: readonly string[]; comman
   const command = args.slice(at + 1);
   if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
   return { own: args.slice(0, at), command };
-}
-
-interface Disk {
-  readonly source: string;
-  readonly partition: number | undefined;
-  readonly overlay: string | undefined;
-  readonly reconnectSeconds: number;
-  readonly log: Logger;
-}
-
-async function openDisk(
-  { source, partition, overlay, ...options }: Disk,
-  { 'read-only': readOnly, readahead }: { 'read-only': boolean; readahead: boolean },
-): Promise<BlockDevice> {
-  let device = await openSource(source, { ...options, readOnly: readOnly || overlay !== undefined });
-  // Below the overlay: what is far is the source.
-  if (readahead) device = new ReadAheadFilter(device);
-  try {
-    if (overlay !== undefined) device = await openOverlayFile(device, overlay);
-    if (partition !== undefined) device = await openPartition(device, partition);
-    return device;
-  } catch (error) {
-    await device.close();
-    throw error;
-  }
 }
 
 function add(server: Server, device: BlockDevice, description: string): void {

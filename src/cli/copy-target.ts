@@ -6,7 +6,7 @@ import type { BlockDevice } from '../block/device.js';
 import { openError, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { syncFolder } from './copy-journal.js';
-import { openSource, type SourceOptions } from './sources.js';
+import { openSource, plainPath, type SourceOptions } from './sources.js';
 
 export interface CopyTarget {
   readonly device: BlockDevice;
@@ -25,13 +25,14 @@ export async function openTarget(
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
-  const isPath = !/^[a-z][a-z0-9+.-]*:\/\//i.test(text) && !text.startsWith('memory:');
-  const made = isPath && (await prepareFile(text, size, resume));
+  const path = await plainPath(text);
+  const made = path !== undefined && (await prepareFile(path, size, resume));
   let device: BlockDevice | undefined;
   try {
-    device = isPath
-      ? await openPath(text, { readOnly: false, exclusive: true })
-      : await openSource(text, { ...options, readOnly: false });
+    device =
+      path !== undefined
+        ? await openPath(path, { readOnly: false, exclusive: true })
+        : await openSource(text, { ...options, readOnly: false });
     if (device.info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
     if (device.info.size < size) {
       const [there, wanted] = [formatBytes(device.info.size), formatBytes(size)];
@@ -39,11 +40,11 @@ export async function openTarget(
         `${text} is too small: it has ${there} (${device.info.size} bytes), ${wanted} (${size}) are needed`,
       );
     }
-    if (made) await syncFolder(text);
+    if (made) await syncFolder(path);
     return { device, fresh: made };
   } catch (error) {
     await device?.close();
-    if (made) await rm(text, { force: true });
+    if (made) await rm(path, { force: true });
     throw error;
   }
 }

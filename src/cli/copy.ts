@@ -7,11 +7,12 @@ import { copyDevice, CopyFailure, type CopyResult } from '../block/copy.js';
 import type { BlockDevice } from '../block/device.js';
 import { copyEnd, journalPath, readJournal, removeJournal, staleness, writeJournal } from './copy-journal.js';
 import { openTarget } from './copy-target.js';
+import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, numberOption, parseOptions } from './options.js';
 import { ProgressLine } from './progress.js';
 import { onSignals } from './signals.js';
-import { openSource, sourceHelp } from './sources.js';
+import { openDrive, sourceHelp } from './sources.js';
 
 export const help = `farbus copy: copy one disk to another
 
@@ -27,6 +28,10 @@ Options:
   --resume             go on with a copy that was interrupted, from what is known to be durable
   --jobs N             requests under way at once, 1 to 64 (default 8)
   --reconnect SECONDS  how long a lost connection is tried again before the copy stops (default 60)
+  --partition N, --offset BYTES, --size BYTES
+                       only that part of FROM
+  --format FORMAT      what FROM's bytes are, as in farbus attach --help
+  --rate BYTES/s       read so much a second at most
   --json               print the result as JSON
   --quiet              no progress and no messages but warnings and errors
 
@@ -36,6 +41,8 @@ is kept beside TO until the copy is complete (for other places than files: below
 Examples:
   farbus copy nbd://server/disk1 disk1.img --verify
   farbus copy disk1.img /dev/sdb
+  farbus copy ssh://server/dev/sdb sdb2.img --partition 2 --rate 20M
+  farbus copy vm.qcow2 /dev/sdb
 `;
 
 interface Values {
@@ -65,6 +72,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       resume: { type: 'boolean', default: false },
       jobs: { type: 'string', default: '8' },
       reconnect: { type: 'string', default: '60' },
+      ...filterConfig(['partition', 'offset', 'size', 'format', 'rate']),
       json: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
     },
@@ -74,6 +82,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (more !== undefined) throw usageError(`farbus copy takes FROM and TO, and ${more} is a third`);
   const jobs = numberOption('jobs', values.jobs, 1, 64);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  const filters = filtersOf(values);
   const log = stderrLogger(io, values.quiet || values.json);
   const stop = new AbortController();
   const signals = onSignals();
@@ -82,7 +91,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     interrupted = status || 143;
     stop.abort();
   });
-  const source = await openSource(from, { readOnly: true, reconnectSeconds, log });
+  const source = await openDrive(from, { filters, readOnly: true, reconnectSeconds, log });
   let target: BlockDevice | undefined;
   try {
     const opened = await openTarget(to, source.info.size, values.resume, { reconnectSeconds, log });

@@ -6,10 +6,11 @@ import type { BlockDevice, BlockInfo, Capabilities } from '../block/device.js';
 import type { Content } from '../probe/content.js';
 import { probeDisk, type DiskLayout } from '../probe/probe.js';
 import type { Partition } from '../probe/table.js';
+import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
-import { openSource, sourceHelp, type SourceOptions } from './sources.js';
+import { openDrive, sourceHelp, type OpenDriveOptions } from './sources.js';
 
 export const help = `farbus info: what a disk is, and what is on it
 
@@ -23,6 +24,9 @@ ${sourceHelp}
 Options:
   --json               print it as JSON: sizes and offsets in bytes
   --reconnect SECONDS  how long an unreachable server is tried again (default 10)
+  --partition N, --offset BYTES, --size BYTES
+                       only about that part
+  --format FORMAT      what the source's bytes are, as in farbus attach --help
 
 Examples:
   farbus info disk.img
@@ -42,14 +46,19 @@ const capabilities: Readonly<Record<keyof Capabilities, string>> = {
 export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { values, positionals } = parseOptions('info', args, {
     allowPositionals: true,
-    options: { json: { type: 'boolean', default: false }, reconnect: { type: 'string', default: '10' } },
+    options: {
+      json: { type: 'boolean', default: false },
+      reconnect: { type: 'string', default: '10' },
+      ...filterConfig(['partition', 'offset', 'size', 'format']),
+    },
   });
   const [source, ...more] = positionals;
   if (source === undefined) throw usageError('info about what? Give a SOURCE: farbus info disk.img');
   if (more.length > 0) throw usageError(`farbus info takes one source, and ${more[0]!} is a second`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  const filters = filtersOf(values);
   const signals = onSignals();
-  const { device, whyReadOnly } = await open(source, { reconnectSeconds, log: stderrLogger(io) });
+  const { device, whyReadOnly } = await open(source, { filters, reconnectSeconds, log: stderrLogger(io) });
   try {
     const work = probeDisk(device).then((layout) => {
       const { info } = device;
@@ -73,14 +82,14 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
 /** Opens it as somebody would who wants to write, so that what is told is true for them; nothing is written. */
 async function open(
   source: string,
-  options: SourceOptions,
+  options: OpenDriveOptions,
 ): Promise<{ device: BlockDevice; whyReadOnly: string | undefined }> {
   const isPath = existsSync(source);
   try {
-    return { device: await openSource(source, options), whyReadOnly: undefined };
+    return { device: await openDrive(source, options), whyReadOnly: undefined };
   } catch (error) {
     if (!isPath) throw error;
-    const device = await openSource(source, { ...options, readOnly: true });
+    const device = await openDrive(source, { ...options, readOnly: true });
     return { device, whyReadOnly: messageOf(error) };
   }
 }

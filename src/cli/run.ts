@@ -15,7 +15,7 @@ import { TracePrinter } from './trace.js';
 
 export const help = `farbus run: start a computer whose disks are elsewhere
 
-Usage: farbus run [--drive [SOURCE][,read-only][,overlay=FILE][,bus=BUS][,cdrom|,removable]]... [OPTIONS]
+Usage: farbus run [--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]
 
 The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, or one of yours. Each
 drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter. Its console is your terminal; Ctrl-]
@@ -25,7 +25,8 @@ ${sourceHelp}
 
 Options:
   --drive SOURCE       a disk; with ,read-only the guest cannot write it; with ,overlay=FILE what it writes goes to FILE,
-                       and the source stays as it is; with ,bus=ahci a SATA disk (/dev/sda …); with ,cdrom a CD/DVD drive
+                       and the source stays as it is; ,cache=FILE ,partition=N ,rate=BYTES and the other filters as in
+                       farbus attach --help; with ,bus=ahci a SATA disk (/dev/sda …); with ,cdrom a CD/DVD drive
                        (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
   --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
   --snapshot FILE      start from FILE where it exists; else boot, and save the computer to FILE

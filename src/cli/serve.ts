@@ -139,10 +139,10 @@ async function open(exports: Exports, sources: readonly Source[], options: Sourc
   const readOnly = options.readOnly === true;
   for (const { path, name, description } of sources) {
     const device = await openDrive(path, options);
-    const { source, overlay } = parseDrive(path);
+    const { source, filters } = parseDrive(path);
     // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map
     // or of a gateway's requests ends with it, and clients must be told.
-    const state = isLocalPath(source) && overlay === undefined ? {} : { state: randomUUID() };
+    const state = isLocalPath(source) && filters.overlay === undefined ? {} : { state: randomUUID() };
     try {
       exports.add({ name, device, description, readOnly, ...state });
     } catch (error) {

@@ -9,20 +9,25 @@ import type { BlockDevice } from '../block/device.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
-import { openOverlayFile } from '../storage/overlay-file.node.js';
+import { pathIdentity, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { MemoryDevice } from '../storage/memory.js';
 import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/dd/rsh.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
+import { imageFormats } from '../protocol/qemu/formats.js';
+import { detectFormat, openImage } from '../protocol/qemu/open.node.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
+import { checked, filterInText, openFiltered, type Filters, type SourceFormat } from './filters.js';
 
 export interface SourceOptions {
   readonly readOnly?: boolean;
   /** Seconds that a lost connection is tried again before requests fail. */
   readonly reconnectSeconds?: number;
+  /** What the bytes are; where nothing is said, a path is looked at. */
+  readonly format?: SourceFormat | undefined;
   readonly log: Logger;
 }
 
@@ -61,24 +66,70 @@ export const sourceHelp = `A SOURCE is one of
   rsh://[USER@]HOST[:PORT]/PATH         the same by rsh: no encryption, no password
   aoe:SHELF.SLOT@SEGMENT                an AoE target on an Ethernet segment, for example aoe:1.0@eth0
   memory:SIZE                           memory, empty at first
-  PATH                                  a file or block device of this computer`;
+  PATH                                  a file or block device of this computer; qcow2, vmdk, vdi … images by qemu-nbd
+  raw:PATH                              its bytes, whatever they look like; qcow2:PATH … the image, whatever it names`;
 
 /** Opens a source. @throws FarbusError where it is not one or cannot be had. */
-export function openSource(text: string, options: SourceOptions): Promise<BlockDevice> {
-  for (const [prefix, open] of schemes) if (text.startsWith(prefix)) return open(text, options);
+export async function openSource(text: string, options: SourceOptions): Promise<BlockDevice> {
+  for (const [prefix, open] of schemes) {
+    if (!text.startsWith(prefix)) continue;
+    if (options.format !== undefined && options.format !== 'raw') {
+      throw usageError(
+        `${text}: images are read from files of this computer only; attach it there, or give format raw`,
+      );
+    }
+    return open(text, options);
+  }
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
   if (scheme) throw usageError(`${text}: no such kind of source: ${scheme}; see farbus run --help`);
+  const format = formats.find((one) => text.startsWith(`${one}:`));
+  if (format === undefined) return openLocal(text, options.format, options);
+  return openLocal(text.slice(format.length + 1), format, options);
+}
+
+const formats: readonly SourceFormat[] = ['raw', ...imageFormats];
+
+/** A path of this computer: its bytes, or the disk in the image that they are. */
+async function openLocal(path: string, said: SourceFormat | undefined, options: SourceOptions): Promise<BlockDevice> {
+  const found = said === undefined ? await detectFormat(path) : undefined;
+  const format = said ?? found?.format ?? 'raw';
+  if (found?.namesOthers) {
+    throw usageError(
+      `${printable(path)} is a ${format} image that takes content from other files: give ${format}:PATH if you trust it, ` +
+        'or raw:PATH for its bytes',
+    );
+  }
   // One writer: a lock keeps a second farbus off a file that this one writes.
-  return openPath(text, options.readOnly ? { readOnly: true } : { exclusive: true });
+  if (format === 'raw') return openPath(path, options.readOnly ? { readOnly: true } : { exclusive: true });
+  const identity = await pathIdentity(path).catch(() => '');
+  return openImage(path, { format, readOnly: options.readOnly === true, identity, log: options.log });
+}
+
+/** The path of a source whose bytes are a file's or device's own; undefined for every other. */
+export async function plainPath(source: string): Promise<string | undefined> {
+  if (source.startsWith('raw:')) return source.slice('raw:'.length);
+  if (!isLocalPath(source)) return undefined;
+  return (await detectFormat(source)) ? undefined : source;
 }
 
 /** Whether a source is a file or device of this computer: what it has acknowledged survives the end of a process. */
 export function isLocalPath(source: string): boolean {
-  return !schemes.some(([prefix]) => source.startsWith(prefix));
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) return false;
+  return ![...schemes.map(([prefix]) => prefix), ...imageFormats.map((one) => `${one}:`)].some((prefix) =>
+    source.startsWith(prefix),
+  );
 }
 
-/** An export's device: SOURCE[,read-only][,overlay=FILE]. */
-export async function openDrive(text: string, options: SourceOptions): Promise<BlockDevice> {
+/** What is opened of a server's or another command's source: SOURCE[,FILTER]... */
+export interface OpenDriveOptions extends SourceOptions {
+  /** Of the command; what the source's own text says goes before. */
+  readonly filters?: Filters;
+  /** Whether a rate is applied; default true. */
+  readonly limit?: boolean;
+}
+
+/** Opens SOURCE[,FILTER]... (filters.ts). */
+export async function openDrive(text: string, options: OpenDriveOptions): Promise<BlockDevice> {
   const drive = parseDrive(text);
   if (drive.bus || drive.kind !== 'disk') {
     throw usageError(`${text}: bus=, cdrom and removable are about drives of farbus run --drive`);
@@ -94,25 +145,22 @@ export async function openClientDrive(text: string, options: SourceOptions): Pro
   return { device, kind, ...(bus && { bus }) };
 }
 
-async function openParsed({ source, overlay, readOnly }: ParsedDrive, options: SourceOptions): Promise<BlockDevice> {
+async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDriveOptions): Promise<BlockDevice> {
   if (source === '') throw usageError('a drive without a source has to be a cdrom or removable');
-  if (overlay === undefined) {
-    return openSource(source, { ...options, readOnly: readOnly || options.readOnly === true });
-  }
-  const base = await openSource(source, { ...options, readOnly: true });
-  try {
-    return await openOverlayFile(base, overlay);
-  } catch (error) {
-    await base.close();
-    throw error;
-  }
+  const filters = checked({ ...options.filters, ...own });
+  const { format = options.format } = filters;
+  const readOnly = filters.readOnly === true || options.readOnly === true;
+  return openFiltered(
+    (never) => openSource(source, { ...options, format, readOnly: never || readOnly }),
+    filters,
+    options.limit,
+  );
 }
 
 /** What a drive's text says. */
 export interface ParsedDrive {
   readonly source: string;
-  readonly readOnly: boolean;
-  readonly overlay: string | undefined;
+  readonly filters: Filters;
   readonly bus: DriveBus | undefined;
   readonly kind: DriveKind;
 }
@@ -120,24 +168,26 @@ export interface ParsedDrive {
 /** Takes the options off the end of a drive's text; a comma elsewhere belongs to the source. */
 export function parseDrive(text: string): ParsedDrive {
   let source = text;
-  let readOnly = false;
-  let overlay: string | undefined;
+  let filters: Filters = {};
   let bus: string | undefined;
   let kind: DriveKind = 'disk';
   for (;;) {
-    const match = /^(.*),(?:(read-only)|(cdrom|removable)|bus=([^,]*)|overlay=([^,]*))$/s.exec(source);
+    const match = /^(.*),(?:(cdrom|removable)|bus=([^,]*)|([a-z-]+)(?:=([^,]*))?)$/s.exec(source);
     if (!match) break;
+    if (match[2]) kind = match[2] as DriveKind;
+    else if (match[3] !== undefined) bus = match[3];
+    else {
+      const filter = filterInText(match[4]!, match[5], text);
+      if (!filter) break;
+      // It is read from the end: what stands later counts.
+      filters = { ...filter, ...filters };
+    }
     source = match[1]!;
-    if (match[2]) readOnly = true;
-    else if (match[3]) kind = match[3] as DriveKind;
-    else if (match[4] !== undefined) bus = match[4];
-    else overlay = match[5];
   }
   if (source === '' && kind === 'disk') throw usageError(`${JSON.stringify(text)} names no source`);
-  if (overlay === '') throw usageError(`${text}: overlay= needs a file`);
-  if (overlay !== undefined && readOnly) throw usageError(`${text}: read-only and overlay= exclude each other`);
   if (bus !== undefined && bus !== 'nvme' && bus !== 'ahci') throw usageError(`${text}: bus= is nvme or ahci`);
   if (kind !== 'disk' && bus === 'nvme') throw usageError(`${text}: a ${kind} drive is on the bus ahci`);
   // Nothing is ever written on a disc.
-  return { source, readOnly: readOnly || (kind === 'cdrom' && overlay === undefined), overlay, bus, kind };
+  if (kind === 'cdrom' && filters.overlay === undefined) filters = { ...filters, readOnly: true };
+  return { source, filters: checked(filters), bus, kind };
 }

@@ -14,14 +14,14 @@ describe('what a drive is said to be', () => {
       source: 'a,b.img',
       bus: 'ahci',
       kind: 'disk',
-      readOnly: false,
+      filters: {},
     });
     expect(parseDrive('x,removable,overlay=f,bus=ahci')).toMatchObject({
       source: 'x',
       kind: 'removable',
-      overlay: 'f',
+      filters: { overlay: 'f' },
     });
-    expect(parseDrive('x.iso,cdrom')).toMatchObject({ source: 'x.iso', kind: 'cdrom', readOnly: true });
+    expect(parseDrive('x.iso,cdrom')).toMatchObject({ source: 'x.iso', kind: 'cdrom', filters: { readOnly: true } });
     expect(parseDrive(',cdrom')).toMatchObject({ source: '', kind: 'cdrom' });
     for (const wrong of ['', ',bus=ahci', 'x,bus=scsi', 'x,cdrom,bus=nvme', 'x,bus=']) {
       expect(() => parseDrive(wrong), wrong).toThrow(FarbusError);

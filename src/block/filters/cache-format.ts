@@ -22,6 +22,8 @@ export interface CacheLayout {
   readonly clusterSize: number;
   readonly slots: number;
   readonly tableOffset: number;
+  /** Whole blocks: 4 bytes a slot, and zeroes. */
+  readonly tableSize: number;
   readonly dataOffset: number;
   readonly storeSize: number;
 }
@@ -31,8 +33,17 @@ export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: 
   const clusters = Math.ceil(sourceSize / clusterSize);
   const slots = Math.max(1, Math.min(clusters, Math.floor(cacheSize / clusterSize)));
   const tableOffset = cacheHeaderSize;
-  const dataOffset = Math.ceil((tableOffset + slots * 4) / 65536) * 65536;
-  return { sourceSize, clusterSize, slots, tableOffset, dataOffset, storeSize: dataOffset + slots * clusterSize };
+  const tableSize = Math.ceil((slots * 4) / 4096) * 4096;
+  const dataOffset = Math.ceil((tableOffset + tableSize) / 65536) * 65536;
+  return {
+    sourceSize,
+    clusterSize,
+    slots,
+    tableOffset,
+    tableSize,
+    dataOffset,
+    storeSize: dataOffset + slots * clusterSize,
+  };
 }
 
 export interface CacheHeader {

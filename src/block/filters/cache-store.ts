@@ -63,7 +63,7 @@ async function load(store: BlockDevice, layout: CacheLayout, identity: string, s
   await store.read(0, buffersOf(header));
   const checksum = trustedTable(header, layout, identity);
   if (checksum === undefined) return;
-  const bytes = new Uint8Array(layout.slots * 4);
+  const bytes = new Uint8Array(layout.tableSize);
   await store.read(layout.tableOffset, buffersOf(bytes));
   if (crc32(bytes) !== checksum) return;
   const view = new DataView(bytes.buffer);

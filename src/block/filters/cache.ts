@@ -122,7 +122,7 @@ export class CacheFilter extends Filter {
   /** Says that what it holds is what the device has. */
   async #seal(): Promise<void> {
     const { table } = this.#slots;
-    const bytes = new Uint8Array(table.length * 4);
+    const bytes = new Uint8Array(this.#layout.tableSize);
     const view = new DataView(bytes.buffer);
     for (const [slot, block] of table.entries()) view.setUint32(slot * 4, block, true);
     await this.#store.write(this.#layout.tableOffset, buffersOf(bytes));

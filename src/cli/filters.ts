@@ -1,0 +1,175 @@
+/**
+ * What can stand between a source and who uses it, as options of the commands and of a drive's text: one set, and one
+ * order in which they are applied.
+ */
+import type { ParseArgsConfig } from 'node:util';
+import { usageError } from '../base/errors.js';
+import { parseBytes } from '../base/format.js';
+import type { BlockDevice } from '../block/device.js';
+import { RateFilter, RateLimit } from '../block/filters/rate.js';
+import { ReadAheadFilter } from '../block/filters/readahead.js';
+import { SliceFilter } from '../block/filters/slice.js';
+import { openPartition } from '../probe/probe.js';
+import { imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
+import { openCacheFile } from '../storage/cache-file.node.js';
+import { openOverlayFile } from '../storage/overlay-file.node.js';
+
+/** How the bytes of a source are to be read: as they are, or as an image in a format. */
+export type SourceFormat = 'raw' | ImageFormat;
+
+export interface Filters {
+  readonly format?: SourceFormat | undefined;
+  /** File of the cache. */
+  readonly cache?: string | undefined;
+  /** Bytes of content that it holds at most. */
+  readonly cacheSize?: number | undefined;
+  readonly cacheKeep?: boolean | undefined;
+  readonly readahead?: boolean | undefined;
+  /** File of the overlay. */
+  readonly overlay?: string | undefined;
+  /** Bytes. */
+  readonly offset?: number | undefined;
+  readonly size?: number | undefined;
+  readonly partition?: number | undefined;
+  readonly readOnly?: boolean | undefined;
+  /** Bytes a second in each direction. */
+  readonly rate?: number | undefined;
+}
+
+type Value = string | boolean | undefined;
+
+/** One filter's option: its word, and what its value means. */
+interface FilterOption {
+  readonly key: keyof Filters;
+  /** Takes no value. */
+  readonly flag?: boolean;
+  readonly parse: (text: string, name: string) => Filters[keyof Filters];
+}
+
+const text = (value: string, name: string): string => {
+  if (value === '') throw usageError(`${name} needs a file`);
+  return value;
+};
+const bytes =
+  (least: number) =>
+  (value: string, name: string): number => {
+    const parsed = parseBytes(value);
+    if (parsed === undefined || parsed < least) {
+      throw usageError(`${name} ${value}: expected a number of bytes of at least ${least}, for example 64M`);
+    }
+    return parsed;
+  };
+
+function formatOption(value: string, name: string): SourceFormat {
+  const known = ['raw', ...imageFormats] as const;
+  const found = known.find((one) => one === value);
+  if (!found) throw usageError(`${name} ${value}: expected one of ${known.join(', ')}`);
+  return found;
+}
+
+function partitionOption(value: string, name: string): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number < 1 || number > 65535) {
+    throw usageError(`${name} ${value}: expected a partition's number; see farbus info`);
+  }
+  return number;
+}
+
+function rateOption(value: string, name: string): number {
+  return bytes(512)(value.replace(/\/s$/, ''), name);
+}
+
+/** The options, by their words. */
+const options: Readonly<Record<string, FilterOption>> = {
+  format: { key: 'format', parse: formatOption },
+  cache: { key: 'cache', parse: text },
+  'cache-size': { key: 'cacheSize', parse: bytes(65_536) },
+  'cache-keep': { key: 'cacheKeep', flag: true, parse: () => true },
+  readahead: { key: 'readahead', flag: true, parse: () => true },
+  overlay: { key: 'overlay', parse: text },
+  offset: { key: 'offset', parse: bytes(0) },
+  size: { key: 'size', parse: bytes(1) },
+  partition: { key: 'partition', parse: partitionOption },
+  'read-only': { key: 'readOnly', flag: true, parse: () => true },
+  rate: { key: 'rate', parse: rateOption },
+};
+
+/** For `parseOptions` of a command: all filters' options, or some. */
+export function filterConfig(only = Object.keys(options)): NonNullable<ParseArgsConfig['options']> {
+  return Object.fromEntries(only.map((name) => [name, { type: options[name]!.flag ? 'boolean' : 'string' }]));
+}
+
+/** What the options of a command say of filters. @throws FarbusError for a value that is none. */
+export function filtersOf(values: Readonly<Record<string, unknown>>): Filters {
+  const found: Record<string, unknown> = {};
+  for (const [name, { key, parse }] of Object.entries(options)) {
+    const value = values[name] as Value;
+    if (value === undefined || value === false) continue;
+    found[key] = parse(typeof value === 'string' ? value : '', `--${name}`);
+  }
+  return checked(found);
+}
+
+/** One filter in a drive's text, `name` or `name=value`; undefined where it is no filter. */
+export function filterInText(name: string, value: string | undefined, whole: string): Filters | undefined {
+  const option = Object.hasOwn(options, name) ? options[name] : undefined;
+  if (!option || (option.flag === true) !== (value === undefined)) return undefined;
+  return { [option.key]: option.parse(value ?? '', `${whole}: ${name}=`) };
+}
+
+/** Throws where two filters exclude each other. */
+export function checked(filters: Filters): Filters {
+  const { readOnly, overlay, cache, cacheSize, cacheKeep } = filters;
+  if (readOnly && overlay !== undefined) {
+    throw usageError('read-only and overlay exclude each other: an overlay is for writing');
+  }
+  if (cache === undefined && (cacheSize !== undefined || cacheKeep)) {
+    throw usageError('cache-size and cache-keep are about a cache: give cache as well');
+  }
+  return filters;
+}
+
+/** For `--help` of the commands that take all of them. */
+export const filterHelp = `Between the source and its users, in this order; in a SOURCE's text as ,NAME or ,NAME=VALUE:
+  --format FORMAT      what the source's bytes are: raw, ${imageFormats.slice(0, -1).join(', ')} or
+                       ${imageFormats.at(-1)!}; files are looked at where nothing is said (images need qemu-nbd)
+  --cache FILE         keep what was read in FILE, a file of this computer, for sources that are far; nobody else may
+                       write the source meanwhile
+  --cache-size SIZE    bytes that FILE holds at most (default 1G)
+  --cache-keep         use again what FILE held when it was closed: nobody else has written the source since
+  --readahead          read ahead of whoever goes forward through the disk: for sources that are far
+  --overlay FILE       what is written goes to FILE, and the source stays as it is; FILE is made where there is none
+  --offset BYTES       begin there
+  --size BYTES         so many bytes of it
+  --partition N        only partition N (see farbus info)
+  --read-only          nothing can be written
+  --rate BYTES/s       so much a second at most, reads and writes each, in equal shares for all who use it`;
+
+/**
+ * Opens a source with its filters.
+ * @param open Opens what is below them; read-only where it is never to be written.
+ * @param limit Whether to apply the rate too; a server does it for each connection.
+ */
+export async function openFiltered(
+  open: (readOnly: boolean) => Promise<BlockDevice>,
+  filters: Filters,
+  limit = true,
+): Promise<BlockDevice> {
+  const { cache, cacheSize, cacheKeep, readahead, overlay, offset, size, partition, readOnly, rate } = filters;
+  let device = await open(readOnly === true || overlay !== undefined);
+  try {
+    if (cache !== undefined) device = await openCacheFile(device, cache, { cacheSize, keep: cacheKeep });
+    if (readahead) device = new ReadAheadFilter(device);
+    if (overlay !== undefined) device = await openOverlayFile(device, overlay);
+    if (offset !== undefined || size !== undefined) {
+      const start = offset ?? 0;
+      device = new SliceFilter(device, start, size ?? Math.max(0, device.info.size - start));
+    }
+    if (partition !== undefined) device = await openPartition(device, partition);
+    if (rate !== undefined && limit) device = new RateFilter(device, new RateLimit(rate));
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}

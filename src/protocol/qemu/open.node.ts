@@ -1,0 +1,106 @@
+/**
+ * Disk images of other formats (qcow2, vmdk, vdi …) as BlockDevices, through a qemu-nbd of our own. It is not restarted
+ * when it dies: what it had not flushed is gone with it, so every later request fails instead.
+ */
+import { open, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { silent, type Logger } from '../../base/log.js';
+import type { BlockDevice, BlockInfo } from '../../block/device.js';
+import { Filter } from '../../block/filters/filter.js';
+import { unixDialer } from '../../network/dial.node.js';
+import { connectNbd, type NbdInitiator } from '../nbd/initiator/initiator.js';
+import { formatBytes, formatOf, type FoundFormat, type ImageFormat } from './formats.js';
+import { QemuNbd } from './process.node.js';
+
+/** How long it may take to open an image, in ms. */
+const startMs = 30_000;
+
+export interface ImageOptions {
+  readonly format: ImageFormat;
+  readonly readOnly?: boolean;
+  /** The image's identity, where it is known. */
+  readonly identity?: string;
+  readonly log?: Logger;
+}
+
+/** The format of the file or block device at `path`; undefined where its bytes are the disk's, or it cannot be read. */
+export async function detectFormat(path: string): Promise<FoundFormat | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile() && !found?.isBlockDevice()) return undefined;
+  const handle = await open(path, 'r').catch(() => undefined);
+  if (!handle) return undefined;
+  try {
+    const bytes = new Uint8Array(formatBytes);
+    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+    return formatOf(bytes.subarray(0, bytesRead));
+  } catch {
+    // Opening it as a disk will say what is wrong with it.
+    return undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Opens the image at `path`. Rejects with a FarbusError: qemu-nbd is missing, or cannot open it. */
+export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
+  const { format, readOnly = false, identity = '', log = silent } = options;
+  const found = await stat(path).catch(() => undefined);
+  if (!found) throw new FarbusError(`cannot open ${path}: there is no such file: check the path`);
+  const driver = found.isBlockDevice() ? 'host_device' : 'file';
+  const process = await QemuNbd.start(path, { format, readOnly, driver });
+  try {
+    const disk = await connect(process, path, readOnly);
+    return new ImageDevice(disk, process, identity === '' ? '' : `${identity}#${format}`, (how) =>
+      log.log('error', `${path}: qemu-nbd has ended (${how}): its disk gives errors until it is opened again`),
+    );
+  } catch (error) {
+    await process.kill();
+    throw error;
+  }
+}
+
+/** Connects as soon as it listens. */
+async function connect(process: QemuNbd, path: string, readOnly: boolean): Promise<NbdInitiator> {
+  const dialer = unixDialer(process.socket, `${path} by qemu-nbd`);
+  for (const end = performance.now() + startMs; ;) {
+    try {
+      return await connectNbd(dialer, { readOnly, reconnectSeconds: 0 });
+    } catch (error) {
+      if (!process.running) {
+        await process.ended;
+        throw process.failure(path);
+      }
+      if (performance.now() > end) throw new FarbusError(`qemu-nbd does not serve ${path}: ${messageOf(error)}`);
+      await sleep(20);
+    }
+  }
+}
+
+class ImageDevice extends Filter {
+  readonly #process: QemuNbd;
+  readonly #identity: string;
+  #closed = false;
+
+  /** @param died Told once if the process ends before the device is closed. */
+  constructor(next: BlockDevice, process: QemuNbd, identity: string, died: (how: string) => void) {
+    super(next);
+    this.#process = process;
+    this.#identity = identity;
+    void process.ended.then((how) => {
+      if (!this.#closed) died(how);
+    });
+  }
+
+  protected override describe(next: BlockInfo): BlockInfo {
+    // As a file: guests want sectors, and qemu-nbd tells of single bytes.
+    const blockSize = next.size % 512 === 0 ? Math.max(512, next.blockSize) : next.blockSize;
+    return { ...next, blockSize, identity: this.#identity };
+  }
+
+  protected override async doClose(): Promise<void> {
+    this.#closed = true;
+    await this.next.close().catch(() => undefined);
+    await this.#process.stop();
+  }
+}

@@ -1,0 +1,146 @@
+/** Disk images of other formats through qemu-nbd: told by their looks, read and written, and what happens when it dies. */
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import { detectFormat, openImage } from '../../src/protocol/qemu/open.node.js';
+import { formatOf, imageFormats } from '../../src/protocol/qemu/formats.js';
+import { openSource } from '../../src/cli/sources.js';
+import { conformance } from '../conformance/suite.js';
+import { expectKind, readBytes } from '../conformance/subject.js';
+import { missing } from '../support/nbd-peers.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+import { execute, farbus, farbusFile, startFarbus } from './farbus.js';
+
+const none = missing('qemu-nbd') || missing('qemu-img') || missing('qemu-io');
+
+async function image(format: string, ...options: string[]): Promise<string> {
+  const path = join(tempFolder(), `disk, one.${format}`);
+  const { code, stderr } = await execute('qemu-img', ['create', '-q', '-f', format, ...options, path, '4M']);
+  expect(code, stderr).toBe(0);
+  return path;
+}
+
+/** Processes that serve the image at `path`. */
+function servers(path: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number)
+    .filter((pid) => pid !== process.pid);
+}
+
+describe.skipIf(none)('a disk image', () => {
+  it.each(imageFormats.filter((format) => format !== 'qcow'))(
+    '%s is told by its looks, read and written',
+    async (format) => {
+      const path = await image(format);
+      expect(await detectFormat(path)).toEqual({ format, namesOthers: false });
+      const disk = await openSource(path, { log: { log: () => undefined } });
+      const bytes = new Uint8Array(4096).fill(0x61);
+      await disk.write(8192, buffersOf(bytes), { fua: true });
+      await disk.close();
+      expect(servers(path)).toEqual([]);
+      const checked = await execute('qemu-io', ['-r', '-f', format, '-c', 'read -P 0x61 8k 4k', path]);
+      expect(checked.stdout + checked.stderr).not.toMatch(/fail|error/i);
+      const again = await openSource(path, { readOnly: true, log: { log: () => undefined } });
+      expect(again.info.readOnly).toBe(true);
+      expect(await readBytes(again, 8192, 4096)).toEqual(bytes);
+      await again.close();
+    },
+  );
+
+  it('that names another file is not opened for its looks', async () => {
+    const base = await image('qcow2');
+    const path = await image('qcow2', '-b', base, '-F', 'qcow2');
+    const looked = await farbus('info', path);
+    expect(looked.code).toBe(2);
+    expect(looked.stderr).toMatch(
+      /^farbus: [^\n]*takes content from other files: give qcow2:PATH[^\n]*raw:PATH[^\n]*\n$/,
+    );
+    expect((await farbus('info', `qcow2:${path}`)).stdout).toContain('4.0 MiB (4194304 bytes)');
+    const raw = await farbus('info', '--json', `raw:${path}`);
+    expect(JSON.parse(raw.stdout)).toMatchObject({ size: readFileSync(path).length });
+    expect((await farbus('info', '--format', 'raw', '--json', path)).stdout).toBe(raw.stdout.replace('raw:', ''));
+    // Nor is one written over for its bytes.
+    const copied = await farbus('copy', base, path);
+    expect(copied.code).toBe(2);
+    expect((await farbus('copy', base, `qcow2:${path}`)).code).toBe(0);
+  });
+
+  it('one that is damaged, missing, or not to be had is told of in a line', async () => {
+    const path = tempPath('bad.qcow2');
+    writeFileSync(path, Buffer.concat([Buffer.from('QFI\xfb\0\0\0\x63', 'latin1'), Buffer.alloc(4096)]));
+    const bad = await farbus('info', path);
+    expect(bad).toMatchObject({ code: 1, stdout: '' });
+    expect(bad.stderr).toMatch(/^farbus: qemu-nbd cannot open [^\n]+\n$/);
+    expect((await farbus('info', 'qcow2:/nonexistent')).stderr).toMatch(
+      /^farbus: cannot open \/nonexistent: [^\n]+\n$/,
+    );
+    const good = await image('qcow2');
+    const bare = await execute('env', ['PATH=/nonexistent', process.execPath, farbusFile, 'info', good]);
+    expect(bare.code).toBe(1);
+    expect(bare.stderr).toMatch(/^farbus: [^\n]*qemu-nbd, which is not installed: install it[^\n]*\n$/);
+  });
+
+  it('gives errors at once when its qemu-nbd dies, and says so', async () => {
+    const path = await image('qcow2');
+    const said: string[] = [];
+    const disk = await openImage(path, { format: 'qcow2', log: { log: (_, message) => said.push(message) } });
+    const [pid, ...more] = servers(path);
+    expect(more).toEqual([]);
+    process.kill(pid!, 'SIGKILL');
+    await expectKind('unreachable', disk.read(0, buffersOf(new Uint8Array(512))));
+    await expectKind('unreachable', disk.flush());
+    for (let i = 0; said.length === 0 && i < 500; i++) await sleep(10);
+    expect(said).toEqual([expect.stringMatching(/qemu-nbd has ended \(signal SIGKILL\)/)]);
+    await disk.close();
+  });
+
+  it('leaves no qemu-nbd behind when farbus is killed', async () => {
+    const path = await image('qcow2');
+    const socket = tempPath('nbd.sock');
+    const serving = startFarbus('serve', path, '--listen', `nbd+unix:///?socket=${socket}`);
+    await serving.printed(/nbd\+unix/);
+    const [pid] = servers(path);
+    expect(pid).toBeDefined();
+    serving.child.kill('SIGKILL');
+    await serving.ended;
+    for (let i = 0; servers(path).length > 0 && i < 1000; i++) await sleep(10);
+    expect(servers(path)).toEqual([]);
+  });
+});
+
+describe('what is no image', () => {
+  it.each([
+    ['nothing', ''],
+    ['zeroes', '\0'.repeat(1024)],
+    ['a few letters', 'QFI\xfb'],
+    ['text', `# Disk Descriptor${' '.repeat(1024)}`],
+  ])('%s', (_, text) => expect(formatOf(Buffer.from(text, 'latin1'))).toBeUndefined());
+});
+
+if (!none) {
+  let path: string | undefined;
+  conformance(
+    'qcow2 image',
+    async () => {
+      path ??= await image('qcow2');
+      return { device: await openImage(path, { format: 'qcow2' }) };
+    },
+    {
+      persistent: true,
+      steps: 200,
+      openReadOnly: async () => ({
+        device: await openImage(await image('qcow2'), { format: 'qcow2', readOnly: true }),
+      }),
+    },
+  );
+}

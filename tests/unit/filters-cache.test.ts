@@ -1,0 +1,164 @@
+/** The cache filter: what it saves, when it is trusted again, and what it never gives. */
+import { closeSync, copyFileSync, openSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import type { BlockDevice } from '../../src/block/device.js';
+import { FaultFilter } from '../../src/block/filters/fault.js';
+import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
+import { openCacheFile } from '../../src/storage/cache-file.node.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { Random } from '../conformance/random.js';
+import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { tempPath } from '../support/temp.js';
+
+const size = 1 << 20;
+const cluster = 65536;
+
+/** A device that tells which bytes are read of it; its content outlives closing. */
+class Far {
+  readonly content = new Random(5).bytes(size);
+  readonly reads: string[] = [];
+  readonly faults: FaultFilter[] = [];
+
+  open(identity = 'far', flush = true): BlockDevice {
+    const memory = new MemoryDevice(this.content, {
+      identity,
+      can: { ...new MemoryDevice(512).info.can, flush, fua: flush },
+    });
+    const faulty = new FaultFilter(memory);
+    this.faults.push(faulty);
+    return new TraceFilter(faulty, ({ op, offset, length }: TraceEntry) => {
+      if (op === 'read') this.reads.push(`${offset}+${length}`);
+    });
+  }
+}
+
+describe('a cache', () => {
+  test('reads whole blocks once', async () => {
+    const far = new Far();
+    const path = tempPath('cache');
+    const cache = await openCacheFile(far.open(), path);
+    await expectBytes(cache, 70_144, far.content.slice(70_144, 70_144 + 512));
+    await expectBytes(cache, cluster, far.content.slice(cluster, 2 * cluster));
+    await expectBytes(cache, 0, far.content.slice(0, 3 * cluster));
+    expect(far.reads.sort()).toEqual(['0+65536', '131072+65536', '65536+65536']);
+    expect(cache.counts).toMatchObject({ hitBytes: 2 * cluster, held: 3, storeErrors: 0 });
+    await cache.close();
+  });
+
+  test('is bounded: what was not used for long goes', async () => {
+    const far = new Far();
+    const path = tempPath('cache');
+    const cache = await openCacheFile(far.open(), path, { cacheSize: 4 * cluster });
+    for (let at = 0; at < size; at += cluster) await readBytes(cache, at, 512);
+    expect(cache.counts.held).toBe(4);
+    expect(statSync(path).size).toBe(65536 + 4 * cluster);
+    far.reads.length = 0;
+    await readBytes(cache, size - cluster, cluster);
+    expect(far.reads).toEqual([]);
+    await cache.close();
+  });
+
+  describe('opened again', () => {
+    async function filled(keep: boolean, flush = true): Promise<{ far: Far; path: string }> {
+      const [far, path] = [new Far(), tempPath('cache')];
+      const cache = await openCacheFile(far.open('far', flush), path, { keep });
+      await readBytes(cache, 0, size);
+      await writeBytes(cache, 0, new Uint8Array(512).fill(9));
+      await cache.close();
+      far.reads.length = 0;
+      return { far, path };
+    }
+
+    /** Whether anything was read of the device to read all of it through the cache. */
+    async function warm(far: Far, path: string, options: object = { keep: true }, identity = 'far'): Promise<boolean> {
+      const cache = await openCacheFile(far.open(identity), path, options);
+      await expectBytes(cache, 0, far.content);
+      await cache.close();
+      return far.reads.length === 0;
+    }
+
+    test('is used where the user said so and it was closed in good order', async () => {
+      const { far, path } = await filled(true);
+      expect(await warm(far, path)).toBe(true);
+      expect(await warm(far, path)).toBe(true);
+    });
+
+    test.each([
+      ['nobody said so when it was filled', false, {}, 'far'],
+      ['nobody says so now', true, { keep: false }, 'far'],
+      ['it is of another device', true, {}, 'another'],
+      ['nobody knows of which device it is', true, {}, ''],
+      ['it was of another size', true, { cacheSize: 128 << 10 }, 'far'],
+    ])('begins anew where %s', async (_, keep, options, identity) => {
+      const { far, path } = await filled(keep);
+      expect(await warm(far, path, { keep: true, ...options }, identity)).toBe(false);
+    });
+
+    test('begins anew where what was written was not durable', async () => {
+      const { far, path } = await filled(true, false);
+      expect(await warm(far, path)).toBe(false);
+    });
+
+    test('begins anew after a crash', async () => {
+      const { far, path } = await filled(true);
+      const crashed = await openCacheFile(far.open(), path, { keep: true });
+      await readBytes(crashed, 0, 512);
+      const copy = tempPath('cache');
+      copyFileSync(path, copy);
+      await crashed.close();
+      far.content.fill(0x33);
+      expect(await warm(far, copy)).toBe(false);
+    });
+
+    test('begins anew where its table is damaged', async () => {
+      const { far, path } = await filled(true);
+      const fd = openSync(path, 'r+');
+      writeSync(fd, Uint8Array.of(7), 0, 1, 4096 + 9);
+      closeSync(fd);
+      expect(await warm(far, path)).toBe(false);
+    });
+  });
+
+  test('a write that fails is asked of the device afterwards', async () => {
+    const far = new Far();
+    const cache = await openCacheFile(far.open(), tempPath('cache'));
+    await readBytes(cache, 0, cluster);
+    // It takes effect, and its answer is lost.
+    far.faults[0]!.add({ on: ['write'], count: 1, action: 'io', afterEffect: true });
+    await expectKind('io', writeBytes(cache, 512, new Uint8Array(512).fill(1)));
+    await expectBytes(cache, 0, far.content.slice(0, 4096));
+    await cache.close();
+  });
+
+  test('after a flush that fails, the device is asked what it has', async () => {
+    const far = new Far();
+    const cache = await openCacheFile(far.open(), tempPath('cache'));
+    await writeBytes(cache, 0, new Uint8Array(cluster).fill(1));
+    far.content.fill(2);
+    far.faults[0]!.add({ on: ['flush'], count: 1, action: 'io' });
+    await expectKind('io', cache.flush());
+    await expectBytes(cache, 0, new Uint8Array(cluster).fill(2));
+    await cache.close();
+  });
+
+  test('a file that is something else is left alone', async () => {
+    const path = tempPath('precious');
+    writeFileSync(path, 'precious'.repeat(1000));
+    const far = new Far().open();
+    await expect(openCacheFile(far, path)).rejects.toThrow(/is not a cache/);
+    await expect(openCacheFile(far, path, { cacheSize: 1 })).rejects.toThrow(/not possible/);
+    expect(statSync(path).size).toBe(8000);
+    truncateSync(path, 0);
+    await (await openCacheFile(far, path)).close();
+  });
+
+  test('a file that somebody uses is left alone', async () => {
+    const path = tempPath('cache');
+    const first = await openCacheFile(new Far().open(), path);
+    await readBytes(first, 0, cluster);
+    const far = new Far().open();
+    await expect(openCacheFile(far, path, { cacheSize: cluster })).rejects.toThrow(/locked/);
+    expect(statSync(path).size).toBeGreaterThan(size);
+    await Promise.all([first.close(), far.close()]);
+  });
+});
