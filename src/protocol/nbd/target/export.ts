@@ -27,13 +27,19 @@ export interface TargetExport {
   readonly device: BlockDevice;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters;
+  /** Told that a connection enters transmission on it, in the same turn in which it was found. */
+  readonly entered?: () => void;
 }
 
-/** The exports of a server. */
+/** The exports of a server, as one connection may see them. */
 export interface ExportDirectory {
   /** By name; '' is the default export. */
   find(name: string): TargetExport | undefined;
   list(): Iterable<TargetExport>;
+  /** Why {@link find} gives nothing for a name, where that is not that there is no such export. For the client. */
+  refusal?(name: string): string | undefined;
+  /** Told who the client is, as TLS has proved it: the name in its certificate, or of its key. Before anything is found. */
+  identify?(client: string): void;
 }
 
 /** Whether writes are refused on an export. */

@@ -336,9 +336,13 @@ export class Handshake implements Stage {
 
   /** The export of that name, or undefined after an error has been sent. */
   #find(name: string): TargetExport | undefined {
-    const found = this.#host.exports.find(name);
-    if (!found) this.#error(OptionReply.errUnknown, `there is no export ${JSON.stringify(name.slice(0, 256))} here`);
-    return found;
+    const { exports } = this.#host;
+    const found = exports.find(name);
+    if (found) return found;
+    const refusal = exports.refusal?.(name);
+    if (refusal !== undefined) this.#error(OptionReply.errPolicy, refusal);
+    else this.#error(OptionReply.errUnknown, `there is no export ${JSON.stringify(name.slice(0, 256))} here`);
+    return undefined;
   }
 
   #stillBusy(): void {

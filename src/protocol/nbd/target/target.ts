@@ -37,6 +37,8 @@ export class NbdTarget implements SessionMember {
   /** Bytes that came while the phase takes none; set, though perhaps empty, for as long as it does not. */
   #held: Uint8Array | undefined;
   #feeding = false;
+  #waking = false;
+  #wakeAgain = false;
   #resolveFinished: () => void = () => undefined;
   #session: { readonly registry: SessionRegistry; readonly id: string } | undefined;
 
@@ -93,6 +95,7 @@ export class NbdTarget implements SessionMember {
       leave: () => this.#leave(),
       enter: (of, agreed, contexts) => {
         if (this.#state !== 'open') return;
+        of.entered?.();
         this.#stage = new Transmission(host, of, agreed, contexts);
         if (this.#draining) this.#stage.drain();
       },
@@ -110,17 +113,31 @@ export class NbdTarget implements SessionMember {
       this.#held = joined;
       return;
     }
+    // What is answered at once goes out together.
+    this.#outbox.hold();
     const rest = this.#feed(chunk);
-    if (!rest) return;
-    this.#held = rest.slice();
-    this.#stream.pause();
+    if (rest) {
+      this.#held = rest.slice();
+      this.#stream.pause();
+    }
+    this.#outbox.letGo();
   }
 
   #wake(): void {
     // Within a feed the loop there goes on by itself.
     if (!this.#held || this.#feeding || this.#state !== 'open') return;
-    this.#held = this.#feed(this.#held);
-    if (!this.#held) this.#stream.resume();
+    // Answers that leave at once make room for more, and so on: in a loop, not ever deeper.
+    this.#wakeAgain = this.#waking;
+    if (this.#waking) return;
+    this.#waking = true;
+    do {
+      this.#wakeAgain = false;
+      this.#outbox.hold();
+      this.#held = this.#feed(this.#held);
+      if (!this.#held) this.#stream.resume();
+      this.#outbox.letGo();
+    } while (this.#wakeAgain && this.#held);
+    this.#waking = false;
   }
 
   /** Gives bytes to the phases. Returns what they do not take now, perhaps none; undefined if they took all. */
