@@ -38,6 +38,20 @@ export abstract class BlockBase implements BlockDevice {
   /** Called once, when nothing is under way. */
   protected abstract doClose(): Promise<void>;
 
+  /** {@link BlockDevice.readNow} of a range that is checked. */
+  protected doReadNow?(offset: number, into: Uint8Array): boolean;
+  protected doWriteNow?(offset: number, from: Uint8Array): boolean;
+
+  readNow(offset: number, into: Uint8Array): boolean {
+    this.#check(offset, into.length);
+    return this.doReadNow?.(offset, into) ?? false;
+  }
+
+  writeNow(offset: number, from: Uint8Array): boolean {
+    this.#checkWrite(offset, from.length);
+    return this.doWriteNow?.(offset, from) ?? false;
+  }
+
   async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
     this.#check(offset, into.length);
     if (into.length === 0) return;

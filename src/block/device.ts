@@ -87,6 +87,15 @@ export interface BlockDevice {
   read(offset: number, into: Buffers, options?: RequestOptions): Promise<void>;
   /** Writes `from.length` bytes at `offset`. The memory must not change until it settles. */
   write(offset: number, from: Buffers, options?: WriteOptions): Promise<void>;
+  /**
+   * Reads at once what needs no waiting, into memory that stays where it is. An offer, for who has many small requests:
+   * a device need not have it, and filters that would be passed over do not.
+   * @returns false where it would have to wait: {@link read} then; what is in `into` is undefined.
+   * @throws BlockError as `read` rejects
+   */
+  readNow?(offset: number, into: Uint8Array): boolean;
+  /** The same for a write: true when it is acknowledged. */
+  writeNow?(offset: number, from: Uint8Array): boolean;
   /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
   flush(options?: RequestOptions): Promise<void>;
   /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */

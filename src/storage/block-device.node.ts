@@ -34,7 +34,7 @@ export class LocalBlockDevice extends DescriptorDevice {
   readonly #libc: Libc | undefined;
 
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
-    super(info, fd, syncFd, native);
+    super(info, fd, syncFd, native, false);
     this.#libc = native;
   }
 

@@ -1,6 +1,7 @@
 /**
- * DescriptorDevice: a block device over an open file descriptor, whatever it is of. Reads of what is in the page cache are
- * answered at once; every other call runs on a thread, so the event loop never waits for a disk. What is special to regular files and to block devices is in their own classes.
+ * DescriptorDevice: a block device over an open file descriptor, whatever it is of. What needs no disk is done at once
+ * (page-cache.node.ts); every other call runs on a thread, so that the event loop does not wait for one. What is special
+ * to regular files and to block devices is in their own classes.
  */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
@@ -9,7 +10,8 @@ import { BlockBase } from '../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
 import { BlockError } from '../block/errors.js';
 import type { Libc } from './libc.node.js';
-import { readAll, readWhatIsCached, writeAll, type ReadCached } from './transfer.node.js';
+import { maxAtOnce, PageCache } from './page-cache.node.js';
+import { readAll, readWhatIsCached, writeAll } from './transfer.node.js';
 
 const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
@@ -22,25 +24,30 @@ export abstract class DescriptorDevice extends BlockBase {
   readonly #syncFd: number | undefined;
   #lost: BlockError | undefined;
   /** Undefined where the page cache cannot be asked. */
-  #readCached: ReadCached | undefined;
+  readonly #cache: PageCache | undefined;
 
-  /** Takes over both descriptors: `close` closes them. */
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
+  /**
+   * Takes over both descriptors: `close` closes them.
+   * @param regular Whether it is a regular file.
+   */
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, regular: boolean) {
     super();
-    if (native) {
-      this.#readCached = (into, offset) => {
-        const count = native.readCached(fd, into, offset);
-        if (count === undefined) this.#readCached = undefined;
-        return count ?? 0;
-      };
-    }
+    if (native) this.#cache = new PageCache(native, fd, regular);
     this.info = info;
     this.fd = fd;
     this.#syncFd = syncFd;
   }
 
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    return into.length <= maxAtOnce && this.#cache?.read(into, offset) === into.length;
+  }
+
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    return this.#cache?.write(from, offset) ?? false;
+  }
+
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
-    const done = this.#readCached ? readWhatIsCached(this.#readCached, offset, into) : 0;
+    const done = this.#cache ? readWhatIsCached(this.#cache, offset, into) : 0;
     if (done === into.length) return;
     const rest = done === 0 ? into : into.slice(done, into.length);
     await readAll(this.fd, offset + done, rest, options.signal);
@@ -54,7 +61,7 @@ export abstract class DescriptorDevice extends BlockBase {
   protected async doFlush(): Promise<void> {
     if (this.#lost) throw this.#lost;
     try {
-      await fdatasync(this.fd);
+      await (this.#cache ? this.#cache.during(() => fdatasync(this.fd)) : fdatasync(this.fd));
     } catch (error) {
       // After a failed sync the system may drop what it could not write and call the next sync a success. It is not
       // one: what was acknowledged before is in doubt for as long as the file is open.

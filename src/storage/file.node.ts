@@ -38,7 +38,7 @@ export class FileDevice extends DescriptorDevice {
   #zeroRangeWorks = true;
 
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
-    super(info, fd, syncFd, native);
+    super(info, fd, syncFd, native, true);
     this.#libc = native;
   }
 

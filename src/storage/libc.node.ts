@@ -1,7 +1,7 @@
 /**
  * The few calls of the C library that Node does not offer, through koffi where it is installed: fallocate(2), lseek(2)
- * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2). Each that may wait for a disk
- * runs on a thread. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
+ * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2), and pread(2) and pwrite(2)
+ * without a thread. All others that may wait for a disk run on one. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
  * then do the same with what Node has, slower.
  */
 import { createRequire } from 'node:module';
@@ -40,6 +40,10 @@ export interface Libc {
    *   may wait will tell; undefined where the file system cannot say.
    */
   readCached(fd: number, into: Uint8Array, offset: number): number | undefined;
+  /** pread(2) on the caller's thread: for file systems that are memory. Returns the bytes read; -1 for any error. */
+  readHere(fd: number, into: Uint8Array, offset: number): number;
+  /** pwrite(2) on the caller's thread. Returns the bytes written; -1 for any error. */
+  writeHere(fd: number, from: Uint8Array, offset: number): number;
   /** Locks the open file against every other that is locked. Rejects with EWOULDBLOCK (EAGAIN) where one is. */
   lock(fd: number): Promise<void>;
 }
@@ -90,6 +94,9 @@ function bind(koffi: typeof import('koffi')): Libc {
     offset: number,
     flags: number,
   ) => number;
+  type Transfer = (fd: number, bytes: Uint8Array, length: number, offset: number) => number;
+  const pread = library.func('int64_t pread(int fd, void *buffer, size_t length, int64_t offset)') as Transfer;
+  const pwrite = library.func('int64_t pwrite(int fd, void *buffer, size_t length, int64_t offset)') as Transfer;
   /** A struct iovec: address and length. Filled for one call; its memory is the caller's, alive while it lasts. */
   const vector = new BigUint64Array(2);
   const { EOPNOTSUPP, ENOSYS, EINVAL } = koffi.os.errno;
@@ -126,6 +133,8 @@ function bind(koffi: typeof import('koffi')): Libc {
       const errno = koffi.errno();
       return errno === EOPNOTSUPP || errno === ENOSYS || errno === EINVAL ? undefined : 0;
     },
+    readHere: (fd, into, offset) => Number(pread(fd, into, into.length, offset)),
+    writeHere: (fd, from, offset) => Number(pwrite(fd, from, from.length, offset)),
     lock: async (fd) => void (await call('flock', flock, [fd, LOCK_EX_NB])),
   };
 }

@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import type { Buffers } from '../base/buffers.js';
 import { BlockError } from '../block/errors.js';
+import { maxAtOnce, type PageCache } from './page-cache.node.js';
 
 /** Longest piece that is passed through a buffer of our own, in bytes; and how many such buffers there are at most. */
 const pieceSize = 1 << 20;
@@ -20,22 +21,16 @@ type Vector = (
   done: (error: NodeJS.ErrnoException | null, bytes: number) => void,
 ) => void;
 
-/** Reads what needs no disk into an array, at once; how many bytes that was. */
-export type ReadCached = (into: Uint8Array, offset: number) => number;
-
-/** Most that is copied at once: the event loop is held up for less than half a millisecond. */
-const maxAtOnce = 2 << 20;
-
 /**
  * Reads as much of `into` as needs no disk, at once, up to 2 MiB.
  * @returns how many bytes from its beginning; the rest is for {@link readAll}.
  */
-export function readWhatIsCached(read: ReadCached, offset: number, into: Buffers): number {
+export function readWhatIsCached(cache: Pick<PageCache, 'read'>, offset: number, into: Buffers): number {
   const views = into.stable();
   let done = 0;
   for (const view of views ?? []) {
     const part = view.subarray(0, maxAtOnce - done);
-    const count = read(part, offset + done);
+    const count = cache.read(part, offset + done);
     done += count;
     if (count < view.length) break;
   }
@@ -43,7 +38,7 @@ export function readWhatIsCached(read: ReadCached, offset: number, into: Buffers
   scratch ??= Buffer.allocUnsafeSlow(pieceSize);
   while (done < Math.min(into.length, maxAtOnce)) {
     const piece = scratch.subarray(0, Math.min(pieceSize, into.length - done));
-    const count = read(piece, offset + done);
+    const count = cache.read(piece, offset + done);
     into.copyFrom(piece.subarray(0, count), done);
     done += count;
     if (count < piece.length) break;

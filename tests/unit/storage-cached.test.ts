@@ -5,11 +5,13 @@ import { GuestBuffers } from '../../src/machine/guest-memory.js';
 import { TestMemory } from '../support/guest-memory.js';
 
 /** A file of bytes that say their place, of which what is below `cached` is in the page cache. */
-const fileOf = (cached: number) => (into: Uint8Array, offset: number) => {
-  const count = Math.max(0, Math.min(into.length, cached - offset));
-  for (let i = 0; i < count; i++) into[i] = (offset + i) % 251;
-  return count;
-};
+const fileOf = (cached: number) => ({
+  read: (into: Uint8Array, offset: number) => {
+    const count = Math.max(0, Math.min(into.length, cached - offset));
+    for (let i = 0; i < count; i++) into[i] = (offset + i) % 251;
+    return count;
+  },
+});
 
 const expected = (offset: number, length: number) => Uint8Array.from({ length }, (_, i) => (offset + i) % 251);
 

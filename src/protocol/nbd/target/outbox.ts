@@ -18,6 +18,8 @@ export class Outbox {
   #onTheWay: Piece[] = [];
   #blocked = false;
   #scheduled = false;
+  /** Whether more is to be expected from whoever is at work now. */
+  #held = false;
   #closed = false;
 
   /** @param sent Called when messages have left this process, or never will: {@link unsent} is lower. */
@@ -44,15 +46,25 @@ export class Outbox {
     }
     this.#waiting.push(piece);
     this.#waitingBytes += piece.end - piece.start;
-    if (!more || this.#waitingBytes >= enough) {
+    if (this.#waitingBytes >= enough || !(more || this.#held)) {
       this.flush();
-    } else if (!this.#scheduled) {
+    } else if (!this.#scheduled && !this.#held) {
       this.#scheduled = true;
       nextTurn(() => {
         this.#scheduled = false;
         this.flush();
       });
     }
+  }
+
+  /** Messages are to come until {@link letGo}: they go out together. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  letGo(): void {
+    this.#held = false;
+    this.flush();
   }
 
   /** Sends what waits, unless the stream is still busy with what it got. */

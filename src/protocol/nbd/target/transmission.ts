@@ -159,33 +159,43 @@ export class Transmission implements Stage, RequestSink {
     const header = readHeaderSize(style);
     const piece = this.#arena.take(header + request.length);
     const into = piece.slab.bytes.subarray(piece.start + header, piece.end);
-    this.#export.device.read(request.offset, buffersOf(into), this.#plain).then(
-      () => {
-        putReadHeader(piece, request, style);
-        this.#export.counters.bytesRead += request.length;
-        this.#finish(piece);
-      },
-      (error: unknown) => {
-        this.#arena.abandon(piece);
-        this.#fail(request, error);
-      },
-    );
+    const done = (): void => {
+      putReadHeader(piece, request, style);
+      this.#export.counters.bytesRead += request.length;
+      this.#finish(piece);
+    };
+    const failed = (error: unknown): void => {
+      this.#arena.abandon(piece);
+      this.#fail(request, error);
+    };
+    const { device } = this.#export;
+    try {
+      if (device.readNow?.(request.offset, into)) return done();
+    } catch (error) {
+      return failed(error);
+    }
+    device.read(request.offset, buffersOf(into), this.#plain).then(done, failed);
   }
 
   #write(request: Request, payload: Piece): void {
-    const options = request.flags & CommandFlag.fua ? this.#durable : this.#plain;
+    const durable = (request.flags & CommandFlag.fua) !== 0;
     const data = payload.slab.bytes.subarray(payload.start, payload.end);
-    this.#export.device.write(request.offset, buffersOf(data), options).then(
-      () => {
-        this.#arena.release(payload);
-        this.#export.counters.bytesWritten += request.length;
-        this.#finish(this.#success(request));
-      },
-      (error: unknown) => {
-        this.#arena.abandon(payload);
-        this.#fail(request, error);
-      },
-    );
+    const done = (): void => {
+      this.#arena.release(payload);
+      this.#export.counters.bytesWritten += request.length;
+      this.#finish(this.#success(request));
+    };
+    const failed = (error: unknown): void => {
+      this.#arena.abandon(payload);
+      this.#fail(request, error);
+    };
+    const { device } = this.#export;
+    try {
+      if (!durable && device.writeNow?.(request.offset, data)) return done();
+    } catch (error) {
+      return failed(error);
+    }
+    device.write(request.offset, buffersOf(data), durable ? this.#durable : this.#plain).then(done, failed);
   }
 
   /** Everything but the moving of data. */
