@@ -9,6 +9,7 @@ import type { TargetLimits } from '../protocol/nbd/target/limits.js';
 import { SlabPool } from '../protocol/nbd/target/memory.js';
 import { NbdTarget } from '../protocol/nbd/target/target.js';
 import type { Exports } from './exports.js';
+import { ConnectionView } from './view.js';
 
 /** How long connections have to finish when the server drains, in ms. */
 const defaultDrainMs = 10_000;
@@ -22,12 +23,16 @@ interface Accepting {
 
 export class Server {
   readonly exports: Exports;
-  readonly #listeners: Accepting[] = [];
-  readonly #targets = new Set<NbdTarget>();
+  readonly #listeners = new Set<Accepting>();
+  readonly #targets = new Map<NbdTarget, ConnectionView>();
   readonly #pool = new SlabPool();
   readonly #log: ThrottledLogger;
   readonly #limits: Partial<TargetLimits>;
   #stopping: Promise<void> | undefined;
+  #accepted = 0;
+  #refused = 0;
+  /** Connections at once; more are closed as soon as they are accepted. May be changed. */
+  maxConnections = Infinity;
 
   constructor(exports: Exports, log: Logger, limits: Partial<TargetLimits> = {}) {
     this.exports = exports;
@@ -40,23 +45,49 @@ export class Server {
     return this.#targets.size;
   }
 
+  /** Connections that have come since the start, and how many of them were over the limit. */
+  get counts(): { readonly accepted: number; readonly refused: number } {
+    return { accepted: this.#accepted, refused: this.#refused };
+  }
+
+  /** Those who are connected. */
+  get clients(): Iterable<ConnectionView> {
+    return this.#targets.values();
+  }
+
   /** A listener to close with the server. */
   add(listener: Accepting): void {
-    this.#listeners.push(listener);
+    this.#listeners.add(listener);
+  }
+
+  /** Closes a listener before the server's end; connections that came by it go on. */
+  async remove(listener: Accepting): Promise<void> {
+    this.#listeners.delete(listener);
+    await listener.close();
   }
 
   /** Serves one new connection. */
   readonly accept = (stream: ByteStream): void => {
     if (this.#stopping) return stream.destroy();
+    this.#accepted++;
+    if (this.#targets.size >= this.maxConnections) {
+      this.#refused++;
+      this.#log.log('warn', 'limit', `${stream.peer}: refused: there are ${this.#targets.size} connections already`);
+      return stream.destroy();
+    }
     this.#log.log('debug', 'connected', `${stream.peer}: connected`);
+    const view = new ConnectionView(this.exports, String(this.#accepted), stream.peer, this.#log);
     const target = new NbdTarget(stream, {
-      exports: this.exports,
+      exports: view,
       pool: this.#pool,
       log: this.#log,
       limits: this.#limits,
     });
-    this.#targets.add(target);
-    void target.finished.then(() => this.#targets.delete(target));
+    this.#targets.set(target, view);
+    void target.finished.then(() => {
+      this.#targets.delete(target);
+      view.close();
+    });
   };
 
   /**
@@ -68,10 +99,10 @@ export class Server {
   }
 
   async #stop(drainMs: number): Promise<void> {
-    await Promise.all(this.#listeners.map((listener) => listener.close()));
-    for (const target of this.#targets) target.drain();
+    await Promise.all([...this.#listeners].map((listener) => listener.close()));
+    for (const target of this.#targets.keys()) target.drain();
     await this.#finished(drainMs);
-    for (const target of this.#targets) target.destroy();
+    for (const target of this.#targets.keys()) target.destroy();
     // A device closes when nothing of it is under way; one that hangs must not keep the program.
     const inTime = await within(settleMs, this.exports.close());
     if (!inTime) this.#log.log('warn', 'close', 'a device does not finish its requests: left as it is');
@@ -79,7 +110,7 @@ export class Server {
 
   /** Waits until all connections have finished, for so long at most. */
   async #finished(ms: number): Promise<void> {
-    await within(ms, Promise.all([...this.#targets].map((target) => target.finished)));
+    await within(ms, Promise.all([...this.#targets.keys()].map((target) => target.finished)));
   }
 }
 

@@ -14,26 +14,42 @@ const moveLimitMs = 30_000;
 
 export class LeaseArbiter {
   readonly #device: BlockDevice;
-  readonly #sides: readonly string[];
+  readonly #sides: Set<string>;
   readonly #underWay = new Map<string, number>();
   #holder: string;
   #moving = false;
   #settled: (() => void) | undefined;
 
-  /** @param sides Names of who has the device. @param holder Who writes at first; the first of them where nothing is said. */
-  constructor(device: BlockDevice, sides: readonly string[], holder = sides[0]!) {
+  /**
+   * @param sides Names of who has the device at first; not ''.
+   * @param holder Who writes at first; the first of them where nothing is said, and '' for nobody.
+   */
+  constructor(device: BlockDevice, sides: readonly string[] = [], holder = sides[0] ?? '') {
     this.#device = device;
-    this.#sides = sides;
+    this.#sides = new Set(sides);
     this.#holder = this.#check(holder);
   }
 
-  /** Who writes. While the lease moves, nobody does. */
+  /** Who writes; '' for nobody. While the lease moves, nobody does. */
   get holder(): string {
     return this.#holder;
   }
 
   get sides(): readonly string[] {
-    return this.#sides;
+    return [...this.#sides];
+  }
+
+  /** Adds a side, which gets the lease if nobody has it and it `wants` to write. @returns whether it has the lease. */
+  join(name: string, wants = true): boolean {
+    this.#sides.add(name);
+    if (wants && this.#holder === '' && !this.#moving) this.#holder = name;
+    return this.#holder === name;
+  }
+
+  /** Takes a side out that has nothing under way; the lease is free if it had it. */
+  leave(name: string): void {
+    this.#sides.delete(name);
+    if (this.#holder === name) this.#holder = '';
   }
 
   /** The device as `name` has it. Closing it leaves the device itself open. */
@@ -43,7 +59,7 @@ export class LeaseArbiter {
   }
 
   /**
-   * Gives the lease to another side, after the writes that are under way are over and durable. Rejects with a
+   * Gives the lease to another side, or to nobody (''), after the writes that are under way are over and durable. Rejects with a
    * FarbusError, and the lease stays where it was.
    */
   async move(to: string): Promise<void> {
@@ -75,7 +91,9 @@ export class LeaseArbiter {
 
   async #admit<T>(side: string, { op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
     if (op === 'read' || op === 'extents' || op === 'flush') return pass();
-    if (side !== this.#holder) throw new BlockError('read-only', `the lease of this device is with ${this.#holder}`);
+    if (side !== this.#holder) {
+      throw new BlockError('read-only', `the lease of this device is with ${this.#holder || 'nobody'}`);
+    }
     if (this.#moving) throw new BlockError('read-only', 'the lease of this device is being moved');
     this.#count(side, 1);
     try {
@@ -92,8 +110,8 @@ export class LeaseArbiter {
   }
 
   #check(side: string): string {
-    if (this.#sides.includes(side)) return side;
-    throw new FarbusError(`${JSON.stringify(side)} does not have this device: give one of ${this.#sides.join(', ')}`);
+    if (side === '' || this.#sides.has(side)) return side;
+    throw new FarbusError(`${JSON.stringify(side)} does not have this device: give one of ${this.sides.join(', ')}`);
   }
 }
 

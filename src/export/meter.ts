@@ -1,0 +1,44 @@
+/** What an export's device is asked for and how long it takes: counts and a histogram by kind of request, for metrics. */
+import { Filter, type BlockOperation, type BlockRequest } from '../block/filters/filter.js';
+
+/** Upper bounds of the histogram's buckets, in seconds. */
+export const latencyBounds: readonly number[] = [
+  0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+];
+
+/** Requests of one kind that are over. */
+export interface OperationCounts {
+  errors: number;
+  /** Seconds, of all. */
+  seconds: number;
+  /** By bound: how many took that long at most, and longer than the bound before; one more for those beyond all. */
+  readonly buckets: number[];
+}
+
+const operations: readonly BlockOperation[] = ['read', 'write', 'flush', 'trim', 'writeZeroes', 'extents'];
+
+export class MeterFilter extends Filter {
+  readonly counts = Object.fromEntries(
+    operations.map((op) => [
+      op,
+      { errors: 0, seconds: 0, buckets: new Array<number>(latencyBounds.length + 1).fill(0) },
+    ]),
+  ) as unknown as Readonly<Record<BlockOperation, OperationCounts>>;
+
+  protected override async around<T>({ op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
+    const counts = this.counts[op];
+    const start = performance.now();
+    try {
+      return await pass();
+    } catch (error) {
+      counts.errors++;
+      throw error;
+    } finally {
+      const seconds = (performance.now() - start) / 1000;
+      counts.seconds += seconds;
+      let bucket = 0;
+      while (bucket < latencyBounds.length && seconds > latencyBounds[bucket]!) bucket++;
+      counts.buckets[bucket]!++;
+    }
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The exports as one connection sees them: those that it may use, with its own share of what is shared. An export that is
+ * open to all, without limits, is served as it is, so that nothing is between a request and its device.
+ */
+import type { ThrottledLogger } from '../base/log.js';
+import type { BlockDevice, BlockInfo } from '../block/device.js';
+import { Filter } from '../block/filters/filter.js';
+import { RateFilter } from '../block/filters/rate.js';
+import type { ExportCounters, ExportDirectory, TargetExport } from '../protocol/nbd/target/export.js';
+import type { SessionRegistry } from '../protocol/nbd/target/sessions.js';
+import { splitToken, type ClientFacts } from './access.js';
+import type { Exports, ExportUser, Offered } from './exports.js';
+
+/** Exports that one connection may look at; one that looks at more is not going to use them. */
+const maxViews = 1024;
+
+export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts {
+  readonly id: string;
+  readonly peer: string;
+  readonly since = Date.now();
+  readonly address: string | undefined;
+  tlsName: string | undefined;
+  readonly #exports: Exports;
+  readonly #log: ThrottledLogger;
+  readonly #views = new Map<Offered, ExportView>();
+  #using: ExportView | undefined;
+
+  /** @param peer "127.0.0.1:4711", "[::1]:4711", or something else where it has no address. */
+  constructor(exports: Exports, id: string, peer: string, log: ThrottledLogger) {
+    this.#exports = exports;
+    this.id = id;
+    this.peer = peer;
+    this.address = /^\[(.+)\]:\d+$/.exec(peer)?.[1] ?? /^([\d.]+):\d+$/.exec(peer)?.[1];
+    this.#log = log;
+  }
+
+  /** The export that it is in transmission on. */
+  get using(): Offered | undefined {
+    return this.#using?.offered;
+  }
+
+  identify(client: string): void {
+    this.tlsName = client;
+  }
+
+  find(asked: string): TargetExport | undefined {
+    const offered = this.#offered(asked);
+    if (!offered || this.#refusalOf(offered) !== undefined) return undefined;
+    const known = this.#views.get(offered);
+    if (known) return known;
+    if (this.#views.size >= maxViews) return undefined;
+    const view = new ExportView(offered, this, () => (this.#using = view));
+    this.#views.set(offered, view);
+    offered.hold();
+    return view;
+  }
+
+  *list(): Iterable<TargetExport> {
+    for (const offered of this.#exports.list()) if (offered.access.admits(this, undefined)) yield offered;
+  }
+
+  refusal(asked: string): string | undefined {
+    const offered = this.#offered(asked);
+    return offered && this.#refusalOf(offered);
+  }
+
+  /** The connection is gone and nothing of it is running. */
+  close(): void {
+    for (const view of this.#views.values()) view.close();
+    this.#views.clear();
+  }
+
+  /** The export that is meant; undefined where there is none, or none for this client: it shall not know the difference. */
+  #offered(asked: string): Offered | undefined {
+    const { name, token } = splitToken(asked);
+    const offered = this.#exports.find(name);
+    if (!offered || offered.access.admits(this, token)) return offered;
+    const who = this.tlsName === undefined ? this.peer : `${this.peer} (${this.tlsName})`;
+    this.#log.log('warn', 'access', `${who}: may not use the export ${JSON.stringify(offered.name)}`);
+    return undefined;
+  }
+
+  #refusalOf(offered: Offered): string | undefined {
+    if (offered.users.size >= offered.maxConnections && !offered.users.has(this)) {
+      return `this export has its ${offered.maxConnections} connections already: try again later`;
+    }
+    const holder = offered.lease?.holder;
+    if (offered.oneWriter === 'refuse' && holder !== '' && holder !== this.id) {
+      return 'another client writes this export: try again when it has gone';
+    }
+    return undefined;
+  }
+}
+
+/** One export for one connection. */
+class ExportView implements TargetExport {
+  readonly offered: Offered;
+  readonly device: BlockDevice;
+  readonly #client: ConnectionView;
+  readonly #using: () => void;
+
+  constructor(offered: Offered, client: ConnectionView, using: () => void) {
+    this.offered = offered;
+    this.#client = client;
+    this.#using = using;
+    let { device } = offered;
+    if (offered.lease) {
+      offered.lease.join(client.id, false);
+      device = new SingleConnection(offered.lease.side(client.id));
+    }
+    if (offered.limit) device = new RateFilter(device, offered.limit);
+    this.device = device;
+  }
+
+  get name(): string {
+    return this.offered.name;
+  }
+
+  get description(): string {
+    return this.offered.description;
+  }
+
+  get readOnly(): boolean {
+    const { readOnly, lease } = this.offered;
+    return readOnly || (lease !== undefined && lease.holder !== '' && lease.holder !== this.#client.id);
+  }
+
+  get sessions(): SessionRegistry {
+    return this.offered.sessions;
+  }
+
+  get counters(): ExportCounters {
+    return this.offered.counters;
+  }
+
+  entered(): void {
+    this.offered.users.add(this.#client);
+    const wants = !this.readOnly && !this.device.info.readOnly;
+    this.offered.lease?.join(this.#client.id, wants);
+    this.#using();
+  }
+
+  close(): void {
+    this.offered.users.delete(this.#client);
+    this.offered.lease?.leave(this.#client.id);
+    this.offered.release();
+  }
+}
+
+/** An export that one connection writes at a time: a client is not to open a second one, which would be read-only. */
+class SingleConnection extends Filter {
+  protected override describe(next: BlockInfo): BlockInfo {
+    return { ...next, can: { ...next.can, multiConnection: false } };
+  }
+}
