@@ -11,6 +11,7 @@ const may = {
   computer: ['base', 'block', 'device', 'machine', 'network'],
   export: ['base', 'block', 'network', 'protocol'],
   guest: ['base', 'machine'],
+  site: ['base', 'network', 'protocol'],
 };
 
 const layers = Object.entries(may).map(([folder, allowed]) => ({

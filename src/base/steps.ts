@@ -26,7 +26,7 @@ export interface StepSink {
 
 /** A place that steps are reported to; costs one test where nobody listens. */
 export class Steps {
-  readonly #sinks: StepSink[] = [];
+  #sinks: StepSink[] = [];
   #lastTag = 0;
 
   /** Whether anybody listens: ask before a detail is put together. */
@@ -40,7 +40,12 @@ export class Steps {
   }
 
   add(sink: StepSink): void {
-    this.#sinks.push(sink);
+    this.#sinks = [...this.#sinks, sink];
+  }
+
+  /** May be called by the sink itself. */
+  remove(sink: StepSink): void {
+    this.#sinks = this.#sinks.filter((one) => one !== sink);
   }
 
   /** Reports a step; `time` where it was passed earlier, `wire` where it tells the other computer's tag. */

@@ -35,6 +35,22 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     summary: 'tell what a disk is and what is on it',
     load: async () => import('./info.js'),
   },
+  up: {
+    summary: 'start a site: computers and the segments between them',
+    load: async () => import('./up.js'),
+  },
+  down: {
+    summary: 'end a site',
+    load: async () => import('./down.js'),
+  },
+  console: {
+    summary: 'the console of a computer of a site',
+    load: async () => import('./console.js'),
+  },
+  lease: {
+    summary: 'who writes on a device that a server shares with its system',
+    load: async () => import('./lease.js'),
+  },
   demo: {
     summary: 'see it work: a server, a client computer, one far disk',
     load: async () => import('./demo.js'),

@@ -35,6 +35,8 @@ export interface AoeOptions {
   /** The segment is closed with the device. Default false: it stays the caller's. */
   readonly closeSegment?: boolean;
   readonly log?: Logger;
+  /** Gives up looking for the target at first. */
+  readonly signal?: AbortSignal;
   /** Is told by which messages a guest's commands are sent. */
   readonly steps?: Steps;
   /** Told of every change of the state, with a line of detail. It must not throw. */
@@ -58,6 +60,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     // Timers count up to 2^31 ms.
     reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
     connectSeconds,
+    signal: options.signal,
     commandSeconds,
     frameLifetimeMs,
     log: options.log ?? silent,

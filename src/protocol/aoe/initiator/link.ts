@@ -36,6 +36,8 @@ export interface LinkOptions {
   readonly slot: number;
   readonly mac: Mac | undefined;
   readonly connectSeconds: number;
+  /** Gives up looking for the target at first. */
+  readonly signal: AbortSignal | undefined;
   readonly reconnectSeconds: number;
   /** How long a single command may be without an answer of a target that is there. */
   readonly commandSeconds: number;
@@ -128,7 +130,10 @@ export class Link {
         new FarbusError(`nobody answers within ${connectSeconds} seconds: is the target on this segment and up?`),
       );
     }, connectSeconds * 1000);
+    const abort = (): void => control.abort(options.signal!.reason);
+    options.signal?.addEventListener('abort', abort);
     try {
+      if (options.signal?.aborted) abort();
       if (link.#segmentSectors < 1) throw new FarbusError('frames of this segment carry no sector: raise its MTU');
       const contact = await link.#establish(control.signal);
       link.#sectors = Math.min(contact.sectors, link.#segmentSectors);
@@ -139,6 +144,7 @@ export class Link {
       throw new FarbusError(`${link.#name}: ${messageOf(error)}`, { cause: error });
     } finally {
       clearTimeout(timer);
+      options.signal?.removeEventListener('abort', abort);
     }
   }
 

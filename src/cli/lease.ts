@@ -1,0 +1,46 @@
+/** `farbus lease`: who writes on a device that a server and its operating system both have, and its move. */
+import { usageError } from '../base/errors.js';
+import { control } from '../site/control.node.js';
+import type { CliIo } from './io.js';
+import { parseOptions } from './options.js';
+import { findSite } from './site.js';
+
+export const help = `farbus lease: who writes on a device that a server computer shares with its own operating system
+
+Usage: farbus lease [SERVER/DEVICE TO] [--site SITE]
+
+A device of a site with local: true is served to clients (network) and given to the server's own operating system (local).
+One of the two writes at a time, and the other's writes are refused. Without arguments the leases are shown; with a
+device and network or local, the lease moves there when the writes under way are over and durable.
+
+Unmount the file system on the side that gives the lease away before it moves, and mount it on the other side after.
+
+Options:
+  --site SITE   which site, where several run
+  --json        print the leases as a line of JSON
+
+Examples:
+  farbus lease
+  farbus lease server/disk local
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('lease', args, {
+    allowPositionals: true,
+    options: { site: { type: 'string' }, json: { type: 'boolean', default: false } },
+  });
+  const [device, to, ...more] = positionals;
+  if (more.length > 0 || (device !== undefined && to === undefined)) {
+    throw usageError('farbus lease SERVER/DEVICE network, or local: say where the lease is to go');
+  }
+  const { path } = await findSite(io.env, values.site);
+  const { reply, socket } = await control(
+    path,
+    device === undefined ? { op: 'status' } : { op: 'lease', device, to: to! },
+  );
+  socket.destroy();
+  const leases = reply.leases ?? [];
+  if (values.json) io.stdout.write(`${JSON.stringify(leases)}\n`);
+  else for (const one of leases) io.stdout.write(`${one.device}: ${one.holder}\n`);
+  return 0;
+}

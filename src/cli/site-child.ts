@@ -1,0 +1,7 @@
+/** The process of one computer of a site: started by `farbus up`, and by nobody else. */
+import { setMaxListeners } from 'node:events';
+import { serveParent } from '../site/process.node.js';
+import { startHere } from './site-computer.js';
+
+setMaxListeners(0);
+serveParent(startHere);

@@ -1,0 +1,55 @@
+/** What the commands about sites have in common: reading a site file, and finding the site that runs. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { answers } from '../site/control.node.js';
+import { controlFolder } from '../site/folders.node.js';
+import type { SitePlan } from '../site/plan.js';
+import { readSite } from '../site/read.js';
+import { isLocalPath, parseDrive } from './sources.js';
+
+/** Reads a site file. Its relative paths begin in the working directory, which is to be the file's folder. */
+export function loadSite(file: string): SitePlan {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw usageError(`cannot read the site file ${file}: ${messageOf(error)}`);
+  }
+  return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
+}
+
+/** The path of the control socket of a site. */
+export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
+  return join(controlFolder(env), `${site}.sock`);
+}
+
+/** The control socket of the site that is named, or of the only one that runs. */
+export async function findSite(
+  env: NodeJS.ProcessEnv,
+  name: string | undefined,
+): Promise<{ site: string; path: string }> {
+  if (name !== undefined) {
+    const path = controlPath(env, name);
+    if (await answers(path)) return { site: name, path };
+    throw new FarbusError(`the site ${name} does not run: farbus up starts one`);
+  }
+  const found: string[] = [];
+  for (const file of readdirSync(controlFolder(env))) {
+    if (file.endsWith('.sock') && (await answers(join(controlFolder(env), file)))) found.push(file.slice(0, -5));
+  }
+  if (found.length === 0) throw new FarbusError('no site runs: farbus up SITE-FILE starts one');
+  if (found.length > 1) throw usageError(`several sites run: say which by --site: ${found.join(', ')}`);
+  return { site: found[0]!, path: controlPath(env, found[0]!) };
+}
+
+function checkDrive(text: string): void {
+  const { source } = parseDrive(text);
+  if (source === '') return;
+  const path = source.startsWith('raw:') ? source.slice(4) : source;
+  if (source.startsWith('raw:') || isLocalPath(source)) checkFile(path);
+}
+
+function checkFile(path: string): void {
+  if (!existsSync(path)) throw new FarbusError(`there is no file ${path}`);
+}

@@ -1,0 +1,174 @@
+/** `farbus up`: starts the computers and segments of a site file and stays with them. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FarbusError, usageError } from '../base/errors.js';
+import { sleep } from '../base/turn.js';
+import { Hub } from '../network/ethernet/hub.js';
+import { openSegment } from '../network/ethernet/open.node.js';
+import type { Segment } from '../network/ethernet/segment.js';
+import { isOver } from '../site/computer.js';
+import { answers, control, listenControl } from '../site/control.node.js';
+import { logFolder } from '../site/folders.node.js';
+import { SiteLogs } from '../site/logs.node.js';
+import type { SegmentPlan, SitePlan } from '../site/plan.js';
+import { inProcesses } from '../site/process.node.js';
+import { Supervisor, type ComputerStatus } from '../site/supervisor.js';
+import type { CliIo } from './io.js';
+import { parseOptions } from './options.js';
+import { onSignals } from './signals.js';
+import { controlPath, loadSite } from './site.js';
+import { startHere } from './site-computer.js';
+
+export const help = `farbus up: start a site: computers and the network segments between them
+
+Usage: farbus up SITE-FILE [OPTIONS]
+
+A site file (YAML, docs/site.md) names client and server computers, their devices and drives and the Ethernet segments that
+join them. Each computer runs in a process of its own, and its state is printed as it changes. What one of them does or
+where it crashes leaves the others running. Ctrl-C, SIGTERM or farbus down ends the site; it also ends when no computer
+runs any more. What is wrong with the file is said with its line before anything starts.
+
+Options:
+  --detach, -d   go on in the background: print states until every computer is up, and leave it running
+  --check        read the site file, say whether it can be, and start nothing
+  --trace        write each computer's steps to COMPUTER.trace in the folder of logs
+  --json         print each change of a state as a line of JSON
+
+The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME): COMPUTER.log has what the hypervisor says and the steps of
+the boot, COMPUTER.console what its console prints.
+
+Examples:
+  farbus up examples/demo.yaml
+  farbus up site.yaml --detach && farbus console desk
+  farbus up --check site.yaml
+`;
+
+/** How long a site in the background has until its computers are up, in ms. */
+const detachLimit = 600_000;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('up', args, {
+    allowPositionals: true,
+    options: {
+      detach: { type: 'boolean', short: 'd', default: false },
+      check: { type: 'boolean', default: false },
+      trace: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [given, ...more] = positionals;
+  if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
+  const file = resolve(given);
+  if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
+  // Relative paths of a site file begin where it is.
+  process.chdir(dirname(file));
+  const site = loadSite(basename(file));
+  if (values.check) {
+    io.stdout.write(`${site.name}: ${site.computers.length} computers, ${site.segments.length} segments\n`);
+    return 0;
+  }
+  if (values.detach) return detach(file, site, args, io);
+  return stay(site, io, values);
+}
+
+async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
+  const folder = logFolder(io.env, site.name);
+  const logs = new SiteLogs(folder);
+  const signals = onSignals();
+  let crashed = false;
+  const supervisor = new Supervisor(site, {
+    openSegment: openPlan,
+    start: site.processes === 'one' ? startHere : inProcesses(fileURLToPath(new URL('site-child.js', import.meta.url))),
+    traceFolder: trace ? folder : undefined,
+    events: {
+      status: (status) => {
+        crashed ||= status.state === 'crashed' || status.state === 'failed';
+        logs.line(status.name, lineOf(status));
+        io.stdout.write(json ? `${JSON.stringify(status)}\n` : `${lineOf(status)}\n`);
+      },
+      output: (computer, bytes) => logs.output(computer, bytes),
+      log: (computer, level, message) => {
+        if (level !== 'debug') logs.line(computer, `${level}: ${message}`);
+        if (level === 'warn' || level === 'error') io.stderr.write(`farbus: ${computer}: ${message}\n`);
+      },
+    },
+  });
+  let close: (() => Promise<void>) | undefined;
+  try {
+    close = await listenControl(controlPath(io.env, site.name), supervisor, folder, () => supervisor.stop());
+    if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
+    await supervisor.start();
+    const status = await Promise.race([signals.received, supervisor.over.then(() => (crashed ? 1 : 0))]);
+    await supervisor.stop();
+    return status;
+  } finally {
+    await supervisor.stop();
+    await close?.();
+    signals.stop();
+    logs.close();
+  }
+}
+
+async function openPlan({ name, mtu, via }: SegmentPlan): Promise<Segment> {
+  if (via === undefined) return new Hub({ name, mtu });
+  const segment = await openSegment(/^(vxlan|udp|tap):/.test(via) && !via.includes('mtu=') ? withMtu(via, mtu) : via);
+  if (segment.mtu >= mtu) return segment;
+  await segment.close();
+  throw new FarbusError(`segment ${name}: ${via} has an MTU of ${segment.mtu}, and the site file says ${mtu}`);
+}
+
+function withMtu(via: string, mtu: number): string {
+  return `${via}${via.includes('?') ? '&' : '?'}mtu=${mtu}`;
+}
+
+function lineOf({ name, role, state, detail }: ComputerStatus): string {
+  return `${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`;
+}
+
+/** Starts this command again, in the background, and shows what it does until all computers are up. */
+async function detach(file: string, site: SitePlan, args: readonly string[], io: CliIo): Promise<number> {
+  const path = controlPath(io.env, site.name);
+  if (await answers(path))
+    throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
+  const own = args.filter((arg) => arg.startsWith('--') && arg !== '--detach');
+  const program = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
+  const child = spawn(process.execPath, [program, 'up', file, ...own], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore'],
+    env: io.env,
+  });
+  let ended = false;
+  child.once('exit', () => (ended = true));
+  child.once('error', () => (ended = true));
+  child.unref();
+  const shown = new Map<string, string>();
+  const until = performance.now() + detachLimit;
+  while (performance.now() < until) {
+    await sleep(200);
+    const status = await statusAt(path);
+    for (const one of status) {
+      const line = lineOf(one);
+      if (shown.get(one.name) !== line) io.stdout.write(`${line}\n`);
+      shown.set(one.name, line);
+    }
+    const states = status.map(({ state }) => state);
+    if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
+      return states.every((state) => state === 'running') ? 0 : 1;
+    }
+    if (ended) throw new FarbusError(`the site has ended: its logs are in ${logFolder(io.env, site.name)}`);
+  }
+  throw new FarbusError('the site is not up yet; farbus down ends it');
+}
+
+async function statusAt(path: string): Promise<readonly ComputerStatus[]> {
+  try {
+    const { reply, socket } = await control(path, { op: 'status' });
+    socket.destroy();
+    return reply.computers ?? [];
+  } catch {
+    // Not there yet, or gone: the process tells.
+    return [];
+  }
+}

@@ -1,0 +1,90 @@
+/** Whether the parts of a site fit together: what is impossible is refused before anything starts. */
+import { macKey } from '../network/ethernet/mac.js';
+import { sectorsOf } from '../protocol/aoe/spec.js';
+import type { Item } from './item.js';
+import type { ComputerPlan, SitePlan } from './plan.js';
+
+/** Where the parts of a site stand in its file, by what they are. */
+export interface Places {
+  readonly items: Map<string, Item>;
+  readonly root: Item;
+}
+
+/** What a computer's board holds. */
+const maxDrives = 22;
+
+/** @throws FarbusError "FILE:LINE: …" for the first thing that cannot be. */
+export function checkSite(site: SitePlan, { items, root }: Places): void {
+  const at = (key: string): Item => items.get(key) ?? root;
+  const seen = new Map<string, string>();
+  /** Two of what there can be only one of. */
+  const once = (what: string, who: string, item: Item): void => {
+    const other = seen.get(what);
+    if (other !== undefined) throw item.error(`${what} is taken already: by ${other}`);
+    seen.set(what, who);
+  };
+  for (const computer of site.computers) {
+    const { name, role, segment, devices, drives, address } = computer;
+    const item = at(`computer ${name}`);
+    const plan = site.segments.find((one) => one.name === segment);
+    if (segment !== undefined && !plan) {
+      const known = site.segments.map((one) => one.name).join(', ') || 'none';
+      throw item.error(`network: there is no segment ${segment}; segments are: ${known}`);
+    }
+    if (!plan && (role === 'server' || address !== undefined || drives.some(({ kind }) => kind === 'far'))) {
+      throw item.error('expected network: the name of a segment');
+    }
+    if (drives.length > maxDrives) throw item.error(`a computer can have ${maxDrives} drives, not ${drives.length}`);
+    if (plan) {
+      once(`the address ${macKey(computer.mac).toString(16).padStart(12, '0')} on ${plan.name}`, name, item);
+      if (address !== undefined) once(`${checkAddress(address, item)} on ${plan.name}`, name, item);
+    }
+    for (const { name: device, aoe, source } of devices) {
+      const place = at(`device ${name}/${device}`);
+      if (sectorsOf(plan!.mtu) < 1) throw place.error(`frames of ${plan!.name} carry no sector: raise its mtu`);
+      once(`AoE ${aoe.shelf}.${aoe.slot} on ${plan!.name}`, `${name}/${device}`, place);
+      if (writes(source)) once(`the device ${source.split(',')[0]!}`, `${name}/${device}`, place);
+    }
+    checkDrives(computer, site, at, once);
+  }
+}
+
+function checkDrives(
+  { name, segment, drives }: ComputerPlan,
+  site: SitePlan,
+  at: (key: string) => Item,
+  once: (what: string, who: string, item: Item) => void,
+): void {
+  drives.forEach((drive, index) => {
+    const place = at(`drive ${name} ${index}`);
+    if (drive.kind === 'text' && writes(drive.text)) {
+      once(`the device ${drive.text.split(',')[0]!}`, `a drive of ${name}`, place);
+    }
+    if (drive.kind !== 'far') return;
+    const [server] = drive.name.split('/');
+    const owner = site.computers.find((one) => one.name === server)!;
+    if (owner.name === name) throw place.error("the device is this computer's own: give it by local: true");
+    if (owner.segment !== segment) {
+      throw place.error(
+        `${owner.name} is on the segment ${owner.segment ?? '(none)'}, ${name} on ${segment ?? '(none)'}`,
+      );
+    }
+    if (!drive.readOnly && owner.devices.some((one) => `${owner.name}/${one.name}` === drive.name && !one.readOnly)) {
+      once(`writing to ${drive.name}`, name, place);
+    }
+  });
+}
+
+/** Whether a drive's text is a file or device of this computer that is written itself. */
+function writes(text: string): boolean {
+  return !/,(read-only|overlay=|cdrom)/.test(text) && !/^([a-z][a-z0-9+]*:|,)/.test(text);
+}
+
+/** The address without its prefix. */
+function checkAddress(text: string, item: Item): string {
+  const [address = '', prefix = ''] = text.split('/');
+  if (address.split('.').some((part) => Number(part) > 255) || Number(prefix) > 32 || Number(prefix) < 1) {
+    throw item.error(`address: expected an IPv4 address and the length of its prefix, found ${text}`);
+  }
+  return address;
+}

@@ -1,0 +1,174 @@
+/**
+ * The control socket of a running site: a unix socket in a folder that is its user's only. A client sends one line of JSON
+ * and gets one back; after `console`, both directions are the console's bytes.
+ */
+import { rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { LeaseState } from './computer.js';
+import type { ComputerStatus, Supervisor } from './supervisor.js';
+
+export type ControlRequest =
+  | { readonly op: 'status' }
+  | { readonly op: 'down' }
+  | { readonly op: 'console'; readonly computer: string }
+  | { readonly op: 'lease'; readonly device: string; readonly to: string };
+
+export interface ControlReply {
+  readonly error?: string;
+  readonly computers?: readonly ComputerStatus[];
+  readonly leases?: readonly LeaseState[];
+  readonly logs?: string;
+}
+
+const maxLine = 64 << 10;
+const requestMs = 10_000;
+/** Bytes that may wait for a console's reader; more are dropped. */
+const maxPending = 1 << 20;
+
+/** Listens at `path`. Rejects with a FarbusError where a site of this name runs already. */
+export async function listenControl(
+  path: string,
+  supervisor: Supervisor,
+  logs: string,
+  down: () => Promise<void>,
+): Promise<() => Promise<void>> {
+  if (await answers(path)) {
+    throw new FarbusError(`the site ${supervisor.name} runs already: end it with farbus down ${supervisor.name}`);
+  }
+  rmSync(path, { force: true });
+  const sockets = new Set<Socket>();
+  const server: Server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => undefined);
+    void serve(socket, supervisor, logs, down);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(new FarbusError(`cannot listen on ${path}: ${messageOf(error)}`)));
+    server.listen(path, resolve);
+  });
+  return () =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      for (const socket of sockets) socket.destroySoon();
+      setTimeout(() => sockets.forEach((socket) => socket.destroy()), 500).unref();
+    });
+}
+
+async function serve(socket: Socket, supervisor: Supervisor, logs: string, down: () => Promise<void>): Promise<void> {
+  const reply = (message: ControlReply): void => void socket.write(`${JSON.stringify(message)}\n`);
+  try {
+    const { line, rest } = await readLine(socket, requestMs);
+    const request = JSON.parse(line) as ControlRequest;
+    switch (request.op) {
+      case 'status':
+        reply({ computers: supervisor.status, leases: supervisor.leases, logs });
+        break;
+      case 'lease':
+        await supervisor.moveLease(String(request.device), String(request.to));
+        reply({ leases: supervisor.leases });
+        break;
+      case 'down':
+        await down();
+        reply({});
+        break;
+      case 'console':
+        return console(socket, supervisor, String(request.computer), rest, reply);
+      default:
+        reply({ error: 'this farbus does not know that request: is it of another version?' });
+    }
+  } catch (error) {
+    reply({ error: messageOf(error) });
+  }
+  socket.end();
+}
+
+function console(
+  socket: Socket,
+  supervisor: Supervisor,
+  computer: string,
+  rest: Uint8Array,
+  reply: (message: ControlReply) => void,
+): void {
+  let first = true;
+  const stop = supervisor.watch(computer, (bytes) => {
+    if (first) reply({});
+    first = false;
+    if (socket.writableLength < maxPending) socket.write(bytes);
+  });
+  if (first) reply({});
+  first = false;
+  socket.on('close', stop);
+  socket.on('end', () => socket.end());
+  socket.on('data', (bytes: Buffer) => supervisor.input(computer, bytes));
+  if (rest.length > 0) supervisor.input(computer, rest);
+  socket.resume();
+}
+
+/** Sends a request and waits for its answer; the socket is then at the bytes behind it. Rejects with a FarbusError. */
+export async function control(
+  path: string,
+  request: ControlRequest,
+): Promise<{ readonly reply: ControlReply; readonly socket: Socket; readonly rest: Uint8Array }> {
+  const socket = connect(path);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve);
+      socket.once('error', reject);
+    });
+    socket.on('error', () => undefined);
+    socket.write(`${JSON.stringify(request)}\n`);
+    const { line, rest } = await readLine(socket, 60_000);
+    const reply = JSON.parse(line) as ControlReply;
+    if (reply.error !== undefined) throw new FarbusError(reply.error);
+    return { reply, socket, rest };
+  } catch (error) {
+    socket.destroy();
+    if (error instanceof FarbusError) throw error;
+    throw new FarbusError(`the site does not answer: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Whether somebody listens on a socket. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** The first line of what arrives; the socket is then paused, and `rest` is what came behind it. */
+function readLine(socket: Socket, ms: number): Promise<{ line: string; rest: Uint8Array }> {
+  return new Promise((resolve, reject) => {
+    let bytes = Buffer.alloc(0);
+    const end = (): void => {
+      clearTimeout(timer);
+      socket.off('data', take);
+      socket.off('close', closed);
+    };
+    const fail = (why: string): void => {
+      end();
+      reject(new Error(why));
+    };
+    const closed = (): void => fail('the connection ended');
+    const timer = setTimeout(() => fail('it took too long'), ms);
+    const take = (chunk: Buffer): void => {
+      bytes = Buffer.concat([bytes, chunk]);
+      const at = bytes.indexOf(0x0a);
+      if (at < 0) {
+        if (bytes.length > maxLine) fail('the line is too long');
+        return;
+      }
+      end();
+      socket.pause();
+      resolve({ line: bytes.subarray(0, at).toString(), rest: bytes.subarray(at + 1) });
+    };
+    socket.on('data', take);
+    socket.on('close', closed);
+  });
+}

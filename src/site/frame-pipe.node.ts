@@ -1,0 +1,95 @@
+/**
+ * Frames between the process that has a segment and a computer's process, by a socket that only the two have: each is its
+ * length in 4 bytes, big-endian, and its bytes. When too much waits, frames are dropped, as on any Ethernet.
+ */
+import type { Duplex } from 'node:stream';
+import { BaseSegment } from '../network/ethernet/base-segment.js';
+import type { Mac } from '../network/ethernet/mac.js';
+import { frameHeaderSize, maxMtu, vlanTagSize, type Segment } from '../network/ethernet/segment.js';
+
+const maxFrame = frameHeaderSize + vlanTagSize + maxMtu;
+/** Bytes that may wait in the socket before frames are dropped. */
+const maxPending = 8 << 20;
+
+/** One end of the pipe. */
+export class FramePipe {
+  readonly #socket: Duplex;
+  readonly #onFrame: (frame: Uint8Array) => void;
+  #rest: Buffer = Buffer.alloc(0);
+  #flushing = false;
+
+  /** @param onFrame Is given each frame that arrives; it is valid during the call only. */
+  constructor(socket: Duplex, onFrame: (frame: Uint8Array) => void) {
+    this.#socket = socket;
+    this.#onFrame = onFrame;
+    socket.on('data', (chunk: Buffer) => this.#take(chunk));
+    // The other process has ended: its end is told otherwise.
+    socket.on('error', () => undefined);
+  }
+
+  /** Sends a copy of a frame. False: dropped. */
+  send(frame: Uint8Array): boolean {
+    if (this.#socket.destroyed || this.#socket.writableLength > maxPending) return false;
+    // What is sent in one turn leaves together.
+    if (!this.#flushing) {
+      this.#flushing = true;
+      this.#socket.cork();
+      setImmediate(() => {
+        this.#flushing = false;
+        this.#socket.uncork();
+      });
+    }
+    const message = Buffer.allocUnsafe(4 + frame.length);
+    message.writeUInt32BE(frame.length, 0);
+    message.set(frame, 4);
+    this.#socket.write(message);
+    return true;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #take(chunk: Buffer): void {
+    let bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    while (bytes.length >= 4) {
+      const length = bytes.readUInt32BE(0);
+      if (length > maxFrame) return void this.#socket.destroy();
+      if (bytes.length < 4 + length) break;
+      this.#onFrame(new Uint8Array(bytes.buffer, bytes.byteOffset + 4, length));
+      bytes = bytes.subarray(4 + length);
+    }
+    this.#rest = bytes;
+  }
+}
+
+/** A segment as a computer's process has it: its frames come and go by the pipe. */
+export class PipeSegment extends BaseSegment {
+  readonly #pipe: FramePipe;
+
+  constructor(name: string, mtu: number, socket: Duplex) {
+    super(name, mtu);
+    this.#pipe = new FramePipe(socket, (frame) => this.receive(frame));
+  }
+
+  protected transmit(frame: Uint8Array): boolean {
+    if (this.#pipe.send(frame)) return true;
+    this.counters.overflow++;
+    return false;
+  }
+
+  protected release(): Promise<void> {
+    this.#pipe.close();
+    return Promise.resolve();
+  }
+}
+
+/** Gives another process a place on `segment`, with the address `mac`. Returns what ends it. */
+export function lendPort(segment: Segment, mac: Mac, socket: Duplex): () => void {
+  const port = segment.attach({ mac, onFrame: (frame) => void pipe.send(frame) });
+  const pipe = new FramePipe(socket, (frame) => void port.send(frame));
+  return () => {
+    port.close();
+    pipe.close();
+  };
+}

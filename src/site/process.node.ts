@@ -1,0 +1,168 @@
+/**
+ * A computer of a site in a process of its own: what it is told and what it tells, as messages between the two, and its
+ * frames by a pipe. What ends the process ends that computer and no other.
+ */
+import { fork } from 'node:child_process';
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { LogLevel } from '../base/log.js';
+import type { ComputerEvents, ComputerState, LeaseState, RunningComputer, StartComputer } from './computer.js';
+import { lendPort, PipeSegment } from './frame-pipe.node.js';
+import type { ComputerPlan } from './plan.js';
+
+type ToComputer =
+  | {
+      readonly kind: 'start';
+      readonly plan: ComputerPlan;
+      readonly segment: { readonly name: string; readonly mtu: number } | undefined;
+      readonly traceFolder: string | undefined;
+    }
+  | { readonly kind: 'input'; readonly bytes: Uint8Array }
+  | { readonly kind: 'lease'; readonly id: number; readonly device: string; readonly to: string }
+  | { readonly kind: 'stop' };
+
+type FromComputer =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'state'; readonly state: ComputerState; readonly detail: string }
+  | { readonly kind: 'output'; readonly bytes: Uint8Array }
+  | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string }
+  | { readonly kind: 'leases'; readonly leases: readonly LeaseState[] }
+  | { readonly kind: 'moved'; readonly id: number; readonly error: string | undefined };
+
+/** The descriptor of the pipe in the computer's process: after stdin, stdout, stderr and the channel of messages. */
+const pipeDescriptor = 4;
+/** How long a computer has to end before it is made to, in ms. */
+const stopMs = 20_000;
+
+/** Starts computers by `program`, a file that calls {@link serveParent}. */
+export function inProcesses(program: string): StartComputer {
+  return (plan, segment, events, { traceFolder }) => {
+    const child = fork(program, [plan.name], {
+      serialization: 'advanced',
+      // A group of its own: Ctrl-C at the terminal is for us, who end the computers in good order.
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
+    });
+    const release = segment && lendPort(segment, plan.mac, child.stdio[pipeDescriptor] as Duplex);
+    const moves = new Map<number, (error: string | undefined) => void>();
+    let lastMove = 0;
+    let over = false;
+    let stopping = false;
+    const send = (message: ToComputer): void => {
+      if (child.connected) child.send(message, () => undefined);
+    };
+    const ended = new Promise<void>((resolve) => {
+      child.once('close', (code, signal) => {
+        release?.();
+        for (const [, settle] of moves) settle('the computer is gone');
+        if (!over) {
+          const why = signal ?? `status ${code ?? '?'}`;
+          events.state(stopping ? 'stopped' : 'crashed', stopping ? '' : `its process ended by itself: ${why}`);
+        }
+        resolve();
+      });
+    });
+    child.once('error', (error) => {
+      over = true;
+      events.state('failed', messageOf(error));
+    });
+    child.stderr!.on('data', (chunk: Buffer) => {
+      for (const line of chunk.toString().split('\n')) if (line !== '') events.log('error', line.slice(0, 1000));
+    });
+    child.on('message', (message: FromComputer) => {
+      switch (message.kind) {
+        case 'ready':
+          return send({
+            kind: 'start',
+            plan,
+            segment: segment && { name: segment.name, mtu: segment.mtu },
+            traceFolder,
+          });
+        case 'state':
+          over ||= message.state === 'stopped' || message.state === 'failed' || message.state === 'ended';
+          return events.state(message.state, message.detail);
+        case 'output':
+          return events.output(message.bytes);
+        case 'log':
+          return events.log(message.level, message.message);
+        case 'leases':
+          return events.leases(message.leases);
+        case 'moved':
+          moves.get(message.id)?.(message.error);
+      }
+    });
+    const computer: RunningComputer = {
+      input: (bytes) => send({ kind: 'input', bytes }),
+      moveLease: (device, to) =>
+        new Promise((resolve, reject) => {
+          const id = ++lastMove;
+          if (!child.connected) return reject(new FarbusError('the computer is gone'));
+          moves.set(id, (error) => {
+            moves.delete(id);
+            if (error === undefined) resolve();
+            else reject(new FarbusError(error));
+          });
+          send({ kind: 'lease', id, device, to });
+        }),
+      stop: async () => {
+        stopping = true;
+        if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+        send({ kind: 'stop' });
+        const timer = setTimeout(() => child.kill('SIGKILL'), stopMs);
+        await ended;
+        clearTimeout(timer);
+      },
+    };
+    return computer;
+  };
+}
+
+/** The computer's side: starts it as the parent says, by `start`, and ends with the parent. */
+export function serveParent(start: StartComputer): void {
+  let computer: RunningComputer | undefined;
+  const send = (message: FromComputer): void => {
+    if (process.connected) process.send!(message, () => undefined);
+  };
+  const exit = (): void => {
+    // Messages that are on their way are to arrive.
+    if (process.connected) process.disconnect();
+    process.exit(0);
+  };
+  const events: ComputerEvents = {
+    state: (state, detail) => {
+      send({ kind: 'state', state, detail });
+      if (state === 'failed' || state === 'ended' || state === 'stopped') setTimeout(exit, 100);
+    },
+    output: (bytes) => send({ kind: 'output', bytes }),
+    log: (level, message) => send({ kind: 'log', level, message }),
+    leases: (leases) => send({ kind: 'leases', leases }),
+  };
+  const stop = (): void => {
+    if (!computer) return exit();
+    void computer.stop().then(exit);
+  };
+  process.on('message', (message: ToComputer) => {
+    switch (message.kind) {
+      case 'start': {
+        const { plan, segment, traceFolder } = message;
+        const pipe = (): Socket => new Socket({ fd: pipeDescriptor, readable: true, writable: true });
+        computer = start(plan, segment && new PipeSegment(segment.name, segment.mtu, pipe()), events, { traceFolder });
+        return;
+      }
+      case 'input':
+        return computer?.input(message.bytes);
+      case 'lease':
+        void computer!.moveLease(message.device, message.to).then(
+          () => send({ kind: 'moved', id: message.id, error: undefined }),
+          (error: unknown) => send({ kind: 'moved', id: message.id, error: messageOf(error) }),
+        );
+        return;
+      case 'stop':
+        return stop();
+    }
+  });
+  // The one who runs the site is gone: so is the site.
+  process.once('disconnect', stop);
+  send({ kind: 'ready' });
+}

@@ -1,0 +1,179 @@
+/** A running site: its segments, its computers and their states; what is told of them and what they are told. */
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { LogLevel } from '../base/log.js';
+import type { Segment } from '../network/ethernet/segment.js';
+import {
+  isOver,
+  type ComputerState,
+  type LeaseState,
+  type RunningComputer,
+  type StartComputer,
+  type StartOptions,
+} from './computer.js';
+import type { ComputerPlan, SegmentPlan, SitePlan } from './plan.js';
+
+/** What is known of a computer, as it is shown. */
+export interface ComputerStatus {
+  readonly name: string;
+  readonly role: string;
+  readonly state: ComputerState;
+  readonly detail: string;
+  readonly address: string | undefined;
+  readonly leases: readonly LeaseState[];
+}
+
+export interface SiteEvents {
+  /** A computer has another state. */
+  status(status: ComputerStatus): void;
+  output(computer: string, bytes: Uint8Array): void;
+  log(computer: string, level: LogLevel, message: string): void;
+}
+
+export interface SupervisorOptions extends StartOptions {
+  readonly openSegment: (plan: SegmentPlan) => Promise<Segment>;
+  readonly start: StartComputer;
+  readonly events: SiteEvents;
+}
+
+/** Bytes of a console's output that one who comes later is shown. */
+const backlogSize = 16 << 10;
+
+interface Entry {
+  readonly plan: ComputerPlan;
+  state: ComputerState;
+  detail: string;
+  leases: readonly LeaseState[];
+  running: RunningComputer | undefined;
+  backlog: Uint8Array;
+  readonly watchers: Set<(bytes: Uint8Array) => void>;
+}
+
+export class Supervisor {
+  /** Resolves when no computer runs any more. */
+  readonly over: Promise<void>;
+  readonly #site: SitePlan;
+  readonly #options: SupervisorOptions;
+  readonly #segments = new Map<string, Segment>();
+  readonly #entries = new Map<string, Entry>();
+  #allOver: () => void = () => undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(site: SitePlan, options: SupervisorOptions) {
+    this.#site = site;
+    this.#options = options;
+    this.over = new Promise((resolve) => (this.#allOver = resolve));
+    for (const plan of site.computers) {
+      const entry: Entry = {
+        plan,
+        state: 'starting',
+        detail: '',
+        leases: [],
+        running: undefined,
+        backlog: new Uint8Array(0),
+        watchers: new Set(),
+      };
+      this.#entries.set(plan.name, entry);
+    }
+  }
+
+  get name(): string {
+    return this.#site.name;
+  }
+
+  get status(): ComputerStatus[] {
+    return [...this.#entries.values()].map(statusOf);
+  }
+
+  /** Opens the segments and starts every computer. Rejects with a FarbusError where a segment cannot be had. */
+  async start(): Promise<void> {
+    for (const plan of this.#site.segments) this.#segments.set(plan.name, await this.#options.openSegment(plan));
+    for (const entry of this.#entries.values()) this.#startOne(entry);
+  }
+
+  /** Ends every computer, clients before servers, then the segments. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopped ??= (async () => {
+      for (const role of ['client', 'server']) {
+        const some = [...this.#entries.values()].filter(({ plan }) => plan.role === role);
+        await Promise.all(some.map(({ running }) => running?.stop()));
+      }
+      for (const segment of this.#segments.values()) await segment.close();
+      this.#allOver();
+    })();
+    return this.#stopped;
+  }
+
+  input(computer: string, bytes: Uint8Array): void {
+    this.#entry(computer).running?.input(bytes);
+  }
+
+  /** What the console printed lately, and from then on what it prints. Returns what ends it. */
+  watch(computer: string, receive: (bytes: Uint8Array) => void): () => void {
+    const { backlog, watchers } = this.#entry(computer);
+    if (backlog.length > 0) receive(backlog);
+    watchers.add(receive);
+    return () => watchers.delete(receive);
+  }
+
+  get leases(): readonly LeaseState[] {
+    return [...this.#entries.values()].flatMap(({ leases }) => leases);
+  }
+
+  /** Moves the lease of "SERVER/DEVICE". Rejects with a FarbusError. */
+  async moveLease(device: string, to: string): Promise<void> {
+    const [computer = ''] = device.split('/');
+    const entry = this.#entry(computer);
+    if (!entry.running || isOver(entry.state)) throw new FarbusError(`${computer} does not run`);
+    await entry.running.moveLease(device, to);
+  }
+
+  #startOne(entry: Entry): void {
+    const { plan } = entry;
+    const { events, start } = this.#options;
+    const segment = plan.segment === undefined ? undefined : this.#segments.get(plan.segment);
+    try {
+      entry.running = start(
+        plan,
+        segment,
+        {
+          state: (state, detail) => this.#changed(entry, state, detail),
+          output: (bytes) => this.#output(entry, bytes),
+          log: (level, message) => events.log(plan.name, level, message),
+          leases: (leases) => {
+            entry.leases = leases;
+          },
+        },
+        this.#options,
+      );
+    } catch (error) {
+      this.#changed(entry, 'failed', messageOf(error));
+    }
+  }
+
+  #changed(entry: Entry, state: ComputerState, detail: string): void {
+    entry.state = state;
+    entry.detail = detail;
+    this.#options.events.status(statusOf(entry));
+    if ([...this.#entries.values()].every((one) => isOver(one.state))) this.#allOver();
+  }
+
+  #output(entry: Entry, bytes: Uint8Array): void {
+    this.#options.events.output(entry.plan.name, bytes);
+    const all = new Uint8Array(entry.backlog.length + bytes.length);
+    all.set(entry.backlog);
+    all.set(bytes, entry.backlog.length);
+    entry.backlog = all.length > backlogSize ? all.slice(-backlogSize) : all;
+    for (const watcher of entry.watchers) watcher(bytes);
+  }
+
+  #entry(computer: string): Entry {
+    const entry = this.#entries.get(computer);
+    if (entry) return entry;
+    const names = [...this.#entries.keys()].join(', ');
+    throw new FarbusError(`there is no computer ${JSON.stringify(computer)} in this site: give one of ${names}`);
+  }
+}
+
+function statusOf({ plan, state, detail, leases }: Entry): ComputerStatus {
+  return { name: plan.name, role: plan.role, state, detail, address: plan.address, leases };
+}
