@@ -94,6 +94,15 @@ const options: Readonly<Record<string, FilterOption>> = {
   rate: { key: 'rate', parse: rateOption },
 };
 
+/** The words of all filters. */
+export const filterNames: readonly string[] = Object.keys(options);
+
+/** One filter by its word, which is one of {@link filterNames}: `parse` gives what its value says. */
+export function filterOf(name: string): { flag: boolean; parse: (value: string) => Filters } {
+  const { key, flag = false, parse } = options[name]!;
+  return { flag, parse: (value) => ({ [key]: parse(value, name) }) };
+}
+
 /** For `parseOptions` of a command: all filters' options, or some. */
 export function filterConfig(only = Object.keys(options)): NonNullable<ParseArgsConfig['options']> {
   return Object.fromEntries(only.map((name) => [name, { type: options[name]!.flag ? 'boolean' : 'string' }]));

@@ -55,6 +55,39 @@ export async function listenOn(
   };
 }
 
+/**
+ * Listens on a socket that is open already, as systemd hands them over: TCP or unix. Its file, if it has one, is left to
+ * its owner. As {@link listenOn} otherwise.
+ */
+export async function listenOnDescriptor(
+  fd: number,
+  accept: (stream: ByteStream) => void,
+  failed: (error: Error) => void,
+): Promise<SocketListener> {
+  const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(acceptSocket(socket)));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ fd }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  }).catch((error: unknown) => {
+    throw new FarbusError(`cannot listen on descriptor ${fd}: ${messageOf(error)}: check the socket unit`, {
+      cause: error,
+    });
+  });
+  server.on('error', failed);
+  const address = server.address();
+  let closing: Promise<void> | undefined;
+  return {
+    at:
+      typeof address === 'string'
+        ? { path: address }
+        : { host: (address as AddressInfo | null)?.address ?? '', port: (address as AddressInfo | null)?.port ?? 0 },
+    close: () => (closing ??= new Promise((resolve) => (server.close(() => undefined), resolve()))),
+  };
+}
+
 function bind(server: Server, at: SocketAddress): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);

@@ -1,0 +1,132 @@
+/**
+ * A configuration file as a tree whose every part knows its line: YAML 1.2, of which JSON is a part. What is wrong is told
+ * as FILE:LINE, what was found, and what was expected. Aliases are not taken.
+ */
+import { readFile } from 'node:fs/promises';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type ParsedNode } from 'yaml';
+import { FarbusError, messageOf } from '../base/errors.js';
+import { openError, printable } from '../storage/opening.node.js';
+
+const maxLength = 1 << 20;
+
+/** One value of the file. */
+export class ConfigNode {
+  readonly #file: string;
+  readonly #lines: LineCounter;
+  readonly #node: ParsedNode | null;
+  /** Where it stands: "exports[2].rate". */
+  readonly #path: string;
+  readonly #offset: number;
+
+  constructor(file: string, lines: LineCounter, node: ParsedNode | null, path = '', offset = 0) {
+    this.#file = file;
+    this.#lines = lines;
+    this.#node = node;
+    this.#path = path;
+    this.#offset = node?.range[0] ?? offset;
+    if (isAlias(node)) throw this.error('an alias', 'the value itself');
+  }
+
+  /** What is wrong with this value, for a person. */
+  error(found: string, expected: string): FarbusError {
+    const { line } = this.#lines.linePos(this.#offset);
+    const where = this.#path === '' ? '' : ` ${this.#path}:`;
+    return new FarbusError(`${this.#file}:${line}:${where} ${found}, expected ${expected}`, { exitCode: 2 });
+  }
+
+  /** Runs `parse` of its text; an error of it is told with the line. */
+  parsed<T>(parse: (text: string) => T, expected = 'another value'): T {
+    const text = this.text(expected);
+    return this.check(() => parse(text));
+  }
+
+  /** Runs `work`, which is about this value; an error of it is told with the line. */
+  check<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      const { line } = this.#lines.linePos(this.#offset);
+      throw new FarbusError(`${this.#file}:${line}: ${this.#path}: ${messageOf(error)}`, { exitCode: 2, cause: error });
+    }
+  }
+
+  /** A text or a number, as text. */
+  text(expected = 'a text'): string {
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    if (typeof value === 'string') return value;
+    if (typeof value === 'number') return String(value);
+    throw this.error(this.#kind(), expected);
+  }
+
+  boolean(): boolean {
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    if (typeof value === 'boolean') return value;
+    throw this.error(this.#kind(), 'true or false');
+  }
+
+  /** A whole number within [min, max]. */
+  number(min: number, max: number): number {
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
+    throw this.error(this.#kind(), `a whole number from ${min} to ${max}`);
+  }
+
+  /** One of some words. */
+  choice<T extends string>(words: readonly T[]): T {
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    const found = words.find((word) => word === value);
+    if (found === undefined) throw this.error(this.#kind(), `one of ${words.join(', ')}`);
+    return found;
+  }
+
+  list(of: string): ConfigNode[] {
+    if (!isSeq(this.#node)) throw this.error(this.#kind(), `a list of ${of}`);
+    return this.#node.items.map((item, index) => this.#child(item as ParsedNode, `${this.#path}[${index}]`));
+  }
+
+  /** Its keys' values. Every key must be one of `known`. */
+  map(known: readonly string[]): Map<string, ConfigNode> {
+    if (!isMap(this.#node)) throw this.error(this.#kind(), `keys of ${known.join(', ')}`);
+    const found = new Map<string, ConfigNode>();
+    for (const { key, value } of this.#node.items) {
+      const name = isScalar(key) ? String(key.value) : '?';
+      const path = this.#path === '' ? name : `${this.#path}.${name}`;
+      const child = this.#child((value ?? null) as ParsedNode | null, path, (key as ParsedNode).range[0]);
+      if (!known.includes(name)) throw child.#unknown(name, known);
+      found.set(name, child);
+    }
+    return found;
+  }
+
+  #unknown(name: string, known: readonly string[]): FarbusError {
+    return this.error(`there is no key ${JSON.stringify(name)}`, `one of ${known.join(', ')}`);
+  }
+
+  #child(node: ParsedNode | null, path: string, offset = this.#offset): ConfigNode {
+    return new ConfigNode(this.#file, this.#lines, node, path, offset);
+  }
+
+  #kind(): string {
+    if (isMap(this.#node)) return 'keys and values';
+    if (isSeq(this.#node)) return 'a list';
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    return value === undefined || value === null ? 'nothing' : JSON.stringify(value).slice(0, 80);
+  }
+}
+
+/** Reads a configuration file. Rejects with a FarbusError that names file and line. */
+export async function readConfig(path: string): Promise<ConfigNode> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw openError(path, error);
+  });
+  const file = printable(path);
+  if (text.length > maxLength) throw new FarbusError(`${file} is longer than ${maxLength} characters: split it`);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const [error] = document.errors;
+  if (error) {
+    const { line } = lines.linePos(error.pos[0]);
+    throw new FarbusError(`${file}:${line}: ${messageOf(error)}`, { exitCode: 2 });
+  }
+  return new ConfigNode(file, lines, document.contents);
+}

@@ -1,0 +1,114 @@
+/** The configuration file of `farbus serve` (docs/serve.md). */
+import { readFileSync } from 'node:fs';
+import { Access } from '../export/access.js';
+import { parseListen } from './listen.js';
+import { readConfig, type ConfigNode } from './config-file.js';
+import { filterNames, filterOf, checked, type Filters } from './filters.js';
+import { defaultReconnect, nameOf, type ExportSettings, type ServeSettings } from './serve-settings.js';
+import { parseDrive } from './sources.js';
+
+const exportKeys = [
+  'name',
+  'source',
+  'description',
+  'default',
+  'allow',
+  'max-connections',
+  'one-writer',
+  ...filterNames,
+] as const;
+
+/** Reads the settings in the file at `path`. Rejects with a FarbusError: FILE:LINE, what is there, what was expected. */
+export async function readSettings(path: string): Promise<ServeSettings> {
+  const root = await readConfig(path);
+  const top = root.map(['listen', 'exports', 'max-connections', 'metrics', 'reconnect']);
+  const list = top.get('exports')?.list('exports');
+  if (!list || list.length === 0) throw root.error('no exports', 'a list of at least one under the key exports');
+  const exports = list.map(exportOf);
+  const seen = new Set<string>();
+  for (const [index, { name }] of exports.entries()) {
+    if (seen.has(name)) throw list[index]!.error(`a second export ${JSON.stringify(name)}`, 'another name');
+    seen.add(name);
+  }
+  return {
+    listen: top.get('listen')?.list('addresses').map(listenOf) ?? [],
+    exports,
+    maxConnections: top.get('max-connections')?.number(1, 1_000_000),
+    metrics: top.get('metrics')?.text('HOST:PORT'),
+    reconnectSeconds: top.get('reconnect')?.number(0, 86_400) ?? defaultReconnect,
+  };
+}
+
+function listenOf(node: ConfigNode): string {
+  return node.parsed((text) => {
+    parseListen(text);
+    return text;
+  }, 'an address');
+}
+
+function exportOf(node: ConfigNode): ExportSettings {
+  const keys = node.map(exportKeys);
+  const sourceNode = keys.get('source');
+  if (!sourceNode) throw node.error('an export without a source', 'source: SOURCE');
+  const source = sourceNode.parsed((text) => {
+    parseDrive(text);
+    return text;
+  }, 'a SOURCE');
+  const name = keys.get('name')?.text() ?? nameOf(source);
+  if (name === '') throw node.error('an export without a name', 'name: NAME');
+  let filters: Filters = {};
+  for (const key of filterNames) {
+    const value = keys.get(key);
+    if (value) filters = { ...filters, ...filterIn(key, value) };
+  }
+  const { readOnly = false, ...others } = filters;
+  node.check(() => checked({ ...filters, ...parseDrive(source).filters }));
+  return {
+    name,
+    source,
+    description: keys.get('description')?.text() ?? '',
+    isDefault: keys.get('default')?.boolean() ?? false,
+    readOnly,
+    filters: others,
+    access: accessOf(keys.get('allow')),
+    maxConnections: keys.get('max-connections')?.number(1, 1_000_000),
+    oneWriter: keys.get('one-writer')?.choice(['read-only', 'refuse']),
+  };
+}
+
+function filterIn(key: string, value: ConfigNode): Filters {
+  if (filterOf(key).flag) return value.boolean() ? filterOf(key).parse('') : {};
+  return value.parsed((text) => filterOf(key).parse(text));
+}
+
+function accessOf(node: ConfigNode | undefined): ExportSettings['access'] {
+  if (!node) return {};
+  const keys = node.map(['networks', 'tls-names', 'tokens', 'token-files']);
+  const texts = (key: string, of: string): string[] | undefined =>
+    keys
+      .get(key)
+      ?.list(of)
+      .map((one) => one.text());
+  const networks = keys
+    .get('networks')
+    ?.list('networks')
+    .map((one) => one.parsed((text) => (new Access({ networks: [text] }), text)));
+  const tokens = keys
+    .get('tokens')
+    ?.list('tokens')
+    .map((one) => one.parsed((text) => (new Access({ tokens: [text] }), text)));
+  const inFiles = keys
+    .get('token-files')
+    ?.list('paths')
+    .map((one) =>
+      one.parsed((path) => {
+        const text = readFileSync(path, 'utf8').trim();
+        return (new Access({ tokens: [text] }), text);
+      }),
+    );
+  return {
+    networks,
+    tlsNames: texts('tls-names', 'names'),
+    tokens: tokens || inFiles ? [...(tokens ?? []), ...(inFiles ?? [])] : undefined,
+  };
+}

@@ -1,0 +1,90 @@
+/** A server's figures in the text format of Prometheus (version 0.0.4), by export. */
+import { latencyBounds } from './meter.js';
+import type { Exports, Offered } from './exports.js';
+import type { Server } from './server.js';
+
+/** What a scrape gives. @param process Of this process, by metric name: value in its base unit. */
+export function metricsText(server: Server, process: Readonly<Record<string, number>> = {}): string {
+  const lines: string[] = [];
+  const metric = (name: string, type: string, help: string, samples: Iterable<readonly [string, number]>): void => {
+    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+    for (const [labels, value] of samples) lines.push(`${name}${labels} ${value}`);
+  };
+  const exports = [...server.exports.list()];
+  const by = (value: (of: Offered) => number): [string, number][] =>
+    exports.map((one) => [`{export=${quoted(one.name)}}`, value(one)]);
+  metric('farbus_connections', 'gauge', 'Connections that are open.', [['', server.connections]]);
+  metric('farbus_connections_accepted_total', 'counter', 'Connections that came.', [['', server.counts.accepted]]);
+  metric('farbus_connections_refused_total', 'counter', 'Connections over the limit.', [['', server.counts.refused]]);
+  metric(
+    'farbus_export_connections',
+    'gauge',
+    'Connections that use an export.',
+    by(({ users }) => users.size),
+  );
+  metric(
+    'farbus_export_connections_total',
+    'counter',
+    'Connections that have used an export.',
+    by(({ counters }) => counters.connections),
+  );
+  metric(
+    'farbus_export_size_bytes',
+    'gauge',
+    'Size of an export.',
+    by(({ device }) => device.info.size),
+  );
+  metric(
+    'farbus_requests_total',
+    'counter',
+    'Requests begun.',
+    by(({ counters }) => counters.requests),
+  );
+  metric(
+    'farbus_errors_total',
+    'counter',
+    'Requests answered with an error.',
+    by(({ counters }) => counters.errors),
+  );
+  metric(
+    'farbus_read_bytes_total',
+    'counter',
+    'Bytes sent in replies to reads.',
+    by(({ counters }) => counters.bytesRead),
+  );
+  metric(
+    'farbus_written_bytes_total',
+    'counter',
+    'Bytes of writes that succeeded.',
+    by(({ counters }) => counters.bytesWritten),
+  );
+  lines.push(...histograms(server.exports));
+  for (const [name, value] of Object.entries(process)) {
+    metric(name, name.endsWith('_total') ? 'counter' : 'gauge', 'Of the server process.', [['', value]]);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function histograms(exports: Exports): string[] {
+  const name = 'farbus_device_request_seconds';
+  const errors = 'farbus_device_errors_total';
+  const lines = [`# HELP ${name} Time that the device took, by kind of request.`, `# TYPE ${name} histogram`];
+  const failed = [`# HELP ${errors} Requests that the device failed.`, `# TYPE ${errors} counter`];
+  for (const { name: of, meter } of exports.list()) {
+    for (const [op, counts] of Object.entries(meter?.counts ?? {})) {
+      const labels = `export=${quoted(of)},op="${op}"`;
+      let sum = 0;
+      for (const [index, count] of counts.buckets.entries()) {
+        sum += count;
+        lines.push(`${name}_bucket{${labels},le="${latencyBounds[index] ?? '+Inf'}"} ${sum}`);
+      }
+      lines.push(`${name}_sum{${labels}} ${counts.seconds}`, `${name}_count{${labels}} ${sum}`);
+      failed.push(`${errors}{${labels}} ${counts.errors}`);
+    }
+  }
+  return [...lines, ...failed];
+}
+
+function quoted(text: string): string {
+  return `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`;
+}

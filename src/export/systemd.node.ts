@@ -1,0 +1,120 @@
+/**
+ * systemd's two protocols with a service: sockets that it hands over (sd_listen_fds(3)) and what the service tells it
+ * (sd_notify(3)). Does neither where its variables are not set.
+ */
+import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { silent, type Logger } from '../base/log.js';
+
+/** The first descriptor that is handed over. */
+const firstDescriptor = 3;
+
+export interface HandedSocket {
+  readonly fd: number;
+  /** FileDescriptorName= of its unit; '' where it is not told. */
+  readonly name: string;
+}
+
+/** The sockets that were handed to this process, if any. Takes the variables out of `env`: they are not for its children. */
+export function handedSockets(env: NodeJS.ProcessEnv = process.env, pid = process.pid): HandedSocket[] {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = env;
+  for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete env[name];
+  const count = Number(LISTEN_FDS);
+  if (LISTEN_PID !== String(pid) || !Number.isInteger(count) || count < 1 || count > 1024) return [];
+  const names = (LISTEN_FDNAMES ?? '').split(':');
+  return Array.from({ length: count }, (_, index) => ({ fd: firstDescriptor + index, name: names[index] ?? '' }));
+}
+
+type Send = (path: string, message: string) => void;
+
+/** Tells the service manager how the service is. Never throws: who is not heard is no worse than who says nothing. */
+export class ServiceNotifier {
+  readonly #path: string | undefined;
+  readonly #send: Send | undefined;
+  readonly #log: Logger;
+  #watchdog: ReturnType<typeof setInterval> | undefined;
+
+  constructor(env: NodeJS.ProcessEnv = process.env, log: Logger = silent) {
+    this.#path = env['NOTIFY_SOCKET'];
+    this.#log = log;
+    this.#send = this.#path === undefined ? undefined : (nativeSend() ?? programSend);
+    const microseconds = Number(env['WATCHDOG_USEC']);
+    const mine = env['WATCHDOG_PID'] === undefined || env['WATCHDOG_PID'] === String(process.pid);
+    if (this.#send && mine && microseconds >= 1000) {
+      // From the event loop itself: one that hangs falls silent.
+      this.#watchdog = setInterval(() => this.#tell('WATCHDOG=1'), microseconds / 2000);
+      this.#watchdog.unref();
+    }
+  }
+
+  ready(status: string): void {
+    this.#tell(`READY=1\nSTATUS=${line(status)}`);
+  }
+
+  reloading(): void {
+    this.#tell(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+  }
+
+  stopping(): void {
+    this.#tell('STOPPING=1\nSTATUS=draining');
+  }
+
+  status(text: string): void {
+    this.#tell(`STATUS=${line(text)}`);
+  }
+
+  close(): void {
+    clearInterval(this.#watchdog);
+  }
+
+  #tell(message: string): void {
+    if (this.#path === undefined) return;
+    try {
+      this.#send!(this.#path, message);
+    } catch (error) {
+      this.#log.log('debug', `the service manager is not told: ${String(error)}`);
+    }
+  }
+}
+
+function line(text: string): string {
+  return text.replace(/[\r\n]+/g, ' ');
+}
+
+/** A datagram to a unix socket, which Node has not: by koffi where it is installed. */
+function nativeSend(): Send | undefined {
+  if (process.platform !== 'linux') return undefined;
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    const library = koffi.load(null);
+    const socket = library.func('int socket(int family, int type, int protocol)');
+    const sendto = library.func(
+      'int64_t sendto(int fd, void *bytes, size_t length, int flags, void *address, uint32_t size)',
+    );
+    const close = library.func('int close(int fd)');
+    return (path, message) => {
+      // AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK.
+      const fd = socket(1, 2 | 0o2000000 | 0o4000, 0) as number;
+      if (fd < 0) return;
+      try {
+        const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`);
+        const address = Buffer.alloc(2 + name.length);
+        address.writeUInt16LE(1, 0);
+        name.copy(address, 2);
+        const bytes = Buffer.from(message);
+        sendto(fd, bytes, bytes.length, 0, address, address.length);
+      } finally {
+        close(fd);
+      }
+    };
+  } catch {
+    // Not installed.
+    return undefined;
+  }
+}
+
+/** The same by systemd's program; the unit then needs NotifyAccess=all. */
+const programSend: Send = (_, message) => {
+  const child = spawn('systemd-notify', message.split('\n'), { stdio: 'ignore' });
+  child.once('error', () => undefined);
+};
