@@ -14,6 +14,7 @@ import { listenOn } from '../network/listen.node.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
+import { openTls, tlsHelp, tlsOptions } from './tls.js';
 import { isLocalPath, openDrive, parseDrive, sourceHelp, type SourceOptions } from './sources.js';
 
 export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,read-only][,overlay=FILE]...
@@ -36,11 +37,12 @@ Options:
   --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
   --name NAME          name of the export, where there is one SOURCE only
   --description TEXT   its description, for people, where there is one SOURCE only
+${tlsHelp}
   --json               print {"listening":[...],"exports":[...]} instead, in one line
   --help               show this
 
-There is no encryption and no password: whoever can connect can read and write. Listen on other addresses than
-127.0.0.1 only in networks that you trust.
+Without --tls-certificates or --tls-psk there is no encryption and no password: whoever can connect can read and write.
+Listen on other addresses than 127.0.0.1 only in networks that you trust. docs/nbd.md says how certificates are made.
 
 Examples:
   farbus serve disk.img
@@ -48,6 +50,7 @@ Examples:
   farbus serve --listen nbd://0.0.0.0 system=/dev/sda data=/srv/data.img
   farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' disk.img
   farbus serve ssh://server/dev/sdb,overlay=changes.img
+  farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb
 `;
 
 const defaultListen = 'nbd://127.0.0.1:10809';
@@ -62,6 +65,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
       reconnect: { type: 'string', default: '60' },
       name: { type: 'string' },
       description: { type: 'string' },
+      ...tlsOptions,
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -75,13 +79,15 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   const addresses = values.listen.filter((text) => !aoe.includes(text)).map(parseListenAddress);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const log = stderrLogger(io);
+  const tls = await openTls(values);
   const signals = onSignals();
   const server = new Server(new Exports(await bootId()), log);
+  server.tls = tls;
   try {
     await open(server.exports, sources, { readOnly: values['read-only'], reconnectSeconds, log });
     const listening = await listen(server, addresses, log);
     const names = await listenOnSegments(server, aoe, log);
-    io.stdout.write(values.json ? jsonOf(listening, server.exports, names) : linesOf(listening, server.exports, names));
+    io.stdout.write(values.json ? jsonOf(listening, server, names) : linesOf(listening, server, names));
     await signals.received;
     if (server.connections > 0) log.log('info', 'ending: waiting for requests under way; once more to end at once');
   } finally {
@@ -179,19 +185,20 @@ async function listenOnSegments(server: Server, texts: readonly string[], log: L
   return names;
 }
 
-function linesOf(listening: readonly ListenAddress[], exports: Exports, names: readonly string[][]): string {
+function linesOf(listening: readonly ListenAddress[], { exports, tls }: Server, names: readonly string[][]): string {
   const list = [...exports.list()];
-  const lines = listening.flatMap((at) => list.map(({ name }) => exportUri(at, name)));
+  const lines = listening.flatMap((at) => list.map(({ name }) => exportUri(at, name, tls !== undefined)));
   return [...lines, ...names.flat()].map((line) => `${line}\n`).join('');
 }
 
-function jsonOf(listening: readonly ListenAddress[], exports: Exports, names: readonly string[][]): string {
+function jsonOf(listening: readonly ListenAddress[], { exports, tls }: Server, names: readonly string[][]): string {
+  const encrypted = tls !== undefined;
   const list = [...exports.list()].map(({ name, description, readOnly, device }, index) => ({
     name,
     description,
     size: device.info.size,
     readOnly: readOnly || device.info.readOnly,
-    uris: [...listening.map((at) => exportUri(at, name)), ...names[index]!],
+    uris: [...listening.map((at) => exportUri(at, name, encrypted)), ...names[index]!],
   }));
-  return `${JSON.stringify({ listening: listening.map((at) => exportUri(at, '')), exports: list })}\n`;
+  return `${JSON.stringify({ listening: listening.map((at) => exportUri(at, '', encrypted)), exports: list })}\n`;
 }

@@ -62,6 +62,7 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
 export const sourceHelp = `A SOURCE is one of
   nbd://HOST[:PORT]/EXPORT              an NBD server's export
   nbd+unix:///EXPORT?socket=PATH        the same by a unix socket
+  nbds://HOST/EXPORT?tls-certificates=FOLDER    the same over TLS (nbds+unix://; tls-psk-file=FILE)
   ssh://[USER@]HOST[:PORT]/PATH         a file or block device where only ssh is (ssh+sftp://, ssh+dd://)
   rsh://[USER@]HOST[:PORT]/PATH         the same by rsh: no encryption, no password
   aoe:SHELF.SLOT@SEGMENT                an AoE target on an Ethernet segment, for example aoe:1.0@eth0

@@ -13,7 +13,8 @@ export function parseListenAddress(text: string): ListenAddress {
   } catch (error) {
     throw new FarbusError(`--listen ${messageOf(error)}`, { exitCode: 2, cause: error });
   }
-  const { exportName } = address;
+  const { exportName, tls } = address;
+  if (tls) throw usageError(`--listen ${text}: write nbd:// and give --tls-certificates or --tls-psk`);
   if (exportName !== '') {
     throw usageError(`--listen ${text}: the name of an export (${exportName}) does not belong here: use NAME=SOURCE`);
   }
@@ -24,8 +25,9 @@ export function parseListenAddress(text: string): ListenAddress {
   return { path: address.path };
 }
 
-/** The URI that a client uses for export `exportName` of a server there; '' for the default export. */
-export function exportUri(at: ListenAddress, exportName: string): string {
-  if ('path' in at) return formatNbdUri({ transport: 'unix', path: at.path, exportName });
-  return formatNbdUri({ transport: 'tcp', host: at.host, port: at.port, exportName });
+/** The URI that a client uses for export `exportName` of a server there, over TLS or not; '' for the default export. */
+export function exportUri(at: ListenAddress, exportName: string, tls = false): string {
+  const security = tls ? { tls: {} } : {};
+  if ('path' in at) return formatNbdUri({ transport: 'unix', path: at.path, exportName, ...security });
+  return formatNbdUri({ transport: 'tcp', host: at.host, port: at.port, exportName, ...security });
 }

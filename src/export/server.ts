@@ -7,7 +7,7 @@ import { ThrottledLogger, type Logger } from '../base/log.js';
 import type { ByteStream } from '../network/stream.js';
 import type { TargetLimits } from '../protocol/nbd/target/limits.js';
 import { SlabPool } from '../protocol/nbd/target/memory.js';
-import { NbdTarget } from '../protocol/nbd/target/target.js';
+import { NbdTarget, type TargetTls } from '../protocol/nbd/target/target.js';
 import type { Exports } from './exports.js';
 import { ConnectionView } from './view.js';
 
@@ -28,6 +28,8 @@ export class Server {
   readonly #pool = new SlabPool();
   readonly #log: ThrottledLogger;
   readonly #limits: Partial<TargetLimits>;
+  /** How connections are encrypted; undefined: they are not. New connections have what is set when they come. */
+  tls: TargetTls | undefined;
   #stopping: Promise<void> | undefined;
   #accepted = 0;
   #refused = 0;
@@ -82,6 +84,7 @@ export class Server {
       pool: this.#pool,
       log: this.#log,
       limits: this.#limits,
+      tls: this.tls,
     });
     this.#targets.set(target, view);
     void target.finished.then(() => {

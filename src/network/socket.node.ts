@@ -4,7 +4,7 @@
  * Bytes are received into one buffer that all sockets of a thread and kind share (`onread` of net.Socket), so that receiving
  * allocates next to nothing and one system call takes much. That is sound where libuv reads only when a descriptor
  * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a
- * buffer of its own. Does no TLS.
+ * buffer of its own. TLS is in tls.node.ts.
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
@@ -54,11 +54,22 @@ class Receiver {
   }
 }
 
+export interface SocketStreamOptions {
+  /** Whether bytes come as 'data' events; otherwise somebody calls {@link SocketStream.receive}. Default true. */
+  readonly plain?: boolean;
+  /** Bytes that may wait in the socket before `write` asks the writer to hold back. */
+  readonly highWater?: number;
+  /** How what is below an encrypted socket is closed at once. */
+  readonly reset?: () => void;
+}
+
 /** A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link acceptSocket}. */
 export class SocketStream implements ByteStream {
   readonly peer: string;
   readonly #socket: Socket;
   readonly #highWater: number;
+  readonly #reset: (() => void) | undefined;
+  readonly #listeners: [event: string, listener: (argument: unknown) => void][];
   #events: StreamEvents | undefined;
   #paused = false;
   #blocked = false;
@@ -66,24 +77,27 @@ export class SocketStream implements ByteStream {
   #closed = false;
   #error: Error | undefined;
 
-  /**
-   * @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used.
-   * @param plain Whether bytes come as 'data' events; otherwise somebody calls {@link receive}.
-   */
-  constructor(socket: Socket, peer: string, { plain = true, highWater = defaultHighWater } = {}) {
+  /** @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used. */
+  constructor(
+    socket: Socket,
+    peer: string,
+    { plain = true, highWater = defaultHighWater, reset }: SocketStreamOptions = {},
+  ) {
     this.peer = peer;
     this.#socket = socket;
     this.#highWater = highWater;
-    if (plain) {
-      socket.on('data', (chunk: Uint8Array) => this.receive(chunk));
-      // A 'data' listener sets a socket flowing.
-      socket.pause();
-    }
+    this.#reset = reset;
+    this.#listeners = [
+      ['end', () => this.#linger()],
+      ['error', (error) => (this.#error ??= error as Error)],
+      ['close', () => this.#onClose()],
+    ];
+    if (plain) this.#listeners.push(['data', (chunk) => this.receive(chunk as Uint8Array)]);
+    for (const [event, listener] of this.#listeners) socket.on(event, listener);
+    // A 'data' listener sets a socket flowing.
+    if (plain) socket.pause();
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
-    socket.on('end', () => this.#linger());
-    socket.on('error', (error) => (this.#error ??= error));
-    socket.on('close', () => this.#onClose());
   }
 
   get pending(): number {
@@ -143,8 +157,24 @@ export class SocketStream implements ByteStream {
     const socket = this.#socket;
     if (socket.destroyed) return;
     // A reset, where the transport has one, tells the peer that this was not the end of a conversation.
-    if (socket.remoteFamily === undefined) socket.destroy();
+    if (this.#reset) {
+      this.#reset();
+      socket.destroy();
+    } else if (socket.remoteFamily === undefined) socket.destroy();
     else socket.resetAndDestroy();
+  }
+
+  /**
+   * Gives the socket to another owner, TLS: nothing more is called here. Bytes that the socket holds are the new owner's.
+   * @returns The socket, paused; undefined if it is closed.
+   */
+  release(): Socket | undefined {
+    if (this.#closed || this.#socket.destroyed) return undefined;
+    this.#closed = true;
+    this.#events = undefined;
+    for (const [event, listener] of this.#listeners) this.#socket.off(event, listener);
+    this.#socket.pause();
+    return this.#socket;
   }
 
   /** From now on a peer that takes nothing and does not hang up either is cut off after a while. */

@@ -1,5 +1,5 @@
 /**
- * Byte streams: what a connection is to a protocol, whatever carries it (TCP, a unix socket, later TLS or a WebSocket).
+ * Byte streams: what a connection is to a protocol, whatever carries it (TCP, a unix socket, TLS, later a WebSocket).
  * Deliberately without promises: a protocol's parser is called with bytes as they come.
  */
 
@@ -33,6 +33,19 @@ export interface ByteStream {
   /** Closes at once; what is waiting is dropped, and the peer sees a reset where the transport has one. */
   destroy(): void;
 }
+
+/** A stream that has become encrypted, and who has proved to be at its other end. */
+export interface SecuredStream {
+  readonly stream: ByteStream;
+  /** Names that the peer has proved to have: of its certificate, or of its key; none where nothing was asked of it. */
+  readonly names: readonly string[];
+}
+
+/**
+ * Encrypts a stream from its present place on (the TLS handshake); what was received before is not looked at. The stream
+ * belongs to it from then on. Rejects with an Error that is fit for a user, or the signal's reason, when it is closed.
+ */
+export type Secure = (stream: ByteStream, signal: AbortSignal) => Promise<SecuredStream>;
 
 /** A way to reach one peer. */
 export interface Dialer {

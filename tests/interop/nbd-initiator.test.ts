@@ -118,7 +118,7 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
     const keys = tempPath('keys.psk');
     writeFileSync(keys, `user:${'00'.repeat(32)}\n`);
     await withServer(['--tls=require', `--tls-psk=${keys}`, 'memory', '1M'], async ({ uri }) => {
-      await expect(openNbd(uri)).rejects.toThrow(/demands TLS, which is not supported yet/);
+      await expect(openNbd(uri)).rejects.toThrow(/demands TLS: write nbds:/);
     });
   });
 

@@ -127,7 +127,7 @@ describe('what is refused', () => {
 
   test.each([
     [OptionReply.errUnknown, /no export "disk": check its name \(it says: a b c\)/],
-    [OptionReply.errTlsRequired, /demands TLS, which is not supported yet.*a b c/],
+    [OptionReply.errTlsRequired, /demands TLS: write nbds:.*a b c/],
     [OptionReply.errPolicy, /does not allow.*a b c/],
     [OptionReply.errShutdown, /takes no clients now.*a b c/],
     [OptionReply.errInvalid, /refuses export "disk" with error 3.*a b c/],

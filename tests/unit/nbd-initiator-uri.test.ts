@@ -31,6 +31,12 @@ describe('parseNbdUri', () => {
     ['nbd+unix://?socket=/tmp/a', unix('/tmp/a', '')],
     ['nbd+unix:///?socket=%00/abstract', unix('\0/abstract', '')],
     ['nbd+unix:///%C3%A4%2F?socket=s=1', unix('s=1', 'ä/')],
+    ['nbds://host/x', { ...tcp('host', 10809, 'x'), tls: {} }],
+    ['nbds://al%40ice@host:1/?tls-psk-file=/k', { ...tcp('host', 1, ''), tls: { pskFile: '/k', username: 'al@ice' } }],
+    [
+      'nbds+unix:///x?tls-certificates=/a%20b&socket=s&tls-hostname=h&tls-verify-peer=0&tls-type=x509',
+      { ...unix('s', 'x'), tls: { certificates: '/a b', hostname: 'h', verifyPeer: false } },
+    ],
   ])('%s', (text, address) => {
     expect(parseNbdUri(text)).toEqual(address);
   });
@@ -40,9 +46,18 @@ describe('parseNbdUri', () => {
     ['disk.img', /not an NBD URI/],
     ['nbd:host', /not an NBD URI/],
     ['http://host/', /not an NBD URI/],
-    ['nbds://host/', /TLS is not supported yet/],
-    ['nbds+unix:///?socket=x', /TLS is not supported yet/],
-    ['nbd://host/?tls-type=x509', /TLS is not supported yet/],
+    ['nbds+unix:///?socket=x', /Add tls-hostname=NAME/],
+    ['nbd://host/?tls-type=x509', /tls-type is for TLS: write nbds/],
+    ['nbd://host/?tls-certificates=/pki', /tls-certificates is for TLS/],
+    ['nbds://host/?tls-type=anon', /without proof/],
+    ['nbds://host/?tls-type=x', /x509 or psk/],
+    ['nbds://host/?tls-type=psk', /add tls-psk-file/],
+    ['nbds://host/?tls-type=x509&tls-psk-file=a', /goes with tls-type=psk/],
+    ['nbds://host/?tls-psk-file=a&tls-certificates=b', /exclude each other/],
+    ['nbds://host/?tls-certificates=', /without a value/],
+    ['nbds://host/?tls-verify-peer=yes', /1 or 0/],
+    ['nbds://host/?tls-hostname=a&tls-hostname=b', /twice/],
+    ['nbdss://host/', /not an NBD URI/],
     ['nbd://user@host/', /user name/],
     ['nbd://host:70000/', /port/],
     ['nbd://host:-1/', /port/],
@@ -61,7 +76,7 @@ describe('parseNbdUri', () => {
     ['nbd://host/?what=x', /unknown part "what"/],
     ['nbd+unix:///x', /which socket/],
     ['nbd+unix:///x?socket=', /which socket/],
-    ['nbd+unix:///x?socket', /needs a path/],
+    ['nbd+unix:///x?socket', /needs a value/],
     ['nbd+unix:///x?socket=a&socket=b', /twice/],
     ['nbd+unix:///x?socket=a%00b', /NUL/],
     ['nbd+unix://host/x?socket=a', /three slashes/],
@@ -74,10 +89,18 @@ describe('parseNbdUri', () => {
   test('any address survives being written and read', () => {
     const name = fc.string({ unit: 'binary' }).filter((text) => !text.includes('\0'));
     const host = fc.oneof(fc.domain(), fc.ipV4(), fc.ipV6());
-    const address = fc.oneof(
+    const filled = name.filter((text) => text !== '');
+    const how = { username: name, hostname: filled, verifyPeer: fc.boolean() };
+    const security = fc.oneof(
+      fc.constant({}),
+      fc.record({ tls: fc.record({ certificates: filled, ...how }) }),
+      fc.record({ tls: fc.record({ pskFile: filled, ...how }, { requiredKeys: ['pskFile'] }) }),
+    );
+    const place = fc.oneof(
       fc.record({ transport: fc.constant('tcp'), host, port: fc.integer({ min: 0, max: 65535 }), exportName: name }),
       fc.record({ transport: fc.constant('unix'), path: name.filter((text) => text !== ''), exportName: name }),
-    ) as fc.Arbitrary<NbdAddress>;
+    );
+    const address = fc.tuple(place, security).map(([where, tls]) => ({ ...where, ...tls }) as NbdAddress);
     fc.assert(
       fc.property(address, (one) => {
         expect(parseNbdUri(formatNbdUri(one))).toEqual(one);
@@ -89,7 +112,7 @@ describe('parseNbdUri', () => {
     const hostile = fc.oneof(
       fc.string({ unit: 'binary' }),
       fc
-        .string({ unit: fc.constantFrom(...'nbd+unixs:/?#[]@%=&socket.0159az '.split('')) })
+        .string({ unit: fc.constantFrom(...'nbd+unixs:/?#[]@%=&socket.0159az '.split(''), 'tls-', 'psk-file') })
         .map((text) => `nbd:${text}`),
     );
     fc.assert(

@@ -138,7 +138,7 @@ export function exportsOf(devices: Record<string, BlockDevice>, state = ''): Exp
 }
 
 export class Peer {
-  readonly stream = new TestStream();
+  stream = new TestStream();
   readonly target: NbdTarget;
   /** Length of the pieces in which bytes are sent. */
   pieces = Infinity;
@@ -147,6 +147,12 @@ export class Peer {
 
   constructor(exports: Exports, limits: Partial<TargetLimits> = {}, pool = new SlabPool()) {
     this.target = new NbdTarget(this.stream, { exports, pool, log: new ThrottledLogger(silent), limits });
+  }
+
+  /** Goes on with another stream of the target. */
+  move(stream: TestStream): void {
+    this.stream = stream;
+    this.#at = 0;
   }
 
   get closed(): boolean {

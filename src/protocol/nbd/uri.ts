@@ -1,12 +1,27 @@
 /**
- * NBD URIs: `nbd://host:port/export` and `nbd+unix:///export?socket=PATH`. Source: doc/uri.md of the NBD project ("[URI]
- * section") and RFC 3986. TLS (`nbds:`, `nbds+unix:`, `tls-*`) is recognised and refused.
+ * NBD URIs: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, and the same over TLS: `nbds:`, `nbds+unix:` with
+ * `tls-…` parameters. Source: doc/uri.md of the NBD project ("[URI] section"), RFC 3986, and libnbd for the names of
+ * parameters that [URI] has not (tls-certificates, tls-psk-file, tls-username). There is no anonymous TLS.
  */
 import { FarbusError } from '../../base/errors.js';
 import { defaultPort, maxString } from './spec.js';
 
+/** How a connection is encrypted ([URI] "NBD URI query parameters related to TLS"). */
+export interface NbdTls {
+  /** Folder with certificates. */
+  readonly certificates?: string | undefined;
+  /** File with pre-shared keys, which are used instead of certificates. */
+  readonly pskFile?: string | undefined;
+  /** Whose key. */
+  readonly username?: string | undefined;
+  /** Name that the server's certificate must have; undefined: the host's. */
+  readonly hostname?: string | undefined;
+  /** Whether the server's certificate is checked; undefined: it is. */
+  readonly verifyPeer?: boolean | undefined;
+}
+
 /** Where an export is. */
-export type NbdAddress =
+export type NbdAddress = (
   | {
       readonly transport: 'tcp';
       /** A name or an IP address; IPv6 without brackets. */
@@ -20,7 +35,11 @@ export type NbdAddress =
       /** The socket's path; one that begins with NUL is in Linux's abstract namespace. */
       readonly path: string;
       readonly exportName: string;
-    };
+    }
+) & {
+  /** Set where the connection is encrypted. */
+  readonly tls?: NbdTls | undefined;
+};
 
 const example = 'nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH';
 const forms = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?(#.*)?$/i;
@@ -45,33 +64,85 @@ export function parseNbdUri(text: string): NbdAddress {
   if (!match) return fail(`not an NBD URI: write ${example}`);
   const [, scheme, authority, path = '', query, fragment] = match as unknown as [string, string, string, ...string[]];
   const kind = scheme.toLowerCase();
-  if (kind === 'nbds' || kind === 'nbds+unix') fail('TLS is not supported yet: use nbd:// or nbd+unix://');
-  if (kind !== 'nbd' && kind !== 'nbd+unix') fail(`not an NBD URI: write ${example}`);
+  if (!/^nbds?(\+unix)?$/.test(kind)) fail(`not an NBD URI: write ${example}`);
   if (fragment !== undefined) fail('an NBD URI has no # part: write # as %23');
   const exportName = decoded(path.slice(1), 'the export name');
   if (exportName.includes('\0')) fail('an export name has no NUL');
   // [NBD] "Conventions": a string's limit.
   if (new TextEncoder().encode(exportName).length > maxString) fail(`an export name has at most ${maxString} bytes`);
 
-  let socket: string | undefined;
+  const unix = kind.endsWith('+unix');
+  const parameters = new Map<string, string>();
   for (const part of query ? query.split('&') : []) {
     const equals = part.indexOf('=');
     const key = equals < 0 ? part : part.slice(0, equals);
-    if (key.startsWith('tls-')) fail('TLS is not supported yet: leave the tls-… parts out');
-    if (key !== 'socket') fail(`unknown part "${shown(key)}" after the ?: only socket=PATH is understood`);
-    if (socket !== undefined) fail('socket= is given twice');
-    socket = decoded(part.slice(equals + 1), 'the socket');
-    if (equals < 0) fail('socket needs a path: socket=PATH');
+    if (!known.includes(key)) fail(`unknown part "${shown(key)}" after the ?: ${known.join('=, ')}= are understood`);
+    if (parameters.has(key)) fail(`${key}= is given twice`);
+    if (equals < 0) fail(`${key} needs a value: ${key}=…`);
+    parameters.set(key, decoded(part.slice(equals + 1), key));
   }
+  const socket = parameters.get('socket');
+  const user = /^([^@]*)@(.*)$/s.exec(authority);
+  const tls = parseTls(kind.startsWith('nbds'), parameters, user && decoded(user[1]!, 'the user name'), fail);
+  const place = user ? user[2]! : authority;
 
-  if (kind === 'nbd+unix') {
-    if (authority !== '') fail(`a unix socket has no host: write nbd+unix:///EXPORT?socket=PATH with three slashes`);
+  if (unix) {
+    if (place !== '') fail(`a unix socket has no host: write ${kind}:///EXPORT?socket=PATH with three slashes`);
     if (!socket) return fail('which socket? Add ?socket=PATH');
     if (socket.includes('\0', 1)) fail('a path has no NUL');
-    return { transport: 'unix', path: socket, exportName };
+    return { transport: 'unix', path: socket, exportName, ...tls };
   }
-  if (socket !== undefined) fail('a socket is for nbd+unix://');
-  return { transport: 'tcp', ...parseAuthority(authority, fail, decoded), exportName };
+  if (socket !== undefined) fail(`a socket is for ${kind}+unix://`);
+  return { transport: 'tcp', ...parseAuthority(place, fail, decoded), exportName, ...tls };
+}
+
+/** Parameters after the `?`. */
+const known = [
+  'socket',
+  'tls-type',
+  'tls-certificates',
+  'tls-psk-file',
+  'tls-username',
+  'tls-hostname',
+  'tls-verify-peer',
+];
+const flags: Readonly<Record<string, boolean>> = { '1': true, true: true, '0': false, false: false };
+
+function parseTls(
+  encrypted: boolean,
+  parameters: ReadonlyMap<string, string>,
+  user: string | null,
+  fail: (what: string) => never,
+): { tls?: NbdTls } {
+  const given = [...parameters.keys()].find((key) => key.startsWith('tls-'));
+  if (!encrypted) {
+    // Who gives keys means them to be used: to go on without would be to talk in the open.
+    if (given !== undefined) fail(`${given} is for TLS: write nbds:// or nbds+unix://`);
+    if (user !== null) fail('a user name is for TLS: write nbds://, or leave it out');
+    return {};
+  }
+  const certificates = parameters.get('tls-certificates');
+  const pskFile = parameters.get('tls-psk-file');
+  const username = parameters.get('tls-username') ?? user ?? undefined;
+  const hostname = parameters.get('tls-hostname');
+  if (certificates !== undefined && pskFile !== undefined) {
+    fail('tls-certificates and tls-psk-file exclude each other: a connection is proved by one of them');
+  }
+  if (certificates === '' || pskFile === '' || hostname === '') fail('a tls- part without a value: leave it out');
+  const type = parameters.get('tls-type');
+  if (type === 'anon') fail('TLS without proof of who is at the other end is not supported: use certificates or keys');
+  if (type !== undefined && type !== 'x509' && type !== 'psk') fail('tls-type is x509 or psk');
+  if (type === 'psk' && pskFile === undefined) fail('keys are in a file: add tls-psk-file=FILE');
+  if (type === 'x509' && pskFile !== undefined) fail('tls-psk-file goes with tls-type=psk');
+  const verify = parameters.get('tls-verify-peer');
+  const verifyPeer = verify === undefined ? undefined : flags[verify.toLowerCase()];
+  if (verify !== undefined && verifyPeer === undefined) fail('tls-verify-peer is 1 or 0');
+  if (parameters.get('socket') !== undefined && certificates === undefined && pskFile === undefined) {
+    if (hostname === undefined && verifyPeer !== false) {
+      fail('whose certificate is to be expected? Add tls-hostname=NAME, or tls-certificates=FOLDER with your own CA');
+    }
+  }
+  return { tls: { certificates, pskFile, username, hostname, verifyPeer } };
 }
 
 function parseAuthority(
@@ -79,7 +150,6 @@ function parseAuthority(
   fail: (what: string) => never,
   decoded: (part: string, what: string) => string,
 ): { host: string; port: number } {
-  if (authority.includes('@')) fail('a user name is for TLS only, which is not supported yet: leave it out');
   const match = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::([^:]*))?$/.exec(authority);
   if (!match) return fail('the host is not understood: write an IPv6 address in brackets, nbd://[::1]:10809/');
   const [, literal, name, digits = ''] = match;
@@ -98,13 +168,25 @@ function parseAuthority(
 
 /** The URI of an address, as {@link parseNbdUri} reads it. */
 export function formatNbdUri(address: NbdAddress): string {
-  const name = encodeURIComponent(address.exportName).replace(/%2F/g, '/');
-  if (address.transport === 'unix') {
-    return `nbd+unix:///${name}?socket=${encodeURIComponent(address.path).replace(/%2F/g, '/')}`;
-  }
+  const { exportName, tls } = address;
+  const name = escaped(exportName);
+  const scheme = tls ? 'nbds' : 'nbd';
+  const parameters: string[] = [];
+  if (address.transport === 'unix') parameters.push(`socket=${escaped(address.path)}`);
+  if (tls?.certificates !== undefined) parameters.push(`tls-certificates=${escaped(tls.certificates)}`);
+  if (tls?.pskFile !== undefined) parameters.push(`tls-psk-file=${escaped(tls.pskFile)}`);
+  if (tls?.username !== undefined) parameters.push(`tls-username=${escaped(tls.username)}`);
+  if (tls?.hostname !== undefined) parameters.push(`tls-hostname=${escaped(tls.hostname)}`);
+  if (tls?.verifyPeer !== undefined) parameters.push(`tls-verify-peer=${tls.verifyPeer ? 1 : 0}`);
+  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`;
+  if (address.transport === 'unix') return `${scheme}+unix:///${name}${query}`;
   const { host, port } = address;
   const shownHost = host.includes(':') ? `[${host.replace('%', '%25')}]` : encodeURIComponent(host);
-  return `nbd://${shownHost}${port === defaultPort ? '' : `:${port}`}/${name}`;
+  return `${scheme}://${shownHost}${port === defaultPort ? '' : `:${port}`}/${name}${query}`;
+}
+
+function escaped(text: string): string {
+  return encodeURIComponent(text).replace(/%2F/g, '/');
 }
 
 /** Untrusted text for a message: on one line and not too long. */

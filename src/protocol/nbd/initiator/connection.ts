@@ -5,11 +5,11 @@
  */
 import { buffersOf } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
-import type { ByteStream, Dialer, StreamEvents } from '../../../network/stream.js';
+import type { ByteStream, Dialer, Secure, StreamEvents } from '../../../network/stream.js';
 import { Command, TransmissionFlag } from '../spec.js';
 import { PeerError } from './errors.js';
 import { HandshakeFeed } from './handshake-feed.js';
-import { negotiate, type Agreement, type Wish } from './negotiation.js';
+import { agree, negotiate, startTls, type Agreement, type Steps, type Wish } from './negotiation.js';
 import { Outbox } from './outbox.js';
 import type { PayloadPool } from './payload-pool.js';
 import { ReplyParser, type ReplyTable } from './replies.js';
@@ -45,6 +45,8 @@ export interface ConnectionOptions {
   readonly stallSeconds: number;
   readonly pool: PayloadPool;
   readonly signal: AbortSignal;
+  /** How the connection is encrypted, which it then has to be; undefined: it is not. */
+  readonly secure?: Secure | undefined;
 }
 
 /** Dials and negotiates. Rejects with a FarbusError that is fit for a person. */
@@ -67,7 +69,7 @@ export async function connect(dialer: Dialer, options: ConnectionOptions): Promi
 }
 
 export class Connection implements StreamEvents, ReplyTable {
-  readonly #stream: ByteStream;
+  #stream: ByteStream;
   readonly #id: number;
   readonly #pool: PayloadPool;
   readonly #outbox: Outbox;
@@ -76,7 +78,7 @@ export class Connection implements StreamEvents, ReplyTable {
   #events: ConnectionEvents | undefined;
   #agreement: Agreement | undefined;
   #parser: ReplyParser | undefined;
-  #handshake: HandshakeFeed<Agreement> | undefined;
+  #handshake: Pick<HandshakeFeed<never>, 'push' | 'fail'> | undefined;
   #lastCookie = 0;
   #writeBytes = 0;
   /** Requests wait in the outbox for the end of this turn. */
@@ -93,7 +95,7 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#outbox = new Outbox(options.pool);
     this.#watchdog = new Watchdog(options.stallSeconds, {
       oldest: () => this.#underWay.values().next().value?.sentAt,
-      unsent: () => stream.pending,
+      unsent: () => this.#stream.pending,
       probe: () => this.#probe(),
       stalled: (what) => this.#lose(what),
     });
@@ -115,8 +117,8 @@ export class Connection implements StreamEvents, ReplyTable {
         end();
         connection.#end = 'refused';
         // What a refusal makes us say to the server is in the stream already: let it go out.
-        if (error instanceof FarbusError && !signal.aborted) stream.end();
-        else stream.destroy();
+        if (error instanceof FarbusError && !signal.aborted) connection.#stream.end();
+        else connection.#stream.destroy();
         reject(
           error instanceof FarbusError ? new FarbusError(prefixed(address, error.message), { cause: error }) : error,
         );
@@ -124,23 +126,38 @@ export class Connection implements StreamEvents, ReplyTable {
       const abort = (): void => fail(signal.reason as Error);
       if (signal.aborted) return abort();
       signal.addEventListener('abort', abort);
-      connection.#handshake = new HandshakeFeed(
-        negotiate(options.wish, (bytes) => void stream.write([bytes])),
-        (agreement) => {
-          end();
-          connection.#agreement = agreement;
-          connection.#parser = new ReplyParser(connection, agreement);
-          connection.#outbox.extended = agreement.style === 'extended';
-          connection.#outbox.statusOf = filterOf(agreement);
-          resolve(connection);
-        },
-        (error) => {
-          if (error instanceof FarbusError) return fail(error);
-          fail(new FarbusError(`${messageOf(error)}: is that an NBD server with this export?`, { cause: error }));
-        },
-      );
-      stream.attach(connection);
+      const failed = (error: Error): void => {
+        if (error instanceof FarbusError) return fail(error);
+        fail(new FarbusError(`${messageOf(error)}: is that an NBD server with this export?`, { cause: error }));
+      };
+      const feed = <T>(steps: Steps<T>, done: (result: T) => void): void => {
+        connection.#handshake = new HandshakeFeed(steps, done, failed);
+        connection.#stream.attach(connection);
+      };
+      const send = (bytes: Uint8Array): void => void connection.#stream.write([bytes]);
+      const agreed = (agreement: Agreement): void => {
+        end();
+        connection.#begin(agreement);
+        resolve(connection);
+      };
+      const { secure, wish } = options;
+      if (!secure) return feed(negotiate(wish, send), agreed);
+      // What the server sent beyond its acknowledgement was no part of the encrypted stream: the feed takes it for an error.
+      feed(startTls(send), (greeting) => {
+        secure(stream, signal).then((secured) => {
+          connection.#stream = secured.stream;
+          if (signal.aborted) return secured.stream.destroy();
+          feed(agree(wish, send, greeting), agreed);
+        }, fail);
+      });
     });
+  }
+
+  #begin(agreement: Agreement): void {
+    this.#agreement = agreement;
+    this.#parser = new ReplyParser(this, agreement);
+    this.#outbox.extended = agreement.style === 'extended';
+    this.#outbox.statusOf = filterOf(agreement);
   }
 
   /** What the server offers on this connection. */

@@ -1,7 +1,7 @@
 /**
  * The NBD initiator: an export of any NBD server as a BlockDevice. Many requests are under way at once on one connection;
  * a lost connection is re-established and what was under way is run again (session.ts). Source: [NBD] "Request types".
- * One connection only; no TLS, no oldstyle.
+ * One connection only; no oldstyle.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
@@ -9,7 +9,7 @@ import { silent, type Logger } from '../../../base/log.js';
 import { BlockBase } from '../../../block/base.js';
 import type { BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
-import type { Dialer } from '../../../network/stream.js';
+import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { Session, type NbdState } from './session.js';
@@ -25,6 +25,8 @@ export interface NbdOptions {
   readonly connectSeconds?: number;
   /** Silence of a server that owes answers after which its connection is given up, in seconds. Default 30. */
   readonly stallSeconds?: number;
+  /** Encrypts each connection; without it none is, and a server that demands TLS is refused. */
+  readonly secure?: Secure | undefined;
   readonly log?: Logger;
   /** Told of every change of the connection's state, with a line of detail. It must not throw. */
   readonly onState?: (state: NbdState, detail: string) => void;
@@ -53,6 +55,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
     connectSeconds,
     stallSeconds,
+    secure: options.secure,
     log: options.log ?? silent,
     onState: options.onState ?? (() => undefined),
   });

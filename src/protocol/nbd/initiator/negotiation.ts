@@ -2,7 +2,7 @@
  * The client's half of the handshake: newstyle and fixed newstyle. It asks for extended headers, else structured replies, and
  * for metadata contexts, and goes on without what the server does not have. It is a generator without any input or output of its own: it yields how many bytes
  * it needs next, and is given exactly those. Source: [NBD] "Newstyle negotiation", "Option types", "Option reply types";
- * [EXT] NBD_OPT_EXTENDED_HEADERS. No oldstyle, no TLS.
+ * [EXT] NBD_OPT_EXTENDED_HEADERS; [NBD] "TLS support". No oldstyle.
  */
 import { FarbusError } from '../../../base/errors.js';
 import {
@@ -63,8 +63,33 @@ const errorBit = 0x80000000;
 const nothing = new Uint8Array(0);
 const noServer = 'no greeting of an NBD server';
 
+/** What came of the greeting. */
+export interface Greeting {
+  /** Fixed newstyle: the server takes other options than NBD_OPT_EXPORT_NAME. */
+  readonly fixed: boolean;
+  readonly noZeroes: boolean;
+}
+
 /** Negotiates until the transmission phase begins. `send` gets whole messages. */
 export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps<Agreement> {
+  return yield* agree(wish, send, yield* greet(send));
+}
+
+/**
+ * Greets the server and has it agree to TLS. The handshake goes on with {@link agree} on the encrypted stream.
+ * Throws where it does not agree: nothing is ever said without TLS then ([NBD] "Protocol downgrade attacks").
+ */
+export function* startTls(send: (bytes: Uint8Array) => void): Steps<Greeting> {
+  const greeting = yield* greet(send);
+  if (!greeting.fixed) throw new FarbusError('the server has no TLS: use nbd:// if that is all right');
+  const { error } = yield* option(send, Option.starttls, nothing);
+  if (!error) return greeting;
+  send(optionBytes(Option.abort, nothing));
+  const said = error.text === '' ? '' : ` (it says: ${error.text})`;
+  throw new FarbusError(`the server refuses TLS: use nbd:// if that is all right${said}`);
+}
+
+function* greet(send: (bytes: Uint8Array) => void): Steps<Greeting> {
   const hello = yield 16;
   const magic = getBigU64(hello, 8);
   if (getBigU64(hello, 0) !== NBD_MAGIC) throw new PeerError(noServer);
@@ -77,6 +102,11 @@ export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps
   const noZeroes = (serverFlags & HandshakeFlag.noZeroes) !== 0;
   // The client's flags have the same bits as the server's.
   send(u32Bytes(serverFlags & (HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes)));
+  return { fixed, noZeroes };
+}
+
+/** Agrees on everything after the greeting, until the transmission phase begins. */
+export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, noZeroes }: Greeting): Steps<Agreement> {
   if (!fixed) return yield* byExportName(wish, send, noZeroes, 'simple');
 
   const style = yield* selectStyle(send);
@@ -182,7 +212,7 @@ function refuse(
   const said = text === '' ? '' : ` (it says: ${text})`;
   switch (type) {
     case OptionReply.errTlsRequired:
-      return new FarbusError(`the server demands TLS, which is not supported yet: use an export without TLS${said}`);
+      return new FarbusError(`the server demands TLS: write nbds:// (or nbds+unix://) and how to trust it${said}`);
     case OptionReply.errUnknown:
       return new FarbusError(`the server has no export "${printable(exportName)}": check its name${said}`);
     case OptionReply.errPolicy:

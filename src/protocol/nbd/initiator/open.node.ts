@@ -1,6 +1,9 @@
-/** An NBD export by its URI, over this computer's own sockets. */
+/** An NBD export by its URI, over this computer's own sockets, encrypted where the URI says so. */
+import { userInfo } from 'node:os';
 import { tcpDialer, unixDialer } from '../../../network/dial.node.js';
-import type { Dialer } from '../../../network/stream.js';
+import { clientCertificates, presharedKeys } from '../../../network/tls-files.node.js';
+import { tlsClient } from '../../../network/tls.node.js';
+import type { Dialer, Secure } from '../../../network/stream.js';
 import { formatNbdUri, parseNbdUri, type NbdAddress } from '../uri.js';
 import { connectNbd, type NbdInitiator, type NbdOptions } from './initiator.js';
 
@@ -10,8 +13,22 @@ export function nbdDialer(address: NbdAddress): Dialer {
   return address.transport === 'tcp' ? tcpDialer(address.host, address.port, uri) : unixDialer(address.path, uri);
 }
 
+/** How connections to an address are encrypted; undefined where they are not. Rejects with a FarbusError. */
+export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefined> {
+  const { tls } = address;
+  if (!tls) return undefined;
+  const verifyPeer = tls.verifyPeer ?? true;
+  const credentials =
+    tls.pskFile === undefined
+      ? await clientCertificates(tls.certificates, verifyPeer)
+      : await presharedKeys(tls.pskFile);
+  const hostname = tls.hostname ?? (address.transport === 'tcp' ? address.host : undefined);
+  return tlsClient({ credentials, hostname, verifyPeer, username: tls.username ?? userInfo().username });
+}
+
 /** Opens the export at an NBD URI. Rejects with a FarbusError. */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
-  return connectNbd(nbdDialer(address), { ...options, exportName: address.exportName });
+  const secure = await nbdSecurity(address);
+  return connectNbd(nbdDialer(address), { ...options, secure, exportName: address.exportName });
 }

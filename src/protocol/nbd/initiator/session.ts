@@ -10,7 +10,7 @@ import { messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
-import type { Dialer } from '../../../network/stream.js';
+import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command } from '../spec.js';
 import { connect, type Connection } from './connection.js';
 import { Durability } from './durability.js';
@@ -30,6 +30,7 @@ export interface SessionOptions {
   readonly reconnectSeconds: number;
   readonly connectSeconds: number;
   readonly stallSeconds: number;
+  readonly secure: Secure | undefined;
   readonly log: Logger;
   readonly onState: (state: NbdState, detail: string) => void;
 }
@@ -85,6 +86,7 @@ export class Session {
       connectSeconds: options.connectSeconds,
       stallSeconds: options.stallSeconds,
       pool,
+      secure: options.secure,
       signal: new AbortController().signal,
     });
     try {
@@ -250,7 +252,7 @@ export class Session {
   }
 
   #connect(): Promise<Connection> {
-    const { exportName, connectSeconds, stallSeconds } = this.#options;
+    const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
     this.#connections = (this.#connections % 0xffff_ffff) + 1;
     return connect(this.#dialer, {
       wish: { exportName, session: this.#id },
@@ -258,6 +260,7 @@ export class Session {
       connectSeconds,
       stallSeconds,
       pool: this.#pool,
+      secure,
       signal: this.#stop.signal,
     });
   }

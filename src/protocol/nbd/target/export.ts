@@ -24,6 +24,8 @@ export interface TargetExport {
   readonly description: string;
   /** No client may write, whatever the device can. */
   readonly readOnly: boolean;
+  /** Served over TLS only ([NBD] "SELECTIVETLS mode"). */
+  readonly tlsOnly?: boolean;
   readonly device: BlockDevice;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters;
@@ -38,8 +40,12 @@ export interface ExportDirectory {
   list(): Iterable<TargetExport>;
   /** Why {@link find} gives nothing for a name, where that is not that there is no such export. For the client. */
   refusal?(name: string): string | undefined;
-  /** Told who the client is, as TLS has proved it: the name in its certificate, or of its key. Before anything is found. */
-  identify?(client: string): void;
+  /**
+   * Told who the client is, as TLS has proved it. What was found before that was found by anybody.
+   * @param client The common name in its certificate, or the user of its key.
+   * @param names All that it has proved: of a certificate, its alternative names too.
+   */
+  identify?(client: string, names: readonly string[]): void;
 }
 
 /** Whether writes are refused on an export. */

@@ -1,6 +1,7 @@
 /**
  * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): greeting, then options until one of
- * them enters transmission. Bytes may come in any pieces. Does no TLS (NBD_OPT_STARTTLS is refused as unknown).
+ * them enters transmission. Bytes may come in any pieces. With TLS it is done with at NBD_OPT_STARTTLS, and another one,
+ * which knows nothing of it but the client's flags, begins over TLS ([NBD] "TLS support").
  */
 import {
   baseAllocation,
@@ -35,6 +36,11 @@ import type { ChosenContexts } from './transmission.js';
 /** What the handshake needs of its connection besides what every phase does. */
 export interface HandshakeHost extends StageHost {
   readonly exports: ExportDirectory;
+  /** The connection is encrypted. */
+  readonly secured: boolean;
+  readonly tls: TlsMode;
+  /** The client has been told that it may begin with TLS. @param flags Of the client, for the next handshake. */
+  secure(flags: number): void;
   /** Makes this connection the session's; see {@link SessionRegistry.join}. */
   join(registry: SessionRegistry, id: string): Promise<boolean>;
   /** Ends the connection's membership in its session, if it has one. */
@@ -42,6 +48,12 @@ export interface HandshakeHost extends StageHost {
   /** The handshake has succeeded. */
   enter(of: TargetExport, agreed: Agreement, contexts: ChosenContexts): void;
 }
+
+/**
+ * [NBD] "Server-side requirements": NOTLS; SELECTIVETLS, where a client has the choice but for exports that are
+ * TLS-only; FORCEDTLS.
+ */
+export type TlsMode = 'off' | 'on' | 'require';
 
 const optionHeaderSize = 16;
 /** Data of an option that is skipped; more ends the connection. In bytes. */
@@ -61,7 +73,7 @@ export class Handshake implements Stage {
   #expected: 'flags' | 'option' | 'data' | 'skip' | 'nothing' = 'flags';
   #option = 0;
   #options = 0;
-  #zeroes = true;
+  #flags = 0;
   #style: HeaderStyle = 'simple';
   #contexts = noContexts;
   /** The export that the contexts were chosen for. */
@@ -75,6 +87,13 @@ export class Handshake implements Stage {
 
   constructor(host: HandshakeHost) {
     this.#host = host;
+  }
+
+  /** Goes on over TLS with a client that was greeted before. @param flags What it answered. */
+  resume(flags: number): void {
+    this.#setTimer();
+    this.#flags = flags;
+    this.#expect('option', optionHeaderSize);
   }
 
   /** Greets the client. */
@@ -156,7 +175,11 @@ export class Handshake implements Stage {
   #clientFlags(flags: number): void {
     const known = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
     if ((flags & ~known) !== 0) return this.#host.fail('it set handshake flags that were not offered');
-    this.#zeroes = (flags & HandshakeFlag.noZeroes) === 0;
+    this.#flags = flags;
+    if (this.#mustSecure && (flags & HandshakeFlag.fixedNewstyle) === 0) {
+      // [NBD] "Server-side requirements": it could not even be told.
+      return this.#host.fail('it does not know TLS, which is required here');
+    }
     this.#expect('option', optionHeaderSize);
   }
 
@@ -179,6 +202,10 @@ export class Handshake implements Stage {
       this.#reply(OptionReply.ack);
       this.#expected = 'nothing';
       return this.#host.end();
+    }
+    if (this.#mustSecure && option !== Option.starttls) {
+      if (option === Option.exportName) return this.#host.fail('it did not ask for TLS, which is required here');
+      return this.#error(OptionReply.errTlsRequired, 'this server is reached over TLS only');
     }
     if (option === Option.exportName) return this.#exportName(data);
     if (this.#draining) return this.#error(OptionReply.errShutdown, 'the server is being shut down');
@@ -203,28 +230,51 @@ export class Handshake implements Stage {
       case Option.setMetaContext:
         return this.#meta(data);
       case Option.starttls:
-        return this.#error(OptionReply.errUnsupported, 'TLS is not supported');
+        return this.#startTls(data);
       default:
         return this.#error(OptionReply.errUnsupported, 'this option is not known');
     }
+  }
+
+  /** Nothing is done before TLS: [NBD] "FORCEDTLS mode". */
+  get #mustSecure(): boolean {
+    return this.#host.tls === 'require' && !this.#host.secured;
+  }
+
+  #startTls(data: Uint8Array): void {
+    const { tls, secured } = this.#host;
+    if (tls === 'off') return this.#error(OptionReply.errUnsupported, 'TLS is not supported');
+    if (data.length > 0) return this.#noData();
+    if (secured) return this.#error(OptionReply.errInvalid, 'this is TLS already');
+    if ((this.#flags & HandshakeFlag.fixedNewstyle) === 0) {
+      return this.#error(OptionReply.errInvalid, 'TLS is for fixed newstyle');
+    }
+    this.#reply(OptionReply.ack);
+    clearTimeout(this.#timer);
+    this.#expected = 'nothing';
+    // [NBD] NBD_OPT_STARTTLS: nothing that was agreed on before it counts after it.
+    this.#host.leave();
+    this.#host.secure(this.#flags);
   }
 
   /** [NBD] NBD_OPT_EXPORT_NAME, which has no error reply. */
   #exportName(data: Uint8Array): void {
     const name = parseName(data);
     const found = name === undefined ? undefined : this.#host.exports.find(name);
+    if (found && this.#hidden(found)) return this.#host.fail('it did not ask for TLS, which this export requires');
     if (!found || this.#refused || this.#draining) return this.#host.fail('it asked for an export that it cannot have');
     if (this.#style === 'extended') {
       return this.#host.fail('it used NBD_OPT_EXPORT_NAME after extended headers, which is not allowed');
     }
     const info = exportInfo(found, this.#style, false).subarray(2);
-    const piece = this.#host.arena.take(info.length + (this.#zeroes ? 124 : 0));
+    const piece = this.#host.arena.take(info.length + (this.#flags & HandshakeFlag.noZeroes ? 0 : 124));
     piece.slab.bytes.fill(0, piece.start, piece.end).set(info, piece.start);
     this.#enter(found, () => this.#host.outbox.add(piece, false));
   }
 
   #list(): void {
     for (const one of this.#host.exports.list()) {
+      if (this.#hidden(one)) continue;
       this.#reply(OptionReply.server, lengthAndString(one.name), encodeText(one.description, 4096));
     }
     this.#reply(OptionReply.ack);
@@ -338,11 +388,23 @@ export class Handshake implements Stage {
   #find(name: string): TargetExport | undefined {
     const { exports } = this.#host;
     const found = exports.find(name);
+    if (found && this.#hidden(found)) {
+      // [NBD] "SELECTIVETLS mode": to other options than these two, this error must not be given.
+      const tells = this.#option === Option.info || this.#option === Option.go;
+      const type = tells ? OptionReply.errTlsRequired : OptionReply.errPolicy;
+      this.#error(type, 'this export is reached over TLS only');
+      return undefined;
+    }
     if (found) return found;
     const refusal = exports.refusal?.(name);
     if (refusal !== undefined) this.#error(OptionReply.errPolicy, refusal);
     else this.#error(OptionReply.errUnknown, `there is no export ${JSON.stringify(name.slice(0, 256))} here`);
     return undefined;
+  }
+
+  /** Whether it is not for clients without TLS, and this is one. */
+  #hidden(of: TargetExport): boolean {
+    return of.tlsOnly === true && !this.#host.secured;
   }
 
   #stillBusy(): void {

@@ -10,7 +10,7 @@ import type { Arena, Piece } from './memory.js';
 const enough = 1 << 18;
 
 export class Outbox {
-  readonly #stream: ByteStream;
+  #stream: ByteStream;
   readonly #arena: Arena;
   readonly #sent: () => void;
   #waiting: Piece[] = [];
@@ -27,6 +27,11 @@ export class Outbox {
     this.#stream = stream;
     this.#arena = arena;
     this.#sent = sent;
+  }
+
+  /** Sends over another stream from now on; nothing may be {@link unsent}. */
+  moveTo(stream: ByteStream): void {
+    this.#stream = stream;
   }
 
   /** Messages that the operating system has not taken. */

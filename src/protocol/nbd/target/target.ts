@@ -3,12 +3,14 @@
  * nothing of sockets, files or other connections but those of its own session.
  */
 import type { ThrottledLogger } from '../../../base/log.js';
-import type { ByteStream } from '../../../network/stream.js';
+import { messageOf } from '../../../base/errors.js';
+import type { ByteStream, Secure } from '../../../network/stream.js';
 import type { ExportDirectory } from './export.js';
-import { Handshake, type HandshakeHost } from './handshake.js';
+import { Handshake, type HandshakeHost, type TlsMode } from './handshake.js';
 import { defaultLimits, type TargetLimits } from './limits.js';
 import { Arena, type SlabPool } from './memory.js';
 import { Outbox } from './outbox.js';
+import { Securing } from './securing.js';
 import type { SessionMember, SessionRegistry } from './sessions.js';
 import type { Stage } from './stage.js';
 import { Transmission } from './transmission.js';
@@ -19,6 +21,13 @@ export interface TargetContext {
   readonly pool: SlabPool;
   readonly log: ThrottledLogger;
   readonly limits?: Partial<TargetLimits>;
+  /** How connections are encrypted, and whether they have to be; undefined: they are not. */
+  readonly tls?: TargetTls | undefined;
+}
+
+export interface TargetTls {
+  readonly mode: Exclude<TlsMode, 'off'>;
+  readonly secure: Secure;
 }
 
 /** Bytes that a stream may still deliver after it was paused: more, and it does not pause. */
@@ -28,9 +37,13 @@ const nothing = new Uint8Array(0);
 export class NbdTarget implements SessionMember {
   /** Resolves when the connection is closed and nothing of it is running any more. */
   readonly finished: Promise<void>;
-  readonly #stream: ByteStream;
+  readonly #context: TargetContext;
   readonly #log: ThrottledLogger;
+  readonly #arena: Arena;
   readonly #outbox: Outbox;
+  #stream: ByteStream;
+  /** It is encrypted. */
+  #secured = false;
   #stage: Stage;
   #state: 'open' | 'ended' | 'closed' = 'open';
   #draining = false;
@@ -45,17 +58,14 @@ export class NbdTarget implements SessionMember {
   /** Begins to speak on `stream`, which must be fresh. */
   constructor(stream: ByteStream, context: TargetContext) {
     this.#stream = stream;
+    this.#context = context;
     this.#log = context.log;
     this.finished = new Promise((resolve) => (this.#resolveFinished = resolve));
-    const arena = new Arena(context.pool);
-    this.#outbox = new Outbox(stream, arena, () => this.#stage.sent());
-    const handshake = new Handshake(this.#hostFor(context, arena));
+    this.#arena = new Arena(context.pool);
+    this.#outbox = new Outbox(stream, this.#arena, () => this.#stage.sent());
+    const handshake = new Handshake(this.#host());
     this.#stage = handshake;
-    stream.attach({
-      data: (chunk) => this.#data(chunk),
-      drain: () => this.#outbox.drained(),
-      closed: (error) => this.#closed(error),
-    });
+    this.#attach(stream);
     handshake.start();
   }
 
@@ -82,12 +92,24 @@ export class NbdTarget implements SessionMember {
     return this.finished;
   }
 
-  #hostFor(context: TargetContext, arena: Arena): HandshakeHost {
+  #attach(stream: ByteStream): void {
+    stream.attach({
+      data: (chunk) => this.#data(chunk),
+      drain: () => this.#outbox.drained(),
+      closed: (error) => this.#closed(error),
+    });
+  }
+
+  #host(): HandshakeHost {
+    const { exports, limits, tls } = this.#context;
     const host: HandshakeHost = {
-      exports: context.exports,
-      limits: { ...defaultLimits, ...context.limits },
-      arena,
+      exports,
+      secured: this.#secured,
+      tls: tls?.mode ?? 'off',
+      limits: { ...defaultLimits, ...limits },
+      arena: this.#arena,
       outbox: this.#outbox,
+      secure: (flags) => this.#beginTls(host, tls!.secure, flags),
       wake: () => this.#wake(),
       end: () => this.#end(),
       fail: (reason) => this.#fail(reason),
@@ -103,8 +125,33 @@ export class NbdTarget implements SessionMember {
     return host;
   }
 
+  #beginTls(host: HandshakeHost, secure: Secure, flags: number): void {
+    const securing = new Securing(host, (signal) => {
+      secure(this.#stream, signal).then(
+        ({ stream, names }) => {
+          if (this.#state !== 'open') return stream.destroy();
+          securing.end();
+          this.#stream = stream;
+          this.#outbox.moveTo(stream);
+          this.#held = undefined;
+          this.#secured = true;
+          if (names[0] !== undefined) this.#context.exports.identify?.(names[0], names);
+          const handshake = new Handshake(this.#host());
+          this.#stage = handshake;
+          handshake.resume(flags);
+          if (this.#draining) handshake.drain();
+          this.#attach(stream);
+        },
+        (error: unknown) => this.#fail(messageOf(error)),
+      );
+    });
+    this.#stage = securing;
+    if (this.#draining) securing.drain();
+  }
+
   #data(chunk: Uint8Array): void {
     if (this.#state !== 'open') return;
+    if (this.#stage instanceof Securing) return void this.#stage.receive(chunk, 0);
     if (this.#held) {
       if (this.#held.length + chunk.length > maxHeld) return this.#fail('it does not stop sending');
       const joined = new Uint8Array(this.#held.length + chunk.length);

@@ -1,0 +1,75 @@
+/**
+ * TLS credentials from files, as libnbd, nbdkit and QEMU name them: a folder with ca-cert.pem, server-cert.pem, server-key.pem,
+ * client-cert.pem, client-key.pem and ca-crl.pem; or a file of pre-shared keys, lines of `USER:KEY` with the key in hex.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import type { TlsCredentials } from './tls.node.js';
+
+/** Fewest bytes of a pre-shared key: fewer can be guessed. */
+const minKey = 16;
+
+/** Certificates of a server. @param verifyPeer Whether it needs a CA for its clients. Rejects with a FarbusError. */
+export async function serverCertificates(folder: string, verifyPeer: boolean): Promise<TlsCredentials> {
+  const [certificate, key, ca, crl] = await Promise.all([
+    needed(folder, 'server-cert.pem'),
+    needed(folder, 'server-key.pem'),
+    verifyPeer ? needed(folder, 'ca-cert.pem') : undefined,
+    optional(folder, 'ca-crl.pem'),
+  ]);
+  // A list of revoked certificates is of use only where certificates are asked for.
+  return { kind: 'x509', own: { certificate, key }, ca, crl: verifyPeer ? crl : undefined };
+}
+
+/** Certificates of a client. @param folder Undefined: none, and whom Node trusts. Rejects with a FarbusError. */
+export async function clientCertificates(folder: string | undefined, verifyPeer: boolean): Promise<TlsCredentials> {
+  if (folder === undefined) return { kind: 'x509' };
+  const [certificate, key, ca, crl] = await Promise.all([
+    optional(folder, 'client-cert.pem'),
+    optional(folder, 'client-key.pem'),
+    verifyPeer ? needed(folder, 'ca-cert.pem') : undefined,
+    optional(folder, 'ca-crl.pem'),
+  ]);
+  if ((certificate === undefined) !== (key === undefined)) {
+    throw new FarbusError(`${folder}: client-cert.pem and client-key.pem go together: one of them is missing`);
+  }
+  const own = certificate !== undefined && key !== undefined ? { certificate, key } : undefined;
+  return { kind: 'x509', own, ca, crl: verifyPeer ? crl : undefined };
+}
+
+/** Pre-shared keys, of either side. Rejects with a FarbusError. */
+export async function presharedKeys(path: string): Promise<TlsCredentials> {
+  const keys = new Map<string, Uint8Array>();
+  for (const line of (await text(path)).split(/\r?\n/)) {
+    if (line === '' || line.startsWith('#')) continue;
+    const match = /^([^:]+):((?:[0-9a-f]{2})+)$/i.exec(line);
+    if (!match) throw new FarbusError(`${path}: a line is not USER:KEY with the key in hex: make one with psktool`);
+    const [, user, hex] = match as unknown as [string, string, string];
+    if (hex.length < 2 * minKey) throw new FarbusError(`${path}: the key of ${user} is shorter than ${minKey} bytes`);
+    if (keys.has(user)) throw new FarbusError(`${path}: ${user} has two keys: remove one`);
+    keys.set(user, Uint8Array.from(Buffer.from(hex, 'hex')));
+  }
+  if (keys.size === 0) throw new FarbusError(`${path}: there is no key in it: add a line USER:KEY`);
+  return { kind: 'psk', keys };
+}
+
+async function needed(folder: string, name: string): Promise<string> {
+  return text(join(folder, name));
+}
+
+async function optional(folder: string, name: string): Promise<string | undefined> {
+  return text(join(folder, name)).catch((error: unknown) => {
+    if (error instanceof FarbusError && errnoOf(error.cause) === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
+async function text(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const what = errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
+    throw new FarbusError(`cannot read ${path}: ${what}`, { cause: error });
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * NBD_OPT_STARTTLS in the target, byte by byte ([NBD] "TLS support"): what is answered before TLS, that nothing sent before it
+ * counts after it, and that nobody in between can strip it or put words into the client's mouth. TLS itself is played here.
+ */
+import { describe, expect, it } from 'vitest';
+import { silent, ThrottledLogger } from '../../src/base/log.js';
+import type { ByteStream, SecuredStream } from '../../src/network/stream.js';
+import { Option, OptionReply } from '../../src/protocol/nbd/spec.js';
+import type { TargetExport } from '../../src/protocol/nbd/target/export.js';
+import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
+import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { exportsOf, infoData, join, metaData, optionBytes, Peer, TestStream, u32 } from './nbd-target-peer.js';
+
+const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
+
+/** A target whose TLS the test plays: `upgrades` are the handshakes that it has begun. */
+class TlsPeer extends Peer {
+  override readonly target: NbdTarget;
+  readonly upgrades: { stream: ByteStream; finish: (secured: SecuredStream) => void; fail: (error: Error) => void }[] =
+    [];
+  readonly identified: string[] = [];
+
+  constructor(mode: 'on' | 'require', tlsOnly = false, stream = new TestStream()) {
+    const exports = exportsOf({ disk: new MemoryDevice(1 << 20), other: new MemoryDevice(1 << 20) });
+    super(exports);
+    this.stream = stream;
+    const seen = (of: TargetExport): TargetExport => (tlsOnly && of.name === 'disk' ? { ...of, tlsOnly } : of);
+    const directory = {
+      find: (name: string) => {
+        const found = exports.find(name);
+        return found && seen(found);
+      },
+      list: () => [...exports.list()].map(seen),
+      identify: (client: string) => void this.identified.push(client),
+    };
+    this.target = new NbdTarget(stream, {
+      exports: directory,
+      pool: new SlabPool(),
+      log: new ThrottledLogger(silent),
+      tls: {
+        mode,
+        secure: (raw) => new Promise((finish, fail) => this.upgrades.push({ stream: raw, finish, fail })),
+      },
+    });
+  }
+
+  async errorOf(option: number, data?: Uint8Array): Promise<number> {
+    return (await this.option(option, data)).at(-1)!.type;
+  }
+
+  /** Asks for TLS and has it; the rest of the conversation is on `stream`. */
+  async upgrade(names: string[] = []): Promise<void> {
+    expect(await this.errorOf(Option.starttls)).toBe(OptionReply.ack);
+    await this.until(() => this.upgrades.length === 1);
+    const stream = new TestStream();
+    this.upgrades[0]!.finish({ stream, names });
+    await new Promise((resolve) => setImmediate(resolve));
+    this.move(stream);
+  }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('a server that requires TLS', () => {
+  const options: [string, number, Uint8Array?][] = [
+    ['list', Option.list],
+    ['info', Option.info, infoData('disk', [])],
+    ['info of what is not there', Option.info, infoData('none', [])],
+    ['go', Option.go, infoData('disk', [])],
+    ['structured replies', Option.structuredReply],
+    ['extended headers', Option.extendedHeaders],
+    ['contexts', Option.setMetaContext, metaData('disk', [session])],
+    ['an unknown one', 77, u32(1)],
+  ];
+  it.each(options)('answers no option but two: %s', async (_what, option, data) => {
+    const peer = new TlsPeer('require');
+    await peer.greet();
+    expect(await peer.errorOf(option, data)).toBe(OptionReply.errTlsRequired);
+    expect(await peer.errorOf(Option.abort)).toBe(OptionReply.ack);
+    await peer.target.finished;
+  });
+
+  it('hangs up on who cannot be told: NBD_OPT_EXPORT_NAME, clients without fixed newstyle', async () => {
+    const named = new TlsPeer('require');
+    await named.greet();
+    await named.send(optionBytes(Option.exportName, new TextEncoder().encode('disk')));
+    await named.target.finished;
+    expect(named.stream.received.length).toBe(18);
+    const old = new TlsPeer('require');
+    await old.greet(0);
+    await old.target.finished;
+    expect(old.stream.received.length).toBe(18);
+  });
+
+  it('serves over TLS, tells the exports who it is, and takes no second layer', async () => {
+    const peer = new TlsPeer('require');
+    await peer.greet();
+    await peer.upgrade(['alice', 'alice.example']);
+    expect(peer.identified).toEqual(['alice']);
+    expect(await peer.errorOf(Option.starttls)).toBe(OptionReply.errInvalid);
+    expect((await peer.option(Option.list)).length).toBe(3);
+    expect(await peer.errorOf(Option.go, infoData('disk', []))).toBe(OptionReply.ack);
+    expect((await peer.ask({ command: 0, length: 512 })).data).toHaveLength(512);
+    peer.target.destroy();
+    await peer.target.finished;
+  });
+
+  it('data with the option is an error, and it can be asked for again', async () => {
+    const peer = new TlsPeer('require');
+    await peer.greet();
+    expect(await peer.errorOf(Option.starttls, u32(0))).toBe(OptionReply.errInvalid);
+    expect(peer.upgrades).toHaveLength(0);
+    await peer.upgrade();
+    expect(await peer.errorOf(Option.structuredReply)).toBe(OptionReply.ack);
+    peer.target.destroy();
+  });
+});
+
+describe('nothing from before TLS counts after it', () => {
+  it('what was agreed on is forgotten', async () => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    await peer.option(Option.extendedHeaders);
+    await peer.option(Option.setMetaContext, metaData('disk', ['base:allocation', session]));
+    await peer.upgrade();
+    expect(await peer.errorOf(Option.setMetaContext, metaData('disk', ['base:allocation']))).toBe(
+      OptionReply.errInvalid,
+    );
+    expect(await peer.errorOf(Option.structuredReply)).toBe(OptionReply.ack);
+    expect(await peer.errorOf(Option.go, infoData('disk', []))).toBe(OptionReply.ack);
+    expect((await peer.ask({ command: 7, length: 4096 })).error).toBe(22);
+    peer.target.destroy();
+    await peer.target.finished;
+  });
+
+  const injected: [string, Uint8Array][] = [
+    ['an option', optionBytes(Option.go, infoData('disk', []))],
+    ['one byte', new Uint8Array(1)],
+    ['what looks like TLS', Uint8Array.from([22, 3, 1, 0, 100])],
+  ];
+  it.each(injected)('%s behind the option, in one piece with it, ends the connection', async (_what, bytes) => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    await peer.send(join([optionBytes(Option.starttls, new Uint8Array(0)), bytes]));
+    await peer.target.finished;
+    await turn();
+    expect(peer.upgrades).toHaveLength(0);
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
+  it.each(injected)('%s that comes while the acknowledgement waits to be sent, too', async (_what, bytes) => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    peer.stream.blocked = true;
+    peer.stream.events!.data(optionBytes(Option.starttls, new Uint8Array(0)));
+    await turn();
+    expect(peer.upgrades).toHaveLength(0);
+    peer.stream.events!.data(bytes);
+    await peer.target.finished;
+    await turn();
+    expect(peer.upgrades).toHaveLength(0);
+  });
+
+  it('TLS begins only when the acknowledgement has left', async () => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    peer.stream.blocked = true;
+    peer.stream.events!.data(optionBytes(Option.starttls, new Uint8Array(0)));
+    await turn();
+    expect(peer.upgrades).toHaveLength(0);
+    peer.stream.unblock();
+    await peer.until(() => peer.upgrades.length === 1);
+    peer.target.destroy();
+    await peer.target.finished;
+  });
+});
+
+describe('an end during TLS', () => {
+  it('a handshake that fails ends the connection', async () => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    await peer.option(Option.starttls);
+    await peer.until(() => peer.upgrades.length === 1);
+    peer.upgrades[0]!.fail(new Error('no'));
+    await peer.target.finished;
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
+  it('one that ends after the connection was closed is closed too', async () => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    await peer.option(Option.starttls);
+    await peer.until(() => peer.upgrades.length === 1);
+    peer.target.destroy();
+    await peer.target.finished;
+    const late = new TestStream();
+    peer.upgrades[0]!.finish({ stream: late, names: [] });
+    await turn();
+    expect(late.destroyed).toBe(true);
+  });
+});
+
+describe('a server where TLS is the choice of the client, and one export is only for TLS', () => {
+  it('hides it from who has none', async () => {
+    const peer = new TlsPeer('on', true);
+    await peer.greet();
+    expect((await peer.option(Option.list)).length).toBe(2);
+    await peer.option(Option.structuredReply);
+    for (const option of [Option.info, Option.go]) {
+      expect(await peer.errorOf(option, infoData('disk', []))).toBe(OptionReply.errTlsRequired);
+    }
+    // A session of it is not reached either: to join it would end its owner's connection.
+    expect(await peer.errorOf(Option.setMetaContext, metaData('disk', [session]))).toBe(OptionReply.errPolicy);
+    expect(await peer.errorOf(Option.info, infoData('other', []))).toBe(OptionReply.ack);
+    await peer.upgrade();
+    expect((await peer.option(Option.list)).length).toBe(3);
+    expect(await peer.errorOf(Option.go, infoData('disk', []))).toBe(OptionReply.ack);
+    peer.target.destroy();
+  });
+
+  it('hangs up on NBD_OPT_EXPORT_NAME', async () => {
+    const peer = new TlsPeer('on', true);
+    await peer.greet();
+    await peer.send(optionBytes(Option.exportName, new TextEncoder().encode('disk')));
+    await peer.target.finished;
+    expect(peer.stream.received.length).toBe(18);
+  });
+});
