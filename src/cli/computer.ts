@@ -23,6 +23,7 @@ import {
 import { unpackKernel } from '../guest/kernel.node.js';
 import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
+import type { Firmware } from '../machine/engine.js';
 import { createV86 } from '../machine/engines/v86.js';
 import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
 import { SnapshotError } from '../machine/snapshot.js';
@@ -89,6 +90,8 @@ export interface MachineOptions {
   readonly onEject?: (index: number, medium: BlockDevice) => void;
   /** What the guest's network card is connected to. Default: it has none. */
   readonly adapter?: SharedAdapter | undefined;
+  /** What is in its ROMs. Default: nothing. */
+  readonly firmware?: Firmware | undefined;
 }
 
 type Drives = readonly (BlockDevice | ClientDrive)[];
@@ -110,8 +113,9 @@ export function createServerComputer(
 function onV86(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
   const mac = options.adapter?.mac;
+  const { firmware } = options;
   return {
-    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, mac, onEnd }),
+    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, mac, firmware, onEnd }),
     drives,
     ...options,
   };

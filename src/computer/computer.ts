@@ -12,12 +12,13 @@ import * as nvme from '../device/nvme/controller.js';
 import type { CommandTimes } from '../device/nvme/times.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
-import type { Engine, InterruptLine } from '../machine/engine.js';
+import type { BootPlace, Engine, InterruptLine } from '../machine/engine.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
 import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
 import { AhciDrives } from './ahci-drives.js';
 import { SerialConsole } from './console.js';
+import { ScreenConsole } from './screen-console.js';
 import { planDrive, type ClientDrive, type DrivePlan } from './drives.js';
 import { identityOf } from './identity.js';
 import { Legs, type LegMedians } from './legs.js';
@@ -95,6 +96,8 @@ export interface Prepared {
 
 export class Computer {
   readonly console: SerialConsole;
+  /** Its screen and keyboard. */
+  readonly screen: ScreenConsole;
   /** Resolves when the guest ends by itself. */
   readonly ended: Promise<EndReason>;
   /** The drives on the AHCI adapter, where there are any: media are exchanged and drives plugged by it. */
@@ -108,6 +111,8 @@ export class Computer {
   readonly #trap: TrapHandler;
   readonly #controllers: LogicalDevice[] = [];
   readonly #clients: VirtualIoClient[] = [];
+  /** Where the firmware finds each drive, in their order. */
+  readonly #places: BootPlace[];
   /** The far device of each drive, now. */
   readonly #media: readonly (() => BlockDevice | undefined)[];
   readonly #legs = new Legs();
@@ -139,12 +144,20 @@ export class Computer {
     const plans = options.drives.map(planDrive);
     const log = options.log ?? silent;
     for (const plan of plans) if (plan.bus === 'nvme') this.#addNvme(plan, log);
+    this.screen = new ScreenConsole(engine);
     const onAhci = plans.filter(({ bus }) => bus === 'ahci');
     if (onAhci.length > 0) this.ahci = this.#addAhci(onAhci, log, options.onEject ?? (() => undefined));
     this.#media = plans.map(
       ({ index, bus, device }) =>
         () =>
           bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
+    );
+    // The AHCI adapter is behind the NVMe controllers, each in a slot of its own.
+    const adapterSlot = firstSlot + plans.length - onAhci.length;
+    this.#places = plans.map((plan) =>
+      plan.bus === 'ahci'
+        ? { slot: adapterSlot, port: onAhci.indexOf(plan) }
+        : { slot: firstSlot + plans.filter(({ bus, index }) => bus === 'nvme' && index < plan.index).length },
     );
     this.adapter = options.adapter;
     if (options.adapter) this.#connect(options.adapter);
@@ -157,6 +170,13 @@ export class Computer {
     const entry = loadLinux(this.#engine.memory, image);
     this.#engine.enter(entry);
     this.#steps.step(0, this.#figure.system, 'the operating system is loaded and started');
+    this.#engine.start();
+  }
+
+  /** The same by the computer's firmware: it boots from the first drive that it can. */
+  bootFirmware(): void {
+    this.#engine.enterFirmware(this.#places);
+    this.#steps.step(0, this.#figure.system, 'the firmware starts, which loads the operating system from a drive');
     this.#engine.start();
   }
 

@@ -4,6 +4,7 @@
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';
+import type { Screen } from './screen.js';
 import type { TrapHandler } from './trap.js';
 
 /** A level-triggered interrupt line of one PCI function. Lines that share an input of the interrupt controller are ORed. */
@@ -35,6 +36,18 @@ export interface ProtectedModeEntry {
   readonly esp: number;
 }
 
+/** Where the firmware finds what it boots: a PCI function, and of an adapter with several drives the port. */
+export interface BootPlace {
+  readonly slot: number;
+  readonly port?: number | undefined;
+}
+
+/** A computer's firmware: what is in its ROMs. */
+export interface Firmware {
+  readonly bios: Uint8Array;
+  readonly vgaBios: Uint8Array;
+}
+
 /** What an engine saw of the processor, for [SYS] steps 301 and 326. */
 export interface DescriptorRegisters {
   readonly idtBase: number;
@@ -54,6 +67,11 @@ export interface Engine {
   addPci(device: PciFunction): InterruptLine;
   /** Sets the processor to start at `entry`, with the board as a BIOS would have left it. */
   enter(entry: ProtectedModeEntry): void;
+  /**
+   * Leaves the processor at its reset vector: the firmware comes first, and boots what is at `order`, the first of these
+   * that it can. @throws Error where the engine was made without firmware.
+   */
+  enterFirmware(order: readonly BootPlace[]): void;
   descriptors(): DescriptorRegisters;
   /** Runs, or runs on after {@link pause}. */
   start(): void;
@@ -67,6 +85,10 @@ export interface Engine {
   onSerial(receive: (byte: number) => void): void;
   /** Bytes to the guest's first serial port. */
   sendSerial(bytes: Uint8Array): void;
+  /** What the guest shows. */
+  readonly screen: Screen;
+  /** Codes from the guest's keyboard: scan code set 1. */
+  sendKeys(codes: readonly number[]): void;
   /** Ends the machine and releases everything. */
   stop(): Promise<void>;
 }

@@ -8,10 +8,19 @@
  */
 import { V86 } from 'v86';
 import { nextTurn } from '../../base/turn.js';
-import type { DescriptorRegisters, Engine, InterruptLine, PciFunction, ProtectedModeEntry } from '../engine.js';
+import type {
+  BootPlace,
+  DescriptorRegisters,
+  Engine,
+  Firmware,
+  InterruptLine,
+  PciFunction,
+  ProtectedModeEntry,
+} from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';
 import type { TrapHandler } from '../trap.js';
 import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
+import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
 
 /** What is used of v86's processor object. */
 interface V86Cpu {
@@ -23,7 +32,9 @@ interface V86Cpu {
     ): void;
     port_write8(port: number, value: number): void;
   };
-  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k };
+  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k; readonly vga: V86Vga };
+  /** Files that the firmware reads by QEMU's fw_cfg interface. */
+  readonly option_roms: { readonly name: string; readonly data: Uint8Array }[];
   readonly wasm_memory: WebAssembly.Memory;
   readonly mem8: Uint8Array;
   readonly reg32: Int32Array;
@@ -70,6 +81,8 @@ export interface V86Options {
   readonly trap: TrapHandler;
   /** Address of the guest's network card, 6 bytes. Default: it has no card. */
   readonly mac?: Uint8Array | undefined;
+  /** What is in its ROMs. Default: nothing; an operating system is entered directly. */
+  readonly firmware?: Firmware | undefined;
   /** The guest has halted for good (interrupts off) or asked for a reset. */
   readonly onEnd?: (why: 'halted' | 'reset') => void;
 }
@@ -83,6 +96,7 @@ const pirqRouting = [10, 11, 5, 9] as const;
 
 /** Starts the engine: the machine exists and is paused. */
 export async function createV86(options: V86Options): Promise<Engine> {
+  provideImageData();
   const emulator = new V86({
     wasm_path: options.wasmPath,
     memory_size: options.memorySize,
@@ -93,11 +107,20 @@ export async function createV86(options: V86Options): Promise<Engine> {
     disable_speaker: true,
     acpi: false,
     net_device: { type: (options.mac ? 'ne2k' : 'none') as never },
+    ...(options.firmware && {
+      bios: { buffer: ownBuffer(options.firmware.bios) },
+      vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) },
+    }),
     // A snapshot's network card goes on as it was.
     preserve_mac_from_state_image: true,
   });
   await new Promise<void>((resolve) => emulator.add_listener('emulator-loaded', () => resolve()));
   return new V86Engine(emulator, options);
+}
+
+/** The bytes alone in an ArrayBuffer, as v86 wants them. */
+function ownBuffer(bytes: Uint8Array): ArrayBuffer {
+  return bytes.slice().buffer as ArrayBuffer;
 }
 
 class V86Memory implements GuestMemory {
@@ -134,11 +157,13 @@ class V86Engine implements Engine {
   readonly memory: GuestMemory;
   readonly trap: TrapHandler;
   readonly network: V86NetworkCard | undefined;
+  readonly screen: V86Screen;
   readonly #emulator: V86;
   readonly #cpu: V86Cpu;
   readonly #inner: V86Inner;
   readonly #asserted = new Map<number, Set<number>>();
   readonly #blocks = new Set<number>();
+  readonly #hasFirmware: boolean;
   /** Greater than 0 while the guest is within an exit. */
   #inExit = 0;
   #running = false;
@@ -149,6 +174,8 @@ class V86Engine implements Engine {
     this.#cpu = this.#inner.cpu;
     this.trap = options.trap;
     this.memory = new V86Memory(this.#cpu, options.memorySize);
+    this.#hasFirmware = options.firmware !== undefined;
+    this.screen = new V86Screen(this.#cpu.devices.vga);
     this.#shareInterruptLines();
     const { net } = this.#cpu.devices;
     if (net && options.mac) {
@@ -206,6 +233,18 @@ class V86Engine implements Engine {
     cpu.update_state_flags();
   }
 
+  enterFirmware(order: readonly BootPlace[]): void {
+    if (!this.#hasFirmware) throw new Error('the computer has no firmware');
+    const file = (name: string, data: Uint8Array) => this.#cpu.option_roms.push({ name, data });
+    // SeaBIOS, docs/Runtime_config: paths as Open Firmware has them, and a menu that would wait for a key.
+    const paths = order.map(({ slot, port }) => {
+      const adapter = `/pci@i0cf8/pci@${slot.toString(16)}`;
+      return port === undefined ? adapter : `${adapter}/drive@${port.toString(16)}/disk@0`;
+    });
+    file('bootorder', new TextEncoder().encode(`${paths.join('\n')}\n\0`));
+    file('etc/show-boot-menu', new Uint8Array(8));
+  }
+
   descriptors(): DescriptorRegisters {
     const { idtr_offset, idtr_size, cr } = this.#cpu;
     return {
@@ -247,6 +286,10 @@ class V86Engine implements Engine {
 
   sendSerial(bytes: Uint8Array): void {
     this.#emulator.serial_send_bytes(0, bytes);
+  }
+
+  sendKeys(codes: readonly number[]): void {
+    void this.#emulator.keyboard_send_scancodes([...codes]);
   }
 
   async stop(): Promise<void> {

@@ -1,0 +1,37 @@
+/**
+ * The firmware of a computer that boots from its drives: SeaBIOS and its VGA BIOS, from Debian's package `seabios` as they
+ * are. `bios-256k.bin` boots from NVMe, AHCI and IDE drives.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Firmware } from '../machine/engine.js';
+import { fetchPackages } from './fetch.node.js';
+import type { FetchOptions } from './fetch.node.js';
+import { needTools } from './tools.node.js';
+import { unpackPackage } from './unpack.node.js';
+
+const folder = 'usr/share/seabios';
+const biosFile = 'bios-256k.bin';
+/** For the adapter that the engine has: VGA with the Bochs display interface. */
+const vgaFile = 'vgabios-stdvga.bin';
+
+/** Gets the firmware. @throws FarbusError where the package is not to be had or a program is missing. */
+export async function prepareFirmware(options: FetchOptions = {}): Promise<Firmware> {
+  const path = await packageFolder('seabios', [`./${folder}/${biosFile}`, `./${folder}/${vgaFile}`], options);
+  const [bios, vgaBios] = await Promise.all([biosFile, vgaFile].map((name) => readFile(join(path, folder, name))));
+  return { bios: bios!, vgaBios: vgaBios! };
+}
+
+/** The folder with parts of a pinned package: {@link unpackPackage} of what {@link fetchPackages} gets. */
+export async function packageFolder(
+  name: string,
+  parts: readonly string[],
+  options: FetchOptions = {},
+): Promise<string> {
+  needTools('dpkg-deb', 'tar');
+  const [fetched] = await fetchPackages([name], options);
+  return await unpackPackage(fetched!, parts, {
+    cacheDir: options.cacheDir,
+    ...(options.signal && { signal: options.signal }),
+  });
+}

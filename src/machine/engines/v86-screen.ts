@@ -1,0 +1,186 @@
+/**
+ * The screen of the v86 engine: what its video adapter draws on, as it would draw on a browser's canvas. v86's own adapter
+ * for Node keeps characters only; this one keeps colours, the guest's font and pixels too. The names of the methods are
+ * v86's (browser/screen.js, dummy_screen.js), untyped as the rest of its insides.
+ */
+import type { Picture, Screen } from '../screen.js';
+
+/** What is used of v86's video adapter. */
+export interface V86Vga {
+  screen: object;
+  /** Draws pixels that have changed: it calls update_buffer. */
+  screen_fill_buffer(): void;
+  /** Draws everything anew. */
+  complete_redraw(): void;
+}
+
+/** A part of v86's frame buffer that is to be shown. */
+interface Layer {
+  readonly image_data: { readonly data: Uint8ClampedArray; readonly width: number };
+  readonly screen_x: number;
+  readonly screen_y: number;
+  readonly buffer_x: number;
+  readonly buffer_y: number;
+  readonly buffer_width: number;
+  readonly buffer_height: number;
+}
+
+/** More than any adapter shows: a guest that asks for more gets a black screen. */
+const maxPixels = 4096 * 4096;
+const glyphBytes = 32;
+const fontBytes = 256 * glyphBytes;
+
+export class V86Screen implements Screen {
+  readonly FLAG_BLINKING = 1;
+  readonly FLAG_FONT_PAGE_B = 2;
+  readonly #vga: V86Vga;
+  #graphical = false;
+  #columns = 80;
+  #rows = 25;
+  #characters = new Uint8Array(80 * 25);
+  #foreground = new Uint32Array(80 * 25);
+  #background = new Uint32Array(80 * 25);
+  #cursor = { row: 0, column: 0 };
+  #cursorShown = true;
+  #fontHeight = 16;
+  #fontPlane: Uint8Array | undefined;
+  #fontPage = 0;
+  #width = 0;
+  #height = 0;
+  #rgb = new Uint8Array(0);
+
+  /** Takes the place of the adapter that v86 has made for itself. */
+  constructor(vga: V86Vga) {
+    this.#vga = vga;
+    vga.screen = this;
+  }
+
+  look(): Picture {
+    if (this.#graphical && this.#rgb.length > 0) {
+      this.#vga.screen_fill_buffer();
+      return { kind: 'pixels', width: this.#width, height: this.#height, rgb: this.#rgb.slice() };
+    }
+    const { row, column } = this.#cursor;
+    const shown = this.#cursorShown && row < this.#rows && column < this.#columns;
+    return {
+      kind: 'text',
+      columns: this.#columns,
+      rows: this.#rows,
+      characters: this.#characters.slice(),
+      foreground: this.#foreground.slice(),
+      background: this.#background.slice(),
+      cursor: shown ? { row, column } : undefined,
+      font: this.#font(),
+    };
+  }
+
+  put_char(row: number, column: number, code: number, _flags: number, background: number, foreground: number): void {
+    if (!(row >= 0 && row < this.#rows && column >= 0 && column < this.#columns)) return;
+    const place = row * this.#columns + column;
+    this.#characters[place] = code;
+    this.#background[place] = background & 0xffffff;
+    this.#foreground[place] = foreground & 0xffffff;
+  }
+
+  set_mode(graphical: boolean): void {
+    this.#graphical = graphical;
+  }
+
+  set_size_text(columns: number, rows: number): void {
+    if (columns === this.#columns && rows === this.#rows) return;
+    if (!(columns > 0 && rows > 0 && columns * rows < 1 << 20)) return;
+    this.#columns = columns;
+    this.#rows = rows;
+    this.#characters = new Uint8Array(columns * rows);
+    this.#foreground = new Uint32Array(columns * rows);
+    this.#background = new Uint32Array(columns * rows);
+  }
+
+  set_size_graphical(width: number, height: number): void {
+    const fits = width > 0 && height > 0 && width * height <= maxPixels;
+    this.#width = fits ? width : 0;
+    this.#height = fits ? height : 0;
+    this.#rgb = new Uint8Array(3 * this.#width * this.#height);
+  }
+
+  update_cursor(row: number, column: number): void {
+    this.#cursor = { row, column };
+  }
+
+  update_cursor_scanline(_start: number, _end: number, visible: boolean): void {
+    this.#cursorShown = visible;
+  }
+
+  set_font_bitmap(height: number, _nine: boolean, _double: boolean, _eighth: boolean, plane: Uint8Array): void {
+    this.#fontHeight = Math.min(height, glyphBytes);
+    this.#fontPlane = plane;
+  }
+
+  set_font_page(page: number): void {
+    this.#fontPage = page;
+  }
+
+  clear_screen(): void {
+    this.#rgb.fill(0);
+  }
+
+  update_buffer(layers: readonly Layer[]): void {
+    for (const layer of layers) this.#show(layer);
+  }
+
+  /** Where nothing is to be done: the canvas of a browser needs these. */
+  clear_text_state(): void {
+    this.#characters.fill(0);
+  }
+  set_scale(): void {
+    return;
+  }
+  pause(): void {
+    return;
+  }
+  continue(): void {
+    return;
+  }
+  destroy(): void {
+    return;
+  }
+
+  #font(): { height: number; glyphs: Uint8Array } | undefined {
+    const start = this.#fontPage * fontBytes;
+    const glyphs = this.#fontPlane?.slice(start, start + fontBytes);
+    return glyphs?.length === fontBytes ? { height: this.#fontHeight, glyphs } : undefined;
+  }
+
+  #show(layer: Layer): void {
+    const { data, width: stride } = layer.image_data;
+    const left = Math.max(0, layer.screen_x);
+    const right = Math.min(this.#width, layer.screen_x + layer.buffer_width);
+    const top = Math.max(0, layer.screen_y);
+    const bottom = Math.min(this.#height, layer.screen_y + layer.buffer_height);
+    for (let y = top; y < bottom; y++) {
+      const row = (y - layer.screen_y + layer.buffer_y) * stride + layer.buffer_x - layer.screen_x;
+      for (let x = left; x < right; x++) {
+        const from = 4 * (row + x);
+        const to = 3 * (y * this.#width + x);
+        this.#rgb[to] = data[from]!;
+        this.#rgb[to + 1] = data[from + 1]!;
+        this.#rgb[to + 2] = data[from + 2]!;
+      }
+    }
+  }
+}
+
+/** v86 wants a browser's ImageData for graphics modes; where there is none, as in Node, this is enough. */
+export function provideImageData(): void {
+  const scope = globalThis as { ImageData?: unknown };
+  scope.ImageData ??= class {
+    readonly data: Uint8ClampedArray;
+    readonly width: number;
+    readonly height: number;
+    constructor(data: Uint8ClampedArray, width: number, height: number) {
+      this.data = data;
+      this.width = width;
+      this.height = height;
+    }
+  };
+}

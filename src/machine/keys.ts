@@ -1,0 +1,147 @@
+/**
+ * Keys for a guest's keyboard: text, names of keys in angle brackets and a terminal's escape sequences become the codes
+ * that a keyboard with US layout sends (scan code set 1, as the 8042 hands it on). Left out: other layouts.
+ */
+
+/** What one stroke sends, in order: keys go down, then up. */
+export type Stroke = readonly number[];
+
+/** Rows of the US layout: the code of a row's first key, its keys, and the same with shift. */
+const rowsOfKeys: readonly (readonly [code: number, plain: string, shifted: string])[] = [
+  [0x02, '1234567890-=', '!@#$%^&*()_+'],
+  [0x10, 'qwertyuiop[]', 'QWERTYUIOP{}'],
+  [0x1e, "asdfghjkl;'`", 'ASDFGHJKL:"~'],
+  [0x2b, '\\zxcvbnm,./', '|ZXCVBNM<>?'],
+  [0x39, ' ', ''],
+  [0x0f, '\t', ''],
+  [0x1c, '\n', ''],
+];
+
+/** Named keys; those of 0xe0xx are extended. */
+const named: Readonly<Record<string, number>> = {
+  esc: 0x01,
+  backspace: 0x0e,
+  tab: 0x0f,
+  enter: 0x1c,
+  space: 0x39,
+  up: 0xe048,
+  down: 0xe050,
+  left: 0xe04b,
+  right: 0xe04d,
+  home: 0xe047,
+  end: 0xe04f,
+  pageup: 0xe049,
+  pagedown: 0xe051,
+  insert: 0xe052,
+  delete: 0xe053,
+  f11: 0x57,
+  f12: 0x58,
+  ...Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`f${i + 1}`, 0x3b + i])),
+};
+const modifiers: Readonly<Record<string, number>> = { ctrl: 0x1d, shift: 0x2a, alt: 0x38 };
+
+/** The names that {@link parseKeys} knows, for messages and help. */
+export const keyNames: readonly string[] = Object.keys(named);
+
+const characters = new Map<string, Stroke>();
+for (const [first, plain, shifted] of rowsOfKeys) {
+  [...plain].forEach((key, i) => characters.set(key, stroke([first + i])));
+  [...shifted].forEach((key, i) => characters.set(key, stroke([modifiers['shift']!, first + i])));
+}
+
+/**
+ * The strokes of a text in which `<enter>`, `<f10>`, `<ctrl-c>`, `<ctrl-alt-delete>` are keys and `<lt>` is "<".
+ * @throws RangeError that names what is no key.
+ */
+export function parseKeys(text: string): Stroke[] {
+  const strokes: Stroke[] = [];
+  for (const [, name, character] of text.matchAll(/<([a-z0-9-]+)>|(.)/gsu)) {
+    strokes.push(name === undefined ? characterStroke(character!) : namedStroke(name));
+  }
+  return strokes;
+}
+
+/** What a terminal sends for keys that are no characters: xterm's sequences (ECMA-48, DEC VT220). */
+const sequences: Readonly<Record<string, string>> = {
+  '[A': 'up',
+  '[B': 'down',
+  '[C': 'right',
+  '[D': 'left',
+  OA: 'up',
+  OB: 'down',
+  OC: 'right',
+  OD: 'left',
+  '[H': 'home',
+  '[F': 'end',
+  '[1~': 'home',
+  '[2~': 'insert',
+  '[3~': 'delete',
+  '[4~': 'end',
+  '[5~': 'pageup',
+  '[6~': 'pagedown',
+  OP: 'f1',
+  OQ: 'f2',
+  OR: 'f3',
+  OS: 'f4',
+  '[15~': 'f5',
+  '[17~': 'f6',
+  '[18~': 'f7',
+  '[19~': 'f8',
+  '[20~': 'f9',
+  '[21~': 'f10',
+  '[23~': 'f11',
+  '[24~': 'f12',
+};
+
+/** The strokes for bytes that a terminal in raw mode sends; what no key sends is left out. */
+export function terminalKeys(bytes: Uint8Array): Stroke[] {
+  const strokes: Stroke[] = [];
+  let rest = new TextDecoder().decode(bytes);
+  while (rest !== '') {
+    // eslint-disable-next-line no-control-regex -- a terminal's keys begin with ESC
+    const sequence = /^\x1b((?:\[[0-9]*|O)[A-Za-z~])/.exec(rest);
+    const name = sequence && sequences[sequence[1]!];
+    if (sequence) {
+      if (name) strokes.push(namedStroke(name));
+      rest = rest.slice(sequence[0].length);
+      continue;
+    }
+    const one = terminalKey(rest);
+    if (one) strokes.push(one);
+    rest = rest.slice(1);
+  }
+  return strokes;
+}
+
+function terminalKey(text: string): Stroke | undefined {
+  const code = text.charCodeAt(0);
+  if (code === 0x0d || code === 0x0a) return namedStroke('enter');
+  if (code === 0x09) return namedStroke('tab');
+  if (code === 0x7f || code === 0x08) return namedStroke('backspace');
+  if (code === 0x1b) return namedStroke('esc');
+  if (code > 0 && code < 0x1b) return namedStroke(`ctrl-${String.fromCharCode(0x60 + code)}`);
+  return characters.get(text[0]!);
+}
+
+function characterStroke(character: string): Stroke {
+  const found = characters.get(character === '\r' ? '\n' : character);
+  if (!found) throw new RangeError(`the keyboard has no key for ${JSON.stringify(character)}`);
+  return found;
+}
+
+function namedStroke(name: string): Stroke {
+  if (name === 'lt') return characterStroke('<');
+  const parts = name.split('-');
+  const last = parts.pop()!;
+  const held = parts.map((part) => modifiers[part]);
+  const key = named[last] ?? (last.length === 1 ? characters.get(last)?.[0] : undefined);
+  if (key === undefined || held.some((one) => one === undefined)) throw new RangeError(`there is no key <${name}>`);
+  return stroke([...(held as number[]), key]);
+}
+
+/** Keys go down in order and come up in the other: bit 7 is the release. */
+function stroke(keys: readonly number[]): Stroke {
+  const down = keys.flatMap((key) => (key > 0xff ? [key >> 8, key & 0xff] : [key]));
+  const up = [...keys].reverse().flatMap((key) => (key > 0xff ? [key >> 8, (key & 0xff) | 0x80] : [key | 0x80]));
+  return [...down, ...up];
+}

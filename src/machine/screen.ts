@@ -1,0 +1,86 @@
+/**
+ * What a guest shows: text or pixels, as its video adapter has them now. For systems without a serial console.
+ *
+ * Source: the IBM VGA's text and graphics modes as the engine decodes them; code page 437 is the set of characters that
+ * an adapter's own font has. Left out: sound, blinking, a pointer.
+ */
+
+/** The screen in a text mode. */
+export interface TextPicture {
+  readonly kind: 'text';
+  readonly columns: number;
+  readonly rows: number;
+  /** Of each place, row by row: its character (code page 437), and its colours as 0xRRGGBB. */
+  readonly characters: Uint8Array;
+  readonly foreground: Uint32Array;
+  readonly background: Uint32Array;
+  /** Undefined where it is switched off or outside. */
+  readonly cursor: { readonly row: number; readonly column: number } | undefined;
+  /** The font that the guest has loaded: 32 bytes a character, of which the first `height` are lines of 8 pixels. */
+  readonly font: { readonly height: number; readonly glyphs: Uint8Array } | undefined;
+}
+
+/** The screen in a graphics mode. */
+export interface PixelPicture {
+  readonly kind: 'pixels';
+  readonly width: number;
+  readonly height: number;
+  /** Red, green, blue of each pixel, row by row. */
+  readonly rgb: Uint8Array;
+}
+
+export type Picture = TextPicture | PixelPicture;
+
+/** A guest's screen. */
+export interface Screen {
+  /** What is on it now: a copy. */
+  look(): Picture;
+}
+
+const controls = ' ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼';
+const upper =
+  '⌂ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ';
+const ascii = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i)).join('');
+/** Code page 437 as Unicode: 256 characters. */
+export const codePage437: readonly string[] = [...controls, ...ascii, ...upper];
+
+/** The lines of a text screen, without blanks at their ends; a screen of pixels has none. */
+export function textOf(picture: Picture): string[] {
+  if (picture.kind !== 'text') return [];
+  const { columns, rows, characters } = picture;
+  return Array.from({ length: rows }, (_, row) =>
+    Array.from(characters.subarray(row * columns, (row + 1) * columns), (code) => codePage437[code]!)
+      .join('')
+      .trimEnd(),
+  );
+}
+
+/** The pixels of a screen; of a text screen they are drawn with the guest's own font. */
+export function pixelsOf(picture: Picture): PixelPicture {
+  return picture.kind === 'pixels' ? picture : draw(picture);
+}
+
+function draw(picture: TextPicture): PixelPicture {
+  const { columns, rows, characters, foreground, background, font, cursor } = picture;
+  const glyphHeight = font?.height ?? 16;
+  const width = columns * 8;
+  const height = rows * glyphHeight;
+  const rgb = new Uint8Array(3 * width * height);
+  for (let place = 0; place < columns * rows; place++) {
+    const row = Math.floor(place / columns);
+    const column = place % columns;
+    const here = cursor?.row === row && cursor.column === column;
+    for (let line = 0; line < glyphHeight; line++) {
+      const inCursor = here && line >= glyphHeight - 2;
+      const bits = inCursor ? 0xff : (font?.glyphs[characters[place]! * 32 + line] ?? 0);
+      for (let x = 0; x < 8; x++) {
+        const color = bits & (0x80 >> x) ? foreground[place]! : background[place]!;
+        const at = 3 * ((row * glyphHeight + line) * width + column * 8 + x);
+        rgb[at] = color >> 16;
+        rgb[at + 1] = color >> 8;
+        rgb[at + 2] = color;
+      }
+    }
+  }
+  return { kind: 'pixels', width, height, rgb };
+}
