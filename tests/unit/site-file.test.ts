@@ -1,0 +1,195 @@
+/** Site files: what they become, and what is refused with file, line and what was expected, before anything starts. */
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { FarbusError } from '../../src/base/errors.js';
+import { loadSite } from '../../src/cli/site.js';
+import type { SitePlan } from '../../src/site/plan.js';
+import { macOf, readSite } from '../../src/site/read.js';
+
+const none = (): void => undefined;
+
+function read(text: string): SitePlan {
+  return readSite('site.yaml', text, { name: 'site', checkDrive: none, checkFile: none });
+}
+
+const good = `
+segments:
+  lan: { mtu: 9000 }
+  wan: { via: 'vxlan:42/192.0.2.7' }
+computers:
+  store:
+    role: server
+    network: lan
+    address: 10.0.0.2/24
+    devices:
+      disk: { source: a.img, local: true, lease: local }
+      other: { source: b.img, aoe: 7.10 }
+  desk:
+    role: client
+    network: lan
+    memory: 256M
+    mac: 02:00:00:00:00:07
+    reconnect: 5
+    drives:
+      - c.img,read-only
+      - far: store/other
+        bus: ahci
+`;
+
+describe('a site file', () => {
+  it('says what there is, with defaults for the rest', () => {
+    const { computers, ...site } = read(good);
+    expect(site).toMatchObject({
+      name: 'site',
+      processes: 'each',
+      segments: [
+        { name: 'lan', mtu: 9000, via: undefined },
+        { name: 'wan', mtu: 1500, via: 'vxlan:42/192.0.2.7' },
+      ],
+    });
+    expect(computers[0]).toMatchObject({
+      role: 'server',
+      memory: 128 << 20,
+      mac: macOf('site', 'store'),
+      drives: [{ kind: 'own', device: 'disk' }],
+      devices: [
+        { name: 'disk', aoe: { shelf: 1, slot: 0 }, lease: 'local' },
+        { name: 'other', aoe: { shelf: 7, slot: 10 }, lease: undefined },
+      ],
+    });
+    expect(computers[1]).toMatchObject({
+      memory: 256 << 20,
+      mac: Uint8Array.of(2, 0, 0, 0, 0, 7),
+      reconnectSeconds: 5,
+      drives: [
+        { kind: 'text', text: 'c.img,read-only' },
+        { kind: 'far', name: 'store/other', aoe: { shelf: 7, slot: 10 }, bus: 'ahci', readOnly: false },
+      ],
+    });
+  });
+
+  it('gives every computer its own address, the same at every start', () => {
+    expect(macOf('a', 'x')).toEqual(macOf('a', 'x'));
+    const all = new Set(
+      ['a', 'b', 'c', 'd'].flatMap((site) => ['x', 'y', 'z'].map((name) => macOf(site, name).join())),
+    );
+    expect(all.size).toBe(12);
+  });
+
+  const server = 'computers:\n  s: {role: server, network: lan, devices: {d: {source: x}}}\n';
+  it.each<[text: string, message: string]>([
+    ['', 'site.yaml:1: expected a mapping with name, processes, segments, computers, found nothing'],
+    ['segments: {}\n', 'site.yaml:1: expected computers'],
+    ['computers: {}\n', 'site.yaml:1: computers: expected at least one computer'],
+    ['computers:\n  a: {}\n', 'site.yaml:2: computers.a: expected role: client or role: server'],
+    ['computers:\n  a:\n    role: boss\n', 'site.yaml:3: computers.a.role: expected client or server, found "boss"'],
+    [
+      'computers:\n  a:\n    rôle: x\n',
+      'site.yaml:3: computers.a.rôle: this key is not known here: expected role, memory',
+    ],
+    ['computers:\n  a: {role: client}\n  a: {role: client}\n', 'site.yaml:3: Map keys must be unique'],
+    ['computers:\n  a: [\n', 'site.yaml:3: '],
+    ['computers:\n  "a b": {role: client}\n', 'site.yaml:2: computers.a b: expected a name of letters'],
+    ['computers:\n  a: {role: client, memory: 1M}\n', 'computers.a.memory: expected a size from 64M to 1024M'],
+    ['computers:\n  a:\n    role: client\n    network: lan\n', 'there is no segment lan; segments are: none'],
+    ['computers:\n  a: {role: server}\n', 'site.yaml:2: computers.a: expected network: the name of a segment'],
+    [
+      `segments: {lan: {mtu: 10}}\n${server}`,
+      'site.yaml:1: segments.lan.mtu: expected a whole number from 68 to 65000',
+    ],
+    [`segments: {lan: {mtu: 500}}\n${server}`, 'site.yaml:3: computers.s.devices.d: frames of lan carry no sector'],
+    [
+      `segments: {lan: {}}\n${server}  c: {role: client, network: lan, drives: [{far: s/e}]}\n`,
+      'site.yaml:4: computers.c.drives[0].far: s has no device e',
+    ],
+    [
+      `segments: {lan: {}}\n${server}  c: {role: client, network: lan, drives: [{far: t/d}]}\n`,
+      'there is no computer t in this site',
+    ],
+    [
+      `segments: {lan: {}, wan: {}}\n${server}  c: {role: client, network: wan, drives: [{far: s/d}]}\n`,
+      's is on the segment lan, c on wan',
+    ],
+    [
+      `segments: {lan: {}}\n${server}  c: {role: client, network: lan, drives: [{far: s/d}]}\n  d: {role: client, network: lan, drives: [{far: s/d}]}\n`,
+      'site.yaml:5: computers.d.drives[0]: writing to s/d is taken already: by c',
+    ],
+    [
+      `segments: {lan: {}}\n${server}  t: {role: server, network: lan, devices: {d: {source: x}}}\n`,
+      'computers.t.devices.d: the device x is taken already: by s/d',
+    ],
+    [
+      `segments: {lan: {}}\n${server}  t: {role: server, network: lan, devices: {d: {source: y, aoe: 1.0}}}\n`,
+      'AoE 1.0 on lan is taken already: by s/d',
+    ],
+    [
+      `segments: {lan: {}}\n${server}  t: {role: server, network: lan, devices: {d: {source: y, lease: local}}}\n`,
+      'there is nothing to share: it needs local: true',
+    ],
+    [
+      `segments: {lan: {}}\ncomputers:\n  a: {role: client, network: lan, address: 10.0.0.1/24}\n  b: {role: client, network: lan, address: 10.0.0.1/24}\n`,
+      'site.yaml:4: computers.b: 10.0.0.1 on lan is taken already: by a',
+    ],
+    [
+      `segments: {lan: {}}\ncomputers:\n  a: {role: client, network: lan, address: 10.0.0.1/40}\n`,
+      'expected an IPv4 address and the length of its prefix',
+    ],
+    [
+      `computers:\n  a:\n    role: client\n    drives: [${Array.from({ length: 23 }, (_, i) => `d${i}`).join()}]\n`,
+      'a computer can have 22 drives, not 23',
+    ],
+    ['computers:\n  a:\n    role: client\n    devices: {d: {source: x}}\n', 'only a server has devices that it serves'],
+    ['computers: &a\n  x: *a\n', 'this key is not known here'],
+  ])('%j is refused', (text, message) => {
+    expect(() => read(text)).toThrow(FarbusError);
+    expect(() => read(text)).toThrow(message);
+  });
+
+  it('names a file that is not there, with the line', () => {
+    const missing = () => {
+      throw new FarbusError('there is no file a.img');
+    };
+    const options = { name: 'site', checkDrive: missing, checkFile: missing };
+    expect(() => readSite('site.yaml', good, options)).toThrow(
+      'site.yaml:11: computers.store.devices.disk.source: there is no file a.img',
+    );
+  });
+
+  it('never fails with anything else than a line for a person, whatever is in it', () => {
+    const words = fc.constantFrom(
+      ...good.split(/\b/),
+      '&a',
+      '*a',
+      '<<',
+      '!!binary x',
+      '\n',
+      '  ',
+      '- ',
+      '{',
+      '}',
+      '[',
+      ']',
+      '\0',
+    );
+    fc.assert(
+      fc.property(fc.array(words, { maxLength: 60 }), (parts) => {
+        try {
+          read(parts.join(''));
+        } catch (error) {
+          expect(error).toBeInstanceOf(FarbusError);
+          expect((error as Error).message).toMatch(/^site\.yaml/);
+        }
+      }),
+      { numRuns: process.env['FARBUS_TEST_ALL'] ? 20_000 : 1000 },
+    );
+  });
+
+  it('the examples can be', () => {
+    const folder = fileURLToPath(new URL('../../examples/', import.meta.url));
+    const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
+    expect(files.length).toBeGreaterThanOrEqual(3);
+    for (const file of files) expect(loadSite(`${folder}${file}`).computers.length).toBeGreaterThanOrEqual(2);
+  });
+});
