@@ -8,6 +8,7 @@
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 
 /** Where a peer is: a TCP port or a unix socket's path. */
@@ -21,6 +22,8 @@ const acceptSize = 1 << 20;
  * 1 MiB here; over unix sockets the size made no difference.
  */
 const dialSize = 1 << 16;
+/** Send buffer of unix sockets, in bytes. */
+const sendSize = 4 << 20;
 /** Bytes that may wait in a socket before `write` asks the writer to hold back, where nothing else is said. */
 const defaultHighWater = 4 << 20;
 /** How long a socket that was ended may go without progress before it is destroyed, in ms. */
@@ -225,6 +228,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
     socket.once('connect', () => {
       signal.removeEventListener('abort', abort);
       socket.off('error', fail);
+      if ('path' in to) widen(socket);
       receiver.stream = new SocketStream(socket, name, { plain: false });
       resolve(receiver.stream);
     });
@@ -239,9 +243,24 @@ export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
   const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
   const receiver = new Receiver(acceptSize);
+  if (remoteAddress === undefined) widen(socket);
   const own = withReceiver(socket, receiver);
   if (!own) return new SocketStream(socket, peer, { highWater: 0 });
   return (receiver.stream = new SocketStream(own, peer, { plain: false, highWater: 0 }));
+}
+
+/**
+ * Gives a unix socket room for a long reply, so that the server need not be woken for each piece that the client takes
+ * (socket(7); the system's limit is net.core.wmem_max). TCP finds its own size.
+ */
+function widen(socket: Socket): void {
+  const { fd } = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle ?? {};
+  if (typeof fd !== 'number' || fd < 0) return;
+  try {
+    native('').setOption(fd, SOL_SOCKET, SO_SNDBUF, new Uint8Array(Int32Array.of(sendSize).buffer));
+  } catch {
+    // Without koffi it works as well, with more wake-ups.
+  }
 }
 
 /**

@@ -5,7 +5,7 @@
  * Reads never wait: preadv2(2) with RWF_NOWAIT, or any read where the file system is memory (tmpfs). Writes of whole pages
  * to a file on a local disk normally wait for nothing either, but no call promises it: the kernel may hold up a writer
  * while too much is unwritten or a journal is being committed. So they are tried only on file systems that are
- * known, while no flush is under way, and after one that took long only when a hundred times as long has passed. Devices
+ * known, while no flush is under way, and after one that took long only when fifty times as long has passed. Devices
  * and file systems on a network or in user space (which may be this very process) are not written this way.
  */
 import fs from 'node:fs';
@@ -18,10 +18,10 @@ const tmpfs = 0x01021994;
 const page = 4096;
 /** Most that is copied at once, in bytes: the event loop is held up for less than half a millisecond. */
 export const maxAtOnce = 2 << 20;
-/** Longer than this was not just copying, in ms. */
-const longWrite = 2;
+/** Longer than this was waiting for a disk, in ms: more than another thread's turn on this processor. */
+const longWrite = 8;
 /** How many times as long as a long write nothing is tried. */
-const rest = 100;
+const rest = 50;
 
 export class PageCache {
   readonly #libc: Libc;

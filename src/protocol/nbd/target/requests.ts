@@ -14,6 +14,9 @@ import {
 import { getU16, getU32, getU64 } from '../wire.js';
 import type { Piece } from './memory.js';
 
+/** Payloads are handed on in multiples of this, in bytes: pages. */
+export const placedUnit = 4096;
+
 /** One request as it came. `offset` and `length` above 2^53 are rounded. */
 export class Request {
   readonly flags: number;
@@ -31,6 +34,9 @@ export class Request {
   readonly payloadLength: number;
   /** Where they go. */
   payload: Piece | undefined;
+  /** Whether they may go on as they come ({@link RequestSink.place}), and how many have, from the first on. */
+  placing = false;
+  placed = 0;
 
   constructor(bytes: Uint8Array, at: number, extended: boolean) {
     this.flags = getU16(bytes, at + 4);
@@ -59,6 +65,11 @@ export interface RequestSink {
    * when they are there; with no payload set, they are skipped.
    */
   begin(request: Request): void;
+  /**
+   * Some pages of the payload of a request that is `placing` have come: `bytes`, after those that are `placed`.
+   * @returns whether they are dealt with; if not, they and the rest are kept in the payload.
+   */
+  place(request: Request, bytes: Uint8Array): boolean;
   /** A request's payload is there. */
   complete(request: Request): void;
   /** The bytes are no requests: the reader has lost its place and takes no more. */
@@ -162,14 +173,40 @@ export class RequestReader {
   }
 
   #fill(request: Request, chunk: Uint8Array, at: number): number {
-    const { slab, start } = request.payload!;
     const length = Math.min(request.payloadLength - this.#have, chunk.length - at);
-    slab.bytes.set(at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length), start + this.#have);
+    const bytes = at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length);
+    const placed = request.placing ? this.#place(request, bytes) : 0;
+    const { slab, start } = request.payload!;
+    slab.bytes.set(placed === 0 ? bytes : bytes.subarray(placed), start + this.#have + placed);
     this.#have += length;
     if (this.#have === request.payloadLength) {
       this.#unfinished = undefined;
       this.#sink.complete(request);
     }
     return length;
+  }
+
+  /** Hands whole pages on. Returns how many of `bytes` are done with, from the first on. */
+  #place(request: Request, bytes: Uint8Array): number {
+    let at = 0;
+    const begun = this.#have - request.placed;
+    if (begun > 0) {
+      // A page whose beginning came before: it is completed where that is kept.
+      const missing = placedUnit - begun;
+      if (bytes.length < missing) return 0;
+      const { slab, start } = request.payload!;
+      slab.bytes.set(bytes.subarray(0, missing), start + this.#have);
+      const first = start + request.placed;
+      if (!this.#placed(request, slab.bytes.subarray(first, first + placedUnit))) return missing;
+      at = missing;
+    }
+    const whole = (bytes.length - at) & -placedUnit;
+    return whole > 0 && this.#placed(request, bytes.subarray(at, at + whole)) ? at + whole : at;
+  }
+
+  #placed(request: Request, bytes: Uint8Array): boolean {
+    request.placing = this.#sink.place(request, bytes);
+    if (request.placing) request.placed += bytes.length;
+    return request.placing;
   }
 }

@@ -14,12 +14,14 @@ import type { TargetLimits } from './limits.js';
 import type { Arena, Piece } from './memory.js';
 import type { Outbox } from './outbox.js';
 import { allocationOf, blockStatusReply, errorReply, putReadHeader, readHeaderSize, successReply } from './replies.js';
-import { RequestReader, type Request, type RequestSink } from './requests.js';
+import { placedUnit, RequestReader, type Request, type RequestSink } from './requests.js';
 import type { Stage, StageHost } from './stage.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
 
 /** Data of a refused write that is skipped; a longer one ends the connection. In bytes. */
 const maxSkip = 64 << 20;
+/** Writes from this length on go to the device as they come, in bytes. */
+const minPlaced = 1 << 16;
 /** How much of a range a CACHE request reads at most, and in what pieces, in bytes. */
 const maxCached = 32 << 20;
 const cachePiece = 1 << 20;
@@ -115,8 +117,18 @@ export class Transmission implements Stage, RequestSink {
       if (payloadLength > tolerated) this.broken('it sent an oversized write');
     } else if (payloadLength > 0) {
       request.payload = this.#arena.take(payloadLength);
+      request.placing = command === Command.write && this.#placeable(request);
     } else {
       this.#start(request);
+    }
+  }
+
+  place({ offset, placed }: Request, bytes: Uint8Array): boolean {
+    try {
+      return this.#state === 'open' && this.#export.device.writeNow!(offset + placed, bytes);
+    } catch {
+      // Written again with the rest, it fails with its error.
+      return false;
     }
   }
 
@@ -129,6 +141,16 @@ export class Transmission implements Stage, RequestSink {
   broken(reason: string): void {
     this.#reader.stop();
     this.#host.fail(reason);
+  }
+
+  /**
+   * Whether a write's data may go to the device as they come, which saves a copy: long ones, in whole pages. A client that
+   * goes before the last byte has then written a part; nobody told it otherwise.
+   */
+  #placeable({ flags, offset, length }: Request): boolean {
+    const { device } = this.#export;
+    if (length < minPlaced || (flags & CommandFlag.fua) !== 0 || !device.writeNow) return false;
+    return device.info.blockSize <= placedUnit && offset % placedUnit === 0 && length % placedUnit === 0;
   }
 
   /** Bytes that a request will take, besides a few. A refused one takes none. */
@@ -179,7 +201,8 @@ export class Transmission implements Stage, RequestSink {
 
   #write(request: Request, payload: Piece): void {
     const durable = (request.flags & CommandFlag.fua) !== 0;
-    const data = payload.slab.bytes.subarray(payload.start, payload.end);
+    const { placed } = request;
+    const data = payload.slab.bytes.subarray(payload.start + placed, payload.end);
     const done = (): void => {
       this.#arena.release(payload);
       this.#export.counters.bytesWritten += request.length;
@@ -191,11 +214,11 @@ export class Transmission implements Stage, RequestSink {
     };
     const { device } = this.#export;
     try {
-      if (!durable && device.writeNow?.(request.offset, data)) return done();
+      if (data.length === 0 || (!durable && device.writeNow?.(request.offset + placed, data))) return done();
     } catch (error) {
       return failed(error);
     }
-    device.write(request.offset, buffersOf(data), durable ? this.#durable : this.#plain).then(done, failed);
+    device.write(request.offset + placed, buffersOf(data), durable ? this.#durable : this.#plain).then(done, failed);
   }
 
   /** Everything but the moving of data. */

@@ -1,0 +1,77 @@
+/** Long writes that go to the device as they come: whatever the pieces, and wherever the device stops taking them. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Arena, SlabPool } from '../../src/protocol/nbd/target/memory.js';
+import { RequestReader, type Request, type RequestSink } from '../../src/protocol/nbd/target/requests.js';
+import { Command, NBD_REQUEST_MAGIC, REQUEST_HEADER_SIZE } from '../../src/protocol/nbd/spec.js';
+
+const page = 4096;
+
+function message(length: number, seed: number): { bytes: Uint8Array; data: Uint8Array } {
+  const bytes = new Uint8Array(REQUEST_HEADER_SIZE + length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, NBD_REQUEST_MAGIC);
+  view.setUint16(6, Command.write);
+  view.setUint32(24, length);
+  const data = bytes.subarray(REQUEST_HEADER_SIZE);
+  for (let i = 0; i < length; i++) data[i] = (i * 31 + (i >> 12) + seed) & 0xff;
+  return { bytes, data };
+}
+
+test('every byte is either placed or kept, in order, and once', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.record({ pages: fc.integer({ min: 1, max: 12 }), taken: fc.nat(14) }), {
+        minLength: 1,
+        maxLength: 4,
+      }),
+      fc.array(fc.oneof(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 1, max: 6 * page })), {
+        minLength: 1,
+        maxLength: 40,
+      }),
+      (writes, cuts) => {
+        const arena = new Arena(new SlabPool());
+        const got: Uint8Array[] = [];
+        let placed: Uint8Array[] = [];
+        let left = 0;
+        const next = [...writes];
+        const sink: RequestSink = {
+          hasRoom: () => true,
+          begin: (request) => {
+            left = next.shift()!.taken;
+            placed = [];
+            request.payload = arena.take(request.payloadLength);
+            // What is there from before must not be taken for data.
+            request.payload.slab.bytes.fill(0xee, request.payload.start, request.payload.end);
+            request.placing = true;
+          },
+          place: (request, bytes) => {
+            expect(bytes.length % page).toBe(0);
+            expect(request.placed).toBe(placed.reduce((sum, part) => sum + part.length, 0));
+            if (bytes.length > left * page) return false;
+            left -= bytes.length / page;
+            placed.push(bytes.slice());
+            return true;
+          },
+          complete: ({ payload, placed: count }: Request) => {
+            const kept = payload!.slab.bytes.slice(payload!.start + count, payload!.end);
+            got.push(Buffer.concat([...placed, kept]));
+            arena.release(payload!);
+          },
+          broken: (reason) => expect.fail(reason),
+        };
+        const messages = writes.map(({ pages }, i) => message(pages * page, i));
+        const all = Buffer.concat(messages.map(({ bytes }) => bytes));
+        const reader = new RequestReader(sink, false);
+        for (let at = 0, i = 0; at < all.length; i++) {
+          const part = all.slice(at, at + cuts[i % cuts.length]!);
+          at += part.length;
+          reader.receive(part, 0);
+        }
+        expect(got.map((bytes, i) => Buffer.compare(bytes, messages[i]!.data))).toEqual(writes.map(() => 0));
+        expect(arena.inUse).toBe(0);
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
