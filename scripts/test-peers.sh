@@ -42,6 +42,7 @@ busybox busybox
 csh csh
 fish fish
 ip iproute2
+openssl openssl
 vblade vblade
 xz xz-utils
 zstd zstd

@@ -12,12 +12,10 @@ const minKey = 16;
 
 /** Certificates of a server. @param verifyPeer Whether it needs a CA for its clients. Rejects with a FarbusError. */
 export async function serverCertificates(folder: string, verifyPeer: boolean): Promise<TlsCredentials> {
-  const [certificate, key, ca, crl] = await Promise.all([
-    needed(folder, 'server-cert.pem'),
-    needed(folder, 'server-key.pem'),
-    verifyPeer ? needed(folder, 'ca-cert.pem') : undefined,
-    optional(folder, 'ca-crl.pem'),
-  ]);
+  const certificate = await needed(folder, 'server-cert.pem');
+  const key = await needed(folder, 'server-key.pem');
+  const ca = verifyPeer ? await needed(folder, 'ca-cert.pem') : undefined;
+  const crl = await optional(folder, 'ca-crl.pem');
   // A list of revoked certificates is of use only where certificates are asked for.
   return { kind: 'x509', own: { certificate, key }, ca, crl: verifyPeer ? crl : undefined };
 }
@@ -25,12 +23,10 @@ export async function serverCertificates(folder: string, verifyPeer: boolean): P
 /** Certificates of a client. @param folder Undefined: none, and whom Node trusts. Rejects with a FarbusError. */
 export async function clientCertificates(folder: string | undefined, verifyPeer: boolean): Promise<TlsCredentials> {
   if (folder === undefined) return { kind: 'x509' };
-  const [certificate, key, ca, crl] = await Promise.all([
-    optional(folder, 'client-cert.pem'),
-    optional(folder, 'client-key.pem'),
-    verifyPeer ? needed(folder, 'ca-cert.pem') : undefined,
-    optional(folder, 'ca-crl.pem'),
-  ]);
+  const ca = verifyPeer ? await needed(folder, 'ca-cert.pem') : undefined;
+  const certificate = await optional(folder, 'client-cert.pem');
+  const key = await optional(folder, 'client-key.pem');
+  const crl = await optional(folder, 'ca-crl.pem');
   if ((certificate === undefined) !== (key === undefined)) {
     throw new FarbusError(`${folder}: client-cert.pem and client-key.pem go together: one of them is missing`);
   }

@@ -35,6 +35,12 @@ function image(): string {
   return path;
 }
 
+/** As {@link opened}, over four connections. */
+async function openedBySeveral(peer: Promise<NbdPeer>): Promise<Opened> {
+  const server = await peer;
+  return { device: await openNbd(server.uri, { connections: 4 }), cleanup: () => server.kill() };
+}
+
 /** Opens what a server that is started for it offers. */
 async function opened(peer: Promise<NbdPeer>): Promise<Opened> {
   const server = await peer;
@@ -49,6 +55,7 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
   const file = image();
   conformance('nbdkit file, TCP', async () => opened(nbdkit(await freePort(), ['file', file])), { persistent: true });
   conformance('nbdkit without structured replies', () => opened(nbdkit(freeSocket(), ['--no-sr', ...memory])));
+  conformance('nbdkit, four connections', () => openedBySeveral(nbdkit(freeSocket(), ['file', image()])));
   const bare = ['--filter=nozero', '--filter=noextents', '--filter=nocache'];
   conformance('nbdkit with little that it can', () => opened(nbdkit(freeSocket(), [...bare, ...memory])));
   const strict = ['blocksize-minimum=4096', 'blocksize-preferred=64K', 'blocksize-maximum=128K'];
@@ -150,6 +157,8 @@ describe.skipIf(missing('qemu-nbd'))('qemu-nbd', () => {
   });
   conformance('qemu-nbd, TCP', async () => opened(qemuNbd(await freePort(), file)), { persistent: true });
 
+  conformance('qemu-nbd, four connections', () => openedBySeveral(qemuNbd(freeSocket(), image())));
+
   test('an export that is not there', async () => {
     const server = await qemuNbd(freeSocket(), image());
     await expect(openNbd(server.uri.replace('///disk', '///other'))).rejects.toThrow(/no export "other"/);
@@ -166,6 +175,9 @@ describe('farbus serve', () => {
     openReadOnly: () => serve(freeSocket(), file, '--read-only'),
   });
   conformance('farbus serve, TCP', async () => serve(await freePort(), image()));
+  conformance('farbus serve, four connections', () =>
+    openedBySeveral(farbusServe(freeSocket(), 'disk', [`disk=${image()}`])),
+  );
 
   test('what was flushed is in the file', async () => {
     const path = image();

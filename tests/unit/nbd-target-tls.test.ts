@@ -25,7 +25,10 @@ class TlsPeer extends Peer {
     const exports = exportsOf({ disk: new MemoryDevice(1 << 20), other: new MemoryDevice(1 << 20) });
     super(exports);
     this.stream = stream;
-    const seen = (of: TargetExport): TargetExport => (tlsOnly && of.name === 'disk' ? { ...of, tlsOnly } : of);
+    const seen = (of: TargetExport): TargetExport => {
+      const { name, description, readOnly, device, sessions, counters } = of;
+      return { name, description, readOnly, device, sessions, counters, tlsOnly: tlsOnly && name === 'disk' };
+    };
     const directory = {
       find: (name: string) => {
         const found = exports.find(name);
@@ -52,10 +55,10 @@ class TlsPeer extends Peer {
   /** Asks for TLS and has it; the rest of the conversation is on `stream`. */
   async upgrade(names: string[] = []): Promise<void> {
     expect(await this.errorOf(Option.starttls)).toBe(OptionReply.ack);
-    await this.until(() => this.upgrades.length === 1);
+    await turn();
     const stream = new TestStream();
     this.upgrades[0]!.finish({ stream, names });
-    await new Promise((resolve) => setImmediate(resolve));
+    await turn();
     this.move(stream);
   }
 }
@@ -170,7 +173,8 @@ describe('nothing from before TLS counts after it', () => {
     await turn();
     expect(peer.upgrades).toHaveLength(0);
     peer.stream.unblock();
-    await peer.until(() => peer.upgrades.length === 1);
+    await turn();
+    expect(peer.upgrades).toHaveLength(1);
     peer.target.destroy();
     await peer.target.finished;
   });
@@ -181,7 +185,7 @@ describe('an end during TLS', () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
-    await peer.until(() => peer.upgrades.length === 1);
+    await turn();
     peer.upgrades[0]!.fail(new Error('no'));
     await peer.target.finished;
     expect(peer.stream.destroyed).toBe(true);
@@ -191,7 +195,7 @@ describe('an end during TLS', () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
-    await peer.until(() => peer.upgrades.length === 1);
+    await turn();
     peer.target.destroy();
     await peer.target.finished;
     const late = new TestStream();

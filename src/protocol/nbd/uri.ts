@@ -37,6 +37,8 @@ export type NbdAddress = (
       readonly exportName: string;
     }
 ) & {
+  /** Connections at a time, where the URI says it: x-connections, which is ours. */
+  readonly connections?: number | undefined;
   /** Set where the connection is encrypted. */
   readonly tls?: NbdTls | undefined;
 };
@@ -85,20 +87,26 @@ export function parseNbdUri(text: string): NbdAddress {
   const user = /^([^@]*)@(.*)$/s.exec(authority);
   const tls = parseTls(kind.startsWith('nbds'), parameters, user && decoded(user[1]!, 'the user name'), fail);
   const place = user ? user[2]! : authority;
+  const count = parameters.get('x-connections');
+  if (count !== undefined && !(/^\d{1,2}$/.test(count) && Number(count) >= 1 && Number(count) <= 16)) {
+    fail('x-connections is a number from 1 to 16');
+  }
+  const more = { ...tls, ...(count !== undefined && { connections: Number(count) }) };
 
   if (unix) {
     if (place !== '') fail(`a unix socket has no host: write ${kind}:///EXPORT?socket=PATH with three slashes`);
     if (!socket) return fail('which socket? Add ?socket=PATH');
     if (socket.includes('\0', 1)) fail('a path has no NUL');
-    return { transport: 'unix', path: socket, exportName, ...tls };
+    return { transport: 'unix', path: socket, exportName, ...more };
   }
   if (socket !== undefined) fail(`a socket is for ${kind}+unix://`);
-  return { transport: 'tcp', ...parseAuthority(place, fail, decoded), exportName, ...tls };
+  return { transport: 'tcp', ...parseAuthority(place, fail, decoded), exportName, ...more };
 }
 
 /** Parameters after the `?`. */
 const known = [
   'socket',
+  'x-connections',
   'tls-type',
   'tls-certificates',
   'tls-psk-file',
@@ -173,6 +181,7 @@ export function formatNbdUri(address: NbdAddress): string {
   const scheme = tls ? 'nbds' : 'nbd';
   const parameters: string[] = [];
   if (address.transport === 'unix') parameters.push(`socket=${escaped(address.path)}`);
+  if (address.connections !== undefined) parameters.push(`x-connections=${address.connections}`);
   if (tls?.certificates !== undefined) parameters.push(`tls-certificates=${escaped(tls.certificates)}`);
   if (tls?.pskFile !== undefined) parameters.push(`tls-psk-file=${escaped(tls.pskFile)}`);
   if (tls?.username !== undefined) parameters.push(`tls-username=${escaped(tls.username)}`);

@@ -160,6 +160,11 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#outbox.statusOf = filterOf(agreement);
   }
 
+  /** Where it takes memory for copies from. */
+  get pool(): PayloadPool {
+    return this.#pool;
+  }
+
   /** What the server offers on this connection. */
   get agreement(): Agreement {
     return this.#agreement!;
@@ -172,6 +177,11 @@ export class Connection implements StreamEvents, ReplyTable {
       const reason = this.#end;
       queueMicrotask(() => events.lost(reason, []));
     }
+  }
+
+  /** Requests under way. */
+  get load(): number {
+    return this.#underWay.size;
   }
 
   /** Whether `request` may be sent now. */

@@ -26,10 +26,23 @@ export class Durability {
     return lost;
   }
 
-  /** A request was answered with success. */
-  done(request: NbdRequest): void {
-    if (request.needsFlush) this.#acknowledged++;
-    else if (request.type === Command.flush) this.#durable = Math.max(this.#durable, request.covers);
+  /** What flushes have to fail with, if writes were lost and nobody has been told yet. */
+  get lost(): BlockError | undefined {
+    return this.#lost;
+  }
+
+  /**
+   * A request was answered with success.
+   * @param state The server's, on the connection that brought the answer.
+   */
+  done(request: NbdRequest, state: string | undefined): void {
+    if (request.needsFlush) {
+      this.#acknowledged++;
+      // The answer of an earlier life, which came when another connection knew of the next one already.
+      if (state && this.#state !== undefined && state !== this.#state) this.#lose();
+    } else if (request.type === Command.flush) {
+      this.#durable = Math.max(this.#durable, request.covers);
+    }
   }
 
   /** There is a new connection. Returns an error for flushes if writes may have been lost; {@link flushing} gives it too. */
@@ -37,6 +50,15 @@ export class Durability {
     const before = this.#state;
     this.#state = state || undefined;
     if (before === undefined || before === this.#state || this.#durable === this.#acknowledged) return undefined;
+    return this.#lose();
+  }
+
+  /** The loss has been reported to a flush. */
+  told(): void {
+    this.#lost = undefined;
+  }
+
+  #lose(): BlockError {
     const count = this.#acknowledged - this.#durable;
     this.#durable = this.#acknowledged;
     this.#lost = new BlockError(
@@ -44,10 +66,5 @@ export class Durability {
       `the server was restarted: ${count} writes that were acknowledged but not flushed may be lost`,
     );
     return this.#lost;
-  }
-
-  /** The loss has been reported to a flush. */
-  told(): void {
-    this.#lost = undefined;
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The NBD initiator: an export of any NBD server as a BlockDevice. Many requests are under way at once on one connection;
- * a lost connection is re-established and what was under way is run again (session.ts). Source: [NBD] "Request types".
- * One connection only; no oldstyle.
+ * a lost connection is re-established and what was under way is run again (session.ts). There may be several (group.ts).
+ * Source: [NBD] "Request types". No oldstyle.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
@@ -12,7 +12,8 @@ import { BlockError } from '../../../block/errors.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
-import { Session, type NbdState } from './session.js';
+import { maxConnections, openSessions, type Sessions } from './group.js';
+import type { NbdState } from './session.js';
 
 export interface NbdOptions {
   /** Which of the server's exports; '' is its default one. */
@@ -25,6 +26,8 @@ export interface NbdOptions {
   readonly connectSeconds?: number;
   /** Silence of a server that owes answers after which its connection is given up, in seconds. Default 30. */
   readonly stallSeconds?: number;
+  /** Connections at a time, where the server says that there may be several; 1 to 16. Default 1. */
+  readonly connections?: number | undefined;
   /** Encrypts each connection; without it none is, and a server that demands TLS is refused. */
   readonly secure?: Secure | undefined;
   readonly log?: Logger;
@@ -48,7 +51,11 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
   if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(stallSeconds > 0)) {
     throw new FarbusError('times of a connection are numbers of seconds: above 0, and for reconnecting 0 or more');
   }
-  const session = await Session.open(dialer, {
+  const { connections = 1 } = options;
+  if (!(Number.isInteger(connections) && connections >= 1 && connections <= maxConnections)) {
+    throw new FarbusError(`the number of connections is 1 to ${maxConnections}`);
+  }
+  const settings = {
     exportName: options.exportName ?? '',
     readOnly: options.readOnly ?? false,
     // Timers count up to 2^31 ms.
@@ -58,19 +65,19 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     secure: options.secure,
     log: options.log ?? silent,
     onState: options.onState ?? (() => undefined),
-  });
-  return new NbdInitiator(session);
+  };
+  return new NbdInitiator(await openSessions(dialer, settings, connections));
 }
 
 /** Made by {@link connectNbd}. */
 export class NbdInitiator extends BlockBase {
   readonly info: BlockInfo;
-  readonly #session: Session;
+  readonly #session: Sessions;
   /** Longest ranges without a payload that the server is thought to take. */
   #range: number;
   #zeroes: number;
 
-  constructor(session: Session) {
+  constructor(session: Sessions) {
     super();
     this.#session = session;
     this.info = session.info;

@@ -30,5 +30,6 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
   const secure = await nbdSecurity(address);
-  return connectNbd(nbdDialer(address), { ...options, secure, exportName: address.exportName });
+  const { exportName, connections } = address;
+  return connectNbd(nbdDialer(address), { connections, ...options, secure, exportName });
 }

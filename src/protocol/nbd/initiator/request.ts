@@ -37,6 +37,8 @@ export class NbdRequest {
   lostAt: number | undefined;
   /** Of a flush: how many acknowledged writes it covers. */
   covers = 0;
+  /** It was under way on a connection that was lost, and no later one has been let in: the server may still do it. */
+  ghost = false;
   /** Sent by the connection itself; nobody waits for it. */
   internal = false;
   /** A pooled copy of its payload, while it is being sent. */

@@ -1,12 +1,12 @@
 /**
- * A session with an NBD export: one connection at a time, and what happens between one and the next. Requests that lost
+ * A session with an NBD export, alone or one of a group (group.ts): one connection at a time, and what happens between one and the next. Requests that lost
  * their connection are kept and run again on a new one, within the time that the user set; then they fail, and so do
  * later ones until the server is back.
  *
  * Every connection negotiates the same session identity (spec.ts, sessionContext), by which a Farbus server finishes or
  * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
  */
-import { messageOf } from '../../../base/errors.js';
+import { FarbusError, messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
@@ -50,6 +50,11 @@ export class Session {
   readonly #pool: PayloadPool;
   readonly #durability: Durability;
   readonly #stop = new AbortController();
+  /**
+   * There are other sessions with this export, over which callers go on: a request that may still take effect is not over
+   * when it is given up.
+   */
+  several = false;
   #connection: Connection | undefined;
   #connections = 1;
   #waiting: NbdRequest[] = [];
@@ -64,22 +69,31 @@ export class Session {
   /** Cuts the pause before the next attempt short. */
   #wake: (() => void) | undefined;
 
-  private constructor(dialer: Dialer, options: SessionOptions, id: string, pool: PayloadPool, connection: Connection) {
+  private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
     this.#dialer = dialer;
     this.#options = options;
     this.#id = id;
     this.#patience = options.reconnectSeconds * 1000;
-    this.#pool = pool;
+    this.#pool = connection.pool;
     this.#log = new ThrottledLogger(options.log);
-    this.#facts = factsOf(connection.agreement, options.exportName, options.readOnly);
-    this.#durability = new Durability(connection.agreement.state);
+    const facts = factsOf(connection.agreement, options.exportName, options.readOnly);
+    const breach = first && breachOf(first.#facts, facts);
+    if (breach !== undefined)
+      throw new FarbusError(`${dialer.address}: another export on another connection: ${breach}`);
+    this.#facts = first ? first.#facts : facts;
+    // What one connection's writes have, the others' flushes make durable ([NBD] NBD_FLAG_CAN_MULTI_CONN).
+    this.#durability = first ? first.#durability : new Durability(connection.agreement.state);
+    if (first) this.#durability.reconnected(connection.agreement.state);
     this.#adopt(connection);
   }
 
-  /** Connects. Rejects with a FarbusError. */
-  static async open(dialer: Dialer, options: SessionOptions): Promise<Session> {
+  /**
+   * Connects. Rejects with a FarbusError.
+   * @param first Another session of the same group, whose facts this one must keep.
+   */
+  static async open(dialer: Dialer, options: SessionOptions, first?: Session): Promise<Session> {
     const id = newSessionId();
-    const pool = new PayloadPool();
+    const pool = first ? first.#pool : new PayloadPool();
     const connection = await connect(dialer, {
       wish: { exportName: options.exportName, session: id },
       id: 1,
@@ -90,7 +104,7 @@ export class Session {
       signal: new AbortController().signal,
     });
     try {
-      return new Session(dialer, options, id, pool, connection);
+      return new Session(dialer, options, id, connection, first);
     } catch (error) {
       connection.destroy();
       throw error;
@@ -99,6 +113,16 @@ export class Session {
 
   get info(): BlockInfo {
     return this.#facts.info;
+  }
+
+  /** Requests that are under way or wait. */
+  get load(): number {
+    return this.#waiting.length + (this.#connection?.load ?? 0);
+  }
+
+  /** Why requests fail at once, while they do. */
+  get failure(): BlockError | undefined {
+    return this.#failure;
   }
 
   /** Requests without a payload may be longer than 32 bits say. */
@@ -165,16 +189,18 @@ export class Session {
     if (sent > 0) waiting.splice(0, sent);
   }
 
-  #answered(request: NbdRequest): void {
+  #answered(request: NbdRequest, connection: Connection): void {
     if (request.error) return request.fail(request.error);
-    this.#durability.done(request);
+    this.#durability.done(request, connection.agreement.state);
     request.succeed();
   }
 
   /** The caller gives a request up. One that the server may be working on waits for its answer. */
   #abandon(request: NbdRequest): void {
     const at = this.#waiting.indexOf(request);
-    if (at < 0) return;
+    // One that may still take effect is over when a later connection has been let in, where another session's requests
+    // could otherwise come before it.
+    if (at < 0 || (request.ghost && this.several)) return;
     // One that lost its connection can be dropped as well: whatever is sent from now on goes over a connection that
     // the server lets in only when the older ones are fenced.
     this.#waiting.splice(at, 1);
@@ -185,8 +211,9 @@ export class Session {
     this.#connection = connection;
     clearTimeout(this.#deadline);
     this.#failure = undefined;
+    this.#layGhosts();
     connection.start({
-      answered: (request) => this.#answered(request),
+      answered: (request) => this.#answered(request, connection),
       room: () => {
         if (this.#waiting.length > 0) this.#pump();
       },
@@ -194,6 +221,15 @@ export class Session {
     });
     this.#enter('connected', this.#dialer.address);
     this.#pump();
+  }
+
+  /** The server has let a new connection in: what was sent on older ones has no effect any more. */
+  #layGhosts(): void {
+    this.#waiting = this.#waiting.filter((request) => {
+      request.ghost = false;
+      if (request.aborted) request.fail(givenUp());
+      return !request.aborted;
+    });
   }
 
   #lost(connection: Connection, reason: string, unfinished: NbdRequest[]): void {
@@ -205,7 +241,8 @@ export class Session {
     const again: NbdRequest[] = [];
     for (const request of unfinished) {
       request.lostAt ??= now;
-      if (request.aborted) request.fail(givenUp());
+      request.ghost = true;
+      if (request.aborted && !this.several) request.fail(givenUp());
       // A request that loses one connection after the other does not wait for ever either.
       else if (now - request.lostAt >= patience) request.fail(unreachable);
       else again.push(request);
@@ -267,7 +304,8 @@ export class Session {
 
   #resume(connection: Connection): void {
     if (this.#state === 'closed') return void connection.disconnect();
-    const lost = this.#durability.reconnected(connection.agreement.state);
+    // Another session may have found out before.
+    const lost = this.#durability.reconnected(connection.agreement.state) ?? this.#durability.lost;
     if (lost) {
       this.#say('error', 'unflushed', `${lost.message}`);
       const flushes = this.#waiting.filter((request) => request.type === Command.flush);

@@ -1,0 +1,125 @@
+/**
+ * Several sessions with one export, over which requests are spread: where the server says that its connections see each other's
+ * writes ([NBD] NBD_FLAG_CAN_MULTI_CONN). Each has an identity of its own, since a server closes the older connections of
+ * a session when a new one comes.
+ *
+ * Flushes all go over the first one, and cover what was acknowledged on any; whether the server has lost acknowledged writes is
+ * found out for all of them together. If one cannot be re-established in time, all requests fail until it is: what it left
+ * at the server may still take effect, and over the others a caller could write before it.
+ */
+import { messageOf } from '../../../base/errors.js';
+import type { BlockInfo } from '../../../block/device.js';
+import type { Dialer } from '../../../network/stream.js';
+import { Command } from '../spec.js';
+import type { Ask, NbdRequest } from './request.js';
+import { Session, type NbdState, type SessionOptions } from './session.js';
+
+/** Most connections to one export. */
+export const maxConnections = 16;
+
+/** What the initiator needs of a session or of a group. */
+export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'run' | 'hurry' | 'close'>;
+
+/**
+ * Opens an export with up to `count` connections: with one where the server does not say that there may be more, or with as
+ * many as it lets in. Rejects with a FarbusError if there is not even one.
+ */
+export async function openSessions(dialer: Dialer, options: SessionOptions, count: number): Promise<Sessions> {
+  if (count <= 1) return Session.open(dialer, options);
+  const states = new GroupState(options.onState);
+  const optionsOf = (index: number): SessionOptions => ({
+    ...options,
+    onState: (state, detail) => states.set(index, state, detail),
+  });
+  const first = await Session.open(dialer, optionsOf(0));
+  if (!first.info.can.multiConnection) return first;
+  const opened = await Promise.allSettled(
+    Array.from({ length: count - 1 }, (_, index) => Session.open(dialer, optionsOf(index + 1), first)),
+  );
+  const sessions = [first];
+  for (const [index, one] of opened.entries()) {
+    if (one.status === 'fulfilled') sessions.push(one.value);
+    else {
+      states.forget(index + 1);
+      options.log.log('info', `one connection less: ${messageOf(one.reason)}`);
+    }
+  }
+  return sessions.length === 1 ? first : new SessionGroup(sessions);
+}
+
+class SessionGroup implements Sessions {
+  readonly #sessions: readonly Session[];
+  readonly #first: Session;
+
+  constructor(sessions: readonly Session[]) {
+    this.#sessions = sessions;
+    this.#first = sessions[0]!;
+    for (const session of sessions) session.several = true;
+  }
+
+  get info(): BlockInfo {
+    return this.#first.info;
+  }
+
+  get wide(): boolean {
+    return this.#first.wide;
+  }
+
+  get fastZero(): boolean {
+    return this.#first.fastZero;
+  }
+
+  run(ask: Ask): NbdRequest {
+    return this.#sessionFor(ask).run(ask);
+  }
+
+  hurry(): void {
+    for (const session of this.#sessions) session.hurry();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#sessions.map((session) => session.close()));
+  }
+
+  #sessionFor(ask: Ask): Session {
+    let best = this.#first;
+    let least = Infinity;
+    for (const session of this.#sessions) {
+      // Its request fails at once, and has it try to connect.
+      if (session.failure) return session;
+      const { load } = session;
+      if (load >= least) continue;
+      best = session;
+      least = load;
+    }
+    return ask.type === Command.flush ? this.#first : best;
+  }
+}
+
+/** What is told of several sessions: the worst of their states. */
+class GroupState {
+  readonly #onState: SessionOptions['onState'];
+  readonly #states = new Map<number, NbdState>();
+  #told: NbdState | undefined;
+
+  constructor(onState: SessionOptions['onState']) {
+    this.#onState = onState;
+  }
+
+  set(index: number, state: NbdState, detail: string): void {
+    this.#states.set(index, state);
+    const all = [...this.#states.values()];
+    const worst = order.find((one) => all.includes(one))!;
+    // One that has closed says nothing while others have not.
+    const told = all.every((one) => one === 'closed') ? 'closed' : worst;
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#onState(told, detail);
+  }
+
+  forget(index: number): void {
+    this.#states.delete(index);
+  }
+}
+
+const order: readonly NbdState[] = ['lost', 'reconnecting', 'connected', 'closed'];
