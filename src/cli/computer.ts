@@ -20,6 +20,7 @@ import {
   networkModules,
   prepareDebianGuest,
 } from '../guest/debian.node.js';
+import { prepareFirmware } from '../guest/firmware.node.js';
 import { unpackKernel } from '../guest/kernel.node.js';
 import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
@@ -36,7 +37,9 @@ const bootLimit = 300_000;
 
 /** What to boot, and what its snapshots are valid for. */
 export interface Guest {
-  readonly image: LinuxImage;
+  /** Undefined where the firmware boots what is on a drive. */
+  readonly image: LinuxImage | undefined;
+  readonly firmware?: Firmware;
   readonly id: string;
   readonly version: string;
   /** Printed when it has booted; undefined where nobody knows. */
@@ -44,6 +47,8 @@ export interface Guest {
 }
 
 export interface GuestChoice {
+  /** The firmware boots from the first drive that it can. */
+  readonly bios?: boolean;
   readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
   /** Added to the default command line, or all of it where a kernel is given. */
@@ -59,6 +64,7 @@ export interface GuestChoice {
 
 /** The kernel and initramfs that were asked for; Debian's where none were. */
 export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
+  if (choice.bios) return chooseFirmware(choice);
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
@@ -81,6 +87,11 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     version: choice.kernel,
     mark: choice.mark,
   };
+}
+
+async function chooseFirmware({ log, onProgress, mark }: GuestChoice): Promise<Guest> {
+  const firmware = await prepareFirmware({ log, ...(onProgress && { onProgress }) });
+  return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
 }
 
 /** What there is besides drives and memory. */
@@ -141,7 +152,7 @@ export async function startGuest(
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
-  const key = hash(guest.id, guest.image.commandLine, String(memorySize), engineVersion(), mac);
+  const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
   if (snapshot !== undefined && existsSync(snapshot)) {
     try {
       await computer.restore(await readSnapshot(snapshot), key);
@@ -153,7 +164,7 @@ export async function startGuest(
   }
   boot(computer, guest);
   if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
-  await waitForMark(computer, guest.mark);
+  await waitForMark(computer, guest.mark, guest.image === undefined);
   if (snapshot === undefined) return { from: 'boot', ms: performance.now() - started };
   const state = await computer.save(key);
   try {
@@ -166,19 +177,21 @@ export async function startGuest(
 
 function boot(computer: Computer, guest: Guest): void {
   try {
-    computer.boot(guest.image);
+    if (guest.image) computer.boot(guest.image);
+    else computer.bootFirmware();
   } catch (error) {
     throw new FarbusError(`the computer cannot start: ${messageOf(error)}`);
   }
 }
 
-async function waitForMark(computer: Computer, mark: string): Promise<void> {
+async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean): Promise<void> {
   const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   const ended = computer.ended.then((why) => {
     throw new FarbusError(`the guest ${why === 'halted' ? 'halted' : 'asked for a reset'} before it had booted`);
   });
   try {
-    await Promise.race([computer.console.waitFor(pattern, bootLimit), ended]);
+    const shown = onScreenToo ? [computer.screen.waitFor(pattern, bootLimit)] : [];
+    await Promise.race([computer.console.waitFor(pattern, bootLimit), ended, ...shown]);
   } catch (error) {
     if (error instanceof FarbusError) throw error;
     throw new FarbusError(`the guest did not boot: ${messageOf(error)}`);

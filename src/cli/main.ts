@@ -47,6 +47,18 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     summary: 'the console of a computer of a site',
     load: async () => import('./console.js'),
   },
+  screenshot: {
+    summary: 'what a running computer shows, as a picture',
+    load: async () => import('./screenshot.js'),
+  },
+  type: {
+    summary: 'type on the keyboard of a running computer',
+    load: async () => import('./type.js'),
+  },
+  media: {
+    summary: 'change the medium of a removable drive',
+    load: async () => import('./media.js'),
+  },
   lease: {
     summary: 'who writes on a device that a server shares with its system',
     load: async () => import('./lease.js'),
@@ -63,7 +75,7 @@ Usage: farbus COMMAND [OPTIONS]
 
 Commands:
 ${Object.entries(subcommands)
-  .map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`)
   .join('\n')}
 
 farbus COMMAND --help tells about one of them; farbus --version, which farbus this is.

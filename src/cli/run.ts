@@ -1,10 +1,13 @@
 /** `farbus run`: a client computer whose disks are elsewhere. */
-import { usageError } from '../base/errors.js';
+import { messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { Steps } from '../base/steps.js';
 import type { ClientComputer } from '../computer/client.js';
 import { planDrive, type ClientDrive } from '../computer/drives.js';
 import { chooseGuest, createComputer, startGuest } from './computer.js';
+import { checkName, openComputerControl } from './computer-control.js';
+import { Media } from './media-changer.js';
+import { showScreen } from './screen-view.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions, sizeOption } from './options.js';
 import { ProgressLine } from './progress.js';
@@ -17,9 +20,9 @@ export const help = `farbus run: start a computer whose disks are elsewhere
 
 Usage: farbus run [--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]
 
-The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, or one of yours. Each
-drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter. Its console is your terminal; Ctrl-]
-leaves.
+The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, a kernel of yours, or with
+--bios whatever is on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter.
+Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media are for a computer that runs.
 
 ${sourceHelp}
 
@@ -30,7 +33,13 @@ Options:
                        (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
   --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
   --snapshot FILE      start from FILE where it exists; else boot, and save the computer to FILE
-  --snapshot-after TEXT  what a guest of yours prints when it has booted
+  --snapshot-after TEXT  what a guest of yours prints or shows when it has booted
+  --bios               boot from the first drive that can be booted: its boot record, its boot loader, its system; nothing
+                       comes from this side but the firmware (SeaBIOS, Debian's package)
+  --screen             show the computer's screen in the terminal, in text modes, instead of its serial console; with
+                       --bios in a terminal that is so anyway
+  --serial             with --bios: the serial console all the same
+  --name NAME          how farbus screenshot, type and media call it (default computer)
   --kernel FILE        a Linux bzImage instead of Debian's
   --initrd FILE        an initramfs instead of ours
   --append WORDS       words for the kernel's command line
@@ -43,6 +52,7 @@ Options:
 Examples:
   farbus run --drive nbd://localhost/disk.img
   farbus run --drive nbd://server/disk.img,overlay=changes.img
+  farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk
   farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'
 `;
 
@@ -54,6 +64,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       reconnect: { type: 'string', default: '60' },
       snapshot: { type: 'string' },
       'snapshot-after': { type: 'string' },
+      bios: { type: 'boolean', default: false },
+      screen: { type: 'boolean', default: false },
+      serial: { type: 'boolean', default: false },
+      name: { type: 'string', default: 'computer' },
       kernel: { type: 'string' },
       initrd: { type: 'string' },
       append: { type: 'string' },
@@ -68,9 +82,15 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     throw usageError(`${positionals[0]!} is not an option; did you mean --drive ${positionals[0]!}?`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const memory = sizeOption('memory', values.memory, 64 << 20, 1 << 30) & ~0xfffff;
-  if (values.snapshot !== undefined && values.kernel !== undefined && values['snapshot-after'] === undefined) {
-    throw usageError('--snapshot with --kernel needs --snapshot-after TEXT: what your guest prints when it has booted');
+  const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
+  if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
+    throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
   }
+  checkName(values.name);
+  checkBios(values);
+  const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
+  if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
+  const screen = values.screen || (values.bios && !values.serial && terminal);
   const log = stderrLogger(io, values.quiet || values.exec !== undefined);
   const progress = new ProgressLine(io);
   const closing: (() => Promise<unknown>)[] = [];
@@ -83,18 +103,21 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       steps.add(trace);
     }
     const drives: ClientDrive[] = [];
+    const media = new Media(drives, { reconnectSeconds, log });
+    closing.push(() => media.close());
     for (const text of values.drive) {
       const drive = await openClientDrive(text, { reconnectSeconds, log });
       drives.push(drive);
       const { device } = drive;
       if (!device) continue;
-      closing.push(() => device.close());
+      media.add(device);
       log.log('info', `${text}: ${formatBytes(device.info.size)}${device.info.readOnly ? ', read-only' : ''}`);
       if (!device.info.can.flush && !device.info.readOnly) {
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
     const guest = await chooseGuest({
+      bios: values.bios,
       kernel: values.kernel,
       initrd: values.initrd,
       append: values.append,
@@ -103,10 +126,13 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       log,
       onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
     });
-    const computer = await createComputer(drives, memory, { steps, log });
+    const { firmware } = guest;
+    const computer = await createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
     closing.push(() => computer.stop());
+    media.attach(computer);
+    closing.push(await control(values.name, computer, media, io, log));
     const body = values.exec === undefined ? interactive : execute;
-    return await Promise.race([signals.received, body({ io, computer, guest, memory, log, values })]);
+    return await Promise.race([signals.received, body({ io, computer, guest, memory, log, screen, values })]);
   } finally {
     signals.stop();
     progress.clear();
@@ -120,13 +146,42 @@ interface Session {
   readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
   readonly memory: number;
   readonly log: ReturnType<typeof stderrLogger>;
+  /** The terminal is the computer's screen, not its serial console. */
+  readonly screen: boolean;
   readonly values: { snapshot?: string; exec?: string; json: boolean };
 }
 
-async function interactive({ io, computer, guest, memory, log, values }: Session): Promise<number> {
+/** Others of this user's commands find the computer by its name; it runs without them where that cannot be. */
+async function control(
+  name: string,
+  computer: ClientComputer,
+  media: Media,
+  io: CliIo,
+  log: Session['log'],
+): Promise<() => Promise<void>> {
+  try {
+    return await openComputerControl(name, computer, media, io.env);
+  } catch (error) {
+    log.log('warn', messageOf(error));
+    return async () => undefined;
+  }
+}
+
+function checkBios(values: { bios: boolean; kernel?: string; initrd?: string; append?: string; exec?: string }): void {
+  if (!values.bios) return;
+  for (const name of ['kernel', 'initrd', 'append', 'exec'] as const) {
+    if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
+  }
+}
+
+async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
   log.log('info', `${guest.version} starts; Ctrl-] leaves`);
-  computer.onSerial((byte) => io.stdout.write(Uint8Array.of(byte)));
-  const terminal = attachTerminal(io, (bytes) => computer.sendSerial(bytes));
+  if (!screen) computer.onSerial((byte) => io.stdout.write(Uint8Array.of(byte)));
+  const hide = screen ? showScreen(() => computer.screen.look(), io.stdout as NodeJS.WriteStream) : () => undefined;
+  const terminal = attachTerminal(io, (bytes) => {
+    if (screen) void computer.screen.typeBytes(bytes);
+    else computer.sendSerial(bytes);
+  });
   try {
     const start = startGuest(computer, guest, values.snapshot, memory).then((result) => {
       if (result.from === 'snapshot') computer.console.send('\n');
@@ -135,10 +190,12 @@ async function interactive({ io, computer, guest, memory, log, values }: Session
     const over = Promise.race([terminal.left.then(() => 'left' as const), computer.ended]);
     await Promise.race([start, over]);
     const why = await over;
+    hide();
     if (why !== 'left') log.log('info', `the guest ${why === 'halted' ? 'has halted' : 'asked for a restart'}`);
     else io.stderr.write('\n');
     return 0;
   } finally {
+    hide();
     terminal.stop();
   }
 }

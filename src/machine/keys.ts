@@ -54,11 +54,14 @@ for (const [first, plain, shifted] of rowsOfKeys) {
  * @throws RangeError that names what is no key.
  */
 export function parseKeys(text: string): Stroke[] {
-  const strokes: Stroke[] = [];
-  for (const [, name, character] of text.matchAll(/<([a-z0-9-]+)>|(.)/gsu)) {
-    strokes.push(name === undefined ? characterStroke(character!) : namedStroke(name));
-  }
-  return strokes;
+  return splitKeys(text).map((key) =>
+    key.length > 1 && key[0] === '<' ? namedStroke(key.slice(1, -1)) : characterStroke(key),
+  );
+}
+
+/** Such a text in parts of one stroke each. */
+export function splitKeys(text: string): string[] {
+  return [...text.matchAll(/<[a-z0-9-]+>|./gsu)].map(([key]) => key);
 }
 
 /** What a terminal sends for keys that are no characters: xterm's sequences (ECMA-48, DEC VT220). */
@@ -98,7 +101,6 @@ export function terminalKeys(bytes: Uint8Array): Stroke[] {
   const strokes: Stroke[] = [];
   let rest = new TextDecoder().decode(bytes);
   while (rest !== '') {
-    // eslint-disable-next-line no-control-regex -- a terminal's keys begin with ESC
     const sequence = /^\x1b((?:\[[0-9]*|O)[A-Za-z~])/.exec(rest);
     const name = sequence && sequences[sequence[1]!];
     if (sequence) {

@@ -1,0 +1,99 @@
+/**
+ * What a running computer tells and takes on its control socket (export/control.node.ts): its screen, keys, and the media of
+ * its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and `media` ask it.
+ */
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import type { Computer } from '../computer/computer.js';
+import { askControl, controlSockets, serveControl, type ControlRequest } from '../export/control.node.js';
+import { pixelsOf, textOf } from '../machine/screen.js';
+import { encodePng } from './png.js';
+
+/** Exchanges the media of a computer's drives; rejects with a FarbusError. */
+export interface MediaChanger {
+  eject(drive: number | undefined, force: boolean): Promise<string>;
+  insert(drive: number | undefined, source: string): Promise<string>;
+}
+
+/** A screen as it is told: a PNG file in base64, and the lines of a text screen. */
+export interface Screenshot {
+  readonly png: string;
+  readonly text: readonly string[];
+}
+
+const prefix = 'computer-';
+
+/** @throws FarbusError where it is not a name that a socket's file can have. */
+export function checkName(name: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/.test(name)) {
+    throw usageError(`${JSON.stringify(name)} is no name of a computer: give letters, digits, - and _, at most 40`);
+  }
+  return name;
+}
+
+/** Opens the control socket of a computer; its end is returned. Rejects with a FarbusError. */
+export async function openComputerControl(
+  name: string,
+  computer: Computer,
+  media: MediaChanger,
+  env: NodeJS.ProcessEnv,
+): Promise<() => Promise<void>> {
+  const socket = await serveControl(
+    `${prefix}${name}.${process.pid}`,
+    (request) => answer(request, computer, media),
+    env,
+  );
+  return () => socket.close();
+}
+
+async function answer(request: ControlRequest, computer: Computer, media: MediaChanger): Promise<unknown> {
+  const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
+  switch (request.command) {
+    case 'screenshot': {
+      const picture = computer.screen.look();
+      const png = Buffer.from(encodePng(pixelsOf(picture))).toString('base64');
+      return { png, text: textOf(picture) } satisfies Screenshot;
+    }
+    case 'type':
+      await typed(computer, String(request['text']));
+      return {};
+    case 'eject':
+      return { done: await media.eject(drive, request['force'] === true) };
+    case 'insert':
+      return { done: await media.insert(drive, String(request['source'])) };
+    default:
+      throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
+  }
+}
+
+async function typed(computer: Computer, text: string): Promise<void> {
+  try {
+    await computer.screen.type(text);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new FarbusError(`${messageOf(error)}: see farbus type --help`);
+  }
+}
+
+/** Asks the computer `name` of this user. Rejects with a FarbusError where none or several have that name. */
+export async function askComputer(name: string, request: ControlRequest, env: NodeJS.ProcessEnv): Promise<unknown> {
+  const paths = await controlSockets(`${prefix}${checkName(name)}.`, env);
+  // What was killed has left its socket behind.
+  const alive = paths.filter((path) => processLives(Number(/\.(\d+)\.sock$/.exec(path)?.[1])));
+  const [path, more] = alive;
+  if (path === undefined) {
+    throw new FarbusError(`no computer ${JSON.stringify(name)} runs here: start one by farbus run --name ${name}`);
+  }
+  if (more !== undefined) {
+    throw new FarbusError(`several computers are called ${JSON.stringify(name)}: give them names by farbus run --name`);
+  }
+  return askControl(path, request);
+}
+
+function processLives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

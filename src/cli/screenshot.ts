@@ -1,0 +1,44 @@
+/** `farbus screenshot`: what a computer shows, as a picture or as text. */
+import { writeFile } from 'node:fs/promises';
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { askComputer, type Screenshot } from './computer-control.js';
+import type { CliIo } from './io.js';
+import { parseOptions } from './options.js';
+
+export const help = `farbus screenshot: what a computer shows
+
+Usage: farbus screenshot NAME FILE.png
+       farbus screenshot NAME --text
+
+NAME is that of farbus run --name. The picture is a PNG, in text modes and in graphics modes.
+
+Options:
+  --text   print the lines of a text screen instead
+
+Examples:
+  farbus screenshot desk desk.png
+  farbus screenshot desk --text
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('screenshot', args, {
+    allowPositionals: true,
+    options: { text: { type: 'boolean', default: false } },
+  });
+  const [name, file, ...more] = positionals;
+  if (name === undefined || (file === undefined) !== values.text || more.length > 0) {
+    throw usageError('farbus screenshot NAME FILE.png: give a computer and a file, or --text');
+  }
+  const { png, text } = (await askComputer(name, { command: 'screenshot' }, io.env)) as Screenshot;
+  if (file === undefined) {
+    if (text.length === 0) throw new FarbusError(`${name} shows pixels: give a file for the picture`);
+    io.stdout.write(`${text.join('\n').trimEnd()}\n`);
+    return 0;
+  }
+  try {
+    await writeFile(file, Buffer.from(png, 'base64'));
+  } catch (error) {
+    throw new FarbusError(`cannot write the picture: ${messageOf(error)}`, { cause: error });
+  }
+  return 0;
+}
