@@ -1,60 +1,75 @@
-/** The demo's server computer: `farbus serve` as a process of its own, started as a user would. */
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
+/** The demo's server computer: OS 2 on hypervisor 2, in a process of its own, as `farbus up` starts it. */
+import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../base/errors.js';
+import { SerialConsole } from '../computer/console.js';
+import type { Segment } from '../network/ethernet/segment.js';
+import type { ComputerState, RunningComputer } from '../site/computer.js';
+import type { ComputerPlan } from '../site/plan.js';
+import { inProcesses } from '../site/process.node.js';
 
-export interface ServerProcess {
-  readonly pid: number;
-  /** "nbd://127.0.0.1:PORT" */
-  readonly address: string;
-  /** Ends it with SIGTERM and waits; after 10 s by force. */
-  stop(): Promise<void>;
-}
+/** How long OS 2 may take to be up, in ms. */
+const startLimit = 300_000;
 
-const startLimit = 15_000;
-const stopLimit = 10_000;
+export class DemoServer {
+  readonly console: SerialConsole;
+  readonly #computer: RunningComputer;
+  readonly #changed = new Set<() => void>();
+  #state: ComputerState = 'starting';
+  #detail = '';
 
-/** Starts a server for `paths` on a free loopback port; resolves when it accepts. */
-export async function startServer(paths: readonly string[]): Promise<ServerProcess> {
-  const command = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
-  const child = spawn(
-    process.execPath,
-    [command, 'serve', ...paths, '--listen', 'nbd://127.0.0.1:0', '--json'],
-    // A group of its own: Ctrl-C at the terminal is for us, who stop it when the client is done.
-    { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
-  );
-  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  let errors = '';
-  child.stderr.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-1000)));
-  const stop = async () => {
-    const timer = setTimeout(() => child.kill('SIGKILL'), stopLimit);
-    child.kill('SIGTERM');
-    await exited;
-    clearTimeout(timer);
-  };
-  try {
-    const line = await firstLine(child.stdout, exited);
-    const address = (JSON.parse(line) as { listening: string[] }).listening[0];
-    if (!address) throw new Error('it said no address');
-    return { pid: child.pid!, address: address.replace(/\/$/, ''), stop };
-  } catch {
-    await stop();
-    throw new FarbusError(`the server did not start: ${errors.trim().split('\n').at(-1) ?? 'it said nothing'}`);
+  private constructor(plan: ComputerPlan, segment: Segment) {
+    const start = inProcesses(fileURLToPath(new URL('site-child.js', import.meta.url)));
+    const events = {
+      state: (state: ComputerState, detail: string) => {
+        this.#state = state;
+        this.#detail = detail;
+        for (const changed of this.#changed) changed();
+      },
+      output: (bytes: Uint8Array) => bytes.forEach((byte) => this.console.receive(byte)),
+      log: () => undefined,
+      leases: () => undefined,
+    };
+    this.#computer = start(plan, segment, events, { traceFolder: undefined });
+    this.console = new SerialConsole((bytes) => this.#computer.input(bytes));
   }
-}
 
-async function firstLine(stream: NodeJS.ReadableStream, exited: Promise<void>): Promise<string> {
-  const lines = createInterface({ input: stream });
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await Promise.race([
-      new Promise<string>((resolve) => lines.once('line', resolve)),
-      exited.then(() => Promise.reject(new Error('it ended'))),
-      new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error('it took too long')), startLimit))),
-    ]);
-  } finally {
-    clearTimeout(timer);
-    lines.removeAllListeners();
+  /** Starts it, and boots where its snapshot is another version's; resolves with how it came up. */
+  static async start(plan: ComputerPlan, segment: Segment): Promise<{ server: DemoServer; detail: string }> {
+    for (;;) {
+      const server = new DemoServer(plan, segment);
+      try {
+        await server.#up();
+        return { server, detail: server.#detail };
+      } catch (error) {
+        await server.stop();
+        if (!(error as Error).message.includes('snapshot cannot be used')) throw error;
+        await rm(plan.snapshot!, { force: true });
+      }
+    }
+  }
+
+  stop(): Promise<void> {
+    return this.#computer.stop();
+  }
+
+  async #up(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const look = (): void => {
+          if (this.#state === 'running') resolve();
+          else if (this.#state !== 'starting' && this.#state !== 'booting') {
+            reject(new FarbusError(`the server computer did not start: ${this.#detail || this.#state}`));
+          }
+        };
+        timer = setTimeout(() => reject(new FarbusError('the server computer did not start in time')), startLimit);
+        this.#changed.add(look);
+        look();
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#changed.clear();
+    }
   }
 }

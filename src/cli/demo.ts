@@ -1,6 +1,7 @@
 /**
- * `farbus demo`: the whole way on one machine. A server computer in a process of its own offers two disk images; a client
- * computer's unmodified operating system mounts them, checks files, writes one; then tools that are not ours look at the
+ * `farbus demo`: the first embodiment, whole, on one machine. A server computer with an operating system of its own, in a
+ * process of its own, serves two disk images; a client computer's unmodified operating system mounts them, checks files,
+ * copies and writes, and pings the other meanwhile, all on one Ethernet segment; then tools that are not ours look at the
  * images on the server's side.
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -9,33 +10,48 @@ import { join } from 'node:path';
 import { FarbusError } from '../base/errors.js';
 import { formatBytes, formatMs } from '../base/format.js';
 import type { BlockDevice } from '../block/device.js';
+import { SharedAdapter } from '../computer/shared-adapter.js';
+import { Hub } from '../network/ethernet/hub.js';
+import { initiatorClaim } from '../protocol/aoe/claim.js';
+import { connectAoe } from '../protocol/aoe/initiator/initiator.js';
+import type { ComputerPlan } from '../site/plan.js';
+import { macOf } from '../site/read.js';
 import type { ClientComputer } from '../computer/client.js';
 import type { ComputerCounts } from '../computer/computer.js';
 import { cacheFolder } from '../guest/cache.node.js';
 import { needTools, runTool, type Tool } from '../guest/tools.node.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from './computer.js';
-import { startServer, type ServerProcess } from './demo-server.js';
+import { DemoServer } from './demo-server.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import { ProgressLine } from './progress.js';
 import { onSignals } from './signals.js';
-import { openSource } from './sources.js';
 
 export const help = `farbus demo: see it work on this machine
 
 Usage: farbus demo [--fresh] [--keep]
 
-Makes two disk images (ext4 and vfat) with files on them, serves them from a process of its own, starts a computer with
-Debian's unmodified i386 kernel whose two NVMe disks are those images, lets it check the files and write others, and looks
-at the images with fsck, debugfs and mtools. The first run fetches Debian's packages; later ones start from a snapshot.
+Makes two disk images (ext4 and vfat) with files on them and starts two computers, each with Debian's unmodified i386 kernel
+on a hypervisor of its own, joined by an Ethernet segment: a server computer (OS 2), in a process of its own, whose
+hypervisor serves the images, and a client computer (OS 1) whose two NVMe disks they are. OS 1 checks files, copies them from
+and to the disks and writes others while it pings OS 2; then fsck, debugfs and mtools look at the images. The first run
+fetches Debian's packages and boots; later ones start from snapshots.
 
 Options:
-  --fresh   boot, even where there is a snapshot, and save a new one
+  --fresh   boot, even where there are snapshots, and save new ones
   --keep    leave the images in the cache folder and say where
 `;
 
-const memorySize = 256 << 20;
+const memorySize = 192 << 20;
+const serverMemory = 128 << 20;
+/** Addresses of OS 1 and OS 2 on the segment. */
+const clientAddress = '10.0.0.1/24';
+const serverAddress = '10.0.0.2';
+/** Major AoE address of the server's devices. */
+const shelf = 1;
 const imageSize = 64 << 20;
+/** Of the files that are random, in bytes: what an emulated processor hashes in a moment. */
+const fileSize = 256 << 10;
 /** One run's disks. Names are what the exports are called. */
 const disks = [
   { name: 'demo-ext4.img', type: 'ext4', device: '/dev/nvme0n1' },
@@ -58,7 +74,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   await mkdir(cache, { recursive: true });
   const folder = await mkdtemp(join(cache, 'demo-'));
   const signals = onSignals();
-  const demo = new Demo(io, folder, join(cache, 'demo.snapshot'));
+  const demo = new Demo(io, folder, cache);
   try {
     return await Promise.race([signals.received, demo.run(values.fresh)]);
   } finally {
@@ -73,25 +89,31 @@ class Demo {
   readonly #io: CliIo;
   readonly #folder: string;
   readonly #snapshot: string;
+  readonly #serverSnapshot: string;
   readonly #progress: ProgressLine;
   readonly #started = performance.now();
-  #server: ServerProcess | undefined;
+  readonly #segment = new Hub({ name: 'lan', mtu: 9000 });
+  #server: DemoServer | undefined;
+  #adapter: SharedAdapter | undefined;
   #drives: BlockDevice[] = [];
   #computer: ClientComputer | undefined;
 
-  constructor(io: CliIo, folder: string, snapshot: string) {
+  constructor(io: CliIo, folder: string, cache: string) {
     this.#io = io;
     this.#folder = folder;
-    this.#snapshot = snapshot;
+    this.#snapshot = join(cache, 'client-demo.snapshot');
+    this.#serverSnapshot = join(cache, 'server-demo.snapshot');
     this.#progress = new ProgressLine(io);
   }
 
   async run(fresh: boolean): Promise<number> {
-    if (fresh) await rm(this.#snapshot, { force: true });
+    if (fresh) for (const file of [this.#snapshot, this.#serverSnapshot]) await rm(file, { force: true });
     this.#say('Debian’s kernel and user land, unmodified');
     const log = stderrLogger(this.#io, true);
     const guest = await chooseGuest({
       log,
+      network: true,
+      append: `farbus.hostname=client farbus.address=${clientAddress}`,
       onProgress: ({ label, done, total }) => this.#progress.bytes(label, done, total),
     });
     this.#done(guest.version);
@@ -100,17 +122,25 @@ class Demo {
     const contents = await Promise.all(disks.map((disk) => this.#makeImage(disk)));
     this.#done(disks.map(({ type }) => `${type}, ${formatBytes(imageSize)}`).join('; '));
 
-    this.#say('A server computer: farbus serve, in its own process');
-    this.#server = await startServer(disks.map(({ name }) => join(this.#folder, name)));
-    this.#done(`process ${this.#server.pid}, ${this.#server.address}`);
+    this.#say('A server computer: OS 2 on its hypervisor, in its own process; it serves the images');
+    const serverUp = await this.#waiting(DemoServer.start(this.#serverPlan(), this.#segment));
+    this.#server = serverUp.server;
+    this.#done(`OS 2 is up${serverUp.detail === '' ? '' : ` ${serverUp.detail}`}: ${guest.version}`);
 
-    this.#say('A client computer with the two far disks');
-    for (const { name } of disks) this.#drives.push(await openSource(`${this.#server.address}/${name}`, { log }));
+    this.#say('A client computer: OS 1, on the same Ethernet segment, with the two far disks');
+    this.#adapter = new SharedAdapter(this.#segment, { mac: macOf('demo', 'client') });
+    for (const slot of disks.keys()) {
+      this.#drives.push(await connectAoe(this.#adapter.share(initiatorClaim(shelf, slot)), { shelf, slot, log }));
+    }
     const started = await this.#start(guest);
-    this.#done(`${started.from === 'snapshot' ? 'from a snapshot' : 'booted'} in ${formatMs(started.ms)}`);
+    const how = started.from === 'snapshot' ? 'from a snapshot' : 'booted';
+    this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}; the same kernel as OS 2 here, though it need not be`);
 
+    const before = await this.#framesOfServer();
+    await this.#guest(`ping -i 0.5 ${serverAddress} > /tmp/ping & echo $! > /tmp/pid`);
     const written: Content[] = [];
     for (const [i, disk] of disks.entries()) written.push(await this.#useDisk(disk, contents[i]!));
+    await this.#pinged(before);
     const counts = this.#computer!.counts;
     await this.close();
 
@@ -125,8 +155,53 @@ class Demo {
     await this.#computer?.stop();
     this.#computer = undefined;
     await Promise.all(this.#drives.splice(0).map((drive) => drive.close()));
+    this.#adapter?.close();
     await this.#server?.stop();
     this.#server = undefined;
+    await this.#segment.close();
+  }
+
+  #serverPlan(): ComputerPlan {
+    return {
+      name: 'server',
+      role: 'server',
+      memory: serverMemory,
+      system: { kernel: undefined, initrd: undefined, append: undefined, ready: undefined },
+      segment: this.#segment.name,
+      mac: macOf('demo', 'server'),
+      address: `${serverAddress}/24`,
+      drives: [{ kind: 'text', text: 'memory:16M' }],
+      devices: disks.map(({ name }, slot) => ({
+        name,
+        source: join(this.#folder, name),
+        aoe: { shelf, slot },
+        readOnly: false,
+        lease: undefined,
+      })),
+      snapshot: this.#serverSnapshot,
+      reconnectSeconds: 60,
+    };
+  }
+
+  /** Frames that OS 2's network card has got. */
+  async #framesOfServer(): Promise<number> {
+    const { output } = await this.#server!.console.run('cat /sys/class/net/eth0/statistics/rx_packets');
+    return Number(output);
+  }
+
+  /** What OS 1's ping of OS 2 says about the time in which the disks were used, and what OS 2 saw of that. */
+  async #pinged(before: number): Promise<void> {
+    this.#say('OS 1 has pinged OS 2 meanwhile, on the segment that carried the I/O');
+    const output = await this.#guest('kill -INT $(cat /tmp/pid); sleep 0.2; cat /tmp/ping');
+    const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(output) ?? [];
+    const average = /= [\d.]+\/([\d.]+)\//.exec(output)?.[1];
+    if (!average || received === '0') throw new FarbusError(`OS 2 does not answer: ${output.trim().slice(-200)}`);
+    this.#done(`${received} of ${sent!} answered, in ${formatMs(Number(average))} on average`);
+    const { toHypervisor, fromHypervisor } = this.#adapter!.counters;
+    const seen = (await this.#framesOfServer()) - before;
+    this.#done(
+      `the disks' ${toHypervisor + fromHypervisor} frames passed beneath; OS 2's card got ${seen} frames, of the ping`,
+    );
   }
 
   async #makeImage(disk: Disk): Promise<Content[]> {
@@ -135,7 +210,7 @@ class Demo {
     const contents: Content[] = [];
     for (const [name, bytes] of [
       ['hello.txt', Buffer.from(`This file is on a ${disk.type} disk that is in another computer.\n`)],
-      ['random.bin', randomBytes(1 << 20)],
+      ['random.bin', randomBytes(fileSize)],
     ] as const) {
       await writeFile(join(source, name), bytes);
       contents.push({ name, sha256: sha256(bytes) });
@@ -155,20 +230,27 @@ class Demo {
   async #start(guest: Guest): Promise<StartResult> {
     const log = stderrLogger(this.#io, true);
     const start = async () => {
-      this.#computer = await createComputer(this.#drives, memorySize, { log });
+      this.#computer = await createComputer(this.#drives, memorySize, { log, adapter: this.#adapter });
       return await startGuest(this.#computer, guest, this.#snapshot, memorySize);
     };
-    const ticker = setInterval(() => {
-      this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
-    }, 500);
     try {
-      return await start();
+      return await this.#waiting(start());
     } catch (error) {
       // A snapshot of an earlier version or of another kernel: boot, and save a new one.
       if (!(error instanceof FarbusError) || !error.message.includes('snapshot cannot be used')) throw error;
       await rm(this.#snapshot, { force: true });
       await this.#computer?.stop();
-      return await start();
+      return await this.#waiting(start());
+    }
+  }
+
+  /** Shows that time passes. */
+  async #waiting<T>(work: Promise<T>): Promise<T> {
+    const ticker = setInterval(() => {
+      this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
+    }, 500);
+    try {
+      return await work;
     } finally {
       clearInterval(ticker);
       this.#progress.clear();
@@ -183,14 +265,17 @@ class Demo {
     for (const { name, sha256 } of contents) {
       if (!sums.includes(`${sha256}  ${name}`)) throw new FarbusError(`the guest read ${name} wrong: ${sums.trim()}`);
     }
+    await this.#guest(
+      'cp random.bin /tmp/copy && cp /tmp/copy copy.bin && rm /tmp/copy && sync && cmp random.bin copy.bin',
+    );
     const name = 'guest.bin';
     const line = await this.#guest(
-      `uname -a > told.txt; dd if=/dev/urandom of=${name} bs=64k count=16 2>/dev/null && sha256sum ${name}`,
+      `uname -a > told.txt; dd if=/dev/urandom of=${name} bs=64k count=${fileSize >> 16} 2>/dev/null && sha256sum ${name}`,
     );
     const hash = /^([0-9a-f]{64})/m.exec(line)?.[1];
     if (!hash) throw new FarbusError(`the guest did not hash what it wrote: ${line.trim()}`);
     await this.#guest(`cd / && umount /mnt/${disk.type}`);
-    this.#done('mounted, files verified, one written, unmounted');
+    this.#done('mounted, files verified, one copied from and to it, one written, unmounted');
     return { name, sha256: hash };
   }
 
@@ -227,11 +312,13 @@ ${traps.commands} doorbell traps, ${counts.interrupts} interrupts;
   ${formatBytes(io.readBytes)} read and ${formatBytes(io.writtenBytes)} written over the network.
 Median latencies: trap to virtual I/O client ${median(legs.trap)}, there and back ${median(legs.far)}, \
 answer to driver ${median(legs.guest)}.
-In all ${formatMs(performance.now() - this.#started)}.${started.saved ? ' The next run starts from a snapshot and is quicker.' : ''}
+In all ${formatMs(performance.now() - this.#started)}.${started.saved ? ' The next run starts from snapshots and is quicker.' : ''}
 
 Try next, in two terminals:
   npx farbus serve some-disk.img
   npx farbus run --drive nbd://localhost/some-disk.img
+or a site of your own:
+  npx farbus up examples/demo.yaml
 `);
   }
 

@@ -34,7 +34,8 @@ export class FramePipe {
     if (!this.#flushing) {
       this.#flushing = true;
       this.#socket.cork();
-      setImmediate(() => {
+      // Not in a later turn: that may be one slice of a busy guest away.
+      process.nextTick(() => {
         this.#flushing = false;
         this.#socket.uncork();
       });
