@@ -22,3 +22,13 @@ export function stderrLogger(io: CliIo, quiet = false): Logger {
     },
   };
 }
+
+/** A logger for programs: an object a line on stderr, with `time` (ISO 8601), `level` and `message`. */
+export function jsonLogger(io: CliIo): Logger {
+  return {
+    log(level: LogLevel, message: string): void {
+      if (level === 'debug') return;
+      io.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), level, message })}\n`);
+    },
+  };
+}

@@ -23,6 +23,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
       return { run: serve, help: serveHelp };
     },
   },
+  status: {
+    summary: 'how the servers of this computer are',
+    load: async () => import('./status.js'),
+  },
   attach: {
     summary: 'give any disk to a hypervisor or a tool of yours',
     load: async () => import('./attach.js'),

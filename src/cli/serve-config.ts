@@ -6,6 +6,7 @@ import { readConfig, type ConfigNode } from './config-file.js';
 import { filterNames, filterOf, checked, type Filters } from './filters.js';
 import { defaultReconnect, nameOf, type ExportSettings, type ServeSettings } from './serve-settings.js';
 import { parseDrive } from './sources.js';
+import type { TlsValues } from './tls.js';
 
 const exportKeys = [
   'name',
@@ -21,9 +22,10 @@ const exportKeys = [
 /** Reads the settings in the file at `path`. Rejects with a FarbusError: FILE:LINE, what is there, what was expected. */
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
-  const top = root.map(['listen', 'exports', 'max-connections', 'metrics', 'reconnect']);
+  const top = root.map(['listen', 'exports', 'max-connections', 'metrics', 'reconnect', 'tls']);
   const list = top.get('exports')?.list('exports');
-  if (!list || list.length === 0) throw root.error('no exports', 'a list of at least one under the key exports');
+  if (!list || list.length === 0)
+    throw (top.get('exports') ?? root).error('no exports', 'a list of at least one under the key exports');
   const exports = list.map(exportOf);
   const seen = new Set<string>();
   for (const [index, { name }] of exports.entries()) {
@@ -36,6 +38,17 @@ export async function readSettings(path: string): Promise<ServeSettings> {
     maxConnections: top.get('max-connections')?.number(1, 1_000_000),
     metrics: top.get('metrics')?.text('HOST:PORT'),
     reconnectSeconds: top.get('reconnect')?.number(0, 86_400) ?? defaultReconnect,
+    tls: tlsOf(top.get('tls')),
+  };
+}
+
+function tlsOf(node: ConfigNode | undefined): TlsValues {
+  const keys = node?.map(['mode', 'certificates', 'psk', 'verify-peer']);
+  return {
+    tls: keys?.get('mode')?.choice(['require', 'on', 'off']),
+    'tls-certificates': keys?.get('certificates')?.text('a folder'),
+    'tls-psk': keys?.get('psk')?.text('a file'),
+    'tls-verify-peer': keys?.get('verify-peer')?.boolean() ?? false,
   };
 }
 

@@ -5,6 +5,7 @@ import { usageError } from '../base/errors.js';
 import type { AccessRules } from '../export/access.js';
 import type { Filters } from './filters.js';
 import { isLocalPath, parseDrive } from './sources.js';
+import type { TlsValues } from './tls.js';
 
 export interface ExportSettings {
   readonly name: string;
@@ -29,6 +30,8 @@ export interface ServeSettings {
   /** HOST:PORT or PORT. */
   readonly metrics: string | undefined;
   readonly reconnectSeconds: number;
+  /** How connections are encrypted, as the command line has it. */
+  readonly tls: TlsValues;
 }
 
 /** How long a source may be away where nothing is said, in seconds. */

@@ -1,28 +1,29 @@
-/** `farbus serve`: exports files and block devices as NBD ([SYS] the server computer's physical device 914, offered to all). */
-import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
-import { messageOf, usageError } from '../base/errors.js';
+/** `farbus serve`: exports disks of any kind as NBD and AoE ([SYS] the server computer's physical device 914, offered to all). */
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { exportUri, parseListenAddress, type ListenAddress } from '../export/address.js';
 import { bootId } from '../export/boot-id.node.js';
-import { Exports } from '../export/exports.js';
-import { Server } from '../export/server.js';
-import { listenAoe } from '../protocol/aoe/target/open.node.js';
+import { serveControl, type ControlSocket } from '../export/control.node.js';
+import { handedSockets, ServiceNotifier } from '../export/systemd.node.js';
 import { segmentHelp } from '../network/ethernet/open.node.js';
-import { listenOn } from '../network/listen.node.js';
-import { stderrLogger, type CliIo } from './io.js';
+import { filterConfig, filterHelp, filtersOf } from './filters.js';
+import { jsonLogger, stderrLogger, type CliIo } from './io.js';
+import { parseListen } from './listen.js';
 import { numberOption, parseOptions } from './options.js';
+import { readSettings } from './serve-config.js';
+import { controlHandler } from './serve-control.js';
+import { ServeService } from './serve-service.js';
+import { defaultReconnect, exportsOf, type ServeSettings } from './serve-settings.js';
 import { onSignals } from './signals.js';
-import { openTls, tlsHelp, tlsOptions } from './tls.js';
-import { isLocalPath, openDrive, parseDrive, sourceHelp, type SourceOptions } from './sources.js';
+import { sourceHelp } from './sources.js';
+import { tlsHelp, tlsOptions, type TlsValues } from './tls.js';
 
-export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,read-only][,overlay=FILE]...
+export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,FILTER]...
+       farbus serve [options] --config FILE
 
 Offers files and block devices to other computers as NBD exports (network block devices) or AoE targets. Each SOURCE is an export,
 named by its last part or by NAME; a client that asks for no name gets the first. The address of every export is
 printed on stdout, one a line, when the server is ready. SIGTERM or Ctrl-C ends it in good order; a second one at once.
-With ,overlay=FILE what clients write goes to FILE, and the source stays as it is.
+SIGHUP reads the configuration file again; connections go on. farbus status tells how it is.
 
 ${sourceHelp}
 
@@ -33,7 +34,12 @@ Options:
                          nbd://HOST[:PORT]            TCP; port 0 takes a free one
                          nbd+unix:///?socket=PATH     a unix socket
                          aoe:SHELF.SLOT@SEGMENT       AoE on an Ethernet segment; each further export one slot on
-  --read-only          let nobody write
+  --config FILE        exports, listeners and who may use what, in YAML or JSON (docs/serve.md)
+  --allow NETWORK      only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times
+  --max-connections N  so many connections at once; more are closed as they come
+  --one-writer[=MODE]  one connection writes at a time; others get it read-only, or with =refuse not at all
+  --metrics [HOST:]PORT  figures for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 where it is not given
+  --log-format FORMAT  text, or json: an object with time, level and message for each line
   --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
   --name NAME          name of the export, where there is one SOURCE only
   --description TEXT   its description, for people, where there is one SOURCE only
@@ -41,164 +47,201 @@ ${tlsHelp}
   --json               print {"listening":[...],"exports":[...]} instead, in one line
   --help               show this
 
-Without --tls-certificates or --tls-psk there is no encryption and no password: whoever can connect can read and write.
-Listen on other addresses than 127.0.0.1 only in networks that you trust. docs/nbd.md says how certificates are made.
+${filterHelp}
+
+Without --tls-certificates or --tls-psk there is no encryption, and without rules of access no password: whoever can
+connect can read and write. Listen on other addresses than 127.0.0.1 only in networks that you trust. docs/nbd.md says how
+certificates are made.
 
 Examples:
   farbus serve disk.img
   farbus serve --read-only /dev/sdb
-  farbus serve --listen nbd://0.0.0.0 system=/dev/sda data=/srv/data.img
-  farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' disk.img
-  farbus serve ssh://server/dev/sdb,overlay=changes.img
+  farbus serve --listen nbd://0.0.0.0 --allow 192.168.1.0/24 system=/dev/sda data=/srv/data.img
+  farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' vm.qcow2
+  farbus serve ssh://server/dev/sdb,cache=sdb.cache,overlay=changes.img
   farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb
+  farbus serve /dev/sdb --partition 2 --one-writer --rate 50M --metrics 9464
+  farbus serve --config /etc/farbus/serve.yaml --log-format json
 `;
 
-const defaultListen = 'nbd://127.0.0.1:10809';
-
-/** Runs the server until it is told to end. Resolves with the exit status; rejects with a FarbusError. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('serve', args, {
+  const { values, positionals } = parseOptions('serve', splitMode(args), {
     allowPositionals: true,
     options: {
-      listen: { type: 'string', multiple: true, default: [defaultListen] },
-      'read-only': { type: 'boolean', default: false },
-      reconnect: { type: 'string', default: '60' },
+      listen: { type: 'string', multiple: true, default: [] },
+      config: { type: 'string' },
+      allow: { type: 'string', multiple: true },
+      'max-connections': { type: 'string' },
+      'one-writer': { type: 'string' },
+      metrics: { type: 'string' },
+      'log-format': { type: 'string', default: 'text' },
+      reconnect: { type: 'string' },
       name: { type: 'string' },
       description: { type: 'string' },
-      ...tlsOptions,
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
+      ...tlsOptions,
+      ...filterConfig(),
     },
   });
   if (values.help) {
     io.stdout.write(serveHelp);
     return 0;
   }
-  const sources = parseSources(positionals, values.name, values.description);
-  const aoe = values.listen.filter((text) => text.startsWith('aoe:'));
-  const addresses = values.listen.filter((text) => !aoe.includes(text)).map(parseListenAddress);
-  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
-  const log = stderrLogger(io);
-  const tls = await openTls(values);
-  const signals = onSignals();
-  const server = new Server(new Exports(await bootId()), log);
-  server.tls = tls;
-  try {
-    await open(server.exports, sources, { readOnly: values['read-only'], reconnectSeconds, log });
-    const listening = await listen(server, addresses, log);
-    const names = await listenOnSegments(server, aoe, log);
-    io.stdout.write(values.json ? jsonOf(listening, server, names) : linesOf(listening, server, names));
-    await signals.received;
-    if (server.connections > 0) log.log('info', 'ending: waiting for requests under way; once more to end at once');
-  } finally {
-    await server.drain();
-    signals.stop();
+  if (values['log-format'] !== 'text' && values['log-format'] !== 'json') {
+    throw usageError(`--log-format ${values['log-format']}: expected text or json`);
   }
-  return 0;
+  const json = values['log-format'] === 'json';
+  const log = json ? jsonLogger(io) : stderrLogger(io);
+  const read = (): Promise<ServeSettings> => settingsOf(values, positionals);
+  const settings = await read();
+  const run = new Run({ io, log, read, reloads: values.config !== undefined, json: values.json });
+  return run.run(settings);
 }
 
-/** What is to be exported, as the command line has it. */
-interface Source {
-  readonly path: string;
-  readonly name: string;
-  readonly description: string;
+type Values = Readonly<Record<string, unknown>>;
+
+const tlsNames = Object.keys(tlsOptions);
+
+/** `--one-writer` alone means the first of its modes: parseArgs wants a value for an option that can have one. */
+function splitMode(args: readonly string[]): string[] {
+  return args.map((arg) => (arg === '--one-writer' ? '--one-writer=read-only' : arg));
 }
 
-function parseSources(paths: readonly string[], name?: string, description = ''): Source[] {
-  if (paths.length === 0) throw usageError('serve what? Give a file, device or other source: farbus serve disk.img');
-  if (paths.length > 1 && name !== undefined)
-    throw usageError('--name is for one SOURCE only: write NAME=SOURCE for each');
-  if (paths.length > 1 && description !== '') throw usageError('--description is for one SOURCE only');
-  const sources = paths.map((text) => ({ ...nameAndPath(text, name), description }));
-  const seen = new Map<string, string>();
-  for (const { name, path } of sources) {
-    const other = seen.get(name);
-    if (other !== undefined) {
-      throw usageError(
-        `${other} and ${path} would both be named ${JSON.stringify(name)}: write NAME=SOURCE for one of them`,
-      );
+/** What the command line says, or the file that it names. */
+async function settingsOf(values: Values, sources: readonly string[]): Promise<ServeSettings> {
+  const text = (name: string): string | undefined => values[name] as string | undefined;
+  const listen = values['listen'] as string[];
+  for (const one of listen) parseListen(one);
+  const reconnect = text('reconnect');
+  const most = text('max-connections');
+  const given = {
+    maxConnections: most === undefined ? undefined : numberOption('max-connections', most, 1, 1_000_000),
+    metrics: text('metrics'),
+    reconnectSeconds: reconnect === undefined ? defaultReconnect : numberOption('reconnect', reconnect, 0, 86_400),
+    tls: values as unknown as TlsValues,
+  };
+  const { readOnly = false, ...filters } = filtersOf(values);
+  const config = text('config');
+  if (config === undefined) {
+    const oneWriter = text('one-writer');
+    if (oneWriter !== undefined && oneWriter !== 'read-only' && oneWriter !== 'refuse') {
+      throw usageError(`--one-writer=${oneWriter}: expected read-only or refuse`);
     }
-    seen.set(name, path);
+    const exports = exportsOf(sources, {
+      name: text('name'),
+      description: text('description'),
+      readOnly,
+      filters,
+      oneWriter,
+      access: { networks: values['allow'] as string[] | undefined },
+      maxConnections: undefined,
+    });
+    return { listen, exports, ...given };
   }
-  return sources;
-}
-
-/** "NAME=SOURCE" or "SOURCE". A path that exists is one, whatever it contains. */
-function nameAndPath(text: string, name: string | undefined): { name: string; path: string } {
-  const equals = text.indexOf('=');
-  const before = text.slice(0, equals);
-  if (equals <= 0 || before.includes('/') || existsSync(text)) {
-    const own = name ?? nameOf(parseDrive(text).source);
-    if (own === '') throw usageError(`${JSON.stringify(text)} has no name to export it by: write NAME=SOURCE`);
-    return { name: own, path: text };
+  const mixed = ['name', 'description', 'allow', 'one-writer'].find((name) => values[name] !== undefined);
+  if (sources.length > 0 || mixed !== undefined || readOnly || Object.keys(filters).length > 0) {
+    throw usageError('--config goes without sources and without options of exports: put them into the file');
   }
-  if (name !== undefined) throw usageError(`${text} has a name already: leave --name out`);
-  return { name: before, path: text.slice(equals + 1) };
+  const settings = await readSettings(config);
+  const tls = tlsNames.some((name) => values[name] !== undefined && values[name] !== false);
+  return {
+    ...settings,
+    tls: tls ? given.tls : settings.tls,
+    listen: [...settings.listen, ...listen],
+    maxConnections: given.maxConnections ?? settings.maxConnections,
+    metrics: given.metrics ?? settings.metrics,
+    reconnectSeconds: reconnect === undefined ? settings.reconnectSeconds : given.reconnectSeconds,
+  };
 }
 
-/** A file's name, or the last part of a URI's path. */
-function nameOf(source: string): string {
-  return basename(isLocalPath(source) ? source : source.replace(/\?.*$/s, ''));
+interface RunOptions {
+  readonly io: CliIo;
+  readonly log: Logger;
+  /** Reads the settings anew. */
+  readonly read: () => Promise<ServeSettings>;
+  /** Whether there is a file that may have changed. */
+  readonly reloads: boolean;
+  readonly json: boolean;
 }
 
-async function open(exports: Exports, sources: readonly Source[], options: SourceOptions): Promise<void> {
-  const readOnly = options.readOnly === true;
-  for (const { path, name, description } of sources) {
-    const device = await openDrive(path, options);
-    const { source, filters } = parseDrive(path);
-    // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map
-    // or of a gateway's requests ends with it, and clients must be told.
-    const state = isLocalPath(source) && filters.overlay === undefined ? {} : { state: randomUUID() };
+/** One server, from its start to its end. */
+class Run {
+  readonly #options: RunOptions;
+  #reloading: Promise<void> = Promise.resolve();
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+  }
+
+  async run(settings: ServeSettings): Promise<number> {
+    const { io, log, json } = this.#options;
+    const notifier = new ServiceNotifier(io.env, log);
+    const signals = onSignals();
+    const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env) });
+    let control: ControlSocket | undefined;
+    const hangUp = (): void =>
+      void this.#reload(service, notifier).catch((error: unknown) => {
+        log.log('error', `not reloaded, all is as before: ${messageOf(error)}`);
+      });
     try {
-      exports.add({ name, device, description, readOnly, ...state });
-    } catch (error) {
-      await device.close();
-      throw error;
+      await service.start(settings);
+      const handler = controlHandler(service, () => this.#reload(service, notifier));
+      control = await serveControl(`serve-${process.pid}`, handler, io.env).catch((error: unknown) => {
+        log.log('warn', messageOf(error));
+        return undefined;
+      });
+      process.on('SIGHUP', hangUp);
+      io.stdout.write(json ? jsonOf(service) : linesOf(service));
+      notifier.ready(summary(service));
+      await signals.received;
+      notifier.stopping();
+      if (service.server.connections > 0) {
+        log.log('info', 'ending: waiting for requests under way; once more to end at once');
+      }
+    } finally {
+      process.off('SIGHUP', hangUp);
+      await control?.close();
+      await service.stop();
+      notifier.close();
+      signals.stop();
     }
+    return 0;
+  }
+
+  /** One at a time. */
+  #reload(service: ServeService, notifier: ServiceNotifier): Promise<void> {
+    const work = async (): Promise<void> => {
+      const { reloads, read, log } = this.#options;
+      if (!reloads) throw new FarbusError('there is no configuration file to read again: start it with --config FILE');
+      notifier.reloading();
+      try {
+        await service.reload(await read());
+        log.log('info', 'reloaded');
+      } finally {
+        notifier.ready(summary(service));
+      }
+    };
+    const result = this.#reloading.then(work);
+    this.#reloading = result.catch(() => undefined);
+    return result;
   }
 }
 
-async function listen(server: Server, addresses: readonly ListenAddress[], log: Logger): Promise<ListenAddress[]> {
-  const listening: ListenAddress[] = [];
-  for (const address of addresses) {
-    const failed = (error: Error) => log.log('warn', `cannot accept a connection: ${messageOf(error)}`);
-    const listener = await listenOn(address, server.accept, failed);
-    server.add(listener);
-    listening.push(listener.at);
-  }
-  return listening;
+function summary(service: ServeService): string {
+  const names = [...service.server.exports.list()].map(({ name }) => name);
+  return `${names.length} exports: ${names.slice(0, 8).join(', ')}`;
 }
 
-/** Serves all exports on each segment. Their names there, in the order of the exports. */
-async function listenOnSegments(server: Server, texts: readonly string[], log: Logger): Promise<string[][]> {
-  const exports = [...server.exports.list()].map(({ device, readOnly, sessions }) => ({
-    device,
-    readOnly,
-    state: sessions.state,
-  }));
-  const names: string[][] = exports.map(() => []);
-  for (const text of texts) {
-    const listener = await listenAoe(text, exports, log);
-    server.add(listener);
-    listener.names.forEach((name, index) => names[index]!.push(name));
-  }
-  return names;
+function linesOf(service: ServeService): string {
+  const described = service.describe();
+  const lines = service.listening.flatMap((at) => described.map(({ name }) => service.uri(at, name)));
+  const segments = described.flatMap(({ uris }) => uris.filter((uri) => uri.startsWith('aoe:')));
+  return [...lines, ...segments].map((line) => `${line}\n`).join('');
 }
 
-function linesOf(listening: readonly ListenAddress[], { exports, tls }: Server, names: readonly string[][]): string {
-  const list = [...exports.list()];
-  const lines = listening.flatMap((at) => list.map(({ name }) => exportUri(at, name, tls !== undefined)));
-  return [...lines, ...names.flat()].map((line) => `${line}\n`).join('');
-}
-
-function jsonOf(listening: readonly ListenAddress[], { exports, tls }: Server, names: readonly string[][]): string {
-  const encrypted = tls !== undefined;
-  const list = [...exports.list()].map(({ name, description, readOnly, device }, index) => ({
-    name,
-    description,
-    size: device.info.size,
-    readOnly: readOnly || device.info.readOnly,
-    uris: [...listening.map((at) => exportUri(at, name, encrypted)), ...names[index]!],
-  }));
-  return `${JSON.stringify({ listening: listening.map((at) => exportUri(at, '', encrypted)), exports: list })}\n`;
+function jsonOf(service: ServeService): string {
+  const listening = service.listening.map((at) => service.uri(at));
+  const { metricsAddress: metrics } = service;
+  return `${JSON.stringify({ listening, exports: service.describe(), ...(metrics !== undefined && { metrics }) })}\n`;
 }

@@ -11,8 +11,8 @@ import { usageError } from '../base/errors.js';
 export interface ClientFacts {
   /** Its IP address; undefined where it came by a unix socket. */
   readonly address: string | undefined;
-  /** The name that TLS has proved; undefined where there is none. */
-  readonly tlsName: string | undefined;
+  /** The names that TLS has proved; none without it. */
+  readonly tlsNames: readonly string[];
 }
 
 export interface AccessRules {
@@ -49,9 +49,9 @@ export class Access {
   }
 
   /** Whether a client with these facts and this token may use the export. */
-  admits({ address, tlsName }: ClientFacts, token: string | undefined): boolean {
+  admits({ address, tlsNames }: ClientFacts, token: string | undefined): boolean {
     if (this.#networks && !this.#networks.some((one) => isWithin(address, one))) return false;
-    if (this.#tlsNames && (tlsName === undefined || !this.#tlsNames.has(tlsName))) return false;
+    if (this.#tlsNames && !tlsNames.some((name) => this.#tlsNames!.has(name))) return false;
     if (!this.#tokens) return true;
     const given = new TextEncoder().encode(token ?? '');
     // All are compared whole, so that the time tells nothing of them.

@@ -48,12 +48,12 @@ export class Offered implements TargetExport {
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   readonly meter: MeterFilter | undefined;
-  readonly lease: LeaseArbiter | undefined;
-  readonly limit: RateLimit | undefined;
   /** Connections in transmission on it. */
   readonly users = new Set<ExportUser>();
   #options: ExportOptions;
   #access: Access;
+  #lease: LeaseArbiter | undefined;
+  #limit: RateLimit | undefined;
   /** Connections that have found it and may enter. */
   #held = 0;
   #retired = false;
@@ -64,8 +64,8 @@ export class Offered implements TargetExport {
     this.meter = options.metered ? new MeterFilter(options.device) : undefined;
     this.device = this.meter ?? options.device;
     this.sessions = new SessionRegistry(options.state ?? state);
-    this.lease = options.oneWriter && new LeaseArbiter(this.device);
-    this.limit = options.rate === undefined ? undefined : new RateLimit(options.rate);
+    this.#lease = options.oneWriter && new LeaseArbiter(this.device);
+    this.#limit = limitOf(options);
     this.#options = options;
     this.#access = new Access(options.access);
     check(options);
@@ -91,12 +91,40 @@ export class Offered implements TargetExport {
     return this.#options.oneWriter;
   }
 
-  /** Takes what may change while it is open: description, access, limits. The device stays. */
-  change(options: Pick<ExportOptions, 'description' | 'access' | 'maxConnections'>): void {
-    const changed = { ...this.#options, ...options };
+  /** Who writes, where one writes at a time; by the ids of connections. */
+  get lease(): LeaseArbiter | undefined {
+    return this.#lease;
+  }
+
+  get limit(): RateLimit | undefined {
+    return this.#limit;
+  }
+
+  /**
+   * Takes what may change while the device is open, for connections that come. `oneWriter` cannot while somebody uses it:
+   * throws a FarbusError.
+   */
+  change(options: Pick<ExportOptions, 'description' | 'access' | 'maxConnections' | 'rate' | 'oneWriter'>): void {
+    const before = this.#options;
+    const changed = { ...before, ...options };
     check(changed);
-    this.#access = new Access(changed.access);
+    const access = new Access(changed.access);
+    if (changed.rate !== before.rate) this.#limit = limitOf(changed);
+    if (changed.oneWriter !== before.oneWriter) {
+      if (this.inUse) {
+        throw new FarbusError(
+          `one-writer of ${JSON.stringify(this.name)} can change when nobody uses it: try again then`,
+        );
+      }
+      this.#lease = changed.oneWriter && new LeaseArbiter(this.device);
+    }
+    this.#access = access;
     this.#options = changed;
+  }
+
+  /** Whether a connection uses it or is about to. */
+  get inUse(): boolean {
+    return this.#held > 0;
   }
 
   hold(): void {
@@ -172,6 +200,10 @@ export class Exports implements ExportDirectory {
     const results = await Promise.allSettled(all.map((one) => one.close()));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
+}
+
+function limitOf({ rate }: ExportOptions): RateLimit | undefined {
+  return rate === undefined ? undefined : new RateLimit(rate);
 }
 
 function check({ name, description = '' }: ExportOptions): void {

@@ -20,6 +20,7 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
   readonly since = Date.now();
   readonly address: string | undefined;
   tlsName: string | undefined;
+  tlsNames: readonly string[] = [];
   readonly #exports: Exports;
   readonly #log: ThrottledLogger;
   readonly #views = new Map<Offered, ExportView>();
@@ -39,8 +40,9 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
     return this.#using?.offered;
   }
 
-  identify(client: string): void {
+  identify(client: string, names: readonly string[]): void {
     this.tlsName = client;
+    this.tlsNames = names;
   }
 
   find(asked: string): TargetExport | undefined {

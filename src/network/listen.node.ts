@@ -2,7 +2,7 @@
  * Listeners on TCP ports and unix sockets that hand out byte streams. A socket file that a dead server left behind is
  * replaced; one that somebody listens on, or a file that is no socket, never.
  */
-import { lstat, unlink } from 'node:fs/promises';
+import { lstat, readFile, readlink, unlink } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { acceptSocket, hostPort, type SocketAddress } from './socket.node.js';
@@ -77,15 +77,27 @@ export async function listenOnDescriptor(
     });
   });
   server.on('error', failed);
-  const address = server.address();
+  const address = server.address() as AddressInfo | string | null;
   let closing: Promise<void> | undefined;
   return {
     at:
-      typeof address === 'string'
-        ? { path: address }
-        : { host: (address as AddressInfo | null)?.address ?? '', port: (address as AddressInfo | null)?.port ?? 0 },
+      address !== null && typeof address === 'object' && 'port' in address
+        ? { host: address.address, port: address.port }
+        : { path: typeof address === 'string' ? address : ((await unixPathOf(fd)) ?? `/proc/self/fd/${fd}`) },
     close: () => (closing ??= new Promise((resolve) => (server.close(() => undefined), resolve()))),
   };
+}
+
+/** The path of the listening unix socket that `fd` is, which Node does not tell: from /proc/net/unix. */
+async function unixPathOf(fd: number): Promise<string | undefined> {
+  try {
+    const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/self/fd/${fd}`))?.[1];
+    const table = await readFile('/proc/net/unix', 'utf8');
+    const line = table.split('\n').find((one) => one.trim().split(/\s+/)[6] === inode);
+    return /\s(\/.*)$/.exec(line ?? '')?.[1];
+  } catch {
+    return undefined;
+  }
 }
 
 function bind(server: Server, at: SocketAddress): Promise<void> {

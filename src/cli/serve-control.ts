@@ -1,0 +1,102 @@
+/** What a running `farbus serve` tells and takes on its control socket (docs/serve.md). */
+import { FarbusError } from '../base/errors.js';
+import type { ControlHandler } from '../export/control.node.js';
+import type { Offered } from '../export/exports.js';
+import type { ServeService } from './serve-service.js';
+
+/** How one export is. */
+export interface ExportStatus {
+  readonly name: string;
+  readonly description: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** The number of the connection that writes; '' for nobody; only where one writes at a time. */
+  readonly writer?: string;
+  readonly clients: readonly ClientStatus[];
+  readonly connections: number;
+  readonly requests: number;
+  readonly errors: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+export interface ClientStatus {
+  readonly id: string;
+  readonly peer: string;
+  readonly tlsName?: string;
+  /** Seconds. */
+  readonly connected: number;
+}
+
+/** How a server is. */
+export interface ServeStatus {
+  readonly pid: number;
+  /** Seconds. */
+  readonly uptime: number;
+  readonly listening: readonly string[];
+  readonly metrics?: string;
+  /** Connections that are open, with those that use no export yet; have come; were over the limit. */
+  readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
+  /** Bytes of memory of the process. */
+  readonly memory: number;
+  readonly exports: readonly ExportStatus[];
+}
+
+export function statusOf(service: ServeService): ServeStatus {
+  const { server, metricsAddress } = service;
+  return {
+    pid: process.pid,
+    uptime: Math.round((Date.now() - service.started) / 1000),
+    listening: service.listening.map((at) => service.uri(at)),
+    ...(metricsAddress !== undefined && { metrics: metricsAddress }),
+    connections: { open: server.connections, ...server.counts },
+    memory: process.memoryUsage.rss(),
+    exports: [...server.exports.list()].map(exportStatus),
+  };
+}
+
+function exportStatus(of: Offered): ExportStatus {
+  const { name, description, device, counters, lease } = of;
+  return {
+    name,
+    description,
+    size: device.info.size,
+    readOnly: of.readOnly || device.info.readOnly,
+    ...(lease && { writer: lease.holder }),
+    clients: [...of.users].map(({ id, peer, tlsName, since }) => ({
+      id,
+      peer,
+      ...(tlsName !== undefined && { tlsName }),
+      connected: Math.round((Date.now() - since) / 1000),
+    })),
+    ...counters,
+  };
+}
+
+/** Answers `status`; `lease {export, to}`, which moves the right to write; and `reload`. */
+export function controlHandler(service: ServeService, reload: () => Promise<void>): ControlHandler {
+  return async (request) => {
+    switch (request.command) {
+      case 'status':
+        return statusOf(service);
+      case 'lease':
+        return moveLease(service, request['export'], request['to']);
+      case 'reload':
+        await reload();
+        return statusOf(service);
+      default:
+        throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
+    }
+  };
+}
+
+/** Takes the lease from whoever has it, after its writes are over and durable. */
+async function moveLease(service: ServeService, name: unknown, to: unknown): Promise<ExportStatus> {
+  const offered = typeof name === 'string' ? service.server.exports.find(name) : undefined;
+  if (!offered) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
+  if (!offered.lease) {
+    throw new FarbusError(`the export ${JSON.stringify(offered.name)} may be written by several: it has no lease`);
+  }
+  await offered.lease.move(typeof to === 'string' ? to : '');
+  return exportStatus(offered);
+}

@@ -1,0 +1,258 @@
+/** A running `farbus serve`: opens what its settings say, takes new settings while connections go on, tells how it is. */
+import { randomUUID } from 'node:crypto';
+import { createServer, type Server as HttpServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { exportUri, type ListenAddress } from '../export/address.js';
+import { Exports, type ExportOptions } from '../export/exports.js';
+import { metricsText } from '../export/metrics.js';
+import { Server } from '../export/server.js';
+import type { HandedSocket } from '../export/systemd.node.js';
+import { listenOn, listenOnDescriptor } from '../network/listen.node.js';
+import { listenAoe } from '../protocol/aoe/target/open.node.js';
+import { parseListen } from './listen.js';
+import type { ExportSettings, ServeSettings } from './serve-settings.js';
+import { isLocalPath, openDrive, parseDrive } from './sources.js';
+import { openTls } from './tls.js';
+
+export interface ServeContext {
+  readonly log: Logger;
+  /** Names the life of this computer's memory; see {@link Exports}. */
+  readonly bootId: string;
+  readonly sockets: readonly HandedSocket[];
+}
+
+interface Place {
+  readonly at: ListenAddress;
+  close(): Promise<void>;
+}
+
+const defaultListen = 'nbd://127.0.0.1:10809';
+
+export class ServeService {
+  readonly server: Server;
+  readonly started = Date.now();
+  readonly #context: ServeContext;
+  /** By the text of the setting. */
+  readonly #places = new Map<string, Place>();
+  readonly #aoe = new Map<string, readonly string[]>();
+  #settings: ServeSettings | undefined;
+  #metrics: HttpServer | undefined;
+
+  constructor(context: ServeContext) {
+    this.#context = context;
+    this.server = new Server(new Exports(context.bootId), context.log);
+  }
+
+  /** Opens and listens. Rejects with a FarbusError; {@link stop} is to be called all the same. */
+  async start(settings: ServeSettings): Promise<void> {
+    this.server.tls = await openTls(settings.tls);
+    for (const one of settings.exports) this.#add(one, await this.#open(one, settings), settings);
+    this.#setLimits(settings);
+    for (const { fd } of this.#context.sockets) {
+      const listener = await listenOnDescriptor(fd, this.server.accept, this.#acceptFailed);
+      this.server.add(listener);
+      this.#places.set(`descriptor ${fd}`, listener);
+    }
+    for (const text of this.#listenOf(settings)) await this.#listen(text);
+    if (settings.metrics !== undefined) await this.#serveMetrics(settings.metrics);
+    this.#settings = settings;
+  }
+
+  /**
+   * Takes new settings: exports and listeners that are new are opened, those that are gone are closed, and connections
+   * that use them go on until their clients end them. Rejects with a FarbusError where something cannot be opened;
+   * everything is as before then.
+   */
+  async reload(settings: ServeSettings): Promise<void> {
+    const before = this.#settings!;
+    if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
+    // Certificates are read again in any case: they end.
+    const tls = await openTls(settings.tls);
+    const { exports } = this.server;
+    const old = new Map(before.exports.map((one) => [one.name, one]));
+    const changed = settings.exports.filter((one) => !sameDevice(old.get(one.name), before, one, settings));
+    const gone = before.exports.filter((one) => !settings.exports.some(({ name }) => name === one.name));
+    const listen = this.#listenOf(settings);
+    const newPlaces = listen.filter((text) => !this.#places.has(text) && !this.#aoe.has(text));
+    const oldPlaces = this.#listenOf(before).filter((text) => !listen.includes(text));
+    const segments = [...newPlaces, ...oldPlaces].some((text) => text.startsWith('aoe:'));
+    if (segments || (this.#aoe.size > 0 && (changed.length > 0 || gone.length > 0))) {
+      throw new FarbusError('what is served on Ethernet segments changes with a restart only');
+    }
+    for (const { name, oneWriter } of settings.exports) {
+      if (exports.find(name)?.inUse && old.get(name)?.oneWriter !== oneWriter) {
+        throw new FarbusError(`one-writer of ${JSON.stringify(name)} can change when nobody uses it: try again then`);
+      }
+    }
+    const opened: [ExportSettings, Awaited<ReturnType<typeof openDrive>>][] = [];
+    const begun: string[] = [];
+    try {
+      for (const one of changed) opened.push([one, await this.#open(one, settings)]);
+      for (const text of newPlaces) {
+        await this.#listen(text);
+        begun.push(text);
+      }
+    } catch (error) {
+      for (const [, device] of opened) await device.close().catch(() => undefined);
+      for (const text of begun) await this.#unlisten(text);
+      throw error;
+    }
+    this.server.tls = tls;
+    for (const { name } of gone) exports.remove(name);
+    for (const [one, device] of opened) {
+      exports.remove(one.name);
+      this.#add(one, device, settings);
+    }
+    for (const { name, description, access, maxConnections, oneWriter, ...one } of settings.exports) {
+      exports.find(name)!.change({ description, access, maxConnections, oneWriter, rate: rateOf(one) });
+    }
+    exports.setDefault(settings.exports.find(({ isDefault }) => isDefault)?.name ?? settings.exports[0]!.name);
+    for (const text of oldPlaces) await this.#unlisten(text);
+    this.#setLimits(settings);
+    this.#settings = settings;
+  }
+
+  /** Addresses of NBD listeners. */
+  get listening(): ListenAddress[] {
+    return [...this.#places.values()].map(({ at }) => at);
+  }
+
+  /** The URI of an export there; of the default one where no name is given. */
+  uri(at: ListenAddress, name = ''): string {
+    return exportUri(at, name, this.server.tls !== undefined);
+  }
+
+  /** Every export with its addresses, those on segments included. */
+  describe(): { name: string; description: string; size: number; readOnly: boolean; uris: string[] }[] {
+    return [...this.server.exports.list()].map(({ name, description, readOnly, device }, index) => ({
+      name,
+      description,
+      size: device.info.size,
+      readOnly: readOnly || device.info.readOnly,
+      uris: [
+        ...this.listening.map((at) => this.uri(at, name)),
+        ...[...this.#aoe.values()].map((names) => names[index]!),
+      ],
+    }));
+  }
+
+  /** The address of the metrics, where they are served. */
+  get metricsAddress(): string | undefined {
+    const at = this.#metrics?.address() as AddressInfo | null | undefined;
+    return at ? `http://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}/metrics` : undefined;
+  }
+
+  /** Ends in good order. */
+  async stop(): Promise<void> {
+    this.#metrics?.closeAllConnections();
+    this.#metrics?.close();
+    await this.server.drain();
+  }
+
+  #listenOf(settings: ServeSettings): readonly string[] {
+    if (settings.listen.length > 0 || this.#context.sockets.length > 0) return settings.listen;
+    return [defaultListen];
+  }
+
+  #setLimits({ maxConnections }: ServeSettings): void {
+    this.server.maxConnections = maxConnections ?? Infinity;
+  }
+
+  async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): ReturnType<typeof openDrive> {
+    const { source, filters, readOnly } = one;
+    return openDrive(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
+  }
+
+  #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
+    const { source, filters } = parseDrive(one.source);
+    const all = { ...one.filters, ...filters };
+    // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map,
+    // of an image or of a gateway's requests ends with it, and clients must be told.
+    const kept = isLocalPath(source) && all.overlay === undefined && (all.format ?? 'raw') === 'raw';
+    const state = kept && !device.info.identity.includes('#') ? {} : { state: randomUUID() };
+    const { name, description, readOnly, access, maxConnections, oneWriter, isDefault } = one;
+    const common = { name, device, description, readOnly, access, maxConnections, oneWriter, isDefault };
+    this.server.exports.add({ ...common, ...state, rate: rateOf(one), metered: settings.metrics !== undefined });
+  }
+
+  readonly #acceptFailed = (error: Error): void => {
+    this.#context.log.log('warn', `cannot accept a connection: ${messageOf(error)}`);
+  };
+
+  async #listen(text: string): Promise<void> {
+    const listen = parseListen(text);
+    if ('nbd' in listen) {
+      const listener = await listenOn(listen.nbd, this.server.accept, this.#acceptFailed);
+      this.server.add(listener);
+      this.#places.set(text, listener);
+      return;
+    }
+    const exports = [...this.server.exports.list()];
+    if (exports.some(({ oneWriter, limit }) => oneWriter !== undefined || limit !== undefined)) {
+      throw usageError(
+        `${text}: one-writer and rate are for exports by NBD; serve others on segments by another farbus`,
+      );
+    }
+    const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
+    const listener = await listenAoe(listen.aoe, offered, this.#context.log);
+    this.server.add(listener);
+    this.#aoe.set(text, listener.names);
+  }
+
+  async #unlisten(text: string): Promise<void> {
+    const place = this.#places.get(text);
+    this.#places.delete(text);
+    if (place) await this.server.remove(place);
+  }
+
+  async #serveMetrics(text: string): Promise<void> {
+    const match = /^(?:(\[[0-9a-f:]+\]|[\w.-]+):)?(\d{1,5})$/i.exec(text);
+    if (!match) throw usageError(`--metrics ${text}: expected HOST:PORT or PORT, for example 127.0.0.1:9464`);
+    const host = match[1]?.replace(/^\[|\]$/g, '') ?? '127.0.0.1';
+    const http = createServer((request, response) => {
+      const known = request.url === '/metrics' && request.method === 'GET';
+      response.writeHead(known ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
+      response.end(known ? metricsText(this.server, processFigures()) : 'metrics are at /metrics\n');
+    });
+    http.requestTimeout = http.headersTimeout = 10_000;
+    http.maxConnections = 16;
+    await new Promise<void>((resolve, reject) => {
+      http.once('error', reject);
+      http.listen({ host, port: Number(match[2]) }, resolve);
+    }).catch((error: unknown) => {
+      throw new FarbusError(`cannot serve metrics at ${text}: ${messageOf(error)}: choose another address`);
+    });
+    http.on('error', () => undefined);
+    this.#metrics = http;
+  }
+}
+
+/** Bytes a second, of the text or the settings of an export. */
+function rateOf({ source, filters }: Pick<ExportSettings, 'source' | 'filters'>): number | undefined {
+  return parseDrive(source).filters.rate ?? filters.rate;
+}
+
+/** Whether a device can stay open under new settings. */
+function sameDevice(
+  old: ExportSettings | undefined,
+  before: ServeSettings,
+  one: ExportSettings,
+  after: ServeSettings,
+): boolean {
+  const facts = (of: ExportSettings, { reconnectSeconds }: ServeSettings): string =>
+    JSON.stringify([of.source, { ...of.filters, rate: undefined }, of.readOnly, reconnectSeconds]);
+  return old !== undefined && facts(old, before) === facts(one, after);
+}
+
+function processFigures(): Record<string, number> {
+  const { rss, heapUsed } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  return {
+    process_resident_memory_bytes: rss,
+    nodejs_heap_used_bytes: heapUsed,
+    process_cpu_seconds_total: (user + system) / 1e6,
+    process_start_time_seconds: Math.round(Date.now() / 1000 - process.uptime()),
+  };
+}

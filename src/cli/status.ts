@@ -1,0 +1,115 @@
+/** `farbus status`: how the servers of this user are, and the right to write one of their exports. */
+import { FarbusError, usageError } from '../base/errors.js';
+import { formatBytes } from '../base/format.js';
+import { askControl, controlSockets } from '../export/control.node.js';
+import type { CliIo } from './io.js';
+import { parseOptions } from './options.js';
+import type { ExportStatus, ServeStatus } from './serve-control.js';
+
+export const help = `farbus status: how the servers of this computer are
+
+Usage: farbus status [OPTIONS]
+
+Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done.
+
+Options:
+  --socket PATH        only the server with this control socket
+  --take EXPORT        take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, after
+                       its writes are over and durable; the next client that connects gets it
+  --reload             let the server read its configuration file again, and tell what is wrong with it
+  --json               print it as JSON: a list of servers; sizes in bytes, times in seconds
+
+Examples:
+  farbus status
+  farbus status --json
+  farbus status --take disk.img
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('status', args, {
+    allowPositionals: true,
+    options: {
+      socket: { type: 'string' },
+      take: { type: 'string' },
+      reload: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  if (positionals.length > 0) throw usageError(`farbus status takes no ${positionals[0]!}; see farbus status --help`);
+  const servers = await find(values.socket, io);
+  if (values.take !== undefined) await take(servers, values.take);
+  if (values.reload) {
+    if (servers.length !== 1) throw usageError('--reload is for one server: name it by --socket PATH');
+    await askControl(servers[0]!.socket, { command: 'reload' });
+  }
+  const changed = values.take !== undefined || values.reload;
+  const now = changed ? await find(values.socket, io) : servers;
+  if (values.json) io.stdout.write(`${JSON.stringify(now)}\n`);
+  else io.stdout.write(now.length === 0 ? 'no farbus serve runs here\n' : now.map(describe).join('\n'));
+  return 0;
+}
+
+type Found = ServeStatus & { readonly socket: string };
+
+/** The servers that answer. */
+async function find(socket: string | undefined, io: CliIo): Promise<Found[]> {
+  const ask = async (path: string): Promise<Found> => ({
+    ...((await askControl(path, { command: 'status' })) as ServeStatus),
+    socket: path,
+  });
+  if (socket !== undefined) return [await ask(socket)];
+  const paths = await controlSockets('serve-', io.env);
+  // A server that was killed leaves its socket behind.
+  const found = await Promise.all(paths.map((path) => ask(path).catch(() => undefined)));
+  return found.filter((one) => one !== undefined);
+}
+
+async function take(servers: readonly Found[], name: string): Promise<void> {
+  const having = servers.filter(({ exports }) => exports.some((one) => one.name === name));
+  const [one, more] = having;
+  if (!one) throw new FarbusError(`no server here has an export ${JSON.stringify(name)}: see farbus status`);
+  if (more) throw usageError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
+  await askControl(one.socket, { command: 'lease', export: name });
+}
+
+function describe(server: Found): string {
+  const { pid, uptime, listening, connections, memory, exports, metrics } = server;
+  const refused = connections.refused > 0 ? `, ${connections.refused} refused` : '';
+  const lines = [
+    `process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
+    `  listens at   ${listening.join(' ')}${metrics === undefined ? '' : `; metrics at ${metrics}`}`,
+    `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
+    ...exports.flatMap(exportLines),
+  ];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+function exportLines(of: ExportStatus): string[] {
+  const nature = [formatBytes(of.size), of.readOnly ? 'read-only' : 'writable'];
+  if (of.description !== '') nature.push(of.description);
+  const done = `${of.requests} requests, ${formatBytes(of.bytesRead)} read, ${formatBytes(of.bytesWritten)} written`;
+  return [
+    `  ${of.name}: ${nature.join(', ')}`,
+    `    ${done}, ${of.errors} errors`,
+    ...of.clients.map(({ id, peer, tlsName, connected }) => {
+      const writes = of.writer === id ? ', writes' : '';
+      return `    client ${id} ${peer}${tlsName === undefined ? '' : ` ${tlsName}`}, ${duration(connected)}${writes}`;
+    }),
+  ];
+}
+
+function duration(seconds: number): string {
+  const parts = [
+    Math.floor(seconds / 86_400),
+    Math.floor(seconds / 3600) % 24,
+    Math.floor(seconds / 60) % 60,
+    seconds % 60,
+  ];
+  const units = ['d', 'h', 'min', 's'];
+  const first = parts.findIndex((part) => part > 0);
+  if (first < 0) return '0 s';
+  return [first, first + 1]
+    .filter((at) => at < 4)
+    .map((at) => `${parts[at]!} ${units[at]!}`)
+    .join(' ');
+}

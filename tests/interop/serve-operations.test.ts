@@ -1,0 +1,324 @@
+/** `farbus serve` as a service: its configuration file, who may use what, limits, one writer, reload, status, metrics. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { ask, entered, greeted, write } from '../support/nbd-client.js';
+import { missing } from '../support/nbd-peers.js';
+import { tempFolder } from '../support/temp.js';
+import { execute, farbusFile, startFarbus, type Started } from './farbus.js';
+
+const MiB = 1 << 20;
+const sector = new Uint8Array(512).fill(0x77);
+
+/** A server with a configuration file, in a folder of its own that is also its runtime folder. */
+class Service {
+  readonly folder = tempFolder();
+  readonly config = join(this.folder, 'serve.yaml');
+  readonly socket = join(this.folder, 'nbd.sock');
+  readonly where = { path: this.socket };
+  process!: Started;
+
+  configure(text: string): void {
+    const listen = `listen: ['nbd+unix:///?socket=${this.socket}']\n`;
+    writeFileSync(this.config, listen + text.replaceAll('FOLDER', this.folder));
+  }
+
+  image(name: string): string {
+    const path = join(this.folder, name);
+    writeFileSync(path, new Uint8Array(MiB));
+    return path;
+  }
+
+  /** Starts it; resolves when it has printed its first address. */
+  async start(...options: string[]): Promise<this> {
+    process.env['XDG_RUNTIME_DIR'] = this.folder;
+    this.process = startFarbus('serve', '--config', this.config, ...options);
+    delete process.env['XDG_RUNTIME_DIR'];
+    await this.process.printed(/\n/);
+    return this;
+  }
+
+  /** `farbus` with this server's runtime folder. */
+  farbus(...args: string[]): ReturnType<typeof execute> {
+    return execute('env', [`XDG_RUNTIME_DIR=${this.folder}`, process.execPath, farbusFile, ...args]);
+  }
+
+  async status(): Promise<Record<string, never>[]> {
+    return JSON.parse((await this.farbus('status', '--json')).stdout) as Record<string, never>[];
+  }
+
+  /** Waits until its messages match. */
+  async said(pattern: RegExp): Promise<void> {
+    for (let i = 0; !pattern.test(this.process.stderr()); i++) {
+      if (i > 1000) throw new Error(`it did not say ${String(pattern)}: ${this.process.stderr()}`);
+      await sleep(10);
+    }
+  }
+
+  async reload(): Promise<void> {
+    const before = this.process.stderr().length;
+    this.process.child.kill('SIGHUP');
+    for (let i = 0; !/reloaded/.test(this.process.stderr().slice(before)) && i < 1000; i++) await sleep(10);
+  }
+
+  async stop(): Promise<void> {
+    this.process.child.kill('SIGTERM');
+    expect(await this.process.ended).toEqual({ code: 0, signal: null });
+  }
+}
+
+/** Tries until it succeeds: a server hears of a connection's end a moment later. */
+async function eventually<T>(work: () => Promise<T>): Promise<T> {
+  for (let i = 0; ; i++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (i > 500) throw error;
+      await sleep(10);
+    }
+  }
+}
+
+describe('a configuration file', () => {
+  it.each([
+    ['exports: []', /:2: exports: no exports, expected a list of at least one/],
+    ['exports:\n  - name: a\n', /:3: exports\[0\]: an export without a source, expected source: SOURCE/],
+    [
+      'exports:\n  - source: memory:1M\n    rate: fast\n',
+      /:4: exports\[0\]\.rate: rate fast: expected a number of bytes/,
+    ],
+    [
+      'exports:\n  - source: memory:1M\n    name: m\n    read-only: 3\n',
+      /:5: exports\[0\]\.read-only: 3, expected true or false/,
+    ],
+    ['exports:\n  - {source: "memory:1M", name: m, one-writer: maybe}\n', /:3: .*expected one of read-only, refuse/],
+    [
+      'exports:\n  - {source: "memory:1M", name: m}\n  - {source: "memory:1M", name: m}\n',
+      /:4: .*a second export "m", expected another name/,
+    ],
+    [
+      'exports:\n  - source: memory:1M\n    name: m\n    allow:\n      networks: [300.1.1.1]\n',
+      /:6: exports\[0\]\.allow\.networks\[0\]: "300\.1\.1\.1" is no network/,
+    ],
+    [
+      'exports:\n  - source: memory:1M\n    name: m\n    allow:\n      tokens: [short]\n',
+      /:6: .*a token has 16 or more/,
+    ],
+    [
+      'exports:\n  - {source: "memory:1M", name: m}\nmax-connections: 0\n',
+      /:4: max-connections: 0, expected a whole number from 1/,
+    ],
+    [
+      'exports:\n  - {source: "memory:1M", name: m}\nfoo: 0\n',
+      /:4: foo: there is no key "foo", expected one of listen/,
+    ],
+    [
+      'exports: &a\n  - {source: "memory:1M", name: m}\nreconnect: *a\n',
+      /:4: reconnect: an alias, expected the value itself/,
+    ],
+    ['exports: [\n', /:\d+: /],
+    [
+      'exports:\n  - {source: "disk.img", overlay: x, read-only: true}\n',
+      /:3: exports\[0\]: read-only and overlay exclude each other/,
+    ],
+  ])('%j is told of with file, line and what was expected', async (text, message) => {
+    const service = new Service();
+    service.configure(text);
+    const { code, stderr, stdout } = await service.farbus('serve', '--config', service.config);
+    expect(stderr).toMatch(message);
+    expect(stderr).toMatch(/^farbus: [^\n]*serve\.yaml:\d+: [^\n]+\n$/);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  });
+
+  it('may be JSON, and goes without sources on the command line', async () => {
+    const service = new Service();
+    writeFileSync(
+      service.config,
+      JSON.stringify({
+        listen: [`nbd+unix:///?socket=${service.socket}`],
+        exports: [{ source: 'memory:1M', name: 'm' }],
+      }),
+    );
+    const both = await service.farbus('serve', '--config', service.config, 'disk.img');
+    expect(both).toMatchObject({ code: 2, stdout: '' });
+    await service.start();
+    expect(service.process.stdout()).toBe(`nbd+unix:///m?socket=${service.socket}\n`);
+    await service.stop();
+  });
+});
+
+describe('who may use an export', () => {
+  it('is decided by network and token; what is not allowed is not there', async () => {
+    const service = new Service();
+    service.configure(`exports:
+  - {name: open, source: 'memory:1M'}
+  - {name: net, source: 'memory:1M', allow: {networks: [10.0.0.0/8, 'fd00::/8']}}
+  - {name: here, source: 'memory:1M', allow: {networks: [unix]}}
+  - {name: secret, source: 'memory:1M', allow: {tokens: [correct-horse-battery]}}
+  - {name: tls, source: 'memory:1M', allow: {tls-names: [alice]}}
+`);
+    await service.start();
+    for (const name of ['', 'open', 'here', 'secret;token=correct-horse-battery']) {
+      (await entered(service.where, name)).destroy();
+    }
+    for (const name of [
+      'net',
+      'secret',
+      'secret;token=',
+      'secret;token=correct-horse-batterz',
+      'tls',
+      'none',
+      'open;x',
+    ]) {
+      await expect(entered(service.where, name), name).rejects.toThrow();
+    }
+    if (!missing('nbdinfo')) {
+      const uri = `nbd+unix:///?socket=${service.socket}`;
+      const { stdout } = await execute('nbdinfo', ['--list', '--json', uri]);
+      const { exports } = JSON.parse(stdout) as { exports: { 'export-name': string }[] };
+      expect(exports.map((one) => one['export-name'])).toEqual(['open', 'here']);
+    }
+    expect(service.process.stderr()).toMatch(/may not use the export "(net|secret|tls)"/);
+    expect(service.process.stderr()).not.toContain('batter');
+    await service.stop();
+  });
+
+  it('is bounded, in all and by export', async () => {
+    const service = new Service();
+    service.configure(`max-connections: 3
+exports:
+  - {name: two, source: 'memory:1M', max-connections: 2}
+  - {name: any, source: 'memory:1M'}
+`);
+    await service.start();
+    const first = await entered(service.where, 'two');
+    const second = await entered(service.where, 'two');
+    await expect(entered(service.where, 'two')).rejects.toThrow();
+    const third = await eventually(() => entered(service.where, 'any'));
+    await expect(greeted(service.where)).rejects.toThrow();
+    await service.said(/refused: there are 3 connections already/);
+    const gone = new Promise((resolve) => first.once('close', resolve));
+    first.destroy();
+    await gone;
+    (await eventually(() => entered(service.where, 'two'))).destroy();
+    for (const socket of [second, third]) expect(await ask(socket, 3)).toBe(0);
+    await eventually(async () => expect((await service.status())[0]).toMatchObject({ connections: { open: 2 } }));
+    await service.stop();
+  });
+});
+
+describe('one writer', () => {
+  it('at a time; the lease can be taken, and whoever had it writes no more', async () => {
+    const service = new Service();
+    service.image('disk.img');
+    service.configure(`exports:
+  - {name: disk, source: FOLDER/disk.img, one-writer: read-only}
+  - {name: mine, source: 'memory:1M', one-writer: refuse}
+`);
+    await service.start();
+    const first = await entered(service.where, 'disk');
+    const second = await entered(service.where, 'disk');
+    expect(await write(first, 0, sector)).toBe(0);
+    expect(await write(second, 0, sector)).toBe(1);
+    expect(await ask(second, 3)).toBe(0);
+    const taken = await service.farbus('status', '--take', 'disk', '--json');
+    expect(taken.code, taken.stderr).toBe(0);
+    const third = await entered(service.where, 'disk');
+    expect(await write(third, 512, sector)).toBe(0);
+    expect(await write(first, 0, sector)).toBe(1);
+    expect((await service.farbus('status')).stdout).toMatch(/client 3 a unix socket, \d+ s, writes/);
+    const holder = await entered(service.where, 'mine');
+    await expect(entered(service.where, 'mine')).rejects.toThrow();
+    // With its connection the lease ends.
+    holder.destroy();
+    const next = await eventually(() => entered(service.where, 'mine'));
+    expect(await write(next, 0, sector)).toBe(0);
+    expect(await service.farbus('status', '--take', 'none')).toMatchObject({ code: 1, stdout: '' });
+    await service.stop();
+  });
+});
+
+describe('a reload', () => {
+  it('adds, changes and takes away while connections go on', async () => {
+    const service = new Service();
+    for (const name of ['a.img', 'b.img', 'c.img']) service.image(name);
+    service.configure(
+      'exports:\n  - {name: a, source: FOLDER/a.img}\n  - {name: b, source: FOLDER/b.img, description: old}\n',
+    );
+    await service.start();
+    const [a, b] = [await entered(service.where, 'a'), await entered(service.where, 'b')];
+    service.configure(
+      'exports:\n  - {name: b, source: FOLDER/b.img, description: new}\n  - {name: c, source: FOLDER/c.img, rate: 1M}\n',
+    );
+    await service.reload();
+    for (const socket of [a, b]) expect(await write(socket, 0, sector)).toBe(0);
+    await expect(entered(service.where, 'a')).rejects.toThrow();
+    const c = await entered(service.where, 'c');
+    expect(await write(c, 0, sector)).toBe(0);
+    const [status] = await service.status();
+    expect(status!['exports']).toMatchObject([{ name: 'b', description: 'new' }, { name: 'c' }]);
+    expect(readFileSync(join(service.folder, 'a.img')).subarray(0, 512)).toEqual(Buffer.from(sector));
+
+    // What cannot be had leaves all as it was.
+    service.configure('exports:\n  - {name: b, source: FOLDER/none.img}\n');
+    await service.reload();
+    expect(service.process.stderr()).toMatch(/not reloaded, all is as before: [^\n]*none\.img/);
+    service.configure('exports: 7\n');
+    const reload = await service.farbus('status', '--reload');
+    expect(reload.code).toBe(1);
+    expect(reload.stderr).toMatch(/serve\.yaml:2: exports: 7, expected a list of exports/);
+    for (const socket of [a, b, c]) expect(await write(socket, 512, sector)).toBe(0);
+    await service.stop();
+  });
+});
+
+describe('what a server tells', () => {
+  it('status, metrics, JSON logs', async () => {
+    const service = new Service();
+    service.configure(`metrics: '127.0.0.1:0'
+exports:
+  - {name: 'say "hi"', source: 'memory:1M', description: some memory}
+`);
+    await service.start('--log-format', 'json', '--json');
+    const { metrics } = JSON.parse(service.process.stdout()) as { metrics: string };
+    const socket = await entered(service.where, '');
+    expect(await write(socket, 0, sector)).toBe(0);
+    expect(await ask(socket, 3)).toBe(0);
+    expect(await ask(socket, 0, MiB, 512)).toBe(22);
+    const text = await (await fetch(metrics)).text();
+    const value = (name: string): number => Number(new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1]);
+    const of = String.raw`\{export="say \\"hi\\""`;
+    expect(value('farbus_connections')).toBe(1);
+    expect(value(`farbus_export_connections${of}\\}`)).toBe(1);
+    expect(value(`farbus_requests_total${of}\\}`)).toBe(3);
+    expect(value(`farbus_errors_total${of}\\}`)).toBe(1);
+    expect(value(`farbus_written_bytes_total${of}\\}`)).toBe(512);
+    expect(value(`farbus_device_request_seconds_count${of},op="write"\\}`)).toBe(1);
+    expect(value(`farbus_device_request_seconds_bucket${of},op="flush",le="\\+Inf"\\}`)).toBe(1);
+    for (const line of text.split('\n')) {
+      expect(line).toMatch(/^(#.*|[a-z_]+(\{([a-z]+="([^"\\]|\\.)*",?)+\})? [0-9.e+-]+|)$/);
+    }
+    const [status] = await service.status();
+    expect(status).toMatchObject({
+      exports: [{ clients: [{ id: '1', peer: 'a unix socket' }], requests: 3, errors: 1 }],
+    });
+    expect((await service.farbus('status')).stdout).toContain('1.0 MiB, writable, some memory');
+    expect((await fetch(metrics.replace('/metrics', '/'))).status).toBe(404);
+    await expect(entered(service.where, 'none')).rejects.toThrow();
+    service.process.child.kill('SIGHUP');
+    await service.said(/reloaded/);
+    for (const line of service.process.stderr().trim().split('\n')) {
+      expect(JSON.parse(line)).toMatchObject({
+        time: expect.any(String),
+        level: expect.any(String),
+        message: expect.any(String),
+      });
+    }
+    const control = (status as unknown as { socket: string }).socket;
+    expect(existsSync(control)).toBe(true);
+    await service.stop();
+    expect(existsSync(control)).toBe(false);
+    expect((await service.farbus('status')).stdout).toBe('no farbus serve runs here\n');
+  });
+});

@@ -1,0 +1,69 @@
+/** A client's handshake and requests in bytes, for tests that need many, slow or ill-mannered ones. */
+import { connect, type Socket } from 'node:net';
+import { infoData, join, optionBytes, requestBytes, u32 } from '../unit/nbd-target-peer.js';
+
+export type Where = { readonly path: string } | { readonly host: string; readonly port: number };
+
+/** A connection that is open and has been greeted. */
+export function greeted(where: Where): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(where);
+    socket.once('error', reject);
+    socket.once('close', () => reject(new Error('the server closed the connection')));
+    socket.once('data', () => {
+      socket.off('error', reject);
+      socket.on('error', () => undefined);
+      resolve(socket);
+    });
+  });
+}
+
+/** A connection in transmission on an export: simple replies, 16 bytes for all that carry no data. */
+export async function entered(where: Where, name = ''): Promise<Socket> {
+  const socket = await greeted(where);
+  socket.write(join([u32(3), optionBytes(7, infoData(name, []))]));
+  await new Promise<void>((resolve, reject) => {
+    socket.once('close', () => reject(new Error('the server closed the connection')));
+    // The answers: NBD_REP_INFO with the export's facts (20 + 12 bytes), NBD_REP_ACK (20 bytes); or an error.
+    let have = Buffer.alloc(0);
+    const data = (chunk: Buffer): void => {
+      have = Buffer.concat([have, chunk]);
+      if (have.length >= 20 && have[12]! >= 0x80) return void socket.destroy();
+      if (have.length < 52) return;
+      socket.off('data', data);
+      resolve();
+    };
+    socket.on('data', data);
+  });
+  return socket;
+}
+
+/** Waits for so many bytes in all; those that come. */
+export function received(socket: Socket, length: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let have = 0;
+    const closed = (): void => reject(new Error(`the connection ended after ${have} of ${length} bytes`));
+    const data = (chunk: Buffer): void => {
+      chunks.push(chunk);
+      if ((have += chunk.length) < length) return;
+      socket.off('data', data);
+      socket.off('close', closed);
+      resolve(Buffer.concat(chunks));
+    };
+    socket.on('data', data);
+    socket.once('close', closed);
+  });
+}
+
+/** One request without data and its simple reply's error. */
+export async function ask(socket: Socket, command: number, offset = 0, length = 0): Promise<number> {
+  socket.write(requestBytes({ command, offset, length }));
+  return (await received(socket, 16)).readUInt32BE(4);
+}
+
+/** One write and its simple reply's error. */
+export async function write(socket: Socket, offset: number, data: Uint8Array, flags = 0): Promise<number> {
+  socket.write(requestBytes({ command: 1, flags, offset, data }));
+  return (await received(socket, 16)).readUInt32BE(4);
+}
