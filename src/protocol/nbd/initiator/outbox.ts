@@ -15,7 +15,8 @@ import { putU16, putU32, putU64 } from '../wire.js';
 import type { PayloadPool } from './payload-pool.js';
 import type { NbdRequest } from './request.js';
 
-/** Size of the shared piece, in bytes. Used up, it is replaced: the stream may still be reading it. */
+/** Size of the shared piece, in bytes: the first, and later ones. Used up, it is replaced: the stream may still be reading it. */
+const firstSlabSize = 1 << 12;
 const slabSize = 1 << 18;
 /** Payloads up to this length are copied beside their header. */
 const inlineLimit = 1 << 14;
@@ -31,7 +32,7 @@ export class Outbox {
   /** [EXT] NBD_FLAG_BLOCK_STATUS_PAYLOAD: the context that block status is asked of, where there are others too. */
   statusOf: number | undefined;
   readonly #pool: PayloadPool;
-  #slab = new Uint8Array(slabSize);
+  #slab = new Uint8Array(firstSlabSize);
   /** The part of the slab that was filled and is not among the chunks yet. */
   #from = 0;
   #to = 0;
@@ -78,7 +79,7 @@ export class Outbox {
   }
 
   #header(room: number, { flags, type, offset, length }: RequestFields, cookieHigh: number, cookieLow: number): void {
-    if (this.#to + EXTENDED_HEADER_SIZE + querySize + room > slabSize) {
+    if (this.#to + EXTENDED_HEADER_SIZE + querySize + room > this.#slab.length) {
       this.#cut();
       this.#slab = new Uint8Array(slabSize);
       this.#from = this.#to = 0;
