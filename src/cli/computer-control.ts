@@ -86,7 +86,12 @@ export async function askComputer(name: string, request: ControlRequest, env: No
   if (more !== undefined) {
     throw new FarbusError(`several computers are called ${JSON.stringify(name)}: give them names by farbus run --name`);
   }
-  return askControl(path, request);
+  try {
+    return await askControl(path, request);
+  } catch (error) {
+    if (error instanceof FarbusError) throw error;
+    throw new FarbusError(`the computer ${name} has ended`, { cause: error });
+  }
 }
 
 function processLives(pid: number): boolean {

@@ -9,7 +9,7 @@ import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
-import type { Computer, ComputerOptions } from '../computer/computer.js';
+import { endText, type Computer, type ComputerOptions } from '../computer/computer.js';
 import { ServerComputer } from '../computer/server.js';
 import type { SharedAdapter } from '../computer/shared-adapter.js';
 import type { ClientDrive } from '../computer/drives.js';
@@ -187,7 +187,7 @@ function boot(computer: Computer, guest: Guest): void {
 async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean): Promise<void> {
   const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   const ended = computer.ended.then((why) => {
-    throw new FarbusError(`the guest ${why === 'halted' ? 'halted' : 'asked for a reset'} before it had booted`);
+    throw new FarbusError(`the guest ${endText[why]} before it had booted`);
   });
   try {
     const shown = onScreenToo ? [computer.screen.waitFor(pattern, bootLimit)] : [];

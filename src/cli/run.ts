@@ -3,6 +3,7 @@ import { messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { Steps } from '../base/steps.js';
 import type { ClientComputer } from '../computer/client.js';
+import { endText } from '../computer/computer.js';
 import { planDrive, type ClientDrive } from '../computer/drives.js';
 import { chooseGuest, createComputer, startGuest } from './computer.js';
 import { checkName, openComputerControl } from './computer-control.js';
@@ -191,7 +192,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     await Promise.race([start, over]);
     const why = await over;
     hide();
-    if (why !== 'left') log.log('info', `the guest ${why === 'halted' ? 'has halted' : 'asked for a restart'}`);
+    if (why !== 'left') log.log('info', `the guest ${endText[why]}`);
     else io.stderr.write('\n');
     return 0;
   } finally {

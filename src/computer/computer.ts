@@ -61,8 +61,15 @@ export interface BootFigure {
   readonly receiver: StepId | undefined;
 }
 
-/** Why the guest ended: halted with interrupts off, or asked for a reset. */
-export type EndReason = 'halted' | 'reset';
+/** Why the guest ended: halted with interrupts off, asked for a reset, or did what the engine cannot go on from. */
+export type EndReason = 'halted' | 'reset' | 'failed';
+
+/** The same for people: completes "the guest ". */
+export const endText: Readonly<Record<EndReason, string>> = {
+  halted: 'has halted',
+  reset: 'asked for a restart',
+  failed: 'did what the engine cannot go on from',
+};
 
 /** What has happened so far: for summaries, benchmarks and tests. */
 export interface ComputerCounts {

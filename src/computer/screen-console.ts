@@ -48,15 +48,41 @@ export class ScreenConsole {
    * @throws ConsoleTimeout after `timeoutMs`, with what is on the screen.
    */
   async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
+    let match: RegExpExecArray | null = null;
+    await this.#until(() => (match = pattern.exec(this.text().join('\n'))) !== null, String(pattern), timeoutMs);
+    return match!;
+  }
+
+  /**
+   * Types a line at a prompt, waits until it is there, gives it, and waits for the next prompt: a guest that is busy would
+   * lose keys. @param prompt Matches the cursor's line when the guest is ready again.
+   * @returns what the screen shows then. @throws ConsoleTimeout as {@link waitFor}.
+   */
+  async command(line: string, prompt: RegExp, timeoutMs: number): Promise<string> {
+    await this.type(line.replaceAll('<', '<lt>'));
+    const tail = line.slice(-16).trimEnd();
+    await this.#until(() => this.#cursorLines().endsWith(tail), `the line ${JSON.stringify(line)}`, timeoutMs);
+    await this.type('<enter>');
+    const ready = () => prompt.test(this.#cursorLines().split('\n').at(-1)!);
+    await this.#until(ready, `the prompt ${String(prompt)}`, timeoutMs);
+    return this.text().join('\n');
+  }
+
+  /** The lines up to the cursor's. */
+  #cursorLines(): string {
+    const picture = this.look();
+    const cursor = picture.kind === 'text' ? picture.cursor : undefined;
+    return textOf(picture)
+      .slice(0, (cursor?.row ?? 0) + 1)
+      .join('\n');
+  }
+
+  async #until(ready: () => boolean, what: string, timeoutMs: number): Promise<void> {
     const end = performance.now() + timeoutMs;
-    for (;;) {
-      const text = this.text().join('\n');
-      const match = pattern.exec(text);
-      if (match) return match;
+    while (!ready()) {
       if (performance.now() > end) {
-        throw new ConsoleTimeout(
-          `the guest did not show ${String(pattern)} within ${timeoutMs / 1000} s: ${text.trim().slice(-800)}`,
-        );
+        const shown = this.text().join('\n').trim().slice(-800);
+        throw new ConsoleTimeout(`the guest did not show ${what} within ${timeoutMs / 1000} s: ${shown}`);
       }
       await sleep(lookEvery);
     }

@@ -70,6 +70,8 @@ interface V86Pci {
 
 interface V86Inner {
   readonly cpu: V86Cpu;
+  /** Runs the processor for a while and sees to the next time. */
+  do_tick(): void;
   next_tick(ms: number): void;
 }
 
@@ -83,8 +85,8 @@ export interface V86Options {
   readonly mac?: Uint8Array | undefined;
   /** What is in its ROMs. Default: nothing; an operating system is entered directly. */
   readonly firmware?: Firmware | undefined;
-  /** The guest has halted for good (interrupts off) or asked for a reset. */
-  readonly onEnd?: (why: 'halted' | 'reset') => void;
+  /** The guest has halted for good (interrupts off), asked for a reset, or done what the engine cannot go on from. */
+  readonly onEnd?: (why: 'halted' | 'reset' | 'failed') => void;
 }
 
 const mmioBlock = 0x20000;
@@ -153,6 +155,11 @@ class V86Memory implements GuestMemory {
   }
 }
 
+/** Leaves the processor at once where the guest asks for a reset: nothing of it may run on. */
+class ResetRequest extends Error {
+  override readonly name = 'ResetRequest';
+}
+
 class V86Engine implements Engine {
   readonly memory: GuestMemory;
   readonly trap: TrapHandler;
@@ -184,8 +191,9 @@ class V86Engine implements Engine {
     }
     emulator.add_listener('cpu-event-halt' as never, () => options.onEnd?.('halted'));
     this.#cpu.reboot_internal = () => {
-      nextTurn(() => options.onEnd?.('reset'));
+      throw new ResetRequest();
     };
+    this.#endOnExceptions((why) => options.onEnd?.(why));
   }
 
   addPci(device: PciFunction): InterruptLine {
@@ -295,6 +303,18 @@ class V86Engine implements Engine {
   async stop(): Promise<void> {
     await this.pause();
     await this.#emulator.destroy();
+  }
+
+  /** What the processor throws ends the guest, and nothing else: a reset within its instruction, or a panic of v86's. */
+  #endOnExceptions(onEnd: (why: 'reset' | 'failed') => void): void {
+    const tick = this.#inner.do_tick.bind(this.#inner);
+    this.#inner.do_tick = () => {
+      try {
+        tick();
+      } catch (error) {
+        nextTurn(() => onEnd(error instanceof ResetRequest ? 'reset' : 'failed'));
+      }
+    };
   }
 
   /** Sends the exits of every block that [base, base + size) touches to the trap. */
