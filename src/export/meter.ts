@@ -25,20 +25,41 @@ export class MeterFilter extends Filter {
     ]),
   ) as unknown as Readonly<Record<BlockOperation, OperationCounts>>;
 
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    return this.#now('read', () => this.next.readNow?.(offset, into));
+  }
+
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    return this.#now('write', () => this.next.writeNow?.(offset, from));
+  }
+
+  /** One that has to wait comes again, and is counted then. */
+  #now(op: BlockOperation, act: () => boolean | undefined): boolean {
+    const start = performance.now();
+    const done = act() ?? false;
+    if (done) this.#count(op, start);
+    return done;
+  }
+
   protected override async around<T>({ op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
-    const counts = this.counts[op];
     const start = performance.now();
     try {
       return await pass();
     } catch (error) {
-      counts.errors++;
+      this.counts[op].errors++;
       throw error;
     } finally {
-      const seconds = (performance.now() - start) / 1000;
-      counts.seconds += seconds;
-      let bucket = 0;
-      while (bucket < latencyBounds.length && seconds > latencyBounds[bucket]!) bucket++;
-      counts.buckets[bucket]!++;
+      this.#count(op, start);
     }
+  }
+
+  /** @param start When it began, in ms of performance.now(). */
+  #count(op: BlockOperation, start: number): void {
+    const counts = this.counts[op];
+    const seconds = (performance.now() - start) / 1000;
+    counts.seconds += seconds;
+    let bucket = 0;
+    while (bucket < latencyBounds.length && seconds > latencyBounds[bucket]!) bucket++;
+    counts.buckets[bucket]!++;
   }
 }
