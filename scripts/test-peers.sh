@@ -12,6 +12,8 @@ nbdcopy libnbd-bin
 qemu-img qemu-utils
 qemu-io qemu-utils
 qemu-nbd qemu-utils
+systemd-socket-activate systemd
+systemd-analyze systemd
 fio fio
 qemu-system-i386 qemu-system-x86
 nsenter util-linux

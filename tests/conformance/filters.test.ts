@@ -6,6 +6,7 @@ import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { Filter } from '../../src/block/filters/filter.js';
 import { createOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
 import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
+import { RecordingFilter, WriteLog } from '../../src/block/filters/record.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { SliceFilter } from '../../src/block/filters/slice.js';
 import { TraceFilter } from '../../src/block/filters/trace.js';
@@ -47,6 +48,7 @@ conformance('delay', async () => ({ device: new DelayFilter(memory(), { read: 1,
   steps: 60,
   region: 256 << 10,
 });
+conformance('recording', async () => ({ device: new RecordingFilter(memory(), new WriteLog()) }));
 conformance('slice', async () => ({ device: new SliceFilter(memory(), 512, size - 1536) }));
 
 conformance('overlay in memory', async () => ({ device: await overlay(readOnly(memory())) }));
