@@ -93,11 +93,13 @@ const servers: [string, string, (place: Place, path: string) => Promise<NbdPeer>
 ];
 
 describe.each(servers)('%s', (_name, program, start) => {
-  test.skipIf(missing(program)).each(['TCP', 'unix'])('killed again and again under load, %s', async (transport) => {
+  const ways = ['TCP', 'unix', 'four connections'];
+  test.skipIf(missing(program)).each(ways)('killed again and again under load, %s', async (transport) => {
+    const connections = transport === 'four connections' ? 4 : 1;
     const path = image();
     const server = await start(transport === 'TCP' ? await freePort() : freeSocket(), path);
     const states: string[] = [];
-    const device = await openNbd(server.uri, { onState: (state) => states.push(state) });
+    const device = await openNbd(server.uri, { connections, onState: (state) => states.push(state) });
     const load = new Load(device);
     for (let round = 0; round < 4; round++) {
       await sleep(150);
@@ -121,10 +123,10 @@ describe.each(servers)('%s', (_name, program, start) => {
 // nbdkit 1.32 itself can fail an assertion when a connection is reset under it; our server fences the older connection
 // as well, so that what it had still to do when it was stopped cannot undo what came later.
 describe('farbus serve', () => {
-  test('stopped in its tracks and set going again: given up after the silence, no error', async () => {
+  test.each([1, 4])('stopped and set going again, %i connections: given up after the silence', async (connections) => {
     const path = image();
     const server = await farbusServe(await freePort(), 'disk', [`disk=${path}`]);
-    const device = await openNbd(server.uri, { stallSeconds: 0.4, connectSeconds: 0.5 });
+    const device = await openNbd(server.uri, { connections, stallSeconds: 0.4, connectSeconds: 0.5 });
     const load = new Load(device);
     await sleep(100);
     server.signal('SIGSTOP');

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
+import { conformance } from '../conformance/suite.js';
 import { farbusServe, freePort, freeSocket, missing, nbdkit, NbdPeer, type Place } from '../support/nbd-peers.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { authority, keyFile, noOpenssl, type Authority } from '../support/tls-certificates.js';
@@ -205,6 +206,14 @@ describe.skipIf(without)('the initiator over TLS', () => {
       });
     });
   });
+
+  if (!without) {
+    conformance('farbus serve over TLS, two connections', async () => {
+      const server = await farbusServe(freeSocket(), 'disk.img', ['--tls-psk', keys, image()]);
+      const uri = secured(server, { 'tls-psk-file': keys, 'tls-username': 'alice', 'x-connections': '2' });
+      return { device: await openNbd(uri), cleanup: () => server.kill() };
+    });
+  }
 
   it.skipIf(missing('nbdkit'))('a server without TLS is not used', async () => {
     const server = await nbdkit(await freePort(), ['--tls=off', 'memory', '4M']);
