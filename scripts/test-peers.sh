@@ -4,7 +4,7 @@
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
-# One line for each program: its name, and the package that has it.
+# One line for each program, or file by its path: its name, and the package that has it.
 peers='
 nbdkit nbdkit
 nbdinfo libnbd-bin
@@ -46,6 +46,7 @@ fish fish
 ip iproute2
 openssl openssl
 vblade vblade
+/usr/lib/ipxe/ipxe.iso ipxe
 xz xz-utils
 zstd zstd
 cpio cpio
@@ -56,7 +57,7 @@ tar tar
 
 missing() {
     echo "$peers" | while read -r program package; do
-        [ -z "$program" ] || command -v "$program" >/dev/null || echo "$package"
+        [ -z "$program" ] || { [ "${program#/}" != "$program" ] && [ -e "$program" ]; } || command -v "$program" >/dev/null || echo "$package"
     done | sort -u | tr '\n' ' '
 }
 
