@@ -1,0 +1,229 @@
+/** `farbus serve` with bad disks and bad clients: errors reach whom they concern, and nobody else is worse off. */
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { silent } from '../../src/base/log.js';
+import { FaultFilter } from '../../src/block/filters/fault.js';
+import { Exports } from '../../src/export/exports.js';
+import { Server } from '../../src/export/server.js';
+import { listenOn } from '../../src/network/listen.node.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { requestBytes } from '../unit/nbd-target-peer.js';
+import { ask, entered, received, write } from '../support/nbd-client.js';
+import { tempFolder } from '../support/temp.js';
+import { execute, startFarbus, type Started } from './farbus.js';
+
+const all = Boolean(process.env['FARBUS_TEST_ALL']);
+const MiB = 1 << 20;
+const [EIO, ENOSPC] = [5, 28];
+
+function image(name = 'disk.img', size = MiB): string {
+  const path = join(tempFolder(), name);
+  writeFileSync(path, '');
+  truncateSync(path, size);
+  return path;
+}
+
+/** A server in a process of its own on a unix socket. */
+async function serving(...args: string[]): Promise<{ where: { path: string }; process: Started }> {
+  const path = join(tempFolder(), 'nbd.sock');
+  const started = startFarbus('serve', ...args, '--listen', `nbd+unix:///?socket=${path}`);
+  await started.printed(/nbd\+unix/);
+  return { where: { path }, process: started };
+}
+
+async function stop({ process }: { process: Started }): Promise<void> {
+  process.child.kill('SIGTERM');
+  expect(await process.ended).toEqual({ code: 0, signal: null });
+}
+
+/** Resident memory of a process, in bytes. */
+function memoryOf(pid: number): number {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024;
+}
+
+describe('a bad disk', () => {
+  const exports = new Exports();
+  const server = new Server(exports, silent);
+  const where = { path: join(tempFolder(), 'nbd.sock') };
+  const faulty = new FaultFilter(new MemoryDevice(4 * MiB), [
+    { range: { offset: MiB, length: 65536 }, action: 'io' },
+    { on: ['write'], range: { offset: 2 * MiB, length: 2 * MiB }, action: 'no-space' },
+  ]);
+  beforeAll(async () => {
+    exports.add({ name: 'disk', device: faulty, metered: true, rate: 2 ** 30 });
+    server.add(await listenOn(where, server.accept, () => undefined));
+  });
+  afterAll(() => server.drain());
+
+  it('has errors where it is bad, and nowhere else', async () => {
+    const socket = await entered(where);
+    for (const [command, offset, error] of [
+      [0, MiB, EIO],
+      [4, MiB, EIO],
+      [6, MiB + 4096, EIO],
+      [3, 0, 0],
+      [4, 0, 0],
+    ] as const) {
+      expect(await ask(socket, command, offset, command === 3 ? 0 : 4096), `command ${command}`).toBe(error);
+    }
+    expect(await write(socket, MiB - 4096, new Uint8Array(8192))).toBe(EIO);
+    expect(await write(socket, 3 * MiB, new Uint8Array(4096))).toBe(ENOSPC);
+    expect(await write(socket, 0, new Uint8Array(4096))).toBe(0);
+    socket.destroy();
+  });
+});
+
+describe('a real file', () => {
+  it('that is cut under the server gives errors beyond its end, never made-up bytes', async () => {
+    const path = image();
+    const server = await serving(path, '--read-only');
+    const socket = await entered(server.where);
+    const fd = openSync(path, 'r+');
+    ftruncateSync(fd, MiB / 2 + 512);
+    closeSync(fd);
+    expect(await ask(socket, 0, MiB / 2, 4096)).toBe(EIO);
+    expect(await ask(socket, 0, MiB - 512, 512)).toBe(EIO);
+    // What is still there is served: 16 bytes of reply and the data.
+    socket.write(requestBytes({ command: 0, offset: 0, length: 512 }));
+    expect((await received(socket, 16 + 512)).readUInt32BE(4)).toBe(0);
+    socket.destroy();
+    await stop(server);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'on a file system that is full says so, and goes on when there is room',
+    async () => {
+      const folder = join(tempFolder(), 'small');
+      mkdirSync(folder);
+      const mounted = await execute('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', folder]);
+      if (mounted.code !== 0) return void console.warn(`SKIPPED: no tmpfs can be mounted: ${mounted.stderr}`);
+      try {
+        const path = join(folder, 'disk.img');
+        writeFileSync(path, '');
+        truncateSync(path, MiB);
+        const server = await serving(path);
+        const socket = await entered(server.where);
+        expect(await write(socket, 0, new Uint8Array(65536).fill(1))).toBe(0);
+        expect(await write(socket, 65536, new Uint8Array(512 << 10).fill(1))).toBe(ENOSPC);
+        expect(await ask(socket, 4, 65536, MiB - 65536)).toBe(0);
+        expect(await write(socket, 65536, new Uint8Array(65536).fill(1))).toBe(0);
+        socket.destroy();
+        await stop(server);
+      } finally {
+        await execute('umount', [folder]);
+      }
+    },
+  );
+});
+
+describe('a bad client', () => {
+  it('that sends half a write and goes changes nothing else', async () => {
+    const path = image();
+    const server = await serving(path);
+    const other = await entered(server.where);
+    for (const sent of [1, 27, 28, 29, 4096, 65535]) {
+      const socket = await entered(server.where);
+      const bytes = requestBytes({ command: 1, offset: 0, data: new Uint8Array(65536).fill(9) });
+      await new Promise<void>((resolve) => socket.write(bytes.subarray(0, sent), () => resolve()));
+      socket.destroy();
+    }
+    expect(await ask(other, 3)).toBe(0);
+    await stop(server);
+    // A file's bytes are written as they come: a write that broke off may have begun. It is never acknowledged, and
+    // nothing beyond it is touched.
+    expect(
+      readFileSync(path)
+        .subarray(65536)
+        .every((byte) => byte === 0),
+    ).toBe(true);
+  });
+
+  it('that never reads its replies, or floods flushes, stalls itself only', async () => {
+    const server = await serving(image('disk.img', 64 * MiB));
+    const { pid } = server.process.child;
+    const other = await entered(server.where);
+    expect(await ask(other, 3)).toBe(0);
+    const before = memoryOf(pid!);
+    const bad: Socket[] = [];
+    for (let i = 0; i < 8; i++) {
+      const deaf = await entered(server.where);
+      deaf.pause();
+      for (let n = 0; n < 256; n++) deaf.write(requestBytes({ command: 0, offset: 0, length: MiB }));
+      const flood = await entered(server.where);
+      flood.pause();
+      for (let n = 0; n < 20_000; n++) flood.write(requestBytes({ command: 3 }));
+      bad.push(deaf, flood);
+    }
+    let asked = 0;
+    for (let i = 0; i < 200; i++) {
+      expect(await ask(other, 3)).toBe(0);
+      expect(await write(other, MiB, new Uint8Array(4096))).toBe(0);
+      asked += 2;
+    }
+    expect(asked).toBe(400);
+    // 16 MiB for each who asked for data and does not take it, and something for Node's own buffers.
+    expect(memoryOf(pid!) - before).toBeLessThan(8 * 24 * MiB);
+    for (const socket of bad) socket.destroy();
+    expect(await ask(other, 3)).toBe(0);
+    other.destroy();
+    await stop(server);
+  });
+});
+
+describe('very many clients', () => {
+  it('are served in fair shares, and leave nothing behind', async () => {
+    const server = await serving(image('disk.img', 64 * MiB));
+    const { pid } = server.process.child;
+    const busy = 500;
+    const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))![1]);
+    const wanted = all ? 10_000 : 1000;
+    const idle = Math.max(0, Math.min(wanted, limit - busy - 200));
+    if (idle < wanted) console.warn(`${idle} idle connections of ${wanted}: ulimit -n is ${limit}`);
+    const sockets: Socket[] = [];
+    while (sockets.length < idle) sockets.push(await entered(server.where));
+    const workers = await Promise.all(Array.from({ length: busy }, () => entered(server.where)));
+    const done = new Array<number>(busy).fill(0);
+    let total = 0;
+    const enough = busy * 40;
+    const work = async (socket: Socket, index: number): Promise<void> => {
+      while (total < enough) {
+        socket.write(requestBytes({ command: 0, offset: (index % 64) * MiB, length: 4096 }));
+        await received(socket, 16 + 4096);
+        done[index]!++;
+        total++;
+      }
+    };
+    await Promise.all(workers.map(work));
+    const peak = memoryOf(pid!);
+    // With 40 each on average nobody has less than half of that.
+    expect(Math.min(...done)).toBeGreaterThan(20);
+    total = 0;
+    await Promise.all(workers.map(work));
+    expect(memoryOf(pid!)).toBeLessThan(peak + 64 * MiB);
+    for (const socket of sockets) expect(socket.destroyed).toBe(false);
+    for (const socket of [...sockets, ...workers]) socket.destroy();
+    const last = await entered(server.where);
+    expect(await ask(last, 3)).toBe(0);
+    for (let i = 0; i < 1000 && descriptors(pid!) > 64; i++) await sleep(10);
+    expect(descriptors(pid!)).toBeLessThanOrEqual(64);
+    last.destroy();
+    await stop(server);
+  }, 300_000);
+});
+
+/** Descriptors that a process has open. */
+function descriptors(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
