@@ -1,0 +1,156 @@
+/** Running a site: states, ends, consoles and leases of computers that the test plays; and frames through a pipe. */
+import { Duplex } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { FarbusError } from '../../src/base/errors.js';
+import { sleep } from '../../src/base/turn.js';
+import { Hub } from '../../src/network/ethernet/hub.js';
+import { parseMac } from '../../src/network/ethernet/mac.js';
+import type { ComputerEvents, StartComputer } from '../../src/site/computer.js';
+import { FramePipe, lendPort, PipeSegment } from '../../src/site/frame-pipe.node.js';
+import { readSite } from '../../src/site/read.js';
+import { Supervisor } from '../../src/site/supervisor.js';
+
+const file = `
+segments: { lan: { mtu: 9000 } }
+computers:
+  s: { role: server, network: lan, devices: { d: { source: x, local: true } } }
+  c: { role: client, network: lan, drives: [{ far: s/d }] }
+`;
+
+function setUp() {
+  const none = (): void => undefined;
+  const site = readSite('site.yaml', file, { name: 'site', checkDrive: none, checkFile: none });
+  const told: string[] = [];
+  const events = new Map<string, ComputerEvents>();
+  const typed: string[] = [];
+  const opened: Hub[] = [];
+  const start: StartComputer = (plan, segment, computer) => {
+    if (!segment) throw new FarbusError('no segment');
+    events.set(plan.name, computer);
+    return {
+      input: (bytes) => typed.push(`${plan.name}: ${new TextDecoder().decode(bytes)}`),
+      moveLease: async (device, to) => {
+        if (to === 'nobody') throw new FarbusError('no such side');
+        computer.leases([{ device, holder: to, sides: ['network', 'local'] }]);
+      },
+      stop: async () => {
+        told.push(`stop ${plan.name}`);
+        computer.state('stopped', '');
+      },
+    };
+  };
+  const supervisor = new Supervisor(site, {
+    start,
+    traceFolder: undefined,
+    openSegment: async ({ name, mtu }) => {
+      opened.push(new Hub({ name, mtu }));
+      return opened.at(-1)!;
+    },
+    events: {
+      status: ({ name, state }) => told.push(`${name} ${state}`),
+      output: () => undefined,
+      log: () => undefined,
+    },
+  });
+  return { supervisor, told, events, typed, opened };
+}
+
+describe('a site that runs', () => {
+  it('tells every state; the crash of one computer leaves the others running; clients end before servers', async () => {
+    const { supervisor, told, events, opened } = setUp();
+    await supervisor.start();
+    for (const name of ['s', 'c']) events.get(name)!.state('running', '');
+    events.get('s')!.state('crashed', 'SIGKILL');
+    expect(told).toEqual(['s running', 'c running', 's crashed']);
+    expect(supervisor.status.map(({ state }) => state)).toEqual(['crashed', 'running']);
+    await supervisor.stop();
+    await supervisor.over;
+    expect(told.slice(3)).toEqual(['stop c', 'c stopped', 'stop s', 's stopped']);
+    expect(() => opened[0]!.attach({ onFrame: () => undefined })).toThrow('closed');
+  });
+
+  it('is over when no computer runs any more', async () => {
+    const { supervisor, events } = setUp();
+    await supervisor.start();
+    events.get('s')!.state('ended', 'halted');
+    events.get('c')!.state('failed', 'why');
+    await supervisor.over;
+  });
+
+  it('gives a console what was printed before, and moves leases', async () => {
+    const { supervisor, events, typed } = setUp();
+    await supervisor.start();
+    const encode = (text: string) => new TextEncoder().encode(text);
+    events.get('c')!.output(encode('x'.repeat(20_000)));
+    events.get('c')!.output(encode('login: '));
+    let seen = '';
+    const stop = supervisor.watch('c', (bytes) => (seen += new TextDecoder().decode(bytes)));
+    expect(seen).toHaveLength(16 << 10);
+    events.get('c')!.output(encode('root'));
+    stop();
+    events.get('c')!.output(encode('more'));
+    expect(seen.endsWith('login: root')).toBe(true);
+    supervisor.input('c', encode('ls\n'));
+    expect(typed).toEqual(['c: ls\n']);
+    await supervisor.moveLease('s/d', 'local');
+    expect(supervisor.leases).toEqual([{ device: 's/d', holder: 'local', sides: ['network', 'local'] }]);
+    await expect(supervisor.moveLease('s/d', 'nobody')).rejects.toThrow('no such side');
+    await expect(supervisor.moveLease('x/d', 'local')).rejects.toThrow('there is no computer "x"');
+    expect(() => supervisor.watch('x', () => undefined)).toThrow('give one of s, c');
+  });
+});
+
+/** Two ends of a pipe; `cut` gives the other end its bytes in pieces of that size. */
+function pipe(cut = Infinity): [Duplex, Duplex] {
+  const ends: Duplex[] = [];
+  const make = (other: number): Duplex =>
+    new Duplex({
+      read: () => undefined,
+      write: (chunk: Buffer, _encoding, done) => {
+        for (let at = 0; at < chunk.length; at += cut) ends[other]!.push(chunk.subarray(at, at + cut));
+        done();
+      },
+    });
+  ends.push(make(1), make(0));
+  return [ends[0]!, ends[1]!];
+}
+
+describe('frames through a pipe', () => {
+  it.each([1, 3, 1000, Infinity])('arrive whole and in order, in pieces of %d bytes', async (cut) => {
+    const hub = new Hub({ mtu: 9000 });
+    const mac = parseMac('02:00:00:00:00:01')!;
+    const [here, there] = pipe(cut);
+    const end = lendPort(hub, mac, here);
+    const segment = new PipeSegment('lan', 9000, there);
+    const heard: Uint8Array[] = [];
+    const port = segment.attach({ mac, onFrame: (frame) => heard.push(frame.slice()) });
+    const back: Uint8Array[] = [];
+    const peer = hub.attach({ mac: parseMac('02:00:00:00:00:02')!, onFrame: (frame) => back.push(frame.slice()) });
+    const frames = [60, 1514, 9014, 61].map((length, index) => {
+      const frame = new Uint8Array(length).fill(index + 1);
+      frame.set(mac);
+      return frame;
+    });
+    for (const frame of frames) expect(peer.send(frame)).toBe(true);
+    const answer = new Uint8Array(60);
+    answer.set(peer.mac);
+    expect(port.send(answer)).toBe(true);
+    await sleep(20);
+    expect(heard).toEqual(frames);
+    expect(back).toEqual([answer]);
+    end();
+    await segment.close();
+    await hub.close();
+  });
+
+  it('end where a length is none', async () => {
+    const [here, there] = pipe();
+    const frames: Uint8Array[] = [];
+    const reader = new FramePipe(there, (frame) => frames.push(frame));
+    here.write(Buffer.from([0xff, 0xff, 0xff, 0xff, 1, 2, 3]));
+    await sleep(5);
+    expect(frames).toEqual([]);
+    expect(there.destroyed).toBe(true);
+    expect(reader.send(new Uint8Array(60))).toBe(false);
+  });
+});
