@@ -23,7 +23,7 @@ import { filesBelow, unpackPackage } from '../../src/guest/unpack.node.js';
 import { tempFolder } from './temp.js';
 
 /** The kernel for cloud machines: small, with NVMe and ext4 built in, so that no initramfs is needed. */
-const lock: PackageLock = {
+export const amd64Packages: PackageLock = {
   suite: 'bookworm',
   architecture: 'amd64',
   snapshot: '20261123T000000Z',
@@ -76,7 +76,7 @@ export async function makeBootDisk(): Promise<BootDisk> {
   const folder = tempFolder();
   const root = join(folder, 'root');
   for (const name of ['bin', 'boot', 'dev', 'proc']) mkdirSync(join(root, name), { recursive: true });
-  const [kernel, busybox] = await fetchPackages(['linux-image-cloud-amd64', 'busybox-static'], { lock });
+  const [kernel, busybox] = await fetchPackages(['linux-image-cloud-amd64', 'busybox-static'], { lock: amd64Packages });
   const kernelFolder = await unpackPackage(kernel!, ['./boot/vmlinuz-*']);
   const [image] = await filesBelow(kernelFolder);
   copyFileSync(join(kernelFolder, image!), join(root, 'boot/vmlinuz'));
