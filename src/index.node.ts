@@ -4,6 +4,8 @@ export * from './guest/debian.node.js';
 export * from './machine/snapshot-file.node.js';
 export * from './network/dial.node.js';
 export * from './network/listen.node.js';
+export * from './network/tls-files.node.js';
+export * from './network/tls.node.js';
 export * from './protocol/dd/open.node.js';
 export * from './protocol/dd/rsh.node.js';
 export * from './protocol/nbd/initiator/open.node.js';

@@ -215,6 +215,25 @@ describe.skipIf(without)('the initiator over TLS', () => {
     });
   }
 
+  it('a server that was stopped and goes on: the old connection is reset, the new one is encrypted as well', async () => {
+    const server = await farbusServe(await freePort(), 'disk.img', ['--tls-certificates', pki.folder, image()]);
+    const states: string[] = [];
+    const device = await openNbd(secured(server, { 'tls-certificates': clientOnly() }), {
+      stallSeconds: 0.4,
+      connectSeconds: 0.5,
+      onState: (state) => states.push(state),
+    });
+    const bytes = Uint8Array.from({ length: 1 << 20 }, (_, index) => index * 5);
+    server.signal('SIGSTOP');
+    const write = writeBytes(device, 0, bytes);
+    while (!states.includes('reconnecting')) await new Promise((resolve) => setTimeout(resolve, 20));
+    server.signal('SIGCONT');
+    await write;
+    expect(Buffer.compare(await readBytes(device, 0, bytes.length), bytes)).toBe(0);
+    await device.close();
+    await server.kill('SIGTERM');
+  });
+
   it.skipIf(missing('nbdkit'))('a server without TLS is not used', async () => {
     const server = await nbdkit(await freePort(), ['--tls=off', 'memory', '4M']);
     const uri = secured(server, { 'tls-certificates': clientOnly() });

@@ -38,6 +38,8 @@ export interface FakeTerms {
   state: string | undefined;
   /** Minimum, preferred, maximum; undefined: not told. */
   blockSizes: readonly [number, number, number] | undefined;
+  /** Names that NBD_OPT_LIST gives; undefined: it is not known. */
+  list: readonly string[] | undefined;
   /** Errors instead of answers: option code → reply type and text. */
   refuse: Readonly<Record<number, { type: number; text: string }>>;
 }
@@ -60,6 +62,7 @@ export const usualTerms: FakeTerms = {
   allocation: true,
   state: undefined,
   blockSizes: [512, 4096, 1 << 25],
+  list: undefined,
   refuse: {},
 };
 
@@ -211,6 +214,14 @@ export class FakeConnection {
         this.send(u64(BigInt(terms.size)), u16(terms.flags), new Uint8Array(terms.handshake & 2 ? 0 : 124));
         this.#phase = 'transmission';
         return;
+      case Option.list: {
+        if (!terms.list) return reply(OptionReply.errUnsupported);
+        for (const name of terms.list) {
+          const bytes = new TextEncoder().encode(name);
+          reply(OptionReply.server, join(u32(bytes.length), bytes, new TextEncoder().encode('described')));
+        }
+        return reply(OptionReply.ack);
+      }
       case Option.abort:
         reply(OptionReply.ack);
         this.stream.end();

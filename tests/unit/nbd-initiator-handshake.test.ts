@@ -139,6 +139,16 @@ describe('what is refused', () => {
     expect(server.last.stream.closed).toBe(true);
   });
 
+  test('a name that is not there: the server is asked for those that are', async () => {
+    const refuse = { [Option.go]: { type: OptionReply.errUnknown, text: 'no' } };
+    const list = ['a', 'b\u001b[2J', 'c', 'd', 'e', 'f'];
+    const server = new FakeServer({ refuse, list });
+    expect(await refusal(server)).toMatch(/no export "disk": it has "a", "b \[2J", "c", "d", "e"$/);
+    const many = Array.from({ length: 300 }, (_, index) => `${index}`);
+    expect(await refusal(new FakeServer({ refuse, list: many }))).toMatch(/no export "disk": check its name/);
+    expect(await refusal(new FakeServer({ refuse, list: [] }))).toMatch(/no export "disk": check its name/);
+  });
+
   test('a server that cannot fence the session yet is not used without a fence', async () => {
     const refuse = { [Option.setMetaContext]: { type: OptionReply.errShutdown, text: 'busy' } };
     expect(await refusal(new FakeServer({ refuse }))).toMatch(/takes no clients now.*busy/);

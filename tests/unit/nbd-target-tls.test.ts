@@ -17,11 +17,16 @@ const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
 /** A target whose TLS the test plays: `upgrades` are the handshakes that it has begun. */
 class TlsPeer extends Peer {
   override readonly target: NbdTarget;
-  readonly upgrades: { stream: ByteStream; finish: (secured: SecuredStream) => void; fail: (error: Error) => void }[] =
-    [];
+  readonly upgrades: {
+    stream: ByteStream;
+    signal: AbortSignal;
+    finish: (secured: SecuredStream) => void;
+    fail: (error: Error) => void;
+  }[] = [];
   readonly identified: string[] = [];
 
-  constructor(mode: 'on' | 'require', tlsOnly = false, stream = new TestStream()) {
+  constructor(mode: 'on' | 'require', tlsOnly = false, handshakeMs = 30_000) {
+    const stream = new TestStream();
     const exports = exportsOf({ disk: new MemoryDevice(1 << 20), other: new MemoryDevice(1 << 20) });
     super(exports);
     this.stream = stream;
@@ -41,9 +46,11 @@ class TlsPeer extends Peer {
       exports: directory,
       pool: new SlabPool(),
       log: new ThrottledLogger(silent),
+      limits: { handshakeMs },
       tls: {
         mode,
-        secure: (raw) => new Promise((finish, fail) => this.upgrades.push({ stream: raw, finish, fail })),
+        secure: (raw, signal) =>
+          new Promise((finish, fail) => this.upgrades.push({ stream: raw, signal, finish, fail })),
       },
     });
   }
@@ -187,6 +194,25 @@ describe('an end during TLS', () => {
     await peer.option(Option.starttls);
     await turn();
     peer.upgrades[0]!.fail(new Error('no'));
+    await peer.target.finished;
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
+  it('one that is never finished ends it too, and is given up', async () => {
+    const peer = new TlsPeer('on', false, 50);
+    await peer.greet();
+    await peer.option(Option.starttls);
+    await peer.target.finished;
+    expect(peer.stream.destroyed).toBe(true);
+    expect(peer.upgrades.map(({ signal }) => signal.aborted)).toEqual([true]);
+  });
+
+  it('a server that shuts down does not wait for it', async () => {
+    const peer = new TlsPeer('on');
+    await peer.greet();
+    await peer.option(Option.starttls);
+    await turn();
+    peer.target.drain();
     await peer.target.finished;
     expect(peer.stream.destroyed).toBe(true);
   });

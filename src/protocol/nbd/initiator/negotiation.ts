@@ -59,6 +59,9 @@ const maxReply = 2 * maxString;
 /** Most replies to one option. */
 const maxReplies = 256;
 
+/** Most exports that a message names. */
+const maxNames = 5;
+
 const errorBit = 0x80000000;
 const nothing = new Uint8Array(0);
 const noServer = 'no greeting of an NBD server';
@@ -115,8 +118,26 @@ export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, n
   if (go.error?.type === OptionReply.errUnsupported && style !== 'extended') {
     return { ...(yield* byExportName(wish, send, noZeroes, style)), ...contexts };
   }
+  if (go.error?.type === OptionReply.errUnknown) {
+    throw refuse(wish.exportName, go.error, send, yield* exportNames(send));
+  }
   if (go.error) throw refuse(wish.exportName, go.error, send);
   return { ...exportInfo(go), style, ...contexts };
+}
+
+/** Names of exports that the server tells, for a message: a few, or none. The handshake is not gone on with afterwards. */
+function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
+  try {
+    const { replies } = yield* option(send, Option.list, nothing);
+    const names = replies.map(({ type, data }) => {
+      if (type !== OptionReply.server || data.length < 4 || getU32(data, 0) > data.length - 4) return '';
+      return printable(data.subarray(4, 4 + getU32(data, 0)));
+    });
+    return names.filter((name) => name !== '').slice(0, maxNames);
+  } catch (error) {
+    if (error instanceof PeerError) return [];
+    throw error;
+  }
 }
 
 /** The best style of headers that the server has. */
@@ -207,6 +228,7 @@ function refuse(
   exportName: string,
   { type, text }: { type: number; text: string },
   send: (bytes: Uint8Array) => void,
+  names: readonly string[] = [],
 ): FarbusError {
   send(optionBytes(Option.abort, nothing));
   const said = text === '' ? '' : ` (it says: ${text})`;
@@ -214,6 +236,10 @@ function refuse(
     case OptionReply.errTlsRequired:
       return new FarbusError(`the server demands TLS: write nbds:// (or nbds+unix://) and how to trust it${said}`);
     case OptionReply.errUnknown:
+      if (names.length > 0) {
+        const list = names.map((name) => `"${name}"`).join(', ');
+        return new FarbusError(`the server has no export "${printable(exportName)}": it has ${list}`);
+      }
       return new FarbusError(`the server has no export "${printable(exportName)}": check its name${said}`);
     case OptionReply.errPolicy:
       return new FarbusError(`the server does not allow it: ask who runs it${said}`);
