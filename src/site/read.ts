@@ -59,11 +59,10 @@ function readSegment(name: string, item: Item, { items }: Places): SegmentPlan {
   if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
   items.set(`segment ${name}`, item);
   const { mtu, via } = item.fields('mtu', 'via');
-  return {
-    name,
-    mtu: mtu?.integer(minMtu, maxMtu) ?? 1500,
-    via: via?.string('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7'),
-  };
+  const carrier = via?.string('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7');
+  // VXLAN in a network of 1500 bytes.
+  const usual = carrier?.startsWith('vxlan:') ? 1450 : 1500;
+  return { name, mtu: mtu?.integer(minMtu, maxMtu) ?? usual, via: carrier };
 }
 
 /** A drive that is known only when all computers are. */

@@ -46,7 +46,7 @@ describe('a site file', () => {
       processes: 'each',
       segments: [
         { name: 'lan', mtu: 9000, via: undefined },
-        { name: 'wan', mtu: 1500, via: 'vxlan:42/192.0.2.7' },
+        { name: 'wan', mtu: 1450, via: 'vxlan:42/192.0.2.7' },
       ],
     });
     expect(computers[0]).toMatchObject({

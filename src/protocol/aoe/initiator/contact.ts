@@ -110,6 +110,16 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
   return { mac: to, key: macKey(to), bufferCount: Math.max(1, bufferCount), sectors, grant: opened?.grant, disk };
 }
 
+/** In what a target is not the one that requests wait for, whose messages had `oldSectors` sectors at most. */
+export function breachOf(old: Contact, { disk, grant, sectors }: Contact, oldSectors: number): string | undefined {
+  if (disk.sectors !== old.disk.sectors) return `${disk.sectors} sectors instead of ${old.disk.sectors}`;
+  if (disk.serial !== old.disk.serial) return `serial number ${disk.serial} instead of ${old.disk.serial}`;
+  if ((grant === undefined) !== (old.grant === undefined)) return 'another kind of server';
+  if (grant?.readOnly && !old.grant?.readOnly) return 'it is read-only now';
+  if (sectors < oldSectors) return `${sectors} sectors a message instead of ${oldSectors}`;
+  return undefined;
+}
+
 function refused(answer: Uint8Array): FarbusError {
   return new FarbusError(`it refuses: ${aoeErrorText(answer[Header.error]!)}`);
 }

@@ -13,13 +13,14 @@ import { BlockError } from '../../../block/errors.js';
 import { broadcastMac, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import { frameHeaderSize, type Port, type Segment } from '../../../network/ethernet/segment.js';
 import type { DiskFacts } from '../identify.js';
-import { nonceSize, tagSpan, unknownSession } from '../session.js';
-import { AOE_VERSION, AoeCommand, AtaArgument, AtaFlag, Flag, Header, sectorsOf, sectorSize } from '../spec.js';
-import { configQuery, flagsOf, isAoe, minFrame, putAta, putHeader, tagOf, versionOf } from '../wire.js';
+import { nonceSize, tagSpan } from '../session.js';
+import { AOE_VERSION, AoeCommand, Flag, Header, sectorsOf } from '../spec.js';
+import { configQuery, flagsOf, isAoe, minFrame, tagOf, versionOf } from '../wire.js';
+import { dataOf, readAnswer } from './answer.js';
 import { Command, Request, type CommandParts } from './command.js';
-import { makeContact, type Contact } from './contact.js';
+import { putCommand } from './command-frame.js';
+import { breachOf, makeContact, type Contact } from './contact.js';
 import { Durability } from './durability.js';
-import { aoeError, ataError } from './errors.js';
 import { Messenger } from './messenger.js';
 import { Quarantine } from './quarantine.js';
 import { RoundTrip } from './round-trip.js';
@@ -267,23 +268,10 @@ export class Link {
   }
 
   #transmit(command: Command): void {
-    const { kind, lba, count, tag } = command;
-    const { shelf, slot } = this.#options;
     const frame = this.#frame;
-    const length = kind === 'write' ? count * sectorSize : 0;
-    putHeader(frame, this.#contact.mac, this.#port.mac, { shelf, slot, command: AoeCommand.ata, tag });
-    let flags: number = this.disk.lba48 ? AtaFlag.extended | AtaFlag.device : AtaFlag.device;
-    if (kind === 'flush') flags &= ~AtaFlag.device;
-    if (kind === 'write') flags |= AtaFlag.write;
-    const generation = this.#contact.grant?.generation ?? 0;
-    putAta(frame, { flags, feature: 0, count, command: command.ata, lba, generation });
-    try {
-      if (length > 0) command.buffers!.copyTo(frame.subarray(AtaArgument.size, AtaArgument.size + length), command.at);
-    } catch (error) {
-      return this.#finish(command, new BlockError('io', 'the memory of the write is gone', { cause: error }));
-    }
-    const end = AtaArgument.size + length;
-    if (end < minFrame) frame.fill(0, end, minFrame);
+    const { shelf, slot } = this.#options;
+    const length = putCommand(frame, command, { shelf, slot, from: this.#port.mac, contact: this.#contact });
+    if (length === undefined) return this.#finish(command, new BlockError('io', 'the memory of the write is gone'));
     const now = performance.now();
     command.copies++;
     command.sentAt = now;
@@ -292,7 +280,7 @@ export class Link {
     command.overtaken = 0;
     this.counters.sent++;
     if (command.copies > 1) this.counters.repeated++;
-    this.#port.send(frame.subarray(0, Math.max(end, minFrame)));
+    this.#port.send(frame.subarray(0, length));
   }
 
   // --- time ---
@@ -374,34 +362,22 @@ export class Link {
       this.counters.late++;
       return;
     }
-    const { grant } = this.#contact;
-    if (frame.length < AtaArgument.size) return this.#malformed();
-    if (grant && getU16(frame, AtaArgument.reserved) !== grant.generation) return this.#malformed();
-    if (flags & Flag.error) {
-      if (grant && frame[Header.error] === unknownSession) {
-        this.#fence = true;
-        return this.#lost('the target does not know this session any more');
-      }
-      this.#answered(command);
-      return this.#finish(command, aoeError(frame[Header.error]!));
+    const answer = readAnswer(frame, flags, command, this.#contact.grant);
+    if (answer === 'malformed') return this.#malformed();
+    if (answer === 'unknown session') {
+      this.#fence = true;
+      return this.#lost('the target does not know this session any more');
     }
-    const error = ataError(command.kind, frame[AtaArgument.command]!, frame[AtaArgument.feature]!);
-    if (error) {
-      this.#answered(command);
-      return this.#finish(command, error);
-    }
-    if (command.kind === 'read') {
-      const end = AtaArgument.size + command.count * sectorSize;
-      if (frame.length < end) return this.#malformed();
-      this.#answered(command);
+    this.#answered(command);
+    if (answer) return this.#finish(command, answer);
+    if (command.kind !== 'read') {
+      this.#durability.done(command);
+    } else {
       try {
-        command.buffers!.copyFrom(frame.subarray(AtaArgument.size, end), command.at);
+        command.buffers!.copyFrom(dataOf(frame, command), command.at);
       } catch (cause) {
         return this.#finish(command, new BlockError('io', 'the memory of the read is gone', { cause }));
       }
-    } else {
-      this.#answered(command);
-      this.#durability.done(command);
     }
     this.#finish(command);
   }
@@ -521,7 +497,7 @@ export class Link {
         const contact = await this.#establish(this.#stop.signal);
         // Something was given up in the meantime: its copies are of the session that was asked for.
         if (this.#fence && !fenced) continue;
-        const breach = this.#breach(contact);
+        const breach = breachOf(this.#contact, contact, this.#sectors);
         if (breach === undefined) {
           this.#say('info', 'found', `there again, ${this.#waiting.length} commands waited`);
           return this.#adopt(contact);
@@ -533,17 +509,6 @@ export class Link {
       }
       await sleep(queryMs, this.#stop.signal).catch(() => undefined);
     }
-  }
-
-  /** In what a target is not the one that requests wait for. */
-  #breach({ disk, grant, sectors }: Contact): string | undefined {
-    const old = this.#contact;
-    if (disk.sectors !== old.disk.sectors) return `${disk.sectors} sectors instead of ${old.disk.sectors}`;
-    if (disk.serial !== old.disk.serial) return `serial number ${disk.serial} instead of ${old.disk.serial}`;
-    if ((grant === undefined) !== (old.grant === undefined)) return 'another kind of server';
-    if (grant?.readOnly && !old.grant?.readOnly) return 'it is read-only now';
-    if (sectors < this.#sectors) return `${sectors} sectors a message instead of ${this.#sectors}`;
-    return undefined;
   }
 
   #setDeadline(): void {

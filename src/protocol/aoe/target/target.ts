@@ -5,7 +5,7 @@
  */
 import { FarbusError } from '../../../base/errors.js';
 import { scattered } from '../../../base/scattered.js';
-import { getU16, putU16 } from '../../../base/big-endian.js';
+import { getU16 } from '../../../base/big-endian.js';
 import { silent, ThrottledLogger, type Logger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
 import type { BlockDevice } from '../../../block/device.js';
@@ -27,8 +27,10 @@ import {
 } from '../spec.js';
 import { flagsOf, getAta, isAoe, minFrame, putHeader, tagOf, versionOf, type AtaRequest } from '../wire.js';
 import { Access, type Outcome } from './access.js';
+import { changesSomething, continues, dataOf, kindOf, pack, unpack, type Command } from './command.js';
 import { Disk, good, type Plan, type Result } from './disk.js';
 import { RecentCommands } from './recent.js';
+import { Responder } from './responder.js';
 import { traceBegin, traceEnd } from './trace.js';
 import { SessionTable, type TargetSession } from './sessions.js';
 
@@ -89,16 +91,6 @@ const maxExecuting = 256;
 /** Openings of sessions that may wait for what they supersede. */
 const maxOpenings = 64;
 
-/** A command that is being executed. */
-interface Command {
-  /** Begins as the request does, with room for data behind it. */
-  readonly frame: Uint8Array;
-  readonly mac: number;
-  readonly ata: AtaRequest;
-  readonly plan: Plan;
-  readonly session: TargetSession | undefined;
-}
-
 export class AoeTarget {
   readonly counters: AoeTargetCounters = {
     commands: 0,
@@ -114,6 +106,7 @@ export class AoeTarget {
   readonly shelf: number;
   readonly slot: number;
   readonly #port: Port;
+  readonly #responder: Responder;
   readonly #disk: Disk;
   readonly #access: Access;
   readonly #sessions = new SessionTable();
@@ -162,6 +155,7 @@ export class AoeTarget {
     this.#access = new Access(announcement, options.config ?? new Uint8Array(0), this.#frameSize);
     const onFrame = (frame: Uint8Array): void => this.#receive(frame);
     this.#port = segment.attach(options.mac ? { mac: options.mac, onFrame } : { onFrame });
+    this.#responder = new Responder({ port: this.#port, shelf, slot, counters: this.counters });
     this.announce();
   }
 
@@ -179,7 +173,7 @@ export class AoeTarget {
       { ...this.#address, command: AoeCommand.config, tag: 0 },
       Flag.response,
     );
-    this.#send(frame, this.#access.announce(frame, ConfigCommand.read));
+    this.#responder.send(frame, this.#access.announce(frame, ConfigCommand.read));
   }
 
   /** Hears nothing any more, finishes what it has begun, and leaves the segment. Idempotent. */
@@ -214,7 +208,7 @@ export class AoeTarget {
       this.counters.masked++;
       return;
     }
-    if (versionOf(request) !== AOE_VERSION) return this.#refuse(request, AoeError.badVersion);
+    if (versionOf(request) !== AOE_VERSION) return this.#responder.refuse(request, AoeError.badVersion);
     switch (command) {
       case AoeCommand.ata:
         return this.#ata(request, mac);
@@ -227,7 +221,7 @@ export class AoeTarget {
       case AoeCommand.session:
         return this.#session(request, mac);
       default:
-        return this.#refuse(request, AoeError.unknownCommand);
+        return this.#responder.refuse(request, AoeError.unknownCommand);
     }
   }
 
@@ -236,15 +230,15 @@ export class AoeTarget {
     frame.set(request.subarray(0, this.#frameSize));
     const outcome = answer(frame);
     if (!outcome) return;
-    if ('error' in outcome) return this.#refuse(request, outcome.error);
+    if ('error' in outcome) return this.#responder.refuse(request, outcome.error);
     this.counters.commands++;
-    this.#respond(frame, outcome.length, 0);
+    this.#responder.respond(frame, outcome.length, 0);
   }
 
   #session(request: Uint8Array, mac: number): void {
     const opening = this.#plain ? AoeError.unknownCommand : getOpening(request);
-    if (typeof opening === 'number') return this.#refuse(request, opening);
-    if (!this.#access.admits(mac)) return this.#refuse(request, AoeError.reserved);
+    if (typeof opening === 'number') return this.#responder.refuse(request, opening);
+    if (!this.#access.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
     // What it supersedes may take long to end: copies of the opening meanwhile are not to pile up.
     const key = `${mac}/${opening.nonce.join()}`;
     if (this.#openings.has(key)) {
@@ -263,7 +257,7 @@ export class AoeTarget {
       const { nonce } = opening;
       putGrant(frame, { nonce, generation, life: this.#life, readOnly: this.#disk.readOnly });
       this.counters.commands++;
-      this.#respond(frame, sessionFrameSize, 0);
+      this.#responder.respond(frame, sessionFrameSize, 0);
     });
   }
 
@@ -274,10 +268,11 @@ export class AoeTarget {
     }
     const ata = getAta(request);
     const session = ata.generation === 0 ? undefined : this.#sessions.find(mac, ata.generation);
-    if (ata.generation !== 0 && !session) return this.#refuse(request, unknownSession);
+    if (ata.generation !== 0 && !session) return this.#responder.refuse(request, unknownSession);
     const plan = this.#disk.plan(ata, request.length - AtaArgument.size);
-    if ('aoeError' in plan) return this.#answer(request, plan);
-    if (plan.kind !== 'identify' && !this.#access.admits(mac)) return this.#refuse(request, AoeError.reserved);
+    if ('aoeError' in plan) return this.#responder.answer(request, plan);
+    if (plan.kind !== 'identify' && !this.#access.admits(mac))
+      return this.#responder.refuse(request, AoeError.reserved);
     if (this.#executing >= maxExecuting) {
       this.counters.overload++;
       return;
@@ -327,14 +322,14 @@ export class AoeTarget {
         this.counters.stale++;
         return false;
       case 'ahead':
-        this.#refuse(request, unknownSession);
+        this.#responder.refuse(request, unknownSession);
         return false;
       case 'executing':
         this.counters.copies++;
         return false;
       case 'done':
         this.counters.copies++;
-        this.#answer(request, unpack(session ? session.resultOf(tag) : this.#recent.resultOf(mac, tag)));
+        this.#responder.answer(request, unpack(session ? session.resultOf(tag) : this.#recent.resultOf(mac, tag)));
         return false;
     }
   }
@@ -354,7 +349,7 @@ export class AoeTarget {
       else if (plan.kind === 'write') this.counters.bytesWritten += plan.length;
     }
     if (this.#steps.on) traceEnd(this.#steps, tag, plan, result === good);
-    this.#respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
+    this.#responder.respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
     this.#end(frame);
   }
 
@@ -370,81 +365,6 @@ export class AoeTarget {
     this.#free.push(frame);
     if (--this.#executing === 0) this.#idle?.();
   }
-
-  /** Answers an ATA request without data. */
-  #answer(request: Uint8Array, result: Result): void {
-    const frame = new Uint8Array(minFrame);
-    frame.set(request.subarray(0, AtaArgument.size));
-    this.#respondAta(frame, result, 0);
-  }
-
-  #respondAta(frame: Uint8Array, result: Result, length: number): void {
-    this.counters.commands++;
-    if (result.aoeError === 0) {
-      if (result.error !== 0) this.counters.errors++;
-      frame[AtaArgument.feature] = result.error;
-      frame[AtaArgument.count] = result.count;
-      frame[AtaArgument.command] = result.status;
-    }
-    this.#respond(frame, Math.max(length, AtaArgument.size), result.aoeError);
-  }
-
-  #refuse(request: Uint8Array, error: number): void {
-    const frame = new Uint8Array(minFrame);
-    frame.set(request.subarray(0, AtaArgument.size));
-    this.counters.commands++;
-    this.#respond(frame, AtaArgument.size, error);
-  }
-
-  /** Makes a frame that begins with the request's header a response, and sends `length` bytes of it. */
-  #respond(frame: Uint8Array, length: number, error: number): void {
-    frame.copyWithin(0, 6, 12);
-    frame.set(this.#port.mac, 6);
-    if (error !== 0) this.counters.errors++;
-    frame[Header.versionFlags] = (AOE_VERSION << 4) | Flag.response | (error === 0 ? 0 : Flag.error);
-    frame[Header.error] = error;
-    putU16(frame, Header.shelf, this.shelf);
-    frame[Header.slot] = this.slot;
-    this.#send(frame, length);
-  }
-
-  /** Sends `length` bytes of a frame, or as many more as Ethernet wants. */
-  #send(frame: Uint8Array, length: number): void {
-    if (length < minFrame) frame.fill(0, length, minFrame);
-    this.#port.send(frame.subarray(0, Math.max(length, minFrame)));
-  }
-}
-
-/** Where a command's data are, or go. */
-function dataOf({ frame, plan }: Command): Uint8Array {
-  return frame.subarray(AtaArgument.size, AtaArgument.size + plan.length);
-}
-
-/** Whether `next` goes on where `last` ends, in the same direction. */
-function continues({ plan: last }: Command, { plan: next }: Command): boolean {
-  if (last.kind !== next.kind || (last.kind !== 'read' && last.kind !== 'write')) return false;
-  return last.fua === next.fua && last.offset + last.length === next.offset;
-}
-
-function changesSomething({ kind }: Plan): boolean {
-  return kind === 'write' || kind === 'flush' || kind === 'other';
-}
-
-function kindOf(ata: AtaRequest): number {
-  return (ata.command << 16) | (ata.feature << 8) | ata.count;
-}
-
-function pack({ aoeError, status, error, count }: Result): number {
-  return ((aoeError << 24) | (status << 16) | (error << 8) | count) >>> 0;
-}
-
-function unpack(packed: number): Result {
-  return {
-    aoeError: packed >>> 24,
-    status: (packed >>> 16) & 0xff,
-    error: (packed >>> 8) & 0xff,
-    count: packed & 0xff,
-  };
 }
 
 function within(value: number, min: number, max: number): boolean {

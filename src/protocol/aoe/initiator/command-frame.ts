@@ -1,0 +1,37 @@
+/** A command as the message that carries it: [AoE] 2, 3.1. */
+import type { Mac } from '../../../network/ethernet/mac.js';
+import { AoeCommand, AtaArgument, AtaFlag, sectorSize } from '../spec.js';
+import { minFrame, putAta, putHeader } from '../wire.js';
+import type { Command } from './command.js';
+import type { Contact } from './contact.js';
+
+/** Who sends it to whom. */
+export interface Way {
+  readonly shelf: number;
+  readonly slot: number;
+  readonly from: Mac;
+  readonly contact: Contact;
+}
+
+/** Writes a command into `frame`; gives its length in bytes, or undefined where the memory of its data is gone. */
+export function putCommand(
+  frame: Uint8Array,
+  command: Command,
+  { shelf, slot, from, contact }: Way,
+): number | undefined {
+  const { kind, lba, count, tag } = command;
+  const length = kind === 'write' ? count * sectorSize : 0;
+  putHeader(frame, contact.mac, from, { shelf, slot, command: AoeCommand.ata, tag });
+  let flags: number = contact.disk.lba48 ? AtaFlag.extended | AtaFlag.device : AtaFlag.device;
+  if (kind === 'flush') flags &= ~AtaFlag.device;
+  if (kind === 'write') flags |= AtaFlag.write;
+  putAta(frame, { flags, feature: 0, count, command: command.ata, lba, generation: contact.grant?.generation ?? 0 });
+  try {
+    if (length > 0) command.buffers!.copyTo(frame.subarray(AtaArgument.size, AtaArgument.size + length), command.at);
+  } catch {
+    return undefined;
+  }
+  const end = AtaArgument.size + length;
+  if (end < minFrame) frame.fill(0, end, minFrame);
+  return Math.max(end, minFrame);
+}

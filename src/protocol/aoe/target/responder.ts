@@ -1,0 +1,71 @@
+/** The target's answers: requests' headers turned round, with a result, and what they count. [AoE] 2, 3.1. */
+import { putU16 } from '../../../base/big-endian.js';
+import type { Port } from '../../../network/ethernet/segment.js';
+import { AOE_VERSION, AtaArgument, Flag, Header } from '../spec.js';
+import { minFrame } from '../wire.js';
+import type { Result } from './disk.js';
+
+/** Who answers. */
+export interface Responding {
+  readonly port: Port;
+  readonly shelf: number;
+  readonly slot: number;
+  readonly counters: { commands: number; errors: number };
+}
+
+export class Responder {
+  readonly #port: Port;
+  readonly #shelf: number;
+  readonly #slot: number;
+  readonly #counters: Responding['counters'];
+
+  constructor({ port, shelf, slot, counters }: Responding) {
+    this.#port = port;
+    this.#shelf = shelf;
+    this.#slot = slot;
+    this.#counters = counters;
+  }
+
+  /** Answers an ATA request without data. */
+  answer(request: Uint8Array, result: Result): void {
+    const frame = new Uint8Array(minFrame);
+    frame.set(request.subarray(0, AtaArgument.size));
+    this.respondAta(frame, result, 0);
+  }
+
+  respondAta(frame: Uint8Array, result: Result, length: number): void {
+    this.#counters.commands++;
+    if (result.aoeError === 0) {
+      if (result.error !== 0) this.#counters.errors++;
+      frame[AtaArgument.feature] = result.error;
+      frame[AtaArgument.count] = result.count;
+      frame[AtaArgument.command] = result.status;
+    }
+    this.respond(frame, Math.max(length, AtaArgument.size), result.aoeError);
+  }
+
+  refuse(request: Uint8Array, error: number): void {
+    const frame = new Uint8Array(minFrame);
+    frame.set(request.subarray(0, AtaArgument.size));
+    this.#counters.commands++;
+    this.respond(frame, AtaArgument.size, error);
+  }
+
+  /** Makes a frame that begins with the request's header a response, and sends `length` bytes of it. */
+  respond(frame: Uint8Array, length: number, error: number): void {
+    frame.copyWithin(0, 6, 12);
+    frame.set(this.#port.mac, 6);
+    if (error !== 0) this.#counters.errors++;
+    frame[Header.versionFlags] = (AOE_VERSION << 4) | Flag.response | (error === 0 ? 0 : Flag.error);
+    frame[Header.error] = error;
+    putU16(frame, Header.shelf, this.#shelf);
+    frame[Header.slot] = this.#slot;
+    this.send(frame, length);
+  }
+
+  /** Sends `length` bytes of a frame, or as many more as Ethernet wants. */
+  send(frame: Uint8Array, length: number): void {
+    if (length < minFrame) frame.fill(0, length, minFrame);
+    this.#port.send(frame.subarray(0, Math.max(length, minFrame)));
+  }
+}
