@@ -104,9 +104,14 @@ export function addressBytes(text: string): number[] | undefined {
   }
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(text);
   if (mapped) return addressBytes(mapped[1]!);
-  // A zone says where a link-local address is to be looked for.
-  const [head = '', tail, more] = text.replace(/%.*$/, '').split('::');
-  if (more !== undefined || !text.includes(':')) return undefined;
+  // A zone says where a link-local address is to be looked for; the last 32 bits may be written as those of IPv4.
+  const plain = text.replace(/%.*$/, '').replace(/:(\d+\.\d+\.\d+\.\d+)$/, (_, last: string) => {
+    const [a, b, c, d] = addressBytes(last) ?? [];
+    if (a === undefined || b === undefined || c === undefined || d === undefined) return ':-';
+    return `:${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+  });
+  const [head = '', tail, more] = plain.split('::');
+  if (more !== undefined || !plain.includes(':')) return undefined;
   const groups = (part: string): number[] => (part === '' ? [] : part.split(':').map(group));
   const before = groups(head);
   const after = tail === undefined ? [] : groups(tail);

@@ -3,9 +3,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { ask, entered, greeted, write } from '../support/nbd-client.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
+import { authority, noOpenssl } from '../support/tls-certificates.js';
 import { execute, farbusFile, startFarbus, type Started } from './farbus.js';
 
 const MiB = 1 << 20;
@@ -181,6 +183,29 @@ describe('who may use an export', () => {
     }
     expect(service.process.stderr()).toMatch(/may not use the export "(net|secret|tls)"/);
     expect(service.process.stderr()).not.toContain('batter');
+    await service.stop();
+  });
+
+  it.skipIf(noOpenssl())('is decided by the name that TLS has proved', async () => {
+    const pki = authority();
+    const service = new Service();
+    service.configure(`tls: {certificates: ${pki.folder}, verify-peer: true}
+exports:
+  - {name: hers, source: 'memory:1M', allow: {tls-names: [alice, alice.example]}}
+  - {name: his, source: 'memory:1M', allow: {tls-names: [bob]}}
+`);
+    await service.start();
+    const open = async (name: string, folder: string): Promise<void> => {
+      const uri = `nbds+unix:///${name}?socket=${service.socket}&tls-hostname=localhost&tls-certificates=${folder}`;
+      await (await openNbd(uri, { reconnectSeconds: 0 })).close();
+    };
+    await open('hers', pki.folder);
+    await open('his', pki.clientFolder('bob'));
+    await expect(open('his', pki.folder)).rejects.toThrow(/no export|his/);
+    await expect(open('hers', pki.clientFolder('bob'))).rejects.toThrow(/no export|hers/);
+    await expect(open('hers', pki.clientFolder())).rejects.toThrow();
+    await expect(entered(service.where, 'hers')).rejects.toThrow();
+    await service.said(/\(alice[^)]*\): may not use the export "his"/);
     await service.stop();
   });
 
