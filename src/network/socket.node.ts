@@ -62,6 +62,8 @@ export interface SocketStreamOptions {
   readonly plain?: boolean;
   /** Bytes that may wait in the socket before `write` asks the writer to hold back. */
   readonly highWater?: number;
+  /** An error of the socket as a user should see it. */
+  readonly explain?: (error: Error) => Error;
   /** How what is below an encrypted socket is closed at once. */
   readonly reset?: () => void;
 }
@@ -84,7 +86,7 @@ export class SocketStream implements ByteStream {
   constructor(
     socket: Socket,
     peer: string,
-    { plain = true, highWater = defaultHighWater, reset }: SocketStreamOptions = {},
+    { plain = true, highWater = defaultHighWater, reset, explain }: SocketStreamOptions = {},
   ) {
     this.peer = peer;
     this.#socket = socket;
@@ -92,7 +94,7 @@ export class SocketStream implements ByteStream {
     this.#reset = reset;
     this.#listeners = [
       ['end', () => this.#linger()],
-      ['error', (error) => (this.#error ??= error as Error)],
+      ['error', (error) => (this.#error ??= explain ? explain(error as Error) : (error as Error))],
       ['close', () => this.#onClose()],
     ];
     if (plain) this.#listeners.push(['data', (chunk) => this.receive(chunk as Uint8Array)]);

@@ -79,7 +79,10 @@ export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsCl
     secure(stream, signal, undefined, (transport, done, failed) => {
       const socket = connect({ ...options, socket: transport });
       socket.once('secureConnect', () => done(socket, []));
-      socket.once('error', failed);
+      socket.once('error', (error) => {
+        const wrong = credentials.kind === 'psk' && certificateCode.test(errnoOf(error) ?? '');
+        failed(wrong ? new Error('the server shows a certificate in place of the key') : error);
+      });
       return () => socket.destroy();
     });
 }
@@ -154,10 +157,11 @@ function secure(
       if (!end()) return;
       stop();
       transport.destroy();
-      reject(signal.aborted ? (signal.reason as Error) : new FarbusError(explain(error), { cause: error }));
+      reject(signal.aborted ? (signal.reason as Error) : failure(error));
     };
     const abort = (): void => failed(signal.reason as Error);
-    const closed = (): void => failed(new Error('the connection was closed'));
+    // What TLS itself says of it may come only now.
+    const closed = (): void => void setImmediate(() => failed(new Error('the connection was closed')));
     if (signal.aborted) {
       transport.destroy();
       return reject(signal.reason as Error);
@@ -171,7 +175,9 @@ function secure(
       (socket, names) => {
         if (!end()) return void socket.destroy();
         socket.pause();
-        const options = highWater === undefined ? { reset } : { reset, highWater };
+        // With TLS 1.3 the server looks at the client's certificate when the client is done already.
+        const explained = { reset, explain: (error: Error) => failure(error) };
+        const options = highWater === undefined ? explained : { ...explained, highWater };
         resolve({ stream: new SocketStream(socket, peer, options), names });
       },
       failed,
@@ -192,10 +198,12 @@ function namesOf(certificate: Partial<PeerCertificate>): string[] {
     if (!part!.startsWith('"')) names.add(part!);
     else names.add(JSON.parse(part!) as string);
   }
-  names.delete('');
-  return [...names];
+  // Names are compared and logged.
+  return [...names].filter((name) => name !== '' && !/\p{Cc}/u.test(name));
 }
 
+const nothingInCommon = 'the two sides have no way of proof in common: certificates on both, or keys of the same user';
+const wrongKey = 'the two sides have different keys for this user';
 const reasons: Readonly<Record<string, string>> = {
   SELF_SIGNED_CERT_IN_CHAIN: 'the other side has a certificate of an unknown signer: give its CA certificate',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'the other side has a certificate of an unknown signer: give its CA certificate',
@@ -208,15 +216,23 @@ const reasons: Readonly<Record<string, string>> = {
   ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 'the client has no certificate, which is demanded',
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED:
     'the server demands a client certificate: give client-cert.pem and its key',
-  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: 'the two sides have no way of proof in common: certificates, or keys on both',
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: nothingInCommon,
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'the other side does not know who signed our certificate',
   ERR_SSL_WRONG_VERSION_NUMBER: 'what came is not TLS',
   ECONNRESET: 'the other side hung up: its log says why',
+  ERR_SSL_SSLV3_ALERT_ILLEGAL_PARAMETER: wrongKey,
+  ERR_SSL_BINDER_DOES_NOT_VERIFY: wrongKey,
+  ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR: wrongKey,
+  ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM: nothingInCommon,
+  ERR_SSL_NO_SHARED_CIPHER: nothingInCommon,
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate has another name: give the right one as tls-hostname",
 };
+/** Codes that say what is wrong with a certificate. */
+const certificateCode = /^(?:SELF_SIGNED|UNABLE_TO|DEPTH_ZERO|CERT_)/;
 
-function explain(error: Error): string {
-  const code = errnoOf(error) ?? '';
-  // Node's texts of OpenSSL's errors have several lines of which the last tells least.
-  const text = messageOf(error).replace(/\s+/g, ' ').slice(0, 200);
-  return `TLS failed: ${reasons[code] ?? text}`;
+function failure(error: Error): FarbusError {
+  const reason = reasons[errnoOf(error) ?? ''];
+  // OpenSSL's own texts: NUMBER:error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE.
+  const text = /:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/.exec(error.message)?.[1] ?? messageOf(error).slice(0, 200);
+  return new FarbusError(`TLS failed: ${reason ?? text}`, { cause: error });
 }

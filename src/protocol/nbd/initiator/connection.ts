@@ -256,7 +256,7 @@ export class Connection implements StreamEvents, ReplyTable {
 
   closed(error?: Error): void {
     const what = error ? messageOf(error) : 'the server closed the connection';
-    if (this.#handshake) this.#handshake.fail(new PeerError(what));
+    if (this.#handshake) this.#handshake.fail(error instanceof FarbusError ? error : new PeerError(what));
     else this.#lose(what);
     this.#hungUp?.();
   }
