@@ -17,6 +17,7 @@ import {
   ahciModules,
   bootModules,
   defaultCommandLine,
+  ideModules,
   networkModules,
   prepareDebianGuest,
 } from '../guest/debian.node.js';
@@ -56,6 +57,8 @@ export interface GuestChoice {
   readonly mark?: string | undefined;
   /** Debian's kernel loads what drives on AHCI need. */
   readonly ahci?: boolean;
+  /** Likewise those on IDE. */
+  readonly ide?: boolean;
   /** Likewise what a network card needs. */
   readonly network?: boolean;
   readonly log: Logger;
@@ -68,7 +71,12 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
-      modules: [...bootModules, ...(choice.ahci ? ahciModules : []), ...(choice.network ? networkModules : [])],
+      modules: [
+        ...bootModules,
+        ...(choice.ahci ? ahciModules : []),
+        ...(choice.ide ? ideModules : []),
+        ...(choice.network ? networkModules : []),
+      ],
       ...(choice.onProgress && { onProgress: choice.onProgress }),
     });
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
@@ -126,7 +134,7 @@ function onV86(drives: Drives, memorySize: number, options: MachineOptions): Com
   const mac = options.adapter?.mac;
   const { firmware } = options;
   return {
-    createEngine: (trap, onEnd) => createV86({ memorySize, wasmPath, trap, mac, firmware, onEnd }),
+    createEngine: (trap, onEnd, ide) => createV86({ memorySize, wasmPath, trap, mac, firmware, ide, onEnd }),
     drives,
     ...options,
   };

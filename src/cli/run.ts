@@ -30,7 +30,8 @@ ${sourceHelp}
 Options:
   --drive SOURCE       a disk; with ,read-only the guest cannot write it; with ,overlay=FILE what it writes goes to FILE,
                        and the source stays as it is; ,cache=FILE ,partition=N ,rate=BYTES and the other filters as in
-                       farbus attach --help; with ,bus=ahci a SATA disk (/dev/sda …); with ,cdrom a CD/DVD drive
+                       farbus attach --help; with ,bus=ahci a SATA disk (/dev/sda …), with ,bus=ide one of the two
+                       disks on the board's IDE controller; ,serial=TEXT and ,model=TEXT are what it says it is; with ,cdrom a CD/DVD drive
                        (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
   --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
   --snapshot FILE      start from FILE where it exists; else boot, and save the computer to FILE
@@ -124,6 +125,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       append: values.append,
       mark: values['snapshot-after'],
       ahci: drives.map(planDrive).some(({ bus }) => bus === 'ahci'),
+      ide: drives.some(({ bus }) => bus === 'ide'),
       log,
       onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
     });

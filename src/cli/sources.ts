@@ -132,18 +132,18 @@ export interface OpenDriveOptions extends SourceOptions {
 /** Opens SOURCE[,FILTER]... (filters.ts). */
 export async function openDrive(text: string, options: OpenDriveOptions): Promise<BlockDevice> {
   const drive = parseDrive(text);
-  if (drive.bus || drive.kind !== 'disk') {
-    throw usageError(`${text}: bus=, cdrom and removable are about drives of farbus run --drive`);
+  if (drive.bus || drive.kind !== 'disk' || drive.serial !== undefined || drive.model !== undefined) {
+    throw usageError(`${text}: bus=, serial=, model=, cdrom and removable are about drives of farbus run --drive`);
   }
   return openParsed(drive, options);
 }
 
-/** A drive of a computer: as {@link openDrive}, and [,bus=nvme|ahci][,cdrom|,removable]; without SOURCE, an empty one. */
+/** A drive of a computer: as {@link openDrive}, and [,bus=nvme|ahci|ide][,serial=TEXT][,model=TEXT][,cdrom|,removable]; without SOURCE, an empty one. */
 export async function openClientDrive(text: string, options: SourceOptions): Promise<ClientDrive> {
   const drive = parseDrive(text);
-  const { bus, kind } = drive;
+  const { bus, kind, serial, model } = drive;
   const device = drive.source === '' ? undefined : await openParsed(drive, options);
-  return { device, kind, ...(bus && { bus }) };
+  return { device, kind, serial, model, ...(bus && { bus }) };
 }
 
 async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDriveOptions): Promise<BlockDevice> {
@@ -163,6 +163,8 @@ export interface ParsedDrive {
   readonly source: string;
   readonly filters: Filters;
   readonly bus: DriveBus | undefined;
+  readonly serial: string | undefined;
+  readonly model: string | undefined;
   readonly kind: DriveKind;
 }
 
@@ -171,12 +173,16 @@ export function parseDrive(text: string): ParsedDrive {
   let source = text;
   let filters: Filters = {};
   let bus: string | undefined;
+  let serial: string | undefined;
+  let model: string | undefined;
   let kind: DriveKind = 'disk';
   for (;;) {
     const match = /^(.*),(?:(cdrom|removable)|bus=([^,]*)|([a-z-]+)(?:=([^,]*))?)$/s.exec(source);
     if (!match) break;
     if (match[2]) kind = match[2] as DriveKind;
     else if (match[3] !== undefined) bus = match[3];
+    else if (match[4] === 'serial') serial = saidText(match[5], 20, text);
+    else if (match[4] === 'model') model = saidText(match[5], 40, text);
     else {
       const filter = filterInText(match[4]!, match[5], text);
       if (!filter) break;
@@ -186,9 +192,20 @@ export function parseDrive(text: string): ParsedDrive {
     source = match[1]!;
   }
   if (source === '' && kind === 'disk') throw usageError(`${JSON.stringify(text)} names no source`);
-  if (bus !== undefined && bus !== 'nvme' && bus !== 'ahci') throw usageError(`${text}: bus= is nvme or ahci`);
-  if (kind !== 'disk' && bus === 'nvme') throw usageError(`${text}: a ${kind} drive is on the bus ahci`);
+  if (bus !== undefined && bus !== 'nvme' && bus !== 'ahci' && bus !== 'ide') {
+    throw usageError(`${text}: bus= is nvme, ahci or ide`);
+  }
+  if (kind !== 'disk' && bus !== undefined && bus !== 'ahci')
+    throw usageError(`${text}: a ${kind} drive is on the bus ahci`);
   // Nothing is ever written on a disc.
   if (kind === 'cdrom' && filters.overlay === undefined) filters = { ...filters, readOnly: true };
-  return { source, filters: checked(filters), bus, kind };
+  return { source, filters: checked(filters), bus, serial, model, kind };
+}
+
+/** A serial number or model as the user says it: printable ASCII, as the ATA and NVMe specifications want it. */
+function saidText(said: string | undefined, max: number, text: string): string {
+  if (said === undefined || !/^[!-~]([ -~]*[!-~])?$/.test(said) || said.length > max) {
+    throw usageError(`${text}: a serial number has 1 to 20 printable characters, a model 1 to 40`);
+  }
+  return said;
 }

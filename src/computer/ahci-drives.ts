@@ -100,15 +100,16 @@ export class AhciDrives {
     this.controller.plug(this.#ports.indexOf(port), port.device);
   }
 
-  #make({ index, kind, device }: DrivePlan): SataDevice {
+  #make(plan: DrivePlan): SataDevice {
+    const { index, kind, device } = plan;
     const name = `drive${index}`;
     const medium = device && this.#reach(device);
-    if (kind === 'disk') return new AtaDisk(medium!, ataIdentityOf(medium!.info, name, 'Farbus ATA Disk'));
+    if (kind === 'disk') return new AtaDisk(medium!, ataIdentityOf(medium!.info, name, 'Farbus ATA Disk', plan));
     // A drive that is empty at first is known by its place.
     const model = kind === 'cdrom' ? 'Farbus DVD' : 'Farbus Removable';
     return new PacketDrive({
       kind,
-      identity: ataIdentityOf(device?.info ?? { identity: name, size: 0 }, name, model),
+      identity: ataIdentityOf(device?.info ?? { identity: name, size: 0 }, name, model, plan),
       medium,
     });
   }

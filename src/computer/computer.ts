@@ -13,13 +13,15 @@ import type { CommandTimes } from '../device/nvme/times.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
 import type { BootPlace, Engine, InterruptLine } from '../machine/engine.js';
+import { ideSlot, type IdeDisk } from '../machine/ide-disk.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
 import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
 import { AhciDrives } from './ahci-drives.js';
 import { SerialConsole } from './console.js';
 import { ScreenConsole } from './screen-console.js';
-import { planDrive, type ClientDrive, type DrivePlan } from './drives.js';
+import { ideDisks } from './ide-drives.js';
+import { planDrive, type ClientDrive, type DriveBus, type DrivePlan } from './drives.js';
 import { identityOf } from './identity.js';
 import { Legs, type LegMedians } from './legs.js';
 import type { SharedAdapter } from './shared-adapter.js';
@@ -34,7 +36,11 @@ export const maxDrives = 22;
 
 export interface ComputerOptions {
   /** Makes the engine: the composition root knows which. With an adapter it has a network card of that address. */
-  readonly createEngine: (trap: TrapHandler, onEnd: (why: EndReason) => void) => Promise<Engine>;
+  readonly createEngine: (
+    trap: TrapHandler,
+    onEnd: (why: EndReason) => void,
+    ide: readonly IdeDisk[],
+  ) => Promise<Engine>;
   /** The media of the logical devices, in the guest's order; a device alone is an NVMe disk. They are not closed by the computer. */
   readonly drives: readonly (BlockDevice | ClientDrive)[];
   /** A guest has ejected the medium of drive `index`. It is not closed. */
@@ -99,6 +105,9 @@ export interface Prepared {
   readonly ended: Promise<EndReason>;
   readonly options: ComputerOptions;
   readonly figure: BootFigure;
+  readonly plans: readonly DrivePlan[];
+  /** Virtual I/O clients of the drives on the engine's own controller. */
+  readonly ideClients: readonly VirtualIoClient[];
 }
 
 export class Computer {
@@ -134,21 +143,24 @@ export class Computer {
     let end: (why: EndReason) => void = () => undefined;
     const ended = new Promise<EndReason>((resolve) => (end = resolve));
     steps.step(0, figure.loader, 'the program loader starts');
-    const engine = await options.createEngine(trap, end);
+    const plans = options.drives.map(planDrive);
+    const onIde = plans.filter(({ bus }) => bus === 'ide');
+    const ideClients = onIde.map(({ device }) => new VirtualIoClient(device!, commandSteps(figure, steps)));
+    const engine = await options.createEngine(trap, end, ideDisks(onIde, ideClients));
     steps.step(0, figure.hypervisor, 'the hypervisor is loaded and starts');
     steps.step(0, figure.privileged, 'it has the privileged level: the guest runs on its engine only');
-    return { engine, trap, steps, ended, options, figure };
+    return { engine, trap, steps, ended, options, figure, plans, ideClients };
   }
 
-  protected constructor({ engine, trap, steps, ended, options, figure }: Prepared) {
+  protected constructor({ engine, trap, steps, ended, options, figure, plans, ideClients }: Prepared) {
     this.#engine = engine;
     this.#trap = trap;
     this.#steps = steps;
     this.#figure = figure;
-    this.#commandSteps = figure.logicalDevices ? steps : new Steps();
+    this.#commandSteps = commandSteps(figure, steps);
+    this.#clients.push(...ideClients);
     if (options.drives.length === 0) steps.step(0, figure.protect, 'no logical device: nothing is to be guarded');
     this.ended = ended;
-    const plans = options.drives.map(planDrive);
     const log = options.log ?? silent;
     for (const plan of plans) if (plan.bus === 'nvme') this.#addNvme(plan, log);
     this.screen = new ScreenConsole(engine);
@@ -159,13 +171,7 @@ export class Computer {
         () =>
           bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
     );
-    // The AHCI adapter is behind the NVMe controllers, each in a slot of its own.
-    const adapterSlot = firstSlot + plans.length - onAhci.length;
-    this.#places = plans.map((plan) =>
-      plan.bus === 'ahci'
-        ? { slot: adapterSlot, port: onAhci.indexOf(plan) }
-        : { slot: firstSlot + plans.filter(({ bus, index }) => bus === 'nvme' && index < plan.index).length },
-    );
+    this.#places = bootPlaces(plans);
     this.adapter = options.adapter;
     if (options.adapter) this.#connect(options.adapter);
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
@@ -255,11 +261,12 @@ export class Computer {
     return this.#engine.stop();
   }
 
-  #addNvme({ index, device }: DrivePlan, log: Logger): void {
+  #addNvme(plan: DrivePlan, log: Logger): void {
+    const { index, device } = plan;
     const controller = new nvme.NvmeController({
       ...this.#context(log),
       disk: this.#reach(device!),
-      identity: identityOf(device!.info, `drive${index}`),
+      identity: identityOf(device!.info, `drive${index}`, undefined, plan),
     });
     // Mass storage, non-volatile memory, NVM Express.
     this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
@@ -350,6 +357,22 @@ export class Computer {
       return { size, blockSize, readOnly, identity };
     });
   }
+}
+
+/** A server computer's drives are its local disks: their commands are no steps of the figures. */
+function commandSteps(figure: BootFigure, steps: Steps): Steps {
+  return figure.logicalDevices ? steps : new Steps();
+}
+
+/** Where the firmware finds the drives: the AHCI adapter is behind the NVMe controllers, each in a slot of its own. */
+function bootPlaces(plans: readonly DrivePlan[]): BootPlace[] {
+  const on = (bus: DriveBus) => plans.filter((plan) => plan.bus === bus);
+  return plans.map((plan) => {
+    const number = on(plan.bus).indexOf(plan);
+    if (plan.bus === 'ide') return { slot: ideSlot, port: 0, unit: number };
+    if (plan.bus === 'nvme') return { slot: firstSlot + number };
+    return { slot: firstSlot + on('nvme').length, port: number };
+  });
 }
 
 function sum<T>(values: readonly T[], of: (value: T) => number): number {

@@ -1,15 +1,17 @@
 /** Which logical device a far device is shown as: what a computer is put together from. */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
+import type { SaidIdentity } from './identity.js';
+import { maxIdeSize } from '../machine/ide-disk.js';
 
-/** The kind of controller that a drive is on: an NVMe controller of its own, or a port of the AHCI adapter. */
-export type DriveBus = 'nvme' | 'ahci';
+/** The kind of controller that a drive is on: an NVMe controller of its own, a port of the AHCI adapter, or the board's IDE. */
+export type DriveBus = 'nvme' | 'ahci' | 'ide';
 
 /** `cdrom` and `removable` have a medium that can be ejected and inserted; they are on the AHCI adapter. */
 export type DriveKind = 'disk' | 'cdrom' | 'removable';
 
 /** A drive of a computer. */
-export interface ClientDrive {
+export interface ClientDrive extends SaidIdentity {
   /** The medium; undefined for a drive that is empty at first. */
   readonly device: BlockDevice | undefined;
   /** Default: `nvme` for a disk, `ahci` for the others. */
@@ -19,7 +21,7 @@ export interface ClientDrive {
 }
 
 /** A drive with nothing left open. */
-export interface DrivePlan {
+export interface DrivePlan extends SaidIdentity {
   readonly index: number;
   readonly bus: DriveBus;
   readonly kind: DriveKind;
@@ -35,14 +37,19 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
     device,
     kind = 'disk',
     bus = kind === 'disk' ? 'nvme' : 'ahci',
+    serial,
+    model,
   }: ClientDrive = 'info' in drive ? { device: drive } : drive;
   if (kind !== 'disk' && bus !== 'ahci')
     throw new FarbusError(`drive ${index}: only the bus ahci has removable drives`);
   if (kind === 'disk') {
     if (!device) throw new FarbusError(`drive ${index} is a disk and needs a device`);
     checkDisk(device, index);
+    if (bus === 'ide' && (device.info.blockSize > 512 || device.info.size > maxIdeSize)) {
+      throw new FarbusError(`drive ${index}: the bus ide has disks of 512-byte blocks below 1 TiB: use ahci or nvme`);
+    }
   }
-  return { index, bus, kind, device };
+  return { index, bus, kind, device, serial, model };
 }
 
 function checkDisk({ info }: BlockDevice, index: number): void {

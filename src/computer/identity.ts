@@ -6,19 +6,33 @@ import type { NvmeIdentity } from '../device/nvme/identify.js';
 /** What an identity is made of. */
 type Known = Pick<BlockInfo, 'identity' | 'size'>;
 
-/** The identity of a logical device in front of a far one; `fallback` where that has none of its own. */
-export function identityOf(info: Known, fallback: string, model = 'Farbus NVMe Disk'): NvmeIdentity {
-  const hash = hash128(`${info.identity || fallback}\0${info.size}`);
+/** What a user says instead: ASCII, at most 20 and 40 characters. */
+export interface SaidIdentity {
+  readonly serial?: string | undefined;
+  readonly model?: string | undefined;
+}
+
+/**
+ * The identity of a logical device in front of a far one; `fallback` where that has none of its own. With a serial number
+ * that the user has said, all of it follows from that: it stays the same whatever the far device is.
+ */
+export function identityOf(
+  info: Known,
+  fallback: string,
+  model = 'Farbus NVMe Disk',
+  said: SaidIdentity = {},
+): NvmeIdentity {
+  const hash = hash128(said.serial === undefined ? `${info.identity || fallback}\0${info.size}` : `\0${said.serial}`);
   const uuid = hash.slice();
   uuid[6] = (uuid[6]! & 0x0f) | 0x80; // RFC 9562 §5.8: version 8, custom
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
   const hex = [...hash].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  return { serial: hex.slice(0, 20), model, firmware: '1.0', uuid };
+  return { serial: said.serial ?? hex.slice(0, 20), model: said.model ?? model, firmware: '1.0', uuid };
 }
 
 /** The same for a drive on an ATA bus: its world wide name is of the kind that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
-export function ataIdentityOf(info: Known, fallback: string, model: string): AtaIdentity {
-  const { serial, firmware, uuid } = identityOf(info, fallback);
+export function ataIdentityOf(info: Known, fallback: string, ownModel: string, said?: SaidIdentity): AtaIdentity {
+  const { serial, model, firmware, uuid } = identityOf(info, fallback, ownModel, said);
   const worldWideName = uuid.slice(0, 8);
   worldWideName[0] = 0x30 | (worldWideName[0]! & 0x0f);
   return { serial, model, firmware, worldWideName };

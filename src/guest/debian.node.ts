@@ -64,6 +64,9 @@ export const bootModules: readonly string[] = [
 /** What drives on an AHCI adapter need: disks, discs and the file system of those. */
 export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isofs'];
 
+/** What drives on the board's IDE controller need. */
+export const ideModules: readonly string[] = ['ata_piix', 'sd_mod'];
+
 /** What a network card of a computer needs. */
 export const networkModules: readonly string[] = ['ne2k-pci'];
 

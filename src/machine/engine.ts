@@ -40,6 +40,8 @@ export interface ProtectedModeEntry {
 export interface BootPlace {
   readonly slot: number;
   readonly port?: number | undefined;
+  /** Of two drives on an IDE channel: 1 for the slave. */
+  readonly unit?: number | undefined;
 }
 
 /** A computer's firmware: what is in its ROMs. */

@@ -18,7 +18,9 @@ import type {
   ProtectedModeEntry,
 } from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';
+import { ideSlot, type IdeDisk } from '../ide-disk.js';
 import type { TrapHandler } from '../trap.js';
+import { IdeBuffer, attachIde, type FarDrive, type V86Ide } from './v86-ide.js';
 import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
 import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
 
@@ -32,7 +34,7 @@ interface V86Cpu {
     ): void;
     port_write8(port: number, value: number): void;
   };
-  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k; readonly vga: V86Vga };
+  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k; readonly vga: V86Vga; readonly ide?: V86Ide };
   /** Files that the firmware reads by QEMU's fw_cfg interface. */
   readonly option_roms: { readonly name: string; readonly data: Uint8Array }[];
   readonly wasm_memory: WebAssembly.Memory;
@@ -85,6 +87,8 @@ export interface V86Options {
   readonly mac?: Uint8Array | undefined;
   /** What is in its ROMs. Default: nothing; an operating system is entered directly. */
   readonly firmware?: Firmware | undefined;
+  /** Disks on its own IDE controller: at most two. */
+  readonly ide?: readonly IdeDisk[] | undefined;
   /** The guest has halted for good (interrupts off), asked for a reset, or done what the engine cannot go on from. */
   readonly onEnd?: (why: 'halted' | 'reset' | 'failed') => void;
 }
@@ -109,6 +113,7 @@ export async function createV86(options: V86Options): Promise<Engine> {
     disable_speaker: true,
     acpi: false,
     net_device: { type: (options.mac ? 'ne2k' : 'none') as never },
+    ...ideOptions(options.ide ?? []),
     ...(options.firmware && {
       bios: { buffer: ownBuffer(options.firmware.bios) },
       vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) },
@@ -118,6 +123,11 @@ export async function createV86(options: V86Options): Promise<Engine> {
   });
   await new Promise<void>((resolve) => emulator.add_listener('emulator-loaded', () => resolve()));
   return new V86Engine(emulator, options);
+}
+
+function ideOptions(disks: readonly IdeDisk[]): object {
+  const [hda, hdb] = disks.map((disk) => new IdeBuffer(disk));
+  return { ...(hda && { hda }), ...(hdb && { hdb }) };
 }
 
 /** The bytes alone in an ArrayBuffer, as v86 wants them. */
@@ -171,6 +181,7 @@ class V86Engine implements Engine {
   readonly #asserted = new Map<number, Set<number>>();
   readonly #blocks = new Set<number>();
   readonly #hasFirmware: boolean;
+  readonly #ide: readonly FarDrive[];
   /** Greater than 0 while the guest is within an exit. */
   #inExit = 0;
   #running = false;
@@ -182,6 +193,7 @@ class V86Engine implements Engine {
     this.trap = options.trap;
     this.memory = new V86Memory(this.#cpu, options.memorySize);
     this.#hasFirmware = options.firmware !== undefined;
+    this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
     this.screen = new V86Screen(this.#cpu.devices.vga);
     this.#shareInterruptLines();
     const { net } = this.#cpu.devices;
@@ -245,9 +257,9 @@ class V86Engine implements Engine {
     if (!this.#hasFirmware) throw new Error('the computer has no firmware');
     const file = (name: string, data: Uint8Array) => this.#cpu.option_roms.push({ name, data });
     // SeaBIOS, docs/Runtime_config: paths as Open Firmware has them, and a menu that would wait for a key.
-    const paths = order.map(({ slot, port }) => {
+    const paths = order.map(({ slot, port, unit = 0 }) => {
       const adapter = `/pci@i0cf8/pci@${slot.toString(16)}`;
-      return port === undefined ? adapter : `${adapter}/drive@${port.toString(16)}/disk@0`;
+      return port === undefined ? adapter : `${adapter}/drive@${port.toString(16)}/disk@${unit}`;
     });
     file('bootorder', new TextEncoder().encode(`${paths.join('\n')}\n\0`));
     file('etc/show-boot-menu', new Uint8Array(8));
@@ -279,6 +291,7 @@ class V86Engine implements Engine {
   }
 
   async saveState(): Promise<Uint8Array> {
+    for (const drive of this.#ide) await drive.idle();
     return new Uint8Array(await this.#emulator.save_state());
   }
 
@@ -382,6 +395,9 @@ class V86Engine implements Engine {
     const elcr = pirqRouting.reduce((bits, irq) => bits | (1 << irq), 0);
     this.#cpu.io.port_write8(0x4d0, elcr & 0xff);
     this.#cpu.io.port_write8(0x4d1, elcr >> 8);
+    // 82371SB, IDETIM at 40h and 42h: both channels are decoded.
+    const ide = pci.device_spaces[ideSlot << 3];
+    if (ide) ide[0x40 >>> 2] = 0x80008000 | 0;
     pci.device_spaces.forEach((space, id) => {
       const pin = space ? (space[0x3c >>> 2]! >> 8) & 0xff : 0;
       if (!space || pin === 0) return;
