@@ -174,7 +174,10 @@ export async function startGuest(
   if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
   await waitForMark(computer, guest.mark, guest.image === undefined);
   if (snapshot === undefined) return { from: 'boot', ms: performance.now() - started };
-  const state = await computer.save(key);
+  const state = await computer.save(key).catch((error: unknown) => {
+    if (!(error instanceof SnapshotError)) throw error;
+    throw new FarbusError(`${snapshot}: no snapshot can be taken: ${error.message}`);
+  });
   try {
     await writeSnapshot(snapshot, state);
   } catch (error) {

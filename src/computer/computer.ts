@@ -24,6 +24,7 @@ import { ideDisks } from './ide-drives.js';
 import { planDrive, type ClientDrive, type DriveBus, type DrivePlan } from './drives.js';
 import { identityOf } from './identity.js';
 import { Legs, type LegMedians } from './legs.js';
+import { checkReach } from './reach.js';
 import type { SharedAdapter } from './shared-adapter.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
@@ -219,8 +220,10 @@ export class Computer {
   /**
    * Saves the computer: processor, memory, board and logical devices. The guest is paused meanwhile, and no command is
    * in flight. @param key What the snapshot is of: kernel, initramfs, command line, engine version.
+   * @throws SnapshotError where a far device does not answer: what is in flight could not end.
    */
   async save(key: string): Promise<Snapshot> {
+    await checkReach(this.#media.map((medium) => medium()));
     await this.#engine.pause();
     try {
       await Promise.all(this.#controllers.map((controller) => controller.pause()));
@@ -249,6 +252,7 @@ export class Computer {
       }
       if (then.identity !== drive.identity) throw new SnapshotError(`drive ${i} is another than it was`);
     });
+    await checkReach(this.#media.map((medium) => medium()));
     await this.#engine.restoreState(snapshot.engine);
     this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
     this.#steps.step(0, this.#figure.system, 'the operating system goes on from a snapshot');
