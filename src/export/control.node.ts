@@ -2,7 +2,7 @@
  * The control socket of a server: a unix socket in a folder of the user's own, on which one JSON request a line is answered
  * by one JSON line. Whoever can open the folder may do everything; nobody else can.
  */
-import { chmod, lstat, mkdir, readdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,6 +63,7 @@ export async function serveControl(
   });
   try {
     await privateFolder(folder);
+    await removeLeft(env);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen({ path }, resolve);
@@ -80,6 +81,23 @@ export async function serveControl(
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Removes what processes that were killed have left: sockets `…-PID.sock` of which there is no process PID, or it is this. */
+async function removeLeft(env: NodeJS.ProcessEnv): Promise<void> {
+  for (const path of await controlSockets('', env)) {
+    const pid = Number(/-(\d+)\.sock$/.exec(path)?.[1] ?? 0);
+    if (pid > 0 && (pid === process.pid || !isRunning(pid))) await rm(path, { force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== 'ESRCH';
+  }
 }
 
 async function answer(line: string, handler: ControlHandler): Promise<string> {

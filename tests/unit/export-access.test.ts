@@ -1,5 +1,7 @@
 /** Who may use an export: networks, names, tokens; and the control socket against whatever is sent to it. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
@@ -87,6 +89,20 @@ describe('access', () => {
 });
 
 describe('a control socket', () => {
+  it('of a process that was killed is removed by the next', async () => {
+    const env = { XDG_RUNTIME_DIR: tempFolder() };
+    const folder = controlFolder(env);
+    mkdirSync(folder, { mode: 0o700 });
+    // No process has this number: it is above the kernel's limit.
+    for (const name of ['serve-4999999.sock', `serve-${process.pid}.sock`, 'serve-1.sock', 'other']) {
+      writeFileSync(join(folder, name), '');
+    }
+    const socket = await serveControl(`serve-${process.pid}`, () => Promise.resolve('yes'), env);
+    expect(readdirSync(folder).sort()).toEqual(['other', 'serve-1.sock', `serve-${process.pid}.sock`].sort());
+    expect(await askControl(socket.path, { command: 'x' })).toBe('yes');
+    await socket.close();
+  });
+
   it('answers requests, and survives whatever else is sent', async () => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     const socket = await serveControl(

@@ -3,7 +3,7 @@
  * look into. It ends by itself when its last client is gone, and so also when this process is killed.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +12,7 @@ import { errnoOf, FarbusError } from '../../base/errors.js';
 /** How long it has to end by itself, and after SIGTERM, in ms. */
 const endMs = 10_000;
 const maxErrors = 2048;
+const prefix = 'farbus-image-';
 
 export interface QemuNbdOptions {
   readonly format: string;
@@ -46,7 +47,8 @@ export class QemuNbd {
 
   /** Starts it on the image at `path`. It accepts connections some time later, or ends. */
   static async start(path: string, { format, readOnly, driver }: QemuNbdOptions): Promise<QemuNbd> {
-    const folder = await mkdtemp(join(tmpdir(), 'farbus-image-'));
+    await removeLeft();
+    const folder = await mkdtemp(join(tmpdir(), prefix));
     // By options, so that no part of the path is taken for a protocol or an option.
     const image = `driver=${format},file.driver=${driver},file.filename=${path.replaceAll(',', ',,')}`;
     const args = ['--socket', join(folder, 'nbd.sock'), '--shared', '64', '--discard', 'unmap'];
@@ -98,5 +100,19 @@ export class QemuNbd {
   async kill(): Promise<void> {
     if (this.running) this.#child.kill('SIGKILL');
     await this.ended;
+  }
+}
+
+/** Removes the folders of processes that were killed. One that is in use has a socket in it, and stays. */
+async function removeLeft(): Promise<void> {
+  const names = await readdir(tmpdir()).catch(() => []);
+  for (const name of names.filter((one) => one.startsWith(prefix))) {
+    const path = join(tmpdir(), name);
+    // A moment after it was made a folder is empty too.
+    const old = await stat(path).then(
+      ({ mtimeMs }) => Date.now() - mtimeMs > 60_000,
+      () => false,
+    );
+    if (old) await rmdir(path).catch(() => undefined);
   }
 }
