@@ -38,8 +38,8 @@ Options:
   --snapshot-after TEXT  what a guest of yours prints or shows when it has booted
   --bios               boot from the first drive that can be booted: its boot record, its boot loader, its system; nothing
                        comes from this side but the firmware (SeaBIOS, Debian's package)
-  --screen             show the computer's screen in the terminal, in text modes, instead of its serial console; with
-                       --bios in a terminal that is so anyway
+  --screen             with --bios: show the computer's screen in the terminal, in text modes, and send it the keys; that
+                       is so anyway where the output is a terminal
   --serial             with --bios: the serial console all the same
   --name NAME          how farbus screenshot, type and media call it (default computer)
   --kernel FILE        a Linux bzImage instead of Debian's
@@ -91,6 +91,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   checkName(values.name);
   checkBios(values);
   const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
+  if (values.screen && !values.bios)
+    throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
   if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
   const screen = values.screen || (values.bios && !values.serial && terminal);
   const log = stderrLogger(io, values.quiet || values.exec !== undefined);
