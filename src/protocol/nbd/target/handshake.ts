@@ -3,19 +3,10 @@
  * them enters transmission. Bytes may come in any pieces. With TLS it is done with at NBD_OPT_STARTTLS, and another one,
  * which knows nothing of it but the client's flags, begins over TLS ([NBD] "TLS support").
  */
-import {
-  baseAllocation,
-  HandshakeFlag,
-  Info,
-  NBD_MAGIC,
-  NBD_OPTION_MAGIC,
-  Option,
-  OptionReply,
-  sessionContext,
-  type HeaderStyle,
-} from '../spec.js';
+import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
 import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
 import type { Agreement } from './check.js';
+import { chooseContexts, contextNames, listedContexts, noContexts, type ChosenContexts } from './contexts.js';
 import { blockSizes, transmissionFlags, type ExportDirectory, type TargetExport } from './export.js';
 import {
   blockSizeInfo,
@@ -29,9 +20,8 @@ import {
   textInfo,
   type MetaOption,
 } from './options.js';
-import { isSessionId, type SessionRegistry } from './sessions.js';
+import type { SessionRegistry } from './sessions.js';
 import type { Stage, StageHost } from './stage.js';
-import type { ChosenContexts } from './transmission.js';
 
 /** What the handshake needs of its connection besides what every phase does. */
 export interface HandshakeHost extends StageHost {
@@ -60,9 +50,6 @@ const optionHeaderSize = 16;
 const maxSkip = 1 << 20;
 /** How long a client has to hang up by itself after the server has begun to shut down, in ms. */
 const drainMs = 1000;
-const noContexts: ChosenContexts = { allocation: undefined, session: undefined };
-const allocationId = 1;
-const sessionId = 2;
 
 export class Handshake implements Stage {
   readonly #host: HandshakeHost;
@@ -315,46 +302,32 @@ export class Handshake implements Stage {
   }
 
   #listContexts({ queries }: MetaOption): void {
-    const matches = (name: string, ...wildcards: string[]) =>
-      queries.length === 0 || queries.some((query) => query === name || wildcards.includes(query));
-    for (const [name, namespace] of [
-      [baseAllocation, 'base:'],
-      [sessionContext, 'farbus:'],
-    ] as const) {
-      if (matches(name, namespace)) this.#reply(OptionReply.metaContext, metaContext(0, name));
-    }
+    for (const name of listedContexts(queries)) this.#reply(OptionReply.metaContext, metaContext(0, name));
     this.#reply(OptionReply.ack);
   }
 
   #setContexts(of: TargetExport, { queries }: MetaOption): void {
-    const allocation = queries.includes(baseAllocation) ? allocationId : undefined;
-    const id = queries
-      .filter((query) => query.startsWith(sessionContext))
-      .map((query) => query.slice(sessionContext.length))
-      .find(isSessionId);
+    const { chosen, session } = chooseContexts(queries);
     this.#contextsOf = of;
-    this.#contexts = { allocation, session: id === undefined ? undefined : sessionId };
-    if (id === undefined) return this.#contextsSet();
+    this.#contexts = chosen;
+    if (session === undefined) return this.#contextsSet(of);
     this.#working = true;
     clearTimeout(this.#timer);
-    void this.#host.join(of.sessions, id).then((joined) => {
+    void this.#host.join(of.sessions, session).then((joined) => {
       if (this.#expected === 'nothing') return;
       this.#working = false;
       this.#setTimer();
       this.#refused = !joined;
-      if (joined) this.#contextsSet(id);
+      if (joined) this.#contextsSet(of, session);
       else this.#stillBusy();
       // Where the reply has left already, nobody else says that reading can go on.
       if (!this.waiting) this.#host.wake();
     });
   }
 
-  #contextsSet(session?: string): void {
-    const { allocation } = this.#contexts;
-    if (allocation !== undefined) this.#reply(OptionReply.metaContext, metaContext(allocation, baseAllocation));
-    if (session !== undefined) {
-      const name = `${sessionContext}${session}/${this.#contextsOf!.sessions.state}`;
-      this.#reply(OptionReply.metaContext, metaContext(sessionId, name));
+  #contextsSet(of: TargetExport, session?: string): void {
+    for (const [id, name] of contextNames(this.#contexts, session, of.sessions.state)) {
+      this.#reply(OptionReply.metaContext, metaContext(id, name));
     }
     this.#reply(OptionReply.ack);
   }

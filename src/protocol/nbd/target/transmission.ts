@@ -9,6 +9,7 @@ import type { RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, statusFault, type Agreement } from './check.js';
+import type { ChosenContexts } from './contexts.js';
 import type { TargetExport } from './export.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena, Piece } from './memory.js';
@@ -25,12 +26,6 @@ const minPlaced = 1 << 16;
 /** How much of a range a CACHE request reads at most, and in what pieces, in bytes. */
 const maxCached = 32 << 20;
 const cachePiece = 1 << 20;
-
-/** Metadata contexts that the client chose: id of each, or undefined. */
-export interface ChosenContexts {
-  readonly allocation: number | undefined;
-  readonly session: number | undefined;
-}
 
 export class Transmission implements Stage, RequestSink {
   readonly #host: StageHost;
