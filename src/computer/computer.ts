@@ -262,6 +262,7 @@ export class Computer {
 
   /** Ends the machine. Commands under way are given up; media are not closed. */
   stop(): Promise<void> {
+    this.console.close();
     return this.#engine.stop();
   }
 

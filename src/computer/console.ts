@@ -2,7 +2,7 @@
 
 import { nextTurn } from '../base/turn.js';
 
-/** Thrown when what was waited for did not come. */
+/** Thrown when what was waited for did not come, or cannot come any more. */
 export class ConsoleTimeout extends Error {
   override readonly name = 'ConsoleTimeout';
 }
@@ -13,6 +13,7 @@ const keep = 1 << 20;
 interface Waiter {
   readonly pattern: RegExp;
   readonly resolve: (match: RegExpExecArray) => void;
+  readonly reject: (error: Error) => void;
 }
 
 export class SerialConsole {
@@ -21,6 +22,7 @@ export class SerialConsole {
   readonly #send: (bytes: Uint8Array) => void;
   readonly #waiters = new Set<Waiter>();
   #commands = 0;
+  #closed = false;
   #lookScheduled = false;
 
   /** @param send Sends bytes to the guest. */
@@ -41,6 +43,12 @@ export class SerialConsole {
     });
   }
 
+  /** The computer has ended: whoever waits is told. Idempotent. */
+  close(): void {
+    this.#closed = true;
+    for (const { reject } of this.#waiters) reject(new ConsoleTimeout('the computer has ended'));
+  }
+
   send(text: string): void {
     this.#send(new TextEncoder().encode(text));
   }
@@ -54,7 +62,8 @@ export class SerialConsole {
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       return await new Promise<RegExpExecArray>((resolve, reject) => {
-        waiter = { pattern, resolve };
+        if (this.#closed) return reject(new ConsoleTimeout('the computer has ended'));
+        waiter = { pattern, resolve, reject };
         this.#waiters.add(waiter);
         timer = setTimeout(() => {
           const tail = this.#text.slice(-400).trim();
