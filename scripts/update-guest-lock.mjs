@@ -1,12 +1,13 @@
-// Writes src/guest/packages.lock.json anew: the versions that the suite has today. Needs a build (npm ci makes one),
+// Writes src/guest/packages.lock.json anew, or another lock file that is given as its first argument: the versions that the
+// suite has today. Needs a build (npm ci makes one),
 // and gpgv with debian-archive-keyring, so that what is pinned was signed by Debian.
 import { readFile, writeFile } from 'node:fs/promises';
 import { mirrorsOf } from '../dist/guest/fetch.node.js';
 import { readSuite } from '../dist/guest/suite.node.js';
 
-const file = new URL('../src/guest/packages.lock.json', import.meta.url);
+const file = new URL(`../src/guest/${process.argv[2] ?? 'packages.lock.json'}`, import.meta.url);
 const old = JSON.parse(await readFile(file, 'utf8'));
-const suiteName = process.argv[2] ?? old.suite;
+const suiteName = process.argv[3] ?? old.suite;
 const suite = await readSuite(mirrorsOf(old)[0], suiteName, old.architecture, {
   log: { log: (level, message) => console.error(`${level}: ${message}`) },
   onProgress: () => undefined,

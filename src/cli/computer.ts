@@ -23,6 +23,7 @@ import {
 } from '../guest/debian.node.js';
 import { prepareFirmware } from '../guest/firmware.node.js';
 import { unpackKernel } from '../guest/kernel.node.js';
+import type { DebianRelease } from '../guest/lock.node.js';
 import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
 import type { Firmware } from '../machine/engine.js';
@@ -61,6 +62,8 @@ export interface GuestChoice {
   readonly ide?: boolean;
   /** Likewise what a network card needs. */
   readonly network?: boolean;
+  /** Which Debian. Default: 12. */
+  readonly release?: DebianRelease | undefined;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
 }
@@ -71,6 +74,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
+      release: choice.release,
       modules: [
         ...bootModules,
         ...(choice.ahci ? ahciModules : []),
@@ -82,7 +86,12 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
     const own = choice.initrd === undefined ? initramfs : await readInput('--initrd', choice.initrd);
     const mark = choice.mark ?? (choice.initrd === undefined ? readyMark : undefined);
-    return { image: { ...kernel, initramfs: own, commandLine }, id: hash(id, own), version: `Debian ${version}`, mark };
+    return {
+      image: { ...kernel, initramfs: own, commandLine },
+      id: hash(id, own),
+      version: `Debian ${choice.release ?? 12}, kernel ${version}`,
+      mark,
+    };
   }
   if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
   const kernel = await unpackKernel(choice.kernel);

@@ -32,7 +32,7 @@ export const help = `farbus demo: see it work on this machine
 Usage: farbus demo [--fresh] [--keep]
 
 Makes two disk images (ext4 and vfat) with files on them and starts two computers, each with Debian's unmodified i386 kernel
-on a hypervisor of its own, joined by an Ethernet segment: a server computer (OS 2), in a process of its own, whose
+on a hypervisor of its own, one Debian 12 and one Debian 11, joined by an Ethernet segment: a server computer (OS 2), in a process of its own, whose
 hypervisor serves the images, and a client computer (OS 1) whose two NVMe disks they are. OS 1 checks files, copies them from
 and to the disks and writes others while it pings OS 2; then fsck, debugfs and mtools look at the images. The first run
 fetches Debian's packages and boots; later ones start from snapshots.
@@ -47,6 +47,8 @@ const serverMemory = 128 << 20;
 /** Addresses of OS 1 and OS 2 on the segment. */
 const clientAddress = '10.0.0.1/24';
 const serverAddress = '10.0.0.2';
+/** Prints the versions of a guest's kernel and user land on one line. */
+const whatItIs = `echo "Linux $(uname -r), $(busybox 2>&1 | head -n 1 | cut -d ' ' -f 1,2)"`;
 /** Major AoE address of the server's devices. */
 const shelf = 1;
 const imageSize = 64 << 20;
@@ -125,7 +127,8 @@ class Demo {
     this.#say('A server computer: OS 2 on its hypervisor, in its own process; it serves the images');
     const serverUp = await this.#waiting(DemoServer.start(this.#serverPlan(), this.#segment));
     this.#server = serverUp.server;
-    this.#done(`OS 2 is up${serverUp.detail === '' ? '' : ` ${serverUp.detail}`}: ${guest.version}`);
+    const osTwo = (await this.#server.console.run(whatItIs)).output.trim();
+    this.#done(`OS 2 is up${serverUp.detail === '' ? '' : ` ${serverUp.detail}`}: ${osTwo}`);
 
     this.#say('A client computer: OS 1, on the same Ethernet segment, with the two far disks');
     this.#adapter = new SharedAdapter(this.#segment, { mac: macOf('demo', 'client') });
@@ -134,7 +137,8 @@ class Demo {
     }
     const started = await this.#start(guest);
     const how = started.from === 'snapshot' ? 'from a snapshot' : 'booted';
-    this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}; the same kernel as OS 2 here, though it need not be`);
+    const osOne = (await this.#guest(whatItIs)).trim();
+    this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}: ${osOne}`);
 
     const before = await this.#framesOfServer();
     await this.#guest(`ping -i 0.5 ${serverAddress} > /tmp/ping & echo $! > /tmp/pid`);
@@ -166,7 +170,7 @@ class Demo {
       name: 'server',
       role: 'server',
       memory: serverMemory,
-      system: { kernel: undefined, initrd: undefined, append: undefined, ready: undefined },
+      system: { debian: 11, kernel: undefined, initrd: undefined, append: undefined, ready: undefined },
       segment: this.#segment.name,
       mac: macOf('demo', 'server'),
       address: `${serverAddress}/24`,

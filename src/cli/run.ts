@@ -1,4 +1,5 @@
 /** `farbus run`: a client computer whose disks are elsewhere. */
+import type { DebianRelease } from '../guest/lock.node.js';
 import { messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { Steps } from '../base/steps.js';
@@ -42,6 +43,7 @@ Options:
                        is so anyway where the output is a terminal
   --serial             with --bios: the serial console all the same
   --name NAME          how farbus screenshot, type and media call it (default computer)
+  --debian 11|12       which release of Debian (default 12; 11 has Linux 5.10)
   --kernel FILE        a Linux bzImage instead of Debian's
   --initrd FILE        an initramfs instead of ours
   --append WORDS       words for the kernel's command line
@@ -70,6 +72,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       screen: { type: 'boolean', default: false },
       serial: { type: 'boolean', default: false },
       name: { type: 'string', default: 'computer' },
+      debian: { type: 'string' },
       kernel: { type: 'string' },
       initrd: { type: 'string' },
       append: { type: 'string' },
@@ -123,6 +126,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     const guest = await chooseGuest({
       bios: values.bios,
       kernel: values.kernel,
+      release: releaseOf(values),
       initrd: values.initrd,
       append: values.append,
       mark: values['snapshot-after'],
@@ -172,9 +176,23 @@ async function control(
   }
 }
 
-function checkBios(values: { bios: boolean; kernel?: string; initrd?: string; append?: string; exec?: string }): void {
+function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): DebianRelease | undefined {
+  if (debian === undefined) return undefined;
+  if (kernel !== undefined) throw usageError('--debian and --kernel exclude each other');
+  if (debian !== '11' && debian !== '12') throw usageError(`--debian ${debian}: 11 and 12 are to be had`);
+  return debian === '11' ? 11 : 12;
+}
+
+function checkBios(values: {
+  bios: boolean;
+  debian?: string;
+  kernel?: string;
+  initrd?: string;
+  append?: string;
+  exec?: string;
+}): void {
   if (!values.bios) return;
-  for (const name of ['kernel', 'initrd', 'append', 'exec'] as const) {
+  for (const name of ['debian', 'kernel', 'initrd', 'append', 'exec'] as const) {
     if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
   }
 }

@@ -143,6 +143,7 @@ class SiteComputer implements RunningComputer {
     );
     return chooseGuest({
       kernel: system.kernel,
+      release: system.debian,
       initrd: system.initrd,
       append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
       mark: system.ready,

@@ -11,7 +11,7 @@ import { buildInitramfs } from './initramfs.node.js';
 import type { ExtraFile } from './initramfs.node.js';
 import { unpackKernel } from './kernel.node.js';
 import type { Kernel } from './kernel.node.js';
-import type { DebianPackage } from './lock.node.js';
+import { readPackageLock, type DebianPackage, type DebianRelease } from './lock.node.js';
 import { needTools } from './tools.node.js';
 import { filesBelow, unpackPackage } from './unpack.node.js';
 
@@ -27,6 +27,8 @@ export interface DebianGuest {
 }
 
 export interface GuestOptions extends FetchOptions {
+  /** Default: 12. */
+  readonly release?: DebianRelease | undefined;
   /** Modules to load at boot. Default: {@link bootModules}. */
   readonly modules?: readonly string[];
   /** Modules to load when they are asked for. Default: {@link onDemandModules}. */
@@ -51,7 +53,6 @@ export const defaultCommandLine = [
 
 /** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
 export const bootModules: readonly string[] = [
-  'crc64_rocksoft_generic', // else nvme's integrity code asks for it by modprobe while it loads
   'nvme',
   'ext4',
   'vfat',
@@ -60,6 +61,12 @@ export const bootModules: readonly string[] = [
   'nls_iso8859-1',
   'nls_utf8',
 ];
+
+/** What a release's kernel needs before them. */
+const firstModules: Readonly<Record<DebianRelease, readonly string[]>> = {
+  12: ['crc64_rocksoft_generic'], // else nvme's integrity code asks for it by modprobe while it loads
+  11: [],
+};
 
 /** What drives on an AHCI adapter need: disks, discs and the file system of those. */
 export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isofs'];
@@ -106,7 +113,8 @@ const initramfsFormat = 1;
  * Gets, unpacks and puts together the guest.
  * @throws FarbusError where the packages are not to be had or a program is missing.
  */
-export async function prepareDebianGuest(options: GuestOptions = {}): Promise<DebianGuest> {
+export async function prepareDebianGuest(given: GuestOptions = {}): Promise<DebianGuest> {
+  const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release)) };
   const recipe = new Recipe(options, options.init ?? (await readInit()));
   const names = [kernelPackage, busyboxPackage];
   const known = await knownPackages(names, options);
@@ -131,7 +139,7 @@ class Recipe {
   constructor(options: GuestOptions, init: string) {
     this.#cacheDir = options.cacheDir ?? cacheFolder();
     this.#options = options;
-    this.#modules = options.modules ?? bootModules;
+    this.#modules = [...firstModules[options.release ?? 12], ...(options.modules ?? bootModules)];
     this.#modulesOnDemand = options.modulesOnDemand ?? onDemandModules;
     this.#init = init;
   }

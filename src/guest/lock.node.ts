@@ -1,5 +1,5 @@
 /**
- * The pinned packages of the guest: `packages.lock.json`, which scripts/update-guest-lock.mjs writes. A checksum here is
+ * The pinned packages of the guest: `packages*.lock.json`, which scripts/update-guest-lock.mjs writes. A checksum here is
  * what makes a download from any mirror trustworthy.
  */
 import { readFile } from 'node:fs/promises';
@@ -34,10 +34,16 @@ export interface PackageLock {
 /** The largest package that is taken, in bytes: hostile sizes end here. */
 const maxPackage = 512 * 1024 * 1024;
 
-/** Reads the lock file that comes with this program. */
-export async function readPackageLock(): Promise<PackageLock> {
+/** Releases of Debian whose packages are pinned, by their numbers: bookworm and bullseye. */
+export type DebianRelease = 12 | 11;
+
+/** The lock files that come with this program. */
+const lockFiles: Readonly<Record<DebianRelease, string>> = { 12: 'packages.lock.json', 11: 'packages-11.lock.json' };
+
+/** Reads a lock file that comes with this program. */
+export async function readPackageLock(release: DebianRelease = 12): Promise<PackageLock> {
   // The same file for src/guest and dist/guest: the compiler copies no data, and the npm package has both folders.
-  const file = new URL('../../src/guest/packages.lock.json', import.meta.url);
+  const file = new URL(`../../src/guest/${lockFiles[release]}`, import.meta.url);
   const lock = JSON.parse(await readFile(file, 'utf8')) as PackageLock;
   lock.packages.forEach(checkPackage);
   return lock;

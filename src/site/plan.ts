@@ -13,6 +13,8 @@ export interface SegmentPlan {
 /** The operating system: a kernel of the user's, or Debian's. */
 export interface SystemPlan {
   readonly kernel: string | undefined;
+  /** Which release of Debian, where no kernel is given. */
+  readonly debian: 11 | 12;
   readonly initrd: string | undefined;
   readonly append: string | undefined;
   /** What it prints when it is up; undefined: nobody knows. */

@@ -120,13 +120,16 @@ function readComputer(
 }
 
 function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
-  const fields = item?.fields('kernel', 'initrd', 'append', 'ready') ?? {};
+  const fields = item?.fields('debian', 'kernel', 'initrd', 'append', 'ready') ?? {};
   const path = (field: Item | undefined): string | undefined => {
     const text = field?.string('a path');
     if (text !== undefined) field!.check(() => options.checkFile(text));
     return text;
   };
+  const debian = fields.debian?.integer(11, 12) ?? 12;
+  if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
   return {
+    debian: debian === 11 ? 11 : 12,
     kernel: path(fields.kernel),
     initrd: path(fields.initrd),
     append: fields.append?.string("words for the kernel's command line"),

@@ -12,6 +12,8 @@ it('runs to its end, from snapshots the second time, and leaves nothing but the 
   const stdout = run();
   expect(stdout).toContain('OS 2 is up from a snapshot');
   expect(stdout).toMatch(/OS 1 is up, from a snapshot in/);
+  expect(stdout).toMatch(/OS 2 is up .*: Linux 5\.10\.\S+, BusyBox v1\.30/);
+  expect(stdout).toMatch(/OS 1 is up, .*: Linux 6\.1\.\S+, BusyBox v1\.35/);
   for (const disk of ['demo-ext4.img', 'demo-vfat.img']) {
     expect(stdout).toMatch(new RegExp(`is guest.bin in ${disk}\\?\n  ✓ yes, byte for byte`));
   }
