@@ -18,6 +18,7 @@ export async function startSshd(folder) {
   writeFileSync(
     at('sshd_config'),
     `ListenAddress 127.0.0.1\nPort ${port}\nHostKey ${at('host')}\nAuthorizedKeysFile ${at('keys')}\nPidFile none\n` +
+      `SetEnv HOME=${folder}\n` +
       'StrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp /usr/lib/openssh/sftp-server\n',
   );
   writeFileSync(

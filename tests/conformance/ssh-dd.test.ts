@@ -44,7 +44,7 @@ const servers: readonly { name: string; path?: () => string; steps: number; need
 for (const { name, path, steps, needs } of servers) {
   describe.skipIf(cannotSshd() !== undefined || (needs !== undefined && missing(needs)))(`ssh+dd: ${name}`, () => {
     beforeAll(async () => {
-      const server = await Sshd.start(path ? { config: [`SetEnv PATH=${path()}`] } : {});
+      const server = await Sshd.start(path ? { env: { PATH: `${path()}` } } : {});
       process.env['FARBUS_SSH'] = server.ssh;
     });
     const disk = image(4 << 20);

@@ -116,7 +116,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
     await bare.stop();
     const folder = tempFolder();
     execFileSync('ln', ['-s', '/bin/sh', join(folder, 'sh')]);
-    const noDd = await Sshd.start({ config: [`SetEnv PATH=${folder}`] });
+    const noDd = await Sshd.start({ env: { PATH: `${folder}` } });
     process.env['FARBUS_SSH'] = noDd.ssh;
     expect(await refusal(openSshDd(`ssh+dd://test${path}`))).toMatch(/has no dd/);
     await using(openSsh(`ssh://test${path}`), (device) => expectBytes(device, 0, content));
@@ -139,7 +139,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
   test('sudo and doas that are not there, or want a password', async () => {
     const folder = tempFolder();
     writeScript(join(folder, 'sudo'), 'echo "sudo: a password is required" >&2; exit 1');
-    const asking = await Sshd.start({ config: [`SetEnv PATH=${folder}:/usr/bin:/bin`] });
+    const asking = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
     process.env['FARBUS_SSH'] = asking.ssh;
     expect(await refusal(openSsh(`ssh://test${image()}?sudo=1`))).toMatch(/a password is required/);
     await asking.stop();
@@ -148,7 +148,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
   test('sudo runs the session as the administrator', async () => {
     const folder = tempFolder();
     writeScript(join(folder, 'sudo'), `[ "$1 $2" = "-n --" ] || exit 9; shift 2; : >${folder}/used; exec "$@"`);
-    const able = await Sshd.start({ config: [`SetEnv PATH=${folder}:/usr/bin:/bin`] });
+    const able = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
     process.env['FARBUS_SSH'] = able.ssh;
     await using(openSsh(`ssh://test${image()}?sudo=1`), (device) => expectBytes(device, 0, content));
     expect(existsSync(join(folder, 'used'))).toBe(true);

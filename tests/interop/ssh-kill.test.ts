@@ -235,7 +235,7 @@ describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot alw
     const folder = tempFolder();
     for (const name of ['sh', 'dd', 'stat', 'printf', 'tail', 'tr'])
       symlinkSync(`/usr/bin/${name}`, join(folder, name));
-    const server = await Sshd.start({ config: [`SetEnv PATH=${folder}`] });
+    const server = await Sshd.start({ env: { PATH: `${folder}` } });
     process.env['FARBUS_SSH'] = server.ssh;
     await reported(server, await openSshDd(`ssh+dd://test${image()}?sessions=1`));
     await server.stop();
@@ -255,7 +255,7 @@ describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot alw
   test('ssh+dd: by ps, where there is no /proc: the write is repeated', async () => {
     const folder = tempFolder();
     writeScript(join(folder, 'grep'), 'case "$1" in -l*) exit 2;; esac; exec /bin/grep "$@"');
-    const server = await Sshd.start({ config: [`SetEnv PATH=${folder}:/usr/bin:/bin`] });
+    const server = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
     process.env['FARBUS_SSH'] = server.ssh;
     const path = image();
     const device = await openSshDd(`ssh+dd://test${path}?sessions=1`);

@@ -81,6 +81,9 @@ export class Rshd {
     const child = this.#child;
     if (!child || child.exitCode !== null) return;
     const gone = new Promise((resolve) => child.once('exit', resolve));
+    // What a login shell was just doing for its user can be ended in good order.
+    for (const pid of this.descendants()) kill(pid, 'SIGTERM');
+    await sleep(100);
     this.killNow();
     await gone;
   }
@@ -91,13 +94,15 @@ export class Rshd {
     const child = this.#child;
     this.#child = undefined;
     if (!child?.pid) return;
-    for (const pid of [...descendantsOf(child.pid), child.pid]) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It has ended by itself.
-      }
-    }
+    for (const pid of [...descendantsOf(child.pid), child.pid]) kill(pid, 'SIGKILL');
+  }
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended by itself.
   }
 }
 

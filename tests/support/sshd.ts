@@ -26,6 +26,8 @@ process.once('exit', () => {
 export interface SshdOptions {
   /** Lines for sshd_config; they come first, and in sshd the first value counts. */
   readonly config?: readonly string[];
+  /** Environment of sessions. HOME is a folder of the server's own: what a user's shell does at each login is not under test. */
+  readonly env?: Readonly<Record<string, string>>;
   /** No SFTP subsystem. */
   readonly noSftp?: boolean;
 }
@@ -132,11 +134,15 @@ export class Sshd {
     writeFileSync(this.file('authorized_keys'), readFileSync(this.file('user.pub')), { mode: 0o600 });
     const hostKey = readFileSync(this.file('host.pub'), 'utf8').trim();
     writeFileSync(this.file('known_hosts'), `[127.0.0.1]:${this.port} ${hostKey}\n`);
-    const { config = [], noSftp } = this.#options;
+    const { config = [], env = {}, noSftp } = this.#options;
+    const home = this.file('home');
+    mkdirSync(home, { recursive: true });
+    const settings = Object.entries({ HOME: home, ...env }).map(([name, value]) => `${name}=${value}`);
     writeFileSync(
       this.file('sshd_config'),
       [
         ...config,
+        `SetEnv ${settings.join(' ')}`,
         `ListenAddress 127.0.0.1`,
         `Port ${this.port}`,
         `HostKey ${this.file('host')}`,
