@@ -76,7 +76,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
       log: choice.log,
       release: choice.release,
       modules: [
-        ...bootModules,
+        ...bootModules(choice.release),
         ...(choice.ahci ? ahciModules : []),
         ...(choice.ide ? ideModules : []),
         ...(choice.network ? networkModules : []),

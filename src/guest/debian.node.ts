@@ -51,8 +51,7 @@ export const defaultCommandLine = [
   'rdinit=/init', // the script of this initramfs
 ].join(' ');
 
-/** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
-export const bootModules: readonly string[] = [
+const diskModules: readonly string[] = [
   'nvme',
   'ext4',
   'vfat',
@@ -62,11 +61,16 @@ export const bootModules: readonly string[] = [
   'nls_utf8',
 ];
 
-/** What a release's kernel needs before them. */
+/** What a release's kernel needs before those. */
 const firstModules: Readonly<Record<DebianRelease, readonly string[]>> = {
   12: ['crc64_rocksoft_generic'], // else nvme's integrity code asks for it by modprobe while it loads
   11: [],
 };
+
+/** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
+export function bootModules(release: DebianRelease = 12): readonly string[] {
+  return [...firstModules[release], ...diskModules];
+}
 
 /** What drives on an AHCI adapter need: disks, discs and the file system of those. */
 export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isofs'];
@@ -139,7 +143,7 @@ class Recipe {
   constructor(options: GuestOptions, init: string) {
     this.#cacheDir = options.cacheDir ?? cacheFolder();
     this.#options = options;
-    this.#modules = [...firstModules[options.release ?? 12], ...(options.modules ?? bootModules)];
+    this.#modules = options.modules ?? bootModules(options.release);
     this.#modulesOnDemand = options.modulesOnDemand ?? onDemandModules;
     this.#init = init;
   }

@@ -47,7 +47,7 @@ beforeAll(async () => {
   await server.start();
   const { kernel, initramfs, id, version } = await prepareDebianGuest({
     log,
-    modules: [...bootModules, ...ahciModules],
+    modules: [...bootModules(), ...ahciModules],
     extraFiles: [
       { path: 'bin/eject', mode: 0o755, data: ioctlProgram(Ioctl.eject) },
       // Linux locks a removable disk while it is open: what is to eject it unlocks it first.

@@ -90,12 +90,13 @@ describe('two computers on one segment', () => {
     await runner(client)('ping -c 1 192.0.2.2; dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
     await runner(client)('dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 skip=100 oflag=direct');
     expect(server).toBeDefined();
-    const boot = steps.server.filter(({ tag, id }) => tag === 0 && id !== '289').map(({ id }) => id);
+    // Fig. 12; besides, the hypervisor may have sent or received frames of its own.
+    const boot = steps.server.filter(({ tag, id }) => tag === 0 && id.startsWith('34')).map(({ id }) => id);
     // Twice 344: the local disk and the device that it has a share of.
     expect(boot).toEqual(['341', '342', '343', '344', '344', '345', '346', '347', '348']);
     expect(steps.server.find(({ id }) => id === '348')!.detail).toMatch(/0xc[0-9a-f]{7}/);
     expect(steps.server.some(({ id }) => id === '289')).toBe(true);
-    const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id !== '289').map(({ id }) => id);
+    const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id.startsWith('32')).map(({ id }) => id);
     expect(clientBoot).toEqual(['321', '322', '323', '324', '325', '326']);
 
     const read = steps.client.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;

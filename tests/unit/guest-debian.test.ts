@@ -191,8 +191,8 @@ describe('prepareDebianGuest', () => {
   });
 
   test('loads the drivers of the far disk, and tells the kernel where its console is', () => {
-    expect(bootModules).toContain('nvme');
-    expect(bootModules.filter((name) => onDemandModules.includes(name))).toEqual([]);
+    expect(bootModules()).toContain('nvme');
+    expect(bootModules().filter((name) => onDemandModules.includes(name))).toEqual([]);
     expect(defaultCommandLine).toMatch(/^console=ttyS0 quiet /);
   });
 });
