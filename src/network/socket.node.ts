@@ -10,6 +10,7 @@ import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
+import { Vigil } from './vigil.node.js';
 
 /** Where a peer is: a TCP port or a unix socket's path. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -30,6 +31,9 @@ const defaultHighWater = 4 << 20;
 const lingerMs = 10_000;
 /** Idle time before TCP probes whether the peer still exists, in ms. */
 const keepAliveMs = 30_000;
+
+/** How long a wait for the other side is spent awake at most, in ms: about what going to sleep and waking up takes. */
+const vigilMs = 0.1;
 
 const shared = new Map<number, Uint8Array>();
 
@@ -81,6 +85,7 @@ export class SocketStream implements ByteStream {
   #ended = false;
   #closed = false;
   #error: Error | undefined;
+  readonly #vigil = new Vigil(vigilMs);
 
   /** @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used. */
   constructor(
@@ -121,6 +126,7 @@ export class SocketStream implements ByteStream {
   /** Hands received bytes on, until the stream is ended or destroyed. For the socket's own callback. */
   receive(chunk: Uint8Array): void {
     if (this.#ended || this.#socket.destroyed) return;
+    this.#vigil.arrived();
     try {
       this.#events?.data(chunk);
     } catch (error) {
@@ -138,6 +144,7 @@ export class SocketStream implements ByteStream {
     for (let i = 0; i < last; i++) socket.write(chunks[i]!);
     if (last >= 0) socket.write(chunks[last]!, this.#written);
     if (last > 0) socket.uncork();
+    this.#vigil.sent();
     this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
@@ -201,6 +208,7 @@ export class SocketStream implements ByteStream {
 
   #onClose(): void {
     this.#closed = true;
+    this.#vigil.end();
     this.#events?.closed(this.#error);
   }
 }
