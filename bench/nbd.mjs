@@ -111,8 +111,12 @@ const starters = {
       const pidFile = at(`${name}.pid`);
       writeFileSync(at(name), `[generic]\n${generic}\nallowlist = true\n[disk]\nexportname = ${image}\n`);
       execFileSync('nbd-server', ['-C', at(name), '-p', pidFile], { stdio: 'ignore' });
-      for (let i = 0; !existsSync(pidFile) && i < 100; i++) await sleep(20);
-      return Number(readFileSync(pidFile, 'utf8'));
+      for (let i = 0; i < 100; i++) {
+        const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : 0;
+        if (pid > 0) return pid;
+        await sleep(20);
+      }
+      throw new Error('nbd-server does not start');
     };
     const tcp = await start('tcp.conf', `listenaddr = 127.0.0.1\nport = ${port}`);
     const unix = await start('unix.conf', `unixsock = ${socket}\nlistenaddr = 127.0.0.1\nport = ${await freePort()}`);
