@@ -12,7 +12,8 @@ import type { Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';
 import { AtaCommand, sectorSize } from '../spec.js';
 import type { CommandKind, CommandParts } from './command.js';
-import { Link, type AoeState, type LinkCounters } from './link.js';
+import { Link } from './link.js';
+import type { AoeState, LinkCounters } from './link-options.js';
 
 export interface AoeOptions {
   readonly shelf: number;

@@ -1,0 +1,319 @@
+/**
+ * Commands and answers, while the target is there: each command is repeated under the same tag until it is answered, and
+ * no copy of a write can land on newer data. With a Farbus target that is by its session (../session.ts), with others by
+ * time (quarantine.ts). What is done when nothing comes back is link.ts's business. Source: [AoE] 1.1, 2.6, 3.1.
+ */
+import type { Steps } from '../../../base/steps.js';
+import { nextTurn } from '../../../base/turn.js';
+import { BlockError } from '../../../block/errors.js';
+import type { Port } from '../../../network/ethernet/segment.js';
+import { tagOf } from '../wire.js';
+import { dataOf, readAnswer } from './answer.js';
+import type { Command, Request } from './command.js';
+import { putCommand, type Way } from './command-frame.js';
+import type { Contact } from './contact.js';
+import { Durability } from './durability.js';
+import { InFlight } from './in-flight.js';
+import type { LinkCounters } from './link-options.js';
+import { Quarantine } from './quarantine.js';
+
+export interface ExchangeOptions {
+  readonly shelf: number;
+  readonly slot: number;
+  readonly port: Port;
+  /** The longest frame, in bytes. */
+  readonly frameSize: number;
+  readonly commandSeconds: number;
+  readonly frameLifetimeMs: number;
+  readonly counters: LinkCounters;
+  readonly steps: Steps;
+  /** The target has owed an answer for a while: ask whether it is there. */
+  readonly ask: () => void;
+  /** It does not answer any more, or a new session is needed: {@link Exchange.stop} is called, then it is looked for. */
+  readonly lost: (reason: string) => void;
+}
+
+/** Silence after which the target is asked whether it is there, and after which it is taken for gone, in ms. */
+const askMs = 1000;
+const goneMs = 4000;
+
+export class Exchange {
+  readonly #options: ExchangeOptions;
+  readonly #inFlight = new InFlight();
+  readonly #durability = new Durability();
+  readonly #quarantine: Quarantine;
+  readonly #frame: Uint8Array;
+  #way: Way | undefined;
+  #waiting: Command[] = [];
+  #lastTag = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  #running = false;
+  #pumping = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** A command that was sent was given up: its copies are to be fenced before anything else is sent. */
+  #fence = false;
+
+  constructor(options: ExchangeOptions) {
+    this.#options = options;
+    this.#quarantine = new Quarantine(options.frameLifetimeMs);
+    this.#frame = new Uint8Array(options.frameSize);
+  }
+
+  /** The tag that was given last. */
+  get lastTag(): number {
+    return this.#lastTag;
+  }
+
+  /** Copies of commands that were given up may be on their way: the next session has to supersede this one. */
+  get needsFence(): boolean {
+    return this.#fence;
+  }
+
+  /** Commands that are neither under way nor over. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** The target has owed an answer for so long that it was asked whether it is there. */
+  get isSilent(): boolean {
+    return this.#inFlight.silence >= askMs;
+  }
+
+  push(command: Command): void {
+    this.#waiting.push(command);
+    this.#pumpLater();
+  }
+
+  /**
+   * The target is there. What was under way is sent again: under new tags where the session is a new one.
+   * @returns The error of flushes, where the target has lost writes that were acknowledged.
+   */
+  start(contact: Contact): BlockError | undefined {
+    const { shelf, slot, port } = this.#options;
+    const before = this.#way?.contact;
+    this.#way = { shelf, slot, from: port.mac, contact };
+    this.#fence = false;
+    let lost: BlockError | undefined;
+    if (contact.grant) {
+      if (before?.grant?.generation !== contact.grant.generation) {
+        for (const command of this.#waiting) {
+          command.tag = -1;
+          command.copies = 0;
+        }
+      }
+      lost = this.#durability.opened(contact.grant.life);
+      if (lost) this.#failFlushes(lost);
+    }
+    this.#inFlight.limit(contact.bufferCount);
+    this.#running = true;
+    return lost;
+  }
+
+  /** Sends what waits: after {@link start}. */
+  pump(): void {
+    const waiting = this.#waiting;
+    let kept = 0;
+    let at = 0;
+    let wait = Infinity;
+    while (at < waiting.length && this.#running && this.#inFlight.hasRoom(this.#lastTag)) {
+      const command = waiting[at++]!;
+      const ms = this.#mustWait(command);
+      if (ms > 0) {
+        wait = Math.min(wait, ms);
+        waiting[kept++] = command;
+      } else {
+        this.#send(command);
+      }
+    }
+    if (at > kept) waiting.splice(kept, at - kept);
+    this.#arm(wait);
+  }
+
+  /** The target gave a sign of life. */
+  heard(): void {
+    this.#inFlight.heard();
+  }
+
+  /** Takes a response to an ATA command from the target. False: it makes no sense. */
+  take(frame: Uint8Array, flags: number): boolean {
+    const command = this.#inFlight.get(tagOf(frame));
+    if (!command) {
+      this.#options.counters.late++;
+      return true;
+    }
+    const answer = readAnswer(frame, flags, command, this.#way!.contact.grant);
+    if (answer === 'malformed') return false;
+    if (answer === 'unknown session') {
+      this.#fence = true;
+      this.#options.lost('the target does not know this session any more');
+      return true;
+    }
+    for (const older of this.#inFlight.answered(command)) this.#transmit(older);
+    this.#finish(command, answer ?? this.#done(command, frame));
+    return true;
+  }
+
+  /** Nothing is sent until {@link start}; what was under way waits. */
+  stop(): void {
+    this.#running = false;
+    this.#waiting.unshift(...this.#inFlight.takeAll());
+    this.#inFlight.collapse();
+    this.#waiting = this.#waiting.filter((command) => !this.#dropIfAborted(command));
+  }
+
+  /** Everything that waits or is under way fails. */
+  giveUp(error: BlockError): void {
+    const all = [...this.#inFlight.takeAll(), ...this.#waiting];
+    this.#waiting = [];
+    for (const command of all) {
+      this.#dropped(command);
+      command.request.finish(error);
+    }
+  }
+
+  /** The caller gives a request up. What the target may be working on waits for its answer. */
+  abandon(request: Request): void {
+    this.#waiting = this.#waiting.filter((command) => command.request !== request || !this.#dropIfAborted(command));
+    if (this.#fence && this.#running) this.#options.lost('a command was given up');
+  }
+
+  close(): void {
+    this.#running = false;
+    clearTimeout(this.#timer);
+  }
+
+  get #hasSession(): boolean {
+    return this.#way?.contact.grant !== undefined;
+  }
+
+  // --- sending ---
+
+  #pumpLater(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    queueMicrotask(() => {
+      this.#pumping = false;
+      this.pump();
+    });
+  }
+
+  /** Ms until a command may be sent that a copy of an older one could spoil; Infinity: when others are over. */
+  #mustWait({ kind, lba, count }: Command): number {
+    if (kind !== 'write' || this.#hasSession) return 0;
+    return this.#inFlight.writes(lba, lba + count) ? Infinity : this.#quarantine.wait(lba, lba + count);
+  }
+
+  #send(command: Command): void {
+    if (command.kind === 'flush' && command.firstSentAt === undefined) {
+      const lost = this.#durability.flushing(command);
+      if (lost) return command.request.finish(lost);
+    }
+    if (command.tag < 0) {
+      command.tag = this.#lastTag = (this.#lastTag + 1) >>> 0;
+      if (this.#options.steps.on) this.#trace(command);
+    }
+    this.#inFlight.add(command);
+    this.#transmit(command);
+  }
+
+  /** [SYS] fig. 8, steps 262 and 264: by which message, so that the server's steps can be found. */
+  #trace({ kind, lba, count, tag, request }: Command): void {
+    const what = kind === 'flush' ? 'flush' : `${kind} sectors ${lba}..${lba + count - 1}`;
+    const step = kind === 'read' ? '262' : '264';
+    this.#options.steps.step(request.tag, step, `AoE message #${tag}: ${what}`, performance.now(), tag);
+  }
+
+  #transmit(command: Command): void {
+    const { port, counters } = this.#options;
+    const length = putCommand(this.#frame, command, this.#way!);
+    if (length === undefined) return this.#finish(command, new BlockError('io', 'the memory of the write is gone'));
+    this.#inFlight.sent(command);
+    counters.sent++;
+    if (command.copies > 1) counters.repeated++;
+    port.send(this.#frame.subarray(0, length));
+  }
+
+  // --- time ---
+
+  /** Sees to it that {@link #tick} comes when the next command is due, or after `wait` ms. */
+  #arm(wait = Infinity): void {
+    if (this.#timer !== undefined || !this.#running) return;
+    const next = Math.min(wait, this.#inFlight.nextDue());
+    if (next === Infinity) return;
+    // Not before what has arrived in the meantime has been taken: a process that was kept busy blames nobody.
+    this.#timer = setTimeout(() => nextTurn(() => this.#tick()), Math.max(5, next));
+  }
+
+  #tick(): void {
+    this.#timer = undefined;
+    if (!this.#running) return;
+    const { commandSeconds, ask, lost } = this.#options;
+    const { silence } = this.#inFlight;
+    if (silence >= goneMs) return lost(`no answer for ${goneMs / 1000} seconds`);
+    if (silence >= askMs) ask();
+    let room = this.#inFlight.burst;
+    for (const command of this.#inFlight.due()) {
+      if (performance.now() - command.firstSentAt! > commandSeconds * 1000) {
+        this.#dropped(command);
+        this.#finish(command, new BlockError('io', `the target has not answered for ${commandSeconds} seconds`));
+        continue;
+      }
+      if (room-- <= 0) break;
+      this.#inFlight.late(command);
+      this.#transmit(command);
+    }
+    if (this.#fence) return lost('a command was given up');
+    this.pump();
+    this.#arm();
+  }
+
+  // --- what commands come to ---
+
+  /** A command was carried out; an error where its data cannot be put where they belong. */
+  #done(command: Command, frame: Uint8Array): BlockError | undefined {
+    if (command.kind !== 'read') {
+      this.#durability.done(command);
+      return undefined;
+    }
+    try {
+      command.buffers!.copyFrom(dataOf(frame, command), command.at);
+      return undefined;
+    } catch (cause) {
+      return new BlockError('io', 'the memory of the read is gone', { cause });
+    }
+  }
+
+  #finish(command: Command, error?: BlockError): void {
+    this.#inFlight.remove(command);
+    if (command.kind === 'write' && command.copies > 1 && !this.#hasSession) this.#haunt(command);
+    command.request.finish(error);
+    this.#pumpLater();
+  }
+
+  #failFlushes(error: BlockError): void {
+    const flushes = this.#waiting.filter(({ kind }) => kind === 'flush');
+    if (flushes.length === 0) return;
+    this.#waiting = this.#waiting.filter(({ kind }) => kind !== 'flush');
+    for (const flush of flushes) flush.request.finish(error);
+    this.#durability.told();
+  }
+
+  /** Copies of a write that is over can still be on their way. */
+  #haunt(command: Command): void {
+    this.#quarantine.add(command.lba, command.lba + command.count, command.sentAt);
+  }
+
+  /** A command that was sent is given up without an answer. */
+  #dropped(command: Command): void {
+    if (command.firstSentAt === undefined || command.kind === 'read') return;
+    if (this.#hasSession) this.#fence = true;
+    else this.#haunt(command);
+  }
+
+  /** Ends a command that is not under way and whose caller has given it up. */
+  #dropIfAborted(command: Command): boolean {
+    if (!command.request.signal?.aborted) return false;
+    this.#dropped(command);
+    command.request.finish(new BlockError('aborted', 'given up'));
+    return true;
+  }
+}
