@@ -2,7 +2,8 @@
  * AoE over a veth pair of 9000 bytes, in a network namespace of its own: our target against vblade with the same
  * initiator (ours) and the same file in the page cache, alternating; and with it our initiator's figure against vblade.
  *
- *     node bench/aoe.mjs [rounds]        needs root, vblade, iproute2; build first
+ * node bench/aoe.mjs [rounds]
+ * Needs: root, vblade, ip.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

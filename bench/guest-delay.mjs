@@ -3,6 +3,7 @@
  * the same snapshot; alternating, medians. The delay filter stands where the network is: below read-ahead and merging.
  *
  * node bench/guest-delay.mjs [ROUNDS]
+ * Needs: /usr/sbin/sshd, ssh, mkfs.ext4.
  */
 import { execFileSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';

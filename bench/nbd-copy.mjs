@@ -3,6 +3,7 @@
  * alternating. The disk is 1 GiB of memory, over a unix socket and over TCP loopback.
  *
  * node bench/nbd-copy.mjs [ROUNDS]
+ * Needs: nbdkit, nbdcopy.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

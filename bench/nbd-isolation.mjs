@@ -3,7 +3,8 @@
  * page cache, alone and while 16 readers wait for another export, a file that gives 200 requests a second: nbdkit
  * with a delay, as a file by FUSE, so that reading it really blocks a thread.
  *
- * node bench/nbd-isolation.mjs [ROUNDS]        needs nbdkit, nbdfuse, fio, /dev/fuse
+ * node bench/nbd-isolation.mjs [ROUNDS]
+ * Needs: nbdkit, nbdfuse, fio, /dev/fuse.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -5,6 +5,7 @@
  * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--peers nbdkit,qemu-nbd,nbd-server]
  *
  * --cold empties the page cache of the file before each run. --only: jobs whose name has TEXT in it.
+ * Needs: nbdkit, qemu-nbd, nbd-server, fio.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';

@@ -4,6 +4,7 @@
  * our NBD initiator over a unix socket, whose share is small.
  *
  * node bench/ssh.mjs [ROUNDS]
+ * Needs: /usr/sbin/sshd, ssh, nbdkit.
  */
 import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';

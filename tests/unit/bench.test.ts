@@ -1,0 +1,34 @@
+/** `npm run bench`: what it lists and refuses. It measures nothing here. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
+import { expect, it } from 'vitest';
+
+function bench(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, ['bench/run.mjs', ...args], { encoding: 'utf8' });
+}
+
+/** Those that others import, and the one that runs the rest. */
+const parts = ['report.mjs', 'run.mjs', 'sshd.mjs'];
+
+it('lists every benchmark, what it is about and what it needs', () => {
+  const { status, stdout } = bench('--list');
+  expect(status).toBe(0);
+  for (const file of readdirSync('bench').filter((name) => name.endsWith('.mjs') && !parts.includes(name))) {
+    expect(stdout, file).toMatch(new RegExp(`^node bench/${file}.*\\n  \\S.*\\n  needs: \\S`, 'm'));
+  }
+  expect(stdout).toContain('needs: nbdkit, qemu-nbd, nbd-server, fio');
+});
+
+it('says what it cannot run', () => {
+  expect(bench('nonsense')).toMatchObject({ status: 2, stderr: expect.stringContaining('there is no benchmark') });
+  expect(bench('--', '--rounds')).toMatchObject({ status: 2, stderr: expect.stringContaining('name it before') });
+  const { status, stdout } = bench('--help');
+  expect(status).toBe(0);
+  expect(stdout).toContain('npm run bench -- guest');
+});
+
+it('is what the figures in docs/performance.md are made by', () => {
+  const text = readFileSync('docs/performance.md', 'utf8');
+  const there = readdirSync('bench');
+  for (const [, file] of text.matchAll(/bench\/([a-z0-9-]+\.mjs)/g)) expect(there).toContain(file);
+});
