@@ -64,6 +64,25 @@ export async function fetchPackages(names: readonly string[], options: FetchOpti
   return fetched;
 }
 
+/**
+ * Exactly these packages, downloaded where they are not in the cache; undefined where the archive has one no longer.
+ * @throws FarbusError where one is not to be had for another reason.
+ */
+export async function fetchFiles(
+  packages: readonly DebianPackage[],
+  lock: PackageLock,
+  options: FetchOptions = {},
+): Promise<FetchedPackage[] | undefined> {
+  const fetcher = new Fetcher(lock, options);
+  const fetched: FetchedPackage[] = [];
+  for (const one of packages) {
+    const file = await fetcher.get(one);
+    if (file === undefined) return undefined;
+    fetched.push(file);
+  }
+  return fetched;
+}
+
 /** What {@link fetchPackages} would give as far as that is known without the network, whether it is in the cache or not. */
 export async function knownPackages(names: readonly string[], options: FetchOptions = {}): Promise<DebianPackage[]> {
   const lock = options.lock ?? (await readPackageLock());
@@ -96,14 +115,14 @@ class Fetcher {
   async fetch(wanted: DebianPackage): Promise<FetchedPackage> {
     const before = await readReplacement(this.#cacheDir, wanted);
     const found =
-      (before === undefined ? undefined : await this.#get(before)) ??
-      (await this.#get(wanted)) ??
+      (before === undefined ? undefined : await this.get(before)) ??
+      (await this.get(wanted)) ??
       (await this.#present(wanted));
     return found;
   }
 
   /** From the cache or a mirror; undefined where it is gone. */
-  async #get(one: DebianPackage): Promise<FetchedPackage | undefined> {
+  async get(one: DebianPackage): Promise<FetchedPackage | undefined> {
     const file = packageFile(this.#cacheDir, one);
     if (await isWhole(file, one)) return { ...one, file };
     await prepareFolder(join(this.#cacheDir, 'packages'));
@@ -143,7 +162,7 @@ class Fetcher {
         throw suiteFailure(suite, error);
       });
     log.log('info', `${wanted.package} ${wanted.version} has left the archive: taking ${present.version}`);
-    const fetched = await this.#get(present);
+    const fetched = await this.get(present);
     if (fetched === undefined) {
       throw new FarbusError(`the Debian archive lists ${present.path} but does not have it: try again later`);
     }

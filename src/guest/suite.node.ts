@@ -14,6 +14,7 @@ import { gunzip } from 'node:zlib';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { sha256 } from './cache.node.js';
+import { PackageIndex } from './dependencies.js';
 import { findPackage, parseStanza, releaseFile, withoutSignature } from './deb822.js';
 import type { Stanza } from './deb822.js';
 import { downloadBytes } from './download.node.js';
@@ -37,9 +38,15 @@ export interface SuiteOptions extends DownloadOptions {
 /** The Packages file of one suite and architecture, verified. */
 export class Suite {
   readonly #packages: string;
+  #index: PackageIndex | undefined;
 
   constructor(packages: string) {
     this.#packages = packages;
+  }
+
+  /** All packages, for who asks for more than one. */
+  get index(): PackageIndex {
+    return (this.#index ??= new PackageIndex(this.#packages));
   }
 
   /**
@@ -51,14 +58,7 @@ export class Suite {
     const asked = this.#stanza(name);
     const dependency = metaDependency(asked);
     const real = dependency === undefined ? asked : this.#stanza(dependency);
-    return checkPackage({
-      name,
-      package: real.get('package') ?? '',
-      version: real.get('version') ?? '',
-      path: real.get('filename') ?? '',
-      size: Number(real.get('size')),
-      sha256: real.get('sha256') ?? '',
-    });
+    return packageOf(name, real);
   }
 
   #stanza(name: string): Stanza {
@@ -66,6 +66,18 @@ export class Suite {
     if (stanza === undefined) throw new FarbusError(`the Debian archive has no package ${name}`);
     return stanza;
   }
+}
+
+/** The package that a stanza describes, as an answer to `name`. @throws FarbusError where it cannot be one. */
+export function packageOf(name: string, stanza: Stanza): DebianPackage {
+  return checkPackage({
+    name,
+    package: stanza.get('package') ?? '',
+    version: stanza.get('version') ?? '',
+    path: stanza.get('filename') ?? '',
+    size: Number(stanza.get('size')),
+    sha256: stanza.get('sha256') ?? '',
+  });
 }
 
 /** What a meta-package is there for: its one dependency, which has its own version. Undefined for any other package. */
@@ -85,6 +97,22 @@ export async function readSuite(
   architecture: string,
   options: SuiteOptions,
 ): Promise<Suite> {
+  return await unpackSuite(await readPackagesFile(mirror, suite, architecture, options));
+}
+
+/** The suite that a Packages.gz describes. */
+export async function unpackSuite(packed: Uint8Array): Promise<Suite> {
+  const text = await promisify(gunzip)(packed, { maxOutputLength: maxPackages });
+  return new Suite(text.toString('utf8'));
+}
+
+/** A suite's Packages.gz as its InRelease vouches for it. Errors are as with {@link readSuite}. */
+export async function readPackagesFile(
+  mirror: string,
+  suite: string,
+  architecture: string,
+  options: SuiteOptions,
+): Promise<Uint8Array> {
   const base = `${mirror}/dists/${suite}`;
   const signed = await downloadBytes(`${base}/InRelease`, maxRelease, () => undefined, options);
   const release = parseStanza(await verified(signed, base, options));
@@ -99,8 +127,7 @@ export async function readSuite(
   if (packed.length !== file.size || sha256(packed) !== file.sha256) {
     throw new FarbusError(`${base}/${path} is not what InRelease says (the mirror may be changing): try again later`);
   }
-  const text = await promisify(gunzip)(packed, { maxOutputLength: maxPackages });
-  return new Suite(text.toString('utf8'));
+  return packed;
 }
 
 /** The signed text of an InRelease. */

@@ -1,29 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { sha256 } from '../../src/guest/cache.node.js';
 import { bootModules, defaultCommandLine, onDemandModules, prepareDebianGuest } from '../../src/guest/debian.node.js';
 import type { GuestOptions } from '../../src/guest/debian.node.js';
 import type { DebianPackage, PackageLock } from '../../src/guest/lock.node.js';
 import { tempFolder } from '../support/temp.js';
+import { buildPackage } from './guest-deb.js';
 import { elfModule } from './guest-elf.js';
 import { bzImage, packed, vmlinux } from './guest-kernel.js';
 import { failure, startArchive } from './guest-server.js';
 import type { TestArchive } from './guest-server.js';
-
-/** A Debian package with `files`, made by dpkg-deb itself. */
-function buildPackage(name: string, files: Record<string, Uint8Array | string>): Uint8Array {
-  const folder = tempFolder();
-  const control = `Package: ${name}\nVersion: 1.0\nArchitecture: i386\nMaintainer: T <t@example.org>\nDescription: t\n`;
-  for (const [path, data] of Object.entries({ ...files, 'DEBIAN/control': control })) {
-    mkdirSync(dirname(join(folder, 'tree', path)), { recursive: true });
-    writeFileSync(join(folder, 'tree', path), data);
-  }
-  const deb = join(folder, 'package.deb');
-  execFileSync('dpkg-deb', ['--root-owner-group', '--build', join(folder, 'tree'), deb], { stdio: 'ignore' });
-  return readFileSync(deb);
-}
 
 /** A kernel package with a file in each of the folders that are kept, and one that is not. */
 function kernelPackage(): Uint8Array {
