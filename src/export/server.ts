@@ -13,6 +13,9 @@ import { ConnectionView } from './view.js';
 
 /** How long connections have to finish when the server drains, in ms. */
 const defaultDrainMs = 10_000;
+/** How long a client may take nothing of what it was sent while others wait for the memory, in ms; and how often that is looked at. */
+const stallMs = 30_000;
+const looks = 6;
 /** How long devices have to finish what connections have left behind, in ms. */
 const settleMs = 5_000;
 
@@ -21,11 +24,18 @@ interface Accepting {
   close(): Promise<void>;
 }
 
+export interface ServerLimits extends Partial<TargetLimits> {
+  /** Bytes under way on all connections together; beyond, each may have 1 MiB and has to wait for more. Default 512 MiB. */
+  readonly maxMemory?: number;
+  /** While others wait for memory: how long a client may take nothing of what it was sent, in ms. Default 30000. */
+  readonly stallMs?: number;
+}
+
 export class Server {
   readonly exports: Exports;
   readonly #listeners = new Set<Accepting>();
   readonly #targets = new Map<NbdTarget, ConnectionView>();
-  readonly #pool = new SlabPool();
+  readonly #pool: SlabPool;
   readonly #log: ThrottledLogger;
   readonly #limits: Partial<TargetLimits>;
   /** How connections are encrypted; undefined: they are not. New connections have what is set when they come. */
@@ -36,10 +46,17 @@ export class Server {
   /** Connections at once; more are closed as soon as they are accepted. May be changed. */
   maxConnections = Infinity;
 
-  constructor(exports: Exports, log: Logger, limits: Partial<TargetLimits> = {}) {
+  readonly #stallMs: number;
+  /** Set while somebody waits for memory. */
+  #relief: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(exports: Exports, log: Logger, limits: ServerLimits = {}) {
     this.exports = exports;
     this.#log = new ThrottledLogger(log);
     this.#limits = limits;
+    this.#pool = new SlabPool(undefined, limits.maxMemory);
+    this.#stallMs = limits.stallMs ?? stallMs;
+    this.#pool.onShort = () => (this.#relief ??= setTimeout(() => this.#relieve(), this.#stallMs / looks));
   }
 
   /** Connections that are open, or closed with something still running. */
@@ -101,7 +118,21 @@ export class Server {
     return (this.#stopping ??= this.#stop(drainMs));
   }
 
+  /** Closes connections that hold memory which others wait for, and whose clients take nothing of it. */
+  #relieve(): void {
+    this.#relief = undefined;
+    if (!this.#pool.short || this.#stopping) return;
+    for (const target of this.#targets.keys()) {
+      const { bytes, stalledFor } = target.holding;
+      if (bytes === 0 || stalledFor < this.#stallMs) continue;
+      this.#log.log('warn', 'stalled', `${target.peer}: closed: it does not read its replies, and memory is short`);
+      target.destroy();
+    }
+    this.#pool.onShort();
+  }
+
   async #stop(drainMs: number): Promise<void> {
+    clearTimeout(this.#relief);
     await Promise.all([...this.#listeners].map((listener) => listener.close()));
     for (const target of this.#targets.keys()) target.drain();
     await this.#finished(drainMs);

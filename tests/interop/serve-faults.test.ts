@@ -160,7 +160,8 @@ describe('a bad client', () => {
     for (let i = 0; i < 8; i++) {
       const deaf = await entered(server.where);
       deaf.pause();
-      for (let n = 0; n < 1000; n++) deaf.write(requestBytes({ command: 0, offset: 0, length: MiB }));
+      const length = [MiB, 64 << 10, 600 << 10, 4096][i % 4]!;
+      for (let n = 0; n < 1000; n++) deaf.write(requestBytes({ command: 0, offset: 0, length }));
       const flood = await entered(server.where);
       flood.pause();
       for (let n = 0; n < 20_000; n++) flood.write(requestBytes({ command: 3 }));
@@ -173,14 +174,14 @@ describe('a bad client', () => {
       asked += 2;
     }
     expect(asked).toBe(400);
-    // 8 GB were asked for. 16 MiB may be under way for each who does not take its data; as much again for memory that is
-    // kept for the next ones or not collected yet.
-    expect(memoryOf(pid!) - before).toBeLessThan(8 * 48 * MiB);
+    // 8 GB were asked for. 16 MiB may be under way for each who does not take its data (nbd-target-bounds.test.ts has that
+    // exactly); half as much again for what is not collected yet.
+    expect(memoryOf(pid!) - before).toBeLessThan(8 * 24 * MiB);
     for (const socket of bad) socket.destroy();
     expect(await ask(other, 3)).toBe(0);
     other.destroy();
     await stop(server);
-  });
+  }, 300_000);
 });
 
 describe('very many clients', () => {

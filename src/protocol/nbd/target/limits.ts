@@ -9,7 +9,7 @@ export interface TargetLimits {
   readonly maxOptionLength: number;
   /** Requests begun whose replies have not been sent. */
   readonly maxRequests: number;
-  /** Bytes of data under way: writes received, replies not yet sent. One request may exceed it, alone. */
+  /** Bytes of memory held for data under way: writes received, replies not yet sent. One request may exceed it, alone. */
   readonly maxBytes: number;
 }
 

@@ -8,6 +8,8 @@ import type { Arena, Piece } from './memory.js';
 
 /** Bytes that are worth a write of their own. */
 const enough = 1 << 18;
+/** Bytes in one write, but for the last piece of it: an encrypted stream makes a copy of all that it gets. */
+const most = 1 << 22;
 
 export class Outbox {
   #stream: ByteStream;
@@ -17,6 +19,8 @@ export class Outbox {
   #waitingBytes = 0;
   #onTheWay: Piece[] = [];
   #blocked = false;
+  /** When the stream got what it has not taken yet, in ms of performance.now(). */
+  #since = 0;
   #scheduled = false;
   /** Whether more is to be expected from whoever is at work now. */
   #held = false;
@@ -37,6 +41,11 @@ export class Outbox {
   /** Messages that the operating system has not taken. */
   get unsent(): number {
     return this.#waiting.length + this.#onTheWay.length;
+  }
+
+  /** For how long the stream has not taken what it was given, in ms. */
+  get stalledFor(): number {
+    return this.#blocked ? performance.now() - this.#since : 0;
   }
 
   /**
@@ -75,19 +84,39 @@ export class Outbox {
   /** Sends what waits, unless the stream is still busy with what it got. */
   flush(): void {
     if (this.#blocked || this.#closed || this.#waiting.length === 0) return;
-    const pieces = this.#waiting;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    const taken = this.#stream.write(chunksOf(pieces));
-    if (!taken) {
-      this.#onTheWay = pieces;
-      this.#blocked = true;
-      return;
-    }
-    // A stream that likes to queue more than it has sent does not say when it is done with the memory.
-    if (this.#stream.pending === 0) for (const piece of pieces) this.#arena.release(piece);
-    else for (const piece of pieces) this.#arena.abandon(piece);
+    do {
+      const pieces = this.#take();
+      const taken = this.#stream.write(chunksOf(pieces));
+      if (!taken) {
+        this.#onTheWay = pieces;
+        this.#blocked = true;
+        this.#since = performance.now();
+        return;
+      }
+      // A stream that likes to queue more than it has sent does not say when it is done with the memory.
+      if (this.#stream.pending === 0) for (const piece of pieces) this.#arena.release(piece);
+      else for (const piece of pieces) this.#arena.abandon(piece);
+    } while (this.#waiting.length > 0);
     this.#sent();
+  }
+
+  /** What goes into the next write. */
+  #take(): Piece[] {
+    const pieces = this.#waiting;
+    if (this.#waitingBytes <= most) {
+      this.#waiting = [];
+      this.#waitingBytes = 0;
+      return pieces;
+    }
+    let count = 0;
+    let bytes = 0;
+    while (bytes < most) {
+      const { start, end } = pieces[count++]!;
+      bytes += end - start;
+    }
+    this.#waiting = pieces.slice(count);
+    this.#waitingBytes -= bytes;
+    return pieces.slice(0, count);
   }
 
   /** The stream has taken everything. */

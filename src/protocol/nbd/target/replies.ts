@@ -24,6 +24,9 @@ const maxErrorText = 512;
 /** Most descriptors in a block status reply; [NBD] allows 2^20. */
 const maxDescriptors = 8192;
 
+/** About what the longest block status reply takes, in bytes. */
+export const longestStatus = 16 * maxDescriptors;
+
 /** The styles that have chunks. */
 type ChunkStyle = Exclude<HeaderStyle, 'simple'>;
 

@@ -74,6 +74,11 @@ export class NbdTarget implements SessionMember {
     return this.#stream.peer;
   }
 
+  /** Bytes of memory that it keeps from other connections, and for how long it has not taken what it was sent, in ms. */
+  get holding(): { readonly bytes: number; readonly stalledFor: number } {
+    return { bytes: this.#arena.held, stalledFor: this.#outbox.stalledFor };
+  }
+
   /** Shutdown: what is under way is answered, everything that comes is refused, then the connection ends. */
   drain(): void {
     if (this.#state !== 'open' || this.#draining) return;

@@ -14,7 +14,15 @@ import type { TargetExport } from './export.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena, Piece } from './memory.js';
 import type { Outbox } from './outbox.js';
-import { allocationOf, blockStatusReply, errorReply, putReadHeader, readHeaderSize, successReply } from './replies.js';
+import {
+  allocationOf,
+  blockStatusReply,
+  errorReply,
+  longestStatus,
+  putReadHeader,
+  readHeaderSize,
+  successReply,
+} from './replies.js';
 import { placedUnit, RequestReader, type Request, type RequestSink } from './requests.js';
 import type { Stage, StageHost } from './stage.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
@@ -39,8 +47,13 @@ export class Transmission implements Stage, RequestSink {
   readonly #giveUp = new AbortController();
   readonly #plain: RequestOptions = { signal: this.#giveUp.signal };
   readonly #durable: WriteOptions = { signal: this.#giveUp.signal, fua: true };
-  /** Requests at the device. */
+  readonly #wake = (): void => {
+    if (this.#reader.waiting) this.#host.wake();
+  };
+  readonly #readHeader: number;
+  /** Requests at the device, and how many of them ask for block status. */
   #running = 0;
+  #statuses = 0;
   /** 'draining', 'ending': what is under way is answered, then the connection is closed. */
   #state: 'open' | 'draining' | 'ending' | 'closed' = 'open';
   #idle: (() => void)[] = [];
@@ -54,6 +67,7 @@ export class Transmission implements Stage, RequestSink {
     this.#arena = host.arena;
     this.#outbox = host.outbox;
     this.#reader = new RequestReader(this, agreed.style === 'extended');
+    this.#readHeader = readHeaderSize(agreed.style);
     of.counters.connections++;
   }
 
@@ -66,7 +80,7 @@ export class Transmission implements Stage, RequestSink {
   }
 
   sent(): void {
-    if (this.#reader.waiting) this.#host.wake();
+    this.#wake();
     this.#endIfDone();
   }
 
@@ -83,6 +97,7 @@ export class Transmission implements Stage, RequestSink {
       const { unfinished } = this.#reader;
       if (unfinished?.payload) this.#arena.release(unfinished.payload);
       this.#reader.stop();
+      this.#arena.stopWaiting();
       this.#giveUp.abort(new BlockError('aborted', 'the client is gone'));
     }
     if (this.#running === 0) return Promise.resolve();
@@ -92,8 +107,7 @@ export class Transmission implements Stage, RequestSink {
   hasRoom(command: number, length: number): boolean {
     if (this.#running + this.#outbox.unsent >= this.#limits.maxRequests) return false;
     if (this.#state !== 'open') return true;
-    const needed = this.#memoryFor(command, length);
-    return this.#arena.inUse === 0 || this.#arena.inUse + needed <= this.#limits.maxBytes;
+    return this.#arena.admits(this.#memoryFor(command, length), this.#limits.maxBytes, this.#wake);
   }
 
   begin(request: Request): void {
@@ -150,8 +164,14 @@ export class Transmission implements Stage, RequestSink {
 
   /** Bytes that a request will take, besides a few. A refused one takes none. */
   #memoryFor(command: number, length: number): number {
-    if (command === Command.read || command === Command.write) return length > this.#agreed.maximum ? 0 : length;
-    return command === Command.cache ? Math.min(length, cachePiece) : 0;
+    // How long the replies to those are turns out when the device has answered.
+    const coming = this.#statuses * longestStatus;
+    if (command === Command.read || command === Command.write) {
+      const header = command === Command.read ? this.#readHeader : 0;
+      return length > this.#agreed.maximum ? coming : coming + header + length;
+    }
+    if (command === Command.blockStatus) return coming + longestStatus;
+    return command === Command.cache ? coming + Math.min(length, cachePiece) : 0;
   }
 
   /** [NBD] NBD_CMD_DISC: outstanding requests are finished first. */
@@ -173,7 +193,7 @@ export class Transmission implements Stage, RequestSink {
 
   #read(request: Request): void {
     const { style } = this.#agreed;
-    const header = readHeaderSize(style);
+    const header = this.#readHeader;
     const piece = this.#arena.take(header + request.length);
     const into = piece.slab.bytes.subarray(piece.start + header, piece.end);
     const done = (): void => {
@@ -240,7 +260,8 @@ export class Transmission implements Stage, RequestSink {
         break;
       }
       case Command.blockStatus:
-        return this.#status(request);
+        this.#statuses++;
+        return this.#status(request).finally(() => this.#statuses--);
     }
     return this.#success(request);
   }
