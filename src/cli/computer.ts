@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { FarbusError, messageOf } from '../base/errors.js';
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { formatBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
@@ -32,6 +33,9 @@ import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
 import { SnapshotError } from '../machine/snapshot.js';
 import { formatMac } from '../network/ethernet/mac.js';
 
+/** Bytes of memory that a computer can have. */
+export const minMemory = 64 << 20;
+export const maxMemory = 1 << 30;
 /** Printed by the init script of our initramfs when its shell is about to come. */
 export const readyMark = 'farbus: ready';
 /** How long a boot may take until its mark, in ms. */
@@ -62,6 +66,8 @@ export interface GuestChoice {
   readonly ide?: boolean;
   /** Likewise what a network card needs. */
   readonly network?: boolean;
+  /** Packages of Debian that its system has besides: {@link toolNames}. */
+  readonly tools?: readonly string[] | undefined;
   /** Which Debian. Default: 12. */
   readonly release?: DebianRelease | undefined;
   readonly log: Logger;
@@ -75,6 +81,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
       release: choice.release,
+      tools: choice.tools,
       modules: [
         ...bootModules(choice.release),
         ...(choice.ahci ? ahciModules : []),
@@ -109,6 +116,27 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
 async function chooseFirmware({ log, onProgress, mark }: GuestChoice): Promise<Guest> {
   const firmware = await prepareFirmware({ log, ...(onProgress && { onProgress }) });
   return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
+}
+
+/** Bytes of initramfs that the least and the usual sizes of a computer's memory allow for. */
+const usualInitramfs = 12 << 20;
+/** The kernel has what is beyond twice while it unpacks it, and lets files fill half of the memory. */
+const memoryPerByte = 3;
+
+/**
+ * The memory of a computer, in bytes: what its user wants, or `usual` and what a large system in memory needs beyond it.
+ * @throws FarbusError where the user wants too little.
+ */
+export function memoryFor(guest: Guest, wanted: number | undefined, usual: number): number {
+  const size = guest.image?.initramfs?.length ?? 0;
+  const more = Math.ceil((Math.max(0, size - usualInitramfs) * memoryPerByte) / (16 << 20)) * (16 << 20);
+  const least = minMemory + more;
+  if (wanted !== undefined && wanted < least) {
+    throw usageError(
+      `a memory of ${formatBytes(wanted)} is too little for this system, which is ${formatBytes(size)} itself: ${least >> 20}M at least`,
+    );
+  }
+  return wanted ?? Math.min(maxMemory, usual + more);
 }
 
 /** What there is besides drives and memory. */

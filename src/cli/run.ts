@@ -6,7 +6,7 @@ import { Steps } from '../base/steps.js';
 import type { ClientComputer } from '../computer/client.js';
 import { endText } from '../computer/computer.js';
 import { planDrive, type ClientDrive } from '../computer/drives.js';
-import { chooseGuest, createComputer, startGuest } from './computer.js';
+import { chooseGuest, createComputer, maxMemory, memoryFor, minMemory, startGuest } from './computer.js';
 import { checkName, openComputerControl } from './computer-control.js';
 import { Media } from './media-changer.js';
 import { showScreen } from './screen-view.js';
@@ -17,6 +17,9 @@ import { openClientDrive, sourceHelp } from './sources.js';
 import { onSignals } from './signals.js';
 import { attachTerminal } from './terminal.js';
 import { TracePrinter } from './trace.js';
+
+/** Bytes of memory that a computer has where nothing is said. */
+const usualMemory = 256 << 20;
 
 export const help = `farbus run: start a computer whose disks are elsewhere
 
@@ -44,10 +47,11 @@ Options:
   --serial             with --bios: the serial console all the same
   --name NAME          how farbus screenshot, type and media call it (default computer)
   --debian 11|12       which release of Debian (default 12; 11 has Linux 5.10)
+  --with PACKAGES      packages of Debian that its system has as well, with what they need: --with tcpdump,nvme-cli
   --kernel FILE        a Linux bzImage instead of Debian's
   --initrd FILE        an initramfs instead of ours
   --append WORDS       words for the kernel's command line
-  --memory SIZE        the computer's memory (default 256M)
+  --memory SIZE        the computer's memory (default 256M, more where --with needs it)
   --exec COMMAND       run COMMAND in the guest's shell, print its output and end with its exit status
   --trace[=FILE]       print every step of every command with its time
   --json               with --exec: print output, status and counts as JSON
@@ -57,6 +61,7 @@ Examples:
   farbus run --drive nbd://localhost/disk.img
   farbus run --drive nbd://server/disk.img,overlay=changes.img
   farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk
+  farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'
   farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'
 `;
 
@@ -73,10 +78,11 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       serial: { type: 'boolean', default: false },
       name: { type: 'string', default: 'computer' },
       debian: { type: 'string' },
+      with: { type: 'string', multiple: true },
       kernel: { type: 'string' },
       initrd: { type: 'string' },
       append: { type: 'string' },
-      memory: { type: 'string', default: '256M' },
+      memory: { type: 'string' },
       exec: { type: 'string' },
       trace: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -86,7 +92,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (positionals.length > 0)
     throw usageError(`${positionals[0]!} is not an option; did you mean --drive ${positionals[0]!}?`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
-  const memory = sizeOption('memory', values.memory, 64 << 20, 1 << 30) & ~0xfffff;
+  const wanted = values.memory && sizeOption('memory', values.memory, minMemory, maxMemory) & ~0xfffff;
   const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
@@ -127,6 +133,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       bios: values.bios,
       kernel: values.kernel,
       release: releaseOf(values),
+      tools: toolsOf(values),
       initrd: values.initrd,
       append: values.append,
       mark: values['snapshot-after'],
@@ -136,6 +143,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
     });
     const { firmware } = guest;
+    const memory = memoryFor(guest, wanted || undefined, usualMemory);
     const computer = await createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
     closing.push(() => computer.stop());
     media.attach(computer);
@@ -183,16 +191,29 @@ function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): De
   return debian === '11' ? 11 : 12;
 }
 
+/** Packages by their names, from options such as "--with a,b". */
+function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: string; initrd?: string }) {
+  if (lists === undefined) return undefined;
+  const other = kernel !== undefined ? '--kernel' : initrd !== undefined ? '--initrd' : undefined;
+  if (other !== undefined)
+    throw usageError(`--with is for Debian's system that comes with this program, not for ${other}`);
+  const names = lists.flatMap((list) => list.split(',')).map((name) => name.trim());
+  if (names.includes(''))
+    throw usageError(`--with ${lists.join(',')}: expected names of packages, for example tcpdump,nvme-cli`);
+  return names;
+}
+
 function checkBios(values: {
   bios: boolean;
   debian?: string;
+  with?: string[];
   kernel?: string;
   initrd?: string;
   append?: string;
   exec?: string;
 }): void {
   if (!values.bios) return;
-  for (const name of ['debian', 'kernel', 'initrd', 'append', 'exec'] as const) {
+  for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
     if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
   }
 }

@@ -14,13 +14,15 @@ import { connectAoe } from '../protocol/aoe/initiator/initiator.js';
 import { AoeTarget } from '../protocol/aoe/target/target.js';
 import type { ComputerEvents, ComputerState, RunningComputer, StartComputer, StartOptions } from '../site/computer.js';
 import type { ComputerPlan, SiteDrive } from '../site/plan.js';
-import { chooseGuest, createComputer, createServerComputer, startGuest, type Guest } from './computer.js';
+import { chooseGuest, createComputer, createServerComputer, memoryFor, startGuest, type Guest } from './computer.js';
 import { processIo } from './io.js';
 import { openClientDrive, openDrive } from './sources.js';
 import { TracePrinter } from './trace.js';
 
 /** Steps of frames, which are no part of a boot. */
 const frameSteps = new Set(['280', '281', '289']);
+/** Bytes of memory that a computer of a site has where the file says nothing. */
+const usualMemory = 128 << 20;
 /** How long a client waits for its servers at first, in seconds: they may be starting as it does. */
 const connectSeconds = 120;
 
@@ -77,11 +79,12 @@ class SiteComputer implements RunningComputer {
   }
 
   async #run(): Promise<void> {
-    const { name, role, memory, snapshot } = this.#plan;
+    const { name, role, snapshot } = this.#plan;
     this.#state('starting', '');
     await this.#trace();
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
     const guest = await this.#chooseGuest();
+    const memory = memoryFor(guest, this.#plan.memory, usualMemory);
     const adapter = this.#segment && this.#adapter(this.#segment);
     for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);
     this.#tellLeases();
@@ -144,6 +147,7 @@ class SiteComputer implements RunningComputer {
     return chooseGuest({
       kernel: system.kernel,
       release: system.debian,
+      tools: system.with,
       initrd: system.initrd,
       append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
       mark: system.ready,

@@ -12,6 +12,8 @@ import type { ExtraFile } from './initramfs.node.js';
 import { unpackKernel } from './kernel.node.js';
 import type { Kernel } from './kernel.node.js';
 import { readPackageLock, type DebianPackage, type DebianRelease } from './lock.node.js';
+import { choosePackages, fetchWithDependencies } from './packages.node.js';
+import { checkToolSize, maintainerPackages, toolEntries } from './tool-packages.node.js';
 import { needTools } from './tools.node.js';
 import { filesBelow, unpackPackage } from './unpack.node.js';
 
@@ -33,6 +35,8 @@ export interface GuestOptions extends FetchOptions {
   readonly modules?: readonly string[];
   /** Modules to load when they are asked for. Default: {@link onDemandModules}. */
   readonly modulesOnDemand?: readonly string[];
+  /** Names of further packages of the release, whose files and what they need are there too. Default: none. */
+  readonly tools?: readonly string[] | undefined;
   readonly extraFiles?: readonly ExtraFile[];
   /** Instead of the init script that comes with this program. */
   readonly init?: string;
@@ -82,7 +86,7 @@ export const ideModules: readonly string[] = ['ata_piix', 'sd_mod'];
 export const networkModules: readonly string[] = ['ne2k-pci'];
 
 /** Other buses' disks, networks and file systems: `modprobe` finds them. */
-export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop'];
+export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop', 'sg'];
 
 const kernelPackage = 'linux-image-686';
 const busyboxPackage = 'busybox-static';
@@ -121,12 +125,16 @@ export async function prepareDebianGuest(given: GuestOptions = {}): Promise<Debi
   const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release)) };
   const recipe = new Recipe(options, options.init ?? (await readInit()));
   const names = [kernelPackage, busyboxPackage];
+  const { tools = [] } = options;
+  const choice = { ...options, without: maintainerPackages, check: checkToolSize };
   const known = await knownPackages(names, options);
-  const ready = await recipe.fromCache(known);
+  const knownTools = tools.length === 0 ? [] : await choosePackages(tools, choice);
+  const ready = await recipe.fromCache([...known, ...knownTools]);
   if (ready !== undefined) return ready;
   needTools('dpkg-deb', 'tar', 'xz');
   const fetched = await fetchPackages(names, options);
-  return await recipe.make(fetched);
+  const fetchedTools = tools.length === 0 ? [] : await fetchWithDependencies(tools, choice);
+  return await recipe.make([...fetched, ...fetchedTools]);
 }
 
 const kernelFiles = ['bzImage', 'vmlinux'] as const;
@@ -157,7 +165,11 @@ class Recipe {
   }
 
   async make(packages: readonly FetchedPackage[]): Promise<DebianGuest> {
-    const [kernelDeb, busyboxDeb] = packages as readonly [FetchedPackage, FetchedPackage];
+    const [kernelDeb, busyboxDeb, ...tools] = packages as readonly [
+      FetchedPackage,
+      FetchedPackage,
+      ...FetchedPackage[],
+    ];
     const unpack = { cacheDir: this.#cacheDir, ...(this.#options.signal && { signal: this.#options.signal }) };
     const kernelFolder = await unpackPackage(kernelDeb, kernelParts, unpack);
     const kernel = await cachedFiles(this.#kernelPath(packages), kernelFiles, async () => {
@@ -170,6 +182,7 @@ class Recipe {
         busyboxFolder: await unpackPackage(busyboxDeb, ['./bin/busybox'], unpack),
         modules: this.#modules,
         modulesOnDemand: this.#modulesOnDemand,
+        tools: await toolEntries(tools, unpack),
         extraFiles: this.#options.extraFiles ?? [],
         init: this.#init,
       }),

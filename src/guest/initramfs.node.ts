@@ -33,6 +33,8 @@ export interface InitramfsOptions {
   readonly modules: readonly string[];
   /** Modules that are there for `modprobe`, and for the kernel when it asks for them (a mount), but are not loaded. */
   readonly modulesOnDemand?: readonly string[];
+  /** What is there besides, by path; what is this program's own stays as it is. */
+  readonly tools?: ReadonlyMap<string, CpioEntry>;
   readonly extraFiles?: readonly ExtraFile[];
   /** The script that is /init. */
   readonly init: string;
@@ -55,7 +57,7 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<Uint8Ar
 }
 
 async function build(options: InitramfsOptions): Promise<Uint8Array> {
-  const entries = new Map<string, CpioEntry>();
+  const entries = new Map<string, CpioEntry>(options.tools);
   const file = (path: string, data: Uint8Array | string, mode = 0o644): void => {
     entries.set(path, { type: 'file', mode, data: typeof data === 'string' ? Buffer.from(data) : data });
   };

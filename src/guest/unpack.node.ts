@@ -12,6 +12,8 @@ import type { ToolOptions } from './tools.node.js';
 export interface UnpackOptions extends ToolOptions {
   /** Default: {@link cacheFolder}. */
   readonly cacheDir?: string | undefined;
+  /** Patterns, as those of the parts, of what is left out nevertheless. */
+  readonly without?: readonly string[];
 }
 
 /**
@@ -25,15 +27,15 @@ export async function unpackPackage(
   parts: readonly string[],
   options: UnpackOptions = {},
 ): Promise<string> {
-  const key = `${fetched.sha256.slice(0, 16)}-${sha256(JSON.stringify(parts)).slice(0, 8)}`;
+  const { without = [] } = options;
+  const choice = without.length === 0 ? parts : { parts, without };
+  const key = `${fetched.sha256.slice(0, 16)}-${sha256(JSON.stringify(choice)).slice(0, 8)}`;
   const folder = join(options.cacheDir ?? cacheFolder(), 'unpacked', key);
   if (await isFolder(folder)) return folder;
   await makeFolder(folder, async (temporary) => {
-    await runPipe(
-      { tool: 'dpkg-deb', args: ['--fsys-tarfile', fetched.file] },
-      { tool: 'tar', args: ['--extract', '--no-same-owner', '--directory', temporary, '--wildcards', '--', ...parts] },
-      options,
-    );
+    const args = ['--extract', '--no-same-owner', '--directory', temporary, '--wildcards'];
+    args.push(...without.map((pattern) => `--exclude=${pattern}`), '--', ...parts);
+    await runPipe({ tool: 'dpkg-deb', args: ['--fsys-tarfile', fetched.file] }, { tool: 'tar', args }, options);
   });
   return folder;
 }

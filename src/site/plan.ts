@@ -15,6 +15,8 @@ export interface SystemPlan {
   readonly kernel: string | undefined;
   /** Which release of Debian, where no kernel is given. */
   readonly debian: 11 | 12;
+  /** Packages of Debian that its system has as well, by name. */
+  readonly with: readonly string[];
   readonly initrd: string | undefined;
   readonly append: string | undefined;
   /** What it prints when it is up; undefined: nobody knows. */
@@ -52,8 +54,8 @@ export interface DevicePlan {
 export interface ComputerPlan {
   readonly name: string;
   readonly role: ComputerRole;
-  /** Bytes. */
-  readonly memory: number;
+  /** Bytes; undefined: as much as is usual for its system. */
+  readonly memory: number | undefined;
   readonly system: SystemPlan;
   /** Name of the segment that its network adapter is on. */
   readonly segment: string | undefined;

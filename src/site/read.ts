@@ -27,6 +27,9 @@ export interface ReadOptions {
 const namePattern = /^[a-z0-9][a-z0-9_-]{0,30}$/i;
 const nameForm = 'a name of letters, digits, - and _, 31 at most';
 
+const packagePattern = /^[a-z0-9][a-z0-9+.-]{1,100}$/;
+const packageForm = 'the name of a Debian package, for example tcpdump';
+
 /** Reads a site file. @throws FarbusError "FILE:LINE: …": what is wrong and what was expected. */
 export function readSite(file: string, text: string, options: ReadOptions): SitePlan {
   const root = parseYaml(file, text);
@@ -103,7 +106,7 @@ function readComputer(
   const plan: ComputerPlan = {
     name,
     role,
-    memory: (fields.memory?.size(64 << 20, 1 << 30) ?? 128 << 20) & ~0xfffff,
+    memory: fields.memory && fields.memory.size(64 << 20, 1 << 30) & ~0xfffff,
     system: readSystem(fields.system, options),
     segment: fields.network?.string('the name of a segment'),
     mac: fields.mac ? readMac(fields.mac) : macOf(site, name),
@@ -120,7 +123,7 @@ function readComputer(
 }
 
 function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
-  const fields = item?.fields('debian', 'kernel', 'initrd', 'append', 'ready') ?? {};
+  const fields = item?.fields('debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
   const path = (field: Item | undefined): string | undefined => {
     const text = field?.string('a path');
     if (text !== undefined) field!.check(() => options.checkFile(text));
@@ -128,7 +131,11 @@ function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
   };
   const debian = fields.debian?.integer(11, 12) ?? 12;
   if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
+  const other = fields.kernel ?? fields.initrd;
+  if (fields.with && other) throw fields.with.error("expected kernel and initrd, or packages with Debian's own system");
+  const packages = fields.with?.items('a list of packages').map((one) => one.string(packageForm, packagePattern));
   return {
+    with: packages ?? [],
     debian: debian === 11 ? 11 : 12,
     kernel: path(fields.kernel),
     initrd: path(fields.initrd),

@@ -230,13 +230,22 @@ describe('errors', () => {
 
 describe('SMART and logs', () => {
   it('count what has happened', async () => {
-    const driver = await started(new MemoryDevice(size));
+    const disk = new FailingDisk(size, 'io');
+    disk.kind = undefined;
+    const driver = await started(disk);
     const at = driver.allocate(4096);
     const key = Smart.key << 8;
     await driver.run({ command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] });
     await driver.run({ command: Ata.writeDmaExt, count: 2, prdt: [[at, 1024]], write: true });
+    // Neither an address nor a command that there is not is an error of the disk: A.19.
     await driver.run({ command: Ata.readDmaExt, lba: size, count: 8, prdt: [[at, 4096]] });
     await driver.restart();
+    await driver.run({ command: 0x02 });
+    await driver.restart();
+    disk.kind = 'io';
+    await driver.run({ command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] });
+    await driver.restart();
+    disk.kind = undefined;
     const page = driver.allocate(512);
     const smart = { command: Ata.smart, lba: key, count: 1, prdt: [[page, 512]] as const };
     await driver.run({ ...smart, features: Smart.readData });
@@ -251,7 +260,11 @@ describe('SMART and logs', () => {
     const log = driver.memory.at(page, 512);
     expect([log[0], log[1], log[452]]).toEqual([1, 1, 1]);
     expect(log[2 + 48 + 7]).toBe(Ata.readDmaExt);
-    expect([log[2 + 60 + 1], log[2 + 60 + 7]]).toEqual([0x10, 0x51]);
+    expect([log[2 + 60 + 1], log[2 + 60 + 7]]).toEqual([0x40, 0x51]);
+    await driver.run({ ...smart, features: Smart.readLog, lba: key | AtaLog.selfTest });
+    const tests = driver.memory.at(page, 512);
+    expect([tests[0], tests.subarray(2, 511).every((byte) => byte === 0)]).toEqual([1, true]);
+    expect(tests.reduce((sum, byte) => sum + byte, 0) & 0xff).toBe(0);
     await driver.run({ command: Ata.smart, features: Smart.returnStatus, lba: key });
     expect([...driver.frame('d2hRegister').subarray(5, 7)]).toEqual([0x4f, 0xc2]);
     await driver.run({ command: Ata.smart, features: Smart.disable, lba: key });

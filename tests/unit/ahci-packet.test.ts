@@ -145,6 +145,7 @@ describe('a CD/DVD drive', () => {
     const questions: [number[], number][] = [
       [[Scsi.modeSense10, 0, 0x2a, 0, 0, 0, 0, 0, 128], 30],
       [[Scsi.modeSense10, 0, 0x3f, 0, 0, 0, 0, 0, 128], 54],
+      [[Scsi.modeSense10, 0, 0x3f, 0xff, 0, 0, 0, 0, 128], 54],
       [[Scsi.modeSense6, 0, 0x2a, 0, 128], 26],
       [[Scsi.readDiscInformation, 0, 0, 0, 0, 0, 0, 0, 64], 34],
       [[Scsi.readTrackInformation, 1, 0, 0, 0, 1, 0, 0, 64], 36],
@@ -264,6 +265,18 @@ describe('a removable disk', () => {
     expect(page.data[3]! & 0x80).toBe(0x80);
     const refusal = await protectedDisk.driver.packet(write10, 1024, { write: true, at });
     expect(refusal.error >> 4).toBe(7);
+  });
+
+  it('says what it is in pages, which nobody can change', async () => {
+    const { driver } = await started(new MemoryDevice(size), 'removable');
+    const page = async (...packet: number[]) => [...(await driver.packet(packet, 128)).data];
+    expect((await page(Scsi.inquiry, 1, 0x00, 0, 128)).slice(4)).toEqual([0x00, 0x80, 0x83, 0xb0, 0xb1]);
+    expect(await page(Scsi.inquiry, 1, 0xb0, 0, 128)).toHaveLength(64);
+    expect((await page(Scsi.inquiry, 1, 0xb1, 0, 128)).slice(0, 6)).toEqual([0, 0xb1, 0, 60, 0, 1]);
+    const changeable = await page(Scsi.modeSense10, 0, 0x48, 0, 0, 0, 0, 0, 64);
+    expect(changeable.slice(8)).toEqual([8, 18, ...new Array<number>(18).fill(0)]);
+    expect(await refused(driver, [Scsi.modeSense10, 0, 0x08, 1, 0, 0, 0, 0, 64], 64)).toEqual([5, 0x24, 0]);
+    expect(await refused(driver, [Scsi.inquiry, 1, 0xb2, 0, 64], 64)).toEqual([5, 0x24, 0]);
   });
 
   it('keeps lock, attention and sense in a snapshot', async () => {

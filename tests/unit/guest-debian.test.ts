@@ -7,7 +7,7 @@ import { bootModules, defaultCommandLine, onDemandModules, prepareDebianGuest } 
 import type { GuestOptions } from '../../src/guest/debian.node.js';
 import type { DebianPackage, PackageLock } from '../../src/guest/lock.node.js';
 import { tempFolder } from '../support/temp.js';
-import { buildPackage } from './guest-deb.js';
+import { buildPackage, startListedArchive } from './guest-deb.js';
 import { elfModule } from './guest-elf.js';
 import { bzImage, packed, vmlinux } from './guest-kernel.js';
 import { failure, startArchive } from './guest-server.js';
@@ -43,6 +43,13 @@ function kernelPackage(): Uint8Array {
   return buildPackage('linux-image-1.0-test', files);
 }
 
+function unpacked(initramfs: Uint8Array): string {
+  const folder = tempFolder();
+  // Only root may make the device; the rest is the same without.
+  execFileSync('cpio', ['--quiet', '--extract', '--nonmatching', 'dev/console'], { input: initramfs, cwd: folder });
+  return folder;
+}
+
 describe('prepareDebianGuest', () => {
   const debs = new Map<string, Uint8Array>();
   let lock: PackageLock;
@@ -66,13 +73,6 @@ describe('prepareDebianGuest', () => {
     const cacheDir = join(tempFolder(), 'cache');
     const modules = { modules: ['nvme'], modulesOnDemand: ['ext4'] };
     return { archive, cacheDir, options: { cacheDir, mirror: archive.url, lock, retryMs: 1, ...modules } };
-  }
-
-  function unpacked(initramfs: Uint8Array): string {
-    const folder = tempFolder();
-    // Only root may make the device; the rest is the same without.
-    execFileSync('cpio', ['--quiet', '--extract', '--nonmatching', 'dev/console'], { input: initramfs, cwd: folder });
-    return folder;
   }
 
   test('makes kernel and initramfs out of packages', async () => {
@@ -182,6 +182,85 @@ describe('prepareDebianGuest', () => {
     expect(bootModules()).toContain('nvme');
     expect(bootModules().filter((name) => onDemandModules.includes(name))).toEqual([]);
     expect(defaultCommandLine).toMatch(/^console=ttyS0 quiet /);
+  });
+});
+
+describe('tools', () => {
+  const library = { name: 'libtool', files: { 'usr/lib/i386-linux-gnu/libtool.so.1': 'library' } };
+  const tool = {
+    name: 'tool',
+    fields: ['Depends: libtool, adduser', 'Installed-Size: 9'],
+    files: {
+      'usr/sbin/tool': { program: 'tool!' },
+      'usr/bin/tool-link': { link: '../sbin/tool' },
+      'bin/busybox': { program: 'another' },
+      'usr/share/doc/tool/copyright': 'text',
+      'usr/share/man/man8/tool.8.gz': 'text',
+      'usr/share/locale/de/LC_MESSAGES/tool.mo': 'text',
+      'usr/share/tool/data': 'data',
+      'DEBIAN/postinst': { program: '#!/bin/sh\nexit 1\n' },
+    },
+  };
+  const large = { name: 'large', fields: ['Depends: tool, libtool', `Installed-Size: ${300 << 10}`] };
+  const listed = [tool, library, large, { name: 'adduser', fields: ['Depends: perl'] }, { name: 'perl' }];
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.unstubAllEnvs();
+  });
+
+  async function setUp(): Promise<{ archive: TestArchive; options: GuestOptions }> {
+    const { archive, mirror, keyring } = await startListedArchive(listed);
+    const busybox = buildPackage('busybox-static', { 'bin/busybox': 'busybox!' });
+    const packages = Object.entries({ 'linux-image-686': kernelPackage(), 'busybox-static': busybox }).map(
+      ([name, data]): DebianPackage => {
+        const path = `pool/main/${name}.deb`;
+        archive.files.set(`/${path}`, data);
+        return { name, package: name, version: '1.0', path, size: data.length, sha256: sha256(data) };
+      },
+    );
+    const lock = { suite: 'bookworm', architecture: 'i386', snapshot: '20240101T000000Z', packages };
+    const base = { cacheDir: join(tempFolder(), 'cache'), mirror, keyring, lock, retryMs: 1 };
+    return { archive, options: { ...base, modules: ['nvme'], modulesOnDemand: [] } };
+  }
+
+  test('are in the guest with what they need, without documentation; what is the guest’s own stays', async () => {
+    const { options } = await setUp();
+    const guest = await prepareDebianGuest({ ...options, tools: ['tool'] });
+    const root = unpacked(guest.initramfs);
+    const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+    expect(read('usr/bin/tool-link')).toBe('tool!');
+    expect(statSync(join(root, 'usr/sbin/tool')).mode & 0o777).toBe(0o755);
+    expect(read('usr/lib/i386-linux-gnu/libtool.so.1')).toBe('library');
+    expect(read('bin/busybox')).toBe('busybox!');
+    expect(read('usr/share/tool/data')).toBe('data');
+    expect(readdirSync(join(root, 'usr/share'))).toEqual(['tool']);
+    expect(readdirSync(root)).not.toContain('DEBIAN');
+  });
+
+  test('make another guest, which needs neither the archive nor a program a second time', async () => {
+    const { archive, options } = await setUp();
+    const plain = await prepareDebianGuest(options);
+    const first = await prepareDebianGuest({ ...options, tools: ['tool', 'libtool'] });
+    expect(archive.asked.filter((path) => /adduser|perl/.test(path))).toEqual([]);
+    await archive.close();
+    vi.stubEnv('PATH', '/nowhere');
+    const second = await prepareDebianGuest({ ...options, tools: ['libtool', 'tool', 'tool'] });
+    expect(second.id).toBe(first.id);
+    expect(first.id).not.toBe(plain.id);
+    expect((await prepareDebianGuest(options)).id).toBe(plain.id);
+  });
+
+  test('that are too large are refused by their names before they are fetched', async () => {
+    const { archive, options } = await setUp();
+    expect((await failure(prepareDebianGuest({ ...options, tools: ['large'] }))).message).toMatch(
+      /^the packages asked for come to 300 MiB with what they need, of which .* 256 MiB; the largest: large \(300 MiB\), /,
+    );
+    expect(archive.asked.filter((path) => /large/.test(path))).toEqual([]);
+  });
+
+  test('that there are not are refused by their names', async () => {
+    const { options } = await setUp();
+    expect((await failure(prepareDebianGuest({ ...options, tools: ['tol'] }))).message).toMatch(/no package "tol"/);
   });
 });
 

@@ -23,6 +23,7 @@ computers:
     role: server
     network: lan
     address: 10.0.0.2/24
+    system: { with: [tcpdump, nvme-cli] }
     devices:
       disk: { source: a.img, local: true, lease: local }
       other: { source: b.img, aoe: 7.10 }
@@ -51,7 +52,8 @@ describe('a site file', () => {
     });
     expect(computers[0]).toMatchObject({
       role: 'server',
-      memory: 128 << 20,
+      memory: undefined,
+      system: { debian: 12, with: ['tcpdump', 'nvme-cli'] },
       mac: macOf('site', 'store'),
       drives: [{ kind: 'own', device: 'disk' }],
       devices: [
@@ -93,6 +95,18 @@ describe('a site file', () => {
     ['computers:\n  a: [\n', 'site.yaml:3: '],
     ['computers:\n  "a b": {role: client}\n', 'site.yaml:2: computers.a b: expected a name of letters'],
     ['computers:\n  a: {role: client, memory: 1M}\n', 'computers.a.memory: expected a size from 64M to 1024M'],
+    [
+      'computers:\n  a: {role: client, system: {with: tcpdump}}\n',
+      'site.yaml:2: computers.a.system.with: expected a list of packages, found "tcpdump"',
+    ],
+    [
+      'computers:\n  a: {role: client, system: {with: [../x]}}\n',
+      'computers.a.system.with[0]: expected the name of a Debian package, for example tcpdump, found "../x"',
+    ],
+    [
+      'computers:\n  a: {role: client, system: {with: [tcpdump], kernel: k}}\n',
+      "computers.a.system.with: expected kernel and initrd, or packages with Debian's own system",
+    ],
     ['computers:\n  a:\n    role: client\n    network: lan\n', 'there is no segment lan; segments are: none'],
     ['computers:\n  a: {role: server}\n', 'site.yaml:2: computers.a: expected network: the name of a segment'],
     [
@@ -153,7 +167,7 @@ describe('a site file', () => {
     };
     const options = { name: 'site', checkDrive: missing, checkFile: missing };
     expect(() => readSite('site.yaml', good, options)).toThrow(
-      'site.yaml:11: computers.store.devices.disk.source: there is no file a.img',
+      'site.yaml:12: computers.store.devices.disk.source: there is no file a.img',
     );
   });
 

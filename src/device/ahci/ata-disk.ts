@@ -97,7 +97,8 @@ export class AtaDisk implements SataDevice {
     if (options.signal?.aborted) return outcome; // nobody hears of it: what is logged stays what was said
     this.#sense = failure.sense;
     if (this.isQueued(file.command)) this.#logs.queuedError(slot, result, failure.sense, true);
-    this.#logs.addError(file, result);
+    // A.19: commands that the device has not, and addresses that it has not, are no errors of the device.
+    if ((failure.error & AtaError.uncorrectable) !== 0 || failure.status !== 0) this.#logs.addError(file, result);
     return outcome;
   }
 

@@ -1,6 +1,7 @@
 /**
  * Logs of an ATA disk (ATA8-ACS annex A) and its SMART data (7.53.6): what has really happened since the computer
- * started. Left out: the extended error and self-test logs, thresholds that could be exceeded.
+ * started. Left out: the extended error log, self-tests (their log is there, and empty), thresholds that could be
+ * exceeded.
  */
 import { AtaCommandError } from './ata-error.js';
 import { AtaError, AtaLog } from './ata-spec.js';
@@ -62,8 +63,9 @@ export class DiskLogs {
   /** SMART READ LOG (7.53.7). */
   smartLog(log: number, count: number): Uint8Array {
     if (count !== 1) throw new AtaCommandError(AtaError.abort);
-    if (log === AtaLog.directory) return this.#directory([AtaLog.summaryError]);
+    if (log === AtaLog.directory) return this.#directory([AtaLog.summaryError, AtaLog.selfTest]);
     if (log === AtaLog.summaryError) return this.#summaryErrors();
+    if (log === AtaLog.selfTest) return selfTests();
     throw new AtaCommandError(AtaError.abort);
   }
 
@@ -156,6 +158,17 @@ export class DiskLogs {
     data[511] = checksum(data);
     return data;
   }
+}
+
+/**
+ * A.18, revision 1: no self-test has been run. Hosts ask for it where errors are logged, whether the device says that it
+ * has self-tests or not.
+ */
+function selfTests(): Uint8Array {
+  const data = new Uint8Array(page);
+  data[0] = 1;
+  data[511] = checksum(data);
+  return data;
 }
 
 /** Status, error, LBA, device and count as the log has them: in the order of a register frame. */

@@ -1,5 +1,6 @@
 /** INQUIRY data (SPC-3 6.4) and vital product data (7.6) of a packet device. */
 import type { AtaIdentity } from './identify.js';
+import { DeviceType } from './scsi-spec.js';
 
 const vendor = 'FARBUS';
 
@@ -17,17 +18,26 @@ export function inquiry(deviceType: number, identity: AtaIdentity): Uint8Array {
   return data;
 }
 
-/** Pages 00h, 80h and 83h; undefined for another. */
-export function vitalProductData(deviceType: number, identity: AtaIdentity, page: number): Uint8Array | undefined {
-  const content = contentOf(identity, page);
+/** What the vital product data of a unit is made of. */
+export interface VitalFacts {
+  readonly deviceType: number;
+  readonly identity: AtaIdentity;
+  readonly rotational: boolean;
+}
+
+/** Pages 00h, 80h and 83h, of a disk B0h and B1h as well; undefined for another. */
+export function vitalProductData(facts: VitalFacts, page: number): Uint8Array | undefined {
+  const { deviceType } = facts;
+  const content = contentOf(facts, page);
   if (!content) return undefined;
   return Uint8Array.of(deviceType, page, content.length >> 8, content.length, ...content);
 }
 
-function contentOf(identity: AtaIdentity, page: number): Uint8Array | undefined {
+function contentOf({ deviceType, identity, rotational }: VitalFacts, page: number): Uint8Array | undefined {
+  const disk = deviceType === DeviceType.direct;
   switch (page) {
     case 0x00:
-      return Uint8Array.of(0x00, 0x80, 0x83);
+      return Uint8Array.of(0x00, 0x80, 0x83, ...(disk ? [0xb0, 0xb1] : []));
     case 0x80: {
       const serial = new Uint8Array(20);
       ascii(serial, 0, 20, identity.serial);
@@ -36,6 +46,15 @@ function contentOf(identity: AtaIdentity, page: number): Uint8Array | undefined 
     case 0x83:
       // 7.6.3: binary, of the logical unit, NAA.
       return Uint8Array.of(0x01, 0x03, 0, 8, ...identity.worldWideName.subarray(0, 8));
+    case 0xb0:
+      // SBC-3 6.5.3 block limits: zero is "not reported"; there is no UNMAP.
+      return disk ? new Uint8Array(60) : undefined;
+    case 0xb1: {
+      // SBC-3 6.5.2: 1 for a medium that does not rotate, 0 where the rate is not reported.
+      const characteristics = new Uint8Array(60);
+      characteristics[1] = rotational ? 0 : 1;
+      return disk ? characteristics : undefined;
+    }
     default:
       return undefined;
   }

@@ -203,7 +203,14 @@ export abstract class ScsiUnit {
     const vital = (cdb.getUint8(1) & 1) !== 0;
     if (!vital && page !== 0) throw new ScsiError(Sense.invalidField);
     const data = vital
-      ? vitalProductData(this.deviceType, this.identity, page)
+      ? vitalProductData(
+          {
+            deviceType: this.deviceType,
+            identity: this.identity,
+            rotational: this.bay.medium?.info.rotational ?? false,
+          },
+          page,
+        )
       : inquiry(this.deviceType, this.identity);
     if (!data) throw new ScsiError(Sense.invalidField);
     return reply(command, data, cdb.getUint16(3));
@@ -256,16 +263,17 @@ export abstract class ScsiUnit {
     return data;
   }
 
-  /** SPC-3 6.9, 6.10: a header of 4 or 8 bytes, no block descriptors; what is saved or changeable is not told. */
+  /** SPC-3 6.9, 6.10: a header of 4 or 8 bytes, no block descriptors, no subpages; nothing can be changed or saved. */
   #modeSense(command: ScsiCommand, header: 4 | 8, allocation: number): Transferred {
     const control = command.cdb.getUint8(2) >> 6;
     if (control === 3) throw new ScsiError(Sense.saveNotSupported);
+    const subpage = command.cdb.getUint8(3);
     const { pages, parameter } = this.modePages(command.cdb.getUint8(2) & 0x3f);
-    if (pages.length === 0) throw new ScsiError(Sense.invalidField);
+    if (pages.length === 0 || (subpage !== 0 && subpage !== 0xff)) throw new ScsiError(Sense.invalidField);
     const data = new Uint8Array(header + pages.length);
     if (header === 4) data.set([data.length - 1, 0, parameter, 0]);
     else data.set([(data.length - 2) >> 8, data.length - 2, 0, parameter]);
-    data.set(pages, header);
+    data.set(control === 1 ? unchangeable(pages) : pages, header);
     return reply(command, data, allocation);
   }
 
@@ -305,6 +313,13 @@ function senseOf(kind: BlockErrorKind, wrote: boolean): SenseCode {
     default:
       return wrote ? Sense.writeError : Sense.unrecoveredRead;
   }
+}
+
+/** SPC-3 6.9.3: the mask of what MODE SELECT may change in mode pages of at least two bytes each, which is nothing. */
+function unchangeable(pages: Uint8Array): Uint8Array {
+  const mask = new Uint8Array(pages.length);
+  for (let at = 0; at < pages.length; at += 2 + pages[at + 1]!) mask.set(pages.subarray(at, at + 2), at);
+  return mask;
 }
 
 /** SPC-3 6.21: the list of one unit, 0. */

@@ -49,7 +49,7 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   data[258] = abortLimit - 1; // ACL
   data[259] = asyncEventLimit - 1; // AERL
   data[260] = 0b11; // FRMW: one slot, read-only
-  data[261] = 0b10; // LPA: commands supported and effects log
+  data[261] = 0b110; // LPA: commands supported and effects log; offsets and lengths of 32 bits in Get Log Page
   data[262] = errorLogEntries - 1; // ELPE
   view.setUint16(266, 343, true); // WCTEMP, kelvin
   view.setUint16(268, 353, true); // CCTEMP
@@ -57,7 +57,7 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   data[513] = 0x44; // CQES: 16 bytes
   view.setUint32(516, 1, true); // NN
   view.setUint16(520, (facts.trim ? 1 << 2 : 0) | (1 << 3), true); // ONCS: dataset management, write zeroes
-  data[525] = facts.volatileWriteCache ? 0b001 : 0; // VWC: present; flush of all namespaces not supported
+  data[525] = (facts.volatileWriteCache ? 0b001 : 0) | 0b110; // VWC: whether there is one; a flush may name all namespaces
   ascii(data, 768, 256, `nqn.2026-11.org.farbus:nvme:${identity.serial}`, 0); // SUBNQN
   view.setUint16(2048, 1, true); // PSD0: maximum power, in units of 10 mW
   return data;
