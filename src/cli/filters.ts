@@ -146,7 +146,8 @@ export const filterHelp = `Between the source and its users, in this order; in a
                        write the source meanwhile
   --cache-size SIZE    bytes that FILE holds at most (default 1G)
   --cache-keep         use again what FILE held when it was closed: nobody else has written the source since
-  --readahead          read ahead of whoever goes forward through the disk: for sources that are far
+  --readahead          read ahead of whoever goes forward through the disk: for sources that are far; by ssh and rsh that is
+                       done anyway
   --overlay FILE       what is written goes to FILE, and the source stays as it is; FILE is made where there is none
   --offset BYTES       begin there
   --size BYTES         so many bytes of it
@@ -166,9 +167,11 @@ export async function openFiltered(
 ): Promise<BlockDevice> {
   const { cache, cacheSize, cacheKeep, readahead, overlay, offset, size, partition, readOnly, rate } = filters;
   let device = await open(readOnly === true || overlay !== undefined);
+  // Far sources do it by themselves; twice, each would read ahead of the other's reading ahead.
+  const ahead = device instanceof ReadAheadFilter;
   try {
     if (cache !== undefined) device = await openCacheFile(device, cache, { cacheSize, keep: cacheKeep });
-    if (readahead) device = new ReadAheadFilter(device);
+    if (readahead && !ahead) device = new ReadAheadFilter(device);
     if (overlay !== undefined) device = await openOverlayFile(device, overlay);
     if (offset !== undefined || size !== undefined) {
       const start = offset ?? 0;

@@ -47,7 +47,7 @@ export class ServeService {
 
   /** Opens and listens. Rejects with a FarbusError; {@link stop} is to be called all the same. */
   async start(settings: ServeSettings): Promise<void> {
-    this.server.tls = await openTls(settings.tls);
+    this.server.tls = await securityOf(settings);
     for (const one of settings.exports) this.#add(one, await this.#open(one, settings), settings);
     this.#setLimits(settings);
     for (const { fd } of this.#context.sockets) {
@@ -69,7 +69,7 @@ export class ServeService {
     const before = this.#settings!;
     if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
     // Certificates are read again in any case: they end.
-    const tls = await openTls(settings.tls);
+    const tls = await securityOf(settings);
     const { exports } = this.server;
     const old = new Map(before.exports.map((one) => [one.name, one]));
     const changed = settings.exports.filter((one) => !sameDevice(old.get(one.name), before, one, settings));
@@ -105,8 +105,8 @@ export class ServeService {
       exports.remove(one.name);
       this.#add(one, device, settings);
     }
-    for (const { name, description, access, maxConnections, oneWriter, ...one } of settings.exports) {
-      exports.find(name)!.change({ description, access, maxConnections, oneWriter, rate: rateOf(one) });
+    for (const { name, description, tlsOnly, access, maxConnections, oneWriter, ...one } of settings.exports) {
+      exports.find(name)!.change({ description, tlsOnly, access, maxConnections, oneWriter, rate: rateOf(one) });
     }
     exports.setDefault(settings.exports.find(({ isDefault }) => isDefault)?.name ?? settings.exports[0]!.name);
     for (const text of oldPlaces) await this.#unlisten(text);
@@ -172,8 +172,8 @@ export class ServeService {
     // of an image or of a gateway's requests ends with it, and clients must be told.
     const kept = isLocalPath(source) && all.overlay === undefined && (all.format ?? 'raw') === 'raw';
     const state = kept && !device.info.identity.includes('#') ? {} : { state: randomUUID() };
-    const { name, description, readOnly, access, maxConnections, oneWriter, isDefault } = one;
-    const common = { name, device, description, readOnly, access, maxConnections, oneWriter, isDefault };
+    const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
+    const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.server.exports.add({ ...common, ...state, rate: rateOf(one), metered: settings.metrics !== undefined });
   }
 
@@ -194,6 +194,9 @@ export class ServeService {
       throw usageError(
         `${text}: one-writer and rate are for exports by NBD; serve others on segments by another farbus`,
       );
+    }
+    if (exports.some(({ tlsOnly }) => tlsOnly)) {
+      throw usageError(`${text}: there is no TLS on segments: serve what is tls-only by another farbus`);
     }
     const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
     const listener = await listenAoe(listen.aoe, offered, this.#context.log);
@@ -227,6 +230,18 @@ export class ServeService {
     http.on('error', () => undefined);
     this.#metrics = http;
   }
+}
+
+/** How connections are encrypted. Rejects with a FarbusError. */
+async function securityOf({ tls, exports }: ServeSettings): ReturnType<typeof openTls> {
+  const security = await openTls(tls);
+  const one = exports.find(({ tlsOnly }) => tlsOnly);
+  if (!security && one) {
+    throw usageError(
+      `the export ${JSON.stringify(one.name)} is tls-only, and there is no TLS: give certificates or keys, and a mode that is not off`,
+    );
+  }
+  return security;
 }
 
 /** Bytes a second, of the text or the settings of an export. */

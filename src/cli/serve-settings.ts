@@ -17,6 +17,8 @@ export interface ExportSettings {
   readonly readOnly: boolean;
   /** Besides those in the source's text, which go before. */
   readonly filters: Filters;
+  /** Only over TLS. */
+  readonly tlsOnly: boolean;
   readonly access: AccessRules;
   readonly maxConnections: number | undefined;
   readonly oneWriter: 'read-only' | 'refuse' | undefined;
@@ -46,7 +48,7 @@ export function nameOf(source: string): string {
 /** What the command line says of each export: `[NAME=]SOURCE[,FILTER]...`. */
 export function exportsOf(
   sources: readonly string[],
-  given: Pick<ExportSettings, 'readOnly' | 'filters' | 'oneWriter' | 'access' | 'maxConnections'> & {
+  given: Pick<ExportSettings, 'readOnly' | 'filters' | 'oneWriter' | 'tlsOnly' | 'access' | 'maxConnections'> & {
     readonly name: string | undefined;
     readonly description: string | undefined;
   },

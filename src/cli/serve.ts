@@ -134,6 +134,7 @@ async function settingsOf(values: Values, sources: readonly string[]): Promise<S
       readOnly,
       filters,
       oneWriter,
+      tlsOnly: false,
       access: { networks: values['allow'] as string[] | undefined },
       maxConnections: undefined,
     });

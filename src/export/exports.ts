@@ -17,6 +17,8 @@ export interface ExportOptions {
   readonly readOnly?: boolean | undefined;
   /** What names the life of the memory of its unflushed writes, where that is not the server's own. */
   readonly state?: string | undefined;
+  /** Whether it is offered over TLS only; without it, it is not in lists and cannot be used. */
+  readonly tlsOnly?: boolean | undefined;
   /** Whether it is what a client gets that names none. The first export is, where none says so. */
   readonly isDefault?: boolean | undefined;
   /** Who may use it; all, where nothing is said. */
@@ -79,6 +81,10 @@ export class Offered implements TargetExport {
     return this.#options.readOnly ?? false;
   }
 
+  get tlsOnly(): boolean {
+    return this.#options.tlsOnly ?? false;
+  }
+
   get access(): Access {
     return this.#access;
   }
@@ -104,7 +110,9 @@ export class Offered implements TargetExport {
    * Takes what may change while the device is open, for connections that come. `oneWriter` cannot while somebody uses it:
    * throws a FarbusError.
    */
-  change(options: Pick<ExportOptions, 'description' | 'access' | 'maxConnections' | 'rate' | 'oneWriter'>): void {
+  change(
+    options: Pick<ExportOptions, 'description' | 'tlsOnly' | 'access' | 'maxConnections' | 'rate' | 'oneWriter'>,
+  ): void {
     const before = this.#options;
     const changed = { ...before, ...options };
     check(changed);

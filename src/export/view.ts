@@ -127,6 +127,10 @@ class ExportView implements TargetExport {
     return readOnly || (lease !== undefined && lease.holder !== '' && lease.holder !== this.#client.id);
   }
 
+  get tlsOnly(): boolean {
+    return this.offered.tlsOnly;
+  }
+
   get sessions(): SessionRegistry {
     return this.offered.sessions;
   }

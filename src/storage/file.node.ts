@@ -20,6 +20,7 @@ import {
   SEEK_HOLE,
   type Libc,
 } from './libc.node.js';
+import { rotates } from './sysfs.node.js';
 import { openDescriptor, openError, pathIdentity, printable, type Opened, type OpenOptions } from './opening.node.js';
 
 const fstat = promisify(fs.fstat);
@@ -101,6 +102,7 @@ export async function openFile(path: string, options: FileOptions = {}): Promise
 async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileOptions): Promise<FileDevice> {
   const native = options.native === false ? undefined : libc();
   const stat = await fstat(fd);
+  const { dev: device } = await fstat(fd, { bigint: true });
   if (!stat.isFile()) throw new FarbusError(`cannot open ${printable(path)}: it is no regular file: give a file`);
   if (options.exclusive && native) await native.lock(fd);
   const blockSize = options.blockSize ?? (stat.size % 512 === 0 ? 512 : 1);
@@ -118,7 +120,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
     maxTransfer: 1 << 25,
     readOnly,
     removable: false,
-    rotational: false,
+    rotational: process.platform === 'linux' && (await rotates(fd, device)),
     identity,
     can: {
       flush: true,

@@ -2,7 +2,7 @@
  * What Linux tells about a block device outside of the device itself: /sys/dev/block (sysfs), /proc/self/mountinfo
  * (proc(5)) and /proc/swaps. Everything is optional: what cannot be read is not known.
  */
-import { readdir, readFile, realpath } from 'node:fs/promises';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
 /** What sysfs says of one block device. */
@@ -33,6 +33,31 @@ export function deviceNumber(rdev: bigint): string {
   const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn);
   const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
   return `${major}:${minor}`;
+}
+
+/**
+ * Whether the file that is open is on a disk that rotates: what the kernel says of the block device that the file system
+ * is on (queue/rotational; a partition has its disk's queue; device mapper, RAID and loop devices answer for what is below
+ * them). False where no block device is known: memory, overlays, file systems of the network.
+ * @param device its `st_dev`, stat(2)
+ */
+export async function rotates(fd: number, device: bigint): Promise<boolean> {
+  let folder = await realpath(`/sys/dev/block/${deviceNumber(device)}`).catch(() => undefined);
+  if (folder === undefined) {
+    // Some file systems (btrfs) have numbers of their own, and only the mount names the device (proc(5), fdinfo).
+    const id = /^mnt_id:\s*(\d+)$/m.exec(await readFile(`/proc/self/fdinfo/${fd}`, 'utf8').catch(() => ''))?.[1];
+    const source = (await mounts()).find((mount) => mount.id === id)?.source ?? '';
+    if (!source.startsWith('/')) return false;
+    const found = await stat(source, { bigint: true }).catch(() => undefined);
+    if (!found?.isBlockDevice()) return false;
+    folder = await realpath(`/sys/dev/block/${deviceNumber(found.rdev)}`).catch(() => undefined);
+    if (folder === undefined) return false;
+  }
+  for (const at of ['queue', '../queue']) {
+    const text = await readFile(join(folder, at, 'rotational'), 'utf8').catch(() => undefined);
+    if (text !== undefined) return text.trim() === '1';
+  }
+  return false;
 }
 
 /** Reads what sysfs knows of the device with this number. */
@@ -106,6 +131,7 @@ async function deviceName(number: string): Promise<string> {
 }
 
 interface Mount {
+  readonly id: string;
   readonly number: string;
   readonly at: string;
   readonly source: string;
@@ -118,7 +144,9 @@ async function mounts(): Promise<Mount[]> {
     const [before = '', after = ''] = line.split(' - ');
     const fields = before.split(' ');
     if (fields.length < 5) return [];
-    return [{ number: fields[2]!, at: unescaped(fields[4]!), source: unescaped(after.split(' ')[1] ?? '') }];
+    return [
+      { id: fields[0]!, number: fields[2]!, at: unescaped(fields[4]!), source: unescaped(after.split(' ')[1] ?? '') },
+    ];
   });
 }
 

@@ -209,6 +209,60 @@ exports:
     await service.stop();
   });
 
+  it.skipIf(noOpenssl())('can be for TLS only, export by export', async () => {
+    const pki = authority();
+    const service = new Service();
+    const exports = (tlsOnly: boolean): string => `tls: {certificates: ${pki.folder}, mode: on}
+exports:
+  - {name: open, source: 'memory:1M'}
+  - {name: closed, source: 'memory:2M', tls-only: ${tlsOnly}, default: true}
+`;
+    service.configure(exports(true));
+    await service.start();
+    const plain = (name: string): string => `nbd+unix:///${name}?socket=${service.socket}`;
+    const secure = (name: string): string =>
+      `nbds+unix:///${name}?socket=${service.socket}&tls-certificates=${pki.folder}`;
+    const libnbd = (name: string): string => secure(name).replace('?', '?tls-hostname=localhost&');
+    await (await openNbd(plain('open'), { reconnectSeconds: 0 })).close();
+    for (const name of ['closed', '']) {
+      await expect(openNbd(plain(name), { reconnectSeconds: 0 }), name).rejects.toThrow(/TLS/);
+      const device = await openNbd(libnbd(name), { reconnectSeconds: 0 });
+      expect(device.info.size).toBe(2 * MiB);
+      await device.close();
+    }
+    if (!missing('nbdinfo')) {
+      const names = async (uri: string): Promise<string[]> => {
+        const { stdout } = await execute('nbdinfo', ['--list', '--json', uri]);
+        const { exports: list } = JSON.parse(stdout) as { exports: { 'export-name': string }[] };
+        return list.map((one) => one['export-name']);
+      };
+      expect(await names(plain(''))).toEqual(['open']);
+      expect(await names(secure(''))).toEqual(['open', 'closed']);
+      const refused = await execute('nbdinfo', [plain('closed')]);
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr).toMatch(/nbd_opt_go: server replied/);
+      expect((await execute('nbdinfo', ['--size', secure('closed')])).stdout.trim()).toBe(String(2 * MiB));
+    }
+    if (!missing('qemu-img')) {
+      const at = `driver=nbd,server.type=unix,server.path=${service.socket}`;
+      const refused = await execute('qemu-img', ['info', '--image-opts', `${at},export=closed`]);
+      expect(refused.code).not.toBe(0);
+      expect(refused.stderr).toMatch(/TLS/);
+      const object = `tls-creds-x509,id=t,dir=${pki.folder},endpoint=client,verify-peer=no`;
+      const told = await execute('qemu-img', ['info', '--object', object, '--image-opts', `${at},export=open`]);
+      expect(told).toMatchObject({ code: 0 });
+    }
+    service.configure(exports(false));
+    await service.reload();
+    await (await openNbd(plain('closed'), { reconnectSeconds: 0 })).close();
+    await service.stop();
+
+    service.configure("exports: [{name: closed, source: 'memory:2M', tls-only: true}]\n");
+    const without = await service.farbus('serve', '--config', service.config);
+    expect(without).toMatchObject({ code: 2, stdout: '' });
+    expect(without.stderr).toMatch(/^farbus: the export "closed" is tls-only, and there is no TLS: give [^\n]+\n$/);
+  });
+
   it('is bounded, in all and by export', async () => {
     const service = new Service();
     service.configure(`max-connections: 3

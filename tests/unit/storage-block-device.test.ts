@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process';
-import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findEnd } from '../../src/storage/block-device.node.js';
 import { libc } from '../../src/storage/libc.node.js';
@@ -41,6 +42,53 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
       expect(device.info.can.trim).toBe(native && libc() !== undefined);
       await device.close();
     }
+  });
+
+  test('a file rotates as the disk below its file system does, that of a partition too', async () => {
+    const disk = image(128 << 20);
+    execFileSync('sfdisk', ['-q', disk], { input: 'size=120M\n' });
+    const path = attachLoop(disk, '--partscan');
+    const name = path.slice('/dev/'.length);
+    const setRotational = (value: '0' | '1'): void => writeFileSync(`/sys/block/${name}/queue/rotational`, value);
+    const tell = async (...paths: string[]): Promise<void> => {
+      for (const value of ['1', '0'] as const) {
+        setRotational(value);
+        for (const at of paths) {
+          const opened = await openPath(at, { readOnly: true });
+          await opened.close();
+          expect(opened.info.rotational, `${at} ${value}`).toBe(value === '1');
+        }
+      }
+    };
+    const onFileSystem = async (type: string, device: string): Promise<void> => {
+      execFileSync('wipefs', ['-aq', device]);
+      if (spawnSync(`mkfs.${type}`, ['-q', device]).status !== 0) return console.warn(`SKIPPED: no mkfs.${type} here`);
+      const at = tempFolder();
+      const unmount = mount('-t', type, device, at);
+      writeFileSync(join(at, 'disk.img'), new Uint8Array(4096));
+      await tell(join(at, 'disk.img'), device);
+      unmount();
+    };
+    // Where nobody makes nodes of partitions, it is done here.
+    const number = `/sys/class/block/${name}p1/dev`;
+    if (!existsSync(number)) console.warn('SKIPPED: this kernel makes no partitions of loop devices');
+    else {
+      const partition = join(tempFolder(), 'partition');
+      execFileSync('mknod', [partition, 'b', ...readFileSync(number, 'utf8').trim().split(':')]);
+      await onFileSystem('ext4', partition);
+    }
+    await onFileSystem('ext4', path);
+    await onFileSystem('btrfs', path);
+  });
+
+  test('a file of memory does not rotate', async () => {
+    const at = tempFolder();
+    const unmount = mount('-t', 'tmpfs', 'none', at);
+    writeFileSync(join(at, 'disk.img'), new Uint8Array(4096));
+    const device = await openPath(join(at, 'disk.img'));
+    expect(device.info.rotational).toBe(false);
+    await device.close();
+    unmount();
   });
 
   test('a writable device is opened by one only; readers may join', async () => {
