@@ -6,17 +6,20 @@
 /** A step's number in the figures of [SYS], as text: "301", "261". */
 export type StepId = string;
 
+/** What tells a command from others: a number that is counted here, or what its protocol has for that (an NBD cookie has 64 bits). */
+export type StepTag = number | bigint;
+
 /** One step that was passed. */
 export interface Step {
   /** Tag of the command it belongs to; 0 where it belongs to none (boot). */
-  readonly tag: number;
+  readonly tag: StepTag;
   readonly id: StepId;
   /** Milliseconds, of `performance.now()`. */
   readonly time: number;
   /** What happened, in a few words: "write sectors 2048..2055". */
   readonly detail: string;
   /** The tag under which the other computer tells its steps of the same command. */
-  readonly wire?: number;
+  readonly wire?: StepTag;
 }
 
 /** Receives steps as they are passed. Called on the guest's path: it must be quick and must not throw. */
@@ -49,7 +52,7 @@ export class Steps {
   }
 
   /** Reports a step; `time` where it was passed earlier, `wire` where it tells the other computer's tag. */
-  step(tag: number, id: StepId, detail = '', time = performance.now(), wire?: number): void {
+  step(tag: StepTag, id: StepId, detail = '', time = performance.now(), wire?: StepTag): void {
     if (this.#sinks.length === 0) return;
     const step = { tag, id, detail, time, ...(wire !== undefined && { wire }) };
     for (const sink of this.#sinks) sink.step(step);

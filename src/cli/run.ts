@@ -53,7 +53,8 @@ Options:
   --append WORDS       words for the kernel's command line
   --memory SIZE        the computer's memory (default 256M, more where --with needs it)
   --exec COMMAND       run COMMAND in the guest's shell, print its output and end with its exit status
-  --trace[=FILE]       print every step of every command with its time
+  --trace[=FILE]       print every step of every command with its time; over NBD and AoE, the number by which the server's
+                       trace (farbus serve --trace) knows it
   --json               with --exec: print output, status and counts as JSON
   --quiet              no messages but warnings and errors
 
@@ -116,10 +117,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       steps.add(trace);
     }
     const drives: ClientDrive[] = [];
-    const media = new Media(drives, { reconnectSeconds, log });
+    const media = new Media(drives, { reconnectSeconds, log, steps });
     closing.push(() => media.close());
     for (const text of values.drive) {
-      const drive = await openClientDrive(text, { reconnectSeconds, log });
+      const drive = await openClientDrive(text, { reconnectSeconds, log, steps });
       drives.push(drive);
       const { device } = drive;
       if (!device) continue;

@@ -4,6 +4,7 @@ import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import type { Steps } from '../base/steps.js';
 import { exportUri, type ListenAddress } from '../export/address.js';
 import { Exports, type ExportOptions } from '../export/exports.js';
 import { metricsText } from '../export/metrics.js';
@@ -21,6 +22,8 @@ export interface ServeContext {
   /** Names the life of this computer's memory; see {@link Exports}. */
   readonly bootId: string;
   readonly sockets: readonly HandedSocket[];
+  /** For `--trace`. */
+  readonly steps?: Steps | undefined;
 }
 
 interface Place {
@@ -43,6 +46,7 @@ export class ServeService {
   constructor(context: ServeContext) {
     this.#context = context;
     this.server = new Server(new Exports(context.bootId), context.log);
+    this.server.steps = context.steps;
   }
 
   /** Opens and listens. Rejects with a FarbusError; {@link stop} is to be called all the same. */
@@ -199,7 +203,7 @@ export class ServeService {
       throw usageError(`${text}: there is no TLS on segments: serve what is tls-only by another farbus`);
     }
     const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
-    const listener = await listenAoe(listen.aoe, offered, this.#context.log);
+    const listener = await listenAoe(listen.aoe, offered, this.#context.log, this.#context.steps);
     this.server.add(listener);
     this.#aoe.set(text, listener.names);
   }

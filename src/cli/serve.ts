@@ -1,6 +1,7 @@
 /** `farbus serve`: exports disks of any kind as NBD and AoE ([SYS] the server computer's physical device 914, offered to all). */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
+import { Steps } from '../base/steps.js';
 import { bootId } from '../export/boot-id.node.js';
 import { serveControl, type ControlSocket } from '../export/control.node.js';
 import { handedSockets, ServiceNotifier } from '../export/systemd.node.js';
@@ -16,6 +17,7 @@ import { defaultReconnect, exportsOf, type ServeSettings } from './serve-setting
 import { onSignals } from './signals.js';
 import { sourceHelp } from './sources.js';
 import { tlsHelp, tlsOptions, type TlsValues } from './tls.js';
+import { TracePrinter } from './trace.js';
 
 export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,FILTER]...
        farbus serve [options] --config FILE
@@ -41,6 +43,8 @@ Options:
   --metrics [HOST:]PORT  figures for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 where it is not given
   --log-format FORMAT  text, or json: an object with time, level and message for each line
   --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
+  --trace[=FILE]       write every step of every request with its time, on stderr or to FILE, each under the number that
+                       the client's trace tells (NBD cookie, AoE tag)
   --name NAME          name of the export, where there is one SOURCE only
   --description TEXT   its description, for people, where there is one SOURCE only
 ${tlsHelp}
@@ -65,7 +69,7 @@ Examples:
 `;
 
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('serve', splitMode(args), {
+  const { values, positionals } = parseOptions('serve', withValues(args), {
     allowPositionals: true,
     options: {
       listen: { type: 'string', multiple: true, default: [] },
@@ -74,6 +78,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
       'max-connections': { type: 'string' },
       'one-writer': { type: 'string' },
       metrics: { type: 'string' },
+      trace: { type: 'string' },
       'log-format': { type: 'string', default: 'text' },
       reconnect: { type: 'string' },
       name: { type: 'string' },
@@ -95,7 +100,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   const log = json ? jsonLogger(io) : stderrLogger(io);
   const read = (): Promise<ServeSettings> => settingsOf(values, positionals);
   const settings = await read();
-  const run = new Run({ io, log, read, reloads: values.config !== undefined, json: values.json });
+  const run = new Run({ io, log, read, reloads: values.config !== undefined, json: values.json, trace: values.trace });
   return run.run(settings);
 }
 
@@ -103,9 +108,14 @@ type Values = Readonly<Record<string, unknown>>;
 
 const tlsNames = Object.keys(tlsOptions);
 
-/** `--one-writer` alone means the first of its modes: parseArgs wants a value for an option that can have one. */
-function splitMode(args: readonly string[]): string[] {
-  return args.map((arg) => (arg === '--one-writer' ? '--one-writer=read-only' : arg));
+/** What options mean that stand alone and can have a value, since parseArgs wants one. */
+const alone: ReadonlyMap<string, string> = new Map([
+  ['--one-writer', '--one-writer=read-only'],
+  ['--trace', '--trace='],
+]);
+
+function withValues(args: readonly string[]): string[] {
+  return args.map((arg) => alone.get(arg) ?? arg);
 }
 
 /** What the command line says, or the file that it names. */
@@ -164,6 +174,8 @@ interface RunOptions {
   /** Whether there is a file that may have changed. */
   readonly reloads: boolean;
   readonly json: boolean;
+  /** A file for the steps of every request; '' for stderr; undefined: none. */
+  readonly trace: string | undefined;
 }
 
 /** One server, from its start to its end. */
@@ -176,10 +188,13 @@ class Run {
   }
 
   async run(settings: ServeSettings): Promise<number> {
-    const { io, log, json } = this.#options;
+    const { io, log, json, trace } = this.#options;
+    const steps = trace === undefined ? undefined : new Steps();
+    const printer = steps && (await TracePrinter.open(trace!, io));
+    if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
     const signals = onSignals();
-    const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env) });
+    const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env), steps });
     let control: ControlSocket | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
@@ -204,6 +219,7 @@ class Run {
       process.off('SIGHUP', hangUp);
       await control?.close();
       await service.stop();
+      await printer?.close();
       notifier.close();
       signals.stop();
     }

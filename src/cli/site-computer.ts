@@ -126,8 +126,8 @@ class SiteComputer implements RunningComputer {
     }
     const last = role === 'server' ? '348' : '326';
     const recorder: StepSink = {
-      step: ({ tag, id, detail }: Step) => {
-        if (tag !== 0 || frameSteps.has(id)) return;
+      step: ({ tag, id, detail, wire }: Step) => {
+        if (tag !== 0 || wire !== undefined || frameSteps.has(id)) return;
         this.#events.log('info', `step ${id}: ${detail}`);
         if (id === last) this.#steps.remove(recorder);
       },
@@ -181,7 +181,7 @@ class SiteComputer implements RunningComputer {
       case 'own':
         return this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local');
       case 'text': {
-        const opened = await openClientDrive(drive.text, { reconnectSeconds, log });
+        const opened = await openClientDrive(drive.text, { reconnectSeconds, log, steps: this.#steps });
         const { device } = opened;
         if (device) this.#own(() => device.close());
         return opened;

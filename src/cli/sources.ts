@@ -5,6 +5,7 @@
 import { usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
+import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
@@ -29,6 +30,8 @@ export interface SourceOptions {
   /** What the bytes are; where nothing is said, a path is looked at. */
   readonly format?: SourceFormat | undefined;
   readonly log: Logger;
+  /** For `--trace`: is told by what the other computer knows each command. */
+  readonly steps?: Steps;
 }
 
 type Open = (text: string, options: SourceOptions) => Promise<BlockDevice>;

@@ -1,7 +1,7 @@
 /** `--trace`: the steps of each command as lines of text, with the time since the command's first step. */
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
-import type { Step, StepSink } from '../base/steps.js';
+import type { Step, StepSink, StepTag } from '../base/steps.js';
 import type { CliIo } from './io.js';
 
 /** Commands whose first time is kept; a command that is older is printed without one. */
@@ -9,7 +9,7 @@ const keptCommands = 4096;
 
 export class TracePrinter implements StepSink {
   readonly #write: (line: string) => void;
-  readonly #first = new Map<number, number>();
+  readonly #first = new Map<StepTag, number>();
   readonly #start = performance.now();
   readonly #file: WriteStream | undefined;
 

@@ -4,6 +4,7 @@
  */
 import { sleep } from '../base/turn.js';
 import { ThrottledLogger, type Logger } from '../base/log.js';
+import type { Steps } from '../base/steps.js';
 import type { ByteStream } from '../network/stream.js';
 import type { TargetLimits } from '../protocol/nbd/target/limits.js';
 import { SlabPool } from '../protocol/nbd/target/memory.js';
@@ -40,6 +41,8 @@ export class Server {
   readonly #limits: Partial<TargetLimits>;
   /** How connections are encrypted; undefined: they are not. New connections have what is set when they come. */
   tls: TargetTls | undefined;
+  /** Is told the steps of [SYS] fig. 9 and 10 of each request; undefined: nobody is. */
+  steps: Steps | undefined;
   #stopping: Promise<void> | undefined;
   #accepted = 0;
   #refused = 0;
@@ -102,6 +105,7 @@ export class Server {
       log: this.#log,
       limits: this.#limits,
       tls: this.tls,
+      steps: this.steps,
     });
     this.#targets.set(target, view);
     void target.finished.then(() => {

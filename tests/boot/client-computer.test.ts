@@ -76,14 +76,49 @@ describe('a guest on a far disk', () => {
     const steps: Step[] = [];
     const { computer } = await start({ onStep: (step) => steps.push(step) });
     await runner(computer)('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
-    const boot = steps.filter(({ tag }) => tag === 0).map(({ id }) => id);
+    const boot = steps.filter(({ tag, wire }) => tag === 0 && wire === undefined).map(({ id }) => id);
     expect(boot).toEqual(['321', '322', '323', '324', '325', '326']);
     const read = steps.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
     const own = steps.filter(({ tag }) => tag === read.tag);
-    expect(own.map(({ id }) => id)).toEqual(['213', '214', '303', '261', '262', '263', 'end']);
+    // 262 by the virtual I/O client, and again by the initiator, which tells the request's cookie.
+    expect(own.map(({ id }) => id)).toEqual(['213', '214', '303', '261', '262', '262', '263', 'end']);
     expect(own.every(({ time }, i) => i === 0 || time >= own[i - 1]!.time)).toBe(true);
     const handler = steps.find(({ id }) => id === '326')!.detail;
     expect(handler).toMatch(/0xc[0-9a-f]{7}/); // a kernel address: the operating system's own
+  });
+
+  it('passes those of fig. 9 and 10 on the server, under the NBD cookies that the client tells', async () => {
+    const traced = join(folder, 'traced.img');
+    writeFileSync(traced, '');
+    truncateSync(traced, diskSize);
+    const trace = join(folder, 'serve.trace');
+    const other = new ServeProcess(join(folder, 'traced'), [traced, `--trace=${trace}`]);
+    await other.start();
+    open.push(() => other.stop());
+    const steps: Step[] = [];
+    const { computer } = await start({
+      drive: other.uri('traced.img'),
+      anew: true,
+      onStep: (step) => steps.push(step),
+    });
+    await runner(computer)(
+      'dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct; ' +
+        'dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 seek=200 oflag=direct',
+    );
+    await closeAll();
+    const onServer = (cookie: Step['wire']): string[] =>
+      [...readFileSync(trace, 'utf8').matchAll(/^#(\d+) +(\w+)/gm)]
+        .filter(([, tag]) => tag === String(cookie))
+        .map(([, , id]) => id!);
+    const tell = (what: string): Step =>
+      steps.find(({ tag, wire, detail }) => tag !== 0 && wire !== undefined && detail.includes(what))!;
+    const read = tell('read sectors 800..807');
+    expect(read.id).toBe('262');
+    expect(steps.find(({ tag, id }) => tag === read.tag && id === '261')!.detail).toBe('read (sector 800, 8 sectors)');
+    expect(onServer(read.wire)).toEqual(['280', '281', '288', '282', '283', '284']);
+    const write = tell('write sectors 1600..1607');
+    expect(write.id).toBe('264');
+    expect(onServer(write.wire)).toEqual(['280', '281', '288', '285', '286', '287']);
   });
 
   it('needs at most two register writes and no read per command, and fewer interrupts than commands at depth', async () => {
@@ -260,12 +295,12 @@ interface StartOptions {
 }
 
 async function start(options: StartOptions = {}) {
-  const { reconnectSeconds = 60 } = options;
-  let disk = options.device ?? (await openDrive(options.drive ?? server.uri('disk.img'), { reconnectSeconds, log }));
-  open.push(() => disk.close());
-  if (options.anew) disk = likeTheFirst(disk);
+  const { reconnectSeconds = 60, drive = server.uri('disk.img') } = options;
   const steps = new Steps();
   if (options.onStep) steps.add({ step: options.onStep });
+  let disk = options.device ?? (await openDrive(drive, { reconnectSeconds, log, steps }));
+  open.push(() => disk.close());
+  if (options.anew) disk = likeTheFirst(disk);
   const computer = await createComputer([disk], memory, { log, steps });
   open.push(() => computer.stop());
   const started = await startGuest(computer, guest, snapshot, memory);

@@ -2,6 +2,7 @@
 import { openSegment } from '../../../network/ethernet/open.node.js';
 import { sleep } from '../../../base/turn.js';
 import type { Logger } from '../../../base/log.js';
+import type { Steps } from '../../../base/steps.js';
 import type { BlockDevice } from '../../../block/device.js';
 import { AOE_TYPE } from '../spec.js';
 import { parseAoe } from '../uri.js';
@@ -27,7 +28,12 @@ export interface AoeListener {
 }
 
 /** Serves devices at `aoe:SHELF.SLOT@SEGMENT`, the second at the next slot and so on. Rejects with a FarbusError. */
-export async function listenAoe(text: string, exports: readonly AoeExport[], log: Logger): Promise<AoeListener> {
+export async function listenAoe(
+  text: string,
+  exports: readonly AoeExport[],
+  log: Logger,
+  steps?: Steps,
+): Promise<AoeListener> {
   const { shelf, slot, segment: name } = parseAoe(text);
   const segment = await openSegment(name, { etherType: AOE_TYPE, log });
   const targets: AoeTarget[] = [];
@@ -50,6 +56,7 @@ export async function listenAoe(text: string, exports: readonly AoeExport[], log
           bufferCount: /^(udp|vxlan):/.test(name) ? bufferCount.udp : bufferCount.interface,
           ...(life.length >= 8 && { life }),
           log,
+          ...(steps && { steps }),
         }),
       );
     }

@@ -179,6 +179,11 @@ export class Connection implements StreamEvents, ReplyTable {
     }
   }
 
+  /** The upper half of its requests' cookies. */
+  get id(): number {
+    return this.#id;
+  }
+
   /** Requests under way. */
   get load(): number {
     return this.#underWay.size;

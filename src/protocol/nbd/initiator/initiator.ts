@@ -6,6 +6,7 @@
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
+import { Steps } from '../../../base/steps.js';
 import { BlockBase } from '../../../block/base.js';
 import type { BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
@@ -31,6 +32,8 @@ export interface NbdOptions {
   /** Encrypts each connection; without it none is, and a server that demands TLS is refused. */
   readonly secure?: Secure | undefined;
   readonly log?: Logger;
+  /** Is told the cookie of each request ([SYS] fig. 8, steps 262 and 264), by which the server tells its own steps. */
+  readonly steps?: Steps | undefined;
   /** Told of every change of the connection's state, with a line of detail. It must not throw. */
   readonly onState?: (state: NbdState, detail: string) => void;
 }
@@ -64,6 +67,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     stallSeconds,
     secure: options.secure,
     log: options.log ?? silent,
+    steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   };
   return new NbdInitiator(await openSessions(dialer, settings, connections));
@@ -90,21 +94,22 @@ export class NbdInitiator extends BlockBase {
     return super.close();
   }
 
-  protected doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
-    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal }).done;
+  protected doRead(offset: number, into: Buffers, { signal, tag }: RequestOptions): Promise<void> {
+    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag }).done;
   }
 
-  protected doWrite(offset: number, from: Buffers, { signal, fua }: WriteOptions): Promise<void> {
+  protected doWrite(offset: number, from: Buffers, { signal, fua, tag }: WriteOptions): Promise<void> {
     const flags = fua ? CommandFlag.fua : 0;
-    return this.#session.run({ type: Command.write, flags, offset, length: from.length, buffers: from, signal }).done;
+    const { length } = from;
+    return this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag }).done;
   }
 
-  protected doFlush({ signal }: RequestOptions): Promise<void> {
-    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal }).done;
+  protected doFlush({ signal, tag }: RequestOptions): Promise<void> {
+    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag }).done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
-    return this.#inRanges(Command.trim, options.fua ? CommandFlag.fua : 0, offset, length, options.signal);
+    return this.#inRanges(Command.trim, options.fua ? CommandFlag.fua : 0, offset, length, options);
   }
 
   protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
@@ -116,16 +121,16 @@ export class NbdInitiator extends BlockBase {
       }
       flags |= CommandFlag.fastZero;
     }
-    return this.#inRanges(Command.writeZeroes, flags, offset, length, options.signal);
+    return this.#inRanges(Command.writeZeroes, flags, offset, length, options);
   }
 
   protected override async doExtents(
     offset: number,
     length: number,
-    { signal }: RequestOptions,
+    { signal, tag }: RequestOptions,
   ): Promise<readonly Extent[]> {
     const asked = Math.min(length, this.#session.wide ? maxWideRange : maxRange);
-    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal });
+    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal, tag });
     await request.done;
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
   }
@@ -142,14 +147,14 @@ export class NbdInitiator extends BlockBase {
     flags: number,
     offset: number,
     length: number,
-    signal: AbortSignal | undefined,
+    { signal, tag }: RequestOptions,
   ): Promise<void> {
     for (let done = 0; done < length;) {
       const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
       const part = Math.min(most, length - done);
       if (signal?.aborted) throw new BlockError('aborted', 'given up');
       try {
-        await this.#session.run({ type, flags, offset: offset + done, length: part, signal }).done;
+        await this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag }).done;
         done += part;
       } catch (error) {
         const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;

@@ -19,6 +19,8 @@ export interface Ask {
   /** Where the data of a read goes, or that of a write is. */
   readonly buffers?: Buffers;
   readonly signal?: AbortSignal | undefined;
+  /** The command's tag for `--trace` (base/steps.ts). */
+  readonly tag?: number | undefined;
 }
 
 export class NbdRequest {
@@ -27,6 +29,7 @@ export class NbdRequest {
   readonly offset: number;
   readonly length: number;
   readonly buffers: Buffers | undefined;
+  readonly tag: number;
   /** Settles with the request: rejects with a BlockError. */
   readonly done: Promise<void>;
 
@@ -61,6 +64,7 @@ export class NbdRequest {
     this.offset = ask.offset;
     this.length = ask.length;
     this.buffers = ask.buffers;
+    this.tag = ask.tag ?? 0;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

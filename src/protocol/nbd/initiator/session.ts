@@ -8,6 +8,7 @@
  */
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
+import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
@@ -17,6 +18,7 @@ import { Durability } from './durability.js';
 import { breachOf, factsOf, type ExportFacts } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
+import { traceSent } from './trace.js';
 
 /**
  * Where a session is: `connected`; `reconnecting`, while requests wait; `lost`, the time for that is over and requests
@@ -32,6 +34,7 @@ export interface SessionOptions {
   readonly stallSeconds: number;
   readonly secure: Secure | undefined;
   readonly log: Logger;
+  readonly steps: Steps;
   readonly onState: (state: NbdState, detail: string) => void;
 }
 
@@ -40,6 +43,8 @@ const firstPause = 100;
 const lastPause = 2000;
 /** How long closing waits for a connection that is being re-established, in ms. */
 const closeMs = 5000;
+/** A session's connections have numbers from a random one below this on: those of others on one server are seldom the same. */
+const maxFirstId = 2 ** 20;
 
 export class Session {
   readonly #facts: ExportFacts;
@@ -48,6 +53,7 @@ export class Session {
   readonly #id: string;
   readonly #log: ThrottledLogger;
   readonly #pool: PayloadPool;
+  readonly #steps: Steps;
   readonly #durability: Durability;
   readonly #stop = new AbortController();
   /**
@@ -56,7 +62,8 @@ export class Session {
    */
   several = false;
   #connection: Connection | undefined;
-  #connections = 1;
+  /** The number of the latest connection. */
+  #lastId: number;
   #waiting: NbdRequest[] = [];
   #state: NbdState = 'connected';
   /** While requests fail at once: why. */
@@ -75,6 +82,8 @@ export class Session {
     this.#id = id;
     this.#patience = options.reconnectSeconds * 1000;
     this.#pool = connection.pool;
+    this.#steps = options.steps;
+    this.#lastId = connection.id;
     this.#log = new ThrottledLogger(options.log);
     const facts = factsOf(connection.agreement, options.exportName, options.readOnly);
     const breach = first && breachOf(first.#facts, facts);
@@ -96,7 +105,7 @@ export class Session {
     const pool = first ? first.#pool : new PayloadPool();
     const connection = await connect(dialer, {
       wish: { exportName: options.exportName, session: id },
-      id: 1,
+      id: 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % maxFirstId),
       connectSeconds: options.connectSeconds,
       stallSeconds: options.stallSeconds,
       pool,
@@ -180,6 +189,7 @@ export class Session {
       if (lost) return request.fail(lost);
     }
     this.#connection!.send(request);
+    if (this.#steps.on) traceSent(this.#steps, request, this.#connection!.id);
   }
 
   #pump(): void {
@@ -290,10 +300,10 @@ export class Session {
 
   #connect(): Promise<Connection> {
     const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
-    this.#connections = (this.#connections % 0xffff_ffff) + 1;
+    this.#lastId = (this.#lastId % 0xffff_ffff) + 1;
     return connect(this.#dialer, {
       wish: { exportName, session: this.#id },
-      id: this.#connections,
+      id: this.#lastId,
       connectSeconds,
       stallSeconds,
       pool: this.#pool,

@@ -1,4 +1,5 @@
 /** What a connection's phases (handshake, transmission) are to the connection, and it to them. */
+import type { Steps } from '../../../base/steps.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena } from './memory.js';
 import type { Outbox } from './outbox.js';
@@ -22,6 +23,8 @@ export interface StageHost {
   readonly limits: TargetLimits;
   readonly arena: Arena;
   readonly outbox: Outbox;
+  /** Is told the steps of [SYS] fig. 9 and 10 of each request, under its cookie. */
+  readonly steps: Steps;
   /** The phase can take bytes again. */
   wake(): void;
   /** Nothing more is to be said: sends what is waiting and closes. */

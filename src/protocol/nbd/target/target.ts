@@ -4,6 +4,7 @@
  */
 import type { ThrottledLogger } from '../../../base/log.js';
 import { messageOf } from '../../../base/errors.js';
+import { Steps } from '../../../base/steps.js';
 import type { ByteStream, Secure } from '../../../network/stream.js';
 import type { ExportDirectory } from './export.js';
 import { Handshake, type HandshakeHost, type TlsMode } from './handshake.js';
@@ -23,6 +24,8 @@ export interface TargetContext {
   readonly limits?: Partial<TargetLimits>;
   /** How connections are encrypted, and whether they have to be; undefined: they are not. */
   readonly tls?: TargetTls | undefined;
+  /** Is told the steps of [SYS] fig. 9 and 10 of each request, under its cookie. */
+  readonly steps?: Steps | undefined;
 }
 
 export interface TargetTls {
@@ -106,7 +109,7 @@ export class NbdTarget implements SessionMember {
   }
 
   #host(): HandshakeHost {
-    const { exports, limits, tls } = this.#context;
+    const { exports, limits, tls, steps } = this.#context;
     const host: HandshakeHost = {
       exports,
       secured: this.#secured,
@@ -114,6 +117,7 @@ export class NbdTarget implements SessionMember {
       limits: { ...defaultLimits, ...limits },
       arena: this.#arena,
       outbox: this.#outbox,
+      steps: steps ?? new Steps(),
       secure: (flags) => this.#beginTls(host, tls!.secure, flags),
       wake: () => this.#wake(),
       end: () => this.#end(),

@@ -5,6 +5,7 @@
  */
 import { buffersOf } from '../../../base/buffers.js';
 import { messageOf } from '../../../base/errors.js';
+import type { Steps } from '../../../base/steps.js';
 import type { RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
@@ -26,6 +27,7 @@ import {
 import { placedUnit, RequestReader, type Request, type RequestSink } from './requests.js';
 import type { Stage, StageHost } from './stage.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
+import { traceArrived, traceBegun, traceDone, traceFailed } from './trace.js';
 
 /** Data of a refused write that is skipped; a longer one ends the connection. In bytes. */
 const maxSkip = 64 << 20;
@@ -43,6 +45,7 @@ export class Transmission implements Stage, RequestSink {
   readonly #limits: TargetLimits;
   readonly #arena: Arena;
   readonly #outbox: Outbox;
+  readonly #steps: Steps;
   readonly #reader: RequestReader;
   readonly #giveUp = new AbortController();
   readonly #plain: RequestOptions = { signal: this.#giveUp.signal };
@@ -66,6 +69,7 @@ export class Transmission implements Stage, RequestSink {
     this.#limits = host.limits;
     this.#arena = host.arena;
     this.#outbox = host.outbox;
+    this.#steps = host.steps;
     this.#reader = new RequestReader(this, agreed.style === 'extended');
     this.#readHeader = readHeaderSize(agreed.style);
     of.counters.connections++;
@@ -118,6 +122,7 @@ export class Transmission implements Stage, RequestSink {
       return this.broken('it sent a write without NBD_CMD_FLAG_PAYLOAD_LEN');
     }
     this.#export.counters.requests++;
+    if (this.#steps.on) traceArrived(this.#steps, request, this.#export.name);
     if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
     const fault = faultOf(request, this.#agreed);
     if (fault) {
@@ -183,6 +188,7 @@ export class Transmission implements Stage, RequestSink {
 
   #start(request: Request): void {
     this.#running++;
+    if (this.#steps.on) traceBegun(this.#steps, request);
     if (request.command === Command.write && request.payload) return this.#write(request, request.payload);
     if (request.command === Command.read && request.length > 0) return this.#read(request);
     this.#perform(request).then(
@@ -199,6 +205,7 @@ export class Transmission implements Stage, RequestSink {
     const done = (): void => {
       putReadHeader(piece, request, style);
       this.#export.counters.bytesRead += request.length;
+      if (this.#steps.on) traceDone(this.#steps, request);
       this.#finish(piece);
     };
     const failed = (error: unknown): void => {
@@ -221,6 +228,7 @@ export class Transmission implements Stage, RequestSink {
     const done = (): void => {
       this.#arena.release(payload);
       this.#export.counters.bytesWritten += request.length;
+      if (this.#steps.on) traceDone(this.#steps, request);
       this.#finish(this.#success(request));
     };
     const failed = (error: unknown): void => {
@@ -337,6 +345,7 @@ export class Transmission implements Stage, RequestSink {
   }
 
   #errorReply(request: Request, error: number, text: string): Piece {
+    if (this.#steps.on) traceFailed(this.#steps, request, text);
     return errorReply(this.#arena, request, this.#agreed.style, error, messageOf(text));
   }
 

@@ -1,0 +1,12 @@
+/** The steps 262 and 264 of the virtual I/O client ([SYS] fig. 8) for one request: by which cookie, so that the server's are found. */
+import type { Steps } from '../../../base/steps.js';
+import { cookieOf, requestText } from '../request-text.js';
+import { Command } from '../spec.js';
+import type { NbdRequest } from './request.js';
+
+/** A request has been sent on the connection with the number `id`: again, with another cookie, where the one before was lost. */
+export function traceSent(steps: Steps, { type, offset, length, tag, cookie }: NbdRequest, id: number): void {
+  const wire = cookieOf(id, cookie);
+  const step = type === Command.read ? '262' : '264';
+  steps.step(tag, step, `NBD cookie #${wire}: ${requestText(type, offset, length)}`, performance.now(), wire);
+}

@@ -1,0 +1,44 @@
+/**
+ * The steps of the virtual I/O server for one request, under its cookie: [SYS] fig. 9 (280, 281) and 10. Where a write's
+ * data goes to the device as it comes, 285 and 286 are told when its last byte has.
+ */
+import type { Steps } from '../../../base/steps.js';
+import { cookieOf, requestText } from '../request-text.js';
+import { Command } from '../spec.js';
+import type { Request } from './requests.js';
+
+/** A request has arrived; its data, where it has some, may still be coming. */
+export function traceArrived(steps: Steps, request: Request, exportName: string): void {
+  const cookie = cookieOf(request.cookieHigh, request.cookieLow);
+  steps.step(cookie, '280', 'a request has arrived');
+  steps.step(cookie, '281', `it is for the export ${JSON.stringify(exportName)}`);
+  steps.step(cookie, '288', requestText(request.command, request.offset, request.length));
+}
+
+/** All of it is here, and it goes to the device. */
+export function traceBegun(steps: Steps, request: Request): void {
+  const cookie = cookieOf(request.cookieHigh, request.cookieLow);
+  const text = requestText(request.command, request.offset, request.length);
+  if (request.command === Command.read) {
+    steps.step(cookie, '282', `the device is to ${text}`);
+  } else if (request.command === Command.write) {
+    steps.step(cookie, '285', 'the data is received');
+    steps.step(cookie, '286', `the device is to ${text}`);
+  }
+}
+
+/** The device has done what it was to. */
+export function traceDone(steps: Steps, request: Request): void {
+  const cookie = cookieOf(request.cookieHigh, request.cookieLow);
+  if (request.command === Command.read) {
+    steps.step(cookie, '283', 'the device has read');
+    steps.step(cookie, '284', 'the data is sent to the client');
+  } else if (request.command === Command.write) {
+    steps.step(cookie, '287', 'the device has written');
+  }
+}
+
+/** It has been refused, or the device has failed. */
+export function traceFailed(steps: Steps, request: Request, text: string): void {
+  steps.step(cookieOf(request.cookieHigh, request.cookieLow), '28x', `failed: ${text}`);
+}
