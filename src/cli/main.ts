@@ -63,6 +63,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     summary: 'change the medium of a removable drive',
     load: async () => import('./media.js'),
   },
+  logs: {
+    summary: 'what the computers of a site have said',
+    load: async () => import('./logs.js'),
+  },
   lease: {
     summary: 'who writes on a device that a server shares with its system',
     load: async () => import('./lease.js'),

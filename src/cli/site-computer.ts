@@ -13,12 +13,14 @@ import { initiatorClaim, targetClaim } from '../protocol/aoe/claim.js';
 import { connectAoe } from '../protocol/aoe/initiator/initiator.js';
 import { AoeTarget } from '../protocol/aoe/target/target.js';
 import type { ComputerEvents, ComputerState, RunningComputer, StartComputer, StartOptions } from '../site/computer.js';
+import { traceEnd } from '../site/logs.node.js';
 import type { ComputerPlan, SiteDrive } from '../site/plan.js';
 import { chooseGuest, createComputer, createServerComputer, memoryFor, startGuest, type Guest } from './computer.js';
-import { processIo } from './io.js';
 import { openClientDrive, openDrive } from './sources.js';
 import { TracePrinter } from './trace.js';
 
+/** Longest part of a trace, in bytes; there are two. */
+const maxTrace = 64 << 20;
 /** Steps of frames, which are no part of a boot. */
 const frameSteps = new Set(['280', '281', '289']);
 /** Bytes of memory that a computer of a site has where the file says nothing. */
@@ -81,7 +83,7 @@ class SiteComputer implements RunningComputer {
   async #run(): Promise<void> {
     const { name, role, snapshot } = this.#plan;
     this.#state('starting', '');
-    await this.#trace();
+    this.#trace();
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
     const guest = await this.#chooseGuest();
     const memory = memoryFor(guest, this.#plan.memory, usualMemory);
@@ -116,11 +118,11 @@ class SiteComputer implements RunningComputer {
   }
 
   /** What the boot passes is in the log; every command's steps are in a file where they are asked for. */
-  async #trace(): Promise<void> {
+  #trace(): void {
     const { traceFolder } = this.#options;
     const { name, role } = this.#plan;
     if (traceFolder !== undefined) {
-      const trace = await TracePrinter.open(join(traceFolder, `${name}.trace`), processIo());
+      const trace = TracePrinter.bounded(join(traceFolder, name + traceEnd), maxTrace);
       this.#own(() => trace.close());
       this.#steps.add(trace);
     }

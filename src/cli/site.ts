@@ -19,9 +19,22 @@ export function loadSite(file: string): SitePlan {
   return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
 }
 
+/** What the name of a site's control socket ends with: servers and computers have theirs in the same folder. */
+const socketEnd = '.site';
+
 /** The path of the control socket of a site. */
 export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
-  return join(controlFolder(env), `${site}.sock`);
+  return join(controlFolder(env), site + socketEnd);
+}
+
+/** The sites that run, by name. */
+export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
+  const found: string[] = [];
+  for (const file of readdirSync(controlFolder(env)).sort()) {
+    if (!file.endsWith(socketEnd) || !(await answers(join(controlFolder(env), file)))) continue;
+    found.push(file.slice(0, -socketEnd.length));
+  }
+  return found;
 }
 
 /** The control socket of the site that is named, or of the only one that runs. */
@@ -34,10 +47,7 @@ export async function findSite(
     if (await answers(path)) return { site: name, path };
     throw new FarbusError(`the site ${name} does not run: farbus up starts one`);
   }
-  const found: string[] = [];
-  for (const file of readdirSync(controlFolder(env))) {
-    if (file.endsWith('.sock') && (await answers(join(controlFolder(env), file)))) found.push(file.slice(0, -5));
-  }
+  const found = await runningSites(env);
   if (found.length === 0) throw new FarbusError('no site runs: farbus up SITE-FILE starts one');
   if (found.length > 1) throw usageError(`several sites run: say which by --site: ${found.join(', ')}`);
   return { site: found[0]!, path: controlPath(env, found[0]!) };

@@ -1,7 +1,8 @@
 /** `--trace`: the steps of each command as lines of text, with the time since the command's first step. */
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { Step, StepSink, StepTag } from '../base/steps.js';
+import { RotatingFile } from '../site/rotating-file.node.js';
 import type { CliIo } from './io.js';
 
 /** Commands whose first time is kept; a command that is older is printed without one. */
@@ -11,7 +12,7 @@ export class TracePrinter implements StepSink {
   readonly #write: (line: string) => void;
   readonly #first = new Map<StepTag, number>();
   readonly #start = performance.now();
-  readonly #file: WriteStream | undefined;
+  readonly #close: () => Promise<void>;
 
   /** @param path A file for the trace; '' for stderr. */
   static async open(path: string, io: CliIo): Promise<TracePrinter> {
@@ -23,12 +24,33 @@ export class TracePrinter implements StepSink {
     });
     // A full disk must not end the guest: the trace ends.
     file.on('error', () => undefined);
-    return new TracePrinter((line) => file.write(line), file);
+    return new TracePrinter(
+      (line) => file.write(line),
+      () => new Promise((resolve) => file.end(() => resolve())),
+    );
   }
 
-  private constructor(write: (line: string) => void, file?: WriteStream) {
+  /** A trace in a file that stays within a size, in bytes; an older part of that size is kept. @throws FarbusError */
+  static bounded(path: string, maxSize: number): TracePrinter {
+    const file = new RotatingFile(path, maxSize);
+    let lines: string[] = [];
+    const flush = (): void => {
+      file.append(Buffer.from(lines.join('')));
+      lines = [];
+    };
+    // What is told in one turn is written together.
+    const write = (line: string): void => {
+      if (lines.push(line) === 1) setImmediate(() => lines.length > 0 && flush());
+    };
+    return new TracePrinter(write, async () => {
+      if (lines.length > 0) flush();
+      file.close();
+    });
+  }
+
+  private constructor(write: (line: string) => void, close: () => Promise<void> = async () => undefined) {
     this.#write = write;
-    this.#file = file;
+    this.#close = close;
   }
 
   step({ tag, id, time, detail }: Step): void {
@@ -42,7 +64,7 @@ export class TracePrinter implements StepSink {
     this.#write(`${who.padEnd(8)} ${id.padStart(4)} ${(time - first).toFixed(3).padStart(10)} ms  ${detail}\n`);
   }
 
-  async close(): Promise<void> {
-    if (this.#file) await new Promise<void>((resolve) => this.#file!.end(() => resolve()));
+  close(): Promise<void> {
+    return this.#close();
   }
 }

@@ -36,8 +36,8 @@ Options:
   --trace        write each computer's steps to COMPUTER.trace in the folder of logs
   --json         print each change of a state as a line of JSON
 
-The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME): COMPUTER.log has what the hypervisor says and the steps of
-the boot, COMPUTER.console what its console prints.
+The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME), and farbus logs prints them: COMPUTER.log has what the
+hypervisor says and the steps of the boot, COMPUTER.console what its console prints.
 
 Examples:
   farbus up examples/demo.yaml
@@ -75,7 +75,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
 
 async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
   const folder = logFolder(io.env, site.name);
-  const logs = new SiteLogs(folder);
+  let logs: SiteLogs | undefined;
   const signals = onSignals();
   let crashed = false;
   const supervisor = new Supervisor(site, {
@@ -85,12 +85,12 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     events: {
       status: (status) => {
         crashed ||= status.state === 'crashed' || status.state === 'failed';
-        logs.line(status.name, lineOf(status));
+        logs?.line(status.name, lineOf(status));
         io.stdout.write(json ? `${JSON.stringify(status)}\n` : `${lineOf(status)}\n`);
       },
-      output: (computer, bytes) => logs.output(computer, bytes),
+      output: (computer, bytes) => logs?.output(computer, bytes),
       log: (computer, level, message) => {
-        if (level !== 'debug') logs.line(computer, `${level}: ${message}`);
+        if (level !== 'debug') logs?.line(computer, `${level}: ${message}`);
         if (level === 'warn' || level === 'error') io.stderr.write(`farbus: ${computer}: ${message}\n`);
       },
     },
@@ -98,6 +98,8 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
   let close: (() => Promise<void>) | undefined;
   try {
     close = await listenControl(controlPath(io.env, site.name), supervisor, folder, () => supervisor.stop());
+    // Not before: they may be those of a site that runs.
+    logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
     await supervisor.start();
     const status = await Promise.race([signals.received, supervisor.over.then(() => (crashed ? 1 : 0))]);
@@ -107,7 +109,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     await supervisor.stop();
     await close?.();
     signals.stop();
-    logs.close();
+    logs?.close();
   }
 }
 
@@ -157,7 +159,7 @@ async function detach(file: string, site: SitePlan, args: readonly string[], io:
     if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
       return states.every((state) => state === 'running') ? 0 : 1;
     }
-    if (ended) throw new FarbusError(`the site has ended: its logs are in ${logFolder(io.env, site.name)}`);
+    if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${site.name} tells why`);
   }
   throw new FarbusError('the site is not up yet; farbus down ends it');
 }

@@ -20,9 +20,14 @@ export function controlFolder(env: NodeJS.ProcessEnv): string {
   return folder;
 }
 
+/** The folder of all sites' logs; it may not be there. */
+export function logsFolder(env: NodeJS.ProcessEnv): string {
+  return join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'farbus');
+}
+
 /** The folder of a site's logs, made where there is none. */
 export function logFolder(env: NodeJS.ProcessEnv, site: string): string {
-  const folder = join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'farbus', site);
+  const folder = join(logsFolder(env), site);
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {

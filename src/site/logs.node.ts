@@ -1,51 +1,53 @@
-/** The logs of a site: of each computer what its hypervisor says and what its console prints, and the computers' states. */
-import { closeSync, openSync, writeSync } from 'node:fs';
+/**
+ * The logs of a site as it writes them: of each computer what its hypervisor says and what its console prints, and the
+ * computers' states. Each is bounded (rotating-file.node.ts). read-logs.node.ts reads them.
+ */
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { FarbusError, messageOf } from '../base/errors.js';
+import { olderPart, RotatingFile } from './rotating-file.node.js';
 
-/** Longest file, in bytes: then it begins anew. */
-const maxSize = 32 << 20;
+/** Longest part of a log, in bytes; there are two. */
+const maxSize = 8 << 20;
+/** Longest line, in characters. */
+const maxLine = 4000;
+
+/** What the name of a computer's log ends with: what its hypervisor says, what its console printed, its steps (`--trace`). */
+export const logEnd = '.log';
+export const consoleEnd = '.console';
+export const traceEnd = '.trace';
 
 export class SiteLogs {
   readonly folder: string;
-  readonly #files = new Map<string, { fd: number; size: number }>();
+  readonly #files = new Map<string, RotatingFile>();
 
-  /** @param folder Where the files are; those of an earlier run of the site are replaced. */
+  /** Removes what an earlier run of the site has left in `folder`. */
   constructor(folder: string) {
     this.folder = folder;
+    const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
+    for (const name of readdirSync(folder)) {
+      if (ends.some((end) => name.endsWith(end))) rmSync(join(folder, name), { force: true });
+    }
   }
 
-  /** A line with its time, in `NAME.log`. */
+  /** A line with its time, in `NAME.log`. @throws FarbusError where there can be no such file. */
   line(name: string, text: string): void {
-    this.#write(`${name}.log`, Buffer.from(`${new Date().toISOString()} ${text.replace(/[\r\n]+/g, ' ')}\n`));
+    const line = text.replace(/[\r\n]+/g, ' ').slice(0, maxLine);
+    this.#file(name + logEnd).append(Buffer.from(`${new Date().toISOString()} ${line}\n`));
   }
 
-  /** Bytes of a console, in `NAME.console`. */
+  /** Bytes of a console, in `NAME.console`. @throws FarbusError where there can be no such file. */
   output(name: string, bytes: Uint8Array): void {
-    this.#write(`${name}.console`, bytes);
+    this.#file(name + consoleEnd).append(bytes);
   }
 
   close(): void {
-    for (const { fd } of this.#files.values()) closeSync(fd);
+    for (const file of this.#files.values()) file.close();
     this.#files.clear();
   }
 
-  #write(name: string, bytes: Uint8Array): void {
-    const path = join(this.folder, name);
+  #file(name: string): RotatingFile {
     let file = this.#files.get(name);
-    try {
-      if (file && file.size > maxSize) {
-        closeSync(file.fd);
-        file = undefined;
-      }
-      if (!file) this.#files.set(name, (file = { fd: openSync(path, 'w', 0o600), size: 0 }));
-    } catch (error) {
-      throw new FarbusError(`cannot write ${path}: ${messageOf(error)}`, { cause: error });
-    }
-    try {
-      file.size += writeSync(file.fd, bytes);
-    } catch {
-      // A full disk is no reason to end a site.
-    }
+    if (!file) this.#files.set(name, (file = new RotatingFile(join(this.folder, name), maxSize)));
+    return file;
   }
 }

@@ -1,0 +1,136 @@
+/** The logs of a site as they are read: the last lines of a computer's log, and then those that come. */
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import { logEnd } from './logs.node.js';
+import { olderPart } from './rotating-file.node.js';
+
+/** Bytes that are read at a time. */
+const pieceSize = 1 << 16;
+/** Longest line that is put together, in characters; a longer one comes in parts. */
+const maxLine = 1 << 16;
+
+/** Sites that have logs in `folder`, the one that was written last first. */
+export function loggedSites(folder: string): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw new FarbusError(`cannot look into ${folder}: ${messageOf(error)}`, { cause: error });
+  }
+  const times = new Map<string, number>();
+  for (const site of names) {
+    const files = loggedComputers(join(folder, site)).map((name) => join(folder, site, name + logEnd));
+    if (files.length > 0) times.set(site, Math.max(...files.map((file) => statSync(file).mtimeMs)));
+  }
+  return [...times].sort(([, a], [, b]) => b - a).map(([site]) => site);
+}
+
+/** Computers that have a log in a site's folder, by name. */
+export function loggedComputers(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((name) => name.endsWith(logEnd))
+      .map((name) => name.slice(0, -logEnd.length))
+      .sort();
+  } catch {
+    // No folder.
+    return [];
+  }
+}
+
+/** A log that is read to its end, and on as it grows, also when it is rotated or begun anew. */
+export class LogReader {
+  readonly #path: string;
+  #fd: number | undefined;
+  #inode = 0n;
+  #position = 0;
+  #decoder = new TextDecoder();
+  #rest = '';
+
+  /** @param path The log; it may not be there yet. */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** The last `count` lines; {@link read} goes on behind them. */
+  last(count: number): string[] {
+    const lines: string[] = [];
+    const keep = (more: string[]): void => {
+      lines.push(...more);
+      if (lines.length > 2 * count) lines.splice(0, lines.length - count);
+    };
+    // The newer part is opened before the older one is looked at: what is rotated meanwhile is then not read twice.
+    const opened = this.#open();
+    const older = new LogReader(this.#path + olderPart);
+    if (existsSync(this.#path + olderPart) && older.#open() && !(opened && older.#inode === this.#inode)) {
+      for (let more; (more = older.#some()) !== undefined;) keep(more);
+      // A line, or a console's output, may go on in the newer part.
+      this.#rest = older.#rest;
+      this.#decoder = older.#decoder;
+    }
+    older.close();
+    if (opened) for (let more; (more = this.#some()) !== undefined;) keep(more);
+    return lines.slice(lines.length - Math.min(count, lines.length));
+  }
+
+  /** Lines that have come since. */
+  read(): string[] {
+    const lines: string[] = [];
+    // What is left in a part that has been rotated away, then the new one.
+    for (let parts = 0; parts < 2; parts++) {
+      if (this.#fd !== undefined) {
+        if (fstatSync(this.#fd).size < this.#position) this.#position = 0;
+        for (let more; (more = this.#some()) !== undefined;) lines.push(...more);
+        if (!this.#replaced()) break;
+        this.close();
+      }
+      if (!this.#open()) break;
+    }
+    return lines;
+  }
+
+  /** What stands behind the last whole line. */
+  get unfinished(): string {
+    return this.#rest;
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  /** False: there is none. */
+  #open(): boolean {
+    try {
+      this.#fd = openSync(this.#path, 'r');
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw new FarbusError(`cannot read ${this.#path}: ${messageOf(error)}`, { cause: error });
+    }
+    this.#inode = fstatSync(this.#fd, { bigint: true }).ino;
+    this.#position = 0;
+    return true;
+  }
+
+  #replaced(): boolean {
+    const now = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    return now !== undefined && now.ino !== this.#inode;
+  }
+
+  /** Whole lines of the next piece; undefined at the end. */
+  #some(): string[] | undefined {
+    const piece = Buffer.allocUnsafe(pieceSize);
+    const length = readSync(this.#fd!, piece, 0, pieceSize, this.#position);
+    if (length === 0) return undefined;
+    this.#position += length;
+    const lines = (this.#rest + this.#decoder.decode(piece.subarray(0, length), { stream: true })).split('\n');
+    this.#rest = lines.pop()!;
+    if (this.#rest.length > maxLine) {
+      lines.push(this.#rest);
+      this.#rest = '';
+    }
+    return lines;
+  }
+}
