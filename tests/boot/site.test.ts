@@ -13,6 +13,8 @@ import { tempFolder } from '../support/temp.js';
 let folder: string;
 let env: NodeJS.ProcessEnv;
 let site: Farbus;
+/** farbus logs --follow */
+let followed: Farbus;
 const children = new Set<ChildProcess>();
 
 const text = (processes: string): string => `
@@ -116,6 +118,25 @@ describe('every computer in a process of its own', () => {
     expect(own).toEqual(['280', '281', '288', '282', '283', '284']);
   });
 
+  it('has logs of all computers, in the order of time, and of one', async () => {
+    const { stdout } = await run('logs');
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines.every((line) => /^(desk |store) \| \d{4}-\d\d-\d\dT[\d:.]+Z ./.test(line))).toBe(true);
+    const times = lines.map((line) => line.slice(8, 32));
+    expect(times).toEqual([...times].sort());
+    expect(stdout).toContain('desk (client): running');
+    expect(stdout).toContain('step 348');
+    const one = await run('logs', 'store', '--lines', '3', '--json');
+    const told = one.stdout.trimEnd().split('\n');
+    expect(told).toHaveLength(3);
+    for (const line of told) expect(JSON.parse(line)).toMatchObject({ computer: 'store', time: expect.any(String) });
+    expect((await run('logs', '--console', 'desk')).stdout).toContain('far disk');
+    const unknown = await run('logs', 'nobody');
+    expect(unknown).toMatchObject({ code: 2, stdout: '' });
+    expect(unknown.stderr).toContain('give one of desk, store');
+    followed = start('logs', '--follow', '--lines', '0');
+  });
+
   it('does not start twice', async () => {
     const again = await run('up', join(folder, 'site.yaml'));
     expect(again.stderr).toContain('the site pair runs already');
@@ -125,6 +146,7 @@ describe('every computer in a process of its own', () => {
   it("says that a computer has crashed, and leaves the other one's system running", async () => {
     process.kill(childOf(site.child.pid!, 'store'), 'SIGKILL');
     await site.printed(/store \(server\): crashed: its process ended by itself: SIGKILL/);
+    await followed.printed(/^store \| .*crashed: its process ended by itself: SIGKILL$/m);
     expect(await atConsole('desk', 'echo still""here')).toContain('stillhere');
     expect((await run('console', 'nobody')).stderr).toContain('give one of store, desk');
   });
@@ -136,6 +158,14 @@ describe('every computer in a process of its own', () => {
     for (const pid of computers) expect(() => process.kill(pid, 0)).toThrow();
     expect(readdirSync(join(folder, 'run/farbus'))).toEqual([]);
     expect((await run('down')).stderr).toContain('no site runs');
+    expect(await followed.ended).toBe(0);
+    const after = await run('logs', '--follow');
+    expect(after.stderr).toContain('no site runs; the logs of pair, which has ended');
+    expect(after.stdout).toContain('crashed');
+    expect(after.code).toBe(0);
+    const none = await run('logs', '--site', 'other');
+    expect(none.stderr).toBe('farbus: there are no logs of a site "other"; there are those of pair\n');
+    expect(none.code).toBe(1);
   });
 });
 

@@ -2,6 +2,8 @@
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { processIo } from '../../src/cli/io.js';
+import { run as logs } from '../../src/cli/logs.js';
 import { TracePrinter } from '../../src/cli/trace.js';
 import { SiteLogs } from '../../src/site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../src/site/read-logs.node.js';
@@ -163,4 +165,14 @@ it('a trace in a bounded file is whole when it is closed', async () => {
   expect(readFileSync(path, 'utf8')).toBe(
     '#1        261      0.000 ms  read\n#1152921504606846976  280      0.000 ms  a request\n',
   );
+});
+
+it('farbus logs says in one line that there is no site', async () => {
+  const env = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state') };
+  const io = { ...processIo(), env };
+  await expect(logs([], io)).rejects.toThrow(
+    /^there are no logs, as no site runs or has run: farbus up SITE-FILE starts one$/,
+  );
+  await expect(logs(['--site', 'demo'], io)).rejects.toThrow('there are no logs of a site "demo"');
+  await expect(logs(['--lines', 'x'], io)).rejects.toThrow('--lines x: expected a whole number');
 });
