@@ -165,7 +165,6 @@ function compare(a: string, b: string): number {
 
 /** What others have put into a log must not move a terminal's cursor or worse. */
 function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex
   return text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (char) => {
     return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });
