@@ -12,6 +12,8 @@ export interface Places {
 
 /** What a computer's board holds. */
 const maxDrives = 22;
+/** What its IDE controller takes. */
+const maxIde = 2;
 
 /** @throws FarbusError "FILE:LINE: …" for the first thing that cannot be. */
 export function checkSite(site: SitePlan, { items, root }: Places): void {
@@ -43,8 +45,9 @@ export function checkSite(site: SitePlan, { items, root }: Places): void {
       const place = at(`device ${name}/${device}`);
       if (sectorsOf(plan!.mtu) < 1) throw place.error(`frames of ${plan!.name} carry no sector: raise its mtu`);
       once(`AoE ${aoe.shelf}.${aoe.slot} on ${plan!.name}`, `${name}/${device}`, place);
-      if (writes(source)) once(`the device ${source.split(',')[0]!}`, `${name}/${device}`, place);
+      if (writes(source)) once(`the device ${pathOf(source)}`, `${name}/${device}`, place);
     }
+    if (computer.snapshot !== undefined) once(`the snapshot ${pathOf(computer.snapshot)}`, name, item);
     checkDrives(computer, site, at, once);
   }
 }
@@ -55,10 +58,14 @@ function checkDrives(
   at: (key: string) => Item,
   once: (what: string, who: string, item: Item) => void,
 ): void {
+  const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && /,bus=ide\b/.test(drive.text) ? [index] : []));
+  if (ide.length > maxIde) {
+    throw at(`drive ${name} ${ide[maxIde]!}`).error(`the bus ide has room for ${maxIde} disks`);
+  }
   drives.forEach((drive, index) => {
     const place = at(`drive ${name} ${index}`);
     if (drive.kind === 'text' && writes(drive.text)) {
-      once(`the device ${drive.text.split(',')[0]!}`, `a drive of ${name}`, place);
+      once(`the device ${pathOf(drive.text)}`, `a drive of ${name}`, place);
     }
     if (drive.kind !== 'far') return;
     const [server] = drive.name.split('/');
@@ -77,7 +84,16 @@ function checkDrives(
 
 /** Whether a drive's text is a file or device of this computer that is written itself. */
 function writes(text: string): boolean {
-  return !/,(read-only|overlay=|cdrom)/.test(text) && !/^([a-z][a-z0-9+]*:|,)/.test(text);
+  return !/,(read-only|overlay=|cdrom)/.test(text) && !/^((?!raw:)[a-z][a-z0-9+]*:|,)/.test(text);
+}
+
+/** The path of a drive's text or of a file, in one form of those that mean the same. */
+function pathOf(text: string): string {
+  const path = text.split(',')[0]!.replace(/^raw:/, '');
+  return path
+    .replace(/\/+/g, '/')
+    .replace(/(^|\/)(?:\.\/)+/g, '$1')
+    .replace(/^$/, '.');
 }
 
 /** The address without its prefix. */

@@ -1,6 +1,6 @@
 /** The command as a person meets it: help, and for everything malformed one line, an exit status, and no stack trace. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +29,31 @@ describe('help', () => {
       expect(stdout).toMatch(/Usage/);
     }
     expect(farbus('--version').stdout).toMatch(/^farbus \d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('a site that cannot be', () => {
+  it('is refused with file and line, and nothing of it is started or made', () => {
+    const folder = tempFolder();
+    const site = join(folder, 'site.yaml');
+    writeFileSync(
+      site,
+      'segments: { lan: {} }\ncomputers:\n  s: { role: server, network: lan, devices: { d: { source: memory:1M } } }\n' +
+        '  c: { role: client, network: wan, drives: [{ far: s/d }] }\n',
+    );
+    const env = { ...process.env, XDG_RUNTIME_DIR: join(folder, 'run'), XDG_STATE_HOME: join(folder, 'state') };
+    for (const more of [[], ['--detach'], ['--check']]) {
+      const { status, stdout, stderr } = spawnSync(process.execPath, ['bin/farbus.js', 'up', site, ...more], {
+        cwd: root,
+        env,
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
+      expect(stderr).toBe('farbus: site.yaml:4: computers.c: network: there is no segment wan; segments are: lan\n');
+      expect([status, stdout]).toEqual([2, '']);
+    }
+    expect(existsSync(join(folder, 'state'))).toBe(false);
+    expect(existsSync(join(folder, 'run'))).toBe(false);
   });
 });
 

@@ -252,4 +252,32 @@ describe('an AoE initiator', () => {
     expect(device.counters.malformed).toBeGreaterThan(50);
     forger.close();
   });
+
+  it('takes no answer with another tag, though it is whole and in the name of its target', async () => {
+    const { hub, device, target } = await setUp({ disk: new MemoryDevice(Uint8Array.from({ length: size }, () => 7)) });
+    let forged = 0;
+    const forger = hub.attach({
+      mac: Uint8Array.of(2, 0, 0, 0, 0, 66),
+      promiscuous: true,
+      onFrame: (frame) => {
+        if (frame[14] !== 0x10 || frame[19] !== 0) return;
+        const tag = new DataView(frame.buffer, frame.byteOffset).getUint32(20);
+        // Some before and after it, its complement, and one that answers nobody.
+        for (const other of [tag - 1, tag + 1, tag + 2 ** 31, ~tag, 0].filter((one) => one >>> 0 !== tag)) {
+          const answer = new Uint8Array(36 + 4096);
+          answer.set(frame.subarray(0, 36));
+          answer.set(frame.subarray(6, 12));
+          answer.set(target.mac, 6);
+          answer[14] = 0x18;
+          answer[27] = 0x40;
+          new DataView(answer.buffer).setUint32(20, other);
+          forger.send(answer);
+          forged++;
+        }
+      },
+    });
+    for (let i = 0; i < 50; i++) expect(await firstByte(device, i * 4096)).toBe(7);
+    expect(forged).toBeGreaterThan(150);
+    forger.close();
+  });
 });

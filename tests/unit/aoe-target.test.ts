@@ -211,6 +211,29 @@ describe('an AoE target', () => {
     expect(device.writes).toBe(0);
   });
 
+  it('leaves what is for another shelf or slot alone', async () => {
+    const { peer, device, target } = setUp();
+    const { commands } = target.counters;
+    const read = { command: AtaCommand.readSectorsExt, lba: 0, count: 1 };
+    const write = { command: AtaCommand.writeSectorsExt, lba: 0, count: 1 };
+    const places = [
+      [shelf + 1, slot],
+      [shelf, slot + 1],
+      [slot, shelf],
+      [0, 0],
+    ] as const;
+    for (const [otherShelf, otherSlot] of places) {
+      if (otherShelf === shelf && otherSlot === slot) continue;
+      for (const frame of [peer.ata(1, read), peer.ata(2, write, sectors(1, 1)), peer.frame(1, 3, new Uint8Array(8))]) {
+        [frame[16], frame[17], frame[18]] = [otherShelf >> 8, otherShelf & 0xff, otherSlot];
+        expect(await peer.ask(frame)).toBeUndefined();
+      }
+    }
+    expect(target.counters.commands).toBe(commands);
+    expect(device.writes).toBe(0);
+    expect(await peer.ask(peer.ata(4, read))).toBeDefined();
+  });
+
   it('refuses writes where it is read-only, and turns its write cache off on request', async () => {
     const readOnly = setUp({ readOnly: true });
     const write = { command: AtaCommand.writeSectorsExt, count: 1 };

@@ -154,6 +154,18 @@ describe('a site file', () => {
       `computers:\n  a:\n    role: client\n    drives: [${Array.from({ length: 23 }, (_, i) => `d${i}`).join()}]\n`,
       'a computer can have 22 drives, not 23',
     ],
+    [
+      `segments: {lan: {}}\n${server}  t: {role: server, network: lan, devices: {d: {source: 'raw:.//x'}}}\n`,
+      'site.yaml:4: computers.t.devices.d: the device x is taken already: by s/d',
+    ],
+    [
+      'computers:\n  a: {role: client, snapshot: one.snap}\n  b: {role: client, snapshot: ./one.snap}\n',
+      'site.yaml:3: computers.b: the snapshot one.snap is taken already: by a',
+    ],
+    [
+      'computers:\n  a:\n    role: client\n    drives:\n      - a,bus=ide\n      - b,bus=ide\n      - c,bus=ide\n',
+      'site.yaml:7: computers.a.drives[2]: the bus ide has room for 2 disks',
+    ],
     ['computers:\n  a:\n    role: client\n    devices: {d: {source: x}}\n', 'only a server has devices that it serves'],
     ['computers: &a\n  x: *a\n', 'this key is not known here'],
   ])('%j is refused', (text, message) => {
