@@ -73,6 +73,73 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect([a.error, b.error]).toEqual([undefined, undefined]);
   });
 
+  it('keeps bytes in order, however they are cut and however slowly they are taken', async () => {
+    const [near, far] = await pair();
+    const sizes = [...Array<number[]>(40)].flatMap((_, i) => [
+      16,
+      200,
+      257,
+      i,
+      5000 * (i % 4),
+      16,
+      16,
+      300_000 * (i % 2),
+    ]);
+    const sent = sizes.map((size, i) => new Uint8Array(size).map((_, at) => (at * 7 + i) & 0xff));
+    const got: Uint8Array[] = [];
+    const b = new Recorder();
+    near.attach({
+      data: (chunk) => {
+        got.push(chunk.slice());
+        b.data(chunk);
+        if (got.length % 3 === 0) {
+          near.pause();
+          setTimeout(() => near.resume(), 1);
+        }
+      },
+      drain: () => undefined,
+      closed: () => undefined,
+    });
+    const a = new Recorder();
+    far.attach(a);
+    for (let at = 0; at < sent.length; at += 9) {
+      const drains = a.drains;
+      if (!far.write(sent.slice(at, at + 9))) await a.until(() => a.drains > drains);
+    }
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    await b.until(() => b.bytes === total);
+    expect(Buffer.compare(Buffer.concat(got), Buffer.concat(sent))).toBe(0);
+  });
+
+  it('serves others while one asks again and again', async () => {
+    const [near, far] = await pair();
+    const [busyNear, busyFar] = await pair();
+    const echo = (stream: ByteStream): Recorder => {
+      const recorder = new Recorder();
+      stream.attach({
+        data: (chunk) => {
+          recorder.data(chunk);
+          stream.write([chunk.slice()]);
+        },
+        drain: () => undefined,
+        closed: () => undefined,
+      });
+      return recorder;
+    };
+    // Two that answer each other at once never let the socket be idle.
+    const busy = echo(busyFar);
+    echo(busyNear);
+    busyNear.write([new Uint8Array(100)]);
+    await busy.until(() => busy.bytes >= 10_000);
+    const [a, b] = [new Recorder(), new Recorder()];
+    near.attach(a);
+    far.attach(b);
+    near.write([new Uint8Array(5)]);
+    await b.until(() => b.bytes === 5);
+    const before = busy.bytes;
+    await busy.until(() => busy.bytes > before);
+  });
+
   it('tells an accepted end when the peer has taken everything, however little waits', async () => {
     const [near, far] = await pair();
     const [a, b] = [new Recorder(), new Recorder()];

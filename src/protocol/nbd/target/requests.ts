@@ -63,8 +63,10 @@ export interface RequestSink {
   /**
    * A request has come. If bytes follow it, the sink sets `payload` to as many and gets it again by {@link complete}
    * when they are there; with no payload set, they are skipped.
+   * @param present All of the payload, where it is there already.
+   * @returns whether that has been dealt with: there is no {@link complete} then.
    */
-  begin(request: Request): void;
+  begin(request: Request, present: Uint8Array | undefined): boolean;
   /**
    * Some pages of the payload of a request that is `placing` have come: `bytes`, after those that are `placed`.
    * @returns whether they are dealt with; if not, they and the rest are kept in the payload.
@@ -139,37 +141,41 @@ export class RequestReader {
   #header(chunk: Uint8Array, at: number): number {
     const available = chunk.length - at;
     const size = this.#headerSize;
-    if (this.#carried === 0 && available >= size) return this.#decode(chunk, at) ? at + size : at;
+    if (this.#carried === 0 && available >= size) return at + this.#decode(chunk, at);
     const missing = Math.min(size - this.#carried, available);
     this.#carry.set(chunk.subarray(at, at + missing), this.#carried);
     this.#carried += missing;
-    if (this.#carried === size && this.#decode(this.#carry, 0)) this.#carried = 0;
+    if (this.#carried === size && this.#decode(this.#carry, 0) > 0) this.#carried = 0;
     return at + missing;
   }
 
-  /** Returns false if the request must wait. */
-  #decode(bytes: Uint8Array, at: number): boolean {
+  /** Returns how many bytes were used: 0 if the request must wait. */
+  #decode(bytes: Uint8Array, at: number): number {
     const extended = this.#extended;
     if (getU32(bytes, at) !== (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC)) {
       this.#broken = true;
       this.#sink.broken('it sent something that is not a request');
-      return true;
+      return this.#headerSize;
     }
     const command = getU16(bytes, at + 6);
     const length = extended ? getU64(bytes, at + 24) : getU32(bytes, at + 24);
     if (!this.#sink.hasRoom(command, length)) {
       this.#waiting = true;
-      return false;
+      return 0;
     }
     const request = new Request(bytes, at, extended);
-    this.#sink.begin(request);
+    const { payloadLength } = request;
+    const after = at + this.#headerSize;
+    const whole = payloadLength > 0 && after + payloadLength <= bytes.length && bytes !== this.#carry;
+    const present = whole ? bytes.subarray(after, after + payloadLength) : undefined;
+    if (this.#sink.begin(request, present)) return this.#headerSize + payloadLength;
     if (request.payload) {
       this.#unfinished = request;
       this.#have = 0;
     } else {
-      this.#skip = request.payloadLength;
+      this.#skip = payloadLength;
     }
-    return true;
+    return this.#headerSize;
   }
 
   #fill(request: Request, chunk: Uint8Array, at: number): number {

@@ -114,7 +114,13 @@ export class Transmission implements Stage, RequestSink {
     return this.#arena.admits(this.#memoryFor(command, length), this.#limits.maxBytes, this.#wake);
   }
 
-  begin(request: Request): void {
+  begin(request: Request, present: Uint8Array | undefined): boolean {
+    this.#begin(request);
+    const { payload } = request;
+    return payload !== undefined && present !== undefined && this.#writePresent(request, payload, present);
+  }
+
+  #begin(request: Request): void {
     const { command, length, payloadLength } = request;
     if (command === Command.disconnect) return this.#disconnect();
     if (command === Command.write && payloadLength !== length) {
@@ -137,9 +143,19 @@ export class Transmission implements Stage, RequestSink {
     }
   }
 
+  /** A write whose data are all there already goes to the device from where they are. */
+  #writePresent(request: Request, payload: Piece, present: Uint8Array): boolean {
+    if (request.command !== Command.write || (request.flags & CommandFlag.fua) !== 0) return false;
+    if (!this.place(request, present)) return false;
+    this.#arena.release(payload);
+    this.#export.counters.bytesWritten += request.length;
+    this.#outbox.add(this.#success(request), this.#running > 0);
+    return true;
+  }
+
   place({ offset, placed }: Request, bytes: Uint8Array): boolean {
     try {
-      return this.#state === 'open' && this.#export.device.writeNow!(offset + placed, bytes);
+      return this.#state === 'open' && (this.#export.device.writeNow?.(offset + placed, bytes) ?? false);
     } catch {
       // Written again with the rest, it fails with its error.
       return false;
