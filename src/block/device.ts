@@ -104,6 +104,11 @@ export interface BlockDevice {
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>;
   /** What is allocated in a range: extents in order that cover [offset, offset + n) for some 0 < n ≤ length. */
   extents(offset: number, length: number, options?: RequestOptions): Promise<readonly Extent[]>;
+  /**
+   * Looks whether the medium has become longer, and has its new length in `info` then. An offer: a device whose length
+   * cannot change, or that cannot tell, does not have it. One that has become shorter keeps its length, and gives errors.
+   */
+  refresh?(): Promise<void>;
   /** Waits for what is under way, then releases everything. Idempotent. */
   close(): Promise<void>;
 }

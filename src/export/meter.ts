@@ -25,6 +25,10 @@ export class MeterFilter extends Filter {
     ]),
   ) as unknown as Readonly<Record<BlockOperation, OperationCounts>>;
 
+  protected override get follows(): boolean {
+    return true;
+  }
+
   protected override doReadNow(offset: number, into: Uint8Array): boolean {
     return this.#now('read', () => this.next.readNow?.(offset, into));
   }

@@ -155,6 +155,10 @@ class ExportView implements TargetExport {
 
 /** An export that one connection writes at a time: a client is not to open a second one, which would be read-only. */
 class SingleConnection extends Filter {
+  protected override get follows(): boolean {
+    return true;
+  }
+
   protected override describe(next: BlockInfo): BlockInfo {
     return { ...next, can: { ...next.can, multiConnection: false } };
   }

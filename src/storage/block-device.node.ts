@@ -32,10 +32,20 @@ const realPath = promisify(fs.realpath);
 
 export class LocalBlockDevice extends DescriptorDevice {
   readonly #libc: Libc | undefined;
+  readonly #number: string;
 
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
+  /** @param number "8:1": its number, as sysfs has it */
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, number: string) {
     super(info, fd, syncFd, native, false);
     this.#libc = native;
+    this.#number = number;
+  }
+
+  protected async findSize(): Promise<number | undefined> {
+    const answer = new BigUint64Array(1);
+    if (this.#libc) await this.#libc.ioctl(this.fd, BLKGETSIZE64, new Uint8Array(answer.buffer));
+    else return (await blockFacts(this.#number)).size;
+    return Number(answer[0]);
   }
 
   protected override async discard(offset: number, length: number): Promise<void> {
@@ -134,7 +144,7 @@ async function blockDevice(
       multiConnection: true,
     },
   };
-  return new LocalBlockDevice(info, fd, syncFd, native);
+  return new LocalBlockDevice(info, fd, syncFd, native, facts.number);
 }
 
 /** The size of what is open, where nobody tells it: the first sector at which nothing can be read. In bytes. */

@@ -18,7 +18,8 @@ const closeFd = promisify(fs.close);
 const openFd = promisify(fs.open);
 
 export abstract class DescriptorDevice extends BlockBase {
-  readonly info: BlockInfo;
+  #info: BlockInfo;
+  #looking: Promise<void> | undefined;
   protected readonly fd: number;
   /** The same file opened with O_DSYNC, for FUA: it makes that write durable and no other. */
   readonly #syncFd: number | undefined;
@@ -33,9 +34,25 @@ export abstract class DescriptorDevice extends BlockBase {
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, regular: boolean) {
     super();
     if (native) this.#cache = new PageCache(native, fd, regular);
-    this.info = info;
+    this.#info = info;
     this.fd = fd;
     this.#syncFd = syncFd;
+  }
+
+  get info(): BlockInfo {
+    return this.#info;
+  }
+
+  /** One look at a time: who asks meanwhile gets its answer too. */
+  refresh(): Promise<void> {
+    const look = async (): Promise<void> => {
+      const found = await this.findSize().catch(() => undefined);
+      this.#looking = undefined;
+      const { size, blockSize } = this.#info;
+      const whole = found === undefined ? 0 : found - (found % blockSize);
+      if (whole > size) this.#info = { ...this.#info, size: whole };
+    };
+    return (this.#looking ??= look());
   }
 
   protected override doReadNow(offset: number, into: Uint8Array): boolean {
@@ -94,6 +111,8 @@ export abstract class DescriptorDevice extends BlockBase {
     await Promise.all([closeFd(this.fd), this.#syncFd === undefined ? undefined : closeFd(this.#syncFd)]);
   }
 
+  /** The length of what is open now, in bytes; undefined where it cannot be told. */
+  protected abstract findSize(): Promise<number | undefined>;
   /** Gives the blocks of a range back. Called only where `can.trim`; rejects with EOPNOTSUPP where it cannot. */
   protected abstract discard(offset: number, length: number): Promise<void>;
   /** Zeroes a range without a transfer. Called only where `can.writeZeroes`; rejects with EOPNOTSUPP where it cannot. */

@@ -1,6 +1,6 @@
 /**
- * A regular file as a block device. Its size is the file's when it was opened and stays so: a file that becomes shorter
- * underneath gives errors of kind `io`, never made-up data. The block size is 512, or 1 where the file's length is not a
+ * A regular file as a block device. Its size is the file's when it was opened, and when it was looked at since if the file
+ * has become longer; a file that becomes shorter underneath gives errors of kind `io`, never made-up data. The block size is 512, or 1 where the file's length is not a
  * multiple of 512 (guests that need whole sectors then refuse the device rather than lose its tail).
  *
  * With koffi, `trim` punches holes, `writeZeroes` transfers nothing and `extents` knows the holes. Without it the
@@ -41,6 +41,10 @@ export class FileDevice extends DescriptorDevice {
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
     super(info, fd, syncFd, native, true);
     this.#libc = native;
+  }
+
+  protected async findSize(): Promise<number> {
+    return (await fstat(this.fd)).size;
   }
 
   protected override async discard(offset: number, length: number): Promise<void> {

@@ -13,11 +13,13 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Exports } from '../../src/export/exports.js';
 import { Server } from '../../src/export/server.js';
 import { listenOn } from '../../src/network/listen.node.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { requestBytes } from '../unit/nbd-target-peer.js';
 import { ask, entered, received, write } from '../support/nbd-client.js';
@@ -26,7 +28,7 @@ import { execute, startFarbus, type Started } from './farbus.js';
 
 const all = Boolean(process.env['FARBUS_TEST_ALL']);
 const MiB = 1 << 20;
-const [EIO, ENOSPC] = [5, 28];
+const [EIO, EINVAL, ENOSPC] = [5, 22, 28];
 
 function image(name = 'disk.img', size = MiB): string {
   const path = join(tempFolder(), name);
@@ -100,6 +102,36 @@ describe('a real file', () => {
     expect((await received(socket, 16 + 512)).readUInt32BE(4)).toBe(0);
     socket.destroy();
     await stop(server);
+  });
+
+  it('that grows is longer for who connects from then on, and for nobody else', async () => {
+    const path = image();
+    const server = await serving(path);
+    const uri = `nbd+unix:///?socket=${server.where.path}`;
+    const before = await entered(server.where);
+    const device = await openNbd(uri, { reconnectSeconds: 10 });
+    truncateSync(path, 2 * MiB + 100);
+    const after = await entered(server.where);
+    expect(await write(after, 2 * MiB - 512, new Uint8Array(512).fill(7))).toBe(0);
+    expect(await ask(after, 0, 2 * MiB, 512)).toBe(EINVAL);
+    expect(await write(before, 2 * MiB - 512, new Uint8Array(512))).toBe(ENOSPC);
+    expect(await ask(before, 3)).toBe(0);
+    // Ours learns of it when it connects again: here, after a restart of the server.
+    expect(device.info.size).toBe(MiB);
+    for (const socket of [before, after]) socket.destroy();
+    server.process.child.kill('SIGKILL');
+    await server.process.ended;
+    // With an odd length it would have blocks of one byte now.
+    truncateSync(path, 2 * MiB);
+    const again = startFarbus('serve', path, '--listen', uri);
+    await again.printed(/nbd\+unix/);
+    await device.flush();
+    expect(device.info.size).toBe(2 * MiB);
+    const into = new Uint8Array(512);
+    await device.read(2 * MiB - 512, buffersOf(into));
+    expect(into[0]).toBe(7);
+    await device.close();
+    await stop({ process: again });
   });
 
   it.skipIf(process.getuid?.() !== 0)(

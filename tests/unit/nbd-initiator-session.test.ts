@@ -234,12 +234,13 @@ describe('an export that has changed', () => {
     await device.close();
   });
 
-  test('a larger one, or one that can do more, is used as before', async () => {
+  test('a larger one has its new size from then on; what it can do more is not used', async () => {
     const { server, device } = await setUp({ flags: usualTerms.flags & ~TransmissionFlag.sendTrim });
     server.terms = { ...usualTerms, size: 2 << 20 };
     cut(server);
     await readBytes(device, 0, 512);
-    expect(device.info.size).toBe(1 << 20);
+    expect(device.info.size).toBe(2 << 20);
+    expect(device.info.can.trim).toBe(false);
     await device.close();
   });
 });

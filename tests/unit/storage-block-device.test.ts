@@ -91,6 +91,20 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     unmount();
   });
 
+  test('one that has become longer is so when it has been looked at, with koffi and without', async () => {
+    for (const native of [true, false]) {
+      const file = image(1 << 20);
+      const path = attachLoop(file);
+      const device = await openPath(path, { native, readOnly: true });
+      truncateSync(file, 2 << 20);
+      execFileSync('losetup', ['--set-capacity', path]);
+      await device.refresh!();
+      expect(device.info.size).toBe(2 << 20);
+      expect((await readBytes(device, (2 << 20) - 512, 512))[0]).toBe(0);
+      await device.close();
+    }
+  });
+
   test('a writable device is opened by one only; readers may join', async () => {
     const path = attachLoop(image(1 << 20));
     const first = await openPath(path);

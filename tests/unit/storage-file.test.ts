@@ -74,6 +74,24 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
+  test('a file that became longer is so when it has been looked at, in whole blocks', async () => {
+    const path = tempPath('disk.img');
+    writeFileSync(path, new Uint8Array(4096));
+    const device = await openFile(path);
+    truncateSync(path, 8192 + 100);
+    expect(device.info.size).toBe(4096);
+    await Promise.all([device.refresh(), device.refresh()]);
+    expect(device.info.size).toBe(8192);
+    await writeBytes(device, 7680, new Uint8Array(512).fill(3));
+    expect((await readBytes(device, 7680, 512))[511]).toBe(3);
+    await expectKind('range', readBytes(device, 8192, 512));
+    truncateSync(path, 1024);
+    await device.refresh();
+    expect(device.info.size).toBe(8192);
+    await expectKind('io', readBytes(device, 4096, 512));
+    await device.close();
+  });
+
   testWithKoffi('extents are the real ones', async () => {
     const device = await openPath(image(4 * mebibyte));
     await writeBytes(device, mebibyte, new Uint8Array(65536).fill(1));

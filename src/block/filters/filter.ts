@@ -38,6 +38,15 @@ export class Filter extends BlockBase {
     return this.#shown;
   }
 
+  /** Whether it can go on as it is when the next device becomes longer. */
+  protected get follows(): boolean {
+    return false;
+  }
+
+  async refresh(): Promise<void> {
+    if (this.follows) await this.next.refresh?.();
+  }
+
   /** This device's facts, given the next one's. */
   protected describe(next: BlockInfo): BlockInfo {
     return next;

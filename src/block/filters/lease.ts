@@ -123,6 +123,10 @@ class LeasedSide extends Filter {
     this.#admit = admit;
   }
 
+  protected override get follows(): boolean {
+    return true;
+  }
+
   protected override around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
     return this.#admit(request, pass);
   }

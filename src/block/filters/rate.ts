@@ -134,6 +134,10 @@ export class RateFilter extends Filter {
   }
 
   /** Transfers are split, so that a long one lets short ones of others pass in between. */
+  protected override get follows(): boolean {
+    return true;
+  }
+
   protected override describe(next: BlockInfo): BlockInfo {
     const piece = 2 ** Math.floor(Math.log2(Math.max(1, this.#limit.bytesPerSecond * pieceSeconds)));
     return { ...next, maxTransfer: Math.max(next.blockSize, 4096, Math.min(next.maxTransfer, piece)) };

@@ -75,7 +75,6 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
 
 /** Made by {@link connectNbd}. */
 export class NbdInitiator extends BlockBase {
-  readonly info: BlockInfo;
   readonly #session: Sessions;
   /** Longest ranges without a payload that the server is thought to take. */
   #range: number;
@@ -84,9 +83,13 @@ export class NbdInitiator extends BlockBase {
   constructor(session: Sessions) {
     super();
     this.#session = session;
-    this.info = session.info;
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
+  }
+
+  /** Its size is larger after a reconnect to an export that has grown. */
+  get info(): BlockInfo {
+    return this.#session.info;
   }
 
   override close(): Promise<void> {

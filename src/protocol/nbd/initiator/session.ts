@@ -47,7 +47,7 @@ const closeMs = 5000;
 const maxFirstId = 2 ** 20;
 
 export class Session {
-  readonly #facts: ExportFacts;
+  #facts: ExportFacts;
   readonly #dialer: Dialer;
   readonly #options: SessionOptions;
   readonly #id: string;
@@ -292,10 +292,21 @@ export class Session {
   /** In what a new connection's export is not the one that requests wait for. */
   #breach({ agreement }: Connection): string | undefined {
     try {
-      return breachOf(this.#facts, factsOf(agreement, this.#options.exportName, this.info.readOnly));
+      const facts = factsOf(agreement, this.#options.exportName, this.info.readOnly);
+      const breach = breachOf(this.#facts, facts);
+      // Where there are others, they have connections of the old size.
+      if (breach === undefined && !this.several) this.#grow(facts.info.size);
+      return breach;
     } catch (error) {
       return messageOf(error);
     }
+  }
+
+  #grow(size: number): void {
+    const { info } = this.#facts;
+    if (size <= info.size) return;
+    this.#say('info', 'grown', `the export has ${size} bytes now and had ${info.size}`);
+    this.#facts = { ...this.#facts, info: { ...info, size } };
   }
 
   #connect(): Promise<Connection> {

@@ -18,6 +18,7 @@ import {
   parseMeta,
   parseName,
   textInfo,
+  type InfoOption,
   type MetaOption,
 } from './options.js';
 import type { SessionRegistry } from './sessions.js';
@@ -244,10 +245,28 @@ export class Handshake implements Stage {
     this.#host.secure(this.#flags);
   }
 
+  /** Goes on when it is known how long the export's medium is now, at once where that does not change. */
+  #looked({ device }: TargetExport, next: () => void): void {
+    if (!device.refresh) return next();
+    this.#working = true;
+    void device.refresh().then(() => {
+      if (this.#expected === 'nothing') return;
+      this.#working = false;
+      next();
+      if (!this.waiting) this.#host.wake();
+    });
+  }
+
   /** [NBD] NBD_OPT_EXPORT_NAME, which has no error reply. */
   #exportName(data: Uint8Array): void {
     const name = parseName(data);
-    const found = name === undefined ? undefined : this.#host.exports.find(name);
+    const find = (): TargetExport | undefined => (name === undefined ? undefined : this.#host.exports.find(name));
+    const found = find();
+    if (found) this.#looked(found, () => this.#enterByName(find()));
+    else this.#enterByName(undefined);
+  }
+
+  #enterByName(found: TargetExport | undefined): void {
     if (found && this.#hidden(found)) return this.#host.fail('it did not ask for TLS, which this export requires');
     if (!found || this.#refused || this.#draining) return this.#host.fail('it asked for an export that it cannot have');
     if (this.#style === 'extended') {
@@ -273,7 +292,14 @@ export class Handshake implements Stage {
     const found = this.#find(wanted.name);
     if (!found) return;
     if (this.#refused) return this.#stillBusy();
-    const { requests } = wanted;
+    this.#looked(found, () => {
+      // Others may have come meanwhile.
+      const still = this.#find(wanted.name);
+      if (still) this.#tell(still, wanted);
+    });
+  }
+
+  #tell(found: TargetExport, { requests }: InfoOption): void {
     this.#reply(OptionReply.info, exportInfo(found, this.#style, this.#hasContexts(found)));
     if (requests.has(Info.name)) this.#reply(OptionReply.info, textInfo(Info.name, found.name));
     if (requests.has(Info.description) && found.description !== '') {
