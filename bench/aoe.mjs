@@ -7,7 +7,7 @@
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +27,7 @@ if (process.argv[2] === '--target') {
   const { openPath } = await load('storage/open.node.js');
   const [, , , interfaceName, file] = process.argv;
   const device = await openPath(file);
+  process.once('SIGINT', () => process.exit());
   new AoeTarget(openPacket(interfaceName, aoe), device, { shelf: 2, slot: 0, bufferCount: 64 });
   console.log('ready');
 } else {
@@ -56,23 +57,33 @@ async function main(rounds) {
   ];
   try {
     for (const child of children) await once(child.stdout, 'data');
-    await measure(rounds);
+    await measure(rounds, { vblade: children[0].pid, ours: children[1].pid });
   } finally {
     for (const child of children) child.kill('SIGKILL');
     rmSync(folder, { recursive: true });
   }
 }
 
-async function measure(rounds) {
+/** Processor time that a process has used, in µs: proc(5), of which the clock has 100 ticks a second. */
+function processorTime(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+async function measure(rounds, pids) {
   const { connectAoe } = await load('protocol/aoe/initiator/initiator.js');
   const { buffersOf } = await load('base/buffers.js');
   const segments = [openPacket('va', aoe), openPacket('vo', aoe)];
   const vblade = await connectAoe(segments[0], { shelf: 1, slot: 0 });
   const ours = await connectAoe(segments[1], { shelf: 2, slot: 0 });
 
-  /** MB/s of `depth` requests of `length` bytes under way, from `next()` on. */
-  const run = async (device, what, length, depth, next) => {
+  /**
+   * `depth` requests of `length` bytes under way, from `next()` on: MB/s, and the processor time that the target and the
+   * initiator take for 8 KiB, in µs.
+   */
+  const run = async (device, pid, what, length, depth, next) => {
     const began = performance.now();
+    const cpu = [processorTime(pid), process.cpuUsage()];
     let bytes = 0;
     const one = async () => {
       const buffer = new Uint8Array(length).fill(7);
@@ -82,7 +93,10 @@ async function measure(rounds) {
       }
     };
     await Promise.all(Array.from({ length: depth }, one));
-    return bytes / 1000 / (performance.now() - began);
+    const rate = bytes / 1000 / (performance.now() - began);
+    const { user, system } = process.cpuUsage(cpu[1]);
+    const each = bytes / 8192;
+    return { rate, target: (processorTime(pid) - cpu[0]) / each, initiator: (user + system) / each };
   };
   const random = (length) => () => Math.floor(Math.random() * (size / length)) * length;
   const stream = (length) => {
@@ -97,7 +111,9 @@ async function measure(rounds) {
     ['1 MiB streams written', 'write', 1 << 20, 2, stream],
   ];
   console.log(machineLine());
-  console.log(`MB/s, medians of ${rounds} alternating rounds; ours / vblade by rounds (least–greatest)`);
+  console.log(
+    `MB/s, medians of ${rounds} alternating rounds; ours / vblade by rounds (least–greatest); µs of processor time for 8 KiB`,
+  );
   for (const [name, what, length, depth, places] of jobs) {
     const figures = { vblade: [], ours: [] };
     for (let round = -1; round < rounds; round++) {
@@ -105,14 +121,16 @@ async function measure(rounds) {
         ['vblade', vblade],
         ['ours', ours],
       ]) {
-        const figure = await run(device, what, length, depth, places(length));
+        const figure = await run(device, pids[key], what, length, depth, places(length));
         // The first round warms up.
         if (round >= 0) figures[key].push(figure);
       }
     }
-    const { vblade: theirs, ours: own } = figures;
-    const line = `vblade ${median(theirs).toFixed(0)}  ours ${median(own).toFixed(0)}  ratio ${ratio(own, theirs)}`;
-    console.log(`${name.padEnd(24)} ${line}`);
+    const all = (key, what) => figures[key].map((figure) => figure[what]);
+    const both = (what, digits) =>
+      `vblade ${median(all('vblade', what)).toFixed(digits)}  ours ${median(all('ours', what)).toFixed(digits)}`;
+    const line = `${both('rate', 0)}  ratio ${ratio(all('ours', 'rate'), all('vblade', 'rate'))}`;
+    console.log(`${name.padEnd(24)} ${line.padEnd(55)} µs: ${both('target', 1)}, initiator ${both('initiator', 1)}`);
   }
   console.log('repeated messages:', { vblade: vblade.counters.repeated, ours: ours.counters.repeated });
   await vblade.close();

@@ -81,10 +81,7 @@ export class SharedAdapter {
 
   /** The part of the adapter that carries the frames of `claim`; closing it leaves the segment itself open. */
   share(claim: FrameClaim): Segment {
-    const share = new Share(claim, this.segment, this.mac, (frame) => {
-      this.counters.fromHypervisor++;
-      return this.#port.send(frame);
-    });
+    const share = new Share(claim, this.#port, () => this.counters.fromHypervisor++);
     this.#shares.push(share);
     return share;
   }
@@ -186,22 +183,21 @@ class Share implements Segment {
   readonly claim: FrameClaim;
   readonly name: string;
   readonly mtu: number;
-  readonly #mac: Mac;
-  readonly #send: (frame: Uint8Array) => boolean;
-  readonly #segment: Segment;
+  readonly #port: Port;
+  readonly #sending: () => void;
   #onFrame: PortOptions['onFrame'] | undefined;
 
-  constructor(claim: FrameClaim, segment: Segment, mac: Mac, send: (frame: Uint8Array) => boolean) {
+  /** @param sending Is called for each frame that is sent. */
+  constructor(claim: FrameClaim, port: Port, sending: () => void) {
     this.claim = claim;
-    this.name = segment.name;
-    this.mtu = segment.mtu;
-    this.#mac = mac;
-    this.#segment = segment;
-    this.#send = send;
+    this.name = port.segment.name;
+    this.mtu = port.segment.mtu;
+    this.#port = port;
+    this.#sending = sending;
   }
 
   get counters(): Readonly<SegmentCounters> {
-    return this.#segment.counters;
+    return this.#port.segment.counters;
   }
 
   get listens(): boolean {
@@ -214,14 +210,19 @@ class Share implements Segment {
 
   attach({ mac, onFrame }: PortOptions): Port {
     if (this.#onFrame) throw new FarbusError(`${this.claim.name}: it has its place on ${this.name} already`);
-    if (mac && macKey(mac) !== macKey(this.#mac))
+    if (mac && macKey(mac) !== macKey(this.#port.mac))
       throw new FarbusError(`${this.claim.name}: the address is the adapter's`);
     this.#onFrame = onFrame;
     let open = true;
     return {
-      mac: this.#mac,
+      mac: this.#port.mac,
       segment: this,
-      send: (frame) => open && this.#send(frame),
+      room: () => this.#port.room(),
+      send: (frame) => {
+        if (!open) return false;
+        this.#sending();
+        return this.#port.send(frame);
+      },
       close: () => {
         if (open) this.#onFrame = undefined;
         open = false;

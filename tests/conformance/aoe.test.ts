@@ -39,3 +39,31 @@ conformance(
     }),
   { region: 256 << 10, steps: 60 },
 );
+
+/** What a file in the page cache does: nothing waits, unless a round of a hundred does. */
+class ReadyDevice extends MemoryDevice {
+  #calls = 0;
+  readonly bytes: Uint8Array;
+  constructor(bytes: Uint8Array) {
+    super(bytes);
+    this.bytes = bytes;
+  }
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    if (++this.#calls % 100 === 0) return false;
+    into.set(this.bytes.subarray(offset, offset + into.length));
+    return true;
+  }
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    if (++this.#calls % 100 === 0) return false;
+    this.bytes.set(from, offset);
+    return true;
+  }
+}
+
+conformance('AoE, a device that answers at once', () => aoePair(new ReadyDevice(new Uint8Array(size))));
+
+conformance(
+  'AoE, a device that answers at once, 10 % loss, 5 % duplication, reordering',
+  () => aoePair(new ReadyDevice(new Uint8Array(size)), { hub: { faults: bad } }),
+  { region: 256 << 10, steps: 100 },
+);

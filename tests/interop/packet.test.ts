@@ -57,6 +57,25 @@ describe.skipIf(!enterNamespace())('an interface of the host', () => {
     expect(a.port.send(frame(b.port.mac, a.port.mac, 9001))).toBe(false);
   });
 
+  it('sends what was made in its own memory, among other frames; none of that is used after the end', async () => {
+    vethPair('ve', 'vg', 9000);
+    const e = station(keep(openPacket('ve', { etherType: type })));
+    const f = station(keep(openPacket('vg', { etherType: type })));
+    const count = 300;
+    for (let i = 0; i < count; i++) {
+      const bytes = frame(f.port.mac, e.port.mac, 8000 + i, i);
+      const room = e.port.room();
+      room.set(bytes);
+      if (i % 3 === 0) e.port.send(bytes);
+      else e.port.send(room.subarray(0, bytes.length));
+    }
+    await until(() => f.got.length >= count);
+    f.got.forEach((got, i) => expect(got).toEqual(frame(f.port.mac, e.port.mac, 8000 + i, i)));
+    await e.port.segment.close();
+    e.port.room().fill(1);
+    expect(e.port.send(frame(f.port.mac, e.port.mac, 46))).toBe(false);
+  });
+
   it('hears what is for a port with an address of its own, and not its own frames', async () => {
     vethPair('vc', 'vd', 1500);
     const c = station(keep(openPacket('vc')));

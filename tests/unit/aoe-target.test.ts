@@ -53,6 +53,87 @@ async function openSession(peer: AoePeer, nonce: number, firstTag: number, super
   return getGrant((await peer.ask(frame))!)!.generation;
 }
 
+/** Takes what needs no waiting at once, while it is `ready`. */
+class ReadyDevice extends WatchedDevice {
+  ready = true;
+  now = 0;
+  readonly bytes: Uint8Array;
+  constructor(bytes: Uint8Array) {
+    super(bytes);
+    this.bytes = bytes;
+  }
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    if (!this.ready) return false;
+    into.set(this.bytes.subarray(offset, offset + into.length));
+    return ++this.now > 0;
+  }
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    if (!this.ready) return false;
+    this.bytes.set(from, offset);
+    return ++this.now > 0;
+  }
+}
+
+describe('an AoE target of a device that can answer at once', () => {
+  const setUpReady = (options: Partial<AoeTargetOptions> = {}) => {
+    const hub = new Hub({ mtu: 9000 });
+    const peer = new AoePeer(hub);
+    const device = new ReadyDevice(Uint8Array.from({ length: size }, (_, index) => index >> 9));
+    return { peer, device, target: new AoeTarget(hub, device, { shelf, slot, ...options }) };
+  };
+
+  it('lets it, and asks it as any other where it would have to wait', async () => {
+    const { peer, device, target } = setUpReady();
+    for (const ready of [true, false]) {
+      device.ready = ready;
+      const read = (await peer.ask(peer.ata(1, { command: AtaCommand.readSectorsExt, lba: 7, count: 16 })))!;
+      expect(status(read)).toEqual([0x40, 0]);
+      expect(read).toHaveLength(AtaArgument.size + 16 * 512);
+      expect(read.subarray(AtaArgument.size)).toEqual(device.bytes.subarray(7 * 512, 23 * 512));
+      const value = ready ? 0xa1 : 0xa2;
+      const write = peer.ata(2 + value, { command: AtaCommand.writeSectorsExt, lba: 9, count: 3 }, sectors(3, value));
+      expect(status(await peer.ask(write))).toEqual([0x40, 0]);
+      expect(peer.got[0]).toHaveLength(60);
+      expect(device.bytes.subarray(9 * 512, 12 * 512)).toEqual(sectors(3, value));
+    }
+    expect([device.now, device.writes]).toEqual([2, 1]);
+    expect(target.counters).toMatchObject({ bytesRead: 2 * 16 * 512, bytesWritten: 2 * 3 * 512, errors: 0 });
+  });
+
+  it('does not execute a copy again, and writes durably where that is asked for', async () => {
+    const { peer, device, target } = setUpReady();
+    const generation = await openSession(peer, 1, 100);
+    const write = peer.ata(
+      100,
+      { command: AtaCommand.writeSectorsExt, lba: 0, count: 1, generation },
+      sectors(1, 0xb1),
+    );
+    expect(status(await peer.ask(write))).toEqual([0x40, 0]);
+    device.bytes.fill(0xb2, 0, 512);
+    expect(status(await peer.ask(write))).toEqual([0x40, 0]);
+    expect(device.bytes.subarray(0, 512)).toEqual(sectors(1, 0xb2));
+    expect(target.counters.copies).toBe(1);
+    const fua = { command: AtaCommand.writeDmaFuaExt, lba: 0, count: 1, generation };
+    expect(status(await peer.ask(peer.ata(101, fua, sectors(1, 0xb3))))).toEqual([0x40, 0]);
+    expect([device.now, device.fua]).toEqual([1, 1]);
+    const through = setUpReady({ writeThrough: true });
+    const plain = { command: AtaCommand.writeSectorsExt, lba: 0, count: 1 };
+    expect(status(await through.peer.ask(through.peer.ata(1, plain, sectors(1, 1))))).toEqual([0x40, 0]);
+    expect([through.device.now, through.device.fua]).toEqual([0, 1]);
+  });
+
+  it('refuses what is beyond the end, and tells nothing that was in memory before', async () => {
+    const { peer } = setUpReady();
+    await peer.ask(peer.ata(1, { command: AtaCommand.readSectorsExt, lba: 5, count: 17 }));
+    const beyond = (await peer.ask(peer.ata(2, { command: AtaCommand.readSectorsExt, lba: size / 512, count: 1 })))!;
+    expect(status(beyond)[0]! & 1).toBe(1);
+    const written = (await peer.ask(
+      peer.ata(3, { command: AtaCommand.writeSectorsExt, lba: 0, count: 1 }, sectors(1, 9)),
+    ))!;
+    expect(written.subarray(AtaArgument.size)).toEqual(new Uint8Array(60 - AtaArgument.size));
+  });
+});
+
 describe('an AoE target', () => {
   it('announces itself, and answers a query for it or for all', async () => {
     const { peer, target } = setUp({ bufferCount: 8, config: Uint8Array.of(65, 66) });

@@ -13,6 +13,7 @@ import { AoeCommand, Flag } from '../../src/protocol/aoe/spec.js';
 import { putHeader } from '../../src/protocol/aoe/wire.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { settle } from './aoe-peer.js';
 
 const mac1 = parseMac('02:00:00:00:00:01')!;
 const mac2 = parseMac('02:00:00:00:00:02')!;
@@ -163,15 +164,15 @@ describe('[SYS] fig. 9', () => {
     const { adapter, card, peer } = setUp();
     card.room = 1;
     for (let mark = 0; mark < 20; mark++) peer.send(frame(mac1, mac2, 0x0800, 60, mark));
-    await sleep(5);
+    await settle();
     card.makeRoom(3);
     peer.send(frame(mac1, mac2, 0x0800, 60, 20));
-    await sleep(5);
+    await settle();
     card.makeRoom(Infinity);
     expect(card.received.map((bytes) => bytes[59])).toEqual(Array.from({ length: 21 }, (_, mark) => mark));
     card.room = 0;
     for (let mark = 0; mark < 600; mark++) peer.send(frame(mac1, mac2, 0x0800, 60));
-    await sleep(5);
+    await settle();
     expect(adapter.counters.overflow).toBe(600 - 512);
     card.room = Infinity;
     card.off = true;

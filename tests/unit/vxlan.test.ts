@@ -107,18 +107,47 @@ describe('a VXLAN segment', () => {
 });
 
 describe('a UDP segment', () => {
-  it('is one frame a datagram, of its peer only', async () => {
+  const at = (port: number): { host: string; port: number } => ({ host: '127.0.0.1', port });
+  const pair = async () => {
     const [x, y] = [await freePort(), await freePort()];
-    const at = (port: number): { host: string; port: number } => ({ host: '127.0.0.1', port });
     const a = station(keep(await openUdp({ local: at(x), remote: at(y), mtu: 9000 })));
     const b = station(keep(await openUdp({ local: at(y), remote: at(x), mtu: 9000 })));
+    return { a, b, y };
+  };
+  afterEach(() => delete process.env['FARBUS_NO_KOFFI']);
+
+  it.each(['', '1'])('is one frame a datagram, of its peer only (FARBUS_NO_KOFFI=%j)', async (without) => {
+    process.env['FARBUS_NO_KOFFI'] = without;
+    const { a, b, y } = await pair();
     a.port.send(frame(b.port.mac, a.port.mac, 9000));
     await until(() => b.got.length === 1);
     expect(b.got[0]).toEqual(frame(b.port.mac, a.port.mac, 9000));
     const stranger = createSocket('udp4');
     stranger.send(frame(b.port.mac, a.port.mac, 46), y, '127.0.0.1');
     await until(() => b.port.segment.counters.malformed === 1);
+    stranger.send(new Uint8Array(20_000), y, '127.0.0.1');
+    await until(() => b.port.segment.counters.malformed === 2);
     stranger.close();
     expect(b.got).toHaveLength(1);
+  });
+
+  it('carries many at once, in order, and those that were made in its own memory', async () => {
+    const { a, b } = await pair();
+    const count = 100;
+    for (let i = 0; i < count; i++) {
+      const bytes = frame(b.port.mac, a.port.mac, 46 + i, i);
+      if (i % 2) {
+        a.port.send(bytes);
+      } else {
+        const room = a.port.room();
+        room.set(bytes);
+        a.port.send(room.subarray(0, bytes.length));
+      }
+    }
+    await until(() => b.got.length === count);
+    b.got.forEach((got, i) => expect(got).toEqual(frame(b.port.mac, a.port.mac, 46 + i, i)));
+    await a.port.segment.close();
+    a.port.room().fill(1);
+    expect(a.port.send(frame(b.port.mac, a.port.mac, 46))).toBe(false);
   });
 });

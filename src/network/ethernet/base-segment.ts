@@ -46,6 +46,7 @@ export abstract class BaseSegment implements Segment {
   #queue: Waiting[] = [];
   #delivering = false;
   #spare: Uint8Array[] = [];
+  #room: Uint8Array | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(name: string, mtu: number) {
@@ -63,6 +64,16 @@ export abstract class BaseSegment implements Segment {
 
   /** Carries a frame to outside. The array is valid during the call only. False: dropped. */
   protected abstract transmit(frame: Uint8Array): boolean;
+  /** {@link Port.room}: `maxFrame` bytes. A carrier that sends from memory of its own gives that. */
+  protected room(): Uint8Array {
+    return (this.#room ??= new Uint8Array(this.maxFrame));
+  }
+
+  /** The longest frame, in bytes. */
+  protected get maxFrame(): number {
+    return frameHeaderSize + vlanTagSize + this.mtu;
+  }
+
   /** Releases the carrier. Called once. */
   protected abstract release(): Promise<void>;
   /** The ports have changed: what addresses are wanted, and whether one wants everything. */
@@ -83,6 +94,7 @@ export abstract class BaseSegment implements Segment {
     if (mac.length !== 6 || isGroup(mac)) throw new FarbusError(`${this.name}: that is no address of one station`);
     const port: LocalPort = new LocalPort(this, options, mac.slice(), {
       send: (frame) => this.#send(port, frame),
+      room: () => this.room(),
       close: () => {
         if (this.#ports.delete(port)) this.portsChanged();
       },
@@ -116,7 +128,7 @@ export abstract class BaseSegment implements Segment {
       this.counters.overflow++;
       return false;
     }
-    const bytes = this.#spare.pop() ?? new Uint8Array(frameHeaderSize + vlanTagSize + this.mtu);
+    const bytes = this.#spare.pop() ?? new Uint8Array(this.maxFrame);
     bytes.set(frame);
     this.#queue.push({ bytes, length: frame.length, from: from as LocalPort | undefined });
     this.#schedule();
@@ -189,6 +201,7 @@ export abstract class BaseSegment implements Segment {
 /** What a port has of its segment. */
 interface PortHost {
   send(frame: Uint8Array): boolean;
+  room(): Uint8Array;
   close(): void;
 }
 
@@ -211,6 +224,10 @@ class LocalPort implements Port {
 
   send(frame: Uint8Array): boolean {
     return this.#host.send(frame);
+  }
+
+  room(): Uint8Array {
+    return this.#host.room();
   }
 
   close(): void {

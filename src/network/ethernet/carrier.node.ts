@@ -4,16 +4,21 @@
  */
 import { messageOf } from '../../base/errors.js';
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
+import { Vigil } from '../vigil.node.js';
 import { BaseSegment } from './base-segment.js';
 import { macKey, type Mac } from './mac.js';
-import { native, type MessageBatch, type Native } from './native.node.js';
+import type { MessageBatch } from './message-batch.node.js';
+import { native, type Native } from './native.node.js';
+import { Outgoing } from './outgoing.node.js';
 import { Readable } from './readable.node.js';
-import { frameHeaderSize, vlanTagSize } from './segment.js';
 
 /** Frames that are sent or received by one system call. */
 const batchSize = 64;
-/** Batches that are received before others get their turn. */
-const maxRounds = 8;
+/** Batches that are received before others get their turn; of a TAP device, frames. */
+const maxRounds = 2;
+const maxReads = 64;
+/** How long a wait for the next frame is spent awake at most, in ms. */
+const vigilMs = 0.1;
 /** Pause before an interface that went away is opened again, in ms. */
 const reopenMs = 500;
 
@@ -37,8 +42,9 @@ export class CarrierSegment extends BaseSegment {
   readonly #native: Native;
   readonly #log: ThrottledLogger;
   readonly #incoming: MessageBatch;
-  readonly #outgoing: MessageBatch;
-  #queued = 0;
+  readonly #sending: MessageBatch;
+  readonly #outgoing: Outgoing;
+  readonly #vigil = new Vigil(vigilMs);
   #readable: Readable | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
 
@@ -47,9 +53,15 @@ export class CarrierSegment extends BaseSegment {
     this.#options = options;
     this.#native = native(options.name);
     this.#log = new ThrottledLogger(options.log ?? silent);
-    const size = frameHeaderSize + vlanTagSize + options.mtu;
-    this.#incoming = this.#native.batch(batchSize, size);
-    this.#outgoing = this.#native.batch(batchSize, size);
+    this.#incoming = this.#native.batch(batchSize, this.maxFrame);
+    this.#sending = this.#native.batch(batchSize, this.maxFrame);
+    this.#outgoing = new Outgoing(this.#sending, {
+      transmit: (first, count) => this.#transmit(first, count),
+      flushed: (lost) => {
+        this.counters.overflow += lost;
+        this.#vigil.sent();
+      },
+    });
     this.#open();
   }
 
@@ -72,20 +84,23 @@ export class CarrierSegment extends BaseSegment {
       this.counters.overflow++;
       return false;
     }
-    if (this.#queued === batchSize) this.#flush();
-    this.#outgoing.slot(this.#queued).set(frame);
-    this.#outgoing.setLength(this.#queued, frame.length);
-    if (this.#queued++ === 0) queueMicrotask(() => this.#flush());
+    this.#outgoing.add(frame);
     return true;
+  }
+
+  protected override room(): Uint8Array {
+    // The memory of a closed segment is gone.
+    return this.closed ? super.room() : this.#outgoing.room();
   }
 
   protected release(): Promise<void> {
     clearTimeout(this.#retry);
-    this.#flush();
+    this.#outgoing.flush();
+    this.#vigil.end();
     this.#readable?.close();
     this.#readable = undefined;
     this.#incoming.free();
-    this.#outgoing.free();
+    this.#sending.free();
     return Promise.resolve();
   }
 
@@ -94,6 +109,7 @@ export class CarrierSegment extends BaseSegment {
     // What is longer than the MTU has it was put together by the interface's offloads, and is dropped.
     this.#readable = new Readable(this.#native, fd, 1 << 16, {
       frame: (frame) => {
+        this.#vigil.arrived();
         this.receive(frame);
         this.#drain();
       },
@@ -104,15 +120,8 @@ export class CarrierSegment extends BaseSegment {
 
   /** Takes what else has arrived. */
   #drain(): void {
+    if (!this.#options.isSocket) return this.#drainDevice();
     for (let round = 0; round < maxRounds && this.#readable && !this.closed; round++) {
-      if (!this.#options.isSocket) {
-        // A TAP device gives one frame a call.
-        const slot = this.#incoming.slot(0);
-        const length = this.#native.read(this.#readable.fd, slot);
-        if (length <= 0) return;
-        this.receive(slot.subarray(0, length));
-        continue;
-      }
       const count = this.#incoming.receive(this.#readable.fd);
       for (let index = 0; index < count && !this.closed; index++) {
         const length = this.#incoming.length(index);
@@ -124,24 +133,22 @@ export class CarrierSegment extends BaseSegment {
     }
   }
 
-  #flush(): void {
-    const count = this.#queued;
-    this.#queued = 0;
-    if (!this.#readable) return;
-    let sent = 0;
-    while (sent < count) {
-      const result = this.#sendFrom(this.#readable.fd, sent, count - sent);
-      if (result <= 0) break;
-      sent += result;
+  /** A TAP device gives one frame a call. */
+  #drainDevice(): void {
+    const slot = this.#incoming.slot(0);
+    for (let frames = 0; frames < maxReads && this.#readable && !this.closed; frames++) {
+      const length = this.#native.read(this.#readable.fd, slot);
+      if (length <= 0) return;
+      this.receive(slot.subarray(0, length));
     }
-    // As on a wire: what does not fit into the queue is lost.
-    this.counters.overflow += count - sent;
   }
 
-  #sendFrom(fd: number, first: number, count: number): number {
-    if (this.#options.isSocket) return this.#outgoing.send(fd, first, count);
-    const length = this.#outgoing.sendLength(first);
-    return this.#native.write(fd, this.#outgoing.slot(first).subarray(0, length)) > 0 ? 1 : 0;
+  #transmit(first: number, count: number): number {
+    const fd = this.#readable?.fd;
+    if (fd === undefined) return 0;
+    if (this.#options.isSocket) return this.#sending.send(fd, first, count);
+    const length = this.#sending.sendLength(first);
+    return this.#native.write(fd, this.#sending.slot(first).subarray(0, length)) > 0 ? 1 : 0;
   }
 
   #down(error: Error | undefined): void {

@@ -6,9 +6,11 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 import { FarbusError } from '../../base/errors.js';
+import { messageBatch, type MessageBatch } from './message-batch.node.js';
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
@@ -16,11 +18,11 @@ export const SOCK_RAW = 3;
 const SOCK_NONBLOCK_CLOEXEC = 0o2004000;
 export const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
 const MSG_DONTWAIT = 0x40;
-const MSG_TRUNC = 0x20;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_MORE = 0x8000;
 
 export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
 export const SO_SNDBUFFORCE = 32;
@@ -38,10 +40,6 @@ export const SIOCGIFHWADDR = 0x8927;
 const FIONREAD = 0x541b;
 export const TUNSETIFF = 0x400454ca;
 
-/** Bytes of struct mmsghdr and struct iovec on 64-bit machines. */
-const headerSize = 64;
-const vectorSize = 16;
-
 export interface Native {
   /** A socket that does not wait. Throws an error with an errno `code`, as all of these do. */
   socket(family: number, type: number, protocol: number): number;
@@ -52,6 +50,8 @@ export interface Native {
   dup2(fd: number, target: number): void;
   bind(fd: number, address: Uint8Array): void;
   setOption(fd: number, level: number, option: number, value: Uint8Array): void;
+  /** A buffer of a socket as large as may be: `forced` beyond the system's limit where we have the right to. In bytes. */
+  setBuffer(fd: number, forced: number, limited: number, size: number): void;
   /** `argument` is read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): void;
   interfaceIndex(name: string): number;
@@ -64,25 +64,11 @@ export interface Native {
   receive(fd: number, into: Uint8Array): number;
   /** FIONREAD of ioctl(2): bytes that may be received now; 0 for any error. */
   available(fd: number): number;
-  /** Memory for up to `count` messages of `size` bytes that are sent or received at once. */
-  batch(count: number, size: number): MessageBatch;
-}
-
-/** Messages in memory that the operating system reads and writes. Not to be used after {@link MessageBatch.free}. */
-export interface MessageBatch {
-  readonly count: number;
-  /** The memory of message `index`, `size` bytes. */
-  slot(index: number): Uint8Array;
-  /** Sends `count` messages from `first` on, of the lengths that {@link setLength} gave. How many, or a negative errno. */
-  send(fd: number, first: number, count: number): number;
-  setLength(index: number, bytes: number): void;
-  /** What {@link setLength} gave. */
-  sendLength(index: number): number;
-  /** Receives as many as there are. How many, or a negative errno. */
-  receive(fd: number): number;
-  /** Bytes of a received message; more than `size` where it was cut. */
-  length(index: number): number;
-  free(): void;
+  /**
+   * Memory for up to `count` messages of `size` bytes that are sent or received at once. `addressSize`: bytes of the
+   * addresses that they are sent to or come from; default 0: the socket knows.
+   */
+  batch(count: number, size: number, addressSize?: number): MessageBatch;
 }
 
 let loaded: Native | undefined;
@@ -125,8 +111,6 @@ function bind(koffi: typeof import('koffi')): Native {
     write: func('int64_t write(int, void *, size_t)'),
     send: func('int64_t send(int, void *, size_t, int)'),
     recv: func('int64_t recv(int, void *, size_t, int)'),
-    sendmmsg: func('int sendmmsg(int, void *, uint, int)'),
-    recvmmsg: func('int recvmmsg(int, void *, uint, int, void *)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
   /** What FIONREAD answers; one call at a time. */
@@ -149,6 +133,11 @@ function bind(koffi: typeof import('koffi')): Native {
     dup2: (fd, target) => void checked('dup2', fd, target),
     bind: (fd, address) => void checked('bind', fd, address, address.length),
     setOption: (fd, level, option, value) => void checked('setsockopt', fd, level, option, value, value.length),
+    setBuffer: (fd, forced, limited, size) => {
+      const value = int32(size);
+      if (calls.setsockopt(fd, SOL_SOCKET, forced, value, value.length) === 0) return;
+      checked('setsockopt', fd, SOL_SOCKET, limited, value, value.length);
+    },
     ioctl: (fd, request, argument) => void checked('ioctl', fd, request, argument),
     interfaceIndex: (name) => {
       const index = calls.ifIndex(name);
@@ -161,38 +150,11 @@ function bind(koffi: typeof import('koffi')): Native {
       counted(calls.send(fd, from, from.length, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0))),
     receive: (fd, into) => counted(calls.recv(fd, into, into.length, MSG_DONTWAIT)),
     available: (fd) => (calls.ioctl(fd, FIONREAD, unread) < 0 ? 0 : unread[0]!),
-    batch: (count, size) => {
-      const messages = count * size;
-      const headers = count * headerSize;
-      const total = headers + count * vectorSize + messages;
-      // Of the C library's memory: the pointers within it stay true whatever the garbage collector does ([FIND] 7.4).
-      const pointer = koffi.alloc('uint8_t', total) as unknown;
-      const base = koffi.address(pointer);
-      const memory = koffi.view(pointer, total) as ArrayBuffer;
-      const view = new DataView(memory);
-      new Uint8Array(memory).fill(0);
-      const vectorAt = (index: number): number => headers + index * vectorSize;
-      const slotAt = (index: number): number => headers + count * vectorSize + index * size;
-      const slots: Uint8Array[] = [];
-      const headerPointers: bigint[] = [];
-      for (let index = 0; index < count; index++) {
-        view.setBigUint64(index * headerSize + 16, base + BigInt(vectorAt(index)), true);
-        view.setBigUint64(index * headerSize + 24, 1n, true);
-        view.setBigUint64(vectorAt(index), base + BigInt(slotAt(index)), true);
-        view.setUint32(vectorAt(index) + 8, size, true);
-        slots.push(new Uint8Array(memory, slotAt(index), size));
-        headerPointers.push(base + BigInt(index * headerSize));
-      }
-      return {
-        count,
-        slot: (index) => slots[index]!,
-        setLength: (index, bytes) => view.setUint32(vectorAt(index) + 8, bytes, true),
-        sendLength: (index) => view.getUint32(vectorAt(index) + 8, true),
-        send: (fd, first, number) => counted(calls.sendmmsg(fd, headerPointers[first], number, MSG_DONTWAIT)),
-        receive: (fd) => counted(calls.recvmmsg(fd, headerPointers[0], count, MSG_DONTWAIT | MSG_TRUNC, null)),
-        length: (index) => view.getUint32(index * headerSize + 56, true),
-        free: () => koffi.free(pointer),
-      };
-    },
+    batch: (count, size, addressSize) => messageBatch(koffi, count, size, addressSize),
   };
+}
+
+/** The value of an option that is a C int. */
+export function int32(value: number): Uint8Array {
+  return new Uint8Array(Int32Array.of(value).buffer);
 }

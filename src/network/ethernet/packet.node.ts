@@ -10,6 +10,7 @@ import { CarrierSegment } from './carrier.node.js';
 import { interfaceError, interfaceFacts } from './interface.node.js';
 import {
   AF_PACKET,
+  int32,
   native,
   PACKET_ADD_MEMBERSHIP,
   PACKET_IGNORE_OUTGOING,
@@ -19,7 +20,6 @@ import {
   SO_SNDBUFFORCE,
   SOCK_RAW,
   SOL_PACKET,
-  SOL_SOCKET,
   type Native,
 } from './native.node.js';
 
@@ -57,8 +57,8 @@ function openSocket(calls: Native, name: string, etherType: number): number {
   const fd = calls.socket(AF_PACKET, SOCK_RAW, 0);
   try {
     if (etherType === ETH_P_ALL) calls.setOption(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, int32(1));
-    setBuffer(calls, fd, SO_RCVBUFFORCE, SO_RCVBUF);
-    setBuffer(calls, fd, SO_SNDBUFFORCE, SO_SNDBUF);
+    calls.setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferSize);
+    calls.setBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, bufferSize);
     // struct sockaddr_ll.
     const address = new DataView(new ArrayBuffer(20));
     address.setUint16(0, AF_PACKET, true);
@@ -72,23 +72,10 @@ function openSocket(calls: Native, name: string, etherType: number): number {
   }
 }
 
-/** As large as may be: beyond the system's limit where we have the right to. */
-function setBuffer(calls: Native, fd: number, forced: number, limited: number): void {
-  try {
-    calls.setOption(fd, SOL_SOCKET, forced, int32(bufferSize));
-  } catch {
-    calls.setOption(fd, SOL_SOCKET, limited, int32(bufferSize));
-  }
-}
-
 function takeAll(calls: Native, fd: number, name: string): void {
   // struct packet_mreq.
   const request = new DataView(new ArrayBuffer(16));
   request.setInt32(0, calls.interfaceIndex(name), true);
   request.setUint16(4, PACKET_MR_PROMISC, true);
   calls.setOption(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, new Uint8Array(request.buffer));
-}
-
-function int32(value: number): Uint8Array {
-  return new Uint8Array(Int32Array.of(value).buffer);
 }

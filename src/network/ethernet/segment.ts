@@ -47,6 +47,12 @@ export interface Port {
   readonly mac: Mac;
   readonly segment: Segment;
   /**
+   * Memory for one frame of any length that the segment carries, to make the next one in: what {@link send} is given of
+   * it, from its beginning on, is not copied where the carrier can send from there. What it holds is undefined. It is
+   * valid until something is sent on the segment, and not over an `await`.
+   */
+  room(): Uint8Array;
+  /**
    * Sends a frame, whose source need not be {@link mac}. It is copied if it is kept. Does nothing on a closed port.
    * @returns false where it was dropped at once: over the MTU, or nothing more can wait. True promises nothing.
    */

@@ -3,15 +3,23 @@
  * to connect two processes. One peer; datagrams of others are dropped. Frames are only as large as the network between
  * the two carries: on one computer up to 65000 bytes. No encryption: whoever can send with the peer's address can speak.
  */
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
+import { closeSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BaseSegment } from './base-segment.js';
+import { bindDatagrams, Datagrams } from './datagrams.node.js';
 import type { Segment } from './segment.js';
 
 /** Where datagrams are sent to, or received. An IPv4 or IPv6 address and a port. */
 export interface UdpAddress {
   readonly host: string;
+  readonly port: number;
+}
+
+/** Where a datagram came from. */
+export interface UdpSender {
+  readonly address: string;
   readonly port: number;
 }
 
@@ -27,46 +35,62 @@ const bufferSize = 4 << 20;
 /** Bytes that may wait in a socket before frames are dropped. */
 const maxPending = 4 << 20;
 
-/** Binds a UDP socket. `received` gets each datagram; it is valid during the call only. Rejects with a FarbusError. */
-export async function bindUdp(
-  local: UdpAddress,
-  received: (bytes: Uint8Array, from: RemoteInfo) => void,
-): Promise<UdpPort> {
-  const family = isIP(local.host);
-  if (family === 0) throw new FarbusError(`UDP ${local.host}: give an IP address of this computer`, { exitCode: 2 });
+export interface BindOptions {
+  readonly local: UdpAddress;
+  /** Longest datagram in bytes. */
+  readonly size: number;
+  /** Gets each datagram; it is valid during the call only. */
+  readonly received: (bytes: Uint8Array, from: UdpSender) => void;
+  /** Told of datagrams that the system did not take after {@link UdpPort.send} had. */
+  readonly dropped: (count: number) => void;
+}
+
+/** Binds a UDP socket. Rejects with a FarbusError. */
+export async function bindUdp(options: BindOptions): Promise<UdpPort> {
+  const { host, port } = options.local;
+  const family = isIP(host);
+  if (family === 0) throw new FarbusError(`UDP ${host}: give an IP address of this computer`, { exitCode: 2 });
   const socket = createSocket({
     type: family === 6 ? 'udp6' : 'udp4',
     // Addresses only: there is nothing to look up for each datagram.
-    lookup: (host, _options, done) => done(null, host, family),
+    lookup: (name, _options, done) => done(null, name, family),
   });
+  let fd: number | undefined;
   try {
+    fd = family === 4 ? bindDatagrams(options.local) : undefined;
     await new Promise<void>((resolve, reject) => {
       socket.once('error', reject);
-      socket.bind(local.port, local.host, resolve);
+      if (fd === undefined) socket.bind(port, host, resolve);
+      else socket.bind({ fd, exclusive: true }, resolve);
     });
   } catch (error) {
     socket.close();
-    throw new FarbusError(`cannot listen on UDP ${local.host} port ${local.port}: ${messageOf(error)}`, {
-      cause: error,
-    });
+    if (fd !== undefined) closeSync(fd);
+    throw new FarbusError(`cannot listen on UDP ${host} port ${port}: ${messageOf(error)}`, { cause: error });
   }
   socket.removeAllListeners('error');
-  return new UdpPort(socket, received);
+  return new UdpPort(socket, fd, options);
 }
 
 /** Made by {@link bindUdp}. */
 export class UdpPort {
   readonly #socket: Socket;
+  readonly #batches: Datagrams | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(socket: Socket, received: (bytes: Uint8Array, from: RemoteInfo) => void) {
+  /** @param fd The socket's descriptor, where it is known. */
+  constructor(socket: Socket, fd: number | undefined, { size, received, dropped }: BindOptions) {
     this.#socket = socket;
     // What a peer's refusal or a missing route does to one datagram is as good as its loss.
     socket.on('error', () => undefined);
+    const batches = fd === undefined ? undefined : new Datagrams(fd, size, bufferSize, dropped);
+    this.#batches = batches;
     socket.on('message', (message, from) => {
       // A plain array: slices of a Buffer would be no copies.
       received(new Uint8Array(message.buffer, message.byteOffset, message.length), from);
+      batches?.drain(received);
     });
+    if (batches) return;
     for (const set of [socket.setRecvBufferSize, socket.setSendBufferSize]) {
       try {
         set.call(socket, bufferSize);
@@ -81,14 +105,25 @@ export class UdpPort {
     return this.#socket.address().port;
   }
 
+  /** Memory to make the next datagram in, until something is sent; undefined where it is as well made elsewhere. */
+  room(): Uint8Array | undefined {
+    return this.#batches?.room();
+  }
+
   /** Sends a datagram, which may be reused at once. False: dropped, as too much waits. */
   send(bytes: Uint8Array, to: UdpAddress): boolean {
-    if (this.#closed || this.#socket.getSendQueueSize() > maxPending) return false;
+    if (this.#closed) return false;
+    if (this.#batches) {
+      this.#batches.send(bytes, to);
+      return true;
+    }
+    if (this.#socket.getSendQueueSize() > maxPending) return false;
     this.#socket.send(bytes.slice(), to.port, to.host, () => undefined);
     return true;
   }
 
   close(): Promise<void> {
+    if (!this.#closed) this.#batches?.close();
     return (this.#closed ??= new Promise((resolve) => this.#socket.close(() => resolve())));
   }
 }
@@ -113,10 +148,19 @@ class UdpSegment extends BaseSegment {
 
   async open(): Promise<void> {
     const { local, remote } = this.#options;
-    this.#port = await bindUdp(local, (bytes, from) => {
-      if (from.port === remote.port && from.address === remote.host) this.receive(bytes);
-      else this.counters.malformed++;
+    this.#port = await bindUdp({
+      local,
+      size: this.maxFrame,
+      received: (bytes, from) => {
+        if (from.port === remote.port && from.address === remote.host) this.receive(bytes);
+        else this.counters.malformed++;
+      },
+      dropped: (count) => (this.counters.overflow += count),
     });
+  }
+
+  protected override room(): Uint8Array {
+    return this.#port?.room() ?? super.room();
   }
 
   protected transmit(frame: Uint8Array): boolean {

@@ -5,12 +5,11 @@
  * forged: for networks that you trust.
  */
 import { isIP } from 'node:net';
-import type { RemoteInfo } from 'node:dgram';
 import { FarbusError } from '../../base/errors.js';
 import { BaseSegment } from './base-segment.js';
 import { isGroup, macKey } from './mac.js';
-import { frameHeaderSize, vlanTagSize, type Segment } from './segment.js';
-import { bindUdp, type UdpAddress, type UdpPort } from './udp.node.js';
+import { frameHeaderSize, type Segment } from './segment.js';
+import { bindUdp, type UdpAddress, type UdpPort, type UdpSender } from './udp.node.js';
 import { LearningTable, maxVni, putVxlanHeader, vniOf, vxlanHeaderSize, vxlanPort } from './vxlan.js';
 
 export interface VxlanOptions {
@@ -40,6 +39,7 @@ class VxlanSegment extends BaseSegment {
   readonly #local: UdpAddress;
   readonly #peers = new Map<string, UdpAddress>();
   readonly #learned = new LearningTable<UdpAddress>(learning);
+  /** What packets are made in where the socket has no memory for them. */
   readonly #packet: Uint8Array;
   #port: UdpPort | undefined;
 
@@ -55,17 +55,29 @@ class VxlanSegment extends BaseSegment {
     }
     this.#vni = vni;
     this.#local = { host: local.host ?? '0.0.0.0', port: local.port ?? vxlanPort };
-    this.#packet = new Uint8Array(vxlanHeaderSize + frameHeaderSize + vlanTagSize + mtu);
-    putVxlanHeader(this.#packet, vni);
+    this.#packet = new Uint8Array(vxlanHeaderSize + this.maxFrame);
   }
 
   async open(): Promise<void> {
-    this.#port = await bindUdp(this.#local, (packet, from) => this.#received(packet, from));
+    this.#port = await bindUdp({
+      local: this.#local,
+      size: this.#packet.length,
+      received: (packet, from) => this.#received(packet, from),
+      dropped: (count) => (this.counters.overflow += count),
+    });
+  }
+
+  /** Behind where the header will be. */
+  protected override room(): Uint8Array {
+    return this.#memory().subarray(vxlanHeaderSize);
   }
 
   protected transmit(frame: Uint8Array): boolean {
-    this.#packet.set(frame, vxlanHeaderSize);
-    const packet = this.#packet.subarray(0, vxlanHeaderSize + frame.length);
+    const memory = this.#memory();
+    const made = frame.buffer === memory.buffer && frame.byteOffset === memory.byteOffset + vxlanHeaderSize;
+    if (!made) memory.set(frame, vxlanHeaderSize);
+    putVxlanHeader(memory, this.#vni);
+    const packet = memory.subarray(0, vxlanHeaderSize + frame.length);
     const known = isGroup(frame) ? undefined : this.#learned.find(macKey(frame));
     if (known) return this.#send(packet, known);
     let sent = true;
@@ -77,13 +89,17 @@ class VxlanSegment extends BaseSegment {
     await this.#port?.close();
   }
 
+  #memory(): Uint8Array {
+    return this.#port?.room() ?? this.#packet;
+  }
+
   #send(packet: Uint8Array, to: UdpAddress): boolean {
     if (this.#port!.send(packet, to)) return true;
     this.counters.overflow++;
     return false;
   }
 
-  #received(packet: Uint8Array, from: RemoteInfo): void {
+  #received(packet: Uint8Array, from: UdpSender): void {
     // Section 5: the source port is chosen by what is within, so only the address says who it is.
     const peer = this.#peers.get(keyOf(from.address));
     const frame = packet.subarray(vxlanHeaderSize);

@@ -21,8 +21,6 @@ export interface ExchangeOptions {
   readonly shelf: number;
   readonly slot: number;
   readonly port: Port;
-  /** The longest frame, in bytes. */
-  readonly frameSize: number;
   readonly commandSeconds: number;
   readonly frameLifetimeMs: number;
   readonly counters: LinkCounters;
@@ -42,7 +40,6 @@ export class Exchange {
   readonly #inFlight = new InFlight();
   readonly #durability = new Durability();
   readonly #quarantine: Quarantine;
-  readonly #frame: Uint8Array;
   #way: Way | undefined;
   #waiting: Command[] = [];
   #lastTag = crypto.getRandomValues(new Uint32Array(1))[0]!;
@@ -55,7 +52,6 @@ export class Exchange {
   constructor(options: ExchangeOptions) {
     this.#options = options;
     this.#quarantine = new Quarantine(options.frameLifetimeMs);
-    this.#frame = new Uint8Array(options.frameSize);
   }
 
   /** The tag that was given last. */
@@ -224,12 +220,13 @@ export class Exchange {
 
   #transmit(command: Command): void {
     const { port, counters } = this.#options;
-    const length = putCommand(this.#frame, command, this.#way!);
+    const frame = port.room();
+    const length = putCommand(frame, command, this.#way!);
     if (length === undefined) return this.#finish(command, new BlockError('io', 'the memory of the write is gone'));
     this.#inFlight.sent(command);
     counters.sent++;
     if (command.copies > 1) counters.repeated++;
-    port.send(this.#frame.subarray(0, length));
+    port.send(frame.subarray(0, length));
   }
 
   // --- time ---

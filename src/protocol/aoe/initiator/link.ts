@@ -9,11 +9,11 @@ import { sleep } from '../../../base/turn.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
-import { frameHeaderSize, type Port, type Segment } from '../../../network/ethernet/segment.js';
+import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import type { DiskFacts } from '../identify.js';
 import { nonceSize } from '../session.js';
 import { AOE_VERSION, AoeCommand, Flag, Header, sectorsOf } from '../spec.js';
-import { configQuery, flagsOf, isAoe, minFrame, versionOf } from '../wire.js';
+import { configQuery, flagsOf, isAoe, versionOf } from '../wire.js';
 import { Command, Request, type CommandParts } from './command.js';
 import { breachOf, makeContact, type Contact } from './contact.js';
 import { Exchange } from './exchange.js';
@@ -57,7 +57,6 @@ export class Link {
     this.#exchange = new Exchange({
       ...options,
       port,
-      frameSize: Math.max(minFrame, frameHeaderSize + segment.mtu),
       counters: this.counters,
       ask: () => void port.send(configQuery(broadcastMac, port.mac, shelf, slot, 0)),
       lost: (reason) => this.#lost(reason),

@@ -4,14 +4,20 @@ import { AtaArgument } from '../spec.js';
 import type { Plan, Result } from './disk.js';
 import type { TargetSession } from './sessions.js';
 
-/** A command that is being executed. */
-export interface Command {
-  /** Begins as the request does, with room for data behind it. */
-  readonly frame: Uint8Array;
+/** What an initiator wants, as it was understood. */
+export interface Order {
+  /** Whose it is. */
   readonly mac: number;
   readonly ata: AtaRequest;
   readonly plan: Plan;
+  /** Undefined: the initiator has none. */
   readonly session: TargetSession | undefined;
+}
+
+/** A command that is being executed. */
+export interface Command extends Order {
+  /** Begins as the request does, with room for data behind it. */
+  readonly frame: Uint8Array;
 }
 
 /** Where a command's data are, or go. */

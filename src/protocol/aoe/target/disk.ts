@@ -114,6 +114,25 @@ export class Disk {
     }
   }
 
+  /** Reads at once what needs no waiting. False: {@link execute} it; what is in `into` is undefined. */
+  readNow({ offset }: Plan, into: Uint8Array): boolean {
+    try {
+      return this.#device.readNow?.(offset, into) ?? false;
+    } catch {
+      return false;
+    }
+  }
+
+  /** The same for a write: true when it may be acknowledged. */
+  writeNow({ offset, fua }: Plan, from: Uint8Array): boolean {
+    if (fua || !this.#writeCache) return false;
+    try {
+      return this.#device.writeNow?.(offset, from) ?? false;
+    } catch {
+      return false;
+    }
+  }
+
   identify(): Uint8Array {
     const { info } = this.#device;
     const { flush } = info.can;

@@ -76,7 +76,9 @@ export class SessionTable {
   readonly #sessions = new Map<string, TargetSession>();
   /** Superseded or given way, with commands still being executed. */
   readonly #ending = new Map<string, TargetSession>();
+  /** Generation that was given last. */
   #last: number;
+  #latest: { readonly mac: number; readonly session: TargetSession } | undefined;
 
   constructor() {
     this.#last = crypto.getRandomValues(new Uint16Array(1))[0]!;
@@ -84,11 +86,15 @@ export class SessionTable {
 
   /** The session of initiator `mac` (its key) with this generation. */
   find(mac: number, generation: number): TargetSession | undefined {
+    // Mostly the one that was found last: it is the most recently used already.
+    const latest = this.#latest;
+    if (latest?.mac === mac && latest.session.generation === generation) return latest.session;
     const key = keyOf(mac, generation);
     const session = this.#sessions.get(key);
     if (session) {
       this.#sessions.delete(key);
       this.#sessions.set(key, session);
+      this.#latest = { mac, session };
     }
     return session;
   }
@@ -121,6 +127,7 @@ export class SessionTable {
     const session = new TargetSession(this.#last, opening);
     if (this.#sessions.size >= maxSessions) this.#end(this.#sessions.keys().next().value!);
     this.#sessions.set(keyOf(mac, this.#last), session);
+    this.#latest = { mac, session };
     return session;
   }
 
@@ -128,6 +135,7 @@ export class SessionTable {
     const session = this.#sessions.get(key);
     if (!session) return;
     this.#sessions.delete(key);
+    if (this.#latest?.session === session) this.#latest = undefined;
     this.#ending.set(key, session);
     void session.idle().then(() => this.#ending.delete(key));
   }

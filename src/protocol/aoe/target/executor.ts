@@ -1,0 +1,175 @@
+/**
+ * Commands as a target carries them out: no copy of one that is known for a copy; what needs no waiting at once, a read
+ * into the memory of the frame that answers it and a write out of the frame that brought it; the rest together with what
+ * arrived with it, in frames of the target's own. Never more than {@link maxExecuting} at a time.
+ */
+import { scattered } from '../../../base/scattered.js';
+import type { Steps } from '../../../base/steps.js';
+import type { Port } from '../../../network/ethernet/segment.js';
+import { unknownSession } from '../session.js';
+import { AtaArgument } from '../spec.js';
+import { tagOf } from '../wire.js';
+import { changesSomething, continues, dataOf, kindOf, pack, unpack, type Command, type Order } from './command.js';
+import { good, type Disk, type Result } from './disk.js';
+import { RecentCommands } from './recent.js';
+import type { Responder } from './responder.js';
+import type { AoeTargetCounters } from './target-options.js';
+import { traceBegin, traceEnd } from './trace.js';
+
+export interface ExecutorOptions {
+  readonly disk: Disk;
+  readonly port: Port;
+  readonly responder: Responder;
+  /** The longest frame, in bytes. */
+  readonly frameSize: number;
+  readonly counters: AoeTargetCounters;
+  readonly steps: Steps;
+}
+
+/** Commands that are executed at a time, of all initiators. */
+export const maxExecuting = 256;
+
+export class Executor {
+  readonly #disk: Disk;
+  readonly #port: Port;
+  readonly #responder: Responder;
+  readonly #frameSize: number;
+  readonly #counters: AoeTargetCounters;
+  readonly #steps: Steps;
+  readonly #recent = new RecentCommands();
+  readonly #free: Uint8Array[] = [];
+  #batch: Command[] = [];
+  #executing = 0;
+  #idle: (() => void) | undefined;
+
+  constructor({ disk, port, responder, frameSize, counters, steps }: ExecutorOptions) {
+    this.#disk = disk;
+    this.#port = port;
+    this.#responder = responder;
+    this.#frameSize = frameSize;
+    this.#counters = counters;
+    this.#steps = steps;
+  }
+
+  /** Carries an ATA request out and answers it. */
+  execute(request: Uint8Array, order: Order): void {
+    if (this.#executing >= maxExecuting) {
+      this.#counters.overload++;
+      return;
+    }
+    if (!this.#take(request, order)) return;
+    const { plan } = order;
+    if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
+    if (this.#readNow(request, order) || this.#writeNow(request, order)) return;
+    // Of a read the header is enough.
+    const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
+    if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
+    this.#batch.push({ ...order, frame });
+  }
+
+  /** Resolves when nothing is being executed. Nothing is to be begun meanwhile. */
+  idle(): Promise<void> {
+    return this.#executing === 0 ? Promise.resolve() : new Promise((resolve) => (this.#idle = resolve));
+  }
+
+  #readNow(request: Uint8Array, order: Order): boolean {
+    const { plan } = order;
+    if (plan.kind !== 'read') return false;
+    const frame = this.#port.room();
+    if (!this.#disk.readNow(plan, frame.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
+    for (let at = 0; at < AtaArgument.size; at++) frame[at] = request[at]!;
+    this.#executed(frame, order, good);
+    return true;
+  }
+
+  #writeNow(request: Uint8Array, order: Order): boolean {
+    const { plan } = order;
+    if (plan.kind !== 'write') return false;
+    if (!this.#disk.writeNow(plan, request.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
+    const frame = this.#port.room();
+    for (let at = 0; at < AtaArgument.size; at++) frame[at] = request[at]!;
+    this.#executed(frame, order, good);
+    return true;
+  }
+
+  /** Executes what has arrived together: runs of neighbouring sectors by one request to the device. */
+  #runBatch(): void {
+    const batch = this.#batch;
+    this.#batch = [];
+    for (let from = 0; from < batch.length;) {
+      let to = from + 1;
+      while (to < batch.length && continues(batch[to - 1]!, batch[to]!)) to++;
+      if (to - from > 1) void this.#executeRun(batch.slice(from, to));
+      else void this.#execute(batch[from]!);
+      from = to;
+    }
+  }
+
+  async #executeRun(run: readonly Command[]): Promise<void> {
+    try {
+      await this.#disk.transfer(run[0]!.plan, scattered(run.map(dataOf)));
+    } catch {
+      // Each for itself, to learn which of them fail.
+      for (const command of run) void this.#execute(command);
+      return;
+    }
+    for (const command of run) this.#end(command, good);
+  }
+
+  async #execute(command: Command): Promise<void> {
+    this.#end(command, await this.#disk.execute(command.plan, command.ata, dataOf(command)));
+  }
+
+  /** Whether a command is to be executed, and not a copy of one. */
+  #take(request: Uint8Array, { mac, ata, plan, session }: Order): boolean {
+    const tag = tagOf(request);
+    if (!session && !changesSomething(plan)) return true;
+    const copy = session ? session.take(tag) : this.#recent.take(mac, tag, kindOf(ata), ata.lba);
+    switch (copy) {
+      case 'new':
+        return true;
+      case 'stale':
+        this.#counters.stale++;
+        return false;
+      case 'ahead':
+        this.#responder.refuse(request, unknownSession);
+        return false;
+      case 'executing':
+        this.#counters.copies++;
+        return false;
+      case 'done':
+        this.#counters.copies++;
+        this.#responder.answer(request, unpack(session ? session.resultOf(tag) : this.#recent.resultOf(mac, tag)));
+        return false;
+    }
+  }
+
+  /** Answers a command, in a frame that begins as the request does. */
+  #executed(frame: Uint8Array, { mac, plan, session }: Order, result: Result): void {
+    const tag = tagOf(frame);
+    const changes = changesSomething(plan);
+    session?.finish(tag, changes ? pack(result) : undefined);
+    if (!session && changes) this.#recent.finish(mac, tag, pack(result));
+    const sends = plan.kind === 'read' || plan.kind === 'identify';
+    if (result === good) {
+      if (plan.kind === 'read') this.#counters.bytesRead += plan.length;
+      else if (plan.kind === 'write') this.#counters.bytesWritten += plan.length;
+    }
+    if (this.#steps.on) traceEnd(this.#steps, tag, plan, result === good);
+    this.#responder.respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
+  }
+
+  /** A frame of our own that begins as the request does, until {@link #end}. */
+  #begin(request: Uint8Array): Uint8Array {
+    this.#executing++;
+    const frame = this.#free.pop() ?? new Uint8Array(this.#frameSize);
+    frame.set(request);
+    return frame;
+  }
+
+  #end(command: Command, result: Result): void {
+    this.#executed(command.frame, command, result);
+    this.#free.push(command.frame);
+    if (--this.#executing === 0) this.#idle?.();
+  }
+}
