@@ -8,7 +8,7 @@ const may = {
   machine: ['base'],
   device: ['base', 'block', 'machine'],
   protocol: ['base', 'block', 'network'],
-  computer: ['base', 'block', 'device', 'machine', 'network'],
+  computer: ['base', 'block', 'probe', 'device', 'machine', 'network'],
   export: ['base', 'block', 'network', 'protocol'],
   guest: ['base', 'machine'],
   site: ['base', 'network', 'protocol'],

@@ -3,9 +3,11 @@ import { existsSync } from 'node:fs';
 import { messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import type { BlockDevice, BlockInfo, Capabilities } from '../block/device.js';
+import { identifyDevice, type DriveIdentity } from '../computer/identity.js';
 import type { Content } from '../probe/content.js';
 import { probeDisk, type DiskLayout } from '../probe/probe.js';
 import type { Partition } from '../probe/table.js';
+import { hex, uuidText } from '../probe/text.js';
 import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, numberOption, parseOptions } from './options.js';
@@ -17,7 +19,7 @@ export const help = `farbus info: what a disk is, and what is on it
 Usage: farbus info SOURCE [--json] [--reconnect SECONDS]
 
 Prints the size and the block sizes, what the device can do, its partition table (GPT or MBR) and the file systems on it by
-name. The source is only read. Exit status 0, also where the partition table is damaged: that is printed.
+name, and what serial number and world wide name a guest is told. The source is only read. Exit status 0, also where the partition table is damaged: that is printed.
 
 ${sourceHelp}
 
@@ -58,15 +60,16 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
   const signals = onSignals();
-  const { device, whyReadOnly } = await open(source, { filters, reconnectSeconds, log: stderrLogger(io) });
+  const log = stderrLogger(io);
+  const { device, whyReadOnly } = await open(source, { filters, reconnectSeconds, log });
   try {
-    const work = probeDisk(device).then((layout) => {
+    const work = Promise.all([probeDisk(device), identifyDevice(device, log)]).then(([layout, drive]) => {
       const { info } = device;
       const why = whyReadOnly === undefined ? {} : { whyReadOnly };
       io.stdout.write(
         values.json
-          ? `${JSON.stringify({ source, ...info, ...why, ...layout })}\n`
-          : describe(info, whyReadOnly, layout),
+          ? `${JSON.stringify({ source, ...info, ...why, ...layout, drive: driveNames(drive) })}\n`
+          : describe(info, whyReadOnly, layout, drive),
       );
       return 0;
     });
@@ -94,7 +97,17 @@ async function open(
   }
 }
 
-function describe(info: BlockInfo, whyReadOnly: string | undefined, { table, content, problems }: DiskLayout): string {
+/** What a guest is told, as its /dev/disk/by-id and sysfs have it. */
+function driveNames({ serial, uuid, worldWideName, content }: DriveIdentity) {
+  return { serial, uuid: uuidText(uuid)!, wwn: `0x${hex(worldWideName)}`, follows: content === '' ? 'name' : content };
+}
+
+function describe(
+  info: BlockInfo,
+  whyReadOnly: string | undefined,
+  { table, content, problems }: DiskLayout,
+  drive: DriveIdentity,
+): string {
   const can = (Object.keys(capabilities) as (keyof Capabilities)[]).filter((name) => info.can[name]);
   const nature = [info.readOnly ? `read-only${whyReadOnly === undefined ? '' : ` (${whyReadOnly})`}` : 'writable'];
   if (info.removable) nature.push('removable');
@@ -106,6 +119,10 @@ function describe(info: BlockInfo, whyReadOnly: string | undefined, { table, con
     ['can', can.map((name) => capabilities[name]).join(', ') || 'nothing beyond reading and writing'],
   ];
   if (info.identity !== '') rows.push(['identity', info.identity]);
+  if (info.identity !== '' || drive.content !== '') {
+    const { serial, wwn, follows } = driveNames(drive);
+    rows.push(['drive', `serial ${serial}, wwn ${wwn}, from its ${follows}`]);
+  }
   if (content) rows.push(['content', contentText(content)]);
   if (table) {
     const id = table.id === '' ? '' : ` ${table.id}`;

@@ -9,11 +9,10 @@ import { AhciController, type AhciOptions } from '../device/ahci/controller.js';
 import type { EjectResult } from '../device/ahci/medium-bay.js';
 import { PacketDrive } from '../device/ahci/packet-drive.js';
 import type { SataDevice } from '../device/ahci/sata-device.js';
-import type { DrivePlan } from './drives.js';
-import { ataIdentityOf } from './identity.js';
+import type { IdentifiedPlan } from './drives.js';
 
 interface Port {
-  readonly plan: DrivePlan;
+  readonly plan: IdentifiedPlan;
   readonly device: SataDevice;
   plugged: boolean;
   /** The far device that is the medium now. */
@@ -21,7 +20,7 @@ interface Port {
 }
 
 export interface AhciDrivesOptions extends Omit<AhciOptions, 'ports'> {
-  readonly plans: readonly DrivePlan[];
+  readonly plans: readonly IdentifiedPlan[];
   /** Puts a virtual I/O client in front of a far device. */
   readonly reach: (far: BlockDevice) => BlockDevice;
   /** A guest has ejected the medium of drive `index`; it is not closed. */
@@ -100,18 +99,10 @@ export class AhciDrives {
     this.controller.plug(this.#ports.indexOf(port), port.device);
   }
 
-  #make(plan: DrivePlan): SataDevice {
-    const { index, kind, device } = plan;
-    const name = `drive${index}`;
+  #make({ kind, device, identity }: IdentifiedPlan): SataDevice {
     const medium = device && this.#reach(device);
-    if (kind === 'disk') return new AtaDisk(medium!, ataIdentityOf(medium!.info, name, 'Farbus ATA Disk', plan));
-    // A drive that is empty at first is known by its place.
-    const model = kind === 'cdrom' ? 'Farbus DVD' : 'Farbus Removable';
-    return new PacketDrive({
-      kind,
-      identity: ataIdentityOf(device?.info ?? { identity: name, size: 0 }, name, model, plan),
-      medium,
-    });
+    if (kind === 'disk') return new AtaDisk(medium!, identity);
+    return new PacketDrive({ kind, identity, medium });
   }
 
   #port(index: number): Port {

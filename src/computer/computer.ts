@@ -21,10 +21,10 @@ import { AhciDrives } from './ahci-drives.js';
 import { SerialConsole } from './console.js';
 import { ScreenConsole } from './screen-console.js';
 import { ideDisks } from './ide-drives.js';
-import { planDrive, type ClientDrive, type DriveBus, type DrivePlan } from './drives.js';
-import { identityOf } from './identity.js';
+import { identifyPlans, planDrive, type ClientDrive, type DriveBus, type IdentifiedPlan } from './drives.js';
 import { Legs, type LegMedians } from './legs.js';
 import { checkReach } from './reach.js';
+import { checkSame, driveFacts, goOnAs } from './same-drive.js';
 import type { SharedAdapter } from './shared-adapter.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
@@ -106,7 +106,7 @@ export interface Prepared {
   readonly ended: Promise<EndReason>;
   readonly options: ComputerOptions;
   readonly figure: BootFigure;
-  readonly plans: readonly DrivePlan[];
+  readonly plans: readonly IdentifiedPlan[];
   /** Virtual I/O clients of the drives on the engine's own controller. */
   readonly ideClients: readonly VirtualIoClient[];
 }
@@ -132,6 +132,7 @@ export class Computer {
   readonly #places: BootPlace[];
   /** The far device of each drive, now. */
   readonly #media: readonly (() => BlockDevice | undefined)[];
+  readonly #plans: readonly IdentifiedPlan[];
   readonly #legs = new Legs();
   readonly #figure: BootFigure;
   #handlersRecorded = false;
@@ -144,7 +145,7 @@ export class Computer {
     let end: (why: EndReason) => void = () => undefined;
     const ended = new Promise<EndReason>((resolve) => (end = resolve));
     steps.step(0, figure.loader, 'the program loader starts');
-    const plans = options.drives.map(planDrive);
+    const plans = await identifyPlans(options.drives.map(planDrive), options.log ?? silent);
     const onIde = plans.filter(({ bus }) => bus === 'ide');
     const ideClients = onIde.map(({ device }) => new VirtualIoClient(device!, commandSteps(figure, steps)));
     const engine = await options.createEngine(trap, end, ideDisks(onIde, ideClients));
@@ -172,6 +173,7 @@ export class Computer {
         () =>
           bus === 'ahci' ? this.ahci?.mediumOf(index) : device,
     );
+    this.#plans = plans;
     this.#places = bootPlaces(plans);
     this.adapter = options.adapter;
     if (options.adapter) this.#connect(options.adapter);
@@ -245,13 +247,8 @@ export class Computer {
     if (snapshot.drives.length !== now.length) {
       throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
     }
-    snapshot.drives.forEach((then, i) => {
-      const drive = now[i]!;
-      if (then.size !== drive.size || then.blockSize !== drive.blockSize || then.readOnly !== drive.readOnly) {
-        throw new SnapshotError(`drive ${i} is another than it was: ${drive.size} bytes, then ${then.size}`);
-      }
-      if (then.identity !== drive.identity) throw new SnapshotError(`drive ${i} is another than it was`);
-    });
+    snapshot.drives.forEach((then, i) => checkSame(then, now[i]!, i));
+    this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
     await checkReach(this.#media.map((medium) => medium()));
     await this.#engine.restoreState(snapshot.engine);
     this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
@@ -266,19 +263,22 @@ export class Computer {
     return this.#engine.stop();
   }
 
-  #addNvme(plan: DrivePlan, log: Logger): void {
-    const { index, device } = plan;
+  #addNvme({ device, identity }: IdentifiedPlan, log: Logger): void {
     const controller = new nvme.NvmeController({
       ...this.#context(log),
       disk: this.#reach(device!),
-      identity: identityOf(device!.info, `drive${index}`, undefined, plan),
+      identity,
     });
     // Mass storage, non-volatile memory, NVM Express.
     this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
   }
 
   /** One adapter with a port for each drive. */
-  #addAhci(plans: readonly DrivePlan[], log: Logger, onEject: NonNullable<ComputerOptions['onEject']>): AhciDrives {
+  #addAhci(
+    plans: readonly IdentifiedPlan[],
+    log: Logger,
+    onEject: NonNullable<ComputerOptions['onEject']>,
+  ): AhciDrives {
     const reach = (far: BlockDevice) => this.#reach(far);
     const drives = new AhciDrives({ ...this.#context(log), plans, reach, onEject });
     const { vendorId: vendor, deviceId: device, classCode, barIndex } = ahci;
@@ -357,10 +357,7 @@ export class Computer {
   }
 
   #driveFacts(): SnapshotDrive[] {
-    return this.#media.map((medium) => {
-      const { size = 0, blockSize = 0, readOnly = false, identity = '' } = medium()?.info ?? {};
-      return { size, blockSize, readOnly, identity };
-    });
+    return this.#media.map((medium, i) => driveFacts(medium()?.info, this.#plans[i]!.identity));
   }
 }
 
@@ -370,7 +367,7 @@ function commandSteps(figure: BootFigure, steps: Steps): Steps {
 }
 
 /** Where the firmware finds the drives: the AHCI adapter is behind the NVMe controllers, each in a slot of its own. */
-function bootPlaces(plans: readonly DrivePlan[]): BootPlace[] {
+function bootPlaces(plans: readonly IdentifiedPlan[]): BootPlace[] {
   const on = (bus: DriveBus) => plans.filter((plan) => plan.bus === bus);
   return plans.map((plan) => {
     const number = on(plan.bus).indexOf(plan);

@@ -1,7 +1,8 @@
 /** Which logical device a far device is shown as: what a computer is put together from. */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
-import type { SaidIdentity } from './identity.js';
+import type { Logger } from '../base/log.js';
+import { identifyDrives, type DriveIdentity, type SaidIdentity } from './identity.js';
 import { maxIdeSize } from '../machine/ide-disk.js';
 
 /** The kind of controller that a drive is on: an NVMe controller of its own, a port of the AHCI adapter, or the board's IDE. */
@@ -26,6 +27,26 @@ export interface DrivePlan extends SaidIdentity {
   readonly bus: DriveBus;
   readonly kind: DriveKind;
   readonly device: BlockDevice | undefined;
+}
+
+/** A drive that knows who it says it is. */
+export interface IdentifiedPlan extends DrivePlan {
+  readonly identity: DriveIdentity;
+}
+
+/** What a drive is called, by its bus and kind. */
+const models = {
+  disk: { nvme: 'Farbus NVMe Disk', ahci: 'Farbus ATA Disk', ide: 'Farbus IDE Disk' },
+  cdrom: 'Farbus DVD',
+  removable: 'Farbus Removable',
+} as const;
+
+/** Finds out who all drives of a computer are. @throws FarbusError where the user has said what cannot be. */
+export async function identifyPlans(plans: readonly DrivePlan[], log: Logger): Promise<IdentifiedPlan[]> {
+  const ownModel = ({ kind, bus }: DrivePlan): string => (kind === 'disk' ? models.disk[bus] : models[kind]);
+  const drives = plans.map((plan) => ({ ...plan, ownModel: ownModel(plan) }));
+  const identities = await identifyDrives(drives, log);
+  return plans.map((plan, i) => ({ ...plan, identity: identities[i]! }));
 }
 
 /**

@@ -2,29 +2,25 @@
 import { buffersOf } from '../base/buffers.js';
 import { FarbusError } from '../base/errors.js';
 import { maxIdeDisks, type IdeDisk } from '../machine/ide-disk.js';
-import type { DrivePlan } from './drives.js';
-import { identityOf } from './identity.js';
+import type { IdentifiedPlan } from './drives.js';
 import type { VirtualIoClient } from './virtual-io-client.js';
 
 /**
  * What the engine is given for the plans of the bus `ide`. @param clients Their virtual I/O clients, in order.
  * @throws FarbusError where there are more than the controller has room for.
  */
-export function ideDisks(plans: readonly DrivePlan[], clients: readonly VirtualIoClient[]): IdeDisk[] {
+export function ideDisks(plans: readonly IdentifiedPlan[], clients: readonly VirtualIoClient[]): IdeDisk[] {
   if (plans.length > maxIdeDisks) throw new FarbusError(`the bus ide has room for ${maxIdeDisks} disks, not more`);
   return plans.map((plan, i) => ideDisk(plan, clients[i]!));
 }
 
-function ideDisk(plan: DrivePlan, client: VirtualIoClient): IdeDisk {
+function ideDisk({ identity }: IdentifiedPlan, client: VirtualIoClient): IdeDisk {
   const { info } = client;
-  const { serial, model, firmware } = identityOf(info, `drive${plan.index}`, 'Farbus IDE Disk', plan);
   return {
     size: info.size - (info.size % 512),
     readOnly: info.readOnly,
     writeCache: info.can.flush,
-    serial,
-    model,
-    firmware,
+    identity,
     read: (offset, into) => client.read(offset, buffersOf(into)),
     write: (offset, from) => client.write(offset, buffersOf(from)),
     flush: () => client.flush(),

@@ -1,10 +1,14 @@
-/** Who a logical device says it is: from what the far device is, so that a guest's /dev/disk/by-id stays the same across restarts. */
-import type { BlockInfo } from '../block/device.js';
+/**
+ * Who a logical device says it is: the same for the same bytes, whichever server and protocol they come by, so that a
+ * guest's /dev/disk/by-id stays what it is. docs/run.md has the rule.
+ */
+import { Deadline } from '../base/deadline.js';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { BlockDevice } from '../block/device.js';
 import type { AtaIdentity } from '../device/ahci/identify.js';
 import type { NvmeIdentity } from '../device/nvme/identify.js';
-
-/** What an identity is made of. */
-type Known = Pick<BlockInfo, 'identity' | 'size'>;
+import { contentIdentity } from '../probe/identity.js';
 
 /** What a user says instead: ASCII, at most 20 and 40 characters. */
 export interface SaidIdentity {
@@ -12,30 +16,95 @@ export interface SaidIdentity {
   readonly model?: string | undefined;
 }
 
+/** What any controller shows of a drive. A snapshot that is gone on from puts its own values in. */
+export interface DriveIdentity extends NvmeIdentity, AtaIdentity {
+  /** What is on the far device that identifies it (probe/identity.ts); '' where nothing does. */
+  readonly content: string;
+}
+
+/** What a drive's identity is made of. */
+export interface Identified extends SaidIdentity {
+  readonly index: number;
+  /** The drive itself, or a drive whose media come and go. */
+  readonly kind: 'disk' | 'cdrom' | 'removable';
+  readonly device: BlockDevice | undefined;
+  /** What it is called where the user has not said. */
+  readonly ownModel: string;
+}
+
+/** How long looking at one far device may take, in ms. */
+const lookMs = 60_000;
+
 /**
- * The identity of a logical device in front of a far one; `fallback` where that has none of its own. With a serial number
- * that the user has said, all of it follows from that: it stays the same whatever the far device is.
+ * The identities of a computer's drives, in their order. Of equal ones the second and later are told apart by their order.
+ * @throws FarbusError where the user has given one serial number to two.
  */
-export function identityOf(
-  info: Known,
-  fallback: string,
-  model = 'Farbus NVMe Disk',
-  said: SaidIdentity = {},
-): NvmeIdentity {
-  const hash = hash128(said.serial === undefined ? `${info.identity || fallback}\0${info.size}` : `\0${said.serial}`);
+export async function identifyDrives(drives: readonly Identified[], log: Logger): Promise<DriveIdentity[]> {
+  const contents = await Promise.all(drives.map((drive) => contentOf(drive, log)));
+  const before = new Map<string, number[]>();
+  return drives.map((drive, i) => {
+    const content = contents[i]!;
+    const key = keyOf(drive, content);
+    const same = before.get(key) ?? [];
+    if (same.length > 0 && drive.serial !== undefined) {
+      throw new FarbusError(`drives ${same[0]!} and ${drive.index} have the same serial number: give them two`);
+    }
+    before.set(key, [...same, drive.index]);
+    const own = same.length === 0 ? key : `${key}\0${same.length + 1}`;
+    return identity(own, content, drive);
+  });
+}
+
+/** The same for one device that is a drive alone. */
+export async function identifyDevice(device: BlockDevice, log: Logger): Promise<DriveIdentity> {
+  const [found] = await identifyDrives([{ index: 0, kind: 'disk', device, ownModel: '' }], log);
+  return found!;
+}
+
+/** A disc is not its drive; what is empty has nothing to say; a device that fails is known by its name. */
+async function contentOf({ index, kind, device }: Identified, log: Logger): Promise<string> {
+  if (!device || kind === 'cdrom') return '';
+  const limit = new Deadline(lookMs);
+  const late = new Promise<never>((_, reject) => {
+    limit.signal.addEventListener('abort', () => reject(new Error(`no answer within ${lookMs / 1000} s`)));
+  });
+  try {
+    return (await Promise.race([contentIdentity(device, { signal: limit.signal }), late])) ?? '';
+  } catch (error) {
+    log.log('warn', `drive ${index} cannot be looked at: ${messageOf(error)}; its serial number follows from its name`);
+    return '';
+  } finally {
+    limit.end();
+  }
+}
+
+function keyOf({ index, kind, device, serial }: Identified, content: string): string {
+  if (serial !== undefined) return `serial\0${serial}`;
+  if (content !== '') return `content\0${content}`;
+  const name = kind === 'cdrom' ? '' : (device?.info.identity ?? '');
+  return name === '' ? `place\0${index}` : `name\0${name}`;
+}
+
+function identity(key: string, content: string, { serial, model, ownModel }: Identified): DriveIdentity {
+  const hash = hash128(key);
   const uuid = hash.slice();
   uuid[6] = (uuid[6]! & 0x0f) | 0x80; // RFC 9562 §5.8: version 8, custom
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
-  const hex = [...hash].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  return { serial: said.serial ?? hex.slice(0, 20), model: said.model ?? model, firmware: '1.0', uuid };
+  return {
+    serial: serial ?? [...hash.subarray(0, 10)].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+    model: model ?? ownModel,
+    firmware: '1.0',
+    uuid,
+    worldWideName: worldWideName(uuid),
+    content,
+  };
 }
 
-/** The same for a drive on an ATA bus: its world wide name is of the kind that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
-export function ataIdentityOf(info: Known, fallback: string, ownModel: string, said?: SaidIdentity): AtaIdentity {
-  const { serial, model, firmware, uuid } = identityOf(info, fallback, ownModel, said);
-  const worldWideName = uuid.slice(0, 8);
-  worldWideName[0] = 0x30 | (worldWideName[0]! & 0x0f);
-  return { serial, model, firmware, worldWideName };
+/** For ATA: of the kind of name that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
+export function worldWideName(uuid: Uint8Array): Uint8Array {
+  const name = uuid.slice(0, 8);
+  name[0] = 0x30 | (name[0]! & 0x0f);
+  return name;
 }
 
 /** 128 bits of FNV-1a, as four lanes with different starts: spreads names, keeps no secrets. */

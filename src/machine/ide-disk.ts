@@ -5,14 +5,20 @@ export interface IdeDisk {
   readonly readOnly: boolean;
   /** Writes may be answered before they are durable; a flush makes them so. */
   readonly writeCache: boolean;
-  /** ASCII: at most 20, 40 and 8 characters. */
-  readonly serial: string;
-  readonly model: string;
-  readonly firmware: string;
+  /** Asked for at each IDENTIFY DEVICE. */
+  readonly identity: IdeIdentity;
   /** Reads into all of `into`, from byte `offset`. */
   read(offset: number, into: Uint8Array): Promise<void>;
   write(offset: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
+}
+
+/** Who a disk says it is: ASCII of at most 20, 40 and 8 characters, and 8 bytes of world wide name. */
+export interface IdeIdentity {
+  readonly serial: string;
+  readonly model: string;
+  readonly firmware: string;
+  readonly worldWideName: Uint8Array;
 }
 
 /** The controller counts sectors with 31 bits. */

@@ -3,12 +3,17 @@
  * engine's state, compressed. Made and read here; compression is the host's.
  */
 
-/** Facts of a drive that must be the same when the computer goes on. */
+/** Facts of a drive, by which it is known again when the computer goes on. */
 export interface SnapshotDrive {
   readonly size: number;
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** What the far device is called; '' where it is not known. */
   readonly identity: string;
+  /** What is on it that identifies it; '' where nothing does. It need not be the same: guests write. */
+  readonly content: string;
+  /** Who the guest has been told that it is, and is told again. */
+  readonly shown: { readonly serial: string; readonly model: string; readonly uuid: string };
 }
 
 export interface Snapshot {
@@ -34,7 +39,7 @@ export interface Compression {
 
 /** "FARBUSSN" */
 const magic = 0x464152425553534en;
-const version = 1;
+const version = 2;
 const fixedSize = 16;
 const maxHeader = 16 << 20;
 

@@ -86,7 +86,8 @@ export async function probeContent(reader: ProbeReader): Promise<Content | undef
   return undefined;
 }
 
-async function findTable(
+/** The partition table of a disk that has `content` as a whole; undefined where there is none. */
+export async function findTable(
   reader: ProbeReader,
   blockSize: number,
   content: Content | undefined,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { openClientDrive, openDrive, parseDrive } from '../../src/cli/sources.js';
 import { AhciDrives } from '../../src/computer/ahci-drives.js';
-import { planDrive } from '../../src/computer/drives.js';
+import { identifyPlans, planDrive } from '../../src/computer/drives.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { TestMemory } from '../support/guest-memory.js';
 
@@ -46,15 +46,18 @@ describe('what a drive is said to be', () => {
   });
 });
 
-describe('drives on the adapter', () => {
+describe('drives on the adapter', async () => {
   const disc = new MemoryDevice(1 << 20);
   const drives = new AhciDrives({
     base: 0xfe000000,
     memory: new TestMemory(1 << 20),
-    plans: [
-      planDrive({ device: new MemoryDevice(1 << 20), bus: 'ahci' }, 3),
-      planDrive({ device: disc, kind: 'cdrom' }, 5),
-    ],
+    plans: await identifyPlans(
+      [
+        planDrive({ device: new MemoryDevice(1 << 20), bus: 'ahci' }, 3),
+        planDrive({ device: disc, kind: 'cdrom' }, 5),
+      ],
+      log,
+    ),
     reach: (far) => far,
     onEject: () => undefined,
   });

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { encodePng } from '../../src/cli/png.js';
 import { ScreenPainter } from '../../src/cli/screen-view.js';
 import { parseDrive } from '../../src/cli/sources.js';
-import { ataIdentityOf, identityOf } from '../../src/computer/identity.js';
 import { parseKeys, terminalKeys } from '../../src/machine/keys.js';
 import { pixelsOf, textOf, type TextPicture } from '../../src/machine/screen.js';
 
@@ -89,18 +88,6 @@ describe('a text screen', () => {
 });
 
 describe('who a drive says it is', () => {
-  it('follows from the far device, or from the serial number that the user has said', () => {
-    const one = { identity: 'one', size: 4096 };
-    const other = { identity: 'other', size: 8192 };
-    expect(identityOf(one, 'x')).toEqual(identityOf(one, 'y'));
-    expect(identityOf(one, 'x').serial).not.toBe(identityOf(other, 'x').serial);
-    const said = { serial: 'DESK-1', model: 'Desk disk' };
-    expect(identityOf(one, 'x', undefined, said)).toEqual(identityOf(other, 'y', undefined, said));
-    expect(ataIdentityOf(one, 'x', 'Model', said)).toEqual(ataIdentityOf(other, 'y', 'Other', said));
-    expect(ataIdentityOf(one, 'x', 'Model', said)).toMatchObject(said);
-    expect(identityOf(one, 'x', 'Model', { serial: 'S' }).model).toBe('Model');
-  });
-
   it('is taken from the text of a drive', () => {
     expect(parseDrive('disk.img,serial=DESK-1,model=Desk disk,bus=ide')).toMatchObject({
       ...{ source: 'disk.img', serial: 'DESK-1', model: 'Desk disk', bus: 'ide' },

@@ -1,7 +1,6 @@
 /**
  * The v86 engine behind the seam of machine/engine.ts: an x86 processor and PC board in WebAssembly. Everything that
- * knows v86's internals is in this file and v86-network-card.ts; they are untyped and may change with its version, which
- * is pinned.
+ * knows v86's internals is in this folder; they are untyped and may change with its version, which is pinned.
  *
  * Facts that it rests on are in [FIND] 2: addresses above RAM are registered in blocks of 128 KiB; an interrupt must not
  * be raised within an exit; lines that share an input are not ORed by v86; its memory's array moves when it grows.
@@ -20,7 +19,8 @@ import type {
 import type { GuestMemory } from '../guest-memory.js';
 import { ideSlot, type IdeDisk } from '../ide-disk.js';
 import type { TrapHandler } from '../trap.js';
-import { IdeBuffer, attachIde, type FarDrive, type V86Ide } from './v86-ide.js';
+import type { FarDrive } from './far-ide-drive.js';
+import { IdeBuffer, attachIde, type V86Ide } from './v86-ide.js';
 import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
 import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
 
@@ -89,6 +89,8 @@ export interface V86Options {
   readonly firmware?: Firmware | undefined;
   /** Disks on its own IDE controller: at most two. */
   readonly ide?: readonly IdeDisk[] | undefined;
+  /** Instead: a disk in memory on that controller, which is then v86's own in all, for comparisons (bench). */
+  readonly memoryDisk?: ArrayBuffer | undefined;
   /** The guest has halted for good (interrupts off), asked for a reset, or done what the engine cannot go on from. */
   readonly onEnd?: (why: 'halted' | 'reset' | 'failed') => void;
 }
@@ -113,7 +115,7 @@ export async function createV86(options: V86Options): Promise<Engine> {
     disable_speaker: true,
     acpi: false,
     net_device: { type: (options.mac ? 'ne2k' : 'none') as never },
-    ...ideOptions(options.ide ?? []),
+    ...(options.memoryDisk ? { hda: { buffer: options.memoryDisk } } : ideOptions(options.ide ?? [])),
     ...(options.firmware && {
       bios: { buffer: ownBuffer(options.firmware.bios) },
       vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) },

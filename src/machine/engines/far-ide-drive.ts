@@ -1,0 +1,334 @@
+/**
+ * One drive of v86's IDE controller whose disk is elsewhere: what v86's methods are replaced by (v86-ide.ts). The drive is
+ * busy until the disk has answered, and says what went wrong. What a guest does meanwhile, or out of order, is refused:
+ * of each drive one request is under way at most.
+ *
+ * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI]. Left out: UDMA, FUA, SMART, security, addresses above
+ * 31 bits of sectors.
+ */
+import type { GuestMemory } from '../guest-memory.js';
+import type { IdeDisk } from '../ide-disk.js';
+import { describedMemory, gather, scatter, type Piece } from './ide-prd.js';
+import {
+  BusMaster,
+  IdeCommand,
+  IdeError,
+  IdeFeature,
+  IdeStatus,
+  maxMultiple,
+  multipleCommands,
+  pioWriteCommands,
+  readCommands,
+  sectorSize,
+  wideCommands,
+  writeCommands,
+} from './ide-spec.js';
+
+/** What is used of v86's drive ("interface"). */
+export interface V86Drive {
+  readonly channel: {
+    readonly master: object;
+    readonly slave: object;
+    dma_command: number;
+    dma_status: number;
+    prdt_addr: number;
+  };
+  status_reg: number;
+  error_reg: number;
+  features_reg: number;
+  readonly sector_count_reg: number;
+  readonly lba_mid_reg: number;
+  readonly lba_high_reg: number;
+  current_command: number;
+  sectors_per_drq: number;
+  readonly sector_count: number;
+  data: Uint8Array;
+  data_pointer: number;
+  data_length: number;
+  data_end: number;
+  write_dest: number;
+  push_irq(): void;
+  get_lba(lba48: boolean): number;
+  get_count(lba48: boolean): number;
+  ata_advance(command: number, sectors: number): void;
+}
+
+/** Bytes, and sectors. */
+interface Range {
+  readonly start: number;
+  readonly length: number;
+  readonly count: number;
+}
+
+/** What the bus master moves, and where in memory. */
+interface Transfer {
+  readonly range: Range;
+  readonly pieces: readonly Piece[];
+}
+
+/** Of a channel, whose drives share it. */
+export interface BusMasterUse {
+  /** What it was started for last. */
+  transfer?: Transfer | undefined;
+}
+
+const verifyBytes = 1 << 20;
+
+export class FarDrive {
+  readonly #v86: V86Drive;
+  readonly #disk: IdeDisk;
+  readonly #memory: GuestMemory;
+  readonly #busMaster: BusMasterUse;
+  #writeCache: boolean;
+  /** What the command named when it was written: the registers may change until the bus master starts. */
+  #range: Range | undefined;
+  /** Requests that the disk has not answered, and of which reset they are. */
+  #underWay = 0;
+  #resets = 0;
+  #statusAfterReset = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(v86: V86Drive, disk: IdeDisk, memory: GuestMemory, busMaster: BusMasterUse) {
+    this.#v86 = v86;
+    this.#busMaster = busMaster;
+    this.#disk = disk;
+    this.#memory = memory;
+    this.#writeCache = disk.writeCache;
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    if (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** A command is written; whether it has been seen to here. */
+  command(command: number): boolean {
+    const v86 = this.#v86;
+    if (v86.status_reg & IdeStatus.busy) return true;
+    // What an earlier command was still to move at the data port is moved no more.
+    v86.data_pointer = v86.data_end = v86.data_length = 0;
+    v86.current_command = command;
+    this.#range = undefined;
+    if (readCommands.has(command) || writeCommands.has(command)) return this.#sectors(command);
+    switch (command) {
+      case IdeCommand.flush:
+      case IdeCommand.flushExt:
+      case IdeCommand.standbyImmediate:
+        this.#flush();
+        return true;
+      case IdeCommand.setFeatures:
+        return this.#setFeatures(v86.features_reg & 0xff);
+      case IdeCommand.setMultiple:
+        return this.#setMultiple(v86.sector_count_reg & 0xff);
+      case IdeCommand.deviceReset: // of packet devices only
+        this.#fail(IdeError.aborted);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** A reset of the drive: it is busy until no write of before can have an effect any more. */
+  reset(): void {
+    const v86 = this.#v86;
+    this.#resets++;
+    v86.current_command = -1;
+    v86.data_pointer = v86.data_end = v86.data_length = 0;
+    this.#range = undefined;
+    if (this.#underWay === 0) return;
+    this.#statusAfterReset = v86.status_reg;
+    v86.status_reg = IdeStatus.busy;
+  }
+
+  /** v86 wants sectors for its data port. */
+  readPio(start: number, length: number, done: (data: Uint8Array) => void): void {
+    const data = new Uint8Array(length);
+    this.#run(this.#disk.read(start, data), () => done(data), IdeError.uncorrectable);
+  }
+
+  /** The guest has written to the data port what a command was to move there. */
+  writePio(): void {
+    const { data, data_length: length, write_dest: start, current_command: command } = this.#v86;
+    // It may have been the data of a read.
+    if (!pioWriteCommands.has(command)) return this.#fail(IdeError.aborted);
+    this.#write(start, data.slice(0, length), () => {
+      this.#v86.ata_advance(command, length / sectorSize);
+      this.#done();
+    });
+  }
+
+  /** The bus master starts on a read. */
+  readDma(): void {
+    const transfer = this.#startDma();
+    if (!transfer) return;
+    const { range, pieces } = transfer;
+    const data = new Uint8Array(range.length);
+    const { channel } = this.#v86;
+    const end = (): void => {
+      // One that was stopped moves nothing more, and if it was started again then for something else.
+      const active = channel.dma_command & BusMaster.start && channel.dma_status & BusMaster.active;
+      if (!active || this.#busMaster.transfer !== transfer) return this.#failDma();
+      scatter(this.#memory, pieces, data);
+      this.#advance(range);
+    };
+    this.#run(this.#disk.read(range.start, data), end, IdeError.uncorrectable);
+  }
+
+  /** The bus master starts on a write. */
+  writeDma(): void {
+    const transfer = this.#startDma();
+    if (!transfer) return;
+    const { range, pieces } = transfer;
+    const data = new Uint8Array(range.length);
+    gather(this.#memory, pieces, data);
+    this.#write(range.start, data, () => this.#advance(range));
+  }
+
+  /** IDENTIFY DEVICE (ATA8-ACS 7.16): what v86 does not know of the disk. */
+  identify(): void {
+    const { data, sector_count: sectors } = this.#v86;
+    const { serial, model, firmware, worldWideName } = this.#disk.identity;
+    const view = new DataView(data.buffer, data.byteOffset);
+    const word = (at: number, value: number): void => view.setUint16(2 * at, value, true);
+    const add = (at: number, bits: number): void => word(at, view.getUint16(2 * at, true) | bits);
+    putText(data, 10, 10, serial);
+    putText(data, 23, 4, firmware);
+    putText(data, 27, 20, model);
+    word(49, 0x0300); // LBA, DMA
+    view.setUint32(2 * 60, Math.min(sectors, 0x0fffffff), true);
+    word(80, 0x00f0); // ATA/ATAPI-4 to 7
+    add(82, this.#disk.writeCache ? 0x20 : 0);
+    add(85, this.#writeCache ? 0x20 : 0);
+    for (const at of [84, 87]) add(at, 0x4100); // a world wide name, in words 108 to 111
+    for (let i = 0; i < 8; i++) data[(2 * 108 + i) ^ 1] = worldWideName[i] ?? 0;
+  }
+
+  /** A command that names sectors: those that are not there are an error at once. */
+  #sectors(command: number): boolean {
+    const range = this.#named(command);
+    const unset = this.#v86.sectors_per_drq === 0 && multipleCommands.has(command);
+    if (!range) this.#fail(IdeError.notFound);
+    else if (unset || (writeCommands.has(command) && this.#disk.readOnly)) this.#fail(IdeError.aborted);
+    else if (command === IdeCommand.verify || command === IdeCommand.verifyExt) this.#verify(range);
+    else {
+      this.#range = range;
+      return false;
+    }
+    return true;
+  }
+
+  /** What the registers name; undefined where it is not on the disk. */
+  #named(command: number): Range | undefined {
+    const v86 = this.#v86;
+    const wide = wideCommands.has(command);
+    // v86 leaves the uppermost 16 bits out.
+    if (wide && ((v86.lba_mid_reg | v86.lba_high_reg) & 0xff00) !== 0) return undefined;
+    const count = v86.get_count(wide);
+    const start = v86.get_lba(wide) * sectorSize;
+    const length = count * sectorSize;
+    return start < 0 || start + length > this.#disk.size ? undefined : { start, length, count };
+  }
+
+  #setFeatures(feature: number): boolean {
+    if (feature === IdeFeature.enableWriteCache) this.#writeCache = this.#disk.writeCache;
+    if (feature !== IdeFeature.disableWriteCache) return false;
+    this.#writeCache = false;
+    this.#flush();
+    return true;
+  }
+
+  /** 0 switches the multiple commands off. */
+  #setMultiple(sectors: number): boolean {
+    const valid = (sectors & (sectors - 1)) === 0 && sectors <= maxMultiple;
+    if (valid) return false;
+    this.#fail(IdeError.aborted);
+    return true;
+  }
+
+  #flush(): void {
+    this.#run(this.#disk.flush(), () => this.#done(), IdeError.aborted, IdeStatus.fault);
+  }
+
+  #write(start: number, data: Uint8Array, done: () => void): void {
+    const written = this.#disk.write(start, data);
+    const durable = this.#writeCache || !this.#disk.writeCache ? written : written.then(() => this.#disk.flush());
+    this.#run(durable, done, IdeError.aborted, IdeStatus.fault);
+  }
+
+  #verify({ start, length }: Range): void {
+    const read = async (): Promise<void> => {
+      const scratch = new Uint8Array(Math.min(length, verifyBytes));
+      for (let at = 0; at < length; at += verifyBytes) {
+        await this.#disk.read(start + at, scratch.subarray(0, Math.min(verifyBytes, length - at)));
+      }
+    };
+    this.#run(read(), () => this.#done(), IdeError.uncorrectable);
+  }
+
+  /** Undefined where there is nothing to begin. */
+  #startDma(): Transfer | undefined {
+    const v86 = this.#v86;
+    this.#busMaster.transfer = undefined;
+    if (v86.status_reg & IdeStatus.busy) return undefined;
+    // A snapshot does not have what was named: then the registers still do.
+    const range = this.#range ?? this.#named(v86.current_command);
+    const pieces = range && describedMemory(this.#memory, v86.channel.prdt_addr, range.length);
+    if (!pieces) {
+      this.#failDma();
+      return undefined;
+    }
+    return (this.#busMaster.transfer = { range, pieces });
+  }
+
+  /** Busy until the disk has answered. */
+  #run(request: Promise<void>, done: () => void, failure: number, fault = 0): void {
+    const v86 = this.#v86;
+    const resets = this.#resets;
+    this.#underWay++;
+    v86.status_reg = IdeStatus.busy;
+    v86.data_pointer = v86.data_end = v86.data_length = 0;
+    const settle = (act: () => void): void => {
+      this.#underWay--;
+      if (resets === this.#resets) act();
+      else if (this.#underWay === 0) v86.status_reg = this.#statusAfterReset;
+      if (this.#underWay === 0) for (const wake of this.#waiting.splice(0)) wake();
+    };
+    request.then(
+      () => settle(done),
+      () => settle(() => this.#fail(failure, fault)),
+    );
+  }
+
+  #advance({ count }: Range): void {
+    this.#v86.ata_advance(this.#v86.current_command, count);
+    this.#done();
+  }
+
+  #done(): void {
+    this.#end(IdeStatus.ready | IdeStatus.seek, 0);
+  }
+
+  #fail(error: number, fault = 0): void {
+    this.#end(IdeStatus.ready | IdeStatus.seek | IdeStatus.error | fault, error);
+  }
+
+  #end(status: number, error: number): void {
+    const v86 = this.#v86;
+    v86.status_reg = status;
+    v86.error_reg = error;
+    v86.channel.dma_status &= ~BusMaster.active;
+    v86.current_command = -1;
+    v86.push_irq();
+  }
+
+  /** The descriptors lead nowhere, or the bus master was stopped. */
+  #failDma(): void {
+    this.#v86.channel.dma_status |= BusMaster.error;
+    this.#fail(IdeError.aborted);
+  }
+}
+
+/** Text of IDENTIFY DEVICE: the first of two characters is the word's higher byte; blanks at the end. */
+function putText(data: Uint8Array, word: number, words: number, text: string): void {
+  for (let i = 0; i < 2 * words; i++) data[2 * word + (i ^ 1)] = i < text.length ? text.charCodeAt(i) & 0x7f : 0x20;
+}

@@ -1,0 +1,162 @@
+/** Far disks on v86's IDE controller, ports written by hand: what a guest does out of order, and what the drive says then. */
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import type { Buffers } from '../../src/base/buffers.js';
+import type { WriteOptions } from '../../src/block/device.js';
+import { GatedDisk } from '../support/gated-disk.js';
+import { IdeBoard, Port, turn } from '../support/ide-board.js';
+
+/** Counts what reaches it. */
+class CountedDisk extends GatedDisk {
+  writes = 0;
+  flushes = 0;
+
+  override write(offset: number, from: Buffers, options?: WriteOptions): Promise<void> {
+    this.writes++;
+    return super.write(offset, from, options);
+  }
+
+  override flush(): Promise<void> {
+    this.flushes++;
+    return super.flush();
+  }
+}
+
+const bytes = new Uint8Array(1 << 20);
+const disk = new CountedDisk(bytes);
+const page = 0x10000;
+let board: IdeBoard;
+
+beforeAll(async () => {
+  board = await IdeBoard.create(disk, new GatedDisk(1 << 20));
+});
+afterAll(() => board.close());
+beforeEach(async () => {
+  disk.open();
+  await board.reset();
+  board.issue({ command: 0xc6, count: 128 });
+  disk.writes = disk.flushes = 0;
+  bytes.fill(0x11);
+  board.memory.at(page, 4096).fill(0x99);
+  board.describe(0x8000, [[page, 4096]]);
+});
+
+const aborted = 0x04;
+const notFound = 0x10;
+const failed = () => [board.status & 0x89, board.in(Port.features)];
+
+it('writes nothing but by a write command', async () => {
+  board.issue({ command: 0x20, lba: 8 });
+  await board.ended();
+  board.write(new Uint8Array(512).fill(0x55));
+  await board.ended();
+  expect(failed()).toEqual([1, aborted]);
+  board.issue({ command: 0xec });
+  board.write(new Uint8Array(512).fill(0x55));
+  await board.ended();
+  expect(disk.writes).toBe(0);
+});
+
+it('forgets the rest of a write at a reset, and at the next command', async () => {
+  board.issue({ command: 0x30, lba: 8 });
+  board.write(new Uint8Array(256));
+  await board.reset();
+  board.write(new Uint8Array(512));
+  board.issue({ command: 0x30, lba: 8 });
+  board.write(new Uint8Array(256));
+  board.issue({ command: 0xef, features: 3 });
+  board.write(new Uint8Array(512));
+  await turn();
+  expect(disk.writes).toBe(0);
+  expect(board.status & 0x88).toBe(0);
+});
+
+it('has no DMA left over after a reset', async () => {
+  board.issue({ command: 0xca, lba: 8, count: 8 });
+  await board.reset();
+  board.out(Port.busMaster, 1);
+  await turn();
+  expect(disk.writes).toBe(0);
+  expect(board.in(Port.busMasterStatus) & 2).toBe(2);
+});
+
+it.each([
+  ['behind the end', { command: 0x20, lba: 2048 }],
+  ['partly behind the end', { command: 0xc8, lba: 2047, count: 2 }],
+  ['above 32 bits of sectors', { command: 0x25, lba: 2 ** 40 + 8, wide: true }],
+  ['behind the end, to verify', { command: 0x42, lba: 2048, wide: true }],
+])('says that sectors are not there: %s', (_, task) => {
+  board.issue(task);
+  expect(failed()).toEqual([1, notFound]);
+});
+
+it('says that there is no sector 0 by cylinder, head and sector', () => {
+  for (const port of [Port.lbaLow, Port.lbaMid, Port.lbaHigh]) board.out(port, 0);
+  board.out(Port.device, 0);
+  board.out(Port.count, 1);
+  board.out(Port.command, 0x20);
+  expect(failed()).toEqual([1, notFound]);
+});
+
+it('moves what the command named, whatever is in the registers when the bus master starts', async () => {
+  board.issue({ command: 0xca, lba: 8, count: 8 });
+  board.out(Port.lbaLow, 200);
+  board.out(Port.count, 255);
+  expect((await board.transfer(false)) & 0xa1).toBe(0);
+  const written = bytes.map((byte) => (byte === 0x99 ? 1 : 0));
+  expect(written.indexOf(1)).toBe(8 * 512);
+  expect(written.lastIndexOf(1)).toBe(16 * 512 - 1);
+});
+
+it('knows multiple commands of a power of two of sectors, or of none', async () => {
+  board.issue({ command: 0xc6, count: 3 });
+  expect(failed()).toEqual([1, aborted]);
+  board.issue({ command: 0xc6, count: 0 });
+  expect(board.status & 0x89).toBe(0);
+  board.issue({ command: 0xc4, lba: 8 });
+  expect(failed()).toEqual([1, aborted]);
+  board.issue({ command: 0xc6, count: 2 });
+  board.issue({ command: 0xc4, lba: 8, count: 4 });
+  expect((await board.ended()) & 0x89).toBe(8);
+  expect(board.read(1024)).toEqual(new Uint8Array(2048).fill(0x11));
+  expect(board.status & 0x89).toBe(0);
+});
+
+it('a bus master that is stopped moves nothing more, and the command ends with an error', async () => {
+  disk.gated = true;
+  board.issue({ command: 0xc8, lba: 8, count: 8 });
+  board.out(Port.busMaster, 9);
+  board.out(Port.busMaster, 0);
+  board.out(Port.busMaster, 9); // and started again, while the drive is busy
+  expect(disk.waiting.length).toBe(1);
+  disk.open();
+  await board.ended();
+  expect(failed()).toEqual([1, aborted]);
+  expect(board.memory.at(page, 4096).every((byte) => byte === 0x99)).toBe(true);
+});
+
+it('EXECUTE DEVICE DIAGNOSTIC resets a drive whose neighbour is told to', async () => {
+  disk.gated = true;
+  board.issue({ command: 0xc8, lba: 8, count: 8 });
+  board.out(Port.busMaster, 9);
+  board.issue({ command: 0x90, slave: true });
+  board.out(Port.device, 0x40);
+  expect(board.status & 0x80).toBe(0x80);
+  disk.open();
+  expect((await board.ended()) & 0x81).toBe(0);
+  expect(board.memory.at(page, 4096).every((byte) => byte === 0x99)).toBe(true);
+});
+
+it('flushes before it goes to standby, and resets by command only packet devices', async () => {
+  board.issue({ command: 0xe0 });
+  await board.ended();
+  expect(disk.flushes).toBe(1);
+  board.issue({ command: 0x08 });
+  expect(failed()).toEqual([1, aborted]);
+});
+
+it('has the world wide name that it was given', () => {
+  board.issue({ command: 0xec });
+  const words = new Uint16Array(board.read(256).buffer);
+  expect([...words.subarray(108, 112)]).toEqual([0x3001, 0x0203, 0x0405, 0x0607]);
+  expect(words[87]! & 0xc100).toBe(0x4100);
+});
