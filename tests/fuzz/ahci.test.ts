@@ -181,3 +181,49 @@ it(
   },
   timeout,
 );
+
+it(
+  'takes any bytes for a command header, a frame, a packet and descriptors',
+  async () => {
+    const patch = fc.record({
+      at: fc.integer({ min: 0, max: 0x80 + 16 * 16 - 1 }),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 40 }),
+    });
+    const raw = fc.record({
+      port: fc.integer({ min: 0, max: 2 }),
+      slot: fc.integer({ min: 0, max: 31 }),
+      queued: fc.boolean(),
+      command: fc.constantFrom<number>(...Object.values<number>(Ata)),
+      header: fc.option(fc.uint8Array({ minLength: 1, maxLength: 32 }), { nil: undefined }),
+      patches: fc.array(patch, { maxLength: 4 }),
+      /** Rewritten while the command is under way. */
+      late: fc.array(patch, { maxLength: 2 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 20 }), async (commands) => {
+        const { disk, cd, removable } = devices();
+        const driver = new AhciDriver([disk, cd, removable]);
+        for (const port of [0, 1, 2]) await driver.start(port);
+        for (const { port, slot, queued, command: opcode, header, patches, late } of commands) {
+          const packet = port > 0 ? { packet: [Scsi.read10, 0, 0, 0, 0, 0, 0, 0, 1] } : {};
+          driver.prepare(slot, { command: opcode, count: 8, prdt: [[0x800000, 4096]], ...packet }, port);
+          const places = driver.places(slot, port);
+          const put = (list: typeof patches): void => {
+            for (const { at, bytes } of list)
+              driver.memory.at(places.table, 0x200).set(bytes.subarray(0, 0x200 - at), at);
+          };
+          put(patches);
+          if (header) driver.memory.at(places.header, header.length).set(header);
+          if (queued && port === 0) driver.setPort('sact', 1 << slot, port);
+          driver.setPort('ci', 1 << slot, port);
+          put(late);
+          for (let i = 0; i < 3; i++) await turn();
+          await driver.reset(port);
+        }
+        await revive(driver);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);

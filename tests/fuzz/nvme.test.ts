@@ -6,9 +6,12 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { NvmOpcode, Register } from '../../src/device/nvme/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { GatedDisk } from '../support/gated-disk.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
 
 const runs = process.env['FARBUS_TEST_ALL'] ? 5000 : 300;
+/** For all of the above; a property's runs have no limit of their own. */
+const timeout = 600_000;
 
 const offset = fc.oneof(
   fc.constantFrom(...Object.values<number>(Register)),
@@ -27,53 +30,138 @@ const access = fc.record({
   value: dword,
 });
 
-it('survives random accesses, and works after a reset', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
-      const driver = new NvmeDriver(new MemoryDevice(1 << 20));
-      await driver.enable();
-      for (const { kind, offset, size, value } of accesses) {
-        if (kind === 'write') driver.controller.write(offset, size, value, { address: 0, value, time: 0 });
-        else if (kind === 'read') expect(Number.isInteger(driver.controller.read(offset, size))).toBe(true);
-        else driver.memory.data(0x10000 + ((offset * 4) % 0x2000), 4).setUint32(0, value, true);
-      }
-      await settle();
-      await driver.disable();
-      await driver.start();
-      await driver.expect({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'survives random accesses, and works after a reset',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
+        const driver = new NvmeDriver(new MemoryDevice(1 << 20));
+        await driver.enable();
+        for (const { kind, offset, size, value } of accesses) {
+          if (kind === 'write') driver.controller.write(offset, size, value, { address: 0, value, time: 0 });
+          else if (kind === 'read') expect(Number.isInteger(driver.controller.read(offset, size))).toBe(true);
+          else driver.memory.data(0x10000 + ((offset * 4) % 0x2000), 4).setUint32(0, value, true);
+        }
+        await settle();
+        await driver.disable();
+        await driver.start();
+        await driver.expect({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
 
-it('answers every command that it was given, whatever is in it', async () => {
-  const command = fc.record({
-    admin: fc.boolean(),
-    opcode: fc.oneof(fc.constantFrom(0, 1, 2, 4, 5, 6, 8, 9, 0xa), fc.integer({ min: 0, max: 255 })),
-    nsid: fc.constantFrom(0, 1, 1, 1, 2, 0xffffffff),
-    prp1: fc.oneof(fc.constantFrom(0, 0x800000, 0x800200, 0xfffff000), fc.integer({ min: 0, max: 0xffffffff })),
-    prp2: fc.oneof(fc.constantFrom(0, 0x900000, 0x900ff8, 0xfffff000), fc.integer({ min: 0, max: 0xffffffff })),
-    dword0: fc.constantFrom(0, 0, 0, 0x100, 0x4000, 0x8000),
-    dword10: dword,
-    dword11: dword,
-    dword12: dword,
-  });
-  await fc.assert(
-    fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 30 }), fc.uint8Array(), async (commands, noise) => {
-      const disk = new MemoryDevice(1 << 20);
-      const driver = new NvmeDriver(disk);
-      await driver.start();
-      driver.memory.at(0x900000, noise.length).set(noise);
-      for (const { admin, ...fields } of commands) {
-        // Queue management is the driver's own here: a queue that it deletes itself answers nothing more.
-        if (admin && [0, 1, 4, 5, 0xc].includes(fields.opcode)) continue;
-        const { status } = await driver.submit(fields, admin ? 0 : 1);
-        expect(status).toBeGreaterThanOrEqual(0);
-      }
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'answers every command that it was given, whatever is in it',
+  async () => {
+    const command = fc.record({
+      admin: fc.boolean(),
+      opcode: fc.oneof(fc.constantFrom(0, 1, 2, 4, 5, 6, 8, 9, 0xa), fc.integer({ min: 0, max: 255 })),
+      nsid: fc.constantFrom(0, 1, 1, 1, 2, 0xffffffff),
+      prp1: fc.oneof(fc.constantFrom(0, 0x800000, 0x800200, 0xfffff000), fc.integer({ min: 0, max: 0xffffffff })),
+      prp2: fc.oneof(fc.constantFrom(0, 0x900000, 0x900ff8, 0xfffff000), fc.integer({ min: 0, max: 0xffffffff })),
+      dword0: fc.constantFrom(0, 0, 0, 0x100, 0x4000, 0x8000),
+      dword10: dword,
+      dword11: dword,
+      dword12: dword,
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 30 }), fc.uint8Array(), async (commands, noise) => {
+        const disk = new MemoryDevice(1 << 20);
+        const driver = new NvmeDriver(disk);
+        await driver.start();
+        driver.memory.at(0x900000, noise.length).set(noise);
+        for (const { admin, ...fields } of commands) {
+          // Queue management is the driver's own here: a queue that it deletes itself answers nothing more.
+          if (admin && [0, 1, 4, 5, 0xc].includes(fields.opcode)) continue;
+          const { status } = await driver.submit(fields, admin ? 0 : 1);
+          expect(status).toBeGreaterThanOrEqual(0);
+        }
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
+
+it(
+  'finds its data by lists of any shape, and never outside of memory',
+  async () => {
+    const page = fc.oneof(
+      { weight: 6, arbitrary: fc.integer({ min: 0xa00, max: 0xfff }).map((number) => number * 4096) },
+      fc.constantFrom(0, 0x800200, 0xfff000, 0x1000000, 0xfffff000, 2 ** 40),
+    );
+    const command = fc.record({
+      write: fc.boolean(),
+      blocks: fc.integer({ min: 1, max: 2048 }),
+      lba: fc.integer({ min: 0, max: 2100 }),
+      offset: fc.constantFrom(0, 0, 0x200, 0x201, 0xffc),
+      listOffset: fc.constantFrom(0, 0, 8, 0xff8, 0xff0, 4),
+      pages: fc.array(page, { minLength: 1, maxLength: 600 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 8 }), async (commands) => {
+        const driver = new NvmeDriver(new MemoryDevice(1 << 20));
+        await driver.start();
+        for (const { write, blocks, lba, offset, listOffset, pages } of commands) {
+          const list = driver.memory.data(0x900000, 8192);
+          pages.forEach((address, i) => list.setBigUint64(8 * i, BigInt(address), true));
+          const fields = { prp1: 0xa00000 + offset, prp2: 0x900000 + listOffset, dword10: lba, dword12: blocks - 1 };
+          const { status } = await driver.submit({ opcode: write ? NvmOpcode.write : NvmOpcode.read, ...fields }, 1);
+          if (lba + blocks > 2048) expect(status).not.toBe(0);
+        }
+        await driver.expect({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
+
+it(
+  'a guest that resets at any moment gets no late data',
+  async () => {
+    const step = fc.constantFrom('read', 'read', 'disable', 'shutdown', 'enable', 'answer');
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, honoursAbort) => {
+        const medium = new GatedDisk(new Uint8Array(1 << 20).fill(0x11));
+        medium.honoursAbort = honoursAbort;
+        const driver = new NvmeDriver(medium);
+        await driver.start();
+        const at = driver.allocate(16 * 4096);
+        let count = 0;
+        for (const one of steps) {
+          // What is not answered by a reset is not waited for.
+          if (one === 'read' && driver.queues.has(1)) {
+            void driver.submit({ opcode: NvmOpcode.read, prp1: at + (count++ % 16) * 4096, dword12: 7 }, 1);
+          } else if (one === 'answer') medium.waiting.shift()?.();
+          else if (one === 'disable') driver.write(Register.cc, 0);
+          else if (one === 'shutdown') driver.write(Register.cc, 1 | (6 << 16) | (4 << 20) | (1 << 14));
+          else if (one === 'enable') driver.write(Register.cc, 1 | (6 << 16) | (4 << 20));
+          await turn();
+        }
+        driver.write(Register.cc, 0);
+        medium.open();
+        await driver.disable();
+        // Not before: while CSTS.RDY is 1 what was under way may still end.
+        driver.memory.at(at, 16 * 4096).fill(0x99);
+        for (let i = 0; i < 3; i++) await turn();
+        expect(driver.memory.at(at, 16 * 4096).every((byte) => byte === 0x99)).toBe(true);
+        await driver.start();
+        await driver.expect({ opcode: NvmOpcode.read, prp1: at, dword12: 7 }, 1);
+        expect(driver.memory.at(at, 4096).every((byte) => byte === 0x11)).toBe(true);
+      }),
+      { numRuns: runs },
+    );
+  },
+  timeout,
+);
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
