@@ -1,6 +1,6 @@
 /**
- * One port of the host bus adapter (AHCI 1.3.1 §3.3, §5.3): its registers, the command list, the received frames, resets,
- * errors and hot plug. What a command means is the device's (sata-device.ts).
+ * One port of the host bus adapter (AHCI 1.3.1 §3.3, §5.3): its registers, the command list, errors and hot plug. Link and
+ * resets are in port-link.ts, received frames in completion.ts; what a command means is the device's (sata-device.ts).
  *
  * Whatever was under way when a port is stopped or reset is given up, and the port says that it is running (PxCMD.CR) or
  * that the device is busy (PxTFD.STS.BSY) until none of it can have a later effect on the medium. A read's data that
@@ -11,23 +11,15 @@ import type { Steps } from '../../base/steps.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import type { CommandTimes } from '../nvme/times.js';
+import { UnderWay, type UnderWayCommand } from '../under-way.js';
 import { AtaError, AtaStatus, good } from './ata-spec.js';
 import { CommandMemory, HostError, address, fetchCommand, prdtBuffers, type SlotCommand } from './command-list.js';
 import { ReceivedFisArea } from './completion.js';
-import { d2hFis, setDeviceBitsFis } from './fis.js';
+import { setDeviceBitsFis } from './fis.js';
+import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
 import { failed, type DeviceCommand, type Outcome, type SataDevice } from './sata-device.js';
-import {
-  Det,
-  LinkStatus,
-  PortCmd,
-  PortInterrupt,
-  ReceivedFis,
-  SError,
-  Signature,
-  controlReset,
-  slots,
-} from './spec.js';
+import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from './spec.js';
 import type { PortState } from './state.js';
 
 /** What a port needs of the adapter. */
@@ -42,8 +34,7 @@ export interface PortContext {
   readonly counts: { commands: number };
 }
 
-interface Running {
-  readonly abort: AbortController;
+interface Running extends UnderWayCommand {
   readonly queued: boolean;
   done: Promise<void>;
 }
@@ -55,21 +46,14 @@ export class AhciPort {
   readonly #context: PortContext;
   readonly #file: PortFile = { clb: 0, clbu: 0, fb: 0, fbu: 0, ...portResetValues };
   readonly #area: ReceivedFisArea;
-  readonly #running = new Map<number, Running>();
+  readonly #running = new UnderWay<Running>();
+  readonly #link: PortLink;
   #device: SataDevice | undefined;
   /** Counts stops and resets: what began before one does not complete after it. */
   #life = 0;
-  /** Counts resets of the device: only the last one announces itself. */
-  #resets = 0;
-  /** A reset whose end the device has not announced. */
-  #settling: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
   /** §6.2: an error has stopped the command list until the driver clears PxCMD.ST. */
   #halted = false;
-  /** The driver has set SRST and not cleared it. */
-  #softReset = false;
-  /** The frame of the signature has come while PxCMD.FRE was 0. */
-  #signatureUnposted = false;
   #paused = false;
   #times: CommandTimes[] = [];
 
@@ -77,6 +61,17 @@ export class AhciPort {
     this.name = name;
     this.#context = context;
     this.#area = new ReceivedFisArea(context.memory, this.#file);
+    this.#link = new PortLink({
+      file: this.#file,
+      area: this.#area,
+      device: () => this.#device,
+      giveUp: () => this.#giveUp(),
+      idle: () => this.#running.size === 0,
+      drained: () => this.#running.drained(),
+      ready: () => this.#fetch(),
+      lostArea: () => this.#lostArea(),
+      changed: () => this.#context.changed(),
+    });
   }
 
   get device(): SataDevice | undefined {
@@ -105,7 +100,7 @@ export class AhciPort {
       case 'command':
         return this.#command(cmd);
       case 'link':
-        return this.#linkControl(sctl & 0xf);
+        return this.#link.control(sctl & 0xf);
       case 'issue':
         return this.#fetch(trap);
     }
@@ -117,7 +112,7 @@ export class AhciPort {
     this.#device = device;
     device.attach(() => this.#notify(device));
     const det = this.#file.sctl & 0xf;
-    if (det === Det.none) this.#establish();
+    if (det === Det.none) this.#link.establish();
   }
 
   /** The device is pulled out. Its commands are given up; they end with the port's next reset. */
@@ -125,7 +120,7 @@ export class AhciPort {
     const device = this.#device;
     if (!device) return undefined;
     this.#giveUp();
-    this.#cancelReset();
+    this.#link.cancel();
     device.attach(() => undefined);
     this.#device = undefined;
     this.#halted = true;
@@ -139,8 +134,8 @@ export class AhciPort {
   /** §10.4.3: everything but the addresses goes back; resolves when nothing is under way any more. */
   async resetAll(): Promise<void> {
     this.#giveUp();
-    this.#cancelReset();
-    await this.#drained();
+    this.#link.cancel();
+    await this.#running.drained();
   }
 
   /** The end of an adapter's reset: the link comes up anew. */
@@ -148,16 +143,16 @@ export class AhciPort {
     const { clb, clbu, fb, fbu } = this.#file;
     Object.assign(this.#file, portResetValues, { clb, clbu, fb, fbu });
     this.#halted = false;
-    this.#softReset = false;
+    this.#link.softReset = false;
     this.#stopping = undefined;
-    if (this.#device) this.#establish();
+    if (this.#device) this.#link.establish();
   }
 
   /** Fetches no more commands and waits until none is under way. */
   async pause(): Promise<void> {
     this.#paused = true;
-    await this.#drained();
-    await this.#settling;
+    await this.#running.drained();
+    await this.#link.settling;
     await this.#stopping;
   }
 
@@ -172,8 +167,8 @@ export class AhciPort {
     return {
       registers: { ...this.#file },
       halted: this.#halted,
-      softReset: this.#softReset,
-      signatureUnposted: this.#signatureUnposted,
+      softReset: this.#link.softReset,
+      signatureUnposted: this.#link.signatureUnposted,
       device: this.#device?.save(),
     };
   }
@@ -181,9 +176,9 @@ export class AhciPort {
   restore(state: PortState): void {
     Object.assign(this.#file, state.registers);
     this.#halted = state.halted;
-    this.#softReset = state.softReset;
-    this.#signatureUnposted = state.signatureUnposted;
-    this.#cancelReset();
+    this.#link.softReset = state.softReset;
+    this.#link.signatureUnposted = state.signatureUnposted;
+    this.#link.cancel();
     if (this.#device && state.device !== undefined) this.#device.restore(state.device);
   }
 
@@ -205,7 +200,7 @@ export class AhciPort {
   #startReceiving(): void {
     if (!this.#area.placed) return this.#lostArea();
     this.#file.cmd |= PortCmd.fisReceiveRunning;
-    if (this.#signatureUnposted) this.#postSignature();
+    if (this.#link.signatureUnposted) this.#link.postSignature();
   }
 
   #start(): void {
@@ -227,86 +222,24 @@ export class AhciPort {
       file.cmd &= ~PortCmd.listRunning;
       return;
     }
-    this.#stopping ??= this.#drained().then(() => {
+    this.#stopping ??= this.#running.drained().then(() => {
       this.#stopping = undefined;
       file.cmd &= ~PortCmd.listRunning;
-      if (!this.#settling) file.tfd &= ~busyMask;
+      if (!this.#link.settling) file.tfd &= ~busyMask;
       if (file.cmd & PortCmd.start) this.#start();
     });
-  }
-
-  /** §3.3.11, DET: COMRESET while it is 1, the interface off while it is 4. */
-  #linkControl(before: number): void {
-    const det = this.#file.sctl & 0xf;
-    if (det === before) return;
-    if (det === Det.comreset || det === Det.disable) {
-      this.#giveUp();
-      this.#cancelReset();
-      this.#file.ssts = det === Det.disable ? LinkStatus.offline : LinkStatus.none;
-      this.#file.tfd = this.#device ? AtaStatus.busy | 0x7f : portResetValues.tfd;
-      this.#file.sig = Signature.none;
-    } else if (det === Det.none && (before === Det.comreset || before === Det.disable)) {
-      if (this.#device) this.#establish();
-      else this.#file.ssts = LinkStatus.none;
-    }
-  }
-
-  /** The link is up: the device is busy until it has announced itself. */
-  #establish(): void {
-    this.#file.ssts = LinkStatus.up;
-    this.#file.serr |= SError.exchanged | SError.phyReadyChange;
-    this.#file.sig = Signature.none;
-    this.#softReset = false;
-    this.#settle(true);
-    this.#context.changed();
-  }
-
-  /** The device announces itself when nothing of before the reset can have a later effect. */
-  #settle(hard: boolean, then?: () => void): void {
-    this.#giveUp();
-    this.#cancelReset();
-    const reset = this.#resets;
-    this.#file.tfd = AtaStatus.busy;
-    const announce = (): void => {
-      if (this.#resets !== reset || !this.#device) return;
-      this.#settling = undefined;
-      this.#device.reset(hard);
-      this.#postSignature();
-      then?.();
-      this.#fetch();
-    };
-    if (this.#running.size === 0) return announce();
-    this.#settling = this.#drained().then(announce);
-  }
-
-  #postSignature(): void {
-    const { signature, resetStatus } = this.#device!;
-    this.#file.sig = signature;
-    const result = { status: resetStatus, error: 1, lba: signature >>> 8, count: signature & 0xff, device: 0 };
-    this.#file.tfd = (result.error << 8) | result.status;
-    this.#signatureUnposted = (this.#file.cmd & PortCmd.fisReceiveRunning) === 0;
-    if (!this.#area.post(ReceivedFis.d2hRegister, d2hFis(result, false))) this.#lostArea();
-  }
-
-  #cancelReset(): void {
-    this.#resets++;
-    this.#settling = undefined;
   }
 
   #giveUp(): void {
     this.#life++;
     this.#times = [];
-    for (const { abort } of this.#running.values()) abort.abort();
-  }
-
-  async #drained(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all([...this.#running.values()].map(({ done }) => done));
+    this.#running.giveUp();
   }
 
   get #ready(): boolean {
     const { cmd, tfd, ssts } = this.#file;
     const running = PortCmd.start | PortCmd.listRunning;
-    if ((cmd & running) !== running || this.#halted || this.#paused || this.#settling || !this.#device) {
+    if ((cmd & running) !== running || this.#halted || this.#paused || this.#link.settling || !this.#device) {
       return false;
     }
     return ssts === LinkStatus.up && (tfd & busyMask) === 0;
@@ -333,9 +266,9 @@ export class AhciPort {
     const device = this.#device!;
     const { slot, fis } = command;
     if (!fis.isCommand) return this.#control(command);
-    if (this.#softReset) return; // the device hears nothing until SRST is cleared
+    if (this.#link.softReset) return; // the device hears nothing until SRST is cleared
     const queued = device.isQueued(fis.command);
-    const others = [...this.#running.values()].some((one) => one.queued);
+    const others = this.#running.some((one) => one.queued);
     // SATA 3.0 §13.6.4: a queued command with a tag in use, or another command among queued ones, ends them all.
     const refused = queued ? this.#running.has(slot) || fis.count >> 3 !== slot : others;
     if (queued) this.#file.ci &= ~(1 << slot);
@@ -352,13 +285,13 @@ export class AhciPort {
   #control({ slot, fis }: SlotCommand): void {
     const bit = 1 << slot;
     if (fis.control & controlReset) {
-      this.#softReset = true;
+      this.#link.softReset = true;
       this.#giveUp();
-      this.#cancelReset();
+      this.#link.cancel();
       this.#file.ci &= ~bit;
-    } else if (this.#softReset) {
-      this.#softReset = false;
-      this.#settle(false, () => (this.#file.ci &= ~bit));
+    } else if (this.#link.softReset) {
+      this.#link.softReset = false;
+      this.#link.settle(false, () => (this.#file.ci &= ~bit));
     } else {
       this.#file.ci &= ~bit;
     }
@@ -395,13 +328,13 @@ export class AhciPort {
         const bit = error instanceof HostError ? error.interrupt : PortInterrupt.hostBusFatal;
         end = () => this.#fail(bit, error instanceof Error ? error.message : String(error));
       }
-      this.#running.delete(command.slot);
+      this.#running.ended(command.slot);
       if (this.#life !== life || this.#halted) return;
       end();
       this.#fetch();
     };
     const entry: Running = { abort, queued, done: Promise.resolve() };
-    this.#running.set(command.slot, entry);
+    this.#running.add(command.slot, entry);
     entry.done = work();
   }
 
@@ -417,14 +350,14 @@ export class AhciPort {
     this.#halted = true;
     this.#file.is |= interrupt;
     if (interrupt === PortInterrupt.interfaceFatal) this.#file.serr |= SError.handshake | SError.protocol;
-    if (!this.#settling) this.#file.tfd &= ~busyMask;
+    if (!this.#link.settling) this.#file.tfd &= ~busyMask;
     this.#context.log.log('warn', `${this.name} failed`, `${this.name}: ${reason}`);
     this.#context.changed();
   }
 
   /** SATA 3.0 §13.8: a set device bits frame with its N bit. */
   #notify(device: SataDevice): void {
-    if (this.#device !== device || this.#file.ssts !== LinkStatus.up || this.#settling) return;
+    if (this.#device !== device || this.#file.ssts !== LinkStatus.up || this.#link.settling) return;
     if (!this.#area.post(ReceivedFis.setDeviceBits, setDeviceBitsFis(this.#file.tfd, 0, 0, true))) this.#lostArea();
     this.#file.is |= PortInterrupt.setDeviceBits;
     this.#context.changed();

@@ -12,14 +12,16 @@ import type { BlockDevice } from '../../block/device.js';
 import type { InterruptLine } from '../../machine/engine.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
+import { UnderWay } from '../under-way.js';
 import { executeAdmin, type AdminTarget } from './admin.js';
 import { CommandError, type Command } from './command.js';
 import { Features } from './features.js';
 import { AsyncEvents } from './events.js';
-import { abortLimit, type NamespaceFacts, type NvmeIdentity } from './identify.js';
+import { GiveUp, keyOf } from './give-up.js';
+import type { NvmeIdentity } from './identify.js';
 import { Interrupt } from './interrupt.js';
 import { Logs } from './logs.js';
-import { executeNvm, lbaOf, lbaSize } from './nvm.js';
+import { executeNvm, lbaOf, namespaceFacts } from './nvm.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { readRegister, writeRegister, type RegisterFile } from './registers.js';
 import type { NvmeState } from './state.js';
@@ -47,11 +49,6 @@ export interface NvmeOptions {
   readonly log?: Logger;
 }
 
-interface InFlight {
-  readonly abort: AbortController;
-  readonly done: Promise<void>;
-}
-
 export class NvmeController implements GuardedDevice {
   readonly name = 'nvme';
   readonly size = 0x4000;
@@ -76,7 +73,8 @@ export class NvmeController implements GuardedDevice {
   #logs = new Logs();
   readonly #sqs = new Map<number, SubmissionQueue>();
   readonly #cqs = new Map<number, CompletionQueue>();
-  readonly #inFlight = new Map<number, InFlight>();
+  readonly #inFlight = new UnderWay();
+  readonly #giveUp = new GiveUp(this.#inFlight);
   readonly #times = new PostedTimes();
   readonly #events = new AsyncEvents((request, event) => {
     const queue = this.#sqs.get(0);
@@ -90,7 +88,6 @@ export class NvmeController implements GuardedDevice {
   }));
   #commands = 0;
   #ioUnderWay = 0;
-  #aborts = 0;
   /** Counts resets: what began before one must not complete after it. */
   #life = 0;
   #draining: Promise<void> | undefined;
@@ -152,7 +149,7 @@ export class NvmeController implements GuardedDevice {
   /** Fetches no more commands and waits until none is under way, for a snapshot. */
   async pause(): Promise<void> {
     this.#paused = true;
-    await this.#drained();
+    await this.#inFlight.drained();
     await this.#draining;
   }
 
@@ -221,16 +218,16 @@ export class NvmeController implements GuardedDevice {
    */
   #reset(): void {
     this.#life++;
-    for (const { abort } of this.#inFlight.values()) abort.abort();
+    this.#inFlight.giveUp();
     this.#sqs.clear();
     this.#cqs.clear();
     this.#times.clear();
     this.#events.clear();
-    this.#aborts = 0;
+    this.#giveUp.reset();
     this.#features.reset();
     this.#registers.intms = 0;
     this.#interrupt.update();
-    this.#draining = this.#drained().then(() => {
+    this.#draining = this.#inFlight.drained().then(() => {
       this.#draining = undefined;
       this.#registers.csts = 0;
     });
@@ -240,7 +237,7 @@ export class NvmeController implements GuardedDevice {
   async #shutDown(): Promise<void> {
     const life = this.#life;
     this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownOccurring;
-    await this.#drained();
+    await this.#inFlight.drained();
     await this.#options.disk.flush().catch((error: unknown) => {
       this.#log.log('warn', 'shutdown', `${this.name}: flush at shutdown failed: ${String(error)}`);
     });
@@ -252,10 +249,6 @@ export class NvmeController implements GuardedDevice {
   #fail(reason: string): void {
     this.#registers.csts |= Csts.fatal;
     this.#log.log('warn', 'fatal', `${this.name}: controller failed: ${reason}`);
-  }
-
-  async #drained(): Promise<void> {
-    while (this.#inFlight.size > 0) await Promise.all([...this.#inFlight.values()].map(({ done }) => done));
   }
 
   get #running(): boolean {
@@ -292,7 +285,7 @@ export class NvmeController implements GuardedDevice {
     while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight) {
       const command = queue.fetch(this.#memory);
       if (!command) return this.#fail('a submission queue is not in guest memory');
-      const key = (queue.id << 16) | command.cid;
+      const key = keyOf(queue.id, command.cid);
       if (this.#inFlight.has(key)) {
         this.#complete(queue, command, Status.commandIdConflict | doNotRetry, 0);
         continue;
@@ -300,10 +293,10 @@ export class NvmeController implements GuardedDevice {
       const abort = new AbortController();
       const work = queue.id === 0 ? this.#admin(queue, command) : this.#io(queue, command, abort.signal, trap);
       const done = work.finally(() => {
-        this.#inFlight.delete(key);
+        this.#inFlight.ended(key);
         this.#fetchAll();
       });
-      this.#inFlight.set(key, { abort, done });
+      this.#inFlight.add(key, { abort, done });
     }
   }
 
@@ -361,18 +354,6 @@ export class NvmeController implements GuardedDevice {
     this.#options.onCommand?.(times);
   };
 
-  readonly #namespace = (): NamespaceFacts => {
-    const { disk } = this.#options;
-    const blockSize = lbaSize(disk);
-    return {
-      blocks: Math.floor(disk.info.size / blockSize),
-      blockSize,
-      readOnly: disk.info.readOnly,
-      trim: disk.info.can.trim,
-      volatileWriteCache: disk.info.can.flush,
-    };
-  };
-
   get #adminTarget(): AdminTarget {
     return {
       memory: this.#memory,
@@ -384,37 +365,19 @@ export class NvmeController implements GuardedDevice {
       maxQueueEntries,
       submissionQueues: this.#sqs,
       completionQueues: this.#cqs,
-      namespace: this.#namespace,
-      dropQueue: (queue) => this.#dropQueue(queue),
+      namespace: () => namespaceFacts(this.#options.disk),
+      dropQueue: (queue) => this.#giveUp.queue(queue),
       abort: (sqid, cid) => this.#abort(sqid, cid),
       awaitEvent: (command) => this.#events.request(command),
     };
   }
 
-  async #dropQueue(queue: SubmissionQueue): Promise<void> {
-    queue.deleted = true;
-    const own = [...this.#inFlight].filter(([key]) => key >>> 16 === queue.id).map(([, inFlight]) => inFlight);
-    for (const { abort } of own) abort.abort();
-    await Promise.all(own.map(({ done }) => done));
-  }
-
-  /** §5.1. What cannot be given up at once goes on, and the answer says so. */
+  /** §5.1. An asynchronous event request is aborted at once, another command if it can be given up. */
   async #abort(sqid: number, cid: number): Promise<boolean> {
-    if (this.#aborts >= abortLimit) throw new CommandError(Status.abortLimitExceeded);
-    if (sqid === 0) {
-      const request = this.#events.take(cid);
-      if (request) this.#complete(this.#sqs.get(0)!, request, Status.abortRequested, 0);
-      return request !== undefined;
-    }
-    const target = this.#inFlight.get((sqid << 16) | cid);
-    if (!target) return false;
-    this.#aborts++;
-    target.abort.abort();
-    let ended = false;
-    void target.done.then(() => (ended = true));
-    // A request that can be given up at once settles within a turn of the event loop.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    this.#aborts--;
-    return ended;
+    if (sqid !== 0) return this.#giveUp.command(sqid, cid);
+    this.#giveUp.checkLimit();
+    const request = this.#events.take(cid);
+    if (request) this.#complete(this.#sqs.get(0)!, request, Status.abortRequested, 0);
+    return request !== undefined;
   }
 }

@@ -3,7 +3,7 @@ import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { CommandError, uint64, type Command } from './command.js';
-import { mdts } from './identify.js';
+import { mdts, type NamespaceFacts } from './identify.js';
 import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
 import { NvmOpcode, Status, deallocateBit, doNotRetry, fuaBit } from './spec.js';
@@ -125,6 +125,18 @@ function transfer(context: NvmContext, command: Command, length: number) {
 /** Bytes of a logical block: the device's own where NVMe has a format for it, 512 where it is finer, else it cannot be shown. */
 export function lbaSize(disk: BlockDevice): number {
   return disk.info.blockSize <= 512 ? 512 : disk.info.blockSize;
+}
+
+/** The namespace as identify structures have it. */
+export function namespaceFacts(disk: BlockDevice): NamespaceFacts {
+  const blockSize = lbaSize(disk);
+  return {
+    blocks: Math.floor(disk.info.size / blockSize),
+    blockSize,
+    readOnly: disk.info.readOnly,
+    trim: disk.info.can.trim,
+    volatileWriteCache: disk.info.can.flush,
+  };
 }
 
 /** §4.6.1.2: a block error as the guest is told of it. Nothing of what is listed is helped by trying again at once. */
