@@ -56,6 +56,12 @@ dpkg-deb dpkg
 tar tar
 '
 
+# A compiler of i386 code without a libc, for the task of GNU Mach (tests/guests/mach/build.sh).
+case $(uname -m) in
+x86_64 | i?86) peers="$peers gcc gcc" ;;
+*) peers="$peers i686-linux-gnu-gcc gcc-i686-linux-gnu" ;;
+esac
+
 missing() {
     echo "$peers" | while read -r program package; do
         [ -z "$program" ] || { [ "${program#/}" != "$program" ] && [ -e "$program" ]; } || command -v "$program" >/dev/null || echo "$package"

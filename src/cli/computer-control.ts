@@ -14,9 +14,9 @@ export interface MediaChanger {
   insert(drive: number | undefined, source: string): Promise<string>;
 }
 
-/** A screen as it is told: a PNG file in base64, and the lines of a text screen. */
+/** A screen as it is told: a PNG file in base64 where a picture is wanted, and the lines of a text screen. */
 export interface Screenshot {
-  readonly png: string;
+  readonly png?: string;
   readonly text: readonly string[];
 }
 
@@ -50,8 +50,9 @@ async function answer(request: ControlRequest, computer: Computer, media: MediaC
   switch (request.command) {
     case 'screenshot': {
       const picture = computer.screen.look();
-      const png = Buffer.from(encodePng(pixelsOf(picture))).toString('base64');
-      return { png, text: textOf(picture) } satisfies Screenshot;
+      const text = textOf(picture);
+      if (request['picture'] === false) return { text } satisfies Screenshot;
+      return { png: Buffer.from(encodePng(pixelsOf(picture))).toString('base64'), text } satisfies Screenshot;
     }
     case 'type':
       await typed(computer, String(request['text']));

@@ -29,14 +29,15 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (name === undefined || (file === undefined) !== values.text || more.length > 0) {
     throw usageError('farbus screenshot NAME FILE.png: give a computer and a file, or --text');
   }
-  const { png, text } = (await askComputer(name, { command: 'screenshot' }, io.env)) as Screenshot;
+  const request = { command: 'screenshot', picture: file !== undefined };
+  const { png, text } = (await askComputer(name, request, io.env)) as Screenshot;
   if (file === undefined) {
     if (text.length === 0) throw new FarbusError(`${name} shows pixels: give a file for the picture`);
     io.stdout.write(`${text.join('\n').trimEnd()}\n`);
     return 0;
   }
   try {
-    await writeFile(file, Buffer.from(png, 'base64'));
+    await writeFile(file, Buffer.from(png!, 'base64'));
   } catch (error) {
     throw new FarbusError(`cannot write the picture: ${messageOf(error)}`, { cause: error });
   }

@@ -7,13 +7,13 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createHash } from 'node:crypto';
 import { truncateSync, writeFileSync } from 'node:fs';
-import { createSocket } from 'node:dgram';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { prepareDebianGuest } from '../../src/guest/debian.node.js';
 import { openUdp } from '../../src/network/ethernet/udp.node.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { openPath } from '../../src/storage/open.node.js';
+import { freeUdpPort } from '../support/aoe.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
 
@@ -49,14 +49,6 @@ echo 'guest: done'
 poweroff -f
 `;
 
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
-}
-
 describe.skipIf(missing('qemu-system-i386'))("Linux's aoe driver", () => {
   it('finds our target, and what it writes is there', async () => {
     const guest = await prepareDebianGuest({ modules: [], modulesOnDemand: ['ne2k-pci', 'aoe', 'ext4'], init });
@@ -68,7 +60,7 @@ describe.skipIf(missing('qemu-system-i386'))("Linux's aoe driver", () => {
     truncateSync(disk, size);
 
     const host = '127.0.0.1';
-    const [ours, theirs] = [await freePort(), await freePort()];
+    const [ours, theirs] = [await freeUdpPort(), await freeUdpPort()];
     const segment = await openUdp({ local: { host, port: ours }, remote: { host, port: theirs } });
     onTestFinished(() => segment.close());
     const device = await openPath(disk);

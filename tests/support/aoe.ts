@@ -1,4 +1,5 @@
 /** AoE over a hub: a target on a device, and initiators of it. */
+import { createSocket } from 'node:dgram';
 import type { BlockDevice } from '../../src/block/device.js';
 import { Hub, type HubOptions } from '../../src/network/ethernet/hub.js';
 import { connectAoe, type AoeInitiator, type AoeOptions } from '../../src/protocol/aoe/initiator/initiator.js';
@@ -33,4 +34,13 @@ export async function aoePair(
     await hub.close();
   };
   return { hub, target, device, cleanup };
+}
+
+/** A UDP port of loopback that nobody has. */
+export async function freeUdpPort(): Promise<number> {
+  const socket = createSocket('udp4');
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
 }
