@@ -170,7 +170,7 @@ class Demo {
       name: 'server',
       role: 'server',
       memory: serverMemory,
-      system: { debian: 11, with: [], kernel: undefined, initrd: undefined, append: undefined, ready: undefined },
+      system: { bios: false, debian: 11, with: [], kernel: undefined, initrd: undefined, append: undefined, ready: undefined },
       segment: this.#segment.name,
       mac: macOf('demo', 'server'),
       address: `${serverAddress}/24`,

@@ -71,6 +71,10 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     summary: 'who writes on a device that a server shares with its system',
     load: async () => import('./lease.js'),
   },
+  'guest-disk': {
+    summary: 'make a disk with a Debian that boots by itself',
+    load: async () => import('./guest-disk.js'),
+  },
   demo: {
     summary: 'see it work: a server, a client computer, one far disk',
     load: async () => import('./demo.js'),
@@ -83,7 +87,7 @@ Usage: farbus COMMAND [OPTIONS]
 
 Commands:
 ${Object.entries(subcommands)
-  .map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`)
   .join('\n')}
 
 farbus COMMAND --help tells about one of them; farbus --version, which farbus this is.

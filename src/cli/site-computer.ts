@@ -93,7 +93,7 @@ class SiteComputer implements RunningComputer {
     const drives: (BlockDevice | ClientDrive)[] = [];
     for (const drive of this.#plan.drives) drives.push(await this.#open(drive, adapter));
     if (this.#over) return;
-    const options = { steps: this.#steps, log, adapter };
+    const options = { steps: this.#steps, log, adapter, firmware: guest.firmware };
     const computer =
       role === 'server'
         ? await createServerComputer(drives, memory, options)
@@ -146,6 +146,8 @@ class SiteComputer implements RunningComputer {
         (drive.kind === 'far' && drive.bus === 'ahci') ||
         (drive.kind === 'text' && /,(bus=ahci|cdrom|removable)\b/.test(drive.text)),
     );
+    const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
+    if (system.bios) return chooseGuest({ bios: true, mark: system.ready, log });
     return chooseGuest({
       kernel: system.kernel,
       release: system.debian,
@@ -155,7 +157,7 @@ class SiteComputer implements RunningComputer {
       mark: system.ready,
       ahci,
       network: segment !== undefined,
-      log: { log: (level, message) => this.#events.log(level, message) },
+      log,
     });
   }
 

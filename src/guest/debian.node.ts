@@ -108,7 +108,8 @@ const kernelModules = [
   'lib/*',
   'net/core/*',
 ];
-const kernelParts = [
+/** What is unpacked of the kernel package. */
+export const kernelParts: readonly string[] = [
   './boot/vmlinuz-*',
   './lib/modules/*/modules.builtin',
   ...kernelModules.map((path) => `./lib/modules/*/kernel/${path}`),

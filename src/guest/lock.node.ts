@@ -42,8 +42,13 @@ const lockFiles: Readonly<Record<DebianRelease, string>> = { 12: 'packages.lock.
 
 /** Reads a lock file that comes with this program. */
 export async function readPackageLock(release: DebianRelease = 12): Promise<PackageLock> {
+  return readLock(lockFiles[release]);
+}
+
+/** Reads the lock file of that name. */
+export async function readLock(name: string): Promise<PackageLock> {
   // The same file for src/guest and dist/guest: the compiler copies no data, and the npm package has both folders.
-  const file = new URL(`../../src/guest/${lockFiles[release]}`, import.meta.url);
+  const file = new URL(`../../src/guest/${name}`, import.meta.url);
   const lock = JSON.parse(await readFile(file, 'utf8')) as PackageLock;
   lock.packages.forEach(checkPackage);
   return lock;

@@ -22,6 +22,7 @@ const packages = {
   'mkfs.vfat': 'dosfstools',
   'fsck.vfat': 'dosfstools',
   mcopy: 'mtools',
+  'grub-mkimage': 'grub-common',
 } as const;
 
 /** Where programs of administrators are, which Debian leaves out of a user's PATH. */

@@ -12,6 +12,8 @@ export interface SegmentPlan {
 
 /** The operating system: a kernel of the user's, or Debian's. */
 export interface SystemPlan {
+  /** The firmware boots what is on the drives; nothing else is given then but `ready`. */
+  readonly bios: boolean;
   readonly kernel: string | undefined;
   /** Which release of Debian, where no kernel is given. */
   readonly debian: 11 | 12;

@@ -123,18 +123,22 @@ function readComputer(
 }
 
 function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
-  const fields = item?.fields('debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
+  const fields = item?.fields('bios', 'debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
   const path = (field: Item | undefined): string | undefined => {
     const text = field?.string('a path');
     if (text !== undefined) field!.check(() => options.checkFile(text));
     return text;
   };
   const debian = fields.debian?.integer(11, 12) ?? 12;
+  const bios = fields.bios?.boolean() ?? false;
+  const notBios = fields.debian ?? fields.with ?? fields.kernel ?? fields.initrd ?? fields.append;
+  if (bios && notBios) throw notBios.error('bios: true boots what is on the drives: leave this out');
   if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
   const other = fields.kernel ?? fields.initrd;
   if (fields.with && other) throw fields.with.error("expected kernel and initrd, or packages with Debian's own system");
   const packages = fields.with?.items('a list of packages').map((one) => one.string(packageForm, packagePattern));
   return {
+    bios,
     with: packages ?? [],
     debian: debian === 11 ? 11 : 12,
     kernel: path(fields.kernel),

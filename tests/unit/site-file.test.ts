@@ -167,6 +167,10 @@ describe('a site file', () => {
       'site.yaml:7: computers.a.drives[2]: the bus ide has room for 2 disks',
     ],
     ['computers:\n  a:\n    role: client\n    devices: {d: {source: x}}\n', 'only a server has devices that it serves'],
+    [
+      'computers:\n  a:\n    role: client\n    system:\n      bios: true\n      append: quiet\n',
+      'site.yaml:6: computers.a.system.append: bios: true boots what is on the drives: leave this out',
+    ],
     ['computers: &a\n  x: *a\n', 'this key is not known here'],
   ])('%j is refused', (text, message) => {
     expect(() => read(text)).toThrow(FarbusError);

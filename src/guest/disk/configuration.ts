@@ -1,0 +1,139 @@
+/**
+ * What a minimal Debian needs to come to a login prompt before its packages are configured: accounts, PAM, names, the table
+ * of file systems, what init starts. It is what the packages' own scripts would make, reduced to one user on one computer.
+ *
+ * Specification: passwd(5), group(5), shadow(5), pam.conf(5), inittab(5), fstab(5), sources.list(5); base-files' and
+ * libpam-runtime's postinst scripts for what there is. Left out: SysV run levels and their scripts, which configuring makes.
+ */
+
+/** The user who may log in, and the password. */
+export const login = { user: 'root', password: 'farbus' } as const;
+/** crypt(5) of it: SHA-256, as the emulated processor takes long for a stronger one, and it is no secret. */
+const passwordHash = '$5$farbus$9ByrHH7ti47ppyz/pR7K1fbvSRFAb4sfs/u8pyT2Pm2';
+
+/** The root file system's label, by which kernel and fstab find it on whatever bus the disk is. */
+export const rootLabel = 'farbus-root';
+export const hostname = 'diskless';
+
+const auth = 'auth [success=1 default=ignore] pam_unix.so nullok\n';
+const account = 'account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so\n';
+const password = 'password [success=1 default=ignore] pam_unix.so obscure yescrypt\n';
+const session = 'session required pam_permit.so\nsession required pam_unix.so\n';
+const otherwise = (kind: string): string => `${kind} requisite pam_deny.so\n${kind} required pam_permit.so\n`;
+
+/** Files by their paths. Of mode 644 and root's unless modes or groups say otherwise. */
+const files: Readonly<Record<string, string>> = {
+  'etc/hostname': `${hostname}\n`,
+  'etc/hosts': `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n`,
+  'etc/fstab': `LABEL=${rootLabel} / ext4 defaults,noatime 0 1\n`,
+  'etc/nsswitch.conf': 'passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n',
+  'etc/shells': '/bin/sh\n/bin/bash\n/bin/dash\n',
+  'etc/environment': '',
+  'etc/apt/sources.list': 'deb http://deb.debian.org/debian bookworm main\n',
+  'etc/pam.d/common-auth': auth + otherwise('auth'),
+  'etc/pam.d/common-account': account + otherwise('account'),
+  'etc/pam.d/common-password': password + otherwise('password'),
+  'etc/pam.d/common-session': session,
+  'etc/pam.d/common-session-noninteractive': session,
+  'var/log/wtmp': '',
+  'var/log/btmp': '',
+  'var/log/lastlog': '',
+  // The same words as for a kernel that is entered directly: debian.node.ts says why.
+  'boot/grub/grub.cfg': `# What GRUB does at each boot. Its console is the screen and the first serial port.
+serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output console serial
+linux /boot/vmlinuz root=LABEL=${rootLabel} ro console=tty1 console=ttyS0,115200 quiet cryptomgr.notests tsc=reliable no_timer_check
+initrd /boot/initrd.img
+boot
+`,
+  'etc/inittab': `# init(8): one script at the start, one at the end, a login on the serial port and one on the screen.
+id:2:initdefault:
+si::sysinit:/etc/rc.start
+l0:0:wait:/etc/rc.stop halt
+l6:6:wait:/etc/rc.stop reboot
+ca:12345:ctrlaltdel:/sbin/shutdown -r now
+S0:2345:respawn:/sbin/getty -L 115200 ttyS0 vt100
+1:2345:respawn:/sbin/getty --noclear 38400 tty1 linux
+`,
+  'etc/rc.start': `#!/bin/sh
+# The start of the system: /dev, /proc, /run and /sys are mounted by the initramfs.
+mount -o remount,rw /
+mkdir -p /run/lock /dev/pts /dev/shm
+chmod 1777 /run/lock
+mount -t devpts -o gid=5,mode=620 devpts /dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+hostname -F /etc/hostname
+: >/run/utmp
+`,
+  'etc/rc.stop': `#!/bin/sh
+# The end: $1 is halt or reboot. Nothing is written when the file system is read-only, so that the disk can be left.
+kill -TERM -1
+sync
+kill -KILL -1
+mount -o remount,ro /
+exec "$1" -f
+`,
+};
+
+const modes: Readonly<Record<string, number>> = {
+  'etc/rc.start': 0o755,
+  'etc/rc.stop': 0o755,
+  'var/log/wtmp': 0o664,
+  'var/log/btmp': 0o660,
+  'var/log/lastlog': 0o664,
+  'etc/shadow': 0o640,
+  'etc/gshadow': 0o640,
+};
+
+/** By base-passwd's group.master: shadow 42, utmp 43. */
+const groups: Readonly<Record<string, number>> = {
+  'etc/shadow': 42,
+  'etc/gshadow': 42,
+  'var/log/wtmp': 43,
+  'var/log/btmp': 43,
+  'var/log/lastlog': 43,
+};
+
+/** Of mode 755 unless modes say otherwise. */
+const folders: readonly string[] = ['mnt', 'srv', 'opt', 'media', 'proc', 'sys', 'dev', 'run'];
+
+/** Symbolic links, of paths of the first kind to the second. */
+const links: Readonly<Record<string, string>> = {
+  'etc/mtab': '../proc/self/mounts',
+  'etc/alternatives/awk': '/usr/bin/mawk',
+  'usr/bin/awk': '/etc/alternatives/awk',
+  'etc/localtime': '/usr/share/zoneinfo/Etc/UTC',
+};
+
+/** Files of base-files and what they are copied to. */
+const copies: Readonly<Record<string, string>> = {
+  'usr/share/base-files/dot.profile': 'root/.profile',
+  'usr/share/base-files/dot.bashrc': 'root/.bashrc',
+  'usr/share/base-files/profile': 'etc/profile',
+  'usr/share/base-files/motd': 'etc/motd',
+};
+
+/** All of it: what an image depends on. */
+export const configuration = { files, modes, groups, folders, links, copies } as const;
+
+/** passwd(5) and shadow(5) of base-passwd's accounts: passwords go to the latter, and root has one. */
+export function accounts(master: string): { passwd: string; shadow: string } {
+  const users = master.split('\n').filter((line) => line !== '');
+  return {
+    passwd: users.map((line) => `${line.replace(/:\*:/, ':x:')}\n`).join(''),
+    shadow: users
+      .map((line) => line.split(':')[0]!)
+      .map((name) => `${name}:${name === login.user ? passwordHash : '*'}:19000:0:99999:7:::\n`)
+      .join(''),
+  };
+}
+
+/** group(5) and gshadow(5). */
+export function groupFiles(master: string): { group: string; gshadow: string } {
+  const names = master.split('\n').filter((line) => line !== '');
+  return {
+    group: names.map((line) => `${line.replace(/:\*:/, ':x:')}\n`).join(''),
+    gshadow: names.map((line) => `${line.split(':')[0]!}:*::\n`).join(''),
+  };
+}

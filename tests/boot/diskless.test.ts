@@ -1,0 +1,186 @@
+/**
+ * A diskless computer: master boot record, GRUB, kernel and root file system come from a far disk, through the BIOS, and
+ * nothing of them is on this side. The disk is one of `farbus guest-disk`: a minimal Debian of Debian's packages. It comes
+ * to its login prompt, somebody logs in and writes a file, and the host's tools find it on the image that was served.
+ *
+ * Over NBD to an AHCI disk here. With FARBUS_TEST_ALL also to NVMe and IDE disks, over AoE and over ssh.
+ */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createComputer } from '../../src/cli/computer.js';
+import { openClientDrive } from '../../src/cli/sources.js';
+import { login } from '../../src/guest/disk/configuration.js';
+import { prepareFirmware } from '../../src/guest/firmware.node.js';
+import { freePort } from '../support/nbd-peers.js';
+import { farbusHere } from '../support/screen-cli.js';
+import { ServeProcess } from '../support/server.js';
+import { cannotSshd, Sshd } from '../support/sshd.js';
+import { tempFolder } from '../support/temp.js';
+
+const all = Boolean(process.env['FARBUS_TEST_ALL']);
+const log = { log: () => undefined };
+const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+/** The partition is where farbus guest-disk says that it is: fdisk's usual place. */
+const partition = '?offset=1048576';
+/** A boot takes half a minute of a processor that is free. */
+const bootMs = 400_000;
+
+let folder: string;
+let files = 0;
+
+beforeAll(() => {
+  folder = tempFolder();
+});
+
+/** A fresh disk, as the command makes it. The first is made of packages, the others are copied. */
+async function makeDisk(): Promise<string> {
+  const path = join(folder, `disk-${++files}.img`);
+  const { status, stderr } = await farbusHere(['guest-disk', path], folder);
+  expect(status, stderr).toBe(0);
+  expect(stderr).toContain(`log in as ${login.user}, password ${login.password}`);
+  return path;
+}
+
+/** What Debian does on a disk that it has from `source`, and what of it is on the image. */
+async function useDisk(source: string, image: string): Promise<void> {
+  const drive = await openClientDrive(source, { log });
+  const computer = await createComputer([drive], 128 << 20, { log, firmware: await prepareFirmware() });
+  const { console } = computer;
+  try {
+    computer.bootFirmware();
+    await console.waitFor(/diskless login: /, bootMs);
+    // On the screen as well: its getty is another one.
+    await computer.screen.waitFor(/diskless login:/, 60_000);
+    console.send(`${login.user}\n`);
+    await console.waitFor(/Password: /, 60_000);
+    console.send(`${login.password}\n`);
+    await console.waitFor(/# /, 60_000);
+    const run = async (command: string): Promise<string> => {
+      const { output, status } = await console.run(command, 120_000);
+      expect(status, `${command}: ${output}`).toBe(0);
+      return output;
+    };
+    expect(await run('. /etc/os-release; echo $PRETTY_NAME; whoami; uname -m')).toMatch(
+      /^Debian GNU\/Linux 12 \(bookworm\)\nroot\ni686\n$/,
+    );
+    expect(await run('dpkg-query -W bash apt dpkg | wc -l')).toBe('3\n');
+    expect(await run('apt-get --version | head -n 1')).toMatch(/^apt 2\.6/);
+    expect(await run('awk \'$2 == "/" { print $1, $3, substr($4, 1, 2) }\' /proc/mounts')).toMatch(
+      /^\/dev\/(sda1|nvme0n1p1) ext4 rw\n$/,
+    );
+    await run('seq 1 20000 > /root/numbers && mkdir /srv/made && sync');
+    console.send('halt\n');
+    expect(await computer.ended).toBe('halted');
+  } finally {
+    await computer.stop();
+    await drive.device?.close();
+  }
+  const numbers = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join('');
+  expect(debugfs(image, 'cat /root/numbers')).toBe(numbers);
+  expect(debugfs(image, 'stat /srv/made')).toContain('Type: directory');
+  // Left clean by its shutdown.
+  execFileSync('e2fsck', ['-f', '-n', image + partition], { env: admin, stdio: 'pipe' });
+  expect(debugfs(image, 'show_super_stats -h')).toMatch(/Filesystem state: +clean/);
+}
+
+function debugfs(image: string, request: string): string {
+  const options = { env: admin, stdio: ['ignore', 'pipe', 'ignore'] as ['ignore', 'pipe', 'ignore'] };
+  return execFileSync('debugfs', ['-R', request, image + partition], options).toString();
+}
+
+describe('a disk of farbus guest-disk', () => {
+  it('is a whole file system whose files belong to whom the packages say', async () => {
+    const image = await makeDisk();
+    execFileSync('e2fsck', ['-f', '-n', image + partition], { env: admin, stdio: 'pipe' });
+    expect(debugfs(image, 'stat /etc/shadow')).toMatch(/Mode: +0640[^]*User: +0 +Group: +42 /);
+    expect(debugfs(image, 'stat /usr/bin/su')).toMatch(/Mode: +04755[^]*User: +0 +Group: +0 /);
+    expect(debugfs(image, 'stat /usr/bin/wall')).toMatch(/Mode: +02755[^]*User: +0 +Group: +5 /);
+    expect(debugfs(image, 'stat /bin')).toContain('Fast link dest: "usr/bin"');
+  }, 400_000);
+
+  it('is not made over a file, nor of a size that cannot be', async () => {
+    const image = await makeDisk();
+    expect((await farbusHere(['guest-disk', image], folder)).stderr).toBe(
+      `farbus: ${image} exists: --force replaces it\n`,
+    );
+    const small = join(folder, 'small.img');
+    expect(await farbusHere(['guest-disk', '--size', '16M', small], folder)).toMatchObject({
+      status: 2,
+      stderr: 'farbus: --size 16M: expected 256M to 64G, in whole mebibytes\n',
+    });
+    expect(existsSync(small)).toBe(false);
+    expect(await farbusHere(['guest-disk', '--quiet', '--force', image], folder)).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+  }, 400_000);
+});
+
+describe('a diskless computer', () => {
+  const buses = all ? ['ahci', 'nvme', 'ide'] : ['ahci'];
+  it.each(buses)(
+    'boots from a far disk over NBD to its login prompt, as %s, and writes there',
+    async (bus) => {
+      const image = await makeDisk();
+      const server = new ServeProcess(join(folder, `sock-${bus}`), [`disk=${image}`]);
+      await server.start();
+      try {
+        await useDisk(`${server.uri('disk')},bus=${bus}`, image);
+      } finally {
+        await server.stop();
+      }
+    },
+    bootMs + 300_000,
+  );
+
+  it.runIf(all)(
+    'boots over ATA over Ethernet',
+    async () => {
+      const image = await makeDisk();
+      const [here, there] = [await freePort(), await freePort()];
+      const segment = (mine: number, other: number): string => `udp:127.0.0.1:${mine}/127.0.0.1:${other}?mtu=9000`;
+      const args = ['bin/farbus.js', 'serve', image, '--json', '--listen'];
+      const server = spawn(process.execPath, [...args, `aoe:1.0@${segment(there.port, here.port)}`], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      try {
+        await once(createInterface({ input: server.stdout }), 'line');
+        await useDisk(`aoe:1.0@${segment(here.port, there.port)},bus=ahci`, image);
+      } finally {
+        await ended(server);
+      }
+    },
+    bootMs + 300_000,
+  );
+
+  const noSshd = all ? cannotSshd() : 'only with FARBUS_TEST_ALL';
+  it.runIf(noSshd === undefined)(
+    'boots over ssh, with nothing of ours on the server',
+    async () => {
+      const image = await makeDisk();
+      const sshd = await Sshd.start();
+      process.env['FARBUS_SSH'] = sshd.ssh;
+      try {
+        await useDisk(`ssh://test${image},bus=ahci`, image);
+      } finally {
+        delete process.env['FARBUS_SSH'];
+        await sshd.stop();
+      }
+    },
+    bootMs + 300_000,
+  );
+});
+
+async function ended(child: ChildProcess): Promise<void> {
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  await exited;
+}
+
+afterAll(() => {
+  if (!all) console.log('NOT RUN: booting from NVMe and IDE disks, over AoE and ssh; npm run test:all does');
+});
