@@ -33,4 +33,26 @@ export function onAbort(signal: AbortSignal | undefined, callback: () => void): 
   return stop;
 }
 
+/**
+ * A signal that aborts with the first of several. `end()` it when the work is done. AbortSignal.any() is not it: Node 20
+ * remembers each of its signals for as long as those that it follows live, and these may be a drive's.
+ */
+export class JoinedAbort {
+  readonly signal: AbortSignal;
+  readonly #ends: readonly (() => void)[];
+
+  constructor(...signals: readonly (AbortSignal | undefined)[]) {
+    const controller = new AbortController();
+    this.signal = controller.signal;
+    const aborted = signals.find((one) => one?.aborted);
+    if (aborted) controller.abort(aborted.reason);
+    this.#ends = aborted ? [] : signals.map((one) => onAbort(one, () => controller.abort(one!.reason)));
+  }
+
+  /** Lets go of the others. The signal no longer aborts. */
+  end(): void {
+    for (const end of this.#ends) end();
+  }
+}
+
 function nothing(): void {}

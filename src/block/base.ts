@@ -4,7 +4,15 @@
  * so that a device's own code is only what is special to it.
  */
 import { buffersOf, type Buffers } from '../base/buffers.js';
-import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from './device.js';
+import type {
+  BlockDevice,
+  BlockInfo,
+  Extent,
+  RemovableMedia,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
 
 /** Longest run of zeroes that is written at once where a device cannot zero by itself, in bytes. */
@@ -42,23 +50,33 @@ export abstract class BlockBase implements BlockDevice {
   protected doReadNow?(offset: number, into: Uint8Array): boolean;
   protected doWriteNow?(offset: number, from: Uint8Array): boolean;
 
+  /** {@link BlockDevice.media}: of drives that have any. */
+  get media(): RemovableMedia | undefined {
+    return undefined;
+  }
+
   readNow(offset: number, into: Uint8Array): boolean {
+    // Which medium is meant goes with the options of the others.
+    if (this.media) return false;
     this.#check(offset, into.length);
     return this.doReadNow?.(offset, into) ?? false;
   }
 
   writeNow(offset: number, from: Uint8Array): boolean {
+    if (this.media) return false;
     this.#checkWrite(offset, from.length);
     return this.doWriteNow?.(offset, from) ?? false;
   }
 
   async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
+    checkMedium(this.media, options);
     this.#check(offset, into.length);
     if (into.length === 0) return;
     await this.#run(options, () => this.#split(offset, into, (at, part) => this.doRead(at, part, options)));
   }
 
   async write(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {
+    checkMedium(this.media, options);
     this.#checkWrite(offset, from.length);
     if (from.length === 0) return;
     const { own, flushAfter } = this.#durability(options);
@@ -69,12 +87,14 @@ export abstract class BlockBase implements BlockDevice {
   }
 
   async flush(options: RequestOptions = {}): Promise<void> {
+    checkMedium(this.media, options);
     this.#checkOpen();
     if (!this.info.can.flush) return;
     await this.#run(options, () => this.doFlush(options));
   }
 
   async trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
+    checkMedium(this.media, options);
     this.#checkWrite(offset, length);
     if (length === 0 || !this.info.can.trim) return;
     const { own, flushAfter } = this.#durability(options);
@@ -85,6 +105,7 @@ export abstract class BlockBase implements BlockDevice {
   }
 
   async writeZeroes(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    checkMedium(this.media, options);
     this.#checkWrite(offset, length);
     if (length === 0) return;
     const { own, flushAfter } = this.#durability(options);
@@ -95,6 +116,7 @@ export abstract class BlockBase implements BlockDevice {
   }
 
   async extents(offset: number, length: number, options: RequestOptions = {}): Promise<readonly Extent[]> {
+    checkMedium(this.media, options);
     this.#check(offset, length);
     if (length === 0) return [];
     if (!this.info.can.extents) return [{ offset, length, hole: false, zero: false }];
@@ -179,4 +201,11 @@ export abstract class BlockBase implements BlockDevice {
     this.#check(offset, length);
     if (this.info.readOnly) throw new BlockError('read-only', 'the device is read-only');
   }
+}
+
+/** Rejects what is meant for another medium than the one that is in the drive. @throws BlockError */
+export function checkMedium(media: RemovableMedia | undefined, { medium }: RequestOptions): void {
+  if (!media) return;
+  if (media.medium === '') throw new BlockError('no-medium', 'the drive has no medium');
+  if ((medium ?? media.first) !== media.medium) throw new BlockError('no-medium', 'another medium is in the drive');
 }

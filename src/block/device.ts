@@ -29,7 +29,7 @@ export interface Capabilities {
   readonly multiConnection: boolean;
 }
 
-/** Facts of a device, fixed while it is open but for the size. */
+/** Facts of a device, fixed while it is open but for the size; those of a removable medium change with it. */
 export interface BlockInfo {
   /** Length in bytes; a multiple of `blockSize`. */
   readonly size: number;
@@ -56,6 +56,11 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
   /** The command's tag for `--trace` (base/steps.ts). */
   readonly tag?: number;
+  /**
+   * Of a drive with a removable medium: the {@link RemovableMedia.medium} that is meant, by default the first. With another
+   * one in the drive, or none, the request has no effect and is rejected with kind `no-medium`.
+   */
+  readonly medium?: string;
 }
 
 export interface WriteOptions extends RequestOptions {
@@ -80,9 +85,37 @@ export interface Extent {
   readonly zero: boolean;
 }
 
+/**
+ * An offer of drives whose medium can be taken out and put in. While there is none, {@link BlockInfo.size} is 0 and requests
+ * are rejected with kind `no-medium`; with each medium, `info` is that medium's.
+ */
+export interface RemovableMedia {
+  /**
+   * Names the stay in the drive of the medium that is there, as far as is known: each that is put in has another name, the
+   * same disc again too. At most 64 characters of [A-Za-z0-9.-]; '' while there is none.
+   */
+  readonly medium: string;
+  /** The one that was there when the device was opened: what is meant by requests that do not say. */
+  readonly first: string;
+  /**
+   * Calls back after every change of `medium`, when `info` has changed as well. It must not throw.
+   * @returns what ends the watch.
+   */
+  watch(listener: () => void): () => void;
+  /**
+   * Ejects the medium of `options.medium`; nothing is flushed. Rejects with `read-only` where somebody else holds it, with
+   * `unsupported` where the drive cannot.
+   */
+  eject(options?: RequestOptions): Promise<void>;
+  /** Keeps the medium from being ejected by hand or by others, or lets it go. Rejects where the drive cannot. */
+  lock(locked: boolean, options?: RequestOptions): Promise<void>;
+}
+
 /** A block device. Every method rejects with a BlockError and with nothing else. */
 export interface BlockDevice {
   readonly info: BlockInfo;
+  /** Set for as long as the device is open, or not at all. Filters pass it on that keep nothing of a medium. */
+  readonly media?: RemovableMedia | undefined;
   /** Reads `into.length` bytes at `offset`. */
   read(offset: number, into: Buffers, options?: RequestOptions): Promise<void>;
   /** Writes `from.length` bytes at `offset`. The memory must not change until it settles. */

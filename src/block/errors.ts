@@ -9,7 +9,7 @@ import { errnoOf, messageOf } from '../base/errors.js';
  * - `range`: offset or length outside the device or not aligned as it demands.
  * - `unsupported`: the device cannot do this kind of request.
  * - `unreachable`: the far device could not be reached within the time set for it.
- * - `no-medium`: a removable device has no medium.
+ * - `no-medium`: a removable device has no medium, or another than was meant.
  * - `aborted`: given up at the caller's wish; it will not take effect any more.
  * - `closed`: the device is closed.
  */

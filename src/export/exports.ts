@@ -8,6 +8,7 @@ import type { ExportCounters, ExportDirectory, TargetExport } from '../protocol/
 import { SessionRegistry } from '../protocol/nbd/target/sessions.js';
 import { Access, type AccessRules } from './access.js';
 import { MeterFilter } from './meter.js';
+import { SharedMedia } from './shared-media.js';
 
 /** One export, as its owner describes it. */
 export interface ExportOptions {
@@ -50,6 +51,8 @@ export class Offered implements TargetExport {
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   readonly meter: MeterFilter | undefined;
+  /** Who holds its medium, where that can be removed. */
+  readonly media = new SharedMedia();
   /** Connections in transmission on it. */
   readonly users = new Set<ExportUser>();
   #options: ExportOptions;

@@ -18,6 +18,7 @@ export interface OperationCounts {
 const operations: readonly BlockOperation[] = ['read', 'write', 'flush', 'trim', 'writeZeroes', 'extents'];
 
 export class MeterFilter extends Filter {
+  protected override readonly keepsNothing = true;
   readonly counts = Object.fromEntries(
     operations.map((op) => [
       op,

@@ -110,6 +110,11 @@ class ExportView implements TargetExport {
       offered.lease.join(client.id, false);
       device = new SingleConnection(offered.lease.side(client.id));
     }
+    const { media } = device;
+    if (media) {
+      const mayEject = (): boolean => !offered.lease || ['', client.id].includes(offered.lease.holder);
+      device = offered.media.side(device, media, client.id, mayEject);
+    }
     if (offered.limit) device = new RateFilter(device, offered.limit);
     this.device = device;
   }
@@ -149,12 +154,16 @@ class ExportView implements TargetExport {
   close(): void {
     this.offered.users.delete(this.#client);
     this.offered.lease?.leave(this.#client.id);
+    const { media } = this.offered.device;
+    if (media) this.offered.media.leave(media, this.#client.id);
     this.offered.release();
   }
 }
 
 /** An export that one connection writes at a time: a client is not to open a second one, which would be read-only. */
 class SingleConnection extends Filter {
+  protected override readonly keepsNothing = true;
+
   protected override get follows(): boolean {
     return true;
   }

@@ -14,6 +14,7 @@ export interface DelayOptions extends Partial<Readonly<Record<BlockOperation, nu
 const longest = 2 ** 31 - 1;
 
 export class DelayFilter extends Filter {
+  protected override readonly keepsNothing = true;
   readonly #options: DelayOptions;
   /** When the last request that was let through is over, in ms of `performance.now()`. */
   #busyUntil = 0;

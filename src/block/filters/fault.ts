@@ -44,6 +44,7 @@ interface Active {
 }
 
 export class FaultFilter extends Filter {
+  protected override readonly keepsNothing = true;
   readonly #random: () => number;
   readonly #rules = new Set<Active>();
   readonly #stalled = new Set<() => void>();

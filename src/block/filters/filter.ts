@@ -4,7 +4,15 @@
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';
-import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import type {
+  BlockDevice,
+  BlockInfo,
+  Extent,
+  RemovableMedia,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from '../device.js';
 
 /** The kinds of request that a device gets. */
 export type BlockOperation = 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'extents';
@@ -45,6 +53,16 @@ export class Filter extends BlockBase {
 
   async refresh(): Promise<void> {
     if (this.follows) await this.next.refresh?.();
+  }
+
+  /**
+   * Whether it keeps no data and no facts of the next device from one request to the next, and passes each with its own
+   * options: such a filter may stand before a drive whose medium changes. Behind any other the first medium is the only one.
+   */
+  protected readonly keepsNothing: boolean = false;
+
+  override get media(): RemovableMedia | undefined {
+    return this.keepsNothing ? this.next.media : undefined;
   }
 
   /** This device's facts, given the next one's. */

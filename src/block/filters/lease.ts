@@ -116,6 +116,7 @@ export class LeaseArbiter {
 }
 
 class LeasedSide extends Filter {
+  protected override readonly keepsNothing = true;
   readonly #admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>;
 
   constructor(device: BlockDevice, admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>) {

@@ -123,6 +123,7 @@ export class RateLimit {
 }
 
 export class RateFilter extends Filter {
+  protected override readonly keepsNothing = true;
   readonly #limit: RateLimit;
   readonly #reads: Line = { queue: [], finish: 0 };
   readonly #writes: Line = { queue: [], finish: 0 };

@@ -3,6 +3,8 @@ import type { BlockInfo } from '../device.js';
 import { Filter } from './filter.js';
 
 export class ReadOnlyFilter extends Filter {
+  protected override readonly keepsNothing = true;
+
   protected override get follows(): boolean {
     return true;
   }

@@ -25,6 +25,7 @@ export interface TraceEntry {
 export type TraceSink = (entry: TraceEntry) => void;
 
 export class TraceFilter extends Filter {
+  protected override readonly keepsNothing = true;
   readonly #sink: TraceSink;
 
   constructor(next: BlockDevice, sink: TraceSink) {

@@ -97,6 +97,8 @@ export const Command = {
   writeZeroes: 6,
   blockStatus: 7,
   resize: 8,
+  /** Ours, where {@link mediaContext} was chosen: {@link MediaAction} in place of an offset, no length, no data. */
+  media: 0xfb01,
 } as const;
 
 /** [NBD] "Command flags". */
@@ -138,6 +140,8 @@ export const NbdError = {
   overflow: 75,
   notSupported: 95,
   shutdown: 108,
+  /** Ours, where {@link mediaContext} was chosen: Linux's ENOMEDIUM. */
+  noMedium: 123,
 } as const;
 
 /** [NBD] "Metadata querying": the context that tells holes from data, and its flags. */
@@ -153,6 +157,28 @@ export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
  * context carries no block status and no flags.
  */
 export const sessionContext = 'farbus:session/';
+
+/**
+ * Our metadata context of exports with a removable medium (docs/nbd.md). An initiator asks for `farbus:media`; a server whose
+ * export is such a drive answers `farbus:media/MEDIUM`: the name of the medium that is in it, nothing where there is none. The
+ * connection is about that medium and no other. With another one in the drive, or none, every request on it is answered
+ * with `noMedium`, and none has an effect; who wants the next medium makes a new connection.
+ */
+export const mediaContext = 'farbus:media';
+
+/** What {@link Command.media} asks for. */
+export const MediaAction = {
+  /** Success while the drive has the medium that the connection is about, or still none; else `noMedium`. */
+  check: 0,
+  unlock: 1,
+  lock: 2,
+  eject: 3,
+} as const;
+
+/** Whether `text` can name a medium; '' names none. */
+export function isMediumName(text: string): boolean {
+  return /^[A-Za-z0-9.-]{0,64}$/.test(text);
+}
 
 /** [NBD] "Values": a string's greatest length in bytes; an export's name is one. */
 export const maxString = 4096;

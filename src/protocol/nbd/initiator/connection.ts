@@ -236,6 +236,11 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#stream.destroy();
   }
 
+  /** Gives it up for another one, as if it were lost. */
+  leave(reason: string): void {
+    this.#lose(reason, true);
+  }
+
   /** Closes at once what is left of a lost connection. */
   destroy(): void {
     this.#stream.destroy();
@@ -323,8 +328,9 @@ export class Connection implements StreamEvents, ReplyTable {
 }
 
 /** The context to ask for alone: where the server can be asked so, and would otherwise answer for another one too. */
-function filterOf({ flags, allocationId, state }: Agreement): number | undefined {
-  return flags & TransmissionFlag.blockStatusPayload && state !== undefined ? allocationId : undefined;
+function filterOf({ flags, allocationId, state, medium }: Agreement): number | undefined {
+  const others = state !== undefined || medium !== undefined;
+  return flags & TransmissionFlag.blockStatusPayload && others ? allocationId : undefined;
 }
 
 /** The message with the server's address before it, once. */

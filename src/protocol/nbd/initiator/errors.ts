@@ -22,6 +22,7 @@ const kinds: Readonly<Record<number, { kind: BlockErrorKind; text: string }>> = 
   [NbdError.invalid]: { kind: 'range', text: 'invalid request' },
   [NbdError.noSpace]: { kind: 'no-space', text: 'no space left' },
   [NbdError.overflow]: { kind: 'range', text: 'request too long' },
+  [NbdError.noMedium]: { kind: 'no-medium', text: 'no medium' },
   [NbdError.notSupported]: { kind: 'unsupported', text: 'not supported' },
 };
 

@@ -18,6 +18,8 @@ export interface ExportFacts {
   readonly fastZero: boolean;
   /** Requests have 64-bit lengths. */
   readonly wide: boolean;
+  /** {@link Agreement.medium}. */
+  readonly medium: string | undefined;
 }
 
 /** @throws FarbusError where the server's block sizes are not what the specification allows. */
@@ -40,7 +42,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
     preferredSize: powerOfTwo(preferred) ? Math.max(preferred, blockSize) : Math.max(usualPreferred, blockSize),
     maxTransfer,
     readOnly: readOnly || has(TransmissionFlag.readOnly),
-    removable: false,
+    removable: agreement.medium !== undefined,
     rotational: has(TransmissionFlag.rotational),
     identity: `nbd:${exportName}`,
     can: {
@@ -52,14 +54,17 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
       multiConnection: has(TransmissionFlag.canMultiConn),
     },
   };
-  return { info, fastZero: has(TransmissionFlag.sendFastZero), wide: agreement.style === 'extended' };
+  const { style, medium } = agreement;
+  return { info, fastZero: has(TransmissionFlag.sendFastZero), wide: style === 'extended', medium };
 }
 
 /**
  * What of the facts that were given out a server no longer keeps, for a message; undefined where it keeps them all. A larger
- * export, or one that can do more, is no breach.
+ * export, or one that can do more, is no breach; nor is another medium in a drive, whatever it is like.
  */
 export function breachOf(first: ExportFacts, later: ExportFacts): string | undefined {
+  if ((first.medium === undefined) !== (later.medium === undefined)) return 'it is no longer the same kind of drive';
+  if (first.medium !== later.medium) return undefined;
   const before = first.info;
   const now = later.info;
   if (now.size < before.size) return `it has ${now.size} bytes and had ${before.size}`;

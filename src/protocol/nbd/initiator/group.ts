@@ -18,7 +18,8 @@ import { Session, type NbdState, type SessionOptions } from './session.js';
 export const maxConnections = 16;
 
 /** What the initiator needs of a session or of a group. */
-export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'run' | 'hurry' | 'close'>;
+export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | 'run' | 'hurry' | 'close'> &
+  Partial<Pick<Session, 'onAgain'>>;
 
 /**
  * Opens an export with up to `count` connections: with one where the server does not say that there may be more, or with as
@@ -32,7 +33,8 @@ export async function openSessions(dialer: Dialer, options: SessionOptions, coun
     onState: (state, detail) => states.set(index, state, detail),
   });
   const first = await Session.open(dialer, optionsOf(0));
-  if (!first.info.can.multiConnection) return first;
+  // Which of several would know first of another medium is not to be told.
+  if (!first.info.can.multiConnection || first.medium !== undefined) return first;
   const opened = await Promise.allSettled(
     Array.from({ length: count - 1 }, (_, index) => Session.open(dialer, optionsOf(index + 1), first)),
   );
@@ -63,6 +65,10 @@ class SessionGroup implements Sessions {
 
   get wide(): boolean {
     return this.#first.wide;
+  }
+
+  get medium(): undefined {
+    return undefined;
   }
 
   get fastZero(): boolean {

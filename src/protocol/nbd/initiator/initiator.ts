@@ -8,12 +8,20 @@ import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
 import { BlockBase } from '../../../block/base.js';
-import type { BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../../../block/device.js';
+import type {
+  BlockInfo,
+  Extent,
+  RemovableMedia,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
+import { FarMedia } from './media.js';
 import type { NbdState } from './session.js';
 
 export interface NbdOptions {
@@ -76,6 +84,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
 /** Made by {@link connectNbd}. */
 export class NbdInitiator extends BlockBase {
   readonly #session: Sessions;
+  readonly #media: FarMedia | undefined;
   /** Longest ranges without a payload that the server is thought to take. */
   #range: number;
   #zeroes: number;
@@ -83,6 +92,7 @@ export class NbdInitiator extends BlockBase {
   constructor(session: Sessions) {
     super();
     this.#session = session;
+    if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
   }
@@ -92,23 +102,32 @@ export class NbdInitiator extends BlockBase {
     return this.#session.info;
   }
 
+  override get media(): RemovableMedia | undefined {
+    return this.#media;
+  }
+
   override close(): Promise<void> {
+    this.#media?.stop();
     this.#session.hurry();
     return super.close();
   }
 
-  protected doRead(offset: number, into: Buffers, { signal, tag }: RequestOptions): Promise<void> {
-    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag }).done;
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    const { signal, tag } = options;
+    const medium = this.#meant(options);
+    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag, medium }).done;
   }
 
-  protected doWrite(offset: number, from: Buffers, { signal, fua, tag }: WriteOptions): Promise<void> {
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const { signal, fua, tag } = options;
     const flags = fua ? CommandFlag.fua : 0;
-    const { length } = from;
-    return this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag }).done;
+    const [length, medium] = [from.length, this.#meant(options)];
+    return this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag, medium }).done;
   }
 
-  protected doFlush({ signal, tag }: RequestOptions): Promise<void> {
-    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag }).done;
+  protected doFlush(options: RequestOptions): Promise<void> {
+    const { signal, tag } = options;
+    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium: this.#meant(options) }).done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
@@ -130,10 +149,12 @@ export class NbdInitiator extends BlockBase {
   protected override async doExtents(
     offset: number,
     length: number,
-    { signal, tag }: RequestOptions,
+    options: RequestOptions,
   ): Promise<readonly Extent[]> {
     const asked = Math.min(length, this.#session.wide ? maxWideRange : maxRange);
-    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal, tag });
+    const { signal, tag } = options;
+    const medium = this.#meant(options);
+    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal, tag, medium });
     await request.done;
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
   }
@@ -142,22 +163,23 @@ export class NbdInitiator extends BlockBase {
     return this.#session.close();
   }
 
+  /** The medium that a request is meant for, where the export's can be removed. */
+  #meant({ medium }: RequestOptions): string | undefined {
+    return medium ?? this.#media?.first;
+  }
+
   /**
    * Runs a request without a payload in ranges that the server takes: it may refuse those longer than its payloads.
    */
-  async #inRanges(
-    type: number,
-    flags: number,
-    offset: number,
-    length: number,
-    { signal, tag }: RequestOptions,
-  ): Promise<void> {
+  async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
+    const { signal, tag } = options;
+    const medium = this.#meant(options);
     for (let done = 0; done < length;) {
       const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
       const part = Math.min(most, length - done);
       if (signal?.aborted) throw new BlockError('aborted', 'given up');
       try {
-        await this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag }).done;
+        await this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag, medium }).done;
         done += part;
       } catch (error) {
         const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;

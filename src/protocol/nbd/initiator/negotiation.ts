@@ -15,7 +15,9 @@ import {
   Option,
   OptionReply,
   baseAllocation,
+  isMediumName,
   maxString,
+  mediaContext,
   sessionContext,
   type HeaderStyle,
 } from '../spec.js';
@@ -43,6 +45,8 @@ export interface Agreement {
   readonly allocationId?: number;
   /** Life of the server's memory of unflushed writes: of servers that fence earlier connections of the session. */
   readonly state?: string;
+  /** The medium that the connection is about ([FARBUS] mediaContext in spec.ts); '' for none; undefined: it cannot be removed. */
+  readonly medium?: string;
 }
 
 /** A handshake under way: returns at its end, throws PeerError or FarbusError. */
@@ -188,18 +192,23 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
 function* selectContexts(
   wish: Wish,
   send: (bytes: Uint8Array) => void,
-): Steps<Pick<Agreement, 'allocationId' | 'state'>> {
+): Steps<Pick<Agreement, 'allocationId' | 'state' | 'medium'>> {
   const ours = sessionContext + wish.session;
-  const parts = [stringBytes(wish.exportName), u32Bytes(2), stringBytes(baseAllocation), stringBytes(ours)];
+  const queries = [baseAllocation, ours, mediaContext];
+  const parts = [stringBytes(wish.exportName), u32Bytes(queries.length), ...queries.map(stringBytes)];
   const { replies, error } = yield* option(send, Option.setMetaContext, joined(parts));
   if (error) return {};
-  const found: { allocationId?: number; state?: string } = {};
+  const found: { allocationId?: number; state?: string; medium?: string } = {};
   for (const { type, data } of replies) {
     if (type !== OptionReply.metaContext || data.length < 4)
       throw new PeerError('an unfit reply to a choice of contexts');
     const name = decodeString(data.subarray(4));
     if (name === baseAllocation) found.allocationId = getU32(data, 0);
     if (name?.startsWith(`${ours}/`)) found.state = name.slice(ours.length + 1);
+    if (name?.startsWith(`${mediaContext}/`)) {
+      found.medium = name.slice(mediaContext.length + 1);
+      if (!isMediumName(found.medium)) throw new PeerError('a medium without a proper name');
+    }
   }
   return found;
 }

@@ -21,6 +21,8 @@ export interface Ask {
   readonly signal?: AbortSignal | undefined;
   /** The command's tag for `--trace` (base/steps.ts). */
   readonly tag?: number | undefined;
+  /** Of an export with a removable medium: the one that is meant. */
+  readonly medium?: string | undefined;
 }
 
 export class NbdRequest {
@@ -30,6 +32,7 @@ export class NbdRequest {
   readonly length: number;
   readonly buffers: Buffers | undefined;
   readonly tag: number;
+  readonly medium: string | undefined;
   /** Settles with the request: rejects with a BlockError. */
   readonly done: Promise<void>;
 
@@ -65,6 +68,7 @@ export class NbdRequest {
     this.length = ask.length;
     this.buffers = ask.buffers;
     this.tag = ask.tag ?? 0;
+    this.medium = ask.medium;
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

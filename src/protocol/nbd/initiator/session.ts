@@ -41,6 +41,9 @@ export interface SessionOptions {
 /** Pauses before attempts to connect again, in ms: the first, doubled up to the last. */
 const firstPause = 100;
 const lastPause = 2000;
+/** Why a connection is left when the drive's medium has changed, and how long the next may take at least, in ms. */
+const mediumLeft = 'the medium is another or gone';
+const renewMs = 10_000;
 /** How long closing waits for a connection that is being re-established, in ms. */
 const closeMs = 5000;
 /** A session's connections have numbers from a random one below this on: those of others on one server are seldom the same. */
@@ -61,6 +64,8 @@ export class Session {
    * when it is given up.
    */
   several = false;
+  /** Called when there is a new connection after the first. @param medium Whether the export's medium is another, or gone. */
+  onAgain: (medium: boolean) => void = () => undefined;
   #connection: Connection | undefined;
   /** The number of the latest connection. */
   #lastId: number;
@@ -144,11 +149,18 @@ export class Session {
     return this.#facts.fastZero;
   }
 
+  /** The medium of an export that has a removable one; '' for none. */
+  get medium(): string | undefined {
+    return this.#facts.medium;
+  }
+
   /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
   run(ask: Ask): NbdRequest {
     const request = new NbdRequest(ask, (aborted) => this.#abandon(aborted));
     if (this.#state === 'closed') {
       request.fail(new BlockError('closed', 'the device is closed'));
+    } else if (this.#isStale(request)) {
+      request.fail(otherMedium());
     } else if (this.#failure) {
       request.fail(this.#failure);
       // Somebody wants it: try now rather than at the end of the pause.
@@ -200,9 +212,28 @@ export class Session {
   }
 
   #answered(request: NbdRequest, connection: Connection): void {
-    if (request.error) return request.fail(request.error);
+    if (request.error) {
+      request.fail(request.error);
+      if (request.error.kind === 'no-medium') this.#mediumGone(request, connection);
+      return;
+    }
     this.#durability.done(request, connection.agreement.state);
     request.succeed();
+  }
+
+  /** Whether a request means a medium that is not in the drive any more. */
+  #isStale({ medium }: NbdRequest): boolean {
+    return medium !== undefined && medium !== this.#facts.medium;
+  }
+
+  /**
+   * The server says that the connection's medium is not there: the next one, or that there is none, is learnt by a new
+   * connection. On one that has found an empty drive this is no news but from a check.
+   */
+  #mediumGone({ type }: NbdRequest, connection: Connection): void {
+    const { medium } = connection.agreement;
+    if (medium === undefined || connection !== this.#connection) return;
+    if (medium !== '' || type === Command.media) connection.leave(mediumLeft);
   }
 
   /** The caller gives a request up. One that the server may be working on waits for its answer. */
@@ -245,7 +276,8 @@ export class Session {
   #lost(connection: Connection, reason: string, unfinished: NbdRequest[]): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
-    const patience = this.#patience;
+    // To find out what is in the drive now, the server is dialled in any case.
+    const patience = reason === mediumLeft ? Math.max(this.#patience, renewMs) : this.#patience;
     const now = performance.now();
     const unreachable = this.#unreachable(reason);
     const again: NbdRequest[] = [];
@@ -263,7 +295,8 @@ export class Session {
       connection.destroy();
       return this.#failAll(unreachable);
     }
-    this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
+    if (reason === mediumLeft) this.#say('info', 'medium', reason);
+    else this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
     this.#enter('reconnecting', reason);
     this.#reason = reason;
     this.#deadline = setTimeout(() => this.#giveUp(), patience);
@@ -292,10 +325,11 @@ export class Session {
   /** In what a new connection's export is not the one that requests wait for. */
   #breach({ agreement }: Connection): string | undefined {
     try {
-      const facts = factsOf(agreement, this.#options.exportName, this.info.readOnly);
+      const readOnly = this.#options.readOnly || (this.info.readOnly && agreement.medium === this.#facts.medium);
+      const facts = factsOf(agreement, this.#options.exportName, readOnly);
       const breach = breachOf(this.#facts, facts);
-      // Where there are others, they have connections of the old size.
-      if (breach === undefined && !this.several) this.#grow(facts.info.size);
+      // Where there are others, they have connections of the old size; another medium has its own.
+      if (breach === undefined && !this.several && agreement.medium === this.#facts.medium) this.#grow(facts.info.size);
       return breach;
     } catch (error) {
       return messageOf(error);
@@ -337,7 +371,19 @@ export class Session {
       }
     }
     this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+    const changed = this.#changeMedium(connection);
     this.#adopt(connection);
+    this.onAgain(changed);
+  }
+
+  /** The new connection's medium counts from now on; what waits for another one is over. */
+  #changeMedium({ agreement }: Connection): boolean {
+    if (agreement.medium === this.#facts.medium) return false;
+    this.#facts = factsOf(agreement, this.#options.exportName, this.#options.readOnly);
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter((request) => !this.#isStale(request));
+    for (const request of waiting) if (this.#isStale(request)) request.fail(otherMedium());
+    return true;
   }
 
   /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */
@@ -389,6 +435,10 @@ export class Session {
       };
     });
   }
+}
+
+function otherMedium(): BlockError {
+  return new BlockError('no-medium', 'another medium is in the drive, or none');
 }
 
 function givenUp(): BlockError {

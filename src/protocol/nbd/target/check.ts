@@ -13,6 +13,8 @@ export interface Agreement {
   readonly style: HeaderStyle;
   /** Whether a metadata context was chosen. */
   readonly contexts: boolean;
+  /** Of a drive with a removable medium: the one that all requests mean. */
+  readonly medium?: string | undefined;
 }
 
 const allowed: Readonly<Record<number, number>> = {
@@ -64,7 +66,7 @@ export function statusFault(offset: number, length: number, agreed: Agreement): 
 }
 
 /** Bytes of the longest payload of a block status request that can be right: a length and as many contexts as there are. */
-const maxQuery = 8 + 4 * 2;
+const maxQuery = 8 + 4 * 3;
 
 function queryFault({ length }: Request): Fault | undefined {
   if (length >= 8 && length <= maxQuery && length % 4 === 0) return undefined;

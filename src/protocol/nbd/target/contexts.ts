@@ -1,22 +1,30 @@
 /** Metadata contexts of the target ([NBD] "Metadata querying"): which there are, and which a client's queries choose. */
-import { baseAllocation, sessionContext } from '../spec.js';
+import { baseAllocation, mediaContext, sessionContext } from '../spec.js';
 import { isSessionId } from './sessions.js';
 
 /** Metadata contexts that a client chose: number of each, or undefined. */
 export interface ChosenContexts {
   readonly allocation: number | undefined;
   readonly session: number | undefined;
+  readonly media: number | undefined;
 }
 
-export const noContexts: ChosenContexts = { allocation: undefined, session: undefined };
+export const noContexts: ChosenContexts = { allocation: undefined, session: undefined, media: undefined };
 const allocationId = 1;
 const sessionId = 2;
+const mediaId = 3;
 
-/** Names that queries of NBD_OPT_LIST_META_CONTEXT match; without queries, all. */
-export function listedContexts(queries: readonly string[]): string[] {
+/** The numbers of those that were chosen. */
+export function chosenIds({ allocation, session, media }: ChosenContexts): number[] {
+  return [allocation, session, media].filter((id) => id !== undefined);
+}
+
+/** Names that queries of NBD_OPT_LIST_META_CONTEXT match; without queries, all. @param media Whether the export has one. */
+export function listedContexts(queries: readonly string[], media: boolean): string[] {
   const known = [
     { name: baseAllocation, namespace: 'base:' },
     { name: sessionContext, namespace: 'farbus:' },
+    ...(media ? [{ name: mediaContext, namespace: 'farbus:' }] : []),
   ];
   const matching = known.filter(
     ({ name, namespace }) => queries.length === 0 || queries.includes(name) || queries.includes(namespace),
@@ -24,26 +32,35 @@ export function listedContexts(queries: readonly string[]): string[] {
   return matching.map(({ name }) => name);
 }
 
-/** What queries of NBD_OPT_SET_META_CONTEXT choose, and the session that is named in them. */
-export function chooseContexts(queries: readonly string[]): { chosen: ChosenContexts; session: string | undefined } {
-  const allocation = queries.includes(baseAllocation) ? allocationId : undefined;
+/** What queries of NBD_OPT_SET_META_CONTEXT choose, and the session that is named in them. @param media As above. */
+export function chooseContexts(
+  queries: readonly string[],
+  media: boolean,
+): { chosen: ChosenContexts; session: string | undefined } {
   const session = queries
     .filter((query) => query.startsWith(sessionContext))
     .map((query) => query.slice(sessionContext.length))
     .find(isSessionId);
-  return { chosen: { allocation, session: session === undefined ? undefined : sessionId }, session };
+  const chosen = {
+    allocation: queries.includes(baseAllocation) ? allocationId : undefined,
+    session: session === undefined ? undefined : sessionId,
+    media: media && queries.includes(mediaContext) ? mediaId : undefined,
+  };
+  return { chosen, session };
 }
 
 /** Number and name of each chosen context, as a client is told. @param state Of the export's sessions. */
 export function contextNames(
-  { allocation, session }: ChosenContexts,
+  { allocation, session, media }: ChosenContexts,
   sessionName: string | undefined,
   state: string,
+  medium: string,
 ): [id: number, name: string][] {
   const names: [number, string][] = [];
   if (allocation !== undefined) names.push([allocation, baseAllocation]);
   if (session !== undefined && sessionName !== undefined) {
     names.push([session, `${sessionContext}${sessionName}/${state}`]);
   }
+  if (media !== undefined) names.push([media, `${mediaContext}/${medium}`]);
   return names;
 }

@@ -6,7 +6,14 @@
 import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
 import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
 import type { Agreement } from './check.js';
-import { chooseContexts, contextNames, listedContexts, noContexts, type ChosenContexts } from './contexts.js';
+import {
+  chooseContexts,
+  chosenIds,
+  contextNames,
+  listedContexts,
+  noContexts,
+  type ChosenContexts,
+} from './contexts.js';
 import { blockSizes, transmissionFlags, type ExportDirectory, type TargetExport } from './export.js';
 import {
   blockSizeInfo,
@@ -64,8 +71,9 @@ export class Handshake implements Stage {
   #flags = 0;
   #style: HeaderStyle = 'simple';
   #contexts = noContexts;
-  /** The export that the contexts were chosen for. */
+  /** The export that the contexts were chosen for, and the medium that was in it. */
   #contextsOf: TargetExport | undefined;
+  #medium = '';
   /** Waiting for a session's earlier connections. */
   #working = false;
   /** They did not end in time. */
@@ -324,16 +332,17 @@ export class Handshake implements Stage {
     const found = this.#find(wanted.name);
     if (!found) return;
     if (setting) this.#setContexts(found, wanted);
-    else this.#listContexts(wanted);
+    else this.#listContexts(found, wanted);
   }
 
-  #listContexts({ queries }: MetaOption): void {
-    for (const name of listedContexts(queries)) this.#reply(OptionReply.metaContext, metaContext(0, name));
+  #listContexts({ device }: TargetExport, { queries }: MetaOption): void {
+    for (const name of listedContexts(queries, device.media !== undefined))
+      this.#reply(OptionReply.metaContext, metaContext(0, name));
     this.#reply(OptionReply.ack);
   }
 
   #setContexts(of: TargetExport, { queries }: MetaOption): void {
-    const { chosen, session } = chooseContexts(queries);
+    const { chosen, session } = chooseContexts(queries, of.device.media !== undefined);
     this.#contextsOf = of;
     this.#contexts = chosen;
     if (session === undefined) return this.#contextsSet(of);
@@ -352,7 +361,8 @@ export class Handshake implements Stage {
   }
 
   #contextsSet(of: TargetExport, session?: string): void {
-    for (const [id, name] of contextNames(this.#contexts, session, of.sessions.state)) {
+    this.#medium = of.device.media?.medium ?? '';
+    for (const [id, name] of contextNames(this.#contexts, session, of.sessions.state, this.#medium)) {
       this.#reply(OptionReply.metaContext, metaContext(id, name));
     }
     this.#reply(OptionReply.ack);
@@ -361,8 +371,7 @@ export class Handshake implements Stage {
   /** Whether an export may be asked for block status: contexts were chosen for it or, where it is only looked at, can be. */
   #hasContexts(of: TargetExport): boolean {
     if (this.#option === Option.info) return true;
-    const { allocation, session } = this.#contextsOf === of ? this.#contexts : noContexts;
-    return allocation !== undefined || session !== undefined;
+    return this.#contextsOf === of && chosenIds(this.#contexts).length > 0;
   }
 
   #enter(of: TargetExport, answer: () => void): void {
@@ -378,6 +387,8 @@ export class Handshake implements Stage {
       maximum,
       style: this.#style,
       contexts: this.#hasContexts(of),
+      // What the client was told, if it was: what it has been told since of another medium is then not to be used.
+      medium: contexts.media === undefined ? of.device.media?.medium : this.#medium,
     };
     answer();
     this.#host.enter(of, agreed, contexts);

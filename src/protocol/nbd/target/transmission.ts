@@ -10,7 +10,7 @@ import type { RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, statusFault, type Agreement } from './check.js';
-import type { ChosenContexts } from './contexts.js';
+import { chosenIds, type ChosenContexts } from './contexts.js';
 import type { TargetExport } from './export.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena, Piece } from './memory.js';
@@ -26,6 +26,7 @@ import {
 } from './replies.js';
 import { placedUnit, RequestReader, type Request, type RequestSink } from './requests.js';
 import type { Stage, StageHost } from './stage.js';
+import { actOnMedia } from './media.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
 import { traceArrived, traceBegun, traceDone, traceFailed } from './trace.js';
 
@@ -48,8 +49,8 @@ export class Transmission implements Stage, RequestSink {
   readonly #steps: Steps;
   readonly #reader: RequestReader;
   readonly #giveUp = new AbortController();
-  readonly #plain: RequestOptions = { signal: this.#giveUp.signal };
-  readonly #durable: WriteOptions = { signal: this.#giveUp.signal, fua: true };
+  readonly #plain: RequestOptions;
+  readonly #durable: WriteOptions;
   readonly #wake = (): void => {
     if (this.#reader.waiting) this.#host.wake();
   };
@@ -72,6 +73,9 @@ export class Transmission implements Stage, RequestSink {
     this.#steps = host.steps;
     this.#reader = new RequestReader(this, agreed.style === 'extended');
     this.#readHeader = readHeaderSize(agreed.style);
+    const { medium } = agreed;
+    this.#plain = { signal: this.#giveUp.signal, ...(medium !== undefined && { medium }) };
+    this.#durable = { ...this.#plain, fua: true };
     of.counters.connections++;
   }
 
@@ -130,6 +134,8 @@ export class Transmission implements Stage, RequestSink {
     this.#export.counters.requests++;
     if (this.#steps.on) traceArrived(this.#steps, request, this.#export.name);
     if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
+    const plain = request.flags === 0 && length === 0;
+    if (command === Command.media && plain && this.#contexts.media !== undefined) return this.#start(request);
     const fault = faultOf(request, this.#agreed);
     if (fault) {
       this.#refuse(request, fault.error, fault.text);
@@ -286,6 +292,9 @@ export class Transmission implements Stage, RequestSink {
       case Command.blockStatus:
         this.#statuses++;
         return this.#status(request).finally(() => this.#statuses--);
+      case Command.media:
+        await actOnMedia(this.#export.device.media, request, this.#plain);
+        break;
     }
     return this.#success(request);
   }
@@ -309,8 +318,8 @@ export class Transmission implements Stage, RequestSink {
 
   async #status(request: Request): Promise<Piece> {
     const { offset, payload } = request;
-    const { allocation, session } = this.#contexts;
-    const chosen = [allocation, session].filter((id) => id !== undefined);
+    const { allocation } = this.#contexts;
+    const chosen = chosenIds(this.#contexts);
     let query: StatusQuery | undefined = { length: request.length, ids: chosen };
     if (payload) {
       query = parseQuery(payload.slab.bytes.subarray(payload.start, payload.end), chosen);
@@ -350,7 +359,8 @@ export class Transmission implements Stage, RequestSink {
   #fail(request: Request, error: unknown): void {
     const { kind, message } = blockErrorOf(error);
     const fast = request.command === Command.writeZeroes && (request.flags & CommandFlag.fastZero) !== 0;
-    const value = kind === 'unsupported' && fast ? NbdError.notSupported : errorValues[kind];
+    let value: number = kind === 'unsupported' && fast ? NbdError.notSupported : errorValues[kind];
+    if (kind === 'no-medium' && this.#contexts.media !== undefined) value = NbdError.noMedium;
     this.#export.counters.errors++;
     this.#finish(this.#errorReply(request, value, message));
   }

@@ -1,0 +1,202 @@
+/**
+ * RemovableDrive: a drive whose medium comes and goes, as a block device that stays. Each medium is a device of its own while
+ * it is in. A request goes to the medium that it is meant for or nowhere; one that is under way when its medium leaves ends
+ * with kind `no-medium`. How a medium gets in is for those who extend it.
+ */
+import type { Buffers } from '../base/buffers.js';
+import { JoinedAbort } from '../base/abort.js';
+import { BlockBase, checkMedium } from './base.js';
+import type {
+  BlockDevice,
+  BlockInfo,
+  Extent,
+  RemovableMedia,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from './device.js';
+import { BlockError, blockErrorOf } from './errors.js';
+
+/** What is known of a drive whatever is in it. */
+export interface DriveFacts {
+  readonly identity: string;
+  readonly readOnly: boolean;
+  readonly rotational: boolean;
+  /** Of an empty drive, in bytes: what its media usually have. */
+  readonly blockSize: number;
+}
+
+interface Inside {
+  readonly device: BlockDevice;
+  readonly id: string;
+  /** Aborts when the medium leaves. */
+  readonly gone: AbortController;
+}
+
+export abstract class RemovableDrive extends BlockBase {
+  readonly #facts: DriveFacts;
+  readonly #watchers = new Set<() => void>();
+  readonly #media: RemovableMedia;
+  #inside: Inside | undefined;
+  #info: BlockInfo;
+  #first: string | undefined;
+
+  constructor(facts: DriveFacts) {
+    super();
+    this.#facts = facts;
+    this.#info = emptyInfo(facts);
+    this.#media = this.#offer();
+  }
+
+  get info(): BlockInfo {
+    return this.#info;
+  }
+
+  override get media(): RemovableMedia {
+    return this.#media;
+  }
+
+  /** Ejects the medium that is in: {@link take} is called where that is done. Rejects with a BlockError. */
+  protected abstract doEject(): Promise<void>;
+  protected abstract doLock(locked: boolean): Promise<void>;
+  /** A request has failed: what became of the medium is looked after. Must not reject. */
+  protected look(): Promise<void> {
+    return Promise.resolve();
+  }
+  /** Called right before each request. @throws where the drive knows that `device` is not in it any more. */
+  protected verify(_device: BlockDevice): void {}
+
+  /** From now on a request that names no medium means the one that is in: to be called once, when the drive is open. */
+  protected opened(): void {
+    this.#first ??= this.#inside?.id ?? '';
+  }
+
+  /** The medium that is in, where there is one. */
+  protected get inside(): BlockDevice | undefined {
+    return this.#inside?.device;
+  }
+
+  /** A medium has been put in, and is closed when it leaves. @param id As {@link RemovableMedia.medium}. */
+  protected put(device: BlockDevice, id: string): void {
+    this.#leave();
+    this.#inside = { device, id, gone: new AbortController() };
+    const { identity, readOnly, rotational } = this.#facts;
+    const { info } = device;
+    // Which of several connections sees the change first is not known.
+    const can = { ...info.can, multiConnection: false };
+    this.#info = { ...info, identity, readOnly: readOnly || info.readOnly, rotational, removable: true, can };
+    this.#tell();
+  }
+
+  /** The medium has left the drive. Resolves when it is closed: requests under way may keep it for a while. */
+  protected async take(): Promise<void> {
+    const left = this.#leave();
+    if (!left) return;
+    this.#info = emptyInfo(this.#facts);
+    this.#tell();
+    await left;
+  }
+
+  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.#onMedium(options, (device, own) => device.read(offset, into, own));
+  }
+
+  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#onMedium(options, (device, own) => device.write(offset, from, { ...options, ...own }));
+  }
+
+  protected doFlush(options: RequestOptions): Promise<void> {
+    return this.#onMedium(options, (device, own) => device.flush(own));
+  }
+
+  protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    return this.#onMedium(options, (device, own) => device.trim(offset, length, { ...options, ...own }));
+  }
+
+  protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    return this.#onMedium(options, (device, own) => device.writeZeroes(offset, length, { ...options, ...own }));
+  }
+
+  protected override doExtents(offset: number, length: number, options: RequestOptions): Promise<readonly Extent[]> {
+    return this.#onMedium(options, (device, own) => device.extents(offset, length, own));
+  }
+
+  protected async doClose(): Promise<void> {
+    this.#watchers.clear();
+    await this.#leave();
+  }
+
+  /** Runs a request on the medium that it is meant for, with options for that medium's device. */
+  async #onMedium<T>(
+    options: RequestOptions,
+    run: (device: BlockDevice, own: Pick<RequestOptions, 'signal' | 'tag'>) => Promise<T>,
+  ): Promise<T> {
+    checkMedium(this.media, options);
+    const { device, gone } = this.#inside!;
+    const joined = new JoinedAbort(options.signal, gone.signal);
+    const { tag } = options;
+    try {
+      this.verify(device);
+      return await run(device, { signal: joined.signal, ...(tag !== undefined && { tag }) });
+    } catch (error) {
+      if (!options.signal?.aborted && !gone.signal.aborted && lookable.has(blockErrorOf(error).kind)) await this.look();
+      if (gone.signal.aborted) throw new BlockError('no-medium', 'the medium has left the drive', { cause: error });
+      throw error;
+    } finally {
+      joined.end();
+    }
+  }
+
+  #leave(): Promise<void> | undefined {
+    const left = this.#inside;
+    if (!left) return undefined;
+    this.#inside = undefined;
+    left.gone.abort(new BlockError('aborted', 'the medium has left the drive'));
+    // What it has to say no longer concerns anybody.
+    return left.device.close().catch(() => undefined);
+  }
+
+  #tell(): void {
+    for (const one of [...this.#watchers]) one();
+  }
+
+  #offer(): RemovableMedia {
+    const current = (): string => this.#inside?.id ?? '';
+    const first = (): string => this.#first ?? current();
+    return {
+      get medium() {
+        return current();
+      },
+      get first() {
+        return first();
+      },
+      watch: (listener) => {
+        const own = (): void => listener();
+        this.#watchers.add(own);
+        return () => void this.#watchers.delete(own);
+      },
+      eject: async (options = {}) => {
+        checkMedium(this.media, options);
+        await this.doEject();
+      },
+      lock: (locked) => this.doLock(locked),
+    };
+  }
+}
+
+/** Errors that a medium gives which is not there any more. */
+const lookable: ReadonlySet<string> = new Set(['io', 'no-medium', 'range', 'closed', 'read-only']);
+
+function emptyInfo({ identity, readOnly, rotational, blockSize }: DriveFacts): BlockInfo {
+  return {
+    size: 0,
+    blockSize,
+    preferredSize: Math.max(4096, blockSize),
+    maxTransfer: 1 << 20,
+    readOnly,
+    removable: true,
+    rotational,
+    identity,
+    can: { flush: true, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: false },
+  };
+}
