@@ -78,7 +78,7 @@ export abstract class RemovableDrive extends BlockBase {
 
   /** A medium has been put in, and is closed when it leaves. @param id As {@link RemovableMedia.medium}. */
   protected put(device: BlockDevice, id: string): void {
-    this.#leave();
+    void this.#leave();
     this.#inside = { device, id, gone: new AbortController() };
     const { identity, readOnly, rotational } = this.#facts;
     const { info } = device;

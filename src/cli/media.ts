@@ -1,39 +1,80 @@
-/** `farbus media`: the media of a running computer's removable drives. */
+/** `farbus media`: the media of a running computer's removable drives, and of a server's. */
+import { resolve } from 'node:path';
 import { usageError } from '../base/errors.js';
+import { askControl } from '../export/control.node.js';
 import { askComputer } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
+import { isLocalPath, parseDrive } from './sources.js';
+import { serverWith } from './status.js';
 
-export const help = `farbus media: change the medium of a removable drive while the computer runs
+export const help = `farbus media: change the medium of a removable drive while it is used
 
 Usage: farbus media NAME eject [--drive NUMBER] [--force]
        farbus media NAME insert SOURCE[,FILTER]... [--drive NUMBER]
+       farbus media --server EXPORT eject [--force]
+       farbus media --server EXPORT insert SOURCE[,FILTER]...
 
-NAME is that of farbus run --name. SOURCE is as in farbus run --drive. A drive that the guest has locked is not ejected:
-the guest is asked to; with --force the medium is taken all the same, and what is under way fails.
+NAME is a computer's, of farbus run --name; its own drive is changed. With --server it is the drive behind an export of
+farbus serve: a physical one, or one that was given as NAME=SOURCE,removable, into which anything can be inserted. Every client
+is told. SOURCE is as in farbus run --drive. A drive that the guest has locked is not ejected: the guest is asked to; with
+--force the medium is taken all the same, and what is under way fails.
 
 Options:
   --drive NUMBER   which drive, counted from 0 in the order of --drive; needed where several are removable
-  --force          eject what the guest has locked
+  --force          eject what the guest, or a client, has locked
+  --server         the drive of a server, by the name of its export
+  --socket PATH    of the server with this control socket, where several have that export
 
 Examples:
   farbus media desk eject
   farbus media desk insert nbd://server/second.iso
+  farbus media --server cd insert second.iso
 `;
 
 export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { values, positionals } = parseOptions('media', args, {
     allowPositionals: true,
-    options: { drive: { type: 'string' }, force: { type: 'boolean', default: false } },
+    options: {
+      drive: { type: 'string' },
+      force: { type: 'boolean', default: false },
+      server: { type: 'boolean', default: false },
+      socket: { type: 'string' },
+    },
   });
   const [name, action, source, ...more] = positionals;
   const right = action === 'eject' ? source === undefined : action === 'insert' && source !== undefined;
   if (name === undefined || !right || more.length > 0 || (values.force && action !== 'eject')) {
     throw usageError('farbus media NAME eject, or NAME insert SOURCE; see farbus media --help');
   }
+  const { force, server, socket } = values;
+  if (server) {
+    if (values.drive !== undefined) throw usageError('--drive is for a computer; a server has exports');
+    return onServer(await serverWith(name, socket, io), name, source, force, io);
+  }
+  if (socket !== undefined) throw usageError('--socket goes with --server');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
-  const request = { command: action!, ...drive, ...(source !== undefined && { source }), force: values.force };
+  const request = { command: action!, ...drive, ...(source !== undefined && { source }), force };
   const { done } = (await askComputer(name, request, io.env)) as { done: string };
   io.stdout.write(`${done}\n`);
   return done.startsWith('asked') ? 1 : 0;
+}
+
+async function onServer(
+  socket: string,
+  name: string,
+  source: string | undefined,
+  force: boolean,
+  io: CliIo,
+): Promise<number> {
+  if (source === undefined) {
+    const { ejected } = (await askControl(socket, { command: 'eject', export: name, force })) as { ejected: boolean };
+    io.stdout.write(ejected ? `ejected ${name}\n` : `${name} is empty\n`);
+    return 0;
+  }
+  // The server has another working directory.
+  const text = isLocalPath(parseDrive(source).source) && !source.startsWith('raw:') ? resolve(source) : source;
+  await askControl(socket, { command: 'insert', export: name, source: text });
+  io.stdout.write(`inserted into ${name}\n`);
+  return 0;
 }

@@ -12,6 +12,8 @@ export interface ExportStatus {
   readonly readOnly: boolean;
   /** The number of the connection that writes; '' for nobody; only where one writes at a time. */
   readonly writer?: string;
+  /** Of a removable drive: whether there is a medium in it, and whether a client holds that. */
+  readonly medium?: { readonly present: boolean; readonly held: boolean };
   readonly clients: readonly ClientStatus[];
   readonly connections: number;
   readonly requests: number;
@@ -63,6 +65,7 @@ function exportStatus(of: Offered): ExportStatus {
     size: device.info.size,
     readOnly: of.readOnly || device.info.readOnly,
     ...(lease && { writer: lease.holder }),
+    ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
     clients: [...of.users].map(({ id, peer, tlsName, since }) => ({
       id,
       peer,
@@ -73,7 +76,10 @@ function exportStatus(of: Offered): ExportStatus {
   };
 }
 
-/** Answers `status`; `lease {export, to}`, which moves the right to write; and `reload`. */
+/**
+ * Answers `status`; `lease {export, to}`, which moves the right to write; `eject {export, force}` and
+ * `insert {export, source}`, which exchange media; and `reload`.
+ */
 export function controlHandler(service: ServeService, reload: () => Promise<void>): ControlHandler {
   return async (request) => {
     switch (request.command) {
@@ -81,6 +87,11 @@ export function controlHandler(service: ServeService, reload: () => Promise<void
         return statusOf(service);
       case 'lease':
         return moveLease(service, request['export'], request['to']);
+      case 'eject':
+        return { ejected: await service.eject(String(request['export']), request['force'] === true) };
+      case 'insert':
+        await service.insert(String(request['export']), String(request['source']));
+        return {};
       case 'reload':
         await reload();
         return statusOf(service);

@@ -6,7 +6,8 @@ import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import { exportUri, type ListenAddress } from '../export/address.js';
-import { Exports, type ExportOptions } from '../export/exports.js';
+import { ExchangeableDrive } from '../block/exchangeable-drive.js';
+import { Exports, type ExportOptions, type Offered } from '../export/exports.js';
 import { metricsText } from '../export/metrics.js';
 import { Server } from '../export/server.js';
 import type { HandedSocket } from '../export/systemd.node.js';
@@ -14,7 +15,7 @@ import { listenOn, listenOnDescriptor } from '../network/listen.node.js';
 import { listenAoe } from '../protocol/aoe/target/open.node.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './serve-settings.js';
-import { isLocalPath, openDrive, parseDrive } from './sources.js';
+import { isLocalPath, openDrive, openExport, parseDrive } from './sources.js';
 import { openTls } from './tls.js';
 
 export interface ServeContext {
@@ -40,6 +41,8 @@ export class ServeService {
   /** By the text of the setting. */
   readonly #places = new Map<string, Place>();
   readonly #aoe = new Map<string, readonly string[]>();
+  /** Those whose media are exchanged here, by the names of their exports. */
+  readonly #drives = new Map<string, ExchangeableDrive>();
   #settings: ServeSettings | undefined;
   #metrics: HttpServer | undefined;
 
@@ -104,7 +107,10 @@ export class ServeService {
       throw error;
     }
     this.server.tls = tls;
-    for (const { name } of gone) exports.remove(name);
+    for (const { name } of gone) {
+      exports.remove(name);
+      this.#drives.delete(name);
+    }
     for (const [one, device] of opened) {
       exports.remove(one.name);
       this.#add(one, device, settings);
@@ -148,6 +154,57 @@ export class ServeService {
     return at ? `http://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}/metrics` : undefined;
   }
 
+  /**
+   * Ejects the medium of an export; by force what a client holds. Rejects with a FarbusError.
+   * @returns whether there was one.
+   */
+  async eject(name: string, force: boolean): Promise<boolean> {
+    const { device, media: clients } = this.#export(name);
+    const { media } = device;
+    if (!media) throw new FarbusError(`the export ${JSON.stringify(name)} has no medium that can be ejected`);
+    const { medium } = media;
+    if (medium === '') return false;
+    if (clients.held && !force) {
+      throw new FarbusError(`a client holds the medium of ${JSON.stringify(name)}: let it eject it, or use --force`);
+    }
+    try {
+      if (clients.held) await media.lock(false, { medium });
+      await media.eject({ medium });
+    } catch (error) {
+      throw new FarbusError(`the medium of ${JSON.stringify(name)} is not ejected: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    return true;
+  }
+
+  /** Puts a medium into an export that was given as removable. Rejects with a FarbusError. */
+  async insert(name: string, source: string): Promise<void> {
+    this.#export(name);
+    const drive = this.#drives.get(name);
+    if (!drive) {
+      throw new FarbusError(
+        `nothing can be inserted into the export ${JSON.stringify(name)}: serve it as NAME=SOURCE,removable`,
+      );
+    }
+    if (drive.loaded) throw new FarbusError('there is a medium in the drive: eject it first');
+    const { reconnectSeconds } = this.#settings!;
+    const { readOnly } = drive.info;
+    const medium = await openDrive(source, { readOnly, reconnectSeconds, log: this.#context.log });
+    try {
+      drive.insert(medium);
+    } catch (error) {
+      await medium.close();
+      throw error;
+    }
+  }
+
+  #export(name: string): Offered {
+    const found = [...this.server.exports.list()].find((one) => one.name === name);
+    if (!found) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
+    return found;
+  }
+
   /** Ends in good order. */
   async stop(): Promise<void> {
     this.#metrics?.closeAllConnections();
@@ -166,18 +223,20 @@ export class ServeService {
 
   async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): ReturnType<typeof openDrive> {
     const { source, filters, readOnly } = one;
-    return openDrive(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
+    return openExport(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
   }
 
   #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
-    const { source, filters } = parseDrive(one.source);
+    const { source, filters, kind } = parseDrive(one.source);
     const all = { ...one.filters, ...filters };
     // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map,
     // of an image or of a gateway's requests ends with it, and clients must be told.
-    const kept = isLocalPath(source) && all.overlay === undefined && (all.format ?? 'raw') === 'raw';
+    const kept = kind === 'disk' && isLocalPath(source) && all.overlay === undefined && (all.format ?? 'raw') === 'raw';
     const state = kept && !device.info.identity.includes('#') ? {} : { state: randomUUID() };
     const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
+    this.#drives.delete(name);
+    if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
     this.server.exports.add({ ...common, ...state, rate: rateOf(one), metered: settings.metrics !== undefined });
   }
 

@@ -64,6 +64,7 @@ Examples:
   farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' vm.qcow2
   farbus serve ssh://server/dev/sdb,cache=sdb.cache,overlay=changes.img
   farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb
+  farbus serve cd=first.iso,removable,read-only
   farbus serve /dev/sdb --partition 2 --one-writer --rate 50M --metrics 9464
   farbus serve --config /etc/farbus/serve.yaml --log-format json
 `;

@@ -7,6 +7,7 @@ import { parseBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
+import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
@@ -139,6 +140,17 @@ export async function openDrive(text: string, options: OpenDriveOptions): Promis
     throw usageError(`${text}: bus=, serial=, model=, cdrom and removable are about drives of farbus run --drive`);
   }
   return openParsed(drive, options);
+}
+
+/** What a server offers: as {@link openDrive}, and with `,removable` a drive whose medium is exchanged while it is served. */
+export async function openExport(text: string, options: OpenDriveOptions): Promise<BlockDevice> {
+  const drive = parseDrive(text);
+  if (drive.kind !== 'removable' || drive.bus || drive.serial !== undefined || drive.model !== undefined) {
+    return openDrive(text, options);
+  }
+  const medium = drive.source === '' ? undefined : await openParsed(drive, options);
+  const readOnly = drive.filters.readOnly ?? options.readOnly ?? false;
+  return new ExchangeableDrive({ identity: '', readOnly, rotational: false, blockSize: 512 }, medium);
 }
 
 /** A drive of a computer: as {@link openDrive}, and [,bus=nvme|ahci|ide][,serial=TEXT][,model=TEXT][,cdrom|,removable]; without SOURCE, an empty one. */

@@ -65,11 +65,20 @@ async function find(socket: string | undefined, io: CliIo): Promise<Found[]> {
 }
 
 async function take(servers: readonly Found[], name: string): Promise<void> {
-  const having = servers.filter(({ exports }) => exports.some((one) => one.name === name));
-  const [one, more] = having;
+  await askControl(having(servers, name), { command: 'lease', export: name });
+}
+
+/** The control socket of the server of this user that has an export. Rejects with a FarbusError where none or several have. */
+export async function serverWith(name: string, socket: string | undefined, io: CliIo): Promise<string> {
+  return having(await find(socket, io), name);
+}
+
+function having(servers: readonly Found[], name: string): string {
+  const found = servers.filter(({ exports }) => exports.some((one) => one.name === name));
+  const [one, more] = found;
   if (!one) throw new FarbusError(`no server here has an export ${JSON.stringify(name)}: see farbus status`);
   if (more) throw usageError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
-  await askControl(one.socket, { command: 'lease', export: name });
+  return one.socket;
 }
 
 function describe(server: Found): string {
@@ -86,6 +95,7 @@ function describe(server: Found): string {
 
 function exportLines(of: ExportStatus): string[] {
   const nature = [formatBytes(of.size), of.readOnly ? 'read-only' : 'writable'];
+  if (of.medium) nature.push(of.medium.present ? `a medium${of.medium.held ? ', held by a client' : ''}` : 'no medium');
   if (of.description !== '') nature.push(of.description);
   const done = `${of.requests} requests, ${formatBytes(of.bytesRead)} read, ${formatBytes(of.bytesWritten)} written`;
   return [

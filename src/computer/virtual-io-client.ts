@@ -5,7 +5,15 @@
  */
 import type { Buffers } from '../base/buffers.js';
 import { Steps } from '../base/steps.js';
-import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+import type {
+  BlockDevice,
+  BlockInfo,
+  Extent,
+  RemovableMedia,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from '../block/device.js';
 
 /** What has gone through, and how long the far side took. */
 export interface IoCounts {
@@ -29,6 +37,11 @@ export class VirtualIoClient implements BlockDevice {
 
   get info(): BlockInfo {
     return this.#far.info;
+  }
+
+  /** Of a far drive whose medium comes and goes. */
+  get media(): RemovableMedia | undefined {
+    return this.#far.media;
   }
 
   async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {

@@ -11,6 +11,11 @@ export class SharedMedia {
   /** Locks reach the drive one after the other. */
   #told: Promise<void> = Promise.resolve();
 
+  /** Whether a client holds it. */
+  get held(): boolean {
+    return this.#holders.size > 0;
+  }
+
   /**
    * The device as a client has it.
    * @param mayEject Whether it may at present, as far as others' locks do not count.

@@ -4,7 +4,7 @@
  * file system nor another server of it is written underneath.
  *
  * Size and block size are the kernel's: by ioctl with koffi, else from sysfs, else by looking for the end. With koffi,
- * `trim` and `writeZeroes` reach the device; holes are not known. Changes of the medium are not watched.
+ * `trim` and `writeZeroes` reach the device; holes are not known. Changes of a medium are watched by removable.node.ts.
  */
 import fs from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -65,15 +65,16 @@ export class LocalBlockDevice extends DescriptorDevice {
 
 /**
  * Opens a block device.
+ * @param flags Of open(2), besides those that the options mean.
  * @throws FarbusError where it cannot be opened as asked, or is mounted or otherwise used and to be written.
  */
-export async function openBlockDevice(path: string, options: OpenOptions = {}): Promise<LocalBlockDevice> {
+export async function openBlockDevice(path: string, options: OpenOptions = {}, flags = 0): Promise<LocalBlockDevice> {
   let fd: number | undefined;
   try {
     const real = await realPath(path);
     const facts = await blockFacts(deviceNumber((await stat(real, { bigint: true })).rdev));
     const readOnly = options.readOnly ?? (process.platform === 'linux' && !facts.readOnly ? undefined : true);
-    const opened = await openUnused(real, facts, { ...options, readOnly });
+    const opened = await openUnused(real, facts, { ...options, readOnly }, flags);
     fd = opened.fd;
     return await blockDevice(real, opened, facts, options);
   } catch (error) {
@@ -82,10 +83,10 @@ export async function openBlockDevice(path: string, options: OpenOptions = {}): 
   }
 }
 
-async function openUnused(path: string, facts: BlockFacts, options: OpenOptions): Promise<Opened> {
+async function openUnused(path: string, facts: BlockFacts, options: OpenOptions, flags: number): Promise<Opened> {
   const exclusive = options.exclusive ?? true;
   try {
-    const opened = await openDescriptor(path, options.readOnly, exclusive ? fs.constants.O_EXCL : 0);
+    const opened = await openDescriptor(path, options.readOnly, exclusive ? fs.constants.O_EXCL : 0, flags);
     if (opened.readOnly || exclusive) return opened;
     const error = await inUse(path, facts);
     if (!error) return opened;

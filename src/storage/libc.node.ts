@@ -23,6 +23,7 @@ export const BLKROGET = 0x125e;
 export const BLKSSZGET = 0x1268;
 export const BLKDISCARD = 0x1277;
 export const BLKGETSIZE64 = 0x80081272;
+export const BLKGETDISKSEQ = 0x80081280;
 
 /** flock(2): exclusive, and fail rather than wait. */
 const LOCK_EX_NB = 0x02 | 0x04;
@@ -34,6 +35,12 @@ export interface Libc {
   seek(fd: number, offset: number, whence: typeof SEEK_DATA | typeof SEEK_HOLE): Promise<number | undefined>;
   /** `argument` is what the request's pointer points to, in the machine's byte order; it is read and written in place. */
   ioctl(fd: number, request: number, argument: Uint8Array): Promise<void>;
+  /** ioctl(2) whose argument is a number and not a pointer; what it returns. */
+  control(fd: number, request: number, value: number): Promise<number>;
+  /** BLKGETSIZE64, in bytes. */
+  deviceSize(fd: number): Promise<number>;
+  /** BLKGETDISKSEQ, on the caller's thread: it waits for nothing. Undefined where the kernel has none (before 5.15). */
+  diskSequence(fd: number): number | undefined;
   /**
    * preadv2(2) with RWF_NOWAIT: reads what needs no disk, at once and on the caller's thread.
    * @returns how many bytes of `into` that was; 0 where nothing is in the page cache, or for whatever else a read that
@@ -85,6 +92,12 @@ function bind(koffi: typeof import('koffi')): Libc {
   const fallocate: Callable = library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
   const lseek: Callable = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
   const ioctl: Callable = library.func('int ioctl(int fd, unsigned long request, void *argument)');
+  const control: Callable = library.func('ioctl', 'int', ['int', 'ulong', 'long']);
+  const ask = library.func('ioctl', 'int', ['int', 'ulong', 'void *']) as (
+    fd: number,
+    request: number,
+    argument: BigUint64Array,
+  ) => number;
   const flock: Callable = library.func('int flock(int fd, int operation)');
 
   const preadv2 = library.func('int64_t preadv2(int fd, void *vector, int count, int64_t offset, int flags)') as (
@@ -125,6 +138,17 @@ function bind(koffi: typeof import('koffi')): Libc {
         throw error;
       }),
     ioctl: async (fd, request, argument) => void (await call('ioctl', ioctl, [fd, request, argument], argument)),
+    control: (fd, request, value) => call('ioctl', control, [fd, request, value]),
+    deviceSize: async (fd) => {
+      const size = new BigUint64Array(1);
+      const bytes = new Uint8Array(size.buffer);
+      await call('ioctl', ioctl, [fd, BLKGETSIZE64, bytes], bytes);
+      return Number(size[0]);
+    },
+    diskSequence: (fd) => {
+      const sequence = new BigUint64Array(1);
+      return ask(fd, BLKGETDISKSEQ, sequence) < 0 ? undefined : Number(sequence[0]);
+    },
     readCached: (fd, into, offset) => {
       vector[0] = koffi.address(into);
       vector[1] = BigInt(into.length);

@@ -5,6 +5,7 @@ import type { BlockDevice } from '../block/device.js';
 import { openBlockDevice } from './block-device.node.js';
 import { openFile } from './file.node.js';
 import { openError, printable, type OpenOptions } from './opening.node.js';
+import { openRemovable } from './removable.node.js';
 
 /**
  * Opens the file or block device at `path`. The device's identity is stable across restarts on the same machine.
@@ -15,7 +16,7 @@ export async function openPath(path: string, options: OpenOptions = {}): Promise
     throw openError(path, error);
   });
   if (found.isFile()) return openFile(path, options);
-  if (found.isBlockDevice()) return openBlockDevice(path, options);
+  if (found.isBlockDevice()) return (await openRemovable(path, options)) ?? openBlockDevice(path, options);
   const kind = found.isDirectory()
     ? 'it is a folder'
     : found.isFIFO()

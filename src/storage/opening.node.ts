@@ -28,17 +28,25 @@ export interface Opened {
 /** Reasons for which a path can be read but not written. */
 const unwritable = new Set(['EACCES', 'EPERM', 'EROFS', 'ETXTBSY']);
 
-/** Opens `path` for reading and, unless it is asked or has to be otherwise, writing. `flags` are added (O_EXCL). */
-export async function openDescriptor(path: string, readOnly: boolean | undefined, flags = 0): Promise<Opened> {
+/**
+ * Opens `path` for reading and, unless it is asked or has to be otherwise, writing. `flags` are added; `writeFlags` (O_EXCL)
+ * where it is written.
+ */
+export async function openDescriptor(
+  path: string,
+  readOnly: boolean | undefined,
+  writeFlags = 0,
+  flags = 0,
+): Promise<Opened> {
   const { O_RDONLY, O_RDWR } = fs.constants;
   if (readOnly !== true) {
     try {
-      return { fd: await openFd(path, O_RDWR | flags), readOnly: false };
+      return { fd: await openFd(path, O_RDWR | writeFlags | flags), readOnly: false };
     } catch (error) {
       if (readOnly === false || !unwritable.has(errnoOf(error) ?? '')) throw error;
     }
   }
-  return { fd: await openFd(path, O_RDONLY), readOnly: true };
+  return { fd: await openFd(path, O_RDONLY | flags), readOnly: true };
 }
 
 const advice: Readonly<Record<string, string>> = {

@@ -14,6 +14,8 @@ export interface BlockFacts {
   /** Smallest addressable unit in bytes; undefined where it is not known. */
   readonly blockSize: number | undefined;
   readonly removable: boolean;
+  /** It is a part of a disk. */
+  readonly partition: boolean;
   readonly rotational: boolean;
   readonly readOnly: boolean;
   /** Whether the device can be told that blocks are not needed. */
@@ -74,6 +76,7 @@ export async function blockFacts(number: string): Promise<BlockFacts> {
     number,
     size: /^\d+$/.test(sectors) ? Number(sectors) * 512 : undefined,
     blockSize: Number(await text(disk, 'queue', 'logical_block_size')) || undefined,
+    partition: partition !== '',
     removable: (await text(disk, 'removable')) === '1',
     rotational: (await text(disk, 'queue', 'rotational')) === '1',
     readOnly: (await text('ro')) === '1',

@@ -14,7 +14,10 @@ import { openClientDrive } from '../../src/cli/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
 import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../../src/guest/debian.node.js';
+import { controlFolder, askControl } from '../../src/export/control.node.js';
+import type { ServeStatus } from '../../src/cli/serve-control.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { farbus, type Finished } from '../interop/farbus.js';
 import { Ioctl, ioctlProgram } from '../support/guest-program.js';
 import { ServeProcess } from '../support/server.js';
 import { tempFolder } from '../support/temp.js';
@@ -27,6 +30,8 @@ const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/s
 const sda = 4;
 const sr0 = 5;
 const sdb = 6;
+/** The export that sr1 is a drive of: its medium is the server's. */
+const farDrive = 'cd';
 
 let guest: Guest;
 let folder: string;
@@ -43,7 +48,8 @@ beforeAll(async () => {
   writeFileSync(image, '');
   truncateSync(image, diskSize);
   disc = makeDisc('first');
-  server = new ServeProcess(join(folder, 'sock'), [image, `${disc.path},read-only`]);
+  const serve = [image, `${disc.path},read-only`, `${farDrive}=${disc.path},removable,read-only`];
+  server = new ServeProcess(join(folder, 'sock'), serve);
   await server.start();
   const { kernel, initramfs, id, version } = await prepareDebianGuest({
     log,
@@ -56,7 +62,7 @@ beforeAll(async () => {
   });
   guest = { image: { ...kernel, initramfs, commandLine: defaultCommandLine }, id, version, mark: readyMark };
   const { computer } = await start();
-  await waitUntil(computer, 'test -b /dev/sda && test -b /dev/sr0 && test -b /dev/sdb');
+  await waitUntil(computer, 'test -b /dev/sda && test -b /dev/sr0 && test -b /dev/sdb && test -b /dev/sr1');
   await closeAll();
 }, 400_000);
 
@@ -218,15 +224,80 @@ describe('a removable disk', () => {
   });
 });
 
+describe('a CD drive whose medium is in the server’s drive', () => {
+  it('loses it when it is pulled there, reads another one, and ejects it there; other drives go on', async () => {
+    const { computer } = await start();
+    const run = runner(computer);
+    const others = 'dd if=/dev/sda of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null';
+    await run('mkdir -p /mnt/f && mount -t iso9660 /dev/sr1 /mnt/f');
+    expect(await run('sha256sum /mnt/f/file')).toContain(disc.hash);
+    // Linux holds the medium of a file system.
+    expect(await media('eject')).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('a client holds') as string,
+    });
+    expect((await media('eject', '--force')).code).toBe(0);
+    await waitUntil(computer, '! dd if=/dev/sr1 of=/dev/null bs=2k count=1 iflag=direct 2>/dev/null');
+    expect((await computer.console.run('cat /mnt/f/file > /dev/null', 100_000)).status).not.toBe(0);
+    await run(`umount /mnt/f; ${others}`);
+    const none = await computer.console.run('dd if=/dev/sr1 of=/dev/null bs=2k count=1', 100_000);
+    expect(none.output).toContain('No medium found');
+
+    const other = makeDisc('third');
+    expect((await media('insert', other.path)).code).toBe(0);
+    await waitUntil(computer, 'mount -t iso9660 /dev/sr1 /mnt/f 2>/dev/null');
+    expect(await run('sha256sum /mnt/f/file; umount /mnt/f')).toContain(other.hash);
+
+    await run('eject /dev/sr1');
+    expect(await medium()).toMatchObject({ present: false });
+    expect((await computer.console.run('dd if=/dev/sr1 of=/dev/null bs=2k count=1')).output).toContain('No medium');
+    await run(others);
+    expect((await media('insert', disc.path)).code).toBe(0);
+    await waitUntil(computer, 'mount -t iso9660 /dev/sr1 /mnt/f 2>/dev/null');
+    expect(await run('sha256sum /mnt/f/file; umount /mnt/f')).toContain(disc.hash);
+  });
+});
+
+describe('a far drive that vanishes in the middle of a command', () => {
+  it('is an error and no hang, and the others go on', async () => {
+    const { computer } = await start({ reconnectSeconds: 0 });
+    const load = computer.console.run(
+      'while dd if=/dev/zero of=/dev/sda bs=64k count=64 oflag=direct 2>/tmp/said; do :; done; cat /tmp/said',
+      100_000,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await server.stop('SIGKILL');
+    expect((await load).output).toContain('Input/output error');
+    await runner(computer)('dd if=/dev/nvme0n1 of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null');
+    await closeAll();
+    await server.start();
+  });
+});
+
+/** `farbus media` on the server. */
+function media(...action: string[]): Promise<Finished> {
+  return farbus('media', '--server', '--socket', controlSocket(), farDrive, ...action);
+}
+
+async function medium(): Promise<unknown> {
+  const { exports } = (await askControl(controlSocket(), { command: 'status' })) as ServeStatus;
+  return exports.find(({ name }) => name === farDrive)!.medium;
+}
+
+function controlSocket(): string {
+  return join(controlFolder(), `serve-${server.pid}.sock`);
+}
+
 interface StartOptions {
+  readonly reconnectSeconds?: number;
   /** Rules of a fault filter in front of sda. */
   readonly faults?: readonly FaultRule[];
 }
 
-/** Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb. */
+/** Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb, sr1. */
 async function start(options: StartOptions = {}) {
   const far = async (text: string): Promise<ClientDrive & { device: BlockDevice }> => {
-    const drive = await openClientDrive(text, { reconnectSeconds: 60, log });
+    const drive = await openClientDrive(text, { reconnectSeconds: options.reconnectSeconds ?? 60, log });
     open.push(() => drive.device!.close());
     return { ...drive, device: drive.device! };
   };
@@ -237,6 +308,7 @@ async function start(options: StartOptions = {}) {
     { ...disk, device },
     await far(`${server.uri('first.iso')},cdrom`),
     await openClientDrive(',removable', { log }),
+    await far(`${server.uri(farDrive)},cdrom`),
   ];
   const ejected: number[] = [];
   const computer = await createComputer(drives, memory, { log, onEject: (index) => ejected.push(index) });

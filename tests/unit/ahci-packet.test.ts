@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
+import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
+import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
 import { Ata, SataFeature, SetFeature } from '../../src/device/ahci/ata-spec.js';
 import { PacketDrive, type PacketDriveOptions } from '../../src/device/ahci/packet-drive.js';
 import { Scsi } from '../../src/device/ahci/scsi-spec.js';
@@ -9,6 +12,7 @@ import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
 
 const size = 1 << 20;
+const farFacts = { identity: 'far', readOnly: false, rotational: false, blockSize: 512 };
 
 function content(length = size): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i >> 11) + 1);
@@ -30,8 +34,8 @@ async function sense(driver: AhciDriver): Promise<number[]> {
   return [data[2]! & 0xf, data[12]!, data[13]!];
 }
 
-async function refused(driver: AhciDriver, packet: number[], length = 0): Promise<number[]> {
-  const result = await driver.packet(packet, length);
+async function refused(driver: AhciDriver, packet: number[], length = 0, write = false): Promise<number[]> {
+  const result = await driver.packet(packet, length, { write });
   expect(result.status & 1, `packet ${packet[0]}`).toBe(1);
   const [key, ...codes] = await sense(driver);
   expect(result.error >> 4).toBe(key);
@@ -231,6 +235,79 @@ describe('medium', () => {
     medium.kind = undefined;
     expect(await refused(driver, [Scsi.testUnitReady])).toEqual([6, 0x28, 0]);
     expect((await driver.packet(read10(0, 1), 2048)).status).toBe(0x50);
+  });
+
+  it('in a far drive: goes, comes as another one, and is ejected there by the guest', async () => {
+    const far = new ExchangeableDrive(farFacts, new MemoryDevice(content()));
+    const { driver, drive } = await started(far);
+    expect((await driver.packet(read10(0, 1), 2048)).data[0]).toBe(1);
+    await far.remove();
+    expect(drive.loaded).toBe(false);
+    expect((await driver.packet(eventStatus, 8)).data[4]).toBe(3);
+    expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 0]);
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 0]);
+
+    far.insert(new MemoryDevice(new Uint8Array(2 * size).fill(9)));
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([6, 0x28, 0]);
+    expect((await driver.packet(eventStatus, 8)).data[4]).toBe(2);
+    const { data: capacity } = await driver.packet([Scsi.readCapacity10], 8);
+    expect(new DataView(capacity.buffer, capacity.byteOffset).getUint32(0)).toBe((2 * size) / 2048 - 1);
+    expect((await driver.packet(read10(0, 1), 2048)).data[0]).toBe(9);
+
+    await driver.packet([Scsi.preventAllow, 0, 0, 0, 1]);
+    expect(far.locked).toBe(true);
+    expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 2])).toEqual([5, 0x53, 2]);
+    await driver.packet([Scsi.preventAllow, 0, 0, 0, 0]);
+    await driver.packet([Scsi.startStopUnit, 0, 0, 0, 2]);
+    expect(far.loaded).toBe(false);
+    expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 2]);
+    // Nothing that is known of this drive lets a disc of larger blocks in.
+    far.insert(new MemoryDevice(size, { blockSize: 4096 }));
+    expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 2]);
+  });
+
+  it('in a far drive: exchanged at once while a write is under way, which reaches neither the guest nor the new one', async () => {
+    const old = new GatedDisk(size);
+    const far = new ExchangeableDrive(farFacts, old);
+    const { driver } = await started(far, 'removable');
+    const writing = driver.packet([Scsi.write10, 0, 0, 0, 0, 0, 0, 0, 1], 512, { write: true });
+    while (old.waiting.length === 0) await turn();
+    await far.remove();
+    const fresh = new MemoryDevice(size);
+    far.insert(fresh);
+    expect((await writing).error >> 4).toBe(2);
+    expect(old.aborted).toBe(1);
+    expect(await refused(driver, [Scsi.write10, 0, 0, 0, 0, 0, 0, 0, 1], 512, true)).toEqual([6, 0x28, 0]);
+    const bytes = new Uint8Array(512).fill(1);
+    await fresh.read(0, buffersOf(bytes));
+    expect(bytes.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('in a far drive that refuses to eject, or cannot: the guest is told so', async () => {
+    const medium = new ExchangeableDrive(farFacts, new MemoryDevice(size));
+    const { driver } = await started(medium);
+    let kind: BlockErrorKind = 'read-only';
+    medium.media.eject = () => Promise.reject(new BlockError(kind, 'as asked'));
+    expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 2])).toEqual([5, 0x53, 2]);
+    kind = 'unsupported';
+    expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 2])).toEqual([4, 0x53, 0]);
+    expect((await driver.packet([Scsi.testUnitReady])).status).toBe(0x50);
+  });
+
+  it('in a far drive that has another one after a snapshot: the guest is told', async () => {
+    const far = new ExchangeableDrive(farFacts, new MemoryDevice(size));
+    const { driver } = await started(far);
+    await driver.controller.pause();
+    const state = JSON.parse(JSON.stringify(driver.controller.save())) as ReturnType<typeof driver.controller.save>;
+    await far.remove();
+    far.insert(new MemoryDevice(size));
+    const drive = new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: far });
+    const other = new AhciDriver([drive]);
+    await other.start();
+    other.controller.restore(state);
+    await other.reset();
+    expect(await refused(other, [Scsi.testUnitReady])).toEqual([6, 0x28, 0]);
+    expect((await other.packet([Scsi.testUnitReady])).status).toBe(0x50);
   });
 
   it('is notified of without being asked, where the guest wants that (SATA 3.0 §13.8)', async () => {

@@ -42,10 +42,11 @@ function served(drive: BlockDevice, options: Partial<ExportOptions> = {}) {
   return { server, streams, connect };
 }
 
-/** Resolves when the medium that `device` knows of is another than it was. */
-function changed({ media }: BlockDevice): Promise<string> {
+/** Resolves with the name of the next medium that `device` knows of, or with '' when it knows that there is none. */
+function next({ media }: BlockDevice, empty = false): Promise<string> {
   return new Promise((resolve) => {
     const end = media!.watch(() => {
+      if ((media!.medium === '') !== empty) return;
       end();
       resolve(media!.medium);
     });
@@ -66,7 +67,7 @@ describe('a medium over NBD', () => {
     expect(device.media!.medium).toBe('');
     await expectKind('no-medium', readBytes(device, 0, 512));
 
-    const comes = changed(device);
+    const comes = next(device);
     drive.insert(disc(1));
     const one = await comes;
     expect(one).toBe(drive.media.medium);
@@ -75,7 +76,7 @@ describe('a medium over NBD', () => {
     // Who does not know of media means the first one, which was none.
     await expectKind('no-medium', readBytes(device, 0, 512));
 
-    const exchanged = changed(device);
+    const exchanged = next(device);
     await drive.remove();
     drive.insert(disc(2, 1 << 20));
     await expectKind('no-medium', first(device, one));
@@ -84,7 +85,7 @@ describe('a medium over NBD', () => {
     expect(device.info.size).toBe(1 << 20);
     expect((await first(device, two))[0]).toBe(2);
 
-    const goes = changed(device);
+    const goes = next(device, true);
     await drive.remove();
     expect(await goes).toBe('');
     expect(device.info.size).toBe(0);
@@ -100,7 +101,7 @@ describe('a medium over NBD', () => {
     await expectKind('read-only', one.media!.eject({ medium }));
     expect(drive.loaded).toBe(true);
     await other.close();
-    const gone = changed(one);
+    const gone = next(one, true);
     await one.media!.lock(true, { medium });
     await one.media!.eject({ medium });
     expect(drive.loaded).toBe(false);
@@ -164,10 +165,10 @@ describe('a medium over NBD', () => {
     const drive = new ExchangeableDrive(facts, disc(1));
     const { connect } = served(drive);
     const device = await connect({ reconnectSeconds: 0 });
-    const next = changed(device);
+    const another = next(device);
     await drive.remove();
     drive.insert(disc(9));
-    expect((await first(device, await next))[0]).toBe(9);
+    expect((await first(device, await another))[0]).toBe(9);
   });
 
   test('other clients see plain NBD, and an error where the medium has changed', async () => {

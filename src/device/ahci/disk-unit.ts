@@ -51,8 +51,9 @@ export class DiskUnit extends ScsiUnit {
   ): Promise<Transferred> {
     const { offset, length } = this.range(lba, count);
     if (length === 0) return nothing;
-    const options = { ...this.mediumOptions(command), fua: (flags & fuaBit) !== 0 };
-    await this.medium().write(offset, command.fromHost(length), options);
+    const fua = (flags & fuaBit) !== 0;
+    const data = command.fromHost(length);
+    await this.onMedium(command, (medium, options) => medium.write(offset, data, { ...options, fua }));
     return { direction: 'out', length };
   }
 

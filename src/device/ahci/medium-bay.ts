@@ -1,8 +1,9 @@
 /**
  * Where a removable drive has its medium: loaded, locked, ejected, vanished, and what the guest is still to be told of it
- * (SPC-3 5.14 unit attention, MMC-5 4.1.6 and 6.6 events).
+ * (SPC-3 5.14 unit attention, MMC-5 4.1.6 and 6.6 events). What is put in may itself be a far drive whose medium comes
+ * and goes (BlockDevice.media): the bay then has what that drive has.
  */
-import type { BlockDevice } from '../../block/device.js';
+import type { BlockDevice, BlockInfo, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { MediaEvent, Sense, type SenseCode } from './scsi-spec.js';
 
 export type EjectResult = 'ejected' | 'locked' | 'empty';
@@ -11,6 +12,8 @@ export interface BayState {
   readonly locked: boolean;
   readonly trayOpen: boolean;
   readonly vanished: boolean;
+  /** The far drive's medium that the guest knows of; '' where it has none. */
+  readonly medium: string;
   readonly attention: SenseCode | undefined;
   readonly event: number;
 }
@@ -28,10 +31,18 @@ export class MediumBay {
   #attention: SenseCode | undefined;
   #event: number = MediaEvent.none;
   #gone = new AbortController();
+  /** The far drive's medium that the guest knows of. */
+  #medium = '';
+  #unwatch: () => void = () => undefined;
+  readonly #fits: (info: BlockInfo) => boolean;
 
-  /** @param device A medium that is in the drive from the start; nothing is reported of it. */
-  constructor(device: BlockDevice | undefined) {
-    this.#device = device;
+  /**
+   * @param device A medium that is in the drive from the start; nothing is reported of it.
+   * @param fits Whether a far drive's next medium is one that this drive can read.
+   */
+  constructor(device: BlockDevice | undefined, fits: (info: BlockInfo) => boolean = () => true) {
+    this.#fits = fits;
+    if (device) this.#take(device);
   }
 
   get loaded(): boolean {
@@ -48,6 +59,11 @@ export class MediumBay {
     return this.#vanished ? this.#device : undefined;
   }
 
+  /** What requests to {@link medium} name as the medium that they are meant for. */
+  get mediumName(): string | undefined {
+    return this.#device?.media && this.#medium;
+  }
+
   /** Aborts when the medium that is in the drive now leaves it. */
   get signal(): AbortSignal {
     return this.#gone.signal;
@@ -55,16 +71,16 @@ export class MediumBay {
 
   /** Why a command that needs the medium cannot have it. */
   get absence(): SenseCode {
-    if (this.#vanished) return Sense.mediumNotPresent;
+    if (this.#vanished && !this.trayOpen) return Sense.mediumNotPresent;
     return this.trayOpen ? Sense.mediumNotPresentTrayOpen : Sense.mediumNotPresentTrayClosed;
   }
 
   /** Puts a medium in. @throws RangeError where there is one. */
   insert(device: BlockDevice): void {
     if (this.#device) throw new RangeError('there is a medium in the drive');
-    this.#device = device;
+    this.#take(device);
     this.trayOpen = false;
-    this.#arrived();
+    if (!this.#vanished) this.#arrived();
   }
 
   /**
@@ -83,9 +99,14 @@ export class MediumBay {
     return 'ejected';
   }
 
-  /** The guest opens the tray. */
+  /** The guest opens the tray; where the medium is in a far drive, that one has ejected it. */
   guestEject(): void {
     const device = this.#device;
+    if (device?.media) {
+      this.#vanished = true;
+      this.trayOpen = true;
+      return this.#interrupt();
+    }
     this.#remove();
     if (device) this.onGuestEject(device);
   }
@@ -94,7 +115,15 @@ export class MediumBay {
   vanish(): void {
     if (this.#vanished || !this.#device) return;
     this.#vanished = true;
+    this.#interrupt();
     this.#tell(MediaEvent.removal);
+  }
+
+  /** Holds the medium or lets it go: a far drive does the same, if it can. */
+  async lock(locked: boolean, options: RequestOptions): Promise<void> {
+    this.locked = locked;
+    // Not every drive has a lock; the guest's own eject is refused by this one.
+    await this.#device?.media?.lock(locked, options).catch(() => undefined);
   }
 
   /** The device has a medium again, maybe another one. */
@@ -116,7 +145,7 @@ export class MediumBay {
 
   /** A bus reset is told of, unless something else is to be told. It also unlocks (SPC-3 6.13). */
   reset(): void {
-    this.locked = false;
+    if (this.locked) void this.lock(false, {});
     this.#attention ??= Sense.reset;
   }
 
@@ -129,7 +158,8 @@ export class MediumBay {
 
   save(): BayState {
     const { locked, trayOpen } = this;
-    return { locked, trayOpen, vanished: this.#vanished, attention: this.#attention, event: this.#event };
+    const medium = this.#medium;
+    return { locked, trayOpen, vanished: this.#vanished, medium, attention: this.#attention, event: this.#event };
   }
 
   restore(state: BayState): void {
@@ -138,6 +168,46 @@ export class MediumBay {
     this.#vanished = state.vanished && this.#device !== undefined;
     this.#attention = state.attention;
     this.#event = state.event;
+    const { media } = this.#device ?? {};
+    if (!media) return;
+    this.#medium = state.medium;
+    this.#follow(media);
+    if (this.locked && this.loaded) void this.lock(true, { medium: media.medium });
+  }
+
+  #take(device: BlockDevice): void {
+    this.#device = device;
+    const { media } = device;
+    if (!media) return;
+    this.#medium = this.#present(device);
+    this.#vanished = this.#medium === '';
+    this.#unwatch = media.watch(() => this.#follow(media));
+  }
+
+  /** The name of the medium that a far drive has; '' for none, or one that cannot be read here. */
+  #present({ media, info }: BlockDevice): string {
+    return this.#fits(info) ? media!.medium : '';
+  }
+
+  /** The guest is told what the far drive has now. */
+  #follow(media: RemovableMedia): void {
+    if (this.#device?.media !== media) return;
+    const medium = this.#present(this.#device);
+    const before = this.#medium;
+    this.#medium = medium;
+    if (medium === '') return this.vanish();
+    if (medium === before && !this.#vanished) return;
+    this.#interrupt();
+    this.trayOpen = false;
+    this.returned();
+    // What the guest has prevented holds for this medium as well (SPC-3 6.13).
+    if (this.locked) void this.lock(true, { medium });
+  }
+
+  /** What is under way on the medium of before is over. */
+  #interrupt(): void {
+    this.#gone.abort();
+    this.#gone = new AbortController();
   }
 
   #arrived(): void {
@@ -146,11 +216,13 @@ export class MediumBay {
   }
 
   #remove(): void {
+    this.#unwatch();
+    this.#unwatch = () => undefined;
     this.#device = undefined;
+    this.#medium = '';
     this.#vanished = false;
     this.trayOpen = true;
-    this.#gone.abort();
-    this.#gone = new AbortController();
+    this.#interrupt();
   }
 
   #tell(event: number): void {

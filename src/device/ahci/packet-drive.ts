@@ -45,7 +45,7 @@ export class PacketDrive implements SataDevice {
   constructor({ kind, identity, medium }: PacketDriveOptions) {
     this.#kind = kind;
     if (medium) this.#check(medium);
-    this.#bay = new MediumBay(medium);
+    this.#bay = new MediumBay(medium, ({ blockSize }) => blockSize <= this.#largest);
     this.#bay.onEvent = () => {
       if (this.#notification) this.#notify();
     };
@@ -197,10 +197,13 @@ export class PacketDrive implements SataDevice {
   }
 
   #check({ info }: BlockDevice): void {
-    const largest = this.#kind === 'cdrom' ? discSector : 4096;
-    if (info.blockSize > largest) {
-      throw new RangeError(`its blocks of ${info.blockSize} bytes do not fit: at most ${largest}`);
+    if (info.blockSize > this.#largest) {
+      throw new RangeError(`its blocks of ${info.blockSize} bytes do not fit: at most ${this.#largest}`);
     }
+  }
+
+  get #largest(): number {
+    return this.#kind === 'cdrom' ? discSector : 4096;
   }
 }
 

@@ -58,7 +58,7 @@ export const SenseKey = {
   abortedCommand: 0xb,
 } as const;
 
-const { notReady, mediumError, illegalRequest, unitAttention, dataProtect, abortedCommand } = SenseKey;
+const { notReady, mediumError, hardwareError, illegalRequest, unitAttention, dataProtect, abortedCommand } = SenseKey;
 
 export const Sense = {
   noSense: [0, 0x00, 0x00],
@@ -67,6 +67,7 @@ export const Sense = {
   mediumNotPresentTrayOpen: [notReady, 0x3a, 0x02],
   unrecoveredRead: [mediumError, 0x11, 0x00],
   writeError: [mediumError, 0x0c, 0x00],
+  ejectFailed: [hardwareError, 0x53, 0x00],
   invalidOpcode: [illegalRequest, 0x20, 0x00],
   lbaOutOfRange: [illegalRequest, 0x21, 0x00],
   invalidField: [illegalRequest, 0x24, 0x00],

@@ -2,14 +2,15 @@
  * A logical unit of a packet device: the commands that every kind has (SPC-3), and the reading ones (SBC-3 and MMC-5 have
  * them alike). What is special to a CD/DVD drive is in cd-unit.ts, to a removable disk in disk-unit.ts.
  */
+import { JoinedAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
-import type { BlockDevice, RequestOptions } from '../../block/device.js';
+import type { BlockDevice, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
 import { HostError } from './command-list.js';
 import type { AtaIdentity } from './identify.js';
 import { inquiry, vitalProductData } from './inquiry.js';
 import type { MediumBay } from './medium-bay.js';
-import { EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from './scsi-spec.js';
+import { DeviceType, EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from './scsi-spec.js';
 
 /** A command that ends with CHECK CONDITION. */
 export class ScsiError extends Error {
@@ -107,7 +108,7 @@ export abstract class ScsiUnit {
       case Scsi.startStopUnit:
         return this.#startStop(command);
       case Scsi.preventAllow:
-        this.bay.locked = (cdb.getUint8(4) & 1) !== 0;
+        await this.bay.lock((cdb.getUint8(4) & 1) !== 0, this.#named(command.options));
         return nothing;
       case Scsi.getEventStatus:
         return this.#eventStatus(command);
@@ -131,7 +132,7 @@ export abstract class ScsiUnit {
         return this.#modeSense(command, 8, cdb.getUint16(7));
       case Scsi.synchronizeCache10:
       case Scsi.synchronizeCache16:
-        await this.medium().flush(this.mediumOptions(command));
+        await this.onMedium(command, (medium, options) => medium.flush(options));
         return nothing;
       default: {
         const done = this.own(command);
@@ -148,10 +149,31 @@ export abstract class ScsiUnit {
     return medium;
   }
 
-  /** A command is given up with its port, and when the medium goes. */
-  protected mediumOptions({ options }: ScsiCommand): RequestOptions {
-    const signals = [this.bay.signal, ...(options.signal ? [options.signal] : [])];
-    return { ...options, signal: AbortSignal.any(signals) };
+  /**
+   * Does something with the medium that is in the drive now; it is given up with the command's port, and when the medium goes.
+   * @throws ScsiError where there is none.
+   */
+  protected onMedium<T>(
+    command: ScsiCommand,
+    act: (medium: BlockDevice, options: RequestOptions) => Promise<T>,
+  ): Promise<T> {
+    const medium = this.medium();
+    return this.#during(command, (options) => act(medium, this.#named(options)));
+  }
+
+  async #during<T>({ options }: ScsiCommand, act: (options: RequestOptions) => Promise<T>): Promise<T> {
+    const joined = new JoinedAbort(this.bay.signal, options.signal);
+    try {
+      return await act({ ...options, signal: joined.signal });
+    } finally {
+      joined.end();
+    }
+  }
+
+  /** Options of a request that is meant for the present medium of a far drive, and for no other. */
+  #named(options: RequestOptions): RequestOptions {
+    const { mediumName } = this.bay;
+    return mediumName === undefined ? options : { ...options, medium: mediumName };
   }
 
   /** Logical blocks of the medium. */
@@ -168,16 +190,20 @@ export abstract class ScsiUnit {
   protected async read(command: ScsiCommand, lba: number, count: number): Promise<Transferred> {
     const { offset, length } = this.range(lba, count);
     if (length === 0) return nothing;
-    await this.medium().read(offset, command.toHost(length), this.mediumOptions(command));
+    const place = command.toHost(length);
+    await this.onMedium(command, (medium, options) => medium.read(offset, place, options));
     return { direction: 'in', length };
   }
 
   /** SPC-3 6.33. A device that had lost its medium is asked whether it has one again. */
   async #ready(command: ScsiCommand): Promise<void> {
     const device = this.bay.vanished;
-    if (device) {
+    // A far drive tells by itself. Of another device nobody knows whether it is the same medium again, and so it is not
+    // to be written.
+    const written = this.deviceType !== DeviceType.cd && !device?.info.readOnly;
+    if (device && !device.media && !written) {
       const block = new Uint8Array(Math.max(512, device.info.blockSize));
-      await device.read(0, buffersOf(block), this.mediumOptions(command));
+      await this.#during(command, (options) => device.read(0, buffersOf(block), options));
       this.bay.returned();
       throw new ScsiError(this.bay.takeAttention()!);
     }
@@ -222,7 +248,9 @@ export abstract class ScsiUnit {
     if (action === 2) {
       if (this.bay.locked) throw new ScsiError(Sense.removalPrevented);
       // What the guest has written is on the medium before it leaves the drive.
-      if (this.bay.medium && !this.bay.medium.info.readOnly) await this.bay.medium.flush(this.mediumOptions(command));
+      const { medium } = this.bay;
+      if (medium && !medium.info.readOnly) await this.onMedium(command, (one, options) => one.flush(options));
+      if (medium?.media) await this.#ejectFar(medium.media, command);
       this.bay.guestEject();
     }
     if (action === 3) {
@@ -230,6 +258,16 @@ export abstract class ScsiUnit {
       this.medium();
     }
     return nothing;
+  }
+
+  async #ejectFar(media: RemovableMedia, command: ScsiCommand): Promise<void> {
+    try {
+      await this.onMedium(command, (_, options) => media.eject(options));
+    } catch (error) {
+      const { kind } = blockErrorOf(error);
+      if (kind === 'no-medium' || command.options.signal?.aborted) throw error;
+      throw new ScsiError(kind === 'read-only' ? Sense.removalPrevented : Sense.ejectFailed);
+    }
   }
 
   /** MMC-5 6.6: polled only, and of the class media only. */

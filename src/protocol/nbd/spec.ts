@@ -159,7 +159,7 @@ export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
 export const sessionContext = 'farbus:session/';
 
 /**
- * Our metadata context of exports with a removable medium (docs/nbd.md). An initiator asks for `farbus:media`; a server whose
+ * Our metadata context of exports with a removable medium (docs/nbd.md, "Removable media"). An initiator asks for `farbus:media`; a server whose
  * export is such a drive answers `farbus:media/MEDIUM`: the name of the medium that is in it, nothing where there is none. The
  * connection is about that medium and no other. With another one in the drive, or none, every request on it is answered
  * with `noMedium`, and none has an effect; who wants the next medium makes a new connection.

@@ -2,7 +2,7 @@
  * Disk images of other formats (qcow2, vmdk, vdi …) as BlockDevices, through a qemu-nbd of our own. It is not restarted
  * when it dies: what it had not flushed is gone with it, so every later request fails instead.
  */
-import { open, stat } from 'node:fs/promises';
+import { constants, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
@@ -28,7 +28,8 @@ export interface ImageOptions {
 export async function detectFormat(path: string): Promise<FoundFormat | undefined> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile() && !found?.isBlockDevice()) return undefined;
-  const handle = await open(path, 'r').catch(() => undefined);
+  // A CD/DVD drive that is opened otherwise closes its tray.
+  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
   if (!handle) return undefined;
   try {
     const bytes = new Uint8Array(formatBytes);

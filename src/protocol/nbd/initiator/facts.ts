@@ -64,7 +64,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
  */
 export function breachOf(first: ExportFacts, later: ExportFacts): string | undefined {
   if ((first.medium === undefined) !== (later.medium === undefined)) return 'it is no longer the same kind of drive';
-  if (first.medium !== later.medium) return undefined;
+  if (first.medium !== later.medium || later.medium === '') return undefined;
   const before = first.info;
   const now = later.info;
   if (now.size < before.size) return `it has ${now.size} bytes and had ${before.size}`;

@@ -19,7 +19,7 @@ export const maxConnections = 16;
 
 /** What the initiator needs of a session or of a group. */
 export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | 'run' | 'hurry' | 'close'> &
-  Partial<Pick<Session, 'onAgain'>>;
+  Partial<Pick<Session, 'onMedium'>>;
 
 /**
  * Opens an export with up to `count` connections: with one where the server does not say that there may be more, or with as

@@ -20,7 +20,7 @@ export class FarMedia implements RemovableMedia {
   constructor(session: Sessions) {
     this.#session = session;
     this.first = this.medium;
-    session.onAgain = (changed) => {
+    session.onMedium = (changed) => {
       // The server has forgotten the lock with the old connection.
       if (this.#locked && !changed) void this.#act(MediaAction.lock, { medium: this.medium }).catch(() => undefined);
       if (!changed) return;

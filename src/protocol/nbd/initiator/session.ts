@@ -64,8 +64,8 @@ export class Session {
    * when it is given up.
    */
   several = false;
-  /** Called when there is a new connection after the first. @param medium Whether the export's medium is another, or gone. */
-  onAgain: (medium: boolean) => void = () => undefined;
+  /** Called when the export's medium is another or gone (true), and on each new connection on which it is the same (false). */
+  onMedium: (changed: boolean) => void = () => undefined;
   #connection: Connection | undefined;
   /** The number of the latest connection. */
   #lastId: number;
@@ -233,7 +233,11 @@ export class Session {
   #mediumGone({ type }: NbdRequest, connection: Connection): void {
     const { medium } = connection.agreement;
     if (medium === undefined || connection !== this.#connection) return;
-    if (medium !== '' || type === Command.media) connection.leave(mediumLeft);
+    if (medium === '' && type !== Command.media) return;
+    const { info } = this.#facts;
+    this.#facts = { ...this.#facts, medium: '', info: { ...info, size: 0 } };
+    connection.leave(mediumLeft);
+    if (medium !== '') this.onMedium(true);
   }
 
   /** The caller gives a request up. One that the server may be working on waits for its answer. */
@@ -373,17 +377,18 @@ export class Session {
     this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
     const changed = this.#changeMedium(connection);
     this.#adopt(connection);
-    this.onAgain(changed);
+    this.onMedium(changed);
   }
 
-  /** The new connection's medium counts from now on; what waits for another one is over. */
+  /** The new connection's medium counts from now on; what waits for another one is over. @returns whether it is another. */
   #changeMedium({ agreement }: Connection): boolean {
-    if (agreement.medium === this.#facts.medium) return false;
+    if (agreement.medium === undefined) return false;
+    const changed = agreement.medium !== this.#facts.medium;
     this.#facts = factsOf(agreement, this.#options.exportName, this.#options.readOnly);
     const waiting = this.#waiting;
     this.#waiting = waiting.filter((request) => !this.#isStale(request));
     for (const request of waiting) if (this.#isStale(request)) request.fail(otherMedium());
-    return true;
+    return changed;
   }
 
   /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */

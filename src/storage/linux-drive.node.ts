@@ -1,0 +1,187 @@
+/**
+ * Removable drives of Linux as drive ports: CD/DVD drives by the ioctls of linux/cdrom.h, and removable disks (USB sticks,
+ * card readers) by what open(2) says of them. A medium's name follows from the kernel's diskseq (BLKGETDISKSEQ, Linux 5.15),
+ * which counts media, and the boot: a server that is started again knows the medium that is still there. Older kernels are
+ * asked whether the medium has changed (CDROM_MEDIA_CHANGED), for CD/DVD drives; for other disks nothing tells two media
+ * apart that are exchanged within one look.
+ *
+ * CD/DVD drives are only read. What is written on a removable disk is written through (O_DSYNC): a medium may be pulled at
+ * any moment, and what has been acknowledged is on it.
+ */
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { errnoOf } from '../base/errors.js';
+import type { BlockDevice } from '../block/device.js';
+import { BlockError, blockErrorOf } from '../block/errors.js';
+import type { DrivePort } from '../block/polled-drive.js';
+import type { Libc } from './libc.node.js';
+
+/** linux/cdrom.h. */
+export const CDROMEJECT = 0x5309;
+export const CDROM_MEDIA_CHANGED = 0x5325;
+export const CDROM_DRIVE_STATUS = 0x5326;
+export const CDROM_LOCKDOOR = 0x5329;
+const CDSL_CURRENT = 0x7fffffff;
+/** CDROM_DRIVE_STATUS: there is no telling; a disc is in the drive. */
+export const CDS_NO_INFO = 0;
+export const CDS_DISC_OK = 4;
+/** scsi/scsi_ioctl.h: PREVENT ALLOW MEDIUM REMOVAL. */
+export const SCSI_IOCTL_DOORLOCK = 0x5380;
+export const SCSI_IOCTL_DOORUNLOCK = 0x5381;
+
+/** The system's calls, as far as a drive needs them: what a test replaces. All reject with an errno `code`. */
+export interface DriveCalls {
+  open(path: string, flags: number): Promise<number>;
+  close(fd: number): Promise<void>;
+  /** ioctl(2) with a number as its argument; the number that it returns. */
+  control(fd: number, request: number, value: number): Promise<number>;
+  /** BLKGETDISKSEQ on the caller's thread; undefined where the kernel has none. */
+  sequence(fd: number): number | undefined;
+  /** BLKGETSIZE64. */
+  size(fd: number): Promise<number>;
+}
+
+export interface LinuxDriveOptions {
+  readonly path: string;
+  readonly calls: DriveCalls;
+  /** It is a CD/DVD drive. */
+  readonly optical: boolean;
+  /** What of media's names is this boot's. */
+  readonly boot: string;
+  /** Opens the medium that is in the drive. */
+  readonly openMedium: () => Promise<BlockDevice>;
+}
+
+const { O_RDONLY, O_NONBLOCK } = fs.constants;
+
+export class LinuxDrive implements DrivePort {
+  readonly #options: LinuxDriveOptions;
+  /** Changes that the kernel has told of where it does not count them. */
+  #changes = 0;
+  /** Held open, so that the kernel can be asked at once what it counts. */
+  #watch: number | undefined;
+
+  constructor(options: LinuxDriveOptions) {
+    this.#options = options;
+  }
+
+  async look(): Promise<string | undefined> {
+    const { path, calls, optical, boot } = this.#options;
+    // Opening has the kernel look itself. A CD/DVD drive that is opened to be read would close its tray.
+    let fd: number;
+    try {
+      fd = await calls.open(path, optical ? O_RDONLY | O_NONBLOCK : O_RDONLY);
+    } catch (error) {
+      // ENOMEDIUM; or the drive itself has been unplugged.
+      await this.#forget();
+      if (['ENOMEDIUM', 'ENXIO', 'ENOENT', 'ENODEV'].includes(errnoOf(error) ?? '')) return undefined;
+      throw error;
+    }
+    try {
+      if (optical && !(await this.#discIn(fd))) return undefined;
+      if ((await calls.size(fd)) === 0) return undefined;
+      const sequence = calls.sequence(fd);
+      if (optical && sequence === undefined && (await this.#changed(fd))) this.#changes++;
+      return sequence === undefined ? `${boot}.c${this.#changes}` : `${boot}.${sequence}`;
+    } finally {
+      await this.#keep(fd);
+    }
+  }
+
+  open(): Promise<BlockDevice> {
+    return this.#options.openMedium();
+  }
+
+  verify(name: string): boolean {
+    const { calls, boot } = this.#options;
+    if (this.#watch === undefined) return false;
+    const sequence = calls.sequence(this.#watch);
+    return sequence === undefined || name === `${boot}.${sequence}`;
+  }
+
+  async eject(): Promise<void> {
+    const { path, calls, optical } = this.#options;
+    // The kernel does not eject what anybody else has open, and this is somebody else.
+    await this.#forget();
+    await this.#withDrive(path, calls, async (fd) => {
+      if (optical) await calls.control(fd, CDROM_LOCKDOOR, 0).catch(() => undefined);
+      else await calls.control(fd, SCSI_IOCTL_DOORUNLOCK, 0).catch(() => undefined);
+      await calls.control(fd, CDROMEJECT, 0);
+    });
+  }
+
+  async lock(locked: boolean): Promise<void> {
+    const { path, calls, optical } = this.#options;
+    await this.#withDrive(path, calls, async (fd) => {
+      if (optical) await calls.control(fd, CDROM_LOCKDOOR, locked ? 1 : 0);
+      else await calls.control(fd, locked ? SCSI_IOCTL_DOORLOCK : SCSI_IOCTL_DOORUNLOCK, 0);
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#forget();
+  }
+
+  /** CDROM_DRIVE_STATUS. A drive that cannot tell is opened as who wants to read it does. */
+  async #discIn(fd: number): Promise<boolean> {
+    const { path, calls } = this.#options;
+    const status = await calls.control(fd, CDROM_DRIVE_STATUS, CDSL_CURRENT).catch(() => CDS_NO_INFO);
+    if (status !== CDS_NO_INFO) return status === CDS_DISC_OK;
+    try {
+      await calls.close(await calls.open(path, O_RDONLY));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #changed(fd: number): Promise<boolean> {
+    return (await this.#options.calls.control(fd, CDROM_MEDIA_CHANGED, CDSL_CURRENT).catch(() => 0)) > 0;
+  }
+
+  async #withDrive(path: string, calls: DriveCalls, act: (fd: number) => Promise<unknown>): Promise<void> {
+    try {
+      const fd = await calls.open(path, O_RDONLY | O_NONBLOCK);
+      await act(fd).finally(() => calls.close(fd));
+    } catch (error) {
+      const code = errnoOf(error);
+      if (code === 'EBUSY') throw new BlockError('read-only', 'the drive is in use', { cause: error });
+      if (code === 'ENOSYS' || code === 'ENOTTY') throw new BlockError('unsupported', 'the drive cannot do this');
+      throw blockErrorOf(error);
+    }
+  }
+
+  async #keep(fd: number): Promise<void> {
+    const before = this.#watch;
+    this.#watch = fd;
+    if (before !== undefined) await this.#options.calls.close(before);
+  }
+
+  async #forget(): Promise<void> {
+    const before = this.#watch;
+    this.#watch = undefined;
+    if (before !== undefined) await this.#options.calls.close(before);
+  }
+}
+
+const openFd = promisify(fs.open);
+const closeFd = promisify(fs.close);
+
+/** The calls of this system. */
+export function driveCalls(native: Libc): DriveCalls {
+  return {
+    open: (path, flags) => openFd(path, flags),
+    close: (fd) => closeFd(fd),
+    control: (fd, request, value) => native.control(fd, request, value),
+    sequence: (fd) => native.diskSequence(fd),
+    size: (fd) => native.deviceSize(fd),
+  };
+}
+
+/** What names this boot of the system, shortly. */
+export async function bootName(): Promise<string> {
+  const id = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => String(process.pid));
+  return createHash('sha256').update(id).digest('hex').slice(0, 12);
+}
