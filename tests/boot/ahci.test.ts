@@ -255,7 +255,7 @@ describe('a CD drive whose medium is in the server’s drive', () => {
     expect((await media('insert', disc.path)).code).toBe(0);
     await waitUntil(computer, 'mount -t iso9660 /dev/sr1 /mnt/f 2>/dev/null');
     expect(await run('sha256sum /mnt/f/file; umount /mnt/f')).toContain(disc.hash);
-  });
+  }, 300_000);
 });
 
 describe('a far drive that vanishes in the middle of a command', () => {
@@ -271,7 +271,7 @@ describe('a far drive that vanishes in the middle of a command', () => {
     await runner(computer)('dd if=/dev/nvme0n1 of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null');
     await closeAll();
     await server.start();
-  });
+  }, 120_000);
 });
 
 /** `farbus media` on the server. */
