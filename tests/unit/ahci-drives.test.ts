@@ -52,10 +52,7 @@ describe('drives on the adapter', async () => {
     base: 0xfe000000,
     memory: new TestMemory(1 << 20),
     plans: await identifyPlans(
-      [
-        planDrive({ device: new MemoryDevice(1 << 20), bus: 'ahci' }, 3),
-        planDrive({ device: disc, kind: 'cdrom' }, 5),
-      ],
+      [planDrive({ device: new MemoryDevice(1 << 20), bus: 'ahci' }, 3), planDrive({ device: disc, kind: 'cdrom' }, 5)],
       log,
     ),
     reach: (far) => far,

@@ -18,7 +18,7 @@ import {
   type Native,
 } from './native.node.js';
 import { Outgoing } from './outgoing.node.js';
-import type { UdpAddress, UdpSender } from './udp.node.js';
+import type { UdpAddress, UdpSender } from './udp-address.js';
 
 /** Bytes of struct sockaddr_in. */
 const addressSize = 16;

@@ -5,7 +5,8 @@ import type { Logger } from '../../base/log.js';
 import { openPacket } from './packet.node.js';
 import { maxMtu, minMtu, type Segment } from './segment.js';
 import { openTap } from './tap.node.js';
-import { openUdp, type UdpAddress } from './udp.node.js';
+import type { UdpAddress } from './udp-address.js';
+import { openUdp } from './udp.node.js';
 import { openVxlan } from './vxlan.node.js';
 import { vxlanPort } from './vxlan.js';
 

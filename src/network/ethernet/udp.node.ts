@@ -10,18 +10,7 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { BaseSegment } from './base-segment.js';
 import { bindDatagrams, Datagrams } from './datagrams.node.js';
 import type { Segment } from './segment.js';
-
-/** Where datagrams are sent to, or received. An IPv4 or IPv6 address and a port. */
-export interface UdpAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** Where a datagram came from. */
-export interface UdpSender {
-  readonly address: string;
-  readonly port: number;
-}
+import type { UdpAddress, UdpSender } from './udp-address.js';
 
 export interface UdpOptions {
   readonly local: UdpAddress;

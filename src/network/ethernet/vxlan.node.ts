@@ -9,7 +9,8 @@ import { FarbusError } from '../../base/errors.js';
 import { BaseSegment } from './base-segment.js';
 import { isGroup, macKey } from './mac.js';
 import { frameHeaderSize, type Segment } from './segment.js';
-import { bindUdp, type UdpAddress, type UdpPort, type UdpSender } from './udp.node.js';
+import type { UdpAddress, UdpSender } from './udp-address.js';
+import { bindUdp, type UdpPort } from './udp.node.js';
 import { LearningTable, maxVni, putVxlanHeader, vniOf, vxlanHeaderSize, vxlanPort } from './vxlan.js';
 
 export interface VxlanOptions {

@@ -115,7 +115,8 @@ export class NbdInitiator extends BlockBase {
   protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
     const medium = this.#meant(options);
-    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag, medium }).done;
+    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag, medium })
+      .done;
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
@@ -127,7 +128,8 @@ export class NbdInitiator extends BlockBase {
 
   protected doFlush(options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
-    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium: this.#meant(options) }).done;
+    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium: this.#meant(options) })
+      .done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
