@@ -16,6 +16,7 @@ import type { ClientDrive } from '../../src/computer/drives.js';
 import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../../src/guest/debian.node.js';
 import { controlFolder, askControl } from '../../src/export/control.node.js';
 import type { ServeStatus } from '../../src/cli/serve-control.js';
+import { openPath } from '../../src/storage/open.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { farbus, type Finished } from '../interop/farbus.js';
 import { Ioctl, ioctlProgram } from '../support/guest-program.js';
@@ -80,7 +81,10 @@ describe('a disk', () => {
     expect(await run('cat /sys/block/sda/device/model')).toContain('Farbus ATA Disk');
     expect(await run('cat /sys/block/sda/device/queue_depth')).toBe('32\n');
     expect(await run('cat /sys/block/sda/queue/write_cache')).toBe('write back\n');
-    expect(await run('cat /sys/block/sda/queue/rotational')).toBe('0\n');
+    // As the disk below the served file is.
+    const below = await openPath(image, { readOnly: true });
+    expect(await run('cat /sys/block/sda/queue/rotational')).toBe(below.info.rotational ? '1\n' : '0\n');
+    await below.close();
     expect(Number(await run('cat /sys/block/sda/queue/discard_max_bytes'))).toBeGreaterThan(0);
     expect(await run('cat /sys/block/sda/device/wwid')).toMatch(/^naa\.3[0-9a-f]{15}\n$/);
     expect(await run('grep ahci /proc/interrupts')).toContain('nvme');

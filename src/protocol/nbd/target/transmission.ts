@@ -152,6 +152,8 @@ export class Transmission implements Stage, RequestSink {
   /** A write whose data are all there already goes to the device from where they are. */
   #writePresent(request: Request, payload: Piece, present: Uint8Array): boolean {
     if (request.command !== Command.write || (request.flags & CommandFlag.fua) !== 0) return false;
+    // What is traced goes the way that has the steps.
+    if (this.#steps.on) return false;
     if (!this.place(request, present)) return false;
     this.#arena.release(payload);
     this.#export.counters.bytesWritten += request.length;
