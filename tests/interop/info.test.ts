@@ -272,7 +272,8 @@ describe('farbus info', () => {
     expect(plain.stderr).toBe('');
     expect(plain.stdout).toMatch(/^size +16\.0 MiB \(16777216 bytes\)$/m);
     expect(plain.stdout).toMatch(/^content +ext4 "hello" [0-9a-f-]{36}$/m);
-    expect(plain.stdout).toMatch(/^nature +writable$/m);
+    expect(plain.stdout).toMatch(/^nature +writable(, rotational)?$/m);
+    expect(plain.stdout).toMatch(/^drive +serial [0-9a-f]{20}, wwn 0x3[0-9a-f]{15}, from its ext4:[0-9a-f-]{36}$/m);
     const json = JSON.parse((await farbus('info', '--json', file)).stdout) as Record<string, unknown>;
     expect(json).toMatchObject({
       size: 16 * M,
