@@ -74,8 +74,8 @@ for (const [bs, bytes, count] of [
 
 const accesses = async (name, readers, skip = 500) => {
   const before = computer.counts;
-  const one = (i) => `dd if=${disks.ahci} of=/dev/null bs=4k skip=${i * skip} count=${skip} iflag=direct 2>/dev/null &`;
-  await run(`${Array.from({ length: readers }, (_, i) => one(i)).join(' ')} wait`);
+  const one = `dd if=${disks.ahci} of=/dev/null bs=4k skip=$((i*${skip})) count=${skip} iflag=direct 2>/dev/null &`;
+  await run(`i=0; while test $i -lt ${readers}; do ${one} i=$((i+1)); done; wait`);
   const after = computer.counts;
   const per = (of) => (of(after) - of(before)) / (after.commands - before.commands);
   const reads = per(({ traps }) => traps.reads);

@@ -82,17 +82,13 @@ describe.skipIf(why)('drives of different kinds, from different servers, at once
       expect(await run('uname -r')).toMatch(kernel);
 
       const names = await findAll(run, disks);
+      await run(
+        'use() { mkdir -p /mnt/$1 && mount -t ext4 /dev/$2 /mnt/$1 && k=$(sha256sum < /mnt/$1/known) && ' +
+          'dd if=/dev/urandom of=/mnt/$1/new bs=64k count=8 2>/dev/null && sync && ' +
+          'w=$(sha256sum < /mnt/$1/new) && umount /mnt/$1 && echo drive $1 ${k%% *} ${w%% *} || echo drive $1 failed; }',
+      );
       // All of them at once: what interrupts and answers there are comes mixed.
-      const each = disks.map((_, i) => {
-        const at = `/mnt/${i}`;
-        const hash = (file: string): string => `$(sha256sum < ${at}/${file} | cut -c 1-64)`;
-        const write = `dd if=/dev/urandom of=${at}/new bs=64k count=8 2>/dev/null && sync`;
-        return (
-          `( mkdir -p ${at} && mount -t ext4 /dev/${names[i]!} ${at} && k=${hash('known')} && ${write} && ` +
-          `echo "drive ${i} $k ${hash('new')}" && umount ${at} || echo "drive ${i} failed" ) &`
-        );
-      });
-      const output = await run(`${each.join(' ')} wait`);
+      const output = await run(`${names.map((name, i) => `use ${i} ${name} &`).join(' ')} wait`);
       await computer.stop();
       for (const drive of drives) await drive.device!.close();
       for (const [i, disk] of disks.entries()) {
