@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first process of a system that is on a disk: loads the drivers that the board's devices ask for, finds the root file
+# The first process of a system that is on a disk: loads the drivers of the board's devices, finds the root file
 # system by the word root=LABEL=… of the kernel's command line, and gives over to its init.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -9,7 +9,6 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 /bin/busybox --install -s
 
 modprobe -a $(cat /etc/farbus-modules)
-modprobe -qa $(cat /sys/bus/pci/devices/*/modalias)
 
 root=
 for word in $(cat /proc/cmdline); do
