@@ -1,6 +1,7 @@
 /**
  * Reading a whole disk from an NBD server: our initiator against nbdcopy, both from the same nbdkit and to nowhere,
- * alternating. The disk is 1 GiB of memory, over a unix socket and over TCP loopback.
+ * alternating. The disk is 1 GiB of memory, over a unix socket and over TCP loopback. Both have four connections: nbdcopy by
+ * itself, ours as `farbus copy` opens a source.
  *
  * node bench/nbd-copy.mjs [ROUNDS]
  * Needs: nbdkit, nbdcopy.
@@ -31,7 +32,7 @@ const port = await new Promise((resolve) => {
 /** Reads all of a device, `depth` requests under way, into memory that is used again. MiB a second. */
 async function ours(uri) {
   const began = performance.now();
-  const device = await openSource(uri, { readOnly: true, log: { log: () => undefined } });
+  const device = await openSource(uri, { readOnly: true, connections: 4, log: { log: () => undefined } });
   const unit = 256 << 10;
   let next = 0;
   const reader = async () => {

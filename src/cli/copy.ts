@@ -14,6 +14,9 @@ import { ProgressLine } from './progress.js';
 import { onSignals } from './signals.js';
 import { openDrive, sourceHelp } from './sources.js';
 
+/** To a source by NBD whose server allows several: it works on them in parallel, and one lost packet delays a part only. */
+const connections = 4;
+
 export const help = `farbus copy: copy one disk to another
 
 Usage: farbus copy FROM TO [OPTIONS]
@@ -91,7 +94,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     interrupted = status || 143;
     stop.abort();
   });
-  const source = await openDrive(from, { filters, readOnly: true, reconnectSeconds, log });
+  const source = await openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections });
   let target: BlockDevice | undefined;
   try {
     const opened = await openTarget(to, source.info.size, values.resume, { reconnectSeconds, log });

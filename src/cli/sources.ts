@@ -28,6 +28,8 @@ export interface SourceOptions {
   readonly readOnly?: boolean;
   /** Seconds that a lost connection is tried again before requests fail. */
   readonly reconnectSeconds?: number;
+  /** Connections to an NBD server that allows several, where the source's text says nothing. Default 1. */
+  readonly connections?: number | undefined;
   /** What the bytes are; where nothing is said, a path is looked at. */
   readonly format?: SourceFormat | undefined;
   readonly log: Logger;

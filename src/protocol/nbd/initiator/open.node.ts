@@ -26,10 +26,10 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
   return tlsClient({ credentials, hostname, verifyPeer, username: tls.username ?? userInfo().username });
 }
 
-/** Opens the export at an NBD URI. Rejects with a FarbusError. */
+/** Opens the export at an NBD URI; its `x-connections` goes before `options`. Rejects with a FarbusError. */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
   const secure = await nbdSecurity(address);
-  const { exportName, connections } = address;
-  return connectNbd(nbdDialer(address), { connections, ...options, secure, exportName });
+  const { exportName, connections = options.connections } = address;
+  return connectNbd(nbdDialer(address), { ...options, connections, secure, exportName });
 }
