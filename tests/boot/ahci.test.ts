@@ -249,7 +249,8 @@ describe('a CD drive whose medium is in the server’s drive', () => {
 
     const other = makeDisc('third');
     expect((await media('insert', other.path)).code).toBe(0);
-    await waitUntil(computer, 'mount -t iso9660 /dev/sr1 /mnt/f 2>/dev/null');
+    await waitUntil(computer, 'dd if=/dev/sr1 of=/dev/null bs=2k count=1 2>/dev/null');
+    await run('mount -t iso9660 /dev/sr1 /mnt/f');
     expect(await run('sha256sum /mnt/f/file; umount /mnt/f')).toContain(other.hash);
 
     await run('eject /dev/sr1');
@@ -257,7 +258,8 @@ describe('a CD drive whose medium is in the server’s drive', () => {
     expect((await computer.console.run('dd if=/dev/sr1 of=/dev/null bs=2k count=1')).output).toContain('No medium');
     await run(others);
     expect((await media('insert', disc.path)).code).toBe(0);
-    await waitUntil(computer, 'mount -t iso9660 /dev/sr1 /mnt/f 2>/dev/null');
+    await waitUntil(computer, 'dd if=/dev/sr1 of=/dev/null bs=2k count=1 2>/dev/null');
+    await run('mount -t iso9660 /dev/sr1 /mnt/f');
     expect(await run('sha256sum /mnt/f/file; umount /mnt/f')).toContain(disc.hash);
   }, 300_000);
 });
