@@ -98,7 +98,7 @@ describe('a disk of farbus guest-disk', () => {
     execFileSync('e2fsck', ['-f', '-n', image + partition], { env: admin, stdio: 'pipe' });
     expect(debugfs(image, 'stat /etc/shadow')).toMatch(/Mode: +0640[^]*User: +0 +Group: +42 /);
     expect(debugfs(image, 'stat /usr/bin/su')).toMatch(/Mode: +04755[^]*User: +0 +Group: +0 /);
-    expect(debugfs(image, 'stat /usr/bin/wall')).toMatch(/Mode: +02755[^]*User: +0 +Group: +5 /);
+    expect(debugfs(image, 'stat /usr/bin/chage')).toMatch(/Mode: +02755[^]*User: +0 +Group: +42 /);
     expect(debugfs(image, 'stat /bin')).toContain('Fast link dest: "usr/bin"');
   }, 400_000);
 
