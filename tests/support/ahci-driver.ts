@@ -48,6 +48,8 @@ interface Port {
 
 /** Bytes of a command table: room for 512 descriptors. */
 const tableSize = 0x80 + 512 * 16;
+/** How long a command may take, in ms: a far drive may have to be connected to again. */
+const endMs = 20_000;
 
 export class AhciDriver {
   readonly memory = new TestMemory(16 << 20);
@@ -202,7 +204,7 @@ export class AhciDriver {
   /** Waits until the slot's bits of PxCI and PxSACT are clear, or an error is told. @throws Error where neither comes. */
   async waitEnd(slot = 0, port = 0): Promise<void> {
     const fatal = 0x7d000000;
-    for (let i = 0; i < 20_000; i++) {
+    for (const until = performance.now() + endMs; performance.now() < until; ) {
       if (this.port('is', port) & fatal) return;
       if (!((this.port('ci', port) | this.port('sact', port)) & (1 << slot))) return;
       await turn();
@@ -228,7 +230,7 @@ export class AhciDriver {
 
   /** Waits until the queued commands of `slots` (bits) have ended. */
   async queuedEnd(slots: number, port = 0): Promise<AtaResult> {
-    for (let i = 0; i < 20_000; i++) {
+    for (const until = performance.now() + endMs; performance.now() < until; ) {
       if (!(this.port('sact', port) & slots) || this.port('is', port) & 0x7d000000) break;
       await turn();
     }

@@ -261,7 +261,8 @@ export class Handshake implements Stage {
       if (this.#expected === 'nothing') return;
       this.#working = false;
       next();
-      if (!this.waiting) this.#host.wake();
+      // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
+      this.#host.wake();
     });
   }
 
@@ -355,8 +356,8 @@ export class Handshake implements Stage {
       this.#refused = !joined;
       if (joined) this.#contextsSet(of, session);
       else this.#stillBusy();
-      // Where the reply has left already, nobody else says that reading can go on.
-      if (!this.waiting) this.#host.wake();
+      // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
+      this.#host.wake();
     });
   }
 
