@@ -204,7 +204,7 @@ export class AhciDriver {
   /** Waits until the slot's bits of PxCI and PxSACT are clear, or an error is told. @throws Error where neither comes. */
   async waitEnd(slot = 0, port = 0): Promise<void> {
     const fatal = 0x7d000000;
-    for (const until = performance.now() + endMs; performance.now() < until; ) {
+    for (const until = performance.now() + endMs; performance.now() < until;) {
       if (this.port('is', port) & fatal) return;
       if (!((this.port('ci', port) | this.port('sact', port)) & (1 << slot))) return;
       await turn();
@@ -230,7 +230,7 @@ export class AhciDriver {
 
   /** Waits until the queued commands of `slots` (bits) have ended. */
   async queuedEnd(slots: number, port = 0): Promise<AtaResult> {
-    for (const until = performance.now() + endMs; performance.now() < until; ) {
+    for (const until = performance.now() + endMs; performance.now() < until;) {
       if (!(this.port('sact', port) & slots) || this.port('is', port) & 0x7d000000) break;
       await turn();
     }
