@@ -43,13 +43,22 @@ export class Vigil {
     this.#limit = limit;
   }
 
-  /** Something was sent to which an answer is expected. */
-  sent(): void {
+  /** How long an answer is worth waiting for awake, as far as is known now, in ms; 0: not at all. */
+  get patience(): number {
+    if (this.#typical > this.#limit) return 0;
+    return Math.min(this.#limit, this.#typical * patience + this.#limit / 4);
+  }
+
+  /**
+   * Something was sent to which an answer is expected.
+   * @param awake Whether the loop is to be kept awake for it; otherwise somebody else waits.
+   */
+  sent(awake = true): void {
     // Only the first of several under way is timed: with more, the loop is awake anyway.
     if (this.#since !== 0) return;
     this.#since = performance.now();
-    if (this.#typical > this.#limit) return;
-    until = Math.max(until, this.#since + Math.min(this.#limit, this.#typical * patience + this.#limit / 4));
+    if (!awake || this.patience === 0) return;
+    until = Math.max(until, this.#since + this.patience);
     awaited++;
     if (!turning) {
       turning = true;

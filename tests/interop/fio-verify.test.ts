@@ -1,6 +1,6 @@
 /**
- * fio writes a disk by NBD at depth 64 and verifies every block by its checksum (crc32c), over TCP and a unix socket. Not over TLS:
- * libnbd lets no program name certificates in a URI that has not asked for that, and fio has not.
+ * fio writes a disk by NBD at depth 64 and verifies every block by its checksum (crc32c), over TCP, a unix socket and TLS; the
+ * latter through `farbus attach`, as libnbd lets no program name certificates in a URI that has not asked for that, and fio has not.
  * FARBUS_FIO_BYTES sets how much; 64 MiB for each way, 10 GiB with FARBUS_TEST_ALL.
  */
 import { truncateSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
-import { execute, startFarbus } from './farbus.js';
+import { authority, noOpenssl, type Authority } from '../support/tls-certificates.js';
+import { execute, farbusFile, startFarbus } from './farbus.js';
 
 const MiB = 1 << 20;
 const usual = process.env['FARBUS_TEST_ALL'] ? 10 * 1024 * MiB : 64 * MiB;
@@ -16,24 +17,31 @@ const bytes = Number(process.env['FARBUS_FIO_BYTES'] ?? usual);
 /** Far more than it takes, in ms. */
 const patience = 60 * 60_000;
 
-const ways: [name: string, listen: (folder: string) => string][] = [
+const ways: [name: string, listen: (folder: string) => string, pki?: () => Authority][] = [
   ['tcp', () => 'nbd://127.0.0.1:0'],
   ['unix', (folder) => `nbd+unix:///?socket=${folder}/nbd.sock`],
+  ['tls', () => 'nbd://127.0.0.1:0', () => authority()],
 ];
 
-describe.skipIf(missing('fio'))(`fio verifies ${bytes / MiB} MiB`, () => {
-  it.each(ways)('over %s', { timeout: patience }, async (_name, listen) => {
+describe.skipIf(missing('fio') || noOpenssl())(`fio verifies ${bytes / MiB} MiB`, () => {
+  it.each(ways)('over %s', { timeout: patience }, async (name, listen, certificates) => {
     const folder = tempFolder();
     const path = join(folder, 'disk.img');
     writeFileSync(path, '');
     truncateSync(path, bytes);
-    const server = startFarbus('serve', path, '--listen', listen(folder));
+    const pki = certificates?.().folder;
+    const security = pki === undefined ? [] : ['--tls-certificates', pki];
+    const server = startFarbus('serve', path, '--listen', listen(folder), ...security);
     const printed = (await server.printed(/^nbd.*$/m))[0];
-    const job = ['--ioengine=nbd', `--uri=${printed}`, '--rw=randwrite', '--bs=16k', '--iodepth=64', `--size=${bytes}`];
-    const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1'];
+    expect(printed.startsWith('nbds:')).toBe(name === 'tls');
+    const uri = pki === undefined ? printed : '{nbd}';
+    const job = ['--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bs=16k', '--iodepth=64', `--size=${bytes}`];
+    const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--verify_state_save=0'];
     const args = ['--name=verify', ...job, ...verify, '--output-format=json'];
-    const { code, stdout, stderr } = await execute('fio', args, patience);
-    expect(code, stderr).toBe(0);
+    const attach = [farbusFile, 'attach', `${printed}?tls-certificates=${pki}`, '--', 'fio'];
+    const [program, before] = pki === undefined ? ['fio', []] : [process.execPath, attach];
+    const { code, stdout, stderr } = await execute(program, [...before, ...args], patience);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
     const { jobs } = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
       jobs: { error: number; read: { io_bytes: number }; write: { io_bytes: number } }[];
     };

@@ -17,6 +17,9 @@ export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 const SOCK_NONBLOCK_CLOEXEC = 0o2004000;
 export const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_MORE = 0x8000;
 
 export const SOL_SOCKET = 1;
 export const SO_REUSEADDR = 2;
@@ -34,6 +37,7 @@ export const SIOCSIFFLAGS = 0x8914;
 export const SIOCGIFMTU = 0x8921;
 export const SIOCSIFMTU = 0x8922;
 export const SIOCGIFHWADDR = 0x8927;
+const FIONREAD = 0x541b;
 export const TUNSETIFF = 0x400454ca;
 
 export interface Native {
@@ -54,6 +58,12 @@ export interface Native {
   /** Bytes, or a negative errno. */
   read(fd: number, into: Uint8Array): number;
   write(fd: number, from: Uint8Array): number;
+  /** send(2) on a connected stream, `more`: further bytes follow at once. Bytes taken, or a negative errno. */
+  send(fd: number, from: Uint8Array, more: boolean): number;
+  /** recv(2): bytes, 0 at the stream's end, or a negative errno. */
+  receive(fd: number, into: Uint8Array): number;
+  /** FIONREAD of ioctl(2): bytes that may be received now; 0 for any error. */
+  available(fd: number): number;
   /**
    * Memory for up to `count` messages of `size` bytes that are sent or received at once. `addressSize`: bytes of the
    * addresses that they are sent to or come from; default 0: the socket knows.
@@ -99,8 +109,12 @@ function bind(koffi: typeof import('koffi')): Native {
     ioctl: func('int ioctl(int, unsigned long, void *)'),
     read: func('int64_t read(int, void *, size_t)'),
     write: func('int64_t write(int, void *, size_t)'),
+    send: func('int64_t send(int, void *, size_t, int)'),
+    recv: func('int64_t recv(int, void *, size_t, int)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
+  /** What FIONREAD answers; one call at a time. */
+  const unread = new Int32Array(1);
   const checked = (name: keyof typeof calls, ...args: unknown[]): number => {
     const result = calls[name](...args);
     if (result < 0) throw systemError(name, koffi.errno());
@@ -132,6 +146,10 @@ function bind(koffi: typeof import('koffi')): Native {
     },
     read: (fd, into) => counted(calls.read(fd, into, into.length)),
     write: (fd, from) => counted(calls.write(fd, from, from.length)),
+    send: (fd, from, more) =>
+      counted(calls.send(fd, from, from.length, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0))),
+    receive: (fd, into) => counted(calls.recv(fd, into, into.length, MSG_DONTWAIT)),
+    available: (fd) => (calls.ioctl(fd, FIONREAD, unread) < 0 ? 0 : unread[0]!),
     batch: (count, size, addressSize) => messageBatch(koffi, count, size, addressSize),
   };
 }

@@ -11,15 +11,20 @@ const drainMs = 1000;
 export class Securing implements Stage {
   readonly waiting = true;
   readonly #host: StageHost;
+  readonly #stop: () => void;
   readonly #begin: (signal: AbortSignal) => void;
   readonly #giveUp = new AbortController();
   #timer: ReturnType<typeof setTimeout>;
   #begun = false;
   #closed = false;
 
-  /** @param begin Called once, in a later turn, when everything before it has been sent and nothing has come. */
-  constructor(host: StageHost, begin: (signal: AbortSignal) => void) {
+  /**
+   * @param stop Called when everything before it has been sent: what comes from now on is TLS's.
+   * @param begin Called once after that, in a later turn.
+   */
+  constructor(host: StageHost, stop: () => void, begin: (signal: AbortSignal) => void) {
     this.#host = host;
+    this.#stop = stop;
     this.#begin = begin;
     this.#timer = setTimeout(() => host.fail('it did not finish the TLS handshake in time'), host.limits.handshakeMs);
     this.sent();
@@ -33,6 +38,7 @@ export class Securing implements Stage {
   sent(): void {
     if (this.#host.outbox.unsent > 0 || this.#begun) return;
     this.#begun = true;
+    this.#stop();
     // What is left of the chunk that asked for it comes first.
     queueMicrotask(() => {
       if (!this.#closed) this.#begin(this.#giveUp.signal);

@@ -135,7 +135,8 @@ export class NbdTarget implements SessionMember {
   }
 
   #beginTls(host: HandshakeHost, secure: Secure, flags: number): void {
-    const securing = new Securing(host, (signal) => {
+    const stop = (): void => this.#stream.pause();
+    const securing = new Securing(host, stop, (signal) => {
       secure(this.#stream, signal).then(
         ({ stream, names }) => {
           if (this.#state !== 'open') return stream.destroy();
