@@ -50,7 +50,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { force, server, socket } = values;
   if (server) {
     if (values.drive !== undefined) throw usageError('--drive is for a computer; a server has exports');
-    return onServer(await serverWith(name, socket, io), name, source, force, io);
+    return onServer(await serverWith(name, socket, io.env), name, source, force, io);
   }
   if (socket !== undefined) throw usageError('--socket goes with --server');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };

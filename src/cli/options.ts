@@ -34,9 +34,17 @@ export function numberOption(name: string, text: string, min: number, max: numbe
 export function sizeOption(name: string, text: string, min: number, max: number): number {
   const value = parseBytes(text);
   if (value === undefined || value < min || value > max) {
-    throw usageError(`--${name} ${text}: expected a size from ${min >> 20}M to ${max >> 20}M, for example 256M`);
+    throw usageError(`--${name} ${text}: expected a size from ${shortSize(min)} to ${shortSize(max)}`);
   }
   return value;
+}
+
+/** As it can be given: in the largest unit that leaves a whole number. */
+function shortSize(bytes: number): string {
+  const units = ['', 'K', 'M', 'G', 'T'];
+  let [value, unit] = [bytes, 0];
+  while (value > 0 && value % 1024 === 0 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
+  return `${value}${units[unit]!}`;
 }
 
 /** A failure in one line, prefixed by what was being done. Keeps the exit status of a FarbusError. */

@@ -1,7 +1,7 @@
 /** `farbus status`: how the servers of this user are, and the right to write one of their exports. */
 import { FarbusError, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
-import { askControl, controlSockets } from '../export/control.node.js';
+import { askControl, controlSockets, NoAnswer } from '../export/control.node.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import type { ExportStatus, ServeStatus } from './serve-control.js';
@@ -10,7 +10,8 @@ export const help = `farbus status: how the servers of this computer are
 
 Usage: farbus status [OPTIONS]
 
-Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done.
+Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done. Which of them do not
+answer within 2 seconds is said on stderr, and the exit status is then 1.
 
 Options:
   --socket PATH        only the server with this control socket
@@ -36,47 +37,70 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     },
   });
   if (positionals.length > 0) throw usageError(`farbus status takes no ${positionals[0]!}; see farbus status --help`);
-  const servers = await find(values.socket, io);
-  if (values.take !== undefined) await take(servers, values.take);
+  const servers = await find(values.socket, io.env);
+  if (values.take !== undefined)
+    await askControl(having(servers, values.take), { command: 'lease', export: values.take });
   if (values.reload) {
-    if (servers.length !== 1) throw usageError('--reload is for one server: name it by --socket PATH');
-    await askControl(servers[0]!.socket, { command: 'reload' });
+    if (servers.answers.length !== 1 || servers.silent.length > 0) {
+      throw usageError('--reload is for one server: name it by --socket PATH');
+    }
+    await askControl(servers.answers[0]!.socket, { command: 'reload' });
   }
   const changed = values.take !== undefined || values.reload;
-  const now = changed ? await find(values.socket, io) : servers;
-  if (values.json) io.stdout.write(`${JSON.stringify(now)}\n`);
-  else io.stdout.write(now.length === 0 ? 'no farbus serve runs here\n' : now.map(describe).join('\n'));
-  return 0;
+  const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
+  if (values.json) io.stdout.write(`${JSON.stringify(answers)}\n`);
+  else if (answers.length > 0) io.stdout.write(answers.map(describe).join('\n'));
+  else if (silent.length === 0) io.stdout.write('no farbus serve runs here\n');
+  if (silent.length === 0) return 0;
+  io.stderr.write(`farbus: ${noAnswer(silent)}\n`);
+  return 1;
 }
+
+/** How long a server may take to tell how it is, in ms: it has nothing to wait for. */
+const limitMs = 2000;
 
 type Found = ServeStatus & { readonly socket: string };
 
-/** The servers that answer. */
-async function find(socket: string | undefined, io: CliIo): Promise<Found[]> {
-  const ask = async (path: string): Promise<Found> => ({
-    ...((await askControl(path, { command: 'status' })) as ServeStatus),
-    socket: path,
-  });
-  if (socket !== undefined) return [await ask(socket)];
-  const paths = await controlSockets('serve-', io.env);
-  // A server that was killed leaves its socket behind.
-  const found = await Promise.all(paths.map((path) => ask(path).catch(() => undefined)));
-  return found.filter((one) => one !== undefined);
+interface Servers {
+  readonly answers: readonly Found[];
+  /** Control sockets of those that run and do not answer. */
+  readonly silent: readonly string[];
 }
 
-async function take(servers: readonly Found[], name: string): Promise<void> {
-  await askControl(having(servers, name), { command: 'lease', export: name });
+/** Asks all at once. */
+async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise<Servers> {
+  const ask = async (path: string): Promise<Found> => ({
+    ...((await askControl(path, { command: 'status' }, limitMs)) as ServeStatus),
+    socket: path,
+  });
+  if (socket !== undefined) return { answers: [await ask(socket)], silent: [] };
+  const silent: string[] = [];
+  const asked = (await controlSockets('serve-', env)).map((path) =>
+    ask(path).catch((error: unknown) => {
+      // A server that was killed leaves its socket behind.
+      if (error instanceof NoAnswer) silent.push(path);
+      return undefined;
+    }),
+  );
+  const answers = (await Promise.all(asked)).filter((one) => one !== undefined);
+  return { answers, silent: silent.sort() };
+}
+
+function noAnswer(silent: readonly string[]): string {
+  return `no answer within ${limitMs / 1000} s from ${silent.join(', ')}: was it stopped?`;
 }
 
 /** The control socket of the server of this user that has an export. Rejects with a FarbusError where none or several have. */
-export async function serverWith(name: string, socket: string | undefined, io: CliIo): Promise<string> {
-  return having(await find(socket, io), name);
+export async function serverWith(name: string, socket: string | undefined, env: NodeJS.ProcessEnv): Promise<string> {
+  return having(await find(socket, env), name);
 }
 
-function having(servers: readonly Found[], name: string): string {
-  const found = servers.filter(({ exports }) => exports.some((one) => one.name === name));
-  const [one, more] = found;
-  if (!one) throw new FarbusError(`no server here has an export ${JSON.stringify(name)}: see farbus status`);
+function having({ answers, silent }: Servers, name: string): string {
+  const [one, more] = answers.filter(({ exports }) => exports.some((of) => of.name === name));
+  if (!one) {
+    const others = silent.length > 0 ? `; ${noAnswer(silent)}` : ': see farbus status';
+    throw new FarbusError(`no server here has an export ${JSON.stringify(name)}${others}`);
+  }
   if (more) throw usageError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
   return one.socket;
 }

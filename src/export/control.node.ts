@@ -112,13 +112,22 @@ async function answer(line: string, handler: ControlHandler): Promise<string> {
   }
 }
 
-/** Sends one request to the server at `path`; its answer. Rejects with a FarbusError. */
-export async function askControl(path: string, request: ControlRequest): Promise<unknown> {
+/** Whoever listens at a control socket says nothing: it was stopped, or is very busy. */
+export class NoAnswer extends FarbusError {}
+
+/**
+ * Sends one request to the server at `path`; its answer. Rejects with a FarbusError: a {@link NoAnswer} where none comes
+ * within `limitMs`.
+ */
+export async function askControl(path: string, request: ControlRequest, limitMs = timeoutMs): Promise<unknown> {
   const text = await new Promise<string>((resolve, reject) => {
     const socket = connect({ path });
     const chunks: Buffer[] = [];
     let length = 0;
-    socket.setTimeout(timeoutMs, () => socket.destroy(new Error('it does not answer')));
+    socket.setTimeout(limitMs, () => {
+      reject(new NoAnswer(`the server at ${path} does not answer within ${limitMs / 1000} s: was it stopped?`));
+      socket.destroy();
+    });
     socket.once('connect', () => socket.write(`${JSON.stringify(request)}\n`));
     socket.on('data', (chunk: Buffer) => {
       chunks.push(chunk);

@@ -34,7 +34,12 @@ class Service {
 
   /** Starts it; resolves when it has printed its first address. */
   async start(...options: string[]): Promise<this> {
-    process.env['XDG_RUNTIME_DIR'] = this.folder;
+    return this.startIn(this.folder, ...options);
+  }
+
+  /** The same with another runtime folder, which several can share. */
+  async startIn(runtime: string, ...options: string[]): Promise<this> {
+    process.env['XDG_RUNTIME_DIR'] = runtime;
     this.process = startFarbus('serve', '--config', this.config, ...options);
     delete process.env['XDG_RUNTIME_DIR'];
     await this.process.printed(/\n/);
@@ -399,5 +404,31 @@ exports:
     await service.stop();
     expect(existsSync(control)).toBe(false);
     expect((await service.farbus('status')).stdout).toBe('no farbus serve runs here\n');
+  });
+
+  it('and that another one does not answer is told in a line, and in time', async () => {
+    const service = new Service();
+    service.configure("exports:\n  - {name: here, source: 'memory:1M'}\n");
+    await service.start();
+    const other = new Service();
+    other.configure("exports:\n  - {name: there, source: 'memory:1M'}\n");
+    await other.startIn(service.folder);
+    expect(await service.status()).toHaveLength(2);
+    const { child } = other.process;
+    child.kill('SIGSTOP');
+    const told = String.raw`no answer within 2 s from \S*/serve-${child.pid!}\.sock: was it stopped\?\n$`;
+    const { code, stdout, stderr } = await service.farbus('status');
+    expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('here') });
+    expect(stderr).toMatch(new RegExp(`^farbus: ${told}`));
+    // Who looks for what is not found hears why.
+    expect(await service.farbus('media', '--server', 'there', 'eject')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(new RegExp(`^farbus: no server here has an export "there"; ${told}`)),
+    });
+    // A control socket that a killed server has left is not a server.
+    child.kill('SIGKILL');
+    await other.process.ended;
+    expect(await service.farbus('status')).toMatchObject({ code: 0, stderr: '' });
+    await service.stop();
   });
 });
