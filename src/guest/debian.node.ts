@@ -116,7 +116,7 @@ export const kernelParts: readonly string[] = [
 ];
 
 /** To be raised where the same inputs give another archive. */
-const initramfsFormat = 1;
+const initramfsFormat = 2;
 
 /**
  * Gets, unpacks and puts together the guest.

@@ -44,6 +44,19 @@ export interface InitramfsOptions {
 const folders = ['bin', 'sbin', 'usr/bin', 'usr/sbin', 'dev', 'etc', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp'];
 
 /**
+ * Accounts, by what programs look up: their own user's, and of files by `ls`. tcpdump gives up its rights to a user that its
+ * package's scripts make where they are run.
+ */
+const accounts = [
+  ['root', 0, '/root', '/bin/sh'],
+  ['tcpdump', 100, '/nonexistent', '/usr/sbin/nologin'],
+  ['nobody', 65534, '/nonexistent', '/usr/sbin/nologin'],
+] as const;
+
+const passwd = accounts.map(([name, id, home, shell]) => `${name}:x:${id}:${id}:${name}:${home}:${shell}\n`).join('');
+const group = accounts.map(([name, id]) => `${name === 'nobody' ? 'nogroup' : name}:x:${id}:\n`).join('');
+
+/**
  * Makes the archive.
  * @throws FarbusError where a module or a part of a package is missing.
  */
@@ -66,6 +79,8 @@ async function build(options: InitramfsOptions): Promise<Uint8Array> {
   entries.set('bin/sh', { type: 'symlink', target: 'busybox' });
   file('bin/busybox', await readPart(join(options.busyboxFolder, 'bin/busybox')), 0o755);
   file('init', options.init, 0o755);
+  file('etc/passwd', passwd);
+  file('etc/group', group);
   file('etc/farbus-modules', options.modules.join('\n') + '\n');
 
   const { folder, index } = await readModules(options.kernelFolder);

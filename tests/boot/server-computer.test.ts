@@ -9,14 +9,23 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Steps, type Step } from '../../src/base/steps.js';
 import { sleep } from '../../src/base/turn.js';
 import { LeaseArbiter } from '../../src/block/filters/lease.js';
-import { chooseGuest, createComputer, createServerComputer, startGuest, type Guest } from '../../src/cli/computer.js';
+import {
+  chooseGuest,
+  createComputer,
+  createServerComputer,
+  memoryFor,
+  startGuest,
+  type Guest,
+} from '../../src/cli/computer.js';
 import type { Computer } from '../../src/computer/computer.js';
 import { SharedAdapter } from '../../src/computer/shared-adapter.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { parseMac } from '../../src/network/ethernet/mac.js';
 import { initiatorClaim, targetClaim } from '../../src/protocol/aoe/claim.js';
 import { connectAoe } from '../../src/protocol/aoe/initiator/initiator.js';
+import { AoeCommand } from '../../src/protocol/aoe/spec.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
+import { minFrame, putHeader } from '../../src/protocol/aoe/wire.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { tempFolder } from '../support/temp.js';
@@ -28,6 +37,8 @@ const diskSize = 32 << 20;
 const log = { log: () => undefined };
 const aoe = { shelf: 1, slot: 0 };
 const macs = { client: parseMac('02:00:00:00:00:01')!, server: parseMac('02:00:00:00:00:02')! };
+/** A station of neither: its frames are for whom they say. */
+const stranger = '02:00:00:00:00:09';
 const addresses = { client: '192.0.2.1', server: '192.0.2.2' };
 
 let folder: string;
@@ -40,9 +51,9 @@ beforeAll(async () => {
   image = join(folder, 'device914.img');
   writeFileSync(image, '');
   truncateSync(image, diskSize);
-  const choose = (who: 'client' | 'server') =>
-    chooseGuest({ log, network: true, append: `farbus.address=${addresses[who]}/24 farbus.hostname=${who}` });
-  guests = { client: await choose('client'), server: await choose('server') };
+  const choose = (who: 'client' | 'server', tools: string[]) =>
+    chooseGuest({ log, network: true, append: `farbus.address=${addresses[who]}/24 farbus.hostname=${who}`, tools });
+  guests = { client: await choose('client', []), server: await choose('server', ['tcpdump']) };
   await start();
   await closeAll();
 }, 500_000);
@@ -83,6 +94,36 @@ describe('two computers on one segment', () => {
     expect((await received(client)) - before[1]!).toBeLessThan(5);
     expect(await two('cat /sys/class/net/eth0/statistics/rx_dropped')).toBe('0\n');
   });
+
+  it('tcpdump on OS 2 captures what OS 1 says to it, and no frame of the load', async () => {
+    const { hub, client, server } = await start();
+    const [one, two] = [runner(client), runner(server)];
+    await two(
+      'tcpdump -i eth0 -n -U --immediate-mode -w /tmp/f 2>/tmp/e & ' +
+        'for i in $(seq 100); do ! grep listening /tmp/e || break; sleep 0.3; done; grep listening /tmp/e',
+    );
+    const frames = server.adapter!.counters.toHypervisor;
+    await one(
+      '(dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct; ' +
+        'dd if=/dev/zero of=/dev/nvme0n1 bs=64k count=16 oflag=direct conv=fsync; touch /tmp/used) 2>/dev/null & ' +
+        'ping -c 10 -i 0.2 192.0.2.2; for i in $(seq 300); do ! test -f /tmp/used || break; sleep 0.2; done; test -f /tmp/used',
+    );
+    expect(server.adapter!.counters.toHypervisor - frames).toBeGreaterThan(500);
+    // One that is not the hypervisor's: a target that it does not have is asked for something. The reader finds such frames.
+    const frame = new Uint8Array(minFrame);
+    putHeader(frame, macs.server, parseMac(stranger)!, { shelf: 9, slot: 9, command: AoeCommand.config, tag: 1 });
+    const port = hub.attach({ mac: parseMac(stranger)!, onFrame: () => undefined });
+    expect(port.send(frame)).toBe(true);
+    const count = async (filter: string): Promise<number> =>
+      Number(await two(`tcpdump -r /tmp/f -n '${filter}' 2>/dev/null | wc -l`));
+    await expect.poll(() => count(`ether proto 0x88a2 and ether src ${stranger}`), { timeout: 60_000 }).toBe(1);
+    await two('kill %1; wait');
+    expect(await count('icmp[icmptype] == icmp-echo')).toBe(10);
+    expect(await count('icmp[icmptype] == icmp-echoreply')).toBe(10);
+    expect(await count('ether proto 0x88a2')).toBe(1);
+    expect(await count('not ip and not ip6 and not arp')).toBe(1);
+    expect(await two('cat /proc/net/packet | wc -l')).toBe('1\n'); // nobody listens any more
+  }, 300_000);
 
   it('passes the steps of [SYS] fig. 9, 10 and 12 on the server, with the tags that the client tells', async () => {
     const steps: { client: Step[]; server: Step[] } = { client: [], server: [] };
@@ -170,9 +211,10 @@ async function start(options: StartOptions = {}) {
   });
   open.push(() => target.close());
   const drives = [new MemoryDevice(8 << 20), lease.side('local')];
-  const server = await createServerComputer(drives, memory, { log, steps: steps.server, adapter: adapter2 });
+  const size = memoryFor(guests.server, undefined, memory);
+  const server = await createServerComputer(drives, size, { log, steps: steps.server, adapter: adapter2 });
   open.push(() => server.stop());
-  await startGuest(server, guests.server, join(folder, 'server.snapshot'), memory);
+  await startGuest(server, guests.server, join(folder, 'server.snapshot'), size);
 
   const adapter1 = new SharedAdapter(hub, { mac: macs.client, steps: steps.client });
   const disk = await connectAoe(adapter1.share(initiatorClaim(1, 0)), { ...aoe, log, steps: steps.client });
