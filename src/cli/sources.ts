@@ -13,7 +13,7 @@ import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
 import { pathIdentity, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
-import { MemoryDevice } from '../storage/memory.js';
+import { ReadyMemoryDevice } from '../storage/memory.js';
 import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/dd/rsh.node.js';
@@ -42,7 +42,7 @@ type Open = (text: string, options: SourceOptions) => Promise<BlockDevice>;
 const openMemory: Open = async (text, options) => {
   const size = parseBytes(text.slice('memory:'.length));
   if (!size || size % 512 !== 0 || size > 2 ** 32) throw usageError(`${text}: expected a size, for example memory:64M`);
-  return new MemoryDevice(size, { readOnly: options.readOnly === true });
+  return new ReadyMemoryDevice(size, { readOnly: options.readOnly === true });
 };
 
 /** For ways on which each request waits long: neighbours go as one, and who reads on finds it there ([SYS] fig. 13). */

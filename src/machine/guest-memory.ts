@@ -76,6 +76,33 @@ export class GuestBuffers implements Buffers {
     return undefined;
   }
 
+  /**
+   * Gives each run of memory, in order, to `fill`, which puts something there at once or gives false: the rest is not tried.
+   * @returns whether all of it was filled
+   */
+  fillNow(fill: (view: Uint8Array, at: number) => boolean): boolean {
+    return this.#every((view, at, address) => {
+      if (!fill(view, at)) return false;
+      this.#memory.written(address, view.length);
+      return true;
+    });
+  }
+
+  /** The same, where what is there is taken. */
+  takeNow(take: (view: Uint8Array, at: number) => boolean): boolean {
+    return this.#every(take);
+  }
+
+  #every(visit: (view: Uint8Array, at: number, address: number) => boolean): boolean {
+    let at = 0;
+    for (const { address, length } of this.#segments) {
+      const view = this.#memory.view(address, length);
+      if (!view || !visit(view, at, address)) return false;
+      at += length;
+    }
+    return true;
+  }
+
   #each(at: number, length: number, visit: (view: Uint8Array, address: number) => void): void {
     checkRange(this.length, at, length);
     let position = 0;

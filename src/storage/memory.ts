@@ -5,7 +5,7 @@ import type { BlockInfo } from '../block/device.js';
 
 export class MemoryDevice extends BlockBase {
   readonly info: BlockInfo;
-  readonly #bytes: Uint8Array;
+  protected readonly bytes: Uint8Array;
 
   /**
    * @param content Its bytes, used in place; or a size in bytes for a disk of zeroes.
@@ -13,9 +13,9 @@ export class MemoryDevice extends BlockBase {
    */
   constructor(content: Uint8Array | number, options: Partial<Omit<BlockInfo, 'size'>> = {}) {
     super();
-    this.#bytes = typeof content === 'number' ? new Uint8Array(content) : content;
+    this.bytes = typeof content === 'number' ? new Uint8Array(content) : content;
     this.info = {
-      size: this.#bytes.length,
+      size: this.bytes.length,
       blockSize: 512,
       preferredSize: 4096,
       maxTransfer: 1 << 25,
@@ -30,22 +30,35 @@ export class MemoryDevice extends BlockBase {
   }
 
   protected async doRead(offset: number, into: Buffers): Promise<void> {
-    into.copyFrom(this.#bytes.subarray(offset, offset + into.length), 0);
+    into.copyFrom(this.bytes.subarray(offset, offset + into.length), 0);
   }
 
   protected async doWrite(offset: number, from: Buffers): Promise<void> {
-    from.copyTo(this.#bytes.subarray(offset, offset + from.length), 0);
+    from.copyTo(this.bytes.subarray(offset, offset + from.length), 0);
   }
 
   protected async doFlush(): Promise<void> {}
 
   protected override async doTrim(offset: number, length: number): Promise<void> {
-    this.#bytes.fill(0, offset, offset + length);
+    this.bytes.fill(0, offset, offset + length);
   }
 
   protected override async doWriteZeroes(offset: number, length: number): Promise<void> {
-    this.#bytes.fill(0, offset, offset + length);
+    this.bytes.fill(0, offset, offset + length);
   }
 
   protected async doClose(): Promise<void> {}
+}
+
+/** The same, which also reads and writes at once. Not to be extended by what does something else in reading or writing. */
+export class ReadyMemoryDevice extends MemoryDevice {
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    into.set(this.bytes.subarray(offset, offset + into.length));
+    return true;
+  }
+
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    this.bytes.set(from, offset);
+    return true;
+  }
 }

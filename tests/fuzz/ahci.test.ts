@@ -9,7 +9,7 @@ import { Ata } from '../../src/device/ahci/ata-spec.js';
 import { PacketDrive } from '../../src/device/ahci/packet-drive.js';
 import { Scsi } from '../../src/device/ahci/scsi-spec.js';
 import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/device/ahci/spec.js';
-import { MemoryDevice } from '../../src/storage/memory.js';
+import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { GatedDisk } from '../support/gated-disk.js';
 
@@ -36,9 +36,11 @@ const access = fc.record({
   value: dword,
 });
 
-function devices() {
+/** @param ready Whether the disk answers at once. */
+function devices(ready: boolean) {
+  const Medium = ready ? ReadyMemoryDevice : MemoryDevice;
   return {
-    disk: new AtaDisk(new MemoryDevice(1 << 20), testAtaIdentity),
+    disk: new AtaDisk(new Medium(1 << 20), testAtaIdentity),
     cd: new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: new MemoryDevice(1 << 20) }),
     removable: new PacketDrive({ kind: 'removable', identity: testAtaIdentity, medium: new MemoryDevice(1 << 20) }),
   };
@@ -62,8 +64,8 @@ it(
   'survives random accesses, plugs and pulls, and works after a reset',
   async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
-        const { disk, cd, removable } = devices();
+      fc.asyncProperty(fc.array(access, { maxLength: 120 }), fc.boolean(), async (accesses, ready) => {
+        const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
         for (const port of [0, 1, 2]) await driver.start(port);
         const places = driver.places(0);
@@ -119,8 +121,8 @@ it(
   'ends every command that it was given, whatever is in it',
   async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), async (commands) => {
-        const { disk, cd, removable } = devices();
+      fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), fc.boolean(), async (commands, ready) => {
+        const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
         for (const port of [0, 1, 2]) await driver.start(port);
         for (const { queued, slot, port, packet, control, table, ...fields } of commands) {
@@ -200,8 +202,8 @@ it(
       late: fc.array(patch, { maxLength: 2 }),
     });
     await fc.assert(
-      fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 20 }), async (commands) => {
-        const { disk, cd, removable } = devices();
+      fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 20 }), fc.boolean(), async (commands, ready) => {
+        const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
         for (const port of [0, 1, 2]) await driver.start(port);
         for (const { port, slot, queued, command: opcode, header, patches, late } of commands) {

@@ -57,7 +57,7 @@ async function openSession(peer: AoePeer, nonce: number, firstTag: number, super
 class ReadyDevice extends WatchedDevice {
   ready = true;
   now = 0;
-  readonly bytes: Uint8Array;
+  override readonly bytes: Uint8Array;
   constructor(bytes: Uint8Array) {
     super(bytes);
     this.bytes = bytes;

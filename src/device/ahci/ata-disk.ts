@@ -64,6 +64,30 @@ export class AtaDisk implements SataDevice {
     }
   }
 
+  /** Transfers by DMA of what the disk has or takes at once, in runs of whole sectors. Whatever is wrong with the others, executing them tells. */
+  executeNow(command: DeviceCommand): Outcome | undefined {
+    const { file } = command;
+    const reads = readsByDma.has(file.command);
+    const disk = this.#disk;
+    if (!(reads ? disk.readNow : disk.writeNow && writesByDma.has(file.command))) return undefined;
+    try {
+      const { offset, length, fua } = transferRange(disk, file);
+      if (reads) {
+        if (!command.toHost(length).fillNow((view, at) => disk.readNow!(offset + at, view))) return undefined;
+        this.#logs.use.readBytes += length;
+      } else {
+        // What is to be on the medium is not there at once.
+        if (fua || !this.#settings.writeCache) return undefined;
+        if (!command.fromHost(length).takeNow((view, at) => disk.writeNow!(offset + at, view))) return undefined;
+        this.#logs.use.writtenBytes += length;
+      }
+      const result = { status: good, error: 0, lba: file.lba, count: file.count, device: file.device };
+      return { protocol: 'dma', transferred: length, result };
+    } catch {
+      return undefined;
+    }
+  }
+
   queuedError(slot: number, outcome: Outcome, queued: boolean): void {
     this.#logs.queuedError(slot, outcome.result, Sense.noSense, queued);
   }
@@ -273,6 +297,9 @@ export class AtaDisk implements SataDevice {
     };
   }
 }
+
+const readsByDma: ReadonlySet<number> = new Set([Ata.readFpdma, Ata.readDma, Ata.readDmaExt]);
+const writesByDma: ReadonlySet<number> = new Set([Ata.writeFpdma, Ata.writeDma, Ata.writeDmaExt]);
 
 const writing: ReadonlySet<number> = new Set([
   Ata.writeFpdma,

@@ -8,6 +8,7 @@
  */
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
+import type { RequestOptions } from '../../block/device.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import type { CommandTimes } from '../nvme/times.js';
@@ -303,27 +304,22 @@ export class AhciPort {
     const tag = steps.newTag();
     if (trap) this.#context.attribute(tag, trap);
     const issued = performance.now();
-    const abort = new AbortController();
-    const placed = new CommandMemory(memory, abort.signal);
-    const request: DeviceCommand = {
-      file: command.fis,
-      packet: command.packet,
-      slot: command.slot,
-      options: { signal: abort.signal, tag },
-      toHost: (length) => prdtBuffers(placed, command.prdt, length),
-      toHostUpTo: (length) => prdtBuffers(placed, command.prdt, length, true),
-      fromHost: (length) => prdtBuffers(memory, command.prdt, length),
+    const completed = (outcome: Outcome, answered: number): void => {
+      const opcode = command.fis.command;
+      this.#complete(command, outcome, queued);
+      this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
     };
+    const now = device.executeNow?.(requestOf(command, memory, memory, { tag }));
+    if (now) return completed(now, performance.now());
+    const abort = new AbortController();
+    const { signal } = abort;
+    const request = requestOf(command, memory, new CommandMemory(memory, signal), { signal, tag });
     const work = async (): Promise<void> => {
       let end: () => void;
       try {
         const outcome = await device.execute(request);
         const answered = performance.now();
-        const opcode = command.fis.command;
-        end = () => {
-          this.#complete(command, outcome, queued);
-          this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
-        };
+        end = () => completed(outcome, answered);
       } catch (error) {
         const bit = error instanceof HostError ? error.interrupt : PortInterrupt.hostBusFatal;
         end = () => this.#fail(bit, error instanceof Error ? error.message : String(error));
@@ -376,6 +372,25 @@ export class AhciPort {
       this.#context.onCommand({ ...times, consumed });
     }
   }
+}
+
+/** What the device is given of a command. @param placed Where its data goes: nowhere, once it is given up. */
+function requestOf(
+  command: SlotCommand,
+  memory: GuestMemory,
+  placed: GuestMemory,
+  options: RequestOptions,
+): DeviceCommand {
+  const { fis, packet, slot, prdt } = command;
+  return {
+    file: fis,
+    packet,
+    slot,
+    options,
+    toHost: (length) => prdtBuffers(placed, prdt, length),
+    toHostUpTo: (length) => prdtBuffers(placed, prdt, length, true),
+    fromHost: (length) => prdtBuffers(memory, prdt, length),
+  };
 }
 
 function abortedOutcome({ fis }: SlotCommand): Outcome {

@@ -1,6 +1,6 @@
 /** What a port knows of the device behind it, and a device of the port: the Serial ATA transport between the two, without its frames. */
-import type { Buffers } from '../../base/buffers.js';
 import type { RequestOptions } from '../../block/device.js';
+import type { GuestBuffers } from '../../machine/guest-memory.js';
 import { AtaStatus } from './ata-spec.js';
 import type { ResultFile, TaskFile } from './fis.js';
 
@@ -13,11 +13,11 @@ export interface DeviceCommand {
   readonly slot: number;
   readonly options: RequestOptions;
   /** The place of data that the device gives. @throws HostError where it has fewer than `length` bytes or none. */
-  toHost(length: number): Buffers;
+  toHost(length: number): GuestBuffers;
   /** The same, of at most `length` bytes. */
-  toHostUpTo(length: number): Buffers;
+  toHostUpTo(length: number): GuestBuffers;
   /** The data that the driver gives. @throws HostError as {@link toHost}. */
-  fromHost(length: number): Buffers;
+  fromHost(length: number): GuestBuffers;
 }
 
 /** How a command ended. */
@@ -38,6 +38,11 @@ export interface SataDevice {
   isQueued(command: number): boolean;
   /** Carries a command out. Rejects with a HostError, for data without a place, and with nothing else. */
   execute(command: DeviceCommand): Promise<Outcome>;
+  /**
+   * The same at once, of a command that needs no waiting. An offer, made before {@link execute}: undefined, and nothing has
+   * happened that executing it would not do again.
+   */
+  executeNow?(command: DeviceCommand): Outcome | undefined;
   /** A queued command failed that the port refused, or could not give to the device: for the queued error log. */
   queuedError(slot: number, outcome: Outcome, queued: boolean): void;
   /** After COMRESET (`hard`), software reset or DEVICE RESET; nothing is under way. */

@@ -1,0 +1,152 @@
+/** AHCI disks of what answers at once: a command has ended when its issue returns, or goes the usual way. */
+import { describe, expect, it } from 'vitest';
+import { BlockError } from '../../src/block/errors.js';
+import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
+import { Steps } from '../../src/base/steps.js';
+import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
+import { Ata, SetFeature } from '../../src/device/ahci/ata-spec.js';
+import { ReadyMemoryDevice } from '../../src/storage/memory.js';
+import { AhciDriver, testAtaIdentity, type AtaCommand } from '../support/ahci-driver.js';
+
+const size = 1 << 20;
+
+/** Answers at once while it is ready, and counts how it was asked. */
+class Medium extends ReadyMemoryDevice {
+  readonly content: Uint8Array;
+  ready: (offset: number) => boolean = () => true;
+  now = 0;
+  later = 0;
+
+  constructor() {
+    const content = Uint8Array.from({ length: size }, (_, at) => (at * 7 + (at >> 9)) & 0xff);
+    super(content);
+    this.content = content;
+  }
+
+  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    if (!this.ready(offset)) return false;
+    this.now++;
+    return super.doReadNow(offset, into);
+  }
+
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    if (!this.ready(offset)) return false;
+    this.now++;
+    return super.doWriteNow(offset, from);
+  }
+
+  override read(...request: Parameters<ReadyMemoryDevice['read']>): Promise<void> {
+    this.later++;
+    return super.read(...request);
+  }
+
+  override write(...request: Parameters<ReadyMemoryDevice['write']>): Promise<void> {
+    this.later++;
+    return super.write(...request);
+  }
+}
+
+async function started(medium = new Medium(), steps = new Steps()) {
+  const client = new VirtualIoClient(medium, steps);
+  const driver = new AhciDriver([new AtaDisk(client, testAtaIdentity)]);
+  await driver.start();
+  return { medium, client, driver };
+}
+
+/** Issues a command. @returns whether it had ended when the issue returned */
+function issue(driver: AhciDriver, command: AtaCommand, slot = 0): boolean {
+  driver.prepare(slot, command);
+  driver.setPort('ci', 1 << slot);
+  return driver.port('ci') === 0 && (driver.port('is') & 1) === 1;
+}
+
+describe('an AHCI disk that answers at once', () => {
+  it('reads and writes within the issue of a command, through scattered descriptors', async () => {
+    const { medium, client, driver } = await started();
+    const at = driver.allocate(8192);
+    const prdt = [
+      [at + 2, 1024],
+      [at + 4096, 3072],
+    ] as const;
+    expect(issue(driver, { command: Ata.readDmaExt, lba: 100, count: 8, prdt })).toBe(true);
+    expect(driver.acknowledge()).toMatchObject({ status: 0x50, error: 0, transferred: 4096 });
+    const expected = medium.content.slice(51200, 51200 + 4096);
+    expect(driver.memory.at(at + 2, 1024)).toEqual(expected.subarray(0, 1024));
+    expect(driver.memory.at(at + 4096, 3072)).toEqual(expected.subarray(1024));
+    expect(issue(driver, { command: Ata.writeDmaExt, lba: 500, count: 8, prdt, write: true })).toBe(true);
+    driver.acknowledge();
+    expect(medium.content.subarray(256000, 256000 + 4096)).toEqual(expected);
+    expect([medium.now, medium.later]).toEqual([4, 0]);
+    expect(client.counts).toMatchObject({ readBytes: 4096, writtenBytes: 4096, errors: 0 });
+  });
+
+  it('ends queued commands at once, each with its own bit', async () => {
+    const { medium, driver } = await started();
+    const at = driver.allocate(8192);
+    driver.queue(3, { command: Ata.readFpdma, features: 8, lba: 8, prdt: [[at, 4096]] });
+    expect([driver.port('sact'), driver.port('ci')]).toEqual([0, 0]);
+    driver.queue(4, { command: Ata.readFpdma, features: 8, lba: 16, prdt: [[at + 4096, 4096]] });
+    expect(driver.port('sact')).toBe(0);
+    expect(driver.memory.at(at, 8192)).toEqual(medium.content.slice(4096, 4096 + 8192));
+    expect(medium.later).toBe(0);
+  });
+
+  it('goes the usual way from the first byte on where a part would have to wait', async () => {
+    const { medium, driver } = await started();
+    medium.ready = (offset) => offset < 51200 + 1024;
+    const at = driver.allocate(8192);
+    const prdt = [
+      [at, 1024],
+      [at + 4096, 3072],
+    ] as const;
+    expect(issue(driver, { command: Ata.readDmaExt, lba: 100, count: 8, prdt })).toBe(false);
+    expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 4096 });
+    expect(driver.memory.at(at + 4096, 3072)).toEqual(medium.content.slice(52224, 52224 + 3072));
+    expect(medium.later).toBe(1);
+  });
+
+  it('waits for what has to be durable, and for every write while the write cache is off', async () => {
+    const { medium, driver } = await started();
+    const prdt = [[driver.allocate(512), 512]] as const;
+    const write = { lba: 0, count: 1, prdt, write: true };
+    await driver.run({ command: Ata.writeDmaFuaExt, ...write });
+    await driver.run({ command: Ata.setFeatures, features: SetFeature.disableWriteCache });
+    await driver.run({ command: Ata.writeDmaExt, ...write });
+    expect([medium.now, medium.later]).toEqual([0, 2]);
+  });
+
+  it('leaves every refusal to the usual way', async () => {
+    const { medium, driver } = await started();
+    const at = driver.allocate(4096);
+    // Descriptors that end within a sector, beyond the end, without a place for all of it, and a disk that fails.
+    const odd = [
+      [at, 1000],
+      [at + 2048, 24],
+    ] as const;
+    expect(issue(driver, { command: Ata.readDmaExt, count: 2, prdt: odd })).toBe(false);
+    expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 1024 });
+    expect((await driver.run({ command: Ata.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] })).error).toBe(
+      0x10,
+    );
+    await driver.restart();
+    const short = await driver.run({ command: Ata.readDmaExt, count: 8, prdt: [[at, 512]] });
+    expect(short.interrupts & 0x01000000).not.toBe(0);
+    await driver.restart();
+    medium.ready = () => {
+      throw new BlockError('io', 'a bad sector');
+    };
+    expect(issue(driver, { command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] })).toBe(false);
+    expect(await driver.end()).toMatchObject({ status: 0x50 });
+    expect(medium.now).toBe(0);
+  });
+
+  it('is not asked while steps are told, which are those of a command that is sent', async () => {
+    const steps = new Steps();
+    const told: string[] = [];
+    steps.add({ step: ({ id }) => void told.push(id) });
+    const { medium, driver } = await started(new Medium(), steps);
+    await driver.run({ command: Ata.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
+    expect([medium.now, medium.later]).toEqual([0, 1]);
+    expect(told).toContain('262');
+  });
+});
