@@ -16,6 +16,7 @@ const shortSize = 256;
 const longSize = 1 << 18;
 const gathered = new Uint8Array(1 << 14);
 const nothing: readonly Uint8Array[] = [];
+const isEmpty = (chunk: Uint8Array): boolean => chunk.length === 0;
 
 interface Handle {
   readonly fd?: unknown;
@@ -62,7 +63,8 @@ export class AtOnce {
   }
 
   /** Sends what the operating system takes of all the chunks. @returns what it does not, or is better left to the socket. */
-  sendAll(chunks: readonly Uint8Array[]): readonly Uint8Array[] {
+  sendAll(all: readonly Uint8Array[]): readonly Uint8Array[] {
+    const chunks = all.some(isEmpty) ? all.filter((chunk) => !isEmpty(chunk)) : all;
     const { length } = chunks;
     for (let i = 0; i < length;) {
       let chunk = chunks[i]!;

@@ -1,0 +1,285 @@
+/**
+ * Sockets as byte streams where the other side or the moment is bad: what send(2) and recv(2) on the descriptor see before
+ * the event loop does, sockets that are closed or given away while they are read, and peers that flood. Real sockets.
+ */
+import { spawn } from 'node:child_process';
+import { connect, type Socket } from 'node:net';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { AtOnce } from '../../src/network/at-once.node.js';
+import { native, type Native } from '../../src/network/ethernet/native.node.js';
+import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
+import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
+import type { ByteStream } from '../../src/network/stream.js';
+import { tempPath } from '../support/temp.js';
+
+const text = (chunk: Uint8Array): string => Buffer.from(chunk).toString('latin1');
+const bytes = (words: string): Uint8Array => Buffer.from(words, 'latin1');
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+let calls: Native | undefined;
+try {
+  calls = native('');
+} catch (error) {
+  console.error(`SKIPPED: sockets read at once: ${String(error)}`);
+}
+
+describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
+  const undo: (() => unknown)[] = [];
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    for (const step of undo.splice(0).reverse()) await step();
+  });
+
+  async function listening(accept: (stream: ByteStream) => void): Promise<SocketListener> {
+    const at: SocketAddress = transport === 'tcp' ? { host: '127.0.0.1', port: 0 } : { path: tempPath('s') };
+    const keep = (stream: ByteStream): void => {
+      undo.push(() => stream.destroy());
+      accept(stream);
+    };
+    const listener = await listenOn(at, keep, (error) => {
+      throw error;
+    });
+    undo.push(() => listener.close());
+    return listener;
+  }
+
+  async function dialled(listener: SocketListener, options: { allowHalfOpen?: boolean } = {}): Promise<Socket> {
+    const socket = connect({ ...listener.at, ...options });
+    undo.push(() => socket.destroy());
+    socket.on('error', () => undefined);
+    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    socket.setNoDelay(true);
+    return socket;
+  }
+
+  /**
+   * An accepted stream that is alone for so long that it stays when it has received; `last` is called within the data of
+   * the chunk that says so, and `ended` resolves when the stream is closed.
+   */
+  async function staying(last: (stream: SocketStream, peer: Socket) => void) {
+    const heard: string[] = [];
+    let peer: Socket | undefined;
+    let ended: (error?: Error) => void = () => undefined;
+    const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
+    let stream: SocketStream | undefined;
+    const listener = await listening((accepted) => {
+      stream = accepted as SocketStream;
+      accepted.attach({
+        data: (chunk) => {
+          heard.push(text(chunk));
+          if (text(chunk).includes('last')) last(stream!, peer!);
+          else accepted.write([bytes('go on')]);
+        },
+        drain: () => undefined,
+        closed: ended,
+      });
+    });
+    peer = await dialled(listener);
+    for (const began = performance.now(); performance.now() - began < 10;) {
+      peer.write('hello');
+      await new Promise((resolve) => peer!.once('data', resolve));
+    }
+    heard.length = 0;
+    peer.write('last');
+    return { heard, end, peer, stream: stream!, said: () => vi.waitUntil(() => heard.join('').includes('last')) };
+  }
+
+  it('sends what there is, however empty some of it is', async () => {
+    const listener = await listening((stream) => {
+      stream.attach({ data: () => undefined, drain: () => undefined, closed: () => undefined });
+      const [none, one, long] = [new Uint8Array(0), bytes('1'), bytes('0123456789'.repeat(100))];
+      for (const chunks of [
+        [none, one],
+        [none, none, one, none],
+        [one, none],
+        [none, long, none, one],
+        [none],
+        [long],
+      ]) {
+        stream.write(chunks);
+      }
+    });
+    const peer = await dialled(listener);
+    let got = '';
+    peer.on('data', (chunk: Buffer) => (got += chunk.toString('latin1')));
+    await vi.waitUntil(() => got.length >= 2004);
+    expect(got).toBe(`111${'0123456789'.repeat(100)}1${'0123456789'.repeat(100)}`);
+  });
+
+  it('tells a peer that has said its last what it was still to hear, and ends in good order', async () => {
+    let ended: (error?: Error) => void = () => undefined;
+    const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
+    const listener = await listening((stream) =>
+      stream.attach({ data: () => void stream.write([bytes('answer')]), drain: () => undefined, closed: ended }),
+    );
+    const peer = await dialled(listener, { allowHalfOpen: true });
+    let got = '';
+    peer.on('data', (chunk: Buffer) => (got += chunk.toString()));
+    const over = new Promise((resolve) => peer.once('end', resolve));
+    peer.end('question');
+    expect(await end).toBeUndefined();
+    await over;
+    expect(got).toBe('answer');
+  });
+
+  it('that is destroyed with bytes that nobody takes is closed at once, and they are dropped', async () => {
+    let ended: () => void = () => undefined;
+    const end = new Promise<void>((resolve) => (ended = resolve));
+    let stream: ByteStream | undefined;
+    const listener = await listening((accepted) => {
+      stream = accepted;
+      accepted.attach({ data: () => undefined, drain: () => undefined, closed: () => ended() });
+    });
+    const peer = await dialled(listener);
+    peer.pause();
+    await vi.waitUntil(() => stream);
+    let sent = 0;
+    while (stream!.write([new Uint8Array(100_000)])) sent += 100_000;
+    sent += 100_000 - stream!.pending;
+    expect(stream!.pending).toBeGreaterThan(0);
+    stream!.destroy();
+    await end;
+    expect(stream!.write([bytes('more')])).toBe(true);
+    let got = 0;
+    const failed = new Promise((resolve) => peer.once('error', resolve).once('end', resolve));
+    peer.on('data', (chunk: Buffer) => (got += chunk.length)).resume();
+    await failed;
+    expect(got).toBeLessThanOrEqual(sent);
+  });
+
+  it('finds its peer gone when it sends, and is closed', async () => {
+    let ended: (error?: Error) => void = () => undefined;
+    const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
+    let stream: ByteStream | undefined;
+    const listener = await listening((accepted) => {
+      stream = accepted;
+      accepted.attach({ data: () => undefined, drain: () => undefined, closed: ended });
+    });
+    const peer = await dialled(listener);
+    await vi.waitUntil(() => stream);
+    // Both at once: the event loop has not heard of it.
+    if (transport === 'tcp') peer.resetAndDestroy();
+    else peer.destroy();
+    for (let i = 0; i < 3; i++) stream!.write([bytes('x'), new Uint8Array(300_000)]);
+    await end;
+    expect(stream!.write([bytes('more')])).toBe(true);
+  });
+
+  describe.skipIf(!calls)('while it stays to read', () => {
+    it.each(['breaks off', 'ends'])('and its peer %s, is closed', async (how) => {
+      const receive = vi.spyOn(AtOnce.prototype, 'receive');
+      let before = 0;
+      const { end } = await staying((stream, peer) => {
+        before = receive.mock.results.length;
+        if (how === 'ends') return void peer.destroy();
+        stream.write([bytes('what it will not read')]);
+        if (transport === 'tcp') peer.resetAndDestroy();
+        else peer.destroy();
+      });
+      const error = await end;
+      // It is recv(2) that was told; nothing more was read.
+      const seen = receive.mock.results.slice(before).map(({ type, value }) => (type === 'return' ? value : type));
+      if (how === 'ends') {
+        expect(new Set(seen)).toEqual(new Set([0]));
+        expect(error).toBeUndefined();
+      } else {
+        expect(seen).toEqual(['throw']);
+        expect(error).toMatchObject({ code: 'ECONNRESET' });
+      }
+    });
+
+    it('and is destroyed, reads nothing of what gets its descriptor', async () => {
+      const receive = vi.spyOn(calls!, 'receive');
+      const send = vi.spyOn(calls!, 'send');
+      let [before, pair] = [0, [-1, -1] as [number, number]];
+      const { heard, end } = await staying((stream, peer) => {
+        const fd = send.mock.calls.at(-1)![0];
+        peer.write('what comes too late');
+        stream.destroy();
+        // The lowest that is free.
+        pair = calls!.socketPair();
+        expect(pair).toContain(fd);
+        const other = pair[0] === fd ? pair[1] : pair[0];
+        calls!.write(other, bytes('of others'));
+        before = receive.mock.calls.length;
+        send.mockClear();
+        stream.write([bytes('more')]);
+      });
+      await end;
+      await turn();
+      expect(heard.join('')).toBe('last');
+      expect(receive.mock.calls.length).toBe(before);
+      expect(send).not.toHaveBeenCalled();
+      for (const fd of pair) calls!.close(fd);
+    });
+
+    it('and is given away, leaves to the other what comes', async () => {
+      const receive = vi.spyOn(calls!, 'receive');
+      let before = 0;
+      let given: Socket | undefined;
+      const { heard, stream, said } = await staying((released, peer) => {
+        // What a client of TLS sends as soon as it may.
+        peer.write('hello of TLS');
+        given = released.release();
+        before = receive.mock.calls.length;
+      });
+      await said();
+      await turn();
+      expect(heard.join('')).toBe('last');
+      expect(receive.mock.calls.length).toBe(before);
+      const into = new Uint8Array(100);
+      const { fd } = (given as unknown as { _handle: { fd: number } })._handle;
+      const count = calls!.receive(fd, into);
+      expect(text(into.subarray(0, count))).toBe('hello of TLS');
+      // What is written here after it would be heard within TLS.
+      expect(stream.write([bytes('no')])).toBe(true);
+      expect(given!.bytesWritten).toBe(0);
+      expect(stream.release()).toBeUndefined();
+      given!.destroy();
+    });
+
+    it('and is paused, leaves what comes to be read later', async () => {
+      const { heard, stream, said } = await staying((paused, peer) => {
+        peer.write('later');
+        paused.pause();
+      });
+      await said();
+      await turn();
+      expect(heard.join('')).toBe('last');
+      stream.resume();
+      await vi.waitUntil(() => heard.join('') === 'lastlater');
+    });
+  });
+
+  it('that is flooded, answers or not, leaves turns to others', async () => {
+    let flooded = 0;
+    const listener = await listening((stream) => {
+      stream.attach({
+        data: (chunk) => {
+          if (chunk[0] === 0x70) return void stream.write([bytes('pong')]);
+          flooded += chunk.length;
+          stream.write([bytes('x')]);
+        },
+        drain: () => undefined,
+        closed: () => undefined,
+      });
+    });
+    // In a process of its own, and without a thought of answers.
+    const source = `
+      const socket = require('net').connect(JSON.parse(process.argv[1]));
+      const chunk = Buffer.alloc(400, 'f');
+      const send = () => { while (socket.write(chunk)); };
+      socket.on('drain', send).on('data', () => undefined).on('error', () => process.exit());
+      send();`;
+    const child = spawn(process.execPath, ['-e', source, JSON.stringify(listener.at)], { stdio: 'ignore' });
+    undo.push(() => new Promise((resolve) => (child.once('exit', resolve), child.kill('SIGKILL'))));
+    await vi.waitUntil(() => flooded > 1_000_000, { timeout: 30_000 });
+    const peer = await dialled(listener);
+    const before = flooded;
+    for (let i = 0; i < 300; i++) {
+      peer.write('ping');
+      await new Promise((resolve) => peer.once('data', resolve));
+    }
+    expect(flooded).toBeGreaterThan(before);
+  });
+});
