@@ -92,6 +92,8 @@ export class NvmeController implements GuardedDevice {
   #life = 0;
   #draining: Promise<void> | undefined;
   #paused = false;
+  /** Bytes of the namespace as the driver has been told. */
+  #toldSize: number;
 
   constructor(options: NvmeOptions) {
     this.base = options.base;
@@ -100,6 +102,7 @@ export class NvmeController implements GuardedDevice {
     this.#steps = options.steps ?? new Steps();
     this.#log = new ThrottledLogger(options.log ?? silent);
     this.#features = new Features(options.disk.info.can.flush);
+    this.#toldSize = options.disk.info.size;
   }
 
   /** Interrupts raised (the line going from low to high), and commands completed on I/O queues. */
@@ -137,13 +140,6 @@ export class NvmeController implements GuardedDevice {
       case 'none':
         return;
     }
-  }
-
-  /** Says that the far device's size or other attributes have changed (§5.2, namespace attribute notice). */
-  namespaceChanged(): void {
-    if (!this.#features.noticeEnabled(8)) return;
-    this.#logs.namespaceChanged = true;
-    this.#events.report(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
   }
 
   /** Fetches no more commands and waits until none is under way, for a snapshot. */
@@ -332,6 +328,17 @@ export class NvmeController implements GuardedDevice {
     const own = queue.deleted && status === Status.abortRequested ? Status.abortedSqDeletion : status;
     const times = { tag, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };
     this.#complete(queue, command, own, 0, times);
+    this.#tellSize();
+  }
+
+  /** §5.2, namespace attribute notice: the far device has become longer, as is found out when it is connected to anew. */
+  #tellSize(): void {
+    const { size } = this.#options.disk.info;
+    if (size === this.#toldSize) return;
+    this.#toldSize = size;
+    if (!this.#features.noticeEnabled(8)) return;
+    this.#logs.namespaceChanged = true;
+    this.#events.report(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
   }
 
   #complete(
@@ -365,7 +372,10 @@ export class NvmeController implements GuardedDevice {
       maxQueueEntries,
       submissionQueues: this.#sqs,
       completionQueues: this.#cqs,
-      namespace: () => namespaceFacts(this.#options.disk),
+      namespace: () => {
+        this.#toldSize = this.#options.disk.info.size;
+        return namespaceFacts(this.#options.disk);
+      },
       dropQueue: (queue) => this.#giveUp.queue(queue),
       abort: (sqid, cid) => this.#abort(sqid, cid),
       awaitEvent: (command) => this.#events.request(command),

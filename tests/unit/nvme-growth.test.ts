@@ -1,0 +1,103 @@
+/** A far device that becomes longer while a guest uses it: the NVMe driver is told (NVMe 1.4 §5.2, §5.14.1.4). */
+import { describe, expect, it } from 'vitest';
+import type { BlockInfo } from '../../src/block/device.js';
+import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
+import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode } from '../../src/device/nvme/spec.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { NvmeDriver } from '../support/nvme-driver.js';
+
+const MiB = 1 << 20;
+const notice = 0x040002; // log page 4, namespace attribute changed, notice
+
+/** Shows a part of what is there, as for an export whose file grows. */
+class Growing extends VirtualIoClient {
+  shown = MiB;
+
+  constructor() {
+    super(new MemoryDevice(4 * MiB));
+  }
+
+  override get info(): BlockInfo {
+    return { ...super.info, size: this.shown };
+  }
+}
+
+/** A driver with the notices that it wants, one request for events under way, and its disk. */
+async function started(wanted = 1 << 8) {
+  const disk = new Growing();
+  const driver = new NvmeDriver(disk);
+  await driver.start();
+  const data = driver.allocate(4096);
+  const read = () => driver.expect({ opcode: NvmOpcode.read, prp1: data, dword12: 7 }, 1);
+  const blocks = async (): Promise<number> => {
+    await driver.expect({ opcode: AdminOpcode.identify, nsid: 1, prp1: data, dword10: Cns.namespace });
+    return Number(driver.memory.data(data, 8).getBigUint64(0, true));
+  };
+  const changed = async (): Promise<number> => {
+    const dword10 = LogPage.changedNamespaces | (1023 << 16);
+    await driver.expect({ opcode: AdminOpcode.getLogPage, prp1: data, dword10 });
+    return driver.memory.data(data, 4).getUint32(0, true);
+  };
+  await driver.expect({
+    opcode: AdminOpcode.setFeatures,
+    dword10: Feature.asyncEventConfiguration,
+    dword11: wanted,
+  });
+  const events: number[] = [];
+  const again = (): void => {
+    void driver.submit({ opcode: AdminOpcode.asyncEventRequest }).then(({ result }) => events.push(result));
+  };
+  again();
+  return { disk, driver, read, blocks, changed, events, again };
+}
+
+describe('a namespace that grows', () => {
+  it('is told of once the next command is over, and is as long as the device then', async () => {
+    const { disk, read, blocks, changed, events, again } = await started();
+    expect(await blocks()).toBe(MiB / 512);
+    await read();
+    disk.shown = 3 * MiB;
+    await read();
+    await read();
+    expect(await changed()).toBe(1);
+    expect(events).toEqual([notice]);
+    expect(await blocks()).toBe((3 * MiB) / 512);
+    again();
+    await read();
+    expect(await changed()).toBe(0);
+    disk.shown = 4 * MiB;
+    await read();
+    expect(await changed()).toBe(1);
+    expect(events).toEqual([notice, notice]);
+  });
+
+  it('is not told of to a driver that has found it out, or does not want to know', async () => {
+    const knows = await started();
+    knows.disk.shown = 2 * MiB;
+    expect(await knows.blocks()).toBe((2 * MiB) / 512);
+    await knows.read();
+    const deaf = await started(0);
+    deaf.disk.shown = 2 * MiB;
+    await deaf.read();
+    for (const { changed, events } of [knows, deaf]) {
+      expect(await changed()).toBe(0);
+      expect(events).toEqual([]);
+    }
+  });
+
+  it('is told of after the reset of a controller too', async () => {
+    const { disk, driver, read, changed, events } = await started();
+    await driver.disable();
+    disk.shown = 2 * MiB;
+    await driver.start();
+    await driver.expect({
+      opcode: AdminOpcode.setFeatures,
+      dword10: Feature.asyncEventConfiguration,
+      dword11: 1 << 8,
+    });
+    void driver.submit({ opcode: AdminOpcode.asyncEventRequest }).then(({ result }) => events.push(result));
+    await read();
+    expect(await changed()).toBe(1);
+    expect(events).toEqual([notice]);
+  });
+});
