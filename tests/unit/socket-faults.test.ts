@@ -58,7 +58,6 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
    */
   async function staying(last: (stream: SocketStream, peer: Socket) => void) {
     const heard: string[] = [];
-    let peer: Socket | undefined;
     let ended: (error?: Error) => void = () => undefined;
     const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
     let stream: SocketStream | undefined;
@@ -67,17 +66,17 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       accepted.attach({
         data: (chunk) => {
           heard.push(text(chunk));
-          if (text(chunk).includes('last')) last(stream!, peer!);
+          if (text(chunk).includes('last')) last(stream!, peer);
           else accepted.write([bytes('go on')]);
         },
         drain: () => undefined,
         closed: ended,
       });
     });
-    peer = await dialled(listener);
+    const peer = await dialled(listener);
     for (const began = performance.now(); performance.now() - began < 10;) {
       peer.write('hello');
-      await new Promise((resolve) => peer!.once('data', resolve));
+      await new Promise((resolve) => peer.once('data', resolve));
     }
     heard.length = 0;
     peer.write('last');

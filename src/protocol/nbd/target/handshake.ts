@@ -257,7 +257,9 @@ export class Handshake implements Stage {
   #looked({ device }: TargetExport, next: () => void): void {
     if (!device.refresh) return next();
     this.#working = true;
-    void device.refresh().then(() => {
+    // One that cannot tell has the length that is known.
+    const looked = device.refresh().catch(() => undefined);
+    void looked.then(() => {
       if (this.#expected === 'nothing') return;
       this.#working = false;
       next();
