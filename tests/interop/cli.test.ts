@@ -22,7 +22,7 @@ function farbus(...args: string[]) {
 describe('help', () => {
   it('is there for the command and each subcommand, with examples', () => {
     expect(farbus('--help')).toMatchObject({ status: 0, stderr: '' });
-    for (const command of /Commands:\n([^]*?)\n\n/.exec(farbus('--help').stdout)![1]!.matchAll(/^ {2}(\w+)/gm)) {
+    for (const command of /Commands:\n([^]*?)\n\n/.exec(farbus('--help').stdout)![1]!.matchAll(/^ {2}([\w-]+)/gm)) {
       const { status, stdout } = farbus(command[1]!, '--help');
       expect(status).toBe(0);
       expect(stdout).toContain(`farbus ${command[1]!}`);
