@@ -1,14 +1,11 @@
 // Compiles src/ to dist/ with the TypeScript compiler. Plain tsc, so that a stack trace, a worker's path and a
 // source map all name files that exist in src/.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const info = join(root, 'node_modules/.cache/tsbuildinfo');
-if (!existsSync(join(root, 'dist'))) rmSync(info, { force: true });
 const tsc = createRequire(import.meta.url).resolve('typescript/lib/tsc.js');
 const result = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
 process.exit(result.status ?? 1);
