@@ -118,7 +118,7 @@ export class SocketStream implements ByteStream {
     this.#reset = reset;
     this.#listeners = [
       ['end', () => this.#linger()],
-      ['error', (error) => (this.#error ??= explain ? explain(error as Error) : (error as Error))],
+      ['error', (error) => this.#failed(explain ? explain(error as Error) : (error as Error))],
       ['close', () => this.#onClose()],
     ];
     if (plain) this.#listeners.push(['data', (chunk) => this.receive(chunk as Uint8Array)]);
@@ -256,6 +256,12 @@ export class SocketStream implements ByteStream {
     this.#blocked = false;
     this.#events?.drain();
   };
+
+  /** Node leaves a TLS socket open on which what came was not TLS: nothing that it carries can be right any more. */
+  #failed(error: Error): void {
+    this.#error ??= error;
+    this.destroy();
+  }
 
   #onClose(): void {
     this.#closed = true;

@@ -121,6 +121,17 @@ describe.skipIf(noOpenssl())('TLS over any byte stream', () => {
     await device.close();
   });
 
+  it('what is not TLS ends the connection at once, and its requests are run again on the next', async () => {
+    const { dialer, streams } = serving(keys, false);
+    const secure = tlsClient({ credentials: keys, hostname: undefined, verifyPeer: true, username: 'alice' });
+    const device = await connectNbd(dialer, { exportName: 'disk', secure });
+    await writeBytes(device, 0, bytes);
+    streams[0]!.write([new Uint8Array(100).fill(0x49)]);
+    expect(Buffer.compare(await readBytes(device, 0, bytes.length), bytes)).toBe(0);
+    expect(streams).toHaveLength(2);
+    await device.close();
+  });
+
   it('a server with a certificate does not pass for one with the key', async () => {
     const { dialer } = serving(await serverCertificates(pki.folder, false), false);
     const secure = tlsClient({ credentials: keys, hostname: undefined, verifyPeer: true, username: 'alice' });
