@@ -64,6 +64,9 @@ let folder: string;
 let image: string;
 let server: ServeProcess;
 let computer: ClientComputer;
+/** "sda", "sdb": the far disk and the one that can be held, whichever Linux has found first. */
+let disk: string;
+let other: string;
 const held = new HeldDisk(8 << 20);
 const closing: (() => Promise<unknown>)[] = [];
 
@@ -85,6 +88,8 @@ beforeAll(async () => {
   closing.push(() => computer.stop());
   await startGuest(computer, guest, undefined, memory);
   await run('i=0; until test -b /dev/sdb; do i=$((i+1)); test $i -lt 60 || break; sleep 1; done; test -b /dev/sdb');
+  disk = /(sd[ab])\/device\/model:Old Disk/.exec(await run('grep . /sys/block/sd*/device/model'))![1]!;
+  other = disk === 'sda' ? 'sdb' : 'sda';
 }, 400_000);
 
 afterAll(async () => {
@@ -95,14 +100,14 @@ afterAll(async () => {
 
 describe('a far disk on IDE', () => {
   it('is what its user says that it is, with DMA and a write cache', async () => {
-    expect(await run('cat /sys/block/sda/device/model')).toContain('Old Disk');
-    expect(await run('dd if=/sys/block/sda/device/vpd_pg80 bs=1 skip=4 2>/dev/null')).toContain('FARBUS-42');
-    expect(await run('cat /sys/block/sda/queue/write_cache')).toBe('write back\n');
+    expect(await run(`cat /sys/block/${disk}/device/model`)).toContain('Old Disk');
+    expect(await run(`dd if=/sys/block/${disk}/device/vpd_pg80 bs=1 skip=4 2>/dev/null`)).toContain('FARBUS-42');
+    expect(await run(`cat /sys/block/${disk}/queue/write_cache`)).toBe('write back\n');
     expect(await run('cat /sys/class/ata_device/dev1.0/xfer_mode')).toMatch(/MW_?DMA_?2/);
   });
 
   it('holds a file system that the host made, and the host reads what the guest wrote', async () => {
-    await run('mkdir -p /mnt/d && mount -t ext4 /dev/sda /mnt/d');
+    await run(`mkdir -p /mnt/d && mount -t ext4 /dev/${disk} /mnt/d`);
     expect(await run('sha256sum /mnt/d/known')).toContain(sha256(known));
     const written = await run('dd if=/dev/urandom of=/mnt/d/new bs=64k count=20 2>/dev/null; sha256sum /mnt/d/new');
     await run('rm /mnt/d/known; umount /mnt/d');
@@ -115,12 +120,12 @@ describe('a far disk on IDE', () => {
 });
 
 describe('the answers of a disk on IDE', () => {
-  const write = 'dd if=/dev/zero of=/dev/sdb bs=4k count=1 oflag=direct conv=fsync 2>&1';
+  const write = () => `dd if=/dev/zero of=/dev/${other} bs=4k count=1 oflag=direct conv=fsync 2>&1`;
 
   it.each(['write', 'flush'] as const)('a %s is over when the disk has answered, not before', async (what) => {
     held.held = what;
     let over = false;
-    const command = run(write).then(() => (over = true));
+    const command = run(write()).then(() => (over = true));
     while (held.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     // Long enough for a guest that would not wait.
     await new Promise((resolve) => setTimeout(resolve, 1500));
@@ -134,13 +139,13 @@ describe('the answers of a disk on IDE', () => {
     '%s is an error to the guest, and ends with its cause',
     async (failure) => {
       held.failure = failure;
-      for (const command of [write, 'dd if=/dev/sdb of=/dev/null bs=4k count=1 iflag=direct 2>&1']) {
+      for (const command of [write(), `dd if=/dev/${other} of=/dev/null bs=4k count=1 iflag=direct 2>&1`]) {
         const { output, status } = await computer.console.run(command, 100_000);
         expect(output).toContain('Input/output error');
         expect(status).not.toBe(0);
       }
       held.failure = undefined;
-      await run(write);
+      await run(write());
     },
     120_000,
   );
