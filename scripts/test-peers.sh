@@ -9,6 +9,8 @@ peers='
 nbdkit nbdkit
 nbdinfo libnbd-bin
 nbdcopy libnbd-bin
+nbddump libnbd-bin
+nbdsh python3-libnbd
 qemu-img qemu-utils
 qemu-io qemu-utils
 qemu-nbd qemu-utils
