@@ -256,6 +256,27 @@ describe('faults on the way', () => {
       .toBe(0);
   });
 
+  it('a disk that has grown is as long in the guest when its server is back, without the guest being asked to look', async () => {
+    const path = join(tempFolder(), 'disk.img');
+    writeFileSync(path, '');
+    truncateSync(path, diskSize);
+    const other = new ServeProcess(join(folder, 'grown'), [path]);
+    await other.start();
+    open.push(() => other.stop());
+    const { computer } = await start({ drive: other.uri('disk.img') });
+    const run = runner(computer);
+    expect(await run('cat /sys/block/nvme0n1/size')).toContain(String(diskSize / 512));
+    await other.stop('SIGKILL');
+    truncateSync(path, 2 * diskSize);
+    await other.start();
+    await run('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null');
+    const size = () => run('cat /sys/block/nvme0n1/size');
+    await expect.poll(size, { timeout: 20_000 }).toContain(String((2 * diskSize) / 512));
+    await run(
+      `dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 seek=${(2 * diskSize) / 4096 - 1} oflag=direct 2>/dev/null`,
+    );
+  });
+
   it('a full disk reaches the guest as such', async () => {
     const disk = await openPath(image, {});
     const full = new FaultFilter(disk, [
