@@ -179,7 +179,7 @@ export class SocketStream implements ByteStream {
         // Long ones keep both sides busy, and the loop brings the next.
         if (since - now > gatherMs) return;
         wanted = count >> 1;
-      } else if (!this.#answered || now - since > this.#vigil.patience) {
+      } else if (!this.#answered || now - since > this.#vigil.patience(now)) {
         return;
       }
     }

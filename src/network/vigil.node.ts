@@ -15,8 +15,53 @@ let awaited = 0;
 /** Counts the times that the loop has come to rest: a vigil of an earlier time is over. */
 let period = 0;
 
+/** A turn that took longer than this may have lost the processor, in ms. */
+const lateMs = 0.3;
+/** How long that is remembered, in ms. */
+const restMs = 20;
+
+/**
+ * Whether others want the processor. Who turns is then what has to make room, and comes back late; who sleeps is woken in
+ * time. So a loop that has lost the processor while it turned sleeps for a while.
+ */
+export class Contention {
+  readonly #losses: () => number;
+  #known = 0;
+  #turned = 0;
+  #until = 0;
+
+  /** @param losses how often the process has lost a processor that it wanted to keep */
+  constructor(losses: () => number) {
+    this.#losses = losses;
+  }
+
+  /** The loop begins to turn. */
+  begin(now: number): void {
+    this.#turned = now;
+  }
+
+  /** It has turned. */
+  turned(now: number): void {
+    if (now - this.#turned > lateMs) {
+      const losses = this.#losses();
+      if (losses !== this.#known) this.#until = now + restMs;
+      this.#known = losses;
+    }
+    this.#turned = now;
+  }
+
+  /** Nothing is to be waited for awake now. */
+  rests(now: number): boolean {
+    return now < this.#until;
+  }
+}
+
+const contention = new Contention(() => process.resourceUsage().involuntaryContextSwitches);
+
 function turn(): void {
-  if (awaited > 0 && performance.now() < until) {
+  const now = performance.now();
+  contention.turned(now);
+  if (awaited > 0 && now < until && !contention.rests(now)) {
     setImmediate(turn);
   } else {
     turning = false;
@@ -28,7 +73,7 @@ function turn(): void {
 /** Weight of the latest time in what counts as typical. */
 const weight = 1 / 8;
 /** A vigil is this much longer than the typical time, so that a late answer is still met. */
-const patience = 2;
+const surplus = 2;
 
 /** The expectation of one stream. */
 export class Vigil {
@@ -44,9 +89,9 @@ export class Vigil {
   }
 
   /** How long an answer is worth waiting for awake, as far as is known now, in ms; 0: not at all. */
-  get patience(): number {
-    if (this.#typical > this.#limit) return 0;
-    return Math.min(this.#limit, this.#typical * patience + this.#limit / 4);
+  patience(now: number): number {
+    if (this.#typical > this.#limit || contention.rests(now)) return 0;
+    return Math.min(this.#limit, this.#typical * surplus + this.#limit / 4);
   }
 
   /**
@@ -57,11 +102,13 @@ export class Vigil {
     // Only the first of several under way is timed: with more, the loop is awake anyway.
     if (this.#since !== 0) return;
     this.#since = performance.now();
-    if (!awake || this.patience === 0) return;
-    until = Math.max(until, this.#since + this.patience);
+    const patience = awake ? this.patience(this.#since) : 0;
+    if (patience === 0) return;
+    until = Math.max(until, this.#since + patience);
     awaited++;
     if (!turning) {
       turning = true;
+      contention.begin(this.#since);
       setImmediate(turn);
     }
     this.#period = period;

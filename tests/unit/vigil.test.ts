@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { Contention } from '../../src/network/vigil.node.js';
 
 const vigil = new URL('../../dist/network/vigil.node.js', import.meta.url).href;
 
@@ -22,4 +23,21 @@ it.each([
   ['several wait, and one ends', 'const w = new Vigil(50); v.sent(); w.sent(); w.end();'],
 ])('the loop comes to rest where %s', (_what, program) => {
   expect(run(`${program} console.log('asked');`)).toBe('asked\n');
+});
+
+it('a loop that lost the processor while it turned does not wait awake for a while', () => {
+  let losses = 3;
+  const contention = new Contention(() => losses);
+  // A turn that was not late is not asked about.
+  contention.begin(1000);
+  losses = 4;
+  contention.turned(1000.1);
+  expect(contention.rests(1000.1)).toBe(false);
+  contention.turned(1001);
+  expect(contention.rests(1001)).toBe(true);
+  expect(contention.rests(1200)).toBe(false);
+  // A late turn in which nothing was lost was the loop's own work.
+  contention.begin(2000);
+  contention.turned(2003);
+  expect(contention.rests(2003)).toBe(false);
 });
