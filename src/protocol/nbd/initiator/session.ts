@@ -1,7 +1,7 @@
 /**
- * A session with an NBD export, alone or one of a group (group.ts): one connection at a time, and what happens between one and the next. Requests that lost
- * their connection are kept and run again on a new one, within the time that the user set; then they fail, and so do
- * later ones until the server is back.
+ * A session with an NBD export, alone or one of a group (group.ts): one connection at a time, and what happens between one
+ * and the next. Requests that lost their connection are kept and run again on a new one, within the time that the user set;
+ * then they fail, and so do later ones until the server is back.
  *
  * Every connection negotiates the same session identity (spec.ts, sessionContext), by which a Farbus server finishes or
  * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
@@ -18,6 +18,8 @@ import { Durability } from './durability.js';
 import { breachOf, factsOf, type ExportFacts } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
+import { RetryPause } from './retry-pause.js';
+import { newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
 
 /**
@@ -38,9 +40,6 @@ export interface SessionOptions {
   readonly onState: (state: NbdState, detail: string) => void;
 }
 
-/** Pauses before attempts to connect again, in ms: the first, doubled up to the last. */
-const firstPause = 100;
-const lastPause = 2000;
 /** Why a connection is left when the drive's medium has changed, and how long the next may take at least, in ms. */
 const mediumLeft = 'the medium is another or gone';
 const renewMs = 10_000;
@@ -78,8 +77,8 @@ export class Session {
   #deadline: ReturnType<typeof setTimeout> | undefined;
   /** The last reason for which there is no connection. */
   #reason = '';
-  /** Cuts the pause before the next attempt short. */
-  #wake: (() => void) | undefined;
+  /** The pause before the next attempt to connect again. */
+  #pause: RetryPause | undefined;
 
   private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
     this.#dialer = dialer;
@@ -164,7 +163,7 @@ export class Session {
     } else if (this.#failure) {
       request.fail(this.#failure);
       // Somebody wants it: try now rather than at the end of the pause.
-      this.#wake?.();
+      this.#pause?.hurry();
     } else if (this.#waiting.length === 0 && this.#connection?.hasRoom(request)) {
       this.#send(request);
     } else {
@@ -188,7 +187,7 @@ export class Session {
     this.#enter('closed', '');
     clearTimeout(this.#deadline);
     this.#stop.abort();
-    this.#wake?.();
+    this.#pause?.end();
     for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
     const connection = this.#connection;
     this.#connection = undefined;
@@ -308,8 +307,9 @@ export class Session {
   }
 
   async #reconnect(old: Connection): Promise<void> {
-    for (let pause = firstPause; this.#state !== 'closed'; pause = Math.min(2 * pause, lastPause)) {
-      await this.#pause(pause);
+    const pause = (this.#pause = new RetryPause());
+    while (this.#state !== 'closed') {
+      await pause.wait();
       // Before a new connection is made, the old one is surely closed on this side.
       old.destroy();
       if (this.#stop.signal.aborted) return;
@@ -424,22 +424,6 @@ export class Session {
       message.startsWith(this.#dialer.address) ? message : `${this.#dialer.address}: ${message}`,
     );
   }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const began = performance.now();
-      const end = (): void => {
-        clearTimeout(timer);
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      this.#wake = () => {
-        // A caller that tries again and again does not make us do the same.
-        if (performance.now() - began >= firstPause || this.#state === 'closed') end();
-      };
-    });
-  }
 }
 
 function otherMedium(): BlockError {
@@ -448,13 +432,4 @@ function otherMedium(): BlockError {
 
 function givenUp(): BlockError {
   return new BlockError('aborted', 'given up');
-}
-
-/** A random UUID, version 4. Not crypto.randomUUID: browsers have that on secure pages only. */
-function newSessionId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
