@@ -8,18 +8,18 @@
  */
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
-import type { RequestOptions } from '../../block/device.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import type { CommandTimes } from '../nvme/times.js';
 import { UnderWay, type UnderWayCommand } from '../under-way.js';
-import { AtaError, AtaStatus, good } from './ata-spec.js';
-import { CommandMemory, HostError, address, fetchCommand, prdtBuffers, type SlotCommand } from './command-list.js';
+import { AtaStatus } from './ata-spec.js';
+import { CommandMemory, HostError, address, fetchCommand, type SlotCommand } from './command-list.js';
 import { ReceivedFisArea } from './completion.js';
+import { abortedOutcome, requestOf } from './device-request.js';
 import { setDeviceBitsFis } from './fis.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
-import { failed, type DeviceCommand, type Outcome, type SataDevice } from './sata-device.js';
+import { failed, type Outcome, type SataDevice } from './sata-device.js';
 import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from './spec.js';
 import type { PortState } from './state.js';
 
@@ -372,34 +372,4 @@ export class AhciPort {
       this.#context.onCommand({ ...times, consumed });
     }
   }
-}
-
-/** What the device is given of a command. @param placed Where its data goes: nowhere, once it is given up. */
-function requestOf(
-  command: SlotCommand,
-  memory: GuestMemory,
-  placed: GuestMemory,
-  options: RequestOptions,
-): DeviceCommand {
-  const { fis, packet, slot, prdt } = command;
-  return {
-    file: fis,
-    packet,
-    slot,
-    options,
-    toHost: (length) => prdtBuffers(placed, prdt, length),
-    toHostUpTo: (length) => prdtBuffers(placed, prdt, length, true),
-    fromHost: (length) => prdtBuffers(memory, prdt, length),
-  };
-}
-
-function abortedOutcome({ fis }: SlotCommand): Outcome {
-  const result = {
-    status: good | AtaStatus.error,
-    error: AtaError.abort,
-    lba: fis.lba,
-    count: fis.count,
-    device: fis.device,
-  };
-  return { protocol: 'none', result, transferred: 0 };
 }
