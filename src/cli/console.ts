@@ -1,10 +1,11 @@
 /** `farbus console`: the terminal as the console of a computer of a site. */
 import { usageError } from '../base/errors.js';
+import { isOver } from '../site/computer.js';
 import { control } from '../site/control.node.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import { onSignals } from './signals.js';
-import { findSite } from './site.js';
+import { findSite, statusLine } from './site.js';
 import { attachTerminal } from './terminal.js';
 
 export const help = `farbus console: the console of a computer of a site
@@ -12,7 +13,7 @@ export const help = `farbus console: the console of a computer of a site
 Usage: farbus console COMPUTER [--site SITE]
 
 Every key goes to the computer, Ctrl-C too; Ctrl-] leaves, and the computer goes on. What it has printed last is shown first.
-In a pipe, stdin goes to the computer and the command ends when the computer does.
+The command ends when the computer does, and says why. In a pipe, stdin goes to the computer.
 
 Options:
   --site SITE   which site, where several run
@@ -40,10 +41,23 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   try {
     const how = await Promise.race([ended, terminal.left.then(() => 'left' as const), signals.received]);
     if (how === 'left') io.stderr.write('\n');
+    if (how === 'ended') io.stderr.write(`farbus: ${await whyEnded(path, computer)}\n`);
     return typeof how === 'number' ? how : 0;
   } finally {
     terminal.stop();
     signals.stop();
     socket.destroy();
   }
+}
+
+async function whyEnded(path: string, computer: string): Promise<string> {
+  try {
+    const { reply, socket } = await control(path, { op: 'status' });
+    socket.destroy();
+    const status = reply.computers?.find(({ name }) => name === computer);
+    if (status && isOver(status.state)) return statusLine(status);
+  } catch {
+    // The site has ended with it.
+  }
+  return `the site of ${computer} has ended`;
 }

@@ -41,6 +41,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   socket.destroy();
   const leases = reply.leases ?? [];
   if (values.json) io.stdout.write(`${JSON.stringify(leases)}\n`);
+  else if (leases.length === 0) io.stderr.write('farbus: no server of this site shares a device with its own system\n');
   else for (const one of leases) io.stdout.write(`${one.device}: ${one.holder}\n`);
   return 0;
 }

@@ -24,7 +24,7 @@ const subcommands: Readonly<Record<string, Subcommand>> = {
     },
   },
   status: {
-    summary: 'how the servers of this computer are',
+    summary: 'how the servers and sites of this computer are',
     load: async () => import('./status.js'),
   },
   attach: {

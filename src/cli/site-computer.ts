@@ -15,7 +15,14 @@ import { AoeTarget } from '../protocol/aoe/target/target.js';
 import type { ComputerEvents, ComputerState, RunningComputer, StartComputer, StartOptions } from '../site/computer.js';
 import { traceEnd } from '../site/logs.node.js';
 import type { ComputerPlan, SiteDrive } from '../site/plan.js';
-import { chooseGuest, createComputer, createServerComputer, memoryFor, startGuest, type Guest } from './computer.js';
+import {
+  chooseGuest,
+  createComputer,
+  createServerComputer,
+  memoryFor,
+  startGuest,
+  type GuestChoice,
+} from './computer.js';
 import { openClientDrive, openDrive } from './sources.js';
 import { TracePrinter } from './trace.js';
 
@@ -33,6 +40,28 @@ export const startHere: StartComputer = (plan, segment, events, options) => {
   void computer.run();
   return computer;
 };
+
+/** What a computer of a site boots. */
+export function systemOf({ system, address, name, segment, drives }: ComputerPlan): Omit<GuestChoice, 'log'> {
+  const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
+  const append = system.append === undefined ? [] : [system.append];
+  if (system.bios) return { bios: true, mark: system.ready };
+  return {
+    kernel: system.kernel,
+    release: system.debian,
+    tools: system.with,
+    initrd: system.initrd,
+    append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
+    mark: system.ready,
+    ahci: drives.some(
+      (drive) =>
+        (drive.kind === 'far' && drive.bus === 'ahci') ||
+        (drive.kind === 'text' && /,(bus=ahci|cdrom|removable)\b/.test(drive.text)),
+    ),
+    ide: drives.some((drive) => drive.kind === 'text' && /,bus=ide\b/.test(drive.text)),
+    network: segment !== undefined,
+  };
+}
 
 class SiteComputer implements RunningComputer {
   readonly #plan: ComputerPlan;
@@ -85,7 +114,7 @@ class SiteComputer implements RunningComputer {
     this.#state('starting', '');
     this.#trace();
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
-    const guest = await this.#chooseGuest();
+    const guest = await chooseGuest({ ...systemOf(this.#plan), log });
     const memory = memoryFor(guest, this.#plan.memory, usualMemory);
     const adapter = this.#segment && this.#adapter(this.#segment);
     for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);
@@ -137,30 +166,6 @@ class SiteComputer implements RunningComputer {
     this.#steps.add(recorder);
   }
 
-  async #chooseGuest(): Promise<Guest> {
-    const { system, address, name, segment, drives } = this.#plan;
-    const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
-    const append = system.append === undefined ? [] : [system.append];
-    const ahci = drives.some(
-      (drive) =>
-        (drive.kind === 'far' && drive.bus === 'ahci') ||
-        (drive.kind === 'text' && /,(bus=ahci|cdrom|removable)\b/.test(drive.text)),
-    );
-    const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
-    if (system.bios) return chooseGuest({ bios: true, mark: system.ready, log });
-    return chooseGuest({
-      kernel: system.kernel,
-      release: system.debian,
-      tools: system.with,
-      initrd: system.initrd,
-      append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
-      mark: system.ready,
-      ahci,
-      network: segment !== undefined,
-      log,
-    });
-  }
-
   /** [SYS] the virtual I/O server 400 of one physical device 914. */
   async #serve(name: string, adapter: SharedAdapter): Promise<void> {
     const { source, aoe, readOnly, lease } = this.#plan.devices.find((one) => one.name === name)!;
@@ -200,7 +205,8 @@ class SiteComputer implements RunningComputer {
           log,
           steps: this.#steps,
           signal: this.#gone.signal,
-          onState: (state, detail) => this.#events.log('info', `${name}: ${state}; ${detail}`),
+          onState: (state, detail) =>
+            this.#events.log('info', `${name}: ${state}${detail === '' ? '' : `; ${detail}`}`),
         });
         this.#own(() => device.close());
         return { device, bus };

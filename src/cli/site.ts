@@ -2,10 +2,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
-import { answers } from '../site/control.node.js';
+import { answers, control } from '../site/control.node.js';
 import { controlFolder } from '../site/folders.node.js';
 import type { SitePlan } from '../site/plan.js';
 import { readSite } from '../site/read.js';
+import type { ComputerStatus } from '../site/supervisor.js';
 import { isLocalPath, parseDrive } from './sources.js';
 
 /** Reads a site file. Its relative paths begin in the working directory, which is to be the file's folder. */
@@ -17,6 +18,11 @@ export function loadSite(file: string): SitePlan {
     throw usageError(`cannot read the site file ${file}: ${messageOf(error)}`);
   }
   return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
+}
+
+/** How a computer is, for people. */
+export function statusLine({ name, role, state, detail }: ComputerStatus): string {
+  return `${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`;
 }
 
 /** What the name of a site's control socket ends with: servers and computers have theirs in the same folder. */
@@ -51,6 +57,19 @@ export async function findSite(
   if (found.length === 0) throw new FarbusError('no site runs: farbus up SITE-FILE starts one');
   if (found.length > 1) throw usageError(`several sites run: say which by --site: ${found.join(', ')}`);
   return { site: found[0]!, path: controlPath(env, found[0]!) };
+}
+
+/** How the sites that run are, for people: each with its computers and leases. */
+export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
+  return await Promise.all(
+    (await runningSites(env)).map(async (name) => {
+      const { reply, socket } = await control(controlPath(env, name), { op: 'status' });
+      socket.destroy();
+      const { computers = [], leases = [] } = reply;
+      const lines = [...computers.map(statusLine), ...leases.map(({ device, holder }) => `lease ${device}: ${holder}`)];
+      return [`site ${name}`, ...lines.map((line) => `  ${line}`)].map((line) => `${line}\n`).join('');
+    }),
+  );
 }
 
 function checkDrive(text: string): void {

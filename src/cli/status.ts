@@ -1,17 +1,19 @@
-/** `farbus status`: how the servers of this user are, and the right to write one of their exports. */
+/** `farbus status`: how the servers and sites of this user are, and the right to write one of their exports. */
 import { FarbusError, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { askControl, controlSockets, NoAnswer } from '../export/control.node.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import type { ExportStatus, ServeStatus } from './serve-control.js';
+import { describeSites } from './site.js';
 
-export const help = `farbus status: how the servers of this computer are
+export const help = `farbus status: how the servers and sites of this computer are
 
 Usage: farbus status [OPTIONS]
 
 Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done. Which of them do not
-answer within 2 seconds is said on stderr, and the exit status is then 1.
+answer within 2 seconds is said on stderr, and the exit status is then 1. Sites of farbus up come after them, with how their
+computers are and who has which lease.
 
 Options:
   --socket PATH        only the server with this control socket
@@ -49,8 +51,11 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const changed = values.take !== undefined || values.reload;
   const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
   if (values.json) io.stdout.write(`${JSON.stringify(answers)}\n`);
-  else if (answers.length > 0) io.stdout.write(answers.map(describe).join('\n'));
-  else if (silent.length === 0) io.stdout.write('no farbus serve runs here\n');
+  else {
+    const sites = values.socket === undefined ? await describeSites(io.env) : [];
+    if (answers.length === 0 && silent.length === 0) io.stdout.write('no farbus serve runs here\n');
+    io.stdout.write([...answers.map(describe), ...sites].join('\n'));
+  }
   if (silent.length === 0) return 0;
   io.stderr.write(`farbus: ${noAnswer(silent)}\n`);
   return 1;

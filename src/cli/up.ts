@@ -5,6 +5,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError, usageError } from '../base/errors.js';
 import { sleep } from '../base/turn.js';
+import type { OnProgress } from '../guest/progress.js';
 import { Hub } from '../network/ethernet/hub.js';
 import { openSegment } from '../network/ethernet/open.node.js';
 import type { Segment } from '../network/ethernet/segment.js';
@@ -15,11 +16,13 @@ import { SiteLogs } from '../site/logs.node.js';
 import type { SegmentPlan, SitePlan } from '../site/plan.js';
 import { inProcesses } from '../site/process.node.js';
 import { Supervisor, type ComputerStatus } from '../site/supervisor.js';
-import type { CliIo } from './io.js';
+import { chooseGuest } from './computer.js';
+import { stderrLogger, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
+import { ProgressLine } from './progress.js';
 import { onSignals } from './signals.js';
-import { controlPath, loadSite } from './site.js';
-import { startHere } from './site-computer.js';
+import { controlPath, loadSite, statusLine } from './site.js';
+import { startHere, systemOf } from './site-computer.js';
 
 export const help = `farbus up: start a site: computers and the network segments between them
 
@@ -66,11 +69,39 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   process.chdir(dirname(file));
   const site = loadSite(basename(file));
   if (values.check) {
-    io.stdout.write(`${site.name}: ${site.computers.length} computers, ${site.segments.length} segments\n`);
+    io.stdout.write(`${site.name}: ${many(site.computers, 'computer')}, ${many(site.segments, 'segment')}\n`);
     return 0;
   }
-  if (values.detach) return detach(file, site, args, io);
+  const path = controlPath(io.env, site.name);
+  if (await answers(path)) {
+    throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
+  }
+  await prepareSystems(site, io);
+  if (values.detach) return detach(file, path, site.name, args, io);
   return stay(site, io, values);
+}
+
+function many({ length }: readonly unknown[], what: string): string {
+  return `${length} ${what}${length === 1 ? '' : 's'}`;
+}
+
+/** Fetches what the computers boot, once for all of them: each of them finds it in the cache then. */
+async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void> {
+  const progress = new ProgressLine(io);
+  const log = stderrLogger(io, true);
+  const onProgress: OnProgress = ({ label, done, total }) => progress.bytes(label, done, total);
+  const prepared = new Set<string>();
+  try {
+    for (const plan of computers) {
+      const system = systemOf(plan);
+      const inputs = JSON.stringify({ ...system, append: undefined, mark: undefined });
+      if (system.kernel !== undefined || prepared.has(inputs)) continue;
+      prepared.add(inputs);
+      await chooseGuest({ ...system, log, onProgress });
+    }
+  } finally {
+    progress.clear();
+  }
 }
 
 async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
@@ -85,8 +116,8 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     events: {
       status: (status) => {
         crashed ||= status.state === 'crashed' || status.state === 'failed';
-        logs?.line(status.name, lineOf(status));
-        io.stdout.write(json ? `${JSON.stringify(status)}\n` : `${lineOf(status)}\n`);
+        logs?.line(status.name, statusLine(status));
+        io.stdout.write(json ? `${JSON.stringify(status)}\n` : `${statusLine(status)}\n`);
       },
       output: (computer, bytes) => logs?.output(computer, bytes),
       log: (computer, level, message) => {
@@ -125,15 +156,8 @@ function withMtu(via: string, mtu: number): string {
   return `${via}${via.includes('?') ? '&' : '?'}mtu=${mtu}`;
 }
 
-function lineOf({ name, role, state, detail }: ComputerStatus): string {
-  return `${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`;
-}
-
 /** Starts this command again, in the background, and shows what it does until all computers are up. */
-async function detach(file: string, site: SitePlan, args: readonly string[], io: CliIo): Promise<number> {
-  const path = controlPath(io.env, site.name);
-  if (await answers(path))
-    throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
+async function detach(file: string, path: string, name: string, args: readonly string[], io: CliIo): Promise<number> {
   const own = args.filter((arg) => arg.startsWith('--') && arg !== '--detach');
   const program = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
   const child = spawn(process.execPath, [program, 'up', file, ...own], {
@@ -151,7 +175,7 @@ async function detach(file: string, site: SitePlan, args: readonly string[], io:
     await sleep(200);
     const status = await statusAt(path);
     for (const one of status) {
-      const line = lineOf(one);
+      const line = statusLine(one);
       if (shown.get(one.name) !== line) io.stdout.write(`${line}\n`);
       shown.set(one.name, line);
     }
@@ -159,7 +183,7 @@ async function detach(file: string, site: SitePlan, args: readonly string[], io:
     if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
       return states.every((state) => state === 'running') ? 0 : 1;
     }
-    if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${site.name} tells why`);
+    if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${name} tells why`);
   }
   throw new FarbusError('the site is not up yet; farbus down ends it');
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The first process of the guest: mounts what a user land needs, loads the drivers that the initramfs was made with,
 # says "farbus: ready" on the console, and keeps a shell there. The words of /etc/farbus-modules are modules to load.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux PS1='guest# '
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
 
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -26,6 +26,7 @@ for word in $(cat /proc/cmdline); do
     esac
 done
 
+export PS1="$(hostname)# "
 cd /root
 echo 'farbus: ready'
 # A shell of its own session with the console as its terminal, so that Ctrl-C and job control work; again after "exit".

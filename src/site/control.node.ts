@@ -1,6 +1,6 @@
 /**
  * The control socket of a running site: a unix socket in a folder that is its user's only. A client sends one line of JSON
- * and gets one back; after `console`, both directions are the console's bytes.
+ * and gets one back; after `console`, both directions are the console's bytes, until the computer ends.
  */
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -91,14 +91,22 @@ function console(
   rest: Uint8Array,
   reply: (message: ControlReply) => void,
 ): void {
-  let first = true;
-  const stop = supervisor.watch(computer, (bytes) => {
-    if (first) reply({});
-    first = false;
-    if (socket.writableLength < maxPending) socket.write(bytes);
+  let replied = false;
+  const accept = (): void => {
+    if (!replied) reply({});
+    replied = true;
+  };
+  const stop = supervisor.watch(computer, {
+    receive: (bytes) => {
+      accept();
+      if (socket.writableLength < maxPending) socket.write(bytes);
+    },
+    over: () => {
+      accept();
+      socket.end();
+    },
   });
-  if (first) reply({});
-  first = false;
+  accept();
   socket.on('close', stop);
   socket.on('end', () => socket.end());
   socket.on('data', (bytes: Buffer) => supervisor.input(computer, bytes));

@@ -38,6 +38,13 @@ export interface SupervisorOptions extends StartOptions {
 /** Bytes of a console's output that one who comes later is shown. */
 const backlogSize = 16 << 10;
 
+/** Who is shown a console. */
+export interface ConsoleWatcher {
+  receive(bytes: Uint8Array): void;
+  /** The computer has ended: nothing more comes. */
+  over(): void;
+}
+
 interface Entry {
   readonly plan: ComputerPlan;
   state: ComputerState;
@@ -45,7 +52,7 @@ interface Entry {
   leases: readonly LeaseState[];
   running: RunningComputer | undefined;
   backlog: Uint8Array;
-  readonly watchers: Set<(bytes: Uint8Array) => void>;
+  readonly watchers: Set<ConsoleWatcher>;
 }
 
 export class Supervisor {
@@ -107,12 +114,13 @@ export class Supervisor {
     this.#entry(computer).running?.input(bytes);
   }
 
-  /** What the console printed lately, and from then on what it prints. Returns what ends it. */
-  watch(computer: string, receive: (bytes: Uint8Array) => void): () => void {
-    const { backlog, watchers } = this.#entry(computer);
-    if (backlog.length > 0) receive(backlog);
-    watchers.add(receive);
-    return () => watchers.delete(receive);
+  /** What the console printed lately, and from then on what it prints until the computer ends. Returns what ends it. */
+  watch(computer: string, watcher: ConsoleWatcher): () => void {
+    const { backlog, state, watchers } = this.#entry(computer);
+    if (backlog.length > 0) watcher.receive(withoutQueries(backlog));
+    if (isOver(state)) watcher.over();
+    else watchers.add(watcher);
+    return () => watchers.delete(watcher);
   }
 
   get leases(): readonly LeaseState[] {
@@ -154,6 +162,7 @@ export class Supervisor {
     entry.state = state;
     entry.detail = detail;
     this.#options.events.status(statusOf(entry));
+    if (isOver(state)) for (const watcher of entry.watchers) watcher.over();
     if ([...this.#entries.values()].every((one) => isOver(one.state))) this.#allOver();
   }
 
@@ -163,7 +172,7 @@ export class Supervisor {
     all.set(entry.backlog);
     all.set(bytes, entry.backlog.length);
     entry.backlog = all.length > backlogSize ? all.slice(-backlogSize) : all;
-    for (const watcher of entry.watchers) watcher(bytes);
+    for (const watcher of entry.watchers) watcher.receive(bytes);
   }
 
   #entry(computer: string): Entry {
@@ -176,4 +185,13 @@ export class Supervisor {
 
 function statusOf({ plan, state, detail, leases }: Entry): ComputerStatus {
   return { name: plan.name, role: plan.role, state, detail, address: plan.address, leases };
+}
+
+/**
+ * A terminal answers at once what it is asked (where its cursor is, what it is), to the guest: who is shown old questions
+ * is not to answer them again.
+ */
+function withoutQueries(bytes: Uint8Array): Uint8Array {
+  const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
+  return Uint8Array.from(text.replace(/\x1b\[[\d;>=?]*[cn]/g, ''), (char) => char.charCodeAt(0));
 }

@@ -79,6 +79,7 @@ describe('every computer in a process of its own', () => {
     let output = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     await expect.poll(() => output, { timeout: 30_000 }).toContain('Ctrl-] leaves');
+    await expect.poll(() => output, { timeout: 30_000 }).toContain('desk# ');
     // Ctrl-C goes to the guest, and does not end the command; it may come before sleep does, so it comes again.
     child.stdin.write('sleep 1000\n');
     const interrupted = async (): Promise<string> => {
@@ -95,6 +96,9 @@ describe('every computer in a process of its own', () => {
 
   it('shows and moves a lease; the side without it is refused', async () => {
     expect((await run('lease')).stdout).toBe('store/disk: network\n');
+    expect((await run('status')).stdout).toMatch(
+      /^site pair\n {2}store \(server\): running\n {2}desk \(client\): running\n {2}lease store\/disk: network\n$/m,
+    );
     const write =
       'dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 oflag=direct 2>/dev/null && echo written || echo refused';
     expect(await atConsole('store', write)).toContain('refused');
@@ -149,6 +153,9 @@ describe('every computer in a process of its own', () => {
     await followed.printed(/^store \| .*crashed: its process ended by itself: SIGKILL$/m);
     expect(await atConsole('desk', 'echo still""here')).toContain('stillhere');
     expect((await run('console', 'nobody')).stderr).toContain('give one of store, desk');
+    const gone = await run('console', 'store');
+    expect(gone.stdout).toContain('farbus: ready');
+    expect(gone.stderr).toBe('farbus: store (server): crashed: its process ended by itself: SIGKILL\n');
   });
 
   it('ends by farbus down, with nothing left', async () => {
@@ -177,10 +184,27 @@ describe('all computers in one process', () => {
       expect(up.stderr).toBe('');
       expect(up.stdout).toContain('desk (client): running: from a snapshot');
       expect(await atConsole('desk', 'ping -c 2 10.0.0.2')).toContain('2 packets received');
+      const desk = start('console', 'desk');
+      desk.child.stdin!.write('poweroff -f\n');
+      await desk.printed(/farbus: desk \(client\): ended: it has halted$/m);
+      expect(await desk.ended).toBe(0);
     } finally {
       await run('down');
     }
   }, 200_000);
+});
+
+it('starts nothing where what its computers boot is not to be had', async () => {
+  const usual = env;
+  env = { ...env, XDG_CACHE_HOME: join(folder, 'empty'), FARBUS_DEBIAN_MIRROR: 'http://127.0.0.1:9' };
+  try {
+    writeFileSync(join(folder, 'none.yaml'), text('one'));
+    const up = await run('up', '--detach', join(folder, 'none.yaml'));
+    expect(up).toMatchObject({ code: 1, stdout: '' });
+    expect(up.stderr).toMatch(/^farbus: cannot get the package linux-image-\S+: .*\n$/);
+  } finally {
+    env = usual;
+  }
 });
 
 interface Farbus {
@@ -205,6 +229,7 @@ function start(...args: string[]): Farbus {
         if (pattern.test(output)) resolve();
       };
       child.stdout.on('data', look);
+      child.stderr.on('data', look);
       look();
       void ended.then(() => reject(new Error(`farbus ${args[0]!} ended: ${output}`)));
     });

@@ -82,21 +82,44 @@ describe('a site that runs', () => {
     await supervisor.start();
     const encode = (text: string) => new TextEncoder().encode(text);
     events.get('c')!.output(encode('x'.repeat(20_000)));
-    events.get('c')!.output(encode('login: '));
+    events.get('c')!.output(encode('lo\x1b[6ngin: \xe4'));
     let seen = '';
-    const stop = supervisor.watch('c', (bytes) => (seen += new TextDecoder().decode(bytes)));
-    expect(seen).toHaveLength(16 << 10);
-    events.get('c')!.output(encode('root'));
+    const watcher = {
+      receive: (bytes: Uint8Array) => (seen += new TextDecoder().decode(bytes)),
+      over: () => (seen += '(over)'),
+    };
+    const stop = supervisor.watch('c', watcher);
+    expect(seen.startsWith('x'.repeat(16_000))).toBe(true);
+    events.get('c')!.output(encode('\x1b[6nroot'));
     stop();
     events.get('c')!.output(encode('more'));
-    expect(seen.endsWith('login: root')).toBe(true);
+    // What asks the terminal is passed on when it comes, and not shown again.
+    expect(seen.slice(16_000)).toMatch(/^x+login: \xe4\x1b\[6nroot$/);
     supervisor.input('c', encode('ls\n'));
     expect(typed).toEqual(['c: ls\n']);
     await supervisor.moveLease('s/d', 'local');
     expect(supervisor.leases).toEqual([{ device: 's/d', holder: 'local', sides: ['network', 'local'] }]);
     await expect(supervisor.moveLease('s/d', 'nobody')).rejects.toThrow('no such side');
     await expect(supervisor.moveLease('x/d', 'local')).rejects.toThrow('there is no computer "x"');
-    expect(() => supervisor.watch('x', () => undefined)).toThrow('give one of s, c');
+    expect(() => supervisor.watch('x', watcher)).toThrow('give one of s, c');
+  });
+
+  it('ends a console with its computer, and shows one who comes later what was last and its end', async () => {
+    const { supervisor, events } = setUp();
+    await supervisor.start();
+    const seen: string[] = ['', ''];
+    const watch = (which: number, computer: string): unknown =>
+      supervisor.watch(computer, {
+        receive: (bytes) => (seen[which] += new TextDecoder().decode(bytes)),
+        over: () => (seen[which] += '(over)'),
+      });
+    watch(0, 'c');
+    events.get('c')!.output(new TextEncoder().encode('System halted'));
+    events.get('s')!.state('ended', 'halted');
+    expect(seen[0]).toBe('System halted');
+    events.get('c')!.state('ended', 'halted');
+    watch(1, 'c');
+    expect(seen).toEqual(['System halted(over)', 'System halted(over)']);
   });
 });
 
