@@ -8,6 +8,7 @@ import type {
   BlockDevice,
   BlockInfo,
   Extent,
+  FileRange,
   RemovableMedia,
   RequestOptions,
   WriteOptions,
@@ -49,6 +50,8 @@ export abstract class BlockBase implements BlockDevice {
   /** {@link BlockDevice.readNow} of a range that is checked. */
   protected doReadNow?(offset: number, into: Uint8Array): boolean;
   protected doWriteNow?(offset: number, from: Uint8Array): boolean;
+  /** {@link BlockDevice.fileNow} of a range that is checked; it counts as under way until it is released. */
+  protected doFileNow?(offset: number, length: number): FileRange | undefined;
 
   /** {@link BlockDevice.media}: of drives that have any. */
   get media(): RemovableMedia | undefined {
@@ -66,6 +69,19 @@ export abstract class BlockBase implements BlockDevice {
     if (this.media) return false;
     this.#checkWrite(offset, from.length);
     return this.doWriteNow?.(offset, from) ?? false;
+  }
+
+  fileNow(offset: number, length: number): FileRange | undefined {
+    if (this.media) return undefined;
+    this.#check(offset, length);
+    const range = this.doFileNow?.(offset, length);
+    if (!range) return undefined;
+    this.#underWay++;
+    const release = (): void => {
+      range.release();
+      if (--this.#underWay === 0) this.#idle?.();
+    };
+    return { fd: range.fd, offset: range.offset, ready: (at, count) => range.ready(at, count), release };
   }
 
   async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {

@@ -111,6 +111,18 @@ export interface RemovableMedia {
   lock(locked: boolean, options?: RequestOptions): Promise<void>;
 }
 
+/** Where bytes of a device are in an open file, for who sends them on without looking at them (sendfile(2)). */
+export interface FileRange {
+  /** Open until {@link release}. */
+  readonly fd: number;
+  /** In the file, in bytes. */
+  readonly offset: number;
+  /** Whether `length` bytes at `offset` of the file can be had now without waiting for a disk. */
+  ready(offset: number, length: number): boolean;
+  /** Nobody needs it any more. Once. */
+  release(): void;
+}
+
 /** A block device. Every method rejects with a BlockError and with nothing else. */
 export interface BlockDevice {
   readonly info: BlockInfo;
@@ -129,6 +141,12 @@ export interface BlockDevice {
   readNow?(offset: number, into: Uint8Array): boolean;
   /** The same for a write: true when it is acknowledged. */
   writeNow?(offset: number, from: Uint8Array): boolean;
+  /**
+   * Where a range is that could be read at once. What is written there before it is sent may be sent, as with any read and
+   * write that are under way together. An offer, as {@link readNow}; undefined where it is to be read.
+   * @throws BlockError as `read` rejects
+   */
+  fileNow?(offset: number, length: number): FileRange | undefined;
   /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
   flush(options?: RequestOptions): Promise<void>;
   /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */

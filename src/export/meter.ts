@@ -1,4 +1,5 @@
 /** What an export's device is asked for and how long it takes: counts and a histogram by kind of request, for metrics. */
+import type { FileRange } from '../block/device.js';
 import { Filter, type BlockOperation, type BlockRequest } from '../block/filters/filter.js';
 
 /** Upper bounds of the histogram's buckets, in seconds. */
@@ -36,6 +37,14 @@ export class MeterFilter extends Filter {
 
   protected override doWriteNow(offset: number, from: Uint8Array): boolean {
     return this.#now('write', () => this.next.writeNow?.(offset, from));
+  }
+
+  /** What is sent from where it is, is read when it is known to be there. */
+  protected override doFileNow(offset: number, length: number): FileRange | undefined {
+    const start = performance.now();
+    const range = this.next.fileNow?.(offset, length);
+    if (range) this.#count('read', start);
+    return range;
   }
 
   /** One that has to wait comes again, and is counted then. */

@@ -86,6 +86,13 @@ export class AtOnce {
     return nothing;
   }
 
+  /** Sends from a file. @returns how many bytes were taken: 0 where that is none now, and undefined where it never will be. */
+  sendFile(fd: number, offset: number, length: number): number | undefined {
+    if (!this.#open) return 0;
+    const count = this.#calls.sendFile(this.#fd, fd, offset, length);
+    return count >= 0 ? count : count === -EAGAIN || count === -EINTR ? 0 : undefined;
+  }
+
   /** Bytes that {@link receive} would have now. */
   available(): number {
     return this.#open ? this.#calls.available(this.#fd) : 0;

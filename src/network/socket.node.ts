@@ -103,6 +103,8 @@ export class SocketStream implements ByteStream {
   /** Within {@link receive}: what is written now is an answer, to which another request may come at once. */
   #receiving = false;
   #answered = false;
+  /** It cannot be sent from files: what it was that stood in the way, writing will tell. */
+  #noFiles = false;
 
   /** @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used. */
   constructor(
@@ -199,6 +201,23 @@ export class SocketStream implements ByteStream {
     this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
+
+  /** Of plain sockets whose descriptor can be had; see {@link ByteStream.sendFile}. */
+  get sendFile(): ((fd: number, offset: number, length: number) => number) | undefined {
+    return this.#atOnce && !this.#noFiles ? this.#sendFile : undefined;
+  }
+
+  readonly #sendFile = (fd: number, offset: number, length: number): number => {
+    const socket = this.#socket;
+    if (this.#closed || !socket.writable || socket.writableLength > 0) return 0;
+    const count = this.#atOnce!.sendFile(fd, offset, length);
+    if (count === undefined) this.#noFiles = true;
+    else if (count > 0) {
+      this.#answered = true;
+      this.#vigil.sent(!this.#receiving);
+    }
+    return count ?? 0;
+  };
 
   pause(): void {
     this.#paused = true;

@@ -23,6 +23,11 @@ export interface ByteStream {
    * @returns false when more is waiting than the stream likes: wait for `drain`.
    */
   write(chunks: readonly Uint8Array[]): boolean;
+  /**
+   * Sends bytes of an open file, from its page cache (sendfile(2)). An offer: not every stream has it.
+   * @returns how many were taken; 0 where that is none now, because more is waiting, or ever: `write` them then
+   */
+  sendFile?(fd: number, offset: number, length: number): number;
   /** Bytes accepted by `write` and not yet handed to the operating system. */
   readonly pending: number;
   /** Stops and restarts reading: back pressure to the peer. */

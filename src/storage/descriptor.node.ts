@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import { promisify } from 'node:util';
 import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
-import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+import type { BlockInfo, FileRange, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
 import { BlockError } from '../block/errors.js';
 import type { Libc } from './libc.node.js';
 import { maxAtOnce, PageCache } from './page-cache.node.js';
@@ -61,6 +61,12 @@ export abstract class DescriptorDevice extends BlockBase {
 
   protected override doWriteNow(offset: number, from: Uint8Array): boolean {
     return this.#cache?.write(from, offset) ?? false;
+  }
+
+  protected override doFileNow(offset: number, length: number): FileRange | undefined {
+    if (!this.#cache?.holds(offset, length)) return undefined;
+    const ready = (at: number, count: number): boolean => this.#cache!.holds(at, count);
+    return { fd: this.fd, offset, ready, release: () => undefined };
   }
 
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -47,6 +47,8 @@ export interface Libc {
    *   may wait will tell; undefined where the file system cannot say.
    */
   readCached(fd: number, into: Uint8Array, offset: number): number | undefined;
+  /** mincore(2) on a mapping made for it: whether all pages of a range of a regular file are in the page cache. */
+  resident(fd: number, offset: number, length: number): boolean;
   /** pread(2) on the caller's thread: for file systems that are memory. Returns the bytes read; -1 for any error. */
   readHere(fd: number, into: Uint8Array, offset: number): number;
   /** pwrite(2) on the caller's thread. Returns the bytes written; -1 for any error. */
@@ -62,6 +64,15 @@ const RWF_NOWAIT = 0x08;
 interface Callable {
   async(...args: unknown[]): void;
 }
+
+/** mmap(2). */
+const PROT_READ = 1;
+const MAP_SHARED = 1;
+const mapFailed = 0xffff_ffff_ffff_ffffn;
+/** Smallest pages that there are; where they are larger, the mapping fails, or more is looked at than asked. */
+const pageSize = 4096;
+/** Longest range that is looked at: 32 MiB and what an offset adds. */
+const maxPages = (32 << 20) / pageSize + 1;
 
 let loaded: Libc | undefined;
 let tried = false;
@@ -110,6 +121,17 @@ function bind(koffi: typeof import('koffi')): Libc {
   type Transfer = (fd: number, bytes: Uint8Array, length: number, offset: number) => number;
   const pread = library.func('int64_t pread(int fd, void *buffer, size_t length, int64_t offset)') as Transfer;
   const pwrite = library.func('int64_t pwrite(int fd, void *buffer, size_t length, int64_t offset)') as Transfer;
+  const mmap = library.func(
+    'void *mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)',
+  ) as (...args: unknown[]) => unknown;
+  const munmap = library.func('int munmap(void *at, size_t length)') as (at: unknown, length: number) => number;
+  const mincore = library.func('int mincore(void *at, size_t length, void *vector)') as (
+    at: unknown,
+    length: number,
+    vector: Uint8Array,
+  ) => number;
+  /** mincore(2)'s answer, a byte for each page. */
+  const pages = new Uint8Array(maxPages);
   /** A struct iovec: address and length. Filled for one call; its memory is the caller's, alive while it lasts. */
   const vector = new BigUint64Array(2);
   const { EOPNOTSUPP, ENOSYS, EINVAL } = koffi.os.errno;
@@ -156,6 +178,19 @@ function bind(koffi: typeof import('koffi')): Libc {
       if (read >= 0) return Number(read);
       const errno = koffi.errno();
       return errno === EOPNOTSUPP || errno === ENOSYS || errno === EINVAL ? undefined : 0;
+    },
+    resident: (fd, offset, length) => {
+      const from = offset - (offset % pageSize);
+      const span = offset + length - from;
+      const count = Math.ceil(span / pageSize);
+      if (length === 0 || count > maxPages) return false;
+      const at = mmap(null, span, PROT_READ, MAP_SHARED, fd, from);
+      if (at === null || koffi.address(at) === mapFailed) return false;
+      const result = mincore(at, span, pages);
+      munmap(at, span);
+      if (result !== 0) return false;
+      for (let page = 0; page < count; page++) if (!(pages[page]! & 1)) return false;
+      return true;
     },
     readHere: (fd, into, offset) => Number(pread(fd, into, into.length, offset)),
     writeHere: (fd, from, offset) => Number(pwrite(fd, from, from.length, offset)),

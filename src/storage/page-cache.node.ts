@@ -28,6 +28,7 @@ export class PageCache {
   readonly #fd: number;
   #read: 'cached' | 'memory' | 'never' = 'cached';
   readonly #writable: boolean;
+  readonly #mappable: boolean;
   #notBefore = 0;
   #flushes = 0;
 
@@ -38,6 +39,7 @@ export class PageCache {
     const type = regular ? fileSystemOf(fd) : 0;
     if (type === tmpfs) this.#read = 'memory';
     this.#writable = type === tmpfs || localDisks.includes(type);
+    this.#mappable = this.#writable && mayWrite(fd);
   }
 
   /** Reads into the beginning of `into` what can be had at once. @returns how many bytes; 0 for any error */
@@ -47,6 +49,11 @@ export class PageCache {
     const count = this.#libc.readCached(this.#fd, into, offset);
     if (count === undefined) this.#read = 'never';
     return count ?? 0;
+  }
+
+  /** Whether a range of a regular file is in the page cache, all of it, and nobody has to be asked who would not say. */
+  holds(offset: number, length: number): boolean {
+    return this.#mappable && this.#libc.resident(this.#fd, offset, length);
   }
 
   /** Writes all of `from`. @returns false where that is not to be done here, or not all was taken: write it all again */
@@ -71,6 +78,16 @@ export class PageCache {
     } finally {
       this.#flushes--;
     }
+  }
+}
+
+/** mincore(2) says what is so only to who could write the file; to others it says that everything is there. */
+function mayWrite(fd: number): boolean {
+  try {
+    fs.accessSync(`/proc/self/fd/${fd}`, fs.constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

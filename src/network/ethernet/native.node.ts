@@ -60,6 +60,8 @@ export interface Native {
   write(fd: number, from: Uint8Array): number;
   /** send(2) on a connected stream, `more`: further bytes follow at once. Bytes taken, or a negative errno. */
   send(fd: number, from: Uint8Array, more: boolean): number;
+  /** sendfile(2) from a file's `offset` on to a stream. Bytes taken, 0 at the file's end, or a negative errno. */
+  sendFile(to: number, from: number, offset: number, length: number): number;
   /** recv(2): bytes, 0 at the stream's end, or a negative errno. */
   receive(fd: number, into: Uint8Array): number;
   /** FIONREAD of ioctl(2): bytes that may be received now; 0 for any error. */
@@ -110,11 +112,14 @@ function bind(koffi: typeof import('koffi')): Native {
     read: func('int64_t read(int, void *, size_t)'),
     write: func('int64_t write(int, void *, size_t)'),
     send: func('int64_t send(int, void *, size_t, int)'),
+    sendfile: func('int64_t sendfile(int, int, void *, size_t)'),
     recv: func('int64_t recv(int, void *, size_t, int)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
   /** What FIONREAD answers; one call at a time. */
   const unread = new Int32Array(1);
+  /** Where sendfile(2) begins. */
+  const place = new BigInt64Array(1);
   const checked = (name: keyof typeof calls, ...args: unknown[]): number => {
     const result = calls[name](...args);
     if (result < 0) throw systemError(name, koffi.errno());
@@ -148,6 +153,10 @@ function bind(koffi: typeof import('koffi')): Native {
     write: (fd, from) => counted(calls.write(fd, from, from.length)),
     send: (fd, from, more) =>
       counted(calls.send(fd, from, from.length, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0))),
+    sendFile: (to, from, offset, length) => {
+      place[0] = BigInt(offset);
+      return counted(calls.sendfile(to, from, place, length));
+    },
     receive: (fd, into) => counted(calls.recv(fd, into, into.length, MSG_DONTWAIT)),
     available: (fd) => (calls.ioctl(fd, FIONREAD, unread) < 0 ? 0 : unread[0]!),
     batch: (count, size, addressSize) => messageBatch(koffi, count, size, addressSize),

@@ -65,7 +65,12 @@ export class NbdTarget implements SessionMember {
     this.#log = context.log;
     this.finished = new Promise((resolve) => (this.#resolveFinished = resolve));
     this.#arena = new Arena(context.pool);
-    this.#outbox = new Outbox(stream, this.#arena, () => this.#stage.sent());
+    this.#outbox = new Outbox(
+      stream,
+      this.#arena,
+      () => this.#stage.sent(),
+      (reason) => this.#fail(reason),
+    );
     const handshake = new Handshake(this.#host());
     this.#stage = handshake;
     this.#attach(stream);
