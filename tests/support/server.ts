@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export class ServeProcess {
@@ -30,6 +31,8 @@ export class ServeProcess {
     this.#child = spawn(process.execPath, ['bin/farbus.js', 'serve', ...this.#args, ...listen, '--json'], {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
       stdio: ['ignore', 'pipe', 'inherit'],
+      // What it leaves there when it is killed goes with the test's folder.
+      env: { ...process.env, TMPDIR: dirname(this.#socket) },
     });
     const ended = once(this.#child, 'exit').then(() => Promise.reject(new Error('farbus serve ended')));
     await Promise.race([once(createInterface({ input: this.#child.stdout! }), 'line'), ended]);
