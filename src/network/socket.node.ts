@@ -149,6 +149,8 @@ export class SocketStream implements ByteStream {
     if (this.#ended || this.#socket.destroyed) return;
     const stay = this.#atOnce && alone(this);
     this.#receiving = true;
+    // What was answered before is not what this asks for: without an answer it is not the other side's turn.
+    this.#answered = false;
     try {
       this.#deliver(chunk);
       if (stay) this.#stay(this.#atOnce!, this.#buffer!);
