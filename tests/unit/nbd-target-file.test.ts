@@ -7,30 +7,14 @@ import { MeterFilter } from '../../src/export/meter.js';
 import { libc } from '../../src/storage/libc.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { Random } from '../conformance/random.js';
 import { testWithKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 import { exportsOf, Peer } from './nbd-target-peer.js';
 
 const size = 8 << 20;
 
-function content(): Uint8Array {
-  const bytes = new Uint8Array(size);
-  let state = 1;
-  for (let at = 0; at < size; at++) bytes[at] = (state = (state * 1103515245 + 12345) & 0x7fffffff) >> 16;
-  return bytes;
-}
-const bytes = content();
-
-/** The same numbers for the same seed (xorshift). */
-function seeded(seed: number): (below: number) => number {
-  let state = seed * 2654435761 + 1;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
+const bytes = new Random(1).bytes(size);
 
 /** A disk in a file that is in memory when it says so; counts what has been lent and given back. */
 class FileDisk extends MemoryDevice {
@@ -118,15 +102,17 @@ describe('a read that is sent from a file', () => {
   it.each([1, 2, 3, 4, 5, 6, 7, 8])(
     'keeps every byte in its place whatever is taken and whatever leaves memory (seed %i)',
     async (seed) => {
-      const random = seeded(seed);
+      const random = new Random(seed);
       const device = disk(8192);
       const peer = new Peer(exportsOf({ disk: device }));
-      const counts = sendFiles(peer, (length) => (random(3) === 0 ? 0 : 1 + random(Math.min(length, 400_000))));
-      device.ready = () => random(4) !== 0;
+      const counts = sendFiles(peer, (length) =>
+        random.below(3) === 0 ? 0 : 1 + random.below(Math.min(length, 400_000)),
+      );
+      device.ready = () => random.below(4) !== 0;
       await peer.enter('disk');
       const requests = Array.from({ length: 40 }, (_, cookie) => {
-        const length = 512 * (1 + random(random(2) ? 2048 : 64));
-        return { command: 0, cookie: BigInt(cookie), offset: 512 * random((size - length) / 512 + 1), length };
+        const length = 512 * (1 + random.below(random.chance(0.5) ? 2048 : 64));
+        return { command: 0, cookie: BigInt(cookie), offset: 512 * random.below((size - length) / 512 + 1), length };
       });
       for (const request of requests) await peer.request(request);
       // Answers may come in any order: each names its request.
