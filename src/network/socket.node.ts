@@ -11,7 +11,7 @@ import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { alone, AtOnce } from './at-once.node.js';
 import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
-import { Vigil } from './vigil.node.js';
+import { Vigil } from '../base/vigil.node.js';
 
 /** Where a peer is: a TCP port or a unix socket's path. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -45,11 +45,13 @@ const stayMs = 1;
 const gatherMs = 0.1;
 const enoughSize = 1 << 16;
 const soloSize = 28;
+/** Bytes before the receive buffers for whoever wants to put something in front of a chunk: a page. */
+const headroom = 4096;
 const shared = new Map<number, Uint8Array>();
 
 function receiveBuffer(size: number): Uint8Array {
-  if (process.platform === 'win32') return new Uint8Array(1 << 16);
-  const buffer = shared.get(size) ?? new Uint8Array(size);
+  if (process.platform === 'win32') return new Uint8Array(headroom + (1 << 16)).subarray(headroom);
+  const buffer = shared.get(size) ?? new Uint8Array(headroom + size).subarray(headroom);
   shared.set(size, buffer);
   return buffer;
 }
@@ -164,7 +166,7 @@ export class SocketStream implements ByteStream {
 
   #deliver(chunk: Uint8Array): void {
     this.#vigil.arrived();
-    this.#events?.data(chunk);
+    this.#events?.data(chunk, this.#buffer && headroom);
   }
 
   /** Takes what comes in answer to what was just sent, as long as it comes at once and nobody else has anything to do. */

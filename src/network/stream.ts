@@ -5,8 +5,12 @@
 
 /** What a stream tells the protocol on it. */
 export interface StreamEvents {
-  /** Bytes arrived. The array is valid during the call only: what is kept must be copied. */
-  data(chunk: Uint8Array): void;
+  /**
+   * Bytes arrived. The array is valid during the call only: what is kept must be copied.
+   * @param headroom How many bytes before the chunk, in its buffer, may be overwritten during the call: what has been kept
+   *   of earlier chunks can so be put in front of it. None where it is not said.
+   */
+  data(chunk: Uint8Array, headroom?: number): void;
   /** What was written has been handed over: after a `write` that returned false. */
   drain(): void;
   /** The stream is closed and will call nothing more; once. `error` where it did not end in good order. */

@@ -11,7 +11,8 @@ import type { BlockInfo, FileRange, RequestOptions, WriteOptions, ZeroOptions } 
 import { BlockError } from '../block/errors.js';
 import type { Libc } from './libc.node.js';
 import { maxAtOnce, PageCache } from './page-cache.node.js';
-import { readAll, readWhatIsCached, writeAll } from './transfer.node.js';
+import { readAll, readThroughRing, readWhatIsCached, writeAll } from './transfer.node.js';
+import { Uring } from './uring.node.js';
 
 const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
@@ -26,6 +27,7 @@ export abstract class DescriptorDevice extends BlockBase {
   #lost: BlockError | undefined;
   /** Undefined where the page cache cannot be asked. */
   readonly #cache: PageCache | undefined;
+  readonly #uring: Uring | undefined;
 
   /**
    * Takes over both descriptors: `close` closes them.
@@ -33,7 +35,10 @@ export abstract class DescriptorDevice extends BlockBase {
    */
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, regular: boolean) {
     super();
-    if (native) this.#cache = new PageCache(native, fd, regular);
+    if (native) {
+      this.#cache = new PageCache(native, fd, regular);
+      this.#uring = Uring.here();
+    }
     this.#info = info;
     this.fd = fd;
     this.#syncFd = syncFd;
@@ -73,6 +78,7 @@ export abstract class DescriptorDevice extends BlockBase {
     const done = this.#cache ? readWhatIsCached(this.#cache, offset, into) : 0;
     if (done === into.length) return;
     const rest = done === 0 ? into : into.slice(done, into.length);
+    if (this.#uring && (await readThroughRing(this.#uring, this.fd, offset + done, rest))) return;
     await readAll(this.fd, offset + done, rest, options.signal);
   }
 

@@ -198,7 +198,8 @@ function bind(koffi: typeof import('koffi')): Libc {
   };
 }
 
-function systemError(name: string, errno: number): NodeJS.ErrnoException {
+/** An error of the operating system, with an errno `code`. */
+export function systemError(name: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${name}: ${code}`), { code, errno: -errno, syscall: name });
 }

@@ -4,15 +4,22 @@
  * never a success.
  */
 import fs from 'node:fs';
+import { constants } from 'node:os';
 import type { Buffers } from '../base/buffers.js';
 import { BlockError } from '../block/errors.js';
+import { systemError } from './libc.node.js';
 import { maxAtOnce, type PageCache } from './page-cache.node.js';
+import type { Uring } from './uring.node.js';
 
 /** Longest piece that is passed through a buffer of our own, in bytes; and how many such buffers there are at most. */
 const pieceSize = 1 << 20;
 const maxPieces = 16;
 /** Up to this length a buffer of our own is simply allocated. */
 const smallSize = 1 << 16;
+
+const { EAGAIN, EINTR, EINVAL, EOPNOTSUPP } = constants.errno;
+/** These say that this read is to be tried otherwise, not that the disk failed. */
+const unsuitable: readonly number[] = [EAGAIN, EINTR, EINVAL, EOPNOTSUPP];
 
 type Vector = (
   fd: number,
@@ -49,6 +56,32 @@ export function readWhatIsCached(cache: Pick<PageCache, 'read'>, offset: number,
 /** What {@link readWhatIsCached} passes data through; never in use over an `await`. */
 let scratch: Uint8Array | undefined;
 
+/**
+ * Reads `into.length` bytes at `offset` by io_uring, if they go to one place that can be held. Rejects with kind `io` where
+ * the file ends before.
+ * @returns false where that is not to be done so
+ */
+export async function readThroughRing(ring: Uring, fd: number, offset: number, into: Buffers): Promise<boolean> {
+  const views = into.stable();
+  const view = views?.[0];
+  if (!view || views.length > 1) return false;
+  for (let done = 0; done < view.length;) {
+    const rest = done === 0 ? view : view.subarray(done);
+    const bytes = await new Promise<number | undefined>((resolve) => {
+      if (!ring.read(fd, rest, offset + done, resolve)) resolve(undefined);
+    });
+    if (bytes === undefined || unsuitable.includes(-bytes)) return false;
+    if (bytes === 0) throw shorter(offset + done);
+    if (bytes < 0) throw systemError('read', -bytes);
+    done += bytes;
+  }
+  return true;
+}
+
+function shorter(at: number): BlockError {
+  return new BlockError('io', `the file ends at byte ${at}: it is shorter than when it was opened`);
+}
+
 /** Reads `into.length` bytes at `offset`. Rejects with kind `io` where the file ends before. */
 export async function readAll(fd: number, offset: number, into: Buffers, signal?: AbortSignal): Promise<void> {
   const views = into.stable();
@@ -76,7 +109,7 @@ async function whole(act: Vector, fd: number, views: readonly Uint8Array[], offs
     const bytes = await new Promise<number>((resolve, reject) =>
       act(fd, left, at, (error, count) => (error ? reject(error) : resolve(count))),
     );
-    if (bytes === 0) throw new BlockError('io', `the file ends at byte ${at}: it is shorter than when it was opened`);
+    if (bytes === 0) throw shorter(at);
     at += bytes;
     left = without(left, bytes);
   }

@@ -29,7 +29,8 @@ test('every byte is either placed or kept, in order, and once', () => {
         minLength: 1,
         maxLength: 40,
       }),
-      (writes, cuts) => {
+      fc.constantFrom(0, 100, page),
+      (writes, cuts, headroom) => {
         const arena = new Arena(new SlabPool());
         const got: Uint8Array[] = [];
         let placed: Uint8Array[] = [];
@@ -70,9 +71,13 @@ test('every byte is either placed or kept, in order, and once', () => {
         const all = Buffer.concat(messages.map(({ bytes }) => bytes));
         const reader = new RequestReader(sink, false);
         for (let at = 0, i = 0; at < all.length; i++) {
-          const part = all.slice(at, at + cuts[i % cuts.length]!);
+          const part = all.subarray(at, at + cuts[i % cuts.length]!);
           at += part.length;
-          reader.receive(part, 0);
+          // What is before the headroom is somebody else's.
+          const buffer = new Uint8Array(page + part.length).fill(0xdd);
+          buffer.set(part, page);
+          reader.receive(buffer.subarray(page), 0, headroom);
+          expect(buffer.subarray(0, page - headroom).every((byte) => byte === 0xdd)).toBe(true);
         }
         expect(got.map((bytes, i) => Buffer.compare(bytes, messages[i]!.data))).toEqual(writes.map(() => 0));
         expect(arena.inUse).toBe(0);

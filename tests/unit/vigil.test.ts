@@ -2,9 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { Contention } from '../../src/network/vigil.node.js';
+import { Contention } from '../../src/base/vigil.node.js';
 
-const vigil = new URL('../../dist/network/vigil.node.js', import.meta.url).href;
+const vigil = new URL('../../dist/base/vigil.node.js', import.meta.url).href;
 
 /** Runs a program that has a Vigil `v`; it ends when nothing keeps its event loop turning. */
 function run(program: string): string {

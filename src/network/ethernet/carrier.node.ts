@@ -4,7 +4,7 @@
  */
 import { messageOf } from '../../base/errors.js';
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
-import { Vigil } from '../vigil.node.js';
+import { Vigil } from '../../base/vigil.node.js';
 import { BaseSegment } from './base-segment.js';
 import { macKey, type Mac } from './mac.js';
 import type { MessageBatch } from './message-batch.node.js';

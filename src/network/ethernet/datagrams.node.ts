@@ -2,7 +2,7 @@
  * Datagrams of an IPv4 UDP socket in batches, one system call for many: what Node's dgram does one by one. It waits for
  * the first of a batch, which it also receives; here is everything else. Through koffi, where it is installed.
  */
-import { Vigil } from '../vigil.node.js';
+import { Vigil } from '../../base/vigil.node.js';
 import type { MessageBatch } from './message-batch.node.js';
 import {
   AF_INET,

@@ -118,8 +118,11 @@ export class RequestReader {
     this.#unfinished = undefined;
   }
 
-  /** Reads `chunk` from byte `at`. Returns the place up to which it was used: its length, unless {@link waiting}. */
-  receive(chunk: Uint8Array, at: number): number {
+  /**
+   * Reads `chunk` from byte `at`. Returns the place up to which it was used: its length, unless {@link waiting}.
+   * @param headroom As StreamEvents.data has it.
+   */
+  receive(chunk: Uint8Array, at: number, headroom = 0): number {
     this.#waiting = false;
     const end = chunk.length;
     do {
@@ -129,7 +132,7 @@ export class RequestReader {
         this.#skip -= length;
         at += length;
       } else if (this.#unfinished) {
-        at += this.#fill(this.#unfinished, chunk, at);
+        at += this.#fill(this.#unfinished, chunk, at, headroom);
       } else {
         at = this.#header(chunk, at);
         if (this.#waiting) return at;
@@ -178,10 +181,16 @@ export class RequestReader {
     return this.#headerSize;
   }
 
-  #fill(request: Request, chunk: Uint8Array, at: number): number {
+  #fill(request: Request, chunk: Uint8Array, at: number, headroom: number): number {
     const length = Math.min(request.payloadLength - this.#have, chunk.length - at);
     const bytes = at === 0 && length === chunk.length ? chunk : chunk.subarray(at, at + length);
-    const placed = request.placing ? this.#place(request, bytes) : 0;
+    let placed = 0;
+    if (request.placing) {
+      const begun = this.#have - request.placed;
+      // A chunk's headroom is before its first byte; a page that was begun ends in a chunk's first bytes.
+      if (begun > 0 && begun <= headroom && at === 0) placed = this.#placeJoined(request, bytes, begun);
+      else placed = this.#place(request, bytes, begun);
+    }
     const { slab, start } = request.payload!;
     slab.bytes.set(placed === 0 ? bytes : bytes.subarray(placed), start + this.#have + placed);
     this.#have += length;
@@ -192,10 +201,24 @@ export class RequestReader {
     return length;
   }
 
-  /** Hands whole pages on. Returns how many of `bytes` are done with, from the first on. */
-  #place(request: Request, bytes: Uint8Array): number {
+  /** {@link #place}, with the beginning of the first page put where the chunk has room for it: all goes on at once. */
+  #placeJoined(request: Request, bytes: Uint8Array, begun: number): number {
+    const joined = new Uint8Array(bytes.buffer, bytes.byteOffset - begun, begun + bytes.length);
+    const whole = joined.length & -placedUnit;
+    if (whole === 0) return 0;
+    const { slab, start } = request.payload!;
+    const from = start + request.placed;
+    joined.set(slab.bytes.subarray(from, from + begun));
+    return this.#placed(request, joined.subarray(0, whole)) ? whole - begun : 0;
+  }
+
+  /**
+   * Hands whole pages on.
+   * @param begun Bytes of the first page that came before.
+   * @returns how many of `bytes` are done with, from the first on
+   */
+  #place(request: Request, bytes: Uint8Array, begun: number): number {
     let at = 0;
-    const begun = this.#have - request.placed;
     if (begun > 0) {
       // A page whose beginning came before: it is completed where that is kept.
       const missing = placedUnit - begun;

@@ -8,8 +8,11 @@ import type { Outbox } from './outbox.js';
 export interface Stage {
   /** It takes no more bytes until it calls {@link StageHost.wake}. */
   readonly waiting: boolean;
-  /** Takes bytes of `chunk` from `at` on, as many as it wants. Returns the place up to which it took them. */
-  receive(chunk: Uint8Array, at: number): number;
+  /**
+   * Takes bytes of `chunk` from `at` on, as many as it wants. Returns the place up to which it took them.
+   * @param headroom As StreamEvents.data has it.
+   */
+  receive(chunk: Uint8Array, at: number, headroom?: number): number;
   /** Messages have left, or never will: {@link Outbox.unsent} is lower. */
   sent(): void;
   /** The server shuts down: the phase finishes what it has and calls {@link StageHost.end}. */

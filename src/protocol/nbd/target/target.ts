@@ -107,7 +107,7 @@ export class NbdTarget implements SessionMember {
 
   #attach(stream: ByteStream): void {
     stream.attach({
-      data: (chunk) => this.#data(chunk),
+      data: (chunk, headroom) => this.#data(chunk, headroom),
       drain: () => this.#outbox.drained(),
       closed: (error) => this.#closed(error),
     });
@@ -164,7 +164,7 @@ export class NbdTarget implements SessionMember {
     if (this.#draining) securing.drain();
   }
 
-  #data(chunk: Uint8Array): void {
+  #data(chunk: Uint8Array, headroom = 0): void {
     if (this.#state !== 'open') return;
     if (this.#stage instanceof Securing) return void this.#stage.receive(chunk, 0);
     if (this.#held) {
@@ -177,7 +177,7 @@ export class NbdTarget implements SessionMember {
     }
     // What is answered at once goes out together.
     this.#outbox.hold();
-    const rest = this.#feed(chunk);
+    const rest = this.#feed(chunk, headroom);
     if (rest) {
       this.#held = rest.slice();
       this.#stream.pause();
@@ -195,7 +195,7 @@ export class NbdTarget implements SessionMember {
     do {
       this.#wakeAgain = false;
       this.#outbox.hold();
-      this.#held = this.#feed(this.#held);
+      this.#held = this.#feed(this.#held, 0);
       if (!this.#held) this.#stream.resume();
       this.#outbox.letGo();
     } while (this.#wakeAgain && this.#held);
@@ -203,13 +203,13 @@ export class NbdTarget implements SessionMember {
   }
 
   /** Gives bytes to the phases. Returns what they do not take now, perhaps none; undefined if they took all. */
-  #feed(chunk: Uint8Array): Uint8Array | undefined {
+  #feed(chunk: Uint8Array, headroom: number): Uint8Array | undefined {
     this.#feeding = true;
     let at = 0;
     try {
       for (;;) {
         const stage = this.#stage;
-        at = stage.receive(chunk, at);
+        at = stage.receive(chunk, at, headroom);
         if (this.#state !== 'open') return undefined;
         if (stage !== this.#stage) continue;
         if (stage.waiting) return at < chunk.length ? chunk.subarray(at) : nothing;

@@ -86,8 +86,8 @@ export class Transmission implements Stage, RequestSink {
     return this.#reader.waiting;
   }
 
-  receive(chunk: Uint8Array, at: number): number {
-    return this.#reader.receive(chunk, at);
+  receive(chunk: Uint8Array, at: number, headroom: number): number {
+    return this.#reader.receive(chunk, at, headroom);
   }
 
   sent(): void {

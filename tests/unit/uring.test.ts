@@ -1,0 +1,108 @@
+/** Reads by io_uring: what is read is what the file has, whatever is in the page cache, and a process ends all the same. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import { seededRandom } from '../../src/base/random.js';
+import { readThroughRing } from '../../src/storage/transfer.node.js';
+import { Uring } from '../../src/storage/uring.node.js';
+
+const size = 8 << 20;
+/** Whole numbers below a limit, the same in each run. */
+const numbers = (seed: number): ((limit: number) => number) => {
+  const random = seededRandom(seed);
+  return (limit) => Math.floor(random() * limit);
+};
+const ring = Uring.here();
+if (!ring) console.warn('SKIPPED: this kernel does not let processes have io_uring, or koffi is not installed');
+
+describe.skipIf(!ring)('reads by io_uring', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'farbus-uring-'));
+  const path = join(folder, 'file');
+  let content: Buffer;
+  let fd: number;
+
+  beforeAll(() => {
+    const random = numbers(7);
+    content = Buffer.alloc(size);
+    for (let i = 0; i < size; i += 4) content.writeUInt32LE(random(0x1_0000_0000), i);
+    writeFileSync(path, content, { flush: true });
+    fd = openSync(path, 'r+');
+  });
+
+  afterAll(() => {
+    closeSync(fd);
+    rmSync(folder, { recursive: true });
+  });
+
+  /** The page cache forgets the file. */
+  const forget = (): Buffer => execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none']);
+
+  const read = (into: Uint8Array, offset: number, from = fd): Promise<number> =>
+    new Promise((resolve, reject) => {
+      if (!ring!.read(from, into, offset, resolve)) reject(new Error('not taken'));
+    });
+
+  it.each([false, true])('are right, from the disk and from the page cache (%s)', async (cached) => {
+    if (!cached) forget();
+    const random = numbers(11);
+    for (let round = 0; round < 8; round++) {
+      const reads = Array.from({ length: 200 }, async () => {
+        const length = 256 + random(40_000);
+        const offset = random(size - length);
+        const into = new Uint8Array(length);
+        expect(await read(into, offset)).toBe(length);
+        expect(content.compare(into, 0, length, offset, offset + length)).toBe(0);
+      });
+      await Promise.all(reads);
+    }
+  });
+
+  it('are refused where too many are under way, and taken again afterwards', async () => {
+    forget();
+    const results: Promise<number>[] = [];
+    for (let i = 0; i < 300; i++) results.push(read(new Uint8Array(4096), (i * 7919 * 4096) % size));
+    const settled = await Promise.allSettled(results);
+    const taken = settled.filter((result) => result.status === 'fulfilled');
+    expect(taken.length).toBeGreaterThanOrEqual(256);
+    expect(taken.length).toBeLessThan(300);
+    expect(taken.every((result) => result.value === 4096)).toBe(true);
+    expect(await read(new Uint8Array(4096), 0)).toBe(4096);
+  });
+
+  it('end where the file ends, and tell what is wrong', async () => {
+    expect(await read(new Uint8Array(4096), size - 1000)).toBe(1000);
+    expect(await read(new Uint8Array(4096), size + 4096)).toBe(0);
+    expect(await read(new Uint8Array(4096), 0, 99_999)).toBe(-constants.errno.EBADF);
+    expect(ring!.read(fd, new Uint8Array(16), 0, () => undefined)).toBe(false);
+  });
+
+  it('make no data up where the file has become shorter', async () => {
+    const short = join(folder, 'short');
+    writeFileSync(short, content.subarray(0, 65_536));
+    const descriptor = openSync(short, 'r+');
+    try {
+      truncateSync(short, 10_000);
+      const whole = readThroughRing(ring!, descriptor, 4096, buffersOf(new Uint8Array(8192)));
+      await expect(whole).rejects.toThrow('the file ends at byte 10000');
+      expect(await readThroughRing(ring!, descriptor, 0, buffersOf(new Uint8Array(8192)))).toBe(true);
+    } finally {
+      closeSync(descriptor);
+    }
+  });
+
+  it('keep a process until they are over, and no longer', () => {
+    const module = new URL('../../dist/storage/uring.node.js', import.meta.url).href;
+    const script = `
+      import { openSync } from 'node:fs';
+      import { Uring } from ${JSON.stringify(module)};
+      const into = new Uint8Array(65536);
+      Uring.here().read(openSync(${JSON.stringify(path)}, 'r'), into, 4096, (n) => process.stdout.write(n + ' ' + into[5]));
+    `;
+    forget();
+    const out = execFileSync(process.execPath, ['--input-type=module', '-e', script], { timeout: 20_000 }).toString();
+    expect(out).toBe(`65536 ${readFileSync(path)[4096 + 5]}`);
+  });
+});
