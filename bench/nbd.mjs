@@ -3,9 +3,11 @@
  * within each round; medians of the rounds' ratios, and the processor time that the server took.
  *
  * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--peers nbdkit,qemu-nbd,nbd-server]
+ *   [--limit]
  *
- * --cold empties the page cache of the file before each run. --only: jobs whose name has TEXT in it.
- * Needs: nbdkit, qemu-nbd, nbd-server, fio.
+ * --cold empties the page cache of the file before each run. --only: jobs whose name has TEXT in it. --limit: a server in C
+ * that does the least that a server can do (limit.c) takes part, to tell what fio and the kernel let one thread reach.
+ * Needs: nbdkit, qemu-nbd, nbd-server, fio; for --limit a C compiler, cc.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
@@ -34,6 +36,7 @@ const { values: flags } = parseArgs({
     only: { type: 'string', default: '' },
     cold: { type: 'boolean', default: false },
     folder: { type: 'string', default: tmpdir() },
+    limit: { type: 'boolean', default: false },
     peers: { type: 'string', default: 'nbdkit,qemu-nbd,nbd-server' },
   },
 });
@@ -126,6 +129,17 @@ const starters = {
   },
 };
 
+/** Not a peer: no real server does so little. */
+async function startLimit() {
+  const program = at('limit');
+  execFileSync('cc', ['-O2', '-o', program, new URL('limit.c', import.meta.url).pathname]);
+  const socket = at('limit.sock');
+  const port = await freePort();
+  const [tcp, unix] = [String(port), socket].map((where) => spawn(program, [image, where], { stdio: 'ignore' }));
+  const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
+  return { uris, pids: { tcp: tcp.pid, unix: unix.pid }, stop: () => [tcp, unix].map((c) => c.kill()), wait: socket };
+}
+
 /** Processor seconds of a process and of those of its children that have ended. proc(5): utime, stime, cutime, cstime. */
 function cpuSeconds(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -133,7 +147,7 @@ function cpuSeconds(pid) {
   return [11, 12, 13, 14].reduce((sum, i) => sum + Number(fields[i]), 0) / 100;
 }
 
-/** @returns operations a second, and microseconds of the server's processor for each. */
+/** @returns operations a second, microseconds of the server's processor for each, and how busy fio was, in percent. */
 async function run(server, transport, { rw, bs, depth }) {
   if (flags.cold) forget();
   const before = cpuSeconds(server.pids[transport]);
@@ -151,21 +165,22 @@ async function run(server, transport, { rw, bs, depth }) {
   const job = JSON.parse(out.slice(out.indexOf('{'))).jobs[0];
   const side = rw.endsWith('write') ? job.write : job.read;
   const cpu = cpuSeconds(server.pids[transport]) - before;
-  return { rate: side.iops, cpu: (cpu / Math.max(1, side.total_ios)) * 1e6 };
+  return { rate: side.iops, cpu: (cpu / Math.max(1, side.total_ios)) * 1e6, client: job.usr_cpu + job.sys_cpu };
 }
 
 const servers = {};
 try {
   writeImage();
-  for (const name of ['farbus', ...flags.peers.split(',').filter(Boolean)]) {
-    servers[name] = await starters[name]();
+  const wanted = ['farbus', ...flags.peers.split(',').filter(Boolean), ...(flags.limit ? ['limit'] : [])];
+  for (const name of wanted) {
+    servers[name] = await (name === 'limit' ? startLimit() : starters[name]());
     for (let i = 0; !existsSync(servers[name].wait); i++) {
       if (i > 200) throw new Error(`${name} does not start`);
       await sleep(50);
     }
   }
   const names = Object.keys(servers);
-  const peers = names.filter((name) => name !== 'farbus');
+  const peers = names.filter((name) => name !== 'farbus' && name !== 'limit');
   console.log(machineLine());
   console.log(`${flags.cold ? 'cold' : 'hot'} cache; ${rounds} rounds of ${flags.seconds} s`);
   for (const transport of ['tcp', 'unix']) {
@@ -173,17 +188,20 @@ try {
       if (!`${transport} ${job.name}`.includes(flags.only)) continue;
       const rates = Object.fromEntries(names.map((name) => [name, []]));
       const cpus = Object.fromEntries(names.map((name) => [name, []]));
+      const clients = Object.fromEntries(names.map((name) => [name, []]));
       for (let round = 0; round < rounds; round++) {
         for (let i = 0; i < names.length; i++) {
           const name = names[(i + round) % names.length];
           const got = await run(servers[name], transport, job);
           rates[name].push(got.rate);
           cpus[name].push(got.cpu);
+          clients[name].push(got.client);
         }
       }
       const best = peers.reduce((a, b) => (median(rates[a]) >= median(rates[b]) ? a : b));
       const leanest = peers.reduce((a, b) => (median(cpus[a]) <= median(cpus[b]) ? a : b));
-      const ratios = rates.farbus.map((rate, i) => rate / rates[best][i]);
+      const ratiosOf = (name) => rates[name].map((rate, i) => rate / rates[best][i]);
+      const ratios = ratiosOf('farbus');
       const show = (name) =>
         job.bs === '4k' ? median(rates[name]).toFixed(0) : `${median(rates[name]).toFixed(0)} MiB`;
       console.log(
@@ -191,7 +209,10 @@ try {
           `, wanted ${flags.cold ? 0.8 : job.wanted[transport]}; ${names.map((name) => `${name} ${show(name)}`).join(', ')} a second; ` +
           `CPU ${(median(cpus.farbus) / median(cpus[leanest])).toFixed(2)} of ${leanest}, wanted 0.8; ` +
           names.map((name) => `${name} ${median(cpus[name]).toFixed(1)}`).join(', ') +
-          ' µs',
+          ` µs; fio ${median(clients.farbus).toFixed(0)} % busy` +
+          (flags.limit
+            ? `; the limit ${median(ratiosOf('limit')).toFixed(2)}, fio ${median(clients.limit).toFixed(0)} % busy`
+            : ''),
       );
     }
   }

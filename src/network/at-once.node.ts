@@ -128,3 +128,12 @@ export function alone(stream: object): boolean {
   }
   return now - changed > aloneMs;
 }
+
+/** How long a nap is meant to be, in ms; Linux lets a thread oversleep by a twentieth of one. */
+const napMs = 0.005;
+const bed = new Int32Array(new SharedArrayBuffer(4));
+
+/** Sleeps for a moment, less than a tenth of a ms, instead of looking again and again; nobody has to wake this thread. */
+export function nap(): void {
+  Atomics.wait(bed, 0, 0, napMs);
+}

@@ -8,7 +8,7 @@
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
-import { alone, AtOnce } from './at-once.node.js';
+import { alone, AtOnce, nap } from './at-once.node.js';
 import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 import { Vigil } from '../base/vigil.node.js';
@@ -176,7 +176,10 @@ export class SocketStream implements ByteStream {
     for (let now = began, since = now; now - began < stayMs; now = performance.now()) {
       // After a release the socket is another's.
       if (this.#paused || this.#blocked || this.#ended || this.#closed || this.#socket.destroyed) return;
-      if (wanted > soloSize && now - since < gatherMs && atOnce.available() < Math.min(wanted, enoughSize)) continue;
+      if (wanted > soloSize && now - since < gatherMs && atOnce.available() < Math.min(wanted, enoughSize)) {
+        nap();
+        continue;
+      }
       const count = atOnce.receive(buffer);
       if (count > 0) {
         this.#answered = false;
@@ -216,10 +219,7 @@ export class SocketStream implements ByteStream {
     if (this.#closed || !socket.writable || socket.writableLength > 0) return 0;
     const count = this.#atOnce!.sendFile(fd, offset, length);
     if (count === undefined) this.#noFiles = true;
-    else if (count > 0) {
-      this.#answered = true;
-      this.#vigil.sent(!this.#receiving);
-    }
+    // That keeps the client busy: its next request is not waited for awake, and comes with others when it does.
     return count ?? 0;
   };
 
