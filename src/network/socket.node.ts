@@ -36,7 +36,7 @@ const keepAliveMs = 30_000;
 /** How long a wait for the other side is spent awake at most, in ms: about what going to sleep and waking up takes. */
 const vigilMs = 0.1;
 /** How long one stream may keep the event loop, in ms. */
-const stayMs = 1;
+const stayMs = 2;
 /**
  * A client that had many requests under way gets many answers and soon has as many requests again: taken and answered
  * together they cost both sides less than one by one. So half as many bytes are waited for as came last, where answering
@@ -45,6 +45,8 @@ const stayMs = 1;
 const gatherMs = 0.1;
 const enoughSize = 1 << 16;
 const soloSize = 28;
+/** As much at once is part of something longer, in bytes. */
+const bulkSize = 1 << 16;
 /** Bytes before the receive buffers for whoever wants to put something in front of a chunk: a page. */
 const headroom = 4096;
 const shared = new Map<number, Uint8Array>();
@@ -155,7 +157,7 @@ export class SocketStream implements ByteStream {
     this.#answered = false;
     try {
       this.#deliver(chunk);
-      if (stay) this.#stay(this.#atOnce!, this.#buffer!);
+      if (stay) this.#stay(this.#atOnce!, this.#buffer!, chunk.length >= bulkSize);
     } catch (error) {
       // A parser that throws has lost its place: this connection cannot go on, all others can.
       this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
@@ -169,8 +171,11 @@ export class SocketStream implements ByteStream {
     this.#events?.data(chunk, this.#buffer && headroom);
   }
 
-  /** Takes what comes in answer to what was just sent, as long as it comes at once and nobody else has anything to do. */
-  #stay(atOnce: AtOnce, buffer: Uint8Array): void {
+  /**
+   * Takes what comes in answer to what was just sent, as long as it comes at once and nobody else has anything to do.
+   * @param bulk Whether much came: the other side is in the middle of something, and has more.
+   */
+  #stay(atOnce: AtOnce, buffer: Uint8Array, bulk: boolean): void {
     const began = performance.now();
     let wanted = 0;
     for (let now = began, since = now; now - began < stayMs; now = performance.now()) {
@@ -185,9 +190,12 @@ export class SocketStream implements ByteStream {
         this.#answered = false;
         this.#deliver(count === buffer.length ? buffer : buffer.subarray(0, count));
         since = performance.now();
-        // Long ones keep both sides busy, and the loop brings the next.
-        if (since - now > gatherMs) return;
-        wanted = count >> 1;
+        bulk = count >= bulkSize;
+        // Many short ones keep both sides busy, and the loop brings the next.
+        if (!bulk && since - now > gatherMs) return;
+        wanted = bulk ? 0 : count >> 1;
+      } else if (bulk) {
+        if (now - since > vigilMs) return;
       } else if (!this.#answered || now - since > this.#vigil.patience(now)) {
         return;
       }
