@@ -24,6 +24,11 @@ const IORING_ENTER_GETEVENTS = 1;
 const IORING_REGISTER_EVENTFD = 4;
 const IORING_OFF_SQES = 0x1000_0000;
 const IORING_OP_READ = 22;
+const IORING_OP_FADVISE = 24;
+/** In the byte after the operation: the next begins when this one is over, however it ends. */
+const IOSQE_IO_HARDLINK = 8 << 8;
+/** POSIX_FADV_WILLNEED. */
+const WILLNEED = 3;
 const EFD_CLOEXEC_NONBLOCK = 0o2004000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
@@ -33,10 +38,16 @@ const cqeSize = 16;
 
 /** Reads that may be under way. */
 const entries = 256;
+/** Places in the submission queue: two for each read. */
+const places = 2 * entries;
 /** Reads that are asked for at once, whoever comes next. */
 const batch = 32;
 /** How long a wait for a disk is spent awake at most, in ms: fast ones answer in little more than falling asleep takes. */
 const vigilMs = 0.15;
+/** From this length on a read is announced before, in bytes: more than Linux reads ahead by itself. */
+const longSize = 1 << 18;
+/** The user_data of what nobody waits for; read back as it is written, a signed number of 32 bits. */
+const noSlot = -1;
 /** Shorter memory may be moved by the engine, in bytes. */
 const minLength = 256;
 
@@ -114,28 +125,46 @@ export class Uring {
     const { length } = into;
     const slot = this.#broken || length < minLength ? undefined : this.#free.pop();
     if (slot === undefined) return false;
-    const { rings, sqTail, sqMask, sqArray, sqes } = this.#ring;
     this.#pending[slot] = { into, done };
-    const tail = rings[sqTail]!;
-    const index = tail & sqMask;
-    const at = index * sqeSize;
-    // opcode, flags, ioprio; fd; off; addr; len; rw_flags; user_data; the rest stays zero.
-    sqes.setUint32(at, IORING_OP_READ, true);
-    sqes.setInt32(at + 4, fd, true);
-    sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
-    sqes.setUint32(at + 12, Math.floor(offset / 0x1_0000_0000), true);
-    sqes.setBigUint64(at + 16, this.#ring.addressOf(into), true);
-    sqes.setUint32(at + 24, length, true);
-    sqes.setUint32(at + 32, slot, true);
-    rings[sqArray + index] = index;
-    Atomics.store(rings, sqTail, (tail + 1) | 0);
+    // The disk is told of all of a long read at once; by itself it is told of the next part when the last has come.
+    if (length >= longSize)
+      this.#queue(IORING_OP_FADVISE | IOSQE_IO_HARDLINK, fd, offset, 0n, length, WILLNEED, noSlot);
+    this.#queue(IORING_OP_READ, fd, offset, this.#ring.addressOf(into), length, 0, slot);
     if (this.#free.length === entries - 1) this.#watch.ref();
-    if (++this.#queued >= batch) this.#submit();
+    if (this.#queued >= batch) this.#submit();
     else if (!this.#scheduled) {
       this.#scheduled = true;
       queueMicrotask(this.#submitQueued);
     }
     return true;
+  }
+
+  /** Puts a struct io_uring_sqe into the queue, in which there is room for two for each slot. */
+  #queue(
+    operation: number,
+    fd: number,
+    offset: number,
+    address: bigint,
+    length: number,
+    advice: number,
+    slot: number,
+  ): void {
+    const { rings, sqTail, sqMask, sqArray, sqes } = this.#ring;
+    const tail = rings[sqTail]!;
+    const index = tail & sqMask;
+    const at = index * sqeSize;
+    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays zero.
+    sqes.setUint32(at, operation, true);
+    sqes.setInt32(at + 4, fd, true);
+    sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
+    sqes.setUint32(at + 12, Math.floor(offset / 0x1_0000_0000), true);
+    sqes.setBigUint64(at + 16, address, true);
+    sqes.setUint32(at + 24, length, true);
+    sqes.setUint32(at + 28, advice, true);
+    sqes.setInt32(at + 32, slot, true);
+    rings[sqArray + index] = index;
+    Atomics.store(rings, sqTail, (tail + 1) | 0);
+    this.#queued++;
   }
 
   readonly #submitQueued = (): void => {
@@ -166,7 +195,7 @@ export class Uring {
     const { rings, sqTail, sqMask, sqes } = this.#ring;
     for (; this.#queued > 0; this.#queued--) {
       const index = (rings[sqTail]! - this.#queued) & sqMask;
-      this.#finish(sqes.getUint32(index * sqeSize + 32, true), -errno);
+      this.#finish(sqes.getInt32(index * sqeSize + 32, true), -errno);
     }
   }
 
@@ -191,6 +220,7 @@ export class Uring {
   }
 
   #finish(slot: number, result: number): void {
+    if (slot === noSlot) return;
     const pending = this.#pending[slot];
     this.#pending[slot] = undefined;
     this.#free.push(slot);
@@ -216,10 +246,10 @@ function open(): Ring | undefined {
   // struct io_uring_params
   const parameters = new Uint32Array(30);
   parameters[2] = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-  let fd = Number(setup(SYS_io_uring_setup, entries, parameters));
+  let fd = Number(setup(SYS_io_uring_setup, places, parameters));
   if (fd < 0 && koffi.errno() === constants.errno.EINVAL) {
     parameters.fill(0);
-    fd = Number(setup(SYS_io_uring_setup, entries, parameters));
+    fd = Number(setup(SYS_io_uring_setup, places, parameters));
   }
   if (fd < 0) return undefined;
   const wanted = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP;

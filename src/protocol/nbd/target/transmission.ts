@@ -225,7 +225,8 @@ export class Transmission implements Stage, RequestSink {
   }
 
   #read(request: Request): void {
-    if (request.length >= minFile && this.#readFromFile(request)) return;
+    const long = request.length >= minFile && this.#outbox.takesFiles && this.#export.device.fileNow !== undefined;
+    if (long && this.#readFromFile(request)) return;
     const { style } = this.#agreed;
     const header = this.#readHeader;
     const piece = this.#arena.take(header + request.length);
@@ -242,7 +243,8 @@ export class Transmission implements Stage, RequestSink {
     };
     const { device } = this.#export;
     try {
-      if (device.readNow?.(request.offset, into)) return done();
+      // Of what is not wholly there a part would be read twice.
+      if (!long && device.readNow?.(request.offset, into)) return done();
     } catch (error) {
       return failed(error);
     }
@@ -253,10 +255,10 @@ export class Transmission implements Stage, RequestSink {
   #readFromFile(request: Request): boolean {
     const { device } = this.#export;
     // What is traced goes the way that has the steps.
-    if (this.#steps.on || !this.#outbox.takesFiles || !device.fileNow) return false;
+    if (this.#steps.on) return false;
     try {
       const { offset, length } = request;
-      const range = device.fileNow(offset, length);
+      const range = device.fileNow?.(offset, length);
       if (!range) return false;
       const header = this.#arena.take(this.#readHeader);
       putReadHeader(header, request, this.#agreed.style);
