@@ -52,6 +52,7 @@ export abstract class BlockBase implements BlockDevice {
   protected doWriteNow?(offset: number, from: Uint8Array): boolean;
   /** {@link BlockDevice.fileNow} of a range that is checked; it counts as under way until it is released. */
   protected doFileNow?(offset: number, length: number): FileRange | undefined;
+  protected doFileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
 
   /** {@link BlockDevice.media}: of drives that have any. */
   get media(): RemovableMedia | undefined {
@@ -75,7 +76,20 @@ export abstract class BlockBase implements BlockDevice {
     if (this.media) return undefined;
     this.#check(offset, length);
     const range = this.doFileNow?.(offset, length);
-    if (!range) return undefined;
+    return range && this.#lend(range);
+  }
+
+  async fileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+    if (this.media || !this.doFileSoon) return undefined;
+    this.#check(offset, length);
+    return this.#run({}, async () => {
+      const range = await this.doFileSoon!(offset, length);
+      return range && this.#lend(range);
+    });
+  }
+
+  /** What is lent counts as under way until it is released. */
+  #lend(range: FileRange): FileRange {
     this.#underWay++;
     const release = (): void => {
       range.release();

@@ -147,6 +147,11 @@ export interface BlockDevice {
    * @throws BlockError as `read` rejects
    */
   fileNow?(offset: number, length: number): FileRange | undefined;
+  /**
+   * The same of a range that is still on a disk, when it is where it can be had at once. An offer; undefined where it is to
+   * be read.
+   */
+  fileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
   /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
   flush(options?: RequestOptions): Promise<void>;
   /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */

@@ -47,6 +47,13 @@ export class MeterFilter extends Filter {
     return range;
   }
 
+  protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+    const start = performance.now();
+    const range = await this.next.fileSoon?.(offset, length);
+    if (range) this.#count('read', start);
+    return range;
+  }
+
   /** One that has to wait comes again, and is counted then. */
   #now(op: BlockOperation, act: () => boolean | undefined): boolean {
     const start = performance.now();

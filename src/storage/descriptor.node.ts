@@ -74,6 +74,15 @@ export abstract class DescriptorDevice extends BlockBase {
     return { fd: this.fd, offset, ready, release: () => undefined };
   }
 
+  protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+    const ring = this.#uring;
+    if (!ring || !this.#cache?.mayHold || length > maxAtOnce) return undefined;
+    const fetched = await new Promise<number>((resolve) => {
+      if (!ring.fetch(this.fd, offset, length, resolve)) resolve(-1);
+    });
+    return fetched > 0 ? this.doFileNow(offset, length) : undefined;
+  }
+
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const done = this.#cache ? readWhatIsCached(this.#cache, offset, into) : 0;
     if (done === into.length) return;

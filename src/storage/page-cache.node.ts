@@ -51,6 +51,11 @@ export class PageCache {
     return count ?? 0;
   }
 
+  /** Whether {@link holds} can ever be true. */
+  get mayHold(): boolean {
+    return this.#mappable;
+  }
+
   /** Whether a range of a regular file is in the page cache, all of it, and nobody has to be asked who would not say. */
   holds(offset: number, length: number): boolean {
     return this.#mappable && this.#libc.resident(this.#fd, offset, length);

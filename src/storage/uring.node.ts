@@ -46,6 +46,8 @@ const batch = 32;
 const vigilMs = 0.15;
 /** From this length on a read is announced before, in bytes: more than Linux reads ahead by itself. */
 const longSize = 1 << 18;
+/** Of a range that is fetched, the end that is read, in bytes. */
+const endSize = 4096;
 /** The user_data of what nobody waits for; read back as it is written, a signed number of 32 bits. */
 const noSlot = -1;
 /** Shorter memory may be moved by the engine, in bytes. */
@@ -123,20 +125,47 @@ export class Uring {
    */
   read(fd: number, into: Uint8Array, offset: number, done: (result: number) => void): boolean {
     const { length } = into;
-    const slot = this.#broken || length < minLength ? undefined : this.#free.pop();
+    const slot = this.#slot(into, done);
     if (slot === undefined) return false;
-    this.#pending[slot] = { into, done };
     // The disk is told of all of a long read at once; by itself it is told of the next part when the last has come.
-    if (length >= longSize)
-      this.#queue(IORING_OP_FADVISE | IOSQE_IO_HARDLINK, fd, offset, 0n, length, WILLNEED, noSlot);
+    if (length >= longSize) this.#announce(fd, offset, length);
     this.#queue(IORING_OP_READ, fd, offset, this.#ring.addressOf(into), length, 0, slot);
+    this.#submitSoon();
+    return true;
+  }
+
+  /**
+   * Begins to bring a range into the page cache, and reads the end of it: where that is, the rest usually is.
+   * @param done As {@link read} has it.
+   * @returns false where that is not to be done here
+   */
+  fetch(fd: number, offset: number, length: number, done: (result: number) => void): boolean {
+    const end = new Uint8Array(Math.min(endSize, length));
+    const slot = this.#slot(end, done);
+    if (slot === undefined) return false;
+    this.#announce(fd, offset, length);
+    this.#queue(IORING_OP_READ, fd, offset + length - end.length, this.#ring.addressOf(end), end.length, 0, slot);
+    this.#submitSoon();
+    return true;
+  }
+
+  #slot(into: Uint8Array, done: (result: number) => void): number | undefined {
+    const slot = this.#broken || into.length < minLength ? undefined : this.#free.pop();
+    if (slot !== undefined) this.#pending[slot] = { into, done };
+    return slot;
+  }
+
+  #announce(fd: number, offset: number, length: number): void {
+    this.#queue(IORING_OP_FADVISE | IOSQE_IO_HARDLINK, fd, offset, 0n, length, WILLNEED, noSlot);
+  }
+
+  #submitSoon(): void {
     if (this.#free.length === entries - 1) this.#watch.ref();
     if (this.#queued >= batch) this.#submit();
     else if (!this.#scheduled) {
       this.#scheduled = true;
       queueMicrotask(this.#submitQueued);
     }
-    return true;
   }
 
   /** Puts a struct io_uring_sqe into the queue, in which there is room for two for each slot. */

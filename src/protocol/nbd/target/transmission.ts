@@ -6,7 +6,7 @@
 import { buffersOf } from '../../../base/buffers.js';
 import { messageOf } from '../../../base/errors.js';
 import type { Steps } from '../../../base/steps.js';
-import type { RequestOptions, WriteOptions } from '../../../block/device.js';
+import type { FileRange, RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, statusFault, type Agreement } from './check.js';
@@ -225,11 +225,34 @@ export class Transmission implements Stage, RequestSink {
   }
 
   #read(request: Request): void {
-    const long = request.length >= minFile && this.#outbox.takesFiles && this.#export.device.fileNow !== undefined;
-    if (long && this.#readFromFile(request)) return;
+    const { device } = this.#export;
+    // What is traced goes the way that has the steps.
+    if (request.length < minFile || !this.#outbox.takesFiles || !device.fileNow || this.#steps.on) {
+      return this.#readIntoMemory(request, this.#roomFor(request), true);
+    }
+    if (this.#readFromFile(request)) return;
+    // There was room for it when it came.
+    const room = this.#roomFor(request);
+    if (!device.fileSoon) return this.#readIntoMemory(request, room, false);
+    device.fileSoon(request.offset, request.length).then(
+      (range) => {
+        if (!range) return this.#readIntoMemory(request, room, false);
+        this.#arena.release(room);
+        this.#sendFrom(range, request);
+      },
+      // Read, it fails with its error.
+      () => this.#readIntoMemory(request, room, false),
+    );
+  }
+
+  #roomFor(request: Request): Piece {
+    return this.#arena.take(this.#readHeader + request.length);
+  }
+
+  /** @param tryNow Whether all of it may be there: of what is there in part, that would be read twice. */
+  #readIntoMemory(request: Request, piece: Piece, tryNow: boolean): void {
     const { style } = this.#agreed;
     const header = this.#readHeader;
-    const piece = this.#arena.take(header + request.length);
     const into = piece.slab.bytes.subarray(piece.start + header, piece.end);
     const done = (): void => {
       putReadHeader(piece, request, style);
@@ -243,8 +266,7 @@ export class Transmission implements Stage, RequestSink {
     };
     const { device } = this.#export;
     try {
-      // Of what is not wholly there a part would be read twice.
-      if (!long && device.readNow?.(request.offset, into)) return done();
+      if (tryNow && device.readNow?.(request.offset, into)) return done();
     } catch (error) {
       return failed(error);
     }
@@ -254,21 +276,22 @@ export class Transmission implements Stage, RequestSink {
   /** Answers a read with data that are sent from the file that they are in, if they are there now. */
   #readFromFile(request: Request): boolean {
     const { device } = this.#export;
-    // What is traced goes the way that has the steps.
-    if (this.#steps.on) return false;
     try {
-      const { offset, length } = request;
-      const range = device.fileNow?.(offset, length);
-      if (!range) return false;
-      const header = this.#arena.take(this.#readHeader);
-      putReadHeader(header, request, this.#agreed.style);
-      this.#export.counters.bytesRead += length;
-      this.#finish(header, new FileReply(device, range, offset, length, this.#plain));
-      return true;
+      const range = device.fileNow?.(request.offset, request.length);
+      if (range) this.#sendFrom(range, request);
+      return range !== undefined;
     } catch {
       // Read, it fails with its error.
       return false;
     }
+  }
+
+  #sendFrom(range: FileRange, request: Request): void {
+    const { offset, length } = request;
+    const header = this.#arena.take(this.#readHeader);
+    putReadHeader(header, request, this.#agreed.style);
+    this.#export.counters.bytesRead += length;
+    this.#finish(header, new FileReply(this.#export.device, range, offset, length, this.#plain));
   }
 
   #write(request: Request, payload: Piece): void {
