@@ -151,7 +151,8 @@ export class SocketStream implements ByteStream {
   /** Hands received bytes on, until the stream is ended or destroyed. For the socket's own callback. */
   receive(chunk: Uint8Array): void {
     if (this.#ended || this.#socket.destroyed) return;
-    const stay = this.#atOnce && alone(this);
+    // Who cannot stay is somebody all the same.
+    const stay = alone(this) && this.#atOnce !== undefined;
     this.#receiving = true;
     // What was answered before is not what this asks for: without an answer it is not the other side's turn.
     this.#answered = false;

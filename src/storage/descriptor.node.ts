@@ -28,6 +28,8 @@ export abstract class DescriptorDevice extends BlockBase {
   /** Undefined where the page cache cannot be asked. */
   readonly #cache: PageCache | undefined;
   readonly #uring: Uring | undefined;
+  /** When fetching is tried again, in ms of performance.now(). */
+  #fetchAgain = 0;
 
   /**
    * Takes over both descriptors: `close` closes them.
@@ -37,7 +39,7 @@ export abstract class DescriptorDevice extends BlockBase {
     super();
     if (native) {
       this.#cache = new PageCache(native, fd, regular);
-      this.#uring = Uring.here();
+      this.#uring = isOurs(fd) ? undefined : Uring.here();
     }
     this.#info = info;
     this.fd = fd;
@@ -76,11 +78,14 @@ export abstract class DescriptorDevice extends BlockBase {
 
   protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
     const ring = this.#uring;
-    if (!ring || !this.#cache?.mayHold || length > maxAtOnce) return undefined;
+    if (!ring || !this.#cache?.mayHold || length > maxAtOnce || performance.now() < this.#fetchAgain) return undefined;
     const fetched = await new Promise<number>((resolve) => {
       if (!ring.fetch(this.fd, offset, length, resolve)) resolve(-1);
     });
-    return fetched > 0 ? this.doFileNow(offset, length) : undefined;
+    const range = fetched > 0 ? this.doFileNow(offset, length) : undefined;
+    // Some disks are not told of so much at once: they would be waited for twice.
+    if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
+    return range;
   }
 
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
@@ -138,6 +143,17 @@ export abstract class DescriptorDevice extends BlockBase {
   protected abstract discard(offset: number, length: number): Promise<void>;
   /** Zeroes a range without a transfer. Called only where `can.writeZeroes`; rejects with EOPNOTSUPP where it cannot. */
   protected abstract zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void>;
+}
+
+/** For how long nothing is fetched after what was fetched was not there, in ms. */
+const fetchRestMs = 200;
+/** Major number of the kernel's NBD devices. */
+const nbdMajor = 43;
+
+/** Whether it may be served by this very process, which must then not wait for it within a call: an NBD device, or a file on one. */
+function isOurs(fd: number): boolean {
+  const { dev, rdev } = fs.fstatSync(fd);
+  return [dev, rdev].some((device) => ((device >> 8) & 0xfff) === nbdMajor);
 }
 
 /** Whether an error says that the call, not this request, is impossible here. */

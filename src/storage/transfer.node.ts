@@ -17,9 +17,9 @@ const maxPieces = 16;
 /** Up to this length a buffer of our own is simply allocated. */
 const smallSize = 1 << 16;
 
-const { EAGAIN, EINTR, EINVAL, EOPNOTSUPP } = constants.errno;
+const { EAGAIN, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP } = constants.errno;
 /** These say that this read is to be tried otherwise, not that the disk failed. */
-const unsuitable: readonly number[] = [EAGAIN, EINTR, EINVAL, EOPNOTSUPP];
+const unsuitable: readonly number[] = [EAGAIN, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP];
 
 type Vector = (
   fd: number,

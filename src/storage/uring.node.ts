@@ -4,38 +4,23 @@
  * a thread. Linux with koffi only, and only where the kernel lets processes have it (many containers do not):
  * {@link Uring.here} says so, and threads do the same.
  *
- * One ring for each thread of JavaScript. Layout and numbers are those of linux/io_uring.h. Left out: all but reads, since
- * buffered writes are handed to a kernel thread by most file systems anyway.
+ * One ring for each thread of JavaScript. Left out: all but reads, since buffered writes are handed to a thread of the kernel's
+ * by most file systems anyway.
  */
-import { connect, Socket, type SocketConstructorOpts } from 'node:net';
-import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { Vigil } from '../base/vigil.node.js';
+import {
+  IORING_OP_FADVISE,
+  IORING_OP_READ,
+  IOSQE_ASYNC,
+  IOSQE_IO_HARDLINK,
+  Ring,
+  type Entry,
+} from './uring-queues.node.js';
 
-/** System calls' numbers, the same on x86-64 and arm64. */
-const SYS_io_uring_setup = 425;
-const SYS_io_uring_enter = 426;
-const SYS_io_uring_register = 427;
-const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
-const IORING_SETUP_DEFER_TASKRUN = 1 << 13;
-const IORING_FEAT_SINGLE_MMAP = 1;
-const IORING_FEAT_NODROP = 2;
-const IORING_ENTER_GETEVENTS = 1;
-const IORING_REGISTER_EVENTFD = 4;
-const IORING_OFF_SQES = 0x1000_0000;
-const IORING_OP_READ = 22;
-const IORING_OP_FADVISE = 24;
-/** In the byte after the operation: the next begins when this one is over, however it ends. */
-const IOSQE_IO_HARDLINK = 8 << 8;
-/** POSIX_FADV_WILLNEED. */
+/** posix_fadvise(2): POSIX_FADV_WILLNEED. */
 const WILLNEED = 3;
-const EFD_CLOEXEC_NONBLOCK = 0o2004000;
-const PROT_READ_WRITE = 3;
-const MAP_SHARED = 1;
-const MAP_POPULATE = 0x8000;
-const sqeSize = 64;
-const cqeSize = 16;
-
 /** Reads that may be under way. */
 const entries = 256;
 /** Places in the submission queue: two for each read. */
@@ -50,6 +35,16 @@ const longSize = 1 << 18;
 const endSize = 4096;
 /** The user_data of what nobody waits for; read back as it is written, a signed number of 32 bits. */
 const noSlot = -1;
+/**
+ * The kernel sends a read to the disk within the call that asks for it, and waits there while the disk's own queue is full.
+ * So no more than this many are asked for so; and where that has taken as long as `longMs`, in ms, nothing is for `rest` times
+ * as long: the kernel's threads ask then.
+ */
+const direct = 64;
+const longMs = 4;
+const rest = 50;
+/** How often the kernel is let do what it has to do before others have a turn. */
+const rounds = 8;
 /** Shorter memory may be moved by the engine, in bytes. */
 const minLength = 256;
 
@@ -61,25 +56,6 @@ const passing: readonly number[] = [EAGAIN, EBUSY, EINTR];
 interface Pending {
   readonly into: Uint8Array;
   readonly done: (result: number) => void;
-}
-
-type Call = (...args: unknown[]) => number;
-
-interface Ring {
-  /** io_uring_enter(2): submits, and runs what the kernel has to do in this thread. The number taken, or a negative errno. */
-  enter(submit: number): number;
-  addressOf(bytes: Uint8Array): bigint;
-  /** The submission and the completion queue's heads, tails and masks. */
-  readonly rings: Int32Array;
-  readonly sqTail: number;
-  readonly sqMask: number;
-  readonly sqArray: number;
-  readonly cqHead: number;
-  readonly cqTail: number;
-  readonly cqMask: number;
-  readonly cqes: number;
-  readonly sqes: DataView;
-  readonly event: number;
 }
 
 let tried = false;
@@ -94,12 +70,15 @@ export class Uring {
   /** Reads in the submission queue that the kernel has not been told of. */
   #queued = 0;
   #scheduled = false;
+  #retrying = false;
+  /** Until when the kernel's threads ask the disk, in ms of performance.now(). */
+  #indirectUntil = 0;
   /** The kernel takes nothing more. */
   #broken = false;
 
-  private constructor(ring: Ring, watch: (told: () => void) => Socket) {
+  private constructor(ring: Ring) {
     this.#ring = ring;
-    this.#watch = watch(() => this.#told());
+    this.#watch = ring.watch(() => this.#told());
     this.#watch.unref();
   }
 
@@ -108,8 +87,7 @@ export class Uring {
     if (!tried) {
       tried = true;
       try {
-        const ring = open();
-        if (ring) shared = new Uring(ring, (told) => watchEvent(ring.event, told));
+        if (!process.env['FARBUS_NO_KOFFI']) shared = new Uring(new Ring(places));
       } catch {
         // Not installed, not known to this kernel, or not allowed.
       }
@@ -129,7 +107,7 @@ export class Uring {
     if (slot === undefined) return false;
     // The disk is told of all of a long read at once; by itself it is told of the next part when the last has come.
     if (length >= longSize) this.#announce(fd, offset, length);
-    this.#queue(IORING_OP_READ, fd, offset, this.#ring.addressOf(into), length, 0, slot);
+    this.#put({ operation: this.#operation(), fd, offset, length, into, tag: slot });
     this.#submitSoon();
     return true;
   }
@@ -144,7 +122,8 @@ export class Uring {
     const slot = this.#slot(end, done);
     if (slot === undefined) return false;
     this.#announce(fd, offset, length);
-    this.#queue(IORING_OP_READ, fd, offset + length - end.length, this.#ring.addressOf(end), end.length, 0, slot);
+    const at = offset + length - end.length;
+    this.#put({ operation: this.#operation(), fd, offset: at, length: end.length, into: end, tag: slot });
     this.#submitSoon();
     return true;
   }
@@ -155,8 +134,14 @@ export class Uring {
     return slot;
   }
 
+  #operation(): number {
+    const straight = entries - this.#free.length <= direct && performance.now() >= this.#indirectUntil;
+    return straight ? IORING_OP_READ : IORING_OP_READ | IOSQE_ASYNC;
+  }
+
   #announce(fd: number, offset: number, length: number): void {
-    this.#queue(IORING_OP_FADVISE | IOSQE_IO_HARDLINK, fd, offset, 0n, length, WILLNEED, noSlot);
+    const operation = IORING_OP_FADVISE | IOSQE_IO_HARDLINK;
+    this.#put({ operation, fd, offset, length, advice: WILLNEED, tag: noSlot });
   }
 
   #submitSoon(): void {
@@ -168,31 +153,9 @@ export class Uring {
     }
   }
 
-  /** Puts a struct io_uring_sqe into the queue, in which there is room for two for each slot. */
-  #queue(
-    operation: number,
-    fd: number,
-    offset: number,
-    address: bigint,
-    length: number,
-    advice: number,
-    slot: number,
-  ): void {
-    const { rings, sqTail, sqMask, sqArray, sqes } = this.#ring;
-    const tail = rings[sqTail]!;
-    const index = tail & sqMask;
-    const at = index * sqeSize;
-    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays zero.
-    sqes.setUint32(at, operation, true);
-    sqes.setInt32(at + 4, fd, true);
-    sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
-    sqes.setUint32(at + 12, Math.floor(offset / 0x1_0000_0000), true);
-    sqes.setBigUint64(at + 16, address, true);
-    sqes.setUint32(at + 24, length, true);
-    sqes.setUint32(at + 28, advice, true);
-    sqes.setInt32(at + 32, slot, true);
-    rings[sqArray + index] = index;
-    Atomics.store(rings, sqTail, (tail + 1) | 0);
+  /** There is room in the queue for two entries for each slot. */
+  #put(entry: Entry): void {
+    this.#ring.put(entry);
     this.#queued++;
   }
 
@@ -202,6 +165,8 @@ export class Uring {
   };
 
   #submit(): void {
+    if (this.#broken) return;
+    const began = performance.now();
     while (this.#queued > 0) {
       const taken = this.#ring.enter(this.#queued);
       if (taken <= 0) {
@@ -210,145 +175,60 @@ export class Uring {
       }
       this.#queued -= taken;
     }
+    const took = performance.now() - began;
+    if (took > longMs) this.#indirectUntil = began + took * rest;
     this.#reap();
+    this.#work();
     if (this.#free.length < entries) this.#vigil.sent();
   }
 
   /** The kernel does not take what is queued: for want of memory, which passes, or for good. */
   #refused(errno: number): void {
     if (errno === 0 || passing.includes(errno)) {
-      setTimeout(this.#submitQueued, 1);
+      if (!this.#retrying) setTimeout(this.#submitAgain, 1);
+      this.#retrying = true;
       return;
     }
     this.#broken = true;
-    const { rings, sqTail, sqMask, sqes } = this.#ring;
-    for (; this.#queued > 0; this.#queued--) {
-      const index = (rings[sqTail]! - this.#queued) & sqMask;
-      this.#finish(sqes.getInt32(index * sqeSize + 32, true), -errno);
-    }
+    // Whoever asked for it does it otherwise.
+    for (; this.#queued > 0; this.#queued--) this.#finish(this.#ring.tagOf(this.#queued), -EAGAIN);
   }
+
+  readonly #submitAgain = (): void => {
+    this.#retrying = false;
+    this.#submit();
+  };
 
   /** The eventfd has been written to. */
   #told(): void {
     this.#ring.enter(0);
     this.#reap();
+    this.#work();
   }
+
+  /** Lets the kernel do what it has left. */
+  readonly #work = (): void => {
+    for (let i = 0; this.#ring.hasWork; i++) {
+      if (i === rounds) {
+        setImmediate(this.#work);
+        return;
+      }
+      this.#ring.enter(0);
+      this.#reap();
+    }
+  };
 
   #reap(): void {
-    const { rings, cqHead, cqTail, cqMask, cqes } = this.#ring;
-    let head = rings[cqHead]!;
-    if (head !== Atomics.load(rings, cqTail)) this.#vigil.arrived();
-    while (head !== Atomics.load(rings, cqTail)) {
-      const at = cqes + (head & cqMask) * (cqeSize / 4);
-      const slot = rings[at]!;
-      const result = rings[at + 2]!;
-      head = (head + 1) | 0;
-      Atomics.store(rings, cqHead, head);
-      this.#finish(slot, result);
-    }
+    if (this.#ring.hasAnswer) this.#vigil.arrived();
+    while (this.#ring.take(this.#finish));
   }
 
-  #finish(slot: number, result: number): void {
+  readonly #finish = (slot: number, result: number): void => {
     if (slot === noSlot) return;
     const pending = this.#pending[slot];
     this.#pending[slot] = undefined;
     this.#free.push(slot);
     if (this.#free.length === entries) this.#watch.unref();
     pending?.done(result);
-  }
-}
-
-function open(): Ring | undefined {
-  const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
-  if (!known || process.env['FARBUS_NO_KOFFI']) return undefined;
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  const library = koffi.load(null);
-  const setup = library.func('int64_t syscall(long number, uint entries, void *parameters)') as Call;
-  const enter = library.func(
-    'int64_t syscall(long, int fd, uint submit, uint least, uint flags, void *, size_t)',
-  ) as Call;
-  const register = library.func('int64_t syscall(long, int fd, uint operation, void *argument, uint count)') as Call;
-  const eventfd = library.func('int eventfd(uint value, int flags)') as Call;
-  const close = library.func('int close(int)') as Call;
-  const mmap = library.func('void *mmap(void *, size_t length, int protection, int flags, int fd, int64_t offset)');
-
-  // struct io_uring_params
-  const parameters = new Uint32Array(30);
-  parameters[2] = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-  let fd = Number(setup(SYS_io_uring_setup, places, parameters));
-  if (fd < 0 && koffi.errno() === constants.errno.EINVAL) {
-    parameters.fill(0);
-    fd = Number(setup(SYS_io_uring_setup, places, parameters));
-  }
-  if (fd < 0) return undefined;
-  const wanted = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP;
-  const event = (parameters[5]! & wanted) === wanted ? eventfd(0, EFD_CLOEXEC_NONBLOCK) : -1;
-  const registered =
-    event >= 0 && register(SYS_io_uring_register, fd, IORING_REGISTER_EVENTFD, Int32Array.of(event), 1);
-  if (event < 0 || registered !== 0) {
-    if (event >= 0) close(event);
-    close(fd);
-    return undefined;
-  }
-  const sqEntries = parameters[0]!;
-  const cqEntries = parameters[1]!;
-  const sqOffset = (i: number): number => parameters[10 + i]!;
-  const cqOffset = (i: number): number => parameters[20 + i]!;
-  const map = (length: number, offset: number): ArrayBuffer => {
-    const flags = MAP_SHARED | MAP_POPULATE;
-    const at: unknown = mmap(null, length, PROT_READ_WRITE, flags, fd, offset);
-    if (at === null || koffi.address(at) === 0xffff_ffff_ffff_ffffn) throw new Error('no memory for a ring');
-    return koffi.view(at, length);
   };
-  const length = Math.max(sqOffset(6) + sqEntries * 4, cqOffset(5) + cqEntries * cqeSize);
-  const rings = new Int32Array(map(length, 0));
-  const sqes = new DataView(map(sqEntries * sqeSize, IORING_OFF_SQES));
-  return {
-    enter: (submit) => {
-      const taken = Number(enter(SYS_io_uring_enter, fd, submit, 0, IORING_ENTER_GETEVENTS, null, 0));
-      return taken < 0 ? -koffi.errno() : taken;
-    },
-    addressOf: (bytes) => koffi.address(bytes),
-    rings,
-    sqTail: sqOffset(1) / 4,
-    sqMask: rings[sqOffset(2) / 4]!,
-    sqArray: sqOffset(6) / 4,
-    cqHead: cqOffset(0) / 4,
-    cqTail: cqOffset(1) / 4,
-    cqMask: rings[cqOffset(2) / 4]!,
-    cqes: cqOffset(5) / 4,
-    sqes,
-    event,
-  };
-}
-
-interface Handle {
-  open(fd: number): number;
-}
-
-/** Calls `told` whenever the eventfd has been written to. Node makes no socket of one, but its handles of pipes read any. */
-function watchEvent(fd: number, told: () => void): Socket {
-  const Pipe = pipeClass();
-  const handle = new Pipe(0);
-  const error = handle.open(fd);
-  if (error !== 0) throw new Error('the event cannot be watched');
-  const buffer = new Uint8Array(8);
-  const onread = { buffer, callback: () => (told(), true) };
-  const options = { handle, onread, readable: true, writable: false };
-  const socket = new Socket(options as unknown as SocketConstructorOpts);
-  socket.on('error', () => undefined);
-  socket.resume();
-  return socket;
-}
-
-type PipeClass = new (type: number) => Handle;
-
-/** The class of Node's handles of pipes, which is that of any unused socket for a path. */
-function pipeClass(): PipeClass {
-  const socket = connect({ path: '/' });
-  socket.on('error', () => undefined);
-  const { _handle: handle } = socket as unknown as { readonly _handle?: object | null };
-  socket.destroy();
-  if (!handle) throw new Error('no handle');
-  return handle.constructor as PipeClass;
 }

@@ -37,6 +37,8 @@ const maxSkip = 64 << 20;
 const minPlaced = 1 << 16;
 /** Reads from this length on are sent from files, where they are in one, in bytes: shorter ones are copied in less time. */
 const minFile = 1 << 17;
+/** Messages that may be waiting for the client while more is fetched for it. */
+const maxFetched = 32;
 /** How much of a range a CACHE request reads at most, and in what pieces, in bytes. */
 const maxCached = 32 << 20;
 const cachePiece = 1 << 20;
@@ -233,8 +235,10 @@ export class Transmission implements Stage, RequestSink {
     if (this.#readFromFile(request)) return;
     // There was room for it when it came.
     const room = this.#roomFor(request);
-    if (!device.fileSoon) return this.#readIntoMemory(request, room, false);
-    device.fileSoon(request.offset, request.length).then(
+    // A client that takes none of its replies is not to have the whole disk read: what is in memory is counted.
+    const fetches = device.fileSoon !== undefined && this.#outbox.unsent < maxFetched;
+    if (!fetches) return this.#readIntoMemory(request, room, false);
+    device.fileSoon!(request.offset, request.length).then(
       (range) => {
         if (!range) return this.#readIntoMemory(request, room, false);
         this.#arena.release(room);

@@ -1,0 +1,205 @@
+/**
+ * The two queues of io_uring(7) in memory, and the calls on them: struct io_uring_sqe in, struct io_uring_cqe out. Layout and
+ * numbers are those of linux/io_uring.h, on x86-64 and arm64. What is asked for and who waits is uring.node.ts's.
+ */
+import { connect, Socket, type SocketConstructorOpts } from 'node:net';
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+
+const SYS_io_uring_setup = 425;
+const SYS_io_uring_enter = 426;
+const SYS_io_uring_register = 427;
+const IORING_SETUP_TASKRUN_FLAG = 1 << 9;
+const IORING_SETUP_SINGLE_ISSUER = 1 << 12;
+const IORING_SETUP_DEFER_TASKRUN = 1 << 13;
+const IORING_FEAT_SINGLE_MMAP = 1;
+const IORING_FEAT_NODROP = 2;
+const IORING_SQ_TASKRUN = 1 << 2;
+const IORING_ENTER_GETEVENTS = 1;
+const IORING_REGISTER_EVENTFD = 4;
+const IORING_OFF_SQES = 0x1000_0000;
+const EFD_CLOEXEC_NONBLOCK = 0o2004000;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_POPULATE = 0x8000;
+const mapFailed = 0xffff_ffff_ffff_ffffn;
+const sqeSize = 64;
+const cqeSize = 16;
+
+/** Operations; in the byte above are flags of the entry. */
+export const IORING_OP_READ = 22;
+export const IORING_OP_FADVISE = 24;
+/** The next entry begins when this one is over, however it ends. */
+export const IOSQE_IO_HARDLINK = 8 << 8;
+/** It goes to a thread of the kernel's, and is not tried in the call. */
+export const IOSQE_ASYNC = 16 << 8;
+
+/** An entry of the submission queue. */
+export interface Entry {
+  /** IORING_OP_… and IOSQE_… . */
+  readonly operation: number;
+  readonly fd: number;
+  /** In the file; and how much; in bytes. */
+  readonly offset: number;
+  readonly length: number;
+  /** Must stay where it is until the entry has its answer. */
+  readonly into?: Uint8Array;
+  /** Of IORING_OP_FADVISE. */
+  readonly advice?: number;
+  /** Comes back with the answer: a signed number of 32 bits. */
+  readonly tag: number;
+}
+
+type Call = (...args: unknown[]) => number;
+
+export class Ring {
+  readonly #call: (submit: number) => number;
+  readonly #addressOf: (bytes: Uint8Array) => bigint;
+  readonly #rings: Int32Array;
+  readonly #sqes: DataView;
+  readonly #event: number;
+  /** Places in `#rings`: indices of 32-bit words. */
+  readonly #sq: { readonly tail: number; readonly flags: number; readonly array: number; readonly mask: number };
+  readonly #cq: { readonly head: number; readonly tail: number; readonly cqes: number; readonly mask: number };
+
+  /**
+   * @param places Of the submission queue; a power of two. The completion queue has twice as many.
+   * @throws an Error where there is none to be had: no koffi, another system, an old kernel, or one that forbids it
+   */
+  constructor(places: number) {
+    const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
+    if (!known) throw new Error('io_uring is of Linux on x86-64 and arm64');
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    const library = koffi.load(null);
+    const setup = library.func('int64_t syscall(long number, uint entries, void *parameters)') as Call;
+    const enter = library.func(
+      'int64_t syscall(long, int fd, uint submit, uint least, uint flags, void *, size_t)',
+    ) as Call;
+    const register = library.func('int64_t syscall(long, int fd, uint operation, void *argument, uint count)') as Call;
+    const eventfd = library.func('int eventfd(uint value, int flags)') as Call;
+    const close = library.func('int close(int)') as Call;
+    const mmap = library.func('void *mmap(void *, size_t length, int protection, int flags, int fd, int64_t offset)');
+
+    // struct io_uring_params
+    const parameters = new Uint32Array(30);
+    parameters[2] = IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    let fd = Number(setup(SYS_io_uring_setup, places, parameters));
+    if (fd < 0 && koffi.errno() === constants.errno.EINVAL) {
+      // Before Linux 6.1.
+      parameters.fill(0);
+      fd = Number(setup(SYS_io_uring_setup, places, parameters));
+    }
+    if (fd < 0) throw new Error('this kernel has no io_uring, or forbids it');
+    this.#event = eventfd(0, EFD_CLOEXEC_NONBLOCK);
+    try {
+      const wanted = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP;
+      if ((parameters[5]! & wanted) !== wanted) throw new Error('this kernel is too old');
+      const registered = register(SYS_io_uring_register, fd, IORING_REGISTER_EVENTFD, Int32Array.of(this.#event), 1);
+      if (this.#event < 0 || Number(registered) !== 0) throw new Error('no eventfd');
+      this.#call = (submit) => {
+        const taken = Number(enter(SYS_io_uring_enter, fd, submit, 0, IORING_ENTER_GETEVENTS, null, 0));
+        return taken < 0 ? -koffi.errno() : taken;
+      };
+      // Of the three calls a sandbox may forbid one.
+      if (this.#call(0) < 0) throw new Error('io_uring_enter is forbidden');
+      const map = (length: number, offset: number): ArrayBuffer => {
+        const at: unknown = mmap(null, length, PROT_READ_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
+        if (at === null || koffi.address(at) === mapFailed) throw new Error('no memory for a ring');
+        return koffi.view(at, length);
+      };
+      const sq = (i: number): number => parameters[10 + i]!;
+      const cq = (i: number): number => parameters[20 + i]!;
+      const length = Math.max(sq(6) + parameters[0]! * 4, cq(5) + parameters[1]! * cqeSize);
+      this.#rings = new Int32Array(map(length, 0));
+      this.#sqes = new DataView(map(parameters[0]! * sqeSize, IORING_OFF_SQES));
+      const word = (offset: number): number => this.#rings[offset / 4]!;
+      this.#sq = { tail: sq(1) / 4, mask: word(sq(2)), flags: sq(4) / 4, array: sq(6) / 4 };
+      this.#cq = { head: cq(0) / 4, tail: cq(1) / 4, mask: word(cq(2)), cqes: cq(5) / 4 };
+    } catch (error) {
+      if (this.#event >= 0) close(this.#event);
+      close(fd);
+      throw error;
+    }
+    this.#addressOf = (bytes) => koffi.address(bytes);
+  }
+
+  /** Puts an entry into the submission queue, in which there must be room. */
+  put({ operation, fd, offset, length, into, advice = 0, tag }: Entry): void {
+    const { tail: place, mask, array } = this.#sq;
+    const tail = this.#rings[place]!;
+    const index = tail & mask;
+    const at = index * sqeSize;
+    const sqes = this.#sqes;
+    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays zero.
+    sqes.setUint32(at, operation, true);
+    sqes.setInt32(at + 4, fd, true);
+    sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
+    sqes.setUint32(at + 12, Math.floor(offset / 0x1_0000_0000), true);
+    sqes.setBigUint64(at + 16, into ? this.#addressOf(into) : 0n, true);
+    sqes.setUint32(at + 24, length, true);
+    sqes.setUint32(at + 28, advice, true);
+    sqes.setInt32(at + 32, tag, true);
+    this.#rings[array + index] = index;
+    Atomics.store(this.#rings, place, (tail + 1) | 0);
+  }
+
+  /** The tag of the entry that was put `back` entries ago, 1 for the last. */
+  tagOf(back: number): number {
+    const index = (this.#rings[this.#sq.tail]! - back) & this.#sq.mask;
+    return this.#sqes.getInt32(index * sqeSize + 32, true);
+  }
+
+  /** io_uring_enter(2): submits, and has the kernel do what it has to do in this thread. The number taken, or a negative errno. */
+  enter(submit: number): number {
+    return this.#call(submit);
+  }
+
+  /** Whether the kernel has more to do in this thread: of much it does a part in one {@link enter}, and does not tell of the rest. */
+  get hasWork(): boolean {
+    return (Atomics.load(this.#rings, this.#sq.flags) & IORING_SQ_TASKRUN) !== 0;
+  }
+
+  get hasAnswer(): boolean {
+    return this.#rings[this.#cq.head] !== Atomics.load(this.#rings, this.#cq.tail);
+  }
+
+  /** Takes the next answer, if there is one: the entry's tag, and what the operation returned or a negative errno. */
+  take(answer: (tag: number, result: number) => void): boolean {
+    if (!this.hasAnswer) return false;
+    const head = this.#rings[this.#cq.head]!;
+    const at = this.#cq.cqes + (head & this.#cq.mask) * (cqeSize / 4);
+    const tag = this.#rings[at]!;
+    const result = this.#rings[at + 2]!;
+    Atomics.store(this.#rings, this.#cq.head, (head + 1) | 0);
+    answer(tag, result);
+    return true;
+  }
+
+  /**
+   * Has `told` called when there are answers, or work for {@link enter}. Node makes no socket of an eventfd(2), but its
+   * handles of pipes read any descriptor.
+   */
+  watch(told: () => void): Socket {
+    const Pipe = pipeClass();
+    const handle = new Pipe(0);
+    if (handle.open(this.#event) !== 0) throw new Error('the event cannot be watched');
+    const onread = { buffer: new Uint8Array(8), callback: () => (told(), true) };
+    const options = { handle, onread, readable: true, writable: false };
+    const socket = new Socket(options as unknown as SocketConstructorOpts);
+    socket.on('error', () => undefined);
+    socket.resume();
+    return socket;
+  }
+}
+
+type PipeClass = new (type: number) => { open(fd: number): number };
+
+/** The class of Node's handles of pipes, which is that of any unused socket for a path. */
+function pipeClass(): PipeClass {
+  const socket = connect({ path: '/' });
+  socket.on('error', () => undefined);
+  const { _handle: handle } = socket as unknown as { readonly _handle?: object | null };
+  socket.destroy();
+  if (!handle) throw new Error('no handle');
+  return handle.constructor as PipeClass;
+}
