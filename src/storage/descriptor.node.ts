@@ -18,6 +18,11 @@ const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
 const openFd = promisify(fs.open);
 
+/** For how long nothing is fetched after what was fetched was not there, in ms. */
+const fetchRestMs = 200;
+/** Major number of the kernel's NBD devices. */
+const nbdMajor = 43;
+
 export abstract class DescriptorDevice extends BlockBase {
   #info: BlockInfo;
   #looking: Promise<void> | undefined;
@@ -144,11 +149,6 @@ export abstract class DescriptorDevice extends BlockBase {
   /** Zeroes a range without a transfer. Called only where `can.writeZeroes`; rejects with EOPNOTSUPP where it cannot. */
   protected abstract zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void>;
 }
-
-/** For how long nothing is fetched after what was fetched was not there, in ms. */
-const fetchRestMs = 200;
-/** Major number of the kernel's NBD devices. */
-const nbdMajor = 43;
 
 /** Whether it may be served by this very process, which must then not wait for it within a call: an NBD device, or a file on one. */
 function isOurs(fd: number): boolean {

@@ -1,5 +1,5 @@
 /**
- * Reads of files by io_uring(7): many are asked for with one call, none of them takes a thread, and an eventfd(2) that
+ * Reads of files by io_uring(7): many are asked for with one call, none of them takes a thread of ours, and an eventfd(2) that
  * the event loop watches tells when some have ended. A read that has to wait for a disk costs a third of what it costs with
  * a thread. Linux with koffi only, and only where the kernel lets processes have it (many containers do not):
  * {@link Uring.here} says so, and threads do the same.
@@ -208,7 +208,7 @@ export class Uring {
 
   /** Lets the kernel do what it has left. */
   readonly #work = (): void => {
-    for (let i = 0; this.#ring.hasWork; i++) {
+    for (let i = 0; !this.#broken && this.#ring.hasWork; i++) {
       if (i === rounds) {
         setImmediate(this.#work);
         return;
