@@ -1,7 +1,19 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Info, Option, OptionReply, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
+import { Handshake } from '../../src/protocol/nbd/target/handshake.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { exportsOf, infoData, join, metaData, optionBytes, Peer, text, u32, view } from './nbd-target-peer.js';
+import {
+  exportsOf,
+  infoData,
+  join,
+  metaData,
+  optionBytes,
+  Peer,
+  requestBytes,
+  text,
+  u32,
+  view,
+} from './nbd-target-peer.js';
 
 const size = 1 << 20;
 const disks = () =>
@@ -15,6 +27,7 @@ function last(answers: readonly { type: number }[]): number {
 describe('the handshake of the NBD target', () => {
   afterEach(() => {
     vi.useRealTimers();
+    vi.restoreAllMocks();
   });
 
   it.each([1, 2, 3, 7, 16, 17, 1000])('takes options in pieces of %i bytes', async (pieces) => {
@@ -49,6 +62,27 @@ describe('the handshake of the NBD target', () => {
     peer.stream.unblock();
     expect(last(await go)).toBe(OptionReply.ack);
     expect((await peer.ask({ command: 0, offset: 512, length: 1024 })).data).toEqual(new Uint8Array(1024));
+    peer.target.destroy();
+  });
+
+  it('ends the connection of a phase that takes nothing and does not wait', async () => {
+    vi.spyOn(Handshake.prototype, 'receive').mockImplementation((_chunk, at) => at);
+    const peer = new Peer(disks());
+    await peer.read(18);
+    await peer.send(u32(3));
+    await peer.target.finished;
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
+  it('takes requests in the chunk that chooses an export that has to be looked at first', async () => {
+    const device = Object.assign(new MemoryDevice(size), { refresh: () => Promise.resolve() });
+    const peer = new Peer(exportsOf({ one: device }));
+    await peer.read(18);
+    const read = requestBytes({ command: 0, length: 512 });
+    await peer.send(join([u32(3), optionBytes(Option.go, infoData('one', [])), read]));
+    expect((await peer.optionAnswer(Option.go)).type).toBe(OptionReply.info);
+    expect((await peer.optionAnswer(Option.go)).type).toBe(OptionReply.ack);
+    expect((await peer.reply({ command: 0, length: 512 })).data).toEqual(new Uint8Array(512));
     peer.target.destroy();
   });
 

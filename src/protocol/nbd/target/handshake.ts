@@ -65,7 +65,8 @@ export class Handshake implements Stage {
   #have = 0;
   /** Bytes until the next step: of the buffer, or of data that is skipped. */
   #need = 4;
-  #expected: 'flags' | 'option' | 'data' | 'skip' | 'nothing' = 'flags';
+  /** 'over': the handshake takes no more bytes, ever. What comes is for the next phase. */
+  #expected: 'flags' | 'option' | 'data' | 'skip' | 'over' = 'flags';
   #option = 0;
   #options = 0;
   #flags = 0;
@@ -104,13 +105,13 @@ export class Handshake implements Stage {
   }
 
   get waiting(): boolean {
-    return this.#working || this.#host.outbox.unsent > 0;
+    return this.#expected === 'over' || this.#working || this.#host.outbox.unsent > 0;
   }
 
   receive(chunk: Uint8Array, at: number): number {
     const end = chunk.length;
-    // The step that enters transmission leaves the rest to it.
-    while (at < end && !this.waiting && this.#expected !== 'nothing') {
+    // The step that enters transmission leaves the rest of the chunk to it.
+    while (at < end && !this.waiting) {
       const length = Math.min(this.#need - this.#have, end - at);
       if (this.#expected !== 'skip') this.#buffer.set(chunk.subarray(at, at + length), this.#have);
       this.#have += length;
@@ -131,7 +132,7 @@ export class Handshake implements Stage {
 
   close(): Promise<void> {
     clearTimeout(this.#timer);
-    this.#expected = 'nothing';
+    this.#expected = 'over';
     return Promise.resolve();
   }
 
@@ -164,7 +165,7 @@ export class Handshake implements Stage {
       case 'skip':
         this.#expect('option', optionHeaderSize);
         return this.#error(OptionReply.errTooBig, 'the data of this option is too long');
-      case 'nothing':
+      case 'over':
     }
   }
 
@@ -196,7 +197,7 @@ export class Handshake implements Stage {
     const option = this.#option;
     if (option === Option.abort) {
       this.#reply(OptionReply.ack);
-      this.#expected = 'nothing';
+      this.#expected = 'over';
       return this.#host.end();
     }
     if (this.#mustSecure && option !== Option.starttls) {
@@ -247,7 +248,7 @@ export class Handshake implements Stage {
     }
     this.#reply(OptionReply.ack);
     clearTimeout(this.#timer);
-    this.#expected = 'nothing';
+    this.#expected = 'over';
     // [NBD] NBD_OPT_STARTTLS: nothing that was agreed on before it counts after it.
     this.#host.leave();
     this.#host.secure(this.#flags);
@@ -260,7 +261,7 @@ export class Handshake implements Stage {
     // One that cannot tell has the length that is known.
     const looked = device.refresh().catch(() => undefined);
     void looked.then(() => {
-      if (this.#expected === 'nothing') return;
+      if (this.#expected === 'over') return;
       this.#working = false;
       next();
       // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
@@ -352,7 +353,7 @@ export class Handshake implements Stage {
     this.#working = true;
     clearTimeout(this.#timer);
     void this.#host.join(of.sessions, session).then((joined) => {
-      if (this.#expected === 'nothing') return;
+      if (this.#expected === 'over') return;
       this.#working = false;
       this.#setTimer();
       this.#refused = !joined;
@@ -381,7 +382,7 @@ export class Handshake implements Stage {
     const contexts = this.#contextsOf === of ? this.#contexts : noContexts;
     if (contexts.session === undefined) this.#host.leave();
     clearTimeout(this.#timer);
-    this.#expected = 'nothing';
+    this.#expected = 'over';
     const { minimum, maximum } = blockSizes(of);
     const agreed: Agreement = {
       flags: transmissionFlags(of, this.#style, this.#hasContexts(of)),

@@ -4,13 +4,23 @@ import type { TargetLimits } from './limits.js';
 import type { Arena } from './memory.js';
 import type { Outbox } from './outbox.js';
 
-/** A phase: takes bytes, sends messages. */
+/**
+ * A phase: takes bytes, sends messages. When {@link Stage.receive} returns, one of these holds:
+ *
+ * - the phase has taken all bytes;
+ * - it waits: `waiting` is true;
+ * - it is over: another phase has taken its place, or the connection has ended.
+ *
+ * A phase that is over but still in place (the next one is being made) waits. A phase that does none of the three would
+ * be called for ever with the same bytes: the connection ends it instead.
+ */
 export interface Stage {
-  /** It takes no more bytes until it calls {@link StageHost.wake}. */
+  /** The phase takes no bytes now. It calls {@link StageHost.wake} when it does again; a phase that is over does not. */
   readonly waiting: boolean;
   /**
-   * Takes bytes of `chunk` from `at` on, as many as it wants. Returns the place up to which it took them.
+   * Takes bytes of `chunk` from `at` on, as many as it wants.
    * @param headroom As StreamEvents.data has it.
+   * @returns the place up to which the phase took the bytes.
    */
   receive(chunk: Uint8Array, at: number, headroom?: number): number;
   /** Messages have left, or never will: {@link Outbox.unsent} is lower. */

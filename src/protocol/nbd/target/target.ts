@@ -209,15 +209,28 @@ export class NbdTarget implements SessionMember {
     try {
       for (;;) {
         const stage = this.#stage;
-        at = stage.receive(chunk, at, headroom);
+        const from = at;
+        at = stage.receive(chunk, from, headroom);
         if (this.#state !== 'open') return undefined;
         if (stage !== this.#stage) continue;
         if (stage.waiting) return at < chunk.length ? chunk.subarray(at) : nothing;
         if (at >= chunk.length) return undefined;
+        // The phase broke its contract (stage.ts). Without this, the loop would keep the whole server for ever.
+        if (at <= from) return this.#stuck(chunk.length - at);
       }
     } finally {
       this.#feeding = false;
     }
+  }
+
+  /** Ends the connection because of a fault of this program, which is reported as such. */
+  #stuck(bytes: number): undefined {
+    this.#log.log(
+      'error',
+      'stuck',
+      `${this.peer}: connection closed: this server does not take the ${bytes} bytes that came; please report this fault`,
+    );
+    this.destroy();
   }
 
   #end(): void {
