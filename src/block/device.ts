@@ -12,6 +12,7 @@
  * 3. Success means all bytes, current ones.
  */
 import type { Buffers } from '../base/buffers.js';
+import type { DiskMarks } from './identity.js';
 
 /** What a device can do by itself. Asked once; what is false is emulated or refused as {@link BlockDevice} says. */
 export interface Capabilities {
@@ -42,8 +43,10 @@ export interface BlockInfo {
   readonly readOnly: boolean;
   readonly removable: boolean;
   readonly rotational: boolean;
-  /** What identifies the bytes across servers and restarts where it is known, for example "nbd:disk1"; else ''. */
+  /** A name for the bytes, for example "nbd:disk1"; '' if there is none. Another disk may take the name later. */
   readonly identity: string;
+  /** By what the disk is recognised after a restart or a replacement (identity.ts); absent if nothing tells. */
+  readonly marks?: DiskMarks;
   readonly can: Capabilities;
 }
 

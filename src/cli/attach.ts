@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { messageOf, usageError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { exportUri } from '../export/address.js';
-import { bootId } from '../export/boot-id.node.js';
+import { bootId } from '../storage/boot-id.node.js';
 import { Exports } from '../export/exports.js';
 import { Server } from '../export/server.js';
 import { listenOn } from '../network/listen.node.js';

@@ -2,7 +2,7 @@
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
-import { bootId } from '../export/boot-id.node.js';
+import { bootId } from '../storage/boot-id.node.js';
 import { serveControl, type ControlSocket } from '../export/control.node.js';
 import { handedSockets, ServiceNotifier } from '../export/systemd.node.js';
 import { segmentHelp } from '../network/ethernet/open.node.js';

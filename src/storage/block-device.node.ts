@@ -136,6 +136,7 @@ async function blockDevice(
     removable: facts.removable,
     rotational: facts.rotational,
     identity,
+    marks: facts.marks,
     can: {
       flush: true,
       fua: syncFd !== undefined,

@@ -106,7 +106,7 @@ export async function openFile(path: string, options: FileOptions = {}): Promise
 async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileOptions): Promise<FileDevice> {
   const native = options.native === false ? undefined : libc();
   const stat = await fstat(fd);
-  const { dev: device } = await fstat(fd, { bigint: true });
+  const { dev: device, ino, birthtimeNs } = await fstat(fd, { bigint: true });
   if (!stat.isFile()) throw new FarbusError(`cannot open ${printable(path)}: it is no regular file: give a file`);
   if (options.exclusive && native) await native.lock(fd);
   const blockSize = options.blockSize ?? (stat.size % 512 === 0 ? 512 : 1);
@@ -126,6 +126,8 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
     removable: false,
     rotational: process.platform === 'linux' && (await rotates(fd, device)),
     identity,
+    // Some file systems do not tell the time of birth; an inode number alone is soon used again.
+    marks: birthtimeNs > 0n ? { file: `${ino}:${birthtimeNs}` } : {},
     can: {
       flush: true,
       fua: syncFd !== undefined,

@@ -4,6 +4,8 @@
  */
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { markOf, type DiskMarks } from '../block/identity.js';
+import { bootId } from './boot-id.node.js';
 
 /** What sysfs says of one block device. */
 export interface BlockFacts {
@@ -24,6 +26,8 @@ export interface BlockFacts {
   readonly zeroes: boolean;
   /** World-wide name of the disk, with the partition's number where it is one; '' where it is not known. */
   readonly wwid: string;
+  /** By what the disk is recognised later (block/identity.ts); a partition's name its place as well. */
+  readonly marks: DiskMarks;
   /** Numbers of the device itself, the disk that it is on, and the partitions on it: who uses one uses it. */
   readonly related: readonly string[];
   /** Names of the devices built on it (device mapper, RAID). */
@@ -72,6 +76,14 @@ export async function blockFacts(number: string): Promise<BlockFacts> {
   const disk = partition === '' ? '.' : '..';
   const sectors = await text('size');
   const wwid = (await text(disk, 'wwid')) || (await text(disk, 'device', 'wwid'));
+  const serial = wwid || (await text(disk, 'serial')) || (await text(disk, 'device', 'serial'));
+  const sequence = await text(disk, 'diskseq');
+  const boot = sequence === '' ? '' : await bootId();
+  const part = partition === '' ? '' : `-part${partition}`;
+  const mark = (fact: string): string | undefined => {
+    const value = markOf(fact);
+    return value && value + part;
+  };
   return {
     number,
     size: /^\d+$/.test(sectors) ? Number(sectors) * 512 : undefined,
@@ -82,7 +94,13 @@ export async function blockFacts(number: string): Promise<BlockFacts> {
     readOnly: (await text('ro')) === '1',
     discard: Number(await text(disk, 'queue', 'discard_max_bytes')) > 0,
     zeroes: Number(await text(disk, 'queue', 'write_zeroes_max_bytes')) > 0,
-    wwid: wwid === '' || partition === '' ? wwid : `${wwid}-part${partition}`,
+    wwid: wwid === '' ? wwid : wwid + part,
+    marks: {
+      hardware: mark(serial),
+      // A device-mapper partition has a UUID of its own.
+      layer: markOf(await text('dm', 'uuid')),
+      sequence: boot === '' ? undefined : mark(`${boot}:${sequence}`),
+    },
     related: [number, ...(partition === '' ? [] : [await text('..', 'dev')]), ...(await partitions(folder))],
     holders: folder === undefined ? [] : await readdir(join(folder, 'holders')).catch(() => []),
   };

@@ -279,7 +279,11 @@ describe('the handshake of the NBD target', () => {
       await peer.option(Option.structuredReply);
       const names = async (option: number, queries: string[]) =>
         (await peer.option(option, metaData('', queries))).slice(0, -1).map(({ data }) => text(data.subarray(4)));
-      expect(await names(Option.listMetaContext, [])).toEqual(['base:allocation', 'farbus:session/']);
+      expect(await names(Option.listMetaContext, [])).toEqual([
+        'base:allocation',
+        'farbus:session/',
+        'farbus:identity',
+      ]);
       expect(await names(Option.listMetaContext, ['base:'])).toEqual(['base:allocation']);
       expect(await names(Option.listMetaContext, ['qemu:dirty-bitmap:x', 'base:none'])).toEqual([]);
       expect(await names(Option.setMetaContext, ['base:'])).toEqual([]);

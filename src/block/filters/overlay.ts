@@ -52,6 +52,7 @@ export class OverlayFilter extends BlockBase {
       removable: base.info.removable,
       rotational: base.info.rotational,
       identity: `overlay:${header.id}`,
+      marks: { layer: `overlay:${header.id}` },
       can: {
         flush: store.info.can.flush,
         fua: false,

@@ -2,6 +2,7 @@
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import { marksOfPart } from '../identity.js';
 import { Filter } from './filter.js';
 
 export class SliceFilter extends Filter {
@@ -29,7 +30,8 @@ export class SliceFilter extends Filter {
 
   protected override describe(next: BlockInfo): BlockInfo {
     const identity = next.identity === '' ? '' : `${next.identity}@${this.#start}+${this.#size}`;
-    return { ...next, size: this.#size, identity };
+    const marks = marksOfPart(next.marks ?? {}, this.#start, this.#size);
+    return { ...next, size: this.#size, identity, marks };
   }
 
   protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -166,6 +166,13 @@ export const sessionContext = 'farbus:session/';
  */
 export const mediaContext = 'farbus:media';
 
+/**
+ * Our metadata context that tells which disk an export is. An initiator asks for `farbus:identity`; a server that knows it
+ * answers `farbus:identity/MARKS`, MARKS as block/identity.ts writes them, so that the initiator can tell after a
+ * reconnect whether another disk has the export's name. The context carries no block status.
+ */
+export const identityContext = 'farbus:identity';
+
 /** What {@link Command.media} asks for. */
 export const MediaAction = {
   /** Success while the drive has the medium that the connection is about, or still none; else `noMedium`. */

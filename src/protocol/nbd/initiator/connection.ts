@@ -328,8 +328,8 @@ export class Connection implements StreamEvents, ReplyTable {
 }
 
 /** The context to ask for alone: where the server can be asked so, and would otherwise answer for another one too. */
-function filterOf({ flags, allocationId, state, medium }: Agreement): number | undefined {
-  const others = state !== undefined || medium !== undefined;
+function filterOf({ flags, allocationId, state, medium, marks }: Agreement): number | undefined {
+  const others = [state, medium, marks].some((one) => one !== undefined);
   return flags & TransmissionFlag.blockStatusPayload && others ? allocationId : undefined;
 }
 

@@ -4,6 +4,7 @@
  */
 import { FarbusError } from '../../../base/errors.js';
 import type { BlockInfo } from '../../../block/device.js';
+import { compareIdentity } from '../../../block/identity.js';
 import { TransmissionFlag, defaultMaxPayload } from '../spec.js';
 import type { Agreement } from './negotiation.js';
 
@@ -45,6 +46,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
     removable: agreement.medium !== undefined,
     rotational: has(TransmissionFlag.rotational),
     identity: `nbd:${exportName}`,
+    ...(agreement.marks && { marks: agreement.marks }),
     can: {
       flush: has(TransmissionFlag.sendFlush),
       fua: has(TransmissionFlag.sendFlush) && has(TransmissionFlag.sendFua),
@@ -68,6 +70,12 @@ export function breachOf(first: ExportFacts, later: ExportFacts): string | undef
   const before = first.info;
   const now = later.info;
   if (now.size < before.size) return `it has ${now.size} bytes and had ${before.size}`;
+  if (before.marks && now.marks) {
+    // A disk that has grown is still the same one: its marks decide, not its size.
+    const { size } = before;
+    const { verdict, why } = compareIdentity({ size, marks: before.marks }, { size, marks: now.marks });
+    if (verdict === 'other') return `it is ${why}`;
+  }
   if (now.blockSize !== before.blockSize) return `its blocks have ${now.blockSize} bytes and had ${before.blockSize}`;
   if (now.maxTransfer < before.maxTransfer) {
     return `it takes ${now.maxTransfer} bytes at once and took ${before.maxTransfer}`;

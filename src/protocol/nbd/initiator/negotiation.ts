@@ -5,6 +5,7 @@
  * [EXT] NBD_OPT_EXTENDED_HEADERS; [NBD] "TLS support". No oldstyle.
  */
 import { FarbusError } from '../../../base/errors.js';
+import { parseIdentity, type DiskMarks } from '../../../block/identity.js';
 import {
   HandshakeFlag,
   Info,
@@ -15,6 +16,7 @@ import {
   Option,
   OptionReply,
   baseAllocation,
+  identityContext,
   isMediumName,
   maxString,
   mediaContext,
@@ -47,6 +49,8 @@ export interface Agreement {
   readonly state?: string;
   /** The medium that the connection is about ([FARBUS] mediaContext in spec.ts); '' for none; undefined: it cannot be removed. */
   readonly medium?: string;
+  /** By what the export's disk is recognised, if the server tells ([FARBUS] identityContext in spec.ts). */
+  readonly marks?: DiskMarks;
 }
 
 /** A handshake under way: returns at its end, throws PeerError or FarbusError. */
@@ -192,19 +196,23 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
 function* selectContexts(
   wish: Wish,
   send: (bytes: Uint8Array) => void,
-): Steps<Pick<Agreement, 'allocationId' | 'state' | 'medium'>> {
+): Steps<Pick<Agreement, 'allocationId' | 'state' | 'medium' | 'marks'>> {
   const ours = sessionContext + wish.session;
-  const queries = [baseAllocation, ours, mediaContext];
+  const queries = [baseAllocation, ours, mediaContext, identityContext];
   const parts = [stringBytes(wish.exportName), u32Bytes(queries.length), ...queries.map(stringBytes)];
   const { replies, error } = yield* option(send, Option.setMetaContext, joined(parts));
   if (error) return {};
-  const found: { allocationId?: number; state?: string; medium?: string } = {};
+  const found: { allocationId?: number; state?: string; medium?: string; marks?: DiskMarks } = {};
   for (const { type, data } of replies) {
     if (type !== OptionReply.metaContext || data.length < 4)
       throw new PeerError('an unfit reply to a choice of contexts');
     const name = decodeString(data.subarray(4));
     if (name === baseAllocation) found.allocationId = getU32(data, 0);
     if (name?.startsWith(`${ours}/`)) found.state = name.slice(ours.length + 1);
+    if (name?.startsWith(`${identityContext}/`)) {
+      const identity = parseIdentity(name.slice(identityContext.length + 1));
+      if (identity) found.marks = identity.marks;
+    }
     if (name?.startsWith(`${mediaContext}/`)) {
       found.medium = name.slice(mediaContext.length + 1);
       if (!isMediumName(found.medium)) throw new PeerError('a medium without a proper name');

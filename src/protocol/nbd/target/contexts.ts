@@ -1,5 +1,7 @@
 /** Metadata contexts of the target ([NBD] "Metadata querying"): which there are, and which a client's queries choose. */
-import { baseAllocation, mediaContext, sessionContext } from '../spec.js';
+import { formatIdentity } from '../../../block/identity.js';
+import type { BlockInfo } from '../../../block/device.js';
+import { baseAllocation, identityContext, mediaContext, sessionContext } from '../spec.js';
 import { isSessionId } from './sessions.js';
 
 /** Metadata contexts that a client chose: number of each, or undefined. */
@@ -7,16 +9,23 @@ export interface ChosenContexts {
   readonly allocation: number | undefined;
   readonly session: number | undefined;
   readonly media: number | undefined;
+  readonly identity: number | undefined;
 }
 
-export const noContexts: ChosenContexts = { allocation: undefined, session: undefined, media: undefined };
+export const noContexts: ChosenContexts = {
+  allocation: undefined,
+  session: undefined,
+  media: undefined,
+  identity: undefined,
+};
 const allocationId = 1;
 const sessionId = 2;
 const mediaId = 3;
+const identityId = 4;
 
 /** The numbers of those that were chosen. */
-export function chosenIds({ allocation, session, media }: ChosenContexts): number[] {
-  return [allocation, session, media].filter((id) => id !== undefined);
+export function chosenIds({ allocation, session, media, identity }: ChosenContexts): number[] {
+  return [allocation, session, media, identity].filter((id) => id !== undefined);
 }
 
 /** Names that queries of NBD_OPT_LIST_META_CONTEXT match; without queries, all. @param media Whether the export has one. */
@@ -24,6 +33,7 @@ export function listedContexts(queries: readonly string[], media: boolean): stri
   const known = [
     { name: baseAllocation, namespace: 'base:' },
     { name: sessionContext, namespace: 'farbus:' },
+    { name: identityContext, namespace: 'farbus:' },
     ...(media ? [{ name: mediaContext, namespace: 'farbus:' }] : []),
   ];
   const matching = known.filter(
@@ -45,22 +55,36 @@ export function chooseContexts(
     allocation: queries.includes(baseAllocation) ? allocationId : undefined,
     session: session === undefined ? undefined : sessionId,
     media: media && queries.includes(mediaContext) ? mediaId : undefined,
+    identity: queries.includes(identityContext) ? identityId : undefined,
   };
   return { chosen, session };
 }
 
-/** Number and name of each chosen context, as a client is told. @param state Of the export's sessions. */
+/** What the names of contexts tell of an export. */
+export interface ContextFacts {
+  /** The session that the client named. */
+  readonly session: string | undefined;
+  /** {@link SessionRegistry.state} of the export. */
+  readonly state: string;
+  /** The medium in the drive; '' if there is none. */
+  readonly medium: string;
+  readonly info: BlockInfo;
+}
+
+/** Number and name of each chosen context, as the client is told. */
 export function contextNames(
-  { allocation, session, media }: ChosenContexts,
-  sessionName: string | undefined,
-  state: string,
-  medium: string,
+  { allocation, session, media, identity }: ChosenContexts,
+  facts: ContextFacts,
 ): [id: number, name: string][] {
   const names: [number, string][] = [];
   if (allocation !== undefined) names.push([allocation, baseAllocation]);
-  if (session !== undefined && sessionName !== undefined) {
-    names.push([session, `${sessionContext}${sessionName}/${state}`]);
+  if (session !== undefined && facts.session !== undefined) {
+    names.push([session, `${sessionContext}${facts.session}/${facts.state}`]);
   }
-  if (media !== undefined) names.push([media, `${mediaContext}/${medium}`]);
+  if (media !== undefined) names.push([media, `${mediaContext}/${facts.medium}`]);
+  if (identity !== undefined) {
+    const { size, marks = {} } = facts.info;
+    names.push([identity, `${identityContext}/${formatIdentity({ size, marks })}`]);
+  }
   return names;
 }

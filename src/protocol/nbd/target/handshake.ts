@@ -366,7 +366,8 @@ export class Handshake implements Stage {
 
   #contextsSet(of: TargetExport, session?: string): void {
     this.#medium = of.device.media?.medium ?? '';
-    for (const [id, name] of contextNames(this.#contexts, session, of.sessions.state, this.#medium)) {
+    const facts = { session, state: of.sessions.state, medium: this.#medium, info: of.device.info };
+    for (const [id, name] of contextNames(this.#contexts, facts)) {
       this.#reply(OptionReply.metaContext, metaContext(id, name));
     }
     this.#reply(OptionReply.ack);
