@@ -1,4 +1,5 @@
 /** What a copy does in which order: runs of data of at most one chunk, and runs of zeroes that the source knows of. */
+import { buffersOf } from '../base/buffers.js';
 import type { BlockDevice, Extent } from './device.js';
 import { blockErrorOf } from './errors.js';
 
@@ -62,7 +63,7 @@ export async function* planCopy(
   yield* data(end);
 }
 
-/** Extents from `at` on; where they cannot be had, all is data. */
+/** Extents from `at` on; where they cannot be had or not be believed, all is data. */
 async function extentsFrom(
   from: BlockDevice,
   at: number,
@@ -71,12 +72,26 @@ async function extentsFrom(
 ): Promise<readonly Extent[]> {
   try {
     const extents = await from.extents(at, length, signal && { signal });
-    if (extents.length > 0) return extents;
+    const zeroes = extents.some(({ zero }) => zero);
+    if (extents.length > 0 && (!zeroes || (await reachesEnd(from, signal)))) return extents;
   } catch (error) {
     const { kind } = blockErrorOf(error);
     if (kind !== 'unsupported' && kind !== 'io') throw error;
   }
   return [{ offset: at, length, hole: false, zero: false }];
+}
+
+/**
+ * Whether the device's last block can be read. Some servers report everything behind the end of a file that has become
+ * shorter as a hole, although reads fail there.
+ */
+async function reachesEnd(from: BlockDevice, signal?: AbortSignal): Promise<boolean> {
+  const { size, blockSize } = from.info;
+  const last = Math.floor((size - 1) / blockSize) * blockSize;
+  return from.read(last, buffersOf(new Uint8Array(size - last)), signal && { signal }).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The runs of `bytes` that are zero and those that are not, in order; zero ones are whole pieces of 64 KiB, or all of it. */

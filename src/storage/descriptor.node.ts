@@ -67,6 +67,11 @@ export abstract class DescriptorDevice extends BlockBase {
     return (this.#looking ??= look());
   }
 
+  /** The file is in memory or on a local disk, whose file system answers questions about it without waiting. */
+  protected get writesAtOnce(): boolean {
+    return this.#cache?.writable ?? false;
+  }
+
   protected override doReadNow(offset: number, into: Uint8Array): boolean {
     return into.length <= maxAtOnce && this.#cache?.read(into, offset) === into.length;
   }

@@ -1,6 +1,7 @@
 /**
  * A regular file as a block device. Its size is the file's when it was opened, and when it was looked at since if the file
- * has become longer; a file that becomes shorter underneath gives errors of kind `io`, never made-up data. The block size is 512, or 1 where the file's length is not a
+ * has become longer. A file that becomes shorter underneath gives errors of kind `io` behind its new end: reads, extents and
+ * writes fail there, since a write would fill the gap with zeroes. The block size is 512, or 1 where the file's length is not a
  * multiple of 512 (guests that need whole sectors then refuse the device rather than lose its tail).
  *
  * With koffi, `trim` punches holes, `writeZeroes` transfers nothing and `extents` knows the holes. Without it the
@@ -9,7 +10,8 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { FarbusError } from '../base/errors.js';
-import type { BlockInfo, Extent, ZeroOptions } from '../block/device.js';
+import type { Buffers } from '../base/buffers.js';
+import type { BlockInfo, Extent, WriteOptions, ZeroOptions } from '../block/device.js';
 import { DescriptorDevice, isUnsupported, openSynchronous } from './descriptor.node.js';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -21,6 +23,7 @@ import {
   type Libc,
 } from './libc.node.js';
 import { rotates } from './sysfs.node.js';
+import { shorter } from './transfer.node.js';
 import { openDescriptor, openError, pathIdentity, printable, type Opened, type OpenOptions } from './opening.node.js';
 
 const fstat = promisify(fs.fstat);
@@ -28,6 +31,8 @@ const closeFd = promisify(fs.close);
 
 /** Most extents that one request answers: a file of very many small holes is told in parts. */
 const maxExtents = 128;
+/** How long a measured length is believed before a write that is done at once, in ms: a measurement costs as much. */
+const believedMs = 5;
 
 export interface FileOptions extends OpenOptions {
   /** Block size in bytes, a power of two that divides the file's length. */
@@ -37,6 +42,9 @@ export interface FileOptions extends OpenOptions {
 export class FileDevice extends DescriptorDevice {
   readonly #libc: Libc | undefined;
   #zeroRangeWorks = true;
+  /** The file's length in bytes, and when it was measured, in ms of performance.now(). */
+  #length = 0;
+  #measured = -Infinity;
 
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
     super(info, fd, syncFd, native, true);
@@ -45,6 +53,49 @@ export class FileDevice extends DescriptorDevice {
 
   protected async findSize(): Promise<number> {
     return (await fstat(this.fd)).size;
+  }
+
+  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    return this.#reaches(offset + from.length) && super.doWriteNow(offset, from);
+  }
+
+  protected override async doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    await this.#checkEnd(offset + from.length);
+    return super.doWrite(offset, from, options);
+  }
+
+  protected override async doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    await this.#checkEnd(offset + length);
+    return super.doTrim(offset, length, options);
+  }
+
+  protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    await this.#checkEnd(offset + length);
+    return super.doWriteZeroes(offset, length, options);
+  }
+
+  /** What was acknowledged beyond the end of a file that has become shorter is lost: that is no success. */
+  protected override async doFlush(): Promise<void> {
+    if (!this.info.readOnly) await this.#checkEnd(this.info.size);
+    return super.doFlush();
+  }
+
+  /**
+   * Whether the file was at least `end` bytes long a moment ago. A write behind the end of a file that has become shorter
+   * would make it longer again, and the gap before the write would read as zeroes that nobody wrote.
+   */
+  #reaches(end: number): boolean {
+    const now = performance.now();
+    if (now - this.#measured > believedMs) {
+      this.#length = fs.fstatSync(this.fd).size;
+      this.#measured = now;
+    }
+    return end <= this.#length;
+  }
+
+  async #checkEnd(end: number): Promise<void> {
+    const { size } = this.writesAtOnce ? fs.fstatSync(this.fd) : await fstat(this.fd);
+    if (end > size) throw shorter(size);
   }
 
   protected override async discard(offset: number, length: number): Promise<void> {
@@ -71,13 +122,20 @@ export class FileDevice extends DescriptorDevice {
       if (to > from) list.push({ offset: from, length: to - from, hole, zero: hole });
     };
     for (let at = offset; at < end && list.length < maxExtents;) {
-      const data = (await this.#libc!.seek(fd, at, SEEK_DATA)) ?? end;
+      const data = await this.#libc!.seek(fd, at, SEEK_DATA);
+      if (data === undefined) {
+        // A hole up to the file's end. What is behind the end of a file that has become shorter is none.
+        const { size } = await fstat(fd);
+        add(at, Math.min(end, size - (size % blockSize)), true);
+        if (list.length === 0) throw shorter(size);
+        break;
+      }
       // A block that is partly data is data.
       const from = Math.min(end, Math.max(at, data - (data % blockSize)));
       add(at, from, true);
       at = from;
       if (at >= end) break;
-      // Undefined where the file has become shorter since: reading will say so.
+      // Undefined if the file has become shorter since: a read of these bytes reports it.
       const hole = (await this.#libc!.seek(fd, Math.max(at, data), SEEK_HOLE)) ?? end;
       const to = Math.min(end, Math.ceil(Math.max(hole, at + 1) / blockSize) * blockSize);
       add(at, to, false);

@@ -2,6 +2,7 @@
 import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
 import type { BlockInfo } from '../block/device.js';
+import { BlockError } from '../block/errors.js';
 
 export class MemoryDevice extends BlockBase {
   readonly info: BlockInfo;
@@ -30,11 +31,18 @@ export class MemoryDevice extends BlockBase {
   }
 
   protected async doRead(offset: number, into: Buffers): Promise<void> {
-    into.copyFrom(this.bytes.subarray(offset, offset + into.length), 0);
+    into.copyFrom(this.#range(offset, into.length), 0);
   }
 
   protected async doWrite(offset: number, from: Buffers): Promise<void> {
-    from.copyTo(this.bytes.subarray(offset, offset + from.length), 0);
+    from.copyTo(this.#range(offset, from.length), 0);
+  }
+
+  /** The array of the caller may have become shorter: it can be a view of a buffer that is resized. */
+  #range(offset: number, length: number): Uint8Array {
+    const bytes = this.bytes.subarray(offset, offset + length);
+    if (bytes.length < length) throw new BlockError('io', `the memory ends at byte ${this.bytes.length}`);
+    return bytes;
   }
 
   protected async doFlush(): Promise<void> {}
@@ -53,6 +61,7 @@ export class MemoryDevice extends BlockBase {
 /** The same, which also reads and writes at once. Not to be extended by what does something else in reading or writing. */
 export class ReadyMemoryDevice extends MemoryDevice {
   protected override doReadNow(offset: number, into: Uint8Array): boolean {
+    if (offset + into.length > this.bytes.length) return false;
     into.set(this.bytes.subarray(offset, offset + into.length));
     return true;
   }

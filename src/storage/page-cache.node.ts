@@ -51,6 +51,11 @@ export class PageCache {
     return count ?? 0;
   }
 
+  /** Whether the file system is a known one of memory or of a local disk: {@link write} can succeed. */
+  get writable(): boolean {
+    return this.#writable;
+  }
+
   /** Whether {@link holds} can ever be true. */
   get mayHold(): boolean {
     return this.#mappable;

@@ -78,8 +78,9 @@ export async function readThroughRing(ring: Uring, fd: number, offset: number, i
   return true;
 }
 
-function shorter(at: number): BlockError {
-  return new BlockError('io', `the file ends at byte ${at}: it is shorter than when it was opened`);
+/** The error of a request behind the end of a file that has become shorter. */
+export function shorter(at: number): BlockError {
+  return new BlockError('io', `the file does not reach byte ${at}: it is shorter than when it was opened`);
 }
 
 /** Reads `into.length` bytes at `offset`. Rejects with kind `io` where the file ends before. */

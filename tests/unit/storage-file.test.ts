@@ -68,9 +68,32 @@ describe('a file as a block device', () => {
     await readBytes(device, 0, 8192);
     await expectKind('io', readBytes(device, 8192, 4096));
     await expectKind('io', readBytes(device, 512 * 1024, 512));
-    // Writing makes it as long again as it has to be.
-    await writeBytes(device, mebibyte - 512, new Uint8Array(512).fill(7));
-    expect((await readBytes(device, mebibyte - 512, 512)).every((byte) => byte === 7)).toBe(true);
+    // A write would make it longer again, with zeroes in the gap that nobody wrote.
+    for (const offset of [8192, 512 * 1024, mebibyte - 4096]) {
+      await expectKind('io', writeBytes(device, offset, new Uint8Array(4096).fill(7)));
+      await expectKind('io', device.writeZeroes(offset, 4096));
+      await expectKind('io', device.trim(offset, 4096));
+    }
+    await expectKind('io', device.flush());
+    await writeBytes(device, 0, new Uint8Array(8192).fill(7));
+    expect(statSync(path).size).toBe(10_000);
+    await device.close();
+  });
+
+  testWithKoffi('a file that became shorter has no hole behind its end', async () => {
+    const path = image(mebibyte);
+    const device = await openPath(path);
+    await writeBytes(device, 64 * 1024, new Uint8Array(4096).fill(7));
+    truncateSync(path, 512 * 1024 + 100);
+    const extents = await device.extents(0, mebibyte);
+    const last = extents.at(-1)!;
+    expect(last.offset + last.length).toBe(512 * 1024);
+    for (const at of [512 * 1024, mebibyte - 512]) await expectKind('io', device.extents(at, 512));
+    // With the file's length the hole comes back: it is one of the file's own then.
+    truncateSync(path, mebibyte);
+    expect(await device.extents(512 * 1024, 512)).toEqual([
+      { offset: 512 * 1024, length: 512, hole: true, zero: true },
+    ]);
     await device.close();
   });
 
