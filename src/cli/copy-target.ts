@@ -25,7 +25,7 @@ export async function openTarget(
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
-  const path = await plainPath(text);
+  const path = plainPath(text);
   const made = path !== undefined && (await prepareFile(path, size, resume));
   let device: BlockDevice | undefined;
   try {

@@ -141,7 +141,7 @@ export function checked(filters: Filters): Filters {
 /** For `--help` of the commands that take all of them. */
 export const filterHelp = `Between the source and its users, in this order; in a SOURCE's text as ,NAME or ,NAME=VALUE:
   --format FORMAT      what the source's bytes are: raw, ${imageFormats.slice(0, -1).join(', ')} or
-                       ${imageFormats.at(-1)!}; files are looked at where nothing is said (images need qemu-nbd)
+                       ${imageFormats.at(-1)!}; where nothing is said, a file's name decides (images need qemu-nbd)
   --cache FILE         keep what was read in FILE, a file of this computer, for sources that are far; nobody else may
                        write the source meanwhile
   --cache-size SIZE    bytes that FILE holds at most (default 1G)

@@ -11,18 +11,19 @@ import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
-import { pathIdentity, printable } from '../storage/opening.node.js';
+import { pathIdentity } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
 import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/dd/rsh.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
-import { imageFormats } from '../protocol/qemu/formats.js';
-import { detectFormat, openImage } from '../protocol/qemu/open.node.js';
+import { formatsOfName, imageFormats } from '../protocol/qemu/formats.js';
+import { openImage } from '../protocol/qemu/open.node.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
 import { checked, filterInText, openFiltered, type Filters, type SourceFormat } from './filters.js';
+import { formatToOpen } from './source-format.js';
 
 export interface SourceOptions {
   readonly readOnly?: boolean;
@@ -30,7 +31,7 @@ export interface SourceOptions {
   readonly reconnectSeconds?: number;
   /** Connections to an NBD server that allows several, where the source's text says nothing. Default 1. */
   readonly connections?: number | undefined;
-  /** What the bytes are; where nothing is said, a path is looked at. */
+  /** What the bytes are; where nothing is said, the file's name decides (source-format.ts). */
   readonly format?: SourceFormat | undefined;
   readonly log: Logger;
   /** For `--trace`: is told by what the other computer knows each command. */
@@ -73,8 +74,9 @@ export const sourceHelp = `A SOURCE is one of
   rsh://[USER@]HOST[:PORT]/PATH         the same by rsh: no encryption, no password
   aoe:SHELF.SLOT@SEGMENT                an AoE target on an Ethernet segment, for example aoe:1.0@eth0
   memory:SIZE                           memory, empty at first
-  PATH                                  a file or block device of this computer; qcow2, vmdk, vdi … images by qemu-nbd
-  raw:PATH                              its bytes, whatever they look like; qcow2:PATH … the image, whatever it names`;
+  PATH                                  a file or block device of this computer: its bytes; of a file that is named
+                                        *.qcow2, *.vmdk, *.vdi, *.vhdx, *.vhd … the disk in that image, by qemu-nbd
+  qcow2:PATH, vmdk:PATH, raw:PATH …     the disk in an image of that format, or the bytes, whatever its name is`;
 
 /** Opens a source. @throws FarbusError where it is not one or cannot be had. */
 export async function openSource(text: string, options: SourceOptions): Promise<BlockDevice> {
@@ -98,25 +100,17 @@ const formats: readonly SourceFormat[] = ['raw', ...imageFormats];
 
 /** A path of this computer: its bytes, or the disk in the image that they are. */
 async function openLocal(path: string, said: SourceFormat | undefined, options: SourceOptions): Promise<BlockDevice> {
-  const found = said === undefined ? await detectFormat(path) : undefined;
-  const format = said ?? found?.format ?? 'raw';
-  if (found?.namesOthers) {
-    throw usageError(
-      `${printable(path)} is a ${format} image that takes content from other files: give ${format}:PATH if you trust it, ` +
-        'or raw:PATH for its bytes',
-    );
-  }
+  const format = said ?? (await formatToOpen(path, options.log));
   // One writer: a lock keeps a second farbus off a file that this one writes.
   if (format === 'raw') return openPath(path, options.readOnly ? { readOnly: true } : { exclusive: true });
   const identity = await pathIdentity(path).catch(() => '');
   return openImage(path, { format, readOnly: options.readOnly === true, identity, log: options.log });
 }
 
-/** The path of a source whose bytes are a file's or device's own; undefined for every other. */
-export async function plainPath(source: string): Promise<string | undefined> {
+/** The path of a source whose bytes are a file's or device's own, by its words and name alone; undefined for every other. */
+export function plainPath(source: string): string | undefined {
   if (source.startsWith('raw:')) return source.slice('raw:'.length);
-  if (!isLocalPath(source)) return undefined;
-  return (await detectFormat(source)) ? undefined : source;
+  return isLocalPath(source) && formatsOfName(source).length === 0 ? source : undefined;
 }
 
 /** Whether a source is a file or device of this computer: what it has acknowledged survives the end of a process. */

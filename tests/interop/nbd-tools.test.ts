@@ -51,7 +51,7 @@ h.shutdown()
 describe.each(['tcp', 'unix', 'tls', 'tls-unix'])('farbus serve over %s', (way) => {
   const tls = way.startsWith('tls');
   const path = tempPath('disk.img');
-  const image = tempPath('image.qcow2');
+  const image = tempPath('image.img');
   let server: NbdPeer;
   let pki: Authority | undefined;
 

@@ -10,7 +10,7 @@ import type { BlockDevice, BlockInfo } from '../../block/device.js';
 import { Filter } from '../../block/filters/filter.js';
 import { unixDialer } from '../../network/dial.node.js';
 import { connectNbd, type NbdInitiator } from '../nbd/initiator/initiator.js';
-import { formatBytes, formatOf, type FoundFormat, type ImageFormat } from './formats.js';
+import { formatBytes, formatOf, type ImageFormat } from './formats.js';
 import { QemuNbd } from './process.node.js';
 
 /** How long it may take to open an image, in ms. */
@@ -24,20 +24,24 @@ export interface ImageOptions {
   readonly log?: Logger;
 }
 
-/** The format of the file or block device at `path`; undefined where its bytes are the disk's, or it cannot be read. */
-export async function detectFormat(path: string): Promise<FoundFormat | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  if (!found?.isFile() && !found?.isBlockDevice()) return undefined;
-  // A CD/DVD drive that is opened otherwise closes its tray.
-  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
-  if (!handle) return undefined;
+/**
+ * The format that the regular file at `path` looks like; undefined where its bytes are those of no known image, or
+ * cannot be read. A block device is never looked at: its content is a guest's, and a drive may notice.
+ */
+export async function detectFormat(path: string): Promise<ImageFormat | undefined> {
+  const bytes = await readStart(path, formatBytes).catch(() => undefined);
+  return bytes && formatOf(bytes);
+}
+
+/** The first bytes of a regular file; undefined where it is none. */
+export async function readStart(path: string, length: number): Promise<Uint8Array | undefined> {
+  // Without O_NONBLOCK opening a pipe waits for its writer.
+  if (!(await stat(path)).isFile()) return undefined;
+  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   try {
-    const bytes = new Uint8Array(formatBytes);
-    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-    return formatOf(bytes.subarray(0, bytesRead));
-  } catch {
-    // Opening it as a disk will say what is wrong with it.
-    return undefined;
+    const bytes = new Uint8Array(length);
+    const { bytesRead } = await handle.read(bytes, 0, length, 0);
+    return bytes.subarray(0, bytesRead);
   } finally {
     await handle.close();
   }

@@ -1,0 +1,42 @@
+/**
+ * What the bytes of a local path are, where the user gives no format: a raw disk, or an image in the format that the
+ * file's name claims (docs/security.md). The user chooses the name, a guest the content; so the name decides, and the
+ * content can only contradict it. It never turns a raw disk into an image.
+ */
+import { stat } from 'node:fs/promises';
+import { usageError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { formatsOfName } from '../protocol/qemu/formats.js';
+import { detectFormat, readStart } from '../protocol/qemu/open.node.js';
+import { namesOthers, referenceBytes } from '../protocol/qemu/references.js';
+import { printable } from '../storage/opening.node.js';
+import type { SourceFormat } from './filters.js';
+
+/** The format in which to open `path`. @throws FarbusError where name and content contradict each other. */
+export async function formatToOpen(path: string, log: Logger): Promise<SourceFormat> {
+  const found = await stat(path).catch(() => undefined);
+  // Opening anything else as a disk says what is wrong. A block device is a raw disk, whatever its name is.
+  if (!found?.isFile()) return 'raw';
+  const claimed = formatsOfName(path);
+  const format = await detectFormat(path);
+  const name = printable(path);
+  if (claimed.length === 0) {
+    if (format)
+      log.log('warn', `${name} looks like a ${format} image and is used as raw bytes: ${format}:PATH opens the image`);
+    return 'raw';
+  }
+  if (!format || !claimed.includes(format)) {
+    const like = format ? `like a ${format} image` : `not like one`;
+    throw usageError(
+      `${name} has the name of a ${claimed[0]!} image and begins ${like}: give ${format ?? claimed[0]!}:PATH, or raw:PATH for its bytes`,
+    );
+  }
+  const start = await readStart(path, referenceBytes);
+  if (start && namesOthers(format, start)) {
+    throw usageError(
+      `${name} is a ${format} image that takes content from other files: give ${format}:PATH if you trust it, ` +
+        'or raw:PATH for its bytes',
+    );
+  }
+  return format;
+}
