@@ -10,8 +10,8 @@ import {
   ReplyType,
 } from '../../../src/protocol/nbd/spec.js';
 import { getBigU64, getU16, getU32, getU64 } from '../../../src/protocol/nbd/wire.js';
-import { poison } from './input.js';
-import { exportSize } from './target.js';
+import { poison } from '../harness/input.js';
+import { exportSize } from '../harness/compositions.js';
 
 export interface Verdict {
   readonly signature: string;

@@ -12,10 +12,10 @@ import { factsOf } from '../../../src/protocol/nbd/initiator/facts.js';
 import { PayloadPool } from '../../../src/protocol/nbd/initiator/payload-pool.js';
 import { NbdRequest } from '../../../src/protocol/nbd/initiator/request.js';
 import { Command, Info, Option, OptionReply, ReplyFlag, ReplyType } from '../../../src/protocol/nbd/spec.js';
-import { join, pack, string, text } from './bytes.js';
-import { poison, type Input } from './input.js';
-import { FuzzError, type Subject } from './loop.js';
-import type { Random } from './random.js';
+import { join, pack, string, text } from '../harness/bytes.js';
+import { poison, type Input } from '../harness/input.js';
+import { FuzzError, type Subject } from '../harness/loop.js';
+import type { Random } from '../harness/random.js';
 
 const session = '01234567-89ab-4def-8123-456789abcdef';
 const allocation = 1;
@@ -58,8 +58,8 @@ const asks = [
   { type: Command.writeZeroes, offset: 0, length: 4096 },
 ];
 
-export const initiator: Subject = {
-  name: 'initiator',
+export const connection: Subject = {
+  name: 'connection',
   generate,
   message: (random) => reply(random, random.below(3)),
 
