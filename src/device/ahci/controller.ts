@@ -150,7 +150,8 @@ export class AhciController implements GuardedDevice {
     this.#file.ghc = Ghc.reset;
     this.#file.is = 0;
     this.#updateInterrupt();
-    this.#resetting = Promise.all(this.#ports.map((port) => port.resetAll())).then(() => {
+    // One wait, however often the driver asks meanwhile: each of its own would be memory that the guest takes.
+    this.#resetting ??= Promise.all(this.#ports.map((port) => port.resetAll())).then(() => {
       this.#resetting = undefined;
       this.#file.ghc = 0;
       for (const port of this.#ports) port.restart();

@@ -27,10 +27,11 @@ export interface LinkPort {
 
 export class PortLink {
   readonly #port: LinkPort;
-  /** Counts resets of the device: only the last one announces itself. */
-  #resets = 0;
   /** A reset whose end the device has not announced. */
   #settling: Promise<void> | undefined;
+  /** The wait for what is under way, one for all resets that are asked for meanwhile, and what the last of them does then. */
+  #draining: Promise<void> | undefined;
+  #announce: (() => void) | undefined;
   /** The frame of the signature has come while PxCMD.FRE was 0. */
   signatureUnposted = false;
   /** The driver has set SRST and not cleared it. */
@@ -78,11 +79,10 @@ export class PortLink {
     const port = this.#port;
     port.giveUp();
     this.cancel();
-    const reset = this.#resets;
     port.file.tfd = AtaStatus.busy;
     const announce = (): void => {
       const device = port.device();
-      if (this.#resets !== reset || !device) return;
+      if (!device) return;
       this.#settling = undefined;
       device.reset(hard);
       this.postSignature();
@@ -90,12 +90,18 @@ export class PortLink {
       port.ready();
     };
     if (port.idle()) return announce();
-    this.#settling = port.drained().then(announce);
+    this.#announce = announce;
+    this.#settling = this.#draining ??= port.drained().then(() => {
+      this.#draining = undefined;
+      const last = this.#announce;
+      this.#announce = undefined;
+      last?.();
+    });
   }
 
   /** A reset that is under way announces nothing. */
   cancel(): void {
-    this.#resets++;
+    this.#announce = undefined;
     this.#settling = undefined;
   }
 

@@ -56,6 +56,7 @@ export class AhciPort {
   /** §6.2: an error has stopped the command list until the driver clears PxCMD.ST. */
   #halted = false;
   #paused = false;
+  /** Of commands that have ended and whose interrupt the driver has not acknowledged, oldest first; at most {@link slots}. */
   #times: CommandTimes[] = [];
 
   constructor(name: string, context: PortContext) {
@@ -307,6 +308,8 @@ export class AhciPort {
     const completed = (outcome: Outcome, answered: number): void => {
       const opcode = command.fis.command;
       this.#complete(command, outcome, queued);
+      // A driver may never acknowledge: it issues a slot again because it has seen PxCI, and the oldest is not waited for.
+      if (this.#times.length >= slots) this.#times.shift();
       this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
     };
     const now = device.executeNow?.(requestOf(command, memory, memory, { tag }));

@@ -74,6 +74,8 @@ export class NvmeController implements GuardedDevice {
   readonly #sqs = new Map<number, SubmissionQueue>();
   readonly #cqs = new Map<number, CompletionQueue>();
   readonly #inFlight = new UnderWay();
+  /** The shutdown that the driver has asked for, while it flushes. */
+  readonly #shutdown = new UnderWay();
   readonly #giveUp = new GiveUp(this.#inFlight);
   readonly #times = new PostedTimes();
   readonly #events = new AsyncEvents((request, event) => {
@@ -146,6 +148,7 @@ export class NvmeController implements GuardedDevice {
   async pause(): Promise<void> {
     this.#paused = true;
     await this.#inFlight.drained();
+    await this.#shutdown.drained();
     await this.#draining;
   }
 
@@ -183,16 +186,13 @@ export class NvmeController implements GuardedDevice {
     if (enable && (before & Cc.enable) === 0) this.#enable();
     if (!enable && (before & Cc.enable) !== 0) this.#reset();
     const shutdown = (now >>> Cc.shnShift) & 3;
-    if (shutdown !== 0 && shutdown !== ((before >>> Cc.shnShift) & 3)) void this.#shutDown();
+    if (shutdown !== 0 && shutdown !== ((before >>> Cc.shnShift) & 3)) this.#shutDown();
   }
 
   /** §7.3.1, §7.6.1: takes the admin queue's place; CSTS.RDY follows. */
   #enable(): void {
-    if (this.#draining) {
-      // The driver did not wait for CSTS.RDY to become 0; it becomes 1 when what was under way has ended.
-      void this.#draining.then(() => (this.#registers.cc & Cc.enable ? this.#enable() : undefined));
-      return;
-    }
+    // The driver did not wait for CSTS.RDY to become 0: the end of the reset enables the controller.
+    if (this.#draining) return;
     const { cc, aqa, asqLow, asqHigh, acqLow, acqHigh } = this.#registers;
     const sqBase = asqHigh * 0x100000000 + asqLow;
     const cqBase = acqHigh * 0x100000000 + acqLow;
@@ -217,24 +217,36 @@ export class NvmeController implements GuardedDevice {
     this.#inFlight.giveUp();
     this.#sqs.clear();
     this.#cqs.clear();
-    this.#times.clear();
     this.#events.clear();
     this.#giveUp.reset();
     this.#features.reset();
     this.#registers.intms = 0;
     this.#interrupt.update();
-    this.#draining = this.#inFlight.drained().then(() => {
+    this.#shutdown.giveUp();
+    // One wait for all resets that the driver asks for meanwhile: each of its own would be memory that the guest takes.
+    this.#draining ??= Promise.all([this.#inFlight.drained(), this.#shutdown.drained()]).then(() => {
       this.#draining = undefined;
       this.#registers.csts = 0;
+      if (this.#registers.cc & Cc.enable) this.#enable();
     });
   }
 
   /** §7.6.2: the medium is flushed before the shutdown is complete. */
-  async #shutDown(): Promise<void> {
-    const life = this.#life;
+  #shutDown(): void {
     this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownOccurring;
+    // One at a time, however often the driver asks: the flush of the one under way is for all of them.
+    if (this.#shutdown.size > 0) return;
+    const abort = new AbortController();
+    const done = this.#flushForShutdown(abort.signal).finally(() => this.#shutdown.ended(0));
+    this.#shutdown.add(0, { abort, done });
+  }
+
+  async #flushForShutdown(signal: AbortSignal): Promise<void> {
+    const life = this.#life;
     await this.#inFlight.drained();
-    await this.#options.disk.flush().catch((error: unknown) => {
+    if (this.#life !== life) return;
+    await this.#options.disk.flush({ signal }).catch((error: unknown) => {
+      if (signal.aborted) return;
       this.#log.log('warn', 'shutdown', `${this.name}: flush at shutdown failed: ${String(error)}`);
     });
     if (this.#life !== life) return;
@@ -267,8 +279,10 @@ export class NvmeController implements GuardedDevice {
     if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
     const consumed = queue.consume(this.#memory, value);
     if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
-    this.#times.consumed(id, consumed, this.#report);
+    this.#times.consumed(queue, consumed, this.#report);
     this.#interrupt.update();
+    // Commands wait in their submission queues while this queue has no room for their completions.
+    this.#fetchAll();
   }
 
   #fetchAll(): void {
@@ -278,7 +292,9 @@ export class NvmeController implements GuardedDevice {
   }
 
   #fetch(queue: SubmissionQueue, trap?: Trap): void {
-    while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight) {
+    const cq = this.#cqs.get(queue.cqid);
+    if (!cq) return this.#fail('a submission queue has no completion queue');
+    while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight && cq.hasRoom) {
       const command = queue.fetch(this.#memory);
       if (!command) return this.#fail('a submission queue is not in guest memory');
       const key = keyOf(queue.id, command.cid);
@@ -288,7 +304,9 @@ export class NvmeController implements GuardedDevice {
       }
       const abort = new AbortController();
       const work = queue.id === 0 ? this.#admin(queue, command) : this.#io(queue, command, abort.signal, trap);
+      cq.expected++;
       const done = work.finally(() => {
+        cq.expected--;
         this.#inFlight.ended(key);
         this.#fetchAll();
       });
@@ -352,7 +370,7 @@ export class NvmeController implements GuardedDevice {
     if (!cq || !this.#running) return;
     const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
     if (!cq.post(this.#memory, completion)) return this.#fail('a completion queue is not in guest memory');
-    this.#times.posted(cq.id, times);
+    this.#times.posted(cq, times);
     this.#interrupt.update();
   }
 

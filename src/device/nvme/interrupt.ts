@@ -24,6 +24,8 @@ export class Interrupt {
   #asserted = false;
   /** Until when an interrupt is held back, of `performance.now()`; undefined where none is. */
   #heldUntil: number | undefined;
+  /** A look in the next turn is scheduled: one is enough, however often the guest changes the mask meanwhile. */
+  #looking = false;
   readonly #sources: () => InterruptSources;
 
   constructor(sources: () => InterruptSources) {
@@ -55,7 +57,10 @@ export class Interrupt {
 
   /** Looks again every turn: timers count whole milliseconds, which is too long. */
   #hold(): void {
+    if (this.#looking) return;
+    this.#looking = true;
     nextTurn(() => {
+      this.#looking = false;
       if (this.#heldUntil === undefined) return;
       this.update();
       if (this.#heldUntil !== undefined) this.#hold();

@@ -76,11 +76,16 @@ export interface CompletionQueueState {
   readonly head: number;
   readonly tail: number;
   readonly phase: number;
-  /** Completions that waited for room. */
+  /** Completions of Asynchronous Event Requests that waited for room. */
   readonly overflow: readonly Completion[];
 }
 
-/** Where the controller puts completions. Those that find it full wait here until the driver has made room. */
+/**
+ * Where the controller puts completions. A controller must not overrun a full queue (§4.1), and must not collect without
+ * a limit what a driver does not consume: a command is fetched only when there is room for its completion. Asynchronous
+ * Event Requests hold no room, as they may wait for ever: their completions, which are at most as many as the limit of
+ * such requests, wait here until the driver has made room.
+ */
 export class CompletionQueue {
   readonly id: number;
   readonly base: number;
@@ -89,6 +94,8 @@ export class CompletionQueue {
   readonly interrupts: boolean;
   head = 0;
   tail = 0;
+  /** Commands that were fetched and will post a completion here. */
+  expected = 0;
   #phase = 1;
   readonly #overflow: Completion[] = [];
 
@@ -107,6 +114,11 @@ export class CompletionQueue {
   /** How many entries the driver has not consumed. */
   get used(): number {
     return (this.tail - this.head + this.size) % this.size;
+  }
+
+  /** There is room for the completion of one more command. */
+  get hasRoom(): boolean {
+    return this.used + this.expected + this.#overflow.length < this.size - 1;
   }
 
   /** Posts a completion, or keeps it until there is room. False where the queue is not in guest memory. */

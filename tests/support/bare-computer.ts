@@ -1,0 +1,60 @@
+/**
+ * A client computer as the command line puts it together, of which the processor is the test: drives are opened from their
+ * texts, and the test's own accesses trap as a guest's do. Nothing of it is emulated, so a test can write what no driver
+ * would.
+ */
+import { ClientComputer } from '../../src/computer/client.js';
+import type { ClientDrive } from '../../src/computer/drives.js';
+import { openClientDrive } from '../../src/cli/sources.js';
+import { silent } from '../../src/base/log.js';
+import type { Engine } from '../../src/machine/engine.js';
+import type { TrapHandler } from '../../src/machine/trap.js';
+import { TestMemory } from './guest-memory.js';
+
+/** Where a computer's first controller has its registers. */
+const firstBase = 0xfe000000;
+
+export interface BareComputer {
+  readonly computer: ClientComputer;
+  readonly memory: TestMemory;
+  read(offset: number): number;
+  write(offset: number, value: number): void;
+  close(): Promise<void>;
+}
+
+/** A computer with these drives; `read` and `write` are of its first controller's registers. */
+export async function bareComputer(...texts: readonly string[]): Promise<BareComputer> {
+  const drives: ClientDrive[] = [];
+  for (const text of texts) drives.push(await openClientDrive(text, { log: silent }));
+  const memory = new TestMemory(16 << 20);
+  let trap: TrapHandler | undefined;
+  const computer = await ClientComputer.create({
+    createEngine: (handler) => {
+      trap = handler;
+      return Promise.resolve(bareEngine(memory, handler));
+    },
+    drives,
+  });
+  return {
+    computer,
+    memory,
+    read: (offset) => trap!.read(firstBase + offset, 4) >>> 0,
+    write: (offset, value) => void trap!.write(firstBase + offset, 4, value >>> 0),
+    close: async () => {
+      await computer.stop();
+      for (const { device } of drives) await device?.close();
+    },
+  };
+}
+
+function bareEngine(memory: TestMemory, trap: TrapHandler): Engine {
+  const engine: Partial<Engine> = {
+    memory,
+    trap,
+    addPci: () => ({ set: () => undefined }),
+    descriptors: () => ({ idtBase: 0, idtLimit: 0, cr0: 0, cr3: 0, cr4: 0 }),
+    onSerial: () => undefined,
+    stop: () => Promise.resolve(),
+  };
+  return engine as Engine;
+}
