@@ -1,5 +1,17 @@
 import tseslint from 'typescript-eslint';
 
+const deadline = {
+  object: 'AbortSignal',
+  property: 'timeout',
+  message: 'It can be collected before it fires: base/deadline.ts.',
+};
+/** A write to one of Node's streams that fails ends the process. */
+const output = ['stdout', 'stderr'].map((property) => ({
+  object: 'process',
+  property,
+  message: 'Write through CliIo (cli/io.ts), or give a Logger what you have to say.',
+}));
+
 export default tseslint.config(
   { ignores: ['dist/', 'node_modules/'] },
   ...tseslint.configs.recommended,
@@ -13,15 +25,13 @@ export default tseslint.config(
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       eqeqeq: 'error',
       'no-console': 'error',
-      'no-restricted-properties': [
-        'error',
-        {
-          object: 'AbortSignal',
-          property: 'timeout',
-          message: 'It can be collected before it fires: base/deadline.ts.',
-        },
-      ],
+      'no-restricted-properties': ['error', deadline],
     },
+  },
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/cli/output.ts'],
+    rules: { 'no-restricted-properties': ['error', deadline, ...output] },
   },
   { files: ['scripts/**', 'bench/**', 'tests/**'], rules: { 'no-console': 'off' } },
 );

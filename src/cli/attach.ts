@@ -11,7 +11,7 @@ import { Server } from '../export/server.js';
 import { listenOn } from '../network/listen.node.js';
 import { runCommand } from './child.js';
 import { filterConfig, filterHelp, filtersOf } from './filters.js';
-import { stderrLogger, type CliIo } from './io.js';
+import { announce, stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
 import { openDrive, sourceHelp } from './sources.js';
@@ -80,7 +80,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
         command.map((word) => replaced(word, uri, path)),
         io,
       );
-    io.stdout.write(`${uri}\n`);
+    announce(io, `${uri}\n`, log);
     return await signals!.received;
   } finally {
     for (const close of closing.reverse()) await close();

@@ -39,7 +39,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   socket.resume();
   const terminal = attachTerminal(io, (bytes) => socket.write(bytes));
   try {
-    const how = await Promise.race([ended, terminal.left.then(() => 'left' as const), signals.received]);
+    const left = Promise.race([terminal.left, ...(io.stdoutFailed ? [io.stdoutFailed] : [])]);
+    const how = await Promise.race([ended, left.then(() => 'left' as const), signals.received]);
     if (how === 'left') io.stderr.write('\n');
     if (how === 'ended') io.stderr.write(`farbus: ${await whyEnded(path, computer)}\n`);
     return typeof how === 'number' ? how : 0;

@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
-import { processIo, type CliIo } from './io.js';
+import { finish, processIo, type CliIo } from './io.js';
 
 interface Subcommand {
   readonly summary: string;
@@ -91,6 +91,8 @@ ${Object.entries(subcommands)
   .join('\n')}
 
 farbus COMMAND --help tells about one of them; farbus --version, which farbus this is.
+Exit status: 0, or 1 where something failed, 2 for a wrong use, 130 after Ctrl-C, 129 where the terminal was closed, and
+141 where nobody read the output to its end; a COMMAND may have others.
 
 Examples:
   farbus demo
@@ -98,8 +100,12 @@ Examples:
   farbus run --drive nbd://localhost/disk.img
 `;
 
-/** Runs the command line; resolves with the exit status. */
+/** Runs the command line; resolves with the exit status when all that it has printed is written. */
 export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
+  return finish(io, await command(args, io));
+}
+
+async function command(args: readonly string[], io: CliIo): Promise<number> {
   // One AbortSignal stands for many requests by design: Node's warning of a leak from the eleventh on is not for people.
   setMaxListeners(0);
   const [name, ...rest] = args;

@@ -112,7 +112,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   try {
     const steps = new Steps();
     if (values.trace !== undefined) {
-      const trace = await TracePrinter.open(values.trace, io);
+      const trace = await TracePrinter.open(values.trace, io, log);
       closing.push(() => trace.close());
       steps.add(trace);
     }
@@ -232,7 +232,8 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
       if (result.from === 'snapshot') computer.console.send('\n');
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });
-    const over = Promise.race([terminal.left.then(() => 'left' as const), computer.ended]);
+    const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
+    const over = Promise.race([terminal.left.then(() => 'left' as const), computer.ended, unread]);
     await Promise.race([start, over]);
     const why = await over;
     hide();

@@ -7,7 +7,7 @@ import { serveControl, type ControlSocket } from '../export/control.node.js';
 import { handedSockets, ServiceNotifier } from '../export/systemd.node.js';
 import { segmentHelp } from '../network/ethernet/open.node.js';
 import { filterConfig, filterHelp, filtersOf } from './filters.js';
-import { jsonLogger, stderrLogger, type CliIo } from './io.js';
+import { announce, jsonLogger, stderrLogger, type CliIo } from './io.js';
 import { parseListen } from './listen.js';
 import { numberOption, parseOptions } from './options.js';
 import { readSettings } from './serve-config.js';
@@ -191,10 +191,10 @@ class Run {
   async run(settings: ServeSettings): Promise<number> {
     const { io, log, json, trace } = this.#options;
     const steps = trace === undefined ? undefined : new Steps();
-    const printer = steps && (await TracePrinter.open(trace!, io));
+    const printer = steps && (await TracePrinter.open(trace!, io, log));
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
-    const signals = onSignals();
+    const signals = onSignals({ hangUp: false });
     const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env), steps });
     let control: ControlSocket | undefined;
     const hangUp = (): void =>
@@ -209,7 +209,7 @@ class Run {
         return undefined;
       });
       process.on('SIGHUP', hangUp);
-      io.stdout.write(json ? jsonOf(service) : linesOf(service));
+      announce(io, json ? jsonOf(service) : linesOf(service), log);
       notifier.ready(summary(service));
       await signals.received;
       notifier.stopping();

@@ -21,6 +21,8 @@ export function attachTerminal(
     send(at < 0 ? chunk : chunk.subarray(0, at));
     if (at >= 0) leave();
   };
+  // A terminal that is closed can be neither read nor set back (EIO).
+  stdin.on('error', leave);
   if (raw) stdin.setRawMode(true);
   stdin.on('data', onData);
   stdin.resume();

@@ -1,12 +1,15 @@
 /** `--trace`: the steps of each command as lines of text, with the time since the command's first step. */
 import { createWriteStream } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
 import type { Step, StepSink, StepTag } from '../base/steps.js';
 import { RotatingFile } from '../site/rotating-file.node.js';
 import type { CliIo } from './io.js';
 
 /** Commands whose first time is kept; a command that is older is printed without one. */
 const keptCommands = 4096;
+/** Bytes of a trace that wait for the disk; later steps are lost and counted. */
+const maxPending = 16 << 20;
 
 export class TracePrinter implements StepSink {
   readonly #write: (line: string) => void;
@@ -14,20 +17,34 @@ export class TracePrinter implements StepSink {
   readonly #start = performance.now();
   readonly #close: () => Promise<void>;
 
-  /** @param path A file for the trace; '' for stderr. */
-  static async open(path: string, io: CliIo): Promise<TracePrinter> {
+  /**
+   * @param path A file for the trace; '' for stderr.
+   * @param log Is told where the trace ends before the command, which goes on all the same.
+   */
+  static async open(path: string, io: CliIo, log: Logger): Promise<TracePrinter> {
     if (path === '') return new TracePrinter((line) => io.stderr.write(line));
     const file = createWriteStream(path);
     await new Promise<void>((resolve, reject) => {
       file.once('open', () => resolve());
       file.once('error', (error) => reject(new FarbusError(`--trace ${path}: ${messageOf(error)}`)));
     });
-    // A full disk must not end the guest: the trace ends.
-    file.on('error', () => undefined);
-    return new TracePrinter(
-      (line) => file.write(line),
-      () => new Promise((resolve) => file.end(() => resolve())),
-    );
+    let ended = false;
+    file.on('error', (error) => {
+      if (!ended) log.log('warn', `the trace in ${path} ends here: ${messageOf(error)}`);
+      ended = true;
+    });
+    let lost = 0;
+    const write = (line: string): void => {
+      if (ended) return;
+      if (file.writableLength > maxPending) {
+        lost++;
+        return;
+      }
+      if (lost > 0) file.write(`(${lost} steps are missing here: the disk was too slow)\n`);
+      lost = 0;
+      file.write(line);
+    };
+    return new TracePrinter(write, () => new Promise((resolve) => file.end(() => resolve())));
   }
 
   /** A trace in a file that stays within a size, in bytes; an older part of that size is kept. @throws FarbusError */

@@ -17,7 +17,7 @@ import type { SegmentPlan, SitePlan } from '../site/plan.js';
 import { inProcesses } from '../site/process.node.js';
 import { Supervisor, type ComputerStatus } from '../site/supervisor.js';
 import { chooseGuest } from './computer.js';
-import { stderrLogger, type CliIo } from './io.js';
+import { announce, stderrLogger, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import { ProgressLine } from './progress.js';
 import { onSignals } from './signals.js';
@@ -106,6 +106,7 @@ async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void>
 
 async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
   const folder = logFolder(io.env, site.name);
+  const log = stderrLogger(io);
   let logs: SiteLogs | undefined;
   const signals = onSignals();
   let crashed = false;
@@ -117,7 +118,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
       status: (status) => {
         crashed ||= status.state === 'crashed' || status.state === 'failed';
         logs?.line(status.name, statusLine(status));
-        io.stdout.write(json ? `${JSON.stringify(status)}\n` : `${statusLine(status)}\n`);
+        announce(io, json ? `${JSON.stringify(status)}\n` : `${statusLine(status)}\n`, log);
       },
       output: (computer, bytes) => logs?.output(computer, bytes),
       log: (computer, level, message) => {
