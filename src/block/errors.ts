@@ -49,3 +49,11 @@ export function blockErrorOf(error: unknown): BlockError {
   const kind = byErrno[errnoOf(error) ?? ''] ?? 'io';
   return new BlockError(kind, messageOf(error), { cause: error });
 }
+
+/** Kinds of failure of one block or one request: other blocks, or a part of the request, may do better. */
+const localKinds: ReadonlySet<BlockErrorKind> = new Set(['io', 'no-space', 'range', 'unsupported']);
+
+/** Whether a request that failed so may succeed in part. False where the whole device failed or the caller gave up. */
+export function isLocal(error: unknown): boolean {
+  return localKinds.has(blockErrorOf(error).kind);
+}

@@ -1,7 +1,8 @@
 /**
  * Reading for probes: small pieces from anywhere on a device, of which nothing is trusted. What is read is kept in chunks,
  * so that many probes of the same place cost one request each 64 KiB of a far disk, and the sum of what is read is
- * bounded: no table, however made, can make a probe read a whole disk.
+ * bounded: no table, however made, can make a probe read a whole disk. Where a chunk cannot be read, the blocks that a
+ * probe wants of it are read alone: one bad sector hides nothing beside it.
  */
 import { buffersOf } from '../base/buffers.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
@@ -12,11 +13,14 @@ const chunkSize = 65536;
 /** Bytes that one probe of a whole device reads at most. */
 const defaultBudget = 64 << 20;
 
+/** A chunk's bytes; 'bad' where it cannot be read as a whole; undefined where it is over the bound. */
+type Chunk = Uint8Array | 'bad' | undefined;
+
 /** What the readers of one device share. */
 interface Shared {
   readonly device: BlockDevice;
   readonly options: RequestOptions;
-  readonly chunks: Map<number, Promise<Uint8Array | undefined>>;
+  readonly chunks: Map<number, Promise<Chunk>>;
   readonly unreadable: Set<number>;
   budget: number;
 }
@@ -47,7 +51,7 @@ export class ProbeReader {
     return new ProbeReader(this.#shared, this.#start + from, Math.min(size, this.size - from));
   }
 
-  /** Offsets on the device of chunks that it failed to read. */
+  /** Offsets on the device of what a probe wanted and could not be read. */
   get unreadable(): readonly number[] {
     return [...this.#shared.unreadable];
   }
@@ -70,6 +74,14 @@ export class ProbeReader {
       const index = Math.floor((at + done) / chunkSize);
       const chunk = await this.#chunk(index);
       if (!chunk) return undefined;
+      if (chunk === 'bad') {
+        const end = Math.min(at + length, (index + 1) * chunkSize);
+        const part = await this.#blocks(at + done, end);
+        if (!part) return undefined;
+        out.set(part, done);
+        done += part.length;
+        continue;
+      }
       const from = at + done - index * chunkSize;
       const part = chunk.subarray(from, Math.min(chunk.length, from + length - done));
       if (part.length === 0) return undefined;
@@ -85,7 +97,7 @@ export class ProbeReader {
     return bytes && new DataView(bytes.buffer);
   }
 
-  #chunk(index: number): Promise<Uint8Array | undefined> {
+  #chunk(index: number): Promise<Chunk> {
     const { chunks } = this.#shared;
     let chunk = chunks.get(index);
     if (!chunk) {
@@ -95,20 +107,37 @@ export class ProbeReader {
     return chunk;
   }
 
-  async #read(index: number): Promise<Uint8Array | undefined> {
-    const { device, options, unreadable } = this.#shared;
+  async #read(index: number): Promise<Chunk> {
+    const { device } = this.#shared;
     const at = index * chunkSize;
     const bytes = new Uint8Array(Math.min(chunkSize, device.info.size - at));
     if (this.#shared.budget <= 0) return undefined;
+    return (await this.#fill(at, bytes)) ? bytes : 'bad';
+  }
+
+  /** Bytes [start, end) of the device, read in whole blocks and not kept. */
+  async #blocks(start: number, end: number): Promise<Uint8Array | undefined> {
+    const { device, unreadable } = this.#shared;
+    const { blockSize } = device.info;
+    const first = start - (start % blockSize);
+    const bytes = new Uint8Array(Math.ceil((end - first) / blockSize) * blockSize);
+    if (this.#shared.budget <= 0) return undefined;
+    if (await this.#fill(first, bytes)) return bytes.subarray(start - first, end - first);
+    unreadable.add(first);
+    return undefined;
+  }
+
+  /** Reads `bytes` at `at` of the device. @returns false where that cannot be read */
+  async #fill(at: number, bytes: Uint8Array): Promise<boolean> {
+    const { device, options } = this.#shared;
     this.#shared.budget -= bytes.length;
     try {
       await device.read(at, buffersOf(bytes), options);
-      return bytes;
+      return true;
     } catch (error) {
       const failure = blockErrorOf(error);
       if (failure.kind !== 'io' && failure.kind !== 'range') throw failure;
-      unreadable.add(at);
-      return undefined;
+      return false;
     }
   }
 }

@@ -5,6 +5,8 @@
 import { expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
+import { BlockError } from '../../src/block/errors.js';
+import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { createOverlay, openOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { Random } from '../conformance/random.js';
@@ -124,19 +126,43 @@ async function work(run: Run, blocks: number, steps: number): Promise<void> {
   );
 }
 
+/** Every so many blocks of a bad base one cannot be read. */
+const badEvery = 5;
+/** What a block holds that cannot be read. */
+const unreadable = -1;
+
+async function stampAt(overlay: BlockDevice, index: number): Promise<number> {
+  try {
+    return stampOf(await readBytes(overlay, index * block, block));
+  } catch (error) {
+    if (error instanceof BlockError && error.kind === 'io') return unreadable;
+    throw error;
+  }
+}
+
 for (const clusterSize of [4096, 16384]) {
-  for (const fastZeroes of [true, false]) {
-    test(`crashes at any moment: clusters of ${clusterSize}, store with${fastZeroes ? '' : 'out'} fast zeroes`, async () => {
-      for (let seed = 1; seed <= 25; seed++) {
+  for (const [fastZeroes, bad] of [
+    [true, false],
+    [false, false],
+    [true, true],
+  ] as const) {
+    const what = `store with${fastZeroes ? '' : 'out'} fast zeroes, base with${bad ? '' : 'out'} bad blocks`;
+    test(`crashes at any moment: clusters of ${clusterSize}, ${what}`, async () => {
+      for (let seed = 1; seed <= (bad ? 12 : 25); seed++) {
         const random = new Random(seed * 104729 + clusterSize + Number(fastZeroes));
         const blocks = 8 * 64 + 3;
         const content = new Uint8Array(blocks * block);
         for (let index = 0; index < blocks; index++) content.set(stamped(1_000_000 + index), index * block);
-        const base = (): MemoryDevice => new MemoryDevice(content, { readOnly: true, identity: 'base' });
+        const isBad = (index: number): boolean => bad && index % badEvery === seed % badEvery;
+        const faults: FaultRule[] = Array.from({ length: blocks }, (_, index) => index)
+          .filter(isBad)
+          .map((index) => ({ on: ['read'], range: { offset: index * block, length: block }, action: 'io' }));
+        const base = (): BlockDevice =>
+          new FaultFilter(new MemoryDevice(content, { readOnly: true, identity: 'base' }), faults);
         const original = content.slice();
         let store = new CrashStore(random.bytes(overlayStoreSize(base(), { clusterSize })), random, fastZeroes);
         let overlay = await createOverlay(base(), store, { clusterSize });
-        let stamps = Array.from({ length: blocks }, (_, index) => 1_000_000 + index);
+        let stamps = Array.from({ length: blocks }, (_, index) => (isBad(index) ? unreadable : 1_000_000 + index));
         let stamp = 0;
         for (let generation = 0; generation < 3; generation++) {
           const history = new History(stamps);
@@ -152,10 +178,7 @@ for (const clusterSize of [4096, 16384]) {
 
           store = new CrashStore(left, random, fastZeroes);
           overlay = await openOverlay(base(), store);
-          const back = await readBytes(overlay, 0, blocks * block);
-          stamps = Array.from({ length: blocks }, (_, index) =>
-            stampOf(back.subarray(index * block, (index + 1) * block)),
-          );
+          stamps = await Promise.all(Array.from({ length: blocks }, (_, index) => stampAt(overlay, index)));
           for (const [index, found] of stamps.entries()) {
             frozen.check(index, found, `seed ${seed}, generation ${generation}`);
           }

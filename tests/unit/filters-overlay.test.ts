@@ -2,6 +2,7 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, test, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { FarbusError } from '../../src/base/errors.js';
+import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
@@ -47,10 +48,10 @@ describe('the map', () => {
       expect(map.run(at, limit)).toEqual({ state: model[at], end: stop });
     }
     const copy = new ClusterMap();
-    for (const { index, bytes } of map.takeChanged()) expect(copy.load(index, bytes)).toBe(true);
+    for (const { index, bytes } of map.takeChanged()) expect(copy.load(index, bytes)).toEqual([]);
     for (let at = 0; at < clusters; at++) if (copy.get(at) !== model[at]) expect.fail(`cluster ${at}`);
     expect(map.takeChanged()).toEqual([]);
-    expect(copy.load(0, new Uint8Array(4096).fill(3))).toBe(false);
+    expect(copy.load(1, Uint8Array.of(...new Uint8Array(4094), 0x0c, 0x40))).toEqual([16384 + 4094 * 4 + 1]);
   });
 });
 
@@ -158,9 +159,12 @@ describe('an overlay', () => {
     await expect(open(new MemoryDevice(size + 512), good)).rejects.toThrow(/another disk \(of 1048576 bytes/);
     await expect(open(baseOf(), good.slice(0, 65536))).rejects.toThrow(/cut off/);
     await expect(open(baseOf(), new Uint8Array(100))).rejects.toThrow(/not an overlay/);
-    const bad = good.slice();
-    bad[4096 + 5] = 0xff;
-    await expect(open(baseOf(), bad)).rejects.toThrow(/map .* damaged/);
+    // Clusters that are said to be in the store in part: with no sector there, and behind the end of the disk.
+    for (const at of [5, 100]) {
+      const bad = good.slice();
+      bad[4096 + at] = 0xff;
+      await expect(open(baseOf(), bad)).rejects.toThrow(/map .* damaged/);
+    }
     await expect(createOverlay(baseOf(), new MemoryDevice(65536), { name })).rejects.toThrow(/needs/);
     await expect(createOverlay(baseOf(), new MemoryDevice(65536), { clusterSize: 5000 })).rejects.toThrow(
       /cluster size/,
@@ -175,9 +179,9 @@ describe('an overlay', () => {
     const overlay = await createOverlay(base, store);
     const sector = new Uint8Array(512).fill(3);
 
-    const baseFails = base.add({ on: ['read'], action: 'io' });
-    await expectKind('io', writeBytes(overlay, 512, sector));
-    await expectKind('io', readBytes(overlay, 0, 4096));
+    const baseFails = base.add({ on: ['read'], action: 'unreachable' });
+    await expectKind('unreachable', writeBytes(overlay, 512, sector));
+    await expectKind('unreachable', readBytes(overlay, 0, 4096));
     baseFails.remove();
     await expectBytes(overlay, 0, content.subarray(0, 8192));
 
@@ -200,6 +204,57 @@ describe('an overlay', () => {
     const model = content.slice(0, 4096);
     model.set(sector, 512);
     await expectBytes(overlay, 0, model);
+    await overlay.close();
+  });
+
+  test.each([4096, 65536])('a bad sector of the base stays one: clusters of %i', async (clusterSize) => {
+    const bad = 8 * 512;
+    const faults = [{ on: ['read'], range: { offset: bad, length: 512 }, action: 'io' }] as const;
+    const base = (): BlockDevice => new FaultFilter(baseOf(), faults);
+    const bytes = new Uint8Array(overlayStoreSize(base(), { clusterSize }));
+    let overlay = await createOverlay(base(), new MemoryDevice(bytes), { clusterSize });
+    const model = content.slice(0, clusterSize * 4);
+    const put = async (offset: number, data: Uint8Array): Promise<void> => {
+      await writeBytes(overlay, offset, data);
+      model.set(data, offset);
+    };
+    const all = async (): Promise<void> => {
+      await expectKind('io', readBytes(overlay, bad, 512));
+      await expectBytes(overlay, 0, model.subarray(0, bad));
+      await expectBytes(overlay, bad + 512, model.subarray(bad + 512));
+    };
+    // In the bad sector's cluster: one sector beside it, and several that end in the next cluster.
+    await put(bad + 1024, new Random(1).bytes(512));
+    await put(clusterSize === 4096 ? bad + 512 : clusterSize - 1024, new Random(2).bytes(4096));
+    await all();
+    await overlay.flush();
+    await all();
+    await overlay.close();
+    overlay = await openOverlay(base(), new MemoryDevice(bytes));
+    await all();
+    await overlay.writeZeroes(bad + 512, 512);
+    model.fill(0, bad + 512, bad + 1024);
+    await all();
+    // What is written over the bad sector mends it; the cluster is then complete.
+    await put(bad, new Random(3).bytes(512));
+    await expectBytes(overlay, 0, model);
+    await overlay.close();
+    overlay = await openOverlay(base(), new MemoryDevice(bytes));
+    await expectBytes(overlay, 0, model);
+    await overlay.writeZeroes(0, clusterSize * 4);
+    await expectBytes(overlay, 0, new Uint8Array(clusterSize * 4));
+    await overlay.close();
+  });
+
+  test('an overlay of Farbus 0.1.0, which has no sector table, is used on', async () => {
+    const layout = overlayLayout(size, 4096);
+    const store = new Uint8Array(layout.tableOffset);
+    store.set(encodeHeader({ layout, id: '0'.repeat(32), baseIdentity: '' }));
+    const base = new FaultFilter(baseOf(), [{ on: ['read'], range: { offset: 0, length: 512 }, action: 'io' }]);
+    const overlay = await openOverlay(base, new MemoryDevice(store));
+    await expectKind('io', writeBytes(overlay, 512, new Uint8Array(512)));
+    await writeBytes(overlay, 8192, new Uint8Array(512).fill(7));
+    await expectBytes(overlay, 8192, new Uint8Array(512).fill(7));
     await overlay.close();
   });
 

@@ -116,7 +116,7 @@ describe('reading', () => {
     ]);
     const { table, problems } = await probeDisk(device);
     expect(table!.partitions).toHaveLength(1);
-    expect(problems.join()).toContain('cannot be read at byte 458752');
+    expect(problems.join()).toContain('cannot be read at byte 523776');
   });
 
   it('a device that is gone is an error', async () => {

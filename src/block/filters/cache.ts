@@ -9,6 +9,7 @@
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { crc32 } from '../../base/crc32.js';
 import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import { isLocal } from '../errors.js';
 import { encodeCacheHeader, type CacheLayout } from './cache-format.js';
 import { CacheSlots } from './cache-slots.js';
 import { Filter } from './filter.js';
@@ -168,14 +169,24 @@ export class CacheFilter extends Filter {
     }
   }
 
-  /** Reads whole blocks [first, end) of the device, gives what is asked of them, and keeps them. */
+  /**
+   * Reads whole blocks [first, end) of the device, gives what is asked of them, and keeps them. Where that fails, exactly
+   * the bytes that are asked for are read: a sector that is bad beside them must not make them bad as well.
+   */
   async #fill(first: number, end: number, offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const { clusterSize, sourceSize } = this.#layout;
     const start = first * clusterSize;
     const bytes = new Uint8Array(Math.min(sourceSize, end * clusterSize) - start);
-    await this.next.read(start, buffersOf(bytes), options);
     const from = Math.max(offset, start);
     const to = Math.min(offset + into.length, start + bytes.length);
+    try {
+      await this.next.read(start, buffersOf(bytes), options);
+    } catch (error) {
+      if (to - from === bytes.length || !isLocal(error)) throw error;
+      await this.next.read(from, into.slice(from - offset, to - offset), options);
+      this.#missBytes += to - from;
+      return;
+    }
     into.copyFrom(bytes.subarray(from - start, to - start), from - offset);
     this.#missBytes += to - from;
     const jobs: (() => Promise<void>)[] = [];

@@ -10,7 +10,7 @@ import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { nextTurn } from '../../base/turn.js';
 import type { BlockDevice, RequestOptions, WriteOptions } from '../device.js';
-import { BlockError, blockErrorOf, type BlockErrorKind } from '../errors.js';
+import { BlockError, blockErrorOf, isLocal } from '../errors.js';
 import { Filter } from './filter.js';
 import { JoinedBuffers } from './joined-buffers.js';
 
@@ -35,9 +35,6 @@ interface Waiting {
   readonly settle: (error?: BlockError) => void;
   readonly unwatch: () => void;
 }
-
-/** Failures that are one block's or one request's: the others of a merged request may do better alone. */
-const partial: ReadonlySet<BlockErrorKind> = new Set(['io', 'no-space', 'range', 'unsupported']);
 
 export class MergeFilter extends Filter {
   readonly #maxLength: number;
@@ -155,7 +152,7 @@ export class MergeFilter extends Filter {
     } catch (error) {
       const failure = blockErrorOf(error);
       // Aborted only where all were given up.
-      if (!partial.has(failure.kind)) return group.forEach(({ settle }) => settle(failure));
+      if (!isLocal(failure)) return group.forEach(({ settle }) => settle(failure));
       await Promise.all(group.map((request) => this.#alone(request)));
       return;
     }

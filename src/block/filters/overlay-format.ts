@@ -7,6 +7,8 @@ import { FarbusError } from '../../base/errors.js';
 /** Length of the header, and unit in which the map is read and written, in bytes. */
 export const headerSize = 4096;
 export const mapPageSize = 4096;
+/** What one bit of the sector table tells of, in bytes. */
+export const sectorSize = 512;
 /** Clusters that one page of the map tells of. */
 export const clustersPerPage = mapPageSize * 4;
 
@@ -23,7 +25,9 @@ export interface OverlayLayout {
   readonly clusters: number;
   readonly mapOffset: number;
   readonly dataOffset: number;
-  /** What the store must hold at least. */
+  /** Where the sector table begins. Overlays of Farbus 0.1.0 end before it and have none. */
+  readonly tableOffset: number;
+  /** What a new store must hold. */
   readonly storeSize: number;
 }
 
@@ -45,8 +49,10 @@ export function overlayLayout(baseSize: number, clusterSize: number): OverlayLay
   const clusters = Math.ceil(baseSize / clusterSize);
   const mapSize = Math.ceil(clusters / clustersPerPage) * mapPageSize;
   const dataOffset = Math.ceil((headerSize + mapSize) / clusterSize) * clusterSize;
-  const storeSize = dataOffset + clusters * clusterSize;
-  return { baseSize, clusterSize, clusters, mapOffset: headerSize, dataOffset, storeSize };
+  const tableOffset = dataOffset + clusters * clusterSize;
+  const tableSize = Math.ceil((clusters * clusterSize) / sectorSize / 8 / mapPageSize) * mapPageSize;
+  const storeSize = tableOffset + tableSize;
+  return { baseSize, clusterSize, clusters, mapOffset: headerSize, dataOffset, tableOffset, storeSize };
 }
 
 export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8Array {

@@ -4,11 +4,15 @@
  */
 import { clustersPerPage, mapPageSize } from './overlay-format.js';
 
-/** Where a cluster's bytes are: in the base; in the store; nowhere, it reads as zeroes. Values of the format. */
+/**
+ * Where a cluster's bytes are: in the base; in the store; nowhere, it reads as zeroes; sector by sector in the store or
+ * the base. Values of the format.
+ */
 export const inBase = 0;
 export const inStore = 1;
 export const isZero = 2;
-export type ClusterState = typeof inBase | typeof inStore | typeof isZero;
+export const inPart = 3;
+export type ClusterState = typeof inBase | typeof inStore | typeof isZero | typeof inPart;
 
 /** A page of the map as it was when it was taken. */
 export interface MapPage {
@@ -61,12 +65,18 @@ export class ClusterMap {
     return { state, end: Math.min(end, limit) };
   }
 
-  /** Takes a page from the store. Returns false, and does not take it, where it holds what the format does not have. */
-  load(index: number, bytes: Uint8Array): boolean {
-    if (bytes.every((byte) => byte === 0)) return true;
-    if (bytes.some((byte) => (byte & (byte >>> 1) & 0x55) !== 0)) return false;
+  /** Takes a page from the store. @returns the clusters that are {@link inPart} */
+  load(index: number, bytes: Uint8Array): number[] {
+    if (bytes.every((byte) => byte === 0)) return [];
     this.#pages.set(index, bytes.slice());
-    return true;
+    const partial: number[] = [];
+    for (const [place, byte] of bytes.entries()) {
+      if ((byte & (byte >>> 1) & 0x55) === 0) continue;
+      for (let i = 0; i < 4; i++) {
+        if (((byte >>> (2 * i)) & 3) === inPart) partial.push(index * clustersPerPage + place * 4 + i);
+      }
+    }
+    return partial;
   }
 
   /** Copies of the pages that changed since they were last taken, in order. They count as unchanged from here on. */

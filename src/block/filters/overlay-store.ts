@@ -15,6 +15,7 @@ import {
   type OverlayLayout,
 } from './overlay-format.js';
 import { ClusterMap } from './overlay-map.js';
+import { SectorTable } from './overlay-sectors.js';
 
 export interface OverlayOptions {
   /** Bytes that are copied at once: a power of two from 4096 (the default) to 1 MiB. Of a new overlay only. */
@@ -48,7 +49,7 @@ export async function createOverlay(
   if (store.info.size < layout.storeSize) {
     throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
   }
-  const overlay = new OverlayFilter(base, store, header, new ClusterMap());
+  const overlay = new OverlayFilter(base, store, header, new ClusterMap(), new SectorTable(layout));
   // The header comes last: until it is there, nothing is an overlay.
   await store.writeZeroes(0, layout.dataOffset);
   await store.flush();
@@ -77,10 +78,11 @@ export async function openOverlay(
     const differs = layout.baseSize !== base.info.size ? ` (of ${layout.baseSize} bytes, not ${base.info.size})` : '';
     throw new FarbusError(`${name} is the overlay of another disk${differs}: give that disk, or a new overlay file`);
   }
-  if (store.info.size < layout.storeSize) {
+  if (store.info.size < layout.tableOffset) {
     throw new FarbusError(`the overlay ${name} was cut off: restore it, or delete it to begin anew`);
   }
-  return new OverlayFilter(base, store, header, await loadMap(store, layout, name));
+  const sectors = store.info.size < layout.storeSize ? undefined : new SectorTable(layout);
+  return new OverlayFilter(base, store, header, await loadMap(store, layout, name, sectors), sectors);
 }
 
 /** Whether a store holds nothing where an overlay's header would be. */
@@ -91,8 +93,15 @@ export async function isBlank(store: BlockDevice): Promise<boolean> {
   return bytes.every((byte) => byte === 0);
 }
 
-async function loadMap(store: BlockDevice, layout: OverlayLayout, name: string): Promise<ClusterMap> {
+async function loadMap(
+  store: BlockDevice,
+  layout: OverlayLayout,
+  name: string,
+  sectors: SectorTable | undefined,
+): Promise<ClusterMap> {
   const map = new ClusterMap();
+  const damaged = new FarbusError(`the map of the overlay ${name} is damaged: restore it, or delete it to begin anew`);
+  let page: { readonly index: number; readonly bytes: Uint8Array } | undefined;
   const end = layout.mapOffset + Math.ceil(layout.clusters / (mapPageSize * 4)) * mapPageSize;
   for (let at = layout.mapOffset; at < end;) {
     const length = Math.min(mapChunk, end - at);
@@ -106,8 +115,14 @@ async function loadMap(store: BlockDevice, layout: OverlayLayout, name: string):
     await store.read(at, buffersOf(chunk));
     for (let done = 0; done < length; done += mapPageSize) {
       const index = (at + done - layout.mapOffset) / mapPageSize;
-      if (!map.load(index, chunk.subarray(done, done + mapPageSize))) {
-        throw new FarbusError(`the map of the overlay ${name} is damaged: restore it, or delete it to begin anew`);
+      for (const cluster of map.load(index, chunk.subarray(done, done + mapPageSize))) {
+        if (!sectors || cluster >= layout.clusters) throw damaged;
+        const wanted = sectors.pageOf(cluster);
+        if (page?.index !== wanted) {
+          page = { index: wanted, bytes: new Uint8Array(mapPageSize) };
+          await store.read(layout.tableOffset + wanted * mapPageSize, buffersOf(page.bytes));
+        }
+        if (!sectors.load(cluster, page.bytes)) throw damaged;
       }
     }
     at += length;

@@ -10,10 +10,10 @@ import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { FarbusError } from '../../base/errors.js';
 import { BlockBase } from '../base.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
-import { blockErrorOf, BlockError } from '../errors.js';
-import type { OverlayHeader, OverlayLayout } from './overlay-format.js';
-import { mapPageSize } from './overlay-format.js';
-import { ClusterMap, inBase, inStore, isZero, type ClusterState } from './overlay-map.js';
+import { blockErrorOf, BlockError, isLocal } from '../errors.js';
+import { mapPageSize, sectorSize, type OverlayHeader, type OverlayLayout } from './overlay-format.js';
+import { ClusterMap, inBase, inPart, inStore, isZero, type ClusterState, type MapPage } from './overlay-map.js';
+import type { SectorTable } from './overlay-sectors.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 
@@ -26,18 +26,27 @@ export class OverlayFilter extends BlockBase {
   readonly #store: BlockDevice;
   readonly #layout: OverlayLayout;
   readonly #map: ClusterMap;
+  /** Undefined in overlays of Farbus 0.1.0: a cluster is then in the store as a whole or not at all. */
+  readonly #sectors: SectorTable | undefined;
   /** On cluster numbers: two changes of one cluster must not both copy it. */
   readonly #lock = new RangeLock();
   #lastFlush: Promise<void> = Promise.resolve();
   #nextFlush: Promise<void> | undefined;
 
   /** Takes over both devices: close closes them. Made by createOverlay and openOverlay (overlay-store.ts). */
-  constructor(base: BlockDevice, store: BlockDevice, header: OverlayHeader, map: ClusterMap) {
+  constructor(
+    base: BlockDevice,
+    store: BlockDevice,
+    header: OverlayHeader,
+    map: ClusterMap,
+    sectors: SectorTable | undefined,
+  ) {
     super();
     this.#base = base;
     this.#store = store;
     this.#layout = header.layout;
     this.#map = map;
+    this.#sectors = sectors;
     const { clusterSize } = header.layout;
     const blockSize = Math.max(base.info.blockSize, store.info.blockSize);
     if (blockSize > clusterSize || header.layout.baseSize % blockSize !== 0) {
@@ -161,10 +170,7 @@ export class OverlayFilter extends BlockBase {
     const last = Math.floor((end - 1) / clusterSize);
     const directFrom = partial.has(first) ? Math.min(end, this.#endOf(first)) : offset;
     const directTo = partial.has(last) ? Math.max(offset, last * clusterSize) : end;
-    const jobs = [...partial].map((cluster) => async () => {
-      await this.#copyUp(cluster, offset, from, options);
-      this.#map.set(cluster, cluster + 1, inStore);
-    });
+    const jobs = [...partial].map((cluster) => () => this.#copyUp(cluster, offset, from, options));
     if (directFrom < directTo) {
       jobs.push(async () => {
         const part = from.slice(directFrom - offset, directTo - offset);
@@ -175,13 +181,42 @@ export class OverlayFilter extends BlockBase {
     await inParallel(jobs);
   }
 
-  /** Writes a whole cluster: what it reads as now, with what `from` (whose first byte is at `offset`) has of it on top. */
+  /**
+   * Writes what `from` (whose first byte is at `offset`) has of a cluster, and all the rest of it as it reads now. Where
+   * the base cannot read the rest, only the sectors that are written to go to the store: a bad sector of the base stays
+   * one bad sector.
+   */
   async #copyUp(cluster: number, offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const start = cluster * this.#layout.clusterSize;
     const end = this.#endOf(cluster);
+    const state = this.#map.get(cluster);
+    if (state !== inPart) {
+      try {
+        await this.#putUp(start, end, offset, from, options);
+        this.#map.set(cluster, cluster + 1, inStore);
+        return;
+      } catch (error) {
+        if (state !== inBase || !this.#sectors || !(error instanceof BaseFailure)) throw error;
+      }
+    }
+    const first = Math.floor((Math.max(start, offset) - start) / sectorSize);
+    const last = Math.ceil((Math.min(end, offset + from.length) - start) / sectorSize);
+    await this.#putUp(start + first * sectorSize, Math.min(end, start + last * sectorSize), offset, from, options);
+    const whole = this.#sectors!.add(cluster, first, last, Math.ceil((end - start) / sectorSize));
+    this.#map.set(cluster, cluster + 1, whole ? inStore : inPart);
+  }
+
+  /** Writes [start, end) to the store: as it reads now, with what `from` has of it on top. */
+  async #putUp(start: number, end: number, offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const bytes = new Uint8Array(end - start);
-    if (this.#map.get(cluster) === inBase) await this.#base.read(start, buffersOf(bytes), forRead(options));
     const [first, last] = [Math.max(start, offset), Math.min(end, offset + from.length)];
+    if (first > start || last < end) {
+      try {
+        await this.doRead(start, buffersOf(bytes), forRead(options));
+      } catch (error) {
+        throw isLocal(error) ? new BaseFailure(error) : error;
+      }
+    }
     from.slice(first - offset, last - offset).copyTo(bytes.subarray(first - start, last - start), 0);
     await this.#store.write(this.#place(start), buffersOf(bytes), options);
   }
@@ -218,19 +253,30 @@ export class OverlayFilter extends BlockBase {
 
   async #persist(): Promise<void> {
     const pages = this.#map.takeChanged();
+    const tables = this.#sectors?.takeChanged() ?? [];
     try {
+      const { mapOffset, tableOffset } = this.#layout;
       await this.#store.flush();
-      if (pages.length === 0) return;
-      await inParallel(
-        pages.map(({ index, bytes }) => () => {
-          return this.#store.write(this.#layout.mapOffset + index * mapPageSize, buffersOf(bytes));
-        }),
-      );
-      await this.#store.flush();
+      // The sector table before the map: a cluster that the map calls partial has a table.
+      await this.#putPages(tableOffset, tables);
+      await this.#putPages(mapOffset, pages);
     } catch (error) {
       this.#map.returnChanged(pages);
+      this.#sectors?.returnChanged(tables);
       throw error;
     }
+  }
+
+  async #putPages(at: number, pages: readonly MapPage[]): Promise<void> {
+    if (pages.length === 0) return;
+    await inParallel(
+      pages.map(
+        ({ index, bytes }) =>
+          () =>
+            this.#store.write(at + index * mapPageSize, buffersOf(bytes)),
+      ),
+    );
+    await this.#store.flush();
   }
 
   async #locked(offset: number, length: number, options: RequestOptions, act: () => Promise<void>): Promise<void> {
@@ -265,8 +311,16 @@ export class OverlayFilter extends BlockBase {
   /** The state at byte `at`, and the byte up to which it holds, at most `limit`. */
   #run(at: number, limit: number): { end: number; state: ClusterState } {
     const { clusterSize } = this.#layout;
-    const { state, end } = this.#map.run(Math.floor(at / clusterSize), Math.ceil(limit / clusterSize));
-    return { state, end: Math.min(limit, end * clusterSize) };
+    const cluster = Math.floor(at / clusterSize);
+    const { state, end } = this.#map.run(cluster, Math.ceil(limit / clusterSize));
+    if (state !== inPart) return { state, end: Math.min(limit, end * clusterSize) };
+    const start = cluster * clusterSize;
+    const count = clusterSize / sectorSize;
+    let sector = Math.floor((at - start) / sectorSize);
+    const there = this.#sectors!.has(cluster, sector);
+    do sector++;
+    while (sector < count && this.#sectors!.has(cluster, sector) === there);
+    return { state: there ? inStore : inBase, end: Math.min(limit, start + sector * sectorSize) };
   }
 
   /** Another device's extents as they are if they are whole blocks of this one; else as data. */
@@ -284,6 +338,14 @@ export class OverlayFilter extends BlockBase {
 
   #endOf(cluster: number): number {
     return Math.min(this.#layout.baseSize, (cluster + 1) * this.#layout.clusterSize);
+  }
+}
+
+/** A cluster's bytes could not be read to go with what is written to it. */
+class BaseFailure extends BlockError {
+  constructor(cause: unknown) {
+    const { kind, message } = blockErrorOf(cause);
+    super(kind, message, { cause });
   }
 }
 
