@@ -3,5 +3,7 @@
 // and what is set now counts.
 process.env.UV_THREADPOOL_SIZE ??= '16';
 import('../dist/cli/main.js').then(async ({ main }) => {
-  process.exitCode = await main(process.argv.slice(2));
+  const status = (process.exitCode = await main(process.argv.slice(2)));
+  // A command that is over, and whose output is written, ends its process even if a peer still holds a connection open.
+  setTimeout(() => process.exit(), status > 128 ? 0 : 2000).unref();
 });

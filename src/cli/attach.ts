@@ -62,10 +62,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   const log = stderrLogger(io, command !== undefined);
   const closing: (() => Promise<unknown>)[] = [];
-  // A command gets the signals; where there is none, they end this.
-  const signals = command ? undefined : onSignals();
+  const signals = onSignals();
   try {
-    const device = await openDrive(source, { filters, reconnectSeconds, log });
+    const opening = openDrive(source, { filters, reconnectSeconds, log });
+    const device = await signals.during(opening, (late) => late.close());
     const server = new Server(new Exports(await bootId()), log);
     closing.push(() => server.drain());
     add(server, device, source);
@@ -75,16 +75,20 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     if (!device.info.readOnly && !device.info.can.flush) {
       log.log('warn', `${source}: the other side cannot promise that flushed data is durable`);
     }
-    if (command)
-      return await runCommand(
+    if (command) {
+      const ended = runCommand(
         command.map((word) => replaced(word, uri, path)),
         io,
       );
+      // The command gets the signals from here on. farbus ends with it.
+      signals.stop();
+      return await ended;
+    }
     announce(io, `${uri}\n`, log);
-    return await signals!.received;
+    return await signals.received;
   } finally {
     for (const close of closing.reverse()) await close();
-    signals?.stop();
+    signals.stop();
   }
 }
 

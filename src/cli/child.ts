@@ -15,7 +15,7 @@ const fromTerminal: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
  */
 export async function runCommand(command: readonly string[], io: CliIo): Promise<number> {
   const [program, ...args] = command;
-  const child = spawn(program!, args, { stdio: 'inherit', env: io.env });
+  // Before the command is started: a signal that comes as soon as it runs must reach it, and not end this process.
   const handlers = forwarded.map((signal) => {
     const pass = (): void => {
       if (fromTerminal.includes(signal) && io.stdin.isTTY) return;
@@ -24,6 +24,7 @@ export async function runCommand(command: readonly string[], io: CliIo): Promise
     process.on(signal, pass);
     return () => process.off(signal, pass);
   });
+  const child = spawn(program!, args, { stdio: 'inherit', env: io.env });
   try {
     return await new Promise<number>((resolve) => {
       child.once('error', (error) => {

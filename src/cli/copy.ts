@@ -11,11 +11,13 @@ import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, numberOption, parseOptions } from './options.js';
 import { ProgressLine } from './progress.js';
-import { onSignals } from './signals.js';
+import { Interrupted, onSignals } from './signals.js';
 import { openDrive, sourceHelp } from './sources.js';
 
 /** To a source by NBD whose server allows several: it works on them in parallel, and one lost packet delays a part only. */
 const connections = 4;
+/** How long what is under way may take to end after SIGTERM or SIGINT, in ms; `--resume` goes on in any case. */
+const endMs = 5000;
 
 export const help = `farbus copy: copy one disk to another
 
@@ -88,27 +90,31 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const filters = filtersOf(values);
   const log = stderrLogger(io, values.quiet || values.json);
   const stop = new AbortController();
-  const signals = onSignals();
+  const signals = onSignals({ endMs });
   let interrupted: number | undefined;
   void signals.received.then((status) => {
     interrupted = status || 143;
     stop.abort();
   });
-  const source = await openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections });
+  const opening = openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections });
+  const source = await signals.during(opening, (late) => late.close());
   let target: BlockDevice | undefined;
   try {
-    const opened = await openTarget(to, source.info.size, values.resume, { reconnectSeconds, log });
+    const opened = await signals.during(
+      openTarget(to, source.info.size, values.resume, { reconnectSeconds, log }),
+      (late) => late.device.close(),
+    );
     target = opened.device;
     const job = new Job({ from, to, source, target, fresh: opened.fresh, jobs, values, io, log, signal: stop.signal });
     return await job.run();
   } catch (error) {
-    if (interrupted === undefined) throw error;
+    if (interrupted === undefined || error instanceof Interrupted) throw error;
     log.log('warn', messageOf(error));
     return interrupted;
   } finally {
-    signals.stop();
     await target?.close().catch((error: unknown) => log.log('warn', `${to}: ${messageOf(error)}`));
     await source.close();
+    signals.stop();
   }
 }
 

@@ -80,10 +80,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   try {
     return await Promise.race([signals.received, demo.run(values.fresh)]);
   } finally {
-    signals.stop();
     await demo.close();
     if (values.keep) io.stdout.write(`The images are in ${folder}\n`);
     else await rm(folder, { recursive: true, force: true });
+    signals.stop();
   }
 }
 

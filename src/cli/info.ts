@@ -11,7 +11,7 @@ import { hex, uuidText } from '../probe/text.js';
 import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, numberOption, parseOptions } from './options.js';
-import { onSignals } from './signals.js';
+import { Interrupted, onSignals } from './signals.js';
 import { openDrive, sourceHelp, type OpenDriveOptions } from './sources.js';
 
 export const help = `farbus info: what a disk is, and what is on it
@@ -61,8 +61,12 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const filters = filtersOf(values);
   const signals = onSignals();
   const log = stderrLogger(io);
-  const { device, whyReadOnly } = await open(source, { filters, reconnectSeconds, log });
+  let opened: Opened | undefined;
   try {
+    const { device, whyReadOnly } = (opened = await signals.during(
+      open(source, { filters, reconnectSeconds, log }),
+      (late) => late.device.close(),
+    ));
     const work = Promise.all([probeDisk(device), identifyDevice(device, log)]).then(([layout, drive]) => {
       const { info } = device;
       const why = whyReadOnly === undefined ? {} : { whyReadOnly };
@@ -73,20 +77,24 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       );
       return 0;
     });
-    return await Promise.race([work, signals.received]);
+    return await signals.during(work);
   } catch (error) {
+    if (opened === undefined || error instanceof Interrupted) throw error;
     throw failed(`${source}: cannot be read`, error);
   } finally {
+    // Nothing was written, so that a server that keeps requests need not be waited for.
+    if (opened) await signals.during(opened.device.close());
     signals.stop();
-    await device.close();
   }
 }
 
+interface Opened {
+  readonly device: BlockDevice;
+  readonly whyReadOnly: string | undefined;
+}
+
 /** Opens it as somebody would who wants to write, so that what is told is true for them; nothing is written. */
-async function open(
-  source: string,
-  options: OpenDriveOptions,
-): Promise<{ device: BlockDevice; whyReadOnly: string | undefined }> {
+async function open(source: string, options: OpenDriveOptions): Promise<Opened> {
   const isPath = existsSync(source);
   try {
     return { device: await openDrive(source, options), whyReadOnly: undefined };

@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { finish, processIo, type CliIo } from './io.js';
+import { Interrupted } from './signals.js';
 
 interface Subcommand {
   readonly summary: string;
@@ -133,6 +134,7 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     }
     return await module.run(rest, io);
   } catch (error) {
+    if (error instanceof Interrupted) return error.status;
     if (error instanceof FarbusError) {
       io.stderr.write(`farbus: ${messageOf(error)}\n`);
       return error.exitCode;

@@ -120,7 +120,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     const media = new Media(drives, { reconnectSeconds, log, steps });
     closing.push(() => media.close());
     for (const text of values.drive) {
-      const drive = await openClientDrive(text, { reconnectSeconds, log, steps });
+      const opening = openClientDrive(text, { reconnectSeconds, log, steps });
+      const drive = await signals.during(opening, (late) => late.device?.close());
       drives.push(drive);
       const { device } = drive;
       if (!device) continue;
@@ -152,9 +153,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     const body = values.exec === undefined ? interactive : execute;
     return await Promise.race([signals.received, body({ io, computer, guest, memory, log, screen, values })]);
   } finally {
-    signals.stop();
     progress.clear();
     for (const close of closing.reverse()) await close();
+    signals.stop();
   }
 }
 

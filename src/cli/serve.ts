@@ -202,7 +202,7 @@ class Run {
         log.log('error', `not reloaded, all is as before: ${messageOf(error)}`);
       });
     try {
-      await service.start(settings);
+      await signals.during(service.start(settings));
       const handler = controlHandler(service, () => this.#reload(service, notifier));
       control = await serveControl(`serve-${process.pid}`, handler, io.env).catch((error: unknown) => {
         log.log('warn', messageOf(error));

@@ -28,7 +28,7 @@ const dialSize = 1 << 16;
 const sendSize = 4 << 20;
 /** Bytes that may wait in a socket before `write` asks the writer to hold back, where nothing else is said. */
 const defaultHighWater = 4 << 20;
-/** How long a socket that was ended may go without progress before it is destroyed, in ms. */
+/** How long a socket that was ended may hand nothing over to the peer before it is destroyed, in ms. */
 const lingerMs = 10_000;
 /** Idle time before TCP probes whether the peer still exists, in ms. */
 const keepAliveMs = 30_000;
@@ -107,6 +107,9 @@ export class SocketStream implements ByteStream {
   /** Within {@link receive}: what is written now is an answer, to which another request may come at once. */
   #receiving = false;
   #answered = false;
+  /** Calls that sent something, and the timer that looks at it once the stream has ended. */
+  #sent = 0;
+  #lingering: ReturnType<typeof setInterval> | undefined;
   /** It cannot be sent from files: what it was that stood in the way, writing will tell. */
   #noFiles = false;
 
@@ -207,6 +210,7 @@ export class SocketStream implements ByteStream {
     const socket = this.#socket;
     if (this.#closed || !socket.writable) return true;
     const left = this.#atOnce && socket.writableLength === 0 ? this.#atOnce.sendAll(chunks) : chunks;
+    this.#sent++;
     const last = left.length - 1;
     if (last > 0) socket.cork();
     for (let i = 0; i < last; i++) socket.write(left[i]!);
@@ -228,6 +232,7 @@ export class SocketStream implements ByteStream {
     if (this.#closed || !socket.writable || socket.writableLength > 0) return 0;
     const count = this.#atOnce!.sendFile(fd, offset, length);
     if (count === undefined) this.#noFiles = true;
+    else if (count > 0) this.#sent++;
     // That keeps the client busy: its next request is not waited for awake, and comes with others when it does.
     return count ?? 0;
   };
@@ -267,16 +272,28 @@ export class SocketStream implements ByteStream {
     if (this.#closed || this.#socket.destroyed) return undefined;
     this.#closed = true;
     this.#events = undefined;
+    clearInterval(this.#lingering);
     for (const [event, listener] of this.#listeners) this.#socket.off(event, listener);
     this.#socket.pause();
     return this.#socket;
   }
 
-  /** From now on a peer that takes nothing and does not hang up either is cut off after a while. */
+  /**
+   * From now on a peer that takes nothing and does not hang up either is cut off after a while. What it sends does not
+   * count: it could keep the socket open for ever with a byte now and then.
+   */
   #linger(): void {
-    this.#socket.setTimeout(lingerMs, () => this.destroy());
     // The peer's hanging up is seen only by reading.
     this.#socket.resume();
+    if (this.#lingering !== undefined) return;
+    let pending = this.pending;
+    let sent = this.#sent;
+    const look = (): void => {
+      if (this.pending >= pending && this.#sent === sent) return this.destroy();
+      pending = this.pending;
+      sent = this.#sent;
+    };
+    this.#lingering = setInterval(look, lingerMs).unref();
   }
 
   /**
@@ -297,6 +314,7 @@ export class SocketStream implements ByteStream {
 
   #onClose(): void {
     this.#closed = true;
+    clearInterval(this.#lingering);
     this.#vigil.end();
     this.#events?.closed(this.#error);
   }

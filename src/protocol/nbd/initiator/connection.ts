@@ -24,7 +24,7 @@ const maxRequests = 256;
 const maxWriteBytes = 32 << 20;
 /** Cookies count up to here and then begin again: numbers that engines keep unboxed. */
 const cookieLimit = 2 ** 30;
-/** How long {@link Connection.disconnect} waits for the server to hang up, in ms. */
+/** How long the server has to take our goodbye and to hang up, in ms. */
 const goodbyeMs = 1000;
 
 export interface ConnectionEvents {
@@ -113,11 +113,12 @@ export class Connection implements StreamEvents, ReplyTable {
         connection.#handshake = undefined;
         signal.removeEventListener('abort', abort);
       };
-      const fail = (error: Error): void => {
+      const fail = (error: Error, inOrder = false): void => {
         end();
         connection.#end = 'refused';
-        // What a refusal makes us say to the server is in the stream already: let it go out.
-        if (error instanceof FarbusError && !signal.aborted) connection.#stream.end();
+        // What a refusal makes us say to the server is in the stream already: let it go out. A server that broke the
+        // protocol is cut off, or it could go on sending for ever.
+        if (inOrder && !signal.aborted) void connection.#goodbye();
         else connection.#stream.destroy();
         reject(
           error instanceof FarbusError ? new FarbusError(prefixed(address, error.message), { cause: error }) : error,
@@ -127,7 +128,7 @@ export class Connection implements StreamEvents, ReplyTable {
       if (signal.aborted) return abort();
       signal.addEventListener('abort', abort);
       const failed = (error: Error): void => {
-        if (error instanceof FarbusError) return fail(error);
+        if (error instanceof FarbusError) return fail(error, true);
         fail(new FarbusError(`${messageOf(error)}: is that an NBD server with this export?`, { cause: error }));
       };
       const feed = <T>(steps: Steps<T>, done: (result: T) => void): void => {
@@ -224,12 +225,17 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#end = 'closed';
     this.#watchdog.stop();
     this.#outbox.disconnect();
+    this.#stream.write(this.#outbox.take());
+    await this.#goodbye();
+  }
+
+  /** Sends what is waiting, gives the server a moment to hang up, then closes, whatever the server sends meanwhile. */
+  async #goodbye(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const gone = new Promise<void>((resolve) => {
       this.#hungUp = resolve;
       timer = setTimeout(resolve, goodbyeMs);
     });
-    this.#stream.write(this.#outbox.take());
     this.#stream.end();
     await gone;
     clearTimeout(timer);
@@ -241,6 +247,11 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#lose(reason, true);
   }
 
+  /** Gives it up with what is under way. */
+  giveUp(reason: string): void {
+    this.#lose(reason);
+  }
+
   /** Closes at once what is left of a lost connection. */
   destroy(): void {
     this.#stream.destroy();
@@ -248,7 +259,7 @@ export class Connection implements StreamEvents, ReplyTable {
 
   data(chunk: Uint8Array): void {
     if (this.#end !== undefined) return;
-    this.#watchdog.heard();
+    this.#watchdog.heard(chunk.length);
     if (this.#handshake) return this.#handshake.push(chunk);
     try {
       this.#parser!.push(chunk);
@@ -281,6 +292,7 @@ export class Connection implements StreamEvents, ReplyTable {
       return this.#lose('the server is shutting down', true);
     }
     this.#underWay.delete(request.cookie);
+    this.#watchdog.answered();
     request.cookie = -1;
     if (request.type === Command.write) this.#writeBytes -= request.length;
     if (request.payload) {
@@ -318,7 +330,7 @@ export class Connection implements StreamEvents, ReplyTable {
     if (soft && !this.#filling && this.#stream.pending === 0) {
       this.#outbox.disconnect();
       this.#stream.write(this.#outbox.take());
-      this.#stream.end();
+      void this.#goodbye();
     } else {
       this.#stream.destroy();
     }

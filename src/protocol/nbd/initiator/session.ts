@@ -43,8 +43,8 @@ export interface SessionOptions {
 /** Why a connection is left when the drive's medium has changed, and how long the next may take at least, in ms. */
 const mediumLeft = 'the medium is another or gone';
 const renewMs = 10_000;
-/** How long closing waits for a connection that is being re-established, in ms. */
-const closeMs = 5000;
+/** How long closing waits for requests under way, whether there is a connection or not, in ms. */
+const closeMs = 4000;
 /** A session's connections have numbers from a random one below this on: those of others on one server are seldom the same. */
 const maxFirstId = 2 ** 20;
 
@@ -75,6 +75,8 @@ export class Session {
   /** How long requests wait for a new connection, in ms; and the end of that. */
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** The end of waiting for requests under way, once the session is about to be closed. */
+  #closing: ReturnType<typeof setTimeout> | undefined;
   /** The last reason for which there is no connection. */
   #reason = '';
   /** The pause before the next attempt to connect again. */
@@ -173,12 +175,19 @@ export class Session {
     return request;
   }
 
-  /** From now on requests do not wait for a new connection for long. */
+  /** The session is about to be closed: requests under way fail if they are not answered soon. */
   hurry(): void {
+    this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
     this.#patience = Math.min(this.#patience, closeMs);
     if (this.#state !== 'reconnecting') return;
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
+  }
+
+  #tooLate(): void {
+    this.#patience = 0;
+    this.#connection?.giveUp('the device is being closed');
+    this.#giveUp();
   }
 
   /** Says goodbye and closes; nothing is flushed. Requests that still wait fail with `closed`. */
@@ -186,6 +195,7 @@ export class Session {
     if (this.#state === 'closed') return;
     this.#enter('closed', '');
     clearTimeout(this.#deadline);
+    clearTimeout(this.#closing);
     this.#stop.abort();
     this.#pause?.end();
     for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));

@@ -1,7 +1,11 @@
 /**
  * Notices a server that has stopped answering. NBD has no ping: after half of the time without a sign of life a probe is
  * sent, which tells a server that is busy with one long request, such as a flush, from one that is gone. The time is
- * counted in ticks of the event loop's own timer, so that a process that was stopped for a while blames itself and not the server.
+ * counted in ticks of the event loop's own timer, so that a process that was stopped for a while blames itself and not the
+ * server.
+ *
+ * A sign of life is a reply that is complete, or enough bytes of one: a server that sends a byte now and then does not
+ * get on. Whatever it sends, each request has a time limit (`ageFactor`).
  */
 
 export interface WatchdogHost {
@@ -20,12 +24,16 @@ const probeTicks = 2;
 const deadTicks = 4;
 /** A single request may take this many times longer than the silence that is tolerated. */
 const ageFactor = 10;
+/** As many bytes of an unfinished reply are a sign of life: within 30 s, a line of 1200 bit/s brings them. */
+const enoughBytes = 4096;
 
 export class Watchdog {
   readonly #host: WatchdogHost;
   readonly #seconds: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #alive = false;
+  /** Bytes since the last sign of life. */
+  #bytes = 0;
   #silent = 0;
   #unsent = 0;
 
@@ -37,13 +45,20 @@ export class Watchdog {
 
   /** Begins to watch, if it does not already: the server owes an answer. It ends by itself when there is none to wait for. */
   start(): void {
-    this.#alive = true;
+    this.answered();
     if (this.#timer === undefined) this.#arm();
   }
 
-  /** The server has been heard of. */
-  heard(): void {
+  /** Bytes have come from the server. */
+  heard(count: number): void {
+    this.#bytes += count;
+    if (this.#bytes >= enoughBytes) this.answered();
+  }
+
+  /** A reply is complete. */
+  answered(): void {
     this.#alive = true;
+    this.#bytes = 0;
   }
 
   stop(): void {
