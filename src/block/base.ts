@@ -20,11 +20,20 @@ import { BlockError, blockErrorOf } from './errors.js';
 const zeroChunk = 1 << 20;
 let zeroes: Uint8Array | undefined;
 
+/** Requests that began between two calls of {@link BlockBase.settled}. */
+interface Span {
+  underWay: number;
+  over?: () => void;
+}
+
 export abstract class BlockBase implements BlockDevice {
   abstract readonly info: BlockInfo;
   #closing: Promise<void> | undefined;
   #underWay = 0;
   #idle: (() => void) | undefined;
+  #span: Span = { underWay: 0 };
+  /** Resolves when the requests of all spans before the current one are over. */
+  #earlier: Promise<unknown> = Promise.resolve();
 
   /** Reads; the range is checked, 0 < into.length ≤ maxTransfer. */
   protected abstract doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void>;
@@ -153,6 +162,16 @@ export abstract class BlockBase implements BlockDevice {
     return this.#run(options, () => this.doExtents(offset, length, options));
   }
 
+  async settled(): Promise<void> {
+    const span = this.#span;
+    if (span.underWay > 0) {
+      const over = new Promise<void>((resolve) => (span.over = resolve));
+      this.#earlier = Promise.all([this.#earlier, over]);
+      this.#span = { underWay: 0 };
+    }
+    await this.#earlier;
+  }
+
   close(): Promise<void> {
     this.#closing ??= (async () => {
       if (this.#underWay > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
@@ -195,6 +214,8 @@ export abstract class BlockBase implements BlockDevice {
   }
 
   async #run<T>(options: RequestOptions, work: () => Promise<T>): Promise<T> {
+    const span = this.#span;
+    span.underWay++;
     this.#underWay++;
     try {
       if (options.signal?.aborted) throw new BlockError('aborted', 'given up before it began');
@@ -205,6 +226,7 @@ export abstract class BlockBase implements BlockDevice {
       }
       throw blockErrorOf(error);
     } finally {
+      if (--span.underWay === 0) span.over?.();
       if (--this.#underWay === 0) this.#idle?.();
     }
   }

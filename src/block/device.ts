@@ -164,6 +164,11 @@ export interface BlockDevice {
   /** What is allocated in a range: extents in order that cover [offset, offset + n) for some 0 < n ≤ length. */
   extents(offset: number, length: number, options?: RequestOptions): Promise<readonly Extent[]>;
   /**
+   * Waits until every request that was begun before this call, but for those of `fileNow` and `fileSoon`, is over.
+   * An optional capability: absent where a device does not count its requests.
+   */
+  settled?(): Promise<void>;
+  /**
    * Looks whether the medium has become longer, and has its new length in `info` then. An offer: a device whose length
    * cannot change, or that cannot tell, does not have it. One that has become shorter keeps its length, and gives errors.
    */

@@ -261,6 +261,13 @@ export class ServeService {
     if (exports.some(({ tlsOnly }) => tlsOnly)) {
       throw usageError(`${text}: there is no TLS on segments: serve what is tls-only by another farbus`);
     }
+    const large = exports.find(({ blockSize }) => blockSize > 512);
+    if (large) {
+      const { name, blockSize } = large;
+      throw new FarbusError(
+        `${text}: AoE has sectors of 512 bytes, those of ${JSON.stringify(name)} are ${blockSize}: use NBD`,
+      );
+    }
     const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
     const listener = await listenAoe(listen.aoe, offered, this.#context.log, this.#context.steps);
     this.server.add(listener);

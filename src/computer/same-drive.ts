@@ -15,7 +15,8 @@ export function driveFacts(info: BlockInfo | undefined, identity: DriveIdentity)
  * serves it now. @throws SnapshotError where a drive is neither, or has another form.
  */
 export function checkSame(then: SnapshotDrive, now: SnapshotDrive, index: number): void {
-  if (then.size !== now.size || then.blockSize !== now.blockSize || then.readOnly !== now.readOnly) {
+  const sectors = sectorOf(then.blockSize) === sectorOf(now.blockSize);
+  if (then.size !== now.size || !sectors || then.readOnly !== now.readOnly) {
     throw new SnapshotError(`drive ${index} is another than it was: ${now.size} bytes, then ${then.size}`);
   }
   const sameContent = then.content !== '' && then.content === now.content;
@@ -33,6 +34,11 @@ export function goOnAs(identity: DriveIdentity, shown: SnapshotDrive['shown'], s
   }
   const uuid = bytes(shown.uuid);
   Object.assign(identity, { serial, model, uuid, worldWideName: worldWideName(uuid) } satisfies Partial<DriveIdentity>);
+}
+
+/** The sectors that a guest sees on blocks of `blockSize` bytes, which a server may make smaller; 0 for an empty drive. */
+function sectorOf(blockSize: number): number {
+  return blockSize === 0 ? 0 : Math.max(512, blockSize);
 }
 
 function hex(bytes: Uint8Array): string {

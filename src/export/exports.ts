@@ -1,6 +1,7 @@
 /** What a server offers: named block devices, one of which is the default. Owns the devices: closes them at the end. */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
+import { byteAccess } from '../block/filters/byte-access.js';
 import { LeaseArbiter } from '../block/filters/lease.js';
 import { RateLimit } from '../block/filters/rate.js';
 import { maxString } from '../protocol/nbd/spec.js';
@@ -47,6 +48,7 @@ export interface ExportUser {
 /** One export that is offered; what is of a single connection is in view.ts. */
 export class Offered implements TargetExport {
   readonly name: string;
+  /** Takes requests of any offset and length, whatever the blocks of the one that was given. */
   readonly device: BlockDevice;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
@@ -66,14 +68,20 @@ export class Offered implements TargetExport {
 
   constructor(options: ExportOptions, state: string) {
     this.name = options.name;
-    this.meter = options.metered ? new MeterFilter(options.device) : undefined;
-    this.device = this.meter ?? options.device;
+    // Below what each connection has of its own: all of them share the locks on blocks.
+    const device = byteAccess(options.device);
+    this.meter = options.metered ? new MeterFilter(device) : undefined;
+    this.device = this.meter ?? device;
     this.sessions = new SessionRegistry(options.state ?? state);
     this.#lease = options.oneWriter && new LeaseArbiter(this.device);
     this.#limit = limitOf(options);
     this.#options = options;
     this.#access = new Access(options.access);
     check(options);
+  }
+
+  get blockSize(): number {
+    return this.#options.device.info.blockSize;
   }
 
   get description(): string {

@@ -123,6 +123,10 @@ class ExportView implements TargetExport {
     return this.offered.name;
   }
 
+  get blockSize(): number {
+    return this.offered.blockSize;
+  }
+
   get description(): string {
     return this.offered.description;
   }

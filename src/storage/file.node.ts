@@ -1,8 +1,8 @@
 /**
- * A regular file as a block device. Its size is the file's when it was opened, and when it was looked at since if the file
- * has become longer. A file that becomes shorter underneath gives errors of kind `io` behind its new end: reads, extents and
- * writes fail there, since a write would fill the gap with zeroes. The block size is 512, or 1 where the file's length is not a
- * multiple of 512 (guests that need whole sectors then refuse the device rather than lose its tail).
+ * A regular file as a block device. Its size is the file's when it was opened, and when it was looked at since if the
+ * file has become longer. A file that becomes shorter underneath gives errors of kind `io` behind its new end: reads,
+ * extents and writes fail there, since a write would fill the gap with zeroes. The block size is 1: a file has bytes,
+ * and its length need not be whole sectors.
  *
  * With koffi, `trim` punches holes, `writeZeroes` transfers nothing and `extents` knows the holes. Without it the
  * same requests work, slower. A file is not locked against other programs unless `exclusive` is asked.
@@ -35,7 +35,7 @@ const maxExtents = 128;
 const believedMs = 5;
 
 export interface FileOptions extends OpenOptions {
-  /** Block size in bytes, a power of two that divides the file's length. */
+  /** Block size in bytes, a power of two that divides the file's length. Default 1. */
   readonly blockSize?: number | undefined;
 }
 
@@ -167,7 +167,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
   const { dev: device, ino, birthtimeNs } = await fstat(fd, { bigint: true });
   if (!stat.isFile()) throw new FarbusError(`cannot open ${printable(path)}: it is no regular file: give a file`);
   if (options.exclusive && native) await native.lock(fd);
-  const blockSize = options.blockSize ?? (stat.size % 512 === 0 ? 512 : 1);
+  const blockSize = options.blockSize ?? 1;
   if (stat.size % blockSize !== 0) {
     const message = `cannot open ${printable(path)}: its length is not whole blocks of ${blockSize}: choose another size`;
     throw new FarbusError(message);

@@ -25,6 +25,9 @@ export const BLKDISCARD = 0x1277;
 export const BLKGETSIZE64 = 0x80081272;
 export const BLKGETDISKSEQ = 0x80081280;
 
+/** Calls on threads at once; more wait. koffi refuses a call beyond 256 (koffi, "max_async_calls"). */
+const maxCalls = 128;
+
 /** flock(2): exclusive, and fail rather than wait. */
 const LOCK_EX_NB = 0x02 | 0x04;
 
@@ -136,20 +139,28 @@ function bind(koffi: typeof import('koffi')): Libc {
   const vector = new BigUint64Array(2);
   const { EOPNOTSUPP, ENOSYS, EINVAL } = koffi.os.errno;
 
+  let running = 0;
+  const waiting: (() => void)[] = [];
   /** Calls on a thread. `pinned` is what the call points to: held until it is over ([FIND] 7.4). */
-  const call = (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> =>
-    new Promise((resolve, reject) => {
+  const call = async (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> => {
+    if (running >= maxCalls) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running++;
+    return new Promise((resolve, reject) => {
       const held = new Set([pinned]);
       fn.async(...args, (error: unknown, result: number) => {
         // The thread's errno is to be had in this callback only.
         const errno = koffi.errno();
         held.clear();
+        const next = waiting.shift();
+        if (next) next();
+        else running--;
         if (error) reject(error as Error);
         else if (result < 0 && errno === koffi.os.errno['EINTR']) resolve(call(name, fn, args, pinned));
         else if (result < 0) reject(systemError(name, errno));
         else resolve(result);
       });
     });
+  };
 
   return {
     fallocate: async (fd, mode, offset, length) =>

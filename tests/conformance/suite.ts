@@ -18,6 +18,7 @@ import { Random } from './random.js';
 import { randomOperations } from './random-operations.js';
 import { refusalTests } from './refusals.js';
 import { expectKind, type Subject } from './subject.js';
+import { unalignedTests } from './unaligned.js';
 import { zeroTests } from './zeroes.js';
 
 export interface Opened {
@@ -68,6 +69,7 @@ export function conformance(name: string, open: () => Promise<Opened>, options: 
     pagedTests(subject);
     refusalTests(subject);
     randomOperations(subject);
+    unalignedTests(subject);
 
     const { openReadOnly } = options;
     if (openReadOnly) test('read-only: reads, and refuses every change', () => readOnly(openReadOnly));

@@ -277,7 +277,7 @@ describe('farbus info', () => {
     const json = JSON.parse((await farbus('info', '--json', file)).stdout) as Record<string, unknown>;
     expect(json).toMatchObject({
       size: 16 * M,
-      blockSize: 512,
+      blockSize: 1,
       readOnly: false,
       content: { type: 'ext4' },
       problems: [],

@@ -234,6 +234,15 @@ describe('an export that has changed', () => {
     await device.close();
   });
 
+  test('one with smaller blocks goes on with the blocks that it had, also where it has grown', async () => {
+    const { server, device } = await setUp();
+    server.terms = { ...usualTerms, size: (2 << 20) + 3, blockSizes: [1, 4096, 1 << 25] };
+    cut(server);
+    await readBytes(device, 0, 512);
+    expect(device.info).toMatchObject({ size: 2 << 20, blockSize: 512 });
+    await device.close();
+  });
+
   test('a larger one has its new size from then on; what it can do more is not used', async () => {
     const { server, device } = await setUp({ flags: usualTerms.flags & ~TransmissionFlag.sendTrim });
     server.terms = { ...usualTerms, size: 2 << 20 };

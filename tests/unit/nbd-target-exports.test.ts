@@ -123,6 +123,8 @@ describe('a server', () => {
     const server = new Server(exports, silent);
     const stream = writer(server);
     stream.events!.data(join([requestBytes({ command: 0, length: 1024 }), requestBytes({ command: 99 })]));
+    // The export is looked at before it is entered.
+    await vi.waitUntil(() => counters.requests === 3);
     await server.drain();
     expect(counters).toEqual({ connections: 1, requests: 3, errors: 1, bytesRead: 1024, bytesWritten: 512 });
   });

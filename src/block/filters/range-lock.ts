@@ -10,6 +10,12 @@ export class RangeLock {
   /** In force or waiting. */
   readonly #held = new Set<Held>();
 
+  /** Whether a part of [start, end) is in force or waited for. */
+  overlaps(start: number, end: number): boolean {
+    for (const other of this.#held) if (other.start < end && start < other.end) return true;
+    return false;
+  }
+
   /** Waits until [start, end) is free; gives what frees it again. */
   async acquire(start: number, end: number): Promise<() => void> {
     const mine: Held = { start, end, followers: [] };

@@ -62,7 +62,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
 
 /**
  * What of the facts that were given out a server no longer keeps, for a message; undefined where it keeps them all. A larger
- * export, or one that can do more, is no breach; nor is another medium in a drive, whatever it is like.
+ * export, one with smaller blocks, or one that can do more, is no breach; nor is another medium in a drive, whatever it is like.
  */
 export function breachOf(first: ExportFacts, later: ExportFacts): string | undefined {
   if ((first.medium === undefined) !== (later.medium === undefined)) return 'it is no longer the same kind of drive';
@@ -76,7 +76,8 @@ export function breachOf(first: ExportFacts, later: ExportFacts): string | undef
     const { verdict, why } = compareIdentity({ size, marks: before.marks }, { size, marks: now.marks });
     if (verdict === 'other') return `it is ${why}`;
   }
-  if (now.blockSize !== before.blockSize) return `its blocks have ${now.blockSize} bytes and had ${before.blockSize}`;
+  // Requests that are whole blocks of a larger size are whole blocks of a smaller one.
+  if (now.blockSize > before.blockSize) return `its blocks have ${now.blockSize} bytes and had ${before.blockSize}`;
   if (now.maxTransfer < before.maxTransfer) {
     return `it takes ${now.maxTransfer} bytes at once and took ${before.maxTransfer}`;
   }

@@ -350,8 +350,10 @@ export class Session {
     }
   }
 
-  #grow(size: number): void {
+  #grow(found: number): void {
     const { info } = this.#facts;
+    // The server's blocks may be smaller by now than those that this device keeps to.
+    const size = found - (found % info.blockSize);
     if (size <= info.size) return;
     this.#say('info', 'grown', `the export has ${size} bytes now and had ${info.size}`);
     this.#facts = { ...this.#facts, info: { ...info, size } };

@@ -8,6 +8,7 @@ export interface Agreement {
   readonly flags: number;
   /** Bytes. */
   readonly size: number;
+  /** Of the device, which may be less than what the client was told. */
   readonly minimum: number;
   readonly maximum: number;
   readonly style: HeaderStyle;

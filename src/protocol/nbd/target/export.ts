@@ -27,6 +27,8 @@ export interface TargetExport {
   /** Served over TLS only ([NBD] "SELECTIVETLS mode"). */
   readonly tlsOnly?: boolean;
   readonly device: BlockDevice;
+  /** Told as the minimum block size, in bytes; that of `device` where it is not given. `device` may take smaller ones. */
+  readonly blockSize?: number;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters;
   /** Told that a connection enters transmission on it, in the same turn in which it was found. */
@@ -71,9 +73,14 @@ export function transmissionFlags(of: TargetExport, style: HeaderStyle, contexts
   return flags | TransmissionFlag.sendWriteZeroes | TransmissionFlag.sendFastZero;
 }
 
-/** [NBD] "Size constraints" of an export, in bytes. */
+/**
+ * [NBD] "Size constraints" of an export, in bytes, as clients are told. The minimum is the size of the disk's sectors:
+ * clients that show it as a disk need to know. Requests that are not aligned to it are served all the same, as clients
+ * that never ask for constraints rely on it.
+ */
 export function blockSizes(of: TargetExport): { minimum: number; preferred: number; maximum: number } {
-  const { blockSize, preferredSize } = of.device.info;
+  const { preferredSize } = of.device.info;
+  const blockSize = of.blockSize ?? of.device.info.blockSize;
   const preferred = Math.min(Math.max(preferredSize, blockSize, 512), defaultMaxPayload);
   return { minimum: blockSize, preferred, maximum: defaultMaxPayload };
 }

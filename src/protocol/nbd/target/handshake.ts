@@ -384,11 +384,11 @@ export class Handshake implements Stage {
     if (contexts.session === undefined) this.#host.leave();
     clearTimeout(this.#timer);
     this.#expected = 'over';
-    const { minimum, maximum } = blockSizes(of);
+    const { maximum } = blockSizes(of);
     const agreed: Agreement = {
       flags: transmissionFlags(of, this.#style, this.#hasContexts(of)),
       size: of.device.info.size,
-      minimum,
+      minimum: of.device.info.blockSize,
       maximum,
       style: this.#style,
       contexts: this.#hasContexts(of),

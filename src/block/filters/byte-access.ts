@@ -1,0 +1,217 @@
+/**
+ * Byte access: a device with blocks of more than one byte that serves requests of any offset and length. A read is
+ * rounded out to whole blocks; a write of a part of a block reads the block, changes it and writes it back; a trim is
+ * rounded in; extents are rounded out and clipped.
+ *
+ * Two requests that change different bytes of one block both take effect: the change of a part of a block and whatever
+ * else changes that block go one after the other. Requests of whole blocks go straight to the next device, without a
+ * promise or an object of this filter's, until the first change of a part of a block; from then on they take a lock.
+ *
+ * Not here: programs that change the next device by another way. Their changes of the same block can be lost.
+ */
+import { buffersOf, type Buffers } from '../../base/buffers.js';
+import type {
+  BlockDevice,
+  BlockInfo,
+  Extent,
+  FileRange,
+  RequestOptions,
+  WriteOptions,
+  ZeroOptions,
+} from '../device.js';
+import { BlockError } from '../errors.js';
+import { Filter } from './filter.js';
+import { JoinedBuffers } from './joined-buffers.js';
+import { inParallel } from './parallel.js';
+import { RangeLock } from './range-lock.js';
+
+/** `device` with requests of any offset and length: as it is where it has them already. */
+export function byteAccess(device: BlockDevice): BlockDevice {
+  // The blocks of a drive with a removable medium change with the medium.
+  return device.info.blockSize === 1 && !device.media ? device : new ByteAccessFilter(device);
+}
+
+export class ByteAccessFilter extends Filter {
+  protected override readonly keepsNothing = true;
+  /** On bytes, in whole blocks: held by every change since the first one of a part of a block. */
+  readonly #lock = new RangeLock();
+  /** Resolves when the changes that took no lock are over; undefined while no change takes one. */
+  #unlocked: Promise<void> | undefined;
+
+  constructor(next: BlockDevice) {
+    super(next);
+    // Changes whose end cannot be waited for later must take the lock from the start.
+    if (!next.settled) this.#unlocked = Promise.resolve();
+  }
+
+  protected override get follows(): boolean {
+    return true;
+  }
+
+  protected override describe(next: BlockInfo): BlockInfo {
+    return { ...next, blockSize: 1 };
+  }
+
+  override read(offset: number, into: Buffers, options?: RequestOptions): Promise<void> {
+    if (this.#isWhole(offset, into.length)) return this.next.read(offset, into, options);
+    return super.read(offset, into, options);
+  }
+
+  override write(offset: number, from: Buffers, options?: WriteOptions): Promise<void> {
+    if (!this.#unlocked && this.#isWhole(offset, from.length)) return this.next.write(offset, from, options);
+    return super.write(offset, from, options);
+  }
+
+  override trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+    // A trim of whole blocks needs no lock: it promises nothing about the bytes that a change might write back.
+    if (this.#isWhole(offset, length)) return this.next.trim(offset, length, options);
+    return super.trim(offset, length, options);
+  }
+
+  override writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+    if (!this.#unlocked && this.#isWhole(offset, length)) return this.next.writeZeroes(offset, length, options);
+    return super.writeZeroes(offset, length, options);
+  }
+
+  override flush(options?: RequestOptions): Promise<void> {
+    return this.next.flush(options);
+  }
+
+  override extents(offset: number, length: number, options?: RequestOptions): Promise<readonly Extent[]> {
+    if (this.#isWhole(offset, length)) return this.next.extents(offset, length, options);
+    return super.extents(offset, length, options);
+  }
+
+  override readNow(offset: number, into: Uint8Array): boolean {
+    return this.#isWhole(offset, into.length) && (this.next.readNow?.(offset, into) ?? false);
+  }
+
+  override writeNow(offset: number, from: Uint8Array): boolean {
+    if (!this.#isWhole(offset, from.length)) return false;
+    if (this.#unlocked && this.#lock.overlaps(offset, offset + from.length)) return false;
+    return this.next.writeNow?.(offset, from) ?? false;
+  }
+
+  override fileNow(offset: number, length: number): FileRange | undefined {
+    return this.#isWhole(offset, length) ? this.next.fileNow?.(offset, length) : undefined;
+  }
+
+  override fileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+    const soon = this.#isWhole(offset, length) ? this.next.fileSoon?.(offset, length) : undefined;
+    return soon ?? Promise.resolve(undefined);
+  }
+
+  override async settled(): Promise<void> {
+    await Promise.all([super.settled(), this.next.settled?.()]);
+  }
+
+  protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    const { start, end } = this.#blocksOf(offset, into.length);
+    const before = buffersOf(new Uint8Array(offset - start));
+    const after = buffersOf(new Uint8Array(end - offset - into.length));
+    return this.next.read(start, joined([before, into, after]), options);
+  }
+
+  protected override doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#locked(offset, from.length, options, () => this.#change(offset, from, options));
+  }
+
+  protected override async doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    const { first, last } = this.#wholeBlocksIn(offset, length);
+    if (first < last) await this.next.trim(first, last - first, options);
+  }
+
+  protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
+    if (options.fastOnly && !this.#isWhole(offset, length)) {
+      return Promise.reject(new BlockError('unsupported', 'zeroing a part of a block is not faster than writing it'));
+    }
+    return this.#locked(offset, length, options, async () => {
+      const { first, last } = this.#wholeBlocksIn(offset, length);
+      const end = offset + length;
+      const zero = (from: number, to: number): Promise<void> =>
+        this.#change(from, buffersOf(new Uint8Array(to - from)), options);
+      if (offset < first) await zero(offset, Math.min(first, end));
+      if (first < last) await this.next.writeZeroes(first, last - first, options);
+      if (end > Math.max(first, last)) await zero(Math.max(first, last), end);
+    });
+  }
+
+  protected override async doExtents(
+    offset: number,
+    length: number,
+    options: RequestOptions,
+  ): Promise<readonly Extent[]> {
+    const { start, end } = this.#blocksOf(offset, length);
+    const extents = await this.next.extents(start, end - start, options);
+    return extents.flatMap((extent) => {
+      const from = Math.max(extent.offset, offset);
+      const to = Math.min(extent.offset + extent.length, offset + length);
+      return from < to ? [{ ...extent, offset: from, length: to - from }] : [];
+    });
+  }
+
+  /** Runs `act` while no other change of the blocks of a range is under way. */
+  async #locked(offset: number, length: number, options: RequestOptions, act: () => Promise<void>): Promise<void> {
+    if (!this.#isWhole(offset, length)) this.#unlocked ??= this.next.settled!();
+    const { start, end } = this.#blocksOf(offset, length);
+    const release = await this.#lock.acquire(start, end);
+    try {
+      await this.#unlocked;
+      options.signal?.throwIfAborted();
+      await act();
+    } finally {
+      release();
+    }
+  }
+
+  /** Writes what the caller has locked, with the rest of the blocks in which it begins and ends as that is. */
+  async #change(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const { blockSize } = this.next.info;
+    const { start, end } = this.#blocksOf(offset, from.length);
+    const before = new Uint8Array(offset - start);
+    const after = new Uint8Array(end - offset - from.length);
+    const jobs: (() => Promise<void>)[] = [];
+    const read = async (at: number, use: (block: Uint8Array) => void): Promise<void> => {
+      const block = new Uint8Array(blockSize);
+      await this.next.read(at, buffersOf(block), forRead(options));
+      use(block);
+    };
+    const keepBefore = (block: Uint8Array): void => before.set(block.subarray(0, before.length));
+    const keepAfter = (block: Uint8Array): void => after.set(block.subarray(blockSize - after.length));
+    const oneBlock = end - start === blockSize;
+    if (oneBlock && offset > start) jobs.push(() => read(start, (block) => (keepBefore(block), keepAfter(block))));
+    else {
+      if (before.length > 0) jobs.push(() => read(start, keepBefore));
+      if (after.length > 0) jobs.push(() => read(end - blockSize, keepAfter));
+    }
+    await inParallel(jobs);
+    await this.next.write(start, joined([buffersOf(before), from, buffersOf(after)]), options);
+  }
+
+  #isWhole(offset: number, length: number): boolean {
+    const { blockSize } = this.next.info;
+    return offset % blockSize === 0 && length % blockSize === 0;
+  }
+
+  /** The blocks of which a range has any byte: [start, end) in bytes. */
+  #blocksOf(offset: number, length: number): { start: number; end: number } {
+    const { blockSize } = this.next.info;
+    return { start: offset - (offset % blockSize), end: Math.ceil((offset + length) / blockSize) * blockSize };
+  }
+
+  /** The blocks of which a range has every byte: [first, last) in bytes; none where `last` is not above `first`. */
+  #wholeBlocksIn(offset: number, length: number): { first: number; last: number } {
+    const { blockSize } = this.next.info;
+    const end = offset + length;
+    return { first: Math.ceil(offset / blockSize) * blockSize, last: end - (end % blockSize) };
+  }
+}
+
+function joined(parts: readonly Buffers[]): Buffers {
+  return new JoinedBuffers(parts.filter(({ length }) => length > 0));
+}
+
+/** The part of a change's options that a read has. */
+function forRead({ signal, tag, medium }: RequestOptions): RequestOptions {
+  return { ...(signal && { signal }), ...(tag !== undefined && { tag }), ...(medium !== undefined && { medium }) };
+}
