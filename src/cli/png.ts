@@ -3,6 +3,13 @@ import { deflateSync } from 'node:zlib';
 import { crc32 } from '../base/crc32.js';
 import type { PixelPicture } from '../machine/screen.js';
 
+const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+
+/** Whether a file that begins so is a PNG. */
+export function isPng(start: Uint8Array): boolean {
+  return signature.every((byte, index) => byte === start[index]);
+}
+
 /** The file's content. */
 export function encodePng({ width, height, rgb }: PixelPicture): Uint8Array {
   const header = new Uint8Array(13);
@@ -15,7 +22,6 @@ export function encodePng({ width, height, rgb }: PixelPicture): Uint8Array {
   for (let y = 0; y < height; y++) {
     lines.set(rgb.subarray(3 * width * y, 3 * width * (y + 1)), y * (1 + 3 * width) + 1);
   }
-  const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
   return Buffer.concat([
     signature,
     chunk('IHDR', header),

@@ -4,6 +4,8 @@ import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { askComputer, type Screenshot } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
+import { checkOutputFile } from './output-file.js';
+import { isPng } from './png.js';
 
 export const help = `farbus screenshot: what a computer shows
 
@@ -29,6 +31,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (name === undefined || (file === undefined) !== values.text || more.length > 0) {
     throw usageError('farbus screenshot NAME FILE.png: give a computer and a file, or --text');
   }
+  if (file !== undefined) await checkOutputFile(file, 'a PNG picture', isPng);
   const request = { command: 'screenshot', picture: file !== undefined };
   const { png, text } = (await askComputer(name, request, io.env)) as Screenshot;
   if (file === undefined) {

@@ -5,9 +5,12 @@ import type { Logger } from '../base/log.js';
 import type { Step, StepSink, StepTag } from '../base/steps.js';
 import { RotatingFile } from '../site/rotating-file.node.js';
 import type { CliIo } from './io.js';
+import { checkOutputFile } from './output-file.js';
 
 /** Commands whose first time is kept; a command that is older is printed without one. */
 const keptCommands = 4096;
+/** How a trace begins: what {@link TracePrinter.step} prints. */
+const traceLine = /^(boot|#\S+) +\S+ +-?\d+\.\d{3} ms {2}/;
 /** Bytes of a trace that wait for the disk; later steps are lost and counted. */
 const maxPending = 16 << 20;
 
@@ -23,6 +26,7 @@ export class TracePrinter implements StepSink {
    */
   static async open(path: string, io: CliIo, log: Logger): Promise<TracePrinter> {
     if (path === '') return new TracePrinter((line) => io.stderr.write(line));
+    await checkOutputFile(path, 'a trace', (start) => traceLine.test(new TextDecoder().decode(start)));
     const file = createWriteStream(path);
     await new Promise<void>((resolve, reject) => {
       file.once('open', () => resolve());

@@ -1,12 +1,12 @@
 /** Caches in a sparse file of this computer. The file is locked while it is in use. */
 import fs from 'node:fs/promises';
-import { errnoOf, FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import type { CacheFilter } from '../block/filters/cache.js';
 import { cacheHeaderSize, isCache } from '../block/filters/cache-format.js';
 import { layoutOfCache, openCache, type CacheOptions } from '../block/filters/cache-store.js';
-import { openFile } from './file.node.js';
-import { openError, printable } from './opening.node.js';
+import { openFile, type FileDevice } from './file.node.js';
+import { openError } from './opening.node.js';
+import { openOwnFile } from './own-file.node.js';
 
 /**
  * Opens a cache of `device` in the file at `path`, which is made where there is none. The cache takes the device over;
@@ -19,42 +19,32 @@ export async function openCacheFile(
   options: CacheOptions = {},
 ): Promise<CacheFilter> {
   const { storeSize } = layoutOfCache(device, options);
-  try {
-    await prepare(path, storeSize, options.keep ?? false);
+  const openStore = (storePath: string, blockSize: number): Promise<FileDevice> =>
+    openFile(storePath, { readOnly: false, exclusive: true, blockSize });
+  const onStore = async (storePath: string): Promise<CacheFilter> => {
     // Blocks of the store must not be larger than the device's, or the cache's would be.
-    const blockSize = Math.min(device.info.blockSize, 512);
-    const store = await openFile(path, { readOnly: false, exclusive: true, blockSize });
-    try {
-      return await openCache(device, store, options);
-    } catch (error) {
+    const store = await openStore(storePath, Math.min(device.info.blockSize, 512));
+    return openCache(device, store, options).catch(async (error: unknown) => {
       await store.close();
       throw error;
-    }
-  } catch (error) {
+    });
+  };
+  return openOwnFile(path, {
+    what: 'a cache',
+    isOurs: isCache,
+    size: storeSize,
+    make: onStore,
+    open: async (there) => {
+      if (!options.keep || (await fs.stat(there)).size !== storeSize) {
+        // Not under the hands of a process that uses it: that one has it locked.
+        await (await openStore(there, 1)).close();
+        // What it holds is dropped. Its header stays, or a crash would leave a file that is nobody's.
+        await fs.truncate(there, cacheHeaderSize);
+        await fs.truncate(there, storeSize);
+      }
+      return onStore(there);
+    },
+  }).catch((error: unknown) => {
     throw openError(path, error);
-  }
-}
-
-/** Sees to it that there is a file of that size which is a cache or empty; empty if nothing of it is to be kept. */
-async function prepare(path: string, size: number, keep: boolean): Promise<void> {
-  const handle = await fs.open(path, 'wx+', 0o600).catch((error: unknown) => {
-    if (errnoOf(error) !== 'EEXIST') throw error;
-    return fs.open(path, 'r+');
   });
-  try {
-    const stat = await handle.stat();
-    if (!stat.isFile()) throw new FarbusError(`${printable(path)} is no file: give another path for the cache`);
-    const start = new Uint8Array(cacheHeaderSize);
-    if (stat.size > 0) await handle.read(start, 0, start.length, 0);
-    if (stat.size > 0 && !isCache(start) && !start.every((byte) => byte === 0)) {
-      throw new FarbusError(`${printable(path)} is not a cache: give another path, or delete it if it is not needed`);
-    }
-    if (stat.size === size && keep) return;
-    // Not under the hands of somebody who uses it: that one has it locked.
-    await (await openFile(path, { readOnly: false, exclusive: true, blockSize: 1 })).close();
-    await handle.truncate(0);
-    await handle.truncate(size);
-  } finally {
-    await handle.close();
-  }
 }

@@ -322,15 +322,22 @@ describe('an overlay file', () => {
     await again.close();
   });
 
-  test('what a killed maker left is used', async () => {
+  test('is made in an empty file, which keeps its mode, and not in one of zeroes, whatever its length', async () => {
     const path = image(content);
+    const base = await openPath(path, { readOnly: true });
     const file = tempPath('disk.overlay');
-    writeFileSync(file, '');
+    writeFileSync(file, '', { mode: 0o640 });
     await (await openOverlayFile(await openPath(path, { readOnly: true }), file)).close();
-    const blank = tempPath('blank.overlay');
-    writeFileSync(blank, '');
-    truncateSync(blank, statSync(file).size);
-    await (await openOverlayFile(await openPath(path, { readOnly: true }), blank)).close();
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+    const blank = tempPath('blank.img');
+    for (const length of [1, 512, 4096, statSync(file).size]) {
+      writeFileSync(blank, '');
+      truncateSync(blank, length);
+      await expect(openOverlayFile(base, blank)).rejects.toThrow(`${blank} is not an overlay`);
+      expect(readFileSync(blank).every((byte) => byte === 0)).toBe(true);
+      expect(statSync(blank).size).toBe(length);
+    }
+    await base.close();
   });
 
   testWithKoffi('gives space back when clusters are zeroed or trimmed', async () => {

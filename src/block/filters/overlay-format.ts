@@ -72,6 +72,11 @@ export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8
   return bytes;
 }
 
+/** Whether these are the first bytes of an overlay, of whatever version and state. */
+export function isOverlay(bytes: Uint8Array): boolean {
+  return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
+}
+
 /**
  * Reads a header.
  * @param name What to call the overlay in messages.
@@ -79,7 +84,7 @@ export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8
  */
 export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, headerSize);
-  if (new TextDecoder('latin1').decode(bytes.subarray(0, 8)) !== magic) {
+  if (!isOverlay(bytes)) {
     throw new FarbusError(`${name} is not an overlay: give another path, or delete it if it is not needed`);
   }
   const found = view.getUint32(8, true);

@@ -85,14 +85,6 @@ export async function openOverlay(
   return new OverlayFilter(base, store, header, await loadMap(store, layout, name, sectors), sectors);
 }
 
-/** Whether a store holds nothing where an overlay's header would be. */
-export async function isBlank(store: BlockDevice): Promise<boolean> {
-  if (store.info.size < headerSize) return false;
-  const bytes = new Uint8Array(headerSize);
-  await store.read(0, buffersOf(bytes));
-  return bytes.every((byte) => byte === 0);
-}
-
 async function loadMap(
   store: BlockDevice,
   layout: OverlayLayout,

@@ -1,0 +1,48 @@
+/** Files that a user names for Farbus to write: what is somebody else's is refused and stays as it is. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { Random } from '../conformance/random.js';
+import { tempPath } from '../support/temp.js';
+import { farbus, startFarbus } from './farbus.js';
+
+const precious = Buffer.concat([Buffer.alloc(32768), Buffer.from('PRECIOUS\n'.repeat(4000))]);
+
+function disk(): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, new Random(1).bytes(1 << 20));
+  return path;
+}
+
+describe('a file that is somebody else’s', () => {
+  const cases: readonly (readonly [string, (file: string) => readonly string[], RegExp])[] = [
+    ['a cache', (file) => ['serve', disk(), '--cache', file], /is not a cache/],
+    ['a kept cache', (file) => ['serve', disk(), '--cache', file, '--cache-keep'], /is not a cache/],
+    ['an overlay', (file) => ['attach', disk(), '--overlay', file], /is not an overlay/],
+    ['a trace', (file) => ['serve', disk(), `--trace=${file}`], /is not a trace/],
+    ['a picture', (file) => ['screenshot', 'nobody', file], /is not a PNG picture/],
+    ['a journal', (file) => ['copy', disk(), file.replace(/\.farbus-copy$/, ''), '--resume'], /journal/],
+  ];
+  for (const [what, command, message] of cases) {
+    it(`is not taken for ${what}`, async () => {
+      const file = tempPath('precious.farbus-copy');
+      writeFileSync(file, precious);
+      writeFileSync(file.replace(/\.farbus-copy$/, ''), Buffer.alloc(1 << 20));
+      const { code, stderr } = await farbus(...command(file));
+      expect(stderr).toMatch(message);
+      expect(stderr).toMatch(/^farbus: [^\n]*\n$/);
+      expect(code).toBe(1);
+      expect(readFileSync(file).equals(precious)).toBe(true);
+    });
+  }
+});
+
+it('a trace of an earlier run is replaced', async () => {
+  const [image, trace] = [disk(), tempPath('trace')];
+  const old = 'boot      404      0.000 ms  an earlier run\n';
+  writeFileSync(trace, old);
+  const server = startFarbus('serve', image, '--listen', 'nbd://127.0.0.1:0', `--trace=${trace}`);
+  await server.printed(/nbd:/);
+  server.child.kill('SIGTERM');
+  expect((await server.ended).code).toBe(0);
+  expect(readFileSync(trace, 'utf8')).not.toContain('an earlier run');
+});

@@ -1,0 +1,106 @@
+/** Files of Farbus's own that a user names: which files are taken, and what is there while one is made. */
+import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { MemoryDevice } from '../../src/storage/memory.js';
+import { openCacheFile } from '../../src/storage/cache-file.node.js';
+import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
+import { openOwnFile, type OwnFile } from '../../src/storage/own-file.node.js';
+import { testWithKoffi } from '../support/koffi.js';
+import { tempFolder } from '../support/temp.js';
+
+const header = new TextEncoder().encode('MAGIC!!!');
+
+function own(make: (path: string) => Promise<string>): OwnFile<string> {
+  return {
+    what: 'ours',
+    isOurs: (start) => Buffer.from(start).equals(header),
+    size: 8192,
+    make,
+    open: () => Promise.resolve('opened'),
+  };
+}
+
+const writeHeader = (path: string): Promise<string> => {
+  writeFileSync(path, header, { flag: 'r+' });
+  return Promise.resolve('made');
+};
+
+describe('a file of our own', () => {
+  test('is empty or absent at its path until its header is there', async () => {
+    const folder = tempFolder();
+    const path = join(folder, 'file');
+    let seen: number | undefined;
+    const result = await openOwnFile(
+      path,
+      own((temporary) => {
+        seen = statSync(path).size;
+        expect(statSync(temporary).size).toBe(8192);
+        return writeHeader(temporary);
+      }),
+    );
+    expect([result, seen, statSync(path).size, statSync(path).mode & 0o777]).toEqual(['made', 0, 8192, 0o600]);
+    expect(readdirSync(folder)).toEqual(['file']);
+    expect(await openOwnFile(path, own(writeHeader))).toBe('opened');
+  });
+
+  test('leaves nothing where it cannot be made, and an empty file of the user’s as it was', async () => {
+    const folder = tempFolder();
+    const fails = own(() => Promise.reject(new Error('full')));
+    await expect(openOwnFile(join(folder, 'new'), fails)).rejects.toThrow('full');
+    expect(readdirSync(folder)).toEqual([]);
+    writeFileSync(join(folder, 'empty'), '');
+    await expect(openOwnFile(join(folder, 'empty'), fails)).rejects.toThrow('full');
+    expect(readdirSync(folder)).toEqual(['empty']);
+  });
+
+  test('is made behind a link, which stays', async () => {
+    const folder = tempFolder();
+    writeFileSync(join(folder, 'target'), '');
+    symlinkSync('target', join(folder, 'link'));
+    await openOwnFile(join(folder, 'link'), own(writeHeader));
+    expect(statSync(join(folder, 'target')).size).toBe(8192);
+    expect(readdirSync(folder).sort()).toEqual(['link', 'target']);
+  });
+
+  testWithKoffi('is made by one of several that begin at once', async () => {
+    const path = join(tempFolder(), 'file');
+    const results = await Promise.allSettled(Array.from({ length: 8 }, () => openOwnFile(path, own(writeHeader))));
+    const made = results.filter((result) => result.status === 'fulfilled' && result.value === 'made');
+    expect(made).toHaveLength(1);
+    expect(readFileSync(path).subarray(0, 8).equals(header)).toBe(true);
+  });
+});
+
+describe('somebody else’s file', () => {
+  const device = (): MemoryDevice => new MemoryDevice(1 << 20);
+  const files: readonly (readonly [string, Buffer])[] = [
+    [
+      'an ISO image or another file that begins with zeroes',
+      Buffer.concat([Buffer.alloc(32768), Buffer.from('CD001')]),
+    ],
+    ['a blank disk', Buffer.alloc(1 << 20)],
+    ['4096 zeroes', Buffer.alloc(4096)],
+    ['one byte', Buffer.alloc(1)],
+    ['a text', Buffer.from('PRECIOUS')],
+  ];
+  for (const [name, bytes] of files) {
+    test(`is neither a cache nor an overlay: ${name}`, async () => {
+      const path = join(tempFolder(), 'file');
+      writeFileSync(path, bytes);
+      await expect(openCacheFile(device(), path)).rejects.toThrow(`${path} is not a cache`);
+      await expect(openCacheFile(device(), path, { keep: true })).rejects.toThrow(`${path} is not a cache`);
+      await expect(openOverlayFile(device(), path)).rejects.toThrow(`${path} is not an overlay`);
+      expect(readFileSync(path).equals(bytes)).toBe(true);
+    });
+  }
+
+  test('an overlay is no cache, a cache no overlay', async () => {
+    const folder = tempFolder();
+    const [cache, overlay] = [join(folder, 'cache'), join(folder, 'overlay')];
+    await (await openCacheFile(device(), cache)).close();
+    await (await openOverlayFile(device(), overlay)).close();
+    await expect(openCacheFile(device(), overlay)).rejects.toThrow(/is not a cache/);
+    await expect(openOverlayFile(device(), cache)).rejects.toThrow(/is not an overlay/);
+  });
+});
