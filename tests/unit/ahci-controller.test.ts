@@ -316,6 +316,25 @@ describe('stops, resets and hot plug', () => {
     await driver.waitPort('cmd', 0x8000, 0);
   });
 
+  it('an adapter reset (§10.4.3) forgets what a stop and a COMRESET have left waiting', async () => {
+    const medium = new GatedDisk(size);
+    medium.honoursAbort = false;
+    const driver = await started(medium);
+    const at = driver.allocate(8192);
+    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.setPort('cmd', 0x10);
+    driver.setPort('cmd', 0x11);
+    driver.setPort('sctl', 0x301);
+    driver.setPort('sctl', 0x300);
+    driver.queue(1, { command: Ata.readFpdma, features: 8, prdt: [[at + 4096, 4096]] });
+    driver.write(HbaRegister.ghc, 0x80000001);
+    driver.memory.at(at, 8192).fill(0x55);
+    medium.open();
+    for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+    for (let i = 0; i < 20; i++) await turn();
+    expect(driver.memory.at(at, 8192).every((byte) => byte === 0x55)).toBe(true);
+  });
+
   it('after COMRESET the device is busy until then, and its signature comes with the first frame', async () => {
     const medium = new GatedDisk(size);
     medium.honoursAbort = false;

@@ -137,6 +137,11 @@ export class AhciPort {
   async resetAll(): Promise<void> {
     this.#giveUp();
     this.#link.cancel();
+    // A stop that waits for its end goes on with what is issued and started: nothing may be, or it would begin during the
+    // reset and end after it.
+    this.#file.ci = 0;
+    this.#file.sact = 0;
+    this.#file.cmd &= ~PortCmd.start;
     await this.#running.drained();
   }
 
