@@ -1,21 +1,29 @@
 /**
  * A guest that writes nonsense: random register writes, command lists, descriptors, frames and packets, with no processor.
- * The adapter may answer with any error, but never throw, never leave guest memory, and a reset must revive it.
+ * The adapter may answer with any error, but never throw, never leave guest memory, and a reset must revive it. Its disks are
+ * those that the command line opens: files, overlays, caches, gateways.
  */
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
 import { Ata } from '../../src/device/ahci/ata-spec.js';
 import { PacketDrive } from '../../src/device/ahci/packet-drive.js';
 import { Scsi } from '../../src/device/ahci/scsi-spec.js';
 import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/device/ahci/spec.js';
-import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
+import { ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { GatedDisk } from '../support/gated-disk.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
+import { GuestDisks } from './harness/guest-disks.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 2000 : 200;
-/** For all of the above; a property's runs have no limit of their own. */
-const timeout = 600_000;
+const runs = inputsWanted(100, 2000);
+
+let disks: GuestDisks;
+beforeAll(async () => {
+  disks = await GuestDisks.open();
+});
+afterAll(() => disks.close());
 
 const registers = [
   ...Object.values<number>(HbaRegister),
@@ -38,18 +46,17 @@ const access = fc.record({
 
 /** @param ready Whether the disk answers at once. */
 function devices(ready: boolean) {
-  const Medium = ready ? ReadyMemoryDevice : MemoryDevice;
   return {
-    disk: new AtaDisk(new Medium(1 << 20), testAtaIdentity),
-    cd: new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: new MemoryDevice(1 << 20) }),
-    removable: new PacketDrive({ kind: 'removable', identity: testAtaIdentity, medium: new MemoryDevice(1 << 20) }),
+    disk: new AtaDisk(ready ? new ReadyMemoryDevice(1 << 20) : disks.next(), testAtaIdentity),
+    cd: new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: disks.next() }),
+    removable: new PacketDrive({ kind: 'removable', identity: testAtaIdentity, medium: disks.next() }),
   };
 }
 
 /** Brings the adapter back, whatever was done to it, and uses it. */
 async function revive(driver: AhciDriver): Promise<void> {
   driver.write(HbaRegister.ghc, 0x80000001);
-  for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+  for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
   expect(driver.read(HbaRegister.ghc) & 1).toBe(0);
   for (const port of [0, 1, 2]) await driver.start(port);
   await driver.identify(Ata.identify, 0);
@@ -63,7 +70,7 @@ async function revive(driver: AhciDriver): Promise<void> {
 it(
   'survives random accesses, plugs and pulls, and works after a reset',
   async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(access, { maxLength: 120 }), fc.boolean(), async (accesses, ready) => {
         const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
@@ -83,10 +90,10 @@ it(
         driver.controller.plug(0, disk);
         await revive(driver);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 const place = fc.oneof(
@@ -120,7 +127,7 @@ const command = fc.record({
 it(
   'ends every command that it was given, whatever is in it',
   async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), fc.boolean(), async (commands, ready) => {
         const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
@@ -139,17 +146,17 @@ it(
         }
         await revive(driver);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
   'a guest that resets at any moment gets no late data',
   async () => {
     const step = fc.constantFrom('queue', 'stop', 'comreset', 'hba', 'answer');
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, honoursAbort) => {
         const medium = new GatedDisk(new Uint8Array(1 << 20).fill(0x11));
         medium.honoursAbort = honoursAbort;
@@ -173,15 +180,15 @@ it(
         const sent = [...Array(32).keys()].map((i) => driver.memory.at(at + i * 4096, 4096));
         for (const page of sent) page.fill(0x99);
         medium.open();
-        for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+        for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
         await driver.start();
         expect(driver.memory.at(at, 32 * 4096).every((byte) => byte === 0x99)).toBe(true);
         await driver.identify();
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
@@ -201,7 +208,7 @@ it(
       /** Rewritten while the command is under way. */
       late: fc.array(patch, { maxLength: 2 }),
     });
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 20 }), fc.boolean(), async (commands, ready) => {
         const { disk, cd, removable } = devices(ready);
         const driver = new AhciDriver([disk, cd, removable]);
@@ -224,8 +231,8 @@ it(
         }
         await revive(driver);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );

@@ -13,11 +13,11 @@ import { parseIdentify } from '../../src/protocol/aoe/identify.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AoePeer, settle } from '../unit/aoe-peer.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
 const size = 1 << 16;
-const runs = process.env['FARBUS_TEST_ALL'] ? 5_000 : 200;
-/** Far more than it takes, in ms. */
-const patience = 30 * 60_000;
+const runs = inputsWanted(200, 5_000);
 
 /** A disk that sees to it that nobody asks it for what it has not. */
 class StrictDevice extends MemoryDevice {
@@ -104,7 +104,7 @@ describe('hostile AoE messages', () => {
     'do a target no harm: it still answers',
     async () => {
       const messages = fc.array(message, { minLength: 1, maxLength: 60 });
-      await fc.assert(
+      await attack(
         fc.asyncProperty(messages, async (list) => {
           const hub = new Hub({ mtu: 1500 });
           const disk = new StrictDevice(size);
@@ -122,7 +122,7 @@ describe('hostile AoE messages', () => {
           await Promise.all([target.close(), second.close()]);
           await hub.close();
         }),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,
@@ -132,7 +132,7 @@ describe('hostile AoE messages', () => {
     'do an initiator no harm: what it reads is what it wrote',
     async () => {
       const messages = fc.array(message, { minLength: 1, maxLength: 40 });
-      await fc.assert(
+      await attack(
         fc.asyncProperty(messages, fc.nat(255), async (list, value) => {
           const hub = new Hub({ mtu: 1500 });
           const target = new AoeTarget(hub, new StrictDevice(size), { shelf: 1, slot: 2 });
@@ -156,14 +156,14 @@ describe('hostile AoE messages', () => {
           await target.close();
           await hub.close();
         }),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,
   );
 
-  it('of IDENTIFY give facts that can be worked with, or a text', () => {
-    fc.assert(
+  it('of IDENTIFY give facts that can be worked with, or a text', async () => {
+    await attack(
       fc.property(fc.uint8Array({ minLength: 512, maxLength: 512 }), (data) => {
         const facts = parseIdentify(data);
         if (typeof facts === 'string') return;
@@ -172,7 +172,7 @@ describe('hostile AoE messages', () => {
         expect(facts.physicalSize).toBeLessThanOrEqual(65536);
         expect(facts.serial).toMatch(/^[ -~]*$/);
       }),
-      { numRuns: runs },
+      runs,
     );
   });
 });

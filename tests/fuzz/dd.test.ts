@@ -9,11 +9,10 @@ import { BlockError } from '../../src/block/errors.js';
 import { connectDd } from '../../src/protocol/dd/device.js';
 import { FakeShell, type Mischief } from '../support/dd-fake-shell.js';
 import { streamPair } from '../support/stream-pair.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
-const all = process.env['FARBUS_TEST_ALL'] !== undefined;
-const runs = all ? 1000 : 40;
-/** Far more than it takes, in ms. */
-const patience = 30 * 60_000;
+const runs = inputsWanted(40, 1000);
 const size = 64 << 10;
 const stripes = 8;
 
@@ -43,7 +42,7 @@ describe('dd sessions', () => {
   it(
     'survive any mixture of faults',
     async () => {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(
           fc.array(mischief, { minLength: 1, maxLength: 40 }),
           fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: stripes, maxLength: stripes }),
@@ -95,7 +94,7 @@ describe('dd sessions', () => {
             same(disk, model, unsure);
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,
@@ -104,7 +103,7 @@ describe('dd sessions', () => {
   it(
     'survive a far side that sends anything',
     async () => {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(
           fc.array(
             fc.oneof(fc.uint8Array({ maxLength: 2000 }), fc.constantFrom('ok', 'error 1 x', 'sync 0 idle', 'gone', '')),
@@ -142,7 +141,7 @@ describe('dd sessions', () => {
             await device.close();
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,

@@ -9,21 +9,26 @@ import { readCommands, writeCommands } from '../../src/machine/engines/ide-spec.
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { IdeBoard, Port, turn } from '../support/ide-board.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { GuestDisks, guestDiskSize } from './harness/guest-disks.js';
+import { attack } from './harness/property.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 3000 : 300;
-const timeout = 600_000;
-const size = 1 << 20;
+const runs = inputsWanted(150, 3000);
+const size = guestDiskSize;
 
-/** Like a far disk, but that its content can be looked at. */
-const master = new MemoryDevice(new Uint8Array(size));
 const slaveBytes = new Uint8Array(size).fill(0x77);
 const slave = new MemoryDevice(slaveBytes, { readOnly: true });
 let board: IdeBoard;
+let disks: GuestDisks;
 
 beforeAll(async () => {
-  board = await IdeBoard.create(master, slave);
+  disks = await GuestDisks.open();
+  board = await IdeBoard.create(disks.gateway, slave);
 });
-afterAll(() => board.close());
+afterAll(async () => {
+  await board.close();
+  await disks.close();
+});
 
 const known = [...readCommands, ...writeCommands];
 const commandByte = fc.oneof(
@@ -93,16 +98,17 @@ async function revive(on: IdeBoard, second = true): Promise<void> {
 it(
   'survives random accesses, and works after a reset',
   async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(step, { maxLength: 150 }), async (steps) => {
+        await board.reset();
         for (const one of steps) await take(board, one);
         await revive(board);
         expect(slaveBytes.every((byte) => byte === 0x77)).toBe(true);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 const place = fc.oneof(
@@ -125,8 +131,9 @@ const task = fc.record({
 it(
   'ends every command that it was given, whatever is in it, and says errors as ATA does',
   async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(task, { minLength: 1, maxLength: 20 }), async (tasks) => {
+        await board.reset();
         for (const { regions, table, words, start, ...given } of tasks) {
           board.describe(0x1000, regions);
           board.out(Port.descriptors, table, 4);
@@ -154,10 +161,10 @@ it(
         await revive(board);
         expect(slaveBytes.every((byte) => byte === 0x77)).toBe(true);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
@@ -167,7 +174,7 @@ it(
     const own = await IdeBoard.create(gated);
     const act = fc.constantFrom('read', 'write', 'reset', 'stop', 'start', 'diagnose', 'answer', 'flush');
     try {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(fc.array(act, { maxLength: 40 }), async (acts) => {
           gated.gated = true;
           for (const one of acts) {
@@ -198,11 +205,11 @@ it(
           expect(own.memory.at(0x10000, 4096).every((byte) => byte === 0x99)).toBe(true);
           await revive(own, false);
         }),
-        { numRuns: runs },
+        runs,
       );
     } finally {
       await own.close();
     }
   },
-  timeout,
+  patience,
 );

@@ -17,9 +17,10 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { Command, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
 import { FakeServer, allocationId, join, simpleReply, structuredChunk, u32, u64 } from '../support/nbd-fake-server.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 20_000 : 500;
-const timeout = 1_800_000;
+const runs = inputsWanted(500, 20_000);
 
 /** A reply to one of four requests: mostly well formed, rarely right. */
 const reply = fc.oneof(
@@ -56,8 +57,8 @@ const reply = fc.oneof(
 describe('the parser of replies', () => {
   test(
     'any bytes in any pieces: the same outcome as in one piece, and nothing is written outside of the read',
-    () => {
-      fc.assert(
+    async () => {
+      await attack(
         fc.property(
           fc.array(reply, { maxLength: 12 }),
           fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 20 }),
@@ -108,17 +109,17 @@ describe('the parser of replies', () => {
             expect(outcome(cuts)).toEqual(outcome([bytes.length || 1]));
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
-    timeout,
+    patience,
   );
 });
 
 describe('the handshake', () => {
   test(
     'any bytes: an agreement or an error, once, whatever the pieces',
-    () => {
+    async () => {
       const hello = new TextEncoder().encode('NBDMAGICIHAVEOPT');
       const option = fc
         .record({
@@ -130,7 +131,7 @@ describe('the handshake', () => {
         .map(({ code, type, body, length }) =>
           join(u64(0x3e889045565a9n), u32(code), u32(type), u32(length ?? body.length), body),
         );
-      fc.assert(
+      await attack(
         fc.property(
           fc.boolean(),
           fc.nat(3),
@@ -154,10 +155,10 @@ describe('the handshake', () => {
             expect(sent).toBeLessThan(1000);
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
-    timeout,
+    patience,
   );
 });
 
@@ -173,7 +174,7 @@ describe('the whole initiator', () => {
   test(
     'a conversation damaged anywhere: every request settles, and the device works afterwards',
     async () => {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(
           fc.array(damage, { minLength: 1, maxLength: 3 }),
           fc.boolean(),
@@ -220,9 +221,9 @@ describe('the whole initiator', () => {
             await device.close();
           },
         ),
-        { numRuns: Math.ceil(runs / 10) },
+        Math.ceil(runs / 10),
       );
     },
-    timeout,
+    patience,
   );
 });

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { exportsOf, Peer, requestBytes } from '../unit/nbd-target-peer.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
 const size = 1 << 16;
-const runs = process.env['FARBUS_TEST_ALL'] ? 20_000 : 300;
-/** Far more than it takes, in ms. */
-const patience = 30 * 60_000;
+const runs = inputsWanted(300, 20_000);
 const limits = { maxRequests: 16, maxBytes: 1 << 16, maxOptions: 64 };
 
 const pieces = fc.array(fc.integer({ min: 1, max: 5000 }), { minLength: 1, maxLength: 20 });
@@ -29,7 +29,7 @@ describe('the NBD target', () => {
       blocks: fc.integer({ min: 1, max: 16 }),
       value: fc.nat(255),
     });
-    await fc.assert(
+    await attack(
       fc.asyncProperty(
         fc.array(good, { minLength: 1, maxLength: 30 }),
         pieces,
@@ -52,7 +52,7 @@ describe('the NBD target', () => {
           peer.target.destroy();
         },
       ),
-      { numRuns: runs },
+      runs,
     );
   });
 });

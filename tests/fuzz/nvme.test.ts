@@ -1,17 +1,24 @@
 /**
  * A guest that writes nonsense: random register writes, queue entries and PRPs, with no processor. The controller may
- * answer with any status or fail (CSTS.CFS), but never throw, never leave guest memory, and a reset must revive it.
+ * answer with any status or fail (CSTS.CFS), but never throw, never leave guest memory, and a reset must revive it. Its
+ * disks are those that the command line opens: files, overlays, caches, gateways.
  */
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { NvmOpcode, Register } from '../../src/device/nvme/spec.js';
-import { MemoryDevice } from '../../src/storage/memory.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
+import { GuestDisks } from './harness/guest-disks.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 5000 : 300;
-/** For all of the above; a property's runs have no limit of their own. */
-const timeout = 600_000;
+const runs = inputsWanted(200, 5000);
+
+let disks: GuestDisks;
+beforeAll(async () => {
+  disks = await GuestDisks.open();
+});
+afterAll(() => disks.close());
 
 const offset = fc.oneof(
   fc.constantFrom(...Object.values<number>(Register)),
@@ -33,9 +40,9 @@ const access = fc.record({
 it(
   'survives random accesses, and works after a reset',
   async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(access, { maxLength: 120 }), async (accesses) => {
-        const driver = new NvmeDriver(new MemoryDevice(1 << 20));
+        const driver = new NvmeDriver(disks.next());
         await driver.enable();
         for (const { kind, offset, size, value } of accesses) {
           if (kind === 'write') driver.controller.write(offset, size, value, { address: 0, value, time: 0 });
@@ -47,10 +54,10 @@ it(
         await driver.start();
         await driver.expect({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
@@ -67,10 +74,9 @@ it(
       dword11: dword,
       dword12: dword,
     });
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 30 }), fc.uint8Array(), async (commands, noise) => {
-        const disk = new MemoryDevice(1 << 20);
-        const driver = new NvmeDriver(disk);
+        const driver = new NvmeDriver(disks.next());
         await driver.start();
         driver.memory.at(0x900000, noise.length).set(noise);
         for (const { admin, ...fields } of commands) {
@@ -80,10 +86,10 @@ it(
           expect(status).toBeGreaterThanOrEqual(0);
         }
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
@@ -101,9 +107,9 @@ it(
       listOffset: fc.constantFrom(0, 0, 8, 0xff8, 0xff0, 4),
       pages: fc.array(page, { minLength: 1, maxLength: 600 }),
     });
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 8 }), async (commands) => {
-        const driver = new NvmeDriver(new MemoryDevice(1 << 20));
+        const driver = new NvmeDriver(disks.next());
         await driver.start();
         for (const { write, blocks, lba, offset, listOffset, pages } of commands) {
           const list = driver.memory.data(0x900000, 8192);
@@ -114,17 +120,17 @@ it(
         }
         await driver.expect({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 it(
   'a guest that resets at any moment gets no late data',
   async () => {
     const step = fc.constantFrom('read', 'read', 'disable', 'shutdown', 'enable', 'answer');
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, honoursAbort) => {
         const medium = new GatedDisk(new Uint8Array(1 << 20).fill(0x11));
         medium.honoursAbort = honoursAbort;
@@ -153,10 +159,10 @@ it(
         await driver.expect({ opcode: NvmOpcode.read, prp1: at, dword12: 7 }, 1);
         expect(driver.memory.at(at, 4096).every((byte) => byte === 0x11)).toBe(true);
       }),
-      { numRuns: runs },
+      runs,
     );
   },
-  timeout,
+  patience,
 );
 
 function turn(): Promise<void> {

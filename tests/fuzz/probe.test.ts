@@ -9,8 +9,10 @@ import { openPartition, probeDisk } from '../../src/probe/probe.js';
 import { FarbusError } from '../../src/base/errors.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { gptDisk, putMbr, sealGpt } from '../unit/probe-disks.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 5000 : 300;
+const runs = inputsWanted(300, 5000);
 const size = 512 << 10;
 
 /** Signatures at the places where they count. */
@@ -73,28 +75,32 @@ const disk = fc
     return bytes;
   });
 
-it('ends in good order on any disk', async () => {
-  await fc.assert(
-    fc.asyncProperty(disk, async (bytes) => {
-      let read = 0;
-      const device = new TraceFilter(new MemoryDevice(bytes), ({ op, length }) => {
-        expect(op).toBe('read');
-        read += length;
-      });
-      const { table, content, problems } = await probeDisk(device);
-      expect(read).toBeLessThanOrEqual(size);
-      expect(problems.length).toBeLessThanOrEqual(33);
-      const contents = [content, ...(table?.partitions ?? []).map((one) => one.content)];
-      for (const found of contents) {
-        const text = `${found?.type} ${found?.label ?? ''} ${found?.uuid ?? ''} ${problems.join(' ')}`;
-        expect(text).not.toMatch(/\p{Cc}/u);
-      }
-      for (const { start, size: length, number } of table?.partitions ?? []) {
-        expect(Number.isSafeInteger(start) && Number.isSafeInteger(length) && start >= 0 && length > 0).toBe(true);
-        await openPartition(device, number).catch((error: unknown) => expect(error).toBeInstanceOf(FarbusError));
-        break;
-      }
-    }),
-    { numRuns: runs },
-  );
-});
+it(
+  'ends in good order on any disk',
+  async () => {
+    await attack(
+      fc.asyncProperty(disk, async (bytes) => {
+        let read = 0;
+        const device = new TraceFilter(new MemoryDevice(bytes), ({ op, length }) => {
+          expect(op).toBe('read');
+          read += length;
+        });
+        const { table, content, problems } = await probeDisk(device);
+        expect(read).toBeLessThanOrEqual(size);
+        expect(problems.length).toBeLessThanOrEqual(33);
+        const contents = [content, ...(table?.partitions ?? []).map((one) => one.content)];
+        for (const found of contents) {
+          const text = `${found?.type} ${found?.label ?? ''} ${found?.uuid ?? ''} ${problems.join(' ')}`;
+          expect(text).not.toMatch(/\p{Cc}/u);
+        }
+        for (const { start, size: length, number } of table?.partitions ?? []) {
+          expect(Number.isSafeInteger(start) && Number.isSafeInteger(length) && start >= 0 && length > 0).toBe(true);
+          await openPartition(device, number).catch((error: unknown) => expect(error).toBeInstanceOf(FarbusError));
+          break;
+        }
+      }),
+      runs,
+    );
+  },
+  patience,
+);

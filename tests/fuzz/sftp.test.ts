@@ -10,10 +10,10 @@ import { connectSftp } from '../../src/protocol/sftp/device.js';
 import { FieldReader, PacketReader, PacketWriter, SftpProtocolError } from '../../src/protocol/sftp/wire.js';
 import { FakeSftp, type SftpMischief } from '../support/sftp-fake-server.js';
 import { streamPair } from '../support/stream-pair.js';
+import { inputsWanted, patience } from './harness/loop.js';
+import { attack } from './harness/property.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] !== undefined ? 1000 : 40;
-/** Far more than it takes, in ms. */
-const patience = 30 * 60_000;
+const runs = inputsWanted(40, 1000);
 const size = 64 << 10;
 const stripes = 8;
 
@@ -42,7 +42,7 @@ describe('SFTP', () => {
   it(
     'survives any mixture of faults',
     async () => {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(
           fc.array(mischief, { minLength: 1, maxLength: 60 }),
           fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: stripes, maxLength: stripes }),
@@ -91,7 +91,7 @@ describe('SFTP', () => {
             same(disk, model, unsure);
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,
@@ -100,7 +100,7 @@ describe('SFTP', () => {
   it(
     'a server that sends anything at all at any time is dropped, and nothing else happens',
     async () => {
-      await fc.assert(
+      await attack(
         fc.asyncProperty(
           fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 5 }),
           fc.nat(5),
@@ -126,14 +126,14 @@ describe('SFTP', () => {
             await device.close();
           },
         ),
-        { numRuns: runs },
+        runs,
       );
     },
     patience,
   );
 
   it('a server that sends anything instead of a greeting cannot be used', async () => {
-    await fc.assert(
+    await attack(
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (garbage) => {
         const dial = async () => {
           const [near, far] = streamPair();
@@ -146,15 +146,15 @@ describe('SFTP', () => {
         };
         await expect(connectSftp(dial, options)).rejects.toThrow(/cannot use fake|ended at once/);
       }),
-      { numRuns: runs },
+      runs,
     );
   });
 });
 
 describe('SFTP packets', () => {
-  it('are found whatever the pieces', () => {
+  it('are found whatever the pieces', async () => {
     const data = fc.record({ id: fc.nat(0xffff_ffff), bytes: fc.uint8Array({ maxLength: 500 }), isData: fc.boolean() });
-    fc.assert(
+    await attack(
       fc.property(fc.array(data, { maxLength: 10 }), fc.integer({ min: 1, max: 200 }), (packets, piece) => {
         const got: { id: number; bytes: Uint8Array; isData: boolean }[] = [];
         let filling = new Uint8Array(0);
@@ -170,11 +170,12 @@ describe('SFTP packets', () => {
         for (let at = 0; at < all.length; at += piece) reader.feed(all.subarray(at, at + piece));
         expect(got).toEqual(packets);
       }),
+      runs,
     );
   });
 
-  it('that are none are a breach of the protocol, and nothing is kept for them', () => {
-    fc.assert(
+  it('that are none are a breach of the protocol, and nothing is kept for them', async () => {
+    await attack(
       fc.property(fc.array(fc.uint8Array({ maxLength: 100 }), { maxLength: 10 }), (chunks) => {
         const reader = new PacketReader({
           packet: (_type, fields) => void fields.left,
@@ -188,18 +189,19 @@ describe('SFTP packets', () => {
           expect(error).toBeInstanceOf(SftpProtocolError);
         }
       }),
-      { numRuns: 300 },
+      300,
     );
   });
 
-  it('numbers are written as they are read', () => {
-    fc.assert(
+  it('numbers are written as they are read', async () => {
+    await attack(
       fc.property(fc.nat(0xffff_ffff), fc.maxSafeNat(), fc.string({ unit: 'binary' }), (small, large, text) => {
         const bytes = new PacketWriter(5).u32(small).u64(large).text(text).done();
         const fields = new FieldReader(bytes.subarray(5));
         expect([fields.u32(), fields.u64(), fields.text(), fields.left]).toEqual([small, large, text, 0]);
         expect(() => fields.u32()).toThrow(SftpProtocolError);
       }),
+      runs,
     );
   });
 });

@@ -49,6 +49,9 @@ export interface IdeTask {
   readonly wide?: boolean;
 }
 
+/** How long a drive may be busy, in ms: only a hang reaches it. */
+const endMs = 30_000;
+
 export class IdeBoard {
   readonly memory = new TestMemory(4 << 20);
   readonly drives: readonly FarDrive[];
@@ -142,8 +145,8 @@ export class IdeBoard {
 
   /** Waits until the drive that is selected is not busy; its status. */
   async ended(): Promise<number> {
-    for (let i = 0; this.status & 0x80; i++) {
-      if (i === 10_000) throw new Error('the drive is busy for ever');
+    for (const until = performance.now() + endMs; this.status & 0x80;) {
+      if (performance.now() > until) throw new Error('the drive is busy for ever');
       await turn();
     }
     return this.status;

@@ -43,6 +43,9 @@ export const testIdentity = {
   uuid: new Uint8Array(16).fill(7),
 };
 
+/** How long CSTS.RDY may take, in ms: only a hang reaches it. */
+const readyMs = 30_000;
+
 export class NvmeDriver {
   readonly memory = new TestMemory(16 << 20);
   readonly controller: NvmeController;
@@ -91,7 +94,7 @@ export class NvmeDriver {
   }
 
   async waitReady(ready: boolean): Promise<void> {
-    for (let i = 0; i < 10_000; i++) {
+    for (const until = performance.now() + readyMs; performance.now() < until;) {
       if (((this.read(Register.csts) & 1) === 1) === ready) return;
       await new Promise((resolve) => setImmediate(resolve));
     }

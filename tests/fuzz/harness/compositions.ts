@@ -37,8 +37,8 @@ class Files {
   }
 
   /** A file that clients may write, of `exportSize` bytes. */
-  disk(name = 'disk.img'): string {
-    writeFileSync(this.path(name), new Uint8Array(exportSize).fill(exportFill));
+  disk(name = 'disk.img', bytes = new Uint8Array(exportSize).fill(exportFill)): string {
+    writeFileSync(this.path(name), bytes);
     return this.path(name);
   }
 
