@@ -1,12 +1,13 @@
-/** Where a copy goes to: a source that is there, or a new sparse file of the right size. */
+/** Where a copy goes to: a source that is there, a new sparse file of the right size, or a new disk image. */
 import { open, rm, stat, truncate } from 'node:fs/promises';
 import { errnoOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import type { BlockDevice } from '../block/device.js';
+import { createImage } from '../protocol/qemu/create.node.js';
 import { openError, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { syncFolder } from './copy-journal.js';
-import { openSource, plainPath, type SourceOptions } from './sources.js';
+import { imagePath, openSource, plainPath, type ImagePath, type SourceOptions } from './sources.js';
 
 export interface CopyTarget {
   readonly device: BlockDevice;
@@ -26,7 +27,12 @@ export async function openTarget(
   options: SourceOptions,
 ): Promise<CopyTarget> {
   const path = plainPath(text);
-  const made = path !== undefined && (await prepareFile(path, size, resume));
+  const image = imagePath(text);
+  const made =
+    path !== undefined
+      ? await prepareFile(path, size, resume)
+      : image !== undefined && (await prepareImage(image, size, resume));
+  const file = path ?? image?.path;
   let device: BlockDevice | undefined;
   try {
     device =
@@ -40,11 +46,11 @@ export async function openTarget(
         `${text} is too small: it has ${there} (${device.info.size} bytes), ${wanted} (${size}) are needed`,
       );
     }
-    if (made) await syncFolder(path);
+    if (made) await syncFolder(file!);
     return { device, fresh: made };
   } catch (error) {
     await device?.close();
-    if (made) await rm(path, { force: true });
+    if (made) await rm(file!, { force: true });
     throw error;
   }
 }
@@ -71,5 +77,19 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
     if (!found) await rm(path, { force: true });
     throw openError(path, error);
   }
+  return true;
+}
+
+/** Sees to it that a new image has a disk of `size` bytes. Returns whether it is new. */
+async function prepareImage({ path, format }: ImagePath, size: number, resume: boolean): Promise<boolean> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw openError(path, error);
+  });
+  if (found && !(found.isFile() && found.size === 0)) return false;
+  if (resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  await createImage(path, format, size).catch((error: unknown) => {
+    throw openError(path, error);
+  });
   return true;
 }

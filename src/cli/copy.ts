@@ -23,7 +23,8 @@ export const help = `farbus copy: copy one disk to another
 
 Usage: farbus copy FROM TO [OPTIONS]
 
-FROM is any source. TO is one that can be written, or the path of a new file, which becomes sparse. Holes and zeroes are not
+FROM is any source. TO is one that can be written, or the path of a new file, which becomes sparse; with a name such as
+x.qcow2, or as qcow2:PATH, it becomes an image (qemu-img is needed). Holes and zeroes are not
 transferred. What is in TO is overwritten; a device that is mounted or in use is refused. It ends when all is durable.
 
 ${sourceHelp}
@@ -36,6 +37,7 @@ Options:
   --partition N, --offset BYTES, --size BYTES
                        only that part of FROM
   --format FORMAT      what FROM's bytes are, as in farbus attach --help
+  --may-open FILE      a file that an image may take content from, as in farbus attach --help
   --rate BYTES/s       read so much a second at most
   --json               print the result as JSON
   --quiet              no progress and no messages but warnings and errors
@@ -48,6 +50,7 @@ Examples:
   farbus copy disk1.img /dev/sdb
   farbus copy ssh://server/dev/sdb sdb2.img --partition 2 --rate 20M
   farbus copy vm.qcow2 /dev/sdb
+  farbus copy /dev/sdb sdb.qcow2
 `;
 
 interface Values {
@@ -77,7 +80,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       resume: { type: 'boolean', default: false },
       jobs: { type: 'string', default: '8' },
       reconnect: { type: 'string', default: '60' },
-      ...filterConfig(['partition', 'offset', 'size', 'format', 'rate']),
+      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'rate']),
       json: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
     },
@@ -101,7 +104,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   let target: BlockDevice | undefined;
   try {
     const opened = await signals.during(
-      openTarget(to, source.info.size, values.resume, { reconnectSeconds, log }),
+      openTarget(to, source.info.size, values.resume, { reconnectSeconds, log, mayOpen: filters.mayOpen }),
       (late) => late.device.close(),
     );
     target = opened.device;
@@ -144,7 +147,9 @@ class Job {
 
   async run(): Promise<number> {
     const { from, to, source, target, fresh, jobs, values, log, signal } = this.#options;
-    if (source.info.identity !== '' && source.info.identity === target.info.identity) {
+    const [one, other] = [source, target].map(({ info }) => info.identity.replace(/#[a-z0-9]+$/, ''));
+    // An image and the file that it is in are the same, too.
+    if (one !== '' && one === other) {
       throw usageError(`${from} and ${to} are the same: give another place to copy to`);
     }
     const { size } = source.info;

@@ -19,6 +19,8 @@ export type SourceFormat = 'raw' | ImageFormat;
 
 export interface Filters {
   readonly format?: SourceFormat | undefined;
+  /** Files that an image may use besides its own, and folders whose files it may use. */
+  readonly mayOpen?: readonly string[] | undefined;
   /** File of the cache. */
   readonly cache?: string | undefined;
   /** Bytes of content that it holds at most. */
@@ -36,13 +38,15 @@ export interface Filters {
   readonly rate?: number | undefined;
 }
 
-type Value = string | boolean | undefined;
+type Value = string | boolean | readonly string[] | undefined;
 
 /** One filter's option: its word, and what its value means. */
 interface FilterOption {
   readonly key: keyof Filters;
   /** Takes no value. */
   readonly flag?: boolean;
+  /** May be given several times: the values are a list. */
+  readonly list?: boolean;
   readonly parse: (text: string, name: string) => Filters[keyof Filters];
 }
 
@@ -82,6 +86,7 @@ function rateOption(value: string, name: string): number {
 /** The options, by their words. */
 const options: Readonly<Record<string, FilterOption>> = {
   format: { key: 'format', parse: formatOption },
+  'may-open': { key: 'mayOpen', list: true, parse: (value, name) => [text(value, name)] },
   cache: { key: 'cache', parse: text },
   'cache-size': { key: 'cacheSize', parse: bytes(65_536) },
   'cache-keep': { key: 'cacheKeep', flag: true, parse: () => true },
@@ -98,23 +103,36 @@ const options: Readonly<Record<string, FilterOption>> = {
 export const filterNames: readonly string[] = Object.keys(options);
 
 /** One filter by its word, which is one of {@link filterNames}: `parse` gives what its value says. */
-export function filterOf(name: string): { flag: boolean; parse: (value: string) => Filters } {
-  const { key, flag = false, parse } = options[name]!;
-  return { flag, parse: (value) => ({ [key]: parse(value, name) }) };
+export function filterOf(name: string): { flag: boolean; list: boolean; parse: (value: string) => Filters } {
+  const { key, flag = false, list = false, parse } = options[name]!;
+  return { flag, list, parse: (value) => ({ [key]: parse(value, name) }) };
+}
+
+/** Two sets of filters as one: `first` goes before, and lists are joined. */
+export function joined(first: Filters, second: Filters): Filters {
+  const lists = [first.mayOpen, second.mayOpen].filter((list) => list !== undefined);
+  return { ...second, ...first, ...(lists.length > 0 && { mayOpen: lists.flat() }) };
 }
 
 /** For `parseOptions` of a command: all filters' options, or some. */
 export function filterConfig(only = Object.keys(options)): NonNullable<ParseArgsConfig['options']> {
-  return Object.fromEntries(only.map((name) => [name, { type: options[name]!.flag ? 'boolean' : 'string' }]));
+  return Object.fromEntries(
+    only.map((name) => {
+      const { flag, list = false } = options[name]!;
+      return [name, { type: flag ? 'boolean' : 'string', multiple: list }];
+    }),
+  );
 }
 
 /** What the options of a command say of filters. @throws FarbusError for a value that is none. */
 export function filtersOf(values: Readonly<Record<string, unknown>>): Filters {
-  const found: Record<string, unknown> = {};
+  let found: Filters = {};
   for (const [name, { key, parse }] of Object.entries(options)) {
     const value = values[name] as Value;
     if (value === undefined || value === false) continue;
-    found[key] = parse(typeof value === 'string' ? value : '', `--${name}`);
+    for (const one of Array.isArray(value) ? (value as string[]) : [value === true ? '' : (value as string)]) {
+      found = joined(found, { [key]: parse(one, `--${name}`) });
+    }
   }
   return checked(found);
 }
@@ -142,6 +160,8 @@ export function checked(filters: Filters): Filters {
 export const filterHelp = `Between the source and its users, in this order; in a SOURCE's text as ,NAME or ,NAME=VALUE:
   --format FORMAT      what the source's bytes are: raw, ${imageFormats.slice(0, -1).join(', ')} or
                        ${imageFormats.at(-1)!}; where nothing is said, a file's name decides (images need qemu-nbd)
+  --may-open FILE      another file that an image may take content from: its backing file, data file or extent; or a
+                       folder, whose files it may; can be given several times
   --cache FILE         keep what was read in FILE, a file of this computer, for sources that are far; nobody else may
                        write the source meanwhile
   --cache-size SIZE    bytes that FILE holds at most (default 1G)

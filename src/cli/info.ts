@@ -29,6 +29,7 @@ Options:
   --partition N, --offset BYTES, --size BYTES
                        only about that part
   --format FORMAT      what the source's bytes are, as in farbus attach --help
+  --may-open FILE      a file that an image may take content from, as in farbus attach --help
 
 Examples:
   farbus info disk.img
@@ -51,7 +52,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     options: {
       json: { type: 'boolean', default: false },
       reconnect: { type: 'string', default: '10' },
-      ...filterConfig(['partition', 'offset', 'size', 'format']),
+      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open']),
     },
   });
   const [source, ...more] = positionals;

@@ -5,7 +5,7 @@ import { askControl } from '../export/control.node.js';
 import { askComputer } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
-import { isLocalPath, parseDrive } from './sources.js';
+import { isLocalPath, parseDrive, sourceFormats } from './sources.js';
 import { serverWith } from './status.js';
 
 export const help = `farbus media: change the medium of a removable drive while it is used
@@ -73,8 +73,21 @@ async function onServer(
     return 0;
   }
   // The server has another working directory.
-  const text = isLocalPath(parseDrive(source).source) && !source.startsWith('raw:') ? resolve(source) : source;
+  const text = withAbsolutePaths(source);
   await askControl(socket, { command: 'insert', export: name, source: text });
   io.stdout.write(`inserted into ${name}\n`);
   return 0;
+}
+
+/** A source's text whose files are found from every working directory. */
+function withAbsolutePaths(text: string): string {
+  const { source } = parseDrive(text);
+  const format = sourceFormats.find((one) => source.startsWith(`${one}:`));
+  if (format === undefined && !isLocalPath(source)) return text;
+  const prefix = format === undefined ? '' : `${format}:`;
+  const path = resolve(source.slice(prefix.length));
+  const filters = text
+    .slice(source.length)
+    .replace(/,may-open=([^,]+)/g, (_, file: string) => `,may-open=${resolve(file)}`);
+  return prefix + path + filters;
 }

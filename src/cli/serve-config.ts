@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Access } from '../export/access.js';
 import { parseListen } from './listen.js';
 import { readConfig, type ConfigNode } from './config-file.js';
-import { filterNames, filterOf, checked, type Filters } from './filters.js';
+import { filterNames, filterOf, checked, joined, type Filters } from './filters.js';
 import { defaultReconnect, nameOf, type ExportSettings, type ServeSettings } from './serve-settings.js';
 import { parseDrive } from './sources.js';
 import type { TlsValues } from './tls.js';
@@ -92,8 +92,10 @@ function exportOf(node: ConfigNode): ExportSettings {
 }
 
 function filterIn(key: string, value: ConfigNode): Filters {
-  if (filterOf(key).flag) return value.boolean() ? filterOf(key).parse('') : {};
-  return value.parsed((text) => filterOf(key).parse(text));
+  const { flag, list, parse } = filterOf(key);
+  if (flag) return value.boolean() ? parse('') : {};
+  if (!list) return value.parsed(parse);
+  return value.list('texts').reduce<Filters>((all, one) => joined(all, one.parsed(parse)), {});
 }
 
 function accessOf(node: ConfigNode | undefined): ExportSettings['access'] {

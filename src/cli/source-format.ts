@@ -7,8 +7,7 @@ import { stat } from 'node:fs/promises';
 import { usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { formatsOfName } from '../protocol/qemu/formats.js';
-import { detectFormat, readStart } from '../protocol/qemu/open.node.js';
-import { namesOthers, referenceBytes } from '../protocol/qemu/references.js';
+import { detectFormat } from '../protocol/qemu/open.node.js';
 import { printable } from '../storage/opening.node.js';
 import type { SourceFormat } from './filters.js';
 
@@ -29,13 +28,6 @@ export async function formatToOpen(path: string, log: Logger): Promise<SourceFor
     const like = format ? `like a ${format} image` : `not like one`;
     throw usageError(
       `${name} has the name of a ${claimed[0]!} image and begins ${like}: give ${format ?? claimed[0]!}:PATH, or raw:PATH for its bytes`,
-    );
-  }
-  const start = await readStart(path, referenceBytes);
-  if (start && namesOthers(format, start)) {
-    throw usageError(
-      `${name} is a ${format} image that takes content from other files: give ${format}:PATH if you trust it, ` +
-        'or raw:PATH for its bytes',
     );
   }
   return format;

@@ -18,11 +18,11 @@ import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/dd/rsh.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
-import { formatsOfName, imageFormats } from '../protocol/qemu/formats.js';
+import { formatsOfName, imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
 import { openImage } from '../protocol/qemu/open.node.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
-import { checked, filterInText, openFiltered, type Filters, type SourceFormat } from './filters.js';
+import { checked, filterInText, joined, openFiltered, type Filters, type SourceFormat } from './filters.js';
 import { formatToOpen } from './source-format.js';
 
 export interface SourceOptions {
@@ -33,6 +33,8 @@ export interface SourceOptions {
   readonly connections?: number | undefined;
   /** What the bytes are; where nothing is said, the file's name decides (source-format.ts). */
   readonly format?: SourceFormat | undefined;
+  /** Files that an image may use besides its own, and folders whose files it may use. */
+  readonly mayOpen?: readonly string[] | undefined;
   readonly log: Logger;
   /** For `--trace`: is told by what the other computer knows each command. */
   readonly steps?: Steps;
@@ -91,12 +93,13 @@ export async function openSource(text: string, options: SourceOptions): Promise<
   }
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
   if (scheme) throw usageError(`${text}: no such kind of source: ${scheme}; see farbus run --help`);
-  const format = formats.find((one) => text.startsWith(`${one}:`));
+  const format = sourceFormats.find((one) => text.startsWith(`${one}:`));
   if (format === undefined) return openLocal(text, options.format, options);
   return openLocal(text.slice(format.length + 1), format, options);
 }
 
-const formats: readonly SourceFormat[] = ['raw', ...imageFormats];
+/** The words that stand before a path and say what its bytes are. */
+export const sourceFormats: readonly SourceFormat[] = ['raw', ...imageFormats];
 
 /** A path of this computer: its bytes, or the disk in the image that they are. */
 async function openLocal(path: string, said: SourceFormat | undefined, options: SourceOptions): Promise<BlockDevice> {
@@ -104,13 +107,27 @@ async function openLocal(path: string, said: SourceFormat | undefined, options: 
   // One writer: a lock keeps a second farbus off a file that this one writes.
   if (format === 'raw') return openPath(path, options.readOnly ? { readOnly: true } : { exclusive: true });
   const identity = await pathIdentity(path).catch(() => '');
-  return openImage(path, { format, readOnly: options.readOnly === true, identity, log: options.log });
+  const { readOnly = false, mayOpen = [], log } = options;
+  return openImage(path, { format, readOnly, mayOpen, identity, log });
 }
 
 /** The path of a source whose bytes are a file's or device's own, by its words and name alone; undefined for every other. */
 export function plainPath(source: string): string | undefined {
   if (source.startsWith('raw:')) return source.slice('raw:'.length);
   return isLocalPath(source) && formatsOfName(source).length === 0 ? source : undefined;
+}
+
+export interface ImagePath {
+  readonly path: string;
+  readonly format: ImageFormat;
+}
+
+/** The path and format of a source that its words or its name make an image; undefined for every other. */
+export function imagePath(source: string): ImagePath | undefined {
+  const said = imageFormats.find((one) => source.startsWith(`${one}:`));
+  if (said !== undefined) return { path: source.slice(said.length + 1), format: said };
+  const [format] = isLocalPath(source) && !source.startsWith('raw:') ? formatsOfName(source) : [];
+  return format && { path: source, format };
 }
 
 /** Whether a source is a file or device of this computer: what it has acknowledged survives the end of a process. */
@@ -160,10 +177,10 @@ export async function openClientDrive(text: string, options: SourceOptions): Pro
 async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDriveOptions): Promise<BlockDevice> {
   if (source === '') throw usageError('a drive without a source has to be a cdrom or removable');
   const filters = checked({ ...options.filters, ...own });
-  const { format = options.format } = filters;
+  const { format = options.format, mayOpen = options.mayOpen } = filters;
   const readOnly = filters.readOnly === true || options.readOnly === true;
   return openFiltered(
-    (never) => openSource(source, { ...options, format, readOnly: never || readOnly }),
+    (never) => openSource(source, { ...options, format, mayOpen, readOnly: never || readOnly }),
     filters,
     options.limit,
   );
@@ -198,7 +215,7 @@ export function parseDrive(text: string): ParsedDrive {
       const filter = filterInText(match[4]!, match[5], text);
       if (!filter) break;
       // It is read from the end: what stands later counts.
-      filters = { ...filter, ...filters };
+      filters = joined(filters, filter);
     }
     source = match[1]!;
   }

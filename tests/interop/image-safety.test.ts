@@ -2,10 +2,15 @@
  * A disk cannot name files of this computer (docs/security.md, CVE-2008-2004): what its content names is neither read
  * nor written, by any command.
  */
+import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { vmdkDescriptor, vmdkWithDescriptor } from '../support/hostile-images.js';
+import { afterEach, describe, expect, it } from 'vitest';
+import { openSource, type SourceOptions } from '../../src/cli/sources.js';
+import { buffersOf } from '../../src/base/buffers.js';
+import { readBytes } from '../conformance/subject.js';
+import { hostileImages, vmdkDescriptor, vmdkWithDescriptor } from '../support/hostile-images.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { execute, farbus, startFarbus } from './farbus.js';
@@ -103,7 +108,9 @@ describe.skipIf(none)('a file with the name of an image', () => {
     ]) {
       const refused = await farbus(...args);
       expect(refused.code).toBe(2);
-      expect(refused.stderr).toMatch(/^farbus: [^\n]*disk\.vmdk is a vmdk image that takes content from[^\n]*\n$/);
+      expect(refused.stderr).toMatch(
+        /^farbus: [^\n]*disk\.vmdk takes content from another file, disk-flat\.vmdk[^\n]*\n$/,
+      );
     }
   });
 
@@ -115,5 +122,132 @@ describe.skipIf(none)('a file with the name of an image', () => {
     expect(refused.stderr).toMatch(/^farbus: [^\n]*disk\.qcow2 has the name of a qcow2 image[^\n]*raw:PATH[^\n]*\n$/);
     writeFileSync(disk, vmdkWithDescriptor('RW 8 FLAT "/etc/hostname" 0'));
     expect((await farbus('info', disk)).code).toBe(2);
+  });
+});
+
+/** A server that counts its connections, and the names by which images reach it. */
+async function countingServer(): Promise<{ uri: string; connections: () => number; close: () => void }> {
+  let connections = 0;
+  const server = createServer((socket) => (connections++, socket.destroy()));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  return { uri: `nbd://127.0.0.1:${port}`, connections: () => connections, close: () => server.close() };
+}
+
+const quiet: SourceOptions = { log: { log: () => undefined } };
+
+describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names other files, with %s', (sandbox) => {
+  afterEach(() => void delete process.env['FARBUS_NO_SANDBOX']);
+  const start = (): void => {
+    if (sandbox === 'no sandbox') process.env['FARBUS_NO_SANDBOX'] = '1';
+  };
+
+  it('is not opened, however it is named', async () => {
+    start();
+    const { folder, secret, intact } = withSecret();
+    const server = await countingServer();
+    for (const { what, format, path } of hostileImages(folder, secret, server.uri)) {
+      for (const source of [path, `${format}:${path}`]) {
+        await expect(openSource(source, quiet), what).rejects.toThrow(
+          /not opened|another file|not understood|not a whole/,
+        );
+      }
+    }
+    intact();
+    expect(server.connections()).toBe(0);
+    server.close();
+  });
+
+  it('is refused by every command, in a line', async () => {
+    start();
+    const { folder, secret, intact } = withSecret();
+    const raw = join(folder, 'raw');
+    writeFileSync(raw, Buffer.alloc(4096, 0x61));
+    const wanted = ['a flat extent', 'a file with the data'];
+    const images = hostileImages(folder, secret, 'nbd://127.0.0.1:1').filter(({ what }) => wanted.includes(what));
+    expect(images.length).toBe(2);
+    for (const { path, format } of images) {
+      for (const args of [
+        ['info', path],
+        ['serve', `${format}:${path}`, '--listen', `nbd+unix:///?socket=${join(folder, 'socket')}`],
+        ['copy', path, join(folder, 'out')],
+        ['copy', raw, path],
+        ['attach', path, '--', 'nbdcopy', '{nbd}', join(folder, 'out')],
+        ['run', '--drive', path, '--exec', 'true'],
+      ]) {
+        const refused = await farbus(...args);
+        expect(refused.code, args[0]).toBeGreaterThan(0);
+        expect(refused.stderr, args[0]).toMatch(/^farbus: [^\n]*takes content from another file/m);
+      }
+    }
+    intact();
+  });
+
+  it('is opened with the files that the user allows, and with those alone', async () => {
+    start();
+    const folder = tempFolder();
+    const at = (name: string): string => join(folder, name);
+    const img = (...args: string[]): void => void execFileSync('qemu-img', args);
+    writeFileSync(at('base.img'), Buffer.alloc(1 << 20, 0x62));
+    img('create', '-q', '-f', 'qcow2', '-b', 'base.img', '-F', 'raw', at('middle.qcow2'));
+    img('create', '-q', '-f', 'qcow2', '-b', at('middle.qcow2'), '-F', 'qcow2', at('top.qcow2'));
+    const one = { ...quiet, mayOpen: [at('middle.qcow2')] };
+    await expect(openSource(at('top.qcow2'), one)).rejects.toThrow(
+      /middle\.qcow2 takes content from another file, base\.img/,
+    );
+    for (const mayOpen of [[at('middle.qcow2'), at('base.img')], [folder]]) {
+      const disk = await openSource(at('top.qcow2'), { ...quiet, mayOpen });
+      expect(await readBytes(disk, 65_536, 4096)).toEqual(new Uint8Array(4096).fill(0x62));
+      await disk.write(0, buffersOf(new Uint8Array(4096).fill(0x63)));
+      await disk.close();
+    }
+    expect(readFileSync(at('base.img')).equals(Buffer.alloc(1 << 20, 0x62))).toBe(true);
+
+    img('create', '-q', '-f', 'qcow2', '-o', `data_file=${at('data')}`, at('external.qcow2'), '1M');
+    img('create', '-q', '-f', 'vmdk', '-o', 'subformat=twoGbMaxExtentFlat', at('flat.vmdk'), '1M');
+    img('create', '-q', '-f', 'vmdk', '-o', 'subformat=twoGbMaxExtentSparse', at('sparse.vmdk'), '1M');
+    img('create', '-q', '-f', 'vmdk', at('parent.vmdk'), '1M');
+    img('create', '-q', '-f', 'vmdk', '-b', at('parent.vmdk'), '-F', 'vmdk', at('child.vmdk'));
+    img('create', '-q', '-f', 'qed', '-b', at('base.img'), '-F', 'raw', at('top.qed'));
+    for (const name of ['external.qcow2', 'flat.vmdk', 'sparse.vmdk', 'child.vmdk', 'top.qed']) {
+      await expect(openSource(at(name), quiet), name).rejects.toThrow(/another file/);
+      const bytes = new Uint8Array(4096).fill(0x64);
+      for (const write of [true, false]) {
+        const disk = await openSource(at(name), { ...quiet, mayOpen: [folder], readOnly: !write });
+        if (write) await disk.write(8192, buffersOf(bytes));
+        expect(await readBytes(disk, 8192, 4096), name).toEqual(bytes);
+        await disk.close();
+      }
+    }
+  });
+});
+
+describe.skipIf(none)('the options that allow files', () => {
+  it('are taken on the command line, in a source and in a file of settings', async () => {
+    const folder = tempFolder();
+    const at = (name: string): string => join(folder, name);
+    writeFileSync(at('base.img'), Buffer.alloc(1 << 20, 0x62));
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', 'base.img', '-F', 'raw', at('top.qcow2')]);
+    const raw = at('out.img');
+    for (const args of [
+      [at('top.qcow2'), '--may-open', tempFolder(), '--may-open', at('base.img')],
+      [`${at('top.qcow2')},may-open=${folder}`],
+    ]) {
+      const told = await farbus('info', '--json', ...args);
+      expect(told, told.stderr).toMatchObject({ code: 0 });
+    }
+    const copied = await farbus('copy', `qcow2:${at('top.qcow2')}`, raw, '--may-open', at('base.img'));
+    expect(copied, copied.stderr).toMatchObject({ code: 0 });
+    expect(readFileSync(raw).equals(readFileSync(at('base.img')))).toBe(true);
+    const settings = at('serve.yaml');
+    const socket = at('nbd.sock');
+    const one = { source: at('top.qcow2'), name: 'x', 'may-open': [at('base.img')] };
+    writeFileSync(settings, JSON.stringify({ listen: [`nbd+unix:///?socket=${socket}`], exports: [one] }));
+    const serving = startFarbus('serve', '--config', settings);
+    await serving.printed(/nbd\+unix/);
+    expect(await execute('nbdcopy', [`nbd+unix:///x?socket=${socket}`, raw])).toMatchObject({ code: 0 });
+    expect(readFileSync(raw).equals(readFileSync(at('base.img')))).toBe(true);
+    serving.child.kill('SIGTERM');
+    await serving.ended;
   });
 });

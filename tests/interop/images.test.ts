@@ -1,6 +1,6 @@
 /** Disk images of other formats through qemu-nbd: known by their names, read and written, and what happens when it dies. */
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -62,17 +62,48 @@ describe.skipIf(none)('a disk image', () => {
     const path = await image('qcow2', '-b', base, '-F', 'qcow2');
     const looked = await farbus('info', path);
     expect(looked.code).toBe(2);
-    expect(looked.stderr).toMatch(
-      /^farbus: [^\n]*takes content from other files: give qcow2:PATH[^\n]*raw:PATH[^\n]*\n$/,
-    );
-    expect((await farbus('info', `qcow2:${path}`)).stdout).toContain('4.0 MiB (4194304 bytes)');
+    expect(looked.stderr).toMatch(/^farbus: [^\n]*takes content from another file[^\n]*--may-open[^\n]*\n$/);
+    expect((await farbus('info', `qcow2:${path}`)).code).toBe(2);
+    const allowed = await farbus('info', path, '--may-open', dirname(base));
+    expect(allowed.stdout).toContain('4.0 MiB (4194304 bytes)');
     const raw = await farbus('info', '--json', `raw:${path}`);
     expect(JSON.parse(raw.stdout)).toMatchObject({ size: readFileSync(path).length });
     expect((await farbus('info', '--format', 'raw', '--json', path)).stdout).toBe(raw.stdout.replace('raw:', ''));
     // Nor is one written over for its bytes.
     const copied = await farbus('copy', base, path);
     expect(copied.code).toBe(2);
-    expect((await farbus('copy', base, `qcow2:${path}`)).code).toBe(0);
+    expect((await farbus('copy', base, `qcow2:${path}`, '--may-open', dirname(base))).code).toBe(0);
+  });
+
+  it.each(imageFormats)('%s is what copy makes of a new file of that name', async (format) => {
+    const raw = tempPath('raw.img');
+    const size = 5_000_192;
+    writeFileSync(raw, Buffer.concat([Buffer.alloc(1 << 20, 0x61), Buffer.alloc(size - (1 << 20))]));
+    const path = join(tempFolder(), `new, one.${format}`);
+    const copied = await farbus('copy', raw, path, '--verify');
+    expect(copied, copied.stderr).toMatchObject({ code: 0 });
+    const compared = await execute('qemu-img', ['compare', '-f', 'raw', '-F', format, raw, path]);
+    expect(compared.stdout).toContain('Images are identical');
+    // Its zeroes take no room.
+    expect(statSync(path).blocks * 512).toBeLessThan(size);
+  });
+
+  it('is what copy makes of an empty file and of a path with a format, and nothing is left where it cannot', async () => {
+    const folder = tempFolder();
+    const raw = join(folder, 'raw.img');
+    writeFileSync(raw, Buffer.alloc(1 << 20, 0x61));
+    writeFileSync(join(folder, 'empty.qcow2'), '');
+    for (const to of [join(folder, 'empty.qcow2'), `qcow2:${join(folder, 'other')}`]) {
+      expect((await farbus('copy', raw, to)).code).toBe(0);
+      const compare = ['compare', '-f', 'raw', '-F', 'qcow2', raw, to.replace('qcow2:', '')];
+      expect((await execute('qemu-img', compare)).stdout).toContain('Images are identical');
+    }
+    const same = await farbus('copy', join(folder, 'empty.qcow2'), `qcow2:${join(folder, 'empty.qcow2')}`);
+    expect(same.code).toBeGreaterThan(0);
+    const path = join(folder, 'none.qcow2');
+    const bare = await execute('env', ['PATH=/nonexistent', process.execPath, farbusFile, 'copy', raw, path]);
+    expect(bare.stderr).toMatch(/^farbus: [^\n]*qemu-img is needed, which is not installed: install it[^\n]*\n$/);
+    expect(existsSync(path)).toBe(false);
   });
 
   it('one that is damaged, missing, or not to be had is told of in a line', async () => {
@@ -87,7 +118,7 @@ describe.skipIf(none)('a disk image', () => {
     const good = await image('qcow2');
     const bare = await execute('env', ['PATH=/nonexistent', process.execPath, farbusFile, 'info', good]);
     expect(bare.code).toBe(1);
-    expect(bare.stderr).toMatch(/^farbus: [^\n]*qemu-nbd, which is not installed: install it[^\n]*\n$/);
+    expect(bare.stderr).toMatch(/^farbus: [^\n]*qemu-nbd is needed, which is not installed: install it[^\n]*\n$/);
   });
 
   it('gives errors at once when its qemu-nbd dies, and says so', async () => {

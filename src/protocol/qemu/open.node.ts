@@ -11,6 +11,7 @@ import { Filter } from '../../block/filters/filter.js';
 import { unixDialer } from '../../network/dial.node.js';
 import { connectNbd, type NbdInitiator } from '../nbd/initiator/initiator.js';
 import { formatBytes, formatOf, type ImageFormat } from './formats.js';
+import { openGraph } from './graph.node.js';
 import { QemuNbd } from './process.node.js';
 
 /** How long it may take to open an image, in ms. */
@@ -19,6 +20,8 @@ const startMs = 30_000;
 export interface ImageOptions {
   readonly format: ImageFormat;
   readonly readOnly?: boolean;
+  /** Files that the image may use besides its own, and folders whose files it may use. Default none. */
+  readonly mayOpen?: readonly string[];
   /** The image's identity, where it is known. */
   readonly identity?: string;
   readonly log?: Logger;
@@ -29,31 +32,31 @@ export interface ImageOptions {
  * cannot be read. A block device is never looked at: its content is a guest's, and a drive may notice.
  */
 export async function detectFormat(path: string): Promise<ImageFormat | undefined> {
-  const bytes = await readStart(path, formatBytes).catch(() => undefined);
-  return bytes && formatOf(bytes);
-}
-
-/** The first bytes of a regular file; undefined where it is none. */
-export async function readStart(path: string, length: number): Promise<Uint8Array | undefined> {
   // Without O_NONBLOCK opening a pipe waits for its writer.
-  if (!(await stat(path)).isFile()) return undefined;
-  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  if (!(await stat(path).catch(() => undefined))?.isFile()) return undefined;
+  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
+  if (!handle) return undefined;
   try {
-    const bytes = new Uint8Array(length);
-    const { bytesRead } = await handle.read(bytes, 0, length, 0);
-    return bytes.subarray(0, bytesRead);
+    const bytes = new Uint8Array(formatBytes);
+    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+    return formatOf(bytes.subarray(0, bytesRead));
+  } catch {
+    // Opening it as a disk will say what is wrong with it.
+    return undefined;
   } finally {
     await handle.close();
   }
 }
 
-/** Opens the image at `path`. Rejects with a FarbusError: qemu-nbd is missing, or cannot open it. */
+/**
+ * Opens the image at `path`. Rejects with a FarbusError: it uses a file that it may not, qemu-nbd is missing, or cannot
+ * open it.
+ */
 export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
-  const { format, readOnly = false, identity = '', log = silent } = options;
-  const found = await stat(path).catch(() => undefined);
-  if (!found) throw new FarbusError(`cannot open ${path}: there is no such file: check the path`);
-  const driver = found.isBlockDevice() ? 'host_device' : 'file';
-  const process = await QemuNbd.start(path, { format, readOnly, driver });
+  const { format, readOnly = false, mayOpen = [], identity = '', log = silent } = options;
+  const graph = await openGraph(path, format, { readOnly, mayOpen });
+  // qemu-nbd has descriptors of its own of the files from its start on.
+  const process = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
   try {
     const disk = await connect(process, path, readOnly);
     return new ImageDevice(disk, process, identity === '' ? '' : `${identity}#${format}`, (how) =>
@@ -74,7 +77,7 @@ async function connect(process: QemuNbd, path: string, readOnly: boolean): Promi
     } catch (error) {
       if (!process.running) {
         await process.ended;
-        throw process.failure(path);
+        throw process.failure();
       }
       if (performance.now() > end) throw new FarbusError(`qemu-nbd does not serve ${path}: ${messageOf(error)}`);
       await sleep(20);

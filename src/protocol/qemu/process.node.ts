@@ -1,13 +1,16 @@
 /**
- * A qemu-nbd of our own: a child process that serves one image on a private unix socket, in a folder that nobody else can
- * look into. It ends by itself when its last client is gone, and so also when this process is killed.
+ * A qemu-nbd of our own: a child process, in a sandbox, that serves one image on a private unix socket, in a folder that
+ * no other user can look into. It ends by itself when its last client is gone, and so also when this process is killed.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf, FarbusError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
+import { printable } from '../ssh/printable.js';
+import type { ImageGraph } from './graph.node.js';
+import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
 
 /** How long it has to end by itself, and after SIGTERM, in ms. */
 const endMs = 10_000;
@@ -15,10 +18,9 @@ const maxErrors = 2048;
 const prefix = 'farbus-image-';
 
 export interface QemuNbdOptions {
-  readonly format: string;
   readonly readOnly: boolean;
-  /** `file`, or `host_device` for a block device. */
-  readonly driver: 'file' | 'host_device';
+  /** The image, for messages. */
+  readonly path: string;
 }
 
 export class QemuNbd {
@@ -26,59 +28,46 @@ export class QemuNbd {
   /** Resolves when the process is gone, with how it ended. */
   readonly ended: Promise<string>;
   readonly #child: ChildProcess;
+  readonly #path: string;
   #errors = '';
-  #missing = false;
 
-  private constructor(folder: string, child: ChildProcess) {
+  private constructor(folder: string, child: ChildProcess, path: string) {
     this.socket = join(folder, 'nbd.sock');
     this.#child = child;
+    this.#path = path;
     child.stderr?.on('data', (chunk: Buffer) => {
       this.#errors = (this.#errors + chunk.toString()).slice(0, maxErrors);
     });
     this.ended = new Promise((resolve) => {
       child.once('error', (error) => {
-        this.#missing = errnoOf(error) === 'ENOENT';
-        if (child.pid === undefined) resolve(`it could not be started (${errnoOf(error) ?? error.message})`);
+        if (child.pid === undefined) resolve(`it could not be started (${error.message})`);
       });
       child.once('close', (code, signal) => resolve(signal ? `signal ${signal}` : `status ${code}`));
     });
     void this.ended.then(() => rm(folder, { recursive: true, force: true }));
   }
 
-  /** Starts it on the image at `path`. It accepts connections some time later, or ends. */
-  static async start(path: string, { format, readOnly, driver }: QemuNbdOptions): Promise<QemuNbd> {
+  /** Starts it on an image. It accepts connections some time later, or ends. */
+  static async start(graph: ImageGraph, { readOnly, path }: QemuNbdOptions): Promise<QemuNbd> {
+    const program = qemuProgram('qemu-nbd', path);
     await removeLeft();
     const folder = await mkdtemp(join(tmpdir(), prefix));
-    // By options, so that no part of the path is taken for a protocol or an option.
-    const image = `driver=${format},file.driver=${driver},file.filename=${path.replaceAll(',', ',,')}`;
     const args = ['--socket', join(folder, 'nbd.sock'), '--shared', '64', '--discard', 'unmap'];
     if (readOnly) args.push('--read-only');
-    const child = spawn('qemu-nbd', [...args, '--image-opts', image], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      // Ctrl-C is for us: it has to serve until our requests under way are done.
-      detached: true,
+    const child = spawnInSandbox(program, [...args, `json:${JSON.stringify(graph.node)}`], {
+      files: graph.files,
+      socketFolder: folder,
     });
-    return new QemuNbd(folder, child);
+    return new QemuNbd(folder, child, path);
   }
 
   get running(): boolean {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Why it could not serve `path`, for a person. */
-  failure(path: string): FarbusError {
-    if (this.#missing) {
-      return new FarbusError(
-        `${path} is a disk image that is read through qemu-nbd, which is not installed: install it (Debian: qemu-utils)`,
-      );
-    }
-    const said =
-      this.#errors
-        .trim()
-        .split('\n')
-        .at(-1)
-        ?.replace(/^qemu-nbd: /, '') ?? '';
-    return new FarbusError(`qemu-nbd cannot open ${path}: ${said || 'it ended at once'}; try qemu-img check`);
+  /** Why it could not serve the image, for a person. */
+  failure(): FarbusError {
+    return qemuFailure('qemu-nbd', `cannot open ${printable(this.#path)}`, this.#errors);
   }
 
   /** Waits until it has ended by itself, as it does after its last client; ends it where it does not. */
@@ -101,6 +90,22 @@ export class QemuNbd {
     if (this.running) this.#child.kill('SIGKILL');
     await this.ended;
   }
+}
+
+/** The absolute path of a program of QEMU's. @throws FarbusError where it is not installed. */
+export function qemuProgram(name: 'qemu-nbd' | 'qemu-img', path: string): string {
+  const program = findProgram(name);
+  if (program !== undefined) return program;
+  throw new FarbusError(
+    `${printable(path)} is a disk image, for which ${name} is needed, which is not installed: install it (Debian: qemu-utils)`,
+  );
+}
+
+/** What a program of QEMU's said last before it ended, for a person. */
+export function qemuFailure(name: string, what: string, errors: string): FarbusError {
+  const last = errors.trim().split('\n').at(-1) ?? '';
+  const said = last.replace(`${name}: `, '').replace(/^Failed to blk_new_open '.*?}': /, '');
+  return new FarbusError(`${name} ${what}: ${printable(said) || 'it ended at once'}; try qemu-img check`);
 }
 
 /** Removes the folders of processes that were killed. One that is in use has a socket in it, and stays. */

@@ -1,0 +1,209 @@
+/**
+ * The files of a disk image, opened and checked before QEMU is, as a graph of QEMU's block nodes (QEMU,
+ * qapi/block-core.json, BlockdevOptions). Each node names its format and its file, and an image without a backing file
+ * says so: QEMU guesses no format and follows no name that stands in an image. The exception is the extents of a VMDK
+ * descriptor, which QEMU can open by their names only; they are checked here.
+ *
+ * An image may use another file only if the user allows that file, or a folder that it is in (docs/security.md).
+ */
+import { constants, open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { dirname, relative, resolve } from 'node:path';
+import { errnoOf, FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { printable } from '../ssh/printable.js';
+import { formatBytes, formatOf, formatsOfName, imageFormats, type ImageFormat } from './formats.js';
+import { isPlainVmdkExtent, referencesOf, type ReadAt, type References } from './references.js';
+import { descriptorPath, type ReachedFile } from './sandbox/sandbox.node.js';
+
+/** A block node of QEMU's, as JSON. */
+export interface BlockNode {
+  readonly driver: string;
+  readonly [key: string]: string | null | BlockNode;
+}
+
+export interface ImageGraph {
+  readonly node: BlockNode;
+  /** What qemu-nbd is given; its descriptors in the node are those of this order. */
+  readonly files: readonly ReachedFile[];
+  /** Closes the files here. */
+  close(): Promise<void>;
+}
+
+export interface GraphOptions {
+  readonly readOnly: boolean;
+  /** Files that the image may use besides its own, and folders whose files it may use. */
+  readonly mayOpen: readonly string[];
+}
+
+/** Most images in a chain of backing files. */
+const maxChain = 64;
+
+/** Opens an image and every file that it uses. @throws FarbusError in one line. */
+export async function openGraph(path: string, format: ImageFormat, options: GraphOptions): Promise<ImageGraph> {
+  const builder = new GraphBuilder(options);
+  try {
+    const node = await builder.image(path, format, !options.readOnly);
+    return { node, files: builder.files, close: () => builder.close() };
+  } catch (error) {
+    await builder.close();
+    throw error;
+  }
+}
+
+interface OpenFile extends ReachedFile {
+  readonly handle: FileHandle;
+}
+
+class GraphBuilder {
+  readonly #files: OpenFile[] = [];
+  readonly #chain = new Set<string>();
+  readonly #mayOpen: readonly string[];
+
+  constructor({ mayOpen }: GraphOptions) {
+    this.#mayOpen = mayOpen;
+  }
+
+  get files(): readonly ReachedFile[] {
+    return this.#files;
+  }
+
+  async close(): Promise<void> {
+    for (const { handle } of this.#files) await handle.close();
+  }
+
+  async image(path: string, format: ImageFormat, writable: boolean): Promise<BlockNode> {
+    const { file, node, key } = await this.#open(path, writable);
+    if (this.#chain.has(key)) throw usageError(`${printable(path)} is its own backing file, by way of others`);
+    if (this.#chain.size === maxChain) throw usageError(`more than ${maxChain} images are in the chain of ${path}`);
+    this.#chain.add(key);
+    const references = await referencesOf(format, readerOf(file.handle), printable(path));
+    const backing = await this.#backing(path, references.backing);
+    // Without a backing file null says so; with nothing said, QEMU would follow the image's name for it.
+    const common = { driver: format, backing };
+    if (references.data !== undefined) {
+      const data = await this.#open(await this.#allowed(path, references.data), writable);
+      return { ...common, file: node, 'data-file': data.node };
+    }
+    if (references.extents === undefined)
+      return takesBacking.has(format) ? { ...common, file: node } : { driver: format, file: node };
+    await this.#extents(path, references.extents, writable);
+    // By its path, as QEMU looks for the extents beside it.
+    const filename = resolve(path);
+    this.#files[this.#files.indexOf(file)] = { ...file, path: filename };
+    return { ...common, file: { ...node, filename } };
+  }
+
+  async #backing(path: string, found: References['backing']): Promise<BlockNode | null> {
+    if (!found) return null;
+    const other = await this.#allowed(path, found.name);
+    const format = await this.#backingFormat(path, other, found.format);
+    if (format !== 'raw') return this.image(other, format, false);
+    return { driver: 'raw', file: (await this.#open(other, false)).node };
+  }
+
+  /** The format of a backing file: as the image records it; where it does not, as the file's name and content say. */
+  async #backingFormat(path: string, other: string, recorded: string | undefined): Promise<ImageFormat | 'raw'> {
+    const known = (['raw', ...imageFormats] as const).find((one) => one === recorded);
+    if (known !== undefined) return known;
+    if (recorded === undefined) {
+      const looks = (await stat(other)).isBlockDevice() ? undefined : await formatOfFile(other);
+      const claimed = formatsOfName(other);
+      if (!looks && claimed.length === 0) return 'raw';
+      if (looks && claimed.includes(looks)) return looks;
+    }
+    throw usageError(
+      `${printable(path)} does not say of which known format its backing file ${printable(other)} is: ` +
+        'record it with qemu-img rebase -u -b FILE -F FORMAT',
+    );
+  }
+
+  /** The extents of a VMDK descriptor. One with a header of its own must not lead to further files. */
+  async #extents(path: string, extents: NonNullable<References['extents']>, writable: boolean): Promise<void> {
+    const paths: string[] = [];
+    for (const { name } of extents) paths.push(await this.#allowed(path, name));
+    for (const [index, { header }] of extents.entries()) {
+      const { file } = await this.#open(paths[index]!, writable);
+      this.#files[this.#files.indexOf(file)] = { ...file, path: paths[index]! };
+      if (header && !isPlainVmdkExtent(await readerOf(file.handle)(0, 512))) {
+        throw usageError(
+          `${printable(paths[index]!)} is no sparse extent of a VMDK: make another image with qemu-img convert`,
+        );
+      }
+    }
+  }
+
+  /** The path of a file that the image at `path` names. @throws FarbusError where the user has not allowed it. */
+  async #allowed(path: string, name: string): Promise<string> {
+    const [image, shown] = [printable(path), printable(name)];
+    if (name === '' || name.includes('\0') || /^[a-z][a-z0-9+.-]*:/i.test(name)) {
+      throw usageError(`${image} takes content from ${JSON.stringify(shown)}, which is not a plain path: not opened`);
+    }
+    const other = resolve(dirname(resolve(path)), name);
+    const real = await realpath(other).catch((error: unknown) => {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw openFailed(other, error);
+    });
+    for (const allowed of this.#mayOpen) {
+      const place = await realpath(allowed).catch((error: unknown) => {
+        throw openFailed(allowed, error);
+      });
+      const isFolder = (await stat(place)).isDirectory();
+      if (real !== undefined && (real === place || (isFolder && real.startsWith(place.replace(/\/?$/, '/')))))
+        return other;
+    }
+    const near = relative(process.cwd(), other);
+    const give = printable(near.startsWith('..') ? other : near);
+    throw usageError(
+      `${image} takes content from another file, ${shown}: if you trust it, allow that file with --may-open ${give}, ` +
+        'or its folder; in the text of a drive with ,may-open=FILE',
+    );
+  }
+
+  async #open(path: string, writable: boolean): Promise<{ file: OpenFile; node: BlockNode; key: string }> {
+    const flags = (writable ? constants.O_RDWR : constants.O_RDONLY) | (constants.O_NONBLOCK ?? 0);
+    const handle = await open(path, flags).catch((error: unknown) => {
+      throw openFailed(path, error);
+    });
+    const found = await handle.stat();
+    const isDevice = found.isBlockDevice();
+    if (!found.isFile() && !isDevice) {
+      await handle.close();
+      throw usageError(`cannot open ${printable(path)}: it is neither a file nor a block device`);
+    }
+    const file = { handle, fd: handle.fd, writable, isDevice };
+    const filename = descriptorPath(this.#files.push(file) - 1);
+    return { file, node: { driver: isDevice ? 'host_device' : 'file', filename }, key: `${found.dev}:${found.ino}` };
+  }
+}
+
+/** Formats that can have a backing file in QEMU, and take the option. */
+const takesBacking: ReadonlySet<ImageFormat> = new Set(['qcow', 'qcow2', 'qed', 'vmdk']);
+
+function readerOf(handle: FileHandle): ReadAt {
+  return async (offset, length) => {
+    const bytes = new Uint8Array(length);
+    const { bytesRead } = await handle.read(bytes, 0, length, offset);
+    return bytes.subarray(0, bytesRead);
+  };
+}
+
+async function formatOfFile(path: string): Promise<ImageFormat | undefined> {
+  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((error: unknown) => {
+    throw openFailed(path, error);
+  });
+  try {
+    return formatOf(await readerOf(handle)(0, formatBytes));
+  } finally {
+    await handle.close();
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file: check the path',
+  EACCES: 'permission denied: run as a user who may open it, or use --read-only if it may be read',
+  EROFS: 'its file system is read-only: use --read-only',
+};
+
+function openFailed(path: string, error: unknown): FarbusError {
+  const why = reasons[errnoOf(error) ?? ''] ?? `${messageOf(error)}: check the path`;
+  return new FarbusError(`cannot open ${printable(path)}: ${why}`, { cause: error });
+}

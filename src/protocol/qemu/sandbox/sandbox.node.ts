@@ -1,0 +1,129 @@
+/**
+ * Programs of QEMU's in a sandbox: they reach the files that they are given and nothing else of this computer or its
+ * network (docs/security.md). Landlock where the kernel has it and koffi is installed, else bubblewrap where it is
+ * installed and works, else none.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { programFolders, type Reach } from './confine.node.js';
+import { landlockVersion } from './landlock.node.js';
+import { seccompProgram } from './seccomp.node.js';
+
+export type SandboxKind = 'landlock' | 'bubblewrap' | 'none';
+
+/** A file or device that the program may reach. */
+export interface ReachedFile {
+  readonly fd: number;
+  /** Where the program opens it by its path: the path. By its descriptor otherwise. */
+  readonly path?: string;
+  readonly writable: boolean;
+  readonly isDevice: boolean;
+}
+
+export interface SandboxOptions {
+  /** They are the program's descriptors from {@link firstFile} on, in this order. */
+  readonly files: readonly ReachedFile[];
+  /** A folder in which it makes a socket. */
+  readonly socketFolder?: string;
+}
+
+/** The program's descriptor of the first file: after stdin, stdout and stderr. */
+export const firstFile = 3;
+
+const variables = ['PATH', 'LD_LIBRARY_PATH'];
+
+let found: SandboxKind | undefined;
+
+/** The sandbox that this computer has. FARBUS_NO_SANDBOX turns it off. */
+export function sandboxKind(): SandboxKind {
+  if (process.env['FARBUS_NO_SANDBOX']) return 'none';
+  found ??= hasLandlock() ? 'landlock' : hasBubblewrap() ? 'bubblewrap' : 'none';
+  return found;
+}
+
+function hasLandlock(): boolean {
+  if (process.platform !== 'linux' || process.env['FARBUS_NO_KOFFI'] || !seccompProgram(process.arch)) return false;
+  try {
+    return landlockVersion(createRequire(import.meta.url)('koffi') as typeof import('koffi')) > 0;
+  } catch {
+    // koffi is not installed (it is optional), or has no binary for this machine.
+    return false;
+  }
+}
+
+/** It may be installed and not work: where users may have no namespaces of their own. */
+function hasBubblewrap(): boolean {
+  if (process.platform !== 'linux') return false;
+  return spawnSync('bwrap', [...bubblewrap([]), '/bin/true'], { stdio: 'ignore' }).status === 0;
+}
+
+function bubblewrap(more: readonly string[]): string[] {
+  const folders = [...programFolders, '/etc/ld.so.cache'].filter((path) => existsSync(path));
+  return [
+    ...folders.flatMap((path) => ['--ro-bind', path, path]),
+    ...['--proc', '/proc', '--dev', '/dev', '--ro-bind', '/sys', '/sys'],
+    ...['--unshare-net', '--unshare-ipc', '--unshare-uts', '--unshare-pid', '--die-with-parent', '--cap-drop', 'ALL'],
+    ...more,
+  ];
+}
+
+/** The absolute path of a program; undefined where it is not installed. */
+export function findProgram(name: string): string | undefined {
+  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
+    const path = resolve(folder, name);
+    try {
+      accessSync(path, constants.X_OK);
+      if (statSync(path).isFile()) return path;
+    } catch {
+      // Not here.
+    }
+  }
+  return undefined;
+}
+
+/** Starts `program`, an absolute path, in the sandbox. Its stderr is a pipe. */
+export function spawnInSandbox(program: string, args: readonly string[], options: SandboxOptions): ChildProcess {
+  const [outer, ...outerArgs] = command(program, args, options);
+  return spawn(outer!, outerArgs, {
+    stdio: ['ignore', 'ignore', 'pipe', ...options.files.map(({ fd }) => fd)],
+    cwd: '/',
+    // No other variable: a token or password in the environment is not for it.
+    env: Object.fromEntries(variables.map((name) => [name, process.env[name]])),
+    // Ctrl-C is for us: the program has to serve until our requests under way are done.
+    detached: true,
+  });
+}
+
+function command(program: string, args: readonly string[], { files, socketFolder }: SandboxOptions): string[] {
+  switch (sandboxKind()) {
+    case 'landlock': {
+      const reach: Reach = {
+        files: files.map(({ writable, isDevice }, index) => ({
+          fd: firstFile + index,
+          to: `${isDevice ? 'device-' : ''}${writable ? 'write' : 'read'}` as const,
+        })),
+        ...(socketFolder !== undefined && { socketFolder }),
+      };
+      const launcher = fileURLToPath(new URL('../../../../bin/confine.js', import.meta.url));
+      return [process.execPath, launcher, JSON.stringify(reach), program, ...args];
+    }
+    case 'bubblewrap': {
+      const byPath = files.flatMap(({ path, writable, isDevice }) =>
+        path === undefined ? [] : [isDevice ? '--dev-bind' : writable ? '--bind' : '--ro-bind', path, path],
+      );
+      const folder = socketFolder === undefined ? [] : ['--bind', socketFolder, socketFolder];
+      const own = ['--ro-bind', dirname(program), dirname(program)];
+      return ['bwrap', ...bubblewrap([...own, ...byPath, ...folder]), '--', program, ...args];
+    }
+    case 'none':
+      return [program, ...args];
+  }
+}
+
+/** The name by which a program opens one of its descriptors. */
+export function descriptorPath(index: number): string {
+  return join(process.platform === 'linux' ? '/proc/self/fd' : '/dev/fd', String(firstFile + index));
+}

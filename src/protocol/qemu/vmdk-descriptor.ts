@@ -1,0 +1,55 @@
+/**
+ * The text descriptor of a VMDK: which extents and which parent it names. Source: VMware, Virtual Disk Format 5.0.
+ *
+ * QEMU reads this text again and opens what it finds there. So only the plain form is accepted, in which no other reader
+ * can find another name: each line is a comment, a key with its value, or an extent with all its fields.
+ */
+import { FarbusError } from '../../base/errors.js';
+
+export interface VmdkExtent {
+  readonly name: string;
+  /** The file has a header of its own, which must be checked; else its bytes are the disk's. */
+  readonly header: boolean;
+}
+
+export interface VmdkDescriptor {
+  readonly extents: readonly VmdkExtent[];
+  /** Path of the image that this one is the difference to. */
+  readonly parent: string | undefined;
+}
+
+const comment = /^#[\x20-\x7e\x80-\xff\t]*$/;
+const assignment = /^([A-Za-z][\w.]*)[ \t]*=[ \t]*(?:"([^"]*)"|([\w.-]*))[ \t]*$/;
+const extent =
+  /^(?:RW|RDONLY|NOACCESS) \d{1,15} (FLAT|VMFS|SPARSE|VMFSSPARSE|SESPARSE|ZERO)(?: "([^"]+)"(?: \d{1,15})?)?[ \t]*$/;
+const withoutHeader = ['FLAT', 'VMFS', 'SESPARSE'];
+
+/** Reads the descriptor of `name`, Latin-1 text with NULs behind it. @throws FarbusError where it is not in the plain form. */
+export function parseVmdkDescriptor(text: string, name: string): VmdkDescriptor {
+  const extents: VmdkExtent[] = [];
+  let parent: string | undefined;
+  let parentId = 'ffffffff';
+  for (const line of text.replace(/\0+$/, '').split(/\r?\n/)) {
+    if (/[\0-\x08\x0b-\x1f\x7f]/.test(line)) throw unreadable(name, line);
+    if (line.trim() === '' || comment.test(line)) continue;
+    const [, kind, file] = extent.exec(line) ?? [];
+    if (kind !== undefined && (file === undefined) === (kind === 'ZERO')) {
+      if (file !== undefined) extents.push({ name: file, header: !withoutHeader.includes(kind) });
+      continue;
+    }
+    const [, key = '', quoted, bare] = assignment.exec(line) ?? [];
+    const value = quoted ?? bare;
+    if (value === undefined || key.length > 100) throw unreadable(name, line);
+    if (key.toLowerCase() === 'parentfilenamehint') parent = value;
+    if (key.toLowerCase() === 'parentcid') parentId = value.toLowerCase();
+  }
+  if (parentId !== 'ffffffff' && !parent) throw new FarbusError(`${name}: its descriptor has a parent without a name`);
+  return { extents, parent: parentId === 'ffffffff' ? undefined : parent };
+}
+
+function unreadable(name: string, line: string): FarbusError {
+  const shown = line.slice(0, 60).replace(/[^\x20-\x7e]/g, '?');
+  return new FarbusError(
+    `${name}: its descriptor has a line that is not understood, ${JSON.stringify(shown)}: make another image of it with qemu-img convert`,
+  );
+}
