@@ -2,10 +2,12 @@
  * ContentWitness: tells from its content whether the disk that answers after a reconnect is the one that was used before.
  * It is for servers that give no mark of the disk (identity.ts): foreign NBD servers, AoE targets, files by SFTP.
  *
- * It knows checksums of a few blocks, its spots. A write makes the spots that it touches unknown; after a flush they are
- * read again, and blocks that were written before that flush become spots too. So the spots hold only what the server
- * has promised to keep, and they follow the data of the guest. A disk that differs at one spot is another one. One that
- * agrees at a spot with data in it is the same one. Spots of zeroes prove nothing, because empty disks are all alike.
+ * It watches the requests that pass, and sends none of its own until it is asked. It remembers checksums of a few blocks
+ * that were read or written, its spots, and forgets a spot as soon as a write touches it. After a reconnect:
+ * - a spot that differs although a flush has made it durable proves another disk;
+ * - a spot with data in it that agrees proves the same disk;
+ * - a spot that no flush has covered may be lost in a crash of the server, so it proves nothing by differing; spots of
+ *   zeroes prove nothing by agreeing, because empty disks are all alike.
  *
  * Not here: what follows from the verdict; it is the caller that has the connection and the requests that wait.
  */
@@ -16,149 +18,158 @@ import { BlockError } from './errors.js';
 /** Reads from one connection, past everything that waits. Rejects with a BlockError. */
 export type WitnessRead = (offset: number, into: Buffers) => Promise<void>;
 
-/** Spots evenly over the disk, the first and last block among them; and spots at blocks that were written. */
-const evenSpots = 16;
-const writtenSpots = 8;
+/** Spots at most; and spots with data from which on no further ones are looked for. */
+const maxSpots = 16;
+const enoughProofs = 8;
+/** Bytes of a spot at most. */
 const spotSize = 4096;
-/** Enough spots with data in them; and the pause between two readings after flushes while there are fewer, in ms. */
-const enoughProofs = 4;
-const relearnMs = 250;
 
 interface Spot {
   readonly offset: number;
-  /** Undefined while the content is not known. */
-  sum: number | undefined;
-  empty: boolean;
-  /** Writes on it that are in flight. */
-  pending: number;
-  /** Value of the clock when the last write on it ended. */
-  changedAt: number;
+  readonly length: number;
+  readonly sum: number;
+  readonly empty: boolean;
+  /** Value of the clock when its content was known to be on the server. */
+  readonly at: number;
+}
+
+/** A write in flight. */
+interface Writing {
+  readonly offset: number;
+  readonly length: number;
+  /** No other write overlaps it: what it wrote is there when it ends. */
+  alone: boolean;
 }
 
 export class ContentWitness {
-  readonly #size: number;
-  readonly #length: number;
-  readonly #even: Spot[];
-  readonly #written: Spot[] = [];
-  /** Counts writes that ended. */
+  readonly #spots: Spot[] = [];
+  readonly #writing = new Set<Writing>();
+  /** Counts requests that ended. */
   #clock = 0;
-  #everWritten = false;
-  #learning = false;
-  #learnAfter = 0;
+  /** What ended up to this value of the clock is durable. */
+  #durable = 0;
+  /** A request was answered; a write was. What is only in flight has no effect that anyone relies on. */
+  #used = false;
+  #written = false;
 
-  /** @param blockSize Smallest unit of a read, in bytes. */
-  constructor(size: number, blockSize: number) {
-    this.#size = size;
-    this.#length = Math.max(spotSize, blockSize);
-    const whole = Math.floor(size / this.#length);
-    const count = Math.min(evenSpots, whole);
-    const places = Array.from({ length: count }, (_, i) => Math.floor((i * (whole - 1)) / Math.max(1, count - 1)));
-    this.#even = places.map((place) => spotAt(place * this.#length));
-  }
-
-  /** Reads what is not known yet. Blocks that cannot be read stay unknown. */
-  async learn(read: WitnessRead): Promise<void> {
-    await this.#learn(read, this.#clock);
-    this.#learnAfter = 0;
-  }
-
-  /** A write, trim or zeroing of this range begins. `done` settles when it is over, whatever came of it. */
-  track(offset: number, length: number, done: Promise<unknown>): void {
-    this.#everWritten = true;
-    this.#noteWritten(offset);
-    const touched = this.#spots.filter((spot) => spot.offset < offset + length && spot.offset + this.#length > offset);
-    if (touched.length === 0) {
-      this.#clock++;
-      return;
-    }
-    for (const spot of touched) {
-      spot.pending++;
-      spot.sum = undefined;
-    }
-    const end = (): void => {
-      this.#clock++;
-      for (const spot of touched) {
-        spot.pending--;
-        spot.changedAt = this.#clock;
-      }
-    };
-    done.then(end, end);
-  }
-
-  /** A flush begins; `done` is its outcome. If too few spots are known by then, `read` gives what the flush made durable. */
-  flushing(done: Promise<unknown>, read: WitnessRead): void {
-    const proofs = this.#spots.filter(({ sum, empty }) => sum !== undefined && !empty).length;
-    if (proofs >= enoughProofs || this.#learning || performance.now() < this.#learnAfter) return;
+  /** A read begins, whose data is in `into` when `done` resolves. */
+  onRead(offset: number, into: Buffers, done: Promise<unknown>): void {
+    if (this.#used && this.#hasEnough()) return;
+    const length = Math.min(spotSize, into.length);
+    const beside = this.#isWriting(offset, length);
     const began = this.#clock;
     done.then(
-      () => this.#learn(read, began),
+      () => {
+        this.#used = true;
+        // A write that came between may or may not be in the data.
+        if (beside || this.#isWriting(offset, length) || this.#clock !== began) return;
+        this.#remember(offset, into, length);
+      },
+      () => undefined,
+    );
+  }
+
+  /** A write, trim or zeroing begins. @param from Its data; undefined for a trim and a zeroing. */
+  onWrite(offset: number, length: number, from: Buffers | undefined, done: Promise<unknown>): void {
+    for (let i = this.#spots.length - 1; i >= 0; i--) {
+      if (overlap(this.#spots[i]!, offset, length)) this.#spots.splice(i, 1);
+    }
+    const own: Writing = { offset, length, alone: true };
+    for (const other of this.#writing) if (overlap(other, offset, length)) other.alone = own.alone = false;
+    this.#writing.add(own);
+    const spot = from && own.alone && !this.#hasEnough() ? checksumOf(from, Math.min(spotSize, length)) : undefined;
+    const end = (): void => {
+      this.#writing.delete(own);
+      this.#clock++;
+    };
+    done.then(() => {
+      end();
+      this.#used = this.#written = true;
+      if (spot && own.alone) this.#add({ offset, ...spot, at: this.#clock });
+    }, end);
+  }
+
+  /** A flush begins. */
+  onFlush(done: Promise<unknown>): void {
+    const began = this.#clock;
+    done.then(
+      () => (this.#durable = Math.max(this.#durable, began)),
       () => undefined,
     );
   }
 
   /** Compares the spots with what another connection reads. Rejects if that fails as a whole. */
   async check(read: WitnessRead): Promise<'same' | 'other' | 'unknown'> {
-    const known = this.#spots.flatMap(({ offset, sum, empty }) => (sum === undefined ? [] : [{ offset, sum, empty }]));
-    const found = await Promise.all(known.map(({ offset }) => this.#look(offset, read)));
+    const spots = [...this.#spots];
+    const found = await Promise.all(spots.map((spot) => look(spot, read)));
     let proof = false;
-    let equal = 0;
-    for (const [i, spot] of known.entries()) {
+    const lost: Spot[] = [];
+    for (const [i, spot] of spots.entries()) {
       const now = found[i];
-      if (!now) continue;
-      if (now.sum !== spot.sum) return 'other';
-      equal++;
-      if (!spot.empty) proof = true;
+      if (now === undefined) continue;
+      if (now === spot.sum) proof ||= !spot.empty;
+      else if (spot.at <= this.#durable || !this.#written) return 'other';
+      else lost.push(spot);
     }
-    // An empty disk on which nothing was written is as good as any other empty disk.
-    return proof || (equal > 0 && !this.#everWritten) ? 'same' : 'unknown';
+    // A disk of which nothing was used, or an empty one on which nothing was written, is as good as any other.
+    const harmless = !this.#used || (!this.#written && spots.length > 0 && found.some((sum) => sum !== undefined));
+    if (!proof && !harmless) return 'unknown';
+    // A crash of the server took these: a later flush does not make them durable.
+    for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);
+    return 'same';
   }
 
-  get #spots(): readonly Spot[] {
-    return [...this.#even, ...this.#written];
+  #hasEnough(): boolean {
+    let proofs = 0;
+    for (const { empty } of this.#spots) if (!empty) proofs++;
+    return proofs >= enoughProofs;
   }
 
-  /** Makes the block at `offset` a spot. Spots that prove something already are kept. */
-  #noteWritten(offset: number): void {
-    const start = offset - (offset % this.#length);
-    if (start + this.#length > this.#size || this.#spots.some((spot) => spot.offset === start)) return;
-    if (this.#written.length >= writtenSpots) {
-      const at = this.#written.findIndex(({ sum, empty, pending }) => pending === 0 && (sum === undefined || empty));
+  #isWriting(offset: number, length: number): boolean {
+    for (const range of this.#writing) if (overlap(range, offset, length)) return true;
+    return false;
+  }
+
+  #remember(offset: number, data: Buffers, length: number): void {
+    const spot = checksumOf(data, length);
+    if (spot) this.#add({ offset, ...spot, at: this.#clock });
+  }
+
+  #add(spot: Spot): void {
+    const same = this.#spots.findIndex((one) => overlap(one, spot.offset, spot.length));
+    if (same >= 0) this.#spots.splice(same, 1);
+    else if (this.#spots.length >= maxSpots) {
+      const at = this.#spots.findIndex(({ empty }) => empty);
       if (at < 0) return;
-      this.#written.splice(at, 1);
+      this.#spots.splice(at, 1);
     }
-    this.#written.push(spotAt(start));
-  }
-
-  async #learn(read: WitnessRead, began: number): Promise<void> {
-    if (this.#learning) return;
-    this.#learning = true;
-    this.#learnAfter = performance.now() + relearnMs;
-    const unchanged = (spot: Spot): boolean => spot.pending === 0 && spot.changedAt <= began;
-    const wanted = this.#spots.filter((spot) => spot.sum === undefined && unchanged(spot));
-    await Promise.all(
-      wanted.map(async (spot) => {
-        const now = await this.#look(spot.offset, read).catch(() => undefined);
-        if (!now || !unchanged(spot)) return;
-        spot.sum = now.sum;
-        spot.empty = now.empty;
-      }),
-    );
-    this.#learning = false;
-  }
-
-  /** Undefined for a block that cannot be read. */
-  async #look(offset: number, read: WitnessRead): Promise<{ sum: number; empty: boolean } | undefined> {
-    const bytes = new Uint8Array(this.#length);
-    try {
-      await read(offset, buffersOf(bytes));
-    } catch (error) {
-      if (error instanceof BlockError && (error.kind === 'io' || error.kind === 'range')) return undefined;
-      throw error;
-    }
-    return { sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
+    this.#spots.push(spot);
   }
 }
 
-function spotAt(offset: number): Spot {
-  return { offset, sum: undefined, empty: false, pending: 0, changedAt: 0 };
+function overlap(range: { offset: number; length: number }, offset: number, length: number): boolean {
+  return range.offset < offset + length && offset < range.offset + range.length;
+}
+
+/** Undefined if the memory of the request is gone. */
+function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' | 'empty'> | undefined {
+  const bytes = new Uint8Array(length);
+  try {
+    data.slice(0, length).copyTo(bytes, 0);
+  } catch {
+    return undefined;
+  }
+  return { length, sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
+}
+
+/** The checksum of a spot as it is now; undefined for a block that cannot be read. */
+async function look({ offset, length }: Spot, read: WitnessRead): Promise<number | undefined> {
+  const bytes = new Uint8Array(length);
+  try {
+    await read(offset, buffersOf(bytes));
+  } catch (error) {
+    if (error instanceof BlockError && (error.kind === 'io' || error.kind === 'range')) return undefined;
+    throw error;
+  }
+  return crc32(bytes);
 }

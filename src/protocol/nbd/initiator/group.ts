@@ -9,6 +9,7 @@
  */
 import { messageOf } from '../../../base/errors.js';
 import type { BlockInfo } from '../../../block/device.js';
+import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer } from '../../../network/stream.js';
 import { Command } from '../spec.js';
 import type { Ask, NbdRequest } from './request.js';
@@ -18,7 +19,7 @@ import { Session, type NbdState, type SessionOptions } from './session.js';
 export const maxConnections = 16;
 
 /** What the initiator needs of a session or of a group. */
-export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | 'run' | 'hurry' | 'close'> &
+export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'run' | 'hurry' | 'close'> &
   Partial<Pick<Session, 'onMedium'>>;
 
 /**
@@ -73,6 +74,14 @@ class SessionGroup implements Sessions {
 
   get fastZero(): boolean {
     return this.#first.fastZero;
+  }
+
+  get witness(): ContentWitness | undefined {
+    return this.#first.witness;
+  }
+
+  set witness(witness: ContentWitness | undefined) {
+    for (const session of this.#sessions) session.witness = witness;
   }
 
   run(ask: Ask): NbdRequest {

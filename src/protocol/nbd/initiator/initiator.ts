@@ -17,6 +17,7 @@ import type {
   ZeroOptions,
 } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
+import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
@@ -39,6 +40,8 @@ export interface NbdOptions {
   readonly connections?: number | undefined;
   /** Encrypts each connection; without it none is, and a server that demands TLS is refused. */
   readonly secure?: Secure | undefined;
+  /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
+  readonly assumeSame?: boolean | undefined;
   readonly log?: Logger;
   /** Is told the cookie of each request ([SYS] fig. 8, steps 262 and 264), by which the server tells its own steps. */
   readonly steps?: Steps | undefined;
@@ -74,6 +77,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     connectSeconds,
     stallSeconds,
     secure: options.secure,
+    assumeSame: options.assumeSame ?? false,
     log: options.log ?? silent,
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
@@ -95,6 +99,7 @@ export class NbdInitiator extends BlockBase {
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
+    if (!session.info.marks && session.medium === undefined) session.witness = new ContentWitness();
   }
 
   /** Its size is larger after a reconnect to an export that has grown. */
@@ -115,21 +120,27 @@ export class NbdInitiator extends BlockBase {
   protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
     const medium = this.#meant(options);
-    return this.#session.run({ type: Command.read, offset, length: into.length, buffers: into, signal, tag, medium })
-      .done;
+    const [length, buffers] = [into.length, into];
+    const { done } = this.#session.run({ type: Command.read, offset, length, buffers, signal, tag, medium });
+    this.#session.witness?.onRead(offset, into, done);
+    return done;
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { signal, fua, tag } = options;
     const flags = fua ? CommandFlag.fua : 0;
     const [length, medium] = [from.length, this.#meant(options)];
-    return this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag, medium }).done;
+    const { done } = this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag, medium });
+    this.#session.witness?.onWrite(offset, length, from, done);
+    return done;
   }
 
   protected doFlush(options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
-    return this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium: this.#meant(options) })
-      .done;
+    const medium = this.#meant(options);
+    const { done } = this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium });
+    this.#session.witness?.onFlush(done);
+    return done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
@@ -181,7 +192,9 @@ export class NbdInitiator extends BlockBase {
       const part = Math.min(most, length - done);
       if (signal?.aborted) throw new BlockError('aborted', 'given up');
       try {
-        await this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag, medium }).done;
+        const request = this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag, medium });
+        this.#session.witness?.onWrite(offset + done, part, undefined, request.done);
+        await request.done;
         done += part;
       } catch (error) {
         const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;

@@ -6,11 +6,13 @@
  * Every connection negotiates the same session identity (spec.ts, sessionContext), by which a Farbus server finishes or
  * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
  */
+import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
+import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command } from '../spec.js';
 import { connect, type Connection } from './connection.js';
@@ -35,6 +37,8 @@ export interface SessionOptions {
   readonly connectSeconds: number;
   readonly stallSeconds: number;
   readonly secure: Secure | undefined;
+  /** Take a disk that cannot be recognised after a reconnect for the same one. */
+  readonly assumeSame: boolean;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: NbdState, detail: string) => void;
@@ -63,6 +67,8 @@ export class Session {
    * when it is given up.
    */
   several = false;
+  /** Recognises the disk after a reconnect; set for servers that tell no marks of it. */
+  witness: ContentWitness | undefined;
   /** Called when the export's medium is another or gone (true), and on each new connection on which it is the same (false). */
   onMedium: (changed: boolean) => void = () => undefined;
   #connection: Connection | undefined;
@@ -323,17 +329,28 @@ export class Session {
       // Before a new connection is made, the old one is surely closed on this side.
       old.destroy();
       if (this.#stop.signal.aborted) return;
+      let connection: Connection | undefined;
       try {
-        const connection = await this.#connect();
-        const breach = this.#breach(connection);
+        connection = await this.#connect();
+        const breach = this.#breach(connection) ?? (await this.#otherDisk(connection));
         if (breach === undefined) return this.#resume(connection);
         void connection.disconnect();
         this.#failAll(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
       } catch (error) {
+        connection?.destroy();
         this.#reason = messageOf(error);
         this.#say('debug', 'attempt', this.#reason);
       }
     }
+  }
+
+  /** Why the new connection's disk is not taken for the one that requests wait for. Rejects if the connection fails. */
+  async #otherDisk(connection: Connection): Promise<string | undefined> {
+    if (!this.witness || this.#options.assumeSame || connection.agreement.marks) return undefined;
+    const verdict = await this.witness.check((offset, into) => readAlone(connection, offset, into));
+    if (verdict === 'same') return undefined;
+    if (verdict === 'other') return 'another disk has its name: its content differs';
+    return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
   }
 
   /** In what a new connection's export is not the one that requests wait for. */
@@ -436,6 +453,19 @@ export class Session {
       message.startsWith(this.#dialer.address) ? message : `${this.#dialer.address}: ${message}`,
     );
   }
+}
+
+/** Reads over a connection that carries nothing else yet. */
+function readAlone(connection: Connection, offset: number, into: Buffers): Promise<void> {
+  connection.start({
+    answered: (request) => (request.error ? request.fail(request.error) : request.succeed()),
+    room: () => undefined,
+    lost: (reason, unfinished) => unfinished.forEach((request) => request.fail(new BlockError('unreachable', reason))),
+  });
+  const request = new NbdRequest({ type: Command.read, offset, length: into.length, buffers: into }, () => undefined);
+  if (connection.hasRoom(request)) connection.send(request);
+  else request.fail(new BlockError('unreachable', 'the connection is lost'));
+  return request.done;
 }
 
 function otherMedium(): BlockError {
