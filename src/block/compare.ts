@@ -87,6 +87,36 @@ export async function compareDevices(
   return different;
 }
 
+/** Bytes of one sample. */
+const sampleSize = 4096;
+
+/**
+ * Compares up to `count` blocks of the first `end` bytes of both devices, the last of them among these.
+ * @returns `differs`: a byte at which they differ; `proof`: a block with data in it is equal. Empty blocks prove nothing.
+ * @throws BlockError if one of them cannot be read
+ */
+export async function compareSamples(
+  a: BlockDevice,
+  b: BlockDevice,
+  end: number,
+  count: number,
+): Promise<{ readonly differs?: number; readonly proof: boolean }> {
+  const length = Math.max(sampleSize, a.info.blockSize, b.info.blockSize);
+  const whole = Math.floor(end / length);
+  const places = Math.min(count, whole);
+  const found = await Promise.all(
+    Array.from({ length: places }, async (_, i) => {
+      const offset = Math.floor((i * (whole - 1)) / Math.max(1, places - 1)) * length;
+      const [mine, other] = [new Uint8Array(length), new Uint8Array(length)];
+      await Promise.all([a.read(offset, buffersOf(mine)), b.read(offset, buffersOf(other))]);
+      const at = firstDifference(mine, other);
+      return { differs: at === undefined ? undefined : offset + at, data: !isZero(mine) };
+    }),
+  );
+  const differs = found.find((one) => one.differs !== undefined)?.differs;
+  return { ...(differs !== undefined && { differs }), proof: found.some(({ data }) => data) };
+}
+
 function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
   let at = 0;
   if (a.byteOffset % 4 === 0 && b.byteOffset % 4 === 0) {

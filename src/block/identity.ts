@@ -9,6 +9,7 @@
  * Not here: how the marks are found. A source tells its own in BlockInfo.marks; the marks of the content are read by
  * probe/disk-identity.ts.
  */
+import { FarbusError } from '../base/errors.js';
 
 /**
  * The kinds of mark, the most trusted first.
@@ -100,10 +101,35 @@ export function marksOfPart(marks: DiskMarks, offset: number, length: number): D
   return Object.fromEntries(own.map(([kind, value]) => [kind, `${value}@${offset}+${length}`]));
 }
 
-/** One line of text: "size=1048576 file=12:34". Empty marks give the size alone. */
+/** Longest text of an identity, in bytes: what the headers of overlays and caches hold. */
+export const maxIdentity = 1024;
+
+/** One line of text: "size=1048576 file=12:34". The least trusted marks are left out if it would be too long. */
 export function formatIdentity({ size, marks }: DiskIdentity): string {
-  const parts = markKinds.flatMap((kind) => (marks[kind] === undefined ? [] : [`${kind}=${marks[kind]}`]));
-  return [`size=${size}`, ...parts].join(' ');
+  let text = `size=${size}`;
+  for (const kind of markKinds) {
+    const part = ` ${kind}=${marks[kind]}`;
+    if (marks[kind] !== undefined && text.length + part.length <= maxIdentity) text += part;
+  }
+  return text;
+}
+
+/**
+ * Refuses a disk that is not known to be the one that `then` describes.
+ * @param then What was written down, by {@link formatIdentity}.
+ * @param what What was kept, for the message: "the overlay changes.ov".
+ * @throws FarbusError
+ */
+export function demandSame(
+  then: DiskIdentity,
+  now: DiskIdentity,
+  what: string,
+  { unchanged = false, assumeSame = false } = {},
+): void {
+  const { verdict, why } = compareIdentity(then, now, { unchanged });
+  if (verdict === 'same' || (assumeSame && then.size === now.size)) return;
+  const advice = then.size === now.size ? ', or --assume-same if you know that it is the same disk' : '';
+  throw new FarbusError(`${what} belongs to another disk: this is ${why}: give that disk${advice}`);
 }
 
 /** Reads {@link formatIdentity}'s text, which may come from a file or a peer. Undefined if it is not one. */

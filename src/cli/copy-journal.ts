@@ -7,19 +7,22 @@ import fs from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import { compareSamples } from '../block/compare.js';
 import type { BlockDevice } from '../block/device.js';
+import { compareIdentity, formatIdentity, parseIdentity, type Verdict } from '../block/identity.js';
+import { identifyDisk } from '../probe/disk-identity.js';
 
 /** One end of a copy, as far as it can be recognised. */
 export interface CopyEnd {
   readonly size: number;
-  /** The device's identity and, but for files, a hash of the words that named it. */
+  /** Which disk it is, as block/identity.ts writes it. */
   readonly identity: string;
-  /** Of a file: what changes when it is replaced (`to`) or written (`from`). */
-  readonly file?: string;
+  /** Time of the last change of a source that is a file of this computer, in ms since 1970. */
+  readonly changed?: number;
 }
 
 export interface CopyJournal {
-  readonly version: 1;
+  readonly version: 2;
   readonly from: CopyEnd;
   readonly to: CopyEnd;
   /** All bytes before it are copied and durable. */
@@ -39,16 +42,20 @@ export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<s
   return join(state, 'farbus', `copy-${hash(to)}.json`);
 }
 
-/** What recognises one end. `role` "from": also that its content was not changed; "to": that it is still the same file. */
-export async function copyEnd(text: string, device: BlockDevice, role: 'from' | 'to'): Promise<CopyEnd> {
-  const { size, identity } = device.info;
-  // What a server says of itself is not enough: another one may have an export of the same name.
-  const known = { size, identity: `${identity} ${hash(text)}` };
+/**
+ * What recognises the source: a change of its content makes a copy of two halves that do not fit.
+ * @throws BlockError if the source as a whole fails
+ */
+export async function sourceEnd(text: string, device: BlockDevice): Promise<CopyEnd> {
+  const { size } = device.info;
+  const identity = formatIdentity(await identifyDisk(device));
   const stat = await fs.stat(text).catch(() => undefined);
-  if (!stat?.isFile()) return known;
-  // A file is itself, by whichever path.
-  const file = role === 'from' ? `${stat.ino}:${stat.mtimeMs}` : `${stat.ino}:${stat.birthtimeMs}`;
-  return { size, identity, file };
+  return { size, identity, ...(stat?.isFile() && { changed: stat.mtimeMs }) };
+}
+
+/** What recognises the target, whose content changes with the copy. */
+export function targetEnd({ info: { size, marks = {} } }: BlockDevice): CopyEnd {
+  return { size, identity: formatIdentity({ size, marks }) };
 }
 
 /** Reads a journal; undefined where there is none. @throws FarbusError where it cannot be used. */
@@ -70,22 +77,45 @@ export async function readJournal(path: string): Promise<CopyJournal | undefined
   }
   const end = (value: unknown): boolean => {
     const { size, identity } = (value ?? {}) as Partial<CopyEnd>;
-    return Number.isSafeInteger(size) && typeof identity === 'string';
+    return Number.isSafeInteger(size) && typeof identity === 'string' && parseIdentity(identity) !== undefined;
   };
   const { version, from, to, position } = found ?? {};
-  const whole = version === 1 && end(from) && end(to) && Number.isSafeInteger(position);
+  const whole = version === 2 && end(from) && end(to) && Number.isSafeInteger(position);
   if (!whole || position < 0 || position > from.size) throw damaged;
   return found;
 }
 
-/** Why a journal is not of this copy, or undefined where it is. */
-export function staleness(journal: CopyJournal, from: CopyEnd, to: CopyEnd): string | undefined {
-  const same = (a: CopyEnd, b: CopyEnd): boolean => a.size === b.size && a.identity === b.identity;
-  if (!same(journal.from, from)) return 'it was begun from another source';
-  if (!same(journal.to, to)) return 'it was begun to another place';
-  if (journal.from.file !== from.file) return 'the source has changed since';
-  if (journal.to.file !== to.file) return 'the file that it was begun to has been replaced since';
-  return undefined;
+/** Blocks that are compared before a copy is gone on with. */
+const proofs = 32;
+
+/** Both devices of a copy, as they are now, and what the user says of them. */
+export interface CopyEnds {
+  readonly source: BlockDevice;
+  readonly target: BlockDevice;
+  readonly from: CopyEnd;
+  readonly to: CopyEnd;
+  /** The user's word that both are the disks with which the copy was begun. */
+  readonly assumeSame: boolean;
+}
+
+/**
+ * Why a copy cannot go on by this journal; undefined if it can. A target that no mark tells from another one is recognised
+ * by what was copied to it.
+ * @throws BlockError if one of the devices cannot be read
+ */
+export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<string | undefined> {
+  const { from, to, assumeSame } = ends;
+  const verdictOf = (then: CopyEnd, now: CopyEnd, unchanged: boolean): Verdict =>
+    compareIdentity(parseIdentity(then.identity)!, parseIdentity(now.identity)!, { unchanged });
+  const [source, target] = [verdictOf(journal.from, from, true), verdictOf(journal.to, to, false)];
+  if (journal.from.size !== from.size || (source.verdict !== 'same' && !assumeSame))
+    return `the source is ${source.why}`;
+  if (journal.from.changed !== from.changed) return 'the source has changed since';
+  if (journal.to.size !== to.size || (target.verdict === 'other' && !assumeSame)) return `the target is ${target.why}`;
+  const { differs, proof } = await compareSamples(ends.source, ends.target, journal.position, proofs);
+  if (differs !== undefined) return `the target no longer has what was copied, at byte ${differs}`;
+  if (target.verdict === 'same' || proof || assumeSame) return undefined;
+  return `the target is ${target.why}: use --assume-same if you know that it is the same one`;
 }
 
 /** Replaces the journal, durably. */

@@ -5,7 +5,16 @@ import type { Logger } from '../base/log.js';
 import { compareDevices } from '../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../block/copy.js';
 import type { BlockDevice } from '../block/device.js';
-import { copyEnd, journalPath, readJournal, removeJournal, staleness, writeJournal } from './copy-journal.js';
+import {
+  journalPath,
+  readJournal,
+  removeJournal,
+  sourceEnd,
+  staleness,
+  targetEnd,
+  writeJournal,
+  type CopyEnd,
+} from './copy-journal.js';
 import { openTarget } from './copy-target.js';
 import { filterConfig, filtersOf } from './filters.js';
 import { stderrLogger, type CliIo } from './io.js';
@@ -32,6 +41,7 @@ ${sourceHelp}
 Options:
   --verify             read both again afterwards and compare every byte
   --resume             go on with a copy that was interrupted, from what is known to be durable
+  --assume-same        go on although nothing tells that these are the disks with which the copy was begun
   --jobs N             requests under way at once, 1 to 64 (default 8)
   --reconnect SECONDS  how long a lost connection is tried again before the copy stops (default 60)
   --partition N, --offset BYTES, --size BYTES
@@ -80,7 +90,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       resume: { type: 'boolean', default: false },
       jobs: { type: 'string', default: '8' },
       reconnect: { type: 'string', default: '60' },
-      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'rate']),
+      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'rate', 'assume-same']),
       json: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
     },
@@ -108,7 +118,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       (late) => late.device.close(),
     );
     target = opened.device;
-    const job = new Job({ from, to, source, target, fresh: opened.fresh, jobs, values, io, log, signal: stop.signal });
+    const assumeSame = filters.assumeSame ?? false;
+    const { fresh } = opened;
+    const job = new Job({ from, to, source, target, fresh, jobs, assumeSame, values, io, log, signal: stop.signal });
     return await job.run();
   } catch (error) {
     if (interrupted === undefined || error instanceof Interrupted) throw error;
@@ -128,6 +140,7 @@ interface JobOptions {
   readonly target: BlockDevice;
   readonly fresh: boolean;
   readonly jobs: number;
+  readonly assumeSame: boolean;
   readonly values: Values;
   readonly io: CliIo;
   readonly log: Logger;
@@ -139,6 +152,7 @@ class Job {
   readonly #options: JobOptions;
   readonly #progress: ProgressLine;
   readonly #started = performance.now();
+  #found: Promise<CopyEnd> | undefined;
 
   constructor(options: JobOptions) {
     this.#options = options;
@@ -186,7 +200,7 @@ class Job {
 
   /** The first byte to copy. Notes the beginning of a new copy, so that it can be resumed whatever happens. */
   async #start(path: string): Promise<number> {
-    const { from, to, source, target, values, log } = this.#options;
+    const { to, source, target, values, log } = this.#options;
     const journal = await readJournal(path);
     if (!values.resume) {
       if (journal && journal.position > 0) {
@@ -198,7 +212,9 @@ class Job {
     if (!journal) {
       throw usageError(`there is nothing to resume: ${path} is not there; leave --resume out to copy from the start`);
     }
-    const why = staleness(journal, await copyEnd(from, source, 'from'), await copyEnd(to, target, 'to'));
+    const { assumeSame } = this.#options;
+    const ends = { source, target, from: await this.#from(), to: targetEnd(target), assumeSame };
+    const why = await staleness(journal, ends);
     if (why !== undefined) {
       throw usageError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
     }
@@ -206,11 +222,16 @@ class Job {
     return journal.position;
   }
 
+  /** The source as it was at the start of this run. */
+  #from(): Promise<CopyEnd> {
+    const { from, source } = this.#options;
+    return (this.#found ??= sourceEnd(from, source));
+  }
+
   async #note(path: string, position: number): Promise<void> {
-    const { from, to, source, target, log } = this.#options;
+    const { target, log } = this.#options;
     try {
-      const ends = { from: await copyEnd(from, source, 'from'), to: await copyEnd(to, target, 'to') };
-      await writeJournal(path, { version: 1, ...ends, position });
+      await writeJournal(path, { version: 2, from: await this.#from(), to: targetEnd(target), position });
     } catch (error) {
       // A copy that cannot be resumed is better than none.
       if (position === 0)

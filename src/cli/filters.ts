@@ -9,6 +9,8 @@ import type { BlockDevice } from '../block/device.js';
 import { RateFilter, RateLimit } from '../block/filters/rate.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import { SliceFilter } from '../block/filters/slice.js';
+import type { DiskIdentity } from '../block/identity.js';
+import { identifyDisk } from '../probe/disk-identity.js';
 import { openPartition } from '../probe/probe.js';
 import { imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
 import { openCacheFile } from '../storage/cache-file.node.js';
@@ -26,6 +28,8 @@ export interface Filters {
   /** Bytes of content that it holds at most. */
   readonly cacheSize?: number | undefined;
   readonly cacheKeep?: boolean | undefined;
+  /** The user's word that the source is the disk that an overlay, a kept cache or a connection had before. */
+  readonly assumeSame?: boolean | undefined;
   readonly readahead?: boolean | undefined;
   /** File of the overlay. */
   readonly overlay?: string | undefined;
@@ -90,6 +94,7 @@ const options: Readonly<Record<string, FilterOption>> = {
   cache: { key: 'cache', parse: text },
   'cache-size': { key: 'cacheSize', parse: bytes(65_536) },
   'cache-keep': { key: 'cacheKeep', flag: true, parse: () => true },
+  'assume-same': { key: 'assumeSame', flag: true, parse: () => true },
   readahead: { key: 'readahead', flag: true, parse: () => true },
   overlay: { key: 'overlay', parse: text },
   offset: { key: 'offset', parse: bytes(0) },
@@ -169,6 +174,8 @@ export const filterHelp = `Between the source and its users, in this order; in a
   --readahead          read ahead of whoever goes forward through the disk: for sources that are far; by ssh and rsh that is
                        done anyway
   --overlay FILE       what is written goes to FILE, and the source stays as it is; FILE is made where there is none
+  --assume-same        take the source for the disk that the overlay, the kept cache or the lost connection had,
+                       where nothing tells
   --offset BYTES       begin there
   --size BYTES         so many bytes of it
   --partition N        only partition N (see farbus info)
@@ -185,14 +192,21 @@ export async function openFiltered(
   filters: Filters,
   limit = true,
 ): Promise<BlockDevice> {
-  const { cache, cacheSize, cacheKeep, readahead, overlay, offset, size, partition, readOnly, rate } = filters;
+  const { cache, cacheSize, cacheKeep, assumeSame, readahead, overlay, offset, size, partition, readOnly, rate } =
+    filters;
   let device = await open(readOnly === true || overlay !== undefined);
   // Far sources do it by themselves; twice, each would read ahead of the other's reading ahead.
   const ahead = device instanceof ReadAheadFilter;
   try {
-    if (cache !== undefined) device = await openCacheFile(device, cache, { cacheSize, keep: cacheKeep });
+    if (cache !== undefined) {
+      const source = device;
+      const identify = (): Promise<DiskIdentity> => identifyDisk(source);
+      device = await openCacheFile(source, cache, { cacheSize, keep: cacheKeep, identify, assumeSame });
+    }
     if (readahead && !ahead) device = new ReadAheadFilter(device);
-    if (overlay !== undefined) device = await openOverlayFile(device, overlay);
+    if (overlay !== undefined) {
+      device = await openOverlayFile(device, overlay, { identity: await identifyDisk(device), assumeSame });
+    }
     if (offset !== undefined || size !== undefined) {
       const start = offset ?? 0;
       device = new SliceFilter(device, start, size ?? Math.max(0, device.info.size - start));

@@ -31,6 +31,8 @@ export interface SourceOptions {
   readonly reconnectSeconds?: number;
   /** Connections to an NBD server that allows several, where the source's text says nothing. Default 1. */
   readonly connections?: number | undefined;
+  /** The user's word that what answers after a reconnect is the same disk, where nothing tells. */
+  readonly assumeSame?: boolean | undefined;
   /** What the bytes are; where nothing is said, the file's name decides (source-format.ts). */
   readonly format?: SourceFormat | undefined;
   /** Files that an image may use besides its own, and folders whose files it may use. */
@@ -180,7 +182,14 @@ async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDr
   const { format = options.format, mayOpen = options.mayOpen } = filters;
   const readOnly = filters.readOnly === true || options.readOnly === true;
   return openFiltered(
-    (never) => openSource(source, { ...options, format, mayOpen, readOnly: never || readOnly }),
+    (never) =>
+      openSource(source, {
+        ...options,
+        format,
+        mayOpen,
+        assumeSame: filters.assumeSame,
+        readOnly: never || readOnly,
+      }),
     filters,
     options.limit,
   );

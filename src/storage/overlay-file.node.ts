@@ -2,14 +2,12 @@
 import type { BlockDevice } from '../block/device.js';
 import { isOverlay } from '../block/filters/overlay-format.js';
 import type { OverlayFilter } from '../block/filters/overlay.js';
-import { createOverlay, openOverlay, overlayStoreSize } from '../block/filters/overlay-store.js';
+import { createOverlay, openOverlay, overlayStoreSize, type OverlayOptions } from '../block/filters/overlay-store.js';
 import { openFile } from './file.node.js';
 import { openError, printable } from './opening.node.js';
 import { openOwnFile } from './own-file.node.js';
 
-export interface OverlayFileOptions {
-  /** Bytes that are copied at once: a power of two from 4096 (the default) to 1 MiB. Of a new file only. */
-  readonly clusterSize?: number | undefined;
+export interface OverlayFileOptions extends Omit<OverlayOptions, 'name'> {
   /** Whether to use koffi where it is installed; default true. */
   readonly native?: boolean | undefined;
 }
@@ -44,7 +42,7 @@ export async function openOverlayFile(
     isOurs: isOverlay,
     size,
     make: (made) => onStore(made, (store) => createOverlay(base, store, { ...options, name })),
-    open: (there) => onStore(there, (store) => openOverlay(base, store, { name })),
+    open: (there) => onStore(there, (store) => openOverlay(base, store, { ...options, name })),
   }).catch((error: unknown) => {
     throw openError(path, error);
   });

@@ -157,11 +157,11 @@ describe('a journal that is not of this copy', () => {
     expect((await farbus('copy', from, to)).code).toBe(0);
     const copyOf = async (): Promise<void> => {
       // What a copy that was killed after 1 MiB leaves behind.
-      const { copyEnd, writeJournal } = await import('../../src/cli/copy-journal.js');
+      const { sourceEnd, targetEnd, writeJournal } = await import('../../src/cli/copy-journal.js');
       const { openPath } = await import('../../src/storage/open.node.js');
       const [a, b] = [await openPath(from, { readOnly: true }), await openPath(to, { readOnly: true })];
-      const ends = { from: await copyEnd(from, a, 'from'), to: await copyEnd(to, b, 'to') };
-      await writeJournal(journal(to), { version: 1, ...ends, position: MiB });
+      const ends = { from: await sourceEnd(from, a), to: targetEnd(b) };
+      await writeJournal(journal(to), { version: 2, ...ends, position: MiB });
       await a.close();
       await b.close();
     };
@@ -186,8 +186,8 @@ describe('a journal that is not of this copy', () => {
       },
       /replaced/,
     ],
-    ['it is damaged', (_: string, to: string) => writeFileSync(journal(to), '{"version":1'), /no journal of a copy/],
-    ['it is of another time', (_: string, to: string) => writeFileSync(journal(to), '{"version":2}'), /no journal/],
+    ['it is damaged', (_: string, to: string) => writeFileSync(journal(to), '{"version":2'), /no journal of a copy/],
+    ['it is of another time', (_: string, to: string) => writeFileSync(journal(to), '{"version":3}'), /no journal/],
     [
       'it lies about its position',
       (_: string, to: string) => {

@@ -48,7 +48,7 @@ export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: 
 
 export interface CacheHeader {
   readonly layout: CacheLayout;
-  /** Of the source; never '' where `closed`. */
+  /** Of the source: an identity's text (block/identity.ts) or a mere name; never '' where `closed`. */
   readonly identity: string;
   /** It was closed in good order: table and slots are what the source had then. */
   readonly closed: boolean;
@@ -81,13 +81,20 @@ export function isCache(bytes: Uint8Array): boolean {
 /**
  * The checksum of its table, if this is the header of a cache that was closed in good order, has this layout and is of
  * this source; else undefined: what it holds is worth nothing.
+ * @param isSame Compares the identity in the header with the source's.
  */
-export function trustedTable(bytes: Uint8Array, layout: CacheLayout, identity: string): number | undefined {
+export function trustedTable(
+  bytes: Uint8Array,
+  layout: CacheLayout,
+  isSame: (identity: string) => boolean,
+): number | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, cacheHeaderSize);
   const tableChecksum = view.getUint32(32, true);
+  const length = Math.min(view.getUint16(64, true), longestIdentity);
+  const identity = new TextDecoder().decode(bytes.subarray(identityAt, identityAt + length));
   const wanted = encodeCacheHeader({ layout, identity, closed: true, tableChecksum });
-  const same = identity !== '' && wanted.every((byte, index) => byte === bytes[index]);
-  return same ? tableChecksum : undefined;
+  const whole = identity !== '' && wanted.every((byte, index) => byte === bytes[index]);
+  return whole && isSame(identity) ? tableChecksum : undefined;
 }
 
 /** An identity that is too long is cut; a checksum of the whole stands at its end. */

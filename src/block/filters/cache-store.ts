@@ -3,6 +3,7 @@ import { buffersOf } from '../../base/buffers.js';
 import { crc32 } from '../../base/crc32.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
+import { compareIdentity, formatIdentity, parseIdentity, type DiskIdentity } from '../identity.js';
 import { CacheFilter } from './cache.js';
 import { cacheHeaderSize, cacheLayout, encodeCacheHeader, trustedTable, type CacheLayout } from './cache-format.js';
 import { CacheSlots } from './cache-slots.js';
@@ -17,6 +18,13 @@ export interface CacheOptions {
    * closed is used again when it is opened. Default false: it begins anew.
    */
   readonly keep?: boolean | undefined;
+  /**
+   * Finds out which disk the device is, for a cache that is kept; called when it is opened and when it is closed, since
+   * its user may have written. Without it, a kept cache goes by the device's mere name.
+   */
+  readonly identify?: (() => Promise<DiskIdentity>) | undefined;
+  /** The user's word that the device is the disk that the cache was kept for. */
+  readonly assumeSame?: boolean | undefined;
 }
 
 /** Where things are in the cache of this device. @throws FarbusError where there can be none. */
@@ -50,18 +58,33 @@ export async function openCache(
     throw new FarbusError(`the cache's store has ${store.info.size} bytes: it needs ${layout.storeSize}`);
   }
   const slots = new CacheSlots(layout.slots);
-  if (options.keep) await load(store, layout, device.info.identity, slots);
+  const name = async (): Promise<string> =>
+    options.identify ? formatIdentity(await options.identify()) : device.info.identity;
+  if (options.keep) await load(store, layout, await name(), slots, options.assumeSame ?? false);
   // From now on, and until it is closed in good order, nothing on the store is to be trusted.
-  const header = encodeCacheHeader({ layout, identity: device.info.identity, closed: false, tableChecksum: 0 });
+  const header = encodeCacheHeader({ layout, identity: '', closed: false, tableChecksum: 0 });
   await store.write(0, buffersOf(header));
   await store.flush();
-  return new CacheFilter(device, store, layout, slots, options.keep ?? false);
+  return new CacheFilter(device, store, layout, slots, options.keep ? name : undefined);
 }
 
-async function load(store: BlockDevice, layout: CacheLayout, identity: string, slots: CacheSlots): Promise<void> {
+async function load(
+  store: BlockDevice,
+  layout: CacheLayout,
+  now: string,
+  slots: CacheSlots,
+  assumeSame: boolean,
+): Promise<void> {
+  const isSame = (then: string): boolean => {
+    const [before, after] = [parseIdentity(then), parseIdentity(now)];
+    // A header of an older version, or of a library user who names no identity, has a mere name.
+    if (!before || !after) return then === now || assumeSame;
+    const { verdict } = compareIdentity(before, after, { unchanged: true });
+    return verdict === 'same' || (assumeSame && before.size === after.size);
+  };
   const header = new Uint8Array(cacheHeaderSize);
   await store.read(0, buffersOf(header));
-  const checksum = trustedTable(header, layout, identity);
+  const checksum = trustedTable(header, layout, isSame);
   if (checksum === undefined) return;
   const bytes = new Uint8Array(layout.tableSize);
   await store.read(layout.tableOffset, buffersOf(bytes));

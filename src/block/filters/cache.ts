@@ -34,7 +34,7 @@ export class CacheFilter extends Filter {
   readonly #store: BlockDevice;
   readonly #layout: CacheLayout;
   readonly #slots: CacheSlots;
-  readonly #keep: boolean;
+  readonly #name: (() => Promise<string>) | undefined;
   readonly #lock = new RangeLock();
   #hitBytes = 0;
   #missBytes = 0;
@@ -43,14 +43,20 @@ export class CacheFilter extends Filter {
 
   /**
    * Takes over both devices. Opened by {@link openCache}.
-   * @param keep Whether it is to be found again after close.
+   * @param name Tells which disk the device is, for a cache that is to be found again; '' if that is not known.
    */
-  constructor(next: BlockDevice, store: BlockDevice, layout: CacheLayout, slots: CacheSlots, keep: boolean) {
+  constructor(
+    next: BlockDevice,
+    store: BlockDevice,
+    layout: CacheLayout,
+    slots: CacheSlots,
+    name: (() => Promise<string>) | undefined,
+  ) {
     super(next);
     this.#store = store;
     this.#layout = layout;
     this.#slots = slots;
-    this.#keep = keep;
+    this.#name = name;
   }
 
   get counts(): CacheCounts {
@@ -106,7 +112,8 @@ export class CacheFilter extends Filter {
 
   protected override async doClose(): Promise<void> {
     try {
-      if (this.#keep && this.next.info.identity !== '' && (await this.#durable())) await this.#seal();
+      const identity = this.#name && (await this.#durable()) ? await this.#name() : '';
+      if (identity !== '') await this.#seal(identity);
     } catch {
       // Not sealed: it begins anew the next time.
     }
@@ -121,14 +128,13 @@ export class CacheFilter extends Filter {
   }
 
   /** Says that what it holds is what the device has. */
-  async #seal(): Promise<void> {
+  async #seal(identity: string): Promise<void> {
     const { table } = this.#slots;
     const bytes = new Uint8Array(this.#layout.tableSize);
     const view = new DataView(bytes.buffer);
     for (const [slot, block] of table.entries()) view.setUint32(slot * 4, block, true);
     await this.#store.write(this.#layout.tableOffset, buffersOf(bytes));
     await this.#store.flush();
-    const { identity } = this.next.info;
     const header = encodeCacheHeader({
       layout: this.#layout,
       identity,

@@ -35,7 +35,7 @@ export interface OverlayHeader {
   readonly layout: OverlayLayout;
   /** Random, 32 hexadecimal digits: what tells this overlay from every other. */
   readonly id: string;
-  /** The base's identity when the overlay was made; '' where it was not known. */
+  /** The base's identity when the overlay was made (block/identity.ts), or its mere name; '' if it was not known. */
   readonly baseIdentity: string;
 }
 
@@ -107,10 +107,10 @@ export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   return { layout, id, baseIdentity };
 }
 
-/** Whether a header says that it was made for a base of this identity. What is not known agrees with everything. */
-export function sameIdentity(header: OverlayHeader, identity: string): boolean {
-  if (header.baseIdentity === '' || identity === '') return true;
-  return new TextDecoder().decode(identityBytes(identity)) === header.baseIdentity;
+/** Compares names of bases, for overlays that know no identity. A name that is not known agrees with all. */
+export function sameName(header: OverlayHeader, name: string): boolean {
+  if (header.baseIdentity === '' || name === '') return true;
+  return new TextDecoder().decode(identityBytes(name)) === header.baseIdentity;
 }
 
 function identityBytes(identity: string): Uint8Array {

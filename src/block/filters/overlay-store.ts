@@ -2,6 +2,7 @@
 import { buffersOf } from '../../base/buffers.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
+import { demandSame, formatIdentity, parseIdentity, type DiskIdentity } from '../identity.js';
 import { OverlayFilter } from './overlay.js';
 import {
   decodeHeader,
@@ -10,7 +11,7 @@ import {
   isClusterSize,
   mapPageSize,
   overlayLayout,
-  sameIdentity,
+  sameName,
   type OverlayHeader,
   type OverlayLayout,
 } from './overlay-format.js';
@@ -22,6 +23,10 @@ export interface OverlayOptions {
   readonly clusterSize?: number | undefined;
   /** What to call the store in messages, for example its path. */
   readonly name?: string | undefined;
+  /** Which disk the base is. Without it, only the base's name and size tell an overlay of another disk. */
+  readonly identity?: DiskIdentity | undefined;
+  /** The user's word that the base is the disk that the overlay was made for. */
+  readonly assumeSame?: boolean | undefined;
 }
 
 const defaultClusterSize = 4096;
@@ -45,7 +50,8 @@ export async function createOverlay(
 ): Promise<OverlayFilter> {
   const layout = layoutFor(base, options);
   const id = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  const header: OverlayHeader = { layout, id, baseIdentity: base.info.identity };
+  const baseIdentity = options.identity ? formatIdentity(options.identity) : base.info.identity;
+  const header: OverlayHeader = { layout, id, baseIdentity };
   if (store.info.size < layout.storeSize) {
     throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
   }
@@ -74,15 +80,25 @@ export async function openOverlay(
   await store.read(0, buffersOf(bytes));
   const header = decodeHeader(bytes, name);
   const { layout } = header;
-  if (layout.baseSize !== base.info.size || !sameIdentity(header, base.info.identity)) {
-    const differs = layout.baseSize !== base.info.size ? ` (of ${layout.baseSize} bytes, not ${base.info.size})` : '';
-    throw new FarbusError(`${name} is the overlay of another disk${differs}: give that disk, or a new overlay file`);
-  }
+  checkBase(header, base, options);
   if (store.info.size < layout.tableOffset) {
     throw new FarbusError(`the overlay ${name} was cut off: restore it, or delete it to begin anew`);
   }
   const sectors = store.info.size < layout.storeSize ? undefined : new SectorTable(layout);
   return new OverlayFilter(base, store, header, await loadMap(store, layout, name, sectors), sectors);
+}
+
+/** Refuses an overlay that was made for another base. */
+function checkBase(header: OverlayHeader, { info }: BlockDevice, options: OverlayOptions): void {
+  const { identity, assumeSame = false } = options;
+  const { baseSize } = header.layout;
+  const then = parseIdentity(header.baseIdentity);
+  const name = nameOf(options);
+  if (then && identity) return demandSame(then, identity, `the overlay ${name}`, { unchanged: true, assumeSame });
+  // An overlay of an older version, or a library user who names no identity.
+  if (baseSize === info.size && (assumeSame || then || sameName(header, info.identity))) return;
+  const differs = baseSize !== info.size ? ` (of ${baseSize} bytes, not ${info.size})` : '';
+  throw new FarbusError(`${name} is the overlay of another disk${differs}: give that disk, or a new overlay file`);
 }
 
 async function loadMap(
