@@ -1,0 +1,146 @@
+/**
+ * "Replaced behind your back": another disk of the same size takes the name of the one that is used. Whatever is kept for
+ * the first one (an overlay, a cache, half a copy, requests that wait for a connection) must not meet the second.
+ */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import { silent } from '../../src/base/log.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { openDrive } from '../../src/cli/sources.js';
+import { readBytes } from '../conformance/subject.js';
+import { farbusServe, freePort, missing, nbdkit, qemuNbd, type NbdPeer, type Place } from '../support/nbd-peers.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+import { farbus } from './farbus.js';
+
+const size = 4 << 20;
+/** Blocks that differ from each other, and from those of another letter. */
+const content = (letter: string): Buffer =>
+  Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i % 4096 === 0 ? i >> 12 : letter.charCodeAt(0))));
+
+/** Two disks; `swap` gives the second one the first one's path. */
+function twoDisks(): { path: string; other: string; swap: () => void } {
+  const folder = tempFolder();
+  const [path, other] = [`${folder}/disk.img`, `${folder}/other.img`];
+  writeFileSync(path, content('a'));
+  writeFileSync(other, content('b'));
+  const swap = (): void => {
+    renameSync(path, `${folder}/old.img`);
+    renameSync(other, path);
+    renameSync(`${folder}/old.img`, other);
+  };
+  return { path, other, swap };
+}
+
+const write = (device: BlockDevice, offset: number, text: string): Promise<void> =>
+  device.write(offset, buffersOf(new Uint8Array(4096).fill(text.charCodeAt(0))));
+
+async function use(text: string, work: (device: BlockDevice) => Promise<void>): Promise<void> {
+  const device = await openDrive(text, { log: silent });
+  try {
+    await work(device);
+  } finally {
+    await device.close();
+  }
+}
+
+describe('another file at the same path', () => {
+  it('is not put under the overlay of the first', async () => {
+    const { path, swap } = twoDisks();
+    const overlay = tempPath('o');
+    await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'x'));
+    swap();
+    const refused = await farbus('info', `${path},overlay=${overlay}`);
+    expect(refused.stderr).toMatch(/^farbus: the overlay \S+ belongs to another disk: [^\n]* --assume-same [^\n]*\n$/);
+    expect(refused.code).toBe(1);
+    await use(`${path},overlay=${overlay},assume-same`, async (device) => {
+      expect((await readBytes(device, 0, 4096))[0]).toBe('x'.charCodeAt(0));
+    });
+    swap();
+    await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'y'));
+  });
+
+  it('is not read from the cache of the first', async () => {
+    const { path, swap } = twoDisks();
+    const text = `${path},cache=${tempPath('c')},cache-keep`;
+    await use(text, async (device) => expect((await readBytes(device, 0, 4096))[1]).toBe('a'.charCodeAt(0)));
+    swap();
+    await use(text, async (device) => expect((await readBytes(device, 0, 4096))[1]).toBe('b'.charCodeAt(0)));
+  });
+
+  it('is not used for the content that was written in place of what an overlay was made for', async () => {
+    const { path } = twoDisks();
+    const overlay = tempPath('o');
+    await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'x'));
+    writeFileSync(path, content('c'));
+    expect((await farbus('info', `${path},overlay=${overlay}`)).stderr).toMatch(/a disk that has been written/);
+  });
+});
+
+describe('a copy that is resumed', () => {
+  it.skipIf(missing('nbdkit'))('does not go on to another target of the same name', async () => {
+    const { path, other } = twoDisks();
+    const place = await freePort();
+    const state = process.env['XDG_STATE_HOME'];
+    process.env['XDG_STATE_HOME'] = tempFolder();
+    // The target fails in the middle.
+    const first = tempPath('first.img');
+    writeFileSync(first, new Uint8Array(size));
+    const failing = ['--filter=error', 'file', first, `error-pwrite-rate=100%`, `error-file=${first}.fail`];
+    const server = await nbdkit(place, failing);
+    const begun = farbus('copy', path, server.uri, '--rate', '1M', '--jobs', '1');
+    while (readFileSync(first)[1] === 0) await sleep(50);
+    writeFileSync(`${first}.fail`, '');
+    expect((await begun).stderr).toMatch(/--resume goes on from there/);
+    await server.kill();
+    writeFileSync(`${other}.blank`, new Uint8Array(size));
+    const second = await nbdkit(place, ['file', `${other}.blank`]);
+    const refused = await farbus('copy', path, second.uri, '--resume');
+    expect(refused.stderr).toMatch(/cannot resume .*: the target no longer has what was copied, at byte \d+;/);
+    await second.kill();
+    const again = await nbdkit(place, ['file', first]);
+    expect((await farbus('copy', path, again.uri, '--resume')).code).toBe(0);
+    await again.kill();
+    expect(readFileSync(first).equals(content('a'))).toBe(true);
+    if (state === undefined) delete process.env['XDG_STATE_HOME'];
+    else process.env['XDG_STATE_HOME'] = state;
+  });
+});
+
+const servers: [string, string, (place: Place, path: string) => Promise<NbdPeer>][] = [
+  ['nbdkit', 'nbdkit', (place, path) => nbdkit(place, ['file', path])],
+  ['qemu-nbd', 'qemu-nbd', (place, path) => qemuNbd(place, path)],
+  ['farbus serve', process.execPath, (place, path) => farbusServe(place, 'disk', [`disk=${path}`])],
+];
+
+describe.each(servers)('%s that comes back with another disk', (_name, program, start) => {
+  it.skipIf(missing(program))('gets none of the requests that waited, and the first disk does', async () => {
+    const { path, other, swap } = twoDisks();
+    const server = await start(await freePort(), path);
+    await use(server.uri, async (device) => {
+      await readBytes(device, 65536, 4096);
+      await write(device, 8192, 'x');
+      await device.flush();
+      await server.kill();
+      swap();
+      await server.start();
+      await expect(write(device, 4096, 'y')).rejects.toThrow(/another disk/);
+      await expect(readBytes(device, 0, 4096)).rejects.toThrow(/another disk/);
+      expect(readFileSync(path).equals(content('b'))).toBe(true);
+      await server.kill();
+      swap();
+      await server.start();
+      const again = (): Promise<boolean> =>
+        write(device, 4096, 'y').then(
+          () => false,
+          () => true,
+        );
+      while (await again()) await sleep(20);
+      await device.flush();
+      expect(readFileSync(path).subarray(4096, 4097).toString()).toBe('y');
+      expect(readFileSync(other).equals(content('b'))).toBe(true);
+    });
+    await server.kill();
+  });
+});
