@@ -130,7 +130,16 @@ export class NbdInitiator extends BlockBase {
     const { signal, fua, tag } = options;
     const flags = fua ? CommandFlag.fua : 0;
     const [length, medium] = [from.length, this.#meant(options)];
-    const { done } = this.#session.run({ type: Command.write, flags, offset, length, buffers: from, signal, tag, medium });
+    const { done } = this.#session.run({
+      type: Command.write,
+      flags,
+      offset,
+      length,
+      buffers: from,
+      signal,
+      tag,
+      medium,
+    });
     this.#session.witness?.onWrite(offset, length, from, done);
     return done;
   }
