@@ -40,6 +40,12 @@ conformance(
   { region: 256 << 10, steps: 60 },
 );
 
+const damaging = { ...bad, loss: 0.05, truncation: 0.03 };
+conformance('AoE, 5 % loss, 3 % of frames cut', () => aoePair(new MemoryDevice(size), { hub: { faults: damaging } }), {
+  region: 256 << 10,
+  steps: 100,
+});
+
 /** What a file in the page cache does: nothing waits, unless a round of a hundred does. */
 class ReadyDevice extends ReadyMemoryDevice {
   #calls = 0;

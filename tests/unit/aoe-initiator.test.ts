@@ -4,8 +4,9 @@ import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { connectAoe, type AoeInitiator, type AoeOptions } from '../../src/protocol/aoe/initiator/initiator.js';
-import { AtaArgument, AtaFlag } from '../../src/protocol/aoe/spec.js';
-import { tagOf } from '../../src/protocol/aoe/wire.js';
+import { broadcastMac } from '../../src/network/ethernet/mac.js';
+import { AoeCommand, AtaArgument, AtaFlag, ReserveArgument, ReserveCommand } from '../../src/protocol/aoe/spec.js';
+import { putHeader, tagOf } from '../../src/protocol/aoe/wire.js';
 import { AoeTarget, type AoeTargetOptions } from '../../src/protocol/aoe/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
@@ -136,6 +137,30 @@ describe('an AoE initiator', () => {
     expect(await firstByte(device)).toBe(2);
   });
 
+  it.each([true, false])('no copy of a write that was refused lands later (sessions: %s)', async (sessions) => {
+    const { hub, device, disk } = await setUp({ target: { sessions }, initiator: { frameLifetimeMs: 300 } });
+    const writes = recordWrites(hub);
+    const other = hub.attach({ onFrame: () => undefined });
+    const reserve = (macs: readonly Uint8Array[]): void => {
+      const frame = new Uint8Array(60);
+      putHeader(frame, broadcastMac, other.mac, { ...at, command: AoeCommand.reserve, tag: 1 });
+      frame.set([ReserveCommand.force, macs.length, ...macs.flatMap((mac) => [...mac])], ReserveArgument.command);
+      other.send(frame);
+    };
+    reserve([other.mac]);
+    await expect(device.write(0, fill(1))).rejects.toThrow(/reserved/);
+    const copy = writes[0]!;
+    reserve([]);
+    const newer = device.write(0, fill(2));
+    await sleep(100);
+    // While the newer write may be waiting, and after it.
+    other.send(copy);
+    await newer;
+    if (sessions) other.send(copy);
+    await sleep(20);
+    expect(await firstByte(disk)).toBe(2);
+  });
+
   it('with a target of others waits until copies of a repeated write must be gone', async () => {
     const disk = new MemoryDevice(size);
     const { hub, device } = await setUp({ disk, target: { sessions: false }, initiator: { frameLifetimeMs: 400 } });
@@ -224,6 +249,20 @@ describe('an AoE initiator', () => {
     await device.write(4096, fill(3));
     await sleep(100);
     expect(await firstByte(disk)).toBe(1);
+  });
+
+  it('settles every request on a segment that turns bits, and is right again when that is over', async () => {
+    const { hub, device } = await setUp();
+    hub.faults({ flips: 0.05, truncation: 0.02, duplication: 0.05, seed: 5 });
+    const requests: Promise<unknown>[] = [];
+    for (let at = 0; at < size; at += 4096) requests.push(device.write(at, fill(1)), device.read(at, fill(0)));
+    const settled = await Promise.allSettled(requests);
+    expect(settled.filter(({ status }) => status === 'fulfilled').length).toBeGreaterThan(requests.length / 2);
+    hub.faults(undefined);
+    await device.write(0, fill(7, size));
+    const all = new Uint8Array(size);
+    await device.read(0, buffersOf(all));
+    expect(all.every((byte) => byte === 7)).toBe(true);
   });
 
   it('takes no answers but of its target, whole ones, to what it asked', async () => {

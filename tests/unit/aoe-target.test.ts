@@ -177,8 +177,8 @@ describe('an AoE target', () => {
     expect(await peer.ask(config(2, 'x'))).toBeUndefined();
     expect(text(await peer.ask(config(4, 'three')))).toBe('three');
     expect(error(await peer.ask(config(7, '')))).toBe(2);
-    // Longer than it says, and longer than may be.
-    expect(error(await peer.ask(peer.frame(1, 1, [0, 0, 0, 0, 0, 0x14, 0, 9, 1])))).toBe(2);
+    // Shorter than it says: a part was cut off. Longer than may be.
+    expect(await peer.ask(peer.frame(1, 1, [0, 0, 0, 0, 0, 0x14, 0, 9, 1]))).toBeUndefined();
     expect(error(await peer.ask(peer.frame(1, 1, [0, 0, 0, 0, 0, 0x14, 4, 1, ...new Uint8Array(1025)])))).toBe(2);
     expect(text(await peer.ask(config(0, '')))).toBe('three');
   });
@@ -196,7 +196,7 @@ describe('an AoE target', () => {
     const wrong = (await peer.ask(mask(1, [0, peer.port.mac], [9, peer.port.mac])))!;
     expect([wrong[26], wrong[27]]).toEqual([2, 1]);
     expect(error(await peer.ask(mask(5)))).toBe(2);
-    expect(error(await peer.ask(peer.frame(2, 1, [0, 1, 0, 200])))).toBe(2);
+    expect(await peer.ask(peer.frame(2, 1, [0, 1, 0, 200]))).toBeUndefined();
     const removed = (await peer.ask(mask(1, [2, peer.port.mac])))!;
     expect(removed[27]).toBe(0);
     expect(await other.ask(other.frame(1, 1, new Uint8Array(8)))).toBeDefined();
@@ -222,7 +222,7 @@ describe('an AoE target', () => {
     expect((await other.ask(reserve(other, 1)))![25]).toBe(0);
     expect(error(await peer.ask(peer.ata(3, { command: AtaCommand.readSectorsExt, count: 1 })))).toBe(0);
     expect(error(await peer.ask(reserve(peer, 9)))).toBe(2);
-    expect(error(await peer.ask(peer.frame(3, 1, [1, 3, 1, 2])))).toBe(2);
+    expect(await peer.ask(peer.frame(3, 1, [1, 3, 1, 2]))).toBeUndefined();
   });
 
   it('identifies its disk', async () => {
@@ -271,11 +271,11 @@ describe('an AoE target', () => {
     expect(error(await peer.ask(read(0, 0)))).toBe(2);
     expect(error(await peer.ask(read(0, 18)))).toBe(2);
     const write = { command: AtaCommand.writeSectorsExt, lba: 0, count: 2 };
-    expect(error(await peer.ask(peer.ata(1, write, sectors(1, 1))))).toBe(2);
     expect(error(await peer.ask(peer.ata(1, { ...write, flags: AtaFlag.extended }, sectors(2, 1))))).toBe(2);
     expect(status(await peer.ask(peer.ata(1, { command: 0xb0 })))).toEqual([0x41, 0x04]);
     expect(error(await peer.ask(peer.frame(9, 1, [])))).toBe(1);
     expect(error(await peer.ask(peer.frame(0xf7, 1, [])))).toBe(1);
+    expect(error(await peer.ask(peer.frame(0xfa, 1, new Uint8Array(sessionFrameSize - 24))))).toBe(1);
     const version = read(0, 1);
     version[14] = 0x20;
     expect(error(await peer.ask(version))).toBe(5);
@@ -285,10 +285,12 @@ describe('an AoE target', () => {
     reserved[14] = 0x11;
     expect(await peer.ask(reserved)).toBeUndefined();
     expect(await peer.ask(read(0, 1).subarray(0, 35))).toBeUndefined();
+    expect(await peer.ask(peer.ata(1, write, sectors(1, 1)))).toBeUndefined();
+    expect(await peer.ask(peer.frame(0xfa, 1, [1, 2, 3]))).toBeUndefined();
     const everyone = peer.ata(1, write, sectors(2, 1));
     everyone[16] = everyone[17] = 0xff;
     expect(await peer.ask(everyone)).toBeUndefined();
-    expect(target.counters.malformed).toBe(dropped + 3);
+    expect(target.counters.malformed).toBe(dropped + 5);
     expect(device.writes).toBe(0);
   });
 
@@ -420,6 +422,38 @@ describe('copies of a command', () => {
     expect(device.writes).toBe(6);
     const back = (await peer.ask(peer.ata(5000, { command: AtaCommand.readSectorsExt, lba: 4, count: 1 })))!;
     expect(back[36]).toBe(3);
+  });
+
+  it('of one that was refused are refused as well, though they could be carried out by then', async () => {
+    const { peer, device, hub } = setUp();
+    const generation = await openSession(peer, 1, 100);
+    const other = new AoePeer(hub, Uint8Array.of(2, 0, 0, 0, 0, 9));
+    const reserve = (...macs: readonly Uint8Array[]): Uint8Array =>
+      other.frame(3, 1, [1, macs.length, ...macs.flatMap((mac) => [...mac])]);
+    await other.ask(reserve(other.port.mac));
+    const refused = peer.ata(100, { ...write, generation }, sectors(1, 1));
+    const plain = peer.ata(7, write, sectors(1, 1));
+    const wrong = peer.ata(101, { ...write, generation, flags: AtaFlag.extended }, sectors(1, 1));
+    expect(error(await peer.ask(refused))).toBe(6);
+    expect(error(await peer.ask(plain))).toBe(6);
+    expect(error(await peer.ask(wrong))).toBe(2);
+    await other.ask(reserve());
+    expect(error(await peer.ask(refused))).toBe(6);
+    expect(error(await peer.ask(plain))).toBe(6);
+    expect(error(await peer.ask(peer.ata(101, { ...write, generation }, sectors(1, 1))))).toBe(2);
+    expect(device.writes).toBe(0);
+    expect(status(await peer.ask(peer.ata(102, { ...write, generation }, sectors(1, 1))))).toEqual([0x40, 0]);
+  });
+
+  it('that lost a part of their data are not answered, and do not count as copies', async () => {
+    const { peer, device, target } = setUp();
+    const generation = await openSession(peer, 1, 100);
+    const whole = peer.ata(100, { ...write, generation }, sectors(1, 1));
+    const before = target.counters.malformed;
+    expect(await peer.ask(whole.subarray(0, whole.length - 1))).toBeUndefined();
+    expect(target.counters.malformed).toBe(before + 1);
+    expect(status(await peer.ask(whole))).toEqual([0x40, 0]);
+    expect(device.writes).toBe(1);
   });
 
   it('of reads are answered anew', async () => {

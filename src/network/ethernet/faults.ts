@@ -1,6 +1,7 @@
 /** What a bad network does to frames, by chances that a seed makes repeatable: for tests of what has to live with it. */
 import { usageError } from '../../base/errors.js';
 import { seededRandom } from '../../base/random.js';
+import { frameHeaderSize } from './segment.js';
 
 export interface FrameFaults {
   /** Chance that a frame is lost, 0 to 1. Default 0. */
@@ -11,19 +12,28 @@ export interface FrameFaults {
   readonly reordering?: number;
   /** Default 5. */
   readonly reorderMs?: number;
+  /** Chance that a copy of a frame loses its end, anywhere behind the Ethernet header. Default 0. */
+  readonly truncation?: number;
+  /**
+   * Chance that one bit of a copy is turned, anywhere behind the Ethernet header. Default 0. A real network drops such a
+   * frame, as its check sequence is wrong: this is for what must not fail or hang all the same.
+   */
+  readonly flips?: number;
   /** Every frame comes so much later, in ms. Default 0. */
   readonly delayMs?: number;
   /** Default 1. */
   readonly seed?: number;
 }
 
+const none = { loss: 0, duplication: 0, reordering: 0, truncation: 0, flips: 0, reorderMs: 5, delayMs: 0, seed: 1 };
+
 export class FaultModel {
   readonly #faults: Required<FrameFaults>;
   readonly #random: () => number;
 
   constructor(faults: FrameFaults) {
-    this.#faults = { loss: 0, duplication: 0, reordering: 0, reorderMs: 5, delayMs: 0, seed: 1, ...faults };
-    for (const name of ['loss', 'duplication', 'reordering'] as const) {
+    this.#faults = { ...none, ...faults };
+    for (const name of ['loss', 'duplication', 'reordering', 'truncation', 'flips'] as const) {
       const chance = this.#faults[name];
       if (!(chance >= 0 && chance <= 1)) throw usageError(`${name} ${chance} is no chance: give 0 to 1`);
     }
@@ -37,6 +47,22 @@ export class FaultModel {
     const times: number[] = [];
     for (let copy = 0; copy < copies; copy++) if (this.#random() >= loss) times.push(this.#delay());
     return times;
+  }
+
+  /** What becomes of a copy of a frame: the frame itself, or a damaged copy. */
+  damage(frame: Uint8Array): Uint8Array {
+    const { truncation, flips } = this.#faults;
+    const room = frame.length - frameHeaderSize;
+    if (room < 1) return frame;
+    const place = (): number => frameHeaderSize + Math.floor(this.#random() * room);
+    let damaged = frame;
+    if (truncation > 0 && this.#random() < truncation) damaged = damaged.subarray(0, place());
+    if (flips === 0 || this.#random() >= flips) return damaged;
+    const at = place();
+    if (at >= damaged.length) return damaged;
+    damaged = damaged.slice();
+    damaged[at]! ^= 1 << Math.floor(this.#random() * 8);
+    return damaged;
   }
 
   #delay(): number {

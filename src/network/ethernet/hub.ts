@@ -35,8 +35,9 @@ export class Hub extends BaseSegment {
     if (this.cut) return true;
     if (!this.#faults) return this.deliverLater(frame, from);
     for (const delay of this.#faults.next()) {
-      if (delay > 0) this.#deliverLate(frame.slice(), from, delay);
-      else this.deliverLater(frame, from);
+      const copy = this.#faults.damage(frame);
+      if (delay > 0) this.#deliverLate(copy.slice(), from, delay);
+      else this.deliverLater(copy, from);
     }
     return true;
   }

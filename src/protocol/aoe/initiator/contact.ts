@@ -27,6 +27,8 @@ export interface ContactOptions {
   readonly mac: Mac;
   /** What session is wanted; undefined: none. */
   readonly opening: SessionOpening | undefined;
+  /** The target is known to have sessions: it is asked for one until it answers. */
+  readonly sessions: boolean;
   readonly signal: AbortSignal;
   /** A pause between queries for a target that does not answer, in ms. */
   readonly queryMs: number;
@@ -83,7 +85,7 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
         if (answer[Header.error] === AoeError.reserved) throw refused(answer);
         return { grant: undefined };
       },
-      { signal, everyMs, copies: openingCopies },
+      { signal, everyMs, copies: options.sessions ? Infinity : openingCopies },
     ));
 
   const disk = await messenger.ask(

@@ -8,7 +8,7 @@ import { nextTurn } from '../../../base/turn.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
-import { dataOf, readAnswer } from './answer.js';
+import { dataOf, readAnswer, Refusal } from './answer.js';
 import type { Command, Request } from './command.js';
 import { putCommand, type Way } from './command-frame.js';
 import type { Contact } from './contact.js';
@@ -144,7 +144,8 @@ export class Exchange {
       return true;
     }
     for (const older of this.#inFlight.answered(command)) this.#transmit(older);
-    this.#finish(command, answer ?? this.#done(command, frame));
+    if (answer instanceof Refusal) this.#refused(command, answer.error);
+    else this.#finish(command, answer ?? this.#done(command, frame));
     return true;
   }
 
@@ -292,6 +293,13 @@ export class Exchange {
     this.#waiting = this.#waiting.filter(({ kind }) => kind !== 'flush');
     for (const flush of flushes) flush.request.finish(error);
     this.#durability.told();
+  }
+
+  /** The target has not carried a command out. Its copies are fenced before the caller can write the blocks again. */
+  #refused(command: Command, error: BlockError): void {
+    if (command.kind === 'write') this.#dropped(command);
+    this.#finish(command, error);
+    if (this.#fence && this.#running) this.#options.lost(`a write was refused: ${error.message}`);
   }
 
   /** Copies of a write that is over can still be on their way. */

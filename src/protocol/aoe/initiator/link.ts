@@ -22,8 +22,8 @@ import { Messenger } from './messenger.js';
 
 /** Pause between queries for a target that is gone, in ms. */
 const queryMs = 250;
-/** How long a closing device waits for a target that is gone, in ms. */
-const closeMs = 5000;
+/** How long a closing device waits for requests under way, whether the target is there or gone, in ms. */
+const closeMs = 4000;
 
 export class Link {
   readonly counters: LinkCounters = { sent: 0, repeated: 0, late: 0, malformed: 0 };
@@ -44,6 +44,10 @@ export class Link {
   #failure: BlockError | undefined;
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** The end of waiting for requests under way, once the device is about to be closed. */
+  #closing: ReturnType<typeof setTimeout> | undefined;
+  /** Why the target was not found again at the last attempt. */
+  #reason = '';
 
   private constructor(segment: Segment, options: LinkOptions) {
     const { shelf, slot, mac } = options;
@@ -124,8 +128,10 @@ export class Link {
     return request.done;
   }
 
-  /** From now on requests do not wait long for a target that is gone. */
+  /** The device is about to be closed: requests under way fail if they are not answered soon. */
   hurry(): void {
+    const closed = new BlockError('closed', 'the device is closed');
+    this.#closing ??= setTimeout(() => this.#exchange.giveUp(closed), closeMs);
     this.#patience = Math.min(this.#patience, closeMs);
     if (this.#state === 'reconnecting') this.#setDeadline();
   }
@@ -134,6 +140,7 @@ export class Link {
     if (this.#state === 'closed') return;
     this.#enter('closed', '');
     clearTimeout(this.#deadline);
+    clearTimeout(this.#closing);
     this.#exchange.close();
     this.#stop.abort(new FarbusError('closed'));
     this.#exchange.giveUp(new BlockError('closed', 'the device is closed'));
@@ -174,6 +181,8 @@ export class Link {
       slot,
       mac: this.#port.mac,
       opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0 },
+      // Its answer may take long: it waits for what the superseded session had begun.
+      sessions: (this.#contact as Contact | undefined)?.grant !== undefined,
       signal,
       queryMs,
     });
@@ -193,6 +202,7 @@ export class Link {
   #lost(reason: string): void {
     if (this.#state !== 'connected') return;
     this.#enter('reconnecting', reason);
+    this.#reason = '';
     this.#exchange.stop();
     this.#say('warn', 'lost', `${reason}; ${this.#exchange.waiting} commands wait`);
     this.#setDeadline();
@@ -214,7 +224,8 @@ export class Link {
         this.#failAll(new BlockError('io', `${this.name}: the target changed: ${breach}`));
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        this.#say('debug', 'attempt', messageOf(error));
+        this.#reason = messageOf(error);
+        this.#say('debug', 'attempt', this.#reason);
       }
       await sleep(queryMs, this.#stop.signal).catch(() => undefined);
     }
@@ -225,7 +236,7 @@ export class Link {
     this.#deadline = setTimeout(() => {
       if (this.#state !== 'reconnecting') return;
       const { reconnectSeconds } = this.#options;
-      const text = `${this.name} is not reachable for ${reconnectSeconds} seconds: nobody answers`;
+      const text = `${this.name} is not reachable for ${reconnectSeconds} seconds: ${this.#reason || 'nobody answers'}`;
       this.#failAll(new BlockError('unreachable', text));
     }, this.#patience);
   }

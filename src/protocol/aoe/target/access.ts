@@ -63,7 +63,8 @@ export class Access {
     const command = frame[ConfigArgument.versionCommand]! & 0xf;
     if (command !== ConfigCommand.read) {
       const asked = getConfig(frame.subarray(0, length))?.text;
-      if (!asked || asked.length > maxConfig) return { error: AoeError.badArgument };
+      if (!asked) return undefined;
+      if (asked.length > maxConfig) return { error: AoeError.badArgument };
       const own = this.#config;
       const prefix = asked.length <= own.length && asked.every((byte, index) => byte === own[index]);
       const same = prefix && asked.length === own.length;
@@ -104,7 +105,7 @@ export class Access {
     frame[MaskArgument.error] = 0;
     if (command === MaskCommand.edit) {
       const count = frame[MaskArgument.count]!;
-      if (length < MaskArgument.size + count * maskDirectiveSize) return { error: AoeError.badArgument };
+      if (length < MaskArgument.size + count * maskDirectiveSize) return undefined;
       for (let index = 0; index < count; index++) {
         const error = this.#direct(frame, MaskArgument.size + index * maskDirectiveSize);
         if (error === 0) continue;
@@ -132,7 +133,8 @@ export class Access {
     if (command === ReserveCommand.set || command === ReserveCommand.force) {
       const count = frame[ReserveArgument.count]!;
       const end = ReserveArgument.size + count * macSize;
-      if (length < end || count > this.#maxReserved) return { error: AoeError.badArgument };
+      if (length < end) return undefined;
+      if (count > this.#maxReserved) return { error: AoeError.badArgument };
       this.#reserved = new Map();
       for (let at: number = ReserveArgument.size; at < end; at += macSize) {
         this.#reserved.set(macKey(frame, at), frame.slice(at, at + macSize));

@@ -4,14 +4,18 @@ import { AtaArgument } from '../spec.js';
 import type { Plan, Result } from './disk.js';
 import type { TargetSession } from './sessions.js';
 
-/** What an initiator wants, as it was understood. */
-export interface Order {
-  /** Whose it is. */
+/** Who sent a request, and what it says. */
+export interface Sender {
+  /** The initiator's address, as a key. */
   readonly mac: number;
   readonly ata: AtaRequest;
-  readonly plan: Plan;
   /** Undefined: the initiator has none. */
   readonly session: TargetSession | undefined;
+}
+
+/** What an initiator wants, as it was understood. */
+export interface Order extends Sender {
+  readonly plan: Plan;
 }
 
 /** A command that is being executed. */

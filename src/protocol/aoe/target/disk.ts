@@ -36,6 +36,21 @@ export interface Plan {
 
 export const good: Result = { aoeError: 0, status: AtaStatus.ready, error: 0, count: 0 };
 const badArgument: Result = { aoeError: AoeError.badArgument, status: 0, error: 0, count: 0 };
+/** The target is reserved for other initiators. */
+export const reserved: Result = { aoeError: AoeError.reserved, status: 0, error: 0, count: 0 };
+
+const writes: ReadonlySet<number> = new Set([
+  AtaCommand.writeSectors,
+  AtaCommand.writeDma,
+  AtaCommand.writeSectorsExt,
+  AtaCommand.writeDmaExt,
+  AtaCommand.writeDmaFuaExt,
+]);
+
+/** Whether a request writes more than the `payload` bytes that came with it. */
+export function isCut({ command, count }: AtaRequest, payload: number): boolean {
+  return writes.has(command) && payload < count * sectorSize;
+}
 
 function failed(error: number, status: number = AtaStatus.ready | AtaStatus.error): Result {
   return { aoeError: 0, status, error, count: 0 };
@@ -59,24 +74,24 @@ export class Disk {
     this.sectors = Math.min(Math.floor(device.info.size / sectorSize), lba48Limit);
   }
 
-  /** What a request is about; a result where it is refused. `payload`: bytes that came with it. */
-  plan(ata: AtaRequest, payload: number): Plan | Result {
+  /** What a request is about; a result where it is refused. */
+  plan(ata: AtaRequest): Plan | Result {
     switch (ata.command) {
       case AtaCommand.readSectors:
       case AtaCommand.readDma:
-        return this.#transfer('read', ata, ata.lba % 2 ** 28, lba28Limit, payload);
+        return this.#transfer('read', ata, ata.lba % 2 ** 28, lba28Limit);
       case AtaCommand.readSectorsExt:
       case AtaCommand.readDmaExt:
-        return this.#transfer('read', ata, ata.lba, lba48Limit, payload);
+        return this.#transfer('read', ata, ata.lba, lba48Limit);
       case AtaCommand.writeSectors:
       case AtaCommand.writeDma:
-        return this.#transfer('write', ata, ata.lba % 2 ** 28, lba28Limit, payload);
+        return this.#transfer('write', ata, ata.lba % 2 ** 28, lba28Limit);
       case AtaCommand.writeSectorsExt:
       case AtaCommand.writeDmaExt:
-        return this.#transfer('write', ata, ata.lba, lba48Limit, payload);
+        return this.#transfer('write', ata, ata.lba, lba48Limit);
       case AtaCommand.writeDmaFuaExt:
         if (!this.#device.info.can.flush) return failed(AtaErrorBit.abort);
-        return this.#transfer('write', ata, ata.lba, lba48Limit, payload);
+        return this.#transfer('write', ata, ata.lba, lba48Limit);
       case AtaCommand.flush:
       case AtaCommand.flushExt:
         if (!this.#device.info.can.flush) return failed(AtaErrorBit.abort);
@@ -164,15 +179,14 @@ export class Disk {
     return good;
   }
 
-  #transfer(kind: 'read' | 'write', ata: AtaRequest, lba: number, limit: number, payload: number): Plan | Result {
+  #transfer(kind: 'read' | 'write', ata: AtaRequest, lba: number, limit: number): Plan | Result {
     const { count } = ata;
     const length = count * sectorSize;
     if (count === 0 || count > this.#maxSectors) return badArgument;
-    const writes = kind === 'write';
+    const isWrite = kind === 'write';
     // [AoE] 3.1: W says that data come with the request; one that says something else than its command makes no sense.
-    if (writes !== ((ata.flags & AtaFlag.write) !== 0)) return badArgument;
-    if (writes && payload < length) return badArgument;
-    if (writes && this.readOnly) return failed(AtaErrorBit.abort | AtaErrorBit.writeProtected);
+    if (isWrite !== ((ata.flags & AtaFlag.write) !== 0)) return badArgument;
+    if (isWrite && this.readOnly) return failed(AtaErrorBit.abort | AtaErrorBit.writeProtected);
     if (lba + count > Math.min(this.sectors, limit)) return failed(AtaErrorBit.idNotFound);
     const fua = ata.command === AtaCommand.writeDmaFuaExt;
     return { kind, offset: lba * sectorSize, length, fua };

@@ -9,7 +9,17 @@ import type { Port } from '../../../network/ethernet/segment.js';
 import { unknownSession } from '../session.js';
 import { AtaArgument } from '../spec.js';
 import { tagOf } from '../wire.js';
-import { changesSomething, continues, dataOf, kindOf, pack, unpack, type Command, type Order } from './command.js';
+import {
+  changesSomething,
+  continues,
+  dataOf,
+  kindOf,
+  pack,
+  unpack,
+  type Command,
+  type Order,
+  type Sender,
+} from './command.js';
 import { good, type Disk, type Result } from './disk.js';
 import { RecentCommands } from './recent.js';
 import type { Responder } from './responder.js';
@@ -57,14 +67,26 @@ export class Executor {
       this.#counters.overload++;
       return;
     }
-    if (!this.#take(request, order)) return;
     const { plan } = order;
+    if (!this.#take(request, order, changesSomething(plan))) return;
     if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
     if (this.#readNow(request, order) || this.#writeNow(request, order)) return;
     // Of a read the header is enough.
     const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
     if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
     this.#batch.push({ ...order, frame });
+  }
+
+  /**
+   * Answers a request that is not carried out. The refusal is kept as the result of its tag, as a success would be: the
+   * initiator takes the command for over, so that no later copy of it may be carried out either.
+   */
+  refuse(request: Uint8Array, from: Sender, result: Result): void {
+    if (!this.#take(request, from, true)) return;
+    const tag = tagOf(request);
+    if (from.session) from.session.finish(tag, pack(result));
+    else this.#recent.finish(from.mac, tag, pack(result));
+    this.#responder.answer(request, result);
   }
 
   /** Resolves when nothing is being executed. Nothing is to be begun meanwhile. */
@@ -120,10 +142,10 @@ export class Executor {
     this.#end(command, await this.#disk.execute(command.plan, command.ata, dataOf(command)));
   }
 
-  /** Whether a command is to be executed, and not a copy of one. */
-  #take(request: Uint8Array, { mac, ata, plan, session }: Order): boolean {
+  /** Whether a command is new, and not a copy of one. */
+  #take(request: Uint8Array, { mac, ata, session }: Sender, changes: boolean): boolean {
     const tag = tagOf(request);
-    if (!session && !changesSomething(plan)) return true;
+    if (!session && !changes) return true;
     const copy = session ? session.take(tag) : this.#recent.take(mac, tag, kindOf(ata), ata.lba);
     switch (copy) {
       case 'new':

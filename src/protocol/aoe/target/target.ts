@@ -26,7 +26,7 @@ import {
 } from '../spec.js';
 import { flagsOf, getAta, isAoe, minFrame, putHeader, versionOf } from '../wire.js';
 import { Access, type Outcome } from './access.js';
-import { Disk } from './disk.js';
+import { Disk, isCut, reserved } from './disk.js';
 import { Executor, maxExecuting } from './executor.js';
 import { Responder } from './responder.js';
 import { SessionTable } from './sessions.js';
@@ -185,6 +185,11 @@ export class AoeTarget {
   }
 
   #session(request: Uint8Array, mac: number): void {
+    // An answer to a cut opening would tell an initiator that there are no sessions here.
+    if (request.length < sessionFrameSize) {
+      this.counters.malformed++;
+      return;
+    }
     const opening = this.#plain ? AoeError.unknownCommand : getOpening(request);
     if (typeof opening === 'number') return this.#responder.refuse(request, opening);
     if (!this.#access.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
@@ -218,10 +223,17 @@ export class AoeTarget {
     const ata = getAta(request);
     const session = ata.generation === 0 ? undefined : this.#sessions.find(mac, ata.generation);
     if (ata.generation !== 0 && !session) return this.#responder.refuse(request, unknownSession);
-    const plan = this.#disk.plan(ata, request.length - AtaArgument.size);
-    if ('aoeError' in plan) return this.#responder.answer(request, plan);
-    if (plan.kind !== 'identify' && !this.#access.admits(mac))
-      return this.#responder.refuse(request, AoeError.reserved);
+    // A write that lost a part of its data on the way. An answer would end the command at the initiator, though whole
+    // copies of it may still arrive: without one it is sent again.
+    if (isCut(ata, request.length - AtaArgument.size)) {
+      this.counters.malformed++;
+      return;
+    }
+    const plan = this.#disk.plan(ata);
+    if ('aoeError' in plan) return this.#executor.refuse(request, { mac, ata, session }, plan);
+    if (plan.kind !== 'identify' && !this.#access.admits(mac)) {
+      return this.#executor.refuse(request, { mac, ata, session }, reserved);
+    }
     this.#executor.execute(request, { mac, ata, plan, session });
   }
 }
