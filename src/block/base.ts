@@ -159,7 +159,13 @@ export abstract class BlockBase implements BlockDevice {
     this.#check(offset, length);
     if (length === 0) return [];
     if (!this.info.can.extents) return [{ offset, length, hole: false, zero: false }];
-    return this.#run(options, () => this.doExtents(offset, length, options));
+    return this.#run(options, async () => {
+      const extents = await this.doExtents(offset, length, options);
+      // Callers go on behind the last extent: without one they would ask for the same place for ever.
+      const first = extents[0];
+      if (first?.offset === offset && extents.every((extent) => extent.length > 0)) return extents;
+      throw new BlockError('io', `the device does not say what is at byte ${offset}`);
+    });
   }
 
   async settled(): Promise<void> {

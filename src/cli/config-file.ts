@@ -71,6 +71,14 @@ export class ConfigNode {
     throw this.error(this.#kind(), `a whole number from ${min} to ${max}`);
   }
 
+  /** A whole number within [1, max]; Infinity for `none`. */
+  limit(max: number): number {
+    const value = isScalar(this.#node) ? this.#node.value : undefined;
+    if (value === 'none') return Infinity;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= max) return value;
+    throw this.error(this.#kind(), `a whole number from 1 to ${max}, or none`);
+  }
+
   /** One of some words. */
   choice<T extends string>(words: readonly T[]): T {
     const value = isScalar(this.#node) ? this.#node.value : undefined;

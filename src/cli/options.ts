@@ -14,20 +14,61 @@ export function parseOptions<T extends ParseArgsConfig>(
   config: T,
 ): Parsed<T> {
   try {
-    return parseArgs<T>({ ...config, args: [...args], strict: true });
+    return parseArgs<T>({ ...config, args: joinValues(command, args, config.options ?? {}), strict: true });
   } catch (error) {
     const message = messageOf(error).replace(/^(.*?)\. .*$/, '$1');
     throw usageError(`${message}; see farbus ${command} --help`);
   }
 }
 
+/**
+ * Joins each option with the value that follows it. `parseArgs` refuses a value that begins with a dash; here only one that
+ * is itself an option of the command is refused, as its owner has been forgotten.
+ */
+function joinValues(
+  command: string,
+  args: readonly string[],
+  options: NonNullable<ParseArgsConfig['options']>,
+): string[] {
+  const joined: string[] = [];
+  const shorts = new Map(Object.entries(options).flatMap(([name, { short }]) => (short ? [[`-${short}`, name]] : [])));
+  const nameOf = (arg: string): string | undefined =>
+    shorts.get(arg) ?? (arg.startsWith('--') && Object.hasOwn(options, arg.slice(2)) ? arg.slice(2) : undefined);
+  for (let at = 0; at < args.length; at++) {
+    const arg = args[at]!;
+    if (arg === '--') return [...joined, ...args.slice(at)];
+    const name = nameOf(arg);
+    if (name === undefined || options[name]!.type !== 'string') {
+      joined.push(arg);
+      continue;
+    }
+    const value = args[++at];
+    if (value === undefined || value === '--' || nameOf(value.replace(/=.*$/s, '')) !== undefined) {
+      const behind = value === undefined ? 'nothing' : value;
+      throw usageError(
+        `--${name} needs a value, and ${behind} follows it: write --${name}=VALUE; see farbus ${command} --help`,
+      );
+    }
+    joined.push(`--${name}=${value}`);
+  }
+  return joined;
+}
+
 /** A whole number within [min, max], as an option's value. */
 export function numberOption(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < min || value > max) {
-    throw usageError(`--${name} ${text}: expected a whole number from ${min} to ${max}`);
-  }
-  return value;
+  if (isNumber(text, min, max)) return Number(text);
+  throw usageError(`--${name} ${text}: expected a whole number from ${min} to ${max}`);
+}
+
+/** A limit as an option's value: a whole number within [1, max]; Infinity for `none`. */
+export function limitOption(name: string, text: string, max: number): number {
+  if (text === 'none') return Infinity;
+  if (isNumber(text, 1, max)) return Number(text);
+  throw usageError(`--${name} ${text}: expected a whole number from 1 to ${max}, or none`);
+}
+
+function isNumber(text: string, min: number, max: number): boolean {
+  return /^\d+$/.test(text) && Number(text) >= min && Number(text) <= max;
 }
 
 /** A size in bytes ("128M"), as an option's value. */

@@ -4,7 +4,14 @@ import { Access } from '../export/access.js';
 import { parseListen } from './listen.js';
 import { readConfig, type ConfigNode } from './config-file.js';
 import { filterNames, filterOf, checked, joined, type Filters } from './filters.js';
-import { defaultReconnect, nameOf, type ExportSettings, type ServeSettings } from './serve-settings.js';
+import {
+  connectionLimits,
+  defaultReconnect,
+  mostConnections,
+  nameOf,
+  type ExportSettings,
+  type ServeSettings,
+} from './serve-settings.js';
 import { parseDrive } from './sources.js';
 import type { TlsValues } from './tls.js';
 
@@ -23,7 +30,7 @@ const exportKeys = [
 /** Reads the settings in the file at `path`. Rejects with a FarbusError: FILE:LINE, what is there, what was expected. */
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
-  const top = root.map(['listen', 'exports', 'max-connections', 'metrics', 'reconnect', 'tls']);
+  const top = root.map(['listen', 'exports', ...Object.keys(connectionLimits), 'metrics', 'reconnect', 'tls']);
   const list = top.get('exports')?.list('exports');
   if (!list || list.length === 0)
     throw (top.get('exports') ?? root).error('no exports', 'a list of at least one under the key exports');
@@ -36,7 +43,7 @@ export async function readSettings(path: string): Promise<ServeSettings> {
   return {
     listen: top.get('listen')?.list('addresses').map(listenOf) ?? [],
     exports,
-    maxConnections: top.get('max-connections')?.number(1, 1_000_000),
+    limits: limitsOf(top),
     metrics: top.get('metrics')?.text('HOST:PORT'),
     reconnectSeconds: top.get('reconnect')?.number(0, 86_400) ?? defaultReconnect,
     tls: tlsOf(top.get('tls')),
@@ -51,6 +58,14 @@ function tlsOf(node: ConfigNode | undefined): TlsValues {
     'tls-psk': keys?.get('psk')?.text('a file'),
     'tls-verify-peer': keys?.get('verify-peer')?.boolean() ?? false,
   };
+}
+
+function limitsOf(top: ReadonlyMap<string, ConfigNode>): ServeSettings['limits'] {
+  const found = Object.entries(connectionLimits).flatMap(([word, key]) => {
+    const node = top.get(word);
+    return node ? [[key, node.limit(mostConnections)] as const] : [];
+  });
+  return Object.fromEntries(found);
 }
 
 function listenOf(node: ConfigNode): string {

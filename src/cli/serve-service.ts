@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
+import { defaultConnectionLimits } from '../export/admission.js';
 import { exportUri, type ListenAddress } from '../export/address.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { Exports, type ExportOptions, type Offered } from '../export/exports.js';
@@ -217,8 +218,8 @@ export class ServeService {
     return [defaultListen];
   }
 
-  #setLimits({ maxConnections }: ServeSettings): void {
-    this.server.maxConnections = maxConnections ?? Infinity;
+  #setLimits({ limits }: ServeSettings): void {
+    this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
   }
 
   async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): ReturnType<typeof openDrive> {

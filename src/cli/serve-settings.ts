@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { usageError } from '../base/errors.js';
 import type { AccessRules } from '../export/access.js';
+import type { ConnectionLimits } from '../export/admission.js';
 import type { Filters } from './filters.js';
 import { isLocalPath, parseDrive } from './sources.js';
 import type { TlsValues } from './tls.js';
@@ -28,13 +29,24 @@ export interface ServeSettings {
   /** URIs, as `--listen` takes them. */
   readonly listen: readonly string[];
   readonly exports: readonly ExportSettings[];
-  readonly maxConnections: number | undefined;
+  /** Those that are given; the others are the defaults. */
+  readonly limits: Partial<ConnectionLimits>;
   /** HOST:PORT or PORT. */
   readonly metrics: string | undefined;
   readonly reconnectSeconds: number;
   /** How connections are encrypted, as the command line has it. */
   readonly tls: TlsValues;
 }
+
+/** Limits of connections, by their words on the command line and in a configuration file. */
+export const connectionLimits = {
+  'max-connections': 'maxConnections',
+  'max-per-address': 'maxPerAddress',
+  'max-handshakes': 'maxHandshakes',
+} as const satisfies Record<string, keyof ConnectionLimits>;
+
+/** The greatest of those limits that is a number. */
+export const mostConnections = 1_000_000;
 
 /** How long a source may be away where nothing is said, in seconds. */
 export const defaultReconnect = 60;

@@ -9,11 +9,17 @@ import { segmentHelp } from '../network/ethernet/open.node.js';
 import { filterConfig, filterHelp, filtersOf } from './filters.js';
 import { announce, jsonLogger, stderrLogger, type CliIo } from './io.js';
 import { parseListen } from './listen.js';
-import { numberOption, parseOptions } from './options.js';
+import { limitOption, numberOption, parseOptions } from './options.js';
 import { readSettings } from './serve-config.js';
 import { controlHandler } from './serve-control.js';
 import { ServeService } from './serve-service.js';
-import { defaultReconnect, exportsOf, type ServeSettings } from './serve-settings.js';
+import {
+  connectionLimits,
+  defaultReconnect,
+  exportsOf,
+  mostConnections,
+  type ServeSettings,
+} from './serve-settings.js';
 import { onSignals } from './signals.js';
 import { sourceHelp } from './sources.js';
 import { tlsHelp, tlsOptions, type TlsValues } from './tls.js';
@@ -38,7 +44,9 @@ Options:
                          aoe:SHELF.SLOT@SEGMENT       AoE on an Ethernet segment; each further export one slot on
   --config FILE        exports, listeners and who may use what, in YAML or JSON (docs/serve.md)
   --allow NETWORK      only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times
-  --max-connections N  so many connections at once; more are closed as they come
+  --max-connections N  so many connections at once; more are closed as they come (default 4096; none: any number)
+  --max-per-address N  so many of them from one address, or one IPv6 network of 64 bits (default 1024; none)
+  --max-handshakes N   so many of them that have not chosen an export; the oldest gives way (default 1000; none)
   --one-writer[=MODE]  one connection writes at a time; others get it read-only, or with =refuse not at all
   --metrics [HOST:]PORT  figures for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 where it is not given
   --log-format FORMAT  text, or json: an object with time, level and message for each line
@@ -77,6 +85,8 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
       config: { type: 'string' },
       allow: { type: 'string', multiple: true },
       'max-connections': { type: 'string' },
+      'max-per-address': { type: 'string' },
+      'max-handshakes': { type: 'string' },
       'one-writer': { type: 'string' },
       metrics: { type: 'string' },
       trace: { type: 'string' },
@@ -125,9 +135,8 @@ async function settingsOf(values: Values, sources: readonly string[]): Promise<S
   const listen = values['listen'] as string[];
   for (const one of listen) parseListen(one);
   const reconnect = text('reconnect');
-  const most = text('max-connections');
   const given = {
-    maxConnections: most === undefined ? undefined : numberOption('max-connections', most, 1, 1_000_000),
+    limits: limitsOf(values),
     metrics: text('metrics'),
     reconnectSeconds: reconnect === undefined ? defaultReconnect : numberOption('reconnect', reconnect, 0, 86_400),
     tls: values as unknown as TlsValues,
@@ -161,10 +170,19 @@ async function settingsOf(values: Values, sources: readonly string[]): Promise<S
     ...settings,
     tls: tls ? given.tls : settings.tls,
     listen: [...settings.listen, ...listen],
-    maxConnections: given.maxConnections ?? settings.maxConnections,
+    limits: { ...settings.limits, ...given.limits },
     metrics: given.metrics ?? settings.metrics,
     reconnectSeconds: reconnect === undefined ? settings.reconnectSeconds : given.reconnectSeconds,
   };
+}
+
+function limitsOf(values: Values): ServeSettings['limits'] {
+  const found = Object.entries(connectionLimits).flatMap(([word, key]) => {
+    const value = values[word] as string | undefined;
+    if (value === undefined) return [];
+    return [[key, limitOption(word, value, mostConnections)] as const];
+  });
+  return Object.fromEntries(found);
 }
 
 interface RunOptions {

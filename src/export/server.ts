@@ -9,6 +9,7 @@ import type { ByteStream } from '../network/stream.js';
 import type { TargetLimits } from '../protocol/nbd/target/limits.js';
 import { SlabPool } from '../protocol/nbd/target/memory.js';
 import { NbdTarget, type TargetTls } from '../protocol/nbd/target/target.js';
+import { Admission, type Admitted, type ConnectionLimits } from './admission.js';
 import type { Exports } from './exports.js';
 import { ConnectionView } from './view.js';
 
@@ -17,6 +18,8 @@ const defaultDrainMs = 10_000;
 /** How long a client may take nothing of what it was sent while others wait for the memory, in ms; and how often that is looked at. */
 const stallMs = 30_000;
 const looks = 6;
+/** How often it is told that connections are refused, in ms: they may be many. */
+const refusalMs = 60_000;
 /** How long devices have to finish what connections have left behind, in ms. */
 const settleMs = 5_000;
 
@@ -46,8 +49,8 @@ export class Server {
   #stopping: Promise<void> | undefined;
   #accepted = 0;
   #refused = 0;
-  /** Connections at once; more are closed as soon as they are accepted. May be changed. */
-  maxConnections = Infinity;
+  readonly #admission = new Admission();
+  readonly #refusals: ThrottledLogger;
 
   readonly #stallMs: number;
   /** Set while somebody waits for memory. */
@@ -56,6 +59,7 @@ export class Server {
   constructor(exports: Exports, log: Logger, limits: ServerLimits = {}) {
     this.exports = exports;
     this.#log = new ThrottledLogger(log);
+    this.#refusals = new ThrottledLogger(log, refusalMs);
     this.#limits = limits;
     this.#pool = new SlabPool(undefined, limits.maxMemory);
     this.#stallMs = limits.stallMs ?? stallMs;
@@ -67,7 +71,12 @@ export class Server {
     return this.#targets.size;
   }
 
-  /** Connections that have come since the start, and how many of them were over the limit. */
+  /** How many connections are taken; more are closed as soon as they are accepted. May be changed. */
+  set connectionLimits(limits: ConnectionLimits) {
+    this.#admission.limits = limits;
+  }
+
+  /** Connections that have come since the start, and how many of them were over a limit. */
   get counts(): { readonly accepted: number; readonly refused: number } {
     return { accepted: this.#accepted, refused: this.#refused };
   }
@@ -92,9 +101,11 @@ export class Server {
   readonly accept = (stream: ByteStream): void => {
     if (this.#stopping) return stream.destroy();
     this.#accepted++;
-    if (this.#targets.size >= this.maxConnections) {
+    const refusal = this.#admission.refusal(stream.peer);
+    if (refusal !== undefined) {
       this.#refused++;
-      this.#log.log('warn', 'limit', `${stream.peer}: refused: there are ${this.#targets.size} connections already`);
+      const count = this.#refused === 1 ? '' : `; ${this.#refused} refused since the start`;
+      this.#refusals.log('warn', 'limit', `${stream.peer}: refused: ${refusal}${count}`);
       return stream.destroy();
     }
     this.#log.log('debug', 'connected', `${stream.peer}: connected`);
@@ -106,10 +117,20 @@ export class Server {
       limits: this.#limits,
       tls: this.tls,
       steps: this.steps,
+      entered: () => this.#admission.entered(admitted),
     });
+    const admitted: Admitted = {
+      peer: stream.peer,
+      giveWay: (reason) => {
+        this.#refusals.log('warn', 'gave way', `${stream.peer}: closed: ${reason}`);
+        target.destroy();
+      },
+    };
+    this.#admission.add(admitted);
     this.#targets.set(target, view);
     void target.finished.then(() => {
       this.#targets.delete(target);
+      this.#admission.remove(admitted);
       view.close();
     });
   };

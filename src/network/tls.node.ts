@@ -9,15 +9,16 @@ import type { Duplex } from 'node:stream';
 import {
   checkServerIdentity,
   connect,
-  createServer,
   type ConnectionOptions,
   type PeerCertificate,
   type TLSSocket,
   type TlsOptions,
 } from 'node:tls';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { nextTurn } from '../base/turn.js';
 import { SocketStream } from './socket.node.js';
 import type { ByteStream, Secure, SecuredStream } from './stream.js';
+import { TlsAcceptor } from './tls-acceptor.node.js';
 import { StreamDuplex } from './stream-duplex.node.js';
 
 /** Who proves itself how: PEM texts, or keys by user name. */
@@ -89,39 +90,31 @@ export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsCl
 
 /** The server's side. Throws a FarbusError if the credentials do not fit together. */
 export function tlsServer({ credentials, verifyPeer }: TlsServerOptions): Secure {
-  let options: TlsOptions = { minVersion };
-  if (credentials.kind === 'x509') {
-    const { own, ca, crl } = credentials;
-    options = { ...options, requestCert: verifyPeer, rejectUnauthorized: verifyPeer };
-    Object.assign(options, { cert: own?.certificate, key: own?.key, ca, crl });
-  }
-  const make = (user: (name: string) => void): TlsOptions => {
-    if (credentials.kind === 'x509') return options;
-    const pskCallback = (_socket: TLSSocket, name: string): Uint8Array | null => {
-      user(name);
-      return credentials.keys.get(name) ?? null;
-    };
-    return { ...options, ciphers: pskCiphers, pskCallback } as TlsOptions;
-  };
-  try {
-    createServer(make(() => undefined));
-  } catch (error) {
-    throw new FarbusError(`the TLS certificate and its key are not usable: ${messageOf(error)}`, { cause: error });
-  }
+  const keys = credentials.kind === 'psk' ? credentials.keys : undefined;
+  const acceptor = acceptorOf(credentials, verifyPeer);
   return (stream, signal) =>
     // A client reads its replies or waits: its memory is used again as soon as it has been handed over.
     secure(stream, signal, 0, (transport, done, failed) => {
-      let user: string | undefined;
-      // A server of its own for each stream, which listens nowhere: so it is known whose handshake has ended how.
-      const server = createServer(make((name) => (user = name)));
-      server.once('secureConnection', (socket) => {
-        if (credentials.kind === 'psk') done(socket, user === undefined ? [] : [user]);
-        else done(socket, verifyPeer ? namesOf(socket.getPeerCertificate()) : []);
+      acceptor.accept(transport, {
+        done: (socket, user) => {
+          if (keys) done(socket, user === undefined ? [] : [user]);
+          else done(socket, verifyPeer ? namesOf(socket.getPeerCertificate()) : []);
+        },
+        failed,
       });
-      server.once('tlsClientError', failed);
-      server.emit('connection', transport);
       return () => transport.destroy();
     });
+}
+
+function acceptorOf(credentials: TlsCredentials, verifyPeer: boolean): TlsAcceptor {
+  try {
+    if (credentials.kind === 'psk') return new TlsAcceptor({ minVersion, ciphers: pskCiphers }, credentials.keys);
+    const { own, ca, crl } = credentials;
+    const certificate = { cert: own?.certificate, key: own?.key, ca, crl } as TlsOptions;
+    return new TlsAcceptor({ minVersion, requestCert: verifyPeer, rejectUnauthorized: verifyPeer, ...certificate });
+  } catch (error) {
+    throw new FarbusError(`the TLS certificate and its key are not usable: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 type Begin = (
@@ -141,10 +134,13 @@ function secure(
     const raw = stream instanceof SocketStream ? stream.release() : undefined;
     if (stream instanceof SocketStream && !raw) return reject(new FarbusError('TLS failed: the connection was closed'));
     const transport: Duplex = raw ?? new StreamDuplex(stream);
-    const reset = (): void => {
+    const close = (): void => {
       if (raw?.remoteFamily !== undefined && !raw.destroyed) raw.resetAndDestroy();
       else transport.destroy();
     };
+    // Node crashes where the transport is closed while it is still within the handshake, as it is when that is told.
+    let within = true;
+    const reset = (): void => (within ? nextTurn(close) : close());
     let over = false;
     const end = (): boolean => {
       if (over) return false;
@@ -178,6 +174,7 @@ function secure(
         // With TLS 1.3 the server looks at the client's certificate when the client is done already.
         const explained = { reset, explain: (error: Error) => failure(error) };
         const options = highWater === undefined ? explained : { ...explained, highWater };
+        nextTurn(() => (within = false));
         resolve({ stream: new SocketStream(socket, peer, options), names });
       },
       failed,

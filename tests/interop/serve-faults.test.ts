@@ -183,7 +183,7 @@ describe('a bad client', () => {
   });
 
   it('that never reads its replies, or floods flushes, stalls itself only', async () => {
-    const server = await serving(image('disk.img', 64 * MiB));
+    const server = await serving(image('disk.img', 64 * MiB), '--max-connections', 'none', '--max-handshakes', 'none');
     const { pid } = server.process.child;
     const other = await entered(server.where);
     expect(await ask(other, 3)).toBe(0);
@@ -218,7 +218,7 @@ describe('a bad client', () => {
 
 describe('very many clients', () => {
   it('are served in fair shares, and leave nothing behind', async () => {
-    const server = await serving(image('disk.img', 64 * MiB));
+    const server = await serving(image('disk.img', 64 * MiB), '--max-connections', 'none', '--max-handshakes', 'none');
     const { pid } = server.process.child;
     const busy = 500;
     const limit = Number(/Max open files\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))![1]);

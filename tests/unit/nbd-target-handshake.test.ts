@@ -247,6 +247,35 @@ describe('the handshake of the NBD target', () => {
     other.target.destroy();
   });
 
+  it.each(['an option', 'a choice of contexts with a session'])('gives no more time for %s', async (what) => {
+    vi.useFakeTimers();
+    const peer = new Peer(disks(), { handshakeMs: 5000 });
+    await peer.greet();
+    await peer.option(Option.structuredReply);
+    const ask = (): Promise<unknown> =>
+      what === 'an option'
+        ? peer.option(Option.list)
+        : peer.option(Option.setMetaContext, metaData('first', [`farbus:session/${session}`]));
+    for (let passed = 0; passed < 4000; passed += 1000) {
+      expect(last((await ask()) as { type: number }[])).toBe(OptionReply.ack);
+      await vi.advanceTimersByTimeAsync(1000);
+    }
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
+  it('does not count the time that a device needs to tell its length, but bounds it', async () => {
+    vi.useFakeTimers();
+    const device = Object.assign(new MemoryDevice(size), { refresh: () => new Promise<void>(() => undefined) });
+    const peer = new Peer(exportsOf({ one: device }), { handshakeMs: 5000, handshakeWorkMs: 8000 });
+    await peer.greet();
+    await peer.send(optionBytes(Option.go, infoData('one', [])));
+    await vi.advanceTimersByTimeAsync(7000);
+    expect(peer.stream.destroyed).toBe(false);
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(peer.stream.destroyed).toBe(true);
+  });
+
   it('stops reading options while their replies are not taken', async () => {
     const peer = new Peer(disks());
     await peer.greet();

@@ -2,7 +2,7 @@
  * NBD_OPT_STARTTLS in the target, byte by byte ([NBD] "TLS support"): what is answered before TLS, that nothing sent before it
  * counts after it, and that nobody in between can strip it or put words into the client's mouth. TLS itself is played here.
  */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { silent, ThrottledLogger } from '../../src/base/log.js';
 import type { ByteStream, SecuredStream } from '../../src/network/stream.js';
 import { Option, OptionReply } from '../../src/protocol/nbd/spec.js';
@@ -71,6 +71,28 @@ class TlsPeer extends Peer {
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('the time for the handshake', () => {
+  afterEach(() => void vi.useRealTimers());
+
+  it('is one for what is before TLS, for TLS, and for what is after it', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    const peer = new TlsPeer('require', false, 5000);
+    await peer.greet();
+    vi.advanceTimersByTime(2000);
+    expect(await peer.errorOf(Option.starttls)).toBe(OptionReply.ack);
+    await turn();
+    vi.advanceTimersByTime(2000);
+    const stream = new TestStream();
+    peer.upgrades[0]!.finish({ stream, names: [] });
+    await turn();
+    peer.move(stream);
+    expect(await peer.errorOf(Option.list)).toBe(OptionReply.ack);
+    vi.advanceTimersByTime(1500);
+    await peer.target.finished;
+    expect(stream.destroyed).toBe(true);
+  });
+});
 
 describe('a server that requires TLS', () => {
   const options: [string, number, Uint8Array?][] = [

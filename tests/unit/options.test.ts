@@ -1,6 +1,6 @@
 /** Values of options, and what is said of wrong ones. */
 import { describe, expect, it } from 'vitest';
-import { numberOption, sizeOption } from '../../src/cli/options.js';
+import { limitOption, numberOption, parseOptions, sizeOption } from '../../src/cli/options.js';
 
 const GiB = 2 ** 30;
 
@@ -27,4 +27,46 @@ it('a number is a whole one within its limits', () => {
   for (const text of ['32', '-1', '1.5', '', '0x1']) {
     expect(() => numberOption('drive', text, 0, 31)).toThrow(`--drive ${text}: expected a whole number from 0 to 31`);
   }
+});
+
+it('a limit is a number, or none', () => {
+  expect(limitOption('max-connections', '7', 10)).toBe(7);
+  expect(limitOption('max-connections', 'none', 10)).toBe(Infinity);
+  for (const text of ['0', '11', '-1', 'all']) {
+    expect(() => limitOption('max-connections', text, 10)).toThrow(
+      `--max-connections ${text}: expected a whole number from 1 to 10, or none`,
+    );
+  }
+});
+
+describe('a value that begins with a dash', () => {
+  const config = {
+    options: { lines: { type: 'string', short: 'n' }, name: { type: 'string' }, json: { type: 'boolean' } },
+    allowPositionals: true,
+  } as const;
+
+  it.each([
+    [['--lines', '-1'], '-1'],
+    [['-n', '-1'], '-1'],
+    [['--lines', '-'], '-'],
+    [['--lines=-1'], '-1'],
+  ])('is the value: %j', (args, value) => {
+    expect(parseOptions('logs', args, config).values.lines).toBe(value);
+  });
+
+  it.each([
+    [['--lines'], 'nothing'],
+    [['--lines', '--json'], '--json'],
+    [['--lines', '--name=x'], '--name=x'],
+    [['--lines', '-n', '7'], '-n'],
+    [['--lines', '--'], '--'],
+  ])('is not the value where it is another option: %j', (args, behind) => {
+    expect(() => parseOptions('logs', args, config)).toThrow(
+      `--lines needs a value, and ${behind} follows it: write --lines=VALUE; see farbus logs --help`,
+    );
+  });
+
+  it('is none behind --', () => {
+    expect(parseOptions('logs', ['--', '--lines', '-1'], config).positionals).toEqual(['--lines', '-1']);
+  });
 });

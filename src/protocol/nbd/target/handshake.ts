@@ -28,6 +28,7 @@ import {
   type InfoOption,
   type MetaOption,
 } from './options.js';
+import type { HandshakeClock } from './handshake-clock.js';
 import type { SessionRegistry } from './sessions.js';
 import type { Stage, StageHost } from './stage.js';
 
@@ -37,6 +38,8 @@ export interface HandshakeHost extends StageHost {
   /** The connection is encrypted. */
   readonly secured: boolean;
   readonly tls: TlsMode;
+  /** Counts the time that the handshake takes. */
+  readonly clock: HandshakeClock;
   /** The client has been told that it may begin with TLS. @param flags Of the client, for the next handshake. */
   secure(flags: number): void;
   /** Makes this connection the session's; see {@link SessionRegistry.join}. */
@@ -56,6 +59,8 @@ export type TlsMode = 'off' | 'on' | 'require';
 const optionHeaderSize = 16;
 /** Data of an option that is skipped; more ends the connection. In bytes. */
 const maxSkip = 1 << 20;
+/** Length of the buffer for options that is kept for the next one, in bytes. */
+const keptLength = 1024;
 /** How long a client has to hang up by itself after the server has begun to shut down, in ms. */
 const drainMs = 1000;
 
@@ -75,11 +80,12 @@ export class Handshake implements Stage {
   /** The export that the contexts were chosen for, and the medium that was in it. */
   #contextsOf: TargetExport | undefined;
   #medium = '';
-  /** Waiting for a session's earlier connections. */
+  /** Waiting for a session's earlier connections, or for the length of an export. */
   #working = false;
   /** They did not end in time. */
   #refused = false;
   #draining = false;
+  /** Of the shutdown. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(host: HandshakeHost) {
@@ -88,14 +94,12 @@ export class Handshake implements Stage {
 
   /** Goes on over TLS with a client that was greeted before. @param flags What it answered. */
   resume(flags: number): void {
-    this.#setTimer();
     this.#flags = flags;
     this.#expect('option', optionHeaderSize);
   }
 
   /** Greets the client. */
   start(): void {
-    this.#setTimer();
     const piece = this.#host.arena.take(18);
     const { bytes } = piece.slab;
     putBigU64(bytes, piece.start, NBD_MAGIC);
@@ -113,7 +117,7 @@ export class Handshake implements Stage {
     // The step that enters transmission leaves the rest of the chunk to it.
     while (at < end && !this.waiting) {
       const length = Math.min(this.#need - this.#have, end - at);
-      if (this.#expected !== 'skip') this.#buffer.set(chunk.subarray(at, at + length), this.#have);
+      if (this.#expected !== 'skip') this.#keep(chunk.subarray(at, at + length));
       this.#have += length;
       at += length;
       if (this.#have === this.#need) this.#step();
@@ -127,7 +131,7 @@ export class Handshake implements Stage {
 
   drain(): void {
     this.#draining = true;
-    this.#setTimer();
+    this.#timer = setTimeout(() => this.#host.end(), drainMs);
   }
 
   close(): Promise<void> {
@@ -136,18 +140,21 @@ export class Handshake implements Stage {
     return Promise.resolve();
   }
 
-  #setTimer(): void {
-    clearTimeout(this.#timer);
-    this.#timer = this.#draining
-      ? setTimeout(() => this.#host.end(), drainMs)
-      : setTimeout(() => this.#host.fail('it did not finish the handshake in time'), this.#host.limits.handshakeMs);
-  }
-
   #expect(what: 'option' | 'data' | 'skip', need: number): void {
     this.#expected = what;
     this.#need = need;
     this.#have = 0;
-    if (what !== 'skip' && this.#buffer.length < need) this.#buffer = new Uint8Array(need);
+  }
+
+  /** Memory is taken for what has come, not for what was announced, and given back with a long option. */
+  #keep(bytes: Uint8Array): void {
+    const have = this.#have + bytes.length;
+    if (have > this.#buffer.length) {
+      const grown = new Uint8Array(Math.min(this.#need, Math.max(have, 2 * this.#buffer.length)));
+      grown.set(this.#buffer.subarray(0, this.#have));
+      this.#buffer = grown;
+    }
+    this.#buffer.set(bytes, this.#have);
   }
 
   #step(): void {
@@ -158,6 +165,7 @@ export class Handshake implements Stage {
         return this.#optionHeader();
       case 'data': {
         const data = this.#buffer.subarray(0, this.#need);
+        if (this.#buffer.length > keptLength) this.#buffer = new Uint8Array(optionHeaderSize);
         // The next option may come in place of the data that a reply still needs.
         this.#expect('option', optionHeaderSize);
         return this.#perform(data);
@@ -254,15 +262,26 @@ export class Handshake implements Stage {
     this.#host.secure(this.#flags);
   }
 
+  /** Takes no option until {@link #worked}: the server has something to do for this one. */
+  #work(): void {
+    this.#working = true;
+    this.#host.clock.turn('server');
+  }
+
+  #worked(): void {
+    this.#working = false;
+    this.#host.clock.turn('client');
+  }
+
   /** Goes on when it is known how long the export's medium is now, at once where that does not change. */
   #looked({ device }: TargetExport, next: () => void): void {
     if (!device.refresh) return next();
-    this.#working = true;
+    this.#work();
     // One that cannot tell has the length that is known.
     const looked = device.refresh().catch(() => undefined);
     void looked.then(() => {
       if (this.#expected === 'over') return;
-      this.#working = false;
+      this.#worked();
       next();
       // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
       this.#host.wake();
@@ -350,12 +369,10 @@ export class Handshake implements Stage {
     this.#contextsOf = of;
     this.#contexts = chosen;
     if (session === undefined) return this.#contextsSet(of);
-    this.#working = true;
-    clearTimeout(this.#timer);
+    this.#work();
     void this.#host.join(of.sessions, session).then((joined) => {
       if (this.#expected === 'over') return;
-      this.#working = false;
-      this.#setTimer();
+      this.#worked();
       this.#refused = !joined;
       if (joined) this.#contextsSet(of, session);
       else this.#stillBusy();

@@ -1,8 +1,10 @@
 /** Bounds of what one connection may take, and their defaults. */
 
 export interface TargetLimits {
-  /** Time for the whole handshake, in ms; waiting for the server's own work is not counted. */
+  /** Time that the client has for the whole handshake, TLS included, in ms. */
   readonly handshakeMs: number;
+  /** Time that the server may take for its own work in it, in ms: earlier connections of the session, slow devices. */
+  readonly handshakeWorkMs: number;
   /** Options in one handshake. */
   readonly maxOptions: number;
   /** Data of one option that is read, in bytes. More is skipped and answered with an error. */
@@ -15,8 +17,9 @@ export interface TargetLimits {
 
 export const defaultLimits: TargetLimits = {
   handshakeMs: 30_000,
+  handshakeWorkMs: 60_000,
   maxOptions: 1024,
-  maxOptionLength: 1 << 16,
+  maxOptionLength: 1 << 14,
   maxRequests: 1024,
   maxBytes: 16 << 20,
 };

@@ -14,7 +14,8 @@ export class Securing implements Stage {
   readonly #stop: () => void;
   readonly #begin: (signal: AbortSignal) => void;
   readonly #giveUp = new AbortController();
-  #timer: ReturnType<typeof setTimeout>;
+  /** Of the shutdown. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #begun = false;
   #closed = false;
 
@@ -26,7 +27,6 @@ export class Securing implements Stage {
     this.#host = host;
     this.#stop = stop;
     this.#begin = begin;
-    this.#timer = setTimeout(() => host.fail('it did not finish the TLS handshake in time'), host.limits.handshakeMs);
     this.sent();
   }
 
@@ -46,7 +46,6 @@ export class Securing implements Stage {
   }
 
   drain(): void {
-    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#host.fail('the server is being shut down'), drainMs);
   }
 

@@ -8,6 +8,7 @@ import { Steps } from '../../../base/steps.js';
 import type { ByteStream, Secure } from '../../../network/stream.js';
 import type { ExportDirectory } from './export.js';
 import { Handshake, type HandshakeHost, type TlsMode } from './handshake.js';
+import { HandshakeClock } from './handshake-clock.js';
 import { defaultLimits, type TargetLimits } from './limits.js';
 import { Arena, type SlabPool } from './memory.js';
 import { Outbox } from './outbox.js';
@@ -26,6 +27,8 @@ export interface TargetContext {
   readonly tls?: TargetTls | undefined;
   /** Is told the steps of [SYS] fig. 9 and 10 of each request, under its cookie. */
   readonly steps?: Steps | undefined;
+  /** Is told that the handshake has succeeded. */
+  readonly entered?: () => void;
 }
 
 export interface TargetTls {
@@ -44,6 +47,9 @@ export class NbdTarget implements SessionMember {
   readonly #log: ThrottledLogger;
   readonly #arena: Arena;
   readonly #outbox: Outbox;
+  readonly #limits: TargetLimits;
+  /** Bounds the handshakes before and after TLS, and that of TLS, together. */
+  readonly #clock: HandshakeClock;
   #stream: ByteStream;
   /** It is encrypted. */
   #secured = false;
@@ -64,6 +70,9 @@ export class NbdTarget implements SessionMember {
     this.#context = context;
     this.#log = context.log;
     this.finished = new Promise((resolve) => (this.#resolveFinished = resolve));
+    this.#limits = { ...defaultLimits, ...context.limits };
+    const { handshakeMs, handshakeWorkMs } = this.#limits;
+    this.#clock = new HandshakeClock(handshakeMs, handshakeWorkMs, (reason) => this.#fail(reason));
     this.#arena = new Arena(context.pool);
     this.#outbox = new Outbox(
       stream,
@@ -114,12 +123,13 @@ export class NbdTarget implements SessionMember {
   }
 
   #host(): HandshakeHost {
-    const { exports, limits, tls, steps } = this.#context;
+    const { exports, tls, steps } = this.#context;
     const host: HandshakeHost = {
       exports,
       secured: this.#secured,
       tls: tls?.mode ?? 'off',
-      limits: { ...defaultLimits, ...limits },
+      limits: this.#limits,
+      clock: this.#clock,
       arena: this.#arena,
       outbox: this.#outbox,
       steps: steps ?? new Steps(),
@@ -131,6 +141,8 @@ export class NbdTarget implements SessionMember {
       leave: () => this.#leave(),
       enter: (of, agreed, contexts) => {
         if (this.#state !== 'open') return;
+        this.#clock.stop();
+        this.#context.entered?.();
         of.entered?.();
         this.#stage = new Transmission(host, of, agreed, contexts);
         if (this.#draining) this.#stage.drain();
@@ -236,6 +248,7 @@ export class NbdTarget implements SessionMember {
   #end(): void {
     if (this.#state !== 'open') return;
     this.#state = 'ended';
+    this.#clock.stop();
     this.#held = undefined;
     this.#outbox.flush();
     this.#stream.end();
@@ -267,6 +280,7 @@ export class NbdTarget implements SessionMember {
   #close(): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
+    this.#clock.stop();
     this.#held = undefined;
     const closing = this.#stage.close();
     this.#outbox.close();
