@@ -120,7 +120,7 @@ export class FakeShell {
       writable: 1,
       size: this.disk.length,
       sector: '',
-      device: '1.2',
+      inode: '1:2.000000003',
       skipbytes: 1,
       seekbytes: 1,
       fullblock: 1,

@@ -1,5 +1,6 @@
 /** What the script on the server reports when it begins (script.ts), as facts. */
 import { FarbusError } from '../../base/errors.js';
+import { markOf, type DiskMarks } from '../../block/identity.js';
 import type { RemoteFacts } from '../ssh/channel.js';
 import { printable } from '../ssh/printable.js';
 
@@ -17,6 +18,24 @@ export interface ShellFacts extends RemoteFacts {
   readonly space: string;
   /** It is a block or character device. */
   readonly isDevice: boolean;
+}
+
+/** By what the device is recognised. A partition has its disk's marks and its own number. */
+function marksOf(value: (key: string) => string): DiskMarks {
+  const part = /^\d{1,4}$/.test(value('partition')) ? `-part${value('partition')}` : '';
+  const onDisk = (fact: string): string | undefined => {
+    const mark = markOf(fact);
+    return mark && mark + part;
+  };
+  const [boot, sequence] = [value('boot'), value('sequence')];
+  // Where the time of birth is not known, stat says "-", "?" or 0; an inode number alone is soon used again.
+  const born = /^\d+:[1-9]\d*([.]\d+)?$/.test(value('inode'));
+  return {
+    hardware: onDisk(value('hardware')),
+    layer: markOf(value('layer')),
+    file: born ? markOf(value('inode')) : undefined,
+    sequence: boot === '' || sequence === '' ? undefined : onDisk(`${boot}:${sequence}`),
+  };
 }
 
 /** Longest device that is believed: 2^53 bytes less what a disk's block may have. */
@@ -49,7 +68,7 @@ export function shellFacts(address: string, said: ReadonlyMap<string, string>, s
     machine: value('machine'),
     boot: value('boot'),
     space: value('space'),
-    device: value('device'),
+    marks: marksOf(value),
     size: length,
     sector: isDevice ? sector : undefined,
     readOnly: value('writable') !== '1',

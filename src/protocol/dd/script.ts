@@ -107,7 +107,7 @@ const look = [
   'w=0; if [ $ro = 0 ] && ( : <>"$f" ); then w=1; exec 5<>"$f"; else exec 5<"$f"; fi;',
   // By its descriptor the device stays the same one, whatever gets its name later; and nothing is created by mistake.
   'd=/proc/self/fd/5; dd if=$d of=/dev/null bs=1 count=0 || d=$f;',
-  's=; b=; q=; i=;',
+  's=; b=; q=; i=; hw=; dm=; part=;',
   'case $t in',
   'f) s=$(stat -Lc %s "$f") || s=$(stat -Lf %z "$f") || s=$(wc -c <"$f");;',
   '*) s=$(blockdev --getsize64 "$f"); b=$(blockdev --getss "$f");',
@@ -116,9 +116,13 @@ const look = [
   'if [ -z "$s" ]; then s=$(diskutil info "$f" | sed -n "s/.*Disk Size:.*(\\([0-9]*\\) Bytes).*/\\1/p"); fi;',
   'if [ -z "$s" ]; then s=$(lsblk -bdno SIZE "$f"); fi;;',
   'esac; flat "$s"; s=$v; flat "$b"; b=$v;',
-  'i=$(stat -Lc %d.%i.%t.%T "$f") || i=$(stat -Lf %d.%i.%Xr "$f"); flat "$i"; i=$v;',
+  // A file is known by its inode and its time of birth, where stat tells that: with GNU and BSD, not with BusyBox.
+  '[ $t = f ] && { i=$(stat -Lc %i:%.9W "$f") || i=$(stat -Lf %i:%B "$f"); }; flat "$i"; i=$v;',
   // Linux counts every medium that it has ever seen; and says what is mounted, and what volumes are on what.
-  'us=; if [ $t = b ]; then set -- $(stat -Lc "0x%t 0x%T" "$f"); e=$(($1)):$(($2)); { read -r q </sys/dev/block/$e/diskseq; };',
+  'us=; if [ $t = b ]; then set -- $(stat -Lc "0x%t 0x%T" "$f"); e=$(($1)):$(($2)); e1=/sys/dev/block/$e;',
+  '{ read -r part <$e1/partition; } && e1=$e1/..; { read -r q <$e1/diskseq; };',
+  '{ read -r hw <$e1/wwid; } || { read -r hw <$e1/device/wwid; } || { read -r hw <$e1/serial; } || read -r hw <$e1/device/serial;',
+  '{ read -r dm </sys/dev/block/$e/dm/uuid; };',
   'l=" $e "; set +f; for a in /sys/dev/block/$e/*/dev; do { read -r v <"$a"; } && l="$l$v "; done;',
   'for a in /sys/dev/block/$e/holders/* /sys/dev/block/$e/*/holders/*; do [ -e "$a" ] && us="a part of ${a##*/}"; done; set -f;',
   '{ while read -r a b2 c v e; do case "$l" in *" $c "*) us=mounted;; esac; done </proc/self/mountinfo; }; fi;',
@@ -151,7 +155,7 @@ const abilities = [
 const report = [
   'printf \'\\n%s begin\\n\' "$m";',
   'say() { printf \'%s %s %s\\n\' "$m" "$1" "$2"; };',
-  'say type "$t"; say writable "$w"; say size "$s"; say sector "$b"; say device "$i.$q"; say skipbytes "$g"; say seekbytes "$u"; say fullblock "$k";',
+  'say type "$t"; say writable "$w"; say size "$s"; say sector "$b"; say inode "$i"; say sequence "$q"; say hardware "$hw"; say layer "$dm"; say partition "$part"; say skipbytes "$g"; say seekbytes "$u"; say fullblock "$k";',
   'say flush "$y"; say processes "$p"; say pid "$$"; say group "$o"; say machine "$h"; say boot "$x"; say space "$ns"; say used "$us"; say ready;',
 ];
 

@@ -3,10 +3,13 @@
  * how long a block device is, which process the SFTP server is, and which start of which computer this is.
  */
 import { FarbusError } from '../../base/errors.js';
+import { markOf, type DiskMarks } from '../../block/identity.js';
 import type { RemoteFacts } from '../ssh/channel.js';
 import { Extension, FileType, OpenFlag, Packet, Status, maxLength, safeLength } from './spec.js';
 import type { SftpConnection } from './connection.js';
 import { StatusError, expect, nameOf, openHandle, readTextIfAny, statPath } from './files.js';
+
+const bootIdPath = '/proc/sys/kernel/random/boot_id';
 
 /** SFTP cannot do it, but dd perhaps can. */
 export class SftpUnsuited extends FarbusError {}
@@ -56,7 +59,7 @@ export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Pro
   );
   const disk = isDevice
     ? await diskFacts(connection, wish.path)
-    : { size: statSize, sector: undefined, device: '', used: '' };
+    : { size: statSize, sector: undefined, marks: {}, used: '' };
   const size = wish.size ?? disk.size;
   if (size === undefined) {
     throw new SftpUnsuited(
@@ -71,14 +74,14 @@ export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Pro
     readOnly,
     size,
     sector: disk.sector,
-    device: disk.device,
+    marks: disk.marks,
     used: disk.used,
     flush: connection.extensions.has(Extension.fsync),
     statFileSystem: connection.extensions.has(Extension.statFileSystem),
     readLength,
     writeLength,
     machine: await readTextIfAny(connection, '/etc/machine-id'),
-    boot: await readTextIfAny(connection, '/proc/sys/kernel/random/boot_id'),
+    boot: await readTextIfAny(connection, bootIdPath),
     process: await ownProcess(connection),
   };
 }
@@ -117,13 +120,13 @@ function explain(error: unknown): string {
 interface DiskFacts {
   readonly size: number | undefined;
   readonly sector: number;
-  readonly device: string;
+  readonly marks: DiskMarks;
   readonly used: string;
 }
 
 /** A block device's length from /sys: stat gives 0. */
 async function diskFacts(connection: SftpConnection, path: string): Promise<DiskFacts> {
-  const unknown = { size: undefined, sector: 512, device: '', used: '' };
+  const unknown = { size: undefined, sector: 512, marks: {}, used: '' };
   let real: string;
   try {
     real = await nameOf(connection, Packet.realPath, path);
@@ -143,14 +146,34 @@ async function diskFacts(connection: SftpConnection, path: string): Promise<Disk
     (await readTextIfAny(connection, `${folder}/../queue/logical_block_size`));
   const sector = Number(block || '512');
   const valid = sector >= 512 && sector <= 65536 && (sector & (sector - 1)) === 0;
-  const numbers = await readTextIfAny(connection, `${folder}/dev`);
-  const sequence =
-    (await readTextIfAny(connection, `${folder}/diskseq`)) || (await readTextIfAny(connection, `${folder}/../diskseq`));
   return {
     size: Number(sectors) * 512,
     sector: valid ? sector : 512,
-    device: `${numbers}.${sequence}`,
+    marks: await diskMarks(connection, folder),
     used: await useOf(connection, real),
+  };
+}
+
+/** By what a disk or partition is recognised, from its folder in /sys. A partition's folder is in its disk's. */
+async function diskMarks(connection: SftpConnection, folder: string): Promise<DiskMarks> {
+  const partition = await readTextIfAny(connection, `${folder}/partition`);
+  const disk = partition === '' ? folder : `${folder}/..`;
+  const first = async (...names: string[]): Promise<string> => {
+    for (const name of names) {
+      const text = await readTextIfAny(connection, `${disk}/${name}`);
+      if (text !== '') return text;
+    }
+    return '';
+  };
+  const onDisk = (fact: string): string | undefined => {
+    const mark = markOf(fact);
+    return mark && (partition === '' ? mark : `${mark}-part${partition}`);
+  };
+  const [boot, sequence] = [await readTextIfAny(connection, bootIdPath), await first('diskseq')];
+  return {
+    hardware: onDisk(await first('wwid', 'device/wwid', 'serial', 'device/serial')),
+    layer: markOf(await readTextIfAny(connection, `${folder}/dm/uuid`)),
+    sequence: boot === '' || sequence === '' ? undefined : onDisk(`${boot}:${sequence}`),
   };
 }
 

@@ -3,6 +3,7 @@
  * that runs dd, an SFTP server). The pool (pool.ts) keeps several, and what is lost with one goes over the next.
  */
 import type { BlockError } from '../../block/errors.js';
+import { compareIdentity, type DiskMarks } from '../../block/identity.js';
 import type { RemoteRequest } from './request.js';
 
 /** What a channel found out about the server and the device when it was opened. */
@@ -10,8 +11,8 @@ export interface RemoteFacts {
   /** Which computer it is, and which start of its system; '' where that cannot be known. */
   readonly machine: string;
   readonly boot: string;
-  /** What tells this device from another one by the same name, as long as the computer runs; '' where unknown. */
-  readonly device: string;
+  /** By what the disk is recognised (block/identity.ts); none if the server tells nothing. */
+  readonly marks: DiskMarks;
   /** In bytes. */
   readonly size: number;
   /** Logical block of a disk, in bytes; undefined for a file. */
@@ -58,13 +59,23 @@ export interface Channel {
 /** Opens a channel. Rejects with an error whose message is fit for a user. */
 export type ChannelOpener = (signal: AbortSignal) => Promise<Channel>;
 
+/** Whether the marks prove that it is the same disk, so that its content need not be looked at. */
+export function provenSame(first: RemoteFacts, later: RemoteFacts): boolean {
+  const { size } = first;
+  return compareIdentity({ size, marks: first.marks }, { size, marks: later.marks }).verdict === 'same';
+}
+
 /** What of the facts that were given out a later channel no longer keeps, for a message; undefined where it keeps them all. */
 export function breachOf(first: RemoteFacts, later: RemoteFacts): string | undefined {
   if (first.machine !== later.machine) return 'another computer answers';
-  if (later.size < first.size) return `the device has ${later.size} bytes and had ${first.size}`;
+  const { size } = first;
+  // A disk may grow; whether it is still the same one, its marks tell.
+  const { verdict, why } = compareIdentity({ size, marks: first.marks }, { size, marks: later.marks });
+  if (verdict === 'other') return `it is ${why}`;
+  const grown = later.size > size && verdict === 'same';
+  if (later.size !== size && !grown) return `the device has ${later.size} bytes and had ${size}`;
   if (later.sector !== first.sector) return `its blocks have ${later.sector ?? 1} bytes and had ${first.sector ?? 1}`;
   if (later.readOnly && !first.readOnly) return 'the device has become read-only';
   if (first.flush && !later.flush) return 'it can no longer be flushed';
-  if (first.boot === later.boot && first.device !== later.device) return 'another device has its name now';
   return undefined;
 }

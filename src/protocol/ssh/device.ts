@@ -5,6 +5,7 @@ import { silent, type Logger } from '../../base/log.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
+import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
 import { Pool, type RemoteState } from './pool.js';
 import { allSettled, type RemoteAsk, type RemoteOperation } from './request.js';
@@ -14,6 +15,8 @@ export interface RemoteOptions {
   readonly readOnly?: boolean | undefined;
   /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. Default 60. */
   readonly reconnectSeconds?: number | undefined;
+  /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
+  readonly assumeSame?: boolean | undefined;
   readonly log?: Logger | undefined;
   /** Told of every change of the connection's state, with a line of detail. It must not throw. */
   readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
@@ -58,6 +61,7 @@ export function remoteDevice(
 export class RemoteDevice extends BlockBase {
   readonly info: BlockInfo;
   readonly #pool: Pool;
+  readonly #witness: ContentWitness | undefined;
   readonly #kind: RemoteKind;
 
   constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions) {
@@ -72,9 +76,13 @@ export class RemoteDevice extends BlockBase {
     }
     this.#kind = kind;
     this.info = infoOf(first.facts, kind, options.readOnly ?? false);
+    const { hardware, layer, file } = first.facts.marks;
+    // These decide by themselves; any other mark may say nothing after the server's next start.
+    if (!options.assumeSame && (hardware ?? layer ?? file) === undefined) this.#witness = new ContentWitness();
     this.#pool = new Pool(first, open, {
       address: kind.address,
       channels: kind.channels,
+      witness: this.#witness,
       // Timers count up to 2^31 ms.
       reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
       log,
@@ -91,15 +99,21 @@ export class RemoteDevice extends BlockBase {
   }
 
   protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
-    return this.#parts('read', offset, into, options);
+    const done = this.#parts('read', offset, into, options);
+    this.#witness?.onRead(offset, into, done);
+    return done;
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    return this.#parts('write', offset, from, options);
+    const done = this.#parts('write', offset, from, options);
+    this.#witness?.onWrite(offset, from.length, from, done);
+    return done;
   }
 
   protected doFlush({ signal }: RequestOptions): Promise<void> {
-    return this.#pool.run({ op: 'flush', offset: 0, length: 0, signal }).done;
+    const { done } = this.#pool.run({ op: 'flush', offset: 0, length: 0, signal });
+    this.#witness?.onFlush(done);
+    return done;
   }
 
   protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
@@ -109,7 +123,9 @@ export class RemoteDevice extends BlockBase {
     for (let at = 0; at < parts.length; at += this.#kind.channels) {
       if (options.signal?.aborted) throw new BlockError('aborted', 'given up');
       const some = parts.slice(at, at + this.#kind.channels);
-      await allSettled(some.map((part) => this.#run({ op: 'zero', ...part, signal: options.signal })));
+      const done = allSettled(some.map((part) => this.#run({ op: 'zero', ...part, signal: options.signal })));
+      this.#witness?.onWrite(offset, length, undefined, done);
+      await done;
     }
   }
 
@@ -145,6 +161,7 @@ function infoOf(facts: RemoteFacts, { address, zeroes, preferredSize }: RemoteKi
     removable: false,
     rotational: false,
     identity: address,
+    marks: facts.marks,
     can: { flush: facts.flush, fua: false, trim: false, writeZeroes: zeroes, extents: false, multiConnection: false },
   };
 }

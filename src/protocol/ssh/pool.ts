@@ -10,9 +10,11 @@
 import { messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { BlockError } from '../../block/errors.js';
+import type { ContentWitness } from '../../block/witness.js';
 import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';
 import { Durability } from './durability.js';
 import { Ranges } from './ranges.js';
+import { otherDisk } from './recognise.js';
 import { RemoteRequest, type RemoteAsk } from './request.js';
 
 /** `reconnecting`: requests wait; `lost`: they fail at once, though it goes on trying; `closed`. */
@@ -25,6 +27,8 @@ export interface PoolOptions {
   readonly channels: number;
   /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. */
   readonly reconnectSeconds: number;
+  /** Watches the requests, for servers whose marks do not tell whether it is the same disk after a reconnect. */
+  readonly witness: ContentWitness | undefined;
   readonly log: Logger;
   readonly onState: (state: RemoteState, detail: string) => void;
 }
@@ -260,10 +264,16 @@ export class Pool {
   /** Opens a channel to the same device. */
   async #connect(): Promise<Channel> {
     const channel = await this.#open(this.#stop.signal);
-    const breach = breachOf(this.facts, channel.facts);
-    if (breach === undefined) return channel;
-    void channel.close();
-    throw new Error(`${this.#options.address}: ${breach}`);
+    const { address, witness } = this.#options;
+    try {
+      const breach =
+        breachOf(this.facts, channel.facts) ?? (witness && (await otherDisk(this.facts, channel, witness)));
+      if (breach !== undefined) throw new Error(`${address}: ${breach}`);
+      return channel;
+    } catch (error) {
+      channel.destroy();
+      throw error;
+    }
   }
 
   #resume(channel: Channel): void {
