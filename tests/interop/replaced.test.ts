@@ -2,15 +2,17 @@
  * "Replaced behind your back": another disk of the same size takes the name of the one that is used. Whatever is kept for
  * the first one (an overlay, a cache, half a copy, requests that wait for a connection) must not meet the second.
  */
+import { execFileSync } from 'node:child_process';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openDrive } from '../../src/cli/sources.js';
 import { readBytes } from '../conformance/subject.js';
 import { farbusServe, freePort, missing, nbdkit, qemuNbd, type NbdPeer, type Place } from '../support/nbd-peers.js';
+import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus } from './farbus.js';
 
@@ -37,7 +39,7 @@ const write = (device: BlockDevice, offset: number, text: string): Promise<void>
   device.write(offset, buffersOf(new Uint8Array(4096).fill(text.charCodeAt(0))));
 
 async function use(text: string, work: (device: BlockDevice) => Promise<void>): Promise<void> {
-  const device = await openDrive(text, { log: silent });
+  const device = await openDrive(text, { log: silent, reconnectSeconds: 5 });
   try {
     await work(device);
   } finally {
@@ -108,17 +110,45 @@ describe('a copy that is resumed', () => {
   });
 });
 
-const servers: [string, string, (place: Place, path: string) => Promise<NbdPeer>][] = [
-  ['nbdkit', 'nbdkit', (place, path) => nbdkit(place, ['file', path])],
-  ['qemu-nbd', 'qemu-nbd', (place, path) => qemuNbd(place, path)],
-  ['farbus serve', process.execPath, (place, path) => farbusServe(place, 'disk', [`disk=${path}`])],
+/** A server that can be killed and started again at the same place. */
+type Replaceable = Pick<NbdPeer, 'uri' | 'kill' | 'start'>;
+
+/** OpenSSH, whose sessions have only the programs of `path`. */
+async function sshd(scheme: string, path: string, programs?: string): Promise<Replaceable> {
+  const server = await Sshd.start(programs === undefined ? {} : { env: { PATH: programs } });
+  process.env['FARBUS_SSH'] = server.ssh;
+  const start = async (): Promise<NbdPeer> => (await server.start(), undefined as never);
+  return { uri: `${scheme}://test${path}`, kill: () => server.stop(), start };
+}
+
+const ssh = process.env['FARBUS_SSH'];
+afterAll(() => {
+  if (ssh === undefined) delete process.env['FARBUS_SSH'];
+  else process.env['FARBUS_SSH'] = ssh;
+});
+
+const servers: [name: string, missing: () => boolean, (place: Place, path: string) => Promise<Replaceable>][] = [
+  ['nbdkit', () => missing('nbdkit'), (place, path) => nbdkit(place, ['file', path])],
+  ['qemu-nbd', () => missing('qemu-nbd'), (place, path) => qemuNbd(place, path)],
+  ['farbus serve', () => false, (place, path) => farbusServe(place, 'disk', [`disk=${path}`])],
+  ['sftp-server', () => cannotSshd() !== undefined, (_, path) => sshd('ssh+sftp', path)],
+  ['GNU dd by ssh', () => cannotSshd() !== undefined, (_, path) => sshd('ssh+dd', path)],
+  [
+    'BusyBox dd by ssh',
+    () => cannotSshd() !== undefined || missing('busybox'),
+    (_, path) => {
+      const folder = tempFolder();
+      execFileSync('busybox', ['--install', '-s', folder]);
+      return sshd('ssh+dd', path, folder);
+    },
+  ],
 ];
 
-describe.each(servers)('%s that comes back with another disk', (_name, program, start) => {
-  it.skipIf(missing(program))('gets none of the requests that waited, and the first disk does', async () => {
+describe.each(servers)('%s that comes back with another disk', (_name, cannot, start) => {
+  it.skipIf(cannot())('gets none of the requests that waited, and the first disk does', async () => {
     const { path, other, swap } = twoDisks();
     const server = await start(await freePort(), path);
-    await use(server.uri, async (device) => {
+    await use(`${server.uri}`, async (device) => {
       await readBytes(device, 65536, 4096);
       await write(device, 8192, 'x');
       await device.flush();
