@@ -8,7 +8,12 @@ const table = Uint32Array.from({ length: 256 }, (_, byte) => {
 
 /** The CRC-32 of `bytes`, 0 to 2^32 - 1. */
 export function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
+  return (crc32Raw(0xffffffff, bytes) ^ 0xffffffff) >>> 0;
+}
+
+/** The same sum from `seed` on and without the last inversion, as Linux's crc32_le has it. */
+export function crc32Raw(seed: number, bytes: Uint8Array): number {
+  let crc = seed;
   for (const byte of bytes) crc = (crc >>> 8) ^ table[(crc ^ byte) & 0xff]!;
-  return (crc ^ 0xffffffff) >>> 0;
+  return crc >>> 0;
 }

@@ -19,7 +19,8 @@ export const help = `farbus info: what a disk is, and what is on it
 Usage: farbus info SOURCE [--json] [--reconnect SECONDS]
 
 Prints the size and the block sizes, what the device can do, its partition table (GPT or MBR) and the file systems on it by
-name, and what serial number and world wide name a guest is told. The source is only read. Exit status 0, also where the partition table is damaged: that is printed.
+name, and what serial number and world wide name a guest is told. The source is only read. Exit status 0, also where the partition
+table is damaged or what is on the disk is ambiguous: that is printed.
 
 ${sourceHelp}
 
@@ -28,6 +29,7 @@ Options:
   --reconnect SECONDS  how long an unreachable server is tried again (default 10)
   --partition N, --offset BYTES, --size BYTES
                        only about that part
+  --read-only          open it as the other commands do with --read-only, also where it is in use
   --format FORMAT      what the source's bytes are, as in farbus attach --help
   --may-open FILE      a file that an image may take content from, as in farbus attach --help
 
@@ -52,7 +54,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     options: {
       json: { type: 'boolean', default: false },
       reconnect: { type: 'string', default: '10' },
-      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open']),
+      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'read-only']),
     },
   });
   const [source, ...more] = positionals;
@@ -114,7 +116,7 @@ function driveNames({ serial, uuid, worldWideName, content }: DriveIdentity) {
 function describe(
   info: BlockInfo,
   whyReadOnly: string | undefined,
-  { table, content, problems }: DiskLayout,
+  { table, content, ambiguous = [], problems }: DiskLayout,
   drive: DriveIdentity,
 ): string {
   const can = (Object.keys(capabilities) as (keyof Capabilities)[]).filter((name) => info.can[name]);
@@ -141,6 +143,7 @@ function describe(
   }
   const lines = rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
   if (table) lines.push(...partitionLines(table.partitions));
+  lines.push(...ambiguous.map((one) => `ambiguous ${one}`));
   lines.push(...problems.map((problem) => `problem   ${problem}`));
   return `${lines.join('\n')}\n`;
 }

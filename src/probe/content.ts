@@ -18,8 +18,19 @@ export interface Content {
   readonly uuid?: string;
 }
 
+/** Content as a probe finds it. */
+export interface Finding extends Content {
+  /** Where it was found, in bytes, if that is a place where one of the disk's partitions can be just as well. */
+  readonly at?: number;
+}
+
 /** Looks for one kind of content; undefined where it is not there. Takes nothing that it reads for granted. */
-export type ContentProbe = (reader: ProbeReader) => Promise<Content | undefined>;
+export type ContentProbe = (reader: ProbeReader) => Promise<Finding | undefined>;
+
+/** What is told of a finding. */
+export function contentOf({ kind, type, label, uuid }: Finding): Content {
+  return content(kind, type, label, uuid);
+}
 
 /** A Content without the parts that are not known. */
 export function content(kind: ContentKind, type: string, label?: string, uuid?: string): Content {

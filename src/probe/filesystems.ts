@@ -7,6 +7,7 @@ import { exfat, ntfs, vfat } from './dos-filesystems.js';
 import { iso9660, udf } from './optical.js';
 import { signatureProbe, type Signature } from './signature.js';
 import { diskText, uuidText } from './text.js';
+import { luks2Second, nilfs2, nilfs2Second } from './second-copies.js';
 import { linuxRaid, lvm, swap, zfsMember } from './volumes.js';
 
 /** ext2, ext3 and ext4 differ by the features that they use (Linux, Documentation/filesystems/ext4). */
@@ -98,7 +99,6 @@ const signatures = {
     uuid: 84,
     label: { at: 100, length: 16 },
   },
-  nilfs2: { type: 'nilfs2', base: 1024, magic: raw(6, 0x34, 0x34), uuid: 152, label: { at: 168, length: 80 } },
   bcachefs: {
     type: 'bcachefs',
     base: 4096,
@@ -113,9 +113,13 @@ const signatures = {
   overlay: { type: 'farbus-overlay', kind: 'image', base: 0, magic: ascii(0, 'FARBUSOV') },
 } satisfies Record<string, Signature>;
 
-const { qcow2, vmdk, vhdx, vdi, overlay, bitlocker, luks1, luks2, ...others } = signatures;
+const { qcow2, vmdk, vhdx, vdi, overlay, bitlocker, luks1, luks2, jfs, reiserfs, btrfs, hfs, hfsplus, ...others } =
+  signatures;
 
-/** In the order in which they are looked for: what holds others first, weak signatures last. */
+/**
+ * In the order in which what they find is believed (contents.ts): what holds others, then by the place of the
+ * superblock. HFS comes after ISO 9660, of which it is the other face on hybrid discs.
+ */
 export const contentProbes: readonly ContentProbe[] = [
   ...[qcow2, vmdk, vhdx, vdi, overlay].map(signatureProbe),
   linuxRaid,
@@ -125,10 +129,16 @@ export const contentProbes: readonly ContentProbe[] = [
   exfat,
   ntfs,
   swap,
+  signatureProbe(others.xfs),
   ext,
+  nilfs2,
+  ...[others.f2fs, others.squashfs, others.erofs, others.apfs, others.bcachefs, jfs].map(signatureProbe),
   udf,
   iso9660,
-  ...Object.values(others).map(signatureProbe),
+  ...[hfsplus, hfs, reiserfs, btrfs].map(signatureProbe),
   ufs,
   zfsMember,
 ];
+
+/** For what has lost its beginning: looked for where nothing else is found. */
+export const lastProbes: readonly ContentProbe[] = [luks2Second, nilfs2Second];

@@ -1,6 +1,6 @@
 /**
  * The GUID partition table: header and entries with their checksums, and the backup at the end of the disk. Source: [UEFI]
- * 5.3. The first sector's protective MBR is not demanded: the signature and two checksums are proof enough.
+ * 5.3. Whether it counts, which the first sector's master boot record decides, is in disk.ts.
  */
 import { crc32 } from '../base/crc32.js';
 import { gptTypeName } from './partition-types.js';
@@ -22,8 +22,13 @@ interface Header {
   readonly entriesCrc: number;
 }
 
+export interface FoundGpt extends FoundTable {
+  /** Which copy the table is from; undefined where both are damaged. */
+  readonly used: 'primary' | 'backup' | undefined;
+}
+
 /** The table of a disk of sectors of `sectorSize` bytes, from its first copy or its backup; undefined where there is none. */
-export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<FoundTable | undefined> {
+export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<FoundGpt | undefined> {
   const last = Math.floor(reader.size / sectorSize) - 1;
   const problems: string[] = [];
   const primary = await readCopy(reader, sectorSize, 1, problems);
@@ -32,7 +37,8 @@ export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<
   if (!primary && !backup) {
     // A damaged copy at the start is worth telling of; the name alone at the end of a disk is not.
     if (noted === 0) return undefined;
-    return { table: { kind: 'gpt', id: '', sectorSize, partitions: [] }, problems: problems.slice(0, noted) };
+    const table = { kind: 'gpt', id: '', sectorSize, partitions: [] } as const;
+    return { table, problems: problems.slice(0, noted), used: undefined };
   }
   const used = (primary ?? backup)!;
   if (!primary && noted === 0) problems.push('the GPT at the start is missing: its backup at the end was used');
@@ -50,7 +56,8 @@ export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<
     problems.push('the GPT and its backup differ: the first was used');
   }
   const { header, partitions } = used;
-  return { table: { kind: 'gpt', id: header.id.toLowerCase(), sectorSize, partitions }, problems };
+  const table = { kind: 'gpt', id: header.id.toLowerCase(), sectorSize, partitions } as const;
+  return { table, problems, used: primary ? 'primary' : 'backup' };
 }
 
 async function readCopy(

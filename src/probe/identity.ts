@@ -5,7 +5,7 @@
  */
 import type { BlockDevice, RequestOptions } from '../block/device.js';
 import type { Content } from './content.js';
-import { findTable, probeContent } from './probe.js';
+import { decideDisk } from './disk.js';
 import { ProbeReader } from './reader.js';
 import { uuidText } from './text.js';
 
@@ -20,11 +20,9 @@ const sharedUuid = new Set(['linux_raid_member', 'bcachefs']);
  */
 export async function contentIdentity(device: BlockDevice, options: RequestOptions = {}): Promise<string | undefined> {
   const reader = ProbeReader.of(device, { ...options, budget });
-  const content = await probeContent(reader);
-  const found = await findTable(reader, device.info.blockSize, content);
-  const id = found?.table.id ?? '';
-  // Zero is what those write who know no identifier.
-  if (/[^0-]/.test(id)) return `${found!.table.kind}:${id}`;
+  const { table, content } = await decideDisk(reader, device.info.blockSize);
+  // Zero is what programs write that know no identifier.
+  if (table && /[^0-]/.test(table.id)) return `${table.kind}:${table.id}`;
   const uuid = content && (await ownUuid(reader, content));
   return uuid && `${content.type}:${uuid}`;
 }

@@ -7,18 +7,19 @@ import { usageError } from '../base/errors.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { inParallel } from '../block/filters/parallel.js';
 import { SliceFilter } from '../block/filters/slice.js';
-import type { Content } from './content.js';
-import { contentProbes } from './filesystems.js';
-import { readGpt } from './gpt.js';
-import { mbrEntries, readMbr } from './mbr.js';
+import { contentOf, type Content } from './content.js';
+import { probeContents, rivals } from './contents.js';
+import { decideDisk } from './disk.js';
 import { ProbeReader } from './reader.js';
-import type { FoundTable, Partition, PartitionTable } from './table.js';
+import type { Partition, PartitionTable } from './table.js';
 
 /** What a probe found. */
 export interface DiskLayout {
   readonly table?: PartitionTable;
   /** What is on the whole device: where there is no table, and on hybrid images beside one. */
   readonly content?: Content;
+  /** What the disk or a partition could be taken for otherwise, a line each, for people; absent where all is clear. */
+  readonly ambiguous?: readonly string[];
   /** What is wrong, a line each, for people. */
   readonly problems: readonly string[];
 }
@@ -26,8 +27,6 @@ export interface DiskLayout {
 /** Partitions that are looked into, at most. */
 const maxProbed = 256;
 const maxProblems = 32;
-/** Content that begins with a boot sector, which has the signature of a table but none. */
-const bootSectors = new Set(['vfat', 'exfat', 'ntfs', 'BitLocker']);
 
 /**
  * Looks at a disk.
@@ -35,21 +34,23 @@ const bootSectors = new Set(['vfat', 'exfat', 'ntfs', 'BitLocker']);
  */
 export async function probeDisk(device: BlockDevice, options: RequestOptions = {}): Promise<DiskLayout> {
   const reader = ProbeReader.of(device, options);
-  const content = await probeContent(reader);
-  const found = await findTable(reader, device.info.blockSize, content);
-  const problems = [...(found?.problems ?? [])];
-  let table = found?.table;
+  const disk = await decideDisk(reader, device.info.blockSize);
+  const { content } = disk;
+  const problems = [...disk.problems];
+  const ambiguous = disk.ambiguous.map((line) => `the disk: ${line}`);
+  let { table } = disk;
   if (table) {
     const { partitions } = table;
     problems.push(...impossible(partitions, device.info.size));
     if (partitions.length > maxProbed) problems.push(`only the first ${maxProbed} partitions were looked into`);
-    table = { ...table, partitions: await withContent(reader, partitions) };
+    table = { ...table, partitions: await withContent(reader, partitions, ambiguous) };
   }
   for (const at of reader.unreadable) problems.push(`the device cannot be read at byte ${at}`);
   if (reader.exhausted) problems.push('there is more to look at than is read: some content is not named');
   const more = problems.length - maxProblems;
   if (more > 0) problems.splice(maxProblems, more, `and ${more} problems more`);
-  return { ...(table && { table }), ...(content && { content }), problems };
+  const unclear = ambiguous.length > 0 && { ambiguous: ambiguous.slice(0, maxProblems) };
+  return { ...(table && { table }), ...(content && { content }), ...unclear, problems };
 }
 
 /**
@@ -58,8 +59,8 @@ export async function probeDisk(device: BlockDevice, options: RequestOptions = {
  */
 export async function openPartition(device: BlockDevice, number: number): Promise<SliceFilter> {
   const reader = ProbeReader.of(device);
-  const found = await findTable(reader, device.info.blockSize, await probeContent(reader));
-  const partitions = (found?.table.partitions ?? []).filter(({ extended }) => !extended);
+  const { table } = await decideDisk(reader, device.info.blockSize);
+  const partitions = (table?.partitions ?? []).filter(({ extended }) => !extended);
   const partition = partitions.find((one) => one.number === number);
   if (!partition) {
     const there =
@@ -77,41 +78,6 @@ export async function openPartition(device: BlockDevice, number: number): Promis
   return new SliceFilter(device, partition.start, partition.size);
 }
 
-/** The content of a part of a disk. */
-export async function probeContent(reader: ProbeReader): Promise<Content | undefined> {
-  for (const probe of contentProbes) {
-    const found = await probe(reader);
-    if (found) return found;
-  }
-  return undefined;
-}
-
-/** The partition table of a disk that has `content` as a whole; undefined where there is none. */
-export async function findTable(
-  reader: ProbeReader,
-  blockSize: number,
-  content: Content | undefined,
-): Promise<FoundTable | undefined> {
-  // An image of a disk of 4096-byte sectors is a file with blocks of 512: its table tells.
-  const sizes = [...new Set([Math.min(4096, Math.max(512, blockSize)), 512, 4096])];
-  let damaged: FoundTable | undefined;
-  for (const sectorSize of sizes) {
-    const gpt = await readGpt(reader, sectorSize);
-    if (gpt && gpt.table.id !== '') return gpt;
-    damaged ??= gpt;
-  }
-  if (content && bootSectors.has(content.type)) return damaged;
-  const mbr = await readMbr(reader, sizes[0]!);
-  const protective = (await mbrEntries(reader))?.some(({ type }) => type === 0xee) ?? false;
-  if (mbr && protective) {
-    return {
-      ...mbr,
-      problems: [...(damaged?.problems ?? []), 'the disk says that it has a GPT, and none can be read'],
-    };
-  }
-  return mbr ?? damaged;
-}
-
 function impossible(partitions: readonly Partition[], size: number): string[] {
   const problems: string[] = [];
   for (const { number, start, size: length } of partitions) {
@@ -127,13 +93,22 @@ function impossible(partitions: readonly Partition[], size: number): string[] {
   return problems;
 }
 
-async function withContent(reader: ProbeReader, partitions: readonly Partition[]): Promise<Partition[]> {
+async function withContent(
+  reader: ProbeReader,
+  partitions: readonly Partition[],
+  ambiguous: string[],
+): Promise<Partition[]> {
   const done = [...partitions];
+  const lines: (string | undefined)[] = [];
   const jobs = partitions.slice(0, maxProbed).map((partition, index) => async () => {
     if (partition.extended) return;
-    const content = await probeContent(reader.within(partition.start, partition.size));
-    if (content) done[index] = { ...partition, content };
+    const contents = await probeContents(reader.within(partition.start, partition.size));
+    const [content] = contents;
+    if (content) done[index] = { ...partition, content: contentOf(content) };
+    const rival = rivals(contents);
+    if (rival !== undefined) lines[index] = `partition ${partition.number}: ${rival}`;
   });
   await inParallel(jobs, 8);
+  ambiguous.push(...lines.filter((line) => line !== undefined));
   return done;
 }

@@ -9,15 +9,19 @@ export const linuxRaid: ContentProbe = async (reader) => {
   for (const at of [4096, 0, (sectors - 16 - (sectors % 8)) * 512]) {
     const view = await reader.view(at, 64);
     if (view?.getUint32(0, true) !== 0xa92b4efc || view.getUint32(4, true) !== 1) continue;
+    // It says where it is, in sectors: one elsewhere is a copy (md_p.h, super_offset).
+    if ((await reader.view(at + 144, 8))?.getBigUint64(0, true) !== BigInt(at / 512)) continue;
     const bytes = new Uint8Array(view.buffer);
     const name = diskText(bytes.subarray(32, 64));
-    return content('member', 'linux_raid_member', name, uuidText(bytes.subarray(16, 32)));
+    const found = content('member', 'linux_raid_member', name, uuidText(bytes.subarray(16, 32)));
+    return at > 4096 ? { ...found, at } : found;
   }
-  const old = await reader.view(reader.size - (reader.size % 65536) - 65536, 68);
+  const oldAt = reader.size - (reader.size % 65536) - 65536;
+  const old = await reader.view(oldAt, 68);
   if (old?.getUint32(0, true) !== 0xa92b4efc || old.getUint32(4, true) !== 0) return undefined;
   const words = [20, 52, 56, 60].map((at) => old.getUint32(at, true).toString(16).padStart(8, '0')).join('');
   const uuid = words.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-  return content('member', 'linux_raid_member', undefined, uuid);
+  return { ...content('member', 'linux_raid_member', undefined, uuid), at: oldAt };
 };
 
 /** An LVM2 physical volume: its label is in one of the first four sectors. */
@@ -47,6 +51,9 @@ export const swap: ContentProbe = async (reader) => {
     if (text !== 'SWAPSPACE2' && !sleeping) continue;
     const bytes = await reader.bytes(1024, 44);
     if (!bytes) return undefined;
+    // The magic alone can stand in a file of another file system; its header cannot (Linux, union swap_header).
+    const version = new DataView(bytes.buffer).getUint32(0, true);
+    if (!sleeping && version !== 1 && version !== 0x0100_0000) continue;
     const label = diskText(bytes.subarray(28, 44));
     return content('swap', sleeping ? 'swsuspend' : 'swap', label, uuidText(bytes.subarray(12, 28)));
   }
