@@ -14,7 +14,14 @@ const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 process.env['PATH'] = path;
 
 function run(program: string, args: readonly string[], input?: string): string {
-  return execFileSync(program, args, { encoding: 'utf8', ...(input !== undefined && { input }), stdio: 'pipe' });
+  try {
+    return execFileSync(program, args, { encoding: 'utf8', ...(input !== undefined && { input }), stdio: 'pipe' });
+  } catch (error) {
+    const { code, status, stdout } = error as { code?: string; status?: number; stdout?: string };
+    // A program that succeeds may end before it has taken an answer that it did not need.
+    if (code === 'EPIPE' && status === 0) return stdout ?? '';
+    throw error;
+  }
 }
 
 function image(size: number, content?: Uint8Array): string {
