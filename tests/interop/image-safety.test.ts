@@ -3,7 +3,7 @@
  * nor written, by any command.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -12,6 +12,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { readBytes } from '../conformance/subject.js';
 import { hostileImages, vmdkDescriptor, vmdkWithDescriptor } from '../support/hostile-images.js';
 import { missing } from '../support/nbd-peers.js';
+import { attachLoop, cannotLoop } from '../support/root.js';
 import { tempFolder } from '../support/temp.js';
 import { execute, farbus, startFarbus } from './farbus.js';
 
@@ -219,6 +220,53 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
         await disk.close();
       }
     }
+  });
+});
+
+const noLoop = cannotLoop();
+
+describe.skipIf(none || noLoop !== undefined)('a block device', () => {
+  it('is raw bytes whatever its name and content are, unless its format is given', async () => {
+    const { folder, secret, intact } = withSecret();
+    const disk = join(folder, 'disk');
+    writeFileSync(disk, vmdkWithDescriptor(`RW 8 FLAT "${secret}" 0`));
+    const device = attachLoop(disk);
+    const link = join(folder, 'disk.vmdk');
+    symlinkSync(device, link);
+    for (const path of [device, link]) {
+      const told = await farbus('info', '--json', path);
+      expect(JSON.parse(told.stdout)).toMatchObject({ size: 65_536 });
+      // A device is not read to find out what it is: no warning.
+      expect(told.stderr).toBe('');
+    }
+    expect((await farbus('info', `vmdk:${device}`)).stderr).toMatch(/^farbus: [^\n]*is not opened[^\n]*\n$/);
+    const from = join(folder, 'from');
+    writeFileSync(from, Buffer.alloc(65_536, 0x61));
+    expect(await farbus('copy', from, link)).toMatchObject({ code: 0 });
+    intact();
+    const image = join(folder, 'image');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=full', image, '1M']);
+    const withImage = attachLoop(image);
+    expect((await farbus('info', `qcow2:${withImage}`)).stdout).toContain('1.0 MiB (1048576 bytes)');
+    expect(await farbus('copy', from, `qcow2:${withImage}`, '--verify')).toMatchObject({ code: 0 });
+  });
+});
+
+describe.skipIf(none)('a VHD of fixed size', () => {
+  it("is known by its name and footer, and its first bytes are its disk's", async () => {
+    const path = join(tempFolder(), 'disk.vhd');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'vpc', '-o', 'subformat=fixed,force_size=on', path, '1M']);
+    const disk = await openSource(path, quiet);
+    expect(disk.info.size).toBe(1 << 20);
+    const header = Buffer.alloc(512);
+    header.write('conectix');
+    header[63] = 4;
+    await disk.write(0, buffersOf(header));
+    await disk.close();
+    const again = await openSource(path, quiet);
+    expect(again.info.size).toBe(1 << 20);
+    expect(Buffer.from(await readBytes(again, 0, 512)).equals(header)).toBe(true);
+    await again.close();
   });
 });
 

@@ -8,6 +8,7 @@
  *
  * Not here: which other files an image names (references.ts).
  */
+import { getU32 } from '../../base/big-endian.js';
 
 /** The formats that are read through qemu-nbd, by QEMU's names. */
 export const imageFormats = ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vpc', 'parallels'] as const;
@@ -41,6 +42,18 @@ export function formatOf(bytes: Uint8Array): ImageFormat | undefined {
   const found = signatures.find(([, offset, magic]) => text.startsWith(magic, offset));
   if (found) return found[0];
   return descriptor.test(text) ? 'vmdk' : undefined;
+}
+
+/** Bytes at the end of a file that {@link isFixedVhd} looks at. */
+export const footerBytes = 512;
+
+/** Whether a file with this end is a VHD of fixed size: the disk's bytes, and behind them a footer (VHD 1.0, "Hard Disk Footer"). */
+export function isFixedVhd(end: Uint8Array): boolean {
+  return (
+    end.length === footerBytes &&
+    new TextDecoder('latin1').decode(end.subarray(0, 8)) === 'conectix' &&
+    getU32(end, 60) === 2
+  );
 }
 
 /** What the end of a file's name says of its format. A qcow2 image is often called .qcow. */

@@ -10,14 +10,22 @@ import { constants, open, realpath, stat, type FileHandle } from 'node:fs/promis
 import { dirname, relative, resolve } from 'node:path';
 import { errnoOf, FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { printable } from '../ssh/printable.js';
-import { formatBytes, formatOf, formatsOfName, imageFormats, type ImageFormat } from './formats.js';
+import {
+  footerBytes,
+  formatBytes,
+  formatOf,
+  formatsOfName,
+  imageFormats,
+  isFixedVhd,
+  type ImageFormat,
+} from './formats.js';
 import { isPlainVmdkExtent, referencesOf, type ReadAt, type References } from './references.js';
 import { descriptorPath, type ReachedFile } from './sandbox/sandbox.node.js';
 
 /** A block node of QEMU's, as JSON. */
 export interface BlockNode {
   readonly driver: string;
-  readonly [key: string]: string | null | BlockNode;
+  readonly [key: string]: string | number | null | BlockNode;
 }
 
 export interface ImageGraph {
@@ -75,6 +83,11 @@ class GraphBuilder {
     if (this.#chain.has(key)) throw usageError(`${printable(path)} is its own backing file, by way of others`);
     if (this.#chain.size === maxChain) throw usageError(`more than ${maxChain} images are in the chain of ${path}`);
     this.#chain.add(key);
+    if (format === 'vpc') {
+      const size = await fixedVhdSize(file.handle);
+      // QEMU would look at the first bytes before the footer, and those are the guest's.
+      if (size !== undefined) return { driver: 'raw', size, file: node };
+    }
     const references = await referencesOf(format, readerOf(file.handle), printable(path));
     const backing = await this.#backing(path, references.backing);
     // Without a backing file null says so; with nothing said, QEMU would follow the image's name for it.
@@ -184,6 +197,15 @@ function readerOf(handle: FileHandle): ReadAt {
     const { bytesRead } = await handle.read(bytes, 0, length, offset);
     return bytes.subarray(0, bytesRead);
   };
+}
+
+/** The size of the disk in a VHD of fixed size, in bytes; undefined where the file is none. */
+async function fixedVhdSize(handle: FileHandle): Promise<number | undefined> {
+  const data = (await handle.stat()).size - footerBytes;
+  const footer = await readerOf(handle)(Math.max(0, data), footerBytes);
+  if (!isFixedVhd(footer)) return undefined;
+  const { buffer, byteOffset } = footer;
+  return Math.min(data, Number(new DataView(buffer, byteOffset).getBigUint64(48)));
 }
 
 async function formatOfFile(path: string): Promise<ImageFormat | undefined> {

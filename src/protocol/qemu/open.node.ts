@@ -10,9 +10,10 @@ import type { BlockDevice, BlockInfo } from '../../block/device.js';
 import { Filter } from '../../block/filters/filter.js';
 import { unixDialer } from '../../network/dial.node.js';
 import { connectNbd, type NbdInitiator } from '../nbd/initiator/initiator.js';
-import { formatBytes, formatOf, type ImageFormat } from './formats.js';
+import { footerBytes, formatBytes, formatOf, isFixedVhd, type ImageFormat } from './formats.js';
 import { openGraph } from './graph.node.js';
 import { QemuNbd } from './process.node.js';
+import { sandboxKind } from './sandbox/sandbox.node.js';
 
 /** How long it may take to open an image, in ms. */
 const startMs = 30_000;
@@ -39,7 +40,15 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
   try {
     const bytes = new Uint8Array(formatBytes);
     const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-    return formatOf(bytes.subarray(0, bytesRead));
+    const found = formatOf(bytes.subarray(0, bytesRead));
+    if (found !== undefined) return found;
+    const end = await handle.read(
+      new Uint8Array(footerBytes),
+      0,
+      footerBytes,
+      (await handle.stat()).size - footerBytes,
+    );
+    return end.bytesRead === footerBytes && isFixedVhd(end.buffer) ? 'vpc' : undefined;
   } catch {
     // Opening it as a disk will say what is wrong with it.
     return undefined;
@@ -54,16 +63,22 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
  */
 export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
   const { format, readOnly = false, mayOpen = [], identity = '', log = silent } = options;
+  if (sandboxKind() === 'none' && !process.env['FARBUS_NO_SANDBOX']) {
+    log.log(
+      'warn',
+      `${path}: qemu-nbd runs without a sandbox: neither Landlock nor bubblewrap is here (docs/security.md)`,
+    );
+  }
   const graph = await openGraph(path, format, { readOnly, mayOpen });
   // qemu-nbd has descriptors of its own of the files from its start on.
-  const process = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
+  const server = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
   try {
-    const disk = await connect(process, path, readOnly);
-    return new ImageDevice(disk, process, identity === '' ? '' : `${identity}#${format}`, (how) =>
+    const disk = await connect(server, path, readOnly);
+    return new ImageDevice(disk, server, identity === '' ? '' : `${identity}#${format}`, (how) =>
       log.log('error', `${path}: qemu-nbd has ended (${how}): its disk gives errors until it is opened again`),
     );
   } catch (error) {
-    await process.kill();
+    await server.kill();
     throw error;
   }
 }

@@ -14,6 +14,8 @@ export interface Reach {
   readonly files: readonly Pick<LandlockGrant, 'fd' | 'to'>[];
   /** A folder in which it makes a socket. */
   readonly socketFolder?: string;
+  /** The process that starts it, and without which it ends. */
+  readonly parent: number;
 }
 
 /** Folders of programs and libraries, on all distributions. */
@@ -23,6 +25,8 @@ const readable = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/dev/urandom'];
 const deviceFacts = ['/sys/dev/block', '/sys/devices'];
 
 const F_SETFD = 2;
+const PR_SET_PDEATHSIG = 1;
+const SIGTERM = 15;
 /** O_PATH of Linux, which Node does not name. */
 const O_PATH = 0o10000000;
 
@@ -40,6 +44,15 @@ export function confine(reach: Reach, program: string, args: readonly string[]):
     ...(reach.socketFolder === undefined ? [] : at(reach.socketFolder, 'socket')),
   ]);
   filterSystemCalls(koffi);
+  // If farbus is killed before the program has its first client, the program would wait for one for ever.
+  koffi.load(null).func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong'])(
+    PR_SET_PDEATHSIG,
+    SIGTERM,
+    0,
+    0,
+    0,
+  );
+  if (process.ppid !== reach.parent) throw new Error('its starter has ended');
   // Node marks all descriptors that it inherits to be closed by execve(2).
   const fcntl = koffi.load(null).func('fcntl', 'int', ['int', 'int', 'long']);
   for (const fd of [0, 1, 2, ...reach.files.map((file) => file.fd)]) fcntl(fd, F_SETFD, 0);

@@ -106,6 +106,7 @@ function command(program: string, args: readonly string[], { files, socketFolder
           to: `${isDevice ? 'device-' : ''}${writable ? 'write' : 'read'}` as const,
         })),
         ...(socketFolder !== undefined && { socketFolder }),
+        parent: process.pid,
       };
       const launcher = fileURLToPath(new URL('../../../../bin/confine.js', import.meta.url));
       return [process.execPath, launcher, JSON.stringify(reach), program, ...args];
