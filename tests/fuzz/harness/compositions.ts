@@ -154,9 +154,9 @@ export class Composed {
     const neighbour = files.path('neighbour.img');
     writeFileSync(neighbour, new Uint8Array(exportSize));
     const config = {
+      listen: [`nbd+unix:///?socket=${files.path('s')}`],
       ...top,
       ...more,
-      listen: [`nbd+unix:///?socket=${files.path('s')}`],
       exports: [
         { name: 'disk', description: 'the disk', ...keys(files) },
         { name: 'neighbour', source: neighbour },

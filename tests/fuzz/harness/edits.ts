@@ -9,6 +9,7 @@ import type { Random } from './random.js';
 
 /** How long a connection with an edit may be silent before it is ended, in ms: a message that was cut leaves both waiting. */
 const silentMs = 40;
+/** The last three end a stream. */
 const kinds = ['flip', 'set', 'drop', 'insert', 'double', 'number', 'end', 'reset', 'mute'] as const;
 
 interface Edit {
@@ -16,6 +17,9 @@ interface Edit {
   readonly gap: number;
   readonly data: Uint8Array;
 }
+
+/** Edits of the first so many kinds can be made to a file. */
+export const fileEdits = 6;
 
 /** One edit as a message: its kind, the gap before it, and data. */
 export function edit(random: Random, maxGap: number, kind = random.below(kinds.length)): Uint8Array {
@@ -28,9 +32,9 @@ export function edit(random: Random, maxGap: number, kind = random.below(kinds.l
   );
 }
 
-/** A few edits. */
-export function edits(random: Random, maxGap: number, kindsUsed = kinds.length): Input {
-  return Array.from({ length: 1 + random.below(4) }, () => edit(random, maxGap, random.below(kindsUsed)));
+/** A few edits. @param most How many of the kinds are used: those that end a stream come last. */
+export function edits(random: Random, maxGap: number, most: number = kinds.length): Input {
+  return Array.from({ length: 1 + random.below(4) }, () => edit(random, maxGap, random.below(most)));
 }
 
 function parse(message: Uint8Array): Edit {

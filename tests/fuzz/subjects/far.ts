@@ -6,7 +6,6 @@
  */
 import { rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
-import { buffersOf } from '../../../src/base/buffers.js';
 import { FarbusError, messageOf } from '../../../src/base/errors.js';
 import type { BlockDevice } from '../../../src/block/device.js';
 import { BlockError } from '../../../src/block/errors.js';
@@ -27,12 +26,8 @@ import { Composed, exportFill, exportSize } from '../harness/compositions.js';
 import { edit, edits, Editor, editWrites } from '../harness/edits.js';
 import type { Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
+import { settled, use } from '../harness/use.js';
 
-/** How long requests may take to settle, in ms: only a hang reaches it. */
-const patienceMs = 60_000;
-/** Bytes around the memory of reads that nothing may be written to. */
-const guard = 64;
-const guardFill = 0x5a;
 /** Where edits can be: about as many bytes as a server says in one run. */
 const maxGap = 3000;
 
@@ -153,49 +148,5 @@ async function one(input: Input, transport: string, text: string, reconnect: num
     return `${transport} ${said}${'error' in closing ? ' close fails' : ''}`;
   } finally {
     rmSync(own, { recursive: true, force: true });
-  }
-}
-
-/** Uses a device in every way at once. @returns how each request ended. */
-async function use(device: BlockDevice, fault: (what: string, cause?: unknown) => FuzzError): Promise<string> {
-  const { size, blockSize } = device.info;
-  if (!(Number.isSafeInteger(size) && size >= 0 && blockSize > 0)) throw fault('its size is none');
-  const fits = (offset: number, length: number): boolean => offset + length <= size && blockSize <= 512;
-  const memory = new Uint8Array(4096 + 2 * guard).fill(guardFill);
-  const block = new Uint8Array(2048).fill(7);
-  const work: Promise<unknown>[] = [];
-  if (fits(0, 4096)) work.push(device.read(0, buffersOf(memory.subarray(guard, -guard))));
-  if (fits(8192, 2048))
-    work.push(device.write(8192, buffersOf(block)), device.read(10240, buffersOf(new Uint8Array(512))));
-  work.push(device.flush());
-  if (fits(0, 16384)) work.push(device.extents(0, 16384), device.writeZeroes(12288, 4096), device.trim(12288, 2048));
-  const results = await settled(Promise.allSettled(work), fault('requests do not settle'));
-  if (!('value' in results)) throw fault('requests');
-  const beside = [...memory.subarray(0, guard), ...memory.subarray(-guard)];
-  if (beside.some((byte) => byte !== guardFill)) throw fault('memory beside that of a read was written');
-  return results.value
-    .map((result) => {
-      if (result.status === 'fulfilled') return 'ok';
-      if (!(result.reason instanceof BlockError))
-        throw fault(`a request fails with ${String(result.reason)}`, result.reason);
-      return result.reason.kind;
-    })
-    .join(' ');
-}
-
-/** What comes of a promise; rejects with `late` when nothing does. */
-async function settled<T>(promise: Promise<T>, late: FuzzError): Promise<{ value: T } | { error: unknown }> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const limit = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(late), patienceMs)));
-  try {
-    return await Promise.race([
-      promise.then(
-        (value) => ({ value }),
-        (error: unknown) => ({ error }),
-      ),
-      limit,
-    ]);
-  } finally {
-    clearTimeout(timer);
   }
 }

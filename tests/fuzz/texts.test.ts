@@ -1,0 +1,9 @@
+/** SOURCE and FILTER texts, URIs, configuration files and site files of any content. */
+import { expect, test } from 'vitest';
+import { fuzz, inputsWanted, patience } from './harness/loop.js';
+import { texts } from './subjects/texts.js';
+
+test('texts are taken, or refused in one line', { timeout: patience }, async () => {
+  const inputs = inputsWanted(10_000, 3_000_000);
+  expect((await fuzz(texts, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
+});
