@@ -19,8 +19,8 @@ const disk = tempPath('disk.img');
 let vblade: ChildProcess | undefined;
 let segment: Segment;
 
-async function startBlade(): Promise<void> {
-  vblade = spawn('vblade', ['7', '3', 'blade', disk], { stdio: ['ignore', 'pipe', 'inherit'] });
+async function startBlade(path = disk): Promise<void> {
+  vblade = spawn('vblade', ['7', '3', 'blade', path], { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(vblade.stdout!, 'data');
 }
 
@@ -88,6 +88,28 @@ describe.skipIf(!possible)('vblade', () => {
     expect(Buffer.compare(back, bytes)).toBe(0);
     await device.close();
     expect(states.slice(0, 2)).toEqual(['connected', 'reconnecting']);
+  });
+
+  it('that comes back with another disk gets none of the requests that waited', async () => {
+    const other = tempPath('other.img');
+    const bytes = Uint8Array.from({ length: size }, (_, index) => (index >> 9) & 0xff);
+    writeFileSync(other, bytes);
+    let lost!: () => void;
+    const gone = new Promise<void>((resolve) => (lost = resolve));
+    const onState = (state: string): void => void (state === 'reconnecting' && lost());
+    const device = await connectAoe(segment, { shelf: 7, slot: 3, onState });
+    await device.write(8192, buffersOf(new Uint8Array(4096).fill(7)));
+    await device.flush();
+    await stopBlade();
+    const write = device.write(0, buffersOf(new Uint8Array(4096).fill(9)));
+    write.catch(() => undefined);
+    await gone;
+    await startBlade(other);
+    await expect(write).rejects.toThrow(/another disk has its address/);
+    expect(Buffer.compare(readFileSync(other), bytes)).toBe(0);
+    await device.close();
+    await stopBlade();
+    await startBlade();
   });
 
   it('that is not there is an error in one line', async () => {

@@ -14,7 +14,7 @@ import { readBytes } from '../conformance/subject.js';
 import { farbusServe, freePort, missing, nbdkit, qemuNbd, type NbdPeer, type Place } from '../support/nbd-peers.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
-import { farbus } from './farbus.js';
+import { farbus, startFarbus, type Started } from './farbus.js';
 
 const size = 4 << 20;
 /** Blocks that differ from each other, and from those of another letter. */
@@ -121,6 +121,23 @@ async function sshd(scheme: string, path: string, programs?: string): Promise<Re
   return { uri: `${scheme}://test${path}`, kill: () => server.stop(), start };
 }
 
+/** `farbus serve` on a segment of two UDP ports. */
+async function aoe(path: string): Promise<Replaceable> {
+  const [{ port: near }, { port: far }] = [await freePort(), await freePort()];
+  let server: Started | undefined;
+  const start = async (): Promise<NbdPeer> => {
+    server = startFarbus('serve', `disk=${path}`, '--listen', `aoe:1.0@udp:127.0.0.1:${far}/127.0.0.1:${near}`);
+    await server.printed(/aoe:1.0/);
+    return undefined as never;
+  };
+  const kill = async (): Promise<void> => {
+    server?.child.kill('SIGKILL');
+    await server?.ended;
+  };
+  await start();
+  return { uri: `aoe:1.0@udp:127.0.0.1:${near}/127.0.0.1:${far}`, kill, start };
+}
+
 const ssh = process.env['FARBUS_SSH'];
 afterAll(() => {
   if (ssh === undefined) delete process.env['FARBUS_SSH'];
@@ -131,6 +148,7 @@ const servers: [name: string, missing: () => boolean, (place: Place, path: strin
   ['nbdkit', () => missing('nbdkit'), (place, path) => nbdkit(place, ['file', path])],
   ['qemu-nbd', () => missing('qemu-nbd'), (place, path) => qemuNbd(place, path)],
   ['farbus serve', () => false, (place, path) => farbusServe(place, 'disk', [`disk=${path}`])],
+  ['farbus serve by AoE', () => false, (_, path) => aoe(path)],
   ['sftp-server', () => cannotSshd() !== undefined, (_, path) => sshd('ssh+sftp', path)],
   ['GNU dd by ssh', () => cannotSshd() !== undefined, (_, path) => sshd('ssh+dd', path)],
   [

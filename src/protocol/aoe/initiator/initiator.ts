@@ -7,6 +7,7 @@ import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
 import { BlockBase } from '../../../block/base.js';
+import { ContentWitness } from '../../../block/witness.js';
 import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/device.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';
@@ -35,6 +36,8 @@ export interface AoeOptions {
   readonly frameLifetimeMs?: number;
   /** The segment is closed with the device. Default false: it stays the caller's. */
   readonly closeSegment?: boolean;
+  /** Take a disk that cannot be recognised when the target is found again for the same one. Default false. */
+  readonly assumeSame?: boolean | undefined;
   readonly log?: Logger;
   /** Gives up looking for the target at first. */
   readonly signal?: AbortSignal;
@@ -54,6 +57,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
   if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(commandSeconds > 0) || !(frameLifetimeMs >= 0)) {
     throw new FarbusError('times of a connection are numbers above 0, and for reconnecting 0 or more', { exitCode: 2 });
   }
+  const witness = options.assumeSame ? undefined : new ContentWitness();
   const link = await Link.open(segment, {
     shelf: options.shelf,
     slot: options.slot,
@@ -64,17 +68,19 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     signal: options.signal,
     commandSeconds,
     frameLifetimeMs,
+    witness,
     log: options.log ?? silent,
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   });
-  return new AoeInitiator(link, options.readOnly ?? false, options.closeSegment ? segment : undefined);
+  return new AoeInitiator(link, witness, options.readOnly ?? false, options.closeSegment ? segment : undefined);
 }
 
 /** Made by {@link connectAoe}. */
 export class AoeInitiator extends BlockBase {
   readonly info: BlockInfo;
   readonly #link: Link;
+  readonly #witness: ContentWitness | undefined;
   /** Sectors of one message, of requests that need several. */
   readonly #step: number;
   readonly #lba48: boolean;
@@ -82,9 +88,10 @@ export class AoeInitiator extends BlockBase {
   /** Closed with the device. */
   readonly #segment: Segment | undefined;
 
-  constructor(link: Link, readOnly: boolean, segment: Segment | undefined) {
+  constructor(link: Link, witness: ContentWitness | undefined, readOnly: boolean, segment: Segment | undefined) {
     super();
     this.#link = link;
+    this.#witness = witness;
     this.#segment = segment;
     const { disk, sectors } = link;
     this.#lba48 = disk.lba48;
@@ -125,19 +132,26 @@ export class AoeInitiator extends BlockBase {
 
   protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const ata = this.#lba48 ? AtaCommand.readSectorsExt : AtaCommand.readSectors;
-    return this.#link.run(this.#cut('read', ata, offset, into, false), options);
+    const done = this.#link.run(this.#cut('read', ata, offset, into, false), options);
+    this.#witness?.onRead(offset, into, done);
+    return done;
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { fua = false } = options;
     const plain = this.#lba48 ? AtaCommand.writeSectorsExt : AtaCommand.writeSectors;
     const ata = fua ? AtaCommand.writeDmaFuaExt : plain;
-    return this.#link.run(this.#cut('write', ata, offset, from, fua), options);
+    const done = this.#link.run(this.#cut('write', ata, offset, from, fua), options);
+    this.#witness?.onWrite(offset, from.length, from, done);
+    return done;
   }
 
   protected doFlush(options: RequestOptions): Promise<void> {
     // FLUSH CACHE, which every target knows that knows any, covers the same as FLUSH CACHE EXT.
-    return this.#link.run([{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false }], options);
+    const parts = [{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false } as const];
+    const done = this.#link.run(parts, options);
+    this.#witness?.onFlush(done);
+    return done;
   }
 
   protected async doClose(): Promise<void> {

@@ -1,6 +1,7 @@
 /** What a link to a target is told, and what it tells. */
 import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
+import type { ContentWitness } from '../../../block/witness.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 
 /**
@@ -21,6 +22,8 @@ export interface LinkOptions {
   readonly commandSeconds: number;
   /** How long a frame can be on its way at most: quarantine.ts. */
   readonly frameLifetimeMs: number;
+  /** Watches the requests, to recognise the disk when a target is found again. Undefined: any disk there is taken. */
+  readonly witness: ContentWitness | undefined;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: AoeState, detail: string) => void;

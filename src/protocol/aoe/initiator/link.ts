@@ -19,6 +19,7 @@ import { breachOf, makeContact, type Contact } from './contact.js';
 import { Exchange } from './exchange.js';
 import type { AoeState, LinkCounters, LinkOptions } from './link-options.js';
 import { Messenger } from './messenger.js';
+import { otherDisk } from './same-disk.js';
 
 /** Pause between queries for a target that is gone, in ms. */
 const queryMs = 250;
@@ -216,7 +217,7 @@ export class Link {
         const contact = await this.#establish(this.#stop.signal);
         // Something was given up in the meantime: its copies are of the session that was asked for.
         if (this.#exchange.needsFence && !fenced) continue;
-        const breach = breachOf(this.#contact, contact, this.#sectors);
+        const breach = breachOf(this.#contact, contact, this.#sectors) ?? (await this.#otherDisk(contact));
         if (breach === undefined) {
           this.#say('info', 'found', `there again, ${this.#exchange.waiting} commands waited`);
           return this.#adopt(contact);
@@ -229,6 +230,12 @@ export class Link {
       }
       await sleep(queryMs, this.#stop.signal).catch(() => undefined);
     }
+  }
+
+  #otherDisk(contact: Contact): Promise<string | undefined> | undefined {
+    const { witness, shelf, slot } = this.#options;
+    const place = { shelf, slot, mac: this.#port.mac, sectors: this.#sectors };
+    return witness && otherDisk(witness, this.#messenger, contact, place, this.#stop.signal);
   }
 
   #setDeadline(): void {

@@ -1,0 +1,83 @@
+/**
+ * Whether a target that was found again has the same disk, by its content (block/witness.ts): in AoE, serial numbers are
+ * the target's as a rule, not the disk's. Reads are questions here, apart from the commands that wait. Source: [AoE] 3.1.
+ */
+import type { Buffers } from '../../../base/buffers.js';
+import { BlockError } from '../../../block/errors.js';
+import type { ContentWitness } from '../../../block/witness.js';
+import type { Mac } from '../../../network/ethernet/mac.js';
+import { AoeCommand, AtaArgument, AtaCommand, AtaFlag, AtaStatus, Flag, Header, sectorSize } from '../spec.js';
+import { flagsOf, minFrame, putAta, putHeader } from '../wire.js';
+import type { Contact } from './contact.js';
+import type { Messenger } from './messenger.js';
+
+/** Copies of a question, and the pause between them in ms. */
+const copies = 20;
+const everyMs = 100;
+
+export interface Place {
+  readonly shelf: number;
+  readonly slot: number;
+  /** The initiator's address. */
+  readonly mac: Mac;
+  /** Most sectors of one message. */
+  readonly sectors: number;
+}
+
+/**
+ * @returns Why it is not taken for the same disk; undefined if it is.
+ * @throws Error if the target does not answer, or the signal's reason
+ */
+export async function otherDisk(
+  witness: ContentWitness,
+  messenger: Messenger,
+  contact: Contact,
+  place: Place,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const read = async (offset: number, into: Buffers): Promise<void> => {
+    const end = (offset + into.length) / sectorSize;
+    for (let lba = offset / sectorSize; lba < end; lba += place.sectors) {
+      const count = Math.min(place.sectors, end - lba);
+      const data = await readSectors(messenger, contact, place, lba, count, signal);
+      into.copyFrom(data, lba * sectorSize - offset);
+    }
+  };
+  const verdict = await witness.check(read);
+  if (verdict === 'same') return undefined;
+  if (verdict === 'other') return 'another disk has its address: its content differs';
+  return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
+}
+
+async function readSectors(
+  messenger: Messenger,
+  { mac: to, disk }: Contact,
+  { shelf, slot, mac }: Place,
+  lba: number,
+  count: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const flags = disk.lba48 ? AtaFlag.extended | AtaFlag.device : AtaFlag.device;
+  const command = disk.lba48 ? AtaCommand.readSectorsExt : AtaCommand.readSectors;
+  const length = count * sectorSize;
+  const answer = await messenger.ask(
+    (tag) => {
+      const frame = new Uint8Array(minFrame);
+      putHeader(frame, to, mac, { shelf, slot, command: AoeCommand.ata, tag });
+      // No session: the tag of a question is not in a session's sequence, and a read needs no fence.
+      putAta(frame, { flags, feature: 0, count, command, lba, generation: 0 });
+      return frame;
+    },
+    (frame) => {
+      if (frame[Header.command] !== AoeCommand.ata) return undefined;
+      if (flagsOf(frame) & Flag.error) return { data: undefined };
+      if (frame.length < AtaArgument.size || frame[AtaArgument.command]! & AtaStatus.error) return { data: undefined };
+      if (frame.length < AtaArgument.size + length) return undefined;
+      return { data: frame.slice(AtaArgument.size, AtaArgument.size + length) };
+    },
+    { signal, everyMs, copies },
+  );
+  if (!answer) throw new BlockError('unreachable', 'it does not answer when its content is looked at');
+  if (!answer.data) throw new BlockError('io', 'it cannot read a block');
+  return answer.data;
+}
