@@ -64,6 +64,17 @@ export function buffersOf(bytes: Uint8Array): Buffers {
   return new PlainBuffers(bytes);
 }
 
+/** What a caller has its bytes in: an array that does not move, or places of a guest's memory. */
+export type Bytes = Buffers | Uint8Array;
+
+/** `bytes` as Buffers: itself if it is, else over its own memory. @throws TypeError where it is neither */
+export function asBuffers(bytes: Bytes): Buffers {
+  // Not instanceof: an array may be of another realm (a frame, a vm context).
+  if (ArrayBuffer.isView(bytes)) return buffersOf(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  if (typeof (bytes as Partial<Buffers> | null)?.copyTo === 'function') return bytes;
+  throw new TypeError('the data is neither a Uint8Array nor Buffers');
+}
+
 /** All bytes of `buffers` as one array: its own memory where that is contiguous and stable, else a copy. */
 export function contiguous(buffers: Buffers): Uint8Array {
   const views = buffers.stable();

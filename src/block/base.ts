@@ -3,7 +3,8 @@
  * emulates what the device cannot do, turns every thrown thing into a BlockError and keeps count of what is under way,
  * so that a device's own code is only what is special to it.
  */
-import { buffersOf, type Buffers } from '../base/buffers.js';
+import { asBuffers, buffersOf, type Buffers, type Bytes } from '../base/buffers.js';
+import { messageOf } from '../base/errors.js';
 import type {
   BlockDevice,
   BlockInfo,
@@ -107,20 +108,22 @@ export abstract class BlockBase implements BlockDevice {
     return { fd: range.fd, offset: range.offset, ready: (at, count) => range.ready(at, count), release };
   }
 
-  async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
+  async read(offset: number, into: Bytes, options: RequestOptions = {}): Promise<void> {
     checkMedium(this.media, options);
-    this.#check(offset, into.length);
-    if (into.length === 0) return;
-    await this.#run(options, () => this.#split(offset, into, (at, part) => this.doRead(at, part, options)));
+    const buffers = placesOf(into);
+    this.#check(offset, buffers.length);
+    if (buffers.length === 0) return;
+    await this.#run(options, () => this.#split(offset, buffers, (at, part) => this.doRead(at, part, options)));
   }
 
-  async write(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {
+  async write(offset: number, from: Bytes, options: WriteOptions = {}): Promise<void> {
     checkMedium(this.media, options);
-    this.#checkWrite(offset, from.length);
-    if (from.length === 0) return;
+    const buffers = placesOf(from);
+    this.#checkWrite(offset, buffers.length);
+    if (buffers.length === 0) return;
     const { own, flushAfter } = this.#durability(options);
     await this.#run(options, async () => {
-      await this.#split(offset, from, (at, part) => this.doWrite(at, part, own));
+      await this.#split(offset, buffers, (at, part) => this.doWrite(at, part, own));
       if (flushAfter) await this.doFlush(options);
     });
   }
@@ -258,6 +261,15 @@ export abstract class BlockBase implements BlockDevice {
   #checkWrite(offset: number, length: number): void {
     this.#check(offset, length);
     if (this.info.readOnly) throw new BlockError('read-only', 'the device is read-only');
+  }
+}
+
+/** @throws BlockError where a caller without types gives something else. */
+function placesOf(bytes: Bytes): Buffers {
+  try {
+    return asBuffers(bytes);
+  } catch (error) {
+    throw new BlockError('range', messageOf(error), { cause: error });
   }
 }
 

@@ -11,7 +11,7 @@
  * 2. A request that failed or was given up takes no effect after its promise has settled (no ghost write).
  * 3. Success means all bytes, current ones.
  */
-import type { Buffers } from '../base/buffers.js';
+import type { Bytes } from '../base/buffers.js';
 import type { DiskMarks } from './identity.js';
 
 /** What a device can do by itself. Asked once; what is false is emulated or refused as {@link BlockDevice} says. */
@@ -34,6 +34,8 @@ export interface Capabilities {
 export interface BlockInfo {
   /** Length in bytes; a multiple of `blockSize`. */
   readonly size: number;
+  /** Bytes that the device has behind `size` and that cannot be reached, as they do not fill a block. Absent: none. */
+  readonly tail?: number | undefined;
   /** Smallest addressable unit in bytes: a power of two, 1 to 65536; 512 for disks that do not say. */
   readonly blockSize: number;
   /** Best unit of a request in bytes: a power of two of at least `blockSize`; 4096 where it is not known. */
@@ -132,9 +134,9 @@ export interface BlockDevice {
   /** Set for as long as the device is open, or not at all. Filters pass it on that keep nothing of a medium. */
   readonly media?: RemovableMedia | undefined;
   /** Reads `into.length` bytes at `offset`. */
-  read(offset: number, into: Buffers, options?: RequestOptions): Promise<void>;
+  read(offset: number, into: Bytes, options?: RequestOptions): Promise<void>;
   /** Writes `from.length` bytes at `offset`. The memory must not change until it settles. */
-  write(offset: number, from: Buffers, options?: WriteOptions): Promise<void>;
+  write(offset: number, from: Bytes, options?: WriteOptions): Promise<void>;
   /**
    * Reads at once what needs no waiting, into memory that stays where it is. An offer, for who has many small requests:
    * a device need not have it, and filters that would be passed over do not.

@@ -3,7 +3,7 @@
  * parameters and receives or sends the data. What carries it (NBD, AoE, dd over ssh) is the BlockDevice below it, an
  * initiator as a rule: sending and receiving are its doing. A logical device sees this as its medium.
  */
-import type { Buffers } from '../base/buffers.js';
+import type { Bytes } from '../base/buffers.js';
 import { Steps } from '../base/steps.js';
 import type {
   BlockDevice,
@@ -44,7 +44,7 @@ export class VirtualIoClient implements BlockDevice {
     return this.#far.media;
   }
 
-  async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
+  async read(offset: number, into: Bytes, options: RequestOptions = {}): Promise<void> {
     const { length } = into;
     this.counts.reads++;
     this.#step(options, '261', 'read', offset, length);
@@ -54,7 +54,7 @@ export class VirtualIoClient implements BlockDevice {
     this.#step(options, '263', 'the data is received', offset, length);
   }
 
-  async write(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {
+  async write(offset: number, from: Bytes, options: WriteOptions = {}): Promise<void> {
     const { length } = from;
     this.counts.writes++;
     this.#step(options, '261', 'write', offset, length);

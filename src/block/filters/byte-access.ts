@@ -9,7 +9,7 @@
  *
  * Not here: programs that change the next device by another way. Their changes of the same block can be lost.
  */
-import { buffersOf, type Buffers } from '../../base/buffers.js';
+import { buffersOf, type Buffers, type Bytes } from '../../base/buffers.js';
 import type {
   BlockDevice,
   BlockInfo,
@@ -52,12 +52,12 @@ export class ByteAccessFilter extends Filter {
     return { ...next, blockSize: 1 };
   }
 
-  override read(offset: number, into: Buffers, options?: RequestOptions): Promise<void> {
+  override read(offset: number, into: Bytes, options?: RequestOptions): Promise<void> {
     if (this.#isWhole(offset, into.length)) return this.next.read(offset, into, options);
     return super.read(offset, into, options);
   }
 
-  override write(offset: number, from: Buffers, options?: WriteOptions): Promise<void> {
+  override write(offset: number, from: Bytes, options?: WriteOptions): Promise<void> {
     if (!this.#unlocked && this.#isWhole(offset, from.length)) return this.next.write(offset, from, options);
     return super.write(offset, from, options);
   }
