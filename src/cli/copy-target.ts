@@ -7,7 +7,17 @@ import { createImage } from '../protocol/qemu/create.node.js';
 import { openError, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { syncFolder } from './copy-journal.js';
-import { imagePath, openSource, plainPath, type ImagePath, type SourceOptions } from './sources.js';
+import { filterHint } from './filter-hint.js';
+import { filterFlags } from './filters.js';
+import {
+  imagePath,
+  openDrive,
+  openSource,
+  parseDrive,
+  plainPath,
+  type ImagePath,
+  type SourceOptions,
+} from './sources.js';
 
 export interface CopyTarget {
   readonly device: BlockDevice;
@@ -26,6 +36,8 @@ export async function openTarget(
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
+  // With filters it is a part of what is there, and nothing is made.
+  if (parseDrive(text).source !== text) return { device: await openFilteredTarget(text, size, options), fresh: false };
   const path = plainPath(text);
   const image = imagePath(text);
   const made =
@@ -39,13 +51,7 @@ export async function openTarget(
       path !== undefined
         ? await openPath(path, { readOnly: false, exclusive: true })
         : await openSource(text, { ...options, readOnly: false });
-    if (device.info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
-    if (device.info.size < size) {
-      const [there, wanted] = [formatBytes(device.info.size), formatBytes(size)];
-      throw usageError(
-        `${text} is too small: it has ${there} (${device.info.size} bytes), ${wanted} (${size}) are needed`,
-      );
-    }
+    checkTarget(text, device, size);
     if (made) await syncFolder(file!);
     return { device, fresh: made };
   } catch (error) {
@@ -53,6 +59,24 @@ export async function openTarget(
     if (made) await rm(file!, { force: true });
     throw error;
   }
+}
+
+async function openFilteredTarget(text: string, size: number, options: SourceOptions): Promise<BlockDevice> {
+  const device = await openDrive(text, options);
+  try {
+    checkTarget(text, device, size);
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+function checkTarget(text: string, { info }: BlockDevice, size: number): void {
+  if (info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
+  if (info.size >= size) return;
+  const [there, wanted] = [formatBytes(info.size), formatBytes(size)];
+  throw usageError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
 }
 
 /** Sees to it that a file that is to be copied to has the right size. Returns whether it is new. */
@@ -69,6 +93,8 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
     }
     return false;
   }
+  const hint = found ? undefined : filterHint(path, filterFlags);
+  if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
   if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
   try {
     if (!found) await (await open(path, 'wx')).close();

@@ -107,6 +107,16 @@ const options: Readonly<Record<string, FilterOption>> = {
 /** The words of all filters. */
 export const filterNames: readonly string[] = Object.keys(options);
 
+/** By its word, whether a filter takes no value. */
+export const filterFlags: Readonly<Record<string, boolean>> = Object.fromEntries(
+  Object.entries(options).map(([name, { flag = false }]) => [name, flag]),
+);
+
+/** Whether a filter may be given several times: its values are a list. */
+export function isListFilter(name: string): boolean {
+  return Object.hasOwn(options, name) && options[name]!.list === true;
+}
+
 /** One filter by its word, which is one of {@link filterNames}: `parse` gives what its value says. */
 export function filterOf(name: string): { flag: boolean; list: boolean; parse: (value: string) => Filters } {
   const { key, flag = false, list = false, parse } = options[name]!;
@@ -209,7 +219,9 @@ export async function openFiltered(
     }
     if (offset !== undefined || size !== undefined) {
       const start = offset ?? 0;
-      device = new SliceFilter(device, start, size ?? Math.max(0, device.info.size - start));
+      const all = device.info.size;
+      if (start >= all) throw usageError(`offset ${start} leaves nothing: the device has ${all} bytes`);
+      device = new SliceFilter(device, start, size ?? all - start, size === undefined);
     }
     if (partition !== undefined) device = await openPartition(device, partition);
     if (rate !== undefined && limit) device = new RateFilter(device, new RateLimit(rate));

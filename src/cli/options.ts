@@ -13,11 +13,35 @@ export function parseOptions<T extends ParseArgsConfig>(
   args: readonly string[],
   config: T,
 ): Parsed<T> {
+  let parsed: Parsed<T>;
   try {
-    return parseArgs<T>({ ...config, args: joinValues(command, args, config.options ?? {}), strict: true });
+    parsed = parseArgs<T>({
+      ...config,
+      args: joinValues(command, args, config.options ?? {}),
+      strict: true,
+      tokens: true,
+    });
   } catch (error) {
     const message = messageOf(error).replace(/^(.*?)\. .*$/, '$1');
     throw usageError(`${message}; see farbus ${command} --help`);
+  }
+  checkOnce((parsed as { readonly tokens?: readonly OptionToken[] }).tokens, config);
+  return parsed;
+}
+
+interface OptionToken {
+  readonly kind: string;
+  readonly name?: string;
+  readonly value?: unknown;
+}
+
+/** Of two values for one option it is not known which one is meant. */
+function checkOnce(tokens: readonly OptionToken[] | undefined, { options = {} }: ParseArgsConfig): void {
+  const seen = new Set<string>();
+  for (const { kind, name, value } of tokens ?? []) {
+    if (kind !== 'option' || name === undefined || value === undefined || options[name]?.multiple) continue;
+    if (seen.has(name)) throw usageError(`--${name} is given twice: give it once`);
+    seen.add(name);
   }
 }
 

@@ -7,6 +7,7 @@ import { parseBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
+import { tailOf, tailWarning } from '../block/tail.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
@@ -22,7 +23,17 @@ import { formatsOfName, imageFormats, type ImageFormat } from '../protocol/qemu/
 import { openImage } from '../protocol/qemu/open.node.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
-import { checked, filterInText, joined, openFiltered, type Filters, type SourceFormat } from './filters.js';
+import {
+  checked,
+  filterFlags,
+  filterInText,
+  isListFilter,
+  joined,
+  openFiltered,
+  type Filters,
+  type SourceFormat,
+} from './filters.js';
+import { withFilterHint } from './filter-hint.js';
 import { formatToOpen } from './source-format.js';
 
 export interface SourceOptions {
@@ -146,6 +157,8 @@ export interface OpenDriveOptions extends SourceOptions {
   readonly filters?: Filters;
   /** Whether a rate is applied; default true. */
   readonly limit?: boolean;
+  /** The caller refuses a device whose last bytes cannot be reached (block/tail.ts). Otherwise a warning says so. */
+  readonly whole?: boolean;
 }
 
 /** Opens SOURCE[,FILTER]... (filters.ts). */
@@ -181,18 +194,23 @@ async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDr
   const filters = checked({ ...options.filters, ...own });
   const { format = options.format, mayOpen = options.mayOpen } = filters;
   const readOnly = filters.readOnly === true || options.readOnly === true;
-  return openFiltered(
+  const { assumeSame } = filters;
+  const device = await openFiltered(
     (never) =>
       openSource(source, {
         ...options,
         format,
         mayOpen,
-        assumeSame: filters.assumeSame,
+        assumeSame,
         readOnly: never || readOnly,
+      }).catch((error: unknown) => {
+        throw withFilterHint(source, error, filterFlags);
       }),
     filters,
     options.limit,
   );
+  if (!options.whole && tailOf(device.info) > 0) options.log.log('warn', tailWarning(source, device.info)!);
+  return device;
 }
 
 /** What a drive's text says. */
@@ -213,9 +231,11 @@ export function parseDrive(text: string): ParsedDrive {
   let serial: string | undefined;
   let model: string | undefined;
   let kind: DriveKind = 'disk';
+  const said = new Set<string>();
   for (;;) {
     const match = /^(.*),(?:(cdrom|removable)|bus=([^,]*)|([a-z-]+)(?:=([^,]*))?)$/s.exec(source);
     if (!match) break;
+    const word = match[2] ? 'cdrom or removable' : match[3] !== undefined ? 'bus' : match[4]!;
     if (match[2]) kind = match[2] as DriveKind;
     else if (match[3] !== undefined) bus = match[3];
     else if (match[4] === 'serial') serial = saidText(match[5], 20, text);
@@ -223,9 +243,11 @@ export function parseDrive(text: string): ParsedDrive {
     else {
       const filter = filterInText(match[4]!, match[5], text);
       if (!filter) break;
-      // It is read from the end: what stands later counts.
       filters = joined(filters, filter);
     }
+    // Of two values it is not known which one is meant.
+    if (said.has(word) && !isListFilter(word)) throw usageError(`${text}: ${word} is given twice: give it once`);
+    said.add(word);
     source = match[1]!;
   }
   if (source === '' && kind === 'disk') throw usageError(`${JSON.stringify(text)} names no source`);

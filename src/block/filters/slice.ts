@@ -8,13 +8,15 @@ import { Filter } from './filter.js';
 export class SliceFilter extends Filter {
   readonly #start: number;
   readonly #size: number;
+  readonly #toEnd: boolean;
 
   /**
    * @param start First byte of the part.
    * @param size Its length in bytes. Both whole blocks of the next device.
+   * @param toEnd Whether it is meant to be all of the device from `start` on.
    * @throws FarbusError where it is not a part of the device.
    */
-  constructor(next: BlockDevice, start: number, size: number) {
+  constructor(next: BlockDevice, start: number, size: number, toEnd = false) {
     super(next);
     const { size: total, blockSize } = next.info;
     const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % blockSize === 0;
@@ -26,12 +28,13 @@ export class SliceFilter extends Filter {
     }
     this.#start = start;
     this.#size = size;
+    this.#toEnd = toEnd;
   }
 
   protected override describe(next: BlockInfo): BlockInfo {
     const identity = next.identity === '' ? '' : `${next.identity}@${this.#start}+${this.#size}`;
     const marks = marksOfPart(next.marks ?? {}, this.#start, this.#size);
-    return { ...next, size: this.#size, identity, marks };
+    return { ...next, size: this.#size, tail: this.#toEnd ? next.tail : undefined, identity, marks };
   }
 
   protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

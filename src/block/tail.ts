@@ -1,0 +1,24 @@
+/** The end of a device that its users cannot reach, as it does not fill a block of theirs. */
+import { usageError, type FarbusError } from '../base/errors.js';
+import type { BlockInfo } from './device.js';
+
+/** Bytes at the end that cannot be reached in whole blocks of `unit` bytes. */
+export function tailOf({ size, tail = 0 }: BlockInfo, unit = 1): number {
+  return tail + (size % unit);
+}
+
+/**
+ * One line about the end that cannot be reached in whole blocks of `unit` bytes, for a warning.
+ * @returns undefined where all can be reached
+ */
+export function tailWarning(name: string, info: BlockInfo, unit = info.blockSize): string | undefined {
+  const count = tailOf(info, unit);
+  if (count === 0) return undefined;
+  return `${name}: its last ${count} bytes cannot be reached: they do not fill a block of ${unit} bytes`;
+}
+
+/** The error where a whole device is wanted; undefined where all of it can be reached. */
+export function tailError(name: string, info: BlockInfo): FarbusError | undefined {
+  const warning = tailWarning(name, info);
+  return warning === undefined ? undefined : usageError(`${warning}; --size ${info.size} takes what is before them`);
+}
