@@ -87,9 +87,15 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     announce(io, `${uri}\n`, log);
     return await signals.received;
   } finally {
-    for (const close of closing.reverse()) await close();
-    signals.stop();
+    await closeAll(closing.reverse()).finally(() => signals.stop());
   }
+}
+
+/** Calls all in order, and rejects with the first error afterwards: a disk that fails must not leave the folder behind. */
+async function closeAll(closing: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const close of closing) await close().catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
 }
 
 /** What is before the first `--`, and what is after it. */

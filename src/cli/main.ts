@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { BlockError } from '../block/errors.js';
 import { finish, processIo, type CliIo } from './io.js';
 import { Interrupted } from './signals.js';
 
@@ -135,9 +136,10 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     return await module.run(rest, io);
   } catch (error) {
     if (error instanceof Interrupted) return error.status;
-    if (error instanceof FarbusError) {
+    // A disk that fails, is full or is gone is no error of the program either.
+    if (error instanceof FarbusError || error instanceof BlockError) {
       io.stderr.write(`farbus: ${messageOf(error)}\n`);
-      return error.exitCode;
+      return error instanceof FarbusError ? error.exitCode : 1;
     }
     io.stderr.write(`farbus: internal error: ${messageOf(error)}; please report it (FARBUS_DEBUG=1 prints more)\n`);
     if (io.env['FARBUS_DEBUG'] && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);

@@ -237,10 +237,13 @@ class Run {
     } finally {
       process.off('SIGHUP', hangUp);
       await control?.close();
-      await service.stop();
-      await printer?.close();
-      notifier.close();
-      signals.stop();
+      try {
+        await service.stop();
+      } finally {
+        await printer?.close();
+        notifier.close();
+        signals.stop();
+      }
     }
     return 0;
   }

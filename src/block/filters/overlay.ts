@@ -54,6 +54,7 @@ export class OverlayFilter extends BlockBase {
     }
     this.info = {
       size: header.layout.baseSize,
+      tail: base.info.tail,
       blockSize,
       preferredSize: Math.max(base.info.preferredSize, clusterSize),
       maxTransfer: 1 << 25,
@@ -150,6 +151,11 @@ export class OverlayFilter extends BlockBase {
   protected async doClose(): Promise<void> {
     try {
       if (!this.info.readOnly) await this.doFlush();
+    } catch (error) {
+      const { kind, message } = blockErrorOf(error);
+      const why = kind === 'no-space' ? 'its disk is full' : message;
+      const what = 'what was written since the last flush is lost';
+      throw new BlockError(kind, `the overlay cannot be written when it is closed: ${why}; ${what}`, { cause: error });
     } finally {
       await inParallel([() => this.#store.close(), () => this.#base.close()]);
     }
