@@ -5,6 +5,7 @@ import type { Logger } from '../base/log.js';
 import { compareDevices } from '../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../block/copy.js';
 import type { BlockDevice } from '../block/device.js';
+import { tailError } from '../block/tail.js';
 import {
   journalPath,
   readJournal,
@@ -109,10 +110,12 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     interrupted = status || 143;
     stop.abort();
   });
-  const opening = openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections });
+  const opening = openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections, whole: true });
   const source = await signals.during(opening, (late) => late.close());
   let target: BlockDevice | undefined;
   try {
+    const incomplete = tailError(from, source.info);
+    if (incomplete) throw incomplete;
     const opened = await signals.during(
       openTarget(to, source.info.size, values.resume, { reconnectSeconds, log, mayOpen: filters.mayOpen }),
       (late) => late.device.close(),

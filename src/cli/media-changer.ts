@@ -3,7 +3,7 @@ import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
 import type { ClientComputer } from '../computer/client.js';
-import type { ClientDrive } from '../computer/drives.js';
+import { guestTail, type ClientDrive } from '../computer/drives.js';
 import type { MediaChanger } from './computer-control.js';
 import { openClientDrive, type SourceOptions } from './sources.js';
 
@@ -61,6 +61,8 @@ export class Media implements MediaChanger {
       throw error;
     }
     this.#open.add(device);
+    const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind!);
+    if (warning !== undefined) this.#log.log('warn', warning);
     return `inserted into drive ${index}`;
   }
 

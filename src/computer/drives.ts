@@ -1,6 +1,7 @@
 /** Which logical device a far device is shown as: what a computer is put together from. */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
+import { tailWarning } from '../block/tail.js';
 import type { Logger } from '../base/log.js';
 import { identifyDrives, type DriveIdentity, type SaidIdentity } from './identity.js';
 import { maxIdeSize } from '../machine/ide-disk.js';
@@ -45,6 +46,10 @@ const models = {
 export async function identifyPlans(plans: readonly DrivePlan[], log: Logger): Promise<IdentifiedPlan[]> {
   const ownModel = ({ kind, bus }: DrivePlan): string => (kind === 'disk' ? models.disk[bus] : models[kind]);
   const drives = plans.map((plan) => ({ ...plan, ownModel: ownModel(plan) }));
+  for (const { index, kind, device } of plans) {
+    const warning = device && guestTail(`drive ${index}`, device, kind);
+    if (warning !== undefined) log.log('warn', warning);
+  }
   const identities = await identifyDrives(drives, log);
   return plans.map((plan, i) => ({ ...plan, identity: identities[i]! }));
 }
@@ -71,6 +76,15 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
     }
   }
   return { index, bus, kind, device, serial, model };
+}
+
+/**
+ * One line about the end of a medium that a guest does not see, since its drives have whole sectors: 512 bytes, or 2048 on
+ * a disc. Undefined where it sees all.
+ */
+export function guestTail(name: string, { info }: BlockDevice, kind: DriveKind): string | undefined {
+  // What no user of the device can reach is reported where it is opened.
+  return tailWarning(name, { ...info, tail: 0 }, Math.max(kind === 'cdrom' ? 2048 : 512, info.blockSize));
 }
 
 function checkDisk({ info }: BlockDevice, index: number): void {

@@ -154,6 +154,7 @@ function infoOf(facts: RemoteFacts, { address, zeroes, preferredSize }: RemoteKi
   return {
     // What does not fill a block at the end cannot be reached.
     size: facts.size - (facts.size % blockSize),
+    tail: facts.size % blockSize,
     blockSize,
     preferredSize: Math.max(preferredSize, blockSize),
     maxTransfer,

@@ -8,6 +8,7 @@ import { getU16 } from '../../../base/big-endian.js';
 import { silent, ThrottledLogger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
 import type { BlockDevice } from '../../../block/device.js';
+import { tailWarning } from '../../../block/tail.js';
 import { broadcastMac, formatMac, isGroup, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import { getOpening, nonceSize, putGrant, sessionFrameSize, unknownSession } from '../session.js';
@@ -87,6 +88,8 @@ export class AoeTarget {
     this.#frameSize = Header.type + 2 + segment.mtu;
     this.#life = options.life?.slice(0, nonceSize) ?? crypto.getRandomValues(new Uint8Array(nonceSize));
     this.#log = new ThrottledLogger(options.log ?? silent);
+    const warning = tailWarning(name, { ...device.info, tail: 0 }, sectorSize);
+    if (warning !== undefined) this.#log.log('warn', 'tail', warning);
     this.#disk = new Disk(
       device,
       { model: options.model ?? 'Farbus', serial: options.serial ?? `farbus-${shelf}.${slot}`, firmware: '1' },

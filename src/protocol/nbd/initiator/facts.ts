@@ -39,6 +39,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
   const info: BlockInfo = {
     // [NBD] "Size constraints": what does not fill a block at the end cannot be reached.
     size: agreement.size - (agreement.size % blockSize),
+    tail: agreement.size % blockSize,
     blockSize,
     preferredSize: powerOfTwo(preferred) ? Math.max(preferred, blockSize) : Math.max(usualPreferred, blockSize),
     maxTransfer,
