@@ -5,7 +5,7 @@ import { askControl } from '../export/control.node.js';
 import { askComputer } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
-import { isLocalPath, parseDrive, sourceFormats } from './sources.js';
+import { localPath, parseDrive } from './sources.js';
 import { serverWith } from './status.js';
 
 export const help = `farbus media: change the medium of a removable drive while it is used
@@ -82,12 +82,11 @@ async function onServer(
 /** A source's text whose files are found from every working directory. */
 function withAbsolutePaths(text: string): string {
   const { source } = parseDrive(text);
-  const format = sourceFormats.find((one) => source.startsWith(`${one}:`));
-  if (format === undefined && !isLocalPath(source)) return text;
-  const prefix = format === undefined ? '' : `${format}:`;
-  const path = resolve(source.slice(prefix.length));
+  const path = localPath(source);
+  if (path === undefined) return text;
+  const format = source.slice(0, source.length - path.length);
   const filters = text
     .slice(source.length)
     .replace(/,may-open=([^,]+)/g, (_, file: string) => `,may-open=${resolve(file)}`);
-  return prefix + path + filters;
+  return format + resolve(path) + filters;
 }

@@ -5,7 +5,7 @@ import { usageError } from '../base/errors.js';
 import type { AccessRules } from '../export/access.js';
 import type { ConnectionLimits } from '../export/admission.js';
 import type { Filters } from './filters.js';
-import { isLocalPath, parseDrive } from './sources.js';
+import { localPath, parseDrive } from './sources.js';
 import type { TlsValues } from './tls.js';
 
 export interface ExportSettings {
@@ -54,7 +54,7 @@ export const defaultReconnect = 60;
 /** A file's name, or the last part of a URI's path: what an export is called that has no name. */
 export function nameOf(source: string): string {
   const text = parseDrive(source).source;
-  return basename(isLocalPath(text) ? text : text.replace(/\?.*$/s, ''));
+  return basename(localPath(text) ?? text.replace(/\?.*$/s, ''));
 }
 
 /** What the command line says of each export: `[NAME=]SOURCE[,FILTER]...`. */

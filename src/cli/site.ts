@@ -7,7 +7,7 @@ import { controlFolder } from '../site/folders.node.js';
 import type { SitePlan } from '../site/plan.js';
 import { readSite } from '../site/read.js';
 import type { ComputerStatus } from '../site/supervisor.js';
-import { isLocalPath, parseDrive } from './sources.js';
+import { localPath, parseDrive } from './sources.js';
 
 /** Reads a site file. Its relative paths begin in the working directory, which is to be the file's folder. */
 export function loadSite(file: string): SitePlan {
@@ -75,8 +75,8 @@ export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
 function checkDrive(text: string): void {
   const { source } = parseDrive(text);
   if (source === '') return;
-  const path = source.startsWith('raw:') ? source.slice(4) : source;
-  if (source.startsWith('raw:') || isLocalPath(source)) checkFile(path);
+  const path = localPath(source);
+  if (path !== undefined) checkFile(path);
 }
 
 function checkFile(path: string): void {

@@ -130,6 +130,13 @@ export function plainPath(source: string): string | undefined {
   return isLocalPath(source) && formatsOfName(source).length === 0 ? source : undefined;
 }
 
+/** The path in a source that is one of this computer, without its format; undefined for every other source. */
+export function localPath(source: string): string | undefined {
+  const format = sourceFormats.find((one) => source.startsWith(`${one}:`));
+  if (format !== undefined) return source.slice(format.length + 1);
+  return isLocalPath(source) ? source : undefined;
+}
+
 export interface ImagePath {
   readonly path: string;
   readonly format: ImageFormat;

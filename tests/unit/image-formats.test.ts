@@ -14,6 +14,7 @@ describe('the content of an image', () => {
     ['vmdk', '# Disk DescriptorFile\nversion=1\n'],
     ['vmdk', '\n# A comment\r\n# Disk DescriptorFile\n'],
     ['vmdk', '# A comment\nversion=1\n'],
+    ['vmdk', '# A comment\r\n\r\nversion=1\r\n'],
     ['vdi', `${'\0'.repeat(64)}\x7f\x10\xda\xbe`],
     ['vhdx', 'vhdxfile'],
     ['vpc', 'conectix'],
@@ -30,6 +31,7 @@ describe('the content of an image', () => {
     ['a part of a signature', 'QFI'],
     ['another text', `# Disk Descriptor${' '.repeat(1024)}`],
     ['very many blank lines', '\n'.repeat(65_536)],
+    ['very many comments, which takes no longer than a few', '#\r\n'.repeat(10_000)],
   ])('is not %s', (_, text) => expect(formatOf(bytes(text))).toBeUndefined());
 });
 

@@ -32,8 +32,17 @@ const signatures: readonly (readonly [format: ImageFormat, offset: number, text:
   ['parallels', 0, 'WithouFreSpacExt'],
 ];
 
-/** The start of a VMDK descriptor, a text file of some hundred bytes: comments and blank lines, then its title or version. */
-const descriptor = /^(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:# Disk DescriptorFile|version=[123]\r?$)/im;
+/**
+ * Whether a text is a VMDK descriptor: comments and blank lines, then its title or version. Line by line: a regular
+ * expression for all of it could take a guest's text apart in exponentially many ways.
+ */
+function isDescriptor(text: string): boolean {
+  for (const line of text.split('\n')) {
+    if (/^(?:# Disk DescriptorFile|version=[123]\r?$)/i.test(line)) return true;
+    if (!line.startsWith('#') && line.trim() !== '') return false;
+  }
+  return false;
+}
 
 /** The format that a file with these first bytes looks like, however short it is; undefined where it is none that is known. */
 export function formatOf(bytes: Uint8Array): ImageFormat | undefined {
@@ -41,7 +50,7 @@ export function formatOf(bytes: Uint8Array): ImageFormat | undefined {
   // The decoder follows WHATWG: bytes 0x80 to 0x9f become other characters. No signature has one.
   const found = signatures.find(([, offset, magic]) => text.startsWith(magic, offset));
   if (found) return found[0];
-  return descriptor.test(text) ? 'vmdk' : undefined;
+  return isDescriptor(text) ? 'vmdk' : undefined;
 }
 
 /** Bytes at the end of a file that {@link isFixedVhd} looks at. */

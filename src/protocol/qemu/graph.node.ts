@@ -42,6 +42,8 @@ export interface GraphOptions {
   readonly mayOpen: readonly string[];
 }
 
+/** Most files of an image: an extent of 2 GiB for each, and a descriptor of this process while it is opened. */
+const maxFiles = 1024;
 /** Most images in a chain of backing files. */
 const maxChain = 64;
 
@@ -172,6 +174,7 @@ class GraphBuilder {
   }
 
   async #open(path: string, writable: boolean): Promise<{ file: OpenFile; node: BlockNode; key: string }> {
+    if (this.#files.length === maxFiles) throw usageError(`an image of more than ${maxFiles} files is not opened`);
     const flags = (writable ? constants.O_RDWR : constants.O_RDONLY) | (constants.O_NONBLOCK ?? 0);
     const handle = await open(path, flags).catch((error: unknown) => {
       throw openFailed(path, error);

@@ -18,6 +18,8 @@ export interface VmdkDescriptor {
   readonly parent: string | undefined;
 }
 
+/** Longer than a path and what stands around it. */
+const maxLine = 8192;
 const comment = /^#[\x20-\x7e\x80-\xff\t]*$/;
 const assignment = /^([A-Za-z][\w.]*)[ \t]*=[ \t]*(?:"([^"]*)"|([\w.-]*))[ \t]*$/;
 const extent =
@@ -29,7 +31,10 @@ export function parseVmdkDescriptor(text: string, name: string): VmdkDescriptor 
   const extents: VmdkExtent[] = [];
   let parent: string | undefined;
   let parentId = 'ffffffff';
-  for (const line of text.replace(/\0+$/, '').split(/\r?\n/)) {
+  let end = text.length;
+  while (end > 0 && text[end - 1] === '\0') end--;
+  for (const line of text.slice(0, end).split(/\r?\n/)) {
+    if (line.length > maxLine) throw unreadable(name, line);
     if (/[\0-\x08\x0b-\x1f\x7f]/.test(line)) throw unreadable(name, line);
     if (line.trim() === '' || comment.test(line)) continue;
     const [, kind, file] = extent.exec(line) ?? [];
