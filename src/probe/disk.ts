@@ -65,7 +65,14 @@ async function findTable(
     if (others > 0 && gpt) {
       ambiguous.push(`its MBR is a hybrid with ${others} partitions of its own: the GPT is used, as by Linux`);
     }
-    if (gpt && gpt.used !== undefined) return gpt;
+    if (gpt && gpt.used !== undefined) {
+      if (!entries.some(({ type, start }) => type === protective && start === 1)) {
+        ambiguous.push('the protective entry of its MBR does not begin at sector 1: Linux does not use the GPT then');
+      }
+      if (gpt.used === 'backup')
+        ambiguous.push('only the backup of its GPT is left: Linux does not use it, blkid does');
+      return gpt;
+    }
     const told = 'the disk says that it has a GPT, and none can be read';
     return {
       table: { kind: 'gpt', id: '', sectorSize: sector, partitions: [] },

@@ -16,6 +16,8 @@ interface Header {
   readonly id: string;
   /** Where its other copy is, in sectors. */
   readonly alternate: number;
+  /** The last sector that a partition may have. */
+  readonly lastUsable: number;
   readonly entriesAt: number;
   readonly entryCount: number;
   readonly entrySize: number;
@@ -55,6 +57,7 @@ export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<
   if (primary && backup && primary.header.entriesCrc !== backup.header.entriesCrc) {
     problems.push('the GPT and its backup differ: the first was used');
   }
+  if (used.header.lastUsable > last) problems.push('the GPT is of a larger disk: Linux does not use it');
   const { header, partitions } = used;
   const table = { kind: 'gpt', id: header.id.toLowerCase(), sectorSize, partitions } as const;
   return { table, problems, used: primary ? 'primary' : 'backup' };
@@ -101,6 +104,7 @@ function decodeHeader(bytes: Uint8Array, lba: number): Header | undefined {
   return {
     id: guidText(bytes.subarray(56, 72)),
     alternate: Number(view.getBigUint64(32, true)),
+    lastUsable: Number(view.getBigUint64(48, true)),
     entriesAt: Number(view.getBigUint64(72, true)),
     entryCount,
     entrySize,

@@ -24,7 +24,15 @@ import {
   libc,
   type Libc,
 } from './libc.node.js';
-import { openDescriptor, openError, pathIdentity, printable, type Opened, type OpenOptions } from './opening.node.js';
+import {
+  openDescriptor,
+  openError,
+  pathIdentity,
+  printable,
+  readOnlyHint,
+  type Opened,
+  type OpenOptions,
+} from './opening.node.js';
 import { blockFacts, deviceNumber, findUse, type BlockFacts } from './sysfs.node.js';
 
 const closeFd = promisify(fs.close);
@@ -79,7 +87,7 @@ export async function openBlockDevice(path: string, options: OpenOptions = {}, f
     return await blockDevice(real, opened, facts, options);
   } catch (error) {
     if (fd !== undefined) await closeFd(fd).catch(() => undefined);
-    throw openError(path, error);
+    throw openError(path, error, options);
   }
 }
 
@@ -88,20 +96,21 @@ async function openUnused(path: string, facts: BlockFacts, options: OpenOptions,
   try {
     const opened = await openDescriptor(path, options.readOnly, exclusive ? fs.constants.O_EXCL : 0, flags);
     if (opened.readOnly || exclusive) return opened;
-    const error = await inUse(path, facts);
+    const error = await inUse(path, facts, options);
     if (!error) return opened;
     await closeFd(opened.fd);
     throw error;
   } catch (error) {
     if (errnoOf(error) !== 'EBUSY') throw error;
-    throw (await inUse(path, facts)) ?? error;
+    throw (await inUse(path, facts, options)) ?? error;
   }
 }
 
-async function inUse(path: string, facts: BlockFacts): Promise<FarbusError | undefined> {
+async function inUse(path: string, facts: BlockFacts, options: OpenOptions): Promise<FarbusError | undefined> {
   const use = await findUse(path, facts);
   if (!use) return undefined;
-  return new FarbusError(`${printable(use.device)} is ${printable(use.how)}: ${use.remedy}, or use --read-only`);
+  const hint = options.readOnly === undefined ? `, ${readOnlyHint}` : '';
+  return new FarbusError(`${printable(use.device)} is ${printable(use.how)}: ${use.remedy}${hint}`);
 }
 
 async function blockDevice(

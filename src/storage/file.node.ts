@@ -157,7 +157,7 @@ export async function openFile(path: string, options: FileOptions = {}): Promise
     return await fileDevice(path, opened, options);
   } catch (error) {
     if (fd !== undefined) await closeFd(fd).catch(() => undefined);
-    throw openError(path, error);
+    throw openError(path, error, options);
   }
 }
 

@@ -53,12 +53,12 @@ const advice: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file: check the path',
   ENOTDIR: 'a part of the path is not a folder: check the path',
   ELOOP: 'its symbolic links lead in a circle: check the path',
-  EACCES: 'permission denied: run as a user who may open it, or use --read-only if it may be read',
-  EPERM: 'permission denied: run as a user who may open it, or use --read-only if it may be read',
-  EROFS: 'its file system is read-only: use --read-only',
-  ETXTBSY: 'it is in use as a program or as swap: stop that first, or use --read-only',
+  EACCES: 'permission denied: run as a user who may open it',
+  EPERM: 'permission denied: run as a user who may open it',
+  EROFS: 'its file system is read-only: choose another one',
+  ETXTBSY: 'it is in use as a program or as swap: stop that first',
   EISDIR: 'it is a folder: give a file or a block device',
-  EBUSY: 'it is in use: stop what uses it (see lsblk), or use --read-only',
+  EBUSY: 'it is in use: stop what uses it (see lsblk)',
   EAGAIN: 'another program has it locked: stop that one first',
   ENOMEDIUM: 'the drive has no medium: insert one',
   ENXIO: 'there is no device behind it: check that it is plugged in',
@@ -70,11 +70,20 @@ const advice: Readonly<Record<string, string>> = {
   EEXIST: 'it exists already: give another path, or delete it',
 };
 
-/** Any error of opening `path` as one line that says what to do. */
-export function openError(path: string, error: unknown): FarbusError {
+/** The way out where a disk can only be read. In this form every command takes it, behind the source. */
+export const readOnlyHint = 'or add ,read-only to it';
+
+/**
+ * Any error of opening `path` as one line that says what to do.
+ * @param options Of an opening that could have been for reading only: that is then said as well.
+ */
+export function openError(path: string, error: unknown, options: OpenOptions = { readOnly: false }): FarbusError {
   if (error instanceof FarbusError) return error;
-  const what = advice[errnoOf(error) ?? ''] ?? `${messageOf(error)}: check the path`;
-  return new FarbusError(`cannot open ${printable(path)}: ${what}`, { cause: error });
+  const code = errnoOf(error) ?? '';
+  const what = advice[code] ?? `${messageOf(error)}: check the path`;
+  // For the other reasons for which it cannot be written, it is opened for reading without being asked.
+  const hint = options.readOnly === undefined && code === 'EBUSY' ? `, ${readOnlyHint}` : '';
+  return new FarbusError(`cannot open ${printable(path)}: ${what}${hint}`, { cause: error });
 }
 
 /** A path as it can stand in a one-line message. */

@@ -39,10 +39,10 @@ export async function openRemovable(path: string, options: OpenOptions): Promise
       )
       .finally(() => calls.close(fd));
   } catch (error) {
-    throw openError(path, error);
+    throw openError(path, error, options);
   }
   if (optical && options.readOnly === false) {
-    throw new FarbusError(`cannot open ${printable(path)} to write: discs are only read here: use --read-only`);
+    throw new FarbusError(`cannot open ${printable(path)} to write: discs are only read here: choose another place`);
   }
   // A CD/DVD drive that is opened to be read is locked.
   const openMedium = (): Promise<BlockDevice> =>

@@ -7,6 +7,7 @@ import { probeDisk, type DiskLayout } from '../../src/probe/probe.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { missing } from '../support/nbd-peers.js';
+import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus } from './farbus.js';
 
@@ -289,6 +290,24 @@ describe('farbus info', () => {
       content: { type: 'ext4' },
       problems: [],
     });
+  });
+
+  const noLoop = cannotLoop();
+  if (noLoop !== undefined) console.error(`SKIPPED: info of a disk in use: ${noLoop}`);
+  it.skipIf(noLoop !== undefined)('recommends for a disk in use what it takes itself', async () => {
+    const file = image(8 * M);
+    run('mkfs.ext4', ['-q', '-F', file]);
+    const disk = attachLoop(file);
+    const unmount = mount(disk, tempFolder());
+    const { stdout } = await farbus('info', disk);
+    expect(stdout).toMatch(
+      /^nature +read-only \(.* is mounted at .*: unmount it, or add ,read-only to it\)(, rotational)?$/m,
+    );
+    for (const args of [[`${disk},read-only`], [disk, '--read-only']]) {
+      const result = await farbus('info', ...args);
+      expect(result.stdout).toMatch(/^nature +read-only(, rotational)?$/m);
+    }
+    unmount();
   });
 
   it.each([

@@ -204,6 +204,15 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     expect(await ours(file)).toEqual({ blkid: '- -', sfdisk: '-', ambiguous: true, identity: '-' });
   });
 
+  it('a GPT that Linux does not use is used, and that is told', async () => {
+    const elsewhere = changed(gpt(), (bytes) => void bytes.writeUInt32LE(2, 446 + 8));
+    expect(blkid(elsewhere)).toBe('- gpt');
+    expect((await probe(elsewhere)).ambiguous?.join()).toContain('does not begin at sector 1');
+    const cut = gpt();
+    truncateSync(cut, 20 * M);
+    expect((await probe(cut)).problems).toContain('the GPT is of a larger disk: Linux does not use it');
+  });
+
   it('a protective MBR without a GPT has no partitions', async () => {
     const file = changed(gpt(), (bytes) => bytes.fill(0, 512, bytes.length));
     expect(blkid(file)).toMatch(/^- (-|PMBR)$/);

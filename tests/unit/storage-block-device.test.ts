@@ -124,7 +124,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     const unmount = mount(path, at);
     for (const exclusive of [true, false]) {
       await expect(openPath(path, { exclusive })).rejects.toThrow(
-        `${path} is mounted at ${at}: unmount it, or use --read-only`,
+        `${path} is mounted at ${at}: unmount it, or add ,read-only to it`,
       );
     }
     const reader = await openPath(path, { readOnly: true });
@@ -141,7 +141,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
       expect(device.info.readOnly).toBe(true);
       expect(device.info.can).toMatchObject({ trim: false, writeZeroes: false });
       await device.close();
-      await expect(openPath(path, { native, readOnly: false })).rejects.toThrow(/use --read-only/);
+      await expect(openPath(path, { native, readOnly: false })).rejects.toThrow(/read-only/);
     }
   });
 
