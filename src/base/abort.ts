@@ -39,14 +39,21 @@ export function onAbort(signal: AbortSignal | undefined, callback: () => void): 
  */
 export class JoinedAbort {
   readonly signal: AbortSignal;
+  readonly #controller: AbortController;
   readonly #ends: readonly (() => void)[];
 
   constructor(...signals: readonly (AbortSignal | undefined)[]) {
     const controller = new AbortController();
+    this.#controller = controller;
     this.signal = controller.signal;
     const aborted = signals.find((one) => one?.aborted);
     if (aborted) controller.abort(aborted.reason);
     this.#ends = aborted ? [] : signals.map((one) => onAbort(one, () => controller.abort(one!.reason)));
+  }
+
+  /** Aborts it without the others. */
+  abort(reason: unknown): void {
+    this.#controller.abort(reason);
   }
 
   /** Lets go of the others. The signal no longer aborts. */

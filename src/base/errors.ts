@@ -6,13 +6,13 @@
 /** A failure that is the user's to mend: a bad option, path, address, image or peer. Printed without a stack trace. */
 export class FarbusError extends Error {
   override readonly name = 'FarbusError';
-  /** Exit status of the command: 2 for a wrong use, 1 for everything else. */
-  readonly exitCode: 1 | 2;
+  /** Exit status of the command: 2 for a wrong use, 1 for everything else that has no status of its own. */
+  readonly exitCode: number;
 
   /**
    * @param message What happened and, after a colon or semicolon, what to do. One line.
    */
-  constructor(message: string, options: { exitCode?: 1 | 2; cause?: unknown } = {}) {
+  constructor(message: string, options: { exitCode?: number; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.exitCode = options.exitCode ?? 1;
   }

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { errnoOf, messageOf } from '../base/errors.js';
 import type { CliIo } from './io.js';
+import { takeSignals } from './signals.js';
 
 /** What is passed on. SIGINT and SIGQUIT from a terminal reach the command by themselves: it is in our process group. */
 const forwarded = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
@@ -24,6 +25,7 @@ export async function runCommand(command: readonly string[], io: CliIo): Promise
     process.on(signal, pass);
     return () => process.off(signal, pass);
   });
+  const give = takeSignals();
   const child = spawn(program!, args, { stdio: 'inherit', env: io.env });
   try {
     return await new Promise<number>((resolve) => {
@@ -38,6 +40,7 @@ export async function runCommand(command: readonly string[], io: CliIo): Promise
       child.once('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
     });
   } finally {
+    give();
     for (const off of handlers) off();
   }
 }

@@ -10,7 +10,7 @@ import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
-import { endText, type Computer, type ComputerOptions } from '../computer/computer.js';
+import { GuestEnded, type Computer, type ComputerOptions } from '../computer/computer.js';
 import { ServerComputer } from '../computer/server.js';
 import type { SharedAdapter } from '../computer/shared-adapter.js';
 import type { ClientDrive } from '../computer/drives.js';
@@ -38,8 +38,8 @@ export const minMemory = 64 << 20;
 export const maxMemory = 1 << 30;
 /** Printed by the init script of our initramfs when its shell is about to come. */
 export const readyMark = 'farbus: ready';
-/** How long a boot may take until its mark, in ms. */
-const bootLimit = 300_000;
+/** How long a boot may take until its mark where nothing is said, in ms. */
+export const bootLimit = 300_000;
 
 /** What to boot, and what its snapshots are valid for. */
 export interface Guest {
@@ -72,6 +72,8 @@ export interface GuestChoice {
   readonly release?: DebianRelease | undefined;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
+  /** Gives up what is being fetched or unpacked. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The kernel and initramfs that were asked for; Debian's where none were. */
@@ -89,6 +91,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
         ...(choice.network ? networkModules : []),
       ],
       ...(choice.onProgress && { onProgress: choice.onProgress }),
+      signal: choice.signal,
     });
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
     const own = choice.initrd === undefined ? initramfs : await readInput('--initrd', choice.initrd);
@@ -101,7 +104,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     };
   }
   if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
-  const kernel = await unpackKernel(choice.kernel);
+  const kernel = await unpackKernel(choice.kernel, { signal: choice.signal });
   const initramfs = choice.initrd === undefined ? undefined : await readInput('--initrd', choice.initrd);
   const commandLine = choice.append ?? defaultCommandLine;
   const id = hash(kernel.bzImage, initramfs ?? '');
@@ -113,8 +116,8 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   };
 }
 
-async function chooseFirmware({ log, onProgress, mark }: GuestChoice): Promise<Guest> {
-  const firmware = await prepareFirmware({ log, ...(onProgress && { onProgress }) });
+async function chooseFirmware({ log, onProgress, mark, signal }: GuestChoice): Promise<Guest> {
+  const firmware = await prepareFirmware({ log, signal, ...(onProgress && { onProgress }) });
   return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
 }
 
@@ -194,6 +197,7 @@ export async function startGuest(
   guest: Guest,
   snapshot: string | undefined,
   memorySize: number,
+  limitMs = bootLimit,
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
@@ -209,7 +213,7 @@ export async function startGuest(
   }
   boot(computer, guest);
   if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
-  await waitForMark(computer, guest.mark, guest.image === undefined);
+  await waitForMark(computer, guest.mark, guest.image === undefined, limitMs);
   if (snapshot === undefined) return { from: 'boot', ms: performance.now() - started };
   const state = await computer.save(key).catch((error: unknown) => {
     if (!(error instanceof SnapshotError)) throw error;
@@ -232,16 +236,13 @@ function boot(computer: Computer, guest: Guest): void {
   }
 }
 
-async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean): Promise<void> {
+async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean, limitMs: number): Promise<void> {
   const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  const ended = computer.ended.then((why) => {
-    throw new FarbusError(`the guest ${endText[why]} before it had booted`);
-  });
   try {
-    const shown = onScreenToo ? [computer.screen.waitFor(pattern, bootLimit)] : [];
-    await Promise.race([computer.console.waitFor(pattern, bootLimit), ended, ...shown]);
+    const shown = onScreenToo ? [computer.screen.waitFor(pattern, limitMs)] : [];
+    await Promise.race([computer.console.waitFor(pattern, limitMs), ...shown]);
   } catch (error) {
-    if (error instanceof FarbusError) throw error;
+    if (error instanceof GuestEnded) throw new FarbusError(`${error.message} before it had booted`);
     throw new FarbusError(`the guest did not boot: ${messageOf(error)}`);
   }
 }

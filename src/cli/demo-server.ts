@@ -31,7 +31,7 @@ export class DemoServer {
       leases: () => undefined,
     };
     this.#computer = start(plan, segment, events, { traceFolder: undefined });
-    this.console = new SerialConsole((bytes) => this.#computer.input(bytes));
+    this.console = new SerialConsole(async (bytes) => this.#computer.input(bytes));
   }
 
   /** Starts it, and boots where its snapshot is another version's; resolves with how it came up. */

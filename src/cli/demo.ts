@@ -76,9 +76,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   await mkdir(cache, { recursive: true });
   const folder = await mkdtemp(join(cache, 'demo-'));
   const signals = onSignals();
-  const demo = new Demo(io, folder, cache);
+  const demo = new Demo(io, folder, cache, signals.signal);
   try {
-    return await Promise.race([signals.received, demo.run(values.fresh)]);
+    return await signals.during(demo.run(values.fresh));
   } finally {
     await demo.close();
     if (values.keep) io.stdout.write(`The images are in ${folder}\n`);
@@ -89,6 +89,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
 
 class Demo {
   readonly #io: CliIo;
+  readonly #signal: AbortSignal;
   readonly #folder: string;
   readonly #snapshot: string;
   readonly #serverSnapshot: string;
@@ -100,8 +101,9 @@ class Demo {
   #drives: BlockDevice[] = [];
   #computer: ClientComputer | undefined;
 
-  constructor(io: CliIo, folder: string, cache: string) {
+  constructor(io: CliIo, folder: string, cache: string, signal: AbortSignal) {
     this.#io = io;
+    this.#signal = signal;
     this.#folder = folder;
     this.#snapshot = join(cache, 'client-demo.snapshot');
     this.#serverSnapshot = join(cache, 'server-demo.snapshot');
@@ -114,6 +116,7 @@ class Demo {
     const log = stderrLogger(this.#io, true);
     const guest = await chooseGuest({
       log,
+      signal: this.#signal,
       network: true,
       append: `farbus.hostname=client farbus.address=${clientAddress}`,
       onProgress: ({ label, done, total }) => this.#progress.bytes(label, done, total),
@@ -231,10 +234,10 @@ class Demo {
     await writeFile(image, '');
     await truncate(image, imageSize);
     if (disk.type === 'ext4') {
-      await must('mkfs.ext4', ['-q', '-F', '-L', 'far', '-d', source, image]);
+      await this.#must('mkfs.ext4', ['-q', '-F', '-L', 'far', '-d', source, image]);
     } else {
-      await must('mkfs.vfat', ['-n', 'FAR', image]);
-      await must('mcopy', ['-i', image, ...contents.map(({ name }) => join(source, name)), '::']);
+      await this.#must('mkfs.vfat', ['-n', 'FAR', image]);
+      await this.#must('mcopy', ['-i', image, ...contents.map(({ name }) => join(source, name)), '::']);
     }
     return contents;
   }
@@ -297,11 +300,11 @@ class Demo {
     const image = join(this.#folder, disk.name);
     const copy = join(this.#folder, `${disk.type}-${written.name}`);
     if (disk.type === 'ext4') {
-      await must('e2fsck', ['-f', '-n', image]);
-      await must('debugfs', ['-R', `dump ${written.name} ${copy}`, image]);
+      await this.#must('e2fsck', ['-f', '-n', image]);
+      await this.#must('debugfs', ['-R', `dump ${written.name} ${copy}`, image]);
     } else {
-      await must('fsck.vfat', ['-n', image]);
-      await must('mcopy', ['-i', image, `::${written.name}`, copy]);
+      await this.#must('fsck.vfat', ['-n', image]);
+      await this.#must('mcopy', ['-i', image, `::${written.name}`, copy]);
     }
     const found = sha256(await readFile(copy));
     if (found !== written.sha256) throw new FarbusError(`${written.name} is not what the guest wrote: ${found}`);
@@ -334,6 +337,13 @@ or a site of your own:
 `);
   }
 
+  /** Runs a tool that must succeed. */
+  async #must(tool: Tool, args: readonly string[]): Promise<void> {
+    const { status, errors, output } = await runTool(tool, args, { signal: this.#signal });
+    const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);
+    if (status !== 0) throw new FarbusError(`${tool} failed with status ${status}: ${text ?? ''}`);
+  }
+
   #say(text: string): void {
     this.#io.stdout.write(`• ${text}\n`);
   }
@@ -346,11 +356,4 @@ or a site of your own:
 
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** Runs a tool that must succeed. */
-async function must(tool: Tool, args: readonly string[]): Promise<void> {
-  const { status, errors, output } = await runTool(tool, args);
-  const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);
-  if (status !== 0) throw new FarbusError(`${tool} failed with status ${status}: ${text ?? ''}`);
 }

@@ -7,6 +7,7 @@ import { defaultSize, makeGuestDisk, minSize } from '../guest/disk/guest-disk.no
 import { stderrLogger, type CliIo } from './io.js';
 import { failed, parseOptions } from './options.js';
 import { ProgressLine } from './progress.js';
+import { Interrupted, onSignals } from './signals.js';
 
 export const help = `farbus guest-disk: make a disk with a Debian that boots by itself
 
@@ -50,16 +51,21 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (existsSync(out) && !values.force) throw new FarbusError(`${out} exists: --force replaces it`);
   const progress = new ProgressLine(io);
   const log = stderrLogger(io, values.quiet);
+  const signals = onSignals();
   try {
-    await makeGuestDisk(out, {
+    const making = makeGuestDisk(out, {
       size,
       log,
+      signal: signals.signal,
       ...(!values.quiet && { onProgress: ({ label, done, total }) => progress.bytes(label, done, total) }),
     });
+    await signals.during(making);
   } catch (error) {
+    if (error instanceof Interrupted) throw error;
     throw failed(`cannot make ${out}`, error);
   } finally {
     progress.clear();
+    signals.stop();
   }
   log.log('info', `${out}: ${formatBytes(size)}; log in as ${login.user}, password ${login.password}`);
   return 0;

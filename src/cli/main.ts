@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { BlockError } from '../block/errors.js';
 import { finish, processIo, type CliIo } from './io.js';
-import { Interrupted } from './signals.js';
+import { endOnSignals, Interrupted } from './signals.js';
 
 interface Subcommand {
   readonly summary: string;
@@ -13,84 +13,84 @@ interface Subcommand {
 }
 
 /** Every command of farbus. Adding one is adding a line. */
-const subcommands: Readonly<Record<string, Subcommand>> = {
-  run: {
-    summary: 'start a computer whose disks are elsewhere',
-    load: async () => import('./run.js'),
-  },
-  serve: {
-    summary: 'offer files and block devices to other computers',
-    load: async () => {
-      const { serve, serveHelp } = await import('./serve.js');
-      return { run: serve, help: serveHelp };
+const subcommands = new Map<string, Subcommand>(
+  Object.entries({
+    run: {
+      summary: 'start a computer whose disks are elsewhere',
+      load: async () => import('./run.js'),
     },
-  },
-  status: {
-    summary: 'how the servers and sites of this computer are',
-    load: async () => import('./status.js'),
-  },
-  attach: {
-    summary: 'give any disk to a hypervisor or a tool of yours',
-    load: async () => import('./attach.js'),
-  },
-  copy: {
-    summary: 'copy one disk to another',
-    load: async () => import('./copy.js'),
-  },
-  info: {
-    summary: 'tell what a disk is and what is on it',
-    load: async () => import('./info.js'),
-  },
-  up: {
-    summary: 'start a site: computers and the segments between them',
-    load: async () => import('./up.js'),
-  },
-  down: {
-    summary: 'end a site',
-    load: async () => import('./down.js'),
-  },
-  console: {
-    summary: 'the console of a computer of a site',
-    load: async () => import('./console.js'),
-  },
-  screenshot: {
-    summary: 'what a running computer shows, as a picture',
-    load: async () => import('./screenshot.js'),
-  },
-  type: {
-    summary: 'type on the keyboard of a running computer',
-    load: async () => import('./type.js'),
-  },
-  media: {
-    summary: 'change the medium of a removable drive',
-    load: async () => import('./media.js'),
-  },
-  logs: {
-    summary: 'what the computers of a site have said',
-    load: async () => import('./logs.js'),
-  },
-  lease: {
-    summary: 'who writes on a device that a server shares with its system',
-    load: async () => import('./lease.js'),
-  },
-  'guest-disk': {
-    summary: 'make a disk with a Debian that boots by itself',
-    load: async () => import('./guest-disk.js'),
-  },
-  demo: {
-    summary: 'see it work: a server, a client computer, one far disk',
-    load: async () => import('./demo.js'),
-  },
-};
+    serve: {
+      summary: 'offer files and block devices to other computers',
+      load: async () => {
+        const { serve, serveHelp } = await import('./serve.js');
+        return { run: serve, help: serveHelp };
+      },
+    },
+    status: {
+      summary: 'how the servers and sites of this computer are',
+      load: async () => import('./status.js'),
+    },
+    attach: {
+      summary: 'give any disk to a hypervisor or a tool of yours',
+      load: async () => import('./attach.js'),
+    },
+    copy: {
+      summary: 'copy one disk to another',
+      load: async () => import('./copy.js'),
+    },
+    info: {
+      summary: 'tell what a disk is and what is on it',
+      load: async () => import('./info.js'),
+    },
+    up: {
+      summary: 'start a site: computers and the segments between them',
+      load: async () => import('./up.js'),
+    },
+    down: {
+      summary: 'end a site',
+      load: async () => import('./down.js'),
+    },
+    console: {
+      summary: 'the console of a computer of a site',
+      load: async () => import('./console.js'),
+    },
+    screenshot: {
+      summary: 'what a running computer shows, as a picture',
+      load: async () => import('./screenshot.js'),
+    },
+    type: {
+      summary: 'type on the keyboard of a running computer',
+      load: async () => import('./type.js'),
+    },
+    media: {
+      summary: 'change the medium of a removable drive',
+      load: async () => import('./media.js'),
+    },
+    logs: {
+      summary: 'what the computers of a site have said',
+      load: async () => import('./logs.js'),
+    },
+    lease: {
+      summary: 'who writes on a device that a server shares with its system',
+      load: async () => import('./lease.js'),
+    },
+    'guest-disk': {
+      summary: 'make a disk with a Debian that boots by itself',
+      load: async () => import('./guest-disk.js'),
+    },
+    demo: {
+      summary: 'see it work: a server, a client computer, one far disk',
+      load: async () => import('./demo.js'),
+    },
+  }),
+);
 
 const help = `farbus: a device that is plugged into another computer, as if it were your own
 
 Usage: farbus COMMAND [OPTIONS]
 
 Commands:
-${Object.entries(subcommands)
-  .map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`)
-  .join('\n')}
+${[...subcommands].map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`).join('\n')}
 
 farbus COMMAND --help tells about one of them; farbus --version, which farbus this is.
 Exit status: 0, or 1 where something failed, 2 for a wrong use, 130 after Ctrl-C, 129 where the terminal was closed, and
@@ -107,26 +107,28 @@ export async function main(args: readonly string[], io: CliIo = processIo()): Pr
   return finish(io, await command(args, io));
 }
 
+let listening = false;
+
 async function command(args: readonly string[], io: CliIo): Promise<number> {
   // One AbortSignal stands for many requests by design: Node's warning of a leak from the eleventh on is not for people.
   setMaxListeners(0);
+  if (!listening) endOnSignals();
+  listening = true;
   const [name, ...rest] = args;
   try {
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       const topic = name === 'help' ? rest[0] : undefined;
-      if (topic !== undefined && subcommands[topic]) io.stdout.write((await subcommands[topic].load()).help);
-      else io.stdout.write(help);
+      const about = topic === undefined ? undefined : subcommands.get(topic);
+      if (topic !== undefined && !about) return unknown(topic, io);
+      io.stdout.write(about ? (await about.load()).help : help);
       return name === undefined ? 2 : 0;
     }
     if (name === '--version' || name === '-V') {
       io.stdout.write(`farbus ${version()}\n`);
       return 0;
     }
-    const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
-    if (!subcommand) {
-      io.stderr.write(`farbus: there is no command ${JSON.stringify(name)}; see farbus --help\n`);
-      return 2;
-    }
+    const subcommand = subcommands.get(name);
+    if (!subcommand) return unknown(name, io);
     const module = await subcommand.load();
     const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
     if (own.includes('--help') || own.includes('-h')) {
@@ -145,6 +147,11 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     if (io.env['FARBUS_DEBUG'] && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);
     return 1;
   }
+}
+
+function unknown(name: string, io: CliIo): number {
+  io.stderr.write(`farbus: there is no command ${JSON.stringify(name)}; see farbus --help\n`);
+  return 2;
 }
 
 function version(): string {

@@ -6,6 +6,8 @@ import { Steps } from '../base/steps.js';
 import type { ClientComputer } from '../computer/client.js';
 import { endText } from '../computer/computer.js';
 import { planDrive, type ClientDrive } from '../computer/drives.js';
+import { checkCommand, execute } from './exec.js';
+import { guestOutput } from './guest-output.js';
 import { chooseGuest, createComputer, maxMemory, memoryFor, minMemory, startGuest } from './computer.js';
 import { checkName, openComputerControl } from './computer-control.js';
 import { Media } from './media-changer.js';
@@ -52,7 +54,10 @@ Options:
   --initrd FILE        an initramfs instead of ours
   --append WORDS       words for the kernel's command line
   --memory SIZE        the computer's memory (default 256M, more where --with needs it)
-  --exec COMMAND       run COMMAND in the guest's shell, print its output and end with its exit status
+  --exec COMMAND       run COMMAND in a shell of the guest, print its output as it comes and end with its exit status; it
+                       reads this program's input, unless that is a terminal
+  --timeout SECONDS    with --exec: how long boot and command may take together (default 300 for the boot, no limit for
+                       the command); then the exit status is 124
   --trace[=FILE]       print every step of every command with its time; over NBD and AoE, the number by which the server's
                        trace (farbus serve --trace) knows it
   --json               with --exec: print output, status and counts as JSON
@@ -85,6 +90,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       append: { type: 'string' },
       memory: { type: 'string' },
       exec: { type: 'string' },
+      timeout: { type: 'string' },
       trace: { type: 'string' },
       json: { type: 'boolean', default: false },
       quiet: { type: 'boolean', default: false },
@@ -100,6 +106,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   checkName(values.name);
   checkBios(values);
+  const timeoutSeconds =
+    values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
+  if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
+  if (values.exec !== undefined) checkCommand(values.exec);
   const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
   if (values.screen && !values.bios)
     throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
@@ -131,7 +141,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
-    const guest = await chooseGuest({
+    const choosing = chooseGuest({
+      signal: signals.signal,
       bios: values.bios,
       kernel: values.kernel,
       release: releaseOf(values),
@@ -144,14 +155,20 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       log,
       onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
     });
+    const guest = await signals.during(choosing);
     const { firmware } = guest;
     const memory = memoryFor(guest, wanted || undefined, usualMemory);
-    const computer = await createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
+    const creating = createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
+    const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
     closing.push(await control(values.name, computer, media, io, log));
-    const body = values.exec === undefined ? interactive : execute;
-    return await Promise.race([signals.received, body({ io, computer, guest, memory, log, screen, values })]);
+    if (values.exec === undefined) {
+      return await Promise.race([signals.received, interactive({ io, computer, guest, memory, log, screen, values })]);
+    }
+    const { exec: command, snapshot, json } = values;
+    const { signal } = signals;
+    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal });
   } finally {
     progress.clear();
     for (const close of closing.reverse()) await close();
@@ -167,7 +184,7 @@ interface Session {
   readonly log: ReturnType<typeof stderrLogger>;
   /** The terminal is the computer's screen, not its serial console. */
   readonly screen: boolean;
-  readonly values: { snapshot?: string; exec?: string; json: boolean };
+  readonly values: { snapshot?: string };
 }
 
 /** Others of this user's commands find the computer by its name; it runs without them where that cannot be. */
@@ -222,15 +239,16 @@ function checkBios(values: {
 
 async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
   log.log('info', `${guest.version} starts; Ctrl-] leaves`);
-  if (!screen) computer.onSerial((byte) => io.stdout.write(Uint8Array.of(byte)));
+  const print = guestOutput(io, computer);
+  if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
   const hide = screen ? showScreen(() => computer.screen.look(), io.stdout as NodeJS.WriteStream) : () => undefined;
   const terminal = attachTerminal(io, (bytes) => {
-    if (screen) void computer.screen.typeBytes(bytes);
-    else computer.sendSerial(bytes);
+    if (screen) return computer.screen.typeBytes(bytes);
+    return computer.sendSerial(bytes);
   });
   try {
     const start = startGuest(computer, guest, values.snapshot, memory).then((result) => {
-      if (result.from === 'snapshot') computer.console.send('\n');
+      if (result.from === 'snapshot') void computer.console.send('\n');
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });
     const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
@@ -245,17 +263,6 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     hide();
     terminal.stop();
   }
-}
-
-async function execute({ io, computer, guest, memory, values }: Session): Promise<number> {
-  const started = await startGuest(computer, guest, values.snapshot, memory);
-  const { output, status } = await computer.console.run(values.exec!, 3_600_000);
-  if (values.json) {
-    io.stdout.write(`${JSON.stringify({ output, status, started, counts: computer.counts })}\n`);
-  } else {
-    io.stdout.write(output);
-  }
-  return status;
 }
 
 /** `--trace` alone means stderr: parseArgs wants a value for an option that can have one. */

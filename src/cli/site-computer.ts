@@ -95,7 +95,7 @@ class SiteComputer implements RunningComputer {
   }
 
   input(bytes: Uint8Array): void {
-    this.#computer?.sendSerial(bytes);
+    void this.#computer?.sendSerial(bytes);
   }
 
   async moveLease(device: string, to: string): Promise<void> {

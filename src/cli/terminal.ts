@@ -10,7 +10,7 @@ const leaveKey = 0x1d;
  */
 export function attachTerminal(
   io: CliIo,
-  send: (bytes: Uint8Array) => void,
+  send: (bytes: Uint8Array) => unknown,
 ): { stop: () => void; left: Promise<void> } {
   const { stdin } = io;
   const raw = stdin.isTTY === true;
@@ -18,8 +18,16 @@ export function attachTerminal(
   const left = new Promise<void>((resolve) => (leave = resolve));
   const onData = (chunk: Buffer) => {
     const at = raw ? chunk.indexOf(leaveKey) : -1;
-    send(at < 0 ? chunk : chunk.subarray(0, at));
+    const taken = send(at < 0 ? chunk : chunk.subarray(0, at));
     if (at >= 0) leave();
+    if (!raw && taken instanceof Promise) void waitFor(taken);
+  };
+  let stopped = false;
+  /** What comes by a pipe comes faster than a guest reads. */
+  const waitFor = async (taken: Promise<unknown>): Promise<void> => {
+    stdin.pause();
+    await taken;
+    if (!stopped) stdin.resume();
   };
   // A terminal that is closed can be neither read nor set back (EIO).
   stdin.on('error', leave);
@@ -29,6 +37,7 @@ export function attachTerminal(
   return {
     left,
     stop: () => {
+      stopped = true;
       stdin.off('data', onData);
       stdin.pause();
       if (raw) stdin.setRawMode(false);

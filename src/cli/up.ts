@@ -91,16 +91,18 @@ async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void>
   const log = stderrLogger(io, true);
   const onProgress: OnProgress = ({ label, done, total }) => progress.bytes(label, done, total);
   const prepared = new Set<string>();
+  const signals = onSignals();
   try {
     for (const plan of computers) {
       const system = systemOf(plan);
       const inputs = JSON.stringify({ ...system, append: undefined, mark: undefined });
       if (system.kernel !== undefined || prepared.has(inputs)) continue;
       prepared.add(inputs);
-      await chooseGuest({ ...system, log, onProgress });
+      await signals.during(chooseGuest({ ...system, log, onProgress, signal: signals.signal }));
     }
   } finally {
     progress.clear();
+    signals.stop();
   }
 }
 
@@ -133,7 +135,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     // Not before: they may be those of a site that runs.
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
-    await supervisor.start();
+    await signals.during(supervisor.start());
     const status = await Promise.race([signals.received, supervisor.over.then(() => (crashed ? 1 : 0))]);
     await supervisor.stop();
     return status;

@@ -78,6 +78,18 @@ export const endText: Readonly<Record<EndReason, string>> = {
   failed: 'did what the engine cannot go on from',
 };
 
+/** The guest has ended by itself while its console was waited for. */
+export class GuestEnded extends Error {
+  override readonly name = 'GuestEnded';
+  readonly why: EndReason;
+
+  /** @param panic The reason of a kernel panic that was printed before. */
+  constructor(why: EndReason, panic: string | undefined) {
+    super(panic === undefined ? `the guest ${endText[why]}` : `the guest's kernel panicked: ${panic}`);
+    this.why = why;
+  }
+}
+
 /** What has happened so far: for summaries, benchmarks and tests. */
 export interface ComputerCounts {
   readonly traps: Readonly<TrapCounts>;
@@ -136,6 +148,8 @@ export class Computer {
   readonly #legs = new Legs();
   readonly #figure: BootFigure;
   #handlersRecorded = false;
+  #held = false;
+  #saving = false;
 
   /** Everything that there is before the computer exists: its trap and its engine. */
   protected static async prepare(options: ComputerOptions, figure: BootFigure): Promise<Prepared> {
@@ -179,6 +193,7 @@ export class Computer {
     if (options.adapter) this.#connect(options.adapter);
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
     engine.onSerial((byte) => this.console.receive(byte));
+    void ended.then((why) => this.console.close(new GuestEnded(why, this.console.panic)));
   }
 
   /** [SYS] fig. 11, step 325; fig. 12, step 346: loads an operating system and starts it. */
@@ -201,8 +216,23 @@ export class Computer {
     this.#engine.onSerial(receive);
   }
 
-  sendSerial(bytes: Uint8Array): void {
-    this.#engine.sendSerial(bytes);
+  /** Resolves when the guest's port has taken them. */
+  sendSerial(bytes: Uint8Array): Promise<void> {
+    return this.#engine.sendSerial(bytes);
+  }
+
+  /** Stops the guest while what it prints cannot be written: as a serial line that takes nothing. */
+  hold(): void {
+    if (this.#held) return;
+    this.#held = true;
+    if (!this.#saving) void this.#engine.pause();
+  }
+
+  /** Goes on after {@link hold}. */
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    if (!this.#saving) this.#engine.start();
   }
 
   get counts(): ComputerCounts {
@@ -226,6 +256,7 @@ export class Computer {
    */
   async save(key: string): Promise<Snapshot> {
     await checkReach(this.#media.map((medium) => medium()));
+    this.#saving = true;
     await this.#engine.pause();
     try {
       await Promise.all(this.#controllers.map((controller) => controller.pause()));
@@ -233,7 +264,8 @@ export class Computer {
       return { key, drives: this.#driveFacts(), devices, engine: await this.#engine.saveState() };
     } finally {
       for (const controller of this.#controllers) controller.resume();
-      this.#engine.start();
+      this.#saving = false;
+      if (!this.#held) this.#engine.start();
     }
   }
 

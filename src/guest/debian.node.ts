@@ -48,6 +48,7 @@ export interface GuestOptions extends FetchOptions {
  */
 export const defaultCommandLine = [
   'console=ttyS0', // messages and the shell go to the serial port, which is what a client computer's console is
+  'panic=-1', // a panic ends the guest at once, by a reset, and so the command that waits for it
   'quiet', // no line per driver: each costs emulated port writes
   'cryptomgr.notests', // no self-tests of algorithms: a third of the boot on an emulated processor
   'tsc=reliable', // the emulated time-stamp counter is steady: no watchdog that would mistrust it under load
@@ -175,7 +176,7 @@ class Recipe {
     const kernelFolder = await unpackPackage(kernelDeb, kernelParts, unpack);
     const kernel = await cachedFiles(this.#kernelPath(packages), kernelFiles, async () => {
       const file = (await filesBelow(join(kernelFolder, 'boot')))[0]!;
-      return { ...(await unpackKernel(join(kernelFolder, 'boot', file))) };
+      return { ...(await unpackKernel(join(kernelFolder, 'boot', file), { signal: this.#options.signal })) };
     });
     const { initramfs } = await cachedFiles(this.#initramfsPath(packages), initramfsFiles, async () => ({
       initramfs: await buildInitramfs({

@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
-import { runTool } from './tools.node.js';
+import { runTool, type ToolOptions } from './tools.node.js';
 
 /** A kernel in both of its forms. */
 export interface Kernel {
@@ -49,26 +49,26 @@ type Format = keyof typeof formats;
  * Reads a bzImage and unpacks its payload.
  * @throws FarbusError where the file is no bzImage, is damaged, or needs a program that is missing.
  */
-export async function unpackKernel(file: string): Promise<Kernel> {
+export async function unpackKernel(file: string, options: ToolOptions = {}): Promise<Kernel> {
   let bzImage: Uint8Array;
   try {
     bzImage = await readFile(file);
   } catch (error) {
     throw new FarbusError(`cannot read the kernel ${file} (${errnoOf(error) ?? messageOf(error)})`, { cause: error });
   }
-  return { bzImage, vmlinux: await unpackPayload(bzImage, file) };
+  return { bzImage, vmlinux: await unpackPayload(bzImage, file, options) };
 }
 
 /**
  * The ELF file that is packed in a bzImage.
  * @param name The file's name, for messages.
  */
-export async function unpackPayload(bzImage: Uint8Array, name: string): Promise<Uint8Array> {
+export async function unpackPayload(bzImage: Uint8Array, name: string, options: ToolOptions = {}): Promise<Uint8Array> {
   const payload = findPayload(bzImage, name);
   const format = formatOf(payload);
   // All formats end with the unpacked size: gzip by itself, the others have it appended.
   const size = new DataView(payload.buffer, payload.byteOffset + payload.length - 4, 4).getUint32(0, true);
-  const vmlinux = format === 'none' ? payload : await decompress(payload, format, size, name);
+  const vmlinux = format === 'none' ? payload : await decompress(payload, format, size, name, options);
   const whole = format === 'none' || vmlinux.length === size;
   if (
     !whole ||
@@ -106,6 +106,7 @@ async function decompress(
   format: Format | undefined,
   size: number,
   name: string,
+  options: ToolOptions,
 ): Promise<Uint8Array> {
   if (format !== 'gzip' && format !== 'xz' && format !== 'zstd') {
     throw new FarbusError(
@@ -119,7 +120,7 @@ async function decompress(
     });
   }
   // The xz program, as Linux packs with a filter for x86 code that no JavaScript library has.
-  const result = await runTool(format, ['-dc'], { input: payload.subarray(0, -4), maxOutput: size });
+  const result = await runTool(format, ['-dc'], { ...options, input: payload.subarray(0, -4), maxOutput: size });
   if (result.status !== 0) throw damaged(name);
   return result.output;
 }

@@ -149,7 +149,7 @@ async function verified(signed: Uint8Array, base: string, options: SuiteOptions)
     // gpgv itself takes out what was signed, so that nothing around it is believed. Its status is not enough: it is 2
     // also where one of several signatures is by a key that an older keyring lacks.
     const args = ['--keyring', keyring, '--status-fd', '2', '--output', '-', file];
-    const { output, errors } = await runTool('gpgv', args, { maxOutput: maxRelease });
+    const { output, errors } = await runTool('gpgv', args, { maxOutput: maxRelease, signal: options.signal });
     const status = errors.split('\n').map((line) => line.replace(/^\[GNUPG:\] /, ''));
     if (!status.some((line) => line.startsWith('VALIDSIG ')) || status.some((line) => line.startsWith('BADSIG '))) {
       throw new FarbusError(`${base}/InRelease is not signed by Debian: choose another mirror`);

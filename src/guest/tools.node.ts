@@ -44,13 +44,32 @@ export interface ToolOptions {
   /** The most bytes that it may write; more ends it. */
   readonly maxOutput?: number;
   readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface ToolResult {
   readonly status: number;
   readonly output: Uint8Array;
   readonly errors: string;
+}
+
+/**
+ * Each program has a session of its own: an interrupt from the terminal reaches this process only, which ends the program,
+ * and the program prints nothing of it.
+ */
+const detached = true;
+
+const running = new Set<ChildProcess>();
+process.once('exit', () => running.forEach(kill));
+
+/** Ends a program and what it has started. */
+function kill(child: ChildProcess): void {
+  try {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+      process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    // It has ended.
+  }
 }
 
 /** Whether the program is on the PATH. */
@@ -84,7 +103,11 @@ export function needTools(...tools: readonly Tool[]): void {
  */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
   needTools(tool);
-  const child = spawn(tool, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, PATH: searchPath() } });
+  const child = spawn(tool, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, PATH: searchPath() },
+    detached,
+  });
   const running = watch(tool, child, options);
   const chunks: Uint8Array[] = [];
   let total = 0;
@@ -92,7 +115,7 @@ export async function runTool(tool: Tool, args: readonly string[], options: Tool
   child.stdout.on('data', (chunk: Buffer) => {
     total += chunk.length;
     tooMuch = total > (options.maxOutput ?? Infinity);
-    if (tooMuch) child.kill('SIGKILL');
+    if (tooMuch) kill(child);
     else chunks.push(chunk);
   });
   // A program that ends early breaks this pipe; its status says why.
@@ -112,8 +135,8 @@ export async function runPipe(
   options: ToolOptions = {},
 ): Promise<void> {
   needTools(from.tool, to.tool);
-  const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'] });
+  const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'], detached });
+  const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'], detached });
   const ends = [watch(from.tool, left, options), watch(to.tool, right, options)] as const;
   // Where one of the two fails, its status says so, not the broken pipe.
   const flow = pipeline(left.stdout, right.stdin).catch(() => undefined);
@@ -135,13 +158,14 @@ async function watch(
   options: ToolOptions,
 ): Promise<{ status: number; errors: string }> {
   let errors = '';
+  running.add(child);
   child.stderr?.on('data', (chunk: Buffer) => {
     if (errors.length < maxErrorText) errors += chunk.toString('utf8');
   });
   let why: string | undefined;
   const stop = (reason: string): void => {
     why ??= reason;
-    child.kill('SIGKILL');
+    kill(child);
   };
   const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   const timer = setTimeout(() => stop(`took longer than ${timeoutMs / 1000} s`), timeoutMs);
@@ -159,6 +183,7 @@ async function watch(
     if (error instanceof FarbusError) throw error;
     throw new FarbusError(`cannot run ${tool} (${errnoOf(error) ?? messageOf(error)})`, { cause: error });
   } finally {
+    running.delete(child);
     clearTimeout(timer);
     options.signal?.removeEventListener('abort', abort);
   }

@@ -85,8 +85,11 @@ export interface Engine {
   restoreState(state: Uint8Array): Promise<void>;
   /** Bytes that the guest sends on its first serial port. */
   onSerial(receive: (byte: number) => void): void;
-  /** Bytes to the guest's first serial port. */
-  sendSerial(bytes: Uint8Array): void;
+  /**
+   * Bytes to the guest's first serial port. Resolves when the port has taken them: a sender of many waits for it, as more
+   * than a bounded number that wait are lost.
+   */
+  sendSerial(bytes: Uint8Array): Promise<void>;
   /** What the guest shows. */
   readonly screen: Screen;
   /** Codes from the guest's keyboard: scan code set 1. */

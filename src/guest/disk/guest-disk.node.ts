@@ -88,6 +88,7 @@ class Recipe {
   }
 
   async make(): Promise<void> {
+    const { signal } = this.#options;
     await needImageTools();
     needTools('dpkg-deb', 'tar', 'xz');
     const base = await this.#fetch(this.#lock);
@@ -98,15 +99,20 @@ class Recipe {
       await prepareTree(tree);
       let done = 0;
       const total = base.reduce((sum, { size }) => sum + size, 0);
-      await unpackPackages(tree, base, ({ size }) => {
-        done += size;
-        this.#options.onProgress?.({ label: 'unpacking', done, total });
-      });
+      await unpackPackages(
+        tree,
+        base,
+        ({ size }) => {
+          done += size;
+          this.#options.onProgress?.({ label: 'unpacking', done, total });
+        },
+        signal,
+      );
       await configure(tree);
       await this.#putKernel(tree, kernel);
       this.#options.log?.log('info', 'making the file system');
       const image = join(temporary, imageName);
-      await makeImage(image, this.#size, tree, temporary);
+      await makeImage(image, this.#size, tree, temporary, { signal });
       await rm(tree.folder, { recursive: true });
       await writeFile(join(temporary, sumName), await copySparse(image));
     });
@@ -130,7 +136,7 @@ class Recipe {
   }
 
   async #putKernel(tree: RootTree, packages: readonly FetchedPackage[]): Promise<void> {
-    const unpack = { cacheDir: this.#options.cacheDir };
+    const unpack = { cacheDir: this.#options.cacheDir, signal: this.#options.signal };
     const kernelFolder = await unpackPackage(packages[0]!, kernelParts, unpack);
     const busyboxFolder = await unpackPackage(packages[1]!, ['./bin/busybox'], unpack);
     const [image] = await filesBelow(join(kernelFolder, 'boot'));

@@ -22,6 +22,7 @@ import type { TrapHandler } from '../trap.js';
 import type { FarDrive } from './far-ide-drive.js';
 import { IdeBuffer, attachIde, type V86Ide } from './v86-ide.js';
 import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
+import { SerialInput, type V86Uart } from './v86-serial.js';
 import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
 
 /** What is used of v86's processor object. */
@@ -34,7 +35,13 @@ interface V86Cpu {
     ): void;
     port_write8(port: number, value: number): void;
   };
-  readonly devices: { readonly pci: V86Pci; readonly net?: V86Ne2k; readonly vga: V86Vga; readonly ide?: V86Ide };
+  readonly devices: {
+    readonly pci: V86Pci;
+    readonly net?: V86Ne2k;
+    readonly vga: V86Vga;
+    readonly ide?: V86Ide;
+    readonly uart0: V86Uart;
+  };
   /** Files that the firmware reads by QEMU's fw_cfg interface. */
   readonly option_roms: { readonly name: string; readonly data: Uint8Array }[];
   readonly wasm_memory: WebAssembly.Memory;
@@ -177,6 +184,7 @@ class V86Engine implements Engine {
   readonly trap: TrapHandler;
   readonly network: V86NetworkCard | undefined;
   readonly screen: V86Screen;
+  readonly #serial: SerialInput;
   readonly #emulator: V86;
   readonly #cpu: V86Cpu;
   readonly #inner: V86Inner;
@@ -197,6 +205,7 @@ class V86Engine implements Engine {
     this.#hasFirmware = options.firmware !== undefined;
     this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
     this.screen = new V86Screen(this.#cpu.devices.vga);
+    this.#serial = new SerialInput(this.#cpu.devices.uart0);
     this.#shareInterruptLines();
     const { net } = this.#cpu.devices;
     if (net && options.mac) {
@@ -307,8 +316,8 @@ class V86Engine implements Engine {
     this.#emulator.add_listener('serial0-output-byte', receive as never);
   }
 
-  sendSerial(bytes: Uint8Array): void {
-    this.#emulator.serial_send_bytes(0, bytes);
+  sendSerial(bytes: Uint8Array): Promise<void> {
+    return this.#serial.send(bytes);
   }
 
   sendKeys(codes: readonly number[]): void {
@@ -316,6 +325,7 @@ class V86Engine implements Engine {
   }
 
   async stop(): Promise<void> {
+    this.#serial.close();
     await this.pause();
     await this.#emulator.destroy();
   }

@@ -1,0 +1,118 @@
+/** `farbus run --exec`: one command in the guest's shell, with this program's output, input and exit status. */
+import { JoinedAbort } from '../base/abort.js';
+import { Deadline } from '../base/deadline.js';
+import { FarbusError } from '../base/errors.js';
+import type { ClientComputer } from '../computer/client.js';
+import { GuestEnded } from '../computer/computer.js';
+import { GuestShellEnded } from '../computer/guest-shell.js';
+import { bootLimit, startGuest, type Guest } from './computer.js';
+import { guestOutput } from './guest-output.js';
+import type { CliIo } from './io.js';
+
+/** Bytes of output that `--json` can tell. */
+const maxJson = 64 << 20;
+/** Exit status of a command that took too long, as timeout(1) has it. */
+const lateStatus = 124;
+/** What can be an argument of a program in the guest, in bytes (Linux: MAX_ARG_STRLEN). */
+const maxCommand = 128 << 10;
+
+export interface ExecOptions {
+  readonly io: CliIo;
+  readonly computer: ClientComputer;
+  readonly guest: Guest;
+  readonly memory: number;
+  readonly snapshot: string | undefined;
+  readonly command: string;
+  readonly json: boolean;
+  /** For the boot and the command together; undefined: none for the command. */
+  readonly timeoutSeconds: number | undefined;
+  /** Ends it; its reason is thrown. */
+  readonly signal: AbortSignal;
+}
+
+/** @throws FarbusError where it cannot be a command in the guest */
+export function checkCommand(command: string): void {
+  const { length } = new TextEncoder().encode(command);
+  if (length >= maxCommand) throw new FarbusError(`--exec: a command of ${length} bytes is too long`, { exitCode: 2 });
+}
+
+/** Boots the guest, or goes on from its snapshot, and runs the command. @returns its exit status. @throws FarbusError */
+export async function execute(options: ExecOptions): Promise<number> {
+  const { timeoutSeconds, signal } = options;
+  if (timeoutSeconds === undefined) return executeUntil(options, signal, bootLimit);
+  const limitMs = timeoutSeconds * 1000;
+  const deadline = new Deadline(limitMs, signal);
+  try {
+    return await executeUntil(options, deadline.signal, limitMs);
+  } catch (error) {
+    if (!deadline.passed) throw error;
+    throw new FarbusError(`the command did not end within ${timeoutSeconds} s (--timeout)`, { exitCode: lateStatus });
+  } finally {
+    deadline.end();
+  }
+}
+
+async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
+  const { io, computer, guest, memory, snapshot, command, json } = options;
+  const started = await unlessAborted(signal, startGuest(computer, guest, snapshot, memory, bootMs));
+  const end = new JoinedAbort(signal);
+  const output = new TextOutput(end);
+  const print = guestOutput(io, computer);
+  // Where nobody reads the output, the command ends as one that SIGPIPE ends: io.ts.
+  void io.stdoutFailed?.then(() => end.abort(new OutputGone()));
+  try {
+    const status = await computer.console.execute(command, {
+      signal: end.signal,
+      input: io.stdin.isTTY === true ? undefined : io.stdin,
+      onOutput: (bytes) => (json ? output.add(bytes) : print(bytes)),
+    });
+    if (json) {
+      io.stdout.write(`${JSON.stringify({ output: output.text, status, started, counts: computer.counts })}\n`);
+    }
+    return status;
+  } catch (error) {
+    if (error instanceof OutputGone) return 0;
+    if (error instanceof GuestEnded) throw new FarbusError(`${error.message} before the command had ended`);
+    if (error instanceof GuestShellEnded) throw new FarbusError(error.message);
+    throw error;
+  } finally {
+    end.end();
+    // Input that is not read must not keep this program.
+    if (io.stdin.isTTY !== true) io.stdin.destroy();
+  }
+}
+
+class OutputGone extends Error {
+  override readonly name = 'OutputGone';
+}
+
+/** Output that is told as a whole. */
+class TextOutput {
+  readonly #decoder = new TextDecoder();
+  readonly #end: JoinedAbort;
+  #text = '';
+
+  constructor(end: JoinedAbort) {
+    this.#end = end;
+  }
+
+  /** Ends the command where it becomes too much. */
+  add(bytes: Uint8Array): void {
+    if (this.#text.length <= maxJson) this.#text += this.#decoder.decode(bytes, { stream: true });
+    else this.#end.abort(new FarbusError(`the command printed more than ${maxJson >> 20} MiB: leave --json out`));
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+}
+
+/** The result of `work`, or the signal's reason as soon as it aborts. */
+async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const aborted = new Promise<never>((_, reject) => {
+    const stop = (): void => reject(signal.reason as Error);
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  });
+  return Promise.race([work, aborted]);
+}
