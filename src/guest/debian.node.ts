@@ -48,11 +48,11 @@ export interface GuestOptions extends FetchOptions {
  */
 export const defaultCommandLine = [
   'console=ttyS0', // messages and the shell go to the serial port, which is what a client computer's console is
-  'panic=-1', // a panic ends the guest at once, by a reset, and so the command that waits for it
   'quiet', // no line per driver: each costs emulated port writes
   'cryptomgr.notests', // no self-tests of algorithms: a third of the boot on an emulated processor
   'tsc=reliable', // the emulated time-stamp counter is steady: no watchdog that would mistrust it under load
   'no_timer_check', // the timer's interrupt works; its check fails where the host is busy
+  'panic=-1', // a panic ends the guest at once, by a reset, and so the command that waits for it
   'rdinit=/init', // the script of this initramfs
 ].join(' ');
 
