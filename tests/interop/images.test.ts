@@ -1,5 +1,6 @@
 /** Disk images of other formats through qemu-nbd: known by their names, read and written, and what happens when it dies. */
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -133,6 +134,26 @@ describe.skipIf(none)('a disk image', () => {
     for (let i = 0; said.length === 0 && i < 500; i++) await sleep(10);
     expect(said).toEqual([expect.stringMatching(/qemu-nbd has ended \(signal SIGKILL\)/)]);
     await disk.close();
+  });
+
+  it('leaves a folder behind when both are killed, which the next start removes', async () => {
+    const path = await image('qcow2');
+    const socket = tempPath('nbd.sock');
+    const serving = startFarbus('serve', path, '--listen', `nbd+unix:///?socket=${socket}`);
+    await serving.printed(/nbd\+unix/);
+    const left = (): string[] =>
+      readdirSync(tmpdir()).filter((name) => name.startsWith(`farbus-image-${serving.child.pid}-`));
+    expect(left().length).toBe(1);
+    const [pid] = servers(path);
+    serving.child.kill('SIGSTOP');
+    process.kill(pid!, 'SIGKILL');
+    serving.child.kill('SIGKILL');
+    await serving.ended;
+    const [folder] = left();
+    // A minute old, for the next start.
+    utimesSync(join(tmpdir(), folder!), 0, 0);
+    expect(await farbus('info', path)).toMatchObject({ code: 0 });
+    expect(left()).toEqual([]);
   });
 
   it('leaves no qemu-nbd behind when farbus is killed', async () => {
