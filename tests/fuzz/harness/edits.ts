@@ -71,6 +71,14 @@ export class Editor {
     return join(...parts, rest);
   }
 
+  /** From now on nothing is edited. */
+  stop(): void {
+    this.#edits.length = 0;
+    this.#until = Infinity;
+    this.edited = false;
+    this.ended = undefined;
+  }
+
   /** For another stream: edits go on there. */
   restart(): void {
     this.ended = undefined;

@@ -2,17 +2,19 @@
  * Disks that are far, as a subject of fuzzing: an initiator (NBD, dd over a shell, SFTP) with the filters of a SOURCE's
  * text on it, against a server whose answers are edited on their way. Whatever comes, every request settles, with a
  * BlockError where it fails; no memory beside that of a read is written; the device closes; and the files of its cache and
- * overlay can be used again.
+ * overlay are used again, or refused.
  */
 import { rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import { FarbusError, messageOf } from '../../../src/base/errors.js';
+import { silent } from '../../../src/base/log.js';
 import type { BlockDevice } from '../../../src/block/device.js';
 import { BlockError } from '../../../src/block/errors.js';
 import { MergeFilter } from '../../../src/block/filters/merge.js';
 import { ReadAheadFilter } from '../../../src/block/filters/readahead.js';
 import { openFiltered } from '../../../src/cli/filters.js';
-import { parseDrive } from '../../../src/cli/sources.js';
+import { openDrive, parseDrive } from '../../../src/cli/sources.js';
+import { listenOn } from '../../../src/network/listen.node.js';
 import type { ByteStream } from '../../../src/network/stream.js';
 import { connectDd } from '../../../src/protocol/dd/device.js';
 import { connectNbd } from '../../../src/protocol/nbd/initiator/initiator.js';
@@ -45,18 +47,18 @@ function newDisk(): Uint8Array<ArrayBuffer> {
 /** As `openSource` puts them together for far sources. */
 const far = (device: BlockDevice): BlockDevice => new ReadAheadFilter(new MergeFilter(device));
 
+async function serveNbd(): Promise<Serve> {
+  composed ??= await Composed.open({ name: 'far', keys: (files) => ({ source: `raw:${files.disk('d', newDisk())}` }) });
+  return composed.service.server.accept;
+}
+
+const connectNbdOn: Connect = (connect, reconnectSeconds) =>
+  connectNbd({ address: 'fuzz', connect }, { exportName: 'disk', reconnectSeconds, connectSeconds: 5 });
+
 const transports: Readonly<Record<string, { serve: () => Promise<Serve>; connect: Connect }>> = {
-  nbd: {
-    serve: async () => {
-      composed ??= await Composed.open({
-        name: 'far',
-        keys: (files) => ({ source: `raw:${files.disk('d', newDisk())}` }),
-      });
-      return composed.service.server.accept;
-    },
-    connect: (connect, reconnectSeconds) =>
-      connectNbd({ address: 'fuzz', connect }, { exportName: 'disk', reconnectSeconds, connectSeconds: 5 }),
-  },
+  nbd: { serve: serveNbd, connect: connectNbdOn },
+  // As `openDrive` opens the URI, over a socket.
+  'nbd by a socket': { serve: serveNbd, connect: connectNbdOn },
   dd: {
     serve: async () => {
       const disk = newDisk();
@@ -107,7 +109,7 @@ export const farDisk: Subject = {
   run: (inputs, random) =>
     Promise.all(
       inputs.map((input) => {
-        const transport = random.pick(['nbd', 'nbd', 'dd', 'sftp']);
+        const transport = random.pick(['nbd', 'nbd by a socket', 'dd', 'sftp']);
         return one(input, transport, random.pick(filters), random.once(4) ? 1 : 0, random.once(4) ? 7 : Infinity);
       }),
     ),
@@ -119,6 +121,15 @@ export const farDisk: Subject = {
   },
 };
 
+/** The stream of a new connection, from which the client gets what the editor makes of the server's bytes. */
+function edited(stream: ByteStream, editor: Editor): ByteStream {
+  editor.restart();
+  // Bytes that the kernel sends from a file could not be edited.
+  Object.defineProperty(stream, 'sendFile', { value: undefined });
+  editWrites(stream, editor);
+  return stream;
+}
+
 async function one(input: Input, transport: string, text: string, reconnect: number, piece: number): Promise<string> {
   const own = joinPath(folder, String(count++));
   const { serve, connect } = transports[transport]!;
@@ -126,27 +137,51 @@ async function one(input: Input, transport: string, text: string, reconnect: num
   const editor = new Editor(input);
   const dial = async (): Promise<ByteStream> => {
     const [near, server] = streamPair((length) => Math.min(length, piece));
-    editor.restart();
-    editWrites(server, editor);
-    accept(server);
+    accept(edited(server, editor));
     return near;
   };
   const fault = (what: string, cause?: unknown): FuzzError =>
     new FuzzError(`${transport}${text}: ${what}`, input, cause);
-  const source = `x${text.replaceAll('FOLDER', own)}`;
-  const open = (): Promise<BlockDevice> => openFiltered(() => connect(dial, reconnect), parseDrive(source).filters);
+  const options = text.replaceAll('FOLDER', own);
+  const socket = joinPath(folder, `s${count++}`);
+  const listener =
+    transport === 'nbd by a socket'
+      ? await listenOn(
+          { path: socket },
+          (stream) => accept(edited(stream, editor)),
+          () => undefined,
+        )
+      : undefined;
+  const open = (): Promise<BlockDevice> =>
+    listener
+      ? openDrive(`nbd+unix:///disk?socket=${socket}${options}`, { log: silent, reconnectSeconds: reconnect })
+      : openFiltered(() => connect(dial, reconnect), parseDrive(`x${options}`).filters);
   try {
-    const outcome = await settled(open(), fault('it does not open or fail'));
-    if ('error' in outcome) {
-      if (!(outcome.error instanceof FarbusError || outcome.error instanceof BlockError)) {
-        throw fault(`opening fails with ${String(outcome.error)}`, outcome.error);
-      }
-      return `${transport}: ${messageOf(outcome.error).replace(/\d+/g, 'N').slice(0, 80)}`;
-    }
-    const said = await use(outcome.value, fault);
-    const closing = await settled(outcome.value.close(), fault('it does not close'));
-    return `${transport} ${said}${'error' in closing ? ' close fails' : ''}`;
+    const said = await opened(open, fault);
+    // Now the server is honest: what the files of cache and overlay hold is used again, or refused.
+    editor.stop();
+    const again = /cache|overlay/.test(text) ? await opened(open, fault) : '';
+    return `${transport} ${said} ${again === '' || again.startsWith('ok') ? '' : again}`;
   } finally {
+    await listener?.close();
     rmSync(own, { recursive: true, force: true });
   }
+}
+
+/** Opens a device, uses it and closes it. @returns how it went. */
+async function opened(
+  open: () => Promise<BlockDevice>,
+  fault: (what: string, cause?: unknown) => FuzzError,
+): Promise<string> {
+  const outcome = await settled(open(), fault('it does not open or fail'));
+  if ('error' in outcome) {
+    const { error } = outcome;
+    if (!(error instanceof FarbusError || error instanceof BlockError)) {
+      throw fault(`opening fails with ${String(error)}`, error);
+    }
+    return messageOf(error).replace(/\d+/g, 'N').slice(-60);
+  }
+  const said = await use(outcome.value, fault);
+  const closing = await settled(outcome.value.close(), fault('it does not close'));
+  return `${said}${'error' in closing ? ' close fails' : ''}`;
 }
