@@ -16,6 +16,7 @@ import type {
   ZeroOptions,
 } from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
+import { Losses } from './losses.js';
 
 /** Longest run of zeroes that is written at once where a device cannot zero by itself, in bytes. */
 const zeroChunk = 1 << 20;
@@ -32,6 +33,7 @@ export abstract class BlockBase implements BlockDevice {
   #closing: Promise<void> | undefined;
   #underWay = 0;
   #idle: (() => void) | undefined;
+  #losses: Losses | undefined;
   #span: Span = { underWay: 0 };
   /** Resolves when the requests of all spans before the current one are over. */
   #earlier: Promise<unknown> = Promise.resolve();
@@ -124,15 +126,19 @@ export abstract class BlockBase implements BlockDevice {
     const { own, flushAfter } = this.#durability(options);
     await this.#run(options, async () => {
       await this.#split(offset, buffers, (at, part) => this.doWrite(at, part, own));
-      if (flushAfter) await this.doFlush(options);
+      if (flushAfter) await this.#flush(options);
     });
+  }
+
+  get losses(): Losses {
+    return (this.#losses ??= new Losses());
   }
 
   async flush(options: RequestOptions = {}): Promise<void> {
     checkMedium(this.media, options);
     this.#checkOpen();
     if (!this.info.can.flush) return;
-    await this.#run(options, () => this.doFlush(options));
+    await this.#run(options, () => this.#flush(options));
   }
 
   async trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
@@ -142,7 +148,7 @@ export abstract class BlockBase implements BlockDevice {
     const { own, flushAfter } = this.#durability(options);
     await this.#run(options, async () => {
       await this.doTrim(offset, length, own);
-      if (flushAfter) await this.doFlush(options);
+      if (flushAfter) await this.#flush(options);
     });
   }
 
@@ -153,7 +159,7 @@ export abstract class BlockBase implements BlockDevice {
     const { own, flushAfter } = this.#durability(options);
     await this.#run(options, async () => {
       await this.#zero(offset, length, own);
-      if (flushAfter) await this.doFlush(options);
+      if (flushAfter) await this.#flush(options);
     });
   }
 
@@ -187,6 +193,15 @@ export abstract class BlockBase implements BlockDevice {
       await this.doClose();
     })();
     return this.#closing;
+  }
+
+  async #flush(options: RequestOptions): Promise<void> {
+    try {
+      await this.doFlush(options);
+    } catch (error) {
+      this.losses.note(blockErrorOf(error));
+      throw error;
+    }
   }
 
   async #zero(offset: number, length: number, options: ZeroOptions): Promise<void> {

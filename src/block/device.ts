@@ -13,6 +13,7 @@
  */
 import type { Bytes } from '../base/buffers.js';
 import type { DiskMarks } from './identity.js';
+import type { Losses } from './losses.js';
 
 /** What a device can do by itself. Asked once; what is false is emulated or refused as {@link BlockDevice} says. */
 export interface Capabilities {
@@ -157,6 +158,8 @@ export interface BlockDevice {
    * be read.
    */
   fileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
+  /** What was lost of acknowledged writes; every user of a shared device watches it (losses.ts). */
+  readonly losses: Losses;
   /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
   flush(options?: RequestOptions): Promise<void>;
   /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */

@@ -14,6 +14,7 @@ import { filterConfig, filterHelp, filtersOf } from './filters.js';
 import { announce, stderrLogger, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
 import { onSignals } from './signals.js';
+import { lifeOf } from './life.js';
 import { openDrive, sourceHelp } from './sources.js';
 
 export const help = `farbus attach: give any disk to a hypervisor or a tool of yours
@@ -66,7 +67,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   try {
     const opening = openDrive(source, { filters, reconnectSeconds, log });
     const device = await signals.during(opening, (late) => late.close());
-    const server = new Server(new Exports(await bootId()), log);
+    const server = new Server(new Exports(await lifeOf(source, filters, await bootId())), log);
     closing.push(() => server.drain());
     add(server, device, source);
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');

@@ -1,5 +1,4 @@
 /** A running `farbus serve`: opens what its settings say, takes new settings while connections go on, tells how it is. */
-import { randomUUID } from 'node:crypto';
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
@@ -14,9 +13,10 @@ import { Server } from '../export/server.js';
 import type { HandedSocket } from '../export/systemd.node.js';
 import { listenOn, listenOnDescriptor } from '../network/listen.node.js';
 import { listenAoe } from '../protocol/aoe/target/open.node.js';
+import { lifeOf } from './life.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './serve-settings.js';
-import { isLocalPath, openDrive, openExport, parseDrive } from './sources.js';
+import { openDrive, openExport, parseDrive } from './sources.js';
 import { openTls } from './tls.js';
 
 export interface ServeContext {
@@ -228,17 +228,12 @@ export class ServeService {
   }
 
   #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
-    const { source, filters, kind } = parseDrive(one.source);
-    const all = { ...one.filters, ...filters };
-    // What was acknowledged and not flushed outlives this process in the system's cache only: that of an overlay's map,
-    // of an image or of a gateway's requests ends with it, and clients must be told.
-    const kept = kind === 'disk' && isLocalPath(source) && all.overlay === undefined && (all.format ?? 'raw') === 'raw';
-    const state = kept && !device.info.identity.includes('#') ? {} : { state: randomUUID() };
+    const state = lifeOf(one.source, one.filters, this.#context.bootId);
     const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);
     if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
-    this.server.exports.add({ ...common, ...state, rate: rateOf(one), metered: settings.metrics !== undefined });
+    this.server.exports.add({ ...common, state, rate: rateOf(one), metered: settings.metrics !== undefined });
   }
 
   readonly #acceptFailed = (error: Error): void => {

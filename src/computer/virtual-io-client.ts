@@ -14,6 +14,7 @@ import type {
   WriteOptions,
   ZeroOptions,
 } from '../block/device.js';
+import type { Losses } from '../block/losses.js';
 
 /** What has gone through; of what is transferred at once, each run of memory is one. */
 export interface IoCounts {
@@ -37,6 +38,10 @@ export class VirtualIoClient implements BlockDevice {
 
   get info(): BlockInfo {
     return this.#far.info;
+  }
+
+  get losses(): Losses {
+    return this.#far.losses;
   }
 
   /** Of a far drive whose medium comes and goes. */

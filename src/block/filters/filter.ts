@@ -4,6 +4,7 @@
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';
+import type { Losses } from '../losses.js';
 import type {
   BlockDevice,
   BlockInfo,
@@ -44,6 +45,10 @@ export class Filter extends BlockBase {
       this.#shown = this.describe(seen);
     }
     return this.#shown;
+  }
+
+  override get losses(): Losses {
+    return this.next.losses;
   }
 
   /** Whether it can go on as it is when the next device becomes longer. */

@@ -7,6 +7,7 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { sleep } from '../../base/turn.js';
 import type { BlockDevice } from '../device.js';
 import { BlockError } from '../errors.js';
+import { LossWatch } from '../losses.js';
 import { Filter, type BlockRequest } from './filter.js';
 
 /** How long a move waits for writes under way, in ms. */
@@ -117,10 +118,12 @@ export class LeaseArbiter {
 
 class LeasedSide extends Filter {
   protected override readonly keepsNothing = true;
+  readonly #watch: LossWatch;
   readonly #admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>;
 
   constructor(device: BlockDevice, admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>) {
     super(device);
+    this.#watch = new LossWatch(device.losses);
     this.#admit = admit;
   }
 
@@ -129,7 +132,11 @@ class LeasedSide extends Filter {
   }
 
   protected override around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
-    return this.#admit(request, pass);
+    const run = (): Promise<T> => this.#admit(request, pass);
+    if (request.op !== 'flush') return run();
+    // The other side's flush, or the one of a lease that moved, may have met a loss of this side's writes.
+    let result: T;
+    return this.#watch.flush(async () => void (result = await run())).then(() => result);
   }
 
   protected override doClose(): Promise<void> {

@@ -5,6 +5,7 @@
 import { buffersOf, type Buffers } from '../../../base/buffers.js';
 import type { BlockDevice } from '../../../block/device.js';
 import { blockErrorOf } from '../../../block/errors.js';
+import { LossWatch } from '../../../block/losses.js';
 import { cacheFeature, identifyData } from '../identify.js';
 import { AoeError, AtaCommand, AtaErrorBit, AtaFlag, AtaStatus, lba28Limit, lba48Limit, sectorSize } from '../spec.js';
 import type { AtaRequest } from '../wire.js';
@@ -107,8 +108,16 @@ export class Disk {
     }
   }
 
-  /** Reads into, or writes from, `data`, which has the plan's length. Never rejects. */
-  async execute(plan: Plan, ata: AtaRequest, data: Uint8Array): Promise<Result> {
+  /** What an initiator that comes now has to be told of the device's losses. */
+  watchLosses(): LossWatch {
+    return new LossWatch(this.#device.losses);
+  }
+
+  /**
+   * Reads into, or writes from, `data`, which has the plan's length. Never rejects.
+   * @param losses Of the initiator whose command it is.
+   */
+  async execute(plan: Plan, ata: AtaRequest, data: Uint8Array, losses?: LossWatch): Promise<Result> {
     try {
       switch (plan.kind) {
         case 'read':
@@ -116,7 +125,7 @@ export class Disk {
           await this.transfer(plan, buffersOf(data));
           return good;
         case 'flush':
-          await this.#device.flush();
+          await (losses ? losses.flush(() => this.#device.flush()) : this.#device.flush());
           return good;
         case 'identify':
           data.set(this.identify());

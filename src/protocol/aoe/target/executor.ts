@@ -4,6 +4,7 @@
  * arrived with it, in frames of the target's own. Never more than {@link maxExecuting} at a time.
  */
 import { scattered } from '../../../base/scattered.js';
+import type { LossWatch } from '../../../block/losses.js';
 import type { Steps } from '../../../base/steps.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { unknownSession } from '../session.js';
@@ -39,6 +40,9 @@ export interface ExecutorOptions {
 /** Commands that are executed at a time, of all initiators. */
 export const maxExecuting = 256;
 
+/** Initiators that are told of losses; of more, the first are forgotten. */
+const maxInitiators = 1024;
+
 export class Executor {
   readonly #disk: Disk;
   readonly #port: Port;
@@ -47,6 +51,8 @@ export class Executor {
   readonly #counters: AoeTargetCounters;
   readonly #steps: Steps;
   readonly #recent = new RecentCommands();
+  /** By initiator. */
+  readonly #losses = new Map<number, LossWatch>();
   readonly #free: Uint8Array[] = [];
   #batch: Command[] = [];
   #executing = 0;
@@ -68,7 +74,9 @@ export class Executor {
       return;
     }
     const { plan } = order;
-    if (!this.#take(request, order, changesSomething(plan))) return;
+    const changes = changesSomething(plan);
+    if (!this.#take(request, order, changes)) return;
+    if (changes) this.#watchFor(order.mac);
     if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
     if (this.#readNow(request, order) || this.#writeNow(request, order)) return;
     // Of a read the header is enough.
@@ -92,6 +100,13 @@ export class Executor {
   /** Resolves when nothing is being executed. Nothing is to be begun meanwhile. */
   idle(): Promise<void> {
     return this.#executing === 0 ? Promise.resolve() : new Promise((resolve) => (this.#idle = resolve));
+  }
+
+  /** From its first write on, an initiator is told of losses that another one's flush met first. */
+  #watchFor(mac: number): void {
+    if (this.#losses.has(mac)) return;
+    if (this.#losses.size >= maxInitiators) this.#losses.delete(this.#losses.keys().next().value!);
+    this.#losses.set(mac, this.#disk.watchLosses());
   }
 
   #readNow(request: Uint8Array, order: Order): boolean {
@@ -139,7 +154,8 @@ export class Executor {
   }
 
   async #execute(command: Command): Promise<void> {
-    this.#end(command, await this.#disk.execute(command.plan, command.ata, dataOf(command)));
+    const { plan, ata, mac } = command;
+    this.#end(command, await this.#disk.execute(plan, ata, dataOf(command), this.#losses.get(mac)));
   }
 
   /** Whether a command is new, and not a copy of one. */

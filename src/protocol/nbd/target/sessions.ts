@@ -18,6 +18,9 @@ export function isSessionId(text: string): boolean {
   return uuid.test(text);
 }
 
+/** Sessions without a connection whose losses are remembered. */
+const maxRemembered = 4096;
+
 export class SessionRegistry {
   /**
    * What names the life of the server's memory of unflushed writes: where it is another after a reconnect, unflushed
@@ -26,6 +29,9 @@ export class SessionRegistry {
   readonly state: string;
   readonly #waitMs: number;
   readonly #members = new Map<string, Set<SessionMember>>();
+
+  /** By session, the latest last: the epoch of losses that its client was told of (block/losses.ts). */
+  readonly #seen = new Map<string, number>();
 
   /** @param waitMs How long a new connection waits for its predecessors' requests. */
   constructor(state = '', waitMs = 30_000) {
@@ -57,9 +63,26 @@ export class SessionRegistry {
     }
   }
 
-  leave(id: string, member: SessionMember): void {
+  /** The losses that a session's client was told of on its earlier connections; undefined for a session that is new. */
+  seenLosses(id: string): number | undefined {
+    return this.#seen.get(id.toLowerCase());
+  }
+
+  #remember(key: string, losses: number): void {
+    this.#seen.delete(key);
+    this.#seen.set(key, losses);
+    const [oldest] = this.#seen.keys();
+    if (this.#seen.size > maxRemembered) this.#seen.delete(oldest!);
+  }
+
+  /**
+   * A member is gone. @param losses The epoch of the device's losses that its client was told of; undefined if it was never
+   * in transmission.
+   */
+  leave(id: string, member: SessionMember, losses?: number): void {
     const key = id.toLowerCase();
     const members = this.#members.get(key);
+    if (losses !== undefined) this.#remember(key, losses);
     if (members?.delete(member) && members.size === 0) this.#members.delete(key);
   }
 }

@@ -5,6 +5,7 @@
 import type { ThrottledLogger } from '../../../base/log.js';
 import { messageOf } from '../../../base/errors.js';
 import { Steps } from '../../../base/steps.js';
+import { LossWatch } from '../../../block/losses.js';
 import type { ByteStream, Secure } from '../../../network/stream.js';
 import type { ExportDirectory } from './export.js';
 import { Handshake, type HandshakeHost, type TlsMode } from './handshake.js';
@@ -62,6 +63,8 @@ export class NbdTarget implements SessionMember {
   #waking = false;
   #wakeAgain = false;
   #resolveFinished: () => void = () => undefined;
+  /** Of the export that it is in transmission on. */
+  #losses: LossWatch | undefined;
   #session: { readonly registry: SessionRegistry; readonly id: string } | undefined;
 
   /** Begins to speak on `stream`, which must be fresh. */
@@ -144,7 +147,8 @@ export class NbdTarget implements SessionMember {
         this.#clock.stop();
         this.#context.entered?.();
         of.entered?.();
-        this.#stage = new Transmission(host, of, agreed, contexts);
+        this.#losses = new LossWatch(of.device.losses, this.#session?.registry.seenLosses(this.#session.id));
+        this.#stage = new Transmission(host, of, agreed, contexts, this.#losses);
         if (this.#draining) this.#stage.drain();
       },
     };
@@ -268,7 +272,7 @@ export class NbdTarget implements SessionMember {
   }
 
   #leave(): void {
-    this.#session?.registry.leave(this.#session.id, this);
+    this.#session?.registry.leave(this.#session.id, this, this.#losses?.seen);
     this.#session = undefined;
   }
 

@@ -8,6 +8,7 @@ import { messageOf } from '../../../base/errors.js';
 import type { Steps } from '../../../base/steps.js';
 import type { FileRange, RequestOptions, WriteOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
+import { LossWatch } from '../../../block/losses.js';
 import { Command, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, statusFault, type Agreement } from './check.js';
 import { chosenIds, type ChosenContexts } from './contexts.js';
@@ -48,6 +49,7 @@ export class Transmission implements Stage, RequestSink {
   readonly #export: TargetExport;
   readonly #agreed: Agreement;
   readonly #contexts: ChosenContexts;
+  readonly #losses: LossWatch;
   readonly #limits: TargetLimits;
   readonly #arena: Arena;
   readonly #outbox: Outbox;
@@ -67,8 +69,15 @@ export class Transmission implements Stage, RequestSink {
   #state: 'open' | 'draining' | 'ending' | 'closed' = 'open';
   #idle: (() => void)[] = [];
 
-  constructor(host: StageHost, of: TargetExport, agreed: Agreement, contexts: ChosenContexts) {
+  constructor(
+    host: StageHost,
+    of: TargetExport,
+    agreed: Agreement,
+    contexts: ChosenContexts,
+    losses = new LossWatch(of.device.losses),
+  ) {
     this.#host = host;
+    this.#losses = losses;
     this.#export = of;
     this.#agreed = agreed;
     this.#contexts = contexts;
@@ -330,7 +339,7 @@ export class Transmission implements Stage, RequestSink {
       case Command.read:
         break;
       case Command.flush:
-        await device.flush(this.#plain);
+        await this.#losses.flush(() => device.flush(this.#plain));
         break;
       case Command.trim:
         await device.trim(offset, length, options);

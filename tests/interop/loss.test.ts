@@ -1,0 +1,86 @@
+/**
+ * Unflushed writes that a server has lost: every client that wrote some learns of it by its own flush, whoever flushes
+ * first, and whichever of our servers is between.
+ */
+import { writeFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
+import { farbusServe, freeSocket, type NbdPeer } from '../support/nbd-peers.js';
+import { tempPath } from '../support/temp.js';
+import { startFarbus } from './farbus.js';
+
+const size = 1 << 20;
+
+function image(): string {
+  const path = tempPath('base.img');
+  writeFileSync(path, new Uint8Array(size));
+  return path;
+}
+
+const write = (device: BlockDevice, at: number): Promise<void> =>
+  device.write(at, buffersOf(new Uint8Array(65536).fill(0x41)));
+const outcome = (flush: Promise<void>): Promise<string> =>
+  flush.then(
+    () => 'durable',
+    (error: Error) => error.message,
+  );
+
+/** A server whose unflushed writes end with its process, since an overlay's map is in memory. */
+const losing = (): Promise<NbdPeer> => farbusServe(freeSocket(), 'x', [`x=${image()},overlay=${tempPath('o')}`]);
+const gateway = (uri: string): Promise<NbdPeer> => farbusServe(freeSocket(), 'g', [`g=${uri}`]);
+
+describe('a server behind a gateway that loses unflushed writes', () => {
+  it('is told of to both clients, and to one that comes later to neither', async () => {
+    const server = await losing();
+    const gate = await gateway(server.uri);
+    const [a, b] = [await openNbd(gate.uri), await openNbd(gate.uri)];
+    await write(a, 0);
+    await write(b, 65536);
+    await server.kill();
+    await server.start();
+    expect(await outcome(a.flush())).toMatch(/lost|input\/output/);
+    expect(await outcome(b.flush())).toMatch(/lost|input\/output/);
+    expect([await outcome(a.flush()), await outcome(b.flush())]).toEqual(['durable', 'durable']);
+    const late = await openNbd(gate.uri);
+    expect(await outcome(late.flush())).toBe('durable');
+    for (const device of [a, b, late]) await device.close();
+    await gate.kill('SIGTERM');
+    await server.kill('SIGTERM');
+  });
+
+  it('is told of to the client that wrote, though another one flushed first', async () => {
+    const server = await losing();
+    const gate = await gateway(server.uri);
+    const [writer, reader] = [await openNbd(gate.uri), await openNbd(gate.uri)];
+    await write(writer, 0);
+    await server.kill();
+    await server.start();
+    await outcome(reader.flush());
+    expect(await outcome(writer.flush())).toMatch(/lost|input\/output/);
+    await writer.close();
+    await reader.close();
+    await gate.kill('SIGTERM');
+    await server.kill('SIGTERM');
+  });
+});
+
+describe('farbus attach', () => {
+  it.each(['overlay', 'cache'])('that is killed and started again with its %s tells of the loss', async (filter) => {
+    const { path } = freeSocket();
+    const args = ['attach', `${image()},${filter}=${tempPath('f')}`, '--socket', path];
+    const first = startFarbus(...args);
+    await first.printed(/nbd\+unix/);
+    const device = await openNbd(`nbd+unix:///?socket=${path}`, { reconnectSeconds: 30 });
+    await write(device, 0);
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const second = startFarbus(...args);
+    await second.printed(/nbd\+unix/);
+    expect(await outcome(device.flush())).toMatch(/1 writes? .* may be lost/);
+    await device.close();
+    second.child.kill('SIGTERM');
+    await second.ended;
+  });
+});
