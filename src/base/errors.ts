@@ -3,6 +3,8 @@
  * do. Errors of block requests are in block/errors.ts.
  */
 
+import { printable } from './printable.js';
+
 /** A failure that is the user's to mend: a bad option, path, address, image or peer. Printed without a stack trace. */
 export class FarbusError extends Error {
   override readonly name = 'FarbusError';
@@ -23,10 +25,12 @@ export function usageError(message: string): FarbusError {
   return new FarbusError(message, { exitCode: 2 });
 }
 
-/** The message of anything that can be thrown, on one line and of bounded length. */
+/** Longest message, in characters. */
+const maxMessage = 500;
+
+/** The message of anything that can be thrown, as a person may see it ({@link printable}): peers have their words in it. */
 export function messageOf(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
-  return text.replace(/\s+/g, ' ').trim().slice(0, 500);
+  return printable(error instanceof Error ? error.message || error.name : String(error), maxMessage);
 }
 
 /** The `code` of a system error ("ENOSPC"), or undefined. */

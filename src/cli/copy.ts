@@ -2,6 +2,7 @@
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatBytes, formatMs } from '../base/format.js';
 import type { Logger } from '../base/log.js';
+import { jsonLine } from '../base/printable.js';
 import { compareDevices } from '../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../block/copy.js';
 import type { BlockDevice } from '../block/device.js';
@@ -273,7 +274,7 @@ class Job {
 
   #report(report: Report): void {
     const { from, to, values, io, log } = this.#options;
-    if (values.json) return void io.stdout.write(`${JSON.stringify({ from, to, ...report })}\n`);
+    if (values.json) return void io.stdout.write(jsonLine({ from, to, ...report }));
     const done = report.size - report.start;
     const rate = `${formatMs(report.seconds * 1000)}, ${formatBytes(done / Math.max(0.001, report.seconds))}/s`;
     const sparse = `${formatBytes(report.copied!)} of data, ${formatBytes(report.zeroes!)} of zeroes`;

@@ -1,6 +1,7 @@
 /** `farbus info`: what a source is: size, blocks, what it can do, and what is on it. */
 import { existsSync } from 'node:fs';
 import { messageOf, usageError } from '../base/errors.js';
+import { jsonLine, visible } from '../base/printable.js';
 import { formatBytes } from '../base/format.js';
 import type { BlockDevice, BlockInfo, Capabilities } from '../block/device.js';
 import { identifyDevice, type DriveIdentity } from '../computer/identity.js';
@@ -75,7 +76,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       const why = whyReadOnly === undefined ? {} : { whyReadOnly };
       io.stdout.write(
         values.json
-          ? `${JSON.stringify({ source, ...info, ...why, ...layout, drive: driveNames(drive) })}\n`
+          ? jsonLine({ source, ...info, ...why, ...layout, drive: driveNames(drive) })
           : describe(info, whyReadOnly, layout, drive),
       );
       return 0;
@@ -145,7 +146,7 @@ function describe(
   if (table) lines.push(...partitionLines(table.partitions));
   lines.push(...ambiguous.map((one) => `ambiguous ${one}`));
   lines.push(...problems.map((problem) => `problem   ${problem}`));
-  return `${lines.join('\n')}\n`;
+  return lines.map((line) => `${visible(line)}\n`).join('');
 }
 
 function contentText({ type, label, uuid }: Content): string {

@@ -1,6 +1,7 @@
 /** The outside world of a command, so that tests can give it another one; and the loggers that write there. */
 import { errnoOf, messageOf } from '../base/errors.js';
 import type { Logger, LogLevel } from '../base/log.js';
+import { jsonLine, printable } from '../base/printable.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 export interface CliIo {
@@ -13,6 +14,9 @@ export interface CliIo {
   /** Resolves when stdout cannot be written any more: nobody reads what comes. Absent in tests. */
   readonly stdoutFailed?: Promise<unknown>;
 }
+
+/** Longest line of a log for people, in characters. */
+const maxLine = 2000;
 
 /** Of a process that a signal SIGPIPE ended, as a shell has it. */
 const brokenPipeStatus = 141;
@@ -58,17 +62,13 @@ export function announce(io: CliIo, text: string, log: Logger): void {
 export function stderrLogger(io: CliIo, quiet = false): Logger {
   return logger(io, quiet, (level, message) => {
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `;
-    return `farbus: ${mark}${message.replace(/[\r\n]+/g, ' ')}\n`;
+    return `farbus: ${mark}${printable(message, maxLine)}\n`;
   });
 }
 
 /** A logger for programs: an object a line on stderr, with `time` (ISO 8601), `level` and `message`. */
 export function jsonLogger(io: CliIo): Logger {
-  return logger(
-    io,
-    false,
-    (level, message) => `${JSON.stringify({ time: new Date().toISOString(), level, message })}\n`,
-  );
+  return logger(io, false, (level, message) => jsonLine({ time: new Date().toISOString(), level, message }));
 }
 
 /** When lines can be written again, how many were lost is told before the next one. */

@@ -1,5 +1,6 @@
 /** `farbus lease`: who writes on a device that a server and its operating system both have, and its move. */
 import { usageError } from '../base/errors.js';
+import { jsonLine, visible } from '../base/printable.js';
 import { control } from '../site/control.node.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
@@ -40,8 +41,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   );
   socket.destroy();
   const leases = reply.leases ?? [];
-  if (values.json) io.stdout.write(`${JSON.stringify(leases)}\n`);
+  if (values.json) io.stdout.write(jsonLine(leases));
   else if (leases.length === 0) io.stderr.write('farbus: no server of this site shares a device with its own system\n');
-  else for (const one of leases) io.stdout.write(`${one.device}: ${one.holder}\n`);
+  else for (const one of leases) io.stdout.write(`${visible(`${one.device}: ${one.holder}`)}\n`);
   return 0;
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { FarbusError, usageError } from '../base/errors.js';
 import { sleep } from '../base/turn.js';
+import { jsonLine, visible } from '../base/printable.js';
 import { answers } from '../site/control.node.js';
 import { logsFolder } from '../site/folders.node.js';
 import { consoleEnd, logEnd } from '../site/logs.node.js';
@@ -153,8 +154,8 @@ class Output {
   #text({ computer, line }: Entry): string {
     const [, time, text = line] = (this.#timed && timed.exec(line)) || [];
     if (this.#json)
-      return JSON.stringify({ computer, ...(time !== undefined && { time }), text: text.replace(/\r$/, '') });
-    const shown = printable(line.replace(/\r+$/, ''));
+      return jsonLine({ computer, ...(time !== undefined && { time }), text: text.replace(/\r$/, '') }).trimEnd();
+    const shown = escaped(line.replace(/\r+$/, ''));
     return this.#width > 0 ? `${computer.padEnd(this.#width)} | ${shown}` : shown;
   }
 }
@@ -163,9 +164,13 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** What others have put into a log must not move a terminal's cursor or worse. */
-function printable(text: string): string {
-  return text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (char) => {
+/** What others have put into a log, of which nothing is to be lost: hidden characters as escapes. A tab stays. */
+function escaped(text: string): string {
+  const bytes = text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (char) => {
     return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });
+  return bytes
+    .split('\t')
+    .map((part) => visible(part))
+    .join('\t');
 }

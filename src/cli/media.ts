@@ -1,6 +1,7 @@
 /** `farbus media`: the media of a running computer's removable drives, and of a server's. */
 import { resolve } from 'node:path';
 import { usageError } from '../base/errors.js';
+import { visible } from '../base/printable.js';
 import { askControl } from '../export/control.node.js';
 import { askComputer } from './computer-control.js';
 import type { CliIo } from './io.js';
@@ -56,7 +57,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
   const request = { command: action!, ...drive, ...(source !== undefined && { source }), force };
   const { done } = (await askComputer(name, request, io.env)) as { done: string };
-  io.stdout.write(`${done}\n`);
+  io.stdout.write(`${visible(done)}\n`);
   return done.startsWith('asked') ? 1 : 0;
 }
 

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { visible } from '../base/printable.js';
 import { answers, control } from '../site/control.node.js';
 import { controlFolder } from '../site/folders.node.js';
 import type { SitePlan } from '../site/plan.js';
@@ -22,7 +23,7 @@ export function loadSite(file: string): SitePlan {
 
 /** How a computer is, for people. */
 export function statusLine({ name, role, state, detail }: ComputerStatus): string {
-  return `${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`;
+  return visible(`${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`);
 }
 
 /** What the name of a site's control socket ends with: servers and computers have theirs in the same folder. */
@@ -66,7 +67,10 @@ export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
       const { reply, socket } = await control(controlPath(env, name), { op: 'status' });
       socket.destroy();
       const { computers = [], leases = [] } = reply;
-      const lines = [...computers.map(statusLine), ...leases.map(({ device, holder }) => `lease ${device}: ${holder}`)];
+      const lines = [
+        ...computers.map(statusLine),
+        ...leases.map(({ device, holder }) => visible(`lease ${device}: ${holder}`)),
+      ];
       return [`site ${name}`, ...lines.map((line) => `  ${line}`)].map((line) => `${line}\n`).join('');
     }),
   );

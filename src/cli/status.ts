@@ -1,5 +1,6 @@
 /** `farbus status`: how the servers and sites of this user are, and the right to write one of their exports. */
 import { FarbusError, usageError } from '../base/errors.js';
+import { jsonLine, visible } from '../base/printable.js';
 import { formatBytes } from '../base/format.js';
 import { askControl, controlSockets, NoAnswer } from '../export/control.node.js';
 import type { CliIo } from './io.js';
@@ -50,7 +51,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   const changed = values.take !== undefined || values.reload;
   const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
-  if (values.json) io.stdout.write(`${JSON.stringify(answers)}\n`);
+  if (values.json) io.stdout.write(jsonLine(answers));
   else {
     const sites = values.socket === undefined ? await describeSites(io.env) : [];
     if (answers.length === 0 && silent.length === 0) io.stdout.write('no farbus serve runs here\n');
@@ -119,7 +120,7 @@ function describe(server: Found): string {
     `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
     ...exports.flatMap(exportLines),
   ];
-  return lines.map((line) => `${line}\n`).join('');
+  return lines.map((line) => `${visible(line)}\n`).join('');
 }
 
 function exportLines(of: ExportStatus): string[] {

@@ -5,6 +5,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError, usageError } from '../base/errors.js';
 import { sleep } from '../base/turn.js';
+import { visible } from '../base/printable.js';
 import type { OnProgress } from '../guest/progress.js';
 import { Hub } from '../network/ethernet/hub.js';
 import { openSegment } from '../network/ethernet/open.node.js';
@@ -125,7 +126,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
       output: (computer, bytes) => logs?.output(computer, bytes),
       log: (computer, level, message) => {
         if (level !== 'debug') logs?.line(computer, `${level}: ${message}`);
-        if (level === 'warn' || level === 'error') io.stderr.write(`farbus: ${computer}: ${message}\n`);
+        if (level === 'warn' || level === 'error') io.stderr.write(`farbus: ${visible(`${computer}: ${message}`)}\n`);
       },
     },
   });

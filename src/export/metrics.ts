@@ -1,4 +1,5 @@
 /** A server's figures in the text format of Prometheus (version 0.0.4), by export. */
+import { visible } from '../base/printable.js';
 import { latencyBounds } from './meter.js';
 import type { Exports, Offered } from './exports.js';
 import type { Server } from './server.js';
@@ -86,5 +87,5 @@ function histograms(exports: Exports): string[] {
 }
 
 function quoted(text: string): string {
-  return `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`;
+  return `"${visible(text).replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`;
 }

@@ -10,6 +10,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { userInfo } from 'node:os';
 import { Deadline } from '../base/deadline.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { printable } from '../base/printable.js';
 import { hostPort, SocketStream } from './socket.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 
@@ -315,11 +316,4 @@ function noPort(target: RshTarget): FarbusError {
 
 function asError(reason: unknown): Error {
   return reason instanceof Error ? reason : new Error(messageOf(reason));
-}
-
-function printable(text: string): string {
-  return text
-    .replace(/[\p{Cc}\p{Cf}]+/gu, ' ')
-    .trim()
-    .slice(0, 200);
 }

@@ -6,6 +6,7 @@
  * arguments, as `GIT_SSH_COMMAND` does: `FARBUS_SSH='ssh -F my_config'`.
  */
 import { FarbusError, usageError } from '../base/errors.js';
+import { printable } from '../base/printable.js';
 import { ProcessStream, type ProcessEnd } from './process.node.js';
 import type { Dialer } from './stream.js';
 
@@ -141,8 +142,5 @@ function lastLine(text: string): string {
       .trim()
       .split(/[\r\n]+/)
       .at(-1) ?? '';
-  return line
-    .replace(/[\p{Cc}\p{Cf}]+/gu, ' ')
-    .trim()
-    .slice(0, 200);
+  return printable(line, 200);
 }

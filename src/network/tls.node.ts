@@ -15,6 +15,7 @@ import {
   type TlsOptions,
 } from 'node:tls';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { visible } from '../base/printable.js';
 import { nextTurn } from '../base/turn.js';
 import { SocketStream } from './socket.node.js';
 import type { ByteStream, Secure, SecuredStream } from './stream.js';
@@ -196,7 +197,7 @@ function namesOf(certificate: Partial<PeerCertificate>): string[] {
     else names.add(JSON.parse(part!) as string);
   }
   // Names are compared and logged.
-  return [...names].filter((name) => name !== '' && !/\p{Cc}/u.test(name));
+  return [...names].filter((name) => name !== '' && name === visible(name));
 }
 
 const nothingInCommon = 'the two sides have no way of proof in common: certificates on both, or keys of the same user';

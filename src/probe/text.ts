@@ -1,4 +1,5 @@
 /** Text and identifiers as they stand on disks, for people: without control characters, bounded, trimmed. */
+import { visible } from '../base/printable.js';
 
 export type TextEncoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'latin1';
 
@@ -6,7 +7,9 @@ export type TextEncoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'latin1';
 export function diskText(bytes: Uint8Array, encoding: TextEncoding = 'utf-8'): string {
   const text = new TextDecoder(encoding).decode(bytes);
   const end = text.indexOf('\0');
-  return (end < 0 ? text : text.slice(0, end)).replace(/[\p{Cc}\p{Cf}\u2028\u2029\ufffd]/gu, '?').trimEnd();
+  return visible(end < 0 ? text : text.slice(0, end))
+    .replaceAll('\ufffd', '?')
+    .trimEnd();
 }
 
 /** "0a1b…", the bytes as hexadecimal digits. */

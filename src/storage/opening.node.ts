@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import { visible } from '../base/printable.js';
 
 const openFd = promisify(fs.open);
 
@@ -88,7 +89,7 @@ export function openError(path: string, error: unknown, options: OpenOptions = {
 
 /** A path as it can stand in a one-line message. */
 export function printable(path: string): string {
-  return path.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '?');
+  return visible(path);
 }
 
 /** What identifies the bytes behind a path of this machine: the real path, hashed, as it may be sent to a peer. */

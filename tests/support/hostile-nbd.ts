@@ -15,9 +15,11 @@ import {
 /**
  * `greeting`: a byte of the greeting now and then; `options`: endless replies to one option; `refusal`: no such export,
  * then endless bytes; `silence`: an export that answers no request; `trickle`: a byte of a reply now and then;
- * `chunks`: endless chunks of one reply; `status`: endless block status; `stranger`: replies to nothing that was asked.
+ * `chunks`: endless chunks of one reply; `status`: endless block status; `stranger`: replies to nothing that was asked;
+ * `words`: errors whose text would change a terminal.
  */
-export type Hostility = 'greeting' | 'options' | 'refusal' | 'silence' | 'trickle' | 'chunks' | 'status' | 'stranger';
+export type Hostility =
+  'greeting' | 'options' | 'refusal' | 'silence' | 'trickle' | 'chunks' | 'status' | 'stranger' | 'words';
 
 const size = 1 << 20;
 const everyMs = 50;
@@ -163,6 +165,11 @@ function answer(socket: Socket, request: Buffer, how: Hostility): void {
       return again(socket, () => chunk(0x8001, 0, Buffer.from([0, 0, 0, 5, 0, 0])));
     case 'status':
       return again(socket, () => chunk(5, 0, Buffer.concat([Buffer.from([0, 0, 0, 9]), Buffer.alloc(80_000, 1)])));
+    case 'words': {
+      const text = Buffer.from(`\u001b[31m\u009b2J\u202e${'E'.repeat(3000)}`);
+      const head = Buffer.from([0, 0, 0, 5, text.length >> 8, text.length & 0xff]);
+      return void socket.write(chunk(0x8001, 1, Buffer.concat([head, text])));
+    }
     case 'stranger':
       request.writeUInt32BE(0xffff_ffff, 12);
       return again(socket, () => chunk(0, 1, Buffer.alloc(0)));

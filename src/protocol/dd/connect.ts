@@ -3,7 +3,7 @@ import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import type { Elevation } from '../ssh/uri.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import { startError } from './errors.js';
 import { shellFacts } from './facts.js';
 import { newNames, script, startCommand, type SessionNames } from './script.js';

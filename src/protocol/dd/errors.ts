@@ -1,7 +1,7 @@
 /** What a server's dd, its shell or its user may say, as this project's errors. Messages are those of LC_ALL=C. */
 import { FarbusError } from '../../base/errors.js';
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 
 const kinds: readonly (readonly [RegExp, BlockErrorKind])[] = [
   [/No space left on device|Disk quota exceeded|quota exceeded|File too large/i, 'no-space'],

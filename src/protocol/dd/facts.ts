@@ -2,7 +2,7 @@
 import { FarbusError } from '../../base/errors.js';
 import { markOf, type DiskMarks } from '../../block/identity.js';
 import type { RemoteFacts } from '../ssh/channel.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 
 /** How dd is to be spoken to, and what the session left in the process list. */
 export interface ShellFacts extends RemoteFacts {

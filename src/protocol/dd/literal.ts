@@ -8,7 +8,7 @@ import { contiguous } from '../../base/buffers.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import type { Channel, ChannelEvents, Fate, RemoteFacts } from '../ssh/channel.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import type { RemoteRequest } from '../ssh/request.js';
 import { ddError } from './errors.js';
 import type { ShellFacts } from './facts.js';

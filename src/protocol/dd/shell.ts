@@ -9,7 +9,7 @@ import type { ByteStream } from '../../network/stream.js';
 import { messageOf } from '../../base/errors.js';
 import type { Channel, ChannelEvents, Fate } from '../ssh/channel.js';
 import type { RemoteRequest } from '../ssh/request.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import { ddError } from './errors.js';
 import type { ShellFacts } from './facts.js';
 import { randomHex, type SessionNames } from './script.js';

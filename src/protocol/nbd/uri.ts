@@ -4,6 +4,7 @@
  * parameters that [URI] has not (tls-certificates, tls-psk-file, tls-username). There is no anonymous TLS.
  */
 import { FarbusError } from '../../base/errors.js';
+import { visible } from '../../base/printable.js';
 import { defaultPort, maxString } from './spec.js';
 
 /** How a connection is encrypted ([URI] "NBD URI query parameters related to TLS"). */
@@ -200,6 +201,6 @@ function escaped(text: string): string {
 
 /** Untrusted text for a message: on one line and not too long. */
 function shown(text: string): string {
-  const plain = text.replace(/\p{Cc}/gu, '?');
+  const plain = visible(text);
   return plain.length > 100 ? `${plain.slice(0, 100)}…` : plain;
 }

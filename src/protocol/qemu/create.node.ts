@@ -1,6 +1,6 @@
 /** New, empty disk images, made by qemu-img. */
 import { constants, open, rm } from 'node:fs/promises';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import type { ImageFormat } from './formats.js';
 import { qemuFailure, qemuProgram } from './process.node.js';
 import { descriptorPath, spawnInSandbox } from './sandbox/sandbox.node.js';

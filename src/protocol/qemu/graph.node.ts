@@ -9,7 +9,7 @@
 import { constants, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { errnoOf, FarbusError, messageOf, usageError } from '../../base/errors.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import {
   footerBytes,
   formatBytes,

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, FarbusError } from '../../base/errors.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import type { ImageGraph } from './graph.node.js';
 import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
 

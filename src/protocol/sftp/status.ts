@@ -1,6 +1,6 @@
 /** An SFTP server's status answers, as this project's errors ([SFTP] 7). */
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
-import { printable } from '../ssh/printable.js';
+import { printable } from '../../base/printable.js';
 import { Packet, Status } from './spec.js';
 import type { Answer } from './connection.js';
 import { SftpProtocolError } from './wire.js';

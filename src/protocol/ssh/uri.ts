@@ -8,6 +8,7 @@
  */
 import { FarbusError } from '../../base/errors.js';
 import { parseBytes } from '../../base/format.js';
+import { visible } from '../../base/printable.js';
 
 /** How a device is reached: `ssh` leaves the choice between sftp and dd to the program. */
 export type RemoteWay = 'ssh' | 'ssh+dd' | 'ssh+sftp' | 'rsh';
@@ -172,6 +173,6 @@ export function formatRemote({ way, user, host, port, path }: RemoteAddress): st
 
 /** Untrusted text for a message: on one line, not too long, and without what may be a password. */
 function shownUri(text: string): string {
-  const plain = text.replace(/\p{Cc}/gu, '?').replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
+  const plain = visible(text).replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
   return plain.length > 100 ? `${plain.slice(0, 100)}…` : plain;
 }

@@ -1,4 +1,5 @@
 /** What can go wrong between an NBD client and its server, as this project's errors. */
+import { printable } from '../../../base/printable.js';
 import { BlockError, type BlockErrorKind } from '../../../block/errors.js';
 import { NbdError } from '../spec.js';
 
@@ -7,12 +8,12 @@ export class PeerError extends Error {
   override readonly name = 'PeerError';
 }
 
-/** A server's text for a person: control characters replaced, at most 200 characters, on one line. */
-export function printable(bytes: Uint8Array | string): string {
-  const text = typeof bytes === 'string' ? bytes : new TextDecoder().decode(bytes);
-  // Cf holds the characters that turn the writing direction.
-  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ').trim();
-  return plain.length > 200 ? `${plain.slice(0, 200)}…` : plain;
+/** Longest text of a server's in a message, in characters. */
+const maxText = 200;
+
+/** A server's text for a person. */
+export function serverText(bytes: Uint8Array | string): string {
+  return printable(typeof bytes === 'string' ? bytes : new TextDecoder().decode(bytes), maxText);
 }
 
 const kinds: Readonly<Record<number, { kind: BlockErrorKind; text: string }>> = {

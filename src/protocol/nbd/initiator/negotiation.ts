@@ -24,7 +24,7 @@ import {
   type HeaderStyle,
 } from '../spec.js';
 import { decodeString, encodeString, getBigU64, getU16, getU32, putBigU64, putU16, putU32 } from '../wire.js';
-import { PeerError, printable } from './errors.js';
+import { PeerError, serverText } from './errors.js';
 
 export interface Wish {
   readonly exportName: string;
@@ -139,7 +139,7 @@ function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
     const { replies } = yield* option(send, Option.list, nothing);
     const names = replies.map(({ type, data }) => {
       if (type !== OptionReply.server || data.length < 4 || getU32(data, 0) > data.length - 4) return '';
-      return printable(data.subarray(4, 4 + getU32(data, 0)));
+      return serverText(data.subarray(4, 4 + getU32(data, 0)));
     });
     return names.filter((name) => name !== '').slice(0, maxNames);
   } catch (error) {
@@ -182,7 +182,7 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
     const body = length > 0 ? yield length : nothing;
     if (type === OptionReply.ack) return { replies };
     if (type >= errorBit) {
-      const error = { type, text: printable(body) };
+      const error = { type, text: serverText(body) };
       // Neither can be gone on from: without TLS nothing else is allowed, and a server that shuts down, or that cannot
       // fence the session's earlier connection yet, must be left alone ([NBD] "Termination of the session").
       if (type === OptionReply.errTlsRequired || type === OptionReply.errShutdown) throw refuse('', error, send);
@@ -255,16 +255,16 @@ function refuse(
     case OptionReply.errUnknown:
       if (names.length > 0) {
         const list = names.map((name) => `"${name}"`).join(', ');
-        return new FarbusError(`the server has no export "${printable(exportName)}": it has ${list}`);
+        return new FarbusError(`the server has no export "${serverText(exportName)}": it has ${list}`);
       }
-      return new FarbusError(`the server has no export "${printable(exportName)}": check its name${said}`);
+      return new FarbusError(`the server has no export "${serverText(exportName)}": check its name${said}`);
     case OptionReply.errPolicy:
       return new FarbusError(`the server does not allow it: ask who runs it${said}`);
     case OptionReply.errShutdown:
       return new FarbusError(`the server takes no clients now: try again later${said}`);
     default:
       return new FarbusError(
-        `the server refuses export "${printable(exportName)}" with error ${type - errorBit}${said || ': see its log'}`,
+        `the server refuses export "${serverText(exportName)}" with error ${type - errorBit}${said || ': see its log'}`,
       );
   }
 }

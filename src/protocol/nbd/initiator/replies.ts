@@ -17,7 +17,7 @@ import {
   type HeaderStyle,
 } from '../spec.js';
 import { getU16, getU32, getU64 } from '../wire.js';
-import { PeerError, printable, replyError } from './errors.js';
+import { PeerError, serverText, replyError } from './errors.js';
 import { maxStatusRuns } from './extents.js';
 import type { NbdRequest } from './request.js';
 
@@ -302,7 +302,7 @@ export class ReplyParser {
   }
 
   #endOfText(): void {
-    this.#fail(this.#request!, this.#errorValue, printable(this.#text));
+    this.#fail(this.#request!, this.#errorValue, serverText(this.#text));
     this.#left = this.#afterText;
     this.#next = Next.skip;
     if (this.#left === 0) this.#endOfChunk();
