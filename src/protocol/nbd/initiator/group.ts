@@ -8,6 +8,7 @@
  * at the server may still take effect, and over the others a caller could write before it.
  */
 import { messageOf } from '../../../base/errors.js';
+import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer } from '../../../network/stream.js';
@@ -28,9 +29,10 @@ export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | '
  */
 export async function openSessions(dialer: Dialer, options: SessionOptions, count: number): Promise<Sessions> {
   if (count <= 1) return Session.open(dialer, options);
-  const states = new GroupState(options.onState);
+  const states = new GroupState(dialer.address, options);
   const optionsOf = (index: number): SessionOptions => ({
     ...options,
+    grouped: true,
     onState: (state, detail) => states.set(index, state, detail),
   });
   const first = await Session.open(dialer, optionsOf(0));
@@ -111,13 +113,17 @@ class SessionGroup implements Sessions {
   }
 }
 
-/** What is told of several sessions: the worst of their states. */
+/** What is told of several sessions: the worst of their states, and each loss and return once. */
 class GroupState {
+  readonly #address: string;
+  readonly #log: ThrottledLogger;
   readonly #onState: SessionOptions['onState'];
   readonly #states = new Map<number, NbdState>();
   #told: NbdState | undefined;
 
-  constructor(onState: SessionOptions['onState']) {
+  constructor(address: string, { log, onState }: SessionOptions) {
+    this.#address = address;
+    this.#log = new ThrottledLogger(log);
     this.#onState = onState;
   }
 
@@ -128,8 +134,18 @@ class GroupState {
     // One that has closed says nothing while others have not.
     const told = all.every((one) => one === 'closed') ? 'closed' : worst;
     if (told === this.#told) return;
+    const before = this.#told;
     this.#told = told;
+    this.#report(before, told, detail);
     this.#onState(told, detail);
+  }
+
+  #report(before: NbdState | undefined, now: NbdState, detail: string): void {
+    const say = (level: LogLevel, what: string): void =>
+      this.#log.log(level, now, what.startsWith(this.#address) ? what : `${this.#address}: ${what}`);
+    if (now === 'reconnecting' && before === 'connected') say('warn', `connection lost: ${detail}; reconnecting`);
+    else if (now === 'lost') say('error', detail);
+    else if (now === 'connected' && before !== undefined) say('info', 'connected again');
   }
 
   forget(index: number): void {

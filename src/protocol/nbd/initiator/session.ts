@@ -42,6 +42,8 @@ export interface SessionOptions {
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: NbdState, detail: string) => void;
+  /** Losses and returns are reported by the group that the session belongs to. */
+  readonly grouped?: boolean;
 }
 
 /** Why a connection is left when the drive's medium has changed, and how long the next may take at least, in ms. */
@@ -315,7 +317,8 @@ export class Session {
       return this.#failAll(unreachable);
     }
     if (reason === mediumLeft) this.#say('info', 'medium', reason);
-    else this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
+    else if (!this.#options.grouped)
+      this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
     this.#enter('reconnecting', reason);
     this.#reason = reason;
     this.#deadline = setTimeout(() => this.#giveUp(), patience);
@@ -403,7 +406,8 @@ export class Session {
         this.#durability.told();
       }
     }
-    this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+    if (!this.#options.grouped)
+      this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
     const changed = this.#changeMedium(connection);
     this.#adopt(connection);
     this.onMedium(changed);
@@ -428,7 +432,7 @@ export class Session {
 
   #failAll(error: BlockError): void {
     clearTimeout(this.#deadline);
-    if (this.#failure?.message !== error.message) this.#say('error', 'failed', error.message);
+    if (this.#failure?.message !== error.message && !this.#options.grouped) this.#say('error', 'failed', error.message);
     this.#failure = error;
     for (const request of this.#waiting.splice(0)) request.fail(error);
     this.#enter('lost', error.message);
