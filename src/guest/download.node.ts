@@ -1,5 +1,5 @@
 /**
- * Downloads over HTTP: with a time limit that counts from the last byte, with retries, and a file only under its name
+ * Downloads over HTTP: with a time limit for the answer and a least speed for what follows, with retries, and a file only under its name
  * when its size and SHA-256 are right. Left out: resuming; proxies, which Node's fetch does not know.
  */
 import { createHash } from 'node:crypto';
@@ -21,7 +21,7 @@ export class DownloadError extends Error {
 
 export interface DownloadOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Time without a byte after which an attempt ends, in ms. */
+  /** Time for the answer, redirections included, and then for each further {@link leastBytes}, in ms. */
   readonly stallMs?: number | undefined;
   /** How often a download that failed for want of the network is tried in all. */
   readonly attempts?: number | undefined;
@@ -94,6 +94,9 @@ export async function downloadBytes(
   });
 }
 
+/** As many bytes have to come within each `stallMs`: a server that sends one now and then does not get on. */
+const leastBytes = 16 << 10;
+
 async function retried<T>(url: string, options: DownloadOptions, attempt: () => Promise<T>): Promise<T> {
   const attempts = options.attempts ?? 3;
   for (let tried = 1; ; tried++) {
@@ -121,7 +124,7 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
   const stallMs = options.stallMs ?? 30_000;
   const stalled = new AbortController();
   const timer = setTimeout(() => {
-    stalled.abort(new DownloadError('unreachable', `${url} sent nothing for ${stallMs / 1000} s`));
+    stalled.abort(new DownloadError('unreachable', `${url} sent next to nothing for ${stallMs / 1000} s`));
   }, stallMs);
   const signals = options.signal === undefined ? [stalled.signal] : [stalled.signal, options.signal];
   try {
@@ -138,9 +141,14 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
       throw new DownloadError('wrong', `${url} leads to ${response.url}, which is not protected`);
     }
     let done = 0;
+    let enough = leastBytes;
+    timer.refresh();
     for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
-      timer.refresh();
       done += chunk.length;
+      if (done >= enough) {
+        timer.refresh();
+        enough = done + leastBytes;
+      }
       if (done > maxBytes)
         throw new DownloadError('wrong', `${url} is longer than the ${maxBytes} bytes it should have`);
       yield chunk;

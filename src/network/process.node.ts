@@ -28,15 +28,16 @@ export interface ProcessOptions {
 const highWater = 4 << 20;
 /** How much of its standard error is kept, in characters. */
 const maxStderr = 8192;
-/** How long a process may take to end by itself after its input has ended, in ms. */
+/** How long a process may take to end by itself after its input has ended, and after SIGTERM, in ms. */
 const lingerMs = 5000;
+const killMs = 2000;
 
 /** How long what a process has said before it ended may take to arrive, in ms. */
 const lastWordsMs = 200;
 
 const running = new Set<ProcessStream>();
 process.once('exit', () => {
-  for (const stream of running) stream.destroy();
+  for (const stream of running) stream.kill();
 });
 
 /**
@@ -54,6 +55,7 @@ export class ProcessStream implements ByteStream {
   #closed = false;
   #error: Error | undefined;
   #linger: ReturnType<typeof setTimeout> | undefined;
+  #force: ReturnType<typeof setTimeout> | undefined;
 
   constructor(program: string, args: readonly string[], options: ProcessOptions) {
     this.peer = options.peer;
@@ -80,7 +82,7 @@ export class ProcessStream implements ByteStream {
     // Once it has exited, whoever still holds its pipes must not keep us waiting: the master of an ssh that persists does.
     child.once('exit', () => {
       child.stdout.resume();
-      setTimeout(() => child.stdout.destroy(), lingerMs).unref();
+      setTimeout(() => child.stdout.destroy(), this.#destroyed ? 0 : lingerMs).unref();
       setTimeout(() => child.stderr.destroy(), lastWordsMs).unref();
     });
     child.once('close', (code, signal) => this.#onClose(code, signal));
@@ -129,7 +131,26 @@ export class ProcessStream implements ByteStream {
     if (this.#destroyed || this.#closed) return;
     this.#destroyed = true;
     this.#child.stdin.destroy();
-    this.#child.kill('SIGKILL');
+    // ssh ends its helpers (ProxyJump, ProxyCommand) when it is asked to end.
+    this.#signal('SIGTERM');
+    this.#force = setTimeout(() => this.kill(), killMs).unref();
+  }
+
+  /** Ends it at once, with what it has started. */
+  kill(): void {
+    this.#destroyed = true;
+    this.#signal('SIGKILL');
+  }
+
+  /** To its process group, which is its own. */
+  #signal(signal: NodeJS.Signals): void {
+    const { pid } = this.#child;
+    if (pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    try {
+      process.kill(-pid, signal);
+    } catch {
+      this.#child.kill(signal);
+    }
   }
 
   #receive(chunk: Uint8Array): void {
@@ -153,6 +174,7 @@ export class ProcessStream implements ByteStream {
     this.#closed = true;
     running.delete(this);
     clearTimeout(this.#linger);
+    clearTimeout(this.#force);
     if (!this.#destroyed) this.#error ??= this.#options.explain({ code, signal, stderr: this.#stderr });
     this.#events?.closed(this.#error);
   }

@@ -5,6 +5,7 @@
  * writes that were under way then are reported and never repeated.
  */
 import { contiguous } from '../../base/buffers.js';
+import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import type { Channel, ChannelEvents, Fate, RemoteFacts } from '../ssh/channel.js';
@@ -24,6 +25,9 @@ export interface CommandRunner {
     options: { input?: Uint8Array; most: number; signal: AbortSignal },
   ): Promise<{ output: Uint8Array; errors: string }>;
 }
+
+/** How long one command may take, in ms. */
+const commandMs = 300_000;
 
 /** Connections at once: each uses up a privileged port for a while. */
 const maxRuns = 4;
@@ -69,10 +73,13 @@ export class LiteralChannel implements Channel {
 
   send(request: RemoteRequest): void {
     this.#running.add(request);
-    this.#run(request).then(
-      (error) => this.#settle(request, error),
-      (error: unknown) => this.#fail(request, error),
-    );
+    const limit = new Deadline(commandMs, this.#stop.signal);
+    this.#run(request, limit.signal)
+      .finally(() => limit.end())
+      .then(
+        (error) => this.#settle(request, error),
+        (error: unknown) => this.#fail(request, error),
+      );
   }
 
   fence(): Promise<Fate> {
@@ -89,9 +96,8 @@ export class LiteralChannel implements Channel {
   }
 
   /** Runs the request's command. Returns what dd says against it; rejects where the connection fails. */
-  async #run(request: RemoteRequest): Promise<BlockError | undefined> {
+  async #run(request: RemoteRequest, signal: AbortSignal): Promise<BlockError | undefined> {
     const { op, length, buffers } = request;
-    const { signal } = this.#stop;
     switch (op) {
       case 'read': {
         const { output, errors } = await this.#runner.run(this.command(request), { most: length, signal });

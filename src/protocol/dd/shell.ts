@@ -20,7 +20,7 @@ const maxDepth = 8;
 const maxBytes = 4 << 20;
 /** Longest line of an answer, in bytes; the script keeps messages below it. */
 const maxLine = 600;
-/** How long the shell may take to come back into step, and to answer one command, in ms. */
+/** How long the shell may take to come back into step, and for one command once it is the first, in ms. */
 const resyncMs = 60_000;
 const answerMs = 300_000;
 const watchMs = 10_000;
@@ -66,7 +66,8 @@ export class ShellChannel implements Channel {
   #resync: { readonly nonce: string; readonly failure: Failure | undefined; seen: string } | undefined;
   #resyncTimer: ReturnType<typeof setTimeout> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
-  #heard = 0;
+  /** Since when the first command that was sent waits for its answer, ms of `performance.now()`. */
+  #headSince = 0;
 
   constructor(stream: ByteStream, facts: ShellFacts, names: SessionNames, address: string) {
     this.#stream = stream;
@@ -160,7 +161,7 @@ export class ShellChannel implements Channel {
   }
 
   #put(sent: Sent, letter: string, rest: string, payload?: Uint8Array): void {
-    if (this.#sent.length === 0) this.#heard = performance.now();
+    if (this.#sent.length === 0) this.#headSince = performance.now();
     this.#watch ??= setInterval(() => this.#checkAlive(), watchMs);
     this.#sent.push(sent);
     this.#bytes += sent.request?.length ?? 0;
@@ -172,13 +173,12 @@ export class ShellChannel implements Channel {
     if (this.#sent.length === 0) {
       clearInterval(this.#watch);
       this.#watch = undefined;
-    } else if (performance.now() - this.#heard > answerMs) {
+    } else if (performance.now() - this.#headSince > answerMs) {
       this.destroy();
     }
   }
 
   #data(chunk: Uint8Array): void {
-    this.#heard = performance.now();
     if (this.#resync) return this.#seek(chunk);
     this.#tail = (this.#tail + this.#decoder.decode(chunk.subarray(-maxLine))).slice(-maxLine);
     // [SYS] step 424: receive what the server's system answers.
@@ -234,6 +234,7 @@ export class ShellChannel implements Channel {
 
   #shift(): void {
     const sent = this.#sent.shift();
+    this.#headSince = performance.now();
     this.#bytes -= sent?.request?.length ?? 0;
   }
 

@@ -18,8 +18,11 @@ import { expectStatus, statusError, type StatusAnswer } from './status.js';
 /** Requests under way, and their bytes. The server works them off one by one; more only wait there. */
 const maxDepth = 64;
 const maxBytes = 16 << 20;
-/** How long a server may leave a request without an answer, in ms. */
+/** How long a server may answer none of its requests, and how long it may leave one without an answer, in ms. */
 const answerMs = 300_000;
+const ageMs = 900_000;
+/** How long a fence may take, in ms; it reads some short files. */
+const fenceMs = 60_000;
 const watchMs = 10_000;
 /** How long a fence waits for an old server to end by itself, and then for it to be ended, in ms. */
 const patienceMs = 1000;
@@ -64,7 +67,8 @@ export class SftpChannel implements Channel {
   readonly facts: SftpFacts;
   readonly #connection: SftpConnection;
   readonly #options: SftpChannelOptions;
-  readonly #sent = new Set<RemoteRequest>();
+  /** What was sent and not answered, the oldest first, and when it was sent. */
+  readonly #sent = new Map<RemoteRequest, number>();
   #bytes = 0;
   #events: ChannelEvents | undefined;
   #ended: (() => void) | undefined;
@@ -99,7 +103,7 @@ export class SftpChannel implements Channel {
   send(request: RemoteRequest): void {
     if (this.#sent.size === 0) this.#heard = performance.now();
     this.#watch ??= setInterval(() => this.#checkAlive(), watchMs);
-    this.#sent.add(request);
+    this.#sent.set(request, performance.now());
     this.#bytes += request.length;
     const { handle } = this.facts;
     switch (request.op) {
@@ -131,9 +135,14 @@ export class SftpChannel implements Channel {
     const old = lost instanceof SftpChannel ? lost.facts.process : undefined;
     const own = this.facts.process;
     if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
-    if (await this.#goes(old)) return 'gone';
-    await this.#options.kill(old);
-    if (await this.#goes(old)) return 'gone';
+    const late = setTimeout(() => this.destroy(), fenceMs);
+    try {
+      if (await this.#goes(old)) return 'gone';
+      await this.#options.kill(old);
+      if (await this.#goes(old)) return 'gone';
+    } finally {
+      clearTimeout(late);
+    }
     throw new Error('an earlier SFTP server is still at work there');
   }
 
@@ -231,14 +240,16 @@ export class SftpChannel implements Channel {
     if (this.#sent.size === 0) {
       clearInterval(this.#watch);
       this.#watch = undefined;
-    } else if (performance.now() - this.#heard > answerMs) {
-      this.destroy();
+      return;
     }
+    const now = performance.now();
+    const [oldest = now] = this.#sent.values();
+    if (now - this.#heard > answerMs || now - oldest > ageMs) this.destroy();
   }
 
   #onClosed(reason: Error | undefined): void {
     clearInterval(this.#watch);
-    const unfinished = [...this.#sent];
+    const unfinished = [...this.#sent.keys()];
     this.#sent.clear();
     this.#ended?.();
     this.#events?.lost(reason ? messageOf(reason) : 'the server ended the session', unfinished);

@@ -42,8 +42,10 @@ const growPause = 10_000;
 const busy = 2;
 /** How often a request is run again though its connection was kept. */
 const maxRepeats = 4;
-/** How long closing waits for a connection that is being re-established, in ms. */
-const closeMs = 5000;
+/** How long closing waits for requests under way, whether there is a connection or not, in ms. */
+const closeMs = 4000;
+/** Sessions that are lost within this time are reported together, in ms. */
+const reportMs = 100;
 
 /** A channel that is lost, and what was under way on it. */
 interface Lost {
@@ -72,6 +74,9 @@ export class Pool {
   #failure: BlockError | undefined;
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** The end of waiting for requests under way, once the pool is about to be closed. */
+  #closing: ReturnType<typeof setTimeout> | undefined;
+  #report: ReturnType<typeof setTimeout> | undefined;
   #wake: (() => void) | undefined;
   #growing = false;
   #growAfter = 0;
@@ -106,12 +111,20 @@ export class Pool {
     return request;
   }
 
-  /** From now on requests do not wait for a new connection for long. */
+  /** The pool is about to be closed: requests under way fail if they are not answered soon. */
   hurry(): void {
+    this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
     this.#patience = Math.min(this.#patience, closeMs);
     if (this.#deadline === undefined) return;
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
+  }
+
+  #tooLate(): void {
+    this.#patience = 0;
+    this.#reason = 'the device is being closed';
+    for (const channel of this.#channels) if (channel.load > 0) channel.destroy();
+    this.#giveUp();
   }
 
   /** Closes every channel; nothing is flushed. Requests that still wait fail with `closed`. */
@@ -119,6 +132,8 @@ export class Pool {
     if (this.#state === 'closed') return;
     this.#enter('closed', '');
     clearTimeout(this.#deadline);
+    clearTimeout(this.#closing);
+    clearTimeout(this.#report);
     this.#stop.abort();
     this.#wake?.();
     for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
@@ -235,11 +250,18 @@ export class Pool {
     if (!ranges.empty) this.#unfenced.push({ channel, ranges });
     this.#waiting = [...again, ...this.#waiting];
     const alone = this.#channels.size === 0;
-    this.#say('warn', 'lost', `${alone ? 'connection' : 'one session'} lost: ${reason}`);
+    this.#report ??= setTimeout(() => this.#reportLoss(reason), reportMs);
     if (alone) this.#disconnected();
     this.#watch();
     void this.#fence();
     this.#pump();
+  }
+
+  /** What is lost together is reported once. */
+  #reportLoss(reason: string): void {
+    this.#report = undefined;
+    const what = this.#state === 'connected' ? 'one session' : 'connection';
+    this.#say('warn', 'lost', `${what} lost: ${reason}`);
   }
 
   #disconnected(): void {
@@ -312,7 +334,7 @@ export class Pool {
         const fate = await by.fence(lost.channel);
         const at = this.#unfenced.indexOf(lost);
         if (at >= 0) this.#unfenced.splice(at, 1);
-        if (at >= 0 && fate === 'unknown') this.#report(lost.ranges);
+        if (at >= 0 && fate === 'unknown') this.#reportDoubt(lost.ranges);
         pause = firstPause;
       } catch (error) {
         this.#reason = messageOf(error);
@@ -327,7 +349,7 @@ export class Pool {
   }
 
   /** Nobody knows what becomes of the writes that were under way there: they are reported, and not repeated. */
-  #report(ranges: Ranges): void {
+  #reportDoubt(ranges: Ranges): void {
     this.#say(
       'error',
       'doubt',
