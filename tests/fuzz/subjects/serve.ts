@@ -23,6 +23,8 @@ import { judge } from './target-judge.js';
 const batchesOfOne = 300;
 /** How long connections may take to end when their clients have gone, in ms: only a hang reaches it. */
 const patienceMs = 30_000;
+/** Bytes of a generated request at most. */
+const maxLength = 10_240;
 const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
 
 class FuzzStream implements ByteStream {
@@ -312,9 +314,10 @@ export function option(
 export function request(random: Random, extended: boolean): Uint8Array {
   const command = random.pick([0, 0, 1, 1, 3, 4, 5, 6, 7, 7, 2, 8, 9].slice(0, random.once(8) ? 13 : 10));
   let flags = random.once(4) ? random.below(64) & ~CommandFlag.payloadLength : 0;
-  const blocks = random.below(20);
-  let length = command === Command.flush ? 0 : blocks * 512;
-  const offset = command === Command.flush ? 0 : random.below(exportSize / 512 - blocks) * 512;
+  // Files are served byte by byte; what is not is read and written back.
+  const unit = random.once(3) ? 1 : 512;
+  let length = command === Command.flush ? 0 : random.below(maxLength / unit) * unit;
+  const offset = command === Command.flush ? 0 : random.below((exportSize - length) / unit) * unit;
   let payload = new Uint8Array(0);
   if (command === Command.write) payload = new Uint8Array(length).fill(random.below(poison));
   if (extended && command === Command.blockStatus && random.once(2)) {
