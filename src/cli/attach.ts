@@ -1,8 +1,9 @@
 /** `farbus attach`: any source as an NBD unix socket, for a hypervisor or a tool that is there already. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, usageError } from '../base/errors.js';
+import { byMkdtemp, makeOwnedFolder } from '../base/owned.node.js';
 import type { BlockDevice } from '../block/device.js';
 import { exportUri } from '../export/address.js';
 import { bootId } from '../storage/boot-id.node.js';
@@ -115,7 +116,7 @@ function add(server: Server, device: BlockDevice, description: string): void {
 
 /** A folder that nobody else can look into: who reaches the socket can write the disk. */
 async function privateFolder(closing: (() => Promise<unknown>)[]): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'farbus-attach-'));
+  const folder = await makeOwnedFolder(tmpdir(), 'farbus-attach-', { before: byMkdtemp });
   // Before the server in the order of closing, which is the reverse.
   closing.unshift(() => rm(folder, { recursive: true, force: true }));
   return folder;

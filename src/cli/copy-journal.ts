@@ -5,8 +5,9 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import { replaceFile } from '../base/files.node.js';
 import { compareSamples } from '../block/compare.js';
 import type { BlockDevice } from '../block/device.js';
 import { compareIdentity, formatIdentity, parseIdentity, type Verdict } from '../block/identity.js';
@@ -120,29 +121,12 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
 
 /** Replaces the journal, durably. */
 export async function writeJournal(path: string, journal: CopyJournal): Promise<void> {
-  await fs.mkdir(dirname(path), { recursive: true });
-  const temporary = join(dirname(path), `.${basename(path)}.new`);
-  const handle = await fs.open(temporary, 'w', 0o600);
-  try {
-    await handle.writeFile(`${JSON.stringify(journal)}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await fs.rename(temporary, path);
-  await syncFolder(path);
+  await replaceFile(path, [`${JSON.stringify(journal)}\n`], { durable: true });
 }
 
 /** Removes the journal. */
 export async function removeJournal(path: string): Promise<void> {
   await fs.rm(path, { force: true });
-}
-
-/** Makes the name of a file durable; nothing where the system cannot. */
-export async function syncFolder(path: string): Promise<void> {
-  const handle = await fs.open(dirname(resolve(path))).catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close();
 }
 
 function hash(text: string): string {

@@ -1,12 +1,12 @@
 /** Where a copy goes to: a source that is there, a new sparse file of the right size, or a new disk image. */
-import { open, rm, stat, truncate } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { errnoOf, usageError } from '../base/errors.js';
+import { syncFolder } from '../base/files.node.js';
 import { formatBytes } from '../base/format.js';
 import type { BlockDevice } from '../block/device.js';
 import { createImage } from '../protocol/qemu/create.node.js';
 import { openError, printable } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
-import { syncFolder } from './copy-journal.js';
 import { filterHint } from './filter-hint.js';
 import { filterFlags } from './filters.js';
 import {
@@ -97,8 +97,12 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
   if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
   if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
   try {
-    if (!found) await (await open(path, 'wx')).close();
-    await truncate(path, size);
+    const file = await open(path, found ? 'r+' : 'wx');
+    try {
+      await file.truncate(size);
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     if (!found) await rm(path, { force: true });
     throw openError(path, error);

@@ -5,10 +5,11 @@
  * images on the server's side.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FarbusError } from '../base/errors.js';
 import { formatBytes, formatMs } from '../base/format.js';
+import { makeOwnedFolder } from '../base/owned.node.js';
 import type { BlockDevice } from '../block/device.js';
 import { SharedAdapter } from '../computer/shared-adapter.js';
 import { Hub } from '../network/ethernet/hub.js';
@@ -73,16 +74,19 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   });
   needTools('mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy', 'dpkg-deb', 'xz');
   const cache = cacheFolder();
-  await mkdir(cache, { recursive: true });
-  const folder = await mkdtemp(join(cache, 'demo-'));
+  const folder = await makeOwnedFolder(cache, 'demo-');
   const signals = onSignals();
   const demo = new Demo(io, folder, cache, signals.signal);
   try {
     return await signals.during(demo.run(values.fresh));
   } finally {
     await demo.close();
-    if (values.keep) io.stdout.write(`The images are in ${folder}\n`);
-    else await rm(folder, { recursive: true, force: true });
+    if (values.keep) {
+      // Under its own name it would be removed with the next start, as what a killed demo has left.
+      const kept = join(cache, `images-${randomBytes(4).toString('hex')}`);
+      await rename(folder, kept);
+      io.stdout.write(`The images are in ${kept}\n`);
+    } else await rm(folder, { recursive: true, force: true });
     signals.stop();
   }
 }

@@ -1,6 +1,7 @@
 /** `farbus screenshot`: what a computer shows, as a picture or as text. */
-import { writeFile } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { openForWriting, replaceFile } from '../base/files.node.js';
 import { askComputer, type Screenshot } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
@@ -33,16 +34,28 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   if (file !== undefined) await checkOutputFile(file, 'a PNG picture', isPng);
   const request = { command: 'screenshot', picture: file !== undefined };
-  const { png, text } = (await askComputer(name, request, io.env)) as Screenshot;
+  const { png, text } = (await askComputer(name, request, io)) as Screenshot;
   if (file === undefined) {
     if (text.length === 0) throw new FarbusError(`${name} shows pixels: give a file for the picture`);
     io.stdout.write(`${text.join('\n').trimEnd()}\n`);
     return 0;
   }
   try {
-    await writeFile(file, Buffer.from(png!, 'base64'));
+    await writePicture(file, Buffer.from(png!, 'base64'));
   } catch (error) {
     throw new FarbusError(`cannot write the picture: ${messageOf(error)}`, { cause: error });
   }
   return 0;
+}
+
+/** Whole or not at all, but into what is no file (/dev/stdout, a named pipe) as it comes. */
+async function writePicture(path: string, png: Uint8Array): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (!found || found.isFile()) return replaceFile(path, [png], { mode: 0o666 });
+  const file = await openForWriting(path);
+  try {
+    await file.writeFile(png);
+  } finally {
+    await file.close();
+  }
 }

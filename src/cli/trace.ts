@@ -1,6 +1,6 @@
 /** `--trace`: the steps of each command as lines of text, with the time since the command's first step. */
-import { createWriteStream } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { openForWriting } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
 import type { Step, StepSink, StepTag } from '../base/steps.js';
 import { RotatingFile } from '../site/rotating-file.node.js';
@@ -27,11 +27,10 @@ export class TracePrinter implements StepSink {
   static async open(path: string, io: CliIo, log: Logger): Promise<TracePrinter> {
     if (path === '') return new TracePrinter((line) => io.stderr.write(line));
     await checkOutputFile(path, 'a trace', (start) => traceLine.test(new TextDecoder().decode(start)));
-    const file = createWriteStream(path);
-    await new Promise<void>((resolve, reject) => {
-      file.once('open', () => resolve());
-      file.once('error', (error) => reject(new FarbusError(`--trace ${path}: ${messageOf(error)}`)));
+    const handle = await openForWriting(path).catch((error: unknown) => {
+      throw new FarbusError(`--trace ${path}: ${messageOf(error)}`, { cause: error });
     });
+    const file = handle.createWriteStream();
     let ended = false;
     file.on('error', (error) => {
       if (!ended) log.log('warn', `the trace in ${path} ends here: ${messageOf(error)}`);

@@ -5,11 +5,13 @@
  * folder appears under its name only when it is whole. Nothing in it is trusted for being there: what is read from it is
  * checked against a SHA-256. Left out: a limit of its size; it may be deleted at any time.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { replaceFile, replaceMark } from '../base/files.node.js';
+import { ownedName, removeOrphans } from '../base/owned.node.js';
 
 /** The cache folder of this program: `farbus` below $XDG_CACHE_HOME, or below ~/.cache where that is not set. */
 export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
@@ -27,40 +29,24 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): string {
 }
 
 const temporaryMark = '.tmp-';
-/** What an interrupted run left is removed after this long: no run lasts it. */
-const temporaryLifeMs = 24 * 60 * 60 * 1000;
 
 /** A name beside `path` that no other process uses; on the same file system, so that a rename is atomic. */
 export function temporaryName(path: string): string {
-  return `${path}${temporaryMark}${process.pid}-${randomBytes(6).toString('hex')}`;
+  return ownedName(`${path}${temporaryMark}`);
 }
 
 /** Makes `folder` and its parents, and removes what interrupted runs left in it. */
 export async function prepareFolder(folder: string): Promise<void> {
   await inCache(folder, async () => {
     await mkdir(folder, { recursive: true });
-    for (const name of await readdir(folder)) {
-      if (!name.includes(temporaryMark)) continue;
-      const path = join(folder, name);
-      const made = await stat(path).catch(() => undefined);
-      const old = made !== undefined && Date.now() - made.mtimeMs > temporaryLifeMs;
-      if (old) await rm(path, { recursive: true, force: true });
-    }
+    await removeOrphans(folder, replaceMark);
+    await removeOrphans(folder, temporaryMark, { before: /^\d+-[0-9a-f]{12}$/ });
   });
 }
 
 /** Replaces the file at `path` as a whole. */
-export async function replaceFile(path: string, data: Uint8Array | string): Promise<void> {
-  const temporary = temporaryName(path);
-  await inCache(path, async () => {
-    await mkdir(dirname(path), { recursive: true });
-    try {
-      await writeFile(temporary, data);
-      await rename(temporary, path);
-    } finally {
-      await rm(temporary, { force: true });
-    }
-  });
+export async function replaceInCache(path: string, data: Uint8Array | string): Promise<void> {
+  await inCache(path, () => replaceFile(path, [data], { mode: 0o666 }));
 }
 
 /**

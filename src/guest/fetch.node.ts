@@ -11,7 +11,7 @@ import { pipeline } from 'node:stream/promises';
 import { FarbusError, usageError } from '../base/errors.js';
 import { silent } from '../base/log.js';
 import type { Logger } from '../base/log.js';
-import { cacheFolder, prepareFolder, replaceFile } from './cache.node.js';
+import { cacheFolder, prepareFolder, replaceInCache } from './cache.node.js';
 import { DownloadError, downloadFile } from './download.node.js';
 import type { DownloadOptions } from './download.node.js';
 import { checkPackage, readPackageLock } from './lock.node.js';
@@ -166,7 +166,7 @@ class Fetcher {
     if (fetched === undefined) {
       throw new FarbusError(`the Debian archive lists ${present.path} but does not have it: try again later`);
     }
-    await replaceFile(replacementFile(this.#cacheDir, wanted), JSON.stringify(present));
+    await replaceInCache(replacementFile(this.#cacheDir, wanted), JSON.stringify(present));
     return fetched;
   }
 }

@@ -10,7 +10,7 @@ import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { silent } from '../base/log.js';
-import { cacheFolder, cachedFiles, readCachedFiles, replaceFile, sha256 } from './cache.node.js';
+import { cacheFolder, cachedFiles, readCachedFiles, replaceInCache, sha256 } from './cache.node.js';
 import { dependencyClosure } from './dependencies.js';
 import { fetchFiles, mirrorsOf } from './fetch.node.js';
 import type { FetchOptions, FetchedPackage } from './fetch.node.js';
@@ -107,7 +107,7 @@ async function chooseAnew(
     return { ...packageOf(stanza.get('package') ?? '', stanza), installed };
   });
   options.check?.(chosen);
-  await replaceFile(choiceFile(names, lock, options), JSON.stringify(chosen));
+  await replaceInCache(choiceFile(names, lock, options), JSON.stringify(chosen));
   return chosen;
 }
 

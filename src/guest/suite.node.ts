@@ -6,12 +6,13 @@
  * installed the signature is checked; elsewhere InRelease is trusted for having come over https, and a line says so.
  */
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { byMkdtemp, makeOwnedFolder } from '../base/owned.node.js';
 import type { Logger } from '../base/log.js';
 import { sha256 } from './cache.node.js';
 import { PackageIndex } from './dependencies.js';
@@ -142,7 +143,7 @@ async function verified(signed: Uint8Array, base: string, options: SuiteOptions)
     options.log.log('warn', `the signature of ${base}/InRelease was not checked: gpgv or ${keyring} is missing`);
     return withoutSignature(Buffer.from(signed).toString('utf8'));
   }
-  const folder = await mkdtemp(join(tmpdir(), 'farbus-gpgv-'));
+  const folder = await makeOwnedFolder(tmpdir(), 'farbus-gpgv-', { before: byMkdtemp });
   try {
     const file = join(folder, 'InRelease');
     await writeFile(file, signed);

@@ -1,7 +1,8 @@
 /** Snapshots on disk: written whole or not at all. */
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, deflateRaw, inflateRaw } from 'node:zlib';
+import { replaceFile } from '../base/files.node.js';
 import { decodeSnapshot, encodeSnapshot, type Compression, type Snapshot } from './snapshot.js';
 
 const deflate = promisify(deflateRaw);
@@ -15,17 +16,7 @@ const compression: Compression = {
 /** Writes a snapshot to `path`, replacing an older one. */
 export async function writeSnapshot(path: string, snapshot: Snapshot): Promise<void> {
   const parts = await encodeSnapshot(snapshot, compression);
-  const temporary = `${path}.${process.pid}.tmp`;
-  const file = await open(temporary, 'w', 0o600);
-  try {
-    for (const part of parts) await file.writeFile(part);
-    await file.close();
-    await rename(temporary, path);
-  } catch (error) {
-    await file.close().catch(() => undefined);
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await replaceFile(path, parts, { durable: true });
 }
 
 /** Reads a snapshot. @throws SnapshotError, or the system's error where the file cannot be read. */

@@ -200,10 +200,10 @@ describe('the cache', () => {
     const { options, cacheDir } = await setUp(content);
     const folder = join(cacheDir, 'packages');
     mkdirSync(folder, { recursive: true });
-    for (const name of ['x.deb.tmp-1-old', 'x.deb.tmp-1-new']) writeFileSync(join(folder, name), '');
-    utimesSync(join(folder, 'x.deb.tmp-1-old'), 0, 0);
+    for (const name of ['x.deb.tmp-1-0123456789ab', 'x.deb.tmp-1-ba9876543210']) writeFileSync(join(folder, name), '');
+    utimesSync(join(folder, 'x.deb.tmp-1-0123456789ab'), 0, 0);
     await fetchPackages(['pack'], options);
-    expect(existsSync(join(folder, 'x.deb.tmp-1-old'))).toBe(false);
-    expect(existsSync(join(folder, 'x.deb.tmp-1-new'))).toBe(true);
+    expect(existsSync(join(folder, 'x.deb.tmp-1-0123456789ab'))).toBe(false);
+    expect(existsSync(join(folder, 'x.deb.tmp-1-ba9876543210'))).toBe(true);
   });
 });

@@ -3,11 +3,12 @@
  * no other user can look into. It ends by itself when its last client is gone, and so also when this process is killed.
  */
 import type { ChildProcess } from 'node:child_process';
-import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf, FarbusError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
+import { byMkdtemp, makeOwnedFolder } from '../../base/owned.node.js';
 import { printable } from '../../base/printable.js';
 import type { ImageGraph } from './graph.node.js';
 import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
@@ -15,9 +16,6 @@ import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
 /** How long it has to end by itself, and after SIGTERM, in ms. */
 const endMs = 10_000;
 const maxErrors = 2048;
-const prefix = 'farbus-image-';
-/** The folder's name has the process that made it. */
-const folderName = /^farbus-image-(\d+)-/;
 
 export interface QemuNbdOptions {
   readonly readOnly: boolean;
@@ -52,8 +50,7 @@ export class QemuNbd {
   /** Starts it on an image. It accepts connections some time later, or ends. */
   static async start(graph: ImageGraph, { readOnly, path }: QemuNbdOptions): Promise<QemuNbd> {
     const program = qemuProgram('qemu-nbd', path);
-    await removeLeft();
-    const folder = await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`));
+    const folder = await makeOwnedFolder(tmpdir(), 'farbus-image-', { before: byMkdtemp });
     const args = ['--socket', join(folder, 'nbd.sock'), '--shared', '64', '--discard', 'unmap'];
     if (readOnly) args.push('--read-only');
     const child = spawnInSandbox(program, [...args, `json:${JSON.stringify(graph.node)}`], {
@@ -108,31 +105,4 @@ export function qemuFailure(name: string, what: string, errors: string): FarbusE
   const last = errors.trim().split('\n').at(-1) ?? '';
   const said = last.replace(`${name}: `, '').replace(/^Failed to blk_new_open '.*?}': /, '');
   return new FarbusError(`${name} ${what}: ${printable(said) || 'it ended at once'}; try qemu-img check`);
-}
-
-/**
- * Removes the folders of farbus processes that were killed; their qemu-nbd has ended with them. Only a folder that no other
- * user can change: removing follows paths.
- */
-async function removeLeft(): Promise<void> {
-  const names = await readdir(tmpdir()).catch(() => []);
-  for (const name of names) {
-    const owner = folderName.exec(name)?.[1];
-    if (owner === undefined || isRunning(Number(owner))) continue;
-    const path = join(tmpdir(), name);
-    const found = await lstat(path).catch(() => undefined);
-    // A process in another container is not seen here; a minute later it has connected, and needs the folder no more.
-    if (found === undefined || Date.now() - found.mtimeMs < 60_000) continue;
-    if (!found.isDirectory() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) continue;
-    await rm(path, { recursive: true, force: true }).catch(() => undefined);
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errnoOf(error) !== 'ESRCH';
-  }
 }
