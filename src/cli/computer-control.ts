@@ -3,15 +3,20 @@
  * its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and `media` ask it.
  */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { isDead } from '../base/owned.node.js';
 import type { Computer } from '../computer/computer.js';
+import type { Work } from '../base/work.js';
 import { askControl, controlSockets, serveControl, type ControlRequest } from '../export/control.node.js';
+import { splitKeys } from '../machine/keys.js';
 import { pixelsOf, textOf } from '../machine/screen.js';
+import { tellWaiting, type CliIo } from './io.js';
 import { encodePng } from './png.js';
 
 /** Exchanges the media of a computer's drives; rejects with a FarbusError. */
 export interface MediaChanger {
   eject(drive: number | undefined, force: boolean): Promise<string>;
-  insert(drive: number | undefined, source: string): Promise<string>;
+  /** Nothing is inserted once `signal` is raised. */
+  insert(drive: number | undefined, source: string, signal: AbortSignal): Promise<string>;
 }
 
 /** A screen as it is told: a PNG file in base64 where a picture is wanted, and the lines of a text screen. */
@@ -39,13 +44,13 @@ export async function openComputerControl(
 ): Promise<() => Promise<void>> {
   const socket = await serveControl(
     `${prefix}${name}.${process.pid}`,
-    (request) => answer(request, computer, media),
+    (request, work) => answer(request, computer, media, work),
     env,
   );
   return () => socket.close();
 }
 
-async function answer(request: ControlRequest, computer: Computer, media: MediaChanger): Promise<unknown> {
+async function answer(request: ControlRequest, computer: Computer, media: MediaChanger, work: Work): Promise<unknown> {
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
     case 'screenshot': {
@@ -55,20 +60,24 @@ async function answer(request: ControlRequest, computer: Computer, media: MediaC
       return { png: Buffer.from(encodePng(pixelsOf(picture))).toString('base64'), text } satisfies Screenshot;
     }
     case 'type':
-      await typed(computer, String(request['text']));
+      await typed(computer, String(request['text']), work.signal);
       return {};
     case 'eject':
       return { done: await media.eject(drive, request['force'] === true) };
     case 'insert':
-      return { done: await media.insert(drive, String(request['source'])) };
+      work.waitsFor(() => String(request['source']));
+      return { done: await media.insert(drive, String(request['source']), work.signal) };
     default:
       throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
   }
 }
 
-async function typed(computer: Computer, text: string): Promise<void> {
+async function typed(computer: Computer, text: string, signal: AbortSignal): Promise<void> {
   try {
-    await computer.screen.type(text);
+    for (const key of splitKeys(text)) {
+      signal.throwIfAborted();
+      await computer.screen.type(key);
+    }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new FarbusError(`${messageOf(error)}: see farbus type --help`);
@@ -76,30 +85,16 @@ async function typed(computer: Computer, text: string): Promise<void> {
 }
 
 /** Asks the computer `name` of this user. Rejects with a FarbusError where none or several have that name. */
-export async function askComputer(name: string, request: ControlRequest, env: NodeJS.ProcessEnv): Promise<unknown> {
-  const paths = await controlSockets(`${prefix}${checkName(name)}.`, env);
+export async function askComputer(name: string, request: ControlRequest, io: CliIo): Promise<unknown> {
+  const paths = await controlSockets(`${prefix}${checkName(name)}.`, io.env);
   // What was killed has left its socket behind.
-  const alive = paths.filter((path) => processLives(Number(/\.(\d+)\.sock$/.exec(path)?.[1])));
-  const [path, more] = alive;
+  const dead = await Promise.all(paths.map(isDead));
+  const [path, more] = paths.filter((_, index) => !dead[index]);
   if (path === undefined) {
     throw new FarbusError(`no computer ${JSON.stringify(name)} runs here: start one by farbus run --name ${name}`);
   }
   if (more !== undefined) {
     throw new FarbusError(`several computers are called ${JSON.stringify(name)}: give them names by farbus run --name`);
   }
-  try {
-    return await askControl(path, request);
-  } catch (error) {
-    if (error instanceof FarbusError) throw error;
-    throw new FarbusError(`the computer ${name} has ended`, { cause: error });
-  }
-}
-
-function processLives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+  return askControl(path, request, { onWorking: tellWaiting(io) });
 }

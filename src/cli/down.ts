@@ -1,7 +1,7 @@
 /** `farbus down`: ends a site that runs. */
 import { usageError } from '../base/errors.js';
 import { control } from '../site/control.node.js';
-import type { CliIo } from './io.js';
+import { tellWaiting, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import { findSite } from './site.js';
 
@@ -21,7 +21,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { positionals } = parseOptions('down', args, { allowPositionals: true, options: {} });
   if (positionals.length > 1) throw usageError('farbus down [SITE]: one site at a time');
   const { site, path } = await findSite(io.env, positionals[0]);
-  const { socket } = await control(path, { op: 'down' });
+  const { socket } = await control(path, { op: 'down' }, tellWaiting(io));
   socket.destroy();
   io.stdout.write(`${site} has ended\n`);
   return 0;

@@ -82,3 +82,8 @@ function logger(io: CliIo, quiet: boolean, line: (level: LogLevel, message: stri
     },
   };
 }
+
+/** Tells on stderr for what a server waits, which a command has asked for something. */
+export function tellWaiting(io: CliIo): (what: string) => void {
+  return (what) => io.stderr.write(`farbus: waiting for ${what}\n`);
+}

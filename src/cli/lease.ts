@@ -2,7 +2,7 @@
 import { usageError } from '../base/errors.js';
 import { jsonLine, visible } from '../base/printable.js';
 import { control } from '../site/control.node.js';
-import type { CliIo } from './io.js';
+import { tellWaiting, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import { findSite } from './site.js';
 
@@ -38,6 +38,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { reply, socket } = await control(
     path,
     device === undefined ? { op: 'status' } : { op: 'lease', device, to: to! },
+    tellWaiting(io),
   );
   socket.destroy();
   const leases = reply.leases ?? [];

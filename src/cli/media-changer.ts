@@ -48,13 +48,14 @@ export class Media implements MediaChanger {
     return `ejected drive ${index}`;
   }
 
-  async insert(drive: number | undefined, source: string): Promise<string> {
+  async insert(drive: number | undefined, source: string, signal: AbortSignal): Promise<string> {
     const index = this.#removable(drive);
     const ahci = this.#computer!.ahci!;
     if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a medium: eject it first`);
     const { device } = await openClientDrive(`${source},${this.#drives[index]!.kind!}`, this.#options);
     if (!device) throw new FarbusError('what is inserted needs a source');
     try {
+      signal.throwIfAborted();
       ahci.insert(index, device);
     } catch (error) {
       await device.close();

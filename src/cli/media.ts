@@ -4,7 +4,7 @@ import { usageError } from '../base/errors.js';
 import { visible } from '../base/printable.js';
 import { askControl } from '../export/control.node.js';
 import { askComputer } from './computer-control.js';
-import type { CliIo } from './io.js';
+import { tellWaiting, type CliIo } from './io.js';
 import { numberOption, parseOptions } from './options.js';
 import { localPath, parseDrive } from './sources.js';
 import { serverWith } from './status.js';
@@ -56,8 +56,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (socket !== undefined) throw usageError('--socket goes with --server');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
   const request = { command: action!, ...drive, ...(source !== undefined && { source }), force };
-  const { done } = (await askComputer(name, request, io.env)) as { done: string };
-  io.stdout.write(`${visible(done)}\n`);
+  const { done } = (await askComputer(name, request, io)) as { done: string };
+  io.stdout.write(`${visible(done)}
+`);
   return done.startsWith('asked') ? 1 : 0;
 }
 
@@ -68,14 +69,17 @@ async function onServer(
   force: boolean,
   io: CliIo,
 ): Promise<number> {
+  const onWorking = tellWaiting(io);
   if (source === undefined) {
-    const { ejected } = (await askControl(socket, { command: 'eject', export: name, force })) as { ejected: boolean };
+    const { ejected } = (await askControl(socket, { command: 'eject', export: name, force }, { onWorking })) as {
+      ejected: boolean;
+    };
     io.stdout.write(ejected ? `ejected ${name}\n` : `${name} is empty\n`);
     return 0;
   }
   // The server has another working directory.
   const text = withAbsolutePaths(source);
-  await askControl(socket, { command: 'insert', export: name, source: text });
+  await askControl(socket, { command: 'insert', export: name, source: text }, { onWorking });
   io.stdout.write(`inserted into ${name}\n`);
   return 0;
 }

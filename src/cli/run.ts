@@ -198,7 +198,7 @@ async function control(
   try {
     return await openComputerControl(name, computer, media, io.env);
   } catch (error) {
-    log.log('warn', messageOf(error));
+    log.log('warn', `farbus screenshot, type and media will not find this computer: ${messageOf(error)}`);
     return async () => undefined;
   }
 }

@@ -1,6 +1,7 @@
 /** What a running `farbus serve` tells and takes on its control socket (docs/serve.md). */
 import { FarbusError } from '../base/errors.js';
 import type { ControlHandler } from '../export/control.node.js';
+import type { Work } from '../base/work.js';
 import type { Offered } from '../export/exports.js';
 import type { ServeService } from './serve-service.js';
 
@@ -80,20 +81,20 @@ function exportStatus(of: Offered): ExportStatus {
  * Answers `status`; `lease {export, to}`, which moves the right to write; `eject {export, force}` and
  * `insert {export, source}`, which exchange media; and `reload`.
  */
-export function controlHandler(service: ServeService, reload: () => Promise<void>): ControlHandler {
-  return async (request) => {
+export function controlHandler(service: ServeService, reload: (work: Work) => Promise<void>): ControlHandler {
+  return async (request, work) => {
     switch (request.command) {
       case 'status':
         return statusOf(service);
       case 'lease':
-        return moveLease(service, request['export'], request['to']);
+        return moveLease(service, request['export'], request['to'], work);
       case 'eject':
         return { ejected: await service.eject(String(request['export']), request['force'] === true) };
       case 'insert':
-        await service.insert(String(request['export']), String(request['source']));
+        await service.insert(String(request['export']), String(request['source']), work);
         return {};
       case 'reload':
-        await reload();
+        await reload(work);
         return statusOf(service);
       default:
         throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
@@ -102,12 +103,15 @@ export function controlHandler(service: ServeService, reload: () => Promise<void
 }
 
 /** Takes the lease from whoever has it, after its writes are over and durable. */
-async function moveLease(service: ServeService, name: unknown, to: unknown): Promise<ExportStatus> {
+async function moveLease(service: ServeService, name: unknown, to: unknown, work: Work): Promise<ExportStatus> {
   const offered = typeof name === 'string' ? service.server.exports.find(name) : undefined;
   if (!offered) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
   if (!offered.lease) {
     throw new FarbusError(`the export ${JSON.stringify(offered.name)} may be written by several: it has no lease`);
   }
-  await offered.lease.move(typeof to === 'string' ? to : '');
+  await offered.lease.move(typeof to === 'string' ? to : '', {
+    signal: work.signal,
+    waitsFor: (what) => work.waitsFor(() => what().replace(/^the writes of /, 'the writes of connection ')),
+  });
   return exportStatus(offered);
 }

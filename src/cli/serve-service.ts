@@ -11,6 +11,7 @@ import { Exports, type ExportOptions, type Offered } from '../export/exports.js'
 import { metricsText } from '../export/metrics.js';
 import { Server } from '../export/server.js';
 import type { HandedSocket } from '../export/systemd.node.js';
+import type { Work } from '../base/work.js';
 import { listenOn, listenOnDescriptor } from '../network/listen.node.js';
 import { listenAoe } from '../protocol/aoe/target/open.node.js';
 import { lifeOf } from './life.js';
@@ -71,9 +72,9 @@ export class ServeService {
   /**
    * Takes new settings: exports and listeners that are new are opened, those that are gone are closed, and connections
    * that use them go on until their clients end them. Rejects with a FarbusError where something cannot be opened;
-   * everything is as before then.
+   * or `work` is withdrawn; everything is as before then.
    */
-  async reload(settings: ServeSettings): Promise<void> {
+  async reload(settings: ServeSettings, work?: Work): Promise<void> {
     const before = this.#settings!;
     if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
     // Certificates are read again in any case: they end.
@@ -97,11 +98,15 @@ export class ServeService {
     const opened: [ExportSettings, Awaited<ReturnType<typeof openDrive>>][] = [];
     const begun: string[] = [];
     try {
-      for (const one of changed) opened.push([one, await this.#open(one, settings)]);
+      for (const one of changed) {
+        work?.waitsFor(() => `the source of ${JSON.stringify(one.name)}`);
+        opened.push([one, await this.#open(one, settings)]);
+      }
       for (const text of newPlaces) {
         await this.#listen(text);
         begun.push(text);
       }
+      work?.signal.throwIfAborted();
     } catch (error) {
       for (const [, device] of opened) await device.close().catch(() => undefined);
       for (const text of begun) await this.#unlisten(text);
@@ -180,7 +185,7 @@ export class ServeService {
   }
 
   /** Puts a medium into an export that was given as removable. Rejects with a FarbusError. */
-  async insert(name: string, source: string): Promise<void> {
+  async insert(name: string, source: string, work?: Work): Promise<void> {
     this.#export(name);
     const drive = this.#drives.get(name);
     if (!drive) {
@@ -191,8 +196,10 @@ export class ServeService {
     if (drive.loaded) throw new FarbusError('there is a medium in the drive: eject it first');
     const { reconnectSeconds } = this.#settings!;
     const { readOnly } = drive.info;
+    work?.waitsFor(() => source);
     const medium = await openDrive(source, { readOnly, reconnectSeconds, log: this.#context.log });
     try {
+      work?.signal.throwIfAborted();
       drive.insert(medium);
     } catch (error) {
       await medium.close();

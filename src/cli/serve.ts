@@ -4,6 +4,7 @@ import type { Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import { bootId } from '../storage/boot-id.node.js';
 import { serveControl, type ControlSocket } from '../export/control.node.js';
+import type { Work } from '../base/work.js';
 import { handedSockets, ServiceNotifier } from '../export/systemd.node.js';
 import { segmentHelp } from '../network/ethernet/open.node.js';
 import { filterConfig, filterHelp, filtersOf } from './filters.js';
@@ -221,9 +222,9 @@ class Run {
       });
     try {
       await signals.during(service.start(settings));
-      const handler = controlHandler(service, () => this.#reload(service, notifier));
+      const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
       control = await serveControl(`serve-${process.pid}`, handler, io.env).catch((error: unknown) => {
-        log.log('warn', messageOf(error));
+        log.log('warn', `farbus status will not find this server: ${messageOf(error)}`);
         return undefined;
       });
       process.on('SIGHUP', hangUp);
@@ -249,13 +250,14 @@ class Run {
   }
 
   /** One at a time. */
-  #reload(service: ServeService, notifier: ServiceNotifier): Promise<void> {
+  #reload(service: ServeService, notifier: ServiceNotifier, asked?: Work): Promise<void> {
     const work = async (): Promise<void> => {
       const { reloads, read, log } = this.#options;
       if (!reloads) throw new FarbusError('there is no configuration file to read again: start it with --config FILE');
+      asked?.signal.throwIfAborted();
       notifier.reloading();
       try {
-        await service.reload(await read());
+        await service.reload(await read(), asked);
         log.log('info', 'reloaded');
       } finally {
         notifier.ready(summary(service));

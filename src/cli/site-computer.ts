@@ -8,6 +8,7 @@ import { LeaseArbiter } from '../block/filters/lease.js';
 import type { Computer } from '../computer/computer.js';
 import type { ClientDrive } from '../computer/drives.js';
 import { SharedAdapter } from '../computer/shared-adapter.js';
+import type { Work } from '../base/work.js';
 import type { Segment } from '../network/ethernet/segment.js';
 import { initiatorClaim, targetClaim } from '../protocol/aoe/claim.js';
 import { connectAoe } from '../protocol/aoe/initiator/initiator.js';
@@ -98,10 +99,21 @@ class SiteComputer implements RunningComputer {
     void this.#computer?.sendSerial(bytes);
   }
 
-  async moveLease(device: string, to: string): Promise<void> {
+  async moveLease(device: string, to: string, { signal, waitsFor }: Work): Promise<void> {
     const lease = this.#leases.get(device);
-    if (!lease) throw new FarbusError(`${device} has no lease: it is not given to its own operating system`);
-    await lease.move(to);
+    if (!lease) {
+      const { name: computer, devices } = this.#plan;
+      const found = devices.find(({ name }) => `${computer}/${name}` === device);
+      if (!found) {
+        const names = devices.map(({ name }) => `${computer}/${name}`);
+        const given = names.length > 0 ? `give one of ${names.join(', ')}` : `${computer} serves none`;
+        throw new FarbusError(`there is no device ${JSON.stringify(device)} in this site: ${given}`);
+      }
+      const why =
+        found.lease === undefined ? 'it is not given to its own operating system' : 'its computer is starting';
+      throw new FarbusError(`${device} has no lease: ${why}`);
+    }
+    await lease.move(to, { signal, waitsFor });
     this.#tellLeases();
   }
 

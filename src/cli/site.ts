@@ -1,10 +1,10 @@
 /** What the commands about sites have in common: reading a site file, and finding the site that runs. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { controlFolder, findControlFolder } from '../base/control-folder.node.js';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { visible } from '../base/printable.js';
 import { answers, control } from '../site/control.node.js';
-import { controlFolder } from '../site/folders.node.js';
 import type { SitePlan } from '../site/plan.js';
 import { readSite } from '../site/read.js';
 import type { ComputerStatus } from '../site/supervisor.js';
@@ -37,8 +37,9 @@ export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
 /** The sites that run, by name. */
 export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   const found: string[] = [];
-  for (const file of readdirSync(controlFolder(env)).sort()) {
-    if (!file.endsWith(socketEnd) || !(await answers(join(controlFolder(env), file)))) continue;
+  const folder = findControlFolder(env);
+  for (const file of folder === undefined ? [] : readdirSync(folder).sort()) {
+    if (!file.endsWith(socketEnd) || !(await answers(join(folder!, file)))) continue;
     found.push(file.slice(0, -socketEnd.length));
   }
   return found;

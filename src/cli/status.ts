@@ -2,8 +2,9 @@
 import { FarbusError, usageError } from '../base/errors.js';
 import { jsonLine, visible } from '../base/printable.js';
 import { formatBytes } from '../base/format.js';
-import { askControl, controlSockets, NoAnswer } from '../export/control.node.js';
-import type { CliIo } from './io.js';
+import { askControl, controlSockets } from '../export/control.node.js';
+import { NoAnswer } from '../network/control.node.js';
+import { tellWaiting, type CliIo } from './io.js';
 import { parseOptions } from './options.js';
 import type { ExportStatus, ServeStatus } from './serve-control.js';
 import { describeSites } from './site.js';
@@ -19,7 +20,8 @@ computers are and who has which lease.
 Options:
   --socket PATH        only the server with this control socket
   --take EXPORT        take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, after
-                       its writes are over and durable; the next client that connects gets it
+                       its writes are over and durable; the next client that connects gets it. While it waits it says
+                       for what; Ctrl-C leaves the right where it is, and so do 30 s that do not suffice
   --reload             let the server read its configuration file again, and tell what is wrong with it
   --json               print it as JSON: a list of servers; sizes in bytes, times in seconds
 
@@ -41,13 +43,16 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   });
   if (positionals.length > 0) throw usageError(`farbus status takes no ${positionals[0]!}; see farbus status --help`);
   const servers = await find(values.socket, io.env);
+  const onWorking = tellWaiting(io);
   if (values.take !== undefined)
-    await askControl(having(servers, values.take), { command: 'lease', export: values.take });
+    await askControl(having(servers, values.take), { command: 'lease', export: values.take }, { onWorking });
   if (values.reload) {
-    if (servers.answers.length !== 1 || servers.silent.length > 0) {
-      throw usageError('--reload is for one server: name it by --socket PATH');
+    const sockets = [...servers.answers.map(({ socket }) => socket), ...servers.silent];
+    if (sockets.length === 0) throw new FarbusError('no farbus serve runs here');
+    if (sockets.length > 1) {
+      throw usageError(`--reload is for one server: name it by --socket, one of ${sockets.join(', ')}`);
     }
-    await askControl(servers.answers[0]!.socket, { command: 'reload' });
+    await askControl(sockets[0]!, { command: 'reload' }, { onWorking });
   }
   const changed = values.take !== undefined || values.reload;
   const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
@@ -76,7 +81,7 @@ interface Servers {
 /** Asks all at once. */
 async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise<Servers> {
   const ask = async (path: string): Promise<Found> => ({
-    ...((await askControl(path, { command: 'status' }, limitMs)) as ServeStatus),
+    ...((await askControl(path, { command: 'status' }, { limitMs })) as ServeStatus),
     socket: path,
   });
   if (socket !== undefined) return { answers: [await ask(socket)], silent: [] };
@@ -117,6 +122,7 @@ function describe(server: Found): string {
   const lines = [
     `process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
     `  listens at   ${listening.join(' ')}${metrics === undefined ? '' : `; metrics at ${metrics}`}`,
+    `  control      ${server.socket}`,
     `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
     ...exports.flatMap(exportLines),
   ];

@@ -32,7 +32,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     throw usageError('farbus type NAME TEXT: give a computer and what to type');
   const keys = splitKeys(texts.join(''));
   for (let at = 0; at < keys.length; at += atOnce) {
-    await askComputer(name, { command: 'type', text: keys.slice(at, at + atOnce).join('') }, io.env);
+    await askComputer(name, { command: 'type', text: keys.slice(at, at + atOnce).join('') }, io);
   }
   return 0;
 }

@@ -2,35 +2,23 @@
  * The control socket of a server: a unix socket in a folder of the user's own, on which one JSON request a line is answered
  * by one JSON line. Whoever can open the folder may do everything; nobody else can.
  */
-import { chmod, lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import { controlFolder, findControlFolder, removeDeadSockets } from '../base/control-folder.node.js';
+import { FarbusError, messageOf } from '../base/errors.js';
+import type { Work } from '../base/work.js';
+import { answerLine, NoAnswer, working, type OnWorking } from '../network/control.node.js';
+import { listenAtPath } from '../network/listen.node.js';
+import { checkSocketPath } from '../network/socket.node.js';
 
 const maxLine = 1 << 16;
-const maxAnswer = 64 << 20;
 const timeoutMs = 10_000;
 
 export type ControlRequest = { readonly command: string } & Readonly<Record<string, unknown>>;
 
 /** Carries out a request. What it gives is sent as JSON; a FarbusError that it rejects with is told. */
-export type ControlHandler = (request: ControlRequest) => Promise<unknown>;
-
-/** The folder of the sockets: below $XDG_RUNTIME_DIR; for root /run/farbus; else below /tmp, and its owner's only. */
-export function controlFolder(env: NodeJS.ProcessEnv = process.env): string {
-  if (env['XDG_RUNTIME_DIR']) return join(env['XDG_RUNTIME_DIR'], 'farbus');
-  const uid = process.getuid?.() ?? 0;
-  return uid === 0 ? '/run/farbus' : join(tmpdir(), `farbus-${uid}`);
-}
-
-async function privateFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  const stat = await lstat(path);
-  const own = process.getuid === undefined || stat.uid === process.getuid();
-  if (!stat.isDirectory() || !own) throw new FarbusError(`${path} is not a folder of this user: remove it`);
-  if ((stat.mode & 0o077) !== 0) await chmod(path, 0o700);
-}
+export type ControlHandler = (request: ControlRequest, work: Work) => Promise<unknown>;
 
 export interface ControlSocket {
   readonly path: string;
@@ -52,27 +40,19 @@ export async function serveControl(
     socket.once('error', () => socket.destroy());
     socket.setTimeout(timeoutMs, () => socket.destroy());
     let text = '';
-    socket.on('data', (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       text += chunk.toString();
       const end = text.indexOf('\n');
-      if (end < 0 && text.length > maxLine) return socket.destroy();
+      if (end < 0 && text.length > maxLine) socket.destroy();
       if (end < 0) return;
+      socket.off('data', take);
       socket.pause();
-      void answer(text.slice(0, end), handler).then((reply) => socket.end(`${reply}\n`));
-    });
+      void answer(socket, text.slice(0, end), handler).then((reply) => socket.end(`${reply}\n`));
+    };
+    socket.on('data', take);
   });
-  try {
-    await privateFolder(folder);
-    await removeLeft(env);
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ path }, resolve);
-    });
-  } catch (error) {
-    throw new FarbusError(
-      `no control socket at ${path} (${messageOf(error)}): farbus status will not find this server`,
-    );
-  }
+  await removeDeadSockets(folder);
+  await listenAtPath(server, path);
   server.on('error', () => undefined);
   return {
     path,
@@ -83,72 +63,62 @@ export async function serveControl(
   };
 }
 
-/** Removes what processes that were killed have left: sockets `…-PID.sock` of which there is no process PID, or it is this. */
-async function removeLeft(env: NodeJS.ProcessEnv): Promise<void> {
-  for (const path of await controlSockets('', env)) {
-    const pid = Number(/-(\d+)\.sock$/.exec(path)?.[1] ?? 0);
-    if (pid > 0 && (pid === process.pid || !isRunning(pid))) await rm(path, { force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
+async function answer(socket: Socket, line: string, handler: ControlHandler): Promise<string> {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errnoOf(error) !== 'ESRCH';
-  }
-}
-
-async function answer(line: string, handler: ControlHandler): Promise<string> {
-  try {
-    const request = JSON.parse(line) as unknown;
-    if (typeof request !== 'object' || request === null || typeof (request as ControlRequest).command !== 'string') {
+    const request = JSON.parse(line) as ControlRequest | null;
+    if (typeof request !== 'object' || typeof request?.command !== 'string') {
       throw new FarbusError('a request is an object with a command');
     }
-    return JSON.stringify({ result: await handler(request as ControlRequest) });
+    const result = await working(socket, request['progress'] === true, (work) => handler(request, work));
+    return JSON.stringify({ result });
   } catch (error) {
     return JSON.stringify({ error: messageOf(error) });
   }
 }
 
-/** Whoever listens at a control socket says nothing: it was stopped, or is very busy. */
-export class NoAnswer extends FarbusError {}
+export interface AskOptions {
+  /** How long the server may say nothing, in ms. */
+  readonly limitMs?: number;
+  readonly onWorking?: OnWorking;
+}
 
 /**
- * Sends one request to the server at `path`; its answer. Rejects with a FarbusError: a {@link NoAnswer} where none comes
- * within `limitMs`.
+ * Sends one request to the server at `path`; its answer, however long the server says that it works on it. Rejects with a
+ * FarbusError: a {@link NoAnswer} where the server says nothing.
  */
-export async function askControl(path: string, request: ControlRequest, limitMs = timeoutMs): Promise<unknown> {
-  const text = await new Promise<string>((resolve, reject) => {
-    const socket = connect({ path });
-    const chunks: Buffer[] = [];
-    let length = 0;
-    socket.setTimeout(limitMs, () => {
-      reject(new NoAnswer(`the server at ${path} does not answer within ${limitMs / 1000} s: was it stopped?`));
-      socket.destroy();
-    });
-    socket.once('connect', () => socket.write(`${JSON.stringify(request)}\n`));
-    socket.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length > maxAnswer) socket.destroy(new Error('its answer is too long'));
-    });
-    socket.once('error', (error) =>
-      reject(new FarbusError(`no server answers at ${path}: ${messageOf(error)}`, { cause: error })),
-    );
-    socket.once('end', () => resolve(Buffer.concat(chunks).toString()));
-  });
-  const { result, error } = JSON.parse(text) as { result?: unknown; error?: string };
-  if (error !== undefined) throw new FarbusError(error);
-  return result;
+export async function askControl(
+  path: string,
+  request: ControlRequest,
+  { limitMs = timeoutMs, onWorking }: AskOptions = {},
+): Promise<unknown> {
+  checkSocketPath(path);
+  const socket = connect({ path });
+  let line: string;
+  try {
+    socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
+    ({ line } = await answerLine(socket, onWorking, limitMs));
+  } catch (error) {
+    const why = `the server at ${path} does not answer: ${messageOf(error)}`;
+    throw error instanceof NoAnswer ? new NoAnswer(why) : new FarbusError(why, { cause: error });
+  } finally {
+    socket.on('error', () => undefined);
+    socket.destroy();
+  }
+  let answered: { result?: unknown; error?: string };
+  try {
+    answered = JSON.parse(line) as typeof answered;
+  } catch (error) {
+    throw new FarbusError(`what listens at ${path} is no server of farbus`, { cause: error });
+  }
+  if (answered.error !== undefined) throw new FarbusError(answered.error);
+  return answered.result;
 }
 
 /** The sockets of this user's servers whose name begins with `prefix`, dead ones included. */
 export async function controlSockets(prefix: string, env: NodeJS.ProcessEnv = process.env): Promise<string[]> {
-  const folder = controlFolder(env);
+  const folder = findControlFolder(env);
+  if (folder === undefined) return [];
   const names = await readdir(folder).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
     throw new FarbusError(`cannot look into ${folder}: ${messageOf(error)}`, { cause: error });
   });
   return names

@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { usageError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
 
 /** The first descriptor that is handed over. */
@@ -15,14 +16,30 @@ export interface HandedSocket {
   readonly name: string;
 }
 
-/** The sockets that were handed to this process, if any. Takes the variables out of `env`: they are not for its children. */
+/**
+ * The sockets that were handed to this process, if any. Takes the variables out of `env`: they are not for its children.
+ * @throws FarbusError where the variables make no sense: clients would wait at a socket at which nobody listens.
+ */
 export function handedSockets(env: NodeJS.ProcessEnv = process.env, pid = process.pid): HandedSocket[] {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = env;
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES']) delete env[name];
-  const count = Number(LISTEN_FDS);
-  if (LISTEN_PID !== String(pid) || !Number.isInteger(count) || count < 1 || count > 1024) return [];
+  if (LISTEN_FDS === undefined) return [];
+  const advice = 'unset it, or let a socket unit start this (sd_listen_fds(3))';
+  if (LISTEN_PID === undefined) throw usageError(`LISTEN_FDS is set without LISTEN_PID: ${advice}`);
+  if (!/^[1-9]\d{0,9}$/.test(LISTEN_PID)) throw usageError(`LISTEN_PID=${shown(LISTEN_PID)} is no process: ${advice}`);
+  // Left over from a parent, to which they were handed.
+  if (LISTEN_PID !== String(pid)) return [];
+  const count = /^\d{1,4}$/.test(LISTEN_FDS) ? Number(LISTEN_FDS) : 0;
+  if (count < 1 || count > 1024) {
+    throw usageError(`LISTEN_FDS=${shown(LISTEN_FDS)} is no number of sockets (1 to 1024): ${advice}`);
+  }
   const names = (LISTEN_FDNAMES ?? '').split(':');
   return Array.from({ length: count }, (_, index) => ({ fd: firstDescriptor + index, name: names[index] ?? '' }));
+}
+
+/** A variable's value, as a line of an error can have it. */
+function shown(value: string): string {
+  return JSON.stringify(value.slice(0, 40));
 }
 
 type Send = (path: string, message: string) => void;

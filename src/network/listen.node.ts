@@ -2,14 +2,14 @@
  * Listeners on TCP ports and unix sockets that hand out byte streams. A socket file that a dead server left behind is
  * replaced; one that somebody listens on, or a file that is no socket, never.
  */
-import { lstat, readFile, readlink, unlink } from 'node:fs/promises';
-import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { access, lstat, readFile, readlink, unlink } from 'node:fs/promises';
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
-import { acceptSocket, hostPort, type SocketAddress } from './socket.node.js';
+import { isDead } from '../base/owned.node.js';
+import { acceptSocket, checkSocketPath, hostPort, type SocketAddress } from './socket.node.js';
 import type { ByteStream } from './stream.js';
 
-/** Longest path of a unix socket, in bytes (sockaddr_un, without its final NUL). */
-const maxSocketPath = 107;
 const backlog = 511;
 
 /** A listening socket. */
@@ -32,18 +32,16 @@ export async function listenOn(
   accept: (stream: ByteStream) => void,
   failed: (error: Error) => void,
 ): Promise<SocketListener> {
-  if ('path' in at && Buffer.byteLength(at.path) > maxSocketPath) {
-    throw new FarbusError(
-      `the path of a unix socket is at most ${maxSocketPath} bytes: choose a shorter one than ${at.path}`,
-    );
-  }
+  if ('path' in at) checkSocketPath(at.path);
   const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(acceptSocket(socket)));
   try {
     await bind(server, at);
   } catch (error) {
-    if (!('path' in at) || errnoOf(error) !== 'EADDRINUSE' || !(await removeStale(at.path))) throw explain(at, error);
-    await bind(server, at).catch((again: unknown) => {
-      throw explain(at, again);
+    if (!('path' in at) || errnoOf(error) !== 'EADDRINUSE' || !(await removeStale(at.path))) {
+      throw await explain(at, error);
+    }
+    await bind(server, at).catch(async (again: unknown) => {
+      throw await explain(at, again);
     });
   }
   server.on('error', failed);
@@ -53,6 +51,14 @@ export async function listenOn(
     // Node removes the socket file. Not waiting for open connections: they are their owners'.
     close: () => (closing ??= new Promise((resolve) => (server.close(() => undefined), resolve()))),
   };
+}
+
+/** Listens at the path of a unix socket. Rejects with a FarbusError that says what to do. */
+export async function listenAtPath(server: Server, path: string): Promise<void> {
+  checkSocketPath(path);
+  await bind(server, { path }).catch(async (error: unknown) => {
+    throw await explain({ path }, error);
+  });
 }
 
 /**
@@ -116,13 +122,7 @@ async function removeStale(path: string): Promise<boolean> {
     (stat) => stat.isSocket(),
     () => false,
   );
-  if (!isSocket) return false;
-  const refused = await new Promise<boolean>((resolve) => {
-    const probe = connect({ path });
-    probe.once('connect', () => (probe.destroy(), resolve(false)));
-    probe.once('error', (error) => resolve(errnoOf(error) === 'ECONNREFUSED'));
-  });
-  if (!refused) return false;
+  if (!isSocket || !(await isDead(path))) return false;
   return unlink(path).then(
     () => true,
     () => false,
@@ -130,17 +130,20 @@ async function removeStale(path: string): Promise<boolean> {
 }
 
 const reasons: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'it is in use: stop what listens there, or choose another place with --listen',
+  EADDRINUSE: 'it is in use: stop what listens there, or choose another place',
   EADDRNOTAVAIL: 'this computer does not have that address',
-  EACCES: 'permission denied: choose another port or path with --listen',
-  EPERM: 'permission denied: choose another path with --listen',
-  ENOENT: 'there is no such folder',
+  EACCES: 'permission denied: choose another port or path',
+  EPERM: 'permission denied: choose another path',
+  ENOENT: 'there is no such folder: make it, or choose another path',
   ENOTFOUND: 'there is no such host name',
 };
 
-function explain(at: SocketAddress, error: unknown): FarbusError {
+async function explain(at: SocketAddress, error: unknown): Promise<FarbusError> {
   const name = 'path' in at ? at.path : hostPort(at.host, at.port);
-  return new FarbusError(`cannot listen on ${name}: ${reasons[errnoOf(error) ?? ''] ?? messageOf(error)}`, {
+  let code = errnoOf(error);
+  // libuv reports a folder that is not there as EACCES (uv_pipe_bind).
+  if ('path' in at && code === 'EACCES') code = await access(dirname(at.path)).then(() => code, errnoOf);
+  return new FarbusError(`cannot listen on ${name}: ${reasons[code ?? ''] ?? messageOf(error)}`, {
     cause: error,
   });
 }

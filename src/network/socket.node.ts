@@ -320,6 +320,17 @@ export class SocketStream implements ByteStream {
   }
 }
 
+/** Longest path of a unix socket, in bytes (unix(7), sockaddr_un, without its final NUL). */
+const maxSocketPath = 107;
+
+/** Libuv cuts a path that is too long, and would use another socket. @throws FarbusError */
+export function checkSocketPath(path: string): void {
+  if (Buffer.byteLength(path) <= maxSocketPath) return;
+  throw new FarbusError(
+    `the path of a unix socket has at most ${maxSocketPath} bytes, and ${path} has ${Buffer.byteLength(path)}: choose a shorter one`,
+  );
+}
+
 /**
  * Connects to a peer. Rejects with a FarbusError that names the address, or with the signal's reason.
  */
@@ -327,6 +338,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
   const name = nameOf(to);
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(asError(signal.reason));
+    if ('path' in to) checkSocketPath(to.path);
     const receiver = new Receiver(dialSize);
     const socket = connect({ ...to, onread: receiver.onread });
     socket.pause();

@@ -1,5 +1,6 @@
 /** A computer of a site as the one who runs the site sees it, wherever it runs. */
 import type { LogLevel } from '../base/log.js';
+import type { Work } from '../base/work.js';
 import type { Segment } from '../network/ethernet/segment.js';
 import type { ComputerPlan } from './plan.js';
 
@@ -34,8 +35,8 @@ export interface ComputerEvents {
 export interface RunningComputer {
   /** Bytes to its console. */
   input(bytes: Uint8Array): void;
-  /** Rejects with a FarbusError where the lease stays where it is. */
-  moveLease(device: string, to: string): Promise<void>;
+  /** Rejects with a FarbusError where the lease stays where it is, as when the request is withdrawn. */
+  moveLease(device: string, to: string, work: Work): Promise<void>;
   /** Ends it; idempotent. Its last event is a state that is over. */
   stop(): Promise<void>;
 }

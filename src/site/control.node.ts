@@ -4,8 +4,13 @@
  */
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { removeDeadSockets } from '../base/control-folder.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
-import type { LeaseState } from './computer.js';
+import { answerLine, NoAnswer, working, type OnWorking } from '../network/control.node.js';
+import { listenAtPath } from '../network/listen.node.js';
+import { checkSocketPath } from '../network/socket.node.js';
+import { isOver, type LeaseState } from './computer.js';
 import type { ComputerStatus, Supervisor } from './supervisor.js';
 
 export type ControlRequest =
@@ -36,6 +41,7 @@ export async function listenControl(
   if (await answers(path)) {
     throw new FarbusError(`the site ${supervisor.name} runs already: end it with farbus down ${supervisor.name}`);
   }
+  await removeDeadSockets(dirname(path));
   rmSync(path, { force: true });
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
@@ -44,10 +50,8 @@ export async function listenControl(
     socket.on('error', () => undefined);
     void serve(socket, supervisor, logs, down);
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(new FarbusError(`cannot listen on ${path}: ${messageOf(error)}`)));
-    server.listen(path, resolve);
-  });
+  await listenAtPath(server, path);
+  server.on('error', () => undefined);
   return () =>
     new Promise((resolve) => {
       server.close(() => resolve());
@@ -60,17 +64,23 @@ async function serve(socket: Socket, supervisor: Supervisor, logs: string, down:
   const reply = (message: ControlReply): void => void socket.write(`${JSON.stringify(message)}\n`);
   try {
     const { line, rest } = await readLine(socket, requestMs);
-    const request = JSON.parse(line) as ControlRequest;
+    const request = JSON.parse(line) as ControlRequest & { progress?: boolean };
+    const tells = request.progress === true;
     switch (request.op) {
       case 'status':
         reply({ computers: supervisor.status, leases: supervisor.leases, logs });
         break;
       case 'lease':
-        await supervisor.moveLease(String(request.device), String(request.to));
+        await working(socket, tells, (work) => supervisor.moveLease(String(request.device), String(request.to), work));
         reply({ leases: supervisor.leases });
         break;
       case 'down':
-        await down();
+        await working(socket, tells, async (work) => {
+          const left = (): string =>
+            supervisor.status.flatMap((one) => (isOver(one.state) ? [] : [one.name])).join(', ');
+          work.waitsFor(() => `${left() || 'the segments'} to end`);
+          await down();
+        });
         reply({});
         break;
       case 'console':
@@ -114,26 +124,28 @@ function console(
   socket.resume();
 }
 
-/** Sends a request and waits for its answer; the socket is then at the bytes behind it. Rejects with a FarbusError. */
+/**
+ * Sends a request and waits for its answer, however long the site says that it works on it; the socket is then at the bytes
+ * behind it. Rejects with a FarbusError.
+ */
 export async function control(
   path: string,
   request: ControlRequest,
+  onWorking?: OnWorking,
 ): Promise<{ readonly reply: ControlReply; readonly socket: Socket; readonly rest: Uint8Array }> {
+  checkSocketPath(path);
   const socket = connect(path);
   try {
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
-      socket.once('error', reject);
-    });
+    socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
+    const { line, rest } = await answerLine(socket, onWorking);
     socket.on('error', () => undefined);
-    socket.write(`${JSON.stringify(request)}\n`);
-    const { line, rest } = await readLine(socket, 60_000);
     const reply = JSON.parse(line) as ControlReply;
     if (reply.error !== undefined) throw new FarbusError(reply.error);
     return { reply, socket, rest };
   } catch (error) {
+    socket.on('error', () => undefined);
     socket.destroy();
-    if (error instanceof FarbusError) throw error;
+    if (error instanceof FarbusError && !(error instanceof NoAnswer)) throw error;
     throw new FarbusError(`the site does not answer: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -20,6 +20,7 @@ type ToComputer =
     }
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
   | { readonly kind: 'lease'; readonly id: number; readonly device: string; readonly to: string }
+  | { readonly kind: 'withdraw'; readonly id: number }
   | { readonly kind: 'stop' };
 
 type FromComputer =
@@ -28,7 +29,14 @@ type FromComputer =
   | { readonly kind: 'output'; readonly bytes: Uint8Array }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string }
   | { readonly kind: 'leases'; readonly leases: readonly LeaseState[] }
+  | { readonly kind: 'waiting'; readonly id: number; readonly what: string }
   | { readonly kind: 'moved'; readonly id: number; readonly error: string | undefined };
+
+/** A move of a lease that the computer has been asked for. */
+interface Move {
+  settle(error: string | undefined): void;
+  waitsFor(what: string): void;
+}
 
 /** The descriptor of the pipe in the computer's process: after stdin, stdout, stderr and the channel of messages. */
 const pipeDescriptor = 4;
@@ -45,7 +53,7 @@ export function inProcesses(program: string): StartComputer {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
     });
     const release = segment && lendPort(segment, plan.mac, child.stdio[pipeDescriptor] as Duplex);
-    const moves = new Map<number, (error: string | undefined) => void>();
+    const moves = new Map<number, Move>();
     let lastMove = 0;
     let over = false;
     let stopping = false;
@@ -55,7 +63,7 @@ export function inProcesses(program: string): StartComputer {
     const ended = new Promise<void>((resolve) => {
       child.once('close', (code, signal) => {
         release?.();
-        for (const [, settle] of moves) settle('the computer is gone');
+        for (const [, { settle }] of moves) settle('the computer is gone');
         if (!over) {
           const why = signal ?? `status ${code ?? '?'}`;
           events.state(stopping ? 'stopped' : 'crashed', stopping ? '' : `its process ended by itself: ${why}`);
@@ -88,21 +96,27 @@ export function inProcesses(program: string): StartComputer {
           return events.log(message.level, message.message);
         case 'leases':
           return events.leases(message.leases);
+        case 'waiting':
+          return moves.get(message.id)?.waitsFor(message.what);
         case 'moved':
-          moves.get(message.id)?.(message.error);
+          moves.get(message.id)?.settle(message.error);
       }
     });
     const computer: RunningComputer = {
       input: (bytes) => send({ kind: 'input', bytes }),
-      moveLease: (device, to) =>
+      moveLease: (device, to, { signal, waitsFor }) =>
         new Promise((resolve, reject) => {
           const id = ++lastMove;
           if (!child.connected) return reject(new FarbusError('the computer is gone'));
-          moves.set(id, (error) => {
+          const withdraw = (): void => send({ kind: 'withdraw', id });
+          const settle = (error: string | undefined): void => {
             moves.delete(id);
+            signal.removeEventListener('abort', withdraw);
             if (error === undefined) resolve();
             else reject(new FarbusError(error));
-          });
+          };
+          moves.set(id, { settle, waitsFor: (what) => waitsFor(() => what) });
+          signal.addEventListener('abort', withdraw, { once: true });
           send({ kind: 'lease', id, device, to });
         }),
       stop: async () => {
@@ -121,6 +135,7 @@ export function inProcesses(program: string): StartComputer {
 /** The computer's side: starts it as the parent says, by `start`, and ends with the parent. */
 export function serveParent(start: StartComputer): void {
   let computer: RunningComputer | undefined;
+  const withdrawals = new Map<number, AbortController>();
   const send = (message: FromComputer): void => {
     if (process.connected) process.send!(message, () => undefined);
   };
@@ -152,12 +167,22 @@ export function serveParent(start: StartComputer): void {
       }
       case 'input':
         return computer?.input(message.bytes);
-      case 'lease':
-        void computer!.moveLease(message.device, message.to).then(
-          () => send({ kind: 'moved', id: message.id, error: undefined }),
-          (error: unknown) => send({ kind: 'moved', id: message.id, error: messageOf(error) }),
-        );
+      case 'lease': {
+        const { id, device, to } = message;
+        const withdrawn = new AbortController();
+        withdrawals.set(id, withdrawn);
+        const waitsFor = (what: () => string): void => send({ kind: 'waiting', id, what: what() });
+        void computer!
+          .moveLease(device, to, { signal: withdrawn.signal, waitsFor })
+          .then(
+            () => send({ kind: 'moved', id, error: undefined }),
+            (error: unknown) => send({ kind: 'moved', id, error: messageOf(error) }),
+          )
+          .finally(() => withdrawals.delete(id));
         return;
+      }
+      case 'withdraw':
+        return withdrawals.get(message.id)?.abort();
       case 'stop':
         return stop();
     }

@@ -1,6 +1,7 @@
 /** A running site: its segments, its computers and their states; what is told of them and what they are told. */
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
+import type { Work } from '../base/work.js';
 import type { Segment } from '../network/ethernet/segment.js';
 import {
   isOver,
@@ -128,11 +129,11 @@ export class Supervisor {
   }
 
   /** Moves the lease of "SERVER/DEVICE". Rejects with a FarbusError. */
-  async moveLease(device: string, to: string): Promise<void> {
+  async moveLease(device: string, to: string, work: Work): Promise<void> {
     const [computer = ''] = device.split('/');
     const entry = this.#entry(computer);
     if (!entry.running || isOver(entry.state)) throw new FarbusError(`${computer} does not run`);
-    await entry.running.moveLease(device, to);
+    await entry.running.moveLease(device, to, work);
   }
 
   #startOne(entry: Entry): void {

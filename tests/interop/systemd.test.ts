@@ -107,7 +107,6 @@ describe('systemd', () => {
 
   it('hands nothing to whoever it is not meant for', () => {
     expect(handedSockets({ LISTEN_PID: '1', LISTEN_FDS: '2' }, 7)).toEqual([]);
-    expect(handedSockets({ LISTEN_PID: '7', LISTEN_FDS: '-2' }, 7)).toEqual([]);
     expect(handedSockets({}, 7)).toEqual([]);
     const env = { LISTEN_PID: '7', LISTEN_FDS: '2', LISTEN_FDNAMES: 'a:b', HOME: '/' };
     expect(handedSockets(env, 7)).toEqual([
@@ -115,6 +114,16 @@ describe('systemd', () => {
       { fd: 4, name: 'b' },
     ]);
     expect(env).toEqual({ HOME: '/' });
+  });
+
+  it.each([
+    { LISTEN_FDS: 'abc' },
+    { LISTEN_PID: 'x', LISTEN_FDS: '1' },
+    ...['abc', '', '0', '-2', '1e1', ' 1', '1025'].map((LISTEN_FDS) => ({ LISTEN_PID: '7', LISTEN_FDS })),
+  ])('is told of variables that make no sense: %o', (env) => {
+    expect(() => handedSockets({ ...env }, 7)).toThrow(
+      /^LISTEN_(FDS|PID)\b.*: unset it, or let a socket unit start this/,
+    );
   });
 
   it('takes the units and the configuration that come with it', async () => {

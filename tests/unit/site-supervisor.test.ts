@@ -17,6 +17,9 @@ computers:
   c: { role: client, network: lan, drives: [{ far: s/d }] }
 `;
 
+/** Of a request that nobody withdraws. */
+const work = { signal: new AbortController().signal, waitsFor: () => undefined };
+
 function setUp() {
   const none = (): void => undefined;
   const site = readSite('site.yaml', file, { name: 'site', checkDrive: none, checkFile: none });
@@ -97,10 +100,10 @@ describe('a site that runs', () => {
     expect(seen.slice(16_000)).toMatch(/^x+login: \xe4\x1b\[6nroot$/);
     supervisor.input('c', encode('ls\n'));
     expect(typed).toEqual(['c: ls\n']);
-    await supervisor.moveLease('s/d', 'local');
+    await supervisor.moveLease('s/d', 'local', work);
     expect(supervisor.leases).toEqual([{ device: 's/d', holder: 'local', sides: ['network', 'local'] }]);
-    await expect(supervisor.moveLease('s/d', 'nobody')).rejects.toThrow('no such side');
-    await expect(supervisor.moveLease('x/d', 'local')).rejects.toThrow('there is no computer "x"');
+    await expect(supervisor.moveLease('s/d', 'nobody', work)).rejects.toThrow('no such side');
+    await expect(supervisor.moveLease('x/d', 'local', work)).rejects.toThrow('there is no computer "x"');
     expect(() => supervisor.watch('x', watcher)).toThrow('give one of s, c');
   });
 

@@ -10,8 +10,13 @@ import { BlockError } from '../errors.js';
 import { LossWatch } from '../losses.js';
 import { Filter, type BlockRequest } from './filter.js';
 
-/** How long a move waits for writes under way, in ms. */
+/** How long a move may take, in ms. */
 const moveLimitMs = 30_000;
+
+export interface MoveOptions {
+  readonly signal?: AbortSignal;
+  readonly waitsFor?: (what: () => string) => void;
+}
 
 export class LeaseArbiter {
   readonly #device: BlockDevice;
@@ -61,24 +66,37 @@ export class LeaseArbiter {
 
   /**
    * Gives the lease to another side, or to nobody (''), after the writes that are under way are over and durable. Rejects with a
-   * FarbusError, and the lease stays where it was.
+   * FarbusError, and the lease stays where it was: also where `signal` is raised, or 30 s do not suffice.
+   * @param waitsFor Is told for what the move waits.
    */
-  async move(to: string): Promise<void> {
+  async move(to: string, { signal, waitsFor }: MoveOptions = {}): Promise<void> {
     this.#check(to);
     if (this.#moving) throw new FarbusError('the lease is being moved: try again when that is done');
     if (to === this.#holder) return;
     this.#moving = true;
     const late = new AbortController();
+    const limit = sleep(moveLimitMs, late.signal).then(
+      () => 'it takes too long; try again',
+      () => '',
+    );
+    const withdrawn = new Promise<string>((resolve) => {
+      const give = (): void => resolve('the request was withdrawn');
+      if (signal?.aborted) give();
+      signal?.addEventListener('abort', give, { once: true, signal: late.signal });
+    });
+    const bounded = async (work: Promise<unknown>, what: string): Promise<void> => {
+      const why = await Promise.race([work.then(() => undefined), limit, withdrawn]);
+      if (why !== undefined) throw new FarbusError(`the lease stays with ${this.#holder}: ${what}, and ${why}`);
+    };
     try {
-      const idle = new Promise<'idle'>((resolve) => {
-        if ((this.#underWay.get(this.#holder) ?? 0) === 0) resolve('idle');
-        else this.#settled = () => resolve('idle');
+      const idle = new Promise<void>((resolve) => {
+        if ((this.#underWay.get(this.#holder) ?? 0) === 0) resolve();
+        else this.#settled = resolve;
       });
-      const limit = sleep(moveLimitMs, late.signal).catch(() => undefined);
-      if ((await Promise.race([idle, limit])) !== 'idle') {
-        throw new FarbusError(`the lease stays with ${this.#holder}: its writes are not over yet; try again`);
-      }
-      await this.#device.flush();
+      waitsFor?.(() => `the writes of ${this.#holder} that are under way (${this.#underWay.get(this.#holder) ?? 0})`);
+      await bounded(idle, 'its writes are not over yet');
+      waitsFor?.(() => 'the device, which makes them durable');
+      await bounded(this.#device.flush(), 'the device has not made them durable yet');
       this.#holder = to;
     } catch (error) {
       if (error instanceof FarbusError) throw error;

@@ -1,0 +1,119 @@
+/** Requests on control sockets that take their time: progress, withdrawal, and a folder that is its user's alone. */
+import { chmodSync, lchownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { controlFolder, findControlFolder } from '../../src/base/control-folder.node.js';
+import { buffersOf } from '../../src/base/buffers.js';
+import { LeaseArbiter } from '../../src/block/filters/lease.js';
+import { askControl, serveControl, type ControlHandler, type ControlSocket } from '../../src/export/control.node.js';
+import { NoAnswer } from '../../src/network/control.node.js';
+import { GatedDisk } from '../support/gated-disk.js';
+import { tempFolder } from '../support/temp.js';
+
+const root = process.getuid?.() === 0;
+const open: ControlSocket[] = [];
+afterEach(async () => {
+  for (const socket of open.splice(0)) await socket.close();
+});
+
+async function serve(handler: ControlHandler): Promise<string> {
+  const socket = await serveControl('serve-1', handler, { XDG_RUNTIME_DIR: tempFolder() });
+  open.push(socket);
+  return socket.path;
+}
+
+describe('A request that takes its time', () => {
+  it('is waited for as long as the server says that it works, and tells for what', async () => {
+    let left = 3;
+    const path = await serve(async (_, work) => {
+      work.waitsFor(() => `${left} writes`);
+      for (; left > 0; left--) await sleep(1000);
+      return 'done';
+    });
+    const told: string[] = [];
+    expect(await askControl(path, { command: 'x' }, { limitMs: 2500, onWorking: (what) => told.push(what) })).toBe('done'); // prettier-ignore
+    expect(told[0]).toBe('3 writes');
+    expect(told.length).toBeGreaterThan(1);
+  });
+
+  it('is never begun where the one who asked is gone, as after a server was stopped', async () => {
+    const begun: string[] = [];
+    const path = await serve(async ({ command }) => begun.push(command));
+    const socket = connect(path);
+    await new Promise((resolve) => socket.once('connect', resolve));
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.write('{"command":"given up","progress":true}\n');
+    socket.destroy();
+    await closed;
+    await askControl(path, { command: 'next' });
+    expect(begun).toEqual(['next']);
+  });
+
+  it('is withdrawn by one who goes', async () => {
+    let withdrawn: (why: unknown) => void = () => undefined;
+    const seen = new Promise((resolve) => (withdrawn = resolve));
+    const path = await serve(async (_, { signal, waitsFor }) => {
+      waitsFor(() => 'nothing');
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      withdrawn((signal.reason as Error).message);
+    });
+    const socket = connect(path, () => socket.write('{"command":"x","progress":true}\n'));
+    await new Promise((resolve) => socket.once('data', resolve));
+    socket.destroy();
+    expect(await seen).toBe('the request was withdrawn');
+  });
+
+  it('is told apart from one to which nobody answers', async () => {
+    const path = await serve(() => new Promise(() => undefined));
+    const socket = connect(path);
+    // Without progress, as version 0.1.0 asks.
+    socket.on('error', () => undefined);
+    await expect(askControl(path, { command: 'x' }, { limitMs: 200 })).rejects.toBeInstanceOf(NoAnswer);
+    socket.destroy();
+  });
+
+  it('leaves a lease where it is when it is withdrawn, and lets the holder write on', async () => {
+    const disk = new GatedDisk(4096);
+    const lease = new LeaseArbiter(disk, ['network', 'local']);
+    const side = lease.side('network');
+    const write = side.write(0, buffersOf(new Uint8Array(512)));
+    const withdraw = new AbortController();
+    const told: string[] = [];
+    const move = lease.move('local', { signal: withdraw.signal, waitsFor: (what) => told.push(what()) });
+    withdraw.abort();
+    await expect(move).rejects.toThrow('the lease stays with network: its writes are not over yet, and the request was withdrawn'); // prettier-ignore
+    expect(told).toEqual(['the writes of network that are under way (1)']);
+    disk.open();
+    await write;
+    expect(lease.holder).toBe('network');
+    await lease.move('local');
+    expect(lease.holder).toBe('local');
+  });
+});
+
+describe('The folder of control sockets', () => {
+  it('is made for its owner alone, and is the same for all', () => {
+    const env = { XDG_RUNTIME_DIR: tempFolder() };
+    expect(findControlFolder(env)).toBeUndefined();
+    expect(controlFolder(env)).toBe(join(env.XDG_RUNTIME_DIR, 'farbus'));
+    expect(findControlFolder(env)).toBe(controlFolder(env));
+  });
+
+  const wrong: [string, (path: string) => void, RegExp][] = [
+    ['a link', (path) => symlinkSync(tempFolder(), path), /it is a link: remove it$/],
+    ['a dangling link', (path) => symlinkSync('nowhere', path), /it is a link: remove it$/],
+    ['a file', (path) => writeFileSync(path, ''), /it is not a folder: remove it$/],
+    ['open to others', (path) => (mkdirSync(path), chmodSync(path, 0o755)), /others have access to it: remove it/],
+  ];
+  if (root) {
+    wrong.push(['of another user', (path) => (mkdirSync(path, { mode: 0o700 }), lchownSync(path, 12345, 12345)), /it is of another user: set XDG_RUNTIME_DIR/]); // prettier-ignore
+  }
+  it.each(wrong)('is refused where it is %s', (_, make, why) => {
+    const env = { XDG_RUNTIME_DIR: tempFolder() };
+    make(join(env.XDG_RUNTIME_DIR, 'farbus'));
+    expect(() => controlFolder(env)).toThrow(why);
+    expect(() => findControlFolder(env)).toThrow(why);
+  });
+});
