@@ -1,5 +1,5 @@
 /** Files that a command writes anew: an older one of the same kind is replaced, every other file is somebody's data. */
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { FarbusError } from '../base/errors.js';
 import { printable } from '../storage/opening.node.js';
 
@@ -18,12 +18,12 @@ export async function checkOutputFile(
   what: string,
   isOurs: (start: Uint8Array) => boolean,
 ): Promise<void> {
+  // Devices and pipes (/dev/stdout) keep nothing that could be lost, and opening a named pipe waits for a writer.
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile() || found.size === 0) return;
   const file = await open(path, 'r').catch(() => undefined);
   if (!file) return;
   try {
-    const stat = await file.stat();
-    // Devices and pipes (/dev/stdout) keep nothing that could be lost.
-    if (!stat.isFile() || stat.size === 0) return;
     const { bytesRead, buffer } = await file.read(new Uint8Array(startSize), 0, startSize, 0);
     if (isOurs(buffer.subarray(0, bytesRead))) return;
   } finally {
