@@ -2,6 +2,7 @@
 import { errnoOf, messageOf } from '../base/errors.js';
 import type { Logger, LogLevel } from '../base/log.js';
 import { jsonLine, printable } from '../base/printable.js';
+import { visible } from '../base/printable.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 export interface CliIo {
@@ -85,5 +86,5 @@ function logger(io: CliIo, quiet: boolean, line: (level: LogLevel, message: stri
 
 /** Tells on stderr for what a server waits, which a command has asked for something. */
 export function tellWaiting(io: CliIo): (what: string) => void {
-  return (what) => io.stderr.write(`farbus: waiting for ${what}\n`);
+  return (what) => io.stderr.write(`farbus: waiting for ${visible(what)}\n`);
 }
