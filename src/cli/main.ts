@@ -6,6 +6,8 @@ import { BlockError } from '../block/errors.js';
 import { finish, processIo, type CliIo } from './io.js';
 import { endOnSignals, Interrupted } from './signals.js';
 
+export { endProcess } from '../base/end-process.node.js';
+
 interface Subcommand {
   readonly summary: string;
   /** Loaded when it is used: starting `farbus serve` must not cost the guest's engine. */

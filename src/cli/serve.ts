@@ -116,6 +116,9 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   return run.run(settings);
 }
 
+/** How long the server has to end after the first signal, in ms, whatever hangs (docs/serve.md). */
+const endMs = 15_000;
+
 type Values = Readonly<Record<string, unknown>>;
 
 const tlsNames = Object.keys(tlsOptions);
@@ -213,7 +216,7 @@ class Run {
     const printer = steps && (await TracePrinter.open(trace!, io, log));
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
-    const signals = onSignals({ hangUp: false });
+    const signals = onSignals({ hangUp: false, endMs });
     const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env), steps });
     let control: ControlSocket | undefined;
     const hangUp = (): void =>

@@ -5,6 +5,7 @@
 
 import { onAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
+import { endProcess } from '../base/end-process.node.js';
 
 /** Exit status of a command that SIGTERM ended before it was done: 128 and the signal's number, as shells have it. */
 const terminated = 143;
@@ -28,7 +29,7 @@ export function endOnSignals(): void {
     ['SIGHUP', 129],
   ] as const) {
     process.on(name, () => {
-      if (takers === 0) process.exit(status);
+      if (takers === 0) endProcess(status);
     });
   }
 }
@@ -86,8 +87,8 @@ export function onSignals({ hangUp = true, endMs = defaultEndMs } = {}): Signals
   const abort = new AbortController();
   const give = takeSignals();
   const handle = (status: number) => () => {
-    if (++count > 1) process.exit(status || terminated);
-    timer = setTimeout(() => process.exit(status || terminated), endMs).unref();
+    if (++count > 1) endProcess(status || terminated);
+    timer = setTimeout(() => endProcess(status || terminated), endMs).unref();
     abort.abort(new Interrupted(status || terminated));
     first(status);
   };

@@ -21,7 +21,7 @@ const looks = 6;
 /** How often it is told that connections are refused, in ms: they may be many. */
 const refusalMs = 60_000;
 /** How long devices have to finish what connections have left behind, in ms. */
-const settleMs = 5_000;
+const settleMs = 3_000;
 
 /** Something that brings streams and can be closed. */
 interface Accepting {
@@ -158,18 +158,19 @@ export class Server {
 
   async #stop(drainMs: number): Promise<void> {
     clearTimeout(this.#relief);
-    await Promise.all([...this.#listeners].map((listener) => listener.close()));
-    for (const target of this.#targets.keys()) target.drain();
-    await this.#finished(drainMs);
+    // One limit for all of it: a listener on a segment waits for requests, too.
+    await within(drainMs, this.#finish());
     for (const target of this.#targets.keys()) target.destroy();
     // A device closes when nothing of it is under way; one that hangs must not keep the program.
     const inTime = await within(settleMs, this.exports.close());
     if (!inTime) this.#log.log('warn', 'close', 'a device does not finish its requests: left as it is');
   }
 
-  /** Waits until all connections have finished, for so long at most. */
-  async #finished(ms: number): Promise<void> {
-    await within(ms, Promise.all([...this.#targets.keys()].map((target) => target.finished)));
+  /** Closes the listeners, and waits until all connections have finished. */
+  async #finish(): Promise<void> {
+    const closed = [...this.#listeners].map((listener) => listener.close());
+    for (const target of this.#targets.keys()) target.drain();
+    await Promise.all([...closed, ...[...this.#targets.keys()].map((target) => target.finished)]);
   }
 }
 

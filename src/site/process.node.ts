@@ -5,6 +5,7 @@
 import { fork } from 'node:child_process';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { endProcess } from '../base/end-process.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
 import type { ComputerEvents, ComputerState, LeaseState, RunningComputer, StartComputer } from './computer.js';
@@ -142,7 +143,7 @@ export function serveParent(start: StartComputer): void {
   const exit = (): void => {
     // Messages that are on their way are to arrive.
     if (process.connected) process.disconnect();
-    process.exit(0);
+    endProcess(0);
   };
   const events: ComputerEvents = {
     state: (state, detail) => {

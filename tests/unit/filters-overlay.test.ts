@@ -371,3 +371,12 @@ describe('an overlay file', () => {
     await again.close();
   });
 });
+
+test('a base that says nothing of its extents fails the request, and is not asked for ever', async () => {
+  const base = new (class extends MemoryDevice {
+    protected override doExtents(): Promise<readonly []> {
+      return Promise.resolve([]);
+    }
+  })(content.slice(), { readOnly: true, can: { ...baseOf().info.can, extents: true } });
+  await expectKind('io', base.extents(0, size));
+});

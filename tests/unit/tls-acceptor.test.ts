@@ -92,6 +92,22 @@ describe.skipIf(noOpenssl())('handshakes side by side', () => {
     await Promise.all(work);
   });
 
+  it('may be followed by the end of the connection within the same turn', async () => {
+    const socket = await dial();
+    const tls = connectTls({ ...options(pki.clientFolder('eve')), socket });
+    tls.on('error', () => undefined);
+    for (;;) {
+      const begun = outcomes.get(`127.0.0.1:${socket.localPort}`);
+      if (begun) {
+        // In the microtask in which the handshake is told to have ended: Node is still within it.
+        await begun.then(() => [...open].at(-1)!.destroy());
+        break;
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await once(tls, 'close');
+  });
+
   it('do not resume the session of another connection', async () => {
     const own = options(pki.clientFolder('dora'));
     const begin = async (session?: Buffer): Promise<TLSSocket> => {
