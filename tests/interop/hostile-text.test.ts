@@ -63,6 +63,29 @@ describe('hidden characters of others', () => {
     expect(server.stderr()).not.toMatch(hidden);
   });
 
+  it('in the name of a file that is served are not shown by farbus status, nor in JSON', async () => {
+    const path = join(tempFolder(), 'a\x1b[2J\u009b31m\u202eb.img');
+    writeFileSync(path, new Uint8Array(1 << 20));
+    const before = process.env['XDG_RUNTIME_DIR'];
+    process.env['XDG_RUNTIME_DIR'] = tempFolder();
+    try {
+      const server = startFarbus('serve', path, '--listen', 'nbd://127.0.0.1:0');
+      await server.printed(/nbd:/);
+      for (const option of [[], ['--json']]) {
+        const { code, stdout, stderr } = await farbus('status', ...option);
+        expect(code).toBe(0);
+        expect(stdout).toContain('[2J');
+        expect(stdout + stderr).not.toMatch(hidden);
+      }
+      server.child.kill('SIGTERM');
+      await server.ended;
+      expect(server.stdout() + server.stderr()).not.toMatch(hidden);
+    } finally {
+      if (before === undefined) delete process.env['XDG_RUNTIME_DIR'];
+      else process.env['XDG_RUNTIME_DIR'] = before;
+    }
+  });
+
   it('in what is no NBD server at all are not printed', async () => {
     const other = createServer((socket) => {
       socket.on('error', () => undefined);
