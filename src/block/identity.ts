@@ -39,6 +39,11 @@ export interface DiskIdentity {
 /** The marks that tell what is on the disk rather than which disk it is. */
 const contentKinds: readonly MarkKind[] = ['table', 'filesystem', 'samples'];
 
+/** Whether marks of this kind decide in any case: where both sides have one, it is equal or another disk. */
+export function isDecisive({ hardware, layer, file }: DiskMarks): boolean {
+  return (hardware ?? layer ?? file) !== undefined;
+}
+
 /** `same` or `other`, by the mark that decided; `unknown` if no mark decides. `why` completes "it is …". */
 export interface Verdict {
   readonly verdict: 'same' | 'other' | 'unknown';

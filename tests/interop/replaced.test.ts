@@ -11,7 +11,16 @@ import { silent } from '../../src/base/log.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openDrive } from '../../src/cli/sources.js';
 import { readBytes } from '../conformance/subject.js';
-import { farbusServe, freePort, missing, nbdkit, qemuNbd, type NbdPeer, type Place } from '../support/nbd-peers.js';
+import {
+  farbusServe,
+  freePort,
+  freeSocket,
+  missing,
+  nbdkit,
+  qemuNbd,
+  type NbdPeer,
+  type Place,
+} from '../support/nbd-peers.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus, startFarbus, type Started } from './farbus.js';
@@ -190,5 +199,40 @@ describe.each(servers)('%s that comes back with another disk', (_name, cannot, s
       expect(readFileSync(other).equals(content('b'))).toBe(true);
     });
     await server.kill();
+  });
+});
+
+describe('a server of another kind in its place', () => {
+  it.skipIf(missing('nbdkit'))('is not taken for the one that told which disk it has', async () => {
+    const { path, other } = twoDisks();
+    const place = await freePort();
+    const first = await farbusServe(place, '', [path]);
+    await use(first.uri, async (device) => {
+      await write(device, 0, 'x');
+      await first.kill();
+      const second = await nbdkit(place, ['--filter=blocksize-policy', 'file', other, 'blocksize-minimum=1']);
+      await expect(write(device, 4096, 'y')).rejects.toThrow(/nothing tells whether it is the same disk/);
+      await second.kill();
+    });
+    expect(readFileSync(other).equals(content('b'))).toBe(true);
+  });
+
+  it('behind a gateway of ours is recognised by its content', async () => {
+    const { path, other } = twoDisks();
+    const place = freeSocket();
+    const start = (file: string): Promise<NbdPeer> => farbusServe(place, 'm', [`m=${file}`]);
+    const upstream = await nbdkit(await freePort(), ['file', path]);
+    const first = await start(upstream.uri);
+    await use(first.uri, async (device) => {
+      await readBytes(device, 0, 4096);
+      await first.kill();
+      const another = await nbdkit(await freePort(), ['file', other]);
+      const second = await start(another.uri);
+      await expect(write(device, 4096, 'y')).rejects.toThrow(/another disk has its name/);
+      await second.kill();
+      await another.kill();
+    });
+    await upstream.kill();
+    expect(readFileSync(other).equals(content('b'))).toBe(true);
   });
 });

@@ -5,6 +5,7 @@ import { silent, type Logger } from '../../base/log.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
+import { isDecisive } from '../../block/identity.js';
 import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
 import { Pool, type RemoteState } from './pool.js';
@@ -76,9 +77,8 @@ export class RemoteDevice extends BlockBase {
     }
     this.#kind = kind;
     this.info = infoOf(first.facts, kind, options.readOnly ?? false);
-    const { hardware, layer, file } = first.facts.marks;
-    // These decide by themselves; any other mark may say nothing after the server's next start.
-    if (!options.assumeSame && (hardware ?? layer ?? file) === undefined) this.#witness = new ContentWitness();
+    // A mark that is not decisive may say nothing after the server's next start.
+    if (!options.assumeSame && !isDecisive(first.facts.marks)) this.#witness = new ContentWitness();
     this.#pool = new Pool(first, open, {
       address: kind.address,
       channels: kind.channels,

@@ -17,6 +17,7 @@ import type {
   ZeroOptions,
 } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
+import { isDecisive } from '../../../block/identity.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
@@ -99,7 +100,7 @@ export class NbdInitiator extends BlockBase {
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
-    if (!session.info.marks && session.medium === undefined) session.witness = new ContentWitness();
+    if (!isDecisive(session.info.marks ?? {}) && session.medium === undefined) session.witness = new ContentWitness();
   }
 
   /** Its size is larger after a reconnect to an export that has grown. */

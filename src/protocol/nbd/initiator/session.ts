@@ -12,6 +12,7 @@ import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.j
 import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
+import { compareIdentity } from '../../../block/identity.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command } from '../spec.js';
@@ -349,8 +350,13 @@ export class Session {
 
   /** Why the new connection's disk is not taken for the one that requests wait for. Rejects if the connection fails. */
   async #otherDisk(connection: Connection): Promise<string | undefined> {
-    if (!this.witness || this.#options.assumeSame || connection.agreement.marks) return undefined;
-    const verdict = await this.witness.check((offset, into) => readAlone(connection, offset, into));
+    const { info, medium } = this.#facts;
+    if (this.#options.assumeSame || medium !== undefined) return undefined;
+    const [then, now] = [info.marks ?? {}, connection.agreement.marks ?? {}];
+    const byMarks = compareIdentity({ size: info.size, marks: then }, { size: info.size, marks: now }).verdict;
+    if (byMarks === 'same') return undefined;
+    // Without a witness the first server told a decisive mark, and this one tells none.
+    const verdict = await this.witness?.check((offset, into) => readAlone(connection, offset, into));
     if (verdict === 'same') return undefined;
     if (verdict === 'other') return 'another disk has its name: its content differs';
     return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
