@@ -1,16 +1,18 @@
 /**
- * Commands of a controller that are under way: given up together at a reset, and waited for, as a reset is over only when
- * none of them can have a later effect on the medium or on memory that the driver uses for something else.
+ * The commands of a controller that are in flight.
+ *
+ * A reset gives all of them up together, and is complete only when each of them has ended: none may
+ * have a later effect on the medium, or on memory that the driver reuses.
  */
 
-/** One of them. */
+/** One command in flight. */
 export interface UnderWayCommand {
   readonly abort: AbortController;
-  /** Resolves when it has ended, however. */
+  /** Resolves when the command has ended, whatever its outcome. */
   readonly done: Promise<void>;
 }
 
-/** By a number that is the command's alone while it is under way. */
+/** The commands in flight, each under a key that is unique while the command is in flight. */
 export class UnderWay<T extends UnderWayCommand = UnderWayCommand> {
   readonly #commands = new Map<number, T>();
 
@@ -38,14 +40,17 @@ export class UnderWay<T extends UnderWayCommand = UnderWayCommand> {
     return [...this.#commands.values()].some(test);
   }
 
-  /** Gives up those that `which` names; they end by themselves. Default: all. */
+  /**
+   * Gives up the commands whose key `which` accepts (default: all). They end by themselves later.
+   * @returns the commands that were given up
+   */
   giveUp(which: (key: number) => boolean = () => true): readonly T[] {
     const given = [...this.#commands].filter(([key]) => which(key)).map(([, command]) => command);
     for (const { abort } of given) abort.abort();
     return given;
   }
 
-  /** Resolves when none is under way, also of those that begin meanwhile. */
+  /** Resolves when no command is in flight. Waits also for commands that begin meanwhile. */
   async drained(): Promise<void> {
     while (this.size > 0) await Promise.all([...this.#commands.values()].map(({ done }) => done));
   }

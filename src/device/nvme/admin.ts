@@ -1,4 +1,9 @@
-/** The admin command set (NVMe 1.4 §5): queues, identify, features, logs, abort, asynchronous events. */
+/**
+ * The admin command set (NVMe 1.4 §5): queues, identify, features, log pages, abort, asynchronous
+ * events.
+ *
+ * Not here: firmware update, namespace management, format, security send and receive.
+ */
 import { CommandError, type Command, type Outcome } from './command.js';
 import { ioQueueLimit } from './features.js';
 import {
@@ -16,7 +21,7 @@ import { CompletionQueue, SubmissionQueue } from './queues.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { AdminOpcode, Cc, Cns, LogPage, Status, cqeSize, sqeSize } from './spec.js';
 
-/** What admin commands act on: the controller, as far as they see it. */
+/** The parts of the controller that admin commands use. */
 export interface AdminTarget {
   readonly memory: GuestMemory;
   readonly features: Features;
@@ -25,20 +30,26 @@ export interface AdminTarget {
   readonly vendor: number;
   /** CC register. */
   readonly cc: number;
-  /** Entries a queue may have (CAP.MQES + 1). */
+  /** Largest number of entries in a queue (CAP.MQES + 1). */
   readonly maxQueueEntries: number;
   readonly submissionQueues: Map<number, SubmissionQueue>;
   readonly completionQueues: Map<number, CompletionQueue>;
   namespace(): NamespaceFacts;
-  /** Gives up the commands of a queue that is being deleted. */
+  /** Gives up the commands of a queue that is being deleted, and resolves when they have ended. */
   dropQueue(queue: SubmissionQueue): Promise<void>;
-  /** Tries to abort a command; whether it has been aborted. */
+  /** Tries to abort a command. Resolves with true if the command was aborted. */
   abort(sqid: number, cid: number): Promise<boolean>;
-  /** Keeps an Asynchronous Event Request until there is an event; throws where there are too many. */
+  /**
+   * Keeps an Asynchronous Event Request until there is an event. Throws a CommandError if too many
+   * wait.
+   */
   awaitEvent(command: Command): void;
 }
 
-/** Carries out one admin command; undefined for one that completes later (an Asynchronous Event Request). */
+/**
+ * Executes one admin command. Resolves with undefined if the command completes later (Asynchronous
+ * Event Request).
+ */
 export async function executeAdmin(target: AdminTarget, command: Command): Promise<Outcome | undefined> {
   if (command.fuse !== 0) throw new CommandError(Status.invalidField);
   switch (command.opcode) {
@@ -61,7 +72,7 @@ export async function executeAdmin(target: AdminTarget, command: Command): Promi
     case AdminOpcode.setFeatures:
       return ok(target.features.set(command.dword10 & 0xff, command.dword10 >>> 31 === 1, command.dword11));
     case AdminOpcode.abort: {
-      // §5.1: dword 0 bit 0 tells that the command was not aborted.
+      // §5.1: bit 0 of dword 0 is 1 if the command was not aborted.
       const aborted = await target.abort(command.dword10 & 0xffff, command.dword10 >>> 16);
       return ok(aborted ? 0 : 1);
     }
@@ -77,7 +88,7 @@ function ok(result = 0): Outcome {
   return { status: Status.success, result };
 }
 
-/** §5.15. */
+/** §5.15 Identify. */
 function identify(target: AdminTarget, command: Command): Outcome {
   const facts = target.namespace();
   const data = ((): Uint8Array => {
@@ -85,7 +96,8 @@ function identify(target: AdminTarget, command: Command): Outcome {
       case Cns.controller:
         return identifyController(target.identity, facts, target.vendor);
       case Cns.namespace:
-        // §5.15.2.1: FFFFFFFFh asks for what namespaces have in common, which is nothing but the format.
+        // §5.15.2.1: FFFFFFFFh asks for the properties common to all namespaces. There is only one
+        // namespace, so its own data is the answer.
         if (command.nsid !== 1 && command.nsid !== 0xffffffff) throw new CommandError(Status.invalidNamespace);
         return identifyNamespace(target.identity, facts);
       case Cns.activeNamespaces:
@@ -102,7 +114,10 @@ function identify(target: AdminTarget, command: Command): Outcome {
   return ok();
 }
 
-/** §5.14. Offsets and lengths are in bytes; what lies behind the end of a log reads as zeroes. */
+/**
+ * §5.14 Get Log Page. Offsets and lengths are in bytes. Bytes after the end of a log read as
+ * zeroes.
+ */
 function getLogPage(target: AdminTarget, command: Command): Outcome {
   const dwords = (command.dword11 & 0xffff) * 0x10000 + (command.dword10 >>> 16) + 1;
   const offset = command.dword13 > 0x1fffff ? NaN : command.dword13 * 0x100000000 + command.dword12;
@@ -129,28 +144,30 @@ function getLogPage(target: AdminTarget, command: Command): Outcome {
   return ok();
 }
 
-/** The queue identifier and size that §5.3 and §5.4 have in dword 10, checked. */
+/** Checks the queue identifier and size in dword 10 of a create command (§5.3, §5.4). */
 function newQueue(target: AdminTarget, command: Command, existing: ReadonlyMap<number, unknown>) {
   const id = command.dword10 & 0xffff;
   const size = (command.dword10 >>> 16) + 1;
   if (id === 0 || id > ioQueueLimit || existing.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
   if (size < 2 || size > target.maxQueueEntries) throw new CommandError(Status.invalidQueueSize);
-  if ((command.dword11 & 1) === 0) throw new CommandError(Status.invalidField); // PC: CAP.CQR wants contiguous queues
+  // PC, because CAP.CQR requires contiguous queues
+  if ((command.dword11 & 1) === 0) throw new CommandError(Status.invalidField);
   if (command.prp1 % 4096 !== 0) throw new CommandError(Status.invalidPrpOffset);
   return { id, size, base: command.prp1 };
 }
 
-/** §5.3. */
+/** §5.3 Create I/O Completion Queue. */
 function createCompletionQueue(target: AdminTarget, command: Command): Outcome {
   const { id, size, base } = newQueue(target, command, target.completionQueues);
-  if (command.dword11 >>> 16 !== 0) throw new CommandError(Status.invalidInterruptVector); // pin-based: vector 0
+  // pin-based: only vector 0
+  if (command.dword11 >>> 16 !== 0) throw new CommandError(Status.invalidInterruptVector);
   if (((target.cc >>> Cc.iocqesShift) & 0xf) !== 4) throw new CommandError(Status.invalidQueueSize);
   if (!target.memory.view(base, size * cqeSize)) throw new CommandError(Status.dataTransferError);
   target.completionQueues.set(id, new CompletionQueue(id, base, size, (command.dword11 & 2) !== 0));
   return ok();
 }
 
-/** §5.4. */
+/** §5.4 Create I/O Submission Queue. */
 function createSubmissionQueue(target: AdminTarget, command: Command): Outcome {
   const { id, size, base } = newQueue(target, command, target.submissionQueues);
   const cqid = command.dword11 >>> 16;
@@ -161,7 +178,7 @@ function createSubmissionQueue(target: AdminTarget, command: Command): Outcome {
   return ok();
 }
 
-/** §5.5: not before its submission queues are gone. */
+/** §5.5 Delete I/O Completion Queue: refused while a submission queue uses it. */
 function deleteCompletionQueue(target: AdminTarget, command: Command): Outcome {
   const id = command.dword10 & 0xffff;
   if (id === 0 || !target.completionQueues.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
@@ -172,7 +189,10 @@ function deleteCompletionQueue(target: AdminTarget, command: Command): Outcome {
   return ok();
 }
 
-/** §5.6: completes when every command of the queue has been completed or given up. */
+/**
+ * §5.6 Delete I/O Submission Queue: completes when every command of the queue has ended or was
+ * given up.
+ */
 async function deleteSubmissionQueue(target: AdminTarget, command: Command): Promise<Outcome> {
   const id = command.dword10 & 0xffff;
   const queue = target.submissionQueues.get(id);

@@ -1,15 +1,18 @@
-/** A submission queue entry (NVMe 1.4 §4.2, figure 105), read out of guest memory once so that it cannot change underneath. */
+/**
+ * A submission queue entry (NVMe 1.4 §4.2, figure 105), decoded once from guest memory, so that the
+ * guest cannot change it while the command is carried out.
+ */
 
 export interface Command {
   readonly opcode: number;
-  /** Command identifier: unique among the commands of its submission queue. */
+  /** Command identifier, unique among the commands in flight of its submission queue. */
   readonly cid: number;
-  /** PSDT, bits 15:14 of dword 0: 0 for PRPs. */
+  /** PSDT, bits 15:14 of dword 0: 0 means that PRPs are used. */
   readonly psdt: number;
   /** Fused operation, bits 9:8 of dword 0. */
   readonly fuse: number;
   readonly nsid: number;
-  /** Guest-physical addresses of the data (PRP entries), in bytes. NaN where bits above 2^53 are set. */
+  /** PRP entries: guest-physical addresses of the data. NaN for addresses of 2^53 or more. */
   readonly prp1: number;
   readonly prp2: number;
   readonly dword10: number;
@@ -20,7 +23,10 @@ export interface Command {
   readonly dword15: number;
 }
 
-/** Reads an unsigned 64-bit number; NaN where a double cannot hold it exactly, which no valid address or LBA needs. */
+/**
+ * Reads an unsigned 64-bit number. NaN from 2^53 on, where a double is not exact; no valid address
+ * or LBA is that large.
+ */
 export function uint64(view: DataView, offset: number): number {
   const high = view.getUint32(offset + 4, true);
   return high > 0x1fffff ? NaN : high * 0x100000000 + view.getUint32(offset, true);
@@ -47,13 +53,13 @@ export function decodeCommand(entry: Uint8Array): Command {
   };
 }
 
-/** A command's outcome: a status (spec.ts) and dword 0 of its completion. */
+/** Outcome of a command: its status (spec.ts) and dword 0 of its completion. */
 export interface Outcome {
   readonly status: number;
   readonly result?: number;
 }
 
-/** Thrown by a command's handler to end it with a status. */
+/** Thrown by a command's handler to complete the command with a status. */
 export class CommandError extends Error {
   readonly status: number;
 

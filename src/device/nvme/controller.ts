@@ -1,10 +1,14 @@
 /**
- * An NVMe controller (NVM Express 1.4) with one namespace that is any BlockDevice: the logical device of [SYS] as a
- * guest's stock driver sees it. Registers, queues, resets and completions are here; the command sets in admin.ts and
- * nvm.ts. Left out: SGLs, controller memory buffer, boot partitions, weighted arbitration, MSI (the board has none).
+ * An NVMe controller (NVM Express 1.4) with one namespace, which is a BlockDevice: the logical
+ * device of [SYS] as a guest's stock driver sees it.
  *
- * A guest may write anything anywhere: the answer is the status that the specification gives, or a failed controller
- * (CSTS.CFS) that a reset revives.
+ * Registers, queues, resets and completions are here. The command sets are in admin.ts and nvm.ts.
+ *
+ * A guest may write any value to any register. The controller answers with the status that the
+ * specification gives, or fails (CSTS.CFS) until the driver resets it.
+ *
+ * Not here: SGLs, controller memory buffer, boot partitions, weighted round robin arbitration, MSI
+ * (the board has none).
  */
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
@@ -28,22 +32,27 @@ import type { NvmeState } from './state.js';
 import { PostedTimes, type CommandTimes } from './times.js';
 import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from './spec.js';
 
-/** PCI vendor and device id: not an assigned one, and none that a driver knows special cases for. */
+/**
+ * PCI vendor and device id. They are not assigned to any vendor, so no driver applies quirks to
+ * them.
+ */
 export const vendorId = 0xfb05;
 export const deviceId = 0x0001;
-/** Entries a queue may have. */
+/** Largest number of entries in a queue. */
 const maxQueueEntries = 1024;
-/** Commands that are carried out at once; more wait in their queues. */
+/**
+ * Largest number of commands in flight; further ones wait in their queues. Chosen, not measured.
+ */
 const maxInFlight = 256;
 
 export interface NvmeOptions {
   readonly base: number;
   readonly memory: GuestMemory;
-  /** What stands behind the namespace: the virtual I/O client 260. */
+  /** The block device of the namespace: the virtual I/O client 260. */
   readonly disk: BlockDevice;
   readonly identity: NvmeIdentity;
   readonly steps?: Steps;
-  /** Reports a command's trap ([SYS] fig. 6). */
+  /** Attributes a command to the trap that issued it, for `--trace` ([SYS] fig. 6). */
   readonly attribute?: (tag: number, trap: Trap) => void;
   readonly onCommand?: (times: CommandTimes) => void;
   readonly log?: Logger;
@@ -74,7 +83,7 @@ export class NvmeController implements GuardedDevice {
   readonly #sqs = new Map<number, SubmissionQueue>();
   readonly #cqs = new Map<number, CompletionQueue>();
   readonly #inFlight = new UnderWay();
-  /** The shutdown that the driver has asked for, while it flushes. */
+  /** The shutdown that the driver asked for, while its flush is in flight. */
   readonly #shutdown = new UnderWay();
   readonly #giveUp = new GiveUp(this.#inFlight);
   readonly #times = new PostedTimes();
@@ -90,11 +99,11 @@ export class NvmeController implements GuardedDevice {
   }));
   #commands = 0;
   #ioUnderWay = 0;
-  /** Counts resets: what began before one must not complete after it. */
+  /** Number of resets: a command that began before a reset must not complete after it. */
   #life = 0;
   #draining: Promise<void> | undefined;
   #paused = false;
-  /** Bytes of the namespace as the driver has been told. */
+  /** Size of the namespace in bytes, as last reported to the driver. */
   #toldSize: number;
 
   constructor(options: NvmeOptions) {
@@ -107,18 +116,21 @@ export class NvmeController implements GuardedDevice {
     this.#toldSize = options.disk.info.size;
   }
 
-  /** Interrupts raised (the line going from low to high), and commands completed on I/O queues. */
+  /**
+   * Number of interrupts (the line going from low to high), and of commands completed on I/O
+   * queues.
+   */
   get counts(): { readonly interrupts: number; readonly commands: number } {
     return { interrupts: this.#interrupt.raised, commands: this.#commands };
   }
 
-  /** Connects the interrupt line that the board gave. */
+  /** Connects the interrupt line that the board assigned. */
   connect(line: InterruptLine): void {
     this.#interrupt.connect(line);
   }
 
   issuesCommand(offset: number): boolean {
-    // SQyTDBL: even dwords of the doorbells.
+    // Submission queue tail doorbells (SQyTDBL) are the even dwords.
     return offset >= Register.doorbells && (offset - Register.doorbells) % 8 === 0;
   }
 
@@ -129,7 +141,7 @@ export class NvmeController implements GuardedDevice {
   }
 
   write(offset: number, size: number, value: number, trap?: Trap): void {
-    // §3.1: accesses other than by aligned dwords have no defined effect; here they have none.
+    // §3.1 leaves accesses other than aligned dwords undefined; they are ignored.
     if (size !== 4 || offset % 4 !== 0) return;
     value >>>= 0;
     if (offset >= Register.doorbells) return this.#doorbell((offset - Register.doorbells) / 4, value, trap);
@@ -144,7 +156,7 @@ export class NvmeController implements GuardedDevice {
     }
   }
 
-  /** Fetches no more commands and waits until none is under way, for a snapshot. */
+  /** Stops fetching commands and waits until none is in flight, for a snapshot. */
   async pause(): Promise<void> {
     this.#paused = true;
     await this.#inFlight.drained();
@@ -152,13 +164,16 @@ export class NvmeController implements GuardedDevice {
     await this.#draining;
   }
 
-  /** Goes on after {@link pause}. */
+  /** Resumes fetching after {@link pause}. */
   resume(): void {
     this.#paused = false;
     this.#fetchAll();
   }
 
-  /** Registers and queues. Only while paused. */
+  /**
+   * Registers and queues, for a snapshot.
+   * @throws Error if the controller is not paused
+   */
   save(): NvmeState {
     if (!this.#paused || this.#inFlight.size > 0) throw new Error('the controller is not paused');
     return {
@@ -170,7 +185,7 @@ export class NvmeController implements GuardedDevice {
     };
   }
 
-  /** Takes a saved state back and asserts the line as it was. Only before the guest runs. */
+  /** Restores a saved state and sets the interrupt line accordingly. Only before the guest runs. */
   restore(state: NvmeState): void {
     Object.assign(this.#registers, state.registers);
     this.#features.restore(state.features);
@@ -180,7 +195,7 @@ export class NvmeController implements GuardedDevice {
     this.#interrupt.update();
   }
 
-  /** §3.1.5, CC: enable, disable, shutdown. */
+  /** §3.1.5, a write to CC: enables, disables or shuts down the controller. */
   #configure(before: number, now: number): void {
     const enable = (now & Cc.enable) !== 0;
     if (enable && (before & Cc.enable) === 0) this.#enable();
@@ -189,9 +204,10 @@ export class NvmeController implements GuardedDevice {
     if (shutdown !== 0 && shutdown !== ((before >>> Cc.shnShift) & 3)) this.#shutDown();
   }
 
-  /** §7.3.1, §7.6.1: takes the admin queue's place; CSTS.RDY follows. */
+  /** §7.3.1, §7.6.1: sets up the admin queues and then sets CSTS.RDY. */
   #enable(): void {
-    // The driver did not wait for CSTS.RDY to become 0: the end of the reset enables the controller.
+    // A reset is still draining: the driver did not wait for CSTS.RDY to become 0. The reset
+    // enables the controller when it ends.
     if (this.#draining) return;
     const { cc, aqa, asqLow, asqHigh, acqLow, acqHigh } = this.#registers;
     const sqBase = asqHigh * 0x100000000 + asqLow;
@@ -209,8 +225,9 @@ export class NvmeController implements GuardedDevice {
   }
 
   /**
-   * §7.3.2, controller reset. CSTS.RDY stays 1 until every command that was under way has ended or is known to have no
-   * later effect: the driver will reuse its memory and write the same blocks anew.
+   * §7.3.2, controller reset. CSTS.RDY stays 1 until every command in flight has ended or is known
+   * to have no later effect, because the driver then reuses its memory and rewrites the same
+   * blocks.
    */
   #reset(): void {
     this.#life++;
@@ -223,7 +240,8 @@ export class NvmeController implements GuardedDevice {
     this.#registers.intms = 0;
     this.#interrupt.update();
     this.#shutdown.giveUp();
-    // One wait for all resets that the driver asks for meanwhile: each of its own would be memory that the guest takes.
+    // All resets that the driver asks for meanwhile share one wait: with one wait each, a guest
+    // could use up the host's memory.
     this.#draining ??= Promise.all([this.#inFlight.drained(), this.#shutdown.drained()]).then(() => {
       this.#draining = undefined;
       this.#registers.csts = 0;
@@ -231,10 +249,10 @@ export class NvmeController implements GuardedDevice {
     });
   }
 
-  /** §7.6.2: the medium is flushed before the shutdown is complete. */
+  /** §7.6.2: flushes the medium, then reports that the shutdown is complete. */
   #shutDown(): void {
     this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownOccurring;
-    // One at a time, however often the driver asks: the flush of the one under way is for all of them.
+    // One flush at a time: further shutdown requests share the flush that is in flight.
     if (this.#shutdown.size > 0) return;
     const abort = new AbortController();
     const done = this.#flushForShutdown(abort.signal).finally(() => this.#shutdown.ended(0));
@@ -253,7 +271,7 @@ export class NvmeController implements GuardedDevice {
     this.#registers.csts = (this.#registers.csts & ~(3 << 2)) | Csts.shutdownComplete;
   }
 
-  /** §3.1.6, CSTS.CFS: nothing more happens until a reset. */
+  /** §3.1.6, CSTS.CFS: the controller has failed and does nothing more until a reset. */
   #fail(reason: string): void {
     this.#registers.csts |= Csts.fatal;
     this.#log.log('warn', 'fatal', `${this.name}: controller failed: ${reason}`);
@@ -264,7 +282,10 @@ export class NvmeController implements GuardedDevice {
     return (cc & Cc.enable) !== 0 && (csts & (Csts.ready | Csts.fatal)) === Csts.ready;
   }
 
-  /** §3.1.24, §3.1.25; wrong values are reported as §5.2 has it, figure 146. */
+  /**
+   * Handles a doorbell write (§3.1.24, §3.1.25). Invalid values are reported as events (§5.2,
+   * figure 146).
+   */
   #doorbell(index: number, value: number, trap?: Trap): void {
     if (!this.#running) return;
     const id = index >> 1;
@@ -281,7 +302,7 @@ export class NvmeController implements GuardedDevice {
     if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
     this.#times.consumed(queue, consumed, this.#report);
     this.#interrupt.update();
-    // Commands wait in their submission queues while this queue has no room for their completions.
+    // Commands may have waited in their submission queues for room in this completion queue.
     this.#fetchAll();
   }
 
@@ -316,7 +337,8 @@ export class NvmeController implements GuardedDevice {
 
   async #admin(queue: SubmissionQueue, command: Command): Promise<void> {
     const life = this.#life;
-    // Not within the guest's own instruction: an answer may raise the interrupt.
+    // Leave the guest's instruction first: a completion may raise the interrupt, which is not
+    // allowed within it.
     await Promise.resolve();
     try {
       const outcome = await executeAdmin(this.#adminTarget, command);
@@ -349,7 +371,10 @@ export class NvmeController implements GuardedDevice {
     this.#tellSize();
   }
 
-  /** §5.2, namespace attribute notice: the far device has become longer, as is found out when it is connected to anew. */
+  /**
+   * §5.2, namespace attribute notice: tells the driver that the size changed, as a reconnection may
+   * find.
+   */
   #tellSize(): void {
     const { size } = this.#options.disk.info;
     if (size === this.#toldSize) return;
@@ -400,7 +425,10 @@ export class NvmeController implements GuardedDevice {
     };
   }
 
-  /** §5.1. An asynchronous event request is aborted at once, another command if it can be given up. */
+  /**
+   * §5.1 Abort. An Asynchronous Event Request is aborted immediately, another command if it can be
+   * given up.
+   */
   async #abort(sqid: number, cid: number): Promise<boolean> {
     if (sqid !== 0) return this.#giveUp.command(sqid, cid);
     this.#giveUp.checkLimit();

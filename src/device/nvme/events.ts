@@ -1,4 +1,7 @@
-/** Asynchronous events (NVMe 1.4 §5.2): requests that wait for an event, and events that wait for a request. */
+/**
+ * Asynchronous events (NVMe 1.4 §5.2): matches Asynchronous Event Requests that wait with events
+ * that wait.
+ */
 import { CommandError, type Command } from './command.js';
 import { asyncEventLimit } from './identify.js';
 import { Status } from './spec.js';
@@ -8,26 +11,35 @@ export class AsyncEvents {
   #events: number[] = [];
   readonly #answer: (request: Pick<Command, 'cid'>, event: number) => void;
 
-  /** @param answer Completes a request with an event's dword 0. Called outside of the guest's own instruction. */
+  /**
+   * @param answer Completes a request with dword 0 of the event. Never called within a guest
+   *   instruction.
+   */
   constructor(answer: (request: Pick<Command, 'cid'>, event: number) => void) {
     this.#answer = answer;
   }
 
-  /** Takes an Asynchronous Event Request. @throws CommandError where too many wait already. */
+  /**
+   * Accepts an Asynchronous Event Request.
+   * @throws CommandError if too many requests wait
+   */
   request(command: Command): void {
     if (this.#requests.length >= asyncEventLimit) throw new CommandError(Status.asyncEventLimitExceeded);
     this.#requests.push(command);
     this.#match();
   }
 
-  /** Reports an event; one that nobody has asked for is kept, once. Figures 145 to 148: type, information, log page. */
+  /**
+   * Reports an event: type, information, log page (figures 145 to 148). It waits if there is no
+   * request; an equal event that already waits is not repeated.
+   */
   report(type: number, information: number, logPage: number): void {
     const event = type | (information << 8) | (logPage << 16);
     if (!this.#events.includes(event)) this.#events.push(event);
     this.#match();
   }
 
-  /** Takes back the request with this identifier, for an Abort. */
+  /** Removes and returns the request with this identifier, for an Abort. */
   take(cid: number): Pick<Command, 'cid'> | undefined {
     const index = this.#requests.findIndex((request) => request.cid === cid);
     return index < 0 ? undefined : this.#requests.splice(index, 1)[0];
@@ -51,7 +63,8 @@ export class AsyncEvents {
     while (this.#requests.length > 0 && this.#events.length > 0) {
       const request = this.#requests.shift()!;
       const event = this.#events.shift()!;
-      // What is reported may be a doorbell that the guest is just writing.
+      // The event may come from a doorbell write, thus within a guest instruction: answer outside
+      // it.
       queueMicrotask(() => this.#answer(request, event));
     }
   }

@@ -1,8 +1,13 @@
-/** Features (NVMe 1.4 §5.13, §5.21). None is saveable: nothing survives a controller reset, as §5.21 allows. */
+/**
+ * Features (NVMe 1.4 §5.13 Get Features, §5.21 Set Features).
+ *
+ * Left out: saved values. No feature is saveable, so a controller reset restores the defaults, as
+ * §5.21 allows.
+ */
 import { CommandError } from './command.js';
 import { Feature, Status } from './spec.js';
 
-/** I/O queues of each kind that a driver can have. */
+/** Largest number of I/O submission queues, and of I/O completion queues. */
 export const ioQueueLimit = 16;
 
 const defaults: ReadonlyMap<number, number> = new Map([
@@ -12,7 +17,8 @@ const defaults: ReadonlyMap<number, number> = new Map([
   [Feature.errorRecovery, 0],
   [Feature.volatileWriteCache, 1],
   [Feature.numberOfQueues, ((ioQueueLimit - 1) << 16) | (ioQueueLimit - 1)],
-  // 200 µs, 16 entries: answers that come over a network in one go cost the guest one interrupt.
+  // 100 µs units: 200 µs, and 16 entries (0-based), so that completions that arrive together from
+  // the network cost the guest one interrupt. Chosen, not measured.
   [Feature.interruptCoalescing, (2 << 8) | 15],
   [Feature.interruptVectorConfiguration, 0],
   [Feature.writeAtomicity, 0],
@@ -27,7 +33,10 @@ export class Features {
     this.#volatileWriteCache = volatileWriteCache;
   }
 
-  /** §5.13: `select` 0 current, 1 default, 2 saved, 3 supported capabilities (bit 2: changeable). */
+  /**
+   * §5.13 Get Features. `select`: 0 current, 1 default, 2 saved, 3 supported capabilities (bit 2:
+   * changeable).
+   */
   get(id: number, select: number): number {
     this.#known(id);
     switch (select) {
@@ -43,30 +52,38 @@ export class Features {
     }
   }
 
-  /** §5.21. @returns dword 0 of the completion. */
+  /**
+   * §5.21 Set Features.
+   * @returns dword 0 of the completion
+   */
   set(id: number, save: boolean, value: number): number {
     this.#known(id);
     if (save) throw new CommandError(Status.featureNotSaveable);
     if (id === Feature.numberOfQueues) {
-      // §5.21.1.7: 65535 is not allowed; the number that is granted is not a matter of the number that is asked for.
+      // §5.21.1.7: 65535 is invalid. The answer is always the number of queues there are, whatever
+      // number the driver asks for.
       if ((value & 0xffff) === 0xffff || value >>> 16 === 0xffff) throw new CommandError(Status.invalidField);
       return this.#values.get(id)!;
     }
     if (id === Feature.volatileWriteCache && (value & 1) === 0) {
-      // A far device's cache cannot be switched off from here, and saying so would be a claim of durability.
+      // The cache of a remote disk cannot be switched off from here. Success would be a false
+      // promise that writes are durable.
       throw new CommandError(Status.featureNotChangeable);
     }
     this.#values.set(id, value >>> 0);
     return 0;
   }
 
-  /** §5.21.1.8: how long, in ms, and up to how many entries an interrupt of an I/O queue may be held back; 0 ms: not at all. */
+  /**
+   * §5.21.1.8 Interrupt coalescing of I/O queues: an interrupt may be delayed for `ms` milliseconds
+   * (0: not at all) or until `entries` completions wait.
+   */
   get coalescing(): { ms: number; entries: number } {
     const value = this.#values.get(Feature.interruptCoalescing)!;
     return { ms: ((value >>> 8) & 0xff) / 10, entries: (value & 0xff) + 1 };
   }
 
-  /** Whether a kind of asynchronous event notice is enabled (§5.21.1.11). */
+  /** True if the asynchronous event notice of this bit is enabled (§5.21.1.11). */
   noticeEnabled(bit: number): boolean {
     return ((this.#values.get(Feature.asyncEventConfiguration)! >>> bit) & 1) === 1;
   }

@@ -1,11 +1,14 @@
-/** Commands that are given up by command (NVM Express 1.4 §5.1 Abort, §5.6 Delete I/O Submission Queue), within the limit. */
+/**
+ * Commands that the driver gives up: Abort (NVM Express 1.4 §5.1), whose number is limited, and
+ * Delete I/O Submission Queue (§5.6).
+ */
 import type { UnderWay } from '../under-way.js';
 import { CommandError } from './command.js';
 import { abortLimit } from './identify.js';
 import type { SubmissionQueue } from './queues.js';
 import { Status } from './spec.js';
 
-/** A command's number among those under way: its queue and its identifier in it. */
+/** The key of a command among those in flight: its queue and its command identifier. */
 export function keyOf(sqid: number, cid: number): number {
   return (sqid << 16) | cid;
 }
@@ -22,12 +25,15 @@ export class GiveUp {
     this.#aborts = 0;
   }
 
-  /** @throws CommandError where as many Abort commands wait as may */
+  /** @throws CommandError if the largest allowed number of Abort commands is in flight */
   checkLimit(): void {
     if (this.#aborts >= abortLimit) throw new CommandError(Status.abortLimitExceeded);
   }
 
-  /** §5.1: whether the command has ended so. What cannot be given up at once goes on, and the answer says so. */
+  /**
+   * §5.1: gives a command up. Resolves with true if it ended immediately. A command that cannot be
+   * given up immediately goes on, and the answer is false.
+   */
   async command(sqid: number, cid: number): Promise<boolean> {
     this.checkLimit();
     const target = this.#underWay.get(keyOf(sqid, cid));
@@ -36,13 +42,13 @@ export class GiveUp {
     target.abort.abort();
     let ended = false;
     void target.done.then(() => (ended = true));
-    // A request that can be given up at once settles within a turn of the event loop.
+    // A request that can be given up immediately settles within one iteration of the event loop.
     await new Promise((resolve) => setTimeout(resolve, 0));
     this.#aborts--;
     return ended;
   }
 
-  /** §5.6: a queue goes when its commands have ended. */
+  /** §5.6: gives up the commands of a queue and resolves when they have ended. */
   async queue(queue: SubmissionQueue): Promise<void> {
     queue.deleted = true;
     const own = this.#underWay.giveUp((key) => key >>> 16 === queue.id);

@@ -1,7 +1,10 @@
-/** Identify data structures (NVMe 1.4 §5.15.2). What is left at zero is not supported or not reported. */
+/**
+ * Identify data structures (NVMe 1.4 §5.15.2). Fields left at zero are not supported or not
+ * reported.
+ */
 import { Cns } from './spec.js';
 
-/** Facts of the namespace and controller that identify structures are made of. */
+/** Names of the controller and its namespace, as identify structures report them. */
 export interface NvmeIdentity {
   /** Up to 20 ASCII characters. */
   readonly serial: string;
@@ -9,7 +12,7 @@ export interface NvmeIdentity {
   readonly model: string;
   /** Up to 8 ASCII characters. */
   readonly firmware: string;
-  /** 16 bytes: the namespace's UUID (descriptor type 3). */
+  /** UUID of the namespace, 16 bytes (descriptor type 3). */
   readonly uuid: Uint8Array;
 }
 
@@ -23,12 +26,15 @@ export interface NamespaceFacts {
   readonly volatileWriteCache: boolean;
 }
 
-/** Largest data transfer is 4096 << mdts bytes (§5.15.2.2, MDTS). */
+/** §5.15.2.2, MDTS: the largest data transfer is 4096 << mdts bytes. */
 export const mdts = 9;
-/** Outstanding Abort and Async Event Request commands, 0-based in the structure. */
+/**
+ * Largest number of Abort and Asynchronous Event Request commands in flight (0-based in the
+ * structure).
+ */
 export const abortLimit = 4;
 export const asyncEventLimit = 4;
-/** Entries in the error log, 0-based in the structure. */
+/** Entries in the error log (0-based in the structure). */
 export const errorLogEntries = 16;
 
 /** §5.15.2.2 Identify controller, 4096 bytes. */
@@ -49,7 +55,8 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   data[258] = abortLimit - 1; // ACL
   data[259] = asyncEventLimit - 1; // AERL
   data[260] = 0b11; // FRMW: one slot, read-only
-  data[261] = 0b110; // LPA: commands supported and effects log; offsets and lengths of 32 bits in Get Log Page
+  // LPA: commands supported and effects log; 32-bit offsets and lengths in Get Log Page
+  data[261] = 0b110;
   data[262] = errorLogEntries - 1; // ELPE
   view.setUint16(266, 343, true); // WCTEMP, kelvin
   view.setUint16(268, 353, true); // CCTEMP
@@ -57,7 +64,8 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   data[513] = 0x44; // CQES: 16 bytes
   view.setUint32(516, 1, true); // NN
   view.setUint16(520, (facts.trim ? 1 << 2 : 0) | (1 << 3), true); // ONCS: dataset management, write zeroes
-  data[525] = (facts.volatileWriteCache ? 0b001 : 0) | 0b110; // VWC: whether there is one; a flush may name all namespaces
+  // VWC: bit 0, there is a volatile cache; a flush may address all namespaces
+  data[525] = (facts.volatileWriteCache ? 0b001 : 0) | 0b110;
   ascii(data, 768, 256, `nqn.2026-11.org.farbus:nvme:${identity.serial}`, 0); // SUBNQN
   view.setUint16(2048, 1, true); // PSD0: maximum power, in units of 10 mW
   return data;
@@ -77,7 +85,7 @@ export function identifyNamespace(identity: NvmeIdentity, facts: NamespaceFacts)
   return data;
 }
 
-/** §5.15.2.3 Active namespace ID list: those above `nsid`. */
+/** §5.15.2.3 Active namespace ID list: the identifiers greater than `nsid`. */
 export function activeNamespaces(nsid: number): Uint8Array {
   const data = new Uint8Array(4096);
   if (nsid === 0) data[0] = 1;
@@ -97,7 +105,7 @@ export function namespaceDescriptors(identity: NvmeIdentity): Uint8Array {
   return data;
 }
 
-/** Whether a CNS value (figure 245) is one that {@link Cns} names. */
+/** True if the CNS value (figure 245) is one of {@link Cns}. */
 export function knownCns(cns: number): boolean {
   return Object.values<number>(Cns).includes(cns);
 }

@@ -1,30 +1,38 @@
 /**
- * The controller's pin-based interrupt (NVMe 1.4 §7.5.1.1): asserted while a queue with interrupts has entries that were
- * not consumed and the mask allows it. An interrupt of an I/O queue is held back for a moment (§7.5, interrupt
- * coalescing) while more commands are under way, so that answers that come together cost the guest one interrupt.
+ * The controller's pin-based interrupt (NVMe 1.4 §7.5.1.1).
+ *
+ * The line is asserted while a queue with interrupts enabled has entries that the driver has not
+ * consumed, unless the interrupt is masked. While more commands are in flight, the interrupt of an
+ * I/O queue is delayed for a moment (interrupt coalescing, §7.5), so that completions that come
+ * together cost the guest one interrupt.
  */
 import { nextTurn } from '../../base/turn.js';
 import type { InterruptLine } from '../../machine/engine.js';
 import type { CompletionQueue } from './queues.js';
 
-/** What decides about the line, asked whenever something changed. */
+/** The state that decides the level of the line. It is read again after each change. */
 export interface InterruptSources {
-  /** INTMS: bit 0 masks the pin. */
+  /** INTMS: bit 0 masks the interrupt pin. */
   readonly masked: boolean;
   readonly queues: Iterable<CompletionQueue>;
-  /** Commands of I/O queues that are under way. */
+  /** Commands of I/O queues that are in flight. */
   readonly underWay: number;
   readonly coalescing: { readonly ms: number; readonly entries: number };
 }
 
 export class Interrupt {
-  /** How often the line went from low to high. */
+  /** Number of times the line went from low to high. */
   raised = 0;
   #line: InterruptLine = { set: () => undefined };
   #asserted = false;
-  /** Until when an interrupt is held back, of `performance.now()`; undefined where none is. */
+  /**
+   * End of the delay of an interrupt, in ms of `performance.now()`; undefined if none is delayed.
+   */
   #heldUntil: number | undefined;
-  /** A look in the next turn is scheduled: one is enough, however often the guest changes the mask meanwhile. */
+  /**
+   * A check in the next iteration of the event loop is scheduled. One is enough, even if the guest
+   * changes the mask often.
+   */
   #looking = false;
   readonly #sources: () => InterruptSources;
 
@@ -32,12 +40,12 @@ export class Interrupt {
     this.#sources = sources;
   }
 
-  /** Connects the line that the board gave. */
+  /** Connects the interrupt line that the board assigned. */
   connect(line: InterruptLine): void {
     this.#line = line;
   }
 
-  /** Sets the line as it must be now. */
+  /** Sets the line to the level that the current state requires. */
   update(): void {
     const sources = this.#sources();
     const { wanted, urgent } = pending(sources);
@@ -55,7 +63,10 @@ export class Interrupt {
     }
   }
 
-  /** Looks again every turn: timers count whole milliseconds, which is too long. */
+  /**
+   * Checks again in each iteration of the event loop, because timers have a resolution of 1 ms,
+   * which is too coarse.
+   */
   #hold(): void {
     if (this.#looking) return;
     this.#looking = true;
@@ -75,7 +86,10 @@ export class Interrupt {
   }
 }
 
-/** Whether the line is wanted, and whether at once: the admin queue's always, an I/O queue's when it has enough entries. */
+/**
+ * `wanted`: the line must be asserted. `urgent`: without delay, for the admin queue and for an I/O
+ * queue that has enough entries.
+ */
 function pending(sources: InterruptSources): { wanted: boolean; urgent: boolean } {
   let wanted = false;
   let urgent = false;

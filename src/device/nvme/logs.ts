@@ -1,8 +1,11 @@
-/** Log pages (NVMe 1.4 §5.14.1): errors, health, firmware, changed namespaces, commands supported. */
+/**
+ * Log pages (NVMe 1.4 §5.14.1): errors, health, firmware slots, changed namespaces, commands
+ * supported.
+ */
 import { errorLogEntries } from './identify.js';
 import { AdminOpcode, NvmOpcode } from './spec.js';
 
-/** What the health log counts. */
+/** The counters of the health log. */
 export interface Usage {
   readBytes: number;
   writtenBytes: number;
@@ -23,7 +26,7 @@ export class Logs {
   readonly usage: Usage = { readBytes: 0, writtenBytes: 0, readCommands: 0, writeCommands: 0 };
   #errorCount = 0;
   readonly #errors: (ErrorEntry & { count: number })[] = [];
-  /** Set when the namespace changed and the driver has not read of it yet. */
+  /** True if the namespace changed and the driver has not read the log page about it yet. */
   namespaceChanged = false;
 
   addError(entry: ErrorEntry): void {
@@ -41,18 +44,19 @@ export class Logs {
       view.setUint16(at + 8, entry.sqid, true);
       view.setUint16(at + 10, entry.cid, true);
       view.setUint16(at + 12, (entry.status << 1) & 0xffff, true);
-      view.setUint16(at + 14, 0xffff, true); // parameter error location: none in particular
+      view.setUint16(at + 14, 0xffff, true); // parameter error location: not reported
       view.setBigUint64(at + 16, BigInt(entry.lba), true);
       view.setUint32(at + 24, entry.nsid, true);
     });
     return data;
   }
 
-  /** §5.14.1.2 SMART / health. Data units are thousands of 512 bytes, rounded up. */
+  /** §5.14.1.2 SMART / Health. Data units are thousands of 512-byte units, rounded up. */
   healthLog(): Uint8Array {
     const data = new Uint8Array(512);
     const view = new DataView(data.buffer);
-    view.setUint16(1, 300, true); // composite temperature, kelvin: there is nothing that gets warm
+    // composite temperature in kelvin: a constant, since nothing here gets warm
+    view.setUint16(1, 300, true);
     data[3] = 100; // available spare, percent
     data[4] = 10;
     const { readBytes, writtenBytes, readCommands, writeCommands } = this.usage;
@@ -62,7 +66,7 @@ export class Logs {
     return data;
   }
 
-  /** §5.14.1.3: one slot, active. */
+  /** §5.14.1.3: one firmware slot, which is active. */
   firmwareLog(revision: string): Uint8Array {
     const data = new Uint8Array(512);
     data[0] = 1;
@@ -70,7 +74,7 @@ export class Logs {
     return data;
   }
 
-  /** §5.14.1.4. Reading it clears it. */
+  /** §5.14.1.4 Changed Namespace List. Reading it clears it. */
   changedNamespaces(): Uint8Array {
     const data = new Uint8Array(4096);
     if (this.namespaceChanged) data[0] = 1;
@@ -78,7 +82,10 @@ export class Logs {
     return data;
   }
 
-  /** §5.14.1.5: bit 0 supported, bit 1 changes a namespace's content. */
+  /**
+   * §5.14.1.5: for each command, bit 0 means supported, bit 1 that it changes the content of a
+   * namespace.
+   */
   commandsSupported(trim: boolean): Uint8Array {
     const data = new Uint8Array(4096);
     const view = new DataView(data.buffer);

@@ -1,4 +1,9 @@
-/** The NVM command set (NVMe 1.4 §6): what the guest's driver asks of the namespace, handed to a BlockDevice. */
+/**
+ * The NVM command set (NVMe 1.4 §6): read, write, flush, write zeroes and dataset management,
+ * passed to a BlockDevice.
+ *
+ * Not here: compare, write uncorrectable, verify, reservations.
+ */
 import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
@@ -8,7 +13,7 @@ import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
 import { NvmOpcode, Status, deallocateBit, doNotRetry, fuaBit } from './spec.js';
 
-/** What a command needs to be carried out. */
+/** The objects that executing a command needs. */
 export interface NvmContext {
   readonly memory: GuestMemory;
   readonly disk: BlockDevice;
@@ -16,10 +21,15 @@ export interface NvmContext {
 }
 
 const maxTransfer = 4096 << mdts;
-/** §6.7: a range is 16 bytes; NR is 0-based, at most 256 of them. */
+/**
+ * §6.7 Dataset Management: a range has 16 bytes. NR is 0-based, so there are at most 256 ranges.
+ */
 const rangeSize = 16;
 
-/** Carries out one command of an I/O queue. @returns its status. Never rejects. */
+/**
+ * Executes one command of an I/O queue. Never rejects.
+ * @returns the status of the command
+ */
 export async function executeNvm(context: NvmContext, command: Command, options: RequestOptions): Promise<number> {
   try {
     await dispatch(context, command, options);
@@ -30,14 +40,14 @@ export async function executeNvm(context: NvmContext, command: Command, options:
   }
 }
 
-/** The first LBA of a command that has one, else 0: for the error log. */
+/** The first LBA of a command, for the error log; 0 for commands that have none. */
 export function lbaOf(command: Command): number {
   return command.opcode === NvmOpcode.flush ? 0 : lba(command) || 0;
 }
 
 function dispatch(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
   if (command.fuse !== 0) throw new CommandError(Status.invalidField);
-  // §6.1: a flush may name all namespaces.
+  // §6.1: a flush may address all namespaces at once.
   const all = command.nsid === 0xffffffff && command.opcode === NvmOpcode.flush;
   if (command.nsid !== 1 && !all) throw new CommandError(Status.invalidNamespace);
   switch (command.opcode) {
@@ -56,7 +66,7 @@ function dispatch(context: NvmContext, command: Command, options: RequestOptions
   }
 }
 
-/** §6.9. */
+/** §6.9 Read. */
 async function read(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const into = transfer(context, command, length);
@@ -65,7 +75,7 @@ async function read(context: NvmContext, command: Command, options: RequestOptio
   context.logs.usage.readCommands++;
 }
 
-/** §6.15. */
+/** §6.15 Write. */
 async function write(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const from = transfer(context, command, length);
@@ -74,7 +84,7 @@ async function write(context: NvmContext, command: Command, options: RequestOpti
   context.logs.usage.writeCommands++;
 }
 
-/** §6.17. DEAC allows, and its absence forbids, that the blocks become unallocated. */
+/** §6.17 Write Zeroes. The blocks may become unallocated only if DEAC is set. */
 async function writeZeroes(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const fua = (command.dword12 & fuaBit) !== 0;
@@ -82,7 +92,10 @@ async function writeZeroes(context: NvmContext, command: Command, options: Reque
   await context.disk.writeZeroes(offset, length, { ...options, fua, noHole });
 }
 
-/** §6.7. Only the attribute Deallocate has an effect here; the others are hints that §6.7 lets a controller ignore. */
+/**
+ * §6.7 Dataset Management. Only the attribute Deallocate has an effect: §6.7 lets a controller
+ * ignore the others, which are hints.
+ */
 async function datasetManagement(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
   if (!context.disk.info.can.trim) throw new CommandError(Status.invalidOpcode);
   const count = (command.dword10 & 0xff) + 1;
@@ -105,7 +118,7 @@ function lba(command: Command): number {
   return command.dword11 > 0x1fffff ? NaN : command.dword11 * 0x100000000 + command.dword10;
 }
 
-/** The bytes that SLBA and NLB (0-based, dword 12 bits 15:0) name. */
+/** The byte range of SLBA and NLB (0-based, bits 15:0 of dword 12). */
 function range(context: NvmContext, command: Command): { offset: number; length: number } {
   return checkedRange(context, lba(command), (command.dword12 & 0xffff) + 1);
 }
@@ -122,12 +135,15 @@ function transfer(context: NvmContext, command: Command, length: number) {
   return prpBuffers(context.memory, command, length);
 }
 
-/** Bytes of a logical block: the device's own where NVMe has a format for it, 512 where it is finer, else it cannot be shown. */
+/**
+ * Bytes of a logical block: 512 if the device's own blocks are smaller, else the device's block
+ * size.
+ */
 export function lbaSize(disk: BlockDevice): number {
   return disk.info.blockSize <= 512 ? 512 : disk.info.blockSize;
 }
 
-/** The namespace as identify structures have it. */
+/** The facts about the namespace that identify structures report. */
 export function namespaceFacts(disk: BlockDevice): NamespaceFacts {
   const blockSize = lbaSize(disk);
   return {
@@ -139,7 +155,10 @@ export function namespaceFacts(disk: BlockDevice): NamespaceFacts {
   };
 }
 
-/** §4.6.1.2: a block error as the guest is told of it. Nothing of what is listed is helped by trying again at once. */
+/**
+ * §4.6.1.2: the status for a block error. "Do not retry" is set for all kinds but `aborted`,
+ * because an immediate retry of the others cannot succeed.
+ */
 function statusOf(kind: BlockErrorKind, opcode: number): number {
   switch (kind) {
     case 'no-space':

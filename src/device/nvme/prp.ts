@@ -1,6 +1,8 @@
 /**
- * Physical region pages (NVMe 1.4 §4.3): where a command's data is in guest memory. SGLs are left out; the controller
- * says so (Identify SGLS 0).
+ * Physical region page (PRP) entries (NVMe 1.4 §4.3): where the data of a command is in guest
+ * memory.
+ *
+ * Left out: SGLs (Identify Controller reports SGLS 0).
  */
 import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
 import { CommandError, uint64, type Command } from './command.js';
@@ -9,9 +11,10 @@ import { Status } from './spec.js';
 const pageSize = 4096;
 
 /**
- * The `length` bytes that a command's PRP entries point to. Bounded by `length`: a list that points back at itself ends.
- * @throws CommandError Invalid PRP offset where an entry is not aligned as §4.3 demands; data transfer error where one
- *   points outside guest memory.
+ * The `length` bytes that the PRP entries of a command point to. A PRP list that points back at
+ * itself does not loop forever, because `length` bounds the walk.
+ * @throws CommandError "invalid PRP offset" if an entry is not aligned as §4.3 requires; "data
+ *   transfer error" if one points outside guest memory
  */
 export function prpBuffers(memory: GuestMemory, command: Command, length: number): GuestBuffers {
   if (command.psdt !== 0) throw new CommandError(Status.invalidField);
@@ -25,11 +28,12 @@ function prpSegments(memory: GuestMemory, prp1: number, prp2: number, length: nu
   let left = length - first;
   if (left === 0) return segments;
   if (left <= pageSize) {
-    // §4.3: PRP2 is a second page's address where the data ends in it …
+    // §4.3: if the rest of the data fits in one page, PRP2 is the address of that page.
     segments.push(page(memory, prp2, left));
     return segments;
   }
-  // … else that of a list, which may begin within a page, and whose last entry in a page points to the next list page.
+  // Otherwise PRP2 is the address of a PRP list, which may begin within a page. If the list goes
+  // on, the last entry in a page is the address of the next page of the list.
   let list = prp2;
   if (list % 8 !== 0) throw new CommandError(Status.invalidPrpOffset);
   while (left > 0) {

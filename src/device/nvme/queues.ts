@@ -1,9 +1,13 @@
-/** Submission and completion queues in guest memory (NVMe 1.4 §4.1, §4.6). Physically contiguous ones only: CAP.CQR is 1. */
+/**
+ * Submission and completion queues in guest memory (NVMe 1.4 §4.1, §4.6).
+ *
+ * Left out: queues that are not physically contiguous (CAP.CQR is 1).
+ */
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { decodeCommand, type Command } from './command.js';
 import { cqeSize, sqeSize } from './spec.js';
 
-/** A queue's place and state, as it is saved in a snapshot. */
+/** A submission queue's address and state, as a snapshot holds it. */
 export interface SubmissionQueueState {
   readonly id: number;
   readonly base: number;
@@ -13,17 +17,19 @@ export interface SubmissionQueueState {
   readonly tail: number;
 }
 
-/** Where the guest's driver puts commands. */
+/**
+ * A submission queue: the guest's driver writes commands into it and the controller fetches them.
+ */
 export class SubmissionQueue {
   readonly id: number;
-  /** Guest-physical address; entries of 64 bytes. */
+  /** Guest-physical address of the first entry. Entries have 64 bytes. */
   readonly base: number;
-  /** Number of entries; one of them stays empty (§4.1). */
+  /** Number of entries. One of them always stays empty (§4.1). */
   readonly size: number;
   readonly cqid: number;
   head = 0;
   tail = 0;
-  /** Set when the queue is being deleted: its commands are aborted, none are fetched. */
+  /** True while the queue is being deleted: its commands are aborted and none are fetched. */
   deleted = false;
 
   constructor(id: number, base: number, size: number, cqid: number) {
@@ -37,7 +43,7 @@ export class SubmissionQueue {
     return this.head !== this.tail;
   }
 
-  /** Takes the next entry; undefined where the queue is not in guest memory. */
+  /** Fetches the next command. Returns undefined if the queue is not in guest memory. */
   fetch(memory: GuestMemory): Command | undefined {
     const entry = memory.view(this.base + this.head * sqeSize, sqeSize);
     if (!entry) return undefined;
@@ -58,12 +64,12 @@ export class SubmissionQueue {
   }
 }
 
-/** What goes into a completion queue entry (§4.6, figure 121). */
+/** The fields of a completion queue entry (§4.6, figure 121). */
 export interface Completion {
   readonly sqid: number;
   readonly sqHead: number;
   readonly cid: number;
-  /** Status field without the phase tag: spec.ts `Status`, with `doNotRetry`. */
+  /** Status field without the phase tag: a `Status` (spec.ts), with `doNotRetry` if it applies. */
   readonly status: number;
   readonly result: number;
 }
@@ -76,25 +82,27 @@ export interface CompletionQueueState {
   readonly head: number;
   readonly tail: number;
   readonly phase: number;
-  /** Completions of Asynchronous Event Requests that waited for room. */
+  /** Completions of Asynchronous Event Requests that wait for room in the queue. */
   readonly overflow: readonly Completion[];
 }
 
 /**
- * Where the controller puts completions. A controller must not overrun a full queue (§4.1), and must not collect without
- * a limit what a driver does not consume: a command is fetched only when there is room for its completion. Asynchronous
- * Event Requests hold no room, as they may wait for ever: their completions, which are at most as many as the limit of
- * such requests, wait here until the driver has made room.
+ * A completion queue: the controller posts completions into it and the driver consumes them.
+ *
+ * The controller must not overrun a full queue (§4.1), and a driver that consumes nothing must not
+ * make it collect completions without limit. So a command is fetched only if there is room for its
+ * completion. Asynchronous Event Requests reserve no room because they may wait forever. Their
+ * completions wait in an overflow list, whose length is bounded by the limit of such requests.
  */
 export class CompletionQueue {
   readonly id: number;
   readonly base: number;
   readonly size: number;
-  /** CDW11.IEN of Create I/O Completion Queue (§5.3). */
+  /** Interrupts are enabled: IEN in CDW11 of Create I/O Completion Queue (§5.3). */
   readonly interrupts: boolean;
   head = 0;
   tail = 0;
-  /** Commands that were fetched and will post a completion here. */
+  /** Commands that were fetched and whose completion will be posted here. */
   expected = 0;
   #phase = 1;
   readonly #overflow: Completion[] = [];
@@ -106,22 +114,25 @@ export class CompletionQueue {
     this.interrupts = interrupts;
   }
 
-  /** There are entries that the driver has not consumed. */
+  /** True if there are entries that the driver has not consumed. */
   get pending(): boolean {
     return this.head !== this.tail;
   }
 
-  /** How many entries the driver has not consumed. */
+  /** Number of entries that the driver has not consumed. */
   get used(): number {
     return (this.tail - this.head + this.size) % this.size;
   }
 
-  /** There is room for the completion of one more command. */
+  /** True if the completion of one more command fits. */
   get hasRoom(): boolean {
     return this.used + this.expected + this.#overflow.length < this.size - 1;
   }
 
-  /** Posts a completion, or keeps it until there is room. False where the queue is not in guest memory. */
+  /**
+   * Posts a completion, or keeps it until there is room. Returns false if the queue is not in guest
+   * memory.
+   */
   post(memory: GuestMemory, completion: Completion): boolean {
     if ((this.tail + 1) % this.size === this.head) {
       this.#overflow.push(completion);
@@ -147,9 +158,9 @@ export class CompletionQueue {
   }
 
   /**
-   * The driver has consumed entries up to `head` (CQyHDBL).
-   * @returns the number consumed, or -1 where the value is not one that the driver could have reached (§5.2, invalid
-   *   doorbell write value).
+   * Records that the driver has consumed the entries before `head` (doorbell CQyHDBL).
+   * @returns the number of entries consumed, or -1 if the driver cannot have reached that entry
+   *   (§5.2, invalid doorbell write value)
    */
   consume(memory: GuestMemory, head: number): number {
     if (head >= this.size) return -1;

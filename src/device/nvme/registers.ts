@@ -1,7 +1,13 @@
-/** The register map (NVMe 1.4 §3.1) as data: what each dword reads as and which bits a write changes. */
+/**
+ * The register map (NVMe 1.4 §3.1) as a table: for each dword, the value it reads as and the bits
+ * that a write changes.
+ *
+ * Not here: the effects of a write on the controller (controller.ts), the doorbells
+ * (controller.ts).
+ */
 import { Register } from './spec.js';
 
-/** The registers that hold a value. The rest are constants. */
+/** The registers that store a value. All others are constants. */
 export interface RegisterFile {
   intms: number;
   cc: number;
@@ -13,10 +19,14 @@ export interface RegisterFile {
   acqHigh: number;
 }
 
-/** What a write means to the controller beyond the stored value. */
+/**
+ * The effect of a register write on the controller, beyond the stored value: `cc` configures it,
+ * `mask` may change the interrupt line.
+ */
 export type WriteEffect = 'none' | 'cc' | 'mask';
 
-// §3.1.1 CAP: MQES 1023 (0-based), CQR, TO 127.5 s (a reset may have to wait for a far device), DSTRD 0; CSS: NVM.
+// §3.1.1 CAP: MQES 1023 (0-based), CQR 1, TO 127.5 s because a reset may have to wait for a remote
+// disk, DSTRD 0, CSS: NVM command set.
 const capLow = 1023 | (1 << 16) | (0xff << 24);
 const capHigh = 1 << 5;
 
@@ -28,7 +38,10 @@ interface Entry {
 
 type Stored = 'aqa' | 'asqLow' | 'asqHigh' | 'acqLow' | 'acqHigh';
 
-/** A register that keeps the bits of `mask`, writable only while the controller is disabled (§3.1.7–§3.1.9). */
+/**
+ * A register that stores the bits of `mask`. Writable only while the controller is disabled (§3.1.7
+ * to §3.1.9).
+ */
 const stored = (offset: number, name: Stored, mask: number): Entry => ({
   offset,
   read: (file) => file[name],
@@ -76,12 +89,12 @@ const entries: readonly Entry[] = [
 
 const map = new Map(entries.map((entry) => [entry.offset, entry]));
 
-/** Reads the dword at `offset`; reserved ones and doorbells read as zero. */
+/** Reads the dword at `offset`. Reserved dwords and doorbells read as zero. */
 export function readRegister(file: RegisterFile, offset: number): number {
   return map.get(offset)?.read(file) ?? 0;
 }
 
-/** Writes a dword; writes to constants and reserved registers are ignored. */
+/** Writes the dword at `offset`. Writes to constant and reserved registers are ignored. */
 export function writeRegister(file: RegisterFile, offset: number, value: number): WriteEffect {
   return map.get(offset)?.write?.(file, value) ?? 'none';
 }

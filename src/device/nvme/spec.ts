@@ -1,8 +1,10 @@
 /**
- * The numbers of NVM Express 1.4 that the controller speaks; each group with its section. Values only.
+ * The numbers of NVM Express 1.4 that the controller uses, in groups, each with its section.
+ *
+ * Values only: the code that uses them is in the other files of this folder.
  */
 
-/** §3.1 Register definition: offsets in bytes. */
+/** §3.1 Register definition: offsets in bytes from the start of BAR 0. */
 export const Register = {
   cap: 0x00, // §3.1.1, 8 bytes
   vs: 0x08, // §3.1.2
@@ -14,7 +16,7 @@ export const Register = {
   aqa: 0x24, // §3.1.8
   asq: 0x28, // §3.1.9, 8 bytes
   acq: 0x30, // §3.1.10, 8 bytes
-  doorbells: 0x1000, // §3.1.24, §3.1.25: with CAP.DSTRD 0, 4 bytes each: SQ0 tail, CQ0 head, SQ1 tail …
+  doorbells: 0x1000, // §3.1.24, §3.1.25, CAP.DSTRD 0: 4 bytes each: SQ0 tail, CQ0 head, SQ1 tail, …
 } as const;
 
 /** §3.1.5 Controller configuration. */
@@ -31,7 +33,7 @@ export const Cc = {
 /** §3.1.6 Controller status. */
 export const Csts = { ready: 1 << 0, fatal: 1 << 1, shutdownOccurring: 1 << 2, shutdownComplete: 2 << 2 } as const;
 
-/** §5 Admin command set: opcodes, figure 138. */
+/** §5 Admin command set: opcodes (figure 138). */
 export const AdminOpcode = {
   deleteSq: 0x00,
   createSq: 0x01,
@@ -45,10 +47,10 @@ export const AdminOpcode = {
   asyncEventRequest: 0x0c,
 } as const;
 
-/** §6 NVM command set: opcodes, figure 346. */
+/** §6 NVM command set: opcodes (figure 346). */
 export const NvmOpcode = { flush: 0x00, write: 0x01, read: 0x02, writeZeroes: 0x08, datasetManagement: 0x09 } as const;
 
-/** A status field's code and type, §4.6.1: `type << 8 | code`. */
+/** §4.6.1: status code type and status code of a completion, as `type << 8 | code`. */
 export const Status = {
   // §4.6.1.2.1 generic
   success: 0x000,
@@ -83,7 +85,7 @@ export const Status = {
   unrecoveredReadError: 0x281,
 } as const;
 
-/** §4.6.1: "do not retry", as bit 14 of the status field (bit 15 is the phase tag's neighbour in the CQ entry). */
+/** §4.6.1, bit "do not retry" (DNR): bit 14 of the 15-bit status field without the phase tag. */
 export const doNotRetry = 1 << 14;
 
 /** §5.15.1 Identify: CNS values, figure 245. */
@@ -117,7 +119,9 @@ export const LogPage = {
   commandsSupported: 0x05,
 } as const;
 
-/** §5.2 Asynchronous events: types (figure 145) and the information values used (figures 146, 148). */
+/**
+ * §5.2 Asynchronous events: types (figure 145) and the event information used (figures 146, 148).
+ */
 export const AsyncEvent = {
   typeError: 0,
   typeNotice: 2,
@@ -126,10 +130,13 @@ export const AsyncEvent = {
   namespaceAttributeChanged: 0x00,
 } as const;
 
-/** §4.2: a submission queue entry is 64 bytes (CC.IOSQES 6); §4.6: a completion queue entry is 16 (CC.IOCQES 4). */
+/**
+ * Bytes of a submission queue entry (§4.2, CC.IOSQES 6) and a completion queue entry (§4.6,
+ * CC.IOCQES 4).
+ */
 export const sqeSize = 64;
 export const cqeSize = 16;
 
-/** §6.8, §6.15 FUA: command dword 12 bit 30. §6.17 DEAC: bit 25. */
+/** Command dword 12: bit 30 is FUA (§6.8, §6.15), bit 25 is DEAC of Write Zeroes (§6.17). */
 export const fuaBit = 1 << 30;
 export const deallocateBit = 1 << 25;

@@ -1,4 +1,7 @@
-/** What a snapshot keeps of the controller. Plain data. No command is in flight when it is taken. */
+/**
+ * The part of a snapshot that holds the NVMe controller, as plain data. A snapshot is taken only
+ * while no command is in flight, so it holds none.
+ */
 import type { RegisterFile } from './registers.js';
 import type { CompletionQueueState, SubmissionQueueState } from './queues.js';
 
@@ -7,6 +10,6 @@ export interface NvmeState {
   readonly features: readonly (readonly [number, number])[];
   readonly submissionQueues: readonly SubmissionQueueState[];
   readonly completionQueues: readonly CompletionQueueState[];
-  /** Command identifiers of the Asynchronous Event Requests that wait. */
+  /** Command identifiers of the Asynchronous Event Requests that wait for an event. */
   readonly eventRequests: readonly number[];
 }
