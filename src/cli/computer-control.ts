@@ -35,22 +35,31 @@ export function checkName(name: string): string {
   return name;
 }
 
-/** Opens the control socket of a computer; its end is returned. Rejects with a FarbusError. */
+/**
+ * Opens the control socket of a computer. A kernel that is entered without firmware finds no screen and no keyboard: keys
+ * would be lost. Its end is returned. Rejects with a FarbusError. */
 export async function openComputerControl(
   name: string,
   computer: Computer,
   media: MediaChanger,
   env: NodeJS.ProcessEnv,
+  { hasScreen = true } = {},
 ): Promise<() => Promise<void>> {
   const socket = await serveControl(
     `${prefix}${name}.${process.pid}`,
-    (request, work) => answer(request, computer, media, work),
+    (request, work) => answer(request, computer, media, work, hasScreen),
     env,
   );
   return () => socket.close();
 }
 
-async function answer(request: ControlRequest, computer: Computer, media: MediaChanger, work: Work): Promise<unknown> {
+async function answer(
+  request: ControlRequest,
+  computer: Computer,
+  media: MediaChanger,
+  work: Work,
+  hasScreen: boolean,
+): Promise<unknown> {
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
     case 'screenshot': {
@@ -60,6 +69,11 @@ async function answer(request: ControlRequest, computer: Computer, media: MediaC
       return { png: Buffer.from(encodePng(pixelsOf(picture))).toString('base64'), text } satisfies Screenshot;
     }
     case 'type':
+      if (!hasScreen) {
+        throw new FarbusError(
+          'this computer takes no keys: its console is the serial port, in the terminal of farbus run; start it with --bios',
+        );
+      }
       await typed(computer, String(request['text']), work.signal);
       return {};
     case 'eject':

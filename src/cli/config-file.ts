@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type ParsedNode } from 'yaml';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { yamlFault } from '../base/yaml-fault.js';
 import { openError, printable } from '../storage/opening.node.js';
 
 const maxLength = 1 << 20;
@@ -134,7 +135,7 @@ export async function readConfig(path: string): Promise<ConfigNode> {
   const [error] = document.errors;
   if (error) {
     const { line } = lines.linePos(error.pos[0]);
-    throw new FarbusError(`${file}:${line}: ${messageOf(error)}`, { exitCode: 2 });
+    throw new FarbusError(`${file}:${line}: ${yamlFault(error.code)}`, { exitCode: 2 });
   }
   return new ConfigNode(file, lines, document.contents);
 }

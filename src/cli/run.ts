@@ -1,6 +1,6 @@
 /** `farbus run`: a client computer whose disks are elsewhere. */
 import type { DebianRelease } from '../guest/lock.node.js';
-import { messageOf, usageError } from '../base/errors.js';
+import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { Steps } from '../base/steps.js';
 import type { ClientComputer } from '../computer/client.js';
@@ -162,7 +162,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
-    closing.push(await control(values.name, computer, media, io, log));
+    closing.push(await control(values.name, computer, media, io, log, values.bios));
     if (values.exec === undefined) {
       return await Promise.race([signals.received, interactive({ io, computer, guest, memory, log, screen, values })]);
     }
@@ -194,9 +194,10 @@ async function control(
   media: Media,
   io: CliIo,
   log: Session['log'],
+  hasScreen: boolean,
 ): Promise<() => Promise<void>> {
   try {
-    return await openComputerControl(name, computer, media, io.env);
+    return await openComputerControl(name, computer, media, io.env, { hasScreen });
   } catch (error) {
     log.log('warn', `farbus screenshot, type and media will not find this computer: ${messageOf(error)}`);
     return async () => undefined;
@@ -224,6 +225,7 @@ function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: st
 
 function checkBios(values: {
   bios: boolean;
+  drive: readonly string[];
   debian?: string;
   with?: string[];
   kernel?: string;
@@ -232,13 +234,24 @@ function checkBios(values: {
   exec?: string;
 }): void {
   if (!values.bios) return;
+  if (values.drive.length === 0) throw usageError('--bios boots what is on the drives: give one with --drive');
   for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
     if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
   }
 }
 
+/** What the firmware (SeaBIOS) shows where it has found nothing to boot. */
+const noBootText = /No bootable device/;
+
+function nothingToBoot(): FarbusError {
+  return new FarbusError(
+    'the firmware found nothing to boot on the drives: is one of them a disk or disc with a boot record? farbus info tells what is on it',
+  );
+}
+
 async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
   log.log('info', `${guest.version} starts; Ctrl-] leaves`);
+  let watch: ReturnType<typeof setInterval> | undefined;
   const print = guestOutput(io, computer);
   if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
   const hide = screen ? showScreen(() => computer.screen.look(), io.stdout as NodeJS.WriteStream) : () => undefined;
@@ -252,7 +265,14 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });
     const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
-    const over = Promise.race([terminal.left.then(() => 'left' as const), computer.ended, unread]);
+    // On a terminal the firmware itself says so.
+    const nothing = new Promise<never>((_, reject) => {
+      if (guest.image !== undefined || screen) return;
+      watch = setInterval(() => {
+        if (computer.screen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
+      }, 500);
+    });
+    const over = Promise.race([nothing, terminal.left.then(() => 'left' as const), computer.ended, unread]);
     await Promise.race([start, over]);
     const why = await over;
     hide();
@@ -260,6 +280,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     else io.stderr.write('\n');
     return 0;
   } finally {
+    clearInterval(watch);
     hide();
     terminal.stop();
   }

@@ -102,5 +102,20 @@ function checkAddress(text: string, item: Item): string {
   if (address.split('.').some((part) => Number(part) > 255) || Number(prefix) > 32 || Number(prefix) < 1) {
     throw item.error(`address: expected an IPv4 address and the length of its prefix, found ${text}`);
   }
+  checkHost(address, Number(prefix), item);
   return address;
+}
+
+/** RFC 1122 §3.2.1.3: what cannot be the address of one computer. Prefixes of 31 bits have two hosts (RFC 3021). */
+function checkHost(address: string, prefix: number, item: Item): void {
+  const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  const first = Math.floor(number / 2 ** 24);
+  if (first === 0 || first === 127 || first >= 224) {
+    throw item.error(`address: ${address} is no address of one computer on a network`);
+  }
+  const size = 2 ** (32 - prefix);
+  const host = number % size;
+  if (prefix > 30 || (host !== 0 && host !== size - 1)) return;
+  const what = host === 0 ? 'the network itself' : 'all computers of the network (broadcast)';
+  throw item.error(`address: ${address}/${prefix} is the address of ${what}: give one between`);
 }

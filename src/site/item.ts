@@ -5,6 +5,7 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml';
 import { usageError, type FarbusError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
+import { yamlFault } from '../base/yaml-fault.js';
 
 /** Longest file that is read, in characters. */
 const maxLength = 1 << 20;
@@ -23,7 +24,7 @@ export function parseYaml(file: string, text: string): Item {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const error = document.errors[0];
-  if (error) throw usageError(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message.split('\n')[0]}`);
+  if (error) throw usageError(`${file}:${lines.linePos(error.pos[0]).line}: ${yamlFault(error.code)}`);
   return new Item({ file, lines, document }, document.contents, '', 0);
 }
 

@@ -93,7 +93,7 @@ describe('a site file', () => {
       'computers:\n  a:\n    rôle: x\n',
       'site.yaml:3: computers.a.rôle: this key is not known here: expected role, memory',
     ],
-    ['computers:\n  a: {role: client}\n  a: {role: client}\n', 'site.yaml:3: Map keys must be unique'],
+    ['computers:\n  a: {role: client}\n  a: {role: client}\n', 'site.yaml:3: a key is there twice'],
     ['computers:\n  a: [\n', 'site.yaml:3: '],
     ['computers:\n  "a b": {role: client}\n', 'site.yaml:2: computers.a b: expected a name of letters'],
     ['computers:\n  a: {role: client, memory: 1M}\n', 'computers.a.memory: expected a size from 64M to 1024M'],

@@ -1,0 +1,142 @@
+/** What the command line, site files and running computers refuse, and how they say so. */
+import { describe, expect, it } from 'vitest';
+import { main } from '../../src/cli/main.js';
+import { openComputerControl } from '../../src/cli/computer-control.js';
+import { ConfigNode, readConfig } from '../../src/cli/config-file.js';
+import { processIo } from '../../src/cli/io.js';
+import { readSite } from '../../src/site/read.js';
+import { bareComputer } from '../support/bare-computer.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+import { writeFileSync } from 'node:fs';
+
+async function farbus(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  let [out, err] = ['', ''];
+  const io = {
+    ...processIo(),
+    env,
+    stdout: { write: (text: string | Uint8Array) => ((out += String(text)), true), on: () => 0, once: () => 0 },
+    stderr: { write: (text: string) => (err += text) },
+  };
+  return { status: await main(args, io), out, err };
+}
+
+describe('names that every object has', () => {
+  it.each(['constructor', 'toString', '__proto__', 'hasOwnProperty', 'no-such'])('%s is no command', async (name) => {
+    for (const args of [['help', name], [name]]) {
+      const { status, out, err } = await farbus(args);
+      expect({ status, out }).toEqual({ status: 2, out: '' });
+      expect(err).toBe(`farbus: there is no command "${name}"; see farbus --help\n`);
+    }
+  });
+
+  it('are no sources, filters and keys either', async () => {
+    for (const name of ['constructor', '__proto__', 'toString']) {
+      for (const args of [
+        ['info', `${name}:x`],
+        ['info', `d.img,${name}=1`],
+        ['run', '--drive', `d.img,bus=${name}`],
+        ['type', 'nobody', `<${name}>`],
+      ]) {
+        expect((await farbus(args, { XDG_RUNTIME_DIR: tempFolder() })).err, args.join(' ')).not.toMatch(
+          /internal error/,
+        );
+      }
+    }
+  });
+});
+
+function site(address: string) {
+  const text = `segments:\n  lan: {}\ncomputers:\n  desk:\n    role: client\n    network: lan\n    address: ${address}\n`;
+  return readSite('s.yaml', text, { name: 's', checkDrive: () => undefined, checkFile: () => undefined });
+}
+
+describe('addresses of a computer', () => {
+  it.each([
+    ['192.0.2.0/24', /the network itself/],
+    ['192.0.2.255/24', /all computers/],
+    ['192.0.2.128/25', /the network itself/],
+    ['192.0.2.127/25', /all computers/],
+    ['10.0.0.0/8', /the network itself/],
+    ['10.255.255.255/8', /all computers/],
+    ['172.16.0.3/30', /all computers/],
+    ['224.0.0.1/4', /no address of one computer/],
+    ['127.0.0.1/8', /no address of one computer/],
+    ['0.0.0.1/8', /no address of one computer/],
+  ])('%s is refused', (address, why) => {
+    expect(() => site(address)).toThrow(/^s\.yaml:\d+: .*address: /);
+    expect(() => site(address)).toThrow(why);
+  });
+
+  it.each([
+    '192.0.2.1/24',
+    '192.0.2.0/23',
+    '10.0.0.255/8',
+    '192.0.2.128/24',
+    '192.0.2.0/31',
+    '192.0.2.1/31',
+    '192.0.2.0/32',
+  ])('%s is taken, where it is one of a host', (address) => {
+    if (address === '192.0.2.0/23') expect(() => site(address)).toThrow(/the network itself/);
+    else expect(site(address).computers[0]!.address).toBe(address);
+  });
+});
+
+describe('YAML that cannot be read', () => {
+  const broken = {
+    'several documents': 'a: 1\n---\nb: 2\n',
+    'an open quote': 'a: "x\n',
+    'a key twice': 'a: 1\na: 2\n',
+    'a tab': 'a:\n\tb: 1\n',
+    'two values in a line': 'a: b: c\n',
+    'an unknown alias': 'a: *b\n',
+    'an unknown tag': 'a: !x y\n',
+    'a bad escape': 'a: "\\q"\n',
+    'an open bracket': 'a: [1, 2\n',
+    'a bad indentation': 'a:\n    b: 1\n  c: 2\n',
+    'a percent sign': '%X\n---\na: 1\n',
+  };
+  it.each(Object.entries(broken))('%s is told without the names of functions', async (_, text) => {
+    const path = tempPath('c.yaml');
+    writeFileSync(path, text);
+    const messages: string[] = [];
+    try {
+      readSite('s.yaml', text, { name: 's', checkDrive: () => undefined, checkFile: () => undefined });
+    } catch (error) {
+      messages.push((error as Error).message);
+    }
+    await readConfig(path).then(
+      (node) => expect(node).toBeInstanceOf(ConfigNode),
+      (error: Error) => messages.push(error.message),
+    );
+    expect(messages.length).toBeGreaterThan(0);
+    for (const message of messages) {
+      expect(message).toMatch(/^\S+:\d+: [^\n]+$/);
+      expect(message.replace(/^\S+ /, '')).not.toMatch(/parse|Document|YAML\.|\(\)|[a-z][A-Z]|[A-Z]_[A-Z]/);
+    }
+  });
+});
+
+describe('farbus type', () => {
+  it('to a computer without a screen fails and says why', async () => {
+    const folder = tempFolder();
+    const { computer, close } = await bareComputer('memory:1M');
+    const media = { eject: () => Promise.resolve(''), insert: () => Promise.resolve('') };
+    const end = await openComputerControl('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { hasScreen: false });
+    try {
+      const { status, err } = await farbus(['type', 'desk', 'x'], { XDG_RUNTIME_DIR: folder });
+      expect(status).toBe(1);
+      expect(err).toMatch(/takes no keys: its console is the serial port/);
+    } finally {
+      await end();
+      await close();
+    }
+  });
+});
+
+describe('farbus run --bios', () => {
+  it('without drives is refused before anything is fetched', async () => {
+    const { status, err } = await farbus(['run', '--bios'], { XDG_CACHE_HOME: tempFolder() });
+    expect(status).toBe(2);
+    expect(err).toMatch(/--bios boots what is on the drives: give one with --drive/);
+  });
+});
