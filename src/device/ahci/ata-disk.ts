@@ -1,7 +1,9 @@
 /**
- * An ATA disk (ATA8-ACS; sense data reporting of ACS-3) whose medium is any BlockDevice: the general and 48-bit feature
- * sets, native command queuing, trim, logs, SMART. Left out: security, host protected area, streaming, write-uncorrectable,
- * addressing by cylinder, head and sector, self-tests.
+ * An ATA disk (ATA8-ACS; sense data reporting from ACS-3) whose medium is any BlockDevice: the
+ * general and 48-bit feature sets, native command queuing, trim, logs, SMART.
+ *
+ * Left out: security, host protected area, streaming, WRITE UNCORRECTABLE, CHS addressing,
+ * self-tests.
  */
 import type { BlockDevice } from '../../block/device.js';
 import { blockErrorOf } from '../../block/errors.js';
@@ -23,7 +25,7 @@ import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
 import { Signature } from './spec.js';
 import { Sense, type SenseCode } from './scsi-spec.js';
 
-/** What a snapshot keeps of a disk. */
+/** The part of a snapshot that holds a disk. */
 interface DiskState {
   readonly settings: AtaSettings;
   readonly sense: SenseCode;
@@ -64,7 +66,10 @@ export class AtaDisk implements SataDevice {
     }
   }
 
-  /** Transfers by DMA of what the disk has or takes at once, in runs of whole sectors. Whatever is wrong with the others, executing them tells. */
+  /**
+   * Synchronous DMA transfers that the block device can do without waiting. Returns undefined for
+   * all other commands and for errors; `execute` then does the transfer or reports the error.
+   */
   executeNow(command: DeviceCommand): Outcome | undefined {
     const { file } = command;
     const reads = readsByDma.has(file.command);
@@ -76,7 +81,7 @@ export class AtaDisk implements SataDevice {
         if (!command.toHost(length).fillNow((view, at) => disk.readNow!(offset + at, view))) return undefined;
         this.#logs.use.readBytes += length;
       } else {
-        // What is to be on the medium is not there at once.
+        // A write that must be durable when acknowledged cannot be synchronous.
         if (fua || !this.#settings.writeCache) return undefined;
         if (!command.fromHost(length).takeNow((view, at) => disk.writeNow!(offset + at, view))) return undefined;
         this.#logs.use.writtenBytes += length;
@@ -93,12 +98,13 @@ export class AtaDisk implements SataDevice {
   }
 
   reset(hard: boolean): void {
-    // ATA8-ACS 7.47.12 and SATA 3.0 13.5: with "revert" off and settings preserved, a reset keeps what was set.
+    // ATA8-ACS 7.47.12 and SATA 3.0 §13.5: "revert to defaults" is off and settings are preserved,
+    // so a reset keeps them.
     if (hard) this.#settings.senseReporting = false;
   }
 
   attach(): void {
-    // A disk notifies of nothing.
+    // A disk sends no notifications.
   }
 
   save(): DiskState {
@@ -118,10 +124,12 @@ export class AtaDisk implements SataDevice {
     const status = good | AtaStatus.error | failure.status | sense;
     const result = { status, error: failure.error, lba: file.lba, count: file.count, device: file.device };
     const outcome: Outcome = { protocol: 'none', transferred: 0, result };
-    if (options.signal?.aborted) return outcome; // nobody hears of it: what is logged stays what was said
+    // the driver never sees this error, so the logs must not record it
+    if (options.signal?.aborted) return outcome;
     this.#sense = failure.sense;
     if (this.isQueued(file.command)) this.#logs.queuedError(slot, result, failure.sense, true);
-    // A.19: commands that the device has not, and addresses that it has not, are no errors of the device.
+    // A.19: unknown commands and invalid addresses are not errors of the device, so they are not
+    // logged.
     if ((failure.error & AtaError.uncorrectable) !== 0 || failure.status !== 0) this.#logs.addError(file, result);
     return outcome;
   }
@@ -158,7 +166,7 @@ export class AtaDisk implements SataDevice {
       case Ata.standby:
       case Ata.standbyImmediate:
       case Ata.sleep:
-        // 7.54: what is in the cache is written before the device stands by.
+        // 7.54: data in the cache is written before the device enters standby.
         await this.#disk.flush(options);
         return {};
       case Ata.idle:
@@ -197,7 +205,7 @@ export class AtaDisk implements SataDevice {
 
   async #write(command: DeviceCommand, protocol: Outcome['protocol']): Promise<Result> {
     const { offset, length, fua } = this.#transferOf(command);
-    // With the write cache off, what is acknowledged is on the medium.
+    // With the write cache off, acknowledged writes must be durable.
     const durable = fua || !this.#settings.writeCache;
     await this.#disk.write(offset, command.fromHost(length), { ...command.options, fua: durable });
     this.#logs.use.writtenBytes += length;
@@ -244,21 +252,24 @@ export class AtaDisk implements SataDevice {
     }
   }
 
-  /** ACS-3 7.33: key, code and qualifier in the LBA field, and the status bit where there are any. Told once. */
+  /**
+   * ACS-3 7.33: sense key, code and qualifier in the LBA field; the status bit is set if there is
+   * sense data. Clears it.
+   */
   #giveSense(): Result {
     const [key, asc, ascq] = this.#sense;
     this.#sense = Sense.noSense;
     return { status: key === 0 ? good : good | AtaStatus.sense, lba: (key << 16) | (asc << 8) | ascq };
   }
 
-  /** 7.48. */
+  /** 7.48 SET MULTIPLE MODE. */
   #setMultiple(count: number): Result {
     if (count > maxMultiple || (count & (count - 1)) !== 0) throw new AtaCommandError(AtaError.abort);
     this.#settings.multiple = count;
     return {};
   }
 
-  /** 7.53: the key in the LBA field guards every subcommand. */
+  /** 7.53 SMART: every subcommand requires the key in the LBA field. */
   #smart(command: DeviceCommand): Result {
     const { file } = command;
     const feature = file.features & 0xff;
@@ -272,7 +283,7 @@ export class AtaDisk implements SataDevice {
       case Smart.autosave:
         return {};
       case Smart.returnStatus:
-        return {}; // the key comes back as it was: no threshold is exceeded
+        return {}; // the key is unchanged: no threshold is exceeded
       case Smart.readData:
         return this.#give(command, this.#logs.smartData());
       case Smart.readThresholds:

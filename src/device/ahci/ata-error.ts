@@ -1,14 +1,17 @@
-/** Errors of ATA commands: what the registers say (ATA8-ACS 6.2, 6.3), and the sense data behind them (ACS-3 4.19). */
+/**
+ * Errors of ATA commands: the status and error registers (ATA8-ACS 6.2, 6.3), and the sense data
+ * for them (ACS-3 4.19).
+ */
 import type { BlockErrorKind } from '../../block/errors.js';
 import { AtaError, AtaStatus } from './ata-spec.js';
 import { Sense, type SenseCode } from './scsi-spec.js';
 
-/** A command that ends with an error. */
+/** An error that ends a command. */
 export class AtaCommandError extends Error {
   override readonly name = 'AtaCommandError';
   /** Error register. */
   readonly error: number;
-  /** Further bits of the status register. */
+  /** Bits to set in the status register besides ERR. */
   readonly status: number;
   readonly sense: SenseCode;
 
@@ -20,7 +23,10 @@ export class AtaCommandError extends Error {
   }
 }
 
-/** A block error as a disk says it: a full or read-only medium by its sense data, for which ATA has no bits of its own. */
+/**
+ * The ATA error for a block error. ATA has no error bits for a full or read-only medium, so sense
+ * data reports those.
+ */
 export function ataErrorOf(kind: BlockErrorKind, writing: boolean): AtaCommandError {
   switch (kind) {
     case 'range':

@@ -1,7 +1,9 @@
 /**
- * Logs of an ATA disk (ATA8-ACS annex A) and its SMART data (7.53.6): what has really happened since the computer
- * started. Left out: the extended error log, self-tests (their log is there, and empty), thresholds that could be
- * exceeded.
+ * Logs of an ATA disk (ATA8-ACS annex A) and its SMART data (7.53.6). They count what has happened
+ * since the computer started.
+ *
+ * Left out: the extended error log, self-tests (their log exists and is empty), thresholds that
+ * could be exceeded.
  */
 import { AtaCommandError } from './ata-error.js';
 import { AtaError, AtaLog } from './ata-spec.js';
@@ -10,10 +12,13 @@ import { checksum } from './identify.js';
 import type { SenseCode } from './scsi-spec.js';
 
 const page = 512;
-/** A.19: entries of the summary error log, and bytes of each. */
+/** A.19: number of entries of the summary error log, and bytes of each. */
 const errorEntries = 5;
 const errorEntrySize = 90;
-/** Attributes that vendors agree on: reported uncorrectable errors, LBAs written and read. */
+/**
+ * SMART attribute ids that vendors agree on: reported uncorrectable errors, LBAs written, LBAs
+ * read.
+ */
 const Attribute = { errors: 187, written: 241, read: 242 } as const;
 
 interface LoggedError {
@@ -34,18 +39,24 @@ export class DiskLogs {
   #errors: LoggedError[] = [];
   #queued: QueuedError | undefined;
 
-  /** An error for the summary log. */
+  /** Adds an error to the summary error log. */
   addError(file: TaskFile, result: ResultFile): void {
     this.#errorCount++;
     this.#errors = [...this.#errors, { file: { ...file }, result }].slice(-errorEntries);
   }
 
-  /** The error that READ LOG EXT 10h tells of. `queued` false: of a command that is not queued, among queued ones. */
+  /**
+   * Records the error that READ LOG EXT 10h reports. `queued` is false if an unqueued command
+   * caused it while queued ones were in flight.
+   */
   queuedError(slot: number, result: ResultFile, sense: SenseCode, queued: boolean): void {
     this.#queued = { slot, result, sense, queued };
   }
 
-  /** READ LOG EXT (7.31): pages of 512 bytes. @throws AtaCommandError for a log or page that is not there. */
+  /**
+   * READ LOG EXT (7.31): pages of 512 bytes.
+   * @throws AtaCommandError if the log or page does not exist
+   */
   read(file: TaskFile): Uint8Array {
     const log = file.lba & 0xff;
     const first = (Math.floor(file.lba / 0x100000000) & 0xff) * 256 + ((file.lba >>> 8) & 0xff);
@@ -60,7 +71,10 @@ export class DiskLogs {
     }
   }
 
-  /** SMART READ LOG (7.53.7). */
+  /**
+   * SMART READ LOG (7.53.7).
+   * @throws AtaCommandError if the log does not exist
+   */
   smartLog(log: number, count: number): Uint8Array {
     if (count !== 1) throw new AtaCommandError(AtaError.abort);
     if (log === AtaLog.directory) return this.#directory([AtaLog.summaryError, AtaLog.selfTest]);
@@ -73,7 +87,7 @@ export class DiskLogs {
   smartData(): Uint8Array {
     const data = new Uint8Array(page);
     const view = new DataView(data.buffer);
-    view.setUint16(0, 0x0010, true); // revision of the attributes' form
+    view.setUint16(0, 0x0010, true); // revision of the attribute format
     const attributes: [number, number][] = [
       [Attribute.errors, this.#errorCount],
       [Attribute.written, Math.floor(this.use.writtenBytes / 512)],
@@ -82,19 +96,20 @@ export class DiskLogs {
     attributes.forEach(([id, value], i) => {
       const at = 2 + i * 12;
       data[at] = id;
-      view.setUint16(at + 1, 0x0032, true); // counts events, kept and updated while in use
+      view.setUint16(at + 1, 0x0032, true); // event count, online collection, preserved
       data[at + 3] = 100;
       data[at + 4] = 100;
       view.setUint32(at + 5, value % 0x100000000, true);
       view.setUint16(at + 9, Math.floor(value / 0x100000000) & 0xffff, true);
     });
-    view.setUint16(368, 0x0003, true); // SMART capability: saved before standby, saved by itself
+    // SMART capability: data is saved before standby and automatically
+    view.setUint16(368, 0x0003, true);
     data[370] = 1; // error logging
     data[511] = checksum(data);
     return data;
   }
 
-  /** SMART READ THRESHOLDS (obsolete): none that could be passed. */
+  /** SMART READ THRESHOLDS (obsolete): thresholds of zero, which are never exceeded. */
   smartThresholds(): Uint8Array {
     const data = new Uint8Array(page);
     new DataView(data.buffer).setUint16(0, 0x0010, true);
@@ -114,7 +129,7 @@ export class DiskLogs {
     this.#queued = state.queued;
   }
 
-  /** A.2: version 1, then the number of pages of each log. */
+  /** A.2 Log directory: version 1, then the number of pages of each log. */
   #directory(logs: readonly number[]): Uint8Array {
     const data = new Uint8Array(page);
     data[0] = 1;
@@ -122,12 +137,12 @@ export class DiskLogs {
     return data;
   }
 
-  /** A.15 (SATA 3.0 13.7.1). */
+  /** A.15 (SATA 3.0 §13.7.1) Queued error log. Reading it clears it. */
   #ncqError(): Uint8Array {
     const data = new Uint8Array(page);
     const error = this.#queued;
     this.#queued = undefined;
-    data[0] = 0x80; // no queued command to blame
+    data[0] = 0x80; // NQ: the error is not of a queued command
     if (error) {
       const { result, sense, slot, queued } = error;
       data[0] = queued ? slot : 0x80;
@@ -138,7 +153,10 @@ export class DiskLogs {
     return data;
   }
 
-  /** A.19: the index names the newest entry, 1 to 5; each has the failed command and how it ended. */
+  /**
+   * A.19 Summary error log: the index names the newest entry, 1 to 5. Each entry has the failed
+   * command and its result.
+   */
   #summaryErrors(): Uint8Array {
     const data = new Uint8Array(page);
     const view = new DataView(data.buffer);
@@ -161,8 +179,8 @@ export class DiskLogs {
 }
 
 /**
- * A.18, revision 1: no self-test has been run. Hosts ask for it where errors are logged, whether the device says that it
- * has self-tests or not.
+ * A.18 Self-test log, revision 1, empty. Hosts read it if error logging is supported, even if the
+ * device reports no self-tests.
  */
 function selfTests(): Uint8Array {
   const data = new Uint8Array(page);
@@ -171,7 +189,7 @@ function selfTests(): Uint8Array {
   return data;
 }
 
-/** Status, error, LBA, device and count as the log has them: in the order of a register frame. */
+/** Status, error, LBA, device and count in the order of a register FIS, as the log has them. */
 function registers(data: Uint8Array, at: number, result: ResultFile): void {
   const high = Math.floor(result.lba / 0x1000000);
   data.set([result.status, result.error, result.lba, result.lba >>> 8, result.lba >>> 16, result.device], at);

@@ -1,4 +1,9 @@
-/** The numbers of ATA8-ACS (T13/1699-D, and ACS-3 where it says so) that the devices speak; each group with its clause. Values only. */
+/**
+ * The numbers of ATA8-ACS (T13/1699-D), or of ACS-3 where noted, that the devices use, in groups,
+ * each with its clause.
+ *
+ * Values only.
+ */
 
 /** ATA8-ACS 6.2 status and 6.3 error registers. */
 export const AtaStatus = {
@@ -15,7 +20,7 @@ export const AtaStatus = {
 
 export const AtaError = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40 } as const;
 
-/** What a device says when it is well. */
+/** Status of a device without an error. */
 export const good = AtaStatus.ready | AtaStatus.seekComplete;
 
 /** ATA8-ACS 7, table 10: command codes. */
@@ -82,7 +87,10 @@ export const SetFeature = {
 /** SATA 3.0 13.3.1: subcommands of {@link SetFeature.enableSataFeature}. */
 export const SataFeature = { asynchronousNotification: 0x05 } as const;
 
-/** ATA8-ACS 7.53 SMART: subcommands, the key in the LBA field, and what RETURN STATUS answers. */
+/**
+ * ATA8-ACS 7.53 SMART: subcommands, the key in the LBA field, and the key that RETURN STATUS
+ * answers if a threshold is exceeded.
+ */
 export const Smart = {
   readData: 0xd0,
   readThresholds: 0xd1,
@@ -105,10 +113,15 @@ export const AtaLog = {
   ncqError: 0x10,
 } as const;
 
-/** ATA8-ACS 7.42: a DSM range entry is 8 bytes: 48 bits of LBA, 16 bits of length. */
+/**
+ * ATA8-ACS 7.42: a range entry of DATA SET MANAGEMENT has 8 bytes: 48 bits of LBA, 16 bits of
+ * length.
+ */
 export const dsmEntrySize = 8;
-/** IDENTIFY word 105: blocks of 512 bytes that one DATA SET MANAGEMENT may carry. */
+/**
+ * IDENTIFY word 105: largest number of 512-byte blocks of range entries in one DATA SET MANAGEMENT.
+ */
 export const dsmMaxBlocks = 8;
 
-/** Commands of native command queuing at once (IDENTIFY word 75 + 1). */
+/** Largest number of queued commands in flight (IDENTIFY word 75, plus 1). */
 export const queueDepth = 32;

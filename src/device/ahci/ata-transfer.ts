@@ -1,4 +1,7 @@
-/** Which bytes of the medium an ATA command is about, and the commands that are about ranges of it. */
+/**
+ * The byte range that an ATA command addresses, and two commands that work on ranges: READ VERIFY
+ * and DATA SET MANAGEMENT.
+ */
 import { buffersOf } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { AtaCommandError } from './ata-error.js';
@@ -7,7 +10,7 @@ import type { TaskFile } from './fis.js';
 import type { DeviceCommand } from './sata-device.js';
 import { Sense } from './scsi-spec.js';
 
-/** Bytes of the medium. */
+/** A byte range of the medium. */
 export interface SectorRange {
   readonly offset: number;
   readonly length: number;
@@ -28,20 +31,24 @@ const extended: ReadonlySet<number> = new Set([
 ]);
 const withFua: ReadonlySet<number> = new Set([Ata.writeDmaFuaExt, Ata.writeMultipleFuaExt]);
 
-/** Device register: bit 6, the address is an LBA; bit 7 of a queued command, force unit access. */
+/** Device register: bit 6 means that the address is an LBA; bit 7 of a queued command is FUA. */
 const lbaBit = 0x40;
 const queuedFuaBit = 0x80;
 
-/** The range of a reading or writing command. @throws AtaCommandError where it is not on the medium. */
+/**
+ * The range of a read or write command.
+ * @throws AtaCommandError if the range is not on the medium
+ */
 export function transferRange(disk: BlockDevice, file: TaskFile): SectorRange {
   if (file.command === Ata.readFpdma || file.command === Ata.writeFpdma) {
-    // SATA 3.0 13.6.4: the count is where other commands have features, and the tag is where they have a count.
+    // SATA 3.0 §13.6.4: queued commands have the count in the features field, and the tag in the
+    // count field.
     return checked(disk, file.lba, file.features || 0x10000, (file.device & queuedFuaBit) !== 0);
   }
   return readRange(disk, file);
 }
 
-/** The range of a command that is not queued: 28 or 48 bits of address (ATA8-ACS 7.1.5). */
+/** The range of a command that is not queued: 28-bit or 48-bit LBA (ATA8-ACS 7.1.5). */
 export function readRange(disk: BlockDevice, file: TaskFile): SectorRange {
   if ((file.device & lbaBit) === 0) throw new AtaCommandError(AtaError.abort);
   if (extended.has(file.command)) return checked(disk, file.lba, file.count || 0x10000, withFua.has(file.command));
@@ -49,7 +56,7 @@ export function readRange(disk: BlockDevice, file: TaskFile): SectorRange {
   return checked(disk, lba, file.count & 0xff || 256, false);
 }
 
-/** ATA8-ACS 7.35 READ VERIFY SECTOR(S): the sectors are read, and go nowhere. */
+/** ATA8-ACS 7.35 READ VERIFY SECTOR(S): reads the sectors and discards the data. */
 export async function verify(disk: BlockDevice, range: SectorRange, options: RequestOptions): Promise<void> {
   const piece = buffersOf(new Uint8Array(Math.min(range.length, 1 << 18)));
   for (let done = 0; done < range.length; done += piece.length) {
@@ -57,7 +64,7 @@ export async function verify(disk: BlockDevice, range: SectorRange, options: Req
   }
 }
 
-/** ATA8-ACS 7.10 (ACS-2 7.5) DATA SET MANAGEMENT, of which there is TRIM. */
+/** ATA8-ACS 7.10 (ACS-2 7.5) DATA SET MANAGEMENT. Only its TRIM bit is supported. */
 export async function dataSetManagement(disk: BlockDevice, command: DeviceCommand): Promise<void> {
   const { file, options } = command;
   const trim = (file.features & 1) !== 0;
@@ -74,7 +81,7 @@ export async function dataSetManagement(disk: BlockDevice, command: DeviceComman
     const lba = view.getUint32(at, true) + view.getUint16(at + 4, true) * 0x100000000;
     const { offset, length } = checked(disk, lba, count, false);
     const last = ranges.at(-1);
-    // A run of more than 65535 sectors comes as several neighbouring entries.
+    // A run of more than 65535 sectors comes as several adjacent entries; join them into one range.
     if (last && last.offset + last.length === offset) last.length += length;
     else ranges.push({ offset, length });
   }

@@ -1,11 +1,17 @@
-/** Data structures that a CD/DVD drive answers with (MMC-5), for a disc of one session with one data track. */
+/**
+ * Data structures that a CD/DVD drive returns (MMC-5), for a disc of one session with one data
+ * track.
+ */
 import { MmcFeature, ModePage, Profile } from './scsi-spec.js';
 
-/** 6.26: ADR 1 (position), control 4 (data). */
+/** 6.26: ADR 1 (current position), control 4 (data track). */
 const dataTrack = 0x14;
 const leadOut = 0xaa;
 
-/** READ TOC/PMA/ATIP, formats 0 and 1; undefined for another, or for a track that is not there. */
+/**
+ * READ TOC/PMA/ATIP, formats 0 and 1. Returns undefined for other formats and for a track that does
+ * not exist.
+ */
 export function toc(format: number, msf: boolean, from: number, sectors: number): Uint8Array | undefined {
   if (format === 1) return Uint8Array.of(0, 10, 1, 1, 0, dataTrack, 1, 0, ...position(0, msf));
   if (format !== 0 || (from > 1 && from !== leadOut)) return undefined;
@@ -14,14 +20,20 @@ export function toc(format: number, msf: boolean, from: number, sectors: number)
   return Uint8Array.of(0, 2 + first.length + last.length, 1, 1, ...first, ...last);
 }
 
-/** An address as 32 bits, or as minutes, seconds and frames (75 a second, from 2 seconds before the first). */
+/**
+ * An address as a 32-bit LBA, or as minutes, seconds and frames (MSF): 75 frames a second, LBA 0 at
+ * 2 seconds.
+ */
 function position(sector: number, msf: boolean): number[] {
   if (!msf) return [sector >>> 24, sector >>> 16, sector >>> 8, sector];
   const frames = sector + 150;
   return [0, Math.min(255, Math.floor(frames / 4500)), Math.floor(frames / 75) % 60, frames % 75];
 }
 
-/** GET CONFIGURATION (6.5, chapter 5). @param kind 0 all features, 1 the current ones, 2 the one named. */
+/**
+ * GET CONFIGURATION (6.5, chapter 5).
+ * @param kind 0 all features, 1 the current ones, 2 only the feature `start`
+ */
 export function features(profile: number, kind: number, start: number): Uint8Array {
   const loaded = profile !== Profile.none;
   const dvd = profile === Profile.dvdRom;
@@ -29,10 +41,11 @@ export function features(profile: number, kind: number, start: number): Uint8Arr
   const profiles = [...profileEntry(Profile.dvdRom, dvd), ...profileEntry(Profile.cdRom, cd)];
   const all: [code: number, version: number, persistent: boolean, current: boolean, data: number[]][] = [
     [MmcFeature.profileList, 0, true, true, profiles],
-    [MmcFeature.core, 2, true, true, [0, 0, 0, 2, 1, 0, 0, 0]], // on ATAPI; removable medium events are told
-    [MmcFeature.morphing, 1, true, true, [2, 0, 0, 0]], // events of operational change
+    [MmcFeature.core, 2, true, true, [0, 0, 0, 2, 1, 0, 0, 0]], // ATAPI; DBE
+    [MmcFeature.morphing, 1, true, true, [2, 0, 0, 0]], // operational change events
     [MmcFeature.removable, 1, true, true, [0x29, 0, 0, 0]], // tray, eject, lock
-    [MmcFeature.randomReadable, 0, false, loaded, [0, 0, 8, 0, 0, 16, 0, 0]], // 2048 bytes a block, 16 at once
+    // 2048 bytes a block, 16 blocks a transfer
+    [MmcFeature.randomReadable, 0, false, loaded, [0, 0, 8, 0, 0, 16, 0, 0]],
     [MmcFeature.cdRead, 2, false, cd, [0, 0, 0, 0]],
     [MmcFeature.dvdRead, 1, false, dvd, [0, 0, 0, 0]],
     [MmcFeature.powerManagement, 0, true, true, []],
@@ -52,7 +65,7 @@ export function features(profile: number, kind: number, start: number): Uint8Arr
   return Uint8Array.of(...length32(body.length + 4), 0, 0, profile >> 8, profile, ...body);
 }
 
-/** 6.21: READ DISC INFORMATION: complete, not erasable, one session with one track. */
+/** 6.21 READ DISC INFORMATION: complete disc, not erasable, one session with one track. */
 export function discInformation(): Uint8Array {
   const data = new Uint8Array(34);
   data.set([0, 32, 0x0e, 1, 1, 1, 1, 0x20, 0]);
@@ -60,7 +73,7 @@ export function discInformation(): Uint8Array {
   return data;
 }
 
-/** 6.27: READ TRACK INFORMATION of the one track. */
+/** 6.27 READ TRACK INFORMATION of the only track. */
 export function trackInformation(sectors: number): Uint8Array {
   const data = new Uint8Array(36);
   const view = new DataView(data.buffer);
@@ -70,7 +83,10 @@ export function trackInformation(sectors: number): Uint8Array {
   return data;
 }
 
-/** 6.22.2.1: physical format information, layer 0: DVD-ROM, 120 mm, one layer, data from sector 30000h. */
+/**
+ * 6.22.2.1 Physical format information of layer 0: DVD-ROM, 120 mm, one layer, data from sector
+ * 30000h.
+ */
 export function dvdPhysical(sectors: number): Uint8Array {
   const data = new Uint8Array(2052);
   const view = new DataView(data.buffer);
@@ -81,7 +97,7 @@ export function dvdPhysical(sectors: number): Uint8Array {
   return data;
 }
 
-/** 6.12. */
+/** 6.12 MECHANISM STATUS. */
 export function mechanismStatus(open: boolean): Uint8Array {
   return Uint8Array.of(0, open ? 0x10 : 0, 0, 0, 0, 0, 0, 0);
 }
@@ -98,7 +114,7 @@ export function modePages(page: number, locked: boolean): Uint8Array {
   return Uint8Array.from(pages.flatMap(([code, data]) => (page === code || page === ModePage.all ? data : [])));
 }
 
-/** 24 times a CD's 176 kB/s: what old programs like to read. */
+/** 24 times the 176 kB/s of a CD, a customary value: old programs read the field. */
 const speed = [0x10, 0x80];
 
 function profileEntry(profile: number, current: boolean): number[] {

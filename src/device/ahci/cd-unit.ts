@@ -1,6 +1,8 @@
 /**
- * A CD/DVD drive (MMC-5): reads data of one session with one track, which is what an image is. Left out: audio, writing,
- * sub-channel data, raw sectors.
+ * A CD/DVD drive (MMC-5). It reads the data of one session with one track, which is what a disc
+ * image contains.
+ *
+ * Left out: audio, writing, sub-channel data, raw sectors.
  */
 import {
   discInformation,
@@ -58,9 +60,9 @@ export class CdUnit extends ScsiUnit {
     return make(this.blocks());
   }
 
-  /** MMC-5 6.26: format 0, the tracks; 1, the sessions. */
+  /** MMC-5 6.26 READ TOC: format 0 lists the tracks, format 1 the sessions. */
   #toc(cdb: DataView): Uint8Array {
-    // Drives of before MMC have the format in the two high bits of byte 9.
+    // Drives older than MMC take the format from the two high bits of byte 9.
     const format = cdb.getUint8(2) & 0xf || cdb.getUint8(9) >> 6;
     const sectors = this.blocks();
     const data = toc(format, (cdb.getUint8(1) & 2) !== 0, cdb.getUint8(6), sectors);
@@ -68,7 +70,7 @@ export class CdUnit extends ScsiUnit {
     return data;
   }
 
-  /** MMC-5 6.5. */
+  /** MMC-5 6.5 GET CONFIGURATION. */
   #configuration(cdb: DataView): Uint8Array {
     const kind = cdb.getUint8(1) & 3;
     if (kind === 3) throw new ScsiError(Sense.invalidField);
@@ -80,14 +82,17 @@ export class CdUnit extends ScsiUnit {
     return this.blocks() > cdMaxSectors ? Profile.dvdRom : Profile.cdRom;
   }
 
-  /** MMC-5 6.22: of a DVD only, physical format information. */
+  /**
+   * MMC-5 6.22 READ DVD STRUCTURE: only physical format information, and only if the medium is a
+   * DVD.
+   */
   #dvd(cdb: DataView): Uint8Array {
     const sectors = this.blocks();
     if (this.#profile !== Profile.dvdRom || cdb.getUint8(7) !== 0) throw new ScsiError(Sense.invalidField);
     return dvdPhysical(sectors);
   }
 
-  /** MMC-5 6.19: user data of data sectors. */
+  /** MMC-5 6.19 READ CD: only the user data of data sectors. */
   async #readCd(command: ScsiCommand): Promise<Transferred> {
     const { cdb } = command;
     const type = (cdb.getUint8(1) >> 2) & 7;

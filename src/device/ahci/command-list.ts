@@ -1,12 +1,18 @@
 /**
- * Command headers, command tables and physical region descriptors in guest memory (AHCI 1.3.1 §4.2). Everything here is
- * written by the guest: what is not in its memory is an error that names the interrupt bit of the specification.
+ * Command headers, command tables and physical region descriptors (PRDs) in guest memory (AHCI
+ * 1.3.1 §4.2).
+ *
+ * The guest writes all of this. An address outside guest memory is an error that carries the
+ * interrupt bit that the specification gives.
  */
 import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
 import { decodeHostFis, type HostFis } from './fis.js';
 import { CommandTable, Header, PortInterrupt, headerSize } from './spec.js';
 
-/** A command that cannot be fetched or whose data has no place. `interrupt` is the PxIS bit that says so. */
+/**
+ * A command that cannot be fetched, or whose data has no memory. `interrupt` is the PxIS bit of the
+ * error.
+ */
 export class HostError extends Error {
   override readonly name = 'HostError';
   readonly interrupt: number;
@@ -17,25 +23,28 @@ export class HostError extends Error {
   }
 }
 
-/** A command as it was fetched from a slot. */
+/** A command that was fetched from a slot. */
 export interface SlotCommand {
   readonly slot: number;
   readonly fis: HostFis;
-  /** ACMD, 16 bytes, where the header says that it is a packet command. */
+  /** ACMD, 16 bytes, if the header marks a packet command. */
   readonly packet: Uint8Array | undefined;
   readonly clearBusy: boolean;
   readonly prdt: Prdt;
-  /** Guest-physical address of the header, for PRDBC. */
+  /** Guest-physical address of the command header, where PRDBC is written. */
   readonly header: number;
 }
 
-/** Where a command's data is: up to 65535 descriptors, looked at when the length is known. */
+/** The PRD table of a command: up to 65535 descriptors, read once the length is known. */
 export interface Prdt {
   readonly address: number;
   readonly entries: number;
 }
 
-/** Fetches the command of a slot. @throws HostError */
+/**
+ * Fetches the command of a slot.
+ * @throws HostError
+ */
 export function fetchCommand(memory: GuestMemory, list: number, slot: number): SlotCommand {
   const header = list + slot * headerSize;
   const view = dataView(memory, header, headerSize);
@@ -51,7 +60,7 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
   const sent = new Uint8Array(20);
   sent.set(bytes.subarray(0, Math.min(20, fisDwords * 4)));
   const fis = decodeHostFis(sent);
-  // A device answers a frame that it does not know with R_ERR (SATA 3.0 §10.3).
+  // A device answers a FIS of unknown type with R_ERR (SATA 3.0 §10.3).
   if (!fis) throw new HostError(PortInterrupt.interfaceFatal, `a frame of type ${sent[0]} to the device`);
   const packet = flags & Header.atapi ? bytes.slice(CommandTable.packet, CommandTable.packet + 16) : undefined;
   const prdt = { address: table + CommandTable.prdt, entries: flags >>> Header.prdtLengthShift };
@@ -59,8 +68,10 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
 }
 
 /**
- * The places of the first `length` bytes that the descriptors name; of as many as they name where `short` is allowed.
- * @throws HostError `overflow` where they name fewer (§6.1.5), `hostBusFatal` where they are not in guest memory.
+ * The memory of the first `length` bytes that the descriptors describe. With `short`, fewer bytes
+ * are accepted.
+ * @throws HostError `overflow` if they describe fewer bytes (§6.1.5), `hostBusFatal` if they are
+ *   not in guest memory
  */
 export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, short = false): GuestBuffers {
   const segments: Segment[] = [];
@@ -68,7 +79,7 @@ export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, sho
   for (let i = 0; i < prdt.entries && missing > 0; i++) {
     const view = dataView(memory, prdt.address + i * CommandTable.prdSize, CommandTable.prdSize);
     const start = address(view.getUint32(0, true) & ~1, view.getUint32(4, true));
-    // §4.2.3.3: bit 0 of the 0-based count is always 1, whatever is written there.
+    // §4.2.3.3: bit 0 of the 0-based byte count is always taken as 1.
     const count = ((view.getUint32(12, true) & CommandTable.countMask) | 1) + 1;
     const used = Math.min(count, missing);
     if (!memory.view(start, used)) throw new HostError(PortInterrupt.hostBusFatal, 'data is not in guest memory');
@@ -79,7 +90,10 @@ export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, sho
   return new GuestBuffers(memory, joinSegments(segments));
 }
 
-/** §4.2.2: the bytes that were transferred, into the header. Quiet where that has left guest memory. */
+/**
+ * §4.2.2: writes the number of bytes transferred into the header. Does nothing if the header is not
+ * in guest memory.
+ */
 export function writeByteCount(memory: GuestMemory, header: number, count: number): void {
   const view = memory.view(header + 4, 4);
   if (!view) return;
@@ -87,7 +101,9 @@ export function writeByteCount(memory: GuestMemory, header: number, count: numbe
   memory.written(header + 4, 4);
 }
 
-/** A 64-bit address of which only what a number can hold is ever memory. */
+/**
+ * Joins the halves of a 64-bit address. From 2^53 on it is inexact, but there is no memory there.
+ */
 export function address(low: number, high: number): number {
   return (high >>> 0) * 0x100000000 + (low >>> 0);
 }
@@ -99,8 +115,8 @@ function dataView(memory: GuestMemory, at: number, length: number): DataView {
 }
 
 /**
- * Guest memory as one command may write it: once the command is given up, what still comes for it goes nowhere, because
- * the driver may use the memory for something else.
+ * Guest memory as seen by one command. Once the command is given up, its writes are discarded,
+ * because the driver may have reused the memory.
  */
 export class CommandMemory implements GuestMemory {
   readonly size: number;

@@ -1,6 +1,6 @@
 /**
- * What a port shows of a command that has ended (AHCI 1.3.1 §5.3.10 to §5.3.13, §6.2.2): the device's frames in the
- * received FIS area (§4.2.1), PxTFD, PxCI or PxSACT, PxIS.
+ * Completion of a command, as a port shows it to the driver (AHCI 1.3.1 §5.3.10 to §5.3.13,
+ * §6.2.2): the FISes in the received FIS area (§4.2.1), PxTFD, PxCI or PxSACT, and PxIS.
  */
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { Ata, AtaStatus, good } from './ata-spec.js';
@@ -10,7 +10,7 @@ import type { PortFile } from './registers.js';
 import { failed, type Outcome } from './sata-device.js';
 import { PortCmd, PortInterrupt, ReceivedFis } from './spec.js';
 
-/** A port's registers, and the memory in which its frames go. */
+/** The received FIS area of a port, with the registers that change together with it. */
 export class ReceivedFisArea {
   readonly #memory: GuestMemory;
   readonly #file: PortFile;
@@ -20,12 +20,15 @@ export class ReceivedFisArea {
     this.#file = file;
   }
 
-  /** The whole of it is guest memory. */
+  /** True if the whole area is in guest memory. */
   get placed(): boolean {
     return this.#memory.view(this.#base, ReceivedFis.size) !== undefined;
   }
 
-  /** Writes a frame, where the driver has frames received. False where the area has left guest memory. */
+  /**
+   * Writes a FIS if the driver has enabled receiving. Returns false if the area is not in guest
+   * memory.
+   */
   post(offset: number, fis: Uint8Array): boolean {
     if (!(this.#file.cmd & PortCmd.fisReceiveRunning)) return true;
     const view = this.#memory.view(this.#base + offset, fis.length);
@@ -35,12 +38,12 @@ export class ReceivedFisArea {
     return true;
   }
 
-  /** The end of a command. False as {@link post}. */
+  /** Completes a command. Returns false as {@link post} does. */
   complete(command: SlotCommand, outcome: Outcome, queued: boolean): boolean {
     const file = this.#file;
     const { result } = outcome;
     file.tfd = (result.error << 8) | result.status;
-    // §6.2.2: after an error the slot's bit stays, and nothing more is fetched.
+    // §6.2.2: after an error the slot's bit stays set, and no further command is fetched.
     if (failed(outcome)) file.is |= PortInterrupt.taskFileError;
     return queued ? this.#queued(command, outcome) : this.#single(command, outcome);
   }
@@ -71,7 +74,8 @@ export class ReceivedFisArea {
       placed = this.post(ReceivedFis.pioSetup, fis);
     }
     if (protocol === 'pio-in' && !bad) {
-      file.is |= PortInterrupt.pioSetup; // its frame says how it ended: no other follows
+      // the PIO setup FIS carries the ending status: no register FIS follows
+      file.is |= PortInterrupt.pioSetup;
       return placed;
     }
     file.is |= PortInterrupt.d2hRegister;

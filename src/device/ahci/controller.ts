@@ -1,9 +1,11 @@
 /**
- * An AHCI 1.3.1 host bus adapter: generic registers, ports, interrupts and resets. Left out: port multipliers, enclosure
- * management, command completion coalescing, power states of links, BIOS handoff (CAP2.BOH is 0), MSI (the board has none).
+ * An AHCI 1.3.1 host bus adapter: generic registers, ports, interrupts and resets.
  *
- * A guest may write anything anywhere: the answer is the error that the specification gives, which a reset of the port or
- * of the adapter clears.
+ * A guest may write any value to any register. The answer is the error that the specification
+ * gives; a reset of the port or of the adapter clears it.
+ *
+ * Left out: port multipliers, enclosure management, command completion coalescing, link power
+ * states, BIOS handoff (CAP2.BOH is 0), MSI (the board has none).
  */
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
@@ -17,10 +19,13 @@ import type { SataDevice } from './sata-device.js';
 import { Ghc, PortRegister, maxPorts, portSize, portsStart } from './spec.js';
 import type { AhciState } from './state.js';
 
-/** PCI vendor and device id: not an assigned one, and none that a driver knows special cases for. */
+/**
+ * PCI vendor and device id. They are not assigned to any vendor, so no driver applies quirks to
+ * them.
+ */
 export const vendorId = 0xfb05;
 export const deviceId = 0x0002;
-/** PCI class code: mass storage, Serial ATA, AHCI 1.0 (§2.1.5); the registers are in BAR 5 (§2.1.11). */
+/** PCI class code: mass storage, SATA, AHCI 1.0 (§2.1.5). The registers are in BAR 5 (§2.1.11). */
 export const classCode = [0x01, 0x06, 0x01] as const;
 export const barIndex = 5;
 
@@ -30,7 +35,7 @@ export interface AhciOptions {
   /** Number of ports, 1 to 32. */
   readonly ports: number;
   readonly steps?: Steps;
-  /** Reports a command's trap ([SYS] fig. 6). */
+  /** Attributes a command to the trap that issued it, for `--trace` ([SYS] fig. 6). */
   readonly attribute?: (tag: number, trap: Trap) => void;
   readonly onCommand?: (times: CommandTimes) => void;
   readonly log?: Logger;
@@ -39,9 +44,12 @@ export interface AhciOptions {
 export class AhciController implements GuardedDevice {
   readonly name = 'ahci';
   readonly base: number;
-  /** The power of two that holds all ports' registers: a BAR's size is one. */
+  /**
+   * The smallest power of two that holds the registers of all ports, because a BAR's size is a
+   * power of two.
+   */
   readonly size = 0x2000;
-  /** Interrupts raised (the line going from low to high), and commands ended. */
+  /** Number of interrupts (the line going from low to high), and of commands completed. */
   readonly counts = { interrupts: 0, commands: 0 };
   readonly #ports: readonly AhciPort[];
   readonly #file: HbaFile;
@@ -66,17 +74,20 @@ export class AhciController implements GuardedDevice {
     this.#ports = Array.from({ length: ports }, (_, index) => new AhciPort(`ahci port ${index}`, context));
   }
 
-  /** Connects the interrupt line that the board gave. */
+  /** Connects the interrupt line that the board assigned. */
   connect(line: InterruptLine): void {
     this.#line = line;
   }
 
-  /** Puts a device on a port: before the guest runs, or while it does (hot plug). */
+  /** Connects a device to a port, before the guest runs or while it runs (hot plug). */
   plug(port: number, device: SataDevice): void {
     this.#port(port).plug(device);
   }
 
-  /** Pulls a port's device out. @returns it, or undefined where there was none. */
+  /**
+   * Disconnects the device of a port.
+   * @returns the device, or undefined if there was none
+   */
   unplug(port: number): SataDevice | undefined {
     return this.#port(port).unplug();
   }
@@ -101,24 +112,24 @@ export class AhciController implements GuardedDevice {
     this.#portAt(at)?.write((at - portsStart) % portSize, value << shift, mask, trap);
   }
 
-  /** Fetches no more commands and waits until none is under way, for a snapshot. */
+  /** Stops fetching commands and waits until none is in flight, for a snapshot. */
   async pause(): Promise<void> {
     const ports = this.#ports.map((port) => port.pause());
     await this.#resetting;
     await Promise.all(ports);
   }
 
-  /** Goes on after {@link pause}. */
+  /** Resumes fetching after {@link pause}. */
   resume(): void {
     for (const port of this.#ports) port.resume();
   }
 
-  /** Registers, ports and their devices. Only while paused. */
+  /** Registers, ports and their devices, for a snapshot. Only while paused. */
   save(): AhciState {
     return { ghc: this.#file.ghc, is: this.#file.is, ports: this.#ports.map((port) => port.save()) };
   }
 
-  /** Takes a saved state back and asserts the line as it was. Only before the guest runs. */
+  /** Restores a saved state and sets the interrupt line accordingly. Only before the guest runs. */
   restore(state: AhciState): void {
     this.#file.ghc = state.ghc;
     this.#file.is = state.is;
@@ -145,12 +156,13 @@ export class AhciController implements GuardedDevice {
     }
   }
 
-  /** §10.4.3: GHC.HR stays 1 until nothing of before can have a later effect. */
+  /** §10.4.3: GHC.HR stays 1 until no earlier command can have a later effect. */
   #reset(): void {
     this.#file.ghc = Ghc.reset;
     this.#file.is = 0;
     this.#updateInterrupt();
-    // One wait, however often the driver asks meanwhile: each of its own would be memory that the guest takes.
+    // All resets that the driver asks for meanwhile share one wait: with one wait each, a guest
+    // could use up the host's memory.
     this.#resetting ??= Promise.all(this.#ports.map((port) => port.resetAll())).then(() => {
       this.#resetting = undefined;
       this.#file.ghc = 0;
@@ -158,7 +170,10 @@ export class AhciController implements GuardedDevice {
     });
   }
 
-  /** §3.1.3, §5.6.4 pin-based interrupts: IS latches the ports that have one; the line is IS under GHC.IE. */
+  /**
+   * §3.1.3, §5.6.4 pin-based interrupts: IS latches the ports that request an interrupt. The line
+   * is asserted while IS is not 0 and GHC.IE is set.
+   */
   #updateInterrupt(): void {
     if (!this.#resetting) {
       this.#ports.forEach((port, index) => {

@@ -1,11 +1,17 @@
-/** A fetched command as its device is given it, and as it ends where the device never gets it. */
+/**
+ * Translates a fetched command into the request that its device executes, and into the outcome of a
+ * command that the port refuses.
+ */
 import type { RequestOptions } from '../../block/device.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { AtaError, AtaStatus, good } from './ata-spec.js';
 import { prdtBuffers, type SlotCommand } from './command-list.js';
 import type { DeviceCommand, Outcome } from './sata-device.js';
 
-/** What the device is given of a command. @param placed Where its data goes: nowhere, once it is given up. */
+/**
+ * The request for the device.
+ * @param placed Memory for data to the host; it discards writes once the command is given up.
+ */
 export function requestOf(
   command: SlotCommand,
   memory: GuestMemory,
@@ -24,7 +30,7 @@ export function requestOf(
   };
 }
 
-/** How a command ends that the port refuses: aborted, its registers as they were. */
+/** The outcome of a command that the port refuses: aborted, with its registers unchanged. */
 export function abortedOutcome({ fis }: SlotCommand): Outcome {
   const result = {
     status: good | AtaStatus.error,

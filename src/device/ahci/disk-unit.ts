@@ -1,4 +1,9 @@
-/** A removable direct-access disk (SBC-3) as a packet device: what it has beyond scsi-unit.ts. Left out: UNMAP, FORMAT UNIT. */
+/**
+ * A removable direct-access disk (SBC-3) as a packet device: the commands that it has beyond
+ * scsi-unit.ts.
+ *
+ * Left out: UNMAP, FORMAT UNIT.
+ */
 import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './scsi-unit.js';
 import { DeviceType, ModePage, Scsi, Sense } from './scsi-spec.js';
 
@@ -33,7 +38,10 @@ export class DiskUnit extends ScsiUnit {
     }
   }
 
-  /** SBC-3 6.3: WP in the device-specific parameter; the caching page says whether writes need a SYNCHRONIZE CACHE. */
+  /**
+   * SBC-3 6.3: WP is in the device-specific parameter. WCE in the caching page is set if writes
+   * need a SYNCHRONIZE CACHE to be durable.
+   */
   protected modePages(page: number): { pages: Uint8Array; parameter: number } {
     const info = this.bay.medium?.info;
     const parameter = (info?.readOnly ? 0x80 : 0) | 0x10; // WP, DPOFUA
@@ -57,14 +65,16 @@ export class DiskUnit extends ScsiUnit {
     return { direction: 'out', length };
   }
 
-  /** SBC-3 5.23 without BYTCHK: the range is there. */
+  /** SBC-3 5.23 VERIFY without BYTCHK: only checks that the range is on the medium. */
   async #verify({ cdb }: ScsiCommand): Promise<Transferred> {
     if (cdb.getUint8(1) & 0x06) throw new ScsiError(Sense.invalidField);
     this.range(cdb.getUint32(2), cdb.getUint16(7));
     return nothing;
   }
 
-  /** MMC-5 6.24: one descriptor, of what there is: formatted medium, or none. */
+  /**
+   * MMC-5 6.24 READ FORMAT CAPACITIES: one descriptor, for the formatted medium or for no medium.
+   */
   async #formatCapacities(command: ScsiCommand): Promise<Transferred> {
     const data = new Uint8Array(12);
     const view = new DataView(data.buffer);

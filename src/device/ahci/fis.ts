@@ -1,10 +1,12 @@
 /**
- * Frame information structures (Serial ATA 3.0 §10.3): what comes from the driver in a command table, and what the device
- * answers into the received FIS area. Left out: BIST and data FISes, which never reach software.
+ * Frame information structures (FIS, Serial ATA 3.0 §10.3): those that the driver puts into a
+ * command table, and those that the device sends to the received FIS area.
+ *
+ * Left out: BIST and data FISes, which software never sees.
  */
 import { FisType, fisDeviceToHost, fisInterrupt, fisIsCommand, fisNotification } from './spec.js';
 
-/** The shadow registers of a command or of its result (ATA8-ACS 7.1.2, 7.1.4). */
+/** The shadow registers of a command (ATA8-ACS 7.1.2, 7.1.4). */
 export interface TaskFile {
   readonly command: number;
   /** 16 bits. */
@@ -22,7 +24,7 @@ export interface HostFis extends TaskFile {
   readonly control: number;
 }
 
-/** What a device-to-host register FIS says (§10.3.5). */
+/** The content of a device-to-host register FIS (§10.3.5). */
 export interface ResultFile {
   readonly status: number;
   readonly error: number;
@@ -31,7 +33,10 @@ export interface ResultFile {
   readonly device: number;
 }
 
-/** Reads the 20 bytes of a host-to-device register FIS; undefined where it is of another type. */
+/**
+ * Decodes the 20 bytes of a host-to-device register FIS. Returns undefined if it is of another
+ * type.
+ */
 export function decodeHostFis(fis: Uint8Array): HostFis | undefined {
   if (fis.length < 20 || fis[0] !== FisType.h2dRegister) return undefined;
   const low = fis[4]! | (fis[5]! << 8) | (fis[6]! << 16);
@@ -47,14 +52,17 @@ export function decodeHostFis(fis: Uint8Array): HostFis | undefined {
   };
 }
 
-/** §10.3.5 Register - device to host, 20 bytes. */
+/** §10.3.5 Register – device to host, 20 bytes. */
 export function d2hFis(result: ResultFile, interrupt: boolean): Uint8Array {
   const fis = new Uint8Array(20);
   registers(fis, FisType.d2hRegister, interrupt ? fisInterrupt : 0, result);
   return fis;
 }
 
-/** §10.3.11 PIO setup, 20 bytes. @param ending The status when the data has been transferred. */
+/**
+ * §10.3.11 PIO setup, 20 bytes.
+ * @param ending Status after the data has been transferred.
+ */
 export function pioSetupFis(result: ResultFile, ending: number, transfer: number, toHost: boolean): Uint8Array {
   const fis = new Uint8Array(20);
   registers(fis, FisType.pioSetup, fisInterrupt | (toHost ? fisDeviceToHost : 0), result);
@@ -64,7 +72,7 @@ export function pioSetupFis(result: ResultFile, ending: number, transfer: number
   return fis;
 }
 
-/** §10.3.9 DMA setup, 28 bytes: which queued command's data comes next. */
+/** §10.3.9 DMA setup, 28 bytes: names the queued command whose data comes next. */
 export function dmaSetupFis(tag: number, transfer: number, toHost: boolean): Uint8Array {
   const fis = new Uint8Array(28);
   fis[0] = FisType.dmaSetup;
@@ -75,12 +83,15 @@ export function dmaSetupFis(tag: number, transfer: number, toHost: boolean): Uin
   return fis;
 }
 
-/** §10.3.6 Set device bits, 8 bytes. @param active The queued commands that have ended, as bits. */
+/**
+ * §10.3.6 Set device bits, 8 bytes.
+ * @param active The queued commands that have completed, one bit each.
+ */
 export function setDeviceBitsFis(status: number, error: number, active: number, notification = false): Uint8Array {
   const fis = new Uint8Array(8);
   fis[0] = FisType.setDeviceBits;
   fis[1] = fisInterrupt | (notification ? fisNotification : 0);
-  fis[2] = status & 0x77; // BSY and DRQ are not in it
+  fis[2] = status & 0x77; // the FIS carries neither BSY nor DRQ
   fis[3] = error;
   new DataView(fis.buffer).setUint32(4, active >>> 0, true);
   return fis;

@@ -1,10 +1,12 @@
 /**
- * IDENTIFY DEVICE (ATA8-ACS 7.16) and IDENTIFY PACKET DEVICE (7.17) data: 256 words of 16 bits. What is left at zero is
- * not supported or not reported. Words are named by their number, as the standard does.
+ * IDENTIFY DEVICE (ATA8-ACS 7.16) and IDENTIFY PACKET DEVICE (7.17) data: 256 words of 16 bits.
+ * Words are named by their number, as in the standard.
+ *
+ * Words left at zero are not supported or not reported.
  */
 import { SetFeature, dsmMaxBlocks, queueDepth } from './ata-spec.js';
 
-/** Who a drive says it is. */
+/** The names that a drive reports. */
 export interface AtaIdentity {
   /** Up to 20 ASCII characters. */
   readonly serial: string;
@@ -12,26 +14,26 @@ export interface AtaIdentity {
   readonly model: string;
   /** Up to 8 ASCII characters. */
   readonly firmware: string;
-  /** 8 bytes; begins with its NAA (ATA8-ACS 7.16.7.54). */
+  /** 8 bytes; the first 4 bits are the NAA (ATA8-ACS 7.16.7.54). */
   readonly worldWideName: Uint8Array;
 }
 
-/** What SET FEATURES and its like change. */
+/** The settings that SET FEATURES, SET MULTIPLE MODE and SMART change. */
 export interface AtaSettings {
   writeCache: boolean;
   lookAhead: boolean;
   smart: boolean;
   senseReporting: boolean;
-  /** Sectors a DRQ block of READ and WRITE MULTIPLE; 0 for none. */
+  /** Sectors of a DRQ block of READ MULTIPLE and WRITE MULTIPLE; 0 if not set. */
   multiple: number;
-  /** Ultra DMA mode selected; -1 for none. */
+  /** Selected Ultra DMA mode; -1 if another mode is selected. */
   udma: number;
 }
 
 export interface DiskFacts {
-  /** Logical sectors. */
+  /** Number of logical sectors. */
   readonly sectors: number;
-  /** Bytes a logical sector, and of what the medium likes to be written. */
+  /** Bytes of a logical sector and of a physical sector, which is the best unit of a write. */
   readonly sectorSize: number;
   readonly physicalSize: number;
   readonly volatileCache: boolean;
@@ -48,7 +50,7 @@ export const defaultSettings: Readonly<AtaSettings> = {
   udma: 6,
 };
 
-/** Largest SET MULTIPLE MODE. */
+/** Largest count of SET MULTIPLE MODE, in sectors. */
 export const maxMultiple = 16;
 
 /** IDENTIFY DEVICE data of a disk, 512 bytes. */
@@ -56,7 +58,8 @@ export function identifyDisk(identity: AtaIdentity, facts: DiskFacts, settings: 
   const words = new Words();
   common(words, identity, settings.udma);
   words.set(0, 0x0040);
-  words.set(1, 16383); // cylinders, heads, sectors: obsolete, what a disk of 8 GB and more says
+  // cylinders, heads, sectors: obsolete; these values are customary from 8 GB on
+  words.set(1, 16383);
   words.set(3, 16);
   words.set(6, 63);
   words.set(47, 0x8000 | maxMultiple);
@@ -73,7 +76,7 @@ export function identifyDisk(identity: AtaIdentity, facts: DiskFacts, settings: 
   words.set(84, 0x4000 | (1 << 8) | (1 << 6) | (1 << 5) | 1); // name, write FUA, general logs, SMART error log
   const enabled = (settings.lookAhead ? 1 << 6 : 0) | (settings.writeCache ? cache : 0) | (settings.smart ? 1 : 0);
   words.set(85, 0x4000 | (1 << 3) | enabled);
-  words.set(86, 0xb400); // as 83; words 119 and 120 are valid
+  words.set(86, 0xb400); // like word 83; words 119 and 120 are valid
   words.set(87, 0x4000 | (1 << 8) | (1 << 6) | (1 << 5) | 1);
   words.qword(100, facts.sectors);
   words.set(105, facts.trim ? dsmMaxBlocks : 0);
@@ -83,15 +86,15 @@ export function identifyDisk(identity: AtaIdentity, facts: DiskFacts, settings: 
   words.set(119, 0x4040); // ACS-3: sense data reporting
   words.set(120, 0x4000 | (settings.senseReporting ? 1 << 6 : 0));
   words.set(169, facts.trim ? 1 : 0);
-  words.set(209, 0x4000); // the first logical sector is the first of a physical one
-  words.set(217, facts.rotational ? 0 : 1); // 1: does not rotate
+  words.set(209, 0x4000); // the first logical sector is also the first of a physical sector
+  words.set(217, facts.rotational ? 0 : 1); // 1: the medium does not rotate
   return words.sealed();
 }
 
 export interface PacketFacts {
   /** SPC peripheral device type: 0 direct access, 5 CD/DVD. */
   readonly deviceType: number;
-  /** Bytes a packet: 12 or 16. */
+  /** Bytes of a packet: 12 or 16. */
   readonly packetSize: 12 | 16;
   readonly notification: boolean;
 }
@@ -116,7 +119,10 @@ export function identifyPacket(identity: AtaIdentity, facts: PacketFacts, udma: 
   return words.sealed();
 }
 
-/** SET FEATURES 03h: the mode in the count field. @returns the Ultra DMA mode, -1 for another, undefined for none known. */
+/**
+ * SET FEATURES 03h: the transfer mode in the count field.
+ * @returns the Ultra DMA mode; -1 for another known mode; undefined for an unknown mode
+ */
 export function transferMode(count: number): number | undefined {
   const mode = count & 7;
   switch (count >> 3) {
@@ -131,7 +137,7 @@ export function transferMode(count: number): number | undefined {
   }
 }
 
-/** SET FEATURES subcommands that change nothing here and are accepted: old systems send them. */
+/** SET FEATURES subcommands that are accepted without effect, because old systems send them. */
 export const acceptedFeatures: ReadonlySet<number> = new Set([
   SetFeature.disableRevert,
   SetFeature.enableRevert,
@@ -145,14 +151,14 @@ function common(words: Words, identity: AtaIdentity, udma: number): void {
   words.set(53, 0x0006); // words 64 to 70 and 88 are valid
   words.set(63, 0x0007); // multiword DMA 0 to 2
   words.set(64, 0x0003); // PIO 3, 4
-  for (const word of [65, 66, 67, 68]) words.set(word, 120); // ns a cycle
+  for (const word of [65, 66, 67, 68]) words.set(word, 120); // cycle time in ns
   words.set(77, 3 << 1); // the link runs at generation 3
   words.set(80, 0x07f0); // ATA/ATAPI-4 to ACS-3
   words.set(88, 0x007f | (udma >= 0 ? 0x100 << udma : 0));
   words.set(222, 0x103f); // serial, up to SATA 3.0
 }
 
-/** Word 106. */
+/** Word 106: logical and physical sector size. */
 function sectorSizes({ sectorSize, physicalSize }: DiskFacts): number {
   const ratio = Math.max(0, Math.min(15, Math.floor(Math.log2(physicalSize / sectorSize))));
   return 0x4000 | (ratio > 0 ? 0x2000 | ratio : 0) | (sectorSize > 512 ? 0x1000 : 0);
@@ -174,7 +180,9 @@ class Words {
     this.#view.setBigUint64(word * 2, BigInt(value), true);
   }
 
-  /** ATA strings (ATA8-ACS 3.3.10): the first of two characters is the high byte of a word. */
+  /**
+   * ATA strings (ATA8-ACS 3.3.10): of each two characters, the first is the high byte of the word.
+   */
   text(word: number, length: number, text: string): void {
     for (let i = 0; i < length * 2; i++) {
       const code = text.charCodeAt(i);
@@ -182,12 +190,12 @@ class Words {
     }
   }
 
-  /** A world wide name: its first 16 bits in the first word. */
+  /** A world wide name: its most significant 16 bits are in the first word. */
   name(word: number, name: Uint8Array): void {
     for (let i = 0; i < 8; i++) this.#data[(word * 2 + i) ^ 1] = name[i] ?? 0;
   }
 
-  /** Word 255: signature and checksum. */
+  /** Adds the signature and the checksum in word 255. */
   sealed(): Uint8Array {
     this.#data[510] = 0xa5;
     this.#data[511] = checksum(this.#data);
@@ -195,7 +203,7 @@ class Words {
   }
 }
 
-/** The byte that makes the sum of all 512 zero. */
+/** The value of the last byte that makes the sum of all 512 bytes zero modulo 256. */
 export function checksum(page: Uint8Array): number {
   let sum = 0;
   for (let i = 0; i < 511; i++) sum += page[i]!;

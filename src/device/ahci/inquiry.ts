@@ -1,16 +1,18 @@
-/** INQUIRY data (SPC-3 6.4) and vital product data (7.6) of a packet device. */
+/**
+ * INQUIRY data (SPC-3 6.4) and vital product data pages (7.6) of a packet device.
+ */
 import type { AtaIdentity } from './identify.js';
 import { DeviceType } from './scsi-spec.js';
 
 const vendor = 'FARBUS';
 
-/** SPC-3 6.4.2, 36 bytes. */
+/** SPC-3 6.4.2 Standard INQUIRY data, 36 bytes. */
 export function inquiry(deviceType: number, identity: AtaIdentity): Uint8Array {
   const data = new Uint8Array(36);
   data[0] = deviceType;
   data[1] = 0x80; // removable
   data[2] = 5; // SPC-3
-  data[3] = 2; // form of this data
+  data[3] = 2; // response data format
   data[4] = data.length - 5;
   ascii(data, 8, 8, vendor);
   ascii(data, 16, 16, identity.model);
@@ -18,14 +20,17 @@ export function inquiry(deviceType: number, identity: AtaIdentity): Uint8Array {
   return data;
 }
 
-/** What the vital product data of a unit is made of. */
+/** The facts about a unit that its vital product data reports. */
 export interface VitalFacts {
   readonly deviceType: number;
   readonly identity: AtaIdentity;
   readonly rotational: boolean;
 }
 
-/** Pages 00h, 80h and 83h, of a disk B0h and B1h as well; undefined for another. */
+/**
+ * Vital product data: pages 00h, 80h and 83h, and for a disk B0h and B1h as well. Returns undefined
+ * for other pages.
+ */
 export function vitalProductData(facts: VitalFacts, page: number): Uint8Array | undefined {
   const { deviceType } = facts;
   const content = contentOf(facts, page);
@@ -44,13 +49,13 @@ function contentOf({ deviceType, identity, rotational }: VitalFacts, page: numbe
       return serial;
     }
     case 0x83:
-      // 7.6.3: binary, of the logical unit, NAA.
+      // 7.6.3: a binary NAA identifier of the logical unit.
       return Uint8Array.of(0x01, 0x03, 0, 8, ...identity.worldWideName.subarray(0, 8));
     case 0xb0:
-      // SBC-3 6.5.3 block limits: zero is "not reported"; there is no UNMAP.
+      // SBC-3 6.5.3 Block limits: zero means "not reported". UNMAP is not supported.
       return disk ? new Uint8Array(60) : undefined;
     case 0xb1: {
-      // SBC-3 6.5.2: 1 for a medium that does not rotate, 0 where the rate is not reported.
+      // SBC-3 6.5.2: 1 for a medium that does not rotate, 0 if the rotation rate is not reported.
       const characteristics = new Uint8Array(60);
       characteristics[1] = rotational ? 0 : 1;
       return disk ? characteristics : undefined;

@@ -1,7 +1,10 @@
 /**
- * Where a removable drive has its medium: loaded, locked, ejected, vanished, and what the guest is still to be told of it
- * (SPC-3 5.14 unit attention, MMC-5 4.1.6 and 6.6 events). What is put in may itself be a far drive whose medium comes
- * and goes (BlockDevice.media): the bay then has what that drive has.
+ * The bay of a removable drive: whether its medium is loaded, locked, ejected or lost, and the
+ * events that the guest has not heard of yet (SPC-3 5.14 unit attention; MMC-5 4.1.6 and 6.6 media
+ * events).
+ *
+ * The inserted device may itself be a remote drive whose medium comes and goes (BlockDevice.media).
+ * The bay then shows the medium of that drive.
  */
 import type { BlockDevice, BlockInfo, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { MediaEvent, Sense, type SenseCode } from './scsi-spec.js';
@@ -12,33 +15,36 @@ export interface BayState {
   readonly locked: boolean;
   readonly trayOpen: boolean;
   readonly vanished: boolean;
-  /** The far drive's medium that the guest knows of; '' where it has none. */
+  /** Name of the remote drive's medium that the guest knows of; '' if it knows of none. */
   readonly medium: string;
   readonly attention: SenseCode | undefined;
   readonly event: number;
 }
 
 export class MediumBay {
-  /** The guest has ejected `device`, which is in the bay no more. */
+  /** Called with the device that the guest has ejected. It is no longer in the bay. */
   onGuestEject: (device: BlockDevice) => void = () => undefined;
-  /** Something has happened that a guest would like to hear of (asynchronous notification). */
+  /**
+   * Called when an event occurs that a guest may want to be notified of (asynchronous
+   * notification).
+   */
   onEvent: () => void = () => undefined;
   locked = false;
   trayOpen = false;
   #device: BlockDevice | undefined;
-  /** The device is still there and says that it has no medium. */
+  /** The device is still in the bay but has reported that it has no medium. */
   #vanished = false;
   #attention: SenseCode | undefined;
   #event: number = MediaEvent.none;
   #gone = new AbortController();
-  /** The far drive's medium that the guest knows of. */
+  /** Name of the remote drive's medium that the guest knows of; '' if none. */
   #medium = '';
   #unwatch: () => void = () => undefined;
   readonly #fits: (info: BlockInfo) => boolean;
 
   /**
-   * @param device A medium that is in the drive from the start; nothing is reported of it.
-   * @param fits Whether a far drive's next medium is one that this drive can read.
+   * @param device The medium that is in the drive from the start. No event is reported for it.
+   * @param fits Tells if this drive can read a remote drive's next medium.
    */
   constructor(device: BlockDevice | undefined, fits: (info: BlockInfo) => boolean = () => true) {
     this.#fits = fits;
@@ -49,33 +55,42 @@ export class MediumBay {
     return this.#device !== undefined && !this.#vanished;
   }
 
-  /** The medium, where there is one. */
+  /** The medium; undefined if there is none. */
   get medium(): BlockDevice | undefined {
     return this.#vanished ? undefined : this.#device;
   }
 
-  /** The device whose medium is gone, to be asked again. */
+  /**
+   * The device that reported that its medium is gone; it can be asked again whether a medium is
+   * back.
+   */
   get vanished(): BlockDevice | undefined {
     return this.#vanished ? this.#device : undefined;
   }
 
-  /** What requests to {@link medium} name as the medium that they are meant for. */
+  /**
+   * The medium name that requests to {@link medium} must carry; undefined if the device is not a
+   * remote drive.
+   */
   get mediumName(): string | undefined {
     return this.#device?.media && this.#medium;
   }
 
-  /** Aborts when the medium that is in the drive now leaves it. */
+  /** Aborts when the present medium leaves the drive. */
   get signal(): AbortSignal {
     return this.#gone.signal;
   }
 
-  /** Why a command that needs the medium cannot have it. */
+  /** The sense code for a command that needs a medium while there is none. */
   get absence(): SenseCode {
     if (this.#vanished && !this.trayOpen) return Sense.mediumNotPresent;
     return this.trayOpen ? Sense.mediumNotPresentTrayOpen : Sense.mediumNotPresentTrayClosed;
   }
 
-  /** Puts a medium in. @throws RangeError where there is one. */
+  /**
+   * Inserts a medium.
+   * @throws RangeError if there is one already
+   */
   insert(device: BlockDevice): void {
     if (this.#device) throw new RangeError('there is a medium in the drive');
     this.#take(device);
@@ -84,8 +99,9 @@ export class MediumBay {
   }
 
   /**
-   * Takes the medium out. A guest that has locked it is only asked to let it go (MMC-5 6.6.5.1, eject request), unless
-   * `force`: its requests then end with "medium not present".
+   * Ejects the medium. If the guest has locked it, the guest is only asked to eject it (MMC-5
+   * 6.6.5.1, eject request). With `force` it is ejected anyway, and the guest's requests end with
+   * "medium not present".
    */
   eject(force: boolean): EjectResult {
     if (!this.#device) return 'empty';
@@ -99,7 +115,10 @@ export class MediumBay {
     return 'ejected';
   }
 
-  /** The guest opens the tray; where the medium is in a far drive, that one has ejected it. */
+  /**
+   * The guest opens the tray. If the device is a remote drive, that drive has ejected its medium
+   * already.
+   */
   guestEject(): void {
     const device = this.#device;
     if (device?.media) {
@@ -111,7 +130,7 @@ export class MediumBay {
     if (device) this.onGuestEject(device);
   }
 
-  /** The device said that its medium is gone. */
+  /** The device has reported that its medium is gone. */
   vanish(): void {
     if (this.#vanished || !this.#device) return;
     this.#vanished = true;
@@ -119,20 +138,21 @@ export class MediumBay {
     this.#tell(MediaEvent.removal);
   }
 
-  /** Holds the medium or lets it go: a far drive does the same, if it can. */
+  /** Locks or unlocks the medium. A remote drive does the same if it can. */
   async lock(locked: boolean, options: RequestOptions): Promise<void> {
     this.locked = locked;
-    // Not every drive has a lock; the guest's own eject is refused by this one.
+    // Ignore the failure: not every drive has a lock, and this drive refuses the guest's own eject
+    // anyway.
     await this.#device?.media?.lock(locked, options).catch(() => undefined);
   }
 
-  /** The device has a medium again, maybe another one. */
+  /** The device has a medium again, possibly another one. */
   returned(): void {
     this.#vanished = false;
     this.#arrived();
   }
 
-  /** The unit attention condition, once. */
+  /** Returns the pending unit attention condition and clears it. */
   takeAttention(): SenseCode | undefined {
     const attention = this.#attention;
     this.#attention = undefined;
@@ -143,13 +163,16 @@ export class MediumBay {
     return this.#attention;
   }
 
-  /** A bus reset is told of, unless something else is to be told. It also unlocks (SPC-3 6.13). */
+  /**
+   * A bus reset: unlocks (SPC-3 6.13), and reports the reset unless another unit attention is
+   * pending.
+   */
   reset(): void {
     if (this.locked) void this.lock(false, {});
     this.#attention ??= Sense.reset;
   }
 
-  /** The last event of the class media, once. */
+  /** Returns the last event of the class media and clears it. */
   takeEvent(): number {
     const event = this.#event;
     this.#event = MediaEvent.none;
@@ -184,12 +207,12 @@ export class MediumBay {
     this.#unwatch = media.watch(() => this.#follow(media));
   }
 
-  /** The name of the medium that a far drive has; '' for none, or one that cannot be read here. */
+  /** Name of the medium in a remote drive; '' if there is none, or if this drive cannot read it. */
   #present({ media, info }: BlockDevice): string {
     return this.#fits(info) ? media!.medium : '';
   }
 
-  /** The guest is told what the far drive has now. */
+  /** Reports a change of the remote drive's medium to the guest. */
   #follow(media: RemovableMedia): void {
     if (this.#device?.media !== media) return;
     const medium = this.#present(this.#device);
@@ -200,11 +223,11 @@ export class MediumBay {
     this.#interrupt();
     this.trayOpen = false;
     this.returned();
-    // What the guest has prevented holds for this medium as well (SPC-3 6.13).
+    // PREVENT MEDIUM REMOVAL stays in force for the new medium (SPC-3 6.13).
     if (this.locked) void this.lock(true, { medium });
   }
 
-  /** What is under way on the medium of before is over. */
+  /** Aborts the requests in flight on the medium that has left. */
   #interrupt(): void {
     this.#gone.abort();
     this.#gone = new AbortController();

@@ -1,6 +1,8 @@
 /**
- * A packet device (ATAPI; ATA8-ACS 7.24 PACKET) with a removable medium: the ATA side of a CD/DVD drive or a removable
- * disk. The packets are the unit's (scsi-unit.ts). Left out: overlapped and queued packets.
+ * A packet device (ATAPI; ATA8-ACS 7.24 PACKET) with a removable medium: the ATA side of a CD/DVD
+ * drive or of a removable disk.
+ *
+ * Not here: the packet commands (scsi-unit.ts). Left out: overlapped and queued packets.
  */
 import type { BlockDevice } from '../../block/device.js';
 import { Ata, AtaError, AtaStatus, SataFeature, SetFeature, good } from './ata-spec.js';
@@ -13,9 +15,12 @@ import { DeviceType, discSector, type SenseCode } from './scsi-spec.js';
 import { ScsiError, type ScsiUnit, type Transferred } from './scsi-unit.js';
 import { Signature } from './spec.js';
 
-/** Interrupt reason in the count field (ATA8-ACS 6.4): command or data, direction. Both are set at the end. */
+/**
+ * Interrupt reason in the count field (ATA8-ACS 6.4): bit 0 command or data, bit 1 direction. Both
+ * are set at the end of a command.
+ */
 const ended = 0x03;
-/** Features of PACKET: its data goes by DMA. */
+/** Features field of PACKET: the data is transferred by DMA. */
 const dmaBit = 0x01;
 
 interface PacketState {
@@ -52,7 +57,9 @@ export class PacketDrive implements SataDevice {
     this.#unit = kind === 'cdrom' ? new CdUnit(this.#bay, identity) : new DiskUnit(this.#bay, identity);
   }
 
-  /** Whether there is a medium, and whether the guest holds it (PREVENT MEDIUM REMOVAL). */
+  /**
+   * True if there is a medium. `locked`: the guest keeps it in the drive (PREVENT MEDIUM REMOVAL).
+   */
   get loaded(): boolean {
     return this.#bay.loaded;
   }
@@ -61,20 +68,24 @@ export class PacketDrive implements SataDevice {
     return this.#bay.locked;
   }
 
-  /** Called with the medium that the guest has ejected; it is the owner's then. */
+  /** Called with the medium that the guest has ejected; from then on it belongs to the listener. */
   set onGuestEject(listener: (device: BlockDevice) => void) {
     this.#bay.onGuestEject = listener;
   }
 
-  /** Puts a medium in. The guest is told that it may have changed. @throws RangeError where there is one, or it does not fit. */
+  /**
+   * Inserts a medium. The guest is told that the medium may have changed.
+   * @throws RangeError if there is a medium already, or if its blocks are too large
+   */
   insert(medium: BlockDevice): void {
     this.#check(medium);
     this.#bay.insert(medium);
   }
 
   /**
-   * Takes the medium out. `locked`: the guest holds it and has been asked to eject; with `force` it is taken all the same,
-   * and what is under way ends with "medium not present".
+   * Ejects the medium. Returns `locked` if the guest has locked the medium: the guest has then been
+   * asked to eject it. With `force` it is ejected anyway, and requests in flight end with "medium
+   * not present".
    */
   eject(force = false): EjectResult {
     return this.#bay.eject(force);
@@ -92,7 +103,8 @@ export class PacketDrive implements SataDevice {
       case Ata.identifyPacket:
         return this.#identify(command);
       case Ata.identify:
-      case Ata.readSectors: // obsolete ways of asking what it is (ATA8-ACS 7.16.3): aborted, with the signature
+      // obsolete ways to identify a device (ATA8-ACS 7.16.3): abort with the signature
+      case Ata.readSectors:
         return this.#abort(command, true);
       case Ata.deviceReset:
         this.reset(false);
@@ -116,7 +128,7 @@ export class PacketDrive implements SataDevice {
   }
 
   queuedError(): void {
-    // There are no queued commands, and so nothing that could fail among them.
+    // There are no queued commands that could fail.
   }
 
   reset(hard: boolean): void {

@@ -1,6 +1,8 @@
 /**
- * The link of a port and the device's resets (AHCI 1.3.1 §3.3.10 to §3.3.12, §10.4): COMRESET and what follows until the
- * device has announced itself, which it does when nothing of before the reset can have a later effect.
+ * The link of a port and the resets of its device (AHCI 1.3.1 §3.3.10 to §3.3.12, §10.4).
+ *
+ * After a reset (COMRESET or software reset) the device sends its signature only when no earlier
+ * command can have a later effect. Until then the port reports that it is busy.
  */
 import { AtaStatus } from './ata-spec.js';
 import type { ReceivedFisArea } from './completion.js';
@@ -9,17 +11,17 @@ import { portResetValues, type PortFile } from './registers.js';
 import type { SataDevice } from './sata-device.js';
 import { Det, LinkStatus, PortCmd, ReceivedFis, SError, Signature } from './spec.js';
 
-/** What the link needs of its port. */
+/** The parts of the port that the link uses. */
 export interface LinkPort {
   readonly file: PortFile;
   readonly area: ReceivedFisArea;
   device(): SataDevice | undefined;
-  /** Gives up what is under way. */
+  /** Gives up the commands in flight. */
   giveUp(): void;
-  /** Whether nothing is under way, and when that is so. */
+  /** True if no command is in flight; `drained` resolves when that is so. */
   idle(): boolean;
   drained(): Promise<void>;
-  /** The device takes commands again. */
+  /** Tells the port that the device accepts commands again. */
   ready(): void;
   lostArea(): void;
   changed(): void;
@@ -27,14 +29,19 @@ export interface LinkPort {
 
 export class PortLink {
   readonly #port: LinkPort;
-  /** A reset whose end the device has not announced. */
+  /**
+   * The reset after which the device has not yet sent its signature; undefined if there is none.
+   */
   #settling: Promise<void> | undefined;
-  /** The wait for what is under way, one for all resets that are asked for meanwhile, and what the last of them does then. */
+  /**
+   * Waits for the commands in flight: one wait for all resets that the driver asks for meanwhile.
+   * When it ends, `#announce` of the last reset runs.
+   */
   #draining: Promise<void> | undefined;
   #announce: (() => void) | undefined;
-  /** The frame of the signature has come while PxCMD.FRE was 0. */
+  /** The device sent its signature while PxCMD.FRE was 0, so its FIS must still be posted. */
   signatureUnposted = false;
-  /** The driver has set SRST and not cleared it. */
+  /** The driver has set SRST and has not cleared it. */
   softReset = false;
 
   constructor(port: LinkPort) {
@@ -45,7 +52,10 @@ export class PortLink {
     return this.#settling;
   }
 
-  /** §3.3.11, DET, has been written: COMRESET while it is 1, the interface off while it is 4. */
+  /**
+   * §3.3.11: handles a write to PxSCTL.DET. The value 1 holds COMRESET, the value 4 switches the
+   * interface off.
+   */
   control(before: number): void {
     const { file } = this.#port;
     const device = this.#port.device();
@@ -63,7 +73,7 @@ export class PortLink {
     }
   }
 
-  /** The link is up: the device is busy until it has announced itself. */
+  /** Brings the link up. The device is busy until it has sent its signature. */
   establish(): void {
     const { file } = this.#port;
     file.ssts = LinkStatus.up;
@@ -74,7 +84,10 @@ export class PortLink {
     this.#port.changed();
   }
 
-  /** Resets the device, by COMRESET (`hard`) or software reset. @param then Before the next command is taken. */
+  /**
+   * Resets the device by COMRESET (`hard`) or software reset.
+   * @param then Called before the next command is fetched.
+   */
   settle(hard: boolean, then?: () => void): void {
     const port = this.#port;
     port.giveUp();
@@ -99,7 +112,7 @@ export class PortLink {
     });
   }
 
-  /** A reset that is under way announces nothing. */
+  /** Cancels a pending reset: its signature is not sent. */
   cancel(): void {
     this.#announce = undefined;
     this.#settling = undefined;

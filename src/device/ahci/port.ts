@@ -1,10 +1,14 @@
 /**
- * One port of the host bus adapter (AHCI 1.3.1 §3.3, §5.3): its registers, the command list, errors and hot plug. Link and
- * resets are in port-link.ts, received frames in completion.ts; what a command means is the device's (sata-device.ts).
+ * One port of the host bus adapter (AHCI 1.3.1 §3.3, §5.3): its registers, the command list, errors
+ * and hot plug.
  *
- * Whatever was under way when a port is stopped or reset is given up, and the port says that it is running (PxCMD.CR) or
- * that the device is busy (PxTFD.STS.BSY) until none of it can have a later effect on the medium. A read's data that
- * still comes goes nowhere: the driver may use the memory for something else.
+ * When a port is stopped or reset, the commands in flight are given up. The port reports that the
+ * list is running (PxCMD.CR) or that the device is busy (PxTFD.STS.BSY) until none of them can have
+ * a later effect on the medium. Read data that still arrives is discarded, because the driver may
+ * have reused the memory.
+ *
+ * Not here: link and resets (port-link.ts), received FISes (completion.ts), the meaning of a
+ * command (sata-device.ts).
  */
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
@@ -23,14 +27,14 @@ import { failed, type Outcome, type SataDevice } from './sata-device.js';
 import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from './spec.js';
 import type { PortState } from './state.js';
 
-/** What a port needs of the adapter. */
+/** The parts of the adapter that a port uses. */
 export interface PortContext {
   readonly memory: GuestMemory;
   readonly steps: Steps;
   readonly log: ThrottledLogger;
   readonly attribute: (tag: number, trap: Trap) => void;
   readonly onCommand: (times: CommandTimes) => void;
-  /** The port's interrupt state has changed. */
+  /** Tells the adapter that the port's interrupt state may have changed. */
   readonly changed: () => void;
   readonly counts: { commands: number };
 }
@@ -50,13 +54,16 @@ export class AhciPort {
   readonly #running = new UnderWay<Running>();
   readonly #link: PortLink;
   #device: SataDevice | undefined;
-  /** Counts stops and resets: what began before one does not complete after it. */
+  /** Number of stops and resets: a command that began before one must not complete after it. */
   #life = 0;
   #stopping: Promise<void> | undefined;
-  /** §6.2: an error has stopped the command list until the driver clears PxCMD.ST. */
+  /** §6.2: an error has stopped the command list, until the driver clears PxCMD.ST. */
   #halted = false;
   #paused = false;
-  /** Of commands that have ended and whose interrupt the driver has not acknowledged, oldest first; at most {@link slots}. */
+  /**
+   * Times of completed commands whose interrupt the driver has not acknowledged, oldest first. At
+   * most {@link slots}.
+   */
   #times: CommandTimes[] = [];
 
   constructor(name: string, context: PortContext) {
@@ -80,7 +87,7 @@ export class AhciPort {
     return this.#device;
   }
 
-  /** PxIS and PxIE have a bit in common. */
+  /** True if the port requests an interrupt: a bit is set both in PxIS and in PxIE. */
   get interrupting(): boolean {
     return (interruptStatus(this.#file) & this.#file.ie) !== 0;
   }
@@ -108,7 +115,7 @@ export class AhciPort {
     }
   }
 
-  /** A device is there: as at power-on, or plugged in now. */
+  /** Connects a device, at power-on or while the guest runs. */
   plug(device: SataDevice): void {
     this.#giveUp();
     this.#device = device;
@@ -117,7 +124,10 @@ export class AhciPort {
     if (det === Det.none) this.#link.establish();
   }
 
-  /** The device is pulled out. Its commands are given up; they end with the port's next reset. */
+  /**
+   * Disconnects the device. Its commands are given up; for the driver they end with the port's next
+   * reset.
+   */
   unplug(): SataDevice | undefined {
     const device = this.#device;
     if (!device) return undefined;
@@ -133,19 +143,22 @@ export class AhciPort {
     return device;
   }
 
-  /** §10.4.3: everything but the addresses goes back; resolves when nothing is under way any more. */
+  /** §10.4.3, adapter reset: gives everything up, and resolves when no command is in flight. */
   async resetAll(): Promise<void> {
     this.#giveUp();
     this.#link.cancel();
-    // A stop that waits for its end goes on with what is issued and started: nothing may be, or it would begin during the
-    // reset and end after it.
+    // A pending stop would start the list again if PxCMD.ST were set, with the commands in PxCI.
+    // They would begin during the reset and end after it, so clear both.
     this.#file.ci = 0;
     this.#file.sact = 0;
     this.#file.cmd &= ~PortCmd.start;
     await this.#running.drained();
   }
 
-  /** The end of an adapter's reset: the link comes up anew. */
+  /**
+   * Ends an adapter's reset: the registers except the addresses get their reset values, and the
+   * link comes up again.
+   */
   restart(): void {
     const { clb, clbu, fb, fbu } = this.#file;
     Object.assign(this.#file, portResetValues, { clb, clbu, fb, fbu });
@@ -155,7 +168,7 @@ export class AhciPort {
     if (this.#device) this.#link.establish();
   }
 
-  /** Fetches no more commands and waits until none is under way. */
+  /** Stops fetching commands and waits until none is in flight, for a snapshot. */
   async pause(): Promise<void> {
     this.#paused = true;
     await this.#running.drained();
@@ -168,7 +181,10 @@ export class AhciPort {
     this.#fetch();
   }
 
-  /** Registers and what is not in them. Only while paused. */
+  /**
+   * Registers and the state outside them.
+   * @throws Error if the port is not paused
+   */
   save(): PortState {
     if (!this.#paused || this.#running.size > 0) throw new Error('the port is not paused');
     return {
@@ -189,7 +205,7 @@ export class AhciPort {
     if (this.#device && state.device !== undefined) this.#device.restore(state.device);
   }
 
-  /** §3.3.7. */
+  /** §3.3.7: handles a write to PxCMD. */
   #command(before: number): void {
     const file = this.#file;
     const set = file.cmd & ~before;
@@ -211,13 +227,14 @@ export class AhciPort {
   }
 
   #start(): void {
-    // A driver that has not waited for PxCMD.CR to become 0: the list runs when what was under way has ended.
+    // The driver did not wait for PxCMD.CR to become 0. The list starts when the commands in flight
+    // have ended.
     if (this.#stopping) return;
     this.#file.cmd |= PortCmd.listRunning;
     this.#fetch();
   }
 
-  /** §3.3.7, ST: PxCI and PxSACT are cleared; PxCMD.CR follows when nothing is under way. */
+  /** §3.3.7, ST: PxCI and PxSACT are cleared immediately, PxCMD.CR when no command is in flight. */
   #stop(): void {
     const file = this.#file;
     this.#giveUp();
@@ -252,7 +269,10 @@ export class AhciPort {
     return ssts === LinkStatus.up && (tfd & busyMask) === 0;
   }
 
-  /** §5.3.2: takes what was issued, slot after slot from the last one on, as long as the device is not busy. */
+  /**
+   * §5.3.2: fetches issued commands, in slot order after the last one, while the device is not
+   * busy.
+   */
   #fetch(trap?: Trap): void {
     const file = this.#file;
     for (let looked = 0; looked < slots && file.ci !== 0 && this.#ready; looked++) {
@@ -273,10 +293,11 @@ export class AhciPort {
     const device = this.#device!;
     const { slot, fis } = command;
     if (!fis.isCommand) return this.#control(command);
-    if (this.#link.softReset) return; // the device hears nothing until SRST is cleared
+    if (this.#link.softReset) return; // the device ignores commands until SRST is cleared
     const queued = device.isQueued(fis.command);
     const others = this.#running.some((one) => one.queued);
-    // SATA 3.0 §13.6.4: a queued command with a tag in use, or another command among queued ones, ends them all.
+    // SATA 3.0 §13.6.4: a queued command whose tag is in use, or an unqueued command while queued
+    // ones are in flight, aborts all of them.
     const refused = queued ? this.#running.has(slot) || fis.count >> 3 !== slot : others;
     if (queued) this.#file.ci &= ~(1 << slot);
     else this.#file.tfd = (this.#file.tfd & 0xff00) | AtaStatus.busy;
@@ -288,7 +309,7 @@ export class AhciPort {
     this.#run(device, command, queued, trap);
   }
 
-  /** A frame with C = 0: only its SRST bit means something (§10.4.1). */
+  /** A register FIS with C = 0 (device control): only its SRST bit has a meaning (§10.4.1). */
   #control({ slot, fis }: SlotCommand): void {
     const bit = 1 << slot;
     if (fis.control & controlReset) {
@@ -313,7 +334,8 @@ export class AhciPort {
     const completed = (outcome: Outcome, answered: number): void => {
       const opcode = command.fis.command;
       this.#complete(command, outcome, queued);
-      // A driver may never acknowledge: it issues a slot again because it has seen PxCI, and the oldest is not waited for.
+      // Bound the list: a driver may poll PxCI and reuse slots without ever acknowledging an
+      // interrupt.
       if (this.#times.length >= slots) this.#times.shift();
       this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
     };
@@ -349,7 +371,10 @@ export class AhciPort {
     this.#context.changed();
   }
 
-  /** §6.1, §6.2.1: an error of host or interface; the list stands until the driver resets the port. */
+  /**
+   * §6.1, §6.2.1: a host bus or interface error stops the command list until the driver resets the
+   * port.
+   */
   #fail(interrupt: number, reason: string): void {
     this.#halted = true;
     this.#file.is |= interrupt;
@@ -359,7 +384,7 @@ export class AhciPort {
     this.#context.changed();
   }
 
-  /** SATA 3.0 §13.8: a set device bits frame with its N bit. */
+  /** SATA 3.0 §13.8, asynchronous notification: a set device bits FIS with its N bit. */
   #notify(device: SataDevice): void {
     if (this.#device !== device || this.#file.ssts !== LinkStatus.up || this.#link.settling) return;
     if (!this.#area.post(ReceivedFis.setDeviceBits, setDeviceBitsFis(this.#file.tfd, 0, 0, true))) this.#lostArea();
@@ -371,7 +396,7 @@ export class AhciPort {
     this.#fail(PortInterrupt.hostBusFatal, 'the area for received frames is not in guest memory');
   }
 
-  /** The driver has acknowledged the port's interrupt: it has taken what was completed. */
+  /** The driver has acknowledged the port's interrupt, and so has consumed the completions. */
   #consumed(): void {
     if (this.#times.length === 0) return;
     const consumed = performance.now();

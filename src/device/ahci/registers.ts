@@ -1,12 +1,17 @@
-/** The register map (AHCI 1.3.1 §3) as data: what each dword reads as and which bits a write changes. */
+/**
+ * The register map (AHCI 1.3.1 §3) as a table: for each dword, the value it reads as and the bits
+ * that a write changes.
+ *
+ * Not here: the effects of a write (controller.ts, port.ts, port-link.ts).
+ */
 import { Cap, Ghc, HbaRegister, PortCmd, PortInterrupt, PortRegister, SError, slots } from './spec.js';
 
-/** Generic host control: what holds a value. */
+/** The generic host control registers that store a value. */
 export interface HbaFile {
   ghc: number;
-  /** IS: ports with an interrupt pending. */
+  /** IS: the ports with an interrupt pending. */
   is: number;
-  /** PI, fixed. */
+  /** PI: the ports implemented. Constant. */
   readonly ports: number;
 }
 
@@ -28,12 +33,18 @@ export interface PortFile {
   ci: number;
 }
 
-/** What a write to the generic registers means beyond the stored value. */
+/** The effect of a write to a generic register, beyond the stored value. */
 export type HbaEffect = 'none' | 'reset' | 'interrupt';
-/** The same of a port's: `command` PxCMD, `link` PxSCTL, `issue` PxCI. */
+/**
+ * The effect of a write to a port register: `status` is PxIS, `command` PxCMD, `link` PxSCTL,
+ * `issue` PxCI.
+ */
 export type PortEffect = 'none' | 'interrupt' | 'status' | 'command' | 'link' | 'issue';
 
-/** §3.3: everything but the addresses at its reset value; §3.3.7 SUD and POD are 1 where neither can be switched. */
+/**
+ * §3.3: reset values of all port registers but the addresses. §3.3.7: SUD and POD are 1 and cannot
+ * be changed.
+ */
 export const portResetValues = {
   is: 0,
   ie: 0,
@@ -50,13 +61,14 @@ export const portResetValues = {
 interface Entry<File, Effect> {
   readonly offset: number;
   readonly read: (file: File) => number;
-  /** `mask` has the bits that the access covers; `value` has no others. */
+  /** `mask` has the bits that the access covers; all other bits of `value` are 0. */
   readonly write?: (file: File, value: number, mask: number) => Effect;
 }
 
 /**
- * CAP: no staggered spin-up, port multiplier, power management beyond the active state, enclosure or coalescing; and no
- * SNTF, because a driver would read and write it for every queued command that ends.
+ * CAP without staggered spin-up, port multipliers, link power states, enclosure management and
+ * command coalescing. Without SNTF as well, because a driver would then read and write it for every
+ * queued command that completes.
  */
 const capabilities = (ports: number): number => {
   const count = 32 - Math.clz32(ports);
@@ -94,7 +106,7 @@ const hbaEntries: readonly Entry<HbaFile, HbaEffect>[] = [
 
 type Stored = 'clb' | 'clbu' | 'fb' | 'fbu' | 'ie' | 'sctl';
 
-/** A register that keeps the bits of `kept`. */
+/** A register that stores the bits of `kept`. */
 const stored = (
   offset: number,
   name: Stored,
@@ -109,7 +121,7 @@ const stored = (
   },
 });
 
-/** PxIS with the bits that only show what PxSERR has (§3.3.5: PCS and PRCS). */
+/** PxIS, with the bits that mirror PxSERR (§3.3.5: PCS and PRCS). */
 export function interruptStatus(file: PortFile): number {
   const connect = file.serr & SError.exchanged ? PortInterrupt.connectChange : 0;
   const ready = file.serr & SError.phyReadyChange ? PortInterrupt.phyReadyChange : 0;
@@ -135,7 +147,8 @@ const portEntries: readonly Entry<PortFile, PortEffect>[] = [
     read: (file) => file.cmd >>> 0,
     write: (file, value, mask) => {
       const writable = PortCmd.stored & mask;
-      // CLO reads as zero once it has had its effect (controller); ICC once the interface is as asked: at once.
+      // CLO reads as 0 once it has had its effect (port.ts). ICC always reads as 0, because a
+      // change of the interface state is immediate.
       file.cmd = (file.cmd & ~writable) | (value & (writable | PortCmd.commandListOverride));
       return 'command';
     },
@@ -164,7 +177,7 @@ const portEntries: readonly Entry<PortFile, PortEffect>[] = [
     offset: PortRegister.ci,
     read: (file) => file.ci >>> 0,
     write: (file, value) => {
-      // §3.3.14: writing a 0 has no effect, and nothing has while PxCMD.ST is 0.
+      // §3.3.14: writing a 0 has no effect, and no write has an effect while PxCMD.ST is 0.
       if (!(file.cmd & PortCmd.start)) return 'none';
       file.ci |= value;
       return 'issue';
@@ -175,17 +188,19 @@ const portEntries: readonly Entry<PortFile, PortEffect>[] = [
 const hbaMap = new Map(hbaEntries.map((entry) => [entry.offset, entry]));
 const portMap = new Map(portEntries.map((entry) => [entry.offset, entry]));
 
-/** Reads a generic dword; reserved ones read as zero. */
+/** Reads the generic dword at `offset`. Reserved dwords read as zero. */
 export function readHba(file: HbaFile, offset: number): number {
   return hbaMap.get(offset)?.read(file) ?? 0;
 }
 
-/** Writes the bits `mask` of a generic dword; what is constant or reserved ignores it. */
+/**
+ * Writes the bits `mask` of a generic dword. Writes to constant and reserved dwords are ignored.
+ */
 export function writeHba(file: HbaFile, offset: number, value: number, mask: number): HbaEffect {
   return hbaMap.get(offset)?.write?.(file, value & mask, mask) ?? 'none';
 }
 
-/** Reads a port's dword; `offset` from the port's first register. */
+/** Reads a dword of a port. `offset` counts from the port's first register. */
 export function readPort(file: PortFile, offset: number): number {
   return portMap.get(offset)?.read(file) ?? 0;
 }

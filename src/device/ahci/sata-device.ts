@@ -1,53 +1,70 @@
-/** What a port knows of the device behind it, and a device of the port: the Serial ATA transport between the two, without its frames. */
+/**
+ * The interface between a port and the device on it: the Serial ATA transport without its frames.
+ */
 import type { RequestOptions } from '../../block/device.js';
 import type { GuestBuffers } from '../../machine/guest-memory.js';
 import { AtaStatus } from './ata-spec.js';
 import type { ResultFile, TaskFile } from './fis.js';
 
-/** A command on its way to a device. */
+/** A command for a device. */
 export interface DeviceCommand {
   readonly file: TaskFile;
-  /** The packet, 16 bytes, where the driver sent one (PACKET). */
+  /** The packet, 16 bytes, if the driver sent one (command PACKET). */
   readonly packet: Uint8Array | undefined;
-  /** Slot, which is the tag of a queued command. */
+  /** Command slot, which is also the tag of a queued command. */
   readonly slot: number;
   readonly options: RequestOptions;
-  /** The place of data that the device gives. @throws HostError where it has fewer than `length` bytes or none. */
+  /**
+   * Memory for exactly `length` bytes from the device.
+   * @throws HostError if the command describes less memory
+   */
   toHost(length: number): GuestBuffers;
-  /** The same, of at most `length` bytes. */
+  /** Like {@link toHost}, but for at most `length` bytes. */
   toHostUpTo(length: number): GuestBuffers;
-  /** The data that the driver gives. @throws HostError as {@link toHost}. */
+  /**
+   * The `length` bytes that the driver sends.
+   * @throws HostError as {@link toHost}
+   */
   fromHost(length: number): GuestBuffers;
 }
 
-/** How a command ended. */
+/** The outcome of a command. */
 export interface Outcome {
-  /** How its data went: a PIO setup frame goes with those of PIO, and a register frame ends all but `pio-in`. */
+  /**
+   * The transfer protocol. The PIO and packet protocols post a PIO setup FIS; all but `pio-in` end
+   * with a register FIS.
+   */
   readonly protocol: 'none' | 'dma' | 'pio-in' | 'pio-out' | 'packet-in' | 'packet-out';
   readonly result: ResultFile;
-  /** Bytes of data. */
+  /** Bytes of data transferred. */
   readonly transferred: number;
 }
 
 /** A device on a port. */
 export interface SataDevice {
-  /** PxSIG after a reset, and the status that goes with it. */
+  /** PxSIG after a reset, and the status register that goes with it. */
   readonly signature: number;
   readonly resetStatus: number;
-  /** Whether a command is one of native command queuing. */
+  /** True if `command` belongs to native command queuing (NCQ). */
   isQueued(command: number): boolean;
-  /** Carries a command out. Rejects with a HostError, for data without a place, and with nothing else. */
+  /** Executes a command. Rejects only with a HostError, if its data has no memory. */
   execute(command: DeviceCommand): Promise<Outcome>;
   /**
-   * The same at once, of a command that needs no waiting. An offer, made before {@link execute}: undefined, and nothing has
-   * happened that executing it would not do again.
+   * Executes a command synchronously if that needs no waiting. Returns undefined if it cannot; the
+   * port then calls {@link execute}, which repeats whatever this call has done.
    */
   executeNow?(command: DeviceCommand): Outcome | undefined;
-  /** A queued command failed that the port refused, or could not give to the device: for the queued error log. */
+  /**
+   * Records an error for the queued error log: of a command that the port refused because of queued
+   * commands in flight. `queued` is false if the refused command is not a queued one itself.
+   */
   queuedError(slot: number, outcome: Outcome, queued: boolean): void;
-  /** After COMRESET (`hard`), software reset or DEVICE RESET; nothing is under way. */
+  /**
+   * Resets the device after COMRESET (`hard`), software reset or DEVICE RESET. No command is in
+   * flight.
+   */
   reset(hard: boolean): void;
-  /** Tells the device how it can notify the host (SATA 3.0 §13.8). */
+  /** Sets the callback by which the device notifies the host (SATA 3.0 §13.8). */
   attach(notify: () => void): void;
   save(): unknown;
   restore(state: unknown): void;

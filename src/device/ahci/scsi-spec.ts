@@ -1,4 +1,8 @@
-/** The numbers of SPC-3, SBC-3 and MMC-5 that packet devices speak; each group with its clause. Values only. */
+/**
+ * The numbers of SPC-3, SBC-3 and MMC-5 that packet devices use, in groups, each with its clause.
+ *
+ * Values only.
+ */
 
 /** Operation codes: SPC-3 table 80, SBC-3 table 10, MMC-5 table 235. */
 export const Scsi = {
@@ -97,7 +101,7 @@ export const ModePage = {
   all: 0x3f,
 } as const;
 
-/** MMC-5 6.6.1: GET EVENT STATUS NOTIFICATION: classes, and codes of the class media. */
+/** MMC-5 6.6.1 GET EVENT STATUS NOTIFICATION: event classes, and the events of the class media. */
 export const EventClass = { operational: 1, power: 2, external: 3, media: 4 } as const;
 export const MediaEvent = { none: 0, ejectRequest: 1, newMedia: 2, removal: 3 } as const;
 
@@ -117,7 +121,7 @@ export const MmcFeature = {
   timeout: 0x0105,
 } as const;
 
-/** Bytes a sector of a CD or DVD's data track. */
+/** Bytes of a sector in the data track of a CD or DVD. */
 export const discSector = 2048;
-/** A CD holds at most 99 minutes of 75 sectors a second; what is larger is a DVD. */
+/** A CD holds at most 99 minutes of 75 sectors a second; a larger medium is taken as a DVD. */
 export const cdMaxSectors = 99 * 60 * 75 - 150;

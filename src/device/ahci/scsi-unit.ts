@@ -1,6 +1,8 @@
 /**
- * A logical unit of a packet device: the commands that every kind has (SPC-3), and the reading ones (SBC-3 and MMC-5 have
- * them alike). What is special to a CD/DVD drive is in cd-unit.ts, to a removable disk in disk-unit.ts.
+ * A logical unit of a packet device: the commands that every kind of unit has (SPC-3), and the read
+ * commands, which SBC-3 and MMC-5 define alike.
+ *
+ * Not here: commands of a CD/DVD drive (cd-unit.ts) and of a removable disk (disk-unit.ts).
  */
 import { JoinedAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
@@ -12,7 +14,7 @@ import { inquiry, vitalProductData } from './inquiry.js';
 import type { MediumBay } from './medium-bay.js';
 import { DeviceType, EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from './scsi-spec.js';
 
-/** A command that ends with CHECK CONDITION. */
+/** Ends a command with CHECK CONDITION. */
 export class ScsiError extends Error {
   override readonly name = 'ScsiError';
   readonly sense: SenseCode;
@@ -23,19 +25,19 @@ export class ScsiError extends Error {
   }
 }
 
-/** A command descriptor block and the way of its data. */
+/** A command descriptor block (CDB) and the memory of its data. */
 export interface ScsiCommand {
-  /** 16 bytes; what is beyond the command's own length is zero or noise. */
+  /** 16 bytes; the bytes after the command's own length are undefined. */
   readonly cdb: DataView;
   readonly options: RequestOptions;
-  /** The place of `length` bytes for the host, exactly. */
+  /** Memory for exactly `length` bytes to the host. */
   toHost(length: number): Buffers;
-  /** The same, of as many as there is place for. */
+  /** Memory for at most `length` bytes to the host: as many as the command describes. */
   toHostUpTo(length: number): Buffers;
   fromHost(length: number): Buffers;
 }
 
-/** Which way data went, and how much of it. */
+/** Direction and number of bytes of a data transfer. */
 export interface Transferred {
   readonly direction: 'in' | 'out' | 'none';
   readonly length: number;
@@ -43,7 +45,10 @@ export interface Transferred {
 
 export const nothing: Transferred = { direction: 'none', length: 0 };
 
-/** Commands that are carried out although a unit attention waits (SPC-3 5.14, MMC-5 4.1.6.1). */
+/**
+ * Commands that are executed although a unit attention condition is pending (SPC-3 5.14, MMC-5
+ * 4.1.6.1).
+ */
 const despiteAttention: ReadonlySet<number> = new Set([
   Scsi.inquiry,
   Scsi.requestSense,
@@ -54,7 +59,7 @@ const despiteAttention: ReadonlySet<number> = new Set([
 
 export abstract class ScsiUnit {
   abstract readonly deviceType: number;
-  /** Bytes a logical block. */
+  /** Bytes of a logical block. */
   abstract readonly blockSize: number;
   readonly identity: AtaIdentity;
   protected readonly bay: MediumBay;
@@ -65,12 +70,15 @@ export abstract class ScsiUnit {
     this.identity = identity;
   }
 
-  /** A command of this kind of unit; undefined where it has none such. */
+  /** Executes a command of this kind of unit. Returns undefined if it does not have the command. */
   protected abstract own(command: ScsiCommand): Promise<Transferred> | undefined;
-  /** The mode pages of `page` (or all of them), and the device-specific parameter of the header. */
+  /**
+   * The mode pages that `page` names (or all), and the device-specific parameter of the mode
+   * header.
+   */
   protected abstract modePages(page: number): { pages: Uint8Array; parameter: number };
 
-  /** @throws ScsiError, and HostError where data has no place; nothing else. */
+  /** @throws ScsiError for every failure, except a HostError if the data has no memory */
   async execute(command: ScsiCommand): Promise<Transferred> {
     const opcode = command.cdb.getUint8(0);
     const medium = this.bay.signal;
@@ -142,7 +150,10 @@ export abstract class ScsiUnit {
     }
   }
 
-  /** The medium. @throws ScsiError where there is none. */
+  /**
+   * The medium.
+   * @throws ScsiError if there is none
+   */
   protected medium(): BlockDevice {
     const { medium } = this.bay;
     if (!medium) throw new ScsiError(this.bay.absence);
@@ -150,8 +161,9 @@ export abstract class ScsiUnit {
   }
 
   /**
-   * Does something with the medium that is in the drive now; it is given up with the command's port, and when the medium goes.
-   * @throws ScsiError where there is none.
+   * Calls `act` with the present medium. The request is given up when the port gives up the
+   * command, and when the medium leaves the drive.
+   * @throws ScsiError if there is no medium
    */
   protected onMedium<T>(
     command: ScsiCommand,
@@ -170,18 +182,24 @@ export abstract class ScsiUnit {
     }
   }
 
-  /** Options of a request that is meant for the present medium of a far drive, and for no other. */
+  /**
+   * Request options that name the present medium of a remote drive, so that the request fails if
+   * another medium is there.
+   */
   #named(options: RequestOptions): RequestOptions {
     const { mediumName } = this.bay;
     return mediumName === undefined ? options : { ...options, medium: mediumName };
   }
 
-  /** Logical blocks of the medium. */
+  /** Number of logical blocks of the medium. */
   protected blocks(): number {
     return Math.floor(this.medium().info.size / this.blockSize);
   }
 
-  /** Bytes of the medium. @throws ScsiError where they are not all on it. */
+  /**
+   * The byte range of `count` blocks from `lba`.
+   * @throws ScsiError if it is not on the medium
+   */
   protected range(lba: number, count: number): { offset: number; length: number } {
     if (!(lba + count <= this.blocks())) throw new ScsiError(Sense.lbaOutOfRange);
     return { offset: lba * this.blockSize, length: count * this.blockSize };
@@ -195,11 +213,14 @@ export abstract class ScsiUnit {
     return { direction: 'in', length };
   }
 
-  /** SPC-3 6.33. A device that had lost its medium is asked whether it has one again. */
+  /**
+   * SPC-3 6.33 TEST UNIT READY. If the device had lost its medium, it is asked whether a medium is
+   * back.
+   */
   async #ready(command: ScsiCommand): Promise<void> {
     const device = this.bay.vanished;
-    // A far drive tells by itself. Of another device nobody knows whether it is the same medium again, and so it is not
-    // to be written.
+    // A remote drive reports its media by itself. With another device it is unknown whether the
+    // same medium is back, so a medium that the guest could write to is not accepted again.
     const written = this.deviceType !== DeviceType.cd && !device?.info.readOnly;
     if (device && !device.media && !written) {
       const block = new Uint8Array(Math.max(512, device.info.blockSize));
@@ -210,7 +231,7 @@ export abstract class ScsiUnit {
     this.medium();
   }
 
-  /** SPC-3 4.5.3 fixed format, 18 bytes; told once. */
+  /** SPC-3 4.5.3: sense data in fixed format, 18 bytes. Reading it clears it. */
   #requestSense(): Uint8Array {
     const pending = this.#sense[0] !== 0 ? this.#sense : (this.bay.takeAttention() ?? this.#sense);
     this.#sense = Sense.noSense;
@@ -242,12 +263,12 @@ export abstract class ScsiUnit {
     return reply(command, data, cdb.getUint16(3));
   }
 
-  /** SBC-3 5.20, MMC-5 6.42: LOEJ ejects or loads; START alone changes nothing here. */
+  /** SBC-3 5.20, MMC-5 6.42 START STOP UNIT: LOEJ ejects or loads; START alone has no effect. */
   async #startStop(command: ScsiCommand): Promise<Transferred> {
     const action = command.cdb.getUint8(4) & 3;
     if (action === 2) {
       if (this.bay.locked) throw new ScsiError(Sense.removalPrevented);
-      // What the guest has written is on the medium before it leaves the drive.
+      // Data that the guest has written must be durable before the medium leaves the drive.
       const { medium } = this.bay;
       if (medium && !medium.info.readOnly) await this.onMedium(command, (one, options) => one.flush(options));
       if (medium?.media) await this.#ejectFar(medium.media, command);
@@ -270,7 +291,7 @@ export abstract class ScsiUnit {
     }
   }
 
-  /** MMC-5 6.6: polled only, and of the class media only. */
+  /** MMC-5 6.6 GET EVENT STATUS NOTIFICATION: polled only, and only the class media. */
   #eventStatus(command: ScsiCommand): Transferred {
     const { cdb } = command;
     if ((cdb.getUint8(1) & 1) === 0) throw new ScsiError(Sense.invalidField);
@@ -283,7 +304,7 @@ export abstract class ScsiUnit {
     return reply(command, Uint8Array.of(0, 6, EventClass.media, supported, event, status, 0, 0), cdb.getUint16(7));
   }
 
-  /** SBC-3 5.12. */
+  /** SBC-3 5.12 READ CAPACITY (10). */
   #capacity10(): Uint8Array {
     const data = new Uint8Array(8);
     const view = new DataView(data.buffer);
@@ -292,7 +313,7 @@ export abstract class ScsiUnit {
     return data;
   }
 
-  /** SBC-3 5.13. */
+  /** SBC-3 5.13 READ CAPACITY (16). */
   #capacity16(): Uint8Array {
     const data = new Uint8Array(32);
     const view = new DataView(data.buffer);
@@ -301,7 +322,10 @@ export abstract class ScsiUnit {
     return data;
   }
 
-  /** SPC-3 6.9, 6.10: a header of 4 or 8 bytes, no block descriptors, no subpages; nothing can be changed or saved. */
+  /**
+   * SPC-3 6.9, 6.10 MODE SENSE: a header of 4 or 8 bytes, no block descriptors, no subpages. No
+   * value can be changed or saved.
+   */
   #modeSense(command: ScsiCommand, header: 4 | 8, allocation: number): Transferred {
     const control = command.cdb.getUint8(2) >> 6;
     if (control === 3) throw new ScsiError(Sense.saveNotSupported);
@@ -315,7 +339,7 @@ export abstract class ScsiUnit {
     return reply(command, data, allocation);
   }
 
-  /** What a failure of the medium is called; undefined where it is not the medium's. */
+  /** The sense code for a failure of the medium; undefined if the failure is a HostError. */
   #senseOf(error: unknown, opcode: number, medium: AbortSignal): SenseCode | undefined {
     if (error instanceof HostError) return undefined;
     if (medium.aborted) return this.bay.absence;
@@ -353,17 +377,23 @@ function senseOf(kind: BlockErrorKind, wrote: boolean): SenseCode {
   }
 }
 
-/** SPC-3 6.9.3: the mask of what MODE SELECT may change in mode pages of at least two bytes each, which is nothing. */
+/**
+ * SPC-3 6.9.3: the mask of bits that MODE SELECT may change. It has the page headers, and no such
+ * bits.
+ */
 function unchangeable(pages: Uint8Array): Uint8Array {
   const mask = new Uint8Array(pages.length);
   for (let at = 0; at < pages.length; at += 2 + pages[at + 1]!) mask.set(pages.subarray(at, at + 2), at);
   return mask;
 }
 
-/** SPC-3 6.21: the list of one unit, 0. */
+/** SPC-3 6.21 REPORT LUNS: a list with one logical unit, number 0. */
 const oneLun = Uint8Array.of(0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
-/** Gives the host as much of `data` as it allows and has place for. */
+/**
+ * Returns `data` to the host, cut to the allocation length and to the memory that the command
+ * describes.
+ */
 export function reply(command: ScsiCommand, data: Uint8Array, allocation: number): Transferred {
   const wanted = Math.min(data.length, allocation);
   if (wanted === 0) return nothing;

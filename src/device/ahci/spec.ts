@@ -1,6 +1,8 @@
 /**
- * The numbers of AHCI 1.3.1 and of Serial ATA frames (SATA 3.0 §10.3) that the host bus adapter speaks; each group with
- * its section. Values only.
+ * The numbers of AHCI 1.3.1 and of Serial ATA FISes (SATA 3.0 §10.3) that the host bus adapter
+ * uses, in groups, each with its section.
+ *
+ * Values only: the code that uses them is in the other files of this folder.
  */
 
 /** §3.1 Generic host control: offsets in bytes. */
@@ -14,14 +16,14 @@ export const HbaRegister = {
   bohc: 0x28, // §3.1.11
 } as const;
 
-/** §3: the first port's registers, and bytes a port. */
+/** §3: offset of the first port's registers, and bytes of each port's registers. */
 export const portsStart = 0x100;
 export const portSize = 0x80;
 export const maxPorts = 32;
-/** §3.1.1 CAP.NCS: command slots a port. */
+/** §3.1.1 CAP.NCS: command slots of each port. */
 export const slots = 32;
 
-/** §3.3 Port registers: offsets in bytes from the port's first. */
+/** §3.3 Port registers: offsets in bytes from the port's first register. */
 export const PortRegister = {
   clb: 0x00, // §3.3.1
   clbu: 0x04, // §3.3.2
@@ -54,7 +56,7 @@ export const Cap = {
 /** §3.1.2 Global HBA control. */
 export const Ghc = { reset: 1 << 0, interrupts: 1 << 1, ahci: 1 << 31 } as const;
 
-/** §3.3.5 Port interrupt status; §3.3.6 has the same bits. */
+/** §3.3.5 Port interrupt status (PxIS); PxIE (§3.3.6) has the same bits. */
 export const PortInterrupt = {
   d2hRegister: 1 << 0,
   pioSetup: 1 << 1,
@@ -69,9 +71,9 @@ export const PortInterrupt = {
   hostBusData: 1 << 28,
   hostBusFatal: 1 << 29,
   taskFileError: 1 << 30,
-  /** Bits that a write of one clears; the others follow PxSERR. */
+  /** Bits of PxIS that writing a 1 clears. The others mirror PxSERR. */
   clearable: 0xfd8000af,
-  /** Bits of PxIE that exist. */
+  /** Implemented bits of PxIE. */
   enable: 0xfdc000ff,
 } as const;
 
@@ -87,17 +89,20 @@ export const PortCmd = {
   listRunning: 1 << 15,
   hotPlugCapable: 1 << 18,
   atapi: 1 << 24,
-  /** What software can set and read back: ST, FRE, PMA, ATAPI, DLAE. */
+  /** Bits that software can set and read back: ST, FRE, ATAPI, DLAE. */
   stored: (1 << 0) | (1 << 4) | (1 << 24) | (1 << 25),
 } as const;
 
-/** §3.3.10 PxSSTS: device present and communicating, third generation, interface active; nothing there; disabled. */
+/**
+ * §3.3.10 PxSSTS: no device; device present without communication; device present and communicating
+ * at generation 3, interface active; interface disabled.
+ */
 export const LinkStatus = { none: 0x000, noCommunication: 0x001, up: 0x133, offline: 0x004 } as const;
 
 /** §3.3.11 PxSCTL.DET. */
 export const Det = { none: 0, comreset: 1, disable: 4 } as const;
 
-/** §3.3.12 PxSERR: the diagnostics used. */
+/** §3.3.12 PxSERR: the bits used. */
 export const SError = { phyReadyChange: 1 << 16, exchanged: 1 << 26, protocol: 1 << 10, handshake: 1 << 22 } as const;
 
 /** §4.2.1 Received FIS structure: offsets in bytes. */
@@ -109,7 +114,7 @@ export const ReceivedFis = {
   size: 256,
 } as const;
 
-/** §4.2.2 Command list: bytes a header, and its first dword. */
+/** §4.2.2 Command list: bytes of a command header, and the fields of its first dword. */
 export const headerSize = 32;
 export const Header = {
   fisLengthMask: 0x1f,
@@ -121,7 +126,9 @@ export const Header = {
   prdtLengthShift: 16,
 } as const;
 
-/** §4.2.3 Command table: offsets in bytes; a PRD is 16 bytes with a 0-based byte count of 22 bits. */
+/**
+ * §4.2.3 Command table: offsets in bytes. A PRD has 16 bytes, with a 0-based byte count of 22 bits.
+ */
 export const CommandTable = { fis: 0x00, packet: 0x40, prdt: 0x80, prdSize: 16, countMask: 0x3fffff } as const;
 
 /** SATA 3.0 §10.3.1 FIS types. */
@@ -133,14 +140,20 @@ export const FisType = {
   setDeviceBits: 0xa1,
 } as const;
 
-/** SATA 3.0 §10.3.4: bit 7 of byte 1 of a host-to-device FIS: a command, not a device control. */
+/**
+ * SATA 3.0 §10.3.4: bit 7 (C) of byte 1 of a host-to-device FIS: 1 for a command, 0 for device
+ * control.
+ */
 export const fisIsCommand = 0x80;
-/** SATA 3.0 §10.3.5: interrupt bit of byte 1; §10.3.6: notification bit; §10.3.9: direction bit, device to host. */
+/**
+ * Bits of byte 1: interrupt (SATA 3.0 §10.3.5), notification (§10.3.6), direction device to host
+ * (§10.3.9).
+ */
 export const fisInterrupt = 0x40;
 export const fisNotification = 0x80;
 export const fisDeviceToHost = 0x20;
-/** ATA8-ACS 7.x device control: software reset. */
+/** ATA8-ACS, device control field: software reset (SRST). */
 export const controlReset = 0x04;
 
-/** §3.3.9 PxSIG, SATA 3.0 §11: what a device of each kind says after a reset. */
+/** §3.3.9 PxSIG, SATA 3.0 §11: the signature that each kind of device sends after a reset. */
 export const Signature = { ata: 0x00000101, atapi: 0xeb140101, none: 0xffffffff } as const;

@@ -1,4 +1,7 @@
-/** What a snapshot keeps of the adapter and its ports. Plain data. No command is under way when it is taken. */
+/**
+ * The part of a snapshot that holds the AHCI adapter and its ports, as plain data. A snapshot is
+ * taken only while no command is in flight, so it holds none.
+ */
 import type { PortFile } from './registers.js';
 
 export interface PortState {
@@ -6,7 +9,7 @@ export interface PortState {
   readonly halted: boolean;
   readonly softReset: boolean;
   readonly signatureUnposted: boolean;
-  /** What the device itself keeps; undefined where there is none. */
+  /** State that the device itself saves; undefined if there is no device. */
   readonly device: unknown;
 }
 
