@@ -29,11 +29,8 @@ export async function replaceFile(
   parts: Iterable<Uint8Array | string>,
   { mode = 0o600, durable = false }: ReplaceOptions = {},
 ): Promise<void> {
-  const folder = dirname(resolve(path));
-  const prefix = `.${basename(path)}${replaceMark}`;
-  await mkdir(folder, { recursive: true });
-  await removeOrphans(folder, prefix);
-  const temporary = join(folder, ownedName(prefix));
+  await mkdir(dirname(resolve(path)), { recursive: true });
+  const temporary = await temporaryBeside(path);
   const file = await open(temporary, 'wx', mode);
   try {
     try {
@@ -48,6 +45,15 @@ export async function replaceFile(
     throw error;
   }
   if (durable) await syncFolder(path);
+}
+
+/** A new name beside `path`, for a file that is to take its place. Removes what an earlier process has left of that kind. */
+export async function temporaryBeside(path: string): Promise<string> {
+  const folder = dirname(resolve(path));
+  // Of a long name only the beginning: the whole has 255 bytes at most.
+  const prefix = `.${basename(path).slice(0, 50)}${replaceMark}`;
+  await removeOrphans(folder, prefix);
+  return join(folder, ownedName(prefix));
 }
 
 /** Makes the name of a file durable; nothing where the system cannot. */

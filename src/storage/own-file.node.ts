@@ -6,10 +6,9 @@
  * A new file is made beside the path and renamed to it when its header is durable. So a crash leaves no file, an empty one
  * or a complete one at the path, and never a file of zeroes that could not be told from a blank disk.
  */
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { errnoOf, FarbusError } from '../base/errors.js';
+import { syncFolder, temporaryBeside } from '../base/files.node.js';
 import { libc } from './libc.node.js';
 import { printable } from './opening.node.js';
 
@@ -96,7 +95,7 @@ async function isAt(handle: fs.FileHandle, path: string): Promise<boolean> {
 /** Makes a new file and puts it in the place of the empty one that is locked. */
 async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own: OwnFile<T>): Promise<T> {
   const real = await fs.realpath(path);
-  const temporary = join(dirname(real), `.${basename(real).slice(0, 200)}.${randomBytes(8).toString('hex')}.new`);
+  const temporary = await temporaryBeside(real);
   let handle: fs.FileHandle;
   try {
     handle = await fs.open(temporary, 'wx', mode);
@@ -119,18 +118,5 @@ async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own:
     await handle.close().catch(() => undefined);
     await fs.rm(temporary, { force: true });
     throw error;
-  }
-}
-
-/** Makes the file's name durable: without it a crash could lose a file whose content was flushed. */
-async function syncFolder(path: string): Promise<void> {
-  let handle: fs.FileHandle | undefined;
-  try {
-    handle = await fs.open(dirname(path));
-    await handle.sync();
-  } catch {
-    // Not every system can sync a folder; where it cannot, it does not need to.
-  } finally {
-    await handle?.close();
   }
 }
