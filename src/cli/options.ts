@@ -13,14 +13,10 @@ export function parseOptions<T extends ParseArgsConfig>(
   args: readonly string[],
   config: T,
 ): Parsed<T> {
+  const joined = joinValues(command, args, config.options ?? {});
   let parsed: Parsed<T>;
   try {
-    parsed = parseArgs<T>({
-      ...config,
-      args: joinValues(command, args, config.options ?? {}),
-      strict: true,
-      tokens: true,
-    });
+    parsed = parseArgs<T>({ ...config, args: joined, strict: true, tokens: true });
   } catch (error) {
     const message = messageOf(error).replace(/^(.*?)\. .*$/, '$1');
     throw usageError(`${message}; see farbus ${command} --help`);
