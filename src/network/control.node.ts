@@ -89,7 +89,6 @@ export function answerLine(
     };
     const closed = (): void => fail(new FarbusError('the process has ended before it answered'));
     const take = (chunk: Buffer): void => {
-      timer.refresh();
       let from = 0;
       for (let at = chunk.indexOf(0x0a); at >= 0; at = chunk.indexOf(0x0a, from)) {
         const line = Buffer.concat([...chunks.splice(0), chunk.subarray(from, at)]).toString();
@@ -100,6 +99,8 @@ export function answerLine(
           end();
           return resolve({ line, rest: chunk.subarray(from) });
         }
+        // A whole line is a sign of life; bytes of one could come for ever.
+        timer.refresh();
         begun = true;
         if (what !== '' && what !== last) onWorking(what);
         last = what;

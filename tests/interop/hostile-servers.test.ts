@@ -1,4 +1,5 @@
 /** Clients of servers that break the protocol, never get on, or send for ever: each process ends, by itself or on SIGTERM. */
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { HostileNbd, type Hostility } from '../support/hostile-nbd.js';
@@ -84,4 +85,18 @@ describe('SIGTERM ends a client of an NBD server that does not get on', () => {
       }),
     );
   });
+});
+
+it('farbus status gives up a control socket that sends a byte now and then', async () => {
+  const path = join(tempFolder(), 'control.sock');
+  const server = createServer((socket) => {
+    const timer = setInterval(() => socket.write('x'), 50);
+    socket.on('error', () => undefined);
+    socket.on('close', () => clearInterval(timer));
+  });
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  const { code, stderr } = await farbus('status', '--socket', path);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/no answer within 2 s/);
+  await new Promise((resolve) => server.close(resolve));
 });
