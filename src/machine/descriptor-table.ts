@@ -1,14 +1,17 @@
 /**
- * The guest's interrupt descriptor table (Intel SDM vol. 3, §6.10, §6.11), read through its own page tables: which
- * handlers the operating system has installed ([SYS] fig. 6, steps 301 and 302; fig. 11, step 326).
+ * Reads the guest's interrupt descriptor table (Intel SDM vol. 3, §6.10, §6.11) through the guest's
+ * own page tables, to see which handlers the operating system has installed ([SYS] fig. 6, steps
+ * 301 and 302; fig. 11, step 326).
+ *
+ * Left out: 64-bit mode.
  */
 import type { DescriptorRegisters } from './engine.js';
 import type { GuestMemory } from './guest-memory.js';
 
-/** Vectors of interest: general protection and page fault, today's protection interrupts. */
+/** The protection interrupts of x86: general protection fault and page fault. */
 export const protectionVectors = { generalProtection: 13, pageFault: 14 } as const;
 
-/** The handler's linear address of a vector, or undefined where none is installed. */
+/** The linear address of the handler for a vector; undefined if none is installed. */
 export function installedHandler(memory: GuestMemory, cpu: DescriptorRegisters, vector: number): number | undefined {
   if ((cpu.cr0 & 1) === 0 || vector * 8 + 7 > cpu.idtLimit) return undefined;
   const low = readLinear(memory, cpu, cpu.idtBase + vector * 8);
@@ -22,7 +25,10 @@ function readLinear(memory: GuestMemory, cpu: DescriptorRegisters, address: numb
   return physical === undefined ? undefined : read32(memory, physical);
 }
 
-/** §4.3 32-bit paging and §4.4 PAE paging; identity where paging is off. */
+/**
+ * Translates a linear to a physical address: §4.3 32-bit paging, §4.4 PAE paging, or the same
+ * address if paging is off.
+ */
 function translate(memory: GuestMemory, cpu: DescriptorRegisters, address: number): number | undefined {
   if (cpu.cr0 >>> 31 === 0) return address;
   const pae = (cpu.cr4 & 0x20) !== 0;

@@ -1,56 +1,64 @@
 /**
- * The engine seam: what a processor and its board are to the rest of the hypervisor. v86 is behind it today
- * (engines/v86.ts), KVM tomorrow. Devices see only {@link GuestMemory}, {@link InterruptLine} and the trap.
+ * The engine interface: a processor and its board, as the rest of the hypervisor sees them. v86
+ * implements it (engines/v86.ts). Devices see only {@link GuestMemory}, {@link InterruptLine} and
+ * the trap.
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';
 import type { Screen } from './screen.js';
 import type { TrapHandler } from './trap.js';
 
-/** A level-triggered interrupt line of one PCI function. Lines that share an input of the interrupt controller are ORed. */
+/**
+ * The level-triggered interrupt line of one PCI function. Lines that share an input of the
+ * interrupt controller are ORed.
+ */
 export interface InterruptLine {
   /**
-   * Sets the line. Asserting takes effect after the guest's current instruction, never within it; deasserting at once.
+   * Sets the level of the line. Asserting takes effect after the guest's current instruction,
+   * deasserting immediately.
    */
   set(asserted: boolean): void;
 }
 
-/** A PCI function with one memory BAR, as it is put on the board. */
+/** A PCI function with one memory BAR, to be put on the board. */
 export interface PciFunction {
   readonly name: string;
   /** Device number on bus 0: 2 to 31. */
   readonly slot: number;
   /** Configuration space, 64 bytes or more (machine/pci.ts). */
   readonly config: Uint8Array;
-  /** Which BAR it is; 0 where nothing is said. */
+  /** Number of the BAR; default 0. */
   readonly barIndex?: number;
-  /** Guest-physical address and length in bytes of the BAR. */
+  /** Guest-physical address and size in bytes of the BAR. */
   readonly barBase: number;
   readonly barSize: number;
 }
 
-/** Where a processor starts in flat 32-bit protected mode, paging off, interrupts off. */
+/** Start state of the processor: flat 32-bit protected mode, paging off, interrupts off. */
 export interface ProtectedModeEntry {
   readonly instructionPointer: number;
   readonly esi: number;
   readonly esp: number;
 }
 
-/** Where the firmware finds what it boots: a PCI function, and of an adapter with several drives the port. */
+/**
+ * A boot device for the firmware: a PCI function, and the port if the function is an adapter with
+ * several drives.
+ */
 export interface BootPlace {
   readonly slot: number;
   readonly port?: number | undefined;
-  /** Of two drives on an IDE channel: 1 for the slave. */
+  /** On an IDE channel: 0 for the master, 1 for the slave. */
   readonly unit?: number | undefined;
 }
 
-/** A computer's firmware: what is in its ROMs. */
+/** A computer's firmware: the content of its ROMs. */
 export interface Firmware {
   readonly bios: Uint8Array;
   readonly vgaBios: Uint8Array;
 }
 
-/** What an engine saw of the processor, for [SYS] steps 301 and 326. */
+/** Processor registers for reading the guest's descriptor table ([SYS] steps 301 and 326). */
 export interface DescriptorRegisters {
   readonly idtBase: number;
   readonly idtLimit: number;
@@ -61,39 +69,48 @@ export interface DescriptorRegisters {
 
 export interface Engine {
   readonly memory: GuestMemory;
-  /** The exits for guarded addresses. */
+  /** Handles the exits for guarded addresses. */
   readonly trap: TrapHandler;
-  /** The guest's network card, where it has one. */
+  /** The guest's network card; undefined if it has none. */
   readonly network?: NetworkCard | undefined;
-  /** Puts a function on the board and guards its BAR. Before {@link start} only. */
+  /** Puts a function on the board and guards its BAR. Only before {@link start}. */
   addPci(device: PciFunction): InterruptLine;
-  /** Sets the processor to start at `entry`, with the board as a BIOS would have left it. */
+  /**
+   * Makes the processor start at `entry`, with the board in the state in which a BIOS leaves it.
+   */
   enter(entry: ProtectedModeEntry): void;
   /**
-   * Leaves the processor at its reset vector: the firmware comes first, and boots what is at `order`, the first of these
-   * that it can. @throws Error where the engine was made without firmware.
+   * Leaves the processor at its reset vector, so that the firmware runs first. The firmware boots from
+   * the first place of `order` that it can boot from.
+   * @throws Error if the engine was created without firmware
    */
   enterFirmware(order: readonly BootPlace[]): void;
   descriptors(): DescriptorRegisters;
-  /** Runs, or runs on after {@link pause}. */
+  /** Starts the processor, or resumes it after {@link pause}. */
   start(): void;
-  /** Stops the processor between two instructions; resolves when it has stopped. */
+  /** Stops the processor between two instructions, and resolves when it has stopped. */
   pause(): Promise<void>;
-  /** The processor's, memory's and board's state. While paused only. Devices of ours save their own. */
+  /**
+   * State of processor, memory and board, for a snapshot. Only while paused. Our own devices save
+   * their state themselves.
+   */
   saveState(): Promise<Uint8Array>;
-  /** Takes such a state back. While paused only; throws an Error where the state is not one of this engine's. */
+  /**
+   * Restores a saved state. Only while paused.
+   * @throws Error if the state is not one of this engine's
+   */
   restoreState(state: Uint8Array): Promise<void>;
-  /** Bytes that the guest sends on its first serial port. */
+  /** Calls `receive` with each byte that the guest sends on its first serial port. */
   onSerial(receive: (byte: number) => void): void;
   /**
-   * Bytes to the guest's first serial port. Resolves when the port has taken them: a sender of many waits for it, as more
-   * than a bounded number that wait are lost.
+   * Sends bytes to the guest's first serial port. Resolves when the port has accepted them. Wait
+   * for that before sending more: bytes beyond a limit are dropped.
    */
   sendSerial(bytes: Uint8Array): Promise<void>;
-  /** What the guest shows. */
+  /** The guest's screen. */
   readonly screen: Screen;
-  /** Codes from the guest's keyboard: scan code set 1. */
+  /** Sends codes of scan code set 1 from the guest's keyboard. */
   sendKeys(codes: readonly number[]): void;
-  /** Ends the machine and releases everything. */
+  /** Ends the machine and releases its resources. */
   stop(): Promise<void>;
 }

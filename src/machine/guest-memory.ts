@@ -1,29 +1,38 @@
 /**
- * A guest's physical memory as devices see it (DMA). Bounds are checked here and nowhere else: an address that is not
- * RAM gives undefined, never host memory.
+ * A guest's physical memory as devices see it (DMA).
+ *
+ * This is the only place that checks bounds: an address outside RAM yields undefined, never host
+ * memory.
  */
 import { checkRange, type Buffers } from '../base/buffers.js';
 
-/** Guest-physical memory. Addresses and lengths are bytes. */
+/** Guest-physical memory. Addresses and lengths are in bytes. */
 export interface GuestMemory {
-  /** End of RAM, in bytes from address 0. */
+  /** Size of RAM in bytes; RAM begins at address 0. */
   readonly size: number;
   /**
-   * A view of [address, address + length), or undefined where that is not all RAM. Valid until the caller yields: the
-   * engine may move its memory whenever the guest runs.
+   * A view of [address, address + length); undefined if any of it is not RAM. It is valid until the
+   * caller yields to the event loop, because the engine may move its memory whenever the guest
+   * runs.
    */
   view(address: number, length: number): Uint8Array | undefined;
-  /** Says that a device has written [address, address + length), so that the engine drops code it translated from there. */
+  /**
+   * Must be called after a device has written [address, address + length): the engine then discards
+   * code that it has translated from there.
+   */
   written(address: number, length: number): void;
 }
 
-/** A run of guest-physical memory. */
+/** A contiguous range of guest-physical memory. */
 export interface Segment {
   readonly address: number;
   readonly length: number;
 }
 
-/** The guest-physical segments of one transfer as {@link Buffers}. All of them must have been checked to be RAM. */
+/**
+ * The guest-physical segments of one transfer, as {@link Buffers}. The caller must have checked
+ * that all of them are RAM.
+ */
 export class GuestBuffers implements Buffers {
   readonly length: number;
   readonly #memory: GuestMemory;
@@ -77,8 +86,9 @@ export class GuestBuffers implements Buffers {
   }
 
   /**
-   * Gives each run of memory, in order, to `fill`, which puts something there at once or gives false: the rest is not tried.
-   * @returns whether all of it was filled
+   * Calls `fill` with each contiguous view, in order, to write into it synchronously. Stops at the
+   * first view for which `fill` returns false.
+   * @returns true if all views were filled
    */
   fillNow(fill: (view: Uint8Array, at: number) => boolean): boolean {
     return this.#every((view, at, address) => {
@@ -88,7 +98,7 @@ export class GuestBuffers implements Buffers {
     });
   }
 
-  /** The same, where what is there is taken. */
+  /** Like {@link fillNow}, but `take` reads from each view. */
   takeNow(take: (view: Uint8Array, at: number) => boolean): boolean {
     return this.#every(take);
   }
@@ -122,7 +132,7 @@ export class GuestBuffers implements Buffers {
   }
 }
 
-/** Joins neighbouring segments, so that a transfer of adjacent pages is one copy. */
+/** Joins adjacent segments, so that adjacent pages are transferred by one copy. */
 export function joinSegments(segments: readonly Segment[]): Segment[] {
   const joined: Segment[] = [];
   for (const { address, length } of segments) {

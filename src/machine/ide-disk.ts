@@ -1,19 +1,25 @@
-/** A disk as the engine's own IDE controller sees it: bytes by their place, answered when they are there or durable. */
+/**
+ * A disk on the engine's own IDE controller: requests by byte offset, each answered when it is
+ * complete.
+ */
 export interface IdeDisk {
-  /** Bytes; a multiple of 512, at most {@link maxIdeSize}. */
+  /** Size in bytes: a multiple of 512, at most {@link maxIdeSize}. */
   readonly size: number;
   readonly readOnly: boolean;
-  /** Writes may be answered before they are durable; a flush makes them so. */
+  /** True if writes may be answered before they are durable. A flush makes them durable. */
   readonly writeCache: boolean;
-  /** Asked for at each IDENTIFY DEVICE. */
+  /** Read at each IDENTIFY DEVICE. */
   readonly identity: IdeIdentity;
-  /** Reads into all of `into`, from byte `offset`. */
+  /** Reads `into.length` bytes at byte `offset`. */
   read(offset: number, into: Uint8Array): Promise<void>;
   write(offset: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
 }
 
-/** Who a disk says it is: ASCII of at most 20, 40 and 8 characters, and 8 bytes of world wide name. */
+/**
+ * The names that a disk reports: at most 20, 40 and 8 ASCII characters, and a world wide name of 8
+ * bytes.
+ */
 export interface IdeIdentity {
   readonly serial: string;
   readonly model: string;
@@ -21,9 +27,9 @@ export interface IdeIdentity {
   readonly worldWideName: Uint8Array;
 }
 
-/** The controller counts sectors with 31 bits. */
+/** Largest size in bytes: the controller has 31 bits for a sector number. */
 export const maxIdeSize = 2 ** 31 * 512 - 512;
-/** Master and slave of one channel. */
+/** One channel has a master and a slave. */
 export const maxIdeDisks = 2;
-/** Where it is on the board. */
+/** PCI slot of the controller on the board. */
 export const ideSlot = 0x1e;

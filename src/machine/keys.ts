@@ -1,12 +1,18 @@
 /**
- * Keys for a guest's keyboard: text, names of keys in angle brackets and a terminal's escape sequences become the codes
- * that a keyboard with US layout sends (scan code set 1, as the 8042 hands it on). Left out: other layouts.
+ * Keys for a guest's keyboard. Text, key names in angle brackets and a terminal's escape sequences
+ * are translated into the codes that a keyboard with US layout sends (scan code set 1, as the 8042
+ * delivers it).
+ *
+ * Left out: other keyboard layouts.
  */
 
-/** What one stroke sends, in order: keys go down, then up. */
+/** The codes that one keystroke sends, in order: keys are pressed, then released. */
 export type Stroke = readonly number[];
 
-/** Rows of the US layout: the code of a row's first key, its keys, and the same with shift. */
+/**
+ * Rows of the US layout: the code of the row's first key, the characters of its keys, and those
+ * with shift.
+ */
 const rowsOfKeys: readonly (readonly [code: number, plain: string, shifted: string])[] = [
   [0x02, '1234567890-=', '!@#$%^&*()_+'],
   [0x10, 'qwertyuiop[]', 'QWERTYUIOP{}'],
@@ -17,7 +23,7 @@ const rowsOfKeys: readonly (readonly [code: number, plain: string, shifted: stri
   [0x1c, '\n', ''],
 ];
 
-/** Named keys; those of 0xe0xx are extended. */
+/** Codes of named keys. Codes of 0xe0xx are extended: the byte 0xe0 precedes them. */
 const named: Readonly<Record<string, number>> = {
   esc: 0x01,
   backspace: 0x0e,
@@ -40,7 +46,7 @@ const named: Readonly<Record<string, number>> = {
 };
 const modifiers: Readonly<Record<string, number>> = { ctrl: 0x1d, shift: 0x2a, alt: 0x38 };
 
-/** The names that {@link parseKeys} knows, for messages and help. */
+/** The key names that {@link parseKeys} accepts, for messages and help. */
 export const keyNames: readonly string[] = Object.keys(named);
 
 const characters = new Map<string, Stroke>();
@@ -50,8 +56,9 @@ for (const [first, plain, shifted] of rowsOfKeys) {
 }
 
 /**
- * The strokes of a text in which `<enter>`, `<f10>`, `<ctrl-c>`, `<ctrl-alt-delete>` are keys and `<lt>` is "<".
- * @throws RangeError that names what is no key.
+ * Translates a text into keystrokes. `<enter>`, `<f10>`, `<ctrl-c>` and `<ctrl-alt-delete>` are
+ * keys, and `<lt>` is the character "<".
+ * @throws RangeError that names an unknown key or character
  */
 export function parseKeys(text: string): Stroke[] {
   return splitKeys(text).map((key) =>
@@ -59,12 +66,12 @@ export function parseKeys(text: string): Stroke[] {
   );
 }
 
-/** Such a text in parts of one stroke each. */
+/** Splits such a text into parts of one keystroke each. */
 export function splitKeys(text: string): string[] {
   return [...text.matchAll(/<[a-z0-9-]+>|./gsu)].map(([key]) => key);
 }
 
-/** What a terminal sends for keys that are no characters: xterm's sequences (ECMA-48, DEC VT220). */
+/** Escape sequences of a terminal for keys that are not characters: xterm (ECMA-48, DEC VT220). */
 const sequences: Readonly<Record<string, string>> = {
   '[A': 'up',
   '[B': 'down',
@@ -96,7 +103,9 @@ const sequences: Readonly<Record<string, string>> = {
   '[24~': 'f12',
 };
 
-/** The strokes for bytes that a terminal in raw mode sends; what no key sends is left out. */
+/**
+ * Translates the bytes that a terminal in raw mode sends. Bytes that no key stands for are ignored.
+ */
 export function terminalKeys(bytes: Uint8Array): Stroke[] {
   const strokes: Stroke[] = [];
   let rest = new TextDecoder().decode(bytes);
@@ -141,7 +150,9 @@ function namedStroke(name: string): Stroke {
   return stroke([...(held as number[]), key]);
 }
 
-/** Keys go down in order and come up in the other: bit 7 is the release. */
+/**
+ * Presses the keys in order and releases them in reverse order. Bit 7 of a code marks the release.
+ */
 function stroke(keys: readonly number[]): Stroke {
   const down = keys.flatMap((key) => (key > 0xff ? [key >> 8, key & 0xff] : [key]));
   const up = [...keys].reverse().flatMap((key) => (key > 0xff ? [key >> 8, (key & 0xff) | 0x80] : [key | 0x80]));

@@ -1,25 +1,36 @@
 /**
- * The seam to a guest's network card: frames that its driver sends come out, frames for it go in. The card is the
- * engine's; what stands between it and a network is computer/shared-adapter.ts.
+ * The interface to a guest's network card: frames from the guest's driver and frames to it.
+ *
+ * Not here: the card itself, which belongs to the engine, and its connection to a network
+ * (computer/shared-adapter.ts).
  */
 
-/** What has become of a frame for the card: `full`, it has no room for it now; `off`, its driver does not receive. */
+/**
+ * Result of giving a frame to the card. `full`: it has no room now. `off`: the driver does not
+ * receive.
+ */
 export type CardIntake = 'taken' | 'full' | 'off';
 
 export interface NetworkCard {
-  /** Its address, 6 bytes: what the guest's driver finds in it. */
+  /** MAC address, 6 bytes, which the guest's driver reads from the card. */
   readonly mac: Uint8Array;
-  /** Most bytes of payload that a frame for it may have: 1500. */
+  /** Largest payload in bytes of a frame to the card: 1500. */
   readonly mtu: number;
   /**
-   * Called with every frame that the driver sends, within the guest's instruction: it must not throw, and the array is
-   * valid during the call only.
+   * Sets the callback for frames that the driver sends. It is called within a guest instruction, so
+   * it must not throw. The array is valid only during the call.
    */
   onSend(take: (frame: Uint8Array) => void): void;
-  /** Puts a frame into the card and raises its interrupt. Not within an exit. The array may be reused. */
+  /**
+   * Puts a frame into the card and raises its interrupt. Must not be called within an exit. The
+   * caller may reuse the array.
+   */
   receive(frame: Uint8Array): CardIntake;
-  /** Called, in a turn of its own, when there may be room again after `full`. */
+  /**
+   * Sets the callback for when there may be room again after `full`. It is called from the event
+   * loop, not within a guest instruction.
+   */
   onRoom(callback: () => void): void;
-  /** The vector of the processor that its interrupt comes by; undefined while the guest has not set that up. */
+  /** The processor vector of the card's interrupt; undefined until the guest has set it up. */
   interruptVector(): number | undefined;
 }

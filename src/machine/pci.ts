@@ -1,4 +1,8 @@
-/** PCI configuration space of a function of ours, as data. Source: PCI Local Bus 3.0, chapter 6 (type 0 header). Capabilities are left out: no MSI on this board. */
+/**
+ * PCI configuration space of one of our functions (PCI Local Bus 3.0, chapter 6, type 0 header).
+ *
+ * Left out: capabilities, because the board has no MSI.
+ */
 
 export interface PciIdentity {
   readonly vendor: number;
@@ -6,14 +10,14 @@ export interface PciIdentity {
   readonly revision: number;
   /** Class code (§6.2.1, appendix D): base class, subclass, programming interface. */
   readonly classCode: readonly [base: number, sub: number, interface_: number];
-  /** Which of the BARs holds the registers; BAR 0 for NVMe, BAR 5 for AHCI. */
+  /** Number of the BAR that holds the registers: 0 for NVMe, 5 for AHCI. Default 0. */
   readonly barIndex?: number;
   readonly barBase: number;
   /** 0 for none, 1 for INTA#. */
   readonly interruptPin: number;
 }
 
-/** A type 0 header of 256 bytes. */
+/** Builds a type 0 header of 256 bytes. */
 export function pciConfig(id: PciIdentity): Uint8Array {
   const space = new Uint8Array(256);
   const view = new DataView(space.buffer);

@@ -1,31 +1,36 @@
 /**
- * What a guest shows: text or pixels, as its video adapter has them now. For systems without a serial console.
+ * The content of a guest's screen, as text or pixels, for systems without a serial console.
  *
- * Source: the IBM VGA's text and graphics modes as the engine decodes them; code page 437 is the set of characters that
- * an adapter's own font has. Left out: sound, blinking, a pointer.
+ * Source: the text and graphics modes of the IBM VGA as the engine decodes them. The adapter's own
+ * font has the characters of code page 437.
+ *
+ * Left out: blinking, and a mouse pointer.
  */
 
-/** The screen in a text mode. */
+/** The screen in text mode. */
 export interface TextPicture {
   readonly kind: 'text';
   readonly columns: number;
   readonly rows: number;
-  /** Of each place, row by row: its character (code page 437), and its colours as 0xRRGGBB. */
+  /** For each position, row by row: the character (code page 437) and its colours as 0xRRGGBB. */
   readonly characters: Uint8Array;
   readonly foreground: Uint32Array;
   readonly background: Uint32Array;
-  /** Undefined where it is switched off or outside. */
+  /** Undefined if the cursor is switched off or outside the screen. */
   readonly cursor: { readonly row: number; readonly column: number } | undefined;
-  /** The font that the guest has loaded: 32 bytes a character, of which the first `height` are lines of 8 pixels. */
+  /**
+   * The font that the guest has loaded: 32 bytes a character, of which the first `height` are lines
+   * of 8 pixels. Undefined if there is none.
+   */
   readonly font: { readonly height: number; readonly glyphs: Uint8Array } | undefined;
 }
 
-/** The screen in a graphics mode. */
+/** The screen in graphics mode. */
 export interface PixelPicture {
   readonly kind: 'pixels';
   readonly width: number;
   readonly height: number;
-  /** Red, green, blue of each pixel, row by row. */
+  /** Red, green and blue of each pixel, row by row. */
   readonly rgb: Uint8Array;
 }
 
@@ -33,7 +38,7 @@ export type Picture = TextPicture | PixelPicture;
 
 /** A guest's screen. */
 export interface Screen {
-  /** What is on it now: a copy. */
+  /** A copy of the present content. */
   look(): Picture;
 }
 
@@ -41,10 +46,10 @@ const controls = ' ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§
 const upper =
   '⌂ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ';
 const ascii = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i)).join('');
-/** Code page 437 as Unicode: 256 characters. */
+/** Code page 437 as 256 Unicode characters. */
 export const codePage437: readonly string[] = [...controls, ...ascii, ...upper];
 
-/** The lines of a text screen, without blanks at their ends; a screen of pixels has none. */
+/** The lines of a text screen without trailing blanks; empty for a screen in graphics mode. */
 export function textOf(picture: Picture): string[] {
   if (picture.kind !== 'text') return [];
   const { columns, rows, characters } = picture;
@@ -55,7 +60,7 @@ export function textOf(picture: Picture): string[] {
   );
 }
 
-/** The pixels of a screen; of a text screen they are drawn with the guest's own font. */
+/** The pixels of a screen. A text screen is drawn with the guest's own font. */
 export function pixelsOf(picture: Picture): PixelPicture {
   return picture.kind === 'pixels' ? picture : draw(picture);
 }

@@ -1,44 +1,59 @@
 /**
  * The trap: the client's protection-interrupt handler 300 ([SYS] fig. 6, R5, R6).
  *
- * No memory is mapped at a logical device's addresses, so each access of the guest's driver leaves the guest (an exit)
- * and comes here, with its cause. What the figure asks is decided in this one place:
+ * No memory is mapped at a logical device's addresses. So each access of the guest's driver to them
+ * leaves the guest (an exit) and comes here. This is the only place that makes the decisions of the
+ * figure:
  *
- * - 301/302, the guest installs its own handler: an engine that keeps the guest's vectors virtual needs no guard on
- *   them; that the operating system has done it is read from its descriptor table (machine/descriptor-table.ts).
- * - 303, a write to a logical device's address that issues a command: the device takes it and calls the virtual I/O
- *   client 260 for each command.
- * - other registers of a device: its own business.
- * - 304, an access that no device owns: the guest's own business. It meets an empty bus: all ones, writes ignored.
+ * - 301, 302, the guest installs its own handler: an engine that virtualises the guest's vectors
+ *   does not need to guard them. machine/descriptor-table.ts reads the guest's descriptor table to
+ *   see that the operating system has installed its handlers.
+ * - 303, a write that issues a command to a logical device: the device handles the write and calls
+ *   the virtual I/O client 260 for each command.
+ * - Accesses to other registers of a device: the device handles them.
+ * - 304, an access to an address that no device owns: it acts like an empty bus. Reads return all
+ *   ones, writes are ignored.
  */
 import type { Steps } from '../base/steps.js';
 
-/** What an access was found to be. */
+/**
+ * Classification of an access: it issued a command, it went to another register, or no device owns
+ * the address.
+ */
 export type TrapCause = 'command' | 'register' | 'nobody';
 
-/** A device whose registers are guarded. Called within the guest's instruction: it must not throw, block or raise an interrupt. */
+/**
+ * A device whose registers are guarded. It is called within a guest instruction, so it must not
+ * throw, block or raise an interrupt.
+ */
 export interface GuardedDevice {
   readonly name: string;
-  /** Guest-physical address and length in bytes of its registers. */
+  /** Guest-physical address of its registers, and their size in bytes. */
   readonly base: number;
   readonly size: number;
-  /** Whether a write at `offset` issues commands to the device (fig. 6, step 303). */
+  /** True if a write at `offset` issues commands to the device (fig. 6, step 303). */
   issuesCommand(offset: number): boolean;
-  /** Reads `size` (1, 2, 4) bytes, little-endian. */
+  /** Reads `size` (1, 2 or 4) bytes at `offset`, little-endian. */
   read(offset: number, size: number): number;
-  /** Writes `size` bytes. `trap` is given where the write issues commands. */
+  /** Writes `size` bytes at `offset`. `trap` is given if the write issues commands. */
   write(offset: number, size: number, value: number, trap?: Trap): void;
 }
 
-/** One trap that issues commands; a device attributes the commands it finds to it, for `--trace`. */
+/**
+ * One trap that issues commands. The device attributes each command that it finds to its trap, for
+ * `--trace`.
+ */
 export interface Trap {
   readonly address: number;
   readonly value: number;
-  /** Milliseconds, of `performance.now()`. */
+  /** Time of the exit, in ms of `performance.now()`. */
   readonly time: number;
 }
 
-/** How often each cause was seen; every write of a guest that costs an exit is counted. */
+/**
+ * Number of accesses by kind. Every access that costs an exit is counted once, and a write that
+ * issues commands also in `commands`.
+ */
 export interface TrapCounts {
   reads: number;
   writes: number;
@@ -55,14 +70,17 @@ export class TrapHandler {
     this.#steps = steps;
   }
 
-  /** [SYS] fig. 11, step 324: from now on an access to the device's addresses comes here. */
+  /**
+   * [SYS] fig. 11, step 324: from now on, accesses to the device's addresses come here.
+   * @throws RangeError if the addresses overlap those of another device
+   */
   guard(device: GuardedDevice): void {
     const clash = this.#devices.find((d) => device.base < d.base + d.size && d.base < device.base + device.size);
     if (clash) throw new RangeError(`${device.name} would overlap ${clash.name}`);
     this.#devices.push(device);
   }
 
-  /** An exit: the guest reads `size` bytes at a guarded address. */
+  /** An exit: the guest reads `size` bytes at `address`. */
   read(address: number, size: number): number {
     const device = this.#find(address, size);
     if (!device) {
@@ -73,7 +91,7 @@ export class TrapHandler {
     return device.read(address - device.base, size);
   }
 
-  /** An exit: the guest writes `size` bytes at a guarded address. */
+  /** An exit: the guest writes `size` bytes at `address`. */
   write(address: number, size: number, value: number): TrapCause {
     const device = this.#find(address, size);
     if (!device) {
@@ -91,7 +109,7 @@ export class TrapHandler {
     return 'command';
   }
 
-  /** Reports the steps of the figure up to the call of 260 for a command that `trap` issued. */
+  /** For `--trace`: reports the steps of the figure from the driver's write to the call of 260. */
   attribute(tag: number, trap: Trap): void {
     if (!this.#steps.on) return;
     const at = `0x${trap.address.toString(16)}`;

@@ -1,7 +1,12 @@
-/** The program headers of a 32-bit little-endian ELF executable (System V ABI, "Program Header"): where its parts are loaded. */
+/**
+ * The program headers of a 32-bit little-endian ELF executable (System V ABI, "Program Header"),
+ * which tell where its segments are loaded.
+ *
+ * Left out: 64-bit files, other processors than x86, dynamic linking.
+ */
 
 export interface LoadSegment {
-  /** Bytes to place; the rest up to `memorySize` is zero. */
+  /** The bytes to load. The memory after them, up to `memorySize`, is zero. */
   readonly bytes: Uint8Array;
   /** Guest-physical address. */
   readonly address: number;
@@ -9,12 +14,15 @@ export interface LoadSegment {
 }
 
 export interface Executable {
-  /** Entry point: for a kernel a physical address. */
+  /** Entry point; for a kernel a physical address. */
   readonly entry: number;
   readonly segments: readonly LoadSegment[];
 }
 
-/** Parses an executable. Throws an Error that says what is wrong with it. */
+/**
+ * Parses an executable.
+ * @throws Error that says what is wrong with the file
+ */
 export function parseElf(file: Uint8Array): Executable {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.length < 52 || view.getUint32(0) !== 0x7f454c46) throw new Error('it is not an ELF file');

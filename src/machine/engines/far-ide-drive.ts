@@ -1,10 +1,12 @@
 /**
- * One drive of v86's IDE controller whose disk is elsewhere: what v86's methods are replaced by (v86-ide.ts). The drive is
- * busy until the disk has answered, and says what went wrong. What a guest does meanwhile, or out of order, is refused:
- * of each drive one request is under way at most.
+ * One drive of v86's IDE controller whose disk is remote. Its methods replace those of v86's drive
+ * (v86-ide.ts).
  *
- * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI]. Left out: UDMA, FUA, SMART, security, addresses above
- * 31 bits of sectors.
+ * The drive is busy until the disk has answered, and it reports errors. Each drive has at most one
+ * request in flight; commands that the guest sends meanwhile or out of order are refused.
+ *
+ * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (ide-spec.ts). Left out: UDMA,
+ * FUA, SMART, security, sector numbers of more than 31 bits.
  */
 import type { GuestMemory } from '../guest-memory.js';
 import type { IdeDisk } from '../ide-disk.js';
@@ -24,7 +26,7 @@ import {
   writeCommands,
 } from './ide-spec.js';
 
-/** What is used of v86's drive ("interface"). */
+/** The parts of v86's drive (class "IDEInterface") that are used here. */
 export interface V86Drive {
   readonly channel: {
     readonly master: object;
@@ -53,22 +55,22 @@ export interface V86Drive {
   ata_advance(command: number, sectors: number): void;
 }
 
-/** Bytes, and sectors. */
+/** A range of the disk, in bytes and in sectors. */
 interface Range {
   readonly start: number;
   readonly length: number;
   readonly count: number;
 }
 
-/** What the bus master moves, and where in memory. */
+/** A DMA transfer: the range of the disk and the guest memory. */
 interface Transfer {
   readonly range: Range;
   readonly pieces: readonly Piece[];
 }
 
-/** Of a channel, whose drives share it. */
+/** State of the bus master of a channel, which its drives share. */
 export interface BusMasterUse {
-  /** What it was started for last. */
+  /** The last transfer that the bus master was started for. */
   transfer?: Transfer | undefined;
 }
 
@@ -80,9 +82,12 @@ export class FarDrive {
   readonly #memory: GuestMemory;
   readonly #busMaster: BusMasterUse;
   #writeCache: boolean;
-  /** What the command named when it was written: the registers may change until the bus master starts. */
+  /**
+   * The range of the command when it was issued: the registers may change before the bus master
+   * starts.
+   */
   #range: Range | undefined;
-  /** Requests that the disk has not answered, and of which reset they are. */
+  /** Number of requests in flight, and number of resets so far. */
   #underWay = 0;
   #resets = 0;
   #statusAfterReset = 0;
@@ -96,16 +101,19 @@ export class FarDrive {
     this.#writeCache = disk.writeCache;
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no request is in flight. */
   async idle(): Promise<void> {
     if (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
-  /** A command is written; whether it has been seen to here. */
+  /**
+   * Handles a write to the command register. Returns true if the command was handled here, false if
+   * v86 must handle it.
+   */
   command(command: number): boolean {
     const v86 = this.#v86;
     if (v86.status_reg & IdeStatus.busy) return true;
-    // What an earlier command was still to move at the data port is moved no more.
+    // A new command ends the data port transfer of an earlier one.
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     v86.current_command = command;
     this.#range = undefined;
@@ -120,7 +128,7 @@ export class FarDrive {
         return this.#setFeatures(v86.features_reg & 0xff);
       case IdeCommand.setMultiple:
         return this.#setMultiple(v86.sector_count_reg & 0xff);
-      case IdeCommand.deviceReset: // of packet devices only
+      case IdeCommand.deviceReset: // only packet devices have this command
         this.#fail(IdeError.aborted);
         return true;
       default:
@@ -128,7 +136,7 @@ export class FarDrive {
     }
   }
 
-  /** A reset of the drive: it is busy until no write of before can have an effect any more. */
+  /** Resets the drive. It stays busy until no earlier write can have an effect any more. */
   reset(): void {
     const v86 = this.#v86;
     this.#resets++;
@@ -140,16 +148,16 @@ export class FarDrive {
     v86.status_reg = IdeStatus.busy;
   }
 
-  /** v86 wants sectors for its data port. */
+  /** v86 asks for the sectors that the guest will read at the data port. */
   readPio(start: number, length: number, done: (data: Uint8Array) => void): void {
     const data = new Uint8Array(length);
     this.#run(this.#disk.read(start, data), () => done(data), IdeError.uncorrectable);
   }
 
-  /** The guest has written to the data port what a command was to move there. */
+  /** The guest has written the data of a command to the data port. */
   writePio(): void {
     const { data, data_length: length, write_dest: start, current_command: command } = this.#v86;
-    // It may have been the data of a read.
+    // The guest may have written to the data port during a read command.
     if (!pioWriteCommands.has(command)) return this.#fail(IdeError.aborted);
     this.#write(start, data.slice(0, length), () => {
       this.#v86.ata_advance(command, length / sectorSize);
@@ -157,7 +165,7 @@ export class FarDrive {
     });
   }
 
-  /** The bus master starts on a read. */
+  /** The bus master starts a read. */
   readDma(): void {
     const transfer = this.#startDma();
     if (!transfer) return;
@@ -165,7 +173,8 @@ export class FarDrive {
     const data = new Uint8Array(range.length);
     const { channel } = this.#v86;
     const end = (): void => {
-      // One that was stopped moves nothing more, and if it was started again then for something else.
+      // If the bus master was stopped, nothing may be transferred; if it was started again, it
+      // serves another transfer.
       const active = channel.dma_command & BusMaster.start && channel.dma_status & BusMaster.active;
       if (!active || this.#busMaster.transfer !== transfer) return this.#failDma();
       scatter(this.#memory, pieces, data);
@@ -174,7 +183,7 @@ export class FarDrive {
     this.#run(this.#disk.read(range.start, data), end, IdeError.uncorrectable);
   }
 
-  /** The bus master starts on a write. */
+  /** The bus master starts a write. */
   writeDma(): void {
     const transfer = this.#startDma();
     if (!transfer) return;
@@ -184,7 +193,7 @@ export class FarDrive {
     this.#write(range.start, data, () => this.#advance(range));
   }
 
-  /** IDENTIFY DEVICE (ATA8-ACS 7.16): what v86 does not know of the disk. */
+  /** IDENTIFY DEVICE (ATA8-ACS 7.16): adds the facts about the disk that v86 does not know. */
   identify(): void {
     const { data, sector_count: sectors } = this.#v86;
     const { serial, model, firmware, worldWideName } = this.#disk.identity;
@@ -203,7 +212,10 @@ export class FarDrive {
     for (let i = 0; i < 8; i++) data[(2 * 108 + i) ^ 1] = worldWideName[i] ?? 0;
   }
 
-  /** A command that names sectors: those that are not there are an error at once. */
+  /**
+   * Handles a command that addresses sectors. A range that is not on the disk is an error
+   * immediately.
+   */
   #sectors(command: number): boolean {
     const range = this.#named(command);
     const unset = this.#v86.sectors_per_drq === 0 && multipleCommands.has(command);
@@ -217,11 +229,11 @@ export class FarDrive {
     return true;
   }
 
-  /** What the registers name; undefined where it is not on the disk. */
+  /** The range that the registers address; undefined if it is not on the disk. */
   #named(command: number): Range | undefined {
     const v86 = this.#v86;
     const wide = wideCommands.has(command);
-    // v86 leaves the uppermost 16 bits out.
+    // v86 ignores the uppermost 16 bits of a 48-bit address, so refuse addresses that use them.
     if (wide && ((v86.lba_mid_reg | v86.lba_high_reg) & 0xff00) !== 0) return undefined;
     const count = v86.get_count(wide);
     const start = v86.get_lba(wide) * sectorSize;
@@ -237,7 +249,7 @@ export class FarDrive {
     return true;
   }
 
-  /** 0 switches the multiple commands off. */
+  /** SET MULTIPLE MODE; 0 disables the multiple commands. */
   #setMultiple(sectors: number): boolean {
     const valid = (sectors & (sectors - 1)) === 0 && sectors <= maxMultiple;
     if (valid) return false;
@@ -265,12 +277,13 @@ export class FarDrive {
     this.#run(read(), () => this.#done(), IdeError.uncorrectable);
   }
 
-  /** Undefined where there is nothing to begin. */
+  /** Prepares a DMA transfer. Returns undefined if it cannot begin. */
   #startDma(): Transfer | undefined {
     const v86 = this.#v86;
     this.#busMaster.transfer = undefined;
     if (v86.status_reg & IdeStatus.busy) return undefined;
-    // A snapshot does not have what was named: then the registers still do.
+    // After a snapshot was restored `#range` is not known; the registers still have the command's
+    // range.
     const range = this.#range ?? this.#named(v86.current_command);
     const pieces = range && describedMemory(this.#memory, v86.channel.prdt_addr, range.length);
     if (!pieces) {
@@ -280,7 +293,7 @@ export class FarDrive {
     return (this.#busMaster.transfer = { range, pieces });
   }
 
-  /** Busy until the disk has answered. */
+  /** Waits for the disk's answer; the drive is busy until then. */
   #run(request: Promise<void>, done: () => void, failure: number, fault = 0): void {
     const v86 = this.#v86;
     const resets = this.#resets;
@@ -321,14 +334,19 @@ export class FarDrive {
     v86.push_irq();
   }
 
-  /** The descriptors lead nowhere, or the bus master was stopped. */
+  /**
+   * Ends a DMA transfer with an error: its descriptors are invalid, or the bus master was stopped.
+   */
   #failDma(): void {
     this.#v86.channel.dma_status |= BusMaster.error;
     this.#fail(IdeError.aborted);
   }
 }
 
-/** Text of IDENTIFY DEVICE: the first of two characters is the word's higher byte; blanks at the end. */
+/**
+ * A text of IDENTIFY DEVICE: of each two characters, the first is the high byte of the word. Padded
+ * with blanks.
+ */
 function putText(data: Uint8Array, word: number, words: number, text: string): void {
   for (let i = 0; i < 2 * words; i++) data[2 * word + (i ^ 1)] = i < text.length ? text.charCodeAt(i) & 0x7f : 0x20;
 }

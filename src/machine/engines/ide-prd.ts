@@ -1,24 +1,32 @@
-/** Physical region descriptors of the bus master: the memory that a transfer goes to or comes from. Specification: [BMI] 1.2. */
+/**
+ * Physical region descriptors of the bus master: the guest memory of a DMA transfer.
+ *
+ * Specification: [BMI] 1.2 (ide-spec.ts).
+ */
 import type { GuestMemory } from '../guest-memory.js';
 
-/** A part of guest memory that a descriptor names. */
+/** A range of guest memory that a descriptor describes. */
 export interface Piece {
   readonly address: number;
   readonly length: number;
 }
 
-/** What a transfer of 65536 sectors can need in pages, and some. */
+/**
+ * Largest number of descriptors read. A transfer of 65536 sectors (32 MiB) needs 8193 pages at
+ * most.
+ */
 const maxDescriptors = 16384;
 
 /**
- * The memory for `total` bytes that the table at `table` names; undefined where it is not there or too little. A region
- * longer than what is left is used in part.
+ * The guest memory for `total` bytes that the descriptor table at `table` describes. A region that
+ * is longer than the rest is used in part. Returns undefined if the table describes too little, or
+ * memory that does not exist.
  */
 export function describedMemory(memory: GuestMemory, table: number, total: number): Piece[] | undefined {
   const pieces: Piece[] = [];
   let left = total;
   for (let i = 0; i < maxDescriptors && left > 0; i++) {
-    // The registers' and descriptors' lowest bits are reserved and read as zero.
+    // The lowest bits of the registers and descriptors are reserved and read as zero.
     const entry = memory.view(((table & ~3) >>> 0) + 8 * i, 8);
     if (!entry) return undefined;
     const view = new DataView(entry.buffer, entry.byteOffset, 8);
@@ -32,7 +40,7 @@ export function describedMemory(memory: GuestMemory, table: number, total: numbe
   return left === 0 ? pieces : undefined;
 }
 
-/** Puts a transfer's bytes where they belong. */
+/** Copies the data of a transfer into guest memory. */
 export function scatter(memory: GuestMemory, pieces: readonly Piece[], data: Uint8Array): void {
   let at = 0;
   for (const { address, length } of pieces) {
@@ -42,7 +50,7 @@ export function scatter(memory: GuestMemory, pieces: readonly Piece[], data: Uin
   }
 }
 
-/** Takes a transfer's bytes from where they are. */
+/** Copies the data of a transfer from guest memory. */
 export function gather(memory: GuestMemory, pieces: readonly Piece[], data: Uint8Array): void {
   let at = 0;
   for (const { address, length } of pieces) {

@@ -1,4 +1,7 @@
-/** Numbers of ATA8-ACS and of "Programming Interface for Bus Master IDE Controller" 1.0 ([BMI]), as far as far disks need them. */
+/**
+ * The numbers of ATA8-ACS and of "Programming Interface for Bus Master IDE Controller" 1.0 ([BMI])
+ * that remote disks on the engine's IDE controller need.
+ */
 
 export const sectorSize = 512;
 
@@ -26,13 +29,16 @@ export const IdeCommand = {
 } as const;
 export const IdeFeature = { enableWriteCache: 0x02, disableWriteCache: 0x82 } as const;
 
-/** Commands that name sectors, by what they do with them. */
+/** Commands that address sectors: those that read (or verify) and those that write. */
 export const readCommands: ReadonlySet<number> = new Set([0x20, 0x24, 0x25, 0x29, 0xc4, 0xc8, 0x40, 0x42]);
 export const writeCommands: ReadonlySet<number> = new Set([0x30, 0x34, 0x35, 0x39, 0xc5, 0xca]);
-/** Those of them that take the data of a write at the data port. */
+/** The write commands whose data goes through the data port (PIO). */
 export const pioWriteCommands: ReadonlySet<number> = new Set([0x30, 0x34, 0x39, 0xc5]);
-/** Those with 48-bit addresses. */
+/** The commands with 48-bit addresses. */
 export const wideCommands: ReadonlySet<number> = new Set([0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x42]);
 export const multipleCommands: ReadonlySet<number> = new Set([0xc4, 0x29, 0xc5, 0x39]);
-/** Sectors that a multiple command may move at a time: a power of two up to this (word 47 of IDENTIFY DEVICE). */
+/**
+ * Largest number of sectors of a data block of a multiple command; a power of two (word 47 of
+ * IDENTIFY DEVICE).
+ */
 export const maxMultiple = 128;

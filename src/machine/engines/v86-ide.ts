@@ -1,13 +1,15 @@
 /**
- * The v86 engine's own IDE controller with disks that are elsewhere. v86 answers writes and flushes before they are done
- * and knows no errors; here its methods are replaced, for disks of ours only, by those of a {@link FarDrive}.
+ * Remote disks on the IDE controller of the v86 engine.
+ *
+ * v86 acknowledges writes and flushes before they are done and cannot report errors. So for our
+ * disks, and only for them, its methods are replaced by those of a {@link FarDrive}.
  */
 import type { GuestMemory } from '../guest-memory.js';
 import { maxIdeDisks, type IdeDisk } from '../ide-disk.js';
 import { FarDrive, type BusMasterUse, type V86Drive } from './far-ide-drive.js';
 import { IdeCommand } from './ide-spec.js';
 
-/** The methods that are replaced. */
+/** The methods of v86's drives that are replaced. */
 interface V86DriveMethods {
   ata_command(this: V86Drive, command: number): void;
   device_reset(this: V86Drive): void;
@@ -18,12 +20,15 @@ interface V86DriveMethods {
   create_identify_packet(this: V86Drive): void;
 }
 
-/** v86's controller, as far as its drives are found by it. */
+/** The part of v86's controller through which its drives are found. */
 export interface V86Ide {
   readonly primary?: { readonly master: object; readonly slave: object };
 }
 
-/** What v86 is given as the content of a disk: its size; all else goes by the methods below. */
+/**
+ * The disk content that v86 is given. It has only a size, because all requests go through the
+ * replaced methods.
+ */
 export class IdeBuffer {
   readonly byteLength: number;
   onload: ((event: object) => void) | undefined = undefined;
@@ -36,7 +41,7 @@ export class IdeBuffer {
   load(): void {
     this.onload?.({});
   }
-  /** v86 looks for a geometry in the first sector; it finds none and takes its own. */
+  /** v86 looks for a geometry in the first sector. It finds none here and uses its default. */
   get_and_cache(_start: number, length: number, done: (data: Uint8Array) => void): void {
     done(new Uint8Array(length));
   }
@@ -60,7 +65,7 @@ export class IdeBuffer {
 const drives = new WeakMap<object, FarDrive>();
 const patched = new WeakSet<object>();
 
-/** Puts disks behind the drives that v86 has made of their {@link IdeBuffer}s. */
+/** Attaches the disks to the drives that v86 has created for their {@link IdeBuffer}s. */
 export function attachIde(ide: V86Ide | undefined, disks: readonly IdeDisk[], memory: GuestMemory): FarDrive[] {
   if (disks.length === 0) return [];
   if (!ide?.primary || disks.length > maxIdeDisks) throw new Error('the engine has no such IDE drives');
@@ -75,7 +80,7 @@ export function attachIde(ide: V86Ide | undefined, disks: readonly IdeDisk[], me
   });
 }
 
-/** Once for all of v86's drives: those that are not ours go on as before. */
+/** Replaces the methods once for all of v86's drives. Drives with other disks behave as before. */
 function replaceMethods(methods: V86DriveMethods): void {
   if (patched.has(methods)) return;
   patched.add(methods);
@@ -83,7 +88,7 @@ function replaceMethods(methods: V86DriveMethods): void {
   methods.ata_command = function (command) {
     if (drives.get(this)?.command(command)) return;
     before.ata_command.call(this, command);
-    // EXECUTE DEVICE DIAGNOSTIC is done by both, whichever it was written to.
+    // EXECUTE DEVICE DIAGNOSTIC applies to both drives of a channel, whichever it is sent to.
     const { master, slave } = this.channel;
     if (command === IdeCommand.diagnostic) for (const one of [master, slave]) drives.get(one)?.reset();
   };

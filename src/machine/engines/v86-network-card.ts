@@ -1,21 +1,27 @@
 /**
- * v86's network card, a Realtek 8029 (NE2000 on PCI, slot 5), behind the seam of machine/network-card.ts. Its registers
- * and ring are v86's; what is added here is a fixed address, room that is asked for before a frame is put in (v86 drops
- * frames silently, and takes a ring that is exactly full for an empty one), and multicast, which v86 leaves out.
+ * v86's network card, a Realtek 8029 (NE2000 on PCI, slot 5), behind the interface of
+ * machine/network-card.ts.
+ *
+ * The registers and the ring are v86's. Added here are a fixed MAC address, multicast, which v86
+ * does not filter, and a check for room before each frame: v86 drops frames silently, and takes a
+ * ring that is exactly full for an empty one.
  */
 import { nextTurn } from '../../base/turn.js';
 import type { CardIntake, NetworkCard } from '../network-card.js';
 
-/** What is used of v86's model of the card; pages are of 256 bytes. */
+/** The parts of v86's card that are used here. A page has 256 bytes. */
 export interface V86Ne2k {
   readonly pci_id: number;
   readonly mac: Uint8Array;
   readonly memory: Uint8Array;
-  /** Command register: bit 0 says that it is stopped. */
+  /** Command register: bit 0 is set while the card is stopped. */
   readonly cr: number;
-  /** Receive configuration: bit 3 accepts multicast, bit 4 everything. */
+  /** Receive configuration: bit 3 accepts multicast frames, bit 4 all frames. */
   rxcr: number;
-  /** First and last page of the ring, the page that the next frame goes to, the last one that the driver has read. */
+  /**
+   * The receive ring: its first page, the page after its last, the page for the next frame, the
+   * last page that the driver has read.
+   */
   readonly pstart: number;
   readonly pstop: number;
   readonly curpg: number;
@@ -24,12 +30,12 @@ export interface V86Ne2k {
   update_irq(): void;
 }
 
-/** What is used of v86's bus of events. */
+/** The part of v86's event bus that is used here. */
 export interface V86Bus {
   add_listener(event: string, listener: (data: never) => void): void;
 }
 
-/** What the ring has to hold besides a frame: the card's header of a frame, in bytes. */
+/** Bytes of the header that the card stores in the ring before each frame. */
 const ringHeader = 4;
 const page = 256;
 const acceptMulticast = 0x08;
@@ -45,17 +51,17 @@ export class V86NetworkCard implements NetworkCard {
   #onRoom: () => void = () => undefined;
   #full = false;
 
-  /** @param vector Where the interrupt of a PCI function comes to the processor. */
+  /** @param vector The processor vector of a PCI function's interrupt. */
   constructor(card: V86Ne2k, bus: V86Bus, mac: Uint8Array, vector: (pciId: number) => number | undefined) {
     this.mac = mac.slice();
     this.#card = card;
     this.#bus = bus;
     this.#vector = vector;
     card.mac.set(mac);
-    // The driver reads its address from the card's memory, each byte twice.
+    // The driver reads the MAC address from the card's memory, where each byte appears twice.
     mac.forEach((byte, at) => card.memory.fill(byte, 2 * at, 2 * at + 2));
     const update = card.update_irq.bind(card);
-    // Called when the driver has acknowledged what it has taken out of the ring, too.
+    // v86 also calls this when the driver acknowledges that it has taken frames out of the ring.
     card.update_irq = () => {
       update();
       if (!this.#full) return;
@@ -90,7 +96,10 @@ export class V86NetworkCard implements NetworkCard {
     return this.#vector(this.#card.pci_id);
   }
 
-  /** As v86 counts, but that one page stays free. */
+  /**
+   * Computes the free pages as v86 does, but keeps one page free, so that a full ring is not taken
+   * for empty.
+   */
   #hasRoom(length: number): boolean {
     const { boundary, curpg, pstart, pstop } = this.#card;
     const needed = 1 + ((Math.max(60, length) + ringHeader) >> 8);

@@ -1,20 +1,22 @@
 /**
- * The screen of the v86 engine: what its video adapter draws on, as it would draw on a browser's canvas. v86's own adapter
- * for Node keeps characters only; this one keeps colours, the guest's font and pixels too. The names of the methods are
- * v86's (browser/screen.js, dummy_screen.js), untyped as the rest of its insides.
+ * The screen of the v86 engine: the object that v86's video adapter draws on, in place of a
+ * browser's canvas.
+ *
+ * v86's own screen for Node keeps only characters. This one also keeps colours, the guest's font
+ * and pixels. The method names are v86's (browser/screen.js, dummy_screen.js).
  */
 import type { Picture, Screen } from '../screen.js';
 
-/** What is used of v86's video adapter. */
+/** The parts of v86's video adapter that are used here. */
 export interface V86Vga {
   screen: object;
-  /** Draws pixels that have changed: it calls update_buffer. */
+  /** Draws the pixels that have changed, by calls of `update_buffer`. */
   screen_fill_buffer(): void;
-  /** Draws everything anew. */
+  /** Draws everything again. */
   complete_redraw(): void;
 }
 
-/** A part of v86's frame buffer that is to be shown. */
+/** A rectangle of v86's frame buffer, and its place on the screen. */
 interface Layer {
   readonly image_data: { readonly data: Uint8ClampedArray; readonly width: number };
   readonly screen_x: number;
@@ -25,7 +27,7 @@ interface Layer {
   readonly buffer_height: number;
 }
 
-/** More than any adapter shows: a guest that asks for more gets a black screen. */
+/** Largest number of pixels. A guest that sets a larger mode gets no picture. */
 const maxPixels = 4096 * 4096;
 const glyphBytes = 32;
 const fontBytes = 256 * glyphBytes;
@@ -49,7 +51,7 @@ export class V86Screen implements Screen {
   #height = 0;
   #rgb = new Uint8Array(0);
 
-  /** Takes the place of the adapter that v86 has made for itself. */
+  /** Replaces the screen that v86 has created. */
   constructor(vga: V86Vga) {
     this.#vga = vga;
     vga.screen = this;
@@ -128,7 +130,10 @@ export class V86Screen implements Screen {
     for (const layer of layers) this.#show(layer);
   }
 
-  /** Where nothing is to be done: the canvas of a browser needs these. */
+  /**
+   * The methods below serve a browser's canvas. Except for clearing the text they have nothing to
+   * do here.
+   */
   clear_text_state(): void {
     this.#characters.fill(0);
   }
@@ -170,7 +175,9 @@ export class V86Screen implements Screen {
   }
 }
 
-/** v86 wants a browser's ImageData for graphics modes; where there is none, as in Node, this is enough. */
+/**
+ * Provides a minimal ImageData, which v86 needs for graphics modes, where the host has none (Node).
+ */
 export function provideImageData(): void {
   const scope = globalThis as { ImageData?: unknown };
   scope.ImageData ??= class {

@@ -1,22 +1,27 @@
 /**
- * What comes into the serial port of the v86 engine: bytes wait here and go into v86's port as the guest takes them out.
- * v86 itself keeps any number of bytes that the guest does not read, also those that the guest sends to itself in the
- * port's loopback mode.
+ * Input of the serial port of the v86 engine. Bytes wait here and enter v86's port as the guest
+ * reads them.
+ *
+ * v86 by itself would keep any number of bytes that the guest does not read, including those that
+ * the guest sends to itself in loopback mode. Here both are bounded.
  */
 import { nextTurn } from '../../base/turn.js';
 
-/** What is used of v86's serial port. */
+/** The parts of v86's serial port that are used here. */
 export interface V86Uart {
-  /** Bytes that the guest has not read. */
+  /** Bytes that the guest has not read yet. */
   input: { readonly length: number; shift(): unknown };
   data_received(byte: number): void;
 }
 
-/** Bytes that are in v86's port at a time. */
+/** Largest number of bytes in v86's port. */
 const portBytes = 1024;
-/** Bytes that may wait for the guest besides; more are dropped, as on any serial line. */
+/**
+ * Largest number of bytes that wait outside the port. Further bytes are dropped, as on any serial
+ * line.
+ */
 const maxWaiting = 1 << 20;
-/** Bytes that the guest can send to itself. */
+/** Largest number of unread bytes that the guest has sent to itself. */
 const maxLoopback = 4096;
 
 export class SerialInput {
@@ -37,13 +42,16 @@ export class SerialInput {
     const { input } = uart;
     const shift = input.shift.bind(input);
     input.shift = () => {
-      // The guest is within its instruction: more comes afterwards.
+      // This runs within a guest instruction, so feed more bytes afterwards.
       if (this.#bytes > 0 && input.length <= portBytes / 2) this.#feedLater();
       return shift();
     };
   }
 
-  /** Sends a copy of bytes to the guest. Resolves when all that was sent so far is in the port, or lost. */
+  /**
+   * Sends a copy of `bytes` to the guest. Resolves when all bytes sent so far are in the port or
+   * were dropped.
+   */
   send(bytes: Uint8Array): Promise<void> {
     const room = Math.max(0, maxWaiting - this.#bytes);
     if (bytes.length > 0 && room > 0) this.#waiting.push(bytes.slice(0, room));
@@ -53,7 +61,7 @@ export class SerialInput {
     return new Promise((resolve) => this.#taken.push(resolve));
   }
 
-  /** The machine has ended: nothing takes what waits. */
+  /** The machine has ended: discards the bytes that wait, and resolves all sends. */
   close(): void {
     this.#waiting = [];
     this.#bytes = 0;

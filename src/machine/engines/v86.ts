@@ -1,9 +1,15 @@
 /**
- * The v86 engine behind the seam of machine/engine.ts: an x86 processor and PC board in WebAssembly. Everything that
- * knows v86's internals is in this folder; they are untyped and may change with its version, which is pinned.
+ * The v86 engine behind the interface of machine/engine.ts: an x86 processor and PC board in
+ * WebAssembly.
  *
- * Facts that it rests on are in [FIND] 2: addresses above RAM are registered in blocks of 128 KiB; an interrupt must not
- * be raised within an exit; lines that share an input are not ORed by v86; its memory's array moves when it grows.
+ * All code that depends on v86's internals is in this folder. They are untyped and may change with
+ * v86's version, which is therefore pinned. This code relies on four facts about them:
+ *
+ * - MMIO handlers are registered above RAM in blocks of 128 KiB.
+ * - An interrupt raised within an MMIO handler crashes the guest's kernel. Lowering a line there is
+ *   safe.
+ * - v86 does not OR interrupt lines that share an input: lowering one also lowers the others.
+ * - Guest memory moves when the WebAssembly memory grows; old views are then detached.
  */
 import { V86 } from 'v86';
 import { nextTurn } from '../../base/turn.js';
@@ -25,7 +31,7 @@ import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
 import { SerialInput, type V86Uart } from './v86-serial.js';
 import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
 
-/** What is used of v86's processor object. */
+/** The parts of v86's processor object that are used here. */
 interface V86Cpu {
   readonly io: {
     mmap_register(
@@ -42,7 +48,7 @@ interface V86Cpu {
     readonly ide?: V86Ide;
     readonly uart0: V86Uart;
   };
-  /** Files that the firmware reads by QEMU's fw_cfg interface. */
+  /** Files that the firmware reads through QEMU's fw_cfg interface. */
   readonly option_roms: { readonly name: string; readonly data: Uint8Array }[];
   readonly wasm_memory: WebAssembly.Memory;
   readonly mem8: Uint8Array;
@@ -64,7 +70,7 @@ interface V86Cpu {
   device_raise_irq(irq: number): void;
   device_lower_irq(irq: number): void;
   reboot_internal(): void;
-  /** Where the state of an interrupt controller is in `wasm_memory`. */
+  /** Address of each interrupt controller's state in `wasm_memory`. */
   get_pic_addr_master(): number;
   get_pic_addr_slave(): number;
 }
@@ -79,37 +85,46 @@ interface V86Pci {
 
 interface V86Inner {
   readonly cpu: V86Cpu;
-  /** Runs the processor for a while and sees to the next time. */
+  /** Runs the processor for a while and schedules the next run. */
   do_tick(): void;
   next_tick(ms: number): void;
 }
 
 export interface V86Options {
-  /** Bytes of RAM; a multiple of 1 MiB. */
+  /** Size of RAM in bytes; a multiple of 1 MiB. */
   readonly memorySize: number;
-  /** Where v86.wasm is: a path in Node, a URL in a browser. */
+  /** Location of v86.wasm: a path in Node, a URL in a browser. */
   readonly wasmPath: string;
   readonly trap: TrapHandler;
-  /** Address of the guest's network card, 6 bytes. Default: it has no card. */
+  /** MAC address of the guest's network card, 6 bytes. Default: the guest has no card. */
   readonly mac?: Uint8Array | undefined;
-  /** What is in its ROMs. Default: nothing; an operating system is entered directly. */
+  /** Content of the ROMs. Default: none; the operating system is entered directly. */
   readonly firmware?: Firmware | undefined;
-  /** Disks on its own IDE controller: at most two. */
+  /** Disks on v86's IDE controller; at most two. */
   readonly ide?: readonly IdeDisk[] | undefined;
-  /** Instead: a disk in memory on that controller, which is then v86's own in all, for comparisons (bench). */
+  /**
+   * Instead of `ide`: a disk in memory, which v86 serves without our code. For comparisons in
+   * benchmarks.
+   */
   readonly memoryDisk?: ArrayBuffer | undefined;
-  /** The guest has halted for good (interrupts off), asked for a reset, or done what the engine cannot go on from. */
+  /**
+   * Called when the guest has halted for good (interrupts off), asked for a reset, or made the
+   * engine fail.
+   */
   readonly onEnd?: (why: 'halted' | 'reset' | 'failed') => void;
 }
 
 const mmioBlock = 0x20000;
-/** The VGA window, which is not RAM for a device. */
+/** The VGA window: guest-physical addresses that are not RAM for devices. */
 const vgaStart = 0xa0000;
 const vgaEnd = 0xc0000;
-/** Inputs of the interrupt controller that PCI's INTA# to INTD# are led to where no BIOS decides: none is used by the board. */
+/**
+ * Interrupt controller inputs for PCI's INTA# to INTD# if no BIOS routes them. The board uses none
+ * of these inputs otherwise.
+ */
 const pirqRouting = [10, 11, 5, 9] as const;
 
-/** Starts the engine: the machine exists and is paused. */
+/** Creates the machine, which is then paused. */
 export async function createV86(options: V86Options): Promise<Engine> {
   provideImageData();
   const emulator = new V86({
@@ -127,7 +142,7 @@ export async function createV86(options: V86Options): Promise<Engine> {
       bios: { buffer: ownBuffer(options.firmware.bios) },
       vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) },
     }),
-    // A snapshot's network card goes on as it was.
+    // Keep the MAC address of the snapshot's network card.
     preserve_mac_from_state_image: true,
   });
   await new Promise<void>((resolve) => emulator.add_listener('emulator-loaded', () => resolve()));
@@ -139,7 +154,7 @@ function ideOptions(disks: readonly IdeDisk[]): object {
   return { ...(hda && { hda }), ...(hdb && { hdb }) };
 }
 
-/** The bytes alone in an ArrayBuffer, as v86 wants them. */
+/** Copies the bytes into an ArrayBuffer of their own, as v86 requires. */
 function ownBuffer(bytes: Uint8Array): ArrayBuffer {
   return bytes.slice().buffer as ArrayBuffer;
 }
@@ -160,7 +175,7 @@ class V86Memory implements GuestMemory {
   view(address: number, length: number): Uint8Array | undefined {
     if (!(address >= 0 && length >= 0 && address + length <= this.size)) return undefined;
     if (address < vgaEnd && address + length > vgaStart) return undefined;
-    // A grown memory has a new array, and the old one is detached: of length 0.
+    // When the WebAssembly memory has grown, the old view is detached and has length 0.
     if (this.#bytes.length === 0) this.#bytes = this.#map();
     return this.#bytes.subarray(address, address + length);
   }
@@ -174,7 +189,10 @@ class V86Memory implements GuestMemory {
   }
 }
 
-/** Leaves the processor at once where the guest asks for a reset: nothing of it may run on. */
+/**
+ * Thrown to leave the processor immediately when the guest asks for a reset: no further guest
+ * instruction may run.
+ */
 class ResetRequest extends Error {
   override readonly name = 'ResetRequest';
 }
@@ -192,7 +210,7 @@ class V86Engine implements Engine {
   readonly #blocks = new Set<number>();
   readonly #hasFirmware: boolean;
   readonly #ide: readonly FarDrive[];
-  /** Greater than 0 while the guest is within an exit. */
+  /** Greater than 0 during an exit. */
   #inExit = 0;
   #running = false;
 
@@ -267,7 +285,8 @@ class V86Engine implements Engine {
   enterFirmware(order: readonly BootPlace[]): void {
     if (!this.#hasFirmware) throw new Error('the computer has no firmware');
     const file = (name: string, data: Uint8Array) => this.#cpu.option_roms.push({ name, data });
-    // SeaBIOS, docs/Runtime_config: paths as Open Firmware has them, and a menu that would wait for a key.
+    // SeaBIOS, docs/Runtime_config: boot order by Open Firmware paths, and no boot menu, because it
+    // would wait for a key.
     const paths = order.map(({ slot, port, unit = 0 }) => {
       const adapter = `/pci@i0cf8/pci@${slot.toString(16)}`;
       return port === undefined ? adapter : `${adapter}/drive@${port.toString(16)}/disk@${unit}`;
@@ -296,7 +315,7 @@ class V86Engine implements Engine {
     if (!this.#running) return;
     this.#running = false;
     const stopped = this.#emulator.stop();
-    // A halted processor sleeps on a timer: wake it to see that it is to stop.
+    // A halted processor sleeps on a timer. Wake it so that it notices the stop.
     this.#inner.next_tick(0);
     await stopped;
   }
@@ -330,7 +349,10 @@ class V86Engine implements Engine {
     await this.#emulator.destroy();
   }
 
-  /** What the processor throws ends the guest, and nothing else: a reset within its instruction, or a panic of v86's. */
+  /**
+   * An exception in the processor ends only the guest: a reset within its instruction, or a panic
+   * of v86.
+   */
   #endOnExceptions(onEnd: (why: 'reset' | 'failed') => void): void {
     const tick = this.#inner.do_tick.bind(this.#inner);
     this.#inner.do_tick = () => {
@@ -342,7 +364,7 @@ class V86Engine implements Engine {
     };
   }
 
-  /** Sends the exits of every block that [base, base + size) touches to the trap. */
+  /** Sends the exits of every 128 KiB block that overlaps [base, base + size) to the trap. */
   #guard(base: number, size: number): void {
     const read = (bytes: number) => (address: number) => {
       this.#inExit++;
@@ -367,23 +389,29 @@ class V86Engine implements Engine {
     }
   }
 
-  /** The input of the interrupt controllers that a function's line is led to. */
+  /** The interrupt controller input that a PCI function's line is routed to. */
   #inputOf(id: number): number {
     const { pci } = this.#cpu.devices;
     const pin = ((pci.device_spaces[id]![0x3c >>> 2]! >> 8) & 0xff) - 1;
     return pci.isa_bridge_space8[0x60 + ((pin + (id >> 3) - 1) & 3)]!;
   }
 
-  /** The vector that the operating system has given to a function's input (8259A, ICW2); undefined before it has. */
+  /**
+   * The vector that the operating system has assigned to a function's input (8259A, ICW2);
+   * undefined until it has.
+   */
   #vectorOf(id: number): number | undefined {
     const input = this.#inputOf(id);
     const at = input < 8 ? this.#cpu.get_pic_addr_master() : this.#cpu.get_pic_addr_slave();
-    // The second byte of v86's state: the first of the eight vectors.
+    // The second byte of v86's state of the controller is the first of its eight vectors.
     const first = new Uint8Array(this.#cpu.wasm_memory.buffer, at, 2)[1]!;
     return first === 0 ? undefined : first + (input & 7);
   }
 
-  /** Level-triggered lines that share an input are asserted while any of them is ([FIND] 2.3). */
+  /**
+   * ORs level-triggered lines that share an input. v86 by itself lowers the input when any of them
+   * is deasserted.
+   */
   #shareInterruptLines(): void {
     const { pci } = this.#cpu.devices;
     pci.raise_irq = (id) => {
@@ -400,14 +428,17 @@ class V86Engine implements Engine {
     };
   }
 
-  /** What a BIOS does for PCI interrupts on this board (82371SB, PIRQRC at 60h): routing, level triggering, interrupt line registers. */
+  /**
+   * Sets up PCI interrupts as a BIOS would on this board (82371SB, PIRQRC at 60h): routing, level
+   * triggering, interrupt line registers.
+   */
   #routeInterrupts(): void {
     const { pci } = this.#cpu.devices;
     pirqRouting.forEach((irq, i) => (pci.isa_bridge_space8[0x60 + i] = irq));
     const elcr = pirqRouting.reduce((bits, irq) => bits | (1 << irq), 0);
     this.#cpu.io.port_write8(0x4d0, elcr & 0xff);
     this.#cpu.io.port_write8(0x4d1, elcr >> 8);
-    // 82371SB, IDETIM at 40h and 42h: both channels are decoded.
+    // 82371SB, IDETIM at 40h and 42h: enable both IDE channels.
     const ide = pci.device_spaces[ideSlot << 3];
     if (ide) ide[0x40 >>> 2] = 0x80008000 | 0;
     pci.device_spaces.forEach((space, id) => {
