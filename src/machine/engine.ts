@@ -80,7 +80,7 @@ export interface Engine {
    */
   enter(entry: ProtectedModeEntry): void;
   /**
-   * Leaves the processor at its reset vector, so that the firmware runs first. The firmware boots from
+   * Leaves the processor at its reset vector, so that the firmware runs first. It boots from
    * the first place of `order` that it can boot from.
    * @throws Error if the engine was created without firmware
    */

@@ -3,8 +3,8 @@
  * machine/network-card.ts.
  *
  * The registers and the ring are v86's. Added here are a fixed MAC address, multicast, which v86
- * does not filter, and a check for room before each frame: v86 drops frames silently, and takes a
- * ring that is exactly full for an empty one.
+ * does not receive by itself, and a check for room before each frame: v86 drops frames silently,
+ * and takes a ring that is exactly full for an empty one.
  */
 import { nextTurn } from '../../base/turn.js';
 import type { CardIntake, NetworkCard } from '../network-card.js';
