@@ -1,6 +1,8 @@
 /**
- * What all segments do alike: their ports, who gets which frame, limits and counts. A segment's own class carries frames
- * to and from outside of this process. Ports of one segment reach each other here, without the carrier.
+ * The common part of all segments: ports, delivery of frames to them, limits and counts. Ports of
+ * one segment reach each other here, without the carrier.
+ *
+ * Not here: carrying frames to and from outside this process, which is the task of each subclass.
  */
 import { FarbusError } from '../../base/errors.js';
 import { nextTurn } from '../../base/turn.js';
@@ -17,11 +19,17 @@ import {
   type SegmentCounters,
 } from './segment.js';
 
-/** Frames between local ports that may wait at a time; more are dropped, as a switch does. */
+/**
+ * Largest number of frames between local ports that wait. Further frames are dropped, as by a
+ * switch.
+ */
 const maxQueued = 4096;
-/** Frames that are delivered in one turn of the event loop: nobody is kept waiting by two ports that talk without end. */
+/**
+ * Largest number of frames delivered in one iteration of the event loop, so that two ports that
+ * talk without end do not block it.
+ */
 const maxBatch = 256;
-/** Arrays for waiting frames that are kept for the next ones. */
+/** Largest number of frame arrays that are kept for reuse. */
 const maxSpare = 256;
 
 interface Waiting {
@@ -57,26 +65,34 @@ export abstract class BaseSegment implements Segment {
     this.mtu = mtu;
   }
 
-  /** The address of a port that names none. */
+  /** The address of a port that does not give one. */
   protected ownMac(): Mac {
     return randomMac();
   }
 
-  /** Carries a frame to outside. The array is valid during the call only. False: dropped. */
+  /**
+   * Sends a frame to outside. The array is valid only during the call. Returns false if the frame
+   * was dropped.
+   */
   protected abstract transmit(frame: Uint8Array): boolean;
-  /** {@link Port.room}: `maxFrame` bytes. A carrier that sends from memory of its own gives that. */
+  /**
+   * Memory for {@link Port.room}, of `maxFrame` bytes. A carrier that sends from its own memory
+   * returns that.
+   */
   protected room(): Uint8Array {
     return (this.#room ??= new Uint8Array(this.maxFrame));
   }
 
-  /** The longest frame, in bytes. */
+  /** Length of the longest frame, in bytes. */
   protected get maxFrame(): number {
     return frameHeaderSize + vlanTagSize + this.mtu;
   }
 
   /** Releases the carrier. Called once. */
   protected abstract release(): Promise<void>;
-  /** The ports have changed: what addresses are wanted, and whether one wants everything. */
+  /**
+   * Called when ports were added or removed, since the carrier may have to receive other addresses.
+   */
   protected portsChanged(): void {}
 
   protected get closed(): boolean {
@@ -114,14 +130,20 @@ export abstract class BaseSegment implements Segment {
     return this.#closed;
   }
 
-  /** A frame came from outside. Gives it to the ports that it is for, at once: not to be called within a port's send. */
+  /**
+   * Delivers a frame from outside to the ports that it is addressed to. Synchronous: must not be
+   * called within a port's send.
+   */
   protected receive(frame: Uint8Array): void {
     if (this.#closed) return;
     if (isWholeFrame(frame, this.mtu)) this.#give(frame, undefined);
     else this.counters.badSize++;
   }
 
-  /** Gives a copy of a frame to local ports other than `from`, in a later turn. */
+  /**
+   * Delivers a copy of a frame to local ports other than `from`, in a later iteration of the event
+   * loop.
+   */
   protected deliverLater(frame: Uint8Array, from: Port | undefined): boolean {
     if (this.#closed) return false;
     if (this.#queue.length >= maxQueued) {
@@ -135,7 +157,7 @@ export abstract class BaseSegment implements Segment {
     return true;
   }
 
-  /** A frame of a local port that a fault model or a carrier may have a say in. Default: as a switch does. */
+  /** Routes a frame of a local port. Default: like a switch. Overridden for fault models. */
   protected route(frame: Uint8Array, from: Port): boolean {
     const key = macKey(frame);
     if (!isGroup(frame)) {
@@ -198,7 +220,7 @@ export abstract class BaseSegment implements Segment {
   }
 }
 
-/** What a port has of its segment. */
+/** The functions of the segment that a port uses. */
 interface PortHost {
   send(frame: Uint8Array): boolean;
   room(): Uint8Array;

@@ -1,6 +1,8 @@
 /**
- * Segments on a descriptor of the operating system: frames in batches, one system call for many, and opened again when
- * the interface was away for a while. What descriptor it is, packet.node.ts and tap.node.ts know.
+ * A segment on a descriptor of the operating system. Frames are sent and received in batches, many
+ * with one system call. If the interface goes away, it is opened again when it is back.
+ *
+ * Not here: opening the descriptor (packet.node.ts, tap.node.ts).
  */
 import { messageOf } from '../../base/errors.js';
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
@@ -12,27 +14,29 @@ import { native, type Native } from './native.node.js';
 import { Outgoing } from './outgoing.node.js';
 import { Readable } from './readable.node.js';
 
-/** Frames that are sent or received by one system call. */
+/** Largest number of frames sent or received with one system call. Chosen, not measured. */
 const batchSize = 64;
-/** Batches that are received before others get their turn; of a TAP device, frames. */
+/**
+ * Batches received before the event loop goes on; for a TAP device, frames. Chosen, not measured.
+ */
 const maxRounds = 2;
 const maxReads = 64;
-/** How long a wait for the next frame is spent awake at most, in ms. */
+/** Longest spin wait for the next frame, in ms. Chosen, not measured. */
 const vigilMs = 0.1;
 /** Pause before an interface that went away is opened again, in ms. */
 const reopenMs = 500;
 
 export interface CarrierOptions {
-  /** For messages. */
+  /** Name for messages. */
   readonly name: string;
   readonly mtu: number;
-  /** The interface's own address, where a port of it may use that. */
+  /** The interface's own address; undefined if ports must not use it. */
   readonly mac?: Mac | undefined;
-  /** sendmmsg(2) and recvmmsg(2) work on it. */
+  /** True if sendmmsg(2) and recvmmsg(2) work on the descriptor. */
   readonly isSocket: boolean;
-  /** Opens the descriptor. */
+  /** Opens the descriptor. Throws if it cannot. */
   readonly open: () => number;
-  /** Makes the interface take all frames, whomever they are for. Default: it does. */
+  /** Switches the interface to promiscuous mode. Default: the interface takes all frames anyway. */
   readonly takeAll?: (fd: number) => void;
   readonly log?: Logger | undefined;
 }
@@ -69,7 +73,9 @@ export class CarrierSegment extends BaseSegment {
     return this.#options.mac ?? super.ownMac();
   }
 
-  /** A port with another address than the interface's is heard only if the interface takes all frames. */
+  /**
+   * If a port has another address than the interface, it receives frames only in promiscuous mode.
+   */
   protected override portsChanged(): void {
     const { mac, takeAll } = this.#options;
     if (!this.#readable || !takeAll) return;
@@ -89,7 +95,7 @@ export class CarrierSegment extends BaseSegment {
   }
 
   protected override room(): Uint8Array {
-    // The memory of a closed segment is gone.
+    // A closed segment has freed its batch memory.
     return this.closed ? super.room() : this.#outgoing.room();
   }
 
@@ -106,7 +112,8 @@ export class CarrierSegment extends BaseSegment {
 
   #open(): void {
     const fd = this.#options.open();
-    // What is longer than the MTU has it was put together by the interface's offloads, and is dropped.
+    // Offloads of the interface may have joined frames beyond the MTU. They are read whole, and
+    // dropped.
     this.#readable = new Readable(this.#native, fd, 1 << 16, {
       frame: (frame) => {
         this.#vigil.arrived();
@@ -118,7 +125,7 @@ export class CarrierSegment extends BaseSegment {
     this.portsChanged();
   }
 
-  /** Takes what else has arrived. */
+  /** Receives the further frames that have arrived. */
   #drain(): void {
     if (!this.#options.isSocket) return this.#drainDevice();
     for (let round = 0; round < maxRounds && this.#readable && !this.closed; round++) {
@@ -133,7 +140,7 @@ export class CarrierSegment extends BaseSegment {
     }
   }
 
-  /** A TAP device gives one frame a call. */
+  /** A TAP device returns one frame for each read(2). */
   #drainDevice(): void {
     const slot = this.#incoming.slot(0);
     for (let frames = 0; frames < maxReads && this.#readable && !this.closed; frames++) {

@@ -1,6 +1,9 @@
 /**
- * Datagrams of an IPv4 UDP socket in batches, one system call for many: what Node's dgram does one by one. It waits for
- * the first of a batch, which it also receives; here is everything else. Through koffi, where it is installed.
+ * Sends and receives datagrams of an IPv4 UDP socket in batches, many with one system call, through
+ * koffi if it is installed.
+ *
+ * Node's dgram handles them one by one. It still waits for the first datagram of a batch and
+ * receives that one; all others are handled here. Left out: IPv6.
  */
 import { Vigil } from '../../base/vigil.node.js';
 import type { MessageBatch } from './message-batch.node.js';
@@ -22,14 +25,17 @@ import type { UdpAddress, UdpSender } from './udp-address.js';
 
 /** Bytes of struct sockaddr_in. */
 const addressSize = 16;
-/** Datagrams of one system call. */
+/** Largest number of datagrams sent or received with one system call. Chosen, not measured. */
 const batchSize = 64;
-/** Batches that are received before others get their turn. */
+/** Batches received before the event loop goes on. Chosen, not measured. */
 const maxRounds = 2;
-/** How long a wait for the next datagram is spent awake at most, in ms. */
+/** Longest spin wait for the next datagram, in ms. Chosen, not measured. */
 const vigilMs = 0.1;
 
-/** Binds a socket. Undefined where there is no koffi; throws an error with an errno `code` where it cannot be bound. */
+/**
+ * Binds a socket and returns its descriptor. Returns undefined without koffi. Throws an error with
+ * an errno `code` if it cannot bind.
+ */
 export function bindDatagrams({ host, port }: UdpAddress): number | undefined {
   let calls: Native;
   try {
@@ -54,22 +60,25 @@ export class Datagrams {
   readonly #sending: MessageBatch;
   readonly #outgoing: Outgoing;
   readonly #vigil = new Vigil(vigilMs);
-  /** By the objects that name where datagrams go. */
+  /** The socket address of each destination object. */
   readonly #addresses = new WeakMap<UdpAddress, Uint8Array>();
   #open = true;
-  /** Who sent last, and what tells him from others. */
+  /**
+   * The last sender, and its address and port as one number, so that it is not decoded again for
+   * each datagram.
+   */
   #sender: UdpSender = { address: '', port: 0 };
   #senderKey = -1;
 
   /**
-   * @param fd What {@link bindDatagrams} gave; it stays the caller's.
+   * @param fd Descriptor from {@link bindDatagrams}; the caller keeps its ownership.
    * @param size Longest datagram in bytes.
-   * @param dropped Told of datagrams that the system did not take.
+   * @param dropped Called with the number of datagrams that the system did not take.
    */
   constructor(fd: number, size: number, bufferSize: number, dropped: (count: number) => void) {
     this.#native = native('UDP');
     this.#fd = fd;
-    // One byte more: what is too long is seen to be.
+    // One byte more than `size`, so that a datagram that is too long is noticed.
     this.#incoming = this.#native.batch(batchSize, size + 1, addressSize);
     this.#sending = this.#native.batch(batchSize, size, addressSize);
     this.#outgoing = new Outgoing(this.#sending, {
@@ -79,18 +88,22 @@ export class Datagrams {
         this.#vigil.sent();
       },
     });
-    // libuv sets it, and others could bind the same port then and take what is ours.
+    // libuv sets SO_REUSEADDR. With it, another process could bind the same port and receive our
+    // datagrams.
     this.#native.setOption(fd, SOL_SOCKET, SO_REUSEADDR, int32(0));
     this.#native.setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferSize);
     this.#native.setBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, bufferSize);
   }
 
-  /** Memory to make the next datagram in, until something is sent. */
+  /** Memory to build the next datagram in, valid until something is sent. */
   room(): Uint8Array | undefined {
     return this.#open ? this.#outgoing.room() : undefined;
   }
 
-  /** Sends a copy of a datagram, with what else is sent in this turn; of {@link room}'s memory without copying it. */
+  /**
+   * Sends a datagram together with the others of this iteration of the event loop. Copies it unless
+   * it was built in {@link room}.
+   */
   send(bytes: Uint8Array, to: UdpAddress): void {
     let address = this.#addresses.get(to);
     if (!address) this.#addresses.set(to, (address = socketAddress(to)));
@@ -98,7 +111,7 @@ export class Datagrams {
     this.#outgoing.add(bytes);
   }
 
-  /** Something has arrived: takes all that is there, but for what dgram has taken itself. */
+  /** Receives all datagrams that have arrived, except the one that dgram has received itself. */
   drain(received: (bytes: Uint8Array, from: UdpSender) => void): void {
     this.#vigil.arrived();
     for (let round = 0; round < maxRounds && this.#open; round++) {
@@ -112,7 +125,7 @@ export class Datagrams {
     }
   }
 
-  /** Sends what waits and releases the memory. The descriptor is not used any more. */
+  /** Sends the waiting datagrams and frees the memory. The descriptor is not used afterwards. */
   close(): void {
     this.#outgoing.flush();
     this.#open = false;
@@ -133,7 +146,7 @@ export class Datagrams {
   }
 }
 
-/** A struct sockaddr_in. */
+/** Builds a struct sockaddr_in. */
 function socketAddress({ host, port }: UdpAddress): Uint8Array {
   const bytes = new Uint8Array(addressSize);
   new DataView(bytes.buffer).setUint16(0, AF_INET, true);

@@ -1,4 +1,7 @@
-/** What a bad network does to frames, by chances that a seed makes repeatable: for tests of what has to live with it. */
+/**
+ * A fault model for frames: loss, duplication, reordering, truncation, bit flips and delay. A seed
+ * makes its random decisions repeatable. For tests of protocols on a bad network.
+ */
 import { usageError } from '../../base/errors.js';
 import { seededRandom } from '../../base/random.js';
 import { frameHeaderSize } from './segment.js';
@@ -6,22 +9,26 @@ import { frameHeaderSize } from './segment.js';
 export interface FrameFaults {
   /** Chance that a frame is lost, 0 to 1. Default 0. */
   readonly loss?: number;
-  /** Chance that a frame comes twice. Default 0. */
+  /** Chance that a frame is delivered twice. Default 0. */
   readonly duplication?: number;
-  /** Chance that a frame, or a copy, comes up to `reorderMs` later than others. Default 0. */
+  /**
+   * Chance that a frame, or a copy of it, is delayed by up to `reorderMs`, behind later frames.
+   * Default 0.
+   */
   readonly reordering?: number;
-  /** Default 5. */
+  /** Largest extra delay of a reordered frame, in ms. Default 5. */
   readonly reorderMs?: number;
-  /** Chance that a copy of a frame loses its end, anywhere behind the Ethernet header. Default 0. */
+  /** Chance that a copy of a frame is cut, anywhere after the Ethernet header. Default 0. */
   readonly truncation?: number;
   /**
-   * Chance that one bit of a copy is turned, anywhere behind the Ethernet header. Default 0. A real network drops such a
-   * frame, as its check sequence is wrong: this is for what must not fail or hang all the same.
+   * Chance that one bit of a copy is flipped, anywhere after the Ethernet header. Default 0. A real
+   * network drops such a frame because its checksum is wrong; this tests that the receiver neither
+   * crashes nor hangs.
    */
   readonly flips?: number;
-  /** Every frame comes so much later, in ms. Default 0. */
+  /** Delay of every frame, in ms. Default 0. */
   readonly delayMs?: number;
-  /** Default 1. */
+  /** Seed of the random decisions. Default 1. */
   readonly seed?: number;
 }
 
@@ -40,7 +47,10 @@ export class FaultModel {
     this.#random = seededRandom(this.#faults.seed);
   }
 
-  /** When the copies of the next frame arrive, in ms from now: none where it is lost. */
+  /**
+   * The delays in ms after which copies of the next frame are delivered. Empty if the frame is
+   * lost.
+   */
   next(): number[] {
     const { loss, duplication } = this.#faults;
     const copies = this.#random() < duplication ? 2 : 1;
@@ -49,7 +59,7 @@ export class FaultModel {
     return times;
   }
 
-  /** What becomes of a copy of a frame: the frame itself, or a damaged copy. */
+  /** Returns the frame, or a damaged copy of it. */
   damage(frame: Uint8Array): Uint8Array {
     const { truncation, flips } = this.#faults;
     const room = frame.length - frameHeaderSize;

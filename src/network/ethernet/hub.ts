@@ -1,22 +1,25 @@
-/** A segment within one process: every frame goes to all ports that it is for. It can be made as bad as a network gets. */
+/**
+ * An Ethernet segment within one process: each frame is delivered to the ports that it is addressed
+ * to. A fault model can be applied (faults.ts).
+ */
 import { BaseSegment } from './base-segment.js';
 import { FaultModel, type FrameFaults } from './faults.js';
 import type { Port } from './segment.js';
 
 export interface HubOptions {
-  /** Default "hub". */
+  /** For messages. Default "hub". */
   readonly name?: string;
-  /** Default 1500. */
+  /** Largest payload of a frame in bytes. Default 1500. */
   readonly mtu?: number;
-  /** Default: none. */
+  /** Default: no faults. */
   readonly faults?: FrameFaults;
 }
 
-/** Frames that may be on their way late at a time. */
+/** Largest number of delayed frames. */
 const maxLate = 65_536;
 
 export class Hub extends BaseSegment {
-  /** While true, no frame arrives: the cable is cut. Those on their way late are lost as well. */
+  /** While true, the cable is cut: no frame is delivered, and delayed frames are lost. */
   cut = false;
   #faults: FaultModel | undefined;
   readonly #late = new Set<ReturnType<typeof setTimeout>>();
@@ -26,7 +29,7 @@ export class Hub extends BaseSegment {
     this.faults(options.faults);
   }
 
-  /** From now on it behaves so; without: perfectly. */
+  /** Sets the faults from now on; undefined for none. */
   faults(faults: FrameFaults | undefined): void {
     this.#faults = faults && new FaultModel(faults);
   }

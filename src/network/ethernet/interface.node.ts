@@ -1,4 +1,6 @@
-/** Facts of the host's network interfaces, by ioctl(2) as netdevice(7) describes. */
+/**
+ * Reads and sets properties of the host's network interfaces, by ioctl(2) (netdevice(7)).
+ */
 import { FarbusError, errnoOf, messageOf } from '../../base/errors.js';
 import type { Mac } from './mac.js';
 import {
@@ -12,14 +14,17 @@ import {
   type Native,
 } from './native.node.js';
 
-/** struct ifreq: the name, then what the request is about. In bytes. */
+/** struct ifreq: bytes of the name, which comes first, and of the whole. */
 const nameSize = 16;
 const requestSize = 40;
 const IFF_UP = 1;
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
 
-/** A struct ifreq for an interface. @throws FarbusError where no interface can have that name. */
+/**
+ * Builds a struct ifreq for an interface.
+ * @throws FarbusError if no interface can have that name
+ */
 export function interfaceRequest(name: string): { bytes: Uint8Array; view: DataView } {
   const encoded = new TextEncoder().encode(name);
   if (encoded.length === 0 || encoded.length >= nameSize || /[\s/:\0]/.test(name)) {
@@ -39,7 +44,7 @@ function ask<T>(calls: Native, act: (fd: number) => T): T {
   }
 }
 
-/** Its MTU in bytes, and its address. */
+/** The interface's MTU in bytes, and its MAC address. */
 export function interfaceFacts(calls: Native, name: string): { mtu: number; mac: Mac } {
   return ask(calls, (fd) => {
     const mtu = interfaceRequest(name);
@@ -54,7 +59,7 @@ export function interfaceFacts(calls: Native, name: string): { mtu: number; mac:
   });
 }
 
-/** Sets an interface's MTU, where one is given, and turns it on. */
+/** Sets an interface's MTU if one is given, and brings the interface up. */
 export function raiseInterface(calls: Native, name: string, mtu: number | undefined): void {
   ask(calls, (fd) => {
     if (mtu !== undefined) {
@@ -69,7 +74,7 @@ export function raiseInterface(calls: Native, name: string, mtu: number | undefi
   });
 }
 
-/** What went wrong with an interface, for a person. */
+/** Translates an error of an interface into a message for people. */
 export function interfaceError(name: string, right: string, error: unknown): FarbusError {
   if (error instanceof FarbusError) return error;
   switch (errnoOf(error)) {

@@ -1,32 +1,37 @@
 /**
- * Messages in memory that the operating system reads and writes, many by one call: sendmmsg(2), recvmmsg(2). Structures
- * are those of Linux on 64-bit machines.
+ * Many messages in memory that the operating system reads and writes with one call: sendmmsg(2),
+ * recvmmsg(2). The structures are those of Linux on 64-bit machines.
  */
 
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 
-/** Bytes of struct mmsghdr and struct iovec. */
+/** Bytes of struct mmsghdr and of struct iovec. */
 const headerSize = 64;
 const vectorSize = 16;
-/** Where things are in struct mmsghdr, in bytes. */
+/** Offsets of fields in struct mmsghdr, in bytes. */
 const Header = { name: 0, nameLength: 8, vector: 16, vectorLength: 24, length: 56 } as const;
 
-/** Not to be used after {@link MessageBatch.free}. */
+/** Memory for `count` messages. Must not be used after {@link MessageBatch.free}. */
 export interface MessageBatch {
   readonly count: number;
-  /** The memory of message `index`, `size` bytes. */
+  /** Memory of message `index`, `size` bytes. */
   slot(index: number): Uint8Array;
-  /** Where message `index` is to go, or came from: a struct sockaddr. Empty where the socket knows. */
+  /**
+   * Destination or source of message `index`, a struct sockaddr. Empty if the socket needs none.
+   */
   address(index: number): Uint8Array;
-  /** Sends `count` messages from `first` on, of the lengths that {@link setLength} gave. How many, or a negative errno. */
+  /**
+   * Sends `count` messages, beginning with `first`, with the lengths set by {@link setLength}.
+   * Returns the number sent, or a negative errno.
+   */
   send(fd: number, first: number, count: number): number;
   setLength(index: number, bytes: number): void;
-  /** What {@link setLength} gave. */
+  /** The length set by {@link setLength}. */
   sendLength(index: number): number;
-  /** Receives as many as there are. How many, or a negative errno. */
+  /** Receives the messages that have arrived. Returns their number, or a negative errno. */
   receive(fd: number): number;
-  /** Bytes of a received message; more than `size` where it was cut. */
+  /** Length of a received message in bytes; greater than `size` if the message was cut. */
   length(index: number): number;
   free(): void;
 }
@@ -53,7 +58,8 @@ export function messageBatch(
   const addressAt = (index: number): number => vectorAt(count) + index * addressSize;
   const slotAt = (index: number): number => addressAt(count) + index * size;
   const total = slotAt(count);
-  // Of the C library's memory: the pointers within it stay true whatever the garbage collector does ([FIND] 7.4).
+  // Allocate from the C library: the structures hold pointers into this memory, and the garbage
+  // collector must neither move nor free it.
   const pointer = koffi.alloc('uint8_t', total) as unknown;
   const base = koffi.address(pointer);
   const memory = koffi.view(pointer, total) as ArrayBuffer;
@@ -86,7 +92,8 @@ export function messageBatch(
     send: (fd, first, number) => counted(sendmmsg(fd, headerPointers[first], number, MSG_DONTWAIT)),
     receive: (fd) => {
       const received = counted(recvmmsg(fd, headerPointers[0], count, MSG_DONTWAIT | MSG_TRUNC, null));
-      // The system has put in how long each address is.
+      // recvmmsg(2) has overwritten the size of each address field with the address's length:
+      // restore it.
       if (addressSize > 0) {
         for (let index = 0; index < received; index++) {
           view.setUint32(index * headerSize + Header.nameLength, addressSize, true);

@@ -1,7 +1,9 @@
 /**
- * The system calls behind frames of the host's interfaces, through koffi where it is installed: packet(7), netdevice(7),
- * the TAP driver (linux/if_tun.h). Numbers are those of Linux on x86-64 and arm64. Calls are made on the calling thread
- * and never wait.
+ * System calls for frames of the host's interfaces and for sockets, through koffi if it is
+ * installed: packet(7), netdevice(7), the TAP driver (linux/if_tun.h). The numbers are those of
+ * Linux on x86-64 and arm64. The calls run on the calling thread and never block.
+ *
+ * Not here: sendmmsg(2) and recvmmsg(2) (message-batch.node.ts).
  */
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
@@ -31,7 +33,7 @@ export const SOL_PACKET = 263;
 export const PACKET_ADD_MEMBERSHIP = 1;
 export const PACKET_IGNORE_OUTGOING = 23;
 
-/** netdevice(7). */
+/** netdevice(7), ioctl_tty(2), linux/if_tun.h: ioctl requests. */
 export const SIOCGIFFLAGS = 0x8913;
 export const SIOCSIFFLAGS = 0x8914;
 export const SIOCGIFMTU = 0x8921;
@@ -41,41 +43,58 @@ const FIONREAD = 0x541b;
 export const TUNSETIFF = 0x400454ca;
 
 export interface Native {
-  /** A socket that does not wait. Throws an error with an errno `code`, as all of these do. */
+  /**
+   * Opens a non-blocking socket. Like all calls here that return no errno, it throws an error with
+   * an errno `code`.
+   */
   socket(family: number, type: number, protocol: number): number;
   socketPair(): [number, number];
   open(path: string, flags: number): number;
   close(fd: number): void;
-  /** `target` becomes what `fd` is. */
+  /** dup2(2): makes `target` a duplicate of `fd`. */
   dup2(fd: number, target: number): void;
   bind(fd: number, address: Uint8Array): void;
   setOption(fd: number, level: number, option: number, value: Uint8Array): void;
-  /** A buffer of a socket as large as may be: `forced` beyond the system's limit where we have the right to. In bytes. */
+  /**
+   * Sets a socket buffer to `size` bytes: with option `forced` beyond the system's limit if
+   * permitted, else with `limited`.
+   */
   setBuffer(fd: number, forced: number, limited: number, size: number): void;
-  /** `argument` is read and written in place. */
+  /** ioctl(2). `argument` is read, and may be overwritten with the result. */
   ioctl(fd: number, request: number, argument: Uint8Array): void;
   interfaceIndex(name: string): number;
-  /** Bytes, or a negative errno. */
+  /** read(2). Returns the number of bytes, or a negative errno. */
   read(fd: number, into: Uint8Array): number;
   write(fd: number, from: Uint8Array): number;
-  /** send(2) on a connected stream, `more`: further bytes follow at once. Bytes taken, or a negative errno. */
+  /**
+   * send(2) on a connected stream. `more`: further bytes follow immediately. Returns the number of
+   * bytes taken, or a negative errno.
+   */
   send(fd: number, from: Uint8Array, more: boolean): number;
-  /** sendfile(2) from a file's `offset` on to a stream. Bytes taken, 0 at the file's end, or a negative errno. */
+  /**
+   * sendfile(2) from `offset` of a file to a stream. Returns the number of bytes taken, 0 at the
+   * end of the file, or a negative errno.
+   */
   sendFile(to: number, from: number, offset: number, length: number): number;
-  /** recv(2): bytes, 0 at the stream's end, or a negative errno. */
+  /** recv(2). Returns the number of bytes, 0 at the end of the stream, or a negative errno. */
   receive(fd: number, into: Uint8Array): number;
-  /** FIONREAD of ioctl(2): bytes that may be received now; 0 for any error. */
+  /** FIONREAD of ioctl(2): number of bytes that can be received now; 0 on error. */
   available(fd: number): number;
   /**
-   * Memory for up to `count` messages of `size` bytes that are sent or received at once. `addressSize`: bytes of the
-   * addresses that they are sent to or come from; default 0: the socket knows.
+   * Memory for up to `count` messages of `size` bytes, which are sent or received with one call.
+   * `addressSize` is the size in bytes of their source or destination addresses; default 0, for a
+   * socket that needs none.
    */
   batch(count: number, size: number, addressSize?: number): MessageBatch;
 }
 
 let loaded: Native | undefined;
 
-/** @throws FarbusError where there is none. `what` begins its message: "eth0". */
+/**
+ * Loads the system calls.
+ * @param what Begins the error message, for example "eth0".
+ * @throws FarbusError if they are not available
+ */
 export function native(what: string): Native {
   if (process.platform !== 'linux' || !['x64', 'arm64'].includes(process.arch)) {
     throw new FarbusError(`${what}: interfaces of this computer can be used on Linux (x64, arm64) only`);
@@ -89,7 +108,7 @@ export function native(what: string): Native {
   }
 }
 
-/** An error of the operating system. */
+/** An error of the operating system, with `code`, `errno` and `syscall`. */
 export function systemError(call: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${call}: ${code}`), { code, errno: -errno, syscall: call });
@@ -116,9 +135,9 @@ function bind(koffi: typeof import('koffi')): Native {
     recv: func('int64_t recv(int, void *, size_t, int)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
-  /** What FIONREAD answers; one call at a time. */
+  /** Result of FIONREAD. Reused, because calls do not overlap. */
   const unread = new Int32Array(1);
-  /** Where sendfile(2) begins. */
+  /** Offset argument of sendfile(2). Reused likewise. */
   const place = new BigInt64Array(1);
   const checked = (name: keyof typeof calls, ...args: unknown[]): number => {
     const result = calls[name](...args);
@@ -163,7 +182,7 @@ function bind(koffi: typeof import('koffi')): Native {
   };
 }
 
-/** The value of an option that is a C int. */
+/** The value of a socket option of type int. */
 export function int32(value: number): Uint8Array {
   return new Uint8Array(Int32Array.of(value).buffer);
 }

@@ -1,4 +1,7 @@
-/** Ethernet segments by their text, as the command line and site files have them. docs/ethernet.md */
+/**
+ * Opens Ethernet segments given by a text, as the command line and site files have it. Syntax:
+ * docs/ethernet.md.
+ */
 import { isIP } from 'node:net';
 import { usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
@@ -10,7 +13,7 @@ import { openUdp } from './udp.node.js';
 import { openVxlan } from './vxlan.node.js';
 import { vxlanPort } from './vxlan.js';
 
-/** What segments look like, for `--help`. */
+/** Syntax of a SEGMENT, for `--help`. */
 export const segmentHelp = `A SEGMENT is one of
   IFACE                                 an Ethernet interface of this computer; needs root or cap_net_raw
   tap:NAME[?mtu=N]                      a TAP device, which the host has as an interface; needs cap_net_admin
@@ -19,7 +22,9 @@ export const segmentHelp = `A SEGMENT is one of
   udp:IP:PORT/PEER:PORT[?mtu=N]         one frame a UDP datagram, as QEMU's -netdev dgram`;
 
 export interface SegmentOptions {
-  /** Where only frames of this type are wanted: spares an interface's other ones. */
+  /**
+   * Only receive frames of this type, which avoids the work for all other frames of an interface.
+   */
   readonly etherType?: number;
   readonly log?: Logger;
 }
@@ -64,7 +69,9 @@ function parameters(text: string, query: string, kind: string): { mtu?: number; 
   return found;
 }
 
-/** "192.0.2.1:4789", "[2001:db8::1]:4789"; without a port where there is a default. */
+/**
+ * Parses "192.0.2.1:4789" or "[2001:db8::1]:4789". The port may be left out if there is a default.
+ */
 function address(text: string, part: string, defaultPort?: number): UdpAddress {
   const [, literal, plain, digits] = /^(?:\[([^\]]*)\]|([^[\]:]*))(?::(\d{1,5}))?$/.exec(part) ?? [];
   const host = literal ?? plain ?? '';

@@ -1,16 +1,25 @@
 /**
- * Frames or datagrams on their way to the operating system: what is sent in one turn of the event loop leaves by few system
- * calls, and what is made in this memory is not copied on the way.
+ * Collects frames or datagrams for the operating system. Messages that are sent in one iteration of
+ * the event loop leave with few system calls, and a message that is built in this memory is not
+ * copied.
  */
 import type { MessageBatch } from './message-batch.node.js';
 
-/** Bytes that wait for others to be sent with: the other side is to begin with the first while the next are made. */
+/**
+ * Bytes that may wait to be sent together, so that the receiver can start on the first messages
+ * while the next are built. Chosen, not measured.
+ */
 const maxHeld = 1 << 15;
 
 export interface OutgoingEvents {
-  /** Sends `count` messages from `first` on. How many were taken; 0 or less: the first was not. */
+  /**
+   * Sends `count` messages, beginning with `first`. Returns the number taken; 0 or less if the
+   * first was not taken.
+   */
   transmit(first: number, count: number): number;
-  /** All that waited has been tried, and so many were not taken: as on a wire, they are lost. */
+  /**
+   * Called after all waiting messages were tried. `lost` were not taken, and are lost as on a wire.
+   */
   flushed(lost: number): void;
 }
 
@@ -21,23 +30,23 @@ export class Outgoing {
   #held = 0;
   #scheduled = false;
 
-  /** The batch stays the caller's. */
+  /** The caller keeps the ownership of `batch`. */
   constructor(batch: MessageBatch, events: OutgoingEvents) {
     this.#batch = batch;
     this.#events = events;
   }
 
-  /** Which message of the batch is the next. */
+  /** Index of the next message in the batch. */
   get next(): number {
     return this.#count;
   }
 
-  /** The memory of the next message. */
+  /** Memory of the next message. */
   room(): Uint8Array {
     return this.#batch.slot(this.#count);
   }
 
-  /** Adds a message, by copying it if it was not made in {@link room}. */
+  /** Adds a message. Copies it unless it was built in {@link room}. */
   add(bytes: Uint8Array): void {
     const slot = this.room();
     if (bytes.buffer !== slot.buffer || bytes.byteOffset !== slot.byteOffset) slot.set(bytes);
@@ -63,7 +72,8 @@ export class Outgoing {
     let lost = 0;
     for (let first = 0; first < count;) {
       const taken = this.#events.transmit(first, count - first);
-      // The next one may fare better: it can go elsewhere, or be shorter.
+      // Skip the refused message: the next one may succeed, with another destination or a smaller
+      // size.
       if (taken <= 0) lost++;
       first += Math.max(1, taken);
     }

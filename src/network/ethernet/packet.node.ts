@@ -1,7 +1,10 @@
 /**
- * A network interface of the host as a segment: packet(7). Frames of other programs on that interface are none of ours
- * and go on undisturbed. As with any second station on a card, the host itself is not reached over it: its own frames go
- * out without being seen here. VLAN tags are taken off by the kernel; frames that an interface puts together beyond its
+ * A network interface of the host as a segment, through packet(7).
+ *
+ * Frames of other programs on that interface are not affected. The host itself cannot be reached
+ * through the segment, because its own frames leave without being seen here.
+ *
+ * Left out: VLAN tags, which the kernel removes. Frames that the interface has joined beyond its
  * MTU (offloads such as GRO) are dropped and counted.
  */
 import type { Logger } from '../../base/log.js';
@@ -24,17 +27,23 @@ import {
 } from './native.node.js';
 
 export interface PacketOptions {
-  /** Only frames of this type. Default: all, which costs this process some time for each frame of the interface. */
+  /**
+   * Only receive frames of this type. Default: all, which costs this process time for each frame of
+   * the interface.
+   */
   readonly etherType?: number | undefined;
   readonly log?: Logger | undefined;
 }
 
 const ETH_P_ALL = 3;
 const PACKET_MR_PROMISC = 1;
-/** What the kernel may hold of frames, in bytes: more than all initiators of a target have under way. */
+/** Size of the kernel's buffers in bytes: more than all initiators of a target have in flight. */
 const bufferSize = 16 << 20;
 
-/** Opens an interface. @throws FarbusError where it cannot be had. */
+/**
+ * Opens an interface.
+ * @throws FarbusError if it cannot be opened
+ */
 export function openPacket(name: string, options: PacketOptions = {}): Segment {
   const calls = native(name);
   try {
@@ -53,7 +62,8 @@ export function openPacket(name: string, options: PacketOptions = {}): Segment {
 
 function openSocket(calls: Native, name: string, etherType: number): number {
   const index = calls.interfaceIndex(name);
-  // Of no protocol until it is bound: else it would begin with frames of every interface.
+  // Protocol 0 receives nothing until the bind. Otherwise the socket would first receive frames of
+  // every interface.
   const fd = calls.socket(AF_PACKET, SOCK_RAW, 0);
   try {
     if (etherType === ETH_P_ALL) calls.setOption(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, int32(1));

@@ -1,16 +1,20 @@
 /**
- * Waiting for a descriptor that Node has no class for: a packet socket, a TAP device. Node's event loop can wait for any
- * descriptor, but net.Socket takes those only that it knows ([FIND] 3.1). So one that it knows is opened, an end of a
- * socket pair, and then replaced by the other with dup2(2) before the loop begins to wait for it. No thread is needed,
- * and a frame that arrives costs no more than it does on any socket.
+ * Waits for a descriptor that Node has no class for: a packet socket or a TAP device.
+ *
+ * Node's event loop can wait for any descriptor, but net.Socket refuses these kinds. So net.Socket
+ * is given an end of a socket pair, and dup2(2) replaces that end by the real descriptor before the
+ * event loop starts to wait for it. This needs no thread, and an arriving frame costs no more than
+ * on any socket.
  */
 import { Socket, type OnReadOpts, type SocketConstructorOpts } from 'node:net';
 import type { Native } from './native.node.js';
 
 export interface ReadableEvents {
-  /** A frame was read; more may be there. It is valid during the call only. */
+  /** A frame was read; more may be waiting. The array is valid only during the call. */
   frame(bytes: Uint8Array): void;
-  /** It cannot be read any more: the interface went down or is gone. Once. */
+  /**
+   * The descriptor cannot be read any more: the interface went down or was removed. Called once.
+   */
   failed(error: Error | undefined): void;
 }
 
@@ -21,7 +25,7 @@ export class Readable {
   #open = true;
 
   /**
-   * @param fd What is waited for; it is closed, and {@link fd} takes its place.
+   * @param fd The descriptor to wait for. It is closed; {@link fd} is its duplicate.
    * @param size Longest frame in bytes.
    */
   constructor(calls: Native, fd: number, size: number, events: ReadableEvents) {
@@ -34,7 +38,7 @@ export class Readable {
         return true;
       },
     };
-    // Node's types know `onread` of connections only.
+    // Node's types allow `onread` only for connections.
     const options: SocketConstructorOpts & { onread: OnReadOpts } = {
       fd: known,
       readable: true,
@@ -59,7 +63,7 @@ export class Readable {
     return this.#open;
   }
 
-  /** Closes the descriptor; nothing is told any more. */
+  /** Closes the descriptor. No event is reported afterwards. */
   close(): void {
     this.#open = false;
     this.#socket.destroy();

@@ -1,7 +1,9 @@
 /**
- * A TAP device as a segment: what the host sends on the interface comes here, and what is sent here comes in there
- * (Linux's Documentation/networking/tuntap.rst). A device of that name that exists is used; else one is made, which is
- * gone when this process is.
+ * A TAP device as a segment: frames that the host sends on the interface arrive here, and frames
+ * sent here arrive on the interface (Linux's Documentation/networking/tuntap.rst).
+ *
+ * If a device of that name exists, it is used. Else one is created, which disappears when this
+ * process ends.
  */
 import type { Logger } from '../../base/log.js';
 import { CarrierSegment } from './carrier.node.js';
@@ -10,7 +12,7 @@ import { native, O_RDWR_NONBLOCK_CLOEXEC, TUNSETIFF, type Native } from './nativ
 import type { Segment } from './segment.js';
 
 export interface TapOptions {
-  /** Sets the interface's MTU. Default: it stays as it is, 1500 for a new one. */
+  /** MTU to set on the interface, in bytes. Default: unchanged, which is 1500 for a new device. */
   readonly mtu?: number | undefined;
   readonly log?: Logger | undefined;
 }
@@ -18,12 +20,15 @@ export interface TapOptions {
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 
-/** Opens a TAP device and turns its interface on. @throws FarbusError where it cannot be had. */
+/**
+ * Opens a TAP device and brings its interface up.
+ * @throws FarbusError if it cannot be opened
+ */
 export function openTap(name: string, options: TapOptions = {}): Segment {
   const calls = native(name);
   let first: number | undefined;
   try {
-    // The MTU is known when the device is there.
+    // The MTU is known only once the device exists, so open it before the segment.
     first = openDevice(calls, name);
     raiseInterface(calls, name, options.mtu);
     const { mtu } = interfaceFacts(calls, name);

@@ -1,12 +1,14 @@
-/** Where UDP datagrams go to and come from. */
+/**
+ * Addresses of UDP datagrams.
+ */
 
-/** Where datagrams are sent to, or received. An IPv4 or IPv6 address and a port. */
+/** Source or destination of datagrams: an IPv4 or IPv6 address, and a port. */
 export interface UdpAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/** Where a datagram came from. */
+/** Sender of a received datagram, in the form of Node's dgram. */
 export interface UdpSender {
   readonly address: string;
   readonly port: number;

@@ -1,7 +1,11 @@
 /**
- * A segment over UDP with one frame a datagram and nothing else: what QEMU's `-netdev dgram` speaks, and the simplest way
- * to connect two processes. One peer; datagrams of others are dropped. Frames are only as large as the network between
- * the two carries: on one computer up to 65000 bytes. No encryption: whoever can send with the peer's address can speak.
+ * A segment over UDP: each datagram carries one frame and nothing else, as QEMU's `-netdev dgram`
+ * does. It is the simplest way to connect two processes.
+ *
+ * There is one peer; datagrams from other senders are dropped. A frame can be only as large as the
+ * network between the two carries; within one computer up to 65000 bytes.
+ *
+ * Left out: encryption and authentication. Anyone who can forge the peer's address can send frames.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { closeSync } from 'node:fs';
@@ -15,22 +19,25 @@ import type { UdpAddress, UdpSender } from './udp-address.js';
 export interface UdpOptions {
   readonly local: UdpAddress;
   readonly remote: UdpAddress;
-  /** Default 1500. */
+  /** Largest payload of a frame in bytes. Default 1500. */
   readonly mtu?: number | undefined;
 }
 
-/** What the kernel is asked to hold of datagrams, in bytes; it may grant less. */
+/** Socket buffer size to request, in bytes. The kernel may grant less. */
 const bufferSize = 4 << 20;
-/** Bytes that may wait in a socket before frames are dropped. */
+/** Bytes that may wait in the socket before datagrams are dropped. */
 const maxPending = 4 << 20;
 
 export interface BindOptions {
   readonly local: UdpAddress;
   /** Longest datagram in bytes. */
   readonly size: number;
-  /** Gets each datagram; it is valid during the call only. */
+  /** Takes each datagram. The array is valid only during the call. */
   readonly received: (bytes: Uint8Array, from: UdpSender) => void;
-  /** Told of datagrams that the system did not take after {@link UdpPort.send} had. */
+  /**
+   * Called with the number of datagrams that {@link UdpPort.send} accepted and the system then
+   * dropped.
+   */
   readonly dropped: (count: number) => void;
 }
 
@@ -41,7 +48,7 @@ export async function bindUdp(options: BindOptions): Promise<UdpPort> {
   if (family === 0) throw new FarbusError(`UDP ${host}: give an IP address of this computer`, { exitCode: 2 });
   const socket = createSocket({
     type: family === 6 ? 'udp6' : 'udp4',
-    // Addresses only: there is nothing to look up for each datagram.
+    // Only addresses occur here, so skip the name lookup that dgram does for each datagram.
     lookup: (name, _options, done) => done(null, name, family),
   });
   let fd: number | undefined;
@@ -61,21 +68,23 @@ export async function bindUdp(options: BindOptions): Promise<UdpPort> {
   return new UdpPort(socket, fd, options);
 }
 
-/** Made by {@link bindUdp}. */
+/** A bound UDP socket, created by {@link bindUdp}. */
 export class UdpPort {
   readonly #socket: Socket;
   readonly #batches: Datagrams | undefined;
   #closed: Promise<void> | undefined;
 
-  /** @param fd The socket's descriptor, where it is known. */
+  /**
+   * @param fd The socket's descriptor; undefined if it is not known, which means without batches.
+   */
   constructor(socket: Socket, fd: number | undefined, { size, received, dropped }: BindOptions) {
     this.#socket = socket;
-    // What a peer's refusal or a missing route does to one datagram is as good as its loss.
+    // Ignore errors of single datagrams (peer refuses, no route): they equal a lost datagram.
     socket.on('error', () => undefined);
     const batches = fd === undefined ? undefined : new Datagrams(fd, size, bufferSize, dropped);
     this.#batches = batches;
     socket.on('message', (message, from) => {
-      // A plain array: slices of a Buffer would be no copies.
+      // Make a plain array, because Buffer's `slice` does not copy.
       received(new Uint8Array(message.buffer, message.byteOffset, message.length), from);
       batches?.drain(received);
     });
@@ -84,22 +93,28 @@ export class UdpPort {
       try {
         set.call(socket, bufferSize);
       } catch {
-        // Then the system's default has to do.
+        // Keep the system's default size.
       }
     }
   }
 
-  /** The port that it is bound to. */
+  /** The port number that the socket is bound to. */
   get port(): number {
     return this.#socket.address().port;
   }
 
-  /** Memory to make the next datagram in, until something is sent; undefined where it is as well made elsewhere. */
+  /**
+   * Memory to build the next datagram in, valid until something is sent. Undefined if building it
+   * there saves no copy.
+   */
   room(): Uint8Array | undefined {
     return this.#batches?.room();
   }
 
-  /** Sends a datagram, which may be reused at once. False: dropped, as too much waits. */
+  /**
+   * Sends a datagram. The caller may reuse the array immediately. Returns false if it was dropped
+   * because too much waits.
+   */
   send(bytes: Uint8Array, to: UdpAddress): boolean {
     if (this.#closed) return false;
     if (this.#batches) {

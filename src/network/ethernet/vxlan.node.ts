@@ -1,8 +1,12 @@
 /**
- * A VXLAN segment over UDP (RFC 7348): frames of one virtual network between this process and peers that are listed, such
- * as Linux's own `vxlan` devices. No multicast: what is for all, or for an address that was not seen yet, goes to every
- * peer. Packets of others, and of other networks, are dropped. There is no encryption, and UDP's source addresses can be
- * forged: for networks that you trust.
+ * A VXLAN segment over UDP (RFC 7348): carries the frames of one virtual network between this
+ * process and a list of peers, such as Linux's own `vxlan` devices.
+ *
+ * A frame for a group, or for an address that was not seen yet, is sent to every peer. Packets from
+ * other senders and of other networks are dropped.
+ *
+ * Left out: IP multicast, and encryption. UDP source addresses can be forged, so this is only for
+ * trusted networks.
  */
 import { isIP } from 'node:net';
 import { FarbusError } from '../../base/errors.js';
@@ -14,18 +18,23 @@ import { bindUdp, type UdpPort } from './udp.node.js';
 import { LearningTable, maxVni, putVxlanHeader, vniOf, vxlanHeaderSize, vxlanPort } from './vxlan.js';
 
 export interface VxlanOptions {
-  /** The virtual network's number, 0 to 2^24 - 1. */
+  /** VXLAN network identifier, 0 to 2^24 - 1. */
   readonly vni: number;
-  /** An address of this computer. Default: all IPv4 addresses. Port default: 4789. */
+  /** Local address and port. Default: all IPv4 addresses, port 4789. */
   readonly local?: { readonly host?: string | undefined; readonly port?: number | undefined } | undefined;
-  /** The other ends, by IP address. Port default: 4789. */
+  /** IP addresses and ports of the peers. Default port 4789. */
   readonly peers: readonly { readonly host: string; readonly port?: number | undefined }[];
-  /** Of the frames within. Default 1450, which a network with an MTU of 1500 carries whole. */
+  /**
+   * Largest payload of an inner frame in bytes. Default 1450, so that packets fit a network with an
+   * MTU of 1500.
+   */
   readonly mtu?: number | undefined;
 }
 
 const maxPeers = 1024;
-/** Addresses that are remembered, and for how long in ms: Linux's defaults are of that order. */
+/**
+ * Largest number of learned addresses, and their lifetime in ms: of the order of Linux's defaults.
+ */
 const learning = { max: 65_536, maxAgeMs: 300_000 };
 
 /** Opens the segment. Rejects with a FarbusError. */
@@ -40,7 +49,7 @@ class VxlanSegment extends BaseSegment {
   readonly #local: UdpAddress;
   readonly #peers = new Map<string, UdpAddress>();
   readonly #learned = new LearningTable<UdpAddress>(learning);
-  /** What packets are made in where the socket has no memory for them. */
+  /** Memory to build packets in if the socket provides none. */
   readonly #packet: Uint8Array;
   #port: UdpPort | undefined;
 
@@ -68,7 +77,7 @@ class VxlanSegment extends BaseSegment {
     });
   }
 
-  /** Behind where the header will be. */
+  /** The frame is built behind the space for the VXLAN header. */
   protected override room(): Uint8Array {
     return this.#memory().subarray(vxlanHeaderSize);
   }
@@ -101,7 +110,8 @@ class VxlanSegment extends BaseSegment {
   }
 
   #received(packet: Uint8Array, from: UdpSender): void {
-    // Section 5: the source port is chosen by what is within, so only the address says who it is.
+    // Section 5: the source port depends on the inner frame, so only the address identifies the
+    // peer.
     const peer = this.#peers.get(keyOf(from.address));
     const frame = packet.subarray(vxlanHeaderSize);
     if (!peer || vniOf(packet) !== this.#vni || frame.length < frameHeaderSize) {
@@ -113,7 +123,10 @@ class VxlanSegment extends BaseSegment {
   }
 }
 
-/** An address as it compares: IPv4 within IPv6 is IPv4. */
+/**
+ * Normalises an address for comparison: an IPv4-mapped IPv6 address becomes IPv4, a zone is
+ * removed.
+ */
 function keyOf(host: string): string {
   return host
     .toLowerCase()

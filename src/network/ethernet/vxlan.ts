@@ -1,17 +1,19 @@
 /**
- * VXLAN's header (RFC 7348 section 5) and the table of which address is behind which peer (section 4.1). No IP, no
- * sockets: those are in vxlan.node.ts.
+ * The VXLAN header (RFC 7348 section 5), and the table that tells behind which peer an address is
+ * (section 4.1).
+ *
+ * Not here: IP and sockets (vxlan.node.ts).
  */
 
-/** Flags, reserved, VNI (24 bits), reserved: in bytes. */
+/** Bytes of the header: flags, reserved, VNI (24 bits), reserved. */
 export const vxlanHeaderSize = 8;
-/** IANA's port, RFC 7348 section 5. */
+/** Port assigned by IANA (RFC 7348 section 5). */
 export const vxlanPort = 4789;
 export const maxVni = 2 ** 24 - 1;
-/** Bit I: the VNI is valid. */
+/** Flag I: the VNI is valid. */
 const validVni = 0x08;
 
-/** Writes the header of a packet. */
+/** Writes the header at the start of a packet. */
 export function putVxlanHeader(packet: Uint8Array, vni: number): void {
   packet.fill(0, 0, vxlanHeaderSize);
   packet[0] = validVni;
@@ -20,7 +22,9 @@ export function putVxlanHeader(packet: Uint8Array, vni: number): void {
   packet[6] = vni;
 }
 
-/** The VNI of a packet; undefined where it has none. Reserved bits are ignored, as section 5 has it. */
+/**
+ * The VNI of a packet; undefined if it has none. Reserved bits are ignored, as section 5 requires.
+ */
 export function vniOf(packet: Uint8Array): number | undefined {
   if (packet.length < vxlanHeaderSize || (packet[0]! & validVni) === 0) return undefined;
   return (packet[4]! << 16) | (packet[5]! << 8) | packet[6]!;
@@ -28,15 +32,18 @@ export function vniOf(packet: Uint8Array): number | undefined {
 
 interface Learned<P> {
   peer: P;
-  /** performance.now(). */
+  /** Time of the last frame, in ms of `performance.now()`. */
   seenAt: number;
 }
 
-/** Addresses and the peers that they were last seen behind. Bounded, and what is not seen for long is forgotten. */
+/**
+ * Learned addresses and the peer behind which each was last seen. The table is bounded, and old
+ * entries expire.
+ */
 export class LearningTable<P> {
   readonly #max: number;
   readonly #maxAgeMs: number;
-  /** By address (macKey); the one that was not seen for the longest time first. */
+  /** Keyed by address (macKey), least recently seen first. */
   readonly #learned = new Map<number, Learned<P>>();
 
   constructor(options: { readonly max: number; readonly maxAgeMs: number }) {
@@ -48,7 +55,7 @@ export class LearningTable<P> {
     return this.#learned.size;
   }
 
-  /** A frame from `mac` came from `peer`. */
+  /** Records that a frame from `mac` came from `peer`. */
   learn(mac: number, peer: P, now = performance.now()): void {
     const known = this.#learned.get(mac);
     if (known) this.#learned.delete(mac);
@@ -59,7 +66,7 @@ export class LearningTable<P> {
     this.#learned.set(mac, entry);
   }
 
-  /** The peer that `mac` is behind, where that is known. */
+  /** The peer behind which `mac` is; undefined if that is not known. */
   find(mac: number, now = performance.now()): P | undefined {
     const known = this.#learned.get(mac);
     if (!known) return undefined;
