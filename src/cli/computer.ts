@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
-import type { Logger } from '../base/log.js';
+import { silent, type Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { ClientComputer } from '../computer/client.js';
@@ -29,9 +29,8 @@ import type { OnProgress } from '../guest/progress.js';
 import type { LinuxImage } from '../machine/boot/linux.js';
 import type { Firmware } from '../machine/engine.js';
 import { createV86 } from '../machine/engines/v86.js';
-import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
-import { SnapshotError } from '../machine/snapshot.js';
 import { formatMac } from '../network/ethernet/mac.js';
+import { goOnFrom, saveTo } from './computer-snapshot.js';
 
 /** Bytes of memory that a computer can have. */
 export const minMemory = 64 << 20;
@@ -188,43 +187,36 @@ export interface StartResult {
   readonly saved?: number;
 }
 
+/** How a guest is started. */
+export interface StartOptions {
+  /** How long the boot may take, in ms. Default: {@link bootLimit}. */
+  readonly limitMs?: number;
+  /** Replaces a snapshot of another computer or of other drives instead of refusing it. Default: false. */
+  readonly renew?: boolean | undefined;
+  readonly log?: Logger;
+}
+
 /**
- * Starts the guest: from the snapshot file where it exists, else by a boot, after which it is written.
- * @throws FarbusError where the snapshot is not of this computer, or the guest does not come up.
+ * Starts the guest: from the snapshot file if it can be used, else by a boot, after which it is written.
+ * @throws FarbusError if the file is not ours, or a snapshot of something else, or if the guest does not come up
  */
 export async function startGuest(
   computer: Computer,
   guest: Guest,
   snapshot: string | undefined,
   memorySize: number,
-  limitMs = bootLimit,
+  { limitMs = bootLimit, renew = false, log = silent }: StartOptions = {},
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
   const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
-  if (snapshot !== undefined && existsSync(snapshot)) {
-    try {
-      await computer.restore(await readSnapshot(snapshot), key);
-    } catch (error) {
-      const why = error instanceof SnapshotError ? error.message : messageOf(error);
-      throw new FarbusError(`${snapshot}: the snapshot cannot be used: ${why}; remove the file to boot and save anew`);
-    }
-    return { from: 'snapshot', ms: performance.now() - started };
-  }
+  const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
+  if (file && (await goOnFrom(computer, file))) return { from: 'snapshot', ms: performance.now() - started };
   boot(computer, guest);
   if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
   await waitForMark(computer, guest.mark, guest.image === undefined, limitMs);
-  if (snapshot === undefined) return { from: 'boot', ms: performance.now() - started };
-  const state = await computer.save(key).catch((error: unknown) => {
-    if (!(error instanceof SnapshotError)) throw error;
-    throw new FarbusError(`${snapshot}: no snapshot can be taken: ${error.message}`);
-  });
-  try {
-    await writeSnapshot(snapshot, state);
-  } catch (error) {
-    throw new FarbusError(`${snapshot}: the snapshot cannot be written: ${messageOf(error)}`);
-  }
-  return { from: 'boot', ms: performance.now() - started, saved: state.engine.length };
+  const saved = file && (await saveTo(computer, file));
+  return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
 }
 
 function boot(computer: Computer, guest: Guest): void {

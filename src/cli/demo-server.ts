@@ -1,5 +1,4 @@
 /** The demo's server computer: OS 2 on hypervisor 2, in a process of its own, as `farbus up` starts it. */
-import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../base/errors.js';
 import { SerialConsole } from '../computer/console.js';
@@ -30,22 +29,19 @@ export class DemoServer {
       log: () => undefined,
       leases: () => undefined,
     };
-    this.#computer = start(plan, segment, events, { traceFolder: undefined });
+    this.#computer = start(plan, segment, events, { traceFolder: undefined, renewSnapshot: true });
     this.console = new SerialConsole(async (bytes) => this.#computer.input(bytes));
   }
 
-  /** Starts it, and boots where its snapshot is another version's; resolves with how it came up. */
+  /** Starts it, from its snapshot if that can be used; resolves with how it came up. */
   static async start(plan: ComputerPlan, segment: Segment): Promise<{ server: DemoServer; detail: string }> {
-    for (;;) {
-      const server = new DemoServer(plan, segment);
-      try {
-        await server.#up();
-        return { server, detail: server.#detail };
-      } catch (error) {
-        await server.stop();
-        if (!(error as Error).message.includes('snapshot cannot be used')) throw error;
-        await rm(plan.snapshot!, { force: true });
-      }
+    const server = new DemoServer(plan, segment);
+    try {
+      await server.#up();
+      return { server, detail: server.#detail };
+    } catch (error) {
+      await server.stop();
+      throw error;
     }
   }
 

@@ -248,19 +248,13 @@ class Demo {
 
   async #start(guest: Guest): Promise<StartResult> {
     const log = stderrLogger(this.#io, true);
-    const start = async () => {
-      this.#computer = await createComputer(this.#drives, memorySize, { log, adapter: this.#adapter });
-      return await startGuest(this.#computer, guest, this.#snapshot, memorySize);
+    // The images are made anew for each run. The guest has not looked at them when it is saved.
+    const drives = this.#drives.map((device) => ({ device, assumeSame: true }));
+    const start = async (): Promise<StartResult> => {
+      this.#computer = await createComputer(drives, memorySize, { log, adapter: this.#adapter });
+      return startGuest(this.#computer, guest, this.#snapshot, memorySize, { renew: true });
     };
-    try {
-      return await this.#waiting(start());
-    } catch (error) {
-      // A snapshot of an earlier version or of another kernel: boot, and save a new one.
-      if (!(error instanceof FarbusError) || !error.message.includes('snapshot cannot be used')) throw error;
-      await rm(this.#snapshot, { force: true });
-      await this.#computer?.stop();
-      return await this.#waiting(start());
-    }
+    return this.#waiting(start());
   }
 
   /** Shows that time passes. */

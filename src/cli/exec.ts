@@ -2,6 +2,7 @@
 import { JoinedAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
 import { FarbusError } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
 import type { ClientComputer } from '../computer/client.js';
 import { GuestEnded } from '../computer/computer.js';
 import { GuestShellEnded } from '../computer/guest-shell.js';
@@ -28,6 +29,7 @@ export interface ExecOptions {
   readonly timeoutSeconds: number | undefined;
   /** Ends it; its reason is thrown. */
   readonly signal: AbortSignal;
+  readonly log: Logger;
 }
 
 /** @throws FarbusError where it cannot be a command in the guest */
@@ -53,8 +55,9 @@ export async function execute(options: ExecOptions): Promise<number> {
 }
 
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
-  const { io, computer, guest, memory, snapshot, command, json } = options;
-  const started = await unlessAborted(signal, startGuest(computer, guest, snapshot, memory, bootMs));
+  const { io, computer, guest, memory, snapshot, command, json, log } = options;
+  const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, log });
+  const started = await unlessAborted(signal, starting);
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
   const print = guestOutput(io, computer);

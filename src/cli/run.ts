@@ -40,7 +40,8 @@ Options:
                        disks on the board's IDE controller; ,serial=TEXT and ,model=TEXT are what it says it is; with ,cdrom a CD/DVD drive
                        (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
   --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
-  --snapshot FILE      start from FILE where it exists; else boot, and save the computer to FILE
+  --snapshot FILE      start from FILE if it exists; else boot, and save the computer to FILE; a FILE that is damaged is
+                       saved anew; one of another disk is refused, unless the drive has ,assume-same
   --snapshot-after TEXT  what a guest of yours prints or shows when it has booted
   --bios               boot from the first drive that can be booted: its boot record, its boot loader, its system; nothing
                        comes from this side but the firmware (SeaBIOS, Debian's package)
@@ -168,7 +169,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     }
     const { exec: command, snapshot, json } = values;
     const { signal } = signals;
-    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal });
+    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal, log });
   } finally {
     progress.clear();
     for (const close of closing.reverse()) await close();
@@ -260,7 +261,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     return computer.sendSerial(bytes);
   });
   try {
-    const start = startGuest(computer, guest, values.snapshot, memory).then((result) => {
+    const start = startGuest(computer, guest, values.snapshot, memory, { log }).then((result) => {
       if (result.from === 'snapshot') void computer.console.send('\n');
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });

@@ -145,7 +145,10 @@ class SiteComputer implements RunningComputer {
     computer.onSerial((byte) => this.#collect(byte));
     void computer.ended.then((why) => this.#end('ended', why === 'halted' ? 'it has halted' : 'it asked for a reset'));
     this.#state('booting', guest.version);
-    const started = await startGuest(computer, guest, snapshot, memory);
+    const started = await startGuest(computer, guest, snapshot, memory, {
+      log,
+      renew: this.#options.renewSnapshot,
+    });
     if (started.saved !== undefined) this.#events.log('info', `${name}: saved to ${snapshot!}`);
     if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');
   }

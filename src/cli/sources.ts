@@ -191,9 +191,9 @@ export async function openExport(text: string, options: OpenDriveOptions): Promi
 /** A drive of a computer: as {@link openDrive}, and [,bus=nvme|ahci|ide][,serial=TEXT][,model=TEXT][,cdrom|,removable]; without SOURCE, an empty one. */
 export async function openClientDrive(text: string, options: SourceOptions): Promise<ClientDrive> {
   const drive = parseDrive(text);
-  const { bus, kind, serial, model } = drive;
+  const { bus, kind, serial, model, filters } = drive;
   const device = drive.source === '' ? undefined : await openParsed(drive, options);
-  return { device, kind, serial, model, ...(bus && { bus }) };
+  return { device, kind, serial, model, assumeSame: filters.assumeSame, ...(bus && { bus }) };
 }
 
 async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDriveOptions): Promise<BlockDevice> {

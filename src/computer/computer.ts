@@ -15,7 +15,7 @@ import { installedHandler, protectionVectors } from '../machine/descriptor-table
 import type { BootPlace, Engine, InterruptLine } from '../machine/engine.js';
 import { ideSlot, type IdeDisk } from '../machine/ide-disk.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
-import { SnapshotError, type Snapshot, type SnapshotDrive } from '../machine/snapshot.js';
+import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
 import { TrapHandler, type GuardedDevice, type Trap, type TrapCounts } from '../machine/trap.js';
 import { AhciDrives } from './ahci-drives.js';
 import { SerialConsole } from './console.js';
@@ -24,7 +24,7 @@ import { ideDisks } from './ide-drives.js';
 import { identifyPlans, planDrive, type ClientDrive, type DriveBus, type IdentifiedPlan } from './drives.js';
 import { Legs, type LegMedians } from './legs.js';
 import { checkReach } from './reach.js';
-import { checkSame, driveFacts, goOnAs } from './same-drive.js';
+import { checkSame, driveFacts, goOnAs, type Drive } from './same-drive.js';
 import type { SharedAdapter } from './shared-adapter.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
@@ -261,7 +261,8 @@ export class Computer {
     try {
       await Promise.all(this.#controllers.map((controller) => controller.pause()));
       const devices = this.#controllers.map((controller) => controller.save());
-      return { key, drives: this.#driveFacts(), devices, engine: await this.#engine.saveState() };
+      const drives = await Promise.all(this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity)));
+      return { key, drives, devices, engine: await this.#engine.saveState() };
     } finally {
       for (const controller of this.#controllers) controller.resume();
       this.#saving = false;
@@ -271,17 +272,17 @@ export class Computer {
 
   /**
    * Starts from a snapshot instead of booting. The far devices must be what they were.
-   * @throws SnapshotError where the snapshot is of another computer or another disk.
+   * @throws SnapshotError if the snapshot is of another computer or another disk; the computer can still be booted
    */
   async restore(snapshot: Snapshot, key: string): Promise<void> {
     if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
-    const now = this.#driveFacts();
+    const now = this.#drives();
     if (snapshot.drives.length !== now.length) {
       throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
     }
-    snapshot.drives.forEach((then, i) => checkSame(then, now[i]!, i));
+    await checkReach(now.map(({ medium }) => medium));
+    await Promise.all(snapshot.drives.map((then, i) => checkSame(then, now[i]!)));
     this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
-    await checkReach(this.#media.map((medium) => medium()));
     await this.#engine.restoreState(snapshot.engine);
     this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
     this.#steps.step(0, this.#figure.system, 'the operating system goes on from a snapshot');
@@ -388,8 +389,8 @@ export class Computer {
     this.#steps.step(0, step, `the operating system has installed its ${what} at 0x${handler.toString(16)}: recorded`);
   }
 
-  #driveFacts(): SnapshotDrive[] {
-    return this.#media.map((medium, i) => driveFacts(medium()?.info, this.#plans[i]!.identity));
+  #drives(): Drive[] {
+    return this.#plans.map(({ index, assumeSame }, i) => ({ index, assumeSame, medium: this.#media[i]!() }));
   }
 }
 

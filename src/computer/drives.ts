@@ -20,6 +20,8 @@ export interface ClientDrive extends SaidIdentity {
   readonly bus?: DriveBus;
   /** Default: `disk`. */
   readonly kind?: DriveKind;
+  /** The user's word that it is the disk of the snapshot from which the computer goes on. Default: false. */
+  readonly assumeSame?: boolean | undefined;
 }
 
 /** A drive with nothing left open. */
@@ -28,6 +30,7 @@ export interface DrivePlan extends SaidIdentity {
   readonly bus: DriveBus;
   readonly kind: DriveKind;
   readonly device: BlockDevice | undefined;
+  readonly assumeSame: boolean;
 }
 
 /** A drive that knows who it says it is. */
@@ -65,6 +68,7 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
     bus = kind === 'disk' ? 'nvme' : 'ahci',
     serial,
     model,
+    assumeSame = false,
   }: ClientDrive = 'info' in drive ? { device: drive } : drive;
   if (kind !== 'disk' && bus !== 'ahci')
     throw new FarbusError(`drive ${index}: only the bus ahci has removable drives`);
@@ -75,7 +79,7 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
       throw new FarbusError(`drive ${index}: the bus ide has disks of 512-byte blocks below 1 TiB: use ahci or nvme`);
     }
   }
-  return { index, bus, kind, device, serial, model };
+  return { index, bus, kind, device, serial, model, assumeSame };
 }
 
 /**

@@ -1,26 +1,84 @@
-/** Whether a computer goes on from a snapshot with the drives that it had, and as whom they go on. */
-import type { BlockInfo } from '../block/device.js';
+/**
+ * Whether a computer goes on from a snapshot with the drives that it had, and as whom they go on. The guest's memory holds
+ * parts of its disks: on another disk it would write them over that disk's data.
+ */
+import { Deadline } from '../base/deadline.js';
+import { messageOf } from '../base/errors.js';
+import type { BlockDevice } from '../block/device.js';
+import { compareIdentity, formatIdentity, parseIdentity, type DiskIdentity, type Verdict } from '../block/identity.js';
 import { SnapshotError, type SnapshotDrive } from '../machine/snapshot.js';
+import { identifyDisk } from '../probe/disk-identity.js';
 import { worldWideName, type DriveIdentity, type SaidIdentity } from './identity.js';
 
-/** What a snapshot keeps of a drive. @param info Of its medium; undefined for an empty one. */
-export function driveFacts(info: BlockInfo | undefined, identity: DriveIdentity): SnapshotDrive {
-  const { size = 0, blockSize = 0, readOnly = false, identity: name = '' } = info ?? {};
-  const { serial, model, uuid, content } = identity;
-  return { size, blockSize, readOnly, identity: name, content, shown: { serial, model, uuid: hex(uuid) } };
+/** How long looking at one far device may take, in ms. */
+const lookMs = 60_000;
+
+/** A drive as far as it matters here. */
+export interface Drive {
+  readonly index: number;
+  /** The far device, or the medium that is in the drive; undefined for an empty one. */
+  readonly medium: BlockDevice | undefined;
+  /** The user's word that it is the disk that it was. */
+  readonly assumeSame: boolean;
+}
+
+/** What a snapshot keeps of a drive. @throws SnapshotError if the far device cannot be looked at */
+export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<SnapshotDrive> {
+  const disk = await look(drive);
+  const { serial, model, uuid } = shown;
+  return { ...factsOf(drive), disk: formatIdentity(disk), shown: { serial, model, uuid: hex(uuid) } };
 }
 
 /**
- * The same bytes: by the name of the far device, whatever has been written on it since, or by what is on it, whoever
- * serves it now. @throws SnapshotError where a drive is neither, or has another form.
+ * Refuses a drive that is not known to be the one of the snapshot. Its guest may have written it since, so other content
+ * does not make it another one.
+ * @throws SnapshotError
  */
-export function checkSame(then: SnapshotDrive, now: SnapshotDrive, index: number): void {
-  const sectors = sectorOf(then.blockSize) === sectorOf(now.blockSize);
-  if (then.size !== now.size || !sectors || then.readOnly !== now.readOnly) {
-    throw new SnapshotError(`drive ${index} is another than it was: ${now.size} bytes, then ${then.size}`);
+export async function checkSame(then: SnapshotDrive, drive: Drive): Promise<void> {
+  const now = factsOf(drive);
+  const another = `drive ${drive.index} is another than it was`;
+  if (then.size !== now.size) {
+    throw new SnapshotError(`${another}: it has ${now.size} bytes and had ${then.size}`);
   }
-  const sameContent = then.content !== '' && then.content === now.content;
-  if (then.identity !== now.identity && !sameContent) throw new SnapshotError(`drive ${index} is another than it was`);
+  if (sectorOf(then.blockSize) !== sectorOf(now.blockSize) || then.readOnly !== now.readOnly) {
+    throw new SnapshotError(`${another}: its block size differs, or whether it may be written`);
+  }
+  if (!drive.medium || drive.assumeSame) return;
+  const before = parseIdentity(then.disk);
+  if (!before) throw new SnapshotError('its header is damaged', 'damaged');
+  const { verdict, why } = await compare(before, drive);
+  if (verdict === 'same') return;
+  const advice = 'give that disk, or ,assume-same with the drive if you know that it is the same';
+  throw new SnapshotError(`drive ${drive.index} is ${why}: ${advice}`);
+}
+
+/** Reads the disk only if the marks that its source tells do not decide. Samples decide only where nothing else does. */
+async function compare(before: DiskIdentity, drive: Drive): Promise<Verdict> {
+  const { size, marks = {} } = drive.medium!.info;
+  const told = compareIdentity(before, { size, marks });
+  if (told.verdict !== 'unknown') return told;
+  const now = await look(drive);
+  const found = compareIdentity(before, now);
+  if (found.verdict !== 'unknown') return found;
+  const sampled = compareIdentity(before, now, { unchanged: true });
+  return sampled.verdict === 'same' ? sampled : found;
+}
+
+function factsOf({ medium }: Drive): Pick<SnapshotDrive, 'size' | 'blockSize' | 'readOnly'> {
+  const { size = 0, blockSize = 0, readOnly = false } = medium?.info ?? {};
+  return { size, blockSize, readOnly };
+}
+
+async function look({ index, medium }: Drive): Promise<DiskIdentity> {
+  if (!medium) return { size: 0, marks: {} };
+  const limit = new Deadline(lookMs);
+  try {
+    return await identifyDisk(medium, { signal: limit.signal });
+  } catch (error) {
+    throw new SnapshotError(`the far device of drive ${index} cannot be looked at: ${messageOf(error)}`);
+  } finally {
+    limit.end();
+  }
 }
 
 /**
@@ -46,6 +104,6 @@ function hex(bytes: Uint8Array): string {
 }
 
 function bytes(text: string): Uint8Array {
-  if (!/^[0-9a-f]{32}$/.test(text)) throw new SnapshotError('its header is damaged');
+  if (!/^[0-9a-f]{32}$/.test(text)) throw new SnapshotError('its header is damaged', 'damaged');
   return Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16));
 }

@@ -45,6 +45,8 @@ export interface RunningComputer {
 export interface StartOptions {
   /** A folder for a file with the steps of every command; undefined: none. */
   readonly traceFolder: string | undefined;
+  /** Replaces a snapshot of another system or of other drives instead of refusing it. Default: false. */
+  readonly renewSnapshot?: boolean | undefined;
 }
 
 /** Starts a computer, whose adapter is on `segment`. What goes wrong is an event. */

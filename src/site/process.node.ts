@@ -8,7 +8,14 @@ import type { Duplex } from 'node:stream';
 import { endProcess } from '../base/end-process.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
-import type { ComputerEvents, ComputerState, LeaseState, RunningComputer, StartComputer } from './computer.js';
+import type {
+  ComputerEvents,
+  ComputerState,
+  LeaseState,
+  RunningComputer,
+  StartComputer,
+  StartOptions,
+} from './computer.js';
 import { lendPort, PipeSegment } from './frame-pipe.node.js';
 import type { ComputerPlan } from './plan.js';
 
@@ -17,7 +24,7 @@ type ToComputer =
       readonly kind: 'start';
       readonly plan: ComputerPlan;
       readonly segment: { readonly name: string; readonly mtu: number } | undefined;
-      readonly traceFolder: string | undefined;
+      readonly options: StartOptions;
     }
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
   | { readonly kind: 'lease'; readonly id: number; readonly device: string; readonly to: string }
@@ -46,7 +53,7 @@ const stopMs = 20_000;
 
 /** Starts computers by `program`, a file that calls {@link serveParent}. */
 export function inProcesses(program: string): StartComputer {
-  return (plan, segment, events, { traceFolder }) => {
+  return (plan, segment, events, options) => {
     const child = fork(program, [plan.name], {
       serialization: 'advanced',
       // A group of its own: Ctrl-C at the terminal is for us, who end the computers in good order.
@@ -86,7 +93,7 @@ export function inProcesses(program: string): StartComputer {
             kind: 'start',
             plan,
             segment: segment && { name: segment.name, mtu: segment.mtu },
-            traceFolder,
+            options,
           });
         case 'state':
           over ||= message.state === 'stopped' || message.state === 'failed' || message.state === 'ended';
@@ -161,9 +168,9 @@ export function serveParent(start: StartComputer): void {
   process.on('message', (message: ToComputer) => {
     switch (message.kind) {
       case 'start': {
-        const { plan, segment, traceFolder } = message;
+        const { plan, segment, options } = message;
         const pipe = (): Socket => new Socket({ fd: pipeDescriptor, readable: true, writable: true });
-        computer = start(plan, segment && new PipeSegment(segment.name, segment.mtu, pipe()), events, { traceFolder });
+        computer = start(plan, segment && new PipeSegment(segment.name, segment.mtu, pipe()), events, options);
         return;
       }
       case 'input':

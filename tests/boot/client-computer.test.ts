@@ -292,10 +292,13 @@ describe('faults on the way', () => {
 });
 
 describe('snapshots', () => {
-  it('are refused on another disk and on another kernel', async () => {
-    const other = join(folder, 'other.img');
+  it.each([
+    ['of another size', diskSize / 2],
+    ['of the same size', diskSize],
+  ])('are refused on another disk %s and on another kernel', async (_, size) => {
+    const other = join(folder, `other-${size}.img`);
     writeFileSync(other, '');
-    truncateSync(other, diskSize / 2);
+    truncateSync(other, size);
     const disk = await openPath(other, {});
     open.push(() => disk.close());
     const computer = await createComputer([disk], memory, { log });
@@ -311,7 +314,7 @@ interface StartOptions {
   readonly device?: BlockDevice;
   readonly reconnectSeconds?: number;
   readonly onStep?: (step: Step) => void;
-  /** The drive is not the one of the snapshot: its identity is set to that. */
+  /** The drive is not the one of the snapshot, and is taken for it. */
   readonly anew?: boolean;
 }
 
@@ -319,25 +322,12 @@ async function start(options: StartOptions = {}) {
   const { reconnectSeconds = 60, drive = server.uri('disk.img') } = options;
   const steps = new Steps();
   if (options.onStep) steps.add({ step: options.onStep });
-  let disk = options.device ?? (await openDrive(drive, { reconnectSeconds, log, steps }));
-  open.push(() => disk.close());
-  if (options.anew) disk = likeTheFirst(disk);
-  const computer = await createComputer([disk], memory, { log, steps });
+  const device = options.device ?? (await openDrive(drive, { reconnectSeconds, log, steps }));
+  open.push(() => device.close());
+  const computer = await createComputer([{ device, assumeSame: options.anew }], memory, { log, steps });
   open.push(() => computer.stop());
   const started = await startGuest(computer, guest, snapshot, memory);
   return { computer, started };
-}
-
-/** A disk with the identity that the snapshot's had. */
-function likeTheFirst(disk: BlockDevice): BlockDevice {
-  const info = { ...disk.info, identity: 'nbd:disk.img', blockSize: 512 };
-  return new Proxy(disk, {
-    get: (target, key) => {
-      if (key === 'info') return info;
-      const value = Reflect.get(target, key, target) as unknown;
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
 }
 
 async function closeAll(): Promise<void> {

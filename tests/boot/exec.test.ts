@@ -1,6 +1,6 @@
 /** `farbus run --exec` on the command line, in the guest that comes with it: one boot, then from its snapshot. */
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { farbusFile } from '../interop/farbus.js';
@@ -16,12 +16,15 @@ interface Ended {
   readonly stderr: string;
 }
 
+interface ExecInput {
+  readonly input?: string | Buffer | null;
+  readonly more?: string[];
+  readonly drive?: string;
+}
+
 /** @param input What the command reads; null: nothing comes, nor the end. */
-function exec(
-  command: string,
-  { input = '', more = [] as string[] }: { input?: string | Buffer | null; more?: string[] } = {},
-) {
-  const args = ['run', '--drive', image, '--snapshot', snapshot, ...more, '--exec', command];
+function exec(command: string, { input = '', more = [] as string[], drive = image }: ExecInput = {}) {
+  const args = ['run', '--drive', drive, '--snapshot', snapshot, ...more, '--exec', command];
   const child = spawn(process.execPath, [farbusFile, ...args], { env: { ...process.env, XDG_RUNTIME_DIR: folder } });
   const chunks: Buffer[] = [];
   let stderr = '';
@@ -47,6 +50,34 @@ beforeAll(async () => {
   writeFileSync(image, new Uint8Array(1 << 20));
   expect(await said('true')).toEqual({ code: 0, stdout: '', stderr: '' });
 }, 300_000);
+
+describe('farbus run --snapshot', () => {
+  it('goes on with the disk that its guest has written, and refuses another at the same path in one line', async () => {
+    const write = 'echo hello | dd of=/dev/nvme0n1 conv=fsync 2>/dev/null';
+    expect(await said(write)).toEqual({ code: 0, stdout: '', stderr: '' });
+    const hello = { code: 0, stdout: 'hello', stderr: '' };
+    expect(await said('head -c 5 /dev/nvme0n1')).toEqual(hello);
+    // A file of the same content and size, moved to the path.
+    copyFileSync(image, `${image}.new`);
+    renameSync(`${image}.new`, image);
+    const refused = await said('head -c 5 /dev/nvme0n1');
+    expect(refused).toMatchObject({ code: 1, stdout: '' });
+    expect(refused.stderr).toMatch(
+      /^farbus: [^\n]*snapshot cannot be used: drive 0 is another disk: its file was replaced[^\n]*,assume-same[^\n]*\n$/,
+    );
+    expect(await said('head -c 5 /dev/nvme0n1', { drive: `${image},assume-same` })).toEqual(hello);
+  }, 120_000);
+
+  it('boots, with a message, and saves it anew where a bit of it was flipped', async () => {
+    const bytes = readFileSync(snapshot);
+    bytes[bytes.length >> 1]! ^= 1;
+    writeFileSync(snapshot, bytes);
+    const first = await said('echo hi');
+    expect(first).toMatchObject({ code: 0, stdout: 'hi\n' });
+    expect(first.stderr).toMatch(/^farbus: [^\n]*snapshot cannot be used: it is damaged; the guest boots[^\n]*\n$/);
+    expect(await said('echo hi')).toEqual({ code: 0, stdout: 'hi\n', stderr: '' });
+  }, 300_000);
+});
 
 describe('farbus run --exec', () => {
   it('ends with the status of a command that exits, or has an unbalanced quote', async () => {

@@ -67,12 +67,6 @@ describe('what is malformed', () => {
   const image = file('disk.img', '');
   truncateSync(image, 1 << 20);
   mkdirSync(join(folder, 'folder'));
-  const snapshotOfVersion = (version: number) => {
-    const bytes = new Uint8Array(32);
-    bytes.set(new TextEncoder().encode('FARBUSSN'));
-    new DataView(bytes.buffer).setUint32(8, version);
-    return bytes;
-  };
 
   it.each([
     [2, 'no command', []],
@@ -97,12 +91,6 @@ describe('what is malformed', () => {
     [1, 'a kernel that is missing', ['run', '--kernel', join(folder, 'missing')]],
     [1, 'an initramfs that is missing', ['run', '--initrd', join(folder, 'missing')]],
     [1, 'a snapshot that is none', ['run', '--snapshot', file('a.snap', 'hello'), '--exec', 'true']],
-    [
-      1,
-      'a snapshot of another version',
-      ['run', '--snapshot', file('b.snap', snapshotOfVersion(99)), '--exec', 'true'],
-    ],
-    [1, 'a snapshot that is cut off', ['run', '--snapshot', file('c.snap', snapshotOfVersion(1)), '--exec', 'true']],
     [1, 'an overlay that is none', ['run', '--drive', `${image},overlay=${file('o.img', 'x'.repeat(9000))}`]],
     [2, 'nothing to serve', ['serve']],
     [1, 'a path that is missing', ['serve', join(folder, 'missing.img')]],

@@ -4,7 +4,8 @@ import type { Buffers } from '../../src/base/buffers.js';
 import { FarbusError } from '../../src/base/errors.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
-import { parseIdentify } from '../../src/protocol/aoe/identify.js';
+import type { DiskMarks } from '../../src/block/identity.js';
+import { parseIdentify, type DiskFacts } from '../../src/protocol/aoe/identify.js';
 import { getGrant, putOpening, sessionFrameSize, unknownSession } from '../../src/protocol/aoe/session.js';
 import { AtaArgument, AtaCommand, AtaFlag } from '../../src/protocol/aoe/spec.js';
 import { flagsOf, getConfig, tagOf } from '../../src/protocol/aoe/wire.js';
@@ -241,6 +242,24 @@ describe('an AoE target', () => {
     });
     expect(data.reduce((sum, byte) => sum + byte, 0) & 0xff).toBe(0);
     expect(error(await peer.ask(peer.ata(1, { command: AtaCommand.identify, count: 2 })))).toBe(2);
+  });
+
+  it('names its disk by the marks that are for life, and not without', async () => {
+    const nameOf = async (marks: DiskMarks | undefined) => {
+      const device = new MemoryDevice(1 << 20);
+      Object.defineProperty(device, 'info', { value: { ...device.info, marks } });
+      const hub = new Hub({ mtu: 9000 });
+      const peer = new AoePeer(hub);
+      void new AoeTarget(hub, device, { shelf, slot });
+      const answer = (await peer.ask(peer.ata(1, { command: AtaCommand.identify, count: 1 })))!;
+      return (parseIdentify(answer.subarray(36)) as DiskFacts).worldWideName;
+    };
+    const name = await nameOf({ file: '12:34' });
+    expect(name).toMatch(/^3[0-9a-f]{15}$/);
+    expect(await nameOf({ file: '12:34', table: 'mbr:1' })).toBe(name);
+    expect(await nameOf({ file: '12:35' })).not.toBe(name);
+    expect(await nameOf({ table: 'mbr:1' })).toBe('');
+    expect(await nameOf(undefined)).toBe('');
   });
 
   it('reads and writes with 28 and 48 bits', async () => {

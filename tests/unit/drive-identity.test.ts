@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { BlockDevice, BlockInfo } from '../../src/block/device.js';
 import { identifyPlans, planDrive, type ClientDrive } from '../../src/computer/drives.js';
 import { checkSame, driveFacts, goOnAs } from '../../src/computer/same-drive.js';
-import { SnapshotError } from '../../src/machine/snapshot.js';
+import type { DiskMarks } from '../../src/block/identity.js';
+import { SnapshotError, type SnapshotDrive } from '../../src/machine/snapshot.js';
 import { contentIdentity } from '../../src/probe/identity.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { FailingDisk } from '../support/gated-disk.js';
@@ -140,26 +141,45 @@ describe('who a drive says it is', () => {
 });
 
 describe('a snapshot', () => {
-  const facts = async (device: BlockDevice) => driveFacts(device.info, (await identities(device))[0]!);
+  const drive = (medium: BlockDevice | undefined, assumeSame = false) => ({ index: 0, medium, assumeSame });
+  const facts = async (device: BlockDevice) => driveFacts(drive(device), (await identities(device))[0]!);
+  const marked = (marks: DiskMarks, bytes?: Uint8Array<ArrayBuffer>) => named('nbd:disk', bytes, { marks });
+  const refusal = async (then: SnapshotDrive, device: BlockDevice) => {
+    const error = await checkSame(then, drive(device)).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(SnapshotError);
+    return (error as Error).message;
+  };
 
-  it('goes on with the bytes that it was taken of, by their name or by what is on them', async () => {
-    const then = await facts(named('nbd:disk', mbrDisk(1)));
-    // Partitioned anew since, or by another way.
-    checkSame(then, await facts(named('nbd:disk', mbrDisk(2))), 0);
-    checkSame(then, await facts(named('aoe:1.0', mbrDisk(1))), 0);
-    const other = await facts(named('aoe:1.0', mbrDisk(2)));
-    expect(() => checkSame(then, other, 0)).toThrow(SnapshotError);
-    const empty = [await facts(named('one')), await facts(named('two'))] as const;
-    expect(() => checkSame(...empty, 0)).toThrow('drive 0 is another than it was');
-    const larger = await facts(named('nbd:disk', new Uint8Array(2 * size)));
-    expect(() => checkSame(then, larger, 3)).toThrow('drive 3 is another than it was');
+  it('goes on with the disk that it was taken of, by its marks, else by what is on it, whatever it is called', async () => {
+    const hardware = { hardware: 'wwn:1' };
+    // Written since by its own guest; then by another way that tells no mark of the disk.
+    await checkSame(await facts(marked(hardware, mbrDisk(1))), drive(marked(hardware, extDisk(1))));
+    await checkSame(await facts(marked(hardware, mbrDisk(1))), drive(named('aoe:1.0', mbrDisk(1))));
+    // Nothing tells but that it is unchanged.
+    await checkSame(await facts(named('one')), drive(named('two')));
+    await checkSame(await facts(named('')), drive(new MemoryDevice(size)));
+  });
+
+  it('refuses another disk of the same name and size in one line that says what to do', async () => {
+    const then = await facts(marked({ file: '1:1' }, mbrDisk(1)));
+    const message = await refusal(then, marked({ file: '2:2' }, mbrDisk(1)));
+    expect(message).toMatch(/^drive 0 is another disk: its file was replaced: give that disk, or ,assume-same [^\n]+$/);
+    await checkSame(then, drive(marked({ file: '2:2' }), true));
+    const table = await facts(named('nbd:disk', mbrDisk(1)));
+    expect(await refusal(table, named('nbd:disk', mbrDisk(2)))).toContain("partition table's identifier differs");
+    const blank = await facts(named('nbd:disk'));
+    expect(await refusal(blank, named('nbd:disk', mbrDisk(2)))).toContain('not known to be the same disk');
+    const larger = named('nbd:disk', new Uint8Array(2 * size));
+    await expect(checkSame(blank, { ...drive(larger, true), index: 3 })).rejects.toThrow('drive 3 is another');
+    await expect(checkSame(blank, drive(undefined, true))).rejects.toThrow('drive 0 is another');
+    await expect(facts(new FailingDisk(size, 'unreachable'))).rejects.toThrow(SnapshotError);
   });
 
   it('makes a drive say what it said, also where it has been partitioned since', async () => {
     const then = (await identities(named('nbd:disk')))[0]!;
     const now = (await identities(named('nbd:disk', mbrDisk(2))))[0]!;
     expect(now.serial).not.toBe(then.serial);
-    const { shown } = driveFacts(undefined, then);
+    const { shown } = await driveFacts(drive(undefined), then);
     goOnAs(now, JSON.parse(JSON.stringify(shown)) as typeof shown, { index: 0 });
     expect({ ...now, content: '' }).toEqual(then);
     expect(() => goOnAs(now, shown, { index: 1, serial: 'OTHER' })).toThrow(/drive 1 was started as Farbus NVMe Disk/);

@@ -20,6 +20,8 @@ export interface DiskFacts {
   /** WRITE DMA FUA EXT is there. */
   readonly fua: boolean;
   readonly lba48: boolean;
+  /** [ATA] 7.16.7.50: 16 hexadecimal digits; '' for a disk without one. */
+  readonly worldWideName: string;
 }
 
 const Word = {
@@ -44,6 +46,7 @@ const Word = {
   enabled3: 87,
   lba48: 100,
   physical: 106,
+  worldWideName: 108,
   logicalSize: 117,
   rotation: 217,
   integrity: 255,
@@ -53,6 +56,7 @@ const writeCacheBit = 1 << 5;
 const lba48Bit = 1 << 10;
 const flushBits = (1 << 12) | (1 << 13);
 const fuaBit = 1 << 6;
+const nameBit = 1 << 8;
 /** [ATA] 7.16.7: in words that say so, bit 14 set and bit 15 clear mean that the rest means something. */
 const meant = 1 << 14;
 
@@ -86,13 +90,17 @@ export function identifyData(facts: DiskFacts): Uint8Array {
   const fua = facts.fua ? fuaBit : 0;
   put(Word.supported, cache);
   put(Word.supported2, meant | lba48Bit | flush);
-  put(Word.supported3, meant | fua);
+  const name = facts.worldWideName === '' ? 0 : nameBit;
+  put(Word.supported3, meant | fua | name);
   put(Word.enabled, facts.writeCache ? cache : 0);
   put(Word.enabled2, lba48Bit | flush);
-  put(Word.enabled3, meant | fua);
+  put(Word.enabled3, meant | fua | name);
   long(Word.lba48, sectors, 4);
   const exponent = Math.round(Math.log2(facts.physicalSize / sectorSize));
   put(Word.physical, exponent > 0 ? meant | 0x2000 | exponent : meant);
+  for (let at = 0; name !== 0 && at < 4; at++) {
+    put(Word.worldWideName + at, Number.parseInt(facts.worldWideName.slice(4 * at, 4 * at + 4), 16));
+  }
   put(Word.rotation, facts.rotational ? 0 : 1);
   data[2 * Word.integrity] = 0xa5;
   data[2 * Word.integrity + 1] = -data.reduce((sum, byte) => sum + byte, 0);
@@ -129,7 +137,20 @@ export function parseIdentify(data: Uint8Array): DiskFacts | string {
     writeCache: (word(Word.enabled) & writeCacheBit) !== 0,
     fua: flush && lba48 && (word(Word.supported3) & (0xc000 | fuaBit)) === (meant | fuaBit),
     lba48,
+    worldWideName: nameOf(word),
   };
+}
+
+function nameOf(word: (at: number) => number): string {
+  if ((word(Word.enabled3) & (0xc000 | nameBit)) !== (meant | nameBit)) return '';
+  const digits = [0, 1, 2, 3]
+    .map((at) =>
+      word(Word.worldWideName + at)
+        .toString(16)
+        .padStart(4, '0'),
+    )
+    .join('');
+  return /^0*$/.test(digits) ? '' : digits;
 }
 
 /** Whether a subcommand of SET FEATURES turns the write cache on or off; undefined for any other. */

@@ -3,6 +3,7 @@
  * journals of a copy and snapshots, each a good one with edits. Each is refused with an error for people, or used: then
  * requests settle, the base of an overlay stays as it is, and no memory is taken that a number in the file names.
  */
+import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import { crc32 } from '../../../src/base/crc32.js';
@@ -80,6 +81,11 @@ function sealHeader(bytes: Uint8Array): void {
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(4092, crc32(bytes.subarray(0, 4092)), true);
 }
 
+/** A snapshot: SHA-256 of all but the digest itself, which is behind the lengths. */
+function sealSnapshot(bytes: Uint8Array): void {
+  bytes.set(createHash('sha256').update(bytes.subarray(0, 24)).update(bytes.subarray(56)).digest(), 24);
+}
+
 const kinds: readonly Kind[] = [
   {
     name: 'overlay',
@@ -108,6 +114,7 @@ const kinds: readonly Kind[] = [
   {
     name: 'snapshot',
     good: () => good.get('snapshot')!,
+    seal: sealSnapshot,
     use: async (path, fault) => shape(await settled(readSnapshot(path), fault('it is not read'))),
   },
   {

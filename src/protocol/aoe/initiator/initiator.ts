@@ -105,6 +105,7 @@ export class AoeInitiator extends BlockBase {
       removable: disk.removable,
       rotational: disk.rotational,
       identity: link.name,
+      ...(disk.worldWideName !== '' && { marks: { hardware: `wwn:${disk.worldWideName}` } }),
       can: {
         flush: disk.flush,
         fua: disk.fua,

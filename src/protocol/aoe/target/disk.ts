@@ -9,6 +9,7 @@ import { LossWatch } from '../../../block/losses.js';
 import { cacheFeature, identifyData } from '../identify.js';
 import { AoeError, AtaCommand, AtaErrorBit, AtaFlag, AtaStatus, lba28Limit, lba48Limit, sectorSize } from '../spec.js';
 import type { AtaRequest } from '../wire.js';
+import { worldWideNameOf } from './world-wide-name.js';
 
 export interface DiskIdentity {
   readonly model: string;
@@ -170,6 +171,7 @@ export class Disk {
       writeCache: this.#writeCache,
       fua: flush,
       lba48: true,
+      worldWideName: worldWideNameOf(info.marks),
     });
   }
 

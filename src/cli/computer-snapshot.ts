@@ -1,0 +1,69 @@
+/**
+ * The snapshot file of a computer that the command line starts: the computer goes on from it, or boots and saves it anew, or
+ * the command is refused.
+ *
+ * A snapshot holds nothing but a computer that has just booted. So a damaged one is replaced, with a warning. A file that is
+ * no snapshot is somebody's data and stays. A snapshot of another computer or of another disk is refused, since it may still
+ * be wanted there.
+ */
+import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import type { Computer } from '../computer/computer.js';
+import { readSnapshot, writeSnapshot } from '../machine/snapshot-file.node.js';
+import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
+
+export interface SnapshotFile {
+  readonly path: string;
+  /** Which computer it is to be of. */
+  readonly key: string;
+  /** Replaces a snapshot of another computer or of other drives too. */
+  readonly renew: boolean;
+  readonly log: Logger;
+}
+
+/**
+ * Starts the computer from the file. @returns false if it has to boot, since there is no snapshot that is of any use
+ * @throws FarbusError if the file is not ours, or of another computer or disk
+ */
+export async function goOnFrom(computer: Computer, { path, key, renew, log }: SnapshotFile): Promise<boolean> {
+  try {
+    const snapshot = await readIfThere(path);
+    if (!snapshot) return false;
+    await computer.restore(snapshot, key);
+    return true;
+  } catch (error) {
+    const fault = error instanceof SnapshotError ? error.fault : undefined;
+    if (fault === 'damaged' || (renew && fault === 'other')) {
+      log.log(
+        'warn',
+        `${path}: the snapshot cannot be used: ${messageOf(error)}; the guest boots, and it is saved anew`,
+      );
+      return false;
+    }
+    const advice = fault === 'foreign' ? 'give another path' : 'delete the file to boot and save anew';
+    throw new FarbusError(`${path}: the snapshot cannot be used: ${messageOf(error)}; ${advice}`);
+  }
+}
+
+/** Saves the computer, which has booted. @returns bytes of the engine's state @throws FarbusError */
+export async function saveTo(computer: Computer, { path, key }: SnapshotFile): Promise<number> {
+  const state = await computer.save(key).catch((error: unknown) => {
+    if (!(error instanceof SnapshotError)) throw error;
+    throw new FarbusError(`${path}: no snapshot can be taken: ${error.message}`);
+  });
+  try {
+    await writeSnapshot(path, state);
+  } catch (error) {
+    throw new FarbusError(`${path}: the snapshot cannot be written: ${messageOf(error)}`);
+  }
+  return state.engine.length;
+}
+
+async function readIfThere(path: string): Promise<Snapshot | undefined> {
+  try {
+    return await readSnapshot(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
