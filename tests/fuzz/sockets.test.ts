@@ -4,6 +4,6 @@ import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { sockets } from './subjects/sockets.js';
 
 test('control sockets and metrics answer whatever came before', { timeout: patience }, async () => {
-  const inputs = inputsWanted(3_000, 300_000);
+  const inputs = inputsWanted(3_000, 200_000);
   expect((await fuzz(sockets, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
 });

@@ -70,7 +70,7 @@ export interface Composition {
   readonly keys: (files: Files) => Record<string, unknown>;
   /** Other keys of the configuration file. */
   readonly top?: Record<string, unknown>;
-  /** Whether `disk` is on another server. */
+  /** `disk` is on another server. */
   readonly upstream?: boolean;
   /** Why it cannot be composed on this machine. */
   readonly without?: () => string | undefined;

@@ -54,7 +54,7 @@ export class Editor {
     this.#until = this.#edits[0]?.gap ?? Infinity;
   }
 
-  /** Whether an edit has been applied. */
+  /** An edit has been applied. */
   edited = false;
 
   /** Bytes that pass, edited. Edits that lie beyond come in later calls. */

@@ -10,7 +10,7 @@ export type Input = readonly Uint8Array[];
 const maxBytes = 1 << 15;
 const maxMessages = 40;
 
-/** Bytes that never come in an input: what memory is filled with that nobody may see. */
+/** A byte that no input has: memory is filled with it, and if a peer sees it, memory has leaked. */
 export const poison = 0x5a;
 
 /** Numbers at which something changes; above 2^32 as such. */

@@ -14,7 +14,7 @@ import { Watchdog } from './watchdog.js';
 
 const traces = Error.stackTraceLimit;
 
-/** What is fuzzed. */
+/** The part of Farbus that is fuzzed. */
 export interface Subject {
   readonly name: string;
   /** Inputs that run at once; default 64. */

@@ -20,7 +20,7 @@ import type { Random } from '../harness/random.js';
 const session = '01234567-89ab-4def-8123-456789abcdef';
 const allocation = 1;
 const diskSize = 1 << 20;
-/** Bytes around the memory of reads that nobody may touch. */
+/** Bytes around the memory of reads that the initiator must not touch. */
 const guard = 64;
 
 class FuzzStream implements ByteStream {
@@ -35,10 +35,10 @@ class FuzzStream implements ByteStream {
     return true;
   }
   pause(): void {
-    // Nothing comes by itself.
+    // The subject feeds the stream itself, so there is nothing to pause.
   }
   resume(): void {
-    // The same.
+    // There is nothing to resume either.
   }
   end(): void {
     this.closed = true;
@@ -116,7 +116,7 @@ function feed({ stream, input }: Run, bytes: Uint8Array): void {
   } catch (error) {
     throw new FuzzError('it threw', input, error);
   }
-  // What was given is valid during the call only.
+  // A chunk is valid during the call only: a parser that keeps it is found out.
   chunk.fill(poison);
 }
 

@@ -22,7 +22,7 @@ import { serve } from './serve.js';
 /** How long a client waits for more when nothing comes, in ms; and for what must come: only a hang reaches that. */
 const quietMs = 15;
 const patienceMs = 30_000;
-/** What the process may hold, in bytes. */
+/** Most resident memory of the process, in bytes. */
 const maxMemory = 1 << 30;
 
 interface Server {

@@ -135,7 +135,7 @@ export const segment: Subject = {
   message: frame,
 
   async open() {
-    // What has one writer or a rate is not served on segments, and a token is of NBD.
+    // `farbus serve` refuses one-writer and rate on segments, and tokens are a matter of NBD.
     const not = new Set(['one writer', 'one client', 'rate', 'token', 'metrics', 'removable']);
     possible = possibleCompositions().filter(({ name }) => !not.has(name));
   },

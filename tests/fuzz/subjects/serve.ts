@@ -110,7 +110,7 @@ class FuzzStream implements ByteStream {
     if (this.#feeding) return;
     this.#feeding = true;
     while (!this.#paused && !this.closed && this.#toSend.length > 0) {
-      // What was given is valid during the call only.
+      // A chunk is valid during the call only: a parser that keeps it is found out.
       const chunk = this.#toSend.shift()!.slice();
       this.#fed++;
       this.events.data(chunk);
@@ -170,7 +170,7 @@ class Server {
     return all.filter(({ peer }) => peer !== 'memory').map(({ peer }) => peer);
   }
 
-  /** What is left of clients that have gone. */
+  /** Traces of clients that have gone; '' for none. */
   get left(): string {
     const offered = this.#composed.service.server.exports.find('disk')!;
     if (offered.inUse) return 'the export is in use';

@@ -1,4 +1,4 @@
-/** Whether what an NBD target has said is what a target may say ([NBD], [EXT]), and a signature of it. */
+/** Judges the bytes that an NBD target has sent ([NBD], [EXT]): the fault in them, if any, and a signature. */
 import {
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_OPTION_REPLY_MAGIC,
@@ -15,7 +15,7 @@ import { exportSize } from '../harness/compositions.js';
 
 export interface Verdict {
   readonly signature: string;
-  /** What must not be; undefined where all is well. */
+  /** The fault; undefined if there is none. */
   readonly wrong?: string;
 }
 
@@ -41,7 +41,7 @@ export function judge(out: Uint8Array, closed: boolean): Verdict {
       // The answer to NBD_OPT_EXPORT_NAME has no header; 10 bytes of it can be all.
       return getU32(out, at) === 0 ? end() : torn();
     }
-    // The same.
+    // That answer has no magic number either; it begins with the size.
     if (getBigU64(out, at) !== NBD_OPTION_REPLY_MAGIC) {
       return getU64(out, at) === exportSize ? end() : end('something that is no option reply');
     }
@@ -86,7 +86,7 @@ export function judge(out: Uint8Array, closed: boolean): Verdict {
   return end();
 }
 
-/** What is wrong with the payload of a chunk. */
+/** The fault in the payload of a chunk; undefined if there is none. */
 function chunk(out: Uint8Array, at: number, type: number, length: number, style: number): string | undefined {
   switch (type) {
     case ReplyType.none:

@@ -32,7 +32,7 @@ const given = {
   maxConnections: undefined,
 };
 
-/** Whatever takes one line. */
+/** The parsers of one line. */
 const parsers: Readonly<Record<string, (line: string) => unknown>> = {
   drive: parseDrive,
   name: nameOf,
