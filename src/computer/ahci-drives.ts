@@ -1,6 +1,7 @@
 /**
- * The drives of a computer that are on its AHCI adapter, one a port: disks, and drives whose medium can be ejected and
- * inserted while the guest runs. A medium is a far device behind a virtual I/O client of its own.
+ * The drives of a computer on its AHCI adapter, one for each port: disks, and drives whose medium
+ * can be ejected and inserted while the guest runs. Each medium is a remote device behind a virtual
+ * I/O client of its own.
  */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
@@ -15,15 +16,15 @@ interface Port {
   readonly plan: IdentifiedPlan;
   readonly device: SataDevice;
   plugged: boolean;
-  /** The far device that is the medium now. */
+  /** The remote device that is the present medium. */
   far: BlockDevice | undefined;
 }
 
 export interface AhciDrivesOptions extends Omit<AhciOptions, 'ports'> {
   readonly plans: readonly IdentifiedPlan[];
-  /** Puts a virtual I/O client in front of a far device. */
+  /** Wraps a remote device in a virtual I/O client. */
   readonly reach: (far: BlockDevice) => BlockDevice;
-  /** A guest has ejected the medium of drive `index`; it is not closed. */
+  /** Called when a guest has ejected the medium of drive `index`. The medium is not closed. */
   readonly onEject: (index: number, far: BlockDevice) => void;
 }
 
@@ -50,14 +51,14 @@ export class AhciDrives {
     });
   }
 
-  /** The far device behind drive `index`; undefined where it is empty. */
+  /** The remote device behind drive `index`; undefined if the drive is empty. */
   mediumOf(index: number): BlockDevice | undefined {
     return this.#port(index).far;
   }
 
   /**
-   * Puts a medium into a removable drive.
-   * @throws FarbusError where the drive is none, has a medium, or cannot take this one.
+   * Inserts a medium into a removable drive.
+   * @throws FarbusError if the drive is not removable, has a medium, or cannot use this one
    */
   insert(index: number, far: BlockDevice): void {
     const { device } = this.#port(index);
@@ -73,8 +74,10 @@ export class AhciDrives {
   }
 
   /**
-   * Takes the medium out of a removable drive. `locked`: the guest holds it, and has been asked to eject; with `force` it
-   * is taken all the same. The far device is not closed. @throws FarbusError where the drive is not removable.
+   * Ejects the medium of a removable drive. Returns `locked` if the guest has locked the medium:
+   * the guest has then been asked to eject it. With `force` it is ejected anyway. The remote device
+   * is not closed.
+   * @throws FarbusError if the drive is not removable
    */
   eject(index: number, force = false): EjectResult {
     const port = this.#port(index);
@@ -84,14 +87,14 @@ export class AhciDrives {
     return result;
   }
 
-  /** Pulls a drive out of its port, whatever the guest does with it. */
+  /** Disconnects a drive from its port, even while the guest uses it. */
   unplug(index: number): void {
     const port = this.#port(index);
     this.controller.unplug(this.#ports.indexOf(port));
     port.plugged = false;
   }
 
-  /** Plugs it in again. */
+  /** Connects the drive again. */
   plug(index: number): void {
     const port = this.#port(index);
     if (port.plugged) return;

@@ -1,10 +1,11 @@
 /**
- * The client computer 101 ([SYS] fig. 2): hypervisor 123, whose logical devices have their media elsewhere. Its
- * protection-interrupt handler 300 is machine/trap.ts, its virtual I/O client 260 virtual-io-client.ts.
+ * The client computer 101 ([SYS] fig. 2): hypervisor 123, whose logical devices have remote media.
+ * Its protection-interrupt handler 300 is machine/trap.ts, its virtual I/O client 260 is
+ * virtual-io-client.ts.
  */
 import { Computer, type BootFigure, type ComputerOptions } from './computer.js';
 
-/** [SYS] fig. 11. */
+/** The step numbers of [SYS] fig. 11. */
 const figure11: BootFigure = {
   loader: '321',
   hypervisor: '322',
@@ -18,7 +19,10 @@ const figure11: BootFigure = {
 };
 
 export class ClientComputer extends Computer {
-  /** [SYS] fig. 11, steps 321 to 324: everything that there is before the operating system. */
+  /**
+   * [SYS] fig. 11, steps 321 to 324: creates everything that must exist before the operating
+   * system.
+   */
   static async create(options: ComputerOptions): Promise<ClientComputer> {
     return new ClientComputer(await Computer.prepare(options, figure11));
   }

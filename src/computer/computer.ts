@@ -1,7 +1,9 @@
 /**
- * A computer: an unmodified operating system on our hypervisor. It puts engine, trap, logical devices with their virtual
- * I/O clients and the shared network adapter together and boots. What is a client's or a server's own ([SYS] fig. 2, 3)
- * is in client.ts and server.ts.
+ * A computer: an unmodified operating system on our hypervisor. This file puts engine, trap,
+ * logical devices with their virtual I/O clients, and the shared network adapter together, and
+ * boots.
+ *
+ * Not here: the parts that only a client or a server has ([SYS] fig. 2, 3; client.ts, server.ts).
  */
 import { FarbusError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
@@ -28,79 +30,96 @@ import { checkSame, driveFacts, goOnAs, type Drive } from './same-drive.js';
 import type { SharedAdapter } from './shared-adapter.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
-/** First of the slots and addresses that logical devices get. */
+/** First PCI slot and first register address of logical devices. */
 const firstSlot = 8;
 const firstBase = 0xfe000000;
 const baseStep = 0x20000;
-/** Slots 8 to 29. */
+/** Logical devices use the slots 8 to 29. */
 export const maxDrives = 22;
 
 export interface ComputerOptions {
-  /** Makes the engine: the composition root knows which. With an adapter it has a network card of that address. */
+  /**
+   * Creates the engine, which the composition root chooses. If there is an adapter, the engine must
+   * have a network card with the adapter's MAC address.
+   */
   readonly createEngine: (
     trap: TrapHandler,
     onEnd: (why: EndReason) => void,
     ide: readonly IdeDisk[],
   ) => Promise<Engine>;
-  /** The media of the logical devices, in the guest's order; a device alone is an NVMe disk. They are not closed by the computer. */
+  /**
+   * The drives in the guest's order. A plain block device becomes an NVMe disk. The computer does
+   * not close the devices.
+   */
   readonly drives: readonly (BlockDevice | ClientDrive)[];
-  /** A guest has ejected the medium of drive `index`. It is not closed. */
+  /** Called when a guest has ejected the medium of drive `index`. The medium is not closed. */
   readonly onEject?: (index: number, medium: BlockDevice) => void;
-  /** What the operating system's network card is connected to. It is not closed by the computer. */
+  /**
+   * The network connection of the operating system's network card. The computer does not close it.
+   */
   readonly adapter?: SharedAdapter | undefined;
   readonly steps?: Steps;
   readonly log?: Logger;
 }
 
-/** The steps of a computer's boot, as its figure numbers them: [SYS] fig. 11 or 12. */
+/**
+ * The numbers that [SYS] fig. 11 (client) or fig. 12 (server) gives to the steps of a computer's
+ * boot.
+ */
 export interface BootFigure {
   readonly loader: StepId;
   readonly hypervisor: StepId;
   readonly privileged: StepId;
   readonly protect: StepId;
-  /** Frames come to the hypervisor first. */
+  /** Arriving frames come to the hypervisor first. */
   readonly frames: StepId | undefined;
   readonly system: StepId;
-  /** Its drives are logical devices, whose commands pass the steps of fig. 4 to 8; else they are local disks. */
+  /**
+   * True if the drives are logical devices, whose commands take the steps of fig. 4 to 8. False if
+   * they are local disks.
+   */
   readonly logicalDevices: boolean;
-  /** The operating system has its own protection handler, and its own receive handler. */
+  /** The operating system has installed its own protection handler, and its own receive handler. */
   readonly handler: StepId;
   readonly receiver: StepId | undefined;
 }
 
-/** Why the guest ended: halted with interrupts off, asked for a reset, or did what the engine cannot go on from. */
+/**
+ * Reason why the guest ended: halted with interrupts off, asked for a reset, or made the engine
+ * fail.
+ */
 export type EndReason = 'halted' | 'reset' | 'failed';
 
-/** The same for people: completes "the guest ". */
+/** The reason for people; completes "the guest ". */
 export const endText: Readonly<Record<EndReason, string>> = {
   halted: 'has halted',
   reset: 'asked for a restart',
   failed: 'did what the engine cannot go on from',
 };
 
-/** The guest has ended by itself while its console was waited for. */
+/** The guest ended by itself while a script waited for its console. */
 export class GuestEnded extends Error {
   override readonly name = 'GuestEnded';
   readonly why: EndReason;
 
-  /** @param panic The reason of a kernel panic that was printed before. */
+  /** @param panic Reason of the kernel panic that was printed before, if there was one. */
   constructor(why: EndReason, panic: string | undefined) {
     super(panic === undefined ? `the guest ${endText[why]}` : `the guest's kernel panicked: ${panic}`);
     this.why = why;
   }
 }
 
-/** What has happened so far: for summaries, benchmarks and tests. */
+/** Counts since the start, for summaries, benchmarks and tests. */
 export interface ComputerCounts {
   readonly traps: Readonly<TrapCounts>;
   readonly io: Readonly<IoCounts>;
-  /** Commands completed on I/O queues, and interrupts raised for them. */
+  /** Number of commands completed on I/O queues, and of interrupts raised for them. */
   readonly commands: number;
   readonly interrupts: number;
   readonly legs: LegMedians;
 }
 
-/** What the computer needs of any controller: it is paused, saved and restored as a whole. */
+/** The part of a controller that the computer uses: it is paused, saved and restored as a whole. */
 interface LogicalDevice extends GuardedDevice {
   readonly counts: { readonly commands: number; readonly interrupts: number };
   connect(line: InterruptLine): void;
@@ -110,7 +129,7 @@ interface LogicalDevice extends GuardedDevice {
   restore(state: never): void;
 }
 
-/** A computer that is about to be made. */
+/** The parts from which the constructor builds a computer. */
 export interface Prepared {
   readonly engine: Engine;
   readonly trap: TrapHandler;
@@ -119,30 +138,33 @@ export interface Prepared {
   readonly options: ComputerOptions;
   readonly figure: BootFigure;
   readonly plans: readonly IdentifiedPlan[];
-  /** Virtual I/O clients of the drives on the engine's own controller. */
+  /** Virtual I/O clients of the drives on the engine's own IDE controller. */
   readonly ideClients: readonly VirtualIoClient[];
 }
 
 export class Computer {
   readonly console: SerialConsole;
-  /** Its screen and keyboard. */
+  /** The guest's screen and keyboard. */
   readonly screen: ScreenConsole;
   /** Resolves when the guest ends by itself. */
   readonly ended: Promise<EndReason>;
-  /** The drives on the AHCI adapter, where there are any: media are exchanged and drives plugged by it. */
+  /**
+   * The drives on the AHCI adapter; undefined if there are none. Media are exchanged and drives
+   * plugged through it.
+   */
   readonly ahci: AhciDrives | undefined;
-  /** What its network card is connected to, where it has one. */
+  /** The network connection of the guest's card; undefined if it has none. */
   readonly adapter: SharedAdapter | undefined;
   readonly #engine: Engine;
   readonly #steps: Steps;
-  /** Of the drives' commands. */
+  /** The steps of the drives' commands. */
   readonly #commandSteps: Steps;
   readonly #trap: TrapHandler;
   readonly #controllers: LogicalDevice[] = [];
   readonly #clients: VirtualIoClient[] = [];
-  /** Where the firmware finds each drive, in their order. */
+  /** The boot place of each drive, in the order of the drives. */
   readonly #places: BootPlace[];
-  /** The far device of each drive, now. */
+  /** The present remote device of each drive. */
   readonly #media: readonly (() => BlockDevice | undefined)[];
   readonly #plans: readonly IdentifiedPlan[];
   readonly #legs = new Legs();
@@ -151,7 +173,7 @@ export class Computer {
   #held = false;
   #saving = false;
 
-  /** Everything that there is before the computer exists: its trap and its engine. */
+  /** Creates everything that must exist before the computer: its trap and its engine. */
   protected static async prepare(options: ComputerOptions, figure: BootFigure): Promise<Prepared> {
     if (options.drives.length > maxDrives) throw new FarbusError(`a computer can have ${maxDrives} drives, not more`);
     const steps = options.steps ?? new Steps();
@@ -204,31 +226,34 @@ export class Computer {
     this.#engine.start();
   }
 
-  /** The same by the computer's firmware: it boots from the first drive that it can. */
+  /**
+   * Like {@link boot}, but starts the firmware, which boots from the first drive that it can boot
+   * from.
+   */
   bootFirmware(): void {
     this.#engine.enterFirmware(this.#places);
     this.#steps.step(0, this.#figure.system, 'the firmware starts, which loads the operating system from a drive');
     this.#engine.start();
   }
 
-  /** Raw bytes of the serial console, for a terminal. */
+  /** Calls `receive` with each raw byte of the serial console, for a terminal. */
   onSerial(receive: (byte: number) => void): void {
     this.#engine.onSerial(receive);
   }
 
-  /** Resolves when the guest's port has taken them. */
+  /** Sends bytes to the serial console. Resolves when the guest's port has accepted them. */
   sendSerial(bytes: Uint8Array): Promise<void> {
     return this.#engine.sendSerial(bytes);
   }
 
-  /** Stops the guest while what it prints cannot be written: as a serial line that takes nothing. */
+  /** Stops the guest while its console output cannot be written, as a blocked serial line would. */
   hold(): void {
     if (this.#held) return;
     this.#held = true;
     if (!this.#saving) void this.#engine.pause();
   }
 
-  /** Goes on after {@link hold}. */
+  /** Resumes the guest after {@link hold}. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
@@ -250,9 +275,11 @@ export class Computer {
   }
 
   /**
-   * Saves the computer: processor, memory, board and logical devices. The guest is paused meanwhile, and no command is
-   * in flight. @param key What the snapshot is of: kernel, initramfs, command line, engine version.
-   * @throws SnapshotError where a far device does not answer: what is in flight could not end.
+   * Saves the computer: processor, memory, board and logical devices. The guest is paused
+   * meanwhile, and no command is in flight.
+   * @param key Identifies the snapshot: kernel, initramfs, command line, engine version.
+   * @throws SnapshotError if a remote device does not answer, since commands in flight could then
+   *   not end
    */
   async save(key: string): Promise<Snapshot> {
     await checkReach(this.#media.map((medium) => medium()));
@@ -271,8 +298,10 @@ export class Computer {
   }
 
   /**
-   * Starts from a snapshot instead of booting. The far devices must be what they were.
-   * @throws SnapshotError if the snapshot is of another computer or another disk; the computer can still be booted
+   * Starts from a snapshot instead of booting. The remote devices must be the ones that the
+   * snapshot was taken with.
+   * @throws SnapshotError if the snapshot is of another computer or another disk; the computer can
+   *   then still be booted
    */
   async restore(snapshot: Snapshot, key: string): Promise<void> {
     if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
@@ -290,7 +319,7 @@ export class Computer {
     this.#engine.start();
   }
 
-  /** Ends the machine. Commands under way are given up; media are not closed. */
+  /** Ends the machine. Commands in flight are given up; media are not closed. */
   stop(): Promise<void> {
     this.console.close();
     return this.#engine.stop();
@@ -302,11 +331,11 @@ export class Computer {
       disk: this.#reach(device!),
       identity,
     });
-    // Mass storage, non-volatile memory, NVM Express.
+    // PCI class: mass storage, non-volatile memory, NVM Express.
     this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
   }
 
-  /** One adapter with a port for each drive. */
+  /** Adds one AHCI adapter, with a port for each drive. */
   #addAhci(
     plans: readonly IdentifiedPlan[],
     log: Logger,
@@ -325,7 +354,7 @@ export class Computer {
     return client;
   }
 
-  /** What any controller is given; its registers are where the next free address is. */
+  /** The options common to all controllers. Their registers get the next free address. */
   #context(log: Logger) {
     return {
       base: firstBase + this.#controllers.length * baseStep,
@@ -355,7 +384,10 @@ export class Computer {
     this.#controllers.push(controller);
   }
 
-  /** From now on a frame that arrives comes to the hypervisor first ([SYS] fig. 12, step 345). */
+  /**
+   * Connects the adapter: from now on, arriving frames come to the hypervisor first ([SYS] fig. 12,
+   * step 345).
+   */
   #connect(adapter: SharedAdapter): void {
     const card = this.#engine.network;
     if (!card) throw new FarbusError('this engine has no network card');
@@ -373,8 +405,9 @@ export class Computer {
   }
 
   /**
-   * [SYS] fig. 6, steps 301 and 302; fig. 7, 381 and 382: by its first command or frame the operating system has its
-   * handlers; they are its own and stay so.
+   * [SYS] fig. 6, steps 301 and 302; fig. 7, steps 381 and 382: by the time of its first command or
+   * frame, the operating system has installed its handlers. They remain its own; they are only
+   * recorded.
    */
   #recordHandlers(): void {
     if (this.#handlersRecorded || !this.#steps.on) return;
@@ -394,12 +427,15 @@ export class Computer {
   }
 }
 
-/** A server computer's drives are its local disks: their commands are no steps of the figures. */
+/** The drives of a server computer are local disks, so their commands report no steps. */
 function commandSteps(figure: BootFigure, steps: Steps): Steps {
   return figure.logicalDevices ? steps : new Steps();
 }
 
-/** Where the firmware finds the drives: the AHCI adapter is behind the NVMe controllers, each in a slot of its own. */
+/**
+ * The boot places of the drives. Each NVMe controller has a slot of its own; the AHCI adapter has
+ * the slot after them.
+ */
 function bootPlaces(plans: readonly IdentifiedPlan[]): BootPlace[] {
   const on = (bus: DriveBus) => plans.filter((plan) => plan.bus === bus);
   return plans.map((plan) => {

@@ -1,18 +1,23 @@
-/** A guest's serial console as a script uses it: send text, wait for text, run a command in a shell. */
+/**
+ * A guest's serial console for scripts: send text, wait for text, run a command in a shell.
+ */
 
 import { JoinedAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
 import { nextTurn } from '../base/turn.js';
 import { GuestShell, type ShellOptions } from './guest-shell.js';
 
-/** Thrown when what was waited for did not come, or cannot come any more. */
+/** Thrown if the expected output did not arrive in time, or cannot arrive any more. */
 export class ConsoleTimeout extends Error {
   override readonly name = 'ConsoleTimeout';
 }
 
-/** Characters of output that are kept to search in. */
+/** Characters of output that are kept to be searched. */
 const keep = 1 << 20;
-/** Bytes of output that {@link SerialConsole.run} returns at most; the command goes on without the rest. */
+/**
+ * Largest output of {@link SerialConsole.run}. The command goes on beyond it, but the rest is
+ * dropped.
+ */
 const maxOutput = 64 << 20;
 
 interface Waiter {
@@ -27,13 +32,13 @@ export class SerialConsole {
   readonly #send: (bytes: Uint8Array) => Promise<void>;
   readonly #shell: GuestShell;
   readonly #listeners = new Set<(bytes: Uint8Array) => void>();
-  /** What listeners have not been given. */
+  /** Bytes that have not been passed to the listeners yet. */
   #burst: number[] = [];
   readonly #waiters = new Set<Waiter>();
   readonly #gone = new AbortController();
   #lookScheduled = false;
 
-  /** @param send Sends bytes to the guest; resolves when it has taken them. */
+  /** @param send Sends bytes to the guest; resolves when the guest has taken them. */
   constructor(send: (bytes: Uint8Array) => Promise<void>) {
     this.#send = send;
     this.#shell = new GuestShell({
@@ -45,12 +50,12 @@ export class SerialConsole {
     });
   }
 
-  /** Takes a byte that the guest sent. */
+  /** Takes a byte that the guest has sent. */
   receive(byte: number): void {
     this.#text += this.#decoder.decode(Uint8Array.of(byte), { stream: true });
     if (this.#text.length > 2 * keep) this.#text = this.#text.slice(-keep);
     if (this.#listeners.size > 0) this.#burst.push(byte);
-    // Bytes come in bursts: looking at each of them would be work squared.
+    // Bytes arrive in bursts. Searching after each byte would take time quadratic in the output.
     if ((this.#waiters.size === 0 && this.#listeners.size === 0) || this.#lookScheduled) return;
     this.#lookScheduled = true;
     nextTurn(() => {
@@ -60,29 +65,33 @@ export class SerialConsole {
     });
   }
 
-  /** The computer has ended: every wait and command ends with `error`. Only the first call has an effect. */
+  /**
+   * The computer has ended: every wait and command fails with `error`. Only the first call has an
+   * effect.
+   */
   close(error: Error = new ConsoleTimeout('the computer has ended')): void {
     if (this.#gone.signal.aborted) return;
-    // The last words count.
+    // First match the last output of the guest.
     this.#tell();
     this.#look();
     this.#gone.abort(error);
     for (const { reject } of this.#waiters) reject(error);
   }
 
-  /** Resolves when the guest has taken the text. */
+  /** Sends text. Resolves when the guest has taken it. */
   send(text: string): Promise<void> {
     return this.#send(new TextEncoder().encode(text));
   }
 
-  /** The reason of the kernel panic that was printed last; undefined where none was. */
+  /** Reason of the last kernel panic that was printed; undefined if there was none. */
   get panic(): string | undefined {
     return [...this.#text.matchAll(/Kernel panic - not syncing: ([^\r\n]*)/g)].at(-1)?.[1];
   }
 
   /**
-   * Waits until the output that no earlier wait has used up matches.
-   * @throws ConsoleTimeout after `timeoutMs`, with the last lines of what there was.
+   * Waits until the output matches. A match consumes the output up to its end, so that later waits
+   * do not see it.
+   * @throws ConsoleTimeout after `timeoutMs`, with the last lines of the output
    */
   async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
     let waiter: Waiter | undefined;
@@ -107,15 +116,16 @@ export class SerialConsole {
   }
 
   /**
-   * Runs a command by the shell that is at the console, in a shell of its own (guest-shell.ts). Several run one after the
-   * other.
-   * @returns its exit status. @throws GuestShellEnded; the signal's reason.
+   * Runs a command through the shell at the console, in a shell of its own (guest-shell.ts).
+   * Concurrent calls run one after the other.
+   * @returns its exit status
+   * @throws GuestShellEnded, or the signal's reason
    */
   async execute(command: string, options: ShellOptions): Promise<number> {
     const joined = new JoinedAbort(this.#gone.signal, options.signal);
     try {
       const status = await this.#shell.execute(command, { ...options, signal: joined.signal });
-      // It is used up, as by a wait.
+      // The command has consumed the output, as a wait does.
       this.#text = '';
       return status;
     } finally {
@@ -124,9 +134,9 @@ export class SerialConsole {
   }
 
   /**
-   * The same, for scripts that want the output as a whole.
-   * @returns its output (both streams, without carriage returns) and exit status.
-   * @throws ConsoleTimeout after `timeoutMs`, with the last lines of what there was.
+   * Like {@link execute}, for scripts that want the output as a whole.
+   * @returns the output (stdout and stderr, without carriage returns) and the exit status
+   * @throws ConsoleTimeout after `timeoutMs`, with the last lines of the output
    */
   async run(command: string, timeoutMs = 60_000): Promise<{ output: string; status: number }> {
     const decoder = new TextDecoder();

@@ -1,4 +1,6 @@
-/** Which logical device a far device is shown as: what a computer is put together from. */
+/**
+ * Chooses the logical device for each remote device, from which a computer is built.
+ */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { tailWarning } from '../block/tail.js';
@@ -6,10 +8,16 @@ import type { Logger } from '../base/log.js';
 import { identifyDrives, type DriveIdentity, type SaidIdentity } from './identity.js';
 import { maxIdeSize } from '../machine/ide-disk.js';
 
-/** The kind of controller that a drive is on: an NVMe controller of its own, a port of the AHCI adapter, or the board's IDE. */
+/**
+ * The controller of a drive: an NVMe controller of its own, a port of the AHCI adapter, or the
+ * board's IDE controller.
+ */
 export type DriveBus = 'nvme' | 'ahci' | 'ide';
 
-/** `cdrom` and `removable` have a medium that can be ejected and inserted; they are on the AHCI adapter. */
+/**
+ * `cdrom` and `removable` have a medium that can be ejected and inserted. Both are on the AHCI
+ * adapter.
+ */
 export type DriveKind = 'disk' | 'cdrom' | 'removable';
 
 /** A drive of a computer. */
@@ -24,7 +32,7 @@ export interface ClientDrive extends SaidIdentity {
   readonly assumeSame?: boolean | undefined;
 }
 
-/** A drive with nothing left open. */
+/** A drive whose defaults are filled in. */
 export interface DrivePlan extends SaidIdentity {
   readonly index: number;
   readonly bus: DriveBus;
@@ -33,19 +41,22 @@ export interface DrivePlan extends SaidIdentity {
   readonly assumeSame: boolean;
 }
 
-/** A drive that knows who it says it is. */
+/** A drive whose identity is known. */
 export interface IdentifiedPlan extends DrivePlan {
   readonly identity: DriveIdentity;
 }
 
-/** What a drive is called, by its bus and kind. */
+/** Default model names by kind and bus. */
 const models = {
   disk: { nvme: 'Farbus NVMe Disk', ahci: 'Farbus ATA Disk', ide: 'Farbus IDE Disk' },
   cdrom: 'Farbus DVD',
   removable: 'Farbus Removable',
 } as const;
 
-/** Finds out who all drives of a computer are. @throws FarbusError where the user has said what cannot be. */
+/**
+ * Finds the identities of all drives of a computer.
+ * @throws FarbusError if what the user has given is invalid
+ */
 export async function identifyPlans(plans: readonly DrivePlan[], log: Logger): Promise<IdentifiedPlan[]> {
   const ownModel = ({ kind, bus }: DrivePlan): string => (kind === 'disk' ? models.disk[bus] : models[kind]);
   const drives = plans.map((plan) => ({ ...plan, ownModel: ownModel(plan) }));
@@ -58,8 +69,8 @@ export async function identifyPlans(plans: readonly DrivePlan[], log: Logger): P
 }
 
 /**
- * What to build for `drive`, which may be a device alone: an NVMe disk.
- * @throws FarbusError for a drive that there cannot be.
+ * Fills in the defaults of `drive`. A plain block device becomes an NVMe disk.
+ * @throws FarbusError if there cannot be such a drive
  */
 export function planDrive(drive: BlockDevice | ClientDrive, index: number): DrivePlan {
   const {
@@ -83,11 +94,12 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
 }
 
 /**
- * One line about the end of a medium that a guest does not see, since its drives have whole sectors: 512 bytes, or 2048 on
- * a disc. Undefined where it sees all.
+ * A one-line warning about the end of a medium that a guest cannot use, because its drives have
+ * whole sectors: 512 bytes, or 2048 on a disc. Undefined if the guest can use all of it.
  */
 export function guestTail(name: string, { info }: BlockDevice, kind: DriveKind): string | undefined {
-  // What no user of the device can reach is reported where it is opened.
+  // `info.tail` concerns all users of the device and is reported where the device is opened; set it
+  // to 0 here.
   return tailWarning(name, { ...info, tail: 0 }, Math.max(kind === 'cdrom' ? 2048 : 512, info.blockSize));
 }
 

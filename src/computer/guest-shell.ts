@@ -1,15 +1,21 @@
 /**
- * Runs commands by the shell that is at a guest's serial console, each in a shell of its own: "exit" or an unbalanced
- * quote ends that one only. The guest needs a POSIX shell with printf, and stty for output that is not changed.
+ * Runs commands through the shell at a guest's serial console. Each command runs in a shell of its
+ * own, so that "exit" or an unbalanced quote ends only that shell. The guest needs a POSIX shell
+ * with printf, and stty if the output must not be changed.
  *
- * The command is put into a variable of the console's shell in short pieces, as interactive shells bound the length of a
- * line (BusyBox: 1,024 characters), and each piece is answered before the next is sent, as terminals bound what waits.
- * What arrives is told apart by marks with a number that only this command has. The typed lines are echoed; quotes in them
- * keep the echo from looking like a mark.
+ * The command is put into a variable of the console's shell in short pieces, because interactive
+ * shells limit the length of a line (BusyBox: 1024 characters). Each piece is acknowledged before
+ * the next is sent, because terminals limit the input that waits.
+ *
+ * Marks with a number unique to the command separate its output from everything else. The typed
+ * lines are echoed; quotes in them keep the echo from looking like a mark.
  */
 import { onAbort } from '../base/abort.js';
 
-/** The console's shell has gone on without the command's end: its process was killed, or the console has a new shell. */
+/**
+ * The console's shell went on, but the command did not report its end: its process was killed, or
+ * the console has a new shell.
+ */
 export class GuestShellEnded extends Error {
   override readonly name = 'GuestShellEnded';
 
@@ -18,34 +24,42 @@ export class GuestShellEnded extends Error {
   }
 }
 
-/** What a console gives: its bytes both ways. */
+/** The two directions of a console. */
 export interface ShellPort {
   /** Resolves when the guest has taken the text. */
   send(text: string): Promise<void>;
-  /** Gives what arrives from now on to `receive`; the function that is returned ends it. */
+  /**
+   * Passes everything that arrives from now on to `receive`. Returns a function that stops this.
+   */
   listen(receive: (bytes: Uint8Array) => void): () => void;
 }
 
 export interface ShellOptions {
-  /** Gets the command's output, both streams, as it comes. */
+  /** Takes the command's output as it arrives, stdout and stderr together. */
   readonly onOutput: (bytes: Uint8Array) => void;
-  /** What the command reads. Default: nothing; it reads the end at once. */
+  /** The command's standard input. Default: empty, so the command reads end-of-file immediately. */
   readonly input?: AsyncIterable<Uint8Array> | undefined;
-  /** Gives the command up: the promise rejects with the signal's reason. The command itself runs on. */
+  /** Gives up waiting: the promise rejects with the signal's reason. The command itself goes on. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Characters of a piece of the command, and of input: within what a line may have in an interactive shell, and in a terminal. */
+/**
+ * Characters in a piece of the command, within the line limit of an interactive shell; and in a
+ * piece of input, within that of a terminal.
+ */
 const pieceLength = 400;
 const inputLength = 3500;
-/** How long the console's shell has to answer before it is asked again, in ms: it may not be there yet. */
+/** Time in ms after which the console's shell is asked again, because it may not be running yet. */
 const askEvery = 2000;
-/** How long no input comes before it is looked whether the console's shell waits for it, in ms. */
+/**
+ * Time in ms without input after which a check is made whether the console's shell waits for a
+ * command, which means that the input loop has ended.
+ */
 const lookEvery = 2000;
 
 export class GuestShell {
   readonly #port: ShellPort;
-  /** Commands of several users of a console run one after the other. */
+  /** Settles after the last command so far: commands of several users run one after the other. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(port: ShellPort) {
@@ -53,8 +67,9 @@ export class GuestShell {
   }
 
   /**
-   * Runs `command`, which has to be free of NUL characters.
-   * @returns its exit status. @throws GuestShellEnded; the signal's reason.
+   * Runs `command`, which must not contain NUL characters.
+   * @returns its exit status
+   * @throws GuestShellEnded, or the signal's reason
    */
   execute(command: string, options: ShellOptions): Promise<number> {
     const run = this.#last.then(async () => {
@@ -115,7 +130,10 @@ class Execution {
     return this.#options.input ? this.#withInput(last, this.#options.input) : this.#withoutInput(last);
   }
 
-  /** Until the console's shell answers. From then on the terminal neither echoes nor changes what is printed. */
+  /**
+   * Asks until the console's shell answers. From then on the terminal neither echoes input nor
+   * changes output.
+   */
   async #ask(): Promise<void> {
     for (;;) {
       await this.#send(`stty -echo -opost 2>/dev/null;${this.#print('ready')}`);
@@ -130,9 +148,9 @@ class Execution {
   }
 
   /**
-   * Waits for the command's end. A line is typed ahead, to which the console's shell comes when the command is over,
-   * whatever has become of that. It is typed again and again, ever more seldom: a terminal forgets what is typed when its
-   * first shell is killed.
+   * Waits for the command's end. It also types a line ahead, which the console's shell executes
+   * once the command is over, even if the command was killed. The line is typed repeatedly, at
+   * doubling intervals, because a terminal discards pending input when its first shell is killed.
    */
   async #end(): Promise<number> {
     for (let withinMs = lookEvery; ; withinMs *= 2) {
@@ -144,12 +162,14 @@ class Execution {
   }
 
   /**
-   * A loop in the console's shell reads lines of input from the terminal, gives them to the command and answers each.
-   * It cannot be typed ahead while the loop reads.
+   * Runs the command with input. A loop in the console's shell reads lines from the terminal,
+   * passes them to the command and acknowledges each. While the loop reads, nothing can be typed
+   * ahead.
    */
   async #withInput(last: string, input: AsyncIterable<Uint8Array>): Promise<number> {
     const loop =
-      // One call of read(2) gives a line of a terminal; the shell's own read makes two calls for each character.
+      // dd reads a line of the terminal with one read(2). The shell's own `read` makes two system
+      // calls for each character.
       'while _l=$(dd bs=4096 count=1 2>/dev/null);do case $_l in ' +
       `+*)printf %b "\${_l#+}"&&${this.#print('taken')} >&3||break;;` +
       ':*);;*)break;;esac;done';
@@ -163,13 +183,16 @@ class Execution {
       await this.#send('.');
       return this.#end();
     }
-    // What the command has not read is not waited for.
+    // The command ended before it had read all input: do not wait for the rest.
     void chunks.return?.().catch(() => undefined);
     void this.#port.send('.\n');
     return ended;
   }
 
-  /** Sends the input. @returns the command's status where it ends before. */
+  /**
+   * Sends the input.
+   * @returns the command's exit status if it ends before the input does
+   */
   async #feed(chunks: AsyncIterator<Uint8Array>): Promise<number | undefined> {
     for (;;) {
       let next: IteratorResult<Uint8Array> | undefined;
@@ -187,7 +210,8 @@ class Execution {
         const mark = await this.#next(lookEvery, () => next !== undefined);
         if (mark?.kind === 'end') return mark.value;
         if (mark?.kind === 'over') throw new GuestShellEnded();
-        // A comment for the loop; for the console's shell, where the loop is gone, a command.
+        // The loop ignores this line as a comment. If the loop has ended, the console's shell
+        // executes it.
         if (!mark && next === undefined) await this.#send(`: ;${this.#print('over')}`);
       }
       if ((next as IteratorResult<Uint8Array>).done) return undefined;
@@ -199,13 +223,13 @@ class Execution {
     }
   }
 
-  /** Types a line and waits for the mark that it then prints. */
+  /** Types a line, and waits for the mark that the line prints. */
   async #type(line: string, kind: string): Promise<void> {
     await this.#send(`${line};${this.#print(kind)}`);
     await this.#until(kind);
   }
 
-  /** The command that prints a mark. */
+  /** The shell command that prints a mark. The quotes keep its echo from looking like the mark. */
   #print(text: string): string {
     return `echo far''bus-${this.#id}-${text}`;
   }
@@ -220,7 +244,7 @@ class Execution {
     while (!done) await this.#changed();
   }
 
-  /** The value of the next mark of a kind. */
+  /** Waits for the next mark of a kind. Returns its value. */
   async #until(kind: string): Promise<number> {
     return (await this.#one(kind)).value;
   }
@@ -233,7 +257,7 @@ class Execution {
     }
   }
 
-  /** The next mark; undefined where none has come within a time, or `ready`. */
+  /** The next mark. Undefined if none arrives within `withinMs`, or before `ready` returns true. */
   async #next(withinMs?: number, ready?: () => boolean): Promise<Mark | undefined> {
     let late = false;
     const timer =
@@ -251,7 +275,10 @@ class Execution {
     }
   }
 
-  /** Something has happened. @throws the signal's reason */
+  /**
+   * Resolves when something has happened that a wait may depend on.
+   * @throws the signal's reason
+   */
   async #changed(): Promise<void> {
     const { signal } = this.#options;
     signal?.throwIfAborted();
@@ -260,16 +287,16 @@ class Execution {
   }
 }
 
-/** Tells marks from output. */
+/** Separates marks from output. */
 class MarkReader {
   readonly #prefix: string;
   readonly #onOutput: (bytes: Uint8Array) => void;
   readonly #onMark: (mark: Mark) => void;
-  /** Bytes as characters of the same number. */
+  /** Bytes that were not processed yet, one character for each byte. */
   #pending = '';
-  /** What comes before is the echo of what was typed. */
+  /** False while only the echo of typed lines arrives; true between the marks `begin` and `end`. */
   #begun = false;
-  /** The terminal puts a carriage return before each line feed: the guest has no stty. */
+  /** The terminal puts a carriage return before each line feed, because the guest has no stty. */
   #translated = false;
 
   constructor(prefix: string, onOutput: (bytes: Uint8Array) => void, onMark: (mark: Mark) => void) {
@@ -291,7 +318,7 @@ class MarkReader {
       this.#output(start);
       const mark = /^([a-z]+)(?::(\d+))?(\r?)\n/.exec(this.#pending.slice(this.#prefix.length));
       if (!mark) {
-        // The rest of the line has not come; what is no mark after all is output.
+        // Wait for the rest of the line. If it cannot be a mark, it is output.
         if (this.#pending.length - this.#prefix.length < 20) return;
         this.#output(this.#prefix.length);
         continue;
@@ -313,23 +340,26 @@ class MarkReader {
   }
 }
 
-/** How many characters at the end of a text may be the beginning of a prefix. */
+/** Number of characters at the end of `text` that may be the beginning of `prefix`. */
 function heldBack(text: string, prefix: string): number {
   let length = Math.min(text.length, prefix.length - 1);
   while (length > 0 && !prefix.startsWith(text.slice(-length))) length--;
   return length;
 }
 
-/** Commands that add bytes to the variable _f, which the last one completes. */
+/** Shell commands that append the bytes to the variable `_f`. */
 function* quotedPieces(bytes: Uint8Array): Iterable<string> {
   for (const text of escapedPieces(bytes, pieceLength)) {
-    // "$( )" takes line feeds from the end: hence the full stop, which is taken off again.
+    // "$( )" removes trailing line feeds, so a full stop is added and removed again.
     if (text.includes('\\')) yield `_f=$(printf '%s%b.' "$_f" '${text}');_f=\${_f%.}`;
     else yield `_f=$_f'${text}'`;
   }
 }
 
-/** Bytes as arguments for printf's %b, in single quotes, each of at most `length` characters that a terminal leaves as they are. */
+/**
+ * The bytes as arguments for printf's %b, for use in single quotes. Each has at most `length`
+ * characters, none of which a terminal interprets.
+ */
 function* escapedPieces(bytes: Uint8Array, length: number): Iterable<string> {
   let text = '';
   for (const byte of bytes) {

@@ -1,4 +1,7 @@
-/** The drives of a computer that are on its board's own IDE controller: far devices behind virtual I/O clients. */
+/**
+ * The drives of a computer on its board's own IDE controller: remote devices behind virtual I/O
+ * clients.
+ */
 import { buffersOf } from '../base/buffers.js';
 import { FarbusError } from '../base/errors.js';
 import { maxIdeDisks, type IdeDisk } from '../machine/ide-disk.js';
@@ -6,8 +9,9 @@ import type { IdentifiedPlan } from './drives.js';
 import type { VirtualIoClient } from './virtual-io-client.js';
 
 /**
- * What the engine is given for the plans of the bus `ide`. @param clients Their virtual I/O clients, in order.
- * @throws FarbusError where there are more than the controller has room for.
+ * Translates the plans of the bus `ide` into disks for the engine.
+ * @param clients The virtual I/O clients of the plans, in order.
+ * @throws FarbusError if there are more than the controller can have
  */
 export function ideDisks(plans: readonly IdentifiedPlan[], clients: readonly VirtualIoClient[]): IdeDisk[] {
   if (plans.length > maxIdeDisks) throw new FarbusError(`the bus ide has room for ${maxIdeDisks} disks, not more`);

@@ -1,6 +1,7 @@
 /**
- * Who a logical device says it is: the same for the same bytes, whichever server and protocol they come by, so that a
- * guest's /dev/disk/by-id stays what it is. docs/run.md has the rule.
+ * The identity of a logical device: serial number, model and unique names. The same bytes give the
+ * same identity, whichever server and protocol they come from, so that a guest's /dev/disk/by-id
+ * does not change. docs/run.md has the rule.
  */
 import { Deadline } from '../base/deadline.js';
 import { FarbusError, messageOf } from '../base/errors.js';
@@ -10,34 +11,38 @@ import type { AtaIdentity } from '../device/ahci/identify.js';
 import type { NvmeIdentity } from '../device/nvme/identify.js';
 import { contentIdentity } from '../probe/identity.js';
 
-/** What a user says instead: ASCII, at most 20 and 40 characters. */
+/** Identity given by the user: ASCII, at most 20 characters for `serial` and 40 for `model`. */
 export interface SaidIdentity {
   readonly serial?: string | undefined;
   readonly model?: string | undefined;
 }
 
-/** What any controller shows of a drive. A snapshot that is gone on from puts its own values in. */
+/**
+ * The identity that any controller reports. Restoring a snapshot replaces its values by those of
+ * the snapshot.
+ */
 export interface DriveIdentity extends NvmeIdentity, AtaIdentity {
-  /** What is on the far device that identifies it (probe/identity.ts); '' where nothing does. */
+  /** The identifying content of the remote device (probe/identity.ts); '' if there is none. */
   readonly content: string;
 }
 
-/** What a drive's identity is made of. */
+/** The facts that determine a drive's identity. */
 export interface Identified extends SaidIdentity {
   readonly index: number;
-  /** The drive itself, or a drive whose media come and go. */
+  /** `disk` for a fixed disk; the others have media that change. */
   readonly kind: 'disk' | 'cdrom' | 'removable';
   readonly device: BlockDevice | undefined;
-  /** What it is called where the user has not said. */
+  /** Model name if the user has not given one. */
   readonly ownModel: string;
 }
 
-/** How long looking at one far device may take, in ms. */
+/** Time limit for reading the identity of one remote device, in ms. */
 const lookMs = 60_000;
 
 /**
- * The identities of a computer's drives, in their order. Of equal ones the second and later are told apart by their order.
- * @throws FarbusError where the user has given one serial number to two.
+ * The identities of a computer's drives, in their order. Among drives with equal identities, the
+ * position tells the second and later ones apart.
+ * @throws FarbusError if the user has given one serial number to two drives
  */
 export async function identifyDrives(drives: readonly Identified[], log: Logger): Promise<DriveIdentity[]> {
   const contents = await Promise.all(drives.map((drive) => contentOf(drive, log)));
@@ -55,13 +60,16 @@ export async function identifyDrives(drives: readonly Identified[], log: Logger)
   });
 }
 
-/** The same for one device that is a drive alone. */
+/** The identity of one device that is the only drive. */
 export async function identifyDevice(device: BlockDevice, log: Logger): Promise<DriveIdentity> {
   const [found] = await identifyDrives([{ index: 0, kind: 'disk', device, ownModel: '' }], log);
   return found!;
 }
 
-/** A disc is not its drive; what is empty has nothing to say; a device that fails is known by its name. */
+/**
+ * The identifying content. It is '' for a CD-ROM drive, whose disc does not identify the drive, and
+ * for an empty drive. If reading fails, it is '' as well, and the device is identified by its name.
+ */
 async function contentOf({ index, kind, device }: Identified, log: Logger): Promise<string> {
   if (!device || kind === 'cdrom') return '';
   const limit = new Deadline(lookMs);
@@ -100,14 +108,17 @@ function identity(key: string, content: string, { serial, model, ownModel }: Ide
   };
 }
 
-/** For ATA: of the kind of name that nobody assigns (NAA 3h, SPC-3 7.6.3.6.4). */
+/** World wide name for ATA, of a kind that is not centrally assigned (NAA 3h, SPC-3 7.6.3.6.4). */
 export function worldWideName(uuid: Uint8Array): Uint8Array {
   const name = uuid.slice(0, 8);
   name[0] = 0x30 | (name[0]! & 0x0f);
   return name;
 }
 
-/** 128 bits of FNV-1a, as four lanes with different starts: spreads names, keeps no secrets. */
+/**
+ * A 128-bit hash: FNV-1a in four lanes with different starts. It only spreads names; it is not
+ * cryptographic.
+ */
 function hash128(text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   const result = new Uint8Array(16);

@@ -1,13 +1,16 @@
-/** The legs of a command's way, timed: from the trap to the virtual I/O client, there and back, and until the driver has its answer. */
+/**
+ * Times of the three legs of a command: from the trap to the virtual I/O client, from there to the
+ * answer, and until the driver consumes the completion.
+ */
 import type { CommandTimes } from '../device/nvme/times.js';
 
-/** Medians in ms over the most recent commands; undefined where there were none. */
+/** Medians in ms over the most recent commands; undefined if there were none. */
 export interface LegMedians {
-  /** Trap to virtual I/O client: the hypervisor's own part. */
+  /** From the trap to the virtual I/O client: time in the hypervisor. */
   readonly trap: number | undefined;
-  /** Virtual I/O client to answer: network, server and physical device. */
+  /** From the virtual I/O client to the answer: network, server and physical device. */
   readonly far: number | undefined;
-  /** Answer to the driver's taking the completion: interrupt and guest. */
+  /** From the answer until the driver consumes the completion: interrupt and guest. */
   readonly guest: number | undefined;
 }
 

@@ -1,16 +1,20 @@
-/** Whether a computer's far devices answer: before a snapshot is taken, and before one goes on. */
+/**
+ * Checks that a computer's remote devices answer, before a snapshot is taken and before one is
+ * restored.
+ */
 import { buffersOf } from '../base/buffers.js';
 import { Deadline } from '../base/deadline.js';
 import { messageOf } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { SnapshotError } from '../machine/snapshot.js';
 
-/** How long each may take, in ms. */
+/** Time limit for each device, in ms. */
 const reachMs = 10_000;
 
 /**
- * Reads the first block of each device. @param media In the order of the drives; undefined for empty ones.
- * @throws SnapshotError that names a drive that does not answer in time, or not with its data.
+ * Reads the first block of each device.
+ * @param media In the order of the drives; undefined for empty drives.
+ * @throws SnapshotError that names a drive that fails or does not answer in time
  */
 export async function checkReach(media: readonly (BlockDevice | undefined)[], limitMs = reachMs): Promise<void> {
   await Promise.all(media.map((medium, index) => medium && checkOne(medium, index, limitMs)));

@@ -1,51 +1,59 @@
 /**
- * A guest's screen and keyboard as a script uses them: look, type, wait for text. What console.ts is for a serial console.
+ * A guest's screen and keyboard for scripts: look, type, wait for text. The counterpart for a
+ * serial console is console.ts.
  */
 import type { Engine } from '../machine/engine.js';
 import { parseKeys, terminalKeys, type Stroke } from '../machine/keys.js';
 import { textOf, type Picture } from '../machine/screen.js';
 import { ConsoleTimeout } from './console.js';
 
-/** Between two looks at the screen, in ms. */
+/** Interval in ms at which the screen is checked. */
 const lookEvery = 50;
-/** Between two keys, in ms: a keyboard's own buffer is short, and a boot loader reads it now and then. */
+/**
+ * Interval in ms between keystrokes: a keyboard's buffer is short, and a boot loader reads it
+ * rarely.
+ */
 const keyEvery = 20;
 
 export class ScreenConsole {
   readonly #engine: Engine;
-  /** Keys are sent one after the other, whoever sends them. */
+  /**
+   * Settles after the last keystroke so far: the keys of several callers are sent one after the
+   * other.
+   */
   #typing: Promise<void> = Promise.resolve();
 
   constructor(engine: Engine) {
     this.#engine = engine;
   }
 
-  /** What is on the screen now. */
+  /** The present content of the screen. */
   look(): Picture {
     return this.#engine.screen.look();
   }
 
-  /** Its lines, without blanks at their ends; none in a graphics mode. */
+  /** The lines of the screen without trailing blanks; empty in graphics mode. */
   text(): string[] {
     return textOf(this.look());
   }
 
   /**
-   * Types a text in which `<enter>` and other names are keys (machine/keys.ts); resolves when the last one is sent.
-   * @throws RangeError that names what is no key; nothing is typed then.
+   * Types a text in which `<enter>` and other names are keys (machine/keys.ts). Resolves when the
+   * last key was sent.
+   * @throws RangeError that names an unknown key; nothing is typed then
    */
   type(text: string): Promise<void> {
     return this.#send(parseKeys(text));
   }
 
-  /** Types what a terminal in raw mode sends. */
+  /** Types the bytes that a terminal in raw mode sends. */
   typeBytes(bytes: Uint8Array): Promise<void> {
     return this.#send(terminalKeys(bytes));
   }
 
   /**
-   * Waits until the screen's lines, joined by line feeds, match.
-   * @throws ConsoleTimeout after `timeoutMs`, with what is on the screen.
+   * Waits until the screen's lines, joined by line feeds, match `pattern`.
+   * @throws ConsoleTimeout after `timeoutMs`, with the content of the screen
    */
   async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
     let match: RegExpExecArray | null = null;
@@ -54,9 +62,11 @@ export class ScreenConsole {
   }
 
   /**
-   * Types a line at a prompt, waits until it is there, gives it, and waits for the next prompt: a guest that is busy would
-   * lose keys. @param prompt Matches the cursor's line when the guest is ready again.
-   * @returns what the screen shows then. @throws ConsoleTimeout as {@link waitFor}.
+   * Types a line at a prompt, waits until the screen shows it, presses Enter, and waits for the
+   * next prompt. Without these waits a busy guest would lose keys.
+   * @param prompt Matches the cursor's line when the guest is ready again.
+   * @returns the text of the screen then
+   * @throws ConsoleTimeout as {@link waitFor}
    */
   async command(line: string, prompt: RegExp, timeoutMs: number): Promise<string> {
     await this.type(line.replaceAll('<', '<lt>'));
@@ -68,7 +78,7 @@ export class ScreenConsole {
     return this.text().join('\n');
   }
 
-  /** The lines up to the cursor's. */
+  /** The lines down to the cursor's. */
   #cursorLines(): string {
     const picture = this.look();
     const cursor = picture.kind === 'text' ? picture.cursor : undefined;

@@ -1,12 +1,15 @@
 /**
- * The server computer 102 ([SYS] fig. 3): hypervisor 133 under OS 2. Its handler 380 ([SYS] fig. 7) is the trap for the
- * local disk 913 (384: what is nobody's is the operating system's own) and, for frames, the shared adapter (280, 289).
- * The virtual I/O server 400 is a target on the adapter's share, and is made by who knows its protocol.
+ * The server computer 102 ([SYS] fig. 3): hypervisor 133 under OS 2. Its handler 380 ([SYS] fig. 7)
+ * is the trap for the local disk 913 (384: an access that no device owns belongs to the operating
+ * system), and for frames the shared adapter (280, 289).
+ *
+ * Not here: the virtual I/O server 400, which is a target on the adapter's share. The caller
+ * creates it, because it depends on the protocol.
  */
 import { FarbusError } from '../base/errors.js';
 import { Computer, type BootFigure, type ComputerOptions } from './computer.js';
 
-/** [SYS] fig. 12. */
+/** The step numbers of [SYS] fig. 12. */
 const figure12: BootFigure = {
   loader: '341',
   hypervisor: '342',
@@ -20,7 +23,10 @@ const figure12: BootFigure = {
 };
 
 export class ServerComputer extends Computer {
-  /** [SYS] fig. 12, steps 341 to 345: everything that there is before the operating system. */
+  /**
+   * [SYS] fig. 12, steps 341 to 345: creates everything that must exist before the operating
+   * system.
+   */
   static async create(options: ComputerOptions): Promise<ServerComputer> {
     if (!options.adapter) throw new FarbusError('a server computer needs a network adapter');
     return new ServerComputer(await Computer.prepare(options, figure12));

@@ -1,14 +1,18 @@
 /**
- * The network adapter of a computer (902, 912), shared by its hypervisor and its operating system under one address: the
- * NIA receive-interrupt handler 280 ([SYS] fig. 9). Each frame that arrives comes here first. What a claim says is the
- * hypervisor's goes to the protocol that made the claim (281, 400); everything else goes to the operating system's card,
- * as it is and in order, and raises its interrupt (289). What the operating system sends goes out as it is, except frames
- * that pose as the hypervisor's.
+ * The network adapter of a computer (902, 912), shared by its hypervisor and its operating system
+ * under one MAC address: the NIA receive-interrupt handler 280 ([SYS] fig. 9).
  *
- * A protocol sees its part of the adapter as a segment of its own, so targets and initiators need not know. The guest's
- * card has an MTU of its own: on a segment of larger frames, the hypervisor's may be larger and the guest's are not.
- * Left out: addresses that the guest gives its card, and its promiscuous mode; the adapter hears its own address,
- * multicast and broadcast.
+ * Each arriving frame comes here first. A frame that a claim assigns to the hypervisor goes to the
+ * protocol that made the claim (281, 400). Every other frame goes unchanged and in order to the
+ * operating system's card and raises its interrupt (289). Frames from the operating system go out
+ * unchanged, except those that pose as the hypervisor's, which are dropped.
+ *
+ * A protocol sees its share of the adapter as a segment of its own, so targets and initiators need
+ * no special code. The guest's card has its own MTU: on a segment with larger frames, only the
+ * hypervisor's frames may be larger.
+ *
+ * Left out: MAC addresses that the guest sets on its card, and its promiscuous mode. The adapter
+ * receives frames for its own address, multicast and broadcast.
  */
 import { FarbusError } from '../base/errors.js';
 import { Steps } from '../base/steps.js';
@@ -23,32 +27,38 @@ import {
   type SegmentCounters,
 } from '../network/ethernet/segment.js';
 
-/** Frames since the adapter was made. */
+/** Counts of frames since the adapter was created. */
 export interface AdapterCounters {
-  /** Given to the operating system's card, and sent by it. */
+  /** Delivered to the operating system's card, and sent by it. */
   toGuest: number;
   fromGuest: number;
-  /** Given to protocols of the hypervisor, and sent by them. */
+  /** Delivered to protocols of the hypervisor, and sent by them. */
   toHypervisor: number;
   fromHypervisor: number;
-  /** Dropped: discovery of others, or for a protocol that has ended; it is not for operating systems. */
+  /**
+   * Dropped: discovery frames of other computers, or frames for a protocol that has ended. The
+   * operating system must not see either.
+   */
   hidden: number;
   /** Dropped: too long for the operating system's card. */
   oversized: number;
-  /** Dropped: the operating system does not take frames, or not as fast as they come. */
+  /**
+   * Dropped: `off`, the operating system does not receive; `overflow`, it does not receive fast
+   * enough.
+   */
   off: number;
   overflow: number;
-  /** Dropped: the operating system sent a frame as only the hypervisor may. */
+  /** Dropped: the operating system sent a frame that only the hypervisor may send. */
   posing: number;
 }
 
 export interface SharedAdapterOptions {
-  /** The computer's address on the segment. */
+  /** The computer's MAC address on the segment. */
   readonly mac: Mac;
   readonly steps?: Steps;
 }
 
-/** Frames for the operating system that may wait until its card has room. */
+/** Largest number of frames that wait for room in the operating system's card. */
 const maxWaiting = 512;
 
 export class SharedAdapter {
@@ -79,7 +89,10 @@ export class SharedAdapter {
     this.mac = this.#port.mac;
   }
 
-  /** The part of the adapter that carries the frames of `claim`; closing it leaves the segment itself open. */
+  /**
+   * The share of the adapter that carries the frames of `claim`. Closing the share leaves the
+   * segment open.
+   */
   share(claim: FrameClaim): Segment {
     const share = new Share(claim, this.#port, () => this.counters.fromHypervisor++);
     this.#shares.push(share);
@@ -87,8 +100,9 @@ export class SharedAdapter {
   }
 
   /**
-   * Connects the operating system's card, whose address has to be the adapter's. `onReceiver` is called once, when the
-   * operating system has got its first frame ([SYS] fig. 7, step 385).
+   * Connects the operating system's card, which must have the adapter's MAC address. `onReceiver`
+   * is called once, when the operating system has received its first frame ([SYS] fig. 7, step
+   * 385).
    */
   connect(card: NetworkCard, onReceiver: (() => void) | undefined = undefined): void {
     if (macKey(card.mac) !== macKey(this.mac)) throw new FarbusError('the network card has another address');
@@ -138,7 +152,7 @@ export class SharedAdapter {
     }
   }
 
-  /** False: the card has no room now. */
+  /** Gives a frame to the card. Returns false if the card has no room now. */
   #give(card: NetworkCard, frame: Uint8Array): boolean {
     const intake = card.receive(frame);
     if (intake === 'full') return false;
@@ -167,7 +181,7 @@ export class SharedAdapter {
     this.#waiting.splice(0, done);
   }
 
-  /** Within the guest's instruction. */
+  /** Handles a frame from the operating system. Called within a guest instruction. */
   #sent(frame: Uint8Array): void {
     if (this.#shares.some(({ claim }) => claim.poses(frame))) {
       this.counters.posing++;
@@ -178,7 +192,7 @@ export class SharedAdapter {
   }
 }
 
-/** A claim's part of an adapter, as a segment with one port. */
+/** A claim's share of an adapter, as a segment with one port. */
 class Share implements Segment {
   readonly claim: FrameClaim;
   readonly name: string;
@@ -187,7 +201,7 @@ class Share implements Segment {
   readonly #sending: () => void;
   #onFrame: PortOptions['onFrame'] | undefined;
 
-  /** @param sending Is called for each frame that is sent. */
+  /** @param sending Called for each frame that is sent. */
   constructor(claim: FrameClaim, port: Port, sending: () => void) {
     this.claim = claim;
     this.name = port.segment.name;

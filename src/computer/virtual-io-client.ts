@@ -1,7 +1,10 @@
 /**
- * The virtual I/O client 260 ([SYS] fig. 8, R8): decides whether a command is a read or a write, sends it with its
- * parameters and receives or sends the data. What carries it (NBD, AoE, dd over ssh) is the BlockDevice below it, an
- * initiator as a rule: sending and receiving are its doing. A logical device sees this as its medium.
+ * The virtual I/O client 260 ([SYS] fig. 8, R8): decides whether a command is a read or a write,
+ * sends it with its parameters, and receives or sends the data. A logical device uses it as its
+ * medium.
+ *
+ * Not here: the transport (NBD, AoE, dd over ssh), which is the BlockDevice below it, usually an
+ * initiator.
  */
 import type { Bytes } from '../base/buffers.js';
 import { Steps } from '../base/steps.js';
@@ -16,7 +19,7 @@ import type {
 } from '../block/device.js';
 import type { Losses } from '../block/losses.js';
 
-/** What has gone through; of what is transferred at once, each run of memory is one. */
+/** I/O counters. A synchronous transfer counts once for each contiguous run of guest memory. */
 export interface IoCounts {
   reads: number;
   writes: number;
@@ -44,7 +47,7 @@ export class VirtualIoClient implements BlockDevice {
     return this.#far.losses;
   }
 
-  /** Of a far drive whose medium comes and goes. */
+  /** The media of a remote drive; undefined if its medium cannot change. */
   get media(): RemovableMedia | undefined {
     return this.#far.media;
   }
@@ -69,7 +72,7 @@ export class VirtualIoClient implements BlockDevice {
     this.#step(options, '265', 'the data is sent and acknowledged', offset, length);
   }
 
-  /** Not while steps are told: they are those of a command that is sent. */
+  /** Returns false while tracing, because only `read` and `write` report trace steps. */
   readNow(offset: number, into: Uint8Array): boolean {
     if (this.#steps.on || !this.#far.readNow?.(offset, into)) return false;
     this.counts.reads++;
