@@ -1,7 +1,11 @@
 /**
- * Which AoE frames are the hypervisor's where it shares a network adapter with an operating system: of a target the
- * requests for its shelf and slot and for all, of an initiator the responses of its target. Discovery, which goes to all
- * stations, is between hypervisors and hidden from operating systems; what else is AoE is theirs. [AoE] 2.
+ * Which AoE frames belong to the hypervisor if it shares a network adapter with an operating
+ * system ([AoE] 2).
+ *
+ * A target claims requests to its shelf and slot and to all targets; an initiator claims responses
+ * of its target. Broadcast and multicast AoE frames that are not claimed are discovery between
+ * hypervisors: the operating system does not see them. All other AoE frames go to the operating
+ * system.
  */
 import { getU16 } from '../../base/big-endian.js';
 import { isGroup } from '../../network/ethernet/mac.js';
@@ -33,7 +37,8 @@ function claim(name: string, owns: (frame: Uint8Array, response: boolean) => boo
       if (owns(frame, isResponse(frame))) return 'own';
       return isGroup(frame) ? 'hidden' : 'other';
     },
-    // What the claim is sent as a request goes out as a response, and the other way round.
+    // The direction is reversed: a hypervisor that receives requests sends responses, and vice
+    // versa.
     poses: (frame) => isAoe(frame) && owns(frame, !isResponse(frame)),
     tagOf,
   };

@@ -1,23 +1,26 @@
-/** IDENTIFY DEVICE, of a target's device and as an initiator reads it: 256 words, each lower byte first. [ATA] 7.16. */
+/**
+ * IDENTIFY DEVICE data ([ATA] 7.16): 256 little-endian words. Builds it for a target's device and
+ * parses it for an initiator.
+ */
 import { AtaFeature, lba28Limit, sectorSize } from './spec.js';
 
-/** What IDENTIFY says, as far as it matters here. */
+/** The facts in IDENTIFY data that AoE uses. */
 export interface DiskFacts {
   readonly sectors: number;
   /** [ATA] 7.16.7.5, 7.16.7.16: at most 40 and 20 printable characters. */
   readonly model: string;
   readonly serial: string;
-  /** At most 8. */
+  /** At most 8 printable characters. */
   readonly firmware: string;
   readonly removable: boolean;
-  /** Bytes of a physical sector: 512 or more. */
+  /** Size of a physical sector in bytes, at least 512. */
   readonly physicalSize: number;
   readonly rotational: boolean;
-  /** FLUSH CACHE makes writes durable. */
+  /** FLUSH CACHE is supported. */
   readonly flush: boolean;
-  /** Writes may be answered before they are durable. */
+  /** The write cache is on: writes may be answered before they are durable. */
   readonly writeCache: boolean;
-  /** WRITE DMA FUA EXT is there. */
+  /** WRITE DMA FUA EXT is supported. */
   readonly fua: boolean;
   readonly lba48: boolean;
   /** [ATA] 7.16.7.50: 16 hexadecimal digits; '' for a disk without one. */
@@ -57,7 +60,7 @@ const lba48Bit = 1 << 10;
 const flushBits = (1 << 12) | (1 << 13);
 const fuaBit = 1 << 6;
 const nameBit = 1 << 8;
-/** [ATA] 7.16.7: in words that say so, bit 14 set and bit 15 clear mean that the rest means something. */
+/** [ATA] 7.16.7: some words are valid only if bit 14 is set and bit 15 is clear. */
 const meant = 1 << 14;
 
 export function identifyData(facts: DiskFacts): Uint8Array {
@@ -71,7 +74,7 @@ export function identifyData(facts: DiskFacts): Uint8Array {
   };
   const { sectors } = facts;
   put(Word.general, facts.removable ? 0x80 : 0x40);
-  // Cylinders, heads and sectors are for programs from before LBA.
+  // CHS geometry, for programs from before LBA.
   put(Word.cylinders, Math.min(16383, Math.floor(sectors / (16 * 63))));
   put(Word.heads, 16);
   put(Word.sectorsPerTrack, 63);
@@ -83,7 +86,7 @@ export function identifyData(facts: DiskFacts): Uint8Array {
   put(Word.capabilities2, meant);
   put(Word.valid, 0x0006);
   long(Word.lba28, Math.min(sectors, lba28Limit), 2);
-  // ATA-4 to ATA8-ACS.
+  // Major versions ATA-4 to ATA8-ACS.
   put(Word.majorVersion, 0x01f0);
   const cache = facts.flush ? writeCacheBit : 0;
   const flush = facts.flush ? flushBits : 0;
@@ -107,7 +110,10 @@ export function identifyData(facts: DiskFacts): Uint8Array {
   return data;
 }
 
-/** Reads 512 bytes of IDENTIFY. What makes no sense is put right where it can be; a text that says what is wrong where not. */
+/**
+ * Parses 512 bytes of IDENTIFY data. Returns an error text if the disk cannot be used; other
+ * nonsensical fields get safe values.
+ */
 export function parseIdentify(data: Uint8Array): DiskFacts | string {
   const word = (at: number): number => data[2 * at]! | (data[2 * at + 1]! << 8);
   const long = (at: number, words: number): number => {
@@ -120,7 +126,8 @@ export function parseIdentify(data: Uint8Array): DiskFacts | string {
   if (!Number.isSafeInteger(sectors * sectorSize)) return `it says that it has ${sectors} sectors`;
   const physical = word(Word.physical);
   const told = (physical & 0xc000) === meant;
-  // Bit 12: sectors of another size than 512 bytes, which AoE's messages have no way to carry.
+  // Bit 12: the logical sector size is in other words and is not 512 bytes. AoE messages cannot
+  // carry such sectors.
   if (told && physical & 0x1000 && long(Word.logicalSize, 2) !== sectorSize / 2) {
     return 'its sectors are not 512 bytes: that is not supported';
   }
@@ -153,13 +160,18 @@ function nameOf(word: (at: number) => number): string {
   return /^0*$/.test(digits) ? '' : digits;
 }
 
-/** Whether a subcommand of SET FEATURES turns the write cache on or off; undefined for any other. */
+/**
+ * For a subcommand of SET FEATURES: true if it turns the write cache on, false if off, undefined
+ * for any other.
+ */
 export function cacheFeature(feature: number): boolean | undefined {
   if (feature === AtaFeature.enableWriteCache) return true;
   return feature === AtaFeature.disableWriteCache ? false : undefined;
 }
 
-/** [ATA] 3.4.9: two characters to a word, the first in the upper byte; padded with spaces. */
+/**
+ * [ATA] 3.4.9: ATA string, two characters a word, the first in the upper byte, padded with spaces.
+ */
 function text(data: Uint8Array, word: number, length: number, value: string): void {
   const padded = value
     .replace(/[^\x20-\x7e]/g, '?')

@@ -1,30 +1,34 @@
 /**
- * Our own extension of AoE: sessions, by which a Farbus target knows every copy of a command for what it is, so that no
- * late copy of a write can land on newer data (no ghost write). AoE alone cannot: a tag is whatever the initiator likes,
- * and a target that remembers nothing executes each copy that arrives.
+ * Farbus's extension of AoE: sessions, in which the target recognises every copy of a command. So
+ * a late copy of a write cannot land on newer data (no ghost write). Plain AoE cannot ensure this:
+ * the initiator chooses tags freely, and a target without memory executes every copy that arrives.
  *
- * An initiator sends AoE command 0xfa, one of those that [AoE] 2.5 leaves to vendors. A target of others answers
- * "unrecognised command", and the initiator goes by time instead (initiator/quarantine.ts). A Farbus target answers with
- * the session's generation, which the initiator then puts into the two reserved bytes of its ATA arguments; and its tags
- * are from now on the session's sequence numbers. Docs: docs/aoe.md, "Ghost writes".
+ * To open a session, an initiator sends AoE command 0xfa, one of those that [AoE] 2.5 leaves to
+ * vendors. Another vendor's target answers "unrecognised command"; the initiator then relies on
+ * time (initiator/quarantine.ts). A Farbus target answers with the session's generation. The
+ * initiator puts the generation into the two reserved bytes of its ATA arguments, and its tags
+ * become the sequence numbers of the session. Docs: docs/aoe.md, "Ghost writes".
  *
- * Opening again with the same nonce gives the same session, so that copies of the opening do no harm. An opening can
- * supersede an older session: the target executes nothing of that one any more, and answers when all that it had begun
- * is over.
+ * Opening again with the same nonce returns the same session, so copies of the opening do no harm.
+ * An opening can supersede an older session: the target then executes no further command of that
+ * session, and answers the opening once none of its commands is in flight.
  */
 import { getU16, getU32, putU16, putU32 } from '../../base/big-endian.js';
 import { AoeError, Header } from './spec.js';
 
-/** Offsets of the argument, in bytes from the start of the frame. */
+/** Offsets in the argument, in bytes from the start of the frame. */
 const Argument = {
   magic: 24,
   operation: 32,
-  /** In a response: {@link SessionFlag}s. */
+  /** In a response: {@link SessionFlag} bits. */
   flags: 33,
-  /** In a request: that of the session which is superseded, or 0. In a response: that of the session. Never 0. */
+  /**
+   * Generation: in a request that of the superseded session, or 0 for none; in a response that of
+   * the opened session, never 0.
+   */
   generation: 34,
   nonce: 36,
-  /** In a response: names the life of the target's memory of writes that are not flushed. */
+  /** In a response: identifies the memory in which the target holds unflushed writes. */
   life: 44,
   /** In a request: the first tag of the session. */
   firstTag: 52,
@@ -36,21 +40,27 @@ const openOperation = 1;
 
 export const SessionFlag = { readOnly: 1 } as const;
 
-/** Answer to a command of a session that the target does not know, or no more: open one. Beyond [AoE] 2.3's errors. */
+/**
+ * Error code for a command of a session that the target does not know (any more): the initiator
+ * must open a new one. Not one of the errors of [AoE] 2.3.
+ */
 export const unknownSession = 0xf0;
 
-/** The most that a session's tags in use may span, and how many the target remembers. */
+/**
+ * Maximum distance between the oldest and the newest tag in use, and the number of tags that the
+ * target remembers.
+ */
 export const tagSpan = 512;
 export const tagMemory = 4 * tagSpan;
 
 export const sessionFrameSize = Argument.size;
-/** Bytes of a nonce, and of what names a life. */
+/** Length of a nonce and of a `life`, in bytes. */
 export const nonceSize = 8;
 
 export interface SessionOpening {
-  /** Random: names the session that is asked for. */
+  /** Random; identifies the requested session. */
   readonly nonce: Uint8Array;
-  /** Generation of the session that it takes the place of; 0: none. */
+  /** Generation of the session that this one supersedes, or 0 for none. */
   readonly supersedes: number;
   readonly firstTag: number;
 }
@@ -62,7 +72,7 @@ export interface SessionGrant {
   readonly readOnly: boolean;
 }
 
-/** Writes the argument of an opening behind the header in `frame`, which has {@link sessionFrameSize} bytes. */
+/** Writes the argument of an opening. `frame` must have {@link sessionFrameSize} bytes. */
 export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag }: SessionOpening): void {
   frame.fill(0, Header.size, Argument.size);
   frame.set(magic, Argument.magic);
@@ -72,7 +82,7 @@ export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag }: S
   putU32(frame, Argument.firstTag, firstTag);
 }
 
-/** The opening in a frame; an AoE error where it has none. The nonce is a copy. */
+/** Reads an opening; returns an AoE error if the frame has none. The nonce is a copy. */
 export function getOpening(frame: Uint8Array): SessionOpening | number {
   if (!isOurs(frame)) return AoeError.unknownCommand;
   if (frame[Argument.operation] !== openOperation) return AoeError.badArgument;
@@ -89,7 +99,7 @@ export function putGrant(frame: Uint8Array, grant: SessionGrant): void {
   frame.set(grant.life.subarray(0, nonceSize), Argument.life);
 }
 
-/** The grant in a response; undefined where it is none of ours. */
+/** Reads a grant; returns undefined if the response is not one. All byte arrays are copies. */
 export function getGrant(frame: Uint8Array): SessionGrant | undefined {
   if (!isOurs(frame)) return undefined;
   const generation = getU16(frame, Argument.generation);

@@ -1,37 +1,39 @@
 /**
- * The numbers of ATA over Ethernet, protocol version 1. Source: "AoE (ATA over Ethernet)", AoEr11, February 2009
- * ("[AoE] section"); those of ATA from ATA8-ACS ("[ATA] section"). Network byte order, but for the LBA. Offsets are in
- * bytes from the start of the frame, Ethernet's header included.
+ * Constants of ATA over Ethernet, protocol version 1: "AoE (ATA over Ethernet)", AoEr11, February
+ * 2009 ("[AoE] section"). Constants of ATA are from ATA8-ACS ("[ATA] section").
+ *
+ * All fields are in network byte order except the LBA, which is little-endian. Offsets are in
+ * bytes from the start of the frame, including the Ethernet header.
  */
 
 /** [AoE] 2.1: the registered Ethernet type. */
 export const AOE_TYPE = 0x88a2;
-/** [AoE] 2.2. */
+/** [AoE] 2.2: protocol version. */
 export const AOE_VERSION = 1;
 
-/** [AoE] 2: the header that every message has. */
+/** [AoE] 2: offsets in the header, which every message begins with. */
 export const Header = {
-  /** Two bytes, as in every Ethernet frame. */
+  /** EtherType, 2 bytes. */
   type: 12,
-  /** Version in the high half, {@link Flag}s in the low one. */
+  /** Version in the high 4 bits, {@link Flag} bits in the low 4. */
   versionFlags: 14,
-  /** {@link AoeError}, where the flag is set. */
+  /** {@link AoeError}; valid if the error flag is set. */
   error: 15,
-  /** Major address, 2 bytes. */
+  /** Major address of the target, 2 bytes. */
   shelf: 16,
-  /** Minor address. */
+  /** Minor address of the target, 1 byte. */
   slot: 18,
   command: 19,
-  /** 4 bytes: of the initiator's choice, repeated in the response. */
+  /** 4 bytes. The initiator chooses the tag; the target repeats it in the response. */
   tag: 20,
-  /** The argument begins here. */
+  /** The command's argument begins here. */
   size: 24,
 } as const;
 
-/** [AoE] 2.2. The others are reserved. */
+/** [AoE] 2.2: header flags. The other bits are reserved. */
 export const Flag = { response: 0x8, error: 0x4 } as const;
 
-/** [AoE] 2.3. */
+/** [AoE] 2.3: error codes of a response. */
 export const AoeError = {
   unknownCommand: 1,
   badArgument: 2,
@@ -41,77 +43,88 @@ export const AoeError = {
   reserved: 6,
 } as const;
 
-/** [AoE] 2.4: addresses that mean every shelf, every slot. */
+/** [AoE] 2.4: wildcard addresses, for every shelf and every slot. */
 export const anyShelf = 0xffff;
 export const anySlot = 0xff;
 
-/** [AoE] 2.5. From 0xf0 on they are each vendor's own; ours is described in session.ts. */
+/**
+ * [AoE] 2.5: commands. Those from 0xf0 on are vendor-specific; `session` is Farbus's own
+ * (session.ts).
+ */
 export const AoeCommand = { ata: 0, config: 1, mask: 2, reserve: 3, session: 0xfa } as const;
 
-/** [AoE] 3.1: command 0. */
+/** [AoE] 3.1: offsets in the argument of command 0. */
 export const AtaArgument = {
-  /** {@link AtaFlag}s. */
+  /** {@link AtaFlag} bits. */
   flags: 24,
-  /** Feature in a request, error register in a response. */
+  /** Feature register in a request, error register in a response. */
   feature: 25,
-  /** Sectors to transfer in a request; [ATA] the count register in a response. */
+  /** Sectors to transfer in a request; [ATA] count register in a response. */
   count: 26,
-  /** Command in a request, status register in a response. */
+  /** Command register in a request, status register in a response. */
   command: 27,
-  /** 6 bytes, the lowest first. */
+  /** 6 bytes, little-endian. */
   lba: 28,
-  /** 2 bytes, zero; in a session of ours its generation. */
+  /** 2 bytes. Zero in plain AoE; the session's generation in a Farbus session (session.ts). */
   reserved: 34,
-  /** The data begin here. */
+  /** The data begins here. */
   size: 36,
 } as const;
 
-/** [AoE] 3.1: E, D, A, W. */
+/** [AoE] 3.1: the flags E, D, A and W. */
 export const AtaFlag = { extended: 0x40, device: 0x10, asynchronous: 0x02, write: 0x01 } as const;
 
-/** [AoE] 3.2: command 1. */
+/** [AoE] 3.2: offsets in the argument of command 1. */
 export const ConfigArgument = {
-  /** Messages that the target can hold, 2 bytes. */
+  /** Number of messages that the target can queue, 2 bytes. */
   bufferCount: 24,
-  /** 2 bytes. */
+  /** Firmware version, 2 bytes. */
   firmware: 26,
-  /** Most sectors of one message; 0 means 2. */
+  /** Maximum number of sectors in one message; 0 means 2. */
   sectors: 28,
-  /** Version in the high half, {@link ConfigCommand} in the low one. */
+  /** Version in the high 4 bits, {@link ConfigCommand} in the low 4. */
   versionCommand: 29,
-  /** 2 bytes. */
+  /** Length of the config string, 2 bytes. */
   length: 30,
-  /** The string begins here. */
+  /** The config string begins here. */
   size: 32,
 } as const;
 
-/** [AoE] 3.2. */
+/** [AoE] 3.2: subcommands of command 1. */
 export const ConfigCommand = { read: 0, test: 1, prefix: 2, set: 3, force: 4 } as const;
-/** [AoE] 3.2: the config string's longest, in bytes. */
+/** [AoE] 3.2: maximum length of the config string, in bytes. */
 export const maxConfig = 1024;
 
-/** [AoE] 3.3: command 2. Directives follow, each {@link maskDirectiveSize} bytes: reserved, directive, address. */
+/**
+ * [AoE] 3.3: offsets in the argument of command 2. Directives follow it, of {@link
+ * maskDirectiveSize} bytes each: reserved byte, directive, MAC address.
+ */
 export const MaskArgument = { command: 25, error: 26, count: 27, size: 28 } as const;
 export const maskDirectiveSize = 8;
 export const MaskCommand = { read: 0, edit: 1 } as const;
 export const MaskDirective = { none: 0, add: 1, remove: 2 } as const;
 export const MaskError = { unspecified: 1, badDirective: 2, full: 3 } as const;
 
-/** [AoE] 3.4: command 3. Addresses of 6 bytes follow. */
+/** [AoE] 3.4: offsets in the argument of command 3. MAC addresses of 6 bytes follow it. */
 export const ReserveArgument = { command: 24, count: 25, size: 26 } as const;
 export const ReserveCommand = { read: 0, set: 1, force: 2 } as const;
 
-/** [AoE] 3.1: a sector, in bytes. */
+/** [AoE] 3.1: size of a sector, in bytes. */
 export const sectorSize = 512;
-/** What a message with data has besides the data and Ethernet's own header, in bytes of the MTU. */
+/**
+ * Bytes of the MTU that a data message uses besides its data: the AoE header and the ATA argument.
+ */
 export const ataOverhead = AtaArgument.size - 14;
 
-/** Sectors that a message carries on a segment of `mtu`: the count has 8 bits. */
+/**
+ * Number of sectors that fit into a message with this MTU (bytes). At most 255: the count has 8
+ * bits.
+ */
 export function sectorsOf(mtu: number): number {
   return Math.min(255, Math.floor((mtu - ataOverhead) / sectorSize));
 }
 
-/** [ATA] 7: commands. Those by DMA differ from the others in nothing that is seen here. */
+/** [ATA] 7: commands. AoE treats the DMA commands like the PIO ones. */
 export const AtaCommand = {
   readSectors: 0x20,
   readSectorsExt: 0x24,
@@ -132,13 +145,16 @@ export const AtaCommand = {
 /** [ATA] 7.48.2: subcommands of SET FEATURES. */
 export const AtaFeature = { enableWriteCache: 0x02, disableWriteCache: 0x82 } as const;
 
-/** [ATA] 6.2: the error register. `writeProtected` and `uncorrectable` are the same bit, of writes and of reads. */
+/**
+ * [ATA] 6.2: bits of the error register. Bit 6 means `writeProtected` for writes and
+ * `uncorrectable` for reads.
+ */
 export const AtaErrorBit = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40, writeProtected: 0x40 } as const;
 
-/** [ATA] 6.3: the status register. */
+/** [ATA] 6.3: bits of the status register. */
 export const AtaStatus = { error: 0x01, fault: 0x20, ready: 0x40 } as const;
 
-/** [ATA] 4.2: addresses of 28 bits end here, in sectors. */
+/** [ATA] 4.2: maximum number of sectors with 28-bit addresses. */
 export const lba28Limit = 2 ** 28 - 1;
-/** [ATA] 4.2: likewise of 48 bits. */
+/** [ATA] 4.2: maximum number of sectors with 48-bit addresses. */
 export const lba48Limit = 2 ** 48;

@@ -1,15 +1,15 @@
-/** How a target is named: `aoe:SHELF.SLOT@SEGMENT`. */
+/** Parses the name of an AoE target: `aoe:SHELF.SLOT@SEGMENT`. */
 import { usageError } from '../../base/errors.js';
 import { anyShelf, anySlot } from './spec.js';
 
 export interface AoeAddress {
   readonly shelf: number;
   readonly slot: number;
-  /** As the segments of network/ethernet are named. */
+  /** Name of the segment (network/ethernet). */
   readonly segment: string;
 }
 
-/** @throws FarbusError One line that says what is wrong with it. */
+/** @throws FarbusError if the text is no such name */
 export function parseAoe(text: string): AoeAddress {
   const match = /^aoe:(\d{1,5})\.(\d{1,3})@(.+)$/s.exec(text);
   const [shelf, slot] = [Number(match?.[1]), Number(match?.[2])];

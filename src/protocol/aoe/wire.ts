@@ -1,11 +1,14 @@
-/** AoE messages in byte arrays: headers, ATA arguments and config arguments, written and read in place. [AoE] 2, 3. */
+/** Encodes and decodes AoE headers, ATA arguments and config arguments in place ([AoE] 2, 3). */
 import { getU16, getU32, putU16, putU32 } from '../../base/big-endian.js';
 import { AOE_TYPE, AOE_VERSION, AtaArgument, ConfigArgument, ConfigCommand, Header } from './spec.js';
 
-/** The shortest frame of Ethernet without its checksum, in bytes: what is shorter is padded with zeroes. */
+/**
+ * Minimum length of an Ethernet frame without its checksum, in bytes. Shorter messages are padded
+ * with zeroes.
+ */
 export const minFrame = 60;
 
-/** What tells one message from another. */
+/** The fields that identify a message. */
 export interface MessageHeader {
   readonly shelf: number;
   readonly slot: number;
@@ -27,7 +30,7 @@ export function putHeader(frame: Uint8Array, to: Uint8Array, from: Uint8Array, h
   putU32(frame, Header.tag, header.tag);
 }
 
-/** Whether a frame is AoE's and has a whole header, whatever its version. */
+/** True if the frame has the AoE EtherType and a complete header, whatever its version. */
 export function isAoe(frame: Uint8Array): boolean {
   return frame.length >= Header.size && getU16(frame, Header.type) === AOE_TYPE;
 }
@@ -44,9 +47,9 @@ export function tagOf(frame: Uint8Array): number {
   return getU32(frame, Header.tag);
 }
 
-/** [AoE] 3.1, a request's. */
+/** The ATA argument of a request ([AoE] 3.1). */
 export interface AtaRequest {
-  /** AtaFlag. */
+  /** AtaFlag bits. */
   readonly flags: number;
   readonly feature: number;
   /** Sectors. */
@@ -54,7 +57,7 @@ export interface AtaRequest {
   /** AtaCommand. */
   readonly command: number;
   readonly lba: number;
-  /** Of the session; 0 outside of one. */
+  /** Generation of the Farbus session, or 0 outside of one. */
   readonly generation: number;
 }
 
@@ -67,7 +70,7 @@ export function putAta(frame: Uint8Array, ata: AtaRequest): void {
   putU16(frame, AtaArgument.reserved, ata.generation);
 }
 
-/** Of a frame of at least AtaArgument.size bytes. */
+/** Reads the ATA argument. `frame` must have at least AtaArgument.size bytes. */
 export function getAta(frame: Uint8Array): AtaRequest {
   return {
     flags: frame[AtaArgument.flags]!,
@@ -87,25 +90,25 @@ function putLba(frame: Uint8Array, lba: number): void {
   }
 }
 
-/** 48 bits, the lowest byte first. */
+/** Reads 48 bits, little-endian. */
 function getLba(frame: Uint8Array): number {
   const at = AtaArgument.lba;
   const low = (frame[at]! | (frame[at + 1]! << 8) | (frame[at + 2]! << 16) | (frame[at + 3]! << 24)) >>> 0;
   return low + (frame[at + 4]! | (frame[at + 5]! << 8)) * 0x1_0000_0000;
 }
 
-/** [AoE] 3.2: what a target tells about itself. */
+/** The config response of a target ([AoE] 3.2). */
 export interface TargetConfig {
-  /** Messages that it can hold. */
+  /** Number of messages that the target can queue. */
   readonly bufferCount: number;
   readonly firmware: number;
-  /** Most sectors of one message. */
+  /** Maximum number of sectors in one message. */
   readonly sectors: number;
   /** The config string. */
   readonly text: Uint8Array;
 }
 
-/** Writes a config argument; `frame` has room for the string. */
+/** Writes a config argument. `frame` must have room for the string. */
 export function putConfig(frame: Uint8Array, config: TargetConfig, command: number): void {
   putU16(frame, ConfigArgument.bufferCount, config.bufferCount);
   putU16(frame, ConfigArgument.firmware, config.firmware);
@@ -115,7 +118,10 @@ export function putConfig(frame: Uint8Array, config: TargetConfig, command: numb
   frame.set(config.text, ConfigArgument.size);
 }
 
-/** A config argument; undefined where the frame is too short for it. The string is a view of the frame. */
+/**
+ * Reads a config argument. Returns undefined if the frame is too short. `text` is a view of the
+ * frame.
+ */
 export function getConfig(frame: Uint8Array): TargetConfig | undefined {
   if (frame.length < ConfigArgument.size) return undefined;
   const end = ConfigArgument.size + getU16(frame, ConfigArgument.length);
@@ -129,7 +135,7 @@ export function getConfig(frame: Uint8Array): TargetConfig | undefined {
   };
 }
 
-/** A query for what there is: [AoE] 3.2, read. */
+/** A config query of subcommand "read" ([AoE] 3.2), as a complete frame. */
 export function configQuery(to: Uint8Array, from: Uint8Array, shelf: number, slot: number, tag: number): Uint8Array {
   const frame = new Uint8Array(minFrame);
   putHeader(frame, to, from, { shelf, slot, command: 1, tag });

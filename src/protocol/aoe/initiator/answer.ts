@@ -1,4 +1,7 @@
-/** What a target's answer to an ATA command says: [AoE] 2.3, 3.1, and our sessions (../session.ts). */
+/**
+ * Parses the answer of a target to an ATA command: [AoE] 2.3, 3.1, and Farbus sessions
+ * (../session.ts).
+ */
 import { getU16 } from '../../../base/big-endian.js';
 import type { BlockError } from '../../../block/errors.js';
 import { unknownSession, type SessionGrant } from '../session.js';
@@ -8,8 +11,9 @@ import type { Command } from './command.js';
 import { aoeError, ataError } from './errors.js';
 
 /**
- * The target says that it has not carried the command out ([AoE] 2.3). Other copies of it may still be on their way, and
- * the target may carry those out: what was wrong may have been the frame, or a reservation that is over by then.
+ * The target says that it did not execute the command ([AoE] 2.3). Other copies may still be in
+ * the network, and the target may execute those: the fault may have been in the one frame, or a
+ * reservation may have ended by then.
  */
 export class Refusal {
   readonly error: BlockError;
@@ -19,7 +23,7 @@ export class Refusal {
   }
 }
 
-/** Undefined: it is done, and all its data are there. */
+/** Undefined: the command succeeded and all its data has arrived. */
 export type Answer = BlockError | Refusal | 'malformed' | 'unknown session' | undefined;
 
 export function readAnswer(
@@ -29,14 +33,14 @@ export function readAnswer(
   grant: SessionGrant | undefined,
 ): Answer {
   if (frame.length < AtaArgument.size) return 'malformed';
-  // An answer begins as its request does. One that names other sectors is not the answer to this command.
+  // An answer repeats the fields of its request. If the LBA differs, it answers another command.
   if (grant && (getU16(frame, AtaArgument.reserved) !== grant.generation || getAta(frame).lba !== command.lba)) {
     return 'malformed';
   }
   if (flags & Flag.error) {
     const error = frame[Header.error]!;
     if (grant && error === unknownSession) return 'unknown session';
-    // What comes after the command was begun is no refusal.
+    // This error can occur after the command was started, so it is no refusal.
     return error === AoeError.unavailable ? aoeError(error) : new Refusal(aoeError(error));
   }
   const error = ataError(command.kind, frame[AtaArgument.command]!, frame[AtaArgument.feature]!);
@@ -45,7 +49,7 @@ export function readAnswer(
   return frame.length < AtaArgument.size + length ? 'malformed' : undefined;
 }
 
-/** The data of a read's answer. */
+/** The data in the answer to a read. */
 export function dataOf(frame: Uint8Array, { count }: Command): Uint8Array {
   return frame.subarray(AtaArgument.size, AtaArgument.size + count * sectorSize);
 }

@@ -1,11 +1,11 @@
-/** A command as the message that carries it: [AoE] 2, 3.1. */
+/** Encodes a command as an AoE message ([AoE] 2, 3.1). */
 import type { Mac } from '../../../network/ethernet/mac.js';
 import { AoeCommand, AtaArgument, AtaFlag, sectorSize } from '../spec.js';
 import { minFrame, putAta, putHeader } from '../wire.js';
 import type { Command } from './command.js';
 import type { Contact } from './contact.js';
 
-/** Who sends it to whom. */
+/** Addresses and contact for a message. */
 export interface Way {
   readonly shelf: number;
   readonly slot: number;
@@ -13,7 +13,10 @@ export interface Way {
   readonly contact: Contact;
 }
 
-/** Writes a command into `frame`; gives its length in bytes, or undefined where the memory of its data is gone. */
+/**
+ * Writes a command into `frame`. Returns its length in bytes, or undefined if the memory of its
+ * data has been freed.
+ */
 export function putCommand(
   frame: Uint8Array,
   command: Command,

@@ -1,15 +1,18 @@
-/** One ATA command on its way: a part of a request that fits into one message. */
+/**
+ * ATA commands in flight, and the requests they are part of. A command is the part of a request
+ * that fits into one message.
+ */
 import type { Buffers } from '../../../base/buffers.js';
 import type { RequestOptions } from '../../../block/device.js';
 import type { BlockError } from '../../../block/errors.js';
 
 export type CommandKind = 'read' | 'write' | 'flush';
 
-/** A request of a caller, which its commands settle together. */
+/** A caller's request. It settles when all its commands have ended. */
 export class Request {
   readonly done: Promise<void>;
   readonly signal: AbortSignal | undefined;
-  /** The guest's command that it is of, for `--trace`; 0: none. */
+  /** Tag of the guest's command, for `--trace`; 0 for none. */
   readonly tag: number;
   #left: number;
   #resolve!: () => void;
@@ -17,7 +20,7 @@ export class Request {
   #error: BlockError | undefined;
   readonly #aborted: () => void;
 
-  /** @param onAbort Called when the caller gives it up before it has settled. */
+  /** Called if the caller aborts the request before it settles. */
   constructor(commands: number, options: RequestOptions, onAbort: (request: Request) => void) {
     const { signal, tag = 0 } = options;
     this.#left = commands;
@@ -31,7 +34,10 @@ export class Request {
     signal?.addEventListener('abort', this.#aborted);
   }
 
-  /** One of its commands is over. It settles with the last one: nothing of it is under way then. */
+  /**
+   * One of its commands has ended. The request settles with the last one, so that none is in flight
+   * then.
+   */
   finish(error?: BlockError): void {
     this.#error ??= error;
     if (--this.#left > 0) return;
@@ -49,23 +55,26 @@ export class Command {
   readonly lba: number;
   /** Sectors. */
   readonly count: number;
-  /** Where the data of a read go, or those of a write are; undefined for a flush. */
+  /** Receives the data of a read, or holds that of a write; undefined for a flush. */
   readonly buffers: Buffers | undefined;
-  /** Where its data begin in `buffers`, in bytes. */
+  /** Offset of its data in `buffers`, in bytes. */
   readonly at: number;
   readonly fua: boolean;
 
-  /** The tag of all its copies; -1: not sent yet, or to be sent in a new session. */
+  /** Tag of all its copies; -1 if not sent yet or to be sent again in a new session. */
   tag = -1;
-  /** Copies sent under this tag, when the last one was, and how many others were sent before that. */
+  /**
+   * Copies sent with this tag, the time of the last one, and that copy's number in the order of all
+   * messages sent.
+   */
   copies = 0;
   sentAt = 0;
   order = 0;
-  /** When its first copy under any tag was sent; undefined: never. */
+  /** Time of the first copy with any tag; undefined if never sent. */
   firstSentAt: number | undefined;
-  /** Answers to what was sent after it. */
+  /** Number of answers to commands sent after its last copy. */
   overtaken = 0;
-  /** Of a flush: how many acknowledged writes it covers. */
+  /** For a flush: the number of acknowledged writes that it makes durable. */
   covers = 0;
 
   constructor(request: Request, what: CommandParts) {

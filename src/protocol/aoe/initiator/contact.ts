@@ -1,4 +1,7 @@
-/** Making contact with a target: who answers for its shelf and slot, a session where there are such, what disk it is. */
+/**
+ * Makes contact with a target: finds the MAC address of its shelf and slot, opens a session if the
+ * target has sessions, and reads IDENTIFY.
+ */
 import { FarbusError } from '../../../base/errors.js';
 import { broadcastMac, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import { parseIdentify, type DiskFacts } from '../identify.js';
@@ -11,11 +14,11 @@ import type { Messenger } from './messenger.js';
 export interface Contact {
   readonly mac: Mac;
   readonly key: number;
-  /** Messages that the target can hold. */
+  /** Number of messages that the target can queue. */
   readonly bufferCount: number;
-  /** Most sectors of one message. */
+  /** Maximum number of sectors in one message. */
   readonly sectors: number;
-  /** Undefined: the target has no sessions of ours. */
+  /** Undefined if the target has no Farbus sessions. */
   readonly grant: SessionGrant | undefined;
   readonly disk: DiskFacts;
 }
@@ -23,23 +26,23 @@ export interface Contact {
 export interface ContactOptions {
   readonly shelf: number;
   readonly slot: number;
-  /** The initiator's address. */
+  /** MAC address of the initiator. */
   readonly mac: Mac;
-  /** What session is wanted; undefined: none. */
+  /** The session to open; undefined for none. */
   readonly opening: SessionOpening | undefined;
-  /** The target is known to have sessions: it is asked for one until it answers. */
+  /** The target is known to have sessions: repeat the opening until it is answered. */
   readonly sessions: boolean;
   readonly signal: AbortSignal;
-  /** A pause between queries for a target that does not answer, in ms. */
+  /** Interval between queries for a target that does not answer, in ms. */
   readonly queryMs: number;
-  /** The config query was answered: it is there. */
+  /** Called when the target has answered the config query. */
   readonly onFound?: () => void;
 }
 
-/** Copies of a question to a target that has answered just now, and the pause between them in ms. */
+/** Maximum copies of a question to a target that has just answered, and their interval in ms. */
 const copies = 20;
 const everyMs = 100;
-/** Copies of the opening of a session: targets of others may not answer to it at all. */
+/** Maximum copies of a session opening: a target without sessions may not answer it at all. */
 const openingCopies = 8;
 
 /** Rejects with a FarbusError, or with the signal's reason. */
@@ -112,7 +115,10 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
   return { mac: to, key: macKey(to), bufferCount: Math.max(1, bufferCount), sectors, grant: opened?.grant, disk };
 }
 
-/** In what a target is not the one that requests wait for, whose messages had `oldSectors` sectors at most. */
+/**
+ * How a target differs from the one that requests wait for; undefined if they may go on.
+ * `oldSectors`: maximum sectors of the messages in use.
+ */
 export function breachOf(old: Contact, { disk, grant, sectors }: Contact, oldSectors: number): string | undefined {
   if (disk.sectors !== old.disk.sectors) return `${disk.sectors} sectors instead of ${old.disk.sectors}`;
   if (disk.serial !== old.disk.serial) return `serial number ${disk.serial} instead of ${old.disk.serial}`;

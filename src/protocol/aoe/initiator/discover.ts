@@ -1,4 +1,4 @@
-/** Which targets there are on a segment: a query to all of them. [AoE] 3.2. */
+/** Lists the targets on a segment with config queries to all of them ([AoE] 3.2). */
 import { sleep } from '../../../base/turn.js';
 import { getU16 } from '../../../base/big-endian.js';
 import { broadcastMac, type Mac } from '../../../network/ethernet/mac.js';
@@ -12,12 +12,14 @@ export interface FoundTarget extends TargetConfig {
   readonly mac: Mac;
 }
 
-/** Targets that are taken note of. */
+/** Maximum number of targets listed. */
 const maxFound = 4096;
-/** Queries that are sent within the time, as a frame can be lost. */
+/** Number of queries, because a frame can be lost. */
 const queries = 3;
 
-/** Asks for `ms` (default 1000) and gives the targets that answered, by shelf and slot. */
+/**
+ * Queries for `ms` (default 1000) and returns the targets that answered, sorted by shelf and slot.
+ */
 export async function discoverAoe(
   segment: Segment,
   options: { readonly ms?: number; readonly mac?: Mac; readonly signal?: AbortSignal } = {},

@@ -1,6 +1,6 @@
 /**
- * Keeps watch over acknowledged writes that no flush has made durable yet: a target that lost its memory in the
- * meantime may have lost them, and the next flush must say so instead of claiming success.
+ * Tracks acknowledged writes that no flush has made durable yet. If the target lost its memory,
+ * those writes may be lost, and the next flush must report that instead of success.
  */
 import { BlockError } from '../../../block/errors.js';
 import type { Command } from './command.js';
@@ -11,7 +11,10 @@ export class Durability {
   #durable = 0;
   #lost: BlockError | undefined;
 
-  /** A flush is about to be sent for the first time. The error that it has to fail with instead, if writes were lost. */
+  /**
+   * Called before a flush is sent for the first time. Returns the error that the flush must fail
+   * with if writes were lost.
+   */
   flushing(flush: Command): BlockError | undefined {
     const lost = this.#lost;
     this.#lost = undefined;
@@ -24,7 +27,10 @@ export class Durability {
     else if (command.kind === 'flush') this.#durable = Math.max(this.#durable, command.covers);
   }
 
-  /** The target's present life. An error, which the next flush gives too, if it is another than before and writes may be lost. */
+  /**
+   * Records the target's `life` (session.ts). If it differs from the one before and writes may be
+   * lost, returns an error, which the next flush reports too.
+   */
   opened(life: Uint8Array): BlockError | undefined {
     const before = this.#life;
     this.#life = life.join();
@@ -38,7 +44,7 @@ export class Durability {
     return this.#lost;
   }
 
-  /** Somebody has been told of the loss. */
+  /** The loss has been reported to a caller; the next flush need not report it. */
   told(): void {
     this.#lost = undefined;
   }

@@ -1,9 +1,9 @@
-/** What an AoE target answers that is no success, as this project's errors. */
+/** Converts error answers of an AoE target to this project's errors. */
 import { BlockError } from '../../../block/errors.js';
 import { AoeError, AtaErrorBit, AtaStatus } from '../spec.js';
 import type { CommandKind } from './command.js';
 
-/** [AoE] 2.3. */
+/** Text for an AoE error code ([AoE] 2.3). */
 export function aoeErrorText(error: number): string {
   switch (error) {
     case AoeError.unknownCommand:
@@ -23,13 +23,16 @@ export function aoeErrorText(error: number): string {
   }
 }
 
-/** An AoE error as an answer to a command. */
+/** The BlockError for an AoE error that answers a command. */
 export function aoeError(error: number): BlockError {
   const kind = error === AoeError.unknownCommand ? 'unsupported' : 'io';
   return new BlockError(kind, `the target says: ${aoeErrorText(error)}`);
 }
 
-/** [ATA] 6.2, 6.3: the registers of an answer; undefined where they tell of no error. */
+/**
+ * The BlockError for the registers of an answer ([ATA] 6.2, 6.3); undefined if they report no
+ * error.
+ */
 export function ataError(kind: CommandKind, status: number, error: number): BlockError | undefined {
   if ((status & (AtaStatus.error | AtaStatus.fault)) === 0) return undefined;
   const registers = `status 0x${status.toString(16)}, error 0x${error.toString(16)}`;

@@ -1,7 +1,10 @@
 /**
- * Commands and answers, while the target is there: each command is repeated under the same tag until it is answered, and
- * no copy of a write can land on newer data. With a Farbus target that is by its session (../session.ts), with others by
- * time (quarantine.ts). What is done when nothing comes back is link.ts's business. Source: [AoE] 1.1, 2.6, 3.1.
+ * Sends commands and takes answers while the target is connected. Each command is repeated with
+ * the same tag until it is answered, and no copy of a write can land on newer data: with a Farbus
+ * target by its session (../session.ts), with others by waiting (quarantine.ts). [AoE] 1.1, 2.6,
+ * 3.1.
+ *
+ * Not here: finding a target again that does not answer (link.ts).
  */
 import type { Steps } from '../../../base/steps.js';
 import { nextTurn } from '../../../base/turn.js';
@@ -25,13 +28,16 @@ export interface ExchangeOptions {
   readonly frameLifetimeMs: number;
   readonly counters: LinkCounters;
   readonly steps: Steps;
-  /** The target has owed an answer for a while: ask whether it is there. */
+  /** Called when the target has been silent for a while: ask if it is there. */
   readonly ask: () => void;
-  /** It does not answer any more, or a new session is needed: {@link Exchange.stop} is called, then it is looked for. */
+  /**
+   * Called when the target does not answer any more or a new session is needed. The callee calls
+   * {@link Exchange.stop} and looks for the target.
+   */
   readonly lost: (reason: string) => void;
 }
 
-/** Silence after which the target is asked whether it is there, and after which it is taken for gone, in ms. */
+/** Time of silence after which the target is queried, and after which it counts as gone, in ms. */
 const askMs = 1000;
 const goneMs = 4000;
 
@@ -46,7 +52,9 @@ export class Exchange {
   #running = false;
   #pumping = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** A command that was sent was given up: its copies are to be fenced before anything else is sent. */
+  /**
+   * A sent command was given up: a new session must fence its copies before anything else is sent.
+   */
   #fence = false;
 
   constructor(options: ExchangeOptions) {
@@ -54,22 +62,24 @@ export class Exchange {
     this.#quarantine = new Quarantine(options.frameLifetimeMs);
   }
 
-  /** The tag that was given last. */
+  /** The tag assigned last. */
   get lastTag(): number {
     return this.#lastTag;
   }
 
-  /** Copies of commands that were given up may be on their way: the next session has to supersede this one. */
+  /**
+   * Copies of given-up commands may be in the network: the next session must supersede this one.
+   */
   get needsFence(): boolean {
     return this.#fence;
   }
 
-  /** Commands that are neither under way nor over. */
+  /** Number of commands that wait to be sent. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
-  /** The target has owed an answer for so long that it was asked whether it is there. */
+  /** True if the target has been silent for so long that it was queried. */
   get isSilent(): boolean {
     return this.#inFlight.silence >= askMs;
   }
@@ -80,8 +90,9 @@ export class Exchange {
   }
 
   /**
-   * The target is there. What was under way is sent again: under new tags where the session is a new one.
-   * @returns The error of flushes, where the target has lost writes that were acknowledged.
+   * Starts sending to a target. Commands that were in flight are sent again, with new tags if the
+   * session is new.
+   * @returns The error that flushes report if the target has lost acknowledged writes.
    */
   start(contact: Contact): BlockError | undefined {
     const { shelf, slot, port } = this.#options;
@@ -104,7 +115,7 @@ export class Exchange {
     return lost;
   }
 
-  /** Sends what waits: after {@link start}. */
+  /** Sends waiting commands. Call it after {@link start}. */
   pump(): void {
     const waiting = this.#waiting;
     let kept = 0;
@@ -124,12 +135,12 @@ export class Exchange {
     this.#arm(wait);
   }
 
-  /** The target gave a sign of life. */
+  /** The target answered a query. */
   heard(): void {
     this.#inFlight.heard();
   }
 
-  /** Takes a response to an ATA command from the target. False: it makes no sense. */
+  /** Takes a response to an ATA command. Returns false if the response is malformed. */
   take(frame: Uint8Array, flags: number): boolean {
     const command = this.#inFlight.get(tagOf(frame));
     if (!command) {
@@ -149,7 +160,7 @@ export class Exchange {
     return true;
   }
 
-  /** Nothing is sent until {@link start}; what was under way waits. */
+  /** Stops sending until {@link start}. Commands in flight become waiting ones. */
   stop(): void {
     this.#running = false;
     this.#waiting.unshift(...this.#inFlight.takeAll());
@@ -157,7 +168,7 @@ export class Exchange {
     this.#waiting = this.#waiting.filter((command) => !this.#dropIfAborted(command));
   }
 
-  /** Everything that waits or is under way fails. */
+  /** Fails all commands, waiting or in flight. */
   giveUp(error: BlockError): void {
     const all = [...this.#inFlight.takeAll(), ...this.#waiting];
     this.#waiting = [];
@@ -167,7 +178,10 @@ export class Exchange {
     }
   }
 
-  /** The caller gives a request up. What the target may be working on waits for its answer. */
+  /**
+   * The caller aborts a request. Commands that the target may be executing still wait for their
+   * answer.
+   */
   abandon(request: Request): void {
     this.#waiting = this.#waiting.filter((command) => command.request !== request || !this.#dropIfAborted(command));
     if (this.#fence && this.#running) this.#options.lost('a command was given up');
@@ -193,7 +207,10 @@ export class Exchange {
     });
   }
 
-  /** Ms until a command may be sent that a copy of an older one could spoil; Infinity: when others are over. */
+  /**
+   * Time until a command may be sent without risk of a ghost write, in ms. Infinity: it must wait
+   * for the answer to a write in flight.
+   */
   #mustWait({ kind, lba, count }: Command): number {
     if (kind !== 'write' || this.#hasSession) return 0;
     return this.#inFlight.writes(lba, lba + count) ? Infinity : this.#quarantine.wait(lba, lba + count);
@@ -212,7 +229,10 @@ export class Exchange {
     this.#transmit(command);
   }
 
-  /** [SYS] fig. 8, steps 262 and 264: by which message, so that the server's steps can be found. */
+  /**
+   * [SYS] fig. 8, steps 262 and 264: the tag of the message, by which the server's steps can be
+   * found.
+   */
   #trace({ kind, lba, count, tag, request }: Command): void {
     const what = kind === 'flush' ? 'flush' : `${kind} sectors ${lba}..${lba + count - 1}`;
     const step = kind === 'read' ? '262' : '264';
@@ -232,12 +252,13 @@ export class Exchange {
 
   // --- time ---
 
-  /** Sees to it that {@link #tick} comes when the next command is due, or after `wait` ms. */
+  /** Sets a timer for {@link #tick} when the next command is due, or after `wait` ms. */
   #arm(wait = Infinity): void {
     if (this.#timer !== undefined || !this.#running) return;
     const next = Math.min(wait, this.#inFlight.nextDue());
     if (next === Infinity) return;
-    // Not before what has arrived in the meantime has been taken: a process that was kept busy blames nobody.
+    // Take received frames first: if this process was busy, answers may wait in the socket, and the
+    // target is not late.
     this.#timer = setTimeout(() => nextTurn(() => this.#tick()), Math.max(5, next));
   }
 
@@ -266,7 +287,7 @@ export class Exchange {
 
   // --- what commands come to ---
 
-  /** A command was carried out; an error where its data cannot be put where they belong. */
+  /** The command succeeded. Returns an error if the data of a read cannot be stored. */
   #done(command: Command, frame: Uint8Array): BlockError | undefined {
     if (command.kind !== 'read') {
       this.#durability.done(command);
@@ -295,26 +316,29 @@ export class Exchange {
     this.#durability.told();
   }
 
-  /** The target has not carried a command out. Its copies are fenced before the caller can write the blocks again. */
+  /**
+   * The target refused a command. Fence copies of a write before the caller can write the blocks
+   * again.
+   */
   #refused(command: Command, error: BlockError): void {
     if (command.kind === 'write') this.#dropped(command);
     this.#finish(command, error);
     if (this.#fence && this.#running) this.#options.lost(`a write was refused: ${error.message}`);
   }
 
-  /** Copies of a write that is over can still be on their way. */
+  /** Copies of a finished write can still be in the network. */
   #haunt(command: Command): void {
     this.#quarantine.add(command.lba, command.lba + command.count, command.sentAt);
   }
 
-  /** A command that was sent is given up without an answer. */
+  /** A sent command is given up without an answer. */
   #dropped(command: Command): void {
     if (command.firstSentAt === undefined || command.kind === 'read') return;
     if (this.#hasSession) this.#fence = true;
     else this.#haunt(command);
   }
 
-  /** Ends a command that is not under way and whose caller has given it up. */
+  /** Ends a command that waits and that its caller has aborted. Returns true if so. */
   #dropIfAborted(command: Command): boolean {
     if (!command.request.signal?.aborted) return false;
     this.#dropped(command);

@@ -1,26 +1,31 @@
 /**
- * Commands that were sent and are not answered yet: how many there may be, when each is to be sent again, and which of
- * them is taken for lost. Sends nothing itself.
+ * The commands in flight: how many there may be, when each is due to be sent again, and which ones
+ * are regarded as lost. It sends nothing itself.
  */
 import { tagSpan } from '../session.js';
 import type { Command } from './command.js';
 import { RoundTrip } from './round-trip.js';
 import { CongestionWindow } from './window.js';
 
-/** A flush takes as long as a disk does, in ms. */
+/** Minimum time before a flush is sent again, in ms: a flush takes as long as the disk needs. */
 const flushMs = 1000;
-/** Messages that the target's answers can be overtaken by without one of them being lost. */
+/**
+ * A command is regarded as lost once this many commands sent after it are answered (chosen, not
+ * measured). Fewer may be mere reordering.
+ */
 const reorder = 8;
 const maxWindow = 256;
 const none: readonly Command[] = [];
 
 export class InFlight {
-  /** By tag, the oldest first. */
+  /** Commands by tag, the oldest first. */
   readonly #commands = new Map<number, Command>();
   readonly #roundTrip = new RoundTrip();
   readonly #window = new CongestionWindow(1);
   #order = 0;
-  /** When the target was last heard of, or began to owe an answer. */
+  /**
+   * Time of the last frame from the target, or of the first command if none was in flight before.
+   */
   #heardAt = 0;
 
   get size(): number {
@@ -31,19 +36,19 @@ export class InFlight {
     return this.#commands.get(tag);
   }
 
-  /** The target has buffers for so many messages. */
+  /** Sets the number of messages that the target can queue. */
   limit(bufferCount: number): void {
     this.#window.limit(Math.min(bufferCount, maxWindow));
   }
 
-  /** Whether one more may be sent, where `lastTag` is the tag that was given last. */
+  /** True if one more command may be sent. `lastTag` is the tag assigned last. */
   hasRoom(lastTag: number): boolean {
     if (this.#commands.size >= this.#window.size) return false;
     const oldest = this.#commands.keys().next();
     return oldest.done === true || (lastTag - oldest.value) >>> 0 < tagSpan - 1;
   }
 
-  /** Whether a write is under way that overlaps these sectors. */
+  /** True if a write in flight overlaps these sectors. */
   writes(start: number, end: number): boolean {
     for (const { kind, lba, count } of this.#commands.values()) {
       if (kind === 'write' && lba < end && start < lba + count) return true;
@@ -51,13 +56,13 @@ export class InFlight {
     return false;
   }
 
-  /** A command has its tag and is about to be sent. */
+  /** Adds a command that has a tag and is about to be sent. */
   add(command: Command): void {
     if (this.#commands.size === 0) this.#heardAt = performance.now();
     this.#commands.set(command.tag, command);
   }
 
-  /** A copy of a command is sent. */
+  /** Records that a copy of a command is sent. */
   sent(command: Command): void {
     const now = performance.now();
     command.copies++;
@@ -67,17 +72,20 @@ export class InFlight {
     command.overtaken = 0;
   }
 
-  /** The target gave a sign of life. */
+  /** Records a frame from the target that answers no command. */
   heard(): void {
     this.#heardAt = performance.now();
   }
 
-  /** For how long the target has owed an answer without a sign of life, in ms. */
+  /** Time for which commands have been in flight without a frame from the target, in ms. */
   get silence(): number {
     return this.#commands.size > 0 ? performance.now() - this.#heardAt : 0;
   }
 
-  /** A command was answered. Gives those that are taken for lost now: answers to enough later ones came before theirs. */
+  /**
+   * Records an answer. Returns the commands that are now regarded as lost, because enough commands
+   * sent after them were answered first.
+   */
   answered(command: Command): readonly Command[] {
     const now = performance.now();
     this.#heardAt = now;
@@ -91,7 +99,7 @@ export class InFlight {
     this.#commands.delete(command.tag);
   }
 
-  /** Ms until one is due to be sent again; Infinity where none is under way. */
+  /** Time until a command is due to be sent again, in ms; Infinity if none is in flight. */
   nextDue(): number {
     let next = Infinity;
     const now = performance.now();
@@ -101,31 +109,31 @@ export class InFlight {
     return next;
   }
 
-  /** Those that are due to be sent again. */
+  /** The commands that are due to be sent again. */
   due(): Command[] {
     const now = performance.now();
     return [...this.#commands.values()].filter((command) => now - command.sentAt >= this.#timeoutOf(command));
   }
 
-  /** As many as may be sent at once after a pause. */
+  /** Maximum number of commands to send again at once after a pause. */
   get burst(): number {
     return this.#window.size;
   }
 
-  /** A command is sent again as no answer came in time. */
+  /** Records that a command is sent again because no answer came in time. */
   late(command: Command): void {
     if (this.silence > 4 * this.#timeoutOf(command)) this.#window.collapse();
     else if (command.kind !== 'flush') this.#window.lost(command.sentAt);
   }
 
-  /** Gives all of them, the oldest first, and forgets them. */
+  /** Removes all commands and returns them, the oldest first. */
   takeAll(): Command[] {
     const all = [...this.#commands.values()];
     this.#commands.clear();
     return all;
   }
 
-  /** Nothing comes back any more. */
+  /** Shrinks the window to one message: the target does not answer. */
   collapse(): void {
     this.#window.collapse();
   }

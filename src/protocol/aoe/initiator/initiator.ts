@@ -1,6 +1,8 @@
 /**
- * The AoE initiator: a target's disk as a BlockDevice. Requests are cut into messages of as many sectors as a frame
- * holds, many under way at once (link.ts). No trim: AoE's messages could carry it, but hardly a target does it.
+ * AoE initiator: a target's disk as a BlockDevice. It splits requests into messages of as many
+ * sectors as fit into a frame, with many in flight at once (link.ts).
+ *
+ * Left out: trim. AoE messages could carry it, but hardly any target implements it.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
@@ -19,39 +21,44 @@ import type { AoeState, LinkCounters } from './link-options.js';
 export interface AoeOptions {
   readonly shelf: number;
   readonly slot: number;
-  /** The initiator's address. Default: the segment's, or a random one. */
+  /** MAC address of the initiator. Default: the segment's, or a random one. */
   readonly mac?: Mac;
-  /** Take no writes, whatever the target allows. Default false. */
+  /** Refuse writes even if the target allows them. Default false. */
   readonly readOnly?: boolean;
-  /** How long requests wait for a target that is gone, in seconds. Default 60. */
+  /** Time that requests wait for a target that does not answer, in seconds. Default 60. */
   readonly reconnectSeconds?: number;
-  /** How long the target is looked for at first, in seconds. Default 10. */
+  /** Time to look for the target at the start, in seconds. Default 10. */
   readonly connectSeconds?: number;
-  /** How long a command may be without an answer of a target that is there, in seconds. Default 300. */
+  /**
+   * Time that a command may go unanswered while the target answers others, in seconds. Default 300.
+   */
   readonly commandSeconds?: number;
   /**
-   * Of targets that are not Farbus: how long a frame can be on its way at most, in ms (docs/aoe.md, "Ghost writes").
-   * Default 2000.
+   * For targets without Farbus sessions: maximum time that a frame can be in the network, in ms
+   * (docs/aoe.md, "Ghost writes"). Default 2000.
    */
   readonly frameLifetimeMs?: number;
-  /** The segment is closed with the device. Default false: it stays the caller's. */
+  /** Close the segment with the device. Default false: the caller keeps it. */
   readonly closeSegment?: boolean;
-  /** Take a disk that cannot be recognised when the target is found again for the same one. Default false. */
+  /** After reconnecting, accept a disk that cannot be verified to be the same. Default false. */
   readonly assumeSame?: boolean | undefined;
   readonly log?: Logger;
-  /** Gives up looking for the target at first. */
+  /** Ends the first search for the target. */
   readonly signal?: AbortSignal;
-  /** Is told by which messages a guest's commands are sent. */
+  /** Receives the tags of the messages that carry a guest's commands. */
   readonly steps?: Steps;
-  /** Told of every change of the state, with a line of detail. It must not throw. */
+  /** Called at each change of state, with one line of detail. It must not throw. */
   readonly onState?: (state: AoeState, detail: string) => void;
 }
 
-/** Requests of more than one message are cut at multiples of this, where messages are long enough; in sectors. */
+/**
+ * Requests of several messages are split at multiples of this many sectors, if a message holds at
+ * least that many.
+ */
 const alignment = 8;
 const maxTransfer = 8 << 20;
 
-/** Finds a target on a segment, by its shelf and slot. Rejects with a FarbusError. */
+/** Finds a target on a segment by shelf and slot. Rejects with a FarbusError. */
 export async function connectAoe(segment: Segment, options: AoeOptions): Promise<AoeInitiator> {
   const { reconnectSeconds = 60, connectSeconds = 10, commandSeconds = 300, frameLifetimeMs = 2000 } = options;
   if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(commandSeconds > 0) || !(frameLifetimeMs >= 0)) {
@@ -62,7 +69,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     shelf: options.shelf,
     slot: options.slot,
     mac: options.mac,
-    // Timers count up to 2^31 ms.
+    // Timers count to 2^31 ms only.
     reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
     connectSeconds,
     signal: options.signal,
@@ -76,12 +83,12 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
   return new AoeInitiator(link, witness, options.readOnly ?? false, options.closeSegment ? segment : undefined);
 }
 
-/** Made by {@link connectAoe}. */
+/** Use {@link connectAoe} to create one. */
 export class AoeInitiator extends BlockBase {
   readonly info: BlockInfo;
   readonly #link: Link;
   readonly #witness: ContentWitness | undefined;
-  /** Sectors of one message, of requests that need several. */
+  /** Sectors of one message if a request needs several. */
   readonly #step: number;
   readonly #lba48: boolean;
 
@@ -121,7 +128,7 @@ export class AoeInitiator extends BlockBase {
     return this.#link.counters;
   }
 
-  /** The target knows every copy of a command: docs/aoe.md, "Ghost writes". */
+  /** True if the target has Farbus sessions (docs/aoe.md, "Ghost writes"). */
   get hasSession(): boolean {
     return this.#link.hasSession;
   }
@@ -148,7 +155,7 @@ export class AoeInitiator extends BlockBase {
   }
 
   protected doFlush(options: RequestOptions): Promise<void> {
-    // FLUSH CACHE, which every target knows that knows any, covers the same as FLUSH CACHE EXT.
+    // FLUSH CACHE covers as much as FLUSH CACHE EXT, and every target that can flush has it.
     const parts = [{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false } as const];
     const done = this.#link.run(parts, options);
     this.#witness?.onFlush(done);

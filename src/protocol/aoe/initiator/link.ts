@@ -1,6 +1,8 @@
 /**
- * The initiator's side of one target, for as long as the device is open: finding the target, losing it and finding it
- * again, under any address, as the same disk. Commands and answers are exchange.ts. Source: [AoE] 2, 3.2.
+ * The initiator's connection to one target while the device is open: finds the target, notices its
+ * loss, and finds it again at any MAC address, provided it has the same disk. [AoE] 2, 3.2.
+ *
+ * Not here: commands and answers (exchange.ts), the first questions (contact.ts).
  */
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
@@ -21,9 +23,9 @@ import type { AoeState, LinkCounters, LinkOptions } from './link-options.js';
 import { Messenger } from './messenger.js';
 import { otherDisk } from './same-disk.js';
 
-/** Pause between queries for a target that is gone, in ms. */
+/** Interval between queries for a lost target, in ms. */
 const queryMs = 250;
-/** How long a closing device waits for requests under way, whether the target is there or gone, in ms. */
+/** Time that a closing device waits for requests in flight, connected or not, in ms. */
 const closeMs = 4000;
 
 export class Link {
@@ -37,7 +39,9 @@ export class Link {
   readonly #stop = new AbortController();
   readonly #segmentSectors: number;
   #contact!: Contact;
-  /** Sectors of one message: of the first contact, which every later one has to take. */
+  /**
+   * Maximum sectors of one message, from the first contact. A target found later must take as many.
+   */
   #sectors = 1;
   #nonce = newNonce();
   #questions = 0;
@@ -45,9 +49,9 @@ export class Link {
   #failure: BlockError | undefined;
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** The end of waiting for requests under way, once the device is about to be closed. */
+  /** Ends the wait for requests in flight while the device closes. */
   #closing: ReturnType<typeof setTimeout> | undefined;
-  /** Why the target was not found again at the last attempt. */
+  /** Why the last attempt to find the target failed. */
   #reason = '';
 
   private constructor(segment: Segment, options: LinkOptions) {
@@ -66,7 +70,8 @@ export class Link {
       ask: () => void port.send(configQuery(broadcastMac, port.mac, shelf, slot, 0)),
       lost: (reason) => this.#lost(reason),
     });
-    // Half of all tags away from the sequence: these are no part of it.
+    // Tags of questions are half the tag space away from the command sequence, so they never
+    // collide.
     const questionTag = (): number => (this.#exchange.lastTag + 2 ** 31 + (this.#questions++ % 2 ** 20)) >>> 0;
     this.#messenger = new Messenger(port, questionTag);
   }
@@ -103,22 +108,25 @@ export class Link {
     return this.#contact.disk;
   }
 
-  /** Most sectors of one command. */
+  /** Maximum number of sectors of one command. */
   get sectors(): number {
     return this.#sectors;
   }
 
-  /** The target says that it takes no writes. */
+  /** The target refuses writes. */
   get readOnly(): boolean {
     return this.#contact.grant?.readOnly ?? false;
   }
 
-  /** The target knows every copy of a command. */
+  /** True if the target has Farbus sessions. */
   get hasSession(): boolean {
     return this.#contact.grant !== undefined;
   }
 
-  /** Runs the commands of one request. Settles when all are over: with the first error if there is one. */
+  /**
+   * Runs the commands of one request. Settles when all of them have ended; rejects with the first
+   * error.
+   */
   run(parts: readonly CommandParts[], options: RequestOptions): Promise<void> {
     const request = new Request(parts.length, options, (aborted) => this.#exchange.abandon(aborted));
     const error = this.#state === 'closed' ? new BlockError('closed', 'the device is closed') : this.#failure;
@@ -129,7 +137,10 @@ export class Link {
     return request.done;
   }
 
-  /** The device is about to be closed: requests under way fail if they are not answered soon. */
+  /**
+   * The device is about to close: requests in flight fail if they are not answered within
+   * `closeMs`.
+   */
   hurry(): void {
     const closed = new BlockError('closed', 'the device is closed');
     this.#closing ??= setTimeout(() => this.#exchange.giveUp(closed), closeMs);
@@ -182,14 +193,14 @@ export class Link {
       slot,
       mac: this.#port.mac,
       opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0 },
-      // Its answer may take long: it waits for what the superseded session had begun.
+      // The answer may take long: the target waits for the commands of the superseded session.
       sessions: (this.#contact as Contact | undefined)?.grant !== undefined,
       signal,
       queryMs,
     });
   }
 
-  /** The target is there. */
+  /** Uses a new contact: the target is connected. */
   #adopt(contact: Contact): void {
     this.#contact = contact;
     const unflushed = this.#exchange.start(contact);
@@ -215,7 +226,8 @@ export class Link {
       try {
         const fenced = this.#exchange.needsFence;
         const contact = await this.#establish(this.#stop.signal);
-        // Something was given up in the meantime: its copies are of the session that was asked for.
+        // A command was given up during the attempt. The session just opened does not supersede the
+        // one that its copies belong to, so open another.
         if (this.#exchange.needsFence && !fenced) continue;
         const breach = breachOf(this.#contact, contact, this.#sectors) ?? (await this.#otherDisk(contact));
         if (breach === undefined) {

@@ -1,17 +1,20 @@
-/** Questions to targets that are not part of a session: each is asked again until it is answered or given up. */
+/**
+ * Sends questions to targets outside of a session: each is sent again until it is answered or given
+ * up.
+ */
 import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
 
 interface Question {
-  /** Looks at a response with the question's tag; true: that is it. */
+  /** Checks a response with the question's tag. Returns true if it answers the question. */
   readonly take: (frame: Uint8Array) => boolean;
 }
 
 export interface AskOptions {
   readonly signal: AbortSignal;
-  /** Pause between copies, in ms. */
+  /** Interval between copies, in ms. */
   readonly everyMs: number;
-  /** Copies at most. Default: until the signal. */
+  /** Maximum number of copies. Default: no limit; the signal ends the question. */
   readonly copies?: number;
 }
 
@@ -20,13 +23,16 @@ export class Messenger {
   readonly #nextTag: () => number;
   readonly #questions = new Map<number, Question>();
 
-  /** @param nextTag A tag that nothing else uses at the time. */
+  /** Returns a tag that is not in use. */
   constructor(port: Port, nextTag: () => number) {
     this.#port = port;
     this.#nextTag = nextTag;
   }
 
-  /** A response arrived. Whether it was an answer. It is valid during the call only. */
+  /**
+   * Offers a response to the open questions. Returns true if it was an answer. The frame is valid
+   * during the call only.
+   */
   take(frame: Uint8Array): boolean {
     const tag = tagOf(frame);
     if (!this.#questions.get(tag)?.take(frame)) return false;
@@ -35,8 +41,9 @@ export class Messenger {
   }
 
   /**
-   * Sends `frame`, which gets a tag, until `accept` gives something for an answer to it, which is then the result.
-   * Undefined: nobody answered. Rejects with what `accept` throws, or with the signal's reason.
+   * Sends the frame that `frame` builds for a new tag, again and again, until `accept` returns a
+   * result for an answer. Resolves with that result, or with undefined if no answer came to all
+   * copies. Rejects with the error that `accept` throws, or with the signal's reason.
    */
   ask<T extends object>(
     frame: (tag: number) => Uint8Array,

@@ -1,4 +1,4 @@
-/** An AoE target by its name, on a segment that is opened for it and closed with it. */
+/** Opens an AoE target by name, on a segment that is opened for it and closed with it. */
 import { openSegment } from '../../../network/ethernet/open.node.js';
 import { AOE_TYPE } from '../spec.js';
 import { parseAoe } from '../uri.js';

@@ -1,30 +1,32 @@
 /**
- * Ghost writes of targets that have no sessions of ours. Such a target executes every copy of a write that reaches it, so
- * nothing may be written over blocks of which a copy can still be on its way: writes that overlap one under way wait for
- * its answer; those that overlap one that was sent more than once, or given up, wait until no copy can be in the network
- * any more. That time is an assumption about the network; docs/aoe.md says what follows from it.
+ * Prevents ghost writes on targets without Farbus sessions (docs/aoe.md, "Ghost writes").
+ *
+ * Such a target executes every copy of a write that reaches it. So no write may be sent for blocks
+ * of which an older copy can still be in the network: a write that overlaps one in flight waits
+ * for its answer; a write that overlaps one that was repeated or given up waits until no copy can
+ * be in the network. That time is an assumption about the network.
  */
 
-/** Sectors [start, end) of which copies can be on their way until `until`. */
+/** Sectors [start, end) of which copies can be in the network until `until` (performance.now()). */
 interface Haunted {
   readonly start: number;
   readonly end: number;
   readonly until: number;
 }
 
-/** More at a time are joined into one that covers them all. */
+/** Maximum number of entries; beyond it all are merged into one that covers them all. */
 const maxHaunted = 1024;
 
 export class Quarantine {
   readonly #lifetimeMs: number;
   #haunted: Haunted[] = [];
 
-  /** @param lifetimeMs How long a frame can be on its way at most. */
+  /** Maximum time that a frame can be in the network, in ms. */
   constructor(lifetimeMs: number) {
     this.#lifetimeMs = lifetimeMs;
   }
 
-  /** The last copy of a write was sent at `sentAt` (performance.now()). */
+  /** Adds a write whose last copy was sent at `sentAt` (performance.now()). */
   add(start: number, end: number, sentAt: number): void {
     const entry = { start, end, until: sentAt + this.#lifetimeMs };
     if (entry.until <= performance.now()) return;
@@ -42,7 +44,7 @@ export class Quarantine {
     }
   }
 
-  /** Ms until a write to these sectors may be sent; 0: now. */
+  /** Time until a write to these sectors may be sent, in ms; 0 if now. */
   wait(start: number, end: number): number {
     if (this.#haunted.length === 0) return 0;
     const now = performance.now();

@@ -1,6 +1,8 @@
 /**
- * Whether a target that was found again has the same disk, by its content (block/witness.ts): in AoE, serial numbers are
- * the target's as a rule, not the disk's. Reads are questions here, apart from the commands that wait. Source: [AoE] 3.1.
+ * Checks by content (block/witness.ts) that a target found again has the same disk. In AoE a
+ * serial number usually identifies the target, not the disk.
+ *
+ * The reads are questions (messenger.ts), apart from the commands that wait. [AoE] 3.1.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { BlockError } from '../../../block/errors.js';
@@ -11,21 +13,21 @@ import { flagsOf, minFrame, putAta, putHeader } from '../wire.js';
 import type { Contact } from './contact.js';
 import type { Messenger } from './messenger.js';
 
-/** Copies of a question, and the pause between them in ms. */
+/** Maximum copies of a question, and the interval between them in ms. */
 const copies = 20;
 const everyMs = 100;
 
 export interface Place {
   readonly shelf: number;
   readonly slot: number;
-  /** The initiator's address. */
+  /** MAC address of the initiator. */
   readonly mac: Mac;
-  /** Most sectors of one message. */
+  /** Maximum number of sectors in one message. */
   readonly sectors: number;
 }
 
 /**
- * @returns Why it is not taken for the same disk; undefined if it is.
+ * @returns Why the disk is not accepted as the same; undefined if it is the same.
  * @throws Error if the target does not answer, or the signal's reason
  */
 export async function otherDisk(
@@ -64,7 +66,8 @@ async function readSectors(
     (tag) => {
       const frame = new Uint8Array(minFrame);
       putHeader(frame, to, mac, { shelf, slot, command: AoeCommand.ata, tag });
-      // No session: the tag of a question is not in a session's sequence, and a read needs no fence.
+      // Outside of the session: the tag of a question is not in its sequence, and a read needs no
+      // fence.
       putAta(frame, { flags, feature: 0, count, command, lba, generation: 0 });
       return frame;
     },

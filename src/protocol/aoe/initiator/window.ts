@@ -1,7 +1,8 @@
 /**
- * How many messages may be under way: never more than the target's buffers hold, fewer where the network loses some.
- * Slow start, then one more a round trip; half when something was lost, and one when nothing comes back (RFC 5681
- * section 3.1, in messages instead of bytes).
+ * Congestion window: the number of messages that may be in flight. It is at most the target's
+ * buffer count, and less if the network loses messages. Slow start, then one more message a round
+ * trip; halved after a loss, one after silence (RFC 5681 section 3.1, in messages instead of
+ * bytes).
  */
 
 const first = 8;
@@ -10,7 +11,7 @@ export class CongestionWindow {
   #limit: number;
   #size: number;
   #threshold: number;
-  /** Losses of what was sent before this time are one and the same event. */
+  /** Losses of messages sent before this time belong to a loss already handled. */
   #reducedAt = -Infinity;
 
   /** @param limit The target's buffer count. */
@@ -24,7 +25,7 @@ export class CongestionWindow {
     return Math.floor(this.#size);
   }
 
-  /** The target says how much it holds now. */
+  /** Sets the target's buffer count. */
   limit(limit: number): void {
     this.#limit = limit;
     this.#size = Math.min(this.#size, limit);
@@ -35,7 +36,7 @@ export class CongestionWindow {
     this.#size = Math.min(this.#limit, this.#size + step);
   }
 
-  /** A message that was sent at `sentAt` (performance.now()) was lost. */
+  /** A message sent at `sentAt` (performance.now()) was lost. */
   lost(sentAt: number): void {
     if (sentAt <= this.#reducedAt) return;
     this.#reducedAt = performance.now();
@@ -43,7 +44,7 @@ export class CongestionWindow {
     this.#size = this.#threshold;
   }
 
-  /** Nothing comes back: begin anew. */
+  /** The target is silent: restart with one message. */
   collapse(): void {
     this.#threshold = Math.max(2, this.#size / 2);
     this.#size = 1;

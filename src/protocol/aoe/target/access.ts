@@ -1,7 +1,9 @@
 /**
- * What initiators can read and change of a target besides its disk: the config string, the list of addresses that are
- * heard at all, and the list of those that it is reserved for. [AoE] 3.2, 3.3, 3.4. Kept in memory only: with the
- * target's end they are gone.
+ * The settings of a target that initiators can read and change: the config string, the mask list
+ * (addresses that the target answers) and the reserve list (addresses that may use the disk).
+ * [AoE] 3.2, 3.3, 3.4.
+ *
+ * They are kept in memory only and end with the target.
  */
 import { macKey } from '../../../network/ethernet/mac.js';
 import {
@@ -19,14 +21,14 @@ import {
 } from '../spec.js';
 import { getConfig, putConfig } from '../wire.js';
 
-/** What a target says of itself besides the config string. */
+/** The fields of a config response besides the config string. */
 export interface Announcement {
   readonly bufferCount: number;
   readonly firmware: number;
   readonly sectors: number;
 }
 
-/** Length of the response that was written into the frame; an AoE error; or undefined: it is not to be answered. */
+/** Length of the response written into the frame, or an AoE error; undefined means no response. */
 export type Outcome = { readonly length: number } | { readonly error: number } | undefined;
 
 const macSize = 6;
@@ -39,7 +41,7 @@ export class Access {
   #masks = new Map<number, Uint8Array>();
   #reserved = new Map<number, Uint8Array>();
 
-  /** @param maxFrame The longest frame that can be answered with, in bytes. */
+  /** Maximum length of a response frame, in bytes. */
   constructor(announcement: Announcement, config: Uint8Array, maxFrame: number) {
     this.#announcement = announcement;
     this.#config = config.slice(0, maxConfig);
@@ -47,17 +49,20 @@ export class Access {
     this.#maxReserved = Math.min(255, Math.floor((maxFrame - ReserveArgument.size) / macSize));
   }
 
-  /** Whether an initiator is heard. */
+  /** True if the mask list allows the initiator; the target ignores all others. */
   hears(mac: number): boolean {
     return this.#masks.size === 0 || this.#masks.has(mac);
   }
 
-  /** Whether an initiator may use the disk. */
+  /** True if the reserve list allows the initiator to use the disk. */
   admits(mac: number): boolean {
     return this.#reserved.size === 0 || this.#reserved.has(mac);
   }
 
-  /** [AoE] 3.2. `frame` is the request, `length` bytes, and has room for the response. */
+  /**
+   * [AoE] 3.2: config query. `frame` holds the request, `length` bytes, and has room for the
+   * response.
+   */
   config(frame: Uint8Array, length: number): Outcome {
     if (length < ConfigArgument.size) return undefined;
     const command = frame[ConfigArgument.versionCommand]! & 0xf;
@@ -89,15 +94,15 @@ export class Access {
     return { length: this.announce(frame, command) };
   }
 
-  /** Writes the config argument of a response into `frame`; gives its length. */
+  /** Writes the config argument of a response into `frame` and returns its length. */
   announce(frame: Uint8Array, command: number): number {
-    // On a segment whose frames are too short for the string, it is cut.
+    // The string is truncated if the frames of the segment are too short for it.
     const text = this.#config.subarray(0, Math.max(0, frame.length - ConfigArgument.size));
     putConfig(frame, { ...this.#announcement, text }, command);
     return ConfigArgument.size + text.length;
   }
 
-  /** [AoE] 3.3. */
+  /** [AoE] 3.3: reads or edits the mask list. */
   mask(frame: Uint8Array, length: number): Outcome {
     if (length < MaskArgument.size) return undefined;
     const command = frame[MaskArgument.command];
@@ -109,7 +114,7 @@ export class Access {
       for (let index = 0; index < count; index++) {
         const error = this.#direct(frame, MaskArgument.size + index * maskDirectiveSize);
         if (error === 0) continue;
-        // The directives before this one hold; the count says how many those are.
+        // The directives before this one stay in force; the count is their number.
         frame[MaskArgument.error] = error;
         frame[MaskArgument.count] = index;
         return { length: MaskArgument.size };
@@ -125,7 +130,7 @@ export class Access {
     return { length: at };
   }
 
-  /** [AoE] 3.4. `mac` is the initiator's. */
+  /** [AoE] 3.4: reads or sets the reserve list. `mac` is the key of the initiator. */
   reserve(frame: Uint8Array, length: number, mac: number): Outcome {
     if (length < ReserveArgument.size) return undefined;
     const command = frame[ReserveArgument.command];
@@ -151,7 +156,7 @@ export class Access {
     return { length: at };
   }
 
-  /** Carries out one directive. Gives a MaskError, or 0. */
+  /** Executes one mask directive. Returns a MaskError, or 0. */
   #direct(frame: Uint8Array, at: number): number {
     const key = macKey(frame, at + 2);
     switch (frame[at + 1]) {

@@ -1,51 +1,53 @@
-/** A command of an initiator while it is executed, and its result as it is remembered. */
+/**
+ * A command that the target executes, and its result packed into 32 bits for the memory of tags.
+ */
 import type { AtaRequest } from '../wire.js';
 import { AtaArgument } from '../spec.js';
 import type { Plan, Result } from './disk.js';
 import type { TargetSession } from './sessions.js';
 
-/** Who sent a request, and what it says. */
+/** An ATA request and its sender. */
 export interface Sender {
-  /** The initiator's address, as a key. */
+  /** MAC address of the initiator, as a `macKey`. */
   readonly mac: number;
   readonly ata: AtaRequest;
-  /** Undefined: the initiator has none. */
+  /** Undefined if the request is outside of a Farbus session. */
   readonly session: TargetSession | undefined;
 }
 
-/** What an initiator wants, as it was understood. */
+/** A request that has been parsed and accepted. */
 export interface Order extends Sender {
   readonly plan: Plan;
 }
 
-/** A command that is being executed. */
+/** A command in flight. */
 export interface Command extends Order {
-  /** Begins as the request does, with room for data behind it. */
+  /** Copy of the request's header and ATA argument, with room for data behind them. */
   readonly frame: Uint8Array;
 }
 
-/** Where a command's data are, or go. */
+/** The data part of the command's frame. */
 export function dataOf({ frame, plan }: Command): Uint8Array {
   return frame.subarray(AtaArgument.size, AtaArgument.size + plan.length);
 }
 
-/** Whether `next` goes on where `last` ends, in the same direction. */
+/** True if `next` continues the read or write `last` at the byte where it ends. */
 export function continues({ plan: last }: Command, { plan: next }: Command): boolean {
   if (last.kind !== next.kind || (last.kind !== 'read' && last.kind !== 'write')) return false;
   return last.fua === next.fua && last.offset + last.length === next.offset;
 }
 
-/** Whether a second execution could do harm. */
+/** True if executing the command twice could do harm. */
 export function changesSomething({ kind }: Plan): boolean {
   return kind === 'write' || kind === 'flush' || kind === 'other';
 }
 
-/** What tells commands with one tag apart: command, feature, count. */
+/** Key that differs between two different commands with the same tag: command, feature, count. */
 export function kindOf(ata: AtaRequest): number {
   return (ata.command << 16) | (ata.feature << 8) | ata.count;
 }
 
-/** A result in 32 bits; {@link unpack} is the other way. */
+/** Packs a result into 32 bits; {@link unpack} reverses it. */
 export function pack({ aoeError, status, error, count }: Result): number {
   return ((aoeError << 24) | (status << 16) | (error << 8) | count) >>> 0;
 }

@@ -1,6 +1,8 @@
 /**
- * The ATA disk that a target shows its device as: which commands there are, and what each answers. [ATA] 7; of it the
- * general feature set with LBA48, flush and the write cache, without SMART, security and power management.
+ * The ATA disk that a target presents: parses ATA commands and executes them on a BlockDevice.
+ * [ATA] 7: the general feature set with LBA48, flush and the write cache.
+ *
+ * Left out: SMART, security, power management.
  */
 import { buffersOf, type Buffers } from '../../../base/buffers.js';
 import type { BlockDevice } from '../../../block/device.js';
@@ -17,28 +19,28 @@ export interface DiskIdentity {
   readonly firmware: string;
 }
 
-/** What a command comes to: an AoE error, or [ATA] registers. */
+/** Result of a command: an AoE error, or [ATA] registers. */
 export interface Result {
-  /** AoeError; 0: none. */
+  /** AoeError, or 0 for none. */
   readonly aoeError: number;
   readonly status: number;
   readonly error: number;
   readonly count: number;
 }
 
-/** What a command does, and with how much data. */
+/** A command after parsing: its kind and byte range. */
 export interface Plan {
   readonly kind: 'read' | 'write' | 'flush' | 'identify' | 'other';
-  /** In bytes. */
+  /** Byte offset in the device. */
   readonly offset: number;
-  /** Of the data that are to be sent or were received, in bytes. */
+  /** Bytes to send or that were received. */
   readonly length: number;
   readonly fua: boolean;
 }
 
 export const good: Result = { aoeError: 0, status: AtaStatus.ready, error: 0, count: 0 };
 const badArgument: Result = { aoeError: AoeError.badArgument, status: 0, error: 0, count: 0 };
-/** The target is reserved for other initiators. */
+/** Answer if the target is reserved for other initiators. */
 export const reserved: Result = { aoeError: AoeError.reserved, status: 0, error: 0, count: 0 };
 
 const writes: ReadonlySet<number> = new Set([
@@ -49,7 +51,7 @@ const writes: ReadonlySet<number> = new Set([
   AtaCommand.writeDmaFuaExt,
 ]);
 
-/** Whether a request writes more than the `payload` bytes that came with it. */
+/** True if a write has fewer than its sectors in the `payload` bytes that arrived with it. */
 export function isCut({ command, count }: AtaRequest, payload: number): boolean {
   return writes.has(command) && payload < count * sectorSize;
 }
@@ -59,7 +61,7 @@ function failed(error: number, status: number = AtaStatus.ready | AtaStatus.erro
 }
 
 export class Disk {
-  /** [ATA] sectors; a device's end that is less than one is not shown. */
+  /** Number of [ATA] sectors. A partial sector at the end of the device is not addressable. */
   readonly sectors: number;
   readonly readOnly: boolean;
   readonly #device: BlockDevice;
@@ -76,7 +78,7 @@ export class Disk {
     this.sectors = Math.min(Math.floor(device.info.size / sectorSize), lba48Limit);
   }
 
-  /** What a request is about; a result where it is refused. */
+  /** Parses and checks a request. Returns a result if the request is refused. */
   plan(ata: AtaRequest): Plan | Result {
     switch (ata.command) {
       case AtaCommand.readSectors:
@@ -109,14 +111,15 @@ export class Disk {
     }
   }
 
-  /** What an initiator that comes now has to be told of the device's losses. */
+  /** A watch for a new initiator, which reports losses of the device from now on. */
   watchLosses(): LossWatch {
     return new LossWatch(this.#device.losses);
   }
 
   /**
-   * Reads into, or writes from, `data`, which has the plan's length. Never rejects.
-   * @param losses Of the initiator whose command it is.
+   * Executes a command. A read or IDENTIFY fills `data`, a write takes it; its length is the
+   * plan's. Never rejects.
+   * @param losses The loss watch of the initiator that sent the command.
    */
   async execute(plan: Plan, ata: AtaRequest, data: Uint8Array, losses?: LossWatch): Promise<Result> {
     try {
@@ -139,7 +142,7 @@ export class Disk {
     }
   }
 
-  /** Reads at once what needs no waiting. False: {@link execute} it; what is in `into` is undefined. */
+  /** Synchronous read. If it returns false, `into` is undefined: call {@link execute} then. */
   readNow({ offset }: Plan, into: Uint8Array): boolean {
     try {
       return this.#device.readNow?.(offset, into) ?? false;
@@ -148,7 +151,9 @@ export class Disk {
     }
   }
 
-  /** The same for a write: true when it may be acknowledged. */
+  /**
+   * Synchronous write. Returns true if the write may be acknowledged; else call {@link execute}.
+   */
   writeNow({ offset, fua }: Plan, from: Uint8Array): boolean {
     if (fua || !this.#writeCache) return false;
     try {
@@ -175,13 +180,13 @@ export class Disk {
     });
   }
 
-  /** Reads or writes `data.length` bytes from the plan's offset on. Rejects with a BlockError. */
+  /** Reads or writes `data.length` bytes at the plan's offset. Rejects with a BlockError. */
   transfer(plan: Plan, data: Buffers): Promise<void> {
     if (plan.kind === 'read') return this.#device.read(plan.offset, data);
     return this.#device.write(plan.offset, data, { fua: plan.fua || !this.#writeCache });
   }
 
-  /** [ATA] 7.48: SET FEATURES; 7.4: CHECK POWER MODE, always active. */
+  /** SET FEATURES ([ATA] 7.48), and CHECK POWER MODE ([ATA] 7.4), which always reports "active". */
   #other(ata: AtaRequest): Result {
     if (ata.command === AtaCommand.checkPowerMode) return { ...good, count: 0xff };
     const cache = cacheFeature(ata.feature);
@@ -195,7 +200,7 @@ export class Disk {
     const length = count * sectorSize;
     if (count === 0 || count > this.#maxSectors) return badArgument;
     const isWrite = kind === 'write';
-    // [AoE] 3.1: W says that data come with the request; one that says something else than its command makes no sense.
+    // [AoE] 3.1: flag W means that data comes with the request. It must agree with the command.
     if (isWrite !== ((ata.flags & AtaFlag.write) !== 0)) return badArgument;
     if (isWrite && this.readOnly) return failed(AtaErrorBit.abort | AtaErrorBit.writeProtected);
     if (lba + count > Math.min(this.sectors, limit)) return failed(AtaErrorBit.idNotFound);
@@ -205,14 +210,17 @@ export class Disk {
 }
 
 export interface DiskOptions {
-  /** Most sectors of one message. */
+  /** Maximum number of sectors in one message. */
   readonly maxSectors: number;
   readonly readOnly: boolean;
-  /** Writes are durable when they are answered, until an initiator turns the write cache on. */
+  /** Writes are durable when answered, until an initiator turns the write cache on. */
   readonly writeThrough: boolean;
 }
 
-/** A device's error as registers. What lies behind the device and is away is "device unavailable". */
+/**
+ * Maps a device error to registers. If the device's backend is gone, the answer is the AoE error
+ * "device unavailable".
+ */
 function resultOf(error: unknown, kind: Plan['kind']): Result {
   switch (blockErrorOf(error).kind) {
     case 'range':

@@ -1,7 +1,10 @@
 /**
- * Commands as a target carries them out: no copy of one that is known for a copy; what needs no waiting at once, a read
- * into the memory of the frame that answers it and a write out of the frame that brought it; the rest together with what
- * arrived with it, in frames of the target's own. Never more than {@link maxExecuting} at a time.
+ * Executes ATA commands of the target, at most {@link maxExecuting} at a time, and does not
+ * execute a recognised copy.
+ *
+ * A read or write that the device can do synchronously is done at once: a read goes directly into
+ * the response frame, a write comes directly from the received frame. The other commands are
+ * copied into frames of the target and executed together with those that arrive at the same time.
  */
 import { scattered } from '../../../base/scattered.js';
 import type { LossWatch } from '../../../block/losses.js';
@@ -31,16 +34,16 @@ export interface ExecutorOptions {
   readonly disk: Disk;
   readonly port: Port;
   readonly responder: Responder;
-  /** The longest frame, in bytes. */
+  /** Maximum length of a frame, in bytes. */
   readonly frameSize: number;
   readonly counters: AoeTargetCounters;
   readonly steps: Steps;
 }
 
-/** Commands that are executed at a time, of all initiators. */
+/** Maximum number of commands in flight, of all initiators together. */
 export const maxExecuting = 256;
 
-/** Initiators that are told of losses; of more, the first are forgotten. */
+/** Maximum number of initiators with a loss watch; beyond it the oldest watch is dropped. */
 const maxInitiators = 1024;
 
 export class Executor {
@@ -51,7 +54,7 @@ export class Executor {
   readonly #counters: AoeTargetCounters;
   readonly #steps: Steps;
   readonly #recent = new RecentCommands();
-  /** By initiator. */
+  /** Loss watches by initiator (MAC key). */
   readonly #losses = new Map<number, LossWatch>();
   readonly #free: Uint8Array[] = [];
   #batch: Command[] = [];
@@ -67,7 +70,7 @@ export class Executor {
     this.#steps = steps;
   }
 
-  /** Carries an ATA request out and answers it. */
+  /** Executes an ATA request and answers it. */
   execute(request: Uint8Array, order: Order): void {
     if (this.#executing >= maxExecuting) {
       this.#counters.overload++;
@@ -79,15 +82,16 @@ export class Executor {
     if (changes) this.#watchFor(order.mac);
     if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
     if (this.#readNow(request, order) || this.#writeNow(request, order)) return;
-    // Of a read the header is enough.
+    // For anything but a write the header is enough.
     const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
     if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
     this.#batch.push({ ...order, frame });
   }
 
   /**
-   * Answers a request that is not carried out. The refusal is kept as the result of its tag, as a success would be: the
-   * initiator takes the command for over, so that no later copy of it may be carried out either.
+   * Answers a request with an error instead of executing it. The error is stored as the result of
+   * the tag, like a success: the initiator regards the command as finished, so no later copy of it
+   * may be executed either.
    */
   refuse(request: Uint8Array, from: Sender, result: Result): void {
     if (!this.#take(request, from, true)) return;
@@ -97,12 +101,15 @@ export class Executor {
     this.#responder.answer(request, result);
   }
 
-  /** Resolves when nothing is being executed. Nothing is to be begun meanwhile. */
+  /** Resolves when no command is in flight. The caller must not start commands meanwhile. */
   idle(): Promise<void> {
     return this.#executing === 0 ? Promise.resolve() : new Promise((resolve) => (this.#idle = resolve));
   }
 
-  /** From its first write on, an initiator is told of losses that another one's flush met first. */
+  /**
+   * Starts a loss watch for an initiator at its first write: it must learn of a loss even if the
+   * flush of another initiator met it first.
+   */
   #watchFor(mac: number): void {
     if (this.#losses.has(mac)) return;
     if (this.#losses.size >= maxInitiators) this.#losses.delete(this.#losses.keys().next().value!);
@@ -129,7 +136,7 @@ export class Executor {
     return true;
   }
 
-  /** Executes what has arrived together: runs of neighbouring sectors by one request to the device. */
+  /** Executes the commands that arrived together. A run of adjacent ranges becomes one request. */
   #runBatch(): void {
     const batch = this.#batch;
     this.#batch = [];
@@ -146,7 +153,7 @@ export class Executor {
     try {
       await this.#disk.transfer(run[0]!.plan, scattered(run.map(dataOf)));
     } catch {
-      // Each for itself, to learn which of them fail.
+      // Execute each command alone to find out which ones fail.
       for (const command of run) void this.#execute(command);
       return;
     }
@@ -158,7 +165,7 @@ export class Executor {
     this.#end(command, await this.#disk.execute(plan, ata, dataOf(command), this.#losses.get(mac)));
   }
 
-  /** Whether a command is new, and not a copy of one. */
+  /** Returns true if the command is new. Answers or counts a copy, and then returns false. */
   #take(request: Uint8Array, { mac, ata, session }: Sender, changes: boolean): boolean {
     const tag = tagOf(request);
     if (!session && !changes) return true;
@@ -182,7 +189,7 @@ export class Executor {
     }
   }
 
-  /** Answers a command, in a frame that begins as the request does. */
+  /** Answers a command. `frame` begins with the request's header and ATA argument. */
   #executed(frame: Uint8Array, { mac, plan, session }: Order, result: Result): void {
     const tag = tagOf(frame);
     const changes = changesSomething(plan);
@@ -197,7 +204,7 @@ export class Executor {
     this.#responder.respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
   }
 
-  /** A frame of our own that begins as the request does, until {@link #end}. */
+  /** A frame of the target that begins with `request`, in use until {@link #end}. */
   #begin(request: Uint8Array): Uint8Array {
     this.#executing++;
     const frame = this.#free.pop() ?? new Uint8Array(this.#frameSize);

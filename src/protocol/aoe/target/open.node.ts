@@ -12,13 +12,18 @@ import { AoeTarget } from './target.js';
 export interface AoeExport {
   readonly device: BlockDevice;
   readonly readOnly: boolean;
-  /** Names the life of the memory of its unflushed writes: a UUID, or '' where it is this process's own. */
+  /**
+   * Identifies the memory that holds unflushed writes: a UUID, or '' if it is this process's own.
+   */
   readonly state: string;
 }
 
-/** How long devices have to finish what was begun, in ms. */
+/** Time for devices to finish commands in flight at close, in ms. */
 const closeMs = 10_000;
-/** Messages under way: an interface's sockets hold as many; what comes over UDP has smaller buffers. */
+/**
+ * Buffer counts that targets announce. The socket of an interface holds 64 messages; the buffers of
+ * UDP sockets are smaller.
+ */
 const bufferCount = { interface: 64, udp: 16 };
 
 export interface AoeListener {
@@ -27,7 +32,10 @@ export interface AoeListener {
   close(): Promise<void>;
 }
 
-/** Serves devices at `aoe:SHELF.SLOT@SEGMENT`, the second at the next slot and so on. Rejects with a FarbusError. */
+/**
+ * Serves devices at `aoe:SHELF.SLOT@SEGMENT`: the first at this slot, each further one at the next
+ * slot. Rejects with a FarbusError.
+ */
 export async function listenAoe(
   text: string,
   exports: readonly AoeExport[],
@@ -38,7 +46,7 @@ export async function listenAoe(
   const segment = await openSegment(name, { etherType: AOE_TYPE, log });
   const targets: AoeTarget[] = [];
   const close = async (): Promise<void> => {
-    // A device that hangs must not keep the program.
+    // A device that hangs must not keep the program from exiting.
     const late = new AbortController();
     const wait = sleep(closeMs, late.signal).catch(() => undefined);
     await Promise.race([Promise.all(targets.map((target) => target.close())), wait]);

@@ -1,17 +1,22 @@
 /**
- * The latest commands of initiators without a session of ours: a copy with the same tag is not executed while the first
- * is, nor shortly after. That is all that can be known: other initiators choose tags as they like, and may send the same
- * command again under a new one.
+ * The latest commands of initiators without a Farbus session.
+ *
+ * A copy with the same tag is not executed while the command is in flight, nor for {@link
+ * memoryMs} after. The target cannot recognise more: other initiators choose tags freely and may
+ * send the same command again with a new tag.
  */
 import type { Copy } from './sessions.js';
 
-/** Initiators that are remembered, commands of each, and for how long after their end in ms. */
+/**
+ * Limits (chosen, not measured): initiators remembered, commands remembered for each, and ms for
+ * which a command is remembered after it is done.
+ */
 const maxInitiators = 64;
 const maxCommands = 128;
 const memoryMs = 2000;
 
 interface Command {
-  /** What must be the same in a copy. */
+  /** Command, feature and count; a copy has the same value. */
   readonly kind: number;
   readonly lba: number;
   over: number | undefined;
@@ -21,7 +26,10 @@ interface Command {
 export class RecentCommands {
   readonly #byInitiator = new Map<number, Map<number, Command>>();
 
-  /** What a command is that changes something; if it is new, it is being executed from now on. `kind`: command and count. */
+  /**
+   * The state of a command that changes something. A `new` command counts as in flight from now on.
+   * `kind` is what `kindOf` in command.ts returns.
+   */
   take(mac: number, tag: number, kind: number, lba: number): Copy {
     const commands = this.#of(mac);
     const known = commands.get(tag);

@@ -1,11 +1,11 @@
-/** The target's answers: requests' headers turned round, with a result, and what they count. [AoE] 2, 3.1. */
+/** Builds and sends the target's responses from request headers, and counts them. [AoE] 2, 3.1. */
 import { putU16 } from '../../../base/big-endian.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { AOE_VERSION, AtaArgument, Flag, Header } from '../spec.js';
 import { minFrame } from '../wire.js';
 import type { Result } from './disk.js';
 
-/** Who answers. */
+/** The port, address and counters of the responding target. */
 export interface Responding {
   readonly port: Port;
   readonly shelf: number;
@@ -51,7 +51,10 @@ export class Responder {
     this.respond(frame, AtaArgument.size, error);
   }
 
-  /** Makes a frame that begins with the request's header a response, and sends `length` bytes of it. */
+  /**
+   * Turns the request header in `frame` into a response header and sends `length` bytes of the
+   * frame.
+   */
   respond(frame: Uint8Array, length: number, error: number): void {
     frame.copyWithin(0, 6, 12);
     frame.set(this.#port.mac, 6);
@@ -63,7 +66,9 @@ export class Responder {
     this.send(frame, length);
   }
 
-  /** Sends `length` bytes of a frame, or as many more as Ethernet wants. */
+  /**
+   * Sends `length` bytes of a frame, padded with zeroes to the minimum size of an Ethernet frame.
+   */
   send(frame: Uint8Array, length: number): void {
     if (length < minFrame) frame.fill(0, length, minFrame);
     this.#port.send(frame.subarray(0, Math.max(length, minFrame)));

@@ -1,14 +1,19 @@
 /**
- * The sessions of our own initiators (../session.ts), and what the target remembers of each: which of its latest tags
- * are being executed or are done, and with what result. So every copy of a command is known: one that is being executed
- * is ignored, one that is done is answered again, and one that is older than what is remembered is refused.
+ * The target's side of Farbus sessions (../session.ts).
+ *
+ * For each session the target remembers the state and result of its latest tags. So it recognises
+ * every copy of a command: it ignores a copy while the command is in flight, repeats the answer if
+ * the command is done, and refuses a tag that is older than its memory.
  */
 import { nonceSize, tagMemory, type SessionOpening } from '../session.js';
 
-/** Sessions that are remembered at a time; the one that was not used for the longest time gives way. */
+/** Maximum number of sessions that are remembered; beyond it the least recently used one ends. */
 const maxSessions = 64;
 
-/** What a command's copy is. */
+/**
+ * State of a received command. `stale`: older than the tags that are remembered. `ahead`: its tag
+ * is further ahead than an initiator may go.
+ */
 export type Copy = 'new' | 'executing' | 'done' | 'stale' | 'ahead';
 
 const none = 0;
@@ -20,7 +25,7 @@ export class TargetSession {
   readonly nonce: Uint8Array;
   readonly #states = new Uint8Array(tagMemory);
   readonly #results = new Uint32Array(tagMemory);
-  /** The newest tag that was met. */
+  /** The newest tag received. */
   #newest: number;
   #executing = 0;
   #idle: (() => void)[] = [];
@@ -31,10 +36,10 @@ export class TargetSession {
     this.#newest = (opening.firstTag - 1) >>> 0;
   }
 
-  /** What the command with this tag is; if it is new, it is being executed from now on. */
+  /** The state of the command with this tag. A `new` command counts as in flight from now on. */
   take(tag: number): Copy {
     const ahead = (tag - this.#newest) | 0;
-    // Further ahead than an initiator goes that has its answers.
+    // An initiator never goes this far ahead of its oldest unanswered tag (`tagSpan`).
     if (ahead > tagMemory / 2) return 'ahead';
     if (ahead <= -tagMemory / 2) return 'stale';
     for (let step = 1; step <= ahead; step++) this.#states[(this.#newest + step) % tagMemory] = none;
@@ -48,8 +53,8 @@ export class TargetSession {
   }
 
   /**
-   * A command is over. `result`: what {@link resultOf} gives for copies of it; undefined where a copy is to be executed
-   * again, as a read.
+   * Marks a command as done. `result` is what {@link resultOf} returns for copies of it. Undefined
+   * means that a copy must be executed again; that is so for reads.
    */
   finish(tag: number, result: number | undefined): void {
     this.#executing--;
@@ -65,18 +70,18 @@ export class TargetSession {
     return this.#results[tag % tagMemory]!;
   }
 
-  /** Resolves when nothing of it is being executed. */
+  /** Resolves when no command of the session is in flight. */
   idle(): Promise<void> {
     return this.#executing === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve));
   }
 }
 
 export class SessionTable {
-  /** By initiator and generation; the least recently used first. */
+  /** Open sessions by initiator and generation, the least recently used first. */
   readonly #sessions = new Map<string, TargetSession>();
-  /** Superseded or given way, with commands still being executed. */
+  /** Ended sessions that still have commands in flight. */
   readonly #ending = new Map<string, TargetSession>();
-  /** Generation that was given last. */
+  /** The generation assigned last. */
   #last: number;
   #latest: { readonly mac: number; readonly session: TargetSession } | undefined;
 
@@ -84,9 +89,9 @@ export class SessionTable {
     this.#last = crypto.getRandomValues(new Uint16Array(1))[0]!;
   }
 
-  /** The session of initiator `mac` (its key) with this generation. */
+  /** The session of the initiator with this MAC key and generation. */
   find(mac: number, generation: number): TargetSession | undefined {
-    // Mostly the one that was found last: it is the most recently used already.
+    // Usually this is the session found last, which is already the most recently used.
     const latest = this.#latest;
     if (latest?.mac === mac && latest.session.generation === generation) return latest.session;
     const key = keyOf(mac, generation);
@@ -100,8 +105,8 @@ export class SessionTable {
   }
 
   /**
-   * Opens a session, or finds the one that this opening has opened before. What it supersedes executes nothing any more
-   * when the promise resolves.
+   * Opens a session, or returns the one that this nonce already opened. Resolves when no command
+   * of the superseded session is in flight.
    */
   async open(mac: number, opening: SessionOpening): Promise<TargetSession> {
     const superseded = keyOf(mac, opening.supersedes);

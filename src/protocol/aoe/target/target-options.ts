@@ -1,4 +1,4 @@
-/** What an AoE target is told, and what it counts. */
+/** Options and counters of an AoE target. */
 import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
@@ -8,47 +8,51 @@ export interface AoeTargetOptions {
   readonly shelf: number;
   /** 0 to 254. */
   readonly slot: number;
-  /** The port's address. Default: the segment's. */
+  /** MAC address of the port. Default: the segment's. */
   readonly mac?: Mac;
-  /** Nobody may write, whatever the device can. Default false. */
+  /** Refuse writes even if the device allows them. Default false. */
   readonly readOnly?: boolean;
-  /** Every write is durable when it is answered: for initiators that never flush. Default false. */
+  /**
+   * Make every write durable before answering it, for initiators that never flush. Default false.
+   */
   readonly writeThrough?: boolean;
-  /** Messages that initiators may have under way, 1 to 256. Default 16. */
+  /** Number of messages that initiators may have in flight, 1 to 256. Default 16. */
   readonly bufferCount?: number;
-  /** [AoE] 3.2: the config string at first. Default empty. */
+  /** [AoE] 3.2: initial config string. Default empty. */
   readonly config?: Uint8Array;
-  /** What IDENTIFY says. Defaults: "Farbus", "farbus-SHELF.SLOT". */
+  /** Model and serial number for IDENTIFY. Defaults: "Farbus", "farbus-SHELF.SLOT". */
   readonly model?: string;
   readonly serial?: string;
   /**
-   * Names the life of this computer's memory of writes that are not flushed, 8 bytes: the same for as long as it is not
-   * lost. Default: random, the life of this target.
+   * Identifies the memory that holds unflushed writes, 8 bytes. It must change when that memory is
+   * lost. Default: random, so it changes with each target.
    */
   readonly life?: Uint8Array;
-  /** Sessions of ours are offered. Default true; false makes it a target as others are. */
+  /** Offer Farbus sessions. Default true; false makes this a plain AoE target. */
   readonly sessions?: boolean;
   readonly log?: Logger;
-  /** Is told the steps of [SYS] fig. 10 of each command, under the tag of its message. */
+  /** Receives the steps of [SYS] fig. 10 for each command, under the tag of its message. */
   readonly steps?: Steps;
 }
 
-/** What has happened since the target began. */
+/** Counters since the start of the target. */
 export interface AoeTargetCounters {
-  /** Messages that were answered, or are going to be. */
+  /** Messages that were accepted for an answer. */
   commands: number;
-  /** Answers with an AoE or ATA error. */
+  /** Answers that carry an AoE or ATA error. */
   errors: number;
   bytesRead: number;
   bytesWritten: number;
-  /** Copies of commands that were not executed again. */
+  /** Recognised copies of commands, which were not executed again. */
   copies: number;
-  /** Dropped: too old to be known. */
+  /** Dropped: the tag is older than the session remembers. */
   stale: number;
-  /** Dropped: no message of this protocol and version, or none that makes sense. */
+  /**
+   * Dropped: truncated, reserved flags set, or addressed in a way that the command does not allow.
+   */
   malformed: number;
-  /** Dropped: from an address that the mask list does not have. */
+  /** Dropped: the mask list does not have the sender's address. */
   masked: number;
-  /** Dropped: more were being executed than can be. */
+  /** Dropped: the maximum number of commands was in flight. */
   overload: number;
 }

@@ -1,7 +1,13 @@
 /**
- * The AoE target: a BlockDevice as shelf and slot of an Ethernet segment. It announces itself, answers [AoE] commands 0
- * to 3 and our sessions (../session.ts), and executes no copy of a command that it knows for one. Frames are hostile
- * until shown otherwise: what is not a whole message for this target is dropped and counted.
+ * AoE target: serves a BlockDevice as one shelf and slot of an Ethernet segment (AoEr11 and Farbus
+ * sessions, ../session.ts).
+ *
+ * It announces itself, answers AoE commands 0 to 3 and session openings, and does not execute a
+ * copy of a command that it recognises. Frames may be hostile: a frame that is not a complete
+ * message for this target is dropped and counted.
+ *
+ * Not here: executing commands (executor.ts), the ATA disk (disk.ts), mask and reserve lists
+ * (access.ts).
  */
 import { FarbusError } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
@@ -35,9 +41,9 @@ import type { AoeTargetCounters, AoeTargetOptions } from './target-options.js';
 
 export type { AoeTargetCounters, AoeTargetOptions };
 
-/** Firmware version that the config answer tells. */
+/** Firmware version in config responses. */
 const firmware = 1;
-/** Openings of sessions that may wait for what they supersede. */
+/** Maximum number of session openings that wait for the end of the superseded session. */
 const maxOpenings = 64;
 
 export class AoeTarget {
@@ -67,7 +73,10 @@ export class AoeTarget {
   readonly #plain: boolean;
   #closed: Promise<void> | undefined;
 
-  /** Begins to serve `device`, which stays the caller's, and announces it. @throws FarbusError where it cannot be. */
+  /**
+   * Starts to serve `device` and announces it. The caller keeps ownership of the device.
+   * @throws FarbusError if the address, the buffer count, the sector size or the MTU is unsuitable
+   */
   constructor(segment: Segment, device: BlockDevice, options: AoeTargetOptions) {
     const { shelf, slot, bufferCount = 16 } = options;
     const name = `AoE target ${shelf}.${slot}`;
@@ -115,7 +124,9 @@ export class AoeTarget {
     return this.#port.mac;
   }
 
-  /** Tells the segment that the target is there: [AoE] 3.2, a config answer that nobody asked for. */
+  /**
+   * Broadcasts an unsolicited config response ([AoE] 3.2), so that initiators learn of the target.
+   */
   announce(): void {
     const frame = new Uint8Array(Math.min(this.#frameSize, 1500));
     putHeader(
@@ -128,7 +139,7 @@ export class AoeTarget {
     this.#responder.send(frame, this.#access.announce(frame, ConfigCommand.read));
   }
 
-  /** Hears nothing any more, finishes what it has begun, and leaves the segment. Idempotent. */
+  /** Ignores further frames, waits for commands in flight, and leaves the segment. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
       await this.#executor.idle();
@@ -150,7 +161,7 @@ export class AoeTarget {
     const command = request[Header.command]!;
     const all = shelf === anyShelf || slot === anySlot;
     if ((shelf !== this.shelf && shelf !== anyShelf) || (slot !== this.slot && slot !== anySlot)) return;
-    // Nobody means every disk of a segment with a read or write.
+    // Only config may be addressed to every target: a broadcast read or write is an error.
     if (flags !== 0 || isGroup(request, 6) || (all && command !== AoeCommand.config)) {
       this.counters.malformed++;
       return;
@@ -188,7 +199,7 @@ export class AoeTarget {
   }
 
   #session(request: Uint8Array, mac: number): void {
-    // An answer to a cut opening would tell an initiator that there are no sessions here.
+    // Do not answer a truncated opening: the initiator would take an error for "no sessions here".
     if (request.length < sessionFrameSize) {
       this.counters.malformed++;
       return;
@@ -196,7 +207,8 @@ export class AoeTarget {
     const opening = this.#plain ? AoeError.unknownCommand : getOpening(request);
     if (typeof opening === 'number') return this.#responder.refuse(request, opening);
     if (!this.#access.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
-    // What it supersedes may take long to end: copies of the opening meanwhile are not to pile up.
+    // The superseded session may take long to end. Drop copies of the opening meanwhile, or they
+    // pile up.
     const key = `${mac}/${opening.nonce.join()}`;
     if (this.#openings.has(key)) {
       this.counters.copies++;
@@ -226,8 +238,8 @@ export class AoeTarget {
     const ata = getAta(request);
     const session = ata.generation === 0 ? undefined : this.#sessions.find(mac, ata.generation);
     if (ata.generation !== 0 && !session) return this.#responder.refuse(request, unknownSession);
-    // A write that lost a part of its data on the way. An answer would end the command at the initiator, though whole
-    // copies of it may still arrive: without one it is sent again.
+    // A truncated write gets no answer. An error would end the command at the initiator while
+    // complete copies may still arrive; without an answer the initiator sends it again.
     if (isCut(ata, request.length - AtaArgument.size)) {
       this.counters.malformed++;
       return;

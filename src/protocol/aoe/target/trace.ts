@@ -1,9 +1,9 @@
-/** The steps of the virtual I/O server 400 for one message: [SYS] fig. 10. */
+/** Trace steps of the virtual I/O server 400 for one message ([SYS] fig. 10). */
 import type { Steps } from '../../../base/steps.js';
 import { sectorSize } from '../spec.js';
 import type { Plan } from './disk.js';
 
-/** The command has arrived and goes to the device. */
+/** The steps when the command goes to the device. */
 export function traceBegin(steps: Steps, tag: number, plan: Plan): void {
   const { kind } = plan;
   steps.step(tag, '288', kind === 'read' || kind === 'write' ? `${kind} ${rangeOf(plan)}` : kind);
@@ -15,7 +15,7 @@ export function traceBegin(steps: Steps, tag: number, plan: Plan): void {
   }
 }
 
-/** The device is done with it. */
+/** The steps when the device has finished the command. */
 export function traceEnd(steps: Steps, tag: number, { kind }: Plan, good: boolean): void {
   const how = good ? '' : ': with an error';
   if (kind === 'read') {
