@@ -1,13 +1,16 @@
 /**
- * Being told of an abort, for many at once: a signal that a thousand requests share gets one listener, not a thousand.
- * Node warns of more than ten, and looks through all of them for each that is added.
+ * Callbacks for the abort of a signal that many requests share, and a signal that follows several.
+ *
+ * A signal that a thousand requests share gets one listener, not a thousand. Node warns of more
+ * than ten listeners, and searches the whole list for each one that is added.
  */
 
 const watchers = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**
- * Calls `callback` once when the signal aborts; not if that was before. Callbacks must not throw.
- * @returns what ends the watch; to call it again or after the abort does nothing.
+ * Calls `callback` once when the signal aborts. Never calls it if the signal has aborted already.
+ * Callbacks must not throw.
+ * @returns a function that ends the watch; a second call, or a call after the abort, has no effect
  */
 export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
   if (signal === undefined || signal.aborted) return nothing;
@@ -16,13 +19,13 @@ export function onAbort(signal: AbortSignal | undefined, callback: () => void): 
     const all = new Set<() => void>();
     const aborted = (): void => {
       watchers.delete(signal);
-      // Some end others' watches.
+      // A callback may end the watch of another: the set then skips that one.
       for (const one of all) one();
     };
     signal.addEventListener('abort', aborted, { once: true });
     watchers.set(signal, (callbacks = all));
   }
-  // The same function may be given twice.
+  // A function of its own for each watch: callers may pass the same `callback` twice.
   const own = (): void => {
     stop();
     callback();
@@ -34,8 +37,10 @@ export function onAbort(signal: AbortSignal | undefined, callback: () => void): 
 }
 
 /**
- * A signal that aborts with the first of several. `end()` it when the work is done. AbortSignal.any() is not it: Node 20
- * remembers each of its signals for as long as those that it follows live, and these may be a drive's.
+ * A signal that aborts with the first of several. Call `end()` when the work is done.
+ *
+ * AbortSignal.any() would leak: Node 20 keeps each signal that it makes for as long as the signals
+ * that it follows live, and those can live as long as a drive.
  */
 export class JoinedAbort {
   readonly signal: AbortSignal;
@@ -51,12 +56,12 @@ export class JoinedAbort {
     this.#ends = aborted ? [] : signals.map((one) => onAbort(one, () => controller.abort(one!.reason)));
   }
 
-  /** Aborts it without the others. */
+  /** Aborts `signal` only, not the signals that it follows. */
   abort(reason: unknown): void {
     this.#controller.abort(reason);
   }
 
-  /** Lets go of the others. The signal no longer aborts. */
+  /** Stops following the other signals. */
   end(): void {
     for (const end of this.#ends) end();
   }

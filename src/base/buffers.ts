@@ -1,25 +1,32 @@
 /**
- * Buffers: where the bytes of one transfer are, as a list of places that need not be adjacent.
+ * Buffers: the memory of one transfer, as a list of ranges that need not be adjacent.
  *
- * A guest's memory is given by physical pages, and the engine may move the array that holds it whenever the guest runs;
- * so a transfer never keeps a plain view of it over an `await`. A backend that gets its bytes in pieces (a socket)
- * places each with {@link Buffers.copyFrom} at once, and the data is copied once. A backend that wants to hand memory to
- * the operating system asks for {@link Buffers.stable} views.
+ * A transfer names guest memory by guest-physical pages, and the engine may move the array that
+ * holds guest memory whenever the guest runs. So a transfer never keeps a plain view of guest
+ * memory across an `await`. A backend that receives its bytes in pieces (a socket) stores each
+ * piece with {@link Buffers.copyFrom} as it arrives, so that the data is copied only once. A
+ * backend that passes memory to the operating system asks for {@link Buffers.stable} views.
+ *
+ * Not here: Buffers over several arrays (scattered.ts).
  */
 
-/** The places of one transfer, as one sequence of `length` bytes. */
+/** The memory of one transfer, as one sequence of `length` bytes. */
 export interface Buffers {
   /** Total length in bytes. */
   readonly length: number;
   /** Copies `source` into this sequence at byte `at`. Throws RangeError if it does not fit. */
   copyFrom(source: Uint8Array, at: number): void;
-  /** Copies `target.length` bytes from byte `at` of this sequence into `target`. Throws RangeError if they are not there. */
+  /**
+   * Copies `target.length` bytes from byte `at` on into `target`. Throws RangeError beyond the end.
+   */
   copyTo(target: Uint8Array, at: number): void;
   /** Sets `length` bytes from byte `at` to zero. */
   zero(at: number, length: number): void;
-  /** The part [start, end) as a sequence of its own, over the same memory. */
+  /** Bytes [start, end) as a sequence of their own, over the same memory. */
   slice(start: number, end: number): Buffers;
-  /** Views that stay valid for as long as they are held, in order, or undefined where the memory can move. */
+  /**
+   * Views of the memory, in order; they stay valid while held. Undefined if the memory can move.
+   */
   stable(): readonly Uint8Array[] | undefined;
 }
 
@@ -59,23 +66,26 @@ class PlainBuffers implements Buffers {
   }
 }
 
-/** A {@link Buffers} over one array that does not move. The array is used, not copied. */
+/** {@link Buffers} over one array that does not move. The array is not copied. */
 export function buffersOf(bytes: Uint8Array): Buffers {
   return new PlainBuffers(bytes);
 }
 
-/** What a caller has its bytes in: an array that does not move, or places of a guest's memory. */
+/** The memory that a caller passes: an array that does not move, or ranges of guest memory. */
 export type Bytes = Buffers | Uint8Array;
 
-/** `bytes` as Buffers: itself if it is, else over its own memory. @throws TypeError where it is neither */
+/**
+ * `bytes` as Buffers, over the same memory.
+ * @throws TypeError if `bytes` is neither a view of an array nor Buffers
+ */
 export function asBuffers(bytes: Bytes): Buffers {
-  // Not instanceof: an array may be of another realm (a frame, a vm context).
+  // Not instanceof, which fails for an array of another realm (a frame, a vm context).
   if (ArrayBuffer.isView(bytes)) return buffersOf(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   if (typeof (bytes as Partial<Buffers> | null)?.copyTo === 'function') return bytes;
   throw new TypeError('the data is neither a Uint8Array nor Buffers');
 }
 
-/** All bytes of `buffers` as one array: its own memory where that is contiguous and stable, else a copy. */
+/** All bytes of `buffers` as one array: the memory itself if contiguous and stable, else a copy. */
 export function contiguous(buffers: Buffers): Uint8Array {
   const views = buffers.stable();
   if (views?.length === 1) return views[0]!;

@@ -1,9 +1,11 @@
 /**
- * The folder of control sockets: below $XDG_RUNTIME_DIR (XDG Base Directory Specification 0.8); where that is not set, for root
- * /run/farbus, else below the folder of temporary files.
+ * The folder of control sockets: $XDG_RUNTIME_DIR/farbus (XDG Base Directory Specification 0.8). If
+ * that variable is not set: /run/farbus for root on Linux, otherwise farbus-UID in the folder of
+ * temporary files.
  *
- * Whoever can enter it may do everything with this user's servers and computers, and whoever made it can put sockets of his
- * own there. So neither servers nor those that ask them use it before it is checked: /tmp is everybody's.
+ * A user who can enter the folder controls this user's servers and computers, and a user who made
+ * it can put false sockets there. Every user can write to /tmp. So servers and their clients check
+ * the folder's owner and permissions before they use it.
  */
 import { lstatSync, mkdirSync } from 'node:fs';
 import { lstat, readdir, rm } from 'node:fs/promises';
@@ -12,22 +14,28 @@ import { isAbsolute, join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from './errors.js';
 import { isDead } from './owned.node.js';
 
-/** Where the folder is. It may not be there. */
+/** The path of the folder, which need not exist. */
 function controlPath(env: NodeJS.ProcessEnv): string {
   const base = env['XDG_RUNTIME_DIR'];
-  // A relative path is invalid by the specification, and ignored.
+  // The specification tells programs to ignore a relative path.
   if (base !== undefined && isAbsolute(base)) return join(base, 'farbus');
   const uid = process.getuid?.() ?? 0;
   return uid === 0 && process.platform === 'linux' ? '/run/farbus' : join(tmpdir(), `farbus-${uid}`);
 }
 
-/** The folder, if it is there. @throws FarbusError where it is not this user's alone. */
+/**
+ * The folder, if it exists.
+ * @throws FarbusError if another user owns it or has access to it
+ */
 export function findControlFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const folder = controlPath(env);
   return check(folder) ? folder : undefined;
 }
 
-/** The folder, made where it is not there. @throws FarbusError where it cannot be, or is not this user's alone. */
+/**
+ * The folder, which is made if it does not exist.
+ * @throws FarbusError if it cannot be made, or if another user owns it or has access to it
+ */
 export function controlFolder(env: NodeJS.ProcessEnv = process.env): string {
   const folder = controlPath(env);
   if (check(folder)) return folder;
@@ -36,12 +44,12 @@ export function controlFolder(env: NodeJS.ProcessEnv = process.env): string {
   } catch (error) {
     throw refused(folder, messageOf(error));
   }
-  // Another process may have been quicker.
+  // Check again: mkdir also succeeds for a folder that another process has just made.
   check(folder);
   return folder;
 }
 
-/** Whether it is there. */
+/** True if the folder exists and is safe to use. @throws FarbusError if it is not safe */
 function check(folder: string): boolean {
   let stat;
   try {
@@ -61,12 +69,12 @@ function check(folder: string): boolean {
   return true;
 }
 
-/** A socket that is younger may be of a process that is about to listen, in ms. */
+/** A younger socket may belong to a process that has bound it and does not listen yet, in ms. */
 const youngMs = 10_000;
 
 /**
- * Removes the sockets of processes that were killed: of `NAME-PID.sock` and `NAME.PID.sock` where there is no process PID or
- * it is this one, and each at which nobody listens.
+ * Removes the sockets that killed processes have left: `NAME-PID.sock` and `NAME.PID.sock` if no
+ * process has that PID or if it is this process's own, and every socket that refuses connections.
  */
 export async function removeDeadSockets(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {

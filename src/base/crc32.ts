@@ -1,4 +1,4 @@
-/** CRC-32 (IEEE 802.3, reflected, polynomial 0x04C11DB7), as GPT and many file formats have it. */
+/** CRC-32 (IEEE 802.3, reflected, polynomial 0x04C11DB7), which GPT and many file formats use. */
 
 const table = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
@@ -11,7 +11,7 @@ export function crc32(bytes: Uint8Array): number {
   return (crc32Raw(0xffffffff, bytes) ^ 0xffffffff) >>> 0;
 }
 
-/** The same sum from `seed` on and without the last inversion, as Linux's crc32_le has it. */
+/** CRC-32 that starts from `seed` and omits the final inversion, like Linux's crc32_le. */
 export function crc32Raw(seed: number, bytes: Uint8Array): number {
   let crc = seed;
   for (const byte of bytes) crc = (crc >>> 8) ^ table[(crc ^ byte) & 0xff]!;

@@ -1,11 +1,12 @@
 /**
- * A time limit as an abort signal, beside another signal or alone.
+ * A time limit as an abort signal, alone or joined with another signal.
  *
- * AbortSignal.any() of an AbortSignal.timeout() is not it: Node 20 may collect the timeout signal as garbage while its
- * dependant is still listened to, and the limit then never comes.
+ * AbortSignal.any() over an AbortSignal.timeout() does not work: Node 20 may collect the timeout
+ * signal as garbage while the joined signal still has listeners, and then the limit never takes
+ * effect.
  */
 
-/** Aborts after a time, or as soon as its parent does. `end()` it when the work is done. */
+/** Aborts after a time, or when its parent aborts. Call `end()` when the work is done. */
 export class Deadline {
   readonly signal: AbortSignal;
   readonly #end: () => void;
@@ -13,7 +14,7 @@ export class Deadline {
 
   /**
    * @param ms time limit in ms
-   * @param parent whose abort counts as well, with its reason
+   * @param parent signal whose abort also aborts this one, with the parent's reason
    */
   constructor(ms: number, parent?: AbortSignal) {
     const controller = new AbortController();
@@ -35,12 +36,12 @@ export class Deadline {
     else parent?.addEventListener('abort', follow, { once: true });
   }
 
-  /** Whether it was the time limit that aborted. */
+  /** True if the time limit has aborted the signal; false if the parent has. */
   get passed(): boolean {
     return this.#passed;
   }
 
-  /** Lets go of the timer and of the parent. The signal no longer aborts. */
+  /** Stops the timer and stops following the parent: the signal no longer aborts. */
   end(): void {
     this.#end();
   }

@@ -1,8 +1,10 @@
 /**
- * Files that are written whole or not at all, and files that are written as they come, in folders where others may write too.
+ * Writing files safely in folders where other users may write too: files that are replaced as a
+ * whole or not at all, and files that are written piece by piece.
  *
- * A temporary file has a name that nobody can know before, beside the file that it becomes, and is new (O_EXCL, which follows
- * no link): another user cannot make us write into a file of our own by a link of that name.
+ * A temporary file stands beside the file that it replaces. Its name cannot be predicted, and it is
+ * opened with O_EXCL, which fails on an existing link. So another user cannot place a link of that
+ * name that makes this user overwrite another of his files.
  */
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
@@ -10,19 +12,21 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf, FarbusError } from './errors.js';
 import { ownedName, removeOrphans } from './owned.node.js';
 
-/** What stands between the name of a file and the owner in the name of the temporary file that becomes it. */
+/** Separates the file's name from the owner (owned.node.ts) in the name of its temporary file. */
 export const replaceMark = '.farbus-';
 
 export interface ReplaceOptions {
-  /** Permissions of the file; its owner's only where nothing is said. */
+  /** Permissions of the file. Default 0600. */
   readonly mode?: number;
-  /** The file is on the medium when this resolves. */
+  /** If true, the file and its name are on the medium when the promise resolves. Default false. */
   readonly durable?: boolean;
 }
 
 /**
- * Replaces the file at `path` by one with the bytes of `parts`, one after the other; a reader sees the old file or the new
- * one. A link at `path` is replaced, not followed. Rejects with the system's error; the old file is then as it was.
+ * Replaces the file at `path` by a file with the bytes of `parts`, in order. A reader sees the old
+ * file or the new one, never a mixture. Makes the folder if it does not exist. Replaces a link at
+ * `path` instead of following it. If it rejects (with the system's error), the old file is
+ * unchanged.
  */
 export async function replaceFile(
   path: string,
@@ -47,16 +51,19 @@ export async function replaceFile(
   if (durable) await syncFolder(path);
 }
 
-/** A new name beside `path`, for a file that is to take its place. Removes what an earlier process has left of that kind. */
+/**
+ * A new path beside `path`, for a temporary file that will replace it. Removes the temporary files
+ * for `path` that killed processes have left.
+ */
 export async function temporaryBeside(path: string): Promise<string> {
   const folder = dirname(resolve(path));
-  // Of a long name only the beginning: the whole has 255 bytes at most.
+  // Use only the beginning of a long name: Linux limits a name to 255 bytes.
   const prefix = `.${basename(path).slice(0, 50)}${replaceMark}`;
   await removeOrphans(folder, prefix);
   return join(folder, ownedName(prefix));
 }
 
-/** Makes the name of a file durable; nothing where the system cannot. */
+/** Makes the name of the file at `path` durable (fsync of its folder). Ignores a failure. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(dirname(resolve(path))).catch(() => undefined);
   await handle?.sync().catch(() => undefined);
@@ -64,9 +71,9 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * Opens a file that the user has named, for writing from its beginning. A link is followed where it is ours or root's,
- * as /dev/stderr is; another user's is refused.
- * Rejects with a FarbusError, or the system's error.
+ * Opens a file that the user has named, empties it, and makes it if it does not exist. Follows a
+ * link that this user or root owns, such as /dev/stderr; refuses a link of another user. Rejects
+ * with a FarbusError or the system's error.
  */
 export async function openForWriting(path: string): Promise<FileHandle> {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;

@@ -1,16 +1,24 @@
-/** Logging: a few levels, one line an entry, to wherever the composition root says. Libraries get a Logger, never a console. */
+/**
+ * Logging: four levels, one line per entry. The program that assembles the parts (a command) passes
+ * a Logger to them; no library code writes to the console.
+ */
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-/** One line at a level. Messages are plain text without a trailing newline; nothing secret goes into them. */
+/**
+ * Receives one line at a level. Messages are plain text without a trailing newline and without
+ * secrets.
+ */
 export interface Logger {
   log(level: LogLevel, message: string): void;
 }
 
-/** A logger that drops everything. */
+/** A logger that discards every message. */
 export const silent: Logger = { log: () => undefined };
 
-/** A logger that lets a message of one `key` through at most once in `intervalMs`, so that a peer cannot flood a log. */
+/**
+ * Passes on at most one message per `key` in `intervalMs` ms, so that a peer cannot flood the log.
+ */
 export class ThrottledLogger {
   readonly #to: Logger;
   readonly #intervalMs: number;

@@ -1,11 +1,14 @@
 /**
- * Names of temporary files and folders that tell which process they belong to, so that what a killed process has left is
- * removed by the next one, and nothing of one that lives.
+ * Temporary files and folders whose names contain the process that owns them. A later process can
+ * so remove the files of killed processes and keep those of living ones.
  *
- * A name ends with PID-START-PLACE-RANDOM: the process, when it started (proc(5), /proc/PID/stat field 22), and where that
- * pair means something: a hash of this boot and of the pid namespace. Of another place (a container that shares the folder,
- * another computer, an earlier boot) the owner cannot be looked for: what is from there goes when nothing in it has changed
- * for a day and none of its sockets answers.
+ * A name ends with PID-START-PLACE-RANDOM. PID is the owner's process id; START is the time at
+ * which it started (proc(5), /proc/PID/stat field 22), because ids are reused. PLACE is a hash of
+ * the boot id and the pid namespace, the place in which PID and START are valid.
+ *
+ * The owner of a file from another place (a container that shares the folder, another computer, an
+ * earlier boot) cannot be looked up. Such a file is removed when nothing in it has changed for a
+ * day and none of its sockets answers.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
@@ -14,18 +17,21 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { errnoOf } from './errors.js';
 
-/** How long what is of another place is left alone after its last change, in ms. */
+/** Files from another place are kept for this time after their last change, in ms. */
 const foreignMs = 24 * 60 * 60 * 1000;
 
-/** `prefix` and the rest of a name that no other process uses and nobody can guess. */
+/** A name that begins with `prefix`, contains the owner, and cannot be guessed. */
 export function ownedName(prefix: string): string {
   return `${prefix}${process.pid}-${startOf(process.pid) ?? 0}-${place()}-${randomBytes(4).toString('hex')}`;
 }
 
-/** What mkdtemp(3) puts in the place of XXXXXX. */
+/** The six characters that mkdtemp(3) puts in the place of XXXXXX. */
 export const byMkdtemp = /^[A-Za-z0-9]{6}$/;
 
-/** Makes a new folder in `parent` that is its owner's only, as those with that prefix are; see {@link removeOrphans}. */
+/**
+ * Makes a new folder in `parent` that only this user can enter (mode 0700). First removes the
+ * folders with this prefix that killed processes have left; see {@link removeOrphans}.
+ */
 export async function makeOwnedFolder(parent: string, prefix: string, options: OrphanOptions = {}): Promise<string> {
   await mkdir(parent, { recursive: true });
   await removeOrphans(parent, prefix, options);
@@ -35,18 +41,24 @@ export async function makeOwnedFolder(parent: string, prefix: string, options: O
 }
 
 export interface OrphanOptions {
-  /** How version 0.1.0 went on where an owner stands now: such names are taken for those of another place. */
+  /**
+   * Matches the end of a name as version 0.1.0 made it, without an owner. Such a file is treated as
+   * one from another place.
+   */
   readonly before?: RegExp;
 }
 
-/** Removes what is in `folder`, has a name of `mark` and an owner, belongs to this user, and has no living owner. */
+/**
+ * Removes this user's entries of `folder` whose name is `mark` followed by an owner that no longer
+ * lives.
+ */
 export async function removeOrphans(folder: string, mark: string, { before }: OrphanOptions = {}): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   for (const name of names) {
     const at = name.lastIndexOf(mark);
     if (at < 0) continue;
     const path = join(folder, name);
-    // What cannot be removed is no reason to fail.
+    // A failure to remove is ignored: the caller can work without the removal.
     if (await isOrphan(path, name.slice(at + mark.length), before)) {
       await rm(path, { recursive: true, force: true }).catch(() => undefined);
     }
@@ -58,13 +70,16 @@ async function isOrphan(path: string, owner: string, before: RegExp | undefined)
   if (named === undefined && !before?.test(owner)) return false;
   const stat = await lstat(path).catch(() => undefined);
   if (!stat || (process.getuid !== undefined && stat.uid !== process.getuid())) return false;
-  // Removing follows paths, which others could exchange in a folder to which they may write.
+  // rm works by path: in a folder to which others may write they could put a link in its way.
   if (stat.isDirectory() && (stat.mode & 0o022) !== 0) return false;
   if (where === place()) return startOf(Number(pid)) !== Number(start);
   return !(await inUse(path, stat.mtimeMs));
 }
 
-/** Whether something in a file or folder has changed lately, or a socket in it answers. */
+/**
+ * True if a file, or an entry of a folder, has changed within `foreignMs`, or if a socket in it
+ * answers.
+ */
 async function inUse(path: string, changed: number): Promise<boolean> {
   const young = (ms: number): boolean => Date.now() - ms < foreignMs;
   if (young(changed)) return true;
@@ -76,7 +91,7 @@ async function inUse(path: string, changed: number): Promise<boolean> {
   return false;
 }
 
-/** Whether a unix socket's file is left of a process that has ended: a connection is refused. */
+/** True if the unix socket at `path` refuses connections: the process that listened has ended. */
 export function isDead(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ path });
@@ -85,11 +100,14 @@ export function isDead(path: string): Promise<boolean> {
   });
 }
 
-/** When a process started, in clock ticks since boot; undefined where there is none. 0 on systems without /proc. */
+/**
+ * When a process started, in clock ticks since boot; undefined if there is no such process. 0
+ * without /proc.
+ */
 function startOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The second field, the program's name in brackets, may have spaces and brackets in it.
+    // Count fields from the last ")": field 2, the program's name in brackets, may contain both.
     return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
   } catch (error) {
     if (process.platform === 'linux' && errnoOf(error) === 'ENOENT') return undefined;
@@ -104,6 +122,7 @@ function startOf(pid: number): number | undefined {
 
 let ownPlace: string | undefined;
 
+/** Identifies this boot and pid namespace: six hexadecimal digits. */
 function place(): string {
   if (ownPlace === undefined) {
     const parts = [

@@ -1,6 +1,9 @@
-/** Seeded random numbers, so that faults that were met by chance can be met again. Not for secrets. */
+/** Seeded random numbers, so that a random test run can be repeated. Not for secrets. */
 
-/** A source of numbers in [0, 1). Same seed, same sequence. (The generator known as mulberry32.) */
+/**
+ * A source of numbers in [0, 1). The same seed gives the same sequence. The generator is
+ * mulberry32.
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

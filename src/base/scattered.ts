@@ -1,4 +1,7 @@
-/** Buffers over several arrays, one after the other: pieces of one transfer that are in different places. */
+/**
+ * Buffers over several arrays: the pieces of one transfer, in order, that are not adjacent in
+ * memory.
+ */
 import { checkRange, type Buffers } from './buffers.js';
 
 class ScatteredBuffers implements Buffers {
@@ -32,7 +35,7 @@ class ScatteredBuffers implements Buffers {
     return this.#views;
   }
 
-  /** Calls `act` with each part of [at, at + length), and how many bytes came before it. */
+  /** Calls `act` with each part of [at, at + length) and the number of bytes before that part. */
   #each(at: number, length: number, act: (part: Uint8Array, done: number) => void): void {
     checkRange(this.length, at, length);
     let start = 0;
@@ -45,7 +48,7 @@ class ScatteredBuffers implements Buffers {
   }
 }
 
-/** A {@link Buffers} over arrays that do not move, in order. They are used, not copied. */
+/** {@link Buffers} over arrays that do not move, in order. The arrays are not copied. */
 export function scattered(views: readonly Uint8Array[]): Buffers {
   return new ScatteredBuffers(views);
 }

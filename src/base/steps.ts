@@ -1,38 +1,46 @@
 /**
- * The steps of [SYS] fig. 4-13 as a running system passes them: what `--trace` prints and what tests assert.
- * A command (one read, write, flush … of a guest's driver) has a tag; its steps carry the tag and a time.
+ * The steps of [SYS] fig. 4-13, reported as the running system passes them. `--trace` prints them
+ * and tests assert them.
+ *
+ * Each command (one read, write, flush … of the guest's driver) has a tag. Its steps carry the tag
+ * and a time.
  */
 
 /** A step's number in the figures of [SYS], as text: "301", "261". */
 export type StepId = string;
 
-/** What tells a command from others: a number that is counted here, or what its protocol has for that (an NBD cookie has 64 bits). */
+/**
+ * Identifies a command: a number from {@link Steps.newTag}, or the protocol's own identifier, such
+ * as an NBD cookie of 64 bits.
+ */
 export type StepTag = number | bigint;
 
-/** One step that was passed. */
+/** One step that a command has passed. */
 export interface Step {
-  /** Tag of the command it belongs to; 0 where it belongs to none (boot). */
+  /** Tag of the command; 0 for a step that belongs to no command (boot). */
   readonly tag: StepTag;
   readonly id: StepId;
-  /** Milliseconds, of `performance.now()`. */
+  /** Time of `performance.now()`, in ms. */
   readonly time: number;
   /** What happened, in a few words: "write sectors 2048..2055". */
   readonly detail: string;
-  /** The tag under which the other computer tells its steps of the same command. */
+  /** The tag that the other computer uses for the same command. */
   readonly wire?: StepTag;
 }
 
-/** Receives steps as they are passed. Called on the guest's path: it must be quick and must not throw. */
+/**
+ * Receives steps. Called while the guest's command is served: it must be quick and must not throw.
+ */
 export interface StepSink {
   step(step: Step): void;
 }
 
-/** A place that steps are reported to; costs one test where nobody listens. */
+/** Passes each reported step on to every sink. Without a sink, a report costs one test. */
 export class Steps {
   #sinks: StepSink[] = [];
   #lastTag = 0;
 
-  /** Whether anybody listens: ask before a detail is put together. */
+  /** True if there is a sink. Ask before building the text of a detail. */
   get on(): boolean {
     return this.#sinks.length > 0;
   }
@@ -46,12 +54,16 @@ export class Steps {
     this.#sinks = [...this.#sinks, sink];
   }
 
-  /** May be called by the sink itself. */
+  /** Removes a sink. The sink may call this from its own `step`. */
   remove(sink: StepSink): void {
     this.#sinks = this.#sinks.filter((one) => one !== sink);
   }
 
-  /** Reports a step; `time` where it was passed earlier, `wire` where it tells the other computer's tag. */
+  /**
+   * Reports a step.
+   * @param time when it was passed, in ms of `performance.now()`, if earlier than now
+   * @param wire the tag that the other computer uses for the same command
+   */
   step(tag: StepTag, id: StepId, detail = '', time = performance.now(), wire?: StepTag): void {
     if (this.#sinks.length === 0) return;
     const step = { tag, id, detail, time, ...(wire !== undefined && { wire }) };

@@ -1,10 +1,13 @@
-/** Turns of the event loop, on any host. */
+/** Deferring work to a later iteration of the event loop, on Node and in browsers. */
 
 type Immediate = (callback: () => void) => unknown;
 
 const immediate = (globalThis as { setImmediate?: Immediate }).setImmediate;
 
-/** Calls `callback` in a later turn of the event loop, as soon as the host can: not within the caller's stack, nor as a microtask. */
+/**
+ * Calls `callback` in a later iteration of the event loop, as soon as possible. It runs neither
+ * within the caller's stack nor as a microtask.
+ */
 export const nextTurn: (callback: () => void) => void = immediate
   ? (callback) => void immediate(callback)
   : (() => {

@@ -1,28 +1,36 @@
 /**
- * Keeping the event loop awake for a moment after something was sent, where the answer usually comes at once.
+ * Spin wait: keeps the event loop from sleeping for a moment after a request was sent, if the
+ * answer usually comes quickly.
  *
- * A thread that sleeps in the kernel takes tens of microseconds to wake, on a virtual machine often hundreds: as long as a
- * request that finds its data in memory. A loop that turns instead sees the answer as it arrives. The price is processor
- * time, so it is paid only where it has paid off: each stream watches how long its answers take, and keeps vigil only
- * while that is typically below its limit. An idle connection costs nothing.
+ * A thread that sleeps in the kernel takes tens of microseconds to wake, on a virtual machine often
+ * hundreds. That is as long as a request for data in memory takes. An event loop that spins sees
+ * the answer as soon as it arrives. Spinning costs processor time, so each stream measures how long
+ * its answers take and spins only while the typical time is below a limit. An idle connection costs
+ * nothing.
+ *
+ * All streams share one spinning loop; {@link Vigil} is the spin wait of one stream.
  */
 
-/** Turns until this time, in ms of performance.now(). */
+/** The event loop spins until this time, in ms of performance.now(). */
 let until = 0;
 let turning = false;
-/** Vigils whose answer is outstanding since the loop began to turn; the loop rests when there is none. */
+/** Spin waits without an answer since the loop began to spin. At 0 the loop stops spinning. */
 let awaited = 0;
-/** Counts the times that the loop has come to rest: a vigil of an earlier time is over. */
+/** Counts how often the loop has stopped spinning; `awaited` counts the waits of this period only. */
 let period = 0;
 
-/** A turn that took longer than this may have lost the processor, in ms. */
+/**
+ * After a longer iteration of the event loop the thread may have been preempted, in ms. Chosen, not
+ * measured.
+ */
 const lateMs = 0.3;
-/** How long that is remembered, in ms. */
+/** After a preemption the loop does not spin for this time, in ms. Chosen, not measured. */
 const restMs = 20;
 
 /**
- * Whether others want the processor. Who turns is then what has to make room, and comes back late; who sleeps is woken in
- * time. So a loop that has lost the processor while it turned sleeps for a while.
+ * Detects that other threads want the processor. The scheduler preempts a thread that spins, which
+ * then resumes late; it wakes a thread that sleeps in time. So after a preemption the loop does not
+ * spin for `restMs`.
  */
 export class Contention {
   readonly #losses: () => number;
@@ -30,17 +38,17 @@ export class Contention {
   #turned = 0;
   #until = 0;
 
-  /** @param losses how often the process has lost a processor that it wanted to keep */
+  /** @param losses returns how often the process has been preempted */
   constructor(losses: () => number) {
     this.#losses = losses;
   }
 
-  /** The loop begins to turn. */
+  /** The loop begins to spin. `now` in ms of performance.now(), as everywhere here. */
   begin(now: number): void {
     this.#turned = now;
   }
 
-  /** It has turned. */
+  /** One iteration of the spinning loop is over. */
   turned(now: number): void {
     if (now - this.#turned > lateMs) {
       const losses = this.#losses();
@@ -50,7 +58,7 @@ export class Contention {
     this.#turned = now;
   }
 
-  /** Nothing is to be waited for awake now. */
+  /** True while the loop must not spin. */
   rests(now: number): boolean {
     return now < this.#until;
   }
@@ -70,36 +78,42 @@ function turn(): void {
   }
 }
 
-/** Weight of the latest time in what counts as typical. */
+/** Weight of the latest time in the moving average. Chosen, not measured. */
 const weight = 1 / 8;
-/** A vigil is this much longer than the typical time, so that a late answer is still met. */
+/**
+ * A spin wait lasts this many typical times, so that it still meets a late answer. Chosen, not
+ * measured.
+ */
 const surplus = 2;
 
-/** The expectation of one stream. */
+/**
+ * The spin wait of one stream: measures how long answers take, and spins while that is worth it.
+ */
 export class Vigil {
   readonly #limit: number;
   #typical = 0;
-  /** When it was sent that for which no answer has come, in ms; 0 where none is expected. */
+  /** When the oldest request without an answer was sent, in ms; 0 if no answer is expected. */
   #since = 0;
   #period = -1;
 
-  /** @param limit longest wait that is worth a processor, in ms */
+  /** @param limit longest wait that is worth spinning, in ms */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** How long an answer is worth waiting for awake, as far as is known now, in ms; 0: not at all. */
+  /** How long to spin for an answer now, in ms; 0: not at all. */
   patience(now: number): number {
     if (this.#typical > this.#limit || contention.rests(now)) return 0;
     return Math.min(this.#limit, this.#typical * surplus + this.#limit / 4);
   }
 
   /**
-   * Something was sent to which an answer is expected.
-   * @param awake Whether the loop is to be kept awake for it; otherwise somebody else waits.
+   * A request was sent that will be answered.
+   * @param awake true if the loop shall spin; false if the caller waits in another way and only the
+   * time is measured
    */
   sent(awake = true): void {
-    // Only the first of several under way is timed: with more, the loop is awake anyway.
+    // Only the first of several in flight is timed: with more, the loop is busy anyway.
     if (this.#since !== 0) return;
     this.#since = performance.now();
     const patience = awake ? this.patience(this.#since) : 0;
@@ -114,10 +128,10 @@ export class Vigil {
     this.#period = period;
   }
 
-  /** Something has arrived. */
+  /** Data has arrived. */
   arrived(): void {
     if (this.#since === 0) return;
-    // One long wait must not outweigh many short ones: a pause in the work is not how long answers take.
+    // Cap the time: one pause in the work must not outweigh many quick answers.
     const took = Math.min(performance.now() - this.#since, 4 * this.#limit);
     this.#typical += (took - this.#typical) * weight;
     this.#rest();

@@ -1,7 +1,10 @@
-/** A request that takes its time, as the one sees it who does the work. */
+/** A long request over a control socket, as its handler sees it. */
 export interface Work {
-  /** Raised when the request is withdrawn. What cannot be undone any more goes on. */
+  /**
+   * Aborts when the client withdraws the request. The handler may finish a step that it cannot
+   * undo.
+   */
   readonly signal: AbortSignal;
-  /** Says for what the work waits, from now on. */
+  /** Says what the work waits for from now on; the text is shown to the client while it waits. */
   waitsFor(what: () => string): void;
 }

@@ -1,4 +1,7 @@
-/** What is wrong with a YAML file, for a person: the package's own messages name its functions and its insides. */
+/**
+ * Error texts for faulty YAML files. The yaml package's own messages name its functions and
+ * internals, which mean nothing to the person who wrote the file.
+ */
 import type { ErrorCode } from 'yaml';
 
 const faults: ReadonlyMap<ErrorCode, string> = new Map<ErrorCode, string>([
@@ -25,7 +28,7 @@ const faults: ReadonlyMap<ErrorCode, string> = new Map<ErrorCode, string>([
   ['UNEXPECTED_TOKEN', 'something stands where it cannot be: is a quote or a bracket missing before?'],
 ]);
 
-/** One line. */
+/** The text for an error code of the yaml package: one line. */
 export function yamlFault(code: ErrorCode): string {
   return faults.get(code) ?? 'this is no YAML';
 }
