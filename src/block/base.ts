@@ -1,7 +1,10 @@
 /**
- * BlockBase: the wrapper that every device's class extends. It checks each request once, splits what is too long,
- * emulates what the device cannot do, turns every thrown thing into a BlockError and keeps count of what is under way,
- * so that a device's own code is only what is special to it.
+ * BlockBase: the base class of every block device. It checks each request once, splits requests
+ * that are too long, emulates operations that the device lacks, converts every thrown error into a
+ * BlockError, and counts the requests in flight. A subclass implements only what is special to its
+ * device.
+ *
+ * Not here: the interface and its promises (device.ts).
  */
 import { asBuffers, buffersOf, type Buffers, type Bytes } from '../base/buffers.js';
 import { messageOf } from '../base/errors.js';
@@ -18,7 +21,7 @@ import type {
 import { BlockError, blockErrorOf } from './errors.js';
 import { Losses } from './losses.js';
 
-/** Longest run of zeroes that is written at once where a device cannot zero by itself, in bytes. */
+/** Longest single write of zeroes on a device that lacks `writeZeroes`, in bytes. */
 const zeroChunk = 1 << 20;
 let zeroes: Uint8Array | undefined;
 
@@ -35,44 +38,53 @@ export abstract class BlockBase implements BlockDevice {
   #idle: (() => void) | undefined;
   #losses: Losses | undefined;
   #span: Span = { underWay: 0 };
-  /** Resolves when the requests of all spans before the current one are over. */
+  /** Resolves when the requests of all earlier spans have settled. */
   #earlier: Promise<unknown> = Promise.resolve();
 
-  /** Reads; the range is checked, 0 < into.length ≤ maxTransfer. */
+  /** Reads. The range has been checked, and 0 < into.length ≤ maxTransfer. */
   protected abstract doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void>;
-  /** Writes; as {@link doRead}. `options.fua` is set only where `can.fua`. */
+  /** Writes a range checked as for {@link doRead}. `options.fua` is set only if `can.fua`. */
   protected abstract doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void>;
-  /** Called only where `can.flush`. */
+  /** Flushes. Called only if `can.flush`. */
   protected abstract doFlush(options: RequestOptions): Promise<void>;
-  /** Called only where `can.trim`; any length. */
+  /** Trims a checked range of any length. Called only if `can.trim`. */
   protected doTrim(_offset: number, _length: number, _options: WriteOptions): Promise<void> {
     return Promise.reject(new BlockError('unsupported', 'trim is not supported'));
   }
-  /** Called only where `can.writeZeroes`; any length. May reject with `unsupported`: zeroes are then written. */
+  /**
+   * Zeroes a checked range of any length. Called only if `can.writeZeroes`. If it rejects with
+   * `unsupported`, the base class writes zeroes instead.
+   */
   protected doWriteZeroes(_offset: number, _length: number, _options: ZeroOptions): Promise<void> {
     return Promise.reject(new BlockError('unsupported', 'write zeroes is not supported'));
   }
-  /** Called only where `can.extents`. */
+  /** Reports extents of a checked range. Called only if `can.extents`. */
   protected doExtents(offset: number, length: number, _options: RequestOptions): Promise<readonly Extent[]> {
     return Promise.resolve([{ offset, length, hole: false, zero: false }]);
   }
-  /** Called once, when nothing is under way. */
+  /** Releases everything. Called once, when no request is in flight. */
   protected abstract doClose(): Promise<void>;
 
-  /** {@link BlockDevice.readNow} of a range that is checked. */
+  /** {@link BlockDevice.readNow} of a checked range. */
   protected doReadNow?(offset: number, into: Uint8Array): boolean;
+  /** {@link BlockDevice.writeNow} of a checked range. */
   protected doWriteNow?(offset: number, from: Uint8Array): boolean;
-  /** {@link BlockDevice.fileNow} of a range that is checked; it counts as under way until it is released. */
+  /**
+   * {@link BlockDevice.fileNow} of a checked range. It counts as in flight until it is released.
+   */
   protected doFileNow?(offset: number, length: number): FileRange | undefined;
+  /**
+   * {@link BlockDevice.fileSoon} of a checked range. It counts as in flight until it is released.
+   */
   protected doFileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
 
-  /** {@link BlockDevice.media}: of drives that have any. */
+  /** {@link BlockDevice.media}; undefined unless a drive with removable media overrides it. */
   get media(): RemovableMedia | undefined {
     return undefined;
   }
 
   readNow(offset: number, into: Uint8Array): boolean {
-    // Which medium is meant goes with the options of the others.
+    // This call has no options, so it cannot name the medium that it is meant for.
     if (this.media) return false;
     this.#check(offset, into.length);
     return this.doReadNow?.(offset, into) ?? false;
@@ -100,7 +112,7 @@ export abstract class BlockBase implements BlockDevice {
     });
   }
 
-  /** What is lent counts as under way until it is released. */
+  /** Counts a file range as in flight until its holder releases it. */
   #lend(range: FileRange): FileRange {
     this.#underWay++;
     const release = (): void => {
@@ -170,7 +182,8 @@ export abstract class BlockBase implements BlockDevice {
     if (!this.info.can.extents) return [{ offset, length, hole: false, zero: false }];
     return this.#run(options, async () => {
       const extents = await this.doExtents(offset, length, options);
-      // Callers go on behind the last extent: without one they would ask for the same place for ever.
+      // Callers continue after the last extent. Without progress they would ask for `offset` for
+      // ever.
       const first = extents[0];
       if (first?.offset === offset && extents.every((extent) => extent.length > 0)) return extents;
       throw new BlockError('io', `the device does not say what is at byte ${offset}`);
@@ -222,7 +235,10 @@ export abstract class BlockBase implements BlockDevice {
     }
   }
 
-  /** FUA as the device does it, or a flush after the request; nothing where durability is not to be had. */
+  /**
+   * How to make a request durable: FUA if the device has it, else a flush after it, if it has
+   * flush.
+   */
   #durability<T extends WriteOptions>(options: T): { own: T; flushAfter: boolean } {
     const { fua, flush } = this.info.can;
     if (!options.fua || fua) return { own: options, flushAfter: false };
@@ -279,7 +295,7 @@ export abstract class BlockBase implements BlockDevice {
   }
 }
 
-/** @throws BlockError where a caller without types gives something else. */
+/** `bytes` as Buffers. @throws BlockError if an untyped caller passes something else */
 function placesOf(bytes: Bytes): Buffers {
   try {
     return asBuffers(bytes);
@@ -288,7 +304,10 @@ function placesOf(bytes: Bytes): Buffers {
   }
 }
 
-/** Rejects what is meant for another medium than the one that is in the drive. @throws BlockError */
+/**
+ * Checks that a request is meant for the medium that is in the drive.
+ * @throws BlockError if it is not
+ */
 export function checkMedium(media: RemovableMedia | undefined, { medium }: RequestOptions): void {
   if (!media) return;
   if (media.medium === '') throw new BlockError('no-medium', 'the drive has no medium');

@@ -1,22 +1,24 @@
-/** Comparing two devices byte by byte, several requests at a time, in bounded memory. */
+/** Compares two devices byte by byte, with several requests in flight, in bounded memory. */
 import { buffersOf } from '../base/buffers.js';
 import { isZero, planCopy } from './copy-plan.js';
 import type { BlockDevice } from './device.js';
 
 export interface CompareOptions {
-  /** Requests under way at once to each device. Default 8. */
+  /** Requests in flight to each device. Default 8. */
   readonly jobs?: number;
-  /** Bytes of a request, a power of two. Default 1 MiB. */
+  /** Longest request in bytes, a power of two; less if a device takes less. Default 1 MiB. */
   readonly chunkSize?: number;
   readonly signal?: AbortSignal;
-  /** Told how many bytes have been compared. Must not throw. */
+  /** Receives the number of bytes that have been compared so far. Must not throw. */
   readonly onProgress?: (bytes: number) => void;
 }
 
 /**
- * Compares all of `a` with the start of `b`, which must be at least as long. What both know to be zeroes is not read.
- * @returns A byte at which they differ (the lowest of those that were found), or undefined where they do not.
- * @throws BlockError where one of them cannot be read.
+ * Compares all of `a` with the start of `b`, which must be at least as long. Ranges that both
+ * devices report as zeroes are not read.
+ * @returns the offset of a byte that differs (the lowest that was found, not always the first), or
+ * undefined if there is no difference
+ * @throws BlockError if a device cannot be read and no difference was found
  */
 export async function compareDevices(
   a: BlockDevice,
@@ -33,7 +35,7 @@ export async function compareDevices(
   let failure: { readonly reason: unknown } | undefined;
   let done = 0;
 
-  /** Reads of the second device are whole blocks of it, though the first may end within one. */
+  /** Reads whole blocks of `b`, even though `a` may end within one. */
   const readB = async (memory: Uint8Array, offset: number, length: number): Promise<Uint8Array> => {
     const whole = Math.ceil(length / b.info.blockSize) * b.info.blockSize;
     await b.read(offset, buffersOf(memory.subarray(0, whole)), request);
@@ -87,12 +89,14 @@ export async function compareDevices(
   return different;
 }
 
-/** Bytes of one sample. */
+/** Length of one sample, in bytes; at least one block. */
 const sampleSize = 4096;
 
 /**
- * Compares up to `count` blocks of the first `end` bytes of both devices, the last of them among these.
- * @returns `differs`: a byte at which they differ; `proof`: a block with data in it is equal. Empty blocks prove nothing.
+ * Compares up to `count` samples, evenly spread over the first `end` bytes of both devices. The
+ * last whole sample is always among them if `count` is at least 2.
+ * @returns `differs`: the offset of a byte that differs, if any. `proof`: true if a sample of `a`
+ * contains data; samples of zeroes prove nothing, because empty disks are all alike
  * @throws BlockError if one of them cannot be read
  */
 export async function compareSamples(

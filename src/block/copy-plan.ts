@@ -1,28 +1,32 @@
-/** What a copy does in which order: runs of data of at most one chunk, and runs of zeroes that the source knows of. */
+/**
+ * The plan of a copy: divides the source into items in ascending order, each either data of at most
+ * one chunk or zeroes that the source reports.
+ */
 import { buffersOf } from '../base/buffers.js';
 import type { BlockDevice, Extent } from './device.js';
 import { blockErrorOf } from './errors.js';
 
-/** A part of the copy. Parts are in order and cover all. */
+/** A part of the copy. Items are in order and leave no gap. */
 export interface CopyItem {
   /** Bytes from the start of the device. */
   readonly offset: number;
   readonly length: number;
-  /** The source says that it reads as zeroes. */
+  /** True if the source reports that the range reads as zeroes. */
   readonly zero: boolean;
 }
 
-/** Shortest run of zeroes that is worth a request of its own, in bytes. */
+/** Shortest run of zeroes that gets a request of its own, in bytes. Chosen, not measured. */
 const shortestZero = 65536;
-/** Longest run of zeroes of one item: so often it can be given up. */
+/** Longest item of zeroes, in bytes. A copy can be aborted between two items only. */
 const longestZero = 256 << 20;
-/** Bytes whose extents are asked for at once. */
+/** Longest range of one query for extents, in bytes. */
 const askedAtOnce = 1 << 30;
 
 /**
- * The items of [start, end of `from`).
- * @param chunk Longest item of data in bytes, a power of two; items end at its multiples.
- * @param blockSize What items of zeroes begin at multiples of, besides the source's own block size.
+ * Yields the items from `start` to the end of `from`.
+ * @param chunk longest item of data in bytes, a power of two; items of data end at its multiples
+ * @param blockSize block size of the destination, in bytes: items of zeroes begin at multiples of
+ * it and of the source's block size
  */
 export async function* planCopy(
   from: BlockDevice,
@@ -33,7 +37,7 @@ export async function* planCopy(
 ): AsyncGenerator<CopyItem, void, undefined> {
   const end = from.info.size;
   const unit = Math.max(from.info.blockSize, blockSize);
-  /** All before it has been given. */
+  /** All bytes before this offset have been yielded. */
   let given = start;
   function* data(to: number): Generator<CopyItem> {
     while (given < to) {
@@ -55,7 +59,7 @@ export async function* planCopy(
           given += length;
         }
       } else {
-        // What is left of it is given with what follows.
+        // The rest, less than a chunk, is yielded together with the data that follows.
         yield* data(Math.floor(at / chunk) * chunk);
       }
     }
@@ -63,7 +67,9 @@ export async function* planCopy(
   yield* data(end);
 }
 
-/** Extents from `at` on; where they cannot be had or not be believed, all is data. */
+/**
+ * Extents from `at` on. If they are not available or not credible, the whole range counts as data.
+ */
 async function extentsFrom(
   from: BlockDevice,
   at: number,
@@ -82,8 +88,8 @@ async function extentsFrom(
 }
 
 /**
- * Whether the device's last block can be read. Some servers report everything behind the end of a file that has become
- * shorter as a hole, although reads fail there.
+ * True if the device's last block can be read. Some servers report the range beyond the end of a
+ * file that has shrunk as a hole, although reads fail there.
  */
 async function reachesEnd(from: BlockDevice, signal?: AbortSignal): Promise<boolean> {
   const { size, blockSize } = from.info;
@@ -94,7 +100,10 @@ async function reachesEnd(from: BlockDevice, signal?: AbortSignal): Promise<bool
   );
 }
 
-/** The runs of `bytes` that are zero and those that are not, in order; zero ones are whole pieces of 64 KiB, or all of it. */
+/**
+ * The runs of `bytes` that are zero and those that are not, in order; zero ones are whole pieces of
+ * 64 KiB, or all of it.
+ */
 export function zeroRuns(bytes: Uint8Array): { offset: number; length: number; zero: boolean }[] {
   const runs: { offset: number; length: number; zero: boolean }[] = [];
   for (let offset = 0; offset < bytes.length; offset += shortestZero) {
@@ -107,7 +116,7 @@ export function zeroRuns(bytes: Uint8Array): { offset: number; length: number; z
   return runs;
 }
 
-/** Whether every byte is zero. */
+/** True if every byte is zero. */
 export function isZero(bytes: Uint8Array): boolean {
   let at = 0;
   if (bytes.byteOffset % 4 === 0) {

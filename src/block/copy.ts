@@ -1,6 +1,9 @@
 /**
- * Copying a device onto another: many requests at a time, in bounded memory, holes and zeroes not transferred, with points
- * from which it can go on. Knows no files: who calls keeps the points. Comparing is in compare.ts.
+ * Copies one device to another, with many requests in flight, in bounded memory. Holes and zeroes
+ * are not transferred. Checkpoints let an interrupted copy resume.
+ *
+ * Not here: the order of the parts (copy-plan.ts), storing checkpoints (the caller does), comparing
+ * (compare.ts).
  */
 import { buffersOf } from '../base/buffers.js';
 import { planCopy, zeroRuns, type CopyItem } from './copy-plan.js';
@@ -8,39 +11,58 @@ import type { BlockDevice } from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
 
 export interface CopyOptions {
-  /** Requests under way at once; each has memory of one chunk. Default 8. */
+  /** Requests in flight; each has a buffer of one chunk. Default 8. */
   readonly jobs?: number;
-  /** Bytes of a request, a power of two; less where a device takes less. Default 1 MiB. */
+  /**
+   * Longest request (chunk) in bytes, a power of two; less if a device takes less. Default 1 MiB.
+   */
   readonly chunkSize?: number;
-  /** First byte to copy; all before it is done already. A multiple of both block sizes. */
+  /**
+   * Offset of the first byte to copy, a multiple of both block sizes. Earlier bytes are copied
+   * already. Default 0.
+   */
   readonly start?: number;
-  /** `to` reads as zeroes from `start` on: zeroes need not be written. */
+  /** True if `to` reads as zeroes from `start` on, so that zeroes need not be written. */
   readonly fresh?: boolean;
-  /** Ends it in good order; {@link copyDevice} then rejects with a CopyFailure of kind `aborted`. */
+  /**
+   * Stops the copy after a last checkpoint. {@link copyDevice} then rejects with a CopyFailure of
+   * kind `aborted`.
+   */
   readonly signal?: AbortSignal;
-  /** Told how far it is, in bytes from the start of the device. Must not throw. */
+  /**
+   * Receives the position: all bytes before it are copied. In bytes from the start of the device.
+   * Must not throw.
+   */
   readonly onProgress?: (position: number) => void;
-  /** Called when all before `position` is durable on `to`, now and then and where the copy ends early. */
+  /**
+   * Called from time to time, and at the end, when all bytes before `position` are durable on `to`.
+   */
   readonly checkpoint?: (position: number) => Promise<void>;
-  /** Shortest time between two checkpoints, in ms; ten times as long as the last one took, at least. Default 1000. */
+  /**
+   * Shortest time between two checkpoints, in ms, and at least ten times the duration of the last
+   * one. Default 1000.
+   */
   readonly checkpointMs?: number;
 }
 
 export interface CopyResult {
-  /** Bytes that were read and written. */
+  /** Bytes that were transferred. */
   readonly copied: number;
-  /** Bytes that are zero and were not transferred. */
+  /** Bytes that are zero and were therefore not transferred. */
   readonly zeroes: number;
 }
 
 /** Why a copy ended early. */
 export class CopyFailure extends Error {
   override readonly name = 'CopyFailure';
-  /** Which device failed; undefined where the copy was given up or a checkpoint failed. */
+  /**
+   * The device that failed; undefined if the copy was aborted or its checkpoint could not be
+   * stored.
+   */
   readonly side: 'from' | 'to' | undefined;
-  /** The first byte that could not be copied, where that is known. */
+  /** Offset of the first byte that could not be copied, if known. */
   readonly at: number | undefined;
-  /** All before this byte is copied and durable. */
+  /** All bytes before this one are copied and durable. */
   readonly position: number;
   override readonly cause: BlockError;
 
@@ -54,22 +76,22 @@ export class CopyFailure extends Error {
 }
 
 /**
- * Copies all of `from` to the start of `to`, from `start` on. Resolves when all is durable (as far as `to` can flush).
- * Never has a request under way after it has settled.
+ * Copies `from` to the same offsets of `to`, from `options.start` to the end of `from`. Resolves
+ * when all is durable (if `to` can flush). No request is in flight after it has settled.
  * @throws CopyFailure
  */
 export async function copyDevice(from: BlockDevice, to: BlockDevice, options: CopyOptions = {}): Promise<CopyResult> {
   return new Copy(from, to, options).run();
 }
 
-/** What a request failed with, and where. */
+/** The first failure of a copy. */
 interface Failure {
   readonly side: 'from' | 'to' | undefined;
   readonly at: number | undefined;
   readonly error: BlockError;
 }
 
-/** A failure of one request on its way through the workers. */
+/** The failure of one request, with the device and offset at which it occurred. */
 class SideError extends Error {
   readonly side: 'from' | 'to';
   readonly at: number;
@@ -86,11 +108,11 @@ class Copy {
   readonly #to: BlockDevice;
   readonly #options: CopyOptions;
   readonly #chunk: number;
-  /** Starts of the items that are under way or have failed. */
+  /** Offsets of the items that are in flight or have failed. */
   readonly #open = new Set<number>();
-  /** End of the last item that was begun. */
+  /** End of the last item that has begun. */
   #begun: number;
-  /** All before it is durable. */
+  /** All bytes before this offset are durable. */
   #durable: number;
   #failure: Failure | undefined;
   #checkpointing: Promise<void> | undefined;
@@ -123,7 +145,10 @@ class Copy {
     return { copied: this.#copied, zeroes: this.#zeroes };
   }
 
-  /** The plan, its items noted as under way before anybody can see them. */
+  /**
+   * Yields the items of the plan, each after it has been noted as in flight, so that no checkpoint
+   * can pass over it.
+   */
   async *#track(plan: AsyncIterable<CopyItem>): AsyncGenerator<CopyItem, void, undefined> {
     for await (const item of plan) {
       this.#open.add(item.offset);
@@ -137,7 +162,8 @@ class Copy {
     while (!this.#failure) {
       const item = await this.#next(items);
       if (!item) return;
-      // Another one failed while this was being planned: it stays open, and is not done.
+      // Another worker failed meanwhile. The item stays in `#open`, so that it counts as not
+      // copied.
       if (this.#failure) return;
       try {
         this.#options.signal?.throwIfAborted();
@@ -194,7 +220,10 @@ class Copy {
     }
   }
 
-  /** The first block that cannot be read of a range that could not: a disk's message is about the range. */
+  /**
+   * Searches a range that could not be read for its first unreadable block, by bisection: the
+   * device's error names only the whole range.
+   */
   async #firstUnreadable(offset: number, length: number, error: unknown): Promise<number> {
     const unit = Math.max(512, this.#from.info.blockSize);
     if (blockErrorOf(error).kind !== 'io') return offset;
@@ -235,7 +264,10 @@ class Copy {
     this.#copied += bytes.length;
   }
 
-  /** The last bytes, where they are no whole block of a larger device: what is behind them there stays. */
+  /**
+   * Writes the last bytes, if they do not fill a block of `to`. The rest of that block keeps its
+   * content.
+   */
   async #writeTail(offset: number, bytes: Uint8Array): Promise<void> {
     const block = new Uint8Array(this.#to.info.blockSize);
     await this.#to.read(offset, buffersOf(block));
@@ -263,7 +295,8 @@ class Copy {
   }
 
   async #checkpoint(): Promise<void> {
-    // Before the flush: it covers what was acknowledged before it, and no more.
+    // Taken before the flush, because a flush covers only the writes that were acknowledged before
+    // it.
     const position = this.#position();
     try {
       await this.#to.flush();
@@ -274,7 +307,7 @@ class Copy {
     await this.#options.checkpoint?.(position);
   }
 
-  /** The last checkpoint. Where the copy has failed already, a failure of this one says nothing new. */
+  /** Makes the last checkpoint. Its failure is reported only if the copy has not failed before. */
   async #finish(): Promise<void> {
     try {
       await this.#checkpoint();

@@ -1,70 +1,98 @@
 /**
- * BlockDevice: the one interface at which everything that stores blocks meets, near or far ([SYS] device 914 and every
- * way to it). A file, a disk, a protocol's initiator, an overlay, a fault injector are each one, so each can stand
- * behind a logical device, behind a target, or behind another.
+ * BlockDevice: the one interface of everything that stores blocks, local or remote ([SYS] device
+ * 914 and every way to reach it). A file, a disk, a protocol's initiator, an overlay and a fault
+ * injector are each a BlockDevice. So each can serve a logical device or a target, or be the next
+ * device of a filter.
  *
- * Requests may be under way at once and may finish in any order; two that overlap have no order unless the caller waits
- * for the first. Offsets and lengths are bytes, multiples of {@link BlockInfo.blockSize}.
+ * Many requests may be in flight and may finish in any order. Two requests that overlap have no
+ * order unless the caller awaits the first. Offsets and lengths are in bytes and multiples of
+ * {@link BlockInfo.blockSize}.
  *
- * What an implementation owes its callers (design: what a remote disk must never do):
- * 1. `flush` and FUA are answered only when every write acknowledged before is durable, or `can.flush` is false.
- * 2. A request that failed or was given up takes no effect after its promise has settled (no ghost write).
- * 3. Success means all bytes, current ones.
+ * Every implementation promises:
+ * 1. `flush` and FUA are answered only when every write acknowledged before is durable, unless
+ *    `can.flush` is false.
+ * 2. A request that failed or was aborted has no effect after its promise has settled (no ghost
+ *    write).
+ * 3. Success means that all bytes were transferred and that a read returned current data.
  */
 import type { Bytes } from '../base/buffers.js';
 import type { DiskMarks } from './identity.js';
 import type { Losses } from './losses.js';
 
-/** What a device can do by itself. Asked once; what is false is emulated or refused as {@link BlockDevice} says. */
+/**
+ * The operations that a device supports by itself. Callers read them once. The base class emulates
+ * or refuses the others, as {@link BlockDevice} says.
+ */
 export interface Capabilities {
-  /** `flush` makes acknowledged writes durable. False: durability cannot be promised, and none is to be advertised. */
+  /**
+   * `flush` makes acknowledged writes durable. False: durability cannot be promised and must not be
+   * advertised.
+   */
   readonly flush: boolean;
-  /** Writes with `fua` are durable when answered; false: done by a flush after the write. */
+  /** Writes with `fua` are durable when answered. False: the base class flushes after the write. */
   readonly fua: boolean;
-  /** `trim` tells the medium; false: it is a no-op. */
+  /** `trim` reaches the medium. False: it is a no-op. */
   readonly trim: boolean;
-  /** `writeZeroes` needs no transfer of zeroes; false: zeroes are written. */
+  /** `writeZeroes` transfers no zeroes. False: the base class writes zeroes. */
   readonly writeZeroes: boolean;
-  /** `extents` knows about holes; false: all is reported as data. */
+  /** `extents` reports holes. False: the whole device is reported as data. */
   readonly extents: boolean;
-  /** Several connections see each other's writes, and a flush on one covers all (NBD_FLAG_CAN_MULTI_CONN). */
+  /**
+   * Several connections see each other's writes, and a flush on one covers the writes of all
+   * (NBD_FLAG_CAN_MULTI_CONN).
+   */
   readonly multiConnection: boolean;
 }
 
-/** Facts of a device, fixed while it is open but for the size; those of a removable medium change with it. */
+/**
+ * Facts about a device. While the device is open only the size changes; a change of a removable
+ * medium changes them all.
+ */
 export interface BlockInfo {
   /** Length in bytes; a multiple of `blockSize`. */
   readonly size: number;
-  /** Bytes that the device has behind `size` and that cannot be reached, as they do not fill a block. Absent: none. */
+  /**
+   * Bytes of the device after `size`, unreachable because they do not fill a block. Absent: none.
+   */
   readonly tail?: number | undefined;
-  /** Smallest addressable unit in bytes: a power of two, 1 to 65536; 512 for disks that do not say. */
+  /**
+   * Smallest addressable unit in bytes: a power of two, 1 to 65536; 512 for disks that do not
+   * report it.
+   */
   readonly blockSize: number;
-  /** Best unit of a request in bytes: a power of two of at least `blockSize`; 4096 where it is not known. */
+  /** Best unit of a request in bytes: a power of two, at least `blockSize`; 4096 if unknown. */
   readonly preferredSize: number;
-  /** Longest transfer that one request may carry, in bytes. Longer ones are split by the base class. */
+  /** Longest transfer of one request, in bytes. The base class splits longer requests. */
   readonly maxTransfer: number;
   readonly readOnly: boolean;
   readonly removable: boolean;
   readonly rotational: boolean;
-  /** A name for the bytes, for example "nbd:disk1"; '' if there is none. Another disk may take the name later. */
+  /**
+   * A name of the disk, for example "nbd:disk1"; '' if it has none. Another disk may get the same
+   * name later.
+   */
   readonly identity: string;
-  /** By what the disk is recognised after a restart or a replacement (identity.ts); absent if nothing tells. */
+  /**
+   * The marks that identify the disk after a restart or a replacement (identity.ts); absent if
+   * there are none.
+   */
   readonly marks?: DiskMarks;
   readonly can: Capabilities;
 }
 
-/** What goes with any request. */
+/** Options of every request. */
 export interface RequestOptions {
   /**
-   * Gives the request up. It then settles with kind `aborted` as soon as it is sure to have no later effect, or with its
-   * own result if that comes first.
+   * Aborts the request. It then settles with kind `aborted` as soon as a later effect is
+   * impossible, or with its own result if that comes first.
    */
   readonly signal?: AbortSignal;
   /** The command's tag for `--trace` (base/steps.ts). */
   readonly tag?: number;
   /**
-   * Of a drive with a removable medium: the {@link RemovableMedia.medium} that is meant, by default the first. With another
-   * one in the drive, or none, the request has no effect and is rejected with kind `no-medium`.
+   * For a drive with removable media: the {@link RemovableMedia.medium} that the request is meant
+   * for; default: the first one. If another medium or none is in the drive, the request has no
+   * effect and is rejected with kind `no-medium`.
    */
   readonly medium?: string;
 }
@@ -75,109 +103,141 @@ export interface WriteOptions extends RequestOptions {
 }
 
 export interface ZeroOptions extends WriteOptions {
-  /** The blocks must stay allocated. Otherwise the device may make a hole. */
+  /** If true, the blocks stay allocated. Otherwise the device may make a hole. */
   readonly noHole?: boolean;
-  /** Fail with `unsupported` rather than be as slow as a write (NBD_CMD_FLAG_FAST_ZERO). */
+  /**
+   * If true, fail with `unsupported` unless zeroing is faster than writing zeroes
+   * (NBD_CMD_FLAG_FAST_ZERO).
+   */
   readonly fastOnly?: boolean;
 }
 
-/** A run of bytes of one kind. */
+/** A range of bytes with one allocation status. Offset and length in bytes. */
 export interface Extent {
   readonly offset: number;
   readonly length: number;
-  /** Nothing is allocated here. */
+  /** No storage is allocated for the range. */
   readonly hole: boolean;
-  /** Reads as zeroes. */
+  /** The range reads as zeroes. */
   readonly zero: boolean;
 }
 
 /**
- * An offer of drives whose medium can be taken out and put in. While there is none, {@link BlockInfo.size} is 0 and requests
- * are rejected with kind `no-medium`; with each medium, `info` is that medium's.
+ * Facet of drives with removable media. While the drive is empty, {@link BlockInfo.size} is 0 and
+ * requests are rejected with kind `no-medium`. Otherwise `info` describes the medium in the drive.
  */
 export interface RemovableMedia {
   /**
-   * Names the stay in the drive of the medium that is there, as far as is known: each that is put in has another name, the
-   * same disc again too. At most 64 characters of [A-Za-z0-9.-]; '' while there is none.
+   * Identifies the insertion of the present medium, as far as the drive knows. Each insertion gets
+   * a new name, even of the same disc. At most 64 characters of [A-Za-z0-9.-]; '' while the drive
+   * is empty.
    */
   readonly medium: string;
-  /** The one that was there when the device was opened: what is meant by requests that do not say. */
+  /**
+   * `medium` when the device was opened. Requests without {@link RequestOptions.medium} are meant
+   * for it.
+   */
   readonly first: string;
   /**
-   * Calls back after every change of `medium`, when `info` has changed as well. It must not throw.
-   * @returns what ends the watch.
+   * Calls `listener` after every change of `medium`, when `info` has changed too. It must not
+   * throw.
+   * @returns a function that ends the watch
    */
   watch(listener: () => void): () => void;
   /**
-   * Ejects the medium of `options.medium`; nothing is flushed. Rejects with `read-only` where somebody else holds it, with
-   * `unsupported` where the drive cannot.
+   * Ejects the medium `options.medium`, without a flush. Rejects with `read-only` if another user
+   * has locked it, with `unsupported` if the drive cannot eject.
    */
   eject(options?: RequestOptions): Promise<void>;
-  /** Keeps the medium from being ejected by hand or by others, or lets it go. Rejects where the drive cannot. */
+  /**
+   * Locks the medium against ejection by hand or by other users, or unlocks it. Rejects if the
+   * drive cannot.
+   */
   lock(locked: boolean, options?: RequestOptions): Promise<void>;
 }
 
-/** Where bytes of a device are in an open file, for who sends them on without looking at them (sendfile(2)). */
+/**
+ * The place of a device's bytes in an open file, for a caller that sends them unread (sendfile(2)).
+ */
 export interface FileRange {
-  /** Open until {@link release}. */
+  /** File descriptor, open until {@link release}. */
   readonly fd: number;
-  /** In the file, in bytes. */
+  /** Offset in the file, in bytes. */
   readonly offset: number;
-  /** Whether `length` bytes at `offset` of the file can be had now without waiting for a disk. */
+  /** True if `length` bytes at `offset` of the file can be read now without waiting for a disk. */
   ready(offset: number, length: number): boolean;
-  /** Nobody needs it any more. Once. */
+  /** Ends the use of the range. Call it exactly once. */
   release(): void;
 }
 
-/** A block device. Every method rejects with a BlockError and with nothing else. */
+/** A block device. Every method rejects with a BlockError and with no other error. */
 export interface BlockDevice {
   readonly info: BlockInfo;
-  /** Set for as long as the device is open, or not at all. Filters pass it on that keep nothing of a medium. */
+  /**
+   * Set if the device is a drive with removable media; does not change while the device is open.
+   * Only filters that keep no data of a medium pass it on.
+   */
   readonly media?: RemovableMedia | undefined;
   /** Reads `into.length` bytes at `offset`. */
   read(offset: number, into: Bytes, options?: RequestOptions): Promise<void>;
-  /** Writes `from.length` bytes at `offset`. The memory must not change until it settles. */
+  /**
+   * Writes `from.length` bytes at `offset`. The memory must not change until the promise settles.
+   */
   write(offset: number, from: Bytes, options?: WriteOptions): Promise<void>;
   /**
-   * Reads at once what needs no waiting, into memory that stays where it is. An offer, for who has many small requests:
-   * a device need not have it, and filters that would be passed over do not.
-   * @returns false where it would have to wait: {@link read} then; what is in `into` is undefined.
-   * @throws BlockError as `read` rejects
+   * Synchronous read into memory that does not move. Returns false if the data is not immediately
+   * available; the content of `into` is then undefined: call {@link read}. It saves promises for
+   * callers with many small requests. Absent on filters that must see every request.
+   * @throws BlockError like `read`
    */
   readNow?(offset: number, into: Uint8Array): boolean;
-  /** The same for a write: true when it is acknowledged. */
+  /**
+   * Synchronous write. Returns true if the write is acknowledged, false if nothing was written:
+   * call {@link write}.
+   */
   writeNow?(offset: number, from: Uint8Array): boolean;
   /**
-   * Where a range is that could be read at once. What is written there before it is sent may be sent, as with any read and
-   * write that are under way together. An offer, as {@link readNow}; undefined where it is to be read.
-   * @throws BlockError as `read` rejects
+   * The place in a file of a range that can be read without waiting. Optional like {@link readNow}.
+   * Undefined if there is none: call {@link read}. Data that is written to the range before the
+   * caller sends it may be sent, as for any read and write in flight together.
+   * @throws BlockError like `read`
    */
   fileNow?(offset: number, length: number): FileRange | undefined;
   /**
-   * The same of a range that is still on a disk, when it is where it can be had at once. An offer; undefined where it is to
-   * be read.
+   * Like {@link fileNow}, but first loads the range into the page cache. Resolves with undefined if
+   * the caller must use {@link read}.
    */
   fileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
-  /** What was lost of acknowledged writes; every user of a shared device watches it (losses.ts). */
+  /** Losses of acknowledged writes. Every user of a shared device watches them (losses.ts). */
   readonly losses: Losses;
-  /** Makes every write that was acknowledged before this call durable. A no-op where `can.flush` is false. */
+  /**
+   * Makes every write durable that was acknowledged before this call. A no-op if `can.flush` is
+   * false.
+   */
   flush(options?: RequestOptions): Promise<void>;
-  /** Says that the content of a range is no longer needed; what it reads as afterwards is not defined. */
+  /**
+   * Tells the device that a range's content is no longer needed. What it reads as afterwards is
+   * undefined.
+   */
   trim(offset: number, length: number, options?: WriteOptions): Promise<void>;
   /** Makes a range read as zeroes. */
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>;
-  /** What is allocated in a range: extents in order that cover [offset, offset + n) for some 0 < n ≤ length. */
+  /**
+   * Reports the allocation of a range: extents in order that cover [offset, offset + n), 0 < n ≤
+   * length.
+   */
   extents(offset: number, length: number, options?: RequestOptions): Promise<readonly Extent[]>;
   /**
-   * Waits until every request that was begun before this call, but for those of `fileNow` and `fileSoon`, is over.
-   * An optional capability: absent where a device does not count its requests.
+   * Waits until every request that began before this call has settled. File ranges that are still
+   * held do not count. Absent if the device does not count its requests.
    */
   settled?(): Promise<void>;
   /**
-   * Looks whether the medium has become longer, and has its new length in `info` then. An offer: a device whose length
-   * cannot change, or that cannot tell, does not have it. One that has become shorter keeps its length, and gives errors.
+   * Checks whether the medium has grown, and updates `info` if so. Absent if the length cannot
+   * change or cannot be determined. If the medium has shrunk, `info` keeps the old length, and
+   * requests beyond the end fail.
    */
   refresh?(): Promise<void>;
-  /** Waits for what is under way, then releases everything. Idempotent. */
+  /** Waits for requests in flight, then releases everything. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,16 +1,20 @@
-/** Errors of block requests: one small set of kinds, translated at each border (errno, NBD error, NVMe status). */
+/**
+ * Errors of block requests: a small set of kinds. Each protocol and system call maps its own codes
+ * to them.
+ */
 import { errnoOf, messageOf } from '../base/errors.js';
 
 /**
- * What went wrong with a request.
- * - `io`: the medium or the way to it failed; nothing is known of the blocks of a failed write.
- * - `no-space`: there is no room for the written blocks.
+ * The kind of a failure.
+ * - `io`: the medium, or the path to it, failed. After a failed write the content of its blocks is
+ *   unknown.
+ * - `no-space`: there is no space for the written blocks.
  * - `read-only`: the device takes no writes.
- * - `range`: offset or length outside the device or not aligned as it demands.
+ * - `range`: offset or length is outside of the device or not aligned to its blocks.
  * - `unsupported`: the device cannot do this kind of request.
- * - `unreachable`: the far device could not be reached within the time set for it.
- * - `no-medium`: a removable device has no medium, or another than was meant.
- * - `aborted`: given up at the caller's wish; it will not take effect any more.
+ * - `unreachable`: the remote device could not be reached within its time limit.
+ * - `no-medium`: the drive is empty, or has another medium than the request is meant for.
+ * - `aborted`: the caller aborted the request; it has no effect from now on.
  * - `closed`: the device is closed.
  */
 export type BlockErrorKind =
@@ -43,17 +47,25 @@ const byErrno: Readonly<Record<string, BlockErrorKind>> = {
   ETIMEDOUT: 'unreachable',
 };
 
-/** Any error as a {@link BlockError}: itself, or by its errno, else kind `io`. */
+/**
+ * Any error as a {@link BlockError}: a BlockError itself, else by its errno code, else kind `io`.
+ */
 export function blockErrorOf(error: unknown): BlockError {
   if (error instanceof BlockError) return error;
   const kind = byErrno[errnoOf(error) ?? ''] ?? 'io';
   return new BlockError(kind, messageOf(error), { cause: error });
 }
 
-/** Kinds of failure of one block or one request: other blocks, or a part of the request, may do better. */
+/**
+ * Kinds of failure that concern some blocks only: other blocks, or a part of the request, may
+ * succeed.
+ */
 const localKinds: ReadonlySet<BlockErrorKind> = new Set(['io', 'no-space', 'range', 'unsupported']);
 
-/** Whether a request that failed so may succeed in part. False where the whole device failed or the caller gave up. */
+/**
+ * True if a part of the failed request may succeed. False if the whole device failed or the caller
+ * aborted.
+ */
 export function isLocal(error: unknown): boolean {
   return localKinds.has(blockErrorOf(error).kind);
 }

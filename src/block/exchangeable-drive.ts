@@ -1,18 +1,24 @@
-/** A removable drive that somebody at the server fills: any device is put in as its medium, and taken out, while it is used. */
+/**
+ * A virtual removable drive: a program inserts any block device as its medium and removes it while
+ * the drive is in use.
+ */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from './device.js';
 import { BlockError } from './errors.js';
 import { RemovableDrive, type DriveFacts } from './removable-drive.js';
 
 export class ExchangeableDrive extends RemovableDrive {
-  /** Tells the media of this drive's life from those of another one's, of which a client may still know. */
+  /**
+   * Random part of media names: a client may still know names of a drive that a restart has
+   * replaced.
+   */
   readonly #life = Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) =>
     byte.toString(16).padStart(2, '0'),
   ).join('');
   #count = 0;
   #locked = false;
 
-  /** @param medium What is in it from the start. */
+  /** @param medium the medium that is in the drive from the start */
   constructor(facts: DriveFacts, medium?: BlockDevice) {
     super(facts);
     if (medium) this.put(medium, this.#name());
@@ -23,18 +29,21 @@ export class ExchangeableDrive extends RemovableDrive {
     return this.inside !== undefined;
   }
 
-  /** A client holds the medium. */
+  /** True if a client has locked the medium. */
   get locked(): boolean {
     return this.#locked;
   }
 
-  /** Puts a medium in, which is closed when it leaves. @throws FarbusError where there is one. */
+  /**
+   * Inserts a medium, which is closed when it leaves.
+   * @throws FarbusError if the drive is not empty
+   */
   insert(medium: BlockDevice): void {
     if (this.loaded) throw new FarbusError('there is a medium in the drive: eject it first');
     this.put(medium, this.#name());
   }
 
-  /** Takes the medium out, whoever holds it; resolves when it is closed. */
+  /** Removes the medium even if a client has locked it. Resolves when the medium is closed. */
   remove(): Promise<void> {
     this.#locked = false;
     return this.take();
@@ -42,7 +51,7 @@ export class ExchangeableDrive extends RemovableDrive {
 
   protected async doEject(): Promise<void> {
     if (this.#locked) throw new BlockError('read-only', 'the medium is locked');
-    // Nobody waits for requests that its device may still have.
+    // Not awaited: requests that are still in flight must not delay the eject.
     void this.take();
   }
 

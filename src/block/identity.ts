@@ -1,25 +1,31 @@
 /**
- * The identity of a disk: the facts by which a disk is recognised after a process, a server or a connection has been
- * replaced. Overlays, kept caches, resumed copies, snapshots, reconnections, leases and exports all use this one notion.
+ * The identity of a disk: the facts that identify it after a process, a server or a connection has
+ * been replaced. Overlays, kept caches, resumed copies, snapshots, reconnections, leases and
+ * exports all use it.
  *
- * A name (a path, an export's name, an address) is no identity: another disk can be moved to it. What identifies a disk
- * are marks, each of one kind. Two identities are compared by the most trusted kind that both have; the sizes must be
- * equal in any case. Where no common kind decides, the verdict is "unknown", and the caller refuses.
+ * A name (a path, an export's name, an address) is not an identity, because another disk can get
+ * the same name. Marks identify a disk; each mark has a kind. Two identities are compared by the
+ * most trusted kind that both have. Their sizes must be equal in any case. If no common kind
+ * decides, the verdict is "unknown" and the caller refuses the disk.
  *
- * Not here: how the marks are found. A source tells its own in BlockInfo.marks; the marks of the content are read by
- * probe/disk-identity.ts.
+ * Not here: how marks are found. A source gives its own marks in BlockInfo.marks;
+ * probe/disk-identity.ts reads those of the content.
  */
 import { FarbusError } from '../base/errors.js';
 
 /**
  * The kinds of mark, the most trusted first.
- * - `hardware`: the disk's own name: a WWID or serial number. It stays with the disk wherever it is plugged in.
- * - `layer`: a random name that software gave the disk for life: an overlay's id, a device-mapper UUID.
- * - `file`: inode number and time of birth of a regular file. They survive a rename and differ for a replacement.
- * - `sequence`: "BOOT:NUMBER", Linux's disk sequence number (`/sys/block/X/diskseq`) within one boot. Equal ones prove that
- *   the disk was never detached; different ones prove nothing, since the same disk may have been attached again.
- * - `table`, `filesystem`: the identifier in the partition table; the UUID of the file system or volume.
- * - `samples`: checksums of some blocks, separated by dots; "-" for one that could not be read.
+ * - `hardware`: a WWID or serial number. It stays with the disk wherever it is plugged in.
+ * - `layer`: a random name that software gave the disk for its lifetime: an overlay's id, a
+ *   device-mapper UUID.
+ * - `file`: inode number and birth time of a regular file. They survive a rename, and a replacement
+ *   has others.
+ * - `sequence`: "BOOT:NUMBER": a boot id and Linux's disk sequence number (`/sys/block/X/diskseq`).
+ *   Equal marks prove that the disk was never detached. Different marks prove nothing, because the
+ *   same disk may have been attached again.
+ * - `table`, `filesystem`: the identifier in the partition table; the UUID of the file system or
+ *   volume.
+ * - `samples`: checksums of some blocks, separated by dots; "-" for a block that could not be read.
  */
 export const markKinds = ['hardware', 'layer', 'file', 'sequence', 'table', 'filesystem', 'samples'] as const;
 export type MarkKind = (typeof markKinds)[number];
@@ -31,31 +37,36 @@ export type DiskMarks = { readonly [kind in MarkKind]?: string | undefined };
 export const maxMark = 200;
 
 export interface DiskIdentity {
-  /** In bytes. */
+  /** Length of the disk in bytes. */
   readonly size: number;
   readonly marks: DiskMarks;
 }
 
-/** The marks that tell what is on the disk rather than which disk it is. */
+/** Kinds of mark that describe the disk's content rather than the disk itself. */
 const contentKinds: readonly MarkKind[] = ['table', 'filesystem', 'samples'];
 
-/** Whether marks of this kind decide in any case: where both sides have one, it is equal or another disk. */
+/**
+ * True if a mark exists that always decides: if both identities have it, equal means same,
+ * different means other.
+ */
 export function isDecisive({ hardware, layer, file }: DiskMarks): boolean {
   return (hardware ?? layer ?? file) !== undefined;
 }
 
-/** `same` or `other`, by the mark that decided; `unknown` if no mark decides. `why` completes "it is …". */
+/**
+ * The result of a comparison; `unknown` if no mark decides. `why` is the reason and completes "it
+ * is …".
+ */
 export interface Verdict {
   readonly verdict: 'same' | 'other' | 'unknown';
   readonly why: string;
 }
 
 /**
- * Compares what was known of a disk with what is known of the one that is there now.
- *
- * `unchanged`: the caller holds data that only fits unchanged content (an overlay, a kept cache, a resumed copy). Every
- * mark of the content that both know must then be equal too, and samples count. Without it, the disk may have been
- * written since, so samples say nothing.
+ * Compares the recorded identity of a disk with that of the disk that is there now.
+ * @param options `unchanged`: the caller holds data that fits unchanged content only (an overlay, a
+ * kept cache, a resumed copy). Then every mark of the content that both have must also be equal,
+ * and samples count. Without it the disk may have been written since, so samples are ignored.
  */
 export function compareIdentity(then: DiskIdentity, now: DiskIdentity, { unchanged = false } = {}): Verdict {
   if (then.size !== now.size) return other(`another disk: it has ${now.size} bytes and had ${then.size}`);
@@ -91,7 +102,7 @@ const differences: Readonly<Record<MarkKind, string>> = {
   samples: 'samples of its content differ',
 };
 
-/** A block that could not be read on one of both sides says nothing. */
+/** Compares the checksums of samples. A block that could not be read on either side is skipped. */
 function sameSamples(then: string, now: string): boolean {
   const before = then.split('.');
   const after = now.split('.');
@@ -100,16 +111,24 @@ function sameSamples(then: string, now: string): boolean {
   );
 }
 
-/** The marks of a part of a disk: the whole's marks, each with the part's place. The content's own do not carry over. */
+/**
+ * The marks of a part of a disk: the disk's marks, each with the part's offset and length; marks of
+ * content are dropped.
+ */
 export function marksOfPart(marks: DiskMarks, offset: number, length: number): DiskMarks {
   const own = Object.entries(marks).filter(([kind]) => !contentKinds.includes(kind as MarkKind));
   return Object.fromEntries(own.map(([kind, value]) => [kind, `${value}@${offset}+${length}`]));
 }
 
-/** Longest text of an identity, in bytes: what the headers of overlays and caches hold. */
+/**
+ * Longest text of an identity, in bytes: the headers of overlays and caches have this much room.
+ */
 export const maxIdentity = 1024;
 
-/** One line of text: "size=1048576 file=12:34". The least trusted marks are left out if it would be too long. */
+/**
+ * The identity as one line of text: "size=1048576 file=12:34". Marks that would exceed {@link
+ * maxIdentity} are left out.
+ */
 export function formatIdentity({ size, marks }: DiskIdentity): string {
   let text = `size=${size}`;
   for (const kind of markKinds) {
@@ -120,10 +139,12 @@ export function formatIdentity({ size, marks }: DiskIdentity): string {
 }
 
 /**
- * Refuses a disk that is not known to be the one that `then` describes.
- * @param then What was written down, by {@link formatIdentity}.
- * @param what What was kept, for the message: "the overlay changes.ov".
- * @throws FarbusError
+ * Refuses a disk unless it is proved to be the one that `then` describes.
+ * @param then the recorded identity, from the text of {@link formatIdentity}
+ * @param what the kept data, for the message: "the overlay changes.ov"
+ * @param options `unchanged`: see {@link compareIdentity}; `assumeSame`: the user vouches for the
+ * disk, so only its size is checked
+ * @throws FarbusError if it is refused
  */
 export function demandSame(
   then: DiskIdentity,
@@ -137,7 +158,10 @@ export function demandSame(
   throw new FarbusError(`${what} belongs to another disk: this is ${why}: give that disk${advice}`);
 }
 
-/** Reads {@link formatIdentity}'s text, which may come from a file or a peer. Undefined if it is not one. */
+/**
+ * Parses the text of {@link formatIdentity}, which may come from a file or a peer. Undefined if it
+ * is invalid.
+ */
 export function parseIdentity(text: string): DiskIdentity | undefined {
   const marks: Partial<Record<MarkKind, string>> = {};
   let size: number | undefined;
@@ -147,7 +171,7 @@ export function parseIdentity(text: string): DiskIdentity | undefined {
     if (at < 1 || value.length > maxMark || !/^[!-~]+$/.test(value)) return undefined;
     if (key === 'size') size = /^\d{1,16}$/.test(value) ? Number(value) : undefined;
     else if (isMarkKind(key)) marks[key] = value;
-    // A newer version may know more kinds; these are left out.
+    // Kinds that only a newer version knows are ignored.
   }
   return size !== undefined && Number.isSafeInteger(size) ? { size, marks } : undefined;
 }
@@ -156,7 +180,10 @@ function isMarkKind(text: string): text is MarkKind {
   return (markKinds as readonly string[]).includes(text);
 }
 
-/** A fact as a mark's value: printable, without spaces, bounded. Undefined for an empty one. */
+/**
+ * A fact as the value of a mark: printable ASCII without spaces, cut if too long. Undefined for an
+ * empty fact.
+ */
 export function markOf(fact: string): string | undefined {
   const value = fact
     .trim()

@@ -1,31 +1,37 @@
 /**
- * Losses of acknowledged writes, and who has been told of them. A device reports a loss to one flush; but each of its users
- * (a connection, a side of a lease, an initiator) may have written what is lost. So a device counts its losses, as Linux
- * does with errseq_t, and each user remembers the count that it has seen.
+ * Reports the loss of acknowledged writes to every user of a device, once to each.
  *
- * Not here: how a loss is noticed. A flush that fails with kind `io` or `no-space` is one; a device whose server was
- * restarted fails its next flush (the initiators' Durability).
+ * A device reports a loss by failing one flush. But each of its users (a connection, a side of a
+ * lease, an initiator) may have written the lost data. So the device counts its losses (the epoch),
+ * as Linux does with errseq_t, and each user remembers the epoch that it has seen. A user's flush
+ * fails if the epoch has advanced since.
+ *
+ * Not here: how a loss is detected. A flush that fails with kind `io` or `no-space` is a loss. An
+ * initiator whose server has restarted fails its next flush (class Durability).
  */
 import { BlockError } from './errors.js';
 
-/** What a user is told of a loss that another user's flush met. It is no further loss. */
+/** Tells a user about a loss that another user's flush has met. It does not count as a new loss. */
 class LossTold extends BlockError {
   constructor(lost: BlockError) {
     super('io', `writes before this flush may be lost: ${lost.message}`, { cause: lost });
   }
 }
 
-/** What a device has lost since it was opened. */
+/** The losses of one device since it was opened. */
 export class Losses {
   #epoch = 0;
   #latest: BlockError | undefined;
 
-  /** Counts the losses. */
+  /** The number of losses so far. */
   get epoch(): number {
     return this.#epoch;
   }
 
-  /** Notes the outcome of a flush. Failures after which a later flush can still keep its promise are no losses. */
+  /**
+   * Notes a failed flush. Errors after which a later flush can still make the data durable are no
+   * losses.
+   */
   note(error: BlockError): void {
     if (error === this.#latest || error instanceof LossTold || (error.kind !== 'io' && error.kind !== 'no-space'))
       return;
@@ -33,18 +39,21 @@ export class Losses {
     this.#latest = error;
   }
 
-  /** What was lost after `epoch`; undefined if nothing was. */
+  /** The latest loss after `epoch`; undefined if there was none. */
   since(epoch: number): BlockError | undefined {
     return this.#epoch > epoch ? this.#latest : undefined;
   }
 }
 
-/** One user of a device that has others. */
+/** One of several users of a device. */
 export class LossWatch {
   readonly #losses: Losses;
   #seen: number;
 
-  /** @param seen The epoch up to which this user was told: that of its earlier connection, by default the present one. */
+  /**
+   * @param seen the epoch that this user has seen: that of its earlier connection; default: the
+   * present one
+   */
   constructor(losses: Losses, seen = losses.epoch) {
     this.#losses = losses;
     this.#seen = seen;
@@ -54,7 +63,10 @@ export class LossWatch {
     return this.#seen;
   }
 
-  /** Runs this user's flush. Rejects if it fails, or if another user's flush met a loss that this user was not told. */
+  /**
+   * Runs this user's flush. Rejects if it fails, or if another user's flush has met a loss since
+   * the last call.
+   */
   async flush(run: () => Promise<void>): Promise<void> {
     const before = this.#seen;
     try {

@@ -1,42 +1,59 @@
 /**
- * A physical removable drive ([SYS] device 914): it is looked into once a second, and whenever a request fails, since a drive
- * tells nothing by itself. What it is asked by is its port, which a test replaces.
+ * PolledDrive: a physical drive with removable media ([SYS] device 914). It polls the drive once a
+ * second, and whenever a request fails, because a drive does not announce a change of its medium.
+ *
+ * The operating system is behind the interface DrivePort (storage/linux-drive.node.ts), which tests
+ * replace.
  */
 import type { BlockDevice } from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
 import { RemovableDrive, type DriveFacts } from './removable-drive.js';
 
-/** A drive as its system lets one use it. All but `verify` may take long, and are called one after the other. */
+/**
+ * The operating system's access to a drive. All calls but `verify` may take long; only one runs at
+ * a time.
+ */
 export interface DrivePort {
-  /** What names the stay of the medium that is in it, as far as the system tells; undefined: there is none that can be read. */
+  /**
+   * Identifies the insertion of the present medium, as far as the system knows; undefined without a
+   * readable medium.
+   */
   look(): Promise<string | undefined>;
   /** Opens the medium. */
   open(): Promise<BlockDevice>;
-  /** Whether the system still has the medium of `name` in the drive, as far as can be told at once. */
+  /**
+   * True if the medium `name` is still in the drive, as far as the system knows without a delay.
+   */
   verify(name: string): boolean;
-  /** Ejects; the medium's device is closed. */
+  /** Ejects the medium, whose device was closed before, unless its requests hang. */
   eject(): Promise<void>;
   lock(locked: boolean): Promise<void>;
   close(): Promise<void>;
 }
 
 const pollMs = 1000;
-/** How long an eject waits for requests that the medium has under way, in ms. */
+/** Longest time that an eject waits for the medium's requests in flight, in ms. */
 const leaveMs = 5000;
 
 export class PolledDrive extends RemovableDrive {
   readonly #port: DrivePort;
-  /** The port's name of the medium that is in, and how many have been seen: a drive may give two the same name. */
+  /**
+   * The port's name of the present medium, and the number of media so far: a port may give two the
+   * same name.
+   */
   #name: string | undefined;
   #seen = 0;
   #work: Promise<unknown> = Promise.resolve();
   #looking: Promise<void> | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
-  /** Why the medium that is there cannot be used; it is not opened again and again. */
+  /**
+   * The name of a medium that could not be opened, so that the poll does not try it again and
+   * again.
+   */
   #unusable: string | undefined;
   #onUnusable: (why: string) => void;
 
-  /** @param onUnusable Told once of each medium that is in the drive and cannot be opened. */
+  /** @param onUnusable receives, once per medium that cannot be opened, the reason */
   private constructor(facts: DriveFacts, port: DrivePort, onUnusable: (why: string) => void) {
     super(facts);
     this.#port = port;
@@ -74,7 +91,7 @@ export class PolledDrive extends RemovableDrive {
   protected doEject(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#name === undefined) throw new BlockError('no-medium', 'the drive has no medium');
-      // A drive that is in use does not eject.
+      // Close the medium's device first: a drive that is in use does not eject.
       const left = this.take();
       this.#name = undefined;
       let timer: ReturnType<typeof setTimeout> | undefined;
@@ -83,7 +100,7 @@ export class PolledDrive extends RemovableDrive {
       try {
         await this.#port.eject();
       } finally {
-        // Where it is still there, it is seen again.
+        // If the eject failed, this finds the medium again.
         await this.#look();
       }
     });
@@ -114,7 +131,7 @@ export class PolledDrive extends RemovableDrive {
       return this.#onUnusable(blockErrorOf(error).message);
     }
     this.#unusable = undefined;
-    // It may have been exchanged while it was opened.
+    // The medium may have been exchanged while it was opened.
     const still = await this.#port.look().catch(() => undefined);
     if (still !== name) return void device.close().catch(() => undefined);
     this.#name = name;

@@ -1,7 +1,9 @@
 /**
- * RemovableDrive: a drive whose medium comes and goes, as a block device that stays. Each medium is a device of its own while
- * it is in. A request goes to the medium that it is meant for or nowhere; one that is under way when its medium leaves ends
- * with kind `no-medium`. How a medium gets in is for those who extend it.
+ * RemovableDrive: a block device that stays open while its media come and go. Each medium is a
+ * block device of its own while it is inserted. A request reaches only the medium that it is meant
+ * for. A request in flight when its medium leaves fails with kind `no-medium`.
+ *
+ * Not here: how media are inserted and ejected (the subclasses PolledDrive and ExchangeableDrive).
  */
 import type { Buffers } from '../base/buffers.js';
 import { JoinedAbort } from '../base/abort.js';
@@ -17,12 +19,12 @@ import type {
 } from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
 
-/** What is known of a drive whatever is in it. */
+/** Facts about a drive that do not depend on its medium. */
 export interface DriveFacts {
   readonly identity: string;
   readonly readOnly: boolean;
   readonly rotational: boolean;
-  /** Of an empty drive, in bytes: what its media usually have. */
+  /** Block size of the empty drive in bytes: the usual one of its media. */
   readonly blockSize: number;
 }
 
@@ -56,39 +58,55 @@ export abstract class RemovableDrive extends BlockBase {
     return this.#media;
   }
 
-  /** Ejects the medium that is in: {@link take} is called where that is done. Rejects with a BlockError. */
+  /** Ejects the present medium and calls {@link take}. Rejects with a BlockError. */
   protected abstract doEject(): Promise<void>;
+  /** Locks or unlocks the present medium. Rejects with a BlockError. */
   protected abstract doLock(locked: boolean): Promise<void>;
-  /** A request has failed: what became of the medium is looked after. Must not reject. */
+  /**
+   * Called after a failed request: checks whether the medium is still in the drive. Must not
+   * reject.
+   */
   protected look(): Promise<void> {
     return Promise.resolve();
   }
-  /** Called right before each request. @throws where the drive knows that `device` is not in it any more. */
+  /**
+   * Called right before each request.
+   * @throws BlockError if the drive knows that `device` has left it
+   */
   protected verify(_device: BlockDevice): void {}
 
-  /** From now on a request that names no medium means the one that is in: to be called once, when the drive is open. */
+  /**
+   * Call once, when the drive is open: requests that name no medium are meant for the one that is
+   * in the drive now.
+   */
   protected opened(): void {
     this.#first ??= this.#inside?.id ?? '';
   }
 
-  /** The medium that is in, where there is one. */
+  /** The present medium; undefined if the drive is empty. */
   protected get inside(): BlockDevice | undefined {
     return this.#inside?.device;
   }
 
-  /** A medium has been put in, and is closed when it leaves. @param id As {@link RemovableMedia.medium}. */
+  /**
+   * Call when a medium has been inserted. The drive closes `device` when it leaves.
+   * @param id becomes {@link RemovableMedia.medium}
+   */
   protected put(device: BlockDevice, id: string): void {
     void this.#leave();
     this.#inside = { device, id, gone: new AbortController() };
     const { identity, readOnly, rotational } = this.#facts;
     const { info } = device;
-    // Which of several connections sees the change first is not known.
+    // Several connections may notice a change of the medium at different times.
     const can = { ...info.can, multiConnection: false };
     this.#info = { ...info, identity, readOnly: readOnly || info.readOnly, rotational, removable: true, can };
     this.#tell();
   }
 
-  /** The medium has left the drive. Resolves when it is closed: requests under way may keep it for a while. */
+  /**
+   * Call when the medium has left the drive. Resolves when it is closed, after its requests in
+   * flight have settled.
+   */
   protected async take(): Promise<void> {
     const left = this.#leave();
     if (!left) return;
@@ -126,7 +144,7 @@ export abstract class RemovableDrive extends BlockBase {
     await this.#leave();
   }
 
-  /** Runs a request on the medium that it is meant for, with options for that medium's device. */
+  /** Runs a request on the medium that it is meant for; aborts it when the medium leaves. */
   async #onMedium<T>(
     options: RequestOptions,
     run: (device: BlockDevice, own: Pick<RequestOptions, 'signal' | 'tag'>) => Promise<T>,
@@ -152,7 +170,7 @@ export abstract class RemovableDrive extends BlockBase {
     if (!left) return undefined;
     this.#inside = undefined;
     left.gone.abort(new BlockError('aborted', 'the medium has left the drive'));
-    // What it has to say no longer concerns anybody.
+    // Ignore errors: the medium is gone already.
     return left.device.close().catch(() => undefined);
   }
 
@@ -184,7 +202,7 @@ export abstract class RemovableDrive extends BlockBase {
   }
 }
 
-/** Errors that a medium gives which is not there any more. */
+/** Kinds of error that a medium may give because it has left the drive. */
 const lookable: ReadonlySet<string> = new Set(['io', 'no-medium', 'range', 'closed', 'read-only']);
 
 function emptyInfo({ identity, readOnly, rotational, blockSize }: DriveFacts): BlockInfo {

@@ -1,4 +1,4 @@
-/** The end of a device that its users cannot reach, as it does not fill a block of theirs. */
+/** The unreachable tail of a device: bytes at its end that do not fill a block of its user. */
 import { usageError, type FarbusError } from '../base/errors.js';
 import type { BlockInfo } from './device.js';
 
@@ -8,8 +8,8 @@ export function tailOf({ size, tail = 0 }: BlockInfo, unit = 1): number {
 }
 
 /**
- * One line about the end that cannot be reached in whole blocks of `unit` bytes, for a warning.
- * @returns undefined where all can be reached
+ * A warning of one line about the bytes that cannot be reached in whole blocks of `unit` bytes.
+ * @returns undefined if every byte can be reached
  */
 export function tailWarning(name: string, info: BlockInfo, unit = info.blockSize): string | undefined {
   const count = tailOf(info, unit);
@@ -17,7 +17,9 @@ export function tailWarning(name: string, info: BlockInfo, unit = info.blockSize
   return `${name}: its last ${count} bytes cannot be reached: they do not fill a block of ${unit} bytes`;
 }
 
-/** The error where a whole device is wanted; undefined where all of it can be reached. */
+/**
+ * An error for an operation that needs the whole device; undefined if every byte can be reached.
+ */
 export function tailError(name: string, info: BlockInfo): FarbusError | undefined {
   const warning = tailWarning(name, info);
   return warning === undefined ? undefined : usageError(`${warning}; --size ${info.size} takes what is before them`);

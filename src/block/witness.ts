@@ -1,35 +1,43 @@
 /**
- * ContentWitness: tells from its content whether the disk that answers after a reconnect is the one that was used before.
- * It is for servers that give no mark of the disk (identity.ts): foreign NBD servers, AoE targets, files by SFTP.
+ * ContentWitness: decides by its content whether the disk that answers after a reconnect is the one
+ * that was used before. It is for servers that give no marks of the disk (identity.ts): foreign NBD
+ * servers, AoE targets, files over SFTP.
  *
- * It watches the requests that pass, and sends none of its own until it is asked. It remembers checksums of a few blocks
- * that were read or written, its spots, and forgets a spot as soon as a write touches it. After a reconnect:
+ * It watches the requests that pass, and sends its own only in `check`. It remembers checksums of a
+ * few blocks that were read or written, called spots, and forgets a spot when a write touches it.
+ * After a reconnect:
  * - a spot that differs although a flush has made it durable proves another disk;
  * - a spot with data in it that agrees proves the same disk;
- * - a spot that no flush has covered may be lost in a crash of the server, so it proves nothing by differing; spots of
- *   zeroes prove nothing by agreeing, because empty disks are all alike.
+ * - a spot that no flush has covered may be lost in a crash of the server, so it proves nothing by
+ *   differing; spots of zeroes prove nothing by agreeing, because empty disks are all alike.
  *
- * Not here: what follows from the verdict; it is the caller that has the connection and the requests that wait.
+ * Not here: the consequences of the verdict. The caller owns the connection and the waiting
+ * requests.
  */
 import { buffersOf, type Buffers } from '../base/buffers.js';
 import { crc32 } from '../base/crc32.js';
 import { BlockError } from './errors.js';
 
-/** Reads from one connection, past everything that waits. Rejects with a BlockError. */
+/**
+ * Reads over the new connection, ahead of the requests that wait for the verdict. Rejects with a
+ * BlockError.
+ */
 export type WitnessRead = (offset: number, into: Buffers) => Promise<void>;
 
-/** Spots at most; and spots with data from which on no further ones are looked for. */
+/** Most spots; with `enoughProofs` spots that contain data, no further ones are collected. */
 const maxSpots = 16;
 const enoughProofs = 8;
-/** Bytes of a spot at most. */
+/** Longest spot, in bytes. */
 const spotSize = 4096;
 
+/** A block of the disk and its checksum. */
 interface Spot {
   readonly offset: number;
   readonly length: number;
   readonly sum: number;
+  /** All bytes are zero. */
   readonly empty: boolean;
-  /** Value of the clock when its content was known to be on the server. */
+  /** Value of `#clock` when the server was known to have the content. */
   readonly at: number;
 }
 
@@ -37,22 +45,25 @@ interface Spot {
 interface Writing {
   readonly offset: number;
   readonly length: number;
-  /** No other write overlaps it: what it wrote is there when it ends. */
+  /** No other write overlaps it, so its data is on the disk when it ends. */
   alone: boolean;
 }
 
 export class ContentWitness {
   readonly #spots: Spot[] = [];
   readonly #writing = new Set<Writing>();
-  /** Counts requests that ended. */
+  /** Counts changes (writes, trims, zeroings) that have ended. */
   #clock = 0;
-  /** What ended up to this value of the clock is durable. */
+  /** Changes that ended up to this value of `#clock` are durable. */
   #durable = 0;
-  /** A request was answered; a write was. What is only in flight has no effect that anyone relies on. */
+  /**
+   * A read or change was answered; a change was answered. Requests still in flight do not count: no
+   * user relies on them yet.
+   */
   #used = false;
   #written = false;
 
-  /** A read begins, whose data is in `into` when `done` resolves. */
+  /** A read begins. Its data is in `into` when `done` resolves. */
   onRead(offset: number, into: Buffers, done: Promise<unknown>): void {
     if (this.#used && this.#hasEnough()) return;
     const length = Math.min(spotSize, into.length);
@@ -61,7 +72,7 @@ export class ContentWitness {
     done.then(
       () => {
         this.#used = true;
-        // A write that came between may or may not be in the data.
+        // The data may or may not include a write that was in flight meanwhile.
         if (beside || this.#isWriting(offset, length) || this.#clock !== began) return;
         this.#remember(offset, into, length);
       },
@@ -69,7 +80,10 @@ export class ContentWitness {
     );
   }
 
-  /** A write, trim or zeroing begins. @param from Its data; undefined for a trim and a zeroing. */
+  /**
+   * A write, trim or zeroing begins.
+   * @param from the data of a write; undefined for a trim and a zeroing
+   */
   onWrite(offset: number, length: number, from: Buffers | undefined, done: Promise<unknown>): void {
     for (let i = this.#spots.length - 1; i >= 0; i--) {
       if (overlap(this.#spots[i]!, offset, length)) this.#spots.splice(i, 1);
@@ -98,7 +112,7 @@ export class ContentWitness {
     );
   }
 
-  /** Compares the spots with what another connection reads. Rejects if that fails as a whole. */
+  /** Compares the spots with the content that `read` gives. Rejects if the connection fails. */
   async check(read: WitnessRead): Promise<'same' | 'other' | 'unknown'> {
     const spots = [...this.#spots];
     const found = await Promise.all(spots.map((spot) => look(spot, read)));
@@ -111,10 +125,10 @@ export class ContentWitness {
       else if (spot.at <= this.#durable || !this.#written) return 'other';
       else lost.push(spot);
     }
-    // A disk of which nothing was used, or an empty one on which nothing was written, is as good as any other.
+    // Any disk will do if none was used yet, or if only zeroes were read and nothing was written.
     const harmless = !this.#used || (!this.#written && spots.length > 0 && found.some((sum) => sum !== undefined));
     if (!proof && !harmless) return 'unknown';
-    // A crash of the server took these: a later flush does not make them durable.
+    // The server's crash has lost these spots' data; a later flush must not count them as durable.
     for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);
     return 'same';
   }
@@ -151,7 +165,9 @@ function overlap(range: { offset: number; length: number }, offset: number, leng
   return range.offset < offset + length && offset < range.offset + range.length;
 }
 
-/** Undefined if the memory of the request is gone. */
+/**
+ * The checksum of the first `length` bytes; undefined if the request's memory is no longer valid.
+ */
 function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' | 'empty'> | undefined {
   const bytes = new Uint8Array(length);
   try {
@@ -162,7 +178,7 @@ function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' 
   return { length, sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
 }
 
-/** The checksum of a spot as it is now; undefined for a block that cannot be read. */
+/** The present checksum of a spot; undefined if the block cannot be read. */
 async function look({ offset, length }: Spot, read: WitnessRead): Promise<number | undefined> {
   const bytes = new Uint8Array(length);
   try {
