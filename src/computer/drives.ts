@@ -28,7 +28,7 @@ export interface ClientDrive extends SaidIdentity {
   readonly bus?: DriveBus;
   /** Default: `disk`. */
   readonly kind?: DriveKind;
-  /** The user's word that it is the disk of the snapshot from which the computer goes on. Default: false. */
+  /** The user asserts that this is the disk of the snapshot to be restored. Default: false. */
   readonly assumeSame?: boolean | undefined;
 }
 
