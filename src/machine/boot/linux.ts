@@ -2,8 +2,8 @@
  * Loads a Linux kernel as a boot loader does ([SYS] fig. 11, step 325): x86 boot protocol, 32-bit
  * entry (kernel documentation, arch/x86/boot.rst, "32-bit Boot Protocol", and zero-page.rst).
  *
- * The kernel's compressed payload was unpacked on the host and is entered directly. That saves about
- * 7 s of a boot under v86 (measured), and the kernel stays unmodified. No BIOS is needed.
+ * The kernel's compressed payload was unpacked on the host and is entered directly. That saves
+ * about 7 s of a boot under v86 (measured), and the kernel stays unmodified. No BIOS is needed.
  */
 import type { ProtectedModeEntry } from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';
