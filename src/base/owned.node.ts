@@ -25,6 +25,20 @@ export function ownedName(prefix: string): string {
   return `${prefix}${process.pid}-${startOf(process.pid) ?? 0}-${place()}-${randomBytes(4).toString('hex')}`;
 }
 
+export interface Owner {
+  readonly pid: number;
+  /** `elsewhere`: its number means nothing here. */
+  readonly state: 'lives' | 'gone' | 'elsewhere';
+}
+
+/** The owner in a name, by what {@link ownedName} puts behind the prefix; undefined where there is none. */
+export function ownerOf(owner: string): Owner | undefined {
+  const [named, pid, start, where] = /^(\d+)-(\d+)-([0-9a-f]{6})-[0-9a-f]{8}$/.exec(owner) ?? [];
+  if (named === undefined) return undefined;
+  const lives = startOf(Number(pid)) === Number(start);
+  return { pid: Number(pid), state: where !== place() ? 'elsewhere' : lives ? 'lives' : 'gone' };
+}
+
 /** The six characters that mkdtemp(3) puts in the place of XXXXXX. */
 export const byMkdtemp = /^[A-Za-z0-9]{6}$/;
 
@@ -66,13 +80,13 @@ export async function removeOrphans(folder: string, mark: string, { before }: Or
 }
 
 async function isOrphan(path: string, owner: string, before: RegExp | undefined): Promise<boolean> {
-  const [named, pid, start, where] = /^(\d+)-(\d+)-([0-9a-f]{6})-[0-9a-f]{8}$/.exec(owner) ?? [];
-  if (named === undefined && !before?.test(owner)) return false;
+  const named = ownerOf(owner);
+  if (!named && !before?.test(owner)) return false;
   const stat = await lstat(path).catch(() => undefined);
   if (!stat || (process.getuid !== undefined && stat.uid !== process.getuid())) return false;
   // rm works by path: in a folder to which others may write they could put a link in its way.
   if (stat.isDirectory() && (stat.mode & 0o022) !== 0) return false;
-  if (where === place()) return startOf(Number(pid)) !== Number(start);
+  if (named && named.state !== 'elsewhere') return named.state === 'gone';
   return !(await inUse(path, stat.mtimeMs));
 }
 
@@ -108,7 +122,9 @@ function startOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // Count fields from the last ")": field 2, the program's name in brackets, may contain both.
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+    const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie has ended; its parent has not asked for its status yet.
+    return state === 'Z' || state === 'X' ? undefined : Number(rest[18]);
   } catch (error) {
     if (process.platform === 'linux' && errnoOf(error) === 'ENOENT') return undefined;
   }

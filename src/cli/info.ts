@@ -101,7 +101,7 @@ interface Opened {
 async function open(source: string, options: OpenDriveOptions): Promise<Opened> {
   const isPath = existsSync(source);
   try {
-    return { device: await openDrive(source, options), whyReadOnly: undefined };
+    return { device: await openDrive(source, { ...options, looksOnly: true }), whyReadOnly: undefined };
   } catch (error) {
     if (!isPath) throw error;
     const device = await openDrive(source, { ...options, readOnly: true });

@@ -6,12 +6,14 @@ import { usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
+import type { Life } from '../block/life.js';
 import type { BlockDevice } from '../block/device.js';
 import { tailOf, tailWarning } from '../block/tail.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
+import { beginLife } from '../storage/lives.node.js';
 import { pathIdentity } from '../storage/opening.node.js';
 import { openPath } from '../storage/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
@@ -38,6 +40,8 @@ import { formatToOpen } from './source-format.js';
 
 export interface SourceOptions {
   readonly readOnly?: boolean;
+  /** The caller writes nothing, though the device is opened as a writer has it: what earlier processes left is let alone. */
+  readonly looksOnly?: boolean;
   /** Seconds that a lost connection is tried again before requests fail. */
   readonly reconnectSeconds?: number;
   /** Connections to an NBD server that allows several, where the source's text says nothing. Default 1. */
@@ -53,7 +57,7 @@ export interface SourceOptions {
   readonly steps?: Steps;
 }
 
-type Open = (text: string, options: SourceOptions) => Promise<BlockDevice>;
+type Open = (text: string, options: SourceOptions & { readonly life?: Life }) => Promise<BlockDevice>;
 
 const openMemory: Open = async (text, options) => {
   const size = parseBytes(text.slice('memory:'.length));
@@ -102,13 +106,27 @@ export async function openSource(text: string, options: SourceOptions): Promise<
         `${text}: images are read from files of this computer only; attach it there, or give format raw`,
       );
     }
-    return open(text, options);
+    return open === openMemory || options.readOnly || options.looksOnly
+      ? open(text, options)
+      : openToWrite(open, text, options);
   }
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1];
   if (scheme) throw usageError(`${text}: no such kind of source: ${scheme}; see farbus run --help`);
   const format = sourceFormats.find((one) => text.startsWith(`${one}:`));
   if (format === undefined) return openLocal(text, options.format, options);
   return openLocal(text.slice(format.length + 1), format, options);
+}
+
+/** Opens a far source with what fences earlier processes that wrote to it. */
+async function openToWrite(open: Open, text: string, options: SourceOptions): Promise<BlockDevice> {
+  const life = await beginLife(text, options.log);
+  try {
+    return await open(text, { ...options, life });
+  } catch (error) {
+    // Nothing was written.
+    await life.close(true);
+    throw error;
+  }
 }
 
 /** The words that stand before a path and say what its bytes are. */

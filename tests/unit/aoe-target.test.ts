@@ -48,9 +48,15 @@ const status = (frame: Uint8Array | undefined): number[] => [
 const sectors = (count: number, value: number): Uint8Array => new Uint8Array(count * 512).fill(value);
 
 /** Opens a session; gives its generation. */
-async function openSession(peer: AoePeer, nonce: number, firstTag: number, supersedes = 0): Promise<number> {
+async function openSession(
+  peer: AoePeer,
+  nonce: number,
+  firstTag: number,
+  supersedes = 0,
+  named = false,
+): Promise<number> {
   const frame = peer.frame(0xfa, 0x8000_0000 + nonce, new Uint8Array(sessionFrameSize - 24));
-  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes, firstTag });
+  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes, firstTag, named });
   return getGrant((await peer.ask(frame))!)!.generation;
 }
 
@@ -492,7 +498,7 @@ describe('copies of a command', () => {
     peer.send(peer.ata(1, { ...write, generation: first }, sectors(1, 1)));
     await settle();
     const opening = peer.frame(0xfa, 77, new Uint8Array(sessionFrameSize - 24));
-    putOpening(opening, { nonce: new Uint8Array(8).fill(2), supersedes: first, firstTag: 10 });
+    putOpening(opening, { nonce: new Uint8Array(8).fill(2), supersedes: first, firstTag: 10, named: true });
     expect(await peer.ask(opening)).toBeUndefined();
     expect(error(await peer.ask(peer.ata(2, { ...write, generation: first }, sectors(1, 1))))).toBe(unknownSession);
     peer.got.length = 0;
@@ -504,6 +510,35 @@ describe('copies of a command', () => {
     expect(device.writes).toBe(1);
     // The opening's own copies give the same session.
     expect(getGrant((await peer.ask(opening))!)!.generation).toBe(grant.generation);
+  });
+
+  it('of all older sessions of an address are refused after an opening that names none', async () => {
+    const { hub, peer, device } = setUp();
+    const generations = [await openSession(peer, 1, 1, 0, true), await openSession(peer, 2, 1, 0, true)];
+    const other = new AoePeer(hub, Uint8Array.of(2, 0, 0, 0, 0, 9));
+    const others = await openSession(other, 3, 1);
+    let open!: () => void;
+    device.gate = new Promise((resolve) => (open = resolve));
+    peer.send(peer.ata(1, { ...write, generation: generations[0]! }, sectors(1, 1)));
+    await settle();
+    const opening = peer.frame(0xfa, 77, new Uint8Array(sessionFrameSize - 24));
+    putOpening(opening, { nonce: new Uint8Array(8).fill(4), supersedes: 0, firstTag: 1, named: false });
+    // It is answered when what the older ones had begun is over.
+    expect(await peer.ask(opening)).toBeUndefined();
+    open();
+    device.gate = undefined;
+    await settle();
+    const newest = getGrant((await peer.ask(opening))!)!.generation;
+    for (const generation of generations) {
+      expect(error(await peer.ask(peer.ata(2, { ...write, generation }, sectors(1, 2))))).toBe(unknownSession);
+    }
+    // Its copies end nothing, and neither does an opening that names all that are to end.
+    const neighbour = await openSession(peer, 5, 1, 0, true);
+    expect(getGrant((await peer.ask(opening))!)!.generation).toBe(newest);
+    for (const generation of [neighbour, newest]) {
+      expect(status(await peer.ask(peer.ata(1, { ...write, generation }, sectors(1, 3))))).toEqual([0x40, 0]);
+    }
+    expect(status(await other.ask(other.ata(1, { ...write, generation: others }, sectors(1, 3))))).toEqual([0x40, 0]);
   });
 
   it("of another target's session, another initiator's, or tags that cannot be its own are refused", async () => {
@@ -521,7 +556,7 @@ describe('copies of a command', () => {
   it('do not exhaust it: sessions give way, the oldest first', async () => {
     const { peer } = setUp();
     const first = await openSession(peer, 1, 1);
-    for (let nonce = 2; nonce <= 66; nonce++) await openSession(peer, nonce, 1);
+    for (let nonce = 2; nonce <= 66; nonce++) await openSession(peer, nonce, 1, 0, true);
     expect(error(await peer.ask(peer.ata(1, { ...write, generation: first }, sectors(1, 1))))).toBe(unknownSession);
   });
 });

@@ -12,6 +12,11 @@
  * Opening again with the same nonce returns the same session, so copies of the opening do no harm.
  * An opening can supersede an older session: the target then executes no further command of that
  * session, and answers the opening once none of its commands is in flight.
+ *
+ * An opening that supersedes no session ends all older sessions of the initiator's address in the
+ * same way, because a process that follows a killed one may not know its session. Several processes
+ * can use one address. So an initiator that knows which sessions are to end says so by a flag
+ * ({@link OpeningFlag.named}), and the target ends no other session.
  */
 import { getU16, getU32, putU16, putU32 } from '../../base/big-endian.js';
 import { AoeError, Header } from './spec.js';
@@ -20,7 +25,7 @@ import { AoeError, Header } from './spec.js';
 const Argument = {
   magic: 24,
   operation: 32,
-  /** In a response: {@link SessionFlag} bits. */
+  /** In a request: {@link OpeningFlag} bits. In a response: {@link SessionFlag} bits. */
   flags: 33,
   /**
    * Generation: in a request that of the superseded session, or 0 for none; in a response that of
@@ -38,6 +43,8 @@ const Argument = {
 const magic = new TextEncoder().encode('FarbusS1');
 const openOperation = 1;
 
+/** `named`: the target ends only the superseded session. Farbus 0.1.0 sends 0. */
+export const OpeningFlag = { named: 1 } as const;
 export const SessionFlag = { readOnly: 1 } as const;
 
 /**
@@ -63,6 +70,8 @@ export interface SessionOpening {
   /** Generation of the session that this one supersedes, or 0 for none. */
   readonly supersedes: number;
   readonly firstTag: number;
+  /** The target ends only the superseded session: {@link OpeningFlag}. */
+  readonly named: boolean;
 }
 
 export interface SessionGrant {
@@ -73,10 +82,11 @@ export interface SessionGrant {
 }
 
 /** Writes the argument of an opening. `frame` must have {@link sessionFrameSize} bytes. */
-export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag }: SessionOpening): void {
+export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag, named }: SessionOpening): void {
   frame.fill(0, Header.size, Argument.size);
   frame.set(magic, Argument.magic);
   frame[Argument.operation] = openOperation;
+  frame[Argument.flags] = named ? OpeningFlag.named : 0;
   putU16(frame, Argument.generation, supersedes);
   frame.set(nonce, Argument.nonce);
   putU32(frame, Argument.firstTag, firstTag);
@@ -90,11 +100,12 @@ export function getOpening(frame: Uint8Array): SessionOpening | number {
     nonce: frame.slice(Argument.nonce, Argument.nonce + nonceSize),
     supersedes: getU16(frame, Argument.generation),
     firstTag: getU32(frame, Argument.firstTag),
+    named: (frame[Argument.flags]! & OpeningFlag.named) !== 0,
   };
 }
 
 export function putGrant(frame: Uint8Array, grant: SessionGrant): void {
-  putOpening(frame, { nonce: grant.nonce, supersedes: grant.generation, firstTag: 0 });
+  putOpening(frame, { nonce: grant.nonce, supersedes: grant.generation, firstTag: 0, named: false });
   frame[Argument.flags] = grant.readOnly ? SessionFlag.readOnly : 0;
   frame.set(grant.life.subarray(0, nonceSize), Argument.life);
 }

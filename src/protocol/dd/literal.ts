@@ -8,8 +8,9 @@ import { contiguous } from '../../base/buffers.js';
 import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
-import type { Channel, ChannelEvents, Fate, RemoteFacts } from '../ssh/channel.js';
 import { printable } from '../../base/printable.js';
+import type { Fate, Mark } from '../../block/life.js';
+import type { Channel, ChannelEvents, RemoteFacts } from '../ssh/channel.js';
 import type { RemoteRequest } from '../ssh/request.js';
 import { ddError } from './errors.js';
 import type { ShellFacts } from './facts.js';
@@ -34,6 +35,8 @@ const maxRuns = 4;
 
 export class LiteralChannel implements Channel {
   readonly facts: RemoteFacts;
+  /** Nothing can be found out about a run whose connection was cut. */
+  readonly mark: Mark = { kind: 'literal' };
   readonly #shell: ShellFacts;
   readonly #runner: CommandRunner;
   readonly #device: string;

@@ -42,6 +42,11 @@ export function newNames(): SessionNames {
   return { token: `farbus-${randomHex()}`, marker: randomHex() };
 }
 
+/** Whether a text is a token that {@link newNames} could have made. */
+export function isToken(text: string): boolean {
+  return /^farbus-[0-9a-f]{32}$/.test(text);
+}
+
 export function randomHex(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(nameBytes));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -7,12 +7,13 @@ import { contiguous } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import { messageOf } from '../../base/errors.js';
-import type { Channel, ChannelEvents, Fate } from '../ssh/channel.js';
+import type { Fate, Mark } from '../../block/life.js';
+import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../ssh/channel.js';
 import type { RemoteRequest } from '../ssh/request.js';
 import { printable } from '../../base/printable.js';
 import { ddError } from './errors.js';
 import type { ShellFacts } from './facts.js';
-import { randomHex, type SessionNames } from './script.js';
+import { isToken, randomHex, type SessionNames } from './script.js';
 import { translate } from './translate.js';
 
 /** Commands that are sent ahead, and their bytes. */
@@ -48,6 +49,7 @@ interface Failure {
 export class ShellChannel implements Channel {
   readonly facts: ShellFacts;
   readonly names: SessionNames;
+  readonly mark: Mark;
   readonly #stream: ByteStream;
   readonly #address: string;
   readonly #encoder = new TextEncoder();
@@ -73,6 +75,8 @@ export class ShellChannel implements Channel {
     this.#stream = stream;
     this.facts = facts;
     this.names = names;
+    const { pid, group, space } = facts;
+    this.mark = { kind: 'dd', ...markOfServer(facts), space: space.slice(0, 64), token: names.token, pid, group };
     this.#address = address;
     stream.attach({
       data: (chunk) => this.#data(chunk),
@@ -117,11 +121,15 @@ export class ShellChannel implements Channel {
     }
   }
 
-  fence(lost: Channel): Promise<Fate> {
-    if (!(lost instanceof ShellChannel)) return Promise.resolve('unknown');
-    const { pid, group, space } = lost.facts;
-    // In another container's view nothing follows from not seeing a process.
-    if (space !== this.facts.space) return Promise.resolve('unknown');
+  fence(mark: Mark): Promise<Fate> {
+    if (startedAnew(mark, this.facts)) return Promise.resolve('gone');
+    const { kind, machine, space, token, pid, group } = mark;
+    // In another computer's or container's view nothing follows from not seeing a process.
+    if (kind !== 'dd' || machine !== this.mark['machine'] || space !== this.mark['space'])
+      return Promise.resolve('unknown');
+    // These become words of a line that the script reads.
+    if (!isToken(String(token)) || !/^\d{1,10}$/.test(String(pid)) || !/^(\d{1,10}|-)$/.test(String(group)))
+      return Promise.resolve('unknown');
     return new Promise((resolve, reject) => {
       const say = (word: string | undefined): void => {
         if (word === 'gone' || word === 'unknown') resolve(word);
@@ -129,7 +137,7 @@ export class ShellChannel implements Channel {
       };
       if (this.#closed || this.#resync) return say(undefined);
       const sent = { id: this.#newId(), request: undefined, data: 0, got: 0, say };
-      this.#put(sent, 'K', `${lost.names.token} ${pid} ${group}`);
+      this.#put(sent, 'K', `${token} ${pid} ${group}`);
     });
   }
 

@@ -157,6 +157,13 @@ export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
  * context carries no block status and no flags.
  */
 export const sessionContext = 'farbus:session/';
+/** A session's name: a UUID as text. */
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** Whether `text` is a UUID in its usual form. */
+export function isSessionId(text: string): boolean {
+  return uuid.test(text);
+}
 
 /**
  * Our metadata context of exports with a removable medium (docs/nbd.md, "Removable media"). An initiator asks for `farbus:media`; a server whose

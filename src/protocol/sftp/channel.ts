@@ -7,7 +7,8 @@ import { contiguous } from '../../base/buffers.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import type { ByteStream } from '../../network/stream.js';
-import type { Channel, ChannelEvents, Fate } from '../ssh/channel.js';
+import type { Fate, Mark } from '../../block/life.js';
+import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../ssh/channel.js';
 import type { RemoteRequest } from '../ssh/request.js';
 import { SftpConnection, type Answer } from './connection.js';
 import { parseStat, sftpFacts, type ServerProcess, type SftpFacts, type SftpWish } from './facts.js';
@@ -65,6 +66,7 @@ export async function openSftpChannel(
 
 export class SftpChannel implements Channel {
   readonly facts: SftpFacts;
+  readonly mark: Mark;
   readonly #connection: SftpConnection;
   readonly #options: SftpChannelOptions;
   /** What was sent and not answered, the oldest first, and when it was sent. */
@@ -78,6 +80,7 @@ export class SftpChannel implements Channel {
   constructor(connection: SftpConnection, facts: SftpFacts, options: SftpChannelOptions) {
     this.#connection = connection;
     this.facts = facts;
+    this.mark = { kind: 'sftp', ...markOfServer(facts), ...facts.process };
     this.#options = options;
     connection.listen({
       drain: () => this.#events?.room(),
@@ -131,8 +134,9 @@ export class SftpChannel implements Channel {
    * An SFTP server ends by itself when its connection does, after what it had already received; one that has not heard of
    * the end is killed by a shell. Either way the new server sees in /proc when it is gone.
    */
-  async fence(lost: Channel): Promise<Fate> {
-    const old = lost instanceof SftpChannel ? lost.facts.process : undefined;
+  async fence(mark: Mark): Promise<Fate> {
+    if (startedAnew(mark, this.facts)) return 'gone';
+    const old = mark['machine'] === this.mark['machine'] ? processOf(mark) : undefined;
     const own = this.facts.process;
     if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
     const late = setTimeout(() => this.destroy(), fenceMs);
@@ -254,6 +258,13 @@ export class SftpChannel implements Channel {
     this.#ended?.();
     this.#events?.lost(reason ? messageOf(reason) : 'the server ended the session', unfinished);
   }
+}
+
+/** The SFTP server's process in a mark. It becomes words of a shell's command. */
+function processOf({ kind, pid, start, space }: Mark): ServerProcess | undefined {
+  if (kind !== 'sftp' || typeof pid !== 'number' || typeof start !== 'string' || typeof space !== 'string')
+    return undefined;
+  return pid > 1 && /^\d{1,20}$/.test(start) ? { pid, start, space } : undefined;
 }
 
 /** [PROTOCOL] 4.5: no free blocks for this user. */

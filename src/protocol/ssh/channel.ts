@@ -4,6 +4,7 @@
  */
 import type { BlockError } from '../../block/errors.js';
 import { compareIdentity, type DiskMarks } from '../../block/identity.js';
+import type { Fate, Mark } from '../../block/life.js';
 import type { RemoteRequest } from './request.js';
 
 /** What a channel found out about the server and the device when it was opened. */
@@ -24,6 +25,9 @@ export interface RemoteFacts {
   readonly used: string;
 }
 
+/** Longest fact of a server that a mark keeps, in characters. */
+const maxFact = 256;
+
 export interface ChannelEvents {
   /** The server answered a request; without an error it was carried out. */
   answered(request: RemoteRequest, error?: BlockError): void;
@@ -35,21 +39,20 @@ export interface ChannelEvents {
   lost(reason: string, unfinished: readonly RemoteRequest[]): void;
 }
 
-/** Whether what a lost channel left on the server can still write: it is `gone`, or that is `unknown` for good. */
-export type Fate = 'gone' | 'unknown';
-
 export interface Channel {
   readonly facts: RemoteFacts;
+  /** By what a later channel, of this process or of the next one, finds what this one leaves on the server. */
+  readonly mark: Mark;
   /** Requests that were sent and not answered. */
   readonly load: number;
   hasRoom(request: RemoteRequest): boolean;
   start(events: ChannelEvents): void;
   send(request: RemoteRequest): void;
   /**
-   * Makes sure that another, lost channel to the same server cannot write any more: ends what it left there and waits
-   * until it is gone. Rejects where this did not come to an end: it is to be tried again.
+   * Makes sure that another, lost channel with that mark cannot write any more: ends what it left on the server and waits
+   * until it is gone. Rejects where this did not come to an end: it is to be tried again. The mark may be forged.
    */
-  fence(lost: Channel): Promise<Fate>;
+  fence(mark: Mark): Promise<Fate>;
   /** Ends in good order, when nothing is under way. */
   close(): Promise<void>;
   /** Ends at once. {@link ChannelEvents.lost} is still called. */
@@ -58,6 +61,17 @@ export interface Channel {
 
 /** Opens a channel. Rejects with an error whose message is fit for a user. */
 export type ChannelOpener = (signal: AbortSignal) => Promise<Channel>;
+
+/** What every mark has of the server that the channel was to. */
+export function markOfServer({ machine, boot }: RemoteFacts): { machine: string; boot: string } {
+  return { machine: machine.slice(0, maxFact), boot: boot.slice(0, maxFact) };
+}
+
+/** Whether the server's system was started anew since a channel had that mark: nothing that it left can write. */
+export function startedAnew({ machine, boot }: Mark, now: RemoteFacts): boolean {
+  const then = markOfServer(now);
+  return boot !== '' && then.boot !== '' && machine === then.machine && boot !== then.boot;
+}
 
 /** Whether the marks prove that it is the same disk, so that its content need not be looked at. */
 export function provenSame(first: RemoteFacts, later: RemoteFacts): boolean {

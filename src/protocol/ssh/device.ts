@@ -6,6 +6,8 @@ import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
 import { isDecisive } from '../../block/identity.js';
+import { Fence } from '../../block/fence.js';
+import type { Fate, Life, Mark } from '../../block/life.js';
 import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
 import { Pool, type RemoteState } from './pool.js';
@@ -18,6 +20,8 @@ export interface RemoteOptions {
   readonly reconnectSeconds?: number | undefined;
   /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
   readonly assumeSame?: boolean | undefined;
+  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  readonly life?: Life | undefined;
   readonly log?: Logger | undefined;
   /** Told of every change of the connection's state, with a line of detail. It must not throw. */
   readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
@@ -43,14 +47,15 @@ export interface RemoteKind {
 /** Longest transfer of one request, in bytes: it is divided further here. */
 const maxTransfer = 32 << 20;
 
-/** A device over `first` and channels that are opened later. @throws FarbusError, and `first` is closed */
-export function remoteDevice(
+/** A device over `first` and channels that are opened later. Rejects with a FarbusError, and `first` is closed. */
+export async function remoteDevice(
   first: Channel,
   open: ChannelOpener,
   kind: RemoteKind,
   options: RemoteOptions = {},
-): RemoteDevice {
+): Promise<RemoteDevice> {
   try {
+    await options.life?.note(first.mark);
     return new RemoteDevice(first, open, kind, options);
   } catch (error) {
     first.destroy();
@@ -63,6 +68,8 @@ export class RemoteDevice extends BlockBase {
   readonly info: BlockInfo;
   readonly #pool: Pool;
   readonly #witness: ContentWitness | undefined;
+  readonly #life: Life | undefined;
+  readonly #fence: Fence | undefined;
   readonly #kind: RemoteKind;
 
   constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions) {
@@ -83,17 +90,22 @@ export class RemoteDevice extends BlockBase {
       address: kind.address,
       channels: kind.channels,
       witness: this.#witness,
+      life: options.life,
       // Timers count up to 2^31 ms.
       reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
       log,
       onState,
     });
+    this.#life = options.life;
+    const fence = (mark: Mark): Promise<Fate> => this.#pool.fence(mark);
+    this.#fence = Fence.of(options.life, { address: kind.address, seconds: reconnectSeconds, log, fence });
     if (!this.info.readOnly && !this.info.can.flush) {
       log.log('warn', `${kind.address}: the server cannot make writes durable on request: no flush is offered`);
     }
   }
 
   override close(): Promise<void> {
+    this.#fence?.hurry();
     this.#pool.hurry();
     return super.close();
   }
@@ -105,6 +117,11 @@ export class RemoteDevice extends BlockBase {
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const wait = this.#fence?.wait(options.signal);
+    return wait ? wait.then(() => this.#write(offset, from, options)) : this.#write(offset, from, options);
+  }
+
+  #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const done = this.#parts('write', offset, from, options);
     this.#witness?.onWrite(offset, from.length, from, done);
     return done;
@@ -118,6 +135,7 @@ export class RemoteDevice extends BlockBase {
 
   protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
     if (options.fastOnly) throw new BlockError('unsupported', 'zeroing is not faster than writing there');
+    await this.#fence?.wait(options.signal);
     const parts = this.#kind.divide('zero', offset, length);
     // Few at a time: each may be long, and the range may be all of the disk.
     for (let at = 0; at < parts.length; at += this.#kind.channels) {
@@ -129,8 +147,11 @@ export class RemoteDevice extends BlockBase {
     }
   }
 
-  protected doClose(): Promise<void> {
-    return this.#pool.close();
+  protected async doClose(): Promise<void> {
+    await this.#fence?.close();
+    const { quiet } = this.#pool;
+    await this.#pool.close();
+    await this.#life?.close(quiet);
   }
 
   #parts(op: 'read' | 'write', offset: number, buffers: Buffers, { signal }: RequestOptions): Promise<void> {

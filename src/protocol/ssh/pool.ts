@@ -10,6 +10,7 @@
 import { messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { BlockError } from '../../block/errors.js';
+import type { Fate, Life, Mark } from '../../block/life.js';
 import type { ContentWitness } from '../../block/witness.js';
 import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';
 import { Durability } from './durability.js';
@@ -29,6 +30,8 @@ export interface PoolOptions {
   readonly reconnectSeconds: number;
   /** Watches the requests, for servers whose marks do not tell whether it is the same disk after a reconnect. */
   readonly witness: ContentWitness | undefined;
+  /** Keeps the mark of each channel before it is used. */
+  readonly life: Life | undefined;
   readonly log: Logger;
   readonly onState: (state: RemoteState, detail: string) => void;
 }
@@ -141,6 +144,18 @@ export class Pool {
     this.#channels.clear();
   }
 
+  /** Nothing that was sent to the server can still change the device. */
+  get quiet(): boolean {
+    return this.#unfenced.length === 0 && this.#doubtful.empty && [...this.#channels].every(({ load }) => load === 0);
+  }
+
+  /** Makes sure that nothing writes any more where an earlier process left that mark. Rejects: to be tried again. */
+  async fence(mark: Mark): Promise<Fate> {
+    const by = this.#channels.values().next().value;
+    if (!by) throw new Error(this.#reason || 'there is no connection');
+    return by.fence(mark);
+  }
+
   /** Whether a request has to wait for a channel or a fence. */
   #blocked(request: RemoteRequest): boolean {
     return this.#channels.size === 0 || (request.changes && this.#unfenced.length > 0);
@@ -248,6 +263,7 @@ export class Pool {
       else again.push(request);
     }
     if (!ranges.empty) this.#unfenced.push({ channel, ranges });
+    else this.#options.life?.forget(channel.mark);
     this.#waiting = [...again, ...this.#waiting];
     const alone = this.#channels.size === 0;
     this.#report ??= setTimeout(() => this.#reportLoss(reason), reportMs);
@@ -286,11 +302,12 @@ export class Pool {
   /** Opens a channel to the same device. */
   async #connect(): Promise<Channel> {
     const channel = await this.#open(this.#stop.signal);
-    const { address, witness } = this.#options;
+    const { address, witness, life } = this.#options;
     try {
       const breach =
         breachOf(this.facts, channel.facts) ?? (witness && (await otherDisk(this.facts, channel, witness)));
       if (breach !== undefined) throw new Error(`${address}: ${breach}`);
+      if (this.#state !== 'closed') await life?.note(channel.mark);
       return channel;
     } catch (error) {
       channel.destroy();
@@ -316,6 +333,7 @@ export class Pool {
     const known = this.#boot !== '' && boot !== '';
     this.#boot = boot;
     if (!known) return;
+    for (const { channel } of this.#unfenced) this.#options.life?.forget(channel.mark);
     this.#unfenced = [];
     const lost = this.#durability.restarted();
     if (lost) this.#say('error', 'unflushed', lost.message);
@@ -331,9 +349,10 @@ export class Pool {
       const by = this.#channels.values().next().value;
       if (!by) break;
       try {
-        const fate = await by.fence(lost.channel);
+        const fate = await by.fence(lost.channel.mark);
         const at = this.#unfenced.indexOf(lost);
         if (at >= 0) this.#unfenced.splice(at, 1);
+        if (fate === 'gone') this.#options.life?.forget(lost.channel.mark);
         if (at >= 0 && fate === 'unknown') this.#reportDoubt(lost.ranges);
         pause = firstPause;
       } catch (error) {

@@ -74,6 +74,12 @@ export class Exchange {
     return this.#fence;
   }
 
+  /** Nothing that was sent to the target can still change its disk. */
+  get quiet(): boolean {
+    if (this.#inFlight.size > 0 || this.#fence) return false;
+    return this.#hasSession || this.#quarantine.empty;
+  }
+
   /** Number of commands that wait to be sent. */
   get waiting(): number {
     return this.#waiting.length;

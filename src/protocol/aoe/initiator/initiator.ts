@@ -8,7 +8,10 @@ import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
+import { sleep } from '../../../base/turn.js';
 import { BlockBase } from '../../../block/base.js';
+import { Fence } from '../../../block/fence.js';
+import type { Life } from '../../../block/life.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/device.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
@@ -42,6 +45,8 @@ export interface AoeOptions {
   readonly closeSegment?: boolean;
   /** After reconnecting, accept a disk that cannot be verified to be the same. Default false. */
   readonly assumeSame?: boolean | undefined;
+  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  readonly life?: Life | undefined;
   readonly log?: Logger;
   /** Ends the first search for the target. */
   readonly signal?: AbortSignal;
@@ -76,11 +81,35 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     commandSeconds,
     frameLifetimeMs,
     witness,
+    life: options.life,
     log: options.log ?? silent,
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   });
-  return new AoeInitiator(link, witness, options.readOnly ?? false, options.closeSegment ? segment : undefined);
+  const { life, log = silent } = options;
+  const fence = Fence.of(life, {
+    address: link.name,
+    seconds: reconnectSeconds,
+    log,
+    fence: (mark, signal) => link.fence(mark, signal),
+    settle: (signal) => sleep(frameLifetimeMs, signal),
+  });
+  return new AoeInitiator(link, {
+    witness,
+    life,
+    fence,
+    readOnly: options.readOnly ?? false,
+    segment: options.closeSegment ? segment : undefined,
+  });
+}
+
+interface AoeParts {
+  readonly witness: ContentWitness | undefined;
+  readonly life: Life | undefined;
+  readonly fence: Fence | undefined;
+  readonly readOnly: boolean;
+  /** Closed with the device. */
+  readonly segment: Segment | undefined;
 }
 
 /** Use {@link connectAoe} to create one. */
@@ -92,13 +121,16 @@ export class AoeInitiator extends BlockBase {
   readonly #step: number;
   readonly #lba48: boolean;
 
-  /** Closed with the device. */
   readonly #segment: Segment | undefined;
+  readonly #life: Life | undefined;
+  readonly #fence: Fence | undefined;
 
-  constructor(link: Link, witness: ContentWitness | undefined, readOnly: boolean, segment: Segment | undefined) {
+  constructor(link: Link, { witness, life, fence, readOnly, segment }: AoeParts) {
     super();
     this.#link = link;
     this.#witness = witness;
+    this.#life = life;
+    this.#fence = fence;
     this.#segment = segment;
     const { disk, sectors } = link;
     this.#lba48 = disk.lba48;
@@ -134,6 +166,7 @@ export class AoeInitiator extends BlockBase {
   }
 
   override close(): Promise<void> {
+    this.#fence?.hurry();
     this.#link.hurry();
     return super.close();
   }
@@ -146,6 +179,11 @@ export class AoeInitiator extends BlockBase {
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const wait = this.#fence?.wait(options.signal);
+    return wait ? wait.then(() => this.#write(offset, from, options)) : this.#write(offset, from, options);
+  }
+
+  #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { fua = false } = options;
     const plain = this.#lba48 ? AtaCommand.writeSectorsExt : AtaCommand.writeSectors;
     const ata = fua ? AtaCommand.writeDmaFuaExt : plain;
@@ -163,8 +201,11 @@ export class AoeInitiator extends BlockBase {
   }
 
   protected async doClose(): Promise<void> {
+    await this.#fence?.close();
+    const { quiet } = this.#link;
     this.#link.close();
     await this.#segment?.close();
+    await this.#life?.close(quiet);
   }
 
   #cut(kind: CommandKind, ata: number, offset: number, buffers: Buffers, fua: boolean): CommandParts[] {

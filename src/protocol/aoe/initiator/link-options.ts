@@ -1,6 +1,7 @@
 /** Options, states and counters of a link to a target. */
 import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
+import type { Life } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 
@@ -27,6 +28,8 @@ export interface LinkOptions {
    * disk.
    */
   readonly witness: ContentWitness | undefined;
+  /** Keeps the mark of each session before it is used, and tells whether earlier ones are known. */
+  readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: AoeState, detail: string) => void;

@@ -10,6 +10,7 @@ import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
 import { sleep } from '../../../base/turn.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
+import type { Fate, Mark } from '../../../block/life.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import type { DiskFacts } from '../identify.js';
@@ -21,6 +22,7 @@ import { breachOf, makeContact, type Contact } from './contact.js';
 import { Exchange } from './exchange.js';
 import type { AoeState, LinkCounters, LinkOptions } from './link-options.js';
 import { Messenger } from './messenger.js';
+import { fencePlace, placeMark } from './predecessor.js';
 import { otherDisk } from './same-disk.js';
 
 /** Interval between queries for a lost target, in ms. */
@@ -32,6 +34,7 @@ export class Link {
   readonly counters: LinkCounters = { sent: 0, repeated: 0, late: 0, malformed: 0 };
   readonly name: string;
   readonly #options: LinkOptions;
+  readonly #segment: Segment;
   readonly #port: Port;
   readonly #exchange: Exchange;
   readonly #messenger: Messenger;
@@ -44,6 +47,8 @@ export class Link {
    */
   #sectors = 1;
   #nonce = newNonce();
+  /** Of the latest session. */
+  #mark: Mark | undefined;
   #questions = 0;
   #state: AoeState = 'reconnecting';
   #failure: BlockError | undefined;
@@ -57,6 +62,7 @@ export class Link {
   private constructor(segment: Segment, options: LinkOptions) {
     const { shelf, slot, mac } = options;
     this.#options = options;
+    this.#segment = segment;
     this.name = `aoe:${shelf}.${slot}@${segment.name}`;
     this.#patience = options.reconnectSeconds * 1000;
     this.#log = new ThrottledLogger(options.log);
@@ -123,6 +129,19 @@ export class Link {
     return this.#contact.grant !== undefined;
   }
 
+  /** Nothing that was sent to the target can still change its disk. */
+  get quiet(): boolean {
+    return this.#exchange.quiet;
+  }
+
+  /** Fences what an earlier process with that mark has left. Rejects: it is to be tried again. */
+  fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
+    const { shelf, slot, frameLifetimeMs } = this.#options;
+    const sessions = this.hasSession;
+    const connected = (): boolean => this.#state === 'connected';
+    return fencePlace(this.#segment, mark, { shelf, slot, frameLifetimeMs, sessions, connected, signal });
+  }
+
   /**
    * Runs the commands of one request. Settles when all of them have ended; rejects with the first
    * error.
@@ -181,23 +200,38 @@ export class Link {
     this.counters.malformed++;
   }
 
-  #establish(signal: AbortSignal): Promise<Contact> {
-    const { shelf, slot } = this.#options;
+  async #establish(signal: AbortSignal): Promise<Contact> {
+    const { shelf, slot, life } = this.#options;
+    const before = this.#contact as Contact | undefined;
     let supersedes = 0;
     if (this.#exchange.needsFence) {
       this.#nonce = newNonce();
       supersedes = this.#contact.grant?.generation ?? 0;
     }
-    return makeContact(this.#messenger, {
+    // Marks tell of every earlier session, and of those that are not to end: of living processes with this address.
+    const named = before !== undefined || life?.kept === true;
+    const contact = await makeContact(this.#messenger, {
       shelf,
       slot,
       mac: this.#port.mac,
-      opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0 },
+      opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0, named },
       // The answer may take long: the target waits for the commands of the superseded session.
-      sessions: (this.#contact as Contact | undefined)?.grant !== undefined,
+      sessions: before?.grant !== undefined,
       signal,
       queryMs,
     });
+    await this.#note(contact, supersedes);
+    return contact;
+  }
+
+  /** Keeps the mark of a session before anything is sent in it. */
+  async #note({ grant }: Contact, supersedes: number): Promise<void> {
+    const { life } = this.#options;
+    const mark = placeMark(this.#port.mac, grant);
+    if (!life || mark['generation'] === this.#mark?.['generation'] || this.#state === 'closed') return;
+    if (this.#mark && this.#mark['generation'] === supersedes) life.forget(this.#mark);
+    this.#mark = mark;
+    await life.note(mark);
   }
 
   /** Uses a new contact: the target is connected. */

@@ -26,6 +26,12 @@ export class Quarantine {
     this.#lifetimeMs = lifetimeMs;
   }
 
+  /** No copy can be on its way. */
+  get empty(): boolean {
+    const now = performance.now();
+    return this.#haunted.every(({ until }) => until <= now);
+  }
+
   /** Adds a write whose last copy was sent at `sentAt` (performance.now()). */
   add(start: number, end: number, sentAt: number): void {
     const entry = { start, end, until: sentAt + this.#lifetimeMs };

@@ -109,11 +109,20 @@ export class SessionTable {
    * of the superseded session is in flight.
    */
   async open(mac: number, opening: SessionOpening): Promise<TargetSession> {
-    const superseded = keyOf(mac, opening.supersedes);
-    this.#end(superseded);
-    const session = this.#known(mac, opening.nonce) ?? this.#add(mac, opening);
-    await this.#ending.get(superseded)?.idle();
+    const known = this.#known(mac, opening.nonce);
+    const superseded = this.#superseded(mac, opening, known);
+    for (const key of superseded) this.#end(key);
+    const session = known ?? this.#add(mac, opening);
+    await Promise.all(superseded.map((key) => this.#ending.get(key)?.idle()));
     return session;
+  }
+
+  /** Keys of the sessions that an opening ends. A copy of an opening that names none ends nothing again. */
+  #superseded(mac: number, { supersedes, named }: SessionOpening, known: TargetSession | undefined): string[] {
+    if (supersedes !== 0 || named) return [keyOf(mac, supersedes)];
+    if (known) return [];
+    // Those that end already are waited for too.
+    return [...this.#sessions.keys(), ...this.#ending.keys()].filter((key) => key.startsWith(`${mac}/`));
   }
 
   #known(mac: number, nonce: Uint8Array): TargetSession | undefined {

@@ -10,6 +10,7 @@
 import { messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
+import type { Fate, Mark } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer } from '../../../network/stream.js';
 import { Command } from '../spec.js';
@@ -20,7 +21,10 @@ import { Session, type NbdState, type SessionOptions } from './session.js';
 export const maxConnections = 16;
 
 /** What the initiator needs of a session or of a group. */
-export type Sessions = Pick<Session, 'info' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'run' | 'hurry' | 'close'> &
+export type Sessions = Pick<
+  Session,
+  'info' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'quiet' | 'fence' | 'run' | 'hurry' | 'close'
+> &
   Partial<Pick<Session, 'onMedium'>>;
 
 /**
@@ -78,12 +82,20 @@ class SessionGroup implements Sessions {
     return this.#first.fastZero;
   }
 
+  get quiet(): boolean {
+    return this.#sessions.every(({ quiet }) => quiet);
+  }
+
   get witness(): ContentWitness | undefined {
     return this.#first.witness;
   }
 
   set witness(witness: ContentWitness | undefined) {
     for (const session of this.#sessions) session.witness = witness;
+  }
+
+  fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
+    return this.#first.fence(mark, signal);
   }
 
   run(ask: Ask): NbdRequest {

@@ -18,6 +18,8 @@ import type {
 } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import { isDecisive } from '../../../block/identity.js';
+import { Fence } from '../../../block/fence.js';
+import type { Life } from '../../../block/life.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command, CommandFlag } from '../spec.js';
@@ -43,6 +45,8 @@ export interface NbdOptions {
   readonly secure?: Secure | undefined;
   /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
   readonly assumeSame?: boolean | undefined;
+  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  readonly life?: Life | undefined;
   readonly log?: Logger;
   /** Is told the cookie of each request ([SYS] fig. 8, steps 262 and 264), by which the server tells its own steps. */
   readonly steps?: Steps | undefined;
@@ -79,24 +83,36 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     stallSeconds,
     secure: options.secure,
     assumeSame: options.assumeSame ?? false,
+    life: options.life,
     log: options.log ?? silent,
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   };
-  return new NbdInitiator(await openSessions(dialer, settings, connections));
+  const sessions = await openSessions(dialer, settings, connections);
+  const fence = Fence.of(options.life, {
+    address: dialer.address,
+    seconds: reconnectSeconds,
+    log: settings.log,
+    fence: (mark, signal) => sessions.fence(mark, signal),
+  });
+  return new NbdInitiator(sessions, options.life, fence);
 }
 
 /** Made by {@link connectNbd}. */
 export class NbdInitiator extends BlockBase {
   readonly #session: Sessions;
   readonly #media: FarMedia | undefined;
+  readonly #life: Life | undefined;
+  readonly #fence: Fence | undefined;
   /** Longest ranges without a payload that the server is thought to take. */
   #range: number;
   #zeroes: number;
 
-  constructor(session: Sessions) {
+  constructor(session: Sessions, life?: Life, fence?: Fence) {
     super();
     this.#session = session;
+    this.#life = life;
+    this.#fence = fence;
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
@@ -114,6 +130,7 @@ export class NbdInitiator extends BlockBase {
 
   override close(): Promise<void> {
     this.#media?.stop();
+    this.#fence?.hurry();
     this.#session.hurry();
     return super.close();
   }
@@ -128,6 +145,11 @@ export class NbdInitiator extends BlockBase {
   }
 
   protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    const wait = this.#fence?.wait(options.signal);
+    return wait ? wait.then(() => this.#write(offset, from, options)) : this.#write(offset, from, options);
+  }
+
+  #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { signal, fua, tag } = options;
     const flags = fua ? CommandFlag.fua : 0;
     const [length, medium] = [from.length, this.#meant(options)];
@@ -182,8 +204,11 @@ export class NbdInitiator extends BlockBase {
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
   }
 
-  protected doClose(): Promise<void> {
-    return this.#session.close();
+  protected async doClose(): Promise<void> {
+    await this.#fence?.close();
+    const { quiet } = this.#session;
+    await this.#session.close();
+    await this.#life?.close(quiet);
   }
 
   /** The medium that a request is meant for, where the export's can be removed. */
@@ -196,6 +221,7 @@ export class NbdInitiator extends BlockBase {
    */
   async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
+    await this.#fence?.wait(signal);
     const medium = this.#meant(options);
     for (let done = 0; done < length;) {
       const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;

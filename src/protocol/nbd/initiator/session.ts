@@ -13,6 +13,7 @@ import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import { compareIdentity } from '../../../block/identity.js';
+import type { Fate, Life, Mark } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Command } from '../spec.js';
@@ -22,6 +23,7 @@ import { breachOf, factsOf, type ExportFacts } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
 import { RetryPause } from './retry-pause.js';
+import { fenceSession, sessionMark } from './predecessor.js';
 import { newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
 
@@ -40,6 +42,8 @@ export interface SessionOptions {
   readonly secure: Secure | undefined;
   /** Take a disk that cannot be recognised after a reconnect for the same one. */
   readonly assumeSame: boolean;
+  /** Keeps the session's mark before anything is written. */
+  readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: NbdState, detail: string) => void;
@@ -128,6 +132,7 @@ export class Session {
       signal: new AbortController().signal,
     });
     try {
+      await options.life?.note(sessionMark(id));
       return new Session(dialer, options, id, connection, first);
     } catch (error) {
       connection.destroy();
@@ -162,6 +167,21 @@ export class Session {
   /** The medium of an export that has a removable one; '' for none. */
   get medium(): string | undefined {
     return this.#facts.medium;
+  }
+
+  /** Nothing that was sent to the server can still change the export, as far as that can be known. */
+  get quiet(): boolean {
+    return this.#connection?.load === 0;
+  }
+
+  /** Fences the session of an earlier process with that mark. Rejects: it is to be tried again. */
+  async fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
+    const connection = this.#connection;
+    // A server that knows no sessions may take a single connection only.
+    if (connection && connection.agreement.state === undefined) return 'unknown';
+    const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
+    const options = { id: this.#nextId(), connectSeconds, stallSeconds, pool: this.#pool, secure, signal };
+    return fenceSession(this.#dialer, mark, exportName, options);
   }
 
   /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
@@ -387,16 +407,19 @@ export class Session {
 
   #connect(): Promise<Connection> {
     const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
-    this.#lastId = (this.#lastId % 0xffff_ffff) + 1;
     return connect(this.#dialer, {
       wish: { exportName, session: this.#id },
-      id: this.#lastId,
+      id: this.#nextId(),
       connectSeconds,
       stallSeconds,
       pool: this.#pool,
       secure,
       signal: this.#stop.signal,
     });
+  }
+
+  #nextId(): number {
+    return (this.#lastId = (this.#lastId % 0xffff_ffff) + 1);
   }
 
   #resume(connection: Connection): void {

@@ -1,8 +1,7 @@
 /** Metadata contexts of the target ([NBD] "Metadata querying"): which there are, and which a client's queries choose. */
 import { formatIdentity } from '../../../block/identity.js';
 import type { BlockInfo } from '../../../block/device.js';
-import { baseAllocation, identityContext, mediaContext, sessionContext } from '../spec.js';
-import { isSessionId } from './sessions.js';
+import { baseAllocation, identityContext, isSessionId, mediaContext, sessionContext } from '../spec.js';
 
 /** Metadata contexts that a client chose: number of each, or undefined. */
 export interface ChosenContexts {

@@ -10,14 +10,6 @@ export interface SessionMember {
   fence(): Promise<void>;
 }
 
-/** A session's name: a UUID as text. */
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
-/** Whether `text` is a UUID in its usual form. */
-export function isSessionId(text: string): boolean {
-  return uuid.test(text);
-}
-
 /** Sessions without a connection whose losses are remembered. */
 const maxRemembered = 4096;
 

@@ -1,0 +1,164 @@
+/**
+ * Holds writes back until nothing of an earlier process can land on them (life.ts). Reads go on. A place that cannot be
+ * fenced at once is tried again; after the reconnect time the writes that wait fail, and so do later ones until it is done.
+ */
+import { onAbort } from '../base/abort.js';
+import { messageOf } from '../base/errors.js';
+import type { Logger } from '../base/log.js';
+import { sleep } from '../base/turn.js';
+import { BlockError } from './errors.js';
+import type { EndedLife, Fate, Life, Mark } from './life.js';
+
+export interface FenceOptions {
+  /** The source, for messages. */
+  readonly address: string;
+  /** How long writes wait, in seconds. */
+  readonly seconds: number;
+  readonly log: Logger;
+  /** Makes sure that nothing at that place can write any more. Rejects where it is to be tried again. */
+  readonly fence: (mark: Mark, signal: AbortSignal) => Promise<Fate>;
+  /**
+   * Resolves when nothing of any earlier life can be under way, where only time tells. It is waited for if marks are lost.
+   * Undefined: there is no such time.
+   */
+  readonly settle?: (signal: AbortSignal) => Promise<void>;
+}
+
+/** Pauses before a place is tried again, in ms: the first, doubled up to the last. */
+const firstPause = 100;
+const lastPause = 2000;
+/** Least time that writes wait, in seconds: without reconnecting there is still the fence to wait for. */
+const minSeconds = 5;
+/** How long writes go on waiting once the device is about to be closed, in ms. */
+const closeMs = 4000;
+
+export class Fence {
+  readonly #options: FenceOptions;
+  readonly #life: Life;
+  readonly #stop = new AbortController();
+  readonly #done: Promise<void>;
+  readonly #waiting = new Set<(error?: BlockError) => void>();
+  #open = false;
+  #failure: BlockError | undefined;
+  #closing: ReturnType<typeof setTimeout> | undefined;
+  #reason = 'the server does not say that they are over';
+
+  private constructor(life: Life, options: FenceOptions) {
+    this.#life = life;
+    this.#options = options;
+    // Timers count up to 2^31 ms.
+    const seconds = Math.min(Math.max(options.seconds, minSeconds), 2_000_000);
+    const deadline = setTimeout(() => this.#late(seconds), seconds * 1000);
+    this.#done = this.#run().finally(() => clearTimeout(deadline));
+  }
+
+  /** A fence for what earlier lives have left; undefined if there is nothing. */
+  static of(life: Life | undefined, options: FenceOptions): Fence | undefined {
+    if (!life || (life.ended.length === 0 && (life.kept || !options.settle))) return undefined;
+    return new Fence(life, options);
+  }
+
+  /**
+   * What a write waits for; undefined: it can go.
+   * Rejects with a BlockError: `unreachable` after the time for it, `aborted`, `closed`.
+   */
+  wait(signal?: AbortSignal): Promise<void> | undefined {
+    if (this.#open) return undefined;
+    const error = this.#failure ?? (signal?.aborted ? givenUp() : undefined);
+    if (error) return Promise.reject(error);
+    return new Promise((resolve, reject) => {
+      const settle = (error?: BlockError): void => {
+        unwatch();
+        this.#waiting.delete(settle);
+        if (error) reject(error);
+        else resolve();
+      };
+      this.#waiting.add(settle);
+      const unwatch = onAbort(signal, () => settle(givenUp()));
+    });
+  }
+
+  /** The device is about to be closed: writes that wait fail soon. */
+  hurry(): void {
+    this.#closing ??= setTimeout(() => this.#fail(closed()), closeMs);
+  }
+
+  /** Resolves when nothing is being fenced. */
+  async close(): Promise<void> {
+    clearTimeout(this.#closing);
+    this.#stop.abort(closed());
+    this.#fail(closed());
+    await this.#done;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { settle } = this.#options;
+    try {
+      let lost = !this.#life.kept;
+      const all = [...this.#life.ended];
+      for (const ended of all) {
+        lost ||= ended.marks === undefined;
+        await this.#fence(ended, settle !== undefined);
+        if (ended.marks) await this.#life.fenced(ended);
+      }
+      if (lost) await settle?.(signal);
+      for (const ended of all) if (!ended.marks) await this.#life.fenced(ended);
+    } catch {
+      // Closed before it was done: the next life has it to do.
+      return;
+    }
+    this.#open = true;
+    for (const settled of [...this.#waiting]) settled();
+  }
+
+  async #fence({ pid, marks }: EndedLife, settles: boolean): Promise<void> {
+    const who = pid > 0 ? `the ended process ${pid}` : 'an ended process';
+    if (!marks) {
+      if (!settles) this.#warn(`what is kept of ${who} cannot be read: a write of it may still land`);
+      return;
+    }
+    let unknown = false;
+    for (const mark of marks) unknown = (await this.#place(mark)) === 'unknown' || unknown;
+    if (unknown) this.#warn(`the server cannot tell whether a write of ${who} may still land`);
+  }
+
+  async #place(mark: Mark): Promise<Fate> {
+    const { signal } = this.#stop;
+    for (let pause = firstPause; ; pause = Math.min(2 * pause, lastPause)) {
+      signal.throwIfAborted();
+      try {
+        return await this.#options.fence(mark, signal);
+      } catch (error) {
+        this.#reason = messageOf(error);
+      }
+      await sleep(pause, signal);
+    }
+  }
+
+  #late(seconds: number): void {
+    const { address, log } = this.#options;
+    const why = `for ${seconds} seconds the writes of an earlier process have not come to an end: ${this.#reason}`;
+    const error = new BlockError('unreachable', `${address}: ${why}`);
+    log.log('error', error.message);
+    this.#fail(error);
+  }
+
+  #fail(error: BlockError): void {
+    this.#failure = error;
+    for (const settled of [...this.#waiting]) settled(error);
+  }
+
+  #warn(what: string): void {
+    const { address, log } = this.#options;
+    log.log('warn', `${address}: ${what}`);
+  }
+}
+
+function givenUp(): BlockError {
+  return new BlockError('aborted', 'given up');
+}
+
+function closed(): BlockError {
+  return new BlockError('closed', 'the device is closed');
+}

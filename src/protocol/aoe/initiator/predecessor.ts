@@ -1,0 +1,77 @@
+/**
+ * Fencing what an earlier process of ours has left on a segment or in a target (block/life.ts). A Farbus target ends a
+ * session when an opening from the session's own address supersedes it. So the opening is sent from a second port, which
+ * has the address of the earlier process. For other targets only time tells: no copy of a write is on its way for longer
+ * than a frame lives.
+ */
+import { sleep } from '../../../base/turn.js';
+import type { Fate, Mark } from '../../../block/life.js';
+import { formatMac, isGroup, parseMac, type Mac } from '../../../network/ethernet/mac.js';
+import type { Segment } from '../../../network/ethernet/segment.js';
+import { nonceSize, type SessionGrant } from '../session.js';
+import { Flag } from '../spec.js';
+import { flagsOf, isAoe } from '../wire.js';
+import { makeContact } from './contact.js';
+import { Messenger } from './messenger.js';
+
+/** Pause between queries for the target, in ms. */
+const queryMs = 250;
+/** How long the target has to answer to the earlier address at all, in ms. */
+const unheardMs = 10_000;
+
+export interface PlaceOptions {
+  readonly shelf: number;
+  readonly slot: number;
+  readonly frameLifetimeMs: number;
+  /** The target has sessions of ours. */
+  readonly sessions: boolean;
+  /** The target answers to the device's own address at the time. */
+  readonly connected: () => boolean;
+  readonly signal: AbortSignal;
+}
+
+/** The mark of a session; generation 0 where the target has none. */
+export function placeMark(mac: Mac, grant: SessionGrant | undefined): Mark {
+  return { kind: 'aoe', mac: formatMac(mac), generation: grant?.generation ?? 0 };
+}
+
+/** Resolves when the target executes nothing of that session any more. Rejects where it does not answer. */
+export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOptions): Promise<Fate> {
+  const { shelf, slot, frameLifetimeMs, sessions, connected, signal } = options;
+  const { mac: address, generation } = mark;
+  const mac = typeof address === 'string' ? parseMac(address) : undefined;
+  if (!mac || isGroup(mac) || typeof generation !== 'number' || !(generation >= 0 && generation <= 0xffff))
+    return 'unknown';
+  if (generation === 0 || !sessions) {
+    await sleep(frameLifetimeMs, signal);
+    return 'gone';
+  }
+  const onFrame = (frame: Uint8Array): void => {
+    if (isAoe(frame) && flagsOf(frame) & Flag.response) messenger.take(frame);
+  };
+  const port = segment.attach({ mac, onFrame });
+  let tag = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const messenger = new Messenger(port, () => (tag = (tag + 1) >>> 0));
+  const limit = new AbortController();
+  let found = false;
+  const timer = setTimeout(() => {
+    if (!found) limit.abort(new Error('the target does not answer'));
+  }, unheardMs);
+  const stop = (): void => limit.abort(signal.reason);
+  signal.addEventListener('abort', stop);
+  try {
+    const nonce = crypto.getRandomValues(new Uint8Array(nonceSize));
+    const opening = { nonce, supersedes: generation, firstTag: 1, named: true };
+    const onFound = (): void => void (found = true);
+    await makeContact(messenger, { shelf, slot, mac, opening, sessions, signal: limit.signal, queryMs, onFound });
+    return 'gone';
+  } catch (error) {
+    // The address is of another interface, and its frames do not come here.
+    if (!found && !signal.aborted && connected()) return 'unknown';
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
+    port.close();
+  }
+}

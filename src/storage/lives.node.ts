@@ -1,0 +1,240 @@
+/**
+ * Lives (block/life.ts) as files in the user's folder for state: `farbus/sources/HASH/OWNER.json`, where HASH is of the
+ * source's text. Each life has a file of its own. It is replaced as a whole, durably, whenever a mark is added, and removed
+ * when the source is closed with nothing under way. So a file whose process is gone is what a killed process has left, and
+ * any number of processes can use one source.
+ *
+ * The file's name tells which process the owner is (base/owned.node.ts). From another container, or after a reboot of this
+ * computer, only the lock tells whether the owner lives: it holds one on its file (flock(2), with koffi).
+ */
+import { createHash } from 'node:crypto';
+import fs from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { errnoOf, messageOf } from '../base/errors.js';
+import { replaceMark, syncFolder, temporaryBeside } from '../base/files.node.js';
+import type { Logger } from '../base/log.js';
+import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
+import type { EndedLife, Life, Mark } from '../block/life.js';
+import { libc } from './libc.node.js';
+
+/** Longest file that is read, in bytes, and what a mark may have. */
+const maxFile = 65536;
+const maxValue = 256;
+const maxMarks = 64;
+/** How often a lock is tried that another process may only be looking at, and the pause between, in ms. */
+const lockTries = 5;
+const lockPauseMs = 20;
+
+const suffix = '.json';
+
+/** What a life's file says. */
+interface Content {
+  readonly version: 1;
+  /** For people. */
+  readonly source: string;
+  /** The owner holds a lock on the file as long as it lives. */
+  readonly locked: boolean;
+  /** The owner has closed the source with something under way, and may live on. */
+  readonly ended: boolean;
+  readonly marks: readonly Mark[];
+}
+
+interface EndedFile extends EndedLife {
+  readonly path: string;
+}
+
+/**
+ * Begins a life of a source that is opened to be written. Tells of processes that use it too. It never rejects: without a
+ * folder there is a warning and a life that keeps nothing.
+ * @param source Its text, as the next process will have it.
+ */
+export async function beginLife(source: string, log: Logger, env: NodeJS.ProcessEnv = process.env): Promise<Life> {
+  const folder = join(stateFolder(env), 'farbus', 'sources', hash(source).slice(0, 32));
+  const life = new FileLife(source, folder, log);
+  await life.look();
+  return life;
+}
+
+function stateFolder(env: NodeJS.ProcessEnv): string {
+  const state = env['XDG_STATE_HOME'];
+  // A relative path is invalid by the XDG Base Directory Specification 0.8, and ignored.
+  return state !== undefined && isAbsolute(state) ? state : join(homedir(), '.local', 'state');
+}
+
+class FileLife implements Life {
+  readonly ended: EndedFile[] = [];
+  kept = true;
+  readonly #source: string;
+  readonly #folder: string;
+  readonly #path: string;
+  readonly #log: Logger;
+  readonly #marks = new Set<Mark>();
+  #handle: fs.FileHandle | undefined;
+  /** The end of the latest change of the file. */
+  #changed: Promise<void> = Promise.resolve();
+
+  constructor(source: string, folder: string, log: Logger) {
+    this.#source = source;
+    this.#folder = folder;
+    this.#log = log;
+    this.#path = join(folder, ownedName('') + suffix);
+  }
+
+  /** Looks for other lives. */
+  async look(): Promise<void> {
+    try {
+      await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await removeOrphans(this.#folder, replaceMark);
+      for (const name of await fs.readdir(this.#folder)) await this.#meet(name);
+    } catch (error) {
+      this.#lose(error);
+    }
+  }
+
+  note(mark: Mark): Promise<void> {
+    this.#marks.add(mark);
+    // The oldest gives way: a server that loses its memory again and again must not make the file grow without end.
+    if (this.#marks.size > maxMarks) this.#marks.delete(this.#marks.values().next().value!);
+    return this.#change(() => this.#write(false));
+  }
+
+  forget(mark: Mark): void {
+    this.#marks.delete(mark);
+  }
+
+  async fenced(ended: EndedLife): Promise<void> {
+    const { path } = ended as EndedFile;
+    this.ended.splice(this.ended.indexOf(ended as EndedFile), 1);
+    await fs.rm(path, { force: true }).catch((error: unknown) => this.#lose(error));
+  }
+
+  close(clean: boolean): Promise<void> {
+    return this.#change(async () => {
+      if (clean) await fs.rm(this.#path, { force: true });
+      else if (this.#marks.size > 0) await this.#write(true);
+      this.#marks.clear();
+      await this.#handle?.close();
+      this.#handle = undefined;
+      // Another process may have a file there.
+      await fs.rmdir(this.#folder).catch(() => undefined);
+    });
+  }
+
+  /** Runs changes of the file one after the other. */
+  #change(work: () => Promise<void>): Promise<void> {
+    this.#changed = this.#changed.then(work).catch((error: unknown) => this.#lose(error));
+    return this.#changed;
+  }
+
+  /** Replaces the file by one with the marks of now. It has its lock before it has its name. */
+  async #write(ended: boolean): Promise<void> {
+    await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const temporary = await temporaryBeside(this.#path);
+    const handle = await fs.open(temporary, 'wx', 0o600);
+    try {
+      const locked = await lock(handle);
+      const content: Content = { version: 1, source: this.#source, locked, ended, marks: [...this.#marks] };
+      await handle.writeFile(`${JSON.stringify(content)}\n`);
+      await handle.sync();
+      await fs.rename(temporary, this.#path);
+    } catch (error) {
+      await handle.close();
+      await fs.rm(temporary, { force: true });
+      throw error;
+    }
+    await this.#handle?.close();
+    this.#handle = handle;
+    await syncFolder(this.#path);
+  }
+
+  async #meet(name: string): Promise<void> {
+    const owner = name.endsWith(suffix) ? ownerOf(name.slice(0, -suffix.length)) : undefined;
+    const path = join(this.#folder, name);
+    const state = owner && (await judge(path, owner));
+    if (!state) return;
+    const { pid } = owner;
+    if (state === 'lives') {
+      // A process may open a source several times, for instance for several partitions of it.
+      if (pid !== process.pid) this.#warn(`process ${pid} has it open for writing too: make sure that both may`);
+    } else if (state === 'unknown') {
+      this.#warn(`process ${pid} of another container or an earlier boot may use it too; if not, remove ${path}`);
+    } else {
+      this.ended.push({ ...state, path });
+    }
+  }
+
+  #lose(error: unknown): void {
+    if (!this.kept) return;
+    this.kept = false;
+    this.#warn(
+      `cannot keep in ${this.#folder} what fences this process after it is killed (${messageOf(error)}): ` +
+        'a write of it may then land after those of the next one',
+    );
+  }
+
+  #warn(what: string): void {
+    this.#log.log('warn', `${this.#source}: ${what}`);
+  }
+}
+
+/** Whether a file's owner lives; the marks of one that does not. Undefined: the file is gone, or another by now. */
+async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives' | 'unknown' | EndedLife | undefined> {
+  let handle: fs.FileHandle;
+  try {
+    handle = await fs.open(path, 'r+');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    return owner === 'gone' ? { pid, marks: undefined } : owner === 'lives' ? 'lives' : 'unknown';
+  }
+  try {
+    const content = await read(handle);
+    if (content?.ended) return { pid: 0, marks: content.marks };
+    if (owner === 'lives') return 'lives';
+    if (owner === 'gone') return { pid, marks: content?.marks };
+    if (!content?.locked || !libc()) return 'unknown';
+    for (let tries = 1; !(await lock(handle)); tries++) {
+      if (tries === lockTries) return 'lives';
+      await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
+    }
+    // The owner has replaced or removed it meanwhile, so it lives or is done.
+    if ((await handle.stat()).nlink === 0) return undefined;
+    return { pid, marks: content.marks };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Undefined where the file is not whole. */
+async function read(handle: fs.FileHandle): Promise<Content | undefined> {
+  try {
+    if ((await handle.stat()).size > maxFile) return undefined;
+    const found = JSON.parse(await handle.readFile('utf8')) as Content;
+    const { version, locked, ended, marks } = found;
+    const whole = version === 1 && typeof locked === 'boolean' && typeof ended === 'boolean';
+    return whole && Array.isArray(marks) && marks.every(isMark) ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isMark(found: unknown): boolean {
+  if (typeof found !== 'object' || found === null || Array.isArray(found)) return false;
+  return Object.values(found).every(
+    (value) => Number.isSafeInteger(value) || (typeof value === 'string' && value.length <= maxValue),
+  );
+}
+
+/** Locks the file for as long as it is open; false where another has, or where there are no locks. */
+async function lock(handle: fs.FileHandle): Promise<boolean> {
+  try {
+    await libc()?.lock(handle.fd);
+    return libc() !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,417 @@
+/**
+ * Writes that are held up while the gateway that sent them is killed and started again: once a client of the new gateway
+ * has written the same block and flushed, the old write must not land on it. The write is held in the server's dd, in its
+ * SFTP server, in a disk behind another Farbus server, and in the network of an AoE target.
+ */
+import { createSocket, type Socket } from 'node:dgram';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { buffersOf } from '../../src/base/buffers.js';
+import type { BlockDevice } from '../../src/block/device.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
+import { AtaFlag, AtaArgument, Header } from '../../src/protocol/aoe/spec.js';
+import { farbusServe, freePort, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
+import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
+import { tempFolder, tempPath } from '../support/temp.js';
+
+const rounds = process.env['FARBUS_TEST_ALL'] ? 5 : 1;
+const size = 1 << 20;
+const state = process.env['XDG_STATE_HOME']!;
+const sources = join(state, 'farbus/sources');
+
+/** A disk of which one write can be held up. */
+interface Held {
+  /** What the gateway serves. */
+  readonly source: string;
+  /** The next write is held up. */
+  arm(): void;
+  /** A write is held up. */
+  caught(): Promise<void>;
+  /** Lets the write go on, if it is still there. Resolves when it has come to its end. */
+  release(): Promise<void>;
+  /** The disk's first byte. */
+  letter(): string;
+}
+
+const fill = (letter: string): ReturnType<typeof buffersOf> =>
+  buffersOf(new Uint8Array(4096).fill(letter.charCodeAt(0)));
+const letterOf = (path: string): string => String.fromCharCode(readFileSync(path)[0]!);
+
+async function until(condition: () => boolean): Promise<void> {
+  for (const end = Date.now() + 30_000; !condition(); await sleep(10)) {
+    if (Date.now() > end) throw new Error('it does not come to that');
+  }
+}
+
+function image(): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, new Uint8Array(size));
+  return path;
+}
+
+const opened: BlockDevice[] = [];
+const peers: NbdPeer[] = [];
+const ends: (() => unknown)[] = [];
+afterEach(async () => {
+  // A gateway is killed: how it ends is not under test, and a held write would delay it.
+  for (const peer of peers.splice(0).reverse()) await peer.kill();
+  for (const device of opened.splice(0)) await device.close();
+  for (const end of ends.splice(0)) await end();
+  process.env['XDG_STATE_HOME'] = state;
+  rmSync(sources, { recursive: true, force: true });
+});
+
+async function start(peer: Promise<NbdPeer>): Promise<NbdPeer> {
+  peers.push(await peer);
+  return peer;
+}
+
+const serve = (source: string, ...args: readonly string[]): Promise<NbdPeer> =>
+  start(farbusServe(freeSocket(), 'g', [`g=${source}`, ...args]));
+
+async function open(uri: string): Promise<BlockDevice> {
+  const device = await openNbd(uri, { reconnectSeconds: 60 });
+  opened.push(device);
+  return device;
+}
+
+/** Has a write held up, and ends the gateway. */
+async function killed(
+  held: Held,
+  gate: NbdPeer,
+  victims = [gate],
+): Promise<{ device: BlockDevice; older: Promise<unknown> }> {
+  const device = await open(gate.uri);
+  await device.write(0, fill('0'));
+  // By this block the client recognises the disk of a gateway that was started again.
+  await device.write(65536, fill('w'));
+  await device.flush();
+  held.arm();
+  // The client repeats it with the new gateway.
+  const older = device.write(0, fill('A'));
+  await held.caught();
+  for (const victim of victims) await victim.kill();
+  return { device, older };
+}
+
+/** Writes the block anew once the older write is acknowledged, and flushes. */
+async function overwritten(device: BlockDevice, older: Promise<unknown>): Promise<void> {
+  await older;
+  await device.write(0, fill('B'));
+  await device.flush();
+}
+
+/** @param behind What is killed of two gateways, one behind the other; undefined: there is one, and it is killed. */
+async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
+  const inner = await serve(held.source);
+  const gate = behind ? await serve(inner.uri) : inner;
+  const victims = behind === 'both' ? [gate, inner] : [inner];
+  for (let round = 0; round < rounds; round++) {
+    const { device, older } = await killed(held, gate, victims);
+    for (const victim of [...victims].reverse()) await victim.start();
+    const newer = overwritten(device, older);
+    // A fence may have to wait for the old write. Without one the newer write is over long before.
+    await Promise.race([newer, sleep(2000)]);
+    await held.release();
+    await newer;
+    const first = new Uint8Array(4096);
+    await device.read(0, buffersOf(first));
+    expect(String.fromCharCode(first[0]!)).toBe('B');
+    expect(held.letter()).toBe('B');
+    expect(gate.output).not.toMatch(/may still land|cannot be read/);
+  }
+}
+
+/** A script that does what `run` says; first it waits with one command that writes 4096 bytes, if `flag` is there. */
+const holding = (folder: string, test: string, run: string): string => `
+if ${test} && mv ${folder}/flag ${folder}/taken 2>/dev/null; then
+  d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null; touch ${folder}/caught
+  until [ -e ${folder}/release ]; do sleep 0.05; done
+  ${run} <$d; touch ${folder}/over; exit
+fi
+${run}`;
+
+function holder(source: string, path: string, folder: string): Held {
+  return {
+    source,
+    arm: () => writeFileSync(join(folder, 'flag'), ''),
+    caught: () => until(() => existsSync(join(folder, 'caught'))),
+    release: async () => {
+      writeFileSync(join(folder, 'release'), '');
+      await Promise.race([until(() => existsSync(join(folder, 'over'))).catch(() => undefined), sleep(1500)]);
+      // For the next round.
+      for (const name of ['release', 'over', 'caught', 'taken']) rmSync(join(folder, name), { force: true });
+    },
+    letter: () => letterOf(path),
+  };
+}
+
+describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds up', () => {
+  const before = process.env['FARBUS_SSH'];
+  const folder = tempFolder();
+  let sshd: Sshd;
+  beforeAll(async () => {
+    mkdirSync(join(folder, 'bin'));
+    const isWrite = 'case "$*" in *of=/proc*if=*|*if=*of=*) false;; *of=*) true;; *) false;; esac';
+    writeScript(join(folder, 'bin/dd'), holding(folder, `{ ${isWrite}; }`, '/usr/bin/dd "$@"'));
+    sshd = await Sshd.start({ env: { PATH: `${folder}/bin:${process.env['PATH']}` } });
+    process.env['FARBUS_SSH'] = sshd.ssh;
+  });
+  afterAll(async () => {
+    if (before === undefined) delete process.env['FARBUS_SSH'];
+    else process.env['FARBUS_SSH'] = before;
+    await sshd.stop();
+  });
+
+  it('in dd does not land after the gateway was killed', async () => {
+    const path = image();
+    await survives(holder(`ssh+dd://test${path}`, path, folder));
+  });
+
+  it.each(['inner', 'both'] as const)(
+    'in dd does not land after two gateways were used: killed: %s',
+    async (behind) => {
+      const path = image();
+      await survives(holder(`ssh+dd://test${path}`, path, folder), behind);
+    },
+  );
+
+  it('in the SFTP server does not land after the gateway was killed', async () => {
+    const path = image();
+    let stopped: number[] = [];
+    const servers = (): number[] => sshd.descendants().filter((pid) => isOpenIn(pid, path));
+    await survives({
+      source: `ssh+sftp://test${path}`,
+      arm: () => {
+        stopped = servers();
+        for (const pid of stopped) process.kill(pid, 'SIGSTOP');
+      },
+      // It is in the pipe to the server.
+      caught: () => sleep(500),
+      release: async () => {
+        for (const pid of stopped) signalIfThere(pid, 'SIGCONT');
+        await sleep(500);
+      },
+      letter: () => letterOf(path),
+    });
+  });
+});
+
+/** Whether a process is an SFTP server with that file open. */
+function isOpenIn(pid: number, path: string): boolean {
+  try {
+    if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sftp-server')) return false;
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+  } catch {
+    return false;
+  }
+}
+
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended.
+  }
+}
+
+/** nbdkit on an image, that can hold one write up, and a Farbus server in front of it. */
+async function heldBehindNbd(): Promise<Held> {
+  const [path, folder] = [image(), tempFolder()];
+  const write = `dd of=${path} bs=64k oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null`;
+  const script = writeScript(
+    join(folder, 'disk'),
+    `case "$1" in
+get_size) echo ${size};; thread_model) echo parallel;; can_write|can_flush|flush) exit 0;;
+pread) dd if=${path} bs=64k iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null;;
+pwrite) ${holding(folder, 'true', write)};;
+open) echo h;; *) exit 2;;
+esac`,
+  );
+  const disk = await start(nbdkit(freeSocket(), ['sh', script]));
+  const upstream = await serve(disk.uri);
+  return holder(upstream.uri, path, folder);
+}
+
+describe.skipIf(missing('nbdkit'))('a write that the disk of an NBD server holds up', () => {
+  it('does not land after the gateway was killed', async () => {
+    await survives(await heldBehindNbd());
+  });
+
+  it('does not land after the gateway was killed twice, the second time while it fenced', async () => {
+    const held = await heldBehindNbd();
+    const gate = await serve(held.source);
+    const { device, older } = await killed(held, gate);
+    await gate.start();
+    await sleep(500);
+    await gate.kill();
+    await gate.start();
+    const newer = overwritten(device, older);
+    await Promise.race([newer, sleep(2000)]);
+    await held.release();
+    await newer;
+    expect(held.letter()).toBe('B');
+  });
+
+  it('does not land after the gateway was killed with several connections', async () => {
+    const held = await heldBehindNbd();
+    await survives({ ...held, source: `${held.source}&x-connections=3` });
+  });
+});
+
+/** The cable of an AoE target, which can hold one write up. */
+class HoldingCable {
+  readonly #ends: readonly [Socket, Socket];
+  #armed = false;
+  #held: { readonly key: string; readonly frame: Buffer } | undefined;
+
+  private constructor(ends: readonly [Socket, Socket]) {
+    this.#ends = ends;
+  }
+
+  /** Between an initiator and a target that listen on these ports of loopback. */
+  static async lay(initiator: number, target: number): Promise<HoldingCable> {
+    const ends = [createSocket('udp4'), createSocket('udp4')] as const;
+    for (const end of ends) await new Promise<void>((resolve) => end.bind(0, '127.0.0.1', resolve));
+    const cable = new HoldingCable(ends);
+    ends[0].on('message', (frame) => {
+      if (!cable.#holds(frame)) ends[1].send(frame, target, '127.0.0.1');
+    });
+    ends[1].on('message', (frame) => ends[0].send(frame, initiator, '127.0.0.1'));
+    cable.release = () => {
+      ends[1].send(cable.#held!.frame, target, '127.0.0.1');
+      cable.#held = undefined;
+    };
+    return cable;
+  }
+
+  release!: () => void;
+
+  get initiatorsEnd(): number {
+    return this.#ends[0].address().port;
+  }
+
+  get targetsEnd(): number {
+    return this.#ends[1].address().port;
+  }
+
+  get holding(): boolean {
+    return this.#held !== undefined;
+  }
+
+  arm(): void {
+    this.#armed = true;
+  }
+
+  close(): void {
+    for (const end of this.#ends) end.close();
+  }
+
+  /** Keeps the first copy of the command that is held, and drops the others. */
+  #holds(frame: Buffer): boolean {
+    if (frame[Header.command] !== 0 || !(frame[AtaArgument.flags]! & AtaFlag.write)) return false;
+    const key = frame.toString('hex', 6, 12) + frame.toString('hex', Header.tag, Header.size);
+    if (this.#armed) this.#held = { key, frame: Buffer.from(frame) };
+    this.#armed = false;
+    return key === this.#held?.key;
+  }
+}
+
+describe('a write that the network of an AoE target holds up', () => {
+  it('does not land after the gateway was killed', async () => {
+    const path = image();
+    const [initiator, target] = [(await freePort()).port, (await freePort()).port];
+    const cable = await HoldingCable.lay(initiator, target);
+    ends.push(() => cable.close());
+    const listen = `aoe:1.0@udp:127.0.0.1:${target}/127.0.0.1:${cable.targetsEnd}?mtu=9000`;
+    await start(farbusServe(freeSocket(), 'x', [`x=${path}`, '--listen', listen]));
+    await survives({
+      source: `aoe:1.0@udp:127.0.0.1:${initiator}/127.0.0.1:${cable.initiatorsEnd}?mtu=9000`,
+      arm: () => cable.arm(),
+      caught: () => until(() => cable.holding),
+      release: async () => {
+        cable.release();
+        await sleep(500);
+      },
+      letter: () => letterOf(path),
+    });
+  });
+});
+
+describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
+  const files = (): string[] =>
+    existsSync(sources)
+      ? readdirSync(sources).flatMap((folder) =>
+          readdirSync(join(sources, folder)).map((name) => join(sources, folder, name)),
+        )
+      : [];
+  const upstream = async (): Promise<string> => (await start(farbusServe(freeSocket(), 'x', [`x=${image()}`]))).uri;
+  const works = async (gate: NbdPeer): Promise<void> => {
+    const device = await open(gate.uri);
+    await device.write(0, fill('B'));
+    await device.flush();
+  };
+
+  it('is removed when it closes the source, and none is kept for a source that is not written', async () => {
+    const uri = await upstream();
+    const reader = await serve(uri, '--read-only');
+    expect(files()).toEqual([]);
+    await reader.kill('SIGTERM');
+    const gate = await serve(uri);
+    await works(gate);
+    expect(files()).toHaveLength(1);
+    await gate.kill('SIGTERM');
+    expect(files()).toEqual([]);
+  });
+
+  it('tells a second process of the first, which is not fenced', async () => {
+    const uri = await upstream();
+    const first = await serve(uri);
+    await works(first);
+    const second = await serve(uri);
+    await works(second);
+    await works(first);
+    expect(second.output).toContain(`process ${first.pid} has it open for writing too`);
+    expect(first.output).not.toMatch(/lost|open for writing too/);
+    expect(files()).toHaveLength(2);
+  });
+
+  it.each([
+    ['is torn', (path: string) => writeFileSync(path, readFileSync(path).subarray(0, 40))],
+    ['is empty', (path: string) => writeFileSync(path, '')],
+    [
+      'is forged',
+      (path: string) => writeFileSync(path, '{"version":1,"locked":true,"ended":false,"marks":[{"kind":[]}]}'),
+    ],
+  ])('is told of where it cannot be read: %s', async (_, damage) => {
+    const gate = await serve(await upstream());
+    await works(gate);
+    await gate.kill();
+    damage(files()[0]!);
+    await gate.start();
+    await works(gate);
+    expect(gate.output).toMatch(/what is kept of the ended process \d+ cannot be read: a write of it may still land/);
+    expect(files()).toHaveLength(1);
+  });
+
+  it('cannot be kept where there is no folder for it: a warning says so, and all works', async () => {
+    const uri = await upstream();
+    process.env['XDG_STATE_HOME'] = '/dev/null/state';
+    const gate = await serve(uri);
+    await works(gate);
+    expect(gate.output.match(/cannot keep in \/dev\/null\/state\S+ what fences/g)).toHaveLength(1);
+  });
+
+  it('is no danger to a server that knows no sessions: a warning says what cannot be known', async () => {
+    const disk = await start(nbdkit(freeSocket(), ['memory', '1M']));
+    const gate = await serve(disk.uri);
+    await works(gate);
+    const killedPid = gate.pid!;
+    await gate.kill();
+    await gate.start();
+    await works(gate);
+    expect(gate.output).toContain(`the server cannot tell whether a write of the ended process ${killedPid} may`);
+  });
+});
