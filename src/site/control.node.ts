@@ -5,6 +5,7 @@
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { removeDeadSockets } from '../base/control-folder.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { answerLine, NoAnswer, working, type OnWorking } from '../network/control.node.js';
@@ -28,6 +29,8 @@ export interface ControlReply {
 
 const maxLine = 64 << 10;
 const requestMs = 10_000;
+/** How long the end of the site waits for answers to requests, in ms. */
+const answerMs = 500;
 /** Bytes that may wait for a console's reader; more are dropped. */
 const maxPending = 1 << 20;
 
@@ -44,20 +47,26 @@ export async function listenControl(
   await removeDeadSockets(dirname(path));
   rmSync(path, { force: true });
   const sockets = new Set<Socket>();
+  const serving = new Set<Promise<void>>();
   const server: Server = createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => undefined);
-    void serve(socket, supervisor, logs, down);
+    const served = serve(socket, supervisor, logs, down);
+    serving.add(served);
+    void served.finally(() => serving.delete(served));
   });
   await listenAtPath(server, path);
   server.on('error', () => undefined);
-  return () =>
-    new Promise((resolve) => {
+  return async () => {
+    // The answer to the request that ends the site is to go out.
+    await Promise.race([Promise.allSettled(serving), sleep(answerMs, undefined, { ref: false })]);
+    await new Promise<void>((resolve) => {
       server.close(() => resolve());
       for (const socket of sockets) socket.destroySoon();
       setTimeout(() => sockets.forEach((socket) => socket.destroy()), 500).unref();
     });
+  };
 }
 
 async function serve(socket: Socket, supervisor: Supervisor, logs: string, down: () => Promise<void>): Promise<void> {

@@ -106,7 +106,7 @@ describe('every computer in a process of its own', () => {
     expect(await atConsole('store', write)).toContain('written');
     expect(await atConsole('desk', write)).toContain('refused');
     expect((await run('lease', 'store/disk', 'nobody')).stderr).toContain('give one of network, local');
-    expect((await run('lease', 'store/none', 'local')).stderr).toContain('has no lease');
+    expect((await run('lease', 'store/none', 'local')).stderr).toContain('there is no device "store/none"');
   });
 
   it('tells the steps of the boots in the logs, and those of each command in traces with the same tags', async () => {
