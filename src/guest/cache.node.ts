@@ -1,9 +1,12 @@
 /**
- * The cache folder: files that can be had again, so that a second run needs neither the network nor the time.
+ * The cache folder: files that can be obtained again, kept so that a second run needs neither the
+ * network nor the time.
  *
- * Specification: the XDG Base Directory Specification for where it is. Several processes may use it at once: a file or
- * folder appears under its name only when it is whole. Nothing in it is trusted for being there: what is read from it is
- * checked against a SHA-256. Left out: a limit of its size; it may be deleted at any time.
+ * Specification: the XDG Base Directory Specification for its place. Several processes may use it
+ * at once: a file or folder gets its final name only when it is complete. Its contents are not
+ * trusted: every file that is read is verified with a SHA-256. It may be deleted at any time.
+ *
+ * Left out: a limit of its size.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -13,15 +16,17 @@ import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { replaceFile, replaceMark } from '../base/files.node.js';
 import { ownedName, removeOrphans } from '../base/owned.node.js';
 
-/** The cache folder of this program: `farbus` below $XDG_CACHE_HOME, or below ~/.cache where that is not set. */
+/**
+ * The cache folder of this program: `farbus` in $XDG_CACHE_HOME, or in ~/.cache if that is not set.
+ */
 export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
   const set = environment['XDG_CACHE_HOME'];
-  // A relative path is invalid by the specification, and ignored.
+  // The specification says to ignore a relative path.
   const base = set !== undefined && isAbsolute(set) ? set : join(environment['HOME'] || homedir(), '.cache');
   return join(base, 'farbus');
 }
 
-/** SHA-256 as lower-case hexadecimal digits, of the parts one after the other. */
+/** SHA-256 of the concatenated parts, as lower-case hexadecimal digits. */
 export function sha256(...parts: readonly (Uint8Array | string)[]): string {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(part);
@@ -30,12 +35,12 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): string {
 
 const temporaryMark = '.tmp-';
 
-/** A name beside `path` that no other process uses; on the same file system, so that a rename is atomic. */
+/** A unique name beside `path`, on the same file system so that a rename is atomic. */
 export function temporaryName(path: string): string {
   return ownedName(`${path}${temporaryMark}`);
 }
 
-/** Makes `folder` and its parents, and removes what interrupted runs left in it. */
+/** Makes `folder` and its parents, and removes temporary files that interrupted runs left in it. */
 export async function prepareFolder(folder: string): Promise<void> {
   await inCache(folder, async () => {
     await mkdir(folder, { recursive: true });
@@ -44,14 +49,14 @@ export async function prepareFolder(folder: string): Promise<void> {
   });
 }
 
-/** Replaces the file at `path` as a whole. */
+/** Replaces the file `path` atomically. */
 export async function replaceInCache(path: string, data: Uint8Array | string): Promise<void> {
   await inCache(path, () => replaceFile(path, [data], { mode: 0o666 }));
 }
 
 /**
- * Makes the folder `path` by `fill`, which is given an empty folder to fill. Where another process was quicker, its
- * folder is kept: equal names mean equal contents.
+ * Makes the folder `path`: `fill` fills a temporary folder, which is then renamed. If another
+ * process was faster, its folder is kept, because equal names mean equal contents.
  */
 export async function makeFolder(path: string, fill: (folder: string) => Promise<void>): Promise<void> {
   await prepareFolder(dirname(path));
@@ -72,8 +77,8 @@ function ignoreTaken(error: unknown): void {
 const manifestName = 'SHA256SUMS';
 
 /**
- * The files `names` of the cache folder `path`; where one is missing or is not what was written, all are made anew by
- * `make`. `path` must name everything that they depend on.
+ * The files `names` of the cache folder `path`. If one is missing or damaged, `make` makes all of
+ * them again. `path` must identify all inputs of the files.
  */
 export async function cachedFiles<Name extends string>(
   path: string,
@@ -94,7 +99,7 @@ export async function cachedFiles<Name extends string>(
   return made;
 }
 
-/** The files `names` of the cache folder `path`, where all are there and are what {@link cachedFiles} wrote. */
+/** The files `names` of the cache folder `path`; undefined unless all are there and undamaged. */
 export async function readCachedFiles<Name extends string>(
   path: string,
   names: readonly Name[],
@@ -114,7 +119,7 @@ export async function readCachedFiles<Name extends string>(
   }
 }
 
-/** Runs a change of the cache; a system error becomes a line that names the folder and the way out. */
+/** Runs a change of the cache. Turns a system error into one line with the folder and advice. */
 export async function inCache<T>(path: string, change: () => Promise<T>): Promise<T> {
   try {
     return await change();

@@ -1,12 +1,14 @@
 /**
- * A writer for cpio archives in the "newc" format, the one that Linux takes as an initramfs.
+ * Writes cpio archives in the "newc" format, which Linux takes as an initramfs.
  *
- * Specification: the Linux kernel's Documentation/driver-api/early-userspace/buffer-format.rst ([INITRAMFS] below).
- * The result depends on its input only: times, owners and the order of inodes are fixed, so that equal files give equal
- * bytes. Left out: checksums ("070702"), hard links, block devices, owners other than root.
+ * Specification: the Linux kernel's Documentation/driver-api/early-userspace/buffer-format.rst
+ * ([INITRAMFS] below). Times, owners and inode numbers are fixed, so equal input gives equal
+ * bytes.
+ *
+ * Left out: checksums ("070702"), hard links, block devices, owners other than root.
  */
 
-/** What one path of an archive is. `mode` holds the permission bits only (0o755). */
+/** One entry of an archive. `mode` has the permission bits only (0o755). */
 export type CpioEntry =
   | { readonly type: 'file'; readonly mode: number; readonly data: Uint8Array }
   | { readonly type: 'directory'; readonly mode: number }
@@ -16,7 +18,7 @@ export type CpioEntry =
 /** File type bits of a mode, <linux/stat.h>. */
 const typeBits = { file: 0o100000, directory: 0o040000, symlink: 0o120000, character: 0o020000 } as const;
 
-/** [INITRAMFS] c_magic, then thirteen numbers of eight hexadecimal digits. */
+/** [INITRAMFS] c_magic; thirteen numbers of eight hexadecimal digits follow it. */
 const magic = '070701';
 const headerLength = 6 + 13 * 8;
 /** The name that ends an archive. */
@@ -28,12 +30,13 @@ const maxField = 0xffffffff;
 const encoder = new TextEncoder();
 
 /**
- * The archive of `entries`, whose keys are paths without a leading slash ("bin/busybox"). Directories that a path needs
- * and that are not given are made, with mode 755. Entries are written in the order of their paths, parents first.
+ * Writes an archive of `entries`, whose keys are paths without a leading slash ("bin/busybox").
+ * Missing parent directories are added with mode 755. Entries are sorted by path, parents first.
  *
  * @returns The archive's bytes; the length is a multiple of 4.
- * @throws RangeError for a path that is empty, absolute, too long or has an empty, "." or ".." component or a NUL, for a
- *   path below something that is no directory, and for a number that does not fit.
+ * @throws RangeError for a path that is empty, absolute, too long or has an empty, "." or ".."
+ * component or a NUL; for a path below an entry that is no directory; for a number that does not
+ * fit
  */
 export function cpioArchive(entries: ReadonlyMap<string, CpioEntry>): Uint8Array {
   const all = withParents(entries);
@@ -78,7 +81,7 @@ interface Fields {
   readonly name: string;
 }
 
-/** Header and name, padded to a multiple of 4 as the file's data begins there. */
+/** Header and name, padded to a multiple of 4 because the file's data must be aligned. */
 function header(fields: Fields): Uint8Array {
   const name = encoder.encode(fields.name + '\0');
   const numbers = [
@@ -165,7 +168,9 @@ function checkedMode(path: string, mode: number): number {
   return mode;
 }
 
-/** A parent comes before what it holds, as "/" sorts before every other character of a name here. */
+/**
+ * Compares paths so that a parent comes before its children: "/" sorts before all other characters.
+ */
 function byComponents(a: string, b: string): number {
   const x = a.replaceAll('/', '\0');
   const y = b.replaceAll('/', '\0');

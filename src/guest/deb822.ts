@@ -1,14 +1,19 @@
 /**
- * Debian's control files: stanzas of "Field: value" lines, as in Packages and InRelease.
+ * Parses Debian's control files: stanzas of "Field: value" lines, as in Packages and InRelease.
  *
- * Specification: Debian Policy 5.1, and the repository format of wiki.debian.org/DebianRepository/Format ([REPO]).
+ * Specification: Debian Policy 5.1, and the repository format in
+ * wiki.debian.org/DebianRepository/Format ([REPO]).
+ *
  * Left out: comments, which neither of these files has.
  */
 
-/** One stanza: field names in lower case; the lines of a long value are joined with "\n", each without its indent. */
+/**
+ * One stanza. Field names are in lower case; lines of a long value are joined with "\n", without
+ * their indent.
+ */
 export type Stanza = ReadonlyMap<string, string>;
 
-/** Reads the first stanza of `text`. Lines that are none of a stanza's are left out. */
+/** Parses the first stanza of `text`. Malformed lines are ignored. */
 export function parseStanza(text: string): Stanza {
   const fields = new Map<string, string>();
   let field: string | undefined;
@@ -29,8 +34,8 @@ export function parseStanza(text: string): Stanza {
 }
 
 /**
- * The stanza of one package in the text of a Packages file, or undefined. A suite has one version of a package per
- * architecture, so the first stanza is it.
+ * Finds the stanza of a package in a Packages file, or undefined. A suite has one version of a
+ * package per architecture, so the first match is the right one.
  */
 export function findPackage(packages: string, name: string): Stanza | undefined {
   const mark = `Package: ${name}\n`;
@@ -41,14 +46,14 @@ export function findPackage(packages: string, name: string): Stanza | undefined 
   return parseStanza(packages.slice(at, end < 0 ? undefined : end));
 }
 
-/** One file that an InRelease vouches for. */
+/** Size and checksum of a file that InRelease lists. */
 export interface ReleaseFile {
   readonly sha256: string;
   /** Bytes. */
   readonly size: number;
 }
 
-/** What an InRelease says of the file at `path` (relative to the suite): [REPO] "SHA256". */
+/** The InRelease entry of the file `path` (relative to the suite): [REPO] "SHA256". */
 export function releaseFile(release: Stanza, path: string): ReleaseFile | undefined {
   for (const line of (release.get('sha256') ?? '').split('\n')) {
     const [sha256, size, name] = line.split(/\s+/);
@@ -59,7 +64,10 @@ export function releaseFile(release: Stanza, path: string): ReleaseFile | undefi
   return undefined;
 }
 
-/** The signed part of a clear-signed text (RFC 9580 section 7), its dash escapes undone. The signature is not checked. */
+/**
+ * The signed part of a clear-signed text (RFC 9580 section 7), with dash escapes removed. Does not
+ * check the signature.
+ */
 export function withoutSignature(text: string): string {
   const begin = text.indexOf('-----BEGIN PGP SIGNED MESSAGE-----');
   if (begin < 0) return text;

@@ -1,6 +1,6 @@
 /**
- * The guest as a whole: Debian's i386 kernel and user land, from the archive to what the boot loader takes. Everything is
- * kept in the cache folder; a second call reads a few files.
+ * Prepares the guest, Debian's i386 kernel and user land, from the archive to what the boot loader
+ * takes. All parts are cached; a second call only reads a few files.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,14 +17,17 @@ import { checkToolSize, maintainerPackages, toolEntries } from './tool-packages.
 import { needTools } from './tools.node.js';
 import { filesBelow, unpackPackage } from './unpack.node.js';
 
-/** A guest that is ready to be loaded. */
+/** A guest ready to be loaded. */
 export interface DebianGuest {
   readonly kernel: Kernel;
-  /** A cpio archive, not compressed. */
+  /** A cpio archive, uncompressed. */
   readonly initramfs: Uint8Array;
-  /** The kernel's version, "6.1.0-50-686 (6.1.176-1)". */
+  /** The kernel's version: "6.1.0-50-686 (6.1.176-1)". */
   readonly version: string;
-  /** Equal where every byte of kernel and initramfs is equal: what a snapshot of the running guest belongs to. */
+  /**
+   * Hash of kernel and initramfs. A snapshot of a running guest can only be restored with the same
+   * id.
+   */
   readonly id: string;
 }
 
@@ -33,27 +36,28 @@ export interface GuestOptions extends FetchOptions {
   readonly release?: DebianRelease | undefined;
   /** Modules to load at boot. Default: {@link bootModules}. */
   readonly modules?: readonly string[];
-  /** Modules to load when they are asked for. Default: {@link onDemandModules}. */
+  /** Modules that can be loaded later. Default: {@link onDemandModules}. */
   readonly modulesOnDemand?: readonly string[];
-  /** Names of further packages of the release, whose files and what they need are there too. Default: none. */
+  /** Names of further packages of the release to include with their dependencies. Default: none. */
   readonly tools?: readonly string[] | undefined;
   readonly extraFiles?: readonly ExtraFile[];
-  /** Instead of the init script that comes with this program. */
+  /** Replaces the init script that comes with this program. */
   readonly init?: string;
 }
 
 /**
- * The kernel's command line, word by word, as the kernel's Documentation/admin-guide/kernel-parameters.txt has them. There
- * is no "nokaslr": only the part of a bzImage that unpacks the kernel moves it, and that does not run here.
+ * The kernel's parameters (the kernel's Documentation/admin-guide/kernel-parameters.txt).
+ * "nokaslr" is not needed: only the unpacking code of a bzImage moves the kernel, and that code is
+ * not used here.
  */
 export const defaultCommandLine = [
-  'console=ttyS0', // messages and the shell go to the serial port, which is what a client computer's console is
-  'quiet', // no line per driver: each costs emulated port writes
-  'cryptomgr.notests', // no self-tests of algorithms: a third of the boot on an emulated processor
-  'tsc=reliable', // the emulated time-stamp counter is steady: no watchdog that would mistrust it under load
-  'no_timer_check', // the timer's interrupt works; its check fails where the host is busy
-  'panic=-1', // a panic ends the guest at once, by a reset, and so the command that waits for it
-  'rdinit=/init', // the script of this initramfs
+  'console=ttyS0', // messages and the shell use the serial port, which is the console of a client computer
+  'quiet', // no message per driver: each costs emulated port writes
+  'cryptomgr.notests', // no self-tests of algorithms, which take a third of the boot on an emulated processor
+  'tsc=reliable', // the emulated time-stamp counter is steady, but a watchdog would distrust it under load
+  'no_timer_check', // the timer interrupt works, but the kernel's check of it fails on a busy host
+  'panic=-1', // a panic resets the guest at once, which ends the command that runs it
+  'rdinit=/init', // the init script of this initramfs
 ].join(' ');
 
 const diskModules: readonly string[] = [
@@ -66,33 +70,36 @@ const diskModules: readonly string[] = [
   'nls_utf8',
 ];
 
-/** What a release's kernel needs before those. */
+/** Modules that a release's kernel needs before `diskModules`. */
 const firstModules: Readonly<Record<DebianRelease, readonly string[]>> = {
-  12: ['crc64_rocksoft_generic'], // else nvme's integrity code asks for it by modprobe while it loads
+  12: ['crc64_rocksoft_generic'], // otherwise nvme's integrity code runs modprobe for it while loading
   11: [],
 };
 
-/** What the guest needs for its far disk and the file systems on it, loaded before the shell comes. */
+/** Modules for the guest's far disk and its file systems, loaded before the shell starts. */
 export function bootModules(release: DebianRelease = 12): readonly string[] {
   return [...firstModules[release], ...diskModules];
 }
 
-/** What drives on an AHCI adapter need: disks, discs and the file system of those. */
+/** Modules for drives on an AHCI adapter: disks, optical discs and their file system. */
 export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isofs'];
 
-/** What drives on the board's IDE controller need. */
+/** Modules for drives on the board's IDE controller. */
 export const ideModules: readonly string[] = ['ata_piix', 'sd_mod'];
 
-/** What a network card of a computer needs. */
+/** Modules for a computer's network card. */
 export const networkModules: readonly string[] = ['ne2k-pci'];
 
-/** Other buses' disks, networks and file systems: `modprobe` finds them. */
+/** Modules that `modprobe` can load later: disks on other buses, networks, file systems. */
 export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop', 'sg'];
 
 const kernelPackage = 'linux-image-686';
 const busyboxPackage = 'busybox-static';
 
-/** Of the kernel's 180 MB, what {@link bootModules}, {@link onDemandModules} and callers' own lists are taken from. */
+/**
+ * Modules to unpack from the kernel package (180 MB in all). {@link bootModules}, {@link
+ * onDemandModules} and callers' lists must be among them.
+ */
 const kernelModules = [
   'block/*',
   'crypto/*',
@@ -109,19 +116,19 @@ const kernelModules = [
   'lib/*',
   'net/core/*',
 ];
-/** What is unpacked of the kernel package. */
+/** Parts of the kernel package to unpack. */
 export const kernelParts: readonly string[] = [
   './boot/vmlinuz-*',
   './lib/modules/*/modules.builtin',
   ...kernelModules.map((path) => `./lib/modules/*/kernel/${path}`),
 ];
 
-/** To be raised where the same inputs give another archive. */
+/** Version of the recipe. Raise it when the same inputs lead to another archive. */
 const initramfsFormat = 2;
 
 /**
- * Gets, unpacks and puts together the guest.
- * @throws FarbusError where the packages are not to be had or a program is missing.
+ * Downloads, unpacks and assembles the guest.
+ * @throws FarbusError if the packages cannot be obtained or a program is missing
  */
 export async function prepareDebianGuest(given: GuestOptions = {}): Promise<DebianGuest> {
   const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release)) };
@@ -142,7 +149,7 @@ export async function prepareDebianGuest(given: GuestOptions = {}): Promise<Debi
 const kernelFiles = ['bzImage', 'vmlinux'] as const;
 const initramfsFiles = ['initramfs'] as const;
 
-/** How one guest is made from its packages, and where its parts are in the cache. */
+/** The recipe of one guest, and the cache paths of its parts. */
 class Recipe {
   readonly #cacheDir: string;
   readonly #options: GuestOptions;
@@ -214,7 +221,10 @@ function guestOf(packages: readonly DebianPackage[], kernel: Kernel, initramfs: 
   };
 }
 
-/** The init script that comes with this program: the same file for src/guest and dist/guest, as with the lock file. */
+/**
+ * The init script that comes with this program. src/guest and dist/guest use the same file, as with
+ * the lock file.
+ */
 async function readInit(): Promise<string> {
   return await readFile(new URL('../../src/guest/init.sh', import.meta.url), 'utf8');
 }

@@ -1,32 +1,36 @@
 /**
- * What a Debian package depends on: names → the packages that they need, in an order in which they can be unpacked.
+ * Dependencies of Debian packages: finds all packages that the given ones need, in an order in
+ * which they can be unpacked.
  *
- * Specification: Debian Policy 7.1 (the syntax of relationships), 7.2 (Pre-Depends, Depends), 7.5 (Provides). Left out:
- * versions, as the packages of one suite fit each other; Recommends and Suggests; Conflicts and Breaks. Of alternatives
- * the first is taken that the suite has, unless one of them is taken already; what several packages provide is taken
- * from the one with the highest priority, of those from the first by name.
+ * Specification: Debian Policy 7.1 (syntax of relationships), 7.2 (Pre-Depends, Depends), 7.5
+ * (Provides). Of several alternatives it takes one that is already chosen, else the first that the
+ * suite has. Of several providers it takes the one with the highest priority, then the first by
+ * name.
+ *
+ * Left out: versions, because the packages of one suite fit each other; Recommends, Suggests,
+ * Conflicts and Breaks.
  */
 import { FarbusError } from '../base/errors.js';
 import { parseStanza } from './deb822.js';
 import type { Stanza } from './deb822.js';
 
-/** The most packages that a list may come to: a whole system has some thousand. */
+/** Maximum number of packages in a list. A complete system has some thousand. */
 const maxPackages = 4000;
 
-/** Debian Policy 2.5, the highest first. */
+/** Debian Policy 2.5: priorities, the highest first. */
 const priorities = ['required', 'important', 'standard', 'optional', 'extra'];
 
-/** The packages of one suite and architecture, by their names and by what they provide. */
+/** Index of the packages of one suite and architecture by name and by what they provide. */
 export class PackageIndex {
   readonly #text: string;
-  /** Where the stanza of each package begins in the text. */
+  /** Offset of each package's `Package:` line in the text. */
   readonly #start = new Map<string, number>();
   readonly #providers = new Map<string, string[]>();
 
-  /** @param text A Packages file: one version of each package. */
+  /** A Packages file, with one version of each package. */
   constructor(text: string) {
     this.#text = text;
-    // Only lines that begin with these words are fields: a continued line begins with a space.
+    // Only a line that begins with these words is a field: a continuation line begins with a space.
     const field = /^(Package|Provides): *(.*)$/gm;
     let name = '';
     for (let found = field.exec(text); found !== null; found = field.exec(text)) {
@@ -51,7 +55,7 @@ export class PackageIndex {
     return this.#start.keys();
   }
 
-  /** The fields of a package; undefined where there is none of this name itself. */
+  /** The fields of a package; undefined if no package has this name. */
   find(name: string): Stanza | undefined {
     const at = this.#start.get(name);
     if (at === undefined) return undefined;
@@ -60,7 +64,7 @@ export class PackageIndex {
     return parseStanza(this.#text.slice(begin < 0 ? 0 : begin + 2, end < 0 ? undefined : end));
   }
 
-  /** The packages that provide a virtual one, the one to take first. */
+  /** The packages that provide a virtual package, the preferred one first. */
   providers(name: string): string[] {
     const rank = (one: string): number => {
       const at = priorities.indexOf(this.find(one)?.get('priority') ?? '');
@@ -70,9 +74,12 @@ export class PackageIndex {
     return all.sort((a, b) => a.rank - b.rank || (a.one < b.one ? -1 : 1)).map(({ one }) => one);
   }
 
-  /** The packages that every system of this suite has: priority required, or essential (Debian Policy 2.5, 3.8). */
+  /**
+   * The packages that every system of this suite has: priority required, or essential (Debian
+   * Policy 2.5, 3.8).
+   */
   required(): string[] {
-    // The text is searched rather than 60000 stanzas taken apart.
+    // Search the text: parsing 60,000 stanzas would be slow.
     const names: string[] = [];
     for (const [name, at] of this.#start) {
       const end = this.#text.indexOf('\n\n', at);
@@ -84,8 +91,8 @@ export class PackageIndex {
 }
 
 /**
- * The names in a relationship field, group by group, each group one of alternatives: "a (>= 1), b | c:any" gives
- * [["a"], ["b", "c"]]. What cannot be a name is left out.
+ * Parses a relationship field into groups of alternative names: "a (>= 1), b | c:any" becomes
+ * [["a"], ["b", "c"]]. Malformed names are dropped.
  */
 export function parseRelations(field: string): string[][] {
   return field
@@ -99,14 +106,18 @@ export function parseRelations(field: string): string[][] {
 }
 
 export interface ClosureOptions {
-  /** Names that are taken for installed: neither they nor what only they need is in the list, unless it is asked for. */
+  /**
+   * Names of packages regarded as installed. The list omits them and what only they need, unless
+   * they are requested.
+   */
   readonly without?: readonly string[];
 }
 
 /**
- * The packages `names` and what they need, each once, after what it needs (where packages need each other, as libc6 and
- * libgcc-s1 do, one of them has to come first; what is in Pre-Depends comes before all else).
- * @throws FarbusError for a name that the suite has not, a dependency that it cannot meet, and too many packages.
+ * The packages `names` and all packages that they need, each once, after its own dependencies. In
+ * a dependency cycle (libc6 and libgcc-s1) one package comes first; Pre-Depends are considered
+ * before Depends.
+ * @throws FarbusError for an unknown name, an unmet dependency, or too many packages
  */
 export function dependencyClosure(
   index: PackageIndex,
@@ -114,7 +125,7 @@ export function dependencyClosure(
   options: ClosureOptions = {},
 ): Stanza[] {
   const closure = new Closure(index, new Set(options.without?.filter((name) => !names.includes(name))));
-  // What is asked for is chosen before anything else, so that it meets others' alternatives.
+  // Choose the requested packages first, so that they satisfy the alternatives of others.
   const chosen = names.map((name) => closure.choose(name));
   return closure.order(chosen);
 }
@@ -130,7 +141,7 @@ class Closure {
     this.#without = without;
   }
 
-  /** The package that a name asked for stands for. */
+  /** Chooses the package for a requested name: the package itself or a provider. */
   choose(name: string): string {
     const real = this.#index.find(name) ? name : this.#index.providers(name)[0];
     if (real === undefined) throw new FarbusError(`Debian has no package ${JSON.stringify(name)} for this guest`);
@@ -138,7 +149,10 @@ class Closure {
     return real;
   }
 
-  /** What `roots` need, depth first, without recursion: a chain of dependencies may be long. */
+  /**
+   * All packages that `roots` need, depth first. Not recursive: a chain of dependencies may be
+   * long.
+   */
   order(roots: readonly string[]): Stanza[] {
     const ordered: Stanza[] = [];
     const begun = new Set<string>();
@@ -171,7 +185,10 @@ class Closure {
     return groups.flatMap((group) => this.#alternative(name, group) ?? []);
   }
 
-  /** The one of a group that is taken; undefined where there is nothing to take. */
+  /**
+   * Chooses one package of a group of alternatives; undefined if a package that counts as installed
+   * satisfies the group.
+   */
   #alternative(name: string, group: readonly string[]): string | undefined {
     const meets = (one: string): string[] => [...(this.#index.find(one) ? [one] : []), ...this.#index.providers(one)];
     const candidates = group.flatMap(meets);

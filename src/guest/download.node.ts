@@ -1,16 +1,21 @@
 /**
- * Downloads over HTTP: with a time limit for the answer and a least speed for what follows, with retries, and a file only under its name
- * when its size and SHA-256 are right. Left out: resuming; proxies, which Node's fetch does not know.
+ * Downloads over HTTP with a time limit for the response, a minimum speed after it, and retries. A
+ * file gets its final name only after its size and SHA-256 have been verified.
+ *
+ * Left out: resuming; proxies, which Node's fetch does not support.
  */
 import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { inCache, temporaryName } from './cache.node.js';
 
-/** Why a download failed: the server has no such file; what came is not it; nothing came (in time). */
+/**
+ * Why a download failed. `gone`: the server has no such file. `wrong`: the content is not as
+ * expected. `unreachable`: no response, or not in time.
+ */
 export type DownloadFault = 'gone' | 'wrong' | 'unreachable';
 
-/** A download that failed. `message` begins with the URL. */
+/** A failed download. `message` begins with the URL. */
 export class DownloadError extends Error {
   readonly fault: DownloadFault;
   constructor(fault: DownloadFault, message: string) {
@@ -21,15 +26,18 @@ export class DownloadError extends Error {
 
 export interface DownloadOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Time for the answer, redirections included, and then for each further {@link leastBytes}, in ms. */
+  /**
+   * Time for the response, including redirects, and then for each further {@link leastBytes}, in
+   * ms.
+   */
   readonly stallMs?: number | undefined;
-  /** How often a download that failed for want of the network is tried in all. */
+  /** Maximum number of attempts if the network fails. */
   readonly attempts?: number | undefined;
-  /** Wait before the second attempt, in ms; it doubles with each. */
+  /** Wait before the second attempt, in ms; doubled for each further one. */
   readonly retryMs?: number | undefined;
 }
 
-/** What a file must be. */
+/** Expected size and checksum of a file. */
 export interface Expected {
   /** Bytes. */
   readonly size: number;
@@ -39,8 +47,9 @@ export interface Expected {
 
 /**
  * Downloads `url` into the file `path`.
- * @param onBytes Called with the bytes that have come so far; they begin again with each attempt.
- * @throws DownloadError; FarbusError where the file cannot be written or `signal` was raised.
+ * @param onBytes Called with the number of bytes received so far; each attempt starts at 0.
+ * @throws DownloadError
+ * @throws FarbusError if the file cannot be written or `signal` was aborted
  */
 export async function downloadFile(
   url: string,
@@ -75,7 +84,7 @@ export async function downloadFile(
   });
 }
 
-/** Downloads `url`, at most `maxBytes`, into memory. Errors are as with {@link downloadFile}. */
+/** Downloads `url` into memory, at most `maxBytes`. Errors are those of {@link downloadFile}. */
 export async function downloadBytes(
   url: string,
   maxBytes: number,
@@ -94,7 +103,10 @@ export async function downloadBytes(
   });
 }
 
-/** As many bytes have to come within each `stallMs`: a server that sends one now and then does not get on. */
+/**
+ * Bytes that must arrive within each `stallMs`. Otherwise a server that sends a byte now and then
+ * would hold the download up for ever.
+ */
 const leastBytes = 16 << 10;
 
 async function retried<T>(url: string, options: DownloadOptions, attempt: () => Promise<T>): Promise<T> {
@@ -113,13 +125,15 @@ async function retried<T>(url: string, options: DownloadOptions, attempt: () => 
   }
 }
 
-/** fetch() says "fetch failed", and the reason in the cause. */
+/** fetch() reports "fetch failed"; the reason is in the cause. */
 function reasonOf(error: unknown): string {
   const cause = (error as { cause?: unknown } | null)?.cause;
   return errnoOf(cause) ?? messageOf(cause ?? error);
 }
 
-/** The body of the answer to a GET, at most `maxBytes` of it, with the time limit on every wait. */
+/**
+ * Yields the body of the response to a GET, at most `maxBytes`, with a time limit on every wait.
+ */
 async function* body(url: string, maxBytes: number, options: DownloadOptions): AsyncGenerator<Uint8Array> {
   const stallMs = options.stallMs ?? 30_000;
   const stalled = new AbortController();
@@ -130,7 +144,7 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
   try {
     const response = await fetch(url, {
       signal: AbortSignal.any(signals),
-      // A .gz must come as it is, not decoded.
+      // Get a .gz file as it is, without content decoding.
       headers: { 'accept-encoding': 'identity' },
     });
     if (!response.ok || response.body === null) {

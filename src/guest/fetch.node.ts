@@ -1,7 +1,8 @@
 /**
- * Gets Debian packages into the cache folder: the pinned ones (packages.lock.json) from the archive, from Debian's
- * archive of old versions where they have left it, or, where a version is gone everywhere, the suite's present one.
- * Every file is checked against a SHA-256 that comes from the lock file or from a signed InRelease.
+ * Downloads pinned Debian packages (packages.lock.json) into the cache folder. It tries the
+ * archive, then Debian's archive of old versions; if a version is gone from both, it takes the
+ * suite's present one. Every file is verified with a SHA-256 from the lock file or from a signed
+ * InRelease.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -20,7 +21,7 @@ import type { OnProgress } from './progress.js';
 import { readSuite, suiteFailure } from './suite.node.js';
 import type { Suite } from './suite.node.js';
 
-/** A package that is in the cache. */
+/** A package in the cache. */
 export interface FetchedPackage extends DebianPackage {
   /** Path of the .deb file. */
   readonly file: string;
@@ -29,20 +30,20 @@ export interface FetchedPackage extends DebianPackage {
 export interface FetchOptions extends DownloadOptions {
   /** Default: {@link cacheFolder}. */
   readonly cacheDir?: string | undefined;
-  /** Root of a Debian archive, instead of Debian's own. Default: the environment's FARBUS_DEBIAN_MIRROR. */
+  /** Root URL of a Debian archive. Default: FARBUS_DEBIAN_MIRROR, else Debian's own. */
   readonly mirror?: string | undefined;
   readonly onProgress?: OnProgress | undefined;
   readonly log?: Logger | undefined;
   /** Default: the program's own lock file. */
   readonly lock?: PackageLock | undefined;
-  /** A keyring for the suite's signature instead of Debian's. */
+  /** Keyring for the suite's signature. Default: Debian's. */
   readonly keyring?: string | undefined;
 }
 
 const debianArchive = 'https://deb.debian.org/debian';
 const snapshotArchive = 'https://snapshot.debian.org/archive/debian';
 
-/** The places to ask for a package of `lock`, the likeliest first, without slashes at their ends. */
+/** The archives to try for a package of `lock`, in order, without trailing slashes. */
 export function mirrorsOf(lock: PackageLock, mirror = process.env['FARBUS_DEBIAN_MIRROR']): string[] {
   if (mirror === undefined || mirror === '') return [debianArchive, `${snapshotArchive}/${lock.snapshot}`];
   if (!URL.canParse(mirror) || !/^https?:$/.test(new URL(mirror).protocol)) {
@@ -52,9 +53,9 @@ export function mirrorsOf(lock: PackageLock, mirror = process.env['FARBUS_DEBIAN
 }
 
 /**
- * The packages `names` of the lock file, downloaded where they are not in the cache. Without a network a full cache
- * suffices.
- * @throws FarbusError where one is not to be had.
+ * The packages `names` of the lock file, downloaded if they are not in the cache. If the cache has
+ * all of them, no network is needed.
+ * @throws FarbusError if one cannot be obtained
  */
 export async function fetchPackages(names: readonly string[], options: FetchOptions = {}): Promise<FetchedPackage[]> {
   const lock = options.lock ?? (await readPackageLock());
@@ -65,8 +66,9 @@ export async function fetchPackages(names: readonly string[], options: FetchOpti
 }
 
 /**
- * Exactly these packages, downloaded where they are not in the cache; undefined where the archive has one no longer.
- * @throws FarbusError where one is not to be had for another reason.
+ * Exactly these packages, downloaded if they are not in the cache. Undefined if the archive no
+ * longer has one of them.
+ * @throws FarbusError if one cannot be obtained for another reason
  */
 export async function fetchFiles(
   packages: readonly DebianPackage[],
@@ -83,7 +85,10 @@ export async function fetchFiles(
   return fetched;
 }
 
-/** What {@link fetchPackages} would give as far as that is known without the network, whether it is in the cache or not. */
+/**
+ * What {@link fetchPackages} would return as far as that is known without the network, cached or
+ * not.
+ */
 export async function knownPackages(names: readonly string[], options: FetchOptions = {}): Promise<DebianPackage[]> {
   const lock = options.lock ?? (await readPackageLock());
   const cacheDir = options.cacheDir ?? cacheFolder();
@@ -121,14 +126,15 @@ class Fetcher {
     return found;
   }
 
-  /** From the cache or a mirror; undefined where it is gone. */
+  /** Gets a package from the cache or a mirror; undefined if it is gone. */
   async get(one: DebianPackage): Promise<FetchedPackage | undefined> {
     const file = packageFile(this.#cacheDir, one);
     if (await isWhole(file, one)) return { ...one, file };
     await prepareFolder(join(this.#cacheDir, 'packages'));
     const failures: DownloadError[] = [];
     for (const mirror of this.#mirrors) {
-      // "~" and "+" are sent as they are; nothing in a pool's path needs an escape.
+      // The path needs no escaping: paths of a pool may contain "~" and "+", which are sent
+      // literally.
       const url = `${mirror}/${one.path}`;
       const onBytes = (done: number): void => this.#options.onProgress?.({ label: one.package, done, total: one.size });
       try {
@@ -147,7 +153,7 @@ class Fetcher {
     );
   }
 
-  /** The version that the suite has today, instead of the pinned one. */
+  /** Gets the suite's present version instead of the pinned one. */
   async #present(wanted: DebianPackage): Promise<FetchedPackage> {
     const { suite, architecture } = this.#lock;
     const log = this.#options.log ?? silent;
@@ -175,7 +181,7 @@ function packageFile(cacheDir: string, one: DebianPackage): string {
   return join(cacheDir, 'packages', `${one.sha256.slice(0, 16)}-${one.path.split('/').at(-1)!}`);
 }
 
-/** Where it is noted which package was taken instead of a pinned one. */
+/** The file that records which package was taken instead of a pinned one. */
 function replacementFile(cacheDir: string, wanted: DebianPackage): string {
   return join(cacheDir, 'packages', `${wanted.sha256.slice(0, 16)}-replacement.json`);
 }
@@ -189,7 +195,7 @@ async function readReplacement(cacheDir: string, wanted: DebianPackage): Promise
   }
 }
 
-/** Whether the file is there and is the package. */
+/** True if the file exists and has the package's size and checksum. */
 async function isWhole(file: string, one: DebianPackage): Promise<boolean> {
   try {
     if ((await stat(file)).size !== one.size) return false;

@@ -1,6 +1,6 @@
 /**
- * The firmware of a computer that boots from its drives: SeaBIOS and its VGA BIOS, from Debian's package `seabios` as they
- * are. `bios-256k.bin` boots from NVMe, AHCI and IDE drives.
+ * Firmware for a computer that boots from its drives: SeaBIOS and its VGA BIOS, unmodified from
+ * Debian's package `seabios`. `bios-256k.bin` boots from NVMe, AHCI and IDE drives.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,17 +12,23 @@ import { unpackPackage } from './unpack.node.js';
 
 const folder = 'usr/share/seabios';
 const biosFile = 'bios-256k.bin';
-/** For the adapter that the engine has: VGA with the Bochs display interface. */
+/** VGA BIOS for the engine's adapter: VGA with the Bochs display interface. */
 const vgaFile = 'vgabios-stdvga.bin';
 
-/** Gets the firmware. @throws FarbusError where the package is not to be had or a program is missing. */
+/**
+ * Gets the firmware.
+ * @throws FarbusError if the package cannot be obtained or a program is missing
+ */
 export async function prepareFirmware(options: FetchOptions = {}): Promise<Firmware> {
   const path = await packageFolder('seabios', [`./${folder}/${biosFile}`, `./${folder}/${vgaFile}`], options);
   const [bios, vgaBios] = await Promise.all([biosFile, vgaFile].map((name) => readFile(join(path, folder, name))));
   return { bios: bios!, vgaBios: vgaBios! };
 }
 
-/** The folder with parts of a pinned package: {@link unpackPackage} of what {@link fetchPackages} gets. */
+/**
+ * The folder with parts of a pinned package: fetches the package and unpacks the parts ({@link
+ * fetchPackages}, {@link unpackPackage}).
+ */
 export async function packageFolder(
   name: string,
   parts: readonly string[],

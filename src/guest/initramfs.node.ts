@@ -1,9 +1,9 @@
 /**
- * The initramfs that the guest's kernel starts with: busybox and kernel modules out of Debian's packages as they are, an
- * init script, and what the caller adds.
+ * Builds the guest's initramfs: busybox and kernel modules, unmodified from Debian's packages, an
+ * init script, and files of the caller.
  *
- * The archive is not compressed: at some 4 MB the guest's kernel copies it faster than it unpacks it, and it is in memory
- * of the same computer anyway.
+ * The archive (some 4 MB) is not compressed: the guest's kernel copies it faster than it would
+ * decompress it, and it never leaves this computer's memory.
  */
 import { readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -15,9 +15,9 @@ import { ModuleIndex, aliasTable } from './modules.js';
 import type { ModuleFile } from './modules.js';
 import { filesBelow } from './unpack.node.js';
 
-/** A file that a caller adds. */
+/** A file that the caller adds. */
 export interface ExtraFile {
-  /** Without a leading slash: "root/test.sh". */
+  /** Path without a leading slash: "root/test.sh". */
   readonly path: string;
   readonly data: Uint8Array;
   /** Permission bits. Default: 0o644. */
@@ -29,23 +29,27 @@ export interface InitramfsOptions {
   readonly kernelFolder: string;
   /** Folder of the unpacked package busybox-static. */
   readonly busyboxFolder: string;
-  /** Modules to load at boot, by name, in order; what they need is added. */
+  /** Names of modules to load at boot, in order. Their dependencies are added. */
   readonly modules: readonly string[];
-  /** Modules that are there for `modprobe`, and for the kernel when it asks for them (a mount), but are not loaded. */
+  /**
+   * Modules that are included but not loaded: `modprobe`, or the kernel at a mount, can load them.
+   */
   readonly modulesOnDemand?: readonly string[];
-  /** What is there besides, by path; what is this program's own stays as it is. */
+  /** Further entries by path. They do not replace the files written here. */
   readonly tools?: ReadonlyMap<string, CpioEntry>;
   readonly extraFiles?: readonly ExtraFile[];
-  /** The script that is /init. */
+  /** The contents of /init. */
   readonly init: string;
 }
 
-/** Mount points and such, empty. busybox puts its links into the four of programs. */
+/**
+ * Empty folders, such as mount points. busybox puts its links into the four folders of programs.
+ */
 const folders = ['bin', 'sbin', 'usr/bin', 'usr/sbin', 'dev', 'etc', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp'];
 
 /**
- * Accounts, by what programs look up: their own user's, and of files by `ls`. tcpdump gives up its rights to a user that its
- * package's scripts make where they are run.
+ * Accounts. Programs look up their own user, and `ls` the owners of files. tcpdump switches to the
+ * user `tcpdump`, which its package's script would otherwise create.
  */
 const accounts = [
   ['root', 0, '/root', '/bin/sh'],
@@ -57,8 +61,8 @@ const passwd = accounts.map(([name, id, home, shell]) => `${name}:x:${id}:${id}:
 const group = accounts.map(([name, id]) => `${name === 'nobody' ? 'nogroup' : name}:x:${id}:\n`).join('');
 
 /**
- * Makes the archive.
- * @throws FarbusError where a module or a part of a package is missing.
+ * Builds the archive.
+ * @throws FarbusError if a module or a part of a package is missing
  */
 export async function buildInitramfs(options: InitramfsOptions): Promise<Uint8Array> {
   try {
@@ -94,7 +98,10 @@ async function build(options: InitramfsOptions): Promise<Uint8Array> {
   return cpioArchive(entries);
 }
 
-/** The modules of an unpacked kernel package, and the folder lib/modules/VERSION that their paths begin in. */
+/**
+ * Reads the modules of an unpacked kernel package. `folder` is lib/modules/VERSION, to which their
+ * paths are relative.
+ */
 async function readModules(kernelFolder: string): Promise<{ folder: string; index: ModuleIndex }> {
   const all = await filesBelow(kernelFolder);
   const list = all.find((path) => /^(usr\/)?lib\/modules\/[^/]+\/modules\.builtin$/.test(path));

@@ -1,10 +1,12 @@
 /**
- * Takes the kernel proper out of a bzImage, so that the guest need not unpack it: an emulated processor takes seconds
- * for that, this one does not.
+ * Unpacks the kernel proper from a bzImage on the host. In the guest this would take the emulated
+ * processor seconds.
  *
- * Specification: the Linux kernel's Documentation/x86/boot.rst ([BOOT] below) for the header; the magic numbers of the
- * formats; for the four bytes at the payload's end (its unpacked size, little-endian) scripts/Makefile.lib. Left out: LZ4,
- * LZMA, LZO and bzip2 payloads, which no kernel package of Debian has.
+ * Specification: the Linux kernel's Documentation/x86/boot.rst ([BOOT] below) for the header; the
+ * magic numbers of the compression formats; scripts/Makefile.lib for the last four bytes of the
+ * payload (its unpacked size, little-endian).
+ *
+ * Left out: LZ4, LZMA, LZO and bzip2 payloads, which no kernel package of Debian has.
  */
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -12,11 +14,11 @@ import { gunzip } from 'node:zlib';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { runTool, type ToolOptions } from './tools.node.js';
 
-/** A kernel in both of its forms. */
+/** A kernel, packed and unpacked. */
 export interface Kernel {
   /** The file as Debian ships it, with the setup header at 0x1f1. */
   readonly bzImage: Uint8Array;
-  /** The ELF file that was packed in it. */
+  /** The unpacked ELF file. */
   readonly vmlinux: Uint8Array;
 }
 
@@ -24,14 +26,14 @@ export interface Kernel {
 const header = { setupSects: 0x1f1, magic: 0x202, version: 0x206, payloadOffset: 0x248, payloadLength: 0x24c } as const;
 /** "HdrS" */
 const headerMagic = 0x53726448;
-/** The first version of the boot protocol that tells where the payload is. */
+/** The first version of the boot protocol that has the payload fields. */
 const firstVersion = 0x0208;
 const sectorBytes = 512;
-/** More than any kernel unpacks to. */
+/** Maximum unpacked size in bytes; no kernel reaches it. */
 const maxKernel = 512 * 1024 * 1024;
 const elfMagic = 0x464c457f;
 
-/** First bytes of the formats that a kernel's payload can have, in hexadecimal digits. */
+/** First bytes of the possible payload formats, in hexadecimal. */
 const formats = {
   gzip: '1f8b',
   xz: 'fd377a585a00',
@@ -47,7 +49,7 @@ type Format = keyof typeof formats;
 
 /**
  * Reads a bzImage and unpacks its payload.
- * @throws FarbusError where the file is no bzImage, is damaged, or needs a program that is missing.
+ * @throws FarbusError if the file is no bzImage, is damaged, or needs a program that is missing
  */
 export async function unpackKernel(file: string, options: ToolOptions = {}): Promise<Kernel> {
   let bzImage: Uint8Array;
@@ -60,13 +62,14 @@ export async function unpackKernel(file: string, options: ToolOptions = {}): Pro
 }
 
 /**
- * The ELF file that is packed in a bzImage.
+ * Unpacks the ELF file in a bzImage.
  * @param name The file's name, for messages.
  */
 export async function unpackPayload(bzImage: Uint8Array, name: string, options: ToolOptions = {}): Promise<Uint8Array> {
   const payload = findPayload(bzImage, name);
   const format = formatOf(payload);
-  // All formats end with the unpacked size: gzip by itself, the others have it appended.
+  // Every packed format ends with the unpacked size: gzip includes it, for others the kernel's
+  // build appends it.
   const size = new DataView(payload.buffer, payload.byteOffset + payload.length - 4, 4).getUint32(0, true);
   const vmlinux = format === 'none' ? payload : await decompress(payload, format, size, name, options);
   const whole = format === 'none' || vmlinux.length === size;
@@ -88,7 +91,8 @@ function findPayload(bzImage: Uint8Array, name: string): Uint8Array {
   if (view.getUint16(header.version, true) < firstVersion) {
     throw new FarbusError(`the kernel ${name} is too old: its boot protocol must be 2.08 or newer`);
   }
-  // [BOOT] setup_sects: "If this field contains 0, the real value is 4"; the boot sector comes on top.
+  // [BOOT] setup_sects: "If this field contains 0, the real value is 4". The boot sector is not
+  // counted.
   const setupSectors = bzImage[header.setupSects]! || 4;
   const start = (setupSectors + 1) * sectorBytes + view.getUint32(header.payloadOffset, true);
   const end = start + view.getUint32(header.payloadLength, true);
@@ -119,7 +123,8 @@ async function decompress(
       throw damaged(name);
     });
   }
-  // The xz program, as Linux packs with a filter for x86 code that no JavaScript library has.
+  // Use the xz program: Linux compresses with a filter for x86 code that no JavaScript library
+  // supports.
   const result = await runTool(format, ['-dc'], { ...options, input: payload.subarray(0, -4), maxOutput: size });
   if (result.status !== 0) throw damaged(name);
   return result.output;

@@ -1,15 +1,18 @@
 /**
- * The pinned packages of the guest: `packages*.lock.json`, which scripts/update-guest-lock.mjs writes. A checksum here is
- * what makes a download from any mirror trustworthy.
+ * The guest's pinned packages: `packages*.lock.json`, written by scripts/update-guest-lock.mjs.
+ * Their checksums make a download from any mirror trustworthy.
  */
 import { readFile } from 'node:fs/promises';
 import { FarbusError } from '../base/errors.js';
 
 /** One package file of a Debian archive. */
 export interface DebianPackage {
-  /** The name that one asks for: "linux-image-686". */
+  /** Requested name: "linux-image-686". */
   readonly name: string;
-  /** The package's own name where the one asked for only depends on it: "linux-image-6.1.0-50-686". */
+  /**
+   * Name of the package itself; differs if the requested one is a meta-package that depends on it:
+   * "linux-image-6.1.0-50-686".
+   */
   readonly package: string;
   readonly version: string;
   /** Path below the archive's root: "pool/main/…/….deb". */
@@ -20,34 +23,38 @@ export interface DebianPackage {
   readonly sha256: string;
 }
 
-/** The lock file as a whole. */
+/** Contents of a lock file. */
 export interface PackageLock {
-  /** "bookworm" */
+  /** For example "bookworm". */
   readonly suite: string;
-  /** "i386" */
+  /** For example "i386". */
   readonly architecture: string;
-  /** When the archive held these packages, as snapshot.debian.org writes a time: "20250131T000000Z". */
+  /**
+   * A time at which the archive held these packages, in the format of snapshot.debian.org:
+   * "20250131T000000Z".
+   */
   readonly snapshot: string;
   readonly packages: readonly DebianPackage[];
 }
 
-/** The largest package that is taken, in bytes: hostile sizes end here. */
+/** Maximum size of a package in bytes, against hostile sizes. */
 const maxPackage = 512 * 1024 * 1024;
 
-/** Releases of Debian whose packages are pinned, by their numbers: bookworm and bullseye. */
+/** Debian releases with pinned packages: 12 (bookworm) and 11 (bullseye). */
 export type DebianRelease = 12 | 11;
 
-/** The lock files that come with this program. */
+/** Lock files that come with this program. */
 const lockFiles: Readonly<Record<DebianRelease, string>> = { 12: 'packages.lock.json', 11: 'packages-11.lock.json' };
 
-/** Reads a lock file that comes with this program. */
+/** Reads the lock file of a release. */
 export async function readPackageLock(release: DebianRelease = 12): Promise<PackageLock> {
   return readLock(lockFiles[release]);
 }
 
-/** Reads the lock file of that name. */
+/** Reads the lock file `name`, one of those that come with this program. */
 export async function readLock(name: string): Promise<PackageLock> {
-  // The same file for src/guest and dist/guest: the compiler copies no data, and the npm package has both folders.
+  // src/guest and dist/guest use the same file: the compiler copies no data files, and the npm
+  // package has both folders.
   const file = new URL(`../../src/guest/${name}`, import.meta.url);
   const lock = JSON.parse(await readFile(file, 'utf8')) as PackageLock;
   lock.packages.forEach(checkPackage);
@@ -55,8 +62,9 @@ export async function readLock(name: string): Promise<PackageLock> {
 }
 
 /**
- * Takes only what can be a package of an archive, wherever it was read.
- * @throws FarbusError where a field is not of its form.
+ * Checks that all fields of a package have the form that a Debian archive uses, whatever their
+ * source.
+ * @throws FarbusError if a field is malformed
  */
 export function checkPackage(found: DebianPackage): DebianPackage {
   const good =

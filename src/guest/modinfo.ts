@@ -1,34 +1,42 @@
 /**
- * What a Linux kernel module says of itself: the `.modinfo` section of its ELF file.
+ * Reads the `.modinfo` section of a Linux kernel module's ELF file.
  *
- * Specification: the ELF header and section headers of the System V ABI (both 32-bit and 64-bit, little-endian); the
- * section is a sequence of "key=value" strings, each ended by NUL (the kernel's include/linux/moduleparam.h). Left out:
- * everything else of the file, its signature too: the guest's kernel checks that itself.
+ * Specification: ELF header and section headers of the System V ABI (32-bit and 64-bit,
+ * little-endian); the section is a sequence of NUL-terminated "key=value" strings (the kernel's
+ * include/linux/moduleparam.h).
+ *
+ * Left out: the rest of the file, including its signature, which the guest's kernel checks.
  */
 
-/** The facts of a module that decide what must be loaded with it. Names are as {@link moduleName} writes them. */
+/**
+ * The fields that decide what must be loaded with a module. Names are as {@link moduleName} writes
+ * them.
+ */
 export interface ModuleInfo {
   readonly name: string;
-  /** Modules whose symbols it uses: they must be loaded before. */
+  /** Modules whose symbols it uses. They must be loaded before it. */
   readonly depends: readonly string[];
-  /** Modules or aliases that should be loaded before, where they exist ("softdep: pre:"). */
+  /** Modules or aliases to load before it if they exist ("softdep: pre:"). */
   readonly before: readonly string[];
-  /** Other names that it is asked for by ("fs-ext4", "crypto-crc32c"). Patterns of device ids ("pci:v…*") included. */
+  /**
+   * Other names of the module ("fs-ext4", "crypto-crc32c"), including patterns of device ids
+   * ("pci:v…*").
+   */
   readonly aliases: readonly string[];
 }
 
-/** A module has at most this many strings: more is no module. */
+/** Maximum number of strings; no module has more. */
 const maxStrings = 100_000;
 
-/** A module's name as the kernel compares it: "-" and "_" are the same, and are written "_". */
+/** A module's name as the kernel compares it: "-" equals "_" and is written "_". */
 export function moduleName(name: string): string {
   return name.replaceAll('-', '_');
 }
 
 /**
- * Reads the `.modinfo` section of a module's file.
- * @param fallbackName The module's name where the section has none: the file's name without ".ko".
- * @throws RangeError where `file` is no little-endian ELF file with such a section.
+ * Reads the `.modinfo` section of a module.
+ * @param fallbackName Name of the module if the section has none: the file's name without ".ko".
+ * @throws RangeError if `file` is no little-endian ELF file with such a section
  */
 export function readModuleInfo(file: Uint8Array, fallbackName: string): ModuleInfo {
   const strings = modinfoStrings(file);
@@ -61,7 +69,7 @@ function elfSection(file: Uint8Array, name: string): Uint8Array {
   if (file.length < 64 || view.getUint32(0) !== 0x7f454c46 || file[5] !== 1) {
     throw new RangeError('not a little-endian ELF file');
   }
-  // EI_CLASS: the offsets of a 64-bit file are read as 32 bits, as no module reaches 4 GiB.
+  // EI_CLASS. 64-bit offsets are read as 32 bits, because no module reaches 4 GiB.
   const wide = file[4] === 2;
   const table = view.getUint32(wide ? 0x28 : 0x20, true);
   const entrySize = view.getUint16(wide ? 0x3a : 0x2e, true);

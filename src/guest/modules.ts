@@ -1,15 +1,17 @@
 /**
- * Which kernel modules must be loaded for those that are wanted, and in which order; and the tables by which `modprobe`
- * finds that out in the guest (modules.dep and modules.alias, which Debian's packages do not carry: `depmod` makes them
- * where a package is installed).
+ * Computes the load order of kernel modules, and the tables that `modprobe` in the guest reads
+ * (modules.dep, modules.alias). Debian's packages do not contain these tables: `depmod` creates
+ * them when a package is installed.
  *
- * Specification: depmod(8), modules.dep(5), modprobe.d(5). Left out: patterns of device ids in modules.alias (nothing in
- * the guest asks for a driver by them) and dependencies by symbol, which a module lists by name in `depends=`.
+ * Specification: depmod(8), modules.dep(5), modprobe.d(5).
+ *
+ * Left out: patterns of device ids in modules.alias, because the guest loads no driver by them;
+ * dependencies by symbol, because modules name their dependencies in `depends=`.
  */
 import { moduleName } from './modinfo.js';
 import type { ModuleInfo } from './modinfo.js';
 
-/** A module and where its file is. */
+/** A module and the path of its file. */
 export interface ModuleFile extends ModuleInfo {
   /** Path below lib/modules/VERSION: "kernel/fs/ext4/ext4.ko". */
   readonly path: string;
@@ -21,24 +23,24 @@ export class ModuleIndex {
   readonly #byAlias = new Map<string, ModuleFile>();
   readonly #builtIn: ReadonlySet<string>;
 
-  /**
-   * @param builtIn Names of what is part of the kernel itself (modules.builtin), and so is always there.
-   */
+  /** Names of modules built into the kernel (modules.builtin). */
   constructor(files: Iterable<ModuleFile>, builtIn: Iterable<string>) {
     this.#builtIn = new Set([...builtIn].map(moduleName));
     for (const file of [...files].sort((a, b) => (a.path < b.path ? -1 : 1))) {
       this.#byName.set(file.name, file);
       for (const alias of file.aliases) {
         const key = moduleName(alias);
-        // Several modules can offer one algorithm; the portable one suits every processor.
+        // Several modules can implement one algorithm. Prefer the generic one, which suits every
+        // processor.
         if (!this.#byAlias.has(key) || file.name.endsWith('_generic')) this.#byAlias.set(key, file);
       }
     }
   }
 
   /**
-   * The files to load for `wanted` (names or aliases), each after what it needs, none twice.
-   * @throws RangeError for a name that is not there, or a dependency that is not, or one in a circle.
+   * The files to load for `wanted` (names or aliases), each after its dependencies, without
+   * duplicates.
+   * @throws RangeError for an unknown name, a missing dependency or a dependency cycle
    */
   loadOrder(wanted: Iterable<string>): ModuleFile[] {
     const order = new Set<ModuleFile>();
@@ -57,7 +59,7 @@ export class ModuleIndex {
     if (path.includes(file.name)) throw new RangeError(`modules need each other: ${[...path, file.name].join(', ')}`);
     const below = [...path, file.name];
     for (const before of file.before) {
-      // A soft dependency is a wish: it may be absent, or one that is being loaded already.
+      // A soft dependency is optional: it may be missing, or part of a cycle.
       const soft = this.#find(before);
       if (soft !== undefined && !below.includes(soft.name)) this.#visit(before, order, below);
     }
@@ -69,7 +71,10 @@ export class ModuleIndex {
     return this.#byName.get(moduleName(name)) ?? this.#byAlias.get(moduleName(name));
   }
 
-  /** The text of modules.dep for `files`: each with what must be loaded before it, the first to be loaded last. */
+  /**
+   * The text of modules.dep for `files`: each file with its dependencies, the one to load first
+   * last.
+   */
   dependencyTable(files: readonly ModuleFile[]): string {
     const line = (file: ModuleFile): string => {
       const needs = this.loadOrder([file.name]).filter((other) => other !== file);
@@ -82,7 +87,7 @@ export class ModuleIndex {
   }
 }
 
-/** The text of modules.alias for `files`, without the patterns of device ids. */
+/** The text of modules.alias for `files`, without patterns of device ids. */
 export function aliasTable(files: readonly ModuleFile[]): string {
   return files
     .flatMap((file) => file.aliases.filter((alias) => !/[*?[\s]/.test(alias)).map((alias) => [alias, file.name]))

@@ -1,10 +1,11 @@
 /**
- * Debian packages that are not pinned, with everything that they depend on, for one release: which they are follows from
- * the release's signed list of packages ({@link readPackagesFile}), and is kept in the cache, so that a second time needs
- * no network and gives the same files. They are chosen anew where the cache is deleted or the archive has no longer one
- * of them.
+ * Debian packages that are not pinned, with all their dependencies, for one release. They are
+ * chosen from the release's signed package list ({@link readPackagesFile}). The choice is kept in
+ * the cache, so later runs need no network and use the same files. A new choice is made if the
+ * cache is deleted or the archive no longer has one of the packages.
  *
- * Left out: the suites of security updates and backports; point releases take the former in.
+ * Left out: the suites of security updates and backports. Point releases include the security
+ * updates.
  */
 import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,32 +20,36 @@ import type { DebianPackage, PackageLock } from './lock.node.js';
 import { packageOf, readPackagesFile, unpackSuite } from './suite.node.js';
 import type { Suite } from './suite.node.js';
 
-/** A package of a list. */
+/** A package of a dependency list. */
 export interface NeededPackage extends DebianPackage {
-  /** What it needs on a disk, as it says itself, in bytes. */
+  /** Installed size that the package declares, in bytes. */
   readonly installed: number;
 }
 
 export interface PackageChoice extends FetchOptions {
-  /** The release is that of this lock file (its suite and architecture). Default: Debian 12's. */
+  /** Lock file that defines the release (suite and architecture). Default: Debian 12's. */
   readonly lock?: PackageLock | undefined;
-  /** Adds the packages that every system of the release has: priority required, or essential. */
+  /** Add the packages that every system of the release has: priority required, or essential. */
   readonly required?: boolean;
-  /** Names that are taken for installed: they and what only they need are left out, unless asked for. */
+  /**
+   * Names of packages regarded as installed. The list omits them and what only they need, unless
+   * they are requested.
+   */
   readonly without?: readonly string[];
-  /** Refuses a list that cannot be used, before it is kept and before anything of it is fetched. */
+  /** Throws if the list cannot be used, before it is cached and before any package is fetched. */
   readonly check?: (packages: readonly NeededPackage[]) => void;
 }
 
-/** How long a list of all packages is taken for the present one. */
+/** Time for which a cached package list counts as current. */
 const indexLifeMs = 24 * 60 * 60 * 1000;
 const maxNames = 64;
-/** To be raised where the same names give other packages by another rule. */
+/** Version of the choice rules. Raise it when the same names lead to other packages. */
 const choiceFormat = 1;
 
 /**
- * The packages `wanted` (names) and what they need, each after what it needs; none is fetched.
- * @throws FarbusError for a name that the release does not have, and where its list is not to be had.
+ * The packages `wanted` (names) and their dependencies, each after its own dependencies. Fetches
+ * none of them.
+ * @throws FarbusError if the release does not have a name, or if its list cannot be obtained
  */
 export async function choosePackages(wanted: readonly string[], options: PackageChoice = {}): Promise<NeededPackage[]> {
   const names = checkedNames(wanted);
@@ -58,8 +63,8 @@ export async function choosePackages(wanted: readonly string[], options: Package
 }
 
 /**
- * The packages that {@link choosePackages} gives, downloaded where they are not in the cache.
- * @throws FarbusError where one is not to be had.
+ * The packages that {@link choosePackages} returns, downloaded if they are not in the cache.
+ * @throws FarbusError if one cannot be obtained
  */
 export async function fetchWithDependencies(
   wanted: readonly string[],
@@ -70,14 +75,14 @@ export async function fetchWithDependencies(
   const chosen = await choosePackages(names, options);
   const fetched = await fetchFiles(chosen, lock, options);
   if (fetched !== undefined) return fetched;
-  // The archive has other versions by now.
+  // The archive has newer versions: choose again.
   const anew = await chooseAnew(names, lock, options, true);
   const again = await fetchFiles(anew, lock, options);
   if (again !== undefined) return again;
   throw new FarbusError(`the Debian archive does not have what it lists for ${names.join(', ')}: try again later`);
 }
 
-/** Each name once, in an order of its own: what is chosen does not follow from the order of asking. */
+/** Checks, deduplicates and sorts the names: the choice must not depend on their order. */
 function checkedNames(wanted: readonly string[]): string[] {
   const names = [...new Set(wanted)].sort();
   if (names.length > maxNames) throw usageError(`${names.length} packages are too many: ${maxNames} at most`);
@@ -111,7 +116,10 @@ async function chooseAnew(
   return chosen;
 }
 
-/** The release's list of packages: the one in the cache, or where that is old or is to be `fresh` the archive's. */
+/**
+ * The release's package list: from the cache, or from the archive if that is too old or `fresh` is
+ * set.
+ */
 async function readIndex(lock: PackageLock, options: PackageChoice, fresh: boolean): Promise<Suite> {
   const folder = join(options.cacheDir ?? cacheFolder(), 'suites', `${lock.suite}-${lock.architecture}`);
   const file = 'Packages.gz' as const;

@@ -1,10 +1,10 @@
-/** Progress of long work, for whoever draws it. */
+/** Progress reports of long work. */
 
-/** How far one piece of work is. */
+/** Progress of one piece of work. */
 export interface Progress {
-  /** What is being done, in a few words: "linux-image-686". */
+  /** The work in a few words: "linux-image-686". */
   readonly label: string;
-  /** Bytes; `done` reaches `total` at the end and may begin again where an attempt failed. */
+  /** Bytes done and in all. `done` reaches `total` at the end and restarts if an attempt failed. */
   readonly done: number;
   readonly total: number;
 }

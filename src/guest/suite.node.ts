@@ -1,9 +1,10 @@
 /**
- * A Debian suite as its archive describes it today: which version of a package it has, and that file's checksum.
+ * The present package list of a Debian suite: the version, file and checksum of each package.
  *
- * Specification: wiki.debian.org/DebianRepository/Format, as apt-secure(8) uses it: InRelease is signed by the archive's
- * keys and holds the SHA-256 of Packages.gz, which holds that of each package. Where `gpgv` and Debian's keyring are
- * installed the signature is checked; elsewhere InRelease is trusted for having come over https, and a line says so.
+ * Specification: wiki.debian.org/DebianRepository/Format, with the checks of apt-secure(8).
+ * InRelease is signed with the archive's keys and has the SHA-256 of Packages.gz, which has the
+ * SHA-256 of each package. The signature is checked if `gpgv` and Debian's keyring are installed.
+ * Otherwise InRelease is trusted because it came over https, and a warning is logged.
  */
 import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
@@ -32,11 +33,11 @@ const maxPackages = 256 * 1024 * 1024;
 export interface SuiteOptions extends DownloadOptions {
   readonly log: Logger;
   readonly onProgress: OnProgress;
-  /** A keyring for gpgv instead of Debian's. */
+  /** Keyring for gpgv. Default: Debian's. */
   readonly keyring?: string | undefined;
 }
 
-/** The Packages file of one suite and architecture, verified. */
+/** The verified Packages file of one suite and architecture. */
 export class Suite {
   readonly #packages: string;
   #index: PackageIndex | undefined;
@@ -45,15 +46,15 @@ export class Suite {
     this.#packages = packages;
   }
 
-  /** All packages, for who asks for more than one. */
+  /** Index of all packages, for callers that look up several. */
   get index(): PackageIndex {
     return (this.#index ??= new PackageIndex(this.#packages));
   }
 
   /**
-   * The package that `name` stands for: itself, or for a package such as linux-image-686, which is there only to depend
-   * on the present one, that one.
-   * @throws FarbusError where the suite has none.
+   * The package `name`. For a meta-package such as linux-image-686, the package that it depends
+   * on.
+   * @throws FarbusError if the suite has no such package
    */
   find(name: string): DebianPackage {
     const asked = this.#stanza(name);
@@ -69,7 +70,10 @@ export class Suite {
   }
 }
 
-/** The package that a stanza describes, as an answer to `name`. @throws FarbusError where it cannot be one. */
+/**
+ * The package that a stanza describes, with `name` as the requested name.
+ * @throws FarbusError if a field is malformed
+ */
 export function packageOf(name: string, stanza: Stanza): DebianPackage {
   return checkPackage({
     name,
@@ -81,7 +85,10 @@ export function packageOf(name: string, stanza: Stanza): DebianPackage {
   });
 }
 
-/** What a meta-package is there for: its one dependency, which has its own version. Undefined for any other package. */
+/**
+ * The one dependency of a meta-package, if it has the version of the meta-package. Undefined for
+ * any other package.
+ */
 function metaDependency(stanza: Stanza): string | undefined {
   const [name, relation, version, more] = (stanza.get('depends') ?? '').split(/[ ()]+/);
   const meta = /\bmeta-?package\b/.test(stanza.get('description') ?? '');
@@ -90,7 +97,8 @@ function metaDependency(stanza: Stanza): string | undefined {
 
 /**
  * Reads a suite from a mirror.
- * @throws FarbusError where it is not Debian's or is out of date, DownloadError where it cannot be had.
+ * @throws FarbusError if the suite is not Debian's or has expired
+ * @throws DownloadError if it cannot be downloaded
  */
 export async function readSuite(
   mirror: string,
@@ -101,13 +109,16 @@ export async function readSuite(
   return await unpackSuite(await readPackagesFile(mirror, suite, architecture, options));
 }
 
-/** The suite that a Packages.gz describes. */
+/** Parses a Packages.gz. */
 export async function unpackSuite(packed: Uint8Array): Promise<Suite> {
   const text = await promisify(gunzip)(packed, { maxOutputLength: maxPackages });
   return new Suite(text.toString('utf8'));
 }
 
-/** A suite's Packages.gz as its InRelease vouches for it. Errors are as with {@link readSuite}. */
+/**
+ * Downloads a suite's Packages.gz and verifies it against InRelease. Errors are those of {@link
+ * readSuite}.
+ */
 export async function readPackagesFile(
   mirror: string,
   suite: string,
@@ -131,7 +142,7 @@ export async function readPackagesFile(
   return packed;
 }
 
-/** The signed text of an InRelease. */
+/** Verifies the signature of an InRelease and returns the signed text. */
 async function verified(signed: Uint8Array, base: string, options: SuiteOptions): Promise<string> {
   const keyring = options.keyring ?? debianKeyring;
   if (!hasTool('gpgv') || !existsSync(keyring)) {
@@ -147,8 +158,9 @@ async function verified(signed: Uint8Array, base: string, options: SuiteOptions)
   try {
     const file = join(folder, 'InRelease');
     await writeFile(file, signed);
-    // gpgv itself takes out what was signed, so that nothing around it is believed. Its status is not enough: it is 2
-    // also where one of several signatures is by a key that an older keyring lacks.
+    // Use the text that gpgv outputs: it contains the signed part only. The exit status is no proof
+    // of a bad signature: it is 2 also if one of several signatures is by a key that an older
+    // keyring lacks.
     const args = ['--keyring', keyring, '--status-fd', '2', '--output', '-', file];
     const { output, errors } = await runTool('gpgv', args, { maxOutput: maxRelease, signal: options.signal });
     const status = errors.split('\n').map((line) => line.replace(/^\[GNUPG:\] /, ''));
@@ -171,7 +183,7 @@ function checkRelease(release: Stanza, suite: string, base: string): void {
   }
 }
 
-/** The line for a suite that could not be read. */
+/** The error for a suite that could not be read. */
 export function suiteFailure(suite: string, error: unknown): FarbusError {
   if (error instanceof FarbusError) return error;
   return new FarbusError(`cannot read Debian's suite ${suite}: ${messageOf(error)}`, { cause: error });

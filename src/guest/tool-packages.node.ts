@@ -1,6 +1,7 @@
 /**
- * Debian packages as they are in the guest's initramfs: their files, without what nobody reads there. Their maintainer
- * scripts are not run, so what those set up (users, alternatives, caches) is not there.
+ * Debian packages as entries of the guest's initramfs: their files, without documentation and
+ * other files that the guest does not use. Their maintainer scripts are not run, so users,
+ * alternatives and caches that these would create are missing.
  */
 import { lstat, readFile, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import type { NeededPackage } from './packages.node.js';
 import { unpackPackage } from './unpack.node.js';
 import type { UnpackOptions } from './unpack.node.js';
 
-/** What only maintainer scripts need: not there unless it is asked for. */
+/** Packages that only maintainer scripts need. They are left out unless requested. */
 export const maintainerPackages: readonly string[] = [
   'adduser',
   'debconf',
@@ -23,7 +24,7 @@ export const maintainerPackages: readonly string[] = [
   'ucf',
 ];
 
-/** Folders that stay outside: documentation, languages, what desktops and build tools read. */
+/** Folders left out: documentation, translations, and files for desktops and build tools. */
 const leftOut: readonly string[] = [
   'usr/include',
   'usr/lib/*/gconv',
@@ -43,11 +44,16 @@ const leftOut: readonly string[] = [
   'usr/share/zsh',
 ];
 
-/** The most that packages may come to, in bytes: the guest has them in memory, and twice while it starts. */
+/**
+ * Maximum sizes in bytes, declared and unpacked. The guest holds all files in memory, and twice
+ * while it starts.
+ */
 const maxInstalled = 256 << 20;
 const maxFiles = 192 << 20;
 
-/** @throws FarbusError that names the largest, where packages are more than a guest in memory can hold. */
+/**
+ * @throws FarbusError that names the largest packages, if a guest cannot hold them all in memory
+ */
 export function checkToolSize(packages: readonly NeededPackage[]): void {
   refuseAbove(maxInstalled, new Map(packages.map(({ package: name, installed }) => [name, installed])));
 }
@@ -63,8 +69,8 @@ function refuseAbove(limit: number, sizes: ReadonlyMap<string, number>): void {
 }
 
 /**
- * What the packages put into the guest, by path. Where two have a file, the later one's is there.
- * @throws FarbusError where they are too large or cannot be unpacked.
+ * The files of the packages by path. If two packages have the same file, the later one wins.
+ * @throws FarbusError if they are too large or cannot be unpacked
  */
 export async function toolEntries(
   packages: readonly FetchedPackage[],
@@ -86,7 +92,10 @@ export async function toolEntries(
   return entries;
 }
 
-/** All below a folder, parents first; what is neither file, folder nor symbolic link does not come in packages. */
+/**
+ * All entries below a folder, parents first. Only files, folders and symbolic links: Debian
+ * packages have no others.
+ */
 async function* readTree(folder: string, below = ''): AsyncGenerator<[string, CpioEntry]> {
   const names = (await readdir(join(folder, below))).sort();
   for (const name of names) {

@@ -1,6 +1,6 @@
 /**
- * Programs of the operating system that do what no library here does: run with a time limit, and with one plain line
- * where one is missing or fails.
+ * Runs programs of the operating system for tasks that no library here does, with a time limit and
+ * one-line errors if one is missing or fails.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -9,7 +9,7 @@ import { delimiter, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 
-/** The Debian package that each program comes with. */
+/** The Debian package of each program. */
 const packages = {
   xz: 'xz-utils',
   zstd: 'zstd',
@@ -25,7 +25,7 @@ const packages = {
   'grub-mkimage': 'grub-common',
 } as const;
 
-/** Where programs of administrators are, which Debian leaves out of a user's PATH. */
+/** Folders of administrators' programs, which are not on a user's PATH in Debian. */
 const administration = ['/usr/sbin', '/sbin'];
 
 function searchPath(): string {
@@ -34,14 +34,14 @@ function searchPath(): string {
 
 export type Tool = keyof typeof packages;
 
-/** Seconds are what these take; minutes mean that something hangs. */
+/** Time limit in ms. The programs take seconds; one that takes minutes has hung. */
 const defaultTimeoutMs = 180_000;
 const maxErrorText = 4096;
 
 export interface ToolOptions {
-  /** Bytes for the program's standard input; it is closed where there are none. */
+  /** Bytes for standard input. It is closed without data if absent. */
   readonly input?: Uint8Array;
-  /** The most bytes that it may write; more ends it. */
+  /** Maximum output in bytes; a program that writes more is killed. */
   readonly maxOutput?: number;
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
@@ -54,25 +54,25 @@ export interface ToolResult {
 }
 
 /**
- * Each program has a session of its own: an interrupt from the terminal reaches this process only, which ends the program,
- * and the program prints nothing of it.
+ * Each program has its own session. So Ctrl-C in the terminal signals only this process, which
+ * kills the program, and the program prints no message about it.
  */
 const detached = true;
 
 const running = new Set<ChildProcess>();
 process.once('exit', () => running.forEach(kill));
 
-/** Ends a program and what it has started. */
+/** Kills a program and its children. */
 function kill(child: ChildProcess): void {
   try {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
       process.kill(-child.pid, 'SIGKILL');
   } catch {
-    // It has ended.
+    // It has already ended.
   }
 }
 
-/** Whether the program is on the PATH. */
+/** True if the program is on the PATH or in a folder of administrators' programs. */
 export function hasTool(tool: Tool): boolean {
   return searchPath()
     .split(delimiter)
@@ -86,7 +86,7 @@ export function hasTool(tool: Tool): boolean {
     });
 }
 
-/** @throws FarbusError that names the packages to install, where one of the programs is missing. */
+/** @throws FarbusError that names the packages to install if a program is missing */
 export function needTools(...tools: readonly Tool[]): void {
   const missing = tools.filter((tool) => !hasTool(tool));
   if (missing.length === 0) return;
@@ -97,9 +97,10 @@ export function needTools(...tools: readonly Tool[]): void {
 }
 
 /**
- * Runs a program to its end.
- * @returns Its exit status, which the caller judges, and what it wrote.
- * @throws FarbusError where it is missing, is ended by a signal, takes too long or writes too much.
+ * Runs a program until it ends.
+ * @returns Its exit status, which the caller must check, and its output.
+ * @throws FarbusError if the program is missing, is killed by a signal, takes too long or writes
+ * too much
  */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
   needTools(tool);
@@ -118,7 +119,7 @@ export async function runTool(tool: Tool, args: readonly string[], options: Tool
     if (tooMuch) kill(child);
     else chunks.push(chunk);
   });
-  // A program that ends early breaks this pipe; its status says why.
+  // A program that ends early breaks this pipe; its status tells why.
   child.stdin.on('error', () => undefined);
   child.stdin.end(options.input);
   const { status, errors } = await running.catch((error: unknown) => {
@@ -128,7 +129,10 @@ export async function runTool(tool: Tool, args: readonly string[], options: Tool
   return { status, errors, output: Buffer.concat(chunks) };
 }
 
-/** Runs `from | to`. @throws FarbusError where one is missing or fails. */
+/**
+ * Runs `from | to`.
+ * @throws FarbusError if a program is missing or fails
+ */
 export async function runPipe(
   from: { readonly tool: Tool; readonly args: readonly string[] },
   to: { readonly tool: Tool; readonly args: readonly string[] },
@@ -138,11 +142,11 @@ export async function runPipe(
   const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'], detached });
   const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'], detached });
   const ends = [watch(from.tool, left, options), watch(to.tool, right, options)] as const;
-  // Where one of the two fails, its status says so, not the broken pipe.
+  // Ignore the broken pipe if one of the two fails; its status tells why.
   const flow = pipeline(left.stdout, right.stdin).catch(() => undefined);
   const results = await Promise.allSettled(ends);
   await flow;
-  // Both are named: where one fails the other often does too, and which came first cannot be told.
+  // Report both: if one fails, the other often does too, and the order of failure is unknown.
   const failures = results.flatMap((result, index) => {
     if (result.status === 'rejected') return [messageOf(result.reason)];
     const { status, errors } = result.value;
@@ -151,7 +155,7 @@ export async function runPipe(
   if (failures.length > 0) throw new FarbusError(failures.join('; '));
 }
 
-/** Waits for a child's end, and ends it where it takes too long. */
+/** Waits for the end of a child process, and kills it after the time limit. */
 async function watch(
   tool: Tool,
   child: ChildProcess,

@@ -1,6 +1,7 @@
 /**
- * Unpacks parts of Debian packages into the cache folder, with Debian's own `dpkg-deb` and `tar`. Only the parts that are
- * asked for: a kernel package holds some 180 MB of modules, of which a guest needs a few.
+ * Unpacks parts of Debian packages into the cache folder with Debian's `dpkg-deb` and `tar`. It
+ * unpacks only the requested parts: a kernel package has some 180 MB of modules, of which a guest
+ * needs a few.
  */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,15 +13,15 @@ import type { ToolOptions } from './tools.node.js';
 export interface UnpackOptions extends ToolOptions {
   /** Default: {@link cacheFolder}. */
   readonly cacheDir?: string | undefined;
-  /** Patterns, as those of the parts, of what is left out nevertheless. */
+  /** Patterns of files to leave out, in the syntax of the parts. */
   readonly without?: readonly string[];
 }
 
 /**
- * The folder with the parts of a package, made where it is not in the cache.
- * @param parts tar(1) wildcard patterns, in which "*" matches "/" too: "./boot/vmlinuz-*". One that matches nothing is
- *   an error.
- * @throws FarbusError where a program is missing or fails.
+ * The folder with the parts of a package. Unpacks them if they are not in the cache.
+ * @param parts tar(1) wildcard patterns, in which "*" also matches "/": "./boot/vmlinuz-*". A
+ * pattern that matches nothing is an error.
+ * @throws FarbusError if a program is missing or fails
  */
 export async function unpackPackage(
   fetched: FetchedPackage,
@@ -40,7 +41,7 @@ export async function unpackPackage(
   return folder;
 }
 
-/** The paths below `folder` of the files in it, in order. */
+/** The sorted paths of all files below `folder`, relative to it. */
 export async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries

@@ -1,17 +1,26 @@
 /**
- * What a minimal Debian needs to come to a login prompt before its packages are configured: accounts, PAM, names, the table
- * of file systems, what init starts. It is what the packages' own scripts would make, reduced to one user on one computer.
+ * The configuration that a minimal Debian needs to reach a login prompt before its packages are
+ * configured: accounts, PAM, host names, fstab, init. It corresponds to what the packages' scripts
+ * would create, reduced to one user on one computer.
  *
- * Specification: passwd(5), group(5), shadow(5), pam.conf(5), inittab(5), fstab(5), sources.list(5); base-files' and
- * libpam-runtime's postinst scripts for what there is. Left out: SysV run levels and their scripts, which configuring makes.
+ * Specification: passwd(5), group(5), shadow(5), pam.conf(5), inittab(5), fstab(5),
+ * sources.list(5); the postinst scripts of base-files and libpam-runtime.
+ *
+ * Left out: SysV run levels and their scripts, which `dpkg --configure` creates.
  */
 
-/** The user who may log in, and the password. */
+/** The account that can log in, and its password. */
 export const login = { user: 'root', password: 'farbus' } as const;
-/** crypt(5) of it: SHA-256, as the emulated processor takes long for a stronger one, and it is no secret. */
+/**
+ * crypt(5) hash of the password. SHA-256, because stronger hashes take long on the emulated
+ * processor, and the password is no secret.
+ */
 const passwordHash = '$5$farbus$9ByrHH7ti47ppyz/pR7K1fbvSRFAb4sfs/u8pyT2Pm2';
 
-/** The root file system's label, by which kernel and fstab find it on whatever bus the disk is. */
+/**
+ * Label of the root file system. The kernel and fstab find it by label, on whatever bus the disk
+ * is.
+ */
 export const rootLabel = 'farbus-root';
 export const hostname = 'diskless';
 
@@ -21,7 +30,7 @@ const password = 'password [success=1 default=ignore] pam_unix.so obscure yescry
 const session = 'session required pam_permit.so\nsession required pam_unix.so\n';
 const otherwise = (kind: string): string => `${kind} requisite pam_deny.so\n${kind} required pam_permit.so\n`;
 
-/** Files by their paths. Of mode 644 and root's unless modes or groups say otherwise. */
+/** Contents of files by path. Mode 644 and owner root unless `modes` or `groups` differ. */
 const files: Readonly<Record<string, string>> = {
   'etc/hostname': `${hostname}\n`,
   'etc/hosts': `127.0.0.1 localhost\n127.0.1.1 ${hostname}\n`,
@@ -38,7 +47,7 @@ const files: Readonly<Record<string, string>> = {
   'var/log/wtmp': '',
   'var/log/btmp': '',
   'var/log/lastlog': '',
-  // The same words as for a kernel that is entered directly: debian.node.ts says why.
+  // The parameters are those of a kernel that is loaded directly; debian.node.ts explains them.
   'boot/grub/grub.cfg': `# What GRUB does at each boot. Its console is the screen and the first serial port.
 serial --unit=0 --speed=115200
 terminal_input console serial
@@ -86,7 +95,7 @@ const modes: Readonly<Record<string, number>> = {
   'etc/gshadow': 0o640,
 };
 
-/** By base-passwd's group.master: shadow 42, utmp 43. */
+/** Group numbers from base-passwd's group.master: shadow 42, utmp 43. */
 const groups: Readonly<Record<string, number>> = {
   'etc/shadow': 42,
   'etc/gshadow': 42,
@@ -95,10 +104,10 @@ const groups: Readonly<Record<string, number>> = {
   'var/log/lastlog': 43,
 };
 
-/** Of mode 755 unless modes say otherwise. */
+/** Empty folders. Mode 755 unless `modes` differs. */
 const folders: readonly string[] = ['mnt', 'srv', 'opt', 'media', 'proc', 'sys', 'dev', 'run'];
 
-/** Symbolic links, of paths of the first kind to the second. */
+/** Symbolic links: path and target. */
 const links: Readonly<Record<string, string>> = {
   'etc/mtab': '../proc/self/mounts',
   'etc/alternatives/awk': '/usr/bin/mawk',
@@ -106,7 +115,7 @@ const links: Readonly<Record<string, string>> = {
   'etc/localtime': '/usr/share/zoneinfo/Etc/UTC',
 };
 
-/** Files of base-files and what they are copied to. */
+/** Files to copy: source in base-files, and destination. */
 const copies: Readonly<Record<string, string>> = {
   'usr/share/base-files/dot.profile': 'root/.profile',
   'usr/share/base-files/dot.bashrc': 'root/.bashrc',
@@ -114,10 +123,10 @@ const copies: Readonly<Record<string, string>> = {
   'usr/share/base-files/motd': 'etc/motd',
 };
 
-/** All of it: what an image depends on. */
+/** All of the above. The image's cache key includes it. */
 export const configuration = { files, modes, groups, folders, links, copies } as const;
 
-/** passwd(5) and shadow(5) of base-passwd's accounts: passwords go to the latter, and root has one. */
+/** passwd(5) and shadow(5) from base-passwd's master file. Only root gets a password. */
 export function accounts(master: string): { passwd: string; shadow: string } {
   const users = master.split('\n').filter((line) => line !== '');
   return {
@@ -129,7 +138,7 @@ export function accounts(master: string): { passwd: string; shadow: string } {
   };
 }
 
-/** group(5) and gshadow(5). */
+/** group(5) and gshadow(5) from base-passwd's master file. */
 export function groupFiles(master: string): { group: string; gshadow: string } {
   const names = master.split('\n').filter((line) => line !== '');
   return {

@@ -1,9 +1,12 @@
-/** Puts the configuration of a minimal Debian into its root file system. */
+/** Writes the configuration of a minimal Debian (configuration.ts) into its root file system. */
 import { readFile } from 'node:fs/promises';
 import { accounts, configuration, groupFiles } from './configuration.js';
 import type { RootTree } from './tree.node.js';
 
-/** Before the packages: /bin, /sbin and /lib are in /usr, as in every Debian since 12. */
+/**
+ * Call before unpacking packages: makes /bin, /sbin and /lib links into /usr, as in Debian since
+ * 12.
+ */
 export async function prepareTree(tree: RootTree): Promise<void> {
   for (const name of ['bin', 'sbin', 'lib']) {
     await tree.directory(`usr/${name}`);
@@ -11,7 +14,7 @@ export async function prepareTree(tree: RootTree): Promise<void> {
   }
 }
 
-/** After them. */
+/** Call after unpacking packages: writes the configuration files. */
 export async function configure(tree: RootTree): Promise<void> {
   const { files, modes, groups, folders, links, copies } = configuration;
   const write = (path: string, data: string | Uint8Array): Promise<void> =>

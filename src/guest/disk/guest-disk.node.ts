@@ -1,10 +1,12 @@
 /**
- * A whole Debian on a disk: a "minbase" (the essential packages and apt) with sysvinit, Debian's kernel with an initramfs
- * of ours, and GRUB, out of Debian's i386 packages. Nothing of it is run here, so that it can be made on any computer and
- * by any user. The image is kept in the cache under a hash of all that it depends on.
+ * Makes a disk with a complete Debian from Debian's i386 packages: a "minbase" (the essential
+ * packages and apt) with sysvinit, Debian's kernel with our initramfs, and GRUB. No program of the
+ * packages is run, so any user can make it on any computer. The image is cached under a hash of
+ * all its inputs.
  *
- * Left out: configuring the packages, which needs their processor: dpkg says "unpacked" of them, and `dpkg --configure -a`
- * in the guest does it. The modules of the kernel are in the initramfs only.
+ * Left out: configuring the packages, which needs an i386 processor. dpkg records them as
+ * "unpacked", and `dpkg --configure -a` in the guest configures them. Kernel modules are in the
+ * initramfs only.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -26,25 +28,29 @@ import { copySparse } from './sparse.node.js';
 import { RootTree } from './tree.node.js';
 
 export interface GuestDiskOptions extends FetchOptions {
-  /** Bytes, a multiple of 1 MiB. Default: {@link defaultSize}. */
+  /** Size of the disk in bytes, a multiple of 1 MiB. Default: {@link defaultSize}. */
   readonly size?: number | undefined;
 }
 
-/** What the system fills half of. */
+/** Default size; the system fills half of it. */
 export const defaultSize = 512 << 20;
-/** Packages, journal and tables, and nothing more. */
+/** Minimum size: packages, journal and file system tables just fit. */
 export const minSize = 256 << 20;
 
 const kernelPackages = ['linux-image-686', 'busybox-static'];
-/** Whatever the disk is on, and the board's network card: a driver without its device costs a tenth of a second. */
+/**
+ * Drivers for every bus that the disk may be on, and for the board's network card. Loading a driver
+ * without its device costs a tenth of a second.
+ */
 const modules = ['crc64_rocksoft_generic', 'nvme', 'ahci', 'ata_piix', 'sd_mod', 'ext4', 'ne2k-pci'];
 
-/** To be raised where the same inputs give another image. */
+/** Version of the recipe. Raise it when the same inputs lead to another image. */
 const format = 1;
 
 /**
- * Writes the disk to the file `out`, which is replaced.
- * @throws FarbusError where a program is missing, the packages are not to be had, or the disk is too small.
+ * Writes the disk image to the file `out`, replacing it.
+ * @throws FarbusError if a program is missing, the packages cannot be obtained, or the disk is too
+ * small
  */
 export async function makeGuestDisk(out: string, options: GuestDiskOptions = {}): Promise<void> {
   const recipe = await Recipe.read(options);
@@ -63,7 +69,7 @@ const imageName = 'disk.img';
 const sumName = 'SUM';
 
 class Recipe {
-  /** Where the image is in the cache. */
+  /** Cache folder of the image. */
   readonly folder: string;
   readonly #options: GuestDiskOptions;
   readonly #size: number;
@@ -118,7 +124,7 @@ class Recipe {
     });
   }
 
-  /** All of a lock file's packages, with one line of progress for all. */
+  /** Fetches packages of a lock file and reports them as one piece of progress. */
   async #fetch(lock: PackageLock, names = namesOf(lock)): Promise<FetchedPackage[]> {
     const { onProgress } = this.#options;
     const wanted = lock.packages.filter(({ name }) => names.includes(name));

@@ -1,9 +1,11 @@
 /**
- * A disk that a PC's BIOS boots from: a master boot record with GRUB's boot sector and one partition, GRUB's core between the
- * two, and an ext4 file system.
+ * Makes a disk image that a PC's BIOS boots from: a master boot record with GRUB's boot sector and
+ * one partition, GRUB's core image before the partition, and an ext4 file system.
  *
- * Specification: the partition table of the PC (UEFI 2.10 section 5.2.1); what grub-install does in GRUB's manual, "BIOS
- * installation". Left out: GPT and EFI, and GRUB's protection of the gap by error correction.
+ * Specification: the PC's partition table (UEFI 2.10 section 5.2.1); grub-install in GRUB's
+ * manual, "BIOS installation".
+ *
+ * Left out: GPT, EFI, and GRUB's error correction of its core image.
  */
 import { access, open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,22 +16,27 @@ import { rootLabel } from './configuration.js';
 import type { RootTree } from './tree.node.js';
 
 const sectorBytes = 512;
-/** Where the partition begins: GRUB's core fits before it. */
+/** Start of the partition in bytes. GRUB's core image fits before it. */
 const partitionStart = 1 << 20;
-/** Code of the boot sector; the partition table and the disk's signature come after it. */
+/**
+ * Size of the boot code in the boot sector; the disk signature and the partition table follow it.
+ */
 const bootCodeBytes = 440;
 const linuxType = 0x83;
-/** Of the PC's table: cylinder, head and sector that cannot be said, as the disk is addressed by blocks. */
+/** CHS address in the partition table that means "beyond CHS, use the LBA". */
 const beyondChs = [0xfe, 0xff, 0xff];
 
-/** What GRUB can do before it has read anything from the file system. The rest is found there, if it is put there. */
+/**
+ * GRUB modules in the core image, for use before the file system is readable. GRUB loads others
+ * from the file system if they are there.
+ */
 const grubModules = ['biosdisk', 'part_msdos', 'ext2', 'normal', 'linux', 'serial', 'terminal', 'echo', 'ls', 'cat', 'boot', 'reboot', 'halt']; // prettier-ignore
 const grubFolder = '/usr/lib/grub/i386-pc';
 
-/** Programs that making an image takes. */
+/** Programs that making an image needs. */
 const imageTools = ['mkfs.ext4', 'debugfs', 'grub-mkimage'] as const;
 
-/** @throws FarbusError that says what to install. */
+/** @throws FarbusError with installation advice if a program or GRUB is missing */
 export async function needImageTools(): Promise<void> {
   needTools(...imageTools);
   await access(join(grubFolder, 'boot.img')).catch(() => {
@@ -38,9 +45,9 @@ export async function needImageTools(): Promise<void> {
 }
 
 /**
- * Makes the image at `path` out of a root file system with /boot/grub/grub.cfg in it.
- * @param size of the disk, in bytes: a multiple of 1 MiB.
- * @param folder for what is between.
+ * Makes the image `path` from a root file system that contains /boot/grub/grub.cfg.
+ * @param size Size of the disk in bytes, a multiple of 1 MiB.
+ * @param folder Folder for temporary files.
  */
 export async function makeImage(
   path: string,
@@ -52,7 +59,7 @@ export async function makeImage(
   await writeFile(path, '');
   await truncate(path, size);
   const kib = (size - partitionStart) >> 10;
-  // No lazy initialization, which would have the guest write the rest in its first minutes.
+  // No lazy initialization: the guest would write the rest in its first minutes.
   const extended = `offset=${partitionStart},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0`;
   const made = await runTool(
     'mkfs.ext4',
@@ -64,7 +71,9 @@ export async function makeImage(
   await putGrub(path, folder, size, options);
 }
 
-/** The files belong to whom the packages say, whoever runs this. */
+/**
+ * Sets the owners that the packages define: mkfs.ext4 takes over the user who runs this program.
+ */
 async function giveOwners(path: string, tree: RootTree, options: ToolOptions): Promise<void> {
   const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
   const commands: string[] = [];
@@ -78,15 +87,18 @@ async function giveOwners(path: string, tree: RootTree, options: ToolOptions): P
     ...options,
     input: Buffer.from(commands.join('\n') + '\n'),
   });
-  // It goes on after errors, and says them only.
+  // debugfs continues after an error and only prints it.
   const trouble = errors.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs 1.'));
   if (status !== 0 || trouble.length > 0) throw new FarbusError(`debugfs failed: ${trouble[0] ?? `status ${status}`}`);
 }
 
-/** What grub-install does: the boot sector's code, and the core in the sectors after it. */
+/**
+ * Does what grub-install does: writes the boot sector's code, and the core image into the sectors
+ * after it.
+ */
 async function putGrub(path: string, folder: string, size: number, options: ToolOptions): Promise<void> {
   const core = join(folder, 'core.img');
-  // "(,msdos1)": the partition of the disk that the firmware has booted, whichever it is to GRUB.
+  // "(,msdos1)" is partition 1 of the disk that the firmware booted, whatever its GRUB number.
   const args = ['-O', 'i386-pc', '-o', core, '-p', '(,msdos1)/boot/grub', ...grubModules];
   const made = await runTool('grub-mkimage', args, options);
   if (made.status !== 0) throw new FarbusError(`grub-mkimage failed: ${messageOf(made.errors)}`);

@@ -1,9 +1,12 @@
 /**
- * Debian packages unpacked into a root file system, and dpkg's record of them: what `dpkg --unpack` leaves, without running
- * anything of theirs, as their programs are another processor's. `dpkg --configure -a` in the guest goes on from there.
+ * Unpacks Debian packages into a root file system and writes dpkg's database, with the result of
+ * `dpkg --unpack`. It runs no program of the packages, because they are for another processor.
+ * `dpkg --configure -a` in the guest completes the installation.
  *
- * Specification: deb(5), deb-control(5), dpkg(1) "PACKAGE STATES"; the files of its database as dpkg 1.21 writes them
- * ("infodb format 1"). Left out: diversions, triggers that wait.
+ * Specification: deb(5), deb-control(5), dpkg(1) "PACKAGE STATES"; the database files as dpkg 1.21
+ * writes them ("infodb format 1").
+ *
+ * Left out: diversions, pending triggers.
  */
 import { parseStanza } from '../deb822.js';
 import type { FetchedPackage } from '../fetch.node.js';
@@ -12,11 +15,15 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { readTar, type TarEntry } from './tar.js';
 import type { RootTree } from './tree.node.js';
 
-/** More than any package of Debian unpacks to. */
+/** Maximum unpacked size in bytes; no package of Debian reaches it. */
 const maxUnpacked = 1 << 30;
 const database = 'var/lib/dpkg';
 
-/** Unpacks the packages in their order. @param onDone called after each. @throws FarbusError for a damaged one. */
+/**
+ * Unpacks the packages in the given order.
+ * @param onDone Called after each package.
+ * @throws FarbusError for a damaged package
+ */
 export async function unpackPackages(
   tree: RootTree,
   packages: readonly FetchedPackage[],
@@ -24,13 +31,14 @@ export async function unpackPackages(
   signal?: AbortSignal,
 ): Promise<void> {
   const stanzas: string[] = [];
-  // The next package is unpacked while this one is written.
+  // Read the next package while this one is written.
   let next = packages[0] && readDeb(packages[0], signal);
   for (const [index, one] of packages.entries()) {
     const { control, files } = await next!;
     const after = packages[index + 1];
     next = after && readDeb(after, signal);
-    // It is waited for in the next round; where this one fails it is nobody's.
+    // The next round awaits this promise. If this round fails, no code does, so mark its rejection
+    // as handled.
     next?.catch(() => undefined);
     try {
       stanzas.push(await putPackage(tree, control, files));
@@ -52,7 +60,7 @@ interface Deb {
   readonly files: TarEntry[];
 }
 
-/** The two archives in a package. */
+/** Reads the two archives in a package. */
 async function readDeb(one: FetchedPackage, signal: AbortSignal | undefined): Promise<Deb> {
   const part = async (option: string): Promise<TarEntry[]> => {
     const { status, output, errors } = await runTool('dpkg-deb', [option, one.file], {
@@ -70,14 +78,18 @@ async function readDeb(one: FetchedPackage, signal: AbortSignal | undefined): Pr
   return { control, files };
 }
 
-/** @returns the package's stanza in dpkg's status file. */
+/**
+ * Writes the files of one package and its entries in dpkg's database.
+ * @returns The package's stanza for dpkg's status file.
+ */
 async function putPackage(tree: RootTree, control: readonly TarEntry[], files: readonly TarEntry[]): Promise<string> {
   for (const entry of files) await tree.put(entry);
   const text = Buffer.from(control.find(({ path }) => path === 'control')?.data ?? []).toString();
   const fields = parseStanza(text);
   const name = fields.get('package');
   if (name === undefined) throw new RangeError('it has no control file');
-  // infodb format 1: packages of which several architectures may be there have theirs in the files' names.
+  // infodb format 1: for packages that may be installed for several architectures, the file names
+  // include the architecture.
   const same = fields.get('multi-arch') === 'same';
   const info = `${database}/info/${same ? `${name}:${fields.get('architecture')!}` : name}`;
   const paths = files.map(({ path }) => (path === '' ? '/.' : `/${path}`));
@@ -91,7 +103,10 @@ async function putPackage(tree: RootTree, control: readonly TarEntry[], files: r
   return stanzaOf(text, conffiles);
 }
 
-/** deb-control(5)'s stanza with dpkg's own fields. "newconffile" is dpkg's mark of one that was not there before. */
+/**
+ * The stanza of deb-control(5) with dpkg's own fields. "newconffile" is dpkg's mark for a
+ * configuration file that did not exist before.
+ */
 function stanzaOf(control: string, conffiles: string): string {
   const lines = control.trimEnd().split('\n');
   const own = conffiles

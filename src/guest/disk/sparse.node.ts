@@ -1,4 +1,4 @@
-/** Copies files that are mostly holes: what is all zero is not written, and stays a hole. */
+/** Copies sparse files: ranges that are all zero are not written and stay holes. */
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 
@@ -6,8 +6,9 @@ const unit = 1 << 20;
 const zeroes = Buffer.alloc(unit);
 
 /**
- * Copies `from` to `to`, which is replaced; without it nothing is written.
- * @returns SHA-256 of the file's size and of what is not zero in it, with its place: the same for equal contents.
+ * Copies `from` to `to`, replacing it; without `to` it only computes the hash.
+ * @returns SHA-256 of the file's size and of its non-zero blocks with their offsets. Equal
+ * contents have equal hashes.
  */
 export async function copySparse(
   from: string,

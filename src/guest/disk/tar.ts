@@ -1,12 +1,13 @@
 /**
- * Reads tar archives as dpkg-deb gives them.
+ * Reads tar archives as dpkg-deb outputs them.
  *
- * Specification: POSIX.1-1988 ustar, and GNU tar's headers "L" and "K" for long names ([GNU] tar manual, "Basic Tar
- * Format"), which are what a Debian package may have (deb(5)). Left out: pax headers, sparse files, devices and FIFOs;
- * they are refused.
+ * Specification: POSIX.1-1988 ustar, and GNU tar's headers "L" and "K" for long names ([GNU] tar
+ * manual, "Basic Tar Format"). These are the formats that a Debian package may have (deb(5)).
+ *
+ * Left out: pax headers, sparse files, devices and FIFOs; they are refused.
  */
 
-/** One path of an archive, without a leading "./" or slash; "" is the root. */
+/** One entry of an archive. `path` has no leading "./" or slash; "" is the root. */
 export interface TarEntry {
   readonly path: string;
   readonly type: 'file' | 'directory' | 'symlink' | 'link';
@@ -16,9 +17,9 @@ export interface TarEntry {
   readonly gid: number;
   /** Seconds since 1970. */
   readonly mtime: number;
-  /** Of a file. */
+  /** Contents of a file; empty for other types. */
   readonly data: Uint8Array;
-  /** Where a symbolic link points, or the path of the file that a hard link is. */
+  /** Target of a symbolic link, or the path that a hard link is another name of. */
   readonly target: string;
 }
 
@@ -33,9 +34,9 @@ const types: Readonly<Record<string, TarEntry['type']>> = {
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
- * The entries of `archive`, in its order.
- * @throws RangeError for what is no tar archive, ends early, has a kind of entry that is left out, or a path that leads
- *   out of the folder that it is unpacked in.
+ * Yields the entries of `archive` in order.
+ * @throws RangeError if it is no tar archive or is truncated, has an unsupported type of entry, or
+ * a path that leads out of the destination folder
  */
 export function* readTar(archive: Uint8Array): Generator<TarEntry> {
   let longName: string | undefined;
@@ -75,7 +76,7 @@ export function* readTar(archive: Uint8Array): Generator<TarEntry> {
   throw new RangeError('the archive has no end');
 }
 
-/** The sum of the header's bytes, those of the sum itself taken as spaces. */
+/** Verifies the checksum: the sum of the header's bytes, with spaces for the checksum field. */
 function checkSum(header: Uint8Array): void {
   let sum = 0;
   header.forEach((byte, index) => (sum += index >= 148 && index < 156 ? 0x20 : byte));
@@ -88,7 +89,7 @@ function number(header: Uint8Array, at: number, length: number): number {
   return digits === '' ? 0 : parseInt(digits, 8);
 }
 
-/** Up to the first NUL. */
+/** Text up to the first NUL. */
 function text(bytes: Uint8Array, at: number, length: number): string {
   const field = bytes.subarray(at, at + length);
   const end = field.indexOf(0);

@@ -1,13 +1,14 @@
 /**
- * A root file system as it grows in a folder: the files themselves, and beside them who owns them, as only root may give
- * files away. Symbolic links that a path goes through (/bin → /usr/bin) are the tree's own and followed within it.
+ * A root file system that is built in a folder. Owners are recorded separately, because only root
+ * may change the owner of a file. Symbolic links in a path (/bin → /usr/bin) are resolved within
+ * the tree.
  */
 import { chmod, link, lstat, mkdir, readlink, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../../base/errors.js';
 import type { TarEntry } from './tar.js';
 
-/** Numbers of a user and a group. */
+/** Numeric user and group. */
 export interface Owner {
   readonly uid: number;
   readonly gid: number;
@@ -16,25 +17,25 @@ export interface Owner {
 const root: Owner = { uid: 0, gid: 0 };
 
 export class RootTree {
-  /** The folder that it is in. */
+  /** The folder that holds the tree. */
   readonly folder: string;
-  /** Of every path, without a leading slash. */
+  /** Owner of every path, without a leading slash. */
   readonly owners = new Map<string, Owner>([['', root]]);
-  /** Where a folder of the tree really is: links that lead elsewhere in it are followed once. */
+  /** Cache of resolved folders, without symbolic links. */
   readonly #places = new Map<string, string>([['', '']]);
 
   constructor(folder: string) {
     this.folder = folder;
   }
 
-  /** Puts an entry of a package at its place; what is there already gives way, folders stay. */
+  /** Writes an entry of a package. It replaces an existing file; an existing folder stays. */
   async put(entry: TarEntry): Promise<void> {
     if (entry.path === '') return;
     const path = join(await this.#placeOf(dirnameOf(entry.path)), basenameOf(entry.path));
     const file = join(this.folder, path);
     const there = await statOf(file);
     if (entry.type === 'directory') {
-      // A package's /bin is the tree's link to /usr/bin.
+      // /bin in a package is the link to /usr/bin in the tree.
       if (there?.isSymbolicLink()) return;
       if (!there) await mkdir(file);
       await chmod(file, entry.mode);
@@ -51,7 +52,7 @@ export class RootTree {
     this.owners.set(path, entry);
   }
 
-  /** Writes a file of our own. */
+  /** Writes a file that is not from a package. */
   async write(path: string, data: Uint8Array | string, mode = 0o644, owner: Owner = root): Promise<void> {
     await this.directory(dirnameOf(path));
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
@@ -63,7 +64,10 @@ export class RootTree {
     await this.put({ path, type: 'symlink', mode: 0o777, ...root, mtime: 0, data: new Uint8Array(0), target });
   }
 
-  /** Makes a folder and those above it, where it is not there. Given a mode, it has that afterwards. */
+  /**
+   * Makes a folder and its parents if they do not exist. If `mode` is given, an existing folder
+   * gets it too.
+   */
   async directory(path: string, mode?: number, owner: Owner = root): Promise<void> {
     if (path === '') return;
     await this.directory(dirnameOf(path));
@@ -74,7 +78,7 @@ export class RootTree {
     await this.put({ ...entry, mode: mode ?? 0o755 });
   }
 
-  /** Path of a file of the tree on this computer. */
+  /** Path on this computer of a file in the tree. */
   async locate(path: string): Promise<string> {
     return join(this.folder, await this.#within(path));
   }
@@ -83,7 +87,10 @@ export class RootTree {
     return join(await this.#placeOf(dirnameOf(path)), basenameOf(path));
   }
 
-  /** A folder's own path, no link in it. Links out of the tree do not lead there: "/" and ".." end at its root. */
+  /**
+   * Resolves all symbolic links of a folder. Links cannot lead out of the tree: "/" and ".." stop
+   * at its root.
+   */
   async #placeOf(folder: string, depth = 0): Promise<string> {
     const known = this.#places.get(folder);
     if (known !== undefined) return known;
