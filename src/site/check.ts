@@ -1,25 +1,28 @@
-/** Whether the parts of a site fit together: what is impossible is refused before anything starts. */
+/** Checks that the parts of a site fit together, before anything starts. */
 import { macKey } from '../network/ethernet/mac.js';
 import { sectorsOf } from '../protocol/aoe/spec.js';
 import type { Item } from './item.js';
 import type { ComputerPlan, SitePlan } from './plan.js';
 
-/** Where the parts of a site stand in its file, by what they are. */
+/** The places of a site's parts in its file, for error messages. */
 export interface Places {
   readonly items: Map<string, Item>;
   readonly root: Item;
 }
 
-/** What a computer's board holds. */
+/** Maximum number of drives that a computer's board holds. */
 const maxDrives = 22;
-/** What its IDE controller takes. */
+/** Maximum number of drives on its IDE controller. */
 const maxIde = 2;
 
-/** @throws FarbusError "FILE:LINE: …" for the first thing that cannot be. */
+/**
+ * Checks a site.
+ * @throws FarbusError "FILE:LINE: …" for the first fault
+ */
 export function checkSite(site: SitePlan, { items, root }: Places): void {
   const at = (key: string): Item => items.get(key) ?? root;
   const seen = new Map<string, string>();
-  /** Two of what there can be only one of. */
+  /** Refuses a second use of a thing that can be used once only. */
   const once = (what: string, who: string, item: Item): void => {
     const other = seen.get(what);
     if (other !== undefined) throw item.error(`${what} is taken already: by ${other}`);
@@ -82,12 +85,12 @@ function checkDrives(
   });
 }
 
-/** Whether a drive's text is a file or device of this computer that is written itself. */
+/** True if the drive's text names a local file or device that the drive writes to directly. */
 function writes(text: string): boolean {
   return !/,(read-only|overlay=|cdrom)/.test(text) && !/^((?!raw:)[a-z][a-z0-9+]*:|,)/.test(text);
 }
 
-/** The path of a drive's text or of a file, in one form of those that mean the same. */
+/** The path of a drive's text or of a file, normalized so that equal paths compare equal. */
 function pathOf(text: string): string {
   const path = text.split(',')[0]!.replace(/^raw:/, '');
   return path
@@ -96,7 +99,7 @@ function pathOf(text: string): string {
     .replace(/^$/, '.');
 }
 
-/** The address without its prefix. */
+/** Checks an address with prefix and returns it without the prefix. */
 function checkAddress(text: string, item: Item): string {
   const [address = '', prefix = ''] = text.split('/');
   if (address.split('.').some((part) => Number(part) > 255) || Number(prefix) > 32 || Number(prefix) < 1) {
@@ -106,7 +109,10 @@ function checkAddress(text: string, item: Item): string {
   return address;
 }
 
-/** RFC 1122 §3.2.1.3: what cannot be the address of one computer. Prefixes of 31 bits have two hosts (RFC 3021). */
+/**
+ * Refuses addresses that cannot belong to one computer (RFC 1122 §3.2.1.3). A 31-bit prefix has two
+ * host addresses (RFC 3021).
+ */
 function checkHost(address: string, prefix: number, item: Item): void {
   const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const first = Math.floor(number / 2 ** 24);

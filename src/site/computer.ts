@@ -1,21 +1,25 @@
-/** A computer of a site as the one who runs the site sees it, wherever it runs. */
+/** The interface to a running computer of a site, independent of the process that it runs in. */
 import type { LogLevel } from '../base/log.js';
 import type { Work } from '../base/work.js';
 import type { Segment } from '../network/ethernet/segment.js';
 import type { ComputerPlan } from './plan.js';
 
 /**
- * `starting`: its hypervisor, devices and drives; `booting`: its operating system; `running`; `ended`: the operating
- * system halted or asked for a reset; `failed`: it could not start or go on; `crashed`: its process is gone; `stopped`.
+ * State of a computer. `starting`: its hypervisor, devices and drives start; `booting`: its
+ * operating system boots; `ended`: the operating system halted or requested a reset; `failed`: an
+ * error stopped it or its start; `crashed`: its process died; `stopped`: the site stopped it.
  */
 export type ComputerState = 'starting' | 'booting' | 'running' | 'ended' | 'failed' | 'crashed' | 'stopped';
 
-/** Whether nothing more comes of it. */
+/** True if the state is final. */
 export function isOver(state: ComputerState): boolean {
   return state === 'ended' || state === 'failed' || state === 'crashed' || state === 'stopped';
 }
 
-/** Who writes on a device that a server and its operating system both have. */
+/**
+ * The lease of a device that a server's network clients and its own operating system share: the
+ * holder may write.
+ */
 export interface LeaseState {
   /** "SERVER/DEVICE" */
   readonly device: string;
@@ -23,33 +27,38 @@ export interface LeaseState {
   readonly sides: readonly string[];
 }
 
-/** What a computer tells. None of these may throw. */
+/** Events of a computer. The handlers must not throw. */
 export interface ComputerEvents {
   state(state: ComputerState, detail: string): void;
-  /** Bytes of its console. */
+  /** Console output. */
   output(bytes: Uint8Array): void;
   log(level: LogLevel, message: string): void;
   leases(leases: readonly LeaseState[]): void;
 }
 
 export interface RunningComputer {
-  /** Bytes to its console. */
+  /** Console input. */
   input(bytes: Uint8Array): void;
-  /** Rejects with a FarbusError where the lease stays where it is, as when the request is withdrawn. */
+  /**
+   * Moves a lease. Rejects with a FarbusError if the lease stays where it is, for example because
+   * the request was withdrawn.
+   */
   moveLease(device: string, to: string, work: Work): Promise<void>;
-  /** Ends it; idempotent. Its last event is a state that is over. */
+  /** Stops the computer. Idempotent. Its last event is a final state. */
   stop(): Promise<void>;
 }
 
-/** What of a site concerns each of its computers. */
+/** Options of a site that apply to each computer. */
 export interface StartOptions {
-  /** A folder for a file with the steps of every command; undefined: none. */
+  /** Folder for trace files with the steps of every command; undefined for no trace. */
   readonly traceFolder: string | undefined;
-  /** Replaces a snapshot of another system or of other drives instead of refusing it. Default: false. */
+  /**
+   * Replace a snapshot of another system or of other drives instead of refusing it. Default false.
+   */
   readonly renewSnapshot?: boolean | undefined;
 }
 
-/** Starts a computer, whose adapter is on `segment`. What goes wrong is an event. */
+/** Starts a computer with its network adapter on `segment`. Errors are reported as events. */
 export type StartComputer = (
   plan: ComputerPlan,
   segment: Segment | undefined,

@@ -1,6 +1,9 @@
 /**
- * The control socket of a running site: a unix socket in a folder that is its user's only. A client sends one line of JSON
- * and gets one back; after `console`, both directions are the console's bytes, until the computer ends.
+ * The control socket of a running site: a unix socket in a folder that only its user can access.
+ *
+ * A client sends one line of JSON and gets one line back; in between, a client that asks for
+ * progress gets progress lines. After `console`, both directions carry the raw bytes of the
+ * console until the computer ends.
  */
 import { rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -31,10 +34,10 @@ const maxLine = 64 << 10;
 const requestMs = 10_000;
 /** How long the end of the site waits for answers to requests, in ms. */
 const answerMs = 500;
-/** Bytes that may wait for a console's reader; more are dropped. */
+/** Maximum bytes buffered for a slow console reader; further output is dropped. */
 const maxPending = 1 << 20;
 
-/** Listens at `path`. Rejects with a FarbusError where a site of this name runs already. */
+/** Listens at `path`. Rejects with a FarbusError if a site with this name is already running. */
 export async function listenControl(
   path: string,
   supervisor: Supervisor,
@@ -134,8 +137,8 @@ function console(
 }
 
 /**
- * Sends a request and waits for its answer, however long the site says that it works on it; the socket is then at the bytes
- * behind it. Rejects with a FarbusError.
+ * Sends a request and waits for its reply, for as long as the site reports progress. Afterwards
+ * the socket is at the bytes after the reply. Rejects with a FarbusError.
  */
 export async function control(
   path: string,
@@ -159,7 +162,7 @@ export async function control(
   }
 }
 
-/** Whether somebody listens on a socket. */
+/** True if a process listens on the socket. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
@@ -171,7 +174,9 @@ export function answers(path: string): Promise<boolean> {
   });
 }
 
-/** The first line of what arrives; the socket is then paused, and `rest` is what came behind it. */
+/**
+ * Reads the first line. The socket is then paused; `rest` has the bytes received after the line.
+ */
 function readLine(socket: Socket, ms: number): Promise<{ line: string; rest: Uint8Array }> {
   return new Promise((resolve, reject) => {
     let bytes = Buffer.alloc(0);

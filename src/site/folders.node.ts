@@ -1,15 +1,15 @@
-/** Where a site has its logs: the folders of the XDG Base Directory Specification 0.8. */
+/** Folders for the logs of sites (XDG Base Directory Specification 0.8). */
 import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { FarbusError, messageOf } from '../base/errors.js';
 
-/** The folder of all sites' logs; it may not be there. */
+/** The folder of all sites' logs. It may not exist. */
 export function logsFolder(env: NodeJS.ProcessEnv): string {
   return join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'farbus');
 }
 
-/** The folder of a site's logs, made where there is none. */
+/** The folder of a site's logs. Creates it if it does not exist. */
 export function logFolder(env: NodeJS.ProcessEnv, site: string): string {
   const folder = join(logsFolder(env), site);
   try {

@@ -1,6 +1,7 @@
 /**
- * Frames between the process that has a segment and a computer's process, by a socket that only the two have: each is its
- * length in 4 bytes, big-endian, and its bytes. When too much waits, frames are dropped, as on any Ethernet.
+ * Carries Ethernet frames over a private socket between the process that owns a segment and a
+ * computer's process. Each frame is preceded by its length, 4 bytes, big-endian. Frames are
+ * dropped if too many bytes wait, as on any Ethernet.
  */
 import type { Duplex } from 'node:stream';
 import { BaseSegment } from '../network/ethernet/base-segment.js';
@@ -8,7 +9,7 @@ import type { Mac } from '../network/ethernet/mac.js';
 import { frameHeaderSize, maxMtu, vlanTagSize, type Segment } from '../network/ethernet/segment.js';
 
 const maxFrame = frameHeaderSize + vlanTagSize + maxMtu;
-/** Bytes that may wait in the socket before frames are dropped. */
+/** Maximum bytes that wait in the socket before frames are dropped. */
 const maxPending = 8 << 20;
 
 /** One end of the pipe. */
@@ -18,23 +19,24 @@ export class FramePipe {
   #rest: Buffer = Buffer.alloc(0);
   #flushing = false;
 
-  /** @param onFrame Is given each frame that arrives; it is valid during the call only. */
+  /** Called with each received frame, which is valid during the call only. */
   constructor(socket: Duplex, onFrame: (frame: Uint8Array) => void) {
     this.#socket = socket;
     this.#onFrame = onFrame;
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
-    // The other process has ended: its end is told otherwise.
+    // The other process has ended; its end is reported by other means.
     socket.on('error', () => undefined);
   }
 
-  /** Sends a copy of a frame. False: dropped. */
+  /** Sends a copy of a frame. Returns false if it was dropped. */
   send(frame: Uint8Array): boolean {
     if (this.#socket.destroyed || this.#socket.writableLength > maxPending) return false;
-    // What is sent in one turn leaves together.
+    // Collect the frames that one callback sends into one write.
     if (!this.#flushing) {
       this.#flushing = true;
       this.#socket.cork();
-      // Not in a later turn: that may be one slice of a busy guest away.
+      // Use nextTick: the next iteration of the event loop may be a time slice of a busy guest
+      // away.
       process.nextTick(() => {
         this.#flushing = false;
         this.#socket.uncork();
@@ -64,7 +66,7 @@ export class FramePipe {
   }
 }
 
-/** A segment as a computer's process has it: its frames come and go by the pipe. */
+/** A segment in a computer's process: sends and receives its frames through the pipe. */
 export class PipeSegment extends BaseSegment {
   readonly #pipe: FramePipe;
 
@@ -85,7 +87,10 @@ export class PipeSegment extends BaseSegment {
   }
 }
 
-/** Gives another process a place on `segment`, with the address `mac`. Returns what ends it. */
+/**
+ * Connects another process to `segment` with the address `mac`. Returns a function that disconnects
+ * it.
+ */
 export function lendPort(segment: Segment, mac: Mac, socket: Duplex): () => void {
   const port = segment.attach({ mac, onFrame: (frame) => void pipe.send(frame) });
   const pipe = new FramePipe(socket, (frame) => void port.send(frame));

@@ -1,15 +1,15 @@
 /**
- * A value of a YAML file with the place where it stands, read as what it has to be: each error names the file, the line
- * and what was expected. YAML 1.2 by the package yaml.
+ * Reads typed values from a YAML file (YAML 1.2, package yaml) and remembers their places: each
+ * error names the file, the line and what was expected.
  */
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml';
 import { usageError, type FarbusError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 import { yamlFault } from '../base/yaml-fault.js';
 
-/** Longest file that is read, in characters. */
+/** Maximum length of a file, in characters. */
 const maxLength = 1 << 20;
-/** Levels of aliases of aliases. */
+/** Maximum depth of aliases of aliases. */
 const maxAliases = 16;
 
 interface Source {
@@ -18,7 +18,10 @@ interface Source {
   readonly document: Document;
 }
 
-/** Parses a file's text. @throws FarbusError "FILE:LINE: …". */
+/**
+ * Parses the text of a file.
+ * @throws FarbusError "FILE:LINE: …"
+ */
 export function parseYaml(file: string, text: string): Item {
   if (text.length > maxLength) throw usageError(`${file}: it is longer than any site file`);
   const lines = new LineCounter();
@@ -34,7 +37,7 @@ export class Item {
   readonly #path: string;
   readonly #offset: number;
 
-  /** @param offset Where it stands, or would have to, in the text. */
+  /** Offset in the text of the value, or of the place where it is missing. */
   constructor(source: Source, node: Node | null, path: string, offset: number) {
     this.#source = source;
     let target = node;
@@ -45,14 +48,14 @@ export class Item {
     this.#offset = node?.range?.[0] ?? offset;
   }
 
-  /** An error about this value. */
+  /** Makes an error about this value. */
   error(message: string): FarbusError {
     const { file, lines } = this.#source;
     const { line } = lines.linePos(this.#offset);
     return usageError(`${file}:${Math.max(1, line)}: ${this.#path === '' ? '' : `${this.#path}: `}${message}`);
   }
 
-  /** Runs something that may find fault with this value, by a FarbusError. */
+  /** Runs a check of this value and adds the value's place to its error. */
   check<T>(work: () => T): T {
     try {
       return work();
@@ -65,7 +68,7 @@ export class Item {
     return isScalar(this.#node) && typeof this.#node.value === 'string';
   }
 
-  /** The values of a mapping with these keys, of which each may be absent. */
+  /** The values of a mapping by key. Each may be absent; an unknown key is an error. */
   fields<K extends string>(...known: readonly K[]): Partial<Record<K, Item>> {
     const found: Partial<Record<K, Item>> = {};
     for (const [key, item] of this.entries(`a mapping with ${known.join(', ')}`)) {
@@ -77,7 +80,7 @@ export class Item {
     return found;
   }
 
-  /** The keys and values of a mapping whose keys are names. */
+  /** The keys and values of a mapping; keys must be scalars. */
   entries(expected = 'a mapping'): (readonly [string, Item])[] {
     if (!isMap(this.#node)) throw this.#expected(expected);
     return this.#node.items.map(({ key, value }) => {
@@ -125,7 +128,7 @@ export class Item {
     return value as T;
   }
 
-  /** A size, "128M", in bytes. */
+  /** A size such as "128M", in bytes. */
   size(min: number, max: number): number {
     const expected = `a size from ${min >> 20}M to ${max >> 20}M, for example 128M`;
     const value = parseBytes(this.string(expected));
@@ -137,7 +140,7 @@ export class Item {
     return isScalar(this.#node) ? this.#node.value : undefined;
   }
 
-  /** A number as it is written: 1.10 is not 1.1. */
+  /** A number as written in the file: 1.10 is not 1.1. */
   #text(): string {
     return isScalar(this.#node) ? (this.#node.source ?? String(this.#node.value)) : '';
   }

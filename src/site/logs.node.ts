@@ -1,17 +1,19 @@
 /**
- * The logs of a site as it writes them: of each computer what its hypervisor says and what its console prints, and the
- * computers' states. Each is bounded (rotating-file.node.ts). read-logs.node.ts reads them.
+ * Writes the logs of a site: for each computer its hypervisor's messages, its states and its
+ * console output. Each file has a bounded size (rotating-file.node.ts).
+ *
+ * Not here: reading them (read-logs.node.ts).
  */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { olderPart, RotatingFile } from './rotating-file.node.js';
 
-/** Longest part of a log, in bytes; there are two. */
+/** Maximum size of one part of a log, in bytes. A log has two parts. */
 const maxSize = 8 << 20;
-/** Longest line, in characters. */
+/** Maximum length of a line, in characters. */
 const maxLine = 4000;
 
-/** What the name of a computer's log ends with: what its hypervisor says, what its console printed, its steps (`--trace`). */
+/** Endings of a computer's log files: messages, console output, and trace steps (`--trace`). */
 export const logEnd = '.log';
 export const consoleEnd = '.console';
 export const traceEnd = '.trace';
@@ -20,7 +22,7 @@ export class SiteLogs {
   readonly folder: string;
   readonly #files = new Map<string, RotatingFile>();
 
-  /** Removes what an earlier run of the site has left in `folder`. */
+  /** Removes the logs of an earlier run from `folder`. */
   constructor(folder: string) {
     this.folder = folder;
     const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
@@ -29,13 +31,19 @@ export class SiteLogs {
     }
   }
 
-  /** A line with its time, in `NAME.log`. @throws FarbusError where there can be no such file. */
+  /**
+   * Appends a line with a time stamp to `NAME.log`.
+   * @throws FarbusError if the file cannot be created
+   */
   line(name: string, text: string): void {
     const line = text.replace(/[\r\n]+/g, ' ').slice(0, maxLine);
     this.#file(name + logEnd).append(Buffer.from(`${new Date().toISOString()} ${line}\n`));
   }
 
-  /** Bytes of a console, in `NAME.console`. @throws FarbusError where there can be no such file. */
+  /**
+   * Appends console output to `NAME.console`.
+   * @throws FarbusError if the file cannot be created
+   */
   output(name: string, bytes: Uint8Array): void {
     this.#file(name + consoleEnd).append(bytes);
   }

@@ -1,4 +1,7 @@
-/** What a site is: computers and the segments between them, as a site file describes them, with nothing left open. */
+/**
+ * The plan of a site: its computers and the segments between them, from a site file with all
+ * defaults filled in.
+ */
 import type { Mac } from '../network/ethernet/mac.js';
 
 export type ComputerRole = 'client' | 'server';
@@ -6,22 +9,25 @@ export type ComputerRole = 'client' | 'server';
 export interface SegmentPlan {
   readonly name: string;
   readonly mtu: number;
-  /** What carries it outside of this site (docs/ethernet.md); undefined: it is of this site only. */
+  /**
+   * Carrier that connects it with the outside (docs/ethernet.md); undefined if it is only within
+   * this site.
+   */
   readonly via: string | undefined;
 }
 
-/** The operating system: a kernel of the user's, or Debian's. */
+/** The operating system: the user's kernel, or Debian's. */
 export interface SystemPlan {
-  /** The firmware boots what is on the drives; nothing else is given then but `ready`. */
+  /** The firmware boots from the drives. Then no other field is set but `ready`. */
   readonly bios: boolean;
   readonly kernel: string | undefined;
-  /** Which release of Debian, where no kernel is given. */
+  /** Debian release, if no kernel is given. */
   readonly debian: 11 | 12;
-  /** Packages of Debian that its system has as well, by name. */
+  /** Names of further Debian packages in its system. */
   readonly with: readonly string[];
   readonly initrd: string | undefined;
   readonly append: string | undefined;
-  /** What it prints when it is up; undefined: nobody knows. */
+  /** Text that it prints when it is up; undefined if unknown. */
   readonly ready: string | undefined;
 }
 
@@ -30,7 +36,10 @@ export interface AoeNumber {
   readonly slot: number;
 }
 
-/** A drive of a computer: by a text as `farbus run --drive` has it, a far device of the site, or one of its own devices. */
+/**
+ * A drive of a computer: a text in the syntax of `farbus run --drive`, a far device of the site, or
+ * one of the computer's own devices.
+ */
 export type SiteDrive =
   | { readonly kind: 'text'; readonly text: string }
   | {
@@ -43,37 +52,40 @@ export type SiteDrive =
     }
   | { readonly kind: 'own'; readonly device: string };
 
-/** A physical device 914, which the virtual I/O server serves. */
+/** A physical device 914, served by the virtual I/O server. */
 export interface DevicePlan {
   readonly name: string;
   readonly source: string;
   readonly aoe: AoeNumber;
   readonly readOnly: boolean;
-  /** Who writes where OS 2 has it as well: `network` or `local`; undefined where it has not. */
+  /**
+   * The side that may write first if OS 2 also has the device (`network` or `local`); undefined if
+   * it does not.
+   */
   readonly lease: 'network' | 'local' | undefined;
 }
 
 export interface ComputerPlan {
   readonly name: string;
   readonly role: ComputerRole;
-  /** Bytes; undefined: as much as is usual for its system. */
+  /** Memory in bytes; undefined for the default of its system. */
   readonly memory: number | undefined;
   readonly system: SystemPlan;
-  /** Name of the segment that its network adapter is on. */
+  /** Name of the segment of its network adapter. */
   readonly segment: string | undefined;
   readonly mac: Mac;
-  /** "192.0.2.1/24" */
+  /** IPv4 address with prefix: "192.0.2.1/24". */
   readonly address: string | undefined;
   readonly drives: readonly SiteDrive[];
   readonly devices: readonly DevicePlan[];
   readonly snapshot: string | undefined;
-  /** How long a far device may be away before the guest gets errors. */
+  /** Time for which requests wait for a lost far device before the guest gets errors. */
   readonly reconnectSeconds: number;
 }
 
 export interface SitePlan {
   readonly name: string;
-  /** Every computer in a process of its own, or all in one. */
+  /** `each`: one process for each computer; `one`: one process for all. */
   readonly processes: 'each' | 'one';
   readonly segments: readonly SegmentPlan[];
   readonly computers: readonly ComputerPlan[];

@@ -1,6 +1,6 @@
 /**
- * A computer of a site in a process of its own: what it is told and what it tells, as messages between the two, and its
- * frames by a pipe. What ends the process ends that computer and no other.
+ * Runs a computer of a site in its own process. Commands and events are messages between the two
+ * processes; frames use a pipe. If the process dies, only that computer ends.
  */
 import { fork } from 'node:child_process';
 import { Socket } from 'node:net';
@@ -40,23 +40,27 @@ type FromComputer =
   | { readonly kind: 'waiting'; readonly id: number; readonly what: string }
   | { readonly kind: 'moved'; readonly id: number; readonly error: string | undefined };
 
-/** A move of a lease that the computer has been asked for. */
+/** A requested move of a lease, not yet done. */
 interface Move {
   settle(error: string | undefined): void;
   waitsFor(what: string): void;
 }
 
-/** The descriptor of the pipe in the computer's process: after stdin, stdout, stderr and the channel of messages. */
+/**
+ * Descriptor of the pipe in the computer's process, after stdin, stdout, stderr and the message
+ * channel.
+ */
 const pipeDescriptor = 4;
-/** How long a computer has to end before it is made to, in ms. */
+/** Time for a computer to end before its process is killed, in ms. */
 const stopMs = 20_000;
 
-/** Starts computers by `program`, a file that calls {@link serveParent}. */
+/** Starts each computer as a process that runs `program`, a file that calls {@link serveParent}. */
 export function inProcesses(program: string): StartComputer {
   return (plan, segment, events, options) => {
     const child = fork(program, [plan.name], {
       serialization: 'advanced',
-      // A group of its own: Ctrl-C at the terminal is for us, who end the computers in good order.
+      // A process group of its own: Ctrl-C at the terminal signals only this process, which ends
+      // the computers in order.
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
     });
@@ -140,7 +144,10 @@ export function inProcesses(program: string): StartComputer {
   };
 }
 
-/** The computer's side: starts it as the parent says, by `start`, and ends with the parent. */
+/**
+ * The computer's process: starts the computer by `start` when the parent asks, and ends with the
+ * parent.
+ */
 export function serveParent(start: StartComputer): void {
   let computer: RunningComputer | undefined;
   const withdrawals = new Map<number, AbortController>();
@@ -148,7 +155,7 @@ export function serveParent(start: StartComputer): void {
     if (process.connected) process.send!(message, () => undefined);
   };
   const exit = (): void => {
-    // Messages that are on their way are to arrive.
+    // Let messages in flight arrive.
     if (process.connected) process.disconnect();
     endProcess(0);
   };
@@ -195,7 +202,7 @@ export function serveParent(start: StartComputer): void {
         return stop();
     }
   });
-  // The one who runs the site is gone: so is the site.
+  // The parent process, which runs the site, has ended.
   process.once('disconnect', stop);
   send({ kind: 'ready' });
 }

@@ -1,16 +1,18 @@
-/** The logs of a site as they are read: the last lines of a computer's log, and then those that come. */
+/**
+ * Reads the logs of a site: the last lines of a computer's log, then new lines as they are written.
+ */
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { logEnd } from './logs.node.js';
 import { olderPart } from './rotating-file.node.js';
 
-/** Bytes that are read at a time. */
+/** Bytes to read at a time. */
 const pieceSize = 1 << 16;
-/** Longest line that is put together, in characters; a longer one comes in parts. */
+/** Maximum length of a line, in characters; a longer line is returned in parts. */
 const maxLine = 1 << 16;
 
-/** Sites that have logs in `folder`, the one that was written last first. */
+/** Sites with logs in `folder`, the most recently written first. */
 export function loggedSites(folder: string): string[] {
   let names: string[];
   try {
@@ -27,7 +29,7 @@ export function loggedSites(folder: string): string[] {
   return [...times].sort(([, a], [, b]) => b - a).map(([site]) => site);
 }
 
-/** Computers that have a log in a site's folder, by name. */
+/** Names of the computers with a log in a site's folder. */
 export function loggedComputers(folder: string): string[] {
   try {
     return readdirSync(folder)
@@ -35,12 +37,12 @@ export function loggedComputers(folder: string): string[] {
       .map((name) => name.slice(0, -logEnd.length))
       .sort();
   } catch {
-    // No folder.
+    // The folder does not exist.
     return [];
   }
 }
 
-/** A log that is read to its end, and on as it grows, also when it is rotated or begun anew. */
+/** Reads a log to its end and follows it as it grows, across rotations and restarts of the log. */
 export class LogReader {
   readonly #path: string;
   #fd: number | undefined;
@@ -49,24 +51,25 @@ export class LogReader {
   #decoder = new TextDecoder();
   #rest = '';
 
-  /** @param path The log; it may not be there yet. */
+  /** Path of the log. It may not exist yet. */
   constructor(path: string) {
     this.#path = path;
   }
 
-  /** The last `count` lines; {@link read} goes on behind them. */
+  /** The last `count` lines; {@link read} continues after them. */
   last(count: number): string[] {
     const lines: string[] = [];
     const keep = (more: string[]): void => {
       lines.push(...more);
       if (lines.length > 2 * count) lines.splice(0, lines.length - count);
     };
-    // The newer part is opened before the older one is looked at: what is rotated meanwhile is then not read twice.
+    // Open the newer part before the older one: if the log is rotated in between, no lines are read
+    // twice.
     const opened = this.#open();
     const older = new LogReader(this.#path + olderPart);
     if (existsSync(this.#path + olderPart) && older.#open() && !(opened && older.#inode === this.#inode)) {
       for (let more; (more = older.#some()) !== undefined;) keep(more);
-      // A line, or a console's output, may go on in the newer part.
+      // A line or a character may continue in the newer part.
       this.#rest = older.#rest;
       this.#decoder = older.#decoder;
     }
@@ -75,10 +78,10 @@ export class LogReader {
     return lines.slice(lines.length - Math.min(count, lines.length));
   }
 
-  /** Lines that have come since. */
+  /** New lines since the last call. */
   read(): string[] {
     const lines: string[] = [];
-    // What is left in a part that has been rotated away, then the new one.
+    // Read the rest of a part that has been rotated away, then the new part.
     for (let parts = 0; parts < 2; parts++) {
       if (this.#fd !== undefined) {
         if (fstatSync(this.#fd).size < this.#position) this.#position = 0;
@@ -91,7 +94,7 @@ export class LogReader {
     return lines;
   }
 
-  /** What stands behind the last whole line. */
+  /** The text after the last complete line. */
   get unfinished(): string {
     return this.#rest;
   }
@@ -101,7 +104,7 @@ export class LogReader {
     this.#fd = undefined;
   }
 
-  /** False: there is none. */
+  /** Opens the log. Returns false if it does not exist. */
   #open(): boolean {
     try {
       this.#fd = openSync(this.#path, 'r');
@@ -119,7 +122,7 @@ export class LogReader {
     return now !== undefined && now.ino !== this.#inode;
   }
 
-  /** Whole lines of the next piece; undefined at the end. */
+  /** The complete lines of the next piece; undefined at the end. */
   #some(): string[] | undefined {
     const piece = Buffer.allocUnsafe(pieceSize);
     const length = readSync(this.#fd!, piece, 0, pieceSize, this.#position);

@@ -1,4 +1,8 @@
-/** A site file as a plan: docs/site.md. What can be said of each value alone is checked here; what fits together, in check.ts. */
+/**
+ * Reads a site file into a plan (docs/site.md). It checks each value alone.
+ *
+ * Not here: checks that values fit together (check.ts).
+ */
 import { usageError } from '../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../network/ethernet/segment.js';
@@ -16,11 +20,17 @@ import type {
 } from './plan.js';
 
 export interface ReadOptions {
-  /** Name of the site where the file gives none. */
+  /** Name of the site if the file has none. */
   readonly name: string;
-  /** Checks the text of a source or drive before anything starts. @throws FarbusError */
+  /**
+   * Checks the text of a source or drive before anything starts.
+   * @throws FarbusError
+   */
   readonly checkDrive: (text: string) => void;
-  /** Checks that a file is there. @throws FarbusError */
+  /**
+   * Checks that a file exists.
+   * @throws FarbusError
+   */
   readonly checkFile: (path: string) => void;
 }
 
@@ -30,7 +40,10 @@ const nameForm = 'a name of letters, digits, - and _, 31 at most';
 const packagePattern = /^[a-z0-9][a-z0-9+.-]{1,100}$/;
 const packageForm = 'the name of a Debian package, for example tcpdump';
 
-/** Reads a site file. @throws FarbusError "FILE:LINE: …": what is wrong and what was expected. */
+/**
+ * Reads a site file.
+ * @throws FarbusError "FILE:LINE: …" with the fault and what was expected
+ */
 export function readSite(file: string, text: string, options: ReadOptions): SitePlan {
   const root = parseYaml(file, text);
   const { name, processes, segments, computers } = root.fields('name', 'processes', 'segments', 'computers');
@@ -63,12 +76,12 @@ function readSegment(name: string, item: Item, { items }: Places): SegmentPlan {
   items.set(`segment ${name}`, item);
   const { mtu, via } = item.fields('mtu', 'via');
   const carrier = via?.string('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7');
-  // VXLAN in a network of 1500 bytes.
+  // VXLAN within a network whose MTU is 1500.
   const usual = carrier?.startsWith('vxlan:') ? 1450 : 1500;
   return { name, mtu: mtu?.integer(minMtu, maxMtu) ?? usual, via: carrier };
 }
 
-/** A drive that is known only when all computers are. */
+/** Makes a drive once all computers are known. */
 type Later = (computers: readonly ComputerPlan[]) => SiteDrive;
 
 function readComputer(
@@ -101,7 +114,7 @@ function readComputer(
     farDrives.set(at, readFarDrive(entry));
     return { kind: 'text', text: '' };
   });
-  // A device that OS 2 has as well is its next drive.
+  // A device that OS 2 also has becomes its next drive.
   for (const { name: device, lease } of devices) if (lease) drives.push({ kind: 'own', device });
   const plan: ComputerPlan = {
     name,
@@ -205,7 +218,10 @@ function readMac(item: Item): Mac {
   return mac;
 }
 
-/** The address of a computer that is given none: always the same one, locally administered. */
+/**
+ * The MAC address of a computer without a configured one: locally administered, derived from the
+ * names of site and computer, so always the same.
+ */
 export function macOf(site: string, computer: string): Mac {
   const mac = new Uint8Array(6);
   let hash = 0x811c9dc5;

@@ -1,21 +1,24 @@
-/** A file that is appended to and stays within a size: when it is full it becomes `FILE.1`, the one before is gone, and it begins anew. */
+/**
+ * An append-only file of bounded size. When it is full, it is renamed to `FILE.1`, replacing the
+ * previous one, and a new file starts.
+ */
 import { closeSync, constants, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 
-/** What the name of the older part ends with. */
+/** Suffix of the older part. */
 export const olderPart = '.1';
 
 export class RotatingFile {
   readonly #path: string;
   readonly #maxSize: number;
-  /** Undefined while there is no file, as it could not be made. */
+  /** Undefined if the file could not be created. */
   #fd: number | undefined;
   #size = 0;
 
   /**
-   * Makes the file, empty, without an older part.
-   * @param maxSize Longest file, in bytes: with its older part it takes twice that.
-   * @throws FarbusError
+   * Creates the file, empty, and removes an older part.
+   * @param maxSize Maximum size of one part in bytes; the two parts take twice that.
+   * @throws FarbusError if the file cannot be created
    */
   constructor(path: string, maxSize: number) {
     this.#path = path;
@@ -29,8 +32,9 @@ export class RotatingFile {
   }
 
   /**
-   * Appends bytes. Where the disk is full or the folder gone they are lost, which must not end the program that writes a
-   * log. Each call tries anew, so that the log goes on when there is room again.
+   * Appends bytes. If the disk is full or the folder is gone, the bytes are lost, because a log
+   * error must not end the program. Each call tries again, so the log continues when there is
+   * room.
    */
   append(bytes: Uint8Array): void {
     try {
@@ -41,7 +45,7 @@ export class RotatingFile {
         at += done;
       }
     } catch {
-      // Lost.
+      // The bytes are lost; see above.
     }
   }
 
@@ -51,7 +55,10 @@ export class RotatingFile {
     if (fd !== undefined) closeQuietly(fd);
   }
 
-  /** Begins anew. A step that fails is done by the next call: without a descriptor there is nothing left to rename. */
+  /**
+   * Starts a new part. If a step fails, the next call continues there: without a descriptor only
+   * opening the file is left.
+   */
   #rotate(): void {
     if (this.#fd !== undefined) {
       renameSync(this.#path, this.#path + olderPart);
@@ -62,17 +69,20 @@ export class RotatingFile {
   }
 }
 
-/** Empty. A link of that name is not followed. */
+/** Opens the file and empties it. Does not follow a symbolic link. */
 function openLog(path: string): number {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   return openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
 }
 
-/** Some file systems report a failed write only here: what is lost is a log's line. */
+/**
+ * Closes the file and ignores errors. Some file systems report a failed write only here; that loses
+ * a log line.
+ */
 function closeQuietly(fd: number): void {
   try {
     closeSync(fd);
   } catch {
-    // Lost.
+    // The bytes are lost; see above.
   }
 }

@@ -1,4 +1,7 @@
-/** A running site: its segments, its computers and their states; what is told of them and what they are told. */
+/**
+ * A running site: starts and stops its segments and computers, tracks their states, and passes on
+ * their events and commands.
+ */
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
 import type { Work } from '../base/work.js';
@@ -13,7 +16,7 @@ import {
 } from './computer.js';
 import type { ComputerPlan, SegmentPlan, SitePlan } from './plan.js';
 
-/** What is known of a computer, as it is shown. */
+/** The state of a computer for display. */
 export interface ComputerStatus {
   readonly name: string;
   readonly role: string;
@@ -24,7 +27,7 @@ export interface ComputerStatus {
 }
 
 export interface SiteEvents {
-  /** A computer has another state. */
+  /** The state of a computer has changed. */
   status(status: ComputerStatus): void;
   output(computer: string, bytes: Uint8Array): void;
   log(computer: string, level: LogLevel, message: string): void;
@@ -36,13 +39,13 @@ export interface SupervisorOptions extends StartOptions {
   readonly events: SiteEvents;
 }
 
-/** Bytes of a console's output that one who comes later is shown. */
+/** Bytes of recent console output that are kept for a new watcher. */
 const backlogSize = 16 << 10;
 
-/** Who is shown a console. */
+/** A receiver of console output. */
 export interface ConsoleWatcher {
   receive(bytes: Uint8Array): void;
-  /** The computer has ended: nothing more comes. */
+  /** The computer has ended; no more output follows. */
   over(): void;
 }
 
@@ -57,7 +60,7 @@ interface Entry {
 }
 
 export class Supervisor {
-  /** Resolves when no computer runs any more. */
+  /** Resolves when all computers have ended. */
   readonly over: Promise<void>;
   readonly #site: SitePlan;
   readonly #options: SupervisorOptions;
@@ -92,13 +95,16 @@ export class Supervisor {
     return [...this.#entries.values()].map(statusOf);
   }
 
-  /** Opens the segments and starts every computer. Rejects with a FarbusError where a segment cannot be had. */
+  /**
+   * Opens the segments and starts every computer. Rejects with a FarbusError if a segment cannot be
+   * opened.
+   */
   async start(): Promise<void> {
     for (const plan of this.#site.segments) this.#segments.set(plan.name, await this.#options.openSegment(plan));
     for (const entry of this.#entries.values()) this.#startOne(entry);
   }
 
-  /** Ends every computer, clients before servers, then the segments. Idempotent. */
+  /** Stops every computer, clients before servers, then closes the segments. Idempotent. */
   stop(): Promise<void> {
     this.#stopped ??= (async () => {
       for (const role of ['client', 'server']) {
@@ -115,7 +121,10 @@ export class Supervisor {
     this.#entry(computer).running?.input(bytes);
   }
 
-  /** What the console printed lately, and from then on what it prints until the computer ends. Returns what ends it. */
+  /**
+   * Sends the recent console output to the watcher, then further output until the computer ends.
+   * Returns a function that ends the watch.
+   */
   watch(computer: string, watcher: ConsoleWatcher): () => void {
     const { backlog, state, watchers } = this.#entry(computer);
     if (backlog.length > 0) watcher.receive(withoutQueries(backlog));
@@ -189,8 +198,8 @@ function statusOf({ plan, state, detail, leases }: Entry): ComputerStatus {
 }
 
 /**
- * A terminal answers at once what it is asked (where its cursor is, what it is), to the guest: who is shown old questions
- * is not to answer them again.
+ * Removes terminal queries (cursor position, device attributes). The watcher's terminal would
+ * answer old queries again, and the guest would read the answers as input.
  */
 function withoutQueries(bytes: Uint8Array): Uint8Array {
   const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');

@@ -1,17 +1,18 @@
-/** New, empty disk images, made by qemu-img. */
+/** Makes new, empty disk images with qemu-img. */
 import { constants, open, rm } from 'node:fs/promises';
 import { printable } from '../../base/printable.js';
 import type { ImageFormat } from './formats.js';
 import { qemuFailure, qemuProgram } from './process.node.js';
 import { descriptorPath, spawnInSandbox } from './sandbox/sandbox.node.js';
 
-/** Options without which the disk in the image would not have the size that is asked for. */
+/** Options that are needed for a disk of exactly the requested size. */
 const options: Readonly<Partial<Record<ImageFormat, string>>> = { vpc: 'subformat=dynamic,force_size=on' };
 
 /**
- * Makes an image of a disk of `size` bytes, all zeroes, in the file at `path`, which must not exist or be empty. The disk
- * can be longer, as some formats have whole sectors only.
- * @throws FarbusError where qemu-img is missing or cannot; a new file is removed then. A system error for the file.
+ * Makes an image of a zeroed disk of `size` bytes in the file `path`, which must be empty or not
+ * exist. The disk can be larger, because some formats have complete sectors only.
+ * @throws FarbusError if qemu-img is missing or fails; a file created here is then removed
+ * @throws Error a system error of the file
  */
 export async function createImage(path: string, format: ImageFormat, size: number): Promise<void> {
   const program = qemuProgram('qemu-img', path);

@@ -1,26 +1,27 @@
 /**
- * Disk image formats that are not the bytes of the disk: how a file's content and its name tell them. Sources: QEMU,
- * docs/interop/qcow2.txt and qed_spec.txt; the VMDK, VHD and VHDX specifications of their makers; VirtualBox, VDICore.h.
+ * Recognises disk image formats other than raw by a file's content and name. Specification: QEMU,
+ * docs/interop/qcow2.txt and qed_spec.txt; the makers' specifications of VMDK, VHD and VHDX;
+ * VirtualBox, VDICore.h.
  *
- * A guest that may write a raw disk can make its first bytes look like any of these, with the path of a file of the
- * host in them (CVE-2008-2004). Therefore content alone never decides that a file is an image: the user's words do,
- * which are a format (`qcow2:PATH`) or the file's name (`vm.qcow2`).
+ * A guest that can write a raw disk can make its first bytes look like any of these formats, with
+ * the path of a host file in them (CVE-2008-2004). So content alone never decides that a file is
+ * an image. The user decides, by a format (`qcow2:PATH`) or the file's name (`vm.qcow2`).
  *
- * Not here: which other files an image names (references.ts).
+ * Not here: the other files that an image names (references.ts).
  */
 import { getU32 } from '../../base/big-endian.js';
 
-/** The formats that are read through qemu-nbd, by QEMU's names. */
+/** Formats that are read through qemu-nbd, by QEMU's names. */
 export const imageFormats = ['qcow2', 'qcow', 'qed', 'vmdk', 'vdi', 'vhdx', 'vpc', 'parallels'] as const;
 export type ImageFormat = (typeof imageFormats)[number];
 
-/** Bytes from the start of a file that {@link formatOf} looks at. */
+/** Bytes from the start of a file that {@link formatOf} examines. */
 export const formatBytes = 512;
 
-/** Each format's signatures: where they stand, and what they are (Latin-1). */
+/** Signatures of the formats: offset and Latin-1 text. */
 const signatures: readonly (readonly [format: ImageFormat, offset: number, text: string])[] = [
   ['qcow', 0, 'QFI\xfb\0\0\0\x01'],
-  // Version 2 and later; an unknown version is refused by QEMU.
+  // Version 2 and later; QEMU refuses an unknown version.
   ['qcow2', 0, 'QFI\xfb'],
   ['qed', 0, 'QED\0'],
   ['vmdk', 0, 'KDMV'],
@@ -33,8 +34,9 @@ const signatures: readonly (readonly [format: ImageFormat, offset: number, text:
 ];
 
 /**
- * Whether a text is a VMDK descriptor: comments and blank lines, then its title or version. Line by line: a regular
- * expression for all of it could take a guest's text apart in exponentially many ways.
+ * True if a text is a VMDK descriptor: comments and blank lines, then its title or version. It is
+ * checked line by line, because one regular expression for all of it could take exponential time
+ * on a guest's text.
  */
 function isDescriptor(text: string): boolean {
   for (const line of text.split('\n')) {
@@ -44,19 +46,25 @@ function isDescriptor(text: string): boolean {
   return false;
 }
 
-/** The format that a file with these first bytes looks like, however short it is; undefined where it is none that is known. */
+/**
+ * The format that a file with these first bytes has, however few they are; undefined if unknown.
+ */
 export function formatOf(bytes: Uint8Array): ImageFormat | undefined {
   const text = new TextDecoder('latin1').decode(bytes.subarray(0, formatBytes));
-  // The decoder follows WHATWG: bytes 0x80 to 0x9f become other characters. No signature has one.
+  // The decoder follows WHATWG, so bytes 0x80 to 0x9f become other characters. No signature has
+  // such a byte.
   const found = signatures.find(([, offset, magic]) => text.startsWith(magic, offset));
   if (found) return found[0];
   return isDescriptor(text) ? 'vmdk' : undefined;
 }
 
-/** Bytes at the end of a file that {@link isFixedVhd} looks at. */
+/** Bytes at the end of a file that {@link isFixedVhd} examines. */
 export const footerBytes = 512;
 
-/** Whether a file with this end is a VHD of fixed size: the disk's bytes, and behind them a footer (VHD 1.0, "Hard Disk Footer"). */
+/**
+ * True if a file with this end is a VHD of fixed size: the disk's bytes, then a footer (VHD 1.0,
+ * "Hard Disk Footer").
+ */
 export function isFixedVhd(end: Uint8Array): boolean {
   return (
     end.length === footerBytes &&
@@ -65,7 +73,7 @@ export function isFixedVhd(end: Uint8Array): boolean {
   );
 }
 
-/** What the end of a file's name says of its format. A qcow2 image is often called .qcow. */
+/** Formats by file name extension. A qcow2 image is often called .qcow. */
 const endings: Readonly<Record<string, readonly ImageFormat[]>> = {
   qcow2: ['qcow2'],
   qcow: ['qcow', 'qcow2'],
@@ -78,7 +86,7 @@ const endings: Readonly<Record<string, readonly ImageFormat[]>> = {
   parallels: ['parallels'],
 };
 
-/** The formats that a file's name claims; none for names such as disk.img. */
+/** The formats that a file name claims; none for names such as disk.img. */
 export function formatsOfName(path: string): readonly ImageFormat[] {
   const ending = /[^/]\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? '';
   return Object.hasOwn(endings, ending) ? endings[ending]! : [];

@@ -1,10 +1,12 @@
 /**
- * The files of a disk image, opened and checked before QEMU is, as a graph of QEMU's block nodes (QEMU,
- * qapi/block-core.json, BlockdevOptions). Each node names its format and its file, and an image without a backing file
- * says so: QEMU guesses no format and follows no name that stands in an image. The exception is the extents of a VMDK
- * descriptor, which QEMU can open by their names only; they are checked here.
+ * Opens and checks the files of a disk image before QEMU does, and describes them as a graph of
+ * QEMU block nodes (QEMU, qapi/block-core.json, BlockdevOptions). Each node states its format and
+ * file, and states explicitly if there is no backing file. So QEMU guesses no format and follows
+ * no name in an image. The exception is the extents of a VMDK descriptor: QEMU opens them by name,
+ * so they are checked here.
  *
- * An image may use another file only if the user allows that file, or a folder that it is in (docs/security.md).
+ * An image may use another file only if the user allows that file or a folder that contains it
+ * (docs/security.md).
  */
 import { constants, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
@@ -22,7 +24,7 @@ import {
 import { isPlainVmdkExtent, referencesOf, type ReadAt, type References } from './references.js';
 import { descriptorPath, type ReachedFile } from './sandbox/sandbox.node.js';
 
-/** A block node of QEMU's, as JSON. */
+/** A QEMU block node, as JSON. */
 export interface BlockNode {
   readonly driver: string;
   readonly [key: string]: string | number | null | BlockNode;
@@ -30,24 +32,30 @@ export interface BlockNode {
 
 export interface ImageGraph {
   readonly node: BlockNode;
-  /** What qemu-nbd is given; its descriptors in the node are those of this order. */
+  /** The files to pass to qemu-nbd. The node refers to their descriptors in this order. */
   readonly files: readonly ReachedFile[];
-  /** Closes the files here. */
+  /** Closes the files in this process. */
   close(): Promise<void>;
 }
 
 export interface GraphOptions {
   readonly readOnly: boolean;
-  /** Files that the image may use besides its own, and folders whose files it may use. */
+  /** Further files that the image may use, and folders whose files it may use. */
   readonly mayOpen: readonly string[];
 }
 
-/** Most files of an image: an extent of 2 GiB for each, and a descriptor of this process while it is opened. */
+/**
+ * Maximum number of files of an image. An extent has up to 2 GiB; each file takes a descriptor of
+ * this process while it is opened.
+ */
 const maxFiles = 1024;
-/** Most images in a chain of backing files. */
+/** Maximum number of images in a chain of backing files. */
 const maxChain = 64;
 
-/** Opens an image and every file that it uses. @throws FarbusError in one line. */
+/**
+ * Opens an image and all files that it uses.
+ * @throws FarbusError
+ */
 export async function openGraph(path: string, format: ImageFormat, options: GraphOptions): Promise<ImageGraph> {
   const builder = new GraphBuilder(options);
   try {
@@ -87,12 +95,13 @@ class GraphBuilder {
     this.#chain.add(key);
     if (format === 'vpc') {
       const size = await fixedVhdSize(file.handle);
-      // QEMU would look at the first bytes before the footer, and those are the guest's.
+      // QEMU would probe the first bytes before the footer, and a guest controls those.
       if (size !== undefined) return { driver: 'raw', size, file: node };
     }
     const references = await referencesOf(format, readerOf(file.handle), printable(path));
     const backing = await this.#backing(path, references.backing);
-    // Without a backing file null says so; with nothing said, QEMU would follow the image's name for it.
+    // null states that there is no backing file. If absent, QEMU would follow the name in the
+    // image.
     const common = { driver: format, backing };
     if (references.data !== undefined) {
       const data = await this.#open(await this.#allowed(path, references.data), writable);
@@ -101,7 +110,7 @@ class GraphBuilder {
     if (references.extents === undefined)
       return takesBacking.has(format) ? { ...common, file: node } : { driver: format, file: node };
     await this.#extents(path, references.extents, writable);
-    // By its path, as QEMU looks for the extents beside it.
+    // Pass the VMDK descriptor by path, because QEMU looks for the extents beside it.
     const filename = resolve(path);
     this.#files[this.#files.indexOf(file)] = { ...file, path: filename };
     return { ...common, file: { ...node, filename } };
@@ -115,7 +124,9 @@ class GraphBuilder {
     return { driver: 'raw', file: (await this.#open(other, false)).node };
   }
 
-  /** The format of a backing file: as the image records it; where it does not, as the file's name and content say. */
+  /**
+   * The format of a backing file: as recorded in the image, else by the file's name and content.
+   */
   async #backingFormat(path: string, other: string, recorded: string | undefined): Promise<ImageFormat | 'raw'> {
     const known = (['raw', ...imageFormats] as const).find((one) => one === recorded);
     if (known !== undefined) return known;
@@ -131,7 +142,10 @@ class GraphBuilder {
     );
   }
 
-  /** The extents of a VMDK descriptor. One with a header of its own must not lead to further files. */
+  /**
+   * Opens the extents of a VMDK descriptor. An extent with its own header must not name further
+   * files.
+   */
   async #extents(path: string, extents: NonNullable<References['extents']>, writable: boolean): Promise<void> {
     const paths: string[] = [];
     for (const { name } of extents) paths.push(await this.#allowed(path, name));
@@ -146,7 +160,10 @@ class GraphBuilder {
     }
   }
 
-  /** The path of a file that the image at `path` names. @throws FarbusError where the user has not allowed it. */
+  /**
+   * The path of a file that the image `path` names.
+   * @throws FarbusError if the user has not allowed it
+   */
   async #allowed(path: string, name: string): Promise<string> {
     const [image, shown] = [printable(path), printable(name)];
     if (name === '' || name.includes('\0') || /^[a-z][a-z0-9+.-]*:/i.test(name)) {
@@ -191,7 +208,7 @@ class GraphBuilder {
   }
 }
 
-/** Formats that can have a backing file in QEMU, and take the option. */
+/** Formats that can have a backing file in QEMU and accept that option. */
 const takesBacking: ReadonlySet<ImageFormat> = new Set(['qcow', 'qcow2', 'qed', 'vmdk']);
 
 function readerOf(handle: FileHandle): ReadAt {
@@ -202,7 +219,7 @@ function readerOf(handle: FileHandle): ReadAt {
   };
 }
 
-/** The size of the disk in a VHD of fixed size, in bytes; undefined where the file is none. */
+/** The size in bytes of the disk in a VHD of fixed size; undefined if the file is no such VHD. */
 async function fixedVhdSize(handle: FileHandle): Promise<number | undefined> {
   const data = (await handle.stat()).size - footerBytes;
   const footer = await readerOf(handle)(Math.max(0, data), footerBytes);

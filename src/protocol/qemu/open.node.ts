@@ -1,6 +1,7 @@
 /**
- * Disk images of other formats (qcow2, vmdk, vdi …) as BlockDevices, through a qemu-nbd of our own. It is not restarted
- * when it dies: what it had not flushed is gone with it, so every later request fails instead.
+ * Opens disk images of other formats (qcow2, vmdk, vdi …) as BlockDevices through a private
+ * qemu-nbd. If qemu-nbd dies, it is not restarted: its unflushed writes are lost, so every later
+ * request fails.
  */
 import { constants, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,25 +16,26 @@ import { openGraph } from './graph.node.js';
 import { QemuNbd } from './process.node.js';
 import { sandboxKind } from './sandbox/sandbox.node.js';
 
-/** How long it may take to open an image, in ms. */
+/** Time limit for opening an image, in ms. */
 const startMs = 30_000;
 
 export interface ImageOptions {
   readonly format: ImageFormat;
   readonly readOnly?: boolean;
-  /** Files that the image may use besides its own, and folders whose files it may use. Default none. */
+  /** Further files that the image may use, and folders whose files it may use. Default none. */
   readonly mayOpen?: readonly string[];
-  /** The image's identity, where it is known. */
+  /** The image's identity, if known. */
   readonly identity?: string;
   readonly log?: Logger;
 }
 
 /**
- * The format that the regular file at `path` looks like; undefined where its bytes are those of no known image, or
- * cannot be read. A block device is never looked at: its content is a guest's, and a drive may notice.
+ * The format that the regular file `path` has by its content; undefined if it is unknown or the
+ * file cannot be read. Block devices are not examined: a guest controls their content, and reading
+ * may have an effect on a drive.
  */
 export async function detectFormat(path: string): Promise<ImageFormat | undefined> {
-  // Without O_NONBLOCK opening a pipe waits for its writer.
+  // Check first: opening a pipe without O_NONBLOCK waits for its writer.
   if (!(await stat(path).catch(() => undefined))?.isFile()) return undefined;
   const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
   if (!handle) return undefined;
@@ -50,7 +52,7 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
     );
     return end.bytesRead === footerBytes && isFixedVhd(end.buffer) ? 'vpc' : undefined;
   } catch {
-    // Opening it as a disk will say what is wrong with it.
+    // Opening the file as a disk will report the error.
     return undefined;
   } finally {
     await handle.close();
@@ -58,8 +60,8 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
 }
 
 /**
- * Opens the image at `path`. Rejects with a FarbusError: it uses a file that it may not, qemu-nbd is missing, or cannot
- * open it.
+ * Opens the image `path`. Rejects with a FarbusError if it uses a file that is not allowed, or
+ * qemu-nbd is missing or cannot open it.
  */
 export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
   const { format, readOnly = false, mayOpen = [], identity = '', log = silent } = options;
@@ -70,7 +72,7 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
     );
   }
   const graph = await openGraph(path, format, { readOnly, mayOpen });
-  // qemu-nbd has descriptors of its own of the files from its start on.
+  // qemu-nbd has its own descriptors of the files once it has started.
   const server = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
   try {
     const disk = await connect(server, path, readOnly);
@@ -83,7 +85,7 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
   }
 }
 
-/** Connects as soon as it listens. */
+/** Connects as soon as qemu-nbd listens. */
 async function connect(process: QemuNbd, path: string, readOnly: boolean): Promise<NbdInitiator> {
   const dialer = unixDialer(process.socket, `${path} by qemu-nbd`);
   for (const end = performance.now() + startMs; ;) {
@@ -105,7 +107,7 @@ class ImageDevice extends Filter {
   readonly #identity: string;
   #closed = false;
 
-  /** @param died Told once if the process ends before the device is closed. */
+  /** Called once if the process ends before the device is closed. */
   constructor(next: BlockDevice, process: QemuNbd, identity: string, died: (how: string) => void) {
     super(next);
     this.#process = process;
@@ -116,7 +118,7 @@ class ImageDevice extends Filter {
   }
 
   protected override describe(next: BlockInfo): BlockInfo {
-    // As a file: guests want sectors, and qemu-nbd tells of single bytes.
+    // Report sectors like a file: guests need them, but qemu-nbd reports blocks of one byte.
     const blockSize = next.size % 512 === 0 ? Math.max(512, next.blockSize) : next.blockSize;
     return { ...next, blockSize, identity: this.#identity };
   }

@@ -1,6 +1,7 @@
 /**
- * A qemu-nbd of our own: a child process, in a sandbox, that serves one image on a private unix socket, in a folder that
- * no other user can look into. It ends by itself when its last client is gone, and so also when this process is killed.
+ * A private qemu-nbd: a sandboxed child process that serves one image on a unix socket, in a
+ * folder that no other user can access. It ends when its last client disconnects, so also when
+ * this process is killed.
  */
 import type { ChildProcess } from 'node:child_process';
 import { rm } from 'node:fs/promises';
@@ -13,19 +14,19 @@ import { printable } from '../../base/printable.js';
 import type { ImageGraph } from './graph.node.js';
 import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
 
-/** How long it has to end by itself, and after SIGTERM, in ms. */
+/** Time for it to end by itself, and again after SIGTERM, in ms. */
 const endMs = 10_000;
 const maxErrors = 2048;
 
 export interface QemuNbdOptions {
   readonly readOnly: boolean;
-  /** The image, for messages. */
+  /** Path of the image, for messages. */
   readonly path: string;
 }
 
 export class QemuNbd {
   readonly socket: string;
-  /** Resolves when the process is gone, with how it ended. */
+  /** Resolves when the process has ended, with its exit status or signal as text. */
   readonly ended: Promise<string>;
   readonly #child: ChildProcess;
   readonly #path: string;
@@ -47,7 +48,7 @@ export class QemuNbd {
     void this.ended.then(() => rm(folder, { recursive: true, force: true }));
   }
 
-  /** Starts it on an image. It accepts connections some time later, or ends. */
+  /** Starts qemu-nbd on an image. It accepts connections some time later, or ends. */
   static async start(graph: ImageGraph, { readOnly, path }: QemuNbdOptions): Promise<QemuNbd> {
     const program = qemuProgram('qemu-nbd', path);
     const folder = await makeOwnedFolder(tmpdir(), 'farbus-image-', { before: byMkdtemp });
@@ -64,12 +65,12 @@ export class QemuNbd {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Why it could not serve the image, for a person. */
+  /** The error to report if it could not serve the image. */
   failure(): FarbusError {
     return qemuFailure('qemu-nbd', `cannot open ${printable(this.#path)}`, this.#errors);
   }
 
-  /** Waits until it has ended by itself, as it does after its last client; ends it where it does not. */
+  /** Waits until it ends, as it does after its last client; kills it if it does not. */
   async stop(): Promise<void> {
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
       const late = new AbortController();
@@ -84,14 +85,17 @@ export class QemuNbd {
     await this.ended;
   }
 
-  /** Ends it at once. */
+  /** Kills it. */
   async kill(): Promise<void> {
     if (this.running) this.#child.kill('SIGKILL');
     await this.ended;
   }
 }
 
-/** The absolute path of a program of QEMU's. @throws FarbusError where it is not installed. */
+/**
+ * The absolute path of one of QEMU's programs.
+ * @throws FarbusError if it is not installed
+ */
 export function qemuProgram(name: 'qemu-nbd' | 'qemu-img', path: string): string {
   const program = findProgram(name);
   if (program !== undefined) return program;
@@ -100,7 +104,7 @@ export function qemuProgram(name: 'qemu-nbd' | 'qemu-img', path: string): string
   );
 }
 
-/** What a program of QEMU's said last before it ended, for a person. */
+/** The error for a program of QEMU that failed, with its last message. */
 export function qemuFailure(name: string, what: string, errors: string): FarbusError {
   const last = errors.trim().split('\n').at(-1) ?? '';
   const said = last.replace(`${name}: `, '').replace(/^Failed to blk_new_open '.*?}': /, '');

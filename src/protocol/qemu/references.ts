@@ -1,9 +1,11 @@
 /**
- * Other files that a disk image names in its header: a backing file, a file with its data, extents. Sources: QEMU,
- * docs/interop/qcow2.txt and qed_spec.txt, block/qcow.c; VMware, Virtual Disk Format 5.0; Microsoft, VHD 1.0.
+ * Finds the other files that a disk image names in its header: a backing file, a data file,
+ * extents. Specification: QEMU, docs/interop/qcow2.txt and qed_spec.txt, block/qcow.c; VMware,
+ * Virtual Disk Format 5.0; Microsoft, VHD 1.0.
  *
- * The result says what a person must allow before the image is opened. What qemu-nbd then opens follows from the graph
- * that we give it (graph.node.ts), not from the header; the exception is a VMDK descriptor's extents.
+ * The result tells which files the user must allow before the image is opened. qemu-nbd opens the
+ * files in the graph that it is given (graph.node.ts), not those in the header, except the extents
+ * of a VMDK descriptor.
  */
 import { getU32 } from '../../base/big-endian.js';
 import { FarbusError } from '../../base/errors.js';
@@ -13,28 +15,34 @@ import { parseVmdkDescriptor, type VmdkExtent } from './vmdk-descriptor.js';
 export interface References {
   readonly backing?: {
     readonly name: string;
-    /** The backing file's format as the image records it; undefined where it does not. */
+    /** The backing file's format that the image records; undefined if it records none. */
     readonly format: string | undefined;
   };
-  /** File with the data, in raw bytes. */
+  /** File with the data as raw bytes. */
   readonly data?: string;
-  /** Of a VMDK that is a text descriptor: QEMU opens these by their names. */
+  /** Extents of a VMDK that is a text descriptor. QEMU opens them by name. */
   readonly extents?: readonly VmdkExtent[];
 }
 
-/** Reads `length` bytes from `offset` on; fewer at the end of the file. */
+/** Reads `length` bytes at `offset`; fewer at the end of the file. */
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>;
 
-/** QEMU's limits: a backing file's name in bytes; a descriptor's length; the cluster that has a qcow2 header. */
+/**
+ * QEMU's limits in bytes: the name of a backing file, a descriptor, the cluster with the qcow2
+ * header.
+ */
 const maxName = 1023;
 const maxDescriptor = 1 << 20;
 const maxCluster = 2 << 20;
 
-/** Header extensions of qcow2. */
+/** Types of qcow2 header extensions. */
 const backingFormat = 0xe279_2aca;
 const externalData = 0x4441_5441;
 
-/** What the image `name` refers to. @throws FarbusError where its header is damaged or is of a kind that is not opened. */
+/**
+ * The files that the image `name` refers to.
+ * @throws FarbusError if its header is damaged or of an unsupported kind
+ */
 export async function referencesOf(format: ImageFormat, read: ReadAt, name: string): Promise<References> {
   const damaged = new FarbusError(`${name} is not a whole ${format} image: check that the format is right`);
   const header = await read(0, 512);
@@ -51,7 +59,8 @@ export async function referencesOf(format: ImageFormat, read: ReadAt, name: stri
       if (header.length < 48 || latin1(header, 0, 4) !== 'QFI\xfb') throw damaged;
       const offset = Number(view.getBigUint64(8));
       const extensions = format === 'qcow2' ? await qcow2Extensions(view, read, offset) : undefined;
-      // QEMU takes a qcow2 without the offset for one without a backing file, and fails where the length is 0.
+      // QEMU regards a qcow2 image without the offset as one without a backing file, and fails if
+      // the length is 0.
       const backing = offset === 0 ? undefined : await readText(offset, view.getUint32(16));
       const external = format === 'qcow2' && view.getUint32(4) >= 3 && (header[79]! & 4) !== 0;
       if (external && extensions?.data === undefined) throw damaged;
@@ -64,7 +73,7 @@ export async function referencesOf(format: ImageFormat, read: ReadAt, name: stri
       if (header.length < 64 || latin1(header, 0, 4) !== 'QED\0') throw damaged;
       if ((header[16]! & 1) === 0) return {};
       const backing = await readText(view.getUint32(56, true), view.getUint32(60, true));
-      // Feature 2: the backing file is raw.
+      // Feature bit 2: the backing file is raw.
       return { backing: { name: backing, format: (header[16]! & 4) !== 0 ? 'raw' : undefined } };
     }
     case 'vmdk':
@@ -75,12 +84,15 @@ export async function referencesOf(format: ImageFormat, read: ReadAt, name: stri
       }
       return {};
     default:
-      // QEMU opens none of these that has a parent.
+      // QEMU does not open images of these formats that have a parent.
       return {};
   }
 }
 
-/** The backing file's format and the data file's name, which stand between the header and the backing file's name. */
+/**
+ * Reads the header extensions: the backing file's format and the data file's name. They are between
+ * the header and the backing file's name.
+ */
 async function qcow2Extensions(
   header: DataView,
   read: ReadAt,
@@ -134,7 +146,10 @@ async function vmdkReferences(
   return backing(parseVmdkDescriptor(latin1(text, 0, text.length), name).parent);
 }
 
-/** Whether a VMDK extent with this header has its data in itself. With capacity 0 its descriptor names further files. */
+/**
+ * True if a VMDK extent with this header holds its own data. With capacity 0, its descriptor names
+ * further files.
+ */
 export function isPlainVmdkExtent(header: Uint8Array): boolean {
   const magic = latin1(header, 0, 4);
   return magic === 'COWD' || (magic === 'KDMV' && hasCapacity(header));

@@ -1,24 +1,29 @@
 /**
- * The text descriptor of a VMDK: which extents and which parent it names. Source: VMware, Virtual Disk Format 5.0.
+ * Parses the text descriptor of a VMDK for the extents and the parent that it names (VMware,
+ * Virtual Disk Format 5.0).
  *
- * QEMU reads this text again and opens what it finds there. So only the plain form is accepted, in which no other reader
- * can find another name: each line is a comment, a key with its value, or an extent with all its fields.
+ * QEMU parses this text again and opens the files that it finds. So only a strict form is
+ * accepted, in which every parser finds the same names: each line is a comment, a key with a
+ * value, or an extent with all its fields.
  */
 import { FarbusError } from '../../base/errors.js';
 
 export interface VmdkExtent {
   readonly name: string;
-  /** The file has a header of its own, which must be checked; else its bytes are the disk's. */
+  /**
+   * True if the file has its own header, which must be checked; else it holds raw bytes of the
+   * disk.
+   */
   readonly header: boolean;
 }
 
 export interface VmdkDescriptor {
   readonly extents: readonly VmdkExtent[];
-  /** Path of the image that this one is the difference to. */
+  /** Path of the parent image, if this one is a difference to it. */
   readonly parent: string | undefined;
 }
 
-/** Longer than a path and what stands around it. */
+/** Maximum length of a line; enough for a path and its context. */
 const maxLine = 8192;
 const comment = /^#[\x20-\x7e\x80-\xff\t]*$/;
 const assignment = /^([A-Za-z][\w.]*)[ \t]*=[ \t]*(?:"([^"]*)"|([\w.-]*))[ \t]*$/;
@@ -26,7 +31,10 @@ const extent =
   /^(?:RW|RDONLY|NOACCESS) \d{1,15} (FLAT|VMFS|SPARSE|VMFSSPARSE|SESPARSE|ZERO)(?: "([^"]+)"(?: \d{1,15})?)?[ \t]*$/;
 const withoutHeader = ['FLAT', 'VMFS', 'SESPARSE'];
 
-/** Reads the descriptor of `name`, Latin-1 text with NULs behind it. @throws FarbusError where it is not in the plain form. */
+/**
+ * Parses the descriptor of the image `name`: Latin-1 text, possibly padded with NULs.
+ * @throws FarbusError if it is not in the strict form
+ */
 export function parseVmdkDescriptor(text: string, name: string): VmdkDescriptor {
   const extents: VmdkExtent[] = [];
   let parent: string | undefined;

@@ -1,6 +1,6 @@
 /**
- * A process that confines itself and then becomes another program (bin/confine.js): Node can do neither to a child, so
- * this runs between the two. Started by sandbox.node.ts, and by nothing else.
+ * A process that restricts itself and then executes another program (bin/confine.js). Node cannot
+ * restrict a child process, so this process runs in between. Only sandbox.node.ts starts it.
  */
 import { constants, existsSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,29 +8,34 @@ import { dirname } from 'node:path';
 import { restrictToGrants, type LandlockGrant } from './landlock.node.js';
 import { filterSystemCalls } from './seccomp.node.js';
 
-/** What the program may reach, besides its own code. */
+/** Files that the program may access, besides its own code. */
 export interface Reach {
-  /** Its open descriptors of files and devices, which it may also open by name. */
+  /** Open descriptors of files and devices. The program may also open these files by name. */
   readonly files: readonly Pick<LandlockGrant, 'fd' | 'to'>[];
-  /** A folder in which it makes a socket. */
+  /** Folder in which it creates its socket. */
   readonly socketFolder?: string;
-  /** The process that starts it, and without which it ends. */
+  /** Id of the process that starts it; it ends with that process. */
   readonly parent: number;
 }
 
-/** Folders of programs and libraries, on all distributions. */
+/** Folders of programs and libraries on all distributions. */
 export const programFolders = ['/usr', '/lib', '/lib32', '/lib64', '/bin', '/sbin', '/nix/store', '/gnu/store'];
-/** Single files that the loader and libraries read. /sys/... tells how long requests to a block device may be. */
+/**
+ * Files that the loader and libraries read. In /sys is the maximum request size of a block device.
+ */
 const readable = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/dev/urandom'];
 const deviceFacts = ['/sys/dev/block', '/sys/devices'];
 
 const F_SETFD = 2;
 const PR_SET_PDEATHSIG = 1;
 const SIGTERM = 15;
-/** O_PATH of Linux, which Node does not name. */
+/** Linux's O_PATH, which Node does not define. */
 const O_PATH = 0o10000000;
 
-/** Becomes `program`, an absolute path, confined to `reach`. @throws Error where that cannot be. */
+/**
+ * Executes `program` (an absolute path) in this process, restricted to `reach`.
+ * @throws Error if that fails
+ */
 export function confine(reach: Reach, program: string, args: readonly string[]): never {
   const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
   const at = (path: string, to: LandlockGrant['to']): LandlockGrant[] =>
@@ -44,7 +49,8 @@ export function confine(reach: Reach, program: string, args: readonly string[]):
     ...(reach.socketFolder === undefined ? [] : at(reach.socketFolder, 'socket')),
   ]);
   filterSystemCalls(koffi);
-  // If farbus is killed before the program has its first client, the program would wait for one for ever.
+  // End with farbus: if farbus is killed before it connects, the program would wait for a client
+  // for ever.
   koffi.load(null).func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong'])(
     PR_SET_PDEATHSIG,
     SIGTERM,
@@ -53,7 +59,7 @@ export function confine(reach: Reach, program: string, args: readonly string[]):
     0,
   );
   if (process.ppid !== reach.parent) throw new Error('its starter has ended');
-  // Node marks all descriptors that it inherits to be closed by execve(2).
+  // Node sets close-on-exec on all inherited descriptors; clear it.
   const fcntl = koffi.load(null).func('fcntl', 'int', ['int', 'int', 'long']);
   for (const fd of [0, 1, 2, ...reach.files.map((file) => file.fd)]) fcntl(fd, F_SETFD, 0);
   const execv = koffi.load(null).func('execv', 'int', ['str', 'str *']);

@@ -1,11 +1,11 @@
 /**
- * Landlock (Documentation/userspace-api/landlock.rst of Linux): this thread, and the program that it becomes, reach no
- * file but those that are granted, and no TCP port. Versions 1 (Linux 5.13) to 7 are known; what an older kernel cannot
- * restrict stays as it is (docs/security.md).
+ * Landlock (Documentation/userspace-api/landlock.rst of Linux): restricts this thread, and the
+ * program that it becomes by execve, to the granted files and to no TCP port. Knows versions 1
+ * (Linux 5.13) to 7. What an older kernel cannot restrict stays unrestricted (docs/security.md).
  */
 type Koffi = typeof import('koffi');
 
-/** Rights, linux/landlock.h. */
+/** Access rights (linux/landlock.h). */
 const execute = 1n << 0n;
 const writeFile = 1n << 1n;
 const readFile = 1n << 2n;
@@ -14,14 +14,14 @@ const removeFile = 1n << 5n;
 const makeSock = 1n << 9n;
 const truncate = 1n << 14n;
 const ioctlDev = 1n << 15n;
-/** The rights that exist in each version, versions counted from 1. */
+/** The rights that versions 1 to 4 know. */
 const rightsOf = [13n, 14n, 15n, 15n].map((bits) => (1n << bits) - 1n);
 const allRights = (1n << 16n) - 1n;
 const tcp = 3n;
-/** Abstract unix sockets and signals of processes outside. */
+/** Scopes: abstract unix sockets, and signals to processes outside. */
 const scopes = 3n;
 
-/** System calls, the same on x86-64 and arm64. */
+/** System call numbers, equal on x86-64 and arm64. */
 const createRuleset = 444;
 const addRule = 445;
 const restrictSelf = 446;
@@ -30,9 +30,12 @@ const pathBeneath = 1;
 const PR_SET_NO_NEW_PRIVS = 38;
 
 export interface LandlockGrant {
-  /** An open file or folder; O_PATH is enough. */
+  /** Descriptor of a file or folder; O_PATH is enough. */
   readonly fd: number;
-  /** `socket`: a folder in which one unix socket is made and removed; `programs`: a folder of programs and libraries. */
+  /**
+   * `socket`: a folder in which one unix socket is created and removed. `programs`: a folder of
+   * programs and libraries.
+   */
   readonly to: 'read' | 'write' | 'device-read' | 'device-write' | 'programs' | 'socket';
 }
 
@@ -53,12 +56,15 @@ function syscallOf(koffi: Koffi, ...types: readonly string[]): Syscall {
   return koffi.load(null).func('syscall', 'long', ['long', ...types]) as Syscall;
 }
 
-/** The kernel's version of Landlock; 0 where it has none. */
+/** The kernel's Landlock version; 0 if it has none. */
 export function landlockVersion(koffi: Koffi): number {
   return Math.max(0, Number(syscallOf(koffi, 'void *', 'size_t', 'uint32')(createRuleset, null, 0, versionFlag)));
 }
 
-/** Restricts the calling thread for ever to what is granted. @throws Error where the kernel refuses. */
+/**
+ * Restricts the calling thread permanently to the granted files.
+ * @throws Error if the kernel refuses
+ */
 export function restrictToGrants(koffi: Koffi, list: readonly LandlockGrant[]): void {
   const version = landlockVersion(koffi);
   const rights = version >= 5 ? allRights : (rightsOf[version - 1] ?? 0n);
@@ -67,7 +73,7 @@ export function restrictToGrants(koffi: Koffi, list: readonly LandlockGrant[]): 
     if (result < 0) throw new Error(`${what}: errno ${koffi.errno()}`);
     return Number(result);
   };
-  // struct landlock_ruleset_attr, as long as this version knows it.
+  // struct landlock_ruleset_attr, with the length that this version knows.
   const attributes = new BigUint64Array([rights, tcp, scopes].slice(0, version >= 6 ? 3 : version >= 4 ? 2 : 1));
   const create = syscallOf(koffi, 'void *', 'size_t', 'uint32');
   const ruleset = check('landlock_create_ruleset', create(createRuleset, attributes, attributes.byteLength, 0));

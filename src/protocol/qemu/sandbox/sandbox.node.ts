@@ -1,7 +1,7 @@
 /**
- * Programs of QEMU's in a sandbox: they reach the files that they are given and nothing else of this computer or its
- * network (docs/security.md). Landlock where the kernel has it and koffi is installed, else bubblewrap where it is
- * installed and works, else none.
+ * Runs QEMU's programs in a sandbox: they can access the given files, and nothing else on this
+ * computer or its network (docs/security.md). It uses Landlock if the kernel has it and koffi is
+ * installed, else bubblewrap if that works, else no sandbox.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
@@ -14,30 +14,30 @@ import { seccompProgram } from './seccomp.node.js';
 
 export type SandboxKind = 'landlock' | 'bubblewrap' | 'none';
 
-/** A file or device that the program may reach. */
+/** A file or device that the program may access. */
 export interface ReachedFile {
   readonly fd: number;
-  /** Where the program opens it by its path: the path. By its descriptor otherwise. */
+  /** The path, if the program opens it by path; otherwise the program uses the descriptor. */
   readonly path?: string;
   readonly writable: boolean;
   readonly isDevice: boolean;
 }
 
 export interface SandboxOptions {
-  /** They are the program's descriptors from {@link firstFile} on, in this order. */
+  /** They become the program's descriptors from {@link firstFile} on, in this order. */
   readonly files: readonly ReachedFile[];
-  /** A folder in which it makes a socket. */
+  /** Folder in which it creates its socket. */
   readonly socketFolder?: string;
 }
 
-/** The program's descriptor of the first file: after stdin, stdout and stderr. */
+/** The program's descriptor of the first file, after stdin, stdout and stderr. */
 export const firstFile = 3;
 
 const variables = ['PATH', 'LD_LIBRARY_PATH'];
 
 let found: SandboxKind | undefined;
 
-/** The sandbox that this computer has. FARBUS_NO_SANDBOX turns it off. */
+/** The sandbox available on this computer. FARBUS_NO_SANDBOX turns it off. */
 export function sandboxKind(): SandboxKind {
   if (process.env['FARBUS_NO_SANDBOX']) return 'none';
   found ??= hasLandlock() ? 'landlock' : hasBubblewrap() ? 'bubblewrap' : 'none';
@@ -54,7 +54,7 @@ function hasLandlock(): boolean {
   }
 }
 
-/** It may be installed and not work: where users may have no namespaces of their own. */
+/** Tries bubblewrap: it may be installed but not work, if users may not create namespaces. */
 function hasBubblewrap(): boolean {
   if (process.platform !== 'linux') return false;
   return spawnSync('bwrap', [...bubblewrap([]), '/bin/true'], { stdio: 'ignore' }).status === 0;
@@ -70,7 +70,7 @@ function bubblewrap(more: readonly string[]): string[] {
   ];
 }
 
-/** The absolute path of a program; undefined where it is not installed. */
+/** The absolute path of a program; undefined if it is not installed. */
 export function findProgram(name: string): string | undefined {
   for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
     const path = resolve(folder, name);
@@ -78,21 +78,22 @@ export function findProgram(name: string): string | undefined {
       accessSync(path, constants.X_OK);
       if (statSync(path).isFile()) return path;
     } catch {
-      // Not here.
+      // Not in this folder.
     }
   }
   return undefined;
 }
 
-/** Starts `program`, an absolute path, in the sandbox. Its stderr is a pipe. */
+/** Starts `program` (an absolute path) in the sandbox. Its stderr is a pipe. */
 export function spawnInSandbox(program: string, args: readonly string[], options: SandboxOptions): ChildProcess {
   const [outer, ...outerArgs] = command(program, args, options);
   return spawn(outer!, outerArgs, {
     stdio: ['ignore', 'ignore', 'pipe', ...options.files.map(({ fd }) => fd)],
     cwd: '/',
-    // No other variable: a token or password in the environment is not for it.
+    // Pass no other variable: the environment may hold tokens and passwords.
     env: Object.fromEntries(variables.map((name) => [name, process.env[name]])),
-    // Ctrl-C is for us: the program has to serve until our requests under way are done.
+    // Ctrl-C must only reach this process: the program has to serve until our requests in flight
+    // are done.
     detached: true,
   });
 }
@@ -124,7 +125,7 @@ function command(program: string, args: readonly string[], { files, socketFolder
   }
 }
 
-/** The name by which a program opens one of its descriptors. */
+/** The path by which a program opens one of its descriptors. */
 export function descriptorPath(index: number): string {
   return join(process.platform === 'linux' ? '/proc/self/fd' : '/dev/fd', String(firstFile + index));
 }

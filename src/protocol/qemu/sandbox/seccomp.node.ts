@@ -1,12 +1,12 @@
 /**
- * seccomp(2) filter for what Landlock does not restrict, or not in every version: no network and no connection to any
- * socket; no truncate(2) by path; no io_uring, whose requests a filter does not see; no access to other processes.
- * The program that qemu-nbd needs to be is a listener on one unix socket.
+ * seccomp(2) filter for what Landlock does not restrict in every version: no network and no
+ * connection to any socket; no truncate(2) by path; no io_uring, whose requests bypass the filter;
+ * no access to other processes. qemu-nbd only needs to listen on one unix socket.
  */
 type Koffi = typeof import('koffi');
 
 interface Machine {
-  /** AUDIT_ARCH_* of linux/audit.h. */
+  /** AUDIT_ARCH_* (linux/audit.h). */
   readonly arch: number;
   readonly socket: number;
   /** System calls that fail with EPERM. */
@@ -15,13 +15,19 @@ interface Machine {
 
 const io_uring_setup = 425;
 
-/** By Node's names of processors. The numbers: connect, truncate, ptrace, process_vm_readv and _writev, open_by_handle_at. */
+/**
+ * By Node's processor names. The refused calls: connect, truncate, ptrace, process_vm_readv,
+ * process_vm_writev, open_by_handle_at.
+ */
 const machines: Readonly<Record<string, Machine>> = {
   x64: { arch: 0xc000_003e, socket: 41, refused: [42, 76, 101, 310, 311, 304] },
   arm64: { arch: 0xc000_00b7, socket: 198, refused: [203, 45, 117, 270, 271, 265] },
 };
 
-/** BPF, linux/bpf_common.h; offsets in struct seccomp_data; results of linux/seccomp.h. */
+/**
+ * BPF instructions (linux/bpf_common.h), offsets in struct seccomp_data, and results
+ * (linux/seccomp.h).
+ */
 const load = 0x20;
 const and = 0x54;
 const equal = 0x15;
@@ -36,12 +42,14 @@ const killProcess = 0x8000_0000;
 const errno = (code: number): number => 0x0005_0000 | code;
 const [EPERM, ENOSYS, EAFNOSUPPORT] = [1, 38, 97];
 const [AF_UNIX, SOCK_STREAM] = [1, 1];
-/** x32's system calls on x86-64 have other numbers, from this one on. */
+/**
+ * First system call number of x32 on x86-64; its calls have other numbers than those filtered here.
+ */
 const x32 = 0x4000_0000;
 
 type Instruction = readonly [code: number, value: number, ifTrue?: number, ifFalse?: number];
 
-/** The filter's instructions for a processor; undefined where it is not known. */
+/** The filter program for a processor; undefined if the processor is unknown. */
 export function seccompProgram(processor: string): readonly Instruction[] | undefined {
   const machine = machines[processor];
   if (!machine) return undefined;
@@ -58,7 +66,7 @@ export function seccompProgram(processor: string): readonly Instruction[] | unde
     [give, errno(ENOSYS)],
     ...machine.refused.flatMap((number) => refuse(number, EPERM)),
     ...refuse(io_uring_setup, ENOSYS),
-    // socket(2): streams of unix sockets only.
+    // socket(2): allow only stream sockets of the unix family.
     [equal, machine.socket, 1, 0],
     [give, allow],
     [load, domainAt],
@@ -74,11 +82,14 @@ export function seccompProgram(processor: string): readonly Instruction[] | unde
 const PR_SET_SECCOMP = 22;
 const SECCOMP_MODE_FILTER = 2;
 
-/** Applies the filter to the calling thread for ever; it must have no_new_privs. @throws Error where the kernel refuses. */
+/**
+ * Applies the filter permanently to the calling thread, which must have no_new_privs set.
+ * @throws Error if the kernel refuses
+ */
 export function filterSystemCalls(koffi: Koffi): void {
   const program = seccompProgram(process.arch);
   if (!program) throw new Error(`no filter of system calls for ${process.arch}`);
-  // An array of struct sock_filter, and the struct sock_fprog that points to it.
+  // An array of struct sock_filter, and a struct sock_fprog that points to it.
   const code = new DataView(new ArrayBuffer(program.length * 8));
   for (const [index, [operation, value, ifTrue = 0, ifFalse = 0]] of program.entries()) {
     code.setUint16(index * 8, operation, true);
@@ -92,6 +103,6 @@ export function filterSystemCalls(koffi: Koffi): void {
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) !== 0) {
     throw new Error(`prctl(PR_SET_SECCOMP): errno ${koffi.errno()}`);
   }
-  // The kernel has copied it; until then its memory had to stay.
+  // Keeps the array alive until here; the kernel has copied it now.
   void bytes.length;
 }
