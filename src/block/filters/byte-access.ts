@@ -1,13 +1,18 @@
 /**
- * Byte access: a device with blocks of more than one byte that serves requests of any offset and length. A read is
- * rounded out to whole blocks; a write of a part of a block reads the block, changes it and writes it back; a trim is
- * rounded in; extents are rounded out and clipped.
+ * Byte access filter: accepts requests of any offset and length for a device with blocks of more
+ * than one byte.
  *
- * Two requests that change different bytes of one block both take effect: the change of a part of a block and whatever
- * else changes that block go one after the other. Requests of whole blocks go straight to the next device, without a
- * promise or an object of this filter's, until the first change of a part of a block; from then on they take a lock.
+ * A read is extended to whole blocks. A write of a part of a block reads the block, changes it and
+ * writes it back (read-modify-write). A trim is shrunk to the whole blocks within it. Extents are
+ * queried for whole blocks and clipped.
  *
- * Not here: programs that change the next device by another way. Their changes of the same block can be lost.
+ * Two requests that change different bytes of one block both take effect, because a
+ * read-modify-write and any other change of its block run one after the other, under a lock. Until
+ * the first read-modify-write, requests for whole blocks go straight to the next device without a
+ * promise or an object of this filter; from then on their changes take the lock.
+ *
+ * Not here: protection against programs that write to the next device by another way. Their changes
+ * of the same block can be lost.
  */
 import { buffersOf, type Buffers, type Bytes } from '../../base/buffers.js';
 import type {
@@ -25,22 +30,29 @@ import { JoinedBuffers } from './joined-buffers.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 
-/** `device` with requests of any offset and length: as it is where it has them already. */
+/**
+ * A device that accepts requests of any offset and length: `device` itself if its blocks are single
+ * bytes.
+ */
 export function byteAccess(device: BlockDevice): BlockDevice {
-  // The blocks of a drive with a removable medium change with the medium.
+  // A drive with removable media always needs the filter: another medium may have larger blocks.
   return device.info.blockSize === 1 && !device.media ? device : new ByteAccessFilter(device);
 }
 
 export class ByteAccessFilter extends Filter {
   protected override readonly keepsNothing = true;
-  /** On bytes, in whole blocks: held by every change since the first one of a part of a block. */
+  /** Locks byte ranges of whole blocks. Every change takes it since the first read-modify-write. */
   readonly #lock = new RangeLock();
-  /** Resolves when the changes that took no lock are over; undefined while no change takes one. */
+  /**
+   * Resolves when all changes that took no lock have settled; undefined before the first
+   * read-modify-write.
+   */
   #unlocked: Promise<void> | undefined;
 
   constructor(next: BlockDevice) {
     super(next);
-    // Changes whose end cannot be waited for later must take the lock from the start.
+    // Without `settled` a later read-modify-write cannot wait for earlier changes: lock from the
+    // start.
     if (!next.settled) this.#unlocked = Promise.resolve();
   }
 
@@ -63,7 +75,8 @@ export class ByteAccessFilter extends Filter {
   }
 
   override trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
-    // A trim of whole blocks needs no lock: it promises nothing about the bytes that a change might write back.
+    // No lock: what trimmed bytes read as is undefined, so a read-modify-write may write back old
+    // bytes.
     if (this.#isWhole(offset, length)) return this.next.trim(offset, length, options);
     return super.trim(offset, length, options);
   }
@@ -150,7 +163,7 @@ export class ByteAccessFilter extends Filter {
     });
   }
 
-  /** Runs `act` while no other change of the blocks of a range is under way. */
+  /** Runs `act` while no other change of the range's blocks is in flight. */
   async #locked(offset: number, length: number, options: RequestOptions, act: () => Promise<void>): Promise<void> {
     if (!this.#isWhole(offset, length)) this.#unlocked ??= this.next.settled!();
     const { start, end } = this.#blocksOf(offset, length);
@@ -164,7 +177,10 @@ export class ByteAccessFilter extends Filter {
     }
   }
 
-  /** Writes what the caller has locked, with the rest of the blocks in which it begins and ends as that is. */
+  /**
+   * Read-modify-write: writes `from` and keeps the other bytes of its first and last block. The
+   * caller holds the lock.
+   */
   async #change(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { blockSize } = this.next.info;
     const { start, end } = this.#blocksOf(offset, from.length);
@@ -193,13 +209,15 @@ export class ByteAccessFilter extends Filter {
     return offset % blockSize === 0 && length % blockSize === 0;
   }
 
-  /** The blocks of which a range has any byte: [start, end) in bytes. */
+  /** The blocks that a range touches: [start, end) in bytes. */
   #blocksOf(offset: number, length: number): { start: number; end: number } {
     const { blockSize } = this.next.info;
     return { start: offset - (offset % blockSize), end: Math.ceil((offset + length) / blockSize) * blockSize };
   }
 
-  /** The blocks of which a range has every byte: [first, last) in bytes; none where `last` is not above `first`. */
+  /**
+   * The blocks that a range covers completely: [first, last) in bytes; none if `last` ≤ `first`.
+   */
   #wholeBlocksIn(offset: number, length: number): { first: number; last: number } {
     const { blockSize } = this.next.info;
     const end = offset + length;
@@ -211,7 +229,7 @@ function joined(parts: readonly Buffers[]): Buffers {
   return new JoinedBuffers(parts.filter(({ length }) => length > 0));
 }
 
-/** The part of a change's options that a read has. */
+/** The options of a write that also apply to a read. */
 function forRead({ signal, tag, medium }: RequestOptions): RequestOptions {
   return { ...(signal && { signal }), ...(tag !== undefined && { tag }), ...(medium !== undefined && { medium }) };
 }

@@ -1,22 +1,28 @@
-/** Delay filter: makes a device as slow as a far one, by a time per request and by a bandwidth. For trials and tests. */
+/**
+ * Delay filter: simulates a slow or remote device by a delay per request and a bandwidth. For
+ * experiments and tests.
+ */
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
 import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
 import { sleep } from './wait.js';
 
-/** Milliseconds that a request of each kind waits before it is passed on; 0 where nothing is said. */
+/** Delay of each kind of request before it is passed on, in ms; default 0. */
 export interface DelayOptions extends Partial<Readonly<Record<BlockOperation, number>>> {
-  /** Bytes per second of reads and writes together; requests queue for it. Without: unlimited. */
+  /**
+   * Bandwidth of reads and writes together, in bytes per second; requests queue for it. Default:
+   * unlimited.
+   */
   readonly bytesPerSecond?: number | undefined;
 }
 
-/** Longest time that a timer can wait, in ms. */
+/** Longest delay that setTimeout supports, in ms. */
 const longest = 2 ** 31 - 1;
 
 export class DelayFilter extends Filter {
   protected override readonly keepsNothing = true;
   readonly #options: DelayOptions;
-  /** When the last request that was let through is over, in ms of `performance.now()`. */
+  /** When the last byte of all transfers so far has passed, in ms of `performance.now()`. */
   #busyUntil = 0;
 
   constructor(next: BlockDevice, options: DelayOptions) {
@@ -37,7 +43,7 @@ export class DelayFilter extends Filter {
     return pass();
   }
 
-  /** Milliseconds until this transfer's last byte has passed at the set bandwidth. */
+  /** Time until this transfer's last byte has passed at the set bandwidth, in ms. */
   #queue(op: BlockOperation, length: number): number {
     const { bytesPerSecond } = this.#options;
     if (bytesPerSecond === undefined || (op !== 'read' && op !== 'write')) return 0;

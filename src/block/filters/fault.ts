@@ -1,6 +1,6 @@
 /**
- * Fault filter: makes a device fail or stall by rules, so that what stands on it can be tried against a bad disk without
- * a device being changed for it. The first rule that matches a request and fires decides.
+ * Fault filter: makes requests fail or stall according to rules, to test the layers above against a
+ * bad disk. The first rule that matches a request and fires decides.
  */
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
@@ -10,30 +10,33 @@ import { seededRandom } from './random.js';
 import { waitFor } from './wait.js';
 
 export interface FaultRule {
-  /** The kinds of request it is about; without: all. */
+  /** The kinds of request that match. Default: all. */
   readonly on?: readonly BlockOperation[] | undefined;
-  /** Only requests that touch these bytes. A flush touches none. */
+  /** Only requests that touch these bytes match. A flush touches none. */
   readonly range?: { readonly offset: number; readonly length: number } | undefined;
-  /** So many matching requests pass first. Default 0. */
+  /** Number of matching requests that pass before the rule fires. Default 0. */
   readonly skip?: number | undefined;
-  /** It fires so often at most. Default: always. */
+  /** The rule fires at most so often. Default: no limit. */
   readonly count?: number | undefined;
-  /** Chance that a matching request is hit, 0 to 1. Default 1. */
+  /** Probability that the rule fires on a matching request, 0 to 1. Default 1. */
   readonly probability?: number | undefined;
   /**
-   * What happens: the request fails with this kind; or it `stall`s until {@link FaultFilter.release}, its signal, or
-   * close.
+   * The effect: the request fails with this kind of error, or (`stall`) it waits until {@link
+   * FaultFilter.release}, its signal or `close` ends the wait.
    */
   readonly action: BlockErrorKind | 'stall';
-  /** The request takes effect and fails then, as if its answer were lost. Default false. */
+  /**
+   * If true, the request first takes effect and then fails, as if its answer were lost. Default
+   * false.
+   */
   readonly afterEffect?: boolean | undefined;
 }
 
-/** A rule in force. */
+/** A rule that has been added to a filter. */
 export interface FaultHandle {
-  /** How often it fired. */
+  /** How often the rule has fired. */
   readonly hits: number;
-  /** Takes the rule out. Requests that it stalled stay so until released. */
+  /** Removes the rule. Requests that it has stalled stay stalled until released. */
   remove(): void;
 }
 
@@ -50,14 +53,17 @@ export class FaultFilter extends Filter {
   readonly #stalled = new Set<() => void>();
   #closing = false;
 
-  /** @param options `seed` of the rules' chances, default 1: the same seed and requests give the same faults. */
+  /**
+   * @param options `seed` of the random numbers, default 1: the same seed and requests give the
+   * same faults
+   */
   constructor(next: BlockDevice, rules: readonly FaultRule[] = [], options: { seed?: number | undefined } = {}) {
     super(next);
     this.#random = seededRandom(options.seed ?? 1);
     for (const rule of rules) this.add(rule);
   }
 
-  /** Puts a rule in force, after those that are. */
+  /** Adds a rule after the existing ones. */
   add(rule: FaultRule): FaultHandle {
     const { probability = 1 } = rule;
     if (!(probability >= 0 && probability <= 1)) {
@@ -73,24 +79,24 @@ export class FaultFilter extends Filter {
     };
   }
 
-  /** Takes all rules out and releases what is stalled. */
+  /** Removes all rules and releases the stalled requests. */
   clear(): void {
     this.#rules.clear();
     this.release();
   }
 
-  /** How many requests are stalled. */
+  /** Number of stalled requests. */
   get stalled(): number {
     return this.#stalled.size;
   }
 
-  /** Lets the stalled requests go on to the next device. */
+  /** Passes the stalled requests on to the next device. */
   release(): void {
     for (const go of [...this.#stalled]) go();
   }
 
   override close(): Promise<void> {
-    // Close waits for what is under way, and what is stalled would never end.
+    // `close` waits for requests in flight, and a stalled one would never end.
     this.#closing = true;
     this.release();
     return super.close();

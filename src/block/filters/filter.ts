@@ -1,6 +1,7 @@
 /**
- * Filter: a block device that calls the next one. It has the next device's facts and passes every request and its options
- * on; a filter changes what it is there for. It owns the next device: closing it closes that.
+ * Filter: a block device that passes its requests to the next device. This base class passes on
+ * every request, its options and the device's facts unchanged; a subclass overrides what it
+ * changes. A filter owns the next device: closing the filter closes that device.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';
@@ -15,10 +16,10 @@ import type {
   ZeroOptions,
 } from '../device.js';
 
-/** The kinds of request that a device gets. */
+/** The kinds of request. */
 export type BlockOperation = 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'extents';
 
-/** One request as a filter sees it. */
+/** One request, as {@link Filter.around} receives it. */
 export interface BlockRequest {
   readonly op: BlockOperation;
   /** Bytes; 0 for a flush. */
@@ -51,7 +52,10 @@ export class Filter extends BlockBase {
     return this.next.losses;
   }
 
-  /** Whether it can go on as it is when the next device becomes longer. */
+  /**
+   * True if the filter still works after the next device has grown. Otherwise {@link refresh} has
+   * no effect.
+   */
   protected get follows(): boolean {
     return false;
   }
@@ -61,8 +65,9 @@ export class Filter extends BlockBase {
   }
 
   /**
-   * Whether it keeps no data and no facts of the next device from one request to the next, and passes each with its own
-   * options: such a filter may stand before a drive whose medium changes. Behind any other the first medium is the only one.
+   * True if the filter keeps no data and no facts of the next device between requests, and passes
+   * on each request's options. Such a filter supports a drive whose media change. Any other filter
+   * hides {@link media}: only the first medium can be used through it.
    */
   protected readonly keepsNothing: boolean = false;
 
@@ -75,7 +80,10 @@ export class Filter extends BlockBase {
     return next;
   }
 
-  /** Called for every request; `pass` runs it on the next device. */
+  /**
+   * Called for every request that a subclass does not handle itself. `pass` runs it on the next
+   * device.
+   */
   protected around<T>(_request: BlockRequest, pass: () => Promise<T>): Promise<T> {
     return pass();
   }

@@ -1,10 +1,10 @@
-/** Several Buffers one after another as one: the places of a request that was put together from several. */
+/** Several Buffers in sequence as one, for a request that was merged from several. */
 import { checkRange, type Buffers } from '../../base/buffers.js';
 
 export class JoinedBuffers implements Buffers {
   readonly length: number;
   readonly #parts: readonly Buffers[];
-  /** Where each part begins. */
+  /** Offset of each part, in bytes. */
   readonly #starts: readonly number[];
 
   constructor(parts: readonly Buffers[]) {
@@ -51,7 +51,10 @@ export class JoinedBuffers implements Buffers {
     return all;
   }
 
-  /** Calls `act` for what [at, at + length) has of each part: from its byte `from`, `done` bytes after `at`. */
+  /**
+   * Calls `act` for each part that [at, at + length) touches, with the touched bytes [from, from +
+   * length) of that part and the number `done` of bytes before them.
+   */
   #each(at: number, length: number, act: (part: Buffers, from: number, length: number, done: number) => void): void {
     checkRange(this.length, at, length);
     for (let [index, done] = [this.#indexOf(at), 0]; done < length; index++) {
@@ -63,7 +66,7 @@ export class JoinedBuffers implements Buffers {
     }
   }
 
-  /** The part that has byte `at`. */
+  /** Index of the part that contains byte `at`. */
   #indexOf(at: number): number {
     let [low, high] = [0, this.#starts.length];
     while (high - low > 1) {

@@ -1,7 +1,12 @@
 /**
- * A device that two sides have, of which one writes at a time: the physical device 914 that is a client's far disk and
- * also given to OS 2. Each side is a BlockDevice; both read, and the writes of the side without the lease are refused. No
- * file system is safe for two that mount it: the reader sees what is on the device now, not what the writer still holds.
+ * Lease: lets several sides share a device, of which only one may write at a time. Example: the
+ * physical device 914 of [SYS], which is a client's remote disk and also given to OS 2.
+ *
+ * Each side is a BlockDevice. All sides read; writes of a side that does not hold the lease are
+ * refused.
+ *
+ * Not here: protection of a mounted file system. A reader sees what is on the device now, without
+ * what the writer still has in its memory.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { sleep } from '../../base/turn.js';
@@ -10,11 +15,12 @@ import { BlockError } from '../errors.js';
 import { LossWatch } from '../losses.js';
 import { Filter, type BlockRequest } from './filter.js';
 
-/** How long a move may take, in ms. */
+/** Time limit of a move, in ms. */
 const moveLimitMs = 30_000;
 
 export interface MoveOptions {
   readonly signal?: AbortSignal;
+  /** Receives what the move waits for, as a function that gives the present text. */
   readonly waitsFor?: (what: () => string) => void;
 }
 
@@ -27,8 +33,8 @@ export class LeaseArbiter {
   #settled: (() => void) | undefined;
 
   /**
-   * @param sides Names of who has the device at first; not ''.
-   * @param holder Who writes at first; the first of them where nothing is said, and '' for nobody.
+   * @param sides names of the first sides; '' is not a name
+   * @param holder the side that holds the lease at first, '' for none; default: the first side
    */
   constructor(device: BlockDevice, sides: readonly string[] = [], holder = sides[0] ?? '') {
     this.#device = device;
@@ -36,7 +42,10 @@ export class LeaseArbiter {
     this.#holder = this.#check(holder);
   }
 
-  /** Who writes; '' for nobody. While the lease moves, nobody does. */
+  /**
+   * The side that holds the lease; '' if none does. During a move it is still the old one, whose
+   * writes are refused.
+   */
   get holder(): string {
     return this.#holder;
   }
@@ -45,29 +54,32 @@ export class LeaseArbiter {
     return [...this.#sides];
   }
 
-  /** Adds a side, which gets the lease if nobody has it and it `wants` to write. @returns whether it has the lease. */
+  /**
+   * Adds a side. It gets the lease if it `wants` to write and no side holds the lease.
+   * @returns true if it holds the lease
+   */
   join(name: string, wants = true): boolean {
     this.#sides.add(name);
     if (wants && this.#holder === '' && !this.#moving) this.#holder = name;
     return this.#holder === name;
   }
 
-  /** Takes a side out that has nothing under way; the lease is free if it had it. */
+  /** Removes a side that has no request in flight. If it held the lease, the lease is free. */
   leave(name: string): void {
     this.#sides.delete(name);
     if (this.#holder === name) this.#holder = '';
   }
 
-  /** The device as `name` has it. Closing it leaves the device itself open. */
+  /** The device of side `name`. Closing it does not close the shared device. */
   side(name: string): BlockDevice {
     this.#check(name);
     return new LeasedSide(this.#device, (request, pass) => this.#admit(name, request, pass));
   }
 
   /**
-   * Gives the lease to another side, or to nobody (''), after the writes that are under way are over and durable. Rejects with a
-   * FarbusError, and the lease stays where it was: also where `signal` is raised, or 30 s do not suffice.
-   * @param waitsFor Is told for what the move waits.
+   * Moves the lease to another side, or frees it (`to` is ''), when the holder's writes in flight
+   * have settled and are durable. Rejects with a FarbusError, and the holder keeps the lease, if
+   * the flush fails, if `signal` aborts, or after 30 s.
    */
   async move(to: string, { signal, waitsFor }: MoveOptions = {}): Promise<void> {
     this.#check(to);
@@ -152,7 +164,7 @@ class LeasedSide extends Filter {
   protected override around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
     const run = (): Promise<T> => this.#admit(request, pass);
     if (request.op !== 'flush') return run();
-    // The other side's flush, or the one of a lease that moved, may have met a loss of this side's writes.
+    // Another side's flush, or that of a move, may have met the loss of this side's writes.
     let result: T;
     return this.#watch.flush(async () => void (result = await run())).then(() => result);
   }

@@ -1,10 +1,11 @@
 /**
- * Merge filter: requests that come in one turn of the event loop, or while the next device is busy, and are neighbours,
- * become one request. For devices where a request costs more than its bytes: far ones, and those that take one at a time.
+ * Merge filter: merges adjacent requests that arrive in one iteration of the event loop, or while
+ * the next device is busy. For devices on which a request costs more than its bytes: remote
+ * devices, and devices that serve one request at a time.
  *
- * Writes are merged where they touch and are alike in FUA; reads also over small gaps. Requests that overlap are never in one
- * (their order is nobody's promise, but each keeps its own). Each caller gets its own result: where a merged request fails,
- * its parts are done one by one.
+ * Writes are merged if they are adjacent and agree in FUA; reads also across small gaps. Requests
+ * that overlap are never merged. Each caller gets its own result: if a merged request fails, its
+ * parts are repeated one by one.
  */
 import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
@@ -15,18 +16,21 @@ import { Filter } from './filter.js';
 import { JoinedBuffers } from './joined-buffers.js';
 
 export interface MergeOptions {
-  /** Longest merged request in bytes; never more than the next device's longest transfer. Default 4 MiB. */
+  /** Longest merged request in bytes; at most the next device's `maxTransfer`. Default 4 MiB. */
   readonly maxLength?: number | undefined;
-  /** Bytes between two reads that are read along rather than asked for apart. Default 4096; whole blocks. */
+  /**
+   * Largest gap between two reads that is read too, so that they can be merged, in bytes. Default
+   * 4096.
+   */
   readonly maxGap?: number | undefined;
   /**
-   * Requests under way to the next device, reads and writes together: more wait, and are merged meanwhile. Default: no
-   * limit.
+   * Most requests in flight to the next device, reads and writes together. Others wait, and are
+   * merged meanwhile. Default: no limit.
    */
   readonly depth?: number | undefined;
 }
 
-/** A request that waits. */
+/** A request that waits to be merged and sent. */
 interface Waiting {
   readonly write: boolean;
   readonly offset: number;
@@ -64,7 +68,7 @@ export class MergeFilter extends Filter {
     return new Promise((resolve, reject) => {
       const giveUp = (): void => {
         const at = this.#waiting.indexOf(request);
-        // One that has begun is its group's to end.
+        // A request that has begun is settled with its group.
         if (at < 0) return;
         this.#waiting.splice(at, 1);
         request.settle(new BlockError('aborted', 'given up before it began'));
@@ -91,7 +95,7 @@ export class MergeFilter extends Filter {
     });
   }
 
-  /** Begins as many merged requests as may be under way, the one that waited longest first. */
+  /** Begins as many merged requests as `depth` allows, those with the oldest requests first. */
   #dispatch(): void {
     if (this.#waiting.length === 0) return;
     for (const group of this.#groups(this.#waiting)) {
@@ -107,7 +111,10 @@ export class MergeFilter extends Filter {
     }
   }
 
-  /** Neighbours among `requests`, each group in order of offset; groups in order of their oldest request. */
+  /**
+   * Groups of requests to merge: each group in order of offset, the groups in order of their oldest
+   * request.
+   */
   #groups(requests: readonly Waiting[]): Waiting[][] {
     const age = new Map(requests.map((request, index) => [request, index]));
     const kind = ({ write, options }: Waiting): number => (write ? (options.fua ? 2 : 1) : 0);
@@ -132,7 +139,7 @@ export class MergeFilter extends Filter {
     return gap >= 0 && gap <= (next.write ? 0 : this.#maxGap) && length <= this.#maxLength;
   }
 
-  /** Does one group. Never rejects. */
+  /** Runs one group as one request and settles its callers. Never rejects. */
   async #run(group: readonly Waiting[]): Promise<void> {
     const [first] = group;
     if (group.length === 1) return this.#alone(first!);
@@ -151,7 +158,8 @@ export class MergeFilter extends Filter {
       }
     } catch (error) {
       const failure = blockErrorOf(error);
-      // Aborted only where all were given up.
+      // Kind `aborted` also comes here: the merged request aborts only when all of its callers
+      // have.
       if (!isLocal(failure)) return group.forEach(({ settle }) => settle(failure));
       await Promise.all(group.map((request) => this.#alone(request)));
       return;
@@ -173,7 +181,7 @@ export class MergeFilter extends Filter {
   }
 }
 
-/** The places of a group, with room for what is read along between them. */
+/** The memory of a group, with scratch memory for the gaps between its reads. */
 function joined(group: readonly Waiting[]): Buffers {
   const parts: Buffers[] = [];
   let at = group[0]!.offset;
@@ -185,7 +193,10 @@ function joined(group: readonly Waiting[]): Buffers {
   return new JoinedBuffers(parts);
 }
 
-/** A signal that is aborted when every request of the group is given up; undefined where that cannot be. */
+/**
+ * A signal that aborts when every request of the group is aborted; undefined if one of them has no
+ * signal.
+ */
 function groupSignal(group: readonly Waiting[]): { signal: AbortSignal | undefined; done: () => void } {
   const signals = [...new Set(group.map(({ options }) => options.signal))];
   if (signals.includes(undefined)) return { signal: undefined, done: () => undefined };

@@ -1,8 +1,9 @@
-/** Running the parts of one request side by side. */
+/** Runs the parts of one request in parallel. */
 
 /**
- * Runs `jobs`, at most `limit` at a time, and settles only when every one that was begun is over: a request that has
- * failed must have no part still under way. After a failure no further one is begun; the first failure is thrown.
+ * Runs `jobs`, at most `limit` at a time. After a failure it begins no further job. It settles when
+ * every job that began has settled, so that a failed request has no part in flight. Rejects with
+ * the first failure.
  */
 export async function inParallel(jobs: readonly (() => Promise<void>)[], limit = 16): Promise<void> {
   if (jobs.length === 1) return jobs[0]!();

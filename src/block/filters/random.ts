@@ -1,2 +1,2 @@
-/** The filters' seeded random numbers: those of base. */
+/** Makes base/random.ts available to the filters. */
 export { seededRandom } from '../../base/random.js';

@@ -1,22 +1,26 @@
-/** Locks on ranges of numbers: of two that overlap, the one that was asked for first goes first, the other waits for it. */
+/**
+ * Exclusive locks on ranges of numbers. Of two locks that overlap, the later one waits for the
+ * earlier one.
+ */
 
+/** A lock that is held or waits. */
 interface Held {
   readonly start: number;
   readonly end: number;
+  /** Called when it is released: later locks that overlap wait for it. */
   readonly followers: (() => void)[];
 }
 
 export class RangeLock {
-  /** In force or waiting. */
   readonly #held = new Set<Held>();
 
-  /** Whether a part of [start, end) is in force or waited for. */
+  /** True if a lock that is held or waits overlaps [start, end). */
   overlaps(start: number, end: number): boolean {
     for (const other of this.#held) if (other.start < end && start < other.end) return true;
     return false;
   }
 
-  /** Waits until [start, end) is free; gives what frees it again. */
+  /** Waits until [start, end) is free and locks it. Resolves with the function that releases it. */
   async acquire(start: number, end: number): Promise<() => void> {
     const mine: Held = { start, end, followers: [] };
     const before: Promise<void>[] = [];

@@ -1,8 +1,10 @@
 /**
- * Rate filter: holds reads and writes back so that no more than so many bytes a second pass, in each direction by itself
- * (a token bucket each). Several filters may share one limit: those who wait get equal shares of it, by start-time fair
- * queueing (Goyal, Vin, Cheng 1996), so that one with many or long requests takes nothing from one with few. Requests that
- * move no data (flush, trim, write zeroes, extents) pass at once.
+ * Rate filter: limits the bytes per second of reads and of writes, with one token bucket for each
+ * direction.
+ *
+ * Several filters may share one limit. Those that wait get equal shares of it by start-time fair
+ * queueing (Goyal, Vin, Cheng 1996), so that a filter with many or long requests does not slow one
+ * with few. Requests that transfer no data (flush, trim, write zeroes, extents) pass immediately.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
@@ -10,27 +12,34 @@ import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions } from '../de
 import { Filter } from './filter.js';
 import { waitFor } from './wait.js';
 
-/** Part of a second for which an idle limit may be used at once. */
+/** An idle bucket holds the tokens of this time, in seconds. */
 const burstSeconds = 0.1;
-/** Longest part of a second that one piece of a request may take: what others wait for it. */
+/**
+ * Longest time that one piece of a request may take, in seconds: other filters wait that long for
+ * it.
+ */
 const pieceSeconds = 1 / 16;
+/** Smallest burst, in bytes. */
 const leastBurst = 65_536;
 
+/** A request that waits for tokens. */
 interface Waiting {
+  /** Virtual start time, in bytes; the waiting request with the lowest one passes next. */
   readonly start: number;
+  /** In bytes. */
   readonly length: number;
   readonly go: () => void;
   cancelled: boolean;
 }
 
-/** Who waits, of one filter; in order. */
+/** The waiting requests of one filter, in order. */
 interface Line {
   readonly queue: Waiting[];
-  /** Virtual time at which its last request is over, in bytes. */
+  /** Virtual time at which its last request ends, in bytes. */
   finish: number;
 }
 
-/** One direction's bucket, and those who wait for it. */
+/** The token bucket of one direction, and the requests that wait for it. One token is one byte. */
 class Bucket {
   readonly #rate: number;
   readonly #burst: number;
@@ -46,7 +55,10 @@ class Bucket {
     this.#tokens = this.#burst;
   }
 
-  /** Waits until `length` bytes may pass. */
+  /**
+   * Takes `length` tokens. Returns undefined if the request may pass now, else a promise to wait
+   * for.
+   */
   take(line: Line, length: number, signal: AbortSignal | undefined): Promise<void> | undefined {
     this.#fill();
     const start = Math.max(this.#virtual, line.finish);
@@ -70,7 +82,10 @@ class Bucket {
     this.#filled = now;
   }
 
-  /** A request may pass when there is any token: what it takes beyond them is owed by all who come after. */
+  /**
+   * A request may pass if there is any token. The count may become negative; later requests wait
+   * until it is paid back.
+   */
   #pass(start: number, length: number): void {
     this.#tokens -= length;
     this.#virtual = Math.max(this.#virtual, start);
@@ -91,7 +106,7 @@ class Bucket {
     }, ms);
   }
 
-  /** The line whose first request is the next to pass. */
+  /** The line whose first request passes next. */
   #next(): Line | undefined {
     let best: Line | undefined;
     for (const line of this.#lines) {
@@ -104,14 +119,14 @@ class Bucket {
   }
 }
 
-/** A limit that filters share. */
+/** A limit that several filters may share. */
 export class RateLimit {
-  /** Bytes a second in each direction. */
+  /** Bytes per second in each direction. */
   readonly bytesPerSecond: number;
   readonly read: Bucket;
   readonly write: Bucket;
 
-  /** @throws FarbusError where it is no rate that is possible. */
+  /** @throws FarbusError if the rate is below 512 bytes per second or not a number */
   constructor(bytesPerSecond: number) {
     if (!(bytesPerSecond >= 512 && bytesPerSecond <= Number.MAX_SAFE_INTEGER)) {
       throw usageError(`a rate of ${bytesPerSecond} bytes a second is not possible: give 512 or more`);
@@ -128,17 +143,20 @@ export class RateFilter extends Filter {
   readonly #reads: Line = { queue: [], finish: 0 };
   readonly #writes: Line = { queue: [], finish: 0 };
 
-  /** @param limit Its own, or one that it shares fairly with other filters. */
+  /** @param limit a limit of its own, or one shared with other filters */
   constructor(next: BlockDevice, limit: RateLimit) {
     super(next);
     this.#limit = limit;
   }
 
-  /** Transfers are split, so that a long one lets short ones of others pass in between. */
   protected override get follows(): boolean {
     return true;
   }
 
+  /**
+   * Lowers `maxTransfer`, so that the base class splits long transfers and requests of other
+   * filters pass in between.
+   */
   protected override describe(next: BlockInfo): BlockInfo {
     const piece = 2 ** Math.floor(Math.log2(Math.max(1, this.#limit.bytesPerSecond * pieceSeconds)));
     return { ...next, maxTransfer: Math.max(next.blockSize, 4096, Math.min(next.maxTransfer, piece)) };

@@ -1,4 +1,4 @@
-/** Read-only filter: the next device, but nothing is changed through it. */
+/** Read-only filter: the next device without writes, trims and zeroing. */
 import type { BlockInfo } from '../device.js';
 import { Filter } from './filter.js';
 

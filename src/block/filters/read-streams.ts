@@ -1,27 +1,42 @@
-/** Telling readers that go forward from those that jump: by where each of the last few would go on. */
+/**
+ * Detects sequential readers among random ones: a request that continues near the end of an earlier
+ * one belongs to the same sequential reader. Several readers are tracked at once.
+ *
+ * Not here: what is read ahead, and when (readahead.ts).
+ */
 
-/** How far before a reader's furthest byte a request still is the same reader's: with many under way they come out of order. */
+/**
+ * A request up to this far before a reader's end still belongs to it, in bytes: requests in flight
+ * arrive out of order.
+ */
 const behind = 1 << 20;
-/** How far after it: readers skip what they know already. */
+/**
+ * A request up to this far after a reader's end still belongs to it, in bytes: readers skip data
+ * that they have cached.
+ */
 const ahead = 128 << 10;
-/** The same while it is not known yet that it goes forward: jumps are not to look like it. */
+/**
+ * Like `ahead`, but while the reader is not known to be sequential: smaller, so that random jumps
+ * do not look sequential.
+ */
 const aheadAtFirst = 16 << 10;
 
-/** One reader. */
+/** One reader. All offsets in bytes. */
 export class ReadStream {
-  /** The byte after the furthest that it has asked for. */
+  /** End of the furthest request so far. */
   next: number;
-  /** How far ahead of it is to be read, in bytes; 0 while it is not known to go forward. */
+  /** How far to read ahead of it, in bytes; 0 while it is not known to be sequential. */
   window = 0;
-  /** All before it has been read ahead, or need not be. */
+  /** Data before this offset has been read ahead, or need not be. */
   fetched: number;
+  /** Value of the clock at its last request: the reader with the lowest is forgotten first. */
   used = 0;
 
   constructor(end: number) {
     this.next = this.fetched = end;
   }
 
-  /** Begins with a small window again: something was not as expected. */
+  /** Resets the window after a read-ahead has failed. */
   restart(): void {
     this.window = 0;
     this.fetched = this.next;
@@ -36,9 +51,9 @@ export class ReadStreams {
   #clock = 0;
 
   /**
-   * @param limit How many readers are remembered.
-   * @param first The first window of a reader, in bytes, at least.
-   * @param most The largest.
+   * @param limit most readers that are tracked
+   * @param first smallest first window of a reader, in bytes
+   * @param most largest window, in bytes
    */
   constructor(limit: number, first: number, most: number) {
     this.#limit = limit;
@@ -46,7 +61,10 @@ export class ReadStreams {
     this.#most = most;
   }
 
-  /** Notes that [start, end) was asked for. Returns the reader if it goes forward, its window grown. */
+  /**
+   * Notes a request for [start, end). Returns its reader, with a larger window, if the reader is
+   * sequential.
+   */
   note(start: number, end: number): ReadStream | undefined {
     const stream = this.#of(start);
     if (!stream) {
@@ -62,7 +80,7 @@ export class ReadStreams {
     return stream;
   }
 
-  /** What was read ahead at `at` is gone: it may be read ahead again. */
+  /** The data that was read ahead from `at` on has been dropped: it may be read ahead again. */
   forget(at: number): void {
     for (const stream of this.#streams) if (stream.fetched > at && stream.next <= at) stream.fetched = at;
   }

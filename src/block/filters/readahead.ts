@@ -1,11 +1,18 @@
 /**
- * Read-ahead filter: finds readers that go forward through the device, several at a time, and reads before they ask, in
- * windows that grow while they go on. For devices that are far: a reader then pays the way once and not for each request.
+ * Read-ahead filter: detects sequential readers, several at a time, and reads ahead of them in
+ * windows that grow. For remote devices: a reader then waits for the round trip once instead of for
+ * each request.
  *
- * What it never does: give bytes from before an acknowledged write through it (what overlaps a change is dropped when the
- * change begins and again when it ends, so that no read-ahead begun before its end outlives it); tell of a failed
- * read-ahead (who really asks is read for anew); hold more memory than it was given. It is no cache: what was read is let go, and
- * what nobody asks for in time is dropped. A device that others write too, past this filter, may be up to that time behind.
+ * Promises:
+ * - It never returns bytes older than an acknowledged write through it. Read-ahead that overlaps a
+ *   change is dropped when the change begins and again when it ends, so that no read-ahead that
+ *   began before the change ended survives.
+ * - It never reports a failed read-ahead: a reader that needs the data reads it from the device
+ *   again.
+ * - It never holds more memory than `maxBytes`.
+ *
+ * It is not a cache: data is dropped once it has been read, or after `maxAgeMs`. If other clients
+ * write to the device past this filter, a reader may see data up to `maxAgeMs` old.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { buffersOf } from '../../base/buffers.js';
@@ -17,45 +24,51 @@ import { ReadStreams, type ReadStream } from './read-streams.js';
 import { waitFor } from './wait.js';
 
 export interface ReadAheadOptions {
-  /** Memory for what was read ahead, in bytes. Default 32 MiB; at least one piece. */
+  /** Memory for read-ahead, in bytes; at least one piece. Default 32 MiB. */
   readonly maxBytes?: number | undefined;
-  /** How far ahead of one reader it reads at most, in bytes. Default 4 MiB. */
+  /** Largest window of one reader, in bytes. Default 4 MiB. */
   readonly maxWindow?: number | undefined;
-  /** Bytes of one request to the next device, a power of two; less where it takes less. Default 256 KiB. */
+  /**
+   * Length of a read-ahead request (piece) in bytes, a power of two; less if the device takes less.
+   * Default 256 KiB.
+   */
   readonly pieceSize?: number | undefined;
-  /** Readers that are told apart. Default 8. */
+  /** Most readers that are tracked. Default 8. */
   readonly streams?: number | undefined;
-  /** After this time what was read ahead is not given any more, in ms. Default 10 000. */
+  /** Read-ahead older than this is not used, in ms. Default 10 000. */
   readonly maxAgeMs?: number | undefined;
 }
 
-/** What it has done, for figures and tests. */
+/** Counters, for measurements and tests. */
 export interface ReadAheadCounts {
-  /** Requests to the next device that nobody had asked for. */
+  /** Number of read-ahead requests to the next device. */
   readonly prefetches: number;
-  /** Bytes that readers got from what was read ahead. */
+  /** Bytes that readers have received from read-ahead. */
   readonly servedBytes: number;
-  /** Bytes that are held or under way. */
+  /** Bytes of read-ahead that are held or in flight. */
   readonly heldBytes: number;
 }
 
-/** One part of the device that was or is being read ahead. It lies within one cell of a grid of `pieceSize`. */
+/**
+ * A range that was or is being read ahead. It lies within one cell of a grid of `pieceSize` bytes.
+ */
 interface Piece {
   readonly start: number;
   readonly end: number;
   readonly bytes: Uint8Array;
-  /** Resolves with whether the bytes are there; never rejects. */
+  /** Resolves with true if `bytes` has been read, with false if the read failed. Never rejects. */
   ready: Promise<boolean>;
   settled: boolean;
-  /** Out of use: its memory counts until its request is over. */
+  /** True if it must not be used any more. Its memory counts until its request has settled. */
   dropped: boolean;
-  /** Bytes that readers have taken. */
+  /** Bytes that readers have received. */
   taken: number;
+  /** When its request began, in ms of performance.now(). */
   readonly since: number;
 }
 
 export class ReadAheadFilter extends Filter {
-  /** By cell of the grid, in the order in which they were begun. */
+  /** By index of the grid's cell, in the order in which they began. */
   readonly #pieces = new Map<number, Piece>();
   readonly #streams: ReadStreams;
   readonly #pieceSize: number;
@@ -103,7 +116,7 @@ export class ReadAheadFilter extends Filter {
       const piece = this.#find(at);
       const cellEnd = (Math.floor(at / this.#pieceSize) + 1) * this.#pieceSize;
       if (!piece) {
-        // A piece may begin within its cell, after where it is looked for.
+        // The cell's piece may begin after `at`.
         const later = this.#pieces.get(Math.floor(at / this.#pieceSize));
         at = Math.min(end, later && later.start > at ? later.start : cellEnd);
         continue;
@@ -122,12 +135,12 @@ export class ReadAheadFilter extends Filter {
     }
     const stream = this.#streams.note(offset, end);
     const waiting = inParallel(jobs, Infinity);
-    // After what was asked for: a device that takes one request at a time shall not do the rest first.
+    // After the wanted data: a device that serves one request at a time must not read ahead first.
     if (stream) this.#prefetch(stream);
     await waiting;
   }
 
-  /** Changes: nothing that overlaps them and was read before they were over is given afterwards. */
+  /** Drops read-ahead that overlaps a change, before and after the change. */
   protected override async around<T>({ op, offset, length }: BlockRequest, pass: () => Promise<T>): Promise<T> {
     if (op !== 'write' && op !== 'trim' && op !== 'writeZeroes') return pass();
     this.#dropRange(offset, offset + length);
@@ -145,7 +158,7 @@ export class ReadAheadFilter extends Filter {
     await super.doClose();
   }
 
-  /** The piece that has byte `at` and may be given. */
+  /** The usable piece that contains byte `at`. */
   #find(at: number): Piece | undefined {
     const index = Math.floor(at / this.#pieceSize);
     const piece = this.#pieces.get(index);
@@ -155,7 +168,10 @@ export class ReadAheadFilter extends Filter {
     return undefined;
   }
 
-  /** Gives a part of a piece when it is there; reads it from the device where it could not be read ahead. */
+  /**
+   * Waits for a piece and copies a part of it. If the read-ahead failed, reads the part from the
+   * device.
+   */
   async #take(
     piece: Piece,
     start: number,
@@ -179,7 +195,7 @@ export class ReadAheadFilter extends Filter {
     if (piece.taken >= piece.bytes.length) this.#drop(Math.floor(piece.start / this.#pieceSize), piece);
   }
 
-  /** Reads what is missing of the window before a reader. */
+  /** Begins read-ahead for the parts of a reader's window that are missing. */
   #prefetch(stream: ReadStream): void {
     const limit = Math.min(this.info.size, stream.next + stream.window);
     let at = Math.max(stream.next, stream.fetched);
@@ -214,7 +230,7 @@ export class ReadAheadFilter extends Filter {
       .then(
         () => true,
         () => {
-          // A device that fails is not to be asked for more than is wanted.
+          // Read ahead no further on a device that fails.
           stream.restart();
           this.#drop(index, piece);
           return false;
@@ -228,7 +244,10 @@ export class ReadAheadFilter extends Filter {
     this.#underWay.add(piece.ready);
   }
 
-  /** Sees to it that `bytes` more may be held: what is oldest goes. False where all is still under way. */
+  /**
+   * Makes room for `bytes` more by dropping the oldest pieces. False if too much is still in
+   * flight.
+   */
   #makeRoom(bytes: number): boolean {
     for (const [index, piece] of this.#pieces) {
       if (this.#held + bytes <= this.#maxBytes) break;

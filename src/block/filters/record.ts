@@ -1,7 +1,9 @@
 /**
- * Recording filter: notes every change and every flush that reaches the next device, when it began and when it was over,
- * so that it can be told what a device that keeps its promises, and no more than those, would hold after a crash at any
- * moment. For tests of durability; it keeps all data that is written.
+ * Recording filter: records every change and flush that reaches the next device, with its begin and
+ * end. From the record a test computes what a device that keeps exactly its promises could contain
+ * after a crash at any moment.
+ *
+ * For tests of durability. It keeps all written data in memory.
  */
 import type { Buffers } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
@@ -13,25 +15,25 @@ export interface RecordedRequest {
   readonly offset: number;
   readonly length: number;
   readonly fua: boolean;
-  /** What was written. */
+  /** The data of a write. */
   readonly data?: Uint8Array;
-  /** Moments, counted from 1; `done` is undefined while it is under way. */
+  /** Moments of its begin and end, counted from 1; `done` is undefined while it is in flight. */
   readonly began: number;
   done?: number;
   failed?: boolean;
 }
 
-/** What has reached a device, in the order in which it began. */
+/** The requests that have reached a device, in the order in which they began. */
 export class WriteLog {
   readonly requests: RecordedRequest[] = [];
   #now = 0;
 
-  /** The last moment at which something began or was over. */
+  /** The latest moment: the number of begins and ends so far. */
   get now(): number {
     return this.#now;
   }
 
-  /** Notes a request for as long as `work` runs. */
+  /** Records a request that lasts as long as `work` runs. */
   async note(request: Omit<RecordedRequest, 'began'>, work: () => Promise<void>): Promise<void> {
     const noted: RecordedRequest = { ...request, began: ++this.#now };
     this.requests.push(noted);
@@ -45,7 +47,10 @@ export class WriteLog {
     }
   }
 
-  /** Moments at which flushes and FUA requests were over: between them nothing becomes durable. */
+  /**
+   * Moments at which successful flushes and FUA requests ended. No change is sure to become durable
+   * between them.
+   */
   durabilityPoints(): number[] {
     return this.requests
       .filter(({ op, fua, done, failed }) => (op === 'flush' || fua) && done !== undefined && !failed)
@@ -53,7 +58,7 @@ export class WriteLog {
       .sort((a, b) => a - b);
   }
 
-  /** The changes that are sure to be on the medium at a moment, in the order in which they were over. */
+  /** The changes that must be on the medium at `moment`, in the order in which they ended. */
   durableAt(moment: number): RecordedRequest[] {
     const over = this.requests.filter(({ done, failed }) => done !== undefined && done <= moment && !failed);
     const flushes = over.filter(({ op }) => op === 'flush');
@@ -63,14 +68,16 @@ export class WriteLog {
       .sort((a, b) => a.done! - b.done!);
   }
 
-  /** The changes that may be on the medium at that moment or not. */
+  /** The changes that may or may not be on the medium at `moment`. */
   uncertainAt(moment: number): RecordedRequest[] {
     const durable = new Set(this.durableAt(moment));
     return this.requests.filter((one) => one.op !== 'flush' && one.began <= moment && !durable.has(one));
   }
 }
 
-/** Carries out recorded changes on an image. A trim leaves what was there: the medium may do as it likes. */
+/**
+ * Applies recorded changes to an image. A trim changes nothing: the content after it is undefined.
+ */
 export function replay(image: Uint8Array, requests: readonly RecordedRequest[]): void {
   for (const { op, offset, length, data } of requests) {
     if (op === 'write') image.set(data!, offset);

@@ -1,4 +1,4 @@
-/** Slice filter: a part of the next device as a device of its own. */
+/** Slice filter: presents a contiguous part of the next device as a device. */
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
@@ -11,10 +11,11 @@ export class SliceFilter extends Filter {
   readonly #toEnd: boolean;
 
   /**
-   * @param start First byte of the part.
-   * @param size Its length in bytes. Both whole blocks of the next device.
-   * @param toEnd Whether it is meant to be all of the device from `start` on.
-   * @throws FarbusError where it is not a part of the device.
+   * @param start offset of the part's first byte, a multiple of the next device's block size
+   * @param size length of the part in bytes, a multiple of the next device's block size
+   * @param toEnd true if the part ends where the device ends; it then also reports the device's
+   * tail
+   * @throws FarbusError if the range is not aligned or exceeds the device
    */
   constructor(next: BlockDevice, start: number, size: number, toEnd = false) {
     super(next);

@@ -1,9 +1,11 @@
-/** Trace filter: tells a sink of every request that passed, with its time and outcome. */
+/**
+ * Trace filter: reports every request that has settled to a sink, with its duration and outcome.
+ */
 import type { BlockDevice } from '../device.js';
 import { blockErrorOf, type BlockError } from '../errors.js';
 import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
 
-/** One request that is over. */
+/** One settled request. */
 export interface TraceEntry {
   readonly op: BlockOperation;
   /** Bytes; 0 for a flush. */
@@ -12,16 +14,19 @@ export interface TraceEntry {
   readonly length: number;
   /** When it began, in ms of `performance.now()`. */
   readonly start: number;
-  /** How long it took, in ms. */
+  /** Its duration, in ms. */
   readonly ms: number;
-  /** The command's tag, where it has one (base/steps.ts). */
+  /** The command's tag (base/steps.ts), if it has one. */
   readonly tag: number | undefined;
   readonly fua: boolean;
-  /** Why it failed, where it did. */
+  /** The error, if it failed. */
   readonly error: BlockError | undefined;
 }
 
-/** Receives entries. Called on the request's path: it must be quick and must not throw. */
+/**
+ * Receives entries. Called before the request's promise settles: it must be quick and must not
+ * throw.
+ */
 export type TraceSink = (entry: TraceEntry) => void;
 
 export class TraceFilter extends Filter {

@@ -1,10 +1,12 @@
-/** Waiting that a request's signal can end, for filters that hold requests back. */
+/** Waits that the request's signal ends, for filters that delay requests. */
 import { onAbort } from '../../base/abort.js';
 import { BlockError } from '../errors.js';
 
 /**
- * Waits for `wait`, which is given what to call when the wait is over and returns what cancels it.
- * Rejects with kind `aborted` when `signal` is aborted first.
+ * Begins a wait and resolves when it is over. Rejects with a BlockError of kind `aborted` if
+ * `signal` aborts first.
+ * @param wait begins the wait. It receives the function to call when the wait is over, and returns
+ * a function that cancels the wait.
  */
 export function waitFor(signal: AbortSignal | undefined, wait: (done: () => void) => () => void): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -21,7 +23,7 @@ export function waitFor(signal: AbortSignal | undefined, wait: (done: () => void
   });
 }
 
-/** Waits `ms` milliseconds, or until `signal` is aborted. */
+/** Waits `ms` milliseconds. Rejects like {@link waitFor} if `signal` aborts first. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return waitFor(signal, (done) => {
     const timer = setTimeout(done, ms);
