@@ -1,8 +1,13 @@
 /**
- * send(2) and recv(2) on a connected net.Socket's own descriptor, on the caller's thread and without waiting: what the
- * operating system takes or has at once need not pass the event loop, which costs several times as much as the call.
- * What cannot be had at once is left to the socket, which finds the descriptor as if nothing had been. Linux with koffi
- * only ([FIND] 7).
+ * Raw socket: send(2) and recv(2) on the descriptor of a connected net.Socket, on the caller's
+ * thread and without waiting.
+ *
+ * Data that the operating system can take or deliver immediately need not pass through the event
+ * loop, which costs several times as much as the call. Measured when this was added: 4 KiB writes
+ * 1.25 times as fast over TCP and 1.4 times over unix sockets, reads at depth 1 1.1 times. On
+ * EAGAIN the call is left to the net.Socket; the descriptor is unchanged.
+ *
+ * Linux with koffi only.
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
@@ -10,10 +15,17 @@ import { native, systemError, type Native } from './ethernet/native.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
 
-/** Chunks up to this length, in bytes, are copied together rather than sent one by one. */
+/**
+ * Consecutive chunks up to this length are copied together and sent with one call, in bytes.
+ * Chosen, not measured.
+ */
 const shortSize = 256;
-/** Longest chunk that is sent here, in bytes: a longer one keeps the peer busy, and whoever hands it over may go on. */
+/**
+ * Longest chunk that is sent here, in bytes. A longer one keeps the peer busy anyway: the socket
+ * sends it.
+ */
 const longSize = 1 << 18;
+/** Scratch memory for short chunks. */
 const gathered = new Uint8Array(1 << 14);
 const nothing: readonly Uint8Array[] = [];
 const isEmpty = (chunk: Uint8Array): boolean => chunk.length === 0;
@@ -22,7 +34,7 @@ interface Handle {
   readonly fd?: unknown;
 }
 
-/** The descriptor of a plain socket (not TLS), for as long as it is open. */
+/** The descriptor of a plain socket (not TLS) while it is open. */
 export class AtOnce {
   readonly #socket: { readonly _handle?: Handle | null };
   readonly #handle: Handle;
@@ -36,7 +48,10 @@ export class AtOnce {
     this.#calls = calls;
   }
 
-  /** Undefined where it cannot be had: the socket is then used as Node has it, slower. */
+  /**
+   * Undefined if the descriptor or koffi is not available: the caller then uses the net.Socket,
+   * which is slower.
+   */
   static of(socket: Socket): AtOnce | undefined {
     const handle = (socket as unknown as { readonly _handle?: Handle | null })._handle;
     const fd = handle?.fd;
@@ -48,21 +63,28 @@ export class AtOnce {
     }
   }
 
-  /** The descriptor is this socket's and open: a closed one's number may be another's. */
+  /**
+   * True while the socket has its descriptor. After a close the kernel may reuse the number for
+   * another file.
+   */
   get #open(): boolean {
     return this.#socket._handle === this.#handle;
   }
 
   /**
-   * Sends from the beginning of `bytes`; nothing of earlier writes may be waiting in the socket.
-   * @param more Whether further bytes follow at once.
-   * @returns how many were taken; the rest is for the socket, which also finds out about errors.
+   * Sends from the beginning of `bytes`. Call it only while no earlier write waits in the socket.
+   * @param more true if further bytes follow immediately (MSG_MORE)
+   * @returns the number of bytes taken. The caller writes the rest to the socket, which also
+   * reports errors.
    */
   send(bytes: Uint8Array, more: boolean): number {
     return this.#open ? Math.max(0, this.#calls.send(this.#fd, bytes, more)) : 0;
   }
 
-  /** Sends what the operating system takes of all the chunks. @returns what it does not, or is better left to the socket. */
+  /**
+   * Sends as much of the chunks as the operating system takes.
+   * @returns the chunks that the socket has to write
+   */
   sendAll(all: readonly Uint8Array[]): readonly Uint8Array[] {
     const chunks = all.some(isEmpty) ? all.filter((chunk) => !isEmpty(chunk)) : all;
     const { length } = chunks;
@@ -70,7 +92,7 @@ export class AtOnce {
       let chunk = chunks[i]!;
       if (chunk.length > longSize) return chunks.slice(i);
       let end = 0;
-      // The first of several short ones begins a run of them.
+      // Gather a run of at least two short chunks.
       while (i < length && chunks[i]!.length <= Math.min(shortSize, gathered.length - end)) {
         if (end === 0 && (i + 1 === length || chunks[i + 1]!.length > shortSize)) break;
         gathered.set(chunks[i]!, end);
@@ -86,22 +108,27 @@ export class AtOnce {
     return nothing;
   }
 
-  /** Sends from a file. @returns how many bytes were taken: 0 where that is none now, and undefined where it never will be. */
+  /**
+   * Sends from a file.
+   * @returns the number of bytes taken; 0: none now; undefined: this file or socket cannot do it
+   */
   sendFile(fd: number, offset: number, length: number): number | undefined {
     if (!this.#open) return 0;
     const count = this.#calls.sendFile(this.#fd, fd, offset, length);
     return count >= 0 ? count : count === -EAGAIN || count === -EINTR ? 0 : undefined;
   }
 
-  /** Bytes that {@link receive} would have now. */
+  /** Number of bytes that {@link receive} could receive now. */
   available(): number {
     return this.#open ? this.#calls.available(this.#fd) : 0;
   }
 
   /**
-   * Receives what there is.
-   * @returns how many bytes; 0 where there are none now, or the stream has ended: the socket will tell.
-   * @throws an error with an errno `code`: the connection is broken, and only this call has been told.
+   * Receives the bytes that have arrived.
+   * @returns the number of bytes; 0 if none has arrived or the stream has ended (the socket reports
+   * its end)
+   * @throws an error with an errno `code` if the connection is broken; the kernel reports that to
+   * this call only
    */
   receive(into: Uint8Array): number {
     if (!this.#open) return 0;
@@ -111,14 +138,18 @@ export class AtOnce {
   }
 }
 
-/** How long no other stream must have received before one stays, in ms. */
+/**
+ * A stream may keep the event loop if no other stream has received for this time, in ms. Chosen,
+ * not measured.
+ */
 const aloneMs = 2;
 let latest: object | undefined;
 let changed = 0;
 
 /**
- * Called when `stream` has received: one stream alone may keep the event loop for a moment, several take turns in it.
- * @returns whether no other has received anything for some time.
+ * Call it when `stream` has received. A stream that is alone active may keep the event loop for a
+ * moment; several active streams share it.
+ * @returns true if no other stream has received for `aloneMs`
  */
 export function alone(stream: object): boolean {
   const now = performance.now();
@@ -129,11 +160,14 @@ export function alone(stream: object): boolean {
   return now - changed > aloneMs;
 }
 
-/** How long a nap is meant to be, in ms; Linux lets a thread oversleep by a twentieth of one. */
+/** Length of a nap in ms. Linux wakes the thread up to 0.05 ms later (timer slack). */
 const napMs = 0.005;
 const bed = new Int32Array(new SharedArrayBuffer(4));
 
-/** Sleeps for a moment, less than a tenth of a ms, instead of looking again and again; nobody has to wake this thread. */
+/**
+ * Sleeps for less than 0.1 ms, which costs less processor time than polling. The timeout alone
+ * wakes the thread.
+ */
 export function nap(): void {
   Atomics.wait(bed, 0, 0, napMs);
 }

@@ -1,32 +1,36 @@
 /**
- * Requests on control sockets that take their time: the server says that it works on one, and for what it waits, until it
- * answers. One that asks is told either how it went, or that it was not begun.
+ * Long requests on control sockets: until the server answers, it reports that it works on the
+ * request and what it waits for. The client learns either the outcome or that the request has not
+ * begun.
  *
- * A client that can take such lines sets `progress` in its request. The server then writes `{"working":TEXT}` before it begins
- * and every second. The first line finds out whether the client is still there: to a closed socket it fails with EPIPE, as after
- * the server was stopped for longer than the client waited, and nothing is begun. A client that goes later withdraws its
- * request: the work's signal is raised.
+ * A client that understands progress lines sets `progress` in its request. The server then writes
+ * `{"working":TEXT}` before it begins, and every second. The first line tests whether the client is
+ * still connected: if the server process was stopped for longer than the client waits, the client
+ * has closed its socket, the write fails with EPIPE, and the server does not begin. A client that
+ * disconnects later withdraws its request: the signal of the work aborts.
+ *
+ * Not here: the requests themselves (export/control.node.ts and the control sockets of computers).
  */
 import type { Socket } from 'node:net';
 import { FarbusError } from '../base/errors.js';
 import type { Work } from '../base/work.js';
 
-/** Between two lines of a server that works, in ms. */
+/** Interval of the server's progress lines, in ms. */
 const workingMs = 1000;
-/** How long a client waits for the next line, in ms. */
+/** Longest wait of a client for the next line, in ms. */
 const silenceMs = 10_000;
-/** Bytes that wait for a client that reads nothing; it is told no more then. */
+/** If a client does not read and so many bytes wait for it, it gets no more progress lines. */
 const maxPending = 1 << 16;
 /** Longest answer, in characters. */
 const maxAnswer = 64 << 20;
 
-/** A server that says nothing more, as one that was stopped. */
+/** The server has sent nothing for too long: its process may be stopped. */
 export class NoAnswer extends FarbusError {}
 
 /**
- * Runs a request that came on `socket`.
- * @param tells The client takes lines of progress.
- * Rejects as `run` does, and where the client is gone before it is begun.
+ * Runs a request that was received on `socket`.
+ * @param tells true if the client understands progress lines
+ * Rejects like `run`, and if the client has disconnected before the request begins.
  */
 export async function working<T>(socket: Socket, tells: boolean, run: (work: Work) => Promise<T>): Promise<T> {
   const withdrawn = new AbortController();
@@ -39,7 +43,7 @@ export async function working<T>(socket: Socket, tells: boolean, run: (work: Wor
   let timer: ReturnType<typeof setInterval> | undefined;
   try {
     if (tells) {
-      // Read on, so that the client's end is noticed.
+      // Keep reading, to notice when the client disconnects.
       socket.resume();
       const error = await new Promise((resolve) => tell(resolve));
       if (error) gone();
@@ -57,12 +61,14 @@ export async function working<T>(socket: Socket, tells: boolean, run: (work: Wor
   }
 }
 
-/** What a client hears of a request that takes its time: for what the server waits. */
+/** Receives what the server waits for while it works on a request. */
 export type OnWorking = (what: string) => void;
 
 /**
- * The line that answers a request that was sent on `socket`; the socket is then paused, and `rest` is what came behind it.
- * Rejects with NoAnswer where the server says nothing for 10 s; the socket is then to be closed, which withdraws the request.
+ * Waits for the answer to a request that was sent on `socket`. The socket is then paused; `rest`
+ * has the bytes that arrived after the answer.
+ * @param limitMs longest time without a line, in ms Rejects with NoAnswer if the server sends
+ * nothing for that time. The caller then closes the socket, which withdraws the request.
  */
 export function answerLine(
   socket: Socket,
@@ -114,7 +120,7 @@ export function answerLine(
   });
 }
 
-/** What a line of progress tells; undefined for an answer. */
+/** The text of a progress line; undefined for an answer. */
 function workingOf(line: string): string | undefined {
   if (!line.startsWith('{"working":')) return undefined;
   try {

@@ -1,18 +1,19 @@
-/** Dialers for TCP and unix sockets: how a client reaches one peer, again and again. */
+/** Dialers for TCP and unix sockets: a client uses one to connect and reconnect to its peer. */
 import { hostPort, dialSocket } from './socket.node.js';
 import type { Dialer } from './stream.js';
 
 /**
- * Dials a TCP port. The host's name is resolved at each call, so that a server that moved is found again.
- * @param address For messages; "host:port" if it is not given.
+ * A dialer for a TCP port. The host name is resolved at each call, so that a server with a new IP
+ * address is found.
+ * @param address for messages; default "host:port"
  */
 export function tcpDialer(host: string, port: number, address = hostPort(host, port)): Dialer {
   return { address, connect: (signal) => dialSocket({ host, port }, signal) };
 }
 
 /**
- * Dials a unix socket by its path.
- * @param address For messages; the path if it is not given.
+ * A dialer for a unix socket.
+ * @param address for messages; default: the path
  */
 export function unixDialer(path: string, address = path): Dialer {
   return { address, connect: (signal) => dialSocket({ path }, signal) };

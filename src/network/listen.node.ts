@@ -1,6 +1,7 @@
 /**
- * Listeners on TCP ports and unix sockets that hand out byte streams. A socket file that a dead server left behind is
- * replaced; one that somebody listens on, or a file that is no socket, never.
+ * Listeners on TCP ports and unix sockets that accept byte streams. A socket file that a dead
+ * server has left is replaced. A socket on which a process listens, and a file that is not a
+ * socket, is never replaced.
  */
 import { access, lstat, readFile, readlink, unlink } from 'node:fs/promises';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -10,22 +11,23 @@ import { isDead } from '../base/owned.node.js';
 import { acceptSocket, checkSocketPath, hostPort, type SocketAddress } from './socket.node.js';
 import type { ByteStream } from './stream.js';
 
+/** Most connections that the kernel queues before they are accepted. */
 const backlog = 511;
 
 /** A listening socket. */
 export interface SocketListener {
-  /** Where it listens, with the real port. */
+  /** The address on which it listens, with the actual port. */
   readonly at: SocketAddress;
   /** Stops accepting; open streams go on. Idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Listens.
- * @param at Port 0: any free one.
- * @param accept Called with each new stream; nothing is read from it before it is attached.
- * @param failed Called when accepting fails later (no file descriptors); listening goes on.
- * Rejects with a FarbusError that says what to do.
+ * Listens at an address.
+ * @param at port 0: any free port
+ * @param accept receives each new stream; nothing is read from it until it is attached
+ * @param failed called when accepting a connection fails (for example without free file
+ * descriptors); listening continues Rejects with a FarbusError that says what to do.
  */
 export async function listenOn(
   at: SocketAddress,
@@ -48,7 +50,8 @@ export async function listenOn(
   let closing: Promise<void> | undefined;
   return {
     at: 'path' in at ? at : { host: at.host, port: (server.address() as AddressInfo).port },
-    // Node removes the socket file. Not waiting for open connections: they are their owners'.
+    // Node removes the socket file. Resolves without waiting for open connections, which belong to
+    // others.
     close: () => (closing ??= new Promise((resolve) => (server.close(() => undefined), resolve()))),
   };
 }
@@ -62,8 +65,8 @@ export async function listenAtPath(server: Server, path: string): Promise<void> 
 }
 
 /**
- * Listens on a socket that is open already, as systemd hands them over: TCP or unix. Its file, if it has one, is left to
- * its owner. As {@link listenOn} otherwise.
+ * Like {@link listenOn}, on a TCP or unix socket that systemd has already opened. Its socket file,
+ * if any, belongs to systemd and is not removed.
  */
 export async function listenOnDescriptor(
   fd: number,
@@ -94,7 +97,9 @@ export async function listenOnDescriptor(
   };
 }
 
-/** The path of the listening unix socket that `fd` is, which Node does not tell: from /proc/net/unix. */
+/**
+ * The path of the listening unix socket `fd`, from /proc/net/unix because Node does not give it.
+ */
 async function unixPathOf(fd: number): Promise<string | undefined> {
   try {
     const inode = /^socket:\[(\d+)\]$/.exec(await readlink(`/proc/self/fd/${fd}`))?.[1];
@@ -116,7 +121,7 @@ function bind(server: Server, at: SocketAddress): Promise<void> {
   });
 }
 
-/** Removes a socket file that nobody listens on. Returns whether it is gone. */
+/** Removes a socket file if no process listens on it. Returns true if it was removed. */
 async function removeStale(path: string): Promise<boolean> {
   const isSocket = await lstat(path).then(
     (stat) => stat.isSocket(),
@@ -141,7 +146,7 @@ const reasons: Readonly<Record<string, string>> = {
 async function explain(at: SocketAddress, error: unknown): Promise<FarbusError> {
   const name = 'path' in at ? at.path : hostPort(at.host, at.port);
   let code = errnoOf(error);
-  // libuv reports a folder that is not there as EACCES (uv_pipe_bind).
+  // libuv reports a missing folder as EACCES (uv_pipe_bind).
   if ('path' in at && code === 'EACCES') code = await access(dirname(at.path)).then(() => code, errnoOf);
   return new FarbusError(`cannot listen on ${name}: ${reasons[code ?? ''] ?? messageOf(error)}`, {
     cause: error,

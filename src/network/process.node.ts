@@ -1,6 +1,6 @@
 /**
- * A child process as a byte stream: what is written goes to its standard input, what arrives is its standard output. What
- * it says on its standard error is kept, for the message of why it ended.
+ * A child process as a byte stream: writes go to its standard input, its standard output is what
+ * arrives. The end of its standard error is kept to explain why it ended.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
@@ -9,30 +9,32 @@ import type { ByteStream, StreamEvents } from './stream.js';
 
 /** How a process ended. */
 export interface ProcessEnd {
-  /** Exit status; null where a signal ended it. */
+  /** Exit status; null if a signal ended it. */
   readonly code: number | null;
+  /** Name of the signal that ended it, else null. */
   readonly signal: string | null;
-  /** The end of what it said on its standard error. */
+  /** The end of its standard error. */
   readonly stderr: string;
 }
 
 export interface ProcessOptions {
-  /** For messages. */
+  /** Name of the peer, for messages. */
   readonly peer: string;
   readonly env?: NodeJS.ProcessEnv;
-  /** Why it ended, for a person; undefined where that was in good order. */
+  /** Explains its end to a person; undefined if it ended in good order. */
   readonly explain: (end: ProcessEnd) => Error | undefined;
 }
 
-/** Bytes that may wait for the process before `write` asks the writer to hold back. */
+/** High-water mark: with more bytes waiting for the process, `write` returns false. */
 const highWater = 4 << 20;
-/** How much of its standard error is kept, in characters. */
+/** Length of the standard error that is kept, in characters. */
 const maxStderr = 8192;
-/** How long a process may take to end by itself after its input has ended, and after SIGTERM, in ms. */
+/** Time for the process to end after the end of its input, before SIGTERM, in ms. */
 const lingerMs = 5000;
+/** Time for the process to end after SIGTERM, before SIGKILL, in ms. */
 const killMs = 2000;
 
-/** How long what a process has said before it ended may take to arrive, in ms. */
+/** Time for the rest of the standard error to arrive after the process has exited, in ms. */
 const lastWordsMs = 200;
 
 const running = new Set<ProcessStream>();
@@ -41,8 +43,8 @@ process.once('exit', () => {
 });
 
 /**
- * Starts a program. It gets a session of its own, so that an interrupt from the terminal reaches us and not it: what is
- * under way can then be finished.
+ * Starts a program in a session of its own. An interrupt from the terminal then reaches this
+ * process only, so that requests in flight can be finished.
  */
 export class ProcessStream implements ByteStream {
   readonly peer: string;
@@ -76,10 +78,11 @@ export class ProcessStream implements ByteStream {
     for (const stream of [child.stdin, child.stdout, child.stderr]) stream.on('error', () => undefined);
     child.once('error', (error) => {
       this.#error ??= notStarted(program, error);
-      // A program that could not be started has no 'close'.
+      // Node emits no 'close' for a program that could not be started.
       if (child.pid === undefined) this.#onClose(null, null);
     });
-    // Once it has exited, whoever still holds its pipes must not keep us waiting: the master of an ssh that persists does.
+    // Other processes may hold its pipes open after it has exited, as a persistent ssh master does.
+    // Do not wait for them.
     child.once('exit', () => {
       child.stdout.resume();
       setTimeout(() => child.stdout.destroy(), this.#destroyed ? 0 : lingerMs).unref();
@@ -88,7 +91,7 @@ export class ProcessStream implements ByteStream {
     child.once('close', (code, signal) => this.#onClose(code, signal));
   }
 
-  /** Its process id; undefined where it could not be started. */
+  /** Its process id; undefined if it could not be started. */
   get pid(): number | undefined {
     return this.#child.pid;
   }
@@ -131,18 +134,18 @@ export class ProcessStream implements ByteStream {
     if (this.#destroyed || this.#closed) return;
     this.#destroyed = true;
     this.#child.stdin.destroy();
-    // ssh ends its helpers (ProxyJump, ProxyCommand) when it is asked to end.
+    // SIGTERM first: ssh then ends its helpers (ProxyJump, ProxyCommand).
     this.#signal('SIGTERM');
     this.#force = setTimeout(() => this.kill(), killMs).unref();
   }
 
-  /** Ends it at once, with what it has started. */
+  /** Kills it and the processes that it has started. */
   kill(): void {
     this.#destroyed = true;
     this.#signal('SIGKILL');
   }
 
-  /** To its process group, which is its own. */
+  /** Sends a signal to its process group. */
   #signal(signal: NodeJS.Signals): void {
     const { pid } = this.#child;
     if (pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null) return;

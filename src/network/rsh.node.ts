@@ -1,10 +1,14 @@
 /**
- * The remote shell protocol, as rcmd(3) and rshd(8) of 4.2BSD describe it; there is no RFC. A client connects from a
- * privileged port (512 to 1023), which is all that proves its user's name; sends the number of a port of its own for the
- * standard error of the command or 0, the user's name here, the user's name there and the command, each ended by NUL; and
- * gets a NUL, or a byte 1 and a message. From then on the connection is the command's standard input and output.
+ * Client of the remote shell protocol (rsh), as rcmd(3) and rshd(8) of 4.2BSD describe it; there is
+ * no RFC.
  *
- * Nothing is encrypted, and there is no password: for networks of one's own.
+ * The client connects from a privileged port (512 to 1023), the only proof of its user's name. It
+ * sends four fields, each followed by NUL: the number of a local port for the command's standard
+ * error, or 0; the local user name; the remote user name; the command. The server answers with NUL,
+ * or with a byte 1 and an error message. After the NUL the connection carries the command's
+ * standard input and output.
+ *
+ * Not here: encryption and passwords. The protocol has neither, so it is for trusted networks only.
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { userInfo } from 'node:os';
@@ -17,13 +21,13 @@ import type { ByteStream, StreamEvents } from './stream.js';
 export interface RshTarget {
   readonly host: string;
   readonly port?: number | undefined;
-  /** The user there; the same name as here where it is not given. */
+  /** Remote user name; default: the local one. */
   readonly user?: string | undefined;
   /** For messages: "rsh://host/dev/sdb". */
   readonly address: string;
 }
 
-/** What a command that was run to its end gave. */
+/** The result of a command that has run to its end. */
 export interface RshResult {
   readonly output: Uint8Array;
   /** The start of its standard error. */
@@ -33,24 +37,29 @@ export interface RshResult {
 const defaultPort = 514;
 const firstPort = 512;
 const lastPort = 1023;
-/** Limit for connecting and for the server's answer, in ms. */
+/** Time limit for connecting and for the server's answer together, in ms. */
 const startMs = 15_000;
-/** How long the standard error may outlast the standard output, in ms. */
+/** Longest wait for the end of the standard error after that of the standard output, in ms. */
 const lateMs = 5000;
-/** Longest message of a server that refuses, and standard error that is kept, in characters. */
+/** Longest refusal of a server, and longest standard error that is kept, in characters. */
 const maxText = 4096;
 
-/** Starts a command; its standard error comes with its standard output. Rejects with a FarbusError. */
+/**
+ * Starts a command whose standard error is merged into its standard output. Rejects with a
+ * FarbusError.
+ */
 export async function rshStream(target: RshTarget, command: string, signal: AbortSignal): Promise<ByteStream> {
   const { socket, rest } = await start(target, command, 0, signal);
-  // A shell that has ended takes no more.
+  // The shell has ended: close our half too.
   socket.on('end', () => socket.end());
   return withRest(new SocketStream(socket, target.address), rest);
 }
 
 /**
- * Runs a command to its end: gives it its input, and takes at most `most` bytes of its output.
- * Rejects with a FarbusError; where the connection is cut that cannot always be told from an end, so look at the output.
+ * Runs a command to its end.
+ * @param options `input`: its standard input; `most`: longest output in bytes, more is an error
+ * Rejects with a FarbusError. A broken connection can look like the end of the command, so callers
+ * must check that the output is complete.
  */
 export async function rshRun(
   target: RshTarget,
@@ -63,7 +72,7 @@ export async function rshRun(
     errors.catch(() => undefined);
     const { socket, rest } = await start(target, command, errorPort.port, signal);
     const output = await exchange(target, socket, rest, input, most, signal);
-    // Its end may be on its way; a server that never used the port is not waited for.
+    // Wait for its end, but with a limit: some servers never connect to the port.
     const late = setTimeout(() => errorPort.close(), lateMs);
     try {
       return { output, errors: await errors };
@@ -105,14 +114,17 @@ function exchange(
     socket.on('end', () => stop());
     if (rest.length > 0) take(rest);
     socket.on('data', take);
-    // The end of the input is what ends a command that reads.
+    // Half-close: a command that reads its input ends at the input's end.
     if (input) socket.write(input);
     socket.end();
     socket.resume();
   });
 }
 
-/** Connects and sends the request. The socket is paused; `rest` is what has come after the server's NUL. */
+/**
+ * Connects and sends the request. The socket is paused; `rest` has the bytes that arrived after the
+ * server's NUL.
+ */
 async function start(
   target: RshTarget,
   command: string,
@@ -157,7 +169,7 @@ async function start(
     const data = (chunk: Buffer): void => {
       got = Buffer.concat([got, chunk]);
       if (got[0] !== 0) {
-        // A refusal is one line.
+        // A refusal is one line of text.
         if (got.length > maxText || got.includes(0x0a)) ended();
         return;
       }
@@ -179,7 +191,10 @@ async function start(
   });
 }
 
-/** Ports that may be free, in an order of chance: one that was just used cannot be used again at once. */
+/**
+ * All privileged ports, from a random one on: a port that was just used cannot be used again for a
+ * while.
+ */
 function* privilegedPorts(): Generator<number> {
   const count = lastPort - firstPort + 1;
   const first = Math.floor(Math.random() * count);
@@ -223,14 +238,17 @@ function connectFrom(
   });
 }
 
+/** A local port for the command's standard error. */
 interface ErrorPort {
   readonly port: number;
-  /** What the server sends there, when it has closed it. */
+  /** The text that the server has sent, when it has closed the connection. */
   text(signal: AbortSignal): Promise<string>;
   close(): void;
 }
 
-/** A port to which the server sends the command's standard error, by a connection of its own from a privileged port. */
+/**
+ * Listens on a privileged port, to which the server connects to send the command's standard error.
+ */
 async function listenPrivileged(target: RshTarget): Promise<ErrorPort> {
   const server = createServer();
   for (const port of privilegedPorts()) {
@@ -263,7 +281,7 @@ function errorPort(server: Server): ErrorPort {
       server.on('error', reject);
       signal.addEventListener('abort', close, { once: true });
       server.on('connection', (socket) => {
-        // rcmd(3): whoever is not privileged is not the server.
+        // rcmd(3): the server connects from a privileged port. Refuse any other peer.
         if (peer || (socket.remotePort ?? 0) > lastPort) return void socket.destroy();
         peer = socket;
         socket.on('data', (chunk: Buffer) => (said = (said + chunk.toString('latin1')).slice(0, maxText)));
@@ -277,7 +295,7 @@ function errorPort(server: Server): ErrorPort {
   return { port: (server.address() as AddressInfo).port, text, close };
 }
 
-/** A stream whose first bytes have already been read. */
+/** `stream`, which delivers `rest` first: bytes that were already read from its socket. */
 function withRest(stream: SocketStream, rest: Uint8Array): ByteStream {
   if (rest.length === 0) return stream;
   const attach = stream.attach.bind(stream);

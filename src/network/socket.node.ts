@@ -1,10 +1,13 @@
 /**
- * TCP and unix sockets as byte streams, on Node's net module.
+ * TCP and unix sockets as byte streams, with Node's net module.
  *
- * Bytes are received into one buffer that all sockets of a thread and kind share (`onread` of net.Socket), so that receiving
- * allocates next to nothing and one system call takes much. That is sound where libuv reads only when a descriptor
- * is ready and calls back before it reads the next, which is everywhere but on Windows; there, each socket has a
- * buffer of its own. TLS is in tls.node.ts.
+ * All accepted sockets of a thread share one receive buffer, and all dialled sockets another
+ * (`onread` of net.Socket). So receiving allocates almost nothing, and one system call receives
+ * many bytes. This is safe because libuv reads a descriptor only when it is ready, and calls back
+ * before it reads the next one. That does not hold on Windows, where each socket has a buffer of
+ * its own.
+ *
+ * Not here: TLS (tls.node.ts), system calls on the raw socket (at-once.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
@@ -13,42 +16,53 @@ import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 import { Vigil } from '../base/vigil.node.js';
 
-/** Where a peer is: a TCP port or a unix socket's path. */
+/** Address of a peer: a TCP port or the path of a unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
-/** Size of the receive buffer that accepted sockets share, in bytes: the longest run that `data` can get at once. */
+/**
+ * Size of the receive buffer of accepted sockets, in bytes: the longest chunk that `data` can get.
+ */
 const acceptSize = 1 << 20;
 /**
- * The same of dialled sockets. What they receive is copied on at once, so it pays that the buffer stays in the processor's
- * cache and that the sender's window opens early: 1 MiB reads over TCP loopback were 1.5 to 1.8 times as fast as with
- * 1 MiB here; over unix sockets the size made no difference.
+ * Size of the receive buffer of dialled sockets, in bytes. Their data is copied on immediately, so
+ * a buffer that fits into the processor's cache is faster, and the sender's window opens earlier.
+ * Measured: 1 MiB reads over TCP loopback were 1.5 to 1.8 times as fast as with a buffer of 1 MiB;
+ * over unix sockets the size made no difference.
  */
 const dialSize = 1 << 16;
-/** Send buffer of unix sockets, in bytes. */
+/** Send buffer of unix sockets (SO_SNDBUF), in bytes. */
 const sendSize = 4 << 20;
-/** Bytes that may wait in a socket before `write` asks the writer to hold back, where nothing else is said. */
+/** Default high-water mark in bytes: if more is waiting in the socket, `write` returns false. */
 const defaultHighWater = 4 << 20;
-/** How long a socket that was ended may hand nothing over to the peer before it is destroyed, in ms. */
+/** A socket that was ended is destroyed if the peer takes nothing for this time, in ms. */
 const lingerMs = 10_000;
 /** Idle time before TCP probes whether the peer still exists, in ms. */
 const keepAliveMs = 30_000;
 
-/** How long a wait for the other side is spent awake at most, in ms: about what going to sleep and waking up takes. */
+/**
+ * Longest spin wait for the peer, in ms: about the time that a thread needs to fall asleep and wake
+ * up.
+ */
 const vigilMs = 0.1;
-/** How long one stream may keep the event loop, in ms. */
+/** Longest time that one stream keeps the event loop, in ms. Chosen, not measured. */
 const stayMs = 2;
 /**
- * A client that had many requests under way gets many answers and soon has as many requests again: taken and answered
- * together they cost both sides less than one by one. So half as many bytes are waited for as came last, where answering
- * those took less than `gatherMs`, and no longer than that; no more than `enoughSize`, and none for a short request alone.
+ * Gathering: a client with many requests in flight gets many answers and soon sends as many new
+ * requests. To receive and answer them together costs both sides less than one by one. So the
+ * stream waits for half as many bytes as came last, but for at most `gatherMs` ms and at most
+ * `enoughSize` bytes, and only if answering the last ones took less than `gatherMs`.
  */
 const gatherMs = 0.1;
 const enoughSize = 1 << 16;
+/** Gather only if more than this is to be waited for, in bytes: an NBD request without data has 28. */
 const soloSize = 28;
-/** As much at once is part of something longer, in bytes. */
+/** So many bytes in one receive are part of a longer transfer. */
 const bulkSize = 1 << 16;
-/** Bytes before the receive buffers for whoever wants to put something in front of a chunk: a page. */
+/**
+ * Bytes before the receive buffers that a parser may overwrite ({@link StreamEvents.data}): a page.
+ */
 const headroom = 4096;
+/** Receive buffers by size. */
 const shared = new Map<number, Uint8Array>();
 
 function receiveBuffer(size: number): Uint8Array {
@@ -58,12 +72,15 @@ function receiveBuffer(size: number): Uint8Array {
   return buffer;
 }
 
-/** A receiver that can be named before its stream exists: net.Socket wants its `onread` when it is made. */
+/**
+ * The `onread` of a socket. It exists before its stream, because net.Socket needs it at
+ * construction.
+ */
 class Receiver {
   stream: SocketStream | undefined;
   readonly onread: { readonly buffer: Uint8Array; readonly callback: (length: number, buffer: Uint8Array) => boolean };
 
-  /** @param size Of the buffer, which all receivers of this size share. */
+  /** @param size size of the buffer in bytes; all receivers of this size share it */
   constructor(size: number) {
     this.onread = {
       buffer: receiveBuffer(size),
@@ -76,19 +93,31 @@ class Receiver {
 }
 
 export interface SocketStreamOptions {
-  /** Whether bytes come as 'data' events; otherwise somebody calls {@link SocketStream.receive}. Default true. */
+  /**
+   * True if bytes arrive as 'data' events; false if the creator calls {@link SocketStream.receive}.
+   * Default true.
+   */
   readonly plain?: boolean;
-  /** Bytes that may wait in the socket before `write` asks the writer to hold back. */
+  /**
+   * High-water mark in bytes: if more is waiting in the socket, `write` returns false. Default 4
+   * MiB.
+   */
   readonly highWater?: number;
-  /** An error of the socket as a user should see it. */
+  /** Converts an error of the socket for the user. */
   readonly explain?: (error: Error) => Error;
-  /** How what is below an encrypted socket is closed at once. */
+  /** Closes the transport below an encrypted socket immediately. */
   readonly reset?: () => void;
-  /** Where what is received is put, whose `receive` is called with it: the socket is not encrypted. */
+  /**
+   * The receive buffer of a socket that is not encrypted. With it, the stream uses the raw socket
+   * too.
+   */
   readonly buffer?: Uint8Array;
 }
 
-/** A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link acceptSocket}. */
+/**
+ * A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link
+ * acceptSocket}.
+ */
 export class SocketStream implements ByteStream {
   readonly peer: string;
   readonly #socket: Socket;
@@ -104,16 +133,21 @@ export class SocketStream implements ByteStream {
   readonly #vigil = new Vigil(vigilMs);
   readonly #buffer: Uint8Array | undefined;
   readonly #atOnce: AtOnce | undefined;
-  /** Within {@link receive}: what is written now is an answer, to which another request may come at once. */
+  /**
+   * True within {@link receive}: a write is now an answer, which the peer may follow with its next
+   * request.
+   */
   #receiving = false;
+  /** True if the latest chunk has caused a write. */
   #answered = false;
-  /** Calls that sent something, and the timer that looks at it once the stream has ended. */
+  /** Number of calls that have sent data. */
   #sent = 0;
+  /** The timer that watches `#sent` once the stream has ended. */
   #lingering: ReturnType<typeof setInterval> | undefined;
-  /** It cannot be sent from files: what it was that stood in the way, writing will tell. */
+  /** sendfile has failed: use write, which reports the error. */
   #noFiles = false;
 
-  /** @param socket A connected socket that is paused. If it was made without `onread`, its 'data' events are used. */
+  /** @param socket a connected and paused socket; made without `onread` if `plain` */
   constructor(
     socket: Socket,
     peer: string,
@@ -132,7 +166,7 @@ export class SocketStream implements ByteStream {
     ];
     if (plain) this.#listeners.push(['data', (chunk) => this.receive(chunk as Uint8Array)]);
     for (const [event, listener] of this.#listeners) socket.on(event, listener);
-    // A 'data' listener sets a socket flowing.
+    // Adding a 'data' listener has made the socket flow: stop it until `attach`.
     if (plain) socket.pause();
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
@@ -151,19 +185,22 @@ export class SocketStream implements ByteStream {
     }
   }
 
-  /** Hands received bytes on, until the stream is ended or destroyed. For the socket's own callback. */
+  /**
+   * Passes received bytes to the protocol, unless the stream is ended or destroyed. For the
+   * socket's callback.
+   */
   receive(chunk: Uint8Array): void {
     if (this.#ended || this.#socket.destroyed) return;
-    // Who cannot stay is somebody all the same.
+    // Register the activity even if this stream cannot poll: other streams depend on it.
     const stay = alone(this) && this.#atOnce !== undefined;
     this.#receiving = true;
-    // What was answered before is not what this asks for: without an answer it is not the other side's turn.
+    // Reset: poll for more input only if this chunk causes a write.
     this.#answered = false;
     try {
       this.#deliver(chunk);
       if (stay) this.#stay(this.#atOnce!, this.#buffer!, chunk.length >= bulkSize);
     } catch (error) {
-      // A parser that throws has lost its place: this connection cannot go on, all others can.
+      // A parser that throws has lost its position. Close this connection; the others go on.
       this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
       this.destroy();
     }
@@ -176,14 +213,15 @@ export class SocketStream implements ByteStream {
   }
 
   /**
-   * Takes what comes in answer to what was just sent, as long as it comes at once and nobody else has anything to do.
-   * @param bulk Whether much came: the other side is in the middle of something, and has more.
+   * Polls the raw socket for the peer's reaction to what was just sent, for at most `stayMs`, while
+   * no other stream is active.
+   * @param bulk true if much has come: the peer is in the middle of a longer transfer
    */
   #stay(atOnce: AtOnce, buffer: Uint8Array, bulk: boolean): void {
     const began = performance.now();
     let wanted = 0;
     for (let now = began, since = now; now - began < stayMs; now = performance.now()) {
-      // After a release the socket is another's.
+      // After `release` (which sets #closed) the socket belongs to another owner.
       if (this.#paused || this.#blocked || this.#ended || this.#closed || this.#socket.destroyed) return;
       if (wanted > soloSize && now - since < gatherMs && atOnce.available() < Math.min(wanted, enoughSize)) {
         nap();
@@ -195,7 +233,7 @@ export class SocketStream implements ByteStream {
         this.#deliver(count === buffer.length ? buffer : buffer.subarray(0, count));
         since = performance.now();
         bulk = count >= bulkSize;
-        // Many short ones keep both sides busy, and the loop brings the next.
+        // Answering took long, so both sides are busy: the event loop brings the next requests.
         if (!bulk && since - now > gatherMs) return;
         wanted = bulk ? 0 : count >> 1;
       } else if (bulk) {
@@ -222,7 +260,9 @@ export class SocketStream implements ByteStream {
     return !this.#blocked;
   }
 
-  /** Of plain sockets whose descriptor can be had; see {@link ByteStream.sendFile}. */
+  /**
+   * See {@link ByteStream.sendFile}. Undefined without a raw socket, or after sendfile has failed.
+   */
   get sendFile(): ((fd: number, offset: number, length: number) => number) | undefined {
     return this.#atOnce && !this.#noFiles ? this.#sendFile : undefined;
   }
@@ -233,7 +273,7 @@ export class SocketStream implements ByteStream {
     const count = this.#atOnce!.sendFile(fd, offset, length);
     if (count === undefined) this.#noFiles = true;
     else if (count > 0) this.#sent++;
-    // That keeps the client busy: its next request is not waited for awake, and comes with others when it does.
+    // No spin wait: the client is busy with these bytes, and its next request comes later.
     return count ?? 0;
   };
 
@@ -256,7 +296,8 @@ export class SocketStream implements ByteStream {
   destroy(): void {
     const socket = this.#socket;
     if (socket.destroyed) return;
-    // A reset, where the transport has one, tells the peer that this was not the end of a conversation.
+    // A reset, if the transport has one, tells the peer that the connection did not end in good
+    // order.
     if (this.#reset) {
       this.#reset();
       socket.destroy();
@@ -265,8 +306,9 @@ export class SocketStream implements ByteStream {
   }
 
   /**
-   * Gives the socket to another owner, TLS: nothing more is called here. Bytes that the socket holds are the new owner's.
-   * @returns The socket, paused; undefined if it is closed.
+   * Gives the socket to a new owner (TLS). This stream reports no further events. Bytes that the
+   * socket has buffered belong to the new owner.
+   * @returns the socket, paused; undefined if it is closed
    */
   release(): Socket | undefined {
     if (this.#closed || this.#socket.destroyed) return undefined;
@@ -279,11 +321,11 @@ export class SocketStream implements ByteStream {
   }
 
   /**
-   * From now on a peer that takes nothing and does not hang up either is cut off after a while. What it sends does not
-   * count: it could keep the socket open for ever with a byte now and then.
+   * From now on, destroys the socket if the peer takes nothing for `lingerMs` and does not close.
+   * Received bytes do not count: a byte now and then would keep the socket open for ever.
    */
   #linger(): void {
-    // The peer's hanging up is seen only by reading.
+    // Only reading detects that the peer has closed.
     this.#socket.resume();
     if (this.#lingering !== undefined) return;
     let pending = this.pending;
@@ -297,8 +339,8 @@ export class SocketStream implements ByteStream {
   }
 
   /**
-   * The last chunk of a write has been handed over, or never will be. Not the socket's 'drain' event, which does not come
-   * where less was waiting than the socket's own high-water mark.
+   * The last chunk of a write has been handed over, or has failed. The socket's 'drain' event
+   * cannot replace this: it is not emitted below the socket's own high-water mark.
    */
   readonly #written = (): void => {
     if (!this.#blocked || this.#closed || this.#socket.writableLength > 0) return;
@@ -306,7 +348,7 @@ export class SocketStream implements ByteStream {
     this.#events?.drain();
   };
 
-  /** Node leaves a TLS socket open on which what came was not TLS: nothing that it carries can be right any more. */
+  /** Destroys the socket: Node keeps a TLS socket open after it has received invalid TLS data. */
   #failed(error: Error): void {
     this.#error ??= error;
     this.destroy();
@@ -320,10 +362,13 @@ export class SocketStream implements ByteStream {
   }
 }
 
-/** Longest path of a unix socket, in bytes (unix(7), sockaddr_un, without its final NUL). */
+/** Longest path of a unix socket, in bytes (unix(7), sockaddr_un, without the final NUL). */
 const maxSocketPath = 107;
 
-/** Libuv cuts a path that is too long, and would use another socket. @throws FarbusError */
+/**
+ * Checks the path's length, because libuv would cut a long path and use another socket.
+ * @throws FarbusError
+ */
 export function checkSocketPath(path: string): void {
   if (Buffer.byteLength(path) <= maxSocketPath) return;
   throw new FarbusError(
@@ -332,7 +377,8 @@ export function checkSocketPath(path: string): void {
 }
 
 /**
- * Connects to a peer. Rejects with a FarbusError that names the address, or with the signal's reason.
+ * Connects to a peer. Rejects with a FarbusError that names the address, or with the signal's
+ * reason.
  */
 export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<SocketStream> {
   const name = nameOf(to);
@@ -345,7 +391,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
     const stop = (error: Error) => {
       signal.removeEventListener('abort', abort);
       socket.off('error', fail);
-      // Whatever it still says, nobody is interested.
+      // Ignore later errors.
       socket.on('error', () => undefined);
       socket.destroy();
       reject(error);
@@ -365,8 +411,9 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
 }
 
 /**
- * A stream over a socket that a net.Server with `pauseOnConnect` accepted. Its `write` returns false until everything
- * has been handed to the operating system: a server reuses the memory then.
+ * A stream over a socket that a net.Server with `pauseOnConnect` has accepted. Its `write` returns
+ * false until all bytes are handed to the operating system, because the server then reuses the
+ * memory.
  */
 export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
@@ -383,8 +430,9 @@ export function acceptSocket(socket: Socket): SocketStream {
 }
 
 /**
- * Gives a unix socket room for a long reply, so that the server need not be woken for each piece that the client takes
- * (socket(7); the system's limit is net.core.wmem_max). TCP finds its own size.
+ * Enlarges the send buffer of a unix socket (socket(7); limited by net.core.wmem_max), so that a
+ * long reply does not wake the server for each piece that the client takes. TCP adapts its buffer
+ * itself.
  */
 function widen(socket: Socket): void {
   const { fd } = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle ?? {};
@@ -392,14 +440,14 @@ function widen(socket: Socket): void {
   try {
     native('').setOption(fd, SOL_SOCKET, SO_SNDBUF, new Uint8Array(Int32Array.of(sendSize).buffer));
   } catch {
-    // Without koffi it works as well, with more wake-ups.
+    // Without koffi the server is woken more often.
   }
 }
 
 /**
- * The connection of an accepted socket in a socket with a buffer of ours: net.Server has no option for that, so the
- * handle moves, which net.Socket's own constructor allows. Undefined where this Node does it otherwise: the socket is
- * then used as it is, with an allocation for each read.
+ * Moves the handle of an accepted socket into a new socket with our receive buffer, because
+ * net.Server has no option for one. Undefined if this version of Node does not support it: the
+ * accepted socket is then used, with an allocation for each read.
  */
 function withReceiver(socket: Socket, { onread }: Receiver): Socket | undefined {
   const from = socket as unknown as { _handle?: { useUserBuffer?: unknown } | null };

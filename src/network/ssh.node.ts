@@ -1,9 +1,9 @@
 /**
- * Byte streams over the system's `ssh` program, so that the user's configuration, agent, known hosts, jump hosts and
- * ControlMaster count. Source: ssh(1), ssh_config(5) of OpenSSH.
+ * Byte streams over the system's `ssh` program, which uses the user's configuration, agent, known
+ * hosts, jump hosts and ControlMaster. Source: ssh(1) and ssh_config(5) of OpenSSH.
  *
- * It runs in batch mode: nothing here ever asks for, reads or hands on a password. `FARBUS_SSH` names another program with
- * arguments, as `GIT_SSH_COMMAND` does: `FARBUS_SSH='ssh -F my_config'`.
+ * ssh runs in batch mode: it never asks for a password. The environment variable `FARBUS_SSH` names
+ * another program and its arguments, like `GIT_SSH_COMMAND`: `FARBUS_SSH='ssh -F my_config'`.
  */
 import { FarbusError, usageError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
@@ -11,7 +11,10 @@ import { ProcessStream, type ProcessEnd } from './process.node.js';
 import type { Dialer } from './stream.js';
 
 export interface SshTarget {
-  /** A name of the configuration, a host name or an address. Checked by whoever read it from a user. */
+  /**
+   * A host of the ssh configuration, a host name or an address. The parser of the user's input has
+   * checked it.
+   */
   readonly host: string;
   readonly port?: number | undefined;
   readonly user?: string | undefined;
@@ -19,18 +22,21 @@ export interface SshTarget {
   readonly address: string;
 }
 
-/** What runs at the other end: a command of the user's login shell, or a subsystem. */
+/** The service at the remote end: a command for the user's login shell, or a subsystem. */
 export type SshService = { readonly command: string } | { readonly subsystem: string };
 
-/** No session on the server could be had at all: another service would not do better. */
+/** ssh could not open a session on the server, so another service would fail too. */
 export class SshUnreachable extends FarbusError {}
 
-/** Seconds that ssh may take to connect. */
+/** Time limit of ssh for connecting, in seconds. */
 const connectSeconds = 10;
-/** A server that has answered nothing for two of these, in seconds, is given up by ssh. */
+/**
+ * ssh closes the connection when the server has not answered for two of these intervals, in
+ * seconds.
+ */
 const aliveSeconds = 15;
 
-/** A dialer that starts a new `ssh` at each call. The service is asked for at each call as well. */
+/** A dialer that starts a new `ssh` at each call, with the service that `service` then returns. */
 export function sshDialer(target: SshTarget, service: () => SshService): Dialer {
   return {
     address: target.address,
@@ -46,7 +52,7 @@ export function sshDialer(target: SshTarget, service: () => SshService): Dialer 
   };
 }
 
-/** The arguments: options first, then "--", so that a host is never taken for an option. */
+/** The arguments of ssh. "--" precedes the host, so that it cannot be taken for an option. */
 export function sshArguments(target: SshTarget, service: SshService): string[] {
   if (target.host.startsWith('-') || target.user?.startsWith('-')) {
     throw usageError(`${target.address}: neither a host nor a user begins with "-"`);
@@ -57,7 +63,7 @@ export function sshArguments(target: SshTarget, service: SshService): string[] {
     `ConnectTimeout=${connectSeconds}`,
     `ServerAliveInterval=${aliveSeconds}`,
     'ServerAliveCountMax=2',
-    // What the configuration has for interactive sessions would get in the way.
+    // Switch off settings that users make for interactive sessions.
     'ClearAllForwardings=yes',
     'PermitLocalCommand=no',
     'RemoteCommand=none',
@@ -70,7 +76,7 @@ export function sshArguments(target: SshTarget, service: SshService): string[] {
   return [...args, '--', target.host, service.command];
 }
 
-/** The program and its first arguments: `ssh`, or FARBUS_SSH taken apart at spaces; quotes keep spaces together. */
+/** The program and its first arguments: `ssh`, or FARBUS_SSH split at spaces outside of quotes. */
 function sshProgram(): [string, ...string[]] {
   const text = process.env['FARBUS_SSH']?.trim();
   if (!text) return ['ssh'];
@@ -83,7 +89,7 @@ function sshProgram(): [string, ...string[]] {
   return [program, ...args];
 }
 
-/** What ssh says, and what that means to a person. The first that fits counts. */
+/** Messages of ssh, and their explanations for a person. The first pattern that matches counts. */
 const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray) => string])[] = [
   [
     /REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed/i,
@@ -117,7 +123,7 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
   ],
 ];
 
-/** Why an `ssh` ended, in one line. */
+/** Explains in one line why an `ssh` has ended; undefined if it ended in good order. */
 export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefined {
   const fail = (what: string): FarbusError => new FarbusError(`cannot use ${target.address}: ${what}`);
   if (/subsystem request failed/i.test(end.stderr)) return fail('the server offers no SFTP: use ssh+dd://');
@@ -135,7 +141,7 @@ export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefine
   return fail(`the session ended with status ${end.code}${said === '' ? '' : `: ${said}`}`);
 }
 
-/** The last line of a program's messages, printable and of bounded length. */
+/** The last line of a program's messages, printable and at most 200 characters long. */
 function lastLine(text: string): string {
   const line =
     text

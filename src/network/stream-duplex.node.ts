@@ -1,4 +1,4 @@
-/** A byte stream as a Duplex of Node's: for what speaks on top of one and is Node's own, such as TLS. */
+/** A byte stream as a Node Duplex, for Node modules that need one, such as tls. */
 import { Duplex } from 'node:stream';
 import type { ByteStream } from './stream.js';
 
@@ -7,13 +7,13 @@ export class StreamDuplex extends Duplex {
   #drained: (() => void) | undefined;
   #closed = false;
 
-  /** Takes the stream over. */
+  /** Takes over the stream. */
   constructor(stream: ByteStream) {
     super({ allowHalfOpen: false });
     this.#stream = stream;
     stream.attach({
       data: (chunk) => {
-        // It is valid during the call only.
+        // Copied, because the chunk is valid during the call only.
         if (!this.push(Buffer.from(chunk))) stream.pause();
       },
       drain: () => this.#next(),
@@ -28,7 +28,7 @@ export class StreamDuplex extends Duplex {
 
   override _write(chunk: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
     if (this.#closed) return done(new Error('the connection was closed'));
-    // Its memory is not the writer's any more when `done` has been called.
+    // Copied, because the writer may reuse the chunk as soon as `done` has been called.
     if (this.#stream.write([new Uint8Array(chunk)])) return done();
     this.#drained = done;
   }

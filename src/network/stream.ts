@@ -1,58 +1,72 @@
 /**
- * Byte streams: what a connection is to a protocol, whatever carries it (TCP, a unix socket, TLS, later a WebSocket).
- * Deliberately without promises: a protocol's parser is called with bytes as they come.
+ * Byte streams: the interface between a protocol and the transport of its connection (TCP, a unix
+ * socket, TLS, a child process). It uses callbacks instead of promises, so that a parser receives
+ * bytes as soon as they arrive.
  */
 
-/** What a stream tells the protocol on it. */
+/** Events that a stream reports to its protocol. */
 export interface StreamEvents {
   /**
-   * Bytes arrived. The array is valid during the call only: what is kept must be copied.
-   * @param headroom How many bytes before the chunk, in its buffer, may be overwritten during the call: what has been kept
-   *   of earlier chunks can so be put in front of it. None where it is not said.
+   * Bytes have arrived. The array is valid during the call only: copy what must be kept.
+   * @param headroom number of bytes before the chunk, in its ArrayBuffer, that may be overwritten
+   * during the call; a parser can put the rest of an earlier chunk there. Default 0.
    */
   data(chunk: Uint8Array, headroom?: number): void;
-  /** What was written has been handed over: after a `write` that returned false. */
+  /** All written bytes have been handed over. Called only after a `write` that returned false. */
   drain(): void;
-  /** The stream is closed and will call nothing more; once. `error` where it did not end in good order. */
+  /**
+   * The stream is closed. The last call, made once. `error` is set unless it ended in good order.
+   */
   closed(error?: Error): void;
 }
 
 export interface ByteStream {
-  /** Who is at the other end, for messages: "127.0.0.1:10809". */
+  /** The peer, for messages: "127.0.0.1:10809". */
   readonly peer: string;
-  /** Sets the receiver of events. Nothing is read before the first call; a later call replaces it. */
+  /**
+   * Sets the receiver of events. Nothing is read before the first call; a later call replaces it.
+   */
   attach(events: StreamEvents): void;
   /**
    * Sends the chunks in order. They must not change until they are handed over.
-   * @returns false when more is waiting than the stream likes: wait for `drain`.
+   * @returns false if more than the stream's high-water mark is waiting: the caller should wait for
+   * `drain`
    */
   write(chunks: readonly Uint8Array[]): boolean;
   /**
-   * Sends bytes of an open file, from its page cache (sendfile(2)). An offer: not every stream has it.
-   * @returns how many were taken; 0 where that is none now, because more is waiting, or ever: `write` them then
+   * Sends bytes of an open file from the page cache (sendfile(2)). Absent if the stream cannot.
+   * @returns the number of bytes taken. 0 if none can be taken now (other bytes wait) or ever: use
+   * `write` instead.
    */
   sendFile?(fd: number, offset: number, length: number): number;
-  /** Bytes accepted by `write` and not yet handed to the operating system. */
+  /** Number of bytes accepted by `write` and not yet handed to the operating system. */
   readonly pending: number;
-  /** Stops and restarts reading: back pressure to the peer. */
+  /** Stops reading, which makes the peer wait (back pressure). */
   pause(): void;
+  /** Continues reading. */
   resume(): void;
-  /** Sends what is waiting, then closes. */
+  /** Sends the waiting bytes, then closes. */
   end(): void;
-  /** Closes at once; what is waiting is dropped, and the peer sees a reset where the transport has one. */
+  /**
+   * Closes immediately and drops the waiting bytes. The peer sees a reset if the transport has one.
+   */
   destroy(): void;
 }
 
-/** A stream that has become encrypted, and who has proved to be at its other end. */
+/** An encrypted stream and the authenticated names of its peer. */
 export interface SecuredStream {
   readonly stream: ByteStream;
-  /** Names that the peer has proved to have: of its certificate, or of its key; none where nothing was asked of it. */
+  /**
+   * Names of the peer's certificate, or the user name of its key. Empty if the peer was not asked
+   * to authenticate.
+   */
   readonly names: readonly string[];
 }
 
 /**
- * Encrypts a stream from its present place on (the TLS handshake); what was received before is not looked at. The stream
- * belongs to it from then on. Rejects with an Error that is fit for a user, or the signal's reason, when it is closed.
+ * Runs the TLS handshake and encrypts the stream from its present position on. It takes over the
+ * stream. If it fails, it closes the stream and rejects with an Error whose message is fit for a
+ * user, or with the signal's reason.
  */
 export type Secure = (stream: ByteStream, signal: AbortSignal) => Promise<SecuredStream>;
 
@@ -64,10 +78,10 @@ export interface Dialer {
   connect(signal: AbortSignal): Promise<ByteStream>;
 }
 
-/** A place where peers are accepted. */
+/** A place where connections are accepted. */
 export interface Listener {
-  /** As a user would give it to a client, with the real port. */
+  /** The address as a user gives it to a client, with the actual port. */
   readonly address: string;
-  /** Stops accepting; open streams go on. */
+  /** Stops accepting. Open streams stay open. */
   close(): Promise<void>;
 }

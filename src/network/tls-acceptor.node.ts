@@ -1,19 +1,24 @@
 /**
- * One TLS server of Node's for all streams of a listener. Making one reads certificate and key, which takes milliseconds and
- * tens of KiB (measured: 3.7 ms and 33 KiB with one key and one CA): too much for every client that only begins.
+ * TlsAcceptor: one Node TLS server for all connections of a listener. To make one for each
+ * connection would cost too much: it parses certificate and key (measured: 3.7 ms and 33 KiB with
+ * one key and one CA), even for a client that only connects.
  *
- * Node says how a handshake ended with the encrypted socket, and not with the socket that was given to it. That one is the
- * encrypted one's `_parent`, which net.Socket's own timers go by; an encrypted socket without a known one is closed. Of other
- * streams than sockets it is something else: each gets a TLS server of its own.
+ * Node reports the end of a handshake with the encrypted socket, not with the socket that it was
+ * given. The given socket is the encrypted one's `_parent`, an internal property that the timers of
+ * net.Socket also use. An encrypted socket whose `_parent` is unknown is closed. For transports
+ * that are not sockets `_parent` is another object, so each of them gets a TLS server of its own.
  */
 import { constants } from 'node:crypto';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 
-/** What comes of a handshake: one of the two is called; none where the transport is closed before. */
+/**
+ * Receives the outcome of a handshake. One of the two is called; neither if the transport closes
+ * before.
+ */
 export interface TlsOutcome {
-  /** @param user Whose pre-shared key it was. */
+  /** @param user user name of the client's pre-shared key; undefined with certificates */
   done(socket: TLSSocket, user: string | undefined): void;
   failed(error: Error): void;
 }
@@ -21,21 +26,21 @@ export interface TlsOutcome {
 export class TlsAcceptor {
   readonly #options: TlsOptions;
   readonly #shared: Server;
-  /** Of handshakes on the shared server, by the sockets that were given to it. */
+  /** Outcomes of handshakes on the shared server, by the socket that it was given. */
   readonly #outcomes = new WeakMap<object, TlsOutcome>();
   readonly #users = new WeakMap<TLSSocket, string>();
 
   /**
-   * @param options As Node's `tls.createServer` takes them.
-   * @param keys Pre-shared keys by user, in place of certificates.
-   * @throws an Error where certificate and key do not fit together.
+   * @param options options of Node's `tls.createServer`
+   * @param keys pre-shared keys by user name, instead of certificates
+   * @throws Error if certificate and key do not fit together
    */
   constructor(options: TlsOptions, keys?: ReadonlyMap<string, Uint8Array>) {
     const pskCallback = (socket: TLSSocket, name: string): Uint8Array | null => {
       this.#users.set(socket, name);
       return keys?.get(name) ?? null;
     };
-    // Without tickets no session is resumed: each client proves itself with each connection.
+    // Without tickets no session is resumed, so each connection authenticates its client.
     this.#options = { ...options, secureOptions: constants.SSL_OP_NO_TICKET, ...(keys && { pskCallback }) };
     this.#shared = this.#serverFor((socket) => {
       const { _parent: transport } = socket as unknown as { readonly _parent?: object | null };
@@ -50,7 +55,7 @@ export class TlsAcceptor {
     this.#shared.emit('connection', transport);
   }
 
-  /** A server that listens nowhere. */
+  /** A TLS server that does not listen: it gets its connections by emitted events. */
   #serverFor(outcomeOf: (socket: TLSSocket) => TlsOutcome | undefined): Server {
     const server = createServer(this.#options);
     server.on('secureConnection', (socket) => {

@@ -1,26 +1,36 @@
 /**
- * TLS credentials from files, as libnbd, nbdkit and QEMU name them: a folder with ca-cert.pem, server-cert.pem, server-key.pem,
- * client-cert.pem, client-key.pem and ca-crl.pem; or a file of pre-shared keys, lines of `USER:KEY` with the key in hex.
+ * Reads TLS credentials from files with the names that libnbd, nbdkit and QEMU use: a folder with
+ * ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem, client-key.pem and ca-crl.pem; or
+ * a file of pre-shared keys with lines `USER:KEY`, the key in hexadecimal.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import type { TlsCredentials } from './tls.node.js';
 
-/** Fewest bytes of a pre-shared key: fewer can be guessed. */
+/** Shortest pre-shared key, in bytes: a shorter one can be guessed. */
 const minKey = 16;
 
-/** Certificates of a server. @param verifyPeer Whether it needs a CA for its clients. Rejects with a FarbusError. */
+/**
+ * Reads the certificates of a server.
+ * @param verifyPeer true if clients must have a certificate, so that ca-cert.pem is needed
+ * Rejects with a FarbusError.
+ */
 export async function serverCertificates(folder: string, verifyPeer: boolean): Promise<TlsCredentials> {
   const certificate = await needed(folder, 'server-cert.pem');
   const key = await needed(folder, 'server-key.pem');
   const ca = verifyPeer ? await needed(folder, 'ca-cert.pem') : undefined;
   const crl = await optional(folder, 'ca-crl.pem');
-  // A list of revoked certificates is of use only where certificates are asked for.
+  // Revoked certificates matter only if clients must have certificates.
   return { kind: 'x509', own: { certificate, key }, ca, crl: verifyPeer ? crl : undefined };
 }
 
-/** Certificates of a client. @param folder Undefined: none, and whom Node trusts. Rejects with a FarbusError. */
+/**
+ * Reads the certificates of a client.
+ * @param folder undefined: no client certificate, and the CAs that Node trusts
+ * @param verifyPeer true if the server's certificate is checked, so that ca-cert.pem is needed
+ * Rejects with a FarbusError.
+ */
 export async function clientCertificates(folder: string | undefined, verifyPeer: boolean): Promise<TlsCredentials> {
   if (folder === undefined) return { kind: 'x509' };
   const ca = verifyPeer ? await needed(folder, 'ca-cert.pem') : undefined;
@@ -34,7 +44,7 @@ export async function clientCertificates(folder: string | undefined, verifyPeer:
   return { kind: 'x509', own, ca, crl: verifyPeer ? crl : undefined };
 }
 
-/** Pre-shared keys, of either side. Rejects with a FarbusError. */
+/** Reads pre-shared keys, for a client or a server. Rejects with a FarbusError. */
 export async function presharedKeys(path: string): Promise<TlsCredentials> {
   const keys = new Map<string, Uint8Array>();
   for (const line of (await text(path)).split(/\r?\n/)) {

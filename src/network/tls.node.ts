@@ -1,8 +1,9 @@
 /**
- * TLS over byte streams, on Node's tls module: version 1.2 or newer, with X.509 certificates or with pre-shared keys. A socket
- * is encrypted where it is; any other stream through a Duplex. Where the keys come from is in tls-files.node.ts.
+ * TLS over byte streams with Node's tls module: version 1.2 or newer, with X.509 certificates or
+ * pre-shared keys. TLS takes a socket over directly; any other stream is wrapped in a Duplex.
  *
- * Sessions are not resumed, and there is no anonymous encryption, which protects from nobody who is in between.
+ * Not here: reading credentials (tls-files.node.ts); session resumption; anonymous encryption,
+ * which does not protect against a man in the middle.
  */
 import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -22,50 +23,53 @@ import type { ByteStream, Secure, SecuredStream } from './stream.js';
 import { TlsAcceptor } from './tls-acceptor.node.js';
 import { StreamDuplex } from './stream-duplex.node.js';
 
-/** Who proves itself how: PEM texts, or keys by user name. */
+/** The credentials of one side: certificates as PEM texts, or pre-shared keys by user name. */
 export type TlsCredentials =
   | {
       readonly kind: 'x509';
-      /** Certificate and key of this side; a client may have none. */
+      /** Certificate and key of this side. A client may have none. */
       readonly own?: { readonly certificate: string; readonly key: string } | undefined;
-      /** Who signs the other side's certificates; undefined: those whom Node trusts. */
+      /** The CA that signs the peer's certificates; undefined: the CAs that Node trusts. */
       readonly ca?: string | undefined;
-      /** Revoked certificates. */
+      /** The list of revoked certificates. */
       readonly crl?: string | undefined;
     }
   | { readonly kind: 'psk'; readonly keys: ReadonlyMap<string, Uint8Array> };
 
 export interface TlsClientOptions {
   readonly credentials: TlsCredentials;
-  /** Name that the server's certificate must have; undefined: any that is signed by the CA. */
+  /** Name that the server's certificate must have; undefined: any name signed by the CA. */
   readonly hostname: string | undefined;
-  /** Whether the server's certificate is checked at all. */
+  /** If false, the server's certificate is not checked. */
   readonly verifyPeer: boolean;
-  /** Whose key is used, of pre-shared ones. */
+  /** User name whose pre-shared key is used. */
   readonly username: string;
 }
 
 export interface TlsServerOptions {
   readonly credentials: TlsCredentials;
-  /** Whether a client must have a certificate of the CA. */
+  /** If true, a client must have a certificate signed by the CA. */
   readonly verifyPeer: boolean;
 }
 
-/** Those with forward secrecy first; TLS 1.3 has its own names, of which only those with SHA-256 go with such keys. */
+/**
+ * Cipher suites for pre-shared keys, all with forward secrecy. TLS 1.3 has suites of its own; only
+ * those with SHA-256 work with such keys.
+ */
 const pskCiphers =
   'TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:' +
   'ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK-AES256-CBC-SHA384:ECDHE-PSK-AES128-CBC-SHA256:' +
   'DHE-PSK-AES256-GCM-SHA384:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-CHACHA20-POLY1305:@SECLEVEL=2';
 const minVersion = 'TLSv1.2';
 
-/** The client's side. */
+/** Encryption for the client's side. @throws FarbusError if there is no key of `username` */
 export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsClientOptions): Secure {
   const options: ConnectionOptions = { minVersion };
   if (credentials.kind === 'psk') {
     const psk = credentials.keys.get(username);
     if (!psk) throw new FarbusError(`there is no key of user ${JSON.stringify(username)}: give tls-username`);
     Object.assign(options, { ciphers: pskCiphers, pskCallback: () => ({ psk, identity: username }) });
-    // A server that proves itself by a certificate does not have the key: whoever is in between can have one.
+    // A server that sends a certificate does not have the key: it may be a man in the middle.
     options.checkServerIdentity = (_host, certificate) => {
       return (certificate as Partial<PeerCertificate>).raw ? new Error('it does not have the key') : undefined;
     };
@@ -74,7 +78,7 @@ export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsCl
     Object.assign(options, { ca, crl, cert: own?.certificate, key: own?.key, rejectUnauthorized: verifyPeer });
     options.checkServerIdentity = (_host, certificate) =>
       hostname === undefined ? undefined : checkServerIdentity(hostname, certificate);
-    // RFC 6066 3: a literal address is no server name.
+    // RFC 6066 §3: a literal IP address is not permitted as a server name.
     if (hostname !== undefined && isIP(hostname) === 0) options.servername = hostname;
   }
   return (stream, signal) =>
@@ -89,12 +93,16 @@ export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsCl
     });
 }
 
-/** The server's side. Throws a FarbusError if the credentials do not fit together. */
+/**
+ * Encryption for the server's side.
+ * @throws FarbusError if certificate and key do not fit together
+ */
 export function tlsServer({ credentials, verifyPeer }: TlsServerOptions): Secure {
   const keys = credentials.kind === 'psk' ? credentials.keys : undefined;
   const acceptor = acceptorOf(credentials, verifyPeer);
   return (stream, signal) =>
-    // A client reads its replies or waits: its memory is used again as soon as it has been handed over.
+    // highWater 0: `write` returns false until all bytes are handed over, because the server then
+    // reuses the memory.
     secure(stream, signal, 0, (transport, done, failed) => {
       acceptor.accept(transport, {
         done: (socket, user) => {
@@ -139,7 +147,8 @@ function secure(
       if (raw?.remoteFamily !== undefined && !raw.destroyed) raw.resetAndDestroy();
       else transport.destroy();
     };
-    // Node crashes where the transport is closed while it is still within the handshake, as it is when that is told.
+    // Node crashes if the transport is closed within its handshake callback, which is still on the
+    // stack when it reports success.
     let within = true;
     const reset = (): void => (within ? nextTurn(close) : close());
     let over = false;
@@ -157,13 +166,13 @@ function secure(
       reject(signal.aborted ? (signal.reason as Error) : failure(error));
     };
     const abort = (): void => failed(signal.reason as Error);
-    // What TLS itself says of it may come only now.
+    // Delayed, because TLS may report a better reason right after the transport has closed.
     const closed = (): void => void setImmediate(() => failed(new Error('the connection was closed')));
     if (signal.aborted) {
       transport.destroy();
       return reject(signal.reason as Error);
     }
-    // Errors of a transport that is given up are nobody's business any more.
+    // Stays attached after the end, so that later errors of the transport are ignored.
     transport.on('error', failed);
     transport.once('close', closed);
     signal.addEventListener('abort', abort);
@@ -172,7 +181,8 @@ function secure(
       (socket, names) => {
         if (!end()) return void socket.destroy();
         socket.pause();
-        // With TLS 1.3 the server looks at the client's certificate when the client is done already.
+        // In TLS 1.3 the server checks the client's certificate after the client's handshake has
+        // ended, so the stream itself must explain TLS errors.
         const explained = { reset, explain: (error: Error) => failure(error) };
         const options = highWater === undefined ? explained : { ...explained, highWater };
         nextTurn(() => (within = false));
@@ -183,12 +193,12 @@ function secure(
   });
 }
 
-/** Common names and alternative names of a certificate that has been verified. */
+/** Common names and subject alternative names of a verified certificate. */
 function namesOf(certificate: Partial<PeerCertificate>): string[] {
   const names = new Set<string>();
   const common = certificate.subject?.CN as string | string[] | undefined;
   for (const name of common === undefined ? [] : [common].flat()) names.add(name);
-  // Node quotes what has a comma in it, as JSON.
+  // Node writes a name that contains a comma as a JSON string.
   const parts = (certificate.subjectaltname ?? '').matchAll(
     /(?:^|, )(?:DNS|email|URI|IP Address):("(?:[^"\\]|\\.)*"|[^,"]*)/g,
   );
@@ -196,7 +206,7 @@ function namesOf(certificate: Partial<PeerCertificate>): string[] {
     if (!part!.startsWith('"')) names.add(part!);
     else names.add(JSON.parse(part!) as string);
   }
-  // Names are compared and logged.
+  // Drop names with hidden characters: names are compared and logged.
   return [...names].filter((name) => name !== '' && name === visible(name));
 }
 
@@ -225,12 +235,12 @@ const reasons: Readonly<Record<string, string>> = {
   ERR_SSL_NO_SHARED_CIPHER: nothingInCommon,
   ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate has another name: give the right one as tls-hostname",
 };
-/** Codes that say what is wrong with a certificate. */
+/** Error codes that concern a certificate. */
 const certificateCode = /^(?:SELF_SIGNED|UNABLE_TO|DEPTH_ZERO|CERT_)/;
 
 function failure(error: Error): FarbusError {
   const reason = reasons[errnoOf(error) ?? ''];
-  // OpenSSL's own texts: NUMBER:error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE.
+  // OpenSSL's messages have the form NUMBER:error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE.
   const text = /:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/.exec(error.message)?.[1] ?? messageOf(error).slice(0, 200);
   return new FarbusError(`TLS failed: ${reason ?? text}`, { cause: error });
 }
