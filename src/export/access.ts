@@ -1,28 +1,29 @@
 /**
- * Who may use an export: by the network that a client comes from, by the name that TLS has proved, by a token that the
- * client knows. Of the kinds of rule that are given, each must be met, by any of its entries; without rules all may.
+ * Rules of access to an export: the client's network, the name that TLS has authenticated, and a
+ * token that the client knows. A client must match at least one entry of each kind of rule that is
+ * given. Without rules every client has access.
  *
- * A token is given in the export's name, as `NAME;token=TOKEN`: NBD has no other place for one. Without TLS whoever
- * sees the network sees it too.
+ * A client appends the token to the export's name, `NAME;token=TOKEN`, because NBD has no other
+ * place for it. Without TLS, anybody who can read the network's traffic can read the token.
  */
 import { usageError } from '../base/errors.js';
 
-/** A client as rules see it. */
+/** The facts about a client that rules use. */
 export interface ClientFacts {
-  /** Its IP address; undefined where it came by a unix socket. */
+  /** Its IP address; undefined for a unix socket. */
   readonly address: string | undefined;
-  /** The names that TLS has proved; none without it. */
+  /** The names that TLS has authenticated; none without TLS. */
   readonly tlsNames: readonly string[];
 }
 
 export interface AccessRules {
-  /** `192.168.1.0/24`, `10.0.0.7`, `fd00::/8`; `unix` for unix sockets. */
+  /** Networks or addresses: `192.168.1.0/24`, `10.0.0.7`, `fd00::/8`; `unix` for unix sockets. */
   readonly networks?: readonly string[] | undefined;
   readonly tlsNames?: readonly string[] | undefined;
   readonly tokens?: readonly string[] | undefined;
 }
 
-/** Fewest characters of a token: one that can be guessed is none. */
+/** Shortest token, in characters: a shorter one can be guessed. */
 export const leastToken = 16;
 const tokenMark = ';token=';
 
@@ -36,7 +37,7 @@ export class Access {
   readonly #tlsNames: ReadonlySet<string> | undefined;
   readonly #tokens: readonly Uint8Array[] | undefined;
 
-  /** @throws FarbusError where a rule cannot be one. */
+  /** @throws FarbusError if a rule is invalid */
   constructor({ networks, tlsNames, tokens }: AccessRules = {}) {
     this.#networks = networks?.map((text) => (text === 'unix' ? text : parseNetwork(text)));
     this.#tlsNames = tlsNames && new Set(tlsNames);
@@ -48,20 +49,20 @@ export class Access {
     });
   }
 
-  /** Whether a client with these facts and this token may use the export. */
+  /** True if a client with these facts and this token may use the export. */
   admits({ address, tlsNames }: ClientFacts, token: string | undefined): boolean {
     if (this.#networks && !this.#networks.some((one) => isWithin(address, one))) return false;
     if (this.#tlsNames && !tlsNames.some((name) => this.#tlsNames!.has(name))) return false;
     if (!this.#tokens) return true;
     const given = new TextEncoder().encode(token ?? '');
-    // All are compared whole, so that the time tells nothing of them.
+    // Compare all tokens completely, so that the time reveals nothing about them.
     let found = false;
     for (const one of this.#tokens) if (sameBytes(one, given)) found = true;
     return found;
   }
 }
 
-/** What a client asked for: the export's name, and the token that came with it. */
+/** Splits the name that a client asks for into the export's name and the token. */
 export function splitToken(asked: string): { name: string; token: string | undefined } {
   const at = asked.lastIndexOf(tokenMark);
   if (at < 0) return { name: asked, token: undefined };
@@ -95,7 +96,10 @@ function parseNetwork(text: string): Network {
   return { bytes, bits: bits === undefined ? most : Number(bits) };
 }
 
-/** The bytes of an IP address, 4 or 16; one of IPv4 within IPv6 as that of IPv4. Undefined where it is none. */
+/**
+ * The 4 or 16 bytes of an IP address; an IPv4-mapped IPv6 address gives the 4 bytes of IPv4.
+ * Undefined if `text` is not an address.
+ */
 export function addressBytes(text: string): number[] | undefined {
   const four = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
   if (four) {
@@ -104,7 +108,8 @@ export function addressBytes(text: string): number[] | undefined {
   }
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(text);
   if (mapped) return addressBytes(mapped[1]!);
-  // A zone says where a link-local address is to be looked for; the last 32 bits may be written as those of IPv4.
+  // Drop the zone of a link-local address. The last 32 bits may be written like an IPv4 address
+  // (RFC 4291 §2.2).
   const plain = text.replace(/%.*$/, '').replace(/:(\d+\.\d+\.\d+\.\d+)$/, (_, last: string) => {
     const [a, b, c, d] = addressBytes(last) ?? [];
     if (a === undefined || b === undefined || c === undefined || d === undefined) return ':-';

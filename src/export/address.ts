@@ -1,11 +1,17 @@
-/** Where a server listens, and the NBD URIs of its exports there (the NBD project's uri.md). */
+/**
+ * The address on which a server listens, and the NBD URIs of its exports there (uri.md of the NBD
+ * project).
+ */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatNbdUri, parseNbdUri } from '../protocol/nbd/uri.js';
 
-/** A TCP port (0: any free one) or a unix socket's path. */
+/** A TCP port (0: any free port) or the path of a unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
-/** Parses what `--listen` takes: `nbd://HOST:PORT` or `nbd+unix:///?socket=PATH`. Throws a usage error. */
+/**
+ * Parses the argument of `--listen`: `nbd://HOST:PORT` or `nbd+unix:///?socket=PATH`.
+ * @throws FarbusError (wrong usage)
+ */
 export function parseListenAddress(text: string): ListenAddress {
   let address;
   try {
@@ -25,7 +31,10 @@ export function parseListenAddress(text: string): ListenAddress {
   return { path: address.path };
 }
 
-/** The URI that a client uses for export `exportName` of a server there, over TLS or not; '' for the default export. */
+/**
+ * The URI of export `exportName` ('' for the default export) of a server at an address, with TLS or
+ * without.
+ */
 export function exportUri(at: ListenAddress, exportName: string, tls = false): string {
   const security = tls ? { tls: {} } : {};
   if ('path' in at) return formatNbdUri({ transport: 'unix', path: at.path, exportName, ...security });

@@ -1,16 +1,22 @@
 /**
- * How many connections a server takes: in all, from one address, and before they have entered an export. A connection that
- * has not is not known to be allowed anything, so those have a bound of their own, and cannot keep others out: where
- * there are too many of them, the oldest gives way.
+ * Admission: limits the number of connections in total, from one address, and in the handshake.
  *
- * Not here: how long a handshake may take (protocol/nbd/target/handshake-clock.ts), and who may use which export (access.ts).
+ * A connection in the handshake may be an attacker's, because its rights are still unknown. So
+ * connections in the handshake have a limit of their own, and they cannot keep others out: if there
+ * are too many, the oldest is closed.
+ *
+ * Not here: the time limit of a handshake (protocol/nbd/target/handshake-clock.ts), access to
+ * exports (access.ts).
  */
 export interface ConnectionLimits {
-  /** Connections at once. */
+  /** Most connections at once. */
   readonly maxConnections: number;
-  /** Of them from one address; an IPv6 network of 64 bits counts as one. Unix sockets have no address. */
+  /**
+   * Most connections from one address. An IPv6 network of 64 bits counts as one address; unix
+   * sockets do not count.
+   */
   readonly maxPerAddress: number;
-  /** Of them in the handshake. */
+  /** Most connections in the handshake. */
   readonly maxHandshakes: number;
 }
 
@@ -20,29 +26,30 @@ export const defaultConnectionLimits: ConnectionLimits = {
   maxHandshakes: 1000,
 };
 
-/** How long a handshake is left alone, in ms: many clients that come at once are not each other's attackers. */
+/** A younger handshake is not closed, in ms: many honest clients may connect at the same time. */
 const graceMs = 2000;
 
-/** A connection, as far as this is concerned with it. */
+/** A connection that counts. */
 export interface Admitted {
   readonly peer: string;
-  /** Ends it, for this reason. */
+  /** Closes it; `reason` is for the log. */
   giveWay(reason: string): void;
 }
 
 interface Entry {
   readonly address: string;
-  /** When it came, in ms of performance.now(). */
+  /** When it connected, in ms of performance.now(). */
   readonly since: number;
+  /** True while it is in the handshake. */
   shaking: boolean;
 }
 
 export class Admission {
-  /** May be changed; connections that are there stay. */
+  /** May be changed at any time; present connections stay. */
   limits: ConnectionLimits;
   readonly #entries = new Map<Admitted, Entry>();
   readonly #perAddress = new Map<string, number>();
-  /** In the handshake, the oldest first, by address. */
+  /** Connections in the handshake by address, the oldest first. */
   readonly #shaking = new Map<string, Set<Admitted>>();
   #handshakes = 0;
 
@@ -50,13 +57,14 @@ export class Admission {
     this.limits = limits;
   }
 
-  /** Connections that are in the handshake. */
+  /** Number of connections in the handshake. */
   get handshakes(): number {
     return this.#handshakes;
   }
 
   /**
-   * Why a connection from `peer` cannot be taken now; undefined: it can. May end another one to make room.
+   * The reason to refuse a new connection from `peer`; undefined to accept it. May close another
+   * connection to make room.
    */
   refusal(peer: string): string | undefined {
     const { maxConnections, maxPerAddress, maxHandshakes } = this.limits;
@@ -72,7 +80,7 @@ export class Admission {
     return undefined;
   }
 
-  /** The connection has been taken. */
+  /** The connection has been accepted. */
   add(connection: Admitted): void {
     const address = networkOf(connection.peer) ?? '';
     this.#entries.set(connection, { address, since: performance.now(), shaking: true });
@@ -94,7 +102,7 @@ export class Admission {
     if (shaking.size === 0) this.#shaking.delete(entry.address);
   }
 
-  /** The connection is no more. */
+  /** The connection is closed. */
   remove(connection: Admitted): void {
     const entry = this.#entries.get(connection);
     if (!entry) return;
@@ -106,22 +114,25 @@ export class Admission {
   }
 
   /**
-   * Ends the oldest handshake of the address that has the most of them. Returns whether there is room now: not where it has
-   * not lasted for {@link graceMs}.
+   * Closes the oldest handshake of the address that has the most of them. Returns false, and closes
+   * none, if that one is younger than {@link graceMs}.
    */
   #makeRoom(): boolean {
     let most = new Set<Admitted>();
     for (const shaking of this.#shaking.values()) if (shaking.size > most.size) most = shaking;
     const [oldest] = most;
     if (!oldest || performance.now() - this.#entries.get(oldest)!.since < graceMs) return false;
-    // Counted out now: it may still be waiting for a device.
+    // Stop counting it now: its end may be delayed by a device.
     this.entered(oldest);
     oldest.giveWay('it did not finish the handshake, and others wait (--max-handshakes)');
     return true;
   }
 }
 
-/** What is counted as one address: an IPv4 address or an IPv6 network of 64 bits; undefined for a unix socket. */
+/**
+ * The unit that counts as one address: an IPv4 address or an IPv6 network of 64 bits; undefined for
+ * a unix socket.
+ */
 function networkOf(peer: string): string | undefined {
   const v4 = /^(?:\[::ffff:)?(\d+\.\d+\.\d+\.\d+)\]?:\d+$/i.exec(peer)?.[1];
   if (v4 !== undefined) return v4;

@@ -1,6 +1,11 @@
 /**
- * The control socket of a server: a unix socket in a folder of the user's own, on which one JSON request a line is answered
- * by one JSON line. Whoever can open the folder may do everything; nobody else can.
+ * The control socket of a server: a unix socket in the user's folder of control sockets
+ * (base/control-folder.node.ts). A client sends one JSON request as a line and gets one JSON line
+ * as the answer. Access to the folder is the only permission: a user who has it may send every
+ * command.
+ *
+ * Not here: progress lines and withdrawal of long requests (network/control.node.ts), the commands
+ * (their handlers).
  */
 import { readdir } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
@@ -12,12 +17,20 @@ import { answerLine, NoAnswer, working, type OnWorking } from '../network/contro
 import { listenAtPath } from '../network/listen.node.js';
 import { checkSocketPath } from '../network/socket.node.js';
 
+/** Longest request, in characters. */
 const maxLine = 1 << 16;
+/**
+ * A connection without any traffic is closed after this time, in ms; also the default limit of a
+ * client.
+ */
 const timeoutMs = 10_000;
 
 export type ControlRequest = { readonly command: string } & Readonly<Record<string, unknown>>;
 
-/** Carries out a request. What it gives is sent as JSON; a FarbusError that it rejects with is told. */
+/**
+ * Executes a request. The server sends its result as JSON, or the message of the error that it
+ * rejects with.
+ */
 export type ControlHandler = (request: ControlRequest, work: Work) => Promise<unknown>;
 
 export interface ControlSocket {
@@ -25,7 +38,9 @@ export interface ControlSocket {
   close(): Promise<void>;
 }
 
-/** Opens `NAME.sock` in the folder. Rejects with a FarbusError. */
+/**
+ * Opens the control socket `NAME.sock`, after it has removed dead ones. Rejects with a FarbusError.
+ */
 export async function serveControl(
   name: string,
   handler: ControlHandler,
@@ -77,14 +92,15 @@ async function answer(socket: Socket, line: string, handler: ControlHandler): Pr
 }
 
 export interface AskOptions {
-  /** How long the server may say nothing, in ms. */
+  /** Longest time without a line from the server, in ms. Default 10000. */
   readonly limitMs?: number;
   readonly onWorking?: OnWorking;
 }
 
 /**
- * Sends one request to the server at `path`; its answer, however long the server says that it works on it. Rejects with a
- * FarbusError: a {@link NoAnswer} where the server says nothing.
+ * Sends one request to the server at `path` and waits for its answer, for as long as the server
+ * reports that it works on it. Rejects with a FarbusError: a {@link NoAnswer} if the server is
+ * silent.
  */
 export async function askControl(
   path: string,
@@ -114,7 +130,7 @@ export async function askControl(
   return answered.result;
 }
 
-/** The sockets of this user's servers whose name begins with `prefix`, dead ones included. */
+/** Paths of this user's control sockets whose name begins with `prefix`, including dead ones. */
 export async function controlSockets(prefix: string, env: NodeJS.ProcessEnv = process.env): Promise<string[]> {
   const folder = findControlFolder(env);
   if (folder === undefined) return [];

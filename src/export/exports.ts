@@ -1,4 +1,9 @@
-/** What a server offers: named block devices, one of which is the default. Owns the devices: closes them at the end. */
+/**
+ * The exports of a server: named block devices, one of which is the default. The exports own their
+ * devices and close them at the end.
+ *
+ * Not here: what one connection sees (view.ts), who may use an export (access.ts).
+ */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { byteAccess } from '../block/filters/byte-access.js';
@@ -11,64 +16,67 @@ import { Access, type AccessRules } from './access.js';
 import { MeterFilter } from './meter.js';
 import { SharedMedia } from './shared-media.js';
 
-/** One export, as its owner describes it. */
+/** The description of an export. */
 export interface ExportOptions {
   readonly name: string;
   readonly device: BlockDevice;
   readonly description?: string | undefined;
   readonly readOnly?: boolean | undefined;
-  /** What names the life of the memory of its unflushed writes, where that is not the server's own. */
+  /**
+   * Identifies the lifetime of the memory that holds its unflushed writes; default: that of the
+   * server's computer.
+   */
   readonly state?: string | undefined;
-  /** Whether it is offered over TLS only; without it, it is not in lists and cannot be used. */
+  /** If true, it can be listed and used over TLS only. */
   readonly tlsOnly?: boolean | undefined;
-  /** Whether it is what a client gets that names none. The first export is, where none says so. */
+  /** If true, it is the export of a client that gives no name. Default: the first export is. */
   readonly isDefault?: boolean | undefined;
-  /** Who may use it; all, where nothing is said. */
+  /** Rules of access. Default: every client may use it. */
   readonly access?: AccessRules | undefined;
-  /** Connections that may be in transmission on it at once; any number, where nothing is said. */
+  /** Most connections that may use it at once. Default: no limit. */
   readonly maxConnections?: number | undefined;
-  /** One connection writes at a time: others get it read-only, or are refused. */
+  /** If set, only one connection writes at a time; the others get it read-only or are refused. */
   readonly oneWriter?: 'read-only' | 'refuse' | undefined;
-  /** Bytes a second in each direction, shared fairly among its connections. */
+  /** Limit in bytes per second in each direction, shared fairly among its connections. */
   readonly rate?: number | undefined;
-  /** Whether its requests are timed. */
+  /** If true, its requests are counted and timed. */
   readonly metered?: boolean | undefined;
 }
 
-/** A connection that uses an export, for those who look after the server. */
+/** A connection that uses an export, as the server reports it. */
 export interface ExportUser {
   /** "3": the number of the connection. */
   readonly id: string;
   readonly peer: string;
   readonly tlsName: string | undefined;
-  /** When it came, in ms since 1970. */
+  /** When it connected, in ms since 1970. */
   readonly since: number;
 }
 
-/** One export that is offered; what is of a single connection is in view.ts. */
+/** One export, as all connections share it; view.ts has the part of a single connection. */
 export class Offered implements TargetExport {
   readonly name: string;
-  /** Takes requests of any offset and length, whatever the blocks of the one that was given. */
+  /** The device with byte access: accepts requests of any offset and length. */
   readonly device: BlockDevice;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   readonly meter: MeterFilter | undefined;
-  /** Who holds its medium, where that can be removed. */
+  /** Locks of its removable medium. */
   readonly media = new SharedMedia();
-  /** Connections in transmission on it. */
+  /** Connections that have entered it (transmission phase). */
   readonly users = new Set<ExportUser>();
   #options: ExportOptions;
   #access: Access;
   #lease: LeaseArbiter | undefined;
   #limit: RateLimit | undefined;
-  /** Connections that have found it and may enter. */
+  /** Number of connections that have looked it up and may enter it. */
   #held = 0;
   #retired = false;
   #closed: Promise<void> | undefined;
 
   constructor(options: ExportOptions, state: string) {
     this.name = options.name;
-    // Below what each connection has of its own: all of them share the locks on blocks.
+    // Below the filters of single connections, so that all connections share its locks on blocks.
     const device = byteAccess(options.device);
     this.meter = options.metered ? new MeterFilter(device) : undefined;
     this.device = this.meter ?? device;
@@ -108,7 +116,7 @@ export class Offered implements TargetExport {
     return this.#options.oneWriter;
   }
 
-  /** Who writes, where one writes at a time; by the ids of connections. */
+  /** The lease of an export with one writer; its sides are the ids of connections. */
   get lease(): LeaseArbiter | undefined {
     return this.#lease;
   }
@@ -118,8 +126,9 @@ export class Offered implements TargetExport {
   }
 
   /**
-   * Takes what may change while the device is open, for connections that come. `oneWriter` cannot while somebody uses it:
-   * throws a FarbusError.
+   * Changes options while the device is open. They apply to new connections.
+   * @throws FarbusError if an option is invalid, or if `oneWriter` changes while the export is in
+   * use
    */
   change(
     options: Pick<ExportOptions, 'description' | 'tlsOnly' | 'access' | 'maxConnections' | 'rate' | 'oneWriter'>,
@@ -141,21 +150,26 @@ export class Offered implements TargetExport {
     this.#options = changed;
   }
 
-  /** Whether a connection uses it or is about to. */
+  /** True if a connection uses it or may enter it. */
   get inUse(): boolean {
     return this.#held > 0;
   }
 
+  /** A connection has looked it up. */
   hold(): void {
     this.#held++;
   }
 
+  /** A connection that called {@link hold} has ended. */
   release(): void {
     this.#held--;
     if (this.#retired && this.#held === 0) void this.close().catch(() => undefined);
   }
 
-  /** It is offered no more: closed when the last connection has left it. */
+  /**
+   * Call when the export has been removed from the server. Its device is closed when the last
+   * connection has left.
+   */
   retire(): void {
     this.#retired = true;
     if (this.#held === 0) void this.close().catch(() => undefined);
@@ -172,12 +186,18 @@ export class Exports implements ExportDirectory {
   readonly #state: string;
   #default: string | undefined;
 
-  /** @param state What names the life of this computer's memory of unflushed writes; see {@link SessionRegistry.state}. */
+  /**
+   * @param state identifies the lifetime of this computer's memory, which holds unflushed writes;
+   * see {@link SessionRegistry.state}
+   */
   constructor(state = '') {
     this.#state = state;
   }
 
-  /** Adds an export, and takes its device over. Throws a FarbusError if its name is taken or no name. */
+  /**
+   * Adds an export and takes over its device.
+   * @throws FarbusError if its name is taken or invalid
+   */
   add(options: ExportOptions): Offered {
     if (this.#byName.has(options.name))
       throw new FarbusError(`there is an export ${JSON.stringify(options.name)} already: give it another name`);
@@ -187,7 +207,10 @@ export class Exports implements ExportDirectory {
     return added;
   }
 
-  /** Offers it no more. Connections that use it go on; then its device is closed. */
+  /**
+   * Removes an export. Connections that use it continue; its device is closed when the last one has
+   * ended.
+   */
   remove(name: string): void {
     const found = this.#byName.get(name);
     if (!found) return;
@@ -197,7 +220,7 @@ export class Exports implements ExportDirectory {
     found.retire();
   }
 
-  /** What a client gets that names none. */
+  /** Sets the export of a client that gives no name. */
   setDefault(name: string | undefined): void {
     this.#default = name;
   }
@@ -213,7 +236,7 @@ export class Exports implements ExportDirectory {
     return this.#byName.values();
   }
 
-  /** Closes all devices. Rejects with the first error, after all have been tried. */
+  /** Closes all devices. Rejects with the first error after it has tried to close each of them. */
   async close(): Promise<void> {
     const all = [...this.#byName.values(), ...this.#retired];
     const results = await Promise.allSettled(all.map((one) => one.close()));

@@ -1,4 +1,7 @@
-/** What an export's device is asked for and how long it takes: counts and a histogram by kind of request, for metrics. */
+/**
+ * Meter filter: counts the requests to an export's device and their durations (a histogram) by kind
+ * of request, for metrics.
+ */
 import type { FileRange } from '../block/device.js';
 import { Filter, type BlockOperation, type BlockRequest } from '../block/filters/filter.js';
 
@@ -7,12 +10,16 @@ export const latencyBounds: readonly number[] = [
   0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
 
-/** Requests of one kind that are over. */
+/** Counters of the settled requests of one kind. */
 export interface OperationCounts {
+  /** Failed requests; synchronous ones that fail do not count. */
   errors: number;
-  /** Seconds, of all. */
+  /** Duration of all requests together, in seconds. */
   seconds: number;
-  /** By bound: how many took that long at most, and longer than the bound before; one more for those beyond all. */
+  /**
+   * Number of requests by duration: one bucket for each of {@link latencyBounds}, and one for
+   * longer requests.
+   */
   readonly buckets: number[];
 }
 
@@ -39,7 +46,7 @@ export class MeterFilter extends Filter {
     return this.#now('write', () => this.next.writeNow?.(offset, from));
   }
 
-  /** What is sent from where it is, is read when it is known to be there. */
+  /** A file range counts as one read, which ends when the range is known. */
   protected override doFileNow(offset: number, length: number): FileRange | undefined {
     const start = performance.now();
     const range = this.next.fileNow?.(offset, length);
@@ -54,7 +61,9 @@ export class MeterFilter extends Filter {
     return range;
   }
 
-  /** One that has to wait comes again, and is counted then. */
+  /**
+   * A synchronous request that returns false does not count: the caller repeats it asynchronously.
+   */
   #now(op: BlockOperation, act: () => boolean | undefined): boolean {
     const start = performance.now();
     const done = act() ?? false;
@@ -74,7 +83,7 @@ export class MeterFilter extends Filter {
     }
   }
 
-  /** @param start When it began, in ms of performance.now(). */
+  /** Counts one request. @param start when it began, in ms of performance.now() */
   #count(op: BlockOperation, start: number): void {
     const counts = this.counts[op];
     const seconds = (performance.now() - start) / 1000;

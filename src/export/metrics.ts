@@ -1,10 +1,13 @@
-/** A server's figures in the text format of Prometheus (version 0.0.4), by export. */
+/** The metrics of a server, by export, in the text format of Prometheus (version 0.0.4). */
 import { visible } from '../base/printable.js';
 import { latencyBounds } from './meter.js';
 import type { Exports, Offered } from './exports.js';
 import type { Server } from './server.js';
 
-/** What a scrape gives. @param process Of this process, by metric name: value in its base unit. */
+/**
+ * The text that a scrape returns.
+ * @param process metrics of this process: values in their base units by metric name
+ */
 export function metricsText(server: Server, process: Readonly<Record<string, number>> = {}): string {
   const lines: string[] = [];
   const metric = (name: string, type: string, help: string, samples: Iterable<readonly [string, number]>): void => {

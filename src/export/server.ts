@@ -1,6 +1,8 @@
 /**
- * A server: listeners whose connections are NBD targets on one set of exports, and its orderly end.
- * Knows no sockets: streams are brought to it.
+ * Server: accepts connections, runs an NBD target for each on one set of exports, and stops in good
+ * order.
+ *
+ * Not here: sockets. Listeners pass byte streams to {@link Server.accept}.
  */
 import { sleep } from '../base/turn.js';
 import { ThrottledLogger, type Logger } from '../base/log.js';
@@ -13,25 +15,35 @@ import { Admission, type Admitted, type ConnectionLimits } from './admission.js'
 import type { Exports } from './exports.js';
 import { ConnectionView } from './view.js';
 
-/** How long connections have to finish when the server drains, in ms. */
+/** Default time for connections to finish when the server drains, in ms. */
 const defaultDrainMs = 10_000;
-/** How long a client may take nothing of what it was sent while others wait for the memory, in ms; and how often that is looked at. */
+/**
+ * While other connections wait for memory, a client that takes none of its replies for this time is
+ * disconnected, in ms.
+ */
 const stallMs = 30_000;
+/** Number of checks in that time. */
 const looks = 6;
-/** How often it is told that connections are refused, in ms: they may be many. */
+/** Shortest interval between two log messages about refused connections, in ms. */
 const refusalMs = 60_000;
-/** How long devices have to finish what connections have left behind, in ms. */
+/** Time for devices to finish requests that connections have left in flight, in ms. */
 const settleMs = 3_000;
 
-/** Something that brings streams and can be closed. */
+/** A listener that can be closed. */
 interface Accepting {
   close(): Promise<void>;
 }
 
 export interface ServerLimits extends Partial<TargetLimits> {
-  /** Bytes under way on all connections together; beyond, each may have 1 MiB and has to wait for more. Default 512 MiB. */
+  /**
+   * Memory for requests in flight of all connections together, in bytes. Beyond it each connection
+   * gets 1 MiB and waits for more. Default 512 MiB.
+   */
   readonly maxMemory?: number;
-  /** While others wait for memory: how long a client may take nothing of what it was sent, in ms. Default 30000. */
+  /**
+   * While others wait for memory, a client that takes none of its replies for this time is
+   * disconnected, in ms. Default 30000.
+   */
   readonly stallMs?: number;
 }
 
@@ -42,9 +54,11 @@ export class Server {
   readonly #pool: SlabPool;
   readonly #log: ThrottledLogger;
   readonly #limits: Partial<TargetLimits>;
-  /** How connections are encrypted; undefined: they are not. New connections have what is set when they come. */
+  /** Encryption of new connections; undefined: none. */
   tls: TargetTls | undefined;
-  /** Is told the steps of [SYS] fig. 9 and 10 of each request; undefined: nobody is. */
+  /**
+   * Receives the steps of [SYS] fig. 9 and 10 of each request; undefined: steps are not reported.
+   */
   steps: Steps | undefined;
   #stopping: Promise<void> | undefined;
   #accepted = 0;
@@ -53,7 +67,7 @@ export class Server {
   readonly #refusals: ThrottledLogger;
 
   readonly #stallMs: number;
-  /** Set while somebody waits for memory. */
+  /** Set while a connection waits for memory. */
   #relief: ReturnType<typeof setTimeout> | undefined;
 
   constructor(exports: Exports, log: Logger, limits: ServerLimits = {}) {
@@ -66,32 +80,35 @@ export class Server {
     this.#pool.onShort = () => (this.#relief ??= setTimeout(() => this.#relieve(), this.#stallMs / looks));
   }
 
-  /** Connections that are open, or closed with something still running. */
+  /** Number of connections that are open, or closed with requests still in flight. */
   get connections(): number {
     return this.#targets.size;
   }
 
-  /** How many connections are taken; more are closed as soon as they are accepted. May be changed. */
+  /**
+   * Limits of connections. A connection beyond them is closed when it is accepted. May be changed
+   * at any time.
+   */
   set connectionLimits(limits: ConnectionLimits) {
     this.#admission.limits = limits;
   }
 
-  /** Connections that have come since the start, and how many of them were over a limit. */
+  /** Number of connections since the start, and how many of them exceeded a limit. */
   get counts(): { readonly accepted: number; readonly refused: number } {
     return { accepted: this.#accepted, refused: this.#refused };
   }
 
-  /** Those who are connected. */
+  /** The present connections. */
   get clients(): Iterable<ConnectionView> {
     return this.#targets.values();
   }
 
-  /** A listener to close with the server. */
+  /** Adds a listener, which the server closes when it stops. */
   add(listener: Accepting): void {
     this.#listeners.add(listener);
   }
 
-  /** Closes a listener before the server's end; connections that came by it go on. */
+  /** Closes a listener before the server's end. Connections that it has accepted continue. */
   async remove(listener: Accepting): Promise<void> {
     this.#listeners.delete(listener);
     await listener.close();
@@ -136,14 +153,18 @@ export class Server {
   };
 
   /**
-   * Stops accepting, answers what is under way, refuses what comes after, closes the connections and the devices.
-   * Idempotent.
+   * Stops the server: stops accepting, answers requests in flight, refuses new ones, closes the
+   * connections and the devices. Idempotent.
+   * @param drainMs time limit for the connections, in ms
    */
   drain(drainMs = defaultDrainMs): Promise<void> {
     return (this.#stopping ??= this.#stop(drainMs));
   }
 
-  /** Closes connections that hold memory which others wait for, and whose clients take nothing of it. */
+  /**
+   * Closes connections that hold memory while others wait for it, and whose clients do not read
+   * their replies.
+   */
   #relieve(): void {
     this.#relief = undefined;
     if (!this.#pool.short || this.#stopping) return;
@@ -158,15 +179,16 @@ export class Server {
 
   async #stop(drainMs: number): Promise<void> {
     clearTimeout(this.#relief);
-    // One limit for all of it: a listener on a segment waits for requests, too.
+    // One limit for everything: closing a listener on a segment waits for requests too.
     await within(drainMs, this.#finish());
     for (const target of this.#targets.keys()) target.destroy();
-    // A device closes when nothing of it is under way; one that hangs must not keep the program.
+    // A device closes when none of its requests is in flight. One that hangs must not keep the
+    // process.
     const inTime = await within(settleMs, this.exports.close());
     if (!inTime) this.#log.log('warn', 'close', 'a device does not finish its requests: left as it is');
   }
 
-  /** Closes the listeners, and waits until all connections have finished. */
+  /** Closes the listeners and waits until all connections have finished. */
   async #finish(): Promise<void> {
     const closed = [...this.#listeners].map((listener) => listener.close());
     for (const target of this.#targets.keys()) target.drain();
@@ -174,7 +196,10 @@ export class Server {
   }
 }
 
-/** Waits for `work`, for so long at most. Returns whether it was done in time; rejects as it does. */
+/**
+ * Waits for `work`, at most `ms` ms. Resolves with true if it was done in time; rejects like
+ * `work`.
+ */
 async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
   const enough = new AbortController();
   const late = sleep(ms, enough.signal).then(

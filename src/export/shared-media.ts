@@ -1,6 +1,7 @@
 /**
- * One removable medium among the clients of its export: each may hold it, and while one does, no other ejects it. Where one
- * client writes at a time, no other ejects either. A client that goes lets go.
+ * SharedMedia: shares one drive with removable media among the clients of an export. Each client
+ * may lock the medium; while one holds a lock, no other may eject the medium. On an export with one
+ * writer only the writer may eject. A client that disconnects loses its lock.
  */
 import type { BlockDevice, RemovableMedia } from '../block/device.js';
 import { BlockError } from '../block/errors.js';
@@ -8,17 +9,19 @@ import { Filter } from '../block/filters/filter.js';
 
 export class SharedMedia {
   readonly #holders = new Set<string>();
-  /** Locks reach the drive one after the other. */
+  /**
+   * Resolves when the drive has executed all locks and unlocks so far: they run one after another.
+   */
   #told: Promise<void> = Promise.resolve();
 
-  /** Whether a client holds it. */
+  /** True if a client has locked the medium. */
   get held(): boolean {
     return this.#holders.size > 0;
   }
 
   /**
-   * The device as a client has it.
-   * @param mayEject Whether it may at present, as far as others' locks do not count.
+   * The device as seen by one client.
+   * @param mayEject returns true if the client may eject now, apart from locks of other clients
    */
   side(device: BlockDevice, media: RemovableMedia, client: string, mayEject: () => boolean): BlockDevice {
     return new MediaSide(device, {
@@ -39,19 +42,22 @@ export class SharedMedia {
     });
   }
 
-  /** The client has gone. */
+  /** Call when a client has disconnected: removes its lock. */
   leave(media: RemovableMedia, client: string): void {
     if (this.#holders.has(client)) void this.#lock(media, client, false).catch(() => undefined);
   }
 
-  /** The drive is locked as long as anybody holds its medium. */
+  /**
+   * Sets or removes a client's lock. The drive is locked while at least one client holds a lock.
+   */
   #lock(media: RemovableMedia, client: string, locked: boolean): Promise<void> {
     const before = this.#holders.size > 0;
     if (locked) this.#holders.add(client);
     else this.#holders.delete(client);
     const after = this.#holders.size > 0;
     if (before === after) return this.#told;
-    // Many drives have no lock. The others' ejects are refused here all the same.
+    // Ignore failures: many drives have no lock, and ejects of other clients are refused here
+    // anyway.
     return (this.#told = this.#told.then(() => media.lock(after)).catch(() => undefined));
   }
 }
@@ -68,7 +74,7 @@ class MediaSide extends Filter {
     return this.#media;
   }
 
-  /** The device is the export's. */
+  /** Does not close the device, which belongs to the export. */
   protected override doClose(): Promise<void> {
     return Promise.resolve();
   }

@@ -1,24 +1,26 @@
 /**
- * systemd's two protocols with a service: sockets that it hands over (sd_listen_fds(3)) and what the service tells it
- * (sd_notify(3)). Does neither where its variables are not set.
+ * systemd's two protocols with a service: socket activation (sd_listen_fds(3)) and status
+ * notification (sd_notify(3)). Neither is used unless its environment variables are set.
  */
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { usageError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
 
-/** The first descriptor that is handed over. */
+/** The first descriptor that systemd passes (SD_LISTEN_FDS_START). */
 const firstDescriptor = 3;
 
 export interface HandedSocket {
   readonly fd: number;
-  /** FileDescriptorName= of its unit; '' where it is not told. */
+  /** FileDescriptorName= of its socket unit; '' if unknown. */
   readonly name: string;
 }
 
 /**
- * The sockets that were handed to this process, if any. Takes the variables out of `env`: they are not for its children.
- * @throws FarbusError where the variables make no sense: clients would wait at a socket at which nobody listens.
+ * The sockets that systemd has passed to this process, if any. Removes the variables from `env`, so
+ * that children do not inherit them.
+ * @throws FarbusError if the variables are invalid: without an error, clients would wait at a
+ * socket on which no process listens
  */
 export function handedSockets(env: NodeJS.ProcessEnv = process.env, pid = process.pid): HandedSocket[] {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = env;
@@ -27,7 +29,7 @@ export function handedSockets(env: NodeJS.ProcessEnv = process.env, pid = proces
   const advice = 'unset it, or let a socket unit start this (sd_listen_fds(3))';
   if (LISTEN_PID === undefined) throw usageError(`LISTEN_FDS is set without LISTEN_PID: ${advice}`);
   if (!/^[1-9]\d{0,9}$/.test(LISTEN_PID)) throw usageError(`LISTEN_PID=${shown(LISTEN_PID)} is no process: ${advice}`);
-  // Left over from a parent, to which they were handed.
+  // The sockets were passed to a parent process; only the variables were inherited.
   if (LISTEN_PID !== String(pid)) return [];
   const count = /^\d{1,4}$/.test(LISTEN_FDS) ? Number(LISTEN_FDS) : 0;
   if (count < 1 || count > 1024) {
@@ -37,14 +39,17 @@ export function handedSockets(env: NodeJS.ProcessEnv = process.env, pid = proces
   return Array.from({ length: count }, (_, index) => ({ fd: firstDescriptor + index, name: names[index] ?? '' }));
 }
 
-/** A variable's value, as a line of an error can have it. */
+/** The value of a variable for an error message, quoted and cut. */
 function shown(value: string): string {
   return JSON.stringify(value.slice(0, 40));
 }
 
 type Send = (path: string, message: string) => void;
 
-/** Tells the service manager how the service is. Never throws: who is not heard is no worse than who says nothing. */
+/**
+ * Reports the state of the service to the service manager. Never throws: the service works without
+ * the reports.
+ */
 export class ServiceNotifier {
   readonly #path: string | undefined;
   readonly #send: Send | undefined;
@@ -58,7 +63,8 @@ export class ServiceNotifier {
     const microseconds = Number(env['WATCHDOG_USEC']);
     const mine = env['WATCHDOG_PID'] === undefined || env['WATCHDOG_PID'] === String(process.pid);
     if (this.#send && mine && microseconds >= 1000) {
-      // From the event loop itself: one that hangs falls silent.
+      // Sent by the event loop, so that the messages stop if it hangs. Twice per watchdog interval,
+      // as sd_notify(3) advises.
       this.#watchdog = setInterval(() => this.#tell('WATCHDOG=1'), microseconds / 2000);
       this.#watchdog.unref();
     }
@@ -98,7 +104,10 @@ function line(text: string): string {
   return text.replace(/[\r\n]+/g, ' ');
 }
 
-/** A datagram to a unix socket, which Node has not: by koffi where it is installed. */
+/**
+ * Sends a datagram to a unix socket by koffi, because Node cannot. Undefined if koffi is not
+ * available.
+ */
 function nativeSend(): Send | undefined {
   if (process.platform !== 'linux') return undefined;
   try {
@@ -125,12 +134,12 @@ function nativeSend(): Send | undefined {
       }
     };
   } catch {
-    // Not installed.
+    // koffi is not installed.
     return undefined;
   }
 }
 
-/** The same by systemd's program; the unit then needs NotifyAccess=all. */
+/** Sends the message by the program systemd-notify. The unit then needs NotifyAccess=all. */
 const programSend: Send = (_, message) => {
   const child = spawn('systemd-notify', message.split('\n'), { stdio: 'ignore' });
   child.once('error', () => undefined);

@@ -1,6 +1,9 @@
 /**
- * The exports as one connection sees them: those that it may use, with its own share of what is shared. An export that is
- * open to all, without limits, is served as it is, so that nothing is between a request and its device.
+ * The exports as one connection sees them: the ones that it may use, with its own side of the
+ * lease, the removable medium and the rate limit. An export without these has no filter between a
+ * request and its device.
+ *
+ * Not here: the rules of access (access.ts), the exports themselves (exports.ts).
  */
 import type { ThrottledLogger } from '../base/log.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
@@ -11,7 +14,10 @@ import type { SessionRegistry } from '../protocol/nbd/target/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { Exports, ExportUser, Offered } from './exports.js';
 
-/** Exports that one connection may look at; one that looks at more is not going to use them. */
+/**
+ * Most exports that one connection may look up. A client that looks up more does not intend to use
+ * them.
+ */
 const maxViews = 1024;
 
 export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts {
@@ -26,7 +32,7 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
   readonly #views = new Map<Offered, ExportView>();
   #using: ExportView | undefined;
 
-  /** @param peer "127.0.0.1:4711", "[::1]:4711", or something else where it has no address. */
+  /** @param peer "127.0.0.1:4711", "[::1]:4711", or other text for a peer without an IP address */
   constructor(exports: Exports, id: string, peer: string, log: ThrottledLogger) {
     this.#exports = exports;
     this.id = id;
@@ -35,7 +41,7 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
     this.#log = log;
   }
 
-  /** The export that it is in transmission on. */
+  /** The export that the connection has entered (transmission phase). */
   get using(): Offered | undefined {
     return this.#using?.offered;
   }
@@ -66,13 +72,16 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
     return offered && this.#refusalOf(offered);
   }
 
-  /** The connection is gone and nothing of it is running. */
+  /** Call when the connection is closed and none of its requests is in flight. */
   close(): void {
     for (const view of this.#views.values()) view.close();
     this.#views.clear();
   }
 
-  /** The export that is meant; undefined where there is none, or none for this client: it shall not know the difference. */
+  /**
+   * The export that the client asks for. Undefined if it does not exist or is forbidden: the client
+   * must not see the difference.
+   */
   #offered(asked: string): Offered | undefined {
     const { name, token } = splitToken(asked);
     const offered = this.#exports.find(name);
@@ -94,7 +103,7 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
   }
 }
 
-/** One export for one connection. */
+/** One export as seen by one connection. */
 class ExportView implements TargetExport {
   readonly offered: Offered;
   readonly device: BlockDevice;
@@ -164,7 +173,10 @@ class ExportView implements TargetExport {
   }
 }
 
-/** An export that one connection writes at a time: a client is not to open a second one, which would be read-only. */
+/**
+ * Hides `multiConnection` on an export with one writer: a client's second connection would be
+ * read-only.
+ */
 class SingleConnection extends Filter {
   protected override readonly keepsNothing = true;
 
