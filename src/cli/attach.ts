@@ -1,4 +1,7 @@
-/** `farbus attach`: any source as an NBD unix socket, for a hypervisor or a tool that is there already. */
+/**
+ * `farbus attach`: serves any source as NBD on a unix socket, for a hypervisor or tool that the
+ * user already has.
+ */
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -82,7 +85,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
         command.map((word) => replaced(word, uri, path)),
         io,
       );
-      // The command gets the signals from here on. farbus ends with it.
+      // From here on the command handles the signals; farbus ends with it.
       signals.stop();
       return await ended;
     }
@@ -93,14 +96,17 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
 }
 
-/** Calls all in order, and rejects with the first error afterwards: a disk that fails must not leave the folder behind. */
+/**
+ * Calls all in order, and then rejects with the first error. If a disk fails to close, the folder
+ * must still be removed.
+ */
 async function closeAll(closing: readonly (() => Promise<unknown>)[]): Promise<void> {
   const errors: unknown[] = [];
   for (const close of closing) await close().catch((error: unknown) => errors.push(error));
   if (errors.length > 0) throw errors[0];
 }
 
-/** What is before the first `--`, and what is after it. */
+/** Splits the arguments at the first `--`. */
 function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
   const at = args.indexOf('--');
   if (at < 0) return { own: args, command: undefined };
@@ -110,14 +116,16 @@ function splitCommand(args: readonly string[]): { own: readonly string[]; comman
 }
 
 function add(server: Server, device: BlockDevice, description: string): void {
-  // The description is for people only, and bounded by the protocol.
+  // The description is for people only; the protocol limits its length.
   server.exports.add({ name: 'disk', device, description: description.slice(0, 1000), readOnly: device.info.readOnly });
 }
 
-/** A folder that nobody else can look into: who reaches the socket can write the disk. */
+/**
+ * A folder that no other user can access: a process that can open the socket can write the disk.
+ */
 async function privateFolder(closing: (() => Promise<unknown>)[]): Promise<string> {
   const folder = await makeOwnedFolder(tmpdir(), 'farbus-attach-', { before: byMkdtemp });
-  // Before the server in the order of closing, which is the reverse.
+  // `closing` runs in reverse, so the folder is removed after the server has closed.
   closing.unshift(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }

@@ -1,22 +1,29 @@
-/** A command that is run for the user: without a shell, on the user's terminal, with the signals that reach us. */
+/**
+ * Runs a command for the user: without a shell, on the user's terminal, with the signals of this
+ * process passed on.
+ */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { errnoOf, messageOf } from '../base/errors.js';
 import type { CliIo } from './io.js';
 import { takeSignals } from './signals.js';
 
-/** What is passed on. SIGINT and SIGQUIT from a terminal reach the command by themselves: it is in our process group. */
+/**
+ * Signals to pass on. SIGINT and SIGQUIT from a terminal reach the command directly, because it is
+ * in the same process group.
+ */
 const forwarded = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 const fromTerminal: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
 
 /**
- * Runs `command` to its end.
- * @returns Its exit status; 128 + n where signal n ended it; 127 where there is no such program, 126 where it cannot be
- *   run, as a shell has it.
+ * Runs `command` until it ends.
+ * @returns Its exit status, by a shell's rules: 128 + n if signal n ended it, 127 if the program
+ * does not exist, 126 if it cannot be run.
  */
 export async function runCommand(command: readonly string[], io: CliIo): Promise<number> {
   const [program, ...args] = command;
-  // Before the command is started: a signal that comes as soon as it runs must reach it, and not end this process.
+  // Install the handlers before the start: a signal that arrives right after it must reach the
+  // command and not end this process.
   const handlers = forwarded.map((signal) => {
     const pass = (): void => {
       if (fromTerminal.includes(signal) && io.stdin.isTTY) return;
@@ -32,7 +39,7 @@ export async function runCommand(command: readonly string[], io: CliIo): Promise
       child.once('error', (error) => {
         const missing = errnoOf(error) === 'ENOENT';
         const why = missing ? 'there is no such program: check its name' : messageOf(error);
-        // An error of passing a signal on comes here too; the command goes on then.
+        // A failure to pass on a signal is also reported here; then the command keeps running.
         if (child.pid !== undefined) return;
         io.stderr.write(`farbus: cannot run ${JSON.stringify(program)}: ${why}\n`);
         resolve(missing ? 127 : 126);

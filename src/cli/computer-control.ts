@@ -1,6 +1,7 @@
 /**
- * What a running computer tells and takes on its control socket (export/control.node.ts): its screen, keys, and the media of
- * its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and `media` ask it.
+ * The control socket of a running computer (export/control.node.ts): its screen, its keyboard, and
+ * the media of its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and
+ * `media` use it.
  */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { isDead } from '../base/owned.node.js';
@@ -12,14 +13,17 @@ import { pixelsOf, textOf } from '../machine/screen.js';
 import { tellWaiting, type CliIo } from './io.js';
 import { encodePng } from './png.js';
 
-/** Exchanges the media of a computer's drives; rejects with a FarbusError. */
+/** Exchanges the media of a computer's drives. Rejects with a FarbusError. */
 export interface MediaChanger {
   eject(drive: number | undefined, force: boolean): Promise<string>;
-  /** Nothing is inserted once `signal` is raised. */
+  /** Inserts a medium, unless `signal` is aborted first. */
   insert(drive: number | undefined, source: string, signal: AbortSignal): Promise<string>;
 }
 
-/** A screen as it is told: a PNG file in base64 where a picture is wanted, and the lines of a text screen. */
+/**
+ * The reply to `screenshot`: a PNG file in base64 if a picture was requested, and the lines of a
+ * text screen.
+ */
 export interface Screenshot {
   readonly png?: string;
   readonly text: readonly string[];
@@ -27,7 +31,7 @@ export interface Screenshot {
 
 const prefix = 'computer-';
 
-/** @throws FarbusError where it is not a name that a socket's file can have. */
+/** @throws FarbusError if the name cannot be part of a socket's file name */
 export function checkName(name: string): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/.test(name)) {
     throw usageError(`${JSON.stringify(name)} is no name of a computer: give letters, digits, - and _, at most 40`);
@@ -36,8 +40,11 @@ export function checkName(name: string): string {
 }
 
 /**
- * Opens the control socket of a computer. A kernel that is entered without firmware finds no screen and no keyboard: keys
- * would be lost. Its end is returned. Rejects with a FarbusError. */
+ * Opens the control socket of a computer and returns a function that closes it. Rejects with a
+ * FarbusError.
+ * @param hasScreen False if the kernel runs without firmware: it finds no screen and no keyboard,
+ * so keys would be lost and are refused.
+ */
 export async function openComputerControl(
   name: string,
   computer: Computer,
@@ -98,10 +105,13 @@ async function typed(computer: Computer, text: string, signal: AbortSignal): Pro
   }
 }
 
-/** Asks the computer `name` of this user. Rejects with a FarbusError where none or several have that name. */
+/**
+ * Sends a request to this user's computer `name`. Rejects with a FarbusError if no computer or
+ * several have that name.
+ */
 export async function askComputer(name: string, request: ControlRequest, io: CliIo): Promise<unknown> {
   const paths = await controlSockets(`${prefix}${checkName(name)}.`, io.env);
-  // What was killed has left its socket behind.
+  // A killed process leaves its socket behind.
   const dead = await Promise.all(paths.map(isDead));
   const [path, more] = paths.filter((_, index) => !dead[index]);
   if (path === undefined) {

@@ -1,10 +1,10 @@
 /**
- * The snapshot file of a computer that the command line starts: the computer goes on from it, or boots and saves it anew, or
- * the command is refused.
+ * The snapshot file of a computer that the command line starts. Either the computer continues from
+ * the file, or it boots and saves the file again, or the command is refused.
  *
- * A snapshot holds nothing but a computer that has just booted. So a damaged one is replaced, with a warning. A file that is
- * no snapshot is somebody's data and stays. A snapshot of another computer or of another disk is refused, since it may still
- * be wanted there.
+ * A snapshot holds only a computer that has just booted. So a damaged snapshot is replaced, with a
+ * warning. A file that is no snapshot may be the user's data and stays. A snapshot of another
+ * computer or disk is refused, because it may still be needed there.
  */
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
@@ -14,16 +14,17 @@ import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
 
 export interface SnapshotFile {
   readonly path: string;
-  /** Which computer it is to be of. */
+  /** Identifies the computer that the snapshot must belong to. */
   readonly key: string;
-  /** Replaces a snapshot of another computer or of other drives too. */
+  /** Also replace a snapshot of another computer or of other drives. */
   readonly renew: boolean;
   readonly log: Logger;
 }
 
 /**
- * Starts the computer from the file. @returns false if it has to boot, since there is no snapshot that is of any use
- * @throws FarbusError if the file is not ours, or of another computer or disk
+ * Starts the computer from the file.
+ * @returns false if the computer must boot because there is no usable snapshot
+ * @throws FarbusError if the file is no snapshot, or one of another computer or disk
  */
 export async function goOnFrom(computer: Computer, { path, key, renew, log }: SnapshotFile): Promise<boolean> {
   try {
@@ -45,7 +46,11 @@ export async function goOnFrom(computer: Computer, { path, key, renew, log }: Sn
   }
 }
 
-/** Saves the computer, which has booted. @returns bytes of the engine's state @throws FarbusError */
+/**
+ * Saves the computer, which has just booted.
+ * @returns Bytes of the engine's state.
+ * @throws FarbusError
+ */
 export async function saveTo(computer: Computer, { path, key }: SnapshotFile): Promise<number> {
   const state = await computer.save(key).catch((error: unknown) => {
     if (!(error instanceof SnapshotError)) throw error;

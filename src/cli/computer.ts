@@ -1,4 +1,7 @@
-/** Puts a client computer together for the command line: the engine, the guest's packages, a snapshot or a boot. */
+/**
+ * Assembles a computer for the command line: the engine, the guest's packages, and a start from a
+ * snapshot or by a boot.
+ */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -32,50 +35,50 @@ import { createV86 } from '../machine/engines/v86.js';
 import { formatMac } from '../network/ethernet/mac.js';
 import { goOnFrom, saveTo } from './computer-snapshot.js';
 
-/** Bytes of memory that a computer can have. */
+/** Minimum and maximum memory of a computer, in bytes. */
 export const minMemory = 64 << 20;
 export const maxMemory = 1 << 30;
-/** Printed by the init script of our initramfs when its shell is about to come. */
+/** The init script of our initramfs prints this just before its shell starts. */
 export const readyMark = 'farbus: ready';
-/** How long a boot may take until its mark where nothing is said, in ms. */
+/** Default time limit until the boot's mark appears, in ms. */
 export const bootLimit = 300_000;
 
-/** What to boot, and what its snapshots are valid for. */
+/** What to boot, and the id that its snapshots depend on. */
 export interface Guest {
-  /** Undefined where the firmware boots what is on a drive. */
+  /** Undefined if the firmware boots from a drive. */
   readonly image: LinuxImage | undefined;
   readonly firmware?: Firmware;
   readonly id: string;
   readonly version: string;
-  /** Printed when it has booted; undefined where nobody knows. */
+  /** Text that it prints when it has booted; undefined if unknown. */
   readonly mark: string | undefined;
 }
 
 export interface GuestChoice {
-  /** The firmware boots from the first drive that it can. */
+  /** The firmware boots from the first bootable drive. */
   readonly bios?: boolean;
   readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
-  /** Added to the default command line, or all of it where a kernel is given. */
+  /** Appended to the default command line; replaces it if a kernel is given. */
   readonly append?: string | undefined;
   readonly mark?: string | undefined;
-  /** Debian's kernel loads what drives on AHCI need. */
+  /** Load the modules for drives on AHCI in Debian's kernel. */
   readonly ahci?: boolean;
-  /** Likewise those on IDE. */
+  /** Load the modules for drives on IDE. */
   readonly ide?: boolean;
-  /** Likewise what a network card needs. */
+  /** Load the modules for a network card. */
   readonly network?: boolean;
-  /** Packages of Debian that its system has besides: {@link toolNames}. */
+  /** Names of further Debian packages to include in its system. */
   readonly tools?: readonly string[] | undefined;
-  /** Which Debian. Default: 12. */
+  /** Release of Debian. Default: 12. */
   readonly release?: DebianRelease | undefined;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
-  /** Gives up what is being fetched or unpacked. */
+  /** Aborts fetching and unpacking. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The kernel and initramfs that were asked for; Debian's where none were. */
+/** The requested kernel and initramfs; Debian's if none are requested. */
 export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   if (choice.bios) return chooseFirmware(choice);
   if (choice.kernel === undefined) {
@@ -120,14 +123,18 @@ async function chooseFirmware({ log, onProgress, mark, signal }: GuestChoice): P
   return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
 }
 
-/** Bytes of initramfs that the least and the usual sizes of a computer's memory allow for. */
+/** Bytes of initramfs that fit with the minimum and the default memory. */
 const usualInitramfs = 12 << 20;
-/** The kernel has what is beyond twice while it unpacks it, and lets files fill half of the memory. */
+/**
+ * Bytes of memory per further byte of initramfs: the kernel holds it twice while unpacking it, and
+ * lets files fill half of the memory only.
+ */
 const memoryPerByte = 3;
 
 /**
- * The memory of a computer, in bytes: what its user wants, or `usual` and what a large system in memory needs beyond it.
- * @throws FarbusError where the user wants too little.
+ * The memory of a computer in bytes: what the user wants, or `usual` plus the need of a large
+ * initramfs.
+ * @throws FarbusError if the user wants too little
  */
 export function memoryFor(guest: Guest, wanted: number | undefined, usual: number): number {
   const size = guest.image?.initramfs?.length ?? 0;
@@ -141,25 +148,25 @@ export function memoryFor(guest: Guest, wanted: number | undefined, usual: numbe
   return wanted ?? Math.min(maxMemory, usual + more);
 }
 
-/** What there is besides drives and memory. */
+/** Parts of a computer besides drives and memory. */
 export interface MachineOptions {
   readonly steps?: Steps;
   readonly log: Logger;
   readonly onEject?: (index: number, medium: BlockDevice) => void;
-  /** What the guest's network card is connected to. Default: it has none. */
+  /** The adapter of the guest's network card. Default: no card. */
   readonly adapter?: SharedAdapter | undefined;
-  /** What is in its ROMs. Default: nothing. */
+  /** The contents of its ROMs. Default: none. */
   readonly firmware?: Firmware | undefined;
 }
 
 type Drives = readonly (BlockDevice | ClientDrive)[];
 
-/** Makes a client computer on the v86 engine; nothing runs yet. */
+/** Creates a client computer on the v86 engine; it does not run yet. */
 export function createComputer(drives: Drives, memorySize: number, options: MachineOptions): Promise<ClientComputer> {
   return ClientComputer.create(onV86(drives, memorySize, options));
 }
 
-/** Makes a server computer; its drives are the local disks of OS 2. */
+/** Creates a server computer. Its drives are the local disks of OS 2. */
 export function createServerComputer(
   drives: Drives,
   memorySize: number,
@@ -179,26 +186,31 @@ function onV86(drives: Drives, memorySize: number, options: MachineOptions): Com
   };
 }
 
-/** How a computer came up. */
+/** How a computer was started. */
 export interface StartResult {
   readonly from: 'boot' | 'snapshot';
   readonly ms: number;
-  /** Bytes of the snapshot that was written. */
+  /** Bytes of the snapshot, if one was written. */
   readonly saved?: number;
 }
 
-/** How a guest is started. */
+/** Options of starting a guest. */
 export interface StartOptions {
-  /** How long the boot may take, in ms. Default: {@link bootLimit}. */
+  /** Time limit of the boot, in ms. Default: {@link bootLimit}. */
   readonly limitMs?: number;
-  /** Replaces a snapshot of another computer or of other drives instead of refusing it. Default: false. */
+  /**
+   * Replace a snapshot of another computer or of other drives instead of refusing it. Default:
+   * false.
+   */
   readonly renew?: boolean | undefined;
   readonly log?: Logger;
 }
 
 /**
- * Starts the guest: from the snapshot file if it can be used, else by a boot, after which it is written.
- * @throws FarbusError if the file is not ours, or a snapshot of something else, or if the guest does not come up
+ * Starts the guest: from the snapshot file if it is usable, else by a boot, after which the file
+ * is written.
+ * @throws FarbusError if the file is no snapshot or one of another computer or disk, or if the
+ * guest does not boot
  */
 export async function startGuest(
   computer: Computer,
@@ -251,7 +263,7 @@ function v86Module(): string {
   return createRequire(import.meta.url).resolve('v86');
 }
 
-/** What an engine's snapshots depend on. */
+/** The engine's version; snapshots depend on it. */
 function engineVersion(): string {
   const file = join(dirname(v86Module()), '../package.json');
   return `v86 ${(createRequire(import.meta.url)(file) as { version: string }).version}`;

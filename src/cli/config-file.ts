@@ -1,6 +1,8 @@
 /**
- * A configuration file as a tree whose every part knows its line: YAML 1.2, of which JSON is a part. What is wrong is told
- * as FILE:LINE, what was found, and what was expected. Aliases are not taken.
+ * Reads a configuration file (YAML 1.2, which includes JSON) as a tree in which every value knows
+ * its line. Errors report FILE:LINE, what was found and what was expected.
+ *
+ * Left out: aliases; they are refused.
  */
 import { readFile } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type ParsedNode } from 'yaml';
@@ -10,12 +12,12 @@ import { openError, printable } from '../storage/opening.node.js';
 
 const maxLength = 1 << 20;
 
-/** One value of the file. */
+/** A value of the file. */
 export class ConfigNode {
   readonly #file: string;
   readonly #lines: LineCounter;
   readonly #node: ParsedNode | null;
-  /** Where it stands: "exports[2].rate". */
+  /** Path of the value: "exports[2].rate". */
   readonly #path: string;
   readonly #offset: number;
 
@@ -28,20 +30,20 @@ export class ConfigNode {
     if (isAlias(node)) throw this.error('an alias', 'the value itself');
   }
 
-  /** What is wrong with this value, for a person. */
+  /** Makes an error about this value. */
   error(found: string, expected: string): FarbusError {
     const { line } = this.#lines.linePos(this.#offset);
     const where = this.#path === '' ? '' : ` ${this.#path}:`;
     return new FarbusError(`${this.#file}:${line}:${where} ${found}, expected ${expected}`, { exitCode: 2 });
   }
 
-  /** Runs `parse` of its text; an error of it is told with the line. */
+  /** Runs `parse` on its text and adds the value's place to an error. */
   parsed<T>(parse: (text: string) => T, expected = 'another value'): T {
     const text = this.text(expected);
     return this.check(() => parse(text));
   }
 
-  /** Runs `work`, which is about this value; an error of it is told with the line. */
+  /** Runs `work` and adds the value's place to an error. */
   check<T>(work: () => T): T {
     try {
       return work();
@@ -51,7 +53,7 @@ export class ConfigNode {
     }
   }
 
-  /** A text or a number, as text. */
+  /** A text, or a number as text. */
   text(expected = 'a text'): string {
     const value = isScalar(this.#node) ? this.#node.value : undefined;
     if (typeof value === 'string') return value;
@@ -65,14 +67,14 @@ export class ConfigNode {
     throw this.error(this.#kind(), 'true or false');
   }
 
-  /** A whole number within [min, max]. */
+  /** A whole number in [min, max]. */
   number(min: number, max: number): number {
     const value = isScalar(this.#node) ? this.#node.value : undefined;
     if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
     throw this.error(this.#kind(), `a whole number from ${min} to ${max}`);
   }
 
-  /** A whole number within [1, max]; Infinity for `none`. */
+  /** A whole number in [1, max]; Infinity for `none`. */
   limit(max: number): number {
     const value = isScalar(this.#node) ? this.#node.value : undefined;
     if (value === 'none') return Infinity;
@@ -80,7 +82,7 @@ export class ConfigNode {
     throw this.error(this.#kind(), `a whole number from 1 to ${max}, or none`);
   }
 
-  /** One of some words. */
+  /** One of `words`. */
   choice<T extends string>(words: readonly T[]): T {
     const value = isScalar(this.#node) ? this.#node.value : undefined;
     const found = words.find((word) => word === value);
@@ -93,7 +95,7 @@ export class ConfigNode {
     return this.#node.items.map((item, index) => this.#child(item as ParsedNode, `${this.#path}[${index}]`));
   }
 
-  /** Its keys' values. Every key must be one of `known`. */
+  /** Its values by key. Every key must be one of `known`. */
   map(known: readonly string[]): Map<string, ConfigNode> {
     if (!isMap(this.#node)) throw this.error(this.#kind(), `keys of ${known.join(', ')}`);
     const found = new Map<string, ConfigNode>();

@@ -1,4 +1,4 @@
-/** `farbus console`: the terminal as the console of a computer of a site. */
+/** `farbus console`: connects the terminal to the console of a computer of a site. */
 import { usageError } from '../base/errors.js';
 import { isOver } from '../site/computer.js';
 import { control } from '../site/control.node.js';
@@ -58,7 +58,7 @@ async function whyEnded(path: string, computer: string): Promise<string> {
     const status = reply.computers?.find(({ name }) => name === computer);
     if (status && isOver(status.state)) return statusLine(status);
   } catch {
-    // The site has ended with it.
+    // The site has ended together with the computer.
   }
   return `the site of ${computer} has ended`;
 }

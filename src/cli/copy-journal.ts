@@ -1,6 +1,7 @@
 /**
- * The journal of a copy: how far it is known to be durable, and between what, so that it can go on after anything. One
- * small file, replaced as a whole (written beside, made durable, renamed), removed when the copy is complete.
+ * The journal of a copy: the position up to which the copy is durable, and the source and target
+ * it belongs to. With it a copy can be resumed after any interruption. It is one small file,
+ * replaced atomically and durably, and removed when the copy is complete.
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
@@ -13,12 +14,12 @@ import type { BlockDevice } from '../block/device.js';
 import { compareIdentity, formatIdentity, parseIdentity, type Verdict } from '../block/identity.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 
-/** One end of a copy, as far as it can be recognised. */
+/** The source or target of a copy, with all that can identify it. */
 export interface CopyEnd {
   readonly size: number;
-  /** Which disk it is, as block/identity.ts writes it. */
+  /** Identity of the disk, in the format of block/identity.ts. */
   readonly identity: string;
-  /** Time of the last change of a source that is a file of this computer, in ms since 1970. */
+  /** Modification time of a source that is a local file, in ms since 1970. */
   readonly changed?: number;
 }
 
@@ -26,13 +27,16 @@ export interface CopyJournal {
   readonly version: 2;
   readonly from: CopyEnd;
   readonly to: CopyEnd;
-  /** All bytes before it are copied and durable. */
+  /** All bytes before this position are copied and durable. */
   readonly position: number;
 }
 
 const maxJournal = 65536;
 
-/** Where the journal of a copy to `to` is: beside a file, elsewhere in the user's folder for state. */
+/**
+ * Path of the journal of a copy to `to`: beside a file; for other targets in the user's state
+ * folder.
+ */
 export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<string> {
   const isFile = await fs.stat(to).then(
     (stat) => stat.isFile(),
@@ -44,7 +48,8 @@ export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<s
 }
 
 /**
- * What recognises the source: a change of its content makes a copy of two halves that do not fit.
+ * Identifies the source. Its content is part of that: if it changed, the two halves of the copy
+ * would not fit together.
  * @throws BlockError if the source as a whole fails
  */
 export async function sourceEnd(text: string, device: BlockDevice): Promise<CopyEnd> {
@@ -54,12 +59,15 @@ export async function sourceEnd(text: string, device: BlockDevice): Promise<Copy
   return { size, identity, ...(stat?.isFile() && { changed: stat.mtimeMs }) };
 }
 
-/** What recognises the target, whose content changes with the copy. */
+/** Identifies the target. Its content is not part of that, because the copy changes it. */
 export function targetEnd({ info: { size, marks = {} } }: BlockDevice): CopyEnd {
   return { size, identity: formatIdentity({ size, marks }) };
 }
 
-/** Reads a journal; undefined where there is none. @throws FarbusError where it cannot be used. */
+/**
+ * Reads a journal. Returns undefined if it does not exist.
+ * @throws FarbusError if it cannot be used
+ */
 export async function readJournal(path: string): Promise<CopyJournal | undefined> {
   let text: string;
   try {
@@ -86,22 +94,22 @@ export async function readJournal(path: string): Promise<CopyJournal | undefined
   return found;
 }
 
-/** Blocks that are compared before a copy is gone on with. */
+/** Number of blocks to compare before a copy is resumed. */
 const proofs = 32;
 
-/** Both devices of a copy, as they are now, and what the user says of them. */
+/** The devices of a copy to resume. */
 export interface CopyEnds {
   readonly source: BlockDevice;
   readonly target: BlockDevice;
   readonly from: CopyEnd;
   readonly to: CopyEnd;
-  /** The user's word that both are the disks with which the copy was begun. */
+  /** The user asserts that both are the disks that the copy began with. */
   readonly assumeSame: boolean;
 }
 
 /**
- * Why a copy cannot go on by this journal; undefined if it can. A target that no mark tells from another one is recognised
- * by what was copied to it.
+ * Why a copy cannot be resumed with this journal; undefined if it can. A target without
+ * distinguishing marks is recognised by the data that was copied to it.
  * @throws BlockError if one of the devices cannot be read
  */
 export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<string | undefined> {
@@ -119,7 +127,7 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
   return `the target is ${target.why}: use --assume-same if you know that it is the same one`;
 }
 
-/** Replaces the journal, durably. */
+/** Replaces the journal durably. */
 export async function writeJournal(path: string, journal: CopyJournal): Promise<void> {
   await replaceFile(path, [`${JSON.stringify(journal)}\n`], { durable: true });
 }

@@ -1,4 +1,7 @@
-/** Where a copy goes to: a source that is there, a new sparse file of the right size, or a new disk image. */
+/**
+ * Opens the target of a copy: an existing source, a new sparse file of the right size, or a new
+ * disk image.
+ */
 import { open, rm, stat } from 'node:fs/promises';
 import { errnoOf, usageError } from '../base/errors.js';
 import { syncFolder } from '../base/files.node.js';
@@ -21,14 +24,14 @@ import {
 
 export interface CopyTarget {
   readonly device: BlockDevice;
-  /** It is new and reads as zeroes. */
+  /** The target is new and reads as zeroes. */
   readonly fresh: boolean;
 }
 
 /**
  * Opens the target of a copy of `size` bytes.
- * @param resume It must be there already.
- * @throws FarbusError where it cannot be had, cannot be written, or does not fit.
+ * @param resume The target must already exist.
+ * @throws FarbusError if it cannot be opened or written, or is too small
  */
 export async function openTarget(
   text: string,
@@ -36,7 +39,7 @@ export async function openTarget(
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
-  // With filters it is a part of what is there, and nothing is made.
+  // With filters the target is a part of an existing device, so no file is created.
   if (parseDrive(text).source !== text) return { device: await openFilteredTarget(text, size, options), fresh: false };
   const path = plainPath(text);
   const image = imagePath(text);
@@ -79,7 +82,7 @@ function checkTarget(text: string, { info }: BlockDevice, size: number): void {
   throw usageError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
 }
 
-/** Sees to it that a file that is to be copied to has the right size. Returns whether it is new. */
+/** Creates the target file, or checks the size of an existing one. Returns true if it is new. */
 async function prepareFile(path: string, size: number, resume: boolean): Promise<boolean> {
   const found = await stat(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;
@@ -110,7 +113,7 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
   return true;
 }
 
-/** Sees to it that a new image has a disk of `size` bytes. Returns whether it is new. */
+/** Creates the target image unless it exists. Returns true if it is new. */
 async function prepareImage({ path, format }: ImagePath, size: number, resume: boolean): Promise<boolean> {
   const found = await stat(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;

@@ -1,4 +1,4 @@
-/** `farbus copy`: one disk to another, any source to any other: sparse, resumable, verified where that is asked. */
+/** `farbus copy`: copies any source to any other: sparse, resumable, and verified if requested. */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatBytes, formatMs } from '../base/format.js';
 import type { Logger } from '../base/log.js';
@@ -25,9 +25,15 @@ import { ProgressLine } from './progress.js';
 import { Interrupted, onSignals } from './signals.js';
 import { openDrive, sourceHelp } from './sources.js';
 
-/** To a source by NBD whose server allows several: it works on them in parallel, and one lost packet delays a part only. */
+/**
+ * Connections to an NBD source whose server allows several. It processes them in parallel, and a
+ * lost packet delays one of them only.
+ */
 const connections = 4;
-/** How long what is under way may take to end after SIGTERM or SIGINT, in ms; `--resume` goes on in any case. */
+/**
+ * Time for requests in flight to end after SIGTERM or SIGINT, in ms. The copy can be resumed in any
+ * case.
+ */
 const endMs = 5000;
 
 export const help = `farbus copy: copy one disk to another
@@ -72,12 +78,12 @@ interface Values {
   readonly quiet: boolean;
 }
 
-/** What is printed in the end. */
+/** The result printed at the end. */
 interface Report extends Partial<CopyResult> {
   readonly size: number;
-  /** Where this run began, in bytes. */
+  /** Start position of this run, in bytes. */
   readonly start: number;
-  /** All before it is copied and durable. */
+  /** All bytes before this position are copied and durable. */
   readonly position: number;
   readonly verified: boolean;
   readonly seconds: number;
@@ -151,7 +157,7 @@ interface JobOptions {
   readonly signal: AbortSignal;
 }
 
-/** One copy between two devices that are open. */
+/** A copy between two open devices. */
 class Job {
   readonly #options: JobOptions;
   readonly #progress: ProgressLine;
@@ -166,7 +172,7 @@ class Job {
   async run(): Promise<number> {
     const { from, to, source, target, fresh, jobs, values, log, signal } = this.#options;
     const [one, other] = [source, target].map(({ info }) => info.identity.replace(/#[a-z0-9]+$/, ''));
-    // An image and the file that it is in are the same, too.
+    // Compare without the format suffix: an image and the file that holds it are also the same.
     if (one !== '' && one === other) {
       throw usageError(`${from} and ${to} are the same: give another place to copy to`);
     }
@@ -185,7 +191,7 @@ class Job {
         onProgress: (at) => this.#show('copied', at, size),
         checkpoint: (at) => this.#note(path, (position = at)),
       });
-      // Complete: where the two differ all the same, going on would not mend it.
+      // The copy is complete. Resuming it would not repair a difference that --verify finds.
       await removeJournal(path);
       if (values.verify) await this.#verify(size);
       this.#progress.clear();
@@ -202,7 +208,10 @@ class Job {
     }
   }
 
-  /** The first byte to copy. Notes the beginning of a new copy, so that it can be resumed whatever happens. */
+  /**
+   * Returns the first byte to copy. Writes the journal of a new copy at once, so that it can always
+   * be resumed.
+   */
   async #start(path: string): Promise<number> {
     const { to, source, target, values, log } = this.#options;
     const journal = await readJournal(path);
@@ -226,7 +235,7 @@ class Job {
     return journal.position;
   }
 
-  /** The source as it was at the start of this run. */
+  /** Identity of the source at the start of this run. */
   #from(): Promise<CopyEnd> {
     const { from, source } = this.#options;
     return (this.#found ??= sourceEnd(from, source));
@@ -237,7 +246,7 @@ class Job {
     try {
       await writeJournal(path, { version: 2, from: await this.#from(), to: targetEnd(target), position });
     } catch (error) {
-      // A copy that cannot be resumed is better than none.
+      // Continue without a journal: a copy that cannot be resumed is better than none.
       if (position === 0)
         log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): --resume will not work`);
     }

@@ -1,4 +1,7 @@
-/** The demo's server computer: OS 2 on hypervisor 2, in a process of its own, as `farbus up` starts it. */
+/**
+ * The server computer of the demo: OS 2 on hypervisor 2 in its own process, started in the same way
+ * as by `farbus up`.
+ */
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../base/errors.js';
 import { SerialConsole } from '../computer/console.js';
@@ -7,7 +10,7 @@ import type { ComputerState, RunningComputer } from '../site/computer.js';
 import type { ComputerPlan } from '../site/plan.js';
 import { inProcesses } from '../site/process.node.js';
 
-/** How long OS 2 may take to be up, in ms. */
+/** Time limit for the start of OS 2, in ms. */
 const startLimit = 300_000;
 
 export class DemoServer {
@@ -33,7 +36,9 @@ export class DemoServer {
     this.console = new SerialConsole(async (bytes) => this.#computer.input(bytes));
   }
 
-  /** Starts it, from its snapshot if that can be used; resolves with how it came up. */
+  /**
+   * Starts it, from its snapshot if that is usable. Resolves with a text about how it was started.
+   */
   static async start(plan: ComputerPlan, segment: Segment): Promise<{ server: DemoServer; detail: string }> {
     const server = new DemoServer(plan, segment);
     try {

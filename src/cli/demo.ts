@@ -1,7 +1,8 @@
 /**
- * `farbus demo`: the first embodiment, whole, on one machine. A server computer with an operating system of its own, in a
- * process of its own, serves two disk images; a client computer's unmodified operating system mounts them, checks files,
- * copies and writes, and pings the other meanwhile, all on one Ethernet segment; then tools that are not ours look at the
+ * `farbus demo`: the complete first embodiment on one machine. A server computer with its own
+ * operating system, in its own process, serves two disk images. The unmodified operating system of
+ * a client computer mounts them, verifies, copies and writes files, and pings the server's
+ * operating system meanwhile, all on one Ethernet segment. At the end, standard tools verify the
  * images on the server's side.
  */
 import { createHash, randomBytes } from 'node:crypto';
@@ -45,24 +46,24 @@ Options:
 
 const memorySize = 192 << 20;
 const serverMemory = 128 << 20;
-/** Addresses of OS 1 and OS 2 on the segment. */
+/** IP addresses of OS 1 and OS 2. */
 const clientAddress = '10.0.0.1/24';
 const serverAddress = '10.0.0.2';
-/** Prints the versions of a guest's kernel and user land on one line. */
+/** Shell command that prints the guest's kernel and busybox versions on one line. */
 const whatItIs = `echo "Linux $(uname -r), $(busybox 2>&1 | head -n 1 | cut -d ' ' -f 1,2)"`;
-/** Major AoE address of the server's devices. */
+/** AoE shelf of the server's devices. */
 const shelf = 1;
 const imageSize = 64 << 20;
-/** Of the files that are random, in bytes: what an emulated processor hashes in a moment. */
+/** Size of the random files in bytes, small enough for an emulated processor to hash quickly. */
 const fileSize = 256 << 10;
-/** One run's disks. Names are what the exports are called. */
+/** The disks of a run; the names are also those of the exports. */
 const disks = [
   { name: 'demo-ext4.img', type: 'ext4', device: '/dev/nvme0n1' },
   { name: 'demo-vfat.img', type: 'vfat', device: '/dev/nvme1n1' },
 ] as const;
 type Disk = (typeof disks)[number];
 
-/** A file on a disk and what it must hash to. */
+/** A file on a disk and its expected hash. */
 interface Content {
   readonly name: string;
   readonly sha256: string;
@@ -82,7 +83,8 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   } finally {
     await demo.close();
     if (values.keep) {
-      // Under its own name it would be removed with the next start, as what a killed demo has left.
+      // Rename it: the next start would remove a folder with its present name as left by a killed
+      // demo.
       const kept = join(cache, `images-${randomBytes(4).toString('hex')}`);
       await rename(folder, kept);
       io.stdout.write(`The images are in ${kept}\n`);
@@ -160,7 +162,7 @@ class Demo {
     return 0;
   }
 
-  /** Ends what was started, the client before the server. */
+  /** Stops all that was started, the client before the server. */
   async close(): Promise<void> {
     this.#progress.clear();
     await this.#computer?.stop();
@@ -202,13 +204,16 @@ class Demo {
     };
   }
 
-  /** Frames that OS 2's network card has got. */
+  /** Number of frames that OS 2's network card has received. */
   async #framesOfServer(): Promise<number> {
     const { output } = await this.#server!.console.run('cat /sys/class/net/eth0/statistics/rx_packets');
     return Number(output);
   }
 
-  /** What OS 1's ping of OS 2 says about the time in which the disks were used, and what OS 2 saw of that. */
+  /**
+   * Reports how OS 1's ping of OS 2 went while the disks were in use, and how many frames OS 2
+   * received.
+   */
   async #pinged(before: number): Promise<void> {
     this.#say('OS 1 has pinged OS 2 meanwhile, on the segment that carried the I/O');
     const output = await this.#guest('kill -INT $(cat /tmp/pid); sleep 0.2; cat /tmp/ping');
@@ -248,7 +253,7 @@ class Demo {
 
   async #start(guest: Guest): Promise<StartResult> {
     const log = stderrLogger(this.#io, true);
-    // The images are made anew for each run. The guest has not looked at them when it is saved.
+    // Each run makes new images. When the guest is saved, it has not read them yet.
     const drives = this.#drives.map((device) => ({ device, assumeSame: true }));
     const start = async (): Promise<StartResult> => {
       this.#computer = await createComputer(drives, memorySize, { log, adapter: this.#adapter });
@@ -257,7 +262,7 @@ class Demo {
     return this.#waiting(start());
   }
 
-  /** Shows that time passes. */
+  /** Shows the elapsed time during `work`. */
   async #waiting<T>(work: Promise<T>): Promise<T> {
     const ticker = setInterval(() => {
       this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
@@ -270,7 +275,7 @@ class Demo {
     }
   }
 
-  /** Lets the guest mount a disk, verify its files, and write one. */
+  /** Lets the guest mount a disk, verify its files, and write a file. */
   async #useDisk(disk: Disk, contents: readonly Content[]): Promise<Content> {
     this.#say(`Its operating system uses ${disk.device} (${disk.type})`);
     await this.#guest(`mkdir -p /mnt/${disk.type} && mount -t ${disk.type} ${disk.device} /mnt/${disk.type}`);
@@ -292,7 +297,7 @@ class Demo {
     return { name, sha256: hash };
   }
 
-  /** Looks at an image with tools that know nothing of farbus. */
+  /** Verifies an image with tools that are not part of farbus. */
   async #inspect(disk: Disk, written: Content): Promise<void> {
     this.#say(`On the server: is ${written.name} in ${disk.name}?`);
     const image = join(this.#folder, disk.name);
@@ -335,7 +340,7 @@ or a site of your own:
 `);
   }
 
-  /** Runs a tool that must succeed. */
+  /** Runs a tool. Throws if it fails. */
   async #must(tool: Tool, args: readonly string[]): Promise<void> {
     const { status, errors, output } = await runTool(tool, args, { signal: this.#signal });
     const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);

@@ -1,4 +1,4 @@
-/** `farbus down`: ends a site that runs. */
+/** `farbus down`: ends a running site. */
 import { usageError } from '../base/errors.js';
 import { control } from '../site/control.node.js';
 import { tellWaiting, type CliIo } from './io.js';

@@ -1,4 +1,7 @@
-/** `farbus run --exec`: one command in the guest's shell, with this program's output, input and exit status. */
+/**
+ * `farbus run --exec`: runs one command in the guest's shell, with this program's input and output,
+ * and returns its exit status.
+ */
 import { JoinedAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
 import { FarbusError } from '../base/errors.js';
@@ -10,11 +13,11 @@ import { bootLimit, startGuest, type Guest } from './computer.js';
 import { guestOutput } from './guest-output.js';
 import type { CliIo } from './io.js';
 
-/** Bytes of output that `--json` can tell. */
+/** Maximum output for `--json`, in bytes. */
 const maxJson = 64 << 20;
-/** Exit status of a command that took too long, as timeout(1) has it. */
+/** Exit status after a timeout, as in timeout(1). */
 const lateStatus = 124;
-/** What can be an argument of a program in the guest, in bytes (Linux: MAX_ARG_STRLEN). */
+/** Maximum length of a program's argument in the guest, in bytes (Linux: MAX_ARG_STRLEN). */
 const maxCommand = 128 << 10;
 
 export interface ExecOptions {
@@ -25,20 +28,24 @@ export interface ExecOptions {
   readonly snapshot: string | undefined;
   readonly command: string;
   readonly json: boolean;
-  /** For the boot and the command together; undefined: none for the command. */
+  /** Time limit for boot and command together; undefined for no limit on the command. */
   readonly timeoutSeconds: number | undefined;
-  /** Ends it; its reason is thrown. */
+  /** Aborts it; the reason is thrown. */
   readonly signal: AbortSignal;
   readonly log: Logger;
 }
 
-/** @throws FarbusError where it cannot be a command in the guest */
+/** @throws FarbusError if the command is too long for the guest */
 export function checkCommand(command: string): void {
   const { length } = new TextEncoder().encode(command);
   if (length >= maxCommand) throw new FarbusError(`--exec: a command of ${length} bytes is too long`, { exitCode: 2 });
 }
 
-/** Boots the guest, or goes on from its snapshot, and runs the command. @returns its exit status. @throws FarbusError */
+/**
+ * Boots the guest, or restores its snapshot, and runs the command.
+ * @returns The command's exit status.
+ * @throws FarbusError
+ */
 export async function execute(options: ExecOptions): Promise<number> {
   const { timeoutSeconds, signal } = options;
   if (timeoutSeconds === undefined) return executeUntil(options, signal, bootLimit);
@@ -61,7 +68,7 @@ async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: n
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
   const print = guestOutput(io, computer);
-  // Where nobody reads the output, the command ends as one that SIGPIPE ends: io.ts.
+  // If the reader of the output is gone, end the command like one that SIGPIPE ends (io.ts).
   void io.stdoutFailed?.then(() => end.abort(new OutputGone()));
   try {
     const status = await computer.console.execute(command, {
@@ -80,7 +87,7 @@ async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: n
     throw error;
   } finally {
     end.end();
-    // Input that is not read must not keep this program.
+    // Unread input must not keep this program running.
     if (io.stdin.isTTY !== true) io.stdin.destroy();
   }
 }
@@ -89,7 +96,7 @@ class OutputGone extends Error {
   override readonly name = 'OutputGone';
 }
 
-/** Output that is told as a whole. */
+/** Collects the output for the JSON result. */
 class TextOutput {
   readonly #decoder = new TextDecoder();
   readonly #end: JoinedAbort;
@@ -99,7 +106,7 @@ class TextOutput {
     this.#end = end;
   }
 
-  /** Ends the command where it becomes too much. */
+  /** Adds output. Ends the command if there is too much. */
   add(bytes: Uint8Array): void {
     if (this.#text.length <= maxJson) this.#text += this.#decoder.decode(bytes, { stream: true });
     else this.#end.abort(new FarbusError(`the command printed more than ${maxJson >> 20} MiB: leave --json out`));
@@ -110,7 +117,7 @@ class TextOutput {
   }
 }
 
-/** The result of `work`, or the signal's reason as soon as it aborts. */
+/** Resolves with the result of `work`, or rejects with the signal's reason as soon as it aborts. */
 async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
   const aborted = new Promise<never>((_, reject) => {
     const stop = (): void => reject(signal.reason as Error);

@@ -1,7 +1,10 @@
-/** What is wrong with a word at the end of a drive's text that is taken for a part of a path or a name, since no filter is so. */
+/**
+ * Hints for a word at the end of a drive's text that looks like a filter but is none, and so was
+ * taken for part of the path.
+ */
 import { FarbusError, usageError } from '../base/errors.js';
 
-/** Words that are not filters and may stand there too. */
+/** Words of a drive's text that are not filters; true if the word takes no value. */
 const others: Readonly<Record<string, boolean>> = {
   bus: false,
   serial: false,
@@ -11,8 +14,8 @@ const others: Readonly<Record<string, boolean>> = {
 };
 
 /**
- * One sentence on the last word of `text`, if it looks like a filter.
- * @param flags By its word, whether a filter takes no value.
+ * A hint about the last word of `text`, if it looks like a filter; else undefined.
+ * @param flags Filters by word; true if the filter takes no value.
  */
 export function filterHint(text: string, flags: Readonly<Record<string, boolean>>): string | undefined {
   const match = /,([a-z-]+)(=[^,]*)?$/.exec(text);
@@ -27,13 +30,16 @@ export function filterHint(text: string, flags: Readonly<Record<string, boolean>
   return match[2] === undefined ? undefined : `there is no filter ${word}`;
 }
 
-/** An error of opening `text`, with the hint where there is one. */
+/** Adds the hint, if there is one, to an error of opening `text`. */
 export function withFilterHint(text: string, error: unknown, flags: Readonly<Record<string, boolean>>): unknown {
   const hint = error instanceof FarbusError ? filterHint(text, flags) : undefined;
   return hint === undefined ? error : usageError(`${(error as FarbusError).message}; ${hint}`);
 }
 
-/** How many letters are to be changed, left out or put in, or neighbours exchanged, to make one of the other (OSA). */
+/**
+ * Edit distance: the number of letters to change, remove or insert, or of neighbours to swap
+ * (optimal string alignment).
+ */
 function distance(a: string, b: string): number {
   const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...new Array<number>(b.length).fill(0)]);
   for (let j = 0; j <= b.length; j++) rows[0]![j] = j;

@@ -1,6 +1,6 @@
 /**
- * What can stand between a source and who uses it, as options of the commands and of a drive's text: one set, and one
- * order in which they are applied.
+ * The filters between a source and its users: their options on the command line and in a drive's
+ * text, and the order in which they are applied.
  */
 import type { ParseArgsConfig } from 'node:util';
 import { usageError } from '../base/errors.js';
@@ -16,40 +16,43 @@ import { imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
 import { openCacheFile } from '../storage/cache-file.node.js';
 import { openOverlayFile } from '../storage/overlay-file.node.js';
 
-/** How the bytes of a source are to be read: as they are, or as an image in a format. */
+/** How the bytes of a source are read: raw, or as an image format. */
 export type SourceFormat = 'raw' | ImageFormat;
 
 export interface Filters {
   readonly format?: SourceFormat | undefined;
-  /** Files that an image may use besides its own, and folders whose files it may use. */
+  /** Further files that an image may use, and folders whose files it may use. */
   readonly mayOpen?: readonly string[] | undefined;
-  /** File of the cache. */
+  /** Path of the cache file. */
   readonly cache?: string | undefined;
-  /** Bytes of content that it holds at most. */
+  /** Maximum bytes of content in the cache. */
   readonly cacheSize?: number | undefined;
   readonly cacheKeep?: boolean | undefined;
-  /** The user's word that the source is the disk that an overlay, a kept cache or a connection had before. */
+  /**
+   * The user asserts that the source is the disk that an overlay, a kept cache or a connection had
+   * before.
+   */
   readonly assumeSame?: boolean | undefined;
   readonly readahead?: boolean | undefined;
-  /** File of the overlay. */
+  /** Path of the overlay file. */
   readonly overlay?: string | undefined;
-  /** Bytes. */
+  /** Start of the part to use, in bytes. */
   readonly offset?: number | undefined;
   readonly size?: number | undefined;
   readonly partition?: number | undefined;
   readonly readOnly?: boolean | undefined;
-  /** Bytes a second in each direction. */
+  /** Limit for each direction, in bytes a second. */
   readonly rate?: number | undefined;
 }
 
 type Value = string | boolean | readonly string[] | undefined;
 
-/** One filter's option: its word, and what its value means. */
+/** The option of a filter: its key, and how its value is parsed. */
 interface FilterOption {
   readonly key: keyof Filters;
-  /** Takes no value. */
+  /** The option takes no value. */
   readonly flag?: boolean;
-  /** May be given several times: the values are a list. */
+  /** The option may be repeated; its values form a list. */
   readonly list?: boolean;
   readonly parse: (text: string, name: string) => Filters[keyof Filters];
 }
@@ -87,7 +90,7 @@ function rateOption(value: string, name: string): number {
   return bytes(512)(value.replace(/\/s$/, ''), name);
 }
 
-/** The options, by their words. */
+/** Options by word. */
 const options: Readonly<Record<string, FilterOption>> = {
   format: { key: 'format', parse: formatOption },
   'may-open': { key: 'mayOpen', list: true, parse: (value, name) => [text(value, name)] },
@@ -104,32 +107,32 @@ const options: Readonly<Record<string, FilterOption>> = {
   rate: { key: 'rate', parse: rateOption },
 };
 
-/** The words of all filters. */
+/** Words of all filters. */
 export const filterNames: readonly string[] = Object.keys(options);
 
-/** By its word, whether a filter takes no value. */
+/** Filters by word; true if the filter takes no value. */
 export const filterFlags: Readonly<Record<string, boolean>> = Object.fromEntries(
   Object.entries(options).map(([name, { flag = false }]) => [name, flag]),
 );
 
-/** Whether a filter may be given several times: its values are a list. */
+/** True if a filter may be repeated; its values form a list. */
 export function isListFilter(name: string): boolean {
   return Object.hasOwn(options, name) && options[name]!.list === true;
 }
 
-/** One filter by its word, which is one of {@link filterNames}: `parse` gives what its value says. */
+/** A filter by its word, which must be one of {@link filterNames}. `parse` parses its value. */
 export function filterOf(name: string): { flag: boolean; list: boolean; parse: (value: string) => Filters } {
   const { key, flag = false, list = false, parse } = options[name]!;
   return { flag, list, parse: (value) => ({ [key]: parse(value, name) }) };
 }
 
-/** Two sets of filters as one: `first` goes before, and lists are joined. */
+/** Merges two sets of filters. `first` takes precedence; lists are joined. */
 export function joined(first: Filters, second: Filters): Filters {
   const lists = [first.mayOpen, second.mayOpen].filter((list) => list !== undefined);
   return { ...second, ...first, ...(lists.length > 0 && { mayOpen: lists.flat() }) };
 }
 
-/** For `parseOptions` of a command: all filters' options, or some. */
+/** The filter options for `parseOptions`: all, or those in `only`. */
 export function filterConfig(only = Object.keys(options)): NonNullable<ParseArgsConfig['options']> {
   return Object.fromEntries(
     only.map((name) => {
@@ -139,7 +142,10 @@ export function filterConfig(only = Object.keys(options)): NonNullable<ParseArgs
   );
 }
 
-/** What the options of a command say of filters. @throws FarbusError for a value that is none. */
+/**
+ * The filters that the options of a command specify.
+ * @throws FarbusError for an invalid value
+ */
 export function filtersOf(values: Readonly<Record<string, unknown>>): Filters {
   let found: Filters = {};
   for (const [name, { key, parse }] of Object.entries(options)) {
@@ -152,14 +158,17 @@ export function filtersOf(values: Readonly<Record<string, unknown>>): Filters {
   return checked(found);
 }
 
-/** One filter in a drive's text, `name` or `name=value`; undefined where it is no filter. */
+/**
+ * Parses one filter in a drive's text, `name` or `name=value`. Returns undefined if it is no
+ * filter.
+ */
 export function filterInText(name: string, value: string | undefined, whole: string): Filters | undefined {
   const option = Object.hasOwn(options, name) ? options[name] : undefined;
   if (!option || (option.flag === true) !== (value === undefined)) return undefined;
   return { [option.key]: option.parse(value ?? '', `${whole}: ${name}=`) };
 }
 
-/** Throws where two filters exclude each other. */
+/** Returns the filters; throws if two of them exclude each other. */
 export function checked(filters: Filters): Filters {
   const { readOnly, overlay, cache, cacheSize, cacheKeep } = filters;
   if (readOnly && overlay !== undefined) {
@@ -171,7 +180,7 @@ export function checked(filters: Filters): Filters {
   return filters;
 }
 
-/** For `--help` of the commands that take all of them. */
+/** Help text for commands that accept all filters. */
 export const filterHelp = `Between the source and its users, in this order; in a SOURCE's text as ,NAME or ,NAME=VALUE:
   --format FORMAT      what the source's bytes are: raw, ${imageFormats.slice(0, -1).join(', ')} or
                        ${imageFormats.at(-1)!}; where nothing is said, a file's name decides (images need qemu-nbd)
@@ -194,8 +203,8 @@ export const filterHelp = `Between the source and its users, in this order; in a
 
 /**
  * Opens a source with its filters.
- * @param open Opens what is below them; read-only where it is never to be written.
- * @param limit Whether to apply the rate too; a server does it for each connection.
+ * @param open Opens the source itself; read-only if it is never written.
+ * @param limit Apply the rate too. A server passes false and applies it to each connection.
  */
 export async function openFiltered(
   open: (readOnly: boolean) => Promise<BlockDevice>,
@@ -205,7 +214,7 @@ export async function openFiltered(
   const { cache, cacheSize, cacheKeep, assumeSame, readahead, overlay, offset, size, partition, readOnly, rate } =
     filters;
   let device = await open(readOnly === true || overlay !== undefined);
-  // Far sources do it by themselves; twice, each would read ahead of the other's reading ahead.
+  // Far sources already read ahead. Two read-ahead filters would each read ahead of the other.
   const ahead = device instanceof ReadAheadFilter;
   try {
     if (cache !== undefined) {

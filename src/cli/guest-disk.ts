@@ -1,4 +1,4 @@
-/** `farbus guest-disk`: a Debian on a disk that boots by itself. */
+/** `farbus guest-disk`: makes a bootable disk with Debian. */
 import { existsSync } from 'node:fs';
 import { FarbusError, usageError } from '../base/errors.js';
 import { formatBytes, parseBytes } from '../base/format.js';

@@ -1,4 +1,7 @@
-/** `farbus info`: what a source is: size, blocks, what it can do, and what is on it. */
+/**
+ * `farbus info`: prints a source's size, block sizes and capabilities, and its partitions and file
+ * systems.
+ */
 import { existsSync } from 'node:fs';
 import { messageOf, usageError } from '../base/errors.js';
 import { jsonLine, visible } from '../base/printable.js';
@@ -39,7 +42,7 @@ Examples:
   farbus info nbd://server/disk1 --json
 `;
 
-/** What each capability means to a person. */
+/** Names of capabilities for people. */
 const capabilities: Readonly<Record<keyof Capabilities, string>> = {
   flush: 'flush',
   fua: 'durable writes (FUA)',
@@ -86,7 +89,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     if (opened === undefined || error instanceof Interrupted) throw error;
     throw failed(`${source}: cannot be read`, error);
   } finally {
-    // Nothing was written, so that a server that keeps requests need not be waited for.
+    // Nothing was written, so a signal may cut short the wait for a server that does not answer.
     if (opened) await signals.during(opened.device.close());
     signals.stop();
   }
@@ -97,7 +100,10 @@ interface Opened {
   readonly whyReadOnly: string | undefined;
 }
 
-/** Opens it as somebody would who wants to write, so that what is told is true for them; nothing is written. */
+/**
+ * Opens the source for writing, so that the result is true for a writer, but writes nothing. Opens
+ * it read-only if that fails.
+ */
 async function open(source: string, options: OpenDriveOptions): Promise<Opened> {
   const isPath = existsSync(source);
   try {
@@ -109,7 +115,7 @@ async function open(source: string, options: OpenDriveOptions): Promise<Opened> 
   }
 }
 
-/** What a guest is told, as its /dev/disk/by-id and sysfs have it. */
+/** The names that a guest sees in /dev/disk/by-id and sysfs. */
 function driveNames({ serial, uuid, worldWideName, content }: DriveIdentity) {
   return { serial, uuid: uuidText(uuid)!, wwn: `0x${hex(worldWideName)}`, follows: content === '' ? 'name' : content };
 }
@@ -153,7 +159,7 @@ function contentText({ type, label, uuid }: Content): string {
   return [type, label === undefined ? '' : JSON.stringify(label), uuid ?? ''].filter((part) => part !== '').join(' ');
 }
 
-/** One line a partition, in columns. */
+/** One line per partition, in columns. */
 function partitionLines(partitions: readonly Partition[]): string[] {
   const rows = partitions.map((one) => [
     `  ${one.number}`,

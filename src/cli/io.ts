@@ -1,4 +1,6 @@
-/** The outside world of a command, so that tests can give it another one; and the loggers that write there. */
+/**
+ * Input, output and environment of a command, replaceable in tests, and the loggers that use them.
+ */
 import { errnoOf, messageOf } from '../base/errors.js';
 import type { Logger, LogLevel } from '../base/log.js';
 import { jsonLine, printable } from '../base/printable.js';
@@ -7,22 +9,27 @@ import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 export interface CliIo {
   readonly stdin: NodeJS.ReadStream;
-  /** Results. A write that fails emits `error`, which does not end the program; {@link finish} makes it the exit status. */
+  /**
+   * Results. A failed write emits `error`, which does not end the program; {@link finish} turns it
+   * into the exit status.
+   */
   readonly stdout: ResultOutput;
-  /** Logs, progress and errors. A write never throws, never waits, and is lost where it cannot be done. */
+  /**
+   * Logs, progress and errors. A write never throws or waits; text that cannot be written is lost.
+   */
   readonly stderr: LogOutput;
   readonly env: NodeJS.ProcessEnv;
-  /** Resolves when stdout cannot be written any more: nobody reads what comes. Absent in tests. */
+  /** Resolves when stdout can no longer be written because its reader is gone. Absent in tests. */
   readonly stdoutFailed?: Promise<unknown>;
 }
 
-/** Longest line of a log for people, in characters. */
+/** Maximum length of a log line for people, in characters. */
 const maxLine = 2000;
 
-/** Of a process that a signal SIGPIPE ended, as a shell has it. */
+/** Exit status of a process that SIGPIPE ended, by a shell's rules. */
 const brokenPipeStatus = 141;
 
-/** Those whose results are told on the side: they go on where nobody could be told. */
+/** Commands that only announce results and continue even if the results cannot be written. */
 const going = new WeakSet<CliIo>();
 
 export function processIo(): CliIo {
@@ -30,14 +37,18 @@ export function processIo(): CliIo {
   return { stdin: process.stdin, stdout, stderr, env: process.env, stdoutFailed: failed };
 }
 
-/** Keeps warnings of Node's that cannot be written from ending a process that prints nothing itself. */
+/**
+ * Installs error handlers on stdout and stderr. Without them, a Node warning that cannot be written
+ * would end a process that prints nothing itself.
+ */
 export function guardOutput(): void {
   ProcessOutput.get();
 }
 
 /**
- * Ends a command that would end with `status`: waits until its output is written.
- * @returns The exit status: 141 where nobody read the results to their end, 1 where they could not be written.
+ * Waits until the output of a command is written, and computes the exit status.
+ * @returns `status`; 141 if the reader left before the end of the results; 1 if they could not be
+ * written.
  */
 export async function finish(io: CliIo, status: number): Promise<number> {
   const output = ProcessOutput.get();
@@ -51,7 +62,10 @@ export async function finish(io: CliIo, status: number): Promise<number> {
   return status || 1;
 }
 
-/** Prints a result of a command that then goes on, as a server does. That it cannot be written is a warning. */
+/**
+ * Prints a result of a command that continues, such as a server. A failure to write it is only a
+ * warning.
+ */
 export function announce(io: CliIo, text: string, log: Logger): void {
   going.add(io);
   io.stdout.write(text, (error) => {
@@ -59,7 +73,10 @@ export function announce(io: CliIo, text: string, log: Logger): void {
   });
 }
 
-/** A logger for people: one line an entry on stderr, warnings and errors marked; `quiet` keeps those only. */
+/**
+ * A logger for people: one line per entry on stderr, with warnings and errors marked. `quiet` omits
+ * other entries.
+ */
 export function stderrLogger(io: CliIo, quiet = false): Logger {
   return logger(io, quiet, (level, message) => {
     const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `;
@@ -67,12 +84,15 @@ export function stderrLogger(io: CliIo, quiet = false): Logger {
   });
 }
 
-/** A logger for programs: an object a line on stderr, with `time` (ISO 8601), `level` and `message`. */
+/**
+ * A logger for programs: one JSON object per line on stderr, with `time` (ISO 8601), `level` and
+ * `message`.
+ */
 export function jsonLogger(io: CliIo): Logger {
   return logger(io, false, (level, message) => jsonLine({ time: new Date().toISOString(), level, message }));
 }
 
-/** When lines can be written again, how many were lost is told before the next one. */
+/** Makes a logger. When writing works again after lost lines, it first reports their number. */
 function logger(io: CliIo, quiet: boolean, line: (level: LogLevel, message: string) => string): Logger {
   return {
     log(level: LogLevel, message: string): void {
@@ -84,7 +104,7 @@ function logger(io: CliIo, quiet: boolean, line: (level: LogLevel, message: stri
   };
 }
 
-/** Tells on stderr for what a server waits, which a command has asked for something. */
+/** Returns a function that prints on stderr what the server is waiting for. */
 export function tellWaiting(io: CliIo): (what: string) => void {
   return (what) => io.stderr.write(`farbus: waiting for ${visible(what)}\n`);
 }

@@ -1,4 +1,7 @@
-/** `farbus lease`: who writes on a device that a server and its operating system both have, and its move. */
+/**
+ * `farbus lease`: shows or moves the lease of a device that a server and its operating system
+ * share.
+ */
 import { usageError } from '../base/errors.js';
 import { jsonLine, visible } from '../base/printable.js';
 import { control } from '../site/control.node.js';

@@ -1,18 +1,20 @@
 /**
- * How long acknowledged writes that are not flushed survive, so that a client that comes back can be told of a loss: the
- * one rule for all servers of ours. In the system's page cache they outlive this process, and the name of that life is the
- * boot id; a map, a log or a request in memory ends with the process, and the name is new each time. Where it is not
- * certain, the shorter life is named.
+ * The one rule, for all our servers, for how long acknowledged but unflushed writes survive. A
+ * client that reconnects learns from it whether writes were lost.
+ *
+ * Writes in the system's page cache outlive this process, so their life is named by the boot id.
+ * Writes in the memory of a filter or a connection are lost with the process, so their life gets a
+ * new name each time. If it is uncertain, the shorter life is named.
  */
 import { randomUUID } from 'node:crypto';
 import type { Filters } from './filters.js';
 import { parseDrive, plainPath } from './sources.js';
 
 /**
- * Names the life of a source's unflushed writes.
- * @param text SOURCE[,FILTER]..., as it was opened.
- * @param filters Those of the command, besides the text's own.
- * @param bootId The life of the page cache; '' if it is not known.
+ * The name of the life of a source's unflushed writes.
+ * @param text SOURCE[,FILTER]..., as opened.
+ * @param filters Filters of the command, besides those in the text.
+ * @param bootId Name of the page cache's life; '' if unknown.
  */
 export function lifeOf(text: string, filters: Filters, bootId: string): string {
   const drive = parseDrive(text);

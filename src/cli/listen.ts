@@ -1,8 +1,8 @@
-/** Where a server listens, as `--listen` and configuration files say it. */
+/** Parses the addresses that a server listens at, from `--listen` and configuration files. */
 import { parseListenAddress, type ListenAddress } from '../export/address.js';
 import { parseAoe } from '../protocol/aoe/uri.js';
 
-/** A place for NBD, or a segment for AoE. */
+/** An address for NBD, or a segment for AoE. */
 export type Listen = { readonly nbd: ListenAddress } | { readonly aoe: string };
 
 /** Parses `nbd://…`, `nbd+unix:///…` or `aoe:…`. Throws a usage error. */

@@ -1,4 +1,4 @@
-/** `farbus logs`: what the computers of a site have said, while it is up and afterwards. */
+/** `farbus logs`: prints the logs of a site's computers, while it runs and afterwards. */
 import { join } from 'node:path';
 import { FarbusError, usageError } from '../base/errors.js';
 import { sleep } from '../base/turn.js';
@@ -71,7 +71,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       for (let ended = false; !ended && !output.broken;) {
         const signal = await Promise.race([stop, sleep(pollMs)]);
         if (signal) return signal.status;
-        // Asked before the last is read.
+        // Ask before reading, so that the last lines are read after the end.
         ended = !(await answers(path));
         await output.print(entriesOf(readers, (reader) => reader.read()));
       }
@@ -85,7 +85,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
 }
 
-/** The site that is named, or the only one that runs, or the last one that has. */
+/** The named site, else the only running one, else the last one that ran. */
 async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site: string; runs: boolean }> {
   const running = await runningSites(io.env);
   const logged = loggedSites(logsFolder(io.env));
@@ -113,17 +113,20 @@ function entriesOf(readers: ReadonlyMap<string, LogReader>, lines: (reader: LogR
   return [...readers].flatMap(([computer, reader]) => lines(reader).map((line) => ({ computer, line })));
 }
 
-/** A line of a log as logs.node.ts writes it. */
+/** Format of the lines that logs.node.ts writes. */
 const timed = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)$/s;
 
-/** Lines on stdout: those of several computers in the order of their times, with the computer's name in front. */
+/**
+ * Prints lines on stdout: sorted by time if there are several computers, with the computer's name
+ * in front.
+ */
 class Output {
   readonly #io: CliIo;
   readonly #width: number;
   readonly #json: boolean;
   readonly #timed: boolean;
   #drained: (() => void) | undefined;
-  /** Nobody reads what is printed. */
+  /** The reader of stdout is gone. */
   broken = false;
 
   constructor(io: CliIo, computers: readonly string[], json: boolean, hasTimes: boolean) {
@@ -131,7 +134,8 @@ class Output {
     this.#width = computers.length > 1 ? Math.max(...computers.map((name) => name.length)) : 0;
     this.#json = json;
     this.#timed = hasTimes;
-    // That nobody reads any more (farbus logs | head) is no error, and may be found out after the last line.
+    // A reader that leaves (farbus logs | head) is no error. It may be noticed only after the last
+    // line.
     io.stdout.on('error', () => {
       this.broken = true;
       this.#drained?.();
@@ -139,7 +143,7 @@ class Output {
   }
 
   async print(entries: Entry[]): Promise<void> {
-    // Stable: a computer's own lines stay in their order.
+    // The sort is stable, so the lines of one computer stay in order.
     if (this.#timed) entries.sort((a, b) => compare(a.line.slice(0, 24), b.line.slice(0, 24)));
     for (const entry of entries) {
       if (this.broken) return;
@@ -164,7 +168,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** What others have put into a log, of which nothing is to be lost: hidden characters as escapes. A tab stays. */
+/** Log text from other programs, without loss: hidden characters become escapes; tabs stay. */
 function escaped(text: string): string {
   const bytes = text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (char) => {
     return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;

@@ -1,4 +1,6 @@
-/** The `farbus` command: finds the subcommand and turns errors into one line and an exit status. */
+/**
+ * The `farbus` command: finds the subcommand, and turns errors into one line and an exit status.
+ */
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
@@ -10,11 +12,11 @@ export { endProcess } from '../base/end-process.node.js';
 
 interface Subcommand {
   readonly summary: string;
-  /** Loaded when it is used: starting `farbus serve` must not cost the guest's engine. */
+  /** Loads the module when needed: `farbus serve` must not load the guest's engine. */
   readonly load: () => Promise<{ run(args: readonly string[], io: CliIo): Promise<number>; help: string }>;
 }
 
-/** Every command of farbus. Adding one is adding a line. */
+/** All commands of farbus. */
 const subcommands = new Map<string, Subcommand>(
   Object.entries({
     run: {
@@ -104,7 +106,7 @@ Examples:
   farbus run --drive nbd://localhost/disk.img
 `;
 
-/** Runs the command line; resolves with the exit status when all that it has printed is written. */
+/** Runs the command line. Resolves with the exit status when all output is written. */
 export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {
   return finish(io, await command(args, io));
 }
@@ -112,7 +114,8 @@ export async function main(args: readonly string[], io: CliIo = processIo()): Pr
 let listening = false;
 
 async function command(args: readonly string[], io: CliIo): Promise<number> {
-  // One AbortSignal stands for many requests by design: Node's warning of a leak from the eleventh on is not for people.
+  // One AbortSignal serves many requests by design. Turn off Node's warning of a listener leak,
+  // which appears from the eleventh listener on.
   setMaxListeners(0);
   if (!listening) endOnSignals();
   listening = true;
@@ -140,7 +143,7 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     return await module.run(rest, io);
   } catch (error) {
     if (error instanceof Interrupted) return error.status;
-    // A disk that fails, is full or is gone is no error of the program either.
+    // A disk that fails, is full or is gone is no internal error either.
     if (error instanceof FarbusError || error instanceof BlockError) {
       io.stderr.write(`farbus: ${messageOf(error)}\n`);
       return error instanceof FarbusError ? error.exitCode : 1;

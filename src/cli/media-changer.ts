@@ -1,4 +1,7 @@
-/** Opens and closes the media of a running computer's removable drives, as the user or the guest exchanges them. */
+/**
+ * Opens and closes the media of a running computer's removable drives when the user or the guest
+ * exchanges them.
+ */
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
@@ -11,7 +14,7 @@ export class Media implements MediaChanger {
   readonly #drives: readonly ClientDrive[];
   readonly #options: SourceOptions;
   readonly #log: Logger;
-  /** Media that the computer has. */
+  /** Media in the computer's drives. */
   readonly #open = new Set<BlockDevice>();
   #computer: ClientComputer | undefined;
 
@@ -21,17 +24,17 @@ export class Media implements MediaChanger {
     this.#log = options.log;
   }
 
-  /** A drive has it from the start: it is closed with the others. */
+  /** Adds a medium that is in a drive from the start, so that it is closed with the others. */
   add(medium: BlockDevice): void {
     this.#open.add(medium);
   }
 
-  /** The computer whose drives they are. */
+  /** Sets the computer that the drives belong to. */
   attach(computer: ClientComputer): void {
     this.#computer = computer;
   }
 
-  /** A guest has ejected: the medium is flushed, and its server is left. */
+  /** The guest has ejected a medium: flushes and closes it. */
   readonly ejected = (index: number, medium: BlockDevice): void => {
     this.#log.log('info', `the guest has ejected the medium of drive ${index}`);
     this.#close(medium).catch((error: unknown) => this.#log.log('warn', `drive ${index}: ${messageOf(error)}`));
@@ -67,7 +70,7 @@ export class Media implements MediaChanger {
     return `inserted into drive ${index}`;
   }
 
-  /** Closes what is in the drives. */
+  /** Closes all media. */
   async close(): Promise<void> {
     for (const medium of this.#open) await this.#close(medium);
   }

@@ -1,4 +1,4 @@
-/** `farbus media`: the media of a running computer's removable drives, and of a server's. */
+/** `farbus media`: exchanges the media of removable drives of a running computer or server. */
 import { resolve } from 'node:path';
 import { usageError } from '../base/errors.js';
 import { visible } from '../base/printable.js';
@@ -77,14 +77,14 @@ async function onServer(
     io.stdout.write(ejected ? `ejected ${name}\n` : `${name} is empty\n`);
     return 0;
   }
-  // The server has another working directory.
+  // The server has another working directory, so send absolute paths.
   const text = withAbsolutePaths(source);
   await askControl(socket, { command: 'insert', export: name, source: text }, { onWorking });
   io.stdout.write(`inserted into ${name}\n`);
   return 0;
 }
 
-/** A source's text whose files are found from every working directory. */
+/** Makes the local paths in a source's text absolute. */
 function withAbsolutePaths(text: string): string {
   const { source } = parseDrive(text);
   const path = localPath(source);

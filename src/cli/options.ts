@@ -1,4 +1,4 @@
-/** Options of a command: node:util's parser, with errors that say what to do. */
+/** Parses a command's options with node:util's parser, with errors that say what to do. */
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 
 type Parsed<T extends ParseArgsConfig> = ReturnType<typeof parseArgs<T>>;
@@ -6,7 +6,9 @@ import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 
 /**
- * Parses `args`. @throws FarbusError with exit status 2 for anything that `config` does not name; `command` is named in it.
+ * Parses `args`.
+ * @param command Name of the command, for errors.
+ * @throws FarbusError with exit status 2 for anything that `config` does not define
  */
 export function parseOptions<T extends ParseArgsConfig>(
   command: string,
@@ -31,7 +33,7 @@ interface OptionToken {
   readonly value?: unknown;
 }
 
-/** Of two values for one option it is not known which one is meant. */
+/** Refuses a repeated option: it is unclear which value is meant. */
 function checkOnce(tokens: readonly OptionToken[] | undefined, { options = {} }: ParseArgsConfig): void {
   const seen = new Set<string>();
   for (const { kind, name, value } of tokens ?? []) {
@@ -42,8 +44,9 @@ function checkOnce(tokens: readonly OptionToken[] | undefined, { options = {} }:
 }
 
 /**
- * Joins each option with the value that follows it. `parseArgs` refuses a value that begins with a dash; here only one that
- * is itself an option of the command is refused, as its owner has been forgotten.
+ * Joins each option with its value as `--name=value`. `parseArgs` would refuse a value that begins
+ * with a dash. Here only a value that is itself an option of the command is refused, because then
+ * the real value is missing.
  */
 function joinValues(
   command: string,
@@ -74,13 +77,13 @@ function joinValues(
   return joined;
 }
 
-/** A whole number within [min, max], as an option's value. */
+/** The value of an option: a whole number in [min, max]. */
 export function numberOption(name: string, text: string, min: number, max: number): number {
   if (isNumber(text, min, max)) return Number(text);
   throw usageError(`--${name} ${text}: expected a whole number from ${min} to ${max}`);
 }
 
-/** A limit as an option's value: a whole number within [1, max]; Infinity for `none`. */
+/** The value of a limit option: a whole number in [1, max]; Infinity for `none`. */
 export function limitOption(name: string, text: string, max: number): number {
   if (text === 'none') return Infinity;
   if (isNumber(text, 1, max)) return Number(text);
@@ -91,7 +94,7 @@ function isNumber(text: string, min: number, max: number): boolean {
   return /^\d+$/.test(text) && Number(text) >= min && Number(text) <= max;
 }
 
-/** A size in bytes ("128M"), as an option's value. */
+/** The value of a size option ("128M"), in bytes. */
 export function sizeOption(name: string, text: string, min: number, max: number): number {
   const value = parseBytes(text);
   if (value === undefined || value < min || value > max) {
@@ -100,7 +103,7 @@ export function sizeOption(name: string, text: string, min: number, max: number)
   return value;
 }
 
-/** As it can be given: in the largest unit that leaves a whole number. */
+/** The size in the largest unit that leaves a whole number. */
 function shortSize(bytes: number): string {
   const units = ['', 'K', 'M', 'G', 'T'];
   let [value, unit] = [bytes, 0];
@@ -108,7 +111,7 @@ function shortSize(bytes: number): string {
   return `${value}${units[unit]!}`;
 }
 
-/** A failure in one line, prefixed by what was being done. Keeps the exit status of a FarbusError. */
+/** A one-line error that begins with the failed action. Keeps a FarbusError and its exit status. */
 export function failed(what: string, error: unknown): FarbusError {
   if (error instanceof FarbusError) return error;
   return new FarbusError(`${what}: ${messageOf(error)}`, { cause: error });

@@ -1,16 +1,19 @@
-/** Files that a command writes anew: an older one of the same kind is replaced, every other file is somebody's data. */
+/**
+ * Protects files from being overwritten by a command's output: an older output of the same kind is
+ * replaced, but any other file may be the user's data.
+ */
 import { open, stat } from 'node:fs/promises';
 import { FarbusError } from '../base/errors.js';
 import { printable } from '../storage/opening.node.js';
 
-/** Bytes from which a kind is recognised. */
+/** Bytes at the start of a file from which its kind is recognised. */
 const startSize = 128;
 
 /**
- * Throws where `path` is a file that is neither empty nor of the kind that is to be written. A path that cannot be opened
- * is left to the caller, whose attempt to write reports why.
- * @param what "a trace"
- * @param isOurs Whether a file that begins so is of that kind.
+ * Refuses a file `path` that is neither empty nor of the kind to write. If it cannot be opened,
+ * the caller's attempt to write will report that.
+ * @param what The kind, for the error: "a trace".
+ * @param isOurs True if a file that starts with these bytes is of that kind.
  * @throws FarbusError
  */
 export async function checkOutputFile(
@@ -18,7 +21,8 @@ export async function checkOutputFile(
   what: string,
   isOurs: (start: Uint8Array) => boolean,
 ): Promise<void> {
-  // Devices and pipes (/dev/stdout) keep nothing that could be lost, and opening a named pipe waits for a writer.
+  // Skip devices and pipes (/dev/stdout): they hold no data to lose, and opening a named pipe waits
+  // for a writer.
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile() || found.size === 0) return;
   const file = await open(path, 'r').catch(() => undefined);

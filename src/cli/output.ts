@@ -1,34 +1,35 @@
 /**
- * stdout and stderr of this process, which everything that is printed goes through.
+ * stdout and stderr of this process. All output goes through this file.
  *
- * A file may be full, the reader of a pipe gone, a terminal closed or stopped. stderr carries logs and progress, so nothing
- * of that may end or delay the program: text that cannot be written is lost and counted. stdout carries results: its first
- * failure is kept, and decides the exit status at the end (io.ts).
+ * A file may be full, the reader of a pipe gone, a terminal closed or stopped. stderr carries logs
+ * and progress, so none of this may end or delay the program: text that cannot be written is lost
+ * and counted. stdout carries results: its first failure is kept, and determines the exit status
+ * at the end (io.ts).
  */
 import { EventEmitter } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { errnoOf } from '../base/errors.js';
 
-/** Bytes of logs that wait for a slow reader; later text is lost. */
+/** Maximum bytes of logs that wait for a slow reader; further text is lost. */
 const maxPending = 1 << 20;
-/** How often a terminal that takes nothing is tried again, in ms. */
+/** Interval of attempts to write to a terminal that accepts nothing, in ms. */
 const retryMs = 50;
-/** How long the last lines wait for a terminal or a reader that takes nothing, in ms. */
+/** Time that the last lines wait for a terminal or reader that accepts nothing, in ms. */
 const lastMs = 1000;
 
-/** Where logs and progress go. `write` neither throws nor waits. */
+/** Output for logs and progress. `write` neither throws nor waits. */
 export interface LogOutput {
   write(text: string): unknown;
   readonly isTTY?: boolean;
   readonly columns?: number;
-  /** How many texts were lost since the last call, because they could not be written. */
+  /** Number of texts lost since the last call because they could not be written. */
   takeLost?(): number;
 }
 
-/** Where results go. A write that fails calls back with the error and emits it; it never throws. */
+/** Output for results. A failed write passes the error to `done` and emits it; it never throws. */
 export interface ResultOutput {
-  /** Returns whether more can be written before `drain`. */
+  /** Returns false if the caller should wait for `drain` before writing more. */
   write(data: string | Uint8Array, done?: (error?: Error | null) => void): boolean;
   on(event: 'error', listener: (error: Error) => void): unknown;
   once(event: 'drain', listener: () => void): unknown;
@@ -37,7 +38,7 @@ export interface ResultOutput {
   readonly rows?: number;
 }
 
-/** Results into a file: Node's own stream takes a short write, as on a disk that becomes full, for a whole one. */
+/** Results to a file. Node's own stream regards a short write, as on a full disk, as complete. */
 class FileOutput extends EventEmitter implements ResultOutput {
   readonly #fd: number;
 
@@ -98,7 +99,10 @@ class StreamLog implements LogOutput {
   }
 }
 
-/** Logs into a file or onto a terminal by a descriptor. A terminal that is stopped takes nothing: its text waits. */
+/**
+ * Logs to a file or terminal by descriptor. A stopped terminal accepts nothing; then the text
+ * waits.
+ */
 class DescriptorLog implements LogOutput {
   readonly isTTY: boolean;
   readonly #fd: number;
@@ -154,7 +158,7 @@ class DescriptorLog implements LogOutput {
           this.#timer.unref();
           return;
         }
-        // A full disk, a closed terminal: this text is lost, and the next one is tried all the same.
+        // The disk is full or the terminal closed: this text is lost; try the next one.
         this.#lost++;
         this.#pending -= first.length;
         this.#waiting.shift();
@@ -164,8 +168,9 @@ class DescriptorLog implements LogOutput {
 }
 
 /**
- * The descriptor of stderr, for writes that do not wait. A terminal is opened once more: the flag O_NONBLOCK would else be
- * that of every process that has it. Undefined where Node's stream is to be used.
+ * A descriptor of stderr for writes that do not wait; undefined if Node's stream must be used. A
+ * terminal is opened a second time, because O_NONBLOCK on the shared descriptor would affect all
+ * processes that use it.
  */
 function logDescriptor(): number | undefined {
   try {
@@ -178,12 +183,12 @@ function logDescriptor(): number | undefined {
     if (isatty(fd)) return fd;
     closeSync(fd);
   } catch {
-    // No /proc, or another user's terminal.
+    // There is no /proc, or the terminal belongs to another user.
   }
   return undefined;
 }
 
-/** The outputs of this process; one for its whole life. */
+/** The outputs of this process; a single instance. */
 export class ProcessOutput {
   readonly stdout: ResultOutput;
   readonly stderr: StreamLog | DescriptorLog;
@@ -198,7 +203,8 @@ export class ProcessOutput {
   }
 
   private constructor() {
-    // Node itself prints warnings to these streams: without a listener, an error of theirs ends the process.
+    // Node prints warnings to these streams. Without a listener, an error of a stream would end the
+    // process.
     process.stderr.on('error', () => undefined);
     process.stdout.on('error', () => undefined);
     process.once('exit', leaveClosedTerminals);
@@ -213,7 +219,7 @@ export class ProcessOutput {
     });
   }
 
-  /** Resolves when all that was printed is written, is lost, or waits for a reader that takes nothing. */
+  /** Resolves when all output is written, is lost, or waits for a reader that accepts nothing. */
   async flush(): Promise<void> {
     await new Promise<void>((resolve) => this.stdout.write('', () => resolve()));
     await this.stderr.flush();
@@ -221,18 +227,18 @@ export class ProcessOutput {
 }
 
 /**
- * Puts /dev/null in the place of a terminal that has been closed. Node sets terminals back as it ends, and aborts where that
- * is an error (EIO; src/node.cc, ResetStdio).
+ * Replaces closed terminals by /dev/null. At exit Node resets terminals, and aborts if that fails
+ * (EIO; src/node.cc, ResetStdio).
  */
 function leaveClosedTerminals(): void {
   for (const fd of [0, 1, 2]) {
     try {
       if (isatty(fd) || !fstatSync(fd).isCharacterDevice()) continue;
       closeSync(fd);
-      // The lowest number that is free.
+      // open(2) returns the lowest free descriptor, which is `fd`.
       openSync('/dev/null', 'r+');
     } catch {
-      // It is not open.
+      // The descriptor is not open.
     }
   }
 }
@@ -242,7 +248,7 @@ function isFileOutput(): boolean {
     const stat = fstatSync(1);
     return stat.isFile() || (stat.isCharacterDevice() && !isatty(1));
   } catch {
-    // stdout is closed: Node has opened something in its place, or every write fails.
+    // stdout is closed: Node has opened another file in its place, or every write fails.
     return false;
   }
 }

@@ -1,4 +1,4 @@
-/** Progress of long work on stderr: redrawn on a terminal, a line at its end elsewhere. */
+/** Progress of long work on stderr: redrawn on a terminal; otherwise one line at the end. */
 import { formatBytes } from '../base/format.js';
 import type { CliIo } from './io.js';
 
@@ -11,7 +11,7 @@ export class ProgressLine {
   #last = 0;
   #label = '';
   #started = performance.now();
-  /** What was there already when the label was first shown: it does not count for the rate. */
+  /** Bytes done when the label was first shown; they do not count for the rate. */
   #before = 0;
 
   constructor(io: CliIo) {
@@ -19,7 +19,7 @@ export class ProgressLine {
     this.#tty = io.stderr.isTTY === true;
   }
 
-  /** Shows that `done` of `total` bytes of `label` are there. */
+  /** Shows that `done` of `total` bytes of `label` are done. */
   bytes(label: string, done: number, total: number): void {
     const now = performance.now();
     if (label !== this.#label) {
@@ -33,7 +33,7 @@ export class ProgressLine {
     this.#last = now;
     const seconds = Math.max(1, now - this.#started) / 1000;
     const rate = (done - this.#before) / seconds;
-    // Of the first second nothing can be said yet.
+    // After less than a second an estimate would be meaningless.
     const left = !finished && seconds > 1 && rate > 0 ? `, ${duration((total - done) / rate)} left` : '';
     if (this.#tty) {
       const filled = total > 0 ? Math.round((done / total) * 20) : 20;
@@ -45,18 +45,18 @@ export class ProgressLine {
     }
   }
 
-  /** Shows what is being done, without an end in sight; nothing where stderr is no terminal. */
+  /** Shows a status without a known end. Does nothing if stderr is no terminal. */
   status(text: string): void {
     if (this.#tty) this.#draw(`  ${text}`);
   }
 
-  /** Removes what was drawn last and is not finished. */
+  /** Erases the line if it is not finished. */
   clear(): void {
     if (this.#drawn) this.#io.stderr.write('\r\x1b[K');
     this.#drawn = false;
   }
 
-  /** Leaves what was drawn last and begins a new line. */
+  /** Keeps the line and starts a new one. */
   end(): void {
     if (this.#drawn) this.#io.stderr.write('\n');
     this.#drawn = false;

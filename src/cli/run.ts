@@ -1,4 +1,4 @@
-/** `farbus run`: a client computer whose disks are elsewhere. */
+/** `farbus run`: starts a client computer whose disks are elsewhere. */
 import type { DebianRelease } from '../guest/lock.node.js';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
@@ -20,7 +20,7 @@ import { onSignals } from './signals.js';
 import { attachTerminal } from './terminal.js';
 import { TracePrinter } from './trace.js';
 
-/** Bytes of memory that a computer has where nothing is said. */
+/** Default memory of a computer, in bytes. */
 const usualMemory = 256 << 20;
 
 export const help = `farbus run: start a computer whose disks are elsewhere
@@ -183,12 +183,15 @@ interface Session {
   readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
   readonly memory: number;
   readonly log: ReturnType<typeof stderrLogger>;
-  /** The terminal is the computer's screen, not its serial console. */
+  /** True if the terminal shows the computer's screen instead of its serial console. */
   readonly screen: boolean;
   readonly values: { snapshot?: string };
 }
 
-/** Others of this user's commands find the computer by its name; it runs without them where that cannot be. */
+/**
+ * Opens the control socket, by which this user's other commands find the computer. If that fails,
+ * the computer runs without it.
+ */
 async function control(
   name: string,
   computer: ClientComputer,
@@ -212,7 +215,7 @@ function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): De
   return debian === '11' ? 11 : 12;
 }
 
-/** Packages by their names, from options such as "--with a,b". */
+/** Names of packages from options such as "--with a,b". */
 function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: string; initrd?: string }) {
   if (lists === undefined) return undefined;
   const other = kernel !== undefined ? '--kernel' : initrd !== undefined ? '--initrd' : undefined;
@@ -241,7 +244,7 @@ function checkBios(values: {
   }
 }
 
-/** What the firmware (SeaBIOS) shows where it has found nothing to boot. */
+/** Text that the firmware (SeaBIOS) shows if it finds nothing to boot. */
 const noBootText = /No bootable device/;
 
 function nothingToBoot(): FarbusError {
@@ -266,7 +269,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });
     const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
-    // On a terminal the firmware itself says so.
+    // If the terminal shows the screen, the user sees the firmware's own message.
     const nothing = new Promise<never>((_, reject) => {
       if (guest.image !== undefined || screen) return;
       watch = setInterval(() => {
@@ -287,7 +290,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
   }
 }
 
-/** `--trace` alone means stderr: parseArgs wants a value for an option that can have one. */
+/** `--trace` alone means stderr. parseArgs requires a value for an option that can have one. */
 function splitTrace(args: readonly string[]): string[] {
   return args.map((arg) => (arg === '--trace' ? '--trace=' : arg));
 }

@@ -1,21 +1,25 @@
 /**
- * A guest's text screen in the user's terminal: only what differs from what is there already is written, with its colours
- * (ECMA-48; 24-bit colours as xterm has them), on the terminal's second screen, so that the first is as it was afterwards.
+ * Shows a guest's text screen in the user's terminal. It writes only what has changed, with
+ * colours (ECMA-48; 24-bit colours as in xterm). It uses the terminal's alternate screen, so the
+ * normal screen is unchanged afterwards.
  */
 import { codePage437, type Picture, type TextPicture } from '../machine/screen.js';
 
 const escape = '\x1b[';
 const enter = `${escape}?1049h${escape}2J${escape}?25l`;
 const leave = `${escape}0m${escape}?25h${escape}?1049l`;
-/** Between two looks, in ms. */
+/** Interval between updates, in ms. */
 const lookEvery = 50;
 
-/** What a terminal has to be sent so that it shows a picture, in order. */
+/** Computes the text that a terminal must receive to show a sequence of pictures. */
 export class ScreenPainter {
   #before: TextPicture | undefined;
   #pixels = '';
 
-  /** The bytes for the next picture; '' where nothing has changed. The terminal has `columns` and `rows`. */
+  /**
+   * The text for the next picture; '' if nothing has changed. The terminal has `columns` and
+   * `rows`.
+   */
   paint(picture: Picture, columns = Infinity, rows = Infinity): string {
     if (picture.kind === 'pixels') return this.#paintPixels(`${picture.width} x ${picture.height}`);
     const before = this.#before;
@@ -66,14 +70,14 @@ function colorOf({ foreground, background }: TextPicture, place: number): string
   return `${escape}38;2;${parts(foreground[place]!)};48;2;${parts(background[place]!)}m`;
 }
 
-/** A terminal, as far as it is painted on. */
+/** The parts of a terminal that are used here. */
 interface Terminal {
   readonly columns?: number;
   readonly rows?: number;
   write(text: string): unknown;
 }
 
-/** Shows a screen on a terminal until it is stopped, which leaves the terminal as it was. */
+/** Shows a screen on a terminal. Returns a function that stops and restores the terminal. */
 export function showScreen(look: () => Picture, terminal: Terminal): () => void {
   const painter = new ScreenPainter();
   const paint = (): void => {

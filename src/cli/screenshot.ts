@@ -1,4 +1,4 @@
-/** `farbus screenshot`: what a computer shows, as a picture or as text. */
+/** `farbus screenshot`: saves a computer's screen as a picture or prints it as text. */
 import { lstat } from 'node:fs/promises';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { openForWriting, replaceFile } from '../base/files.node.js';
@@ -48,7 +48,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   return 0;
 }
 
-/** Whole or not at all, but into what is no file (/dev/stdout, a named pipe) as it comes. */
+/**
+ * Writes a file completely or not at all. A device or named pipe (/dev/stdout) is written directly.
+ */
 async function writePicture(path: string, png: Uint8Array): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (!found || found.isFile()) return replaceFile(path, [png], { mode: 0o666 });

@@ -1,4 +1,4 @@
-/** The configuration file of `farbus serve` (docs/serve.md). */
+/** Reads the configuration file of `farbus serve` (docs/serve.md). */
 import { readFileSync } from 'node:fs';
 import { Access } from '../export/access.js';
 import { parseListen } from './listen.js';
@@ -27,7 +27,10 @@ const exportKeys = [
   ...filterNames,
 ] as const;
 
-/** Reads the settings in the file at `path`. Rejects with a FarbusError: FILE:LINE, what is there, what was expected. */
+/**
+ * Reads the settings in the file `path`. Rejects with a FarbusError: FILE:LINE, what was found,
+ * what was expected.
+ */
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
   const top = root.map(['listen', 'exports', ...Object.keys(connectionLimits), 'metrics', 'reconnect', 'tls']);

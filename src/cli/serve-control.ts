@@ -1,19 +1,22 @@
-/** What a running `farbus serve` tells and takes on its control socket (docs/serve.md). */
+/** The control socket of a running `farbus serve`: status reports and commands (docs/serve.md). */
 import { FarbusError } from '../base/errors.js';
 import type { ControlHandler } from '../export/control.node.js';
 import type { Work } from '../base/work.js';
 import type { Offered } from '../export/exports.js';
 import type { ServeService } from './serve-service.js';
 
-/** How one export is. */
+/** Status of an export. */
 export interface ExportStatus {
   readonly name: string;
   readonly description: string;
   readonly size: number;
   readonly readOnly: boolean;
-  /** The number of the connection that writes; '' for nobody; only where one writes at a time. */
+  /**
+   * Number of the connection that may write, or '' for none. Present only if one connection writes
+   * at a time.
+   */
   readonly writer?: string;
-  /** Of a removable drive: whether there is a medium in it, and whether a client holds that. */
+  /** For a removable drive: is a medium present, and does a client hold it? */
   readonly medium?: { readonly present: boolean; readonly held: boolean };
   readonly clients: readonly ClientStatus[];
   readonly connections: number;
@@ -27,20 +30,23 @@ export interface ClientStatus {
   readonly id: string;
   readonly peer: string;
   readonly tlsName?: string;
-  /** Seconds. */
+  /** Time since it connected, in seconds. */
   readonly connected: number;
 }
 
-/** How a server is. */
+/** Status of a server. */
 export interface ServeStatus {
   readonly pid: number;
-  /** Seconds. */
+  /** Time since the start, in seconds. */
   readonly uptime: number;
   readonly listening: readonly string[];
   readonly metrics?: string;
-  /** Connections that are open, with those that use no export yet; have come; were over the limit. */
+  /**
+   * Numbers of connections: open (including those that use no export yet), accepted, and refused
+   * because of a limit.
+   */
   readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
-  /** Bytes of memory of the process. */
+  /** Memory of the process, in bytes. */
   readonly memory: number;
   readonly exports: readonly ExportStatus[];
 }
@@ -78,8 +84,8 @@ function exportStatus(of: Offered): ExportStatus {
 }
 
 /**
- * Answers `status`; `lease {export, to}`, which moves the right to write; `eject {export, force}` and
- * `insert {export, source}`, which exchange media; and `reload`.
+ * Handles control commands: `status`; `lease {export, to}`, which moves the right to write; `eject
+ * {export, force}` and `insert {export, source}`, which exchange media; and `reload`.
  */
 export function controlHandler(service: ServeService, reload: (work: Work) => Promise<void>): ControlHandler {
   return async (request, work) => {
@@ -102,7 +108,7 @@ export function controlHandler(service: ServeService, reload: (work: Work) => Pr
   };
 }
 
-/** Takes the lease from whoever has it, after its writes are over and durable. */
+/** Takes the lease from its holder once the holder's writes are complete and durable. */
 async function moveLease(service: ServeService, name: unknown, to: unknown, work: Work): Promise<ExportStatus> {
   const offered = typeof name === 'string' ? service.server.exports.find(name) : undefined;
   if (!offered) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);

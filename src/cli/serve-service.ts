@@ -1,4 +1,7 @@
-/** A running `farbus serve`: opens what its settings say, takes new settings while connections go on, tells how it is. */
+/**
+ * A running `farbus serve`: opens the exports and listeners of its settings, applies new settings
+ * while connections continue, and reports its status.
+ */
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
@@ -22,10 +25,10 @@ import { openTls } from './tls.js';
 
 export interface ServeContext {
   readonly log: Logger;
-  /** Names the life of this computer's memory; see {@link Exports}. */
+  /** Identifies the life of this computer's page cache; see {@link Exports}. */
   readonly bootId: string;
   readonly sockets: readonly HandedSocket[];
-  /** For `--trace`. */
+  /** Receives trace steps, for `--trace`. */
   readonly steps?: Steps | undefined;
 }
 
@@ -40,10 +43,10 @@ export class ServeService {
   readonly server: Server;
   readonly started = Date.now();
   readonly #context: ServeContext;
-  /** By the text of the setting. */
+  /** Listeners by the text of their setting. */
   readonly #places = new Map<string, Place>();
   readonly #aoe = new Map<string, readonly string[]>();
-  /** Those whose media are exchanged here, by the names of their exports. */
+  /** Drives whose media are exchanged here, by export name. */
   readonly #drives = new Map<string, ExchangeableDrive>();
   #settings: ServeSettings | undefined;
   #metrics: HttpServer | undefined;
@@ -54,7 +57,9 @@ export class ServeService {
     this.server.steps = context.steps;
   }
 
-  /** Opens and listens. Rejects with a FarbusError; {@link stop} is to be called all the same. */
+  /**
+   * Opens exports and listeners. Rejects with a FarbusError; {@link stop} must be called even then.
+   */
   async start(settings: ServeSettings): Promise<void> {
     this.server.tls = await securityOf(settings);
     for (const one of settings.exports) this.#add(one, await this.#open(one, settings), settings);
@@ -70,14 +75,14 @@ export class ServeService {
   }
 
   /**
-   * Takes new settings: exports and listeners that are new are opened, those that are gone are closed, and connections
-   * that use them go on until their clients end them. Rejects with a FarbusError where something cannot be opened;
-   * or `work` is withdrawn; everything is as before then.
+   * Applies new settings. New exports and listeners are opened and removed ones are closed;
+   * connections that use them continue until their clients disconnect. Rejects with a FarbusError
+   * if something cannot be opened or `work` is withdrawn; then nothing changes.
    */
   async reload(settings: ServeSettings, work?: Work): Promise<void> {
     const before = this.#settings!;
     if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
-    // Certificates are read again in any case: they end.
+    // Always read certificates again, because they expire.
     const tls = await securityOf(settings);
     const { exports } = this.server;
     const old = new Map(before.exports.map((one) => [one.name, one]));
@@ -130,17 +135,17 @@ export class ServeService {
     this.#settings = settings;
   }
 
-  /** Addresses of NBD listeners. */
+  /** Addresses of the NBD listeners. */
   get listening(): ListenAddress[] {
     return [...this.#places.values()].map(({ at }) => at);
   }
 
-  /** The URI of an export there; of the default one where no name is given. */
+  /** The URI of an export at this address; of the default export if `name` is ''. */
   uri(at: ListenAddress, name = ''): string {
     return exportUri(at, name, this.server.tls !== undefined);
   }
 
-  /** Every export with its addresses, those on segments included. */
+  /** All exports with their addresses, including those on segments. */
   describe(): { name: string; description: string; size: number; readOnly: boolean; uris: string[] }[] {
     return [...this.server.exports.list()].map(({ name, description, readOnly, device }, index) => ({
       name,
@@ -154,15 +159,16 @@ export class ServeService {
     }));
   }
 
-  /** The address of the metrics, where they are served. */
+  /** The URL of the metrics, if they are served. */
   get metricsAddress(): string | undefined {
     const at = this.#metrics?.address() as AddressInfo | null | undefined;
     return at ? `http://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}/metrics` : undefined;
   }
 
   /**
-   * Ejects the medium of an export; by force what a client holds. Rejects with a FarbusError.
-   * @returns whether there was one.
+   * Ejects the medium of an export. With `force` even if a client holds it. Rejects with a
+   * FarbusError.
+   * @returns false if there was no medium
    */
   async eject(name: string, force: boolean): Promise<boolean> {
     const { device, media: clients } = this.#export(name);
@@ -184,7 +190,9 @@ export class ServeService {
     return true;
   }
 
-  /** Puts a medium into an export that was given as removable. Rejects with a FarbusError. */
+  /**
+   * Inserts a medium into an export that was configured as removable. Rejects with a FarbusError.
+   */
   async insert(name: string, source: string, work?: Work): Promise<void> {
     this.#export(name);
     const drive = this.#drives.get(name);
@@ -213,7 +221,7 @@ export class ServeService {
     return found;
   }
 
-  /** Ends in good order. */
+  /** Stops listening and waits for requests in flight. */
   async stop(): Promise<void> {
     this.#metrics?.closeAllConnections();
     this.#metrics?.close();
@@ -305,7 +313,7 @@ export class ServeService {
   }
 }
 
-/** How connections are encrypted. Rejects with a FarbusError. */
+/** Opens the encryption of connections. Rejects with a FarbusError. */
 async function securityOf({ tls, exports }: ServeSettings): ReturnType<typeof openTls> {
   const security = await openTls(tls);
   const one = exports.find(({ tlsOnly }) => tlsOnly);
@@ -317,12 +325,12 @@ async function securityOf({ tls, exports }: ServeSettings): ReturnType<typeof op
   return security;
 }
 
-/** Bytes a second, of the text or the settings of an export. */
+/** Rate limit of an export in bytes a second, from its text or its settings. */
 function rateOf({ source, filters }: Pick<ExportSettings, 'source' | 'filters'>): number | undefined {
   return parseDrive(source).filters.rate ?? filters.rate;
 }
 
-/** Whether a device can stay open under new settings. */
+/** True if a device can stay open with the new settings. */
 function sameDevice(
   old: ExportSettings | undefined,
   before: ServeSettings,

@@ -1,4 +1,4 @@
-/** What `farbus serve` is to do, whether a command line or a configuration file says it. */
+/** The settings of `farbus serve`, from a command line or a configuration file. */
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { usageError } from '../base/errors.js';
@@ -10,15 +10,15 @@ import type { TlsValues } from './tls.js';
 
 export interface ExportSettings {
   readonly name: string;
-  /** SOURCE[,FILTER]... */
+  /** The source's text: SOURCE[,FILTER]... */
   readonly source: string;
   readonly description: string;
   readonly isDefault: boolean;
-  /** Nobody may write, whatever the source and its filters are. */
+  /** Refuse writes even if the source and its filters allow them. */
   readonly readOnly: boolean;
-  /** Besides those in the source's text, which go before. */
+  /** Further filters. Those in the source's text take precedence. */
   readonly filters: Filters;
-  /** Only over TLS. */
+  /** Clients may use it over TLS only. */
   readonly tlsOnly: boolean;
   readonly access: AccessRules;
   readonly maxConnections: number | undefined;
@@ -26,38 +26,38 @@ export interface ExportSettings {
 }
 
 export interface ServeSettings {
-  /** URIs, as `--listen` takes them. */
+  /** URIs in the syntax of `--listen`. */
   readonly listen: readonly string[];
   readonly exports: readonly ExportSettings[];
-  /** Those that are given; the others are the defaults. */
+  /** The limits that are given; defaults apply for the others. */
   readonly limits: Partial<ConnectionLimits>;
-  /** HOST:PORT or PORT. */
+  /** Address of the metrics: HOST:PORT or PORT. */
   readonly metrics: string | undefined;
   readonly reconnectSeconds: number;
-  /** How connections are encrypted, as the command line has it. */
+  /** TLS options of the command line. */
   readonly tls: TlsValues;
 }
 
-/** Limits of connections, by their words on the command line and in a configuration file. */
+/** Limits of connections, by their names on the command line and in configuration files. */
 export const connectionLimits = {
   'max-connections': 'maxConnections',
   'max-per-address': 'maxPerAddress',
   'max-handshakes': 'maxHandshakes',
 } as const satisfies Record<string, keyof ConnectionLimits>;
 
-/** The greatest of those limits that is a number. */
+/** Maximum value of these limits besides `none`. */
 export const mostConnections = 1_000_000;
 
-/** How long a source may be away where nothing is said, in seconds. */
+/** Default time that a source may be away, in seconds. */
 export const defaultReconnect = 60;
 
-/** A file's name, or the last part of a URI's path: what an export is called that has no name. */
+/** The default name of an export: the file's name, or the last part of a URI's path. */
 export function nameOf(source: string): string {
   const text = parseDrive(source).source;
   return basename(localPath(text) ?? text.replace(/\?.*$/s, ''));
 }
 
-/** What the command line says of each export: `[NAME=]SOURCE[,FILTER]...`. */
+/** The exports on the command line: `[NAME=]SOURCE[,FILTER]...`. */
 export function exportsOf(
   sources: readonly string[],
   given: Pick<ExportSettings, 'readOnly' | 'filters' | 'oneWriter' | 'tlsOnly' | 'access' | 'maxConnections'> & {
@@ -87,7 +87,7 @@ export function exportsOf(
   return exports;
 }
 
-/** Throws where two exports have one name. */
+/** Throws if two exports have the same name. */
 function checkNames(exports: readonly ExportSettings[]): void {
   const seen = new Map<string, string>();
   for (const { name, source } of exports) {
@@ -101,7 +101,9 @@ function checkNames(exports: readonly ExportSettings[]): void {
   }
 }
 
-/** "NAME=SOURCE" or "SOURCE". A path that exists is one, whatever it contains. */
+/**
+ * Parses "NAME=SOURCE" or "SOURCE". The path of an existing file is a SOURCE, whatever it contains.
+ */
 function named(text: string, name: string | undefined): { name: string; source: string } {
   const equals = text.indexOf('=');
   const before = text.slice(0, equals);

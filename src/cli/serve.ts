@@ -1,4 +1,7 @@
-/** `farbus serve`: exports disks of any kind as NBD and AoE ([SYS] the server computer's physical device 914, offered to all). */
+/**
+ * `farbus serve`: exports disks of any kind by NBD and AoE ([SYS] the server computer's physical
+ * device 914).
+ */
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
@@ -116,14 +119,14 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   return run.run(settings);
 }
 
-/** How long the server has to end after the first signal, in ms, whatever hangs (docs/serve.md). */
+/** Time for the server to end after the first signal, in ms, whatever hangs (docs/serve.md). */
 const endMs = 15_000;
 
 type Values = Readonly<Record<string, unknown>>;
 
 const tlsNames = Object.keys(tlsOptions);
 
-/** What options mean that stand alone and can have a value, since parseArgs wants one. */
+/** Values of options that may be given without one, because parseArgs requires a value. */
 const alone: ReadonlyMap<string, string> = new Map([
   ['--one-writer', '--one-writer=read-only'],
   ['--trace', '--trace='],
@@ -133,7 +136,7 @@ function withValues(args: readonly string[]): string[] {
   return args.map((arg) => alone.get(arg) ?? arg);
 }
 
-/** What the command line says, or the file that it names. */
+/** The settings from the command line, or from the file that it names. */
 async function settingsOf(values: Values, sources: readonly string[]): Promise<ServeSettings> {
   const text = (name: string): string | undefined => values[name] as string | undefined;
   const listen = values['listen'] as string[];
@@ -192,16 +195,16 @@ function limitsOf(values: Values): ServeSettings['limits'] {
 interface RunOptions {
   readonly io: CliIo;
   readonly log: Logger;
-  /** Reads the settings anew. */
+  /** Reads the settings again. */
   readonly read: () => Promise<ServeSettings>;
-  /** Whether there is a file that may have changed. */
+  /** True if there is a configuration file that may have changed. */
   readonly reloads: boolean;
   readonly json: boolean;
-  /** A file for the steps of every request; '' for stderr; undefined: none. */
+  /** File for trace steps; '' for stderr; undefined for no trace. */
   readonly trace: string | undefined;
 }
 
-/** One server, from its start to its end. */
+/** A server from its start to its end. */
 class Run {
   readonly #options: RunOptions;
   #reloading: Promise<void> = Promise.resolve();
@@ -252,7 +255,7 @@ class Run {
     return 0;
   }
 
-  /** One at a time. */
+  /** Reloads the settings, one reload at a time. */
   #reload(service: ServeService, notifier: ServiceNotifier, asked?: Work): Promise<void> {
     const work = async (): Promise<void> => {
       const { reloads, read, log } = this.#options;

@@ -1,26 +1,29 @@
 /**
- * SIGINT, SIGTERM and SIGHUP end a command in good order; a second one ends it at once. A command that does not come to its end
- * by itself, because a peer or a device keeps it waiting, is ended after a bound.
+ * Signal handling: SIGINT, SIGTERM and SIGHUP end a command in order; a second signal ends it at
+ * once. If a peer or device keeps a command from ending, a time limit ends it.
  */
 
 import { onAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
 import { endProcess } from '../base/end-process.node.js';
 
-/** Exit status of a command that SIGTERM ended before it was done: 128 and the signal's number, as shells have it. */
+/**
+ * Exit status of a command that SIGTERM ended early: 128 plus the signal's number, by a shell's
+ * rules.
+ */
 const terminated = 143;
-/** Default of the time that a command has to end in good order after the first signal, in ms. */
+/** Default time for a command to end in order after the first signal, in ms. */
 const defaultEndMs = 20_000;
 
-/** How long work that is given up may take to clean up, in ms. */
+/** Time for aborted work to clean up, in ms. */
 const settleMs = 500;
 
-/** Commands, and parts of them, that take signals themselves. */
+/** Number of commands, or parts of them, that handle signals themselves. */
 let takers = 0;
 
 /**
- * Ends the process at a signal that no command takes itself, with the status that a shell tells: hooks for the end of the
- * process then run, which end children.
+ * Installs handlers that end the process at a signal that no command handles, with the exit status
+ * that a shell would report. Exit hooks then run, which end child processes.
  */
 export function endOnSignals(): void {
   for (const [name, status] of [
@@ -34,7 +37,7 @@ export function endOnSignals(): void {
   }
 }
 
-/** From now on a signal does what the caller does at it, and nothing else. Returns what ends that. */
+/** Leaves signals to the caller's own handlers from now on. Returns a function that ends this. */
 export function takeSignals(): () => void {
   takers++;
   let taking = true;
@@ -44,7 +47,7 @@ export function takeSignals(): () => void {
   };
 }
 
-/** A signal ended a command before it had a result. */
+/** Error: a signal ended a command before it had a result. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
   /** Exit status of the command. */
@@ -58,26 +61,29 @@ export class Interrupted extends Error {
 
 export interface Signals {
   /**
-   * Resolves with exit status 0 for SIGTERM (asked to end, and ended), 130 for SIGINT, and 129 for SIGHUP, which a terminal
-   * that is closed sends.
+   * Resolves with the exit status: 0 for SIGTERM (a requested end), 130 for SIGINT, 129 for
+   * SIGHUP, which a closed terminal sends.
    */
   readonly received: Promise<number>;
-  /** Aborts at the first signal, with an {@link Interrupted}: for work that is given up by it. */
+  /**
+   * Aborts at the first signal with an {@link Interrupted}; for work that a signal should abort.
+   */
   readonly signal: AbortSignal;
   /**
-   * Waits for work that may be left as it is, such as opening a source. Rejects with {@link Interrupted} at the first
-   * signal: as soon as the work has ended, as it does where {@link signal} gives it up, or a moment later.
-   * @param discard Is given the result of work that ends after that.
+   * Waits for work that may be abandoned, such as opening a source. At the first signal it rejects
+   * with {@link Interrupted}, once the work has ended or after a short time.
+   * @param discard Called with the result of work that ends later.
    */
   during<T>(work: Promise<T>, discard?: (late: T) => unknown): Promise<T>;
-  /** Stops to listen: a signal then ends the process. Called last. */
+  /** Stops handling signals: a signal then ends the process. Call it last. */
   stop(): void;
 }
 
 /**
- * Listens from now on.
- * @param options.hangUp False for a command that takes SIGHUP itself.
- * @param options.endMs How long the command has to end after the first signal, in ms; the process is ended then.
+ * Starts handling signals.
+ * @param options.hangUp False if the command handles SIGHUP itself.
+ * @param options.endMs Time for the command to end after the first signal, in ms. Then the process
+ * is ended.
  */
 export function onSignals({ hangUp = true, endMs = defaultEndMs } = {}): Signals {
   let first: (status: number) => void = () => undefined;

@@ -1,4 +1,7 @@
-/** The process of one computer of a site: started by `farbus up`, and by nobody else. */
+/**
+ * Entry point of the process of one computer of a site. Only `farbus up` and `farbus demo` start
+ * it.
+ */
 import { setMaxListeners } from 'node:events';
 import { serveParent } from '../site/process.node.js';
 import { guardOutput } from './io.js';

@@ -1,4 +1,7 @@
-/** One computer of a site, put together in this process: adapter, devices and their virtual I/O servers, drives, system. */
+/**
+ * Assembles one computer of a site in this process: network adapter, devices and their virtual I/O
+ * servers, drives, operating system.
+ */
 import { join } from 'node:path';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
@@ -27,13 +30,13 @@ import {
 import { openClientDrive, openDrive } from './sources.js';
 import { TracePrinter } from './trace.js';
 
-/** Longest part of a trace, in bytes; there are two. */
+/** Maximum size of one part of a trace, in bytes. A trace has two parts. */
 const maxTrace = 64 << 20;
-/** Steps of frames, which are no part of a boot. */
+/** Steps of single frames, which are not part of a boot. */
 const frameSteps = new Set(['280', '281', '289']);
-/** Bytes of memory that a computer of a site has where the file says nothing. */
+/** Default memory of a computer of a site, in bytes. */
 const usualMemory = 128 << 20;
-/** How long a client waits for its servers at first, in seconds: they may be starting as it does. */
+/** Time that a client waits for its servers at the start, in seconds: they may be starting too. */
 const connectSeconds = 120;
 
 export const startHere: StartComputer = (plan, segment, events, options) => {
@@ -42,7 +45,7 @@ export const startHere: StartComputer = (plan, segment, events, options) => {
   return computer;
 };
 
-/** What a computer of a site boots. */
+/** The system that a computer of a site boots. */
 export function systemOf({ system, address, name, segment, drives }: ComputerPlan): Omit<GuestChoice, 'log'> {
   const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
   const append = system.append === undefined ? [] : [system.append];
@@ -153,7 +156,7 @@ class SiteComputer implements RunningComputer {
     if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');
   }
 
-  /** Arriving frames are steps of a server's figures only: [SYS] fig. 9. */
+  /** Creates the network adapter. Only a server traces arriving frames ([SYS] fig. 9). */
   #adapter(segment: Segment): SharedAdapter {
     const { mac, role } = this.#plan;
     const adapter = new SharedAdapter(segment, role === 'server' ? { mac, steps: this.#steps } : { mac });
@@ -161,7 +164,7 @@ class SiteComputer implements RunningComputer {
     return adapter;
   }
 
-  /** What the boot passes is in the log; every command's steps are in a file where they are asked for. */
+  /** Logs the steps of the boot. If requested, also writes the steps of every command to a file. */
   #trace(): void {
     const { traceFolder } = this.#options;
     const { name, role } = this.#plan;
@@ -181,7 +184,7 @@ class SiteComputer implements RunningComputer {
     this.#steps.add(recorder);
   }
 
-  /** [SYS] the virtual I/O server 400 of one physical device 914. */
+  /** Starts the virtual I/O server 400 of one physical device 914 ([SYS]). */
   async #serve(name: string, adapter: SharedAdapter): Promise<void> {
     const { source, aoe, readOnly, lease } = this.#plan.devices.find((one) => one.name === name)!;
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
@@ -237,7 +240,7 @@ class SiteComputer implements RunningComputer {
     this.#events.leases([...this.#leases].map(([device, { holder, sides }]) => ({ device, holder, sides })));
   }
 
-  /** Bytes come one by one: they are told once a turn. */
+  /** Console bytes arrive one by one; sends those of one iteration of the event loop together. */
   #collect(byte: number): void {
     if (this.#output.push(byte) > 1) return;
     setImmediate(() => {
@@ -247,7 +250,10 @@ class SiteComputer implements RunningComputer {
     });
   }
 
-  /** To be closed with the computer, the last first; at once where it is over already. */
+  /**
+   * Registers a function to call when the computer ends, the last one first. Calls it at once if
+   * the computer has ended.
+   */
   #own(close: () => Promise<unknown>): void {
     if (this.#over) void close().catch(() => undefined);
     else this.#closing.push(close);

@@ -1,4 +1,4 @@
-/** What the commands about sites have in common: reading a site file, and finding the site that runs. */
+/** Shared code of the commands about sites: reading a site file, and finding a running site. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { controlFolder, findControlFolder } from '../base/control-folder.node.js';
@@ -10,7 +10,10 @@ import { readSite } from '../site/read.js';
 import type { ComputerStatus } from '../site/supervisor.js';
 import { localPath, parseDrive } from './sources.js';
 
-/** Reads a site file. Its relative paths begin in the working directory, which is to be the file's folder. */
+/**
+ * Reads a site file. Relative paths in it start at the working directory, which must be the file's
+ * folder.
+ */
 export function loadSite(file: string): SitePlan {
   let text: string;
   try {
@@ -21,20 +24,20 @@ export function loadSite(file: string): SitePlan {
   return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
 }
 
-/** How a computer is, for people. */
+/** Status of a computer as a line for people. */
 export function statusLine({ name, role, state, detail }: ComputerStatus): string {
   return visible(`${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`);
 }
 
-/** What the name of a site's control socket ends with: servers and computers have theirs in the same folder. */
+/** Suffix of a site's control socket; servers and computers have theirs in the same folder. */
 const socketEnd = '.site';
 
-/** The path of the control socket of a site. */
+/** The path of a site's control socket. */
 export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
   return join(controlFolder(env), site + socketEnd);
 }
 
-/** The sites that run, by name. */
+/** Names of the running sites. */
 export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   const found: string[] = [];
   const folder = findControlFolder(env);
@@ -45,7 +48,7 @@ export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   return found;
 }
 
-/** The control socket of the site that is named, or of the only one that runs. */
+/** The control socket of the named site, or of the only running one. */
 export async function findSite(
   env: NodeJS.ProcessEnv,
   name: string | undefined,
@@ -61,7 +64,7 @@ export async function findSite(
   return { site: found[0]!, path: controlPath(env, found[0]!) };
 }
 
-/** How the sites that run are, for people: each with its computers and leases. */
+/** Status of the running sites for people: each with its computers and leases. */
 export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   return await Promise.all(
     (await runningSites(env)).map(async (name) => {

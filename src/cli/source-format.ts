@@ -1,7 +1,7 @@
 /**
- * What the bytes of a local path are, where the user gives no format: a raw disk, or an image in the format that the
- * file's name claims (docs/security.md). The user chooses the name, a guest the content; so the name decides, and the
- * content can only contradict it. It never turns a raw disk into an image.
+ * Chooses the format of a local path if the user gives none: a raw disk, or the image format of
+ * the file's name (docs/security.md). The user controls the name, a guest the content. So the name
+ * decides, and the content can only contradict it; content never turns a raw disk into an image.
  */
 import { stat } from 'node:fs/promises';
 import { usageError } from '../base/errors.js';
@@ -11,10 +11,14 @@ import { detectFormat } from '../protocol/qemu/open.node.js';
 import { printable } from '../storage/opening.node.js';
 import type { SourceFormat } from './filters.js';
 
-/** The format in which to open `path`. @throws FarbusError where name and content contradict each other. */
+/**
+ * The format in which to open `path`.
+ * @throws FarbusError if name and content contradict each other
+ */
 export async function formatToOpen(path: string, log: Logger): Promise<SourceFormat> {
   const found = await stat(path).catch(() => undefined);
-  // Opening anything else as a disk says what is wrong. A block device is a raw disk, whatever its name is.
+  // If it is no regular file, opening it as a disk reports what is wrong. A block device is a raw
+  // disk, whatever its name.
   if (!found?.isFile()) return 'raw';
   const claimed = formatsOfName(path);
   const format = await detectFormat(path);

@@ -1,6 +1,6 @@
 /**
- * Sources: the text that names a device on the command line, and the BlockDevice that it becomes. The registry of what
- * there is: a new protocol is a new line in {@link schemes}.
+ * Sources: parses the text that names a device on the command line, and opens it as a BlockDevice.
+ * A new protocol is one more line in {@link schemes}.
  */
 import { usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
@@ -40,20 +40,25 @@ import { formatToOpen } from './source-format.js';
 
 export interface SourceOptions {
   readonly readOnly?: boolean;
-  /** The caller writes nothing, though the device is opened as a writer has it: what earlier processes left is let alone. */
+  /**
+   * Open as a writer does, but the caller writes nothing: do not fence writers of earlier
+   * processes.
+   */
   readonly looksOnly?: boolean;
-  /** Seconds that a lost connection is tried again before requests fail. */
+  /** Time to try to restore a lost connection before requests fail, in seconds. */
   readonly reconnectSeconds?: number;
-  /** Connections to an NBD server that allows several, where the source's text says nothing. Default 1. */
+  /**
+   * Connections to an NBD server that allows several, if the source's text says nothing. Default 1.
+   */
   readonly connections?: number | undefined;
-  /** The user's word that what answers after a reconnect is the same disk, where nothing tells. */
+  /** The user asserts that a disk found after a reconnect is the same if nothing else proves it. */
   readonly assumeSame?: boolean | undefined;
-  /** What the bytes are; where nothing is said, the file's name decides (source-format.ts). */
+  /** Format of the bytes. Default: by the file's name (source-format.ts). */
   readonly format?: SourceFormat | undefined;
-  /** Files that an image may use besides its own, and folders whose files it may use. */
+  /** Further files that an image may use, and folders whose files it may use. */
   readonly mayOpen?: readonly string[] | undefined;
   readonly log: Logger;
-  /** For `--trace`: is told by what the other computer knows each command. */
+  /** For `--trace`: receives the id by which the other computer knows each command. */
   readonly steps?: Steps;
 }
 
@@ -65,7 +70,10 @@ const openMemory: Open = async (text, options) => {
   return new ReadyMemoryDevice(size, { readOnly: options.readOnly === true });
 };
 
-/** For ways on which each request waits long: neighbours go as one, and who reads on finds it there ([SYS] fig. 13). */
+/**
+ * Adds merging of adjacent requests and read-ahead, for protocols with a long wait for each request
+ * ([SYS] fig. 13).
+ */
 const far =
   (open: Open): Open =>
   async (text, options) =>
@@ -84,7 +92,7 @@ const schemes: readonly (readonly [prefix: string, open: Open])[] = [
   ['memory:', openMemory],
 ];
 
-/** What sources look like, for `--help`. */
+/** The syntax of sources, for `--help`. */
 export const sourceHelp = `A SOURCE is one of
   nbd://HOST[:PORT]/EXPORT              an NBD server's export
   nbd+unix:///EXPORT?socket=PATH        the same by a unix socket
@@ -97,7 +105,10 @@ export const sourceHelp = `A SOURCE is one of
                                         *.qcow2, *.vmdk, *.vdi, *.vhdx, *.vhd … the disk in that image, by qemu-nbd
   qcow2:PATH, vmdk:PATH, raw:PATH …     the disk in an image of that format, or the bytes, whatever its name is`;
 
-/** Opens a source. @throws FarbusError where it is not one or cannot be had. */
+/**
+ * Opens a source.
+ * @throws FarbusError if it is invalid or cannot be opened
+ */
 export async function openSource(text: string, options: SourceOptions): Promise<BlockDevice> {
   for (const [prefix, open] of schemes) {
     if (!text.startsWith(prefix)) continue;
@@ -117,7 +128,7 @@ export async function openSource(text: string, options: SourceOptions): Promise<
   return openLocal(text.slice(format.length + 1), format, options);
 }
 
-/** Opens a far source with what fences earlier processes that wrote to it. */
+/** Opens a far source for writing, with a fence against earlier processes that wrote to it. */
 async function openToWrite(open: Open, text: string, options: SourceOptions): Promise<BlockDevice> {
   const life = await beginLife(text, options.log);
   try {
@@ -129,26 +140,29 @@ async function openToWrite(open: Open, text: string, options: SourceOptions): Pr
   }
 }
 
-/** The words that stand before a path and say what its bytes are. */
+/** The prefixes of a path that give the format of its bytes. */
 export const sourceFormats: readonly SourceFormat[] = ['raw', ...imageFormats];
 
-/** A path of this computer: its bytes, or the disk in the image that they are. */
+/** Opens a local path: its bytes, or the disk in an image. */
 async function openLocal(path: string, said: SourceFormat | undefined, options: SourceOptions): Promise<BlockDevice> {
   const format = said ?? (await formatToOpen(path, options.log));
-  // One writer: a lock keeps a second farbus off a file that this one writes.
+  // Lock the file: a second farbus must not write it at the same time.
   if (format === 'raw') return openPath(path, options.readOnly ? { readOnly: true } : { exclusive: true });
   const identity = await pathIdentity(path).catch(() => '');
   const { readOnly = false, mayOpen = [], log } = options;
   return openImage(path, { format, readOnly, mayOpen, identity, log });
 }
 
-/** The path of a source whose bytes are a file's or device's own, by its words and name alone; undefined for every other. */
+/**
+ * The path of a source that is raw bytes of a local file or device, by its prefix and name;
+ * undefined for all others.
+ */
 export function plainPath(source: string): string | undefined {
   if (source.startsWith('raw:')) return source.slice('raw:'.length);
   return isLocalPath(source) && formatsOfName(source).length === 0 ? source : undefined;
 }
 
-/** The path in a source that is one of this computer, without its format; undefined for every other source. */
+/** The path of a local source, without a format prefix; undefined for all others. */
 export function localPath(source: string): string | undefined {
   const format = sourceFormats.find((one) => source.startsWith(`${one}:`));
   if (format !== undefined) return source.slice(format.length + 1);
@@ -160,7 +174,9 @@ export interface ImagePath {
   readonly format: ImageFormat;
 }
 
-/** The path and format of a source that its words or its name make an image; undefined for every other. */
+/**
+ * The path and format of a source that is an image by its prefix or name; undefined for all others.
+ */
 export function imagePath(source: string): ImagePath | undefined {
   const said = imageFormats.find((one) => source.startsWith(`${one}:`));
   if (said !== undefined) return { path: source.slice(said.length + 1), format: said };
@@ -168,7 +184,10 @@ export function imagePath(source: string): ImagePath | undefined {
   return format && { path: source, format };
 }
 
-/** Whether a source is a file or device of this computer: what it has acknowledged survives the end of a process. */
+/**
+ * True if a source is a local file or device: its acknowledged writes survive the end of this
+ * process.
+ */
 export function isLocalPath(source: string): boolean {
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(source)) return false;
   return ![...schemes.map(([prefix]) => prefix), ...imageFormats.map((one) => `${one}:`)].some((prefix) =>
@@ -176,13 +195,16 @@ export function isLocalPath(source: string): boolean {
   );
 }
 
-/** What is opened of a server's or another command's source: SOURCE[,FILTER]... */
+/** Options for opening SOURCE[,FILTER]... */
 export interface OpenDriveOptions extends SourceOptions {
-  /** Of the command; what the source's own text says goes before. */
+  /** Filters of the command. Those in the source's own text take precedence. */
   readonly filters?: Filters;
-  /** Whether a rate is applied; default true. */
+  /** Apply a rate limit. Default true. */
   readonly limit?: boolean;
-  /** The caller refuses a device whose last bytes cannot be reached (block/tail.ts). Otherwise a warning says so. */
+  /**
+   * The caller refuses a device whose last bytes are not addressable (block/tail.ts). Otherwise a
+   * warning is logged.
+   */
   readonly whole?: boolean;
 }
 
@@ -195,7 +217,10 @@ export async function openDrive(text: string, options: OpenDriveOptions): Promis
   return openParsed(drive, options);
 }
 
-/** What a server offers: as {@link openDrive}, and with `,removable` a drive whose medium is exchanged while it is served. */
+/**
+ * Opens an export of a server: like {@link openDrive}, and with `,removable` a drive whose medium
+ * can be exchanged while it is served.
+ */
 export async function openExport(text: string, options: OpenDriveOptions): Promise<BlockDevice> {
   const drive = parseDrive(text);
   if (drive.kind !== 'removable' || drive.bus || drive.serial !== undefined || drive.model !== undefined) {
@@ -206,7 +231,10 @@ export async function openExport(text: string, options: OpenDriveOptions): Promi
   return new ExchangeableDrive({ identity: '', readOnly, rotational: false, blockSize: 512 }, medium);
 }
 
-/** A drive of a computer: as {@link openDrive}, and [,bus=nvme|ahci|ide][,serial=TEXT][,model=TEXT][,cdrom|,removable]; without SOURCE, an empty one. */
+/**
+ * Opens a drive of a computer: like {@link openDrive}, with [,bus=nvme|ahci|ide] [,serial=TEXT]
+ * [,model=TEXT] [,cdrom|,removable]. Without SOURCE the drive is empty.
+ */
 export async function openClientDrive(text: string, options: SourceOptions): Promise<ClientDrive> {
   const drive = parseDrive(text);
   const { bus, kind, serial, model, filters } = drive;
@@ -238,7 +266,7 @@ async function openParsed({ source, filters: own }: ParsedDrive, options: OpenDr
   return device;
 }
 
-/** What a drive's text says. */
+/** The parts of a drive's text. */
 export interface ParsedDrive {
   readonly source: string;
   readonly filters: Filters;
@@ -248,7 +276,7 @@ export interface ParsedDrive {
   readonly kind: DriveKind;
 }
 
-/** Takes the options off the end of a drive's text; a comma elsewhere belongs to the source. */
+/** Splits the options from the end of a drive's text. A comma elsewhere is part of the source. */
 export function parseDrive(text: string): ParsedDrive {
   let source = text;
   let filters: Filters = {};
@@ -270,7 +298,7 @@ export function parseDrive(text: string): ParsedDrive {
       if (!filter) break;
       filters = joined(filters, filter);
     }
-    // Of two values it is not known which one is meant.
+    // Two values: it is unclear which one is meant.
     if (said.has(word) && !isListFilter(word)) throw usageError(`${text}: ${word} is given twice: give it once`);
     said.add(word);
     source = match[1]!;
@@ -281,12 +309,12 @@ export function parseDrive(text: string): ParsedDrive {
   }
   if (kind !== 'disk' && bus !== undefined && bus !== 'ahci')
     throw usageError(`${text}: a ${kind} drive is on the bus ahci`);
-  // Nothing is ever written on a disc.
+  // An optical disc is never written.
   if (kind === 'cdrom' && filters.overlay === undefined) filters = { ...filters, readOnly: true };
   return { source, filters: checked(filters), bus, serial, model, kind };
 }
 
-/** A serial number or model as the user says it: printable ASCII, as the ATA and NVMe specifications want it. */
+/** Checks a serial number or model: printable ASCII, as the ATA and NVMe specifications require. */
 function saidText(said: string | undefined, max: number, text: string): string {
   if (said === undefined || !/^[!-~]([ -~]*[!-~])?$/.test(said) || said.length > max) {
     throw usageError(`${text}: a serial number has 1 to 20 printable characters, a model 1 to 40`);

@@ -1,4 +1,7 @@
-/** `farbus status`: how the servers and sites of this user are, and the right to write one of their exports. */
+/**
+ * `farbus status`: shows the status of this user's servers and sites, reloads a server's settings,
+ * or takes the right to write an export.
+ */
 import { FarbusError, usageError } from '../base/errors.js';
 import { jsonLine, visible } from '../base/printable.js';
 import { formatBytes } from '../base/format.js';
@@ -67,18 +70,18 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   return 1;
 }
 
-/** How long a server may take to tell how it is, in ms: it has nothing to wait for. */
+/** Time limit for a status reply, in ms; a server needs not wait for anything to give it. */
 const limitMs = 2000;
 
 type Found = ServeStatus & { readonly socket: string };
 
 interface Servers {
   readonly answers: readonly Found[];
-  /** Control sockets of those that run and do not answer. */
+  /** Control sockets of servers that run but do not answer. */
   readonly silent: readonly string[];
 }
 
-/** Asks all at once. */
+/** Asks all servers in parallel. */
 async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise<Servers> {
   const ask = async (path: string): Promise<Found> => ({
     ...((await askControl(path, { command: 'status' }, { limitMs })) as ServeStatus),
@@ -88,7 +91,8 @@ async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise
   const silent: string[] = [];
   const asked = (await controlSockets('serve-', env)).map((path) =>
     ask(path).catch((error: unknown) => {
-      // A server that was killed leaves its socket behind.
+      // A killed server leaves its socket behind; only a server that runs and does not answer
+      // counts as silent.
       if (error instanceof NoAnswer) silent.push(path);
       return undefined;
     }),
@@ -101,7 +105,10 @@ function noAnswer(silent: readonly string[]): string {
   return `no answer within ${limitMs / 1000} s from ${silent.join(', ')}: was it stopped?`;
 }
 
-/** The control socket of the server of this user that has an export. Rejects with a FarbusError where none or several have. */
+/**
+ * The control socket of this user's server that has an export. Rejects with a FarbusError if none
+ * or several have it.
+ */
 export async function serverWith(name: string, socket: string | undefined, env: NodeJS.ProcessEnv): Promise<string> {
   return having(await find(socket, env), name);
 }

@@ -1,12 +1,16 @@
-/** The user's terminal as the console of a guest: raw, every key goes to the guest, Ctrl-] leaves. */
+/**
+ * Connects the user's terminal to a guest's console: in raw mode, all keys go to the guest, and
+ * Ctrl-] leaves.
+ */
 import type { CliIo } from './io.js';
 
-/** Ctrl-], as telnet and virsh console have it. */
+/** Ctrl-], as in telnet and virsh console. */
 const leaveKey = 0x1d;
 
 /**
- * Connects stdin to a guest until Ctrl-] (on a terminal) or, in a pipe, never by itself: its end is not the guest's.
- * @returns stops the connection and sets the terminal back; `left` resolves when the user leaves.
+ * Connects stdin to a guest. On a terminal Ctrl-] ends the connection. The end of a pipe does not,
+ * because the guest continues.
+ * @returns `stop` disconnects and restores the terminal; `left` resolves when the user leaves.
  */
 export function attachTerminal(
   io: CliIo,
@@ -23,13 +27,13 @@ export function attachTerminal(
     if (!raw && taken instanceof Promise) void waitFor(taken);
   };
   let stopped = false;
-  /** What comes by a pipe comes faster than a guest reads. */
+  /** A pipe delivers faster than a guest reads, so wait for the guest. */
   const waitFor = async (taken: Promise<unknown>): Promise<void> => {
     stdin.pause();
     await taken;
     if (!stopped) stdin.resume();
   };
-  // A terminal that is closed can be neither read nor set back (EIO).
+  // A closed terminal can be neither read nor restored (EIO).
   stdin.on('error', leave);
   if (raw) stdin.setRawMode(true);
   stdin.on('data', onData);

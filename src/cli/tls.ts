@@ -1,4 +1,4 @@
-/** What commands that serve NBD say of TLS on the command line; the names are nbdkit's. */
+/** TLS options of commands that serve NBD. The names are those of nbdkit. */
 import { usageError } from '../base/errors.js';
 import { presharedKeys, serverCertificates } from '../network/tls-files.node.js';
 import { tlsServer } from '../network/tls.node.js';

@@ -1,4 +1,7 @@
-/** `--trace`: the steps of each command as lines of text, with the time since the command's first step. */
+/**
+ * `--trace`: prints the steps of each command as lines of text, with the time since the command's
+ * first step.
+ */
 import { FarbusError, messageOf } from '../base/errors.js';
 import { openForWriting } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
@@ -7,11 +10,14 @@ import { RotatingFile } from '../site/rotating-file.node.js';
 import type { CliIo } from './io.js';
 import { checkOutputFile } from './output-file.js';
 
-/** Commands whose first time is kept; a command that is older is printed without one. */
+/**
+ * Number of commands whose start time is kept. A later step of an older command is timed from that
+ * step.
+ */
 const keptCommands = 4096;
-/** How a trace begins: what {@link TracePrinter.step} prints. */
+/** Format of the first line of a trace, as {@link TracePrinter.step} prints it. */
 const traceLine = /^(boot|#\S+) +\S+ +-?\d+\.\d{3} ms {2}/;
-/** Bytes of a trace that wait for the disk; later steps are lost and counted. */
+/** Maximum bytes of a trace that wait for the disk; further steps are lost and counted. */
 const maxPending = 16 << 20;
 
 export class TracePrinter implements StepSink {
@@ -21,8 +27,9 @@ export class TracePrinter implements StepSink {
   readonly #close: () => Promise<void>;
 
   /**
-   * @param path A file for the trace; '' for stderr.
-   * @param log Is told where the trace ends before the command, which goes on all the same.
+   * Opens a trace.
+   * @param path File for the trace; '' for stderr.
+   * @param log Gets a warning if the trace fails; the command continues.
    */
   static async open(path: string, io: CliIo, log: Logger): Promise<TracePrinter> {
     if (path === '') return new TracePrinter((line) => io.stderr.write(line));
@@ -50,7 +57,10 @@ export class TracePrinter implements StepSink {
     return new TracePrinter(write, () => new Promise((resolve) => file.end(() => resolve())));
   }
 
-  /** A trace in a file that stays within a size, in bytes; an older part of that size is kept. @throws FarbusError */
+  /**
+   * A trace in a file of at most `maxSize` bytes; one older part of that size is kept.
+   * @throws FarbusError
+   */
   static bounded(path: string, maxSize: number): TracePrinter {
     const file = new RotatingFile(path, maxSize);
     let lines: string[] = [];
@@ -58,7 +68,7 @@ export class TracePrinter implements StepSink {
       file.append(Buffer.from(lines.join('')));
       lines = [];
     };
-    // What is told in one turn is written together.
+    // Write the lines of one iteration of the event loop together.
     const write = (line: string): void => {
       if (lines.push(line) === 1) setImmediate(() => lines.length > 0 && flush());
     };

@@ -1,11 +1,11 @@
-/** `farbus type`: keys for a computer. */
+/** `farbus type`: types on the keyboard of a computer. */
 import { usageError } from '../base/errors.js';
 import { keyNames, splitKeys } from '../machine/keys.js';
 import { askComputer } from './computer-control.js';
 import type { CliIo } from './io.js';
 import { parseOptions } from './options.js';
 
-/** Strokes that one request carries: they take their time to be typed. */
+/** Maximum keys in one request, because typing takes time. */
 const atOnce = 100;
 
 export const help = `farbus type: type on the keyboard of a computer

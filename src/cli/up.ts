@@ -1,4 +1,4 @@
-/** `farbus up`: starts the computers and segments of a site file and stays with them. */
+/** `farbus up`: starts the computers and segments of a site file, and runs until the site ends. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
@@ -49,7 +49,7 @@ Examples:
   farbus up --check site.yaml
 `;
 
-/** How long a site in the background has until its computers are up, in ms. */
+/** Time for the computers of a background site to start, in ms. */
 const detachLimit = 600_000;
 
 export async function run(args: readonly string[], io: CliIo): Promise<number> {
@@ -66,7 +66,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
   const file = resolve(given);
   if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
-  // Relative paths of a site file begin where it is.
+  // Relative paths in a site file start at its folder.
   process.chdir(dirname(file));
   const site = loadSite(basename(file));
   if (values.check) {
@@ -86,7 +86,7 @@ function many({ length }: readonly unknown[], what: string): string {
   return `${length} ${what}${length === 1 ? '' : 's'}`;
 }
 
-/** Fetches what the computers boot, once for all of them: each of them finds it in the cache then. */
+/** Fetches the computers' systems into the cache, each only once. */
 async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void> {
   const progress = new ProgressLine(io);
   const log = stderrLogger(io, true);
@@ -133,7 +133,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
   let close: (() => Promise<void>) | undefined;
   try {
     close = await listenControl(controlPath(io.env, site.name), supervisor, folder, () => supervisor.stop());
-    // Not before: they may be those of a site that runs.
+    // Do this after taking the control socket: before, the logs may belong to a running site.
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
     await signals.during(supervisor.start());
@@ -160,7 +160,7 @@ function withMtu(via: string, mtu: number): string {
   return `${via}${via.includes('?') ? '&' : '?'}mtu=${mtu}`;
 }
 
-/** Starts this command again, in the background, and shows what it does until all computers are up. */
+/** Starts this command again in the background, and shows the states until all computers are up. */
 async function detach(file: string, path: string, name: string, args: readonly string[], io: CliIo): Promise<number> {
   const own = args.filter((arg) => arg.startsWith('--') && arg !== '--detach');
   const program = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
@@ -198,7 +198,7 @@ async function statusAt(path: string): Promise<readonly ComputerStatus[]> {
     socket.destroy();
     return reply.computers ?? [];
   } catch {
-    // Not there yet, or gone: the process tells.
+    // The socket does not exist yet or any more; the caller watches the process for that.
     return [];
   }
 }
