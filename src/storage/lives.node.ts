@@ -85,6 +85,10 @@ class FileLife implements Life {
   async look(): Promise<void> {
     try {
       await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      // A forged mark could have a process of this user on the server ended.
+      const { uid, mode } = await fs.lstat(this.#folder);
+      const foreign = process.getuid !== undefined && uid !== process.getuid();
+      if (foreign || (mode & 0o022) !== 0) throw new Error('others can write there');
       await removeOrphans(this.#folder, replaceMark);
       for (const name of await fs.readdir(this.#folder)) await this.#meet(name);
     } catch (error) {

@@ -378,6 +378,17 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     expect(files()).toHaveLength(2);
   });
 
+  it('is used with a server that takes a single connection', async () => {
+    const args = [`x=${image()}`, '--max-connections', '1'];
+    const gate = await serve((await start(farbusServe(freeSocket(), 'x', args))).uri);
+    await works(gate);
+    await gate.kill();
+    await gate.start();
+    await works(gate);
+    expect(gate.output).not.toContain('warning');
+    expect(files()).toHaveLength(1);
+  });
+
   it.each([
     ['is torn', (path: string) => writeFileSync(path, readFileSync(path).subarray(0, 40))],
     ['is empty', (path: string) => writeFileSync(path, '')],

@@ -1,6 +1,7 @@
 /** Fencing earlier processes: what is kept of them (storage/lives.node.ts), what writes wait for (block/fence.ts). */
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   mkdirSync,
   openSync,
   closeSync,
@@ -225,6 +226,18 @@ describe('a life in a file', () => {
     const log = new Lines();
     expect((await begin(env, log)).ended).toEqual([]);
     expect(log.lines[0]).toMatch(/of another container or an earlier boot may use it too; if not, remove /);
+  });
+
+  it('is not looked for where others could forge it', async () => {
+    const env = home();
+    const life = await begin(env);
+    await life.note(mark);
+    await life.close(false);
+    chmodSync(dirname(filesOf(env)[0]!), 0o777);
+    const log = new Lines();
+    const next = await begin(env, log);
+    expect([next.ended, next.kept]).toEqual([[], false]);
+    expect(log.lines).toEqual([expect.stringMatching(/^nbd:\/\/host\/x: cannot keep in .*: a write of it may /)]);
   });
 
   it('keeps to its folder: other files there are let alone, and an unfit one harms nothing', async () => {

@@ -136,7 +136,9 @@ export class SftpChannel implements Channel {
    */
   async fence(mark: Mark): Promise<Fate> {
     if (startedAnew(mark, this.facts)) return 'gone';
-    const old = mark['machine'] === this.mark['machine'] ? processOf(mark) : undefined;
+    const { machine, boot } = this.mark;
+    // A process's number and start mean something within one start of one system only.
+    const old = mark['machine'] === machine && mark['boot'] === boot ? processOf(mark) : undefined;
     const own = this.facts.process;
     if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
     const late = setTimeout(() => this.destroy(), fenceMs);

@@ -26,7 +26,9 @@ import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
 import { FarMedia } from './media.js';
-import type { NbdState } from './session.js';
+import { PayloadPool } from './payload-pool.js';
+import { fenceFirst } from './predecessor.js';
+import { firstConnectionId, type NbdState } from './session.js';
 
 export interface NbdOptions {
   /** Which of the server's exports; '' is its default one. */
@@ -88,14 +90,17 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   };
+  const { life, exportName, secure } = settings;
+  const once = { id: firstConnectionId(), connectSeconds, stallSeconds, pool: new PayloadPool(), secure };
+  const fenced = life && (await fenceFirst(dialer, life, exportName, once));
   const sessions = await openSessions(dialer, settings, connections);
-  const fence = Fence.of(options.life, {
+  const fence = Fence.of(life, {
     address: dialer.address,
     seconds: reconnectSeconds,
     log: settings.log,
-    fence: (mark, signal) => sessions.fence(mark, signal),
+    fence: async (mark, signal) => (fenced?.has(mark) ? 'gone' : sessions.fence(mark, signal)),
   });
-  return new NbdInitiator(sessions, options.life, fence);
+  return new NbdInitiator(sessions, life, fence);
 }
 
 /** Made by {@link connectNbd}. */

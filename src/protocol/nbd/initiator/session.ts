@@ -124,7 +124,7 @@ export class Session {
     const pool = first ? first.#pool : new PayloadPool();
     const connection = await connect(dialer, {
       wish: { exportName: options.exportName, session: id },
-      id: 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % maxFirstId),
+      id: firstConnectionId(),
       connectSeconds: options.connectSeconds,
       stallSeconds: options.stallSeconds,
       pool,
@@ -132,7 +132,7 @@ export class Session {
       signal: new AbortController().signal,
     });
     try {
-      await options.life?.note(sessionMark(id));
+      await options.life?.note(sessionMark(id, connection.agreement.state !== undefined));
       return new Session(dialer, options, id, connection, first);
     } catch (error) {
       connection.destroy();
@@ -486,6 +486,11 @@ export class Session {
       message.startsWith(this.#dialer.address) ? message : `${this.#dialer.address}: ${message}`,
     );
   }
+}
+
+/** The number of a session's first connection; later ones follow. */
+export function firstConnectionId(): number {
+  return 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % maxFirstId);
 }
 
 /** Reads over a connection that carries nothing else yet. */
