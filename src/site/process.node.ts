@@ -56,7 +56,7 @@ const stopMs = 20_000;
 
 /** Starts each computer as a process that runs `program`, a file that calls {@link serveParent}. */
 export function inProcesses(program: string): StartComputer {
-  return (plan, segment, events, options) => {
+  return (plan, segment, events, { traceFolder, renewSnapshot }) => {
     const child = fork(program, [plan.name], {
       serialization: 'advanced',
       // A process group of its own: Ctrl-C at the terminal signals only this process, which ends
@@ -97,7 +97,8 @@ export function inProcesses(program: string): StartComputer {
             kind: 'start',
             plan,
             segment: segment && { name: segment.name, mtu: segment.mtu },
-            options,
+            // No more than these: a caller's object may have functions, which no message carries.
+            options: { traceFolder, renewSnapshot },
           });
         case 'state':
           over ||= message.state === 'stopped' || message.state === 'failed' || message.state === 'ended';
