@@ -19,6 +19,7 @@ import { openOverlayFile } from '../storage/overlay-file.node.js';
 /** How the bytes of a source are read: raw, or as an image format. */
 export type SourceFormat = 'raw' | ImageFormat;
 
+/** The filters of a source. An absent field means that the filter is not used. */
 export interface Filters {
   readonly format?: SourceFormat | undefined;
   /** Further files that an image may use, and folders whose files it may use. */

@@ -7,6 +7,7 @@ import { jsonLine, printable } from '../base/printable.js';
 import { visible } from '../base/printable.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
+/** Input, output and environment of a command. */
 export interface CliIo {
   readonly stdin: NodeJS.ReadStream;
   /**
@@ -32,6 +33,7 @@ const brokenPipeStatus = 141;
 /** Commands that only announce results and continue even if the results cannot be written. */
 const going = new WeakSet<CliIo>();
 
+/** The input, output and environment of this process. */
 export function processIo(): CliIo {
   const { stdout, stderr, failed } = ProcessOutput.get();
   return { stdin: process.stdin, stdout, stderr, env: process.env, stdoutFailed: failed };

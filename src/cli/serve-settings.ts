@@ -8,6 +8,7 @@ import type { Filters } from './filters.js';
 import { localPath, parseDrive } from './sources.js';
 import type { TlsValues } from './tls.js';
 
+/** The settings of one export. */
 export interface ExportSettings {
   readonly name: string;
   /** The source's text: SOURCE[,FILTER]... */
@@ -25,6 +26,7 @@ export interface ExportSettings {
   readonly oneWriter: 'read-only' | 'refuse' | undefined;
 }
 
+/** The settings of a server. */
 export interface ServeSettings {
   /** URIs in the syntax of `--listen`. */
   readonly listen: readonly string[];

@@ -39,6 +39,7 @@ const usualMemory = 128 << 20;
 /** Time that a client waits for its servers at the start, in seconds: they may be starting too. */
 const connectSeconds = 120;
 
+/** Starts a computer in this process. */
 export const startHere: StartComputer = (plan, segment, events, options) => {
   const computer = new SiteComputer(plan, segment, events, options);
   void computer.run();

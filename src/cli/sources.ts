@@ -38,6 +38,7 @@ import {
 import { withFilterHint } from './filter-hint.js';
 import { formatToOpen } from './source-format.js';
 
+/** Options for opening a source. */
 export interface SourceOptions {
   readonly readOnly?: boolean;
   /**
@@ -169,6 +170,7 @@ export function localPath(source: string): string | undefined {
   return isLocalPath(source) ? source : undefined;
 }
 
+/** A disk image file and its format. */
 export interface ImagePath {
   readonly path: string;
   readonly format: ImageFormat;

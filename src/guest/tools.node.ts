@@ -32,6 +32,7 @@ function searchPath(): string {
   return [process.env['PATH'] ?? '', ...administration].join(delimiter);
 }
 
+/** Name of a program that this file can run. */
 export type Tool = keyof typeof packages;
 
 /** Time limit in ms. The programs take seconds; one that takes minutes has hung. */
@@ -47,6 +48,7 @@ export interface ToolOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The exit status of a program, its standard output, and the first bytes of its error output. */
 export interface ToolResult {
   readonly status: number;
   readonly output: Uint8Array;

@@ -17,12 +17,14 @@ import { checkSocketPath } from '../network/socket.node.js';
 import { isOver, type LeaseState } from './computer.js';
 import type { ComputerStatus, Supervisor } from './supervisor.js';
 
+/** A request of a client. */
 export type ControlRequest =
   | { readonly op: 'status' }
   | { readonly op: 'down' }
   | { readonly op: 'console'; readonly computer: string }
   | { readonly op: 'lease'; readonly device: string; readonly to: string };
 
+/** The reply to a request; `error` if it failed. */
 export interface ControlReply {
   readonly error?: string;
   readonly computers?: readonly ComputerStatus[];

@@ -31,6 +31,7 @@ export function parseYaml(file: string, text: string): Item {
   return new Item({ file, lines, document }, document.contents, '', 0);
 }
 
+/** A value of the file with its place. */
 export class Item {
   readonly #source: Source;
   readonly #node: Node | null;

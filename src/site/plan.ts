@@ -6,6 +6,7 @@ import type { Mac } from '../network/ethernet/mac.js';
 
 export type ComputerRole = 'client' | 'server';
 
+/** An Ethernet segment. */
 export interface SegmentPlan {
   readonly name: string;
   readonly mtu: number;
@@ -18,7 +19,7 @@ export interface SegmentPlan {
 
 /** The operating system: the user's kernel, or Debian's. */
 export interface SystemPlan {
-  /** The firmware boots from the drives. Then no other field is set but `ready`. */
+  /** The firmware boots from the drives. Then a site file can only set `ready` besides. */
   readonly bios: boolean;
   readonly kernel: string | undefined;
   /** Debian release, if no kernel is given. */
@@ -31,6 +32,7 @@ export interface SystemPlan {
   readonly ready: string | undefined;
 }
 
+/** The AoE address of a device. */
 export interface AoeNumber {
   readonly shelf: number;
   readonly slot: number;
@@ -65,6 +67,7 @@ export interface DevicePlan {
   readonly lease: 'network' | 'local' | undefined;
 }
 
+/** A computer. */
 export interface ComputerPlan {
   readonly name: string;
   readonly role: ComputerRole;
@@ -83,6 +86,7 @@ export interface ComputerPlan {
   readonly reconnectSeconds: number;
 }
 
+/** A site as a whole. */
 export interface SitePlan {
   readonly name: string;
   /** `each`: one process for each computer; `one`: one process for all. */

@@ -8,6 +8,7 @@ import { FarbusError, messageOf } from '../base/errors.js';
 /** Suffix of the older part. */
 export const olderPart = '.1';
 
+/** A file that keeps the latest bytes appended to it, between `maxSize` and twice that. */
 export class RotatingFile {
   readonly #path: string;
   readonly #maxSize: number;

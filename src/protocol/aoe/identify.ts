@@ -63,6 +63,7 @@ const nameBit = 1 << 8;
 /** [ATA] 7.16.7: some words are valid only if bit 14 is set and bit 15 is clear. */
 const meant = 1 << 14;
 
+/** Builds 512 bytes of IDENTIFY data. */
 export function identifyData(facts: DiskFacts): Uint8Array {
   const data = new Uint8Array(sectorSize);
   const put = (word: number, value: number): void => {

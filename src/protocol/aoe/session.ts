@@ -45,6 +45,7 @@ const openOperation = 1;
 
 /** `named`: the target ends only the superseded session. Farbus 0.1.0 sends 0. */
 export const OpeningFlag = { named: 1 } as const;
+/** Flags of a grant. `readOnly`: the target refuses writes. */
 export const SessionFlag = { readOnly: 1 } as const;
 
 /**
@@ -60,10 +61,12 @@ export const unknownSession = 0xf0;
 export const tagSpan = 512;
 export const tagMemory = 4 * tagSpan;
 
+/** Length of the frames of openings and grants, in bytes. */
 export const sessionFrameSize = Argument.size;
 /** Length of a nonce and of a `life`, in bytes. */
 export const nonceSize = 8;
 
+/** A request for a session. */
 export interface SessionOpening {
   /** Random; identifies the requested session. */
   readonly nonce: Uint8Array;
@@ -74,6 +77,7 @@ export interface SessionOpening {
   readonly named: boolean;
 }
 
+/** The target's answer to an opening. */
 export interface SessionGrant {
   readonly nonce: Uint8Array;
   readonly generation: number;
@@ -104,6 +108,7 @@ export function getOpening(frame: Uint8Array): SessionOpening | number {
   };
 }
 
+/** Turns an opening in `frame` into a grant. */
 export function putGrant(frame: Uint8Array, grant: SessionGrant): void {
   putOpening(frame, { nonce: grant.nonce, supersedes: grant.generation, firstTag: 0, named: false });
   frame[Argument.flags] = grant.readOnly ? SessionFlag.readOnly : 0;

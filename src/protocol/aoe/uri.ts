@@ -2,6 +2,7 @@
 import { usageError } from '../../base/errors.js';
 import { anyShelf, anySlot } from './spec.js';
 
+/** A target and the segment that it is on. */
 export interface AoeAddress {
   readonly shelf: number;
   readonly slot: number;

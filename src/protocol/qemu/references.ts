@@ -12,6 +12,7 @@ import { FarbusError } from '../../base/errors.js';
 import type { ImageFormat } from './formats.js';
 import { parseVmdkDescriptor, type VmdkExtent } from './vmdk-descriptor.js';
 
+/** The files that an image refers to, by the names in its header. */
 export interface References {
   readonly backing?: {
     readonly name: string;

@@ -8,6 +8,7 @@
  */
 import { FarbusError } from '../../base/errors.js';
 
+/** A file with a part of the disk. */
 export interface VmdkExtent {
   readonly name: string;
   /**

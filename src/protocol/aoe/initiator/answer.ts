@@ -26,6 +26,7 @@ export class Refusal {
 /** Undefined: the command succeeded and all its data has arrived. */
 export type Answer = BlockError | Refusal | 'malformed' | 'unknown session' | undefined;
 
+/** Parses the answer to `command`. `grant` is the session that the command was sent in, if any. */
 export function readAnswer(
   frame: Uint8Array,
   flags: number,

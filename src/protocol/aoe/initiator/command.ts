@@ -47,6 +47,7 @@ export class Request {
   }
 }
 
+/** A part of a request that fits into one message, with the state of its sending. */
 export class Command {
   readonly kind: CommandKind;
   readonly request: Request;
@@ -89,6 +90,7 @@ export class Command {
   }
 }
 
+/** The parts of a command; {@link Command} explains them. */
 export interface CommandParts {
   readonly kind: CommandKind;
   readonly ata: number;

@@ -11,6 +11,7 @@ import { configQuery, flagsOf, getConfig, minFrame, putAta, putHeader } from '..
 import { aoeErrorText } from './errors.js';
 import type { Messenger } from './messenger.js';
 
+/** A target that has answered: its address, its limits, the session and the disk. */
 export interface Contact {
   readonly mac: Mac;
   readonly key: number;

@@ -6,6 +6,7 @@ import type { Segment } from '../../../network/ethernet/segment.js';
 import { AOE_VERSION, AoeCommand, anyShelf, anySlot, Flag, Header } from '../spec.js';
 import { configQuery, flagsOf, getConfig, isAoe, versionOf, type TargetConfig } from '../wire.js';
 
+/** A target that answered, with its config response. */
 export interface FoundTarget extends TargetConfig {
   readonly shelf: number;
   readonly slot: number;

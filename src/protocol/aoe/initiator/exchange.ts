@@ -41,6 +41,7 @@ export interface ExchangeOptions {
 const askMs = 1000;
 const goneMs = 4000;
 
+/** The commands of one link, waiting and in flight. */
 export class Exchange {
   readonly #options: ExchangeOptions;
   readonly #inFlight = new InFlight();
@@ -74,7 +75,7 @@ export class Exchange {
     return this.#fence;
   }
 
-  /** Nothing that was sent to the target can still change its disk. */
+  /** True if no message sent to the target can change its disk any more. */
   get quiet(): boolean {
     if (this.#inFlight.size > 0 || this.#fence) return false;
     return this.#hasSession || this.#quarantine.empty;

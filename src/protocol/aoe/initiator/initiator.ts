@@ -45,7 +45,10 @@ export interface AoeOptions {
   readonly closeSegment?: boolean;
   /** After reconnecting, accept a disk that cannot be verified to be the same. Default false. */
   readonly assumeSame?: boolean | undefined;
-  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  /**
+   * Stores the marks by which the next process can fence this one, and has those of earlier
+   * processes (block/life.ts). Default: no fence.
+   */
   readonly life?: Life | undefined;
   readonly log?: Logger;
   /** Ends the first search for the target. */
@@ -108,7 +111,7 @@ interface AoeParts {
   readonly life: Life | undefined;
   readonly fence: Fence | undefined;
   readonly readOnly: boolean;
-  /** Closed with the device. */
+  /** The segment to close with the device. */
   readonly segment: Segment | undefined;
 }
 

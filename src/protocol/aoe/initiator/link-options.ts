@@ -28,7 +28,10 @@ export interface LinkOptions {
    * disk.
    */
   readonly witness: ContentWitness | undefined;
-  /** Keeps the mark of each session before it is used, and tells whether earlier ones are known. */
+  /**
+   * Stores the mark of each session before it is used, and says if earlier sessions are known.
+   * Undefined: no fence.
+   */
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;

@@ -47,7 +47,7 @@ export class Link {
    */
   #sectors = 1;
   #nonce = newNonce();
-  /** Of the latest session. */
+  /** Mark of the latest session. */
   #mark: Mark | undefined;
   #questions = 0;
   #state: AoeState = 'reconnecting';
@@ -129,12 +129,14 @@ export class Link {
     return this.#contact.grant !== undefined;
   }
 
-  /** Nothing that was sent to the target can still change its disk. */
+  /** True if no message sent to the target can change its disk any more. */
   get quiet(): boolean {
     return this.#exchange.quiet;
   }
 
-  /** Fences what an earlier process with that mark has left. Rejects: it is to be tried again. */
+  /**
+   * Fences the writes of an earlier process with this mark. Rejects if the caller must try again.
+   */
   fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
     const { shelf, slot, frameLifetimeMs } = this.#options;
     const sessions = this.hasSession;
@@ -208,7 +210,8 @@ export class Link {
       this.#nonce = newNonce();
       supersedes = this.#contact.grant?.generation ?? 0;
     }
-    // Marks tell of every earlier session, and of those that are not to end: of living processes with this address.
+    // Earlier sessions are known by their marks, so the opening names the one to end. It must not
+    // end those of other living processes with this address.
     const named = before !== undefined || life?.kept === true;
     const contact = await makeContact(this.#messenger, {
       shelf,
@@ -224,7 +227,7 @@ export class Link {
     return contact;
   }
 
-  /** Keeps the mark of a session before anything is sent in it. */
+  /** Stores the mark of a session before any message of it is sent. */
   async #note({ grant }: Contact, supersedes: number): Promise<void> {
     const { life } = this.#options;
     const mark = placeMark(this.#port.mac, grant);

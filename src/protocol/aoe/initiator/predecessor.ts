@@ -1,8 +1,10 @@
 /**
- * Fencing what an earlier process of ours has left on a segment or in a target (block/life.ts). A Farbus target ends a
- * session when an opening from the session's own address supersedes it. So the opening is sent from a second port, which
- * has the address of the earlier process. For other targets only time tells: no copy of a write is on its way for longer
- * than a frame lives.
+ * Fences writes that an earlier process of ours left on a segment or in a target (block/life.ts).
+ *
+ * A Farbus target ends a session when an opening from the session's own MAC address supersedes it.
+ * So the opening is sent from a second port with the address of the earlier process. For other
+ * targets only waiting helps: no copy of a write stays in the network longer than
+ * `frameLifetimeMs`.
  */
 import { sleep } from '../../../base/turn.js';
 import type { Fate, Mark } from '../../../block/life.js';
@@ -14,28 +16,32 @@ import { flagsOf, isAoe } from '../wire.js';
 import { makeContact } from './contact.js';
 import { Messenger } from './messenger.js';
 
-/** Pause between queries for the target, in ms. */
+/** Interval between queries for the target, in ms. */
 const queryMs = 250;
-/** How long the target has to answer to the earlier address at all, in ms. */
+/** Time limit for the target's first answer to the earlier address, in ms. */
 const unheardMs = 10_000;
 
+/** The target to fence, and what is known of it. */
 export interface PlaceOptions {
   readonly shelf: number;
   readonly slot: number;
   readonly frameLifetimeMs: number;
-  /** The target has sessions of ours. */
+  /** The target has Farbus sessions. */
   readonly sessions: boolean;
-  /** The target answers to the device's own address at the time. */
+  /** Returns true while the target answers the device's own address. */
   readonly connected: () => boolean;
   readonly signal: AbortSignal;
 }
 
-/** The mark of a session; generation 0 where the target has none. */
+/** The mark of a session; its generation is 0 if the target has no sessions. */
 export function placeMark(mac: Mac, grant: SessionGrant | undefined): Mark {
   return { kind: 'aoe', mac: formatMac(mac), generation: grant?.generation ?? 0 };
 }
 
-/** Resolves when the target executes nothing of that session any more. Rejects where it does not answer. */
+/**
+ * Resolves when the target executes no further command of that session. Rejects if the target does
+ * not answer.
+ */
 export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOptions): Promise<Fate> {
   const { shelf, slot, frameLifetimeMs, sessions, connected, signal } = options;
   const { mac: address, generation } = mark;
@@ -66,7 +72,8 @@ export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOpt
     await makeContact(messenger, { shelf, slot, mac, opening, sessions, signal: limit.signal, queryMs, onFound });
     return 'gone';
   } catch (error) {
-    // The address is of another interface, and its frames do not come here.
+    // The target answers only our own address: frames for the earlier address, which belonged to
+    // another interface, do not arrive here.
     if (!found && !signal.aborted && connected()) return 'unknown';
     throw error;
   } finally {

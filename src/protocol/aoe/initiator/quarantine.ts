@@ -26,7 +26,7 @@ export class Quarantine {
     this.#lifetimeMs = lifetimeMs;
   }
 
-  /** No copy can be on its way. */
+  /** True if no copy of a write can be in the network any more. */
   get empty(): boolean {
     const now = performance.now();
     return this.#haunted.every(({ until }) => until <= now);

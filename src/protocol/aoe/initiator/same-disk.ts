@@ -17,6 +17,7 @@ import type { Messenger } from './messenger.js';
 const copies = 20;
 const everyMs = 100;
 
+/** The target's address, and how to send to it. */
 export interface Place {
   readonly shelf: number;
   readonly slot: number;

@@ -13,6 +13,7 @@ import { AoeError, AtaCommand, AtaErrorBit, AtaFlag, AtaStatus, lba28Limit, lba4
 import type { AtaRequest } from '../wire.js';
 import { worldWideNameOf } from './world-wide-name.js';
 
+/** The texts by which IDENTIFY names the disk. */
 export interface DiskIdentity {
   readonly model: string;
   readonly serial: string;
@@ -38,6 +39,7 @@ export interface Plan {
   readonly fua: boolean;
 }
 
+/** Result of a command that succeeded. */
 export const good: Result = { aoeError: 0, status: AtaStatus.ready, error: 0, count: 0 };
 const badArgument: Result = { aoeError: AoeError.badArgument, status: 0, error: 0, count: 0 };
 /** Answer if the target is reserved for other initiators. */

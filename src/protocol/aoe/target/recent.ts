@@ -23,6 +23,7 @@ interface Command {
   result: number;
 }
 
+/** Recent commands that change something, by initiator and tag. */
 export class RecentCommands {
   readonly #byInitiator = new Map<number, Map<number, Command>>();
 

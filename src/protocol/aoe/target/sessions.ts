@@ -20,6 +20,7 @@ const none = 0;
 const executing = 1;
 const done = 2;
 
+/** A session as the target knows it: the states and results of its latest tags. */
 export class TargetSession {
   readonly generation: number;
   readonly nonce: Uint8Array;
@@ -76,6 +77,7 @@ export class TargetSession {
   }
 }
 
+/** The sessions of all initiators of a target. */
 export class SessionTable {
   /** Open sessions by initiator and generation, the least recently used first. */
   readonly #sessions = new Map<string, TargetSession>();
@@ -117,11 +119,14 @@ export class SessionTable {
     return session;
   }
 
-  /** Keys of the sessions that an opening ends. A copy of an opening that names none ends nothing again. */
+  /**
+   * Keys of the sessions that an opening ends. A copy of an opening that supersedes no session ends
+   * nothing.
+   */
   #superseded(mac: number, { supersedes, named }: SessionOpening, known: TargetSession | undefined): string[] {
     if (supersedes !== 0 || named) return [keyOf(mac, supersedes)];
     if (known) return [];
-    // Those that end already are waited for too.
+    // Sessions that are already ending are included: the opening waits for them too.
     return [...this.#sessions.keys(), ...this.#ending.keys()].filter((key) => key.startsWith(`${mac}/`));
   }
 

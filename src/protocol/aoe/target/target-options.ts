@@ -37,7 +37,7 @@ export interface AoeTargetOptions {
 
 /** Counters since the start of the target. */
 export interface AoeTargetCounters {
-  /** Messages that were accepted for an answer. */
+  /** Messages that were answered. */
   commands: number;
   /** Answers that carry an AoE or ATA error. */
   errors: number;

@@ -29,6 +29,7 @@ const versionFlag = 1;
 const pathBeneath = 1;
 const PR_SET_NO_NEW_PRIVS = 38;
 
+/** A file or folder that stays accessible, and the kind of access. */
 export interface LandlockGrant {
   /** Descriptor of a file or folder; O_PATH is enough. */
   readonly fd: number;
