@@ -10,6 +10,7 @@ import { FarbusError, messageOf } from '../base/errors.js';
 import { yamlFault } from '../base/yaml-fault.js';
 import { openError, printable } from '../storage/opening.node.js';
 
+/** Maximum length of a file, in characters. */
 const maxLength = 1 << 20;
 
 /** A value of the file. */

@@ -31,6 +31,7 @@ export interface CopyJournal {
   readonly position: number;
 }
 
+/** Maximum size of a journal, in bytes. */
 const maxJournal = 65536;
 
 /**

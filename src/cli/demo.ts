@@ -44,6 +44,7 @@ Options:
   --keep    leave the images in the cache folder and say where
 `;
 
+/** Memory of the client and of the server computer, in bytes. */
 const memorySize = 192 << 20;
 const serverMemory = 128 << 20;
 /** IP addresses of OS 1 and OS 2. */
@@ -53,6 +54,7 @@ const serverAddress = '10.0.0.2';
 const whatItIs = `echo "Linux $(uname -r), $(busybox 2>&1 | head -n 1 | cut -d ' ' -f 1,2)"`;
 /** AoE shelf of the server's devices. */
 const shelf = 1;
+/** Size of each disk image, in bytes. */
 const imageSize = 64 << 20;
 /** Size of the random files in bytes, small enough for an emulated processor to hash quickly. */
 const fileSize = 256 << 10;

@@ -32,6 +32,7 @@ Examples:
   farbus guest-disk --size 2G large.img
 `;
 
+/** Maximum size of the disk, in bytes. */
 const maxSize = 64 * 2 ** 30;
 
 export async function run(args: readonly string[], io: CliIo): Promise<number> {

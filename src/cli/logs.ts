@@ -35,6 +35,7 @@ Examples:
   farbus logs --console desk --lines 50
 `;
 
+/** Interval of looking for new lines with --follow, in ms. */
 const pollMs = 200;
 
 export async function run(args: readonly string[], io: CliIo): Promise<number> {

@@ -2,6 +2,7 @@
 import { formatBytes } from '../base/format.js';
 import type { CliIo } from './io.js';
 
+/** Minimum interval between two redraws, in ms. */
 const redrawMs = 100;
 
 export class ProgressLine {

@@ -25,6 +25,7 @@ const headerLength = 6 + 13 * 8;
 const trailer = 'TRAILER!!!';
 /** Linux's PATH_MAX: the kernel skips entries with a longer name. */
 const maxName = 4096;
+/** The largest number that a header field holds. */
 const maxField = 0xffffffff;
 
 const encoder = new TextEncoder();

@@ -42,6 +42,7 @@ export interface PackageChoice extends FetchOptions {
 
 /** Time for which a cached package list counts as current. */
 const indexLifeMs = 24 * 60 * 60 * 1000;
+/** Maximum number of requested packages. */
 const maxNames = 64;
 /** Version of the choice rules. Raise it when the same names lead to other packages. */
 const choiceFormat = 1;

@@ -27,7 +27,9 @@ import type { OnProgress } from './progress.js';
 import { hasTool, runTool } from './tools.node.js';
 
 const debianKeyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+/** Maximum size of an InRelease file, in bytes. */
 const maxRelease = 8 * 1024 * 1024;
+/** Maximum size of a Packages file, packed and unpacked, in bytes. */
 const maxPackages = 256 * 1024 * 1024;
 
 export interface SuiteOptions extends DownloadOptions {

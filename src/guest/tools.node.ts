@@ -37,6 +37,7 @@ export type Tool = keyof typeof packages;
 
 /** Time limit in ms. The programs take seconds; one that takes minutes has hung. */
 const defaultTimeoutMs = 180_000;
+/** Length of a program's error output that is kept, in characters. */
 const maxErrorText = 4096;
 
 export interface ToolOptions {

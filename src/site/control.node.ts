@@ -32,7 +32,9 @@ export interface ControlReply {
   readonly logs?: string;
 }
 
+/** Maximum length of a request, in bytes. */
 const maxLine = 64 << 10;
+/** Time for a client to send its request after it connects, in ms. */
 const requestMs = 10_000;
 /** How long the end of the site waits for answers to requests, in ms. */
 const answerMs = 500;

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 
+/** Bytes to copy at a time; also the size of the smallest hole that is kept. */
 const unit = 1 << 20;
 const zeroes = Buffer.alloc(unit);
 

@@ -41,6 +41,7 @@ const Argument = {
 } as const;
 
 const magic = new TextEncoder().encode('FarbusS1');
+/** The only operation: open a session. */
 const openOperation = 1;
 
 /** `named`: the target ends only the superseded session. Farbus 0.1.0 sends 0. */

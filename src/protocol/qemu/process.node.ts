@@ -16,6 +16,7 @@ import { findProgram, spawnInSandbox } from './sandbox/sandbox.node.js';
 
 /** Time for it to end by itself, and again after SIGTERM, in ms. */
 const endMs = 10_000;
+/** Length of qemu-nbd's error output that is kept, in characters. */
 const maxErrors = 2048;
 
 export interface QemuNbdOptions {

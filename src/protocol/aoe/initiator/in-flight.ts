@@ -14,6 +14,7 @@ const flushMs = 1000;
  * measured). Fewer may be mere reordering.
  */
 const reorder = 8;
+/** Maximum number of commands in flight, whatever the target can queue. */
 const maxWindow = 256;
 const none: readonly Command[] = [];
 

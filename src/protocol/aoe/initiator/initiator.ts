@@ -64,6 +64,7 @@ export interface AoeOptions {
  * least that many.
  */
 const alignment = 8;
+/** Maximum length of one request, in bytes. It is split into messages here. */
 const maxTransfer = 8 << 20;
 
 /** Finds a target on a segment by shelf and slot. Rejects with a FarbusError. */

@@ -39,8 +39,9 @@ export function placeMark(mac: Mac, grant: SessionGrant | undefined): Mark {
 }
 
 /**
- * Resolves when the target executes no further command of that session. Rejects if the target does
- * not answer.
+ * Resolves with `gone` when the target executes no further command of that session, or with
+ * `unknown` if the mark is invalid or the target cannot be reached from the earlier address.
+ * Rejects if the target does not answer; the caller may try again.
  */
 export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOptions): Promise<Fate> {
   const { shelf, slot, frameLifetimeMs, sessions, connected, signal } = options;

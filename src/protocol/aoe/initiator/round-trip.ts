@@ -3,9 +3,11 @@
  * M. Karels, "Congestion avoidance and control", 1988; RFC 6298 section 2).
  */
 
+/** Timeout before the first measured round trip, in ms (chosen, not measured). */
 const first = 200;
 /** Minimum timeout in ms. If it were less, a busy event loop would look like a loss. */
 const shortest = 30;
+/** Maximum timeout in ms (chosen, not measured). */
 const longest = 1000;
 
 export class RoundTrip {

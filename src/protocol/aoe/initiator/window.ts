@@ -5,6 +5,7 @@
  * bytes).
  */
 
+/** Maximum initial size of the window, in messages (chosen, not measured). */
 const first = 8;
 
 export class CongestionWindow {

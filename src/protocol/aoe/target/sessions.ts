@@ -16,6 +16,7 @@ const maxSessions = 64;
  */
 export type Copy = 'new' | 'executing' | 'done' | 'stale' | 'ahead';
 
+/** States of a tag: unknown, in flight, done. */
 const none = 0;
 const executing = 1;
 const done = 2;

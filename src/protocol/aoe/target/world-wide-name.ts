@@ -6,6 +6,7 @@
  */
 import type { DiskMarks } from '../../../block/identity.js';
 
+/** FNV-1a, 64 bits: the initial value and the prime. */
 const offsetBasis = 0xcbf29ce484222325n;
 const prime = 0x100000001b3n;
 

@@ -16,9 +16,11 @@ const truncate = 1n << 14n;
 const ioctlDev = 1n << 15n;
 /** The rights that versions 1 to 4 know. */
 const rightsOf = [13n, 14n, 15n, 15n].map((bits) => (1n << bits) - 1n);
+/** The rights of versions 5 and later. */
 const allRights = (1n << 16n) - 1n;
+/** Network rights: bind and connect a TCP port (version 4). */
 const tcp = 3n;
-/** Scopes: abstract unix sockets, and signals to processes outside. */
+/** Scopes: abstract unix sockets, and signals to processes outside (version 6). */
 const scopes = 3n;
 
 /** System call numbers, equal on x86-64 and arm64. */
