@@ -141,7 +141,7 @@ const gated = `case "$1" in
   pread) head -c "$3" /dev/zero ;;
   can_write|can_flush) exit 0 ;;
   flush) ;;
-  pwrite) cat > /dev/null; touch "$D/began"; until [ -e "$D/go" ]; do sleep 0.05; done; touch "$D/over" ;;
+  pwrite) cat > /dev/null; touch "$D/began"; while [ -d "$D" -a ! -e "$D/go" ]; do sleep 0.05; done; touch "$D/over" ;;
   *) exit 2 ;;
 esac
 `;
