@@ -97,7 +97,8 @@ export function inProcesses(program: string): StartComputer {
             kind: 'start',
             plan,
             segment: segment && { name: segment.name, mtu: segment.mtu },
-            // No more than these: a caller's object may have functions, which no message carries.
+            // Pass these fields only: the caller's object may hold functions, which a message
+            // cannot carry.
             options: { traceFolder, renewSnapshot },
           });
         case 'state':
