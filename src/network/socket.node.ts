@@ -54,7 +54,7 @@ const stayMs = 2;
  */
 const gatherMs = 0.1;
 const enoughSize = 1 << 16;
-/** Gather only if more than this is to be waited for, in bytes: an NBD request without data has 28. */
+/** Gather only if more than this is to be waited for, in bytes: an NBD request has 28 bytes. */
 const soloSize = 28;
 /** So many bytes in one receive are part of a longer transfer. */
 const bulkSize = 1 << 16;

@@ -1,18 +1,18 @@
-/** What a probe finds on a device or on a part of it, and the form of a probe. */
+/** The result of a probe, and the type of a probe function. */
 import type { ProbeReader } from './reader.js';
 
 /**
- * What kind of content it is:
+ * The kind of content:
  * - `filesystem`: can be mounted; `swap`: swap space;
- * - `member`: a part of something larger (RAID, LVM, ZFS); `crypto`: an encrypted container;
- * - `image`: a disk image format, so that the disk in it is not what is read here.
+ * - `member`: a part of a larger volume (RAID, LVM, ZFS); `crypto`: an encrypted container;
+ * - `image`: a disk image format, whose inner disk is not accessible here.
  */
 export type ContentKind = 'filesystem' | 'swap' | 'member' | 'crypto' | 'image';
 
-/** Content that was recognised by its signature. */
+/** Recognised content. */
 export interface Content {
   readonly kind: ContentKind;
-  /** As blkid(8) names it where it knows it: "ext4", "vfat", "crypto_LUKS", "LVM2_member". */
+  /** Its name, that of blkid(8) if it has one: "ext4", "vfat", "crypto_LUKS", "LVM2_member". */
   readonly type: string;
   readonly label?: string;
   readonly uuid?: string;
@@ -20,19 +20,24 @@ export interface Content {
 
 /** Content as a probe finds it. */
 export interface Finding extends Content {
-  /** Where it was found, in bytes, if that is a place where one of the disk's partitions can be just as well. */
+  /**
+   * Offset at which it was found, in bytes; set only if that place can also lie within a partition.
+   */
   readonly at?: number;
 }
 
-/** Looks for one kind of content; undefined where it is not there. Takes nothing that it reads for granted. */
+/**
+ * Searches for one kind of content; undefined if it is absent. Must not trust any byte that it
+ * reads.
+ */
 export type ContentProbe = (reader: ProbeReader) => Promise<Finding | undefined>;
 
-/** What is told of a finding. */
+/** The content of a finding, without its place. */
 export function contentOf({ kind, type, label, uuid }: Finding): Content {
   return content(kind, type, label, uuid);
 }
 
-/** A Content without the parts that are not known. */
+/** Makes a Content; an unknown or empty label or UUID is left out. */
 export function content(kind: ContentKind, type: string, label?: string, uuid?: string): Content {
   return { kind, type, ...(label && { label }), ...(uuid && { uuid }) };
 }

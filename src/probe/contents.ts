@@ -1,17 +1,22 @@
 /**
- * Everything that a part of a disk could be taken for, in the order in which it is believed. Sources: blkid(8) of
- * util-linux for what ends the search, what may stand beside other content and what is ambiguous. Of two file systems,
- * which blkid only calls ambiguous, the one whose superblock is nearer to the start is believed: what is behind it can lie
- * in a file of that file system, and what is before it cannot.
+ * Finds all content that a device or partition appears to have, the most credible first.
+ *
+ * The rules are those of blkid(8) of util-linux: which content ends the search, which may stand
+ * beside other content, and what is ambiguous. One rule is ours: of two file systems, which blkid
+ * only calls ambiguous, the one whose superblock is nearer to the start is believed. A superblock
+ * after it can lie within one of its files; a superblock before it cannot.
  */
 import type { Content, ContentProbe, Finding } from './content.js';
 import { contentProbes, lastProbes } from './filesystems.js';
 import type { ProbeReader } from './reader.js';
 
-/** What is made to stand beside other content: an ISO image is often a disk image as well (blkid: "tolerant"). */
+/**
+ * Content that may stand beside other content (blkid: "tolerant"): an ISO image is often a disk
+ * image too.
+ */
 const tolerant = new Set(['iso9660', 'udf']);
 
-/** What was found, the one that is believed first; empty where nothing is known. */
+/** All recognised content, the most credible first; empty if there is none. */
 export async function probeContents(reader: ProbeReader): Promise<readonly Finding[]> {
   const found: Finding[] = [];
   const look = async (probes: readonly ContentProbe[]): Promise<void> => {
@@ -19,7 +24,7 @@ export async function probeContents(reader: ProbeReader): Promise<readonly Findi
       const content = await probe(reader);
       if (!content || found.some(({ type }) => type === content.type)) continue;
       found.push(content);
-      // What is seen of the content of a RAID or an encrypted container is no rival of it.
+      // Stop: further signatures may belong to the content of the RAID or the encrypted container.
       if (content.kind === 'member' || content.kind === 'crypto') return;
     }
   };
@@ -28,7 +33,7 @@ export async function probeContents(reader: ProbeReader): Promise<readonly Findi
   return found;
 }
 
-/** One line where content is not the only one that was found, for people; undefined where it is. */
+/** A line for people that names all content if it is ambiguous; undefined if it is not. */
 export function rivals([first, ...others]: readonly Content[]): string | undefined {
   if (!first || others.length === 0) return undefined;
   if ([first, ...others].every(({ type }) => tolerant.has(type))) return undefined;
@@ -36,7 +41,7 @@ export function rivals([first, ...others]: readonly Content[]): string | undefin
   return `it is taken for ${first.type}, and looks like ${names} as well: wipefs(8) removes what is left over`;
 }
 
-/** Whether content of a whole disk says nothing against a partition table. */
+/** True if this content of a whole disk may stand beside a partition table. */
 export function besideTable({ type }: Content): boolean {
   return tolerant.has(type) || type === 'hfsplus' || type === 'hfs';
 }

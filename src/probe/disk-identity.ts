@@ -1,8 +1,9 @@
 /**
- * The whole identity of an open disk (block/identity.ts): the marks that its source tells, and those that are read from
- * its content: the identifier of the partition table or file system, and checksums of some blocks.
+ * Finds the identity of an open disk (block/identity.ts): the marks that its source gives, and
+ * marks of its content: the identifier of the partition table or file system, and checksums of some
+ * blocks.
  *
- * Not here: what is compared with it, and what follows (block/identity.ts and its callers).
+ * Not here: the comparison of identities (block/identity.ts) and its consequences (the callers).
  */
 import { buffersOf } from '../base/buffers.js';
 import { crc32 } from '../base/crc32.js';
@@ -11,14 +12,14 @@ import { blockErrorOf } from '../block/errors.js';
 import { markOf, type DiskIdentity, type DiskMarks } from '../block/identity.js';
 import { contentIdentity } from './identity.js';
 
-/** Blocks that are sampled: the first, the last, and others evenly between them. */
+/** Number of samples: the first block, the last, and others evenly between them. */
 const sampleCount = 16;
-/** Bytes of one sample. */
+/** Length of a sample in bytes; at least one block. */
 const sampleSize = 4096;
 
 /**
- * Finds a disk's identity. Reads some hundred KiB at most.
- * @throws BlockError if the device as a whole fails (unreachable, closed, given up)
+ * Finds a disk's identity. Usually reads some hundred KiB, at most 17 MiB.
+ * @throws BlockError if the whole device fails (unreachable, closed, aborted)
  */
 export async function identifyDisk(device: BlockDevice, options: RequestOptions = {}): Promise<DiskIdentity> {
   const { size, marks = {} } = device.info;
@@ -36,7 +37,7 @@ async function sample(device: BlockDevice, options: RequestOptions): Promise<str
   const { size, blockSize } = device.info;
   const length = Math.max(sampleSize, blockSize);
   const whole = Math.floor(size / length);
-  // Bytes at the end that fill no sample are left out: the size tells a disk of another length.
+  // Bytes at the end that do not fill a sample are not sampled; identities contain the size anyway.
   const count = Math.min(sampleCount, whole);
   const places = Array.from(
     { length: count },
@@ -50,7 +51,7 @@ async function checksum(device: BlockDevice, offset: number, length: number, opt
   try {
     await device.read(offset, buffersOf(bytes), options);
   } catch (error) {
-    // A bad sector is a fact of the disk; a lost device is not.
+    // A bad sector is a property of the disk. Other errors concern the whole device.
     if (blockErrorOf(error).kind === 'io') return '-';
     throw error;
   }

@@ -1,12 +1,13 @@
 /**
- * What a disk is: the one decision from which its partitions, its content and its identity follow everywhere. Sources:
- * [UEFI] 5.2.3 and Linux (block/partitions/efi.c, msdos.c) for which table counts, blkid(8) for the rest.
+ * Decides what a disk is: its partition table and its content. All code that shows partitions,
+ * content or identity uses this one decision. Sources: [UEFI] 5.2.3 and Linux
+ * (block/partitions/efi.c, msdos.c) for the choice of the table, blkid(8) for the rest.
  *
- * - A GPT counts where an entry of the master boot record has type 0xEE, hybrid or not; else the master boot record does.
- *   Of a disk with such an entry the master boot record never counts.
- * - A GPT of which only the backup is left counts where nothing else says what the disk is. Linux's kernel does not use
- *   it, blkid and sfdisk do.
- * - A boot sector of a file system is no master boot record.
+ * - If an entry of the master boot record (MBR) has type 0xEE (protective), the GPT is used, even
+ *   with a hybrid MBR, and the MBR never is. Otherwise the MBR is used.
+ * - A GPT of which only the backup is left is used if the disk has no other content. The Linux
+ *   kernel does not use it; blkid and sfdisk do.
+ * - The boot sector of a file system is not taken for an MBR.
  */
 import { contentOf, type Content, type Finding } from './content.js';
 import { besideTable, probeContents, rivals } from './contents.js';
@@ -17,24 +18,25 @@ import type { FoundTable, Partition, PartitionTable } from './table.js';
 
 export interface Disk {
   readonly table?: PartitionTable;
-  /** What is on the whole of it. */
+  /** Content of the whole disk. */
   readonly content?: Content;
-  /** What is wrong with the table, a line each. */
+  /** Problems of the table, one line each. */
   readonly problems: readonly string[];
-  /** What the disk could be taken for otherwise, a line each. */
+  /** Other things that the disk could be, one line each. */
   readonly ambiguous: readonly string[];
 }
 
-/** Content that begins with a boot sector, which has the signature of a table but none. */
+/** Content that begins with a boot sector, which has the signature of an MBR without a table. */
 const bootSectors = new Set(['vfat', 'exfat', 'ntfs', 'BitLocker']);
+/** MBR partition type that announces a GPT. */
 const protective = 0xee;
 
-/** @param blockSize Of the device, in bytes. */
+/** Decides what a disk is. @param blockSize block size of the device, in bytes */
 export async function decideDisk(reader: ProbeReader, blockSize: number): Promise<Disk> {
   const all = await probeContents(reader);
   const ambiguous: string[] = [];
   const found = await findTable(reader, blockSize, all[0], ambiguous);
-  // What is in a partition is that partition's.
+  // Content that was found within a partition belongs to that partition.
   const own = all.filter(({ at }) => at === undefined || !isCovered(found?.table.partitions ?? [], at));
   const [content] = own;
   const rival = rivals(own);
@@ -92,10 +94,11 @@ async function findTable(
   return mbr;
 }
 
-/** The GPT whatever the master boot record says; a damaged one where no good one is found. */
+/** The GPT, regardless of the MBR; a damaged one if there is no good one. */
 async function findGpt(reader: ProbeReader, sector: number): Promise<FoundGpt | undefined> {
   let damaged: FoundGpt | undefined;
-  // An image of a disk of 4096-byte sectors is a file without sectors: its table tells.
+  // Try other sector sizes too: the image file of a disk with 4096-byte sectors has no sector size
+  // of its own.
   for (const sectorSize of new Set([sector, 512, 4096])) {
     const gpt = await readGpt(reader, sectorSize);
     if (gpt && gpt.used !== undefined) return gpt;

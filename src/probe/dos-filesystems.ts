@@ -1,17 +1,20 @@
 /**
- * The file systems that begin with a DOS boot sector: FAT, exFAT, NTFS. Sources: Microsoft's FAT32 and exFAT
- * specifications; for NTFS the structures as the ntfs-3g project documents them.
+ * Probes for file systems that begin with a DOS boot sector: FAT, exFAT, NTFS. Sources: Microsoft's
+ * FAT32 and exFAT specifications; for NTFS the documentation of the ntfs-3g project.
  */
 import { content, type ContentProbe } from './content.js';
 import type { ProbeReader } from './reader.js';
 import { diskText, serialText } from './text.js';
 
-/** Bytes of a root directory in which a label is looked for. */
+/** Length of the part of a root directory that is searched for a label, in bytes. */
 const maxDirectory = 65536;
 
 const powerOfTwo = (value: number): boolean => value > 0 && (value & (value - 1)) === 0;
 
-/** FAT12, FAT16 and FAT32 (blkid: "vfat"). The boot sector's fields must be possible: its magic number alone is any boot sector's. */
+/**
+ * FAT12, FAT16 and FAT32 (blkid: "vfat"). Every boot sector has the same magic number, so the other
+ * fields must be plausible too.
+ */
 export const vfat: ContentProbe = async (reader) => {
   const view = await reader.view(0, 512);
   if (!view) return undefined;
@@ -39,7 +42,7 @@ export const vfat: ContentProbe = async (reader) => {
   return content('filesystem', 'vfat', label || fallback, serial);
 };
 
-/** The entry with attribute "volume label" (0x08) of a FAT directory. */
+/** The label in a FAT directory: the name of the entry with the attribute "volume label" (0x08). */
 async function directoryLabel(reader: ProbeReader, at: number, length: number): Promise<string | undefined> {
   const bytes = await reader.bytes(at, Math.min(length, maxDirectory));
   for (let entry = 0; bytes && entry + 32 <= bytes.length && bytes[entry] !== 0; entry += 32) {
@@ -49,7 +52,7 @@ async function directoryLabel(reader: ProbeReader, at: number, length: number): 
   return undefined;
 }
 
-/** [exFAT] 3.1 boot sector, 7.3 volume label entry. */
+/** exFAT ([exFAT] 3.1 boot sector, 7.3 volume label entry). */
 export const exfat: ContentProbe = async (reader) => {
   const view = await reader.view(0, 512);
   if (!view || diskText(new Uint8Array(view.buffer, 3, 8), 'latin1') !== 'EXFAT') return undefined;
@@ -67,7 +70,7 @@ export const exfat: ContentProbe = async (reader) => {
   return content('filesystem', 'exfat', undefined, serial);
 };
 
-/** NTFS: the label is attribute 0x60 of the fourth record of the master file table. */
+/** NTFS. The label is attribute 0x60 of the fourth record of the master file table. */
 export const ntfs: ContentProbe = async (reader) => {
   const view = await reader.view(0, 512);
   if (!view || diskText(new Uint8Array(view.buffer, 3, 8), 'latin1') !== 'NTFS') return undefined;

@@ -1,6 +1,8 @@
 /**
- * File systems and other content by their signatures. Sources: each format's own description, and for names blkid(8).
- * Only what tells the kind, the label and the UUID is read; whether the content is whole is not checked.
+ * Probes for file systems and other content, and their order. Sources: the description of each
+ * format; blkid(8) for the names.
+ *
+ * Not here: checks that the content is intact. Only type, label and UUID are read.
  */
 import { content, type ContentProbe } from './content.js';
 import { exfat, ntfs, vfat } from './dos-filesystems.js';
@@ -10,7 +12,10 @@ import { diskText, uuidText } from './text.js';
 import { luks2Second, nilfs2, nilfs2Second } from './second-copies.js';
 import { linuxRaid, lvm, swap, zfsMember } from './volumes.js';
 
-/** ext2, ext3 and ext4 differ by the features that they use (Linux, Documentation/filesystems/ext4). */
+/**
+ * ext2, ext3, ext4 and journal devices, which differ by their features (Linux,
+ * Documentation/filesystems/ext4).
+ */
 const ext: ContentProbe = async (reader) => {
   const view = await reader.view(1024, 264);
   if (!view || view.getUint16(56, true) !== 0xef53 || view.getUint32(24, true) > 6) return undefined;
@@ -20,13 +25,17 @@ const ext: ContentProbe = async (reader) => {
     number,
   ];
   const bytes = new Uint8Array(view.buffer);
-  // What ext3 knows: filetype, recover, meta_bg; sparse_super, large_file, btree_dir.
+  // ext3 supports filetype, recover and meta_bg; sparse_super, large_file and btree_dir. More is
+  // ext4.
   const beyond3 = (incompatible & ~(0x2 | 0x4 | 0x10)) !== 0 || (readOnly & ~0x7) !== 0;
   const type = incompatible & 0x8 ? 'jbd' : beyond3 ? 'ext4' : compatible & 0x4 ? 'ext3' : 'ext2';
   return content('filesystem', type, diskText(bytes.subarray(120, 136)), uuidText(bytes.subarray(104, 120)));
 };
 
-/** UFS: a magic number at the end of the superblock, in either byte order, at the places where each version has it. */
+/**
+ * UFS: a magic number at the end of the superblock, in either byte order. Each version has its own
+ * place.
+ */
 const ufs: ContentProbe = async (reader) => {
   for (const [base, magic] of [
     [65536, 0x19540119],
@@ -117,8 +126,8 @@ const { qcow2, vmdk, vhdx, vdi, overlay, bitlocker, luks1, luks2, jfs, reiserfs,
   signatures;
 
 /**
- * In the order in which what they find is believed (contents.ts): what holds others, then by the place of the
- * superblock. HFS comes after ISO 9660, of which it is the other face on hybrid discs.
+ * The probes, the most credible content first (contents.ts): content that contains other content,
+ * then by the offset of the superblock. HFS comes after ISO 9660, because hybrid discs have both.
  */
 export const contentProbes: readonly ContentProbe[] = [
   ...[qcow2, vmdk, vhdx, vdi, overlay].map(signatureProbe),
@@ -140,5 +149,5 @@ export const contentProbes: readonly ContentProbe[] = [
   zfsMember,
 ];
 
-/** For what has lost its beginning: looked for where nothing else is found. */
+/** Probes for content whose beginning is lost; used only if nothing else was found. */
 export const lastProbes: readonly ContentProbe[] = [luks2Second, nilfs2Second];

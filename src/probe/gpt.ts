@@ -1,6 +1,8 @@
 /**
- * The GUID partition table: header and entries with their checksums, and the backup at the end of the disk. Source: [UEFI]
- * 5.3. Whether it counts, which the first sector's master boot record decides, is in disk.ts.
+ * Reads the GUID partition table (GPT): header and entries with their checksums, and the backup at
+ * the end of the disk. Source: [UEFI] 5.3.
+ *
+ * Not here: whether the table is used, which the master boot record decides (disk.ts).
  */
 import { crc32 } from '../base/crc32.js';
 import { gptTypeName } from './partition-types.js';
@@ -8,15 +10,15 @@ import type { ProbeReader } from './reader.js';
 import type { FoundTable, Partition } from './table.js';
 import { diskText, guidText } from './text.js';
 
-/** Bytes of entries that are read, at most: 64 times what a table has as a rule. */
+/** Longest list of entries that is read, in bytes: 64 times the usual length. */
 const maxEntryBytes = 1 << 20;
 const zeroGuid = '00000000-0000-0000-0000-000000000000';
 
 interface Header {
   readonly id: string;
-  /** Where its other copy is, in sectors. */
+  /** Sector of the other copy. */
   readonly alternate: number;
-  /** The last sector that a partition may have. */
+  /** The last sector that a partition may use. */
   readonly lastUsable: number;
   readonly entriesAt: number;
   readonly entryCount: number;
@@ -25,11 +27,14 @@ interface Header {
 }
 
 export interface FoundGpt extends FoundTable {
-  /** Which copy the table is from; undefined where both are damaged. */
+  /** The copy from which the table was read; undefined if both are damaged. */
   readonly used: 'primary' | 'backup' | undefined;
 }
 
-/** The table of a disk of sectors of `sectorSize` bytes, from its first copy or its backup; undefined where there is none. */
+/**
+ * Reads the table of a disk with sectors of `sectorSize` bytes, from its primary copy or else its
+ * backup. Undefined if there is none.
+ */
 export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<FoundGpt | undefined> {
   const last = Math.floor(reader.size / sectorSize) - 1;
   const problems: string[] = [];
@@ -37,7 +42,7 @@ export async function readGpt(reader: ProbeReader, sectorSize: number): Promise<
   const noted = problems.length;
   const backup = await readCopy(reader, sectorSize, last, problems);
   if (!primary && !backup) {
-    // A damaged copy at the start is worth telling of; the name alone at the end of a disk is not.
+    // Report a damaged primary copy. A damaged backup alone may be a remnant and is not reported.
     if (noted === 0) return undefined;
     const table = { kind: 'gpt', id: '', sectorSize, partitions: [] } as const;
     return { table, problems: problems.slice(0, noted), used: undefined };
@@ -89,7 +94,7 @@ async function readCopy(
   return { header, partitions };
 }
 
-/** [UEFI] table 5.5; undefined where its checksum or a field is wrong. */
+/** Decodes a header ([UEFI] table 5.5); undefined if its checksum or a field is wrong. */
 function decodeHeader(bytes: Uint8Array, lba: number): Header | undefined {
   const view = new DataView(bytes.buffer);
   const length = view.getUint32(12, true);
@@ -112,7 +117,10 @@ function decodeHeader(bytes: Uint8Array, lba: number): Header | undefined {
   };
 }
 
-/** [UEFI] table 5.6; undefined where the entry is free. */
+/**
+ * Decodes an entry ([UEFI] table 5.6); undefined if it is free, 'impossible' if its end is before
+ * its start.
+ */
 function decodeEntry(bytes: Uint8Array, number: number, sectorSize: number): Partition | 'impossible' | undefined {
   const typeId = guidText(bytes.subarray(0, 16));
   if (typeId === zeroGuid) return undefined;

@@ -1,24 +1,26 @@
 /**
- * The partition table of a master boot record, with the logical partitions of its extended one. Source: [UEFI] 5.2.1;
- * for extended partitions, which no standard describes, the way Linux reads them (block/partitions/msdos.c). BSD and
- * Solaris labels within a partition are not looked at.
+ * Reads the partition table of a master boot record (MBR) and the logical partitions of its
+ * extended partition. Source: [UEFI] 5.2.1. No standard describes extended partitions; they are
+ * read as Linux does (block/partitions/msdos.c).
+ *
+ * Not here: BSD and Solaris labels within a partition; the choice between MBR and GPT (disk.ts).
  */
 import type { ProbeReader } from './reader.js';
 import { isExtended, mbrTypeName } from './partition-types.js';
 import type { FoundTable, Partition } from './table.js';
 
-/** Logical partitions that are followed, at most: far more than anybody has, and the end of a chain that has none. */
+/** Most logical partitions that are read: far more than are in use. It bounds a malicious chain. */
 const maxLogical = 128;
 
 interface Entry {
   readonly active: boolean;
   readonly type: number;
-  /** In sectors. */
+  /** Start and length in sectors. */
   readonly start: number;
   readonly count: number;
 }
 
-/** The first sector's four entries, or undefined where it is no table. */
+/** The four entries of the boot record at `offset` bytes; undefined if it has no signature. */
 export async function mbrEntries(reader: ProbeReader, offset = 0): Promise<(Entry & { flag: number })[] | undefined> {
   const view = await reader.view(offset, 512);
   if (view?.getUint16(510, true) !== 0xaa55) return undefined;
@@ -31,10 +33,10 @@ export async function mbrEntries(reader: ProbeReader, offset = 0): Promise<(Entr
   }));
 }
 
-/** The table that begins in the first sector, or undefined where there is none. */
+/** Reads the table of the first sector; undefined if there is none. */
 export async function readMbr(reader: ProbeReader, sectorSize: number): Promise<FoundTable | undefined> {
   const entries = await mbrEntries(reader);
-  // Any boot sector has the signature; a table's flags are 0 or 0x80.
+  // Every boot sector has the signature, but only a table has flags of 0 or 0x80.
   if (!entries || entries.some(({ flag }) => (flag & 0x7f) !== 0)) return undefined;
   if (entries.every(({ type, count }) => type === 0 || count === 0)) return undefined;
   const id = ((await reader.view(440, 4))?.getUint32(0, true) ?? 0).toString(16).padStart(8, '0');
@@ -61,7 +63,10 @@ export async function readMbr(reader: ProbeReader, sectorSize: number): Promise<
   return { table: { kind: 'mbr', id, sectorSize, partitions }, problems };
 }
 
-/** Follows the chain of extended boot records: each names a logical partition and where the next record is. */
+/**
+ * Follows the chain of extended boot records. Each contains a logical partition and the place of
+ * the next record.
+ */
 async function readLogical(
   reader: ProbeReader,
   sectorSize: number,

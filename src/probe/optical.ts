@@ -1,13 +1,19 @@
-/** ISO 9660 (ECMA-119) and UDF (ECMA-167): both are told by the volume descriptors from byte 32768 on. */
+/**
+ * ISO 9660 (ECMA-119) and UDF (ECMA-167): the volume descriptors from byte 32768 on identify both.
+ */
 import { content, type ContentProbe } from './content.js';
 import { diskText } from './text.js';
 
+/** Offset of the first volume descriptor, in bytes. */
 const first = 32768;
+/** Length of a sector, in bytes. */
 const sector = 2048;
-/** Descriptors that are looked at, at most. */
+/** Most descriptors that are read. */
 const maxDescriptors = 32;
 
-/** Label and, as blkid has it for a UUID, the time of the last change or of the making. */
+/**
+ * ISO 9660: label and, as the UUID (like blkid), the time of the last change, else of the creation.
+ */
 export const iso9660: ContentProbe = async (reader) => {
   const bytes = await reader.bytes(first, sector);
   if (!bytes || bytes[0] !== 1 || diskText(bytes.subarray(1, 6), 'latin1') !== 'CD001') return undefined;
@@ -15,14 +21,14 @@ export const iso9660: ContentProbe = async (reader) => {
   return content('filesystem', 'iso9660', diskText(bytes.subarray(40, 72)), uuid);
 };
 
-/** ECMA-119 8.4.26.1: 16 digits; all "0" is no time. */
+/** A time of 16 digits (ECMA-119 8.4.26.1); undefined if all digits are "0" (no time). */
 function timeText(bytes: Uint8Array): string | undefined {
   const text = diskText(bytes, 'latin1');
   if (!/^\d{16}$/.test(text) || /^0+$/.test(text)) return undefined;
   return text.replace(/^(....)(..)(..)(..)(..)(..)(..)$/, '$1-$2-$3-$4-$5-$6-$7');
 }
 
-/** The volume recognition sequence of ECMA-167 2/8.3: an NSR descriptor after a BEA01. */
+/** UDF: an NSR descriptor after a BEA01 in the volume recognition sequence (ECMA-167 2/8.3). */
 export const udf: ContentProbe = async (reader) => {
   let begun = false;
   for (let index = 0; index < maxDescriptors; index++) {

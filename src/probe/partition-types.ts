@@ -1,4 +1,7 @@
-/** Partition types by name. Sources: [UEFI] table 5.7; the Discoverable Partitions Specification; for MBR, fdisk(8)'s list. */
+/**
+ * Names of partition types. Sources: [UEFI] table 5.7; the Discoverable Partitions Specification;
+ * for MBR the list of fdisk(8).
+ */
 
 const mbr: Readonly<Record<number, string>> = {
   0x01: 'FAT12',
@@ -60,12 +63,12 @@ export function mbrTypeName(type: number): string {
   return mbr[type] ?? 'unknown';
 }
 
-/** The name of a GPT partition type (upper case), or "unknown". */
+/** The name of a GPT partition type (a GUID in upper case), or "unknown". */
 export function gptTypeName(guid: string): string {
   return gpt[guid] ?? 'unknown';
 }
 
-/** Whether an MBR partition of this type holds others. */
+/** True if an MBR partition of this type is extended: it contains other partitions. */
 export function isExtended(type: number): boolean {
   return type === 0x05 || type === 0x0f || type === 0x85;
 }

@@ -1,7 +1,9 @@
 /**
- * What is on a disk: its partition table (MBR, GPT) and the file systems and other content on it and in its partitions, by
- * their signatures. Only reads, a bounded number of bytes however the disk is made, and trusts nothing that it reads.
- * Other tables (Apple, BSD, Sun) are not known.
+ * Finds out what is on a disk: its partition table (MBR or GPT), and the file systems and other
+ * content on it and in its partitions, recognised by their signatures. It only reads, a bounded
+ * number of bytes, and trusts no byte that it reads.
+ *
+ * Not here: other partition tables (Apple, BSD, Sun).
  */
 import { usageError } from '../base/errors.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
@@ -13,24 +15,29 @@ import { decideDisk } from './disk.js';
 import { ProbeReader } from './reader.js';
 import type { Partition, PartitionTable } from './table.js';
 
-/** What a probe found. */
+/** The result of a probe. */
 export interface DiskLayout {
   readonly table?: PartitionTable;
-  /** What is on the whole device: where there is no table, and on hybrid images beside one. */
+  /**
+   * Content of the whole device: of a disk without a table, or beside the table of a hybrid image.
+   */
   readonly content?: Content;
-  /** What the disk or a partition could be taken for otherwise, a line each, for people; absent where all is clear. */
+  /**
+   * Other things that the disk or a partition could be, one line each, for people; absent if there
+   * are none.
+   */
   readonly ambiguous?: readonly string[];
-  /** What is wrong, a line each, for people. */
+  /** Problems, one line each, for people. */
   readonly problems: readonly string[];
 }
 
-/** Partitions that are looked into, at most. */
+/** Most partitions whose content is probed. */
 const maxProbed = 256;
 const maxProblems = 32;
 
 /**
- * Looks at a disk.
- * @throws BlockError where the device as a whole fails; damaged blocks and damaged tables are problems in the answer.
+ * Probes a disk. Damaged blocks and tables are reported as problems.
+ * @throws BlockError if the whole device fails
  */
 export async function probeDisk(device: BlockDevice, options: RequestOptions = {}): Promise<DiskLayout> {
   const reader = ProbeReader.of(device, options);
@@ -54,8 +61,8 @@ export async function probeDisk(device: BlockDevice, options: RequestOptions = {
 }
 
 /**
- * The partition `number` of a disk as a device of its own, which takes the disk over.
- * @throws FarbusError where there is none, or it cannot be used.
+ * Partition `number` of a disk as a device, which takes over the disk.
+ * @throws FarbusError if there is no such partition, or if it exceeds the disk
  */
 export async function openPartition(device: BlockDevice, number: number): Promise<SliceFilter> {
   const reader = ProbeReader.of(device);

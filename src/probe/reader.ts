@@ -1,27 +1,33 @@
 /**
- * Reading for probes: small pieces from anywhere on a device, of which nothing is trusted. What is read is kept in chunks,
- * so that many probes of the same place cost one request each 64 KiB of a far disk, and the sum of what is read is
- * bounded: no table, however made, can make a probe read a whole disk. Where a chunk cannot be read, the blocks that a
- * probe wants of it are read alone: one bad sector hides nothing beside it.
+ * ProbeReader: reads small pieces of a device for probes.
+ *
+ * It caches the device in chunks of 64 KiB, so that many probes of the same place cost one request
+ * to a remote disk. The total number of bytes read is bounded, so that no malicious table can make
+ * a probe read a whole disk. If a chunk cannot be read, the blocks that a probe needs are read one
+ * by one, so that one bad sector does not hide its neighbours.
  */
 import { buffersOf } from '../base/buffers.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { blockErrorOf } from '../block/errors.js';
 
-/** Bytes of one request; a multiple of every block size. */
+/** Length of a chunk in bytes; a multiple of every block size. */
 const chunkSize = 65536;
-/** Bytes that one probe of a whole device reads at most. */
+/** Most bytes that the probes of one device read together. */
 const defaultBudget = 64 << 20;
 
-/** A chunk's bytes; 'bad' where it cannot be read as a whole; undefined where it is over the bound. */
+/**
+ * The bytes of a chunk; 'bad' if it cannot be read as a whole; undefined if the budget is used up.
+ */
 type Chunk = Uint8Array | 'bad' | undefined;
 
-/** What the readers of one device share. */
+/** State that all readers of one device share. */
 interface Shared {
   readonly device: BlockDevice;
   readonly options: RequestOptions;
   readonly chunks: Map<number, Promise<Chunk>>;
+  /** Offsets on the device of blocks that could not be read. */
   readonly unreadable: Set<number>;
+  /** Bytes that may still be read. */
   budget: number;
 }
 
@@ -38,32 +44,36 @@ export class ProbeReader {
     this.size = size;
   }
 
-  /** The whole of `device`. */
+  /**
+   * A reader of the whole `device`.
+   * @param options `budget`: most bytes that may be read; default 64 MiB
+   */
   static of(device: BlockDevice, options: RequestOptions & { readonly budget?: number } = {}): ProbeReader {
     const { budget = defaultBudget, ...rest } = options;
     const shared = { device, options: rest, chunks: new Map(), unreadable: new Set<number>(), budget };
     return new ProbeReader(shared, 0, device.info.size);
   }
 
-  /** The part of `size` bytes from `start`, cut where this one ends. */
+  /** A reader of the part of `size` bytes from `start`, cut at the end of this part. */
   within(start: number, size: number): ProbeReader {
     const from = Math.min(start, this.size);
     return new ProbeReader(this.#shared, this.#start + from, Math.min(size, this.size - from));
   }
 
-  /** Offsets on the device of what a probe wanted and could not be read. */
+  /** Offsets on the device of blocks that a probe needed and could not read. */
   get unreadable(): readonly number[] {
     return [...this.#shared.unreadable];
   }
 
-  /** Whether the bound was reached: probes after that see nothing. */
+  /** True if the budget is used up: later probes get no bytes. */
   get exhausted(): boolean {
     return this.#shared.budget <= 0;
   }
 
   /**
-   * `length` bytes at `offset`, or undefined where they are not within the part, cannot be read or are over the bound.
-   * Rejects with a BlockError where the device as a whole fails (unreachable, aborted, closed).
+   * `length` bytes at `offset` of the part. Undefined if they exceed the part or 1 MiB, cannot be
+   * read, or exceed the budget. Rejects with a BlockError if the whole device fails (unreachable,
+   * aborted, closed).
    */
   async bytes(offset: number, length: number): Promise<Uint8Array | undefined> {
     const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0;
@@ -91,7 +101,7 @@ export class ProbeReader {
     return out;
   }
 
-  /** As {@link bytes}, as a DataView. */
+  /** Like {@link bytes}, as a DataView. */
   async view(offset: number, length: number): Promise<DataView | undefined> {
     const bytes = await this.bytes(offset, length);
     return bytes && new DataView(bytes.buffer);
@@ -115,7 +125,7 @@ export class ProbeReader {
     return (await this.#fill(at, bytes)) ? bytes : 'bad';
   }
 
-  /** Bytes [start, end) of the device, read in whole blocks and not kept. */
+  /** Bytes [start, end) of the device, read in whole blocks and not cached. */
   async #blocks(start: number, end: number): Promise<Uint8Array | undefined> {
     const { device, unreadable } = this.#shared;
     const { blockSize } = device.info;
@@ -127,7 +137,7 @@ export class ProbeReader {
     return undefined;
   }
 
-  /** Reads `bytes` at `at` of the device. @returns false where that cannot be read */
+  /** Fills `bytes` from offset `at` of the device. @returns false if it cannot be read */
   async #fill(at: number, bytes: Uint8Array): Promise<boolean> {
     const { device, options } = this.#shared;
     this.#shared.budget -= bytes.length;

@@ -1,4 +1,4 @@
-/** Probes as data: content that a magic number at a fixed place tells, with label and UUID at fixed places. */
+/** Probes described by data: content with a magic number, label and UUID at fixed offsets. */
 import { content, type Content, type ContentKind, type ContentProbe } from './content.js';
 import type { ProbeReader } from './reader.js';
 import { diskText, uuidText, type TextEncoding } from './text.js';
@@ -7,14 +7,14 @@ import { diskText, uuidText, type TextEncoding } from './text.js';
 export interface Signature {
   readonly type: string;
   readonly kind?: ContentKind;
-  /** Where the superblock begins, from the start of the part. */
+  /** Offset of the superblock from the start of the device or partition, in bytes. */
   readonly base: number;
-  /** Alternatives: any of them matches. Text is ASCII. */
+  /** Alternative magic numbers, one of which must match. Text is ASCII. */
   readonly magic: readonly { readonly at: number; readonly bytes: string | readonly number[] }[];
   readonly label?: { readonly at: number; readonly length: number; readonly encoding?: TextEncoding };
-  /** 16 bytes in the order in which they are written. */
+  /** Offset of a UUID of 16 bytes, in the order in which it is written. */
   readonly uuid?: number;
-  /** A UUID that stands as text. */
+  /** A UUID that is stored as text. */
   readonly uuidText?: { readonly at: number; readonly length: number };
 }
 

@@ -1,27 +1,33 @@
-/** What a partition table says. */
+/** The contents of a partition table, MBR or GPT. */
 import type { Content } from './content.js';
 
 /** One partition. */
 export interface Partition {
-  /** As Linux counts them: primary and GPT ones from 1 by their place in the table, logical ones from 5. */
+  /**
+   * Number as in Linux: primary and GPT partitions from 1 by their place in the table, logical ones
+   * from 5.
+   */
   readonly number: number;
-  /** Bytes from the start of the disk. */
+  /** Offset from the start of the disk, in bytes. */
   readonly start: number;
-  /** Bytes, as the table says; it may reach beyond the disk. */
+  /** Length in bytes according to the table; it may exceed the disk. */
   readonly size: number;
   /** "0x83", or a GUID in upper case. */
   readonly typeId: string;
   /** The type by name, or "unknown". */
   readonly type: string;
-  /** GPT: its name. */
+  /** GPT: the name of the partition. */
   readonly name?: string;
-  /** GPT: its own GUID, lower case; MBR: the disk's identifier and its number, as blkid has it for PARTUUID. */
+  /**
+   * GPT: the partition's GUID in lower case. MBR: disk identifier and partition number, like
+   * blkid's PARTUUID.
+   */
   readonly uuid?: string;
   /** MBR: marked active; GPT: attribute "legacy BIOS bootable". */
   readonly bootable: boolean;
-  /** It only holds other partitions. */
+  /** MBR: an extended partition, which only contains other partitions. */
   readonly extended: boolean;
-  /** What is in it, where that is known. */
+  /** Its content, if recognised. */
   readonly content?: Content;
 }
 
@@ -29,12 +35,12 @@ export interface PartitionTable {
   readonly kind: 'mbr' | 'gpt';
   /** The disk's identifier: eight hexadecimal digits, or a GUID in lower case. */
   readonly id: string;
-  /** Bytes of a sector as the table counts. */
+  /** Length of the table's sectors, in bytes. */
   readonly sectorSize: number;
   readonly partitions: readonly Partition[];
 }
 
-/** A table, and what is wrong with it, a line each. */
+/** A table and its problems, one line each. */
 export interface FoundTable {
   readonly table: PartitionTable;
   readonly problems: readonly string[];

@@ -1,15 +1,21 @@
-/** Parts of something larger, and swap space. Sources: Linux, drivers/md/md_p.h; LVM2, label.h; mkswap(8); ZFS on-disk format. */
+/**
+ * Probes for members of larger volumes (RAID, LVM, ZFS) and for swap space. Sources: Linux,
+ * drivers/md/md_p.h; LVM2, label.h; mkswap(8); ZFS on-disk format.
+ */
 import { content, type ContentProbe } from './content.js';
 import { diskText, hex, uuidText } from './text.js';
 
-/** Linux software RAID: version 1 at one of three places, version 0.90 near the end. */
+/**
+ * Linux software RAID: a superblock of version 1 at one of three places, or of version 0.90 near
+ * the end.
+ */
 export const linuxRaid: ContentProbe = async (reader) => {
   const sectors = Math.floor(reader.size / 512);
-  // Version 1.2, 1.1, 1.0 (8 KiB from the end, on 4 KiB).
+  // Versions 1.2, 1.1 and 1.0 (8 KiB before the end, at a multiple of 4 KiB).
   for (const at of [4096, 0, (sectors - 16 - (sectors % 8)) * 512]) {
     const view = await reader.view(at, 64);
     if (view?.getUint32(0, true) !== 0xa92b4efc || view.getUint32(4, true) !== 1) continue;
-    // It says where it is, in sectors: one elsewhere is a copy (md_p.h, super_offset).
+    // The superblock contains its own sector (md_p.h, super_offset). If that differs, it is a copy.
     if ((await reader.view(at + 144, 8))?.getBigUint64(0, true) !== BigInt(at / 512)) continue;
     const bytes = new Uint8Array(view.buffer);
     const name = diskText(bytes.subarray(32, 64));
@@ -24,7 +30,7 @@ export const linuxRaid: ContentProbe = async (reader) => {
   return { ...content('member', 'linux_raid_member', undefined, uuid), at: oldAt };
 };
 
-/** An LVM2 physical volume: its label is in one of the first four sectors. */
+/** LVM2 physical volume: a label in one of the first four sectors. */
 export const lvm: ContentProbe = async (reader) => {
   for (let sector = 0; sector < 4; sector++) {
     const bytes = await reader.bytes(sector * 512, 512);
@@ -40,7 +46,10 @@ export const lvm: ContentProbe = async (reader) => {
   return undefined;
 };
 
-/** Swap space: its name is at the end of the first page, whose size is that of the machine that made it. */
+/**
+ * Swap space: a name at the end of the first page, whose length depends on the computer that made
+ * it.
+ */
 export const swap: ContentProbe = async (reader) => {
   for (const page of [4096, 8192, 16384, 32768, 65536]) {
     const magic = await reader.bytes(page - 10, 10);
@@ -51,7 +60,8 @@ export const swap: ContentProbe = async (reader) => {
     if (text !== 'SWAPSPACE2' && !sleeping) continue;
     const bytes = await reader.bytes(1024, 44);
     if (!bytes) return undefined;
-    // The magic alone can stand in a file of another file system; its header cannot (Linux, union swap_header).
+    // Check the header's version too: the name alone may be data of a file (Linux, union
+    // swap_header).
     const version = new DataView(bytes.buffer).getUint32(0, true);
     if (!sleeping && version !== 1 && version !== 0x0100_0000) continue;
     const label = diskText(bytes.subarray(28, 44));
@@ -60,7 +70,7 @@ export const swap: ContentProbe = async (reader) => {
   return undefined;
 };
 
-/** A member of a ZFS pool: at least four uberblocks in its first label, as blkid asks for. */
+/** Member of a ZFS pool: at least four uberblocks in its first label, as blkid requires. */
 export const zfsMember: ContentProbe = async (reader) => {
   let found = 0;
   for (let at = 128 << 10; at < 256 << 10; at += 1024) {
