@@ -1,10 +1,13 @@
 /**
- * A block device of this machine ([SYS] physical I/O device 914) as a block device of ours. Linux; elsewhere read-only
- * and with blocks of 512 bytes. A writable device is opened exclusively (O_EXCL, open(2)), so that neither a mounted
- * file system nor another server of it is written underneath.
+ * A block device of this computer ([SYS] physical I/O device 914) as a BlockDevice. For Linux; on
+ * other systems it is read-only with blocks of 512 bytes. A writable device is opened exclusively
+ * (O_EXCL, open(2)), so that a disk with a mounted file system or another server is not
+ * overwritten.
  *
- * Size and block size are the kernel's: by ioctl with koffi, else from sysfs, else by looking for the end. With koffi,
- * `trim` and `writeZeroes` reach the device; holes are not known. Changes of a medium are watched by removable.node.ts.
+ * Size and block size come from the kernel by ioctl with koffi, else from sysfs, else from a search
+ * for the end. With koffi, `trim` and `writeZeroes` reach the device. Holes are not reported.
+ *
+ * Not here: changes of a removable medium (removable.node.ts).
  */
 import fs from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -42,7 +45,7 @@ export class LocalBlockDevice extends DescriptorDevice {
   readonly #libc: Libc | undefined;
   readonly #number: string;
 
-  /** @param number "8:1": its number, as sysfs has it */
+  /** @param number device number as in sysfs: "8:1" */
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, number: string) {
     super(info, fd, syncFd, native, false);
     this.#libc = native;
@@ -61,7 +64,10 @@ export class LocalBlockDevice extends DescriptorDevice {
     await this.#libc!.ioctl(this.fd, BLKDISCARD, new Uint8Array(range.buffer));
   }
 
-  /** On a block device, punching a hole zeroes by the device's own means or fails; zeroing a range may write. */
+  /**
+   * Punching a hole makes the device zero the range itself, or fails. ZERO_RANGE may write zeroes
+   * instead.
+   */
   protected override async zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void> {
     const mode = options.noHole ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
     if (options.noHole && options.fastOnly) {
@@ -73,8 +79,9 @@ export class LocalBlockDevice extends DescriptorDevice {
 
 /**
  * Opens a block device.
- * @param flags Of open(2), besides those that the options mean.
- * @throws FarbusError where it cannot be opened as asked, or is mounted or otherwise used and to be written.
+ * @param flags further flags of open(2)
+ * @throws FarbusError if it cannot be opened as the options demand, or if it would be written but
+ * is in use (mounted, swap, …)
  */
 export async function openBlockDevice(path: string, options: OpenOptions = {}, flags = 0): Promise<LocalBlockDevice> {
   let fd: number | undefined;
@@ -158,14 +165,17 @@ async function blockDevice(
   return new LocalBlockDevice(info, fd, syncFd, native, facts.number);
 }
 
-/** The size of what is open, where nobody tells it: the first sector at which nothing can be read. In bytes. */
+/**
+ * Searches for the end of an open device whose size is unknown: the first sector that cannot be
+ * read. In bytes.
+ */
 export async function findEnd(fd: number): Promise<number> {
   const sector = 512;
   const one = Buffer.allocUnsafe(1);
   const readable = (at: number): Promise<boolean> =>
     new Promise((resolve, reject) =>
       fs.read(fd, one, 0, 1, at * sector, (error, bytes) => {
-        // Some systems answer a read behind the end with an error.
+        // Some systems answer a read beyond the end with an error.
         if (error && !['EINVAL', 'ENXIO', 'EIO'].includes(error.code ?? '')) reject(error);
         else resolve(!error && bytes === 1);
       }),

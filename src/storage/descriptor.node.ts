@@ -1,7 +1,10 @@
 /**
- * DescriptorDevice: a block device over an open file descriptor, whatever it is of. What needs no disk is done at once
- * (page-cache.node.ts); every other call runs on a thread, so that the event loop does not wait for one. What is special
- * to regular files and to block devices is in their own classes.
+ * DescriptorDevice: a block device over an open file descriptor. Transfers that need no disk run on
+ * the caller's thread (page-cache.node.ts), other reads by io_uring (uring.node.ts) if it is
+ * available, and every other call on a thread, so that the event loop never waits for a disk.
+ *
+ * Not here: the differences between regular files (file.node.ts) and block devices
+ * (block-device.node.ts).
  */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
@@ -18,7 +21,7 @@ const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
 const openFd = promisify(fs.open);
 
-/** For how long nothing is fetched after what was fetched was not there, in ms. */
+/** Back-off after a fetch whose pages did not stay resident, in ms. Chosen, not measured. */
 const fetchRestMs = 200;
 /** Major number of the kernel's NBD devices. */
 const nbdMajor = 43;
@@ -27,18 +30,21 @@ export abstract class DescriptorDevice extends BlockBase {
   #info: BlockInfo;
   #looking: Promise<void> | undefined;
   protected readonly fd: number;
-  /** The same file opened with O_DSYNC, for FUA: it makes that write durable and no other. */
+  /**
+   * The same file opened with O_DSYNC, for FUA: a write through it makes only that write durable.
+   */
   readonly #syncFd: number | undefined;
+  /** Set after a failed flush: every later flush fails too. */
   #lost: BlockError | undefined;
-  /** Undefined where the page cache cannot be asked. */
+  /** Undefined without koffi. */
   readonly #cache: PageCache | undefined;
   readonly #uring: Uring | undefined;
-  /** When fetching is tried again, in ms of performance.now(). */
+  /** No fetch is tried before this time, in ms of performance.now(). */
   #fetchAgain = 0;
 
   /**
    * Takes over both descriptors: `close` closes them.
-   * @param regular Whether it is a regular file.
+   * @param regular true for a regular file, false for a block device
    */
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, regular: boolean) {
     super();
@@ -55,7 +61,7 @@ export abstract class DescriptorDevice extends BlockBase {
     return this.#info;
   }
 
-  /** One look at a time: who asks meanwhile gets its answer too. */
+  /** One check at a time: calls that come meanwhile share its result. */
   refresh(): Promise<void> {
     const look = async (): Promise<void> => {
       const found = await this.findSize().catch(() => undefined);
@@ -67,7 +73,9 @@ export abstract class DescriptorDevice extends BlockBase {
     return (this.#looking ??= look());
   }
 
-  /** The file is in memory or on a local disk, whose file system answers questions about it without waiting. */
+  /**
+   * True if the file is in memory or on a known local file system, so that fstat(2) does not wait.
+   */
   protected get writesAtOnce(): boolean {
     return this.#cache?.writable ?? false;
   }
@@ -93,7 +101,7 @@ export abstract class DescriptorDevice extends BlockBase {
       if (!ring.fetch(this.fd, offset, length, resolve)) resolve(-1);
     });
     const range = fetched > 0 ? this.doFileNow(offset, length) : undefined;
-    // Some disks are not told of so much at once: they would be waited for twice.
+    // The kernel may cap the read-ahead. Back off, or the disk is waited for twice.
     if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
     return range;
   }
@@ -116,8 +124,9 @@ export abstract class DescriptorDevice extends BlockBase {
     try {
       await (this.#cache ? this.#cache.during(() => fdatasync(this.fd)) : fdatasync(this.fd));
     } catch (error) {
-      // After a failed sync the system may drop what it could not write and call the next sync a success. It is not
-      // one: what was acknowledged before is in doubt for as long as the file is open.
+      // After a failed fdatasync the kernel may drop the pages that it could not write, and let the
+      // next fdatasync succeed. Acknowledged writes are in doubt as long as the file is open, so
+      // all later flushes must fail.
       this.#lost = new BlockError('io', 'a flush failed: writes before it may be lost', { cause: error });
       throw error;
     }
@@ -127,7 +136,8 @@ export abstract class DescriptorDevice extends BlockBase {
     try {
       await this.discard(offset, length);
     } catch (error) {
-      // A trim is a hint: a file system that cannot take it for this range leaves the blocks as they are.
+      // A trim is a hint. If the file system cannot do it for this range, the blocks keep their
+      // content.
       if (!isUnsupported(error)) throw error;
     }
     if (options.fua) await this.doFlush();
@@ -147,27 +157,39 @@ export abstract class DescriptorDevice extends BlockBase {
     await Promise.all([closeFd(this.fd), this.#syncFd === undefined ? undefined : closeFd(this.#syncFd)]);
   }
 
-  /** The length of what is open now, in bytes; undefined where it cannot be told. */
+  /** The present length of the file or device, in bytes; undefined if it is unknown. */
   protected abstract findSize(): Promise<number | undefined>;
-  /** Gives the blocks of a range back. Called only where `can.trim`; rejects with EOPNOTSUPP where it cannot. */
+  /**
+   * Frees the blocks of a range. Called only if `can.trim`; rejects with EOPNOTSUPP if it is
+   * impossible.
+   */
   protected abstract discard(offset: number, length: number): Promise<void>;
-  /** Zeroes a range without a transfer. Called only where `can.writeZeroes`; rejects with EOPNOTSUPP where it cannot. */
+  /**
+   * Zeroes a range without a transfer. Called only if `can.writeZeroes`; rejects with EOPNOTSUPP if
+   * it is impossible.
+   */
   protected abstract zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void>;
 }
 
-/** Whether it may be served by this very process, which must then not wait for it within a call: an NBD device, or a file on one. */
+/**
+ * True for an NBD device, or a file on one: this very process may be its server, so a call on this
+ * thread must not wait for it.
+ */
 function isOurs(fd: number): boolean {
   const { dev, rdev } = fs.fstatSync(fd);
   return [dev, rdev].some((device) => ((device >> 8) & 0xfff) === nbdMajor);
 }
 
-/** Whether an error says that the call, not this request, is impossible here. */
+/**
+ * True if the error says that the system cannot do such calls at all, rather than that this request
+ * failed.
+ */
 export function isUnsupported(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   return ['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'ENOTTY'].includes(code);
 }
 
-/** Opens what `fd` is open of once more, with O_DSYNC; undefined where that cannot be done. */
+/** Opens the file of `fd` a second time, with O_DSYNC; undefined if that is impossible. */
 export async function openSynchronous(fd: number): Promise<number | undefined> {
   if (process.platform !== 'linux') return undefined;
   try {

@@ -1,11 +1,12 @@
 /**
- * A regular file as a block device. Its size is the file's when it was opened, and when it was looked at since if the
- * file has become longer. A file that becomes shorter underneath gives errors of kind `io` behind its new end: reads,
- * extents and writes fail there, since a write would fill the gap with zeroes. The block size is 1: a file has bytes,
- * and its length need not be whole sectors.
+ * A regular file as a block device. Its size is the file's length at opening, or at the last
+ * `refresh` if the file has grown. If the file shrinks while it is open, reads, extents and writes
+ * beyond its new end fail with kind `io`; a write there would fill the gap with zeroes. The default
+ * block size is 1, because a file's length need not be whole sectors.
  *
- * With koffi, `trim` punches holes, `writeZeroes` transfers nothing and `extents` knows the holes. Without it the
- * same requests work, slower. A file is not locked against other programs unless `exclusive` is asked.
+ * With koffi, `trim` punches holes, `writeZeroes` transfers nothing, and `extents` reports holes.
+ * Without koffi the same requests work, but slower. A file is locked against other programs only
+ * with the option `exclusive`.
  */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
@@ -29,9 +30,12 @@ import { openDescriptor, openError, pathIdentity, printable, type Opened, type O
 const fstat = promisify(fs.fstat);
 const closeFd = promisify(fs.close);
 
-/** Most extents that one request answers: a file of very many small holes is told in parts. */
+/** Most extents in one answer: a file with very many small holes is reported in parts. */
 const maxExtents = 128;
-/** How long a measured length is believed before a write that is done at once, in ms: a measurement costs as much. */
+/**
+ * A synchronous write uses a measured length for this time, in ms: fstat(2) costs as much as the
+ * write.
+ */
 const believedMs = 5;
 
 export interface FileOptions extends OpenOptions {
@@ -74,15 +78,16 @@ export class FileDevice extends DescriptorDevice {
     return super.doWriteZeroes(offset, length, options);
   }
 
-  /** What was acknowledged beyond the end of a file that has become shorter is lost: that is no success. */
+  /** Fails if the file has shrunk, because acknowledged writes beyond its end are lost. */
   protected override async doFlush(): Promise<void> {
     if (!this.info.readOnly) await this.#checkEnd(this.info.size);
     return super.doFlush();
   }
 
   /**
-   * Whether the file was at least `end` bytes long a moment ago. A write behind the end of a file that has become shorter
-   * would make it longer again, and the gap before the write would read as zeroes that nobody wrote.
+   * True if the file was at least `end` bytes long up to `believedMs` ago. A write beyond the end
+   * of a file that has shrunk would extend it again, and the gap before the write would read as
+   * zeroes that no client has written.
    */
   #reaches(end: number): boolean {
     const now = performance.now();
@@ -124,18 +129,19 @@ export class FileDevice extends DescriptorDevice {
     for (let at = offset; at < end && list.length < maxExtents;) {
       const data = await this.#libc!.seek(fd, at, SEEK_DATA);
       if (data === undefined) {
-        // A hole up to the file's end. What is behind the end of a file that has become shorter is none.
+        // A hole up to the file's end. If the file has shrunk, the range beyond its end is not a
+        // hole.
         const { size } = await fstat(fd);
         add(at, Math.min(end, size - (size % blockSize)), true);
         if (list.length === 0) throw shorter(size);
         break;
       }
-      // A block that is partly data is data.
+      // A block that contains any data counts as data.
       const from = Math.min(end, Math.max(at, data - (data % blockSize)));
       add(at, from, true);
       at = from;
       if (at >= end) break;
-      // Undefined if the file has become shorter since: a read of these bytes reports it.
+      // Undefined if the file has shrunk meanwhile: report data, and a read of it will fail.
       const hole = (await this.#libc!.seek(fd, Math.max(at, data), SEEK_HOLE)) ?? end;
       const to = Math.min(end, Math.ceil(Math.max(hole, at + 1) / blockSize) * blockSize);
       add(at, to, false);
@@ -147,7 +153,7 @@ export class FileDevice extends DescriptorDevice {
 
 /**
  * Opens a regular file.
- * @throws FarbusError where it cannot be opened as asked.
+ * @throws FarbusError if it cannot be opened as the options demand
  */
 export async function openFile(path: string, options: FileOptions = {}): Promise<FileDevice> {
   let fd: number | undefined;
@@ -184,7 +190,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
     removable: false,
     rotational: process.platform === 'linux' && (await rotates(fd, device)),
     identity,
-    // Some file systems do not tell the time of birth; an inode number alone is soon used again.
+    // Without a birth time there is no mark: file systems soon reuse an inode number.
     marks: birthtimeNs > 0n ? { file: `${ino}:${birthtimeNs}` } : {},
     can: {
       flush: true,
@@ -198,7 +204,10 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
   return new FileDevice(info, fd, syncFd, native);
 }
 
-/** Whether the file system punches holes: asked behind the file's end, where there is nothing to lose. */
+/**
+ * True if the file system can punch holes. Tested beyond the file's end, where there is no data to
+ * lose.
+ */
 async function canPunch(native: Libc, fd: number, size: number): Promise<boolean> {
   try {
     await native.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, size, 4096);

@@ -1,15 +1,20 @@
 /**
- * The few calls of the C library that Node does not offer, through koffi where it is installed: fallocate(2), lseek(2)
- * for SEEK_DATA and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2), and pread(2) and pwrite(2)
- * without a thread. All others that may wait for a disk run on one. Without koffi, on another system than Linux, or with FARBUS_NO_KOFFI set, there is none of it: callers
- * then do the same with what Node has, slower.
+ * Calls of the C library that Node lacks, through koffi: fallocate(2), lseek(2) with SEEK_DATA and
+ * SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2), mincore(2), and pread(2)
+ * and pwrite(2) on the caller's thread. Calls that may wait for a disk run on a thread of koffi.
+ *
+ * Without koffi, on other systems than Linux, or with FARBUS_NO_KOFFI set, none of them is
+ * available. Callers then use Node's functions, which are slower.
  */
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
-/** fallocate(2): the file keeps its size. */
+/** fallocate(2): the file keeps its length. */
 export const FALLOC_FL_KEEP_SIZE = 0x01;
-/** fallocate(2): gives the range's blocks back; it reads as zeroes. Only together with FALLOC_FL_KEEP_SIZE. */
+/**
+ * fallocate(2): frees the range's blocks; it then reads as zeroes. Only together with
+ * FALLOC_FL_KEEP_SIZE.
+ */
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
 /** fallocate(2): the range reads as zeroes and keeps its blocks. */
 export const FALLOC_FL_ZERO_RANGE = 0x10;
@@ -18,52 +23,76 @@ export const FALLOC_FL_ZERO_RANGE = 0x10;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
-/** ioctl(2) requests of linux/fs.h, as they are on x86-64 and arm64. */
+/** ioctl(2) requests of linux/fs.h, with their numbers on x86-64 and arm64. */
 export const BLKROGET = 0x125e;
 export const BLKSSZGET = 0x1268;
 export const BLKDISCARD = 0x1277;
 export const BLKGETSIZE64 = 0x80081272;
 export const BLKGETDISKSEQ = 0x80081280;
 
-/** Calls on threads at once; more wait. koffi refuses a call beyond 256 (koffi, "max_async_calls"). */
+/**
+ * Most calls on threads at once; others wait. koffi itself refuses more than 256 (its setting
+ * max_async_calls).
+ */
 const maxCalls = 128;
 
-/** flock(2): exclusive, and fail rather than wait. */
+/** flock(2): LOCK_EX | LOCK_NB, an exclusive lock; fails instead of waiting. */
 const LOCK_EX_NB = 0x02 | 0x04;
 
 export interface Libc {
-  /** Rejects with an error that has an errno `code`. Offsets and lengths in bytes. */
+  /**
+   * fallocate(2). Offset and length in bytes. Rejects with an error that has an errno `code`, as
+   * all these calls do.
+   */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
-  /** The next data or hole from `offset`; undefined where there is none up to the file's end (ENXIO). */
+  /**
+   * lseek(2): offset of the next data or hole from `offset` on; undefined if there is none before
+   * the file's end (ENXIO).
+   */
   seek(fd: number, offset: number, whence: typeof SEEK_DATA | typeof SEEK_HOLE): Promise<number | undefined>;
-  /** `argument` is what the request's pointer points to, in the machine's byte order; it is read and written in place. */
+  /**
+   * ioctl(2). `argument` is the memory to which the request's pointer points, in native byte order;
+   * read and written in place.
+   */
   ioctl(fd: number, request: number, argument: Uint8Array): Promise<void>;
-  /** ioctl(2) whose argument is a number and not a pointer; what it returns. */
+  /** ioctl(2) whose argument is a number instead of a pointer; resolves with its result. */
   control(fd: number, request: number, value: number): Promise<number>;
-  /** BLKGETSIZE64, in bytes. */
+  /** BLKGETSIZE64: the device's length in bytes. */
   deviceSize(fd: number): Promise<number>;
-  /** BLKGETDISKSEQ, on the caller's thread: it waits for nothing. Undefined where the kernel has none (before 5.15). */
+  /**
+   * BLKGETDISKSEQ on the caller's thread; it does not wait. Undefined if the kernel lacks it
+   * (before Linux 5.15).
+   */
   diskSequence(fd: number): number | undefined;
   /**
-   * preadv2(2) with RWF_NOWAIT: reads what needs no disk, at once and on the caller's thread.
-   * @returns how many bytes of `into` that was; 0 where nothing is in the page cache, or for whatever else a read that
-   *   may wait will tell; undefined where the file system cannot say.
+   * preadv2(2) with RWF_NOWAIT on the caller's thread: reads only bytes that need no disk.
+   * @returns the number of bytes read; 0 if none is in the page cache, or for an error, which a
+   * normal read will report; undefined if the file system does not support RWF_NOWAIT
    */
   readCached(fd: number, into: Uint8Array, offset: number): number | undefined;
-  /** mincore(2) on a mapping made for it: whether all pages of a range of a regular file are in the page cache. */
+  /**
+   * True if a range of a regular file is fully resident in the page cache (mincore(2) on a
+   * temporary mapping).
+   */
   resident(fd: number, offset: number, length: number): boolean;
-  /** pread(2) on the caller's thread: for file systems that are memory. Returns the bytes read; -1 for any error. */
+  /**
+   * pread(2) on the caller's thread, for file systems in memory. Returns the number of bytes read;
+   * -1 for any error.
+   */
   readHere(fd: number, into: Uint8Array, offset: number): number;
-  /** pwrite(2) on the caller's thread. Returns the bytes written; -1 for any error. */
+  /** pwrite(2) on the caller's thread. Returns the number of bytes written; -1 for any error. */
   writeHere(fd: number, from: Uint8Array, offset: number): number;
-  /** Locks the open file against every other that is locked. Rejects with EWOULDBLOCK (EAGAIN) where one is. */
+  /**
+   * flock(2): locks the open file exclusively. Rejects with EWOULDBLOCK (EAGAIN) if it is locked
+   * already.
+   */
   lock(fd: number): Promise<void>;
 }
 
-/** preadv2(2): fail rather than wait. */
+/** preadv2(2): fail instead of waiting for a disk. */
 const RWF_NOWAIT = 0x08;
 
-/** A C function as koffi gives it: its `async` runs it on a thread. */
+/** A C function as koffi provides it; `async` runs it on a thread. */
 interface Callable {
   async(...args: unknown[]): void;
 }
@@ -72,15 +101,20 @@ interface Callable {
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 const mapFailed = 0xffff_ffff_ffff_ffffn;
-/** Smallest pages that there are; where they are larger, the mapping fails, or more is looked at than asked. */
+/**
+ * Smallest page size of any system, in bytes. With larger pages the mapping fails, or more pages
+ * are checked than necessary.
+ */
 const pageSize = 4096;
-/** Longest range that is looked at: 32 MiB and what an offset adds. */
+/**
+ * Most pages that one check for residency covers: 32 MiB, and one page for an offset within a page.
+ */
 const maxPages = (32 << 20) / pageSize + 1;
 
 let loaded: Libc | undefined;
 let tried = false;
 
-/** The C library, or undefined where it cannot be had. Loaded at the first call. */
+/** The C library, loaded at the first call; undefined if it is not available. */
 export function libc(): Libc | undefined {
   if (!tried) {
     tried = true;
@@ -96,7 +130,7 @@ function load(): Libc | undefined {
     const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
     return bind(koffi);
   } catch {
-    // Not installed (it is optional), or no binary for this machine.
+    // koffi is not installed (it is optional), or has no binary for this computer.
     return undefined;
   }
 }
@@ -133,22 +167,29 @@ function bind(koffi: typeof import('koffi')): Libc {
     length: number,
     vector: Uint8Array,
   ) => number;
-  /** mincore(2)'s answer, a byte for each page. */
+  /** The result of mincore(2), one byte for each page. */
   const pages = new Uint8Array(maxPages);
-  /** A struct iovec: address and length. Filled for one call; its memory is the caller's, alive while it lasts. */
+  /**
+   * A struct iovec: address and length. It is valid during one call, while the caller holds the
+   * memory.
+   */
   const vector = new BigUint64Array(2);
   const { EOPNOTSUPP, ENOSYS, EINVAL } = koffi.os.errno;
 
   let running = 0;
   const waiting: (() => void)[] = [];
-  /** Calls on a thread. `pinned` is what the call points to: held until it is over ([FIND] 7.4). */
+  /**
+   * Runs a call on a thread. `pinned` is the memory to which its arguments point. It is referenced
+   * until the call has ended, because an address in koffi does not keep its buffer alive (measured:
+   * heap corruption).
+   */
   const call = async (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> => {
     if (running >= maxCalls) await new Promise<void>((resolve) => waiting.push(resolve));
     else running++;
     return new Promise((resolve, reject) => {
       const held = new Set([pinned]);
       fn.async(...args, (error: unknown, result: number) => {
-        // The thread's errno is to be had in this callback only.
+        // The thread's errno is available in this callback only.
         const errno = koffi.errno();
         held.clear();
         const next = waiting.shift();

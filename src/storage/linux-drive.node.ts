@@ -1,12 +1,16 @@
 /**
- * Removable drives of Linux as drive ports: CD/DVD drives by the ioctls of linux/cdrom.h, and removable disks (USB sticks,
- * card readers) by what open(2) says of them. A medium's name follows from the kernel's diskseq (BLKGETDISKSEQ, Linux 5.15),
- * which counts media, and the boot: a server that is started again knows the medium that is still there. Older kernels are
- * asked whether the medium has changed (CDROM_MEDIA_CHANGED), for CD/DVD drives; for other disks nothing tells two media
- * apart that are exchanged within one look.
+ * LinuxDrive: the drive port of a removable drive on Linux. CD/DVD drives are queried by the ioctls
+ * of linux/cdrom.h, removable disks (USB sticks, card readers) by open(2).
  *
- * CD/DVD drives are only read. What is written on a removable disk is written through (O_DSYNC): a medium may be pulled at
- * any moment, and what has been acknowledged is on it.
+ * A medium's name consists of the boot and the kernel's diskseq (BLKGETDISKSEQ, Linux 5.15), which
+ * counts media. So a restarted server recognises a medium that is still in the drive. On older
+ * kernels CD/DVD drives are asked whether the medium has changed (CDROM_MEDIA_CHANGED); other disks
+ * cannot tell two media apart that are exchanged between two polls.
+ *
+ * CD/DVD drives are only read. Removable disks are written through (O_DSYNC), because a medium may
+ * be pulled out at any moment, and acknowledged writes must then be on it.
+ *
+ * Not here: polling (block/polled-drive.ts), opening the drive (removable.node.ts).
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
@@ -24,31 +28,34 @@ export const CDROM_MEDIA_CHANGED = 0x5325;
 export const CDROM_DRIVE_STATUS = 0x5326;
 export const CDROM_LOCKDOOR = 0x5329;
 const CDSL_CURRENT = 0x7fffffff;
-/** CDROM_DRIVE_STATUS: there is no telling; a disc is in the drive. */
+/** Answers of CDROM_DRIVE_STATUS: not known; a disc is in the drive. */
 export const CDS_NO_INFO = 0;
 export const CDS_DISC_OK = 4;
 /** scsi/scsi_ioctl.h: PREVENT ALLOW MEDIUM REMOVAL. */
 export const SCSI_IOCTL_DOORLOCK = 0x5380;
 export const SCSI_IOCTL_DOORUNLOCK = 0x5381;
 
-/** The system's calls, as far as a drive needs them: what a test replaces. All reject with an errno `code`. */
+/**
+ * The system calls that a drive needs; tests replace them. All reject with an error that has an
+ * errno `code`.
+ */
 export interface DriveCalls {
   open(path: string, flags: number): Promise<number>;
   close(fd: number): Promise<void>;
-  /** ioctl(2) with a number as its argument; the number that it returns. */
+  /** ioctl(2) with a number as its argument; resolves with its result. */
   control(fd: number, request: number, value: number): Promise<number>;
-  /** BLKGETDISKSEQ on the caller's thread; undefined where the kernel has none. */
+  /** BLKGETDISKSEQ on the caller's thread; undefined if the kernel does not support it. */
   sequence(fd: number): number | undefined;
-  /** BLKGETSIZE64. */
+  /** BLKGETSIZE64: the medium's length in bytes. */
   size(fd: number): Promise<number>;
 }
 
 export interface LinuxDriveOptions {
   readonly path: string;
   readonly calls: DriveCalls;
-  /** It is a CD/DVD drive. */
+  /** True for a CD/DVD drive. */
   readonly optical: boolean;
-  /** What of media's names is this boot's. */
+  /** Names this boot in the names of media. */
   readonly boot: string;
   /** Opens the medium that is in the drive. */
   readonly openMedium: () => Promise<BlockDevice>;
@@ -58,9 +65,9 @@ const { O_RDONLY, O_NONBLOCK } = fs.constants;
 
 export class LinuxDrive implements DrivePort {
   readonly #options: LinuxDriveOptions;
-  /** Changes that the kernel has told of where it does not count them. */
+  /** Number of changes that CDROM_MEDIA_CHANGED has reported, on kernels without diskseq. */
   #changes = 0;
-  /** Held open, so that the kernel can be asked at once what it counts. */
+  /** A descriptor that stays open, so that `verify` can read the diskseq without a delay. */
   #watch: number | undefined;
 
   constructor(options: LinuxDriveOptions) {
@@ -69,12 +76,12 @@ export class LinuxDrive implements DrivePort {
 
   async look(): Promise<string | undefined> {
     const { path, calls, optical, boot } = this.#options;
-    // Opening has the kernel look itself. A CD/DVD drive that is opened to be read would close its tray.
+    // open makes the kernel check for a medium. O_NONBLOCK, or a CD/DVD drive would close its tray.
     let fd: number;
     try {
       fd = await calls.open(path, optical ? O_RDONLY | O_NONBLOCK : O_RDONLY);
     } catch (error) {
-      // ENOMEDIUM; or the drive itself has been unplugged.
+      // ENOMEDIUM: no medium. The other codes: the drive has been unplugged.
       await this.#forget();
       if (['ENOMEDIUM', 'ENXIO', 'ENOENT', 'ENODEV'].includes(errnoOf(error) ?? '')) return undefined;
       throw error;
@@ -103,7 +110,7 @@ export class LinuxDrive implements DrivePort {
 
   async eject(): Promise<void> {
     const { path, calls, optical } = this.#options;
-    // The kernel does not eject what anybody else has open, and this is somebody else.
+    // The kernel does not eject while another descriptor is open: close ours.
     await this.#forget();
     await this.#withDrive(path, calls, async (fd) => {
       if (optical) await calls.control(fd, CDROM_LOCKDOOR, 0).catch(() => undefined);
@@ -124,7 +131,10 @@ export class LinuxDrive implements DrivePort {
     return this.#forget();
   }
 
-  /** CDROM_DRIVE_STATUS. A drive that cannot tell is opened as who wants to read it does. */
+  /**
+   * True if a disc is in the drive (CDROM_DRIVE_STATUS). If the drive cannot tell, tries to open it
+   * for reading.
+   */
   async #discIn(fd: number): Promise<boolean> {
     const { path, calls } = this.#options;
     const status = await calls.control(fd, CDROM_DRIVE_STATUS, CDSL_CURRENT).catch(() => CDS_NO_INFO);
@@ -169,7 +179,7 @@ export class LinuxDrive implements DrivePort {
 const openFd = promisify(fs.open);
 const closeFd = promisify(fs.close);
 
-/** The calls of this system. */
+/** The system calls of this computer. */
 export function driveCalls(native: Libc): DriveCalls {
   return {
     open: (path, flags) => openFd(path, flags),
@@ -180,7 +190,7 @@ export function driveCalls(native: Libc): DriveCalls {
   };
 }
 
-/** What names this boot of the system, shortly. */
+/** A short name of this boot: 12 hexadecimal digits. */
 export async function bootName(): Promise<string> {
   const id = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => String(process.pid));
   return createHash('sha256').update(id).digest('hex').slice(0, 12);

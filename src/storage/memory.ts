@@ -1,4 +1,7 @@
-/** Memory as a block device: for tests, for benchmarks and as a scratch disk. Nothing survives the process. */
+/**
+ * Memory as a block device, for tests, benchmarks and scratch disks. Its content is lost when the
+ * process ends.
+ */
 import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
 import type { BlockInfo } from '../block/device.js';
@@ -9,8 +12,8 @@ export class MemoryDevice extends BlockBase {
   protected readonly bytes: Uint8Array;
 
   /**
-   * @param content Its bytes, used in place; or a size in bytes for a disk of zeroes.
-   * @param options Facts to set otherwise than the defaults.
+   * @param content the bytes, used in place; or a size in bytes for a disk of zeroes
+   * @param options facts that replace the defaults
    */
   constructor(content: Uint8Array | number, options: Partial<Omit<BlockInfo, 'size'>> = {}) {
     super();
@@ -24,7 +27,7 @@ export class MemoryDevice extends BlockBase {
       removable: false,
       rotational: false,
       identity: '',
-      // Nothing in memory is durable, but it has no less durable state either: a flush has nothing left to do.
+      // A flush has nothing to do: memory has no state less durable than its content.
       can: { flush: true, fua: true, trim: true, writeZeroes: true, extents: false, multiConnection: true },
       ...options,
     };
@@ -38,7 +41,10 @@ export class MemoryDevice extends BlockBase {
     from.copyTo(this.#range(offset, from.length), 0);
   }
 
-  /** The array of the caller may have become shorter: it can be a view of a buffer that is resized. */
+  /**
+   * The bytes of a range.
+   * @throws BlockError if the caller's array has shrunk (a view of a resizable buffer)
+   */
   #range(offset: number, length: number): Uint8Array {
     const bytes = this.bytes.subarray(offset, offset + length);
     if (bytes.length < length) throw new BlockError('io', `the memory ends at byte ${this.bytes.length}`);
@@ -58,7 +64,10 @@ export class MemoryDevice extends BlockBase {
   protected async doClose(): Promise<void> {}
 }
 
-/** The same, which also reads and writes at once. Not to be extended by what does something else in reading or writing. */
+/**
+ * A MemoryDevice with synchronous reads and writes. Do not derive a class with another `doRead` or
+ * `doWrite` from it: synchronous requests bypass them.
+ */
 export class ReadyMemoryDevice extends MemoryDevice {
   protected override doReadNow(offset: number, into: Uint8Array): boolean {
     if (offset + into.length > this.bytes.length) return false;

@@ -1,4 +1,4 @@
-/** Opens whatever a path names as a block device: a regular file or a block device. */
+/** Opens a path, a regular file or a block device, as a BlockDevice. */
 import { stat } from 'node:fs/promises';
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
@@ -8,8 +8,9 @@ import { openError, printable, type OpenOptions } from './opening.node.js';
 import { openRemovable } from './removable.node.js';
 
 /**
- * Opens the file or block device at `path`. The device's identity is stable across restarts on the same machine.
- * @throws FarbusError in one line: what is wrong with the path and what to do.
+ * Opens the file or block device at `path`. The device's identity is stable across restarts of the
+ * process.
+ * @throws FarbusError with one line: what is wrong with the path and what to do
  */
 export async function openPath(path: string, options: OpenOptions = {}): Promise<BlockDevice> {
   const found = await stat(path).catch((error: unknown) => {

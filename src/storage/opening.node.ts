@@ -1,4 +1,6 @@
-/** What opening files and block devices has in common: how a path is opened, and what a person is told if it fails. */
+/**
+ * Common parts of opening files and block devices: opening a path, and error messages for people.
+ */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { realpath } from 'node:fs/promises';
@@ -8,16 +10,19 @@ import { visible } from '../base/printable.js';
 
 const openFd = promisify(fs.open);
 
-/** How a path is to be opened. */
+/** Options of opening a path. */
 export interface OpenOptions {
-  /** True: read only. False: fail unless it can be written. Otherwise: writable where the path allows it. */
+  /**
+   * True: open read-only. False: fail if it cannot be written. Undefined: writable if the path
+   * permits it.
+   */
   readonly readOnly?: boolean | undefined;
   /**
-   * Refuse what somebody else uses. A writable block device: default true. A file: default false; true takes an
-   * advisory lock (flock(2)) where koffi is installed.
+   * If true, refuse a path that is in use. For a writable block device: default true (O_EXCL). For
+   * a file: default false; true takes an advisory lock (flock(2)) if koffi is installed.
    */
   readonly exclusive?: boolean | undefined;
-  /** Whether to use koffi where it is installed; default true. */
+  /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;
 }
 
@@ -26,12 +31,14 @@ export interface Opened {
   readonly readOnly: boolean;
 }
 
-/** Reasons for which a path can be read but not written. */
+/** Errors of opening for writing after which opening for reading may succeed. */
 const unwritable = new Set(['EACCES', 'EPERM', 'EROFS', 'ETXTBSY']);
 
 /**
- * Opens `path` for reading and, unless it is asked or has to be otherwise, writing. `flags` are added; `writeFlags` (O_EXCL)
- * where it is written.
+ * Opens `path` for reading and, depending on `readOnly` ({@link OpenOptions.readOnly}) and on
+ * permissions, writing.
+ * @param writeFlags further flags of open(2) for opening to write (O_EXCL)
+ * @param flags further flags of open(2) in any case
  */
 export async function openDescriptor(
   path: string,
@@ -71,28 +78,32 @@ const advice: Readonly<Record<string, string>> = {
   EEXIST: 'it exists already: give another path, or delete it',
 };
 
-/** The way out where a disk can only be read. In this form every command takes it, behind the source. */
+/** The advice if a disk can only be read. Every command accepts `,read-only` after the source. */
 export const readOnlyHint = 'or add ,read-only to it';
 
 /**
- * Any error of opening `path` as one line that says what to do.
- * @param options Of an opening that could have been for reading only: that is then said as well.
+ * Converts any error of opening `path` into one line that says what to do.
+ * @param options the options of the opening: if it could have been read-only instead, the line says
+ * so
  */
 export function openError(path: string, error: unknown, options: OpenOptions = { readOnly: false }): FarbusError {
   if (error instanceof FarbusError) return error;
   const code = errnoOf(error) ?? '';
   const what = advice[code] ?? `${messageOf(error)}: check the path`;
-  // For the other reasons for which it cannot be written, it is opened for reading without being asked.
+  // Only for EBUSY: with the errors in `unwritable`, the path has already been tried read-only.
   const hint = options.readOnly === undefined && code === 'EBUSY' ? `, ${readOnlyHint}` : '';
   return new FarbusError(`cannot open ${printable(path)}: ${what}${hint}`, { cause: error });
 }
 
-/** A path as it can stand in a one-line message. */
+/** A path for a message of one line: hidden characters become "?". */
 export function printable(path: string): string {
   return visible(path);
 }
 
-/** What identifies the bytes behind a path of this machine: the real path, hashed, as it may be sent to a peer. */
+/**
+ * An identity of the bytes at a path of this computer: its real path, hashed because it may be sent
+ * to a peer.
+ */
 export async function pathIdentity(path: string): Promise<string> {
   const hash = createHash('sha256').update(await realpath(path));
   return `file:${hash.digest('hex').slice(0, 32)}`;

@@ -1,26 +1,35 @@
 /**
- * Transfers that need no disk, on the caller's thread: a thread of the pool costs more than copying a few pages. Linux
- * with koffi only (libc.node.ts).
+ * Synchronous transfers between memory and the page cache, on the caller's thread: a call on the
+ * thread pool costs more than copying a few pages. Linux with koffi only (libc.node.ts).
  *
- * Reads never wait: preadv2(2) with RWF_NOWAIT, or any read where the file system is memory (tmpfs). Writes of whole pages
- * to a file on a local disk normally wait for nothing either, but no call promises it: the kernel may hold up a writer
- * while too much is unwritten or a journal is being committed. So they are tried only on file systems that are
- * known, while no flush is under way, and after one that took long only when fifty times as long has passed. Devices
- * and file systems on a network or in user space (which may be this very process) are not written this way.
+ * Reads never wait for a disk: they use preadv2(2) with RWF_NOWAIT, or any read if the file system
+ * is in memory (tmpfs).
+ *
+ * Writes of whole pages to a file on a local disk normally do not wait either, but no system call
+ * promises it: the kernel may delay a writer while too many pages are dirty or a journal is being
+ * committed. So synchronous writes are tried only on known file systems and while no flush is in
+ * flight; after a slow one, none is tried for fifty times its duration (back-off). Block devices,
+ * and file systems on a network or in user space (possibly in this very process), are never written
+ * this way.
  */
 import fs from 'node:fs';
 import type { Libc } from './libc.node.js';
 
-/** statfs(2), linux/magic.h: ext2 to ext4, xfs, btrfs, f2fs. */
+/** File system types of statfs(2) (linux/magic.h): ext2 to ext4, xfs, btrfs, f2fs. */
 const localDisks: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010];
 const tmpfs = 0x01021994;
-/** A transfer is not held up by reading around it if it is of whole pages. Largest in use, in bytes. */
+/**
+ * Page size in bytes. A write of a part of a page would first have to read the page from the disk.
+ */
 const page = 4096;
-/** Most that is copied at once, in bytes: the event loop is held up for less than half a millisecond. */
+/** Longest synchronous transfer, in bytes: it blocks the event loop for less than 0.5 ms. */
 export const maxAtOnce = 2 << 20;
-/** Longer than this was waiting for a disk, in ms: more than another thread's turn on this processor. */
+/**
+ * A write that took longer has waited for a disk, in ms: more than the time slice of another
+ * thread.
+ */
 const longWrite = 8;
-/** How many times as long as a long write nothing is tried. */
+/** Back-off after a slow write, as a multiple of its duration. Chosen, not measured. */
 const rest = 50;
 
 export class PageCache {
@@ -29,10 +38,11 @@ export class PageCache {
   #read: 'cached' | 'memory' | 'never' = 'cached';
   readonly #writable: boolean;
   readonly #mappable: boolean;
+  /** No synchronous write is tried before this time, in ms of performance.now(). */
   #notBefore = 0;
   #flushes = 0;
 
-  /** @param regular Whether it is a regular file. */
+  /** @param regular true for a regular file, false for a block device */
   constructor(native: Libc, fd: number, regular: boolean) {
     this.#libc = native;
     this.#fd = fd;
@@ -42,7 +52,10 @@ export class PageCache {
     this.#mappable = this.#writable && mayWrite(fd);
   }
 
-  /** Reads into the beginning of `into` what can be had at once. @returns how many bytes; 0 for any error */
+  /**
+   * Reads the bytes that need no waiting into the beginning of `into`.
+   * @returns their number; 0 for any error
+   */
   read(into: Uint8Array, offset: number): number {
     if (this.#read === 'never') return 0;
     if (this.#read === 'memory') return Math.max(0, this.#libc.readHere(this.#fd, into, offset));
@@ -51,22 +64,30 @@ export class PageCache {
     return count ?? 0;
   }
 
-  /** Whether the file system is a known one of memory or of a local disk: {@link write} can succeed. */
+  /**
+   * True if {@link write} can succeed: the file system is in memory or a known one on a local disk.
+   */
   get writable(): boolean {
     return this.#writable;
   }
 
-  /** Whether {@link holds} can ever be true. */
+  /** True if {@link holds} can ever return true. */
   get mayHold(): boolean {
     return this.#mappable;
   }
 
-  /** Whether a range of a regular file is in the page cache, all of it, and nobody has to be asked who would not say. */
+  /**
+   * True if the range is fully resident in the page cache. False where mincore(2) is unreliable.
+   */
   holds(offset: number, length: number): boolean {
     return this.#mappable && this.#libc.resident(this.#fd, offset, length);
   }
 
-  /** Writes all of `from`. @returns false where that is not to be done here, or not all was taken: write it all again */
+  /**
+   * Writes all of `from` synchronously.
+   * @returns false if it must not be written here, or if only a part was written: write all of it
+   * again in another way
+   */
   write(from: Uint8Array, offset: number): boolean {
     const { length } = from;
     if (!this.#writable || this.#flushes > 0 || length > maxAtOnce || offset % page !== 0 || length % page !== 0) {
@@ -80,7 +101,7 @@ export class PageCache {
     return count === length;
   }
 
-  /** Runs a flush; meanwhile writes would have to wait for it. */
+  /** Runs a flush. Synchronous writes are refused meanwhile, because they would wait for it. */
   async during(flush: () => Promise<void>): Promise<void> {
     this.#flushes++;
     try {
@@ -91,7 +112,10 @@ export class PageCache {
   }
 }
 
-/** mincore(2) says what is so only to who could write the file; to others it says that everything is there. */
+/**
+ * True if this process may write the file. To others mincore(2) reports that every page is
+ * resident.
+ */
 function mayWrite(fd: number): boolean {
   try {
     fs.accessSync(`/proc/self/fd/${fd}`, fs.constants.W_OK);
@@ -101,7 +125,7 @@ function mayWrite(fd: number): boolean {
   }
 }
 
-/** statfs(2) f_type; 0 where it cannot be had. */
+/** The file system's type (statfs(2) f_type); 0 if it is unknown. */
 function fileSystemOf(fd: number): number {
   try {
     return fs.statfsSync(`/proc/self/fd/${fd}`).type;

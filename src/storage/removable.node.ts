@@ -1,6 +1,7 @@
 /**
- * Opens a removable drive of this computer, whatever is in it: `/dev/sr0`, a card reader, a USB stick. Linux with koffi; else,
- * and for partitions, it is a disk like any other, and has to have a medium when it is opened.
+ * Opens a removable drive of this computer with or without a medium: `/dev/sr0`, a card reader, a
+ * USB stick. Linux with koffi only. Otherwise, and for partitions, the drive is opened like any
+ * disk and must have a medium.
  */
 import fs from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
@@ -13,13 +14,13 @@ import { bootName, driveCalls, LinuxDrive } from './linux-drive.node.js';
 import { openError, pathIdentity, printable, type OpenOptions } from './opening.node.js';
 import { blockFacts, deviceNumber } from './sysfs.node.js';
 
-/** linux/cdrom.h: every CD/DVD drive answers, and no other device. */
+/** linux/cdrom.h: an ioctl that every CD/DVD drive answers, and no other device. */
 const CDROM_GET_CAPABILITY = 0x5331;
 const { O_RDONLY, O_NONBLOCK, O_DSYNC } = fs.constants;
 
 /**
- * The drive at `path`; undefined where it is none whose medium can be watched.
- * @throws FarbusError where it cannot be used as asked.
+ * Opens the drive at `path`; undefined if it is not a drive whose medium can be watched.
+ * @throws FarbusError if it cannot be used as the options demand
  */
 export async function openRemovable(path: string, options: OpenOptions): Promise<BlockDevice | undefined> {
   const native = options.native === false ? undefined : libc();
@@ -44,7 +45,7 @@ export async function openRemovable(path: string, options: OpenOptions): Promise
   if (optical && options.readOnly === false) {
     throw new FarbusError(`cannot open ${printable(path)} to write: discs are only read here: choose another place`);
   }
-  // A CD/DVD drive that is opened to be read is locked.
+  // O_NONBLOCK: opening a CD/DVD drive without it locks the tray.
   const openMedium = (): Promise<BlockDevice> =>
     optical
       ? openBlockDevice(real, { ...options, readOnly: true }, O_NONBLOCK)

@@ -1,40 +1,46 @@
 /**
- * What Linux tells about a block device outside of the device itself: /sys/dev/block (sysfs), /proc/self/mountinfo
- * (proc(5)) and /proc/swaps. Everything is optional: what cannot be read is not known.
+ * Facts about block devices from /sys/dev/block (sysfs), /proc/self/mountinfo (proc(5)) and
+ * /proc/swaps. Every file is optional: a fact whose file cannot be read is unknown.
  */
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { markOf, type DiskMarks } from '../block/identity.js';
 import { bootId } from './boot-id.node.js';
 
-/** What sysfs says of one block device. */
+/** The facts of sysfs about one block device. */
 export interface BlockFacts {
-  /** "8:1", as files of the system name the device. */
+  /** Device number as in the system's files: "8:1". */
   readonly number: string;
-  /** Bytes; undefined where it is not known. */
+  /** Length in bytes; undefined if unknown. */
   readonly size: number | undefined;
-  /** Smallest addressable unit in bytes; undefined where it is not known. */
+  /** Smallest addressable unit in bytes; undefined if unknown. */
   readonly blockSize: number | undefined;
   readonly removable: boolean;
-  /** It is a part of a disk. */
+  /** True for a partition of a disk. */
   readonly partition: boolean;
   readonly rotational: boolean;
   readonly readOnly: boolean;
-  /** Whether the device can be told that blocks are not needed. */
+  /** True if the device supports discard (trim). */
   readonly discard: boolean;
-  /** Whether it zeroes blocks by itself. */
+  /** True if the device can zero blocks by itself. */
   readonly zeroes: boolean;
-  /** World-wide name of the disk, with the partition's number where it is one; '' where it is not known. */
+  /** World-wide name of the disk, with the number of the partition if it is one; '' if unknown. */
   readonly wwid: string;
-  /** By what the disk is recognised later (block/identity.ts); a partition's name its place as well. */
+  /**
+   * The marks of the disk's identity (block/identity.ts), with the number of the partition if it is
+   * one.
+   */
   readonly marks: DiskMarks;
-  /** Numbers of the device itself, the disk that it is on, and the partitions on it: who uses one uses it. */
+  /**
+   * Numbers of the device, of its disk, and of its partitions: a use of any of them is a use of the
+   * device.
+   */
   readonly related: readonly string[];
   /** Names of the devices built on it (device mapper, RAID). */
   readonly holders: readonly string[];
 }
 
-/** The "MAJOR:MINOR" of a device number as stat(2) gives it (makedev(3)). */
+/** A device number of stat(2) as text "MAJOR:MINOR" (makedev(3)). */
 export function deviceNumber(rdev: bigint): string {
   const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn);
   const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n);
@@ -42,15 +48,17 @@ export function deviceNumber(rdev: bigint): string {
 }
 
 /**
- * Whether the file that is open is on a disk that rotates: what the kernel says of the block device that the file system
- * is on (queue/rotational; a partition has its disk's queue; device mapper, RAID and loop devices answer for what is below
- * them). False where no block device is known: memory, overlays, file systems of the network.
- * @param device its `st_dev`, stat(2)
+ * True if an open file is on a rotating disk: the value of queue/rotational of the block device of
+ * its file system. A partition has the queue of its disk; device mapper, RAID and loop devices
+ * report the value of the disks below them. False if no block device is known: memory, overlays,
+ * network file systems.
+ * @param device the file's `st_dev` of stat(2)
  */
 export async function rotates(fd: number, device: bigint): Promise<boolean> {
   let folder = await realpath(`/sys/dev/block/${deviceNumber(device)}`).catch(() => undefined);
   if (folder === undefined) {
-    // Some file systems (btrfs) have numbers of their own, and only the mount names the device (proc(5), fdinfo).
+    // Some file systems (btrfs) have device numbers of their own. Only the mount names the device
+    // (proc(5), fdinfo).
     const id = /^mnt_id:\s*(\d+)$/m.exec(await readFile(`/proc/self/fdinfo/${fd}`, 'utf8').catch(() => ''))?.[1];
     const source = (await mounts()).find((mount) => mount.id === id)?.source ?? '';
     if (!source.startsWith('/')) return false;
@@ -66,13 +74,13 @@ export async function rotates(fd: number, device: bigint): Promise<boolean> {
   return false;
 }
 
-/** Reads what sysfs knows of the device with this number. */
+/** Reads the facts about the device with this number from sysfs. */
 export async function blockFacts(number: string): Promise<BlockFacts> {
   const folder = await realpath(`/sys/dev/block/${number}`).catch(() => undefined);
   const text = async (...names: string[]): Promise<string> =>
     folder === undefined ? '' : (await readFile(join(folder, ...names), 'utf8').catch(() => '')).trim();
   const partition = await text('partition');
-  // Queue, name and medium are the whole disk's.
+  // A partition's queue, name and medium are those of its disk.
   const disk = partition === '' ? '.' : '..';
   const sectors = await text('size');
   const wwid = (await text(disk, 'wwid')) || (await text(disk, 'device', 'wwid'));
@@ -116,20 +124,23 @@ async function partitions(folder: string | undefined): Promise<string[]> {
   return numbers.filter((number) => number !== '');
 }
 
-/** Who uses a device. */
+/** A use of a device. */
 export interface Use {
-  /** "/dev/sdb1": the device itself or the one of its partitions that is used. */
+  /** "/dev/sdb1": the device itself, or its partition that is in use. */
   readonly device: string;
   /** "mounted at /mnt", "used as swap", "used by dm-0". */
   readonly how: string;
-  /** What ends the use: "unmount it". */
+  /** How to end the use: "unmount it". */
   readonly remedy: string;
 }
 
-/** The first use of a device, or of a part of it, that the system tells of. */
+/**
+ * The first use of a device, or of a part of it, that the system reports; undefined if there is
+ * none.
+ */
 export async function findUse(path: string, facts: BlockFacts): Promise<Use | undefined> {
   for (const mount of await mounts()) {
-    // Some file systems (btrfs) have numbers of their own there, and only name the device.
+    // Some file systems (btrfs) have device numbers of their own: compare the device's path too.
     const same = mount.source.startsWith('/') && (await realpath(mount.source).catch(() => '')) === path;
     if (!same && !facts.related.includes(mount.number)) continue;
     const device = mount.number === facts.number || same ? path : await deviceName(mount.number);
@@ -171,7 +182,7 @@ async function mounts(): Promise<Mount[]> {
   });
 }
 
-/** Spaces and the like are octal in these files: "\040". */
+/** Decodes a field: these files write spaces and some other characters in octal ("\040"). */
 function unescaped(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

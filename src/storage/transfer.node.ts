@@ -1,7 +1,9 @@
 /**
- * Whole transfers between Buffers and a file descriptor, on Node's thread pool: short reads and writes are continued, and
- * memory that can move is passed through a buffer of our own. A transfer that ends before its last byte is an error,
- * never a success.
+ * Complete transfers between Buffers and a file descriptor: from the page cache, by io_uring, or on
+ * Node's thread pool. Short reads and writes are continued. Memory that can move is copied through
+ * a buffer of our own. A transfer that ends before its last byte is an error, never a success.
+ *
+ * Not here: the choice among these ways (descriptor.node.ts).
  */
 import fs from 'node:fs';
 import { constants } from 'node:os';
@@ -11,16 +13,17 @@ import { systemError } from './libc.node.js';
 import { maxAtOnce, type PageCache } from './page-cache.node.js';
 import type { Uring } from './uring.node.js';
 
-/** Longest piece that is passed through a buffer of our own, in bytes; and how many such buffers there are at most. */
+/** Length of a buffer of our own, in bytes, and the most that exist at once. */
 const pieceSize = 1 << 20;
 const maxPieces = 16;
-/** Up to this length a buffer of our own is simply allocated. */
+/** Up to this length a buffer is allocated for the transfer instead, in bytes. */
 const smallSize = 1 << 16;
 
 const { EAGAIN, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP } = constants.errno;
-/** These say that this read is to be tried otherwise, not that the disk failed. */
+/** With these errors io_uring cannot do this read. They do not mean that the disk has failed. */
 const unsuitable: readonly number[] = [EAGAIN, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP];
 
+/** fs.readv or fs.writev. */
 type Vector = (
   fd: number,
   views: readonly NodeJS.ArrayBufferView[],
@@ -29,8 +32,8 @@ type Vector = (
 ) => void;
 
 /**
- * Reads as much of `into` as needs no disk, at once, up to 2 MiB.
- * @returns how many bytes from its beginning; the rest is for {@link readAll}.
+ * Synchronously reads the beginning of `into` that needs no disk, up to 2 MiB.
+ * @returns the number of bytes read; the caller reads the rest in another way
  */
 export function readWhatIsCached(cache: Pick<PageCache, 'read'>, offset: number, into: Buffers): number {
   const views = into.stable();
@@ -53,13 +56,13 @@ export function readWhatIsCached(cache: Pick<PageCache, 'read'>, offset: number,
   return done;
 }
 
-/** What {@link readWhatIsCached} passes data through; never in use over an `await`. */
+/** Scratch memory of {@link readWhatIsCached}; never in use across an `await`. */
 let scratch: Uint8Array | undefined;
 
 /**
- * Reads `into.length` bytes at `offset` by io_uring, if they go to one place that can be held. Rejects with kind `io` where
- * the file ends before.
- * @returns false where that is not to be done so
+ * Reads `into.length` bytes at `offset` by io_uring, if `into` is one range of memory that does not
+ * move. Rejects with kind `io` if the file ends before.
+ * @returns false if io_uring cannot do it: read all of it in another way
  */
 export async function readThroughRing(ring: Uring, fd: number, offset: number, into: Buffers): Promise<boolean> {
   const views = into.stable();
@@ -78,12 +81,15 @@ export async function readThroughRing(ring: Uring, fd: number, offset: number, i
   return true;
 }
 
-/** The error of a request behind the end of a file that has become shorter. */
+/** The error of a request beyond the end of a file that has shrunk. */
 export function shorter(at: number): BlockError {
   return new BlockError('io', `the file does not reach byte ${at}: it is shorter than when it was opened`);
 }
 
-/** Reads `into.length` bytes at `offset`. Rejects with kind `io` where the file ends before. */
+/**
+ * Reads `into.length` bytes at `offset` on the thread pool. Rejects with kind `io` if the file ends
+ * before.
+ */
 export async function readAll(fd: number, offset: number, into: Buffers, signal?: AbortSignal): Promise<void> {
   const views = into.stable();
   if (views) return whole(fs.readv, fd, views, offset);
@@ -93,7 +99,7 @@ export async function readAll(fd: number, offset: number, into: Buffers, signal?
   });
 }
 
-/** Writes `from.length` bytes at `offset`. */
+/** Writes `from.length` bytes at `offset` on the thread pool. */
 export async function writeAll(fd: number, offset: number, from: Buffers, signal?: AbortSignal): Promise<void> {
   const views = from.stable();
   if (views) return whole(fs.writev as Vector, fd, views, offset);
@@ -103,7 +109,7 @@ export async function writeAll(fd: number, offset: number, from: Buffers, signal
   });
 }
 
-/** Calls `act` until every byte of `views` is transferred. */
+/** Calls `act` until every byte of `views` has been transferred. */
 async function whole(act: Vector, fd: number, views: readonly Uint8Array[], offset: number): Promise<void> {
   let left = views.filter((view) => view.length > 0);
   for (let at = offset; left.length > 0;) {
@@ -125,7 +131,7 @@ function without(views: Uint8Array[], bytes: number): Uint8Array[] {
   return rest;
 }
 
-/** Runs `act` on buffers for [0, length), one after another. */
+/** Runs `act` for pieces of [0, length), one after another, each with a buffer of our own. */
 async function throughPieces(
   length: number,
   signal: AbortSignal | undefined,
@@ -143,7 +149,9 @@ async function throughPieces(
   }
 }
 
-/** Buffers of `pieceSize`, at most `maxPieces` of them; who finds none waits. */
+/**
+ * A pool of at most `maxPieces` buffers of `pieceSize` bytes. If none is free, the caller waits.
+ */
 class Pool {
   readonly #free: Uint8Array[] = [];
   readonly #waiting: ((piece: Uint8Array) => void)[] = [];

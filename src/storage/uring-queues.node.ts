@@ -1,6 +1,9 @@
 /**
- * The two queues of io_uring(7) in memory, and the calls on them: struct io_uring_sqe in, struct io_uring_cqe out. Layout and
- * numbers are those of linux/io_uring.h, on x86-64 and arm64. What is asked for and who waits is uring.node.ts's.
+ * The submission and completion queue of io_uring(7) in shared memory, and the system calls on
+ * them: struct io_uring_sqe in, struct io_uring_cqe out. Layout and numbers are those of
+ * linux/io_uring.h on x86-64 and arm64.
+ *
+ * Not here: which operations are submitted, and who waits for them (uring.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { createRequire } from 'node:module';
@@ -26,27 +29,29 @@ const mapFailed = 0xffff_ffff_ffff_ffffn;
 const sqeSize = 64;
 const cqeSize = 16;
 
-/** Operations; in the byte above are flags of the entry. */
+/**
+ * Operations (low byte). {@link Entry.operation} also contains flags of the entry (the byte above).
+ */
 export const IORING_OP_READ = 22;
 export const IORING_OP_FADVISE = 24;
-/** The next entry begins when this one is over, however it ends. */
+/** Flag: the next entry begins when this one has ended, even if it fails. */
 export const IOSQE_IO_HARDLINK = 8 << 8;
-/** It goes to a thread of the kernel's, and is not tried in the call. */
+/** Flag: a thread of the kernel runs the operation; it is not tried within the call. */
 export const IOSQE_ASYNC = 16 << 8;
 
 /** An entry of the submission queue. */
 export interface Entry {
-  /** IORING_OP_… and IOSQE_… . */
+  /** IORING_OP_… | IOSQE_… . */
   readonly operation: number;
   readonly fd: number;
-  /** In the file; and how much; in bytes. */
+  /** Offset in the file and length, in bytes. */
   readonly offset: number;
   readonly length: number;
-  /** Must stay where it is until the entry has its answer. */
+  /** Memory that must not move until the entry has completed. */
   readonly into?: Uint8Array;
-  /** Of IORING_OP_FADVISE. */
+  /** The advice of IORING_OP_FADVISE. */
   readonly advice?: number;
-  /** Comes back with the answer: a signed number of 32 bits. */
+  /** Identifies the completion (user_data): a signed number of 32 bits. */
   readonly tag: number;
 }
 
@@ -58,13 +63,15 @@ export class Ring {
   readonly #rings: Int32Array;
   readonly #sqes: DataView;
   readonly #event: number;
-  /** Places in `#rings`: indices of 32-bit words. */
+  /** Places of the queues' fields in `#rings`: indices of 32-bit words. */
   readonly #sq: { readonly tail: number; readonly flags: number; readonly array: number; readonly mask: number };
   readonly #cq: { readonly head: number; readonly tail: number; readonly cqes: number; readonly mask: number };
 
   /**
-   * @param places Of the submission queue; a power of two. The completion queue has twice as many.
-   * @throws an Error where there is none to be had: no koffi, another system, an old kernel, or one that forbids it
+   * @param places entries of the submission queue, a power of two; the completion queue has twice
+   * as many
+   * @throws Error if io_uring is not available: no koffi, another system, an old kernel, or a
+   * kernel that forbids it
    */
   constructor(places: number) {
     const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
@@ -85,7 +92,7 @@ export class Ring {
     parameters[2] = IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
     let fd = Number(setup(SYS_io_uring_setup, places, parameters));
     if (fd < 0 && koffi.errno() === constants.errno.EINVAL) {
-      // Before Linux 6.1.
+      // Kernels before Linux 6.1 do not know these flags.
       parameters.fill(0);
       fd = Number(setup(SYS_io_uring_setup, places, parameters));
     }
@@ -100,7 +107,7 @@ export class Ring {
         const taken = Number(enter(SYS_io_uring_enter, fd, submit, 0, IORING_ENTER_GETEVENTS, null, 0));
         return taken < 0 ? -koffi.errno() : taken;
       };
-      // Of the three calls a sandbox may forbid one.
+      // Try this call now: a sandbox may forbid it and allow the others.
       if (this.#call(0) < 0) throw new Error('io_uring_enter is forbidden');
       const map = (length: number, offset: number): ArrayBuffer => {
         const at: unknown = mmap(null, length, PROT_READ_WRITE, MAP_SHARED | MAP_POPULATE, fd, offset);
@@ -123,14 +130,15 @@ export class Ring {
     this.#addressOf = (bytes) => koffi.address(bytes);
   }
 
-  /** Puts an entry into the submission queue, in which there must be room. */
+  /** Puts an entry into the submission queue. The caller makes sure that there is room. */
   put({ operation, fd, offset, length, into, advice = 0, tag }: Entry): void {
     const { tail: place, mask, array } = this.#sq;
     const tail = this.#rings[place]!;
     const index = tail & mask;
     const at = index * sqeSize;
     const sqes = this.#sqes;
-    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays zero.
+    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays
+    // zero.
     sqes.setUint32(at, operation, true);
     sqes.setInt32(at + 4, fd, true);
     sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
@@ -143,27 +151,39 @@ export class Ring {
     Atomics.store(this.#rings, place, (tail + 1) | 0);
   }
 
-  /** The tag of the entry that was put `back` entries ago, 1 for the last. */
+  /** The tag of the entry that was put `back` entries ago; 1 is the last one. */
   tagOf(back: number): number {
     const index = (this.#rings[this.#sq.tail]! - back) & this.#sq.mask;
     return this.#sqes.getInt32(index * sqeSize + 32, true);
   }
 
-  /** io_uring_enter(2): submits, and has the kernel do what it has to do in this thread. The number taken, or a negative errno. */
+  /**
+   * io_uring_enter(2): submits `submit` entries and lets the kernel do its pending work in this
+   * thread.
+   * @returns the number of entries taken, or a negative errno
+   */
   enter(submit: number): number {
     return this.#call(submit);
   }
 
-  /** Whether the kernel has more to do in this thread: of much it does a part in one {@link enter}, and does not tell of the rest. */
+  /**
+   * True if the kernel has work left for this thread: one {@link enter} may do only a part, and the
+   * eventfd does not report the rest.
+   */
   get hasWork(): boolean {
     return (Atomics.load(this.#rings, this.#sq.flags) & IORING_SQ_TASKRUN) !== 0;
   }
 
+  /** True if there is a completion. */
   get hasAnswer(): boolean {
     return this.#rings[this.#cq.head] !== Atomics.load(this.#rings, this.#cq.tail);
   }
 
-  /** Takes the next answer, if there is one: the entry's tag, and what the operation returned or a negative errno. */
+  /**
+   * Takes the next completion and passes the entry's tag and the operation's result (or a negative
+   * errno) to `answer`.
+   * @returns false if there is no completion
+   */
   take(answer: (tag: number, result: number) => void): boolean {
     if (!this.hasAnswer) return false;
     const head = this.#rings[this.#cq.head]!;
@@ -176,8 +196,8 @@ export class Ring {
   }
 
   /**
-   * Has `told` called when there are answers, or work for {@link enter}. Node makes no socket of an eventfd(2), but its
-   * handles of pipes read any descriptor.
+   * Calls `told` whenever there are completions, or work for {@link enter}. Node cannot make a
+   * net.Socket of an eventfd(2) directly, but its internal Pipe handle reads any descriptor.
    */
   watch(told: () => void): Socket {
     const Pipe = pipeClass();
@@ -194,7 +214,7 @@ export class Ring {
 
 type PipeClass = new (type: number) => { open(fd: number): number };
 
-/** The class of Node's handles of pipes, which is that of any unused socket for a path. */
+/** Node's internal Pipe class, which is the class of the handle of any socket for a path. */
 function pipeClass(): PipeClass {
   const socket = connect({ path: '/' });
   socket.on('error', () => undefined);

@@ -1,11 +1,14 @@
 /**
- * Reads of files by io_uring(7): many are asked for with one call, none of them takes a thread of ours, and an eventfd(2) that
- * the event loop watches tells when some have ended. A read that has to wait for a disk costs a third of what it costs with
- * a thread. Linux with koffi only, and only where the kernel lets processes have it (many containers do not):
- * {@link Uring.here} says so, and threads do the same.
+ * Reads files by io_uring(7): one system call submits many reads, no read needs a thread of ours,
+ * and the event loop watches an eventfd(2) that reports completions. A read that waits for a disk
+ * costs a third of a read on a thread.
  *
- * One ring for each thread of JavaScript. Left out: all but reads, since buffered writes are handed to a thread of the kernel's
- * by most file systems anyway.
+ * Linux with koffi only, and only if the kernel permits io_uring, which many containers do not.
+ * Otherwise {@link Uring.here} is undefined and callers use threads. There is one ring for each
+ * JavaScript thread.
+ *
+ * Not here: writes, because most file systems pass buffered writes to a kernel thread anyway; the
+ * queues in memory (uring-queues.node.ts).
  */
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
@@ -21,38 +24,47 @@ import {
 
 /** posix_fadvise(2): POSIX_FADV_WILLNEED. */
 const WILLNEED = 3;
-/** Reads that may be under way. */
+/** Most reads in flight. */
 const entries = 256;
-/** Places in the submission queue: two for each read. */
+/** Entries of the submission queue: two for each read (advice and read). */
 const places = 2 * entries;
-/** Reads that are asked for at once, whoever comes next. */
+/** So many queued reads are submitted immediately; fewer are submitted in the next microtask. */
 const batch = 32;
-/** How long a wait for a disk is spent awake at most, in ms: fast ones answer in little more than falling asleep takes. */
+/**
+ * Longest spin wait for a disk, in ms: a fast disk answers in little more time than falling asleep
+ * takes.
+ */
 const vigilMs = 0.15;
-/** From this length on a read is announced before, in bytes: more than Linux reads ahead by itself. */
+/**
+ * A read of at least this length is preceded by an advice, in bytes: it exceeds Linux's own
+ * read-ahead.
+ */
 const longSize = 1 << 18;
-/** Of a range that is fetched, the end that is read, in bytes. */
+/** Length of the end of a fetched range that is read, in bytes. */
 const endSize = 4096;
-/** The user_data of what nobody waits for; read back as it is written, a signed number of 32 bits. */
+/**
+ * The user_data of an entry without a slot: its completion is ignored. A signed number of 32 bits.
+ */
 const noSlot = -1;
 /**
- * The kernel sends a read to the disk within the call that asks for it, and waits there while the disk's own queue is full.
- * So no more than this many are asked for so; and where that has taken as long as `longMs`, in ms, nothing is for `rest` times
- * as long: the kernel's threads ask then.
+ * The kernel sends a read to the disk within the submitting call, and waits there while the disk's
+ * queue is full. So if more than `direct` reads are in flight, a kernel thread does it instead
+ * (IOSQE_ASYNC). The same holds after a submission that took longer than `longMs` ms, for `rest`
+ * times its duration (back-off). Chosen, not measured.
  */
 const direct = 64;
 const longMs = 4;
 const rest = 50;
-/** How often the kernel is let do what it has to do before others have a turn. */
+/** Calls that let the kernel do its pending work before the event loop continues. */
 const rounds = 8;
-/** Shorter memory may be moved by the engine, in bytes. */
+/** Shortest read, in bytes: the engine may move the memory of a shorter array. */
 const minLength = 256;
 
-/** Errors of io_uring_enter(2) that pass. */
+/** Temporary errors of io_uring_enter(2). */
 const { EAGAIN, EBUSY, EINTR } = constants.errno;
 const passing: readonly number[] = [EAGAIN, EBUSY, EINTR];
 
-/** One read: what it is to be told, and its memory, which must live as long. */
+/** A read in flight. It keeps its memory alive. */
 interface Pending {
   readonly into: Uint8Array;
   readonly done: (result: number) => void;
@@ -67,13 +79,13 @@ export class Uring {
   readonly #vigil = new Vigil(vigilMs);
   readonly #pending: (Pending | undefined)[] = new Array<undefined>(entries).fill(undefined);
   readonly #free: number[] = Array.from({ length: entries }, (_, i) => i);
-  /** Reads in the submission queue that the kernel has not been told of. */
+  /** Entries in the submission queue that have not been submitted. */
   #queued = 0;
   #scheduled = false;
   #retrying = false;
-  /** Until when the kernel's threads ask the disk, in ms of performance.now(). */
+  /** Until this time kernel threads do the reads (IOSQE_ASYNC), in ms of performance.now(). */
   #indirectUntil = 0;
-  /** The kernel takes nothing more. */
+  /** True after a permanent error of io_uring_enter(2): no read is accepted any more. */
   #broken = false;
 
   private constructor(ring: Ring) {
@@ -82,30 +94,31 @@ export class Uring {
     this.#watch.unref();
   }
 
-  /** The ring of this thread; undefined where there is none to be had. */
+  /** The ring of this thread; undefined if io_uring is not available. */
   static here(): Uring | undefined {
     if (!tried) {
       tried = true;
       try {
         if (!process.env['FARBUS_NO_KOFFI']) shared = new Uring(new Ring(places));
       } catch {
-        // Not installed, not known to this kernel, or not allowed.
+        // koffi is not installed, or the kernel does not know or permit io_uring.
       }
     }
     return process.env['FARBUS_NO_KOFFI'] ? undefined : shared;
   }
 
   /**
-   * Begins to read.
-   * @param into Must stay where it is until the read is over.
-   * @param done Called with the bytes read, 0 at the file's end, or a negative errno.
-   * @returns false where that is not to be done here
+   * Begins a read.
+   * @param into memory that must not move until the read has ended
+   * @param done receives the number of bytes read, 0 at the file's end, or a negative errno
+   * @returns false if this ring cannot take the read: use a thread
    */
   read(fd: number, into: Uint8Array, offset: number, done: (result: number) => void): boolean {
     const { length } = into;
     const slot = this.#slot(into, done);
     if (slot === undefined) return false;
-    // The disk is told of all of a long read at once; by itself it is told of the next part when the last has come.
+    // Let the kernel request all of a long read from the disk at once. Without the advice it
+    // requests the next part when the last one has arrived.
     if (length >= longSize) this.#announce(fd, offset, length);
     this.#put({ operation: this.#operation(), fd, offset, length, into, tag: slot });
     this.#submitSoon();
@@ -113,9 +126,10 @@ export class Uring {
   }
 
   /**
-   * Begins to bring a range into the page cache, and reads the end of it: where that is, the rest usually is.
-   * @param done As {@link read} has it.
-   * @returns false where that is not to be done here
+   * Begins to load a range into the page cache, and reads its end: when that has arrived, the rest
+   * usually has too.
+   * @param done like {@link read}, for the bytes of the end
+   * @returns false if this ring cannot take it
    */
   fetch(fd: number, offset: number, length: number, done: (result: number) => void): boolean {
     const end = new Uint8Array(Math.min(endSize, length));
@@ -153,7 +167,7 @@ export class Uring {
     }
   }
 
-  /** There is room in the queue for two entries for each slot. */
+  /** Queues an entry. There is always room: two entries for each slot. */
   #put(entry: Entry): void {
     this.#ring.put(entry);
     this.#queued++;
@@ -182,7 +196,10 @@ export class Uring {
     if (this.#free.length < entries) this.#vigil.sent();
   }
 
-  /** The kernel does not take what is queued: for want of memory, which passes, or for good. */
+  /**
+   * The kernel has refused the queued entries: retry after a temporary error, else give up for
+   * good.
+   */
   #refused(errno: number): void {
     if (errno === 0 || passing.includes(errno)) {
       if (!this.#retrying) setTimeout(this.#submitAgain, 1);
@@ -190,7 +207,7 @@ export class Uring {
       return;
     }
     this.#broken = true;
-    // Whoever asked for it does it otherwise.
+    // EAGAIN makes the callers read in another way.
     for (; this.#queued > 0; this.#queued--) this.#finish(this.#ring.tagOf(this.#queued), -EAGAIN);
   }
 
@@ -199,14 +216,17 @@ export class Uring {
     this.#submit();
   };
 
-  /** The eventfd has been written to. */
+  /** The eventfd has reported completions or work. */
   #told(): void {
     this.#ring.enter(0);
     this.#reap();
     this.#work();
   }
 
-  /** Lets the kernel do what it has left. */
+  /**
+   * Lets the kernel do its pending work, with a pause for the event loop after every `rounds`
+   * calls.
+   */
   readonly #work = (): void => {
     for (let i = 0; !this.#broken && this.#ring.hasWork; i++) {
       if (i === rounds) {
