@@ -185,7 +185,8 @@ export abstract class BlockBase implements BlockDevice {
       // Callers continue after the last extent. Without progress they would ask for `offset` for
       // ever.
       const first = extents[0];
-      if (first?.offset === offset && extents.every((extent) => extent.length > 0)) return extents;
+      const covers = first && first.offset <= offset && first.offset + first.length > offset;
+      if (covers && extents.every((extent) => extent.length > 0)) return extents;
       throw new BlockError('io', `the device does not say what is at byte ${offset}`);
     });
   }

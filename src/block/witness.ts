@@ -4,12 +4,13 @@
  * servers, AoE targets, files over SFTP.
  *
  * It watches the requests that pass, and sends its own only in `check`. It remembers checksums of a
- * few blocks that were read or written, called spots, and forgets a spot when a write touches it.
- * After a reconnect:
- * - a spot that differs although a flush has made it durable proves another disk;
- * - a spot with data in it that agrees proves the same disk;
- * - a spot that no flush has covered may be lost in a crash of the server, so it proves nothing by
- *   differing; spots of zeroes prove nothing by agreeing, because empty disks are all alike.
+ * few blocks that were read or written, called spots. While a write of a spot is in flight or has
+ * failed, the spot may have its old or its new content. After a reconnect:
+ * - a spot that has another content although a flush has made it durable proves another disk;
+ * - a spot with data in it that has an expected content proves the same disk;
+ * - a spot that no flush has covered, or whose write has not ended well, may be lost or torn in a
+ *   crash of the server, so it proves nothing by differing; spots of zeroes prove nothing by
+ *   agreeing, because empty disks are all alike.
  *
  * Not here: the consequences of the verdict. The caller owns the connection and the waiting
  * requests.
@@ -30,15 +31,24 @@ const enoughProofs = 8;
 /** Longest spot, in bytes. */
 const spotSize = 4096;
 
-/** A block of the disk and its checksum. */
-interface Spot {
-  readonly offset: number;
-  readonly length: number;
+/** Most contents that one spot may have; with more, the spot is forgotten. */
+const maxContents = 4;
+
+/** What a block may have on it. */
+interface Content {
   readonly sum: number;
   /** All bytes are zero. */
   readonly empty: boolean;
+}
+
+/** A block of the disk and its possible contents. */
+interface Spot {
+  readonly offset: number;
+  readonly length: number;
+  /** One, unless a write of the spot is in flight or has failed. */
+  contents: readonly Content[];
   /** Value of `#clock` when the server was known to have the content. */
-  readonly at: number;
+  at: number;
 }
 
 /** A write in flight. */
@@ -85,13 +95,15 @@ export class ContentWitness {
    * @param from the data of a write; undefined for a trim and a zeroing
    */
   onWrite(offset: number, length: number, from: Buffers | undefined, done: Promise<unknown>): void {
-    for (let i = this.#spots.length - 1; i >= 0; i--) {
-      if (overlap(this.#spots[i]!, offset, length)) this.#spots.splice(i, 1);
-    }
     const own: Writing = { offset, length, alone: true };
     for (const other of this.#writing) if (overlap(other, offset, length)) other.alone = own.alone = false;
     this.#writing.add(own);
-    const spot = from && own.alone && !this.#hasEnough() ? checksumOf(from, Math.min(spotSize, length)) : undefined;
+    const touched = this.#spots
+      .filter((spot) => overlap(spot, offset, length))
+      .map((spot) => this.#expect(spot, own, from));
+    const size = Math.min(spotSize, length);
+    const known = touched.some(({ content }) => content !== undefined);
+    const fresh = from && !known && !this.#hasEnough() ? contentOf(from, 0, size) : undefined;
     const end = (): void => {
       this.#writing.delete(own);
       this.#clock++;
@@ -99,8 +111,34 @@ export class ContentWitness {
     done.then(() => {
       end();
       this.#used = this.#written = true;
-      if (spot && own.alone) this.#add({ offset, ...spot, at: this.#clock });
+      for (const { spot, content } of touched) this.#endedWell(spot, own, content);
+      if (fresh && own.alone) this.#add({ offset, length: size, contents: [fresh], at: this.#clock });
     }, end);
+  }
+
+  /** From now on a spot may have what is being written. Returns that, if it is all of the spot. */
+  #expect(spot: Spot, { offset, length }: Writing, from: Buffers | undefined): { spot: Spot; content?: Content } {
+    const start = spot.offset - offset;
+    const whole = from !== undefined && start >= 0 && start + spot.length <= length;
+    const content = whole ? contentOf(from, start, spot.length) : undefined;
+    if (!content) return { spot };
+    spot.contents = [...spot.contents, content];
+    if (spot.contents.length > maxContents) this.#forget(spot);
+    return { spot, content };
+  }
+
+  /** A write of a spot has ended well. */
+  #endedWell(spot: Spot, { alone }: Writing, content: Content | undefined): void {
+    if (content === undefined) return this.#forget(spot);
+    // Of writes that overlap nothing tells which was the last: the spot may have any of their contents.
+    if (!alone) return;
+    spot.contents = [content];
+    spot.at = this.#clock;
+  }
+
+  #forget(spot: Spot): void {
+    const at = this.#spots.indexOf(spot);
+    if (at >= 0) this.#spots.splice(at, 1);
   }
 
   /** A flush begins. */
@@ -121,7 +159,9 @@ export class ContentWitness {
     for (const [i, spot] of spots.entries()) {
       const now = found[i];
       if (now === undefined) continue;
-      if (now === spot.sum) proof ||= !spot.empty;
+      const content = spot.contents.find(({ sum }) => sum === now);
+      if (content) proof ||= !content.empty;
+      else if (spot.contents.length > 1 || this.#isWriting(spot.offset, spot.length)) continue;
       else if (spot.at <= this.#durable || !this.#written) return 'other';
       else lost.push(spot);
     }
@@ -129,13 +169,13 @@ export class ContentWitness {
     const harmless = !this.#used || (!this.#written && spots.length > 0 && found.some((sum) => sum !== undefined));
     if (!proof && !harmless) return 'unknown';
     // The server's crash has lost these spots' data; a later flush must not count them as durable.
-    for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);
+    for (const spot of lost) this.#forget(spot);
     return 'same';
   }
 
   #hasEnough(): boolean {
     let proofs = 0;
-    for (const { empty } of this.#spots) if (!empty) proofs++;
+    for (const { contents } of this.#spots) if (contents.some(({ empty }) => !empty)) proofs++;
     return proofs >= enoughProofs;
   }
 
@@ -145,15 +185,15 @@ export class ContentWitness {
   }
 
   #remember(offset: number, data: Buffers, length: number): void {
-    const spot = checksumOf(data, length);
-    if (spot) this.#add({ offset, ...spot, at: this.#clock });
+    const content = contentOf(data, 0, length);
+    if (content) this.#add({ offset, length, contents: [content], at: this.#clock });
   }
 
   #add(spot: Spot): void {
     const same = this.#spots.findIndex((one) => overlap(one, spot.offset, spot.length));
     if (same >= 0) this.#spots.splice(same, 1);
     else if (this.#spots.length >= maxSpots) {
-      const at = this.#spots.findIndex(({ empty }) => empty);
+      const at = this.#spots.findIndex(({ contents }) => contents.every(({ empty }) => empty));
       if (at < 0) return;
       this.#spots.splice(at, 1);
     }
@@ -165,17 +205,15 @@ function overlap(range: { offset: number; length: number }, offset: number, leng
   return range.offset < offset + length && offset < range.offset + range.length;
 }
 
-/**
- * The checksum of the first `length` bytes; undefined if the request's memory is no longer valid.
- */
-function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' | 'empty'> | undefined {
+/** `length` bytes from byte `at`; undefined if the request's memory is no longer valid. */
+function contentOf(data: Buffers, at: number, length: number): Content | undefined {
   const bytes = new Uint8Array(length);
   try {
-    data.slice(0, length).copyTo(bytes, 0);
+    data.copyTo(bytes, at);
   } catch {
     return undefined;
   }
-  return { length, sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
+  return { sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
 }
 
 /** The present checksum of a spot; undefined if the block cannot be read. */

@@ -101,6 +101,34 @@ describe('a content witness', () => {
     expect(await witness.check(reading(empty()))).toBe('unknown');
   });
 
+  it('knows the disk by a block whose rewriting is in flight or has failed, by its old and by its new content', async () => {
+    for (const fails of [false, true]) {
+      const real = empty();
+      const disk = watched(real);
+      await disk.write(0, 4096, 1);
+      let end!: () => void;
+      const done = new Promise<void>((resolve, reject) => (end = fails ? () => reject(new Error('lost')) : resolve));
+      disk.witness.onWrite(0, 4096, buffersOf(new Uint8Array(4096).fill(2)), done);
+      if (fails) end();
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(await disk.check(real)).toBe('same');
+      await real.write(0, buffersOf(new Uint8Array(4096).fill(2)));
+      expect(await disk.check(real)).toBe('same');
+      await real.write(0, buffersOf(new Uint8Array(4096).fill(3)));
+      expect(await disk.check(real)).toBe('unknown');
+      end();
+    }
+  });
+
+  it('forgets a block of which a part was written', async () => {
+    const disk = watched(patterned(1));
+    await disk.read(0);
+    await disk.write(512, 512);
+    await disk.flush();
+    expect(await disk.check(patterned(1))).toBe('other');
+    expect(await disk.check(empty())).toBe('other');
+  });
+
   it('leaves out blocks that cannot be read, and rejects if the connection fails', async () => {
     const real = patterned(1);
     const disk = watched(real);

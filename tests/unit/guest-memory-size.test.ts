@@ -33,7 +33,7 @@ test.each<[string[], RegExp]>([
     /^--with is for Debian's system .* not for --kernel$/,
   ],
   [['--with', 'tcpdump', '--initrd', 'x'], /not for --initrd$/],
-  [['--with', 'tcpdump', '--bios'], /^--bios boots what is on the drives: leave --with out$/],
+  [['--with', 'tcpdump', '--bios', '--drive', 'd.img'], /^--bios boots what is on the drives: leave --with out$/],
   [['--with', 'tcpdump,,hdparm'], /^--with tcpdump,,hdparm: expected names of packages/],
   [['--with', 'a/b'], /^"a\/b" cannot be the name of a Debian package$/],
 ])('%j is refused in one line', async (args, message) => {

@@ -40,6 +40,7 @@ describe('what is agreed on', () => {
     expect(server.last.session).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     expect(device.info).toEqual({
       size: 3 << 20,
+      tail: 0,
       blockSize: 512,
       preferredSize: 4096,
       maxTransfer: 1 << 25,

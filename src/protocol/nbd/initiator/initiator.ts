@@ -226,7 +226,7 @@ export class NbdInitiator extends BlockBase {
    */
   async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
-    await this.#fence?.wait(signal);
+    if (this.#fence) await this.#fence.wait(signal);
     const medium = this.#meant(options);
     for (let done = 0; done < length;) {
       const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
