@@ -43,7 +43,7 @@ export const readyMark = 'farbus: ready';
 /** Default time limit until the boot's mark appears, in ms. */
 export const bootLimit = 300_000;
 
-/** What to boot, and the id that its snapshots depend on. */
+/** The system to boot, and the id that its snapshots depend on. */
 export interface Guest {
   /** Undefined if the firmware boots from a drive. */
   readonly image: LinuxImage | undefined;

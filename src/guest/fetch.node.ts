@@ -86,8 +86,8 @@ export async function fetchFiles(
 }
 
 /**
- * What {@link fetchPackages} would return as far as that is known without the network, cached or
- * not.
+ * The packages that {@link fetchPackages} would return, as far as they are known without the
+ * network. They need not be in the cache.
  */
 export async function knownPackages(names: readonly string[], options: FetchOptions = {}): Promise<DebianPackage[]> {
   const lock = options.lock ?? (await readPackageLock());
