@@ -1,4 +1,4 @@
-/** Caches in a sparse file of this computer. The file is locked while it is in use. */
+/** Opens a cache in a sparse file of this computer. The file is locked while it is in use. */
 import fs from 'node:fs/promises';
 import type { BlockDevice } from '../block/device.js';
 import type { CacheFilter } from '../block/filters/cache.js';
@@ -9,9 +9,9 @@ import { openError } from './opening.node.js';
 import { openOwnFile } from './own-file.node.js';
 
 /**
- * Opens a cache of `device` in the file at `path`, which is made where there is none. The cache takes the device over;
- * where this throws, the device is still the caller's to close.
- * @throws FarbusError where the file cannot be had, is in use, or is something else than a cache.
+ * Opens a cache of `device` in the file at `path`, which is made if it does not exist. The cache
+ * takes over the device. If this throws, the caller must close the device.
+ * @throws FarbusError if the file cannot be opened, is in use, or is not a cache
  */
 export async function openCacheFile(
   device: BlockDevice,
@@ -22,7 +22,7 @@ export async function openCacheFile(
   const openStore = (storePath: string, blockSize: number): Promise<FileDevice> =>
     openFile(storePath, { readOnly: false, exclusive: true, blockSize });
   const onStore = async (storePath: string): Promise<CacheFilter> => {
-    // Blocks of the store must not be larger than the device's, or the cache's would be.
+    // The store's blocks must not be larger than the device's.
     const store = await openStore(storePath, Math.min(device.info.blockSize, 512));
     return openCache(device, store, options).catch(async (error: unknown) => {
       await store.close();
@@ -36,9 +36,10 @@ export async function openCacheFile(
     make: onStore,
     open: async (there) => {
       if (!options.keep || (await fs.stat(there)).size !== storeSize) {
-        // Not under the hands of a process that uses it: that one has it locked.
+        // Fails if another process uses the file, which it has locked.
         await (await openStore(there, 1)).close();
-        // What it holds is dropped. Its header stays, or a crash would leave a file that is nobody's.
+        // Drop the content but keep the header: after a crash the file must still be recognised as
+        // a cache.
         await fs.truncate(there, cacheHeaderSize);
         await fs.truncate(there, storeSize);
       }

@@ -1,4 +1,7 @@
-/** Overlays in a sparse file: made where there is none yet, else opened. The file is locked while it is in use. */
+/**
+ * Opens an overlay in a sparse file, which is made if it does not exist. The file is locked while
+ * it is in use.
+ */
 import type { BlockDevice } from '../block/device.js';
 import { isOverlay } from '../block/filters/overlay-format.js';
 import type { OverlayFilter } from '../block/filters/overlay.js';
@@ -8,14 +11,16 @@ import { openError, printable } from './opening.node.js';
 import { openOwnFile } from './own-file.node.js';
 
 export interface OverlayFileOptions extends Omit<OverlayOptions, 'name'> {
-  /** Whether to use koffi where it is installed; default true. */
+  /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;
 }
 
 /**
- * Opens the overlay of `base` in the file at `path`; makes it where the file does not exist or is empty. The overlay
- * takes the base over: closing it closes the base. Where this throws, the base is still the caller's to close.
- * @throws FarbusError where it cannot be made or opened, is in use, is no overlay, or is the overlay of another disk.
+ * Opens the overlay of `base` in the file at `path`, or makes it if the file does not exist or is
+ * empty. The overlay takes over the base: closing it closes the base. If this throws, the caller
+ * must close the base.
+ * @throws FarbusError if the file cannot be made or opened, is in use, is not an overlay, or is the
+ * overlay of another disk
  */
 export async function openOverlayFile(
   base: BlockDevice,
@@ -25,7 +30,7 @@ export async function openOverlayFile(
   const size = overlayStoreSize(base, options);
   const name = printable(path);
   const { native } = options;
-  // The store's blocks must not be larger than the base's, or the overlay's would be.
+  // The store's blocks must not be larger than the base's, or the overlay's blocks would be too.
   const blockSize = Math.min(base.info.blockSize, 4096);
   const onStore = async (
     storePath: string,

@@ -1,10 +1,12 @@
 /**
- * Files that Farbus keeps for itself and that a user names: overlays and caches. Such a file is Farbus's only if it is empty
- * or begins with the format's magic bytes. Every other file is somebody's data and stays as it is, also if it begins with
- * zeroes, as blank disks and ISO images do.
+ * Files in a format of Farbus at a path that the user chooses: overlays and caches. Farbus
+ * overwrites a file only if it is empty or begins with the format's magic bytes. Every other file
+ * may contain a user's data and is never changed, even if it begins with zeroes like a blank disk
+ * or an ISO image.
  *
- * A new file is made beside the path and renamed to it when its header is durable. So a crash leaves no file, an empty one
- * or a complete one at the path, and never a file of zeroes that could not be told from a blank disk.
+ * A new file is made beside the path and renamed to it when its header is durable. So a crash
+ * leaves no file, an empty file or a complete file at the path, and never a file of zeroes, which
+ * would look like a blank disk.
  */
 import fs from 'node:fs/promises';
 import { errnoOf, FarbusError } from '../base/errors.js';
@@ -12,27 +14,28 @@ import { syncFolder, temporaryBeside } from '../base/files.node.js';
 import { libc } from './libc.node.js';
 import { printable } from './opening.node.js';
 
-/** Longest magic that is looked at, in bytes. */
+/** Length of the magic bytes. */
 const magicSize = 8;
-/** How often a path is looked at again, if its file is replaced meanwhile. */
+/** Attempts to open a path whose file is replaced meanwhile. */
 const attempts = 5;
 
 export interface OwnFile<T> {
-  /** For messages: "an overlay". */
+  /** The kind of file, for messages: "an overlay". */
   readonly what: string;
-  /** Whether these are the first 8 bytes of a file of this kind, of whatever version and state. */
+  /** True if these are the first 8 bytes of a file of this kind, of any version and state. */
   readonly isOurs: (start: Uint8Array) => boolean;
   /** Length of a new file, in bytes. */
   readonly size: number;
-  /** Makes the header of a new file, which has its length already, durably. */
+  /** Writes the header of a new file durably and opens it. The file already has its length. */
   readonly make: (path: string) => Promise<T>;
-  /** Opens a file that is ours. */
+  /** Opens a file of this kind. */
   readonly open: (path: string) => Promise<T>;
 }
 
 /**
- * Opens the file at `path`, or makes it where there is none or an empty one.
- * @throws FarbusError where it is somebody else's, in use or no file; the system's error where it cannot be had.
+ * Opens the file at `path`, or makes it if it does not exist or is empty.
+ * @throws FarbusError if it is not of this kind, or not a file; the system's error if it cannot be
+ * opened
  */
 export async function openOwnFile<T>(path: string, own: OwnFile<T>): Promise<T> {
   for (let attempt = 0; attempt < attempts; attempt++) {
@@ -43,7 +46,8 @@ export async function openOwnFile<T>(path: string, own: OwnFile<T>): Promise<T> 
         await handle.close();
         return await own.open(path);
       }
-      // Who has the empty file locked makes the new one; all others find that one then.
+      // The process that gets the lock on the empty file makes the new one; the others then find
+      // that.
       await libc()?.lock(handle.fd);
       if (await isAt(handle, path)) return await replace(path, handle, mode, own);
     } catch (error) {
@@ -65,7 +69,7 @@ async function openOrCreate(path: string): Promise<{ handle: fs.FileHandle; made
   }
 }
 
-/** Length and mode of a file that is empty or ours. */
+/** Length and mode of the file. @throws FarbusError if it is neither empty nor of this kind */
 async function look(
   handle: fs.FileHandle,
   path: string,
@@ -82,7 +86,7 @@ async function look(
   return { size, mode: mode & 0o777 };
 }
 
-/** Whether `path` still names the open file, and that is still empty. */
+/** True if `path` still names the open file and that is still empty. */
 async function isAt(handle: fs.FileHandle, path: string): Promise<boolean> {
   try {
     const [mine, there] = await Promise.all([handle.stat({ bigint: true }), fs.stat(path, { bigint: true })]);
@@ -92,7 +96,7 @@ async function isAt(handle: fs.FileHandle, path: string): Promise<boolean> {
   }
 }
 
-/** Makes a new file and puts it in the place of the empty one that is locked. */
+/** Makes a new file and replaces the locked empty file by it. */
 async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own: OwnFile<T>): Promise<T> {
   const real = await fs.realpath(path);
   const temporary = await temporaryBeside(real);
@@ -101,7 +105,7 @@ async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own:
     handle = await fs.open(temporary, 'wx', mode);
   } catch (error) {
     if (!['EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) throw error;
-    // The user may write the empty file and not its folder: it is filled in place.
+    // The user may write the empty file but not its folder: fill it in place.
     await empty.truncate(own.size);
     await empty.close();
     return own.make(path);

@@ -1,12 +1,14 @@
 /**
- * The cache's format on its store, version 1 (docs/serve.md): a header, a table of which block each slot holds, the slots.
- * Numbers are little-endian. Pure bytes: nothing is read or written here.
+ * The cache's format on its store, version 1 (docs/serve.md): a header, a table with the block of
+ * each slot, the slots. Numbers are little-endian.
+ *
+ * Not here: reading and writing the store (cache-store.ts, cache.ts).
  */
 import { crc32 } from '../../base/crc32.js';
 
 /** Length of the header, in bytes. */
 export const cacheHeaderSize = 4096;
-/** What the table says of a slot that holds nothing. */
+/** The table's value for an empty slot. */
 export const emptySlot = 0xffff_ffff;
 
 const magic = 'FARBUSCA';
@@ -15,20 +17,23 @@ const identityAt = 66;
 const longestIdentity = 1024;
 const checksumAt = cacheHeaderSize - 4;
 
-/** Where things are on the store; in bytes but `slots`. */
+/** Offsets and lengths on the store; in bytes, except `slots`. */
 export interface CacheLayout {
   readonly sourceSize: number;
-  /** Bytes that are kept or dropped together. */
+  /** Length of a slot, and of the source's blocks that are kept or dropped as a whole. */
   readonly clusterSize: number;
   readonly slots: number;
   readonly tableOffset: number;
-  /** Whole blocks: 4 bytes a slot, and zeroes. */
+  /** 4 bytes for each slot, padded with zeroes to a multiple of 4096. */
   readonly tableSize: number;
   readonly dataOffset: number;
   readonly storeSize: number;
 }
 
-/** The layout of a cache of at most `cacheSize` bytes of content: one slot at least, none more than the source fills. */
+/**
+ * The layout of a cache with at most `cacheSize` bytes of content: at least one slot, at most one
+ * for each block of the source.
+ */
 export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: number): CacheLayout {
   const clusters = Math.ceil(sourceSize / clusterSize);
   const slots = Math.max(1, Math.min(clusters, Math.floor(cacheSize / clusterSize)));
@@ -48,9 +53,9 @@ export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: 
 
 export interface CacheHeader {
   readonly layout: CacheLayout;
-  /** Of the source: an identity's text (block/identity.ts) or a mere name; never '' where `closed`. */
+  /** The source's identity as text (block/identity.ts), or only its name; never '' if `closed`. */
   readonly identity: string;
-  /** It was closed in good order: table and slots are what the source had then. */
+  /** True if the cache was closed in good order: table and slots then agree with the source. */
   readonly closed: boolean;
   /** Checksum of the table. */
   readonly tableChecksum: number;
@@ -73,15 +78,15 @@ export function encodeCacheHeader({ layout, identity, closed, tableChecksum }: C
   return bytes;
 }
 
-/** Whether these are the first bytes of a cache, of whatever version and state. */
+/** True if these are the first bytes of a cache, of any version and state. */
 export function isCache(bytes: Uint8Array): boolean {
   return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
 }
 
 /**
- * The checksum of its table, if this is the header of a cache that was closed in good order, has this layout and is of
- * this source; else undefined: what it holds is worth nothing.
- * @param isSame Compares the identity in the header with the source's.
+ * The checksum of the table, if this is the header of a cache that was closed in good order, has
+ * this layout and belongs to this source. Otherwise undefined: its content must not be used.
+ * @param isSame compares the identity in the header with that of the source
  */
 export function trustedTable(
   bytes: Uint8Array,
@@ -97,7 +102,7 @@ export function trustedTable(
   return whole && isSame(identity) ? tableChecksum : undefined;
 }
 
-/** An identity that is too long is cut; a checksum of the whole stands at its end. */
+/** The identity in UTF-8. If it is too long, it is cut and ends with a checksum of the whole. */
 function identityBytes(identity: string): Uint8Array {
   const bytes = new TextEncoder().encode(identity);
   if (bytes.length <= longestIdentity) return bytes;

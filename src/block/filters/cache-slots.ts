@@ -1,11 +1,12 @@
 /**
- * Which block of the source is in which slot of a cache, and which slot is given up for a new one: the CLOCK rule
- * (Corbató 1968), which is near to "least recently used" and costs a bit a slot. Slots in use are pinned.
+ * The slots of a cache: which block of the source each slot holds, and which slot is evicted for a
+ * new block. Eviction uses the CLOCK algorithm (Corbató 1968), which approximates "least recently
+ * used" with one mark for each slot. Slots in use are pinned and are not evicted.
  */
 import { emptySlot } from './cache-format.js';
 
 export class CacheSlots {
-  /** By slot: its block, or {@link emptySlot}. */
+  /** The block of each slot, or {@link emptySlot}. */
   readonly table: Uint32Array;
   readonly #slotOf = new Map<number, number>();
   readonly #used: Uint8Array;
@@ -20,12 +21,15 @@ export class CacheSlots {
     this.#pins = new Uint16Array(slots);
   }
 
-  /** Blocks that it holds. */
+  /** Number of blocks that are held. */
   get held(): number {
     return this.#slotOf.size;
   }
 
-  /** Takes over a table. @returns false where it cannot be one: nothing is taken over then. */
+  /**
+   * Loads a table that was read from the store.
+   * @returns false if it is invalid; nothing is then loaded
+   */
   load(table: Uint32Array, blocks: number): boolean {
     const seen = new Set<number>();
     for (const block of table) {
@@ -42,7 +46,10 @@ export class CacheSlots {
     return true;
   }
 
-  /** The slot of a block, which counts as used and stays its own until {@link unpin}; undefined where it has none. */
+  /**
+   * Pins the slot of a block until {@link unpin} and marks it as used. Undefined if the block has
+   * no slot.
+   */
   pin(block: number): number | undefined {
     const slot = this.#slotOf.get(block);
     if (slot === undefined) return undefined;
@@ -55,26 +62,29 @@ export class CacheSlots {
     this.#pins[slot]!--;
   }
 
-  /** A slot for a block that has none yet, pinned; undefined where all are in use. The block is in it after {@link put}. */
+  /**
+   * A pinned slot for a block that has none; undefined if all are pinned. The block is in it only
+   * after {@link put}.
+   */
   take(): number | undefined {
     const slot = this.#free.pop() ?? (this.#never < this.table.length ? this.#never++ : this.#evict());
     if (slot !== undefined) this.#pins[slot]!++;
     return slot;
   }
 
-  /** The block's content is in the slot now. */
+  /** Notes that the slot now has the block's content. */
   put(slot: number, block: number): void {
     this.table[slot] = block;
     this.#slotOf.set(block, slot);
     this.#used[slot] = 1;
   }
 
-  /** Gives a slot from {@link take} back that was not filled. Still to be unpinned. */
+  /** Returns a slot from {@link take} that was not filled. The caller still has to unpin it. */
   giveBack(slot: number): void {
     this.#free.push(slot);
   }
 
-  /** Forgets a block. It must not be pinned by anybody but the caller. */
+  /** Forgets a block, which no other caller may have pinned. */
   drop(block: number): void {
     const slot = this.#slotOf.get(block);
     if (slot === undefined) return;
@@ -83,12 +93,13 @@ export class CacheSlots {
     this.#free.push(slot);
   }
 
-  /** As {@link drop}, of the blocks [first, end). */
+  /** Forgets the blocks [first, end), like {@link drop}. */
   dropRange(first: number, end: number): void {
     if (end - first <= this.#slotOf.size) for (let block = first; block < end; block++) this.drop(block);
     else for (const block of [...this.#slotOf.keys()]) if (block >= first && block < end) this.drop(block);
   }
 
+  /** Evicts a block by CLOCK and returns its slot; undefined if all slots are pinned. */
   #evict(): number | undefined {
     const slots = this.table.length;
     for (let looked = 0; looked < 2 * slots; looked++) {

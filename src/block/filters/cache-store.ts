@@ -1,4 +1,7 @@
-/** Opening a cache on a store: what it holds is used again only where it is sure to be what the device has. */
+/**
+ * Opens a cache on a store. The store's content is reused only if it is sure to agree with the
+ * device.
+ */
 import { buffersOf } from '../../base/buffers.js';
 import { crc32 } from '../../base/crc32.js';
 import { FarbusError, usageError } from '../../base/errors.js';
@@ -9,25 +12,33 @@ import { cacheHeaderSize, cacheLayout, encodeCacheHeader, trustedTable, type Cac
 import { CacheSlots } from './cache-slots.js';
 
 export interface CacheOptions {
-  /** Content that is held at most, in bytes. Default 1 GiB. */
+  /** Most content, in bytes. Default 1 GiB. */
   readonly cacheSize?: number | undefined;
-  /** Bytes that are read and kept together: a power of two from 4096 to 1 MiB. Default 64 KiB. */
+  /**
+   * Length of the blocks that are read and kept as a whole, in bytes: a power of two from 4096 to 1
+   * MiB. Default 64 KiB.
+   */
   readonly clusterSize?: number | undefined;
   /**
-   * The user's word that nobody else writes the device, also while it is not open here: what the cache holds when it is
-   * closed is used again when it is opened. Default false: it begins anew.
+   * The user vouches that no other program writes to the device, even while it is not open here.
+   * The cache's content is then kept when it is closed, and used again when it is opened. Default
+   * false: the cache starts empty.
    */
   readonly keep?: boolean | undefined;
   /**
-   * Finds out which disk the device is, for a cache that is kept; called when it is opened and when it is closed, since
-   * its user may have written. Without it, a kept cache goes by the device's mere name.
+   * Finds the device's identity, for a kept cache. Called when the cache is opened and again when
+   * it is closed, because writes may have changed the identity. Without it, a kept cache compares
+   * only the device's name.
    */
   readonly identify?: (() => Promise<DiskIdentity>) | undefined;
-  /** The user's word that the device is the disk that the cache was kept for. */
+  /** The user vouches that the device is the disk for which the cache was kept. */
   readonly assumeSame?: boolean | undefined;
 }
 
-/** Where things are in the cache of this device. @throws FarbusError where there can be none. */
+/**
+ * The layout of a cache of this device.
+ * @throws FarbusError if the options or the disk do not permit a cache
+ */
 export function layoutOfCache(device: BlockDevice, options: CacheOptions = {}): CacheLayout {
   const { size, blockSize } = device.info;
   const clusterSize = Math.max(options.clusterSize ?? 65536, blockSize);
@@ -36,7 +47,8 @@ export function layoutOfCache(device: BlockDevice, options: CacheOptions = {}): 
     throw usageError(`a cache's blocks cannot have ${clusterSize} bytes: give a power of two from 4096 to 1048576`);
   }
   const { cacheSize = 2 ** 30 } = options;
-  // 4 bytes of memory and store a slot, and as much again twice: a table of some hundred megabytes is a mistake.
+  // A slot takes 4 bytes of store and several times that of memory, so a table of some hundred MB is a
+  // mistake.
   if (!(cacheSize >= clusterSize && cacheSize / clusterSize <= 2 ** 26)) {
     throw usageError(`a cache of ${cacheSize} bytes is not possible: give a size from ${clusterSize} to 4T`);
   }
@@ -45,8 +57,9 @@ export function layoutOfCache(device: BlockDevice, options: CacheOptions = {}): 
 }
 
 /**
- * Opens a cache of `device` on `store`, whose size is that of {@link layoutOfCache}. Whatever else was on the store is
- * lost. Takes both over; where this throws, both are still the caller's to close.
+ * Opens a cache of `device` on `store`, with at least the size of {@link layoutOfCache}. Other
+ * content of the store is lost. The cache takes over both devices. If this throws, the caller must
+ * close them.
  */
 export async function openCache(
   device: BlockDevice,
@@ -61,7 +74,7 @@ export async function openCache(
   const name = async (): Promise<string> =>
     options.identify ? formatIdentity(await options.identify()) : device.info.identity;
   if (options.keep) await load(store, layout, await name(), slots, options.assumeSame ?? false);
-  // From now on, and until it is closed in good order, nothing on the store is to be trusted.
+  // Mark the store as not trusted until it is closed in good order.
   const header = encodeCacheHeader({ layout, identity: '', closed: false, tableChecksum: 0 });
   await store.write(0, buffersOf(header));
   await store.flush();
@@ -77,7 +90,8 @@ async function load(
 ): Promise<void> {
   const isSame = (then: string): boolean => {
     const [before, after] = [parseIdentity(then), parseIdentity(now)];
-    // A header of an older version, or of a library user who names no identity, has a mere name.
+    // The header has only a name if an older version, or a caller without `identify`, has written
+    // it.
     if (!before || !after) return then === now || assumeSame;
     const { verdict } = compareIdentity(before, after, { unchanged: true });
     return verdict === 'same' || (assumeSame && before.size === after.size);

@@ -1,10 +1,15 @@
 /**
- * Cache filter: what was read of a far device is kept on a near store, so that it is read there the next time. Writes go
- * to the device first and into the cache after (write-through): flush and FUA are the device's own. Bounded: what has not
- * been used for long gives its place to what is read.
+ * Cache filter: keeps data that was read from a remote device on a local store, and reads it there
+ * the next time. Writes go to the device first and then into the cache (write-through), so flush
+ * and FUA are those of the device. The cache is bounded: blocks that have not been used for long
+ * are evicted.
  *
- * The cache is a help and never a fault: where its store fails, the block is forgotten and the device is asked. What it
- * cannot notice is that somebody else writes the device past it; who uses it says that nobody does.
+ * A failure of the store never fails a request: the block is forgotten and the device is read. The
+ * cache cannot notice that another program writes to the device past it; a user of the cache
+ * accepts that.
+ *
+ * Not here: opening the cache (cache-store.ts), its format (cache-format.ts), eviction
+ * (cache-slots.ts).
  */
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { crc32 } from '../../base/crc32.js';
@@ -16,17 +21,18 @@ import { Filter } from './filter.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 
-/** Bytes that are read of the device at once to fill the cache. */
+/** Longest read of the device to fill the cache, in bytes. */
 const fillSize = 1 << 20;
 
-/** What it has done, for figures and tests. */
+/** Counters, for measurements and tests. */
 export interface CacheCounts {
-  /** Bytes that readers got from the store, and from the device. */
+  /** Bytes that readers have got from the store. */
   readonly hitBytes: number;
+  /** Bytes that readers have got from the device. */
   readonly missBytes: number;
-  /** Blocks that could not be kept or read back because the store failed. */
+  /** Number of blocks that could not be kept or read back because the store failed. */
   readonly storeErrors: number;
-  /** Blocks that are held. */
+  /** Number of blocks that are held. */
   readonly held: number;
 }
 
@@ -42,8 +48,9 @@ export class CacheFilter extends Filter {
   #written = false;
 
   /**
-   * Takes over both devices. Opened by {@link openCache}.
-   * @param name Tells which disk the device is, for a cache that is to be found again; '' if that is not known.
+   * For {@link openCache}. Takes over both devices.
+   * @param name finds the device's identity as text, '' if unknown; undefined if the cache is not
+   * kept
    */
   constructor(
     next: BlockDevice,
@@ -64,7 +71,7 @@ export class CacheFilter extends Filter {
     return { hitBytes, missBytes, storeErrors, held: this.#slots.held };
   }
 
-  /** One request must not need more blocks at once than there are slots, nor more memory than a fill. */
+  /** Limits requests to `fillSize`, the memory of one fill. */
   protected override describe(next: BlockInfo): BlockInfo {
     const piece = fillSize - (fillSize % next.blockSize);
     return { ...next, maxTransfer: Math.max(next.blockSize, Math.min(next.maxTransfer, piece)) };
@@ -94,7 +101,8 @@ export class CacheFilter extends Filter {
     try {
       await this.next.flush(options);
     } catch (error) {
-      // Acknowledged writes may be lost: the device is to be asked what it has.
+      // The device may have lost acknowledged writes: forget all blocks and read them from the
+      // device.
       const release = await this.#lock.acquire(0, Infinity);
       this.#slots.dropRange(0, Infinity);
       release();
@@ -115,19 +123,19 @@ export class CacheFilter extends Filter {
       const identity = this.#name && (await this.#durable()) ? await this.#name() : '';
       if (identity !== '') await this.#seal(identity);
     } catch {
-      // Not sealed: it begins anew the next time.
+      // Not sealed: the cache starts empty the next time.
     }
     await Promise.all([this.next.close(), this.#store.close()]);
   }
 
-  /** Whether the device will still have what was written, whatever happens to it. */
+  /** True if all writes are durable on the device. */
   async #durable(): Promise<boolean> {
     if (!this.#written) return true;
     await this.next.flush();
     return this.next.info.can.flush;
   }
 
-  /** Says that what it holds is what the device has. */
+  /** Writes the table, and a header that says that the content agrees with the device. */
   async #seal(identity: string): Promise<void> {
     const { table } = this.#slots;
     const bytes = new Uint8Array(this.#layout.tableSize);
@@ -157,7 +165,7 @@ export class CacheFilter extends Filter {
     }
   }
 
-  /** Gives what a slot has of the request; asks the device where the store fails. */
+  /** Reads a block's part of the request from its slot, or from the device if the store fails. */
   async #hit(block: number, slot: number, offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const { clusterSize } = this.#layout;
     const start = Math.max(offset, block * clusterSize);
@@ -176,8 +184,9 @@ export class CacheFilter extends Filter {
   }
 
   /**
-   * Reads whole blocks [first, end) of the device, gives what is asked of them, and keeps them. Where that fails, exactly
-   * the bytes that are asked for are read: a sector that is bad beside them must not make them bad as well.
+   * Reads the blocks [first, end) from the device, copies the requested bytes, and keeps the
+   * blocks. If that fails, it reads exactly the requested bytes, so that a bad sector beside them
+   * does not fail the request.
    */
   async #fill(first: number, end: number, offset: number, into: Buffers, options: RequestOptions): Promise<void> {
     const { clusterSize, sourceSize } = this.#layout;
@@ -217,7 +226,10 @@ export class CacheFilter extends Filter {
     }
   }
 
-  /** A change of the device; afterwards the cache has the new bytes, or nothing of the blocks that it touched. */
+  /**
+   * Runs a change of the device. Afterwards the cache has the new bytes (`refresh`), or has
+   * forgotten the blocks.
+   */
   #change(
     offset: number,
     length: number,
@@ -232,7 +244,7 @@ export class CacheFilter extends Filter {
         await change();
         done = refresh;
       } finally {
-        // Long zeroing is not to be a loop over more blocks than are held.
+        // dropRange loops over at most as many blocks as are held, even for a long zeroing.
         if (!done) this.#slots.dropRange(first, end);
       }
       if (data && done) await this.#refresh(first, end, offset, data);

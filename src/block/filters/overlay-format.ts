@@ -1,15 +1,20 @@
 /**
- * The overlay's format on its store, version 1 (docs/overlay.md): a header, a map of two bits a cluster, the clusters.
- * Numbers are little-endian. Pure bytes: nothing is read or written here.
+ * The overlay's format on its store, version 1 (docs/overlay.md): a header, a map with two bits for
+ * each cluster, the clusters, and a sector table. Numbers are little-endian.
+ *
+ * Not here: reading and writing the store (overlay-store.ts, overlay.ts).
  */
 import { FarbusError } from '../../base/errors.js';
 
-/** Length of the header, and unit in which the map is read and written, in bytes. */
+/**
+ * Length of the header, and of a page of the map (the unit in which it is read and written), in
+ * bytes.
+ */
 export const headerSize = 4096;
 export const mapPageSize = 4096;
-/** What one bit of the sector table tells of, in bytes. */
+/** Length of a sector of the sector table, in bytes. */
 export const sectorSize = 512;
-/** Clusters that one page of the map tells of. */
+/** Number of clusters in one page of the map. */
 export const clustersPerPage = mapPageSize * 4;
 
 const magic = 'FARBUSOV';
@@ -18,28 +23,31 @@ const identityAt = 66;
 const longestIdentity = 1024;
 const checksumAt = headerSize - 4;
 
-/** Where things are on the store; all in bytes but `clusters`. */
+/** Offsets and lengths on the store; in bytes, except `clusters`. */
 export interface OverlayLayout {
   readonly baseSize: number;
   readonly clusterSize: number;
   readonly clusters: number;
   readonly mapOffset: number;
   readonly dataOffset: number;
-  /** Where the sector table begins. Overlays of Farbus 0.1.0 end before it and have none. */
+  /** Offset of the sector table. Overlays of Farbus 0.1.0 end there and have none. */
   readonly tableOffset: number;
-  /** What a new store must hold. */
+  /** Length that a new store needs. */
   readonly storeSize: number;
 }
 
 export interface OverlayHeader {
   readonly layout: OverlayLayout;
-  /** Random, 32 hexadecimal digits: what tells this overlay from every other. */
+  /** Random identifier of this overlay: 32 hexadecimal digits. */
   readonly id: string;
-  /** The base's identity when the overlay was made (block/identity.ts), or its mere name; '' if it was not known. */
+  /**
+   * The base's identity when the overlay was made (block/identity.ts), or only its name; '' if
+   * unknown.
+   */
   readonly baseIdentity: string;
 }
 
-/** Whether a cluster size is one that the format has: a power of two from 4 KiB to 1 MiB. */
+/** True if the format permits this cluster size: a power of two from 4 KiB to 1 MiB. */
 export function isClusterSize(size: number): boolean {
   return Number.isInteger(size) && size >= 4096 && size <= 1 << 20 && (size & (size - 1)) === 0;
 }
@@ -72,15 +80,15 @@ export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8
   return bytes;
 }
 
-/** Whether these are the first bytes of an overlay, of whatever version and state. */
+/** True if these are the first bytes of an overlay, of any version and state. */
 export function isOverlay(bytes: Uint8Array): boolean {
   return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
 }
 
 /**
- * Reads a header.
- * @param name What to call the overlay in messages.
- * @throws FarbusError where it is none, or of another version, or damaged.
+ * Decodes a header.
+ * @param name name of the overlay in messages
+ * @throws FarbusError if it is not an overlay, of another version, or damaged
  */
 export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, headerSize);
@@ -107,7 +115,10 @@ export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   return { layout, id, baseIdentity };
 }
 
-/** Compares names of bases, for overlays that know no identity. A name that is not known agrees with all. */
+/**
+ * Compares the base's name with that in the header, for overlays without an identity. An unknown
+ * name ('') matches any.
+ */
 export function sameName(header: OverlayHeader, name: string): boolean {
   if (header.baseIdentity === '' || name === '') return true;
   return new TextDecoder().decode(identityBytes(name)) === header.baseIdentity;
@@ -117,7 +128,7 @@ function identityBytes(identity: string): Uint8Array {
   return new TextEncoder().encode(identity).subarray(0, longestIdentity);
 }
 
-/** CRC-32 as in ISO 3309 (polynomial 0xEDB88320, reflected). */
+/** CRC-32 of ISO 3309 (polynomial 0xEDB88320, reflected). */
 function crc32(bytes: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of bytes) {

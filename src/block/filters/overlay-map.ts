@@ -1,12 +1,14 @@
 /**
- * The overlay's map: for each cluster, where its bytes are. Two bits a cluster, in pages as they are on the store; a page
- * of nothing but base clusters takes no memory. It remembers which pages changed since they were last taken.
+ * The overlay's map: the state of each cluster in two bits, in pages with the layout of the store.
+ * A page whose clusters are all in the base takes no memory. The map remembers which pages have
+ * changed since they were last taken.
  */
 import { clustersPerPage, mapPageSize } from './overlay-format.js';
 
 /**
- * Where a cluster's bytes are: in the base; in the store; nowhere, it reads as zeroes; sector by sector in the store or
- * the base. Values of the format.
+ * The state of a cluster, with the values of the format: its bytes are in the base (`inBase`) or in
+ * the store (`inStore`); it reads as zeroes (`isZero`); or each sector is in the store or in the
+ * base (`inPart`).
  */
 export const inBase = 0;
 export const inStore = 1;
@@ -14,7 +16,7 @@ export const isZero = 2;
 export const inPart = 3;
 export type ClusterState = typeof inBase | typeof inStore | typeof isZero | typeof inPart;
 
-/** A page of the map as it was when it was taken. */
+/** A copy of a page of the map. */
 export interface MapPage {
   readonly index: number;
   readonly bytes: Uint8Array;
@@ -65,7 +67,7 @@ export class ClusterMap {
     return { state, end: Math.min(end, limit) };
   }
 
-  /** Takes a page from the store. @returns the clusters that are {@link inPart} */
+  /** Loads a page that was read from the store. @returns its clusters that are {@link inPart} */
   load(index: number, bytes: Uint8Array): number[] {
     if (bytes.every((byte) => byte === 0)) return [];
     this.#pages.set(index, bytes.slice());
@@ -79,7 +81,10 @@ export class ClusterMap {
     return partial;
   }
 
-  /** Copies of the pages that changed since they were last taken, in order. They count as unchanged from here on. */
+  /**
+   * Copies of the pages that have changed since they were last taken, in order. They then count as
+   * unchanged.
+   */
   takeChanged(): MapPage[] {
     const pages = [...this.#changed]
       .sort((a, b) => a - b)
@@ -88,13 +93,13 @@ export class ClusterMap {
     return pages;
   }
 
-  /** Says that taken pages did not reach the store. */
+  /** Marks taken pages as changed again: they did not reach the store. */
   returnChanged(pages: readonly MapPage[]): void {
     for (const { index } of pages) this.#changed.add(index);
   }
 }
 
-/** Sets the two bits of clusters [from, to) of a page; returns whether any was otherwise. */
+/** Sets the state of clusters [from, to) of a page. Returns true if it changed any byte. */
 function setRange(page: Uint8Array, from: number, to: number, state: ClusterState): boolean {
   const four = state * 0x55;
   let changed = false;

@@ -1,10 +1,10 @@
 /**
- * The overlay's sector table: of a cluster that is in the store in part, which of its sectors are there. A cluster becomes
- * such a one when a part of it is written and the base cannot read the rest. One bit a sector of 512 bytes
- * (docs/overlay.md). In memory are the clusters of that kind only.
+ * The overlay's sector table: for each partial cluster, which of its sectors of 512 bytes are in
+ * the store; one bit for each (docs/overlay.md). A cluster becomes partial when a part of it is
+ * written and the base cannot read the rest. Only partial clusters take memory.
  *
- * A bit that is set is never cleared, and a cluster that was once completed or zeroed is never partial again. So an older
- * or torn table after a crash names only sectors whose bytes are in the store.
+ * A set bit is never cleared, and a cluster that has been completed or zeroed never becomes partial
+ * again. So after a crash an old or torn table names only sectors whose bytes are in the store.
  */
 import { mapPageSize, sectorSize, type OverlayLayout } from './overlay-format.js';
 import type { MapPage } from './overlay-map.js';
@@ -21,12 +21,15 @@ export class SectorTable {
     this.#stride = layout.clusterSize / sectorSize / 8;
   }
 
-  /** The page of the table that has this cluster. */
+  /** Index of the table's page that contains this cluster. */
   pageOf(cluster: number): number {
     return Math.floor((cluster * this.#stride) / mapPageSize);
   }
 
-  /** Takes a cluster's bits from a page of the table. @returns false where there are none: the table is damaged */
+  /**
+   * Loads a cluster's bits from a page of the table.
+   * @returns false if no bit is set: the table is damaged
+   */
   load(cluster: number, page: Uint8Array): boolean {
     const at = (cluster * this.#stride) % mapPageSize;
     const mask = page.slice(at, at + this.#stride);
@@ -38,7 +41,10 @@ export class SectorTable {
     return ((this.#masks.get(cluster)?.[sector >>> 3] ?? 0) & (1 << (sector & 7))) !== 0;
   }
 
-  /** Notes that sectors [start, end) of a cluster are in the store. @returns whether all of its `count` sectors are now */
+  /**
+   * Notes that sectors [start, end) of a cluster are in the store.
+   * @returns true if all its `count` sectors now are
+   */
   add(cluster: number, start: number, end: number, count: number): boolean {
     let mask = this.#masks.get(cluster);
     if (!mask) this.#masks.set(cluster, (mask = new Uint8Array(this.#stride)));
@@ -48,7 +54,9 @@ export class SectorTable {
     return true;
   }
 
-  /** Copies of the pages that changed since they were last taken. They count as unchanged from here on. */
+  /**
+   * Copies of the pages that have changed since they were last taken. They then count as unchanged.
+   */
   takeChanged(): MapPage[] {
     const pages = [...this.#changed].map((index) => ({ index, bytes: new Uint8Array(mapPageSize) }));
     this.#changed.clear();
@@ -63,7 +71,7 @@ export class SectorTable {
     return pages;
   }
 
-  /** Says that taken pages did not reach the store. */
+  /** Marks taken pages as changed again: they did not reach the store. */
   returnChanged(pages: readonly MapPage[]): void {
     for (const { index } of pages) this.#changed.add(index);
   }

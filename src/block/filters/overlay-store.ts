@@ -1,4 +1,7 @@
-/** Making and opening an overlay on a store: the header is written, read and checked here (docs/overlay.md). */
+/**
+ * Creates and opens overlays on a store: writes, reads and checks the header and loads the map
+ * (docs/overlay.md).
+ */
 import { buffersOf } from '../../base/buffers.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
@@ -19,29 +22,35 @@ import { ClusterMap } from './overlay-map.js';
 import { SectorTable } from './overlay-sectors.js';
 
 export interface OverlayOptions {
-  /** Bytes that are copied at once: a power of two from 4096 (the default) to 1 MiB. Of a new overlay only. */
+  /**
+   * Cluster size of a new overlay in bytes: a power of two from 4096 (the default) to 1 MiB. A
+   * cluster is copied as a whole.
+   */
   readonly clusterSize?: number | undefined;
-  /** What to call the store in messages, for example its path. */
+  /** Name of the store in messages, for example its path. */
   readonly name?: string | undefined;
-  /** Which disk the base is. Without it, only the base's name and size tell an overlay of another disk. */
+  /**
+   * Identity of the base. Without it, only the base's name and size reveal that an overlay belongs
+   * to another disk.
+   */
   readonly identity?: DiskIdentity | undefined;
-  /** The user's word that the base is the disk that the overlay was made for. */
+  /** The user vouches that the base is the disk for which the overlay was made. */
   readonly assumeSame?: boolean | undefined;
 }
 
 const defaultClusterSize = 4096;
-/** Bytes of the map that are read at once. */
+/** Longest read of the map, in bytes. */
 const mapChunk = 1 << 20;
 
-/** Bytes that the store of a new overlay must have for this base. */
+/** Length that the store of a new overlay of this base needs, in bytes. */
 export function overlayStoreSize(base: BlockDevice, options: OverlayOptions = {}): number {
   return layoutFor(base, options).storeSize;
 }
 
 /**
- * Makes a new overlay of `base` on `store`, whose content is lost. The overlay takes both over once it is made; where
- * this throws, both are still the caller's to close.
- * @throws FarbusError where the store does not fit, BlockError where it fails.
+ * Creates an overlay of `base` on `store`, whose content is lost. The overlay takes over both
+ * devices. If this throws, the caller must close them.
+ * @throws FarbusError if the store does not fit, BlockError if it fails
  */
 export async function createOverlay(
   base: BlockDevice,
@@ -56,7 +65,7 @@ export async function createOverlay(
     throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
   }
   const overlay = new OverlayFilter(base, store, header, new ClusterMap(), new SectorTable(layout));
-  // The header comes last: until it is there, nothing is an overlay.
+  // The header comes last, so that a crash before leaves no overlay.
   await store.writeZeroes(0, layout.dataOffset);
   await store.flush();
   await store.write(0, buffersOf(encodeHeader(header)));
@@ -65,9 +74,9 @@ export async function createOverlay(
 }
 
 /**
- * Opens the overlay on `store`, which must have been made for this base. Takes over both devices as
- * {@link createOverlay} does.
- * @throws FarbusError where it is no overlay, damaged, of another version or of another base.
+ * Opens the overlay on `store`, which must have been made for this base. Takes over both devices
+ * like {@link createOverlay}.
+ * @throws FarbusError if it is not an overlay, damaged, of another version or of another base
  */
 export async function openOverlay(
   base: BlockDevice,
@@ -95,7 +104,7 @@ function checkBase(header: OverlayHeader, { info }: BlockDevice, options: Overla
   const then = parseIdentity(header.baseIdentity);
   const name = nameOf(options);
   if (then && identity) return demandSame(then, identity, `the overlay ${name}`, { unchanged: true, assumeSame });
-  // An overlay of an older version, or a library user who names no identity.
+  // An overlay of an older version, or a caller of the library without an identity: compare names.
   if (baseSize === info.size && (assumeSame || then || sameName(header, info.identity))) return;
   const differs = baseSize !== info.size ? ` (of ${baseSize} bytes, not ${info.size})` : '';
   throw new FarbusError(`${name} is the overlay of another disk${differs}: give that disk, or a new overlay file`);
@@ -113,7 +122,7 @@ async function loadMap(
   const end = layout.mapOffset + Math.ceil(layout.clusters / (mapPageSize * 4)) * mapPageSize;
   for (let at = layout.mapOffset; at < end;) {
     const length = Math.min(mapChunk, end - at);
-    // Most of the map of a large disk is a hole: it is not read.
+    // Skip holes: most of the map of a large disk is one.
     const [first] = await store.extents(at, end - at);
     if (first!.zero && first!.length >= mapPageSize) {
       at += first!.length - (first!.length % mapPageSize);

@@ -1,10 +1,13 @@
 /**
- * Overlay: copy-on-write. What is written goes to a store, what was not is read from the base, and the base is never
- * written. The store is any block device that is large enough; its format and what it guarantees after a crash are in
- * docs/overlay.md.
+ * Overlay filter: copy-on-write. Writes go to a store; data that was never written is read from the
+ * base, which is never changed. The store is any block device that is large enough. Its format, and
+ * its guarantees after a crash, are in docs/overlay.md.
  *
- * The order that makes it safe: a cluster's bytes are on the store before the map says that they are there. So a flush
- * is: make the data durable, write the changed pages of the map as they were before that, make those durable.
+ * For safety a cluster's bytes must be durable on the store before the map says that they are
+ * there. So a flush makes the data durable, then writes the changed pages of the map as they were
+ * before, then makes these durable.
+ *
+ * Not here: creating and opening an overlay (overlay-store.ts), the format (overlay-format.ts).
  */
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { FarbusError } from '../../base/errors.js';
@@ -17,7 +20,7 @@ import type { SectorTable } from './overlay-sectors.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 
-/** Most extents that one request answers. */
+/** Most extents in one answer. */
 const maxExtents = 256;
 
 export class OverlayFilter extends BlockBase {
@@ -26,14 +29,20 @@ export class OverlayFilter extends BlockBase {
   readonly #store: BlockDevice;
   readonly #layout: OverlayLayout;
   readonly #map: ClusterMap;
-  /** Undefined in overlays of Farbus 0.1.0: a cluster is then in the store as a whole or not at all. */
+  /**
+   * Undefined in overlays of Farbus 0.1.0, in which a cluster is in the store as a whole or not at
+   * all.
+   */
   readonly #sectors: SectorTable | undefined;
-  /** On cluster numbers: two changes of one cluster must not both copy it. */
+  /** Locks cluster numbers: two changes of one cluster must not both copy it. */
   readonly #lock = new RangeLock();
   #lastFlush: Promise<void> = Promise.resolve();
   #nextFlush: Promise<void> | undefined;
 
-  /** Takes over both devices: close closes them. Made by createOverlay and openOverlay (overlay-store.ts). */
+  /**
+   * For createOverlay and openOverlay (overlay-store.ts). Takes over both devices: `close` closes
+   * them.
+   */
   constructor(
     base: BlockDevice,
     store: BlockDevice,
@@ -90,7 +99,7 @@ export class OverlayFilter extends BlockBase {
   }
 
   protected doFlush(): Promise<void> {
-    // One round at a time: who comes while one is under way shares the next, which begins after this call.
+    // One flush at a time. Calls during a flush share the next one, which begins after they came.
     this.#nextFlush ??= this.#lastFlush
       .catch(() => undefined)
       .then(() => {
@@ -103,14 +112,14 @@ export class OverlayFilter extends BlockBase {
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
     return this.#locked(offset, length, options, async () => {
-      // Parts of clusters stay as they are: a trim need not do anything.
+      // Partial clusters keep their content: a trim is only a hint.
       const { from, to } = this.#wholeClusters(offset, offset + length);
       if (from < to) await this.#clear(from, to, options);
     });
   }
 
   protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
-    // To stay allocated the clusters must be written.
+    // Clusters that must stay allocated have to be written: let the base class write zeroes.
     if (options.noHole) return Promise.reject(new BlockError('unsupported', 'an overlay zeroes by leaving out'));
     return this.#locked(offset, length, options, async () => {
       const { from, to } = this.#wholeClusters(offset, offset + length);
@@ -161,11 +170,12 @@ export class OverlayFilter extends BlockBase {
     }
   }
 
-  /** Writes what the caller has locked. */
+  /** Writes `from` at `offset`. The caller has locked the clusters. */
   async #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const { clusterSize } = this.#layout;
     const end = offset + from.length;
-    // Clusters of which only a part is written and whose rest is not in the store yet, at the start and at the end.
+    // The first and the last cluster, if only a part is written and the rest is not in the store
+    // yet.
     const partial = new Set<number>();
     for (const at of [offset, end - 1]) {
       const cluster = Math.floor(at / clusterSize);
@@ -188,9 +198,9 @@ export class OverlayFilter extends BlockBase {
   }
 
   /**
-   * Writes what `from` (whose first byte is at `offset`) has of a cluster, and all the rest of it as it reads now. Where
-   * the base cannot read the rest, only the sectors that are written to go to the store: a bad sector of the base stays
-   * one bad sector.
+   * Writes a whole cluster to the store: the bytes of `from` (which begins at `offset`) in it, and
+   * its other bytes as they read now. If the base cannot read these, only the sectors that `from`
+   * touches go to the store, so that a bad sector of the base does not make its whole cluster bad.
    */
   async #copyUp(cluster: number, offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const start = cluster * this.#layout.clusterSize;
@@ -212,7 +222,10 @@ export class OverlayFilter extends BlockBase {
     this.#map.set(cluster, cluster + 1, whole ? inStore : inPart);
   }
 
-  /** Writes [start, end) to the store: as it reads now, with what `from` has of it on top. */
+  /**
+   * Writes [start, end) to the store: its present content, overwritten by the bytes of `from` in
+   * it.
+   */
   async #putUp(start: number, end: number, offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     const bytes = new Uint8Array(end - start);
     const [first, last] = [Math.max(start, offset), Math.min(end, offset + from.length)];
@@ -227,7 +240,10 @@ export class OverlayFilter extends BlockBase {
     await this.#store.write(this.#place(start), buffersOf(bytes), options);
   }
 
-  /** Makes whole clusters [from, to) (bytes, the end of the device counting as whole) read as zeroes. */
+  /**
+   * Makes the whole clusters in [from, to) read as zeroes. In bytes; the device's last cluster
+   * counts as whole.
+   */
   async #clear(from: number, to: number, options: WriteOptions): Promise<void> {
     const jobs: (() => Promise<void>)[] = [];
     for (const { at, end, state } of this.#runs(from, to)) {
@@ -239,8 +255,9 @@ export class OverlayFilter extends BlockBase {
   }
 
   /**
-   * Gives the store's space for [at, end) back where that is quick. Zeroes and not trimmed: until the map is durable the
-   * old one counts after a crash, and it must find the old bytes or zeroes there.
+   * Frees the store's space of [at, end) if that is fast. It zeroes instead of trimming: until the
+   * new map is durable, a crash brings back the old map, which must then find the old bytes or
+   * zeroes there.
    */
   async #giveBack(at: number, end: number, options: WriteOptions): Promise<void> {
     try {
@@ -263,7 +280,8 @@ export class OverlayFilter extends BlockBase {
     try {
       const { mapOffset, tableOffset } = this.#layout;
       await this.#store.flush();
-      // The sector table before the map: a cluster that the map calls partial has a table.
+      // The sector table first: the map must not call a cluster partial before its sectors are in
+      // the table.
       await this.#putPages(tableOffset, tables);
       await this.#putPages(mapOffset, pages);
     } catch (error) {
@@ -299,13 +317,17 @@ export class OverlayFilter extends BlockBase {
     }
   }
 
-  /** The part of [start, end) that is whole clusters. The device's last one is whole where it reaches its end. */
+  /**
+   * The whole clusters within [start, end), in bytes. The device's last cluster counts as whole if
+   * the range reaches its end.
+   */
   #wholeClusters(start: number, end: number): { from: number; to: number } {
     const { clusterSize, baseSize } = this.#layout;
     const from = Math.ceil(start / clusterSize) * clusterSize;
     return { from, to: end === baseSize ? end : Math.floor(end / clusterSize) * clusterSize };
   }
 
+  /** Divides [start, end) into runs of one state. */
   *#runs(start: number, end: number): Generator<{ at: number; end: number; state: ClusterState }> {
     for (let at = start; at < end;) {
       const run = this.#run(at, end);
@@ -314,7 +336,7 @@ export class OverlayFilter extends BlockBase {
     }
   }
 
-  /** The state at byte `at`, and the byte up to which it holds, at most `limit`. */
+  /** The state at byte `at`, and the end of the run of that state, at most `limit`. */
   #run(at: number, limit: number): { end: number; state: ClusterState } {
     const { clusterSize } = this.#layout;
     const cluster = Math.floor(at / clusterSize);
@@ -329,7 +351,10 @@ export class OverlayFilter extends BlockBase {
     return { state: there ? inStore : inBase, end: Math.min(limit, start + sector * sectorSize) };
   }
 
-  /** Another device's extents as they are if they are whole blocks of this one; else as data. */
+  /**
+   * Extents of another device if they consist of whole blocks of this one; else one extent of data
+   * over them.
+   */
   #wholeBlocks(extents: readonly Extent[]): readonly Extent[] {
     const { blockSize } = this.info;
     if (extents.every(({ length }) => length % blockSize === 0)) return extents;
@@ -338,6 +363,7 @@ export class OverlayFilter extends BlockBase {
     return [{ offset: extents[0]!.offset, length: whole, hole: false, zero: false }];
   }
 
+  /** The offset on the store of byte `at` of the overlay. */
   #place(at: number): number {
     return this.#layout.dataOffset + at;
   }
@@ -347,7 +373,7 @@ export class OverlayFilter extends BlockBase {
   }
 }
 
-/** A cluster's bytes could not be read to go with what is written to it. */
+/** The other bytes of a partly written cluster could not be read. */
 class BaseFailure extends BlockError {
   constructor(cause: unknown) {
     const { kind, message } = blockErrorOf(cause);
@@ -355,7 +381,7 @@ class BaseFailure extends BlockError {
   }
 }
 
-/** The part of a change's options that a read has. */
+/** The options of a write that also apply to a read. */
 function forRead({ signal, tag }: RequestOptions): RequestOptions {
   return { ...(signal && { signal }), ...(tag !== undefined && { tag }) };
 }
