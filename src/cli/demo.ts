@@ -281,20 +281,22 @@ class Demo {
   async #useDisk(disk: Disk, contents: readonly Content[]): Promise<Content> {
     this.#say(`Its operating system uses ${disk.device} (${disk.type})`);
     await this.#guest(`mkdir -p /mnt/${disk.type} && mount -t ${disk.type} ${disk.device} /mnt/${disk.type}`);
-    const sums = await this.#guest(`cd /mnt/${disk.type} && sha256sum ${contents.map(({ name }) => name).join(' ')}`);
+    // Each command has a shell of its own.
+    const there = `cd /mnt/${disk.type} &&`;
+    const sums = await this.#guest(`${there} sha256sum ${contents.map(({ name }) => name).join(' ')}`);
     for (const { name, sha256 } of contents) {
       if (!sums.includes(`${sha256}  ${name}`)) throw new FarbusError(`the guest read ${name} wrong: ${sums.trim()}`);
     }
     await this.#guest(
-      'cp random.bin /tmp/copy && cp /tmp/copy copy.bin && rm /tmp/copy && sync && cmp random.bin copy.bin',
+      `${there} cp random.bin /tmp/copy && cp /tmp/copy copy.bin && rm /tmp/copy && sync && cmp random.bin copy.bin`,
     );
     const name = 'guest.bin';
     const line = await this.#guest(
-      `uname -a > told.txt; dd if=/dev/urandom of=${name} bs=64k count=${fileSize >> 16} 2>/dev/null && sha256sum ${name}`,
+      `${there} uname -a > told.txt && dd if=/dev/urandom of=${name} bs=64k count=${fileSize >> 16} 2>/dev/null && sha256sum ${name}`,
     );
     const hash = /^([0-9a-f]{64})/m.exec(line)?.[1];
     if (!hash) throw new FarbusError(`the guest did not hash what it wrote: ${line.trim()}`);
-    await this.#guest(`cd / && umount /mnt/${disk.type}`);
+    await this.#guest(`umount /mnt/${disk.type}`);
     this.#done('mounted, files verified, one copied from and to it, one written, unmounted');
     return { name, sha256: hash };
   }

@@ -117,6 +117,7 @@ export class SerialConsole {
 
   /**
    * Runs a command through the shell at the console, in a shell of its own (guest-shell.ts).
+   * Its folder and variables end with it.
    * Concurrent calls run one after the other.
    * @returns its exit status
    * @throws GuestShellEnded, or the signal's reason
