@@ -4,13 +4,14 @@
  * servers, AoE targets, files over SFTP.
  *
  * It watches the requests that pass, and sends its own only in `check`. It remembers checksums of a
- * few blocks that were read or written, called spots. While a write of a spot is in flight or has
- * failed, the spot may have its old or its new content. After a reconnect:
- * - a spot that has another content although a flush has made it durable proves another disk;
- * - a spot with data in it that has an expected content proves the same disk;
- * - a spot that no flush has covered, or whose write has not ended well, may be lost or torn in a
- *   crash of the server, so it proves nothing by differing; spots of zeroes prove nothing by
- *   agreeing, because empty disks are all alike.
+ * few blocks that were read or written, called spots, and forgets a spot when a write touches it.
+ * After a reconnect:
+ * - a spot that differs although a flush has made it durable proves another disk;
+ * - a spot with data in it that agrees proves the same disk;
+ * - a spot that no flush has covered may be lost in a crash of the server, so it proves nothing by
+ *   differing; spots of zeroes prove nothing by agreeing, because empty disks are all alike.
+ * While writes of a block are in flight, it may hold the old content or that of each write. These
+ * are kept as possible spots: one that agrees proves the same disk, and none proves another one.
  *
  * Not here: the consequences of the verdict. The caller owns the connection and the waiting
  * requests.
@@ -25,30 +26,31 @@ import { BlockError } from './errors.js';
  */
 export type WitnessRead = (offset: number, into: Buffers) => Promise<void>;
 
+/**
+ * Most possible spots: more than the requests that are in flight at a time, because a write that has
+ * just ended may be the one that is on the disk.
+ */
+const maxPossible = 512;
 /** Most spots; with `enoughProofs` spots that contain data, no further ones are collected. */
 const maxSpots = 16;
 const enoughProofs = 8;
-/** Longest spot, in bytes. */
-const spotSize = 4096;
+/** Longest spot, in bytes, unless the disk's blocks are longer. */
+const usualSpotSize = 4096;
 
-/** Most contents that one spot may have; with more, the spot is forgotten. */
-const maxContents = 4;
-
-/** What a block may have on it. */
-interface Content {
-  readonly sum: number;
-  /** All bytes are zero. */
-  readonly empty: boolean;
-}
-
-/** A block of the disk and its possible contents. */
+/** A block of the disk and its checksum. */
 interface Spot {
   readonly offset: number;
   readonly length: number;
-  /** One, unless a write of the spot is in flight or has failed. */
-  contents: readonly Content[];
+  readonly sum: number;
+  /** All bytes are zero. */
+  readonly empty: boolean;
   /** Value of `#clock` when the server was known to have the content. */
-  at: number;
+  readonly at: number;
+  /**
+   * Read after a flush failed: the server's cache may have shown data that it can no longer make
+   * durable, so the spot proves nothing by differing.
+   */
+  readonly doubtful?: boolean;
 }
 
 /** A write in flight. */
@@ -60,7 +62,10 @@ interface Writing {
 }
 
 export class ContentWitness {
+  readonly #spotSize: number;
   readonly #spots: Spot[] = [];
+  /** At most `maxPossible` possible spots, oldest first. Overlapping ones exclude each other. */
+  readonly #possible: Spot[] = [];
   readonly #writing = new Set<Writing>();
   /** Counts changes (writes, trims, zeroings) that have ended. */
   #clock = 0;
@@ -72,11 +77,17 @@ export class ContentWitness {
    */
   #used = false;
   #written = false;
+  #flushFailed = false;
+
+  /** @param blockSize of the disk: whole blocks can be read at any time. */
+  constructor(blockSize = 1) {
+    this.#spotSize = Math.max(usualSpotSize, blockSize);
+  }
 
   /** A read begins. Its data is in `into` when `done` resolves. */
   onRead(offset: number, into: Buffers, done: Promise<unknown>): void {
     if (this.#used && this.#hasEnough()) return;
-    const length = Math.min(spotSize, into.length);
+    const length = Math.min(this.#spotSize, into.length);
     const beside = this.#isWriting(offset, length);
     const began = this.#clock;
     done.then(
@@ -95,15 +106,14 @@ export class ContentWitness {
    * @param from the data of a write; undefined for a trim and a zeroing
    */
   onWrite(offset: number, length: number, from: Buffers | undefined, done: Promise<unknown>): void {
+    for (let i = this.#spots.length - 1; i >= 0; i--) {
+      if (overlap(this.#spots[i]!, offset, length)) this.#addPossible(...this.#spots.splice(i, 1));
+    }
     const own: Writing = { offset, length, alone: true };
     for (const other of this.#writing) if (overlap(other, offset, length)) other.alone = own.alone = false;
     this.#writing.add(own);
-    const touched = this.#spots
-      .filter((spot) => overlap(spot, offset, length))
-      .map((spot) => this.#expect(spot, own, from));
-    const size = Math.min(spotSize, length);
-    const known = touched.some(({ content }) => content !== undefined);
-    const fresh = from && !known && !this.#hasEnough() ? contentOf(from, 0, size) : undefined;
+    const spot = from && !this.#hasEnough() ? checksumOf(from, Math.min(this.#spotSize, length)) : undefined;
+    if (spot) this.#addPossible({ offset, ...spot, at: this.#clock });
     const end = (): void => {
       this.#writing.delete(own);
       this.#clock++;
@@ -111,34 +121,12 @@ export class ContentWitness {
     done.then(() => {
       end();
       this.#used = this.#written = true;
-      for (const { spot, content } of touched) this.#endedWell(spot, own, content);
-      if (fresh && own.alone) this.#add({ offset, length: size, contents: [fresh], at: this.#clock });
+      if (!own.alone) return;
+      for (let i = this.#possible.length - 1; i >= 0; i--) {
+        if (overlap(this.#possible[i]!, offset, length)) this.#possible.splice(i, 1);
+      }
+      if (spot) this.#add({ offset, ...spot, at: this.#clock });
     }, end);
-  }
-
-  /** From now on a spot may have what is being written. Returns that, if it is all of the spot. */
-  #expect(spot: Spot, { offset, length }: Writing, from: Buffers | undefined): { spot: Spot; content?: Content } {
-    const start = spot.offset - offset;
-    const whole = from !== undefined && start >= 0 && start + spot.length <= length;
-    const content = whole ? contentOf(from, start, spot.length) : undefined;
-    if (!content) return { spot };
-    spot.contents = [...spot.contents, content];
-    if (spot.contents.length > maxContents) this.#forget(spot);
-    return { spot, content };
-  }
-
-  /** A write of a spot has ended well. */
-  #endedWell(spot: Spot, { alone }: Writing, content: Content | undefined): void {
-    if (content === undefined) return this.#forget(spot);
-    // Of writes that overlap nothing tells which was the last: the spot may have any of their contents.
-    if (!alone) return;
-    spot.contents = [content];
-    spot.at = this.#clock;
-  }
-
-  #forget(spot: Spot): void {
-    const at = this.#spots.indexOf(spot);
-    if (at >= 0) this.#spots.splice(at, 1);
   }
 
   /** A flush begins. */
@@ -146,36 +134,55 @@ export class ContentWitness {
     const began = this.#clock;
     done.then(
       () => (this.#durable = Math.max(this.#durable, began)),
-      () => undefined,
+      (error: unknown) => {
+        if (!(error instanceof BlockError) || (error.kind !== 'io' && error.kind !== 'no-space')) return;
+        // A later flush can succeed without the data that this one could not make durable.
+        this.#flushFailed = true;
+        for (let i = this.#spots.length - 1; i >= 0; i--) {
+          if (this.#spots[i]!.at > this.#durable) this.#addPossible(...this.#spots.splice(i, 1));
+        }
+      },
     );
   }
 
   /** Compares the spots with the content that `read` gives. Rejects if the connection fails. */
   async check(read: WitnessRead): Promise<'same' | 'other' | 'unknown'> {
     const spots = [...this.#spots];
+    const possible = [...this.#possible];
     const found = await Promise.all(spots.map((spot) => look(spot, read)));
     let proof = false;
     const lost: Spot[] = [];
     for (const [i, spot] of spots.entries()) {
       const now = found[i];
       if (now === undefined) continue;
-      const content = spot.contents.find(({ sum }) => sum === now);
-      if (content) proof ||= !content.empty;
-      else if (spot.contents.length > 1 || this.#isWriting(spot.offset, spot.length)) continue;
-      else if (spot.at <= this.#durable || !this.#written) return 'other';
+      if (now === spot.sum) proof ||= !spot.empty;
+      else if (!spot.doubtful && (spot.at <= this.#durable || !this.#written)) return 'other';
       else lost.push(spot);
     }
+    proof ||= await this.#holdsPossible(possible, read);
     // Any disk will do if none was used yet, or if only zeroes were read and nothing was written.
     const harmless = !this.#used || (!this.#written && spots.length > 0 && found.some((sum) => sum !== undefined));
     if (!proof && !harmless) return 'unknown';
     // The server's crash has lost these spots' data; a later flush must not count them as durable.
-    for (const spot of lost) this.#forget(spot);
+    for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);
     return 'same';
+  }
+
+  /** True if one of `possible` is on the disk. Reads each block once, one after the other. */
+  async #holdsPossible(possible: readonly Spot[], read: WitnessRead): Promise<boolean> {
+    const sums = new Map<string, number | undefined>();
+    for (const spot of possible) {
+      if (spot.empty) continue;
+      const key = `${spot.offset}+${spot.length}`;
+      if (!sums.has(key)) sums.set(key, await look(spot, read));
+      if (sums.get(key) === spot.sum) return true;
+    }
+    return false;
   }
 
   #hasEnough(): boolean {
     let proofs = 0;
-    for (const { contents } of this.#spots) if (contents.some(({ empty }) => !empty)) proofs++;
+    for (const { empty } of this.#spots) if (!empty) proofs++;
     return proofs >= enoughProofs;
   }
 
@@ -185,15 +192,20 @@ export class ContentWitness {
   }
 
   #remember(offset: number, data: Buffers, length: number): void {
-    const content = contentOf(data, 0, length);
-    if (content) this.#add({ offset, length, contents: [content], at: this.#clock });
+    const spot = checksumOf(data, length);
+    if (spot) this.#add({ offset, ...spot, at: this.#clock, doubtful: this.#flushFailed });
+  }
+
+  #addPossible(...spots: Spot[]): void {
+    this.#possible.push(...spots);
+    if (this.#possible.length > maxPossible) this.#possible.splice(0, this.#possible.length - maxPossible);
   }
 
   #add(spot: Spot): void {
     const same = this.#spots.findIndex((one) => overlap(one, spot.offset, spot.length));
     if (same >= 0) this.#spots.splice(same, 1);
     else if (this.#spots.length >= maxSpots) {
-      const at = this.#spots.findIndex(({ contents }) => contents.every(({ empty }) => empty));
+      const at = this.#spots.findIndex(({ empty }) => empty);
       if (at < 0) return;
       this.#spots.splice(at, 1);
     }
@@ -205,15 +217,17 @@ function overlap(range: { offset: number; length: number }, offset: number, leng
   return range.offset < offset + length && offset < range.offset + range.length;
 }
 
-/** `length` bytes from byte `at`; undefined if the request's memory is no longer valid. */
-function contentOf(data: Buffers, at: number, length: number): Content | undefined {
+/**
+ * The checksum of the first `length` bytes; undefined if the request's memory is no longer valid.
+ */
+function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' | 'empty'> | undefined {
   const bytes = new Uint8Array(length);
   try {
-    data.copyTo(bytes, at);
+    data.slice(0, length).copyTo(bytes, 0);
   } catch {
     return undefined;
   }
-  return { sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
+  return { length, sum: crc32(bytes), empty: bytes.every((byte) => byte === 0) };
 }
 
 /** The present checksum of a spot; undefined if the block cannot be read. */

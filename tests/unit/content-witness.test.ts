@@ -140,4 +140,66 @@ describe('a content witness', () => {
     const lost: WitnessRead = () => Promise.reject(new BlockError('unreachable', 'lost'));
     await expect(disk.witness.check(lost)).rejects.toThrow('lost');
   });
+
+  it('knows a disk of one block that a write was changing, before and after the write', async () => {
+    const real = new MemoryDevice(4096);
+    const disk = watched(real);
+    await disk.write(0, 4096, 1);
+    const inFlight = (byte: number): void => {
+      const from = buffersOf(new Uint8Array(4096).fill(byte));
+      disk.witness.onWrite(0, 4096, from, new Promise(() => undefined));
+    };
+    inFlight(2);
+    expect(await disk.check(real)).toBe('same');
+    await real.write(0, new Uint8Array(4096).fill(2));
+    expect(await disk.check(real)).toBe('same');
+    inFlight(3);
+    expect(await disk.check(real)).toBe('same');
+    expect(await disk.check(new MemoryDevice(4096))).toBe('unknown');
+    await disk.write(0, 4096, 4);
+    expect(await disk.check(real)).toBe('same');
+  });
+
+  it('knows a block that many overlapping writes were changing', async () => {
+    const real = new MemoryDevice(4096);
+    const disk = watched(real);
+    for (let byte = 1; byte <= 100; byte++) {
+      const from = buffersOf(new Uint8Array(4096).fill(byte));
+      disk.witness.onWrite(0, 4096, from, byte < 50 ? Promise.resolve() : new Promise(() => undefined));
+    }
+    await Promise.resolve();
+    await real.write(0, new Uint8Array(4096).fill(17));
+    expect(await disk.check(real)).toBe('same');
+    expect(await disk.check(new MemoryDevice(4096))).toBe('unknown');
+  });
+
+  it('compares whole blocks where those are longer than a spot', async () => {
+    const witness = new ContentWitness(8192);
+    const real = patterned(1);
+    const into = buffersOf(new Uint8Array(16384));
+    const done = real.read(0, into);
+    witness.onRead(0, into, done);
+    await done;
+    const lengths: number[] = [];
+    const verdict = await witness.check((offset, buffers) => {
+      lengths.push(buffers.length);
+      return real.read(offset, buffers);
+    });
+    expect([verdict, lengths]).toEqual(['same', [8192]]);
+  });
+
+  it('does not hold against a disk what a failed flush has lost', async () => {
+    const real = patterned(1);
+    const disk = watched(real);
+    await disk.read(0);
+    await disk.flush();
+    await disk.write(8192);
+    const failed = Promise.reject(new BlockError('io', 'the disk is broken'));
+    disk.witness.onFlush(failed);
+    await failed.catch(() => undefined);
+    await disk.read(8192);
+    await disk.flush();
+    expect(await disk.check(patterned(1))).toBe('same');
+    expect(await disk.check(patterned(2))).toBe('other');
+  });
 });

@@ -121,7 +121,9 @@ export class NbdInitiator extends BlockBase {
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
-    if (!isDecisive(session.info.marks ?? {}) && session.medium === undefined) session.witness = new ContentWitness();
+    if (!isDecisive(session.info.marks ?? {}) && session.medium === undefined) {
+      session.witness = new ContentWitness(session.info.blockSize);
+    }
   }
 
   /** Its size is larger after a reconnect to an export that has grown. */
