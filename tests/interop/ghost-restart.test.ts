@@ -7,7 +7,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
@@ -17,6 +17,7 @@ import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 
 const rounds = process.env['FARBUS_TEST_ALL'] ? 5 : 1;
+vi.setConfig({ testTimeout: rounds * 60_000 });
 const size = 1 << 20;
 const state = process.env['XDG_STATE_HOME']!;
 const sources = join(state, 'farbus/sources');
