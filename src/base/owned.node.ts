@@ -27,11 +27,14 @@ export function ownedName(prefix: string): string {
 
 export interface Owner {
   readonly pid: number;
-  /** `elsewhere`: its number means nothing here. */
+  /** `elsewhere`: the owner is of another place, so its process id cannot be looked up here. */
   readonly state: 'lives' | 'gone' | 'elsewhere';
 }
 
-/** The owner in a name, by what {@link ownedName} puts behind the prefix; undefined where there is none. */
+/**
+ * Parses the part of a name that {@link ownedName} puts after the prefix; undefined if it names no
+ * owner.
+ */
 export function ownerOf(owner: string): Owner | undefined {
   const [named, pid, start, where] = /^(\d+)-(\d+)-([0-9a-f]{6})-[0-9a-f]{8}$/.exec(owner) ?? [];
   if (named === undefined) return undefined;
@@ -123,7 +126,7 @@ function startOf(pid: number): number | undefined {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // Count fields from the last ")": field 2, the program's name in brackets, may contain both.
     const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie has ended; its parent has not asked for its status yet.
+    // A zombie has ended, although its parent has not fetched its exit status yet.
     return state === 'Z' || state === 'X' ? undefined : Number(rest[18]);
   } catch (error) {
     if (process.platform === 'linux' && errnoOf(error) === 'ENOENT') return undefined;

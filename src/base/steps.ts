@@ -22,7 +22,7 @@ export interface Step {
   readonly id: StepId;
   /** Time of `performance.now()`, in ms. */
   readonly time: number;
-  /** What happened, in a few words: "write sectors 2048..2055". */
+  /** A short description of the step: "write sectors 2048..2055". */
   readonly detail: string;
   /** The tag that the other computer uses for the same command. */
   readonly wire?: StepTag;

@@ -1,6 +1,9 @@
 /**
- * Holds writes back until nothing of an earlier process can land on them (life.ts). Reads go on. A place that cannot be
- * fenced at once is tried again; after the reconnect time the writes that wait fail, and so do later ones until it is done.
+ * Fence: delays writes until no write of an earlier, killed process can overwrite them (life.ts).
+ * Reads are not delayed. If a place cannot be fenced, it is tried again with a back-off. After the
+ * reconnect time the waiting writes fail, and so do later ones until the fence is complete.
+ *
+ * Not here: how a protocol fences a place (the initiators).
  */
 import { onAbort } from '../base/abort.js';
 import { messageOf } from '../base/errors.js';
@@ -12,24 +15,30 @@ import type { EndedLife, Fate, Life, Mark } from './life.js';
 export interface FenceOptions {
   /** The source, for messages. */
   readonly address: string;
-  /** How long writes wait, in seconds. */
+  /** Longest wait of a write, in seconds; at least 5 s are waited. */
   readonly seconds: number;
   readonly log: Logger;
-  /** Makes sure that nothing at that place can write any more. Rejects where it is to be tried again. */
+  /**
+   * Makes sure that no write from that place can take effect any more. Rejects if it must be tried
+   * again.
+   */
   readonly fence: (mark: Mark, signal: AbortSignal) => Promise<Fate>;
   /**
-   * Resolves when nothing of any earlier life can be under way, where only time tells. It is waited for if marks are lost.
-   * Undefined: there is no such time.
+   * Waits until no write of any earlier life can be in flight, for protocols in which a time
+   * guarantees that. It is used if marks are lost. Undefined if the protocol has no such time.
    */
   readonly settle?: (signal: AbortSignal) => Promise<void>;
 }
 
-/** Pauses before a place is tried again, in ms: the first, doubled up to the last. */
+/** Back-off before a place is tried again, in ms: from the first value, doubled up to the last. */
 const firstPause = 100;
 const lastPause = 2000;
-/** Least time that writes wait, in seconds: without reconnecting there is still the fence to wait for. */
+/**
+ * Shortest time limit of writes, in seconds: fencing takes time even if the user allows none for
+ * reconnection.
+ */
 const minSeconds = 5;
-/** How long writes go on waiting once the device is about to be closed, in ms. */
+/** Longest further wait of writes when the device is about to close, in ms. */
 const closeMs = 4000;
 
 export class Fence {
@@ -46,21 +55,21 @@ export class Fence {
   private constructor(life: Life, options: FenceOptions) {
     this.#life = life;
     this.#options = options;
-    // Timers count up to 2^31 ms.
+    // A timer can run for at most 2^31 ms.
     const seconds = Math.min(Math.max(options.seconds, minSeconds), 2_000_000);
     const deadline = setTimeout(() => this.#late(seconds), seconds * 1000);
     this.#done = this.#run().finally(() => clearTimeout(deadline));
   }
 
-  /** A fence for what earlier lives have left; undefined if there is nothing. */
+  /** A fence against the writes of earlier lives; undefined if there are none to fence. */
   static of(life: Life | undefined, options: FenceOptions): Fence | undefined {
     if (!life || (life.ended.length === 0 && (life.kept || !options.settle))) return undefined;
     return new Fence(life, options);
   }
 
   /**
-   * What a write waits for; undefined: it can go.
-   * Rejects with a BlockError: `unreachable` after the time for it, `aborted`, `closed`.
+   * A promise that a write must await, or undefined if it may go now.
+   * Rejects with a BlockError: `unreachable` after the time limit, `aborted`, `closed`.
    */
   wait(signal?: AbortSignal): Promise<void> | undefined {
     if (this.#open) return undefined;
@@ -78,12 +87,12 @@ export class Fence {
     });
   }
 
-  /** The device is about to be closed: writes that wait fail soon. */
+  /** Call when the device is about to close: waiting writes then fail soon. */
   hurry(): void {
     this.#closing ??= setTimeout(() => this.#fail(closed()), closeMs);
   }
 
-  /** Resolves when nothing is being fenced. */
+  /** Stops fencing, fails the waiting writes, and resolves when no fencing is in progress. */
   async close(): Promise<void> {
     clearTimeout(this.#closing);
     this.#stop.abort(closed());
@@ -105,7 +114,7 @@ export class Fence {
       if (lost) await settle?.(signal);
       for (const ended of all) if (!ended.marks) await this.#life.fenced(ended);
     } catch {
-      // Closed before it was done: the next life has it to do.
+      // Closed before the fence was complete: the next life must fence these places.
       return;
     }
     this.#open = true;

@@ -1,38 +1,55 @@
 /**
- * A life: one process's use of one source. A process that is killed may leave writes under way at a server, which land
- * later on top of what its successor writes. A mark names a place where such writes can be (a session, a process on the
- * server), and is durable before the first write goes there. So the next process that opens the source can fence the
- * place before it writes (fence.ts). Where marks are kept is the caller's business (storage/lives.node.ts: files).
+ * A life: the use of one source by one process. A killed process may leave writes in flight at a
+ * server, which later overwrite the data of its successor. A mark names a place where such writes
+ * can be (a session, a process on the server) and is durable before the first write goes there. So
+ * the next process that opens the source can fence the place before it writes.
+ *
+ * Not here: fencing (fence.ts), the storage of marks (storage/lives.node.ts keeps them in files).
  */
 
-/** What a protocol needs to fence a place. The protocol checks each value: whoever can write the file can forge it. */
+/**
+ * The data with which a protocol fences a place. The protocol must check each value, because a user
+ * who can write the file can forge it.
+ */
 export type Mark = Readonly<Record<string, string | number>>;
 
-/** Whether what was left at a place can still write: it is `gone`, or that is `unknown` for good. */
+/**
+ * The state of a fenced place: its writes are `gone`, or it will always be `unknown` whether they
+ * are.
+ */
 export type Fate = 'gone' | 'unknown';
 
-/** A life that ended without closing its source. */
+/** A life that has ended without closing its source in good order. */
 export interface EndedLife {
-  /** Its process, for messages; 0 if it is not known. */
+  /** Its process id, for messages; 0 if unknown. */
   readonly pid: number;
-  /** Undefined: they cannot be read. */
+  /** Its marks; undefined if they cannot be read. */
   readonly marks: readonly Mark[] | undefined;
 }
 
 export interface Life {
-  /** Lives of the same source that are to be fenced before the first write. */
+  /** Ended lives of this source, which must be fenced before the first write. */
   readonly ended: readonly EndedLife[];
-  /** False: marks cannot be kept, so there may be ended lives that nothing tells of. */
+  /** False if marks cannot be kept: there may then be ended lives without a record. */
   readonly kept: boolean;
-  /** Keeps a mark. Resolves when it is durable, or when a warning has said that it cannot be; it never rejects. */
+  /**
+   * Records a mark. Resolves when it is durable, or after a warning that it cannot be. Never
+   * rejects.
+   */
   note(mark: Mark): Promise<void>;
-  /** Nothing can write at that place any more. Takes effect with the next {@link note} or {@link close}. */
+  /**
+   * Drops a mark whose place cannot have writes any more. Takes effect with the next {@link note}
+   * or {@link close}.
+   */
   forget(mark: Mark): void;
-  /** An ended life is fenced, or a warning has said that it cannot be. It never rejects. */
+  /**
+   * Drops an ended life that has been fenced, or of which a warning has said that it cannot be.
+   * Never rejects.
+   */
   fenced(ended: EndedLife): Promise<void>;
   /**
-   * The source is closed. Unless it was with nothing under way (`clean`), the next life fences this one. It never rejects.
-   * A source may be opened again in the same life.
+   * The source has been closed. Unless no write was in flight (`clean`), the next life must fence
+   * this one. Never rejects. The source may be opened again in the same life.
    */
   close(clean: boolean): Promise<void>;
 }

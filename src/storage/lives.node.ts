@@ -1,11 +1,13 @@
 /**
- * Lives (block/life.ts) as files in the user's folder for state: `farbus/sources/HASH/OWNER.json`, where HASH is of the
- * source's text. Each life has a file of its own. It is replaced as a whole, durably, whenever a mark is added, and removed
- * when the source is closed with nothing under way. So a file whose process is gone is what a killed process has left, and
- * any number of processes can use one source.
+ * Keeps lives (block/life.ts) as files in the user's state folder:
+ * `farbus/sources/HASH/OWNER.json`, where HASH is a hash of the source's text. Each life has its
+ * own file, so any number of processes can use one source. The file is replaced as a whole,
+ * durably, whenever a mark is added, and removed when the source is closed without a write in
+ * flight. So a file whose process no longer lives was left by a killed process.
  *
- * The file's name tells which process the owner is (base/owned.node.ts). From another container, or after a reboot of this
- * computer, only the lock tells whether the owner lives: it holds one on its file (flock(2), with koffi).
+ * The file's name contains its owner, the process (base/owned.node.ts). If the owner is in another
+ * container or of an earlier boot, only a lock shows whether it lives: it holds one on its file
+ * (flock(2), with koffi).
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
@@ -18,24 +20,31 @@ import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.nod
 import type { EndedLife, Life, Mark } from '../block/life.js';
 import { libc } from './libc.node.js';
 
-/** Longest file that is read, in bytes, and what a mark may have. */
+/**
+ * Longest file that is read, in bytes; longest text in a mark, in characters; most marks of a life.
+ */
 const maxFile = 65536;
 const maxValue = 256;
 const maxMarks = 64;
-/** How often a lock is tried that another process may only be looking at, and the pause between, in ms. */
+/**
+ * Attempts to get a lock, which another process may hold only to check it, and the pause between
+ * them, in ms.
+ */
 const lockTries = 5;
 const lockPauseMs = 20;
 
 const suffix = '.json';
 
-/** What a life's file says. */
+/** The content of a life's file. */
 interface Content {
   readonly version: 1;
-  /** For people. */
+  /** The source's text, for people who read the file. */
   readonly source: string;
-  /** The owner holds a lock on the file as long as it lives. */
+  /** True if the owner holds a lock on the file as long as it lives. */
   readonly locked: boolean;
-  /** The owner has closed the source with something under way, and may live on. */
+  /**
+   * True if the owner has closed the source with writes in flight. The owner itself may still live.
+   */
   readonly ended: boolean;
   readonly marks: readonly Mark[];
 }
@@ -45,9 +54,9 @@ interface EndedFile extends EndedLife {
 }
 
 /**
- * Begins a life of a source that is opened to be written. Tells of processes that use it too. It never rejects: without a
- * folder there is a warning and a life that keeps nothing.
- * @param source Its text, as the next process will have it.
+ * Begins a life of a source that is opened for writing, and warns of other processes that use it.
+ * Never rejects: if the folder cannot be used, it warns and returns a life that keeps no marks.
+ * @param source the source's text, the same in every process that opens the source
  */
 export async function beginLife(source: string, log: Logger, env: NodeJS.ProcessEnv = process.env): Promise<Life> {
   const folder = join(stateFolder(env), 'farbus', 'sources', hash(source).slice(0, 32));
@@ -58,7 +67,7 @@ export async function beginLife(source: string, log: Logger, env: NodeJS.Process
 
 function stateFolder(env: NodeJS.ProcessEnv): string {
   const state = env['XDG_STATE_HOME'];
-  // A relative path is invalid by the XDG Base Directory Specification 0.8, and ignored.
+  // The XDG Base Directory Specification 0.8 tells programs to ignore a relative path.
   return state !== undefined && isAbsolute(state) ? state : join(homedir(), '.local', 'state');
 }
 
@@ -81,11 +90,11 @@ class FileLife implements Life {
     this.#path = join(folder, ownedName('') + suffix);
   }
 
-  /** Looks for other lives. */
+  /** Finds the other lives of the source. */
   async look(): Promise<void> {
     try {
       await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      // A forged mark could have a process of this user on the server ended.
+      // Fencing a forged mark could kill a process of this user on the server.
       const { uid, mode } = await fs.lstat(this.#folder);
       const foreign = process.getuid !== undefined && uid !== process.getuid();
       if (foreign || (mode & 0o022) !== 0) throw new Error('others can write there');
@@ -98,7 +107,8 @@ class FileLife implements Life {
 
   note(mark: Mark): Promise<void> {
     this.#marks.add(mark);
-    // The oldest gives way: a server that loses its memory again and again must not make the file grow without end.
+    // Drop the oldest mark: a server that restarts again and again must not make the file grow
+    // without limit.
     if (this.#marks.size > maxMarks) this.#marks.delete(this.#marks.values().next().value!);
     return this.#change(() => this.#write(false));
   }
@@ -120,18 +130,21 @@ class FileLife implements Life {
       this.#marks.clear();
       await this.#handle?.close();
       this.#handle = undefined;
-      // Another process may have a file there.
+      // Fails if another process has a file there, which is fine.
       await fs.rmdir(this.#folder).catch(() => undefined);
     });
   }
 
-  /** Runs changes of the file one after the other. */
+  /** Runs changes of the file one after another. */
   #change(work: () => Promise<void>): Promise<void> {
     this.#changed = this.#changed.then(work).catch((error: unknown) => this.#lose(error));
     return this.#changed;
   }
 
-  /** Replaces the file by one with the marks of now. It has its lock before it has its name. */
+  /**
+   * Replaces the file by one with the present marks. The new file is locked before it gets its
+   * name.
+   */
   async #write(ended: boolean): Promise<void> {
     await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const temporary = await temporaryBeside(this.#path);
@@ -182,7 +195,10 @@ class FileLife implements Life {
   }
 }
 
-/** Whether a file's owner lives; the marks of one that does not. Undefined: the file is gone, or another by now. */
+/**
+ * Judges the owner of a file: it `lives`, that is `unknown`, or it has ended, with its marks.
+ * Undefined if the file has been removed or replaced meanwhile.
+ */
 async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives' | 'unknown' | EndedLife | undefined> {
   let handle: fs.FileHandle;
   try {
@@ -201,7 +217,7 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
       if (tries === lockTries) return 'lives';
       await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
     }
-    // The owner has replaced or removed it meanwhile, so it lives or is done.
+    // The file has been replaced or removed meanwhile: its owner lives, or has closed the source.
     if ((await handle.stat()).nlink === 0) return undefined;
     return { pid, marks: content.marks };
   } finally {
@@ -209,7 +225,7 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
   }
 }
 
-/** Undefined where the file is not whole. */
+/** Reads a life's file; undefined if it is invalid. */
 async function read(handle: fs.FileHandle): Promise<Content | undefined> {
   try {
     if ((await handle.stat()).size > maxFile) return undefined;
@@ -229,7 +245,10 @@ function isMark(found: unknown): boolean {
   );
 }
 
-/** Locks the file for as long as it is open; false where another has, or where there are no locks. */
+/**
+ * Locks the file as long as it is open. False if another process has locked it, or if there are no
+ * locks (no koffi).
+ */
 async function lock(handle: fs.FileHandle): Promise<boolean> {
   try {
     await libc()?.lock(handle.fd);

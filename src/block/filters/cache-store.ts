@@ -47,8 +47,7 @@ export function layoutOfCache(device: BlockDevice, options: CacheOptions = {}): 
     throw usageError(`a cache's blocks cannot have ${clusterSize} bytes: give a power of two from 4096 to 1048576`);
   }
   const { cacheSize = 2 ** 30 } = options;
-  // A slot takes 4 bytes of store and several times that of memory, so a table of some hundred MB is a
-  // mistake.
+  // A slot takes 4 bytes of store and more of memory, so a table of some hundred MB is a mistake.
   if (!(cacheSize >= clusterSize && cacheSize / clusterSize <= 2 ** 26)) {
     throw usageError(`a cache of ${cacheSize} bytes is not possible: give a size from ${clusterSize} to 4T`);
   }
