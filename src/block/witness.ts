@@ -77,6 +77,8 @@ export class ContentWitness {
    */
   #used = false;
   #written = false;
+  /** A write of data was answered, not only trims and writes of zeroes. */
+  #wroteData = false;
   #flushFailed = false;
 
   /** @param blockSize of the disk: whole blocks can be read at any time. */
@@ -121,6 +123,8 @@ export class ContentWitness {
     done.then(() => {
       end();
       this.#used = this.#written = true;
+      // Of a long write only the beginning was looked at.
+      if (from && !(spot?.empty && spot.length === length)) this.#wroteData = true;
       if (!own.alone) return;
       for (let i = this.#possible.length - 1; i >= 0; i--) {
         if (overlap(this.#possible[i]!, offset, length)) this.#possible.splice(i, 1);
@@ -160,8 +164,10 @@ export class ContentWitness {
       else lost.push(spot);
     }
     proof ||= await this.#holdsPossible(possible, read);
-    // Any disk will do if none was used yet, or if only zeroes were read and nothing was written.
-    const harmless = !this.#used || (!this.#written && spots.length > 0 && found.some((sum) => sum !== undefined));
+    // Any disk will do if none was used yet. If no data was written and all that is known is zeroes,
+    // one that has them too is as good.
+    const agrees = spots.length === 0 || found.some((sum) => sum !== undefined);
+    const harmless = !this.#used || (!this.#wroteData && agrees);
     if (!proof && !harmless) return 'unknown';
     // The server's crash has lost these spots' data; a later flush must not count them as durable.
     for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);

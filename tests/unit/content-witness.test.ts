@@ -129,6 +129,18 @@ describe('a content witness', () => {
     expect(await disk.check(empty())).toBe('other');
   });
 
+  it('takes an empty disk for the one that was only zeroed and trimmed', async () => {
+    const disk = watched(empty());
+    await disk.read(0);
+    await disk.write(0, 4096, 0);
+    const trim = Promise.resolve();
+    disk.witness.onWrite(8192, 4096, undefined, trim);
+    await trim;
+    await disk.flush();
+    expect(await disk.check(empty())).toBe('same');
+    expect(await disk.check(patterned(1))).toBe('other');
+  });
+
   it('leaves out blocks that cannot be read, and rejects if the connection fails', async () => {
     const real = patterned(1);
     const disk = watched(real);
