@@ -16,7 +16,7 @@ let until = 0;
 let turning = false;
 /** Spin waits without an answer since the loop began to spin. At 0 the loop stops spinning. */
 let awaited = 0;
-/** Counts how often the loop has stopped spinning; `awaited` counts the waits of this period only. */
+/** Number of times the loop has stopped spinning. `awaited` counts waits of this period only. */
 let period = 0;
 
 /**

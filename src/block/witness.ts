@@ -27,8 +27,8 @@ import { BlockError } from './errors.js';
 export type WitnessRead = (offset: number, into: Buffers) => Promise<void>;
 
 /**
- * Most possible spots: more than the requests that are in flight at a time, because a write that has
- * just ended may be the one that is on the disk.
+ * Most possible spots. More than the requests in flight, because a write that has just ended may be
+ * the one that is on the disk.
  */
 const maxPossible = 512;
 /** Most spots; with `enoughProofs` spots that contain data, no further ones are collected. */
@@ -81,7 +81,7 @@ export class ContentWitness {
   #wroteData = false;
   #flushFailed = false;
 
-  /** @param blockSize of the disk: whole blocks can be read at any time. */
+  /** @param blockSize block size of the disk in bytes; a spot has at least one block */
   constructor(blockSize = 1) {
     this.#spotSize = Math.max(usualSpotSize, blockSize);
   }
