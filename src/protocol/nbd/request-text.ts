@@ -1,4 +1,8 @@
-/** What traces say of a request, the same on both sides: its cookie and its command. */
+/**
+ * How traces of both roles (initiator, target) name an NBD request: its cookie and its command.
+ *
+ * Not here: the steps themselves (target/trace.ts, initiator/trace.ts).
+ */
 import { Command } from './spec.js';
 
 const sectorSize = 512;
@@ -14,12 +18,15 @@ const names: Readonly<Record<number, string>> = {
   [Command.blockStatus]: 'block status',
 };
 
-/** The cookie of a request ([NBD] "Request message") as one number, of its halves. */
+/** Joins the two 32-bit halves of a request's cookie ([NBD] "Request message"). */
 export function cookieOf(high: number, low: number): bigint {
   return (BigInt(high) << 32n) | BigInt(low);
 }
 
-/** "read sectors 800..807", or bytes where they are no whole sectors. */
+/**
+ * Describes a request: "read sectors 800..807". Uses bytes if the range is not whole 512-byte
+ * sectors.
+ */
 export function requestText(command: number, offset: number, length: number): string {
   const name = names[command] ?? `command ${command}`;
   if (length === 0) return name;

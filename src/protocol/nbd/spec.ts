@@ -1,16 +1,20 @@
 /**
- * The NBD protocol's numbers. Source: doc/proto.md of the NBD project ("[NBD] section"), and the same file on its branch
- * extension-ext-header ("[EXT] section"). All integers on the wire are big-endian. Values only: who speaks them is in
- * initiator/ and target/. Of NBD_CMD_RESIZE (branch extension-resize) there is the number only.
+ * The numbers of the NBD protocol. All integers on the wire are big-endian.
+ *
+ * Sources: doc/proto.md of the NBD project ("[NBD] section") and the same file on its branch
+ * extension-ext-header ("[EXT] section").
+ *
+ * Not here: the code that sends and parses them (initiator/, target/). NBD_CMD_RESIZE (branch
+ * extension-resize) is not supported; only its number is listed.
  */
 
-/** [NBD] "Newstyle negotiation": the server's greeting. */
+/** [NBD] "Newstyle negotiation": first word of the server's greeting. */
 export const NBD_MAGIC = 0x4e42444d41474943n;
-/** [NBD] "Newstyle negotiation": "IHAVEOPT", greeting of newstyle and of each option. */
+/** [NBD] "Newstyle negotiation": "IHAVEOPT", in the newstyle greeting and before each option. */
 export const NBD_OPTION_MAGIC = 0x49484156454f5054n;
-/** [NBD] "Oldstyle negotiation". Refused. */
+/** [NBD] "Oldstyle negotiation". A server that sends it is refused. */
 export const NBD_OLDSTYLE_MAGIC = 0x00420281861253n;
-/** [NBD] "Fixed newstyle negotiation": magic of an option's reply. */
+/** [NBD] "Fixed newstyle negotiation": magic of each reply to an option. */
 export const NBD_OPTION_REPLY_MAGIC = 0x3e889045565a9n;
 
 /** [NBD] "Transmission phase", "Request message". */
@@ -20,7 +24,7 @@ export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 /** [NBD] "Structured reply chunk message". */
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 
-/** [EXT] "Request message": magics of extended headers, which have one size in both directions. */
+/** [EXT] "Request message": magics of extended headers, which are 32 bytes in both directions. */
 export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 export const EXTENDED_HEADER_SIZE = 32;
@@ -46,7 +50,7 @@ export const TransmissionFlag = {
   sendResize: 1 << 9,
   sendCache: 1 << 10,
   sendFastZero: 1 << 11,
-  /** [EXT] A block status request may say which contexts it is about. */
+  /** [EXT] A block status request may list the contexts that it asks for. */
   blockStatusPayload: 1 << 12,
 } as const;
 
@@ -97,7 +101,10 @@ export const Command = {
   writeZeroes: 6,
   blockStatus: 7,
   resize: 8,
-  /** Ours, where {@link mediaContext} was chosen: {@link MediaAction} in place of an offset, no length, no data. */
+  /**
+   * Our extension, used if {@link mediaContext} was negotiated. The offset field holds a {@link
+   * MediaAction}; length is 0 and there is no data.
+   */
   media: 0xfb01,
 } as const;
 
@@ -121,13 +128,16 @@ export const ReplyType = {
   offsetData: 1,
   offsetHole: 2,
   blockStatus: 5,
-  /** [EXT] The same with 64-bit descriptors. */
+  /** [EXT] Like `blockStatus`, with 64-bit descriptors. */
   blockStatusExtended: 6,
   error: errorChunk + 1,
   errorOffset: errorChunk + 2,
 } as const;
 
-/** How replies are framed, and requests if it is 'extended': agreed on in the handshake, each style better than the one before. */
+/**
+ * The framing of replies, and for 'extended' also of requests. Negotiated in the handshake; listed
+ * from the oldest to the most capable.
+ */
 export type HeaderStyle = 'simple' | 'structured' | 'extended';
 
 /** [NBD] "Error values". */
@@ -140,63 +150,78 @@ export const NbdError = {
   overflow: 75,
   notSupported: 95,
   shutdown: 108,
-  /** Ours, where {@link mediaContext} was chosen: Linux's ENOMEDIUM. */
+  /** Our extension, used if {@link mediaContext} was negotiated: Linux's ENOMEDIUM. */
   noMedium: 123,
 } as const;
 
-/** [NBD] "Metadata querying": the context that tells holes from data, and its flags. */
+/** [NBD] "Metadata querying": the context that distinguishes holes from data, and its flags. */
 export const baseAllocation = 'base:allocation';
 export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
 
 /**
- * Our own metadata context ([NBD] "Metadata querying": a namespace is its vendor's to define). An initiator asks for
- * `farbus:session/UUID` when it connects; a server that knows it first finishes or drops whatever earlier connections
- * of that session still have under way, so that a write repeated on the new connection can never be overtaken by its
- * older self (no ghost write), and answers with `farbus:session/UUID/STATE`. STATE names the life of the server's memory
- * of unflushed writes (on Linux the boot id): if it is another after a reconnect, unflushed writes may be lost. The
- * context carries no block status and no flags.
+ * Our own metadata context ([NBD] "Metadata querying": each vendor defines its own namespace). It
+ * prevents ghost writes: a write that is repeated on a new connection must not be overtaken by its
+ * first copy on an older connection.
+ *
+ * An initiator asks for `farbus:session/UUID` when it connects. A server that knows the context
+ * first finishes or drops every request that earlier connections of that session still have in
+ * flight. Then it answers `farbus:session/UUID/STATE`. STATE identifies the lifetime of the
+ * server's volatile write cache (on Linux the boot id): if it differs after a reconnect, unflushed
+ * writes may be lost. The context has no block status and no flags.
  */
 export const sessionContext = 'farbus:session/';
-/** A session's name: a UUID as text. */
+/** A session's name: a UUID in text form. */
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** Whether `text` is a UUID in its usual form. */
+/** True if `text` is a UUID in its usual form. */
 export function isSessionId(text: string): boolean {
   return uuid.test(text);
 }
 
 /**
- * Our metadata context of exports with a removable medium (docs/nbd.md, "Removable media"). An initiator asks for `farbus:media`; a server whose
- * export is such a drive answers `farbus:media/MEDIUM`: the name of the medium that is in it, nothing where there is none. The
- * connection is about that medium and no other. With another one in the drive, or none, every request on it is answered
- * with `noMedium`, and none has an effect; who wants the next medium makes a new connection.
+ * Our metadata context for exports with a removable medium (docs/nbd.md, "Removable media").
+ *
+ * An initiator asks for `farbus:media`. A server whose export is such a drive answers
+ * `farbus:media/MEDIUM`, where MEDIUM is the name of the inserted medium, or empty if the drive is
+ * empty. From then on the connection refers to that medium only. If the medium is replaced or
+ * removed, the server answers every request on the connection with `noMedium` and carries out none
+ * of them. A client that wants the next medium opens a new connection.
  */
 export const mediaContext = 'farbus:media';
 
 /**
- * Our metadata context that tells which disk an export is. An initiator asks for `farbus:identity`; a server that knows it
- * answers `farbus:identity/MARKS`, MARKS as block/identity.ts writes them, so that the initiator can tell after a
- * reconnect whether another disk has the export's name. The context carries no block status.
+ * Our metadata context that identifies the disk behind an export, so that the initiator can detect
+ * after a reconnect that another disk has taken the export's name.
+ *
+ * An initiator asks for `farbus:identity`. A server that knows the context answers
+ * `farbus:identity/MARKS`, with MARKS in the form of block/identity.ts. The context has no block
+ * status.
  */
 export const identityContext = 'farbus:identity';
 
-/** What {@link Command.media} asks for. */
+/** The actions of {@link Command.media}, in the request's offset field. */
 export const MediaAction = {
-  /** Success while the drive has the medium that the connection is about, or still none; else `noMedium`. */
+  /**
+   * Succeeds if the drive still has the medium that the connection refers to, or if both are "no
+   * medium". Fails with `noMedium` otherwise.
+   */
   check: 0,
   unlock: 1,
   lock: 2,
   eject: 3,
 } as const;
 
-/** Whether `text` can name a medium; '' names none. */
+/** True if `text` is a valid name of a medium. '' means that the drive is empty. */
 export function isMediumName(text: string): boolean {
   return /^[A-Za-z0-9.-]{0,64}$/.test(text);
 }
 
-/** [NBD] "Values": a string's greatest length in bytes; an export's name is one. */
+/** [NBD] "Values": the greatest length of a string, such as an export's name, in bytes. */
 export const maxString = 4096;
-/** [NBD] "Block size constraints": what every server must take and no client exceed without asking. */
+/**
+ * [NBD] "Block size constraints": every server must accept this payload, and no client may send
+ * more unless the server has announced it. In bytes.
+ */
 export const defaultMaxPayload = 32 << 20;
-/** [NBD] default TCP port, IANA. */
+/** The default TCP port, assigned by IANA ([NBD]). */
 export const defaultPort = 10809;

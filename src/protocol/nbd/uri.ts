@@ -1,46 +1,53 @@
 /**
- * NBD URIs: `nbd://host:port/export`, `nbd+unix:///export?socket=PATH`, and the same over TLS: `nbds:`, `nbds+unix:` with
- * `tls-…` parameters. Source: doc/uri.md of the NBD project ("[URI] section"), RFC 3986, and libnbd for the names of
- * parameters that [URI] has not (tls-certificates, tls-psk-file, tls-username). There is no anonymous TLS.
+ * NBD URIs: `nbd://host:port/export` and `nbd+unix:///export?socket=PATH`; over TLS `nbds:` and
+ * `nbds+unix:` with `tls-…` parameters.
+ *
+ * Sources: doc/uri.md of the NBD project ("[URI] section") and RFC 3986. The parameters that [URI]
+ * does not define (tls-certificates, tls-psk-file, tls-username) have libnbd's names.
+ *
+ * Not here: anonymous TLS, which is not supported.
  */
 import { FarbusError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { defaultPort, maxString } from './spec.js';
 
-/** How a connection is encrypted ([URI] "NBD URI query parameters related to TLS"). */
+/** The encryption of a connection ([URI] "NBD URI query parameters related to TLS"). */
 export interface NbdTls {
   /** Folder with certificates. */
   readonly certificates?: string | undefined;
-  /** File with pre-shared keys, which are used instead of certificates. */
+  /** File with pre-shared keys. If set, keys are used instead of certificates. */
   readonly pskFile?: string | undefined;
-  /** Whose key. */
+  /** User whose key is used. */
   readonly username?: string | undefined;
-  /** Name that the server's certificate must have; undefined: the host's. */
+  /** Name that the server's certificate must contain. Default: the host of the URI. */
   readonly hostname?: string | undefined;
-  /** Whether the server's certificate is checked; undefined: it is. */
+  /** False disables the check of the server's certificate. Default: true. */
   readonly verifyPeer?: boolean | undefined;
 }
 
-/** Where an export is. */
+/** The location of an export. */
 export type NbdAddress = (
   | {
       readonly transport: 'tcp';
-      /** A name or an IP address; IPv6 without brackets. */
+      /** Host name or IP address; IPv6 without brackets. */
       readonly host: string;
-      /** 0 to 65535; 0 makes sense for a listener only: any free port. */
+      /** Port, 0 to 65535. 0 is for listeners only and means any free port. */
       readonly port: number;
       readonly exportName: string;
     }
   | {
       readonly transport: 'unix';
-      /** The socket's path; one that begins with NUL is in Linux's abstract namespace. */
+      /** Path of the socket. A leading NUL means Linux's abstract namespace. */
       readonly path: string;
       readonly exportName: string;
     }
 ) & {
-  /** Connections at a time, where the URI says it: x-connections, which is ours. */
+  /**
+   * Number of connections to open (parameter x-connections, our extension). Undefined if the URI
+   * does not say.
+   */
   readonly connections?: number | undefined;
-  /** Set where the connection is encrypted. */
+  /** Set if the connection is encrypted. */
   readonly tls?: NbdTls | undefined;
 };
 
@@ -48,8 +55,8 @@ const example = 'nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH';
 const forms = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?(#.*)?$/i;
 
 /**
- * Reads an NBD URI.
- * @throws FarbusError One line that says what is wrong with it.
+ * Parses an NBD URI.
+ * @throws FarbusError with one line that says what is wrong with the URI
  */
 export function parseNbdUri(text: string): NbdAddress {
   const fail = (what: string): never => {
@@ -71,7 +78,7 @@ export function parseNbdUri(text: string): NbdAddress {
   if (fragment !== undefined) fail('an NBD URI has no # part: write # as %23');
   const exportName = decoded(path.slice(1), 'the export name');
   if (exportName.includes('\0')) fail('an export name has no NUL');
-  // [NBD] "Conventions": a string's limit.
+  // [NBD] "Conventions": the limit of a string.
   if (new TextEncoder().encode(exportName).length > maxString) fail(`an export name has at most ${maxString} bytes`);
 
   const unix = kind.endsWith('+unix');
@@ -104,7 +111,7 @@ export function parseNbdUri(text: string): NbdAddress {
   return { transport: 'tcp', ...parseAuthority(place, fail, decoded), exportName, ...more };
 }
 
-/** Parameters after the `?`. */
+/** Parameters that may follow the `?`. */
 const known = [
   'socket',
   'x-connections',
@@ -125,7 +132,7 @@ function parseTls(
 ): { tls?: NbdTls } {
   const given = [...parameters.keys()].find((key) => key.startsWith('tls-'));
   if (!encrypted) {
-    // Who gives keys means them to be used: to go on without would be to talk in the open.
+    // A user who gives keys expects encryption: do not connect in plain text.
     if (given !== undefined) fail(`${given} is for TLS: write nbds:// or nbds+unix://`);
     if (user !== null) fail('a user name is for TLS: write nbds://, or leave it out');
     return {};
@@ -169,13 +176,14 @@ function parseAuthority(
     if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('what is in brackets is not an IPv6 address');
     return { host, port };
   }
-  // [URI] "NBD URI authority": without a host it is the client's choice; other clients take localhost.
+  // [URI] "NBD URI authority": without a host, the client chooses. We take localhost, as other
+  // clients do.
   const host = decoded(name!, 'the host') || 'localhost';
   if (/[^\p{L}\p{M}\p{N}._~-]/u.test(host)) fail('the host is neither a name nor an address');
   return { host, port };
 }
 
-/** The URI of an address, as {@link parseNbdUri} reads it. */
+/** Formats an address as a URI that {@link parseNbdUri} reads. */
 export function formatNbdUri(address: NbdAddress): string {
   const { exportName, tls } = address;
   const name = escaped(exportName);
@@ -199,7 +207,7 @@ function escaped(text: string): string {
   return encodeURIComponent(text).replace(/%2F/g, '/');
 }
 
-/** Untrusted text for a message: on one line and not too long. */
+/** Makes untrusted text fit for an error message: one line, at most 100 characters. */
 function shown(text: string): string {
   const plain = visible(text);
   return plain.length > 100 ? `${plain.slice(0, 100)}…` : plain;

@@ -1,7 +1,9 @@
 /**
- * One connection to an NBD server: the handshake under a time limit, then requests, many at a time. It ends by being
- * lost, whoever's doing that is, and then hands back the requests that it has no answer to; what becomes of them is the
- * session's to decide (session.ts). Source: [NBD] "Transmission".
+ * One connection to an NBD server ([NBD] "Transmission"): dialling and handshake within a time
+ * limit, then many requests in flight.
+ *
+ * When the connection is lost, for whatever reason, it hands its unanswered requests back. The
+ * session decides what to do with them (session.ts).
  */
 import { buffersOf } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
@@ -16,40 +18,48 @@ import { ReplyParser, type ReplyTable } from './replies.js';
 import { NbdRequest } from './request.js';
 import { Watchdog } from './watchdog.js';
 
-/** From this length on a transfer leaves at once, in bytes. */
+/** Requests with at least this much data are sent immediately, in bytes. Chosen, not measured. */
 const longTransfer = 1 << 16;
-/** Requests under way at a time. */
+/** Most requests in flight. */
 const maxRequests = 256;
-/** Bytes of payload of the writes under way at a time; one write may be longer. */
+/** Most payload of writes in flight, in bytes. A single write may be longer. */
 const maxWriteBytes = 32 << 20;
-/** Cookies count up to here and then begin again: numbers that engines keep unboxed. */
+/**
+ * Cookies restart at 1 after this value, so that they remain small integers, which JavaScript
+ * engines do not box.
+ */
 const cookieLimit = 2 ** 30;
-/** How long the server has to take our goodbye and to hang up, in ms. */
+/** After our NBD_CMD_DISC, the server has this long to close the connection, in ms. */
 const goodbyeMs = 1000;
 
 export interface ConnectionEvents {
-  /** The server has answered; the request is not settled yet. */
+  /** The server has answered a request; its promise is not settled yet. */
   answered(request: NbdRequest): void;
-  /** More requests may be sent than before. */
+  /** The connection accepts more requests than before. */
   room(): void;
-  /** The connection is no more; once. `unfinished` are the requests without an answer, oldest first. */
+  /**
+   * The connection is lost. Called once. `unfinished` are the unanswered requests, oldest first.
+   */
   lost(reason: string, unfinished: NbdRequest[]): void;
 }
 
 export interface ConnectionOptions {
   readonly wish: Wish;
-  /** A number that tells this connection's cookies from those of others. */
+  /**
+   * The upper half of the cookies, which distinguishes this connection's cookies from those of
+   * others.
+   */
   readonly id: number;
-  /** Limit of the dialling and the handshake. */
+  /** Time limit for dialling and the handshake together. */
   readonly connectSeconds: number;
   readonly stallSeconds: number;
   readonly pool: PayloadPool;
   readonly signal: AbortSignal;
-  /** How the connection is encrypted, which it then has to be; undefined: it is not. */
+  /** Encrypts the connection, which is then mandatory. Undefined: no TLS. */
   readonly secure?: Secure | undefined;
 }
 
-/** Dials and negotiates. Rejects with a FarbusError that is fit for a person. */
+/** Dials a server and negotiates. Rejects with a FarbusError with a message for people. */
 export async function connect(dialer: Dialer, options: ConnectionOptions): Promise<Connection> {
   const control = new AbortController();
   const giveUp = (): void => control.abort(new FarbusError(`${dialer.address}: given up`));
@@ -81,10 +91,10 @@ export class Connection implements StreamEvents, ReplyTable {
   #handshake: Pick<HandshakeFeed<never>, 'push' | 'fail'> | undefined;
   #lastCookie = 0;
   #writeBytes = 0;
-  /** Requests wait in the outbox for the end of this turn. */
+  /** Requests wait in the outbox for the end of the current task (a microtask sends them). */
   #filling = false;
   #blocked = false;
-  /** Why it is lost, or that it is closed at our wish. */
+  /** Set once the connection has ended: the reason for the loss, or 'closed' or 'refused'. */
   #end: string | undefined;
   #hungUp: (() => void) | undefined;
 
@@ -116,8 +126,8 @@ export class Connection implements StreamEvents, ReplyTable {
       const fail = (error: Error, inOrder = false): void => {
         end();
         connection.#end = 'refused';
-        // What a refusal makes us say to the server is in the stream already: let it go out. A server that broke the
-        // protocol is cut off, or it could go on sending for ever.
+        // After a refusal, NBD_OPT_ABORT is already in the stream: let it be sent. A server that
+        // broke the protocol is cut off, because it could go on sending forever.
         if (inOrder && !signal.aborted) void connection.#goodbye();
         else connection.#stream.destroy();
         reject(
@@ -143,7 +153,8 @@ export class Connection implements StreamEvents, ReplyTable {
       };
       const { secure, wish } = options;
       if (!secure) return feed(negotiate(wish, send), agreed);
-      // What the server sent beyond its acknowledgement was no part of the encrypted stream: the feed takes it for an error.
+      // Bytes that the server sends after its acknowledgement in plain text are not part of the
+      // encrypted stream: the feed reports them as an error.
       feed(startTls(send), (greeting) => {
         secure(stream, signal).then((secured) => {
           connection.#stream = secured.stream;
@@ -161,17 +172,20 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#outbox.statusOf = filterOf(agreement);
   }
 
-  /** Where it takes memory for copies from. */
+  /** The memory for copies of payloads. */
   get pool(): PayloadPool {
     return this.#pool;
   }
 
-  /** What the server offers on this connection. */
+  /** The result of the handshake. */
   get agreement(): Agreement {
     return this.#agreement!;
   }
 
-  /** Begins the transmission phase. If the connection was lost in the meantime, `events.lost` is called later. */
+  /**
+   * Starts transmission. If the connection has been lost since the handshake, `events.lost` is
+   * called asynchronously.
+   */
   start(events: ConnectionEvents): void {
     this.#events = events;
     if (this.#end !== undefined) {
@@ -180,17 +194,17 @@ export class Connection implements StreamEvents, ReplyTable {
     }
   }
 
-  /** The upper half of its requests' cookies. */
+  /** The upper half of the cookies of this connection's requests. */
   get id(): number {
     return this.#id;
   }
 
-  /** Requests under way. */
+  /** The number of requests in flight. */
   get load(): number {
     return this.#underWay.size;
   }
 
-  /** Whether `request` may be sent now. */
+  /** True if `request` may be sent now. */
   hasRoom(request: NbdRequest): boolean {
     if (this.#end !== undefined || this.#blocked || this.#underWay.size >= maxRequests) return false;
     return (
@@ -198,7 +212,10 @@ export class Connection implements StreamEvents, ReplyTable {
     );
   }
 
-  /** Sends a request; {@link hasRoom} said that it may. A short one leaves with all others of this turn. */
+  /**
+   * Sends a request; call only if {@link hasRoom} is true. Short requests of one task are sent
+   * together.
+   */
   send(request: NbdRequest): void {
     do this.#lastCookie = this.#lastCookie >= cookieLimit ? 1 : this.#lastCookie + 1;
     while (this.#underWay.has(this.#lastCookie));
@@ -208,8 +225,8 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#underWay.set(request.cookie, request);
     if (request.type === Command.write) this.#writeBytes += request.length;
     this.#outbox.add(request, this.#id);
-    // A long transfer is worth a system call of its own: a guest that prepares its next command goes on for a while, and
-    // the server works meanwhile.
+    // A long transfer is worth its own system call: the server starts on it while the guest
+    // prepares its next command.
     if (request.length >= longTransfer && request.buffers !== undefined) return this.#flush();
     if (this.#filling) return;
     this.#filling = true;
@@ -219,7 +236,10 @@ export class Connection implements StreamEvents, ReplyTable {
     });
   }
 
-  /** Ends it in good order: says goodbye, gives the server a moment to hang up, then closes. Nothing may be under way. */
+  /**
+   * Ends the connection properly: sends NBD_CMD_DISC, gives the server a moment to close, then
+   * closes. No request may be in flight.
+   */
   async disconnect(): Promise<void> {
     if (this.#end !== undefined) return;
     this.#end = 'closed';
@@ -229,7 +249,10 @@ export class Connection implements StreamEvents, ReplyTable {
     await this.#goodbye();
   }
 
-  /** Sends what is waiting, gives the server a moment to hang up, then closes, whatever the server sends meanwhile. */
+  /**
+   * Sends the waiting bytes, gives the server a moment to close, then closes, even if the server is
+   * still sending.
+   */
   async #goodbye(): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const gone = new Promise<void>((resolve) => {
@@ -242,17 +265,17 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#stream.destroy();
   }
 
-  /** Gives it up for another one, as if it were lost. */
+  /** Drops the connection in favour of a new one. Unanswered requests go to `events.lost`. */
   leave(reason: string): void {
     this.#lose(reason, true);
   }
 
-  /** Gives it up with what is under way. */
+  /** Drops the connection abruptly. Unanswered requests go to `events.lost`. */
   giveUp(reason: string): void {
     this.#lose(reason);
   }
 
-  /** Closes at once what is left of a lost connection. */
+  /** Closes the stream of a lost connection immediately. */
   destroy(): void {
     this.#stream.destroy();
   }
@@ -288,7 +311,7 @@ export class Connection implements StreamEvents, ReplyTable {
 
   finish(request: NbdRequest): void {
     if (request.shutdown) {
-      // [NBD] "Terminating the transmission phase": the answer to NBD_ESHUTDOWN is a soft disconnect.
+      // [NBD] "Terminating the transmission phase": answer NBD_ESHUTDOWN with a soft disconnect.
       return this.#lose('the server is shutting down', true);
     }
     this.#underWay.delete(request.cookie);
@@ -296,7 +319,7 @@ export class Connection implements StreamEvents, ReplyTable {
     request.cookie = -1;
     if (request.type === Command.write) this.#writeBytes -= request.length;
     if (request.payload) {
-      // Answered, so it has been sent: nobody reads this memory any more.
+      // The server has answered, so the payload has been sent and its memory is free.
       this.#pool.give(request.payload);
       request.payload = undefined;
     }
@@ -309,7 +332,10 @@ export class Connection implements StreamEvents, ReplyTable {
     if (chunks.length > 0) this.#blocked = !this.#stream.write(chunks);
   }
 
-  /** Reads a block to see whether the server still answers while it is busy with something long, such as a flush. */
+  /**
+   * Reads a block, to see whether the server still answers while it works on a long request such as
+   * a flush.
+   */
   #probe(): void {
     const { size, minBlock = 1 } = this.agreement;
     const length = Math.max(minBlock, 512);
@@ -326,7 +352,8 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#watchdog.stop();
     const unfinished = [...this.#underWay.values()].filter((request) => !request.internal);
     this.#underWay.clear();
-    // Only when nothing waits to be sent: its memory is the callers', and theirs again when their requests settle.
+    // Send NBD_CMD_DISC only if no payload waits to be sent: payloads use the callers' memory,
+    // which is theirs again when their requests settle.
     if (soft && !this.#filling && this.#stream.pending === 0) {
       this.#outbox.disconnect();
       this.#stream.write(this.#outbox.take());
@@ -339,13 +366,16 @@ export class Connection implements StreamEvents, ReplyTable {
   }
 }
 
-/** The context to ask for alone: where the server can be asked so, and would otherwise answer for another one too. */
+/**
+ * The context to name in block status requests. Undefined if the server cannot be asked for one
+ * context, or if no other context was selected, so that naming it is unnecessary.
+ */
 function filterOf({ flags, allocationId, state, medium, marks }: Agreement): number | undefined {
   const others = [state, medium, marks].some((one) => one !== undefined);
   return flags & TransmissionFlag.blockStatusPayload && others ? allocationId : undefined;
 }
 
-/** The message with the server's address before it, once. */
+/** Prepends the server's address to a message, unless it is already there. */
 function prefixed(address: string, message: string): string {
   return message.startsWith(address) ? message : `${address}: ${message}`;
 }

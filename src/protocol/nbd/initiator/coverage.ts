@@ -1,14 +1,23 @@
-/** Which bytes of a read have arrived: each exactly once, or the reply is wrong. */
+/** Tracks which bytes of a read have arrived. A correct reply contains each byte exactly once. */
 import { PeerError } from './errors.js';
 
-/** Runs that do not touch and that one read may have at a time: a bound on what a hostile server can make us keep. */
+/**
+ * Most separate runs that one read may have at a time. Limits the memory that a hostile server can
+ * make us use.
+ */
 const maxRuns = 1024;
 
 export class Coverage {
-  /** Starts and ends of the runs that arrived, in order, with gaps between them: s0 e0 s1 e1 … */
+  /**
+   * The starts and ends of the runs that have arrived, in order, with gaps between them: s0 e0 s1
+   * e1 …
+   */
   #bounds: number[] = [];
 
-  /** Takes [start, end), start < end. Throws PeerError where a part of it was taken before. */
+  /**
+   * Records [start, end), with start < end.
+   * @throws PeerError if part of it has arrived before
+   */
   claim(start: number, end: number): void {
     const bounds = this.#bounds;
     const { length } = bounds;
@@ -22,7 +31,7 @@ export class Coverage {
     }
   }
 
-  /** Whether all of [0, length) has been taken. */
+  /** True if all of [0, length) has arrived. */
   covers(length: number): boolean {
     return this.#bounds.length === 2 && this.#bounds[0] === 0 && this.#bounds[1] === length;
   }

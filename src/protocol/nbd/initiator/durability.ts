@@ -1,6 +1,8 @@
 /**
- * Keeps watch over acknowledged writes that no flush has made durable yet: a server's computer that went down between
- * two connections may have lost them, and the next flush must say so instead of claiming success.
+ * Detects the loss of acknowledged writes that no flush has made durable yet.
+ *
+ * If the server's computer restarts between two connections, such writes may be lost. The next
+ * flush must then fail instead of claiming success.
  */
 import { BlockError } from '../../../block/errors.js';
 import { Command } from '../spec.js';
@@ -8,17 +10,23 @@ import type { NbdRequest } from './request.js';
 
 export class Durability {
   #state: string | undefined;
-  /** Writes acknowledged so far, and how many of those are known to be durable. */
+  /** The number of acknowledged writes, and the number of them known to be durable. */
   #acknowledged = 0;
   #durable = 0;
   #lost: BlockError | undefined;
 
-  /** @param state The server's, of sessionContext in spec.ts. Undefined or empty: it does not say. */
+  /**
+   * @param state STATE of the server (spec.ts, sessionContext); undefined or empty if it does not
+   *   report one
+   */
   constructor(state: string | undefined) {
     this.#state = state || undefined;
   }
 
-  /** A flush is about to be sent. Returns the error that it has to fail with instead, if writes were lost before it. */
+  /**
+   * Call before a flush is sent. Returns the error with which the flush must fail instead, if
+   * earlier writes were lost.
+   */
   flushing(request: NbdRequest): BlockError | undefined {
     const lost = this.#lost;
     if (lost) this.told();
@@ -26,26 +34,29 @@ export class Durability {
     return lost;
   }
 
-  /** What flushes have to fail with, if writes were lost and nobody has been told yet. */
+  /** The error for the next flush, if writes were lost and no flush has reported it yet. */
   get lost(): BlockError | undefined {
     return this.#lost;
   }
 
   /**
    * A request was answered with success.
-   * @param state The server's, on the connection that brought the answer.
+   * @param state STATE of the server, on the connection that brought the answer
    */
   done(request: NbdRequest, state: string | undefined): void {
     if (request.needsFlush) {
       this.#acknowledged++;
-      // The answer of an earlier life, which came when another connection knew of the next one already.
+      // The answer comes from before a restart that another connection has already noticed.
       if (state && this.#state !== undefined && state !== this.#state) this.#lose();
     } else if (request.type === Command.flush) {
       this.#durable = Math.max(this.#durable, request.covers);
     }
   }
 
-  /** There is a new connection. Returns an error for flushes if writes may have been lost; {@link flushing} gives it too. */
+  /**
+   * A new connection is established. Returns an error for flushes if writes may have been lost;
+   * {@link flushing} returns it too.
+   */
   reconnected(state: string | undefined): BlockError | undefined {
     const before = this.#state;
     this.#state = state || undefined;
@@ -53,7 +64,7 @@ export class Durability {
     return this.#lose();
   }
 
-  /** The loss has been reported to a flush. */
+  /** A flush has reported the loss. */
   told(): void {
     this.#lost = undefined;
   }

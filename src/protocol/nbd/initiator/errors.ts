@@ -1,17 +1,17 @@
-/** What can go wrong between an NBD client and its server, as this project's errors. */
+/** Errors between an NBD client and its server, as errors of this project. */
 import { printable } from '../../../base/printable.js';
 import { BlockError, type BlockErrorKind } from '../../../block/errors.js';
 import { NbdError } from '../spec.js';
 
-/** The peer broke the protocol: its connection cannot be trusted any more and is dropped. */
+/** The peer violated the protocol. Its connection can no longer be trusted and is dropped. */
 export class PeerError extends Error {
   override readonly name = 'PeerError';
 }
 
-/** Longest text of a server's in a message, in characters. */
+/** Longest text from a server in a message, in characters. */
 const maxText = 200;
 
-/** A server's text for a person. */
+/** Makes a server's text printable. */
 export function serverText(bytes: Uint8Array | string): string {
   return printable(typeof bytes === 'string' ? bytes : new TextDecoder().decode(bytes), maxText);
 }
@@ -27,7 +27,10 @@ const kinds: Readonly<Record<number, { kind: BlockErrorKind; text: string }>> = 
   [NbdError.notSupported]: { kind: 'unsupported', text: 'not supported' },
 };
 
-/** A server's error reply ([NBD] "Error values") as a BlockError; a value that is not in the specification counts as `io`. */
+/**
+ * Converts a server's error value ([NBD] "Error values") to a BlockError. Values that the
+ * specification does not list become `io`.
+ */
 export function replyError(value: number, text = ''): BlockError {
   const { kind, text: usual } = kinds[value] ?? { kind: 'io', text: `error ${value}` };
   return new BlockError(kind, `the server says: ${text === '' ? usual : text}`);

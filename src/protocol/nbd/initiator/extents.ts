@@ -1,19 +1,23 @@
-/** Block status ([NBD] "base:allocation") as the extents that BlockDevice has. */
+/** Converts block status ([NBD] "base:allocation") to the extents of BlockDevice. */
 import type { Extent } from '../../../block/device.js';
 import { AllocationFlag } from '../spec.js';
 
-/** A run of one status, as it came: its length in bytes and its flags. */
+/** A run of bytes with one status, as received: its length in bytes and its flags. */
 export interface StatusRun {
   length: number;
   readonly flags: number;
 }
 
-/** Runs kept of one reply; what comes after them is asked for again. A bound on what a server can make us keep. */
+/**
+ * Most runs kept of one reply; the range after them is queried again. Limits the memory that a
+ * server can make us use.
+ */
 export const maxStatusRuns = 16_384;
 
 /**
- * Extents from `offset` on, within `length` bytes. All of them begin and end at whole blocks: a block that a server
- * describes in parts is a hole, or zero, only if all its parts are.
+ * Converts runs to extents, from `offset` on and within `length` bytes. All extents begin and end
+ * at block boundaries. A block with parts of different status is a hole, or zero, only if all its
+ * parts are.
  */
 export function extentsOf(runs: readonly StatusRun[], offset: number, length: number, blockSize: number): Extent[] {
   const extents: Extent[] = [];
@@ -30,7 +34,7 @@ export function extentsOf(runs: readonly StatusRun[], offset: number, length: nu
   };
   const end = offset + length;
   let at = offset;
-  // What the parts of the block that `at` is in the middle of have in common.
+  // The flags that all parts so far of the block around `at` have in common.
   let common = ~0;
   for (const run of runs) {
     const to = Math.min(end, at + run.length);
@@ -48,7 +52,7 @@ export function extentsOf(runs: readonly StatusRun[], offset: number, length: nu
     at = to;
     if (at === end) break;
   }
-  // A reply that does not even tell about one block: data is always a safe answer.
+  // The reply does not even cover one block: data is always a safe answer.
   if (extents.length === 0) add(offset + blockSize, 0);
   return extents;
 }

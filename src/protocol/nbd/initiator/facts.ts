@@ -1,6 +1,6 @@
 /**
- * An export's facts as a BlockDevice has them, from what was agreed on with the server; and whether a later agreement
- * still keeps what the first one promised. Source: [NBD] "Size constraints", "Transmission flags".
+ * Derives an export's BlockInfo from the negotiated facts, and checks that a later connection still
+ * offers what the first one promised. Source: [NBD] "Size constraints", "Transmission flags".
  */
 import { FarbusError } from '../../../base/errors.js';
 import type { BlockInfo } from '../../../block/device.js';
@@ -8,22 +8,28 @@ import { compareIdentity } from '../../../block/identity.js';
 import { TransmissionFlag, defaultMaxPayload } from '../spec.js';
 import type { Agreement } from './negotiation.js';
 
-/** Block size where the server does not say: what every server should take ([NBD] "Size constraints"). */
+/**
+ * Default block size if the server does not announce one: every server should accept it ([NBD]
+ * "Size constraints"). In bytes.
+ */
 const usualBlock = 512;
 const usualPreferred = 4096;
 const largestBlock = 65536;
 
 export interface ExportFacts {
   readonly info: BlockInfo;
-  /** The server tells whether zeroing is faster than writing ([NBD] NBD_FLAG_SEND_FAST_ZERO). */
+  /**
+   * True if the server reports whether zeroing is faster than writing ([NBD]
+   * NBD_FLAG_SEND_FAST_ZERO).
+   */
   readonly fastZero: boolean;
-  /** Requests have 64-bit lengths. */
+  /** True if requests have 64-bit lengths. */
   readonly wide: boolean;
   /** {@link Agreement.medium}. */
   readonly medium: string | undefined;
 }
 
-/** @throws FarbusError where the server's block sizes are not what the specification allows. */
+/** @throws FarbusError if the server's block sizes violate the specification */
 export function factsOf(agreement: Agreement, exportName: string, readOnly: boolean): ExportFacts {
   const has = (flag: number): boolean => (agreement.flags & flag) !== 0;
   const blockSize = agreement.minBlock ?? dividing(agreement.size, usualBlock);
@@ -37,7 +43,7 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
   }
   const preferred = agreement.preferredBlock ?? usualPreferred;
   const info: BlockInfo = {
-    // [NBD] "Size constraints": what does not fill a block at the end cannot be reached.
+    // [NBD] "Size constraints": a partial block at the end cannot be accessed.
     size: agreement.size - (agreement.size % blockSize),
     tail: agreement.size % blockSize,
     blockSize,
@@ -62,8 +68,9 @@ export function factsOf(agreement: Agreement, exportName: string, readOnly: bool
 }
 
 /**
- * What of the facts that were given out a server no longer keeps, for a message; undefined where it keeps them all. A larger
- * export, one with smaller blocks, or one that can do more, is no breach; nor is another medium in a drive, whatever it is like.
+ * Names the first promise of the first connection that a later connection breaks, for a message;
+ * undefined if it keeps all. A larger export, smaller blocks or more abilities are allowed. Another
+ * medium in a drive is allowed too, whatever its properties.
  */
 export function breachOf(first: ExportFacts, later: ExportFacts): string | undefined {
   if ((first.medium === undefined) !== (later.medium === undefined)) return 'it is no longer the same kind of drive';
@@ -72,12 +79,12 @@ export function breachOf(first: ExportFacts, later: ExportFacts): string | undef
   const now = later.info;
   if (now.size < before.size) return `it has ${now.size} bytes and had ${before.size}`;
   if (before.marks && now.marks) {
-    // A disk that has grown is still the same one: its marks decide, not its size.
+    // A disk that has grown is still the same disk: compare the marks only, not the size.
     const { size } = before;
     const { verdict, why } = compareIdentity({ size, marks: before.marks }, { size, marks: now.marks });
     if (verdict === 'other') return `it is ${why}`;
   }
-  // Requests that are whole blocks of a larger size are whole blocks of a smaller one.
+  // Smaller blocks are harmless: requests in whole large blocks are also in whole smaller blocks.
   if (now.blockSize > before.blockSize) return `its blocks have ${now.blockSize} bytes and had ${before.blockSize}`;
   if (now.maxTransfer < before.maxTransfer) {
     return `it takes ${now.maxTransfer} bytes at once and took ${before.maxTransfer}`;
@@ -95,7 +102,7 @@ function powerOfTwo(value: number): boolean {
   return value > 0 && (value & (value - 1)) === 0;
 }
 
-/** The largest power of two up to `most` that divides `size`. */
+/** The largest power of two that divides `size` and is at most `most`. */
 function dividing(size: number, most: number): number {
   let unit = most;
   while (size % unit !== 0) unit /= 2;

@@ -1,11 +1,14 @@
 /**
- * Several sessions with one export, over which requests are spread: where the server says that its connections see each other's
- * writes ([NBD] NBD_FLAG_CAN_MULTI_CONN). Each has an identity of its own, since a server closes the older connections of
- * a session when a new one comes.
+ * Several sessions with one export, over which requests are spread. Used if the server says that
+ * its connections see each other's writes ([NBD] NBD_FLAG_CAN_MULTI_CONN). Each session has its own
+ * id, because a server closes the older connections of a session when a new one comes.
  *
- * Flushes all go over the first one, and cover what was acknowledged on any; whether the server has lost acknowledged writes is
- * found out for all of them together. If one cannot be re-established in time, all requests fail until it is: what it left
- * at the server may still take effect, and over the others a caller could write before it.
+ * All flushes go over the first session and cover the writes acknowledged on any. The loss of
+ * acknowledged writes is detected for all sessions together.
+ *
+ * If one session cannot reconnect in time, all requests fail until it can. The server may still
+ * carry out requests of the lost connection, and a caller could write over another session before
+ * that.
  */
 import { messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
@@ -20,7 +23,7 @@ import { Session, type NbdState, type SessionOptions } from './session.js';
 /** Most connections to one export. */
 export const maxConnections = 16;
 
-/** What the initiator needs of a session or of a group. */
+/** The part of a session or a group that the initiator uses. */
 export type Sessions = Pick<
   Session,
   'info' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'quiet' | 'fence' | 'run' | 'hurry' | 'close'
@@ -28,8 +31,8 @@ export type Sessions = Pick<
   Partial<Pick<Session, 'onMedium'>>;
 
 /**
- * Opens an export with up to `count` connections: with one where the server does not say that there may be more, or with as
- * many as it lets in. Rejects with a FarbusError if there is not even one.
+ * Opens an export with up to `count` connections: one if the server does not allow several, or as
+ * many as it accepts. Rejects with a FarbusError if none succeeds.
  */
 export async function openSessions(dialer: Dialer, options: SessionOptions, count: number): Promise<Sessions> {
   if (count <= 1) return Session.open(dialer, options);
@@ -40,7 +43,8 @@ export async function openSessions(dialer: Dialer, options: SessionOptions, coun
     onState: (state, detail) => states.set(index, state, detail),
   });
   const first = await Session.open(dialer, optionsOf(0));
-  // Which of several would know first of another medium is not to be told.
+  // A removable medium needs a single session: with several, the order in which they notice a
+  // change of the medium is unknown.
   if (!first.info.can.multiConnection || first.medium !== undefined) return first;
   const opened = await Promise.allSettled(
     Array.from({ length: count - 1 }, (_, index) => Session.open(dialer, optionsOf(index + 1), first)),
@@ -114,7 +118,7 @@ class SessionGroup implements Sessions {
     let best = this.#first;
     let least = Infinity;
     for (const session of this.#sessions) {
-      // Its request fails at once, and has it try to connect.
+      // The request fails immediately, and makes this session try to connect.
       if (session.failure) return session;
       const { load } = session;
       if (load >= least) continue;
@@ -125,7 +129,9 @@ class SessionGroup implements Sessions {
   }
 }
 
-/** What is told of several sessions: the worst of their states, and each loss and return once. */
+/**
+ * Combines the states of several sessions: reports the worst state, and each loss and return once.
+ */
 class GroupState {
   readonly #address: string;
   readonly #log: ThrottledLogger;
@@ -143,7 +149,7 @@ class GroupState {
     this.#states.set(index, state);
     const all = [...this.#states.values()];
     const worst = order.find((one) => all.includes(one))!;
-    // One that has closed says nothing while others have not.
+    // A closed session is ignored until all are closed.
     const told = all.every((one) => one === 'closed') ? 'closed' : worst;
     if (told === this.#told) return;
     const before = this.#told;

@@ -1,4 +1,7 @@
-/** Feeds a handshake that wants its bytes in set amounts from a stream that brings them as it likes. */
+/**
+ * Connects a handshake, which asks for exact numbers of bytes, to a stream that delivers chunks of
+ * any size.
+ */
 import { PeerError } from './errors.js';
 import type { Steps } from './negotiation.js';
 
@@ -29,14 +32,14 @@ export class HandshakeFeed<T> {
     }
   }
 
-  /** Ends it with an error, if it is not over. */
+  /** Ends the handshake with an error, unless it is over. */
   fail(error: Error): void {
     if (this.#over) return;
     this.#over = true;
     this.#failed(error);
   }
 
-  /** @param more Whether bytes have come already that follow this step's. */
+  /** @param more true if further bytes have already arrived after those of this step */
   #step(next: () => IteratorResult<number, T>, more = false): void {
     let result: IteratorResult<number, T>;
     try {

@@ -1,7 +1,10 @@
 /**
- * The NBD initiator: an export of any NBD server as a BlockDevice. Many requests are under way at once on one connection;
- * a lost connection is re-established and what was under way is run again (session.ts). There may be several (group.ts).
- * Source: [NBD] "Request types". No oldstyle.
+ * The NBD initiator: an export of any NBD server as a BlockDevice ([NBD] "Request types").
+ *
+ * Many requests are in flight on one connection. A lost connection is re-established, and its
+ * unanswered requests are sent again (session.ts). There may be several connections (group.ts).
+ *
+ * Not here: the oldstyle protocol.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
@@ -31,41 +34,61 @@ import { fenceFirst } from './predecessor.js';
 import { firstConnectionId, type NbdState } from './session.js';
 
 export interface NbdOptions {
-  /** Which of the server's exports; '' is its default one. */
+  /** Name of the export; '' is the server's default export. */
   readonly exportName?: string;
-  /** Take no writes, whatever the server allows. Default false. */
+  /** Refuses writes, even if the server allows them. Default false. */
   readonly readOnly?: boolean;
-  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. Default 60. */
+  /**
+   * How long requests wait for a lost connection to return, in seconds. 0: do not reconnect.
+   * Default 60.
+   */
   readonly reconnectSeconds?: number;
-  /** Limit of one attempt to connect, handshake included, in seconds. Default 10. */
+  /** Time limit of one attempt to connect, including the handshake, in seconds. Default 10. */
   readonly connectSeconds?: number;
-  /** Silence of a server that owes answers after which its connection is given up, in seconds. Default 30. */
+  /**
+   * The connection is dropped if the server owes answers and is silent for this long, in seconds.
+   * Default 30.
+   */
   readonly stallSeconds?: number;
-  /** Connections at a time, where the server says that there may be several; 1 to 16. Default 1. */
+  /** Number of connections, 1 to 16, if the server allows several. Default 1. */
   readonly connections?: number | undefined;
-  /** Encrypts each connection; without it none is, and a server that demands TLS is refused. */
+  /**
+   * Encrypts each connection. Without it no connection is encrypted, and a server that demands TLS
+   * is an error.
+   */
   readonly secure?: Secure | undefined;
-  /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
+  /**
+   * If a disk cannot be recognised after a reconnect, assume that it is the same one. Default
+   * false.
+   */
   readonly assumeSame?: boolean | undefined;
-  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  /**
+   * Stores the marks by which the next process fences this one, and supplies those of earlier
+   * processes. Default: no fencing.
+   */
   readonly life?: Life | undefined;
   readonly log?: Logger;
-  /** Is told the cookie of each request ([SYS] fig. 8, steps 262 and 264), by which the server tells its own steps. */
+  /**
+   * Receives the cookie of each request ([SYS] fig. 8, steps 262 and 264). The server reports its
+   * own steps under the same cookie.
+   */
   readonly steps?: Steps | undefined;
-  /** Told of every change of the connection's state, with a line of detail. It must not throw. */
+  /** Called at every change of the connection's state, with a line of detail. Must not throw. */
   readonly onState?: (state: NbdState, detail: string) => void;
 }
 
 /**
- * Longest range of one request without a payload (trim, write zeroes, block status), in bytes: with 32-bit lengths, and with
- * those of extended headers. Zeroes may have to be written one by one, and a request that takes minutes looks like a hang.
+ * Longest range of one request without a payload (trim, write zeroes, block status), in bytes: with
+ * 32-bit lengths, and with the 64-bit lengths of extended headers. The limit for zeroes is lower,
+ * because a server may have to write them, and a request that takes minutes looks like a hang.
  */
 const maxRange = 1 << 30;
 const maxWideRange = 2 ** 50;
 const maxWideZeroes = 2 ** 33;
 
 /**
- * Connects to an export. Rejects with a FarbusError: unreachable, no such export, refused, no NBD server.
+ * Connects to an export. Rejects with a FarbusError: unreachable, no such export, refused, not an
+ * NBD server.
  */
 export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Promise<NbdInitiator> {
   const { reconnectSeconds = 60, connectSeconds = 10, stallSeconds = 30 } = options;
@@ -79,7 +102,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
   const settings = {
     exportName: options.exportName ?? '',
     readOnly: options.readOnly ?? false,
-    // Timers count up to 2^31 ms.
+    // Timers are limited to 2^31 ms.
     reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
     connectSeconds,
     stallSeconds,
@@ -109,7 +132,7 @@ export class NbdInitiator extends BlockBase {
   readonly #media: FarMedia | undefined;
   readonly #life: Life | undefined;
   readonly #fence: Fence | undefined;
-  /** Longest ranges without a payload that the server is thought to take. */
+  /** Longest ranges without a payload that the server has not refused so far, in bytes. */
   #range: number;
   #zeroes: number;
 
@@ -126,7 +149,7 @@ export class NbdInitiator extends BlockBase {
     }
   }
 
-  /** Its size is larger after a reconnect to an export that has grown. */
+  /** The facts of the export. The size may grow at a reconnect. */
   get info(): BlockInfo {
     return this.#session.info;
   }
@@ -218,13 +241,14 @@ export class NbdInitiator extends BlockBase {
     await this.#life?.close(quiet);
   }
 
-  /** The medium that a request is meant for, where the export's can be removed. */
+  /** The medium that a request is meant for, if the export's medium is removable. */
   #meant({ medium }: RequestOptions): string | undefined {
     return medium ?? this.#media?.first;
   }
 
   /**
-   * Runs a request without a payload in ranges that the server takes: it may refuse those longer than its payloads.
+   * Runs a request without a payload, split into ranges that the server accepts. A server may
+   * refuse ranges that are longer than its maximum payload.
    */
   async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
     const { signal, tag } = options;
@@ -242,7 +266,8 @@ export class NbdInitiator extends BlockBase {
       } catch (error) {
         const tooLong = error instanceof BlockError && error.kind === 'range' && part > this.info.maxTransfer;
         if (!tooLong) throw error;
-        // Perhaps it minds 64 bits only; else none that is longer than a payload ([NBD] "Size constraints").
+        // Try 32-bit lengths first; the server may only refuse 64-bit ones. Then use the maximum
+        // payload ([NBD] "Size constraints").
         this.#range = part > maxRange ? maxRange : this.info.maxTransfer;
         this.#zeroes = Math.min(this.#zeroes, this.#range);
       }

@@ -1,12 +1,15 @@
 /**
- * The removable medium of a Farbus server's export, as BlockDevice offers it: over our extension of NBD (spec.ts,
- * `mediaContext`). The server cannot call: while somebody watches, it is asked every second whether the medium is still there.
+ * The removable medium of a Farbus server's export, as a BlockDevice's `media`, by our extension of
+ * NBD (spec.ts, `mediaContext`).
+ *
+ * An NBD server cannot notify its client. So while there is a watcher, the server is asked every
+ * second whether the medium is still there.
  */
 import type { RemovableMedia, RequestOptions } from '../../../block/device.js';
 import { Command, MediaAction } from '../spec.js';
 import type { Sessions } from './group.js';
 
-/** How often a server is asked, in ms. */
+/** Polling interval, in ms. */
 const pollMs = 1000;
 
 export class FarMedia implements RemovableMedia {
@@ -21,7 +24,7 @@ export class FarMedia implements RemovableMedia {
     this.#session = session;
     this.first = this.medium;
     session.onMedium = (changed) => {
-      // The server has forgotten the lock with the old connection.
+      // The server released the lock when the old connection ended: lock again.
       if (this.#locked && !changed) void this.#act(MediaAction.lock, { medium: this.medium }).catch(() => undefined);
       if (!changed) return;
       this.#locked = false;
@@ -45,7 +48,7 @@ export class FarMedia implements RemovableMedia {
 
   async eject(options: RequestOptions = {}): Promise<void> {
     await this.#act(MediaAction.eject, options);
-    // That the drive is empty now is told as soon as it can be.
+    // Poll now, so that watchers learn soon that the drive is empty.
     void this.#ask();
   }
 
@@ -54,7 +57,7 @@ export class FarMedia implements RemovableMedia {
     this.#locked = locked;
   }
 
-  /** Asks no more. */
+  /** Stops polling. */
   stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -64,7 +67,10 @@ export class FarMedia implements RemovableMedia {
     return this.#session.run({ type: Command.media, offset: action, length: 0, signal, medium }).done;
   }
 
-  /** What the answer means is the session's to find out. One that does not come is not asked for again. */
+  /**
+   * Polls once. The session evaluates the answer (it sees `no-medium`). At most one poll is in
+   * flight.
+   */
   async #ask(): Promise<void> {
     if (this.#asking) return;
     this.#asking = true;

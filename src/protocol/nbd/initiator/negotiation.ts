@@ -1,8 +1,13 @@
 /**
- * The client's half of the handshake: newstyle and fixed newstyle. It asks for extended headers, else structured replies, and
- * for metadata contexts, and goes on without what the server does not have. It is a generator without any input or output of its own: it yields how many bytes
- * it needs next, and is given exactly those. Source: [NBD] "Newstyle negotiation", "Option types", "Option reply types";
- * [EXT] NBD_OPT_EXTENDED_HEADERS; [NBD] "TLS support". No oldstyle.
+ * The client's side of the handshake: newstyle and fixed newstyle. It asks for extended headers,
+ * else for structured replies, then for metadata contexts, and continues without those that the
+ * server lacks.
+ *
+ * It is a generator without input or output: it yields the number of bytes that it needs next, and
+ * is resumed with exactly those (handshake-feed.ts).
+ *
+ * Sources: [NBD] "Newstyle negotiation", "Option types", "Option reply types", "TLS support"; [EXT]
+ * NBD_OPT_EXTENDED_HEADERS. Not here: oldstyle.
  */
 import { FarbusError } from '../../../base/errors.js';
 import { parseIdentity, type DiskMarks } from '../../../block/identity.js';
@@ -28,67 +33,84 @@ import { PeerError, serverText } from './errors.js';
 
 export interface Wish {
   readonly exportName: string;
-  /** Identity of our session, a UUID ([FARBUS] sessionContext in spec.ts). */
+  /** Id of our session, a UUID (sessionContext in spec.ts). */
   readonly session: string;
 }
 
-/** What the server offers on this connection. */
+/** The result of the handshake: the facts that the server offers on this connection. */
 export interface Agreement {
   /** In bytes. */
   readonly size: number;
   /** [NBD] "Transmission flags". */
   readonly flags: number;
   readonly style: HeaderStyle;
-  /** In bytes, where the server says it ([NBD] NBD_INFO_BLOCK_SIZE). */
+  /** In bytes; undefined if the server does not say ([NBD] NBD_INFO_BLOCK_SIZE). */
   readonly minBlock?: number;
   readonly preferredBlock?: number;
   readonly maxPayload?: number;
-  /** The number of base:allocation in block status replies, if the server has it. */
+  /**
+   * Id of base:allocation in block status replies; undefined if the server does not have this
+   * context.
+   */
   readonly allocationId?: number;
-  /** Life of the server's memory of unflushed writes: of servers that fence earlier connections of the session. */
+  /**
+   * Identifies the lifetime of the server's volatile write cache. Set by servers that fence earlier
+   * connections of the session.
+   */
   readonly state?: string;
-  /** The medium that the connection is about ([FARBUS] mediaContext in spec.ts); '' for none; undefined: it cannot be removed. */
+  /**
+   * The medium that the connection refers to (mediaContext in spec.ts); '' if the drive is empty;
+   * undefined if the export has no removable medium.
+   */
   readonly medium?: string;
-  /** By what the export's disk is recognised, if the server tells ([FARBUS] identityContext in spec.ts). */
+  /**
+   * The marks by which the export's disk is recognised, if the server reports them (identityContext
+   * in spec.ts).
+   */
   readonly marks?: DiskMarks;
 }
 
-/** A handshake under way: returns at its end, throws PeerError or FarbusError. */
+/** A handshake in progress: returns its result, or throws PeerError or FarbusError. */
 export type Steps<T> = Generator<number, T, Uint8Array>;
 
 interface OptionReplies {
   readonly replies: { readonly type: number; readonly data: Uint8Array }[];
-  /** Set where the server refused. */
+  /** Set if the server refused the option. */
   readonly error?: { readonly type: number; readonly text: string };
 }
 
-/** Longest option reply that is taken: a string of the greatest length and ample fields. */
+/**
+ * Longest option reply that is accepted, in bytes: a string of maximum length, and ample space for
+ * other fields.
+ */
 const maxReply = 2 * maxString;
 /** Most replies to one option. */
 const maxReplies = 256;
 
-/** Most exports that a message names. */
+/** Most export names in a message. */
 const maxNames = 5;
 
 const errorBit = 0x80000000;
 const nothing = new Uint8Array(0);
 const noServer = 'no greeting of an NBD server';
 
-/** What came of the greeting. */
+/** The result of the greeting. */
 export interface Greeting {
-  /** Fixed newstyle: the server takes other options than NBD_OPT_EXPORT_NAME. */
+  /** Fixed newstyle: the server accepts options other than NBD_OPT_EXPORT_NAME. */
   readonly fixed: boolean;
   readonly noZeroes: boolean;
 }
 
-/** Negotiates until the transmission phase begins. `send` gets whole messages. */
+/** Negotiates until transmission begins. `send` receives whole messages. */
 export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps<Agreement> {
   return yield* agree(wish, send, yield* greet(send));
 }
 
 /**
- * Greets the server and has it agree to TLS. The handshake goes on with {@link agree} on the encrypted stream.
- * Throws where it does not agree: nothing is ever said without TLS then ([NBD] "Protocol downgrade attacks").
+ * Exchanges greetings and asks the server to start TLS. The handshake continues with {@link agree}
+ * on the encrypted stream.
+ * @throws FarbusError if the server refuses; nothing more is then sent without TLS ([NBD] "Protocol
+ *   downgrade attacks")
  */
 export function* startTls(send: (bytes: Uint8Array) => void): Steps<Greeting> {
   const greeting = yield* greet(send);
@@ -111,12 +133,12 @@ function* greet(send: (bytes: Uint8Array) => void): Steps<Greeting> {
   const serverFlags = getU16(yield 2, 0);
   const fixed = (serverFlags & HandshakeFlag.fixedNewstyle) !== 0;
   const noZeroes = (serverFlags & HandshakeFlag.noZeroes) !== 0;
-  // The client's flags have the same bits as the server's.
+  // Handshake flags have the same bits in both directions.
   send(u32Bytes(serverFlags & (HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes)));
   return { fixed, noZeroes };
 }
 
-/** Agrees on everything after the greeting, until the transmission phase begins. */
+/** Negotiates everything after the greeting, until transmission begins. */
 export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, noZeroes }: Greeting): Steps<Agreement> {
   if (!fixed) return yield* byExportName(wish, send, noZeroes, 'simple');
 
@@ -133,7 +155,10 @@ export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, n
   return { ...exportInfo(go), style, ...contexts };
 }
 
-/** Names of exports that the server tells, for a message: a few, or none. The handshake is not gone on with afterwards. */
+/**
+ * Asks for the names of the server's exports, for a message: a few, or none. The handshake cannot
+ * continue afterwards.
+ */
 function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
   try {
     const { replies } = yield* option(send, Option.list, nothing);
@@ -148,13 +173,16 @@ function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
   }
 }
 
-/** The best style of headers that the server has. */
+/** The best header style that the server has. */
 function* selectStyle(send: (bytes: Uint8Array) => void): Steps<HeaderStyle> {
   if (!(yield* option(send, Option.extendedHeaders, nothing)).error) return 'extended';
   return (yield* option(send, Option.structuredReply, nothing)).error ? 'simple' : 'structured';
 }
 
-/** The way of old servers: a refusal is a closed connection. */
+/**
+ * Selects the export by NBD_OPT_EXPORT_NAME, for old servers, which refuse by closing the
+ * connection.
+ */
 function* byExportName(
   wish: Wish,
   send: (bytes: Uint8Array) => void,
@@ -168,7 +196,7 @@ function* byExportName(
   return offer;
 }
 
-/** Sends an option and gathers its replies up to the last. */
+/** Sends an option and collects its replies up to the final one. */
 function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Array): Steps<OptionReplies> {
   send(optionBytes(code, data));
   const replies: OptionReplies['replies'] = [];
@@ -183,8 +211,9 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
     if (type === OptionReply.ack) return { replies };
     if (type >= errorBit) {
       const error = { type, text: serverText(body) };
-      // Neither can be gone on from: without TLS nothing else is allowed, and a server that shuts down, or that cannot
-      // fence the session's earlier connection yet, must be left alone ([NBD] "Termination of the session").
+      // Both errors end the handshake. Without TLS no other option is allowed. A server that shuts
+      // down, or that cannot fence the session's earlier connection yet, must be left alone ([NBD]
+      // "Termination of the session").
       if (type === OptionReply.errTlsRequired || type === OptionReply.errShutdown) throw refuse('', error, send);
       return { replies, error };
     }
@@ -221,7 +250,7 @@ function* selectContexts(
   return found;
 }
 
-/** What the replies to NBD_OPT_GO say of the export. */
+/** Parses the replies to NBD_OPT_GO. */
 function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'style'> {
   let offer: Pick<Agreement, 'size' | 'flags'> | undefined;
   let sizes: Pick<Agreement, 'minBlock' | 'preferredBlock' | 'maxPayload'> = {};
@@ -240,7 +269,7 @@ function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'style'> {
   return { ...offer, ...sizes };
 }
 
-/** Ends the handshake in good order; returns the error for a person. */
+/** Ends the handshake properly with NBD_OPT_ABORT; returns the error for people. */
 function refuse(
   exportName: string,
   { type, text }: { type: number; text: string },

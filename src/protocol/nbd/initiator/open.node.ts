@@ -1,4 +1,4 @@
-/** An NBD export by its URI, over this computer's own sockets, encrypted where the URI says so. */
+/** Opens an NBD export by its URI over this computer's sockets, with TLS if the URI says so. */
 import { userInfo } from 'node:os';
 import { tcpDialer, unixDialer } from '../../../network/dial.node.js';
 import { clientCertificates, presharedKeys } from '../../../network/tls-files.node.js';
@@ -7,13 +7,16 @@ import type { Dialer, Secure } from '../../../network/stream.js';
 import { formatNbdUri, parseNbdUri, type NbdAddress } from '../uri.js';
 import { connectNbd, type NbdInitiator, type NbdOptions } from './initiator.js';
 
-/** A dialer for an NBD server; in messages it is called by its URI. */
+/** A dialer for an NBD server. Messages name it by its URI. */
 export function nbdDialer(address: NbdAddress): Dialer {
   const uri = formatNbdUri(address);
   return address.transport === 'tcp' ? tcpDialer(address.host, address.port, uri) : unixDialer(address.path, uri);
 }
 
-/** How connections to an address are encrypted; undefined where they are not. Rejects with a FarbusError. */
+/**
+ * The encryption for an address; undefined if its connections are not encrypted. Rejects with a
+ * FarbusError.
+ */
 export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefined> {
   const { tls } = address;
   if (!tls) return undefined;
@@ -26,7 +29,10 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
   return tlsClient({ credentials, hostname, verifyPeer, username: tls.username ?? userInfo().username });
 }
 
-/** Opens the export at an NBD URI; its `x-connections` goes before `options`. Rejects with a FarbusError. */
+/**
+ * Opens the export at an NBD URI. Its `x-connections` overrides `options`. Rejects with a
+ * FarbusError.
+ */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
   const secure = await nbdSecurity(address);

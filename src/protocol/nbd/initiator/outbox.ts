@@ -1,7 +1,10 @@
 /**
- * What an NBD client sends, put together: headers and short payloads one after the other in a shared piece of memory, so
- * that all requests of one turn of the event loop leave as one chunk; long payloads apart, without a copy where their
- * memory is stable, else as one copy. Source: [NBD] and [EXT] "Request message".
+ * The outbox of an NBD client: assembles requests for the stream ([NBD] and [EXT] "Request
+ * message").
+ *
+ * Headers and short payloads are appended to a shared slab, so that all requests that are sent
+ * together form one chunk. Long payloads are separate chunks: without a copy if their memory is
+ * stable, else as one copy.
  */
 import {
   Command,
@@ -15,25 +18,31 @@ import { putU16, putU32, putU64 } from '../wire.js';
 import type { PayloadPool } from './payload-pool.js';
 import type { NbdRequest } from './request.js';
 
-/** Size of the shared piece, in bytes: the first, and later ones. Used up, it is replaced: the stream may still be reading it. */
+/**
+ * Size of the slab in bytes: the first one, and later ones. A full slab is replaced, not reused,
+ * because the stream may still be reading it.
+ */
 const firstSlabSize = 1 << 12;
 const slabSize = 1 << 18;
-/** Payloads up to this length are copied beside their header. */
+/** Payloads up to this length are copied behind their header, in bytes. */
 const inlineLimit = 1 << 14;
 
-/** [EXT] NBD_CMD_BLOCK_STATUS: size of a payload that names one context, in bytes. */
+/** [EXT] NBD_CMD_BLOCK_STATUS: length of a payload that names one context, in bytes. */
 const querySize = 12;
 
 type RequestFields = Pick<NbdRequest, 'flags' | 'type' | 'offset' | 'length'>;
 
 export class Outbox {
-  /** Whether requests have extended headers, once that is agreed on. */
+  /** True once extended headers are negotiated. */
   extended = false;
-  /** [EXT] NBD_FLAG_BLOCK_STATUS_PAYLOAD: the context that block status is asked of, where there are others too. */
+  /**
+   * [EXT] NBD_FLAG_BLOCK_STATUS_PAYLOAD: the context that block status requests name, if other
+   * contexts were selected too.
+   */
   statusOf: number | undefined;
   readonly #pool: PayloadPool;
   #slab = new Uint8Array(firstSlabSize);
-  /** The part of the slab that was filled and is not among the chunks yet. */
+  /** The part of the slab that is filled but not yet in the list of chunks. */
   #from = 0;
   #to = 0;
   #chunks: Uint8Array[] = [];
@@ -65,12 +74,12 @@ export class Outbox {
     }
   }
 
-  /** Appends the end of the conversation, NBD_CMD_DISC. */
+  /** Appends NBD_CMD_DISC, which ends the transmission. */
   disconnect(): void {
     this.#header(0, { flags: 0, type: Command.disconnect, offset: 0, length: 0 }, 0, 0);
   }
 
-  /** Everything appended since the last call, in order. */
+  /** Returns everything that was appended since the last call, in order. */
   take(): Uint8Array[] {
     this.#cut();
     const chunks = this.#chunks;

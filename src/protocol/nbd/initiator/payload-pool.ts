@@ -1,6 +1,9 @@
-/** Memory for copies of long payloads, used again: fresh memory costs about as much as the copy into it. */
+/**
+ * Reusable memory for copies of long payloads. Fresh memory costs about as much as the copy into
+ * it.
+ */
 
-/** Bytes kept for later, at most. */
+/** Most memory kept for reuse, and the smallest piece, in bytes. */
 const maxKept = 32 << 20;
 const smallest = 1 << 16;
 
@@ -8,7 +11,7 @@ export class PayloadPool {
   readonly #free = new Map<number, Uint8Array[]>();
   #kept = 0;
 
-  /** At least `length` bytes of any content. */
+  /** Returns at least `length` bytes, which contain old data. */
   take(length: number): Uint8Array {
     let size = smallest;
     while (size < length) size *= 2;
@@ -18,7 +21,7 @@ export class PayloadPool {
     return bytes;
   }
 
-  /** Takes back what {@link take} gave, when nobody reads it any more. */
+  /** Returns memory from {@link take} to the pool, once it is no longer read. */
   give(bytes: Uint8Array): void {
     const { length } = bytes;
     if (this.#kept + length > maxKept) return;

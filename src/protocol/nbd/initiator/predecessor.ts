@@ -1,24 +1,34 @@
 /**
- * Fencing what an earlier process of ours has left at a server (block/life.ts): a connection that names that process's
- * session is let in by a Farbus server only when all that the session had begun is over (target/sessions.ts). Nothing is
- * asked over it. Servers that know no sessions cannot be asked; docs/nbd.md says what holds with them.
+ * Fences requests that an earlier process of ours left at a server (block/life.ts).
+ *
+ * It opens a connection that names that process's session. A Farbus server admits it only after
+ * every request of that session has ended (target/sessions.ts). No request is sent on it. Servers
+ * without sessions cannot be asked; docs/nbd.md says what holds for them.
  */
 import type { Fate, Life, Mark } from '../../../block/life.js';
 import type { Dialer } from '../../../network/stream.js';
 import { isSessionId } from '../spec.js';
 import { connect, type ConnectionOptions } from './connection.js';
 
-/** The mark of a session. @param known The server knows sessions. */
+/**
+ * The mark of a session.
+ * @param known true if the server supports sessions
+ */
 export function sessionMark(id: string, known: boolean): Mark {
   return { kind: 'nbd', session: id, known: known ? 1 : 0 };
 }
 
-/** How long the device's first connection is put off, in ms: then the fence goes on beside it. */
+/**
+ * How long the device's first connection may be delayed by fencing, in ms. After that, fencing
+ * continues concurrently.
+ */
 const firstMs = 2000;
 
 /**
- * Fences what can be fenced soon before the device connects, since a server may be set to take a single connection.
- * @returns the marks of what is fenced. The others are to be fenced beside the device's connection.
+ * Fences before the device connects, as far as possible within a short time, because a server may
+ * accept only one connection.
+ * @returns the marks of fenced sessions; the others must be fenced concurrently with the device's
+ *   connection
  */
 export async function fenceFirst(
   dialer: Dialer,
@@ -43,8 +53,9 @@ export async function fenceFirst(
 }
 
 /**
- * Fences the session with that mark. Rejects where the server is not reachable, or still has something of it to finish.
- * @param options How the device itself connects.
+ * Fences the session with this mark. Rejects if the server is unreachable or a request of the
+ * session is still running.
+ * @param options options of the device's own connections
  */
 export async function fenceSession(
   dialer: Dialer,

@@ -1,8 +1,10 @@
 /**
- * The parser of replies: bytes as they come, cut anywhere, parsed in place; the data of reads goes straight into the
- * callers' memory. Whatever the specification forbids throws a {@link PeerError}: the connection is then of no more use.
- * Source: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply types"; [EXT] "Extended reply
- * chunk message".
+ * Parses replies in place, from chunks of any size. Data of reads goes straight into the callers'
+ * memory. Any violation of the specification throws a {@link PeerError}, after which the connection
+ * is unusable.
+ *
+ * Sources: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply
+ * types"; [EXT] "Extended reply chunk message".
  */
 import {
   Command,
@@ -21,22 +23,25 @@ import { PeerError, serverText, replyError } from './errors.js';
 import { maxStatusRuns } from './extents.js';
 import type { NbdRequest } from './request.js';
 
-/** Who knows the requests that are under way. */
+/** Knows the requests in flight. */
 export interface ReplyTable {
-  /** The request with this cookie, or undefined. */
+  /** Finds the request with this cookie; undefined if there is none. */
   find(cookieHigh: number, cookieLow: number): NbdRequest | undefined;
-  /** A request is answered; its `error` or `shutdown` says how. */
+  /** The request has been answered; its `error` or `shutdown` says how. */
   finish(request: NbdRequest): void;
 }
 
-/** What was agreed on that replies depend on. */
+/** The negotiated facts that the format of replies depends on. */
 export interface ReplyTerms {
   readonly style: HeaderStyle;
-  /** Identity of the context base:allocation, if it was selected. */
+  /** Id of the context base:allocation, if it was selected. */
   readonly allocationId?: number | undefined;
 }
 
-/** What comes next. Numbers above `gathered` are streams of `#left` bytes; those below are gathered first. */
+/**
+ * The next part of a reply. Parts up to `gathered` have a fixed size and are collected first; the
+ * others are streams of `#left` bytes.
+ */
 const Next = {
   head: 0,
   length: 1,
@@ -53,37 +58,43 @@ const Next = {
   text: 11,
   skip: 12,
 };
-/** Bytes that each of the gathered ones takes. */
+/** Sizes of the fixed-size parts, in bytes. */
 const sizes = [16, 4, 8, 12, 6, 4, 8, EXTENDED_HEADER_SIZE, 8, 16];
 
-/** [NBD] "Structured reply types": the bit that all kinds of errors have. */
+/** [NBD] "Structured reply types": the bit that all error types have. */
 const errorBit = 1 << 15;
 const wrongStatusLength = 'a block status chunk of a wrong length';
-/** Longest error chunk that is taken: a text of the greatest length and ample fields after it. */
+/**
+ * Longest error chunk that is accepted, in bytes: a text of maximum length, and ample space for
+ * other fields.
+ */
 const maxErrorChunk = 2 * maxString;
-/** [NBD] NBD_REPLY_TYPE_BLOCK_STATUS: no more than 2^20 extents. */
+/** [NBD] NBD_REPLY_TYPE_BLOCK_STATUS: at most 2^20 descriptors. */
 const maxDescriptors = 2 ** 20;
-/** Longest payload of any chunk that is looked at further, in bytes. */
+/** Longest payload of any chunk that is examined further, in bytes. */
 const maxChunk = 8 + 16 * maxDescriptors + 2 ** 30;
 
 export class ReplyParser {
   readonly #table: ReplyTable;
   readonly #terms: ReplyTerms;
-  /** What a reply begins with. */
+  /** The part with which a reply begins. */
   readonly #first: number;
   #next: number;
-  /** Beginning of a header that a chunk ended in the middle of. */
+  /** The first bytes of a fixed-size part that continues in the next chunk. */
   readonly #partial = new Uint8Array(EXTENDED_HEADER_SIZE);
   #have = 0;
-  /** Bytes of this reply's payload that are still to come. */
+  /** Bytes of this chunk's payload still to come. */
   #left = 0;
-  /** Where the next byte of a read's data goes. */
+  /** Index in the read's memory, or in the text, of the next byte. */
   #at = 0;
   #request: NbdRequest | undefined;
   #flags = 0;
   #type = 0;
   #simple = false;
-  /** An error's value, what has come of its text, and how many bytes follow that. */
+  /**
+   * The value of an error, the part of its text that has arrived, and the number of bytes after the
+   * text.
+   */
   #errorValue = 0;
   #text = new Uint8Array(0);
   #afterText = 0;
@@ -94,7 +105,7 @@ export class ReplyParser {
     this.#next = this.#first = terms.style === 'extended' ? Next.extendedHead : Next.head;
   }
 
-  /** Takes the next bytes. */
+  /** Parses the next bytes. */
   push(chunk: Uint8Array): void {
     const { length } = chunk;
     let at = 0;
@@ -143,7 +154,7 @@ export class ReplyParser {
         if (getU32(bytes, at + 4) * 16 !== this.#left - 8) throw new PeerError('a block status that is miscounted');
         return this.#context(getU32(bytes, at), Next.extendedRun);
       default:
-        // No context that was asked for has more than 32 flags.
+        // The contexts that we select use only the lower 32 of the 64 flag bits.
         return this.#run(getU64(bytes, at), getU32(bytes, at + 12), 16);
     }
   }
@@ -199,7 +210,7 @@ export class ReplyParser {
     this.#next = Next.read;
   }
 
-  /** A structured chunk's header is complete: checks what its type may have. */
+  /** Checks a chunk whose header is complete: whether its type and length fit the request. */
   #structured(length: number): void {
     const request = this.#request!;
     const done = (this.#flags & ReplyFlag.done) !== 0;
@@ -244,7 +255,7 @@ export class ReplyParser {
     this.#endOfChunk();
   }
 
-  /** Takes note that bytes of a read come; returns where they begin in it. */
+  /** Records the arrival of bytes of a read. Returns their index in the read. */
   #claim(high: number, low: number, length: number): number {
     const request = this.#request!;
     const start = high * 2 ** 32 + low - request.offset;
@@ -271,7 +282,7 @@ export class ReplyParser {
     const request = this.#request!;
     this.#left -= sizes[this.#next]!;
     if (id !== this.#terms.allocationId) {
-      // Another context's status, which is of no use here.
+      // The status of another context: ignore it.
       this.#next = Next.skip;
       return;
     }
@@ -290,7 +301,7 @@ export class ReplyParser {
     if (this.#left === 0) this.#endOfChunk();
   }
 
-  /** Takes a part of what is streamed: not empty, and no more than what is left. */
+  /** Handles part of a stream: not empty, and at most `#left` bytes. */
   #stream(bytes: Uint8Array): void {
     this.#left -= bytes.length;
     if (this.#next === Next.read) this.#request!.place(bytes, this.#at);

@@ -1,4 +1,7 @@
-/** One request to an NBD server, from its caller to its reply, over as many connections as that takes. */
+/**
+ * One request to an NBD server, from its caller to its reply, across as many connections as that
+ * takes.
+ */
 import { onAbort } from '../../../base/abort.js';
 import type { Buffers } from '../../../base/buffers.js';
 import { BlockError } from '../../../block/errors.js';
@@ -6,7 +9,7 @@ import { Command, CommandFlag } from '../spec.js';
 import { Coverage } from './coverage.js';
 import type { StatusRun } from './extents.js';
 
-/** What is asked of the server. */
+/** A request as the caller states it. */
 export interface Ask {
   /** [NBD] "Request types". */
   readonly type: number;
@@ -14,14 +17,14 @@ export interface Ask {
   readonly flags?: number;
   /** In bytes. */
   readonly offset: number;
-  /** In bytes; below 2^32 where the server has no extended headers. */
+  /** In bytes; below 2^32 unless the server has extended headers. */
   readonly length: number;
-  /** Where the data of a read goes, or that of a write is. */
+  /** Memory for the data of a read, or memory that holds the data of a write. */
   readonly buffers?: Buffers;
   readonly signal?: AbortSignal | undefined;
   /** The command's tag for `--trace` (base/steps.ts). */
   readonly tag?: number | undefined;
-  /** Of an export with a removable medium: the one that is meant. */
+  /** For an export with a removable medium: the medium that the request is meant for. */
   readonly medium?: string | undefined;
 }
 
@@ -36,20 +39,26 @@ export class NbdRequest {
   /** Settles with the request: rejects with a BlockError. */
   readonly done: Promise<void>;
 
-  /** Its number on the present connection; -1 while it is not under way. */
+  /** The lower half of its cookie on the current connection; -1 while it is not in flight. */
   cookie = -1;
-  /** When it was sent, and when it first lost its connection; ms of `performance.now()`. */
+  /**
+   * The time at which it was sent, and the time at which it first lost its connection; in ms of
+   * `performance.now()`.
+   */
   sentAt = 0;
   lostAt: number | undefined;
-  /** Of a flush: how many acknowledged writes it covers. */
+  /** For a flush: the number of acknowledged writes that it covers. */
   covers = 0;
-  /** It was under way on a connection that was lost, and no later one has been let in: the server may still do it. */
+  /**
+   * True if it was in flight on a lost connection and no later one has been admitted yet: the
+   * server may still carry it out.
+   */
   ghost = false;
-  /** Sent by the connection itself; nobody waits for it. */
+  /** Sent by the connection itself; it has no caller. */
   internal = false;
-  /** A pooled copy of its payload, while it is being sent. */
+  /** A pooled copy of its payload, while that is being sent. */
   payload: Uint8Array | undefined;
-  /** What the server answered so far on the present connection. */
+  /** The parts of the reply received so far on the current connection. */
   error: BlockError | undefined;
   shutdown = false;
   readonly coverage = new Coverage();
@@ -60,7 +69,7 @@ export class NbdRequest {
   #resolve!: () => void;
   #reject!: (error: BlockError) => void;
 
-  /** @param givenUp Called when the caller gives the request up before it is settled. */
+  /** @param givenUp called if the caller aborts the request before it is settled */
   constructor(ask: Ask, givenUp: (request: NbdRequest) => void) {
     this.type = ask.type;
     this.flags = ask.flags ?? 0;
@@ -77,17 +86,17 @@ export class NbdRequest {
     this.#unwatch = onAbort(ask.signal, () => givenUp(this));
   }
 
-  /** Given up by its caller. */
+  /** True if the caller has aborted the request. */
   get aborted(): boolean {
     return this.#signal?.aborted ?? false;
   }
 
-  /** Changes blocks in a way that a flush has to make durable. */
+  /** True if the request changes blocks and needs a flush to be durable. */
   get needsFlush(): boolean {
     return (this.type === Command.write || this.type === Command.writeZeroes) && !(this.flags & CommandFlag.fua);
   }
 
-  /** Puts a part of the data of a read in its place, `at` bytes from its start. */
+  /** Copies data of a read into the caller's memory, `at` bytes from its start. */
   place(bytes: Uint8Array, at: number): void {
     try {
       this.buffers!.copyFrom(bytes, at);
@@ -104,7 +113,9 @@ export class NbdRequest {
     }
   }
 
-  /** Forgets its connection and what came over it, to be run again. */
+  /**
+   * Resets everything that belongs to the lost connection, so that the request can be sent again.
+   */
   rewind(): void {
     this.cookie = -1;
     this.payload = undefined;

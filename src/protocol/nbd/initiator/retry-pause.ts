@@ -1,6 +1,11 @@
-/** Pauses between attempts to connect again: longer each time, and cut short when somebody wants the connection. */
+/**
+ * Pauses between attempts to reconnect: each is longer than the one before, up to a limit. A
+ * waiting caller shortens them.
+ */
 
-/** Of the first, doubled up to the last, in ms. */
+/**
+ * Length of the first pause, doubled each time up to that of the last, in ms. Chosen, not measured.
+ */
 const firstPause = 100;
 const lastPause = 2000;
 
@@ -8,7 +13,7 @@ export class RetryPause {
   #next = firstPause;
   #wake: ((now: boolean) => void) | undefined;
 
-  /** The next one. */
+  /** Waits for the next pause. */
   wait(): Promise<void> {
     const ms = this.#next;
     this.#next = Math.min(2 * ms, lastPause);
@@ -21,18 +26,18 @@ export class RetryPause {
       };
       const timer = setTimeout(end, ms);
       this.#wake = (now) => {
-        // A caller that tries again and again does not make us do the same.
+        // A caller that retries again and again must not make us reconnect as often.
         if (now || performance.now() - began >= firstPause) end();
       };
     });
   }
 
-  /** Somebody waits: a pause that has lasted for some time is over. */
+  /** A caller waits: ends a pause that has lasted at least as long as the first one. */
   hurry(): void {
     this.#wake?.(false);
   }
 
-  /** There will be no further attempt. */
+  /** Ends the pause for good: there will be no further attempt. */
   end(): void {
     this.#wake?.(true);
   }

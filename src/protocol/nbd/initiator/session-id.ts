@@ -1,4 +1,4 @@
-/** The identity that all connections of a session negotiate (spec.ts, sessionContext). */
+/** Ids of sessions, which all connections of a session negotiate (spec.ts, sessionContext). */
 
 /** A random UUID, version 4. Not crypto.randomUUID: browsers have that on secure pages only. */
 export function newSessionId(): string {

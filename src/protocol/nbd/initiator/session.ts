@@ -1,10 +1,12 @@
 /**
- * A session with an NBD export, alone or one of a group (group.ts): one connection at a time, and what happens between one
- * and the next. Requests that lost their connection are kept and run again on a new one, within the time that the user set;
- * then they fail, and so do later ones until the server is back.
+ * A session with an NBD export, alone or in a group (group.ts). It has one connection at a time,
+ * and handles the time between one and the next: unanswered requests of a lost connection are sent
+ * again on a new one, within the time that the user set. After that they fail, and later requests
+ * fail too until the server returns.
  *
- * Every connection negotiates the same session identity (spec.ts, sessionContext), by which a Farbus server finishes or
- * drops what an earlier one left before it lets a new one in. docs/nbd.md says what holds with servers that do not know it.
+ * All connections negotiate the same session id (spec.ts, sessionContext). A Farbus server finishes
+ * or drops the requests of earlier connections before it admits a new one. docs/nbd.md says what
+ * holds for other servers.
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
@@ -28,8 +30,8 @@ import { newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
 
 /**
- * Where a session is: `connected`; `reconnecting`, while requests wait; `lost`, the time for that is over and requests
- * fail at once, though it goes on trying; `closed`.
+ * The state of a session: `connected`; `reconnecting`: requests wait; `lost`: the waiting time is
+ * over, requests fail immediately, and attempts to connect continue; `closed`.
  */
 export type NbdState = 'connected' | 'reconnecting' | 'lost' | 'closed';
 
@@ -40,23 +42,29 @@ export interface SessionOptions {
   readonly connectSeconds: number;
   readonly stallSeconds: number;
   readonly secure: Secure | undefined;
-  /** Take a disk that cannot be recognised after a reconnect for the same one. */
+  /** If a disk cannot be recognised after a reconnect, assume that it is the same one. */
   readonly assumeSame: boolean;
-  /** Keeps the session's mark before anything is written. */
+  /** Stores the session's mark before anything is written. */
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: NbdState, detail: string) => void;
-  /** Losses and returns are reported by the group that the session belongs to. */
+  /** The group that the session belongs to reports losses and returns. */
   readonly grouped?: boolean;
 }
 
-/** Why a connection is left when the drive's medium has changed, and how long the next may take at least, in ms. */
+/**
+ * The reason for leaving a connection after a change of the medium; and the least time that the
+ * next connection gets, in ms.
+ */
 const mediumLeft = 'the medium is another or gone';
 const renewMs = 10_000;
-/** How long closing waits for requests under way, whether there is a connection or not, in ms. */
+/** How long closing waits for requests in flight, with or without a connection, in ms. */
 const closeMs = 4000;
-/** A session's connections have numbers from a random one below this on: those of others on one server are seldom the same. */
+/**
+ * The number of a session's first connection is a random number up to this one, so that connections
+ * of different clients to one server seldom have the same number.
+ */
 const maxFirstId = 2 ** 20;
 
 export class Session {
@@ -70,29 +78,35 @@ export class Session {
   readonly #durability: Durability;
   readonly #stop = new AbortController();
   /**
-   * There are other sessions with this export, over which callers go on: a request that may still take effect is not over
-   * when it is given up.
+   * There are other sessions with this export, and callers continue over them. So an aborted
+   * request that may still take effect must not settle yet.
    */
   several = false;
-  /** Recognises the disk after a reconnect; set for servers that tell no marks of it. */
+  /**
+   * Recognises the disk after a reconnect by its content. Set if the server reports no decisive
+   * marks.
+   */
   witness: ContentWitness | undefined;
-  /** Called when the export's medium is another or gone (true), and on each new connection on which it is the same (false). */
+  /**
+   * Called with true if the export's medium was changed or removed, and with false on each new
+   * connection on which it is the same.
+   */
   onMedium: (changed: boolean) => void = () => undefined;
   #connection: Connection | undefined;
   /** The number of the latest connection. */
   #lastId: number;
   #waiting: NbdRequest[] = [];
   #state: NbdState = 'connected';
-  /** While requests fail at once: why. */
+  /** Set while requests fail immediately: the reason. */
   #failure: BlockError | undefined;
-  /** How long requests wait for a new connection, in ms; and the end of that. */
+  /** How long requests wait for a new connection, in ms; and the timer for the end of that time. */
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** The end of waiting for requests under way, once the session is about to be closed. */
+  /** The timer for the end of waiting for requests in flight, once closing is imminent. */
   #closing: ReturnType<typeof setTimeout> | undefined;
-  /** The last reason for which there is no connection. */
+  /** The latest reason for having no connection. */
   #reason = '';
-  /** The pause before the next attempt to connect again. */
+  /** The pause before the next attempt to reconnect. */
   #pause: RetryPause | undefined;
 
   private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
@@ -109,7 +123,8 @@ export class Session {
     if (breach !== undefined)
       throw new FarbusError(`${dialer.address}: another export on another connection: ${breach}`);
     this.#facts = first ? first.#facts : facts;
-    // What one connection's writes have, the others' flushes make durable ([NBD] NBD_FLAG_CAN_MULTI_CONN).
+    // Flushes on one connection make the writes of the others durable too ([NBD]
+    // NBD_FLAG_CAN_MULTI_CONN), so all sessions share this.
     this.#durability = first ? first.#durability : new Durability(connection.agreement.state);
     if (first) this.#durability.reconnected(connection.agreement.state);
     this.#adopt(connection);
@@ -117,7 +132,7 @@ export class Session {
 
   /**
    * Connects. Rejects with a FarbusError.
-   * @param first Another session of the same group, whose facts this one must keep.
+   * @param first the first session of the group, whose facts this one must match
    */
   static async open(dialer: Dialer, options: SessionOptions, first?: Session): Promise<Session> {
     const id = newSessionId();
@@ -144,47 +159,49 @@ export class Session {
     return this.#facts.info;
   }
 
-  /** Requests that are under way or wait. */
+  /** The number of requests that are in flight or wait. */
   get load(): number {
     return this.#waiting.length + (this.#connection?.load ?? 0);
   }
 
-  /** Why requests fail at once, while they do. */
+  /** The reason why requests fail immediately; undefined if they do not. */
   get failure(): BlockError | undefined {
     return this.#failure;
   }
 
-  /** Requests without a payload may be longer than 32 bits say. */
+  /** True if requests without a payload may have 64-bit lengths. */
   get wide(): boolean {
     return this.#facts.wide;
   }
 
-  /** The server tells whether zeroing is faster than writing. */
+  /** True if the server reports whether zeroing is faster than writing. */
   get fastZero(): boolean {
     return this.#facts.fastZero;
   }
 
-  /** The medium of an export that has a removable one; '' for none. */
+  /** The medium of an export with a removable one; '' if the drive is empty. */
   get medium(): string | undefined {
     return this.#facts.medium;
   }
 
-  /** Nothing that was sent to the server can still change the export, as far as that can be known. */
+  /** True if, as far as is known, no request that was sent can still change the export. */
   get quiet(): boolean {
     return this.#connection?.load === 0;
   }
 
-  /** Fences the session of an earlier process with that mark. Rejects: it is to be tried again. */
+  /** Fences the session of an earlier process with that mark. If it rejects, try again later. */
   async fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
     const connection = this.#connection;
-    // A server that knows no sessions may take a single connection only.
+    // A server without sessions may accept only a single connection.
     if (connection && connection.agreement.state === undefined) return 'unknown';
     const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
     const options = { id: this.#nextId(), connectSeconds, stallSeconds, pool: this.#pool, secure, signal };
     return fenceSession(this.#dialer, mark, exportName, options);
   }
 
-  /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
+  /**
+   * Runs a request. Its promise settles as RequestOptions.signal and the reconnect time prescribe.
+   */
   run(ask: Ask): NbdRequest {
     const request = new NbdRequest(ask, (aborted) => this.#abandon(aborted));
     if (this.#state === 'closed') {
@@ -193,7 +210,7 @@ export class Session {
       request.fail(otherMedium());
     } else if (this.#failure) {
       request.fail(this.#failure);
-      // Somebody wants it: try now rather than at the end of the pause.
+      // A caller needs the connection: shorten the pause.
       this.#pause?.hurry();
     } else if (this.#waiting.length === 0 && this.#connection?.hasRoom(request)) {
       this.#send(request);
@@ -204,7 +221,10 @@ export class Session {
     return request;
   }
 
-  /** The session is about to be closed: requests under way fail if they are not answered soon. */
+  /**
+   * The session will be closed soon: requests in flight fail unless they are answered within a
+   * short time.
+   */
   hurry(): void {
     this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
     this.#patience = Math.min(this.#patience, closeMs);
@@ -219,7 +239,7 @@ export class Session {
     this.#giveUp();
   }
 
-  /** Says goodbye and closes; nothing is flushed. Requests that still wait fail with `closed`. */
+  /** Disconnects and closes, without a flush. Waiting requests fail with `closed`. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
     this.#enter('closed', '');
@@ -259,14 +279,15 @@ export class Session {
     request.succeed();
   }
 
-  /** Whether a request means a medium that is not in the drive any more. */
+  /** True if a request is meant for a medium that is no longer in the drive. */
   #isStale({ medium }: NbdRequest): boolean {
     return medium !== undefined && medium !== this.#facts.medium;
   }
 
   /**
-   * The server says that the connection's medium is not there: the next one, or that there is none, is learnt by a new
-   * connection. On one that has found an empty drive this is no news but from a check.
+   * The server says that the connection's medium is gone. A new connection tells which medium is in
+   * the drive now, if any. If the connection began with an empty drive, only the answer to a check
+   * is news.
    */
   #mediumGone({ type }: NbdRequest, connection: Connection): void {
     const { medium } = connection.agreement;
@@ -278,14 +299,16 @@ export class Session {
     if (medium !== '') this.onMedium(true);
   }
 
-  /** The caller gives a request up. One that the server may be working on waits for its answer. */
+  /**
+   * The caller aborts a request. A request that the server may be working on waits for its answer.
+   */
   #abandon(request: NbdRequest): void {
     const at = this.#waiting.indexOf(request);
-    // One that may still take effect is over when a later connection has been let in, where another session's requests
-    // could otherwise come before it.
+    // With other sessions, a ghost request ends only when a later connection is admitted: until
+    // then, requests of another session could be carried out before it.
     if (at < 0 || (request.ghost && this.several)) return;
-    // One that lost its connection can be dropped as well: whatever is sent from now on goes over a connection that
-    // the server lets in only when the older ones are fenced.
+    // Without other sessions, a ghost can be dropped: later requests go over a connection that the
+    // server admits only after it has fenced the older ones.
     this.#waiting.splice(at, 1);
     request.fail(givenUp());
   }
@@ -306,7 +329,7 @@ export class Session {
     this.#pump();
   }
 
-  /** The server has let a new connection in: what was sent on older ones has no effect any more. */
+  /** The server has admitted a new connection: requests on older ones can no longer take effect. */
   #layGhosts(): void {
     this.#waiting = this.#waiting.filter((request) => {
       request.ghost = false;
@@ -318,7 +341,7 @@ export class Session {
   #lost(connection: Connection, reason: string, unfinished: NbdRequest[]): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
-    // To find out what is in the drive now, the server is dialled in any case.
+    // Dial the server in any case, to find out which medium is in the drive now.
     const patience = reason === mediumLeft ? Math.max(this.#patience, renewMs) : this.#patience;
     const now = performance.now();
     const unreachable = this.#unreachable(reason);
@@ -327,7 +350,7 @@ export class Session {
       request.lostAt ??= now;
       request.ghost = true;
       if (request.aborted && !this.several) request.fail(givenUp());
-      // A request that loses one connection after the other does not wait for ever either.
+      // A request that loses one connection after another must not wait forever.
       else if (now - request.lostAt >= patience) request.fail(unreachable);
       else again.push(request);
     }
@@ -350,7 +373,7 @@ export class Session {
     const pause = (this.#pause = new RetryPause());
     while (this.#state !== 'closed') {
       await pause.wait();
-      // Before a new connection is made, the old one is surely closed on this side.
+      // Close the old connection on our side before a new one is made.
       old.destroy();
       if (this.#stop.signal.aborted) return;
       let connection: Connection | undefined;
@@ -368,27 +391,35 @@ export class Session {
     }
   }
 
-  /** Why the new connection's disk is not taken for the one that requests wait for. Rejects if the connection fails. */
+  /**
+   * The reason why the new connection's disk is not accepted as the one that requests wait for;
+   * undefined if it is the same. Rejects if the connection fails.
+   */
   async #otherDisk(connection: Connection): Promise<string | undefined> {
     const { info, medium } = this.#facts;
     if (this.#options.assumeSame || medium !== undefined) return undefined;
     const [then, now] = [info.marks ?? {}, connection.agreement.marks ?? {}];
     const byMarks = compareIdentity({ size: info.size, marks: then }, { size: info.size, marks: now }).verdict;
     if (byMarks === 'same') return undefined;
-    // Without a witness the first server told a decisive mark, and this one tells none.
+    // There is no witness if the first server reported a decisive mark. Then this server reports
+    // none.
     const verdict = await this.witness?.check((offset, into) => readAlone(connection, offset, into));
     if (verdict === 'same') return undefined;
     if (verdict === 'other') return 'another disk has its name: its content differs';
     return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
   }
 
-  /** In what a new connection's export is not the one that requests wait for. */
+  /**
+   * The way in which the new connection's export breaks the promises of the first; undefined if it
+   * keeps them.
+   */
   #breach({ agreement }: Connection): string | undefined {
     try {
       const readOnly = this.#options.readOnly || (this.info.readOnly && agreement.medium === this.#facts.medium);
       const facts = factsOf(agreement, this.#options.exportName, readOnly);
       const breach = breachOf(this.#facts, facts);
-      // Where there are others, they have connections of the old size; another medium has its own.
+      // Do not grow within a group, whose other connections negotiated the old size, nor if the
+      // medium changed.
       if (breach === undefined && !this.several && agreement.medium === this.#facts.medium) this.#grow(facts.info.size);
       return breach;
     } catch (error) {
@@ -398,7 +429,7 @@ export class Session {
 
   #grow(found: number): void {
     const { info } = this.#facts;
-    // The server's blocks may be smaller by now than those that this device keeps to.
+    // Round down to this device's blocks: the server's blocks may have become smaller.
     const size = found - (found % info.blockSize);
     if (size <= info.size) return;
     this.#say('info', 'grown', `the export has ${size} bytes now and had ${info.size}`);
@@ -424,7 +455,7 @@ export class Session {
 
   #resume(connection: Connection): void {
     if (this.#state === 'closed') return void connection.disconnect();
-    // Another session may have found out before.
+    // Another session of the group may have detected the loss already.
     const lost = this.#durability.reconnected(connection.agreement.state) ?? this.#durability.lost;
     if (lost) {
       this.#say('error', 'unflushed', `${lost.message}`);
@@ -442,7 +473,10 @@ export class Session {
     this.onMedium(changed);
   }
 
-  /** The new connection's medium counts from now on; what waits for another one is over. @returns whether it is another. */
+  /**
+   * Adopts the new connection's medium; requests that wait for another medium fail.
+   * @returns true if the medium has changed
+   */
   #changeMedium({ agreement }: Connection): boolean {
     if (agreement.medium === undefined) return false;
     const changed = agreement.medium !== this.#facts.medium;
@@ -453,7 +487,7 @@ export class Session {
     return changed;
   }
 
-  /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */
+  /** The time to reconnect is over: waiting requests fail. Attempts to connect continue. */
   #giveUp(): void {
     if (this.#connection || this.#state === 'closed') return;
     this.#failAll(this.#unreachable(this.#reason));
@@ -488,12 +522,12 @@ export class Session {
   }
 }
 
-/** The number of a session's first connection; later ones follow. */
+/** The number of a session's first connection; later connections count up from it. */
 export function firstConnectionId(): number {
   return 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % maxFirstId);
 }
 
-/** Reads over a connection that carries nothing else yet. */
+/** Reads over a connection that is not used for anything else yet. */
 function readAlone(connection: Connection, offset: number, into: Buffers): Promise<void> {
   connection.start({
     answered: (request) => (request.error ? request.fail(request.error) : request.succeed()),

@@ -1,10 +1,16 @@
-/** The steps 262 and 264 of the virtual I/O client ([SYS] fig. 8) for one request: by which cookie, so that the server's are found. */
+/**
+ * Trace steps 262 and 264 of the virtual I/O client ([SYS] fig. 8) for one request, with its
+ * cookie, by which the server's steps are found.
+ */
 import type { Steps } from '../../../base/steps.js';
 import { cookieOf, requestText } from '../request-text.js';
 import { Command } from '../spec.js';
 import type { NbdRequest } from './request.js';
 
-/** A request has been sent on the connection with the number `id`: again, with another cookie, where the one before was lost. */
+/**
+ * A request was sent on the connection with the number `id`. After a reconnect it is sent again
+ * with another cookie.
+ */
 export function traceSent(steps: Steps, { type, offset, length, tag, cookie }: NbdRequest, id: number): void {
   const wire = cookieOf(id, cookie);
   const step = type === Command.read ? '262' : '264';

@@ -1,30 +1,40 @@
 /**
- * Notices a server that has stopped answering. NBD has no ping: after half of the time without a sign of life a probe is
- * sent, which tells a server that is busy with one long request, such as a flush, from one that is gone. The time is
- * counted in ticks of the event loop's own timer, so that a process that was stopped for a while blames itself and not the
- * server.
+ * Detects a server that has stopped answering. NBD has no ping. So after half of the permitted
+ * silence a probe (a short read) is sent. It distinguishes a server that is busy with one long
+ * request, such as a flush, from one that is gone.
  *
- * A sign of life is a reply that is complete, or enough bytes of one: a server that sends a byte now and then does not
- * get on. Whatever it sends, each request has a time limit (`ageFactor`).
+ * Time is counted in ticks of a timer of the event loop, so that a pause of our own process is not
+ * blamed on the server.
+ *
+ * A complete reply is a sign of life, and so are enough bytes of one. A single byte now and then is
+ * not: such a server makes no progress. In any case each request has a time limit (`ageFactor`).
  */
 
 export interface WatchdogHost {
-  /** When the oldest request without an answer was sent, ms of `performance.now()`; undefined where there is none. */
+  /**
+   * Time at which the oldest unanswered request was sent, in ms of `performance.now()`; undefined
+   * if there is none.
+   */
   oldest(): number | undefined;
-  /** Bytes waiting to be sent: their becoming fewer is a sign of life. */
+  /** Number of bytes waiting to be sent. A decrease is a sign of life. */
   unsent(): number;
-  /** Ask the server something that it can answer at once. */
+  /** Sends the server a request that it can answer quickly. */
   probe(): void;
-  /** It is to be given up; `what` says why. */
+  /** The connection must be dropped; `what` is the reason. */
   stalled(what: string): void;
 }
 
-/** Ticks without a sign of life until a probe is sent, and until the server is given up. */
+/**
+ * Number of ticks without a sign of life until a probe is sent, and until the server is given up.
+ */
 const probeTicks = 2;
 const deadTicks = 4;
-/** A single request may take this many times longer than the silence that is tolerated. */
+/** A single request may take this many times longer than the permitted silence. */
 const ageFactor = 10;
-/** As many bytes of an unfinished reply are a sign of life: within 30 s, a line of 1200 bit/s brings them. */
+/**
+ * This many bytes of an unfinished reply are a sign of life. A line of 1200 bit/s delivers about as
+ * many in 30 s. In bytes.
+ */
 const enoughBytes = 4096;
 
 export class Watchdog {
@@ -32,24 +42,27 @@ export class Watchdog {
   readonly #seconds: number;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #alive = false;
-  /** Bytes since the last sign of life. */
+  /** Bytes received since the last sign of life. */
   #bytes = 0;
   #silent = 0;
   #unsent = 0;
 
-  /** @param seconds How long the server may be silent while it owes an answer. */
+  /** @param seconds permitted silence of the server while it owes an answer, in seconds */
   constructor(seconds: number, host: WatchdogHost) {
     this.#seconds = seconds;
     this.#host = host;
   }
 
-  /** Begins to watch, if it does not already: the server owes an answer. It ends by itself when there is none to wait for. */
+  /**
+   * Starts watching, unless it already does: the server now owes an answer. Watching ends by itself
+   * when no answer is owed.
+   */
   start(): void {
     this.answered();
     if (this.#timer === undefined) this.#arm();
   }
 
-  /** Bytes have come from the server. */
+  /** Bytes have arrived from the server. */
   heard(count: number): void {
     this.#bytes += count;
     if (this.#bytes >= enoughBytes) this.answered();

@@ -1,20 +1,27 @@
-/** Which error a request deserves before the device is asked ([NBD] and [EXT] "Command flags", "Request types", "Error values"). */
+/**
+ * Checks requests before they reach the device, and chooses the error value ([NBD] and [EXT]
+ * "Command flags", "Request types", "Error values").
+ */
 import { Command, CommandFlag, NbdError, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { Request } from './requests.js';
 
-/** What was negotiated, as far as it decides which requests are good. */
+/** The negotiated facts that decide whether a request is valid. */
 export interface Agreement {
-  /** [NBD] "Transmission flags" that the client was told. */
+  /** [NBD] "Transmission flags" as sent to the client. */
   readonly flags: number;
-  /** Bytes. */
+  /** Size of the export, in bytes. */
   readonly size: number;
-  /** Of the device, which may be less than what the client was told. */
+  /**
+   * The device's block size, in bytes. It may be smaller than the minimum that the client was told.
+   */
   readonly minimum: number;
   readonly maximum: number;
   readonly style: HeaderStyle;
-  /** Whether a metadata context was chosen. */
+  /** True if the client selected a metadata context. */
   readonly contexts: boolean;
-  /** Of a drive with a removable medium: the one that all requests mean. */
+  /**
+   * For a drive with a removable medium: the medium that all requests of the connection refer to.
+   */
   readonly medium?: string | undefined;
 }
 
@@ -29,13 +36,16 @@ const allowed: Readonly<Record<number, number>> = {
   [Command.blockStatus]: CommandFlag.reqOne,
 };
 
-/** What is wrong with a request: an error value and a text for a person. */
+/** The reason to refuse a request: an error value, and a text for people. */
 export interface Fault {
   readonly error: number;
   readonly text: string;
 }
 
-/** What is wrong with a request, or undefined if nothing is; of one whose range is in its payload, as far as can be told. */
+/**
+ * Checks a request. Undefined if it is valid. If the range of a block status request is in its
+ * payload, only the payload's length is checked here: see {@link statusFault}.
+ */
 export function faultOf(request: Request, agreed: Agreement): Fault | undefined {
   const { command, flags, offset, length } = request;
   let good = allowed[command];
@@ -60,13 +70,13 @@ export function faultOf(request: Request, agreed: Agreement): Fault | undefined 
   return rangeFault(command, offset, length, agreed);
 }
 
-/** What is wrong with the range of a block status request. */
+/** Checks the range of a block status request. */
 export function statusFault(offset: number, length: number, agreed: Agreement): Fault | undefined {
   if (length === 0) return { error: NbdError.invalid, text: 'the status of no bytes was asked for' };
   return rangeFault(Command.blockStatus, offset, length, agreed);
 }
 
-/** Bytes of the longest payload of a block status request that can be right: a length and as many contexts as there are. */
+/** Longest accepted payload of a block status request, in bytes: a length and three context ids. */
 const maxQuery = 8 + 4 * 3;
 
 function queryFault({ length }: Request): Fault | undefined {
@@ -74,7 +84,7 @@ function queryFault({ length }: Request): Fault | undefined {
   return { error: NbdError.invalid, text: `a block status request cannot have ${length} bytes of payload` };
 }
 
-/** [EXT] NBD_CMD_FLAG_PAYLOAD_LEN: which commands know it. */
+/** [EXT] NBD_CMD_FLAG_PAYLOAD_LEN: true for the commands that accept it. */
 function takesPayload(command: number, { style, flags }: Agreement): boolean {
   if (style !== 'extended') return false;
   if (command === Command.blockStatus) return (flags & TransmissionFlag.blockStatusPayload) !== 0;

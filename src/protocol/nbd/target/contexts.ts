@@ -1,9 +1,12 @@
-/** Metadata contexts of the target ([NBD] "Metadata querying"): which there are, and which a client's queries choose. */
+/**
+ * Metadata contexts of the target ([NBD] "Metadata querying"): the known contexts, and which of
+ * them a client's queries select.
+ */
 import { formatIdentity } from '../../../block/identity.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { baseAllocation, identityContext, isSessionId, mediaContext, sessionContext } from '../spec.js';
 
-/** Metadata contexts that a client chose: number of each, or undefined. */
+/** The ids of the contexts that a client selected; undefined for each that it did not. */
 export interface ChosenContexts {
   readonly allocation: number | undefined;
   readonly session: number | undefined;
@@ -22,12 +25,15 @@ const sessionId = 2;
 const mediaId = 3;
 const identityId = 4;
 
-/** The numbers of those that were chosen. */
+/** The ids of the selected contexts. */
 export function chosenIds({ allocation, session, media, identity }: ChosenContexts): number[] {
   return [allocation, session, media, identity].filter((id) => id !== undefined);
 }
 
-/** Names that queries of NBD_OPT_LIST_META_CONTEXT match; without queries, all. @param media Whether the export has one. */
+/**
+ * The names that match the queries of NBD_OPT_LIST_META_CONTEXT; without queries, all names.
+ * @param media true if the export has a removable medium
+ */
 export function listedContexts(queries: readonly string[], media: boolean): string[] {
   const known = [
     { name: baseAllocation, namespace: 'base:' },
@@ -41,7 +47,10 @@ export function listedContexts(queries: readonly string[], media: boolean): stri
   return matching.map(({ name }) => name);
 }
 
-/** What queries of NBD_OPT_SET_META_CONTEXT choose, and the session that is named in them. @param media As above. */
+/**
+ * The contexts that the queries of NBD_OPT_SET_META_CONTEXT select, and the session that they name.
+ * @param media true if the export has a removable medium
+ */
 export function chooseContexts(
   queries: readonly string[],
   media: boolean,
@@ -59,18 +68,18 @@ export function chooseContexts(
   return { chosen, session };
 }
 
-/** What the names of contexts tell of an export. */
+/** The facts about an export that are part of the names of contexts. */
 export interface ContextFacts {
-  /** The session that the client named. */
+  /** The session that the client named, if any. */
   readonly session: string | undefined;
   /** {@link SessionRegistry.state} of the export. */
   readonly state: string;
-  /** The medium in the drive; '' if there is none. */
+  /** The name of the inserted medium; '' if there is none. */
   readonly medium: string;
   readonly info: BlockInfo;
 }
 
-/** Number and name of each chosen context, as the client is told. */
+/** The id and the name of each selected context, as sent to the client. */
 export function contextNames(
   { allocation, session, media, identity }: ChosenContexts,
   facts: ContextFacts,

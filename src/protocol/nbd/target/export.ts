@@ -1,63 +1,76 @@
-/** What a target serves: exports as its connections see them, and what is advertised of each. */
+/**
+ * The exports of a target, as its connections see them, and what each advertises: flags and block
+ * sizes.
+ */
 import type { BlockDevice } from '../../../block/device.js';
 import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { SessionRegistry } from './sessions.js';
 
-/** What has happened on an export since it was opened. */
+/** Counters of an export since it was opened. */
 export interface ExportCounters {
   /** Connections that entered transmission. */
   connections: number;
-  /** Requests that were begun, refused ones included. */
+  /** Requests received, including refused ones. */
   requests: number;
-  /** Requests that were answered with an error. */
+  /** Requests answered with an error. */
   errors: number;
   /** Bytes sent in replies to reads. */
   bytesRead: number;
-  /** Bytes taken from writes that succeeded. */
+  /** Bytes of writes that succeeded. */
   bytesWritten: number;
 }
 
 export interface TargetExport {
-  /** As clients ask for it; at most 4096 bytes. */
+  /** Name by which clients ask for the export; at most 4096 bytes. */
   readonly name: string;
-  /** For people; '' for none. */
+  /** Description for people; '' for none. */
   readonly description: string;
-  /** No client may write, whatever the device can. */
+  /** True if no client may write, even if the device is writable. */
   readonly readOnly: boolean;
   /** Served over TLS only ([NBD] "SELECTIVETLS mode"). */
   readonly tlsOnly?: boolean;
   readonly device: BlockDevice;
-  /** Told as the minimum block size, in bytes; that of `device` where it is not given. `device` may take smaller ones. */
+  /**
+   * The minimum block size that clients are told, in bytes; default: that of `device`, which may
+   * accept smaller blocks.
+   */
   readonly blockSize?: number;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters;
-  /** Told that a connection enters transmission on it, in the same turn in which it was found. */
+  /**
+   * Called when a connection enters transmission on the export, synchronously after the export was
+   * found.
+   */
   readonly entered?: () => void;
 }
 
 /** The exports of a server, as one connection may see them. */
 export interface ExportDirectory {
-  /** By name; '' is the default export. */
+  /** Finds an export by name; '' is the default export. */
   find(name: string): TargetExport | undefined;
   list(): Iterable<TargetExport>;
-  /** Why {@link find} gives nothing for a name, where that is not that there is no such export. For the client. */
+  /**
+   * For the client: the reason why {@link find} returns undefined although the export exists.
+   * Undefined if there is no such export.
+   */
   refusal?(name: string): string | undefined;
   /**
-   * Told who the client is, as TLS has proved it. What was found before that was found by anybody.
-   * @param client The common name in its certificate, or the user of its key.
-   * @param names All that it has proved: of a certificate, its alternative names too.
+   * Reports the client's identity, proved by TLS. Earlier results of {@link find} were for an
+   * unknown client.
+   * @param client the common name in its certificate, or the user of its key
+   * @param names all names that it has proved, including the alternative names of its certificate
    */
   identify?(client: string, names: readonly string[]): void;
 }
 
-/** Whether writes are refused on an export. */
+/** True if writes to the export are refused. */
 export function isReadOnly(of: TargetExport): boolean {
   return of.readOnly || of.device.info.readOnly;
 }
 
 /**
- * [NBD] "Transmission flags" of an export: what the device cannot do is not advertised.
- * @param contexts Whether metadata contexts were chosen or still can be.
+ * The export's [NBD] "Transmission flags". Only what the device can do is advertised.
+ * @param contexts true if metadata contexts were selected or still can be
  */
 export function transmissionFlags(of: TargetExport, style: HeaderStyle, contexts: boolean): number {
   const { can, rotational } = of.device.info;
@@ -74,9 +87,9 @@ export function transmissionFlags(of: TargetExport, style: HeaderStyle, contexts
 }
 
 /**
- * [NBD] "Size constraints" of an export, in bytes, as clients are told. The minimum is the size of the disk's sectors:
- * clients that show it as a disk need to know. Requests that are not aligned to it are served all the same, as clients
- * that never ask for constraints rely on it.
+ * The export's [NBD] "Size constraints" that clients are told, in bytes. The minimum is the disk's
+ * sector size, because clients that present it as a disk need that. Unaligned requests are served
+ * all the same, because clients that never ask for the constraints rely on it.
  */
 export function blockSizes(of: TargetExport): { minimum: number; preferred: number; maximum: number } {
   const { preferredSize } = of.device.info;

@@ -1,32 +1,44 @@
 /**
- * The data of a read's reply that is sent from a file rather than from memory: no byte of it passes this process, as long as
- * the file's pages are in memory and the stream takes them. What the stream does not take at once is waited for with a
- * piece in memory, whose being taken tells when it takes more; pages that have left memory meanwhile are read.
+ * The data of a read reply, sent straight from a file (sendfile(2)).
+ *
+ * The data does not pass through this process as long as the pages are in the page cache and the
+ * stream accepts them. If the stream does not accept more, the next bytes are loaded into memory
+ * and written like any other message: the stream's `drain` event after that write tells when it
+ * accepts file data again. Pages that have left the page cache meanwhile are read from the device.
  */
 import { buffersOf } from '../../../base/buffers.js';
 import type { BlockDevice, FileRange, RequestOptions } from '../../../block/device.js';
 import type { ByteStream } from '../../../network/stream.js';
 import type { Arena, Piece } from './memory.js';
 
-/** Bytes that are waited with, and that are read at a time. */
+/**
+ * Size of the piece that is loaded if its data is in the page cache, and of a read from the device
+ * otherwise, in bytes. Chosen, not measured.
+ */
 const pieceSize = 1 << 16;
 const readSize = 1 << 18;
-/** For how long it is believed that what was in memory still is, in ms. */
+/**
+ * For this time after a check, the pages are assumed to be still in the page cache, in ms. Chosen,
+ * not measured.
+ */
 const believedMs = 5;
 
 export class FileReply {
   readonly #device: BlockDevice;
   readonly #range: FileRange;
   readonly #options: RequestOptions;
-  /** The file's offset less the device's. */
+  /** Offset in the file minus offset on the device, in bytes. */
   readonly #skew: number;
-  /** Where the next byte is, on the device; and how many there are. */
+  /** Offset of the next byte on the device, and the number of bytes left. */
   #offset: number;
   #left: number;
-  /** When all of it was in memory, in ms of performance.now(). */
+  /**
+   * Time at which the whole range was last known to be in the page cache, in ms of
+   * performance.now().
+   */
   #seen = performance.now();
 
-  /** @param range As the device has just given it. */
+  /** @param range must be fresh from the device: its pages are assumed to be in the page cache */
   constructor(device: BlockDevice, range: FileRange, offset: number, length: number, options: RequestOptions) {
     this.#device = device;
     this.#range = range;
@@ -40,7 +52,7 @@ export class FileReply {
     return this.#left;
   }
 
-  /** Sends from the file what the stream takes. */
+  /** Sends as much from the file as the stream accepts now. */
   send(stream: ByteStream): void {
     while (this.#left > 0) {
       const at = this.#offset + this.#skew;
@@ -56,7 +68,10 @@ export class FileReply {
     }
   }
 
-  /** The next bytes, in memory: at once where they are there. Rejects as the device's `read` does. */
+  /**
+   * Loads the next bytes into memory; synchronously if they are immediately available. Rejects like
+   * the device's `read`.
+   */
   load(arena: Arena): Piece | Promise<Piece> {
     const { bytes, skip } = this.#blocks(pieceSize);
     if (this.#device.readNow?.(this.#offset - skip, bytes)) return this.#loaded(arena, bytes.subarray(skip));
@@ -66,12 +81,15 @@ export class FileReply {
       .then(() => this.#loaded(arena, more.bytes.subarray(skip)));
   }
 
-  /** Nobody needs it any more. Once. */
+  /** Releases the file range. Call exactly once, after the last use. */
   release(): void {
     this.#range.release();
   }
 
-  /** Memory for some of the next bytes, in whole blocks: the stream has perhaps taken a part of the first. */
+  /**
+   * Allocates memory for the next bytes, in whole blocks. `skip` is the part of the first block
+   * that the stream has taken already.
+   */
   #blocks(most: number): { bytes: Uint8Array; skip: number } {
     const { blockSize } = this.#device.info;
     const skip = this.#offset % blockSize;

@@ -1,7 +1,9 @@
 /**
- * How long a connection may be in the handshake, TLS included, from its beginning to transmission. The client's time and
- * the server's own (an earlier connection of the session ends, a device is asked for its length) are counted apart, and
- * neither begins again: a client whose options make the server work gains nothing by them.
+ * Limits the duration of a connection's handshake, including TLS, up to transmission.
+ *
+ * The client's time and the server's own time (waiting for an earlier connection of the session,
+ * asking a device for its size) are counted separately. Neither starts anew, so a client gains
+ * nothing by options that make the server work.
  */
 export class HandshakeClock {
   readonly #failed: (reason: string) => void;
@@ -12,9 +14,11 @@ export class HandshakeClock {
   #stopped = false;
 
   /**
-   * Begins with the client's time.
-   * @param clientMs The client's time in all. @param serverMs The server's.
-   * @param failed Called when one of them has passed; once. The reason is what the peer did, as a log has it.
+   * Starts counting the client's time.
+   * @param clientMs the client's time in total, in ms
+   * @param serverMs the server's time in total, in ms
+   * @param failed called once, when either time has run out; the reason is a clause about the peer,
+   *   for a log
    */
   constructor(clientMs: number, serverMs: number, failed: (reason: string) => void) {
     this.#failed = failed;
@@ -22,7 +26,7 @@ export class HandshakeClock {
     this.#start();
   }
 
-  /** From now on the server works, and the client waits; or the other way round. */
+  /** Switches the count: from now on the other side is waited for. */
   turn(of: 'client' | 'server'): void {
     if (this.#stopped || of === this.#turn) return;
     clearTimeout(this.#timer);
@@ -31,7 +35,7 @@ export class HandshakeClock {
     this.#start();
   }
 
-  /** The handshake is over, or the connection. */
+  /** Stops the clock: the handshake or the connection has ended. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);

@@ -1,7 +1,12 @@
 /**
- * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): greeting, then options until one of
- * them enters transmission. Bytes may come in any pieces. With TLS it is done with at NBD_OPT_STARTTLS, and another one,
- * which knows nothing of it but the client's flags, begins over TLS ([NBD] "TLS support").
+ * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): the greeting,
+ * then options until one of them enters transmission. The bytes may arrive in pieces of any size.
+ *
+ * NBD_OPT_STARTTLS ends this handshake. Over TLS a new one begins, which inherits only the client's
+ * flags ([NBD] "TLS support").
+ *
+ * Not here: the switch to TLS (securing.ts), formats of options (options.ts), time limits
+ * (handshake-clock.ts).
  */
 import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
 import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
@@ -32,73 +37,82 @@ import type { HandshakeClock } from './handshake-clock.js';
 import type { SessionRegistry } from './sessions.js';
 import type { Stage, StageHost } from './stage.js';
 
-/** What the handshake needs of its connection besides what every phase does. */
+/** The connection, as the handshake sees it. */
 export interface HandshakeHost extends StageHost {
   readonly exports: ExportDirectory;
-  /** The connection is encrypted. */
+  /** True if the connection is encrypted. */
   readonly secured: boolean;
   readonly tls: TlsMode;
-  /** Counts the time that the handshake takes. */
+  /** Measures the time that the handshake takes. */
   readonly clock: HandshakeClock;
-  /** The client has been told that it may begin with TLS. @param flags Of the client, for the next handshake. */
+  /**
+   * The client was told that it may start TLS.
+   * @param flags the client's flags, for the next handshake
+   */
   secure(flags: number): void;
-  /** Makes this connection the session's; see {@link SessionRegistry.join}. */
+  /** Makes this connection the session's current one; see {@link SessionRegistry.join}. */
   join(registry: SessionRegistry, id: string): Promise<boolean>;
   /** Ends the connection's membership in its session, if it has one. */
   leave(): void;
-  /** The handshake has succeeded. */
+  /** The handshake has succeeded: starts transmission. */
   enter(of: TargetExport, agreed: Agreement, contexts: ChosenContexts): void;
 }
 
 /**
- * [NBD] "Server-side requirements": NOTLS; SELECTIVETLS, where a client has the choice but for exports that are
- * TLS-only; FORCEDTLS.
+ * The use of TLS ([NBD] "Server-side requirements"): 'off' is NOTLS. 'on' is SELECTIVETLS: the
+ * client chooses, except for exports that are TLS-only. 'require' is FORCEDTLS.
  */
 export type TlsMode = 'off' | 'on' | 'require';
 
 const optionHeaderSize = 16;
-/** Data of an option that is skipped; more ends the connection. In bytes. */
+/** Longest data of an option that is skipped, in bytes. Longer data ends the connection. */
 const maxSkip = 1 << 20;
-/** Length of the buffer for options that is kept for the next one, in bytes. */
+/** Longest buffer for option data that is kept for the next option, in bytes. */
 const keptLength = 1024;
-/** How long a client has to hang up by itself after the server has begun to shut down, in ms. */
+/** After the server has begun to shut down, the client has this long to close by itself, in ms. */
 const drainMs = 1000;
 
 export class Handshake implements Stage {
   readonly #host: HandshakeHost;
   #buffer = new Uint8Array(optionHeaderSize);
   #have = 0;
-  /** Bytes until the next step: of the buffer, or of data that is skipped. */
+  /** Number of bytes until the next step: to put into the buffer, or to skip. */
   #need = 4;
-  /** 'over': the handshake takes no more bytes, ever. What comes is for the next phase. */
+  /**
+   * The kind of bytes that come next. 'over': the handshake takes no more bytes; they are for the
+   * next phase.
+   */
   #expected: 'flags' | 'option' | 'data' | 'skip' | 'over' = 'flags';
   #option = 0;
   #options = 0;
   #flags = 0;
   #style: HeaderStyle = 'simple';
   #contexts = noContexts;
-  /** The export that the contexts were chosen for, and the medium that was in it. */
+  /** The export for which the contexts were selected, and its medium at that time. */
   #contextsOf: TargetExport | undefined;
   #medium = '';
-  /** Waiting for a session's earlier connections, or for the length of an export. */
+  /** True while waiting for a session's earlier connections to end, or for an export's size. */
   #working = false;
-  /** They did not end in time. */
+  /** True if the session's earlier connections did not end in time. */
   #refused = false;
   #draining = false;
-  /** Of the shutdown. */
+  /** Timer of the shutdown. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(host: HandshakeHost) {
     this.#host = host;
   }
 
-  /** Goes on over TLS with a client that was greeted before. @param flags What it answered. */
+  /**
+   * Continues over TLS with a client that has been greeted before.
+   * @param flags the client's flags from before TLS
+   */
   resume(flags: number): void {
     this.#flags = flags;
     this.#expect('option', optionHeaderSize);
   }
 
-  /** Greets the client. */
+  /** Sends the greeting. */
   start(): void {
     const piece = this.#host.arena.take(18);
     const { bytes } = piece.slab;
@@ -114,7 +128,7 @@ export class Handshake implements Stage {
 
   receive(chunk: Uint8Array, at: number): number {
     const end = chunk.length;
-    // The step that enters transmission leaves the rest of the chunk to it.
+    // The step that enters transmission leaves the rest of the chunk to the next phase.
     while (at < end && !this.waiting) {
       const length = Math.min(this.#need - this.#have, end - at);
       if (this.#expected !== 'skip') this.#keep(chunk.subarray(at, at + length));
@@ -146,7 +160,10 @@ export class Handshake implements Stage {
     this.#have = 0;
   }
 
-  /** Memory is taken for what has come, not for what was announced, and given back with a long option. */
+  /**
+   * Keeps received bytes. The buffer grows with the bytes that arrive, not with the announced
+   * length. It is dropped after a long option.
+   */
   #keep(bytes: Uint8Array): void {
     const have = this.#have + bytes.length;
     if (have > this.#buffer.length) {
@@ -166,7 +183,7 @@ export class Handshake implements Stage {
       case 'data': {
         const data = this.#buffer.subarray(0, this.#need);
         if (this.#buffer.length > keptLength) this.#buffer = new Uint8Array(optionHeaderSize);
-        // The next option may come in place of the data that a reply still needs.
+        // Set this first: #perform may change the state, or wait for the server's own work.
         this.#expect('option', optionHeaderSize);
         return this.#perform(data);
       }
@@ -182,7 +199,7 @@ export class Handshake implements Stage {
     if ((flags & ~known) !== 0) return this.#host.fail('it set handshake flags that were not offered');
     this.#flags = flags;
     if (this.#mustSecure && (flags & HandshakeFlag.fixedNewstyle) === 0) {
-      // [NBD] "Server-side requirements": it could not even be told.
+      // [NBD] "Server-side requirements": such a client could not even receive the error reply.
       return this.#host.fail('it does not know TLS, which is required here');
     }
     this.#expect('option', optionHeaderSize);
@@ -241,7 +258,7 @@ export class Handshake implements Stage {
     }
   }
 
-  /** Nothing is done before TLS: [NBD] "FORCEDTLS mode". */
+  /** True if the client must start TLS before anything else: [NBD] "FORCEDTLS mode". */
   get #mustSecure(): boolean {
     return this.#host.tls === 'require' && !this.#host.secured;
   }
@@ -257,12 +274,12 @@ export class Handshake implements Stage {
     this.#reply(OptionReply.ack);
     clearTimeout(this.#timer);
     this.#expected = 'over';
-    // [NBD] NBD_OPT_STARTTLS: nothing that was agreed on before it counts after it.
+    // [NBD] NBD_OPT_STARTTLS: whatever was negotiated before it is void.
     this.#host.leave();
     this.#host.secure(this.#flags);
   }
 
-  /** Takes no option until {@link #worked}: the server has something to do for this one. */
+  /** Takes no options until {@link #worked}: the server works on the current one. */
   #work(): void {
     this.#working = true;
     this.#host.clock.turn('server');
@@ -273,22 +290,25 @@ export class Handshake implements Stage {
     this.#host.clock.turn('client');
   }
 
-  /** Goes on when it is known how long the export's medium is now, at once where that does not change. */
+  /**
+   * Calls `next` when the size of the export's medium is known; synchronously if it cannot change.
+   */
   #looked({ device }: TargetExport, next: () => void): void {
     if (!device.refresh) return next();
     this.#work();
-    // One that cannot tell has the length that is known.
+    // If the refresh fails, the last known size applies.
     const looked = device.refresh().catch(() => undefined);
     void looked.then(() => {
       if (this.#expected === 'over') return;
       this.#worked();
       next();
-      // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
+      // Wake even if the reply has not been sent yet: transmission may have begun with it and does
+      // not wait for that.
       this.#host.wake();
     });
   }
 
-  /** [NBD] NBD_OPT_EXPORT_NAME, which has no error reply. */
+  /** Handles NBD_OPT_EXPORT_NAME ([NBD]), which has no error reply. */
   #exportName(data: Uint8Array): void {
     const name = parseName(data);
     const find = (): TargetExport | undefined => (name === undefined ? undefined : this.#host.exports.find(name));
@@ -324,7 +344,7 @@ export class Handshake implements Stage {
     if (!found) return;
     if (this.#refused) return this.#stillBusy();
     this.#looked(found, () => {
-      // Others may have come meanwhile.
+      // The export may have been removed or replaced meanwhile: look it up again.
       const still = this.#find(wanted.name);
       if (still) this.#tell(still, wanted);
     });
@@ -376,7 +396,8 @@ export class Handshake implements Stage {
       this.#refused = !joined;
       if (joined) this.#contextsSet(of, session);
       else this.#stillBusy();
-      // Even if the reply has not left: transmission, which may have begun with it, does not wait for that.
+      // Wake even if the reply has not been sent yet: transmission may have begun with it and does
+      // not wait for that.
       this.#host.wake();
     });
   }
@@ -390,7 +411,10 @@ export class Handshake implements Stage {
     this.#reply(OptionReply.ack);
   }
 
-  /** Whether an export may be asked for block status: contexts were chosen for it or, where it is only looked at, can be. */
+  /**
+   * True if the export may be asked for block status. NBD_OPT_INFO: contexts can still be selected.
+   * Otherwise: contexts were selected for this export.
+   */
   #hasContexts(of: TargetExport): boolean {
     if (this.#option === Option.info) return true;
     return this.#contextsOf === of && chosenIds(this.#contexts).length > 0;
@@ -409,19 +433,21 @@ export class Handshake implements Stage {
       maximum,
       style: this.#style,
       contexts: this.#hasContexts(of),
-      // What the client was told, if it was: what it has been told since of another medium is then not to be used.
+      // If the client selected the media context, use the medium that it was told of, not one that
+      // was inserted since.
       medium: contexts.media === undefined ? of.device.media?.medium : this.#medium,
     };
     answer();
     this.#host.enter(of, agreed, contexts);
   }
 
-  /** The export of that name, or undefined after an error has been sent. */
+  /** Finds an export by name. Undefined after an error reply has been sent. */
   #find(name: string): TargetExport | undefined {
     const { exports } = this.#host;
     const found = exports.find(name);
     if (found && this.#hidden(found)) {
-      // [NBD] "SELECTIVETLS mode": to other options than these two, this error must not be given.
+      // [NBD] "SELECTIVETLS mode": NBD_REP_ERR_TLS_REQD may only answer NBD_OPT_INFO and
+      // NBD_OPT_GO.
       const tells = this.#option === Option.info || this.#option === Option.go;
       const type = tells ? OptionReply.errTlsRequired : OptionReply.errPolicy;
       this.#error(type, 'this export is reached over TLS only');
@@ -434,7 +460,7 @@ export class Handshake implements Stage {
     return undefined;
   }
 
-  /** Whether it is not for clients without TLS, and this is one. */
+  /** True if the export is for TLS only and this connection is not encrypted. */
   #hidden(of: TargetExport): boolean {
     return of.tlsOnly === true && !this.#host.secured;
   }
@@ -459,7 +485,7 @@ export class Handshake implements Stage {
   }
 
   #reply(type: number, ...parts: Uint8Array[]): void {
-    // A list goes out as one; whatever ends it follows at once.
+    // Lists are collected and go out in one write, with the final reply that follows immediately.
     const more = type === OptionReply.server || type === OptionReply.info || type === OptionReply.metaContext;
     this.#host.outbox.add(optionReply(this.#host.arena, this.#option, type, ...parts), more);
   }

@@ -1,17 +1,28 @@
-/** Bounds of what one connection may take, and their defaults. */
+/**
+ * Limits of the resources that one connection may take, and their defaults. The defaults are
+ * chosen, not measured.
+ */
 
 export interface TargetLimits {
-  /** Time that the client has for the whole handshake, TLS included, in ms. */
+  /** Time that the client has for the whole handshake, including TLS, in ms. */
   readonly handshakeMs: number;
-  /** Time that the server may take for its own work in it, in ms: earlier connections of the session, slow devices. */
+  /**
+   * Time that the server may take for its own work during the handshake, in ms: waiting for earlier
+   * connections of the session and for slow devices.
+   */
   readonly handshakeWorkMs: number;
-  /** Options in one handshake. */
+  /** Most options in one handshake. */
   readonly maxOptions: number;
-  /** Data of one option that is read, in bytes. More is skipped and answered with an error. */
+  /**
+   * Longest option data that is read, in bytes. Longer data is skipped and answered with an error.
+   */
   readonly maxOptionLength: number;
-  /** Requests begun whose replies have not been sent. */
+  /** Most requests that have begun and whose replies have not been sent. */
   readonly maxRequests: number;
-  /** Bytes of memory held for data under way: writes received, replies not yet sent. One request may exceed it, alone. */
+  /**
+   * Most memory for data in flight, in bytes: received writes and unsent replies. A single request
+   * may exceed it if it is alone.
+   */
   readonly maxBytes: number;
 }
 

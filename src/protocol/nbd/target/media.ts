@@ -1,10 +1,16 @@
-/** What a client may do with an export's removable medium, over our extension (spec.ts, `mediaContext`). */
+/**
+ * Actions of a client on an export's removable medium, by our own command (spec.ts,
+ * `mediaContext`).
+ */
 import type { RemovableMedia, RequestOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import { MediaAction } from '../spec.js';
 import type { Request } from './requests.js';
 
-/** Carries out NBD_CMD of ours, `Command.media`. @param options With the medium that the connection is about. */
+/**
+ * Carries out a {@link MediaAction} of `Command.media`.
+ * @param options must name the medium that the connection refers to
+ */
 export async function actOnMedia(
   media: RemovableMedia | undefined,
   { offset }: Request,

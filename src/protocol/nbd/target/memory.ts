@@ -1,35 +1,45 @@
 /**
- * Memory for what is under way on a target: payloads of writes and replies. Small pieces are cut from a slab one after
- * the other, so that replies that follow each other lie side by side and go out as one; large ones get a slab of
- * their own. Slabs that are not in use are kept for the next request, up to a bound for the whole process: an idle
- * connection holds none.
+ * The memory of a target for payloads of writes and for replies.
  *
- * Bounds count slabs, not pieces: a slab is held as long as one piece of it is. Replies without data have slabs of their
- * own, so that a client that does not take them holds next to nothing, whatever has lain beside them.
+ * Small pieces are cut from a shared slab one after the other, so that consecutive replies are
+ * adjacent and go out in one write. A large piece gets its own slab. Unused slabs are kept for
+ * later requests, up to a limit for the whole process; an idle connection holds none.
+ *
+ * Limits count slabs, not pieces, because a slab is held as long as one of its pieces is. Short
+ * replies (without data) have their own slabs. So a client that does not read such replies holds
+ * little memory, whatever else was allocated at the time.
  */
 import { nextTurn } from '../../../base/turn.js';
 
-/** Size of the slab that small pieces are cut from, in bytes. */
+/** Size of a slab for small pieces, in bytes. */
 const sharedSize = 1 << 18;
-/** The same for the shortest pieces, and how long those are at most. */
+/** Size of a slab for the shortest pieces, and the greatest length of such a piece, in bytes. */
 const shortSize = 1 << 14;
 const shortest = 1 << 10;
-/** Pieces above this get a slab of their own. */
+/** Longer pieces get their own slab. In bytes. */
 const smallest = 1 << 16;
-/** What a slab has beside a power of two, for a header. */
+/**
+ * A slab for a large piece is this much larger than a power of two, so that a reply's header fits
+ * too. In bytes.
+ */
 const margin = 1 << 12;
-/** Largest slab that is kept for reuse. Longer ones are left to the garbage collector. */
+/** The largest slab that is kept for reuse, in bytes. Larger ones are garbage-collected. */
 const largestKept = (1 << 22) + margin;
-/** What a connection that holds nothing may take though all there is for everybody is taken, in bytes. */
+/**
+ * A connection that holds nothing may always take this much, even if the process's limit is
+ * reached. In bytes.
+ */
 const alwaysMine = (1 << 20) + margin;
 
-/** One array and how many pieces of it are in use. Made by {@link SlabPool}. */
+/** One array, with the number of its pieces in use. Made by {@link SlabPool}. */
 export class Slab {
   readonly bytes: Uint8Array;
   uses = 0;
-  /** Bytes from the start that have been cut off since the slab was last unused. */
+  /** Number of bytes from the start that were cut off since the slab was last unused. */
   used = 0;
-  /** Somebody may still read a part of it after its last piece has been given back. */
+  /**
+   * True if the memory may still be read after its last piece is released: then it is not reused.
+   */
   abandoned = false;
 
   constructor(size: number) {
@@ -44,13 +54,13 @@ export interface Piece {
   readonly end: number;
 }
 
-/** Somebody who waits for memory that others hold. */
+/** A connection that waits for memory that other connections hold. */
 interface Waiting {
   readonly cost: number;
   readonly wake: () => void;
 }
 
-/** All slabs: those in use, counted, and those that are not. One for all connections of a process. */
+/** All slabs of a process: counts those in use and keeps unused ones. Shared by all connections. */
 export class SlabPool {
   readonly #free = new Map<number, Slab[]>();
   readonly #maxKept: number;
@@ -58,27 +68,27 @@ export class SlabPool {
   #kept = 0;
   #used = 0;
   #queue: Waiting[] = [];
-  /** Those who wait are being served. */
+  /** True while waiting connections are being woken. */
   #serving = false;
   #scheduled = false;
-  /** Called when somebody begins to wait for memory that others hold. */
+  /** Called when a connection begins to wait for memory. */
   onShort: () => void = () => undefined;
 
   /**
-   * @param maxKept Bytes of unused slabs that are kept at most.
-   * @param maxUsed Bytes of slabs in use from which on connections wait for each other.
+   * @param maxKept most bytes of unused slabs to keep
+   * @param maxUsed total bytes of slabs in use; above this, connections wait for each other
    */
   constructor(maxKept = 16 << 20, maxUsed = 512 << 20) {
     this.#maxKept = maxKept;
     this.#maxUsed = maxUsed;
   }
 
-  /** Bytes of the slabs that are in use. */
+  /** Total bytes of the slabs in use. */
   get used(): number {
     return this.#used;
   }
 
-  /** Whether somebody waits for memory that others hold. */
+  /** True if a connection waits for memory that others hold. */
   get short(): boolean {
     return this.#queue.length > 0;
   }
@@ -104,14 +114,18 @@ export class SlabPool {
     this.#kept += size;
   }
 
-  /** Whether `cost` more bytes may be taken. @param first By a connection that holds none. */
+  /**
+   * True if `cost` more bytes may be taken.
+   * @param first true if the connection holds no memory
+   */
   admits(cost: number, first: boolean): boolean {
     if (first && cost <= alwaysMine) return true;
-    // Who waits goes first: else much that is short would keep what is long waiting for ever.
+    // Waiting connections go first. Otherwise many short requests could keep a long one waiting
+    // forever.
     return (this.#queue.length === 0 || this.#serving) && this.#fits(cost);
   }
 
-  /** Has `wake` called when {@link admits} may say yes. Once; not after {@link leave}. */
+  /** Calls `wake` once, when {@link admits} may return true; not after {@link leave}. */
   wait(waiting: Waiting): void {
     this.#queue.push(waiting);
     this.onShort();
@@ -138,7 +152,10 @@ export class SlabPool {
   }
 }
 
-/** Slabs come in few sizes, so that they fit again: powers of two with room for a header. */
+/**
+ * Rounds up to one of few slab sizes, so that slabs can be reused: powers of two, plus room for a
+ * header.
+ */
 function sizeFor(length: number): number {
   if (length <= shortest) return shortSize;
   if (length <= smallest) return sharedSize;
@@ -148,10 +165,13 @@ function sizeFor(length: number): number {
   return size + margin;
 }
 
-/** One connection's pieces, counted. */
+/** The memory of one connection: takes pieces from the pool and counts them. */
 export class Arena {
   readonly #pool: SlabPool;
-  /** The slabs that are being cut up: for the shortest pieces, and for others. */
+  /**
+   * The slabs from which pieces are cut now: one for the shortest pieces, one for other small
+   * pieces.
+   */
   #short: Slab | undefined;
   #current: Slab | undefined;
   #inUse = 0;
@@ -162,19 +182,20 @@ export class Arena {
     this.#pool = pool;
   }
 
-  /** Bytes of all pieces that were taken and not released. */
+  /** Total bytes of the pieces in use. */
   get inUse(): number {
     return this.#inUse;
   }
 
-  /** Bytes of the slabs that they are in. */
+  /** Total bytes of the slabs that contain these pieces. */
   get held(): number {
     return this.#held;
   }
 
   /**
-   * Whether a piece of this length may be taken: within `most` bytes, but for one alone, and within what there is for all
-   * connections. Where the latter is missing, `wake` is called when it is to be asked again.
+   * True if a piece of this length may be taken: within `most` bytes for this connection (a single
+   * piece may exceed that), and within the limit for all connections. If the latter is the
+   * obstacle, calls `wake` when the caller should ask again.
    */
   admits(length: number, most: number, wake: () => void): boolean {
     const first = this.#inUse === 0;
@@ -196,7 +217,7 @@ export class Arena {
     return false;
   }
 
-  /** A piece of `length` bytes. Its content is what was there before: fill it, or send nothing of it. */
+  /** Takes a piece of `length` bytes. It contains old data: fill it before you send any of it. */
   take(length: number): Piece {
     this.#inUse += length;
     if (length > smallest) {
@@ -216,7 +237,7 @@ export class Arena {
     return { slab, start, end: slab.used };
   }
 
-  /** Gives a piece back; once, when nobody reads or writes it any more. */
+  /** Releases a piece. Call once, when its memory is no longer read or written. */
   release({ slab, start, end }: Piece): void {
     this.#inUse -= end - start;
     if (--slab.uses > 0) return;
@@ -225,14 +246,14 @@ export class Arena {
     this.#pool.give(slab);
   }
 
-  /** Gives a piece back whose memory may still be read by somebody: it is not used again. */
+  /** Releases a piece whose memory may still be read, for example by a stream. It is not reused. */
   abandon(piece: Piece): void {
     piece.slab.abandoned = true;
     this.#forget(piece.slab);
     this.release(piece);
   }
 
-  /** Waits no more. */
+  /** Stops waiting for memory. */
   stopWaiting(): void {
     if (this.#waiting) this.#pool.leave(this.#waiting);
     this.#waiting = undefined;
@@ -248,13 +269,13 @@ export class Arena {
     return length <= shortest ? this.#short : this.#current;
   }
 
-  /** Nothing more is cut from it. */
+  /** Stops cutting pieces from a slab. */
   #forget(slab: Slab): void {
     if (slab === this.#current) this.#current = undefined;
     if (slab === this.#short) this.#short = undefined;
   }
 
-  /** What a piece of this length would add to what is held. */
+  /** Number of bytes by which a piece of this length would increase {@link held}. */
   #costOf(length: number): number {
     if (length === 0) return 0;
     const shared = length > smallest ? undefined : this.#sharedFor(length);

@@ -1,4 +1,7 @@
-/** The data of options in the handshake and of the replies to them ([NBD] "Option types", "Option reply types"). */
+/**
+ * Formats of the options in the handshake and of their replies ([NBD] "Option types", "Option reply
+ * types").
+ */
 import { Info, maxString, NBD_OPTION_REPLY_MAGIC, type HeaderStyle } from '../spec.js';
 import { decodeString, encodeString, getU16, getU32, putBigU64, putU16, putU32, putU64 } from '../wire.js';
 import { blockSizes, transmissionFlags, type TargetExport } from './export.js';
@@ -6,7 +9,7 @@ import type { Arena, Piece } from './memory.js';
 
 const replyHeaderSize = 20;
 
-/** [NBD] "Fixed newstyle negotiation": a reply to an option. */
+/** Builds a reply to an option ([NBD] "Fixed newstyle negotiation"). */
 export function optionReply(arena: Arena, option: number, type: number, ...parts: readonly Uint8Array[]): Piece {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   const piece = arena.take(replyHeaderSize + length);
@@ -47,13 +50,13 @@ export interface MetaOption {
   readonly queries: readonly string[];
 }
 
-/** Parses the data of NBD_OPT_LIST_META_CONTEXT or NBD_OPT_SET_META_CONTEXT; undefined if it is malformed. */
+/** Parses the data of NBD_OPT_{LIST,SET}_META_CONTEXT; undefined if it is malformed. */
 export function parseMeta(data: Uint8Array): MetaOption | undefined {
   const name = parseString(data, 0);
   if (!name || name.end + 4 > data.length) return undefined;
   const count = getU32(data, name.end);
   let at = name.end + 4;
-  // Each query takes four bytes at least: a count that cannot be right is not counted to.
+  // Each query takes at least four bytes: reject an impossible count before looping over it.
   if (count * 4 > data.length - at) return undefined;
   const queries: string[] = [];
   for (let i = 0; i < count; i++) {
@@ -65,7 +68,7 @@ export function parseMeta(data: Uint8Array): MetaOption | undefined {
   return at === data.length ? { name: name.text, queries } : undefined;
 }
 
-/** A name as an option's whole data: NBD_OPT_EXPORT_NAME. */
+/** Parses the data of NBD_OPT_EXPORT_NAME: an export's name without a length. */
 export function parseName(data: Uint8Array): string | undefined {
   return data.length > maxString ? undefined : decodeString(data);
 }
@@ -79,7 +82,7 @@ function parseString(data: Uint8Array, at: number): { text: string; end: number 
   return text === undefined ? undefined : { text, end };
 }
 
-/** A string with its length in front. */
+/** A string, preceded by its length. */
 export function lengthAndString(text: string): Uint8Array {
   const string = encodeString(text);
   const bytes = new Uint8Array(4 + string.length);
@@ -88,7 +91,7 @@ export function lengthAndString(text: string): Uint8Array {
   return bytes;
 }
 
-/** A metadata context in a reply: id and name. */
+/** A metadata context in a reply: its id and its name. */
 export function metaContext(id: number, name: string): Uint8Array {
   const string = encodeString(name);
   const bytes = new Uint8Array(4 + string.length);
@@ -97,7 +100,10 @@ export function metaContext(id: number, name: string): Uint8Array {
   return bytes;
 }
 
-/** [NBD] NBD_INFO_EXPORT, or without its type the reply to NBD_OPT_EXPORT_NAME. */
+/**
+ * [NBD] NBD_INFO_EXPORT. Without its first two bytes (the type) it is the reply to
+ * NBD_OPT_EXPORT_NAME.
+ */
 export function exportInfo(of: TargetExport, style: HeaderStyle, contexts: boolean): Uint8Array {
   const bytes = new Uint8Array(12);
   putU16(bytes, 0, Info.export);

@@ -1,6 +1,9 @@
 /**
- * What a target sends: complete messages, collected and handed to the stream in few writes. While the stream has not
- * taken all of the last write, the rest waits here, so that its memory is known to be free as soon as the stream has.
+ * The outbox of a target: collects complete messages and hands them to the stream in few writes.
+ *
+ * It gives the stream one write at a time. While the stream has not taken all of it, further
+ * messages wait here. So their memory can be reused as soon as the stream reports that it has
+ * drained.
  */
 import { messageOf } from '../../../base/errors.js';
 import { nextTurn } from '../../../base/turn.js';
@@ -8,9 +11,12 @@ import type { ByteStream } from '../../../network/stream.js';
 import { FileReply } from './file-reply.js';
 import type { Arena, Piece } from './memory.js';
 
-/** Bytes that are worth a write of their own. */
+/** From this many waiting bytes on, write immediately. Chosen, not measured. */
 const enough = 1 << 18;
-/** Bytes in one write, but for the last piece of it: an encrypted stream makes a copy of all that it gets. */
+/**
+ * Most bytes in one write, except that the last piece may exceed it. An encrypted stream copies
+ * everything that it is given.
+ */
 const most = 1 << 22;
 
 export class Outbox {
@@ -19,22 +25,24 @@ export class Outbox {
   readonly #sent: () => void;
   readonly #broken: (reason: string) => void;
   #waiting: (Piece | FileReply)[] = [];
-  /** Of the pieces among them. */
+  /** Total length of the pieces in `#waiting`, in bytes. */
   #waitingBytes = 0;
   #onTheWay: Piece[] = [];
   #blocked = false;
-  /** When the stream got what it has not taken yet, in ms of performance.now(). */
+  /**
+   * Time at which the stream got the write that it has not finished, in ms of performance.now().
+   */
   #since = 0;
-  /** The next bytes of a file are being read. */
+  /** True while the next bytes of a file are being read into memory. */
   #loading = false;
   #scheduled = false;
-  /** Whether more is to be expected from whoever is at work now. */
+  /** True between {@link hold} and {@link letGo}: the caller will add more messages. */
   #held = false;
   #closed = false;
 
   /**
-   * @param sent Called when messages have left this process, or never will: {@link unsent} is lower.
-   * @param broken Called when the rest of a message that has been begun cannot be had.
+   * @param sent called when {@link unsent} has become lower: messages were sent or dropped
+   * @param broken called if the rest of a message that was partly sent cannot be read
    */
   constructor(stream: ByteStream, arena: Arena, sent: () => void, broken: (reason: string) => void) {
     this.#stream = stream;
@@ -43,29 +51,29 @@ export class Outbox {
     this.#broken = broken;
   }
 
-  /** Whether {@link addFile} saves anything. */
+  /** True if {@link addFile} avoids a copy on this stream. */
   get takesFiles(): boolean {
     return this.#stream.sendFile !== undefined;
   }
 
-  /** Sends over another stream from now on; nothing may be {@link unsent}. */
+  /** Switches to another stream. No message may be {@link unsent}. */
   moveTo(stream: ByteStream): void {
     this.#stream = stream;
   }
 
-  /** Messages that the operating system has not taken. */
+  /** The number of messages that the operating system has not taken yet. */
   get unsent(): number {
     return this.#waiting.length + this.#onTheWay.length;
   }
 
-  /** For how long the stream has not taken what it was given, in ms. */
+  /** The time for which the stream has not taken the last write, in ms; 0 if it has. */
   get stalledFor(): number {
     return this.#blocked ? performance.now() - this.#since : 0;
   }
 
   /**
-   * Sends one message, soon. The piece is released when it has been sent.
-   * @param more Whether further messages are to be expected in the same turn of the event loop.
+   * Queues one message and sends it soon. The piece is released when the stream has taken it.
+   * @param more true if the caller expects further messages in the same iteration of the event loop
    */
   add(piece: Piece, more: boolean): void {
     if (this.#closed) {
@@ -86,7 +94,7 @@ export class Outbox {
     }
   }
 
-  /** Sends one message whose data come from a file, after its header. */
+  /** Queues one message: a header from memory, then data from a file. */
   addFile(header: Piece, data: FileReply): void {
     if (this.#closed) {
       this.#arena.release(header);
@@ -99,7 +107,7 @@ export class Outbox {
     this.flush();
   }
 
-  /** Messages are to come until {@link letGo}: they go out together. */
+  /** Collects messages until {@link letGo}, then sends them together. */
   hold(): void {
     this.#held = true;
   }
@@ -109,7 +117,7 @@ export class Outbox {
     this.flush();
   }
 
-  /** Sends what waits, unless the stream is still busy with what it got. */
+  /** Sends the waiting messages, unless the stream is still busy with the last write. */
   flush(): void {
     if (this.#blocked || this.#loading || this.#closed || this.#waiting.length === 0) return;
     do {
@@ -119,7 +127,7 @@ export class Outbox {
     this.#sent();
   }
 
-  /** Gives pieces to the stream. False if it has not taken all of them yet. */
+  /** Writes pieces to the stream. Returns false if it has not taken all of them yet. */
   #write(pieces: Piece[]): boolean {
     if (!this.#stream.write(chunksOf(pieces))) {
       this.#onTheWay = pieces;
@@ -127,13 +135,16 @@ export class Outbox {
       this.#since = performance.now();
       return false;
     }
-    // A stream that likes to queue more than it has sent does not say when it is done with the memory.
+    // The stream took the write but still queues part of it, and sends no `drain` event for that.
+    // So the end of its use of the memory is unknown: do not reuse the memory.
     if (this.#stream.pending === 0) for (const piece of pieces) this.#arena.release(piece);
     else for (const piece of pieces) this.#arena.abandon(piece);
     return true;
   }
 
-  /** Sends of the file's data, which are the next. False if the stream has not taken all that it was given. */
+  /**
+   * Sends data of a file, which is first in the queue. Returns false if the stream is still busy.
+   */
   #sendFile(data: FileReply): boolean {
     data.send(this.#stream);
     if (data.left === 0) return this.#fileSent(data);
@@ -166,7 +177,7 @@ export class Outbox {
     return true;
   }
 
-  /** What goes into the next write: pieces up to a file's data. */
+  /** Removes the pieces for the next write: up to `most` bytes, or up to the next file data. */
   #take(): Piece[] {
     const pieces: Piece[] = [];
     let bytes = 0;
@@ -180,7 +191,7 @@ export class Outbox {
     return pieces;
   }
 
-  /** The stream has taken everything. */
+  /** Handles the stream's `drain` event: it has taken everything. */
   drained(): void {
     if (!this.#blocked) return;
     this.#blocked = false;
@@ -191,11 +202,11 @@ export class Outbox {
     this.#sent();
   }
 
-  /** The stream is gone: drops everything, now and later. */
+  /** Drops all messages, waiting and future: the stream is gone. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    // The stream may hold on to what it got until it is collected itself.
+    // The stream may still reference what it was given: do not reuse the memory.
     for (const piece of this.#onTheWay) this.#arena.abandon(piece);
     for (const item of this.#waiting) {
       if (item instanceof FileReply) item.release();
@@ -211,7 +222,7 @@ function cut(error: unknown): string {
   return `what it reads cannot be read to its end: ${messageOf(error)}`;
 }
 
-/** The bytes of the pieces, neighbours joined. */
+/** The byte ranges of the pieces. Adjacent pieces become one chunk. */
 function chunksOf(pieces: readonly Piece[]): Uint8Array[] {
   const chunks: Uint8Array[] = [];
   let { slab, start, end } = pieces[0]!;

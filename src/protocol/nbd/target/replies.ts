@@ -1,6 +1,6 @@
 /**
- * Replies in the transmission phase, as pieces to send, in each of the styles that a handshake can agree on ([NBD] "Simple
- * reply message", "Structured reply chunk message"; [EXT] "Extended reply chunk message").
+ * Builds replies of the transmission phase in each negotiated style ([NBD] "Simple reply message",
+ * "Structured reply chunk message"; [EXT] "Extended reply chunk message").
  */
 import type { Extent } from '../../../block/device.js';
 import {
@@ -19,27 +19,27 @@ import { encodeText, putU16, putU32, putU64 } from '../wire.js';
 import type { Arena, Piece } from './memory.js';
 import type { Request } from './requests.js';
 
-/** Longest text that goes with an error, in bytes; [NBD] allows 4096. */
+/** Longest text in an error reply, in bytes; [NBD] allows 4096. */
 const maxErrorText = 512;
 /** Most descriptors in a block status reply; [NBD] allows 2^20. */
 const maxDescriptors = 8192;
 
-/** About what the longest block status reply takes, in bytes. */
+/** Approximate length of the longest block status reply, in bytes. */
 export const longestStatus = 16 * maxDescriptors;
 
-/** The styles that have chunks. */
+/** The styles whose replies consist of chunks. */
 type ChunkStyle = Exclude<HeaderStyle, 'simple'>;
 
 function chunkHeaderSize(style: ChunkStyle): number {
   return style === 'extended' ? EXTENDED_HEADER_SIZE : STRUCTURED_REPLY_SIZE;
 }
 
-/** Bytes in front of the data in a read's reply. */
+/** Number of bytes before the data in a read reply. */
 export function readHeaderSize(style: HeaderStyle): number {
   return style === 'simple' ? SIMPLE_REPLY_SIZE : chunkHeaderSize(style) + 8;
 }
 
-/** Puts the header in front of a read's data, which fills the rest of the piece. */
+/** Writes the header before a read's data, which fills the rest of the piece. */
 export function putReadHeader(piece: Piece, request: Request, style: HeaderStyle): void {
   const { bytes } = piece.slab;
   const at = piece.start;
@@ -49,8 +49,8 @@ export function putReadHeader(piece: Piece, request: Request, style: HeaderStyle
 }
 
 /**
- * Success without data, in the shortest form that the style allows.
- * @param read Whether it answers a read, which has no simple reply where there are chunks.
+ * A success reply without data, in the shortest form that the style allows.
+ * @param read true if it answers a read, for which the chunk styles have no simple reply
  */
 export function successReply(arena: Arena, request: Request, style: HeaderStyle, read: boolean): Piece {
   if (style === 'simple' || (style === 'structured' && !read)) return simpleReply(arena, request, 0);
@@ -59,7 +59,7 @@ export function successReply(arena: Arena, request: Request, style: HeaderStyle,
   return piece;
 }
 
-/** Failure, with a text for a person where the style has room for one. */
+/** An error reply, with a text for people if the style has room for one. */
 export function errorReply(arena: Arena, request: Request, style: HeaderStyle, error: number, message: string): Piece {
   if (style === 'simple') return simpleReply(arena, request, error);
   const text = encodeText(message, maxErrorText);
@@ -72,13 +72,13 @@ export function errorReply(arena: Arena, request: Request, style: HeaderStyle, e
   return piece;
 }
 
-/** One context's answer to a block status request: descriptors of [length, flags]. */
+/** The status of one context in a block status reply: descriptors of [length, flags]. */
 export interface ContextStatus {
   readonly id: number;
   readonly descriptors: readonly (readonly [length: number, flags: number])[];
 }
 
-/** The chunks of a block status reply, one for each context ([NBD], [EXT] "Structured reply types"). */
+/** A block status reply: one chunk for each context ([NBD], [EXT] "Structured reply types"). */
 export function blockStatusReply(
   arena: Arena,
   request: Request,
@@ -116,7 +116,10 @@ export function blockStatusReply(
   return piece;
 }
 
-/** Extents as `base:allocation` descriptors of a range: clipped to it, neighbours of one kind joined. */
+/**
+ * Converts extents to `base:allocation` descriptors of a range: clips them to it and joins adjacent
+ * ones of the same kind.
+ */
 export function allocationOf(
   extents: readonly Extent[],
   offset: number,
@@ -140,7 +143,7 @@ export function allocationOf(
     }
     at += covered;
   }
-  // A device that does not know says so by saying nothing: data.
+  // A device that does not know its extents returns none: report data.
   if (descriptors.length === 0) descriptors.push([length, 0]);
   return descriptors;
 }
@@ -158,7 +161,7 @@ function putSimple(bytes: Uint8Array, at: number, request: Request, error: numbe
   putU32(bytes, at + 12, request.cookieLow);
 }
 
-/** Puts a chunk's header; returns the place after it. */
+/** Writes a chunk's header. Returns the index after it. */
 function putChunk(
   bytes: Uint8Array,
   at: number,

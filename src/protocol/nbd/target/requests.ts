@@ -1,7 +1,10 @@
 /**
- * Reading requests out of the bytes of a connection, in place ([NBD] and [EXT] "Request message"): a header that lies whole
- * in a chunk is read where it is, and a payload is copied once, from the chunk to where the request keeps it.
- * Knows the form of a request only; what is allowed is the sink's to say.
+ * Parses requests from the bytes of a connection, in place ([NBD] and [EXT] "Request message").
+ *
+ * A header that lies entirely in a chunk is parsed where it is. A payload is copied once, from the
+ * chunk to the request's piece.
+ *
+ * Not here: whether a request is allowed (check.ts); the sink decides that.
  */
 import {
   Command,
@@ -14,27 +17,32 @@ import {
 import { getU16, getU32, getU64 } from '../wire.js';
 import type { Piece } from './memory.js';
 
-/** Payloads are handed on in multiples of this, in bytes: pages. */
+/** Unit in which parts of a payload are passed on: a page, in bytes. */
 export const placedUnit = 4096;
 
-/** One request as it came. `offset` and `length` above 2^53 are rounded. */
+/** One request as received. Values of `offset` and `length` above 2^53 are rounded. */
 export class Request {
   readonly flags: number;
   readonly command: number;
-  /** The cookie, opaque, in two halves. */
+  /** The cookie, opaque, as two halves. */
   readonly cookieHigh: number;
   readonly cookieLow: number;
-  /** The offset exactly, in two halves: extended replies repeat it. */
+  /** The exact offset, as two halves: extended replies repeat it. */
   readonly offsetHigh: number;
   readonly offsetLow: number;
   /** Bytes. */
   readonly offset: number;
   readonly length: number;
-  /** Bytes that follow the header: a write's data, or what an extended request says besides. */
+  /**
+   * Number of bytes that follow the header: a write's data, or the payload of an extended request.
+   */
   readonly payloadLength: number;
-  /** Where they go. */
+  /** Memory for the payload. */
   payload: Piece | undefined;
-  /** Whether they may go on as they come ({@link RequestSink.place}), and how many have, from the first on. */
+  /**
+   * True if parts of the payload may be passed on as they arrive ({@link RequestSink.place}); and
+   * the number of bytes passed on so far, from the first.
+   */
   placing = false;
   placed = 0;
 
@@ -56,25 +64,30 @@ export class Request {
   }
 }
 
-/** Who gets the requests. */
+/** Receives the requests. */
 export interface RequestSink {
-  /** Whether a request of this command and length may begin now. If not, the reader waits until it is called again. */
+  /**
+   * True if a request of this command and length may begin now. If false, the reader waits until
+   * {@link RequestReader.receive} is called again.
+   */
   hasRoom(command: number, length: number): boolean;
   /**
-   * A request has come. If bytes follow it, the sink sets `payload` to as many and gets it again by {@link complete}
-   * when they are there; with no payload set, they are skipped.
-   * @param present All of the payload, where it is there already.
-   * @returns whether that has been dealt with: there is no {@link complete} then.
+   * Begins a request. If a payload follows, the sink sets `payload` to a piece of that length; the
+   * reader fills it and calls {@link complete}. If the sink sets none, the payload is skipped.
+   * @param present the whole payload, if it has already arrived
+   * @returns true if the sink has dealt with the payload: {@link complete} is not called then
    */
   begin(request: Request, present: Uint8Array | undefined): boolean;
   /**
-   * Some pages of the payload of a request that is `placing` have come: `bytes`, after those that are `placed`.
-   * @returns whether they are dealt with; if not, they and the rest are kept in the payload.
+   * Passes on whole pages of the payload of a request that is `placing`: `bytes`, which follow the
+   * bytes that are `placed`.
+   * @returns true if the sink has dealt with them; if false, they and the rest are copied to the
+   *   payload
    */
   place(request: Request, bytes: Uint8Array): boolean;
-  /** A request's payload is there. */
+  /** A request's payload has arrived completely. */
   complete(request: Request): void;
-  /** The bytes are no requests: the reader has lost its place and takes no more. */
+  /** The bytes are not a request. The reader has lost synchronisation and takes no more. */
   broken(reason: string): void;
 }
 
@@ -82,36 +95,39 @@ export class RequestReader {
   readonly #sink: RequestSink;
   readonly #extended: boolean;
   readonly #headerSize: number;
-  /** The beginning of a header whose end has not come. */
+  /** The first part of a header whose rest has not arrived. */
   readonly #carry = new Uint8Array(EXTENDED_HEADER_SIZE);
   #carried = 0;
-  /** The request whose payload is coming in. */
+  /** The request whose payload is arriving. */
   #unfinished: Request | undefined;
-  /** Bytes of its payload that are there. */
+  /** Number of bytes of its payload that have arrived. */
   #have = 0;
-  /** Bytes of refused data still to come. */
+  /** Number of payload bytes of a refused request still to skip. */
   #skip = 0;
   #waiting = false;
   #broken = false;
 
-  /** @param extended Whether requests have extended headers. */
+  /** @param extended true if requests have extended headers */
   constructor(sink: RequestSink, extended: boolean) {
     this.#sink = sink;
     this.#extended = extended;
     this.#headerSize = extended ? EXTENDED_HEADER_SIZE : REQUEST_HEADER_SIZE;
   }
 
-  /** Whether the sink had no room: call {@link receive} again when it has, with the rest of the bytes or with none. */
+  /**
+   * True if the sink had no room. Call {@link receive} again when it has, with the remaining bytes
+   * or with none.
+   */
   get waiting(): boolean {
     return this.#waiting;
   }
 
-  /** The request whose payload is coming in, if any. */
+  /** The request whose payload is arriving, if any. */
   get unfinished(): Request | undefined {
     return this.#unfinished;
   }
 
-  /** Takes no more: all further bytes are dropped. */
+  /** Stops: all further bytes are dropped. */
   stop(): void {
     this.#broken = true;
     this.#waiting = false;
@@ -119,8 +135,9 @@ export class RequestReader {
   }
 
   /**
-   * Reads `chunk` from byte `at`. Returns the place up to which it was used: its length, unless {@link waiting}.
-   * @param headroom As StreamEvents.data has it.
+   * Parses `chunk` from index `at` on.
+   * @param headroom see StreamEvents.data
+   * @returns the index of the first unused byte: the chunk's length, unless {@link waiting}
    */
   receive(chunk: Uint8Array, at: number, headroom = 0): number {
     this.#waiting = false;
@@ -152,7 +169,7 @@ export class RequestReader {
     return at + missing;
   }
 
-  /** Returns how many bytes were used: 0 if the request must wait. */
+  /** Parses a header. Returns the number of bytes used; 0 if the request must wait. */
   #decode(bytes: Uint8Array, at: number): number {
     const extended = this.#extended;
     if (getU32(bytes, at) !== (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC)) {
@@ -187,7 +204,8 @@ export class RequestReader {
     let placed = 0;
     if (request.placing) {
       const begun = this.#have - request.placed;
-      // A chunk's headroom is before its first byte; a page that was begun ends in a chunk's first bytes.
+      // The headroom lies before the chunk's first byte. A partly received page continues in the
+      // chunk's first bytes, so its earlier part can be copied into the headroom.
       if (begun > 0 && begun <= headroom && at === 0) placed = this.#placeJoined(request, bytes, begun);
       else placed = this.#place(request, bytes, begun);
     }
@@ -201,7 +219,10 @@ export class RequestReader {
     return length;
   }
 
-  /** {@link #place}, with the beginning of the first page put where the chunk has room for it: all goes on at once. */
+  /**
+   * Like {@link #place}, but copies the earlier part of the first page into the chunk's headroom,
+   * so that all pages are contiguous and passed on in one call.
+   */
   #placeJoined(request: Request, bytes: Uint8Array, begun: number): number {
     const joined = new Uint8Array(bytes.buffer, bytes.byteOffset - begun, begun + bytes.length);
     const whole = joined.length & -placedUnit;
@@ -213,14 +234,14 @@ export class RequestReader {
   }
 
   /**
-   * Hands whole pages on.
-   * @param begun Bytes of the first page that came before.
-   * @returns how many of `bytes` are done with, from the first on
+   * Passes whole pages on.
+   * @param begun number of bytes of the first page that arrived with earlier chunks
+   * @returns the number of bytes of `bytes`, from the first on, that need no further copy
    */
   #place(request: Request, bytes: Uint8Array, begun: number): number {
     let at = 0;
     if (begun > 0) {
-      // A page whose beginning came before: it is completed where that is kept.
+      // The first page began in an earlier chunk: complete it in the payload's memory.
       const missing = placedUnit - begun;
       if (bytes.length < missing) return 0;
       const { slab, start } = request.payload!;

@@ -1,11 +1,16 @@
 /**
- * The turn of a connection to TLS ([NBD] "TLS support", NBD_OPT_STARTTLS): between the acknowledgement of the option and the
- * first option over TLS. Whatever has come before the acknowledgement left was not sent by a client that keeps to the
- * protocol; it is not looked at, and the connection ends, since somebody may have put it there to be believed later.
+ * The switch of a connection to TLS ([NBD] "TLS support", NBD_OPT_STARTTLS): from the
+ * acknowledgement of the option to the first option over TLS.
+ *
+ * A correct client sends nothing between its request for TLS and the acknowledgement. If bytes
+ * arrive in that time, they are not read and the connection ends: an attacker could have injected
+ * them in plain text to be processed later as if they were encrypted.
  */
 import type { Stage, StageHost } from './stage.js';
 
-/** How long a client has for the TLS handshake when the server has begun to shut down, in ms. */
+/**
+ * After the server has begun to shut down, the client has this long for the TLS handshake, in ms.
+ */
 const drainMs = 1000;
 
 export class Securing implements Stage {
@@ -14,14 +19,14 @@ export class Securing implements Stage {
   readonly #stop: () => void;
   readonly #begin: (signal: AbortSignal) => void;
   readonly #giveUp = new AbortController();
-  /** Of the shutdown. */
+  /** Timer of the shutdown. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #begun = false;
   #closed = false;
 
   /**
-   * @param stop Called when everything before it has been sent: what comes from now on is TLS's.
-   * @param begin Called once after that, in a later turn.
+   * @param stop called when the acknowledgement has been sent: later bytes belong to TLS
+   * @param begin called once after that, asynchronously
    */
   constructor(host: StageHost, stop: () => void, begin: (signal: AbortSignal) => void) {
     this.#host = host;
@@ -39,7 +44,7 @@ export class Securing implements Stage {
     if (this.#host.outbox.unsent > 0 || this.#begun) return;
     this.#begun = true;
     this.#stop();
-    // What is left of the chunk that asked for it comes first.
+    // Wait until the rest of the chunk that asked for TLS has been examined.
     queueMicrotask(() => {
       if (!this.#closed) this.#begin(this.#giveUp.signal);
     });
@@ -49,7 +54,7 @@ export class Securing implements Stage {
     this.#timer = setTimeout(() => this.#host.fail('the server is being shut down'), drainMs);
   }
 
-  /** It is over, one way or the other. */
+  /** The phase is over: TLS is established or has failed. */
   end(): void {
     this.#closed = true;
     clearTimeout(this.#timer);

@@ -1,40 +1,50 @@
 /**
- * Sessions of an export (spec.ts, `sessionContext`): the connections that one client opens one after the other. A new
- * one is let in only when whatever its predecessors still had under way has been finished or dropped, so that a write
- * repeated on it can never be overtaken by its older self (design: what a remote disk must never do, 2).
+ * Sessions of an export (spec.ts, `sessionContext`). A session is the sequence of connections that
+ * one client opens one after the other.
+ *
+ * A new connection is admitted only after every request that earlier connections had in flight is
+ * finished or dropped. Otherwise a write that the client repeats on the new connection could be
+ * overtaken by its first copy.
  */
 
-/** A connection as its session sees it. */
+/** A connection, as its session sees it. */
 export interface SessionMember {
-  /** Hangs up and drops what has not begun; resolves when nothing of it is running any more. */
+  /**
+   * Closes the connection and drops requests that have not begun. Resolves when none of its
+   * requests runs any more.
+   */
   fence(): Promise<void>;
 }
 
-/** Sessions without a connection whose losses are remembered. */
+/** For how many sessions without a connection the losses are remembered. */
 const maxRemembered = 4096;
 
 export class SessionRegistry {
   /**
-   * What names the life of the server's memory of unflushed writes: where it is another after a reconnect, unflushed
-   * writes may be lost. At most 64 characters of [A-Za-z0-9.-].
+   * Identifies the lifetime of the server's volatile write cache: if it differs after a reconnect,
+   * unflushed writes may be lost. At most 64 characters of [A-Za-z0-9.-].
    */
   readonly state: string;
   readonly #waitMs: number;
   readonly #members = new Map<string, Set<SessionMember>>();
 
-  /** By session, the latest last: the epoch of losses that its client was told of (block/losses.ts). */
+  /**
+   * For each session, the loss epoch that its client has been told of (block/losses.ts). In order
+   * of use, the latest last.
+   */
   readonly #seen = new Map<string, number>();
 
-  /** @param waitMs How long a new connection waits for its predecessors' requests. */
+  /** @param waitMs how long a new connection waits for requests of earlier ones, in ms */
   constructor(state = '', waitMs = 30_000) {
     this.state = /^[A-Za-z0-9.-]{0,64}$/.test(state) ? state : '';
     this.#waitMs = waitMs;
   }
 
   /**
-   * Makes `member` the session's connection: all earlier ones are fenced. Every call is to be followed by a
-   * {@link leave}, when nothing of the member is running any more.
-   * @returns false if an earlier one had something running for too long: the member must not go on.
+   * Makes `member` the session's connection and fences all earlier ones. Every call needs a later
+   * {@link leave}, when no request of the member runs any more.
+   * @returns false if a request of an earlier connection did not end in time: the member must not
+   *   go on
    */
   async join(id: string, member: SessionMember): Promise<boolean> {
     const key = id.toLowerCase();
@@ -55,7 +65,10 @@ export class SessionRegistry {
     }
   }
 
-  /** The losses that a session's client was told of on its earlier connections; undefined for a session that is new. */
+  /**
+   * The loss epoch that the session's client was told of on earlier connections. Undefined for a
+   * new session.
+   */
   seenLosses(id: string): number | undefined {
     return this.#seen.get(id.toLowerCase());
   }
@@ -68,8 +81,9 @@ export class SessionRegistry {
   }
 
   /**
-   * A member is gone. @param losses The epoch of the device's losses that its client was told of; undefined if it was never
-   * in transmission.
+   * Removes a member whose requests have all ended.
+   * @param losses the loss epoch of the device that its client was told of; undefined if the member
+   *   never entered transmission
    */
   leave(id: string, member: SessionMember, losses?: number): void {
     const key = id.toLowerCase();

@@ -1,33 +1,37 @@
-/** What a connection's phases (handshake, transmission) are to the connection, and it to them. */
+/** The interfaces between a connection and its phases (handshake, TLS start, transmission). */
 import type { Steps } from '../../../base/steps.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena } from './memory.js';
 import type { Outbox } from './outbox.js';
 
 /**
- * A phase: takes bytes, sends messages. When {@link Stage.receive} returns, one of these holds:
+ * A phase of a connection: takes bytes and sends messages. When {@link Stage.receive} returns, one
+ * of these must hold:
  *
  * - the phase has taken all bytes;
- * - it waits: `waiting` is true;
- * - it is over: another phase has taken its place, or the connection has ended.
+ * - the phase waits: `waiting` is true;
+ * - the phase is over: another phase has replaced it, or the connection has ended.
  *
- * A phase that is over but still in place (the next one is being made) waits. A phase that does none of the three would
- * be called for ever with the same bytes: the connection ends it instead.
+ * A phase that is over but not yet replaced waits. If none of the three holds, the connection would
+ * call the phase forever with the same bytes, so it closes instead.
  */
 export interface Stage {
-  /** The phase takes no bytes now. It calls {@link StageHost.wake} when it does again; a phase that is over does not. */
+  /**
+   * True if the phase takes no bytes now. It calls {@link StageHost.wake} when it takes bytes
+   * again, unless it is over.
+   */
   readonly waiting: boolean;
   /**
-   * Takes bytes of `chunk` from `at` on, as many as it wants.
-   * @param headroom As StreamEvents.data has it.
-   * @returns the place up to which the phase took the bytes.
+   * Takes bytes of `chunk` from index `at` on, as many as it wants.
+   * @param headroom see StreamEvents.data
+   * @returns the index of the first byte that was not taken
    */
   receive(chunk: Uint8Array, at: number, headroom?: number): number;
-  /** Messages have left, or never will: {@link Outbox.unsent} is lower. */
+  /** Called when {@link Outbox.unsent} has become lower: messages were sent or dropped. */
   sent(): void;
-  /** The server shuts down: the phase finishes what it has and calls {@link StageHost.end}. */
+  /** Shuts down: the phase finishes its requests and calls {@link StageHost.end}. */
   drain(): void;
-  /** The connection is closed. Resolves when nothing of the phase is running any more. */
+  /** The connection is closed. Resolves when no request of the phase runs any more. */
   close(): Promise<void>;
 }
 
@@ -36,12 +40,15 @@ export interface StageHost {
   readonly limits: TargetLimits;
   readonly arena: Arena;
   readonly outbox: Outbox;
-  /** Is told the steps of [SYS] fig. 9 and 10 of each request, under its cookie. */
+  /** Receives the trace steps of [SYS] fig. 9 and 10 for each request, by cookie. */
   readonly steps: Steps;
-  /** The phase can take bytes again. */
+  /** The phase takes bytes again. */
   wake(): void;
-  /** Nothing more is to be said: sends what is waiting and closes. */
+  /** The phase has nothing more to send: sends the waiting messages, then closes. */
   end(): void;
-  /** The peer broke the protocol: closes at once. `reason` says of the peer what it did: "it sent …". */
+  /**
+   * The peer violated the protocol: closes immediately. `reason` is a clause about the peer: "it
+   * sent …".
+   */
   fail(reason: string): void;
 }

@@ -1,17 +1,20 @@
-/** The payload of a block status request ([EXT] NBD_CMD_BLOCK_STATUS): which contexts are asked for, and over which length. */
+/**
+ * The payload of a block status request ([EXT] NBD_CMD_BLOCK_STATUS): a length and the requested
+ * contexts.
+ */
 import { getU32, getU64 } from '../wire.js';
 
 export interface StatusQuery {
-  /** Bytes from the request's offset on. */
+  /** Number of bytes, from the request's offset on. */
   readonly length: number;
-  /** Numbers of contexts that were chosen in the handshake, none of them twice. */
+  /** Ids of contexts that were selected in the handshake, without duplicates. */
   readonly ids: readonly number[];
 }
 
 /**
  * Parses a payload of 8 + 4 n bytes.
- * @param chosen Numbers of the contexts that were chosen in the handshake.
- * @returns undefined where it names a context that was not chosen, or one twice.
+ * @param chosen ids of the contexts that were selected in the handshake
+ * @returns undefined if the payload names a context that was not selected, or one twice
  */
 export function parseQuery(bytes: Uint8Array, chosen: readonly number[]): StatusQuery | undefined {
   const ids: number[] = [];

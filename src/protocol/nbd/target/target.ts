@@ -1,6 +1,8 @@
 /**
- * NbdTarget: one connection of an NBD server ([NBD]), from the greeting to its end. Knows streams and BlockDevices, and
- * nothing of sockets, files or other connections but those of its own session.
+ * NbdTarget: one connection of an NBD server ([NBD]), from the greeting to the end.
+ *
+ * It uses streams and BlockDevices only. Not here: sockets, files, and other connections, except
+ * those of its own session (sessions.ts).
  */
 import type { ThrottledLogger } from '../../../base/log.js';
 import { messageOf } from '../../../base/errors.js';
@@ -18,17 +20,17 @@ import type { SessionMember, SessionRegistry } from './sessions.js';
 import type { Stage } from './stage.js';
 import { Transmission } from './transmission.js';
 
-/** What all connections of a server share. */
+/** Shared by all connections of a server. */
 export interface TargetContext {
   readonly exports: ExportDirectory;
   readonly pool: SlabPool;
   readonly log: ThrottledLogger;
   readonly limits?: Partial<TargetLimits>;
-  /** How connections are encrypted, and whether they have to be; undefined: they are not. */
+  /** How connections are encrypted, and whether they must be. Undefined: no TLS. */
   readonly tls?: TargetTls | undefined;
-  /** Is told the steps of [SYS] fig. 9 and 10 of each request, under its cookie. */
+  /** Receives the trace steps of [SYS] fig. 9 and 10 for each request, by cookie. */
   readonly steps?: Steps | undefined;
-  /** Is told that the handshake has succeeded. */
+  /** Called when the handshake has succeeded. */
   readonly entered?: () => void;
 }
 
@@ -37,37 +39,43 @@ export interface TargetTls {
   readonly secure: Secure;
 }
 
-/** Bytes that a stream may still deliver after it was paused: more, and it does not pause. */
+/**
+ * Most bytes that a stream may still deliver after it was paused. If it delivers more, it ignores
+ * the pause, and the connection ends.
+ */
 const maxHeld = 4 << 20;
 const nothing = new Uint8Array(0);
 
 export class NbdTarget implements SessionMember {
-  /** Resolves when the connection is closed and nothing of it is running any more. */
+  /** Resolves when the connection is closed and none of its requests runs any more. */
   readonly finished: Promise<void>;
   readonly #context: TargetContext;
   readonly #log: ThrottledLogger;
   readonly #arena: Arena;
   readonly #outbox: Outbox;
   readonly #limits: TargetLimits;
-  /** Bounds the handshakes before and after TLS, and that of TLS, together. */
+  /** Limits the total time of the handshakes before TLS, of TLS, and after it. */
   readonly #clock: HandshakeClock;
   #stream: ByteStream;
-  /** It is encrypted. */
+  /** True if the stream is encrypted. */
   #secured = false;
   #stage: Stage;
   #state: 'open' | 'ended' | 'closed' = 'open';
   #draining = false;
-  /** Bytes that came while the phase takes none; set, though perhaps empty, for as long as it does not. */
+  /**
+   * Bytes that arrived while the phase takes none. Defined, though perhaps empty, as long as the
+   * phase waits; undefined otherwise.
+   */
   #held: Uint8Array | undefined;
   #feeding = false;
   #waking = false;
   #wakeAgain = false;
   #resolveFinished: () => void = () => undefined;
-  /** Of the export that it is in transmission on. */
+  /** The losses of the export that is in transmission. */
   #losses: LossWatch | undefined;
   #session: { readonly registry: SessionRegistry; readonly id: string } | undefined;
 
-  /** Begins to speak on `stream`, which must be fresh. */
+  /** Starts the protocol on `stream`, which must be new. */
   constructor(stream: ByteStream, context: TargetContext) {
     this.#stream = stream;
     this.#context = context;
@@ -89,24 +97,27 @@ export class NbdTarget implements SessionMember {
     handshake.start();
   }
 
-  /** Who is at the other end. */
+  /** The peer's name or address, for logs. */
   get peer(): string {
     return this.#stream.peer;
   }
 
-  /** Bytes of memory that it keeps from other connections, and for how long it has not taken what it was sent, in ms. */
+  /**
+   * The memory that the connection holds, in bytes, and the time for which the client has not taken
+   * what was sent, in ms.
+   */
   get holding(): { readonly bytes: number; readonly stalledFor: number } {
     return { bytes: this.#arena.held, stalledFor: this.#outbox.stalledFor };
   }
 
-  /** Shutdown: what is under way is answered, everything that comes is refused, then the connection ends. */
+  /** Shuts down: answers the requests in flight, refuses new ones, then closes. */
   drain(): void {
     if (this.#state !== 'open' || this.#draining) return;
     this.#draining = true;
     this.#stage.drain();
   }
 
-  /** Closes at once. What runs on the device is given up where it can be. */
+  /** Closes immediately. Requests at the device are aborted where possible. */
   destroy(): void {
     this.#stream.destroy();
     this.#close();
@@ -191,7 +202,7 @@ export class NbdTarget implements SessionMember {
       this.#held = joined;
       return;
     }
-    // What is answered at once goes out together.
+    // Replies that are ready during this call go out in one write.
     this.#outbox.hold();
     const rest = this.#feed(chunk, headroom);
     if (rest) {
@@ -202,9 +213,10 @@ export class NbdTarget implements SessionMember {
   }
 
   #wake(): void {
-    // Within a feed the loop there goes on by itself.
+    // During #feed, the loop there continues by itself.
     if (!this.#held || this.#feeding || this.#state !== 'open') return;
-    // Answers that leave at once make room for more, and so on: in a loop, not ever deeper.
+    // Replies that are sent immediately make room for more requests, which wake again: loop instead
+    // of recursing ever deeper.
     this.#wakeAgain = this.#waking;
     if (this.#waking) return;
     this.#waking = true;
@@ -218,7 +230,10 @@ export class NbdTarget implements SessionMember {
     this.#waking = false;
   }
 
-  /** Gives bytes to the phases. Returns what they do not take now, perhaps none; undefined if they took all. */
+  /**
+   * Passes bytes to the current phase and its successors. Returns the bytes that were not taken,
+   * perhaps none, if the phase waits; undefined if all were taken.
+   */
   #feed(chunk: Uint8Array, headroom: number): Uint8Array | undefined {
     this.#feeding = true;
     let at = 0;
@@ -231,7 +246,8 @@ export class NbdTarget implements SessionMember {
         if (stage !== this.#stage) continue;
         if (stage.waiting) return at < chunk.length ? chunk.subarray(at) : nothing;
         if (at >= chunk.length) return undefined;
-        // The phase broke its contract (stage.ts). Without this, the loop would keep the whole server for ever.
+        // The phase violated its contract (stage.ts). Without this check, the loop would block the
+        // whole server forever.
         if (at <= from) return this.#stuck(chunk.length - at);
       }
     } finally {
@@ -239,7 +255,7 @@ export class NbdTarget implements SessionMember {
     }
   }
 
-  /** Ends the connection because of a fault of this program, which is reported as such. */
+  /** Ends the connection because of a bug in this program, and logs it as one. */
   #stuck(bytes: number): undefined {
     this.#log.log(
       'error',

@@ -1,13 +1,14 @@
 /**
- * The steps of the virtual I/O server for one request, under its cookie: [SYS] fig. 9 (280, 281) and 10. Where a write's
- * data goes to the device as it comes, 285 and 286 are told when its last byte has.
+ * Trace steps of the virtual I/O server for one request, by its cookie: [SYS] fig. 9 (280, 281) and
+ * fig. 10. If a write's data goes to the device as it arrives, steps 285 and 286 are reported after
+ * its last byte.
  */
 import type { Steps } from '../../../base/steps.js';
 import { cookieOf, requestText } from '../request-text.js';
 import { Command } from '../spec.js';
 import type { Request } from './requests.js';
 
-/** A request has arrived; its data, where it has some, may still be coming. */
+/** A request has arrived. The data of a write may still be arriving. */
 export function traceArrived(steps: Steps, request: Request, exportName: string): void {
   const cookie = cookieOf(request.cookieHigh, request.cookieLow);
   steps.step(cookie, '280', 'a request has arrived');
@@ -15,7 +16,7 @@ export function traceArrived(steps: Steps, request: Request, exportName: string)
   steps.step(cookie, '288', requestText(request.command, request.offset, request.length));
 }
 
-/** All of it is here, and it goes to the device. */
+/** The request is complete and goes to the device. */
 export function traceBegun(steps: Steps, request: Request): void {
   const cookie = cookieOf(request.cookieHigh, request.cookieLow);
   const text = requestText(request.command, request.offset, request.length);
@@ -27,7 +28,7 @@ export function traceBegun(steps: Steps, request: Request): void {
   }
 }
 
-/** The device has done what it was to. */
+/** The device has carried out the request. */
 export function traceDone(steps: Steps, request: Request): void {
   const cookie = cookieOf(request.cookieHigh, request.cookieLow);
   if (request.command === Command.read) {
@@ -38,7 +39,7 @@ export function traceDone(steps: Steps, request: Request): void {
   }
 }
 
-/** It has been refused, or the device has failed. */
+/** The request was refused, or the device failed. */
 export function traceFailed(steps: Steps, request: Request, text: string): void {
   steps.step(cookieOf(request.cookieHigh, request.cookieLow), '28x', `failed: ${text}`);
 }

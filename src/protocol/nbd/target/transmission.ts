@@ -1,7 +1,14 @@
 /**
- * The transmission phase of one connection: requests run side by side on the export's device and are answered in the
- * order in which they finish. What may be under way is bounded; beyond that the connection is not read, so that a client
- * that asks much or never reads its replies stalls itself only.
+ * The transmission phase of one connection ([NBD] "Transmission").
+ *
+ * Requests run concurrently on the export's device and are answered in completion order. The number
+ * of requests in flight and their memory are limited. At the limit the connection is not read, so
+ * that a client with many requests, or one that does not read its replies, stalls only itself.
+ *
+ * A read is answered by the first way that applies: from the page cache by sendfile(2)
+ * (file-reply.ts), by the device's synchronous read, by its asynchronous read.
+ *
+ * Not here: parsing (requests.ts), checks (check.ts), formats of replies (replies.ts).
  */
 import { buffersOf } from '../../../base/buffers.js';
 import { messageOf } from '../../../base/errors.js';
@@ -32,15 +39,18 @@ import { actOnMedia } from './media.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
 import { traceArrived, traceBegun, traceDone, traceFailed } from './trace.js';
 
-/** Data of a refused write that is skipped; a longer one ends the connection. In bytes. */
+/** Longest data of a refused write that is skipped, in bytes. A longer one ends the connection. */
 const maxSkip = 64 << 20;
-/** Writes from this length on go to the device as they come, in bytes. */
+/** Data of writes of at least this length goes to the device as it arrives. In bytes. */
 const minPlaced = 1 << 16;
-/** Reads from this length on are sent from files, where they are in one, in bytes: shorter ones are copied in less time. */
+/**
+ * Reads of at least this length are sent from files by sendfile(2), if possible. Shorter reads are
+ * copied in less time. In bytes.
+ */
 const minFile = 1 << 17;
-/** Messages that may be waiting for the client while more is fetched for it. */
+/** With this many messages unsent, no more data is loaded into the page cache for the client. */
 const maxFetched = 32;
-/** How much of a range a CACHE request reads at most, and in what pieces, in bytes. */
+/** The most that a CACHE request reads, and the size of each read, in bytes. */
 const maxCached = 32 << 20;
 const cachePiece = 1 << 20;
 
@@ -62,10 +72,10 @@ export class Transmission implements Stage, RequestSink {
     if (this.#reader.waiting) this.#host.wake();
   };
   readonly #readHeader: number;
-  /** Requests at the device, and how many of them ask for block status. */
+  /** Number of requests at the device, and the number of block status requests among them. */
   #running = 0;
   #statuses = 0;
-  /** 'draining', 'ending': what is under way is answered, then the connection is closed. */
+  /** In 'draining' and 'ending', requests in flight are answered, then the connection closes. */
   #state: 'open' | 'draining' | 'ending' | 'closed' = 'open';
   #idle: (() => void)[] = [];
 
@@ -109,7 +119,7 @@ export class Transmission implements Stage, RequestSink {
   drain(): void {
     if (this.#state !== 'open') return;
     this.#state = 'draining';
-    // A write whose data is still coming has not begun; its client is told like the others.
+    // A write whose data is still arriving has not begun. It is refused like new requests.
     this.#endIfDone();
   }
 
@@ -142,7 +152,7 @@ export class Transmission implements Stage, RequestSink {
     const { command, length, payloadLength } = request;
     if (command === Command.disconnect) return this.#disconnect();
     if (command === Command.write && payloadLength !== length) {
-      // What comes next may be data or a request: neither must be taken for the other.
+      // The next bytes could be data or a request, and a wrong guess would be dangerous.
       return this.broken('it sent a write without NBD_CMD_FLAG_PAYLOAD_LEN');
     }
     this.#export.counters.requests++;
@@ -163,10 +173,12 @@ export class Transmission implements Stage, RequestSink {
     }
   }
 
-  /** A write whose data are all there already goes to the device from where they are. */
+  /**
+   * Passes a write whose whole data has arrived to the device, straight from the receive buffer.
+   */
   #writePresent(request: Request, payload: Piece, present: Uint8Array): boolean {
     if (request.command !== Command.write || (request.flags & CommandFlag.fua) !== 0) return false;
-    // What is traced goes the way that has the steps.
+    // Only the slow path reports trace steps.
     if (this.#steps.on) return false;
     if (!this.place(request, present)) return false;
     this.#arena.release(payload);
@@ -179,7 +191,7 @@ export class Transmission implements Stage, RequestSink {
     try {
       return this.#state === 'open' && (this.#export.device.writeNow?.(offset + placed, bytes) ?? false);
     } catch {
-      // Written again with the rest, it fails with its error.
+      // The write that follows, with the whole payload, fails with the same error.
       return false;
     }
   }
@@ -196,8 +208,9 @@ export class Transmission implements Stage, RequestSink {
   }
 
   /**
-   * Whether a write's data may go to the device as they come, which saves a copy: long ones, in whole pages. A client that
-   * goes before the last byte has then written a part; nobody told it otherwise.
+   * True if a write's data may go to the device as it arrives, which saves a copy: long writes of
+   * whole pages. If the client disconnects before the last byte, the write is partly done; that is
+   * allowed because the write was never acknowledged.
    */
   #placeable({ flags, offset, length }: Request): boolean {
     const { device } = this.#export;
@@ -205,9 +218,13 @@ export class Transmission implements Stage, RequestSink {
     return device.info.blockSize <= placedUnit && offset % placedUnit === 0 && length % placedUnit === 0;
   }
 
-  /** Bytes that a request will take, besides a few. A refused one takes none. */
+  /**
+   * The memory that a request will take, in bytes, not counting short replies. A refused request
+   * takes none.
+   */
   #memoryFor(command: number, length: number): number {
-    // How long the replies to those are turns out when the device has answered.
+    // The length of a block status reply is known only when the device has answered: reserve the
+    // longest for each.
     const coming = this.#statuses * longestStatus;
     if (command === Command.read || command === Command.write) {
       const header = command === Command.read ? this.#readHeader : 0;
@@ -217,7 +234,7 @@ export class Transmission implements Stage, RequestSink {
     return command === Command.cache ? coming + Math.min(length, cachePiece) : 0;
   }
 
-  /** [NBD] NBD_CMD_DISC: outstanding requests are finished first. */
+  /** [NBD] NBD_CMD_DISC: requests in flight are finished first. */
   #disconnect(): void {
     this.#state = 'ending';
     this.#reader.stop();
@@ -237,14 +254,15 @@ export class Transmission implements Stage, RequestSink {
 
   #read(request: Request): void {
     const { device } = this.#export;
-    // What is traced goes the way that has the steps.
+    // Only the slow path reports trace steps.
     if (request.length < minFile || !this.#outbox.takesFiles || !device.fileNow || this.#steps.on) {
       return this.#readIntoMemory(request, this.#roomFor(request), true);
     }
     if (this.#readFromFile(request)) return;
-    // There was room for it when it came.
+    // hasRoom() has admitted this memory.
     const room = this.#roomFor(request);
-    // A client that takes none of its replies is not to have the whole disk read: what is in memory is counted.
+    // Do not load pages for a client that does not read its replies: it could make the server read
+    // the whole disk. Replies in memory are limited, because their memory is counted.
     const fetches = device.fileSoon !== undefined && this.#outbox.unsent < maxFetched;
     if (!fetches) return this.#readIntoMemory(request, room, false);
     device.fileSoon!(request.offset, request.length).then(
@@ -253,7 +271,7 @@ export class Transmission implements Stage, RequestSink {
         this.#arena.release(room);
         this.#sendFrom(range, request);
       },
-      // Read, it fails with its error.
+      // The read fails with the same error.
       () => this.#readIntoMemory(request, room, false),
     );
   }
@@ -262,7 +280,10 @@ export class Transmission implements Stage, RequestSink {
     return this.#arena.take(this.#readHeader + request.length);
   }
 
-  /** @param tryNow Whether all of it may be there: of what is there in part, that would be read twice. */
+  /**
+   * @param tryNow try `readNow` first. False after a failed file probe: data that is partly in the
+   *   page cache would be read twice.
+   */
   #readIntoMemory(request: Request, piece: Piece, tryNow: boolean): void {
     const { style } = this.#agreed;
     const header = this.#readHeader;
@@ -286,7 +307,10 @@ export class Transmission implements Stage, RequestSink {
     device.read(request.offset, buffersOf(into), this.#plain).then(done, failed);
   }
 
-  /** Answers a read with data that are sent from the file that they are in, if they are there now. */
+  /**
+   * Answers a read from a file by sendfile(2), if its data is in the page cache now. Returns false
+   * if not.
+   */
   #readFromFile(request: Request): boolean {
     const { device } = this.#export;
     try {
@@ -294,7 +318,7 @@ export class Transmission implements Stage, RequestSink {
       if (range) this.#sendFrom(range, request);
       return range !== undefined;
     } catch {
-      // Read, it fails with its error.
+      // The read that follows fails with the same error.
       return false;
     }
   }
@@ -330,7 +354,7 @@ export class Transmission implements Stage, RequestSink {
     device.write(request.offset + placed, buffersOf(data), durable ? this.#durable : this.#plain).then(done, failed);
   }
 
-  /** Everything but the moving of data. */
+  /** Carries out every request that moves no data. */
   async #perform(request: Request): Promise<Piece> {
     const { command, flags, offset, length } = request;
     const { device } = this.#export;
@@ -363,7 +387,7 @@ export class Transmission implements Stage, RequestSink {
     return this.#success(request);
   }
 
-  /** Reads a range, so that whatever the device remembers it remembers. */
+  /** Reads a range, so that a device with a cache caches it. */
   async #cache(offset: number, length: number): Promise<void> {
     const piece = this.#arena.take(Math.min(length, cachePiece));
     try {
@@ -404,7 +428,7 @@ export class Transmission implements Stage, RequestSink {
       contexts.push({ id, descriptors: allocationOf(extents, offset, length, one) });
     }
     const { style } = this.#agreed;
-    // Contexts are never chosen with simple replies.
+    // Contexts are never selected with simple replies.
     if (contexts.length === 0 || style === 'simple') return this.#success(request);
     return blockStatusReply(this.#arena, request, style, contexts);
   }
@@ -440,14 +464,17 @@ export class Transmission implements Stage, RequestSink {
     return errorReply(this.#arena, request, this.#agreed.style, error, messageOf(text));
   }
 
-  /** When everything under way has been answered and sent, a connection that is to end does. */
+  /**
+   * Closes a connection that is draining or ending once every request is answered and every reply
+   * sent.
+   */
   #endIfDone(): void {
     if (this.#state === 'open' || this.#state === 'closed') return;
     if (this.#running === 0 && this.#outbox.unsent === 0) this.#host.end();
   }
 }
 
-/** A device's errors as [NBD] "Error values". */
+/** Maps errors of devices to [NBD] "Error values". */
 const errorValues: Readonly<Record<BlockErrorKind, number>> = {
   io: NbdError.io,
   'no-space': NbdError.noSpace,
