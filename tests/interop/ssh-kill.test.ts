@@ -134,7 +134,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
     test(`${name}: what a cut session left is ended before its write is repeated`, async () => {
       const path = image();
       // Nothing on an empty disk tells that it is the same one after the cut.
-      const device = await open(`${name}://test${path}`, { assumeSame: true });
+      const device = await open(`${name}://test${path}`);
       await readBytes(device, 0, 512);
       const old = server.descendants();
       // The far side sleeps, with the write in its pipes; then its client goes.
@@ -171,7 +171,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
 
     test(`${name}: a server that stays away: an error when the time is over, and work again when it is back`, async () => {
       const path = image();
-      const device = await open(`${name}://test${path}`, { reconnectSeconds: 1, assumeSame: true });
+      const device = await open(`${name}://test${path}`, { reconnectSeconds: 1 });
       await readBytes(device, 0, 512);
       await server.stop();
       const began = performance.now();
@@ -249,7 +249,7 @@ describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot alw
     );
     const server = await Sshd.start({ noSftp: true, config: [`Subsystem sftp ${program}`] });
     process.env['FARBUS_SSH'] = server.ssh;
-    await reported(server, await openSshSftp(`ssh+sftp://test${image()}`, { assumeSame: true }));
+    await reported(server, await openSshSftp(`ssh+sftp://test${image()}`));
     await server.stop();
   });
 

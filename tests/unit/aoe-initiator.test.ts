@@ -90,7 +90,7 @@ describe('an AoE initiator', () => {
 
   it('fails with "unreachable" when the time is over, at once from then on, and works again later', async () => {
     // The only block that could tell that it is the same disk is in doubt after the cut.
-    const { hub, device, disk, states } = await setUp({ initiator: { reconnectSeconds: 0.3, assumeSame: true } });
+    const { hub, device, disk, states } = await setUp({ initiator: { reconnectSeconds: 0.3 } });
     await device.write(0, fill(1));
     hub.cut = true;
     await expect(device.write(0, fill(2))).rejects.toMatchObject({ kind: 'unreachable' });
@@ -237,7 +237,7 @@ describe('an AoE initiator', () => {
   });
 
   it('a request that is given up while the target is away settles at once, and takes no effect later', async () => {
-    const { hub, device, disk, states } = await setUp({ initiator: { assumeSame: true } });
+    const { hub, device, disk, states } = await setUp();
     await device.write(0, fill(1));
     hub.cut = true;
     const control = new AbortController();
