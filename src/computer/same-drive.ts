@@ -1,6 +1,7 @@
 /**
- * Whether a computer goes on from a snapshot with the drives that it had, and as whom they go on. The guest's memory holds
- * parts of its disks: on another disk it would write them over that disk's data.
+ * Checks that a computer resumes from a snapshot with the same drives, and gives the drives their
+ * former names. The guest's memory caches parts of its disks: on another disk, the guest would
+ * write them over that disk's data.
  */
 import { Deadline } from '../base/deadline.js';
 import { messageOf } from '../base/errors.js';
@@ -10,19 +11,22 @@ import { SnapshotError, type SnapshotDrive } from '../machine/snapshot.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 import { worldWideName, type DriveIdentity, type SaidIdentity } from './identity.js';
 
-/** How long looking at one far device may take, in ms. */
+/** Time limit for examining one far device, in ms. */
 const lookMs = 60_000;
 
-/** A drive as far as it matters here. */
+/** The facts about a drive that matter here. */
 export interface Drive {
   readonly index: number;
-  /** The far device, or the medium that is in the drive; undefined for an empty one. */
+  /** The far device, or the inserted medium; undefined for an empty drive. */
   readonly medium: BlockDevice | undefined;
-  /** The user's word that it is the disk that it was. */
+  /** True if the user asserts that it is the same disk. */
   readonly assumeSame: boolean;
 }
 
-/** What a snapshot keeps of a drive. @throws SnapshotError if the far device cannot be looked at */
+/**
+ * The facts that a snapshot stores about a drive.
+ * @throws SnapshotError if the far device cannot be examined
+ */
 export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<SnapshotDrive> {
   const disk = await look(drive);
   const { serial, model, uuid } = shown;
@@ -30,8 +34,8 @@ export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<Sn
 }
 
 /**
- * Refuses a drive that is not known to be the one of the snapshot. Its guest may have written it since, so other content
- * does not make it another one.
+ * Refuses a drive that is not known to be the one of the snapshot. Different content is no proof of
+ * a different disk, because the guest may have written to it since.
  * @throws SnapshotError
  */
 export async function checkSame(then: SnapshotDrive, drive: Drive): Promise<void> {
@@ -52,7 +56,10 @@ export async function checkSame(then: SnapshotDrive, drive: Drive): Promise<void
   throw new SnapshotError(`drive ${drive.index} is ${why}: ${advice}`);
 }
 
-/** Reads the disk only if the marks that its source tells do not decide. Samples decide only where nothing else does. */
+/**
+ * Reads the disk only if the marks that its source reports do not decide. Sampled content decides
+ * only if nothing else does.
+ */
 async function compare(before: DiskIdentity, drive: Drive): Promise<Verdict> {
   const { size, marks = {} } = drive.medium!.info;
   const told = compareIdentity(before, { size, marks });
@@ -82,8 +89,9 @@ async function look({ index, medium }: Drive): Promise<DiskIdentity> {
 }
 
 /**
- * Makes a drive say what it said: the guest has it by that name. @param said By the user, now.
- * @throws SnapshotError where the user says something else.
+ * Gives a drive the names that it had, because the guest knows it by them.
+ * @param said the names that the user states now
+ * @throws SnapshotError if the user states other names
  */
 export function goOnAs(identity: DriveIdentity, shown: SnapshotDrive['shown'], said: SaidIdentity & { index: number }) {
   const { serial, model } = shown;
@@ -94,7 +102,10 @@ export function goOnAs(identity: DriveIdentity, shown: SnapshotDrive['shown'], s
   Object.assign(identity, { serial, model, uuid, worldWideName: worldWideName(uuid) } satisfies Partial<DriveIdentity>);
 }
 
-/** The sectors that a guest sees on blocks of `blockSize` bytes, which a server may make smaller; 0 for an empty drive. */
+/**
+ * The sector size that a guest sees for blocks of `blockSize` bytes; 0 for an empty drive. A server
+ * may report smaller blocks after a reconnect.
+ */
 function sectorOf(blockSize: number): number {
   return blockSize === 0 ? 0 : Math.max(512, blockSize);
 }

@@ -1,4 +1,6 @@
-/** Snapshots on disk: written whole or not at all. The format is in snapshot.ts. */
+/**
+ * Snapshots in files. A snapshot is written completely or not at all. The format is in snapshot.ts.
+ */
 import { createHash } from 'node:crypto';
 import { constants as modes } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -15,7 +17,7 @@ import {
   type SnapshotCodec,
 } from './snapshot.js';
 
-/** Bytes that tell whose file it is. */
+/** Number of bytes that identify a snapshot file. */
 const startSize = 8;
 
 const deflate = promisify(deflateRaw);
@@ -31,14 +33,20 @@ const codec: SnapshotCodec = {
   },
 };
 
-/** Writes a snapshot to `path`, replacing an older one and no other file. @throws SnapshotError, the system's error */
+/**
+ * Writes a snapshot to `path`. Replaces an older snapshot, but no other file.
+ * @throws SnapshotError, or the system's error
+ */
 export async function writeSnapshot(path: string, snapshot: Snapshot): Promise<void> {
   const parts = await encodeSnapshot(snapshot, codec);
   await checkReplaceable(path);
   await replaceFile(path, parts, { durable: true });
 }
 
-/** Reads a snapshot. @throws SnapshotError if it cannot be used, or the system's error if the file cannot be read */
+/**
+ * Reads a snapshot.
+ * @throws SnapshotError if it cannot be used, or the system's error if the file cannot be read
+ */
 export async function readSnapshot(path: string): Promise<Snapshot> {
   const file = await openRegular(path);
   try {
@@ -48,7 +56,10 @@ export async function readSnapshot(path: string): Promise<Snapshot> {
   }
 }
 
-/** Throws a SnapshotError if there is a file at `path` that is not ours: replacing it would destroy somebody's data. */
+/**
+ * Throws a SnapshotError if the file at `path` is not a snapshot: replacing it would destroy a
+ * user's data.
+ */
 async function checkReplaceable(path: string): Promise<void> {
   const file = await openRegular(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;

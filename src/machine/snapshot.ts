@@ -1,48 +1,52 @@
 /**
- * The file format of snapshots of a computer: a fixed part, a JSON header (which computer it is of, the states of the
- * logical devices), then the engine's state, compressed. The fixed part, big-endian:
+ * The file format of snapshots of a computer: a fixed part, a JSON header (identity of the
+ * computer, states of the logical devices), then the engine's state, compressed. The fixed part,
+ * big-endian:
  *
  *     offset  bytes  field
  *          0      8  magic "FARBUSSN"
  *          8      4  version: 3
  *         12      4  length of the JSON header
  *         16      8  length of the compressed state
- *         24     32  SHA-256 of everything else: bytes 0 to 23, the JSON header and the compressed state
+ *         24     32  SHA-256 of everything else: bytes 0 to 23, header and compressed state
  *
- * The digest finds damage. Without it, one flipped bit decodes to a computer with altered memory and a writable disk. It
- * is no protection against a person who may write the file.
+ * The digest detects damage. Without it, one flipped bit would give a computer with altered memory
+ * and a writable disk. It does not protect against a person who may write the file.
  *
- * Not here: compression, the digest's function and the file (snapshot-file.node.ts); what follows where a snapshot cannot
- * be used (cli/computer.ts).
+ * Not here: compression, the digest function and the file (snapshot-file.node.ts); the reaction to
+ * a snapshot that cannot be used (cli/computer.ts).
  */
 
-/** Facts of a drive, by which it is recognised when the computer goes on. */
+/** Facts of a drive, by which it is recognised when the computer resumes. */
 export interface SnapshotDrive {
   readonly size: number;
   readonly blockSize: number;
   readonly readOnly: boolean;
-  /** Which disk it was, as text (block/identity.ts, formatIdentity). */
+  /** The identity of its disk, as text (block/identity.ts, formatIdentity). */
   readonly disk: string;
-  /** Who the guest has been told that it is, and is told again. */
+  /**
+   * The names under which the drive was presented to the guest. They stay the same when it resumes.
+   */
   readonly shown: { readonly serial: string; readonly model: string; readonly uuid: string };
 }
 
 export interface Snapshot {
-  /** What it is of: kernel, initramfs, command line, memory, engine version. */
+  /** Identifies the computer: kernel, initramfs, command line, memory size, engine version. */
   readonly key: string;
   readonly drives: readonly SnapshotDrive[];
-  /** States of the logical devices, in order: plain data. */
+  /** States of the logical devices, in order, as plain data. */
   readonly devices: readonly unknown[];
   /** The engine's state. */
   readonly engine: Uint8Array;
 }
 
 /**
- * Why a snapshot cannot be used.
- * - `foreign`: the file is no snapshot: it belongs to somebody else.
- * - `damaged`: a snapshot that is empty, cut off, altered or of another version of the format. It says nothing any more,
- *   so it may be replaced.
- * - `other`: a snapshot of another computer or of other drives, or one that cannot be taken or used at the moment.
+ * The reason why a snapshot cannot be used.
+ * - `foreign`: the file is not a snapshot and must not be replaced.
+ * - `damaged`: a snapshot that is empty, truncated, altered or of another format version. It is
+ *   useless, so it may be replaced.
+ * - `other`: a snapshot of another computer or of other drives, or one that cannot be made or used
+ *   at the moment.
  */
 export type SnapshotFault = 'foreign' | 'damaged' | 'other';
 
@@ -57,29 +61,29 @@ export class SnapshotError extends Error {
   }
 }
 
-/** What the host does for this format. */
+/** Functions of the host that the format needs. */
 export interface SnapshotCodec {
   compress(bytes: Uint8Array): Promise<Uint8Array>;
-  /** Fails with an Error on anything that `compress` did not make. */
+  /** Decompresses. Fails with an Error if `compress` did not make the input. */
   decompress(bytes: Uint8Array): Promise<Uint8Array>;
-  /** SHA-256 of the parts, one after the other. */
+  /** SHA-256 of the concatenated parts. */
   digest(parts: readonly Uint8Array[]): Uint8Array;
 }
 
 const magic = new TextEncoder().encode('FARBUSSN');
 const version = 3;
-/** Offset and length of the digest, and where the JSON header begins. */
+/** Offset and length of the digest, and the offset of the JSON header. */
 const digestAt = 24;
 const digestSize = 32;
 const fixedSize = digestAt + digestSize;
 const maxHeader = 16 << 20;
 
-/** Whether a file that begins so is a snapshot, of whatever version, or the beginning of one. */
+/** True if a file with these first bytes is a snapshot of any version, or a truncated one. */
 export function isSnapshot(start: Uint8Array): boolean {
   return start.subarray(0, magic.length).every((byte, i) => byte === magic[i]);
 }
 
-/** The file's content. */
+/** Encodes a snapshot as the content of a file. */
 export async function encodeSnapshot(snapshot: Snapshot, codec: SnapshotCodec): Promise<Uint8Array[]> {
   const { key, drives, devices } = snapshot;
   const header = new TextEncoder().encode(JSON.stringify({ key, drives, devices }));
@@ -94,7 +98,10 @@ export async function encodeSnapshot(snapshot: Snapshot, codec: SnapshotCodec): 
   return [fixed, header, state];
 }
 
-/** Reads a file's content. @throws SnapshotError if it is not a snapshot, of another version, or damaged */
+/**
+ * Decodes the content of a file.
+ * @throws SnapshotError if it is not a snapshot, of another version, or damaged
+ */
 export async function decodeSnapshot(file: Uint8Array, codec: SnapshotCodec): Promise<Snapshot> {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.length === 0) throw new SnapshotError('it is empty', 'damaged');

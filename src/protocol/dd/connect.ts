@@ -1,4 +1,7 @@
-/** Starting a session: from a dialed command to a script that takes commands, whatever the login shell prints before it. */
+/**
+ * Starts a session: runs a command on the server, sends the script, and waits until the script
+ * accepts commands. Output of the login shell before that is skipped.
+ */
 import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ByteStream } from '../../network/stream.js';
@@ -9,11 +12,11 @@ import { shellFacts } from './facts.js';
 import { newNames, script, startCommand, type SessionNames } from './script.js';
 import { ShellChannel } from './shell.js';
 
-/** A way to run a command of the login shell on a server: ssh, rsh. */
+/** Runs a command with the login shell of a server: by ssh or rsh. */
 export interface CommandDialer {
-  /** For messages. */
+  /** The address, for messages. */
   readonly address: string;
-  /** What to do where the server does not let this user in. */
+  /** Advice for the case that the server refuses the login. */
   readonly hint?: string;
   run(command: string, signal: AbortSignal): Promise<ByteStream>;
 }
@@ -23,14 +26,17 @@ export interface ShellOptions {
   readonly readOnly: boolean;
   readonly size?: number | undefined;
   readonly elevation?: Elevation | undefined;
-  /** Limit for the whole start, in seconds. */
+  /** Time limit for the whole start, in seconds. */
   readonly startSeconds: number;
 }
 
-/** Bytes of banners and other output that are skipped before the script begins, and the length of its report. */
+/**
+ * Most bytes before the script is ready, in bytes: banners and other output, and the script's own
+ * report.
+ */
 const maxJunk = 1 << 20;
 
-/** Opens a session. Rejects with an error whose message is fit for a user. */
+/** Opens a session. Rejects with an error whose message is for users. */
 export async function connectShell(
   dialer: CommandDialer,
   options: ShellOptions,
@@ -60,7 +66,7 @@ function tooSlow(address: string, seconds: number): FarbusError {
   );
 }
 
-/** Sends the script and reads what it reports, skipping everything else. */
+/** Sends the script and reads its report. Skips all other output. */
 function readReport(
   stream: ByteStream,
   dialer: CommandDialer,
@@ -114,7 +120,8 @@ function readReport(
       },
       drain: () => undefined,
       closed: (error) =>
-        // One that hangs up on what it has not read causes an error that says nothing.
+        // If the server closes without having read all input, the stream's error (a reset) says
+        // nothing useful: prefer the server's last output.
         stop(
           error instanceof FarbusError
             ? error

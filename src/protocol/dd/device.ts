@@ -1,4 +1,7 @@
-/** dd on a server as a BlockDevice ([SYS] R3, R4): kept sessions, several side by side. */
+/**
+ * Opens a device through dd on a server as a BlockDevice ([SYS] R3, R4), with several persistent
+ * sessions.
+ */
 import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
 import type { Elevation } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from './connect.js';
@@ -6,19 +9,19 @@ import { divide } from './translate.js';
 
 export interface DdOptions extends RemoteOptions {
   readonly path: string;
-  /** The device's length in bytes, where the server cannot tell. */
+  /** The device's size in bytes, if the server cannot report it. */
   readonly size?: number | undefined;
   readonly elevation?: Elevation | undefined;
-  /** Sessions side by side at most. Default 4. */
+  /** Most sessions at the same time. Default 4. */
   readonly sessions?: number | undefined;
-  /** Limit for the start of a session, in seconds. Default 30. */
+  /** Time limit for the start of a session, in seconds. Default 30. */
   readonly startSeconds?: number | undefined;
 }
 
-/** Bytes that one run of dd moves at most; zeroes cost no transfer. */
+/** Most bytes that one run of dd moves. Zeroes need no transfer, so a run may be longer. */
 const maxRun = 1 << 20;
 const maxZeroRun = 32 << 20;
-/** A dd costs a millisecond to start: more than 64 KiB to move. */
+/** The start of a dd takes about a millisecond, longer than the transfer of 64 KiB. */
 const preferredSize = 65536;
 
 /** Opens the device. Rejects with a FarbusError. */

@@ -1,4 +1,7 @@
-/** What a server's dd, its shell or its user may say, as this project's errors. Messages are those of LC_ALL=C. */
+/**
+ * Converts messages of a server's dd and shell to errors of this project. The messages are those of
+ * LC_ALL=C.
+ */
 import { FarbusError } from '../../base/errors.js';
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
 import { printable } from '../../base/printable.js';
@@ -9,7 +12,7 @@ const kinds: readonly (readonly [RegExp, BlockErrorKind])[] = [
   [/No medium found|Device not configured|No such device/i, 'no-medium'],
 ];
 
-/** A command that dd could not carry out, given its exit status and what it said. */
+/** The error of a command that dd did not carry out, from its exit status and its message. */
 export function ddError(address: string, op: string, status: number, said: string): BlockError {
   const text = printable(said);
   if (status === 0 || /cannot skip|cannot seek|Invalid argument/i.test(text)) {
@@ -30,7 +33,7 @@ const advice: Readonly<Record<string, string>> = {
   kind: 'it is neither a file nor a block device',
 };
 
-/** Why the script could not begin. */
+/** The error for a script that could not start. */
 export function startError(address: string, code: string, said: string): FarbusError {
   if (code === 'denied' && !/denied|not permitted/i.test(said))
     return new FarbusError(`cannot open ${address}: ${printable(said)}`);

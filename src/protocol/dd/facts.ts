@@ -1,26 +1,35 @@
-/** What the script on the server reports when it begins (script.ts), as facts. */
+/** Parses the report with which the script on the server begins (script.ts). */
 import { FarbusError } from '../../base/errors.js';
 import { markOf, type DiskMarks } from '../../block/identity.js';
 import type { RemoteFacts } from '../ssh/channel.js';
 import { printable } from '../../base/printable.js';
 
-/** How dd is to be spoken to, and what the session left in the process list. */
+/** The abilities of the server's dd, and the ids of the session's processes. */
 export interface ShellFacts extends RemoteFacts {
-  /** dd skips and counts in bytes when it reads; and seeks in bytes too when it writes. */
+  /**
+   * True if dd can skip and count in bytes when it reads; and true if it can also seek in bytes
+   * when it writes.
+   */
   readonly skipBytes: boolean;
   readonly seekBytes: boolean;
-  /** dd fills its blocks from a pipe. */
+  /** True if dd can fill whole blocks from a pipe (`iflag=fullblock`). */
   readonly fullBlock: boolean;
-  /** Process id and process group of the loop, for a later session to find. */
+  /**
+   * Process id and process group of the script's shell, by which a later session finds its
+   * processes.
+   */
   readonly pid: string;
   readonly group: string;
-  /** The process namespace in which those count. */
+  /** The PID namespace to which these ids belong. */
   readonly space: string;
-  /** It is a block or character device. */
+  /** True for a block or character device. */
   readonly isDevice: boolean;
 }
 
-/** By what the device is recognised. A partition has its disk's marks and its own number. */
+/**
+ * The marks by which the device is recognised. A partition has its disk's marks, with its number
+ * appended.
+ */
 function marksOf(value: (key: string) => string): DiskMarks {
   const part = /^\d{1,4}$/.test(value('partition')) ? `-part${value('partition')}` : '';
   const onDisk = (fact: string): string | undefined => {
@@ -28,7 +37,8 @@ function marksOf(value: (key: string) => string): DiskMarks {
     return mark && mark + part;
   };
   const [boot, sequence] = [value('boot'), value('sequence')];
-  // Where the time of birth is not known, stat says "-", "?" or 0; an inode number alone is soon used again.
+  // If the birth time is unknown, stat prints "-", "?" or 0. An inode number alone is reused soon,
+  // so it is no mark.
   const born = /^\d+:[1-9]\d*([.]\d+)?$/.test(value('inode'));
   return {
     hardware: onDisk(value('hardware')),
@@ -38,19 +48,20 @@ function marksOf(value: (key: string) => string): DiskMarks {
   };
 }
 
-/** Longest device that is believed: 2^53 bytes less what a disk's block may have. */
+/** Greatest accepted size: 2^53 bytes minus the largest block of a disk, in bytes. */
 const maxSize = Number.MAX_SAFE_INTEGER - 65536;
 
 /**
- * @param said The report's lines: key and value.
- * @param size What the user says; undefined: what the server says.
- * @throws FarbusError where the size cannot be learnt.
+ * Converts the report to facts.
+ * @param said lines of the report: key and value
+ * @param size the size that the user states; undefined: use the server's
+ * @throws FarbusError if the size is unknown
  */
 export function shellFacts(address: string, said: ReadonlyMap<string, string>, size: number | undefined): ShellFacts {
   const value = (key: string): string => said.get(key) ?? '';
   const isDevice = value('type') !== 'f';
   const reported = /^\d{1,16}$/.test(value('size')) ? Number(value('size')) : undefined;
-  // Some kernels say 0 where they do not know.
+  // Some kernels report 0 if they do not know the size.
   const known = reported === 0 && isDevice ? undefined : reported;
   const length = size ?? known;
   if (length === undefined) {

@@ -1,8 +1,11 @@
 /**
- * The original's own form: one remote shell for each request, `dd if=DEVICE skip=FIRST count=BLOCKS` and
- * `dd of=DEVICE seek=FIRST count=BLOCKS`, in blocks of 512 bytes ([SYS] fig. 13, steps 422 and 425). A remote shell tells no exit
- * status: what dd says and how much came is all that is known. Nothing can be found out about a run whose connection was cut, so
- * writes that were under way then are reported and never repeated.
+ * The form of access in [SYS] fig. 13, steps 422 and 425: one remote shell per request, with `dd
+ * if=DEVICE skip=FIRST count=BLOCKS` or `dd of=DEVICE seek=FIRST count=BLOCKS`, in blocks of 512
+ * bytes.
+ *
+ * rsh does not return an exit status: success is judged by dd's messages and by the amount of data.
+ * If a connection is cut, the state of its command cannot be found out. So writes that were in
+ * flight then are reported as failed and never repeated.
  */
 import { contiguous } from '../../base/buffers.js';
 import { Deadline } from '../../base/deadline.js';
@@ -15,10 +18,13 @@ import type { RemoteRequest } from '../ssh/request.js';
 import { ddError } from './errors.js';
 import type { ShellFacts } from './facts.js';
 
-/** Block of dd where nothing else is said, in bytes. */
+/** dd's default block size, in bytes. */
 export const ddBlock = 512;
 
-/** Runs one command with an input to its end. Rejects where there is no connection, or where more than `most` bytes came. */
+/**
+ * Runs one command with input, to its end. Rejects without a connection, and if more than `most`
+ * bytes of output arrive.
+ */
 export interface CommandRunner {
   readonly address: string;
   run(
@@ -27,15 +33,15 @@ export interface CommandRunner {
   ): Promise<{ output: Uint8Array; errors: string }>;
 }
 
-/** How long one command may take, in ms. */
+/** Time limit of one command, in ms. */
 const commandMs = 300_000;
 
-/** Connections at once: each uses up a privileged port for a while. */
+/** Most connections at the same time. Each occupies a privileged port for a while. */
 const maxRuns = 4;
 
 export class LiteralChannel implements Channel {
   readonly facts: RemoteFacts;
-  /** Nothing can be found out about a run whose connection was cut. */
+  /** It identifies no process: a command whose connection was cut cannot be found. */
   readonly mark: Mark = { kind: 'literal' };
   readonly #shell: ShellFacts;
   readonly #runner: CommandRunner;
@@ -47,8 +53,8 @@ export class LiteralChannel implements Channel {
   #lost: string | undefined;
 
   /**
-   * @param facts What a session of the script found out about the device.
-   * @throws FarbusError for a path that not every login shell takes as it is.
+   * @param facts facts about the device, found by a session of the script
+   * @throws FarbusError for a path that some login shells would alter
    */
   constructor(runner: CommandRunner, facts: ShellFacts, path: string) {
     if (!/^[A-Za-z0-9_.,:+@%=/-]+$/.test(path)) {
@@ -98,7 +104,10 @@ export class LiteralChannel implements Channel {
     this.#stop.abort();
   }
 
-  /** Runs the request's command. Returns what dd says against it; rejects where the connection fails. */
+  /**
+   * Runs the request's command. Returns the error that dd reports, if any. Rejects if the
+   * connection fails.
+   */
   async #run(request: RemoteRequest, signal: AbortSignal): Promise<BlockError | undefined> {
     const { op, length, buffers } = request;
     switch (op) {
@@ -126,13 +135,14 @@ export class LiteralChannel implements Channel {
     }
   }
 
-  /** [SYS] steps 422 and 425. */
+  /** The command for a request. [SYS] steps 422 and 425. */
   command({ op, offset, length }: Pick<RemoteRequest, 'op' | 'offset' | 'length'>): string {
     const device = this.#device;
     const count = length / ddBlock;
     if (op === 'read') return `dd if=${device} skip=${offset / ddBlock} count=${count}`;
     if (op === 'flush') return `dd if=/dev/null of=${device} count=0 conv=notrunc,fsync && echo ok`;
-    // A dd that takes what there is for a block would count wrong; it then goes on to the end of its input.
+    // A dd without `fullblock` counts a short read from the pipe as a block. Then omit `count=`: dd
+    // copies to the end of its input.
     const whole = this.#shell.fullBlock ? `count=${count} iflag=fullblock ` : '';
     return `dd of=${device} seek=${offset / ddBlock} ${whole}conv=notrunc`;
   }
@@ -143,7 +153,7 @@ export class LiteralChannel implements Channel {
   }
 
   #error({ op, offset, length }: RemoteRequest, said: string): BlockError {
-    // Nothing said: the connection was cut. What dd itself says begins with its name.
+    // No message at all: the connection was cut. Messages of dd begin with its name.
     if (said.trim() === '') throw new Error('the remote shell ended without a word');
     return ddError(this.#runner.address, `${op} ${offset}+${length}`, /^\S*dd: /m.test(said) ? 1 : 0, printable(said));
   }
@@ -162,7 +172,10 @@ export class LiteralChannel implements Channel {
     this.#end();
   }
 
-  /** When one connection has failed, the others run to their end. */
+  /**
+   * After a connection has failed, the other commands run to their end before the channel is
+   * reported lost.
+   */
   #end(): void {
     if (this.#lost !== undefined && this.#running.size === 0)
       this.#events?.lost(this.#lost, this.#unfinished.splice(0));

@@ -1,4 +1,4 @@
-/** Devices by ssh+dd URIs, over this computer's ssh program. */
+/** Opens devices by ssh+dd URIs, with this computer's ssh program. */
 import { sshDialer } from '../../network/ssh.node.js';
 import type { RemoteDevice, RemoteOptions } from '../ssh/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';

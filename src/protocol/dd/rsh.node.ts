@@ -1,4 +1,7 @@
-/** Devices by rsh URIs, as the original has them ([SYS] R3, fig. 13): by kept sessions, or by one command for each request. */
+/**
+ * Opens devices by rsh URIs ([SYS] R3, fig. 13): with persistent sessions, or with one command per
+ * request (`literal`).
+ */
 import { rshRun, rshStream, type RshTarget } from '../../network/rsh.node.js';
 import { remoteDevice, type RemoteDevice, type RemoteOptions } from '../ssh/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
@@ -8,7 +11,7 @@ import { LiteralChannel, ddBlock } from './literal.js';
 import { divide } from './translate.js';
 
 const startSeconds = 30;
-/** Bytes of one command. */
+/** Most bytes that one command moves. */
 const maxRun = 1 << 20;
 
 /** Opens a device by dd over rsh. Rejects with a FarbusError. */
@@ -42,7 +45,7 @@ async function openLiteral(
     run: (command: string, given: Parameters<typeof rshRun>[2]) => rshRun(target, command, given),
   };
   const open = async (signal: AbortSignal): Promise<LiteralChannel> => {
-    // The size and what dd can do are learnt as the kept session does.
+    // A session of the script finds the size and the abilities of dd.
     const shell = await connectShell(
       rshCommands(target),
       { path, size, readOnly: options.readOnly ?? false, startSeconds },

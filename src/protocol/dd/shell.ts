@@ -1,7 +1,9 @@
 /**
- * One session: a shell on the server that runs dd for each command (script.ts). Commands are sent ahead, the shell takes
- * one after the other; its answers come in order. Where an answer is not exactly what it has to be, the session is brought
- * back into step by a nonce that nobody can have printed before, and what was not answered is run again.
+ * A channel over one session: a shell on the server that runs dd for each command (script.ts).
+ *
+ * Several commands are sent ahead; the shell carries them out one after the other and answers in
+ * order. If an answer is not exactly as expected, the session is resynchronised by a random nonce,
+ * which no earlier output can contain. Commands without an answer are then sent again.
  */
 import { contiguous } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
@@ -16,12 +18,15 @@ import type { ShellFacts } from './facts.js';
 import { isToken, randomHex, type SessionNames } from './script.js';
 import { translate } from './translate.js';
 
-/** Commands that are sent ahead, and their bytes. */
+/** Most commands sent ahead, and most bytes of data. */
 const maxDepth = 8;
 const maxBytes = 4 << 20;
-/** Longest line of an answer, in bytes; the script keeps messages below it. */
+/** Longest line of an answer, in bytes. The script truncates messages to stay below it. */
 const maxLine = 600;
-/** How long the shell may take to come back into step, and for one command once it is the first, in ms. */
+/**
+ * Time limit for a resynchronisation, and for one command once it is the oldest, in ms; and the
+ * interval of checks.
+ */
 const resyncMs = 60_000;
 const answerMs = 300_000;
 const watchMs = 10_000;
@@ -29,17 +34,17 @@ const watchMs = 10_000;
 /** A command that was sent and not answered. */
 interface Sent {
   readonly id: string;
-  /** Undefined for a command of the pool itself. */
+  /** Undefined for a command of the pool itself (a fence). */
   readonly request: RemoteRequest | undefined;
-  /** Bytes of data that come before the answer's line. */
+  /** Number of data bytes before the answer's line. */
   readonly data: number;
   got: number;
-  /** The memory that the data was for is gone. */
+  /** Set if the memory for the data is gone. */
   fault?: BlockError;
   readonly say?: (word: string | undefined) => void;
 }
 
-/** An answer that says that a command failed. */
+/** An answer that reports a failed command. */
 interface Failure {
   readonly id: string;
   readonly status: number;
@@ -62,13 +67,16 @@ export class ShellChannel implements Channel {
   #closed = false;
   #ended: (() => void) | undefined;
   #line = '';
-  /** The end of what arrived, to see an error in the place of data. */
+  /** The last bytes that arrived, to detect an error message in place of data. */
   #tail = '';
-  /** While the session is out of step. */
+  /** Set while the session is being resynchronised. */
   #resync: { readonly nonce: string; readonly failure: Failure | undefined; seen: string } | undefined;
   #resyncTimer: ReturnType<typeof setTimeout> | undefined;
   #watch: ReturnType<typeof setInterval> | undefined;
-  /** Since when the first command that was sent waits for its answer, ms of `performance.now()`. */
+  /**
+   * Time since which the oldest command has been waiting for its answer, in ms of
+   * `performance.now()`.
+   */
   #headSince = 0;
 
   constructor(stream: ByteStream, facts: ShellFacts, names: SessionNames, address: string) {
@@ -103,7 +111,10 @@ export class ShellChannel implements Channel {
     if (this.#closed) queueMicrotask(() => events.lost('the session ended', []));
   }
 
-  /** [SYS] fig. 13: 421, read or write; 422 and 425, translate; 423 and 426, send; 427, send the data. */
+  /**
+   * Sends a request. [SYS] fig. 13: 421, read or write; 422 and 425, translate; 423 and 426, send;
+   * 427, send the data.
+   */
   send(request: RemoteRequest): void {
     const { op, offset, length, buffers } = request;
     const { skipBytes, seekBytes, fullBlock } = this.facts;
@@ -124,10 +135,10 @@ export class ShellChannel implements Channel {
   fence(mark: Mark): Promise<Fate> {
     if (startedAnew(mark, this.facts)) return Promise.resolve('gone');
     const { kind, machine, space, token, pid, group } = mark;
-    // In another computer's or container's view nothing follows from not seeing a process.
+    // On another computer or in another container, the absence of a process proves nothing.
     if (kind !== 'dd' || machine !== this.mark['machine'] || space !== this.mark['space'])
       return Promise.resolve('unknown');
-    // These become words of a line that the script reads.
+    // These values become words of a line that the script reads.
     if (!isToken(String(token)) || !/^\d{1,10}$/.test(String(pid)) || !/^(\d{1,10}|-)$/.test(String(group)))
       return Promise.resolve('unknown');
     return new Promise((resolve, reject) => {
@@ -189,10 +200,10 @@ export class ShellChannel implements Channel {
   #data(chunk: Uint8Array): void {
     if (this.#resync) return this.#seek(chunk);
     this.#tail = (this.#tail + this.#decoder.decode(chunk.subarray(-maxLine))).slice(-maxLine);
-    // [SYS] step 424: receive what the server's system answers.
+    // [SYS] step 424: receive the answer of the server's system.
     for (let at = 0; at < chunk.length && !this.#resync;) {
       const head = this.#sent[0];
-      // What somebody prints between two commands is nobody's answer.
+      // Output that arrives while no command is outstanding is ignored.
       if (!head) return;
       if (head.got < head.data) {
         const part = chunk.subarray(at, at + head.data - head.got);
@@ -206,7 +217,7 @@ export class ShellChannel implements Channel {
     if (!this.#resync && this.#tail.includes(this.names.marker)) this.#errorInData();
   }
 
-  /** Reads an answer's line; returns where it ends in the chunk. */
+  /** Collects an answer's line. Returns the index after it in the chunk. */
   #gather(head: Sent, chunk: Uint8Array, from: number): number {
     let end = chunk.indexOf(0x0a, from);
     if (end < 0) end = chunk.length;
@@ -224,7 +235,7 @@ export class ShellChannel implements Channel {
 
   #answer(head: Sent, line: string): void {
     const start = `${this.names.marker} ${head.id} `;
-    // An error begins with an empty line; or all of it but its end was taken for data.
+    // An error message begins with an empty line; or its beginning was taken for data.
     if (line === '' && !this.#failureOf(head)) return;
     if (!line.startsWith(start)) return this.#outOfStep(this.#failureOf(head));
     const word = line.slice(start.length);
@@ -246,7 +257,10 @@ export class ShellChannel implements Channel {
     this.#bytes -= sent?.request?.length ?? 0;
   }
 
-  /** A read that ends early has its error where data should be: seen at the end of what arrived. */
+  /**
+   * Detects an error message in place of data, at the end of the received bytes: a read that ends
+   * early.
+   */
   #errorInData(): void {
     const head = this.#sent[0];
     if (!head || head.got === 0 || head.got >= head.data) return;
@@ -254,7 +268,10 @@ export class ShellChannel implements Channel {
     if (failure || this.#tail.includes(`${this.names.marker} ${head.id} ok\n`)) this.#outOfStep(failure);
   }
 
-  /** What the script says of a command that failed: at the end of what arrived, as it then waits. */
+  /**
+   * Parses the script's error message for a command. It is at the end of the received bytes,
+   * because the script then waits.
+   */
   #failureOf(head: Sent): Failure | undefined {
     const at = this.#tail.lastIndexOf(`\n${this.names.marker} ${head.id} error `);
     if (at < 0) return undefined;
@@ -262,7 +279,7 @@ export class ShellChannel implements Channel {
     return match ? { id: head.id, status: Number(match[1]), text: match[2]! } : undefined;
   }
 
-  /** Brings the session back into step. */
+  /** Resynchronises the session. */
   #outOfStep(failure: Failure | undefined): void {
     const nonce = randomHex();
     this.#resync = { nonce, failure, seen: '' };
@@ -271,7 +288,7 @@ export class ShellChannel implements Channel {
     this.#stream.write([this.#encoder.encode(`\nS ${this.names.marker} ${nonce}\n`)]);
   }
 
-  /** Skips what arrives up to the answer to the nonce. */
+  /** Skips input up to the answer to the nonce. */
   #seek(chunk: Uint8Array): void {
     const resync = this.#resync!;
     const text = resync.seen + this.#decoder.decode(chunk);
@@ -291,7 +308,7 @@ export class ShellChannel implements Channel {
     this.#inStep(unanswered, skipped ? resync.failure : undefined);
   }
 
-  /** Settles what was under way: the command that failed, and all others again. */
+  /** Settles the unanswered commands: the failed one fails, the others are sent again. */
   #inStep(unanswered: readonly Sent[], failure: Failure | undefined): void {
     const again: RemoteRequest[] = [];
     for (const { id, request, say } of unanswered) {
@@ -323,7 +340,7 @@ export class ShellChannel implements Channel {
   }
 }
 
-/** Puts a part of a read's data in its place. */
+/** Copies part of a read's data to the caller's memory. */
 function place(sent: Sent, part: Uint8Array): void {
   try {
     sent.request!.buffers!.copyFrom(part, sent.got);

@@ -1,39 +1,51 @@
 /**
- * The translation of read and write commands into dd runs ([SYS] fig. 13, steps 422 and 425): offset and length in bytes
- * become a unit, and counts of it.
+ * Translates read and write requests into runs of dd ([SYS] fig. 13, steps 422 and 425): offset and
+ * length in bytes become a block size and numbers of such blocks.
  */
 
-/** One run of dd: `bs=unit`, `skip=` or `seek=position`, `count=count`, and what dd reports when all of it was moved. */
+/**
+ * One run of dd: `bs=unit`, `skip=` or `seek=position`, `count=count`, and the record count that dd
+ * prints on success.
+ */
 export interface DdRun {
   readonly unit: number;
   readonly position: number;
   readonly count: number;
-  /** The records that dd reads: whole ones + partial ones. */
+  /** The input records in dd's message: whole ones + partial ones. */
   readonly records: string;
 }
 
-/** The part of a request that one run moves, in bytes from the start of the device. */
+/** The part of a request that one run moves: offset on the device and length, in bytes. */
 export interface DdPart {
   readonly offset: number;
   readonly length: number;
 }
 
-/** Unit where dd counts in bytes: what one system call moves. */
+/** Block size if dd counts in bytes: the amount that one system call moves. */
 const byteUnit = 65536;
-/** Largest unit of a dd that counts in units. */
+/** Largest block size if dd counts in blocks. */
 const maxUnit = 131072;
-/** A unit of this size is good enough; less, and a long request is divided so that most of it has a larger one. */
+/**
+ * A block size from this on is good enough. If it is smaller, a long request is split, so that most
+ * of it has a larger one.
+ */
 const goodUnit = 4096;
 
-/** How dd is to count. */
+/** The way in which dd counts. */
 export interface DdCounting {
-  /** In bytes: skip_bytes, seek_bytes, count_bytes. Otherwise in units. */
+  /** True: in bytes (skip_bytes, seek_bytes, count_bytes). False: in blocks. */
   readonly bytes: boolean;
-  /** Its input is read byte by byte, as it cannot fill blocks from a pipe: count and records are of bytes. */
+  /**
+   * True if dd cannot fill blocks from a pipe: its input is read byte by byte, so count and records
+   * are numbers of bytes.
+   */
   readonly byteInput?: boolean;
 }
 
-/** The run for a part. Without counting in bytes, the unit is the largest power of two that divides all. */
+/**
+ * The run for a part. If dd counts in blocks, the block size is the largest power of two that
+ * divides offset and length.
+ */
 export function translate({ offset, length }: DdPart, { bytes, byteInput = false }: DdCounting): DdRun {
   if (bytes) {
     const whole = Math.floor(length / byteUnit);
@@ -45,7 +57,10 @@ export function translate({ offset, length }: DdPart, { bytes, byteInput = false
   return { unit, position: offset / unit, count, records: `${count}+0` };
 }
 
-/** Divides a request so that no run is longer than `most`, and has no poor unit where a part of it can have a good one. */
+/**
+ * Splits a request so that no run is longer than `most`, and so that as much of it as possible has
+ * a good block size.
+ */
 export function divide(offset: number, length: number, most: number, bytes: boolean): DdPart[] {
   const parts: DdPart[] = [];
   const end = offset + length;

@@ -1,6 +1,6 @@
 /**
- * One SFTP connection to one open file, as a channel of the pool: many requests under way, in any order. A read that the
- * server answers with less than was asked for is continued.
+ * A channel (protocol/ssh/channel.ts) over one SFTP connection with one open file. Many requests
+ * are in flight; answers come in any order. After a short read, the rest is requested again.
  */
 import { Deadline } from '../../base/deadline.js';
 import { contiguous } from '../../base/buffers.js';
@@ -16,27 +16,39 @@ import { StatusError, expect, readText } from './files.js';
 import { Extension, Packet, Status } from './spec.js';
 import { expectStatus, statusError, type StatusAnswer } from './status.js';
 
-/** Requests under way, and their bytes. The server works them off one by one; more only wait there. */
+/**
+ * Most requests in flight, and most bytes. The server works them off one by one, so more would only
+ * wait there.
+ */
 const maxDepth = 64;
 const maxBytes = 16 << 20;
-/** How long a server may answer none of its requests, and how long it may leave one without an answer, in ms. */
+/**
+ * How long the server may answer no request at all, and how long it may leave one request
+ * unanswered, in ms.
+ */
 const answerMs = 300_000;
 const ageMs = 900_000;
-/** How long a fence may take, in ms; it reads some short files. */
+/** How long a fence may take, in ms. It reads some short files. */
 const fenceMs = 60_000;
 const watchMs = 10_000;
-/** How long a fence waits for an old server to end by itself, and then for it to be ended, in ms. */
+/**
+ * How long a fence waits for an old server process to end by itself, and again after it was killed,
+ * in ms; and its polling interval.
+ */
 const patienceMs = 1000;
 const pollMs = 50;
 
 export interface SftpChannelOptions extends SftpWish {
-  /** Limit for the whole start, in seconds. */
+  /** Time limit for the whole start, in seconds. */
   readonly startSeconds: number;
-  /** Ends that process on the server, if it is still the one that is meant. */
+  /** Kills that process on the server, after a check that it is still the same process. */
   readonly kill: (old: ServerProcess) => Promise<void>;
 }
 
-/** Opens a channel over a stream to an SFTP server. Rejects with an error whose message is fit for a user. */
+/**
+ * Opens a channel over a stream to an SFTP server. Rejects with an error whose message is for
+ * users.
+ */
 export async function openSftpChannel(
   dial: (signal: AbortSignal) => Promise<ByteStream>,
   options: SftpChannelOptions,
@@ -69,7 +81,7 @@ export class SftpChannel implements Channel {
   readonly mark: Mark;
   readonly #connection: SftpConnection;
   readonly #options: SftpChannelOptions;
-  /** What was sent and not answered, the oldest first, and when it was sent. */
+  /** Unanswered requests, oldest first, with the time at which each was sent. */
   readonly #sent = new Map<RemoteRequest, number>();
   #bytes = 0;
   #events: ChannelEvents | undefined;
@@ -102,7 +114,10 @@ export class SftpChannel implements Channel {
     if (this.#connection.closed) queueMicrotask(() => events.lost('the connection was closed', []));
   }
 
-  /** [SYS] fig. 13: 421, read or write; 423 and 426, send; 427, send the data. There is nothing to translate. */
+  /**
+   * Sends a request. [SYS] fig. 13: 421, read or write; 423 and 426, send; 427, send the data. SFTP
+   * needs no translation (422, 425).
+   */
   send(request: RemoteRequest): void {
     if (this.#sent.size === 0) this.#heard = performance.now();
     this.#watch ??= setInterval(() => this.#checkAlive(), watchMs);
@@ -131,13 +146,14 @@ export class SftpChannel implements Channel {
   }
 
   /**
-   * An SFTP server ends by itself when its connection does, after what it had already received; one that has not heard of
-   * the end is killed by a shell. Either way the new server sees in /proc when it is gone.
+   * Fences an earlier SFTP server process. Such a process ends by itself with its connection, after
+   * the requests that it had received. If it has not noticed the end of the connection, it is
+   * killed from a shell. In both cases the new server's /proc shows when it is gone.
    */
   async fence(mark: Mark): Promise<Fate> {
     if (startedAnew(mark, this.facts)) return 'gone';
     const { machine, boot } = this.mark;
-    // A process's number and start mean something within one start of one system only.
+    // A process id and start time are meaningful only within one boot of one system.
     const old = mark['machine'] === machine && mark['boot'] === boot ? processOf(mark) : undefined;
     const own = this.facts.process;
     if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
@@ -165,7 +181,7 @@ export class SftpChannel implements Channel {
     this.#connection.destroy();
   }
 
-  /** Whether a process is gone within a while. */
+  /** True if the process is gone within a short time. */
   async #goes(old: ServerProcess): Promise<boolean> {
     for (const end = performance.now() + patienceMs; ;) {
       try {
@@ -174,7 +190,8 @@ export class SftpChannel implements Channel {
         if (now.start !== old.start || now.state === 'Z' || now.state === 'X') return true;
       } catch (error) {
         if (!(error instanceof StatusError)) throw error;
-        // A process that ends while it is looked at gives a failure: the next look finds none.
+        // If a process ends while it is examined, the read fails. The next look then finds no
+        // process.
         if (error.status.code === Status.noSuchFile) return true;
       }
       if (performance.now() > end) return false;
@@ -182,7 +199,10 @@ export class SftpChannel implements Channel {
     }
   }
 
-  /** [SYS] step 424: receive what the server's system answers. */
+  /**
+   * Reads, and continues after a short read. [SYS] step 424: receive the answer of the server's
+   * system.
+   */
   #read(request: RemoteRequest, from: number, fault: BlockError | undefined): void {
     const left = request.length - from;
     let failed = fault;
@@ -214,14 +234,14 @@ export class SftpChannel implements Channel {
   }
 
   #written(request: RemoteRequest, status: StatusAnswer): void {
-    // Version 3 has no status for a full disk: ask how full it is.
+    // SFTP version 3 has no status for a full disk: query the free space.
     if (status.code !== Status.failure || !this.facts.statFileSystem) return this.#done(request, status);
     const ask = this.#connection.ask(Packet.extended, (packet) =>
       packet.text(Extension.statFileSystem).bytes(this.facts.handle),
     );
     ask.then(
       (answer) => this.#settle(request, statusError(this.#what(request), status, isFull(answer))),
-      // The request is among what was under way when the connection was lost.
+      // The request is among the unfinished ones of the lost connection.
       () => undefined,
     );
   }
@@ -262,14 +282,17 @@ export class SftpChannel implements Channel {
   }
 }
 
-/** The SFTP server's process in a mark. It becomes words of a shell's command. */
+/**
+ * Extracts the SFTP server's process from a mark. Checked strictly, because the values become words
+ * of a shell command.
+ */
 function processOf({ kind, pid, start, space }: Mark): ServerProcess | undefined {
   if (kind !== 'sftp' || typeof pid !== 'number' || typeof start !== 'string' || typeof space !== 'string')
     return undefined;
   return pid > 1 && /^\d{1,20}$/.test(start) ? { pid, start, space } : undefined;
 }
 
-/** [PROTOCOL] 4.5: no free blocks for this user. */
+/** True if no block is free for this user ([PROTOCOL] 4.5). */
 function isFull(answer: Answer): boolean {
   try {
     const fields = expect(answer, Packet.extendedReply);

@@ -1,34 +1,35 @@
 /**
- * An SFTP connection: requests by number, answers in any order ([SFTP] 3 and 4). Data of reads goes from the stream's
- * buffer to where it belongs; requests that are made together are sent together.
+ * An SFTP connection: requests with ids, answers in any order ([SFTP] 3 and 4). Data of reads goes
+ * from the stream's buffer straight to its destination. Requests that are made together are sent
+ * together.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import { Packet, version } from './spec.js';
 import { FieldReader, PacketReader, PacketWriter, SftpProtocolError } from './wire.js';
 
-/** An answer without file data. */
+/** An answer that contains no file data. */
 export interface Answer {
   readonly type: number;
   readonly fields: FieldReader;
 }
 
-/** Who waits for an answer. */
+/** Receives the answer to one request. */
 export interface Waiter {
-  /** A part of the data that a read gets. Where it is not there, data is a breach of the protocol. */
+  /** Receives part of the data of a read. If absent, data is a protocol error. */
   data?(bytes: Uint8Array, at: number): void;
-  /** Longest data that it may get, in bytes. */
+  /** Longest data that the answer may contain, in bytes. */
   readonly most?: number;
-  /** All data, `length` bytes, has arrived. */
+  /** All data has arrived, `length` bytes. */
   dataEnd?(length: number): void;
   answer(answer: Answer): void;
-  /** The connection is gone. */
+  /** The connection is lost. */
   lost?(reason: Error): void;
 }
 
 export interface ConnectionEvents {
   drain(): void;
-  /** The connection is gone. */
+  /** The connection is closed. */
   closed(reason: Error | undefined): void;
 }
 
@@ -38,7 +39,7 @@ interface Expected {
 }
 
 export class SftpConnection {
-  /** The server's extensions and their versions ([SFTP] 4). */
+  /** The server's extensions with their versions ([SFTP] 4). */
   readonly extensions: Map<string, string> = new Map();
   readonly #stream: ByteStream;
   readonly #expected = new Map<number, Expected>();
@@ -77,7 +78,7 @@ export class SftpConnection {
     });
   }
 
-  /** The stream likes no more at present. */
+  /** True if the stream takes no more at present. */
   get blocked(): boolean {
     return this.#blocked;
   }
@@ -90,7 +91,7 @@ export class SftpConnection {
     this.#events = events;
   }
 
-  /** Agrees on the version ([SFTP] 4). Rejects with an Error fit for a user. */
+  /** Negotiates the version ([SFTP] 4). Rejects with an error whose message is for users. */
   greet(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const stop = (error: Error): void => {
@@ -105,7 +106,7 @@ export class SftpConnection {
       };
       this.#greeted = (fields) => {
         if (fields.u32() !== version) return stop(new FarbusError('the SFTP server does not speak version 3'));
-        // A bound on what a server can make us keep.
+        // Limits the memory that a server can make us use.
         for (let count = 0; fields.left > 0 && count < 64; count++) this.extensions.set(fields.text(), fields.text());
         signal.removeEventListener('abort', abort);
         resolve();
@@ -116,8 +117,8 @@ export class SftpConnection {
 
   /**
    * Sends a request.
-   * @param fill Adds what comes after its number.
-   * @param payload Comes after that, by itself; its memory must not change until it is answered.
+   * @param fill appends the fields after the request's id
+   * @param payload sent after those fields as a separate chunk; must not change until the answer
    */
   send(type: number, waiter: Waiter, fill: (packet: PacketWriter) => PacketWriter, payload?: Uint8Array): void {
     do this.#lastId = (this.#lastId + 1) >>> 0;
@@ -128,7 +129,10 @@ export class SftpConnection {
     else this.#write([packet.done()]);
   }
 
-  /** Sends a request and waits for its answer, which has no file data. Rejects where the connection is lost. */
+  /**
+   * Sends a request and resolves with its answer, which contains no file data. Rejects if the
+   * connection is lost.
+   */
   ask(type: number, fill: (packet: PacketWriter) => PacketWriter): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(new Error('the connection is closed'));

@@ -1,28 +1,31 @@
-/** A file or device on an SFTP server as a BlockDevice. */
+/** Opens a file or device on an SFTP server as a BlockDevice. */
 import type { ByteStream } from '../../network/stream.js';
 import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
 import { openSftpChannel, type SftpChannel } from './channel.js';
 import type { ServerProcess } from './facts.js';
 
 export interface SftpOptions extends RemoteOptions {
-  /** For messages. */
+  /** The address, for messages. */
   readonly address: string;
   readonly path: string;
-  /** The device's length in bytes, where the server cannot tell. */
+  /** The device's size in bytes, if the server cannot report it. */
   readonly size?: number | undefined;
-  /** Connections side by side at most. Default 1. */
+  /** Most connections at the same time. Default 1. */
   readonly sessions?: number | undefined;
-  /** Limit for the start of a connection, in seconds. Default 30. */
+  /** Time limit for the start of a connection, in seconds. Default 30. */
   readonly startSeconds?: number | undefined;
-  /** Ends a process on the server, if it is still the one that is meant, by other means than SFTP. */
+  /**
+   * Kills a process on the server by other means than SFTP, after a check that it is still the same
+   * process.
+   */
   readonly kill: (old: ServerProcess) => Promise<void>;
 }
 
-/** Parts of a long request begin at multiples of this, in bytes. */
+/** Parts of a long request begin at multiples of this, relative to its start, in bytes. */
 const unit = 4096;
 const preferredSize = 4096;
 
-/** Opens the device. Rejects with a FarbusError; with an SftpUnsuited where dd may do better. */
+/** Opens the device. Rejects with a FarbusError; with an SftpUnsuited if dd may work better. */
 export async function connectSftp(
   dial: (signal: AbortSignal) => Promise<ByteStream>,
   options: SftpOptions,
@@ -42,7 +45,7 @@ export async function connectSftp(
   return remoteDevice(first, open, kind, options);
 }
 
-/** As few parts as possible, none longer than `most`, of about one length. */
+/** Splits a range into as few parts as possible, none longer than `most`, all of similar length. */
 export function divideEvenly(offset: number, length: number, most: number): { offset: number; length: number }[] {
   if (length <= most) return [{ offset, length }];
   const even = Math.ceil(length / Math.ceil(length / most));

@@ -1,6 +1,7 @@
 /**
- * What can be found out about a device and its server with nothing but SFTP: on Linux the files of /proc and /sys say
- * how long a block device is, which process the SFTP server is, and which start of which computer this is.
+ * Finds the facts about a device and its server by SFTP alone. On Linux, files in /proc and /sys
+ * tell the size of a block device, the process of the SFTP server, and the current boot of the
+ * computer.
  */
 import { FarbusError } from '../../base/errors.js';
 import { markOf, type DiskMarks } from '../../block/identity.js';
@@ -11,26 +12,29 @@ import { StatusError, expect, nameOf, openHandle, readTextIfAny, statPath } from
 
 const bootIdPath = '/proc/sys/kernel/random/boot_id';
 
-/** SFTP cannot do it, but dd perhaps can. */
+/** SFTP cannot open the device, but dd perhaps can. */
 export class SftpUnsuited extends FarbusError {}
 
-/** Which process an SFTP server is: no other ever has the same number and start, on one start of the system. */
+/**
+ * The process of an SFTP server. Id and start time together are unique within one boot of the
+ * system.
+ */
 export interface ServerProcess {
   readonly pid: number;
-  /** Ticks since the system's start. */
+  /** Start time, in clock ticks since the boot. */
   readonly start: string;
-  /** Its process namespace. */
+  /** Its PID namespace. */
   readonly space: string;
 }
 
 export interface SftpFacts extends RemoteFacts {
   readonly handle: Uint8Array;
-  /** Longest read and write, in bytes. */
+  /** Longest read and longest write, in bytes. */
   readonly readLength: number;
   readonly writeLength: number;
-  /** Undefined where the server's processes cannot be looked at. */
+  /** Undefined if the server's processes are not visible. */
   readonly process: ServerProcess | undefined;
-  /** The server tells how full a disk is. */
+  /** True if the server can report the free space of a file system. */
   readonly statFileSystem: boolean;
 }
 
@@ -38,11 +42,14 @@ export interface SftpWish {
   readonly address: string;
   readonly path: string;
   readonly readOnly: boolean;
-  /** What the user says. */
+  /** The size that the user states, in bytes. */
   readonly size: number | undefined;
 }
 
-/** Opens the device and looks. Rejects with a FarbusError, or an Error where the connection is lost. */
+/**
+ * Opens the device and finds its facts. Rejects with a FarbusError, or with an Error if the
+ * connection is lost.
+ */
 export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Promise<SftpFacts> {
   const fail = (what: string): never => {
     throw new FarbusError(`cannot open ${wish.address}: ${what}`);
@@ -95,7 +102,7 @@ async function open(
     try {
       return { handle: await openHandle(connection, path, OpenFlag.read | OpenFlag.write), readOnly: false };
     } catch (error) {
-      // A read-only file system is a plain failure in this protocol.
+      // A read-only file system gives a general failure in SFTP version 3.
       const denied =
         error instanceof StatusError &&
         (error.status.code === Status.permissionDenied || error.status.code === Status.failure);
@@ -124,7 +131,7 @@ interface DiskFacts {
   readonly used: string;
 }
 
-/** A block device's length from /sys: stat gives 0. */
+/** Finds a block device's size in /sys, because stat gives 0 for it. */
 async function diskFacts(connection: SftpConnection, path: string): Promise<DiskFacts> {
   const unknown = { size: undefined, sector: 512, marks: {}, used: '' };
   let real: string;
@@ -134,7 +141,7 @@ async function diskFacts(connection: SftpConnection, path: string): Promise<Disk
     if (error instanceof StatusError) return unknown;
     throw error;
   }
-  // A disk's name in /sys has "!" for "/" (cciss!c0d0).
+  // In /sys, a disk's name has "!" in place of "/" (cciss!c0d0).
   const match = /^\/dev\/(.+)$/.exec(real);
   if (!match) return unknown;
   const folder = `/sys/class/block/${match[1]!.replaceAll('/', '!')}`;
@@ -142,7 +149,7 @@ async function diskFacts(connection: SftpConnection, path: string): Promise<Disk
   if (!/^\d{1,14}$/.test(sectors) || sectors === '0') return unknown;
   const block =
     (await readTextIfAny(connection, `${folder}/queue/logical_block_size`)) ||
-    // A partition's folder is in its disk's.
+    // A partition's directory lies in its disk's directory.
     (await readTextIfAny(connection, `${folder}/../queue/logical_block_size`));
   const sector = Number(block || '512');
   const valid = sector >= 512 && sector <= 65536 && (sector & (sector - 1)) === 0;
@@ -154,7 +161,10 @@ async function diskFacts(connection: SftpConnection, path: string): Promise<Disk
   };
 }
 
-/** By what a disk or partition is recognised, from its folder in /sys. A partition's folder is in its disk's. */
+/**
+ * Finds the marks of a disk or partition in its directory in /sys. A partition's directory lies in
+ * its disk's directory.
+ */
 async function diskMarks(connection: SftpConnection, folder: string): Promise<DiskMarks> {
   const partition = await readTextIfAny(connection, `${folder}/partition`);
   const disk = partition === '' ? folder : `${folder}/..`;
@@ -177,7 +187,10 @@ async function diskMarks(connection: SftpConnection, folder: string): Promise<Di
   };
 }
 
-/** Whether a disk or one of its partitions is mounted, by their names ([proc(5)] mountinfo: after "-", the second is the source). */
+/**
+ * 'mounted' if a disk or one of its partitions is mounted, by device name ([proc(5)] mountinfo: the
+ * second field after "-" is the source); '' if not.
+ */
 async function useOf(connection: SftpConnection, device: string): Promise<string> {
   for (const line of (await readTextIfAny(connection, '/proc/self/mountinfo')).split('\n')) {
     const source = / - \S+ (\S+)/.exec(line)?.[1] ?? '';
@@ -186,7 +199,7 @@ async function useOf(connection: SftpConnection, device: string): Promise<string
   return '';
 }
 
-/** What the server takes at once ([PROTOCOL] 4.8). */
+/** The longest read and write that the server accepts ([PROTOCOL] 4.8). */
 async function limits(connection: SftpConnection): Promise<{ readLength: number; writeLength: number }> {
   const safe = { readLength: safeLength, writeLength: safeLength };
   if (!connection.extensions.has(Extension.limits)) return safe;
@@ -202,7 +215,10 @@ async function limits(connection: SftpConnection): Promise<{ readLength: number;
   }
 }
 
-/** The SFTP server's own process; undefined where others' could not be seen either, so that nothing follows from not seeing one. */
+/**
+ * Finds the SFTP server's own process. Undefined if other processes would be invisible: then the
+ * absence of a process proves nothing.
+ */
 async function ownProcess(connection: SftpConnection): Promise<ServerProcess | undefined> {
   const own = parseStat(await readTextIfAny(connection, '/proc/self/stat'));
   const first = parseStat(await readTextIfAny(connection, '/proc/1/stat'));
@@ -216,7 +232,10 @@ async function ownProcess(connection: SftpConnection): Promise<ServerProcess | u
   return { pid: own.pid, start: own.start, space };
 }
 
-/** proc(5), /proc/PID/stat: number, name in parentheses, state; the 22nd is the start. */
+/**
+ * Parses /proc/PID/stat (proc(5)): process id, name in parentheses, state; field 22 is the start
+ * time.
+ */
 export function parseStat(text: string): { pid: number; state: string; start: string } | undefined {
   const match = /^(\d{1,10}) \(.*\) (\S) (?:-?\d+ ){18}(\d+) /s.exec(text);
   return match ? { pid: Number(match[1]), state: match[2]!, start: match[3]! } : undefined;

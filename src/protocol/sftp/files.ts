@@ -1,10 +1,13 @@
-/** Small things that are asked of an SFTP server: what a path is, and the content of short files such as those of /proc. */
+/**
+ * Small queries to an SFTP server: attributes of a path, and the content of short files such as
+ * those of /proc.
+ */
 import { Packet, AttrFlag, OpenFlag, Status, maxHandle } from './spec.js';
 import type { Answer, SftpConnection } from './connection.js';
 import { statusOf, type StatusAnswer } from './status.js';
 import { SftpProtocolError, type FieldReader } from './wire.js';
 
-/** An answer that says no. */
+/** The server answered with an error status. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   readonly status: StatusAnswer;
@@ -18,15 +21,15 @@ export class StatusError extends Error {
 export interface Attributes {
   /** In bytes. */
   readonly size: number | undefined;
-  /** POSIX mode with the file's kind. */
+  /** POSIX mode, including the file type. */
   readonly mode: number | undefined;
 }
 
-/** Longest of the short files that is read, and of one read, in bytes. */
+/** Longest short file that is read, and length of one read, in bytes. */
 const shortFile = 128 << 10;
 const oneRead = 4096;
 
-/** Opens a file that exists ([SFTP] 6.3). Rejects with a StatusError. */
+/** Opens an existing file ([SFTP] 6.3). Rejects with a StatusError. */
 export async function openHandle(connection: SftpConnection, path: string, flags: number): Promise<Uint8Array> {
   const answer = await connection.ask(Packet.open, (packet) => packet.text(path).u32(flags).u32(0));
   const handle = expect(answer, Packet.handle).bytes();
@@ -38,7 +41,7 @@ export async function closeHandle(connection: SftpConnection, handle: Uint8Array
   await connection.ask(Packet.close, (packet) => packet.bytes(handle));
 }
 
-/** [SFTP] 6.8. Rejects with a StatusError. */
+/** Queries the attributes of a path ([SFTP] 6.8). Rejects with a StatusError. */
 export async function statPath(connection: SftpConnection, path: string): Promise<Attributes> {
   const fields = expect(await connection.ask(Packet.stat, (packet) => packet.text(path)), Packet.attrs);
   const flags = fields.u32();
@@ -48,7 +51,10 @@ export async function statPath(connection: SftpConnection, path: string): Promis
   return { size, mode };
 }
 
-/** A path without symbolic links, or where one leads ([SFTP] 6.10, 6.11). Rejects with a StatusError. */
+/**
+ * Resolves a path's symbolic links, or reads one link ([SFTP] 6.10, 6.11). Rejects with a
+ * StatusError.
+ */
 export async function nameOf(
   connection: SftpConnection,
   type: typeof Packet.realPath | typeof Packet.readLink,
@@ -59,7 +65,7 @@ export async function nameOf(
   return fields.text();
 }
 
-/** The text of a short file. Rejects with a StatusError. */
+/** Reads a short file as text. Rejects with a StatusError. */
 export async function readText(connection: SftpConnection, path: string): Promise<string> {
   const handle = await openHandle(connection, path, OpenFlag.read);
   try {
@@ -78,7 +84,7 @@ export async function readText(connection: SftpConnection, path: string): Promis
   }
 }
 
-/** Some bytes from `at`; none at the end. */
+/** Reads some bytes from `at` on; none at the end of the file. */
 function readPart(connection: SftpConnection, handle: Uint8Array, at: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const bytes = new Uint8Array(oneRead);
@@ -97,7 +103,7 @@ function readPart(connection: SftpConnection, handle: Uint8Array, at: number): P
   });
 }
 
-/** The same, or '' where it cannot be read. */
+/** Like {@link readText}, trimmed; '' if the file cannot be read. */
 export async function readTextIfAny(connection: SftpConnection, path: string): Promise<string> {
   try {
     return (await readText(connection, path)).trim();
@@ -107,7 +113,10 @@ export async function readTextIfAny(connection: SftpConnection, path: string): P
   }
 }
 
-/** The fields of an answer of one kind; throws a StatusError where the server says no. */
+/**
+ * Returns the fields of an answer of the given type.
+ * @throws StatusError if the server answered with an error
+ */
 export function expect(answer: Answer, type: number): FieldReader {
   if (answer.type === type) return answer.fields;
   const status = statusOf(answer);

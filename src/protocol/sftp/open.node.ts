@@ -1,4 +1,4 @@
-/** Devices by ssh+sftp URIs, over this computer's ssh program. */
+/** Opens devices by ssh+sftp URIs, with this computer's ssh program. */
 import { Deadline } from '../../base/deadline.js';
 import { sshDialer } from '../../network/ssh.node.js';
 import { connectShell } from '../dd/connect.js';
@@ -9,7 +9,7 @@ import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js'
 import { connectSftp } from './device.js';
 import { SftpUnsuited, type ServerProcess } from './facts.js';
 
-/** Limit for ending an old process, in ms. */
+/** Time limit for killing an old process, in ms. */
 const killMs = 15_000;
 
 /** Opens a file or device by SFTP. Rejects with a FarbusError. */
@@ -17,7 +17,10 @@ export async function openSshSftp(uri: string, options: RemoteOptions = {}): Pro
   return openSftpAt(parseRemoteUri(uri), options);
 }
 
-/** Where SFTP cannot tell how long a device is, the login shell is asked, by a session of dd's. */
+/**
+ * Opens a device by SFTP. If SFTP cannot find its size, a dd session on the login shell is asked
+ * for it.
+ */
 export async function openSftpAt(address: RemoteAddress, options: RemoteOptions): Promise<RemoteDevice> {
   const name = formatRemote(address);
   const dialer = sshDialer({ ...address, address: name }, () => ({ subsystem: 'sftp' }));
@@ -48,8 +51,9 @@ async function sizeByShell(address: RemoteAddress): Promise<number> {
 }
 
 /**
- * Ends an SFTP server's process by a command of the login shell, which first looks whether it is still the one that is
- * meant: number and start are those of one process only. Whether that helped is for the caller to see.
+ * Kills an SFTP server's process by a command of the login shell. The command first checks the
+ * start time, so that no other process with a reused id is killed. The caller must check the
+ * result.
  */
 async function killByShell(address: RemoteAddress, { pid, start }: ServerProcess): Promise<void> {
   const limit = new Deadline(killMs);

@@ -1,6 +1,7 @@
 /**
- * Numbers of SFTP version 3. Sources: draft-ietf-secsh-filexfer-02 ("[SFTP]" with its section) and OpenSSH's PROTOCOL
- * file ("[PROTOCOL]"). Only what reading and writing one file needs.
+ * Numbers of SFTP version 3, as far as reading and writing one file needs them. Sources:
+ * draft-ietf-secsh-filexfer-02 ("[SFTP]" with its section) and OpenSSH's PROTOCOL file
+ * ("[PROTOCOL]").
  */
 
 /** [SFTP] 3: packet types. */
@@ -26,7 +27,7 @@ export const Packet = {
 
 export const version = 3;
 
-/** [SFTP] 6.3: flags of opening. */
+/** [SFTP] 6.3: flags of SSH_FXP_OPEN. */
 export const OpenFlag = { read: 1, write: 2 } as const;
 
 /** [SFTP] 7: status codes. */
@@ -42,10 +43,10 @@ export const Status = {
   unsupported: 8,
 } as const;
 
-/** [SFTP] 5: which attributes are there. */
+/** [SFTP] 5: which attributes are present. */
 export const AttrFlag = { size: 1, ids: 2, permissions: 4, times: 8 } as const;
 
-/** The kind of a file in its permissions, as POSIX has it. */
+/** The file type in the permissions, with POSIX values. */
 export const FileType = {
   mask: 0o170000,
   block: 0o060000,
@@ -61,11 +62,17 @@ export const Extension = {
   statFileSystem: 'fstatvfs@openssh.com',
 } as const;
 
-/** [SFTP] 6.4: a length that every server takes for reads and writes, in bytes. */
+/** [SFTP] 6.4: length of reads and writes that every server accepts, in bytes. */
 export const safeLength = 32768;
-/** The longest that is used where a server allows more: what OpenSSH allows ([PROTOCOL] 4.8). */
+/**
+ * Longest read or write that is used if a server allows more, in bytes: OpenSSH's limit ([PROTOCOL]
+ * 4.8).
+ */
 export const maxLength = 261120;
-/** Longest packet without file data that is taken from a server, in bytes: names and attributes. */
+/**
+ * Longest packet without file data that is accepted from a server, in bytes. Such packets hold
+ * names and attributes.
+ */
 export const maxControl = 34000;
-/** Longest handle ([SFTP] 6.3). */
+/** Longest handle ([SFTP] 6.3), in bytes. */
 export const maxHandle = 256;

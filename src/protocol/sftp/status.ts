@@ -1,4 +1,4 @@
-/** An SFTP server's status answers, as this project's errors ([SFTP] 7). */
+/** Converts an SFTP server's status answers ([SFTP] 7) to errors of this project. */
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
 import { printable } from '../../base/printable.js';
 import { Packet, Status } from './spec.js';
@@ -7,19 +7,19 @@ import { SftpProtocolError } from './wire.js';
 
 export interface StatusAnswer {
   readonly code: number;
-  /** The server's words. */
+  /** The server's error message. */
   readonly text: string;
 }
 
-/** The status that an answer is, or undefined where it is something else. */
+/** Parses a status answer. Undefined if the answer is of another type. */
 export function statusOf({ type, fields }: Answer): StatusAnswer | undefined {
   if (type !== Packet.status) return undefined;
   const code = fields.u32();
-  // Some servers leave the words out.
+  // Some servers omit the message.
   return { code, text: fields.left > 0 ? printable(fields.text()) : '' };
 }
 
-/** The status that an answer has to be. */
+/** Parses an answer that must be a status. */
 export function expectStatus(answer: Answer): StatusAnswer {
   const status = statusOf(answer);
   if (!status) throw new SftpProtocolError('the server gave an answer of the wrong kind');

@@ -1,7 +1,7 @@
-/** SFTP packets as bytes: put together, and taken apart as they come ([SFTP] 3, [RFC 4251] 5). */
+/** Builds SFTP packets, and parses them from a stream ([SFTP] 3, [RFC 4251] 5). */
 import { Packet, maxControl, maxLength } from './spec.js';
 
-/** The server broke the protocol: its connection cannot be trusted any more. */
+/** The server violated the protocol. Its connection can no longer be trusted. */
 export class SftpProtocolError extends Error {
   override readonly name = 'SftpProtocolError';
 }
@@ -9,7 +9,7 @@ export class SftpProtocolError extends Error {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Puts a packet together. */
+/** Builds a packet. */
 export class PacketWriter {
   #bytes: Uint8Array;
   #view: DataView;
@@ -28,7 +28,7 @@ export class PacketWriter {
     return this;
   }
 
-  /** @param value At most 2^53. */
+  /** @param value at most 2^53 */
   u64(value: number): this {
     return this.u32(Math.floor(value / 2 ** 32)).u32(value % 2 ** 32);
   }
@@ -45,7 +45,7 @@ export class PacketWriter {
     return this.bytes(encoder.encode(value));
   }
 
-  /** The packet; `more` bytes of it follow by themselves. */
+  /** Returns the packet. `more` further bytes of it are sent separately. */
   done(more = 0): Uint8Array {
     this.#view.setUint32(0, this.#length - 4 + more);
     return this.#bytes.subarray(0, this.#length);
@@ -60,7 +60,10 @@ export class PacketWriter {
   }
 }
 
-/** Takes a packet's fields. Throws SftpProtocolError where they are not there. */
+/**
+ * Parses a packet's fields.
+ * @throws SftpProtocolError if the packet is too short
+ */
 export class FieldReader {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -80,7 +83,7 @@ export class FieldReader {
     return this.#view.getUint32(at);
   }
 
-  /** Not exact above 2^53. */
+  /** Values above 2^53 are rounded. */
   u64(): number {
     return this.u32() * 2 ** 32 + this.u32();
   }
@@ -104,28 +107,31 @@ export class FieldReader {
 }
 
 export interface PacketEvents {
-  /** A packet without file data. The array is the receiver's. */
+  /** A packet without file data. The receiver may keep its array. */
   packet(type: number, fields: FieldReader): void;
-  /** The answer to a read begins. `length` bytes follow by {@link data}. Throws if that is too much. */
+  /**
+   * The answer to a read begins. `length` bytes follow through {@link data}. Throws if that is too
+   * long.
+   */
   dataStart(id: number, length: number): void;
-  /** Bytes of it, `at` bytes from its start. Valid during the call only. */
+  /** Part of the data, `at` bytes from its start. Valid during the call only. */
   data(id: number, bytes: Uint8Array, at: number): void;
   dataEnd(id: number): void;
 }
 
-/** Bytes before file data: length, type, id, length of the data. */
+/** Number of bytes before file data: length, type, id, length of the data. */
 const dataHeader = 13;
 
-/** Takes a stream apart. Throws SftpProtocolError, and is of no use after that. */
+/** Parses a stream. Throws SftpProtocolError, after which it must not be used any more. */
 export class PacketReader {
   readonly #events: PacketEvents;
   readonly #head = new Uint8Array(dataHeader);
   readonly #headView = new DataView(this.#head.buffer);
   #have = 0;
-  /** A packet without file data that is being put together. */
+  /** A packet without file data that is being assembled. */
   #packet: Uint8Array | undefined;
   #filled = 0;
-  /** File data that is being handed on. */
+  /** File data that is being passed on: request id, total length (-1: none), length so far. */
   #dataId = 0;
   #dataLength = -1;
   #dataGot = 0;
@@ -142,7 +148,7 @@ export class PacketReader {
     }
   }
 
-  /** Length and type first; then, of file data, its id and length. */
+  /** Reads the length and the type; for file data also its id and length. */
   #feedHead(chunk: Uint8Array): number {
     const isData = this.#have >= 5 && this.#head[4] === Packet.data;
     const need = isData ? dataHeader : 5;

@@ -1,4 +1,8 @@
-/** A device on a server as a BlockDevice, over a pool of channels: what dd and SFTP have in common. */
+/**
+ * A device on a server as a BlockDevice, over a pool of channels: the part that dd and SFTP share.
+ *
+ * Not here: reconnection (pool.ts); the protocols themselves (protocol/dd, protocol/sftp).
+ */
 import type { Buffers } from '../../base/buffers.js';
 import { FarbusError } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
@@ -14,40 +18,52 @@ import { Pool, type RemoteState } from './pool.js';
 import { allSettled, type RemoteAsk, type RemoteOperation } from './request.js';
 
 export interface RemoteOptions {
-  /** Take no writes, whatever the server allows. Default false. */
+  /** Refuses writes, even if the server allows them. Default false. */
   readonly readOnly?: boolean | undefined;
-  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. Default 60. */
+  /**
+   * How long requests wait for a lost connection to return, in seconds. 0: do not reconnect.
+   * Default 60.
+   */
   readonly reconnectSeconds?: number | undefined;
-  /** Take a disk that cannot be recognised after a reconnect for the same one. Default false. */
+  /**
+   * If a disk cannot be recognised after a reconnect, assume that it is the same one. Default
+   * false.
+   */
   readonly assumeSame?: boolean | undefined;
-  /** Keeps what the next process needs to fence this one, and has what this one needs. Default: nothing is fenced. */
+  /**
+   * Stores the marks by which the next process fences this one, and supplies those of earlier
+   * processes. Default: no fencing.
+   */
   readonly life?: Life | undefined;
   readonly log?: Logger | undefined;
-  /** Told of every change of the connection's state, with a line of detail. It must not throw. */
+  /** Called at every change of the connection's state, with a line of detail. Must not throw. */
   readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
 }
 
-/** What a kind of channel is good for. */
+/** The properties of one kind of channel (dd, SFTP). */
 export interface RemoteKind {
-  /** For messages, and as the device's identity. */
+  /** The address, for messages and as the device's identity. */
   readonly address: string;
-  /** Channels side by side at most. */
+  /** Most channels at the same time. */
   readonly channels: number;
-  /** Divides a request into what one command of the channel carries. */
+  /** Splits a request into parts that fit into one command of the channel each. */
   readonly divide: (
     op: RemoteOperation,
     offset: number,
     length: number,
   ) => readonly { offset: number; length: number }[];
-  /** Zeroes can be written without sending them. */
+  /** True if zeroes can be written without sending them. */
   readonly zeroes: boolean;
   readonly preferredSize: number;
 }
 
-/** Longest transfer of one request, in bytes: it is divided further here. */
+/** Longest transfer of one request, in bytes. `RemoteKind.divide` splits it further. */
 const maxTransfer = 32 << 20;
 
-/** A device over `first` and channels that are opened later. Rejects with a FarbusError, and `first` is closed. */
+/**
+ * Makes a device from `first` and from channels that are opened later. On failure, closes `first`
+ * and rejects with a FarbusError.
+ */
 export async function remoteDevice(
   first: Channel,
   open: ChannelOpener,
@@ -77,21 +93,22 @@ export class RemoteDevice extends BlockBase {
     const { reconnectSeconds = 60, log = silent, onState = () => undefined } = options;
     if (!(reconnectSeconds >= 0)) throw new FarbusError('the time to reconnect is a number of seconds: 0 or more');
     if (first.facts.used !== '' && !options.readOnly && !first.facts.readOnly) {
-      // Two systems that write to one file system destroy it.
+      // If two systems write to one file system, they destroy it.
       throw new FarbusError(
         `cannot open ${kind.address}: on the server it is ${first.facts.used}: stop that there, or take it read-only`,
       );
     }
     this.#kind = kind;
     this.info = infoOf(first.facts, kind, options.readOnly ?? false);
-    // A mark that is not decisive may say nothing after the server's next start.
+    // Marks that are not decisive may no longer exist after the server's next restart: watch the
+    // content too.
     if (!options.assumeSame && !isDecisive(first.facts.marks)) this.#witness = new ContentWitness();
     this.#pool = new Pool(first, open, {
       address: kind.address,
       channels: kind.channels,
       witness: this.#witness,
       life: options.life,
-      // Timers count up to 2^31 ms.
+      // Timers are limited to 2^31 ms.
       reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
       log,
       onState,
@@ -137,7 +154,7 @@ export class RemoteDevice extends BlockBase {
     if (options.fastOnly) throw new BlockError('unsupported', 'zeroing is not faster than writing there');
     await this.#fence?.wait(options.signal);
     const parts = this.#kind.divide('zero', offset, length);
-    // Few at a time: each may be long, and the range may be all of the disk.
+    // Few parts at a time: each may take long, and the range may be the whole disk.
     for (let at = 0; at < parts.length; at += this.#kind.channels) {
       if (options.signal?.aborted) throw new BlockError('aborted', 'given up');
       const some = parts.slice(at, at + this.#kind.channels);
@@ -173,7 +190,7 @@ export class RemoteDevice extends BlockBase {
 function infoOf(facts: RemoteFacts, { address, zeroes, preferredSize }: RemoteKind, readOnly: boolean): BlockInfo {
   const blockSize = facts.sector ?? dividing(facts.size, 512);
   return {
-    // What does not fill a block at the end cannot be reached.
+    // A partial block at the end cannot be accessed.
     size: facts.size - (facts.size % blockSize),
     tail: facts.size % blockSize,
     blockSize,
@@ -188,7 +205,7 @@ function infoOf(facts: RemoteFacts, { address, zeroes, preferredSize }: RemoteKi
   };
 }
 
-/** The largest power of two up to `most` that divides `size`. */
+/** The largest power of two that divides `size` and is at most `most`. */
 function dividing(size: number, most: number): number {
   let unit = most;
   while (size % unit !== 0) unit /= 2;

@@ -1,17 +1,22 @@
 /**
- * Keeps watch over acknowledged writes that no flush has made durable yet: a server's computer that was restarted may have
- * lost them, and the next flush must say so instead of claiming success.
+ * Detects the loss of acknowledged writes that no flush has made durable yet.
+ *
+ * If the server's computer restarts, such writes may be lost. The next flush must then fail instead
+ * of claiming success.
  */
 import { BlockError } from '../../block/errors.js';
 import type { RemoteRequest } from './request.js';
 
 export class Durability {
-  /** Writes acknowledged so far, and how many of those are known to be durable. */
+  /** The number of acknowledged writes, and the number of them known to be durable. */
   #acknowledged = 0;
   #durable = 0;
   #lost: BlockError | undefined;
 
-  /** A flush is about to be sent. Returns the error that it has to fail with instead, if writes were lost before it. */
+  /**
+   * Call before a flush is sent. Returns the error with which the flush must fail instead, if
+   * earlier writes were lost.
+   */
   flushing(request: RemoteRequest): BlockError | undefined {
     const lost = this.#lost;
     this.#lost = undefined;
@@ -25,7 +30,9 @@ export class Durability {
     else if (request.op === 'flush') this.#durable = Math.max(this.#durable, request.covers);
   }
 
-  /** The server's system was started anew. Returns the error of the next flush if writes may have been lost. */
+  /**
+   * The server's system has restarted. Returns the error for the next flush if writes may be lost.
+   */
   restarted(): BlockError | undefined {
     const count = this.#acknowledged - this.#durable;
     if (count === 0) return undefined;

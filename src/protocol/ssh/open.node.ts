@@ -1,6 +1,8 @@
 /**
- * `ssh://`: SFTP where the server offers it and it can do everything, else dd. SFTP has more requests under way and needs no
- * process for each; dd can be the administrator, and learn how long devices are that SFTP cannot measure.
+ * Opens `ssh://` addresses: by SFTP if the server offers it and it suffices, else by dd.
+ *
+ * SFTP has more requests in flight and needs no process for each. dd can run as the administrator,
+ * and can find the size of devices that SFTP cannot measure.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { SshUnreachable } from '../../network/ssh.node.js';
@@ -10,7 +12,7 @@ import { openSftpAt } from '../sftp/open.node.js';
 import type { RemoteDevice, RemoteOptions } from './device.js';
 import { formatRemote, parseRemoteUri } from './uri.js';
 
-/** Opens a device on a server that has ssh and nothing else of ours. Rejects with a FarbusError. */
+/** Opens a device on a server that runs ssh but no Farbus. Rejects with a FarbusError. */
 export async function openSsh(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
   const address = parseRemoteUri(uri);
   if (address.elevation !== undefined) return openDdAt(address, options);
@@ -19,7 +21,7 @@ export async function openSsh(uri: string, options: RemoteOptions = {}): Promise
   try {
     bySftp = await openSftpAt(address, options);
   } catch (error) {
-    // What the file itself is lacking, dd would lack as well.
+    // A fault of the file itself would stop dd too.
     if (
       error instanceof SshUnreachable ||
       (error instanceof FarbusError && /^cannot open/.test(error.message) && !(error instanceof SftpUnsuited))

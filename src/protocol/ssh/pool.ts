@@ -1,11 +1,14 @@
 /**
- * A pool of channels to one device on a server: who gets which request, and what happens when a channel is lost.
+ * A pool of channels to one device on a server. It distributes requests, and handles the loss of
+ * channels.
  *
- * Reads that lost their channel are run again on another one. Writes too, but not before the pool knows that what the lost
- * channel left on the server cannot write any more (Channel.fence): until then no write is sent at all, so that none can be
- * overtaken by an older one. Where that cannot be known, the writes that were under way are reported as failed, and their
- * blocks are not written again. All this lasts as long as the user's reconnect time; then requests fail, and so do
- * later ones until the server is back.
+ * Reads of a lost channel are sent again on another one. Writes too, but only after the lost
+ * channel is fenced (Channel.fence): it can no longer write. Until then the pool sends no write at
+ * all, so that no write can be overtaken by an older one. If fencing is impossible, the writes in
+ * flight on the lost channel fail, and further writes to their blocks are refused.
+ *
+ * Requests wait for at most the user's reconnect time. After that they fail, and later requests
+ * fail too until the server returns.
  */
 import { messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
@@ -18,39 +21,48 @@ import { Ranges } from './ranges.js';
 import { otherDisk } from './recognise.js';
 import { RemoteRequest, type RemoteAsk } from './request.js';
 
-/** `reconnecting`: requests wait; `lost`: they fail at once, though it goes on trying; `closed`. */
+/**
+ * `reconnecting`: requests wait. `lost`: they fail immediately, and attempts to connect continue.
+ * `closed`: for good.
+ */
 export type RemoteState = 'connected' | 'reconnecting' | 'lost' | 'closed';
 
 export interface PoolOptions {
-  /** For messages. */
+  /** The address, for messages. */
   readonly address: string;
-  /** Channels side by side at most. */
+  /** Most channels at the same time. */
   readonly channels: number;
-  /** How long requests wait for a lost connection to come back, in seconds; 0: it is not re-established. */
+  /** How long requests wait for a lost connection to return, in seconds. 0: do not reconnect. */
   readonly reconnectSeconds: number;
-  /** Watches the requests, for servers whose marks do not tell whether it is the same disk after a reconnect. */
+  /**
+   * Watches the content, for servers whose marks do not show whether it is the same disk after a
+   * reconnect.
+   */
   readonly witness: ContentWitness | undefined;
-  /** Keeps the mark of each channel before it is used. */
+  /** Stores the mark of each channel before the channel is used. */
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly onState: (state: RemoteState, detail: string) => void;
 }
 
-/** Pauses before attempts to connect or to fence again, in ms: the first, doubled up to the last. */
+/**
+ * Pauses before attempts to reconnect or to fence, in ms: the first one, doubled each time up to
+ * the last. Chosen, not measured.
+ */
 const firstPause = 100;
 const lastPause = 2000;
 /** Pause after a further channel could not be opened while others work, in ms. */
 const growPause = 10_000;
-/** Requests on every channel from which on a further channel is opened. */
+/** A further channel is opened if every channel has at least this many requests in flight. */
 const busy = 2;
-/** How often a request is run again though its connection was kept. */
+/** How often a request is sent again although its connection was not lost. */
 const maxRepeats = 4;
-/** How long closing waits for requests under way, whether there is a connection or not, in ms. */
+/** How long closing waits for requests in flight, with or without a connection, in ms. */
 const closeMs = 4000;
-/** Sessions that are lost within this time are reported together, in ms. */
+/** Channels that are lost within this time are reported together, in ms. */
 const reportMs = 100;
 
-/** A channel that is lost, and what was under way on it. */
+/** A lost channel, and the byte ranges of the writes that were in flight on it. */
 interface Lost {
   readonly channel: Channel;
   readonly ranges: Ranges;
@@ -64,27 +76,27 @@ export class Pool {
   readonly #stop = new AbortController();
   readonly #channels = new Set<Channel>();
   readonly #durability: Durability;
-  /** The start of the server's system that the latest channel saw. */
+  /** Boot id of the server, as the latest channel saw it. */
   #boot: string;
   #waiting: RemoteRequest[] = [];
   /** Lost channels that may still write. */
   #unfenced: Lost[] = [];
   #fencing = false;
-  /** Blocks of which nobody knows whether an older write is still to come. */
+  /** Blocks to which an older write may still come, because fencing was impossible. */
   readonly #doubtful = new Ranges();
   #state: RemoteState = 'connected';
   #reason = '';
   #failure: BlockError | undefined;
   #patience: number;
   #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** The end of waiting for requests under way, once the pool is about to be closed. */
+  /** The timer for the end of waiting for requests in flight, once closing is imminent. */
   #closing: ReturnType<typeof setTimeout> | undefined;
   #report: ReturnType<typeof setTimeout> | undefined;
   #wake: (() => void) | undefined;
   #growing = false;
   #growAfter = 0;
 
-  /** @param first An open channel, whose facts are the device's. */
+  /** @param first an open channel, whose facts become the device's */
   constructor(first: Channel, open: ChannelOpener, options: PoolOptions) {
     this.facts = first.facts;
     this.#open = open;
@@ -96,7 +108,9 @@ export class Pool {
     this.#adopt(first);
   }
 
-  /** Runs a request. Its promise settles as RequestOptions.signal and the reconnect time have it. */
+  /**
+   * Runs a request. Its promise settles as RequestOptions.signal and the reconnect time prescribe.
+   */
   run(ask: RemoteAsk): RemoteRequest {
     const request = new RemoteRequest(ask, (aborted) => this.#abandon(aborted));
     if (this.#state === 'closed') {
@@ -105,7 +119,7 @@ export class Pool {
       request.fail(this.#doubt());
     } else if (this.#failure && this.#blocked(request)) {
       request.fail(this.#failure);
-      // Somebody wants it: try now rather than at the end of the pause.
+      // A caller needs the connection: shorten the pause.
       this.#wake?.();
     } else {
       this.#waiting.push(request);
@@ -114,7 +128,10 @@ export class Pool {
     return request;
   }
 
-  /** The pool is about to be closed: requests under way fail if they are not answered soon. */
+  /**
+   * The pool will be closed soon: requests in flight fail unless they are answered within a short
+   * time.
+   */
   hurry(): void {
     this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
     this.#patience = Math.min(this.#patience, closeMs);
@@ -130,7 +147,7 @@ export class Pool {
     this.#giveUp();
   }
 
-  /** Closes every channel; nothing is flushed. Requests that still wait fail with `closed`. */
+  /** Closes every channel, without a flush. Waiting requests fail with `closed`. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
     this.#enter('closed', '');
@@ -144,19 +161,22 @@ export class Pool {
     this.#channels.clear();
   }
 
-  /** Nothing that was sent to the server can still change the device. */
+  /** True if no request that was sent can still change the device. */
   get quiet(): boolean {
     return this.#unfenced.length === 0 && this.#doubtful.empty && [...this.#channels].every(({ load }) => load === 0);
   }
 
-  /** Makes sure that nothing writes any more where an earlier process left that mark. Rejects: to be tried again. */
+  /**
+   * Fences the processes that an earlier process of ours left with that mark. If it rejects, try
+   * again later.
+   */
   async fence(mark: Mark): Promise<Fate> {
     const by = this.#channels.values().next().value;
     if (!by) throw new Error(this.#reason || 'there is no connection');
     return by.fence(mark);
   }
 
-  /** Whether a request has to wait for a channel or a fence. */
+  /** True if a request has to wait for a channel or a fence. */
   #blocked(request: RemoteRequest): boolean {
     return this.#channels.size === 0 || (request.changes && this.#unfenced.length > 0);
   }
@@ -191,7 +211,7 @@ export class Pool {
     channel.send(request);
   }
 
-  /** Opens a further channel where all are busy. */
+  /** Opens a further channel if all are busy. */
   #grow(): void {
     const { size } = this.#channels;
     if (this.#growing || size === 0 || size >= this.#options.channels || performance.now() < this.#growAfter) return;
@@ -236,11 +256,14 @@ export class Pool {
     queueMicrotask(() => this.#pump());
   }
 
-  /** The caller gives a request up. One that the server may be working on waits for its answer. */
+  /**
+   * The caller aborts a request. A request that the server may be working on waits for its answer.
+   */
   #abandon(request: RemoteRequest): void {
     const at = this.#waiting.indexOf(request);
     if (at < 0) return;
-    // One that lost its channel can be dropped as well: no write is sent before that channel is fenced.
+    // A request that lost its channel can be dropped too: no write is sent before that channel is
+    // fenced.
     this.#waiting.splice(at, 1);
     request.fail(givenUp());
   }
@@ -273,7 +296,7 @@ export class Pool {
     this.#pump();
   }
 
-  /** What is lost together is reported once. */
+  /** Reports channels that were lost together in one message. */
   #reportLoss(reason: string): void {
     this.#report = undefined;
     const what = this.#state === 'connected' ? 'one session' : 'connection';
@@ -328,7 +351,10 @@ export class Pool {
     this.#pump();
   }
 
-  /** The server's system was started anew: nothing of its old life can write, and what was not flushed may be lost. */
+  /**
+   * The server's system has restarted: no old process of ours is left, and unflushed writes may be
+   * lost.
+   */
   #rebooted(boot: string): void {
     const known = this.#boot !== '' && boot !== '';
     this.#boot = boot;
@@ -340,7 +366,7 @@ export class Pool {
     for (const channel of [...this.#channels]) channel.destroy();
   }
 
-  /** Fences what was lost, one after the other. */
+  /** Fences the lost channels, one after the other. */
   async #fence(): Promise<void> {
     if (this.#fencing) return;
     this.#fencing = true;
@@ -367,7 +393,10 @@ export class Pool {
     this.#pump();
   }
 
-  /** Nobody knows what becomes of the writes that were under way there: they are reported, and not repeated. */
+  /**
+   * It is unknown whether the writes in flight on a lost channel will still happen: fail them, and
+   * refuse further writes to their blocks.
+   */
   #reportDoubt(ranges: Ranges): void {
     this.#say(
       'error',
@@ -388,14 +417,14 @@ export class Pool {
     );
   }
 
-  /** Begins to count the time for which requests wait. */
+  /** Starts the limit on the time that requests wait. */
   #watch(): void {
     if (this.#channels.size > 0 && this.#unfenced.length === 0) return;
-    // Without reconnecting there is still a fence to wait for.
+    // Even without reconnecting, there is a fence to wait for.
     this.#deadline ??= setTimeout(() => this.#giveUp(), this.#patience || closeMs);
   }
 
-  /** Stops counting if nothing has to wait. */
+  /** Cancels the limit if no request has to wait any more. */
   #calm(): void {
     if (this.#channels.size === 0 || this.#unfenced.length > 0) return;
     clearTimeout(this.#deadline);
@@ -403,7 +432,7 @@ export class Pool {
     this.#failure = undefined;
   }
 
-  /** The time to reconnect is over. It goes on trying, but nobody waits for that any more. */
+  /** The time to reconnect is over: waiting requests fail. Attempts to connect continue. */
   #giveUp(): void {
     if (this.#state !== 'closed') this.#failAll(this.#unreachable());
   }
@@ -449,7 +478,7 @@ export class Pool {
       };
       const timer = setTimeout(end, ms);
       const wake = (): void => {
-        // A caller that tries again and again does not make us do the same.
+        // A caller that retries again and again must not make us reconnect as often.
         if (performance.now() - began >= firstPause || this.#state === 'closed') end();
       };
       this.#wake = wake;

@@ -1,9 +1,12 @@
-/** A set of byte ranges of bounded size: when there are too many, neighbours are taken together. */
+/**
+ * A set of byte ranges of limited size. If there are too many ranges, the two closest ones are
+ * merged, so the set may then cover more bytes than were added.
+ */
 
 const maxRanges = 256;
 
 export class Ranges {
-  /** In order, not touching. */
+  /** In order, with gaps between them. */
   #ranges: { start: number; end: number }[] = [];
 
   get empty(): boolean {
@@ -35,7 +38,7 @@ export class Ranges {
   }
 }
 
-/** With the narrowest gap closed. */
+/** Closes the narrowest gap. */
 function joined(ranges: { start: number; end: number }[]): { start: number; end: number }[] {
   let at = 1;
   for (let i = 1; i < ranges.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * Whether a channel that was opened later leads to the same disk as the first one: by the marks that the server tells, and
- * where these do not decide, by the content (block/witness.ts).
+ * Decides whether a later channel leads to the same disk as the first one: by the marks that the
+ * server reports, and if these do not decide, by the content (block/witness.ts).
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
@@ -9,8 +9,8 @@ import { provenSame, type Channel, type RemoteFacts } from './channel.js';
 import { RemoteRequest } from './request.js';
 
 /**
- * @param witness Has watched the requests so far.
- * @returns Why it is not taken for the same disk; undefined if it is.
+ * @param witness has watched the requests so far
+ * @returns the reason why it is not accepted as the same disk; undefined if it is
  * @throws BlockError if the channel fails
  */
 export async function otherDisk(
@@ -20,7 +20,7 @@ export async function otherDisk(
 ): Promise<string | undefined> {
   if (provenSame(first, channel.facts)) return undefined;
   let last: Promise<unknown> = Promise.resolve();
-  // One after the other: a channel that was just opened may have room for one.
+  // Read one after the other: a channel that was just opened may have room for only one request.
   const read = (offset: number, into: Buffers): Promise<void> => {
     const done = last.then(() => readAlone(channel, offset, into));
     last = done.catch(() => undefined);
@@ -32,7 +32,7 @@ export async function otherDisk(
   return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
 }
 
-/** Reads over a channel that carries nothing else yet. */
+/** Reads over a channel that is not used for anything else yet. */
 function readAlone(channel: Channel, offset: number, into: Buffers): Promise<void> {
   const lost = (reason: string): void => request.fail(new BlockError('unreachable', reason));
   const request = new RemoteRequest({ op: 'read', offset, length: into.length, buffers: into }, () => undefined);

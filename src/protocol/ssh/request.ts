@@ -1,18 +1,21 @@
-/** One request to a device on a server, from its caller to its answer, over as many connections as that takes. */
+/**
+ * One request to a device on a server, from its caller to its answer, across as many connections as
+ * that takes.
+ */
 import { onAbort } from '../../base/abort.js';
 import type { Buffers } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
 
 export type RemoteOperation = 'read' | 'write' | 'zero' | 'flush';
 
-/** What is asked of the server. */
+/** A request as the caller states it. */
 export interface RemoteAsk {
   readonly op: RemoteOperation;
   /** In bytes. */
   readonly offset: number;
   /** In bytes. */
   readonly length: number;
-  /** Where the data of a read goes, or that of a write is. */
+  /** Memory for the data of a read, or memory that holds the data of a write. */
   readonly buffers?: Buffers;
   readonly signal?: AbortSignal | undefined;
 }
@@ -22,14 +25,14 @@ export class RemoteRequest {
   readonly offset: number;
   readonly length: number;
   readonly buffers: Buffers | undefined;
-  /** Settles with the request: rejects with a BlockError. */
+  /** Settles with the request. Rejects with a BlockError. */
   readonly done: Promise<void>;
 
-  /** When it first lost its connection, ms of `performance.now()`. */
+  /** Time at which it first lost its connection, in ms of `performance.now()`. */
   lostAt: number | undefined;
-  /** How often it was run again though its connection was not lost. */
+  /** How often it was sent again although its connection was not lost. */
   repeats = 0;
-  /** Of a flush: how many acknowledged writes it covers. */
+  /** For a flush: the number of acknowledged writes that it covers. */
   covers = 0;
 
   readonly #signal: AbortSignal | undefined;
@@ -37,7 +40,7 @@ export class RemoteRequest {
   #resolve!: () => void;
   #reject!: (error: BlockError) => void;
 
-  /** @param onAbort Called when the caller gives the request up before it is settled. */
+  /** @param givenUp called if the caller aborts the request before it is settled */
   constructor(ask: RemoteAsk, givenUp: (request: RemoteRequest) => void) {
     this.op = ask.op;
     this.offset = ask.offset;
@@ -55,7 +58,7 @@ export class RemoteRequest {
     return this.#signal?.aborted ?? false;
   }
 
-  /** Changes blocks. */
+  /** True if the request changes blocks. */
   get changes(): boolean {
     return this.op === 'write' || this.op === 'zero';
   }
@@ -71,7 +74,10 @@ export class RemoteRequest {
   }
 }
 
-/** Waits until all are settled, then throws the first failure: a request that failed has no part still under way. */
+/**
+ * Waits until all parts are settled, then throws the first failure. So a failed request has no part
+ * in flight.
+ */
 export async function allSettled(parts: readonly Promise<void>[]): Promise<void> {
   if (parts.length === 1) return parts[0];
   for (const result of await Promise.allSettled(parts)) if (result.status === 'rejected') throw result.reason;

@@ -1,40 +1,44 @@
 /**
- * URIs of devices on a server on which nothing of ours runs ([SYS] R3): `ssh://[user@]host[:port]/path` and its forms
- * `ssh+dd://`, `ssh+sftp://` and `rsh://`. Source: RFC 3986. The path is an absolute one; `/~/path` begins at the user's
- * home. What is after the ? is listed in docs/ssh.md.
+ * URIs of devices on a server that runs no Farbus ([SYS] R3): `ssh://[user@]host[:port]/path` and
+ * the forms `ssh+dd://`, `ssh+sftp://` and `rsh://`. Source: RFC 3986. The path is absolute;
+ * `/~/path` is relative to the user's home. docs/ssh.md lists the parameters after the `?`.
  *
- * Hosts and users are taken from a list of harmless characters: `ssh` puts them into command lines of its own
- * (ProxyCommand, Match exec), and neither may be read as an option. A path may hold anything but NUL.
+ * Hosts and users may contain only harmless characters, because `ssh` inserts them into command
+ * lines of its own (ProxyCommand, Match exec), and they must not look like options. A path may
+ * contain anything but NUL.
  */
 import { FarbusError } from '../../base/errors.js';
 import { parseBytes } from '../../base/format.js';
 import { visible } from '../../base/printable.js';
 
-/** How a device is reached: `ssh` leaves the choice between sftp and dd to the program. */
+/** The method of access. `ssh` leaves the choice between SFTP and dd to the program. */
 export type RemoteWay = 'ssh' | 'ssh+dd' | 'ssh+sftp' | 'rsh';
 
-/** A program that makes the far shell the administrator's, without asking for a password. */
+/** A program that runs the remote shell as the administrator, without asking for a password. */
 export type Elevation = 'sudo' | 'doas';
 
 export interface RemoteAddress {
   readonly way: RemoteWay;
-  /** A name of the ssh configuration, a host name or an IP address; IPv6 without brackets. */
+  /** A name from the ssh configuration, a host name or an IP address; IPv6 without brackets. */
   readonly host: string;
-  /** Undefined: what the ssh configuration says, or the protocol's own. */
+  /** Undefined: the port of the ssh configuration, or the protocol's default. */
   readonly port: number | undefined;
   readonly user: string | undefined;
-  /** As the server's shell or SFTP server is to take it: it begins with "/" or, below the user's home, with "./". */
+  /** The path as passed to the server. It begins with "/" or, below the user's home, with "./". */
   readonly path: string;
   readonly elevation: Elevation | undefined;
-  /** The device's length in bytes where the user says it. */
+  /** The device's size in bytes, if the user states it. */
   readonly size: number | undefined;
-  /** How many sessions side by side at most, 1 to {@link maxSessions}; undefined: the program's choice. */
+  /** Most sessions at the same time, 1 to {@link maxSessions}; undefined: the program chooses. */
   readonly sessions: number | undefined;
-  /** rsh only: one command for each request, as [SYS] steps 422 and 425 have it. */
+  /** For rsh only: one command per request, as in [SYS] steps 422 and 425. */
   readonly literal: boolean;
 }
 
-/** sshd's own limit of sessions on one connection is 10, and it lets in ten that have not logged in yet. */
+/**
+ * sshd allows 10 sessions on one connection (MaxSessions), and 10 connections that have not logged
+ * in yet (MaxStartups). Stay below both.
+ */
 export const maxSessions = 8;
 /** Longest path in bytes: PATH_MAX of Linux. */
 const maxPath = 4096;
@@ -44,8 +48,8 @@ const forms = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?(#.*)?
 const example = 'ssh://[USER@]HOST[:PORT]/PATH';
 
 /**
- * Reads such a URI.
- * @throws FarbusError One line that says what is wrong with it.
+ * Parses such a URI.
+ * @throws FarbusError with one line that says what is wrong with the URI
  */
 export function parseRemoteUri(text: string): RemoteAddress {
   const fail = (what: string): never => {
@@ -162,7 +166,7 @@ function readQuery(
   return { elevation: sudo ? 'sudo' : doas ? 'doas' : undefined, size, sessions, literal };
 }
 
-/** For messages: the address without what is after the ?. */
+/** Formats an address for messages, without the parameters after the `?`. */
 export function formatRemote({ way, user, host, port, path }: RemoteAddress): string {
   const name = host.includes(':') ? `[${host}]` : host;
   const shown = path.startsWith('./') ? `/~/${path.slice(2)}` : path;
@@ -171,7 +175,10 @@ export function formatRemote({ way, user, host, port, path }: RemoteAddress): st
   return `${way}://${who}${name}${port === undefined ? '' : `:${port}`}${where}`;
 }
 
-/** Untrusted text for a message: on one line, not too long, and without what may be a password. */
+/**
+ * Makes untrusted text fit for a message: one line, at most 100 characters, without a possible
+ * password.
+ */
 function shownUri(text: string): string {
   const plain = visible(text).replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
   return plain.length > 100 ? `${plain.slice(0, 100)}…` : plain;
