@@ -17,6 +17,7 @@ qemu-nbd qemu-utils
 systemd-socket-activate systemd
 systemd-analyze systemd
 fio fio
+strace strace
 nbd-client nbd-client
 qemu-system-i386 qemu-system-x86
 nsenter util-linux

@@ -263,7 +263,7 @@ describe('faults on the way', () => {
     const other = new ServeProcess(join(folder, 'grown'), [path]);
     await other.start();
     open.push(() => other.stop());
-    const { computer } = await start({ drive: other.uri('disk.img') });
+    const { computer } = await start({ drive: other.uri('disk.img'), anew: true });
     const run = runner(computer);
     expect(await run('cat /sys/block/nvme0n1/size')).toContain(String(diskSize / 512));
     await other.stop('SIGKILL');

@@ -11,66 +11,10 @@ import { createOverlay, openOverlay, overlayStoreSize } from '../../src/block/fi
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { Random } from '../conformance/random.js';
 import { expectBytes, expectSame, readBytes } from '../conformance/subject.js';
+import { History, stamped, stampOf, type Change } from '../support/block-history.js';
 import { CrashStore } from '../support/crash-store.js';
 
 const block = 512;
-
-/** A block's content by a number that is in each of its words: 0 is zeroes. */
-function stamped(stamp: number, length = block): Uint8Array {
-  const words = new Uint32Array(length / 4).fill(stamp);
-  return new Uint8Array(words.buffer);
-}
-
-function stampOf(bytes: Uint8Array): number {
-  const words = new Uint32Array(bytes.slice().buffer);
-  if (words.some((word) => word !== words[0])) expect.fail(`a block is torn: ${words.join(' ')}`);
-  return words[0]!;
-}
-
-/** Something that a block was changed to. */
-interface Change {
-  /** 'any': trimmed. */
-  readonly stamp: number | 'any';
-  /** Whether it was acknowledged. */
-  acknowledged: boolean;
-}
-
-/** What each block may hold: its flushed content first, then every change since. */
-class History {
-  readonly blocks: Change[][];
-
-  constructor(stamps: readonly number[]) {
-    this.blocks = stamps.map((stamp) => [{ stamp, acknowledged: true }]);
-  }
-
-  begin(first: number, stamps: readonly (number | 'any')[]): Change[] {
-    return stamps.map((stamp, index) => {
-      const change: Change = { stamp, acknowledged: false };
-      this.blocks[first + index]!.push(change);
-      return change;
-    });
-  }
-
-  /** What a flush that begins now makes the oldest possible content of each block. */
-  flushPoint(): (Change | undefined)[] {
-    return this.blocks.map((changes) => changes.findLast(({ acknowledged }) => acknowledged));
-  }
-
-  /** A flush that began at `point` was acknowledged. */
-  flushed(point: readonly (Change | undefined)[]): void {
-    for (const [index, change] of point.entries()) {
-      const changes = this.blocks[index]!;
-      const at = change ? changes.indexOf(change) : -1;
-      if (at > 0) changes.splice(0, at);
-    }
-  }
-
-  check(index: number, stamp: number, what: string): void {
-    const allowed = this.blocks[index]!.map((change) => change.stamp);
-    if (allowed.includes('any') || allowed.includes(stamp)) return;
-    expect.fail(`${what}: block ${index} holds ${stamp}, allowed are ${allowed.join(', ')}`);
-  }
-}
 
 interface Run {
   readonly overlay: BlockDevice;
