@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { crc32 } from '../base/crc32.js';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { replaceFile } from '../base/files.node.js';
 import { compareSamples } from '../block/compare.js';
@@ -79,9 +80,9 @@ export async function readJournal(path: string): Promise<CopyJournal | undefined
     throw new FarbusError(`cannot read the journal ${path}: ${messageOf(error)}`, { cause: error });
   }
   const damaged = new FarbusError(`${path} is no journal of a copy: delete it and copy from the start`);
-  let found: CopyJournal;
+  let found: CopyJournal & { readonly checksum?: number };
   try {
-    found = JSON.parse(text) as CopyJournal;
+    found = JSON.parse(text) as typeof found;
   } catch {
     throw damaged;
   }
@@ -92,6 +93,8 @@ export async function readJournal(path: string): Promise<CopyJournal | undefined
   const { version, from, to, position } = found ?? {};
   const whole = version === 2 && end(from) && end(to) && Number.isSafeInteger(position);
   if (!whole || position < 0 || position > from.size) throw damaged;
+  // A flipped bit in the position would leave a part of the target as it was.
+  if (found.checksum !== checksumOf({ version, from, to, position })) throw damaged;
   return found;
 }
 
@@ -130,12 +133,18 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
 
 /** Replaces the journal durably. */
 export async function writeJournal(path: string, journal: CopyJournal): Promise<void> {
-  await replaceFile(path, [`${JSON.stringify(journal)}\n`], { durable: true });
+  const text = JSON.stringify({ ...journal, checksum: checksumOf(journal) });
+  await replaceFile(path, [`${text}\n`], { durable: true });
 }
 
 /** Removes the journal. */
 export async function removeJournal(path: string): Promise<void> {
   await fs.rm(path, { force: true });
+}
+
+/** CRC-32 of what a journal says. */
+function checksumOf({ version, from, to, position }: CopyJournal): number {
+  return crc32(new TextEncoder().encode(JSON.stringify([version, from, to, position])));
 }
 
 function hash(text: string): string {

@@ -2,7 +2,7 @@
 import fs from 'node:fs/promises';
 import type { BlockDevice } from '../block/device.js';
 import type { CacheFilter } from '../block/filters/cache.js';
-import { cacheHeaderSize, isCache } from '../block/filters/cache-format.js';
+import { cacheHeaderSize, cacheMagic } from '../block/filters/cache-format.js';
 import { layoutOfCache, openCache, type CacheOptions } from '../block/filters/cache-store.js';
 import { openFile, type FileDevice } from './file.node.js';
 import { openError } from './opening.node.js';
@@ -31,7 +31,7 @@ export async function openCacheFile(
   };
   return openOwnFile(path, {
     what: 'a cache',
-    isOurs: isCache,
+    magic: cacheMagic,
     size: storeSize,
     make: onStore,
     open: async (there) => {

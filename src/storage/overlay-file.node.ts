@@ -2,10 +2,17 @@
  * Opens an overlay in a sparse file, which is made if it does not exist. The file is locked while
  * it is in use.
  */
+import { stat, truncate } from 'node:fs/promises';
 import type { BlockDevice } from '../block/device.js';
-import { isOverlay } from '../block/filters/overlay-format.js';
+import { headerSize, overlayMagic } from '../block/filters/overlay-format.js';
 import type { OverlayFilter } from '../block/filters/overlay.js';
-import { createOverlay, openOverlay, overlayStoreSize, type OverlayOptions } from '../block/filters/overlay-store.js';
+import {
+  createOverlay,
+  isUnfinished,
+  openOverlay,
+  overlayStoreSize,
+  type OverlayOptions,
+} from '../block/filters/overlay-store.js';
 import { openFile } from './file.node.js';
 import { openError, printable } from './opening.node.js';
 import { openOwnFile } from './own-file.node.js';
@@ -44,10 +51,17 @@ export async function openOverlayFile(
   };
   return openOwnFile(path, {
     what: 'an overlay',
-    isOurs: isOverlay,
+    magic: overlayMagic,
     size,
     make: (made) => onStore(made, (store) => createOverlay(base, store, { ...options, name })),
-    open: (there) => onStore(there, (store) => openOverlay(base, store, { ...options, name })),
+    open: async (there) => {
+      // A file that ends within its header holds nothing: a crash has left it while it was made.
+      if ((await stat(there)).size < headerSize) await truncate(there, size);
+      return onStore(there, async (store) => {
+        const use = (await isUnfinished(store)) ? createOverlay : openOverlay;
+        return use(base, store, { ...options, name });
+      });
+    },
   }).catch((error: unknown) => {
     throw openError(path, error);
   });

@@ -14,16 +14,14 @@ import { syncFolder, temporaryBeside } from '../base/files.node.js';
 import { libc } from './libc.node.js';
 import { printable } from './opening.node.js';
 
-/** Length of the magic bytes. */
-const magicSize = 8;
 /** Attempts to open a path whose file is replaced meanwhile. */
 const attempts = 5;
 
 export interface OwnFile<T> {
   /** The kind of file, for messages: "an overlay". */
   readonly what: string;
-  /** True if these are the first 8 bytes of a file of this kind, of any version and state. */
-  readonly isOurs: (start: Uint8Array) => boolean;
+  /** The first bytes of every file of this kind, of any version and state: 8 ASCII characters. */
+  readonly magic: string;
   /** Length of a new file, in bytes. */
   readonly size: number;
   /** Writes the header of a new file durably and opens it. The file already has its length. */
@@ -73,14 +71,14 @@ async function openOrCreate(path: string): Promise<{ handle: fs.FileHandle; made
 async function look(
   handle: fs.FileHandle,
   path: string,
-  { what, isOurs }: OwnFile<unknown>,
+  { what, magic }: OwnFile<unknown>,
 ): Promise<{ size: number; mode: number }> {
   const stat = await handle.stat();
   if (!stat.isFile()) throw new FarbusError(`${printable(path)} is no file: give another path`);
   const { size, mode } = stat;
-  const start = new Uint8Array(magicSize);
+  const start = Buffer.alloc(magic.length);
   if (size > 0) await handle.read(start, 0, start.length, 0);
-  if (size > 0 && !isOurs(start)) {
+  if (size > 0 && start.toString('latin1') !== magic) {
     throw new FarbusError(`${printable(path)} is not ${what}: give another path, or delete it if it is not needed`);
   }
   return { size, mode: mode & 0o777 };
@@ -105,7 +103,10 @@ async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own:
     handle = await fs.open(temporary, 'wx', mode);
   } catch (error) {
     if (!['EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) throw error;
-    // The user may write the empty file but not its folder: fill it in place.
+    // The user may write the empty file but not its folder: fill it in place. The magic bytes come first, or a crash
+    // could leave a file of zeroes, which would look like a blank disk.
+    await empty.write(own.magic, 0, 'latin1');
+    await empty.sync();
     await empty.truncate(own.size);
     await empty.close();
     return own.make(path);

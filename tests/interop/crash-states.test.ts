@@ -5,8 +5,17 @@
  *
  * `npm test` looks at some hundred states, `npm run test:all` at thousands.
  */
-import { mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { silent } from '../../src/base/log.js';
 import { openDrive } from '../../src/cli/sources.js';
@@ -16,13 +25,15 @@ import { Random } from '../conformance/random.js';
 import { readBytes } from '../conformance/subject.js';
 import { History, stamped, stampOf, type Change as BlockChange } from '../support/block-history.js';
 import { CrashFolder } from '../support/crash/folder.js';
-import { record, type Change, type Recording } from '../support/crash/record.js';
+import { record, traceOf, type Change, type Recording } from '../support/crash/record.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { farbus, farbusFile } from './farbus.js';
 
 const many = process.env['FARBUS_TEST_ALL'] !== undefined;
 const block = 512;
+/** A user who is nobody's. */
+const nobody = 65534;
 const load = (name: string): string => join(import.meta.dirname, '../support/crash', name);
 
 /** A folder that is recorded, beside one that is not. */
@@ -145,7 +156,9 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
         const marks = new LoadHistory(stamps);
         put(here, start);
         const env = random.chance(0.3) ? { FARBUS_NO_KOFFI: '1' } : {};
-        const recording = record(here, [load('load-filters.mjs'), drive, String(10 * seed + generation), '150', '2'], env);
+        const recording = record(here, [load('load-filters.mjs'), drive, String(10 * seed + generation), '150', '2'], {
+          env,
+        });
         const left: { files: Map<string, Buffer>; stamps: number[] }[] = [];
         const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
           put(here, files);
@@ -161,6 +174,37 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
         const next = random.pick(left);
         [start, stamps] = [next.files, next.stamps];
       }
+    }
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('so does one in a folder in which its user may make no file', async () => {
+    const blocks = 259;
+    for (let seed = 1; seed <= (many ? 6 : 1); seed++) {
+      const { here, base } = folders();
+      writeFileSync(base, baseImage(blocks));
+      chmodSync(dirname(here), 0o755);
+      for (const file of [join(here, 'o.ov'), join(here, 'marks'), traceOf(here)]) {
+        writeFileSync(file, '');
+        chownSync(file, nobody, nobody);
+      }
+      const before = new Map(['o.ov', 'marks'].map((name) => [name, new Uint8Array(0)]));
+      const drive = `raw:${base},overlay=${join(here, 'o.ov')}`;
+      const recording = record(here, [load('load-filters.mjs'), drive, String(500 + seed), '12', '1'], { uid: nobody });
+      const marks = new LoadHistory(Array.from({ length: blocks }, (_, index) => 1_000_000 + index));
+      const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
+        put(here, files);
+        for (const [index, stamp] of (await stampsOf(drive, blocks)).entries()) {
+          marks.history.check(index, stamp, `seed ${seed}, ${what}`);
+        }
+      };
+      await replay(
+        recording,
+        new CrashFolder(before),
+        new Random(seed),
+        many ? 150 : 60,
+        (mark) => marks.mark(mark),
+        look,
+      );
     }
   });
 
@@ -199,7 +243,9 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const before = new Map([['target.img', readFileSync(target)]]);
       // The rate makes time for several entries of the journal, one a second.
       const args = ['copy', `raw:${base}`, target, '--rate', '2M', '--quiet'];
-      const recording = record(here, [farbusFile, ...args], { FARBUS_NO_KOFFI: seed % 2 === 0 ? '1' : '' });
+      const recording = record(here, [farbusFile, ...args], {
+        env: { FARBUS_NO_KOFFI: seed % 2 === 0 ? '1' : '' },
+      });
       let [resumed, refused] = [0, 0];
       const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
         put(here, files);

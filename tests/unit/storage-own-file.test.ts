@@ -14,7 +14,7 @@ const header = new TextEncoder().encode('MAGIC!!!');
 function own(make: (path: string) => Promise<string>): OwnFile<string> {
   return {
     what: 'ours',
-    isOurs: (start) => Buffer.from(start).equals(header),
+    magic: 'MAGIC!!!',
     size: 8192,
     make,
     open: () => Promise.resolve('opened'),
@@ -69,6 +69,54 @@ describe('a file of our own', () => {
     const made = results.filter((result) => result.status === 'fulfilled' && result.value === 'made');
     expect(made).toHaveLength(1);
     expect(readFileSync(path).subarray(0, 8).equals(header)).toBe(true);
+  });
+});
+
+describe('an overlay that a crash left while it was made', () => {
+  const base = (): MemoryDevice => new MemoryDevice(new Uint8Array(1 << 20).fill(7), { readOnly: true });
+  const made = async (): Promise<Buffer> => {
+    const path = join(tempFolder(), 'made');
+    await (await openOverlayFile(base(), path)).close();
+    return readFileSync(path);
+  };
+  const withSectors = (file: Buffer, kept: number): Buffer => {
+    const torn = Buffer.alloc(file.length);
+    file.copy(torn, 0, 0, 8);
+    for (let sector = 0; sector < 8; sector++) {
+      if (kept & (1 << sector)) file.copy(torn, sector * 512, sector * 512, (sector + 1) * 512);
+    }
+    return torn;
+  };
+
+  test('is made anew, whatever of its header is there', async () => {
+    const file = await made();
+    // Sectors 0 (with the fields) and 7 (with the checksum) are not all zeroes.
+    const states = [0, 1, 0x7f, 0x80, 0xfe].map((kept) => withSectors(file, kept));
+    states.push(file.subarray(0, 8), file.subarray(0, 512), file.subarray(0, 4095));
+    for (const [index, state] of states.entries()) {
+      const path = join(tempFolder(), 'torn');
+      writeFileSync(path, state);
+      const overlay = await openOverlayFile(base(), path);
+      await overlay.write(0, new Uint8Array(512).fill(1));
+      await overlay.close();
+      const again = await openOverlayFile(base(), path);
+      const bytes = new Uint8Array(1024);
+      await again.read(0, bytes);
+      await again.close();
+      expect([bytes[0], bytes[512]], `state ${index}`).toEqual([1, 7]);
+    }
+  });
+
+  test('is damaged, and stays as it is, where anything is behind the header', async () => {
+    const file = await made();
+    for (const at of [4096, file.length - 1]) {
+      const state = withSectors(file, 1);
+      state[at] = 1;
+      const path = join(tempFolder(), 'damaged');
+      writeFileSync(path, state);
+      await expect(openOverlayFile(base(), path)).rejects.toThrow('is damaged');
+      expect(readFileSync(path).equals(state)).toBe(true);
+    }
   });
 });
 

@@ -11,7 +11,8 @@ export const cacheHeaderSize = 4096;
 /** The table's value for an empty slot. */
 export const emptySlot = 0xffff_ffff;
 
-const magic = 'FARBUSCA';
+/** The first bytes of every cache, in ASCII. */
+export const cacheMagic = 'FARBUSCA';
 const version = 1;
 const identityAt = 66;
 const longestIdentity = 1024;
@@ -64,7 +65,7 @@ export interface CacheHeader {
 export function encodeCacheHeader({ layout, identity, closed, tableChecksum }: CacheHeader): Uint8Array {
   const bytes = new Uint8Array(cacheHeaderSize);
   const view = new DataView(bytes.buffer);
-  bytes.set(new TextEncoder().encode(magic), 0);
+  bytes.set(new TextEncoder().encode(cacheMagic), 0);
   view.setUint32(8, version, true);
   view.setUint32(12, closed ? 1 : 0, true);
   view.setUint32(16, layout.clusterSize, true);
@@ -76,11 +77,6 @@ export function encodeCacheHeader({ layout, identity, closed, tableChecksum }: C
   bytes.set(text, identityAt);
   view.setUint32(checksumAt, crc32(bytes.subarray(0, checksumAt)), true);
   return bytes;
-}
-
-/** True if these are the first bytes of a cache, of any version and state. */
-export function isCache(bytes: Uint8Array): boolean {
-  return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
 }
 
 /**

@@ -4,6 +4,7 @@
  *
  * Not here: reading and writing the store (overlay-store.ts, overlay.ts).
  */
+import { crc32 } from '../../base/crc32.js';
 import { FarbusError } from '../../base/errors.js';
 
 /**
@@ -17,8 +18,11 @@ export const sectorSize = 512;
 /** Number of clusters in one page of the map. */
 export const clustersPerPage = mapPageSize * 4;
 
-const magic = 'FARBUSOV';
+/** The first bytes of every overlay, in ASCII. */
+export const overlayMagic = 'FARBUSOV';
 const version = 1;
+/** What stands in the place of the version while an overlay is made. */
+const unfinished = 0;
 const identityAt = 66;
 const longestIdentity = 1024;
 const checksumAt = headerSize - 4;
@@ -66,7 +70,7 @@ export function overlayLayout(baseSize: number, clusterSize: number): OverlayLay
 export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8Array {
   const bytes = new Uint8Array(headerSize);
   const view = new DataView(bytes.buffer);
-  bytes.set(new TextEncoder().encode(magic), 0);
+  bytes.set(new TextEncoder().encode(overlayMagic), 0);
   view.setUint32(8, version, true);
   view.setUint32(16, layout.clusterSize, true);
   view.setBigUint64(24, BigInt(layout.baseSize), true);
@@ -81,8 +85,26 @@ export function encodeHeader({ layout, id, baseIdentity }: OverlayHeader): Uint8
 }
 
 /** True if these are the first bytes of an overlay, of any version and state. */
-export function isOverlay(bytes: Uint8Array): boolean {
-  return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === magic;
+function isOverlay(bytes: Uint8Array): boolean {
+  return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === overlayMagic;
+}
+
+/** A header that only says that an overlay is being made here. The whole header replaces it at the end. */
+export function unfinishedHeader(): Uint8Array {
+  const bytes = new Uint8Array(headerSize);
+  bytes.set(new TextEncoder().encode(overlayMagic), 0);
+  return bytes;
+}
+
+/** True for a header of which only a part, or nothing but the magic bytes, reached the store. */
+export function isTorn(bytes: Uint8Array): boolean {
+  const found = new DataView(bytes.buffer, bytes.byteOffset, headerSize).getUint32(8, true);
+  return isOverlay(bytes) && (found === version || found === unfinished) && !isIntact(bytes);
+}
+
+function isIntact(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, headerSize);
+  return view.getUint32(checksumAt, true) === crc32(bytes.subarray(0, checksumAt));
 }
 
 /**
@@ -96,11 +118,11 @@ export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
     throw new FarbusError(`${name} is not an overlay: give another path, or delete it if it is not needed`);
   }
   const found = view.getUint32(8, true);
-  if (found !== version) {
+  if (found !== version && found !== unfinished) {
     throw new FarbusError(`${name} is an overlay of version ${found}, this is for ${version}: use a newer farbus`);
   }
   const damaged = new FarbusError(`the overlay ${name} is damaged: restore it, or delete it to begin anew`);
-  if (view.getUint32(checksumAt, true) !== crc32(bytes.subarray(0, checksumAt))) throw damaged;
+  if (!isIntact(bytes)) throw damaged;
   const clusterSize = view.getUint32(16, true);
   const baseSize = Number(view.getBigUint64(24, true));
   const identityLength = view.getUint16(64, true);
@@ -126,14 +148,4 @@ export function sameName(header: OverlayHeader, name: string): boolean {
 
 function identityBytes(identity: string): Uint8Array {
   return new TextEncoder().encode(identity).subarray(0, longestIdentity);
-}
-
-/** CRC-32 of ISO 3309 (polynomial 0xEDB88320, reflected). */
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return (crc ^ 0xffffffff) >>> 0;
 }

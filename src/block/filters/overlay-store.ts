@@ -12,9 +12,11 @@ import {
   encodeHeader,
   headerSize,
   isClusterSize,
+  isTorn,
   mapPageSize,
   overlayLayout,
   sameName,
+  unfinishedHeader,
   type OverlayHeader,
   type OverlayLayout,
 } from './overlay-format.js';
@@ -65,12 +67,37 @@ export async function createOverlay(
     throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
   }
   const overlay = new OverlayFilter(base, store, header, new ClusterMap(), new SectorTable(layout));
-  // The header comes last, so that a crash before leaves no overlay.
-  await store.writeZeroes(0, layout.dataOffset);
+  // The header comes last, so that a crash before leaves no overlay, but a store that is known as unfinished.
+  await store.write(0, buffersOf(unfinishedHeader()));
+  await store.writeZeroes(headerSize, layout.dataOffset - headerSize);
   await store.flush();
   await store.write(0, buffersOf(encodeHeader(header)));
   await store.flush();
   return overlay;
+}
+
+/**
+ * True if the store is what a crash left while an overlay was made on it: its header is torn, and everything behind it
+ * reads as zeroes, so that it holds nothing.
+ */
+export async function isUnfinished(store: BlockDevice): Promise<boolean> {
+  const { size } = store.info;
+  if (size < headerSize) return false;
+  const header = new Uint8Array(headerSize);
+  await store.read(0, buffersOf(header));
+  if (!isTorn(header)) return false;
+  for (let at = headerSize; at < size;) {
+    const [first] = await store.extents(at, size - at);
+    if (first!.zero) {
+      at += first!.length;
+      continue;
+    }
+    const chunk = new Uint8Array(Math.min(mapChunk, first!.length));
+    await store.read(at, buffersOf(chunk));
+    if (chunk.some((byte) => byte !== 0)) return false;
+    at += chunk.length;
+  }
+  return true;
 }
 
 /**

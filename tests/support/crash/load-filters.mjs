@@ -19,7 +19,7 @@ const below = (limit) => {
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
   return Math.floor((((x ^ (x >>> 16)) >>> 0) / 2 ** 32) * limit);
 };
-let stamp = Number(seed) * 10_000_000;
+let stamp = 100_000_000 + Number(seed) * 1_000_000;
 let id = 0;
 
 for (let time = 0; time < Number(times); time++) {

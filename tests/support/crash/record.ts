@@ -39,14 +39,26 @@ export interface Recording {
   readonly stderr: string;
 }
 
+/** Where the calls are noted. */
+export function traceOf(folder: string): string {
+  return join(dirname(folder), `${basename(folder)}.trace`);
+}
+
+export interface RecordOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  /** The user as whom it runs; the file for the trace, beside the folder, must be there and be that user's. */
+  readonly uid?: number;
+}
+
 /** Runs `node ARGS` in `folder`, which must be a real path, and tells what it did there. */
-export function record(folder: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Recording {
-  const trace = join(dirname(folder), `${basename(folder)}.trace`);
+export function record(folder: string, args: readonly string[], { env = {}, uid }: RecordOptions = {}): Recording {
+  const trace = traceOf(folder);
   const options = ['-f', '-y', '-xx', '-qq', '-s', '2097152', '-e', 'signal=none', '-e', `trace=${calls.join(',')}`];
   const { status, stderr } = spawnSync('strace', [...options, '-o', trace, process.execPath, ...args], {
     cwd: folder,
     // What io_uring does is no system call.
     env: { ...process.env, UV_USE_IO_URING: '0', ...env },
+    ...(uid !== undefined && { uid, gid: uid }),
     stdio: ['ignore', 'ignore', 'pipe'],
     encoding: 'utf8',
     timeout: 300_000,
