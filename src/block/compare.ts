@@ -114,7 +114,7 @@ export async function compareSamples(
       const [mine, other] = [new Uint8Array(length), new Uint8Array(length)];
       await Promise.all([a.read(offset, buffersOf(mine)), b.read(offset, buffersOf(other))]);
       const at = firstDifference(mine, other);
-      return { differs: at === undefined ? undefined : offset + at, data: !isZero(mine) };
+      return { differs: at === undefined ? undefined : offset + at, data: at === undefined && !isZero(mine) };
     }),
   );
   const differs = found.find((one) => one.differs !== undefined)?.differs;

@@ -6,7 +6,7 @@ import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
 import { BlockError, type BlockErrorKind } from '../errors.js';
 import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
-import { seededRandom } from './random.js';
+import { seededRandom } from '../../base/random.js';
 import { waitFor } from './wait.js';
 
 export interface FaultRule {

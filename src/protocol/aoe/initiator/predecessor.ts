@@ -70,8 +70,10 @@ export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOpt
     const nonce = crypto.getRandomValues(new Uint8Array(nonceSize));
     const opening = { nonce, supersedes: generation, firstTag: 1, named: true };
     const onFound = (): void => void (found = true);
-    await makeContact(messenger, { shelf, slot, mac, opening, sessions, signal: limit.signal, queryMs, onFound });
-    return 'gone';
+    const wish = { shelf, slot, mac, opening, sessions, signal: limit.signal, queryMs, onFound };
+    const { grant } = await makeContact(messenger, wish);
+    // Without a session, the opening superseded none: the target has become one of another kind.
+    return grant ? 'gone' : 'unknown';
   } catch (error) {
     // The target answers only our own address: frames for the earlier address, which belonged to
     // another interface, do not arrive here.

@@ -1,2 +1,0 @@
-/** Makes base/random.ts available to the filters. */
-export { seededRandom } from '../../base/random.js';
