@@ -1,35 +1,37 @@
-/** A driver for AHCI adapters as a test drives one: it knows the specification and does only what it is told. */
+/**
+ * A minimal AHCI driver for tests. It knows the specification and does only what the test tells it.
+ */
 import { AhciController, type AhciOptions } from '../../src/device/ahci/controller.js';
 import { Ata } from '../../src/device/ahci/ata-spec.js';
 import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/device/ahci/spec.js';
 import type { SataDevice } from '../../src/device/ahci/sata-device.js';
 import { TestMemory } from './guest-memory.js';
 
-/** An ATA command as a test gives it. */
+/** An ATA command, as a test states it. */
 export interface AtaCommand {
   readonly command: number;
   readonly lba?: number;
   readonly count?: number;
   readonly features?: number;
-  /** Default: 0x40, an LBA address. */
+  /** Device register. Default: 0x40, LBA addressing. */
   readonly device?: number;
-  /** A packet, for PACKET. */
+  /** The command packet, for PACKET. */
   readonly packet?: readonly number[];
-  /** Data place: address and bytes of each descriptor. */
+  /** The data buffers: address and length in bytes of each descriptor. */
   readonly prdt?: readonly (readonly [address: number, length: number])[];
   readonly write?: boolean;
-  /** Bits of the header's first dword to add. */
+  /** Bits to set in the command header's first dword, besides the usual ones. */
   readonly header?: number;
-  /** Device control byte, with C = 0. */
+  /** Device control byte of a register FIS with C = 0. */
   readonly control?: number;
 }
 
 export interface AtaResult {
   readonly status: number;
   readonly error: number;
-  /** PxIS bits that were seen up to the end of the command. */
+  /** PxIS bits that were seen until the command ended. */
   readonly interrupts: number;
-  /** PRDBC. */
+  /** PRDBC, the number of bytes transferred. */
   readonly transferred: number;
 }
 
@@ -46,18 +48,18 @@ interface Port {
   readonly tables: number;
 }
 
-/** Bytes of a command table: room for 512 descriptors. */
+/** Length of a command table, in bytes: room for 512 descriptors. */
 const tableSize = 0x80 + 512 * 16;
-/** How long a command may take, in ms: a far drive may have to be connected to again. */
+/** Time limit of one command, in ms. It allows for a reconnection to a far drive. */
 const endMs = 20_000;
 
 export class AhciDriver {
   readonly memory = new TestMemory(16 << 20);
   readonly controller: AhciController;
-  /** Level of the interrupt line, and how often it went up. */
+  /** Level of the interrupt line, and the number of rising edges. */
   line = false;
   interrupts = 0;
-  /** Register accesses. */
+  /** Number of register accesses. */
   accesses = 0;
   readonly #ports: Port[] = [];
   #next = 0x10000;
@@ -78,7 +80,7 @@ export class AhciDriver {
     devices.forEach((device, port) => device && this.controller.plug(port, device));
   }
 
-  /** Page-aligned memory of the driver's. */
+  /** Allocates page-aligned memory for the driver. */
   allocate(length: number): number {
     const at = this.#next;
     this.#next += Math.ceil(length / 4096) * 4096;
@@ -115,7 +117,10 @@ export class AhciDriver {
     );
   }
 
-  /** Memory for the port, FIS receive and command list on, interrupts on: what a driver does before the first command. */
+  /**
+   * Prepares a port as a driver does before the first command: memory, FIS receive, command list,
+   * interrupts.
+   */
   async start(port = 0): Promise<void> {
     this.write(HbaRegister.ghc, 0x80000002);
     this.#ports[port] ??= {
@@ -137,13 +142,13 @@ export class AhciDriver {
     await this.waitPort('cmd', 0xc000, 0xc000, port);
   }
 
-  /** ST off, and CR with it. */
+  /** Clears ST and waits until CR is clear. */
   async stop(port = 0): Promise<void> {
     this.setPort('cmd', 0x10, port);
     await this.waitPort('cmd', 0x8000, 0, port);
   }
 
-  /** COMRESET by PxSCTL.DET, then a start. */
+  /** Sends COMRESET by PxSCTL.DET, then starts the port. */
   async reset(port = 0): Promise<void> {
     await this.stop(port);
     this.setPort('sctl', 0x301, port);
@@ -152,18 +157,18 @@ export class AhciDriver {
     await this.start(port);
   }
 
-  /** Where the received frames are. */
+  /** The memory for received frames. */
   frame(kind: keyof typeof ReceivedFis, port = 0): Uint8Array {
     return this.memory.at(this.#ports[port]!.fis + ReceivedFis[kind], 32);
   }
 
-  /** Address of a slot's command header, and of its table. */
+  /** The addresses of a slot's command header and command table. */
   places(slot: number, port = 0): { header: number; table: number } {
     const { list, tables } = this.#ports[port]!;
     return { header: list + slot * 32, table: tables + slot * tableSize };
   }
 
-  /** Writes header and table of a slot. */
+  /** Writes the header and the table of a slot. */
   prepare(slot: number, command: AtaCommand, port = 0): void {
     const { header, table } = this.places(slot, port);
     const { lba = 0, count = 0, features = 0, device = 0x40, packet, prdt = [] } = command;
@@ -188,20 +193,23 @@ export class AhciDriver {
     });
   }
 
-  /** Issues a command that is not queued and waits for its end: PxCI, or an error. */
+  /** Issues a non-queued command and waits until its PxCI bit is clear or an error is reported. */
   async run(command: AtaCommand, { slot = 0, port = 0 } = {}): Promise<AtaResult> {
     this.prepare(slot, command, port);
     this.setPort('ci', 1 << slot, port);
     return this.end(slot, port);
   }
 
-  /** Waits for the end of what was issued in a slot, and acknowledges the interrupt. */
+  /** Waits until the command in a slot has ended, and acknowledges the interrupt. */
   async end(slot = 0, port = 0): Promise<AtaResult> {
     await this.waitEnd(slot, port);
     return this.acknowledge(slot, port);
   }
 
-  /** Waits until the slot's bits of PxCI and PxSACT are clear, or an error is told. @throws Error where neither comes. */
+  /**
+   * Waits until the slot's bits of PxCI and PxSACT are clear, or an error is reported.
+   * @throws Error if neither happens
+   */
   async waitEnd(slot = 0, port = 0): Promise<void> {
     const fatal = 0x7d000000;
     for (const until = performance.now() + endMs; performance.now() < until;) {
@@ -261,7 +269,7 @@ export class AhciDriver {
     };
   }
 
-  /** What a driver does after a task file error (§6.2.2.1): stop, start. */
+  /** Recovers from a task file error as a driver does (§6.2.2.1): stops and starts the port. */
   async restart(port = 0): Promise<void> {
     await this.stop(port);
     this.setPort('cmd', 0x11, port);
@@ -269,7 +277,7 @@ export class AhciDriver {
   }
 }
 
-/** A turn of the event loop. */
+/** Waits for one iteration of the event loop. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

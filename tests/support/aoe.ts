@@ -1,4 +1,4 @@
-/** AoE over a hub: a target on a device, and initiators of it. */
+/** AoE over a hub: a target for a device, and an initiator. */
 import { createSocket } from 'node:dgram';
 import type { BlockDevice } from '../../src/block/device.js';
 import { Hub, type HubOptions } from '../../src/network/ethernet/hub.js';
@@ -13,7 +13,7 @@ export interface AoePair {
   cleanup(): Promise<void>;
 }
 
-/** A target of `disk` as shelf 1, slot 2, on a new hub, and an initiator of it. */
+/** Opens a target for `disk` as shelf 1, slot 2, on a new hub, and an initiator for it. */
 export async function aoePair(
   disk: BlockDevice,
   {
@@ -36,7 +36,7 @@ export async function aoePair(
   return { hub, target, device, cleanup };
 }
 
-/** A UDP port of loopback that nobody has. */
+/** Finds a free UDP port on the loopback interface. */
 export async function freeUdpPort(): Promise<number> {
   const socket = createSocket('udp4');
   await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));

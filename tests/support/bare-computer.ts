@@ -1,7 +1,7 @@
 /**
- * A client computer as the command line puts it together, of which the processor is the test: drives are opened from their
- * texts, and the test's own accesses trap as a guest's do. Nothing of it is emulated, so a test can write what no driver
- * would.
+ * A client computer as the command line composes it, but without a processor: the test takes its
+ * place. Drives are opened from their texts, and the test's accesses trap as a guest's do. Nothing
+ * is emulated, so a test can make accesses that no driver would make.
  */
 import { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
@@ -11,7 +11,7 @@ import type { Engine } from '../../src/machine/engine.js';
 import type { TrapHandler } from '../../src/machine/trap.js';
 import { TestMemory } from './guest-memory.js';
 
-/** Where a computer's first controller has its registers. */
+/** Guest-physical address of the first controller's registers. */
 const firstBase = 0xfe000000;
 
 export interface BareComputer {
@@ -22,7 +22,9 @@ export interface BareComputer {
   close(): Promise<void>;
 }
 
-/** A computer with these drives; `read` and `write` are of its first controller's registers. */
+/**
+ * Opens a computer with these drives. `read` and `write` access its first controller's registers.
+ */
 export async function bareComputer(...texts: readonly string[]): Promise<BareComputer> {
   const drives: ClientDrive[] = [];
   for (const text of texts) drives.push(await openClientDrive(text, { log: silent }));

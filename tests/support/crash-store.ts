@@ -1,7 +1,8 @@
 /**
- * A device with a volatile write cache that can lose power: writes stay in the cache until a flush. What a crash leaves
- * of the cache is chosen for each sector by itself: its durable content or any later version of it, so writes are lost,
- * reordered and torn between sectors, but a sector is never half old. The cache is read like any other.
+ * A device with a volatile write cache that can lose power. Writes stay in the cache until a flush.
+ * After a crash, each sector independently has its durable content or any later version from the
+ * cache. So writes are lost, reordered, and torn between sectors, but never within a sector. Reads
+ * see the cache.
  */
 import type { Buffers } from '../../src/base/buffers.js';
 import { BlockBase } from '../../src/block/base.js';
@@ -15,7 +16,7 @@ export class CrashStore extends BlockBase {
   readonly #random: Random;
   readonly #now: Uint8Array;
   readonly #durable: Uint8Array;
-  /** Versions of each sector that are in the cache only, oldest first. */
+  /** The versions of each sector that are only in the cache, oldest first. */
   #cached = new Map<number, Uint8Array[]>();
 
   constructor(content: Uint8Array, random: Random, fastZeroes: boolean) {
@@ -43,7 +44,10 @@ export class CrashStore extends BlockBase {
     };
   }
 
-  /** The medium after a power cut at this moment. This device goes on as if nothing had happened, to no effect. */
+  /**
+   * Returns the medium after a power cut at this moment. This device continues to work; that does
+   * not affect the returned copy.
+   */
   crash(): Uint8Array {
     const left = this.#durable.slice();
     for (const [at, versions] of this.#cached) {
@@ -64,7 +68,10 @@ export class CrashStore extends BlockBase {
     await this.#put(offset, bytes);
   }
 
-  /** What is trimmed holds rubbish: nobody may rely on its old content or on zeroes. */
+  /**
+   * Fills a trimmed range with garbage, because callers must rely neither on its old content nor on
+   * zeroes.
+   */
   protected override doTrim(offset: number, length: number): Promise<void> {
     return this.#put(offset, new Uint8Array(length).fill(0xbb));
   }
@@ -74,13 +81,14 @@ export class CrashStore extends BlockBase {
   }
 
   protected async doFlush(): Promise<void> {
-    // What is in the cache when the flush begins becomes durable, at some moment until it ends.
+    // The versions that are in the cache when the flush begins become durable at some moment before
+    // it ends.
     const flushed = new Map([...this.#cached].map(([at, versions]) => [at, versions.length]));
-    // Long enough for writes to come in between, which it does not cover.
+    // Wait long enough for further writes, which this flush does not cover.
     await this.#wait(12);
     for (const [at, count] of flushed) {
       const versions = this.#cached.get(at)!;
-      // A flush that began later may have been quicker.
+      // A flush that began later may have finished earlier.
       const done = versions.splice(0, Math.min(count, versions.length));
       if (done.length > 0) this.#durable.set(done.at(-1)!, at);
       if (versions.length === 0) this.#cached.delete(at);
@@ -93,7 +101,7 @@ export class CrashStore extends BlockBase {
   async #put(offset: number, bytes: Uint8Array): Promise<void> {
     await this.#wait();
     const sectors = Array.from({ length: bytes.length / sector }, (_, index) => index * sector);
-    // A crash may come between any two sectors of one write.
+    // A crash can happen between any two sectors of one write.
     const pause = this.#random.below(sectors.length + 1) * sector;
     for (const from of this.#random.shuffled(sectors)) {
       if (from === pause) await this.#wait(this.#random.chance(0.2) ? 60 : 3);

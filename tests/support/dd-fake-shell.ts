@@ -1,10 +1,10 @@
 /**
- * The far side of a dd session as a program of the test's own, over a disk in memory: it answers what the script of
- * src/protocol/dd/script.ts answers, and misbehaves as the test tells it.
+ * A fake for the server's side of a dd session, with a disk in memory. It answers as the script of
+ * src/protocol/dd/script.ts does, and misbehaves as the test tells it.
  */
 import type { ByteStream } from '../../src/network/stream.js';
 
-/** What to do with one command: carry it out, or something worse. */
+/** The way to handle one command: correctly, or with a fault. */
 export type Mischief = 'none' | 'junk-before' | 'junk-within' | 'junk-after' | 'short' | 'fail' | 'cut' | 'cut-after';
 
 export class FakeShell {
@@ -33,7 +33,7 @@ export class FakeShell {
     this.#stream.write([typeof text === 'string' ? Buffer.from(text) : Uint8Array.from(text)]);
   }
 
-  /** Takes one line; returns whether there may be another. */
+  /** Handles one line. Returns true if there may be another. */
   #step(): boolean {
     const end = this.#input.indexOf(0x0a);
     if (end < 0) return false;
@@ -76,7 +76,7 @@ export class FakeShell {
       return false;
     }
     if (mischief === 'fail') {
-      // Some of the data is left in the input, as dd leaves it.
+      // Leave some of the data in the input, as a failing dd does.
       this.#take(header + (letter === 'W' ? Math.floor(count / 3) : 0));
       return this.#fail(id, 1, 'dd: error: Input/output error 0+0 records in');
     }

@@ -1,14 +1,14 @@
-/** Disks whose requests wait, or fail, as a test has it. */
+/** Disks whose requests wait or fail, as a test controls it. */
 import type { Buffers } from '../../src/base/buffers.js';
 import type { RequestOptions, WriteOptions } from '../../src/block/device.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
-/** A disk whose reads and writes wait until they are let go, or are given up. */
+/** A disk whose reads and writes wait until the test opens the gate or the caller aborts them. */
 export class GatedDisk extends MemoryDevice {
   readonly waiting: (() => void)[] = [];
   gated = true;
-  /** False: a request that is given up goes on all the same, as one that is on its way does. */
+  /** If false, an aborted request continues to wait, like a request that is in flight. */
   honoursAbort = true;
   aborted = 0;
 
@@ -39,7 +39,7 @@ export class GatedDisk extends MemoryDevice {
   }
 }
 
-/** A disk that fails with one kind, while `kind` is set. */
+/** A disk whose requests fail with `kind`, as long as it is set. */
 export class FailingDisk extends MemoryDevice {
   kind: BlockErrorKind | undefined;
 

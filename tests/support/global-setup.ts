@@ -1,4 +1,7 @@
-/** Runs once before all tests: installs the peers, and builds the command that tests start as a user would. */
+/**
+ * Runs once before all tests: installs the peers, and builds the command that tests start as users
+ * do.
+ */
 import { execFileSync } from 'node:child_process';
 import { setUpPeers } from './peers-setup.js';
 

@@ -1,4 +1,7 @@
-/** Guest memory without an engine. Its array moves at every look, so that a view that was kept over a yield is found out. */
+/**
+ * Guest memory without an engine. Its array moves at every access, so that code that keeps a view
+ * across an await fails.
+ */
 import type { GuestMemory } from '../../src/machine/guest-memory.js';
 
 export class TestMemory implements GuestMemory {
@@ -21,7 +24,7 @@ export class TestMemory implements GuestMemory {
     if (this.writes.length > 1000) this.writes.length = 0;
   }
 
-  /** A view for the test itself. */
+  /** A view for the test itself, at a guest-physical address. */
   at(address: number, length: number): Uint8Array {
     return this.view(address, length)!;
   }

@@ -1,9 +1,15 @@
-/** Programs for the i386 guest that its busybox lacks, as ELF files made here: no compiler is needed. */
+/**
+ * Programs for the i386 guest that its busybox lacks. They are built here as ELF files, without a
+ * compiler.
+ */
 
-/** Requests of ioctl(2): linux/cdrom.h, scsi/scsi_ioctl.h. */
+/** Requests of ioctl(2), from linux/cdrom.h and scsi/scsi_ioctl.h. */
 export const Ioctl = { eject: 0x5309, unlockDoor: 0x5381 } as const;
 
-/** `PROGRAM FILE`: opens FILE and calls ioctl(2) with each of `requests` and 0; exits with the last one's errno. */
+/**
+ * `PROGRAM FILE`: opens FILE and calls ioctl(2) with each of `requests` and argument 0. The exit
+ * status is the errno of the last call.
+ */
 export function ioctlProgram(...requests: readonly number[]): Uint8Array {
   const word = (value: number) => [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, value >>> 24];
   const code = [

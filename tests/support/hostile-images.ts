@@ -1,16 +1,20 @@
-/** Disk images that a guest or a stranger could make to reach files of the host. */
+/** Disk images by which a guest or a stranger could try to read files of the host. */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ImageFormat } from '../../src/protocol/qemu/formats.js';
 
-/** 64 KiB that QEMU takes for a VMDK: capacity 0, and an embedded descriptor with `extents` lines. */
+/**
+ * 64 KiB that QEMU recognises as a VMDK: capacity 0, and an embedded descriptor with `extents`
+ * lines.
+ */
 export function vmdkWithDescriptor(...extents: readonly string[]): Buffer {
   const bytes = Buffer.alloc(65_536);
   bytes.write('KDMV', 0, 'latin1');
   bytes.writeUInt32LE(1, 4);
   bytes.writeUInt32LE(3, 8);
-  // Capacity 0 at 12; grain size, descriptor's offset and size in sectors, entries of a grain table.
+  // Capacity 0 at byte 12; then the grain size, the descriptor's offset and size in sectors, and
+  // the number of entries of a grain table.
   bytes.writeBigUInt64LE(128n, 20);
   bytes.writeBigUInt64LE(1n, 28);
   bytes.writeBigUInt64LE(2n, 36);
@@ -21,7 +25,7 @@ export function vmdkWithDescriptor(...extents: readonly string[]): Buffer {
   return bytes;
 }
 
-/** The text of a VMDK descriptor with these lines of extents. */
+/** The text of a VMDK descriptor with these extent lines. */
 export function vmdkDescriptor(...extents: readonly string[]): string {
   const head = ['# Disk DescriptorFile', 'version=1', 'CID=fffffffe', 'parentCID=ffffffff'];
   return [...head, 'createType="monolithicFlat"', ...extents, ''].join('\n');
@@ -33,7 +37,10 @@ export interface HostileImage {
   readonly path: string;
 }
 
-/** Images in `folder` that name `secret`, a file of at least 4096 bytes, or the NBD server at `nbd`, in every way. */
+/**
+ * Images in `folder` that refer in every known way to `secret`, a file of at least 4096 bytes, or
+ * to the NBD server at `nbd`.
+ */
 export function hostileImages(folder: string, secret: string, nbd: string): HostileImage[] {
   const list: HostileImage[] = [];
   const add = (what: string, format: ImageFormat, make: (path: string) => void): void => {
@@ -41,7 +48,7 @@ export function hostileImages(folder: string, secret: string, nbd: string): Host
     make(path);
     list.push({ what, format, path });
   };
-  /** Without looking at the backing file. */
+  /** Made without accessing the backing file. */
   const backed = (format: 'qcow2' | 'qed', name: string) => (path: string) =>
     void execFileSync('qemu-img', ['create', '-q', '-f', format, '-u', '-b', name, '-F', 'raw', path, '1M']);
   const text = (content: string | Buffer) => (path: string) => writeFileSync(path, content);

@@ -1,6 +1,7 @@
 /**
- * NBD servers that break the protocol or never get on, on a TCP port of their own: for what a client's process has to
- * survive. They keep a connection open, and go on sending, after the client has closed its half.
+ * NBD servers that violate the protocol or make no progress, each on its own TCP port. A client's
+ * process has to survive them. They keep a connection open, and continue sending, after the client
+ * has half-closed it.
  */
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import {
@@ -13,10 +14,16 @@ import {
 } from '../../src/protocol/nbd/spec.js';
 
 /**
- * `greeting`: a byte of the greeting now and then; `options`: endless replies to one option; `refusal`: no such export,
- * then endless bytes; `silence`: an export that answers no request; `trickle`: a byte of a reply now and then;
- * `chunks`: endless chunks of one reply; `status`: endless block status; `stranger`: replies to nothing that was asked;
- * `words`: errors whose text would change a terminal.
+ * The behaviour of the server:
+ * `greeting`: sends a byte of the greeting now and then.
+ * `options`: endless replies to one option.
+ * `refusal`: refuses the export, then sends endless bytes.
+ * `silence`: an export that answers no request.
+ * `trickle`: sends a byte of a reply now and then.
+ * `chunks`: endless chunks of one reply.
+ * `status`: endless block status.
+ * `stranger`: replies with unknown cookies.
+ * `words`: errors whose text contains terminal escape sequences.
  */
 export type Hostility =
   'greeting' | 'options' | 'refusal' | 'silence' | 'trickle' | 'chunks' | 'status' | 'stranger' | 'words';
@@ -28,7 +35,7 @@ const structuredMagic = 0x668e33ef;
 export class HostileNbd {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  /** Requests after the handshake that have come in. */
+  /** Number of requests received after the handshake. */
   requests = 0;
   #asked: () => void = () => undefined;
 
@@ -51,7 +58,7 @@ export class HostileNbd {
     return `nbd://127.0.0.1:${(this.#server.address() as AddressInfo).port}/x`;
   }
 
-  /** Resolves when a request has come in, or with `greeting` a connection. */
+  /** Resolves when a request has arrived; for `greeting`, when a client has connected. */
   asked(): Promise<void> {
     return this.requests > 0 ? Promise.resolve() : new Promise((resolve) => (this.#asked = resolve));
   }
@@ -96,7 +103,10 @@ export class HostileNbd {
     });
   }
 
-  /** Answers an option. @returns whether the transmission phase begins */
+  /**
+   * Answers an option.
+   * @returns true if transmission begins
+   */
   #option(socket: Socket, option: number, how: Hostility): boolean {
     const say = (type: number, data = Buffer.alloc(0)): void => void socket.write(optionReply(option, type, data));
     switch (option) {
@@ -177,7 +187,7 @@ function answer(socket: Socket, request: Buffer, how: Hostility): void {
   }
 }
 
-/** Sends bytes for as long as the other side takes them: as fast as it does, or every so many ms. */
+/** Sends bytes as long as the peer takes them: as fast as it does, or every `everyMs` ms. */
 function again(socket: Socket, bytes: () => Buffer, everyMs = 0): void {
   const timer = setInterval(() => {
     while (!socket.destroyed && socket.write(bytes()) && everyMs === 0);

@@ -1,6 +1,6 @@
 /**
- * v86's board with far disks on its IDE controller and a processor that never runs: a test writes and reads the ports as
- * a guest would, and the disks' transfers go to a memory of the test's.
+ * v86's board with far disks on its IDE controller, and a processor that never runs. A test writes
+ * and reads the ports as a guest would. The disks transfer to memory that the test owns.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -22,7 +22,7 @@ interface Ports {
   port_read32(port: number): number;
 }
 
-/** The primary channel's registers: command block, control block, bus master. */
+/** Registers of the primary channel: command block, control block, bus master. */
 export const Port = {
   data: 0x1f0,
   features: 0x1f1,
@@ -38,18 +38,18 @@ export const Port = {
   descriptors: 0xb404,
 } as const;
 
-/** What a command needs in the registers. */
+/** The register values of one command. */
 export interface IdeTask {
   readonly command: number;
   readonly lba?: number;
   readonly count?: number;
   readonly features?: number;
   readonly slave?: boolean;
-  /** 48-bit addresses: each register is written twice. */
+  /** True for 48-bit addresses: each register is written twice. */
   readonly wide?: boolean;
 }
 
-/** How long a drive may be busy, in ms: only a hang reaches it. */
+/** How long a drive may be busy, in ms. Only a drive that hangs takes so long. */
 const endMs = 30_000;
 
 export class IdeBoard {
@@ -66,7 +66,7 @@ export class IdeBoard {
     this.out(Port.control, 0);
   }
 
-  /** One or two disks: master and slave. */
+  /** Creates a board with one or two disks: master and slave. */
   static async create(...devices: readonly BlockDevice[]): Promise<IdeBoard> {
     provideImageData();
     const disks = devices.map(ideDisk);
@@ -124,7 +124,7 @@ export class IdeBoard {
     this.out(Port.command, command);
   }
 
-  /** Writes a table of regions at `at`, and tells the bus master. */
+  /** Writes a PRD table of regions at `at`, and passes its address to the bus master. */
   describe(at: number, regions: readonly (readonly [address: number, length: number])[]): void {
     const table = this.memory.data(at, 8 * regions.length);
     regions.forEach(([address, length], i) => {
@@ -135,7 +135,7 @@ export class IdeBoard {
     this.out(Port.descriptors, at, 4);
   }
 
-  /** What the driver does of a DMA command after it has been issued: starts, waits, stops. */
+  /** Does a driver's part of an issued DMA command: starts the transfer, waits, stops it. */
   async transfer(toMemory: boolean): Promise<number> {
     this.out(Port.busMaster, toMemory ? 9 : 1);
     const status = await this.ended();
@@ -143,7 +143,7 @@ export class IdeBoard {
     return status;
   }
 
-  /** Waits until the drive that is selected is not busy; its status. */
+  /** Waits until the selected drive is not busy. Resolves with its status. */
   async ended(): Promise<number> {
     for (const until = performance.now() + endMs; this.status & 0x80;) {
       if (performance.now() > until) throw new Error('the drive is busy for ever');
@@ -152,19 +152,19 @@ export class IdeBoard {
     return this.status;
   }
 
-  /** A software reset, as a driver does it. */
+  /** Does a software reset as a driver does. */
   async reset(): Promise<void> {
     this.out(Port.control, 4);
     this.out(Port.control, 0);
     this.out(Port.busMaster, 0);
-    this.out(Port.busMasterStatus, 6); // what it has noted is cleared by writing it
+    this.out(Port.busMasterStatus, 6); // Writing the interrupt and error bits clears them.
     for (const slave of [false, true]) {
       this.out(Port.device, slave ? 0x50 : 0x40);
       await this.ended();
     }
   }
 
-  /** Reads or writes `words` words at the data port. */
+  /** Reads `words` words from the data port. */
   read(words: number): Uint8Array {
     const data = new Uint16Array(words).map(() => this.in(Port.data, 2));
     return new Uint8Array(data.buffer);

@@ -1,8 +1,11 @@
-/** Tests that need koffi (an optional dependency): skipped loudly where it is missing, a failure in CI. */
+/**
+ * Tests that need koffi, an optional dependency. Without it they are skipped with a warning; in CI
+ * that is an error.
+ */
 import { test } from 'vitest';
 import { libc } from '../../src/storage/libc.node.js';
 
-/** `test` where koffi works. */
+/** `test`, if koffi works; else a skipped test. */
 export function testWithKoffi(name: string, run: () => Promise<void>): void {
   if (libc()) {
     test(name, run);

@@ -1,4 +1,4 @@
-/** GNU Mach as a guest: its CD (tests/guests/mach), and the commands of its one task. */
+/** GNU Mach as a guest: its CD (tests/guests/mach), and the commands of its only task. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
@@ -6,10 +6,10 @@ import { RunProcess } from './run-process.js';
 
 const commandMs = 100_000;
 
-/** Programs that {@link makeMachDisc} needs (build.sh says why). */
+/** Programs that {@link makeMachDisc} needs (see build.sh). */
 export const machTools = [process.arch === 'x64' ? 'gcc' : 'i686-linux-gnu-gcc', 'grub-mkimage', 'xorriso'];
 
-/** Makes the CD at `path`: Debian's kernel as it is, and the task. */
+/** Makes the CD at `path`: Debian's unmodified kernel, and the task. */
 export function makeMachDisc(path: string): void {
   const script = fileURLToPath(new URL('../guests/mach/make.mjs', import.meta.url));
   execFileSync(process.execPath, [script, path], { stdio: 'pipe' });
@@ -20,28 +20,28 @@ export class Mach {
   readonly #computer: RunProcess;
   #prompt = 1;
 
-  /** @param drives As `farbus run` takes them; the CD is one of them. */
+  /** @param drives drives in the form that `farbus run` takes; one of them is the CD */
   constructor(drives: readonly string[], env: Readonly<Record<string, string>> = {}) {
     this.#computer = new RunProcess(['--memory', '64M', ...drives.flatMap((drive) => ['--drive', drive])], env);
   }
 
-  /** Waits until its task asks for a command. */
+  /** Waits until the task prompts for a command. */
   async ready(): Promise<void> {
     await this.#computer.waitFor(/^1> *$/m, 300_000);
   }
 
-  /** What the task answers to a command, without the line's end. */
+  /** Sends a command. Resolves with the task's answer, without the line end. */
   async command(line: string): Promise<string> {
     await this.begin(line);
     return this.end();
   }
 
-  /** Types a command and does not wait for its answer. */
+  /** Types a command without waiting for its answer. */
   begin(line: string): Promise<void> {
     return this.#computer.type(`${line}<enter>`);
   }
 
-  /** The answer of the command that was begun. */
+  /** Waits for the answer to the command that {@link begin} typed. */
   async end(): Promise<string> {
     const [from, to] = [this.#prompt, ++this.#prompt];
     const [, answer] = await this.#computer.waitFor(new RegExp(`^${from}> .*\n([^]*?)^${to}> *$`, 'm'), commandMs);
@@ -53,7 +53,7 @@ export class Mach {
   }
 }
 
-/** What `fill` writes (pattern in task.c). */
+/** The data that the task's `fill` command writes (`pattern` in task.c). */
 export function machPattern(first: number, count: number, seed: number): Buffer {
   const bytes = Buffer.alloc(count * 512);
   for (let sector = 0; sector < count; sector++) {

@@ -1,6 +1,7 @@
 /**
- * A network namespace of the test file's own: it has interfaces to itself, nothing of this machine's network is touched,
- * and everything is gone with the process, as Vitest runs each file in one of its own. Needs root.
+ * A network namespace for one test file, with its own interfaces. It does not touch this machine's
+ * network, and disappears with the process, because Vitest runs each file in its own process. Needs
+ * root.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -10,9 +11,9 @@ const CLONE_NEWNET = 0x4000_0000;
 const path = [process.env['PATH'], '/usr/sbin', '/sbin'].join(delimiter);
 
 /**
- * Moves this process's main thread, its sockets and children from now on, into a new namespace. False: that is not
- * possible here, or a program is missing, which is said aloud; in CI it is an error.
- * Use as `describe.skipIf(!enterNamespace('vblade'))`.
+ * Moves this process's main thread, with its future sockets and children, into a new namespace.
+ * Returns false if that is impossible here or if a program is missing; it then prints a warning,
+ * and in CI it throws. Use as `describe.skipIf(!enterNamespace('vblade'))`.
  */
 export function enterNamespace(...programs: readonly string[]): boolean {
   try {
@@ -41,11 +42,11 @@ export function ip(...args: readonly string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Two interfaces that are connected with each other, both up. */
+/** Creates two interfaces that are connected with each other, both up. */
 export function vethPair(a: string, b: string, mtu: number): void {
   ip('link', 'add', a, 'type', 'veth', 'peer', 'name', b);
   for (const name of [a, b]) {
-    // No address: the kernel would send frames of its own (IPv6 autoconfiguration).
+    // No IPv6 address: the kernel would send frames of its own (autoconfiguration).
     ip('link', 'set', name, 'addrgenmode', 'none');
     ip('link', 'set', name, 'mtu', String(mtu), 'up');
   }

@@ -1,10 +1,10 @@
-/** A client's handshake and requests in bytes, for tests that need many, slow or ill-mannered ones. */
+/** A client's handshake and requests as bytes, for tests that need many, slow or faulty clients. */
 import { connect, type Socket } from 'node:net';
 import { infoData, join, optionBytes, requestBytes, u32 } from '../unit/nbd-target-peer.js';
 
 export type Where = { readonly path: string } | { readonly host: string; readonly port: number };
 
-/** A connection that is open and has been greeted. */
+/** Opens a connection and waits for the greeting. */
 export function greeted(where: Where): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect(where);
@@ -18,13 +18,17 @@ export function greeted(where: Where): Promise<Socket> {
   });
 }
 
-/** A connection in transmission on an export: simple replies, 16 bytes for all that carry no data. */
+/**
+ * Opens a connection and enters transmission on an export, with simple replies: 16 bytes each if
+ * they carry no data.
+ */
 export async function entered(where: Where, name = ''): Promise<Socket> {
   const socket = await greeted(where);
   socket.write(join([u32(3), optionBytes(7, infoData(name, []))]));
   await new Promise<void>((resolve, reject) => {
     socket.once('close', () => reject(new Error('the server closed the connection')));
-    // The answers: NBD_REP_INFO with the export's facts (20 + 12 bytes), NBD_REP_ACK (20 bytes); or an error.
+    // The answers: NBD_REP_INFO with the export's facts (20 + 12 bytes) and NBD_REP_ACK (20 bytes),
+    // or an error.
     let have = Buffer.alloc(0);
     const data = (chunk: Buffer): void => {
       have = Buffer.concat([have, chunk]);
@@ -38,7 +42,7 @@ export async function entered(where: Where, name = ''): Promise<Socket> {
   return socket;
 }
 
-/** Waits for so many bytes in all; those that come. */
+/** Waits until `length` bytes have arrived in total. Resolves with them. */
 export function received(socket: Socket, length: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -56,13 +60,13 @@ export function received(socket: Socket, length: number): Promise<Buffer> {
   });
 }
 
-/** One request without data and its simple reply's error. */
+/** Sends one request without data. Resolves with the error value of its simple reply. */
 export async function ask(socket: Socket, command: number, offset = 0, length = 0): Promise<number> {
   socket.write(requestBytes({ command, offset, length }));
   return (await received(socket, 16)).readUInt32BE(4);
 }
 
-/** One write and its simple reply's error. */
+/** Sends one write. Resolves with the error value of its simple reply. */
 export async function write(socket: Socket, offset: number, data: Uint8Array, flags = 0): Promise<number> {
   socket.write(requestBytes({ command: 1, flags, offset, data }));
   return (await received(socket, 16)).readUInt32BE(4);

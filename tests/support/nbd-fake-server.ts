@@ -1,6 +1,6 @@
 /**
- * An NBD server for tests that does as it is told, lies included: it negotiates as its terms say, and each request goes to a
- * function of the test, which answers with any bytes it likes, or not at all.
+ * A scriptable NBD server. It negotiates as its terms say, even falsely. It passes each request to
+ * a function of the test, which answers with any bytes, or not at all.
  */
 import {
   Command,
@@ -25,22 +25,22 @@ import {
 import { memoryDialer, type Cut, type MemoryStream } from './stream-pair.js';
 
 export interface FakeTerms {
-  /** Handshake flags; default fixed newstyle and no zeroes. */
+  /** Handshake flags; default: fixed newstyle and no zeroes. */
   handshake: number;
   size: number;
   flags: number;
   structured: boolean;
   extended: boolean;
-  /** Whether NBD_OPT_GO is known. */
+  /** True if NBD_OPT_GO is known. */
   go: boolean;
   allocation: boolean;
-  /** STATE of farbus:session, or undefined for a server that does not know it. */
+  /** STATE of farbus:session; undefined for a server that does not know sessions. */
   state: string | undefined;
-  /** Minimum, preferred, maximum; undefined: not told. */
+  /** Minimum, preferred and maximum block size; undefined: not announced. */
   blockSizes: readonly [number, number, number] | undefined;
-  /** Names that NBD_OPT_LIST gives; undefined: it is not known. */
+  /** Names that NBD_OPT_LIST returns; undefined: the option is unknown. */
   list: readonly string[] | undefined;
-  /** Errors instead of answers: option code → reply type and text. */
+  /** Errors to send instead of answers: by option code, the reply type and text. */
   refuse: Readonly<Record<number, { type: number; text: string }>>;
 }
 
@@ -84,12 +84,12 @@ export type Answer = (request: FakeRequest) => void;
 export class FakeConnection {
   readonly stream: MemoryStream;
   readonly #server: FakeServer;
-  /** Options in the order in which they came. */
+  /** Received options, in order. */
   readonly options: number[] = [];
   exportName = '';
   session: string | undefined;
   disconnected = false;
-  /** Extended headers were agreed on. */
+  /** True once extended headers are negotiated. */
   extended = false;
   #received: Uint8Array = new Uint8Array(0);
   #phase: 'flags' | 'options' | 'transmission' = 'flags';
@@ -123,7 +123,7 @@ export class FakeConnection {
     else this.send(structuredChunk(request.cookie, type, payload, flags));
   }
 
-  /** Data of a read from `at` bytes after its start. */
+  /** Sends data of a read, from `at` bytes after its start. */
   data(request: FakeRequest, at: number, data: Uint8Array, flags: number = ReplyFlag.done): void {
     this.chunk(request, ReplyType.offsetData, join(u64(BigInt(request.offset + at)), data), flags);
   }
@@ -249,11 +249,11 @@ export class FakeConnection {
 
 export class FakeServer {
   terms: FakeTerms;
-  /** What is done with a request. Default: a disk of zeroes at which everything works. */
+  /** Handles a request. Default: a working disk of zeroes. */
   answer: Answer = (request) => this.serve(request);
   readonly connections: FakeConnection[] = [];
   readonly requests: FakeRequest[] = [];
-  /** What writes have changed. */
+  /** The disk's content, with all writes so far. */
   readonly content: Uint8Array;
   /** While set, connections are refused. */
   down = false;
@@ -274,7 +274,7 @@ export class FakeServer {
     }, cut);
   }
 
-  /** Answers as an honest server would. */
+  /** Answers as a correct server does. */
   serve(request: FakeRequest): void {
     const { connection, type, offset, length, payload } = request;
     if (type === Command.write) this.content.set(payload, offset);

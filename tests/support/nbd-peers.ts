@@ -1,6 +1,7 @@
 /**
- * Real NBD servers for tests: nbdkit, qemu-nbd and our own command, each as a child process on a free loopback port or on
- * a unix socket in a temporary folder. All of them are killed when the test file that started them ends.
+ * Real NBD servers for tests: nbdkit, qemu-nbd and our own command, each as a child process on a
+ * free loopback port or on a unix socket in a temporary folder. All are killed at the end of the
+ * test file that started them.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
@@ -9,12 +10,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import { tempPath } from './temp.js';
 
-/** Where a server is to listen. */
+/** The address on which a server listens. */
 export type Place = { readonly port: number } | { readonly path: string };
 
-/** How long a server may take to listen, in ms: far more than it needs. */
+/** Time limit for a server to start listening, in ms: far more than it needs. */
 const startMs = 30_000;
-/** Name of the export of qemu-nbd, which has to have one. */
+/** Export name of qemu-nbd, which requires one. */
 const qemuExport = 'disk';
 
 const running = new Set<NbdPeer>();
@@ -25,9 +26,9 @@ process.once('exit', () => {
   for (const peer of running) peer.killNow();
 });
 
-/** One server, which can be killed and started again at the same place. */
+/** One server, which can be killed and restarted at the same address. */
 export class NbdPeer {
-  /** NBD URI of the export that clients are to use. */
+  /** NBD URI of the export for clients. */
   readonly uri: string;
   readonly place: Place;
   readonly #command: string;
@@ -43,12 +44,12 @@ export class NbdPeer {
     this.uri = 'path' in place ? `nbd+unix:///${name}?socket=${place.path}` : `nbd://127.0.0.1:${place.port}/${name}`;
   }
 
-  /** The process, for signals; undefined while it does not run. */
+  /** The process id, for signals; undefined while the server does not run. */
   get pid(): number | undefined {
     return this.#child?.pid;
   }
 
-  /** What it has printed since it was started. */
+  /** The output since the latest start. */
   get output(): string {
     return this.#output;
   }
@@ -86,7 +87,7 @@ export class NbdPeer {
     await gone;
   }
 
-  /** Sends a signal and goes on: SIGSTOP and SIGCONT. */
+  /** Sends a signal and returns immediately: for SIGSTOP and SIGCONT. */
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);
   }
@@ -96,27 +97,30 @@ export class NbdPeer {
   }
 }
 
-/** nbdkit with a plugin and its parameters, filters and options before it: `nbdkit(place, ['memory', '1M'])`. */
+/**
+ * Starts nbdkit. `args`: options and filters, then the plugin and its parameters: `nbdkit(place,
+ * ['memory', '1M'])`.
+ */
 export function nbdkit(place: Place, args: readonly string[]): Promise<NbdPeer> {
   const where = 'path' in place ? ['--unix', place.path] : ['--ipaddr', '127.0.0.1', '--port', String(place.port)];
   return new NbdPeer('nbdkit', ['--foreground', '--exit-with-parent', ...where, ...args], place, '').start();
 }
 
-/** qemu-nbd on a raw image. */
+/** Starts qemu-nbd on a raw image. */
 export function qemuNbd(place: Place, image: string, args: readonly string[] = []): Promise<NbdPeer> {
   const where = 'path' in place ? ['--socket', place.path] : ['--bind', '127.0.0.1', '--port', String(place.port)];
   const fixed = ['--persistent', '--shared', '8', '--format', 'raw', '--export-name', qemuExport];
   return new NbdPeer('qemu-nbd', [...fixed, ...where, ...args, image], place, qemuExport).start();
 }
 
-/** `farbus serve` on files; the export that is meant is the first one's. */
+/** Starts `farbus serve` on files. `uri` refers to the export named `exportName`. */
 export function farbusServe(place: Place, exportName: string, args: readonly string[]): Promise<NbdPeer> {
   const where = 'path' in place ? `nbd+unix:///?socket=${place.path}` : `nbd://127.0.0.1:${place.port}`;
   const all = ['bin/farbus.js', 'serve', '--listen', where, ...args];
   return new NbdPeer(process.execPath, all, place, exportName).start();
 }
 
-/** A port on 127.0.0.1 that nobody listens on. */
+/** Finds a free port on 127.0.0.1. */
 export async function freePort(): Promise<{ port: number }> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -131,8 +135,8 @@ export function freeSocket(): { path: string } {
 }
 
 /**
- * Whether a program that tests run against is missing. Says so aloud; in CI it is an error.
- * Use as `describe.skipIf(missing('nbdkit'))`.
+ * True if a program that tests run against is missing; it then prints a warning, and in CI it
+ * throws. Use as `describe.skipIf(missing('nbdkit'))`.
  */
 export function missing(program: string): boolean {
   if (spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined) return false;

@@ -1,4 +1,6 @@
-/** A driver for NVMe controllers as a test drives one: it knows the specification and does only what it is told. */
+/**
+ * A minimal NVMe driver for tests. It knows the specification and does only what the test tells it.
+ */
 import { NvmeController, type NvmeOptions } from '../../src/device/nvme/controller.js';
 import { AdminOpcode, Cns, Register } from '../../src/device/nvme/spec.js';
 import type { BlockDevice } from '../../src/block/device.js';
@@ -19,7 +21,7 @@ export interface TestCommand {
 
 export interface TestCompletion {
   readonly cid: number;
-  /** Type and code, without "do not retry". */
+  /** Status code type and status code, without "do not retry". */
   readonly status: number;
   readonly doNotRetry: boolean;
   readonly result: number;
@@ -43,13 +45,13 @@ export const testIdentity = {
   uuid: new Uint8Array(16).fill(7),
 };
 
-/** How long CSTS.RDY may take, in ms: only a hang reaches it. */
+/** Time limit for CSTS.RDY, in ms. Only a controller that hangs takes so long. */
 const readyMs = 30_000;
 
 export class NvmeDriver {
   readonly memory = new TestMemory(16 << 20);
   readonly controller: NvmeController;
-  /** Level of the interrupt line, and how often it went up. */
+  /** Level of the interrupt line, and the number of rising edges. */
   line = false;
   interrupts = 0;
   readonly queues = new Map<number, Queue>();
@@ -57,7 +59,7 @@ export class NvmeDriver {
   readonly strays: TestCompletion[] = [];
   #cid = 0;
   #next = 0x10000;
-  /** Set to false to let completions lie. */
+  /** If false, completions stay in the queue. */
   consuming = true;
 
   constructor(disk: BlockDevice, options: Partial<NvmeOptions> = {}) {
@@ -77,7 +79,7 @@ export class NvmeDriver {
     });
   }
 
-  /** Page-aligned memory of the driver's. */
+  /** Allocates page-aligned memory for the driver. */
   allocate(length: number): number {
     const at = this.#next;
     this.#next += Math.ceil(length / 4096) * 4096;
@@ -101,7 +103,7 @@ export class NvmeDriver {
     throw new Error(`CSTS.RDY did not become ${ready ? 1 : 0}`);
   }
 
-  /** Admin queue of 32 entries, CC.EN, CSTS.RDY. */
+  /** Sets up the admin queues (32 entries), sets CC.EN, and waits for CSTS.RDY. */
   async enable(): Promise<void> {
     const queue = this.#queue(0, 32);
     this.write(Register.aqa, 31 | (31 << 16));
@@ -127,13 +129,16 @@ export class NvmeDriver {
     await this.expect({ opcode: AdminOpcode.createSq, prp1: queue.sq, dword10: id | size0, dword11: 1 | (id << 16) });
   }
 
-  /** Everything that a driver does before the first read. */
+  /** Does everything that a driver does before the first read. */
   async start(queues = 1): Promise<void> {
     await this.enable();
     for (let id = 1; id <= queues; id++) await this.createQueue(id);
   }
 
-  /** Puts a command into a queue; rings the doorbell unless told otherwise. Resolves with its completion. */
+  /**
+   * Puts a command into a submission queue, and rings the doorbell unless `ring` is false. Resolves
+   * with the completion.
+   */
   submit(command: TestCommand, qid = 0, ring = true): Promise<TestCompletion> {
     const queue = this.queues.get(qid)!;
     const cid = command.cid ?? (this.#cid = (this.#cid + 1) & 0xffff);
@@ -157,7 +162,10 @@ export class NvmeDriver {
     this.write(Register.doorbells + qid * 8, this.queues.get(qid)!.tail);
   }
 
-  /** Submits and demands success. @returns dword 0 of the completion. */
+  /**
+   * Submits a command and requires success.
+   * @returns dword 0 of the completion
+   */
   async expect(command: TestCommand, qid = 0): Promise<number> {
     const { status, result } = await this.submit(command, qid);
     if (status !== 0) throw new Error(`opcode 0x${command.opcode.toString(16)}: status 0x${status.toString(16)}`);
@@ -174,7 +182,7 @@ export class NvmeDriver {
     return this.identify(Cns.controller);
   }
 
-  /** Takes what is in the completion queues, as an interrupt handler does. */
+  /** Takes the entries from the completion queues, as an interrupt handler does. */
   poll(): void {
     if (!this.consuming) return;
     for (const queue of this.queues.values()) {

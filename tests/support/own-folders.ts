@@ -1,6 +1,7 @@
 /**
- * Runs before each test file: folders of its own for control sockets and state, so that files that run at the same time, and
- * the user's own servers, do not see each other. The cache of downloaded guests stays the user's: it is only added to.
+ * Runs before each test file: creates private folders for control sockets and state, so that
+ * concurrent test files and the user's own servers do not see each other. The user's cache of
+ * downloaded guests stays in use; tests only add to it.
  */
 import { chmodSync } from 'node:fs';
 import { tempFolder } from './temp.js';

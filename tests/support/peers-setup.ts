@@ -1,14 +1,15 @@
 /**
- * Before the tests: the programs that they run against (nbdkit, qemu-nbd, fio …) are installed where they are missing
- * and may be installed. Outside of CI the tests that need a missing one then say so and are skipped.
+ * Runs before the tests: installs the programs that they run against (nbdkit, qemu-nbd, fio …), if
+ * they are missing and installation is permitted. Outside of CI, tests that need a missing program
+ * are skipped with a warning.
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-/** Longer than a slow mirror takes for some 60 MB. */
+/** Time limit of the installation, in ms: longer than a slow mirror takes for some 60 MB. */
 const timeoutMs = 15 * 60_000;
 
-/** Runs scripts/test-peers.sh. Throws in CI where something is missing afterwards. */
+/** Runs scripts/test-peers.sh. In CI, throws if a program is missing afterwards. */
 export function setUpPeers(): void {
   const script = fileURLToPath(new URL('../../scripts/test-peers.sh', import.meta.url));
   const { status, error } = spawnSync('sh', [script], { stdio: ['ignore', 'inherit', 'inherit'], timeout: timeoutMs });

@@ -1,8 +1,12 @@
-/** What tests may do to this machine as root: mount and attach loop devices. Everything is undone at the file's end. */
+/**
+ * Things that tests do as root: mount file systems and attach loop devices. Everything is undone at
+ * the end of the test file.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { afterAll } from 'vitest';
-// Its folders are removed after what is undone here: hooks run in the reverse of the order in which they were set.
+// Import this first: hooks run in reverse order, so its folders are removed after the mounts here
+// are undone.
 import './temp.js';
 
 const undo: (() => void)[] = [];
@@ -24,7 +28,10 @@ function run(command: string, ...args: string[]): string {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
 }
 
-/** Why tests that need root cannot run here, or undefined. In CI a root user must be able to. */
+/**
+ * The reason why tests that need root cannot run here; undefined if they can. In CI, throws if root
+ * cannot attach loop devices.
+ */
 export function cannotLoop(): string | undefined {
   if (process.getuid?.() !== 0) return 'these tests need root';
   if (!existsSync('/dev/loop-control')) return 'these tests need loop devices (modprobe loop)';
@@ -37,14 +44,14 @@ export function cannotLoop(): string | undefined {
   }
 }
 
-/** Attaches `image` to a loop device; returns its path. */
+/** Attaches `image` to a loop device. Returns the device's path. */
 export function attachLoop(image: string, ...args: string[]): string {
   const device = run('losetup', '--find', '--show', ...args, image);
   undo.push(() => run('losetup', '--detach', device));
   return device;
 }
 
-/** Mounts; returns what unmounts it at once. */
+/** Mounts a file system. Returns a function that unmounts it immediately. */
 export function mount(...args: string[]): () => void {
   const at = args.at(-1)!;
   run('mount', ...args);

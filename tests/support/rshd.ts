@@ -1,6 +1,7 @@
 /**
- * A real rsh server of the test's own: openbsd-inetd and in.rshd of rsh-redone on a free loopback port. The only thing
- * outside of its folder is the user's ~/.rhosts, which is made if there is none, and removed again.
+ * A private rsh server for a test: openbsd-inetd and in.rshd of rsh-redone on a free loopback port.
+ * The only file outside its folder is the user's ~/.rhosts, which is created only if there is none,
+ * and removed again.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
@@ -26,7 +27,7 @@ process.once('exit', () => {
   for (const server of running) server.killNow();
 });
 
-/** Why there can be no server here, or undefined. In CI there has to be one. */
+/** The reason why no server can run here; undefined if it can. In CI, throws instead. */
 export function cannotRshd(): string | undefined {
   let why: string | undefined;
   if (!existsSync(inetd) || !existsSync(rshd))
@@ -56,7 +57,7 @@ export class Rshd {
     writeFileSync(rhosts, `127.0.0.1 ${user}\nlocalhost ${user}\n`, { mode: 0o600 });
     const config = tempPath('inetd.conf');
     writeFileSync(config, `127.0.0.1:${this.port} stream tcp nowait root ${rshd} in.rshd\n`);
-    // -R: it would take many quick calls for a loop.
+    // -R raises inetd's limit on connections per minute: it takes many quick calls for a loop.
     const child = spawn(inetd, ['-i', '-R', '100000', config], { stdio: 'ignore' });
     this.#child = child;
     running.add(this);
@@ -67,12 +68,12 @@ export class Rshd {
     }
   }
 
-  /** From now on it lets nobody in. */
+  /** From now on the server refuses all logins. */
   forget(): void {
     rmSync(rhosts, { force: true });
   }
 
-  /** Processes below the server. */
+  /** The processes below the server. */
   descendants(): number[] {
     return this.#child?.pid === undefined ? [] : descendantsOf(this.#child.pid);
   }
@@ -81,7 +82,7 @@ export class Rshd {
     const child = this.#child;
     if (!child || child.exitCode !== null) return;
     const gone = new Promise((resolve) => child.once('exit', resolve));
-    // What a login shell was just doing for its user can be ended in good order.
+    // SIGTERM first, so that login shells can finish properly.
     for (const pid of this.descendants()) kill(pid, 'SIGTERM');
     await sleep(100);
     this.killNow();
@@ -102,7 +103,7 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It has ended by itself.
+    // The process has already ended.
   }
 }
 

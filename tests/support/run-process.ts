@@ -1,6 +1,6 @@
 /**
- * `farbus run --bios` as a process of its own, as a user starts it, and its screen and keys by `farbus screenshot` and
- * `farbus type`.
+ * `farbus run --bios` in its own process, as a user starts it. Its screen is read by `farbus
+ * screenshot`, and keys are typed by `farbus type`.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ afterAll(() => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Between two looks at the screen, in ms. */
+/** Interval between two screenshots, in ms. */
 const lookEvery = 200;
 
 export class RunProcess {
@@ -23,7 +23,7 @@ export class RunProcess {
   readonly #child: ChildProcess;
   #errors = '';
 
-  /** @param args Options and drives of `farbus run`. */
+  /** @param args options and drives of `farbus run` */
   constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
     this.#child = spawn(process.execPath, ['bin/farbus.js', 'run', '--bios', ...args], {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
@@ -37,7 +37,7 @@ export class RunProcess {
     );
   }
 
-  /** What is on its screen; nothing where it has none yet. */
+  /** The text on its screen; '' if it has no screen yet. */
   async screen(): Promise<string> {
     if (this.#child.exitCode !== null) throw new Error(`farbus run ended: ${this.#errors}`);
     const { stdout, stderr, status } = await farbusHere(['screenshot', 'computer', '--text'], this.#runtime);
@@ -45,7 +45,7 @@ export class RunProcess {
     return stdout;
   }
 
-  /** Waits until its screen matches. */
+  /** Waits until its screen matches `pattern`. */
   async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
     for (const end = Date.now() + timeoutMs; ; await sleep(lookEvery)) {
       const text = await this.screen();

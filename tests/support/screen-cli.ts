@@ -1,8 +1,8 @@
-/** Commands of farbus in this process, with a control folder of the test's own. */
+/** Runs farbus commands in this process, with a private control folder. */
 import { main } from '../../src/cli/main.js';
 import type { CliIo } from '../../src/cli/io.js';
 
-/** Runs `farbus ARGS`; its exit status and what it printed. */
+/** Runs `farbus ARGS`. Resolves with its exit status and its output. */
 export async function farbusHere(
   args: readonly string[],
   runtimeFolder: string,

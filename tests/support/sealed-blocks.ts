@@ -1,9 +1,12 @@
-/** Blocks that tell whose they are and how old, so that after a crash one sees of each what it is. */
+/**
+ * Blocks that contain their number and generation, so that after a crash the state of each can be
+ * determined.
+ */
 import { crc32 } from '../../src/base/crc32.js';
 
 export const sealedSize = 4096;
 
-/** Block number `block` of a generation; generation 0 is all zeroes: never written. */
+/** Makes block number `block` of a generation. Generation 0 is all zeroes: never written. */
 export function sealed(block: number, generation: number): Uint8Array {
   const bytes = new Uint8Array(sealedSize);
   if (generation === 0) return bytes;
@@ -16,7 +19,10 @@ export function sealed(block: number, generation: number): Uint8Array {
   return bytes;
 }
 
-/** The generation of a block; throws where it is torn or another one's. */
+/**
+ * Returns the generation of a block.
+ * @throws Error if the block is torn or is another block
+ */
 export function generationOf(block: number, bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, sealedSize);
   const generation = view.getUint32(4);

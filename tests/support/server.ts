@@ -1,4 +1,7 @@
-/** `farbus serve` as a process of its own, as a user starts it, on a port or socket that stays the same over restarts. */
+/**
+ * `farbus serve` in its own process, as a user starts it, on an address that stays the same across
+ * restarts.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -10,7 +13,10 @@ export class ServeProcess {
   readonly #socket: string;
   #child: ChildProcess | undefined;
 
-  /** @param socket Path of the unix socket to listen on. @param args What to serve, and options. */
+  /**
+   * @param socket path of the unix socket to listen on
+   * @param args exports and options
+   */
   constructor(socket: string, args: readonly string[]) {
     this.#socket = socket;
     this.#args = args;
@@ -25,13 +31,13 @@ export class ServeProcess {
     return `nbd+unix:///${name}?socket=${this.#socket}`;
   }
 
-  /** Starts it; resolves when it accepts. */
+  /** Starts the server. Resolves when it accepts connections. */
   async start(): Promise<void> {
     const listen = ['--listen', `nbd+unix:///?socket=${this.#socket}`];
     this.#child = spawn(process.execPath, ['bin/farbus.js', 'serve', ...this.#args, ...listen, '--json'], {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
       stdio: ['ignore', 'pipe', 'inherit'],
-      // What it leaves there when it is killed goes with the test's folder.
+      // Files that a killed server leaves are removed with the test's folder.
       env: { ...process.env, TMPDIR: dirname(this.#socket) },
     });
     const ended = once(this.#child, 'exit').then(() => Promise.reject(new Error('farbus serve ended')));
@@ -39,12 +45,12 @@ export class ServeProcess {
     ended.catch(() => undefined);
   }
 
-  /** Sends a signal: SIGSTOP and SIGCONT to halt it, SIGKILL to kill it. */
+  /** Sends a signal: SIGSTOP and SIGCONT to pause and resume it, SIGKILL to kill it. */
   signal(signal: NodeJS.Signals): void {
     this.#child!.kill(signal);
   }
 
-  /** Ends it, by force where it must, and waits. */
+  /** Ends the server, by SIGKILL after 10 s if necessary, and waits until it has ended. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     const child = this.#child;
     this.#child = undefined;

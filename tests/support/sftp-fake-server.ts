@@ -1,6 +1,7 @@
 /**
- * An SFTP server over a disk in memory that answers in any order, with less than was asked for, with errors, with packets
- * that nobody asked for, and breaks off, as the test tells it. Only what one open file needs.
+ * A scriptable SFTP server with a disk in memory. As the test tells it, it answers out of order,
+ * with short reads, with errors, with unrequested packets, or closes the connection. It supports
+ * only what one open file needs.
  */
 import type { ByteStream } from '../../src/network/stream.js';
 import { Packet, Status } from '../../src/protocol/sftp/spec.js';

@@ -1,6 +1,6 @@
 /**
- * An OpenSSH server of the test's own: on a free loopback port, with keys of its own in a temporary folder, and an ssh
- * configuration that knows it as "test". Ends with the test file.
+ * A private OpenSSH server for a test: on a free loopback port, with its own keys in a temporary
+ * folder, and with an ssh configuration that names it "test". It ends with the test file.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,15 +24,18 @@ process.once('exit', () => {
 });
 
 export interface SshdOptions {
-  /** Lines for sshd_config; they come first, and in sshd the first value counts. */
+  /** Lines for sshd_config. They come first, because sshd uses the first value of each option. */
   readonly config?: readonly string[];
-  /** Environment of sessions. HOME is a folder of the server's own: what a user's shell does at each login is not under test. */
+  /**
+   * Environment of sessions. HOME is the server's own folder, so that the user's shell startup
+   * files are not part of the test.
+   */
   readonly env?: Readonly<Record<string, string>>;
-  /** No SFTP subsystem. */
+  /** True: no SFTP subsystem. */
   readonly noSftp?: boolean;
 }
 
-/** Why there can be no server here, or undefined. In CI there has to be one. */
+/** The reason why no server can run here; undefined if it can. In CI, throws instead. */
 export function cannotSshd(): string | undefined {
   let why: string | undefined;
   if (!existsSync(program)) why = 'openssh-server is not installed: run scripts/test-peers.sh';
@@ -46,7 +49,7 @@ export function cannotSshd(): string | undefined {
 export class Sshd {
   readonly folder = tempFolder();
   readonly port: number;
-  /** The ssh configuration of clients: `Host test`. */
+  /** The ssh configuration for clients: `Host test`. */
   readonly clientConfig: string;
   readonly #options: SshdOptions;
   #child: ChildProcess | undefined;
@@ -65,7 +68,7 @@ export class Sshd {
     return server.start();
   }
 
-  /** FARBUS_SSH for this server. */
+  /** The value of FARBUS_SSH for this server. */
   get ssh(): string {
     return `ssh -F ${this.clientConfig}`;
   }
@@ -78,7 +81,7 @@ export class Sshd {
     return this.#child!.pid!;
   }
 
-  /** A file in its folder. */
+  /** The path of a file in its folder. */
   file(name: string): string {
     return join(this.folder, name);
   }
@@ -99,12 +102,12 @@ export class Sshd {
     }
   }
 
-  /** Processes below the server: those of its connections, the loop and its dd. */
+  /** The processes below the server: those of its connections, the script's loop and its dd. */
   descendants(): number[] {
     return this.#child?.pid === undefined ? [] : descendantsOf(this.#child.pid);
   }
 
-  /** Ends the listener and every connection at once, as the loss of the computer would. */
+  /** Kills the listener and every connection at once, like a crash of the computer. */
   async stop(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -122,7 +125,7 @@ export class Sshd {
     for (const pid of [...descendantsOf(this.#child.pid), this.#child.pid]) killQuietly(pid);
   }
 
-  /** Gives the server a new host key, which clients do not know. Counts from the next start on. */
+  /** Gives the server a new host key, unknown to clients, from the next start on. */
   newHostKey(): void {
     for (const name of ['host', 'host.pub']) rmSync(this.file(name));
     keygen(this.file('host'));
@@ -186,11 +189,11 @@ function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended by itself.
+    // The process has already ended.
   }
 }
 
-/** All processes below `pid`, by the process list. */
+/** All processes below `pid`, found in the process list. */
 export function descendantsOf(pid: number): number[] {
   const children = new Map<number, number[]>();
   const { stdout } = spawnSync('ps', ['-A', '-o', 'pid=', '-o', 'ppid='], { encoding: 'utf8' });
@@ -208,7 +211,7 @@ export function descendantsOf(pid: number): number[] {
   return all;
 }
 
-/** A program of the test's own in `folder`: a shell script. */
+/** Writes a program for a test: a shell script. */
 export function writeScript(path: string, text: string): string {
   writeFileSync(path, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   return path;

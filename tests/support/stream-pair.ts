@@ -1,7 +1,10 @@
-/** Two byte streams that are connected in memory: what goes in at one comes out at the other, in pieces as the test likes. */
+/**
+ * Two byte streams that are connected in memory. Bytes written to one arrive at the other, cut into
+ * pieces as the test determines.
+ */
 import type { ByteStream, Dialer, StreamEvents } from '../../src/network/stream.js';
 
-/** How many of the next `length` bytes are delivered at once: 1 to `length`. */
+/** Chooses how many of the next `length` bytes are delivered at once: 1 to `length`. */
 export type Cut = (length: number) => number;
 
 const whole: Cut = (length) => length;
@@ -12,7 +15,7 @@ export class MemoryStream implements ByteStream {
   other!: MemoryStream;
   /** While set, nothing is delivered to this side. */
   paused = false;
-  /** What this side has written and the other has not been given yet. */
+  /** Chunks that this side has written and that are not delivered yet. */
   readonly #sent: Uint8Array[] = [];
   readonly #cut: Cut;
   #events: StreamEvents | undefined;
@@ -87,7 +90,10 @@ export class MemoryStream implements ByteStream {
     });
   }
 
-  /** Gives the other side all that waits, in pieces: each is wiped afterwards, as a shared receive buffer would be. */
+  /**
+   * Delivers all waiting bytes in pieces. Each piece is overwritten afterwards, like a shared
+   * receive buffer.
+   */
   #deliver(): void {
     const to = this.other;
     while (this.#sent.length > 0) {
@@ -111,7 +117,7 @@ export class MemoryStream implements ByteStream {
   }
 }
 
-/** Two connected streams. `cut` cuts what is delivered, in both directions. */
+/** Makes two connected streams. `cut` cuts the delivered bytes, in both directions. */
 export function streamPair(cut: Cut = whole): [MemoryStream, MemoryStream] {
   const first = new MemoryStream(cut);
   const second = new MemoryStream(cut);
@@ -120,7 +126,9 @@ export function streamPair(cut: Cut = whole): [MemoryStream, MemoryStream] {
   return [first, second];
 }
 
-/** A dialer that gives the far end of each connection to `accept`, which may throw to refuse it. */
+/**
+ * A dialer that passes the far end of each connection to `accept`, which may throw to refuse it.
+ */
 export function memoryDialer(accept: (stream: MemoryStream) => void, cut?: Cut): Dialer {
   return {
     address: 'memory',

@@ -1,4 +1,7 @@
-/** Temporary folders for tests: each is removed, with all that is in it, when the test file that made it ends. */
+/**
+ * Temporary folders for tests. Each is removed with its content at the end of the test file that
+ * made it.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,16 +16,16 @@ export function tempFolder(): string {
   return path;
 }
 
-/** A path for a file that does not exist yet, in a new temporary folder. */
+/** A path for a new file, in a new temporary folder. */
 export function tempPath(name: string): string {
   return join(tempFolder(), name);
 }
 
-/** Removes every temporary folder made so far. Called by itself after the file's tests. */
+/** Removes every temporary folder made so far. Runs automatically after the file's tests. */
 export function removeTempFolders(): void {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true });
 }
 
 afterAll(removeTempFolders);
-// A test run that is interrupted must not leave its files either.
+// Remove them also if the test run is interrupted.
 process.once('exit', removeTempFolders);

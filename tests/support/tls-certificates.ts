@@ -1,4 +1,7 @@
-/** Certificates and keys for tests of TLS, made with openssl in a temporary folder, as the field's tools name the files. */
+/**
+ * Certificates and keys for tests of TLS, made with openssl in a temporary folder. Files have the
+ * names that nbdkit, libnbd and QEMU use.
+ */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -6,7 +9,7 @@ import { join } from 'node:path';
 import { missing } from './nbd-peers.js';
 import { tempPath } from './temp.js';
 
-/** Whether there is nothing to make certificates with. */
+/** True if openssl is missing, so that no certificates can be made. */
 export function noOpenssl(): boolean {
   return missing('openssl');
 }
@@ -14,15 +17,24 @@ export function noOpenssl(): boolean {
 const openssl = (...args: string[]): void => void execFileSync('openssl', args, { stdio: 'pipe' });
 
 export interface Authority {
-  /** Folder with everything: ca-cert.pem, server-…, client-… */
+  /** Folder with all files: ca-cert.pem, server-…, client-… */
   readonly folder: string;
-  /** A new folder with the CA and, if a name is given, a client's certificate of that name. */
+  /**
+   * Makes a folder with the CA's certificate and, if a name is given, with a client certificate of
+   * that name.
+   */
   clientFolder(name?: string): string;
-  /** A new folder with the CA and a server's certificate of these alternative names (openssl's notation). */
+  /**
+   * Makes a folder with the CA's certificate and a server certificate of these alternative names
+   * (openssl's notation).
+   */
   serverFolder(names: string, days?: number): string;
 }
 
-/** A certificate authority with a server "localhost" (also 127.0.0.1) and a client "alice". */
+/**
+ * Makes a certificate authority with certificates for a server "localhost" (also 127.0.0.1) and a
+ * client "alice".
+ */
 export function authority(name = 'test CA'): Authority {
   const folder = tempPath('pki');
   mkdirSync(folder);
@@ -70,7 +82,7 @@ export function authority(name = 'test CA'): Authority {
   };
 }
 
-/** A file of pre-shared keys for these users. */
+/** Makes a file of pre-shared keys for these users. */
 export function keyFile(...users: string[]): string {
   const path = tempPath('keys.psk');
   writeFileSync(path, users.map((user) => `${user}:${randomBytes(32).toString('hex')}\n`).join(''), { mode: 0o600 });

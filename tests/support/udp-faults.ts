@@ -1,18 +1,21 @@
-/** The cable between two UDP segments (network/ethernet/udp.node.ts), which does to frames what a fault model says. */
+/**
+ * The cable between two UDP segments (network/ethernet/udp.node.ts). It disturbs frames as a fault
+ * model says.
+ */
 import { createSocket, type Socket } from 'node:dgram';
 import { FaultModel, type FrameFaults } from '../../src/network/ethernet/faults.js';
 
 export class UdpCable {
   readonly #ends: readonly [Socket, Socket];
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
-  /** Frames that were damaged. */
+  /** Number of frames that were damaged. */
   damaged = 0;
 
   private constructor(ends: readonly [Socket, Socket]) {
     this.#ends = ends;
   }
 
-  /** @param ports The ports of loopback that the two segments listen on. */
+  /** @param ports the loopback ports on which the two segments listen */
   static async lay(ports: readonly [number, number], faults: FrameFaults): Promise<UdpCable> {
     const ends = [createSocket('udp4'), createSocket('udp4')] as const;
     for (const end of ends) await new Promise<void>((resolve) => end.bind(0, '127.0.0.1', resolve));
@@ -31,7 +34,7 @@ export class UdpCable {
     return cable;
   }
 
-  /** Where the segment at `ports[end]` sends its frames. */
+  /** The port to which the segment at `ports[end]` sends its frames. */
   port(end: 0 | 1): number {
     return this.#ends[end].address().port;
   }
