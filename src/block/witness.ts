@@ -151,6 +151,8 @@ export class ContentWitness {
 
   /** Compares the spots with the content that `read` gives. Rejects if the connection fails. */
   async check(read: WitnessRead): Promise<'same' | 'other' | 'unknown'> {
+    // No user relies on the disk yet, so any will do.
+    if (!this.#used) return 'same';
     const spots = [...this.#spots];
     const possible = [...this.#possible];
     const found = await Promise.all(spots.map((spot) => look(spot, read)));
@@ -164,10 +166,8 @@ export class ContentWitness {
       else lost.push(spot);
     }
     proof ||= await this.#holdsPossible(possible, read);
-    // Any disk will do if none was used yet. If no data was written and all that is known is zeroes,
-    // one that has them too is as good.
-    const agrees = spots.length === 0 || found.some((sum) => sum !== undefined);
-    const harmless = !this.#used || (!this.#wroteData && agrees);
+    // If no data was written and all that is known is zeroes, a disk that has them too is as good.
+    const harmless = !this.#wroteData && (spots.length === 0 || found.some((sum) => sum !== undefined));
     if (!proof && !harmless) return 'unknown';
     // The server's crash has lost these spots' data; a later flush must not count them as durable.
     for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);
