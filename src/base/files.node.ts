@@ -33,7 +33,8 @@ export async function replaceFile(
   parts: Iterable<Uint8Array | string>,
   { mode = 0o600, durable = false }: ReplaceOptions = {},
 ): Promise<void> {
-  await mkdir(dirname(resolve(path)), { recursive: true });
+  const folder = dirname(resolve(path));
+  await (durable ? makeDurableFolder(folder) : mkdir(folder, { recursive: true }));
   const temporary = await temporaryBeside(path);
   const file = await open(temporary, 'wx', mode);
   try {
@@ -63,6 +64,19 @@ export async function temporaryBeside(path: string): Promise<string> {
   return join(folder, ownedName(prefix));
 }
 
+/**
+ * Makes the folder at `path`, and those above it, if they do not exist, and makes their names durable: after a power cut
+ * a file in a folder that is lost is lost too.
+ */
+export async function makeDurableFolder(path: string, mode = 0o777): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode });
+  if (first === undefined) return;
+  for (let made = resolve(path); ; made = dirname(made)) {
+    await syncFolder(made);
+    if (made === resolve(first)) return;
+  }
+}
+
 /** Makes the name of the file at `path` durable (fsync of its folder). Ignores a failure. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(dirname(resolve(path))).catch(() => undefined);
@@ -74,8 +88,9 @@ export async function syncFolder(path: string): Promise<void> {
  * Opens a file that the user has named, empties it, and makes it if it does not exist. Follows a
  * link that this user or root owns, such as /dev/stderr; refuses a link of another user. Rejects
  * with a FarbusError or the system's error.
+ * @param mode permissions of a new file
  */
-export async function openForWriting(path: string): Promise<FileHandle> {
+export async function openForWriting(path: string, mode = 0o600): Promise<FileHandle> {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   const found = await lstat(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;
@@ -86,5 +101,5 @@ export async function openForWriting(path: string): Promise<FileHandle> {
     throw new FarbusError(`${path} is a link that another user has made: remove it, or choose another name`);
   }
   const follow = found?.isSymbolicLink() ? 0 : O_NOFOLLOW;
-  return open(path, O_WRONLY | O_CREAT | O_TRUNC | follow, 0o600);
+  return open(path, O_WRONLY | O_CREAT | O_TRUNC | follow, mode);
 }

@@ -3,7 +3,7 @@
  * unpacks only the requested parts: a kernel package has some 180 MB of modules, of which a guest
  * needs a few.
  */
-import { readdir, stat } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheFolder, makeFolder, sha256 } from './cache.node.js';
 import type { FetchedPackage } from './fetch.node.js';
@@ -37,6 +37,7 @@ export async function unpackPackage(
     const args = ['--extract', '--no-same-owner', '--directory', temporary, '--wildcards'];
     args.push(...without.map((pattern) => `--exclude=${pattern}`), '--', ...parts);
     await runPipe({ tool: 'dpkg-deb', args: ['--fsys-tarfile', fetched.file] }, { tool: 'tar', args }, options);
+    await syncFiles(temporary);
   });
   return folder;
 }
@@ -48,6 +49,18 @@ export async function filesBelow(folder: string): Promise<string[]> {
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
     .sort();
+}
+
+/** Makes the files durable. Nothing checks them later, so a power cut must not leave empty ones under the final name. */
+async function syncFiles(folder: string): Promise<void> {
+  for (const name of await filesBelow(folder)) {
+    const file = await open(join(folder, name));
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -14,7 +14,7 @@ import fs from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { errnoOf, messageOf } from '../base/errors.js';
-import { replaceMark, syncFolder, temporaryBeside } from '../base/files.node.js';
+import { makeDurableFolder, replaceMark, syncFolder, temporaryBeside } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
 import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
 import type { EndedLife, Life, Mark } from '../block/life.js';
@@ -93,7 +93,7 @@ class FileLife implements Life {
   /** Finds the other lives of the source. */
   async look(): Promise<void> {
     try {
-      await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await makeDurableFolder(this.#folder, 0o700);
       // Fencing a forged mark could kill a process of this user on the server.
       const { uid, mode } = await fs.lstat(this.#folder);
       const foreign = process.getuid !== undefined && uid !== process.getuid();
@@ -146,7 +146,7 @@ class FileLife implements Life {
    * name.
    */
   async #write(ended: boolean): Promise<void> {
-    await fs.mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    await makeDurableFolder(this.#folder, 0o700);
     const temporary = await temporaryBeside(this.#path);
     const handle = await fs.open(temporary, 'wx', 0o600);
     try {

@@ -286,4 +286,12 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     await replay(recording, new CrashFolder(new Map()), new Random(5), many ? 2000 : 200, onMark, look);
     expect(saved).toBe(3);
   });
+
+  it('a folder that was made for a file is there if the file is', () => {
+    const { here } = folders();
+    const { events } = record(here, [load('load-snapshot.mjs'), join(here, 'new', 'x.snap'), '1']);
+    const kinds = events.flatMap(({ change, ended }) => (ended ? [change.kind] : []));
+    // The name of the new folder is durable first, then that of the file in it.
+    expect(kinds).toEqual(['mark', 'syncFolder', 'sync', 'mark']);
+  });
 });

@@ -1,13 +1,14 @@
 /** Copies sparse files: ranges that are all zero are not written and stay holes. */
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
+import { openForWriting } from '../../base/files.node.js';
 
 /** Bytes to copy at a time; also the size of the smallest hole that is kept. */
 const unit = 1 << 20;
 const zeroes = Buffer.alloc(unit);
 
 /**
- * Copies `from` to `to`, replacing it; without `to` it only computes the hash.
+ * Copies `from` to `to`, replacing it durably; without `to` it only computes the hash.
  * @returns SHA-256 of the file's size and of its non-zero blocks with their offsets. Equal
  * contents have equal hashes.
  */
@@ -18,7 +19,7 @@ export async function copySparse(
 ): Promise<string> {
   const hash = createHash('sha256');
   const source = await open(from, 'r');
-  const target = to === undefined ? undefined : await open(to, 'w');
+  const target = to === undefined ? undefined : await openForWriting(to, 0o666);
   try {
     const { size } = await source.stat();
     await target?.truncate(size);
@@ -35,6 +36,7 @@ export async function copySparse(
       at += bytesRead;
       onBytes(at, size);
     }
+    await target?.sync();
     return hash.digest('hex');
   } finally {
     await source.close();
