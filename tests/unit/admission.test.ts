@@ -1,4 +1,7 @@
-/** How many connections a server takes, and which one gives way where too many of them only begin. */
+/**
+ * Admission of connections: how many a server accepts, and which one it closes if too many stay in
+ * the handshake.
+ */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Admission, defaultConnectionLimits, type Admitted } from '../../src/export/admission.js';
 
@@ -65,7 +68,7 @@ describe('connections', () => {
     others.push(come(admission, '10.0.0.3:1'), come(admission, '10.0.0.1:4'));
     expect(flood.map(({ gaveWay }) => gaveWay)).toEqual([true, true, false]);
     expect(others.some(({ gaveWay }) => gaveWay)).toBe(false);
-    // Those that gave way are told to have ended later.
+    // The server reports only later that the closed connections have ended.
     for (const one of flood) admission.remove(one);
     expect(admission.handshakes).toBe(3);
   });

@@ -1,4 +1,7 @@
-/** AHCI disks of what answers at once: a command has ended when its issue returns, or goes the usual way. */
+/**
+ * AHCI disks over a device with synchronous reads and writes: a command ends before its issue
+ * returns, or takes the slow path.
+ */
 import { describe, expect, it } from 'vitest';
 import { BlockError } from '../../src/block/errors.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
@@ -10,7 +13,7 @@ import { AhciDriver, testAtaIdentity, type AtaCommand } from '../support/ahci-dr
 
 const size = 1 << 20;
 
-/** Answers at once while it is ready, and counts how it was asked. */
+/** Answers synchronously while it is ready, and counts the calls of each kind. */
 class Medium extends ReadyMemoryDevice {
   readonly content: Uint8Array;
   ready: (offset: number) => boolean = () => true;
@@ -53,7 +56,10 @@ async function started(medium = new Medium(), steps = new Steps()) {
   return { medium, client, driver };
 }
 
-/** Issues a command. @returns whether it had ended when the issue returned */
+/**
+ * Issues a command.
+ * @returns true if the command had ended when the issue returned
+ */
 function issue(driver: AhciDriver, command: AtaCommand, slot = 0): boolean {
   driver.prepare(slot, command);
   driver.setPort('ci', 1 << slot);
@@ -118,7 +124,8 @@ describe('an AHCI disk that answers at once', () => {
   it('leaves every refusal to the usual way', async () => {
     const { medium, driver } = await started();
     const at = driver.allocate(4096);
-    // Descriptors that end within a sector, beyond the end, without a place for all of it, and a disk that fails.
+    // Descriptors that end within a sector or beyond the end of the disk, too few descriptors, and
+    // a disk that fails.
     const odd = [
       [at, 1000],
       [at + 2048, 24],

@@ -407,7 +407,7 @@ describe('stops, resets and hot plug', () => {
     }
     await turn();
     expect(driver.read(HbaRegister.is)).toBe(3);
-    driver.write(HbaRegister.is, 3); // port 0 and 1 still have theirs: latched again
+    driver.write(HbaRegister.is, 3); // both are still pending
     expect(driver.read(HbaRegister.is)).toBe(3);
     driver.setPort('is', 0xffffffff, 0);
     driver.write(HbaRegister.is, 1);

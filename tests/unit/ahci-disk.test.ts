@@ -14,7 +14,7 @@ async function started(medium: MemoryDevice): Promise<AhciDriver> {
   return driver;
 }
 
-/** Remembers what it was asked. */
+/** Records the requests that it receives. */
 class Recorder extends MemoryDevice {
   readonly seen: string[] = [];
 
@@ -237,7 +237,7 @@ describe('SMART and logs', () => {
     const key = Smart.key << 8;
     await driver.run({ command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] });
     await driver.run({ command: Ata.writeDmaExt, count: 2, prdt: [[at, 1024]], write: true });
-    // Neither an address nor a command that there is not is an error of the disk: A.19.
+    // A wrong address and an unknown command are not errors of the disk: A.19.
     await driver.run({ command: Ata.readDmaExt, lba: size, count: 8, prdt: [[at, 4096]] });
     await driver.restart();
     await driver.run({ command: 0x02 });

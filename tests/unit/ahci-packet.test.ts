@@ -18,7 +18,7 @@ function content(length = size): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (i >> 11) + 1);
 }
 
-/** A drive whose power-on unit attention has been taken. */
+/** A drive that has already reported its power-on unit attention. */
 async function started(medium: BlockDevice | undefined, kind: PacketDriveOptions['kind'] = 'cdrom') {
   const drive = new PacketDrive({ kind, identity: testAtaIdentity, medium });
   const driver = new AhciDriver([drive]);
@@ -28,7 +28,7 @@ async function started(medium: BlockDevice | undefined, kind: PacketDriveOptions
   return { drive, driver };
 }
 
-/** Key, code and qualifier of REQUEST SENSE. */
+/** Sense key, additional sense code and qualifier of REQUEST SENSE. */
 async function sense(driver: AhciDriver): Promise<number[]> {
   const { data } = await driver.packet([Scsi.requestSense, 0, 0, 0, 18], 18);
   return [data[2]! & 0xf, data[12]!, data[13]!];
@@ -261,7 +261,7 @@ describe('medium', () => {
     await driver.packet([Scsi.startStopUnit, 0, 0, 0, 2]);
     expect(far.loaded).toBe(false);
     expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 2]);
-    // Nothing that is known of this drive lets a disc of larger blocks in.
+    // A disc with larger blocks does not fit this drive, so it is treated as absent.
     far.insert(new MemoryDevice(size, { blockSize: 4096 }));
     expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 2]);
   });

@@ -1,4 +1,6 @@
-/** The AoE initiator on a hub: cuts, restarts, late copies of writes, what is given up, answers that are forged. */
+/**
+ * The AoE initiator on a hub: cuts, restarts, late copies of writes, aborts, and forged answers.
+ */
 import { afterEach, describe, expect, it } from 'vitest';
 import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
@@ -46,7 +48,7 @@ async function firstByte(device: AoeInitiator | MemoryDevice, offset = 0): Promi
 }
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Every frame with a write that passes a hub, as it was. */
+/** Records every write frame that passes a hub, unchanged. */
 function recordWrites(hub: Hub): Uint8Array[] {
   const writes: Uint8Array[] = [];
   hub.attach({
@@ -89,7 +91,7 @@ describe('an AoE initiator', () => {
   });
 
   it('fails with "unreachable" when the time is over, at once from then on, and works again later', async () => {
-    // The only block that could tell that it is the same disk is in doubt after the cut.
+    // The only block by which the disk could be recognised is in doubt after the cut.
     const { hub, device, disk, states } = await setUp({ initiator: { reconnectSeconds: 0.3 } });
     await device.write(0, fill(1));
     hub.cut = true;
@@ -119,7 +121,7 @@ describe('an AoE initiator', () => {
       await sleep(20);
     }
     const copies = writes.length;
-    // The late copies arrive now.
+    // Wait until the late copies have arrived.
     await sleep(2500);
     expect(writes.length).toBeGreaterThan(copies);
     expect(await firstByte(disk)).toBe(2);
@@ -154,7 +156,7 @@ describe('an AoE initiator', () => {
     reserve([]);
     const newer = device.write(0, fill(2));
     await sleep(100);
-    // While the newer write may be waiting, and after it.
+    // Send the copy while the newer write may still wait, and again after it.
     other.send(copy);
     await newer;
     if (sessions) other.send(copy);
@@ -269,7 +271,8 @@ describe('an AoE initiator', () => {
   it('takes no answers but of its target, whole ones, to what it asked', async () => {
     const { hub, device, target } = await setUp({ disk: new MemoryDevice(Uint8Array.from({ length: size }, () => 7)) });
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 66);
-    // An eavesdropper that answers every request before the target can, in its own name, or cut short in the target's.
+    // An eavesdropper answers every request before the target can: with its own address, or with
+    // the target's address but truncated.
     const forger = hub.attach({
       mac,
       promiscuous: true,
@@ -302,7 +305,8 @@ describe('an AoE initiator', () => {
       onFrame: (frame) => {
         if (frame[14] !== 0x10 || frame[19] !== 0) return;
         const tag = new DataView(frame.buffer, frame.byteOffset).getUint32(20);
-        // Some before and after it, its complement, and one that answers nobody.
+        // Tags shortly before and after the right one, its complement, and one that matches no
+        // request.
         for (const other of [tag - 1, tag + 1, tag + 2 ** 31, ~tag, 0].filter((one) => one >>> 0 !== tag)) {
           const answer = new Uint8Array(36 + 4096);
           answer.set(frame.subarray(0, 36));

@@ -1,4 +1,7 @@
-/** An AoE initiator made of bytes, for tests of the target: it sends what it is told to, right or wrong. */
+/**
+ * An AoE initiator made of bytes, for tests of the target. It sends exactly what the test tells it,
+ * right or wrong.
+ */
 import { Hub } from '../../src/network/ethernet/hub.js';
 import type { Port } from '../../src/network/ethernet/segment.js';
 import { AtaArgument, AtaFlag } from '../../src/protocol/aoe/spec.js';
@@ -10,14 +13,14 @@ export const slot = 2;
 export class AoePeer {
   readonly got: Uint8Array[] = [];
   readonly port: Port;
-  /** Where frames are sent to. */
+  /** Destination address of its frames. */
   to: Uint8Array = new Uint8Array(6).fill(0xff);
 
   constructor(hub: Hub, mac = Uint8Array.of(2, 0, 0, 0, 0, 1)) {
     this.port = hub.attach({ mac, onFrame: (frame) => this.got.push(frame.slice()) });
   }
 
-  /** A frame with an AoE header, `bytes` of argument and nothing else. */
+  /** A frame with an AoE header, followed only by the argument `bytes`. */
   frame(
     command: number,
     tag: number,
@@ -30,7 +33,7 @@ export class AoePeer {
     return frame;
   }
 
-  /** An ATA command; `data` makes it one that writes. */
+  /** An ATA command. With `data` it is a write. */
   ata(tag: number, ata: Partial<AtaRequest>, data?: Uint8Array): Uint8Array {
     const frame = new Uint8Array(AtaArgument.size + (data?.length ?? 0));
     putHeader(frame, this.to, this.port.mac, { shelf, slot, command: 0, tag });
@@ -44,9 +47,9 @@ export class AoePeer {
     this.port.send(frame);
   }
 
-  /** Sends, and gives what came back. */
+  /** Sends a frame. Resolves with the answer, if any. */
   async ask(frame: Uint8Array): Promise<Uint8Array | undefined> {
-    // An announcement may be on its way.
+    // An announcement may be in flight.
     await settle();
     this.got.length = 0;
     this.send(frame);
@@ -55,7 +58,7 @@ export class AoePeer {
   }
 }
 
-/** Waits until what was sent has been delivered and answered, where the device does not wait. */
+/** Waits until sent frames are delivered and answered, unless the device waits. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 12; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,4 +1,7 @@
-/** The AoE target, asked byte by byte: [AoE] commands and errors, ATA registers, access lists, copies of commands. */
+/**
+ * The AoE target, byte by byte: [AoE] commands and errors, ATA registers, access lists, repeated
+ * commands.
+ */
 import { describe, expect, it } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
 import { FarbusError } from '../../src/base/errors.js';
@@ -15,7 +18,7 @@ import { AoePeer, settle, shelf, slot } from './aoe-peer.js';
 
 const size = 1 << 20;
 
-/** Counts what reaches it, and holds writes back while `gate` is set. */
+/** Counts the requests that reach it, and holds writes back while `gate` is set. */
 class WatchedDevice extends MemoryDevice {
   writes = 0;
   flushes = 0;
@@ -47,7 +50,7 @@ const status = (frame: Uint8Array | undefined): number[] => [
 ];
 const sectors = (count: number, value: number): Uint8Array => new Uint8Array(count * 512).fill(value);
 
-/** Opens a session; gives its generation. */
+/** Opens a session. Resolves with its generation. */
 async function openSession(
   peer: AoePeer,
   nonce: number,
@@ -60,7 +63,7 @@ async function openSession(
   return getGrant((await peer.ask(frame))!)!.generation;
 }
 
-/** Takes what needs no waiting at once, while it is `ready`. */
+/** Answers synchronously while it is `ready`. */
 class ReadyDevice extends WatchedDevice {
   ready = true;
   now = 0;
@@ -184,7 +187,8 @@ describe('an AoE target', () => {
     expect(await peer.ask(config(2, 'x'))).toBeUndefined();
     expect(text(await peer.ask(config(4, 'three')))).toBe('three');
     expect(error(await peer.ask(config(7, '')))).toBe(2);
-    // Shorter than it says: a part was cut off. Longer than may be.
+    // A frame shorter than its length field says was truncated in flight: no answer. A length above
+    // the limit is an error.
     expect(await peer.ask(peer.frame(1, 1, [0, 0, 0, 0, 0, 0x14, 0, 9, 1]))).toBeUndefined();
     expect(error(await peer.ask(peer.frame(1, 1, [0, 0, 0, 0, 0, 0x14, 4, 1, ...new Uint8Array(1025)])))).toBe(2);
     expect(text(await peer.ask(config(0, '')))).toBe('three');
@@ -367,7 +371,8 @@ describe('an AoE target', () => {
     const target = new AoeTarget(hub, faulty, { shelf, slot });
     await settle();
     peer.got.length = 0;
-    // Neighbours that arrive together are read by one request to the device, and still fail one by one.
+    // Adjacent requests that arrive together become one read of the device, but still fail one by
+    // one.
     for (let tag = 0; tag < 4; tag++)
       peer.send(peer.ata(tag, { command: AtaCommand.readSectorsExt, lba: 8 + 4 * tag, count: 4 }));
     await settle();
@@ -428,7 +433,7 @@ describe('copies of a command', () => {
     expect(peer.got).toHaveLength(1);
     expect(status(await peer.ask(frame))).toEqual([0x40, 0]);
     expect([device.writes, target.counters.copies]).toEqual([1, 2]);
-    // The same tag for something else is another command.
+    // The same tag with other content is another command.
     await peer.ask(peer.ata(1, { ...write, lba: 5 }, sectors(1, 1)));
     expect(device.writes).toBe(2);
   });
@@ -440,7 +445,7 @@ describe('copies of a command', () => {
     expect(status(await peer.ask(old))).toEqual([0x40, 0]);
     expect(status(await peer.ask(peer.ata(101, { ...write, generation }, sectors(1, 2))))).toEqual([0x40, 0]);
     await peer.ask(old);
-    // Long after, when the tag is not remembered any more.
+    // Much later, when the tag is no longer remembered.
     for (let tag = 102; tag < 2102; tag += 500) await peer.ask(peer.ata(tag, { ...write, generation }, sectors(1, 3)));
     expect(await peer.ask(old)).toBeUndefined();
     expect(target.counters.stale).toBe(1);
@@ -508,7 +513,7 @@ describe('copies of a command', () => {
     const grant = peer.got.map(getGrant).find((one) => one !== undefined)!;
     expect(grant.generation).not.toBe(first);
     expect(device.writes).toBe(1);
-    // The opening's own copies give the same session.
+    // Copies of the opening frame give the same session.
     expect(getGrant((await peer.ask(opening))!)!.generation).toBe(grant.generation);
   });
 
@@ -523,7 +528,7 @@ describe('copies of a command', () => {
     await settle();
     const opening = peer.frame(0xfa, 77, new Uint8Array(sessionFrameSize - 24));
     putOpening(opening, { nonce: new Uint8Array(8).fill(4), supersedes: 0, firstTag: 1, named: false });
-    // It is answered when what the older ones had begun is over.
+    // It is answered only when the requests of the older sessions have ended.
     expect(await peer.ask(opening)).toBeUndefined();
     open();
     device.gate = undefined;
@@ -532,7 +537,8 @@ describe('copies of a command', () => {
     for (const generation of generations) {
       expect(error(await peer.ask(peer.ata(2, { ...write, generation }, sectors(1, 2))))).toBe(unknownSession);
     }
-    // Its copies end nothing, and neither does an opening that names all that are to end.
+    // Copies of the opening end no further session. Neither does an opening that names the sessions
+    // to end.
     const neighbour = await openSession(peer, 5, 1, 0, true);
     expect(getGrant((await peer.ask(opening))!)!.generation).toBe(newest);
     for (const generation of [neighbour, newest]) {

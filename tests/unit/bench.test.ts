@@ -1,4 +1,4 @@
-/** `npm run bench`: what it lists and refuses. It measures nothing here. */
+/** `npm run bench`: its list and its refusals. Nothing is measured here. */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { expect, it } from 'vitest';
@@ -7,7 +7,7 @@ function bench(...args: string[]): { status: number | null; stdout: string; stde
   return spawnSync(process.execPath, ['bench/run.mjs', ...args], { encoding: 'utf8' });
 }
 
-/** Those that others import, and the one that runs the rest. */
+/** Modules that others import, and the one that runs the rest. */
 const parts = ['report.mjs', 'run.mjs', 'sshd.mjs'];
 
 it('lists every benchmark, what it is about and what it needs', () => {

@@ -6,7 +6,7 @@ import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** A disk whose writes take effect only when they are let go, in the order of their list. */
+/** A disk whose writes take effect only when the test releases them, in the order of its list. */
 class SlowDisk extends MemoryDevice {
   readonly writes: { readonly offset: number; readonly go: () => void }[] = [];
 

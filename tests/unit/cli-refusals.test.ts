@@ -1,4 +1,4 @@
-/** What the command line, site files and running computers refuse, and how they say so. */
+/** Refusals by the command line, by site files and by running computers, and their messages. */
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { openComputerControl } from '../../src/cli/computer-control.js';

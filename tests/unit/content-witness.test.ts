@@ -14,7 +14,7 @@ const reading =
   (offset, into) =>
     disk.read(offset, into);
 
-/** A disk as an initiator has it: every request passes the witness. */
+/** A disk as an initiator uses it: the witness sees every request. */
 function watched(disk: MemoryDevice) {
   const witness = new ContentWitness();
   return {

@@ -1,4 +1,7 @@
-/** Requests on control sockets that take their time: progress, withdrawal, and a folder that is its user's alone. */
+/**
+ * Long requests on control sockets: progress, withdrawal, and a folder that belongs to its user
+ * only.
+ */
 import { chmodSync, lchownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -68,7 +71,7 @@ describe('A request that takes its time', () => {
   it('is told apart from one to which nobody answers', async () => {
     const path = await serve(() => new Promise(() => undefined));
     const socket = connect(path);
-    // Without progress, as version 0.1.0 asks.
+    // Without progress messages, as version 0.1.0 asks.
     socket.on('error', () => undefined);
     await expect(askControl(path, { command: 'x' }, { limitMs: 200 })).rejects.toBeInstanceOf(NoAnswer);
     socket.destroy();

@@ -15,7 +15,7 @@ import { expectSame, readBytes } from '../conformance/subject.js';
 
 const KiB = 1024;
 
-/** Memory that tells which of its blocks are zero, in extents of at most `longest` blocks. */
+/** Memory that reports which of its blocks are zero, in extents of at most `longest` blocks. */
 class SparseMemory extends Filter {
   readonly #longest: number;
 

@@ -1,4 +1,7 @@
-/** The translation of commands into dd runs ([SYS] steps 422 and 425), and the script's quoting by a real shell. */
+/**
+ * The translation of requests into runs of dd ([SYS] steps 422 and 425), and the script's quoting,
+ * checked by a real shell.
+ */
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

@@ -8,7 +8,7 @@ const aborted = (signal: AbortSignal) =>
 test('aborts when the time has passed, whatever the garbage collector does', async () => {
   const parent = new AbortController();
   const limits = Array.from({ length: 200 }, () => aborted(new Deadline(300, parent.signal).signal));
-  // Garbage enough for collections while they wait.
+  // Make enough garbage for several collections while the deadlines wait.
   for (let i = 0; i < 20; i++) {
     Array.from({ length: 20_000 }, () => ({ some: new Uint8Array(16) }));
     await sleep(5);

@@ -1,4 +1,7 @@
-/** The identity of a disk: comparing, writing and reading it, and finding it on devices and their parts. */
+/**
+ * The identity of a disk: comparing, formatting and parsing it, and finding it on devices and their
+ * parts.
+ */
 import fs from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import fc from 'fast-check';

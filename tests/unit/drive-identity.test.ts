@@ -1,4 +1,7 @@
-/** Who drives say they are: by their content, their name or their place, told apart, and kept by a snapshot. */
+/**
+ * The identities that drives report: derived from their content, name or place, different from each
+ * other, and kept by a snapshot.
+ */
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice, BlockInfo } from '../../src/block/device.js';
 import { identifyPlans, planDrive, type ClientDrive } from '../../src/computer/drives.js';
@@ -13,7 +16,7 @@ import { gptDisk, putMbr } from './probe-disks.js';
 const silent = { log: () => undefined };
 const size = 1 << 20;
 
-/** A device that has a name, as a far one does. */
+/** A device with a name, like a far one. */
 function named(identity: string, bytes = new Uint8Array(size), more: Partial<BlockInfo> = {}): BlockDevice {
   const device = new MemoryDevice(bytes);
   return Object.defineProperty(device, 'info', { value: { ...device.info, identity, ...more } });
@@ -30,7 +33,7 @@ function mbrDisk(id: number): Uint8Array<ArrayBuffer> {
   return disk;
 }
 
-/** The superblock alone, as far as the probe reads it. */
+/** Only the superblock, as far as the probe reads it. */
 function extDisk(uuidStart: number): Uint8Array<ArrayBuffer> {
   const disk = new Uint8Array(size);
   const view = new DataView(disk.buffer, 1024);
@@ -46,7 +49,7 @@ describe('what identifies the bytes', () => {
     expect(await contentIdentity(new MemoryDevice(mbrDisk(0xfeed1234)))).toBe('mbr:feed1234');
     const ext = 'ext2:10111213-1415-1617-1819-1a1b1c1d1e1f';
     expect(await contentIdentity(new MemoryDevice(extDisk(0x10)))).toBe(ext);
-    // Behind a table that has no identifier of its own, nothing is looked for in the partitions.
+    // If the partition table has no identifier, the partitions are not searched for one.
     expect(await contentIdentity(new MemoryDevice(mbrDisk(0)))).toBeUndefined();
     expect(await contentIdentity(new MemoryDevice(size))).toBeUndefined();
   });
@@ -152,10 +155,11 @@ describe('a snapshot', () => {
 
   it('goes on with the disk that it was taken of, by its marks, else by what is on it, whatever it is called', async () => {
     const hardware = { hardware: 'wwn:1' };
-    // Written since by its own guest; then by another way that tells no mark of the disk.
+    // First: the guest has written since. Then: the same disk over another protocol, which reports
+    // no marks.
     await checkSame(await facts(marked(hardware, mbrDisk(1))), drive(marked(hardware, extDisk(1))));
     await checkSame(await facts(marked(hardware, mbrDisk(1))), drive(named('aoe:1.0', mbrDisk(1))));
-    // Nothing tells but that it is unchanged.
+    // The only evidence is that the content is unchanged.
     await checkSame(await facts(named('one')), drive(named('two')));
     await checkSame(await facts(named('')), drive(new MemoryDevice(size)));
   });

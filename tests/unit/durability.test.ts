@@ -1,6 +1,6 @@
 /**
- * Flush and FUA through the NBD target: whatever a client was told is durable, is so on a device that keeps no more than
- * it promised, at every moment after the answer.
+ * Flush and FUA through the NBD target. After an answer that promises durability, the data is
+ * durable at every later moment, even on a device that keeps no more than it promises.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -27,13 +27,19 @@ const workers = 8;
 const steps = process.env['FARBUS_TEST_ALL'] ? 400 : 120;
 const size = blocks * sealedSize;
 
-/** What a client knew at a moment of the log: of each block the least generation that has to be durable. */
+/**
+ * The promises that a client had at a moment of the log: for each block the lowest generation that
+ * must be durable.
+ */
 interface Promised {
   readonly moment: number;
   readonly generations: readonly number[];
 }
 
-/** Works on an export of `device` and notes what was promised; `log` is what has reached the medium. */
+/**
+ * Works on an export of `device` and records the promises. `log` records what has reached the
+ * medium.
+ */
 async function work(device: BlockDevice, log: WriteLog, options: Partial<ExportOptions> = {}): Promise<Promised[]> {
   const path = join(tempFolder(), 'nbd.sock');
   const exports = new Exports();
@@ -57,7 +63,7 @@ async function work(device: BlockDevice, log: WriteLog, options: Partial<ExportO
         promise(before);
         continue;
       }
-      // Each block has one worker: requests that overlap have no order.
+      // Each block belongs to one worker, because overlapping requests have no order.
       const block = random.below(blocks / workers) * workers + number;
       const fua = random.below(8) === 0;
       const generation = acknowledged[block]! + 1;
@@ -76,8 +82,9 @@ async function work(device: BlockDevice, log: WriteLog, options: Partial<ExportO
 }
 
 /**
- * Replays the log to every moment at which something became durable or was promised, once with what is sure alone and once
- * with some of what is not. @returns what is missing, as lines.
+ * Replays the log up to every moment at which data became durable or was promised: once with only
+ * the durable data, and once with some of the uncertain data too.
+ * @returns the broken promises, one line each
  */
 function check(log: WriteLog, promised: readonly Promised[]): string[] {
   const missing: string[] = [];
@@ -92,7 +99,8 @@ function check(log: WriteLog, promised: readonly Promised[]): string[] {
     if (!wanted) continue;
     const durable = log.durableAt(moment);
     const uncertain = log.uncertainAt(moment).filter(() => random.below(2) === 0);
-    // An older write does not land on a newer one that was begun when it was over.
+    // Apply writes in the order in which they began: a write that began after another had ended
+    // overwrites it.
     const mixed = [...durable, ...uncertain].sort((a, b) => a.began - b.began);
     for (const changes of [durable, mixed]) {
       const found = generations(changes);
@@ -103,7 +111,7 @@ function check(log: WriteLog, promised: readonly Promised[]): string[] {
       }
     }
   }
-  // And in the end whole images, every byte of them.
+  // Finally check every byte of the final image.
   const image = new Uint8Array(size);
   replay(image, log.durableAt(log.now));
   for (let block = 0; block < blocks; block++) {

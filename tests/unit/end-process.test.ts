@@ -1,4 +1,4 @@
-/** A process ends at once though one of its threads waits for a disk that does not answer. */
+/** A process ends immediately even if one of its threads waits for a disk that does not answer. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,7 @@ import { tempPath } from '../support/temp.js';
 
 const module = fileURLToPath(new URL('../../dist/base/end-process.node.js', import.meta.url));
 
-/** Reads from a pipe into which nobody writes, which keeps a thread, and then ends. */
+/** Reads from a pipe that never receives data, which blocks a thread, and then ends. */
 const script = `
   const fs = require('node:fs');
   const fd = fs.openSync(process.argv[1], 'r+');

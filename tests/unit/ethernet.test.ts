@@ -1,4 +1,4 @@
-/** Ethernet segments: who gets which frame, limits, and the hub's faults. */
+/** Ethernet segments: delivery of frames, limits, and the hub's faults. */
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
@@ -7,7 +7,7 @@ import type { Port } from '../../src/network/ethernet/segment.js';
 
 const macs = [1, 2, 3].map((last) => Uint8Array.of(2, 0, 0, 0, 0, last));
 
-/** A frame with `payload` bytes, each of them `value`. */
+/** A frame whose payload consists of `payload` bytes with the value `value`. */
 function frame(to: Uint8Array, from: Uint8Array, payload: number, value = 0x5a, type = 0x88b5): Uint8Array {
   const bytes = new Uint8Array(14 + payload).fill(value);
   bytes.set(to);
@@ -21,7 +21,7 @@ function station(hub: Hub, mac: Uint8Array, promiscuous = false): { port: Port; 
   return { port: hub.attach({ mac, promiscuous, onFrame: (bytes) => got.push(bytes.slice()) }), got };
 }
 
-/** Waits until what was sent has been delivered. */
+/** Waits until sent frames are delivered. */
 async function settle(turns = 20): Promise<void> {
   for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,4 +1,4 @@
-/** Who may use an export: networks, names, tokens; and the control socket against whatever is sent to it. */
+/** Access to exports by networks, names and tokens; and the control socket with arbitrary input. */
 import { readdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -93,7 +93,7 @@ describe('a control socket', () => {
   it('of a process that was killed is removed by the next', async () => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     const folder = controlFolder(env);
-    // No process has this number: it is above the kernel's limit.
+    // No process has this id: it is above the kernel's limit.
     for (const name of ['serve-4999999.sock', `serve-${process.pid}.sock`, 'serve-1.sock', 'other']) {
       writeFileSync(join(folder, name), '');
     }

@@ -1,4 +1,7 @@
-/** Fencing earlier processes: what is kept of them (storage/lives.node.ts), what writes wait for (block/fence.ts). */
+/**
+ * Fencing earlier processes: the records about them (storage/lives.node.ts), and the writes that
+ * wait (block/fence.ts).
+ */
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -38,7 +41,7 @@ class Lines implements Logger {
   }
 }
 
-/** A life in memory that follows others. */
+/** A life in memory that succeeds others. */
 class TestLife implements Life {
   readonly noted: Mark[] = [];
   readonly ended: EndedLife[];
@@ -156,7 +159,7 @@ describe('a life in a file', () => {
     const folder = join(env['XDG_STATE_HOME']!, 'farbus/sources');
     return readdirSync(folder).flatMap((one) => readdirSync(join(folder, one)).map((name) => join(folder, one, name)));
   };
-  /** Gives a file another owner. */
+  /** Renames a file so that it belongs to another owner. */
   const owned = (path: string, owner: string): string => {
     const named = join(dirname(path), `${owner}.json`);
     renameSync(path, named);
@@ -196,7 +199,7 @@ describe('a life in a file', () => {
     await life.note(mark);
     const log = new Lines();
     expect((await begin(env, log)).ended).toEqual([]);
-    // A process opens a source several times, for several partitions of it: no warning.
+    // One process may open a source several times, for several partitions of it: no warning.
     expect(log.lines).toEqual([]);
     const [, start, place, random] = ownedName('').split('-');
     owned(filesOf(env)[0]!, [deadPid(), start, place, random].join('-'));
@@ -218,7 +221,7 @@ describe('a life in a file', () => {
     const [pid, start, , random] = ownedName('').split('-');
     const path = owned(filesOf(env)[0]!, [pid, start, 'ffffff', random].join('-'));
     expect((await begin(env)).ended).toEqual([]);
-    // What the owner's end does.
+    // Replace the file by a copy, as happens when the owner ends.
     writeFileSync(`${path}.copy`, readFileSync(path));
     renameSync(`${path}.copy`, path);
     expect((await begin(env)).ended).toMatchObject([{ marks: [mark] }]);
@@ -308,7 +311,7 @@ describe('a late frame of an AoE initiator that was killed', () => {
     });
     const life = new TestLife([]);
     await (await open(life)).write(0, fill('A'));
-    // The frame of another write of the first initiator, which was held up.
+    // A delayed frame with another write of the first initiator.
     const held = writes[0]!;
     held[Header.tag + 3]!++;
     const second = await open(new TestLife([{ pid: 7, marks: life.noted.map(forge) }]));

@@ -1,4 +1,4 @@
-/** Files that are replaced as a whole, and what killed processes leave. */
+/** Files that are replaced as a whole, and files that killed processes leave. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, lchownSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'; // prettier-ignore
 import { createServer } from 'node:net';
@@ -12,7 +12,7 @@ import { tempFolder } from '../support/temp.js';
 const root = process.getuid?.() === 0;
 const yesterday = Date.now() / 1000 - 25 * 3600;
 
-/** The name that a process gave, which has ended since. */
+/** A temporary name made by a process that has ended since. */
 function nameOfDead(prefix: string): string {
   const module = fileURLToPath(new URL('../../dist/base/owned.node.js', import.meta.url));
   const script = `import(${JSON.stringify(module)}).then(({ ownedName }) => console.log(ownedName(${JSON.stringify(prefix)})))`;
@@ -75,7 +75,7 @@ describe('What killed processes leave', () => {
     const dead = join(folder, nameOfDead('x-'));
     mkdirSync(dead);
     writeFileSync(join(dead, 'file'), '');
-    // A process with our number that started at another time.
+    // A process with our id that started at another time.
     const reused = join(folder, ownedName('x-').replace(/-\d+-/, '-1-'));
     mkdirSync(reused);
     const next = await makeOwnedFolder(folder, 'x-');

@@ -1,4 +1,7 @@
-/** The cache filter: what it saves, when it is trusted again, and what it never gives. */
+/**
+ * The cache filter: which reads it saves, when its file is trusted again, and which data it must
+ * never return.
+ */
 import { closeSync, copyFileSync, openSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
@@ -13,7 +16,7 @@ import { tempPath } from '../support/temp.js';
 const size = 1 << 20;
 const cluster = 65536;
 
-/** A device that tells which bytes are read of it; its content outlives closing. */
+/** A device that records which bytes are read from it. Its content survives closing. */
 class Far {
   readonly content = new Random(5).bytes(size);
   readonly reads: string[] = [];
@@ -69,7 +72,9 @@ describe('a cache', () => {
       return { far, path };
     }
 
-    /** Whether anything was read of the device to read all of it through the cache. */
+    /**
+     * Reads the whole device through the cache. True if nothing was read from the device itself.
+     */
     async function warm(far: Far, path: string, options: object = { keep: true }, identity = 'far'): Promise<boolean> {
       const cache = await openCacheFile(far.open(identity), path, options);
       await expectBytes(cache, 0, far.content);
@@ -123,7 +128,7 @@ describe('a cache', () => {
     const far = new Far();
     const cache = await openCacheFile(far.open(), tempPath('cache'));
     await readBytes(cache, 0, cluster);
-    // It takes effect, and its answer is lost.
+    // The write takes effect, but its answer is lost.
     far.faults[0]!.add({ on: ['write'], count: 1, action: 'io', afterEffect: true });
     await expectKind('io', writeBytes(cache, 512, new Uint8Array(512).fill(1)));
     await expectBytes(cache, 0, far.content.slice(0, 4096));

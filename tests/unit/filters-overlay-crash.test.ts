@@ -1,6 +1,7 @@
 /**
- * The overlay's promise after a crash: every block holds what was last flushed, or something that was written after
- * that; never the base's bytes under flushed ones, never rubbish, never another block's.
+ * The overlay's promise after a crash: every block holds the content that was last flushed, or a
+ * later one. It never holds the base's bytes in place of flushed ones, garbage, or another block's
+ * content.
  */
 import { expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -23,7 +24,7 @@ interface Run {
   stamp: number;
 }
 
-/** One change or flush on blocks that nobody else changes meanwhile. */
+/** Makes one change or flush on blocks that no other worker changes at the same time. */
 async function operate(run: Run, first: number, count: number): Promise<void> {
   const { overlay, history, random } = run;
   const [at, length] = [first * block, count * block];
@@ -54,7 +55,7 @@ async function operate(run: Run, first: number, count: number): Promise<void> {
   history.flushed(only);
 }
 
-/** Workers that each change blocks of their own, until `steps` are begun. */
+/** Runs workers that each change their own blocks, until `steps` operations have begun. */
 async function work(run: Run, blocks: number, steps: number): Promise<void> {
   const workers = 4;
   const share = Math.floor(blocks / workers);
@@ -70,9 +71,9 @@ async function work(run: Run, blocks: number, steps: number): Promise<void> {
   );
 }
 
-/** Every so many blocks of a bad base one cannot be read. */
+/** In a bad base, one of this many blocks is unreadable. */
 const badEvery = 5;
-/** What a block holds that cannot be read. */
+/** Stands for the content of an unreadable block. */
 const unreadable = -1;
 
 async function stampAt(overlay: BlockDevice, index: number): Promise<number> {
@@ -111,7 +112,8 @@ for (const clusterSize of [4096, 16384]) {
         for (let generation = 0; generation < 3; generation++) {
           const history = new History(stamps);
           const run: Run = { overlay, history, random, stamp };
-          // The crash comes while the workers are busy: its moment is a number of turns of the event loop.
+          // The crash happens while the workers are busy, after a number of iterations of the event
+          // loop.
           const done = work(run, blocks, 60);
           for (let turns = random.below(400); turns > 0; turns--) await new Promise((r) => setImmediate(r));
           const left = store.crash();

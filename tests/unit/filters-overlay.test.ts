@@ -159,7 +159,8 @@ describe('an overlay', () => {
     await expect(open(new MemoryDevice(size + 512), good)).rejects.toThrow(/another disk \(of 1048576 bytes/);
     await expect(open(baseOf(), good.slice(0, 65536))).rejects.toThrow(/cut off/);
     await expect(open(baseOf(), new Uint8Array(100))).rejects.toThrow(/not an overlay/);
-    // Clusters that are said to be in the store in part: with no sector there, and behind the end of the disk.
+    // Clusters marked as partly in the store: one without any of its sectors, one beyond the end of
+    // the disk.
     for (const at of [5, 100]) {
       const bad = good.slice();
       bad[4096 + at] = 0xff;
@@ -169,7 +170,7 @@ describe('an overlay', () => {
     await expect(createOverlay(baseOf(), new MemoryDevice(65536), { clusterSize: 5000 })).rejects.toThrow(
       /cluster size/,
     );
-    // What is not known cannot be compared.
+    // An unknown identity cannot be compared, so it is accepted.
     await open(baseOf(''), good);
   });
 
@@ -199,7 +200,7 @@ describe('an overlay', () => {
     const noMap = store.add({ on: ['write'], range: { offset: 4096, length: 4096 }, count: 1, action: 'io' });
     await expectKind('io', overlay.flush());
     expect(noMap.hits).toBe(1);
-    // The map's page is still to be written.
+    // The map's page is not written yet.
     await overlay.flush();
     const model = content.slice(0, 4096);
     model.set(sector, 512);
@@ -223,7 +224,8 @@ describe('an overlay', () => {
       await expectBytes(overlay, 0, model.subarray(0, bad));
       await expectBytes(overlay, bad + 512, model.subarray(bad + 512));
     };
-    // In the bad sector's cluster: one sector beside it, and several that end in the next cluster.
+    // In the bad sector's cluster: one sector next to it, and several that continue into the next
+    // cluster.
     await put(bad + 1024, new Random(1).bytes(512));
     await put(clusterSize === 4096 ? bad + 512 : clusterSize - 1024, new Random(2).bytes(4096));
     await all();
@@ -235,7 +237,7 @@ describe('an overlay', () => {
     await overlay.writeZeroes(bad + 512, 512);
     model.fill(0, bad + 512, bad + 1024);
     await all();
-    // What is written over the bad sector mends it; the cluster is then complete.
+    // A write over the bad sector repairs it. The cluster is then complete.
     await put(bad, new Random(3).bytes(512));
     await expectBytes(overlay, 0, model);
     await overlay.close();
@@ -315,7 +317,7 @@ describe('an overlay file', () => {
     await expect(openOverlayFile(wrong, path)).rejects.toThrow(/is not an overlay/);
     await expect(openOverlayFile(wrong, '/nonexistent/x')).rejects.toThrow(/no such file/);
     await expect(openOverlayFile(wrong, '/tmp')).rejects.toThrow(FarbusError);
-    // None of the refused files was changed or removed.
+    // The refused files were neither changed nor removed.
     expect(readFileSync(path).equals(content)).toBe(true);
     await wrong.close();
     const again = await openOverlayFile(await openPath(path, { readOnly: true }), file);

@@ -1,4 +1,4 @@
-/** The rate filter, on a clock of its own: how much passes, and who gets it. */
+/** The rate filter, with a fake clock: the total rate and its distribution. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
@@ -11,7 +11,7 @@ describe('a rate', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  /** Reads or writes in a row for ever; tells how many bytes have passed. */
+  /** Reads or writes sequentially without end. Reports how many bytes have passed. */
   function reader(limit: RateLimit, length: number, depth: number, op: 'read' | 'write' = 'read'): { bytes: number } {
     const device = new RateFilter(new MemoryDevice(1 << 20), limit);
     const passed = { bytes: 0 };

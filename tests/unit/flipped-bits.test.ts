@@ -1,6 +1,7 @@
 /**
- * One flipped bit in the headers and tables of the files that Farbus keeps: it is found, or it does no harm. Snapshots are in
- * snapshot.test.ts. Not covered by a checksum: the map and data of an overlay, the data of a cache (docs/overlay.md).
+ * One flipped bit in the headers and tables of the files that Farbus keeps is detected, or does no
+ * harm. Snapshots are tested in snapshot.test.ts. No checksum covers the map and data of an
+ * overlay, nor the data of a cache (docs/overlay.md).
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { tempFolder } from '../support/temp.js';
 const more = process.env['FARBUS_TEST_ALL'] ? 20 : 1;
 const size = 256 << 10;
 
-/** Bits of a header: of all fields, of its checksum, and some of the rest. */
+/** Bits of a header to flip: those of all fields, of its checksum, and some of the others. */
 function headerBits(random: Random): number[] {
   const bits = Array.from({ length: 80 * 8 }, (_, bit) => bit).filter((bit) => more > 1 || bit % 5 === 0 || bit < 96);
   for (let bit = 4092 * 8; bit < 4096 * 8; bit++) bits.push(bit);
@@ -87,6 +88,6 @@ test('a flipped bit in the journal of a copy is found, or changes nothing', asyn
     if (typeof found === 'string') expect(found).toMatch(/no journal of a copy/);
     else expect(found, `bit ${bit}`).toMatchObject({ ...journal, position: (harmless++, journal.position) });
   }
-  // White space at the end.
+  // Harmless bits are in the white space at the end.
   expect(harmless).toBeLessThan(8);
 });

@@ -1,4 +1,4 @@
-/** What a guest can make grow on its host has a bound (docs/security.md, "Bounds"). */
+/** Everything that a guest can make grow on its host has a limit (docs/security.md, "Bounds"). */
 import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
@@ -21,7 +21,7 @@ const turns = async (count: number) => {
 
 afterEach(() => vi.restoreAllMocks());
 
-/** Where a guest of ours has its queues. */
+/** Guest-physical addresses of the queues. */
 const adminSq = 0x1000;
 const adminCq = 0x2000;
 const ioCq = 0x100000;
@@ -29,7 +29,9 @@ const ioSq = 0x200000;
 const ioData = 0x300000;
 const entries = 1024;
 
-/** The admin queue and one pair of I/O queues of 1,024 entries, full of read commands. */
+/**
+ * Sets up the admin queues and one pair of I/O queues with 1,024 entries, full of read commands.
+ */
 async function withReads(guest: BareComputer): Promise<void> {
   const { memory } = guest;
   guest.write(Register.aqa, 31 | (31 << 16));
@@ -72,7 +74,7 @@ describe('NVMe commands of a guest that takes no completions', () => {
         expect(guest.computer.counts.commands).toBe(count);
       };
       await settles(entries - 1);
-      // What the guest takes makes room for as many more.
+      // The completions that the guest takes make room for as many further ones.
       guest.write(Register.doorbells + 12, 10);
       await settles(entries - 1 + 10);
     } finally {

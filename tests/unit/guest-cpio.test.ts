@@ -7,7 +7,7 @@ import { cpioArchive } from '../../src/guest/cpio.js';
 import type { CpioEntry } from '../../src/guest/cpio.js';
 import { tempFolder } from '../support/temp.js';
 
-/** GNU cpio is what reads the archives here; scripts/test-peers.sh installs it. */
+/** Runs GNU cpio, which reads the archives here; scripts/test-peers.sh installs it. */
 function cpio(args: readonly string[], archive: Uint8Array, cwd?: string): string {
   return execFileSync('cpio', ['--quiet', ...args], { input: archive, encoding: 'utf8', cwd });
 }
@@ -18,7 +18,7 @@ const file = fc
   .map(({ data, mode }): CpioEntry => ({ type: 'file', mode, data }));
 const link = fc.constantFrom('target', '/bin/x', '../y').map((target): CpioEntry => ({ type: 'symlink', target }));
 const directory = fc.constantFrom(0o755, 0o700).map((mode): CpioEntry => ({ type: 'directory', mode }));
-/** Files and links have names that no directory has, so that nothing lies below one. */
+/** Names of files and links differ from all directory names, so that no entry lies below a file. */
 const entries = fc
   .array(
     fc.tuple(fc.array(name, { maxLength: 3 }), name, fc.oneof(file, link, directory)).map(([above, last, entry]) => {

@@ -1,4 +1,4 @@
-/** Debian packages made by dpkg-deb itself, and an archive that lists them. */
+/** Debian packages made by dpkg-deb, and an archive that lists them. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,10 +9,10 @@ import { tempFolder } from '../support/temp.js';
 import { startArchive } from './guest-server.js';
 import type { TestArchive } from './guest-server.js';
 
-/** What a file of a package is: its bytes, a program's, or where a symbolic link leads. */
+/** A file of a package: its bytes, the bytes of a program, or the target of a symbolic link. */
 export type DebFile = Uint8Array | string | { readonly program: string } | { readonly link: string };
 
-/** A package with `files`, and with `fields` as further lines of its control file. */
+/** Builds a package with `files`, and with `fields` as further lines of its control file. */
 export function buildPackage(name: string, files: Record<string, DebFile>, fields: string[] = []): Uint8Array {
   const folder = tempFolder();
   const lines = [`Package: ${name}`, 'Version: 1.0', 'Architecture: i386', 'Maintainer: T <t@example.org>'];
@@ -34,13 +34,13 @@ export interface ListedPackage {
   /** Default: "1.0". */
   readonly version?: string;
   readonly files?: Record<string, DebFile>;
-  /** Lines of control file and list: "Depends: a, b". */
+  /** Lines for the control file and the list: "Depends: a, b". */
   readonly fields?: string[];
-  /** What is served instead of the package. */
+  /** Bytes to serve instead of the package. */
   readonly data?: Uint8Array;
 }
 
-/** Where a package of {@link listPackages} is. */
+/** The path of a package from {@link listPackages}. */
 export function poolPath(name: string, version = '1.0'): string {
   return `/pool/main/${name}_${version}_i386.deb`;
 }
@@ -53,7 +53,10 @@ function dataOf(one: ListedPackage): Uint8Array {
   return data;
 }
 
-/** Puts packages into an archive, with an InRelease without a signature, in the place of those that it lists. */
+/**
+ * Puts packages into an archive with an unsigned InRelease. They replace the packages listed so
+ * far.
+ */
 export function listPackages(archive: TestArchive, packages: readonly ListedPackage[], suite = 'bookworm'): void {
   const stanzas = packages.map((one) => {
     const { name, version = '1.0', fields = [] } = one;
@@ -71,8 +74,9 @@ export function listPackages(archive: TestArchive, packages: readonly ListedPack
 }
 
 /**
- * An archive whose address begins with https, as that is where a list without a signature is taken from: requests to it
- * are led to the test archive, which speaks http only. To be undone by vi.unstubAllGlobals.
+ * Starts an archive whose address begins with https, because unsigned lists are accepted only over
+ * https. Requests to it are redirected to the test archive, which serves only http. Undo this with
+ * vi.unstubAllGlobals.
  */
 export async function startListedArchive(
   packages: readonly ListedPackage[],

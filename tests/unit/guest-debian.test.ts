@@ -13,7 +13,7 @@ import { bzImage, packed, vmlinux } from './guest-kernel.js';
 import { failure, startArchive } from './guest-server.js';
 import type { TestArchive } from './guest-server.js';
 
-/** A kernel package with a file in each of the folders that are kept, and one that is not. */
+/** A kernel package with one file in each folder that is kept, and one file elsewhere. */
 function kernelPackage(): Uint8Array {
   const modules: Record<string, string[]> = {
     'block/t10-pi': ['depends=crc-t10dif'],
@@ -45,7 +45,7 @@ function kernelPackage(): Uint8Array {
 
 function unpacked(initramfs: Uint8Array): string {
   const folder = tempFolder();
-  // Only root may make the device; the rest is the same without.
+  // Only root may create the device; everything else works without root.
   execFileSync('cpio', ['--quiet', '--extract', '--nonmatching', 'dev/console'], { input: initramfs, cwd: folder });
   return folder;
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { PackageIndex, dependencyClosure, parseRelations } from '../../src/guest/dependencies.js';
 
-/** A Packages file; each line is "NAME FIELD: VALUE; FIELD: VALUE". */
+/** A Packages file. Each line is "NAME FIELD: VALUE; FIELD: VALUE". */
 function index(...lines: string[]): PackageIndex {
   const stanzas = lines.map((line) => {
     const [name = '', ...rest] = line.split(' ');

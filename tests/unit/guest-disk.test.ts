@@ -1,4 +1,7 @@
-/** The parts that a guest's disk is made with: tar archives, the tree of files and their owners, copies with holes. */
+/**
+ * The parts from which a guest's disk is made: tar archives, the tree of files with owners, and
+ * copies with holes.
+ */
 import { execFileSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +13,7 @@ import { readTar, type TarEntry } from '../../src/guest/disk/tar.js';
 import { RootTree } from '../../src/guest/disk/tree.node.js';
 import { tempFolder } from '../support/temp.js';
 
-/** What GNU tar makes of a folder with one of each kind in it. */
+/** The tar archive that GNU tar makes of a folder with one file of each type. */
 function archive(): Uint8Array {
   const folder = tempFolder();
   const long = 'x'.repeat(120);

@@ -1,6 +1,6 @@
-/** Makes kernel modules for tests: ELF files that have a section of facts and nothing else. */
+/** Kernel modules for tests: ELF files with only a `.modinfo` section. */
 
-/** What stands in the module's `.modinfo` section, "key=value" each. */
+/** Makes a module with these strings in its `.modinfo` section, each "key=value". */
 export function elfModule(strings: readonly string[], wide = false): Uint8Array {
   const names = Buffer.from('\0.shstrtab\0.modinfo\0');
   const facts = Buffer.from(strings.map((text) => text + '\0').join(''));

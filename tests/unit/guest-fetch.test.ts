@@ -13,7 +13,7 @@ import { tempFolder } from '../support/temp.js';
 import { failure, startArchive } from './guest-server.js';
 import type { Answer, TestArchive } from './guest-server.js';
 
-/** Sends a byte now and then, for as long as there is somebody to take it. */
+/** Sends a byte now and then, until the connection closes. */
 function trickle(response: ServerResponse): void {
   response.write(content.subarray(0, 1000));
   const timer = setInterval(() => response.write(content.subarray(0, 1)), 10);

@@ -1,18 +1,18 @@
-/** Makes kernels for tests: a bzImage with a setup header and a payload, in which no code is. */
+/** Kernels for tests: a bzImage with a setup header and a payload, without code. */
 import { execFileSync } from 'node:child_process';
 import { gzipSync } from 'node:zlib';
 
-/** An ELF file's first bytes, and bytes enough to be worth packing. */
+/** The first bytes of an ELF file, followed by enough bytes to be worth compressing. */
 export const vmlinux = Buffer.concat([
   Buffer.from('7f454c4601010100', 'hex'),
   Buffer.from(Array.from({ length: 50_000 }, (_, i) => (i * i) % 251)),
 ]);
 
-/** The payload of a kernel with `content`: packed, its unpacked size at the end. */
+/** The payload of a kernel with `content`: compressed, with its uncompressed size at the end. */
 export function packed(format: 'xz' | 'gzip' | 'zstd' | 'none', content: Uint8Array = vmlinux): Buffer {
   if (format === 'none') return Buffer.from(content);
   if (format === 'gzip') return gzipSync(content);
-  // As the kernel's scripts/xz_wrap.sh does: with the filter for x86 code, checked by CRC32.
+  // Like the kernel's scripts/xz_wrap.sh: with the filter for x86 code, and a CRC32 check.
   const args = format === 'xz' ? ['--check=crc32', '--x86', '--lzma2=dict=1MiB', '-c'] : ['-c'];
   const size = Buffer.alloc(4);
   size.writeUInt32LE(content.length);

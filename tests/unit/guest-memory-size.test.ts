@@ -1,4 +1,7 @@
-/** How much memory a computer has whose system in memory is large, and what `farbus run` says of packages that cannot be. */
+/**
+ * The memory size of a computer whose initramfs is large, and the messages of `farbus run` about
+ * impossible packages.
+ */
 import { expect, it, test } from 'vitest';
 import { memoryFor, type Guest } from '../../src/cli/computer.js';
 import type { CliIo } from '../../src/cli/io.js';

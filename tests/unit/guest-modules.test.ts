@@ -54,7 +54,7 @@ describe('readModuleInfo', () => {
 });
 
 describe('ModuleIndex', () => {
-  /** The modules of Debian's kernel 6.1 for NVMe, with what they say of themselves. */
+  /** The NVMe modules of Debian's kernel 6.1, with their real `.modinfo` facts. */
   const kernel = new ModuleIndex(
     [
       module('nvme', { depends: ['nvme_core'] }),
@@ -107,7 +107,7 @@ describe('ModuleIndex', () => {
     const graph = fc.array(fc.array(fc.nat(30), { maxLength: 4 }), { minLength: 1, maxLength: 30 });
     fc.assert(
       fc.property(graph, (needs) => {
-        // Each needs only ones before it, but they come in any order.
+        // Each module needs only earlier ones, but the list is shuffled.
         const files = needs.map((list, at) =>
           module(`m${at}`, { depends: list.filter((other) => other < at).map((other) => `m${other}`) }),
         );

@@ -1,16 +1,19 @@
-/** An HTTP server in the place of a Debian archive: it answers as a test tells it, and counts what it was asked for. */
+/**
+ * An HTTP server that takes the place of a Debian archive. It answers as a test tells it, and
+ * records the requests.
+ */
 import { createServer } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll } from 'vitest';
 
-/** The bytes of a file, or what to do with the response. */
+/** The bytes of a file, or a function that answers the request. */
 export type Answer = Uint8Array | ((response: ServerResponse) => void);
 
 export interface TestArchive {
   /** "http://127.0.0.1:PORT" */
   readonly url: string;
-  /** By path, with a leading slash; a path that is not here is answered with 404. */
+  /** Files by path, with a leading slash. Other paths are answered with 404. */
   readonly files: Map<string, Answer>;
   /** The paths of all requests so far. */
   readonly asked: string[];
@@ -48,7 +51,7 @@ export async function startArchive(files: Record<string, Answer> = {}): Promise<
   return archive;
 }
 
-/** The message of the error that `action` ends with. */
+/** Runs `action`, which must fail. Resolves with the error. */
 export async function failure(action: Promise<unknown>): Promise<Error> {
   const error = await action.then(
     () => undefined,

@@ -1,4 +1,7 @@
-/** Commands by the shell of a guest's console, here a shell of this computer: what the guest's own makes of it is in tests/boot. */
+/**
+ * Commands through the shell of a guest's console. Here it is a shell of this computer; tests/boot
+ * uses the guest's own.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GuestShell, GuestShellEnded } from '../../src/computer/guest-shell.js';
@@ -6,7 +9,10 @@ import { GuestShell, GuestShellEnded } from '../../src/computer/guest-shell.js';
 const shells: ChildProcess[] = [];
 afterEach(() => shells.splice(0).forEach(({ pid }) => process.kill(-pid!, 'SIGKILL')));
 
-/** A shell that reads lines, and again one when that has ended, as a guest's console has it, whose terminal may echo at first. */
+/**
+ * A shell that reads lines and is restarted when it ends, like the one on a guest's console. If
+ * `echo` is true, the terminal echoes at first.
+ */
 function console(echo = false): { shell: GuestShell; typed: () => string } {
   const child = spawn('sh', ['-c', 'while :; do sh 2>&1; done'], { stdio: ['pipe', 'pipe', 'ignore'], detached: true });
   shells.push(child);
@@ -65,7 +71,7 @@ describe('a command in a shell of its own', () => {
     expect((await text('if true\nthen echo "two\nlines"\nfi', { shell })).output).toBe('two\nlines\n');
     const long = 'x'.repeat(30_000);
     expect((await text(`echo '${long}'`, { shell })).output).toBe(`${long}\n`);
-    // No line is longer than a shell with a line editor takes (BusyBox: 1,024 characters).
+    // No line is longer than a shell with a line editor accepts (BusyBox: 1,024 characters).
     expect(
       Math.max(
         ...typed()

@@ -18,7 +18,7 @@ const packagesGz = readFileSync(join(folder, 'Packages.gz'));
 const content = Buffer.from('the present kernel package of the test archive\n');
 const present = '/pool/main/l/linux-signed-i386/linux-image-6.1.0-60-686_6.1.200-1_i386.deb';
 
-/** A lock whose package no archive has any more. */
+/** A lock file whose package is no longer in any archive. */
 const lock: PackageLock = {
   suite: 'bookworm',
   architecture: 'i386',
@@ -127,7 +127,7 @@ describe('a pinned version that has left the archive', () => {
 
   test('over https without gpgv InRelease is taken, and a line says that it was not checked', async () => {
     const { options, lines, archive } = await setUp();
-    // The test archive speaks http only: what would go out over https comes from it.
+    // The test archive serves only http: redirect https requests to it.
     const real = globalThis.fetch;
     vi.stubGlobal('fetch', async (url: string, init: RequestInit) => {
       const response = await real(url.replace('https://archive.test', archive.url), init);

@@ -1,11 +1,14 @@
-/** Far disks on v86's IDE controller, ports written by hand: what a guest does out of order, and what the drive says then. */
+/**
+ * Far disks on v86's IDE controller, driven through the ports: wrong sequences by a guest, and the
+ * drive's reactions.
+ */
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
 import type { WriteOptions } from '../../src/block/device.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { IdeBoard, Port, turn } from '../support/ide-board.js';
 
-/** Counts what reaches it. */
+/** Counts the requests that reach it. */
 class CountedDisk extends GatedDisk {
   writes = 0;
   flushes = 0;

@@ -1,4 +1,7 @@
-/** A device of which each request takes effect at some moment and is answered at some later one, in no order. For tests. */
+/**
+ * A device whose requests take effect and are answered after random delays, in any order. For
+ * tests.
+ */
 import { Filter, type BlockRequest } from '../../src/block/filters/filter.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { Random } from '../conformance/random.js';
@@ -7,7 +10,7 @@ export class JitterFilter extends Filter {
   readonly #random: Random;
   readonly #turns: number;
 
-  /** @param turns Turns of the event loop that each half of a request takes, at most. */
+  /** @param turns most iterations of the event loop that each half of a request takes */
   constructor(next: BlockDevice, seed: number, turns = 4) {
     super(next);
     this.#random = new Random(seed);

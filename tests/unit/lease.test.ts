@@ -1,4 +1,4 @@
-/** The lease of a device that two sides have: never do both write. */
+/** The lease of a device with two sides: they must never both write. */
 import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { LeaseArbiter } from '../../src/block/filters/lease.js';

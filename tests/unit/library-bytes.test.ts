@@ -1,4 +1,7 @@
-/** What a program that uses the library gives as data: arrays of any realm, places of a guest's memory, or something else. */
+/**
+ * Data that a program passes to the library: typed arrays of any realm, guest memory, or wrong
+ * types.
+ */
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import {

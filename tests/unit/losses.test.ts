@@ -1,4 +1,7 @@
-/** Losses of acknowledged writes: each user of a shared device is told of each loss once, whoever flushed first. */
+/**
+ * Losses of acknowledged writes: each user of a shared device is told of each loss once, regardless
+ * of whose flush met it first.
+ */
 import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
@@ -7,7 +10,7 @@ import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
 import { LossWatch } from '../../src/block/losses.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
-/** A disk whose next flush fails as `fails` says, and later ones do not. */
+/** A disk whose next flush fails with the error in `fails`; later flushes succeed. */
 class Failing extends MemoryDevice {
   fails: BlockErrorKind | undefined;
 

@@ -108,7 +108,7 @@ describe('merging', () => {
     faults.clear();
     await Promise.all([first, kept]);
 
-    // Under way already, together: the merged request ends when both are given up.
+    // Both requests are already in flight, merged: the merged request ends when both are aborted.
     faults.add({ on: ['read'], range: { offset: 0, length: 1 }, action: 'stall' });
     const both = [new AbortController(), new AbortController()];
     const reads = both.map(({ signal }, i) => expectKind('aborted', device.read(i * 512, into, { signal })));

@@ -3,7 +3,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { MeterFilter } from '../../src/export/meter.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
-/** Memory that answers at once where it is asked to. */
+/** Memory that answers synchronously. */
 class Prompt extends MemoryDevice {
   protected override doReadNow(): boolean {
     return true;
@@ -25,7 +25,7 @@ test('counts each request once, whether it was answered at once or not', async (
   await device.read(4096, buffersOf(bytes));
   expect(sum(device.counts.read.buckets)).toBe(2);
   expect(sum(device.counts.write.buckets)).toBe(2);
-  // One that is declined comes again.
+  // A request that is declined synchronously comes again.
   const slow = new MeterFilter(new MemoryDevice(1 << 20));
   expect(slow.readNow(0, bytes)).toBe(false);
   await slow.read(0, buffersOf(bytes));

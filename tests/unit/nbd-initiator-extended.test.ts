@@ -1,4 +1,7 @@
-/** The initiator with extended headers ([EXT]): long ranges, the payload filter of block status, and lies. */
+/**
+ * The initiator with extended headers ([EXT]): long ranges, block status with a payload, and false
+ * replies.
+ */
 import { describe, expect, test } from 'vitest';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { Command, CommandFlag, NbdError, ReplyFlag, ReplyType, TransmissionFlag } from '../../src/protocol/nbd/spec.js';

@@ -1,4 +1,7 @@
-/** Several connections to one export: spreading, flushes, and above all what holds when some of them are lost. */
+/**
+ * Several connections to one export: distribution of requests, flushes, and the loss of some of the
+ * connections.
+ */
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
@@ -30,7 +33,7 @@ async function setUp(terms: Partial<FakeTerms> = {}, options: NbdOptions = {}) {
   return { server, device, states };
 }
 
-/** The server takes requests and does not answer them. */
+/** Makes the server receive requests without answering. */
 function hold(server: FakeServer): FakeRequest[] {
   const held: FakeRequest[] = [];
   server.answer = (request) => held.push(request);
@@ -142,7 +145,7 @@ describe('when one is lost', () => {
     server.down = false;
     expect(await write).toBe('aborted');
     expect(server.connections).toHaveLength(5);
-    // It was not run again.
+    // The write was not sent again.
     expect(server.requests.filter(({ type }) => type === Command.write)).toHaveLength(1);
     await device.close();
   });
@@ -163,7 +166,7 @@ describe('when one is lost', () => {
 });
 
 describe('a server that was restarted', () => {
-  /** Cuts connections; what comes back is another life of the server. */
+  /** Cuts connections. After that, the server reports a new STATE, as if restarted. */
   function restart(server: FakeServer, connections: readonly FakeConnection[]): void {
     server.terms = { ...server.terms, state: 'life-2' };
     for (const connection of connections) connection.stream.destroy();

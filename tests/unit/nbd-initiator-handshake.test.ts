@@ -1,4 +1,6 @@
-/** The initiator's handshake with servers of every kind: what is agreed on, what is refused and how that is said. */
+/**
+ * The initiator's handshake with servers of every kind: agreements, refusals and their messages.
+ */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';

@@ -1,4 +1,7 @@
-/** Replies of every shape: those that are right are taken in any order and cutting, lies end the connection. */
+/**
+ * Replies in every form: correct ones are accepted in any order and in pieces of any size; false
+ * ones end the connection.
+ */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -30,7 +33,7 @@ async function connected(answer: Answer, terms: Partial<FakeTerms> = {}, options
   return { server, device };
 }
 
-/** An error chunk: value, text, what follows the text. */
+/** An error chunk: error value, text, and the bytes that follow the text. */
 function error(value: number, text = '', rest: Uint8Array = new Uint8Array(0)): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   return join(u32(value), u16(bytes.length), bytes, rest);

@@ -1,4 +1,7 @@
-/** Between two connections: what is run again, what fails and how, what is given up, and what a flush may claim. */
+/**
+ * The time between two connections: which requests are sent again, which fail and how, aborts, and
+ * what a flush may claim.
+ */
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { LogLevel } from '../../src/base/log.js';
@@ -7,7 +10,7 @@ import { Command, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { FakeServer, usualTerms, type FakeRequest, type FakeTerms } from '../support/nbd-fake-server.js';
 
-/** Returns when `condition` holds. */
+/** Resolves when `condition` holds. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -32,7 +35,7 @@ async function setUp(terms: Partial<FakeTerms> = {}, options: NbdOptions = {}) {
   return { server, device, ...record };
 }
 
-/** Requests are taken and not answered. */
+/** Makes the server receive requests without answering. */
 function hold(server: FakeServer): FakeRequest[] {
   const held: FakeRequest[] = [];
   server.answer = (request) => held.push(request);
@@ -43,7 +46,7 @@ function serve(server: FakeServer): void {
   server.answer = (request) => server.serve(request);
 }
 
-/** Loses the connection, with requests unanswered; the next one is served. */
+/** Cuts the connection while requests are unanswered. The next connection works. */
 function cut(server: FakeServer): void {
   serve(server);
   server.last.stream.destroy();
@@ -227,7 +230,7 @@ describe('an export that has changed', () => {
     await expectKind('io', read);
     await expectKind('io', writeBytes(device, 0, new Uint8Array(512)));
     expect(server.requests).toEqual([]);
-    // The right one is taken when it is back.
+    // The right server is accepted when it returns.
     server.terms = usualTerms;
     await until(() => states.at(-1) === 'connected');
     await readBytes(device, 0, 512);

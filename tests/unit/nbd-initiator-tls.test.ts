@@ -1,4 +1,7 @@
-/** The initiator and NBD_OPT_STARTTLS: it says nothing without TLS, believes nothing from before it, and both ends meet in memory. */
+/**
+ * The initiator and NBD_OPT_STARTTLS: it sends nothing without TLS, trusts nothing from before TLS,
+ * and works with our target.
+ */
 import { readFileSync } from 'node:fs';
 import { join as path } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -20,7 +23,10 @@ import { exportsOf } from './nbd-target-peer.js';
 const none = new Uint8Array(0);
 const hello = (flags: number) => join(u64(0x4e42444d41474943n), u64(0x49484156454f5054n), u16(flags));
 
-/** A server that answers the client's first option with these bytes; what it hears is in `heard`. */
+/**
+ * A server that answers the client's first option with these bytes. `heard` contains what it
+ * received.
+ */
 function answering(flags: number, answer: Uint8Array) {
   const heard: number[] = [];
   const streams: MemoryStream[] = [];
@@ -62,7 +68,8 @@ describe('before TLS', () => {
     const { dialer, heard } = answering(flags, answer);
     await expect(connectNbd(dialer, { secure: noTls, connectSeconds: 0.5 })).rejects.toThrow(message);
     const said = Buffer.from(heard).toString('latin1');
-    // Its flags, NBD_OPT_STARTTLS and perhaps NBD_OPT_ABORT: nothing about exports or sessions.
+    // The client's flags, NBD_OPT_STARTTLS and perhaps NBD_OPT_ABORT: nothing about exports or
+    // sessions.
     expect(said.length).toBeLessThanOrEqual(4 + 16 + 16);
     expect(said).not.toMatch(/farbus/);
   });

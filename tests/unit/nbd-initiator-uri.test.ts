@@ -1,4 +1,6 @@
-/** NBD URIs: the forms of uri.md, what is refused, and that every address survives being written and read. */
+/**
+ * NBD URIs: the forms of uri.md, refusals, and that every address survives formatting and parsing.
+ */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';

@@ -1,4 +1,4 @@
-/** A removable medium over NBD: our target and our initiator together, and what others get to see of it. */
+/** A removable medium over NBD: our target with our initiator, and the view of other clients. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
@@ -42,7 +42,10 @@ function served(drive: BlockDevice, options: Partial<ExportOptions> = {}) {
   return { server, streams, connect };
 }
 
-/** Resolves with the name of the next medium that `device` knows of, or with '' when it knows that there is none. */
+/**
+ * Resolves with the name of the next medium in `device`; with `empty`, resolves with '' when the
+ * drive is empty.
+ */
 function next({ media }: BlockDevice, empty = false): Promise<string> {
   return new Promise((resolve) => {
     const end = media!.watch(() => {
@@ -73,7 +76,7 @@ describe('a medium over NBD', () => {
     expect(one).toBe(drive.media.medium);
     expect(device.info.size).toBe(64 << 10);
     expect((await first(device, one))[511]).toBe(1);
-    // Who does not know of media means the first one, which was none.
+    // A caller that names no medium means the first one; the drive was empty then.
     await expectKind('no-medium', readBytes(device, 0, 512));
 
     const exchanged = next(device);
@@ -140,7 +143,7 @@ describe('a medium over NBD', () => {
     const { medium } = drive.media;
     const held = writeBytes(device, 0, new Uint8Array(4096).fill(7), { medium });
     await until(() => old.waiting.length === 1);
-    // The connection is lost, so that the write would be run again; and the medium is another by then.
+    // Cut the connection, so that the write would be sent again; meanwhile the medium has changed.
     const fresh = disc(2);
     await drive.remove();
     drive.insert(fresh);

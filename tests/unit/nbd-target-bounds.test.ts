@@ -1,4 +1,7 @@
-/** What clients can make an NBD server hold: counted in slabs, per connection and in all, whatever they ask and do not read. */
+/**
+ * Limits on the memory that clients can make an NBD server hold: counted in slabs, per connection
+ * and in total, for any requests and unread replies.
+ */
 import { describe, expect, it } from 'vitest';
 import type { Logger } from '../../src/base/log.js';
 import { Server } from '../../src/export/server.js';
@@ -10,11 +13,11 @@ import { exportsOf, infoData, join, optionBytes, Peer, requestBytes, TestStream,
 
 const KiB = 1 << 10;
 const MiB = 1 << 20;
-/** A slab of each shared kind, which are not full. */
+/** Memory of partly filled shared slabs, one of each kind. */
 const margin = 512 * KiB;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** A client that has entered, and from now on takes nothing. */
+/** A client that has entered transmission and reads nothing from then on. */
 async function deafPeer(pool: SlabPool, disk = new MemoryDevice(64 * MiB)): Promise<Peer> {
   const peer = new Peer(exportsOf({ disk }), {}, pool);
   await peer.enter('disk', { structured: false });
@@ -22,7 +25,7 @@ async function deafPeer(pool: SlabPool, disk = new MemoryDevice(64 * MiB)): Prom
   return peer;
 }
 
-/** Sends for as long as the target reads. */
+/** Sends requests as long as the target reads. Resolves with their number. */
 async function flood(peer: Peer, request: (index: number) => Uint8Array, most = 3000): Promise<number> {
   let sent = 0;
   for (; sent < most && !peer.stream.paused && !peer.closed; sent++) {
@@ -43,7 +46,7 @@ describe('a client that never reads its replies holds at most 16 MiB', () => {
       const peer = await deafPeer(pool);
       const sent = await flood(peer, () => read(length));
       expect(pool.used).toBeLessThanOrEqual(defaultLimits.maxBytes + margin);
-      // It is not served less than it may be either: slabs are at most half empty.
+      // Nor does the client get less than its limit permits: slabs are at least half full.
       expect(sent).toBeGreaterThanOrEqual(Math.min(defaultLimits.maxRequests, Math.floor((8 * MiB) / length)));
       peer.target.destroy();
       await peer.target.finished;
@@ -141,7 +144,7 @@ describe('many that never read hold at most what there is for all, and 1 MiB eac
     while (other.received.length < before + 16 + 3 * MiB) await new Promise((resolve) => setTimeout(resolve, 10));
     expect(deaf.destroyed).toBe(true);
     expect(said.join('\n')).toContain('it does not read its replies, and memory is short');
-    // Where memory is not short, nobody is cut off.
+    // If memory is not short, no client is disconnected.
     const patient = enter();
     patient.blocked = true;
     patient.events!.data(read(MiB));

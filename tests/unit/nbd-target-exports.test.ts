@@ -111,7 +111,8 @@ describe('a server', () => {
     const stream = writer(server);
     await device.arrived(1);
     const drained = server.drain();
-    // docs/serve.md: 15 seconds, of which 2 are for what else a process has to end.
+    // docs/serve.md: 15 seconds, of which 2 are reserved for other things that a process must
+    // finish.
     await vi.advanceTimersByTimeAsync(13_000);
     await drained;
     expect(stream.destroyed).toBe(true);
@@ -125,7 +126,7 @@ describe('a server', () => {
     const server = new Server(exports, silent);
     const stream = writer(server);
     stream.events!.data(join([requestBytes({ command: 0, length: 1024 }), requestBytes({ command: 99 })]));
-    // The export is looked at before it is entered.
+    // The size of the export is refreshed before transmission begins.
     await vi.waitUntil(() => counters.requests === 3);
     await server.drain();
     expect(counters).toEqual({ connections: 1, requests: 3, errors: 1, bytesRead: 1024, bytesWritten: 512 });

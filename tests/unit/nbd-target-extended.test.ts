@@ -1,4 +1,4 @@
-/** Extended headers ([EXT]) in the NBD target: every message as bytes. */
+/** Extended headers ([EXT]) in the NBD target, with every message as bytes. */
 import { describe, expect, it } from 'vitest';
 import { Command, CommandFlag, NbdError, Option, OptionReply, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -17,7 +17,7 @@ function u64(value: number | bigint): Uint8Array {
 const { info } = new MemoryDevice(size);
 const hugeInfo = { ...info, size: 2 ** 45, can: { ...info.can, extents: true } };
 
-/** A device that says it is larger than memory can be, and remembers what it was asked to forget. */
+/** A device that reports a size larger than memory, and records trimmed ranges. */
 class HugeDevice extends MemoryDevice {
   override readonly info = hugeInfo;
   readonly trimmed: [number, number][] = [];
@@ -117,7 +117,7 @@ describe('extended headers on the NBD target', () => {
     for (const data of [new Uint8Array(7), new Uint8Array(1), new Uint8Array(100_000)]) {
       expect((await peer.ask({ command: Command.blockStatus, data })).error).toBe(NbdError.invalid);
     }
-    // The place in the stream was not lost.
+    // The reader has not lost its place in the stream.
     expect((await peer.ask({ command: Command.read, length: 512 })).data).toHaveLength(512);
     peer.target.destroy();
   });

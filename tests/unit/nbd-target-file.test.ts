@@ -1,4 +1,7 @@
-/** Long reads of files, whose data are sent from where they are: every byte in its place, whatever the stream takes when. */
+/**
+ * Long reads of files, sent by sendfile(2): every byte arrives in its place, however much the
+ * stream takes at a time.
+ */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -17,19 +20,22 @@ const size = 8 << 20;
 
 const bytes = new Random(1).bytes(size);
 
-/** A disk in a file that is in memory when it says so; counts what has been lent and given back. */
+/**
+ * A disk in a file, which counts as cached if `ready` says so. Counts file ranges that were lent
+ * and returned.
+ */
 class FileDisk extends MemoryDevice {
   lent = 0;
   back = 0;
   fetched = 0;
   ready: (offset: number) => boolean = () => true;
   failing = false;
-  /** What becomes of a range that is to be there soon. */
+  /** The outcome of loading a range into the page cache. */
   soon: () => 'there' | 'away' | 'failed' = () => 'away';
   readonly #fd: number;
   readonly #shift: number;
 
-  /** @param shift Where in the file the disk begins, in bytes. */
+  /** @param shift offset of the disk in the file, in bytes */
   constructor(path: string, shift: number) {
     super(bytes);
     this.#fd = openSync(path, 'r');
@@ -80,7 +86,10 @@ function disk(shift = 0): FileDisk {
   return new FileDisk(path, shift);
 }
 
-/** Lets the peer's stream be sent files: `room` says how much it takes, before it is full until some time later. */
+/**
+ * Lets the peer's stream take files. `room` says how many bytes it takes before it is full for a
+ * while.
+ */
 function sendFiles(peer: Peer, room: (length: number) => number): { sent: number } {
   const counts = { sent: 0 };
   const { stream } = peer;
@@ -134,7 +143,7 @@ describe('a read that is sent from a file', () => {
         return { command: 0, cookie: BigInt(cookie), offset: 512 * random.below((size - length) / 512 + 1), length };
       });
       for (const request of requests) await peer.request(request);
-      // Answers may come in any order: each names its request.
+      // Answers may arrive in any order; each names its request.
       const open = new Map(requests.map((request) => [request.cookie, request]));
       while (open.size > 0) {
         const head = await peer.read(20);
@@ -192,7 +201,7 @@ describe('a read that is sent from a file', () => {
     const peer = new Peer(exportsOf({ disk: device }));
     await peer.enter('disk');
     device.failing = true;
-    // What is believed to be in memory is believed for some milliseconds.
+    // The target trusts a check of the page cache for some milliseconds: wait longer.
     Object.assign(peer.stream, {
       sendFile: () => {
         const until = performance.now() + 6;
@@ -219,7 +228,7 @@ describe('a read that is sent from a file', () => {
     peer.target.destroy();
     await peer.target.finished;
     expect(device.back).toBe(device.lent);
-    // It would wait for ever for what is still lent.
+    // Closing would wait forever for ranges that are not returned.
     await device.close();
   });
 });
@@ -263,10 +272,11 @@ describe('a file on a local disk', () => {
     const fd = openSync(path, 'r+');
     try {
       expect(native.resident(fd, 512, size - 512)).toBe(true);
-      // dd's way of dropping a range from the page cache, which only what is on the disk can leave.
+      // The way to drop a range from the page cache with dd. Only pages that are on the disk can be
+      // dropped.
       execFileSync('sync', [path]);
       execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
-      // Of a file system that is memory nothing leaves it.
+      // A file system in memory (tmpfs) keeps its pages in any case.
       const isMemory = statfsSync(path).type === 0x01021994;
       expect(native.resident(fd, 0, size)).toBe(isMemory);
       readSync(fd, new Uint8Array(4096), 0, 4096, 4096);

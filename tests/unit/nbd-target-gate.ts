@@ -1,4 +1,4 @@
-/** A disk whose requests wait until the test lets them through, and fail where the test says so. */
+/** A disk whose requests wait until the test releases them, and fail if the test says so. */
 import type { Buffers } from '../../src/base/buffers.js';
 import type { RequestOptions } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
@@ -11,16 +11,16 @@ interface Waiting {
 }
 
 export class GateDevice extends MemoryDevice {
-  /** Requests that wait, oldest first. */
+  /** Waiting requests, oldest first. */
   readonly waiting: Waiting[] = [];
   /** While false, requests wait. */
   open = false;
-  /** Whether waiting requests end when they are given up. */
+  /** True if waiting requests end when they are aborted. */
   heedsAbort = false;
   /** Called when a request begins to wait. */
   changed: () => void = () => undefined;
 
-  /** Lets everything through that waits, and all that comes. */
+  /** Releases all waiting requests, and all later ones. */
   release(): void {
     this.open = true;
     for (const { go } of this.waiting.splice(0)) go();

@@ -56,7 +56,7 @@ describe('the handshake of the NBD target', () => {
     await peer.greet();
     peer.stream.blocked = true;
     const go = peer.option(Option.go, infoData('one', []));
-    // The answer has been given to the stream, which has not taken it.
+    // The answer was written to the stream, which has not taken it.
     await new Promise((resolve) => setImmediate(resolve));
     expect(peer.stream.pending).toBeGreaterThan(0);
     peer.stream.unblock();

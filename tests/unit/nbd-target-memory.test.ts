@@ -37,7 +37,7 @@ describe('memory of the NBD target', () => {
               chosen!.arena.release(chosen!.piece);
             } else {
               chosen!.arena.abandon(chosen!.piece);
-              // Somebody may still be reading it.
+              // The memory may still be read: it must not be reused.
               abandoned.push(chosen!);
             }
           }

@@ -1,4 +1,7 @@
-/** A client of the NBD target that is made of bytes: no socket, no initiator, exactly what the test sends and nothing else. */
+/**
+ * A client of the NBD target made of bytes: without a socket or our initiator, it sends exactly
+ * what the test says.
+ */
 import { silent, ThrottledLogger } from '../../src/base/log.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { Exports } from '../../src/export/exports.js';
@@ -27,12 +30,12 @@ export class TestStream implements ByteStream {
   paused = false;
   ended = false;
   destroyed = false;
-  /** While set, nothing is taken from the target. */
+  /** While set, the stream takes nothing from the target. */
   blocked = false;
   received = new Uint8Array(0);
   #waiting: Uint8Array[] = [];
   #closed = false;
-  /** Called whenever something has changed. */
+  /** Called after every change. */
   changed: () => void = () => undefined;
 
   get pending(): number {
@@ -51,7 +54,10 @@ export class TestStream implements ByteStream {
     return true;
   }
 
-  /** Takes what waits. The bytes are looked at only now: a target that reuses them too early is found out. */
+  /**
+   * Takes the waiting bytes. They are copied only now, so that a target that reuses its memory too
+   * early is detected.
+   */
   take(): void {
     const size = this.received.length;
     const joined = new Uint8Array(size + this.pending);
@@ -126,7 +132,7 @@ export interface RequestFields {
   readonly cookie?: bigint;
   readonly offset?: number | bigint;
   readonly length?: number | bigint;
-  /** A payload; with extended headers the flag that says so is set. */
+  /** A payload. With extended headers, the payload flag is set too. */
   readonly data?: Uint8Array;
 }
 
@@ -149,7 +155,7 @@ export class Peer {
     this.target = new NbdTarget(this.stream, { exports, pool, log: new ThrottledLogger(silent), limits });
   }
 
-  /** Goes on with another stream of the target. */
+  /** Continues on another stream of the target (TLS). */
   move(stream: TestStream): void {
     this.stream = stream;
     this.#at = 0;
@@ -159,7 +165,7 @@ export class Peer {
     return this.stream.destroyed || this.stream.ended;
   }
 
-  /** Sends bytes; waits while the target does not read. */
+  /** Sends bytes. Waits while the target does not read. */
   async send(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length && !this.closed;) {
       await this.until(() => !this.stream.paused || this.closed);
@@ -167,12 +173,12 @@ export class Peer {
       const piece = bytes.slice(at, Math.min(bytes.length, at + this.pieces));
       at += piece.length;
       this.stream.events!.data(piece);
-      // What was given to `data` is valid during the call only.
+      // Bytes passed to `data` are valid during the call only: overwrite them.
       piece.fill(0xee);
     }
   }
 
-  /** Waits until a condition holds; it is looked at whenever the stream changes. */
+  /** Waits until a condition holds. It is checked at every change of the stream. */
   until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const look = () => {
@@ -185,7 +191,7 @@ export class Peer {
     });
   }
 
-  /** The next `length` bytes from the target. Throws if it closes before. */
+  /** Resolves with the next `length` bytes from the target. Rejects if it closes before that. */
   async read(length: number): Promise<Uint8Array> {
     const end = this.#at + length;
     await this.until(() => this.stream.received.length >= end || this.closed);
@@ -218,7 +224,7 @@ export class Peer {
     return { type: header.getUint32(12), data: await this.read(header.getUint32(16)) };
   }
 
-  /** The whole handshake. */
+  /** Does the whole handshake. */
   async enter(
     name = '',
     { structured = true, extended = false, contexts = [] as string[] } = {},
@@ -237,13 +243,13 @@ export class Peer {
     return this.send(this.extended ? extendedBytes(fields) : requestBytes(fields));
   }
 
-  /** Sends a request and reads its reply; nothing else may be under way. */
+  /** Sends a request and reads its reply. No other request may be in flight. */
   async ask(fields: RequestFields): Promise<Reply> {
     await this.request(fields);
     return this.reply(fields);
   }
 
-  /** The next reply, which must be to this request. */
+  /** Reads the next reply, which must belong to this request. */
   async reply(to: RequestFields): Promise<Reply> {
     const chunks: Chunk[] = [];
     let error = 0;

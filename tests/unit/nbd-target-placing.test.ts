@@ -1,4 +1,7 @@
-/** Long writes that go to the device as they come: whatever the pieces, and wherever the device stops taking them. */
+/**
+ * Long writes that go to the device as their data arrives: for pieces of any size, and wherever the
+ * device stops accepting.
+ */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Arena, SlabPool } from '../../src/protocol/nbd/target/memory.js';
@@ -42,12 +45,12 @@ test('every byte is either placed or kept, in order, and once', () => {
             left = next.shift()!.taken;
             placed = [];
             request.payload = arena.take(request.payloadLength);
-            // What is there from before must not be taken for data.
+            // Old bytes in the memory must not be taken for data.
             request.payload.slab.bytes.fill(0xee, request.payload.start, request.payload.end);
             request.placing = true;
             if (present) expect(present.length).toBe(request.payloadLength);
             if (!present || left < 13) return false;
-            // Of those that are there whole, some are taken from where they are.
+            // Of the payloads that have arrived completely, take some directly from the chunk.
             got.push(present.slice());
             arena.release(request.payload);
             return true;
@@ -73,7 +76,7 @@ test('every byte is either placed or kept, in order, and once', () => {
         for (let at = 0, i = 0; at < all.length; i++) {
           const part = all.subarray(at, at + cuts[i % cuts.length]!);
           at += part.length;
-          // What is before the headroom is somebody else's.
+          // Bytes before the headroom must not be changed.
           const buffer = new Uint8Array(page + part.length).fill(0xdd);
           buffer.set(part, page);
           reader.receive(buffer.subarray(page), 0, headroom);

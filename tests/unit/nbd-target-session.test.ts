@@ -14,7 +14,7 @@ function block(value: number): Uint8Array {
   return new Uint8Array(4096).fill(value);
 }
 
-/** The handshake up to the choice of the session, which is left unanswered. */
+/** Does the handshake up to the selection of the session, without waiting for the answer. */
 async function choose(peer: Peer, name = session): Promise<void> {
   await peer.greet();
   await peer.option(Option.structuredReply);
@@ -28,7 +28,7 @@ async function choose(peer: Peer, name = session): Promise<void> {
   await peer.send(data);
 }
 
-/** Lets everything happen that can happen without the device. */
+/** Waits until everything has happened that does not depend on the device. */
 async function settle(): Promise<void> {
   for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -41,7 +41,7 @@ describe('sessions on the NBD target', () => {
     const old = new Peer(exports);
     await old.enter('disk', { contexts: [session] });
     await old.request({ command: Command.write, data: block(1) });
-    // The beginning of a write that never comes whole.
+    // The first part of a write that never arrives completely.
     await old.send(requestBytes({ command: Command.write, offset: 4096, data: block(2) }).subarray(0, 500));
     await device.arrived(1);
 
@@ -51,7 +51,7 @@ describe('sessions on the NBD target', () => {
     expect(old.stream.destroyed).toBe(true);
     expect(fresh.stream.received.length).toBe(18 + 20);
 
-    // What the client repeats on the new connection would be overtaken if it were let in now.
+    // If the new connection were admitted now, the held write could overtake a repeated one.
     device.release();
     const answer = await fresh.optionAnswer(Option.setMetaContext);
     expect(answer.type).toBe(OptionReply.metaContext);

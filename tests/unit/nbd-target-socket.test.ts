@@ -41,7 +41,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     for (const listener of listeners.splice(0)) await listener.close();
   });
 
-  /** A connection: the dialled and the accepted end. */
+  /** A connection: its dialled end and its accepted end. */
   async function pair(): Promise<[SocketStream, ByteStream]> {
     const at: SocketAddress = transport === 'tcp' ? { host: '127.0.0.1', port: 0 } : { path: tempPath('s') };
     let accepted: (stream: ByteStream) => void = () => undefined;
@@ -126,7 +126,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       });
       return recorder;
     };
-    // Two that answer each other at once never let the socket be idle.
+    // Two streams that answer each other immediately, so that a socket is never idle.
     const busy = echo(busyFar);
     echo(busyNear);
     busyNear.write([new Uint8Array(100)]);
@@ -145,7 +145,8 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     const [a, b] = [new Recorder(), new Recorder()];
     far.attach(b);
     let sent = 0;
-    // Small writes, until one does not fit: fewer bytes wait then than the socket's own high-water mark.
+    // Write small chunks until one does not fit: then fewer bytes wait than the socket's own
+    // high-water mark.
     while (far.write([new Uint8Array(1000)])) sent += 1000;
     sent += 1000;
     expect(far.pending).toBeGreaterThan(0);
@@ -172,7 +173,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     const seen = b.bytes;
     while (near.write([new Uint8Array(1 << 20)]));
     await new Promise((resolve) => setImmediate(resolve));
-    // What was on its way into the process may still come.
+    // Bytes that were already on their way into the process may still arrive.
     expect(b.bytes - seen).toBeLessThan(1 << 20);
   });
 

@@ -1,6 +1,7 @@
 /**
- * NBD_OPT_STARTTLS in the target, byte by byte ([NBD] "TLS support"): what is answered before TLS, that nothing sent before it
- * counts after it, and that nobody in between can strip it or put words into the client's mouth. TLS itself is played here.
+ * NBD_OPT_STARTTLS in the target, byte by byte ([NBD] "TLS support"): the answers before TLS; that
+ * nothing sent before TLS counts after it; and that an attacker in between can neither strip TLS
+ * nor inject requests. The tests take the place of TLS itself.
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { silent, ThrottledLogger } from '../../src/base/log.js';
@@ -14,7 +15,9 @@ import { exportsOf, infoData, join, metaData, optionBytes, Peer, TestStream, u32
 
 const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
 
-/** A target whose TLS the test plays: `upgrades` are the handshakes that it has begun. */
+/**
+ * A target whose TLS is played by the test. `upgrades` are the TLS handshakes that it has begun.
+ */
 class TlsPeer extends Peer {
   override readonly target: NbdTarget;
   readonly upgrades: {
@@ -59,7 +62,7 @@ class TlsPeer extends Peer {
     return (await this.option(option, data)).at(-1)!.type;
   }
 
-  /** Asks for TLS and has it; the rest of the conversation is on `stream`. */
+  /** Asks for TLS and completes it. The conversation continues on `stream`. */
   async upgrade(names: string[] = []): Promise<void> {
     expect(await this.errorOf(Option.starttls)).toBe(OptionReply.ack);
     await turn();
@@ -262,7 +265,7 @@ describe('a server where TLS is the choice of the client, and one export is only
     for (const option of [Option.info, Option.go]) {
       expect(await peer.errorOf(option, infoData('disk', []))).toBe(OptionReply.errTlsRequired);
     }
-    // A session of it is not reached either: to join it would end its owner's connection.
+    // Its sessions are not reachable either: joining one would end its owner's connection.
     expect(await peer.errorOf(Option.setMetaContext, metaData('disk', [session]))).toBe(OptionReply.errPolicy);
     expect(await peer.errorOf(Option.info, infoData('other', []))).toBe(OptionReply.ack);
     await peer.upgrade();

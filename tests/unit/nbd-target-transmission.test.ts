@@ -244,7 +244,7 @@ describe('structured replies of the NBD target', () => {
     class Holes extends MemoryDevice {
       protected override async doExtents(offset: number, length: number): Promise<readonly Extent[]> {
         const extents: Extent[] = [];
-        // Pages 0 and 1 are data, 2 and 3 a hole, and so on; told page by page.
+        // Pages 0 and 1 are data, 2 and 3 a hole, and so on. One extent for each page.
         for (let at = offset - (offset % 4096); at < offset + length; at += 4096) {
           const hole = ((at / 4096) & 2) !== 0;
           extents.push({ offset: at, length: 4096, hole, zero: hole });

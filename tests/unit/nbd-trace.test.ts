@@ -1,6 +1,6 @@
 /**
- * Steps of the virtual I/O client and server by NBD ([SYS] fig. 8, 9 and 10): what the server tells of a request is under the
- * cookie that the client has told.
+ * Trace steps of the virtual I/O client and server over NBD ([SYS] fig. 8, 9 and 10): the server
+ * reports its steps under the cookie that the client has reported.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -110,7 +110,7 @@ async function start(device: BlockDevice = new MemoryDevice(1 << 20)) {
     return disk;
   };
   const disk = await connect(client.steps);
-  // What was asked while it was opened is not a command's.
+  // Requests during the opening do not belong to a command.
   client.told.length = server.told.length = 0;
   return { disk, client: client.told, server: server.told, streams, connect };
 }

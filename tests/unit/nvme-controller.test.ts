@@ -8,7 +8,7 @@ import { NvmeDriver, type TestCommand } from '../support/nvme-driver.js';
 
 const size = 4 << 20;
 
-/** A disk whose requests wait until they are let go, or are given up. */
+/** A disk whose requests wait until the test opens the gate or they are aborted. */
 class GatedDisk extends MemoryDevice {
   readonly waiting: (() => void)[] = [];
   gated = true;
@@ -40,7 +40,7 @@ class GatedDisk extends MemoryDevice {
   }
 }
 
-/** A disk that fails everything with one kind. */
+/** A disk whose requests all fail with one kind of error. */
 class FailingDisk extends MemoryDevice {
   readonly #kind: BlockErrorKind;
 
@@ -208,7 +208,7 @@ describe('admin commands (§5)', () => {
     const { status, result } = await event;
     expect(status).toBe(0);
     expect(result).toBe(0x010100); // log page 1, invalid doorbell write value, error
-    driver.write(Register.doorbells + 8 * 12, 1); // a queue that does not exist, before anybody asks
+    driver.write(Register.doorbells + 8 * 12, 1); // no such queue, and no event request yet
     expect((await driver.submit({ opcode: AdminOpcode.asyncEventRequest })).result).toBe(0x010000);
   });
 
@@ -238,7 +238,8 @@ describe('the NVM command set (§6)', () => {
       [600 * 512, 3584],
     ] as const) {
       const content = new Uint8Array(length).map((_, i) => (i * 7 + length + offset) & 0xff);
-      // Pages in falling order, so that no two are adjacent, with the list at the end of a page so that it continues.
+      // Pages in descending order, so that no two are adjacent, with the list at the end of a page,
+      // so that it continues.
       const count = Math.ceil((offset + length) / 4096);
       const pages = Array.from({ length: count }, () => driver.allocate(8192)).reverse();
       let at = 0;
@@ -458,7 +459,10 @@ describe('resets and aborts', () => {
   });
 });
 
-/** PRP2 for `pages`: the page itself, or a list whose first part ends its page after three entries. */
+/**
+ * The PRP2 value for `pages`: the page itself, or a list whose first part ends at a page boundary
+ * after three entries.
+ */
 function prpList(driver: NvmeDriver, pages: readonly number[]): number {
   if (pages.length <= 1) return pages[0] ?? 0;
   const first = driver.allocate(4096) + 4096 - 3 * 8;

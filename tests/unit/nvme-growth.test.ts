@@ -1,4 +1,7 @@
-/** A far device that becomes longer while a guest uses it: the NVMe driver is told (NVMe 1.4 §5.2, §5.14.1.4). */
+/**
+ * A far device that grows while a guest uses it: the NVMe driver is notified (NVMe 1.4 §5.2,
+ * §5.14.1.4).
+ */
 import { describe, expect, it } from 'vitest';
 import type { BlockInfo } from '../../src/block/device.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
@@ -9,7 +12,7 @@ import { NvmeDriver } from '../support/nvme-driver.js';
 const MiB = 1 << 20;
 const notice = 0x040002; // log page 4, namespace attribute changed, notice
 
-/** Shows a part of what is there, as for an export whose file grows. */
+/** Presents only part of a device, like an export whose file grows. */
 class Growing extends VirtualIoClient {
   shown = MiB;
 
@@ -22,7 +25,9 @@ class Growing extends VirtualIoClient {
   }
 }
 
-/** A driver with the notices that it wants, one request for events under way, and its disk. */
+/**
+ * A driver that has enabled the wanted notices and has one event request in flight, and its disk.
+ */
 async function started(wanted = 1 << 8) {
   const disk = new Growing();
   const driver = new NvmeDriver(disk);

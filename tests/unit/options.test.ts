@@ -1,4 +1,4 @@
-/** Values of options, and what is said of wrong ones. */
+/** Values of options, and the messages about wrong ones. */
 import { describe, expect, it } from 'vitest';
 import { limitOption, numberOption, parseOptions, sizeOption } from '../../src/cli/options.js';
 

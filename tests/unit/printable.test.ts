@@ -1,9 +1,12 @@
-/** Text of others as it stands in messages, on terminals and in logs. */
+/** Text from others in messages, on terminals and in logs. */
 import { describe, expect, it } from 'vitest';
 import { messageOf } from '../../src/base/errors.js';
 import { jsonLine, printable, visible } from '../../src/base/printable.js';
 
-/** ESC, a C1 control sequence introducer, a bidirectional override, a zero width space, a line separator. */
+/**
+ * ESC, a C1 control sequence introducer, a bidirectional override, a zero-width space, a line
+ * separator.
+ */
 const bad = '\u001b[31m\u009b2J\u202e\u200b\u2028\r\n\t\0';
 const hidden = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 

@@ -1,4 +1,4 @@
-/** Disks made of bytes for the tests of the probe. */
+/** Disks made of bytes, for the tests of the probe. */
 import { crc32 } from '../../src/base/crc32.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
@@ -22,12 +22,12 @@ export function putMbr(disk: Uint8Array, sector: number, entries: readonly MbrEn
   }
 }
 
-/** A device of these bytes. */
+/** A device with these bytes. */
 export function diskOf(bytes: Uint8Array): MemoryDevice {
   return new MemoryDevice(bytes);
 }
 
-/** Sets the checksums of a GPT header at `at` right, after something in it or in its entries was changed. */
+/** Recomputes the checksums of a GPT header at `at` after a change in it or in its entries. */
 export function sealGpt(disk: Uint8Array, at: number, sectorSize = 512): void {
   const view = new DataView(disk.buffer);
   const entries = Number(view.getBigUint64(at + 72, true)) * sectorSize;
@@ -37,7 +37,7 @@ export function sealGpt(disk: Uint8Array, at: number, sectorSize = 512): void {
   view.setUint32(at + 16, crc32(disk.subarray(at, at + Math.min(512, view.getUint32(at + 12, true)))), true);
 }
 
-/** A disk with a GPT of one Linux partition and no backup. */
+/** A disk with a GPT that has one Linux partition and no backup. */
 export function gptDisk(sectors = 256): Uint8Array {
   const disk = new Uint8Array(sectors * 512);
   putMbr(disk, 0, [{ type: 0xee, start: 1, count: sectors - 1 }]);

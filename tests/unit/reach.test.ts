@@ -1,4 +1,4 @@
-/** Far devices are asked before a snapshot is taken or goes on. */
+/** Far devices must answer before a snapshot is taken or resumed. */
 import { describe, expect, it } from 'vitest';
 import { checkReach } from '../../src/computer/reach.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';

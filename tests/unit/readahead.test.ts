@@ -36,7 +36,7 @@ describe('read-ahead', () => {
     );
     for (const [i, half] of halves.entries())
       expectSame(half, bytes.subarray(i * 2048 * KiB, (i + 1) * 2048 * KiB), `${i}`);
-    // Without it: 384 requests.
+    // Without read-ahead there would be 384 requests.
     expect(seen.length).toBeLessThan(60);
     expect(device.counts.servedBytes).toBeGreaterThan(5 * 1024 * KiB);
     await device.close();
@@ -108,7 +108,7 @@ describe('read-ahead', () => {
       const faults = new FaultFilter(new MemoryDevice(bytes.slice()));
       const device = new ReadAheadFilter(faults, { pieceSize: 64 * KiB });
       await readThrough(device, 0, 32 * KiB, 16 * KiB);
-      // Its read-ahead of the next window hangs, a change of a part of it does not.
+      // The read-ahead of the next window hangs; a change within it must not hang.
       const rule = faults.add({ on: ['read'], range: { offset: 128 * KiB, length: 1 }, action: 'stall' });
       await readThrough(device, 32 * KiB, 64 * KiB, 16 * KiB);
       expect(faults.stalled).toBeGreaterThan(0);
@@ -153,8 +153,8 @@ describe('read-ahead', () => {
 
 describe('never a stale byte', () => {
   /**
-   * Each block holds the number of its last write. A read may give any number from the last one that was acknowledged
-   * when it began to the last one that was begun when it ended, and nothing else.
+   * Each block contains the number of its last write. A read may return any number from the last
+   * write acknowledged before it began to the last write begun before it ended, and no other.
    */
   async function storm(device: BlockDevice, seed: number): Promise<void> {
     const blocks = 512;
@@ -163,7 +163,7 @@ describe('never a stale byte', () => {
     const acknowledged = new Uint32Array(blocks);
     const busy = new Uint8Array(blocks);
     const write = async (first: number, count: number): Promise<void> => {
-      // Of two writes of one block at once nobody knows which is last.
+      // The order of two concurrent writes to one block is undefined: avoid them.
       for (let block = first; block < first + count; block++) if (busy[block]) return;
       const words = new Uint32Array(count * 128);
       for (let i = 0; i < count; i++) {

@@ -1,4 +1,7 @@
-/** Screens and keys without a guest: what keys send, what a terminal is sent, what a picture holds. */
+/**
+ * Screens and keys without a guest: the codes of keys, the output to a terminal, and the content of
+ * a picture.
+ */
 import { inflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { encodePng } from '../../src/cli/png.js';

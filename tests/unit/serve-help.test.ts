@@ -1,4 +1,4 @@
-/** The help of what serves disks, compared with its pages. */
+/** The help of the commands that serve disks, compared with the documentation. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { help as attachHelp } from '../../src/cli/attach.js';

@@ -1,4 +1,7 @@
-/** The shared network adapter ([SYS] fig. 9): which frame goes where, in which order, and what is dropped. */
+/**
+ * The shared network adapter ([SYS] fig. 9): the destination of each frame, their order, and the
+ * frames that it drops.
+ */
 import { describe, expect, it } from 'vitest';
 import { Steps, type Step } from '../../src/base/steps.js';
 import { sleep } from '../../src/base/turn.js';
@@ -19,7 +22,7 @@ const mac1 = parseMac('02:00:00:00:00:01')!;
 const mac2 = parseMac('02:00:00:00:00:02')!;
 const other = parseMac('02:00:00:00:00:09')!;
 
-/** A card that the test plays the driver of. */
+/** A network card whose driver is played by the test. */
 class FakeCard implements NetworkCard {
   readonly mac: Mac;
   readonly mtu = 1500;
@@ -129,7 +132,7 @@ describe('[SYS] fig. 9', () => {
   it("hides others' discovery from the operating system, and leaves it its own AoE", async () => {
     const { adapter, card, peer } = setUp();
     adapter.share(initiatorClaim(2, 0)).attach({ onFrame: () => undefined });
-    peer.send(aoe(broadcastMac, mac2, 5, 0)); // somebody looks for another target
+    peer.send(aoe(broadcastMac, mac2, 5, 0)); // A search for another target.
     peer.send(aoe(broadcastMac, mac2, 5, 0, Flag.response)); // another target announces itself
     peer.send(aoe(mac1, mac2, 5, 0, Flag.response)); // one answers what OS 1 asked
     await sleep(5);

@@ -1,4 +1,6 @@
-/** Site files: what they become, and what is refused with file, line and what was expected, before anything starts. */
+/**
+ * Site files: their meaning, and refusals with file, line and expectation before anything starts.
+ */
 import { copyFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -222,7 +224,7 @@ describe('a site file', () => {
     const folder = fileURLToPath(new URL('../../examples/', import.meta.url));
     const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
     expect(files.length).toBeGreaterThanOrEqual(3);
-    // What a file's own text tells its reader to make first.
+    // Do what the file's own comments tell the reader to do first.
     const made = tempFolder();
     writeFileSync(join(made, 'debian.img'), '');
     const before = process.cwd();

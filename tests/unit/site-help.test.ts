@@ -1,4 +1,4 @@
-/** What the commands about sites say of themselves is what docs/site.md says. */
+/** The help of the site commands agrees with docs/site.md. */
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { help as consoleHelp } from '../../src/cli/console.js';

@@ -1,4 +1,7 @@
-/** Logs of a site: bounded as they are written, and read with their older part, while they are rotated and begun anew. */
+/**
+ * Logs of a site: limited in size as they are written, and read together with their older part,
+ * even while they are rotated or truncated.
+ */
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -71,7 +74,7 @@ describe('a reader', () => {
     const seen: string[] = [];
     for (let i = 0; i < 200; i++) {
       file.append(bytes(`line ${i}\n`));
-      // Never more than one rotation between two looks.
+      // At most one rotation between two reads.
       if (i % 5 === 0) seen.push(...reader.read());
     }
     seen.push(...reader.read());

@@ -1,4 +1,7 @@
-/** Running a site: states, ends, consoles and leases of computers that the test plays; and frames through a pipe. */
+/**
+ * Running a site: states, ends, consoles and leases of computers that the test plays; and frames
+ * through a pipe.
+ */
 import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
@@ -17,7 +20,7 @@ computers:
   c: { role: client, network: lan, drives: [{ far: s/d }] }
 `;
 
-/** Of a request that nobody withdraws. */
+/** The context of a request that is never withdrawn. */
 const work = { signal: new AbortController().signal, waitsFor: () => undefined };
 
 function setUp() {
@@ -96,7 +99,7 @@ describe('a site that runs', () => {
     events.get('c')!.output(encode('\x1b[6nroot'));
     stop();
     events.get('c')!.output(encode('more'));
-    // What asks the terminal is passed on when it comes, and not shown again.
+    // Escape sequences that query the terminal are passed on when they arrive, and not replayed.
     expect(seen.slice(16_000)).toMatch(/^x+login: \xe4\x1b\[6nroot$/);
     supervisor.input('c', encode('ls\n'));
     expect(typed).toEqual(['c: ls\n']);
@@ -126,7 +129,7 @@ describe('a site that runs', () => {
   });
 });
 
-/** Two ends of a pipe; `cut` gives the other end its bytes in pieces of that size. */
+/** The two ends of a pipe. `cut` limits the length of the pieces in which bytes arrive. */
 function pipe(cut = Infinity): [Duplex, Duplex] {
   const ends: Duplex[] = [];
   const make = (other: number): Duplex =>

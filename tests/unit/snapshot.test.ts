@@ -1,4 +1,7 @@
-/** Snapshot files: damage is found, whatever it hits; what follows is decided as the user would; other files stay. */
+/**
+ * Snapshot files: any damage is detected, the reaction is the one that a user expects, and other
+ * files are not touched.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -90,7 +93,7 @@ describe('A snapshot file', () => {
   });
 });
 
-/** A computer that boots at once, and goes on from any snapshot of its own. */
+/** A computer that boots immediately and resumes from any of its own snapshots. */
 function fakeComputer() {
   const calls: string[] = [];
   let saved = '';

@@ -1,6 +1,7 @@
 /**
- * Sockets as byte streams where the other side or the moment is bad: what send(2) and recv(2) on the descriptor see before
- * the event loop does, sockets that are closed or given away while they are read, and peers that flood. Real sockets.
+ * Sockets as byte streams in bad conditions: events that send(2) and recv(2) on the descriptor see
+ * before the event loop does, sockets that are closed or handed over while they are read, and peers
+ * that flood. With real sockets.
  */
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -52,8 +53,9 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
   }
 
   /**
-   * An accepted stream that is alone for so long that it stays when it has received; `last` is called within the data of
-   * the chunk that says so, and `ended` resolves when the stream is closed.
+   * An accepted stream that has been alone for long enough to stay in its read loop after it has
+   * received something. `last` is called within the data event of the chunk that announces it, and
+   * `ended` resolves when the stream is closed.
    */
   async function staying(last: (stream: SocketStream, peer: Socket) => void) {
     const heard: string[] = [];
@@ -155,7 +157,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     });
     const peer = await dialled(listener);
     await vi.waitUntil(() => stream);
-    // Both at once: the event loop has not heard of it.
+    // The peer is gone, but the event loop has not noticed yet.
     if (transport === 'tcp') peer.resetAndDestroy();
     else peer.destroy();
     for (let i = 0; i < 3; i++) stream!.write([bytes('x'), new Uint8Array(300_000)]);
@@ -175,7 +177,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
         else peer.destroy();
       });
       const error = await end;
-      // It is recv(2) that was told; nothing more was read.
+      // Only recv(2) saw the end; no further read followed.
       const seen = receive.mock.results.slice(before).map(({ type, value }) => (type === 'return' ? value : type));
       if (how === 'ends') {
         expect(new Set(seen)).toEqual(new Set([0]));
@@ -194,7 +196,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
         const fd = send.mock.calls.at(-1)![0];
         peer.write('what comes too late');
         stream.destroy();
-        // The lowest that is free.
+        // The lowest free descriptors.
         pair = calls!.socketPair();
         expect(pair).toContain(fd);
         const other = pair[0] === fd ? pair[1] : pair[0];
@@ -216,7 +218,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       let before = 0;
       let given: Socket | undefined;
       const { heard, stream, said } = await staying((released, peer) => {
-        // What a client of TLS sends as soon as it may.
+        // The bytes that a TLS client sends as early as it may.
         peer.write('hello of TLS');
         given = released.release();
         before = receive.mock.calls.length;
@@ -229,7 +231,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       const { fd } = (given as unknown as { _handle: { fd: number } })._handle;
       const count = calls!.receive(fd, into);
       expect(text(into.subarray(0, count))).toBe('hello of TLS');
-      // What is written here after it would be heard within TLS.
+      // Bytes written here after the handover would end up within TLS.
       expect(stream.write([bytes('no')])).toBe(true);
       expect(given!.bytesWritten).toBe(0);
       expect(stream.release()).toBeUndefined();
@@ -263,7 +265,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     let over = false;
     await staying((stream, peer) => {
       const more = (): void => {
-        // There before this returns, so that nobody ever has to wait for it.
+        // More bytes have arrived before this returns, so that a read never has to wait.
         if (!over) peer.write('flood');
         stream.write([bytes('x')]);
       };

@@ -1,4 +1,4 @@
-/** URIs of devices behind ssh and rsh: what is understood, what is refused, and what ssh is given. */
+/** URIs of devices behind ssh and rsh: accepted forms, refusals, and the arguments for ssh. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';

@@ -69,7 +69,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
       await tell(join(at, 'disk.img'), device);
       unmount();
     };
-    // Where nobody makes nodes of partitions, it is done here.
+    // Create the partition's device node here if the system does not.
     const number = `/sys/class/block/${name}p1/dev`;
     if (!existsSync(number)) console.warn('SKIPPED: this kernel makes no partitions of loop devices');
     else {

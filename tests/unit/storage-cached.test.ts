@@ -4,7 +4,9 @@ import { readWhatIsCached } from '../../src/storage/transfer.node.js';
 import { GuestBuffers } from '../../src/machine/guest-memory.js';
 import { TestMemory } from '../support/guest-memory.js';
 
-/** A file of bytes that say their place, of which what is below `cached` is in the page cache. */
+/**
+ * A file whose bytes depend on their offset. The bytes below offset `cached` are in the page cache.
+ */
 const fileOf = (cached: number) => ({
   read: (into: Uint8Array, offset: number) => {
     const count = Math.max(0, Math.min(into.length, cached - offset));

@@ -68,7 +68,7 @@ describe('a file as a block device', () => {
     await readBytes(device, 0, 8192);
     await expectKind('io', readBytes(device, 8192, 4096));
     await expectKind('io', readBytes(device, 512 * 1024, 512));
-    // A write would make it longer again, with zeroes in the gap that nobody wrote.
+    // A write would extend the file again, with a gap of zeroes that was never written.
     for (const offset of [8192, 512 * 1024, mebibyte - 4096]) {
       await expectKind('io', writeBytes(device, offset, new Uint8Array(4096).fill(7)));
       await expectKind('io', device.writeZeroes(offset, 4096));
@@ -89,7 +89,7 @@ describe('a file as a block device', () => {
     const last = extents.at(-1)!;
     expect(last.offset + last.length).toBe(512 * 1024 + 100);
     for (const at of [512 * 1024 + 100, mebibyte - 512]) await expectKind('io', device.extents(at, 512));
-    // With the file's length the hole comes back: it is one of the file's own then.
+    // When the file has its full length again, the gap is a hole of the file itself.
     truncateSync(path, mebibyte);
     expect(await device.extents(512 * 1024, 512)).toEqual([
       { offset: 512 * 1024, length: 512, hole: true, zero: true },
@@ -174,7 +174,7 @@ describe('a file as a block device', () => {
     const { fd } = device as unknown as { fd: number };
     closeSync(fd);
     await expect(device.flush()).rejects.toThrow();
-    // The number is free: the next file gets it, and could be flushed.
+    // The descriptor is free: the next file gets it, and could be flushed by mistake.
     const other = openSync(image(512), 'r+');
     expect(other).toBe(fd);
     await expectKind('io', device.flush());

@@ -1,4 +1,7 @@
-/** Files of Farbus's own that a user names: which files are taken, and what is there while one is made. */
+/**
+ * Farbus's own files at paths that a user names: which existing files are accepted, and what is
+ * there while one is created.
+ */
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

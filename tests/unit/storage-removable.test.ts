@@ -1,4 +1,7 @@
-/** Physical removable drives: the logic over a simulated drive, the ioctls over simulated calls, and what loop devices can show. */
+/**
+ * Physical removable drives: the logic on a simulated drive, the ioctls on simulated calls, and
+ * tests with loop devices.
+ */
 import { writeFileSync } from 'node:fs';
 import { openSync, closeSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -33,10 +36,10 @@ afterEach(async () => {
   for (const close of open.splice(0).reverse()) await close();
 });
 
-/** A drive that the test puts media into. */
+/** A drive into which the test puts media. */
 class SimulatedDrive implements DrivePort {
   medium: { name: string; device: BlockDevice } | undefined;
-  /** Whether the system has noticed what is in the drive now. */
+  /** True if the system has noticed the drive's current medium. */
   noticed = true;
   readonly told: string[] = [];
   failure: BlockError | undefined;
@@ -107,7 +110,7 @@ describe('a physical drive', () => {
     expect(await goes).toBe('');
     await expectKind('no-medium', readOf(drive, one));
     const again = next(drive);
-    // The same name is another stay in the drive all the same.
+    // A medium that is inserted again with the same name counts as a new one.
     port.medium = { name: 'a', device: disc(2) };
     expect(await again).not.toBe(one);
     await drive.close();
@@ -168,7 +171,7 @@ describe('a physical drive', () => {
   });
 });
 
-/** The kernel's side of a drive: what the calls answer, and what was asked. */
+/** The kernel's side of a drive: the results of the calls, and a record of them. */
 class SimulatedKernel implements DriveCalls {
   status = CDS_DISC_OK;
   bytes = 1 << 20;
@@ -197,7 +200,7 @@ class SimulatedKernel implements DriveCalls {
     if (request === CDROM_DRIVE_STATUS) return Promise.resolve(this.status);
     if (request === CDROM_MEDIA_CHANGED) return Promise.resolve(this.changed);
     if (this.controlError !== undefined) return Promise.reject(errno(this.controlError));
-    // The kernel ejects nothing that anybody else has open.
+    // The kernel does not eject a medium that another process has open.
     if (request === CDROMEJECT && this.fds.size > 1) return Promise.reject(errno('EBUSY'));
     return Promise.resolve(0);
   }

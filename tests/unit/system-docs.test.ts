@@ -1,4 +1,7 @@
-/** docs/system.md says which test shows each requirement and each figure of [SYS]: that test is there, and cites the figure. */
+/**
+ * docs/system.md names the test for each requirement and each figure of [SYS]. Those tests exist
+ * and cite the figure.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +12,7 @@ const page = readFileSync(`${root}docs/system.md`, 'utf8');
 interface Row {
   readonly what: string;
   readonly code: string;
-  /** What the last column names: a file, and where it says so the beginning of a title in it. */
+  /** The content of the last column: a file, and optionally the beginning of a test title in it. */
   readonly tests: readonly { readonly file: string; readonly title: string | undefined }[];
 }
 
@@ -28,7 +31,9 @@ function testOf(text: string): Row['tests'][number] {
   return { file: match[1]!, title: match[2] };
 }
 
-/** What tests and groups of tests in a file are called: texts that are the first of a call's arguments. */
+/**
+ * The titles of tests and groups in a file: the string literals that are a call's first argument.
+ */
 function titlesOf(text: string): string[] {
   return [...text.matchAll(/\(\s*(['"`])((?:\\.|(?!\1).)*)\1,/g)].map(([, , title]) => title!);
 }

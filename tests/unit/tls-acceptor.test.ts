@@ -1,4 +1,7 @@
-/** One TLS server for many streams: each handshake's end is told to the stream that it belongs to. */
+/**
+ * One TLS server for many streams: the result of each handshake goes to the stream that it belongs
+ * to.
+ */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -14,7 +17,7 @@ import { authority, noOpenssl, type Authority } from '../support/tls-certificate
 let pki: Authority;
 let secure: Secure;
 let listener: SocketListener;
-/** What came of each handshake, by the client's port. */
+/** The result of each handshake, by the client's port. */
 const outcomes = new Map<string, Promise<readonly string[] | Error>>();
 const open = new Set<{ destroy(): void }>();
 
@@ -60,7 +63,7 @@ async function outcomeOf({ localPort }: Socket): Promise<readonly string[] | Err
   }
 }
 
-/** A client's certificate, and the CA. */
+/** Options for a client: its certificate, and the CA. */
 function options(folder: string): ConnectionOptions {
   const text = (name: string): Buffer => readFileSync(join(folder, name));
   return {
@@ -99,7 +102,8 @@ describe.skipIf(noOpenssl())('handshakes side by side', () => {
     for (;;) {
       const begun = outcomes.get(`127.0.0.1:${socket.localPort}`);
       if (begun) {
-        // In the microtask in which the handshake is told to have ended: Node is still within it.
+        // This runs in the microtask that reports the end of the handshake: Node is still inside
+        // it.
         await begun.then(() => [...open].at(-1)!.destroy());
         break;
       }

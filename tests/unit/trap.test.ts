@@ -4,7 +4,7 @@ import { installedHandler } from '../../src/machine/descriptor-table.js';
 import { TrapHandler, type GuardedDevice, type Trap } from '../../src/machine/trap.js';
 import { TestMemory } from '../support/guest-memory.js';
 
-/** A device with one command register at offset 4 and one other at 8. */
+/** A device with a command register at offset 4 and another register at offset 8. */
 class TestDevice implements GuardedDevice {
   readonly name = 'test';
   readonly base = 0xfe000000;

@@ -1,4 +1,7 @@
-/** Reads by io_uring: what is read is what the file has, whatever is in the page cache, and a process ends all the same. */
+/**
+ * Reads by io_uring: they return the file's bytes, in the page cache or not, and a process can
+ * still end.
+ */
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,
@@ -20,7 +23,7 @@ import { readThroughRing } from '../../src/storage/transfer.node.js';
 import { Uring } from '../../src/storage/uring.node.js';
 
 const size = 8 << 20;
-/** Whole numbers below a limit, the same in each run. */
+/** Random integers below a limit, the same sequence in each run. */
 const numbers = (seed: number): ((limit: number) => number) => {
   const random = seededRandom(seed);
   return (limit) => Math.floor(random() * limit);
@@ -47,7 +50,7 @@ describe.skipIf(!ring)('reads by io_uring', () => {
     rmSync(folder, { recursive: true });
   });
 
-  /** The page cache forgets the file. */
+  /** Drops the file from the page cache. */
   const forget = (): Buffer => execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none']);
 
   const read = (into: Uint8Array, offset: number, from = fd): Promise<number> =>
@@ -71,7 +74,7 @@ describe.skipIf(!ring)('reads by io_uring', () => {
   });
 
   it('are refused where too many are under way, and taken again afterwards', async () => {
-    // What is read of a pipe is under way until somebody writes.
+    // A read from a pipe stays in flight until the pipe is written.
     const pipe = join(folder, 'pipe');
     execFileSync('mkfifo', [pipe]);
     const both = openSync(pipe, modes.O_RDWR);

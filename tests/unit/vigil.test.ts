@@ -1,4 +1,4 @@
-/** Waiting awake: it must end by itself, whether the answer comes or not. */
+/** The spin wait: it must end by itself, with or without an answer. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
@@ -6,7 +6,9 @@ import { Contention } from '../../src/base/vigil.node.js';
 
 const vigil = new URL('../../dist/base/vigil.node.js', import.meta.url).href;
 
-/** Runs a program that has a Vigil `v`; it ends when nothing keeps its event loop turning. */
+/**
+ * Runs a program that has a Vigil `v`. The program ends when nothing keeps its event loop alive.
+ */
 function run(program: string): string {
   const text = `import { Vigil } from ${JSON.stringify(vigil)}; const v = new Vigil(50); ${program}`;
   return execFileSync(process.execPath, ['--input-type=module', '-e', text], {
@@ -28,7 +30,7 @@ it.each([
 it('a loop that lost the processor while it turned does not wait awake for a while', () => {
   let losses = 3;
   const contention = new Contention(() => losses);
-  // A turn that was not late is not asked about.
+  // An iteration that was not late is not checked.
   contention.begin(1000);
   losses = 4;
   contention.turned(1000.1);
@@ -36,7 +38,7 @@ it('a loop that lost the processor while it turned does not wait awake for a whi
   contention.turned(1001);
   expect(contention.rests(1001)).toBe(true);
   expect(contention.rests(1200)).toBe(false);
-  // A late turn in which nothing was lost was the loop's own work.
+  // A late iteration without involuntary context switches was caused by the loop's own work.
   contention.begin(2000);
   contention.turned(2003);
   expect(contention.rests(2003)).toBe(false);

@@ -79,7 +79,7 @@ describe('a VXLAN segment', () => {
     a.port.send(frame(broadcastMac, a.port.mac, 9000));
     await until(() => b.got.length === 1 && c.got.length === 1);
     expect(b.got[0]).toEqual(frame(broadcastMac, a.port.mac, 9000));
-    // Now b and c know where a is; a does not know where b is, and its frame comes to both segments.
+    // Now b and c know where a is. a does not know where b is, so its frame goes to both segments.
     b.port.send(frame(a.port.mac, b.port.mac, 46));
     await until(() => a.got.length === 1);
     a.port.send(frame(b.port.mac, a.port.mac, 46, 2));
