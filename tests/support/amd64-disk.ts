@@ -1,7 +1,7 @@
 /**
- * A disk that a 64-bit PC boots from by itself: GRUB in the master boot record, and on its one partition Debian's amd64
- * kernel and a user land of busybox. At each boot it prints `hash SHA256` of a file and `seen N`, how often it was
- * booted before, on the serial console, and switches off.
+ * A disk from which a 64-bit PC boots: GRUB in the master boot record, and one partition with
+ * Debian's amd64 kernel and a busybox userland. At each boot it prints `hash SHA256` of a file and
+ * `seen N`, the number of earlier boots, on the serial console, and powers off.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -22,7 +22,10 @@ import type { PackageLock } from '../../src/guest/lock.node.js';
 import { filesBelow, unpackPackage } from '../../src/guest/unpack.node.js';
 import { tempFolder } from './temp.js';
 
-/** The kernel for cloud machines: small, with NVMe and ext4 built in, so that no initramfs is needed. */
+/**
+ * Debian's kernel for cloud machines. It is small and has NVMe and ext4 built in, so no initramfs
+ * is needed.
+ */
 export const amd64Packages: PackageLock = {
   suite: 'bookworm',
   architecture: 'amd64',
@@ -65,13 +68,16 @@ const partitionStart = 1 << 20;
 const size = 64 << 20;
 const grubFolder = '/usr/lib/grub/i386-pc';
 
-/** The disk's path, and what it prints as `hash`. */
+/** The path of the disk, and the hash that it prints. */
 export interface BootDisk {
   readonly path: string;
   readonly hash: string;
 }
 
-/** Makes the disk in a temporary folder. Fetches some 27 MB once, into the cache of the guest's packages. */
+/**
+ * Makes the disk in a temporary folder. Downloads some 27 MB once, into the cache of guest
+ * packages.
+ */
 export async function makeBootDisk(): Promise<BootDisk> {
   const folder = tempFolder();
   const root = join(folder, 'root');
@@ -98,7 +104,10 @@ export async function makeBootDisk(): Promise<BootDisk> {
   return { path, hash: createHash('sha256').update(data).digest('hex') };
 }
 
-/** What grub-install does: the boot sector's code before the table, and the core between it and the partition. */
+/**
+ * Does what grub-install does: writes the boot sector's code before the partition table, and GRUB's
+ * core between the boot sector and the partition.
+ */
 function putGrub(disk: string, folder: string): void {
   const config = join(folder, 'grub.cfg');
   const core = join(folder, 'core.img');

@@ -1,7 +1,10 @@
-/** What blocks may hold after a crash: their flushed content, or anything that was written since. */
+/**
+ * The contents that blocks may have after a crash: the flushed content, or any content written
+ * since.
+ */
 import { expect } from 'vitest';
 
-/** A block's content by a number that is in each of its words: 0 is zeroes. */
+/** A block whose every word contains the number `stamp`; 0 means zeroes. */
 export function stamped(stamp: number, length = 512): Uint8Array {
   const words = new Uint32Array(length / 4).fill(stamp);
   return new Uint8Array(words.buffer);
@@ -13,15 +16,15 @@ export function stampOf(bytes: Uint8Array): number {
   return words[0]!;
 }
 
-/** Something that a block was changed to. */
+/** A change of a block. */
 export interface Change {
-  /** 'any': trimmed. */
+  /** 'any' for a trim, after which the content is undefined. */
   readonly stamp: number | 'any';
-  /** Whether it was acknowledged. */
+  /** True if the change was acknowledged. */
   acknowledged: boolean;
 }
 
-/** What each block may hold: its flushed content first, then every change since. */
+/** The contents that each block may have: its flushed content first, then every change since. */
 export class History {
   readonly blocks: Change[][];
 
@@ -37,7 +40,10 @@ export class History {
     });
   }
 
-  /** What a flush that begins now makes the oldest possible content of each block. */
+  /**
+   * For each block: the change that will be the oldest possible content if a flush begins now and
+   * succeeds.
+   */
   flushPoint(): (Change | undefined)[] {
     return this.blocks.map((changes) => changes.findLast(({ acknowledged }) => acknowledged));
   }

@@ -1,10 +1,12 @@
 /**
- * A folder on a disk with a volatile write cache, driven by recorded calls (record.ts), and what a power cut can leave of it.
+ * A folder on a disk with a volatile write cache. It is driven by recorded system calls
+ * (record.ts), and tells what a power cut can leave.
  *
- * What is certain: the data and length of a file as of the last sync that was answered, and the names as of the last sync of
- * the folder. Of everything else a power cut keeps what it likes: each sector of 512 bytes by itself has its certain content
- * or any later one, so writes are lost, torn and reordered; lengths likewise; of the changes of names the first few stay, as
- * in a file system with a journal. A sector is never half old.
+ * Durable for certain are the data and length of a file as of its last acknowledged sync, and the
+ * names as of the last sync of the folder. Everything else is uncertain: each sector of 512 bytes
+ * independently has its durable content or any later one, so writes are lost, torn and reordered;
+ * the same holds for lengths. Of the changes of names, a power cut keeps the first few, as in a
+ * file system with a journal. A sector is never torn.
  */
 import type { Random } from '../../conformance/random.js';
 import type { CallEvent, Change } from './record.js';
@@ -15,7 +17,7 @@ interface Version {
   readonly data: Buffer;
   /** The call that wrote it. */
   readonly by: Change;
-  /** Its place in the order in which calls began. */
+  /** Number of its call, in the order in which calls began. */
   readonly order: number;
   done: boolean;
 }
@@ -42,23 +44,23 @@ class File {
 }
 
 /**
- * What a power cut keeps: everything, nothing, or something in between. `late` keeps the last calls and loses those before:
- * a later write overtakes an earlier one.
+ * What a power cut keeps: everything, nothing, or something in between. `late` keeps the last calls
+ * and loses those before, so that a later write overtakes an earlier one.
  */
 const modes = ['all', 'none', 'sectors', 'sectors', 'few', 'most', 'calls', 'calls', 'pages', 'late', 'late'] as const;
 
 export class CrashFolder {
   #names: Map<string, File>;
-  /** Names that are certain, and the changes of names since. */
+  /** The durable names, and the changes of names since. */
   #durableNames: Map<string, File>;
   readonly #changes: { readonly apply: (names: Map<string, File>) => void; done: boolean; readonly by: Change }[] = [];
   readonly #files = new Set<File>();
-  /** By the sync: what it makes certain. */
+  /** By sync call: makes durable what that sync covers. */
   readonly #syncs = new Map<Change, () => void>();
-  /** The file that a call was for when it began: it may have another name when it ends. */
+  /** The file of a call when the call began. It may have another name when the call ends. */
   readonly #targets = new Map<Change, File>();
   #calls = 0;
-  /** Files that lose nothing: they stand for a disk elsewhere. */
+  /** Files that lose nothing. They stand for files on another disk. */
   readonly #elsewhere: ReadonlySet<string>;
 
   constructor(content: ReadonlyMap<string, Uint8Array>, elsewhere: readonly string[] = []) {
@@ -152,7 +154,7 @@ export class CrashFolder {
 
   #resize(by: Change, file: File, size: number): void {
     this.#targets.set(by, file);
-    // What is cut off reads as zeroes if the file becomes longer again.
+    // The part that is cut off reads as zeroes if the file is extended again.
     for (const index of new Set([...file.durable.keys(), ...file.pending.keys()])) {
       const end = (index + 1) * sector;
       if (end <= size) continue;
@@ -176,7 +178,7 @@ export class CrashFolder {
     }
   }
 
-  /** What a power cut at this moment leaves, by name. */
+  /** Makes the files that a power cut at this moment leaves, by name. */
   crash(random: Random): { readonly mode: string; readonly files: Map<string, Buffer> } {
     const mode = random.pick(modes);
     const names = new Map(this.#durableNames);
@@ -186,7 +188,10 @@ export class CrashFolder {
   }
 }
 
-/** What is done before a sync begins is certain when it ends. */
+/**
+ * Notes the data that a sync covers: that of calls that had ended when it began. Returns a function
+ * that makes this data durable, to be called when the sync ends.
+ */
 function prepareSync(file: File): () => void {
   const last = new Map<number, Version>();
   for (const [index, versions] of file.pending) {
@@ -198,7 +203,7 @@ function prepareSync(file: File): () => void {
     for (const [index, version] of last) {
       const versions = file.pending.get(index) ?? [];
       const at = versions.indexOf(version);
-      // A sync that began later may have ended before.
+      // A sync that began later may have ended earlier.
       if (at < 0) continue;
       file.durable.set(index, version.data);
       if (at + 1 === versions.length) file.pending.delete(index);
@@ -220,7 +225,7 @@ function image(file: File, mode: (typeof modes)[number], random: Random): Buffer
   };
   for (const [index, data] of file.durable) put(index, data);
   const choice = new Map<unknown, number>();
-  /** A number in [0, limit] that is the same for everything that belongs together. */
+  /** A random number in [0, limit], the same for everything that belongs together. */
   const together = (what: unknown, limit: number): number => {
     if (!choice.has(what)) choice.set(what, random.below(1_000_000));
     return Math.floor((choice.get(what)! / 1_000_000) * (limit + 1));

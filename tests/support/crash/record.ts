@@ -1,15 +1,19 @@
 /**
- * Records what a program does to the files of one folder: its system calls, by strace, in their order, each with a start and
- * an end, as calls of several threads overlap. The program writes lines to the file `marks` in that folder, which tell what
- * it has begun and what was answered; they take part in the order.
+ * Records what a program does to the files of one folder: its system calls, by strace, in order.
+ * Each has a start and an end, because calls of several threads overlap. The program writes lines
+ * to the file `marks` in that folder, to tell which operations it has begun and which were
+ * acknowledged. These lines take part in the order.
  *
- * Not here: what a power cut can leave of it (folder.ts).
+ * Not here: what a power cut can leave (folder.ts).
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
-/** A change of the folder, or what orders changes. Names are those in the folder. */
+/**
+ * A change of the folder, or a call that affects the order of changes. Names are relative to the
+ * folder.
+ */
 export type Change =
   | { readonly kind: 'create'; readonly name: string; readonly truncates: boolean }
   | { readonly kind: 'write'; readonly name: string; readonly at: number; readonly data: Buffer }
@@ -21,7 +25,7 @@ export type Change =
   | { readonly kind: 'remove'; readonly name: string }
   | { readonly kind: 'mark'; readonly value: unknown };
 
-/** The start or the end of a call. A change has the same object in both. */
+/** The start or the end of a call. Both refer to the same change object. */
 export interface CallEvent {
   readonly change: Change;
   readonly ended: boolean;
@@ -39,24 +43,27 @@ export interface Recording {
   readonly stderr: string;
 }
 
-/** Where the calls are noted. */
+/** The path of strace's output. */
 export function traceOf(folder: string): string {
   return join(dirname(folder), `${basename(folder)}.trace`);
 }
 
 export interface RecordOptions {
   readonly env?: NodeJS.ProcessEnv;
-  /** The user as whom it runs; the file for the trace, beside the folder, must be there and be that user's. */
+  /**
+   * The user id under which the program runs. The output file of strace, next to the folder, must
+   * exist and belong to that user.
+   */
   readonly uid?: number;
 }
 
-/** Runs `node ARGS` in `folder`, which must be a real path, and tells what it did there. */
+/** Runs `node ARGS` in `folder`, which must be a real path, and records what it does there. */
 export function record(folder: string, args: readonly string[], { env = {}, uid }: RecordOptions = {}): Recording {
   const trace = traceOf(folder);
   const options = ['-f', '-y', '-xx', '-qq', '-s', '2097152', '-e', 'signal=none', '-e', `trace=${calls.join(',')}`];
   const { status, stderr } = spawnSync('strace', [...options, '-o', trace, process.execPath, ...args], {
     cwd: folder,
-    // What io_uring does is no system call.
+    // strace does not see the operations of io_uring.
     env: { ...process.env, UV_USE_IO_URING: '0', ...env },
     ...(uid !== undefined && { uid, gid: uid }),
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -66,12 +73,18 @@ export function record(folder: string, args: readonly string[], { env = {}, uid 
   return { events: new Parser(folder).parse(readFileSync(trace, 'latin1')), status, stderr };
 }
 
-/** Takes the lines of strace apart. @throws Error on a call that it does not know how to follow */
+/**
+ * Parses the lines of strace.
+ * @throws Error on a call that it cannot follow
+ */
 class Parser {
   readonly #folder: string;
   /** Calls that have begun, by thread. */
   readonly #open = new Map<string, { text: string; change: Change | undefined }>();
-  /** Where write(2) goes on, by path: a file here is written by one descriptor at a time. */
+  /**
+   * The file position for write(2), by path: each file here is written through one descriptor at a
+   * time.
+   */
   readonly #positions = new Map<string, number>();
   readonly #events: CallEvent[] = [];
 
@@ -181,10 +194,13 @@ class Parser {
     return at === undefined ? undefined : { kind: 'sync', name: at };
   }
 
-  /** The name of the file whose descriptor is the first argument; undefined if it is none of the folder. */
+  /**
+   * The name of the file whose descriptor is the first argument; undefined if it is not in the
+   * folder.
+   */
   #ofDescriptor(args: string): string | undefined {
     const path = pathOf(args);
-    // Pipes and sockets have names that do not begin with a slash.
+    // Pipes and sockets have names without a leading slash.
     return path?.startsWith('/') ? this.#nameOf(path) : undefined;
   }
 
