@@ -1,4 +1,7 @@
-/** Farbus as a library in Node: what `farbus` exports, and what needs Node's files, sockets and programs. */
+/**
+ * Farbus as a library in Node: what `farbus` exports, and what needs Node's files, sockets and
+ * programs.
+ */
 export * from './index.js';
 export * from './guest/debian.node.js';
 export * from './machine/snapshot-file.node.js';

@@ -1,4 +1,7 @@
-/** Farbus as a library: everything that runs in a browser and in Node alike. Node's own parts are in `farbus/node`. */
+/**
+ * Farbus as a library: everything that runs in a browser and in Node alike. Node's own parts are in
+ * `farbus/node`.
+ */
 export * from './base/buffers.js';
 export * from './base/errors.js';
 export * from './base/log.js';

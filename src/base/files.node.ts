@@ -65,8 +65,8 @@ export async function temporaryBeside(path: string): Promise<string> {
 }
 
 /**
- * Makes the folder at `path`, and those above it, if they do not exist, and makes their names durable: after a power cut
- * a file in a folder that is lost is lost too.
+ * Makes the folder at `path`, and those above it, if they do not exist, and makes their names
+ * durable: after a power cut a file in a folder that is lost is lost too.
  */
 export async function makeDurableFolder(path: string, mode = 0o777): Promise<void> {
   const first = await mkdir(path, { recursive: true, mode });

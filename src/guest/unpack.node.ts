@@ -51,7 +51,10 @@ export async function filesBelow(folder: string): Promise<string[]> {
     .sort();
 }
 
-/** Makes the files durable. Nothing checks them later, so a power cut must not leave empty ones under the final name. */
+/**
+ * Makes the files durable. Nothing checks them later, so a power cut must not leave empty ones
+ * under the final name.
+ */
 async function syncFiles(folder: string): Promise<void> {
   for (const name of await filesBelow(folder)) {
     const file = await open(join(folder, name));

@@ -103,8 +103,8 @@ async function replace<T>(path: string, empty: fs.FileHandle, mode: number, own:
     handle = await fs.open(temporary, 'wx', mode);
   } catch (error) {
     if (!['EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) throw error;
-    // The user may write the empty file but not its folder: fill it in place. The magic bytes come first, or a crash
-    // could leave a file of zeroes, which would look like a blank disk.
+    // The user may write the empty file but not its folder: fill it in place. The magic bytes come
+    // first, or a crash could leave a file of zeroes, which would look like a blank disk.
     await empty.write(own.magic, 0, 'latin1');
     await empty.sync();
     await empty.truncate(own.size);

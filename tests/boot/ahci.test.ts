@@ -1,6 +1,7 @@
 /**
- * Drives on the AHCI adapter under Debian's own drivers (ahci, sd, sr), booted once: each test starts from the snapshot.
- * The disk and the disc are served by `farbus serve` from a process of its own.
+ * Drives on the AHCI adapter under Debian's own drivers (ahci, sd, sr), booted once: each test
+ * starts from the snapshot. The disk and the disc are served by `farbus serve` from a process of
+ * its own.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -301,7 +302,10 @@ interface StartOptions {
   readonly faults?: readonly FaultRule[];
 }
 
-/** Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb, sr1. */
+/**
+ * Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb,
+ * sr1.
+ */
 async function start(options: StartOptions = {}) {
   const far = async (text: string): Promise<ClientDrive & { device: BlockDevice }> => {
     const drive = await openClientDrive(text, { reconnectSeconds: options.reconnectSeconds ?? 60, log });

@@ -1,6 +1,7 @@
 /**
- * Booting by the firmware, nothing local: SeaBIOS starts the GRUB rescue CD from a far CD/DVD drive, and GRUB's own AHCI
- * driver reads a far disk. Everything is seen on the screen and done by keys. Both devices are served by `farbus serve`.
+ * Booting by the firmware, nothing local: SeaBIOS starts the GRUB rescue CD from a far CD/DVD
+ * drive, and GRUB's own AHCI driver reads a far disk. Everything is seen on the screen and done by
+ * keys. Both devices are served by `farbus serve`.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -1,6 +1,7 @@
 /**
- * The client computer with its unmodified operating system, booted once: each test starts from the snapshot, on a far disk
- * that `farbus serve` offers from a process of its own ([SYS] fig. 4, 5, 6, 8, 11; R1, R5 to R8).
+ * The client computer with its unmodified operating system, booted once: each test starts from the
+ * snapshot, on a far disk that `farbus serve` offers from a process of its own ([SYS] fig. 4, 5, 6,
+ * 8, 11; R1, R5 to R8).
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -31,7 +32,7 @@ let folder: string;
 let image: string;
 let snapshot: string;
 let server: ServeProcess;
-/** What a test has started, to be ended after it. */
+/** Things that a test has started and that must be ended after it. */
 const open: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
@@ -80,7 +81,8 @@ describe('a guest on a far disk', () => {
     expect(boot).toEqual(['321', '322', '323', '324', '325', '326']);
     const read = steps.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
     const own = steps.filter(({ tag }) => tag === read.tag);
-    // 262 by the virtual I/O client, and again by the initiator, which tells the request's cookie.
+    // Step 262 is reported by the virtual I/O client, and again by the initiator, which reports the
+    // request's cookie.
     expect(own.map(({ id }) => id)).toEqual(['213', '214', '303', '261', '262', '262', '263', 'end']);
     expect(own.every(({ time }, i) => i === 0 || time >= own[i - 1]!.time)).toBe(true);
     const handler = steps.find(({ id }) => id === '326')!.detail;
@@ -314,7 +316,7 @@ interface StartOptions {
   readonly device?: BlockDevice;
   readonly reconnectSeconds?: number;
   readonly onStep?: (step: Step) => void;
-  /** The drive is not the one of the snapshot, and is taken for it. */
+  /** True if the drive is not the one of the snapshot, but is accepted as such. */
   readonly anew?: boolean;
 }
 
@@ -334,7 +336,7 @@ async function closeAll(): Promise<void> {
   for (const close of open.splice(0).reverse()) await close();
 }
 
-/** Runs a command that must succeed. */
+/** Returns a function that runs a command, which must succeed. */
 function runner(computer: ClientComputer) {
   return async (command: string): Promise<string> => {
     const { output, status } = await computer.console.run(command, 100_000);
@@ -343,7 +345,10 @@ function runner(computer: ClientComputer) {
   };
 }
 
-/** Writes, reads back and compares in the guest for some seconds of its own; must end without an error. */
+/**
+ * Writes, reads back and compares in the guest for several seconds of guest time. It must end
+ * without an error.
+ */
 async function underLoad(computer: ClientComputer): Promise<void> {
   const output = await runner(computer)(
     'dd if=/dev/urandom of=/tmp/l bs=64k count=16 2>/dev/null; ok=0; for i in 1 2 3 4 5 6 7 8 9 10; do ' +
@@ -356,7 +361,7 @@ async function underLoad(computer: ClientComputer): Promise<void> {
   for (let i = 1; i <= 10; i++) expect(output).toContain(sha256(stored.subarray(i << 20, (i + 1) << 20)));
 }
 
-/** An ext4 file system with one file of random content on the image. */
+/** Makes an ext4 file system with one file of random content on the image. */
 function makeFileSystem(): { content: Uint8Array; hash: string } {
   const content = randomBytes(1 << 20);
   const source = join(folder, 'source');

@@ -1,4 +1,7 @@
-/** Linux 5.10 and Debian 11's user land, unmodified, on a far disk: another kernel's NVMe driver than everywhere else. */
+/**
+ * Linux 5.10 and Debian 11's user land, unmodified, on a far disk: another kernel's NVMe driver
+ * than everywhere else.
+ */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';

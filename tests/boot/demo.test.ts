@@ -1,4 +1,4 @@
-/** The demo as a user runs it: it checks its own work with tools that are not ours, and says so. */
+/** The demo as a user runs it: it checks its own work with independent tools, and says so. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ const cache = privateCache();
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 it('runs to its end, from snapshots the second time, and leaves nothing but the cache', () => {
-  // What a demo that was killed has left: process 1 started at another time.
+  // A folder that a killed demo has left: its owner is process 1 with another start time.
   const folder = join(cache, 'farbus');
   mkdirSync(join(folder, ownedName('demo-').replace(/\d+-\d+/, '1-1')));
   run();
@@ -26,7 +26,7 @@ it('runs to its end, from snapshots the second time, and leaves nothing but the 
   const [, answered] = /(\d+) of \d+ answered, in/.exec(stdout)!;
   expect(Number(answered)).toBeGreaterThan(0);
   const [, passed, seen] = /the disks' (\d+) frames passed beneath; OS 2's card got (\d+) frames/.exec(stdout)!;
-  // Of the ping, an answer to each; of the name resolution, a few.
+  // One answer for each ping, and a few for the name resolution.
   expect(Number(seen)).toBeLessThan(Number(answered) + 20);
   expect(Number(passed)).toBeGreaterThan(200);
   expect(stdout).toMatch(/\d+ commands \(\d+ reads, \d+ writes/);

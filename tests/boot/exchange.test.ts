@@ -1,7 +1,8 @@
 /**
- * One far disk, and one operating system after the other on it: what Debian's Linux 6.1 writes by AHCI, GNU Mach, GRUB, Linux
- * 5.10 by NVMe and by IDE, and the host read, and what those write is read in turn. With FARBUS_TEST_ALL all of them, without
- * it all but Linux 5.10. The disk is served by `farbus serve`, and each has it after the other.
+ * One far disk, and one operating system after the other on it: what Debian's Linux 6.1 writes by
+ * AHCI, GNU Mach, GRUB, Linux 5.10 by NVMe and by IDE, and the host read, and what those write is
+ * read in turn. With FARBUS_TEST_ALL all of them, without it all but Linux 5.10. The disk is served
+ * by `farbus serve`, and each has it after the other.
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -25,7 +26,8 @@ const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/s
 const rescue = 'usr/lib/grub-rescue/grub-rescue-cdrom.iso';
 /** Partitions, in sectors: an ext4 and a FAT file system, and sectors without one. */
 const ext4 = { start: 2048, count: 49152 };
-// Large enough to be FAT32 with clusters of one sector, which is what the guest's mkdosfs makes of any size.
+// Large enough to be FAT32 with clusters of one sector, which is what the guest's mkdosfs makes of
+// any size.
 const fat = { start: 51200, count: 73728 };
 const bare = { start: 124928, count: 8192 };
 const sectors = bare.start + bare.count;
@@ -33,7 +35,9 @@ const sectors = bare.start + bare.count;
 let folder: string;
 let image: string;
 let server: ServeProcess;
-/** SHA-256 of the files that were written, by their names; the same file is on both file systems. */
+/**
+ * SHA-256 of the files that were written, by their names; the same file is on both file systems.
+ */
 const files = new Map<string, string>();
 
 describe.skipIf(skipped)('a far disk', () => {
@@ -60,7 +64,8 @@ describe.skipIf(skipped)('a far disk', () => {
 
   it('is written by Linux 6.1 with AHCI: ext4, FAT and sectors', async () => {
     const output = await linux(onAhci(), 'sda3', [
-      // BusyBox does not pad a label, and fsck.vfat takes only one of all eleven characters from it.
+      // BusyBox does not pad a label, and fsck.vfat takes only one of all eleven characters from
+      // it.
       'mkdosfs -n FARBUSGUEST /dev/sda2 >/dev/null',
       'dd if=/dev/urandom of=/tmp/linux6 bs=64k count=40 2>/dev/null',
       ...onBoth('sda', put('linux6')),
@@ -108,7 +113,8 @@ describe.skipIf(skipped)('a far disk', () => {
         'dd if=/dev/urandom of=/tmp/linux5 bs=64k count=30 2>/dev/null',
         ...onBoth('nvme0n1p', ['sha256sum linux6', ...put('linux5')]),
         'dd if=/tmp/linux5 of=/dev/nvme0n1p3 bs=512 seek=4096 count=1000 conv=fsync 2>/dev/null',
-        // The same disk by the other controller: nothing of these partitions has been read there before.
+        // The same disk by the other controller: nothing of these partitions has been read there
+        // before.
         ...onBoth('sda', ['sha256sum linux6 linux5']),
       ]);
       noteFiles(output);
@@ -152,7 +158,9 @@ describe.skipIf(skipped)('a far disk', () => {
   });
 });
 
-/** Runs commands in a Debian guest, when its last partition is there; each must succeed. Its output. */
+/**
+ * Runs commands in a Debian guest, when its last partition is there; each must succeed. Its output.
+ */
 async function linux(drives: readonly string[], partition: string, commands: readonly string[]): Promise<string> {
   const wait = `i=0; until test -b /dev/${partition}; do i=$((i+1)); test $i -lt 60 || exit 9; sleep 1; done`;
   const script = ['set -e', wait, ...commands].join('; ');

@@ -1,4 +1,7 @@
-/** `farbus run --exec` on the command line, in the guest that comes with it: one boot, then from its snapshot. */
+/**
+ * `farbus run --exec` on the command line, in the guest that comes with it: one boot, then from its
+ * snapshot.
+ */
 import { spawn } from 'node:child_process';
 import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 /**
- * The engine's own IDE controller under Debian's ata_piix, one boot: a disk that `farbus serve` serves, and one in this
- * process whose answers the test holds back or makes fail. Writes and flushes are over in the guest when they are here.
+ * The engine's own IDE controller under Debian's ata_piix, one boot: a disk that `farbus serve`
+ * serves, and one in this process whose answers the test holds back or makes fail. Writes and
+ * flushes are over in the guest when they are here.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -1,6 +1,7 @@
 /**
- * iPXE as an unmodified guest whose only disk is behind its own AoE initiator ([SYS] fig. 1: the segment carries it): it boots
- * a boot record from our target, by its driver for the guest's network card and by the BIOS calls that it takes over.
+ * iPXE as an unmodified guest whose only disk is behind its own AoE initiator ([SYS] fig. 1: the
+ * segment carries it): it boots a boot record from our target, by its driver for the guest's
+ * network card and by the BIOS calls that it takes over.
  */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -60,7 +61,10 @@ it.skipIf(missing)(
   300_000,
 );
 
-/** A disk whose boot record prints a text, reads the second sector by the BIOS and prints the text that is there. */
+/**
+ * A disk whose boot record prints a text, reads the second sector by the BIOS and prints the text
+ * that is there.
+ */
 function bootDisk(): Uint8Array {
   // More than a cylinder of 255 heads and 63 sectors: a BIOS disk of less has none.
   const disk = new Uint8Array(16 << 20);

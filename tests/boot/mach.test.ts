@@ -1,7 +1,8 @@
 /**
- * GNU Mach, which is no Linux, on far disks by its own AHCI and IDE drivers. The kernel is Debian's, unmodified; the task that
- * uses its devices is tests/guests/mach/task.c. It boots once, as a user boots it (`farbus run --bios`), from a far CD; its
- * disks come over NBD, with FARBUS_TEST_ALL others over AoE, SFTP and dd.
+ * GNU Mach, which is no Linux, on far disks by its own AHCI and IDE drivers. The kernel is
+ * Debian's, unmodified; the task that uses its devices is tests/guests/mach/task.c. It boots once,
+ * as a user boots it (`farbus run --bios`), from a far CD; its disks come over NBD, with
+ * FARBUS_TEST_ALL others over AoE, SFTP and dd.
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';

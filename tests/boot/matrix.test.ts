@@ -1,8 +1,10 @@
 /**
- * Guests × buses × protocols: each cell is a drive that a guest mounts, of which it reads a known file with the right hash,
- * to which it writes another that the host finds whole, and whose identity is the one that the host knows it by. One
- * computer has many drives, of different kinds and from different servers, at once, and uses them at once: four boots are
- * all cells. Without FARBUS_TEST_ALL it is one boot with three drives from three servers; `npm run test:all` has the rest.
+ * Guests × buses × protocols: each cell is a drive that a guest mounts, of which it reads a known
+ * file with the right hash, to which it writes another that the host finds whole, and whose
+ * identity is the one that the host knows it by. One computer has many drives, of different kinds
+ * and from different servers, at once, and uses them at once: four boots are all cells. Without
+ * FARBUS_TEST_ALL it is one boot with three drives from three servers; `npm run test:all` has the
+ * rest.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -87,7 +89,7 @@ describe.skipIf(why)('drives of different kinds, from different servers, at once
           'dd if=/dev/urandom of=/mnt/$1/new bs=64k count=8 2>/dev/null && sync && ' +
           'w=$(sha256sum < /mnt/$1/new) && umount /mnt/$1 && echo drive $1 ${k%% *} ${w%% *} || echo drive $1 failed; }',
       );
-      // All of them at once: what interrupts and answers there are comes mixed.
+      // Use all drives concurrently, so that interrupts and answers are interleaved.
       const output = await run(`${names.map((name, i) => `use ${i} ${name} &`).join(' ')} wait`);
       await computer.stop();
       for (const drive of drives) await drive.device!.close();
@@ -164,7 +166,10 @@ async function openAll(disks: readonly Disk[], sources: readonly string[]): Prom
   return drives;
 }
 
-/** The guest's name of each disk, found by the identity that the host knows the file by: no way changes it. */
+/**
+ * The guest's name of each disk, found by the identity that the host knows the file by: no way
+ * changes it.
+ */
 async function findAll(run: (command: string) => Promise<string>, disks: readonly Disk[]): Promise<string[]> {
   const wwids =
     'for d in /sys/block/nvme* /sys/block/sd*; do [ -e $d ] && echo "${d##*/} $(cat $d/wwid $d/device/wwid 2>/dev/null)"; done';

@@ -1,6 +1,7 @@
 /**
- * The first embodiment, whole ([SYS] fig. 1 to 12): a client and a server computer, each with an unmodified operating system,
- * on one Ethernet segment of large frames that carries the I/O as well as what the operating systems say to each other.
+ * The first embodiment, whole ([SYS] fig. 1 to 12): a client and a server computer, each with an
+ * unmodified operating system, on one Ethernet segment of large frames that carries the I/O as well
+ * as what the operating systems say to each other.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -30,14 +31,14 @@ import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { tempFolder } from '../support/temp.js';
 
-/** How long the segment is cut, in ms: beyond what a target is taken for gone after. */
+/** Duration of the cut, in ms: longer than the time after which a target is considered gone. */
 const cutMs = process.env['FARBUS_TEST_ALL'] ? 30_000 : 8_000;
 const memory = 128 << 20;
 const diskSize = 32 << 20;
 const log = { log: () => undefined };
 const aoe = { shelf: 1, slot: 0 };
 const macs = { client: parseMac('02:00:00:00:00:01')!, server: parseMac('02:00:00:00:00:02')! };
-/** A station of neither: its frames are for whom they say. */
+/** A station that is neither of the computers. */
 const stranger = '02:00:00:00:00:09';
 const addresses = { client: '192.0.2.1', server: '192.0.2.2' };
 
@@ -89,7 +90,7 @@ describe('two computers on one segment', () => {
     const frames = server.adapter!.counters.toHypervisor;
     await one('dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null');
     expect(server.adapter!.counters.toHypervisor - frames).toBeGreaterThan(400);
-    // ARP may be renewed meanwhile; a load of hundreds of frames may not be seen.
+    // ARP may be renewed meanwhile. A load of hundreds of frames must not appear.
     expect((await received(server)) - before[0]!).toBeLessThan(5);
     expect((await received(client)) - before[1]!).toBeLessThan(5);
     expect(await two('cat /sys/class/net/eth0/statistics/rx_dropped')).toBe('0\n');
@@ -109,7 +110,8 @@ describe('two computers on one segment', () => {
         'ping -c 10 -i 0.2 192.0.2.2; for i in $(seq 300); do ! test -f /tmp/used || break; sleep 0.2; done; test -f /tmp/used',
     );
     expect(server.adapter!.counters.toHypervisor - frames).toBeGreaterThan(500);
-    // One that is not the hypervisor's: a target that it does not have is asked for something. The reader finds such frames.
+    // The request of a station that is not the hypervisor, for a target that the hypervisor does
+    // not have. The reader finds such frames.
     const frame = new Uint8Array(minFrame);
     putHeader(frame, macs.server, parseMac(stranger)!, { shelf: 9, slot: 9, command: AoeCommand.config, tag: 1 });
     const port = hub.attach({ mac: parseMac(stranger)!, onFrame: () => undefined });
@@ -131,9 +133,9 @@ describe('two computers on one segment', () => {
     await runner(client)('ping -c 1 192.0.2.2; dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
     await runner(client)('dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 skip=100 oflag=direct');
     expect(server).toBeDefined();
-    // Fig. 12; besides, the hypervisor may have sent or received frames of its own.
+    // Fig. 12. In addition, the hypervisor may have sent or received frames of its own.
     const boot = steps.server.filter(({ tag, id }) => tag === 0 && id.startsWith('34')).map(({ id }) => id);
-    // Twice 344: the local disk and the device that it has a share of.
+    // Step 344 occurs twice: for the local disk, and for the device that it shares.
     expect(boot).toEqual(['341', '342', '343', '344', '344', '345', '346', '347', '348']);
     expect(steps.server.find(({ id }) => id === '348')!.detail).toMatch(/0xc[0-9a-f]{7}/);
     expect(steps.server.some(({ id }) => id === '289')).toBe(true);
@@ -229,7 +231,7 @@ async function closeAll(): Promise<void> {
   for (const close of open.splice(0).reverse()) await close();
 }
 
-/** Frames that an operating system's card has got. */
+/** The number of frames that an operating system's card has received. */
 async function received(computer: Computer): Promise<number> {
   return Number(await runner(computer)('cat /sys/class/net/eth0/statistics/rx_packets'));
 }

@@ -1,6 +1,6 @@
 /**
- * A site as a user runs it: farbus up, console, lease, down; every computer in a process of its own, then all in one. A
- * crash of one leaves the other running ([SYS] fig. 1 to 12).
+ * A site as a user runs it: farbus up, console, lease, down; every computer in a process of its
+ * own, then all in one. A crash of one leaves the other running ([SYS] fig. 1 to 12).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -80,7 +80,8 @@ describe('every computer in a process of its own', () => {
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     await expect.poll(() => output, { timeout: 30_000 }).toContain('Ctrl-] leaves');
     await expect.poll(() => output, { timeout: 30_000 }).toContain('desk# ');
-    // Ctrl-C goes to the guest, and does not end the command; it may come before sleep does, so it comes again.
+    // Ctrl-C goes to the guest, and does not end the command; it may come before sleep does, so it
+    // comes again.
     child.stdin.write('sleep 1000\n');
     const interrupted = async (): Promise<string> => {
       child.stdin.write('\x03\necho st""ill here\n');
@@ -247,7 +248,9 @@ async function run(...args: string[]): Promise<{ code: number | null; stdout: st
   return { code, stdout, stderr };
 }
 
-/** Types a command at a computer's console, in a pipe, and gives what is printed until it is done. */
+/**
+ * Types a command at a computer's console, in a pipe, and gives what is printed until it is done.
+ */
 async function atConsole(computer: string, command: string): Promise<string> {
   const child = spawn(process.execPath, [farbusFile, 'console', computer], { env, stdio: ['pipe', 'pipe', 'pipe'] });
   children.add(child);

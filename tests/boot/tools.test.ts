@@ -1,6 +1,7 @@
 /**
- * Logical devices as Linux's own tools see them: packages of Debian's in the guest's memory (`--with`), one boot for all.
- * The tools ask what the drivers do not, and complain of what the specifications do not allow.
+ * Logical devices as Linux's own tools see them: packages of Debian's in the guest's memory
+ * (`--with`), one boot for all. The tools ask what the drivers do not, and complain of what the
+ * specifications do not allow.
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

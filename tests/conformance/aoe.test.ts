@@ -46,7 +46,7 @@ conformance('AoE, 5 % loss, 3 % of frames cut', () => aoePair(new MemoryDevice(s
   steps: 100,
 });
 
-/** What a file in the page cache does: nothing waits, unless a round of a hundred does. */
+/** Like a file in the page cache: answers synchronously, except at every hundredth call. */
 class ReadyDevice extends ReadyMemoryDevice {
   #calls = 0;
   protected override doReadNow(offset: number, into: Uint8Array): boolean {

@@ -1,4 +1,7 @@
-/** Conformance: what was written is what is read, in every order, size and number of requests at once. */
+/**
+ * Conformance: what was written is what is read, in every order, size and number of requests at
+ * once.
+ */
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { Random } from './random.js';
@@ -81,7 +84,8 @@ export function dataTests(subject: () => Subject): void {
       await Promise.all(places.map((at) => writeBytes(device, at, part(at))));
       await Promise.all(random.shuffled(places).map((at) => expectBytes(device, at, part(at))));
 
-      // Neighbours within one preferred unit, written at once: neither may carry old bytes of the other along.
+      // Neighbours within one preferred unit, written at once: neither may carry old bytes of the
+      // other along.
       const small = Array.from({ length: Math.min(64, region / blockSize) }, (_, index) => index * blockSize);
       const fresh = random.bytes(small.length * blockSize);
       await Promise.all(small.map((at) => writeBytes(device, at, fresh.subarray(at, at + blockSize))));

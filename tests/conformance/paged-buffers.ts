@@ -1,6 +1,7 @@
 /**
- * Buffers as a guest's memory is: pages that are not adjacent and not in order, in an array that moves. A device that
- * keeps a view over an `await` reads or writes the old array, which is filled with rubbish at each move.
+ * Buffers as a guest's memory is: pages that are not adjacent and not in order, in an array that
+ * moves. A device that keeps a view over an `await` reads or writes the old array, which is filled
+ * with rubbish at each move.
  */
 import { checkRange, type Buffers } from '../../src/base/buffers.js';
 import type { Random } from './random.js';
@@ -39,7 +40,10 @@ export class PagedBuffers implements Buffers {
     this.length = pieces.reduce((sum, piece) => sum + piece.length, 0);
   }
 
-  /** `length` bytes in a memory of their own, on scattered pages, the first piece beginning within a page. */
+  /**
+   * `length` bytes in a memory of their own, on scattered pages, the first piece beginning within a
+   * page.
+   */
   static scattered(length: number, random: Random): { buffers: PagedBuffers; memory: MovingMemory } {
     const first = length === 0 ? 0 : Math.min(length, 1 + random.below(page));
     const count = 1 + Math.ceil((length - first) / page);

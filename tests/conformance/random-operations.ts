@@ -1,4 +1,7 @@
-/** Conformance: a long random mixture of all requests, several at a time, compared with a model in memory. */
+/**
+ * Conformance: a long random mixture of all requests, several at a time, compared with a model in
+ * memory.
+ */
 import { expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { BlockError } from '../../src/block/errors.js';
@@ -7,7 +10,9 @@ import { Random } from './random.js';
 import { allExtents } from './zeroes.js';
 import { expectSame, readBytes, type Subject } from './subject.js';
 
-/** What the device should hold. After a trim a byte may be anything until it is written. */
+/**
+ * The expected content of the device. After a trim a byte may have any value until it is written.
+ */
 class Model {
   readonly bytes: Uint8Array;
   readonly known: Uint8Array;
@@ -26,7 +31,7 @@ class Model {
     this.known.fill(0, at, at + length);
   }
 
-  /** Fails unless `got`, read at `at`, is what is known. */
+  /** Fails unless `got`, read at `at`, matches the known content. */
   check(at: number, got: Uint8Array, what: string): void {
     const wanted = got.slice();
     for (let i = 0; i < got.length; i++) if (this.known[at + i]) wanted[i] = this.bytes[at + i]!;
@@ -89,7 +94,8 @@ export function randomOperations(subject: () => Subject): void {
     };
 
     for (let step = 0; step < steps;) {
-      // A group at once, on ranges that do not overlap; the next group begins when all of them are done.
+      // A group of concurrent requests on disjoint ranges. The next group begins when all of them
+      // are done.
       const group = 1 + random.below(8);
       const share = Math.max(1, Math.floor(blocks / group));
       const work: Promise<void>[] = [];

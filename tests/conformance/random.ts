@@ -1,4 +1,7 @@
-/** Seeded random numbers, so that a failure can be run again: the seed is in the test's name or message. */
+/**
+ * Seeded random numbers, so that a failure can be run again: the seed is in the test's name or
+ * message.
+ */
 
 export class Random {
   #state: number;
@@ -7,7 +10,10 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** A whole number in [0, limit). Generator: xorshift over a Weyl sequence; good enough for choosing test cases. */
+  /**
+   * A whole number in [0, limit). Generator: xorshift over a Weyl sequence; good enough for
+   * choosing test cases.
+   */
   below(limit: number): number {
     this.#state = (this.#state + 0x9e3779b9) >>> 0;
     let x = this.#state;

@@ -1,4 +1,7 @@
-/** Conformance: what must be refused is refused with the right kind, changes nothing and leaves the device working. */
+/**
+ * Conformance: what must be refused is refused with the right kind, changes nothing and leaves the
+ * device working.
+ */
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';

@@ -1,10 +1,12 @@
-/** What the parts of the conformance suite share: the device of the running tests, and short ways to ask it. */
+/**
+ * Shared by the parts of the conformance suite: the device under test, and helpers to access it.
+ */
 import { expect } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice, WriteOptions } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 
-/** The device of the running tests, and what they may use of it. */
+/** The device under test, and the part that the tests may use. */
 export interface Subject {
   readonly device: BlockDevice;
   /** Bytes from the start that may be used: a multiple of the block size. */
@@ -13,7 +15,10 @@ export interface Subject {
   readonly steps: number;
 }
 
-/** `length` bytes from `offset` of the device. What is not read stays at a value that the device does not hold by chance. */
+/**
+ * Reads `length` bytes at `offset`. Bytes that the read does not fill keep a value that the device
+ * is unlikely to hold.
+ */
 export async function readBytes(device: BlockDevice, offset: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length).fill(0xc3);
   await device.read(offset, buffersOf(bytes));

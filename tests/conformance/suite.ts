@@ -1,12 +1,14 @@
 /**
- * The conformance suite: what every BlockDevice owes its callers, whatever it is made of (src/block/device.ts). One
- * call in a test file runs it on one device or composition:
+ * The conformance suite: the duties of every BlockDevice towards its callers (src/block/device.ts).
+ * One call in a test file runs it on one device or composition:
  *
  *     conformance('file', async () => ({ device: await openFile(path) }));
  *
- * The content of a writable device is overwritten, but only within `region` bytes from its start and its last bytes.
- * Each `open()` must give a device that works; several may be opened one after another, never two at a time.
- * Crash safety, reconnecting and anything of one protocol are tested elsewhere.
+ * The suite overwrites the content of a writable device, but only within `region` bytes from its
+ * start and in its last bytes. Each `open()` must return a working device. Several may be opened
+ * one after another, never two at a time.
+ *
+ * Not here: crash safety, reconnection, and the properties of single protocols.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
@@ -28,7 +30,10 @@ export interface Opened {
 }
 
 export interface ConformanceOptions {
-  /** Bytes from the start that are used, at most; fewer for slow devices. Default 1 MiB; at least 256 KiB is best. */
+  /**
+   * Bytes from the start that are used, at most; fewer for slow devices. Default 1 MiB; at least
+   * 256 KiB is best.
+   */
   readonly region?: number;
   /** Steps of the random-operations test. Default 400. */
   readonly steps?: number;

@@ -1,4 +1,7 @@
-/** Conformance: through byte access (src/block/filters/byte-access.ts) a device serves ranges that are not whole blocks. */
+/**
+ * Conformance: through byte access (src/block/filters/byte-access.ts) a device serves ranges that
+ * are not whole blocks.
+ */
 import { describe, expect, test } from 'vitest';
 import { ByteAccessFilter } from '../../src/block/filters/byte-access.js';
 import { Random } from './random.js';

@@ -100,7 +100,9 @@ function ranges(region: number, blockSize: number): { from: number; to: number }
   ].filter(({ from, to }) => from % blockSize === 0 && to % blockSize === 0 && to <= region);
 }
 
-/** All extents of [from, to), asked for until the range is covered; checks their form on the way. */
+/**
+ * All extents of [from, to), asked for until the range is covered; checks their form on the way.
+ */
 export async function allExtents(device: BlockDevice, from: number, to: number): Promise<Extent[]> {
   const all: Extent[] = [];
   for (let at = from; at < to;) {

@@ -1,7 +1,8 @@
 /**
- * A guest that writes nonsense: random register writes, command lists, descriptors, frames and packets, with no processor.
- * The adapter may answer with any error, but never throw, never leave guest memory, and a reset must revive it. Its disks are
- * those that the command line opens: files, overlays, caches, gateways.
+ * A guest that writes nonsense: random register writes, command lists, descriptors, frames and
+ * packets, with no processor. The adapter may answer with any error, but never throw, never leave
+ * guest memory, and a reset must revive it. Its disks are those that the command line opens: files,
+ * overlays, caches, gateways.
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,8 +1,9 @@
 /**
- * Hostile stations on a segment with an AoE target and an initiator: messages with every field wrong in turn, truncated,
- * oversized, to other shelves, of other versions, replayed, with forged tags. Nothing may throw, grow or hang, and no
- * byte beyond the disk is asked for. What the stations may do, as they could anyway, is to write to the disk; so the
- * initiator's own data are on a target that is reserved for it.
+ * Hostile stations on a segment with an AoE target and an initiator: messages with every field
+ * wrong in turn, truncated, oversized, to other shelves, of other versions, replayed, with forged
+ * tags. Nothing may throw, grow or hang, and no byte beyond the disk is asked for. What the
+ * stations may do, as they could anyway, is to write to the disk; so the initiator's own data are
+ * on a target that is reserved for it.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -19,7 +20,7 @@ import { attack } from './harness/property.js';
 const size = 1 << 16;
 const runs = inputsWanted(200, 5_000);
 
-/** A disk that sees to it that nobody asks it for what it has not. */
+/** A disk that fails the test if it is asked for a range that it does not have. */
 class StrictDevice extends MemoryDevice {
   bad = 0;
   #check(offset: number, length: number): void {
@@ -116,7 +117,8 @@ describe('hostile AoE messages', () => {
           for (const answer of peer.got) expect(answer.length).toBeLessThanOrEqual(1514);
           // Answers go to requests only: one each, besides the announcement.
           expect(peer.got.length).toBeLessThanOrEqual(list.length + 1);
-          // Whatever its lists say now, another target on the segment is not disturbed, and this one ends in good order.
+          // Whatever its lists contain now, another target on the segment is not disturbed, and
+          // this one closes properly.
           const second = new AoeTarget(hub, disk, { shelf: 1, slot: 3 });
           expect(await peer.ask(peer.frame(1, 5, new Uint8Array(8), { slot: 3 }))).toBeDefined();
           await Promise.all([target.close(), second.close()]);

@@ -1,4 +1,6 @@
-/** Hostile NBD servers: what one connection of the initiator makes of any handshake and any replies. */
+/**
+ * Hostile NBD servers: what one connection of the initiator makes of any handshake and any replies.
+ */
 import { expect, test } from 'vitest';
 import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { connection } from './subjects/connection.js';

@@ -1,6 +1,7 @@
 /**
- * dd sessions with a far side that prints in between, falls short, fails and breaks off at any time, in arbitrary
- * pieces: what succeeds is right to the byte, what fails is a BlockError, and everything settles.
+ * dd sessions with a far side that prints in between, falls short, fails and breaks off at any
+ * time, in arbitrary pieces: what succeeds is right to the byte, what fails is a BlockError, and
+ * everything settles.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

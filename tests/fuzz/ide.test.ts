@@ -1,7 +1,8 @@
 /**
- * A guest that writes nonsense to the engine's IDE controller with far disks on it: random registers, commands, region
- * tables, data and resets in the middle, with no processor. A drive may answer with any error, but never throw, never
- * leave guest memory, never write what no write command named, and a reset must revive it.
+ * A guest that writes nonsense to the engine's IDE controller with far disks on it: random
+ * registers, commands, region tables, data and resets in the middle, with no processor. A drive may
+ * answer with any error, but never throw, never leave guest memory, never write what no write
+ * command named, and a reset must revive it.
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,6 +1,7 @@
 /**
- * Media that come, go and are exchanged at the server while a guest works and connections are cut, in any order: every
- * command ends, and no medium ever gets a byte that was meant for another. From the guest's registers to the server's drive.
+ * Media that come, go and are exchanged at the server while a guest works and connections are cut,
+ * in any order: every command ends, and no medium ever gets a byte that was meant for another. From
+ * the guest's registers to the server's drive.
  */
 import { expect, it } from 'vitest';
 import { silent } from '../../src/base/log.js';
@@ -55,7 +56,10 @@ async function play(seed: number): Promise<void> {
   ]);
   await guest.start();
   const at = guest.allocate(4096);
-  /** What the guest has read from the medium that it was told of; undefined after anything that it was told since. */
+  /**
+   * The content that the guest has read from the current medium; undefined if the guest has been
+   * told of a change since.
+   */
   let known: number | undefined;
   const command = async (packet: number[], length = 0, write = false): Promise<boolean> => {
     const { status } = await guest.packet(packet, length, { write, at });

@@ -1,7 +1,8 @@
 /**
- * The NBD initiator against a server that lies at random: bytes of an honest conversation are changed, dropped, doubled or
- * replaced, replies are put together from parts of real ones, connections end anywhere. Whatever comes, every promise
- * settles, nothing is written outside of the memory of a read, and the next connection works.
+ * The NBD initiator against a server that lies at random: bytes of an honest conversation are
+ * changed, dropped, doubled or replaced, replies are put together from parts of real ones,
+ * connections end anywhere. Whatever comes, every promise settles, nothing is written outside of
+ * the memory of a read, and the next connection works.
  */
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';

@@ -1,7 +1,8 @@
 /**
- * A guest that writes nonsense: random register writes, queue entries and PRPs, with no processor. The controller may
- * answer with any status or fail (CSTS.CFS), but never throw, never leave guest memory, and a reset must revive it. Its
- * disks are those that the command line opens: files, overlays, caches, gateways.
+ * A guest that writes nonsense: random register writes, queue entries and PRPs, with no processor.
+ * The controller may answer with any status or fail (CSTS.CFS), but never throw, never leave guest
+ * memory, and a reset must revive it. Its disks are those that the command line opens: files,
+ * overlays, caches, gateways.
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -80,7 +81,8 @@ it(
         await driver.start();
         driver.memory.at(0x900000, noise.length).set(noise);
         for (const { admin, ...fields } of commands) {
-          // Queue management is the driver's own here: a queue that it deletes itself answers nothing more.
+          // Queue management is the driver's own here: a queue that it deletes itself answers
+          // nothing more.
           if (admin && [0, 1, 4, 5, 0xc].includes(fields.opcode)) continue;
           const { status } = await driver.submit(fields, admin ? 0 : 1);
           expect(status).toBeGreaterThanOrEqual(0);
@@ -139,7 +141,7 @@ it(
         const at = driver.allocate(16 * 4096);
         let count = 0;
         for (const one of steps) {
-          // What is not answered by a reset is not waited for.
+          // A reset drops commands without an answer: do not wait for them.
           if (one === 'read' && driver.queues.has(1)) {
             void driver.submit({ opcode: NvmOpcode.read, prp1: at + (count++ % 16) * 4096, dword12: 7 }, 1);
           } else if (one === 'answer') medium.waiting.shift()?.();

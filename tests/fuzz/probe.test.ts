@@ -1,6 +1,7 @@
 /**
- * Disks that were made to do harm: nonsense with true signatures, and real tables with changed bytes. A probe may find
- * anything, but it ends, reads a bounded number of bytes, never throws, and what it gives is of the form it promises.
+ * Disks that were made to do harm: nonsense with true signatures, and real tables with changed
+ * bytes. A probe may find anything, but it ends, reads a bounded number of bytes, never throws, and
+ * what it gives is of the form it promises.
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';

@@ -1,6 +1,7 @@
 /**
- * SFTP against servers that answer in any order, fall short, fail, break the protocol and break off, in arbitrary
- * pieces: what succeeds is right to the byte, what fails is a BlockError, and everything settles.
+ * SFTP against servers that answer in any order, fall short, fail, break the protocol and break
+ * off, in arbitrary pieces: what succeeds is right to the byte, what fails is a BlockError, and
+ * everything settles.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

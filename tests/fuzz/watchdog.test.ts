@@ -8,7 +8,10 @@ import { tempPath } from '../support/temp.js';
 
 const thread = fileURLToPath(new URL('./harness/watchdog-thread.mjs', import.meta.url));
 
-/** Runs `body` in a process of its own under the watchdog; what it prints, and the signal that ends it. */
+/**
+ * Runs `body` in a process of its own under the watchdog; what it prints, and the signal that ends
+ * it.
+ */
 async function watched(body: string, replayFile: string): Promise<{ printed: string; signal: string | null }> {
   const script = `
     const { Worker } = require('node:worker_threads');

@@ -1,6 +1,7 @@
 /**
- * fio writes and verifies a disk through `farbus attach aoe:` and `farbus serve --listen aoe:`, over a segment that loses,
- * doubles, delays and damages frames: it must get no error and no wrong byte. 5 s, a minute with FARBUS_TEST_ALL.
+ * fio writes and verifies a disk through `farbus attach aoe:` and `farbus serve --listen aoe:`,
+ * over a segment that loses, duplicates, delays and damages frames. fio must see no error and no
+ * wrong byte. Takes 5 s; with FARBUS_TEST_ALL one minute.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

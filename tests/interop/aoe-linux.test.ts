@@ -1,7 +1,7 @@
 /**
- * Linux's own aoe driver, in a Debian kernel that QEMU runs, against our target over a UDP segment ([FIND] 3.3): it finds
- * the target, makes a file system, writes, reads back after a new mount; then e2fsck and debugfs say the same of the
- * target's file. QEMU emulates the processor: the guest takes a minute or so.
+ * Linux's own aoe driver, in a Debian kernel in QEMU, with our target over a UDP segment. The guest
+ * finds the target, makes a file system, writes, and reads back after a new mount. Then e2fsck and
+ * debugfs check the target's file. QEMU emulates the processor, so the guest takes about a minute.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +18,7 @@ import { missing } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
 
 const size = 32 << 20;
-/** What the guest writes: numbers, one a line. */
+/** The guest's file contains this many lines, each with a number. */
 const lines = 200_000;
 
 const init = `#!/bin/busybox sh

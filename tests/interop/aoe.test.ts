@@ -1,4 +1,7 @@
-/** Our AoE initiator against vblade (Debian's AoE target) over a veth pair in a namespace of its own. */
+/**
+ * Our AoE initiator with vblade (Debian's AoE target), over a veth pair in a private network
+ * namespace.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';

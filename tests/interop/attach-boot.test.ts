@@ -1,4 +1,7 @@
-/** A 64-bit operating system in QEMU that boots from an attached disk, copy-on-write, the disk itself untouched. */
+/**
+ * A 64-bit operating system in QEMU that boots from an attached disk with copy-on-write. The disk
+ * itself stays unchanged.
+ */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -8,7 +11,7 @@ import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempPath } from '../support/temp.js';
 import { execute, farbusFile } from './farbus.js';
 
-/** Emulated also where there is KVM: that of a machine that is virtual itself may be there and not work. */
+/** Always emulated, even if KVM is present: in a virtual machine KVM may exist but not work. */
 const machine = ['-machine', 'pc,accel=tcg', '-m', '512', '-nodefaults', '-no-reboot'];
 const console = ['-display', 'none', '-serial', 'stdio'];
 const drive = ['-drive', 'file={nbd},format=raw,if=none,id=disk', '-device', 'nvme,drive=disk,serial=1,bootindex=0'];

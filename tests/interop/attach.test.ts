@@ -1,4 +1,7 @@
-/** `farbus attach`: unmodified tools on its socket, its command's status and signals, and its end. */
+/**
+ * `farbus attach`: unmodified tools on its socket, the status and signals of its command, and its
+ * end.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +22,7 @@ function image(size = 4 * MiB, seed = 1): { path: string; bytes: Uint8Array } {
   return { path, bytes };
 }
 
-/** Folders of sockets that are there now: tests run side by side, so only one's own can be looked for. */
+/** The folder of a socket. Tests run concurrently, so only a test's own folder can be checked. */
 const socketFolder = (uri: string): string => /socket=(.*)\/nbd\.sock$/.exec(uri.trim())![1]!;
 
 describe('farbus attach', () => {

@@ -1,4 +1,7 @@
-/** One bad sector of a source stays one behind what reads in larger pieces: a cache, an overlay, the probes. */
+/**
+ * One bad sector of a source stays a single bad sector behind filters that read in larger pieces: a
+ * cache, an overlay, the probes.
+ */
 import { writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
@@ -7,7 +10,7 @@ import { farbus } from './farbus.js';
 
 const bad = 65536;
 
-/** `disk` on a server, with a sector at `bad` that cannot be read. */
+/** Serves `disk` with an unreadable sector at `bad`. */
 function withBadSector(disk: Buffer, bad: number): Promise<NbdPeer> {
   const path = tempPath('disk.img');
   writeFileSync(path, disk);
@@ -21,7 +24,7 @@ dd if=${path} bs=512 skip=$(( $4 / 512 )) count=$(( $3 / 512 )) 2>/dev/null`,
 }
 
 describe.skipIf(missing('nbdkit') || missing('qemu-io'))('a bad sector of a source', () => {
-  /** qemu-io's exit status for one command on the source behind `filter`. */
+  /** Runs qemu-io commands on the source behind `filter`. Resolves with the exit status. */
   async function through(filter: readonly string[], ...commands: string[]): Promise<number | null> {
     const server = await withBadSector(Buffer.alloc(1 << 20, 1), bad);
     const only = commands.some((one) => one.startsWith('write')) ? [] : ['-r'];
@@ -34,7 +37,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('a bad sector of a sour
   it('is one behind a cache', async () => {
     const cache = ['--cache', tempPath('cache')];
     expect(await through(cache, `read -P 1 130560 512`, `read -P 1 ${bad + 512} 512`)).toBe(0);
-    // With a neighbour that is read from the same block of the cache.
+    // Also read a neighbouring sector from the same block of the cache.
     expect(await through(cache, `read -P 1 0 ${bad}`, `read -P 1 ${bad + 512} 65536`)).toBe(0);
     expect(await through(cache, `read ${bad} 512`)).toBe(1);
   });
@@ -44,7 +47,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('a bad sector of a sour
     const beside = `write -P 2 ${bad + 512} 512`;
     expect(await through(overlay, beside, `read -P 2 ${bad + 512} 512`, `read -P 1 ${bad + 1024} 512`)).toBe(0);
     expect(await through(overlay, `read ${bad} 512`)).toBe(1);
-    // The overlay file keeps it so; and what is written over the bad sector is there.
+    // The overlay file keeps this state. Data written over the bad sector is readable.
     expect(await through(overlay, `read -P 2 ${bad + 512} 512`, `write -P 3 ${bad} 512`)).toBe(0);
     expect(await through(overlay, `read -P 3 ${bad} 512`, `read -P 2 ${bad + 512} 512`)).toBe(0);
   });

@@ -1,4 +1,7 @@
-/** The command as a person meets it: help, and for everything malformed one line, an exit status, and no stack trace. */
+/**
+ * The command line for people: help; and for everything malformed one line, an exit status, and no
+ * stack trace.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';

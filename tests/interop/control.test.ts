@@ -1,4 +1,7 @@
-/** What commands tell of each other: control sockets, their folder, leases that take their time, and what a killed one leaves. */
+/**
+ * Communication between commands: control sockets, their folder, slow lease requests, and files
+ * that killed commands leave.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +18,7 @@ afterAll(() => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** A folder for everything that a command may leave, and a disk in it. */
+/** A folder for everything that a command may leave, with a disk in it. */
 class Place {
   readonly folder = tempFolder();
   readonly image = join(this.folder, 'd.img');
@@ -35,7 +38,7 @@ class Place {
     return { code: status, stdout, stderr };
   }
 
-  /** Starts a command; resolves when it has printed an address. */
+  /** Starts a command. Resolves when it has printed an address. */
   async start(...args: string[]): Promise<{ child: ReturnType<typeof spawn>; said: () => string }> {
     const child = spawn(process.execPath, [farbusFile, ...args], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
@@ -90,7 +93,7 @@ describe('Sockets of commands', () => {
       expect(stderr, args[0]).toMatch(too);
       expect(code, args[0]).toBe(1);
     }
-    // A server does without its control socket, and says what that means.
+    // A server works without its control socket, and says what that means.
     const { child, said } = await place.start('serve', '--listen', 'nbd://127.0.0.1:0', place.image);
     expect(said()).toMatch(/^farbus: warning: farbus status will not find this server: the path of a unix socket has/);
     await killed(child);
@@ -135,7 +138,7 @@ describe('Sockets of commands', () => {
   });
 });
 
-/** A plugin of nbdkit's (nbdkit-sh-plugin(3)) whose writes wait for a file, in the folder D. */
+/** A plugin for nbdkit (nbdkit-sh-plugin(3)) whose writes wait for a file in the folder D. */
 const gated = `case "$1" in
   get_size) echo 1M ;;
   pread) head -c "$3" /dev/zero ;;
@@ -147,7 +150,10 @@ esac
 `;
 
 describe.skipIf(missing('nbdkit') || missing('qemu-io'))('farbus status --take', () => {
-  /** A server with one writer, that has a write under way, and the command that takes its right and waits. */
+  /**
+   * A server with one writer that has a write in flight, and a waiting command that takes over the
+   * right to write.
+   */
   async function waiting() {
     const place = new Place();
     const has = (name: string): boolean => readdirSync(place.folder).includes(name);
@@ -227,7 +233,7 @@ describe('What a killed command has left', () => {
     const first = await place.start('attach', place.image);
     const left = (): string[] => readdirSync(place.folder).filter((name) => name.startsWith('farbus-attach-'));
     const [folder] = left();
-    // What lives is left alone.
+    // Files of running processes are left alone.
     expect(place.run('attach', place.image, '--read-only', '--', 'test', '-S', '{socket}').code).toBe(0);
     expect(left()).toEqual([folder]);
     await killed(first.child);

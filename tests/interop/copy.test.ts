@@ -1,4 +1,7 @@
-/** `farbus copy` between real files, devices and NBD servers: holes, bad blocks, SIGKILL and SIGINT in the middle. */
+/**
+ * `farbus copy` between real files, devices and NBD servers: holes, bad blocks, SIGKILL and SIGINT
+ * in the middle.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,7 +17,7 @@ const journal = (path: string): string => `${path}.farbus-copy`;
 const positionIn = (path: string): number =>
   existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as { position: number }).position : 0;
 
-/** A file of `size` bytes with data at its start, its middle and its end. */
+/** A file of `size` bytes with data at its start, middle and end. */
 function sparse(size: number, name = 'from.img'): { path: string; bytes: Buffer } {
   const path = tempPath(name);
   const bytes = Buffer.alloc(size);
@@ -124,7 +127,7 @@ describe.skipIf(missing('nbdkit'))('a copy that is interrupted', () => {
       while (positionIn(journal(to)) <= last && started.child.exitCode === null) await sleep(20);
       started.child.kill('SIGKILL');
       await started.ended;
-      // Not every nbdkit survives a client that is killed.
+      // Some versions of nbdkit crash when a client is killed.
       await server.kill();
       await server.start();
       expect(positionIn(journal(to))).toBeGreaterThan(last);
@@ -156,7 +159,7 @@ describe('a journal that is not of this copy', () => {
     const to = tempPath('to.img');
     expect((await farbus('copy', from, to)).code).toBe(0);
     const copyOf = async (): Promise<void> => {
-      // What a copy that was killed after 1 MiB leaves behind.
+      // Write the journal that a copy leaves if it is killed after 1 MiB.
       const { sourceEnd, targetEnd, writeJournal } = await import('../../src/cli/copy-journal.js');
       const { openPath } = await import('../../src/storage/open.node.js');
       const [a, b] = [await openPath(from, { readOnly: true }), await openPath(to, { readOnly: true })];

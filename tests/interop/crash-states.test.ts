@@ -1,7 +1,8 @@
 /**
- * What a power cut of this computer leaves of the files that Farbus keeps: overlay, cache, journal of a copy, snapshot. The
- * real code runs once under strace. Then the recorded calls are replayed to many moments, at each of which a power cut loses,
- * tears and reorders what was not synced. What is left is opened as the command line opens it.
+ * What a power cut of this computer leaves of the files that Farbus keeps: overlay, cache, journal
+ * of a copy, snapshot. The real code runs once under strace. Then the recorded calls are replayed
+ * to many moments, at each of which a power cut loses, tears and reorders what was not synced. What
+ * is left is opened as the command line opens it.
  *
  * `npm test` looks at some hundred states, `npm run test:all` at thousands.
  */
@@ -32,11 +33,11 @@ import { farbus, farbusFile } from './farbus.js';
 
 const many = process.env['FARBUS_TEST_ALL'] !== undefined;
 const block = 512;
-/** A user who is nobody's. */
+/** A user id without any files. */
 const nobody = 65534;
 const load = (name: string): string => join(import.meta.dirname, '../support/crash', name);
 
-/** A folder that is recorded, beside one that is not. */
+/** Makes a folder that is recorded, and one next to it that is not. */
 function folders(): { here: string; base: string } {
   const root = realpathSync(tempFolder());
   const here = join(root, 'here');
@@ -50,13 +51,19 @@ function baseImage(blocks: number): Uint8Array {
   return bytes;
 }
 
-/** Makes the folder what a power cut left. Files that are there keep their inode, by which disks are recognised. */
+/**
+ * Puts the files that a power cut left into the folder. Existing files keep their inodes, by which
+ * disks are recognised.
+ */
 function put(folder: string, files: ReadonlyMap<string, Uint8Array>): void {
   for (const name of readdirSync(folder)) if (!files.has(name)) rmSync(join(folder, name));
   for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes, { mode: 0o600 });
 }
 
-/** Runs a load and calls `look` at `count` moments of it, with what a power cut would leave. */
+/**
+ * Runs a load and calls `look` for `count` moments of it, each with the files that a power cut
+ * would leave.
+ */
 async function replay(
   { events, status, stderr }: Recording,
   disk: CrashFolder,
@@ -67,8 +74,8 @@ async function replay(
 ): Promise<void> {
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(events.length).toBeGreaterThan(20);
-  // A mistake in the order shows for a few calls only: two thirds of the moments are near calls that order others, half of
-  // these near headers.
+  // A mistake in the order shows for a few calls only. So two thirds of the moments are near calls
+  // that order others, half of these near headers.
   const near = (test: (change: Change) => boolean): number[] =>
     events.flatMap(({ change }, index) => (test(change) ? [index] : []));
   const orders = near(({ kind }) => !['write', 'zero', 'mark'].includes(kind));
@@ -151,7 +158,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const random = new Random(seed);
       let start = new Map<string, Uint8Array>();
       let stamps = Array.from({ length: blocks }, (_, index) => 1_000_000 + index);
-      // Each generation begins with what a power cut left of the one before.
+      // Each generation begins with the files that a power cut left of the one before.
       for (let generation = 0; generation < (many ? 4 : 2); generation++) {
         const marks = new LoadHistory(stamps);
         put(here, start);
@@ -215,11 +222,11 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const image = baseImage(blocks);
       const source = join(here, 'source.img');
       writeFileSync(source, image);
-      // The cache is smaller than its source, so that it has to drop some.
+      // The cache is smaller than its source, so that it has to evict blocks.
       const drive = `raw:${source},cache=${join(here, 'c')},cache-size=256K,cache-keep`;
       const recording = record(here, [load('load-filters.mjs'), drive, String(100 + seed), '60', '3']);
       const random = new Random(1000 + seed);
-      // The source is elsewhere: what was written there stays.
+      // The source is on another disk: data written there stays.
       const disk = new CrashFolder(new Map([['source.img', image]]), ['source.img']);
       const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
         put(here, files);
@@ -241,7 +248,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const target = join(here, 'target.img');
       writeFileSync(target, new Random(77).bytes(content.length));
       const before = new Map([['target.img', readFileSync(target)]]);
-      // The rate makes time for several entries of the journal, one a second.
+      // The rate limit makes the copy last for several journal entries, one per second.
       const args = ['copy', `raw:${base}`, target, '--rate', '2M', '--quiet'];
       const recording = record(here, [farbusFile, ...args], {
         env: { FARBUS_NO_KOFFI: seed % 2 === 0 ? '1' : '' },
@@ -291,7 +298,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     const { here } = folders();
     const { events } = record(here, [load('load-snapshot.mjs'), join(here, 'new', 'x.snap'), '1']);
     const kinds = events.flatMap(({ change, ended }) => (ended ? [change.kind] : []));
-    // The name of the new folder is durable first, then that of the file in it.
+    // The new folder's name becomes durable first, then that of the file in it.
     expect(kinds).toEqual(['mark', 'syncFolder', 'sync', 'mark']);
   });
 });

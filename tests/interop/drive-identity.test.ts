@@ -1,4 +1,7 @@
-/** One disk by every way that there is: whoever serves it, a guest is told the same serial number and names. */
+/**
+ * One disk through every protocol: a guest is told the same serial number and names, whichever
+ * server it comes from.
+ */
 import { execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -38,14 +41,14 @@ async function freeUdpPort(): Promise<number> {
   return port;
 }
 
-/** A server for the rest of the test. */
+/** Registers a server for the rest of the test. */
 async function during(server: Promise<NbdPeer>): Promise<NbdPeer> {
   const peer = await server;
   onTestFinished(() => peer.kill());
   return peer;
 }
 
-/** The ways to one file, by name. */
+/** The ways to access one file, by name. */
 const ways: Readonly<Record<string, (file: string) => Promise<Drive>>> = {
   'a path': (file) => drive(file),
   'farbus serve': async (file) =>
@@ -86,7 +89,8 @@ describe.skipIf(missing('sfdisk') || missing('mkfs.ext4') || missing('nbdkit') |
         expect(wanted.map(({ follows }) => follows.split(':')[0])).toEqual(['gpt', 'mbr', 'ext4']);
         expect(new Set(wanted.map(({ serial }) => serial)).size).toBe(3);
         for (const [i, disk] of disks.entries()) {
-          // Every way for the first; the others differ in what is read, which is the same by every way.
+          // The first disk is checked in every way. The others differ only in their content, which
+          // is the same in every way.
           for (const [name, way] of Object.entries(ways)) {
             if (i === 0 || name === 'AoE on a segment') expect(await way(disk), name).toEqual(wanted[i]);
           }

@@ -1,4 +1,7 @@
-/** SOURCE[,FILTER]… and filters' options as a person writes them: a part of a target, slips of the pen, two of a kind. */
+/**
+ * SOURCE[,FILTER]… and filter options as people write them: parts of a target, typing errors,
+ * duplicates.
+ */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';

@@ -1,4 +1,7 @@
-/** The `farbus` command as a user runs it, to its end or in the background, for the tests of the commands. */
+/**
+ * Runs the `farbus` command as a user does, to its end or in the background, for the tests of the
+ * commands.
+ */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
@@ -7,13 +10,13 @@ import { afterAll } from 'vitest';
 export const farbusFile = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
 
 export interface Finished {
-  /** Exit status; null where a signal ended it. */
+  /** Exit status; null if a signal ended the command. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs a program to its end; rejects only if it cannot be started. */
+/** Runs a program to its end. Rejects only if it cannot be started. */
 export function execute(program: string, args: readonly string[], timeout = 55_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 64 << 20, timeout, killSignal: 'SIGTERM' } as const;
@@ -34,7 +37,7 @@ export interface Started {
   readonly stdout: () => string;
   readonly stderr: () => string;
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** Waits until its stdout matches; rejects where it ends before. */
+  /** Waits until its stdout matches. Rejects if the command ends before that. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
@@ -43,7 +46,7 @@ afterAll(() => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Starts `farbus` and goes on. */
+/** Starts `farbus` in the background. */
 export function startFarbus(...args: readonly string[]): Started {
   const child = spawn(process.execPath, [farbusFile, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);

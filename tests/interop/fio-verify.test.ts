@@ -1,7 +1,8 @@
 /**
- * fio writes a disk by NBD at depth 64 and verifies every block by its checksum (crc32c), over TCP, a unix socket and TLS; the
- * latter through `farbus attach`, as libnbd lets no program name certificates in a URI that has not asked for that, and fio has not.
- * FARBUS_FIO_BYTES sets how much; 64 MiB for each way, 10 GiB with FARBUS_TEST_ALL.
+ * fio writes a disk over NBD at depth 64 and verifies every block by its checksum (crc32c), over
+ * TCP, a unix socket and TLS. TLS goes through `farbus attach`: libnbd refuses certificates named
+ * in a URI unless the program allows them, and fio does not. FARBUS_FIO_BYTES sets the amount per
+ * way; default 64 MiB, with FARBUS_TEST_ALL 10 GiB.
  */
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { execute, farbusFile, startFarbus } from './farbus.js';
 const MiB = 1 << 20;
 const usual = process.env['FARBUS_TEST_ALL'] ? 10 * 1024 * MiB : 64 * MiB;
 const bytes = Number(process.env['FARBUS_FIO_BYTES'] ?? usual);
-/** Far more than it takes, in ms. */
+/** Far more time than it takes, in ms. */
 const patience = 60 * 60_000;
 
 const ways: [name: string, listen: (folder: string) => string, pki?: () => Authority][] = [

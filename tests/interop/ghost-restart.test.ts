@@ -1,7 +1,8 @@
 /**
- * Writes that are held up while the gateway that sent them is killed and started again: once a client of the new gateway
- * has written the same block and flushed, the old write must not land on it. The write is held in the server's dd, in its
- * SFTP server, in a disk behind another Farbus server, and in the network of an AoE target.
+ * Writes that are held up while the gateway that sent them is killed and restarted. Once a client
+ * of the new gateway has written the same block and flushed, the old write must not land on it. The
+ * write is held in the server's dd, in its SFTP server, in a disk behind another Farbus server, or
+ * in the network of an AoE target.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,13 +25,13 @@ const sources = join(state, 'farbus/sources');
 
 /** A disk of which one write can be held up. */
 interface Held {
-  /** What the gateway serves. */
+  /** The source that the gateway serves. */
   readonly source: string;
-  /** The next write is held up. */
+  /** Holds up the next write. */
   arm(): void;
-  /** A write is held up. */
+  /** Resolves when a write is held up. */
   caught(): Promise<void>;
-  /** Lets the write go on, if it is still there. Resolves when it has come to its end. */
+  /** Lets the write continue, if it still exists. Resolves when it has ended. */
   release(): Promise<void>;
   /** The disk's first byte. */
   letter(): string;
@@ -56,7 +57,7 @@ const opened: BlockDevice[] = [];
 const peers: NbdPeer[] = [];
 const ends: (() => unknown)[] = [];
 afterEach(async () => {
-  // A gateway is killed: how it ends is not under test, and a held write would delay it.
+  // Kill the gateways: their proper end is not tested here, and a held write would delay it.
   for (const peer of peers.splice(0).reverse()) await peer.kill();
   for (const device of opened.splice(0)) await device.close();
   for (const end of ends.splice(0)) await end();
@@ -78,7 +79,7 @@ async function open(uri: string): Promise<BlockDevice> {
   return device;
 }
 
-/** Has a write held up, and ends the gateway. */
+/** Holds up a write and ends the gateway. */
 async function killed(
   held: Held,
   gate: NbdPeer,
@@ -86,25 +87,28 @@ async function killed(
 ): Promise<{ device: BlockDevice; older: Promise<unknown> }> {
   const device = await open(gate.uri);
   await device.write(0, fill('0'));
-  // By this block the client recognises the disk of a gateway that was started again.
+  // By this block, the client recognises the disk of the restarted gateway.
   await device.write(65536, fill('w'));
   await device.flush();
   held.arm();
-  // The client repeats it with the new gateway.
+  // The client repeats this write through the new gateway.
   const older = device.write(0, fill('A'));
   await held.caught();
   for (const victim of victims) await victim.kill();
   return { device, older };
 }
 
-/** Writes the block anew once the older write is acknowledged, and flushes. */
+/** Overwrites the block after the older write is acknowledged, and flushes. */
 async function overwritten(device: BlockDevice, older: Promise<unknown>): Promise<void> {
   await older;
   await device.write(0, fill('B'));
   await device.flush();
 }
 
-/** @param behind What is killed of two gateways, one behind the other; undefined: there is one, and it is killed. */
+/**
+ * @param behind which of two chained gateways is killed; undefined: there is only one, which is
+ *   killed
+ */
 async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
   const inner = await serve(held.source);
   const gate = behind ? await serve(inner.uri) : inner;
@@ -113,7 +117,8 @@ async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
     const { device, older } = await killed(held, gate, victims);
     for (const victim of [...victims].reverse()) await victim.start();
     const newer = overwritten(device, older);
-    // A fence may have to wait for the old write. Without one the newer write is over long before.
+    // A fence may have to wait for the old write. Without a fence, the newer write ends long
+    // before.
     await Promise.race([newer, sleep(2000)]);
     await held.release();
     await newer;
@@ -125,7 +130,9 @@ async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
   }
 }
 
-/** A script that does what `run` says; first it waits with one command that writes 4096 bytes, if `flag` is there. */
+/**
+ * A script that runs `run`. If `flag` exists, it first holds up one command that writes 4096 bytes.
+ */
 const holding = (folder: string, test: string, run: string): string => `
 if ${test} && mv ${folder}/flag ${folder}/taken 2>/dev/null; then
   d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null; touch ${folder}/caught
@@ -142,7 +149,7 @@ function holder(source: string, path: string, folder: string): Held {
     release: async () => {
       writeFileSync(join(folder, 'release'), '');
       await Promise.race([until(() => existsSync(join(folder, 'over'))).catch(() => undefined), sleep(1500)]);
-      // For the next round.
+      // Prepare the next round.
       for (const name of ['release', 'over', 'caught', 'taken']) rmSync(join(folder, name), { force: true });
     },
     letter: () => letterOf(path),
@@ -189,7 +196,7 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
         stopped = servers();
         for (const pid of stopped) process.kill(pid, 'SIGSTOP');
       },
-      // It is in the pipe to the server.
+      // The write is in the pipe to the server.
       caught: () => sleep(500),
       release: async () => {
         for (const pid of stopped) signalIfThere(pid, 'SIGCONT');
@@ -200,7 +207,7 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
   });
 });
 
-/** Whether a process is an SFTP server with that file open. */
+/** True if a process is an SFTP server that has this file open. */
 function isOpenIn(pid: number, path: string): boolean {
   try {
     if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sftp-server')) return false;
@@ -214,11 +221,11 @@ function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It has ended.
+    // The process has ended.
   }
 }
 
-/** nbdkit on an image, that can hold one write up, and a Farbus server in front of it. */
+/** nbdkit on an image, which can hold up one write, with a Farbus server in front of it. */
 async function heldBehindNbd(): Promise<Held> {
   const [path, folder] = [image(), tempFolder()];
   const write = `dd of=${path} bs=64k oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null`;
@@ -262,7 +269,7 @@ describe.skipIf(missing('nbdkit'))('a write that the disk of an NBD server holds
   });
 });
 
-/** The cable of an AoE target, which can hold one write up. */
+/** The cable of an AoE target, which can hold up one write. */
 class HoldingCable {
   readonly #ends: readonly [Socket, Socket];
   #armed = false;
@@ -272,7 +279,7 @@ class HoldingCable {
     this.#ends = ends;
   }
 
-  /** Between an initiator and a target that listen on these ports of loopback. */
+  /** Connects an initiator and a target that listen on these loopback ports. */
   static async lay(initiator: number, target: number): Promise<HoldingCable> {
     const ends = [createSocket('udp4'), createSocket('udp4')] as const;
     for (const end of ends) await new Promise<void>((resolve) => end.bind(0, '127.0.0.1', resolve));
@@ -310,7 +317,7 @@ class HoldingCable {
     for (const end of this.#ends) end.close();
   }
 
-  /** Keeps the first copy of the command that is held, and drops the others. */
+  /** Keeps the first copy of the held command and drops the others. */
   #holds(frame: Buffer): boolean {
     if (frame[Header.command] !== 0 || !(frame[AtaArgument.flags]! & AtaFlag.write)) return false;
     const key = frame.toString('hex', 6, 12) + frame.toString('hex', Header.tag, Header.size);

@@ -1,4 +1,7 @@
-/** Clients of servers that break the protocol, never get on, or send for ever: each process ends, by itself or on SIGTERM. */
+/**
+ * Clients of servers that break the protocol, make no progress, or send forever: each process ends
+ * by itself or on SIGTERM.
+ */
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -49,7 +52,7 @@ describe('SIGTERM ends a client of an NBD server that does not get on', () => {
         client.child.kill('SIGTERM');
         const { code, signal } = await client.ended;
         expect(signal).toBe(null);
-        // A server that floods may have been found out before the signal came.
+        // A server that floods may be detected before the signal arrives.
         expect(how === 'options' ? [1, ...codes] : codes).toContain(code);
       }),
     );

@@ -1,4 +1,7 @@
-/** What stands in for ssh never answers, or answers without end, and does not end when it is asked to: farbus does, and so does it. */
+/**
+ * A program in place of ssh that never answers, or answers without end, and ignores SIGTERM: farbus
+ * ends, and ends it too.
+ */
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,7 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { tempFolder } from '../support/temp.js';
 import { startFarbus } from './farbus.js';
 
-/** A program in the place of ssh, which notes its process id; `body` is of a POSIX shell. */
+/** A program in place of ssh that records its process id. `body` is POSIX shell code. */
 function standIn(body: string): { program: string; pid: () => number } {
   const folder = tempFolder();
   const program = join(folder, 'ssh');
@@ -20,7 +23,7 @@ async function started(pid: () => number): Promise<void> {
   while (pid() === 0) await sleep(20);
 }
 
-/** Waits until there is no such process. */
+/** Waits until the process is gone. */
 async function gone(pid: number): Promise<void> {
   for (;;) {
     try {

@@ -1,4 +1,7 @@
-/** What servers, clients and disks call themselves must not reach a terminal as it is: escape sequences and the like. */
+/**
+ * Names and texts from servers, clients and disks must not reach a terminal unfiltered, for example
+ * escape sequences.
+ */
 import { createServer, type AddressInfo } from 'node:net';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +12,7 @@ import { farbus, startFarbus } from './farbus.js';
 
 const hidden = /[^\P{Cc}\n]|[\p{Cf}\p{Zl}\p{Zp}]/u;
 
-/** A FAT16 file system with this volume label, as far as it is looked at. */
+/** A FAT16 file system with this volume label, as far as the probe reads it. */
 function fat(label: string): Uint8Array {
   const bytes = Buffer.alloc(16 << 20);
   bytes.set([0xeb, 0x3c, 0x90], 0);

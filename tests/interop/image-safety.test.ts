@@ -1,6 +1,6 @@
 /**
- * A disk cannot name files of this computer (docs/security.md, CVE-2008-2004): what its content names is neither read
- * nor written, by any command.
+ * A disk's content cannot refer to files of this computer (docs/security.md, CVE-2008-2004): no
+ * command reads or writes files that the content names.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ const none = missing('qemu-nbd') || missing('qemu-img') || missing('nbdcopy');
 
 const secretText = 'SECRET'.repeat(1024).slice(0, 4096);
 
-/** A folder with a file that no command may reach. */
+/** A folder with a file that no command may access. */
 function withSecret(): { folder: string; secret: string; intact: () => void } {
   const folder = tempFolder();
   const secret = join(folder, 'secret');
@@ -28,7 +28,7 @@ function withSecret(): { folder: string; secret: string; intact: () => void } {
   return { folder, secret, intact: () => expect(readFileSync(secret, 'utf8')).toBe(secretText) };
 }
 
-/** Contents that a guest can give to a raw disk. */
+/** Contents that a guest can write to a raw disk. */
 async function guestMade(folder: string, secret: string): Promise<[string, Buffer][]> {
   const qcow2 = join(folder, 'made');
   await execute('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', secret, '-F', 'raw', qcow2]);
@@ -126,7 +126,7 @@ describe.skipIf(none)('a file with the name of an image', () => {
   });
 });
 
-/** A server that counts its connections, and the names by which images reach it. */
+/** A server that counts its connections, and the addresses by which images refer to it. */
 async function countingServer(): Promise<{ uri: string; connections: () => number; close: () => void }> {
   let connections = 0;
   const server = createServer((socket) => (connections++, socket.destroy()));
@@ -236,7 +236,7 @@ describe.skipIf(none || noLoop !== undefined)('a block device', () => {
     for (const path of [device, link]) {
       const told = await farbus('info', '--json', path);
       expect(JSON.parse(told.stdout)).toMatchObject({ size: 65_536 });
-      // A device is not read to find out what it is: no warning.
+      // Devices are not probed for image formats: no warning.
       expect(told.stderr).toBe('');
     }
     expect((await farbus('info', `vmdk:${device}`)).stderr).toMatch(/^farbus: [^\n]*is not opened[^\n]*\n$/);

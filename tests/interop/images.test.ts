@@ -1,4 +1,7 @@
-/** Disk images of other formats through qemu-nbd: known by their names, read and written, and what happens when it dies. */
+/**
+ * Disk images of other formats through qemu-nbd: recognised by their names, read and written; and
+ * the death of qemu-nbd.
+ */
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -70,7 +73,7 @@ describe.skipIf(none)('a disk image', () => {
     const raw = await farbus('info', '--json', `raw:${path}`);
     expect(JSON.parse(raw.stdout)).toMatchObject({ size: readFileSync(path).length });
     expect((await farbus('info', '--format', 'raw', '--json', path)).stdout).toBe(raw.stdout.replace('raw:', ''));
-    // Nor is one written over for its bytes.
+    // A raw copy over an image is refused too.
     const copied = await farbus('copy', base, path);
     expect(copied.code).toBe(2);
     expect((await farbus('copy', base, `qcow2:${path}`, '--may-open', dirname(base))).code).toBe(0);
@@ -85,7 +88,7 @@ describe.skipIf(none)('a disk image', () => {
     expect(copied, copied.stderr).toMatchObject({ code: 0 });
     const compared = await execute('qemu-img', ['compare', '-f', 'raw', '-F', format, raw, path]);
     expect(compared.stdout).toContain('Images are identical');
-    // Its zeroes take no room.
+    // Zeroes take no space in it.
     expect(statSync(path).blocks * 512).toBeLessThan(size);
   });
 
@@ -150,7 +153,7 @@ describe.skipIf(none)('a disk image', () => {
     serving.child.kill('SIGKILL');
     await serving.ended;
     const [folder] = left();
-    // A minute old, for the next start.
+    // Make it one minute old, for the next start.
     utimesSync(join(tmpdir(), folder!), 0, 0);
     expect(await farbus('info', path)).toMatchObject({ code: 0 });
     expect(left()).toEqual([]);

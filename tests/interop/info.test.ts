@@ -1,4 +1,7 @@
-/** `farbus info` and the probe behind it against blkid and sfdisk, on what the real mkfs programs make. */
+/**
+ * `farbus info` and its probe, compared with blkid and sfdisk, on file systems made by the real
+ * mkfs programs.
+ */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -19,7 +22,7 @@ function run(program: string, args: readonly string[], input?: string): string {
     return execFileSync(program, args, { encoding: 'utf8', ...(input !== undefined && { input }), stdio: 'pipe' });
   } catch (error) {
     const { code, status, stdout } = error as { code?: string; status?: number; stdout?: string };
-    // A program that succeeds may end before it has taken an answer that it did not need.
+    // A program may succeed and end before it has read answers that it does not need.
     if (code === 'EPIPE' && status === 0) return stdout ?? '';
     throw error;
   }
@@ -41,7 +44,7 @@ async function probe(file: string): Promise<DiskLayout> {
   }
 }
 
-/** What blkid finds by looking at the file itself; undefined where it has no such value. */
+/** A value that blkid finds in the file itself; undefined if there is none. */
 function blkid(file: string, name: string): string | undefined {
   try {
     return run('blkid', ['-p', '-o', 'value', '-s', name, file]).replace(/\n$/, '') || undefined;
@@ -59,7 +62,7 @@ async function agrees(file: string): Promise<void> {
 }
 
 const M = 1 << 20;
-/** Programs and their arguments; the image's path comes last. */
+/** Programs and their arguments. The image's path is appended. */
 const makers: readonly (readonly [name: string, size: number, program: string, ...args: string[]])[] = [
   ['ext2', 8 * M, 'mkfs.ext2', '-q', '-F', '-L', 'my disk'],
   ['ext3', 16 * M, 'mkfs.ext3', '-q', '-F', '-L', 'three'],
@@ -145,7 +148,7 @@ describe.skipIf(missing('blkid'))('content as blkid names it', () => {
     const zfs = new Uint8Array(64 * M);
     const view = new DataView(zfs.buffer);
     for (let at = 128 << 10; at < 256 << 10; at += 1024) view.setBigUint64(at, 0x00bab10cn, true);
-    // blkid asks for several labels.
+    // blkid requires several labels.
     for (const label of [256 << 10, zfs.length - (512 << 10), zfs.length - (256 << 10)]) {
       zfs.copyWithin(label, 0, 256 << 10);
     }
@@ -161,7 +164,7 @@ describe.skipIf(missing('blkid'))('content as blkid names it', () => {
   });
 });
 
-/** LVM2's own CRC: another start, no inversion at the end. */
+/** LVM2's own CRC: with another initial value and no final inversion. */
 function lvmChecksum(bytes: Uint8Array): number {
   let crc = 0xf597a6cf;
   for (const byte of bytes) {

@@ -1,4 +1,6 @@
-/** A server that is lost and comes back is reported once, however many connections there are to it. */
+/**
+ * The loss and return of a server are each reported once, however many connections there are to it.
+ */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -20,7 +22,7 @@ it('is told once that a server is lost, and once that it is there again, with fo
   const second = startFarbus('serve', path, '--listen', listen);
   await second.printed(/^nbd/m);
   expect(await execute('nbdinfo', ['--size', own])).toMatchObject({ code: 0 });
-  // Requests go over all of the connections: each has to be there again.
+  // Requests go over all connections, so each of them must have returned.
   expect(await execute('nbdcopy', [own, join(folder, 'copy')])).toMatchObject({ code: 0 });
   while (!client.stderr().includes('connected again')) await new Promise((resolve) => setTimeout(resolve, 20));
   await new Promise((resolve) => setTimeout(resolve, 300));

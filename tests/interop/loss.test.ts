@@ -1,6 +1,6 @@
 /**
- * Unflushed writes that a server has lost: every client that wrote some learns of it by its own flush, whoever flushes
- * first, and whichever of our servers is between.
+ * A server loses unflushed writes. Every client that wrote some learns of it by its own flush,
+ * regardless of whose flush comes first and which of our servers are in between.
  */
 import { writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -27,7 +27,9 @@ const outcome = (flush: Promise<void>): Promise<string> =>
     (error: Error) => error.message,
   );
 
-/** A server whose unflushed writes end with its process, since an overlay's map is in memory. */
+/**
+ * A server whose unflushed writes are lost with its process, because an overlay's map is in memory.
+ */
 const losing = (): Promise<NbdPeer> => farbusServe(freeSocket(), 'x', [`x=${image()},overlay=${tempPath('o')}`]);
 const gateway = (uri: string): Promise<NbdPeer> => farbusServe(freeSocket(), 'g', [`g=${uri}`]);
 

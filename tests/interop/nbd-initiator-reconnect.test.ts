@@ -1,4 +1,7 @@
-/** Servers that are killed, stopped and started again under load: no error and no wrong byte within the reconnect time. */
+/**
+ * Servers that are killed, stopped and restarted under load: no error and no wrong byte within the
+ * reconnect time.
+ */
 import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,8 +36,8 @@ function image(): string {
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 /**
- * Writers and readers, each on blocks of its own, until told to stop. Each block's content is known at any time; a read that
- * gives anything else, and any error, fails the test.
+ * Writers and readers, each on its own blocks, until stopped. The content of each block is always
+ * known: a read that returns anything else, or any error, fails the test.
  */
 class Load {
   readonly model = new Uint8Array(size);
@@ -54,7 +57,7 @@ class Load {
     await Promise.all(this.#workers);
   }
 
-  /** Waits until `rounds` more were done; rejects if one failed. */
+  /** Waits until `rounds` more rounds are done. Rejects if one failed. */
   async go(rounds: number): Promise<void> {
     const until = this.rounds + rounds;
     const failure = Promise.all(this.#workers);
@@ -120,8 +123,9 @@ describe.each(servers)('%s', (_name, program, start) => {
   });
 });
 
-// nbdkit 1.32 itself can fail an assertion when a connection is reset under it; our server fences the older connection
-// as well, so that what it had still to do when it was stopped cannot undo what came later.
+// nbdkit 1.32 itself can fail an assertion when a connection is reset under it; our server fences
+// the older connection as well, so that what it had still to do when it was stopped cannot undo
+// what came later.
 describe('farbus serve', () => {
   test.each([1, 4])('stopped and set going again, %i connections: given up after the silence', async (connections) => {
     const path = image();

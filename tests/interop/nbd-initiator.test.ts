@@ -1,4 +1,4 @@
-/** The NBD initiator against real servers: the conformance suite, and what each does with errors and refusals. */
+/** The NBD initiator with real servers: the conformance suite, errors and refusals. */
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -35,13 +35,13 @@ function image(): string {
   return path;
 }
 
-/** As {@link opened}, over four connections. */
+/** Like {@link opened}, over four connections. */
 async function openedBySeveral(peer: Promise<NbdPeer>): Promise<Opened> {
   const server = await peer;
   return { device: await openNbd(server.uri, { connections: 4 }), cleanup: () => server.kill() };
 }
 
-/** Opens what a server that is started for it offers. */
+/** Starts a server and opens its export. */
 async function opened(peer: Promise<NbdPeer>): Promise<Opened> {
   const server = await peer;
   return { device: await openNbd(server.uri), cleanup: () => server.kill() };
@@ -222,7 +222,7 @@ describe('who is no NBD server', () => {
     const http = createHttpServer();
     await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
     const { port } = http.address() as AddressInfo;
-    // It waits for us to speak, as an NBD server waits for nothing.
+    // This server waits for the client to speak first, which an NBD server does not do.
     await expect(openNbd(`nbd://127.0.0.1:${port}/`, { connectSeconds: 0.5 })).rejects.toThrow(/is that an NBD server/);
     http.closeAllConnections();
     await new Promise((resolve) => http.close(resolve));

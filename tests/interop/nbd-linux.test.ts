@@ -1,7 +1,8 @@
 /**
- * Linux's own NBD client, in Debian's kernel for cloud machines that QEMU runs, against `farbus serve`: plain and over TLS
- * with a client's certificate (nbd-client's own). It makes a file system, writes, reads back after a new mount,
- * checks it; then e2fsck and debugfs say the same of the server's files. QEMU emulates the processor: a minute or so.
+ * Linux's own NBD client, in Debian's kernel for cloud machines in QEMU, with `farbus serve`:
+ * plain, and over TLS with a client certificate (nbd-client's own TLS). The guest makes a file
+ * system, writes, reads back after a new mount, and checks it. Then e2fsck and debugfs check the
+ * server's files. QEMU emulates the processor, so this takes about a minute.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,11 +27,11 @@ import { tempFolder, tempPath } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
 
 const size = 32 << 20;
-/** What the guest writes: numbers, one a line. */
+/** The guest's file contains this many lines, each with a number. */
 const lines = 200_000;
-/** The address under which QEMU's user network shows this computer's loopback. */
+/** The address under which QEMU's user network presents this computer's loopback. */
 const host = '10.0.2.2';
-/** In the order in which they need each other. */
+/** In order of dependency. */
 const modules = [
   ...['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci'].map(
     (name) => `drivers/virtio/${name}.ko`,
@@ -77,7 +78,7 @@ try tls /dev/nbd1 ${host} ${ports.tls} /dev/nbd1 -N disk -timeout 60 -tlshostnam
 poweroff -f
 `;
 
-/** The path of a program of this computer. */
+/** Finds the path of a program of this computer. */
 function find(program: string): string {
   const folders = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`.split(':');
   const found = folders.map((folder) => join(folder, program)).find((path) => existsSync(path));
@@ -85,7 +86,7 @@ function find(program: string): string {
   return found;
 }
 
-/** An initramfs, and the kernel. */
+/** Makes an initramfs and extracts the kernel. */
 async function makeGuest(script: string, pki: string): Promise<{ kernel: string; initramfs: string }> {
   const root = tempFolder();
   const put = (from: string, to: string): void => {
@@ -106,7 +107,7 @@ async function makeGuest(script: string, pki: string): Promise<{ kernel: string;
     }
   }
   for (const name of readdirSync(pki)) put(join(pki, name), `pki/${name}`);
-  // nbd-client wants to know the user's name.
+  // nbd-client looks up the user's name.
   mkdirSync(join(root, 'etc'));
   writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n');
   symlinkSync('/proc/mounts', join(root, 'etc/mtab'));

@@ -1,4 +1,4 @@
-/** `farbus serve` as a process of its own and the programs that are its clients, for the tests of the NBD target. */
+/** Runs `farbus serve` in its own process, and its clients, for the tests of the NBD target. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a program to its end; rejects only if it cannot be started. */
+/** Runs a program to its end. Rejects only if it cannot be started. */
 export function run(program: string, ...args: readonly string[]): Promise<Finished> {
   return new Promise((resolve, reject) => {
     execFile(
@@ -31,29 +31,29 @@ export function run(program: string, ...args: readonly string[]): Promise<Finish
   });
 }
 
-/** Runs a program that must succeed; its output. */
+/** Runs a program that must succeed. Resolves with its output. */
 export async function succeed(program: string, ...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await run(program, ...args);
   if (code !== 0) throw new Error(`${program} ${args.join(' ')}: status ${code}: ${stderr || stdout}`);
   return stdout;
 }
 
-/** `farbus serve` to its end. */
+/** Runs `farbus serve` to its end. */
 export function farbusOnce(...args: readonly string[]): Promise<Finished> {
   return run(process.execPath, `${root}bin/farbus.js`, 'serve', ...args);
 }
 
 export interface Serving {
   readonly child: ChildProcess;
-  /** Lines of stdout up to now. */
+  /** The lines on stdout so far. */
   readonly lines: readonly string[];
-  /** What it has said on stderr. */
+  /** The output on stderr so far. */
   readonly errors: () => string;
-  /** Its end. */
+  /** Resolves when it ends. */
   readonly ended: Promise<{ code: number | null; signal: string | null }>;
 }
 
-/** Starts `farbus serve`; resolves when it has printed `lines` lines. */
+/** Starts `farbus serve`. Resolves when it has printed `lines` lines. */
 export async function farbusServe(args: readonly string[], lines = 1): Promise<Serving> {
   const child = spawn(process.execPath, [`${root}bin/farbus.js`, 'serve', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -78,7 +78,7 @@ export async function farbusServe(args: readonly string[], lines = 1): Promise<S
   return { child, lines: seen, errors: () => errors, ended };
 }
 
-/** Ends a server in good order; its exit status. */
+/** Stops a server by SIGTERM. Resolves with its exit status. */
 export async function stop(serving: Serving): Promise<number | null> {
   serving.child.kill('SIGTERM');
   return (await serving.ended).code;

@@ -1,4 +1,4 @@
-/** Errors of a device, as other people's clients see them through the NBD target. */
+/** Errors of a device, as independent clients see them through the NBD target. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
@@ -15,7 +15,7 @@ import { run } from './nbd-target-farbus.js';
 
 const MiB = 1 << 20;
 
-/** Bad from 1 MiB to 2 MiB, full from 2 MiB on. */
+/** Unreadable from 1 MiB to 2 MiB, full from 2 MiB on. */
 class FaultyDevice extends MemoryDevice {
   protected override async doRead(offset: number, into: Buffers): Promise<void> {
     if (offset + into.length > MiB && offset < 2 * MiB) throw new BlockError('io', 'a bad sector');

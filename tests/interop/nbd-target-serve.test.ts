@@ -149,7 +149,7 @@ describe('farbus serve', () => {
       const socket = join(folder, 'live.sock');
       const listen = ['--listen', `nbd+unix:///?socket=${socket}`];
       const first = await farbusServe([path, ...listen]);
-      // Read-only, so that it is the socket and not the locked file that it stumbles over.
+      // Read-only, so that it fails because of the socket, not because of the locked file.
       const second = await farbusOnce(path, '--read-only', ...listen);
       expect(second.code).toBe(1);
       expect(second.stderr).toContain('in use');

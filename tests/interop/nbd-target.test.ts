@@ -1,4 +1,4 @@
-/** Other people's NBD clients on `farbus serve`. */
+/** Independent NBD clients of `farbus serve`. */
 import { randomBytes } from 'node:crypto';
 import { openSync, closeSync, ftruncateSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -12,7 +12,7 @@ const folder = tempFolder();
 const MiB = 1 << 20;
 const size = 32 * MiB;
 
-/** A sparse file: data at 4 MiB and at the end. */
+/** A sparse file with data at 4 MiB and at the end. */
 function sparseFile(path: string): void {
   const fd = openSync(path, 'w');
   ftruncateSync(fd, size);
@@ -41,7 +41,7 @@ describe('farbus serve, to other clients', () => {
   });
   afterAll(async () => {
     expect(await stop(serving)).toBe(0);
-    // What is said of a broken client is one line for each, and nothing else is said.
+    // The server logs one line for each broken client, and nothing else.
     for (const line of serving.errors().split('\n').filter(Boolean)) expect(line).toContain('connection closed: it');
   });
 

@@ -1,6 +1,7 @@
 /**
- * Programs of others on `farbus serve`, each in each way: over TCP, a unix socket, and both with TLS. What they do in detail
- * is in nbd-target.test.ts, tls.test.ts, fio-verify.test.ts and nbd-linux.test.ts (Linux's own client).
+ * Independent programs as clients of `farbus serve`, each over TCP, a unix socket, and both with
+ * TLS. Details are tested in nbd-target.test.ts, tls.test.ts, fio-verify.test.ts and
+ * nbd-linux.test.ts (Linux's own client).
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -14,9 +15,9 @@ const MiB = 1 << 20;
 const size = 4 * MiB;
 const withoutTls = noOpenssl();
 
-/** Python's part of libnbd is for Debian's own Python, whatever else is installed. */
+/** libnbd's Python module works only with Debian's own Python, even if another one is installed. */
 const nbdsh = (...words: string[]) => succeed('env', 'PATH=/usr/bin:/bin', 'nbdsh', ...words);
-/** What a program of libnbd's does with every request that there is; `uri` is set. */
+/** Every kind of request, made by a libnbd program; `uri` is set. */
 const shell = `
 h.set_uri_allow_local_file(True)
 h.add_meta_context("base:allocation")
@@ -58,7 +59,7 @@ describe.each(['tcp', 'unix', 'tls', 'tls-unix'])('farbus serve over %s', (way) 
   beforeAll(async () => {
     if (tls && withoutTls) return;
     writeFileSync(path, randomBytes(size));
-    // A format is the client's business: the file is offered as it is.
+    // Image formats are the client's business: the file is served as it is.
     writeFileSync(image, new Uint8Array(size));
     pki = tls ? authority() : undefined;
     const place = way.endsWith('unix') ? freeSocket() : await freePort();
@@ -75,7 +76,7 @@ describe.each(['tcp', 'unix', 'tls', 'tls-unix'])('farbus serve over %s', (way) 
     return uri.href.replaceAll('%2F', '/');
   };
 
-  /** The options that name an export for QEMU's programs, and it as they name it. */
+  /** Options that define an export for QEMU's programs, and the name by which they refer to it. */
   const qemu = (name = 'disk', format = 'raw'): { options: string[]; at: string } => {
     const { place } = server;
     const where =

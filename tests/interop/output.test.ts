@@ -1,4 +1,7 @@
-/** What becomes of a command whose output cannot be written: a full disk, a pipe without a reader, a terminal that is gone. */
+/**
+ * Commands whose output cannot be written: to a full disk, to a pipe without a reader, to a
+ * terminal that is gone.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { openSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -19,7 +22,10 @@ function disk(): { folder: string; image: string; socket: string; uri: string } 
   return { folder, image, socket, uri: `nbd+unix:///?socket=${socket}` };
 }
 
-/** Sends a server something that is not NBD, which it logs. Resolves when the server has ended the connection. */
+/**
+ * Sends a server bytes that are not NBD, which it logs. Resolves when the server has closed the
+ * connection.
+ */
 function disturb(path: string): Promise<void> {
   return new Promise((resolve) => {
     const socket = connect({ path }, () => socket.write(`GET / HTTP/1.0\r\n\r\n${'x'.repeat(64)}`));
@@ -28,7 +34,7 @@ function disturb(path: string): Promise<void> {
   });
 }
 
-/** Resolves with what an independent client is told of the disk's size. */
+/** Resolves with the size of the disk that an independent client sees. */
 async function sizeAt(uri: string): Promise<string> {
   const { stdout, stderr } = await execute('nbdinfo', ['--size', uri]);
   return stdout.trim() || stderr;
@@ -85,7 +91,8 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
   it('tells how many lines were lost when there is room again', async () => {
     const { folder, image, socket, uri } = disk();
     const log = join(folder, 'log');
-    // A file that may not grow behaves as one on a full disk (EFBIG); the limit is then taken away.
+    // A file that must not grow behaves like one on a full disk (EFBIG). Later the limit is
+    // removed.
     const child = spawn('sh', ['-c', `ulimit -S -f 0; exec "$0" "$@" 2>>${log}`, process.execPath, farbusFile, 'serve', '--listen', uri, image], { stdio: ['ignore', 'pipe', 'ignore'] }); // prettier-ignore
     try {
       await new Promise((resolve) => child.stdout.once('data', resolve));
@@ -101,7 +108,7 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
   });
 });
 
-/** A terminal (pty(7)) that a server is started on; then it is closed, or nobody takes what is printed. */
+/** Starts a server on a terminal (pty(7)), which is then closed, or whose output is not read. */
 const onTerminal = `
 import os, pty, signal, socket, subprocess, sys, time
 how, uri, path, command = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
@@ -132,7 +139,7 @@ finally:
 describe.skipIf(missing('python3') || missing('nbdcopy'))('A server on a terminal', () => {
   it.each(['closed', 'stopped'])('goes on when that is %s, and ends by SIGTERM', async (how) => {
     const { image, socket, uri } = disk();
-    // The trace is more than a terminal that is stopped takes.
+    // The trace exceeds the buffer of a stopped terminal.
     const command = [process.execPath, farbusFile, 'serve', '--trace', '--listen', uri, image];
     const { stdout, stderr } = await execute('python3', ['-c', onTerminal, how, uri, socket, ...command]);
     expect(stdout + stderr).toBe(`${MiB}\n0\n`);
@@ -177,7 +184,7 @@ describe('A result that cannot be written', () => {
   it('is nothing but the exit status of a broken pipe, where nobody reads it', () => {
     const { folder, image } = disk();
     for (const args of commands(image).filter(([name]) => name !== 'copy')) {
-      // The reader is gone before anything is written.
+      // The reader ends before anything is written.
       const script = '{ sleep 0.05; "$0" "$@"; echo $? >&3; } | true';
       const env = { ...process.env, XDG_RUNTIME_DIR: folder };
       const { output } = spawnSync('sh', ['-c', script, process.execPath, farbusFile, ...args], {

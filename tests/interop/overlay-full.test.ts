@@ -1,4 +1,4 @@
-/** An overlay on a file system that is full: what cannot be written is an error of one line, and no fault of the program. */
+/** An overlay on a full file system: a failed write gives a one-line error, not a crash. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -27,7 +27,7 @@ describe.skipIf(process.getuid?.() !== 0)('an overlay on a full disk', () => {
         const [uri] = await started.printed(/nbd\+unix\S+/);
         const device = await openNbd(uri, { reconnectSeconds: 0, log: silent });
         await device.write(0, buffersOf(new Uint8Array(65536)));
-        // From here on there is no room for the map.
+        // From here on there is no space for the map.
         await execute('sh', ['-c', `head -c 8M /dev/zero > ${join(small, 'fill')}`]);
         await expect(device.write(MiB, buffersOf(new Uint8Array(MiB)))).rejects.toMatchObject({ kind: 'no-space' });
         await expect(device.flush()).rejects.toMatchObject({ kind: 'no-space' });

@@ -1,4 +1,7 @@
-/** Files that a user names for Farbus to write: what is somebody else's is refused and stays as it is. */
+/**
+ * Files that a user names for Farbus to write: a file that is not Farbus's own is refused and stays
+ * unchanged.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../conformance/random.js';

@@ -1,4 +1,7 @@
-/** Interfaces of the host as segments: packet sockets on a veth pair and a TAP device, in a namespace of their own. */
+/**
+ * Interfaces of the host as segments: packet sockets on a veth pair and a TAP device, in a private
+ * network namespace.
+ */
 import { afterEach, describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { formatMac } from '../../src/network/ethernet/mac.js';
@@ -18,7 +21,7 @@ function frame(to: Uint8Array, from: Uint8Array, payload: number, value = 0x5a):
   return bytes;
 }
 
-/** Waits until `done`, for 10 s at most. */
+/** Waits until `done` is true, for at most 10 s. */
 async function until(done: () => boolean): Promise<void> {
   for (const end = Date.now() + 10_000; !done() && Date.now() < end;)
     await new Promise((resolve) => setTimeout(resolve, 2));

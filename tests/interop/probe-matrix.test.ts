@@ -1,4 +1,7 @@
-/** Disks with leftovers of what they were: what is decided, next to what blkid and sfdisk make of the same bytes. */
+/**
+ * Disks with leftovers of earlier content: our decision, compared with that of blkid and sfdisk on
+ * the same bytes.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   closeSync,
@@ -36,7 +39,7 @@ function image(size: number): string {
   return file;
 }
 
-/** A disk as a program makes it; the image's path comes last. */
+/** A disk made by a program. The image's path is appended to the arguments. */
 function made(size: number, program: string, ...args: string[]): string {
   const file = image(size);
   run(program, [...args, file]);
@@ -49,7 +52,7 @@ function partitioned(size: number, script: string): string {
   return file;
 }
 
-/** A copy of `file` in which `change` has changed some of the first 32 MiB; holes stay holes. */
+/** A copy of `file`, after `change` has modified its first 32 MiB. Holes are kept. */
 function changed(file: string, change: (bytes: Buffer) => void): string {
   const copy = tempPath('changed.img');
   run('cp', ['--sparse=always', file, copy]);
@@ -69,7 +72,7 @@ function changed(file: string, change: (bytes: Buffer) => void): string {
   return copy;
 }
 
-/** What blkid says: TYPE and PTTYPE, or 'ambivalent'. */
+/** The result of blkid: TYPE and PTTYPE, or 'ambivalent'. */
 function blkid(file: string): string {
   const { status, stdout } = spawnSync('blkid', ['-p', '-o', 'export', file], { encoding: 'utf8' });
   if (status === 8) return 'ambivalent';
@@ -77,7 +80,7 @@ function blkid(file: string): string {
   return `${value('TYPE')} ${value('PTTYPE')}`;
 }
 
-/** The kind of table that sfdisk sees, and its partitions' numbers. */
+/** The type of partition table and the partition numbers that sfdisk finds. */
 function sfdisk(file: string): string {
   const { status, stdout } = spawnSync('sfdisk', ['-J', file], { encoding: 'utf8' });
   if (status !== 0) return '-';
@@ -100,7 +103,7 @@ async function on<T>(file: string, look: (device: BlockDevice) => Promise<T>): P
 const probe = (file: string): Promise<DiskLayout> => on(file, probeDisk);
 const identityOf = (file: string): Promise<string | undefined> => on(file, contentIdentity);
 
-/** What we say, in the form of {@link blkid} and {@link sfdisk}. */
+/** Our result, in the form of {@link blkid} and {@link sfdisk}. */
 async function ours(file: string): Promise<{ blkid: string; sfdisk: string; ambiguous: boolean; identity: string }> {
   const { table, content, ambiguous = [] } = await probe(file);
   const label = table && { mbr: 'dos', gpt: 'gpt' }[table.kind];
@@ -124,7 +127,7 @@ function firstSector(file: string): Buffer {
 
 const mbrScript = 'label: dos\nlabel-id: 0x1234abcd\nstart=8192,size=8192,type=c,bootable\nstart=20480,size=6144\n';
 
-/** A disk that had a GPT, after another program has written an MBR of its own. */
+/** A disk with a GPT on which another program has then written an MBR. */
 function mbrOverGpt(primaryToo: boolean): string {
   const sector = firstSector(partitioned(32 * M, mbrScript));
   return changed(gpt(), (bytes) => {
@@ -133,7 +136,7 @@ function mbrOverGpt(primaryToo: boolean): string {
   });
 }
 
-/** A superblock of version 1 of Linux's RAID at byte `at`. */
+/** A superblock of Linux's RAID, version 1, at byte `at`. */
 function putRaid(bytes: Buffer, at: number): void {
   bytes.fill(0, at, at + 4096);
   bytes.writeUInt32LE(0xa92b4efc, at);
@@ -262,7 +265,8 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     });
     expect(await ours(inside)).toMatchObject({ blkid: '- dos', ambiguous: false });
     expect((await probe(inside)).table!.partitions[0]!.content).toMatchObject({ type: 'linux_raid_member' });
-    // Its offset is that on the disk: it is of the whole, or of nothing.
+    // The superblock contains its offset on the disk. So it belongs to the whole disk, or to
+    // nothing.
     const whole = changed(partitioned(32 * M, 'label: dos\nstart=8192\n'), (bytes) => putRaid(bytes, end));
     expect(await ours(whole)).toMatchObject({ blkid: '- dos' });
   });
@@ -323,7 +327,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
   it('info of such a disk: one line, and the same drive', async () => {
     const file = xfs();
     const before = await farbus('info', file);
-    // The same path, of which the identity is made where nothing on the disk says.
+    // Use the same path, from which the identity is derived if the disk contains none.
     copyFileSync(changed(file, putIso), file);
     const now = await farbus('info', file);
     const drive = /^drive .*$/m;
@@ -353,7 +357,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
   });
 
   it('NILFS2 is known by its second superblock', async () => {
-    // As mkfs.nilfs2 writes it (Linux, nilfs2_ondisk.h), with a checksum from blkid's point of view: it must accept it.
+    // As mkfs.nilfs2 writes it (Linux, nilfs2_ondisk.h), with a checksum that blkid accepts.
     const size = 32 * M;
     const superblock = nilfs2Superblock(size);
     for (const at of [1024, size - 4096]) {

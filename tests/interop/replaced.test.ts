@@ -1,6 +1,7 @@
 /**
- * "Replaced behind your back": another disk of the same size takes the name of the one that is used. Whatever is kept for
- * the first one (an overlay, a cache, half a copy, requests that wait for a connection) must not meet the second.
+ * Replaced disks: another disk of the same size takes the name of the one in use. Data kept for the
+ * first disk (an overlay, a cache, half a copy, waiting requests) must not be applied to the
+ * second.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -26,11 +27,11 @@ import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus, startFarbus, type Started } from './farbus.js';
 
 const size = 4 << 20;
-/** Blocks that differ from each other, and from those of another letter. */
+/** Blocks that differ from each other and from those of another letter. */
 const content = (letter: string): Buffer =>
   Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i % 4096 === 0 ? i >> 12 : letter.charCodeAt(0))));
 
-/** Two disks; `swap` gives the second one the first one's path. */
+/** Two disks. `swap` gives the second one the path of the first. */
 function twoDisks(): { path: string; other: string; swap: () => void } {
   const folder = tempFolder();
   const [path, other] = [`${folder}/disk.img`, `${folder}/other.img`];
@@ -95,7 +96,7 @@ describe('a copy that is resumed', () => {
     const place = await freePort();
     const state = process.env['XDG_STATE_HOME'];
     process.env['XDG_STATE_HOME'] = tempFolder();
-    // The target fails in the middle.
+    // The target fails in the middle of the copy.
     const first = tempPath('first.img');
     writeFileSync(first, new Uint8Array(size));
     const failing = ['--filter=error', 'file', first, `error-pwrite-rate=100%`, `error-file=${first}.fail`];
@@ -119,10 +120,10 @@ describe('a copy that is resumed', () => {
   });
 });
 
-/** A server that can be killed and started again at the same place. */
+/** A server that can be killed and restarted at the same address. */
 type Replaceable = Pick<NbdPeer, 'uri' | 'kill' | 'start'>;
 
-/** OpenSSH, whose sessions have only the programs of `path`. */
+/** An OpenSSH server whose sessions only have the programs of `path`. */
 async function sshd(scheme: string, path: string, programs?: string): Promise<Replaceable> {
   const server = await Sshd.start(programs === undefined ? {} : { env: { PATH: programs } });
   process.env['FARBUS_SSH'] = server.ssh;

@@ -1,4 +1,7 @@
-/** Disks over rsh, to a real rsh server: the conformance suite in both forms, and what is special to the protocol. */
+/**
+ * Disks over rsh, with a real rsh server: the conformance suite in both forms, and properties of
+ * the protocol.
+ */
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -86,7 +89,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
     for (const pid of old) process.kill(pid, 'SIGSTOP');
     const first = new Random(1).bytes(65536);
     const write = writeBytes(device, 0, first);
-    // The stopped shell cannot notice anything: only that its session is given up here brings it to its end.
+    // The stopped shell cannot notice anything. It ends only because its session is given up here.
     await new Promise((resolve) => setTimeout(resolve, 100));
     for (const pid of old) process.kill(pid, 'SIGKILL');
     await write;
@@ -112,7 +115,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
 describe.skipIf(process.getuid?.() !== 0)('rsh, the protocol', () => {
   const servers: { close(): void }[] = [];
   afterAll(() => servers.forEach((server) => server.close()));
-  /** A server that does as it is told with each connection. */
+  /** A server that handles each connection as the test says. */
   async function fake(serve: (socket: Socket) => void): Promise<{ host: string; port: number; address: string }> {
     const server = createServer(serve).listen(0, '127.0.0.1');
     servers.push(server);

@@ -1,4 +1,4 @@
-/** The sandbox of QEMU's programs: what one could do, were it made to do anything. */
+/** The sandbox of QEMU's programs: the access that a compromised program would still have. */
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
@@ -10,7 +10,7 @@ import { tempFolder } from '../support/temp.js';
 
 const none = missing('qemu-io') || missing('qemu-img') || process.platform !== 'linux';
 
-/** A server of some kind, and how many connections it got. */
+/** A server that counts its connections. */
 async function listening(place: string | 0): Promise<{ server: Server; connections: () => number }> {
   let connections = 0;
   const server = createServer((socket) => (connections++, socket.destroy()));
@@ -19,7 +19,9 @@ async function listening(place: string | 0): Promise<{ server: Server; connectio
   return { server, connections: () => connections };
 }
 
-/** Runs a program with one writable file as its descriptor 3, and gives its exit status and stderr. */
+/**
+ * Runs a program with one writable file as descriptor 3. Resolves with its exit status and stderr.
+ */
 async function runConfined(
   file: string,
   program: string,
@@ -37,7 +39,7 @@ async function runConfined(
 describe.skipIf(none)('a program in the sandbox', () => {
   afterEach(() => void delete process.env['FARBUS_NO_SANDBOX']);
 
-  /** Tries everything; true where it could. */
+  /** Tries every kind of access. True for those that succeeded. */
   async function attempts(): Promise<Record<string, boolean>> {
     const folder = tempFolder();
     const at = (name: string): string => join(folder, name);

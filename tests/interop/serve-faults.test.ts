@@ -1,4 +1,7 @@
-/** `farbus serve` with bad disks and bad clients: errors reach whom they concern, and nobody else is worse off. */
+/**
+ * `farbus serve` with bad disks and bad clients: errors reach the clients concerned, and no other
+ * client is affected.
+ */
 import {
   closeSync,
   ftruncateSync,
@@ -37,7 +40,7 @@ function image(name = 'disk.img', size = MiB): string {
   return path;
 }
 
-/** A server in a process of its own on a unix socket. */
+/** Starts a server in its own process on a unix socket. */
 async function serving(...args: string[]): Promise<{ where: { path: string }; process: Started }> {
   const path = join(tempFolder(), 'nbd.sock');
   const started = startFarbus('serve', ...args, '--listen', `nbd+unix:///?socket=${path}`);
@@ -97,7 +100,7 @@ describe('a real file', () => {
     closeSync(fd);
     expect(await ask(socket, 0, MiB / 2, 4096)).toBe(EIO);
     expect(await ask(socket, 0, MiB - 512, 512)).toBe(EIO);
-    // What is still there is served: 16 bytes of reply and the data.
+    // The part that still exists is served: 16 bytes of reply and the data.
     socket.write(requestBytes({ command: 0, offset: 0, length: 512 }));
     expect((await received(socket, 16 + 512)).readUInt32BE(4)).toBe(0);
     socket.destroy();
@@ -116,12 +119,12 @@ describe('a real file', () => {
     expect(await ask(after, 0, 2 * MiB, 512)).toBe(EINVAL);
     expect(await write(before, 2 * MiB - 512, new Uint8Array(512))).toBe(ENOSPC);
     expect(await ask(before, 3)).toBe(0);
-    // Ours learns of it when it connects again: here, after a restart of the server.
+    // Our initiator learns of it when it reconnects: here, after a restart of the server.
     expect(device.info.size).toBe(MiB);
     for (const socket of [before, after]) socket.destroy();
     server.process.child.kill('SIGKILL');
     await server.process.ended;
-    // With an odd length it would have blocks of one byte now.
+    // With an odd length its block size would be one byte now.
     truncateSync(path, 2 * MiB);
     const again = startFarbus('serve', path, '--listen', uri);
     await again.printed(/nbd\+unix/);
@@ -173,8 +176,8 @@ describe('a bad client', () => {
     }
     expect(await ask(other, 3)).toBe(0);
     await stop(server);
-    // A file's bytes are written as they come: a write that broke off may have begun. It is never acknowledged, and
-    // nothing beyond it is touched.
+    // Data of a write to a file goes to the file as it arrives, so an interrupted write may be
+    // partly done. It is never acknowledged, and no byte beyond it is changed.
     expect(
       readFileSync(path)
         .subarray(65536)
@@ -206,8 +209,9 @@ describe('a bad client', () => {
       asked += 2;
     }
     expect(asked).toBe(400);
-    // 8 GB were asked for. 16 MiB may be under way for each who does not take its data (nbd-target-bounds.test.ts has that
-    // exactly); half as much again for what is not collected yet.
+    // The clients asked for 8 GB. Each client that does not read may have 16 MiB in flight (tested
+    // exactly in nbd-target-bounds.test.ts). Allow half as much again for memory that is not
+    // collected yet.
     expect(memoryOf(pid!) - before).toBeLessThan(8 * 24 * MiB);
     for (const socket of bad) socket.destroy();
     expect(await ask(other, 3)).toBe(0);
@@ -241,7 +245,7 @@ describe('very many clients', () => {
     };
     await Promise.all(workers.map(work));
     const peak = memoryOf(pid!);
-    // With 40 each on average nobody has less than half of that.
+    // With 40 requests each on average, each client gets at least half of that.
     expect(Math.min(...done)).toBeGreaterThan(20);
     total = 0;
     await Promise.all(workers.map(work));
@@ -257,7 +261,7 @@ describe('very many clients', () => {
   }, 300_000);
 });
 
-/** Descriptors that a process has open. */
+/** The open descriptors of a process. */
 function descriptors(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }

@@ -1,4 +1,7 @@
-/** `farbus serve` as a gateway: another server's export, and an overlay over it, seen by a client that is not ours. */
+/**
+ * `farbus serve` as a gateway: another server's export, and an overlay on it, used by an
+ * independent client.
+ */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';

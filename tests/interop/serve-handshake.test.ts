@@ -1,6 +1,7 @@
 /**
- * `farbus serve` and clients that send requests behind the option that enters transmission, in one packet or cut anywhere.
- * Exports of every kind that the command line composes: their length is looked up first, which takes another turn.
+ * `farbus serve` with clients that send requests right after the option that enters transmission,
+ * in one packet or in any two pieces. Exports of every kind that the command line composes: the
+ * server first asks for their size, which takes a further iteration of the event loop.
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -26,7 +27,10 @@ const where = { path: pathOf(folder, 'nbd.sock') };
 const content = randomBytes(4 * MiB);
 const request = requestBytes({ command: 0, offset: 0, length: sector });
 
-/** The first option of a connection, and how many bytes the server answers before transmission. */
+/**
+ * The first option of a connection, and the number of bytes that the server answers before
+ * transmission.
+ */
 const options: Record<string, (name: string) => { bytes: Uint8Array; answer: number }> = {
   NBD_OPT_GO: (name) => ({ bytes: optionBytes(7, infoData(name, [])), answer: 52 }),
   NBD_OPT_EXPORT_NAME: (name) => ({ bytes: optionBytes(1, new TextEncoder().encode(name)), answer: 10 }),
@@ -35,7 +39,10 @@ const options: Record<string, (name: string) => { bytes: Uint8Array; answer: num
 let upstream: NbdPeer;
 let server: Started;
 
-/** Sends `packet` in two pieces, which the server receives as two; expects the export's first sector in answer. */
+/**
+ * Sends `packet` in two pieces that the server receives separately. Expects the export's first
+ * sector in reply.
+ */
 async function readsBehind(
   socket: Socket,
   packet: Uint8Array,
@@ -52,7 +59,7 @@ async function readsBehind(
   expect(data.equals(first)).toBe(true);
 }
 
-/** A client that does nothing unusual. */
+/** Checks that an ordinary client is served. */
 async function answersOthers(): Promise<void> {
   const socket = await entered(where, 'file');
   expect(await ask(socket, 3)).toBe(0);
@@ -69,7 +76,7 @@ beforeAll(async () => {
   execFileSync('sfdisk', ['--quiet', image], { input: 'label: dos\n2048,2048,c\n' });
   // sfdisk has written into the first sector.
   readFileSync(image).copy(content);
-  // A file that is written is locked: one for each export.
+  // A writable file is locked: use one copy for each export.
   const copy = (name: string): string => {
     const path = pathOf(folder, `${name}.img`);
     copyFileSync(image, path);

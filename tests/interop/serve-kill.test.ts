@@ -1,4 +1,7 @@
-/** `farbus serve` killed at random moments while it is written: what was flushed is there afterwards, and nothing is torn. */
+/**
+ * `farbus serve` is killed at random moments during writes: flushed data is there afterwards, and
+ * no block is torn.
+ */
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,14 +16,14 @@ import { tempFolder } from '../support/temp.js';
 import { execute } from './farbus.js';
 
 const all = Boolean(process.env['FARBUS_TEST_ALL']);
-/** Of each kind of export. */
+/** Number of kills for each kind of export. */
 const kills = all ? 100 : 4;
 const blocks = 256;
 const workers = 16;
 
-/** Blocks of one disk over many lives of its server. */
+/** The blocks of one disk over many lifetimes of its server. */
 class Load {
-  /** By block: last generation that was begun; that was acknowledged; that was flushed. */
+  /** For each block: the last generation begun, acknowledged, and flushed. */
   readonly begun = new Array<number>(blocks).fill(0);
   readonly acknowledged = new Array<number>(blocks).fill(0);
   readonly flushed = new Array<number>(blocks).fill(0);
@@ -50,7 +53,7 @@ class Load {
     };
     const running = Promise.allSettled(Array.from({ length: workers }, (_, number) => worker(number)));
     const flushed = (): number => this.flushed.reduce((sum, one) => sum + one, 0);
-    // At a random moment, but not before something has been promised.
+    // Kill at a random moment, but not before a flush is acknowledged.
     const before = flushed();
     for (let i = 0; flushed() === before && i < 3000; i++) await sleep(1);
     await sleep(random.below(60));
@@ -59,7 +62,7 @@ class Load {
     await disk.close();
   }
 
-  /** Reads everything back. */
+  /** Reads all blocks back and checks them. */
   async verify(uri: string): Promise<void> {
     const disk = await openNbd(uri, { reconnectSeconds: 0 });
     const bytes = new Uint8Array(blocks * sealedSize);

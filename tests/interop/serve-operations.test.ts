@@ -1,4 +1,7 @@
-/** `farbus serve` as a service: its configuration file, who may use what, limits, one writer, reload, status, metrics. */
+/**
+ * `farbus serve` as a service: configuration file, access, limits, one writer, reload, status,
+ * metrics.
+ */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +16,7 @@ import { execute, farbusFile, startFarbus, type Started } from './farbus.js';
 const MiB = 1 << 20;
 const sector = new Uint8Array(512).fill(0x77);
 
-/** A server with a configuration file, in a folder of its own that is also its runtime folder. */
+/** A server with a configuration file, in its own folder, which is also its runtime folder. */
 class Service {
   readonly folder = tempFolder();
   readonly config = join(this.folder, 'serve.yaml');
@@ -32,12 +35,12 @@ class Service {
     return path;
   }
 
-  /** Starts it; resolves when it has printed its first address. */
+  /** Starts the server. Resolves when it has printed its first address. */
   async start(...options: string[]): Promise<this> {
     return this.startIn(this.folder, ...options);
   }
 
-  /** The same with another runtime folder, which several can share. */
+  /** Like {@link start}, with another runtime folder, which several servers can share. */
   async startIn(runtime: string, ...options: string[]): Promise<this> {
     process.env['XDG_RUNTIME_DIR'] = runtime;
     this.process = startFarbus('serve', '--config', this.config, ...options);
@@ -46,7 +49,7 @@ class Service {
     return this;
   }
 
-  /** `farbus` with this server's runtime folder. */
+  /** Runs `farbus` with this server's runtime folder. */
   farbus(...args: string[]): ReturnType<typeof execute> {
     return execute('env', [`XDG_RUNTIME_DIR=${this.folder}`, process.execPath, farbusFile, ...args]);
   }
@@ -75,7 +78,7 @@ class Service {
   }
 }
 
-/** Tries until it succeeds: a server hears of a connection's end a moment later. */
+/** Retries until it succeeds: a server notices the end of a connection a moment later. */
 async function eventually<T>(work: () => Promise<T>): Promise<T> {
   for (let i = 0; ; i++) {
     try {
@@ -314,7 +317,7 @@ describe('one writer', () => {
     expect((await service.farbus('status')).stdout).toMatch(/client 3 a unix socket, \d+ s, writes/);
     const holder = await entered(service.where, 'mine');
     await expect(entered(service.where, 'mine')).rejects.toThrow();
-    // With its connection the lease ends.
+    // The lease ends with its connection.
     holder.destroy();
     const next = await eventually(() => entered(service.where, 'mine'));
     expect(await write(next, 0, sector)).toBe(0);
@@ -344,7 +347,7 @@ describe('a reload', () => {
     expect(status!['exports']).toMatchObject([{ name: 'b', description: 'new' }, { name: 'c' }]);
     expect(readFileSync(join(service.folder, 'a.img')).subarray(0, 512)).toEqual(Buffer.from(sector));
 
-    // What cannot be had leaves all as it was.
+    // A configuration that cannot be applied changes nothing.
     service.configure('exports:\n  - {name: b, source: FOLDER/none.img}\n');
     await service.reload();
     expect(service.process.stderr()).toMatch(/not reloaded, all is as before: [^\n]*none\.img/);
@@ -420,7 +423,7 @@ exports:
     const { code, stdout, stderr } = await service.farbus('status');
     expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('here') });
     expect(stderr).toMatch(new RegExp(`^farbus: ${told}`));
-    // Who looks for what is not found hears why.
+    // A command for a server that does not exist says why it fails.
     expect(await service.farbus('media', '--server', 'there', 'eject')).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(new RegExp(`^farbus: no server here has an export "there"; ${told}`)),

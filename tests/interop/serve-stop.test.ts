@@ -1,4 +1,4 @@
-/** `farbus serve` ends on SIGTERM, whatever its clients, its device and those who look at it are doing. */
+/** `farbus serve` ends on SIGTERM, whatever its clients, its device and its observers are doing. */
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join as pathOf } from 'node:path';
@@ -71,7 +71,7 @@ async function everybody({ server, where, metrics }: Awaited<ReturnType<typeof s
   securing.write(join([u32(3), optionBytes(5, new Uint8Array(0))]));
   await received(securing, 20);
   securing.write(Uint8Array.of(0x16, 3, 1));
-  // Says goodbye, and does not stop to send.
+  // Sends NBD_OPT_ABORT and continues to send.
   const ended = keep(await greeted(where));
   ended.write(join([u32(3), optionBytes(2, new Uint8Array(0))]));
   const drip = setInterval(() => ended.write(u32(0)), 20);

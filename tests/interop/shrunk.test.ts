@@ -1,6 +1,6 @@
 /**
- * Sources that become shorter while they are in use: every reader gets an error behind the new end, and no client,
- * block status or copy ever gets zeroes for bytes that are gone.
+ * Sources that become shorter while they are in use: every reader gets an error behind the new end,
+ * and no client, block status or copy ever gets zeroes for bytes that are gone.
  */
 import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,7 @@
-/** Ctrl-C and SIGTERM end any command at once, whatever it is at: fetching, unpacking, opening; nothing is left behind. */
+/**
+ * Ctrl-C and SIGTERM end any command immediately, whatever it does: fetching, unpacking, opening.
+ * Nothing is left behind.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
@@ -8,7 +11,10 @@ import { tempFolder, tempPath } from '../support/temp.js';
 import { startArchive, type TestArchive } from '../unit/guest-server.js';
 import { farbusFile } from './farbus.js';
 
-/** An archive that begins each file and never goes on, and a server that takes connections and says nothing. */
+/**
+ * An archive that begins each file and never continues, and a server that accepts connections and
+ * stays silent.
+ */
 let archive: TestArchive;
 const silent = createServer((socket) => socket.on('error', () => undefined));
 const asked: (() => void)[] = [];
@@ -132,7 +138,7 @@ describe('a signal while a server does not answer', () => {
 
 describe('a signal while a package is unpacked', () => {
   it('ends the programs that do it, which print nothing', async () => {
-    // Programs that say what they are told, and take for ever.
+    // Programs that report the signals that they get, and never end.
     const bin = tempFolder();
     const mark = tempPath('pid');
     for (const name of ['xz', 'zstd']) {
@@ -154,7 +160,7 @@ describe('a signal while a package is unpacked', () => {
   }, 60_000);
 });
 
-/** The least that is taken for a bzImage whose payload is packed with xz. */
+/** The smallest file that is accepted as a bzImage with an xz payload. */
 function xzKernel(): Uint8Array {
   const file = new Uint8Array(0x1000);
   const view = new DataView(file.buffer);

@@ -1,6 +1,6 @@
 /**
- * What goes wrong with disks over ssh, at the start and later: each a clear line, never a shifted stream, never a wrong
- * byte. The server is an OpenSSH of the test's own.
+ * Faults of disks over ssh, at the start and later: each gives a clear one-line error, never a
+ * shifted stream or a wrong byte. The server is a private OpenSSH.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -33,7 +33,7 @@ function image(bytes: Uint8Array = content): string {
   return path;
 }
 
-/** The message of what cannot be opened: a FarbusError of one line. */
+/** The error of a failed opening: a FarbusError of one line. */
 async function refusal(opening: Promise<BlockDevice>): Promise<string> {
   const error: unknown = await opening.then(
     (device) => device.close().then(() => new Error('it was opened')),
@@ -201,7 +201,7 @@ describe.skipIf(skip)('names and paths', () => {
 
 describe.skipIf(skip)('login shells and what they print', () => {
   const image1 = image();
-  /** A stand-in for ssh, whose last argument is the command for the login shell. */
+  /** A program in place of ssh. Its last argument is the command for the login shell. */
   const shell = (text: string): void => {
     process.env['FARBUS_SSH'] = writeScript(tempPath('ssh'), `for last; do :; done\n${text}`);
   };
@@ -269,7 +269,8 @@ describe.skipIf(skip)('faults of the device', () => {
         expect((error as Error).message).toMatch(/ended too early/);
         await expectKind('io', device.read(512 << 10, buffersOf(new Uint8Array(4096))));
         await expectKind('io', device.read(299_520, buffersOf(new Uint8Array(4096))));
-        // The session is in step: what is there is read right, side by side with what is not.
+        // The session is in step: existing blocks are read correctly, concurrently with missing
+        // ones.
         const results = await Promise.allSettled(
           Array.from({ length: 40 }, async (_, i) => {
             const at = i * 16384;

@@ -1,6 +1,7 @@
 /**
- * Sessions that die: ssh, sshd, the shell there, its dd or the SFTP server, killed or stopped at random moments under a
- * verified write load. Every acknowledged byte is in its place afterwards, and nothing of a dead session comes later.
+ * Sessions that die: ssh, sshd, the shell there, its dd or the SFTP server, killed or stopped at
+ * random moments under a verified write load. Every acknowledged byte is in its place afterwards,
+ * and no write of a dead session lands later.
  */
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -46,7 +47,7 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {
-    // It has ended by itself.
+    // The process has already ended.
   }
 }
 
@@ -55,7 +56,10 @@ function clients(): number[] {
   return descendantsOf(process.pid).filter((pid) => commandOf(pid).startsWith('ssh -F'));
 }
 
-/** Writes and reads back on disjoint stripes until told to stop; the model holds what was acknowledged. */
+/**
+ * Writes and reads back on disjoint stripes until stopped. The model holds the acknowledged
+ * content.
+ */
 async function load(device: BlockDevice, random: Random, until: () => boolean, model: Uint8Array): Promise<number> {
   let done = 0;
   const stripe = size / workers;
@@ -106,7 +110,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
           const choice = random.chance(0.5) ? near : far;
           const victim = choice[random.below(Math.max(1, choice.length))];
           if (victim === undefined) continue;
-          // A stopped one wakes up later, when its client is long gone.
+          // A stopped process resumes later, when its client is long gone.
           if (random.chance(0.3) && choice === far) {
             signal(victim, 'SIGSTOP');
             await sleep(random.below(50));
@@ -133,11 +137,11 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
 
     test(`${name}: what a cut session left is ended before its write is repeated`, async () => {
       const path = image();
-      // Nothing on an empty disk tells that it is the same one after the cut.
+      // An empty disk has no content by which it could be recognised after the cut.
       const device = await open(`${name}://test${path}`);
       await readBytes(device, 0, 512);
       const old = server.descendants();
-      // The far side sleeps, with the write in its pipes; then its client goes.
+      // Stop the far side while the write is in its pipes; then the client ends.
       for (const pid of old) signal(pid, 'SIGSTOP');
       const first = new Random(1).bytes(block);
       const write = writeBytes(device, 0, first);
@@ -206,7 +210,10 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
 });
 
 describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot always be found', () => {
-  /** Loses the only session with a write under way that nothing there can have carried out yet; gives that write. */
+  /**
+   * Loses the only session while a write is in flight that cannot have been carried out yet.
+   * Returns that write.
+   */
   async function lostWrite(server: Sshd, device: BlockDevice, bytes: Uint8Array): Promise<{ write: Promise<void> }> {
     await readBytes(device, 0, 512);
     const old = server.descendants();
@@ -220,7 +227,10 @@ describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot alw
     return { write };
   }
 
-  /** Where it cannot be known: reported, the blocks are not written again, everything else goes on. */
+  /**
+   * If its state is unknown, the write is reported, its blocks are not written again, and
+   * everything else continues.
+   */
   async function reported(server: Sshd, device: BlockDevice): Promise<void> {
     const bytes = new Random(1).bytes(block);
     const { write } = await lostWrite(server, device, bytes);

@@ -1,4 +1,4 @@
-/** `farbus serve` under systemd's protocols: sockets that it is handed, and what it tells of itself. */
+/** `farbus serve` with systemd's protocols: sockets passed by systemd, and notifications to it. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ async function until<T>(look: () => T | undefined): Promise<T> {
   throw new Error('it did not come');
 }
 
-/** What a unix datagram socket at `path` gets, as systemd's does. */
+/** Collects the messages to a unix datagram socket at `path`, as systemd does. */
 function listener(path: string): { messages: string[]; close: () => void } {
   const system = native('notify.sock');
   const fd = system.socket(AF_UNIX, SOCK_DGRAM, 0);
@@ -65,7 +65,7 @@ describe('systemd', () => {
     let out = '';
     child.stdout!.on('data', (chunk: Buffer) => (out += chunk.toString()));
     await until(() => (existsSync(path) ? true : undefined));
-    // The first connection starts it.
+    // The first connection starts the server.
     const socket = await entered({ path }, 'm');
     expect(await ask(socket, 3)).toBe(0);
     await until(() => (out.includes('\n') ? true : undefined));
@@ -74,7 +74,7 @@ describe('systemd', () => {
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
-    // It is systemd's.
+    // The socket belongs to systemd.
     expect(existsSync(path)).toBe(true);
   });
 

@@ -1,4 +1,7 @@
-/** Disks whose length is no whole number of blocks: a copy has every byte or is refused, and others are told of the end. */
+/**
+ * Disks whose length is no whole number of blocks: a copy has every byte or is refused, and others
+ * are told of the end.
+ */
 import { readFileSync, statSync, existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../conformance/random.js';

@@ -1,7 +1,8 @@
 /**
- * `farbus serve` with TLS and somebody who puts bytes into the connection, or breaks it off, where it turns to TLS ([NBD] "TLS
- * support"; what CVE-2021-3716 was about): nothing that came in the clear is ever answered or believed after NBD_OPT_STARTTLS, and
- * nothing is left behind. The server is a process of its own, so that it reads while the test writes.
+ * `farbus serve` with TLS and an attacker who injects bytes into the connection, or cuts it, at the
+ * switch to TLS ([NBD] "TLS support"; as in CVE-2021-3716). Bytes that arrived in plain text are
+ * never answered or trusted after NBD_OPT_STARTTLS, and nothing is left behind. The server is a
+ * separate process, so that it reads while the test writes.
  */
 import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -25,7 +26,7 @@ const go = optionBytes(Option.go, infoData('secret', []));
 const acknowledgement = Buffer.from('0003e889045565a9000000050000000100000000', 'hex');
 const replyMagic = acknowledgement.subarray(0, 8);
 
-/** What a client of TLS sends first. */
+/** The first message of a TLS client. */
 function clientHello(): Promise<Buffer> {
   return new Promise((resolve) => {
     const transport = new Duplex({
@@ -39,7 +40,7 @@ function clientHello(): Promise<Buffer> {
   });
 }
 
-/** All that comes until the connection is closed. */
+/** Collects all bytes until the connection is closed. */
 async function untilClosed(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk)).resume();
@@ -47,7 +48,7 @@ async function untilClosed(socket: Socket): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** The bytes tell nothing but, at most, that TLS may begin; after that, TLS's own. */
+/** The bytes contain at most the permission to start TLS, followed by TLS's own messages. */
 function expectNothingTold(bytes: Buffer, mayBegin = true): void {
   const rest = bytes.subarray(0, 20).equals(acknowledgement) ? bytes.subarray(20) : bytes;
   if (!mayBegin) expect(rest.toString('hex')).toBe('');
@@ -75,7 +76,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
   });
   afterAll(() => server.kill());
 
-  /** A connection of the server's that has been told to begin with TLS. */
+  /** A connection on which the server has acknowledged NBD_OPT_STARTTLS. */
   async function acknowledged(): Promise<Socket> {
     const socket = await greeted(where);
     socket.write(starttls);
@@ -120,7 +121,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
   it.each(injected)('%s after the acknowledgement is not believed', async (_what, bytes) => {
     const socket = await acknowledged();
     socket.write(await bytes());
-    // Of what may still become a TLS record the rest is waited for.
+    // For bytes that may become a TLS record, the server waits for the rest.
     socket.end();
     expectNothingTold(await untilClosed(socket));
   });
@@ -145,7 +146,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     const told: Buffer[] = [];
     tls.on('data', (chunk: Buffer) => told.push(chunk));
     const closed = new Promise((resolve) => tls.once('close', resolve));
-    // Beside TLS, on the connection itself.
+    // Write past TLS, directly to the connection.
     native('').write((socket as unknown as { _handle: { fd: number } })._handle.fd, go);
     await closed;
     expect(told).toEqual([]);

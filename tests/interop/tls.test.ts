@@ -1,6 +1,6 @@
 /**
- * TLS with peers that are not ours: nbdkit, libnbd's tools and QEMU's, certificates and pre-shared keys, TCP and unix sockets, both
- * roles; and what must not work.
+ * TLS with independent peers: nbdkit, libnbd's and QEMU's tools, certificates and pre-shared keys,
+ * TCP and unix sockets, both roles; and connections that must fail.
  */
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ function image(): string {
 
 const digest = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
 
-/** The URI of a server's export with TLS, and these parameters. */
+/** The URI of a server's export with TLS and these parameters. */
 function secured(server: NbdPeer, parameters: Readonly<Record<string, string>>, host = '127.0.0.1'): string {
   const uri = new URL(server.uri.replace(/^nbd/, 'nbds').replace('127.0.0.1', host));
   for (const [name, value] of Object.entries(parameters)) uri.searchParams.set(name, value);
@@ -42,7 +42,7 @@ beforeAll(() => {
   keys = keyFile('alice', 'bob');
 });
 
-/** The folder as GnuTLS's programs want it: of a client without a certificate. */
+/** A folder in the form that GnuTLS's programs expect, for a client without a certificate. */
 const clientOnly = (): string => pki.clientFolder();
 
 describe.skipIf(without)('farbus serve over TLS', () => {
@@ -138,7 +138,7 @@ describe.skipIf(without)('farbus serve over TLS', () => {
   });
 });
 
-/** Opens, writes, reads and flushes; what was read. */
+/** Opens, writes, reads and flushes. Resolves with the data that was read. */
 async function exercise(uri: string): Promise<void> {
   const device = await openNbd(uri, { reconnectSeconds: 0 });
   try {

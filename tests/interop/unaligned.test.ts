@@ -1,4 +1,7 @@
-/** `farbus serve` to clients that ask for single bytes: whatever is served, by libnbd, which takes no part in checking. */
+/**
+ * `farbus serve` with clients that access single bytes, on every kind of export, by libnbd without
+ * its own checks.
+ */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +13,9 @@ import { tempFolder, tempPath } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
 import { farbusServe, stop, succeed } from './nbd-target-farbus.js';
 
-/** Single bytes, neighbours side by side, and the last bytes, with and without NBD_OPT_GO. */
+/**
+ * Accesses single bytes, neighbours concurrently, and the last bytes, with and without NBD_OPT_GO.
+ */
 const script = `
 import random
 for uri in uris:
@@ -71,7 +76,7 @@ async function check(uris: readonly string[], pki?: string): Promise<void> {
   await succeed('env', 'PATH=/usr/bin:/bin', 'nbdsh', '-c', given, '-c', script);
 }
 
-/** Serves `sources` on a unix socket, and lets the client at each export. */
+/** Serves `sources` on a unix socket, and runs the client on each export. */
 async function serveAndCheck(sources: readonly string[], ...options: readonly string[]): Promise<void> {
   const socket = freeSocket().path;
   const serving = await farbusServe(

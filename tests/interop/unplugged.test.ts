@@ -1,7 +1,7 @@
 /**
- * A device that is unplugged while it is served: each request gets an error, those under way too; the server and its other
- * exports go on; and whoever stands on it, Farbus' own initiator and other people's clients behind `farbus attach`, gets
- * errors and does not hang.
+ * A device that is unplugged while it is served: every request fails, including those in flight;
+ * the server and its other exports continue. Users of the device (Farbus's own initiator, and
+ * independent clients behind `farbus attach`) get errors and do not hang.
  */
 import { closeSync, openSync, readdirSync, readlinkSync, realpathSync, truncateSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -29,9 +29,12 @@ import { farbus } from './farbus.js';
 const MiB = 1 << 20;
 const EIO = 5;
 
-/** A device that can be pulled out: what is under way fails as what comes does, as system calls on such a device fail. */
+/**
+ * A device that can be unplugged: then requests in flight and new ones fail, like system calls on
+ * such a device.
+ */
 class Pluggable extends Filter {
-  /** While set, requests stay with the device. */
+  /** While set, requests stay in flight. */
   slow = false;
   underWay = 0;
   #pulled = false;
@@ -66,7 +69,7 @@ class Pluggable extends Filter {
 
 const [read, flush, trim, zero] = [0, 3, 4, 6];
 
-/** What every request to `socket` gets. */
+/** Sends every kind of request to `socket`. Resolves with the errors. */
 async function errorsOf(socket: Socket): Promise<Record<string, number>> {
   return {
     read: await ask(socket, read, 4096, 4096),
@@ -126,7 +129,7 @@ describe.each(['ENODEV', 'ENXIO'] as const)('a device that is gone (%s)', (code)
     expect([0, 1, 2, 3].map((index) => replies.readUInt32BE(16 * index + 4))).toEqual([EIO, EIO, EIO, EIO]);
     expect(await errorsOf(socket)).toEqual(all(EIO));
     await otherWorks();
-    // Who comes now is let in: it may be plugged in again.
+    // A new client is admitted: the device may be plugged in again.
     const late = await entered(where, 'disk');
     expect(await errorsOf(late)).toEqual(all(EIO));
     expect(socket.destroyed).toBe(false);
@@ -172,8 +175,8 @@ describe('clients of a device that is gone', () => {
 });
 
 /**
- * The descriptor of a file of ours becomes one whose every access fails with the kernel's EIO: the first page of this process,
- * which has none there (proc(5), /proc/pid/mem).
+ * Replaces the descriptor of our file by one whose every access fails with the kernel's EIO: the
+ * first page of this process, which is not mapped (proc(5), /proc/pid/mem).
  */
 const withoutKoffi = libc() === undefined;
 describe.skipIf(withoutKoffi)('a descriptor that the kernel answers with EIO', () => {
@@ -192,7 +195,7 @@ describe.skipIf(withoutKoffi)('a descriptor that the kernel answers with EIO', (
     closeSync(bad);
     const errors = await errorsOf(socket);
     expect(errors).toMatchObject({ read: EIO, write: EIO, 'write through': EIO, 'long write': EIO });
-    // Such a descriptor knows neither of these.
+    // Such a descriptor supports neither of these.
     expect(errors['flush']).not.toBe(0);
     expect(errors['zeroes']).not.toBe(0);
     await otherWorks();

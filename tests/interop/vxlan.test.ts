@@ -1,4 +1,7 @@
-/** Linux's own vxlan device, in a namespace of its own, on one segment with ours: ARP, ICMP, and AoE to vblade behind it. */
+/**
+ * Linux's own vxlan device, in a private network namespace, on one segment with ours: ARP, ICMP,
+ * and AoE to vblade behind it.
+ */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -140,7 +143,8 @@ describe.skipIf(!possible)("Linux's vxlan device", () => {
       () => port.send(arp(port, 1, broadcastMac, kernelIp)),
       () => kernel !== undefined,
     );
-    // A jumbo frame each way. What the kernel learned from our question it forgets here, so that it has to ask.
+    // A jumbo frame in each direction. The kernel first forgets our address, so that it has to ask
+    // for it.
     run('ip', 'neigh', 'flush', 'dev', 'vx0');
     await until(
       () => port.send(echoRequest(port, kernel!, 8000)),

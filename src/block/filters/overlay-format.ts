@@ -89,7 +89,10 @@ function isOverlay(bytes: Uint8Array): boolean {
   return new TextDecoder('latin1').decode(bytes.subarray(0, 8)) === overlayMagic;
 }
 
-/** A header that only says that an overlay is being made here. The whole header replaces it at the end. */
+/**
+ * A header that only says that an overlay is being made here. The whole header replaces it at the
+ * end.
+ */
 export function unfinishedHeader(): Uint8Array {
   const bytes = new Uint8Array(headerSize);
   bytes.set(new TextEncoder().encode(overlayMagic), 0);

@@ -67,7 +67,8 @@ export async function createOverlay(
     throw new FarbusError(`${nameOf(options)} has ${store.info.size} bytes: this overlay needs ${layout.storeSize}`);
   }
   const overlay = new OverlayFilter(base, store, header, new ClusterMap(), new SectorTable(layout));
-  // The header comes last, so that a crash before leaves no overlay, but a store that is known as unfinished.
+  // The header comes last, so that a crash before leaves no overlay, but a store that is known as
+  // unfinished.
   await store.write(0, buffersOf(unfinishedHeader()));
   await store.writeZeroes(headerSize, layout.dataOffset - headerSize);
   await store.flush();
@@ -77,8 +78,8 @@ export async function createOverlay(
 }
 
 /**
- * True if the store is what a crash left while an overlay was made on it: its header is torn, and everything behind it
- * reads as zeroes, so that it holds nothing.
+ * True if the store is what a crash left while an overlay was made on it: its header is torn, and
+ * everything behind it reads as zeroes, so that it holds nothing.
  */
 export async function isUnfinished(store: BlockDevice): Promise<boolean> {
   const { size } = store.info;

@@ -1,10 +1,12 @@
 /**
- * Servers as `farbus serve --config` composes them, for fuzzing in this process: a configuration file is read by
- * `readSettings` and started by `ServeService`, the two functions that the command line calls. The streams of clients are
- * given to the server directly, which is faster than sockets.
+ * Servers as `farbus serve --config` composes them, for fuzzing in this process: a configuration
+ * file is read by `readSettings` and started by `ServeService`, the two functions that the command
+ * line calls. The streams of clients are given to the server directly, which is faster than
+ * sockets.
  *
- * Each composition exports `disk`, which has `exportSize` bytes whatever is below it, and `neighbour`, a file that belongs
- * to another client. What is around `disk` (the rest of a partitioned disk, the base of an overlay) must stay as it is.
+ * Each composition exports `disk`, which has `exportSize` bytes whatever is below it, and
+ * `neighbour`, a file that belongs to another client. What is around `disk` (the rest of a
+ * partitioned disk, the base of an overlay) must stay as it is.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -181,7 +183,9 @@ export class Composed {
     return this.#files.path(name);
   }
 
-  /** Puts a medium into a removable drive that a client has emptied, as `farbus media insert` does. */
+  /**
+   * Puts a medium into a removable drive that a client has emptied, as `farbus media insert` does.
+   */
   async refill(): Promise<void> {
     const { device } = this.service.server.exports.find('disk')!;
     if (device.media?.medium === '') await this.service.insert('disk', this.#files.disk());

@@ -1,13 +1,17 @@
 /**
- * Edits of what honest parties say: a way to fuzz any protocol without knowing it. An input's messages are edits, each at
- * a number of bytes after the one before. They are applied to a stream of bytes as it passes, or to a file.
+ * Edits of what honest parties say: a way to fuzz any protocol without knowing it. An input's
+ * messages are edits, each at a number of bytes after the one before. They are applied to a stream
+ * of bytes as it passes, or to a file.
  */
 import type { ByteStream } from '../../../src/network/stream.js';
 import { join, pack } from './bytes.js';
 import type { Input } from './input.js';
 import type { Random } from './random.js';
 
-/** How long a connection with an edit may be silent before it is ended, in ms: a message that was cut leaves both waiting. */
+/**
+ * How long a connection with an edit may be silent before it is ended, in ms: a message that was
+ * cut leaves both waiting.
+ */
 const silentMs = 40;
 /** The last three end a stream. */
 const kinds = ['flip', 'set', 'drop', 'insert', 'double', 'number', 'end', 'reset', 'mute'] as const;

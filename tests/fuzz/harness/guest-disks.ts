@@ -1,6 +1,7 @@
 /**
- * Disks for the controllers of a computer, as `farbus run --drive TEXT` opens them (`openClientDrive`) and puts a virtual
- * I/O client in front: some answer at once, some through files, some over a connection.
+ * Disks for the controllers of a computer, as `farbus run --drive TEXT` opens them
+ * (`openClientDrive`) and puts a virtual I/O client in front: some answer at once, some through
+ * files, some over a connection.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

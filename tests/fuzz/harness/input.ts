@@ -1,6 +1,6 @@
 /**
- * Inputs of the NBD fuzzers: messages in the order in which they are sent, and their mutation. An input is kept as a line of
- * text: messages in hex with spaces between them.
+ * Inputs of the NBD fuzzers: messages in the order in which they are sent, and their mutation. An
+ * input is kept as a line of text: messages in hex with spaces between them.
  */
 import type { Random } from './random.js';
 
@@ -42,7 +42,9 @@ export function cleaned(input: Input): Input {
   return input;
 }
 
-/** Another input: one to four changes of `input`. `other` lends messages; `fresh` makes a new one. */
+/**
+ * Another input: one to four changes of `input`. `other` lends messages; `fresh` makes a new one.
+ */
 export function mutate(input: Input, other: Input, random: Random, fresh: () => Uint8Array): Input {
   let messages = [...input];
   for (let changes = 1 + random.below(4); changes > 0; changes--) {
@@ -87,7 +89,9 @@ export function mutate(input: Input, other: Input, random: Random, fresh: () => 
   return messages.filter((message) => (left -= message.length) >= 0);
 }
 
-/** A number in it changed: mostly to one at which something changes, at places where numbers are. */
+/**
+ * A number in it changed: mostly to one at which something changes, at places where numbers are.
+ */
 function withNumber(message: Uint8Array, random: Random): Uint8Array {
   if (message.length === 0) return message;
   const copy = message.slice();

@@ -1,10 +1,12 @@
 /**
- * The loop of every fuzzer here: inputs are mutated from a corpus, which grows by those on which the subject did what it
- * had not done before. The corpus in the repository, tests/fuzz/corpus/SUBJECT.txt, is where it begins; every input of it
- * is run first. A watchdog ends the process when the subject loops for ever.
+ * The loop of every fuzzer here: inputs are mutated from a corpus, which grows by those on which
+ * the subject did what it had not done before. The corpus in the repository,
+ * tests/fuzz/corpus/SUBJECT.txt, is where it begins; every input of it is run first. A watchdog
+ * ends the process when the subject loops for ever.
  *
- * FARBUS_FUZZ_INPUTS=N sets the number of inputs of each subject, FARBUS_FUZZ_SEED=N the seed; FARBUS_FUZZ_REPLAY=FILE runs
- * the inputs of a file one by one instead; FARBUS_FUZZ_KEEP=1 writes the corpus back.
+ * FARBUS_FUZZ_INPUTS=N sets the number of inputs of each subject, FARBUS_FUZZ_SEED=N the seed;
+ * FARBUS_FUZZ_REPLAY=FILE runs the inputs of a file one by one instead; FARBUS_FUZZ_KEEP=1 writes
+ * the corpus back.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -26,8 +28,8 @@ export interface Subject {
   /** One valid message. */
   message(random: Random): Uint8Array;
   /**
-   * Runs inputs, each on a connection of its own, at once. Returns a short text for each: what the subject did.
-   * Rejects with {@link FuzzError} when it did what it must not.
+   * Runs inputs, each on a connection of its own, at once. Returns a short text for each: what the
+   * subject did. Rejects with {@link FuzzError} when it did what it must not.
    */
   run(inputs: readonly Input[], random: Random): Promise<readonly string[]>;
   /** After the last input. Rejects where the subject does not end in good order. */
@@ -64,7 +66,10 @@ export interface Outcome {
   readonly behaviours: number;
 }
 
-/** The number of inputs to run: what the environment says, or `usual`, or `long` with FARBUS_TEST_ALL. */
+/**
+ * The number of inputs to run: what the environment says, or `usual`, or `long` with
+ * FARBUS_TEST_ALL.
+ */
 export function inputsWanted(usual: number, long: number): number {
   return Number(process.env['FARBUS_FUZZ_INPUTS'] ?? (process.env['FARBUS_TEST_ALL'] ? long : usual));
 }
@@ -73,7 +78,10 @@ export function seedWanted(): number {
   return Number(process.env['FARBUS_FUZZ_SEED'] ?? Date.now() % 0x7fff_ffff);
 }
 
-/** Runs `count` inputs, at least the whole corpus, and says on stderr how it went. Rejects at the first fault. */
+/**
+ * Runs `count` inputs, at least the whole corpus, and says on stderr how it went. Rejects at the
+ * first fault.
+ */
 export async function fuzz(subject: Subject, count: number, seed = seedWanted()): Promise<Outcome> {
   const before = process.memoryUsage.rss();
   const watchdog = new Watchdog(subject.name);
@@ -121,7 +129,10 @@ class Campaign {
     return { inputs: this.#done, seconds: (performance.now() - began) / 1000, behaviours: this.#seen.size };
   }
 
-  /** One by one, and often: what an input meets depends on random numbers, such as which server it is sent to. */
+  /**
+   * One by one, and often: what an input meets depends on random numbers, such as which server it
+   * is sent to.
+   */
   async #replay(inputs: readonly Input[]): Promise<void> {
     for (const input of inputs) for (let time = 0; time < replays; time++) await this.#batch([input]);
   }

@@ -1,6 +1,6 @@
 /**
- * A property of fast-check under the watchdog of the fuzzers, with their seed and number of inputs. For what is better
- * said as structure than as bytes: a guest's commands, a plan of faults.
+ * A property of fast-check under the watchdog of the fuzzers, with their seed and number of inputs.
+ * For what is better said as structure than as bytes: a guest's commands, a plan of faults.
  */
 import fc from 'fast-check';
 import { expect } from 'vitest';

@@ -1,15 +1,20 @@
 /**
- * Ends a process whose event loop does not turn any more, or whose memory grows without bound: an endless loop in a parser
- * cannot be ended from within its own thread. A worker thread watches. When it finds such a state, it prints where the loop
- * is, writes the inputs that ran to a file for FARBUS_FUZZ_REPLAY, prints them unless they are long, and kills the process.
+ * Ends a process whose event loop does not turn any more, or whose memory grows without bound: an
+ * endless loop in a parser cannot be ended from within its own thread. A worker thread watches.
+ * When it finds such a state, it prints where the loop is, writes the inputs that ran to a file for
+ * FARBUS_FUZZ_REPLAY, prints them unless they are long, and kills the process.
  *
- * A process that gets no processor time is not stuck: the limit is in processor time, not in time of the clock.
+ * A process that gets no processor time is not stuck: the limit is in processor time, not in time
+ * of the clock.
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
-/** Processor time that the event loop may take for one turn, in ms. The slowest turns of the fuzzers take about 0.3 s. */
+/**
+ * Processor time that the event loop may take for one turn, in ms. The slowest turns of the fuzzers
+ * take about 0.3 s.
+ */
 const stuckCpuMs = 10_000;
 /** Time of the clock for one turn, in ms: a call that sleeps takes no processor time. */
 const stuckMs = 300_000;

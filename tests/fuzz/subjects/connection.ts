@@ -1,7 +1,8 @@
 /**
- * The NBD initiator as a subject of fuzzing: hostile servers. Whatever they send, nothing is thrown, every request is answered
- * once or handed back, a read that succeeded has all of its bytes, and nothing beside its memory is touched.
- * The first message of an input is the whole handshake; what follows are replies.
+ * The NBD initiator as a subject of fuzzing: hostile servers. Whatever they send, nothing is
+ * thrown, every request is answered once or handed back, a read that succeeded has all of its
+ * bytes, and nothing beside its memory is touched. The first message of an input is the whole
+ * handshake; what follows are replies.
  */
 import { buffersOf } from '../../../src/base/buffers.js';
 import { messageOf } from '../../../src/base/errors.js';
@@ -131,7 +132,9 @@ function hangUp(run: Run): () => string {
 
 const written = buffersOf(new Uint8Array(512));
 
-/** Asks everything; then the answers are fed, the stream is closed and what came of it is looked at. */
+/**
+ * Asks everything; then the answers are fed, the stream is closed and what came of it is looked at.
+ */
 function converse(run: Run, connection: Connection): () => () => string {
   const { input, stream } = run;
   try {

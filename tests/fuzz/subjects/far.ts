@@ -1,8 +1,9 @@
 /**
- * Disks that are far, as a subject of fuzzing: an initiator (NBD, dd over a shell, SFTP) with the filters of a SOURCE's
- * text on it, against a server whose answers are edited on their way. Whatever comes, every request settles, with a
- * BlockError where it fails; no memory beside that of a read is written; the device closes; and the files of its cache and
- * overlay are used again, or refused.
+ * Disks that are far, as a subject of fuzzing: an initiator (NBD, dd over a shell, SFTP) with the
+ * filters of a SOURCE's text on it, against a server whose answers are edited on their way.
+ * Whatever comes, every request settles, with a BlockError where it fails; no memory beside that of
+ * a read is written; the device closes; and the files of its cache and overlay are used again, or
+ * refused.
  */
 import { rmSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
@@ -121,7 +122,10 @@ export const farDisk: Subject = {
   },
 };
 
-/** The stream of a new connection, from which the client gets what the editor makes of the server's bytes. */
+/**
+ * The stream of a new connection, from which the client gets what the editor makes of the server's
+ * bytes.
+ */
 function edited(stream: ByteStream, editor: Editor): ByteStream {
   editor.restart();
   // Bytes that the kernel sends from a file could not be edited.

@@ -1,7 +1,8 @@
 /**
- * Files that someone has made to do harm, as a subject of fuzzing: overlays, caches, disks with partition tables, images,
- * journals of a copy and snapshots, each a good one with edits. Each is refused with an error for people, or used: then
- * requests settle, the base of an overlay stays as it is, and no memory is taken that a number in the file names.
+ * Files that someone has made to do harm, as a subject of fuzzing: overlays, caches, disks with
+ * partition tables, images, journals of a copy and snapshots, each a good one with edits. Each is
+ * refused with an error for people, or used: then requests settle, the base of an overlay stays as
+ * it is, and no memory is taken that a number in the file names.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,7 +29,10 @@ import { settled, use } from '../harness/use.js';
 interface Kind {
   readonly name: string;
   readonly good: () => Uint8Array;
-  /** Makes its checksums right again after edits: what is behind them is reached else by chance only. */
+  /**
+   * Makes its checksums right again after edits: what is behind them is reached else by chance
+   * only.
+   */
   readonly seal?: (bytes: Uint8Array) => void;
   /** Uses the file at `path`, next to which is a disk `base`. @returns what came of it. */
   readonly use: (path: string, fault: Fault) => Promise<string>;

@@ -1,7 +1,7 @@
 /**
- * `farbus serve` as a process, as a subject of fuzzing: hostile clients by its unix socket, plain or inside TLS after
- * STARTTLS. What can be seen from outside: the process lives, answers another client, stays within its memory, and ends
- * at SIGTERM.
+ * `farbus serve` as a process, as a subject of fuzzing: hostile clients by its unix socket, plain
+ * or inside TLS after STARTTLS. What can be seen from outside: the process lives, answers another
+ * client, stays within its memory, and ends at SIGTERM.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -19,7 +19,10 @@ import { FuzzError, type Subject } from '../harness/loop.js';
 import type { Random } from '../harness/random.js';
 import { serve } from './serve.js';
 
-/** How long a client waits for more when nothing comes, in ms; and for what must come: only a hang reaches that. */
+/**
+ * How long a client waits for more when nothing comes, in ms; and for what must come: only a hang
+ * reaches that.
+ */
 const quietMs = 15;
 const patienceMs = 30_000;
 /** Most resident memory of the process, in bytes. */
@@ -31,7 +34,10 @@ interface Server {
   readonly neighbour: NbdInitiator;
 }
 
-/** How a client's messages go: as they are; as TLS records that are none, after STARTTLS; inside TLS. */
+/**
+ * How a client's messages go: as they are; as TLS records that are none, after STARTTLS; inside
+ * TLS.
+ */
 const ways = ['plain', 'garbage', 'tls'] as const;
 let servers: readonly Server[] = [];
 
@@ -106,7 +112,8 @@ async function one(input: Input): Promise<string> {
   const socket = connect(server.socket);
   socket.on('error', () => undefined);
   if (kind === 'plain') return `plain ${await converse(socket, messages)}`;
-  // The client's flags, and STARTTLS: 16 bytes. The server answers with a greeting and an acknowledgement.
+  // The client's flags, and STARTTLS: 16 bytes. The server answers with a greeting and an
+  // acknowledgement.
   socket.write(join(pack([3, 4], [0x49484156454f5054n, 8], [5, 4], [0, 4])));
   await new Promise<void>((resolve) => {
     let length = 0;

@@ -1,6 +1,7 @@
 /**
- * AoE targets as a subject of fuzzing: a server with an `aoe:` listener, composed as the command line composes it, on a UDP
- * segment; hostile stations send it frames. Whatever comes, it answers a good station, and each request has one answer at most.
+ * AoE targets as a subject of fuzzing: a server with an `aoe:` listener, composed as the command
+ * line composes it, on a UDP segment; hostile stations send it frames. Whatever comes, it answers a
+ * good station, and each request has one answer at most.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';

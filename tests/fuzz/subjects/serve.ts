@@ -1,8 +1,9 @@
 /**
- * `farbus serve` as a subject of fuzzing: hostile clients, many at a time, on one export of a server that is composed as the
- * command line composes it (harness/compositions.ts). Whatever they send, nothing is thrown, every connection ends when
- * its client has gone and leaves nothing behind, the answers are well-formed and hold nothing but bytes of the export, and
- * another client reads what it wrote.
+ * `farbus serve` as a subject of fuzzing: hostile clients, many at a time, on one export of a
+ * server that is composed as the command line composes it (harness/compositions.ts). Whatever they
+ * send, nothing is thrown, every connection ends when its client has gone and leaves nothing
+ * behind, the answers are well-formed and hold nothing but bytes of the export, and another client
+ * reads what it wrote.
  */
 import { readdirSync } from 'node:fs';
 import type { LogLevel } from '../../../src/base/log.js';
@@ -21,7 +22,9 @@ import { judge } from './target-judge.js';
 
 /** Batches after which a server is ended, looked at, and composed anew. */
 const batchesOfOne = 300;
-/** How long connections may take to end when their clients have gone, in ms: only a hang reaches it. */
+/**
+ * How long connections may take to end when their clients have gone, in ms: only a hang reaches it.
+ */
 const patienceMs = 30_000;
 /** Bytes of a generated request at most. */
 const maxLength = 10_240;

@@ -1,6 +1,7 @@
 /**
- * Sockets that are no disks, as a subject of fuzzing: the control socket of a server, that of a site, and the metrics. Whatever
- * comes, each answers or closes, and the next client with a good request is answered.
+ * Sockets that are no disks, as a subject of fuzzing: the control socket of a server, that of a
+ * site, and the metrics. Whatever comes, each answers or closes, and the next client with a good
+ * request is answered.
  */
 import { connect, type Socket } from 'node:net';
 import { controlHandler } from '../../../src/cli/serve-control.js';
@@ -14,7 +15,10 @@ import type { Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
 import type { Random } from '../harness/random.js';
 
-/** How long a client waits for what may come, in ms; and for an answer that must come: only a hang reaches that. */
+/**
+ * How long a client waits for what may come, in ms; and for an answer that must come: only a hang
+ * reaches that.
+ */
 const quietMs = 5;
 const patienceMs = 30_000;
 

@@ -1,4 +1,7 @@
-/** Judges the bytes that an NBD target has sent ([NBD], [EXT]): the fault in them, if any, and a signature. */
+/**
+ * Judges the bytes that an NBD target has sent ([NBD], [EXT]): the fault in them, if any, and a
+ * signature.
+ */
 import {
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_OPTION_REPLY_MAGIC,

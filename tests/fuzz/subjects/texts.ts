@@ -1,7 +1,8 @@
 /**
- * Texts that people and files give, as a subject of fuzzing: SOURCE and FILTER texts, URIs, addresses, configuration files
- * of `farbus serve` and site files. Each is taken or refused with a FarbusError of one line, in bounded time: a pattern
- * that backtracks for ever is what the watchdog finds. Nothing that they name is opened.
+ * Texts that people and files give, as a subject of fuzzing: SOURCE and FILTER texts, URIs,
+ * addresses, configuration files of `farbus serve` and site files. Each is taken or refused with a
+ * FarbusError of one line, in bounded time: a pattern that backtracks for ever is what the watchdog
+ * finds. Nothing that they name is opened.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,6 @@
-// Makes the CD of GNU Mach: node tests/guests/mach/make.mjs OUT.ISO. The kernel is Debian's package as it is, pinned and
-// verified like the other guests' (src/guest/packages.lock.json); build.sh says what else is needed. After npm ci.
+// Makes the CD of GNU Mach: node tests/guests/mach/make.mjs OUT.ISO. The kernel is Debian's package
+// as it is, pinned and verified like the other guests' (src/guest/packages.lock.json); build.sh
+// says what else is needed. After npm ci.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

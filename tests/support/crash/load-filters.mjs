@@ -1,6 +1,6 @@
 /**
- * A random load on a disk that the command line's text names, for record.ts. Every request writes a line to the file `marks`
- * when it begins and when it is answered.
+ * A random load on a disk that the command line's text names, for record.ts. Every request writes a
+ * line to the file `marks` when it begins and when it is answered.
  *
  * usage: load-filters.mjs DRIVE SEED OPERATIONS TIMES: opens and closes the disk so many times
  */
