@@ -1,7 +1,6 @@
 /**
- * Drives on the AHCI adapter under Debian's own drivers (ahci, sd, sr), booted once: each test
- * starts from the snapshot. The disk and the disc are served by `farbus serve` from a process of
- * its own.
+ * Drives on the AHCI adapter under Debian's own drivers (ahci, sd, sr). Booted once; each test
+ * starts from the snapshot. The disk and the disc come from `farbus serve` in another process.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -29,11 +28,11 @@ const memory = 160 << 20;
 const diskSize = 32 << 20;
 const log = { log: () => undefined };
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-/** Where the drives are in the list of {@link start}. */
+/** Positions of the drives in the list of {@link start}. */
 const sda = 4;
 const sr0 = 5;
 const sdb = 6;
-/** The export that sr1 is a drive of: its medium is the server's. */
+/** The export of the drive sr1, whose medium is inserted at the server. */
 const farDrive = 'cd';
 
 let guest: Guest;
@@ -59,7 +58,7 @@ beforeAll(async () => {
     modules: [...bootModules(), ...ahciModules],
     extraFiles: [
       { path: 'bin/eject', mode: 0o755, data: ioctlProgram(Ioctl.eject) },
-      // Linux locks a removable disk while it is open: what is to eject it unlocks it first.
+      // Linux locks a removable disk while it is open, so the program unlocks it before it ejects.
       { path: 'bin/eject-disk', mode: 0o755, data: ioctlProgram(Ioctl.unlockDoor, Ioctl.eject) },
     ],
   });
@@ -83,14 +82,14 @@ describe('a disk', () => {
     expect(await run('cat /sys/block/sda/device/model')).toContain('Farbus ATA Disk');
     expect(await run('cat /sys/block/sda/device/queue_depth')).toBe('32\n');
     expect(await run('cat /sys/block/sda/queue/write_cache')).toBe('write back\n');
-    // As the disk below the served file is.
+    // The guest sees the property of the disk on which the served file lies.
     const below = await openPath(image, { readOnly: true });
     expect(await run('cat /sys/block/sda/queue/rotational')).toBe(below.info.rotational ? '1\n' : '0\n');
     await below.close();
     expect(Number(await run('cat /sys/block/sda/queue/discard_max_bytes'))).toBeGreaterThan(0);
     expect(await run('cat /sys/block/sda/device/wwid')).toMatch(/^naa\.3[0-9a-f]{15}\n$/);
     expect(await run('grep ahci /proc/interrupts')).toContain('nvme');
-    // Both at once, each with its own data.
+    // Use both concurrently, each with its own data.
     const both = (disk: string) =>
       `(dd if=/dev/urandom of=/tmp/${disk} bs=64k count=32; dd if=/tmp/${disk} of=/dev/${disk} bs=64k oflag=direct; ` +
       `dd if=/dev/${disk} of=/tmp/${disk}2 bs=64k count=32 iflag=direct; cmp /tmp/${disk} /tmp/${disk}2 && echo same) 2>/dev/null`;
@@ -154,7 +153,7 @@ describe('a disk', () => {
     const { computer } = await start({ faults: rules });
     const { console } = computer;
     const full = await console.run('dd if=/dev/zero of=/dev/sda bs=4k seek=1100 count=1 oflag=direct');
-    // Linux 6.1 asks a plain disk for no sense data, which is where "full" stands.
+    // Linux 6.1 does not request sense data from a plain disk, and "full" is reported only there.
     expect(full.output).toContain('Input/output error');
     const bad = await console.run('dd if=/dev/sda of=/dev/null bs=4k skip=2048 count=1 iflag=direct');
     expect(bad.output).toContain('Input/output error');
@@ -237,7 +236,7 @@ describe('a CD drive whose medium is in the server’s drive', () => {
     const others = 'dd if=/dev/sda of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null';
     await run('mkdir -p /mnt/f && mount -t iso9660 /dev/sr1 /mnt/f');
     expect(await run('sha256sum /mnt/f/file')).toContain(disc.hash);
-    // Linux holds the medium of a file system.
+    // Linux locks the medium while its file system is mounted.
     expect(await media('eject')).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('a client holds') as string,
@@ -282,7 +281,7 @@ describe('a far drive that vanishes in the middle of a command', () => {
   }, 120_000);
 });
 
-/** `farbus media` on the server. */
+/** Runs `farbus media` for the server. */
 function media(...action: string[]): Promise<Finished> {
   return farbus('media', '--server', '--socket', controlSocket(), farDrive, ...action);
 }
@@ -298,13 +297,13 @@ function controlSocket(): string {
 
 interface StartOptions {
   readonly reconnectSeconds?: number;
-  /** Rules of a fault filter in front of sda. */
+  /** Rules of a fault filter on sda. */
   readonly faults?: readonly FaultRule[];
 }
 
 /**
- * Four NVMe disks, so that the adapter's slot shares its line with the first; then sda, sr0, sdb,
- * sr1.
+ * Starts a computer with four NVMe disks, so that the adapter's slot shares the interrupt line of
+ * the first; then sda, sr0, sdb, sr1.
  */
 async function start(options: StartOptions = {}) {
   const far = async (text: string): Promise<ClientDrive & { device: BlockDevice }> => {
@@ -332,7 +331,7 @@ async function closeAll(): Promise<void> {
   for (const close of open.splice(0).reverse()) await close();
 }
 
-/** Runs a command that must succeed. */
+/** Returns a function that runs a command, which must succeed. */
 function runner(computer: ClientComputer) {
   return async (command: string): Promise<string> => {
     const { output, status } = await computer.console.run(command, 100_000);
@@ -349,7 +348,7 @@ async function waitUntil(computer: ClientComputer, condition: string): Promise<v
   expect(status, condition).toBe(0);
 }
 
-/** A disc with one file of random content. */
+/** Makes a disc with one file of random content. */
 function makeDisc(name: string): { path: string; hash: string } {
   const content = randomBytes(3_000_000);
   const source = join(folder, name);

@@ -1,7 +1,7 @@
 /**
- * Booting by the firmware, nothing local: SeaBIOS starts the GRUB rescue CD from a far CD/DVD
- * drive, and GRUB's own AHCI driver reads a far disk. Everything is seen on the screen and done by
- * keys. Both devices are served by `farbus serve`.
+ * A boot by the firmware without local disks: SeaBIOS starts the GRUB rescue CD from a far CD/DVD
+ * drive, and GRUB's own AHCI driver reads a far disk. The test only reads the screen and types
+ * keys. Both devices come from `farbus serve`.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -82,7 +82,7 @@ describe('the GRUB rescue CD', () => {
     const text = readPng(readFileSync(file));
     expect([text.width, text.height]).toEqual([640, 400]);
     expect(text.colors.size).toBeGreaterThan(1);
-    // The white of letters on black: some of the screen, and not most of it.
+    // White letters on black: some pixels of the screen, but not most.
     expect(text.lit).toBeGreaterThan(1000);
     expect(text.lit).toBeLessThan((640 * 400) / 4);
     for (const line of ['insmod vbe', 'insmod videotest']) await grub(line);
@@ -94,7 +94,7 @@ describe('the GRUB rescue CD', () => {
       return pixels.width === 640 && pixels.height === 480 && pixels.lit > 500;
     });
     expect(await farbus('screenshot', 'grub', '--text')).toMatchObject({ status: 1 });
-    // A key ends its picture.
+    // GRUB ends the picture at a key press.
     await waitUntil(async () => {
       if (computer.screen.look().kind === 'pixels') await computer.screen.type('<space>');
       return computer.screen.look().kind === 'text' && computer.screen.text().some((line) => line.startsWith('grub>'));
@@ -127,7 +127,7 @@ describe('the GRUB rescue CD', () => {
   });
 });
 
-/** Size, number of lit pixels and colours of a PNG of 8-bit truecolour without filters. */
+/** The size, number of lit pixels and colours of a PNG in 8-bit truecolour without filters. */
 function readPng(file: Buffer): { width: number; height: number; lit: number; colors: Set<number> } {
   expect(file.subarray(1, 4).toString()).toBe('PNG');
   const width = file.readUInt32BE(16);

@@ -1,7 +1,7 @@
 /**
- * The client computer with its unmodified operating system, booted once: each test starts from the
- * snapshot, on a far disk that `farbus serve` offers from a process of its own ([SYS] fig. 4, 5, 6,
- * 8, 11; R1, R5 to R8).
+ * The client computer with its unmodified operating system. Booted once; each test starts from the
+ * snapshot, on a far disk from `farbus serve` in another process ([SYS] fig. 4, 5, 6, 8, 11; R1, R5
+ * to R8).
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -1,6 +1,6 @@
 /**
- * Linux 5.10 and Debian 11's user land, unmodified, on a far disk: another kernel's NVMe driver
- * than everywhere else.
+ * Unmodified Debian 11 with Linux 5.10 on a far disk: its NVMe driver differs from that of the
+ * other guests.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -1,8 +1,7 @@
 /**
- * One far disk, and one operating system after the other on it: what Debian's Linux 6.1 writes by
- * AHCI, GNU Mach, GRUB, Linux 5.10 by NVMe and by IDE, and the host read, and what those write is
- * read in turn. With FARBUS_TEST_ALL all of them, without it all but Linux 5.10. The disk is served
- * by `farbus serve`, and each has it after the other.
+ * One far disk, used by one operating system after another: Debian's Linux 6.1 (AHCI), GNU Mach,
+ * GRUB, Linux 5.10 (NVMe and IDE), and the host. Each reads what the others have written. Without
+ * FARBUS_TEST_ALL, Linux 5.10 is left out. The disk comes from `farbus serve`.
  */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -24,10 +23,9 @@ if (!all) console.warn('Linux 5.10 on the disk of other guests: with FARBUS_TEST
 const log = { log: () => undefined };
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
 const rescue = 'usr/lib/grub-rescue/grub-rescue-cdrom.iso';
-/** Partitions, in sectors: an ext4 and a FAT file system, and sectors without one. */
+/** Partitions, in sectors: one with ext4, one with FAT, and one without a file system. */
 const ext4 = { start: 2048, count: 49152 };
-// Large enough to be FAT32 with clusters of one sector, which is what the guest's mkdosfs makes of
-// any size.
+// Large enough for FAT32 with clusters of one sector, which the guest's mkdosfs makes for any size.
 const fat = { start: 51200, count: 73728 };
 const bare = { start: 124928, count: 8192 };
 const sectors = bare.start + bare.count;
@@ -35,9 +33,7 @@ const sectors = bare.start + bare.count;
 let folder: string;
 let image: string;
 let server: ServeProcess;
-/**
- * SHA-256 of the files that were written, by their names; the same file is on both file systems.
- */
+/** SHA-256 of the written files, by name. The same file is on both file systems. */
 const files = new Map<string, string>();
 
 describe.skipIf(skipped)('a far disk', () => {
@@ -64,8 +60,7 @@ describe.skipIf(skipped)('a far disk', () => {
 
   it('is written by Linux 6.1 with AHCI: ext4, FAT and sectors', async () => {
     const output = await linux(onAhci(), 'sda3', [
-      // BusyBox does not pad a label, and fsck.vfat takes only one of all eleven characters from
-      // it.
+      // BusyBox does not pad a label, and fsck.vfat requires all eleven characters.
       'mkdosfs -n FARBUSGUEST /dev/sda2 >/dev/null',
       'dd if=/dev/urandom of=/tmp/linux6 bs=64k count=40 2>/dev/null',
       ...onBoth('sda', put('linux6')),
@@ -78,7 +73,7 @@ describe.skipIf(skipped)('a far disk', () => {
     const mach = new Mach([`${server.uri('mach.iso')},cdrom`, `${server.uri('disk.img')},bus=ahci`]);
     onTestFinished(() => mach.stop());
     await mach.ready();
-    // s3 is the third partition to Mach's own reader of the table.
+    // Mach's own partition reader calls the third partition s3.
     const there = readFileSync(image).subarray(bare.start * 512);
     expect(await mach.command('hash sd0s3 0 2048')).toBe(sha256(there.subarray(0, 2048 * 512)));
     const written = sha256(machPattern(2048, 1000, 11));
@@ -113,8 +108,7 @@ describe.skipIf(skipped)('a far disk', () => {
         'dd if=/dev/urandom of=/tmp/linux5 bs=64k count=30 2>/dev/null',
         ...onBoth('nvme0n1p', ['sha256sum linux6', ...put('linux5')]),
         'dd if=/tmp/linux5 of=/dev/nvme0n1p3 bs=512 seek=4096 count=1000 conv=fsync 2>/dev/null',
-        // The same disk by the other controller: nothing of these partitions has been read there
-        // before.
+        // The same disk on the other controller, which has not read these partitions before.
         ...onBoth('sda', ['sha256sum linux6 linux5']),
       ]);
       noteFiles(output);
@@ -159,7 +153,8 @@ describe.skipIf(skipped)('a far disk', () => {
 });
 
 /**
- * Runs commands in a Debian guest, when its last partition is there; each must succeed. Its output.
+ * Runs commands in a Debian guest once its last partition exists. Each must succeed. Resolves with
+ * the output.
  */
 async function linux(drives: readonly string[], partition: string, commands: readonly string[]): Promise<string> {
   const wait = `i=0; until test -b /dev/${partition}; do i=$((i+1)); test $i -lt 60 || exit 9; sleep 1; done`;
@@ -173,12 +168,12 @@ async function linux(drives: readonly string[], partition: string, commands: rea
   return stdout;
 }
 
-/** Linux 6.1 with the disk on AHCI; the second time it goes on from where its boot ended. */
+/** Linux 6.1 with the disk on AHCI. The second time it resumes from the end of its boot. */
 function onAhci(): string[] {
   return ['--drive', `${server.uri('disk.img')},bus=ahci`, '--snapshot', join(folder, 'linux6.snapshot')];
 }
 
-/** The commands in the file systems of the first two partitions, one after the other. */
+/** The commands, run in each of the first two partitions' file systems. */
 function onBoth(disk: string, commands: readonly string[]): string[] {
   return ['1', '2'].flatMap((number, index) => [
     `mount -t ${index === 0 ? 'ext4' : 'vfat'} /dev/${disk}${number} /mnt`,
@@ -189,12 +184,12 @@ function onBoth(disk: string, commands: readonly string[]): string[] {
   ]);
 }
 
-/** Copies a file of /tmp to where the guest is. */
+/** Copies a file from /tmp to the current directory. */
 function put(name: string): string[] {
   return [`cp /tmp/${name} .`, `sha256sum ${name}`];
 }
 
-/** Notes the files in the output of sha256sum; each name must always have the same hash. */
+/** Records the hashes in the output of sha256sum. Each name must always have the same hash. */
 function noteFiles(output: string): void {
   for (const [, hash, name] of output.matchAll(/^([0-9a-f]{64}) +(\w+)$/gm)) {
     expect(files.get(name!) ?? hash, name).toBe(hash);

@@ -1,6 +1,6 @@
 /**
- * `farbus run --exec` on the command line, in the guest that comes with it: one boot, then from its
- * snapshot.
+ * `farbus run --exec` on the command line, in the guest that comes with Farbus: one boot, then
+ * resumed from its snapshot.
  */
 import { spawn } from 'node:child_process';
 import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ interface ExecInput {
   readonly drive?: string;
 }
 
-/** @param input What the command reads; null: nothing comes, nor the end. */
+/** @param input input of the command; null: no input and no end of it */
 function exec(command: string, { input = '', more = [] as string[], drive = image }: ExecInput = {}) {
   const args = ['run', '--drive', drive, '--snapshot', snapshot, ...more, '--exec', command];
   const child = spawn(process.execPath, [farbusFile, ...args], { env: { ...process.env, XDG_RUNTIME_DIR: folder } });
@@ -60,7 +60,7 @@ describe('farbus run --snapshot', () => {
     expect(await said(write)).toEqual({ code: 0, stdout: '', stderr: '' });
     const hello = { code: 0, stdout: 'hello', stderr: '' };
     expect(await said('head -c 5 /dev/nvme0n1')).toEqual(hello);
-    // A file of the same content and size, moved to the path.
+    // A file with the same content and size takes the path.
     copyFileSync(image, `${image}.new`);
     renameSync(`${image}.new`, image);
     const refused = await said('head -c 5 /dev/nvme0n1');
@@ -101,7 +101,7 @@ describe('farbus run --exec', () => {
     const bytes = Buffer.from(Uint8Array.from({ length: 3000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
     expect((await exec('cat', { input: bytes }).ended).stdout.equals(bytes)).toBe(true);
     expect(await said('cat; echo end')).toEqual({ code: 0, stdout: 'end\n', stderr: '' });
-    // A command that does not read ends although its input does not.
+    // A command that does not read ends even if its input stays open.
     expect(await said('echo quick', { input: null })).toEqual({ code: 0, stdout: 'quick\n', stderr: '' });
   }, 120_000);
 

@@ -1,7 +1,7 @@
 /**
- * The engine's own IDE controller under Debian's ata_piix, one boot: a disk that `farbus serve`
- * serves, and one in this process whose answers the test holds back or makes fail. Writes and
- * flushes are over in the guest when they are here.
+ * The engine's own IDE controller under Debian's ata_piix, in one boot: a disk from `farbus serve`,
+ * and a disk in this process whose answers the test delays or makes fail. Writes and flushes end in
+ * the guest only when they have ended here.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -23,7 +23,7 @@ const log = { log: () => undefined };
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
 const known = randomBytes(1 << 20);
 
-/** Holds its writes and flushes back until they are let go, or fails them. */
+/** Holds writes and flushes until the test releases them, or fails them. */
 class HeldDisk extends MemoryDevice {
   held: 'write' | 'flush' | undefined;
   failure: BlockErrorKind | undefined;
@@ -65,7 +65,7 @@ let folder: string;
 let image: string;
 let server: ServeProcess;
 let computer: ClientComputer;
-/** "sda", "sdb": the far disk and the one that can be held, whichever Linux has found first. */
+/** The guest's names ("sda", "sdb") of the far disk and of the disk that can be held. */
 let disk: string;
 let other: string;
 const held = new HeldDisk(8 << 20);
@@ -128,7 +128,7 @@ describe('the answers of a disk on IDE', () => {
     let over = false;
     const command = run(write()).then(() => (over = true));
     while (held.waiting.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
-    // Long enough for a guest that would not wait.
+    // Wait long enough to detect a guest that does not wait.
     await new Promise((resolve) => setTimeout(resolve, 1500));
     expect(over).toBe(false);
     held.letGo();

@@ -1,7 +1,7 @@
 /**
  * iPXE as an unmodified guest whose only disk is behind its own AoE initiator ([SYS] fig. 1: the
- * segment carries it): it boots a boot record from our target, by its driver for the guest's
- * network card and by the BIOS calls that it takes over.
+ * segment carries it). It boots a boot record from our target, with its own driver for the guest's
+ * network card, and serves the BIOS disk calls.
  */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -16,7 +16,7 @@ import { targetClaim } from '../../src/protocol/aoe/claim.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
-/** Debian's package ipxe. */
+/** The ISO image of Debian's package ipxe. */
 const iso = '/usr/lib/ipxe/ipxe.iso';
 const missing = !existsSync(iso);
 if (missing && process.env['CI']) throw new Error(`${iso} is missing: install the package ipxe`);
@@ -62,11 +62,11 @@ it.skipIf(missing)(
 );
 
 /**
- * A disk whose boot record prints a text, reads the second sector by the BIOS and prints the text
- * that is there.
+ * A disk whose boot record prints a text, reads the second sector through the BIOS, and prints the
+ * text in it.
  */
 function bootDisk(): Uint8Array {
-  // More than a cylinder of 255 heads and 63 sectors: a BIOS disk of less has none.
+  // More than one cylinder of 255 heads and 63 sectors; a smaller BIOS disk would have none.
   const disk = new Uint8Array(16 << 20);
   const text = (at: number, words: string): void => disk.set(new TextEncoder().encode(`${words}\r\n\0`), at);
   disk.set([

@@ -1,8 +1,8 @@
 /**
- * GNU Mach, which is no Linux, on far disks by its own AHCI and IDE drivers. The kernel is
- * Debian's, unmodified; the task that uses its devices is tests/guests/mach/task.c. It boots once,
- * as a user boots it (`farbus run --bios`), from a far CD; its disks come over NBD, with
- * FARBUS_TEST_ALL others over AoE, SFTP and dd.
+ * GNU Mach, which is not Linux, on far disks with its own AHCI and IDE drivers. The kernel is
+ * Debian's, unmodified; its only task is tests/guests/mach/task.c. It boots once, as a user boots
+ * it (`farbus run --bios`), from a far CD. Its disks come over NBD; with FARBUS_TEST_ALL others
+ * come over AoE, SFTP and dd.
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { ServeProcess } from '../support/server.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
 
-/** A computer that is emulated on a busy machine takes its time. */
+/** Time limit in ms. An emulated computer on a busy machine is slow. */
 const timeout = 200_000;
 const skipped = machTools.map(missing).includes(true);
 const all = Boolean(process.env['FARBUS_TEST_ALL']);
@@ -23,7 +23,7 @@ if (!all) console.warn('GNU Mach on disks over AoE, SFTP and dd: with FARBUS_TES
 const sectors = 4 << 11;
 const sata = randomBytes(sectors * 512);
 const ide = randomBytes(1 << 20);
-/** Images of disks that come by other ways than NBD. */
+/** Images of disks that come over protocols other than NBD. */
 const others = all ? ['aoe.img', 'sftp.img', 'dd.img'] : [];
 
 let folder: string;
@@ -31,12 +31,12 @@ let server: ServeProcess;
 let mach: Mach;
 const closing: (() => Promise<unknown>)[] = [];
 
-/** The bytes of an image's sectors, as the host reads them. */
+/** The content of an image's sectors, read by the host. */
 function stored(name: string, first: number, count: number): Buffer {
   return readFileSync(join(folder, name)).subarray(first * 512, (first + count) * 512);
 }
 
-/** Disks on AHCI over AoE (a segment of two ends, over UDP), SFTP and dd over ssh. */
+/** Disks on AHCI over AoE (a segment with two ends, over UDP), and over SFTP and dd by ssh. */
 async function otherWays(): Promise<{ drives: string[]; env: Record<string, string> }> {
   for (const name of others) writeFileSync(join(folder, name), randomBytes(1 << 20));
   const [here, there] = [await freeUdpPort(), await freeUdpPort()];

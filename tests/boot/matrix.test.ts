@@ -1,10 +1,9 @@
 /**
- * Guests × buses × protocols: each cell is a drive that a guest mounts, of which it reads a known
- * file with the right hash, to which it writes another that the host finds whole, and whose
- * identity is the one that the host knows it by. One computer has many drives, of different kinds
- * and from different servers, at once, and uses them at once: four boots are all cells. Without
- * FARBUS_TEST_ALL it is one boot with three drives from three servers; `npm run test:all` has the
- * rest.
+ * Guests × buses × protocols. Each cell is a drive that a guest mounts. The guest reads a known
+ * file with the right hash and writes another, which the host finds intact; and the drive's
+ * identity is the one that the host knows. A computer uses many drives of different kinds and from
+ * different servers concurrently, so four boots cover all cells. Without FARBUS_TEST_ALL there is
+ * one boot with three drives from three servers; `npm run test:all` has the rest.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -37,7 +36,7 @@ interface Cell {
 
 const cells = (bus: DriveBus, ...by: readonly Protocol[]): Cell[] => by.map((protocol) => ({ bus, protocol }));
 
-/** One boot each. The board's IDE has room for two. */
+/** One boot each. The board's IDE controller has room for two drives. */
 const boots: readonly { readonly release: DebianRelease; readonly kernel: RegExp; readonly cells: readonly Cell[] }[] =
   all
     ? ([12, 11] as const).flatMap((release) => {
@@ -57,7 +56,7 @@ const boots: readonly { readonly release: DebianRelease; readonly kernel: RegExp
       ];
 if (!all) console.error('3 cells of 24: the whole matrix of guests, buses and protocols is run by npm run test:all');
 
-/** A disk with one known file, as a server has it. */
+/** A disk with one known file, on the server's side. */
 interface Disk extends Cell {
   readonly path: string;
   readonly known: string;
@@ -124,7 +123,9 @@ function makeDisk(folder: string, name: string, cell: Cell): Disk {
   return { ...cell, path, known: sha256(known) };
 }
 
-/** A server for each protocol, until the test ends; the source of each disk. */
+/**
+ * Starts a server for each protocol, until the test ends. Resolves with the source of each disk.
+ */
 async function serveAll(disks: readonly Disk[]): Promise<string[]> {
   const of = (protocol: Protocol): Disk[] => disks.filter((disk) => disk.protocol === protocol);
   const sources = new Map<Disk, string>();
@@ -167,8 +168,8 @@ async function openAll(disks: readonly Disk[], sources: readonly string[]): Prom
 }
 
 /**
- * The guest's name of each disk, found by the identity that the host knows the file by: no way
- * changes it.
+ * Finds the guest's name of each disk by the identity that the host derives from the file. It is
+ * the same over every protocol.
  */
 async function findAll(run: (command: string) => Promise<string>, disks: readonly Disk[]): Promise<string[]> {
   const wwids =

@@ -1,7 +1,7 @@
 /**
- * The first embodiment, whole ([SYS] fig. 1 to 12): a client and a server computer, each with an
- * unmodified operating system, on one Ethernet segment of large frames that carries the I/O as well
- * as what the operating systems say to each other.
+ * The complete first embodiment ([SYS] fig. 1 to 12): a client and a server computer, each with an
+ * unmodified operating system, on one Ethernet segment with large frames. It carries both the I/O
+ * and the traffic between the operating systems.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -236,7 +236,7 @@ async function received(computer: Computer): Promise<number> {
   return Number(await runner(computer)('cat /sys/class/net/eth0/statistics/rx_packets'));
 }
 
-/** Runs a command that must succeed. */
+/** Returns a function that runs a command, which must succeed. */
 function runner(computer: Computer) {
   return async (command: string): Promise<string> => {
     const { output, status } = await computer.console.run(command, 180_000);

@@ -1,6 +1,6 @@
 /**
- * A site as a user runs it: farbus up, console, lease, down; every computer in a process of its
- * own, then all in one. A crash of one leaves the other running ([SYS] fig. 1 to 12).
+ * A site as a user runs it: farbus up, console, lease, down; with each computer in its own process,
+ * then with all in one. A crash of one computer leaves the other running ([SYS] fig. 1 to 12).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ import { tempFolder } from '../support/temp.js';
 let folder: string;
 let env: NodeJS.ProcessEnv;
 let site: Farbus;
-/** farbus logs --follow */
+/** The running `farbus logs --follow`. */
 let followed: Farbus;
 const children = new Set<ChildProcess>();
 
@@ -80,8 +80,8 @@ describe('every computer in a process of its own', () => {
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     await expect.poll(() => output, { timeout: 30_000 }).toContain('Ctrl-] leaves');
     await expect.poll(() => output, { timeout: 30_000 }).toContain('desk# ');
-    // Ctrl-C goes to the guest, and does not end the command; it may come before sleep does, so it
-    // comes again.
+    // Ctrl-C goes to the guest and does not end the command. It may arrive before sleep has
+    // started, so it is repeated.
     child.stdin.write('sleep 1000\n');
     const interrupted = async (): Promise<string> => {
       child.stdin.write('\x03\necho st""ill here\n');
@@ -249,7 +249,7 @@ async function run(...args: string[]): Promise<{ code: number | null; stdout: st
 }
 
 /**
- * Types a command at a computer's console, in a pipe, and gives what is printed until it is done.
+ * Types a command at a computer's console, through a pipe. Resolves with the output up to its end.
  */
 async function atConsole(computer: string, command: string): Promise<string> {
   const child = spawn(process.execPath, [farbusFile, 'console', computer], { env, stdio: ['pipe', 'pipe', 'pipe'] });
@@ -257,7 +257,7 @@ async function atConsole(computer: string, command: string): Promise<string> {
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   const mark = `done-${Math.random().toString(36).slice(2)}`;
-  // The quotes keep the echo of what is typed from looking like the mark.
+  // The quotes keep the echo of the input from matching the mark.
   child.stdin.write(`${command}; echo ${mark.slice(0, 5)}""${mark.slice(5)}\n`);
   try {
     await expect.poll(() => output, { timeout: 50_000 }).toContain(mark);
@@ -270,7 +270,7 @@ async function atConsole(computer: string, command: string): Promise<string> {
   return output.slice(Math.max(0, output.lastIndexOf(command)), at);
 }
 
-/** The process of a computer, among the children of the one that runs the site. */
+/** The process of a computer, among the children of the process that runs the site. */
 function childOf(parent: number, computer: string): number {
   const pids = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim().split(' ').map(Number);
   const found = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(computer));

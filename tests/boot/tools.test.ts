@@ -1,7 +1,7 @@
 /**
- * Logical devices as Linux's own tools see them: packages of Debian's in the guest's memory
- * (`--with`), one boot for all. The tools ask what the drivers do not, and complain of what the
- * specifications do not allow.
+ * Logical devices as Linux's own tools see them: Debian packages in the guest's memory (`--with`),
+ * one boot for all. The tools use commands that the drivers do not, and report violations of the
+ * specifications.
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -22,7 +22,7 @@ const drives: ClientDrive[] = [
 ];
 
 let computer: ClientComputer;
-/** The guest's names of the drives, by their models. */
+/** The guest's names of the drives, by model. */
 const names = new Map<string, string>();
 
 beforeAll(async () => {
@@ -87,7 +87,7 @@ describe('an NVMe disk', () => {
   });
 });
 
-/** The disks that speak ATA: where they are, and what their serial numbers and sizes are. */
+/** The ATA disks: their positions, serial numbers and sizes. */
 const ataDisks = [
   { bus: 'AHCI', model: 'Tool SATA', serial: 'TOOL-SATA', size: 64 << 20 },
   { bus: 'IDE', model: 'Tool IDE', serial: 'TOOL-IDE', size: 16 << 20 },
@@ -126,7 +126,7 @@ describe.each(ataDisks)('a disk on $bus', ({ bus, model, serial, size }) => {
     expect(output).toMatch(new RegExp(`Serial Number: +${serial}\\n`));
     expect(output).toMatch(new RegExp(`User Capacity: +${size.toLocaleString('en')} bytes`));
     if (bus === 'IDE') {
-      // docs/run.md: no SMART there. It says so rather than fail.
+      // docs/run.md: there is no SMART. The drive says so instead of failing.
       expect(output).toMatch(/SMART support is: Unavailable/);
       return;
     }
@@ -182,7 +182,7 @@ describe('a CD/DVD drive and a removable disk', () => {
   );
 });
 
-/** Lines "name : value" of a tool. */
+/** Parses lines of the form "name : value". */
 function fields(output: string): Record<string, string> {
   return Object.fromEntries(
     [...output.matchAll(/^(\w[\w ]*?)\s*: *(.*?) *$/gm)].map(([, name, value]) => [name!, value!]),
