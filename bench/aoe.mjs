@@ -1,6 +1,7 @@
 /**
- * AoE over a veth pair of 9000 bytes, in a network namespace of its own: our target against vblade with the same
- * initiator (ours) and the same file in the page cache, alternating; and with it our initiator's figure against vblade.
+ * AoE over a veth pair with frames of 9000 bytes, in a private network namespace: our target
+ * against vblade, with the same initiator (ours) and the same file in the page cache, alternating.
+ * This also gives our initiator's figure with vblade.
  *
  * node bench/aoe.mjs [rounds]
  * Needs: root, vblade, ip.

@@ -1,7 +1,8 @@
 /**
- * Booting from far drives by the firmware. A diskless Debian (farbus guest-disk) until its login prompt, over TCP loopback from
- * `farbus serve` in another process against the same from a local file, alternating, medians, each time from a fresh disk;
- * and GRUB's rescue CD, served the same way, until its prompt.
+ * Boots from far drives by the firmware: a diskless Debian (farbus guest-disk) up to its login
+ * prompt, over TCP loopback from `farbus serve` in another process, against a boot from a local
+ * file; alternating, medians, each time from a fresh disk. Also GRUB's rescue CD, served the same
+ * way, up to its prompt.
  *
  * node bench/boot.mjs [ROUNDS]
  * Needs: grub-mkimage, mkfs.ext4, debugfs, dpkg-deb, /usr/lib/grub/i386-pc/boot.img.

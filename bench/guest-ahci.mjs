@@ -1,7 +1,7 @@
 /**
- * AHCI on a memory disk against the engine's own IDE controller on a memory disk, v86's as it is: 1 MiB and 4 KiB direct
- * reads and writes, alternating in one boot, medians. Also the register accesses and interrupts of a command on AHCI, by
- * how many readers there are.
+ * AHCI on a memory disk against the engine's own IDE controller (unmodified v86) on a memory disk:
+ * direct reads and writes of 1 MiB and 4 KiB, alternating in one boot, medians. Also the register
+ * accesses and interrupts per AHCI command, for several numbers of readers.
  *
  * node bench/guest-ahci.mjs [ROUNDS]
  */

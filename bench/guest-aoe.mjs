@@ -1,8 +1,9 @@
 /**
- * What a guest gets over AoE on a segment of 9000 bytes, against NBD: 1 MiB direct reads of one file that
- * `farbus serve` has in another process, over UDP and TCP loopback; alternating in one boot, medians.
+ * Throughput of a guest over AoE with frames of 9000 bytes, against NBD: direct reads of 1 MiB from
+ * one file that `farbus serve` serves in another process, over UDP and TCP loopback; alternating in
+ * one boot, medians.
  *
- * node bench/guest-aoe.mjs [ROUNDS [FOLDER]]     FOLDER: where the file is; /dev/shm where there is one
+ * node bench/guest-aoe.mjs [ROUNDS [FOLDER]]     FOLDER: for the file; default /dev/shm, else /tmp
  */
 import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';

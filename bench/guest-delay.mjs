@@ -1,6 +1,7 @@
 /**
- * A guest on a disk over ssh, with and without 20 ms of delay on each request: mount, read 20 MB of files, unmount, from
- * the same snapshot; alternating, medians. The delay filter stands where the network is: below read-ahead and merging.
+ * A guest on a disk over ssh, with and without 20 ms of delay for each request: mount, read 20 MB
+ * of files, unmount, each time from the same snapshot; alternating, medians. The delay filter takes
+ * the place of the network: below read-ahead and merging.
  *
  * node bench/guest-delay.mjs [ROUNDS]
  * Needs: /usr/sbin/sshd, ssh, mkfs.ext4.

@@ -1,7 +1,8 @@
 /**
- * How soon OS 2 answers a ping while its hypervisor serves a client at full load, against idle: a site of a server and a
- * client computer, each in a process of its own; echo requests (RFC 792) from a station on their segment, which is in this
- * process; idle and loaded take turns, medians. The clock is this process's: what it waits for its own turn counts as well.
+ * Latency of OS 2's answer to a ping while its hypervisor serves a client at full load, against an
+ * idle one: a site with a server and a client computer, each in its own process; echo requests (RFC
+ * 792) from a station on their segment in this process; alternating, medians. This process measures
+ * the time, so delays of its own event loop count as well.
  *
  * node bench/guest-ping.mjs [ROUNDS [PINGS]]
  */

@@ -1,9 +1,9 @@
 /**
- * What a guest gets from a far disk: 1 MiB direct reads and writes on `farbus serve` in another process over loopback,
- * against the same controller on a memory disk; alternating in one boot, medians. Also registers and interrupts a command,
- * and the server's memory.
+ * Throughput of a guest on a far disk: direct reads and writes of 1 MiB on `farbus serve` in
+ * another process over loopback, against the same controller on a memory disk; alternating in one
+ * boot, medians. Also register accesses and interrupts per command, and the server's memory.
  *
- * node bench/guest.mjs [ROUNDS [FOLDER]]     FOLDER: where the server's file is; /dev/shm where there is one
+ * node bench/guest.mjs [ROUNDS [FOLDER]]     FOLDER: for the file; default /dev/shm, else /tmp
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';

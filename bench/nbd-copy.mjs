@@ -1,7 +1,7 @@
 /**
- * Reading a whole disk from an NBD server: our initiator against nbdcopy, both from the same nbdkit and to nowhere,
- * alternating. The disk is 1 GiB of memory, over a unix socket and over TCP loopback. Both have four connections: nbdcopy by
- * itself, ours as `farbus copy` opens a source.
+ * Reads a whole disk from an NBD server: our initiator against nbdcopy, both from the same nbdkit,
+ * data discarded, alternating. The disk is 1 GiB of memory, over a unix socket and over TCP
+ * loopback. Both use four connections: nbdcopy by default, ours as `farbus copy` opens a source.
  *
  * node bench/nbd-copy.mjs [ROUNDS]
  * Needs: nbdkit, nbdcopy.

@@ -1,7 +1,8 @@
 /**
- * Whether a slow disk holds up a fast one on the same server: the latency of 4 KiB random reads at depth 1 on a file in the
- * page cache, alone and while 16 readers wait for another export, a file that gives 200 requests a second: nbdkit
- * with a delay, as a file by FUSE, so that reading it really blocks a thread.
+ * Influence of a slow disk on a fast one on the same server: the latency of random 4 KiB reads at
+ * depth 1 on a file in the page cache, alone, and while 16 readers wait for another export. That
+ * export is a file with 200 requests/s: nbdkit with a delay, mounted by FUSE, so that reading it
+ * really blocks a thread.
  *
  * node bench/nbd-isolation.mjs [ROUNDS]
  * Needs: nbdkit, nbdfuse, fio, /dev/fuse.

@@ -1,4 +1,4 @@
-/** Figures for the benchmarks: medians, ratios by pairs, and what the machine was. */
+/** Figures for the benchmarks: medians, ratios of pairs, and a description of the machine. */
 import { cpus, loadavg, totalmem } from 'node:os';
 
 export function median(values) {

@@ -24,7 +24,7 @@ Examples:
   npm run bench -- nbd -- --rounds 3 --only 'depth 1'
 `;
 
-/** What a benchmark's file says of itself. */
+/** Parses the header comment of a benchmark's file. */
 function describe(file) {
   const text = readFileSync(join(folder, file), 'utf8');
   const comment = /^\/\*\*([\s\S]*?)\*\//.exec(text)?.[1] ?? '';

@@ -1,7 +1,8 @@
 /**
- * Disks over ssh against nbdkit's ssh plugin: the same file on one sshd of the benchmark's own, alternating, medians. Both
- * are measured from this process: ours as a BlockDevice as every command opens it (merging and reading ahead), nbdkit's by
- * our NBD initiator over a unix socket, whose share is small.
+ * Disks over ssh against nbdkit's ssh plugin: the same file on one private sshd, alternating,
+ * medians. Both are measured from this process: ours as a BlockDevice as every command opens it
+ * (with merging and read-ahead), nbdkit's through our NBD initiator over a unix socket, whose share
+ * of the time is small.
  *
  * node bench/ssh.mjs [ROUNDS]
  * Needs: /usr/sbin/sshd, ssh, nbdkit.

@@ -1,4 +1,7 @@
-/** An sshd of a benchmark's own: on loopback, with its own keys, reached as host "test" through FARBUS_SSH. */
+/**
+ * A private sshd for a benchmark: on loopback, with its own keys, reached as host "test" through
+ * FARBUS_SSH.
+ */
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';

@@ -21,7 +21,7 @@ export const clustersPerPage = mapPageSize * 4;
 /** The first bytes of every overlay, in ASCII. */
 export const overlayMagic = 'FARBUSOV';
 const version = 1;
-/** What stands in the place of the version while an overlay is made. */
+/** Takes the place of the version in the header while an overlay is being made. */
 const unfinished = 0;
 const identityAt = 66;
 const longestIdentity = 1024;
