@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { silent } from '../../src/base/log.js';
 import { openDrive } from '../../src/cli/sources.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
@@ -33,6 +33,8 @@ import { farbus, farbusFile } from './farbus.js';
 
 const many = process.env['FARBUS_TEST_ALL'] !== undefined;
 const block = 512;
+// The long form takes some minutes.
+if (many) vi.setConfig({ testTimeout: 1_800_000 });
 /** A user id without any files. */
 const nobody = 65534;
 const load = (name: string): string => join(import.meta.dirname, '../support/crash', name);
@@ -151,7 +153,7 @@ async function stampsOf(drive: string, blocks: number): Promise<number[]> {
 describe.skipIf(missing('strace'))('After a power cut', () => {
   it('an overlay reads as at the last answered flush, or newer, also after a second one', async () => {
     const blocks = 1024 + 3;
-    for (let seed = 1; seed <= (many ? 12 : 1); seed++) {
+    for (let seed = 1; seed <= (many ? 6 : 1); seed++) {
       const { here, base } = folders();
       writeFileSync(base, baseImage(blocks));
       const drive = `raw:${base},overlay=${join(here, 'o.ov')}`;
@@ -177,7 +179,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
           left.push({ files, stamps: found });
         };
         const disk = new CrashFolder(new Map([...start, ['marks', new Uint8Array(0)]]));
-        await replay(recording, disk, random, many ? 150 : 90, (mark) => marks.mark(mark), look);
+        await replay(recording, disk, random, many ? 120 : 90, (mark) => marks.mark(mark), look);
         const next = random.pick(left);
         [start, stamps] = [next.files, next.stamps];
       }
@@ -200,6 +202,10 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const marks = new LoadHistory(Array.from({ length: blocks }, (_, index) => 1_000_000 + index));
       const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
         put(here, files);
+        // The length of the first write is there, but not its bytes. Eight zeroes may be anything, so the file is refused.
+        if (files.get('o.ov')!.equals(Buffer.alloc(8))) {
+          return expect(stampsOf(drive, blocks), what).rejects.toThrow('is not an overlay');
+        }
         for (const [index, stamp] of (await stampsOf(drive, blocks)).entries()) {
           marks.history.check(index, stamp, `seed ${seed}, ${what}`);
         }
@@ -217,7 +223,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
 
   it('a kept cache has what its source has, whatever of the cache is lost', async () => {
     const blocks = 640;
-    for (let seed = 1; seed <= (many ? 12 : 1); seed++) {
+    for (let seed = 1; seed <= (many ? 8 : 1); seed++) {
       const { here } = folders();
       const image = baseImage(blocks);
       const source = join(here, 'source.img');
@@ -236,7 +242,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
           expect(stamp, `seed ${seed}, ${what}: block ${index}`).toBe(bytes.readUInt32LE(index * block));
         }
       };
-      await replay(recording, disk, random, many ? 300 : 90, () => undefined, look);
+      await replay(recording, disk, random, many ? 200 : 90, () => undefined, look);
     }
   });
 
@@ -266,7 +272,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
         expect(Buffer.compare(readFileSync(target), content), `seed ${seed}, ${what}`).toBe(0);
       };
       const disk = new CrashFolder(before);
-      await replay(recording, disk, new Random(seed), many ? 60 : 8, () => undefined, look);
+      await replay(recording, disk, new Random(seed), many ? 30 : 8, () => undefined, look);
       expect(resumed, `${refused} were refused`).toBeGreaterThan(0);
     }
   });
