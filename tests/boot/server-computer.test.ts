@@ -66,7 +66,8 @@ describe('two computers on one segment', () => {
   it('talk by ping and TCP over the segment that carries the I/O, and neither sees a frame of the hypervisors', async () => {
     const { client, server } = await start();
     const [one, two] = [runner(client), runner(server)];
-    await two('nc -l -p 5000 > /tmp/got & sleep 0.2');
+    // An open input: at its end nc would close its side, and the sender would stop in the middle.
+    await two('sleep 300 | nc -l -p 5000 > /tmp/got & sleep 0.2');
     const quiet = await received(server);
     const output = await one(
       'dd if=/dev/urandom of=/tmp/l bs=64k count=32 2>/dev/null; sha256sum /tmp/l; ' +
@@ -100,7 +101,7 @@ describe('two computers on one segment', () => {
     const { hub, client, server } = await start();
     const [one, two] = [runner(client), runner(server)];
     await two(
-      'tcpdump -i eth0 -n -U --immediate-mode -w /tmp/f 2>/tmp/e & ' +
+      'tcpdump -i eth0 -n -U --immediate-mode -w /tmp/f 2>/tmp/e & echo $! > /tmp/pid; ' +
         'for i in $(seq 100); do ! grep listening /tmp/e || break; sleep 0.3; done; grep listening /tmp/e',
     );
     const frames = server.adapter!.counters.toHypervisor;
@@ -119,7 +120,7 @@ describe('two computers on one segment', () => {
     const count = async (filter: string): Promise<number> =>
       Number(await two(`tcpdump -r /tmp/f -n '${filter}' 2>/dev/null | wc -l`));
     await expect.poll(() => count(`ether proto 0x88a2 and ether src ${stranger}`), { timeout: 60_000 }).toBe(1);
-    await two('kill %1; wait');
+    await two('p=$(cat /tmp/pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.1; done');
     expect(await count('icmp[icmptype] == icmp-echo')).toBe(10);
     expect(await count('icmp[icmptype] == icmp-echoreply')).toBe(10);
     expect(await count('ether proto 0x88a2')).toBe(1);
