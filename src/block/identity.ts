@@ -154,8 +154,10 @@ export function demandSame(
 ): void {
   const { verdict, why } = compareIdentity(then, now, { unchanged });
   if (verdict === 'same' || (assumeSame && then.size === now.size)) return;
-  const advice = then.size === now.size ? ', or --assume-same if you know that it is the same disk' : '';
-  throw new FarbusError(`${what} belongs to another disk: this is ${why}: give that disk${advice}`);
+  const advice = then.size === now.size ? ', or add ,assume-same to the source if you know that it is the same' : '';
+  throw new FarbusError(
+    `${what} was made for a disk that this one is not known to be (${why}): give that disk${advice}`,
+  );
 }
 
 /**

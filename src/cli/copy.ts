@@ -49,7 +49,7 @@ ${sourceHelp}
 Options:
   --verify             read both again afterwards and compare every byte
   --resume             go on with a copy that was interrupted, from what is known to be durable
-  --assume-same        go on although nothing tells that these are the disks with which the copy was begun
+  --assume-same        with --resume: these are the disks with which the copy was begun, whatever tells otherwise
   --jobs N             requests under way at once, 1 to 64 (default 8)
   --reconnect SECONDS  how long a lost connection is tried again before the copy stops (default 60)
   --partition N, --offset BYTES, --size BYTES

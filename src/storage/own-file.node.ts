@@ -79,7 +79,7 @@ async function look(
   const start = Buffer.alloc(magic.length);
   if (size > 0) await handle.read(start, 0, start.length, 0);
   if (size > 0 && start.toString('latin1') !== magic) {
-    throw new FarbusError(`${printable(path)} is not ${what}: give another path, or delete it if it is not needed`);
+    throw new FarbusError(`${printable(path)} is not ${what}: give another path`);
   }
   return { size, mode: mode & 0o777 };
 }

@@ -118,7 +118,7 @@ function isIntact(bytes: Uint8Array): boolean {
 export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   const view = new DataView(bytes.buffer, bytes.byteOffset, headerSize);
   if (!isOverlay(bytes)) {
-    throw new FarbusError(`${name} is not an overlay: give another path, or delete it if it is not needed`);
+    throw new FarbusError(`${name} is not an overlay: give another path`);
   }
   const found = view.getUint32(8, true);
   if (found !== version && found !== unfinished) {

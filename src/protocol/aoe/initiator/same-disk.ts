@@ -49,7 +49,7 @@ export async function otherDisk(
   const verdict = await witness.check(read);
   if (verdict === 'same') return undefined;
   if (verdict === 'other') return 'another disk has its address: its content differs';
-  return 'nothing tells whether it is the same disk: open it again, or use --assume-same';
+  return 'nothing tells whether it is the same disk: open it again, or add ,assume-same to the source';
 }
 
 async function readSectors(
