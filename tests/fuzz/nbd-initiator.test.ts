@@ -206,7 +206,11 @@ describe('the whole initiator', () => {
               connection.send = send;
             };
             // A message that is cut leaves both sides waiting: the silence ends it.
-            const device = await connectNbd(server.dialer(), { stallSeconds: 0.04, reconnectSeconds: 5, assumeSame: true });
+            const device = await connectNbd(server.dialer(), {
+              stallSeconds: 0.04,
+              reconnectSeconds: 5,
+              assumeSame: true,
+            });
             const block = new Uint8Array(1024).fill(7);
             const work: Promise<unknown>[] = [];
             for (let i = 0; i < 3; i++) {

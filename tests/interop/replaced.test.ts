@@ -64,7 +64,9 @@ describe('another file at the same path', () => {
     await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'x'));
     swap();
     const refused = await farbus('info', `${path},overlay=${overlay}`);
-    expect(refused.stderr).toMatch(/^farbus: the overlay \S+ was made for [^\n]*its file was replaced[^\n]* ,assume-same [^\n]*\n$/);
+    expect(refused.stderr).toMatch(
+      /^farbus: the overlay \S+ was made for [^\n]*its file was replaced[^\n]* ,assume-same [^\n]*\n$/,
+    );
     expect(refused.code).toBe(1);
     await use(`${path},overlay=${overlay},assume-same`, async (device) => {
       expect((await readBytes(device, 0, 4096))[0]).toBe('x'.charCodeAt(0));
