@@ -55,9 +55,9 @@ async function useDisk(source: string, image: string): Promise<void> {
     await console.waitFor(/diskless login: /, bootMs);
     // On the screen as well: its getty is another one.
     await computer.screen.waitFor(/diskless login:/, 60_000);
-    console.send(`${login.user}\n`);
+    await console.send(`${login.user}\n`);
     await console.waitFor(/Password: /, 60_000);
-    console.send(`${login.password}\n`);
+    await console.send(`${login.password}\n`);
     await console.waitFor(/# /, 60_000);
     const run = async (command: string): Promise<string> => {
       const { output, status } = await console.run(command, 120_000);
@@ -73,7 +73,7 @@ async function useDisk(source: string, image: string): Promise<void> {
       /^\/dev\/(sda1|nvme0n1p1) ext4 rw\n$/,
     );
     await run('seq 1 20000 > /root/numbers && mkdir /srv/made && sync');
-    console.send('halt\n');
+    await console.send('halt\n');
     expect(await computer.ended).toBe('halted');
   } finally {
     await computer.stop();

@@ -1,6 +1,7 @@
 /** Extended headers ([EXT]) in the NBD target, with every message as bytes. */
 import { describe, expect, it } from 'vitest';
 import { Command, CommandFlag, NbdError, Option, OptionReply, ReplyType } from '../../src/protocol/nbd/spec.js';
+import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { exportsOf, extendedBytes, infoData, join, metaData, optionBytes, Peer, u32, view } from './nbd-target-peer.js';
 
@@ -119,6 +120,20 @@ describe('extended headers on the NBD target', () => {
     }
     // The reader has not lost its place in the stream.
     expect((await peer.ask({ command: Command.read, length: 512 })).data).toHaveLength(512);
+    peer.target.destroy();
+  });
+
+  it('block status is asked of every context that there is', async () => {
+    const drive = new ExchangeableDrive(
+      { identity: '', readOnly: false, rotational: false, blockSize: 512 },
+      new MemoryDevice(size),
+    );
+    const peer = new Peer(exportsOf({ disk: drive }, 'life'));
+    const contexts = ['base:allocation', session, 'farbus:media', 'farbus:identity'];
+    await peer.enter('disk', { extended: true, contexts });
+    const ids = [4, 3, 2, 1];
+    const { chunks } = await peer.ask({ command: Command.blockStatus, data: join([u64(4096), ...ids.map(u32)]) });
+    expect(chunks.map(({ data }) => view(data).getUint32(0))).toEqual(ids);
     peer.target.destroy();
   });
 

@@ -3,6 +3,7 @@
  * "Command flags", "Request types", "Error values").
  */
 import { Command, CommandFlag, NbdError, TransmissionFlag, type HeaderStyle } from '../spec.js';
+import { contextCount } from './contexts.js';
 import type { Request } from './requests.js';
 
 /** The negotiated facts that decide whether a request is valid. */
@@ -76,8 +77,8 @@ export function statusFault(offset: number, length: number, agreed: Agreement): 
   return rangeFault(Command.blockStatus, offset, length, agreed);
 }
 
-/** Longest accepted payload of a block status request, in bytes: a length and three context ids. */
-const maxQuery = 8 + 4 * 3;
+/** Longest accepted payload of a block status request, in bytes: a length and every context id. */
+const maxQuery = 8 + 4 * contextCount;
 
 function queryFault({ length }: Request): Fault | undefined {
   if (length >= 8 && length <= maxQuery && length % 4 === 0) return undefined;

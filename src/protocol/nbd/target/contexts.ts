@@ -24,6 +24,8 @@ const allocationId = 1;
 const sessionId = 2;
 const mediaId = 3;
 const identityId = 4;
+/** Contexts that one connection can choose. */
+export const contextCount = 4;
 
 /** The ids of the selected contexts. */
 export function chosenIds({ allocation, session, media, identity }: ChosenContexts): number[] {
