@@ -9,7 +9,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { farbusServe, freeSocket, type NbdPeer } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
-import { startFarbus } from './farbus.js';
+import { farbus, startFarbus } from './farbus.js';
 
 const size = 1 << 20;
 
@@ -63,6 +63,32 @@ describe('a server behind a gateway that loses unflushed writes', () => {
     expect(await outcome(writer.flush())).toMatch(/lost|input\/output/);
     await writer.close();
     await reader.close();
+    await gate.kill('SIGTERM');
+    await server.kill('SIGTERM');
+  });
+});
+
+describe('a right to write that is taken over while the server behind it is killed', () => {
+  it('leaves the loss to the client that wrote, and lets the other one write', async () => {
+    const server = await losing();
+    const gate = await farbusServe(freeSocket(), 'g', [`g=${server.uri}`, '--one-writer']);
+    const [first, second] = [await openNbd(gate.uri), await openNbd(gate.uri)];
+    await write(first, 0);
+    await expect(write(second, 65536)).rejects.toThrow();
+    await server.kill();
+    await server.start();
+    // The take flushes for the first client, and meets the loss.
+    const refused = await farbus('status', '--take', 'g');
+    expect(refused.stderr).toMatch(/lost/);
+    expect(refused.code).not.toBe(0);
+    expect((await farbus('status', '--take', 'g')).code).toBe(0);
+    expect(await outcome(first.flush())).toMatch(/lost|input\/output/);
+    await expect(write(first, 0)).rejects.toThrow();
+    await first.close();
+    const third = await openNbd(gate.uri);
+    await write(third, 65536);
+    expect(await outcome(third.flush())).toBe('durable');
+    for (const device of [second, third]) await device.close();
     await gate.kill('SIGTERM');
     await server.kill('SIGTERM');
   });
