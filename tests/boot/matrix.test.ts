@@ -83,13 +83,12 @@ describe.skipIf(why)('drives of different kinds, from different servers, at once
       expect(await run('uname -r')).toMatch(kernel);
 
       const names = await findAll(run, disks);
-      await run(
+      const use =
         'use() { mkdir -p /mnt/$1 && mount -t ext4 /dev/$2 /mnt/$1 && k=$(sha256sum < /mnt/$1/known) && ' +
-          'dd if=/dev/urandom of=/mnt/$1/new bs=64k count=8 2>/dev/null && sync && ' +
-          'w=$(sha256sum < /mnt/$1/new) && umount /mnt/$1 && echo drive $1 ${k%% *} ${w%% *} || echo drive $1 failed; }',
-      );
+        'dd if=/dev/urandom of=/mnt/$1/new bs=64k count=8 2>/dev/null && sync && ' +
+        'w=$(sha256sum < /mnt/$1/new) && umount /mnt/$1 && echo drive $1 ${k%% *} ${w%% *} || echo drive $1 failed; };';
       // Use all drives concurrently, so that interrupts and answers are interleaved.
-      const output = await run(`${names.map((name, i) => `use ${i} ${name} &`).join(' ')} wait`);
+      const output = await run(`${use} ${names.map((name, i) => `use ${i} ${name} &`).join(' ')} wait`);
       await computer.stop();
       for (const drive of drives) await drive.device!.close();
       for (const [i, disk] of disks.entries()) {

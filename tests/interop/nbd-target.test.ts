@@ -61,7 +61,7 @@ describe('farbus serve, to other clients', () => {
           can_zero: true,
           can_fast_zero: true,
           can_df: true,
-          block_size_minimum: 512,
+          block_size_minimum: 1,
           block_size_maximum: 32 * MiB,
         });
       }
