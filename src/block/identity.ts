@@ -193,3 +193,22 @@ export function markOf(fact: string): string | undefined {
     .slice(0, maxMark - 40);
   return value === '' ? undefined : value;
 }
+
+/**
+ * True if two devices are known to share bytes of one file or disk, by whatever names or parts they
+ * were opened. A copy from one to the other would read what it has written.
+ */
+export function sharesBytes(a: DiskIdentity, b: DiskIdentity): boolean {
+  return (['hardware', 'file'] as const).some((kind) => {
+    const [one, other] = [placeOf(a.marks[kind]), placeOf(b.marks[kind])];
+    if (!one || !other || one.whole !== other.whole) return false;
+    return one.start < other.start + b.size && other.start < one.start + a.size;
+  });
+}
+
+/** The mark of the whole disk, and the offset of its part in bytes ({@link marksOfPart}). */
+function placeOf(mark: string | undefined): { whole: string; start: number } | undefined {
+  if (mark === undefined) return undefined;
+  const [whole = '', ...parts] = mark.split('@');
+  return { whole, start: parts.reduce((sum, part) => sum + Number.parseInt(part, 10), 0) };
+}

@@ -4,7 +4,7 @@
  *
  * Left out: aliases; they are refused.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type ParsedNode } from 'yaml';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { yamlFault } from '../base/yaml-fault.js';
@@ -128,6 +128,12 @@ export class ConfigNode {
 
 /** Reads a configuration file. Rejects with a FarbusError that names file and line. */
 export async function readConfig(path: string): Promise<ConfigNode> {
+  // A named pipe would be waited for without end. A shell's <(COMMAND) has an end.
+  const isPipe = await stat(path).then(
+    (found) => found.isFIFO() && !/^\/(dev\/fd|proc)\//.test(path),
+    () => false,
+  );
+  if (isPipe) throw new FarbusError(`${printable(path)} is a named pipe: give a file`);
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw openError(path, error);
   });

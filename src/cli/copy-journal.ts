@@ -73,7 +73,10 @@ export function targetEnd({ info: { size, marks = {} } }: BlockDevice): CopyEnd 
 export async function readJournal(path: string): Promise<CopyJournal | undefined> {
   let text: string;
   try {
-    if ((await fs.stat(path)).size > maxJournal) throw new Error('it is too long');
+    const stat = await fs.stat(path);
+    // A named pipe would be waited for.
+    if (!stat.isFile()) throw new Error('it is no regular file');
+    if (stat.size > maxJournal) throw new Error('it is too long');
     text = await fs.readFile(path, 'utf8');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;

@@ -6,6 +6,7 @@ import { jsonLine } from '../base/printable.js';
 import { compareDevices } from '../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../block/copy.js';
 import type { BlockDevice } from '../block/device.js';
+import { sharesBytes, type DiskIdentity } from '../block/identity.js';
 import { tailError } from '../block/tail.js';
 import {
   journalPath,
@@ -173,7 +174,8 @@ class Job {
     const { from, to, source, target, fresh, jobs, values, log, signal } = this.#options;
     const [one, other] = [source, target].map(({ info }) => info.identity.replace(/#[a-z0-9]+$/, ''));
     // Compare without the format suffix: an image and the file that holds it are also the same.
-    if (one !== '' && one === other) {
+    const identity = ({ info: { size, marks = {} } }: BlockDevice): DiskIdentity => ({ size, marks });
+    if ((one !== '' && one === other) || sharesBytes(identity(source), identity(target))) {
       throw usageError(`${from} and ${to} are the same: give another place to copy to`);
     }
     const { size } = source.info;

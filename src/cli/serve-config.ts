@@ -1,5 +1,7 @@
 /** Reads the configuration file of `farbus serve` (docs/serve.md). */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
+import { FarbusError } from '../base/errors.js';
+import { printable } from '../base/printable.js';
 import { Access } from '../export/access.js';
 import { parseListen } from './listen.js';
 import { readConfig, type ConfigNode } from './config-file.js';
@@ -137,6 +139,8 @@ function accessOf(node: ConfigNode | undefined): ExportSettings['access'] {
     ?.list('paths')
     .map((one) =>
       one.parsed((path) => {
+        // A named pipe would stop the server until its other end is written.
+        if (!statSync(path).isFile()) throw new FarbusError(`${printable(path)} is no regular file`);
         const text = readFileSync(path, 'utf8').trim();
         return (new Access({ tokens: [text] }), text);
       }),

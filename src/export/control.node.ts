@@ -55,8 +55,10 @@ export async function serveControl(
     socket.once('error', () => socket.destroy());
     socket.setTimeout(timeoutMs, () => socket.destroy());
     let text = '';
+    // A chunk may end within a character.
+    const decoder = new TextDecoder();
     const take = (chunk: Buffer): void => {
-      text += chunk.toString();
+      text += decoder.decode(chunk, { stream: true });
       const end = text.indexOf('\n');
       if (end < 0 && text.length > maxLine) socket.destroy();
       if (end < 0) return;

@@ -142,7 +142,9 @@ class ExportView implements TargetExport {
 
   get readOnly(): boolean {
     const { readOnly, lease } = this.offered;
-    return readOnly || (lease !== undefined && lease.holder !== '' && lease.holder !== this.#client.id);
+    if (readOnly || !lease) return readOnly;
+    // A client that comes while the lease moves gets none, so it must not be told that it may write.
+    return lease.moving || (lease.holder !== '' && lease.holder !== this.#client.id);
   }
 
   get tlsOnly(): boolean {

@@ -228,7 +228,8 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
 /** Reads a life's file; undefined if it is invalid. */
 async function read(handle: fs.FileHandle): Promise<Content | undefined> {
   try {
-    if ((await handle.stat()).size > maxFile) return undefined;
+    const stat = await handle.stat();
+    if (!stat.isFile() || stat.size > maxFile) return undefined;
     const found = JSON.parse(await handle.readFile('utf8')) as Content;
     const { version, locked, ended, marks } = found;
     const whole = version === 1 && typeof locked === 'boolean' && typeof ended === 'boolean';

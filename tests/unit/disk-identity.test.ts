@@ -9,6 +9,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { SliceFilter } from '../../src/block/filters/slice.js';
 import {
   compareIdentity,
+  sharesBytes,
   formatIdentity,
   marksOfPart,
   markKinds,
@@ -115,5 +116,21 @@ describe('finding an identity', () => {
     expect(marksOfPart(marks, 0, 512)).toEqual({ hardware: 'wwn-1@0+512' });
     const device = new MemoryDevice(size, { marks });
     expect(new SliceFilter(device, 512, 1024).info.marks).toEqual({ hardware: 'wwn-1@512+1024' });
+  });
+});
+
+describe('two devices share bytes', () => {
+  const part = (start: number, length: number) => ({
+    size: length,
+    marks: marksOfPart({ file: '12:1' }, start, length),
+  });
+  it('where their parts of one file overlap, and only there', () => {
+    const whole = { size: 4096, marks: { file: '12:1' } };
+    expect(sharesBytes(whole, whole)).toBe(true);
+    expect(sharesBytes(whole, { size: 4096, marks: { file: '12:2' } })).toBe(false);
+    expect(sharesBytes(whole, part(1024, 512))).toBe(true);
+    expect(sharesBytes(part(0, 1024), part(512, 1024))).toBe(true);
+    expect(sharesBytes(part(0, 1024), part(1024, 1024))).toBe(false);
+    expect(sharesBytes({ size: 1, marks: {} }, { size: 1, marks: {} })).toBe(false);
   });
 });

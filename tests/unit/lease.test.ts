@@ -51,4 +51,18 @@ describe('a lease', () => {
     await lease.side('network').close();
     await lease.side('local').write(0, block(1));
   });
+
+  it('does not move to a side that has gone meanwhile, and says while it moves that it does', async () => {
+    const gate = new GatedDisk(4096);
+    const lease = new LeaseArbiter(gate, ['network', 'local']);
+    const write = lease.side('network').write(0, block(1));
+    const move = lease.move('local');
+    expect(lease.moving).toBe(true);
+    expect(lease.join('late')).toBe(false);
+    lease.leave('local');
+    gate.open();
+    await write;
+    await expect(move).rejects.toThrow(/"local" does not have this device/);
+    expect([lease.holder, lease.moving]).toEqual(['network', false]);
+  });
 });

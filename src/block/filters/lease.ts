@@ -50,6 +50,11 @@ export class LeaseArbiter {
     return this.#holder;
   }
 
+  /** While it is true, no side gets the lease and no side may write. */
+  get moving(): boolean {
+    return this.#moving;
+  }
+
   get sides(): readonly string[] {
     return [...this.#sides];
   }
@@ -67,6 +72,7 @@ export class LeaseArbiter {
   /** Removes a side that has no request in flight. If it held the lease, the lease is free. */
   leave(name: string): void {
     this.#sides.delete(name);
+    this.#underWay.delete(name);
     if (this.#holder === name) this.#holder = '';
   }
 
@@ -109,7 +115,8 @@ export class LeaseArbiter {
       await bounded(idle, 'its writes are not over yet');
       waitsFor?.(() => 'the device, which makes them durable');
       await bounded(this.#device.flush(), 'the device has not made them durable yet');
-      this.#holder = to;
+      // The side may have gone meanwhile: then nobody could write.
+      this.#holder = this.#check(to);
     } catch (error) {
       if (error instanceof FarbusError) throw error;
       throw new FarbusError(`the lease stays with ${this.#holder}: the device cannot flush: ${messageOf(error)}`);
