@@ -143,13 +143,15 @@ describe('two computers on one segment', () => {
     const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id.startsWith('32')).map(({ id }) => id);
     expect(clientBoot).toEqual(['321', '322', '323', '324', '325', '326']);
 
+    // On a busy machine a frame may be sent again: its copy passes the first steps once more.
+    const inOrder = (some: readonly Step[]): string[] => [...new Set(some.map(({ id }) => id))];
     const read = steps.client.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
     const message = steps.client.find(({ tag, id, wire }) => tag === read.tag && id === '262' && wire !== undefined)!;
     const own = steps.server.filter(({ tag }) => tag === message.wire);
-    expect(own.map(({ id }) => id)).toEqual(['280', '281', '288', '282', '283', '284']);
+    expect(inOrder(own)).toEqual(['280', '281', '288', '282', '283', '284']);
     const write = steps.client.find(({ id, wire }) => id === '264' && wire !== undefined)!;
     const stored = steps.server.filter(({ tag }) => tag === write.wire);
-    expect(stored.map(({ id }) => id)).toEqual(['280', '281', '288', '285', '286', '287']);
+    expect(inOrder(stored)).toEqual(['280', '281', '288', '285', '286', '287']);
   });
 
   it('a segment that loses, repeats and reorders frames, and is cut, costs time and nothing else', async () => {
