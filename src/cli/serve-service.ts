@@ -301,6 +301,8 @@ export class ServeService {
       response.end(known ? metricsText(this.server, processFigures()) : 'metrics are at /metrics\n');
     });
     http.requestTimeout = http.headersTimeout = 10_000;
+    // A client that does not read its answer would keep its place for ever.
+    http.timeout = 30_000;
     http.maxConnections = 16;
     await new Promise<void>((resolve, reject) => {
       http.once('error', reject);

@@ -250,6 +250,8 @@ function limitOf({ rate }: ExportOptions): RateLimit | undefined {
 
 function check({ name, description = '' }: ExportOptions): void {
   if (name === '') throw new FarbusError('an export needs a name');
+  if (/\p{Surrogate}/u.test(name))
+    throw new FarbusError('an export has a name that is no Unicode text: give it another');
   if (name.includes('\0') || new TextEncoder().encode(name).length > maxString) {
     throw new FarbusError(`an export's name is at most ${maxString} bytes and has no NUL: give it another one`);
   }
