@@ -143,8 +143,10 @@ describe('two computers on one segment', () => {
     const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id.startsWith('32')).map(({ id }) => id);
     expect(clientBoot).toEqual(['321', '322', '323', '324', '325', '326']);
 
-    // On a busy machine a frame may be sent again: its copy passes the first steps once more.
-    const inOrder = (some: readonly Step[]): string[] => [...new Set(some.map(({ id }) => id))];
+    // On a busy machine a frame may be sent again. Its copy arrives (280, 281), but is not executed:
+    // every other step must be there exactly once.
+    const inOrder = (some: readonly Step[]): string[] =>
+      some.map(({ id }) => id).filter((id, at, all) => !['280', '281'].includes(id) || all.indexOf(id) === at);
     const read = steps.client.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
     const message = steps.client.find(({ tag, id, wire }) => tag === read.tag && id === '262' && wire !== undefined)!;
     const own = steps.server.filter(({ tag }) => tag === message.wire);

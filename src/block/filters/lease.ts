@@ -115,7 +115,7 @@ export class LeaseArbiter {
       await bounded(idle, 'its writes are not over yet');
       waitsFor?.(() => 'the device, which makes them durable');
       await bounded(this.#device.flush(), 'the device has not made them durable yet');
-      // The side may have gone meanwhile: then nobody could write.
+      // Check again: if the side has left during the move, no side could write.
       this.#holder = this.#check(to);
     } catch (error) {
       if (error instanceof FarbusError) throw error;
