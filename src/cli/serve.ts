@@ -121,6 +121,8 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
 
 /** Time for the server to end after the first signal, in ms, whatever hangs (docs/serve.md). */
 const endMs = 15_000;
+/** Milliseconds after which an ending that still waits says so. Chosen, not measured. */
+const sayEndingAfterMs = 1000;
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -222,6 +224,7 @@ class Run {
     const signals = onSignals({ hangUp: false, endMs });
     const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env), steps });
     let control: ControlSocket | undefined;
+    let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
         log.log('error', `not reloaded, all is as before: ${messageOf(error)}`);
@@ -238,15 +241,17 @@ class Run {
       notifier.ready(summary(service));
       await signals.received;
       notifier.stopping();
-      if (service.server.connections > 0) {
-        log.log('info', 'ending: waiting for requests under way; once more to end at once');
-      }
+      // Most endings are quick and need no words.
+      ending = setTimeout(() => {
+        log.log('info', 'ending: waiting for requests in flight; once more to end at once');
+      }, sayEndingAfterMs);
     } finally {
       process.off('SIGHUP', hangUp);
       await control?.close();
       try {
         await service.stop();
       } finally {
+        clearTimeout(ending);
         await printer?.close();
         notifier.close();
         signals.stop();
