@@ -9,7 +9,7 @@ const deadline = {
 const output = ['stdout', 'stderr'].map((property) => ({
   object: 'process',
   property,
-  message: 'Write through CliIo (cli/io.ts), or give a Logger what you have to say.',
+  message: 'Write through CliIo (cli/ui/io.ts), or give a Logger what you have to say.',
 }));
 
 export default tseslint.config(
@@ -30,7 +30,7 @@ export default tseslint.config(
   },
   {
     files: ['src/**/*.ts'],
-    ignores: ['src/cli/output.ts'],
+    ignores: ['src/cli/ui/output.ts'],
     rules: { 'no-restricted-properties': ['error', deadline, ...output] },
   },
   { files: ['scripts/**', 'bench/**', 'tests/**'], rules: { 'no-console': 'off' } },

@@ -7,8 +7,8 @@
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { chooseGuest, startGuest } from '../dist/cli/computer.js';
-import { openClientDrive } from '../dist/cli/sources.js';
+import { chooseGuest, startGuest } from '../dist/app/computer/start.js';
+import { openClientDrive } from '../dist/app/sources.js';
 import { ClientComputer } from '../dist/computer/client.js';
 import { createV86 } from '../dist/machine/engines/v86.js';
 import { machineLine, median, ratio } from './report.mjs';

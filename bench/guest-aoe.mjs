@@ -12,8 +12,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { chooseGuest, createComputer, startGuest } from '../dist/cli/computer.js';
-import { openSource } from '../dist/cli/sources.js';
+import { chooseGuest, createComputer, startGuest } from '../dist/app/computer/start.js';
+import { openSource } from '../dist/app/sources.js';
 import { machineLine, median, ratio } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 7);

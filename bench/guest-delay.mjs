@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { DelayFilter } from '../dist/block/filters/delay.js';
 import { MergeFilter } from '../dist/block/filters/merge.js';
 import { ReadAheadFilter } from '../dist/block/filters/readahead.js';
-import { chooseGuest, createComputer, startGuest } from '../dist/cli/computer.js';
+import { chooseGuest, createComputer, startGuest } from '../dist/app/computer/start.js';
 import { openSsh } from '../dist/protocol/ssh/open.node.js';
 import { machineLine, median, ratio } from './report.mjs';
 import { startSshd } from './sshd.mjs';

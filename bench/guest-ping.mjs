@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Hub } from '../dist/network/ethernet/hub.js';
 import { parseMac } from '../dist/network/ethernet/mac.js';
 import { inProcesses } from '../dist/site/process.node.js';
-import { readSite } from '../dist/site/read.js';
+import { readSite } from '../dist/app/config/site.js';
 import { Supervisor } from '../dist/site/supervisor.js';
 import { machineLine, median } from './report.mjs';
 
@@ -122,7 +122,7 @@ const supervisor = new Supervisor(
   readSite('bench', text, { name: 'bench', checkDrive: () => undefined, checkFile: () => undefined }),
   {
     openSegment: async () => hub,
-    start: inProcesses(fileURLToPath(new URL('../dist/cli/site-child.js', import.meta.url))),
+    start: inProcesses(fileURLToPath(new URL('../dist/app/site/child.js', import.meta.url))),
     traceFolder: undefined,
     events: {
       status: ({ name, state, detail }) => {

@@ -11,8 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { randomFillSync } from 'node:crypto';
-import { chooseGuest, createComputer, startGuest } from '../dist/cli/computer.js';
-import { openSource } from '../dist/cli/sources.js';
+import { chooseGuest, createComputer, startGuest } from '../dist/app/computer/start.js';
+import { openSource } from '../dist/app/sources.js';
 import { median, ratio, machineLine } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 9);

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buffersOf } from '../dist/base/buffers.js';
-import { openSource } from '../dist/cli/sources.js';
+import { openSource } from '../dist/app/sources.js';
 import { machineLine, median, ratio } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 7);

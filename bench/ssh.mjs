@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buffersOf } from '../dist/base/buffers.js';
 import { openNbd } from '../dist/protocol/nbd/initiator/open.node.js';
-import { openSource } from '../dist/cli/sources.js';
+import { openSource } from '../dist/app/sources.js';
 import { startSshd } from './sshd.mjs';
 import { machineLine, median, ratio } from './report.mjs';
 

@@ -5,8 +5,8 @@ import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { BlockError } from '../block/errors.js';
-import { finish, processIo, type CliIo } from './io.js';
-import { endOnSignals, Interrupted } from './signals.js';
+import { finish, processIo, type CliIo } from './ui/io.js';
+import { endOnSignals, Interrupted } from './ui/signals.js';
 
 export { endProcess } from '../base/end-process.node.js';
 
@@ -21,70 +21,70 @@ const subcommands = new Map<string, Subcommand>(
   Object.entries({
     run: {
       summary: 'start a computer whose disks are elsewhere',
-      load: async () => import('./run.js'),
+      load: async () => import('./commands/run.js'),
     },
     serve: {
       summary: 'offer files and block devices to other computers',
       load: async () => {
-        const { serve, serveHelp } = await import('./serve.js');
+        const { serve, serveHelp } = await import('./commands/serve.js');
         return { run: serve, help: serveHelp };
       },
     },
     status: {
       summary: 'how the servers and sites of this computer are',
-      load: async () => import('./status.js'),
+      load: async () => import('./commands/status.js'),
     },
     attach: {
       summary: 'give any disk to a hypervisor or a tool of yours',
-      load: async () => import('./attach.js'),
+      load: async () => import('./commands/attach.js'),
     },
     copy: {
       summary: 'copy one disk to another',
-      load: async () => import('./copy.js'),
+      load: async () => import('./commands/copy.js'),
     },
     info: {
       summary: 'tell what a disk is and what is on it',
-      load: async () => import('./info.js'),
+      load: async () => import('./commands/info.js'),
     },
     up: {
       summary: 'start a site: computers and the segments between them',
-      load: async () => import('./up.js'),
+      load: async () => import('./commands/up.js'),
     },
     down: {
       summary: 'end a site',
-      load: async () => import('./down.js'),
+      load: async () => import('./commands/down.js'),
     },
     console: {
       summary: 'the console of a computer of a site',
-      load: async () => import('./console.js'),
+      load: async () => import('./commands/console.js'),
     },
     screenshot: {
       summary: 'what a running computer shows, as a picture',
-      load: async () => import('./screenshot.js'),
+      load: async () => import('./commands/screenshot.js'),
     },
     type: {
       summary: 'type on the keyboard of a running computer',
-      load: async () => import('./type.js'),
+      load: async () => import('./commands/type.js'),
     },
     media: {
       summary: 'change the medium of a removable drive',
-      load: async () => import('./media.js'),
+      load: async () => import('./commands/media.js'),
     },
     logs: {
       summary: 'what the computers of a site have said',
-      load: async () => import('./logs.js'),
+      load: async () => import('./commands/logs.js'),
     },
     lease: {
       summary: 'who writes on a device that a server shares with its system',
-      load: async () => import('./lease.js'),
+      load: async () => import('./commands/lease.js'),
     },
     'guest-disk': {
       summary: 'make a disk with a Debian that boots by itself',
-      load: async () => import('./guest-disk.js'),
+      load: async () => import('./commands/guest-disk.js'),
     },
     demo: {
       summary: 'see it work: a server, a client computer, one far disk',
-      load: async () => import('./demo.js'),
+      load: async () => import('./commands/demo.js'),
     },
   }),
 );

@@ -9,10 +9,10 @@ import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } fr
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openComputerControl } from '../../src/cli/computer-control.js';
-import { createComputer } from '../../src/cli/computer.js';
-import { Media } from '../../src/cli/media-changer.js';
-import { openClientDrive } from '../../src/cli/sources.js';
+import { openComputerControl } from '../../src/app/computer/control.js';
+import { createComputer } from '../../src/app/computer/start.js';
+import { Media } from '../../src/app/computer/media.js';
+import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
 import { packageFolder, prepareFirmware } from '../../src/guest/firmware.node.js';

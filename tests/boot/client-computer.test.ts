@@ -11,8 +11,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { Steps, type Step } from '../../src/base/steps.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
-import { chooseGuest, createComputer, startGuest, type Guest } from '../../src/cli/computer.js';
-import { openDrive } from '../../src/cli/sources.js';
+import { chooseGuest, createComputer, startGuest, type Guest } from '../../src/app/computer/start.js';
+import { openDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';

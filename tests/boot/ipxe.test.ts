@@ -5,8 +5,8 @@
  */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createComputer } from '../../src/cli/computer.js';
-import { openClientDrive } from '../../src/cli/sources.js';
+import { createComputer } from '../../src/app/computer/start.js';
+import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import { SharedAdapter } from '../../src/computer/shared-adapter.js';
 import { prepareFirmware } from '../../src/guest/firmware.node.js';

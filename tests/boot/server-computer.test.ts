@@ -17,7 +17,7 @@ import {
   memoryFor,
   startGuest,
   type Guest,
-} from '../../src/cli/computer.js';
+} from '../../src/app/computer/start.js';
 import type { Computer } from '../../src/computer/computer.js';
 import { SharedAdapter } from '../../src/computer/shared-adapter.js';
 import { Hub } from '../../src/network/ethernet/hub.js';

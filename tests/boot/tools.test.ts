@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { chooseGuest, createComputer, memoryFor, startGuest } from '../../src/cli/computer.js';
+import { chooseGuest, createComputer, memoryFor, startGuest } from '../../src/app/computer/start.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

@@ -160,7 +160,7 @@ describe('a journal that is not of this copy', () => {
     expect((await farbus('copy', from, to)).code).toBe(0);
     const copyOf = async (): Promise<void> => {
       // Write the journal that a copy leaves if it is killed after 1 MiB.
-      const { sourceEnd, targetEnd, writeJournal } = await import('../../src/cli/copy-journal.js');
+      const { sourceEnd, targetEnd, writeJournal } = await import('../../src/app/copy/journal.js');
       const { openPath } = await import('../../src/storage/open.node.js');
       const [a, b] = [await openPath(from, { readOnly: true }), await openPath(to, { readOnly: true })];
       const ends = { from: await sourceEnd(from, a), to: targetEnd(b) };

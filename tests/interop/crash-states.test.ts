@@ -19,7 +19,7 @@ import {
 import { dirname, join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { silent } from '../../src/base/log.js';
-import { openDrive } from '../../src/cli/sources.js';
+import { openDrive } from '../../src/app/sources.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
 import { Random } from '../conformance/random.js';

@@ -7,7 +7,7 @@ import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { openSource, type SourceOptions } from '../../src/cli/sources.js';
+import { openSource, type SourceOptions } from '../../src/app/sources.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { readBytes } from '../conformance/subject.js';
 import { hostileImages, vmdkDescriptor, vmdkWithDescriptor } from '../support/hostile-images.js';

@@ -10,7 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { detectFormat, openImage } from '../../src/protocol/qemu/open.node.js';
 import { imageFormats } from '../../src/protocol/qemu/formats.js';
-import { openSource } from '../../src/cli/sources.js';
+import { openSource } from '../../src/app/sources.js';
 import { conformance } from '../conformance/suite.js';
 import { expectKind, readBytes } from '../conformance/subject.js';
 import { missing } from '../support/nbd-peers.js';

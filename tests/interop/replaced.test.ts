@@ -10,7 +10,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import type { BlockDevice } from '../../src/block/device.js';
-import { openDrive } from '../../src/cli/sources.js';
+import { openDrive } from '../../src/app/sources.js';
 import { readBytes } from '../conformance/subject.js';
 import {
   farbusServe,

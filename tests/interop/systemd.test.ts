@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { handedSockets } from '../../src/export/systemd.node.js';
-import { readSettings } from '../../src/cli/serve-config.js';
+import { readSettings } from '../../src/app/serve/config.js';
 import { AF_UNIX, native, SOCK_DGRAM } from '../../src/network/ethernet/native.node.js';
 import { ask, entered } from '../support/nbd-client.js';
 import { missing } from '../support/nbd-peers.js';

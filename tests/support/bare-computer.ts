@@ -5,7 +5,7 @@
  */
 import { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
-import { openClientDrive } from '../../src/cli/sources.js';
+import { openClientDrive } from '../../src/app/sources.js';
 import { silent } from '../../src/base/log.js';
 import type { Engine } from '../../src/machine/engine.js';
 import type { TrapHandler } from '../../src/machine/trap.js';

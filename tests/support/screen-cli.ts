@@ -1,6 +1,6 @@
 /** Runs farbus commands in this process, with a private control folder. */
 import { main } from '../../src/cli/main.js';
-import type { CliIo } from '../../src/cli/io.js';
+import type { CliIo } from '../../src/cli/ui/io.js';
 
 /** Runs `farbus ARGS`. Resolves with its exit status and its output. */
 export async function farbusHere(

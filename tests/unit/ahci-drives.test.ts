@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
-import { openClientDrive, openDrive, parseDrive } from '../../src/cli/sources.js';
+import { openClientDrive, openDrive, parseDrive } from '../../src/app/sources.js';
 import { AhciDrives } from '../../src/computer/ahci-drives.js';
 import { identifyPlans, planDrive } from '../../src/computer/drives.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

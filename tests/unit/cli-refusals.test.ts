@@ -1,10 +1,10 @@
 /** Refusals by the command line, by site files and by running computers, and their messages. */
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
-import { openComputerControl } from '../../src/cli/computer-control.js';
-import { ConfigNode, readConfig } from '../../src/cli/config-file.js';
-import { processIo } from '../../src/cli/io.js';
-import { readSite } from '../../src/site/read.js';
+import { openComputerControl } from '../../src/app/computer/control.js';
+import { ConfigNode, readConfig } from '../../src/app/config/reader.js';
+import { processIo } from '../../src/cli/ui/io.js';
+import { readSite } from '../../src/app/config/site.js';
 import { bareComputer } from '../support/bare-computer.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { writeFileSync } from 'node:fs';

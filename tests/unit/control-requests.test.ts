@@ -7,11 +7,11 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { controlFolder, findControlFolder } from '../../src/base/control-folder.node.js';
+import { controlFolder, findControlFolder } from '../../src/app/control/folder.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { LeaseArbiter } from '../../src/block/filters/lease.js';
-import { askControl, serveControl, type ControlHandler, type ControlSocket } from '../../src/export/control.node.js';
-import { NoAnswer } from '../../src/network/control.node.js';
+import { askControl, serveControl, type ControlHandler, type ControlSocket } from '../../src/app/control/control.js';
+import { NoAnswer } from '../../src/app/control/working.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { tempFolder } from '../support/temp.js';
 

@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { Access, addressBytes, splitToken } from '../../src/export/access.js';
-import { controlFolder } from '../../src/base/control-folder.node.js';
-import { askControl, controlSockets, serveControl } from '../../src/export/control.node.js';
+import { controlFolder } from '../../src/app/control/folder.js';
+import { askControl, controlSockets, serveControl } from '../../src/app/control/control.js';
 import { tempFolder } from '../support/temp.js';
 
 const client = (

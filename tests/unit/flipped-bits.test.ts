@@ -7,8 +7,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { silent } from '../../src/base/log.js';
-import { readJournal, writeJournal, type CopyJournal } from '../../src/cli/copy-journal.js';
-import { openDrive } from '../../src/cli/sources.js';
+import { readJournal, writeJournal, type CopyJournal } from '../../src/app/copy/journal.js';
+import { openDrive } from '../../src/app/sources.js';
 import { Random } from '../conformance/random.js';
 import { tempFolder } from '../support/temp.js';
 

@@ -3,9 +3,9 @@
  * impossible packages.
  */
 import { expect, it, test } from 'vitest';
-import { memoryFor, type Guest } from '../../src/cli/computer.js';
-import type { CliIo } from '../../src/cli/io.js';
-import { run } from '../../src/cli/run.js';
+import { memoryFor, type Guest } from '../../src/app/computer/start.js';
+import type { CliIo } from '../../src/cli/ui/io.js';
+import { run } from '../../src/cli/commands/run.js';
 import { failure } from './guest-server.js';
 
 const mebibyte = 1 << 20;

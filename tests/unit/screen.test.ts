@@ -4,9 +4,9 @@
  */
 import { inflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { encodePng } from '../../src/cli/png.js';
-import { ScreenPainter } from '../../src/cli/screen-view.js';
-import { parseDrive } from '../../src/cli/sources.js';
+import { encodePng } from '../../src/app/computer/png.js';
+import { ScreenPainter } from '../../src/cli/ui/screen-view.js';
+import { parseDrive } from '../../src/app/sources.js';
 import { parseKeys, terminalKeys } from '../../src/machine/keys.js';
 import { pixelsOf, textOf, type TextPicture } from '../../src/machine/screen.js';
 

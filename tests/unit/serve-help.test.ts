@@ -1,10 +1,10 @@
 /** The help of the commands that serve disks, compared with the documentation. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { help as attachHelp } from '../../src/cli/attach.js';
-import { filterNames } from '../../src/cli/filters.js';
-import { serveHelp } from '../../src/cli/serve.js';
-import { help as statusHelp } from '../../src/cli/status.js';
+import { help as attachHelp } from '../../src/cli/commands/attach.js';
+import { filterNames } from '../../src/app/filters.js';
+import { serveHelp } from '../../src/cli/commands/serve.js';
+import { help as statusHelp } from '../../src/cli/commands/status.js';
 
 function page(...names: string[]): string {
   return names.map((name) => readFileSync(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')).join('\n');

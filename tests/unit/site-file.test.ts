@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
-import { loadSite } from '../../src/cli/site.js';
+import { loadSite } from '../../src/app/site/site.js';
 import type { SitePlan } from '../../src/site/plan.js';
-import { macOf, readSite } from '../../src/site/read.js';
+import { macOf, readSite } from '../../src/app/config/site.js';
 import { tempFolder } from '../support/temp.js';
 
 const none = (): void => undefined;

@@ -1,11 +1,11 @@
 /** The help of the site commands agrees with docs/site.md. */
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { help as consoleHelp } from '../../src/cli/console.js';
-import { help as down } from '../../src/cli/down.js';
-import { help as lease } from '../../src/cli/lease.js';
-import { help as logs } from '../../src/cli/logs.js';
-import { help as up } from '../../src/cli/up.js';
+import { help as consoleHelp } from '../../src/cli/commands/console.js';
+import { help as down } from '../../src/cli/commands/down.js';
+import { help as lease } from '../../src/cli/commands/lease.js';
+import { help as logs } from '../../src/cli/commands/logs.js';
+import { help as up } from '../../src/cli/commands/up.js';
 
 const docs = readFileSync(new URL('../../docs/site.md', import.meta.url), 'utf8');
 

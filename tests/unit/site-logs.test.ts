@@ -5,9 +5,9 @@
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { processIo } from '../../src/cli/io.js';
-import { run as logs } from '../../src/cli/logs.js';
-import { TracePrinter } from '../../src/cli/trace.js';
+import { processIo } from '../../src/cli/ui/io.js';
+import { run as logs } from '../../src/cli/commands/logs.js';
+import { TracePrinter } from '../../src/app/trace.js';
 import { SiteLogs } from '../../src/site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../src/site/read-logs.node.js';
 import { RotatingFile } from '../../src/site/rotating-file.node.js';

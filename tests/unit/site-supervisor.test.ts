@@ -10,7 +10,7 @@ import { Hub } from '../../src/network/ethernet/hub.js';
 import { parseMac } from '../../src/network/ethernet/mac.js';
 import type { ComputerEvents, StartComputer } from '../../src/site/computer.js';
 import { FramePipe, lendPort, PipeSegment } from '../../src/site/frame-pipe.node.js';
-import { readSite } from '../../src/site/read.js';
+import { readSite } from '../../src/app/config/site.js';
 import { Supervisor } from '../../src/site/supervisor.js';
 
 const file = `

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { startGuest, type Guest } from '../../src/cli/computer.js';
+import { startGuest, type Guest } from '../../src/app/computer/start.js';
 import type { Computer } from '../../src/computer/computer.js';
 import { readSnapshot, writeSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { isSnapshot, SnapshotError, type Snapshot } from '../../src/machine/snapshot.js';

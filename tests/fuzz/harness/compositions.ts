@@ -11,8 +11,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silent, type Logger } from '../../../src/base/log.js';
-import { readSettings } from '../../../src/cli/serve-config.js';
-import { ServeService } from '../../../src/cli/serve-service.js';
+import { readSettings } from '../../../src/app/serve/config.js';
+import { ServeService } from '../../../src/app/serve/service.js';
 import { attachLoop, cannotLoop } from '../../support/root.js';
 import { tempFolder } from '../../support/temp.js';
 import { putMbr } from '../../unit/probe-disks.js';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { silent } from '../../../src/base/log.js';
 import type { BlockDevice } from '../../../src/block/device.js';
 import { VirtualIoClient } from '../../../src/computer/virtual-io-client.js';
-import { openClientDrive } from '../../../src/cli/sources.js';
+import { openClientDrive } from '../../../src/app/sources.js';
 import { tempFolder } from '../../support/temp.js';
 import { Composed } from './compositions.js';
 

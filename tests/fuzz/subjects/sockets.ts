@@ -4,9 +4,9 @@
  * request is answered.
  */
 import { connect, type Socket } from 'node:net';
-import { controlHandler } from '../../../src/cli/serve-control.js';
-import { askControl, serveControl, type ControlSocket } from '../../../src/export/control.node.js';
-import { control, listenControl } from '../../../src/site/control.node.js';
+import { controlHandler } from '../../../src/app/serve/control.js';
+import { askControl, serveControl, type ControlSocket } from '../../../src/app/control/control.js';
+import { control, listenControl } from '../../../src/app/site/control.js';
 import type { Supervisor } from '../../../src/site/supervisor.js';
 import { tempFolder, tempPath } from '../../support/temp.js';
 import { join, text } from '../harness/bytes.js';

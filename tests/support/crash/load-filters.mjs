@@ -6,7 +6,7 @@
  */
 import { openSync, writeSync } from 'node:fs';
 import { buffersOf } from '../../../dist/base/buffers.js';
-import { openDrive } from '../../../dist/cli/sources.js';
+import { openDrive } from '../../../dist/app/sources.js';
 
 const [drive, seed, operations, times] = process.argv.slice(2);
 const block = 512;

@@ -1,0 +1,74 @@
+/**
+ * The snapshot file of a computer that the command line starts. Either the computer continues from
+ * the file, or it boots and saves the file again, or the command is refused.
+ *
+ * A snapshot holds only a computer that has just booted. So a damaged snapshot is replaced, with a
+ * warning. A file that is no snapshot may be the user's data and stays. A snapshot of another
+ * computer or disk is refused, because it may still be needed there.
+ */
+import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
+import type { Logger } from '../../base/log.js';
+import type { Computer } from '../../computer/computer.js';
+import { readSnapshot, writeSnapshot } from '../../machine/snapshot-file.node.js';
+import { SnapshotError, type Snapshot } from '../../machine/snapshot.js';
+
+export interface SnapshotFile {
+  readonly path: string;
+  /** Identifies the computer that the snapshot must belong to. */
+  readonly key: string;
+  /** Also replace a snapshot of another computer or of other drives. */
+  readonly renew: boolean;
+  readonly log: Logger;
+}
+
+/**
+ * Starts the computer from the file.
+ * @returns false if the computer must boot because there is no usable snapshot
+ * @throws FarbusError if the file is no snapshot, or one of another computer or disk
+ */
+export async function goOnFrom(computer: Computer, { path, key, renew, log }: SnapshotFile): Promise<boolean> {
+  try {
+    const snapshot = await readIfThere(path);
+    if (!snapshot) return false;
+    await computer.restore(snapshot, key);
+    return true;
+  } catch (error) {
+    const fault = error instanceof SnapshotError ? error.fault : undefined;
+    if (fault === 'damaged' || (renew && fault === 'other')) {
+      log.log(
+        'warn',
+        `${path}: the snapshot cannot be used: ${messageOf(error)}; the guest boots, and it is saved anew`,
+      );
+      return false;
+    }
+    const advice = fault === 'foreign' ? 'give another path' : 'delete the file to boot and save anew';
+    throw new FarbusError(`${path}: the snapshot cannot be used: ${messageOf(error)}; ${advice}`);
+  }
+}
+
+/**
+ * Saves the computer, which has just booted.
+ * @returns Bytes of the engine's state.
+ * @throws FarbusError
+ */
+export async function saveTo(computer: Computer, { path, key }: SnapshotFile): Promise<number> {
+  const state = await computer.save(key).catch((error: unknown) => {
+    if (!(error instanceof SnapshotError)) throw error;
+    throw new FarbusError(`${path}: no snapshot can be taken: ${error.message}`);
+  });
+  try {
+    await writeSnapshot(path, state);
+  } catch (error) {
+    throw new FarbusError(`${path}: the snapshot cannot be written: ${messageOf(error)}`);
+  }
+  return state.engine.length;
+}
+
+async function readIfThere(path: string): Promise<Snapshot | undefined> {
+  try {
+    return await readSnapshot(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,276 @@
+/**
+ * Assembles a computer for the command line: the engine, the guest's packages, and a start from a
+ * snapshot or by a boot.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { formatBytes } from '../../base/format.js';
+import { silent, type Logger } from '../../base/log.js';
+import type { Steps } from '../../base/steps.js';
+import type { BlockDevice } from '../../block/device.js';
+import { ClientComputer } from '../../computer/client.js';
+import { GuestEnded, type Computer, type ComputerOptions } from '../../computer/computer.js';
+import { ServerComputer } from '../../computer/server.js';
+import type { SharedAdapter } from '../../computer/shared-adapter.js';
+import type { ClientDrive } from '../../computer/drives.js';
+import {
+  ahciModules,
+  bootModules,
+  defaultCommandLine,
+  ideModules,
+  networkModules,
+  prepareDebianGuest,
+} from '../../guest/debian.node.js';
+import { prepareFirmware } from '../../guest/firmware.node.js';
+import { unpackKernel } from '../../guest/kernel.node.js';
+import type { DebianRelease } from '../../guest/lock.node.js';
+import type { OnProgress } from '../../guest/progress.js';
+import type { LinuxImage } from '../../machine/boot/linux.js';
+import type { Firmware } from '../../machine/engine.js';
+import { createV86 } from '../../machine/engines/v86.js';
+import { formatMac } from '../../network/ethernet/mac.js';
+import { goOnFrom, saveTo } from './snapshot.js';
+
+/** Minimum and maximum memory of a computer, in bytes. */
+export const minMemory = 64 << 20;
+export const maxMemory = 1 << 30;
+/** The init script of our initramfs prints this just before its shell starts. */
+export const readyMark = 'farbus: ready';
+/** Default time limit until the boot's mark appears, in ms. */
+export const bootLimit = 300_000;
+
+/** The system to boot, and the id that its snapshots depend on. */
+export interface Guest {
+  /** Undefined if the firmware boots from a drive. */
+  readonly image: LinuxImage | undefined;
+  readonly firmware?: Firmware;
+  readonly id: string;
+  readonly version: string;
+  /** Text that it prints when it has booted; undefined if unknown. */
+  readonly mark: string | undefined;
+}
+
+export interface GuestChoice {
+  /** The firmware boots from the first bootable drive. */
+  readonly bios?: boolean;
+  readonly kernel?: string | undefined;
+  readonly initrd?: string | undefined;
+  /** Appended to the default command line; replaces it if a kernel is given. */
+  readonly append?: string | undefined;
+  readonly mark?: string | undefined;
+  /** Load the modules for drives on AHCI in Debian's kernel. */
+  readonly ahci?: boolean;
+  /** Load the modules for drives on IDE. */
+  readonly ide?: boolean;
+  /** Load the modules for a network card. */
+  readonly network?: boolean;
+  /** Names of further Debian packages to include in its system. */
+  readonly tools?: readonly string[] | undefined;
+  /** Release of Debian. Default: 12. */
+  readonly release?: DebianRelease | undefined;
+  readonly log: Logger;
+  readonly onProgress?: OnProgress;
+  /** Aborts fetching and unpacking. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The requested kernel and initramfs; Debian's if none are requested. */
+export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
+  if (choice.bios) return chooseFirmware(choice);
+  if (choice.kernel === undefined) {
+    const { kernel, initramfs, id, version } = await prepareDebianGuest({
+      log: choice.log,
+      release: choice.release,
+      tools: choice.tools,
+      modules: [
+        ...bootModules(choice.release),
+        ...(choice.ahci ? ahciModules : []),
+        ...(choice.ide ? ideModules : []),
+        ...(choice.network ? networkModules : []),
+      ],
+      ...(choice.onProgress && { onProgress: choice.onProgress }),
+      signal: choice.signal,
+    });
+    const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
+    const own = choice.initrd === undefined ? initramfs : await readInput('--initrd', choice.initrd);
+    const mark = choice.mark ?? (choice.initrd === undefined ? readyMark : undefined);
+    return {
+      image: { ...kernel, initramfs: own, commandLine },
+      id: hash(id, own),
+      version: `Debian ${choice.release ?? 12}, kernel ${version}`,
+      mark,
+    };
+  }
+  if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
+  const kernel = await unpackKernel(choice.kernel, { signal: choice.signal });
+  const initramfs = choice.initrd === undefined ? undefined : await readInput('--initrd', choice.initrd);
+  const commandLine = choice.append ?? defaultCommandLine;
+  const id = hash(kernel.bzImage, initramfs ?? '');
+  return {
+    image: { ...kernel, ...(initramfs && { initramfs }), commandLine },
+    id,
+    version: choice.kernel,
+    mark: choice.mark,
+  };
+}
+
+async function chooseFirmware({ log, onProgress, mark, signal }: GuestChoice): Promise<Guest> {
+  const firmware = await prepareFirmware({ log, signal, ...(onProgress && { onProgress }) });
+  return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
+}
+
+/** Bytes of initramfs that fit with the minimum and the default memory. */
+const usualInitramfs = 12 << 20;
+/**
+ * Bytes of memory per further byte of initramfs: the kernel holds it twice while unpacking it, and
+ * lets files fill half of the memory only.
+ */
+const memoryPerByte = 3;
+
+/**
+ * The memory of a computer in bytes: what the user wants, or `usual` plus the need of a large
+ * initramfs.
+ * @throws FarbusError if the user wants too little
+ */
+export function memoryFor(guest: Guest, wanted: number | undefined, usual: number): number {
+  const size = guest.image?.initramfs?.length ?? 0;
+  const more = Math.ceil((Math.max(0, size - usualInitramfs) * memoryPerByte) / (16 << 20)) * (16 << 20);
+  const least = minMemory + more;
+  if (wanted !== undefined && wanted < least) {
+    throw usageError(
+      `a memory of ${formatBytes(wanted)} is too little for this system, which is ${formatBytes(size)} itself: ${least >> 20}M at least`,
+    );
+  }
+  return wanted ?? Math.min(maxMemory, usual + more);
+}
+
+/** Parts of a computer besides drives and memory. */
+export interface MachineOptions {
+  readonly steps?: Steps;
+  readonly log: Logger;
+  readonly onEject?: (index: number, medium: BlockDevice) => void;
+  /** The adapter of the guest's network card. Default: no card. */
+  readonly adapter?: SharedAdapter | undefined;
+  /** The contents of its ROMs. Default: none. */
+  readonly firmware?: Firmware | undefined;
+}
+
+type Drives = readonly (BlockDevice | ClientDrive)[];
+
+/** Creates a client computer on the v86 engine; it does not run yet. */
+export function createComputer(drives: Drives, memorySize: number, options: MachineOptions): Promise<ClientComputer> {
+  return ClientComputer.create(onV86(drives, memorySize, options));
+}
+
+/** Creates a server computer. Its drives are the local disks of OS 2. */
+export function createServerComputer(
+  drives: Drives,
+  memorySize: number,
+  options: MachineOptions,
+): Promise<ServerComputer> {
+  return ServerComputer.create(onV86(drives, memorySize, options));
+}
+
+function onV86(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
+  const wasmPath = join(dirname(v86Module()), 'v86.wasm');
+  const mac = options.adapter?.mac;
+  const { firmware } = options;
+  return {
+    createEngine: (trap, onEnd, ide) => createV86({ memorySize, wasmPath, trap, mac, firmware, ide, onEnd }),
+    drives,
+    ...options,
+  };
+}
+
+/** How a computer was started. */
+export interface StartResult {
+  readonly from: 'boot' | 'snapshot';
+  readonly ms: number;
+  /** Bytes of the snapshot, if one was written. */
+  readonly saved?: number;
+}
+
+/** Options of starting a guest. */
+export interface StartOptions {
+  /** Time limit of the boot, in ms. Default: {@link bootLimit}. */
+  readonly limitMs?: number;
+  /**
+   * Replace a snapshot of another computer or of other drives instead of refusing it. Default:
+   * false.
+   */
+  readonly renew?: boolean | undefined;
+  readonly log?: Logger;
+}
+
+/**
+ * Starts the guest: from the snapshot file if it is usable, else by a boot, after which the file
+ * is written.
+ * @throws FarbusError if the file is no snapshot or one of another computer or disk, or if the
+ * guest does not boot
+ */
+export async function startGuest(
+  computer: Computer,
+  guest: Guest,
+  snapshot: string | undefined,
+  memorySize: number,
+  { limitMs = bootLimit, renew = false, log = silent }: StartOptions = {},
+): Promise<StartResult> {
+  const started = performance.now();
+  const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
+  const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
+  const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
+  if (file && (await goOnFrom(computer, file))) return { from: 'snapshot', ms: performance.now() - started };
+  boot(computer, guest);
+  if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
+  await waitForMark(computer, guest.mark, guest.image === undefined, limitMs);
+  const saved = file && (await saveTo(computer, file));
+  return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
+}
+
+function boot(computer: Computer, guest: Guest): void {
+  try {
+    if (guest.image) computer.boot(guest.image);
+    else computer.bootFirmware();
+  } catch (error) {
+    throw new FarbusError(`the computer cannot start: ${messageOf(error)}`);
+  }
+}
+
+async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean, limitMs: number): Promise<void> {
+  const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  try {
+    const shown = onScreenToo ? [computer.screen.waitFor(pattern, limitMs)] : [];
+    await Promise.race([computer.console.waitFor(pattern, limitMs), ...shown]);
+  } catch (error) {
+    if (error instanceof GuestEnded) throw new FarbusError(`${error.message} before it had booted`);
+    throw new FarbusError(`the guest did not boot: ${messageOf(error)}`);
+  }
+}
+
+async function readInput(option: string, path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new FarbusError(`${option} ${path}: ${messageOf(error)}`);
+  }
+}
+
+function v86Module(): string {
+  return createRequire(import.meta.url).resolve('v86');
+}
+
+/** The engine's version; snapshots depend on it. */
+function engineVersion(): string {
+  const file = join(dirname(v86Module()), '../package.json');
+  return `v86 ${(createRequire(import.meta.url)(file) as { version: string }).version}`;
+}
+
+function hash(...parts: (string | Uint8Array)[]): string {
+  const sum = createHash('sha256');
+  for (const part of parts) sum.update(part).update('\0');
+  return sum.digest('hex');
+}

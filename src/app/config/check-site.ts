@@ -1,0 +1,127 @@
+/** Checks that the parts of a site fit together, before anything starts. */
+import { macKey } from '../../network/ethernet/mac.js';
+import { sectorsOf } from '../../protocol/aoe/spec.js';
+import type { Item } from './item.js';
+import type { ComputerPlan, SitePlan } from '../../site/plan.js';
+
+/** The places of a site's parts in its file, for error messages. */
+export interface Places {
+  readonly items: Map<string, Item>;
+  readonly root: Item;
+}
+
+/** Maximum number of drives that a computer's board holds. */
+const maxDrives = 22;
+/** Maximum number of drives on its IDE controller. */
+const maxIde = 2;
+
+/**
+ * Checks a site.
+ * @throws FarbusError "FILE:LINE: …" for the first fault
+ */
+export function checkSite(site: SitePlan, { items, root }: Places): void {
+  const at = (key: string): Item => items.get(key) ?? root;
+  const seen = new Map<string, string>();
+  /** Refuses a second use of a thing that can be used once only. */
+  const once = (what: string, who: string, item: Item): void => {
+    const other = seen.get(what);
+    if (other !== undefined) throw item.error(`${what} is taken already: by ${other}`);
+    seen.set(what, who);
+  };
+  for (const computer of site.computers) {
+    const { name, role, segment, devices, drives, address } = computer;
+    const item = at(`computer ${name}`);
+    const plan = site.segments.find((one) => one.name === segment);
+    if (segment !== undefined && !plan) {
+      const known = site.segments.map((one) => one.name).join(', ') || 'none';
+      throw item.error(`network: there is no segment ${segment}; segments are: ${known}`);
+    }
+    if (!plan && (role === 'server' || address !== undefined || drives.some(({ kind }) => kind === 'far'))) {
+      throw item.error('expected network: the name of a segment');
+    }
+    if (drives.length > maxDrives) throw item.error(`a computer can have ${maxDrives} drives, not ${drives.length}`);
+    if (plan) {
+      once(`the address ${macKey(computer.mac).toString(16).padStart(12, '0')} on ${plan.name}`, name, item);
+      if (address !== undefined) once(`${checkAddress(address, item)} on ${plan.name}`, name, item);
+    }
+    for (const { name: device, aoe, source } of devices) {
+      const place = at(`device ${name}/${device}`);
+      if (sectorsOf(plan!.mtu) < 1) throw place.error(`frames of ${plan!.name} carry no sector: raise its mtu`);
+      once(`AoE ${aoe.shelf}.${aoe.slot} on ${plan!.name}`, `${name}/${device}`, place);
+      if (writes(source)) once(`the device ${pathOf(source)}`, `${name}/${device}`, place);
+    }
+    if (computer.snapshot !== undefined) once(`the snapshot ${pathOf(computer.snapshot)}`, name, item);
+    checkDrives(computer, site, at, once);
+  }
+}
+
+function checkDrives(
+  { name, segment, drives }: ComputerPlan,
+  site: SitePlan,
+  at: (key: string) => Item,
+  once: (what: string, who: string, item: Item) => void,
+): void {
+  const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && /,bus=ide\b/.test(drive.text) ? [index] : []));
+  if (ide.length > maxIde) {
+    throw at(`drive ${name} ${ide[maxIde]!}`).error(`the bus ide has room for ${maxIde} disks`);
+  }
+  drives.forEach((drive, index) => {
+    const place = at(`drive ${name} ${index}`);
+    if (drive.kind === 'text' && writes(drive.text)) {
+      once(`the device ${pathOf(drive.text)}`, `a drive of ${name}`, place);
+    }
+    if (drive.kind !== 'far') return;
+    const [server] = drive.name.split('/');
+    const owner = site.computers.find((one) => one.name === server)!;
+    if (owner.name === name) throw place.error("the device is this computer's own: give it by local: true");
+    if (owner.segment !== segment) {
+      throw place.error(
+        `${owner.name} is on the segment ${owner.segment ?? '(none)'}, ${name} on ${segment ?? '(none)'}`,
+      );
+    }
+    if (!drive.readOnly && owner.devices.some((one) => `${owner.name}/${one.name}` === drive.name && !one.readOnly)) {
+      once(`writing to ${drive.name}`, name, place);
+    }
+  });
+}
+
+/** True if the drive's text names a local file or device that the drive writes to directly. */
+function writes(text: string): boolean {
+  return !/,(read-only|overlay=|cdrom)/.test(text) && !/^((?!raw:)[a-z][a-z0-9+]*:|,)/.test(text);
+}
+
+/** The path of a drive's text or of a file, normalized so that equal paths compare equal. */
+function pathOf(text: string): string {
+  const path = text.split(',')[0]!.replace(/^raw:/, '');
+  return path
+    .replace(/\/+/g, '/')
+    .replace(/(^|\/)(?:\.\/)+/g, '$1')
+    .replace(/^$/, '.');
+}
+
+/** Checks an address with prefix and returns it without the prefix. */
+function checkAddress(text: string, item: Item): string {
+  const [address = '', prefix = ''] = text.split('/');
+  if (address.split('.').some((part) => Number(part) > 255) || Number(prefix) > 32 || Number(prefix) < 1) {
+    throw item.error(`address: expected an IPv4 address and the length of its prefix, found ${text}`);
+  }
+  checkHost(address, Number(prefix), item);
+  return address;
+}
+
+/**
+ * Refuses addresses that cannot belong to one computer (RFC 1122 §3.2.1.3). A 31-bit prefix has two
+ * host addresses (RFC 3021).
+ */
+function checkHost(address: string, prefix: number, item: Item): void {
+  const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  const first = Math.floor(number / 2 ** 24);
+  if (first === 0 || first === 127 || first >= 224) {
+    throw item.error(`address: ${address} is no address of one computer on a network`);
+  }
+  const size = 2 ** (32 - prefix);
+  const host = number % size;
+  if (prefix > 30 || (host !== 0 && host !== size - 1)) return;
+  const what = host === 0 ? 'the network itself' : 'all computers of the network (broadcast)';
+  throw item.error(`address: ${address}/${prefix} is the address of ${what}: give one between`);
+}

@@ -1,0 +1,234 @@
+/**
+ * Reads a site file into a plan (docs/site.md). It checks each value alone.
+ *
+ * Not here: checks that values fit together (check.ts).
+ */
+import { usageError } from '../../base/errors.js';
+import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
+import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
+import { checkSite, type Places } from './check-site.js';
+import { parseYaml, type Item } from './item.js';
+import type {
+  AoeNumber,
+  ComputerPlan,
+  ComputerRole,
+  DevicePlan,
+  SegmentPlan,
+  SiteDrive,
+  SitePlan,
+  SystemPlan,
+} from '../../site/plan.js';
+
+export interface ReadOptions {
+  /** Name of the site if the file has none. */
+  readonly name: string;
+  /**
+   * Checks the text of a source or drive before anything starts.
+   * @throws FarbusError
+   */
+  readonly checkDrive: (text: string) => void;
+  /**
+   * Checks that a file exists.
+   * @throws FarbusError
+   */
+  readonly checkFile: (path: string) => void;
+}
+
+const namePattern = /^[a-z0-9][a-z0-9_-]{0,30}$/i;
+const nameForm = 'a name of letters, digits, - and _, 31 at most';
+
+const packagePattern = /^[a-z0-9][a-z0-9+.-]{1,100}$/;
+const packageForm = 'the name of a Debian package, for example tcpdump';
+
+/**
+ * Reads a site file.
+ * @throws FarbusError "FILE:LINE: …" with the fault and what was expected
+ */
+export function readSite(file: string, text: string, options: ReadOptions): SitePlan {
+  const root = parseYaml(file, text);
+  const { name, processes, segments, computers } = root.fields('name', 'processes', 'segments', 'computers');
+  if (!computers) throw root.error('expected computers');
+  const site = name?.string(nameForm, namePattern) ?? options.name;
+  if (!namePattern.test(site))
+    throw usageError(`${file}: ${JSON.stringify(site)} is no name of a site: give one by "name:"`);
+  const places: Places = { items: new Map(), root };
+  const segmentPlans = (segments?.entries('segments by name') ?? []).map(([name, item]) =>
+    readSegment(name, item, places),
+  );
+  const read = computers.entries('computers by name');
+  if (read.length === 0) throw computers.error('expected at least one computer');
+  const drafts = read.map(([name, item], index) => readComputer(site, name, item, index, places, options));
+  const plan: SitePlan = {
+    name: site,
+    processes: processes?.oneOf('each', 'one') ?? 'each',
+    segments: segmentPlans,
+    computers: drafts.map(({ plan, farDrives }) => ({
+      ...plan,
+      drives: plan.drives.map((drive, index) => farDrives.get(index)?.(drafts.map((draft) => draft.plan)) ?? drive),
+    })),
+  };
+  checkSite(plan, places);
+  return plan;
+}
+
+function readSegment(name: string, item: Item, { items }: Places): SegmentPlan {
+  if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
+  items.set(`segment ${name}`, item);
+  const { mtu, via } = item.fields('mtu', 'via');
+  const carrier = via?.string('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7');
+  // VXLAN within a network whose MTU is 1500.
+  const usual = carrier?.startsWith('vxlan:') ? 1450 : 1500;
+  return { name, mtu: mtu?.integer(minMtu, maxMtu) ?? usual, via: carrier };
+}
+
+/** Makes a drive once all computers are known. */
+type Later = (computers: readonly ComputerPlan[]) => SiteDrive;
+
+function readComputer(
+  site: string,
+  name: string,
+  item: Item,
+  index: number,
+  places: Places,
+  options: ReadOptions,
+): { plan: ComputerPlan; farDrives: Map<number, Later> } {
+  if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
+  places.items.set(`computer ${name}`, item);
+  const fields = item.fields(
+    'role', 'memory', 'system', 'network', 'mac', 'address', 'drives', 'devices', 'snapshot', 'reconnect',
+  ); // prettier-ignore
+  if (!fields.role) throw item.error('expected role: client or role: server');
+  const role: ComputerRole = fields.role.oneOf('client', 'server');
+  if (fields.devices && role !== 'server') throw fields.devices.error('only a server has devices that it serves');
+  const devices = (fields.devices?.entries('devices by name') ?? []).map(([device, entry], slot) =>
+    readDevice(device, entry, { shelf: index + 1, slot }, { ...places, owner: name }, options),
+  );
+  const farDrives = new Map<number, Later>();
+  const drives = (fields.drives?.items('a list of drives') ?? []).map((entry, at): SiteDrive => {
+    places.items.set(`drive ${name} ${at}`, entry);
+    if (entry.isString) {
+      const text = entry.string('a drive');
+      entry.check(() => options.checkDrive(text));
+      return { kind: 'text', text };
+    }
+    farDrives.set(at, readFarDrive(entry));
+    return { kind: 'text', text: '' };
+  });
+  // A device that OS 2 also has becomes its next drive.
+  for (const { name: device, lease } of devices) if (lease) drives.push({ kind: 'own', device });
+  const plan: ComputerPlan = {
+    name,
+    role,
+    memory: fields.memory && fields.memory.size(64 << 20, 1 << 30) & ~0xfffff,
+    system: readSystem(fields.system, options),
+    segment: fields.network?.string('the name of a segment'),
+    mac: fields.mac ? readMac(fields.mac) : macOf(site, name),
+    address: fields.address?.string(
+      'an address with the length of its prefix, for example 192.0.2.1/24',
+      /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/,
+    ),
+    drives,
+    devices,
+    snapshot: fields.snapshot?.string('a path'),
+    reconnectSeconds: fields.reconnect?.integer(0, 86_400) ?? 60,
+  };
+  return { plan, farDrives };
+}
+
+function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
+  const fields = item?.fields('bios', 'debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
+  const path = (field: Item | undefined): string | undefined => {
+    const text = field?.string('a path');
+    if (text !== undefined) field!.check(() => options.checkFile(text));
+    return text;
+  };
+  const debian = fields.debian?.integer(11, 12) ?? 12;
+  const bios = fields.bios?.boolean() ?? false;
+  const notBios = fields.debian ?? fields.with ?? fields.kernel ?? fields.initrd ?? fields.append;
+  if (bios && notBios) throw notBios.error('bios: true boots what is on the drives: leave this out');
+  if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
+  const other = fields.kernel ?? fields.initrd;
+  if (fields.with && other) throw fields.with.error("expected kernel and initrd, or packages with Debian's own system");
+  const packages = fields.with?.items('a list of packages').map((one) => one.string(packageForm, packagePattern));
+  return {
+    bios,
+    with: packages ?? [],
+    debian: debian === 11 ? 11 : 12,
+    kernel: path(fields.kernel),
+    initrd: path(fields.initrd),
+    append: fields.append?.string("words for the kernel's command line"),
+    ready: fields.ready?.string('what the system prints when it is up'),
+  };
+}
+
+function readDevice(
+  name: string,
+  item: Item,
+  next: AoeNumber,
+  { items, owner }: Places & { owner: string },
+  options: ReadOptions,
+): DevicePlan {
+  if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
+  items.set(`device ${owner}/${name}`, item);
+  const fields = item.fields('source', 'aoe', 'read-only', 'local', 'lease');
+  if (!fields.source) throw item.error('expected source: a file, block device or other source');
+  const source = fields.source.string('a source');
+  fields.source.check(() => options.checkDrive(source));
+  const local = fields.local?.boolean() ?? false;
+  if (fields.lease && !local) throw fields.lease.error('there is nothing to share: it needs local: true');
+  return {
+    name,
+    source,
+    aoe: fields.aoe ? readAoe(fields.aoe) : next,
+    readOnly: fields['read-only']?.boolean() ?? false,
+    lease: local ? (fields.lease?.oneOf('network', 'local') ?? 'network') : undefined,
+  };
+}
+
+function readAoe(item: Item): AoeNumber {
+  const expected = 'SHELF.SLOT, for example 1.0; a shelf is 0 to 65534, a slot 0 to 254';
+  const [shelf, slot] = item
+    .string(expected, /^\d{1,5}\.\d{1,3}$/)
+    .split('.')
+    .map(Number) as [number, number];
+  if (shelf > 65_534 || slot > 254) throw item.error(`expected ${expected}`);
+  return { shelf, slot };
+}
+
+function readFarDrive(item: Item): Later {
+  const fields = item.fields('far', 'read-only', 'bus');
+  if (!fields.far) throw item.error('expected far: SERVER/DEVICE, or a text as farbus run --drive has it');
+  const name = fields.far.string('SERVER/DEVICE', /^[^/]+\/[^/]+$/);
+  const [server, device] = name.split('/') as [string, string];
+  const readOnly = fields['read-only']?.boolean() ?? false;
+  const bus = fields.bus?.oneOf('nvme', 'ahci') ?? 'nvme';
+  return (computers) => {
+    const owner = computers.find((one) => one.name === server);
+    if (!owner) throw fields.far!.error(`there is no computer ${server} in this site`);
+    const found = owner.devices.find((one) => one.name === device);
+    if (!found) throw fields.far!.error(`${server} has no device ${device}`);
+    return { kind: 'far', name, aoe: found.aoe, readOnly, bus };
+  };
+}
+
+function readMac(item: Item): Mac {
+  const expected = 'an Ethernet address of one station, for example 02:00:00:00:00:01';
+  const mac = parseMac(item.string(expected));
+  if (!mac || isGroup(mac)) throw item.error(`expected ${expected}`);
+  return mac;
+}
+
+/**
+ * The MAC address of a computer without a configured one: locally administered, derived from the
+ * names of site and computer, so always the same.
+ */
+export function macOf(site: string, computer: string): Mac {
+  const mac = new Uint8Array(6);
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(`${site}\0${computer}`)) {
+    hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+    for (let i = 1; i < 6; i++) mac[i] = mac[i]! ^ (Math.imul(hash, i) >>> 24);
+  }
+  mac[0] = 0x02;
+  return mac;
+}

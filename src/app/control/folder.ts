@@ -1,0 +1,104 @@
+/**
+ * The folder of control sockets: $XDG_RUNTIME_DIR/farbus (XDG Base Directory Specification 0.8). If
+ * that variable is not set: /run/farbus for root on Linux, otherwise farbus-UID in the folder of
+ * temporary files.
+ *
+ * A user who can enter the folder controls this user's servers and computers, and a user who made
+ * it can put false sockets there. Every user can write to /tmp. So servers and their clients check
+ * the folder's owner and permissions before they use it.
+ */
+import { lstatSync, mkdirSync } from 'node:fs';
+import { lstat, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
+import { isDead } from '../../base/owned.node.js';
+
+/** The path of the folder, which need not exist. */
+function controlPath(env: NodeJS.ProcessEnv): string {
+  const base = env['XDG_RUNTIME_DIR'];
+  // The specification tells programs to ignore a relative path.
+  if (base !== undefined && isAbsolute(base)) return join(base, 'farbus');
+  const uid = process.getuid?.() ?? 0;
+  return uid === 0 && process.platform === 'linux' ? '/run/farbus' : join(tmpdir(), `farbus-${uid}`);
+}
+
+/**
+ * The folder, if it exists.
+ * @throws FarbusError if another user owns it or has access to it
+ */
+export function findControlFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  const folder = controlPath(env);
+  return check(folder) ? folder : undefined;
+}
+
+/**
+ * The folder, which is made if it does not exist.
+ * @throws FarbusError if it cannot be made, or if another user owns it or has access to it
+ */
+export function controlFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const folder = controlPath(env);
+  if (check(folder)) return folder;
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw refused(folder, messageOf(error));
+  }
+  // Check again: mkdir also succeeds for a folder that another process has just made.
+  check(folder);
+  return folder;
+}
+
+/** True if the folder exists and is safe to use. @throws FarbusError if it is not safe */
+function check(folder: string): boolean {
+  let stat;
+  try {
+    stat = lstatSync(folder);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw refused(folder, messageOf(error));
+  }
+  if (stat.isSymbolicLink()) throw refused(folder, 'it is a link: remove it');
+  if (!stat.isDirectory()) throw refused(folder, 'it is not a folder: remove it');
+  if (process.getuid !== undefined && stat.uid !== process.getuid()) {
+    throw refused(folder, 'it is of another user: set XDG_RUNTIME_DIR to a folder of yours');
+  }
+  if ((stat.mode & 0o077) !== 0) {
+    throw refused(folder, 'others have access to it: remove it, or set XDG_RUNTIME_DIR to a folder of yours');
+  }
+  return true;
+}
+
+/** A younger socket may belong to a process that has bound it and does not listen yet, in ms. */
+const youngMs = 10_000;
+
+/**
+ * Removes the sockets that killed processes have left: `NAME-PID.sock` and `NAME.PID.sock` if no
+ * process has that PID or if it is this process's own, and every socket that refuses connections.
+ */
+export async function removeDeadSockets(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!/\.(sock|site)$/.test(name)) continue;
+    const path = join(folder, name);
+    const pid = Number(/[-.](\d+)\.sock$/.exec(name)?.[1] ?? 0);
+    let dead = pid > 0 && (pid === process.pid || !isRunning(pid));
+    if (!dead) {
+      const stat = await lstat(path).catch(() => undefined);
+      dead = stat?.isSocket() === true && Date.now() - stat.ctimeMs > youngMs && (await isDead(path));
+    }
+    if (dead) await rm(path, { force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== 'ESRCH';
+  }
+}
+
+function refused(folder: string, why: string): FarbusError {
+  return new FarbusError(`cannot use the folder of control sockets ${folder}: ${why}`);
+}

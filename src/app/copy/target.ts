@@ -1,0 +1,128 @@
+/**
+ * Opens the target of a copy: an existing source, a new sparse file of the right size, or a new
+ * disk image.
+ */
+import { open, rm, stat } from 'node:fs/promises';
+import { errnoOf, usageError } from '../../base/errors.js';
+import { syncFolder } from '../../base/files.node.js';
+import { formatBytes } from '../../base/format.js';
+import type { BlockDevice } from '../../block/device.js';
+import { createImage } from '../../protocol/qemu/create.node.js';
+import { openError, printable } from '../../storage/opening.node.js';
+import { openPath } from '../../storage/open.node.js';
+import { filterHint } from '../filter-hint.js';
+import { filterFlags } from '../filters.js';
+import {
+  imagePath,
+  openDrive,
+  openSource,
+  parseDrive,
+  plainPath,
+  type ImagePath,
+  type SourceOptions,
+} from '../sources.js';
+
+export interface CopyTarget {
+  readonly device: BlockDevice;
+  /** The target is new and reads as zeroes. */
+  readonly fresh: boolean;
+}
+
+/**
+ * Opens the target of a copy of `size` bytes.
+ * @param resume The target must already exist.
+ * @throws FarbusError if it cannot be opened or written, or is too small
+ */
+export async function openTarget(
+  text: string,
+  size: number,
+  resume: boolean,
+  options: SourceOptions,
+): Promise<CopyTarget> {
+  // With filters the target is a part of an existing device, so no file is created.
+  if (parseDrive(text).source !== text) return { device: await openFilteredTarget(text, size, options), fresh: false };
+  const path = plainPath(text);
+  const image = imagePath(text);
+  const made =
+    path !== undefined
+      ? await prepareFile(path, size, resume)
+      : image !== undefined && (await prepareImage(image, size, resume));
+  const file = path ?? image?.path;
+  let device: BlockDevice | undefined;
+  try {
+    device =
+      path !== undefined
+        ? await openPath(path, { readOnly: false, exclusive: true })
+        : await openSource(text, { ...options, readOnly: false });
+    checkTarget(text, device, size);
+    if (made) await syncFolder(file!);
+    return { device, fresh: made };
+  } catch (error) {
+    await device?.close();
+    if (made) await rm(file!, { force: true });
+    throw error;
+  }
+}
+
+async function openFilteredTarget(text: string, size: number, options: SourceOptions): Promise<BlockDevice> {
+  const device = await openDrive(text, options);
+  try {
+    checkTarget(text, device, size);
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+function checkTarget(text: string, { info }: BlockDevice, size: number): void {
+  if (info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
+  if (info.size >= size) return;
+  const [there, wanted] = [formatBytes(info.size), formatBytes(size)];
+  throw usageError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
+}
+
+/** Creates the target file, or checks the size of an existing one. Returns true if it is new. */
+async function prepareFile(path: string, size: number, resume: boolean): Promise<boolean> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw openError(path, error);
+  });
+  if (found && !(found.isFile() && found.size === 0)) {
+    if (found.isFile() && found.size !== size) {
+      throw usageError(
+        `${printable(path)} exists with ${found.size} bytes, and the source has ${size}: delete it, or give another path`,
+      );
+    }
+    return false;
+  }
+  const hint = found ? undefined : filterHint(path, filterFlags);
+  if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
+  if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  try {
+    const file = await open(path, found ? 'r+' : 'wx');
+    try {
+      await file.truncate(size);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (!found) await rm(path, { force: true });
+    throw openError(path, error);
+  }
+  return true;
+}
+
+/** Creates the target image unless it exists. Returns true if it is new. */
+async function prepareImage({ path, format }: ImagePath, size: number, resume: boolean): Promise<boolean> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw openError(path, error);
+  });
+  if (found && !(found.isFile() && found.size === 0)) return false;
+  if (resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  await createImage(path, format, size).catch((error: unknown) => {
+    throw openError(path, error);
+  });
+  return true;
+}

@@ -1,0 +1,123 @@
+/** The control socket of a running `farbus serve`: status reports and commands (docs/serve.md). */
+import { FarbusError } from '../../base/errors.js';
+import type { ControlHandler } from '../control/control.js';
+import type { Work } from '../../base/work.js';
+import type { Offered } from '../../export/exports.js';
+import type { ServeService } from './service.js';
+
+/** Status of an export. */
+export interface ExportStatus {
+  readonly name: string;
+  readonly description: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /**
+   * Number of the connection that may write, or '' for none. Present only if one connection writes
+   * at a time.
+   */
+  readonly writer?: string;
+  /** For a removable drive: is a medium present, and does a client hold it? */
+  readonly medium?: { readonly present: boolean; readonly held: boolean };
+  readonly clients: readonly ClientStatus[];
+  readonly connections: number;
+  readonly requests: number;
+  readonly errors: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+export interface ClientStatus {
+  readonly id: string;
+  readonly peer: string;
+  readonly tlsName?: string;
+  /** Time since it connected, in seconds. */
+  readonly connected: number;
+}
+
+/** Status of a server. */
+export interface ServeStatus {
+  readonly pid: number;
+  /** Time since the start, in seconds. */
+  readonly uptime: number;
+  readonly listening: readonly string[];
+  readonly metrics?: string;
+  /**
+   * Numbers of connections: open (including those that use no export yet), accepted, and refused
+   * because of a limit.
+   */
+  readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
+  /** Memory of the process, in bytes. */
+  readonly memory: number;
+  readonly exports: readonly ExportStatus[];
+}
+
+export function statusOf(service: ServeService): ServeStatus {
+  const { server, metricsAddress } = service;
+  return {
+    pid: process.pid,
+    uptime: Math.round((Date.now() - service.started) / 1000),
+    listening: service.listening.map((at) => service.uri(at)),
+    ...(metricsAddress !== undefined && { metrics: metricsAddress }),
+    connections: { open: server.connections, ...server.counts },
+    memory: process.memoryUsage.rss(),
+    exports: [...server.exports.list()].map(exportStatus),
+  };
+}
+
+function exportStatus(of: Offered): ExportStatus {
+  const { name, description, device, counters, lease } = of;
+  return {
+    name,
+    description,
+    size: device.info.size,
+    readOnly: of.readOnly || device.info.readOnly,
+    ...(lease && { writer: lease.holder }),
+    ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
+    clients: [...of.users].map(({ id, peer, tlsName, since }) => ({
+      id,
+      peer,
+      ...(tlsName !== undefined && { tlsName }),
+      connected: Math.round((Date.now() - since) / 1000),
+    })),
+    ...counters,
+  };
+}
+
+/**
+ * Handles control commands: `status`; `lease {export, to}`, which moves the right to write; `eject
+ * {export, force}` and `insert {export, source}`, which exchange media; and `reload`.
+ */
+export function controlHandler(service: ServeService, reload: (work: Work) => Promise<void>): ControlHandler {
+  return async (request, work) => {
+    switch (request.command) {
+      case 'status':
+        return statusOf(service);
+      case 'lease':
+        return moveLease(service, request['export'], request['to'], work);
+      case 'eject':
+        return { ejected: await service.eject(String(request['export']), request['force'] === true) };
+      case 'insert':
+        await service.insert(String(request['export']), String(request['source']), work);
+        return {};
+      case 'reload':
+        await reload(work);
+        return statusOf(service);
+      default:
+        throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
+    }
+  };
+}
+
+/** Takes the lease from its holder once the holder's writes are complete and durable. */
+async function moveLease(service: ServeService, name: unknown, to: unknown, work: Work): Promise<ExportStatus> {
+  const offered = typeof name === 'string' ? service.server.exports.find(name) : undefined;
+  if (!offered) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
+  if (!offered.lease) {
+    throw new FarbusError(`the export ${JSON.stringify(offered.name)} may be written by several: it has no lease`);
+  }
+  await offered.lease.move(typeof to === 'string' ? to : '', {
+    signal: work.signal,
+    waitsFor: (what) => work.waitsFor(() => what().replace(/^the writes of /, 'the writes of connection ')),
+  });
+  return exportStatus(offered);
+}

@@ -1,0 +1,356 @@
+/**
+ * A running `farbus serve`: opens the exports and listeners of its settings, applies new settings
+ * while connections continue, and reports its status.
+ */
+import { createServer, type Server as HttpServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import type { Logger } from '../../base/log.js';
+import type { Steps } from '../../base/steps.js';
+import { defaultConnectionLimits } from '../../export/admission.js';
+import { exportUri, type ListenAddress } from '../../export/address.js';
+import { ExchangeableDrive } from '../../block/exchangeable-drive.js';
+import { Exports, type ExportOptions, type Offered } from '../../export/exports.js';
+import { metricsText } from '../../export/metrics.js';
+import { Server } from '../../export/server.js';
+import type { HandedSocket } from '../../export/systemd.node.js';
+import type { Work } from '../../base/work.js';
+import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
+import { listenAoe } from '../../protocol/aoe/target/open.node.js';
+import { lifeOf } from '../life.js';
+import { parseListen } from './listen.js';
+import type { ExportSettings, ServeSettings } from './settings.js';
+import { openDrive, openExport, parseDrive } from '../sources.js';
+import { openTls } from './tls.js';
+
+export interface ServeContext {
+  readonly log: Logger;
+  /** Identifies the life of this computer's page cache; see {@link Exports}. */
+  readonly bootId: string;
+  readonly sockets: readonly HandedSocket[];
+  /** Receives trace steps, for `--trace`. */
+  readonly steps?: Steps | undefined;
+}
+
+interface Place {
+  readonly at: ListenAddress;
+  close(): Promise<void>;
+}
+
+const defaultListen = 'nbd://127.0.0.1:10809';
+
+export class ServeService {
+  readonly server: Server;
+  readonly started = Date.now();
+  readonly #context: ServeContext;
+  /** Listeners by the text of their setting. */
+  readonly #places = new Map<string, Place>();
+  readonly #aoe = new Map<string, readonly string[]>();
+  /** Drives whose media are exchanged here, by export name. */
+  readonly #drives = new Map<string, ExchangeableDrive>();
+  #settings: ServeSettings | undefined;
+  #metrics: HttpServer | undefined;
+
+  constructor(context: ServeContext) {
+    this.#context = context;
+    this.server = new Server(new Exports(context.bootId), context.log);
+    this.server.steps = context.steps;
+  }
+
+  /**
+   * Opens exports and listeners. Rejects with a FarbusError; {@link stop} must be called even then.
+   */
+  async start(settings: ServeSettings): Promise<void> {
+    this.server.tls = await securityOf(settings);
+    for (const one of settings.exports) this.#add(one, await this.#open(one, settings), settings);
+    this.#setLimits(settings);
+    for (const { fd } of this.#context.sockets) {
+      const listener = await listenOnDescriptor(fd, this.server.accept, this.#acceptFailed);
+      this.server.add(listener);
+      this.#places.set(`descriptor ${fd}`, listener);
+    }
+    for (const text of this.#listenOf(settings)) await this.#listen(text);
+    if (settings.metrics !== undefined) await this.#serveMetrics(settings.metrics);
+    this.#settings = settings;
+  }
+
+  /**
+   * Applies new settings. New exports and listeners are opened and removed ones are closed;
+   * connections that use them continue until their clients disconnect. Rejects with a FarbusError
+   * if something cannot be opened or `work` is withdrawn; then nothing changes.
+   */
+  async reload(settings: ServeSettings, work?: Work): Promise<void> {
+    const before = this.#settings!;
+    if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
+    // Always read certificates again, because they expire.
+    const tls = await securityOf(settings);
+    const { exports } = this.server;
+    const old = new Map(before.exports.map((one) => [one.name, one]));
+    const changed = settings.exports.filter((one) => !sameDevice(old.get(one.name), before, one, settings));
+    const gone = before.exports.filter((one) => !settings.exports.some(({ name }) => name === one.name));
+    const listen = this.#listenOf(settings);
+    const newPlaces = listen.filter((text) => !this.#places.has(text) && !this.#aoe.has(text));
+    const oldPlaces = this.#listenOf(before).filter((text) => !listen.includes(text));
+    const segments = [...newPlaces, ...oldPlaces].some((text) => text.startsWith('aoe:'));
+    if (segments || (this.#aoe.size > 0 && (changed.length > 0 || gone.length > 0))) {
+      throw new FarbusError('what is served on Ethernet segments changes with a restart only');
+    }
+    for (const { name, oneWriter } of settings.exports) {
+      if (exports.find(name)?.inUse && old.get(name)?.oneWriter !== oneWriter) {
+        throw new FarbusError(`one-writer of ${JSON.stringify(name)} can change when nobody uses it: try again then`);
+      }
+    }
+    const opened: [ExportSettings, Awaited<ReturnType<typeof openDrive>>][] = [];
+    const begun: string[] = [];
+    try {
+      for (const one of changed) {
+        work?.waitsFor(() => `the source of ${JSON.stringify(one.name)}`);
+        opened.push([one, await this.#open(one, settings)]);
+      }
+      for (const text of newPlaces) {
+        await this.#listen(text);
+        begun.push(text);
+      }
+      work?.signal.throwIfAborted();
+    } catch (error) {
+      for (const [, device] of opened) await device.close().catch(() => undefined);
+      for (const text of begun) await this.#unlisten(text);
+      throw error;
+    }
+    this.server.tls = tls;
+    for (const { name } of gone) {
+      exports.remove(name);
+      this.#drives.delete(name);
+    }
+    for (const [one, device] of opened) {
+      exports.remove(one.name);
+      this.#add(one, device, settings);
+    }
+    for (const { name, description, tlsOnly, access, maxConnections, oneWriter, ...one } of settings.exports) {
+      exports.find(name)!.change({ description, tlsOnly, access, maxConnections, oneWriter, rate: rateOf(one) });
+    }
+    exports.setDefault(settings.exports.find(({ isDefault }) => isDefault)?.name ?? settings.exports[0]!.name);
+    for (const text of oldPlaces) await this.#unlisten(text);
+    this.#setLimits(settings);
+    this.#settings = settings;
+  }
+
+  /** Addresses of the NBD listeners. */
+  get listening(): ListenAddress[] {
+    return [...this.#places.values()].map(({ at }) => at);
+  }
+
+  /** The URI of an export at this address; of the default export if `name` is ''. */
+  uri(at: ListenAddress, name = ''): string {
+    return exportUri(at, name, this.server.tls !== undefined);
+  }
+
+  /** All exports with their addresses, including those on segments. */
+  describe(): { name: string; description: string; size: number; readOnly: boolean; uris: string[] }[] {
+    return [...this.server.exports.list()].map(({ name, description, readOnly, device }, index) => ({
+      name,
+      description,
+      size: device.info.size,
+      readOnly: readOnly || device.info.readOnly,
+      uris: [
+        ...this.listening.map((at) => this.uri(at, name)),
+        ...[...this.#aoe.values()].map((names) => names[index]!),
+      ],
+    }));
+  }
+
+  /** The URL of the metrics, if they are served. */
+  get metricsAddress(): string | undefined {
+    const at = this.#metrics?.address() as AddressInfo | null | undefined;
+    return at ? `http://${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}/metrics` : undefined;
+  }
+
+  /**
+   * Ejects the medium of an export. With `force` even if a client holds it. Rejects with a
+   * FarbusError.
+   * @returns false if there was no medium
+   */
+  async eject(name: string, force: boolean): Promise<boolean> {
+    const { device, media: clients } = this.#export(name);
+    const { media } = device;
+    if (!media) throw new FarbusError(`the export ${JSON.stringify(name)} has no medium that can be ejected`);
+    const { medium } = media;
+    if (medium === '') return false;
+    if (clients.held && !force) {
+      throw new FarbusError(`a client holds the medium of ${JSON.stringify(name)}: let it eject it, or use --force`);
+    }
+    try {
+      if (clients.held) await media.lock(false, { medium });
+      await media.eject({ medium });
+    } catch (error) {
+      throw new FarbusError(`the medium of ${JSON.stringify(name)} is not ejected: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    return true;
+  }
+
+  /**
+   * Inserts a medium into an export that was configured as removable. Rejects with a FarbusError.
+   */
+  async insert(name: string, source: string, work?: Work): Promise<void> {
+    this.#export(name);
+    const drive = this.#drives.get(name);
+    if (!drive) {
+      throw new FarbusError(
+        `nothing can be inserted into the export ${JSON.stringify(name)}: serve it as NAME=SOURCE,removable`,
+      );
+    }
+    if (drive.loaded) throw new FarbusError('there is a medium in the drive: eject it first');
+    const { reconnectSeconds } = this.#settings!;
+    const { readOnly } = drive.info;
+    work?.waitsFor(() => source);
+    const medium = await openDrive(source, { readOnly, reconnectSeconds, log: this.#context.log });
+    try {
+      work?.signal.throwIfAborted();
+      drive.insert(medium);
+    } catch (error) {
+      await medium.close();
+      throw error;
+    }
+  }
+
+  #export(name: string): Offered {
+    const found = [...this.server.exports.list()].find((one) => one.name === name);
+    if (!found) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
+    return found;
+  }
+
+  /** Stops listening and waits for requests in flight. */
+  async stop(): Promise<void> {
+    this.#metrics?.closeAllConnections();
+    this.#metrics?.close();
+    await this.server.drain();
+  }
+
+  #listenOf(settings: ServeSettings): readonly string[] {
+    if (settings.listen.length > 0 || this.#context.sockets.length > 0) return settings.listen;
+    return [defaultListen];
+  }
+
+  #setLimits({ limits }: ServeSettings): void {
+    this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
+  }
+
+  async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): ReturnType<typeof openDrive> {
+    const { source, filters, readOnly } = one;
+    return openExport(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
+  }
+
+  #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
+    const state = lifeOf(one.source, one.filters, this.#context.bootId);
+    const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
+    const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
+    this.#drives.delete(name);
+    if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
+    this.server.exports.add({ ...common, state, rate: rateOf(one), metered: settings.metrics !== undefined });
+  }
+
+  readonly #acceptFailed = (error: Error): void => {
+    this.#context.log.log('warn', `cannot accept a connection: ${messageOf(error)}`);
+  };
+
+  async #listen(text: string): Promise<void> {
+    const listen = parseListen(text);
+    if ('nbd' in listen) {
+      const listener = await listenOn(listen.nbd, this.server.accept, this.#acceptFailed);
+      this.server.add(listener);
+      this.#places.set(text, listener);
+      return;
+    }
+    const exports = [...this.server.exports.list()];
+    if (exports.some(({ oneWriter, limit }) => oneWriter !== undefined || limit !== undefined)) {
+      throw usageError(
+        `${text}: one-writer and rate are for exports by NBD; serve others on segments by another farbus`,
+      );
+    }
+    if (exports.some(({ tlsOnly }) => tlsOnly)) {
+      throw usageError(`${text}: there is no TLS on segments: serve what is tls-only by another farbus`);
+    }
+    const large = exports.find(({ blockSize }) => blockSize > 512);
+    if (large) {
+      const { name, blockSize } = large;
+      throw new FarbusError(
+        `${text}: AoE has sectors of 512 bytes, those of ${JSON.stringify(name)} are ${blockSize}: use NBD`,
+      );
+    }
+    const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
+    const listener = await listenAoe(listen.aoe, offered, this.#context.log, this.#context.steps);
+    this.server.add(listener);
+    this.#aoe.set(text, listener.names);
+  }
+
+  async #unlisten(text: string): Promise<void> {
+    const place = this.#places.get(text);
+    this.#places.delete(text);
+    if (place) await this.server.remove(place);
+  }
+
+  async #serveMetrics(text: string): Promise<void> {
+    const match = /^(?:(\[[0-9a-f:]+\]|[\w.-]+):)?(\d{1,5})$/i.exec(text);
+    if (!match) throw usageError(`--metrics ${text}: expected HOST:PORT or PORT, for example 127.0.0.1:9464`);
+    const host = match[1]?.replace(/^\[|\]$/g, '') ?? '127.0.0.1';
+    const http = createServer((request, response) => {
+      const known = request.url === '/metrics' && request.method === 'GET';
+      response.writeHead(known ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
+      response.end(known ? metricsText(this.server, processFigures()) : 'metrics are at /metrics\n');
+    });
+    http.requestTimeout = http.headersTimeout = 10_000;
+    // A client that does not read its answer would keep its place for ever.
+    http.timeout = 30_000;
+    http.maxConnections = 16;
+    await new Promise<void>((resolve, reject) => {
+      http.once('error', reject);
+      http.listen({ host, port: Number(match[2]) }, resolve);
+    }).catch((error: unknown) => {
+      throw new FarbusError(`cannot serve metrics at ${text}: ${messageOf(error)}: choose another address`);
+    });
+    http.on('error', () => undefined);
+    this.#metrics = http;
+  }
+}
+
+/** Opens the encryption of connections. Rejects with a FarbusError. */
+async function securityOf({ tls, exports }: ServeSettings): ReturnType<typeof openTls> {
+  const security = await openTls(tls);
+  const one = exports.find(({ tlsOnly }) => tlsOnly);
+  if (!security && one) {
+    throw usageError(
+      `the export ${JSON.stringify(one.name)} is tls-only, and there is no TLS: give certificates or keys, and a mode that is not off`,
+    );
+  }
+  return security;
+}
+
+/** Rate limit of an export in bytes a second, from its text or its settings. */
+function rateOf({ source, filters }: Pick<ExportSettings, 'source' | 'filters'>): number | undefined {
+  return parseDrive(source).filters.rate ?? filters.rate;
+}
+
+/** True if a device can stay open with the new settings. */
+function sameDevice(
+  old: ExportSettings | undefined,
+  before: ServeSettings,
+  one: ExportSettings,
+  after: ServeSettings,
+): boolean {
+  const facts = (of: ExportSettings, { reconnectSeconds }: ServeSettings): string =>
+    JSON.stringify([of.source, { ...of.filters, rate: undefined }, of.readOnly, reconnectSeconds]);
+  return old !== undefined && facts(old, before) === facts(one, after);
+}
+
+function processFigures(): Record<string, number> {
+  const { rss, heapUsed } = process.memoryUsage();
+  const { user, system } = process.cpuUsage();
+  return {
+    process_resident_memory_bytes: rss,
+    nodejs_heap_used_bytes: heapUsed,
+    process_cpu_seconds_total: (user + system) / 1e6,
+    process_start_time_seconds: Math.round(Date.now() / 1000 - process.uptime()),
+  };
+}

@@ -1,0 +1,276 @@
+/**
+ * Assembles one computer of a site in this process: network adapter, devices and their virtual I/O
+ * servers, drives, operating system.
+ */
+import { join } from 'node:path';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import type { LogLevel } from '../../base/log.js';
+import { Steps, type Step, type StepSink } from '../../base/steps.js';
+import type { BlockDevice } from '../../block/device.js';
+import { LeaseArbiter } from '../../block/filters/lease.js';
+import type { Computer } from '../../computer/computer.js';
+import type { ClientDrive } from '../../computer/drives.js';
+import { SharedAdapter } from '../../computer/shared-adapter.js';
+import type { Work } from '../../base/work.js';
+import type { Segment } from '../../network/ethernet/segment.js';
+import { initiatorClaim, targetClaim } from '../../protocol/aoe/claim.js';
+import { connectAoe } from '../../protocol/aoe/initiator/initiator.js';
+import { AoeTarget } from '../../protocol/aoe/target/target.js';
+import type { ComputerEvents, ComputerState, RunningComputer, StartComputer, StartOptions } from '../../site/computer.js';
+import { traceEnd } from '../../site/logs.node.js';
+import type { ComputerPlan, SiteDrive } from '../../site/plan.js';
+import {
+  chooseGuest,
+  createComputer,
+  createServerComputer,
+  memoryFor,
+  startGuest,
+  type GuestChoice,
+} from '../computer/start.js';
+import { openClientDrive, openDrive } from '../sources.js';
+import { TracePrinter } from '../trace.js';
+
+/** Maximum size of one part of a trace, in bytes. A trace has two parts. */
+const maxTrace = 64 << 20;
+/** Steps of single frames, which are not part of a boot. */
+const frameSteps = new Set(['280', '281', '289']);
+/** Default memory of a computer of a site, in bytes. */
+const usualMemory = 128 << 20;
+/** Time that a client waits for its servers at the start, in seconds: they may be starting too. */
+const connectSeconds = 120;
+
+/** Starts a computer in this process. */
+export const startHere: StartComputer = (plan, segment, events, options) => {
+  const computer = new SiteComputer(plan, segment, events, options);
+  void computer.run();
+  return computer;
+};
+
+/** The system that a computer of a site boots. */
+export function systemOf({ system, address, name, segment, drives }: ComputerPlan): Omit<GuestChoice, 'log'> {
+  const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
+  const append = system.append === undefined ? [] : [system.append];
+  if (system.bios) return { bios: true, mark: system.ready };
+  return {
+    kernel: system.kernel,
+    release: system.debian,
+    tools: system.with,
+    initrd: system.initrd,
+    append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
+    mark: system.ready,
+    ahci: drives.some(
+      (drive) =>
+        (drive.kind === 'far' && drive.bus === 'ahci') ||
+        (drive.kind === 'text' && /,(bus=ahci|cdrom|removable)\b/.test(drive.text)),
+    ),
+    ide: drives.some((drive) => drive.kind === 'text' && /,bus=ide\b/.test(drive.text)),
+    network: segment !== undefined,
+  };
+}
+
+class SiteComputer implements RunningComputer {
+  readonly #plan: ComputerPlan;
+  readonly #segment: Segment | undefined;
+  readonly #events: ComputerEvents;
+  readonly #options: StartOptions;
+  readonly #steps = new Steps();
+  readonly #leases = new Map<string, LeaseArbiter>();
+  readonly #closing: (() => Promise<unknown>)[] = [];
+  readonly #gone = new AbortController();
+  #computer: Computer | undefined;
+  #output: number[] = [];
+  #over = false;
+  #stopped: Promise<void> | undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(plan: ComputerPlan, segment: Segment | undefined, events: ComputerEvents, options: StartOptions) {
+    this.#plan = plan;
+    this.#segment = segment;
+    this.#events = events;
+    this.#options = options;
+  }
+
+  async run(): Promise<void> {
+    this.#running = this.#run();
+    try {
+      await this.#running;
+    } catch (error) {
+      await this.#end('failed', messageOf(error));
+    }
+  }
+
+  input(bytes: Uint8Array): void {
+    void this.#computer?.sendSerial(bytes);
+  }
+
+  async moveLease(device: string, to: string, { signal, waitsFor }: Work): Promise<void> {
+    const lease = this.#leases.get(device);
+    if (!lease) {
+      const { name: computer, devices } = this.#plan;
+      const found = devices.find(({ name }) => `${computer}/${name}` === device);
+      if (!found) {
+        const names = devices.map(({ name }) => `${computer}/${name}`);
+        const given = names.length > 0 ? `give one of ${names.join(', ')}` : `${computer} serves none`;
+        throw new FarbusError(`there is no device ${JSON.stringify(device)} in this site: ${given}`);
+      }
+      const why =
+        found.lease === undefined ? 'it is not given to its own operating system' : 'its computer is starting';
+      throw new FarbusError(`${device} has no lease: ${why}`);
+    }
+    await lease.move(to, { signal, waitsFor });
+    this.#tellLeases();
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#end('stopped', ''));
+  }
+
+  async #run(): Promise<void> {
+    const { name, role, snapshot } = this.#plan;
+    this.#state('starting', '');
+    this.#trace();
+    const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
+    const guest = await chooseGuest({ ...systemOf(this.#plan), log });
+    const memory = memoryFor(guest, this.#plan.memory, usualMemory);
+    const adapter = this.#segment && this.#adapter(this.#segment);
+    for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);
+    this.#tellLeases();
+    const drives: (BlockDevice | ClientDrive)[] = [];
+    for (const drive of this.#plan.drives) drives.push(await this.#open(drive, adapter));
+    if (this.#over) return;
+    const options = { steps: this.#steps, log, adapter, firmware: guest.firmware };
+    const computer =
+      role === 'server'
+        ? await createServerComputer(drives, memory, options)
+        : await createComputer(drives, memory, options);
+    this.#computer = computer;
+    this.#own(() => computer.stop());
+    if (this.#over as boolean) return;
+    computer.onSerial((byte) => this.#collect(byte));
+    void computer.ended.then((why) => this.#end('ended', why === 'halted' ? 'it has halted' : 'it asked for a reset'));
+    this.#state('booting', guest.version);
+    const started = await startGuest(computer, guest, snapshot, memory, {
+      log,
+      renew: this.#options.renewSnapshot,
+    });
+    if (started.saved !== undefined) this.#events.log('info', `${name}: saved to ${snapshot!}`);
+    if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');
+  }
+
+  /** Creates the network adapter. Only a server traces arriving frames ([SYS] fig. 9). */
+  #adapter(segment: Segment): SharedAdapter {
+    const { mac, role } = this.#plan;
+    const adapter = new SharedAdapter(segment, role === 'server' ? { mac, steps: this.#steps } : { mac });
+    this.#own(async () => adapter.close());
+    return adapter;
+  }
+
+  /** Logs the steps of the boot. If requested, also writes the steps of every command to a file. */
+  #trace(): void {
+    const { traceFolder } = this.#options;
+    const { name, role } = this.#plan;
+    if (traceFolder !== undefined) {
+      const trace = TracePrinter.bounded(join(traceFolder, name + traceEnd), maxTrace);
+      this.#own(() => trace.close());
+      this.#steps.add(trace);
+    }
+    const last = role === 'server' ? '348' : '326';
+    const recorder: StepSink = {
+      step: ({ tag, id, detail, wire }: Step) => {
+        if (tag !== 0 || wire !== undefined || frameSteps.has(id)) return;
+        this.#events.log('info', `step ${id}: ${detail}`);
+        if (id === last) this.#steps.remove(recorder);
+      },
+    };
+    this.#steps.add(recorder);
+  }
+
+  /** Starts the virtual I/O server 400 of one physical device 914 ([SYS]). */
+  async #serve(name: string, adapter: SharedAdapter): Promise<void> {
+    const { source, aoe, readOnly, lease } = this.#plan.devices.find((one) => one.name === name)!;
+    const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
+    const device = await openDrive(source, { log, readOnly, reconnectSeconds: this.#plan.reconnectSeconds });
+    this.#own(() => device.close());
+    let served = device;
+    if (lease !== undefined) {
+      const arbiter = new LeaseArbiter(device, ['network', 'local'], lease);
+      this.#leases.set(`${this.#plan.name}/${name}`, arbiter);
+      served = arbiter.side('network');
+    }
+    const share = adapter.share(targetClaim(aoe.shelf, aoe.slot));
+    const target = new AoeTarget(share, served, { ...aoe, readOnly, bufferCount: 64, log, steps: this.#steps });
+    this.#own(() => target.close());
+  }
+
+  async #open(drive: SiteDrive, adapter: SharedAdapter | undefined): Promise<BlockDevice | ClientDrive> {
+    const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
+    const { reconnectSeconds } = this.#plan;
+    switch (drive.kind) {
+      case 'own':
+        return this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local');
+      case 'text': {
+        const opened = await openClientDrive(drive.text, { reconnectSeconds, log, steps: this.#steps });
+        const { device } = opened;
+        if (device) this.#own(() => device.close());
+        return opened;
+      }
+      case 'far': {
+        const { aoe, readOnly, bus, name } = drive;
+        const device = await connectAoe(adapter!.share(initiatorClaim(aoe.shelf, aoe.slot)), {
+          ...aoe,
+          readOnly,
+          connectSeconds,
+          reconnectSeconds,
+          log,
+          steps: this.#steps,
+          signal: this.#gone.signal,
+          onState: (state, detail) =>
+            this.#events.log('info', `${name}: ${state}${detail === '' ? '' : `; ${detail}`}`),
+        });
+        this.#own(() => device.close());
+        return { device, bus };
+      }
+    }
+  }
+
+  #state(state: ComputerState, detail: string): void {
+    if (!this.#over) this.#events.state(state, detail);
+  }
+
+  #tellLeases(): void {
+    this.#events.leases([...this.#leases].map(([device, { holder, sides }]) => ({ device, holder, sides })));
+  }
+
+  /** Console bytes arrive one by one; sends those of one iteration of the event loop together. */
+  #collect(byte: number): void {
+    if (this.#output.push(byte) > 1) return;
+    setImmediate(() => {
+      const bytes = Uint8Array.from(this.#output);
+      this.#output = [];
+      this.#events.output(bytes);
+    });
+  }
+
+  /**
+   * Registers a function to call when the computer ends, the last one first. Calls it at once if
+   * the computer has ended.
+   */
+  #own(close: () => Promise<unknown>): void {
+    if (this.#over) void close().catch(() => undefined);
+    else this.#closing.push(close);
+  }
+
+  async #end(state: ComputerState, detail: string): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    this.#gone.abort(new FarbusError('it is ended'));
+    for (const close of this.#closing.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        this.#events.log('warn', messageOf(error));
+      }
+    }
+    this.#events.state(state, detail);
+  }
+}

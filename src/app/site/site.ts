@@ -1,0 +1,92 @@
+/** Shared code of the commands about sites: reading a site file, and finding a running site. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { controlFolder, findControlFolder } from '../control/folder.js';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { visible } from '../../base/printable.js';
+import { answers, control } from './control.js';
+import type { SitePlan } from '../../site/plan.js';
+import { readSite } from '../config/site.js';
+import type { ComputerStatus } from '../../site/supervisor.js';
+import { localPath, parseDrive } from '../sources.js';
+
+/**
+ * Reads a site file. Relative paths in it start at the working directory, which must be the file's
+ * folder.
+ */
+export function loadSite(file: string): SitePlan {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw usageError(`cannot read the site file ${file}: ${messageOf(error)}`);
+  }
+  return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
+}
+
+/** Status of a computer as a line for people. */
+export function statusLine({ name, role, state, detail }: ComputerStatus): string {
+  return visible(`${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`);
+}
+
+/** Suffix of a site's control socket; servers and computers have theirs in the same folder. */
+const socketEnd = '.site';
+
+/** The path of a site's control socket. */
+export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
+  return join(controlFolder(env), site + socketEnd);
+}
+
+/** Names of the running sites. */
+export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
+  const found: string[] = [];
+  const folder = findControlFolder(env);
+  for (const file of folder === undefined ? [] : readdirSync(folder).sort()) {
+    if (!file.endsWith(socketEnd) || !(await answers(join(folder!, file)))) continue;
+    found.push(file.slice(0, -socketEnd.length));
+  }
+  return found;
+}
+
+/** The control socket of the named site, or of the only running one. */
+export async function findSite(
+  env: NodeJS.ProcessEnv,
+  name: string | undefined,
+): Promise<{ site: string; path: string }> {
+  if (name !== undefined) {
+    const path = controlPath(env, name);
+    if (await answers(path)) return { site: name, path };
+    throw new FarbusError(`the site ${name} does not run: farbus up starts one`);
+  }
+  const found = await runningSites(env);
+  if (found.length === 0) throw new FarbusError('no site runs: farbus up SITE-FILE starts one');
+  if (found.length > 1) throw usageError(`several sites run: say which by --site: ${found.join(', ')}`);
+  return { site: found[0]!, path: controlPath(env, found[0]!) };
+}
+
+/** Status of the running sites for people: each with its computers and leases. */
+export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
+  return await Promise.all(
+    (await runningSites(env)).map(async (name) => {
+      const { reply, socket } = await control(controlPath(env, name), { op: 'status' });
+      socket.destroy();
+      const { computers = [], leases = [] } = reply;
+      const lines = [
+        ...computers.map(statusLine),
+        ...leases.map(({ device, holder }) => visible(`lease ${device}: ${holder}`)),
+      ];
+      return [`site ${name}`, ...lines.map((line) => `  ${line}`)].map((line) => `${line}\n`).join('');
+    }),
+  );
+}
+
+function checkDrive(text: string): void {
+  const { source } = parseDrive(text);
+  if (source === '') return;
+  const path = localPath(source);
+  if (path !== undefined) checkFile(path);
+}
+
+function checkFile(path: string): void {
+  if (!existsSync(path)) throw new FarbusError(`there is no file ${path}`);
+}

@@ -1,0 +1,135 @@
+/**
+ * `farbus attach`: serves any source as NBD on a unix socket, for a hypervisor or tool that the
+ * user already has.
+ */
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { messageOf, usageError } from '../../base/errors.js';
+import { byMkdtemp, makeOwnedFolder } from '../../base/owned.node.js';
+import type { BlockDevice } from '../../block/device.js';
+import { exportUri } from '../../export/address.js';
+import { bootId } from '../../storage/boot-id.node.js';
+import { Exports } from '../../export/exports.js';
+import { Server } from '../../export/server.js';
+import { listenOn } from '../../network/listen.node.js';
+import { runCommand } from '../ui/child.js';
+import { filterConfig, filterHelp, filtersOf } from '../../app/filters.js';
+import { announce, stderrLogger, type CliIo } from '../ui/io.js';
+import { numberOption, parseOptions } from '../options.js';
+import { onSignals } from '../ui/signals.js';
+import { lifeOf } from '../../app/life.js';
+import { openDrive, sourceHelp } from '../../app/sources.js';
+
+export const help = `farbus attach: give any disk to a hypervisor or a tool of yours
+
+Usage: farbus attach SOURCE [OPTIONS] [-- COMMAND...]
+
+Offers SOURCE on a unix socket as NBD (network block device), which QEMU, qemu-img, nbdcopy, nbd-client and others take.
+COMMAND is started when the socket is there; in its words {nbd} becomes the NBD URI and {socket} the socket's path. farbus
+ends when COMMAND ends, with its exit status (128 + N where signal N ended it). Without COMMAND the URI is printed, and
+farbus runs until SIGTERM or Ctrl-C.
+
+${sourceHelp}
+
+Options:
+  --socket PATH        the socket's path (default: one in a new private folder, which is removed at the end)
+  --reconnect SECONDS  how long a lost connection is tried again before requests fail (default 60)
+
+${filterHelp}
+
+Examples:
+  farbus attach nbd://server/disk1 --overlay changes.overlay -- \\
+    qemu-system-x86_64 -m 2G -drive file={nbd},format=raw,if=virtio
+  farbus attach /dev/sdb --read-only -- qemu-img convert -f raw {nbd} -O qcow2 sdb.qcow2
+  farbus attach ssh://server/dev/sdb --cache sdb.cache --partition 1 -- nbdcopy {nbd} sdb1.img
+  farbus attach disk.img --socket /run/disk.sock
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { own, command } = splitCommand(args);
+  const { values, positionals } = parseOptions('attach', own, {
+    allowPositionals: true,
+    options: {
+      ...filterConfig(),
+      socket: { type: 'string' },
+      reconnect: { type: 'string', default: '60' },
+    },
+  });
+  const [source, more] = positionals;
+  if (source === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
+  if (more !== undefined) throw usageError(`${more} does not belong here: a COMMAND begins after --`);
+  if (values.socket === '') throw usageError('--socket needs a path');
+  const filters = filtersOf(values);
+  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  if (command && !command.some((word) => /\{(nbd|socket)\}/.test(word))) {
+    throw usageError('COMMAND has neither {nbd} nor {socket}: put one of them where the disk is to be');
+  }
+  const log = stderrLogger(io, command !== undefined);
+  const closing: (() => Promise<unknown>)[] = [];
+  const signals = onSignals();
+  try {
+    const opening = openDrive(source, { filters, reconnectSeconds, log });
+    const device = await signals.during(opening, (late) => late.close());
+    const server = new Server(new Exports(await lifeOf(source, filters, await bootId())), log);
+    closing.push(() => server.drain());
+    add(server, device, source);
+    const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');
+    server.add(await listenOn({ path }, server.accept, (error) => log.log('warn', messageOf(error))));
+    const uri = exportUri({ path }, '');
+    if (!device.info.readOnly && !device.info.can.flush) {
+      log.log('warn', `${source}: the other side cannot promise that flushed data is durable`);
+    }
+    if (command) {
+      const ended = runCommand(
+        command.map((word) => replaced(word, uri, path)),
+        io,
+      );
+      // From here on the command handles the signals; farbus ends with it.
+      signals.stop();
+      return await ended;
+    }
+    announce(io, `${uri}\n`, log);
+    return await signals.received;
+  } finally {
+    await closeAll(closing.reverse()).finally(() => signals.stop());
+  }
+}
+
+/**
+ * Calls all in order, and then rejects with the first error. If a disk fails to close, the folder
+ * must still be removed.
+ */
+async function closeAll(closing: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const close of closing) await close().catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
+}
+
+/** Splits the arguments at the first `--`. */
+function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
+  const at = args.indexOf('--');
+  if (at < 0) return { own: args, command: undefined };
+  const command = args.slice(at + 1);
+  if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
+  return { own: args.slice(0, at), command };
+}
+
+function add(server: Server, device: BlockDevice, description: string): void {
+  // The description is for people only; the protocol limits its length.
+  server.exports.add({ name: 'disk', device, description: description.slice(0, 1000), readOnly: device.info.readOnly });
+}
+
+/**
+ * A folder that no other user can access: a process that can open the socket can write the disk.
+ */
+async function privateFolder(closing: (() => Promise<unknown>)[]): Promise<string> {
+  const folder = await makeOwnedFolder(tmpdir(), 'farbus-attach-', { before: byMkdtemp });
+  // `closing` runs in reverse, so the folder is removed after the server has closed.
+  closing.unshift(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function replaced(word: string, uri: string, path: string): string {
+  return word.replace(/\{(nbd|socket)\}/g, (_, name) => (name === 'nbd' ? uri : path));
+}

@@ -1,0 +1,366 @@
+/**
+ * `farbus demo`: the complete first embodiment on one machine. A server computer with its own
+ * operating system, in its own process, serves two disk images. The unmodified operating system of
+ * a client computer mounts them, verifies, copies and writes files, and pings the server's
+ * operating system meanwhile, all on one Ethernet segment. At the end, standard tools verify the
+ * images on the server's side.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FarbusError } from '../../base/errors.js';
+import { formatBytes, formatMs } from '../../base/format.js';
+import { makeOwnedFolder } from '../../base/owned.node.js';
+import type { BlockDevice } from '../../block/device.js';
+import { SharedAdapter } from '../../computer/shared-adapter.js';
+import { Hub } from '../../network/ethernet/hub.js';
+import { initiatorClaim } from '../../protocol/aoe/claim.js';
+import { connectAoe } from '../../protocol/aoe/initiator/initiator.js';
+import type { ComputerPlan } from '../../site/plan.js';
+import { macOf } from '../../app/config/site.js';
+import type { ClientComputer } from '../../computer/client.js';
+import type { ComputerCounts } from '../../computer/computer.js';
+import { cacheFolder } from '../../guest/cache.node.js';
+import { needTools, runTool, type Tool } from '../../guest/tools.node.js';
+import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from '../../app/computer/start.js';
+import { DemoServer } from './demo-server.js';
+import { stderrLogger, type CliIo } from '../ui/io.js';
+import { parseOptions } from '../options.js';
+import { ProgressLine } from '../ui/progress.js';
+import { onSignals } from '../ui/signals.js';
+
+export const help = `farbus demo: see it work on this machine
+
+Usage: farbus demo [--fresh] [--keep]
+
+Makes two disk images (ext4 and vfat) with files on them and starts two computers, each with Debian's unmodified i386 kernel
+on a hypervisor of its own, one Debian 12 and one Debian 11, joined by an Ethernet segment: a server computer (OS 2), in a process of its own, whose
+hypervisor serves the images, and a client computer (OS 1) whose two NVMe disks they are. OS 1 checks files, copies them from
+and to the disks and writes others while it pings OS 2; then fsck, debugfs and mtools look at the images. The first run
+fetches Debian's packages and boots; later ones start from snapshots.
+
+Options:
+  --fresh   boot, even where there are snapshots, and save new ones
+  --keep    leave the images in the cache folder and say where
+`;
+
+/** Memory of the client and of the server computer, in bytes. */
+const memorySize = 192 << 20;
+const serverMemory = 128 << 20;
+/** IP addresses of OS 1 and OS 2. */
+const clientAddress = '10.0.0.1/24';
+const serverAddress = '10.0.0.2';
+/** Shell command that prints the guest's kernel and busybox versions on one line. */
+const whatItIs = `echo "Linux $(uname -r), $(busybox 2>&1 | head -n 1 | cut -d ' ' -f 1,2)"`;
+/** AoE shelf of the server's devices. */
+const shelf = 1;
+/** Size of each disk image, in bytes. */
+const imageSize = 64 << 20;
+/** Size of the random files in bytes, small enough for an emulated processor to hash quickly. */
+const fileSize = 256 << 10;
+/** The disks of a run; the names are also those of the exports. */
+const disks = [
+  { name: 'demo-ext4.img', type: 'ext4', device: '/dev/nvme0n1' },
+  { name: 'demo-vfat.img', type: 'vfat', device: '/dev/nvme1n1' },
+] as const;
+type Disk = (typeof disks)[number];
+
+/** A file on a disk and its expected hash. */
+interface Content {
+  readonly name: string;
+  readonly sha256: string;
+}
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values } = parseOptions('demo', args, {
+    options: { fresh: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
+  });
+  needTools('mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy', 'dpkg-deb', 'xz');
+  const cache = cacheFolder();
+  const folder = await makeOwnedFolder(cache, 'demo-');
+  const signals = onSignals();
+  const demo = new Demo(io, folder, cache, signals.signal);
+  try {
+    return await signals.during(demo.run(values.fresh));
+  } finally {
+    await demo.close();
+    if (values.keep) {
+      // Rename it: the next start would remove a folder with its present name as left by a killed
+      // demo.
+      const kept = join(cache, `images-${randomBytes(4).toString('hex')}`);
+      await rename(folder, kept);
+      io.stdout.write(`The images are in ${kept}\n`);
+    } else await rm(folder, { recursive: true, force: true });
+    signals.stop();
+  }
+}
+
+class Demo {
+  readonly #io: CliIo;
+  readonly #signal: AbortSignal;
+  readonly #folder: string;
+  readonly #snapshot: string;
+  readonly #serverSnapshot: string;
+  readonly #progress: ProgressLine;
+  readonly #started = performance.now();
+  readonly #segment = new Hub({ name: 'lan', mtu: 9000 });
+  #server: DemoServer | undefined;
+  #adapter: SharedAdapter | undefined;
+  #drives: BlockDevice[] = [];
+  #computer: ClientComputer | undefined;
+
+  constructor(io: CliIo, folder: string, cache: string, signal: AbortSignal) {
+    this.#io = io;
+    this.#signal = signal;
+    this.#folder = folder;
+    this.#snapshot = join(cache, 'client-demo.snapshot');
+    this.#serverSnapshot = join(cache, 'server-demo.snapshot');
+    this.#progress = new ProgressLine(io);
+  }
+
+  async run(fresh: boolean): Promise<number> {
+    if (fresh) for (const file of [this.#snapshot, this.#serverSnapshot]) await rm(file, { force: true });
+    this.#say('Debian’s kernel and user land, unmodified');
+    const log = stderrLogger(this.#io, true);
+    const guest = await chooseGuest({
+      log,
+      signal: this.#signal,
+      network: true,
+      append: `farbus.hostname=client farbus.address=${clientAddress}`,
+      onProgress: ({ label, done, total }) => this.#progress.bytes(label, done, total),
+    });
+    this.#done(guest.version);
+
+    this.#say('Two disk images with files on them');
+    const contents = await Promise.all(disks.map((disk) => this.#makeImage(disk)));
+    this.#done(disks.map(({ type }) => `${type}, ${formatBytes(imageSize)}`).join('; '));
+
+    this.#say('A server computer: OS 2 on its hypervisor, in its own process; it serves the images');
+    const serverUp = await this.#waiting(DemoServer.start(this.#serverPlan(), this.#segment));
+    this.#server = serverUp.server;
+    const osTwo = (await this.#server.console.run(whatItIs)).output.trim();
+    this.#done(`OS 2 is up${serverUp.detail === '' ? '' : ` ${serverUp.detail}`}: ${osTwo}`);
+
+    this.#say('A client computer: OS 1, on the same Ethernet segment, with the two far disks');
+    this.#adapter = new SharedAdapter(this.#segment, { mac: macOf('demo', 'client') });
+    for (const slot of disks.keys()) {
+      this.#drives.push(await connectAoe(this.#adapter.share(initiatorClaim(shelf, slot)), { shelf, slot, log }));
+    }
+    const started = await this.#start(guest);
+    const how = started.from === 'snapshot' ? 'from a snapshot' : 'booted';
+    const osOne = (await this.#guest(whatItIs)).trim();
+    this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}: ${osOne}`);
+
+    const before = await this.#framesOfServer();
+    await this.#guest(`ping -i 0.5 ${serverAddress} > /tmp/ping & echo $! > /tmp/pid`);
+    const written: Content[] = [];
+    for (const [i, disk] of disks.entries()) written.push(await this.#useDisk(disk, contents[i]!));
+    await this.#pinged(before);
+    const counts = this.#computer!.counts;
+    await this.close();
+
+    for (const [i, disk] of disks.entries()) await this.#inspect(disk, written[i]!);
+    this.#summary(counts, started);
+    return 0;
+  }
+
+  /** Stops all that was started, the client before the server. */
+  async close(): Promise<void> {
+    this.#progress.clear();
+    await this.#computer?.stop();
+    this.#computer = undefined;
+    await Promise.all(this.#drives.splice(0).map((drive) => drive.close()));
+    this.#adapter?.close();
+    await this.#server?.stop();
+    this.#server = undefined;
+    await this.#segment.close();
+  }
+
+  #serverPlan(): ComputerPlan {
+    return {
+      name: 'server',
+      role: 'server',
+      memory: serverMemory,
+      system: {
+        bios: false,
+        debian: 11,
+        with: [],
+        kernel: undefined,
+        initrd: undefined,
+        append: undefined,
+        ready: undefined,
+      },
+      segment: this.#segment.name,
+      mac: macOf('demo', 'server'),
+      address: `${serverAddress}/24`,
+      drives: [{ kind: 'text', text: 'memory:16M' }],
+      devices: disks.map(({ name }, slot) => ({
+        name,
+        source: join(this.#folder, name),
+        aoe: { shelf, slot },
+        readOnly: false,
+        lease: undefined,
+      })),
+      snapshot: this.#serverSnapshot,
+      reconnectSeconds: 60,
+    };
+  }
+
+  /** Number of frames that OS 2's network card has received. */
+  async #framesOfServer(): Promise<number> {
+    const { output } = await this.#server!.console.run('cat /sys/class/net/eth0/statistics/rx_packets');
+    return Number(output);
+  }
+
+  /**
+   * Reports how OS 1's ping of OS 2 went while the disks were in use, and how many frames OS 2
+   * received.
+   */
+  async #pinged(before: number): Promise<void> {
+    this.#say('OS 1 has pinged OS 2 meanwhile, on the segment that carried the I/O');
+    const output = await this.#guest('kill -INT $(cat /tmp/pid); sleep 0.2; cat /tmp/ping');
+    const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(output) ?? [];
+    const average = /= [\d.]+\/([\d.]+)\//.exec(output)?.[1];
+    if (!average || received === '0') throw new FarbusError(`OS 2 does not answer: ${output.trim().slice(-200)}`);
+    this.#done(`${received} of ${sent!} answered, in ${formatMs(Number(average))} on average`);
+    const { toHypervisor, fromHypervisor } = this.#adapter!.counters;
+    const seen = (await this.#framesOfServer()) - before;
+    this.#done(
+      `the disks' ${toHypervisor + fromHypervisor} frames passed beneath; OS 2's card got ${seen} frames, of the ping`,
+    );
+  }
+
+  async #makeImage(disk: Disk): Promise<Content[]> {
+    const source = join(this.#folder, disk.type);
+    await mkdir(source);
+    const contents: Content[] = [];
+    for (const [name, bytes] of [
+      ['hello.txt', Buffer.from(`This file is on a ${disk.type} disk that is in another computer.\n`)],
+      ['random.bin', randomBytes(fileSize)],
+    ] as const) {
+      await writeFile(join(source, name), bytes);
+      contents.push({ name, sha256: sha256(bytes) });
+    }
+    const image = join(this.#folder, disk.name);
+    await writeFile(image, '');
+    await truncate(image, imageSize);
+    if (disk.type === 'ext4') {
+      await this.#must('mkfs.ext4', ['-q', '-F', '-L', 'far', '-d', source, image]);
+    } else {
+      await this.#must('mkfs.vfat', ['-n', 'FAR', image]);
+      await this.#must('mcopy', ['-i', image, ...contents.map(({ name }) => join(source, name)), '::']);
+    }
+    return contents;
+  }
+
+  async #start(guest: Guest): Promise<StartResult> {
+    const log = stderrLogger(this.#io, true);
+    // Each run makes new images. When the guest is saved, it has not read them yet.
+    const drives = this.#drives.map((device) => ({ device, assumeSame: true }));
+    const start = async (): Promise<StartResult> => {
+      this.#computer = await createComputer(drives, memorySize, { log, adapter: this.#adapter });
+      return startGuest(this.#computer, guest, this.#snapshot, memorySize, { renew: true });
+    };
+    return this.#waiting(start());
+  }
+
+  /** Shows the elapsed time during `work`. */
+  async #waiting<T>(work: Promise<T>): Promise<T> {
+    const ticker = setInterval(() => {
+      this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
+    }, 500);
+    try {
+      return await work;
+    } finally {
+      clearInterval(ticker);
+      this.#progress.clear();
+    }
+  }
+
+  /** Lets the guest mount a disk, verify its files, and write a file. */
+  async #useDisk(disk: Disk, contents: readonly Content[]): Promise<Content> {
+    this.#say(`Its operating system uses ${disk.device} (${disk.type})`);
+    await this.#guest(`mkdir -p /mnt/${disk.type} && mount -t ${disk.type} ${disk.device} /mnt/${disk.type}`);
+    // Each command has a shell of its own.
+    const there = `cd /mnt/${disk.type} &&`;
+    const sums = await this.#guest(`${there} sha256sum ${contents.map(({ name }) => name).join(' ')}`);
+    for (const { name, sha256 } of contents) {
+      if (!sums.includes(`${sha256}  ${name}`)) throw new FarbusError(`the guest read ${name} wrong: ${sums.trim()}`);
+    }
+    await this.#guest(
+      `${there} cp random.bin /tmp/copy && cp /tmp/copy copy.bin && rm /tmp/copy && sync && cmp random.bin copy.bin`,
+    );
+    const name = 'guest.bin';
+    const line = await this.#guest(
+      `${there} uname -a > told.txt && dd if=/dev/urandom of=${name} bs=64k count=${fileSize >> 16} 2>/dev/null && sha256sum ${name}`,
+    );
+    const hash = /^([0-9a-f]{64})/m.exec(line)?.[1];
+    if (!hash) throw new FarbusError(`the guest did not hash what it wrote: ${line.trim()}`);
+    await this.#guest(`umount /mnt/${disk.type}`);
+    this.#done('mounted, files verified, one copied from and to it, one written, unmounted');
+    return { name, sha256: hash };
+  }
+
+  /** Verifies an image with tools that are not part of farbus. */
+  async #inspect(disk: Disk, written: Content): Promise<void> {
+    this.#say(`On the server: is ${written.name} in ${disk.name}?`);
+    const image = join(this.#folder, disk.name);
+    const copy = join(this.#folder, `${disk.type}-${written.name}`);
+    if (disk.type === 'ext4') {
+      await this.#must('e2fsck', ['-f', '-n', image]);
+      await this.#must('debugfs', ['-R', `dump ${written.name} ${copy}`, image]);
+    } else {
+      await this.#must('fsck.vfat', ['-n', image]);
+      await this.#must('mcopy', ['-i', image, `::${written.name}`, copy]);
+    }
+    const found = sha256(await readFile(copy));
+    if (found !== written.sha256) throw new FarbusError(`${written.name} is not what the guest wrote: ${found}`);
+    const tools = disk.type === 'ext4' ? 'e2fsck and debugfs' : 'fsck.vfat and mcopy';
+    this.#done(`yes, byte for byte (${tools})`);
+  }
+
+  async #guest(command: string): Promise<string> {
+    const { output, status } = await this.#computer!.console.run(command, 120_000);
+    if (status !== 0) throw new FarbusError(`in the guest, "${command}" failed: ${output.trim()}`);
+    return output;
+  }
+
+  #summary(counts: ComputerCounts, started: StartResult): void {
+    const { io, traps, legs } = counts;
+    const median = (ms: number | undefined) => (ms === undefined ? 'none' : formatMs(ms));
+    this.#io.stdout.write(`
+What happened: ${counts.commands} commands (${io.reads} reads, ${io.writes} writes, ${io.others} others) by \
+${traps.commands} doorbell traps, ${counts.interrupts} interrupts;
+  ${formatBytes(io.readBytes)} read and ${formatBytes(io.writtenBytes)} written over the network.
+Median latencies: trap to virtual I/O client ${median(legs.trap)}, there and back ${median(legs.far)}, \
+answer to driver ${median(legs.guest)}.
+In all ${formatMs(performance.now() - this.#started)}.${started.saved ? ' The next run starts from snapshots and is quicker.' : ''}
+
+Try next, in two terminals:
+  npx farbus serve some-disk.img
+  npx farbus run --drive nbd://localhost/some-disk.img
+or a site of your own:
+  npx farbus up examples/demo.yaml
+`);
+  }
+
+  /** Runs a tool. Throws if it fails. */
+  async #must(tool: Tool, args: readonly string[]): Promise<void> {
+    const { status, errors, output } = await runTool(tool, args, { signal: this.#signal });
+    const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);
+    if (status !== 0) throw new FarbusError(`${tool} failed with status ${status}: ${text ?? ''}`);
+  }
+
+  #say(text: string): void {
+    this.#io.stdout.write(`• ${text}\n`);
+  }
+
+  #done(text: string): void {
+    this.#progress.clear();
+    this.#io.stdout.write(`  ✓ ${text}\n`);
+  }
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

@@ -1,0 +1,181 @@
+/** `farbus logs`: prints the logs of a site's computers, while it runs and afterwards. */
+import { join } from 'node:path';
+import { FarbusError, usageError } from '../../base/errors.js';
+import { sleep } from '../../base/turn.js';
+import { jsonLine, visible } from '../../base/printable.js';
+import { answers } from '../../app/site/control.js';
+import { logsFolder } from '../../site/folders.node.js';
+import { consoleEnd, logEnd } from '../../site/logs.node.js';
+import { loggedComputers, loggedSites, LogReader } from '../../site/read-logs.node.js';
+import type { CliIo } from '../ui/io.js';
+import { numberOption, parseOptions } from '../options.js';
+import { onSignals } from '../ui/signals.js';
+import { controlPath, runningSites } from '../../app/site/site.js';
+
+export const help = `farbus logs: what the computers of a site have said
+
+Usage: farbus logs [COMPUTER]... [OPTIONS]
+
+Prints the log of each computer, or of those that are named: what its hypervisor says, its states and the steps of its boot,
+each line with its time and, where there are several computers, with the name in front. The logs stay when the site has
+ended, until it is started again. Where no site runs, those of the last one are printed.
+
+Options:
+  --lines N, -n N   the last N lines of each (default 200)
+  --follow, -f      go on with what comes, until the site ends or Ctrl-C
+  --console         what the consoles have printed instead
+  --site SITE       which site, where several run; or one that has ended
+  --json            print each line as an object with computer, time and text
+
+Control characters are printed as \\xNN. Each log has 16 MiB at most: older lines are dropped.
+
+Examples:
+  farbus logs
+  farbus logs store --follow
+  farbus logs --console desk --lines 50
+`;
+
+/** Interval of looking for new lines with --follow, in ms. */
+const pollMs = 200;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('logs', args, {
+    allowPositionals: true,
+    options: {
+      lines: { type: 'string', short: 'n', default: '200' },
+      follow: { type: 'boolean', short: 'f', default: false },
+      console: { type: 'boolean', default: false },
+      site: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const count = numberOption('lines', values.lines, 0, 10_000_000);
+  const { site, runs } = await chooseSite(io, values.site);
+  const folder = join(logsFolder(io.env), site);
+  const known = loggedComputers(folder);
+  const unknown = positionals.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw usageError(`the site ${site} has no log of ${JSON.stringify(unknown)}: give one of ${known.join(', ')}`);
+  }
+  const computers = positionals.length > 0 ? [...new Set(positionals)] : known;
+  const output = new Output(io, computers, values.json, !values.console);
+  const readers = new Map<string, LogReader>();
+  for (const name of computers) {
+    readers.set(name, new LogReader(join(folder, name + (values.console ? consoleEnd : logEnd))));
+  }
+  const signals = onSignals();
+  try {
+    await output.print(entriesOf(readers, (reader) => reader.last(count)));
+    if (values.follow && runs) {
+      const path = controlPath(io.env, site);
+      const stop = signals.received.then((status) => ({ status }));
+      for (let ended = false; !ended && !output.broken;) {
+        const signal = await Promise.race([stop, sleep(pollMs)]);
+        if (signal) return signal.status;
+        // Ask before reading, so that the last lines are read after the end.
+        ended = !(await answers(path));
+        await output.print(entriesOf(readers, (reader) => reader.read()));
+      }
+    }
+    if (values.console) await output.print(entriesOf(readers, ({ unfinished }) => (unfinished ? [unfinished] : [])));
+    if (values.follow && !output.broken) io.stderr.write(`farbus: the site ${site} has ended\n`);
+    return 0;
+  } finally {
+    signals.stop();
+    for (const reader of readers.values()) reader.close();
+  }
+}
+
+/** The named site, else the only running one, else the last one that ran. */
+async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site: string; runs: boolean }> {
+  const running = await runningSites(io.env);
+  const logged = loggedSites(logsFolder(io.env));
+  if (named !== undefined) {
+    if (logged.includes(named)) return { site: named, runs: running.includes(named) };
+    const others = logged.length > 0 ? `; there are those of ${logged.join(', ')}` : '';
+    throw new FarbusError(`there are no logs of a site ${JSON.stringify(named)}${others}`);
+  }
+  if (running.length > 1) throw usageError(`several sites run: say which by --site: ${running.join(', ')}`);
+  const site = running[0] ?? logged[0];
+  if (site !== undefined && !logged.includes(site)) throw new FarbusError(`the site ${site} has no logs yet`);
+  if (site === undefined) {
+    throw new FarbusError('there are no logs, as no site runs or has run: farbus up SITE-FILE starts one');
+  }
+  if (running.length === 0) io.stderr.write(`farbus: no site runs; the logs of ${site}, which has ended:\n`);
+  return { site, runs: running.length > 0 };
+}
+
+interface Entry {
+  readonly computer: string;
+  readonly line: string;
+}
+
+function entriesOf(readers: ReadonlyMap<string, LogReader>, lines: (reader: LogReader) => string[]): Entry[] {
+  return [...readers].flatMap(([computer, reader]) => lines(reader).map((line) => ({ computer, line })));
+}
+
+/** Format of the lines that logs.node.ts writes. */
+const timed = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)$/s;
+
+/**
+ * Prints lines on stdout: sorted by time if there are several computers, with the computer's name
+ * in front.
+ */
+class Output {
+  readonly #io: CliIo;
+  readonly #width: number;
+  readonly #json: boolean;
+  readonly #timed: boolean;
+  #drained: (() => void) | undefined;
+  /** The reader of stdout is gone. */
+  broken = false;
+
+  constructor(io: CliIo, computers: readonly string[], json: boolean, hasTimes: boolean) {
+    this.#io = io;
+    this.#width = computers.length > 1 ? Math.max(...computers.map((name) => name.length)) : 0;
+    this.#json = json;
+    this.#timed = hasTimes;
+    // A reader that leaves (farbus logs | head) is no error. It may be noticed only after the last
+    // line.
+    io.stdout.on('error', () => {
+      this.broken = true;
+      this.#drained?.();
+    });
+  }
+
+  async print(entries: Entry[]): Promise<void> {
+    // The sort is stable, so the lines of one computer stay in order.
+    if (this.#timed) entries.sort((a, b) => compare(a.line.slice(0, 24), b.line.slice(0, 24)));
+    for (const entry of entries) {
+      if (this.broken) return;
+      if (this.#io.stdout.write(`${this.#text(entry)}\n`)) continue;
+      await new Promise<void>((resolve) => {
+        this.#drained = resolve;
+        this.#io.stdout.once('drain', resolve);
+      });
+    }
+  }
+
+  #text({ computer, line }: Entry): string {
+    const [, time, text = line] = (this.#timed && timed.exec(line)) || [];
+    if (this.#json)
+      return jsonLine({ computer, ...(time !== undefined && { time }), text: text.replace(/\r$/, '') }).trimEnd();
+    const shown = escaped(line.replace(/\r+$/, ''));
+    return this.#width > 0 ? `${computer.padEnd(this.#width)} | ${shown}` : shown;
+  }
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Log text from other programs, without loss: hidden characters become escapes; tabs stay. */
+function escaped(text: string): string {
+  const bytes = text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, (char) => {
+    return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
+  });
+  return bytes
+    .split('\t')
+    .map((part) => visible(part))
+    .join('\t');
+}

@@ -1,0 +1,296 @@
+/** `farbus run`: starts a client computer whose disks are elsewhere. */
+import type { DebianRelease } from '../../guest/lock.node.js';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { formatBytes } from '../../base/format.js';
+import { Steps } from '../../base/steps.js';
+import type { ClientComputer } from '../../computer/client.js';
+import { endText } from '../../computer/computer.js';
+import { planDrive, type ClientDrive } from '../../computer/drives.js';
+import { checkCommand, execute } from './run-exec.js';
+import { guestOutput } from '../ui/guest-output.js';
+import { chooseGuest, createComputer, maxMemory, memoryFor, minMemory, startGuest } from '../../app/computer/start.js';
+import { checkName, openComputerControl } from '../../app/computer/control.js';
+import { Media } from '../../app/computer/media.js';
+import { showScreen } from '../ui/screen-view.js';
+import { stderrLogger, type CliIo } from '../ui/io.js';
+import { numberOption, parseOptions, sizeOption } from '../options.js';
+import { ProgressLine } from '../ui/progress.js';
+import { openClientDrive, sourceHelp } from '../../app/sources.js';
+import { onSignals } from '../ui/signals.js';
+import { attachTerminal } from '../ui/terminal.js';
+import { TracePrinter } from '../../app/trace.js';
+
+/** Default memory of a computer, in bytes. */
+const usualMemory = 256 << 20;
+
+export const help = `farbus run: start a computer whose disks are elsewhere
+
+Usage: farbus run [--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]
+
+The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, a kernel of yours, or with
+--bios whatever is on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter.
+Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media are for a computer that runs.
+
+${sourceHelp}
+
+Options:
+  --drive SOURCE       a disk; with ,read-only the guest cannot write it; with ,overlay=FILE what it writes goes to FILE,
+                       and the source stays as it is; ,cache=FILE ,partition=N ,rate=BYTES and the other filters as in
+                       farbus attach --help; with ,bus=ahci a SATA disk (/dev/sda …), with ,bus=ide one of the two
+                       disks on the board's IDE controller; ,serial=TEXT and ,model=TEXT are what it says it is; with ,cdrom a CD/DVD drive
+                       (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
+  --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
+  --snapshot FILE      start from FILE if it exists; else boot, and save the computer to FILE; a FILE that is damaged is
+                       saved anew; one of another disk is refused, unless the drive has ,assume-same
+  --snapshot-after TEXT  what a guest of yours prints or shows when it has booted
+  --bios               boot from the first drive that can be booted: its boot record, its boot loader, its system; nothing
+                       comes from this side but the firmware (SeaBIOS, Debian's package)
+  --screen             with --bios: show the computer's screen in the terminal, in text modes, and send it the keys; that
+                       is so anyway where the output is a terminal
+  --serial             with --bios: the serial console all the same
+  --name NAME          how farbus screenshot, type and media call it (default computer)
+  --debian 11|12       which release of Debian (default 12; 11 has Linux 5.10)
+  --with PACKAGES      packages of Debian that its system has as well, with what they need: --with tcpdump,nvme-cli
+  --kernel FILE        a Linux bzImage instead of Debian's
+  --initrd FILE        an initramfs instead of ours
+  --append WORDS       words for the kernel's command line
+  --memory SIZE        the computer's memory (default 256M, more where --with needs it)
+  --exec COMMAND       run COMMAND in a shell of the guest, print its output as it comes and end with its exit status; it
+                       reads this program's input, unless that is a terminal
+  --timeout SECONDS    with --exec: how long boot and command may take together (default 300 for the boot, no limit for
+                       the command); then the exit status is 124
+  --trace[=FILE]       print every step of every command with its time; over NBD and AoE, the number by which the server's
+                       trace (farbus serve --trace) knows it
+  --json               with --exec: print output, status and counts as JSON
+  --quiet              no messages but warnings and errors
+
+Examples:
+  farbus run --drive nbd://localhost/disk.img
+  farbus run --drive nbd://server/disk.img,overlay=changes.img
+  farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk
+  farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'
+  farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('run', splitTrace(args), {
+    allowPositionals: true,
+    options: {
+      drive: { type: 'string', multiple: true, default: [] },
+      reconnect: { type: 'string', default: '60' },
+      snapshot: { type: 'string' },
+      'snapshot-after': { type: 'string' },
+      bios: { type: 'boolean', default: false },
+      screen: { type: 'boolean', default: false },
+      serial: { type: 'boolean', default: false },
+      name: { type: 'string', default: 'computer' },
+      debian: { type: 'string' },
+      with: { type: 'string', multiple: true },
+      kernel: { type: 'string' },
+      initrd: { type: 'string' },
+      append: { type: 'string' },
+      memory: { type: 'string' },
+      exec: { type: 'string' },
+      timeout: { type: 'string' },
+      trace: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      quiet: { type: 'boolean', default: false },
+    },
+  });
+  if (positionals.length > 0)
+    throw usageError(`${positionals[0]!} is not an option; did you mean --drive ${positionals[0]!}?`);
+  const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  const wanted = values.memory && sizeOption('memory', values.memory, minMemory, maxMemory) & ~0xfffff;
+  const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
+  if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
+    throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
+  }
+  checkName(values.name);
+  checkBios(values);
+  const timeoutSeconds =
+    values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
+  if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
+  if (values.exec !== undefined) checkCommand(values.exec);
+  const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
+  if (values.screen && !values.bios)
+    throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
+  if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
+  const screen = values.screen || (values.bios && !values.serial && terminal);
+  const log = stderrLogger(io, values.quiet || values.exec !== undefined);
+  const progress = new ProgressLine(io);
+  const closing: (() => Promise<unknown>)[] = [];
+  const signals = onSignals();
+  try {
+    const steps = new Steps();
+    if (values.trace !== undefined) {
+      const trace = await TracePrinter.open(values.trace, io, log);
+      closing.push(() => trace.close());
+      steps.add(trace);
+    }
+    const drives: ClientDrive[] = [];
+    const media = new Media(drives, { reconnectSeconds, log, steps });
+    closing.push(() => media.close());
+    for (const text of values.drive) {
+      const opening = openClientDrive(text, { reconnectSeconds, log, steps });
+      const drive = await signals.during(opening, (late) => late.device?.close());
+      drives.push(drive);
+      const { device } = drive;
+      if (!device) continue;
+      media.add(device);
+      log.log('info', `${text}: ${formatBytes(device.info.size)}${device.info.readOnly ? ', read-only' : ''}`);
+      if (!device.info.can.flush && !device.info.readOnly) {
+        log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
+      }
+    }
+    const choosing = chooseGuest({
+      signal: signals.signal,
+      bios: values.bios,
+      kernel: values.kernel,
+      release: releaseOf(values),
+      tools: toolsOf(values),
+      initrd: values.initrd,
+      append: values.append,
+      mark: values['snapshot-after'],
+      ahci: drives.map(planDrive).some(({ bus }) => bus === 'ahci'),
+      ide: drives.some(({ bus }) => bus === 'ide'),
+      log,
+      onProgress: ({ label, done, total }) => progress.bytes(label, done, total),
+    });
+    const guest = await signals.during(choosing);
+    const { firmware } = guest;
+    const memory = memoryFor(guest, wanted || undefined, usualMemory);
+    const creating = createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
+    const computer = await signals.during(creating, (late) => late.stop());
+    closing.push(() => computer.stop());
+    media.attach(computer);
+    closing.push(await control(values.name, computer, media, io, log, values.bios));
+    if (values.exec === undefined) {
+      return await Promise.race([signals.received, interactive({ io, computer, guest, memory, log, screen, values })]);
+    }
+    const { exec: command, snapshot, json } = values;
+    const { signal } = signals;
+    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal, log });
+  } finally {
+    progress.clear();
+    for (const close of closing.reverse()) await close();
+    signals.stop();
+  }
+}
+
+interface Session {
+  readonly io: CliIo;
+  readonly computer: ClientComputer;
+  readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
+  readonly memory: number;
+  readonly log: ReturnType<typeof stderrLogger>;
+  /** True if the terminal shows the computer's screen instead of its serial console. */
+  readonly screen: boolean;
+  readonly values: { snapshot?: string };
+}
+
+/**
+ * Opens the control socket, by which this user's other commands find the computer. If that fails,
+ * the computer runs without it.
+ */
+async function control(
+  name: string,
+  computer: ClientComputer,
+  media: Media,
+  io: CliIo,
+  log: Session['log'],
+  hasScreen: boolean,
+): Promise<() => Promise<void>> {
+  try {
+    return await openComputerControl(name, computer, media, io.env, { hasScreen });
+  } catch (error) {
+    log.log('warn', `farbus screenshot, type and media will not find this computer: ${messageOf(error)}`);
+    return async () => undefined;
+  }
+}
+
+function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): DebianRelease | undefined {
+  if (debian === undefined) return undefined;
+  if (kernel !== undefined) throw usageError('--debian and --kernel exclude each other');
+  if (debian !== '11' && debian !== '12') throw usageError(`--debian ${debian}: 11 and 12 are to be had`);
+  return debian === '11' ? 11 : 12;
+}
+
+/** Names of packages from options such as "--with a,b". */
+function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: string; initrd?: string }) {
+  if (lists === undefined) return undefined;
+  const other = kernel !== undefined ? '--kernel' : initrd !== undefined ? '--initrd' : undefined;
+  if (other !== undefined)
+    throw usageError(`--with is for Debian's system that comes with this program, not for ${other}`);
+  const names = lists.flatMap((list) => list.split(',')).map((name) => name.trim());
+  if (names.includes(''))
+    throw usageError(`--with ${lists.join(',')}: expected names of packages, for example tcpdump,nvme-cli`);
+  return names;
+}
+
+function checkBios(values: {
+  bios: boolean;
+  drive: readonly string[];
+  debian?: string;
+  with?: string[];
+  kernel?: string;
+  initrd?: string;
+  append?: string;
+  exec?: string;
+}): void {
+  if (!values.bios) return;
+  if (values.drive.length === 0) throw usageError('--bios boots what is on the drives: give one with --drive');
+  for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
+    if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
+  }
+}
+
+/** Text that the firmware (SeaBIOS) shows if it finds nothing to boot. */
+const noBootText = /No bootable device/;
+
+function nothingToBoot(): FarbusError {
+  return new FarbusError(
+    'the firmware found nothing to boot on the drives: is one of them a disk or disc with a boot record? farbus info tells what is on it',
+  );
+}
+
+async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
+  log.log('info', `${guest.version} starts; Ctrl-] leaves`);
+  let watch: ReturnType<typeof setInterval> | undefined;
+  const print = guestOutput(io, computer);
+  if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
+  const hide = screen ? showScreen(() => computer.screen.look(), io.stdout as NodeJS.WriteStream) : () => undefined;
+  const terminal = attachTerminal(io, (bytes) => {
+    if (screen) return computer.screen.typeBytes(bytes);
+    return computer.sendSerial(bytes);
+  });
+  try {
+    const start = startGuest(computer, guest, values.snapshot, memory, { log }).then((result) => {
+      if (result.from === 'snapshot') void computer.console.send('\n');
+      if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
+    });
+    const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
+    // If the terminal shows the screen, the user sees the firmware's own message.
+    const nothing = new Promise<never>((_, reject) => {
+      if (guest.image !== undefined || screen) return;
+      watch = setInterval(() => {
+        if (computer.screen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
+      }, 500);
+    });
+    const over = Promise.race([nothing, terminal.left.then(() => 'left' as const), computer.ended, unread]);
+    await Promise.race([start, over]);
+    const why = await over;
+    hide();
+    if (why !== 'left') log.log('info', `the guest ${endText[why]}`);
+    else io.stderr.write('\n');
+    return 0;
+  } finally {
+    clearInterval(watch);
+    hide();
+    terminal.stop();
+  }
+}
+
+/** `--trace` alone means stderr. parseArgs requires a value for an option that can have one. */
+function splitTrace(args: readonly string[]): string[] {
+  return args.map((arg) => (arg === '--trace' ? '--trace=' : arg));
+}

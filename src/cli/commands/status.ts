@@ -1,0 +1,168 @@
+/**
+ * `farbus status`: shows the status of this user's servers and sites, reloads a server's settings,
+ * or takes the right to write an export.
+ */
+import { FarbusError, usageError } from '../../base/errors.js';
+import { jsonLine, visible } from '../../base/printable.js';
+import { formatBytes } from '../../base/format.js';
+import { askControl, controlSockets } from '../../app/control/control.js';
+import { NoAnswer } from '../../app/control/working.js';
+import { tellWaiting, type CliIo } from '../ui/io.js';
+import { parseOptions } from '../options.js';
+import type { ExportStatus, ServeStatus } from '../../app/serve/control.js';
+import { describeSites } from '../../app/site/site.js';
+
+export const help = `farbus status: how the servers and sites of this computer are
+
+Usage: farbus status [OPTIONS]
+
+Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done. Which of them do not
+answer within 2 seconds is said on stderr, and the exit status is then 1. Sites of farbus up come after them, with how their
+computers are and who has which lease.
+
+Options:
+  --socket PATH        only the server with this control socket
+  --take EXPORT        take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, after
+                       its writes are over and durable; the next client that connects gets it. While it waits it says
+                       for what; Ctrl-C leaves the right where it is, and so do 30 s that do not suffice
+  --reload             let the server read its configuration file again, and tell what is wrong with it
+  --json               print it as JSON: a list of servers; sizes in bytes, times in seconds
+
+Examples:
+  farbus status
+  farbus status --json
+  farbus status --take disk.img
+`;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('status', args, {
+    allowPositionals: true,
+    options: {
+      socket: { type: 'string' },
+      take: { type: 'string' },
+      reload: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  if (positionals.length > 0) throw usageError(`farbus status takes no ${positionals[0]!}; see farbus status --help`);
+  const servers = await find(values.socket, io.env);
+  const onWorking = tellWaiting(io);
+  if (values.take !== undefined)
+    await askControl(having(servers, values.take), { command: 'lease', export: values.take }, { onWorking });
+  if (values.reload) {
+    const sockets = [...servers.answers.map(({ socket }) => socket), ...servers.silent];
+    if (sockets.length === 0) throw new FarbusError('no farbus serve runs here');
+    if (sockets.length > 1) {
+      throw usageError(`--reload is for one server: name it by --socket, one of ${sockets.join(', ')}`);
+    }
+    await askControl(sockets[0]!, { command: 'reload' }, { onWorking });
+  }
+  const changed = values.take !== undefined || values.reload;
+  const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
+  if (values.json) io.stdout.write(jsonLine(answers));
+  else {
+    const sites = values.socket === undefined ? await describeSites(io.env) : [];
+    if (answers.length === 0 && silent.length === 0) io.stdout.write('no farbus serve runs here\n');
+    io.stdout.write([...answers.map(describe), ...sites].join('\n'));
+  }
+  if (silent.length === 0) return 0;
+  io.stderr.write(`farbus: ${noAnswer(silent)}\n`);
+  return 1;
+}
+
+/** Time limit for a status reply, in ms; a server needs not wait for anything to give it. */
+const limitMs = 2000;
+
+type Found = ServeStatus & { readonly socket: string };
+
+interface Servers {
+  readonly answers: readonly Found[];
+  /** Control sockets of servers that run but do not answer. */
+  readonly silent: readonly string[];
+}
+
+/** Asks all servers in parallel. */
+async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise<Servers> {
+  const ask = async (path: string): Promise<Found> => ({
+    ...((await askControl(path, { command: 'status' }, { limitMs })) as ServeStatus),
+    socket: path,
+  });
+  if (socket !== undefined) return { answers: [await ask(socket)], silent: [] };
+  const silent: string[] = [];
+  const asked = (await controlSockets('serve-', env)).map((path) =>
+    ask(path).catch((error: unknown) => {
+      // A killed server leaves its socket behind; only a server that runs and does not answer
+      // counts as silent.
+      if (error instanceof NoAnswer) silent.push(path);
+      return undefined;
+    }),
+  );
+  const answers = (await Promise.all(asked)).filter((one) => one !== undefined);
+  return { answers, silent: silent.sort() };
+}
+
+function noAnswer(silent: readonly string[]): string {
+  return `no answer within ${limitMs / 1000} s from ${silent.join(', ')}: was it stopped?`;
+}
+
+/**
+ * The control socket of this user's server that has an export. Rejects with a FarbusError if none
+ * or several have it.
+ */
+export async function serverWith(name: string, socket: string | undefined, env: NodeJS.ProcessEnv): Promise<string> {
+  return having(await find(socket, env), name);
+}
+
+function having({ answers, silent }: Servers, name: string): string {
+  const [one, more] = answers.filter(({ exports }) => exports.some((of) => of.name === name));
+  if (!one) {
+    const others = silent.length > 0 ? `; ${noAnswer(silent)}` : ': see farbus status';
+    throw new FarbusError(`no server here has an export ${JSON.stringify(name)}${others}`);
+  }
+  if (more) throw usageError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
+  return one.socket;
+}
+
+function describe(server: Found): string {
+  const { pid, uptime, listening, connections, memory, exports, metrics } = server;
+  const refused = connections.refused > 0 ? `, ${connections.refused} refused` : '';
+  const lines = [
+    `process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
+    `  listens at   ${listening.join(' ')}${metrics === undefined ? '' : `; metrics at ${metrics}`}`,
+    `  control      ${server.socket}`,
+    `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
+    ...exports.flatMap(exportLines),
+  ];
+  return lines.map((line) => `${visible(line)}\n`).join('');
+}
+
+function exportLines(of: ExportStatus): string[] {
+  const nature = [formatBytes(of.size), of.readOnly ? 'read-only' : 'writable'];
+  if (of.medium) nature.push(of.medium.present ? `a medium${of.medium.held ? ', held by a client' : ''}` : 'no medium');
+  if (of.description !== '') nature.push(of.description);
+  const done = `${of.requests} requests, ${formatBytes(of.bytesRead)} read, ${formatBytes(of.bytesWritten)} written`;
+  return [
+    `  ${of.name}: ${nature.join(', ')}`,
+    `    ${done}, ${of.errors} errors`,
+    ...of.clients.map(({ id, peer, tlsName, connected }) => {
+      const writes = of.writer === id ? ', writes' : '';
+      return `    client ${id} ${peer}${tlsName === undefined ? '' : ` ${tlsName}`}, ${duration(connected)}${writes}`;
+    }),
+  ];
+}
+
+function duration(seconds: number): string {
+  const parts = [
+    Math.floor(seconds / 86_400),
+    Math.floor(seconds / 3600) % 24,
+    Math.floor(seconds / 60) % 60,
+    seconds % 60,
+  ];
+  const units = ['d', 'h', 'min', 's'];
+  const first = parts.findIndex((part) => part > 0);
+  if (first < 0) return '0 s';
+  return [first, first + 1]
+    .filter((at) => at < 4)
+    .map((at) => `${parts[at]!} ${units[at]!}`)
+    .join(' ');
+}

@@ -1,0 +1,204 @@
+/** `farbus up`: starts the computers and segments of a site file, and runs until the site ends. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FarbusError, usageError } from '../../base/errors.js';
+import { sleep } from '../../base/turn.js';
+import { visible } from '../../base/printable.js';
+import type { OnProgress } from '../../guest/progress.js';
+import { Hub } from '../../network/ethernet/hub.js';
+import { openSegment } from '../../network/ethernet/open.node.js';
+import type { Segment } from '../../network/ethernet/segment.js';
+import { isOver } from '../../site/computer.js';
+import { answers, control, listenControl } from '../../app/site/control.js';
+import { logFolder } from '../../site/folders.node.js';
+import { SiteLogs } from '../../site/logs.node.js';
+import type { SegmentPlan, SitePlan } from '../../site/plan.js';
+import { inProcesses } from '../../site/process.node.js';
+import { Supervisor, type ComputerStatus } from '../../site/supervisor.js';
+import { chooseGuest } from '../../app/computer/start.js';
+import { announce, stderrLogger, type CliIo } from '../ui/io.js';
+import { parseOptions } from '../options.js';
+import { ProgressLine } from '../ui/progress.js';
+import { onSignals } from '../ui/signals.js';
+import { controlPath, loadSite, statusLine } from '../../app/site/site.js';
+import { startHere, systemOf } from '../../app/site/computer.js';
+
+export const help = `farbus up: start a site: computers and the network segments between them
+
+Usage: farbus up SITE-FILE [OPTIONS]
+
+A site file (YAML, docs/site.md) names client and server computers, their devices and drives and the Ethernet segments that
+join them. Each computer runs in a process of its own, and its state is printed as it changes. What one of them does or
+where it crashes leaves the others running. Ctrl-C, SIGTERM or farbus down ends the site; it also ends when no computer
+runs any more. What is wrong with the file is said with its line before anything starts.
+
+Options:
+  --detach, -d   go on in the background: print states until every computer is up, and leave it running
+  --check        read the site file, say whether it can be, and start nothing
+  --trace        write each computer's steps to COMPUTER.trace in the folder of logs
+  --json         print each change of a state as a line of JSON
+
+The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME), and farbus logs prints them: COMPUTER.log has what the
+hypervisor says and the steps of the boot, COMPUTER.console what its console prints.
+
+Examples:
+  farbus up examples/demo.yaml
+  farbus up site.yaml --detach && farbus console desk
+  farbus up --check site.yaml
+`;
+
+/** Time for the computers of a background site to start, in ms. */
+const detachLimit = 600_000;
+
+export async function run(args: readonly string[], io: CliIo): Promise<number> {
+  const { values, positionals } = parseOptions('up', args, {
+    allowPositionals: true,
+    options: {
+      detach: { type: 'boolean', short: 'd', default: false },
+      check: { type: 'boolean', default: false },
+      trace: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [given, ...more] = positionals;
+  if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
+  const file = resolve(given);
+  if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
+  // Relative paths in a site file start at its folder.
+  process.chdir(dirname(file));
+  const site = loadSite(basename(file));
+  if (values.check) {
+    io.stdout.write(`${site.name}: ${many(site.computers, 'computer')}, ${many(site.segments, 'segment')}\n`);
+    return 0;
+  }
+  const path = controlPath(io.env, site.name);
+  if (await answers(path)) {
+    throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
+  }
+  await prepareSystems(site, io);
+  if (values.detach) return detach(file, path, site.name, args, io);
+  return stay(site, io, values);
+}
+
+function many({ length }: readonly unknown[], what: string): string {
+  return `${length} ${what}${length === 1 ? '' : 's'}`;
+}
+
+/** Fetches the computers' systems into the cache, each only once. */
+async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void> {
+  const progress = new ProgressLine(io);
+  const log = stderrLogger(io, true);
+  const onProgress: OnProgress = ({ label, done, total }) => progress.bytes(label, done, total);
+  const prepared = new Set<string>();
+  const signals = onSignals();
+  try {
+    for (const plan of computers) {
+      const system = systemOf(plan);
+      const inputs = JSON.stringify({ ...system, append: undefined, mark: undefined });
+      if (system.kernel !== undefined || prepared.has(inputs)) continue;
+      prepared.add(inputs);
+      await signals.during(chooseGuest({ ...system, log, onProgress, signal: signals.signal }));
+    }
+  } finally {
+    progress.clear();
+    signals.stop();
+  }
+}
+
+async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
+  const folder = logFolder(io.env, site.name);
+  const log = stderrLogger(io);
+  let logs: SiteLogs | undefined;
+  const signals = onSignals();
+  let crashed = false;
+  const supervisor = new Supervisor(site, {
+    openSegment: openPlan,
+    start: site.processes === 'one' ? startHere : inProcesses(fileURLToPath(new URL('../../app/site/child.js', import.meta.url))),
+    traceFolder: trace ? folder : undefined,
+    events: {
+      status: (status) => {
+        crashed ||= status.state === 'crashed' || status.state === 'failed';
+        logs?.line(status.name, statusLine(status));
+        announce(io, json ? `${JSON.stringify(status)}\n` : `${statusLine(status)}\n`, log);
+      },
+      output: (computer, bytes) => logs?.output(computer, bytes),
+      log: (computer, level, message) => {
+        if (level !== 'debug') logs?.line(computer, `${level}: ${message}`);
+        if (level === 'warn' || level === 'error') io.stderr.write(`farbus: ${visible(`${computer}: ${message}`)}\n`);
+      },
+    },
+  });
+  let close: (() => Promise<void>) | undefined;
+  try {
+    close = await listenControl(controlPath(io.env, site.name), supervisor, folder, () => supervisor.stop());
+    // Do this after taking the control socket: before, the logs may belong to a running site.
+    logs = new SiteLogs(folder);
+    if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
+    await signals.during(supervisor.start());
+    const status = await Promise.race([signals.received, supervisor.over.then(() => (crashed ? 1 : 0))]);
+    await supervisor.stop();
+    return status;
+  } finally {
+    await supervisor.stop();
+    await close?.();
+    signals.stop();
+    logs?.close();
+  }
+}
+
+async function openPlan({ name, mtu, via }: SegmentPlan): Promise<Segment> {
+  if (via === undefined) return new Hub({ name, mtu });
+  const segment = await openSegment(/^(vxlan|udp|tap):/.test(via) && !via.includes('mtu=') ? withMtu(via, mtu) : via);
+  if (segment.mtu >= mtu) return segment;
+  await segment.close();
+  throw new FarbusError(`segment ${name}: ${via} has an MTU of ${segment.mtu}, and the site file says ${mtu}`);
+}
+
+function withMtu(via: string, mtu: number): string {
+  return `${via}${via.includes('?') ? '&' : '?'}mtu=${mtu}`;
+}
+
+/** Starts this command again in the background, and shows the states until all computers are up. */
+async function detach(file: string, path: string, name: string, args: readonly string[], io: CliIo): Promise<number> {
+  const own = args.filter((arg) => arg.startsWith('--') && arg !== '--detach');
+  const program = fileURLToPath(new URL('../../../bin/farbus.js', import.meta.url));
+  const child = spawn(process.execPath, [program, 'up', file, ...own], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore'],
+    env: io.env,
+  });
+  let ended = false;
+  child.once('exit', () => (ended = true));
+  child.once('error', () => (ended = true));
+  child.unref();
+  const shown = new Map<string, string>();
+  const until = performance.now() + detachLimit;
+  while (performance.now() < until) {
+    await sleep(200);
+    const status = await statusAt(path);
+    for (const one of status) {
+      const line = statusLine(one);
+      if (shown.get(one.name) !== line) io.stdout.write(`${line}\n`);
+      shown.set(one.name, line);
+    }
+    const states = status.map(({ state }) => state);
+    if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
+      return states.every((state) => state === 'running') ? 0 : 1;
+    }
+    if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${name} tells why`);
+  }
+  throw new FarbusError('the site is not up yet; farbus down ends it');
+}
+
+async function statusAt(path: string): Promise<readonly ComputerStatus[]> {
+  try {
+    const { reply, socket } = await control(path, { op: 'status' });
+    socket.destroy();
+    return reply.computers ?? [];
+  } catch {
+    // The socket does not exist yet or any more; the caller watches the process for that.
+    return [];
+  }
+}
