@@ -12,6 +12,20 @@ const may = {
   export: ['base', 'block', 'network', 'protocol'],
   guest: ['base', 'machine'],
   site: ['base', 'network', 'protocol'],
+  app: [
+    'base',
+    'block',
+    'network',
+    'probe',
+    'storage',
+    'machine',
+    'device',
+    'protocol',
+    'computer',
+    'export',
+    'guest',
+    'site',
+  ],
 };
 
 const layers = Object.entries(may).map(([folder, allowed]) => ({
@@ -25,6 +39,13 @@ const layers = Object.entries(may).map(([folder, allowed]) => ({
 module.exports = {
   forbidden: [
     ...layers,
+    {
+      name: 'only-the-command-line-imports-cli',
+      comment: 'src/cli has commands and terminal output; what others need too belongs to src/app',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/cli/' },
+      to: { path: '^src/cli/' },
+    },
     { name: 'no-cycle', severity: 'error', from: {}, to: { circular: true } },
     {
       name: 'devices-know-no-engine',
@@ -35,15 +56,15 @@ module.exports = {
     },
     {
       name: 'node-only-code-says-so',
-      comment: 'Only *.node.ts files, the command line and the guest tools may use Node or a file that does',
+      comment: 'Only *.node.ts files, the application and the command line may use Node or a file that does',
       severity: 'error',
-      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/cli/)' },
+      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/(app|cli)/)' },
       to: { path: '(\\.node\\.ts$|^node:)' },
     },
     {
       name: 'node-builtins',
       severity: 'error',
-      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/cli/)' },
+      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/(app|cli)/)' },
       to: { dependencyTypes: ['core'] },
     },
   ],

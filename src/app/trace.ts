@@ -7,7 +7,6 @@ import { openForWriting } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
 import type { Step, StepSink, StepTag } from '../base/steps.js';
 import { RotatingFile } from '../site/rotating-file.node.js';
-import type { CliIo } from '../cli/ui/io.js';
 import { checkOutputFile } from './output-file.js';
 
 /**
@@ -20,6 +19,11 @@ const traceLine = /^(boot|#\S+) +\S+ +-?\d+\.\d{3} ms {2}/;
 /** Maximum bytes of a trace that wait for the disk; further steps are lost and counted. */
 const maxPending = 16 << 20;
 
+/** Output for a trace, such as a process's stderr. */
+interface TraceOutput {
+  write(text: string): unknown;
+}
+
 export class TracePrinter implements StepSink {
   readonly #write: (line: string) => void;
   readonly #first = new Map<StepTag, number>();
@@ -29,10 +33,11 @@ export class TracePrinter implements StepSink {
   /**
    * Opens a trace.
    * @param path File for the trace; '' for stderr.
+   * @param stderr Takes the trace if `path` is ''.
    * @param log Gets a warning if the trace fails; the command continues.
    */
-  static async open(path: string, io: CliIo, log: Logger): Promise<TracePrinter> {
-    if (path === '') return new TracePrinter((line) => io.stderr.write(line));
+  static async open(path: string, stderr: TraceOutput, log: Logger): Promise<TracePrinter> {
+    if (path === '') return new TracePrinter((line) => stderr.write(line));
     await checkOutputFile(path, 'a trace', (start) => traceLine.test(new TextDecoder().decode(start)));
     const handle = await openForWriting(path).catch((error: unknown) => {
       throw new FarbusError(`--trace ${path}: ${messageOf(error)}`, { cause: error });

@@ -14,7 +14,7 @@
  * and a writable disk. It does not protect against a person who may write the file.
  *
  * Not here: compression, the digest function and the file (snapshot-file.node.ts); the reaction to
- * a snapshot that cannot be used (cli/computer.ts).
+ * a snapshot that cannot be used (app/computer/start.ts).
  */
 
 /** Facts of a drive, by which it is recognised when the computer resumes. */

@@ -1,5 +1,5 @@
 /**
- * The control socket of a running computer (export/control.node.ts): its screen, its keyboard, and
+ * The control socket of a running computer (app/control/control.ts): its screen, its keyboard, and
  * the media of its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and
  * `media` use it.
  */
@@ -8,9 +8,9 @@ import { isDead } from '../../base/owned.node.js';
 import type { Computer } from '../../computer/computer.js';
 import type { Work } from '../../base/work.js';
 import { askControl, controlSockets, serveControl, type ControlRequest } from '../control/control.js';
+import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf } from '../../machine/screen.js';
-import { tellWaiting, type CliIo } from '../../cli/ui/io.js';
 import { encodePng } from './png.js';
 
 /** Exchanges the media of a computer's drives. Rejects with a FarbusError. */
@@ -109,8 +109,12 @@ async function typed(computer: Computer, text: string, signal: AbortSignal): Pro
  * Sends a request to this user's computer `name`. Rejects with a FarbusError if no computer or
  * several have that name.
  */
-export async function askComputer(name: string, request: ControlRequest, io: CliIo): Promise<unknown> {
-  const paths = await controlSockets(`${prefix}${checkName(name)}.`, io.env);
+export async function askComputer(
+  name: string,
+  request: ControlRequest,
+  { env, onWorking }: { readonly env: NodeJS.ProcessEnv; readonly onWorking: OnWorking },
+): Promise<unknown> {
+  const paths = await controlSockets(`${prefix}${checkName(name)}.`, env);
   // A killed process leaves its socket behind.
   const dead = await Promise.all(paths.map(isDead));
   const [path, more] = paths.filter((_, index) => !dead[index]);
@@ -120,5 +124,5 @@ export async function askComputer(name: string, request: ControlRequest, io: Cli
   if (more !== undefined) {
     throw new FarbusError(`several computers are called ${JSON.stringify(name)}: give them names by farbus run --name`);
   }
-  return askControl(path, request, { onWorking: tellWaiting(io) });
+  return askControl(path, request, { onWorking });
 }

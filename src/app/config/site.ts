@@ -1,7 +1,7 @@
 /**
  * Reads a site file into a plan (docs/site.md). It checks each value alone.
  *
- * Not here: checks that values fit together (check.ts).
+ * Not here: checks that values fit together (check-site.ts).
  */
 import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';

@@ -1,10 +1,10 @@
 /**
  * The control socket of a server: a unix socket in the user's folder of control sockets
- * (base/control-folder.node.ts). A client sends one JSON request as a line and gets one JSON line
+ * (app/control/folder.ts). A client sends one JSON request as a line and gets one JSON line
  * as the answer. Access to the folder is the only permission: a user who has it may send every
  * command.
  *
- * Not here: progress lines and withdrawal of long requests (network/control.node.ts), the commands
+ * Not here: progress lines and withdrawal of long requests (working.ts), the commands
  * (their handlers).
  */
 import { readdir } from 'node:fs/promises';

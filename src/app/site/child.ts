@@ -4,9 +4,10 @@
  */
 import { setMaxListeners } from 'node:events';
 import { serveParent } from '../../site/process.node.js';
-import { guardOutput } from '../../cli/ui/io.js';
 import { startHere } from './computer.js';
 
 setMaxListeners(0);
-guardOutput();
+// Without a listener, a warning of Node that can no longer be written would end this process.
+// eslint-disable-next-line no-restricted-properties
+process.stderr.on('error', () => undefined);
 serveParent(startHere);

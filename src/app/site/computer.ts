@@ -16,7 +16,13 @@ import type { Segment } from '../../network/ethernet/segment.js';
 import { initiatorClaim, targetClaim } from '../../protocol/aoe/claim.js';
 import { connectAoe } from '../../protocol/aoe/initiator/initiator.js';
 import { AoeTarget } from '../../protocol/aoe/target/target.js';
-import type { ComputerEvents, ComputerState, RunningComputer, StartComputer, StartOptions } from '../../site/computer.js';
+import type {
+  ComputerEvents,
+  ComputerState,
+  RunningComputer,
+  StartComputer,
+  StartOptions,
+} from '../../site/computer.js';
 import { traceEnd } from '../../site/logs.node.js';
 import type { ComputerPlan, SiteDrive } from '../../site/plan.js';
 import {

@@ -56,7 +56,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   if (socket !== undefined) throw usageError('--socket goes with --server');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
   const request = { command: action!, ...drive, ...(source !== undefined && { source }), force };
-  const { done } = (await askComputer(name, request, io)) as { done: string };
+  const { done } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as { done: string };
   io.stdout.write(`${visible(done)}
 `);
   return done.startsWith('asked') ? 1 : 0;

@@ -123,7 +123,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   try {
     const steps = new Steps();
     if (values.trace !== undefined) {
-      const trace = await TracePrinter.open(values.trace, io, log);
+      const trace = await TracePrinter.open(values.trace, io.stderr, log);
       closing.push(() => trace.close());
       steps.add(trace);
     }

@@ -3,7 +3,7 @@ import { lstat } from 'node:fs/promises';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { openForWriting, replaceFile } from '../../base/files.node.js';
 import { askComputer, type Screenshot } from '../../app/computer/control.js';
-import type { CliIo } from '../ui/io.js';
+import { tellWaiting, type CliIo } from '../ui/io.js';
 import { parseOptions } from '../options.js';
 import { checkOutputFile } from '../../app/output-file.js';
 import { isPng } from '../../app/computer/png.js';
@@ -34,7 +34,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   }
   if (file !== undefined) await checkOutputFile(file, 'a PNG picture', isPng);
   const request = { command: 'screenshot', picture: file !== undefined };
-  const { png, text } = (await askComputer(name, request, io)) as Screenshot;
+  const { png, text } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as Screenshot;
   if (file === undefined) {
     if (text.length === 0) throw new FarbusError(`${name} shows pixels: give a file for the picture`);
     io.stdout.write(`${text.join('\n').trimEnd()}\n`);

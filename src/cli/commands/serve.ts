@@ -218,7 +218,7 @@ class Run {
   async run(settings: ServeSettings): Promise<number> {
     const { io, log, json, trace } = this.#options;
     const steps = trace === undefined ? undefined : new Steps();
-    const printer = steps && (await TracePrinter.open(trace!, io, log));
+    const printer = steps && (await TracePrinter.open(trace!, io.stderr, log));
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
     const signals = onSignals({ hangUp: false, endMs });

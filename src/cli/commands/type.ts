@@ -2,7 +2,7 @@
 import { usageError } from '../../base/errors.js';
 import { keyNames, splitKeys } from '../../machine/keys.js';
 import { askComputer } from '../../app/computer/control.js';
-import type { CliIo } from '../ui/io.js';
+import { tellWaiting, type CliIo } from '../ui/io.js';
 import { parseOptions } from '../options.js';
 
 /** Maximum keys in one request, because typing takes time. */
@@ -32,7 +32,11 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     throw usageError('farbus type NAME TEXT: give a computer and what to type');
   const keys = splitKeys(texts.join(''));
   for (let at = 0; at < keys.length; at += atOnce) {
-    await askComputer(name, { command: 'type', text: keys.slice(at, at + atOnce).join('') }, io);
+    await askComputer(
+      name,
+      { command: 'type', text: keys.slice(at, at + atOnce).join('') },
+      { env: io.env, onWorking: tellWaiting(io) },
+    );
   }
   return 0;
 }

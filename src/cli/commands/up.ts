@@ -115,7 +115,10 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
   let crashed = false;
   const supervisor = new Supervisor(site, {
     openSegment: openPlan,
-    start: site.processes === 'one' ? startHere : inProcesses(fileURLToPath(new URL('../../app/site/child.js', import.meta.url))),
+    start:
+      site.processes === 'one'
+        ? startHere
+        : inProcesses(fileURLToPath(new URL('../../app/site/child.js', import.meta.url))),
     traceFolder: trace ? folder : undefined,
     events: {
       status: (status) => {

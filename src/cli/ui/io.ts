@@ -40,14 +40,6 @@ export function processIo(): CliIo {
 }
 
 /**
- * Installs error handlers on stdout and stderr. Without them, a Node warning that cannot be written
- * would end a process that prints nothing itself.
- */
-export function guardOutput(): void {
-  ProcessOutput.get();
-}
-
-/**
  * Waits until the output of a command is written, and computes the exit status.
  * @returns `status`; 141 if the reader left before the end of the results; 1 if they could not be
  * written.
