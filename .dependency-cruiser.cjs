@@ -1,4 +1,4 @@
-// The one-way flow of ARCHITECTURE.md, checked: each folder of src/ and what it may import from the others.
+// Checks the one-way flow of ARCHITECTURE.md: which other folders each folder of src/ may import.
 const may = {
   base: [],
   block: ['base'],

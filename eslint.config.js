@@ -1,4 +1,5 @@
 import tseslint from 'typescript-eslint';
+import { comments } from './scripts/eslint-comments.mjs';
 
 const deadline = {
   object: 'AbortSignal',
@@ -15,6 +16,7 @@ const output = ['stdout', 'stderr'].map((property) => ({
 export default tseslint.config(
   { ignores: ['dist/', 'node_modules/'] },
   ...tseslint.configs.recommended,
+  { plugins: { farbus: { rules: { comments } } }, rules: { 'farbus/comments': 'error' } },
   {
     files: ['src/**/*.ts', 'tests/**/*.ts', 'bench/**/*.ts'],
     languageOptions: { parserOptions: { project: './tsconfig.check.json' } },

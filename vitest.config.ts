@@ -1,6 +1,6 @@
 import { configDefaults, defineConfig } from 'vitest/config';
 
-/** Files that use what there is once on a machine, here the user's ~/.rhosts. They run after the others, one at a time. */
+/** They use the user's ~/.rhosts, which exists once, so they run after the others, one by one. */
 const alone = ['tests/interop/rsh.test.ts'];
 
 export default defineConfig({
@@ -11,7 +11,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // Each file has its own folders, ports, namespaces and loop devices. Half of the time is spent waiting for peers.
+    // Files share no folders, ports, namespaces or loop devices, and spend half their time waiting
+    // for peers.
     maxWorkers: 2,
     reporters: ['default'],
     projects: [

@@ -65,7 +65,7 @@ async function main(rounds) {
   }
 }
 
-/** Processor time that a process has used, in µs: proc(5), of which the clock has 100 ticks a second. */
+/** Processor time that a process has used, in µs (proc(5); its clock has 100 ticks a second). */
 function processorTime(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
   return (Number(fields[11]) + Number(fields[12])) * 10_000;
@@ -79,8 +79,8 @@ async function measure(rounds, pids) {
   const ours = await connectAoe(segments[1], { shelf: 2, slot: 0 });
 
   /**
-   * `depth` requests of `length` bytes under way, from `next()` on: MB/s, and the processor time that the target and the
-   * initiator take for 8 KiB, in µs.
+   * Keeps `depth` requests of `length` bytes in flight, at the offsets that `next()` gives. Returns
+   * MB/s, and the processor time of the target and of the initiator per 8 KiB, in µs.
    */
   const run = async (device, pid, what, length, depth, next) => {
     const began = performance.now();

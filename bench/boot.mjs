@@ -39,7 +39,7 @@ async function served(file, use) {
   }
 }
 
-/** Seconds until `ready` has seen it up. Nothing is cached by earlier boots but what the host's page cache has. */
+/** Seconds until `ready` resolves. Of earlier boots only the host's page cache remains. */
 async function boot(source, ready) {
   const drive = await openClientDrive(source, { log });
   const computer = await createComputer([drive], 128 << 20, { log, firmware });

@@ -18,7 +18,7 @@ import { median, ratio, machineLine } from './report.mjs';
 const rounds = Number(process.argv[2] ?? 9);
 const mib = 384;
 const log = { log: () => undefined };
-// In memory where there is such a folder and no other is named: what is compared is the way to the disk, not write-back.
+// The file is in memory by default: the benchmark compares the way to the disk, not write-back.
 const place = process.argv[3] ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
 const folder = mkdtempSync(join(place, 'farbus-bench-'));
 const image = join(folder, 'disk.img');

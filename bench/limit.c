@@ -1,11 +1,13 @@
 /*
- * The least that an NBD server can do: one file, one client at a time, one thread, no checks, reads and writes only.
- * What it reaches with a client and a kernel is about what those let any server on one thread reach; nbd.mjs runs it beside
- * the real ones with --limit. It trusts its client: not for use.
+ * An NBD server that does as little as possible: one file, one client at a time, one thread, reads
+ * and writes only, no checks. Its throughput is about the most that the client and the kernel allow
+ * any server with one thread. nbd.mjs --limit runs it beside the real servers. It trusts its
+ * client: do not use it for anything else.
  *
  * cc -O2 -o limit limit.c; ./limit FILE PORT|/SOCKET
  *
- * https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md: fixed newstyle, structured replies.
+ * Specification: doc/proto.md of github.com/NetworkBlockDevice/nbd; fixed newstyle handshake,
+ * structured replies.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -131,7 +133,8 @@ static void read_file(uint64_t cookie, uint64_t offset, uint32_t length)
 	filled += length;
 }
 
-/* A write of which `there` bytes have come; the rest is written as it comes. Returns how many of those were used. */
+/* Handles a write of which `there` bytes have arrived, and writes the rest as it arrives. Returns
+ * how many of the `there` bytes belonged to it. */
 static size_t write_file(uint64_t cookie, uint64_t offset, uint32_t length, const char *data, size_t there)
 {
 	size_t used = there < length ? there : length;

@@ -29,7 +29,7 @@ const port = await new Promise((resolve) => {
   });
 });
 
-/** Reads all of a device, `depth` requests under way, into memory that is used again. MiB a second. */
+/** Reads a whole device with `depth` requests in flight and discards the data. Returns MiB/s. */
 async function ours(uri) {
   const began = performance.now();
   const device = await openSource(uri, { readOnly: true, connections: 4, log: { log: () => undefined } });

@@ -1,12 +1,14 @@
 /**
- * `farbus serve` against the NBD servers in C: fio's nbd engine, one file of 1 GiB, the same jobs on all of them, alternating
- * within each round; medians of the rounds' ratios, and the processor time that the server took.
+ * `farbus serve` against the NBD servers in C: fio's nbd engine, one file of 1 GiB, the same jobs
+ * on each server, alternating within each round. Prints medians of the rounds' ratios, and the
+ * processor time that each server used.
  *
- * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--peers nbdkit,qemu-nbd,nbd-server]
- *   [--limit]
+ * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--limit]
+ *   [--peers nbdkit,qemu-nbd,nbd-server]
  *
- * --cold empties the page cache of the file before each run. --only: jobs whose name has TEXT in it. --limit: a server in C
- * that does the least that a server can do (limit.c) takes part, to tell what fio and the kernel let one thread reach.
+ * --cold drops the file from the page cache before each run. --only runs the jobs whose names
+ * contain TEXT. --limit also measures a minimal server in C (limit.c): about the most that fio and
+ * the kernel allow a server with one thread.
  * Needs: nbdkit, qemu-nbd, nbd-server, fio; for --limit a C compiler, cc.
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -140,14 +142,14 @@ async function startLimit() {
   return { uris, pids: { tcp: tcp.pid, unix: unix.pid }, stop: () => [tcp, unix].map((c) => c.kill()), wait: socket };
 }
 
-/** Processor seconds of a process and of those of its children that have ended. proc(5): utime, stime, cutime, cstime. */
+/** Processor time of a process and its ended children, in s (proc(5): utime to cstime). */
 function cpuSeconds(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return [11, 12, 13, 14].reduce((sum, i) => sum + Number(fields[i]), 0) / 100;
 }
 
-/** @returns operations a second, microseconds of the server's processor for each, and how busy fio was, in percent. */
+/** @returns operations/s, µs of the server's processor per operation, and fio's load in percent. */
 async function run(server, transport, { rw, bs, depth }) {
   if (flags.cold) forget();
   const before = cpuSeconds(server.pids[transport]);

@@ -1,6 +1,6 @@
 /**
- * Runs benchmarks one after the other: all, or the named ones. What there is, what each needs and its options are read from
- * the comment at the beginning of each file in this folder that has a line "node bench/NAME.mjs".
+ * Runs benchmarks one after the other: all, or the named ones. It finds them, their needs and their
+ * options in the header comments of this folder's files: each has a line "node bench/NAME.mjs".
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync, readdirSync } from 'node:fs';

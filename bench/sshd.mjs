@@ -9,7 +9,7 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Starts it with its files in `folder`. @returns its process, port, and the path of the user's key. */
+/** Starts sshd with its files in `folder`. @returns its process, its port, the user's key file. */
 export async function startSshd(folder) {
   const at = (name) => join(folder, name);
   const port = await freePort();

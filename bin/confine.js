@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Confines itself and becomes another program: src/protocol/qemu/sandbox/confine.node.ts. Not for users. Its arguments are what
-// the program may reach, as JSON, the program's path, and its arguments.
+// Confines itself and becomes another program (src/protocol/qemu/sandbox/confine.node.ts). Farbus
+// starts it; users do not. Its arguments: the files that the program may reach, as JSON; the
+// program's path; the program's arguments.
 const [reach, program, ...args] = process.argv.slice(2);
 import('../dist/protocol/qemu/sandbox/confine.node.js')
   .then(({ confine }) => confine(JSON.parse(reach), program, args))

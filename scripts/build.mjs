@@ -1,5 +1,5 @@
-// Compiles src/ to dist/ with the TypeScript compiler. Plain tsc, so that a stack trace, a worker's path and a
-// source map all name files that exist in src/.
+// Compiles src/ to dist/ with the TypeScript compiler. There is no bundler, so that stack traces,
+// workers' paths and source maps name files that exist in src/.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the tests run against: programs that are not ours, from Debian's packages, and only those that are
-# missing. With root, or with sudo that asks for no password; elsewhere it prints the one line to run and fails.
+# Installs the foreign programs that the tests run against, from Debian's packages, if they are
+# missing. It needs root, or sudo without a password; otherwise it prints the one line to run, and
+# fails.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -88,7 +89,8 @@ fi
 
 echo "Installing what the tests run against: $wanted"
 log=$(mktemp)
-# Servers that come with packages (sshd, inetd) are not to be started: the tests start their own (policy-rc.d(5) of Debian).
+# The packages must not start their servers (sshd, inetd): the tests start their own
+# (Debian's policy-rc.d(5)).
 policy=/usr/sbin/policy-rc.d
 own_policy=
 if [ ! -e "$policy" ]; then

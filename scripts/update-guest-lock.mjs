@@ -1,6 +1,6 @@
-// Writes src/guest/packages.lock.json anew, or another lock file that is given as its first argument: the versions that the
-// suite has today. Needs a build (npm ci makes one),
-// and gpgv with debian-archive-keyring, so that what is pinned was signed by Debian.
+// Rewrites src/guest/packages.lock.json, or the lock file that the first argument names, with the
+// versions that the suite has today. Needs a build (npm ci makes one), and gpgv with
+// debian-archive-keyring: only packages that Debian signed are pinned.
 import { readFile, writeFile } from 'node:fs/promises';
 import { mirrorsOf } from '../dist/guest/fetch.node.js';
 import { readSuite } from '../dist/guest/suite.node.js';

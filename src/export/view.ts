@@ -143,7 +143,7 @@ class ExportView implements TargetExport {
   get readOnly(): boolean {
     const { readOnly, lease } = this.offered;
     if (readOnly || !lease) return readOnly;
-    // A client that comes while the lease moves gets none, so it must not be told that it may write.
+    // A client that comes while the lease moves gets no lease: do not tell it that it may write.
     return lease.moving || (lease.holder !== '' && lease.holder !== this.#client.id);
   }
 

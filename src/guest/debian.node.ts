@@ -51,10 +51,10 @@ export interface GuestOptions extends FetchOptions {
  * not used here.
  */
 export const defaultCommandLine = [
-  'console=ttyS0', // messages and the shell use the serial port, which is the console of a client computer
+  'console=ttyS0', // messages and the shell use the serial port, the client computer's console
   'quiet', // no message per driver: each costs emulated port writes
-  'cryptomgr.notests', // no self-tests of algorithms, which take a third of the boot on an emulated processor
-  'tsc=reliable', // the emulated time-stamp counter is steady, but a watchdog would distrust it under load
+  'cryptomgr.notests', // self-tests take a third of the boot (docs/notes/engine.md, "Boot times")
+  'tsc=reliable', // the emulated time-stamp counter is, but under load a watchdog distrusts it
   'no_timer_check', // the timer interrupt works, but the kernel's check of it fails on a busy host
   'panic=-1', // a panic resets the guest at once, which ends the command that runs it
   'rdinit=/init', // the init script of this initramfs
@@ -72,7 +72,8 @@ const diskModules: readonly string[] = [
 
 /** Modules that a release's kernel needs before `diskModules`. */
 const firstModules: Readonly<Record<DebianRelease, readonly string[]>> = {
-  12: ['crc64_rocksoft_generic'], // otherwise nvme's integrity code runs modprobe for it while loading
+  // Without it, nvme's integrity code runs modprobe for it while it loads.
+  12: ['crc64_rocksoft_generic'],
   11: [],
 };
 

@@ -23,12 +23,14 @@ export function pciConfig(id: PciIdentity): Uint8Array {
   const view = new DataView(space.buffer);
   view.setUint16(0x00, id.vendor, true);
   view.setUint16(0x02, id.device, true);
-  view.setUint16(0x04, 0x0000, true); // §6.2.2 command: the operating system enables memory and bus mastering
+  // §6.2.2, command: the operating system enables memory and bus mastering.
+  view.setUint16(0x04, 0x0000, true);
   view.setUint8(0x08, id.revision);
   view.setUint8(0x09, id.classCode[2]);
   view.setUint8(0x0a, id.classCode[1]);
   view.setUint8(0x0b, id.classCode[0]);
-  view.setUint32(0x10 + 4 * (id.barIndex ?? 0), id.barBase, true); // §6.2.5.1: memory, 32-bit, not prefetchable
+  // §6.2.5.1: memory, 32-bit, not prefetchable.
+  view.setUint32(0x10 + 4 * (id.barIndex ?? 0), id.barBase, true);
   view.setUint16(0x2c, id.vendor, true);
   view.setUint16(0x2e, id.device, true);
   view.setUint8(0x3d, id.interruptPin);

@@ -1,9 +1,10 @@
 /**
- * A diskless computer: master boot record, GRUB, kernel and root file system come from a far disk, through the BIOS, and
- * nothing of them is on this side. The disk is one of `farbus guest-disk`: a minimal Debian of Debian's packages. It comes
- * to its login prompt, somebody logs in and writes a file, and the host's tools find it on the image that was served.
+ * A diskless computer: the BIOS loads the boot record, GRUB, the kernel and the root file system
+ * from a far disk; none of them is on this side. `farbus guest-disk` made the disk, a minimal
+ * Debian. The test waits for the login prompt, logs in, writes a file, and checks with the host's
+ * tools that the served image contains it.
  *
- * Over NBD to an AHCI disk here. With FARBUS_TEST_ALL also to NVMe and IDE disks, over AoE and over ssh.
+ * The disk is on AHCI, over NBD. With FARBUS_TEST_ALL also on NVMe and IDE, over AoE and over ssh.
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,9 +25,9 @@ import { tempFolder } from '../support/temp.js';
 const all = Boolean(process.env['FARBUS_TEST_ALL']);
 const log = { log: () => undefined };
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-/** The partition is where farbus guest-disk says that it is: fdisk's usual place. */
+/** Offset of the partition that farbus guest-disk makes: fdisk's usual one. */
 const partition = '?offset=1048576';
-/** A boot takes half a minute of a processor that is free. */
+/** Limit of a boot, which takes half a minute on a free processor. */
 const bootMs = 400_000;
 
 let folder: string;
@@ -45,7 +46,7 @@ async function makeDisk(): Promise<string> {
   return path;
 }
 
-/** What Debian does on a disk that it has from `source`, and what of it is on the image. */
+/** Boots Debian from `source`, writes a file there, and checks that `image` contains it. */
 async function useDisk(source: string, image: string): Promise<void> {
   const drive = await openClientDrive(source, { log });
   const computer = await createComputer([drive], 128 << 20, { log, firmware: await prepareFirmware() });
@@ -53,7 +54,7 @@ async function useDisk(source: string, image: string): Promise<void> {
   try {
     computer.bootFirmware();
     await console.waitFor(/diskless login: /, bootMs);
-    // On the screen as well: its getty is another one.
+    // The screen has a getty of its own.
     await computer.screen.waitFor(/diskless login:/, 60_000);
     await console.send(`${login.user}\n`);
     await console.waitFor(/Password: /, 60_000);

@@ -125,7 +125,7 @@ describe('two computers on one segment', () => {
     expect(await count('icmp[icmptype] == icmp-echoreply')).toBe(10);
     expect(await count('ether proto 0x88a2')).toBe(1);
     expect(await count('not ip and not ip6 and not arp')).toBe(1);
-    expect(await two('cat /proc/net/packet | wc -l')).toBe('1\n'); // nobody listens any more
+    expect(await two('cat /proc/net/packet | wc -l')).toBe('1\n'); // the head line alone
   }, 300_000);
 
   it('passes the steps of [SYS] fig. 9, 10 and 12 on the server, with the tags that the client tells', async () => {
@@ -143,8 +143,8 @@ describe('two computers on one segment', () => {
     const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id.startsWith('32')).map(({ id }) => id);
     expect(clientBoot).toEqual(['321', '322', '323', '324', '325', '326']);
 
-    // On a busy machine a frame may be sent again. Its copy arrives (280, 281), but is not executed:
-    // every other step must be there exactly once.
+    // On a busy machine a frame may be sent again. Its copy arrives (280, 281) but is not executed,
+    // so every other step must be there exactly once.
     const inOrder = (some: readonly Step[]): string[] =>
       some.map(({ id }) => id).filter((id, at, all) => !['280', '281'].includes(id) || all.indexOf(id) === at);
     const read = steps.client.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;

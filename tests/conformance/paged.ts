@@ -4,7 +4,7 @@ import { PagedBuffers, type MovingMemory } from './paged-buffers.js';
 import { Random } from './random.js';
 import { expectBytes, expectSame, writeBytes, type Subject } from './subject.js';
 
-/** Moves `memory` at every turn of the event loop while `work` runs. */
+/** Moves `memory` at every round of the event loop while `work` runs. */
 async function whileMoving<T>(memories: readonly MovingMemory[], work: () => Promise<T>): Promise<T> {
   let next: ReturnType<typeof setImmediate>;
   const turn = (): void => {

@@ -117,7 +117,7 @@ describe('hostile AoE messages', () => {
           for (const answer of peer.got) expect(answer.length).toBeLessThanOrEqual(1514);
           // Answers go to requests only: one each, besides the announcement.
           expect(peer.got.length).toBeLessThanOrEqual(list.length + 1);
-          // Whatever its lists contain now, another target on the segment is not disturbed, and
+          // Its lists may contain anything now. Another target on the segment is not disturbed, and
           // this one closes properly.
           const second = new AoeTarget(hub, disk, { shelf: 1, slot: 3 });
           expect(await peer.ask(peer.frame(1, 5, new Uint8Array(8), { slot: 3 }))).toBeDefined();

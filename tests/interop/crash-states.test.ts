@@ -1,8 +1,8 @@
 /**
- * What a power cut of this computer leaves of the files that Farbus keeps: overlay, cache, journal
- * of a copy, snapshot. The real code runs once under strace. Then the recorded calls are replayed
- * to many moments, at each of which a power cut loses, tears and reorders what was not synced. What
- * is left is opened as the command line opens it.
+ * Power cuts of this computer, and the files that Farbus keeps: overlay, cache, journal of a copy,
+ * snapshot. The real code runs once under strace. Then the recorded calls are replayed up to many
+ * moments; at each a power cut loses, tears and reorders the writes that were not synced. The
+ * remaining files are opened as the command line opens them.
  *
  * `npm test` looks at some hundred states, `npm run test:all` at thousands.
  */
@@ -202,7 +202,8 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
       const marks = new LoadHistory(Array.from({ length: blocks }, (_, index) => 1_000_000 + index));
       const look = async (files: Map<string, Buffer>, what: string): Promise<void> => {
         put(here, files);
-        // The length of the first write is there, but not its bytes. Eight zeroes may be anything, so the file is refused.
+        // The first write's length is durable, its bytes are not. Eight zeroes may be another
+        // program's file, so the file is refused.
         if (files.get('o.ov')!.equals(Buffer.alloc(8))) {
           return expect(stampsOf(drive, blocks), what).rejects.toThrow('is not an overlay');
         }

@@ -41,7 +41,7 @@ describe('farbus serve, to other clients', () => {
   });
   afterAll(async () => {
     expect(await stop(serving)).toBe(0);
-    // The server logs one line for each broken client, and one if its ending has to wait; nothing else.
+    // The server logs one line for each broken client, one if its ending has to wait, and no other.
     for (const line of serving.errors().split('\n').filter(Boolean)) {
       expect(line).toMatch(/connection closed: it|^farbus: ending: waiting for requests in flight/);
     }

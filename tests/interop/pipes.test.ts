@@ -1,6 +1,6 @@
 /**
- * A named pipe where a command expects a file of its own or of its user: nothing waits for the other end
- * of the pipe.
+ * A named pipe where a command expects a file. Opening a pipe would wait for its other end, so
+ * commands refuse it.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';

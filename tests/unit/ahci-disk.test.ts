@@ -165,7 +165,8 @@ describe('data commands', () => {
     expect((await driver.run({ command: Ata.readVerifyExt, count: 100 })).error).toBe(0x40);
     await driver.restart();
     medium.kind = undefined;
-    expect((await driver.run({ command: Ata.readVerifyExt, count: 0 })).error).toBe(0x10); // 65536 sectors: too many
+    // A count of 0 means 65536 sectors: too many.
+    expect((await driver.run({ command: Ata.readVerifyExt, count: 0 })).error).toBe(0x10);
     await driver.restart();
     expect((await driver.run({ command: Ata.readVerifyExt, count: 8192 })).status).toBe(0x50);
   });

@@ -450,7 +450,8 @@ describe('resets and aborts', () => {
     revived.controller.resume();
     const done = await revived.submit({ opcode: NvmOpcode.flush, cid: 4242 }, 1);
     expect(done.status).toBe(0);
-    expect(revived.strays.map(({ sqid }) => sqid)).toEqual([2]); // the flush that waited when the state was saved
+    // The flush that waited when the state was saved.
+    expect(revived.strays.map(({ sqid }) => sqid)).toEqual([2]);
     revived.write(Register.doorbells + 8, 9999);
     await new Promise((resolve) => setTimeout(resolve, 5));
     expect(revived.strays.some(({ sqid, result }) => sqid === 0 && result === 0x010100)).toBe(true);

@@ -54,7 +54,8 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
   const bytes = memory.view(table, CommandTable.prdt);
   if (!bytes) throw new HostError(PortInterrupt.hostBusFatal, 'a command table is not in guest memory');
   if (fisDwords < 2 || fisDwords > 16) {
-    throw new HostError(PortInterrupt.interfaceFatal, `a command FIS of ${fisDwords} dwords`); // §4.2.2, CFL
+    // §4.2.2: CFL is 2 to 16.
+    throw new HostError(PortInterrupt.interfaceFatal, `a command FIS of ${fisDwords} dwords`);
   }
   if (flags & Header.bist) throw new HostError(PortInterrupt.interfaceFatal, 'no self-test by FIS is known');
   const sent = new Uint8Array(20);

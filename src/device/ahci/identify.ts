@@ -71,9 +71,11 @@ export function identifyDisk(identity: AtaIdentity, facts: DiskFacts, settings: 
   words.set(75, queueDepth - 1);
   words.set(76, 0x010e); // queued commands; generations 1 to 3
   const cache = facts.volatileCache ? 1 << 5 : 0;
-  words.set(82, 0x4000 | (1 << 6) | cache | (1 << 3) | 1); // NOP, look-ahead, cache, power management, SMART
+  // NOP, look-ahead, write cache, power management, SMART
+  words.set(82, 0x4000 | (1 << 6) | cache | (1 << 3) | 1);
   words.set(83, 0x7400); // flush cache (ext), 48-bit addresses
-  words.set(84, 0x4000 | (1 << 8) | (1 << 6) | (1 << 5) | 1); // name, write FUA, general logs, SMART error log
+  // world wide name, write FUA, general logs, SMART error log
+  words.set(84, 0x4000 | (1 << 8) | (1 << 6) | (1 << 5) | 1);
   const enabled = (settings.lookAhead ? 1 << 6 : 0) | (settings.writeCache ? cache : 0) | (settings.smart ? 1 : 0);
   words.set(85, 0x4000 | (1 << 3) | enabled);
   words.set(86, 0xb400); // like word 83; words 119 and 120 are valid
@@ -110,7 +112,8 @@ export function identifyPacket(identity: AtaIdentity, facts: PacketFacts, udma: 
   words.set(76, 0x000e);
   words.set(78, 1 << 5); // asynchronous notification
   words.set(79, facts.notification ? 1 << 5 : 0);
-  words.set(82, 0x4000 | (1 << 9) | (1 << 4) | (1 << 3)); // NOP, DEVICE RESET, packet, power management
+  // NOP, DEVICE RESET, packet, power management
+  words.set(82, 0x4000 | (1 << 9) | (1 << 4) | (1 << 3));
   words.set(83, 0x4000);
   words.set(84, 0x4000 | (1 << 8));
   words.set(85, 0x4000 | (1 << 9) | (1 << 4) | (1 << 3));

@@ -297,7 +297,8 @@ export abstract class ScsiUnit {
     if ((cdb.getUint8(1) & 1) === 0) throw new ScsiError(Sense.invalidField);
     const supported = 1 << EventClass.media;
     if (!(cdb.getUint8(4) & supported)) {
-      return reply(command, Uint8Array.of(0, 2, 0x80, supported), cdb.getUint16(7)); // no event available
+      // no event available
+      return reply(command, Uint8Array.of(0, 2, 0x80, supported), cdb.getUint16(7));
     }
     const status = (this.bay.trayOpen ? 1 : 0) | (this.bay.loaded ? 2 : 0);
     const event = cdb.getUint16(7) > 4 ? this.bay.takeEvent() : 0;

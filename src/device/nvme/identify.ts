@@ -63,7 +63,8 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   data[512] = 0x66; // SQES: 64 bytes
   data[513] = 0x44; // CQES: 16 bytes
   view.setUint32(516, 1, true); // NN
-  view.setUint16(520, (facts.trim ? 1 << 2 : 0) | (1 << 3), true); // ONCS: dataset management, write zeroes
+  // ONCS: dataset management, write zeroes
+  view.setUint16(520, (facts.trim ? 1 << 2 : 0) | (1 << 3), true);
   // VWC: bit 0, there is a volatile cache; a flush may address all namespaces
   data[525] = (facts.volatileWriteCache ? 0b001 : 0) | 0b110;
   ascii(data, 768, 256, `nqn.2026-11.org.farbus:nvme:${identity.serial}`, 0); // SUBNQN

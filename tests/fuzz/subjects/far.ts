@@ -1,7 +1,7 @@
 /**
  * Disks that are far, as a subject of fuzzing: an initiator (NBD, dd over a shell, SFTP) with the
  * filters of a SOURCE's text on it, against a server whose answers are edited on their way.
- * Whatever comes, every request settles, with a BlockError where it fails; no memory beside that of
+ * With any input, every request settles, with a BlockError where it fails; no memory beside that of
  * a read is written; the device closes; and the files of its cache and overlay are used again, or
  * refused.
  */

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes a CD that boots GNU Mach with task.c as its user land: build.sh GNUMACH.GZ OUT.ISO
 #
-# GNUMACH.GZ is boot/gnumach-1.8-486.gz of Debian's package gnumach-image-1.8-486 for i386; it goes on the CD as it is.
-# Needed: apt-get install gcc grub-common grub-pc-bin xorriso. The task is i386 code without a libc, which gcc of amd64 makes
-# by itself; on other processors install gcc-i686-linux-gnu.
+# GNUMACH.GZ is boot/gnumach-1.8-486.gz of Debian's package gnumach-image-1.8-486 for i386; it goes
+# onto the CD unmodified.
+# Needs: apt-get install gcc grub-common grub-pc-bin xorriso. The task is i386 code without a libc,
+# which amd64's gcc compiles; on other processors install gcc-i686-linux-gnu.
 set -eu
 kernel=$1
 iso=$2

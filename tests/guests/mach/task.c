@@ -1,19 +1,20 @@
 /*
- * The user land of GNU Mach as a guest: one bootstrap task that reads and writes disks by Mach's own drivers, at commands
- * that are typed on Mach's own console. It is loaded beside the unmodified kernel as a multiboot module; one of its
- * arguments, d=${device-port} in gnumach's boot script, is the name of its right to the device master port.
+ * The user land of GNU Mach as a guest: one bootstrap task that takes commands from Mach's console,
+ * and reads and writes disks through Mach's own drivers. It is a multiboot module beside the
+ * unmodified kernel. Its argument d=${device-port}, filled in by gnumach's boot script, is the name
+ * of its right to the device master port.
  *
  *   size DISK                            its sectors
  *   hash DISK FIRST COUNT                the SHA-256 of sectors
- *   fill DISK FIRST COUNT SEED           writes sectors whose bytes follow from SEED and the sector's number
+ *   fill DISK FIRST COUNT SEED           writes sectors, made of SEED and the sector's number
  *   copy DISK FIRST DISK FIRST COUNT     from one disk, or place, to another
  *
- * The last two print the SHA-256 of what they wrote. Each prompt has a number of its own, so that who reads the screen can
- * tell one from the next.
+ * The last two print the SHA-256 of the sectors that they wrote. Each prompt has its own number, so
+ * that a reader of the screen can tell one from the next.
  *
- * Specification: messages and traps are those of the public interface of GNU Mach 1.8 (<mach/message.h>,
- * <mach/syscall_sw.h>, <device/device.defs>, <device/device_types.h>), laid out by hand as MIG does for i386. Left
- * out: a flush, which Mach's device interface has not; and everything else, there is no libc here.
+ * Specification: messages and traps of GNU Mach 1.8's public interface (<mach/message.h>,
+ * <mach/syscall_sw.h>, <device/device.defs>, <device/device_types.h>), laid out by hand as MIG does
+ * for i386. Not here: flush, which Mach's device interface lacks; a libc.
  */
 #include "sha256.h"
 
@@ -46,7 +47,7 @@ enum {
     device_open = 2800, device_close, device_write, device_write_inband, device_read, device_read_inband,
     device_get_status = 2811,
     read_and_write = 3,                     /* D_READ | D_WRITE */
-    get_records = 1,                        /* DEV_GET_RECORDS: their number, and their size in bytes */
+    get_records = 1,                        /* DEV_GET_RECORDS: number and size in bytes */
 };
 
 enum { sector = 512, piece = 128 * sector, line_size = 128, inband = 128 };
@@ -54,7 +55,7 @@ enum { sector = 512, piece = 128 * sector, line_size = 128, inband = 128 };
 static u32 reply, master, console;
 static u8 buffer[piece];
 
-/* Sends a request and receives its answer in its place. The result is the answer's RetCode, or mach_msg's own. */
+/* Sends a request and overwrites it with its answer. Returns its RetCode, or mach_msg's error. */
 static u32 call(struct message *message, u32 port, int id, u32 words, int complex) {
     u32 size = 24 + 4 * words;
     message->bits = copy_send | make_send_once << 8 | (complex ? 1u << 31 : 0);
@@ -68,7 +69,8 @@ static u32 call(struct message *message, u32 port, int id, u32 words, int comple
 }
 
 static u32 open_device(const char *name, u32 mode, u32 *port) {
-    struct message message = {.body = {integer, mode, long_inline, 12 | 1024 << 16, 1}}; /* MACH_MSG_TYPE_STRING_C */
+    /* 12: MACH_MSG_TYPE_STRING_C */
+    struct message message = {.body = {integer, mode, long_inline, 12 | 1024 << 16, 1}};
     char *to = (char *)&message.body[5];
     for (int i = 0; i < 127 && name[i]; i++) to[i] = name[i];
     u32 failed = call(&message, master, device_open, 5 + 128 / 4, 0);
@@ -96,7 +98,8 @@ static u32 read_piece(u32 port, u32 first, u32 bytes) {
 /* Writes from `buffer`. */
 static u32 write_piece(u32 port, u32 first, u32 bytes) {
     struct message message = {
-        .body = {integer, 0, integer, first, long_out_of_line, 9 | 8 << 16, bytes, (u32)buffer}}; /* ..._INTEGER_8 */
+        /* 9: MACH_MSG_TYPE_INTEGER_8 */
+        .body = {integer, 0, integer, first, long_out_of_line, 9 | 8 << 16, bytes, (u32)buffer}};
     u32 failed = call(&message, port, device_write, 8, 1);
     if (failed) return failed;
     return message.body[3] == bytes ? 0 : ~0u;
@@ -138,7 +141,7 @@ static void print_sha256(struct sha256 *hash) {
     print(text);
 }
 
-/* The bytes of a sector that `fill` writes: those of Knuth's and Lewis's generator from seed + sector * 2654435761. */
+/* Fills a sector: Knuth's and Lewis's generator, started with seed + sector number * 2654435761. */
 static void pattern(u8 *to, u32 seed, u32 number) {
     u32 value = seed + number * 2654435761u;
     for (int i = 0; i < sector; i++) {
@@ -147,7 +150,8 @@ static void pattern(u8 *to, u32 seed, u32 number) {
     }
 }
 
-/* Goes through `count` sectors: from `from` where that is a right, else made of `seed`; to `to` where that is one. */
+/* Handles `count` sectors: reads them from `from`, or makes them of `seed` if `from` is no right;
+ * writes them to `to` if that is a right; adds them to `hash`. */
 static u32 move(u32 from, u32 from_first, u32 to, u32 to_first, u32 count, u32 seed, struct sha256 *hash) {
     for (u32 done = 0, now; done < count; done += now) {
         now = count - done < piece / sector ? count - done : piece / sector;

@@ -44,7 +44,7 @@ class File {
 }
 
 /**
- * What a power cut keeps: everything, nothing, or something in between. `late` keeps the last calls
+ * A power cut keeps everything, nothing, or something in between. `late` keeps the last calls
  * and loses those before, so that a later write overtakes an earlier one.
  */
 const modes = ['all', 'none', 'sectors', 'sectors', 'few', 'most', 'calls', 'calls', 'pages', 'late', 'late'] as const;
