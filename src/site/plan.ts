@@ -51,6 +51,8 @@ export type SiteDrive =
       readonly aoe: AoeNumber;
       readonly readOnly: boolean;
       readonly bus: 'nvme' | 'ahci';
+      /** The user vouches for the disk if nothing proves that it is the same. */
+      readonly assumeSame: boolean;
     }
   | { readonly kind: 'own'; readonly device: string };
 

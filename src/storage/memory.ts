@@ -76,6 +76,7 @@ export class ReadyMemoryDevice extends MemoryDevice {
   }
 
   protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+    if (offset + from.length > this.bytes.length) return false;
     this.bytes.set(from, offset);
     return true;
   }

@@ -1,4 +1,6 @@
-import { MemoryDevice } from '../../src/storage/memory.js';
+import { expect, test } from 'vitest';
+import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
+import { expectKind, writeBytes } from './subject.js';
 import { conformance } from './suite.js';
 
 const size = 4 << 20;
@@ -17,3 +19,18 @@ conformance('memory, flush for FUA', async () => ({
 conformance('memory, blocks of one byte, odd size', async () => ({
   device: new MemoryDevice(300_001, { blockSize: 1 }),
 }));
+
+test('memory that its owner has shrunk fails beyond its end, also for synchronous requests', async () => {
+  // The compiler's library does not have resizable buffers yet (ES2024).
+  const Resizable = ArrayBuffer as unknown as new (
+    size: number,
+    options: { maxByteLength: number },
+  ) => ArrayBuffer & { resize(size: number): void };
+  const buffer = new Resizable(size, { maxByteLength: size });
+  const device = new ReadyMemoryDevice(new Uint8Array(buffer));
+  buffer.resize(4096);
+  const block = new Uint8Array(4096);
+  expect(device.readNow(4096, block)).toBe(false);
+  expect(device.writeNow(4096, block)).toBe(false);
+  await expectKind('io', writeBytes(device, 4096, block));
+});

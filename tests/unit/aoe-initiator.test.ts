@@ -221,6 +221,20 @@ describe('an AoE initiator', () => {
     await device.read(0, fill(0));
   });
 
+  it('recognises its disk by its world wide name, whatever its content is', async () => {
+    const named = (file: string, letter: number): MemoryDevice =>
+      new MemoryDevice(new Uint8Array(size).fill(letter), { marks: { file } });
+    const setup = await setUp({ disk: named('1:2', 1) });
+    const { hub, device } = setup;
+    await device.read(0, fill(0));
+    await setup.target.close();
+    const twin = new AoeTarget(hub, named('1:3', 1), at);
+    await expect(device.read(0, fill(0))).rejects.toThrow(/the target changed: another disk .* world wide name/);
+    await twin.close();
+    new AoeTarget(hub, named('1:2', 9), at);
+    await expect.poll(() => firstByte(device).catch(() => undefined), { timeout: 10_000 }).toBe(9);
+  });
+
   it('waits for a slow disk, and does not have a write executed twice', async () => {
     const hub = new Hub({ mtu: 9000 });
     const disk = new MemoryDevice(size);

@@ -66,6 +66,25 @@ describe('a rate', () => {
     await device.close();
   });
 
+  test('requests that are given up leave their filter its whole share', async () => {
+    const limit = new RateLimit(64 * KiB);
+    const device = new RateFilter(new MemoryDevice(1 << 20), limit);
+    const other = reader(limit, 4096, 4);
+    await vi.advanceTimersByTimeAsync(1000);
+    for (let i = 0; i < 100; i++) {
+      const stop = new AbortController();
+      const waiting = device.read(0, buffersOf(new Uint8Array(4096)), { signal: stop.signal });
+      stop.abort();
+      await expectKind('aborted', waiting);
+    }
+    const before = other.bytes;
+    const done = device.read(0, buffersOf(new Uint8Array(4096)));
+    await vi.advanceTimersByTimeAsync(1000);
+    await done;
+    expect(other.bytes - before).toBeLessThan(66 * KiB);
+    await device.close();
+  });
+
   test('flushes and holes pass at once', async () => {
     const device = new RateFilter(new MemoryDevice(1 << 20), new RateLimit(512));
     await device.flush();

@@ -41,6 +41,7 @@ computers:
       - c.img,read-only
       - far: store/other
         bus: ahci
+        assume-same: true
 `;
 
 describe('a site file', () => {
@@ -71,7 +72,14 @@ describe('a site file', () => {
       reconnectSeconds: 5,
       drives: [
         { kind: 'text', text: 'c.img,read-only' },
-        { kind: 'far', name: 'store/other', aoe: { shelf: 7, slot: 10 }, bus: 'ahci', readOnly: false },
+        {
+          kind: 'far',
+          name: 'store/other',
+          aoe: { shelf: 7, slot: 10 },
+          bus: 'ahci',
+          readOnly: false,
+          assumeSame: true,
+        },
       ],
     });
   });
@@ -112,6 +120,10 @@ describe('a site file', () => {
       "computers.a.system.with: expected kernel and initrd, or packages with Debian's own system",
     ],
     ['computers:\n  a:\n    role: client\n    network: lan\n', 'there is no segment lan; segments are: none'],
+    [
+      `segments: {lan: {}}\n${server}  c: {role: client, network: lan, drives: [{far: s/d, assume-same: yes please}]}\n`,
+      'computers.c.drives[0].assume-same: expected true or false',
+    ],
     ['computers:\n  a: {role: server}\n', 'site.yaml:2: computers.a: expected network: the name of a segment'],
     [
       `segments: {lan: {mtu: 10}}\n${server}`,

@@ -196,18 +196,19 @@ function readAoe(item: Item): AoeNumber {
 }
 
 function readFarDrive(item: Item): Later {
-  const fields = item.fields('far', 'read-only', 'bus');
+  const fields = item.fields('far', 'read-only', 'bus', 'assume-same');
   if (!fields.far) throw item.error('expected far: SERVER/DEVICE, or a text as farbus run --drive has it');
   const name = fields.far.string('SERVER/DEVICE', /^[^/]+\/[^/]+$/);
   const [server, device] = name.split('/') as [string, string];
   const readOnly = fields['read-only']?.boolean() ?? false;
   const bus = fields.bus?.oneOf('nvme', 'ahci') ?? 'nvme';
+  const assumeSame = fields['assume-same']?.boolean() ?? false;
   return (computers) => {
     const owner = computers.find((one) => one.name === server);
     if (!owner) throw fields.far!.error(`there is no computer ${server} in this site`);
     const found = owner.devices.find((one) => one.name === device);
     if (!found) throw fields.far!.error(`${server} has no device ${device}`);
-    return { kind: 'far', name, aoe: found.aoe, readOnly, bus };
+    return { kind: 'far', name, aoe: found.aoe, readOnly, bus, assumeSame };
   };
 }
 

@@ -221,10 +221,11 @@ class SiteComputer implements RunningComputer {
         return opened;
       }
       case 'far': {
-        const { aoe, readOnly, bus, name } = drive;
+        const { aoe, readOnly, bus, name, assumeSame } = drive;
         const device = await connectAoe(adapter!.share(initiatorClaim(aoe.shelf, aoe.slot)), {
           ...aoe,
           readOnly,
+          assumeSame,
           connectSeconds,
           reconnectSeconds,
           log,
@@ -234,7 +235,7 @@ class SiteComputer implements RunningComputer {
             this.#events.log('info', `${name}: ${state}${detail === '' ? '' : `; ${detail}`}`),
         });
         this.#own(() => device.close());
-        return { device, bus };
+        return { device, bus, assumeSame };
       }
     }
   }

@@ -25,11 +25,10 @@ const leastBurst = 65_536;
 /** A request that waits for tokens. */
 interface Waiting {
   /** Virtual start time, in bytes; the waiting request with the lowest one passes next. */
-  readonly start: number;
+  start: number;
   /** In bytes. */
   readonly length: number;
   readonly go: () => void;
-  cancelled: boolean;
 }
 
 /** The waiting requests of one filter, in order. */
@@ -68,11 +67,11 @@ class Bucket {
       return undefined;
     }
     return waitFor(signal, (go) => {
-      const waiting: Waiting = { start, length, go, cancelled: false };
+      const waiting: Waiting = { start, length, go };
       line.queue.push(waiting);
       this.#lines.add(line);
       this.#arm();
-      return () => void (waiting.cancelled = true);
+      return () => cancel(line, waiting);
     });
   }
 
@@ -110,13 +109,20 @@ class Bucket {
   #next(): Line | undefined {
     let best: Line | undefined;
     for (const line of this.#lines) {
-      while (line.queue[0]?.cancelled) line.queue.shift();
       const first = line.queue[0];
       if (!first) this.#lines.delete(line);
       else if (!best || first.start < best.queue[0]!.start) best = line;
     }
     return best;
   }
+}
+
+/** Removes a request that is given up. Its line gets back the share that the request would take. */
+function cancel(line: Line, waiting: Waiting): void {
+  const at = line.queue.indexOf(waiting);
+  line.queue.splice(at, 1);
+  for (const later of line.queue.slice(at)) later.start -= waiting.length;
+  line.finish -= waiting.length;
 }
 
 /** A limit that several filters may share. */

@@ -22,7 +22,7 @@ export class InFlight {
   /** Commands by tag, the oldest first. */
   readonly #commands = new Map<number, Command>();
   readonly #roundTrip = new RoundTrip();
-  readonly #window = new CongestionWindow(1);
+  readonly #window = new CongestionWindow();
   #order = 0;
   /**
    * Time of the last frame from the target, or of the first command if none was in flight before.

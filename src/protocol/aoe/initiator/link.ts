@@ -284,7 +284,8 @@ export class Link {
   #otherDisk(contact: Contact): Promise<string | undefined> | undefined {
     const { witness, shelf, slot } = this.#options;
     const place = { shelf, slot, mac: this.#port.mac, sectors: this.#sectors };
-    return witness && otherDisk(witness, this.#messenger, contact, place, this.#stop.signal);
+    const { worldWideName } = this.disk;
+    return witness && otherDisk(witness, this.#messenger, contact, place, this.#stop.signal, worldWideName);
   }
 
   #setDeadline(): void {

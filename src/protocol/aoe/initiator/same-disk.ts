@@ -1,6 +1,7 @@
 /**
- * Checks by content (block/witness.ts) that a target found again has the same disk. In AoE a
- * serial number usually identifies the target, not the disk.
+ * Checks that a target found again has the same disk: by the disk's world wide name if both sides
+ * have told one, else by its content (block/witness.ts). In AoE a serial number usually identifies
+ * the target, not the disk.
  *
  * The reads are questions (messenger.ts), apart from the commands that wait. [AoE] 3.1.
  */
@@ -28,6 +29,7 @@ export interface Place {
 }
 
 /**
+ * @param before the world wide name of the disk before, or ''
  * @returns Why the disk is not accepted as the same; undefined if it is the same.
  * @throws Error if the target does not answer, or the signal's reason
  */
@@ -37,7 +39,12 @@ export async function otherDisk(
   contact: Contact,
   place: Place,
   signal: AbortSignal,
+  before: string,
 ): Promise<string | undefined> {
+  const name = contact.disk.worldWideName;
+  if (before !== '' && name !== '') {
+    return name === before ? undefined : `another disk has its address: world wide name ${name} instead of ${before}`;
+  }
   const read = async (offset: number, into: Buffers): Promise<void> => {
     const end = (offset + into.length) / sectorSize;
     for (let lba = offset / sectorSize; lba < end; lba += place.sectors) {

@@ -9,18 +9,13 @@
 const first = 8;
 
 export class CongestionWindow {
-  #limit: number;
-  #size: number;
-  #threshold: number;
+  /** The target's buffer count. */
+  #limit = Infinity;
+  #size = first;
+  /** Size at which slow start ends. RFC 5681 3.1: unlimited until the first loss. */
+  #threshold = Infinity;
   /** Losses of messages sent before this time belong to a loss already handled. */
   #reducedAt = -Infinity;
-
-  /** @param limit The target's buffer count. */
-  constructor(limit: number) {
-    this.#limit = limit;
-    this.#threshold = limit;
-    this.#size = Math.min(first, limit);
-  }
 
   get size(): number {
     return Math.floor(this.#size);
