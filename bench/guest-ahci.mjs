@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { chooseGuest, startGuest } from '../dist/app/computer/start.js';
 import { openClientDrive } from '../dist/app/sources.js';
 import { ClientComputer } from '../dist/computer/client.js';
-import { createV86 } from '../dist/machine/engines/v86.js';
+import { createV86 } from '../dist/machine/engines/v86/engine.js';
 import { machineLine, median, ratio } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 9);

@@ -32,7 +32,7 @@ export * from './export/exports.js';
 export * from './export/server.js';
 export * from './machine/boot/linux.js';
 export * from './machine/engine.js';
-export * from './machine/engines/v86.js';
+export * from './machine/engines/v86/engine.js';
 export * from './machine/snapshot.js';
 export * from './network/ethernet/hub.js';
 export * from './network/ethernet/mac.js';

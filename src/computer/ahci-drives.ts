@@ -5,11 +5,11 @@
  */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
-import { AtaDisk } from '../device/ahci/ata-disk.js';
+import { AtaDisk } from '../device/ata/disk.js';
 import { AhciController, type AhciOptions } from '../device/ahci/controller.js';
-import type { EjectResult } from '../device/ahci/medium-bay.js';
-import { PacketDrive } from '../device/ahci/packet-drive.js';
-import type { SataDevice } from '../device/ahci/sata-device.js';
+import type { EjectResult } from '../device/scsi/medium-bay.js';
+import { PacketDrive } from '../device/ata/packet-drive.js';
+import type { SataDevice } from '../device/ata/sata-device.js';
 import type { IdentifiedPlan } from './drives.js';
 
 interface Port {

@@ -11,7 +11,7 @@ import { Steps, type StepId } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import * as ahci from '../device/ahci/controller.js';
 import * as nvme from '../device/nvme/controller.js';
-import type { CommandTimes } from '../device/nvme/times.js';
+import type { CommandTimes } from '../device/command-times.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
 import type { BootPlace, Engine, InterruptLine } from '../machine/engine.js';

@@ -7,8 +7,8 @@ import { Deadline } from '../base/deadline.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
-import type { AtaIdentity } from '../device/ahci/identify.js';
-import type { NvmeIdentity } from '../device/nvme/identify.js';
+import type { AtaIdentity } from '../spec/ata-identify.js';
+import type { NvmeIdentity } from '../spec/nvme-identify.js';
 import { contentIdentity } from '../probe/identity.js';
 
 /** Identity given by the user: ASCII, at most 20 characters for `serial` and 40 for `model`. */

@@ -2,7 +2,7 @@
  * Times of the three legs of a command: from the trap to the virtual I/O client, from there to the
  * answer, and until the driver consumes the completion.
  */
-import type { CommandTimes } from '../device/nvme/times.js';
+import type { CommandTimes } from '../device/command-times.js';
 
 /** Medians in ms over the most recent commands; undefined if there were none. */
 export interface LegMedians {

@@ -1,6 +1,6 @@
 /**
  * The engine interface: a processor and its board, as the rest of the hypervisor sees them. v86
- * implements it (engines/v86.ts). Devices see only {@link GuestMemory}, {@link InterruptLine} and
+ * implements it (engines/v86). Devices see only {@link GuestMemory}, {@link InterruptLine} and
  * the trap.
  */
 import type { GuestMemory } from './guest-memory.js';

@@ -6,11 +6,11 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
-import { Ata } from '../../src/device/ahci/ata-spec.js';
-import { PacketDrive } from '../../src/device/ahci/packet-drive.js';
-import { Scsi } from '../../src/device/ahci/scsi-spec.js';
-import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/device/ahci/spec.js';
+import { AtaDisk } from '../../src/device/ata/disk.js';
+import { Ata } from '../../src/spec/ata.js';
+import { PacketDrive } from '../../src/device/ata/packet-drive.js';
+import { Scsi } from '../../src/spec/scsi.js';
+import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/spec/ahci.js';
 import { ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { GatedDisk } from '../support/gated-disk.js';

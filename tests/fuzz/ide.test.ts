@@ -6,7 +6,7 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { readCommands, writeCommands } from '../../src/machine/engines/ide-spec.js';
+import { readCommands, writeCommands } from '../../src/spec/ide.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { IdeBoard, Port, turn } from '../support/ide-board.js';

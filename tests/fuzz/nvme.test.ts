@@ -6,7 +6,7 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { NvmOpcode, Register } from '../../src/device/nvme/spec.js';
+import { NvmOpcode, Register } from '../../src/spec/nvme.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
 import { inputsWanted, patience } from './harness/loop.js';

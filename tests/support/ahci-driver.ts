@@ -2,9 +2,9 @@
  * A minimal AHCI driver for tests. It knows the specification and does only what the test tells it.
  */
 import { AhciController, type AhciOptions } from '../../src/device/ahci/controller.js';
-import { Ata } from '../../src/device/ahci/ata-spec.js';
-import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/device/ahci/spec.js';
-import type { SataDevice } from '../../src/device/ahci/sata-device.js';
+import { Ata } from '../../src/spec/ata.js';
+import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/spec/ahci.js';
+import type { SataDevice } from '../../src/device/ata/sata-device.js';
 import { TestMemory } from './guest-memory.js';
 
 /** An ATA command, as a test states it. */

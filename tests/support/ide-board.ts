@@ -8,9 +8,9 @@ import { V86 } from 'v86';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import type { IdeDisk } from '../../src/machine/ide-disk.js';
-import type { FarDrive } from '../../src/machine/engines/far-ide-drive.js';
-import { IdeBuffer, attachIde, type V86Ide } from '../../src/machine/engines/v86-ide.js';
-import { provideImageData } from '../../src/machine/engines/v86-screen.js';
+import type { FarDrive } from '../../src/machine/engines/v86/far-ide-drive.js';
+import { IdeBuffer, attachIde, type V86Ide } from '../../src/machine/engines/v86/ide.js';
+import { provideImageData } from '../../src/machine/engines/v86/screen.js';
 import { TestMemory } from './guest-memory.js';
 
 interface Ports {

@@ -2,7 +2,7 @@
  * A minimal NVMe driver for tests. It knows the specification and does only what the test tells it.
  */
 import { NvmeController, type NvmeOptions } from '../../src/device/nvme/controller.js';
-import { AdminOpcode, Cns, Register } from '../../src/device/nvme/spec.js';
+import { AdminOpcode, Cns, Register } from '../../src/spec/nvme.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { TestMemory } from './guest-memory.js';
 

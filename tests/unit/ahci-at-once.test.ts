@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { BlockError } from '../../src/block/errors.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { Steps } from '../../src/base/steps.js';
-import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
-import { Ata, SetFeature } from '../../src/device/ahci/ata-spec.js';
+import { AtaDisk } from '../../src/device/ata/disk.js';
+import { Ata, SetFeature } from '../../src/spec/ata.js';
 import { ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, type AtaCommand } from '../support/ahci-driver.js';
 

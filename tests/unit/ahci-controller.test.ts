@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
-import { Ata, AtaLog } from '../../src/device/ahci/ata-spec.js';
-import { HbaRegister, PortInterrupt, Signature } from '../../src/device/ahci/spec.js';
+import { AtaDisk } from '../../src/device/ata/disk.js';
+import { Ata, AtaLog } from '../../src/spec/ata.js';
+import { HbaRegister, PortInterrupt, Signature } from '../../src/spec/ahci.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BlockErrorKind } from '../../src/block/errors.js';
-import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
-import { Ata, AtaLog, SetFeature, Smart } from '../../src/device/ahci/ata-spec.js';
+import { AtaDisk } from '../../src/device/ata/disk.js';
+import { Ata, AtaLog, SetFeature, Smart } from '../../src/spec/ata.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn, type AtaCommand } from '../support/ahci-driver.js';
 import { FailingDisk } from '../support/gated-disk.js';

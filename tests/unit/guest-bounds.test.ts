@@ -1,10 +1,10 @@
 /** Everything that a guest can make grow on its host has a limit (docs/security.md, "Bounds"). */
 import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { AtaDisk } from '../../src/device/ahci/ata-disk.js';
-import { Ata } from '../../src/device/ahci/ata-spec.js';
-import { slots } from '../../src/device/ahci/spec.js';
-import { AdminOpcode, NvmOpcode, Register } from '../../src/device/nvme/spec.js';
+import { AtaDisk } from '../../src/device/ata/disk.js';
+import { Ata } from '../../src/spec/ata.js';
+import { slots } from '../../src/spec/ahci.js';
+import { AdminOpcode, NvmOpcode, Register } from '../../src/spec/nvme.js';
 import { UnderWay } from '../../src/device/under-way.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';

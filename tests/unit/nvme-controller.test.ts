@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
 import type { RequestOptions } from '../../src/block/device.js';
-import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode, Register, Status } from '../../src/device/nvme/spec.js';
+import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode, Register, Status } from '../../src/spec/nvme.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { NvmeDriver, type TestCommand } from '../support/nvme-driver.js';
 

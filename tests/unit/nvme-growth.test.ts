@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BlockInfo } from '../../src/block/device.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
-import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode } from '../../src/device/nvme/spec.js';
+import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode } from '../../src/spec/nvme.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
 

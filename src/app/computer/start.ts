@@ -31,7 +31,7 @@ import type { DebianRelease } from '../../guest/lock.node.js';
 import type { OnProgress } from '../../guest/progress.js';
 import type { LinuxImage } from '../../machine/boot/linux.js';
 import type { Firmware } from '../../machine/engine.js';
-import { createV86 } from '../../machine/engines/v86.js';
+import { createV86 } from '../../machine/engines/v86/engine.js';
 import { formatMac } from '../../network/ethernet/mac.js';
 import { goOnFrom, saveTo } from './snapshot.js';
 

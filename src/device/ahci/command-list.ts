@@ -6,8 +6,8 @@
  * interrupt bit that the specification gives.
  */
 import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
-import { decodeHostFis, type HostFis } from './fis.js';
-import { CommandTable, Header, PortInterrupt, headerSize } from './spec.js';
+import { decodeHostFis, type HostFis } from '../../spec/sata-fis.js';
+import { CommandTable, Header, PortInterrupt, headerSize } from '../../spec/ahci.js';
 
 /**
  * A command that cannot be fetched, or whose data has no memory. `interrupt` is the PxIS bit of the

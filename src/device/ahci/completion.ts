@@ -3,12 +3,12 @@
  * §6.2.2): the FISes in the received FIS area (§4.2.1), PxTFD, PxCI or PxSACT, and PxIS.
  */
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { Ata, AtaStatus, good } from './ata-spec.js';
+import { Ata, AtaStatus, good } from '../../spec/ata.js';
 import { address, writeByteCount, type SlotCommand } from './command-list.js';
-import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis, type ResultFile } from './fis.js';
+import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis, type ResultFile } from '../../spec/sata-fis.js';
 import type { PortFile } from './registers.js';
-import { failed, type Outcome } from './sata-device.js';
-import { PortCmd, PortInterrupt, ReceivedFis } from './spec.js';
+import { failed, type Outcome } from '../ata/sata-device.js';
+import { PortCmd, PortInterrupt, ReceivedFis } from '../../spec/ahci.js';
 
 /** The received FIS area of a port, with the registers that change together with it. */
 export class ReceivedFisArea {

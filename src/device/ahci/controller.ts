@@ -12,11 +12,11 @@ import { Steps } from '../../base/steps.js';
 import type { InterruptLine } from '../../machine/engine.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
-import type { CommandTimes } from '../nvme/times.js';
+import type { CommandTimes } from '../command-times.js';
 import { AhciPort } from './port.js';
 import { readHba, writeHba, type HbaFile } from './registers.js';
-import type { SataDevice } from './sata-device.js';
-import { Ghc, PortRegister, maxPorts, portSize, portsStart } from './spec.js';
+import type { SataDevice } from '../ata/sata-device.js';
+import { Ghc, PortRegister, maxPorts, portSize, portsStart } from '../../spec/ahci.js';
 import type { AhciState } from './state.js';
 
 /**

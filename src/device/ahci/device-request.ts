@@ -4,9 +4,9 @@
  */
 import type { RequestOptions } from '../../block/device.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { AtaError, AtaStatus, good } from './ata-spec.js';
+import { AtaError, AtaStatus, good } from '../../spec/ata.js';
 import { prdtBuffers, type SlotCommand } from './command-list.js';
-import type { DeviceCommand, Outcome } from './sata-device.js';
+import type { DeviceCommand, Outcome } from '../ata/sata-device.js';
 
 /**
  * The request for the device.

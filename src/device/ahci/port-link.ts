@@ -4,12 +4,12 @@
  * After a reset (COMRESET or software reset) the device sends its signature only when no earlier
  * command can have a later effect. Until then the port reports that it is busy.
  */
-import { AtaStatus } from './ata-spec.js';
+import { AtaStatus } from '../../spec/ata.js';
 import type { ReceivedFisArea } from './completion.js';
-import { d2hFis } from './fis.js';
+import { d2hFis } from '../../spec/sata-fis.js';
 import { portResetValues, type PortFile } from './registers.js';
-import type { SataDevice } from './sata-device.js';
-import { Det, LinkStatus, PortCmd, ReceivedFis, SError, Signature } from './spec.js';
+import type { SataDevice } from '../ata/sata-device.js';
+import { Det, LinkStatus, PortCmd, ReceivedFis, SError, Signature } from '../../spec/ahci.js';
 
 /** The parts of the port that the link uses. */
 export interface LinkPort {

@@ -8,23 +8,23 @@
  * have reused the memory.
  *
  * Not here: link and resets (port-link.ts), received FISes (completion.ts), the meaning of a
- * command (sata-device.ts).
+ * command (../ata/sata-device.ts).
  */
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
-import type { CommandTimes } from '../nvme/times.js';
+import type { CommandTimes } from '../command-times.js';
 import { UnderWay, type UnderWayCommand } from '../under-way.js';
-import { AtaStatus } from './ata-spec.js';
+import { AtaStatus } from '../../spec/ata.js';
 import { CommandMemory, HostError, address, fetchCommand, type SlotCommand } from './command-list.js';
 import { ReceivedFisArea } from './completion.js';
 import { abortedOutcome, requestOf } from './device-request.js';
-import { setDeviceBitsFis } from './fis.js';
+import { setDeviceBitsFis } from '../../spec/sata-fis.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
-import { failed, type Outcome, type SataDevice } from './sata-device.js';
-import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from './spec.js';
+import { failed, type Outcome, type SataDevice } from '../ata/sata-device.js';
+import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from '../../spec/ahci.js';
 import type { PortState } from './state.js';
 
 /** The parts of the adapter that a port uses. */

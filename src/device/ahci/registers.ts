@@ -4,7 +4,7 @@
  *
  * Not here: the effects of a write (controller.ts, port.ts, port-link.ts).
  */
-import { Cap, Ghc, HbaRegister, PortCmd, PortInterrupt, PortRegister, SError, slots } from './spec.js';
+import { Cap, Ghc, HbaRegister, PortCmd, PortInterrupt, PortRegister, SError, slots } from '../../spec/ahci.js';
 
 /** The generic host control registers that store a value. */
 export interface HbaFile {

@@ -13,13 +13,13 @@ import {
   namespaceDescriptors,
   type NamespaceFacts,
   type NvmeIdentity,
-} from './identify.js';
+} from '../../spec/nvme-identify.js';
 import type { Features } from './features.js';
 import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { AdminOpcode, Cc, Cns, LogPage, Status, cqeSize, sqeSize } from './spec.js';
+import { AdminOpcode, Cc, Cns, LogPage, Status, cqeSize, sqeSize } from '../../spec/nvme.js';
 
 /** The parts of the controller that admin commands use. */
 export interface AdminTarget {

@@ -22,15 +22,15 @@ import { CommandError, type Command } from './command.js';
 import { Features } from './features.js';
 import { AsyncEvents } from './events.js';
 import { GiveUp, keyOf } from './give-up.js';
-import type { NvmeIdentity } from './identify.js';
+import type { NvmeIdentity } from '../../spec/nvme-identify.js';
 import { Interrupt } from './interrupt.js';
 import { Logs } from './logs.js';
 import { executeNvm, lbaOf, namespaceFacts } from './nvm.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { readRegister, writeRegister, type RegisterFile } from './registers.js';
 import type { NvmeState } from './state.js';
-import { PostedTimes, type CommandTimes } from './times.js';
-import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from './spec.js';
+import { PostedTimes, type CommandTimes } from '../command-times.js';
+import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from '../../spec/nvme.js';
 
 /**
  * PCI vendor and device id. They are not assigned to any vendor, so no driver applies quirks to

@@ -3,8 +3,8 @@
  * that wait.
  */
 import { CommandError, type Command } from './command.js';
-import { asyncEventLimit } from './identify.js';
-import { Status } from './spec.js';
+import { asyncEventLimit } from '../../spec/nvme-identify.js';
+import { Status } from '../../spec/nvme.js';
 
 export class AsyncEvents {
   #requests: Pick<Command, 'cid'>[] = [];

@@ -5,7 +5,7 @@
  * §5.21 allows.
  */
 import { CommandError } from './command.js';
-import { Feature, Status } from './spec.js';
+import { Feature, Status } from '../../spec/nvme.js';
 
 /** Largest number of I/O submission queues, and of I/O completion queues. */
 export const ioQueueLimit = 16;

@@ -4,9 +4,9 @@
  */
 import type { UnderWay } from '../under-way.js';
 import { CommandError } from './command.js';
-import { abortLimit } from './identify.js';
+import { abortLimit } from '../../spec/nvme-identify.js';
 import type { SubmissionQueue } from './queues.js';
-import { Status } from './spec.js';
+import { Status } from '../../spec/nvme.js';
 
 /** The key of a command among those in flight: its queue and its command identifier. */
 export function keyOf(sqid: number, cid: number): number {

@@ -2,8 +2,8 @@
  * Log pages (NVMe 1.4 §5.14.1): errors, health, firmware slots, changed namespaces, commands
  * supported.
  */
-import { errorLogEntries } from './identify.js';
-import { AdminOpcode, NvmOpcode } from './spec.js';
+import { errorLogEntries } from '../../spec/nvme-identify.js';
+import { AdminOpcode, NvmOpcode } from '../../spec/nvme.js';
 
 /** The counters of the health log. */
 export interface Usage {

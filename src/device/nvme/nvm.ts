@@ -8,10 +8,10 @@ import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { CommandError, uint64, type Command } from './command.js';
-import { mdts, type NamespaceFacts } from './identify.js';
+import { mdts, type NamespaceFacts } from '../../spec/nvme-identify.js';
 import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
-import { NvmOpcode, Status, deallocateBit, doNotRetry, fuaBit } from './spec.js';
+import { NvmOpcode, Status, deallocateBit, doNotRetry, fuaBit } from '../../spec/nvme.js';
 
 /** The objects that executing a command needs. */
 export interface NvmContext {

@@ -6,7 +6,7 @@
  */
 import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
 import { CommandError, uint64, type Command } from './command.js';
-import { Status } from './spec.js';
+import { Status } from '../../spec/nvme.js';
 
 const pageSize = 4096;
 

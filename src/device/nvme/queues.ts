@@ -5,7 +5,7 @@
  */
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { decodeCommand, type Command } from './command.js';
-import { cqeSize, sqeSize } from './spec.js';
+import { cqeSize, sqeSize } from '../../spec/nvme.js';
 
 /** A submission queue's address and state, as a snapshot holds it. */
 export interface SubmissionQueueState {

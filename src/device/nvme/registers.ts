@@ -5,7 +5,7 @@
  * Not here: the effects of a write on the controller (controller.ts), the doorbells
  * (controller.ts).
  */
-import { Register } from './spec.js';
+import { Register } from '../../spec/nvme.js';
 
 /** The registers that store a value. All others are constants. */
 export interface RegisterFile {

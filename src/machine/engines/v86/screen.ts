@@ -5,7 +5,7 @@
  * v86's own screen for Node keeps only characters. This one also keeps colours, the guest's font
  * and pixels. The method names are v86's (browser/screen.js, dummy_screen.js).
  */
-import type { Picture, Screen } from '../screen.js';
+import type { Picture, Screen } from '../../screen.js';
 
 /** The parts of v86's video adapter that are used here. */
 export interface V86Vga {

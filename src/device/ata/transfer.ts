@@ -4,11 +4,11 @@
  */
 import { buffersOf } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions } from '../../block/device.js';
-import { AtaCommandError } from './ata-error.js';
-import { Ata, AtaError, dsmEntrySize, dsmMaxBlocks } from './ata-spec.js';
-import type { TaskFile } from './fis.js';
+import { AtaCommandError } from './error.js';
+import { Ata, AtaError, dsmEntrySize, dsmMaxBlocks } from '../../spec/ata.js';
+import type { TaskFile } from '../../spec/sata-fis.js';
 import type { DeviceCommand } from './sata-device.js';
-import { Sense } from './scsi-spec.js';
+import { Sense } from '../../spec/scsi.js';
 
 /** A byte range of the medium. */
 export interface SectorRange {

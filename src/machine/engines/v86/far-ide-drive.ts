@@ -1,15 +1,15 @@
 /**
  * One drive of v86's IDE controller whose disk is remote. Its methods replace those of v86's drive
- * (v86-ide.ts).
+ * (ide.ts).
  *
  * The drive is busy until the disk has answered, and it reports errors. Each drive has at most one
  * request in flight; commands that the guest sends meanwhile or out of order are refused.
  *
- * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (ide-spec.ts). Left out: UDMA,
+ * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (spec/ide.ts). Left out: UDMA,
  * FUA, SMART, security, sector numbers of more than 31 bits.
  */
-import type { GuestMemory } from '../guest-memory.js';
-import type { IdeDisk } from '../ide-disk.js';
+import type { GuestMemory } from '../../guest-memory.js';
+import type { IdeDisk } from '../../ide-disk.js';
 import { describedMemory, gather, scatter, type Piece } from './ide-prd.js';
 import {
   BusMaster,
@@ -24,7 +24,7 @@ import {
   sectorSize,
   wideCommands,
   writeCommands,
-} from './ide-spec.js';
+} from '../../../spec/ide.js';
 
 /** The parts of v86's drive (class "IDEInterface") that are used here. */
 export interface V86Drive {

@@ -2,18 +2,18 @@
  * A packet device (ATAPI; ATA8-ACS 7.24 PACKET) with a removable medium: the ATA side of a CD/DVD
  * drive or of a removable disk.
  *
- * Not here: the packet commands (scsi-unit.ts). Left out: overlapped and queued packets.
+ * Not here: the packet commands (../scsi/unit.ts). Left out: overlapped and queued packets.
  */
 import type { BlockDevice } from '../../block/device.js';
-import { Ata, AtaError, AtaStatus, SataFeature, SetFeature, good } from './ata-spec.js';
-import { CdUnit } from './cd-unit.js';
-import { DiskUnit } from './disk-unit.js';
-import { acceptedFeatures, identifyPacket, transferMode, type AtaIdentity } from './identify.js';
-import { MediumBay, type BayState, type EjectResult } from './medium-bay.js';
+import { Ata, AtaError, AtaStatus, SataFeature, SetFeature, good } from '../../spec/ata.js';
+import { CdUnit } from '../scsi/cd-unit.js';
+import { DiskUnit } from '../scsi/disk-unit.js';
+import { acceptedFeatures, identifyPacket, transferMode, type AtaIdentity } from '../../spec/ata-identify.js';
+import { MediumBay, type BayState, type EjectResult } from '../scsi/medium-bay.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
-import { DeviceType, discSector, type SenseCode } from './scsi-spec.js';
-import { ScsiError, type ScsiUnit, type Transferred } from './scsi-unit.js';
-import { Signature } from './spec.js';
+import { DeviceType, discSector, type SenseCode } from '../../spec/scsi.js';
+import { ScsiError, type ScsiUnit, type Transferred } from '../scsi/unit.js';
+import { Signature } from '../../spec/ahci.js';
 
 /**
  * Interrupt reason in the count field (ATA8-ACS 6.4): bit 0 command or data, bit 1 direction. Both

@@ -5,11 +5,11 @@
  * Left out: the extended error log, self-tests (their log exists and is empty), thresholds that
  * could be exceeded.
  */
-import { AtaCommandError } from './ata-error.js';
-import { AtaError, AtaLog } from './ata-spec.js';
-import type { ResultFile, TaskFile } from './fis.js';
-import { checksum } from './identify.js';
-import type { SenseCode } from './scsi-spec.js';
+import { AtaCommandError } from './error.js';
+import { AtaError, AtaLog } from '../../spec/ata.js';
+import type { ResultFile, TaskFile } from '../../spec/sata-fis.js';
+import { checksum } from '../../spec/ata-identify.js';
+import type { SenseCode } from '../../spec/scsi.js';
 
 const page = 512;
 /** A.19: number of entries of the summary error log, and bytes of each. */

@@ -4,7 +4,7 @@
  *
  * Words left at zero are not supported or not reported.
  */
-import { SetFeature, dsmMaxBlocks, queueDepth } from './ata-spec.js';
+import { SetFeature, dsmMaxBlocks, queueDepth } from './ata.js';
 
 /** The names that a drive reports. */
 export interface AtaIdentity {

@@ -12,7 +12,7 @@
  * - Guest memory moves when the WebAssembly memory grows; old views are then detached.
  */
 import { V86 } from 'v86';
-import { nextTurn } from '../../base/turn.js';
+import { nextTurn } from '../../../base/turn.js';
 import type {
   BootPlace,
   DescriptorRegisters,
@@ -21,15 +21,15 @@ import type {
   InterruptLine,
   PciFunction,
   ProtectedModeEntry,
-} from '../engine.js';
-import type { GuestMemory } from '../guest-memory.js';
-import { ideSlot, type IdeDisk } from '../ide-disk.js';
-import type { TrapHandler } from '../trap.js';
+} from '../../engine.js';
+import type { GuestMemory } from '../../guest-memory.js';
+import { ideSlot, type IdeDisk } from '../../ide-disk.js';
+import type { TrapHandler } from '../../trap.js';
 import type { FarDrive } from './far-ide-drive.js';
-import { IdeBuffer, attachIde, type V86Ide } from './v86-ide.js';
-import { V86NetworkCard, type V86Ne2k } from './v86-network-card.js';
-import { SerialInput, type V86Uart } from './v86-serial.js';
-import { V86Screen, provideImageData, type V86Vga } from './v86-screen.js';
+import { IdeBuffer, attachIde, type V86Ide } from './ide.js';
+import { V86NetworkCard, type V86Ne2k } from './network-card.js';
+import { SerialInput, type V86Uart } from './serial.js';
+import { V86Screen, provideImageData, type V86Vga } from './screen.js';
 
 /** The parts of v86's processor object that are used here. */
 interface V86Cpu {

@@ -12,9 +12,9 @@ import {
   modePages,
   toc,
   trackInformation,
-} from './cd-data.js';
-import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './scsi-unit.js';
-import { DeviceType, Profile, Scsi, Sense, cdMaxSectors, discSector } from './scsi-spec.js';
+} from '../../spec/mmc.js';
+import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './unit.js';
+import { DeviceType, Profile, Scsi, Sense, cdMaxSectors, discSector } from '../../spec/scsi.js';
 
 export class CdUnit extends ScsiUnit {
   readonly deviceType = DeviceType.cd;

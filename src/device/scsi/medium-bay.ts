@@ -7,7 +7,7 @@
  * The bay then shows the medium of that drive.
  */
 import type { BlockDevice, BlockInfo, RemovableMedia, RequestOptions } from '../../block/device.js';
-import { MediaEvent, Sense, type SenseCode } from './scsi-spec.js';
+import { MediaEvent, Sense, type SenseCode } from '../../spec/scsi.js';
 
 export type EjectResult = 'ejected' | 'locked' | 'empty';
 

@@ -2,7 +2,7 @@
  * Data structures that a CD/DVD drive returns (MMC-5), for a disc of one session with one data
  * track.
  */
-import { MmcFeature, ModePage, Profile } from './scsi-spec.js';
+import { MmcFeature, ModePage, Profile } from './scsi.js';
 
 /** 6.26: ADR 1 (current position), control 4 (data track). */
 const dataTrack = 0x14;

@@ -7,11 +7,11 @@
  */
 import type { BlockDevice } from '../../block/device.js';
 import { blockErrorOf } from '../../block/errors.js';
-import { AtaCommandError, ataErrorOf } from './ata-error.js';
-import { DiskLogs } from './ata-logs.js';
-import { Ata, AtaError, AtaStatus, SetFeature, Smart, good } from './ata-spec.js';
-import { dataSetManagement, readRange, transferRange, verify, type SectorRange } from './ata-transfer.js';
-import { HostError } from './command-list.js';
+import { AtaCommandError, ataErrorOf } from './error.js';
+import { DiskLogs } from './logs.js';
+import { Ata, AtaError, AtaStatus, SetFeature, Smart, good } from '../../spec/ata.js';
+import { dataSetManagement, readRange, transferRange, verify, type SectorRange } from './transfer.js';
+import { HostError } from '../ahci/command-list.js';
 import {
   acceptedFeatures,
   defaultSettings,
@@ -20,10 +20,10 @@ import {
   transferMode,
   type AtaIdentity,
   type AtaSettings,
-} from './identify.js';
+} from '../../spec/ata-identify.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
-import { Signature } from './spec.js';
-import { Sense, type SenseCode } from './scsi-spec.js';
+import { Signature } from '../../spec/ahci.js';
+import { Sense, type SenseCode } from '../../spec/scsi.js';
 
 /** The part of a snapshot that holds a disk. */
 interface DiskState {

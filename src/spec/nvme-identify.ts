@@ -2,7 +2,7 @@
  * Identify data structures (NVMe 1.4 §5.15.2). Fields left at zero are not supported or not
  * reported.
  */
-import { Cns } from './spec.js';
+import { Cns } from './nvme.js';
 
 /** Names of the controller and its namespace, as identify structures report them. */
 export interface NvmeIdentity {

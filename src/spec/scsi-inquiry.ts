@@ -1,8 +1,8 @@
 /**
  * INQUIRY data (SPC-3 6.4) and vital product data pages (7.6) of a packet device.
  */
-import type { AtaIdentity } from './identify.js';
-import { DeviceType } from './scsi-spec.js';
+import type { AtaIdentity } from './ata-identify.js';
+import { DeviceType } from './scsi.js';
 
 const vendor = 'FARBUS';
 

@@ -3,8 +3,8 @@
  */
 import type { RequestOptions } from '../../block/device.js';
 import type { GuestBuffers } from '../../machine/guest-memory.js';
-import { AtaStatus } from './ata-spec.js';
-import type { ResultFile, TaskFile } from './fis.js';
+import { AtaStatus } from '../../spec/ata.js';
+import type { ResultFile, TaskFile } from '../../spec/sata-fis.js';
 
 /** A command for a device. */
 export interface DeviceCommand {

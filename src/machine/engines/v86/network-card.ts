@@ -6,8 +6,8 @@
  * does not receive by itself, and a check for room before each frame: v86 drops frames silently,
  * and takes a ring that is exactly full for an empty one.
  */
-import { nextTurn } from '../../base/turn.js';
-import type { CardIntake, NetworkCard } from '../network-card.js';
+import { nextTurn } from '../../../base/turn.js';
+import type { CardIntake, NetworkCard } from '../../network-card.js';
 
 /** The parts of v86's card that are used here. A page has 256 bytes. */
 export interface V86Ne2k {

@@ -4,7 +4,7 @@
  *
  * Left out: BIST and data FISes, which software never sees.
  */
-import { FisType, fisDeviceToHost, fisInterrupt, fisIsCommand, fisNotification } from './spec.js';
+import { FisType, fisDeviceToHost, fisInterrupt, fisIsCommand, fisNotification } from './ahci.js';
 
 /** The shadow registers of a command (ATA8-ACS 7.1.2, 7.1.4). */
 export interface TaskFile {

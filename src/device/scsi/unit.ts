@@ -8,11 +8,11 @@ import { JoinedAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import type { BlockDevice, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
-import { HostError } from './command-list.js';
-import type { AtaIdentity } from './identify.js';
-import { inquiry, vitalProductData } from './inquiry.js';
+import { HostError } from '../ahci/command-list.js';
+import type { AtaIdentity } from '../../spec/ata-identify.js';
+import { inquiry, vitalProductData } from '../../spec/scsi-inquiry.js';
 import type { MediumBay } from './medium-bay.js';
-import { DeviceType, EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from './scsi-spec.js';
+import { DeviceType, EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from '../../spec/scsi.js';
 
 /** Ends a command with CHECK CONDITION. */
 export class ScsiError extends Error {

@@ -3,8 +3,8 @@
  * for them (ACS-3 4.19).
  */
 import type { BlockErrorKind } from '../../block/errors.js';
-import { AtaError, AtaStatus } from './ata-spec.js';
-import { Sense, type SenseCode } from './scsi-spec.js';
+import { AtaError, AtaStatus } from '../../spec/ata.js';
+import { Sense, type SenseCode } from '../../spec/scsi.js';
 
 /** An error that ends a command. */
 export class AtaCommandError extends Error {

@@ -4,10 +4,10 @@
  * v86 acknowledges writes and flushes before they are done and cannot report errors. So for our
  * disks, and only for them, its methods are replaced by those of a {@link FarDrive}.
  */
-import type { GuestMemory } from '../guest-memory.js';
-import { maxIdeDisks, type IdeDisk } from '../ide-disk.js';
+import type { GuestMemory } from '../../guest-memory.js';
+import { maxIdeDisks, type IdeDisk } from '../../ide-disk.js';
 import { FarDrive, type BusMasterUse, type V86Drive } from './far-ide-drive.js';
-import { IdeCommand } from './ide-spec.js';
+import { IdeCommand } from '../../../spec/ide.js';
 
 /** The methods of v86's drives that are replaced. */
 interface V86DriveMethods {

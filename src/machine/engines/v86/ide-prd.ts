@@ -1,9 +1,9 @@
 /**
  * Physical region descriptors of the bus master: the guest memory of a DMA transfer.
  *
- * Specification: [BMI] 1.2 (ide-spec.ts).
+ * Specification: [BMI] 1.2 (spec/ide.ts).
  */
-import type { GuestMemory } from '../guest-memory.js';
+import type { GuestMemory } from '../../guest-memory.js';
 
 /** A range of guest memory that a descriptor describes. */
 export interface Piece {

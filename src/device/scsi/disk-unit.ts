@@ -1,11 +1,11 @@
 /**
  * A removable direct-access disk (SBC-3) as a packet device: the commands that it has beyond
- * scsi-unit.ts.
+ * unit.ts.
  *
  * Left out: UNMAP, FORMAT UNIT.
  */
-import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './scsi-unit.js';
-import { DeviceType, ModePage, Scsi, Sense } from './scsi-spec.js';
+import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './unit.js';
+import { DeviceType, ModePage, Scsi, Sense } from '../../spec/scsi.js';
 
 const fuaBit = 0x08;
 

@@ -2,7 +2,7 @@
  * Times of a command, from the doorbell write to the moment the driver consumes the completion.
  * Used for `--trace` and latency figures; AHCI uses {@link CommandTimes} as well.
  */
-import type { CompletionQueue } from './queues.js';
+import type { CompletionQueue } from './nvme/queues.js';
 
 /** Times of one command of an I/O queue, in ms of `performance.now()`. */
 export interface CommandTimes {
