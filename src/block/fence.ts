@@ -50,7 +50,7 @@ export class Fence {
   #open = false;
   #failure: BlockError | undefined;
   #closing: ReturnType<typeof setTimeout> | undefined;
-  #reason = 'the server does not say that they are over';
+  #reason = 'the server does not confirm that they have ended';
 
   private constructor(life: Life, options: FenceOptions) {
     this.#life = life;
@@ -124,7 +124,7 @@ export class Fence {
   async #fence({ pid, marks }: EndedLife, settles: boolean): Promise<void> {
     const who = pid > 0 ? `the ended process ${pid}` : 'an ended process';
     if (!marks) {
-      if (!settles) this.#warn(`what is kept of ${who} cannot be read: a write of it may still land`);
+      if (!settles) this.#warn(`the record of ${who} cannot be read: one of its writes may still land`);
       return;
     }
     let unknown = false;
@@ -147,7 +147,7 @@ export class Fence {
 
   #late(seconds: number): void {
     const { address, log } = this.#options;
-    const why = `for ${seconds} seconds the writes of an earlier process have not come to an end: ${this.#reason}`;
+    const why = `the writes of an earlier process have not ended for ${seconds} seconds: ${this.#reason}`;
     const error = new BlockError('unreachable', `${address}: ${why}`);
     log.log('error', error.message);
     this.#fail(error);

@@ -94,7 +94,7 @@ export type EndReason = 'halted' | 'reset' | 'failed';
 export const endText: Readonly<Record<EndReason, string>> = {
   halted: 'has halted',
   reset: 'asked for a restart',
-  failed: 'did what the engine cannot go on from',
+  failed: 'reached a state in which the engine cannot continue',
 };
 
 /** The guest ended by itself while a script waited for its console. */
@@ -314,7 +314,7 @@ export class Computer {
     this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
     await this.#engine.restoreState(snapshot.engine);
     this.#controllers.forEach((controller, i) => controller.restore(snapshot.devices[i] as never));
-    this.#steps.step(0, this.#figure.system, 'the operating system goes on from a snapshot');
+    this.#steps.step(0, this.#figure.system, 'the operating system continues from a snapshot');
     for (const controller of this.#controllers) controller.resume();
     this.#engine.start();
   }

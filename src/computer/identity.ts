@@ -79,7 +79,7 @@ async function contentOf({ index, kind, device }: Identified, log: Logger): Prom
   try {
     return (await Promise.race([contentIdentity(device, { signal: limit.signal }), late])) ?? '';
   } catch (error) {
-    log.log('warn', `drive ${index} cannot be looked at: ${messageOf(error)}; its serial number follows from its name`);
+    log.log('warn', `drive ${index} cannot be read: ${messageOf(error)}; its serial number follows from its name`);
     return '';
   } finally {
     limit.end();

@@ -40,12 +40,12 @@ export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<Sn
  */
 export async function checkSame(then: SnapshotDrive, drive: Drive): Promise<void> {
   const now = factsOf(drive);
-  const another = `drive ${drive.index} is another than it was`;
+  const another = `drive ${drive.index} is not the same as before`;
   if (then.size !== now.size) {
     throw new SnapshotError(`${another}: it has ${now.size} bytes and had ${then.size}`);
   }
   if (sectorOf(then.blockSize) !== sectorOf(now.blockSize) || then.readOnly !== now.readOnly) {
-    throw new SnapshotError(`${another}: its block size differs, or whether it may be written`);
+    throw new SnapshotError(`${another}: its block size or its write protection differs`);
   }
   if (!drive.medium || drive.assumeSame) return;
   const before = parseIdentity(then.disk);
@@ -82,7 +82,7 @@ async function look({ index, medium }: Drive): Promise<DiskIdentity> {
   try {
     return await identifyDisk(medium, { signal: limit.signal });
   } catch (error) {
-    throw new SnapshotError(`the far device of drive ${index} cannot be looked at: ${messageOf(error)}`);
+    throw new SnapshotError(`the far device of drive ${index} cannot be read: ${messageOf(error)}`);
   } finally {
     limit.end();
   }

@@ -141,7 +141,7 @@ export class Offered implements TargetExport {
     if (changed.oneWriter !== before.oneWriter) {
       if (this.inUse) {
         throw new FarbusError(
-          `one-writer of ${JSON.stringify(this.name)} can change when nobody uses it: try again then`,
+          `one-writer of ${JSON.stringify(this.name)} can change only while no client uses it: try again then`,
         );
       }
       this.#lease = changed.oneWriter && new LeaseArbiter(this.device);

@@ -20,7 +20,7 @@ import type { Steps } from '../base/steps.js';
  * Classification of an access: it issued a command, it went to another register, or no device owns
  * the address.
  */
-export type TrapCause = 'command' | 'register' | 'nobody';
+export type TrapCause = 'command' | 'register' | 'unclaimed';
 
 /**
  * A device whose registers are guarded. It is called within a guest instruction, so it must not
@@ -58,11 +58,11 @@ export interface TrapCounts {
   reads: number;
   writes: number;
   commands: number;
-  nobody: number;
+  unclaimed: number;
 }
 
 export class TrapHandler {
-  readonly counts: TrapCounts = { reads: 0, writes: 0, commands: 0, nobody: 0 };
+  readonly counts: TrapCounts = { reads: 0, writes: 0, commands: 0, unclaimed: 0 };
   readonly #devices: GuardedDevice[] = [];
   readonly #steps: Steps;
 
@@ -84,7 +84,7 @@ export class TrapHandler {
   read(address: number, size: number): number {
     const device = this.#find(address, size);
     if (!device) {
-      this.counts.nobody++;
+      this.counts.unclaimed++;
       return size === 4 ? 0xffffffff : (1 << (8 * size)) - 1;
     }
     this.counts.reads++;
@@ -95,8 +95,8 @@ export class TrapHandler {
   write(address: number, size: number, value: number): TrapCause {
     const device = this.#find(address, size);
     if (!device) {
-      this.counts.nobody++;
-      return 'nobody';
+      this.counts.unclaimed++;
+      return 'unclaimed';
     }
     this.counts.writes++;
     const offset = address - device.base;

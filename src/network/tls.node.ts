@@ -216,8 +216,7 @@ const reasons: Readonly<Record<string, string>> = {
   SELF_SIGNED_CERT_IN_CHAIN: 'the other side has a certificate of an unknown signer: give its CA certificate',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'the other side has a certificate of an unknown signer: give its CA certificate',
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'the other side has a certificate of an unknown signer: give its CA certificate',
-  DEPTH_ZERO_SELF_SIGNED_CERT:
-    'the other side has a certificate that nobody else has signed: give it as CA certificate',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'the other side has a self-signed certificate: give it as CA certificate',
   CERT_HAS_EXPIRED: "the other side's certificate has expired: it needs a new one",
   CERT_NOT_YET_VALID: "the other side's certificate is not valid yet: check the clocks",
   CERT_REVOKED: "the other side's certificate has been revoked",
@@ -225,8 +224,8 @@ const reasons: Readonly<Record<string, string>> = {
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED:
     'the server demands a client certificate: give client-cert.pem and its key',
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: nothingInCommon,
-  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'the other side does not know who signed our certificate',
-  ERR_SSL_WRONG_VERSION_NUMBER: 'what came is not TLS',
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'the other side does not trust the signer of our certificate',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'the bytes that arrived are not TLS',
   ECONNRESET: 'the other side hung up: its log says why',
   ERR_SSL_SSLV3_ALERT_ILLEGAL_PARAMETER: wrongKey,
   ERR_SSL_BINDER_DOES_NOT_VERIFY: wrongKey,

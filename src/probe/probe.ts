@@ -49,11 +49,11 @@ export async function probeDisk(device: BlockDevice, options: RequestOptions = {
   if (table) {
     const { partitions } = table;
     problems.push(...impossible(partitions, device.info.size));
-    if (partitions.length > maxProbed) problems.push(`only the first ${maxProbed} partitions were looked into`);
+    if (partitions.length > maxProbed) problems.push(`only the first ${maxProbed} partitions were examined`);
     table = { ...table, partitions: await withContent(reader, partitions, ambiguous) };
   }
   for (const at of reader.unreadable) problems.push(`the device cannot be read at byte ${at}`);
-  if (reader.exhausted) problems.push('there is more to look at than is read: some content is not named');
+  if (reader.exhausted) problems.push('the disk has more content than is examined: some of it is not named');
   const more = problems.length - maxProblems;
   if (more > 0) problems.splice(maxProblems, more, `and ${more} problems more`);
   const unclear = ambiguous.length > 0 && { ambiguous: ambiguous.slice(0, maxProblems) };

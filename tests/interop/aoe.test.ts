@@ -117,6 +117,6 @@ describe.skipIf(!possible)('vblade', () => {
 
   it('that is not there is an error in one line', async () => {
     const wrong = connectAoe(segment, { shelf: 7, slot: 4, connectSeconds: 0.3 });
-    await expect(wrong).rejects.toThrow(/^aoe:7\.4@ours: nobody answers within 0\.3 seconds/);
+    await expect(wrong).rejects.toThrow(/^aoe:7\.4@ours: no answer within 0\.3 seconds/);
   });
 });

@@ -87,7 +87,7 @@ describe('farbus attach', () => {
 });
 
 describe('the command', () => {
-  it("gives its exit status, 128 + n for a signal's, 127 and 126 for what cannot be run", async () => {
+  it("gives its exit status, 128 + n for a signal's, 127 and 126 for a command that cannot be run", async () => {
     const { path } = image();
     const status = async (...command: string[]): Promise<number | null> =>
       (await farbus('attach', path, '--', ...command)).code;

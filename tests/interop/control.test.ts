@@ -176,7 +176,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('farbus status --take',
     await place.until(() => has('began'));
     const take = begin(process.execPath, [farbusFile, 'status', '--take', 'd']);
     const said = await new Promise<string>((resolve) => take.stderr!.once('data', (text) => resolve(String(text))));
-    expect(said).toMatch(/^farbus: waiting for the writes of connection \d+ that are under way \(1\)\n/);
+    expect(said).toMatch(/^farbus: waiting for the writes of connection \d+ in flight \(1\)\n/);
     return {
       take,
       writer: () => (JSON.parse(place.run('status', '--json').stdout)[0].exports[0] as { writer: string }).writer,

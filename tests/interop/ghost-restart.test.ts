@@ -411,7 +411,7 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     damage(files()[0]!);
     await gate.start();
     await works(gate);
-    expect(gate.output).toMatch(/what is kept of the ended process \d+ cannot be read: a write of it may still land/);
+    expect(gate.output).toMatch(/the record of the ended process \d+ cannot be read: one of its writes may still land/);
     expect(files()).toHaveLength(1);
   });
 

@@ -24,7 +24,7 @@ describe('an NBD server that breaks the protocol', () => {
   const cases: readonly (readonly [Hostility, RegExp])[] = [
     ['options', /too many replies to one option/],
     ['refusal', /the server has no export "x"/],
-    ['stranger', /a reply to nothing that was asked/],
+    ['stranger', /a reply to no request in flight/],
   ];
   it.each(cases)('is reported by farbus info, which then ends: %s', async (how, why) => {
     const server = await start(how);

@@ -106,7 +106,7 @@ describe('a copy that is resumed', () => {
     const begun = farbus('copy', path, server.uri, '--rate', '1M', '--jobs', '1');
     while (readFileSync(first)[1] === 0) await sleep(50);
     writeFileSync(`${first}.fail`, '');
-    expect((await begun).stderr).toMatch(/--resume goes on from there/);
+    expect((await begun).stderr).toMatch(/--resume continues from there/);
     await server.kill();
     writeFileSync(`${other}.blank`, new Uint8Array(size));
     const second = await nbdkit(place, ['file', `${other}.blank`]);

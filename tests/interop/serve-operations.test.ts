@@ -350,7 +350,7 @@ describe('a reload', () => {
     // A configuration that cannot be applied changes nothing.
     service.configure('exports:\n  - {name: b, source: FOLDER/none.img}\n');
     await service.reload();
-    expect(service.process.stderr()).toMatch(/not reloaded, all is as before: [^\n]*none\.img/);
+    expect(service.process.stderr()).toMatch(/not reloaded, the settings stay as they were: [^\n]*none\.img/);
     service.configure('exports: 7\n');
     const reload = await service.farbus('status', '--reload');
     expect(reload.code).toBe(1);

@@ -87,7 +87,7 @@ describe('A request that takes its time', () => {
     const move = lease.move('local', { signal: withdraw.signal, waitsFor: (what) => told.push(what()) });
     withdraw.abort();
     await expect(move).rejects.toThrow('the lease stays with network: its writes are not over yet, and the request was withdrawn'); // prettier-ignore
-    expect(told).toEqual(['the writes of network that are under way (1)']);
+    expect(told).toEqual(['the writes of network in flight (1)']);
     disk.open();
     await write;
     expect(lease.holder).toBe('network');

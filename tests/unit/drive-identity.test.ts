@@ -139,7 +139,7 @@ describe('who a drive says it is', () => {
     const failing = new FailingDisk(size, 'unreachable');
     const [plan] = await identifyPlans([planDrive(failing, 0)], log);
     expect(plan!.identity.serial).toMatch(/^[0-9a-f]{20}$/);
-    expect(warnings).toEqual([expect.stringContaining('drive 0 cannot be looked at')]);
+    expect(warnings).toEqual([expect.stringContaining('drive 0 cannot be read')]);
   });
 });
 
@@ -174,8 +174,10 @@ describe('a snapshot', () => {
     const blank = await facts(named('nbd:disk'));
     expect(await refusal(blank, named('nbd:disk', mbrDisk(2)))).toContain('not known to be the same disk');
     const larger = named('nbd:disk', new Uint8Array(2 * size));
-    await expect(checkSame(blank, { ...drive(larger, true), index: 3 })).rejects.toThrow('drive 3 is another');
-    await expect(checkSame(blank, drive(undefined, true))).rejects.toThrow('drive 0 is another');
+    await expect(checkSame(blank, { ...drive(larger, true), index: 3 })).rejects.toThrow(
+      'drive 3 is not the same as before',
+    );
+    await expect(checkSame(blank, drive(undefined, true))).rejects.toThrow('drive 0 is not the same as before');
     await expect(facts(new FailingDisk(size, 'unreachable'))).rejects.toThrow(SnapshotError);
   });
 

@@ -48,7 +48,7 @@ describe('parseNbdUri', () => {
     ['disk.img', /not an NBD URI/],
     ['nbd:host', /not an NBD URI/],
     ['http://host/', /not an NBD URI/],
-    ['nbds+unix:///?socket=x', /Add tls-hostname=NAME/],
+    ['nbds+unix:///?socket=x', /add tls-hostname=NAME/],
     ['nbd://host/?tls-type=x509', /tls-type is for TLS: write nbds/],
     ['nbd://host/?tls-certificates=/pki', /tls-certificates is for TLS/],
     ['nbds://host/?tls-type=anon', /without proof/],

@@ -31,7 +31,7 @@ describe('the client protection interrupt 300 ([SYS] fig. 6)', () => {
     trap.guard(device);
     expect(trap.write(0xfe000004, 4, 77)).toBe('command');
     expect(device.seen[0]).toMatchObject({ offset: 4, size: 4, value: 77, trap: { address: 0xfe000004, value: 77 } });
-    expect(trap.counts).toEqual({ reads: 0, writes: 1, commands: 1, nobody: 0 });
+    expect(trap.counts).toEqual({ reads: 0, writes: 1, commands: 1, unclaimed: 0 });
   });
 
   it("a device's other registers are its own business", () => {
@@ -41,18 +41,18 @@ describe('the client protection interrupt 300 ([SYS] fig. 6)', () => {
     expect(trap.write(0xfe000008, 1, 5)).toBe('register');
     expect(device.seen[0]!.trap).toBeUndefined();
     expect(trap.read(0xfe000010, 2)).toBe(0x12);
-    expect(trap.counts).toEqual({ reads: 1, writes: 1, commands: 0, nobody: 0 });
+    expect(trap.counts).toEqual({ reads: 1, writes: 1, commands: 0, unclaimed: 0 });
   });
 
   it("304: what no device owns is the guest's own business: an empty bus", () => {
     const trap = new TrapHandler(new Steps());
     const device = new TestDevice();
     trap.guard(device);
-    expect(trap.write(0xfe001000, 4, 1)).toBe('nobody');
+    expect(trap.write(0xfe001000, 4, 1)).toBe('unclaimed');
     expect([1, 2, 4].map((size) => trap.read(0xfe001000, size))).toEqual([0xff, 0xffff, 0xffffffff]);
     expect(trap.read(0xfe000ffe, 4)).toBe(0xffffffff); // half of it lies behind the device
     expect(device.seen).toEqual([]);
-    expect(trap.counts.nobody).toBe(5);
+    expect(trap.counts.unclaimed).toBe(5);
   });
 
   it('324: guards each address once', () => {

@@ -56,7 +56,7 @@ export class Media implements MediaChanger {
     const ahci = this.#computer!.ahci!;
     if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a medium: eject it first`);
     const { device } = await openClientDrive(`${source},${this.#drives[index]!.kind!}`, this.#options);
-    if (!device) throw new FarbusError('what is inserted needs a source');
+    if (!device) throw new FarbusError('insert needs a source');
     try {
       signal.throwIfAborted();
       ahci.insert(index, device);

@@ -37,7 +37,7 @@ export async function goOnFrom(computer: Computer, { path, key, renew, log }: Sn
     if (fault === 'damaged' || (renew && fault === 'other')) {
       log.log(
         'warn',
-        `${path}: the snapshot cannot be used: ${messageOf(error)}; the guest boots, and it is saved anew`,
+        `${path}: the snapshot cannot be used: ${messageOf(error)}; the guest boots, and a new snapshot is saved`,
       );
       return false;
     }

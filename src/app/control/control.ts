@@ -126,7 +126,7 @@ export async function askControl(
   try {
     answered = JSON.parse(line) as typeof answered;
   } catch (error) {
-    throw new FarbusError(`what listens at ${path} is no server of farbus`, { cause: error });
+    throw new FarbusError(`the program that listens at ${path} is not a farbus server`, { cause: error });
   }
   if (answered.error !== undefined) throw new FarbusError(answered.error);
   return answered.result;

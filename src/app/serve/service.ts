@@ -97,7 +97,9 @@ export class ServeService {
     }
     for (const { name, oneWriter } of settings.exports) {
       if (exports.find(name)?.inUse && old.get(name)?.oneWriter !== oneWriter) {
-        throw new FarbusError(`one-writer of ${JSON.stringify(name)} can change when nobody uses it: try again then`);
+        throw new FarbusError(
+          `one-writer of ${JSON.stringify(name)} can change only while no client uses it: try again then`,
+        );
       }
     }
     const opened: [ExportSettings, Awaited<ReturnType<typeof openDrive>>][] = [];

@@ -111,7 +111,7 @@ export class LeaseArbiter {
         if ((this.#underWay.get(this.#holder) ?? 0) === 0) resolve();
         else this.#settled = resolve;
       });
-      waitsFor?.(() => `the writes of ${this.#holder} that are under way (${this.#underWay.get(this.#holder) ?? 0})`);
+      waitsFor?.(() => `the writes of ${this.#holder} in flight (${this.#underWay.get(this.#holder) ?? 0})`);
       await bounded(idle, 'its writes are not over yet');
       waitsFor?.(() => 'the device, which makes them durable');
       await bounded(this.#device.flush(), 'the device has not made them durable yet');
@@ -130,7 +130,10 @@ export class LeaseArbiter {
   async #admit<T>(side: string, { op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
     if (op === 'read' || op === 'extents' || op === 'flush') return pass();
     if (side !== this.#holder) {
-      throw new BlockError('read-only', `the lease of this device is with ${this.#holder || 'nobody'}`);
+      throw new BlockError(
+        'read-only',
+        this.#holder ? `the lease of this device is with ${this.#holder}` : 'no side has the lease of this device',
+      );
     }
     if (this.#moving) throw new BlockError('read-only', 'the lease of this device is being moved');
     this.#count(side, 1);

@@ -163,7 +163,7 @@ export class OverlayFilter extends BlockBase {
     } catch (error) {
       const { kind, message } = blockErrorOf(error);
       const why = kind === 'no-space' ? 'its disk is full' : message;
-      const what = 'what was written since the last flush is lost';
+      const what = 'data written since the last flush is lost';
       throw new BlockError(kind, `the overlay cannot be written when it is closed: ${why}; ${what}`, { cause: error });
     } finally {
       await inParallel([() => this.#store.close(), () => this.#base.close()]);

@@ -219,7 +219,10 @@ class Job {
     const journal = await readJournal(path);
     if (!values.resume) {
       if (journal && journal.position > 0) {
-        log.log('info', `an unfinished copy to ${to} is begun anew: --resume would have gone on with it`);
+        log.log(
+          'info',
+          `an unfinished copy to ${to} starts again from its beginning: --resume would have continued it`,
+        );
       }
       await this.#note(path, 0);
       return 0;
@@ -268,13 +271,13 @@ class Job {
   #explain(error: unknown, position: number): FarbusError {
     const { from, to, source, signal } = this.#options;
     const where = `${formatBytes(position)} of ${formatBytes(source.info.size)} are copied and durable`;
-    if (signal.aborted) return new FarbusError(`stopped: ${where}; the same command with --resume goes on`);
+    if (signal.aborted) return new FarbusError(`stopped: ${where}; the same command with --resume continues`);
     if (!(error instanceof CopyFailure)) return failed('the copy failed', error);
     const what =
       error.side === undefined
         ? 'the copy failed'
         : `cannot ${error.side === 'from' ? `read ${from}` : `write ${to}`} at byte ${error.at!}`;
-    const message = `${what}: ${messageOf(error.cause)}; ${where}, --resume goes on from there`;
+    const message = `${what}: ${messageOf(error.cause)}; ${where}, --resume continues from there`;
     return new FarbusError(message, { cause: error });
   }
 

@@ -211,7 +211,7 @@ async function control(
 function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): DebianRelease | undefined {
   if (debian === undefined) return undefined;
   if (kernel !== undefined) throw usageError('--debian and --kernel exclude each other');
-  if (debian !== '11' && debian !== '12') throw usageError(`--debian ${debian}: 11 and 12 are to be had`);
+  if (debian !== '11' && debian !== '12') throw usageError(`--debian ${debian}: expected 11 or 12`);
   return debian === '11' ? 11 : 12;
 }
 

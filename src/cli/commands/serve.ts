@@ -227,7 +227,7 @@ class Run {
     let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
-        log.log('error', `not reloaded, all is as before: ${messageOf(error)}`);
+        log.log('error', `not reloaded, the settings stay as they were: ${messageOf(error)}`);
       });
     try {
       await signals.during(service.start(settings));
@@ -243,7 +243,7 @@ class Run {
       notifier.stopping();
       // Most endings are quick and need no words.
       ending = setTimeout(() => {
-        log.log('info', 'ending: waiting for requests in flight; once more to end at once');
+        log.log('info', 'ending: waiting for requests in flight; a second signal ends at once');
       }, sayEndingAfterMs);
     } finally {
       process.off('SIGHUP', hangUp);

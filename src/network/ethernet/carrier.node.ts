@@ -169,7 +169,7 @@ export class CarrierSegment extends BaseSegment {
     this.#retry = setTimeout(() => {
       try {
         this.#open();
-        this.#log.log('info', 'up', `${this.name}: there again`);
+        this.#log.log('info', 'up', `${this.name}: the interface is up again`);
       } catch (error) {
         this.#log.log('debug', 'retry', messageOf(error));
         this.#reopen();

@@ -155,7 +155,9 @@ function parseTls(
   if (verify !== undefined && verifyPeer === undefined) fail('tls-verify-peer is 1 or 0');
   if (parameters.get('socket') !== undefined && certificates === undefined && pskFile === undefined) {
     if (hostname === undefined && verifyPeer !== false) {
-      fail('whose certificate is to be expected? Add tls-hostname=NAME, or tls-certificates=FOLDER with your own CA');
+      fail(
+        'the name in the certificate is not known: add tls-hostname=NAME, or tls-certificates=FOLDER with your own CA',
+      );
     }
   }
   return { tls: { certificates, pskFile, username, hostname, verifyPeer } };
@@ -173,7 +175,7 @@ function parseAuthority(
   const port = digits === '' ? defaultPort : Number(digits);
   if (literal !== undefined) {
     const host = decoded(literal, 'the host');
-    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('what is in brackets is not an IPv6 address');
+    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('the text in brackets is not an IPv6 address');
     return { host, port };
   }
   // [URI] "NBD URI authority": without a host, the client chooses. We take localhost, as other

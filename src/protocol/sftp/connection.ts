@@ -162,7 +162,7 @@ export class SftpConnection {
   #packet(type: number, fields: FieldReader): void {
     if (this.#greeted) {
       if (type !== Packet.version)
-        throw new SftpProtocolError('what answers is no SFTP server, or its login shell prints');
+        throw new SftpProtocolError('the program that answers is no SFTP server, or the login shell prints text');
       const greeted = this.#greeted;
       this.#greeted = undefined;
       return greeted(fields);
@@ -173,7 +173,7 @@ export class SftpConnection {
 
   #dataStart(id: number, length: number): void {
     const expected = this.#greeted ? undefined : this.#expected.get(id);
-    if (!expected?.waiter.data) throw new SftpProtocolError('the server sent data that nobody asked for');
+    if (!expected?.waiter.data) throw new SftpProtocolError('the server sent data that was not requested');
     if (length > (expected.waiter.most ?? 0))
       throw new SftpProtocolError('the server sent more data than was asked for');
     expected.length = length;
@@ -186,7 +186,7 @@ export class SftpConnection {
 
   #expect(id: number): Expected {
     const expected = this.#expected.get(id);
-    if (!expected) throw new SftpProtocolError('the server answered what nobody asked');
+    if (!expected) throw new SftpProtocolError('the server answered a request that was not sent');
     this.#expected.delete(id);
     return expected;
   }

@@ -401,7 +401,7 @@ export class Pool {
     this.#say(
       'error',
       'doubt',
-      'a session was lost with writes under way, and the server cannot say whether they go on',
+      'a session was lost with writes in flight, and the server cannot say whether they still run',
     );
     ranges.each((start, end) => this.#doubtful.add(start, end - start));
     this.#failWaiting(
@@ -413,7 +413,7 @@ export class Pool {
   #doubt(): BlockError {
     return new BlockError(
       'io',
-      `${this.#options.address}: the connection was lost during a write of these blocks, and it may still be under way: open the device again`,
+      `${this.#options.address}: the connection was lost during a write of these blocks, which may still be in flight: open the device again`,
     );
   }
 

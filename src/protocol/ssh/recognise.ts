@@ -29,7 +29,7 @@ export async function otherDisk(
   const verdict = await witness.check(read);
   if (verdict === 'same') return undefined;
   if (verdict === 'other') return 'another disk has its name: its content differs';
-  return 'nothing tells whether it is the same disk: open it again, or add ,assume-same to the source';
+  return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
 }
 
 /** Reads over a channel that is not used for anything else yet. */

@@ -115,7 +115,7 @@ function readHost(
   const port = digits === '' ? undefined : Number(digits);
   if (literal !== undefined) {
     const host = decoded(literal, 'the host');
-    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('what is in brackets is not an IPv6 address');
+    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('the text in brackets is not an IPv6 address');
     return { host, port };
   }
   const host = decoded(name!, 'the host');

@@ -89,7 +89,7 @@ export class Link {
     const control = new AbortController();
     const timer = setTimeout(() => {
       control.abort(
-        new FarbusError(`nobody answers within ${connectSeconds} seconds: is the target on this segment and up?`),
+        new FarbusError(`no answer within ${connectSeconds} seconds: is the target on this segment and up?`),
       );
     }, connectSeconds * 1000);
     const abort = (): void => control.abort(options.signal!.reason);
@@ -268,7 +268,7 @@ export class Link {
         if (this.#exchange.needsFence && !fenced) continue;
         const breach = breachOf(this.#contact, contact, this.#sectors) ?? (await this.#otherDisk(contact));
         if (breach === undefined) {
-          this.#say('info', 'found', `there again, ${this.#exchange.waiting} commands waited`);
+          this.#say('info', 'found', `the target answers again, ${this.#exchange.waiting} commands waited`);
           return this.#adopt(contact);
         }
         this.#failAll(new BlockError('io', `${this.name}: the target changed: ${breach}`));
@@ -293,7 +293,7 @@ export class Link {
     this.#deadline = setTimeout(() => {
       if (this.#state !== 'reconnecting') return;
       const { reconnectSeconds } = this.#options;
-      const text = `${this.name} is not reachable for ${reconnectSeconds} seconds: ${this.#reason || 'nobody answers'}`;
+      const text = `${this.name} is not reachable for ${reconnectSeconds} seconds: ${this.#reason || 'no answer'}`;
       this.#failAll(new BlockError('unreachable', text));
     }, this.#patience);
   }

@@ -56,7 +56,7 @@ export async function otherDisk(
   const verdict = await witness.check(read);
   if (verdict === 'same') return undefined;
   if (verdict === 'other') return 'another disk has its address: its content differs';
-  return 'nothing tells whether it is the same disk: open it again, or add ,assume-same to the source';
+  return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
 }
 
 async function readSectors(
@@ -88,7 +88,7 @@ async function readSectors(
     },
     { signal, everyMs, copies },
   );
-  if (!answer) throw new BlockError('unreachable', 'it does not answer when its content is looked at');
+  if (!answer) throw new BlockError('unreachable', 'it does not answer while its content is checked');
   if (!answer.data) throw new BlockError('io', 'it cannot read a block');
   return answer.data;
 }

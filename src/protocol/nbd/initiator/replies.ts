@@ -167,7 +167,7 @@ export class ReplyParser {
       throw new PeerError('something that is not a reply');
     }
     const request = this.#table.find(cookieHigh, cookieLow);
-    if (!request) throw new PeerError('a reply to nothing that was asked');
+    if (!request) throw new PeerError('a reply to no request in flight');
     this.#request = request;
     this.#simple = magic === NBD_SIMPLE_REPLY_MAGIC;
     if (this.#simple) {
@@ -183,7 +183,7 @@ export class ReplyParser {
   #extendedHead(bytes: Uint8Array, at: number): void {
     if (getU32(bytes, at) !== NBD_EXTENDED_REPLY_MAGIC) throw new PeerError('something that is not a reply');
     const request = this.#table.find(getU32(bytes, at + 8), getU32(bytes, at + 12));
-    if (!request) throw new PeerError('a reply to nothing that was asked');
+    if (!request) throw new PeerError('a reply to no request in flight');
     if (getU64(bytes, at + 16) !== request.offset)
       throw new PeerError('a reply with another offset than was asked for');
     this.#request = request;
@@ -237,7 +237,7 @@ export class ReplyParser {
       if (length < 6 || length > maxErrorChunk) throw new PeerError('an error chunk of a wrong length');
       this.#next = Next.error;
     } else {
-      throw new PeerError(`a chunk of type ${type}, which does not answer what was asked`);
+      throw new PeerError(`a chunk of type ${type}, which does not fit the request`);
     }
   }
 

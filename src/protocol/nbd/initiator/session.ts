@@ -406,7 +406,7 @@ export class Session {
     const verdict = await this.witness?.check((offset, into) => readAlone(connection, offset, into));
     if (verdict === 'same') return undefined;
     if (verdict === 'other') return 'another disk has its name: its content differs';
-    return 'nothing tells whether it is the same disk: open it again, or add ,assume-same to the source';
+    return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
   }
 
   /**

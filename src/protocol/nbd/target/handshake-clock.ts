@@ -47,7 +47,7 @@ export class HandshakeClock {
       () => {
         this.#stopped = true;
         const client = this.#turn === 'client';
-        this.#failed(client ? 'it did not finish the handshake in time' : 'what it asked for took too long');
+        this.#failed(client ? 'it did not finish the handshake in time' : 'the option that it sent took too long');
       },
       Math.max(0, this.#left[this.#turn]),
     );

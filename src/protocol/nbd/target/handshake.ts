@@ -468,7 +468,7 @@ export class Handshake implements Stage {
   #stillBusy(): void {
     this.#error(
       OptionReply.errShutdown,
-      "the session's earlier connection still has requests under way: try again later",
+      "the session's earlier connection still has requests in flight: try again later",
     );
   }
 

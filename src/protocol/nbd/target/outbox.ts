@@ -219,7 +219,7 @@ export class Outbox {
 }
 
 function cut(error: unknown): string {
-  return `what it reads cannot be read to its end: ${messageOf(error)}`;
+  return `its read cannot be completed: ${messageOf(error)}`;
 }
 
 /** The byte ranges of the pieces. Adjacent pieces become one chunk. */
