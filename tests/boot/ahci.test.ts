@@ -96,7 +96,7 @@ describe('a disk', () => {
     expect(await run(`${both('sda')} & ${both('nvme0n1')} & wait`)).toMatch(/same\n(.*\n)*same\n/);
   });
 
-  it('holds a file system that the host made, and the host reads what the guest wrote', async () => {
+  it('mounts a file system made by the host, and the host reads the files that the guest wrote', async () => {
     const content = randomBytes(1 << 20);
     const source = join(folder, 'source');
     mkdirSync(source, { recursive: true });
@@ -114,7 +114,7 @@ describe('a disk', () => {
     expect(written).toContain(sha256(readFileSync(copy)));
   });
 
-  it('needs 7 register accesses a queued command alone, 6 one that is not queued, fewer in company', async () => {
+  it('needs 7 register accesses for a single queued command, 6 for an unqueued one, fewer at depth', async () => {
     const { computer } = await start();
     const run = runner(computer);
     const perCommand = async (command: string): Promise<number> => {
@@ -131,7 +131,7 @@ describe('a disk', () => {
     expect(await perCommand(read(0))).toBeLessThanOrEqual(6.1);
   });
 
-  it('that is pulled out goes, and comes back when it is plugged in', async () => {
+  it('disappears when it is pulled out and returns when it is plugged in', async () => {
     const { computer } = await start();
     const run = runner(computer);
     const load = computer.console.run('while dd if=/dev/sda of=/dev/null bs=64k iflag=direct 2>/dev/null; do :; done');
@@ -144,7 +144,7 @@ describe('a disk', () => {
     await run('dd if=/dev/sda of=/dev/null bs=64k count=4 iflag=direct 2>/dev/null');
   });
 
-  it('that is full or fails in places gives errors there, and not at the neighbours', async () => {
+  it('reports a full disk and bad sectors, and neighbouring sectors still work', async () => {
     const rules: FaultRule[] = [
       { on: ['write'], action: 'no-space', range: { offset: 4 << 20, length: 1 << 20 } },
       { on: ['read'], action: 'io', range: { offset: 8 << 20, length: 4096 } },
@@ -162,7 +162,7 @@ describe('a disk', () => {
     await runner(computer)('dd if=/dev/sda of=/dev/null bs=4k skip=2049 count=100 iflag=direct');
   });
 
-  it('whose server is killed and started again costs a pause and no error', async () => {
+  it('pauses while its server is killed and started again, without an error', async () => {
     const { computer } = await start();
     const load = runner(computer)(
       'dd if=/dev/urandom of=/tmp/l bs=64k count=16 2>/dev/null; for i in 1 2 3 4 5 6; do ' +
@@ -181,7 +181,7 @@ describe('a disk', () => {
 });
 
 describe('a CD drive', () => {
-  it('shows a disc, holds it while it is mounted, and gives it back when the guest ejects it', async () => {
+  it('shows a disc, locks it while it is mounted, and releases it when the guest ejects it', async () => {
     const { computer, ejected } = await start();
     const run = runner(computer);
     await run('mkdir -p /mnt/c && mount -t iso9660 /dev/sr0 /mnt/c');
@@ -199,7 +199,7 @@ describe('a CD drive', () => {
     expect(await run('sha256sum /mnt/c/file; umount /mnt/c')).toContain(other.hash);
   });
 
-  it('whose disc is taken by force gives errors and does not hang', async () => {
+  it('gives errors and does not hang when its disc is removed by force', async () => {
     const { computer } = await start();
     const run = runner(computer);
     await run('mkdir -p /mnt/c && mount -t iso9660 /dev/sr0 /mnt/c && ls /mnt/c');
@@ -210,7 +210,7 @@ describe('a CD drive', () => {
 });
 
 describe('a removable disk', () => {
-  it('is empty, takes a medium, and what was written on it goes with it', async () => {
+  it('starts empty, takes a medium, and the medium keeps the data written to it', async () => {
     const { computer, ejected } = await start();
     const run = runner(computer);
     expect((await computer.console.run('dd if=/dev/sdb of=/dev/null count=1')).output).toContain('No medium found');
@@ -229,8 +229,8 @@ describe('a removable disk', () => {
   });
 });
 
-describe('a CD drive whose medium is in the server’s drive', () => {
-  it('loses it when it is pulled there, reads another one, and ejects it there; other drives go on', async () => {
+describe('a CD drive whose disc is in the server’s drive', () => {
+  it('loses the disc when it is removed there, reads the next one, and ejects it there; other drives keep working', async () => {
     const { computer } = await start();
     const run = runner(computer);
     const others = 'dd if=/dev/sda of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null';
@@ -266,7 +266,7 @@ describe('a CD drive whose medium is in the server’s drive', () => {
 });
 
 describe('a far drive that vanishes in the middle of a command', () => {
-  it('is an error and no hang, and the others go on', async () => {
+  it('gives an error and does not hang, and other drives keep working', async () => {
     const { computer } = await start({ reconnectSeconds: 0 });
     const load = computer.console.run(
       'while dd if=/dev/zero of=/dev/sda bs=64k count=64 oflag=direct 2>/tmp/said; do :; done; cat /tmp/said',

@@ -68,7 +68,7 @@ const grub = (line: string) => computer.screen.command(line, /^grub>$/, 30_000);
 const farbus = (...args: string[]) => farbusHere(args, folder);
 
 describe('the GRUB rescue CD', () => {
-  it('boots from a far CD/DVD drive, and takes keys', async () => {
+  it('boots from a far CD/DVD drive and accepts keys', async () => {
     await computer.screen.waitFor(/GNU GRUB/, 120_000);
     expect(await farbus('type', 'grub', 'c')).toMatchObject({ status: 0 });
     await computer.screen.waitFor(/grub> *$/m, 30_000);
@@ -76,7 +76,7 @@ describe('the GRUB rescue CD', () => {
     expect(stdout).toContain('Minimal BASH-like line editing is supported');
   });
 
-  it('is seen in a picture, in text and in graphics modes', async () => {
+  it('appears in a picture, in text and in graphics modes', async () => {
     const file = join(folder, 'screen.png');
     expect(await farbus('screenshot', 'grub', file)).toMatchObject({ status: 0 });
     const text = readPng(readFileSync(file));
@@ -111,7 +111,7 @@ describe('the GRUB rescue CD', () => {
     expect(traps.commands).toBeGreaterThan(10);
   });
 
-  it('tells what cannot be typed, ejected or found', async () => {
+  it('reports keys, drives and computers that do not exist', async () => {
     expect((await farbus('type', 'grub', '<nokey>')).stderr).toMatch(/^farbus: there is no key <nokey>/);
     expect((await farbus('media', 'grub', 'eject', '--drive', '1')).stderr).toContain('drive 1 is not removable');
     expect((await farbus('screenshot', 'other', '--text')).stderr).toContain('no computer "other" runs here');
@@ -121,7 +121,7 @@ describe('the GRUB rescue CD', () => {
     expect((await farbus('media', 'grub', 'insert', server.uri('rescue.iso'))).stderr).toContain('has a medium');
   });
 
-  it('that asks for a restart ends the computer', async () => {
+  it('ends the computer when the guest asks for a restart', async () => {
     await computer.screen.type('<ctrl-alt-delete>');
     expect(await computer.ended).toBe('reset');
   });

@@ -58,7 +58,7 @@ afterAll(async () => {
 });
 
 describe('a guest on a far disk', () => {
-  it('mounts it, reads what the host wrote, and the host reads what the guest wrote', async () => {
+  it('mounts it, reads the host’s files, and the host reads the guest’s files', async () => {
     const { content, hash } = makeFileSystem();
     const { computer } = await start();
     const run = runner(computer);
@@ -89,7 +89,7 @@ describe('a guest on a far disk', () => {
     expect(handler).toMatch(/0xc[0-9a-f]{7}/); // a kernel address: the operating system's own
   });
 
-  it('passes those of fig. 9 and 10 on the server, under the NBD cookies that the client tells', async () => {
+  it('passes the steps of fig. 9 and 10 on the server, under the client’s NBD cookies', async () => {
     const traced = join(folder, 'traced.img');
     writeFileSync(traced, '');
     truncateSync(traced, diskSize);
@@ -137,14 +137,14 @@ describe('a guest on a far disk', () => {
     expect((after.interrupts - before.interrupts) / commands).toBeLessThan(1);
   });
 
-  it('gets through a controller reset of its driver', async () => {
+  it('survives a controller reset by its driver', async () => {
     const { computer } = await start();
     const run = runner(computer);
     await run('echo 1 > /sys/class/nvme/nvme0/reset_controller');
     await run('dd if=/dev/nvme0n1 of=/dev/null bs=64k count=4 iflag=direct');
   });
 
-  it('writes to an overlay, and the far disk stays as it is', async () => {
+  it('writes to an overlay and leaves the far disk unchanged', async () => {
     makeFileSystem();
     const before = sha256(readFileSync(image));
     const overlay = join(folder, 'overlay.img');
@@ -161,7 +161,7 @@ describe('a guest on a far disk', () => {
   });
 });
 
-describe('a server on which nothing of ours is ([SYS] fig. 13, R3, R4)', () => {
+describe('a server without any Farbus software ([SYS] fig. 13, R3, R4)', () => {
   const useDisk = async (device: BlockDevice) => {
     const { hash } = makeFileSystem();
     const { computer } = await start({ device, anew: true });
@@ -202,8 +202,8 @@ describe('a server on which nothing of ours is ([SYS] fig. 13, R3, R4)', () => {
   });
 });
 
-describe('faults on the way', () => {
-  it('a server that stands still for 20 s costs a pause and no error', async () => {
+describe('faults between guest and server', () => {
+  it('a server that stops for 20 s causes a pause and no error', async () => {
     const { computer } = await start();
     const load = underLoad(computer);
     await sleep(1000);
@@ -213,7 +213,7 @@ describe('faults on the way', () => {
     await load;
   });
 
-  it('a server that is killed and started again costs a pause, and nothing acknowledged is lost', async () => {
+  it('a server that is killed and started again causes a pause, and no acknowledged write is lost', async () => {
     const { computer } = await start();
     const load = underLoad(computer);
     for (let i = 0; i < 3; i++) {
@@ -241,7 +241,7 @@ describe('faults on the way', () => {
     );
   });
 
-  it('a server that stays away becomes an I/O error after the reconnect time, and its return is noticed', async () => {
+  it('a server that stays away causes an I/O error after the reconnect time, and works again when it returns', async () => {
     const { computer } = await start({ reconnectSeconds: 1 });
     await server.stop();
     const { status, output } = await computer.console.run('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 iflag=direct');
@@ -258,7 +258,7 @@ describe('faults on the way', () => {
       .toBe(0);
   });
 
-  it('a disk that has grown is as long in the guest when its server is back, without the guest being asked to look', async () => {
+  it('the guest notices by itself that its disk has grown when the server is back', async () => {
     const path = join(tempFolder(), 'disk.img');
     writeFileSync(path, '');
     truncateSync(path, diskSize);
@@ -279,7 +279,7 @@ describe('faults on the way', () => {
     );
   });
 
-  it('a full disk reaches the guest as such', async () => {
+  it('the guest is told that the disk is full', async () => {
     const disk = await openPath(image, {});
     const full = new FaultFilter(disk, [
       { on: ['write'], action: 'no-space', range: { offset: 1 << 20, length: 8 << 20 } },

@@ -94,7 +94,7 @@ function debugfs(image: string, request: string): string {
 }
 
 describe('a disk of farbus guest-disk', () => {
-  it('is a whole file system whose files belong to whom the packages say', async () => {
+  it('contains a clean file system whose files have the packages’ owners', async () => {
     const image = await makeDisk();
     execFileSync('e2fsck', ['-f', '-n', image + partition], { env: admin, stdio: 'pipe' });
     expect(debugfs(image, 'stat /etc/shadow')).toMatch(/Mode: +0640[^]*User: +0 +Group: +42 /);
@@ -103,7 +103,7 @@ describe('a disk of farbus guest-disk', () => {
     expect(debugfs(image, 'stat /bin')).toContain('Fast link dest: "usr/bin"');
   }, 400_000);
 
-  it('is not made over a file, nor of a size that cannot be', async () => {
+  it('is not made over an existing file or with an impossible size', async () => {
     const image = await makeDisk();
     expect((await farbusHere(['guest-disk', image], folder)).stderr).toBe(
       `farbus: ${image} exists: --force replaces it\n`,
@@ -160,7 +160,7 @@ describe('a diskless computer', () => {
 
   const noSshd = all ? cannotSshd() : 'only with FARBUS_TEST_ALL';
   it.runIf(noSshd === undefined)(
-    'boots over ssh, with nothing of ours on the server',
+    'boots over ssh from a server without Farbus',
     async () => {
       const image = await makeDisk();
       const sshd = await Sshd.start();

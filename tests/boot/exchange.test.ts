@@ -116,7 +116,7 @@ describe.skipIf(skipped)('a far disk', () => {
     300_000,
   );
 
-  it('gives Linux 6.1 what the others wrote', async () => {
+  it('gives Linux 6.1 the files and sectors that the others wrote', async () => {
     const read = (first: number) => `dd if=/dev/sda3 bs=512 skip=${first} count=1000 2>/dev/null | sha256sum`;
     const output = await linux(onAhci(), 'sda3', [
       ...onBoth('sda', ['sha256sum *6 *5 2>/dev/null || true']),
@@ -130,7 +130,7 @@ describe.skipIf(skipped)('a far disk', () => {
     );
   }, 400_000);
 
-  it('passes the checks of the host, which finds the same files', () => {
+  it('passes the host’s checks and contains the same files', () => {
     const parts = { ext4, fat };
     const part = (name: keyof typeof parts): string => {
       const { start, count } = parts[name];

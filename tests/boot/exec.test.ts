@@ -55,7 +55,7 @@ beforeAll(async () => {
 }, 300_000);
 
 describe('farbus run --snapshot', () => {
-  it('goes on with the disk that its guest has written, and refuses another at the same path in one line', async () => {
+  it('continues with the disk that its guest has written, and refuses another disk at the same path in one line', async () => {
     const write = 'echo hello | dd of=/dev/nvme0n1 conv=fsync 2>/dev/null';
     expect(await said(write)).toEqual({ code: 0, stdout: '', stderr: '' });
     const hello = { code: 0, stdout: 'hello', stderr: '' };
@@ -71,7 +71,7 @@ describe('farbus run --snapshot', () => {
     expect(await said('head -c 5 /dev/nvme0n1', { drive: `${image},assume-same` })).toEqual(hello);
   }, 120_000);
 
-  it('boots, with a message, and saves it anew where a bit of it was flipped', async () => {
+  it('boots with a message and saves a new snapshot if a bit of the old one flipped', async () => {
     const bytes = readFileSync(snapshot);
     bytes[bytes.length >> 1]! ^= 1;
     writeFileSync(snapshot, bytes);
@@ -90,14 +90,14 @@ describe('farbus run --exec', () => {
     expect(unbalanced.stdout).toContain('unterminated');
   }, 120_000);
 
-  it('takes a command of many characters, and prints any bytes', async () => {
+  it('accepts a long command and prints any bytes', async () => {
     const long = 'y'.repeat(6000);
     const { code, stdout } = await exec(`printf 'a\\r\\nb\\n\\000\\377'; printf %s '${long}' | wc -c`).ended;
     expect(code).toBe(0);
     expect(stdout).toEqual(Buffer.from('a\r\nb\n\0\xff6000\n', 'latin1'));
   }, 120_000);
 
-  it('gives its input to the command, and the end of it', async () => {
+  it('passes its input to the command, and the end of input', async () => {
     const bytes = Buffer.from(Uint8Array.from({ length: 3000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
     expect((await exec('cat', { input: bytes }).ended).stdout.equals(bytes)).toBe(true);
     expect(await said('cat; echo end')).toEqual({ code: 0, stdout: 'end\n', stderr: '' });
@@ -105,7 +105,7 @@ describe('farbus run --exec', () => {
     expect(await said('echo quick', { input: null })).toEqual({ code: 0, stdout: 'quick\n', stderr: '' });
   }, 120_000);
 
-  it('prints what comes when it comes', async () => {
+  it('prints output as soon as it arrives', async () => {
     const { child, ended } = exec('echo first; read line; echo "then $line"', { input: null });
     await new Promise<void>((resolve) => child.stdout.once('data', () => resolve()));
     child.stdin.end('more\n');
@@ -118,7 +118,7 @@ describe('farbus run --exec', () => {
     ['power-off', 'poweroff -f', /the guest has halted before the command had ended/],
     ['the end of all shells', 'killall -9 sh', /the guest's shell ended before the command did/],
   ])(
-    'says that %s ended it',
+    'names the signal that ended it: %s',
     async (_, command, message) => {
       const { code, stderr } = await said(command);
       expect(code).toBe(1);

@@ -100,14 +100,14 @@ afterAll(async () => {
 });
 
 describe('a far disk on IDE', () => {
-  it('is what its user says that it is, with DMA and a write cache', async () => {
+  it('has the model and serial number that its user chose, with DMA and a write cache', async () => {
     expect(await run(`cat /sys/block/${disk}/device/model`)).toContain('Old Disk');
     expect(await run(`dd if=/sys/block/${disk}/device/vpd_pg80 bs=1 skip=4 2>/dev/null`)).toContain('FARBUS-42');
     expect(await run(`cat /sys/block/${disk}/queue/write_cache`)).toBe('write back\n');
     expect(await run('cat /sys/class/ata_device/dev1.0/xfer_mode')).toMatch(/MW_?DMA_?2/);
   });
 
-  it('holds a file system that the host made, and the host reads what the guest wrote', async () => {
+  it('mounts a file system made by the host, and the host reads the files that the guest wrote', async () => {
     await run(`mkdir -p /mnt/d && mount -t ext4 /dev/${disk} /mnt/d`);
     expect(await run('sha256sum /mnt/d/known')).toContain(sha256(known));
     const written = await run('dd if=/dev/urandom of=/mnt/d/new bs=64k count=20 2>/dev/null; sha256sum /mnt/d/new');
@@ -123,7 +123,7 @@ describe('a far disk on IDE', () => {
 describe('the answers of a disk on IDE', () => {
   const write = () => `dd if=/dev/zero of=/dev/${other} bs=4k count=1 oflag=direct conv=fsync 2>&1`;
 
-  it.each(['write', 'flush'] as const)('a %s is over when the disk has answered, not before', async (what) => {
+  it.each(['write', 'flush'] as const)('a %s completes only when the disk has answered', async (what) => {
     held.held = what;
     let over = false;
     const command = run(write()).then(() => (over = true));
@@ -137,7 +137,7 @@ describe('the answers of a disk on IDE', () => {
   });
 
   it.each(['io', 'no-space'] as const)(
-    '%s is an error to the guest, and ends with its cause',
+    '%s gives the guest an error with its cause',
     async (failure) => {
       held.failure = failure;
       for (const command of [write(), `dd if=/dev/${other} of=/dev/null bs=4k count=1 iflag=direct 2>&1`]) {

@@ -47,7 +47,7 @@ afterAll(async () => {
 });
 
 it.skipIf(missing)(
-  'finds our target by its own driver and initiator, and boots from it',
+  'finds our target with its own driver and initiator, and boots from it',
   async () => {
     await computer.screen.waitFor(/Press Ctrl-B/, 120_000);
     await computer.screen.type('<ctrl-b>');

@@ -81,19 +81,19 @@ describe.skipIf(skipped || (all && cannotSshd() !== undefined))('GNU Mach', { ti
     for (const close of closing.reverse()) await close();
   });
 
-  it('finds the disks by its own drivers', async () => {
+  it('finds the disks with its own drivers', async () => {
     expect(await mach.command('size sd0')).toBe(`${sectors} sectors`);
     expect(await mach.command('size hd0')).toBe(`${ide.length / 512} sectors`);
     expect(await mach.command('size xy0')).toBe('error 2502'); // D_NO_SUCH_DEVICE
   });
 
-  it('reads them with the right hash', async () => {
+  it('reads the right data, by its hash', async () => {
     expect(await mach.command(`hash sd0 0 ${sectors}`)).toBe(sha256(sata));
     expect(await mach.command('hash sd0 13 7')).toBe(sha256(sata.subarray(13 * 512, 20 * 512)));
     expect(await mach.command(`hash hd0 0 ${ide.length / 512}`)).toBe(sha256(ide));
   });
 
-  it('writes them, and the host finds what it wrote, there and nowhere else', async () => {
+  it('writes sectors, and the host finds them there and nowhere else', async () => {
     for (const [disk, image, before] of [
       ['sd0', 'sata.img', sata],
       ['hd0', 'ide.img', ide],
@@ -111,7 +111,7 @@ describe.skipIf(skipped || (all && cannotSshd() !== undefined))('GNU Mach', { ti
     expect(sha256(stored('sata.img', 5000, 600))).toBe(hash);
   });
 
-  it.each(others)('reads and writes a disk that comes by another way: %s', async (image) => {
+  it.each(others)('reads and writes a disk over another protocol: %s', async (image) => {
     const disk = `sd${others.indexOf(image) + 1}`;
     const known = readFileSync(join(folder, image));
     expect(await mach.command(`hash ${disk} 0 ${known.length / 512}`)).toBe(sha256(known));
@@ -123,7 +123,7 @@ describe.skipIf(skipped || (all && cannotSshd() !== undefined))('GNU Mach', { ti
     expect(sha256(readFileSync(join(folder, image)))).toBe(sha256(known));
   });
 
-  it('is told where a disk ends', async () => {
+  it('gets an error beyond the end of a disk', async () => {
     expect(await mach.command(`hash sd0 ${sectors} 8`)).toMatch(/^error /);
     expect(await mach.command(`fill sd0 ${sectors - 4} 8 1`)).toMatch(/^error /);
     expect(await mach.command('hash sd0 13 7')).toBe(sha256(sata.subarray(13 * 512, 20 * 512)));

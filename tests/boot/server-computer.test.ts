@@ -63,7 +63,7 @@ afterEach(closeAll);
 afterAll(closeAll);
 
 describe('two computers on one segment', () => {
-  it('talk by ping and TCP over the segment that carries the I/O, and neither sees a frame of the hypervisors', async () => {
+  it('use ping and TCP over the segment that carries the I/O, and see no frame of the hypervisors', async () => {
     const { client, server } = await start();
     const [one, two] = [runner(client), runner(server)];
     // An open input: at its end nc would close its side, and the sender would stop in the middle.
@@ -97,7 +97,7 @@ describe('two computers on one segment', () => {
     expect(await two('cat /sys/class/net/eth0/statistics/rx_dropped')).toBe('0\n');
   });
 
-  it('tcpdump on OS 2 captures what OS 1 says to it, and no frame of the load', async () => {
+  it('tcpdump on OS 2 captures the frames that OS 1 sends to it, and no frame of the load', async () => {
     const { hub, client, server } = await start();
     const [one, two] = [runner(client), runner(server)];
     await two(
@@ -128,7 +128,7 @@ describe('two computers on one segment', () => {
     expect(await two('cat /proc/net/packet | wc -l')).toBe('1\n'); // the head line alone
   }, 300_000);
 
-  it('passes the steps of [SYS] fig. 9, 10 and 12 on the server, with the tags that the client tells', async () => {
+  it('passes the steps of [SYS] fig. 9, 10 and 12 on the server, with the client’s tags', async () => {
     const steps: { client: Step[]; server: Step[] } = { client: [], server: [] };
     const { client, server } = await start({ steps });
     await runner(client)('ping -c 1 192.0.2.2; dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
@@ -156,7 +156,7 @@ describe('two computers on one segment', () => {
     expect(inOrder(stored)).toEqual(['280', '281', '288', '285', '286', '287']);
   });
 
-  it('a segment that loses, repeats and reorders frames, and is cut, costs time and nothing else', async () => {
+  it('a segment that loses, repeats and reorders frames, and is cut, only slows them down', async () => {
     const { hub, client } = await start();
     hub.faults({ loss: 0.1, duplication: 0.05, reordering: 0.1, reorderMs: 10 });
     const load = runner(client)(
@@ -176,7 +176,7 @@ describe('two computers on one segment', () => {
     for (let i = 1; i <= 8; i++) expect(output).toContain(sha256(stored.subarray(i << 19, (i + 1) << 19)));
   }, 200_000);
 
-  it('share a device by a lease: one of them writes, and the other is refused', async () => {
+  it('share a device by a lease: one writes, the other is refused', async () => {
     const { client, server, lease } = await start();
     const [one, two] = [runner(client), runner(server)];
     const write = (disk: string) => `dd if=/dev/urandom of=/dev/${disk} bs=4k count=1 seek=300 oflag=direct 2>&1`;

@@ -62,7 +62,7 @@ describe('every computer in a process of its own', () => {
     await site.printed(/desk \(client\): running/);
   }, 400_000);
 
-  it('has consoles, on which the two talk and a far disk is written', async () => {
+  it('has consoles, on which the computers reach each other and write a far disk', async () => {
     const output = await atConsole(
       'desk',
       'ping -c 2 10.0.0.2; echo far disk > /dev/nvme0n1; sync; head -c 8 /dev/nvme0n1',
@@ -72,7 +72,7 @@ describe('every computer in a process of its own', () => {
     expect(await atConsole('store', 'hostname; head -c 8 /dev/nvme0n1')).toMatch(/store\s[^]*far disk/);
   });
 
-  it('a terminal is raw, and Ctrl-] leaves it', async () => {
+  it('a console sets the terminal to raw mode, and Ctrl-] leaves it', async () => {
     const command = `${process.execPath} ${farbusFile} console desk`;
     const child = spawn('script', ['-qec', command, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] });
     children.add(child);
@@ -110,7 +110,7 @@ describe('every computer in a process of its own', () => {
     expect((await run('lease', 'store/none', 'local')).stderr).toContain('there is no device "store/none"');
   });
 
-  it('tells the steps of the boots in the logs, and those of each command in traces with the same tags', async () => {
+  it('logs the steps of the boots, and traces the steps of each command with equal tags on both sides', async () => {
     const logs = join(folder, 'state/farbus/pair');
     const steps = (name: string) =>
       [...readFileSync(join(logs, `${name}.log`), 'utf8').matchAll(/step (\d+)/g)].map(([, id]) => id);
@@ -123,7 +123,7 @@ describe('every computer in a process of its own', () => {
     expect(own).toEqual(['280', '281', '288', '282', '283', '284']);
   });
 
-  it('has logs of all computers, in the order of time, and of one', async () => {
+  it('prints the logs of one computer, or of all in the order of time', async () => {
     const { stdout } = await run('logs');
     const lines = stdout.trimEnd().split('\n');
     expect(lines.every((line) => /^(desk |store) \| \d{4}-\d\d-\d\dT[\d:.]+Z ./.test(line))).toBe(true);
@@ -148,7 +148,7 @@ describe('every computer in a process of its own', () => {
     expect(again.code).toBe(1);
   });
 
-  it("says that a computer has crashed, and leaves the other one's system running", async () => {
+  it('reports that a computer has crashed, and leaves the other one running', async () => {
     process.kill(childOf(site.child.pid!, 'store'), 'SIGKILL');
     await site.printed(/store \(server\): crashed: its process ended by itself: SIGKILL/);
     await followed.printed(/^store \| .*crashed: its process ended by itself: SIGKILL$/m);
@@ -159,7 +159,7 @@ describe('every computer in a process of its own', () => {
     expect(gone.stderr).toBe('farbus: store (server): crashed: its process ended by itself: SIGKILL\n');
   });
 
-  it('ends by farbus down, with nothing left', async () => {
+  it('ends by farbus down and leaves nothing behind', async () => {
     const computers = [childOf(site.child.pid!, 'desk')];
     expect((await run('down')).stdout).toBe('pair has ended\n');
     expect(await site.ended).toBe(1); // one of the computers had crashed
@@ -178,7 +178,7 @@ describe('every computer in a process of its own', () => {
 });
 
 describe('all computers in one process', () => {
-  it('go on from their snapshots, in the background, and end by farbus down', async () => {
+  it('continue from their snapshots, in the background, and end by farbus down', async () => {
     writeFileSync(join(folder, 'one.yaml'), text('one'));
     const up = await run('up', '--detach', join(folder, 'one.yaml'));
     try {
@@ -195,7 +195,7 @@ describe('all computers in one process', () => {
   }, 200_000);
 });
 
-it('starts nothing where what its computers boot is not to be had', async () => {
+it('starts nothing if a kernel that a computer needs is missing', async () => {
   const usual = env;
   env = { ...env, XDG_CACHE_HOME: join(folder, 'empty'), FARBUS_DEBIAN_MIRROR: 'http://127.0.0.1:9' };
   try {

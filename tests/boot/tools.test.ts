@@ -46,7 +46,7 @@ describe('an NVMe disk', () => {
     expect(await ran('nvme list-ns /dev/nvme0')).toMatch(/\]:0x1\n$/);
   });
 
-  it('nvme id-ctrl and id-ns tell what it is and what it can do', async () => {
+  it('nvme id-ctrl and id-ns show its identity and abilities', async () => {
     const controller = fields(await ran('nvme id-ctrl /dev/nvme0'));
     expect(controller).toMatchObject({
       sn: 'TOOL-NVME',
@@ -71,7 +71,7 @@ describe('an NVMe disk', () => {
     expect(descriptors['nguid']).toBe(descriptors['uuid']!.replaceAll('-', ''));
   });
 
-  it('nvme smart-log counts what is read and written, and warns of nothing', async () => {
+  it('nvme smart-log counts reads and writes, and has no warnings', async () => {
     const before = fields(await ran('nvme smart-log /dev/nvme0'));
     expect(before).toMatchObject({
       critical_warning: '0',
@@ -94,7 +94,7 @@ const ataDisks = [
 ];
 
 describe.each(ataDisks)('a disk on $bus', ({ bus, model, serial, size }) => {
-  it('hdparm -I reads who it is and what it can do', async () => {
+  it('hdparm -I shows its identity and abilities', async () => {
     const output = await ran(`hdparm -I ${names.get(model)}`);
     expect(output).toMatch(new RegExp(`Model Number: +${model}`));
     expect(output).toMatch(new RegExp(`Serial Number: +${serial}`));
@@ -160,7 +160,7 @@ describe('a CD/DVD drive and a removable disk', () => {
   ];
 
   it.each(kinds)(
-    '$kind says who it is, its pages and its size to sg3-utils',
+    '$kind tells sg3-utils its identity, its pages and its size',
     async ({ model, type, page, blocks, blockSize }) => {
       const name = [...names].find(([found]) => found.startsWith(model.slice(0, 16)))?.[1];
       expect(name, [...names].join()).toBeDefined();

@@ -9,7 +9,7 @@ import { expectBytes, expectSame, readBytes, writeBytes, type Subject } from './
 
 export function dataTests(subject: () => Subject): void {
   describe('data', () => {
-    test('reads what was written, at random places', async () => {
+    test('reads the data that was written, at random places', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const random = new Random(seed);
@@ -92,7 +92,7 @@ export function dataTests(subject: () => Subject): void {
       await expectBytes(device, 0, fresh);
     });
 
-    test('reads and writes at once', async () => {
+    test('concurrent reads and writes', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const half = Math.floor(region / 2 / blockSize) * blockSize;

@@ -20,7 +20,7 @@ async function whileMoving<T>(memories: readonly MovingMemory[], work: () => Pro
 }
 
 export function pagedTests(subject: () => Subject): void {
-  describe('scattered memory that moves', () => {
+  describe('scattered memory that moves during a request', () => {
     for (const units of [1, 2, 9, 33]) {
       test(`${units} blocks`, async () => {
         const { device, region, seed } = subject();
@@ -43,7 +43,7 @@ export function pagedTests(subject: () => Subject): void {
       });
     }
 
-    test('many at once, and a long one', async () => {
+    test('many requests at once, and a long one', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const random = new Random(seed + 50);

@@ -27,7 +27,7 @@ function requests(device: BlockDevice, at: number, length: number): (() => Promi
 
 export function refusalTests(subject: () => Subject): void {
   describe('refusals', () => {
-    test('requests beyond the end, before the start or of no whole number are out of range', async () => {
+    test('requests beyond the end, before the start or with fractions are out of range', async () => {
       const { device } = subject();
       const { size, blockSize } = device.info;
       const before = await readBytes(device, size - blockSize, blockSize);
@@ -66,7 +66,7 @@ export function refusalTests(subject: () => Subject): void {
       }
     });
 
-    test('a request that was given up before it began does nothing', async () => {
+    test('a request that was cancelled before it began does nothing', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const bytes = new Random(seed + 60).bytes(Math.min(region, 8 * blockSize));
@@ -80,7 +80,7 @@ export function refusalTests(subject: () => Subject): void {
       await expectBytes(device, 0, bytes);
     });
 
-    test('a request that is given up under way settles once, and takes no effect after that', async () => {
+    test('a request that is cancelled in flight settles once, and has no effect after that', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const length = Math.min(region, 64 * blockSize);

@@ -115,7 +115,7 @@ async function readOnly(open: () => Promise<Opened>): Promise<void> {
 }
 
 function closeTests(open: () => Promise<Opened>, persistent: boolean): void {
-  test('close waits for what is under way, is idempotent, and ends everything', async () => {
+  test('close waits for requests in flight, is idempotent, and ends everything', async () => {
     const { device, cleanup } = await open();
     try {
       const { blockSize, size } = device.info;
@@ -152,7 +152,7 @@ function closeTests(open: () => Promise<Opened>, persistent: boolean): void {
   });
 
   if (!persistent) return;
-  test('what was flushed is there after closing and opening again', async () => {
+  test('flushed data is there after closing and opening again', async () => {
     const first = await open();
     const { blockSize } = first.device.info;
     const wrote = new Random(Date.now()).bytes(blockSize);

@@ -50,7 +50,7 @@ export function unalignedTests(aligned: () => Subject): void {
       }
     });
 
-    test('the last byte is there, and nothing behind it', async () => {
+    test('the last byte can be reached, and no byte beyond it', async () => {
       const { device } = subject();
       const { size } = device.info;
       await readBytes(device, size - 1, 1);
@@ -60,7 +60,7 @@ export function unalignedTests(aligned: () => Subject): void {
       await expectKind('range', device.writeZeroes(-1, 1));
     });
 
-    test('changes of neighbouring bytes side by side all take effect', async () => {
+    test('concurrent changes of neighbouring bytes all take effect', async () => {
       const { device, region, seed } = subject();
       const block = aligned().device.info.blockSize;
       const random = new Random(seed + 1);

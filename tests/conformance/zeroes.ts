@@ -7,7 +7,7 @@ import { expectBytes, readBytes, writeBytes, type Subject } from './subject.js';
 
 export function zeroTests(subject: () => Subject): void {
   describe('trim, zeroes, extents', () => {
-    test('trim leaves everything around it, and the range can be written again', async () => {
+    test('trim leaves the neighbours alone, and the range can be written again', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       if (region < 3 * blockSize) return;
@@ -55,7 +55,7 @@ export function zeroTests(subject: () => Subject): void {
       }
     }
 
-    test('extents cover their range in order, and what they call zero reads as zero', async () => {
+    test('extents cover their range in order, and ranges that they call zero read as zero', async () => {
       const { device, region, seed } = subject();
       const { blockSize } = device.info;
       const random = new Random(seed + 24);

@@ -126,7 +126,7 @@ const command = fc.record({
 });
 
 it(
-  'ends every command that it was given, whatever is in it',
+  'completes every command, whatever its content',
   async () => {
     await attack(
       fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 25 }), fc.boolean(), async (commands, ready) => {
@@ -193,7 +193,7 @@ it(
 );
 
 it(
-  'takes any bytes for a command header, a frame, a packet and descriptors',
+  'accepts any bytes as command header, frame, packet and descriptors',
   async () => {
     const patch = fc.record({
       at: fc.integer({ min: 0, max: 0x80 + 16 * 16 - 1 }),

@@ -102,7 +102,7 @@ function frameOf(peer: AoePeer, one: Message): Uint8Array {
 
 describe('hostile AoE messages', () => {
   it(
-    'do a target no harm: it still answers',
+    'do not harm a target: it still answers',
     async () => {
       const messages = fc.array(message, { minLength: 1, maxLength: 60 });
       await attack(
@@ -131,7 +131,7 @@ describe('hostile AoE messages', () => {
   );
 
   it(
-    'do an initiator no harm: what it reads is what it wrote',
+    'do not harm an initiator: it reads the data that it wrote',
     async () => {
       const messages = fc.array(message, { minLength: 1, maxLength: 40 });
       await attack(
@@ -164,7 +164,7 @@ describe('hostile AoE messages', () => {
     patience,
   );
 
-  it('of IDENTIFY give facts that can be worked with, or a text', async () => {
+  it('of IDENTIFY give usable facts, or an error text', async () => {
     await attack(
       fc.property(fc.uint8Array({ minLength: 512, maxLength: 512 }), (data) => {
         const facts = parseIdentify(data);

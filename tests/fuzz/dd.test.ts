@@ -102,7 +102,7 @@ describe('dd sessions', () => {
   );
 
   it(
-    'survive a far side that sends anything',
+    'survive a server that sends anything',
     async () => {
       await attack(
         fc.asyncProperty(

@@ -130,7 +130,7 @@ const task = fc.record({
 });
 
 it(
-  'ends every command that it was given, whatever is in it, and says errors as ATA does',
+  'completes every command, whatever its content, and reports errors as ATA does',
   async () => {
     await attack(
       fc.asyncProperty(fc.array(task, { minLength: 1, maxLength: 20 }), async (tasks) => {
@@ -169,7 +169,7 @@ it(
 );
 
 it(
-  'a guest that resets or stops the bus master at any moment gets no late data, and has one request under way at most',
+  'a guest that resets or stops the bus master at any moment gets no late data, and has at most one request in flight',
   async () => {
     const gated = new GatedDisk(new Uint8Array(size).fill(0x11));
     const own = await IdeBoard.create(gated);

@@ -57,7 +57,7 @@ const reply = fc.oneof(
 
 describe('the parser of replies', () => {
   test(
-    'any bytes in any pieces: the same outcome as in one piece, and nothing is written outside of the read',
+    'any bytes in any pieces: the same result as in one piece, and nothing is written outside of the read',
     async () => {
       await attack(
         fc.property(
@@ -119,7 +119,7 @@ describe('the parser of replies', () => {
 
 describe('the handshake', () => {
   test(
-    'any bytes: an agreement or an error, once, whatever the pieces',
+    'any bytes in any pieces: one agreement or one error',
     async () => {
       const hello = new TextEncoder().encode('NBDMAGICIHAVEOPT');
       const option = fc
@@ -173,7 +173,7 @@ describe('the whole initiator', () => {
   });
 
   test(
-    'a conversation damaged anywhere: every request settles, and the device works afterwards',
+    'a conversation damaged anywhere: every request settles, and the device works after that',
     async () => {
       await attack(
         fc.asyncProperty(

@@ -22,7 +22,7 @@ async function sendInPieces(peer: Peer, bytes: Uint8Array, lengths: readonly num
 }
 
 describe('the NBD target', () => {
-  it('answers good requests rightly in whatever pieces they come', { timeout: patience }, async () => {
+  it('answers good requests correctly in any pieces', { timeout: patience }, async () => {
     const good = fc.record({
       write: fc.boolean(),
       block: fc.nat(size / 512 - 17),

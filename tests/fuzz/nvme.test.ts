@@ -62,7 +62,7 @@ it(
 );
 
 it(
-  'answers every command that it was given, whatever is in it',
+  'answers every command, whatever its content',
   async () => {
     const command = fc.record({
       admin: fc.boolean(),
@@ -95,7 +95,7 @@ it(
 );
 
 it(
-  'finds its data by lists of any shape, and never outside of memory',
+  'finds its data through lists of any shape, and never outside of memory',
   async () => {
     const page = fc.oneof(
       { weight: 6, arbitrary: fc.integer({ min: 0xa00, max: 0xfff }).map((number) => number * 4096) },

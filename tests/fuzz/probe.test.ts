@@ -77,7 +77,7 @@ const disk = fc
   });
 
 it(
-  'ends in good order on any disk',
+  'ends cleanly on any disk',
   async () => {
     await attack(
       fc.asyncProperty(disk, async (bytes) => {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { segment } from './subjects/segment.js';
 
-test('AoE targets answer whatever came before', { timeout: patience }, async () => {
+test('AoE targets still answer after any frames', { timeout: patience }, async () => {
   const inputs = inputsWanted(5_000, 1_000_000);
   expect((await fuzz(segment, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
 });

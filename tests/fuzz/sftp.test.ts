@@ -99,7 +99,7 @@ describe('SFTP', () => {
   );
 
   it(
-    'a server that sends anything at all at any time is dropped, and nothing else happens',
+    'a server that sends random bytes at any time is dropped, and nothing else happens',
     async () => {
       await attack(
         fc.asyncProperty(
@@ -133,7 +133,7 @@ describe('SFTP', () => {
     patience,
   );
 
-  it('a server that sends anything instead of a greeting cannot be used', async () => {
+  it('a server that sends random bytes instead of a greeting is refused', async () => {
     await attack(
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (garbage) => {
         const dial = async () => {
@@ -153,7 +153,7 @@ describe('SFTP', () => {
 });
 
 describe('SFTP packets', () => {
-  it('are found whatever the pieces', async () => {
+  it('are found in any pieces', async () => {
     const data = fc.record({ id: fc.nat(0xffff_ffff), bytes: fc.uint8Array({ maxLength: 500 }), isData: fc.boolean() });
     await attack(
       fc.property(fc.array(data, { maxLength: 10 }), fc.integer({ min: 1, max: 200 }), (packets, piece) => {
@@ -175,7 +175,7 @@ describe('SFTP packets', () => {
     );
   });
 
-  it('that are none are a breach of the protocol, and nothing is kept for them', async () => {
+  it('that are malformed break the protocol, and no memory is kept for them', async () => {
     await attack(
       fc.property(fc.array(fc.uint8Array({ maxLength: 100 }), { maxLength: 10 }), (chunks) => {
         const reader = new PacketReader({
@@ -194,7 +194,7 @@ describe('SFTP packets', () => {
     );
   });
 
-  it('numbers are written as they are read', async () => {
+  it('numbers are written and read alike', async () => {
     await attack(
       fc.property(fc.nat(0xffff_ffff), fc.maxSafeNat(), fc.string({ unit: 'binary' }), (small, large, text) => {
         const bytes = new PacketWriter(5).u32(small).u64(large).text(text).done();

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { sockets } from './subjects/sockets.js';
 
-test('control sockets and metrics answer whatever came before', { timeout: patience }, async () => {
+test('control sockets and metrics still answer after any bytes', { timeout: patience }, async () => {
   const inputs = inputsWanted(3_000, 200_000);
   expect((await fuzz(sockets, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
 });

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { texts } from './subjects/texts.js';
 
-test('texts are taken, or refused in one line', { timeout: patience }, async () => {
+test('texts are accepted, or refused in one line', { timeout: patience }, async () => {
   const inputs = inputsWanted(10_000, 2_000_000);
   expect((await fuzz(texts, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
 });

@@ -30,7 +30,7 @@ async function watched(body: string, replayFile: string): Promise<{ printed: str
   return { printed, signal };
 }
 
-test('an endless loop is ended, with its inputs and the place where it is', async () => {
+test('an endless loop is ended, and its inputs and place are reported', async () => {
   const file = tempPath('inputs');
   const { printed, signal } = await watched('setTimeout(function spin() { for (;;); }, 1000);', file);
   expect(signal).toBe('SIGKILL');

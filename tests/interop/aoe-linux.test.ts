@@ -50,7 +50,7 @@ poweroff -f
 `;
 
 describe.skipIf(missing('qemu-system-i386'))("Linux's aoe driver", () => {
-  it('finds our target, and what it writes is there', async () => {
+  it('finds our target, and its writes are in the file', async () => {
     const guest = await prepareDebianGuest({ modules: [], modulesOnDemand: ['ne2k-pci', 'aoe', 'ext4'], init });
     const folder = tempPath('guest');
     const [kernel, initramfs, disk] = [`${folder}.kernel`, `${folder}.initramfs`, join(tempPath('disk.img'))];

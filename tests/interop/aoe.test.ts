@@ -57,13 +57,13 @@ if (possible) {
 }
 
 describe.skipIf(!possible)('vblade', () => {
-  it('is discovered, with what it says of itself', async () => {
+  it('is discovered, with its own description', async () => {
     const found = await discoverAoe(segment, { ms: 300 });
     expect(found).toHaveLength(1);
     expect(found[0]).toMatchObject({ shelf: 7, slot: 3, bufferCount: 16, sectors: 17 });
   });
 
-  it('is read and written, and what was written is in its file', async () => {
+  it('is read and written, and its file contains the data', async () => {
     const device = await connectAoe(segment, { shelf: 7, slot: 3 });
     expect(device.info.size).toBe(size);
     expect(device.hasSession).toBe(false);
@@ -93,7 +93,7 @@ describe.skipIf(!possible)('vblade', () => {
     expect(states.slice(0, 2)).toEqual(['connected', 'reconnecting']);
   });
 
-  it('that comes back with another disk gets none of the requests that waited', async () => {
+  it('gets none of the waiting requests if it comes back with another disk', async () => {
     const other = tempPath('other.img');
     const bytes = Uint8Array.from({ length: size }, (_, index) => (index >> 9) & 0xff);
     writeFileSync(other, bytes);
@@ -115,7 +115,7 @@ describe.skipIf(!possible)('vblade', () => {
     await startBlade();
   });
 
-  it('that is not there is an error in one line', async () => {
+  it('gives an error in one line if it is absent', async () => {
     const wrong = connectAoe(segment, { shelf: 7, slot: 4, connectSeconds: 0.3 });
     await expect(wrong).rejects.toThrow(/^aoe:7\.4@ours: no answer within 0\.3 seconds/);
   });

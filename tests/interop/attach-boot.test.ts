@@ -40,7 +40,7 @@ describe.skipIf(missing('qemu-system-x86_64') || missing('grub-mkimage'))('booti
     expect(sha256(disk.path)).toBe(before);
   }
 
-  it('over NBD: each boot sees what the one before wrote, the disk stays as it is', async () => {
+  it('over NBD: each boot sees the writes of the previous one, and the disk stays unchanged', async () => {
     const server = await farbusServe(freeSocket(), 'disk', ['--read-only', `disk=${disk.path}`]);
     ending.push(() => server.kill());
     const overlay = tempPath('changes.overlay');

@@ -87,7 +87,7 @@ describe('farbus attach', () => {
 });
 
 describe('the command', () => {
-  it("gives its exit status, 128 + n for a signal's, 127 and 126 for a command that cannot be run", async () => {
+  it('gives its exit status, 128 + n for a signal, 127 and 126 for a command that cannot be run', async () => {
     const { path } = image();
     const status = async (...command: string[]): Promise<number | null> =>
       (await farbus('attach', path, '--', ...command)).code;
@@ -97,7 +97,7 @@ describe('the command', () => {
     expect(await status(tempFolder(), '{nbd}')).toBe(126);
   });
 
-  it('gets its words as they are, without a shell', async () => {
+  it('gets its words unchanged, without a shell', async () => {
     const { path } = image();
     const words = ['a b', '$HOME', '`id`', '{other}', '--help', '{socket}{socket}'];
     const { stdout } = await farbus('attach', path, '--', 'printf', '%s\\n', ...words);
@@ -107,7 +107,7 @@ describe('the command', () => {
     expect(existsSync(lines[5]!.slice(0, lines[5]!.length / 2))).toBe(false);
   });
 
-  it('gets the signals that farbus gets', async () => {
+  it('receives the signals that farbus receives', async () => {
     const { path } = image();
     const script = 'trap "echo got it; exit 3" TERM; echo ready {nbd}; while :; do sleep 0.05; done';
     const started = startFarbus('attach', path, '--', 'sh', '-c', script);
@@ -138,7 +138,7 @@ describe('without a command', () => {
     }
   });
 
-  it('uses the socket that is named', async () => {
+  it('uses the named socket', async () => {
     const { path } = image();
     const socket = join(tempFolder(), 'my disk.sock');
     const started = startFarbus('attach', path, '--socket', socket);
@@ -152,7 +152,7 @@ describe('without a command', () => {
   });
 });
 
-describe('says in one line what is wrong', () => {
+describe('reports errors in one line', () => {
   const { path } = image();
   it.each([
     [[], 2, /Give a SOURCE/],
@@ -172,7 +172,7 @@ describe('says in one line what is wrong', () => {
     expect(result.stderr).toMatch(message);
   });
 
-  it('and leaves no folder behind when it cannot begin', async () => {
+  it('leaves no folder behind when it cannot start', async () => {
     const other = image();
     truncateSync(other.path, 3 * MiB);
     const overlay = tempPath('overlay');

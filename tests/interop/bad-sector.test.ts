@@ -34,7 +34,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('a bad sector of a sour
     return code;
   }
 
-  it('is one behind a cache', async () => {
+  it('stays one bad sector behind a cache', async () => {
     const cache = ['--cache', tempPath('cache')];
     expect(await through(cache, `read -P 1 130560 512`, `read -P 1 ${bad + 512} 512`)).toBe(0);
     // Also read a neighbouring sector from the same block of the cache.
@@ -42,7 +42,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('a bad sector of a sour
     expect(await through(cache, `read ${bad} 512`)).toBe(1);
   });
 
-  it('is one behind an overlay that is written beside it', async () => {
+  it('stays one bad sector behind an overlay with writes beside it', async () => {
     const overlay = ['--overlay', tempPath('overlay')];
     const beside = `write -P 2 ${bad + 512} 512`;
     expect(await through(overlay, beside, `read -P 2 ${bad + 512} 512`, `read -P 1 ${bad + 1024} 512`)).toBe(0);

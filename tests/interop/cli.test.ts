@@ -23,7 +23,7 @@ function farbus(...args: string[]) {
 }
 
 describe('help', () => {
-  it('is there for the command and each subcommand, with examples', () => {
+  it('exists for the command and each subcommand, with examples', () => {
     expect(farbus('--help')).toMatchObject({ status: 0, stderr: '' });
     for (const command of /Commands:\n([^]*?)\n\n/.exec(farbus('--help').stdout)![1]!.matchAll(/^ {2}([\w-]+)/gm)) {
       const { status, stdout } = farbus(command[1]!, '--help');
@@ -35,8 +35,8 @@ describe('help', () => {
   });
 });
 
-describe('a site that cannot be', () => {
-  it('is refused with file and line, and nothing of it is started or made', () => {
+describe('an impossible site', () => {
+  it('is refused with file and line, and nothing is started or made', () => {
     const folder = tempFolder();
     const site = join(folder, 'site.yaml');
     writeFileSync(
@@ -60,7 +60,7 @@ describe('a site that cannot be', () => {
   });
 });
 
-describe('what is malformed', () => {
+describe('malformed input', () => {
   const folder = tempFolder();
   const file = (name: string, content: string | Uint8Array) => {
     const path = join(folder, name);

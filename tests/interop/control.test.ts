@@ -63,7 +63,7 @@ async function killed(child: ReturnType<typeof spawn>): Promise<void> {
 }
 
 describe('Sockets of commands', () => {
-  it('whose folder is missing are told so', () => {
+  it('report a missing folder', () => {
     const place = new Place();
     const path = join(place.folder, 'none', 'd.sock');
     const why = `farbus: cannot listen on ${path}: there is no such folder: make it, or choose another path\n`;
@@ -72,7 +72,7 @@ describe('Sockets of commands', () => {
     expect([serve, attach]).toEqual(Array(2).fill({ code: 1, stdout: '', stderr: why }));
   });
 
-  it('whose path is too long are told so by every command', async () => {
+  it('report a path that is too long, in every command', async () => {
     const long = join(tempFolder(), 'x'.repeat(90));
     mkdirSync(long);
     const place = new Place(long);
@@ -185,7 +185,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('farbus status --take',
     };
   }
 
-  it('says for what it waits, and then succeeds', async () => {
+  it('reports what it waits for, and then succeeds', async () => {
     const { take, writer, finish, end } = await waiting();
     const ended = new Promise((resolve) => take.once('exit', resolve));
     await finish();
@@ -194,7 +194,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('farbus status --take',
     await end();
   });
 
-  it('does nothing later, once it has ended without success', async () => {
+  it('has no later effect once it has failed', async () => {
     const { take, writer, finish, end } = await waiting();
     const before = writer();
     expect(before).not.toBe('');
@@ -227,8 +227,8 @@ computers: { store: { role: server, network: lan, system: { kernel: ${farbusFile
   });
 });
 
-describe('What a killed command has left', () => {
-  it('is removed by the next: the folder of an attached disk, and control sockets', async () => {
+describe('Files that a killed command has left', () => {
+  it('are removed by the next command: the folder of an attached disk, and control sockets', async () => {
     const place = new Place();
     const first = await place.start('attach', place.image);
     const left = (): string[] => readdirSync(place.folder).filter((name) => name.startsWith('farbus-attach-'));
@@ -251,7 +251,7 @@ describe('What a killed command has left', () => {
 });
 
 describe('A temporary file', () => {
-  it('of a copy has no name at which a link can wait', () => {
+  it('of a copy has no predictable name at which a link could wait', () => {
     const place = new Place();
     writeFileSync(place.image, Buffer.alloc(16 * MiB, 1));
     const precious = join(place.folder, 'precious');

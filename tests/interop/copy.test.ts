@@ -66,7 +66,7 @@ describe('farbus copy', () => {
     expect((await farbus('copy', from.uri, tempPath('again.img'), '--verify')).code).toBe(0);
   });
 
-  it('to a file of odd length', async () => {
+  it('copies a file of odd length', async () => {
     const from = tempPath('odd');
     const bytes = new Random(4).bytes(3 * MiB + 77);
     writeFileSync(from, bytes);
@@ -76,7 +76,7 @@ describe('farbus copy', () => {
   });
 
   it.skipIf(missing('nbdkit'))(
-    'says at which byte a disk cannot be read, keeps what it has, and goes on later',
+    'says at which byte a disk cannot be read, keeps the copied part, and continues later',
     async () => {
       const bad = 20 * MiB + 1024;
       const flag = tempPath('mended');
@@ -117,7 +117,7 @@ describe.skipIf(missing('nbdkit'))('a copy that is interrupted', () => {
     return started;
   }
 
-  it('by SIGKILL goes on and is the same in the end', async () => {
+  it('continues after SIGKILL and ends with the same content', async () => {
     const server = await slow();
     const { uri } = server;
     const to = tempPath('to.img');
@@ -141,7 +141,7 @@ describe.skipIf(missing('nbdkit'))('a copy that is interrupted', () => {
     expect(existsSync(journal(to))).toBe(false);
   });
 
-  it('by Ctrl-C says how to go on', async () => {
+  it('says after Ctrl-C how to continue', async () => {
     const { uri } = await slow();
     const to = tempPath('to.img');
     const started = await begin(uri, to);
@@ -172,7 +172,7 @@ describe('a journal that is not of this copy', () => {
     return { from, to };
   }
 
-  it('is used where nothing has changed', async () => {
+  it('is used if nothing has changed', async () => {
     const { from, to } = await interrupted();
     const { stdout } = await farbus('copy', from, to, '--resume', '--json');
     expect(JSON.parse(stdout)).toMatchObject({ start: MiB, copied: 3 * MiB });
@@ -209,7 +209,7 @@ describe('a journal that is not of this copy', () => {
   });
 });
 
-describe('says in one line what is wrong', () => {
+describe('reports errors in one line', () => {
   const { path } = sparse(4 * MiB);
   const other = tempPath('other.img');
   writeFileSync(other, new Uint8Array(MiB));
@@ -233,7 +233,7 @@ describe('says in one line what is wrong', () => {
     if (args[1] !== path) expect(result.code).toBe(code);
   });
 
-  it('and leaves no file where the source cannot be had', async () => {
+  it('leaves no file if the source cannot be opened', async () => {
     const to = tempPath('to.img');
     await farbus('copy', '/no/such', to);
     expect(existsSync(to)).toBe(false);

@@ -222,7 +222,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     }
   });
 
-  it('a kept cache has what its source has, whatever of the cache is lost', async () => {
+  it("a kept cache gives its source's content, whichever part of the cache is lost", async () => {
     const blocks = 640;
     for (let seed = 1; seed <= (many ? 8 : 1); seed++) {
       const { here } = folders();
@@ -247,7 +247,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     }
   });
 
-  it('a copy goes on to a whole copy, or says that it cannot', async () => {
+  it('a copy is completed by --resume, or --resume says that it cannot', async () => {
     for (let seed = 1; seed <= (many ? 4 : 1); seed++) {
       const { here, base } = folders();
       const content = new Random(seed).bytes(5 << 20);
@@ -278,7 +278,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     }
   });
 
-  it('a snapshot is the old one or the new one, and none before the first was saved', async () => {
+  it('a snapshot is the old or the new one, and absent before the first is complete', async () => {
     const { here } = folders();
     const path = join(here, 'x.snap');
     const recording = record(here, [load('load-snapshot.mjs'), path, '3']);

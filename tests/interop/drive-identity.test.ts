@@ -102,7 +102,7 @@ describe.skipIf(missing('sfdisk') || missing('mkfs.ext4') || missing('nbdkit') |
       240_000,
     );
 
-    it('keeps its name when it is copied, grows, or gets a server more; a new table gives it another', async () => {
+    it('keeps its name when it is copied, grows, or passes another server; a new partition table changes it', async () => {
       const disk = image();
       execFileSync('sfdisk', ['-q', disk], { input: 'label: gpt\nsize=4M\n', stdio: 'pipe' });
       const before = await drive(disk);

@@ -37,7 +37,7 @@ describe('the target of a copy', () => {
     expect(readdirSync(dirname(disk))).toEqual(['d.img']);
   });
 
-  it('is not made where its name ends like a filter, or where it is a part of nothing', async () => {
+  it('is not made if its name ends like a filter', async () => {
     const { path } = image(MiB);
     const to = tempPath('to.img');
     for (const end of [',partition=2', ',partiton=2', ',offset', ',read-only=yes', ',colour=red']) {
@@ -50,8 +50,8 @@ describe('the target of a copy', () => {
   });
 });
 
-describe('a slip of the pen', () => {
-  it('in a filter is named, and what was meant', async () => {
+describe('a misspelling', () => {
+  it('in a filter is reported with the filter that was probably meant', async () => {
     const { path } = image(MiB);
     for (const [end, hint] of [
       ['overly=x', 'there is no filter overly: did you mean overlay?'],
@@ -70,7 +70,7 @@ describe('a slip of the pen', () => {
 });
 
 describe('a filter that is given twice', () => {
-  it('is refused, as it is not known which one is meant', async () => {
+  it('is refused, because it is ambiguous', async () => {
     const { path } = image(MiB);
     const [a, b] = [tempPath('a'), tempPath('b')];
     for (const args of [

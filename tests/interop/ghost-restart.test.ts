@@ -348,7 +348,7 @@ describe('a write that the network of an AoE target holds up', () => {
   });
 });
 
-describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
+describe.skipIf(missing('nbdkit'))('the record of a process', () => {
   const files = (): string[] =>
     existsSync(sources)
       ? readdirSync(sources).flatMap((folder) =>
@@ -374,7 +374,7 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     expect(files()).toEqual([]);
   });
 
-  it('tells a second process of the first, which is not fenced', async () => {
+  it('warns a second process of the first, which is not fenced', async () => {
     const uri = await upstream();
     const first = await serve(uri);
     await works(first);
@@ -386,7 +386,7 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     expect(files()).toHaveLength(2);
   });
 
-  it('is used with a server that takes a single connection', async () => {
+  it('works with a server that takes a single connection', async () => {
     const args = [`x=${image()}`, '--max-connections', '1'];
     const gate = await serve((await start(farbusServe(freeSocket(), 'x', args))).uri);
     await works(gate);
@@ -415,7 +415,7 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     expect(files()).toHaveLength(1);
   });
 
-  it('cannot be kept where there is no folder for it: a warning says so, and all works', async () => {
+  it('is not kept if its folder cannot be used: a warning says so, and the source works', async () => {
     const uri = await upstream();
     process.env['XDG_STATE_HOME'] = '/dev/null/state';
     const gate = await serve(uri);
@@ -423,7 +423,7 @@ describe.skipIf(missing('nbdkit'))('what is kept of a process', () => {
     expect(gate.output.match(/cannot keep in \/dev\/null\/state\S+ what fences/g)).toHaveLength(1);
   });
 
-  it('is no danger to a server that knows no sessions: a warning says what cannot be known', async () => {
+  it('with a server without sessions gives a warning that old writes may still land', async () => {
     const disk = await start(nbdkit(freeSocket(), ['memory', '1M']));
     const gate = await serve(disk.uri);
     await works(gate);

@@ -34,7 +34,7 @@ describe('an NBD server that breaks the protocol', () => {
   });
 });
 
-describe('SIGTERM ends a client of an NBD server that does not get on', () => {
+describe('SIGTERM ends a client of an NBD server that makes no progress', () => {
   const folder = tempFolder();
   const commands: readonly (readonly [string, (uri: string, how: string) => readonly string[], readonly number[]])[] = [
     ['info', (uri) => ['info', uri], [143]],

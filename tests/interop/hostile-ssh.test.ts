@@ -49,7 +49,7 @@ function withProgram(program: string, ...args: readonly string[]): ReturnType<ty
 const silent = 'while :; do sleep 1; done';
 const endless = 'exec yes';
 
-describe('a server over ssh that does not get on', () => {
+describe('a server over ssh that makes no progress', () => {
   it.each(['ssh://', 'ssh+dd://', 'ssh+sftp://'])(
     'does not keep farbus info from ending on SIGTERM: %s',
     async (way) => {
@@ -70,7 +70,7 @@ describe('a server over ssh that does not get on', () => {
     await gone(pid());
   });
 
-  it('is given up when what it sends is no SFTP', async () => {
+  it('is given up when it sends something other than SFTP', async () => {
     const { program, pid } = standIn('exec cat /dev/zero');
     const info = withProgram(program, 'info', 'ssh+sftp://host/disk');
     expect(await info.ended).toEqual({ code: 1, signal: null });

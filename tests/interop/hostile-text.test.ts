@@ -28,7 +28,7 @@ function fat(label: string): Uint8Array {
   return bytes;
 }
 
-describe('hidden characters of others', () => {
+describe('hidden characters from others', () => {
   const servers: HostileNbd[] = [];
   afterAll(() => Promise.all(servers.map((server) => server.stop())));
 
@@ -89,7 +89,7 @@ describe('hidden characters of others', () => {
     }
   });
 
-  it('in what is no NBD server at all are not printed', async () => {
+  it('from a program that is no NBD server are not printed', async () => {
     const other = createServer((socket) => {
       socket.on('error', () => undefined);
       socket.end('\x1b[31m\u202eSSH-2.0-x\r\n'.repeat(100));

@@ -63,7 +63,7 @@ describe.skipIf(none)('a raw disk whose guest made it look like an image', () =>
     }
   });
 
-  it('stays a raw disk for info, attach and copy from it', async () => {
+  it('stays a raw disk for info, attach and copy', async () => {
     const { folder, secret, intact } = withSecret();
     for (const [, content] of await guestMade(folder, secret)) {
       const disk = join(folder, 'disk.img');
@@ -82,7 +82,7 @@ describe.skipIf(none)('a raw disk whose guest made it look like an image', () =>
     }
   });
 
-  it('is written over as a raw disk by copy', async () => {
+  it('is overwritten as a raw disk by copy', async () => {
     const { folder, secret, intact } = withSecret();
     const disk = join(folder, 'disk.img');
     for (const [, content] of await guestMade(folder, secret)) {
@@ -115,7 +115,7 @@ describe.skipIf(none)('a file with the name of an image', () => {
     }
   });
 
-  it('is refused where its content is not one', async () => {
+  it('is refused if its content is no image', async () => {
     const disk = join(tempFolder(), 'disk.qcow2');
     writeFileSync(disk, Buffer.alloc(4096));
     const refused = await farbus('info', disk);
@@ -143,7 +143,7 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
     if (sandbox === 'no sandbox') process.env['FARBUS_NO_SANDBOX'] = '1';
   };
 
-  it('is not opened, however it is named', async () => {
+  it('is not opened under any name', async () => {
     start();
     const { folder, secret, intact } = withSecret();
     const server = await countingServer();
@@ -184,7 +184,7 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
     intact();
   });
 
-  it('is opened with the files that the user allows, and with those alone', async () => {
+  it('is opened with exactly the files that the user allows', async () => {
     start();
     const folder = tempFolder();
     const at = (name: string): string => join(folder, name);
@@ -253,7 +253,7 @@ describe.skipIf(none || noLoop !== undefined)('a block device', () => {
 });
 
 describe.skipIf(none)('a VHD of fixed size', () => {
-  it("is known by its name and footer, and its first bytes are its disk's", async () => {
+  it('is recognised by its name and footer, and its first bytes belong to its disk', async () => {
     const path = join(tempFolder(), 'disk.vhd');
     execFileSync('qemu-img', ['create', '-q', '-f', 'vpc', '-o', 'subformat=fixed,force_size=on', path, '1M']);
     const disk = await openSource(path, quiet);
@@ -271,7 +271,7 @@ describe.skipIf(none)('a VHD of fixed size', () => {
 });
 
 describe.skipIf(none)('the options that allow files', () => {
-  it('are taken on the command line, in a source and in a file of settings', async () => {
+  it('are accepted on the command line, in a source and in a configuration file', async () => {
     const folder = tempFolder();
     const at = (name: string): string => join(folder, name);
     writeFileSync(at('base.img'), Buffer.alloc(1 << 20, 0x62));

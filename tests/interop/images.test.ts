@@ -79,7 +79,7 @@ describe.skipIf(none)('a disk image', () => {
     expect((await farbus('copy', base, `qcow2:${path}`, '--may-open', dirname(base))).code).toBe(0);
   });
 
-  it.each(imageFormats)('%s is what copy makes of a new file of that name', async (format) => {
+  it.each(imageFormats)('copy makes a new file of that name as %s', async (format) => {
     const raw = tempPath('raw.img');
     const size = 5_000_192;
     writeFileSync(raw, Buffer.concat([Buffer.alloc(1 << 20, 0x61), Buffer.alloc(size - (1 << 20))]));
@@ -92,7 +92,7 @@ describe.skipIf(none)('a disk image', () => {
     expect(statSync(path).blocks * 512).toBeLessThan(size);
   });
 
-  it('is what copy makes of an empty file and of a path with a format, and nothing is left where it cannot', async () => {
+  it('is made by copy in an empty file and at a path with a format; a failed copy leaves nothing', async () => {
     const folder = tempFolder();
     const raw = join(folder, 'raw.img');
     writeFileSync(raw, Buffer.alloc(1 << 20, 0x61));
@@ -110,7 +110,7 @@ describe.skipIf(none)('a disk image', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it('one that is damaged, missing, or not to be had is told of in a line', async () => {
+  it('one that is damaged, missing or unreadable is reported in a line', async () => {
     const path = tempPath('bad.qcow2');
     writeFileSync(path, Buffer.concat([Buffer.from('QFI\xfb\0\0\0\x63', 'latin1'), Buffer.alloc(4096)]));
     const bad = await farbus('info', path);

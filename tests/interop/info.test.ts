@@ -252,7 +252,7 @@ describe.skipIf(missing('sfdisk'))('partition tables as sfdisk reads them', () =
     expect(table!.partitions.map((one) => one.content?.label)).toEqual(['inner', undefined]);
   });
 
-  it('a GPT whose first copy is lost is read from its backup, and what is wrong is told', async () => {
+  it('a GPT whose first copy is lost is read from its backup, with a warning', async () => {
     const file = image(32 * M);
     run('sfdisk', ['-q', file], 'label: gpt\nsize=4M\nsize=5M,name=second\n');
     const whole = (await tableAgrees(file)).table!;
@@ -297,7 +297,7 @@ describe('farbus info', () => {
 
   const noLoop = cannotLoop();
   if (noLoop !== undefined) console.error(`SKIPPED: info of a disk in use: ${noLoop}`);
-  it.skipIf(noLoop !== undefined)('recommends for a disk in use what it takes itself', async () => {
+  it.skipIf(noLoop !== undefined)('recommends for a disk in use an option that it accepts itself', async () => {
     const file = image(8 * M);
     run('mkfs.ext4', ['-q', '-F', file]);
     const disk = attachLoop(file);
@@ -319,7 +319,7 @@ describe('farbus info', () => {
     [['/no/such/disk'], 1, /no such file/],
     [['gopher://x/y'], 2, /no such kind of source/],
     [['nbd://127.0.0.1:1/x', '--reconnect', '0'], 1, /127\.0\.0\.1/],
-  ])('says in one line what is wrong: %j', async (args, code, message) => {
+  ])('reports errors in one line: %j', async (args, code, message) => {
     const result = await farbus('info', ...args);
     expect(result).toMatchObject({ code, stdout: '' });
     expect(result.stderr).toMatch(/^farbus: [^\n]+\n$/);

@@ -34,7 +34,7 @@ const losing = (): Promise<NbdPeer> => farbusServe(freeSocket(), 'x', [`x=${imag
 const gateway = (uri: string): Promise<NbdPeer> => farbusServe(freeSocket(), 'g', [`g=${uri}`]);
 
 describe('a server behind a gateway that loses unflushed writes', () => {
-  it('is told of to both clients, and to one that comes later to neither', async () => {
+  it('is reported to both clients, and not to a client that connects later', async () => {
     const server = await losing();
     const gate = await gateway(server.uri);
     const [a, b] = [await openNbd(gate.uri), await openNbd(gate.uri)];
@@ -52,7 +52,7 @@ describe('a server behind a gateway that loses unflushed writes', () => {
     await server.kill('SIGTERM');
   });
 
-  it('is told of to the client that wrote, though another one flushed first', async () => {
+  it('is reported to the client that wrote, although another one flushed first', async () => {
     const server = await losing();
     const gate = await gateway(server.uri);
     const [writer, reader] = [await openNbd(gate.uri), await openNbd(gate.uri)];
@@ -68,8 +68,8 @@ describe('a server behind a gateway that loses unflushed writes', () => {
   });
 });
 
-describe('a right to write that is taken over while the server behind it is killed', () => {
-  it('leaves the loss to the client that wrote, and lets the other one write', async () => {
+describe('a lease that moves while the server behind it is killed', () => {
+  it('reports the loss to the client that wrote, and lets the other one write', async () => {
     const server = await losing();
     const gate = await farbusServe(freeSocket(), 'g', [`g=${server.uri}`, '--one-writer']);
     const [first, second] = [await openNbd(gate.uri), await openNbd(gate.uri)];
@@ -95,20 +95,23 @@ describe('a right to write that is taken over while the server behind it is kill
 });
 
 describe('farbus attach', () => {
-  it.each(['overlay', 'cache'])('that is killed and started again with its %s tells of the loss', async (filter) => {
-    const { path } = freeSocket();
-    const args = ['attach', `${image()},${filter}=${tempPath('f')}`, '--socket', path];
-    const first = startFarbus(...args);
-    await first.printed(/nbd\+unix/);
-    const device = await openNbd(`nbd+unix:///?socket=${path}`, { reconnectSeconds: 30 });
-    await write(device, 0);
-    first.child.kill('SIGKILL');
-    await first.ended;
-    const second = startFarbus(...args);
-    await second.printed(/nbd\+unix/);
-    expect(await outcome(device.flush())).toMatch(/1 writes? .* may be lost/);
-    await device.close();
-    second.child.kill('SIGTERM');
-    await second.ended;
-  });
+  it.each(['overlay', 'cache'])(
+    'reports the loss after it was killed and started again with its %s',
+    async (filter) => {
+      const { path } = freeSocket();
+      const args = ['attach', `${image()},${filter}=${tempPath('f')}`, '--socket', path];
+      const first = startFarbus(...args);
+      await first.printed(/nbd\+unix/);
+      const device = await openNbd(`nbd+unix:///?socket=${path}`, { reconnectSeconds: 30 });
+      await write(device, 0);
+      first.child.kill('SIGKILL');
+      await first.ended;
+      const second = startFarbus(...args);
+      await second.printed(/nbd\+unix/);
+      expect(await outcome(device.flush())).toMatch(/1 writes? .* may be lost/);
+      await device.close();
+      second.child.kill('SIGTERM');
+      await second.ended;
+    },
+  );
 });

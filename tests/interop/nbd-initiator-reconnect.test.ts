@@ -145,7 +145,7 @@ describe('farbus serve', () => {
 });
 
 describe.skipIf(missing('nbdkit'))('nbdkit', () => {
-  test('gone for longer than the reconnect time: unreachable, and back when the server is', async () => {
+  test('gone for longer than the reconnect time: unreachable, and available again when the server is', async () => {
     const server = await nbdkit(await freePort(), ['memory', `${size}`]);
     const lines: string[] = [];
     const log = { log: (_level: string, message: string) => lines.push(message) };

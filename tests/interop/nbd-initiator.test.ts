@@ -77,7 +77,7 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
     }
   }
 
-  test('no space left, and errors of the medium, reach the caller as such', async () => {
+  test('no space left, and errors of the medium, reach the caller', async () => {
     const errors = ['--filter=error', 'memory', '1M'];
     await withServer([...errors, 'error=ENOSPC', 'error-pwrite-rate=100%', 'error-zero-rate=100%'], async ({ uri }) => {
       const device = await openNbd(uri);
@@ -94,7 +94,7 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
     });
   });
 
-  test('errors now and then among many requests at once hit only their own', async () => {
+  test('occasional errors among many concurrent requests reach only their own requests', async () => {
     const args = ['--filter=error', 'memory', '4M', 'error=EIO', 'error-pread-rate=30%'];
     await withServer(args, async ({ uri }) => {
       const device = await openNbd(uri);
@@ -179,7 +179,7 @@ describe('farbus serve', () => {
     openedBySeveral(farbusServe(freeSocket(), 'disk', [`disk=${image()}`])),
   );
 
-  test('what was flushed is in the file', async () => {
+  test('flushed data is in the file', async () => {
     const path = image();
     const { device, cleanup } = await serve(freeSocket(), path);
     const bytes = Uint8Array.from({ length: 65536 }, (_, index) => index * 31);
@@ -211,8 +211,8 @@ describe('the target in the same process', () => {
   );
 });
 
-describe('who is no NBD server', () => {
-  test('nobody', async () => {
+describe('a peer that is no NBD server', () => {
+  test('a port without a listener', async () => {
     const { port } = await freePort();
     await expect(openNbd(`nbd://127.0.0.1:${port}/`)).rejects.toThrow(/127\.0\.0\.1.*refused/);
     await expect(openNbd(`nbd+unix:///?socket=${freeSocket().path}`)).rejects.toBeInstanceOf(FarbusError);

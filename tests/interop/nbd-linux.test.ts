@@ -121,7 +121,7 @@ async function makeGuest(script: string, pki: string): Promise<{ kernel: string;
 const without = missing('qemu-system-x86_64') || missing('nbd-client') || missing('cpio') || noOpenssl();
 
 describe.skipIf(without)("Linux's NBD client", () => {
-  it('uses our server, plain and over TLS, and what it writes is there', async () => {
+  it('uses our server, plain and over TLS, and its writes are in the file', async () => {
     const images = [tempPath('plain.img'), tempPath('tls.img')] as const;
     for (const path of images) {
       writeFileSync(path, '');

@@ -65,7 +65,7 @@ describe('farbus serve', () => {
     }
   });
 
-  describe('says in one line what is wrong', () => {
+  describe('reports errors in one line', () => {
     const folder = tempFolder();
     const path = image(folder);
     mkdirSync(join(folder, 'sub'));
@@ -145,7 +145,7 @@ describe('farbus serve', () => {
       expect(existsSync(socket)).toBe(false);
     });
 
-    it('never takes one from a server that lives', async () => {
+    it('never takes a socket from a running server', async () => {
       const socket = join(folder, 'live.sock');
       const listen = ['--listen', `nbd+unix:///?socket=${socket}`];
       const first = await farbusServe([path, ...listen]);
@@ -160,7 +160,7 @@ describe('farbus serve', () => {
       expect(await stop(first)).toBe(0);
     });
 
-    it('never removes a file that is no socket', async () => {
+    it('never removes a file that is not a socket', async () => {
       const file = join(folder, 'precious');
       writeFileSync(file, 'content');
       const result = await farbusOnce(path, '--listen', `nbd+unix:///?socket=${file}`);
@@ -192,7 +192,7 @@ describe('farbus serve', () => {
       }
     });
 
-    it('with every acknowledged write in the file', async () => {
+    it('ends with every acknowledged write in the file', async () => {
       const path = image(tempFolder());
       const serving = await farbusServe([path, '--listen', 'nbd://127.0.0.1:0']);
       const socket = await client(serving.lines[0]!);
@@ -225,7 +225,7 @@ describe('farbus serve', () => {
     expect(await stop(serving)).toBe(0);
   });
 
-  it.skipIf(missing('qemu-io'))('lets nobody write a read-only export', async () => {
+  it.skipIf(missing('qemu-io'))('refuses every write to a read-only export', async () => {
     const folder = tempFolder();
     const path = image(folder);
     const serving = await farbusServe([path, '--read-only', '--listen', 'nbd://127.0.0.1:0']);

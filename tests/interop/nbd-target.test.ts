@@ -48,7 +48,7 @@ describe('farbus serve, to other clients', () => {
   });
 
   describe.skipIf(missing('nbdinfo'))('libnbd', () => {
-    it('nbdinfo tells what an export is', async () => {
+    it('nbdinfo describes an export', async () => {
       for (const uri of [tcp, unix]) {
         const { exports } = JSON.parse(await succeed('nbdinfo', '--json', uri)) as {
           exports: Record<string, unknown>[];
@@ -189,7 +189,7 @@ describe('farbus serve, to other clients', () => {
     });
   });
 
-  it('goes on when clients send nonsense or vanish', async () => {
+  it('continues when clients send nonsense or vanish', async () => {
     const port = Number(new URL(tcp).port);
     const closed: Promise<void>[] = [];
     for (let i = 0; i < 20; i++) {

@@ -51,7 +51,7 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
     ['into a pipe without a reader', 'pipe', []],
     ['with a trace on a full disk', 'file', [`--trace=${full}`]],
     ['with a trace into a pipe without a reader', 'pipe', ['--trace']],
-  ] as const)('goes on: %s', async (_, kind, options) => {
+  ] as const)('continues: %s', async (_, kind, options) => {
     const { image, socket, uri } = disk();
     const log = kind === 'file' ? openSync(full, 'w') : 'pipe';
     const child = spawn(process.execPath, [farbusFile, 'serve', '--listen', uri, ...options, image], {
@@ -73,7 +73,7 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
     }
   });
 
-  it('goes on without a reader of its addresses', async () => {
+  it('continues if the reader of its addresses has gone', async () => {
     const { image, uri } = disk();
     const child = spawn(process.execPath, [farbusFile, 'serve', '--listen', uri, image], {
       stdio: ['ignore', openSync(full, 'w'), 'pipe'],
@@ -88,7 +88,7 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
     }
   });
 
-  it('tells how many lines were lost when there is room again', async () => {
+  it('reports how many lines were lost when there is room again', async () => {
     const { folder, image, socket, uri } = disk();
     const log = join(folder, 'log');
     // A file that must not grow behaves like one on a full disk (EFBIG). Later the limit is
@@ -137,7 +137,7 @@ finally:
 `;
 
 describe.skipIf(missing('python3') || missing('nbdcopy'))('A server on a terminal', () => {
-  it.each(['closed', 'stopped'])('goes on when that is %s, and ends by SIGTERM', async (how) => {
+  it.each(['closed', 'stopped'])('continues when its terminal is %s, and ends by SIGTERM', async (how) => {
     const { image, socket, uri } = disk();
     // The trace exceeds the buffer of a stopped terminal.
     const command = [process.execPath, farbusFile, 'serve', '--trace', '--listen', uri, image];
@@ -147,7 +147,7 @@ describe.skipIf(missing('python3') || missing('nbdcopy'))('A server on a termina
 });
 
 describe('A command that attaches a disk', () => {
-  it('ends with its command, though its log is on a full disk', async () => {
+  it('ends with its command although its log is on a full disk', async () => {
     const { image } = disk();
     const script = `
       const s = require('node:net').connect(process.argv[1], () => s.write('GET / HTTP/1.0\\r\\n\\r\\n' + 'x'.repeat(64)));
@@ -181,7 +181,7 @@ describe('A result that cannot be written', () => {
     }
   });
 
-  it('is nothing but the exit status of a broken pipe, where nobody reads it', () => {
+  it('gives only the exit status of a broken pipe if the reader has gone', () => {
     const { folder, image } = disk();
     for (const args of commands(image).filter(([name]) => name !== 'copy')) {
       // The reader ends before anything is written.
@@ -196,7 +196,7 @@ describe('A result that cannot be written', () => {
     }
   });
 
-  it('is an error where only its beginning fits', () => {
+  it('is an error if only its beginning fits', () => {
     const { folder } = disk();
     const out = join(folder, 'out');
     const limited = 'ulimit -f 1; exec "$0" "$@" > ' + out;

@@ -16,7 +16,7 @@ function disk(): string {
   return path;
 }
 
-describe('a file that is somebody else’s', () => {
+describe('a file that Farbus did not make', () => {
   const cases: readonly (readonly [string, (file: string) => readonly string[], RegExp])[] = [
     ['a cache', (file) => ['serve', disk(), '--cache', file], /is not a cache/],
     ['a kept cache', (file) => ['serve', disk(), '--cache', file, '--cache-keep'], /is not a cache/],

@@ -46,7 +46,7 @@ function station(
 }
 
 describe.skipIf(!enterNamespace())('an interface of the host', () => {
-  it('carries frames both ways, whole, in order, in numbers', async () => {
+  it('carries many frames both ways, whole and in order', async () => {
     vethPair('va', 'vb', 9000);
     const a = station(keep(openPacket('va', { etherType: type })));
     const b = station(keep(openPacket('vb', { etherType: type })));
@@ -60,7 +60,7 @@ describe.skipIf(!enterNamespace())('an interface of the host', () => {
     expect(a.port.send(frame(b.port.mac, a.port.mac, 9001))).toBe(false);
   });
 
-  it('sends what was made in its own memory, among other frames; none of that is used after the end', async () => {
+  it('sends frames built in its own memory among other frames, and does not use that memory after closing', async () => {
     vethPair('ve', 'vg', 9000);
     const e = station(keep(openPacket('ve', { etherType: type })));
     const f = station(keep(openPacket('vg', { etherType: type })));
@@ -79,7 +79,7 @@ describe.skipIf(!enterNamespace())('an interface of the host', () => {
     expect(e.port.send(frame(f.port.mac, e.port.mac, 46))).toBe(false);
   });
 
-  it('hears what is for a port with an address of its own, and not its own frames', async () => {
+  it('hears frames for a port with an address of its own, and not its own frames', async () => {
     vethPair('vc', 'vd', 1500);
     const c = station(keep(openPacket('vc')));
     const d = station(keep(openPacket('vd')), { mac: other });
@@ -91,7 +91,7 @@ describe.skipIf(!enterNamespace())('an interface of the host', () => {
     expect(c.got).toEqual([frame(c.port.mac, other, 100)]);
   });
 
-  it('is used again when it was down', async () => {
+  it('is used again after it was down', async () => {
     vethPair('vy', 'vz', 1500);
     const e = station(keep(openPacket('vy', { etherType: type })));
     const f = station(keep(openPacket('vz', { etherType: type })));
@@ -104,7 +104,7 @@ describe.skipIf(!enterNamespace())('an interface of the host', () => {
     });
   });
 
-  it('that there is not, or that is none, is refused in a line', () => {
+  it('that does not exist, or is not an interface, is refused in a line', () => {
     expect(() => openPacket('nothere')).toThrow(/no such interface/);
     expect(() => openPacket('a name')).toThrow(FarbusError);
     expect(() => openTap('far/too/long/for/an/interface')).toThrow(FarbusError);

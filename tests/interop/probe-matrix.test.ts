@@ -150,17 +150,20 @@ function putIso(bytes: Buffer): void {
 }
 
 describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', () => {
-  it.each([true, false])('an MBR over a GPT is the table, the GPT at the start left too: %s', async (primaryToo) => {
-    const file = mbrOverGpt(primaryToo);
-    expect(blkid(file)).toBe('- dos');
-    expect(sfdisk(file)).toBe('dos 8192,20480');
-    expect(await ours(file)).toEqual({
-      blkid: '- dos',
-      sfdisk: 'dos 8192,20480',
-      ambiguous: true,
-      identity: 'mbr',
-    });
-  });
+  it.each([true, false])(
+    'an MBR written over a GPT is the table, even if the GPT at the start is still there: %s',
+    async (primaryToo) => {
+      const file = mbrOverGpt(primaryToo);
+      expect(blkid(file)).toBe('- dos');
+      expect(sfdisk(file)).toBe('dos 8192,20480');
+      expect(await ours(file)).toEqual({
+        blkid: '- dos',
+        sfdisk: 'dos 8192,20480',
+        ambiguous: true,
+        identity: 'mbr',
+      });
+    },
+  );
 
   it('info, copy and serve agree on it, for people and programs', async () => {
     const file = changed(mbrOverGpt(true), (bytes) => bytes.fill(0x5a, 20480 * 512, 20480 * 512 + 3 * M));
@@ -207,7 +210,7 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     expect(await ours(file)).toEqual({ blkid: '- -', sfdisk: '-', ambiguous: true, identity: '-' });
   });
 
-  it('a GPT that Linux does not use is used, and that is told', async () => {
+  it('a GPT that Linux ignores is used, with a warning', async () => {
     const elsewhere = changed(gpt(), (bytes) => void bytes.writeUInt32LE(2, 446 + 8));
     expect(blkid(elsewhere)).toBe('- gpt');
     expect((await probe(elsewhere)).ambiguous?.join()).toContain('does not begin at sector 1');
@@ -224,7 +227,7 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     expect(problems.join()).toContain('none can be read');
   });
 
-  it('a physical volume over a GPT is no partitioned disk, though the backup is left', async () => {
+  it('a physical volume over a GPT is no partitioned disk, although the backup GPT is left', async () => {
     const file = changed(gpt(), (bytes) => {
       bytes.fill(0, 512, 1024);
       bytes.write('LABELONE', 512, 'latin1');
@@ -242,7 +245,7 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     expect(await ours(file)).toEqual({ blkid: 'vfat -', sfdisk: '-', ambiguous: true, identity: 'vfat' });
   });
 
-  it('the superblock of the whole in front of partitions is told, and the partitions are used', async () => {
+  it('a superblock in front of partitions gives a warning, and the partitions are used', async () => {
     const sector = firstSector(partitioned(32 * M, mbrScript));
     const file = changed(made(32 * M, 'mkfs.ext4', '-q', '-F'), (bytes) => void sector.copy(bytes));
     expect(blkid(file)).toBe('ext4 dos');
@@ -255,7 +258,7 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
     });
   });
 
-  it('a RAID member at the end of the last partition is that partition’s', async () => {
+  it('a RAID superblock at the end of the last partition belongs to that partition', async () => {
     const end = 32 * M - 8192;
     const alone = changed(image(32 * M), (bytes) => putRaid(bytes, end));
     expect(await ours(alone)).toMatchObject({ blkid: 'linux_raid_member -' });
@@ -297,7 +300,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
   const xfs = (): string => made(320 * M, 'mkfs.xfs', '-q');
   const ext4 = (size = 32 * M): string => made(size, 'mkfs.ext4', '-q', '-F');
 
-  it('what a file has at the place of another superblock changes neither the type nor the serial number', async () => {
+  it('file data at the place of another superblock changes neither the type nor the serial number', async () => {
     const zfs = (bytes: Buffer): void => {
       for (let at = 128 << 10; at < 256 << 10; at += 1024) bytes.writeBigUInt64LE(0xbab10cn, at);
     };
@@ -324,7 +327,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
     }
   });
 
-  it('info of such a disk: one line, and the same drive', async () => {
+  it('info of such a disk: one warning, and the same serial number', async () => {
     const file = xfs();
     const before = await farbus('info', file);
     // Use the same path, from which the identity is derived if the disk contains none.

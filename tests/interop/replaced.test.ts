@@ -58,7 +58,7 @@ async function use(text: string, work: (device: BlockDevice) => Promise<void>): 
 }
 
 describe('another file at the same path', () => {
-  it('is not put under the overlay of the first', async () => {
+  it('is refused as the base of the overlay of the first', async () => {
     const { path, swap } = twoDisks();
     const overlay = tempPath('o');
     await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'x'));
@@ -83,7 +83,7 @@ describe('another file at the same path', () => {
     await use(text, async (device) => expect((await readBytes(device, 0, 4096))[1]).toBe('b'.charCodeAt(0)));
   });
 
-  it('is not used for the content that was written in place of what an overlay was made for', async () => {
+  it("is refused as an overlay's base if its content has been replaced", async () => {
     const { path } = twoDisks();
     const overlay = tempPath('o');
     await use(`${path},overlay=${overlay}`, (device) => write(device, 0, 'x'));
@@ -205,7 +205,7 @@ describe.each(servers)('%s that comes back with another disk', (_name, cannot, s
   });
 });
 
-describe('a server of another kind in its place', () => {
+describe('a server of another kind at the same address', () => {
   it.skipIf(missing('nbdkit'))('is not taken for the one that told which disk it has', async () => {
     const { path, other } = twoDisks();
     const place = await freePort();

@@ -47,7 +47,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
     openReadOnly: async () => ({ device: await openRsh(uri(disk), { readOnly: true }) }),
   });
 
-  test('the user is told what rsh is', async () => {
+  test('the user is warned that rsh has no encryption and no password', async () => {
     const said: string[] = [];
     const device = await openRsh(uri(disk), { log: { log: (_, line) => said.push(line) } });
     await device.close();
@@ -81,7 +81,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
     );
   });
 
-  test('what a cut session left is ended before its write is repeated', async () => {
+  test('processes of a cut session are ended before its write is repeated', async () => {
     const path = image();
     const device = await openRsh(uri(path, '?sessions=1'));
     await readBytes(device, 0, 512);
@@ -123,7 +123,7 @@ describe.skipIf(process.getuid?.() !== 0)('rsh, the protocol', () => {
     return { host: '127.0.0.1', port: (server.address() as AddressInfo).port, address: 'rsh://test/x' };
   }
 
-  test('it comes from a privileged port and sends what rcmd sends', async () => {
+  test('it connects from a privileged port and sends the bytes that rcmd sends', async () => {
     let seen: { port: number; text: string } | undefined;
     const target = await fake((socket) => {
       socket.on('data', (chunk) => {
@@ -147,7 +147,7 @@ describe.skipIf(process.getuid?.() !== 0)('rsh, the protocol', () => {
     expect(seen!.text).toMatch(/^0\0[^\0]+\0me\0echo a b\0$/);
   });
 
-  test('a refusal in the band, a server that hangs up, and one that says nothing sensible', async () => {
+  test('a refusal in the data stream, a server that hangs up, and one that sends nonsense', async () => {
     const refuses = await fake((socket) => socket.end('\x01Permission denied.\n'));
     expect(await refusal(rshStream(refuses, 'x', never))).toMatch(/says: Permission denied\./);
     const hangsUp = await fake((socket) => socket.end());

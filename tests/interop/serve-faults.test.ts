@@ -91,7 +91,7 @@ describe('a bad disk', () => {
 });
 
 describe('a real file', () => {
-  it('that is cut under the server gives errors beyond its end, never made-up bytes', async () => {
+  it('that is shortened during use gives errors beyond its end, never made-up bytes', async () => {
     const path = image();
     const server = await serving(path, '--read-only');
     const socket = await entered(server.where);
@@ -107,7 +107,7 @@ describe('a real file', () => {
     await stop(server);
   });
 
-  it('that grows is longer for who connects from then on, and for nobody else', async () => {
+  it('that grows is longer for clients that connect later, and only for them', async () => {
     const path = image();
     const server = await serving(path);
     const uri = `nbd+unix:///?socket=${server.where.path}`;
@@ -138,7 +138,7 @@ describe('a real file', () => {
   });
 
   it.skipIf(process.getuid?.() !== 0)(
-    'on a file system that is full says so, and goes on when there is room',
+    'on a file system that is full says so, and continues when there is room',
     async () => {
       const folder = join(tempFolder(), 'small');
       mkdirSync(folder);
@@ -164,7 +164,7 @@ describe('a real file', () => {
 });
 
 describe('a bad client', () => {
-  it('that sends half a write and goes changes nothing else', async () => {
+  it('that sends half a write and disconnects changes nothing else', async () => {
     const path = image();
     const server = await serving(path);
     const other = await entered(server.where);
@@ -185,7 +185,7 @@ describe('a bad client', () => {
     ).toBe(true);
   });
 
-  it('that never reads its replies, or floods flushes, stalls itself only', async () => {
+  it('that never reads its replies, or floods flushes, stalls only itself', async () => {
     const server = await serving(image('disk.img', 64 * MiB), '--max-connections', 'none', '--max-handshakes', 'none');
     const { pid } = server.process.child;
     const other = await entered(server.where);
@@ -221,7 +221,7 @@ describe('a bad client', () => {
 });
 
 describe('very many clients', () => {
-  it('are served in fair shares, and leave nothing behind', async () => {
+  it('get fair shares, and leave nothing behind', async () => {
     const server = await serving(image('disk.img', 64 * MiB), '--max-connections', 'none', '--max-handshakes', 'none');
     const { pid } = server.process.child;
     const busy = 500;

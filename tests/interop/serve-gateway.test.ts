@@ -28,7 +28,7 @@ function copyOf(server: ServeProcess, name: string): Uint8Array {
   return readFileSync(copy);
 }
 
-it('offers what another server offers, and takes writes for it', async () => {
+it('offers the disk of another server, and accepts writes', async () => {
   const gateway = new ServeProcess(join(folder, 'gateway'), [origin.uri('disk.img')]);
   await gateway.start();
   try {
@@ -41,7 +41,7 @@ it('offers what another server offers, and takes writes for it', async () => {
   }
 });
 
-it('keeps what is written in an overlay, over restarts, and the origin as it is', async () => {
+it('keeps writes in an overlay across restarts, and leaves the origin unchanged', async () => {
   const overlay = join(folder, 'overlay');
   const gateway = new ServeProcess(join(folder, 'gateway'), [`mine=${origin.uri('disk.img')},overlay=${overlay}`]);
   const expected = Uint8Array.from(content);

@@ -132,7 +132,7 @@ describe('a configuration file', () => {
       'exports:\n  - {source: "disk.img", overlay: x, read-only: true}\n',
       /:3: exports\[0\]: read-only and overlay exclude each other/,
     ],
-  ])('%j is told of with file, line and what was expected', async (text, message) => {
+  ])('%j is reported with file, line and the expected value', async (text, message) => {
     const service = new Service();
     service.configure(text);
     const { code, stderr, stdout } = await service.farbus('serve', '--config', service.config);
@@ -141,7 +141,7 @@ describe('a configuration file', () => {
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   });
 
-  it('may be JSON, and goes without sources on the command line', async () => {
+  it('may be JSON, and excludes sources on the command line', async () => {
     const service = new Service();
     writeFileSync(
       service.config,
@@ -158,8 +158,8 @@ describe('a configuration file', () => {
   });
 });
 
-describe('who may use an export', () => {
-  it('is decided by network and token; what is not allowed is not there', async () => {
+describe('access to an export', () => {
+  it('is decided by network and token; other exports look absent', async () => {
     const service = new Service();
     service.configure(`exports:
   - {name: open, source: 'memory:1M'}
@@ -271,7 +271,7 @@ exports:
     expect(without.stderr).toMatch(/^farbus: the export "closed" is tls-only, and there is no TLS: give [^\n]+\n$/);
   });
 
-  it('is bounded, in all and by export', async () => {
+  it('is limited to a number of connections, in all and per export', async () => {
     const service = new Service();
     service.configure(`max-connections: 3
 exports:
@@ -296,7 +296,7 @@ exports:
 });
 
 describe('one writer', () => {
-  it('at a time; the lease can be taken, and whoever had it writes no more', async () => {
+  it('at a time; another client can take the lease, and the first can no longer write', async () => {
     const service = new Service();
     service.image('disk.img');
     service.configure(`exports:
@@ -327,7 +327,7 @@ describe('one writer', () => {
 });
 
 describe('a reload', () => {
-  it('adds, changes and takes away while connections go on', async () => {
+  it('adds, changes and removes exports while connections continue', async () => {
     const service = new Service();
     for (const name of ['a.img', 'b.img', 'c.img']) service.image(name);
     service.configure(
@@ -360,7 +360,7 @@ describe('a reload', () => {
   });
 });
 
-describe('what a server tells', () => {
+describe('what a server reports', () => {
   it('status, metrics, JSON logs', async () => {
     const service = new Service();
     service.configure(`metrics: '127.0.0.1:0'
@@ -409,7 +409,7 @@ exports:
     expect((await service.farbus('status')).stdout).toBe('no farbus serve runs here\n');
   });
 
-  it('and that another one does not answer is told in a line, and in time', async () => {
+  it('a server that does not answer is reported in a line, in time', async () => {
     const service = new Service();
     service.configure("exports:\n  - {name: here, source: 'memory:1M'}\n");
     await service.start();

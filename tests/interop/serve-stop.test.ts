@@ -84,7 +84,7 @@ async function everybody({ server, where, metrics }: Awaited<ReturnType<typeof s
   await sleep(200);
 }
 
-it.skipIf(cannot)('in good order, though all of them stay', async () => {
+it.skipIf(cannot)('cleanly, although all of them stay', async () => {
   const running = await serve();
   await everybody(running);
   running.server.child.kill('SIGTERM');

@@ -137,7 +137,7 @@ describe('a signal while a server does not answer', () => {
 });
 
 describe('a signal while a package is unpacked', () => {
-  it('ends the programs that do it, which print nothing', async () => {
+  it('ends the programs that unpack, which print nothing', async () => {
     // Programs that report the signals that they get, and never end.
     const bin = tempFolder();
     const mark = tempPath('pid');

@@ -63,7 +63,7 @@ afterAll(() => {
   else process.env['FARBUS_SSH'] = before;
 });
 
-describe.skipIf(skip)('what cannot be opened says why', () => {
+describe.skipIf(skip)('an opening that fails says why', () => {
   let server: Sshd;
   beforeAll(async () => {
     server = await Sshd.start();
@@ -78,7 +78,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
   };
 
   for (const { name, open } of ways) {
-    test(`${name}: the server is not to be had`, async () => {
+    test(`${name}: the server cannot be reached`, async () => {
       process.env['FARBUS_SSH'] = 'ssh -F /dev/null';
       expect(await refusal(open(`${name}://nowhere.invalid/dev/sdb`))).toMatch(/no such host/);
       const { port } = await freePort();
@@ -96,7 +96,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
       expect(await refusal(open(`${name}://test/dev/sdb`))).toMatch(/cannot run .*no such program/);
     });
 
-    test(`${name}: the device is not to be had`, async () => {
+    test(`${name}: the device cannot be opened`, async () => {
       process.env['FARBUS_SSH'] = server.ssh;
       expect(await refusal(open(`${name}://test/dev/there-is-no-such-disk`))).toMatch(/no such device or file/);
       expect(await refusal(open(`${name}://test${server.folder}`))).toMatch(/it is a folder/);
@@ -123,7 +123,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
     await noDd.stop();
   });
 
-  test('a server that lets in and then says nothing', async () => {
+  test('a server that accepts the login and then sends nothing', async () => {
     const silent = await Sshd.start({ config: ['ForceCommand sleep 1000'] });
     process.env['FARBUS_SSH'] = silent.ssh;
     const { connectDd } = await import('../../src/protocol/dd/device.js');
@@ -136,7 +136,7 @@ describe.skipIf(skip)('what cannot be opened says why', () => {
     await silent.stop();
   });
 
-  test('sudo and doas that are not there, or want a password', async () => {
+  test('sudo and doas that are missing, or ask for a password', async () => {
     const folder = tempFolder();
     writeScript(join(folder, 'sudo'), 'echo "sudo: a password is required" >&2; exit 1');
     const asking = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
@@ -178,7 +178,7 @@ describe.skipIf(skip)('names and paths', () => {
     process.env['FARBUS_SSH'] = server.ssh;
   });
   for (const { name, open } of ways.slice(0, 2)) {
-    test(`${name}: whatever a path has in it is not run, and the file is found`, async () => {
+    test(`${name}: no part of a path is run as a command, and the file is found`, async () => {
       const folder = tempFolder();
       for (const [index, file] of names.entries()) {
         mkdirSync(join(folder, file));
@@ -199,7 +199,7 @@ describe.skipIf(skip)('names and paths', () => {
   }
 });
 
-describe.skipIf(skip)('login shells and what they print', () => {
+describe.skipIf(skip)('login shells that print', () => {
   const image1 = image();
   /** A program in place of ssh. Its last argument is the command for the login shell. */
   const shell = (text: string): void => {
@@ -223,7 +223,7 @@ describe.skipIf(skip)('login shells and what they print', () => {
     });
   }
 
-  test('a shell that prints before, echoes what it does, and leaves something behind that prints', async () => {
+  test('a shell that prints at its start, echoes its commands, and leaves a process that prints', async () => {
     shell('echo "Welcome!"; printf "no newline"; exec bash -xvc "$last" 2>&1');
     await works(openSshDd, `ssh+dd://test${image1}`);
     shell('head -c 300000 /dev/urandom; exec sh -c "$last"');
@@ -237,7 +237,7 @@ describe.skipIf(skip)('login shells and what they print', () => {
     expect(await refusal(openSshDd(`ssh+dd://test${image1}`))).toMatch(/prints without end/);
   });
 
-  test('a shell that prints where SFTP was asked for: dd is used', async () => {
+  test('a shell that prints before SFTP starts: dd is used', async () => {
     shell(
       `case $* in *\\ -s\\ *) echo "Welcome!"; exec /usr/lib/openssh/sftp-server;; *) echo Welcome; exec sh -c "$last";; esac`,
     );
@@ -260,7 +260,7 @@ describe.skipIf(skip)('faults of the device', () => {
     process.env['FARBUS_SSH'] = (await Sshd.start()).ssh;
   });
   for (const { name, open } of ways.slice(0, 2)) {
-    test(`${name}: a device that becomes smaller than it said`, async () => {
+    test(`${name}: a device that becomes smaller`, async () => {
       const path = image();
       await using(open(`${name}://test${path}`), async (device) => {
         truncateSync(path, 300_000);
@@ -330,7 +330,7 @@ describe.skipIf(skip)('faults of the device', () => {
 });
 
 describe.skipIf(skip || noRoot)('a write that fails', () => {
-  test('its data is never taken for commands, whatever it is', async () => {
+  test('its data is never run as commands', async () => {
     process.env['FARBUS_SSH'] = (await Sshd.start()).ssh;
     const folder = tempFolder();
     mount('-t', 'tmpfs', '-o', 'size=1m', 'none', folder);

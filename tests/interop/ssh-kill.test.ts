@@ -135,7 +135,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       expectSame(new Uint8Array(readFileSync(path)), model, 'in the file, later');
     });
 
-    test(`${name}: what a cut session left is ended before its write is repeated`, async () => {
+    test(`${name}: processes of a cut session are ended before its write is repeated`, async () => {
       const path = image();
       // An empty disk has no content by which it could be recognised after the cut.
       const device = await open(`${name}://test${path}`);
@@ -173,7 +173,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       await device.close();
     });
 
-    test(`${name}: a server that stays away: an error when the time is over, and work again when it is back`, async () => {
+    test(`${name}: a server that stays away causes an error after the reconnect time, and works again when it is back`, async () => {
       const path = image();
       const device = await open(`${name}://test${path}`, { reconnectSeconds: 1 });
       await readBytes(device, 0, 512);
@@ -196,7 +196,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       await device.close();
     });
 
-    test(`${name}: another file by the same name, and a shorter one, are not taken for the device`, async () => {
+    test(`${name}: another file of the same name, and a shorter one, are refused`, async () => {
       const path = image();
       const device = await open(`${name}://test${path}`, { reconnectSeconds: 1 });
       await readBytes(device, 0, 512);

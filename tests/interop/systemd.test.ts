@@ -78,7 +78,7 @@ describe('systemd', () => {
     expect(existsSync(path)).toBe(true);
   });
 
-  it('is told when it is ready, reloads, lives, and stops', async () => {
+  it('is told when the server is ready, reloads, is alive, and stops', async () => {
     const folder = tempFolder();
     const config = join(folder, 'serve.yaml');
     writeFileSync(
@@ -105,7 +105,7 @@ describe('systemd', () => {
     }
   });
 
-  it('hands nothing to whoever it is not meant for', () => {
+  it('passes its sockets only to the process that they are meant for', () => {
     expect(handedSockets({ LISTEN_PID: '1', LISTEN_FDS: '2' }, 7)).toEqual([]);
     expect(handedSockets({}, 7)).toEqual([]);
     const env = { LISTEN_PID: '7', LISTEN_FDS: '2', LISTEN_FDNAMES: 'a:b', HOME: '/' };
@@ -126,7 +126,7 @@ describe('systemd', () => {
     );
   });
 
-  it('takes the units and the configuration that come with it', async () => {
+  it('accepts the units and the configuration of the package', async () => {
     const folder = new URL('../../packaging/', import.meta.url).pathname;
     expect((await readSettings(join(folder, 'serve.yaml'))).exports.map(({ name }) => name)).toEqual([
       'data',

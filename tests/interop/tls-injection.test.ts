@@ -84,7 +84,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     return socket;
   }
 
-  it('works, however the option is cut', async () => {
+  it('works however the option is split', async () => {
     for (const cut of [starttls.length, 1, 3, 19]) {
       const socket = await greeted(where);
       socket.setNoDelay(true);
@@ -126,7 +126,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     expectNothingTold(await untilClosed(socket));
   });
 
-  it('an option at any moment around the acknowledgement is never answered', async () => {
+  it('an option sent at any moment around the acknowledgement is never answered', async () => {
     for (let round = 0; round < 60; round++) {
       const socket = await greeted(where);
       socket.setNoDelay(true);
@@ -152,7 +152,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     expect(told).toEqual([]);
   });
 
-  it('who breaks off at any step leaves nothing behind', async () => {
+  it('a client that disconnects at any step leaves nothing behind', async () => {
     const pid = server.pid!;
     const open = (): number => readdirSync(`/proc/${pid}/fd`).length;
     (await greeted(where)).destroy();

@@ -81,7 +81,7 @@ describe.skipIf(without)('farbus serve over TLS', () => {
       await server.kill('SIGTERM');
     });
 
-    it('a client needs a certificate of the right signer where that is asked for', async () => {
+    it('a client needs a certificate of the right signer if the server demands one', async () => {
       const server = await serve(image(), await freePort(), '--tls-certificates', pki.folder, '--tls-verify-peer');
       const tried = (folder: string) => run('nbdinfo', secured(server, { 'tls-certificates': folder }));
       expect((await tried(pki.folder)).code).toBe(0);
@@ -93,7 +93,7 @@ describe.skipIf(without)('farbus serve over TLS', () => {
       await server.kill('SIGTERM');
     });
 
-    it('without TLS nothing is told where it is required, and everything where it is not', async () => {
+    it('without TLS a server that requires it reveals nothing, and another one works', async () => {
       const path = image();
       const strict = await serve(path, await freePort(), '--tls-certificates', pki.folder);
       const refused = await run('nbdinfo', '--list', strict.uri);
@@ -218,7 +218,7 @@ describe.skipIf(without)('the initiator over TLS', () => {
     });
   }
 
-  it('a server that was stopped and goes on: the old connection is reset, the new one is encrypted as well', async () => {
+  it('a server that was stopped and continues: the old connection is reset, the new one is encrypted too', async () => {
     const server = await farbusServe(await freePort(), 'disk.img', ['--tls-certificates', pki.folder, image()]);
     const states: string[] = [];
     const device = await openNbd(secured(server, { 'tls-certificates': clientOnly() }), {

@@ -129,7 +129,7 @@ describe.skipIf(missing('nbdsh'))('single bytes', () => {
 
   const noLoop = cannotLoop();
   if (noLoop !== undefined) console.error(`SKIPPED: single bytes of block devices: ${noLoop}`);
-  it.skipIf(noLoop !== undefined)('of block devices, whose sectors are told all the same', async () => {
+  it.skipIf(noLoop !== undefined)('of block devices, whose sector size is still reported', async () => {
     const disks = [512, 4096].map((sector) =>
       attachLoop(image(`${sector}.img`, 1 << 20), '--sector-size', `${sector}`),
     );
@@ -140,7 +140,7 @@ describe.skipIf(missing('nbdsh'))('single bytes', () => {
     expect(await stop(serving)).toBe(0);
   });
 
-  it('files tell that they have no blocks', async () => {
+  it('files report a block size of one byte', async () => {
     const socket = freeSocket().path;
     const serving = await farbusServe([image('file.img'), '--listen', `nbd+unix:///?socket=${socket}`]);
     const info = await succeed('nbdinfo', serving.lines[0]!);

@@ -112,8 +112,8 @@ async function otherWorks(): Promise<void> {
   socket.destroy();
 }
 
-describe.each(['ENODEV', 'ENXIO'] as const)('a device that is gone (%s)', (code) => {
-  it('gives an error to each request, those under way too, and the server goes on', async () => {
+describe.each(['ENODEV', 'ENXIO'] as const)('a device that has been unplugged (%s)', (code) => {
+  it('gives an error to each request, also those in flight, and the server continues', async () => {
     const device = offer(new Pluggable(code));
     const socket = await entered(where, 'disk');
     expect(await write(socket, 0, new Uint8Array(512))).toBe(0);
@@ -137,8 +137,8 @@ describe.each(['ENODEV', 'ENXIO'] as const)('a device that is gone (%s)', (code)
   });
 });
 
-describe('clients of a device that is gone', () => {
-  it('get errors at once from the initiator, though it would wait long for a lost connection', async () => {
+describe('clients of a device that has been unplugged', () => {
+  it('get errors at once, although the initiator would wait long for a lost connection', async () => {
     const device = offer(new Pluggable('ENODEV'));
     const far = await openNbd(exportUri(where, 'disk'), { reconnectSeconds: 3600 });
     device.slow = true;
@@ -180,7 +180,7 @@ describe('clients of a device that is gone', () => {
  */
 const withoutKoffi = libc() === undefined;
 describe.skipIf(withoutKoffi)('a descriptor that the kernel answers with EIO', () => {
-  it.each([true, false])('gives errors and nothing else (system calls of our own: %s)', async (own) => {
+  it.each([true, false])('gives only errors (system calls of our own: %s)', async (own) => {
     const path = tempPath('disk.img');
     writeFileSync(path, '');
     truncateSync(path, MiB);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { onAbort } from '../../src/base/abort.js';
 
-test('tells everybody once, and nobody who has stopped', () => {
+test('calls every listener once, and none that was removed', () => {
   const controller = new AbortController();
   const told: number[] = [];
   const stops = Array.from({ length: 100 }, (_, i) => onAbort(controller.signal, () => told.push(i)));
@@ -12,7 +12,7 @@ test('tells everybody once, and nobody who has stopped', () => {
   for (const stop of stops) stop();
 });
 
-test('one may stop another while they are told', () => {
+test('a listener may remove another one during the calls', () => {
   const controller = new AbortController();
   const told: string[] = [];
   onAbort(controller.signal, () => {

@@ -31,7 +31,7 @@ describe('connections', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  it('are bounded in all', () => {
+  it('are limited in number', () => {
     const admission = new Admission(limits({ maxConnections: 2 }));
     const first = come(admission, '10.0.0.1:1');
     come(admission, 'a unix socket');
@@ -45,7 +45,7 @@ describe('connections', () => {
     ['[::ffff:10.0.0.1]:1', '10.0.0.1:2', '[::ffff:10.0.0.2]:1'],
     ['[2001:db8::1]:1', '[2001:db8:0:0:ffff::2]:1', '[2001:db8:0:1::1]:1'],
     ['[fe80::1%eth0]:1', '[fe80::2]:1', '[::1]:1'],
-  ])('are bounded by address: %s and %s count together, %s does not', (one, same, other) => {
+  ])('are limited per address: %s and %s count together, %s does not', (one, same, other) => {
     const admission = new Admission(limits({ maxPerAddress: 1 }));
     const first = come(admission, one);
     expect(admission.refusal(same)).toMatch(/^1 connections come from there already \(--max-per-address\)/);
@@ -59,7 +59,7 @@ describe('connections', () => {
     for (let i = 0; i < 10; i++) come(admission, 'a unix socket');
   });
 
-  it('that only begin give way: the oldest of the address that has the most', () => {
+  it('that are in the handshake give way: the oldest of the address with the most', () => {
     const admission = new Admission(limits({ maxHandshakes: 4 }));
     const others = [come(admission, '10.0.0.2:1')];
     const flood = [1, 2, 3].map((port) => come(admission, `10.0.0.1:${port}`));
@@ -73,7 +73,7 @@ describe('connections', () => {
     expect(admission.handshakes).toBe(3);
   });
 
-  it('that have entered an export do not give way', () => {
+  it('that use an export do not give way', () => {
     const admission = new Admission(limits({ maxHandshakes: 1 }));
     const first = come(admission, '10.0.0.1:1');
     admission.entered(first);

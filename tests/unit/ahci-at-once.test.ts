@@ -66,7 +66,7 @@ function issue(driver: AhciDriver, command: AtaCommand, slot = 0): boolean {
   return driver.port('ci') === 0 && (driver.port('is') & 1) === 1;
 }
 
-describe('an AHCI disk that answers at once', () => {
+describe('an AHCI disk with synchronous reads and writes', () => {
   it('reads and writes within the issue of a command, through scattered descriptors', async () => {
     const { medium, client, driver } = await started();
     const at = driver.allocate(8192);
@@ -86,7 +86,7 @@ describe('an AHCI disk that answers at once', () => {
     expect(client.counts).toMatchObject({ readBytes: 4096, writtenBytes: 4096, errors: 0 });
   });
 
-  it('ends queued commands at once, each with its own bit', async () => {
+  it('completes queued commands at once, each with its own bit', async () => {
     const { medium, driver } = await started();
     const at = driver.allocate(8192);
     driver.queue(3, { command: Ata.readFpdma, features: 8, lba: 8, prdt: [[at, 4096]] });
@@ -97,7 +97,7 @@ describe('an AHCI disk that answers at once', () => {
     expect(medium.later).toBe(0);
   });
 
-  it('goes the usual way from the first byte on where a part would have to wait', async () => {
+  it('takes the asynchronous path for a whole command if a part of it would have to wait', async () => {
     const { medium, driver } = await started();
     medium.ready = (offset) => offset < 51200 + 1024;
     const at = driver.allocate(8192);
@@ -111,7 +111,7 @@ describe('an AHCI disk that answers at once', () => {
     expect(medium.later).toBe(1);
   });
 
-  it('waits for what has to be durable, and for every write while the write cache is off', async () => {
+  it('waits for durable writes, and for every write while the write cache is off', async () => {
     const { medium, driver } = await started();
     const prdt = [[driver.allocate(512), 512]] as const;
     const write = { lba: 0, count: 1, prdt, write: true };
@@ -121,7 +121,7 @@ describe('an AHCI disk that answers at once', () => {
     expect([medium.now, medium.later]).toEqual([0, 2]);
   });
 
-  it('leaves every refusal to the usual way', async () => {
+  it('leaves every refusal to the asynchronous path', async () => {
     const { medium, driver } = await started();
     const at = driver.allocate(4096);
     // Descriptors that end within a sector or beyond the end of the disk, too few descriptors, and
@@ -147,7 +147,7 @@ describe('an AHCI disk that answers at once', () => {
     expect(medium.now).toBe(0);
   });
 
-  it('is not asked while steps are told, which are those of a command that is sent', async () => {
+  it('is not used while steps are traced', async () => {
     const steps = new Steps();
     const told: string[] = [];
     steps.add({ step: ({ id }) => void told.push(id) });

@@ -23,7 +23,7 @@ function pattern(length: number, seed = 1): Uint8Array {
 }
 
 describe('generic registers (AHCI 1.3.1 §3.1)', () => {
-  it('tell capabilities, version and ports', () => {
+  it('report capabilities, version and ports', () => {
     const driver = new AhciDriver([disk(), undefined, disk()]);
     const cap = driver.read(HbaRegister.cap);
     expect(cap & 0x1f).toBe(2); // NP, 0-based
@@ -58,7 +58,7 @@ describe('generic registers (AHCI 1.3.1 §3.1)', () => {
     expect(driver.port('ie')).toBe(0x4f);
   });
 
-  it('GHC.HR brings everything back but the addresses, and devices announce themselves anew', async () => {
+  it('GHC.HR resets everything but the addresses, and devices announce themselves again', async () => {
     const driver = await started();
     const list = driver.port('clb');
     driver.write(HbaRegister.ghc, 0x80000003);
@@ -72,7 +72,7 @@ describe('generic registers (AHCI 1.3.1 §3.1)', () => {
     await driver.identify();
   });
 
-  it('GHC.HR stays 1 until nothing under way can have a later effect, and no late data comes into memory', async () => {
+  it('GHC.HR stays 1 until no command in flight can have a later effect, and no late data reaches memory', async () => {
     const medium = new GatedDisk(size);
     medium.honoursAbort = false;
     const driver = await started(medium);
@@ -125,7 +125,7 @@ describe('commands and frames', () => {
     expect(driver.frame('d2hRegister')[0]).toBe(0);
   });
 
-  it('runs queued commands side by side and completes them in any order', async () => {
+  it('runs queued commands concurrently and completes them in any order', async () => {
     const medium = new GatedDisk(pattern(size));
     const driver = await started(medium);
     const at = driver.allocate(32 * 4096);
@@ -153,7 +153,7 @@ describe('commands and frames', () => {
     expect(driver.line).toBe(false);
   });
 
-  it('carries out commands that are not queued one after the other', async () => {
+  it('runs unqueued commands one after the other', async () => {
     const medium = new GatedDisk(size);
     const driver = await started(medium);
     const at = driver.allocate(8192);
@@ -170,7 +170,7 @@ describe('commands and frames', () => {
     expect((driver.port('cmd') >> 8) & 0x1f).toBe(9);
   });
 
-  it('needs no more than the accesses of its driver: two to issue, none while it works', async () => {
+  it("needs only its driver's accesses: two to issue a command, none while it runs", async () => {
     const driver = await started();
     driver.accesses = 0;
     driver.queue(0, { command: Ata.readFpdma, features: 1, prdt: [[driver.allocate(512), 512]] });
@@ -206,7 +206,7 @@ describe('errors (§6)', () => {
     expect(await driver.run({ command: Ata.readDmaExt, count: 1, prdt: [[at, 512]] })).toMatchObject({ status: 0x50 });
   });
 
-  it('a failed queued command is named by READ LOG EXT 10h, the others are given up', async () => {
+  it('READ LOG EXT 10h names a failed queued command, the others are aborted', async () => {
     const medium = new FailingDisk(size, 'io');
     const driver = await started(medium);
     const at = driver.allocate(8192);
@@ -242,7 +242,7 @@ describe('errors (§6)', () => {
     expect(driver.memory.at(log, 1)[0]).toBe(0x80);
   });
 
-  it('tells of command lists, tables and data that are not in memory, and of too little place', async () => {
+  it('reports command lists, tables and data outside of memory, and buffers that are too short', async () => {
     const cases: [string, (driver: AhciDriver) => void, number][] = [
       ['table', (driver) => driver.memory.data(driver.places(0).header, 32).setUint32(8, 0xfffff000, true), 29],
       ['data', (driver) => driver.memory.data(driver.places(0).table + 0x80, 16).setUint32(0, 0xfffff000, true), 29],
@@ -302,7 +302,7 @@ describe('errors (§6)', () => {
 });
 
 describe('stops, resets and hot plug', () => {
-  it('PxCMD.CR stays 1 after ST until a write under way can have no later effect', async () => {
+  it('PxCMD.CR stays 1 after ST is cleared until a write in flight can have no later effect', async () => {
     const medium = new GatedDisk(size);
     medium.honoursAbort = false;
     const driver = await started(medium);
@@ -335,7 +335,7 @@ describe('stops, resets and hot plug', () => {
     expect(driver.memory.at(at, 8192).every((byte) => byte === 0x55)).toBe(true);
   });
 
-  it('after COMRESET the device is busy until then, and its signature comes with the first frame', async () => {
+  it('after COMRESET the device is busy until writes in flight have ended; its signature comes with the first frame', async () => {
     const medium = new GatedDisk(size);
     medium.honoursAbort = false;
     const driver = await started(medium);
@@ -373,7 +373,7 @@ describe('stops, resets and hot plug', () => {
     await driver.identify();
   });
 
-  it('a device that is pulled out and plugged in is told of by PxSERR and interrupts', async () => {
+  it('PxSERR and interrupts report a device that is pulled out and plugged in', async () => {
     const medium = new GatedDisk(size);
     const device = disk(medium);
     const driver = new AhciDriver([device]);
@@ -423,7 +423,7 @@ describe('stops, resets and hot plug', () => {
 });
 
 describe('pause, save and restore', () => {
-  it('waits for what is under way, keeps what is not fetched, and another adapter goes on from there', async () => {
+  it('waits for commands in flight, keeps unfetched ones, and another adapter continues from there', async () => {
     const medium = new GatedDisk(pattern(size));
     const driver = await started(medium);
     const at = driver.allocate(8192);

@@ -41,7 +41,7 @@ function text(data: DataView, word: number, words: number): string {
 }
 
 describe('IDENTIFY DEVICE (ATA8-ACS 7.16)', () => {
-  it('tells who it is, how large, and what it can do', async () => {
+  it('reports its identity, its size and its abilities', async () => {
     const driver = await started(new MemoryDevice(size));
     const data = await driver.identify();
     const word = (index: number) => data.getUint16(index * 2, true);
@@ -61,7 +61,7 @@ describe('IDENTIFY DEVICE (ATA8-ACS 7.16)', () => {
     expect(sum & 0xff).toBe(0);
   });
 
-  it('promises no cache to flush, and no trim, where the device has none', async () => {
+  it('reports no write cache and no trim if the device has none', async () => {
     const can = { flush: false, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: false };
     const driver = await started(new MemoryDevice(size, { can }));
     const data = await driver.identify();
@@ -70,7 +70,7 @@ describe('IDENTIFY DEVICE (ATA8-ACS 7.16)', () => {
     expect((await driver.run({ command: Ata.setFeatures, features: SetFeature.enableWriteCache })).error).toBe(4);
   });
 
-  it('has sectors of 4096 bytes where the device has such blocks', async () => {
+  it('has sectors of 4096 bytes if the device has such blocks', async () => {
     const driver = await started(new MemoryDevice(size, { blockSize: 4096 }));
     const data = await driver.identify();
     expect(data.getUint16(212, true)).toBe(0x5000);
@@ -115,7 +115,7 @@ describe('data commands', () => {
     expect((await driver.run(read)).status).toBe(0x50);
   });
 
-  it('writes with FUA, without a cache, and flushes, as it is told', async () => {
+  it('writes with FUA, writes without a cache, and flushes', async () => {
     const medium = new Recorder(size);
     const driver = await started(medium);
     const prdt = [[driver.allocate(512), 512]] as const;
@@ -173,7 +173,7 @@ describe('data commands', () => {
 });
 
 describe('errors', () => {
-  it('of the medium are said as ATA can, and by sense data what it cannot', async () => {
+  it("of the medium are reported by ATA's bits, and in more detail by sense data", async () => {
     const cases: [BlockErrorKind, boolean, number, number, number][] = [
       ['io', false, 0x51, 0x40, 0x031100],
       ['unreachable', false, 0x51, 0x40, 0x031100],
@@ -196,7 +196,7 @@ describe('errors', () => {
     }
   });
 
-  it('of commands that it has not, or not so, are aborted', async () => {
+  it('of unknown commands and wrong arguments are aborted', async () => {
     const driver = await started(new MemoryDevice(size));
     const prdt = [[driver.allocate(512), 512]] as const;
     const cases: AtaCommand[] = [
@@ -230,7 +230,7 @@ describe('errors', () => {
 });
 
 describe('SMART and logs', () => {
-  it('count what has happened', async () => {
+  it('count commands and errors', async () => {
     const disk = new FailingDisk(size, 'io');
     disk.kind = undefined;
     const driver = await started(disk);

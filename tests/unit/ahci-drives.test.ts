@@ -8,8 +8,8 @@ import { TestMemory } from '../support/guest-memory.js';
 
 const log = { log: () => undefined };
 
-describe('what a drive is said to be', () => {
-  it('options are taken off the end in any order', () => {
+describe('the text of a drive', () => {
+  it('options at its end are recognised in any order', () => {
     expect(parseDrive('a,b.img,bus=ahci')).toMatchObject({
       source: 'a,b.img',
       bus: 'ahci',
@@ -28,7 +28,7 @@ describe('what a drive is said to be', () => {
     }
   });
 
-  it('an export is no drive of a computer', async () => {
+  it('an export has no options of a drive', async () => {
     await expect(openDrive('memory:1M,cdrom', { log })).rejects.toThrow(/farbus run/);
     await expect(openDrive('memory:1M,bus=ahci', { log })).rejects.toThrow(/farbus run/);
     expect(await openClientDrive(',removable', { log })).toEqual({ device: undefined, kind: 'removable' });
@@ -59,7 +59,7 @@ describe('drives on the adapter', async () => {
     onEject: () => undefined,
   });
 
-  it('are known by their numbers, and a disk has nothing to eject', () => {
+  it('are found by their numbers, and a disk has nothing to eject', () => {
     expect(drives.mediumOf(5)).toBe(disc);
     expect(() => drives.mediumOf(4)).toThrow(/not on the AHCI adapter/);
     expect(() => drives.eject(3)).toThrow(/not removable/);

@@ -56,7 +56,7 @@ const read10 = (lba: number, count: number) => [
 const eventStatus = [Scsi.getEventStatus, 1, 0, 0, 0x10, 0, 0, 0, 8];
 
 describe('a packet device', () => {
-  it('says what it is: signature, aborted IDENTIFY DEVICE, IDENTIFY PACKET DEVICE, INQUIRY', async () => {
+  it('identifies itself: signature, aborted IDENTIFY DEVICE, IDENTIFY PACKET DEVICE, INQUIRY', async () => {
     const { driver } = await started(new MemoryDevice(size));
     expect(driver.port('sig')).toBe(Signature.atapi);
     const plain = await driver.run({ command: Ata.identify, prdt: [[driver.allocate(512), 512]] });
@@ -72,7 +72,7 @@ describe('a packet device', () => {
     expect(String.fromCharCode(...serial.subarray(4, 12))).toBe('TEST0001');
   });
 
-  it('tells of its reset once, by a unit attention', async () => {
+  it('reports its reset once, by a unit attention', async () => {
     const driver = new AhciDriver([
       new PacketDrive({ kind: 'cdrom', identity: testAtaIdentity, medium: new MemoryDevice(size) }),
     ]);
@@ -97,7 +97,7 @@ describe('a packet device', () => {
     expect(await driver.run({ command: Ata.packet })).toMatchObject({ status: 0x51, error: 4 });
   });
 
-  it('gives no more than there is place for, by DMA and by PIO', async () => {
+  it('returns no more data than the buffer holds, by DMA and by PIO', async () => {
     const { driver } = await started(new MemoryDevice(size));
     const at = driver.allocate(512);
     driver.memory.at(at, 512).fill(0xee);
@@ -125,7 +125,7 @@ describe('a CD/DVD drive', () => {
     expect(cd[0]).toBe(4);
   });
 
-  it('has the profile of what is in it', async () => {
+  it('has the profile of its disc', async () => {
     const profileOf = async (driver: AhciDriver) => {
       const { data } = await driver.packet([Scsi.getConfiguration, 0, 0, 0, 0, 0, 0, 0, 255], 255);
       expect(new DataView(data.slice().buffer).getUint32(0)).toBe(data.length - 4);
@@ -168,7 +168,7 @@ describe('a CD/DVD drive', () => {
 });
 
 describe('medium', () => {
-  it('absent, inserted, taken: what the guest is told of each', async () => {
+  it('absent, inserted, removed: the guest is told of each', async () => {
     const { driver, drive } = await started(undefined);
     expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 1]);
     expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 1]);
@@ -185,7 +185,7 @@ describe('medium', () => {
     expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 2]);
   });
 
-  it('locked: not ejected by the guest, and by the owner only with force; a request for it is told', async () => {
+  it('locked: the guest cannot eject it, the owner only by force; a request to eject reaches the guest', async () => {
     const { driver, drive } = await started(new MemoryDevice(size));
     await driver.packet([Scsi.preventAllow, 0, 0, 0, 1]);
     expect(drive.locked).toBe(true);
@@ -197,7 +197,7 @@ describe('medium', () => {
     expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 2]);
   });
 
-  it('ejected by the guest: flushed, and given to the owner', async () => {
+  it('ejected by the guest: flushed, and returned to the owner', async () => {
     const seen: unknown[] = [];
     class Flushed extends MemoryDevice {
       override flush(): Promise<void> {
@@ -214,7 +214,7 @@ describe('medium', () => {
     expect(await refused(driver, [Scsi.startStopUnit, 0, 0, 0, 3])).toEqual([2, 0x3a, 1]);
   });
 
-  it('taken while a read is under way: the read ends with "medium not present"', async () => {
+  it('removed while a read is in flight: the read ends with "medium not present"', async () => {
     const medium = new GatedDisk(size);
     const { driver, drive } = await started(medium);
     const reading = driver.packet(read10(0, 1), 2048);
@@ -225,7 +225,7 @@ describe('medium', () => {
     expect(medium.aborted).toBe(1);
   });
 
-  it('gone from the far drive: not present, and back when that has one again', async () => {
+  it('gone from the far drive: not present, and present again when that drive has a medium', async () => {
     const medium = new FailingDisk(size, 'no-medium');
     const { driver, drive } = await started(medium);
     expect(await refused(driver, read10(0, 1), 2048)).toEqual([2, 0x3a, 0]);
@@ -237,7 +237,7 @@ describe('medium', () => {
     expect((await driver.packet(read10(0, 1), 2048)).status).toBe(0x50);
   });
 
-  it('in a far drive: goes, comes as another one, and is ejected there by the guest', async () => {
+  it('in a far drive: removed, replaced by another one, and ejected there by the guest', async () => {
     const far = new ExchangeableDrive(farFacts, new MemoryDevice(content()));
     const { driver, drive } = await started(far);
     expect((await driver.packet(read10(0, 1), 2048)).data[0]).toBe(1);
@@ -266,7 +266,7 @@ describe('medium', () => {
     expect(await refused(driver, [Scsi.testUnitReady])).toEqual([2, 0x3a, 2]);
   });
 
-  it('in a far drive: exchanged at once while a write is under way, which reaches neither the guest nor the new one', async () => {
+  it('in a far drive: exchanged while a write is in flight; the write fails and does not reach the new medium', async () => {
     const old = new GatedDisk(size);
     const far = new ExchangeableDrive(farFacts, old);
     const { driver } = await started(far, 'removable');
@@ -310,7 +310,7 @@ describe('medium', () => {
     expect((await other.packet([Scsi.testUnitReady])).status).toBe(0x50);
   });
 
-  it('is notified of without being asked, where the guest wants that (SATA 3.0 §13.8)', async () => {
+  it('sends asynchronous notifications if the guest enables them (SATA 3.0 §13.8)', async () => {
     const { driver, drive } = await started(undefined);
     drive.insert(new MemoryDevice(size));
     expect(driver.port('is') & 8).toBe(0);
@@ -344,7 +344,7 @@ describe('a removable disk', () => {
     expect(refusal.error >> 4).toBe(7);
   });
 
-  it('says what it is in pages, which nobody can change', async () => {
+  it('describes itself in mode pages that cannot be changed', async () => {
     const { driver } = await started(new MemoryDevice(size), 'removable');
     const page = async (...packet: number[]) => [...(await driver.packet(packet, 128)).data];
     expect((await page(Scsi.inquiry, 1, 0x00, 0, 128)).slice(4)).toEqual([0x00, 0x80, 0x83, 0xb0, 0xb1]);

@@ -62,7 +62,7 @@ function recordWrites(hub: Hub): Uint8Array[] {
 }
 
 describe('an AoE initiator', () => {
-  it('knows what disk it is, and a Farbus target', async () => {
+  it('identifies the disk, and recognises a Farbus target', async () => {
     const { device } = await setUp({ target: { readOnly: true } });
     expect(device.info).toMatchObject({
       size,
@@ -76,7 +76,7 @@ describe('an AoE initiator', () => {
     await expect(connectAoe(new Hub(), { ...at, connectSeconds: 0.05 })).rejects.toThrow(/no answer/);
   });
 
-  it('survives a cut under load: nothing fails, every byte is right', async () => {
+  it('survives a cut under load: no request fails, every byte is right', async () => {
     const { hub, device, states } = await setUp();
     const bytes = Uint8Array.from({ length: size }, (_, index) => (index * 7 + (index >> 9)) & 0xff);
     const write = device.write(0, buffersOf(bytes));
@@ -90,7 +90,7 @@ describe('an AoE initiator', () => {
     expect(states).toEqual(['connected', 'reconnecting', 'connected']);
   });
 
-  it('fails with "unreachable" when the time is over, at once from then on, and works again later', async () => {
+  it('fails with "unreachable" after the reconnect time, then at once, and works again later', async () => {
     // The only block by which the disk could be recognised is in doubt after the cut.
     const { hub, device, disk, states } = await setUp({ initiator: { reconnectSeconds: 0.3 } });
     await device.write(0, fill(1));
@@ -104,7 +104,7 @@ describe('an AoE initiator', () => {
     expect(states).toEqual(['connected', 'reconnecting', 'lost', 'connected']);
   });
 
-  it('no copy of a write that was given up lands later: the session is another one then', async () => {
+  it('no copy of a cancelled write lands later: a new session supersedes the old one', async () => {
     const { hub, device, disk, target } = await setUp({ initiator: { reconnectSeconds: 0.2 } });
     const writes = recordWrites(hub);
     hub.faults({ delayMs: 6000 });
@@ -128,7 +128,7 @@ describe('an AoE initiator', () => {
     expect(target.counters.bytesWritten).toBe(4096);
   });
 
-  it('no copy of a write that was answered lands later, whoever sends it', async () => {
+  it('no copy of an answered write lands later, from any sender', async () => {
     const { hub, device, disk } = await setUp();
     const writes = recordWrites(hub);
     await device.write(0, fill(1));
@@ -164,7 +164,7 @@ describe('an AoE initiator', () => {
     expect(await firstByte(disk)).toBe(2);
   });
 
-  it('with a target of others waits until copies of a repeated write must be gone', async () => {
+  it('with a foreign target waits until copies of a repeated write must be gone', async () => {
     const disk = new MemoryDevice(size);
     const { hub, device } = await setUp({ disk, target: { sessions: false }, initiator: { frameLifetimeMs: 400 } });
     expect(device.hasSession).toBe(false);
@@ -200,7 +200,7 @@ describe('an AoE initiator', () => {
     expect(await firstByte(disk, 8192)).toBe(3);
   });
 
-  it('does not go on with another disk in the place of the first', async () => {
+  it('refuses another disk at the same address', async () => {
     const setup = await setUp();
     const { hub, device } = setup;
     await setup.target.close();
@@ -235,7 +235,7 @@ describe('an AoE initiator', () => {
     await expect.poll(() => firstByte(device).catch(() => undefined), { timeout: 10_000 }).toBe(9);
   });
 
-  it('waits for a slow disk, and does not have a write executed twice', async () => {
+  it('waits for a slow disk, and no write is executed twice', async () => {
     const hub = new Hub({ mtu: 9000 });
     const disk = new MemoryDevice(size);
     const slow = new FaultFilter(disk, [{ on: ['write'], action: 'stall', count: 1 }]);
@@ -252,7 +252,7 @@ describe('an AoE initiator', () => {
     expect(target.counters.bytesWritten).toBe(4096);
   });
 
-  it('a request that is given up while the target is away settles at once, and takes no effect later', async () => {
+  it('a request that is cancelled while the target is away settles at once, and has no later effect', async () => {
     const { hub, device, disk, states } = await setUp();
     await device.write(0, fill(1));
     hub.cut = true;
@@ -268,7 +268,7 @@ describe('an AoE initiator', () => {
     expect(await firstByte(disk)).toBe(1);
   });
 
-  it('settles every request on a segment that turns bits, and is right again when that is over', async () => {
+  it('settles every request on a segment that flips bits, and reads right data after that', async () => {
     const { hub, device } = await setUp();
     hub.faults({ flips: 0.05, truncation: 0.02, duplication: 0.05, seed: 5 });
     const requests: Promise<unknown>[] = [];
@@ -282,7 +282,7 @@ describe('an AoE initiator', () => {
     expect(all.every((byte) => byte === 7)).toBe(true);
   });
 
-  it('takes no answers but of its target, whole ones, to what it asked', async () => {
+  it('accepts only whole answers of its target to its own commands', async () => {
     const { hub, device, target } = await setUp({ disk: new MemoryDevice(Uint8Array.from({ length: size }, () => 7)) });
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 66);
     // An eavesdropper answers every request before the target can: with its own address, or with
@@ -310,7 +310,7 @@ describe('an AoE initiator', () => {
     forger.close();
   });
 
-  it('takes no answer with another tag, though it is whole and in the name of its target', async () => {
+  it("accepts no answer with another tag, even a whole one from its target's address", async () => {
     const { hub, device, target } = await setUp({ disk: new MemoryDevice(Uint8Array.from({ length: size }, () => 7)) });
     let forged = 0;
     const forger = hub.attach({

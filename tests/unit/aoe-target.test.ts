@@ -84,7 +84,7 @@ class ReadyDevice extends WatchedDevice {
   }
 }
 
-describe('an AoE target of a device that can answer at once', () => {
+describe('an AoE target of a device with synchronous reads and writes', () => {
   const setUpReady = (options: Partial<AoeTargetOptions> = {}) => {
     const hub = new Hub({ mtu: 9000 });
     const peer = new AoePeer(hub);
@@ -92,7 +92,7 @@ describe('an AoE target of a device that can answer at once', () => {
     return { peer, device, target: new AoeTarget(hub, device, { shelf, slot, ...options }) };
   };
 
-  it('lets it, and asks it as any other where it would have to wait', async () => {
+  it('uses them, and asks the device asynchronously where it would have to wait', async () => {
     const { peer, device, target } = setUpReady();
     for (const ready of [true, false]) {
       device.ready = ready;
@@ -110,7 +110,7 @@ describe('an AoE target of a device that can answer at once', () => {
     expect(target.counters).toMatchObject({ bytesRead: 2 * 16 * 512, bytesWritten: 2 * 3 * 512, errors: 0 });
   });
 
-  it('does not execute a copy again, and writes durably where that is asked for', async () => {
+  it('does not execute a copy again, and writes durably on request', async () => {
     const { peer, device, target } = setUpReady();
     const generation = await openSession(peer, 1, 100);
     const write = peer.ata(
@@ -132,7 +132,7 @@ describe('an AoE target of a device that can answer at once', () => {
     expect([through.device.now, through.device.fua]).toEqual([0, 1]);
   });
 
-  it('refuses what is beyond the end, and tells nothing that was in memory before', async () => {
+  it('refuses requests beyond the end, and reveals no old memory', async () => {
     const { peer } = setUpReady();
     await peer.ask(peer.ata(1, { command: AtaCommand.readSectorsExt, lba: 5, count: 17 }));
     const beyond = (await peer.ask(peer.ata(2, { command: AtaCommand.readSectorsExt, lba: size / 512, count: 1 })))!;
@@ -194,7 +194,7 @@ describe('an AoE target', () => {
     expect(text(await peer.ask(config(0, '')))).toBe('three');
   });
 
-  it('hears only whom its mask list has: [AoE] 3.3', async () => {
+  it('answers only the addresses in its mask list: [AoE] 3.3', async () => {
     const { hub, peer, target } = setUp();
     const other = new AoePeer(hub, Uint8Array.of(2, 0, 0, 0, 0, 9));
     const mask = (command: number, ...directives: (readonly [number, Uint8Array])[]): Uint8Array =>
@@ -254,7 +254,7 @@ describe('an AoE target', () => {
     expect(error(await peer.ask(peer.ata(1, { command: AtaCommand.identify, count: 2 })))).toBe(2);
   });
 
-  it('names its disk by the marks that are for life, and not without', async () => {
+  it('identifies its disk only by permanent marks', async () => {
     const nameOf = async (marks: DiskMarks | undefined) => {
       const device = new MemoryDevice(1 << 20);
       Object.defineProperty(device, 'info', { value: { ...device.info, marks } });
@@ -290,7 +290,7 @@ describe('an AoE target', () => {
     expect([device.writes, device.fua]).toEqual([3, 1]);
   });
 
-  it('answers what is wrong with the error that the specifications have for it', async () => {
+  it("answers wrong commands with the specifications' errors", async () => {
     const { peer, device, target } = setUp();
     const read = (lba: number, count: number): Uint8Array =>
       peer.ata(1, { command: AtaCommand.readSectorsExt, lba, count });
@@ -323,7 +323,7 @@ describe('an AoE target', () => {
     expect(device.writes).toBe(0);
   });
 
-  it('leaves what is for another shelf or slot alone', async () => {
+  it('ignores frames for another shelf or slot', async () => {
     const { peer, device, target } = setUp();
     const { commands } = target.counters;
     const read = { command: AtaCommand.readSectorsExt, lba: 0, count: 1 };
@@ -346,7 +346,7 @@ describe('an AoE target', () => {
     expect(await peer.ask(peer.ata(4, read))).toBeDefined();
   });
 
-  it('refuses writes where it is read-only, and turns its write cache off on request', async () => {
+  it('refuses writes if it is read-only, and turns its write cache off on request', async () => {
     const readOnly = setUp({ readOnly: true });
     const write = { command: AtaCommand.writeSectorsExt, count: 1 };
     expect(status(await readOnly.peer.ask(readOnly.peer.ata(1, write, sectors(1, 1))))).toEqual([0x41, 0x44]);
@@ -361,7 +361,7 @@ describe('an AoE target', () => {
     expect(device.flushes).toBe(1);
   });
 
-  it("tells the device's errors, of each message its own", async () => {
+  it("reports the device's errors, for each message its own", async () => {
     const hub = new Hub({ mtu: 9000 });
     const peer = new AoePeer(hub);
     const faulty = new FaultFilter(new MemoryDevice(size), [
@@ -389,7 +389,7 @@ describe('an AoE target', () => {
     expect(target.counters.errors).toBe(3);
   });
 
-  it('refuses what cannot be served', () => {
+  it('refuses devices that AoE cannot serve', () => {
     const hub = new Hub();
     const device = new MemoryDevice(size);
     expect(() => new AoeTarget(hub, device, { shelf: 0xffff, slot: 0 })).toThrow(FarbusError);
@@ -401,7 +401,7 @@ describe('an AoE target', () => {
     expect(() => new AoeTarget(new Hub({ mtu: 500 }), device, { shelf: 0, slot: 0 })).toThrow(/carry no sector/);
   });
 
-  it('finishes what it has begun when it is closed, and hears nothing any more', async () => {
+  it('finishes commands in flight when it is closed, and ignores later frames', async () => {
     const { peer, device, target } = setUp();
     let open!: () => void;
     device.gate = new Promise((resolve) => (open = resolve));
@@ -420,7 +420,7 @@ describe('an AoE target', () => {
 describe('copies of a command', () => {
   const write = { command: AtaCommand.writeSectorsExt, lba: 4, count: 1 };
 
-  it('are not executed again: outside of a session while the first is, and shortly after', async () => {
+  it('are not executed again: outside of a session while the first runs, and shortly after', async () => {
     const { peer, device, target } = setUp();
     let open!: () => void;
     device.gate = new Promise((resolve) => (open = resolve));
@@ -438,7 +438,7 @@ describe('copies of a command', () => {
     expect(device.writes).toBe(2);
   });
 
-  it('of a session are known for as long as it lasts: a late one never lands on newer data', async () => {
+  it('of a session are recognised as long as it lasts: a late one never lands on newer data', async () => {
     const { peer, device, target } = setUp();
     const generation = await openSession(peer, 1, 100);
     const old = peer.ata(100, { ...write, generation }, sectors(1, 1));
@@ -454,7 +454,7 @@ describe('copies of a command', () => {
     expect(back[36]).toBe(3);
   });
 
-  it('of one that was refused are refused as well, though they could be carried out by then', async () => {
+  it('of a refused command are refused too, even if they could be executed by then', async () => {
     const { peer, device, hub } = setUp();
     const generation = await openSession(peer, 1, 100);
     const other = new AoePeer(hub, Uint8Array.of(2, 0, 0, 0, 0, 9));
@@ -486,7 +486,7 @@ describe('copies of a command', () => {
     expect(device.writes).toBe(1);
   });
 
-  it('of reads are answered anew', async () => {
+  it('of reads are answered again', async () => {
     const { peer } = setUp();
     const generation = await openSession(peer, 1, 1);
     const read = peer.ata(2, { command: AtaCommand.readSectorsExt, lba: 4, count: 1, generation });
@@ -495,7 +495,7 @@ describe('copies of a command', () => {
     expect((await peer.ask(read))![36]).toBe(9);
   });
 
-  it('of a superseded session are refused, and what it had begun is over before the new one begins', async () => {
+  it('of a superseded session are refused, and its commands have ended before the new one begins', async () => {
     const { peer, device } = setUp();
     const first = await openSession(peer, 1, 1);
     let open!: () => void;

@@ -10,7 +10,7 @@ function bench(...args: string[]): { status: number | null; stdout: string; stde
 /** Modules that others import, and the one that runs the rest. */
 const parts = ['report.mjs', 'run.mjs', 'sshd.mjs'];
 
-it('lists every benchmark, what it is about and what it needs', () => {
+it('lists every benchmark with its purpose and its needs', () => {
   const { status, stdout } = bench('--list');
   expect(status).toBe(0);
   for (const file of readdirSync('bench').filter((name) => name.endsWith('.mjs') && !parts.includes(name))) {
@@ -19,7 +19,7 @@ it('lists every benchmark, what it is about and what it needs', () => {
   expect(stdout).toContain('needs: nbdkit, qemu-nbd, nbd-server, fio');
 });
 
-it('says what it cannot run', () => {
+it('names the benchmarks that it cannot run', () => {
   expect(bench('nonsense')).toMatchObject({ status: 2, stderr: expect.stringContaining('there is no benchmark') });
   expect(bench('--', '--rounds')).toMatchObject({ status: 2, stderr: expect.stringContaining('name it before') });
   const { status, stdout } = bench('--help');
@@ -27,7 +27,7 @@ it('says what it cannot run', () => {
   expect(stdout).toContain('npm run bench -- guest');
 });
 
-it('is what the figures in docs/performance.md are made by', () => {
+it('contains the benchmarks that docs/performance.md names', () => {
   const text = readFileSync('docs/performance.md', 'utf8');
   const there = readdirSync('bench');
   for (const [, file] of text.matchAll(/bench\/([a-z0-9-]+\.mjs)/g)) expect(there).toContain(file);

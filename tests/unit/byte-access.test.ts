@@ -21,7 +21,7 @@ class SlowDisk extends MemoryDevice {
   }
 }
 
-test('a change of a byte waits for the change of its block that is under way, though that took no lock', async () => {
+test('a change of a byte waits for a change of its block in flight, although that took no lock', async () => {
   const disk = new SlowDisk(4096);
   const device = new ByteAccessFilter(disk);
   const whole = writeBytes(device, 0, new Uint8Array(512).fill(2));
@@ -56,7 +56,7 @@ test('a change of a block waits for the change of its byte; other blocks do not'
   expect(await readBytes(device, 0, 8)).toEqual(new Uint8Array(8));
 });
 
-test('requests of whole blocks are the next device’s own promises until a part of a block is changed', async () => {
+test('requests of whole blocks pass through unchanged until a part of a block is changed', async () => {
   const disk = new ReadyMemoryDevice(4096);
   const device = new ByteAccessFilter(disk);
   const promise = Promise.resolve();
@@ -71,7 +71,7 @@ test('requests of whole blocks are the next device’s own promises until a part
   expect(device.readNow(0, new Uint8Array(512))).toBe(true);
 });
 
-test('a change that is given up while it waits changes nothing and lets the next one go', async () => {
+test('a change that is cancelled while it waits changes nothing and lets the next one pass', async () => {
   const disk = new SlowDisk(4096);
   const device = new ByteAccessFilter(disk);
   const first = writeBytes(device, 1, new Uint8Array([1]));
@@ -98,7 +98,7 @@ test('a close waits for a change between its read and its write', async () => {
   await closed;
 });
 
-test('a read-only device refuses, and one with blocks of one byte is as it is', async () => {
+test('a read-only device refuses, and one with blocks of one byte is used directly', async () => {
   const device = byteAccess(new MemoryDevice(4096, { readOnly: true }));
   await expectKind('read-only', writeBytes(device, 1, new Uint8Array(1)));
   await expectKind('read-only', device.trim(1, 1));
@@ -107,7 +107,7 @@ test('a read-only device refuses, and one with blocks of one byte is as it is', 
   expect(byteAccess(bytes)).toBe(bytes);
 });
 
-test('what was begun before is waited for, what was begun later is not', async () => {
+test('waits for changes begun earlier, not for later ones', async () => {
   const disk = new SlowDisk(4096);
   await disk.settled();
   const first = writeBytes(disk, 0, new Uint8Array(512));

@@ -29,7 +29,7 @@ describe('names that every object has', () => {
     }
   });
 
-  it('are no sources, filters and keys either', async () => {
+  it('are not accepted as sources, filters or keys either', async () => {
     for (const name of ['constructor', '__proto__', 'toString']) {
       for (const args of [
         ['info', `${name}:x`],
@@ -75,7 +75,7 @@ describe('addresses of a computer', () => {
     '192.0.2.0/31',
     '192.0.2.1/31',
     '192.0.2.0/32',
-  ])('%s is taken, where it is one of a host', (address) => {
+  ])("%s is accepted if it is a host's address", (address) => {
     if (address === '192.0.2.0/23') expect(() => site(address)).toThrow(/the network itself/);
     else expect(site(address).computers[0]!.address).toBe(address);
   });

@@ -41,14 +41,14 @@ function watched(disk: MemoryDevice) {
 }
 
 describe('a content witness', () => {
-  it('knows the same disk and another one by what was read', async () => {
+  it('tells the same disk from another one by data that was read', async () => {
     const disk = watched(patterned(1));
     await disk.read(8192, 65536);
     expect(await disk.check(patterned(1))).toBe('same');
     expect(await disk.check(patterned(2))).toBe('other');
   });
 
-  it('is not misled by what was written since', async () => {
+  it('is not misled by later writes', async () => {
     const real = patterned(1);
     const disk = watched(real);
     await disk.read(0);
@@ -60,7 +60,7 @@ describe('a content witness', () => {
     expect(await disk.check(patterned(1))).toBe('other');
   });
 
-  it('takes any disk for the same if nothing was used, and an empty one if it was only read', async () => {
+  it('accepts any disk if nothing was used, and an empty one if it was only read', async () => {
     expect(await watched(empty()).check(patterned(1))).toBe('same');
     const disk = watched(empty());
     await disk.read(0);
@@ -68,7 +68,7 @@ describe('a content witness', () => {
     expect(await disk.check(patterned(1))).toBe('other');
   });
 
-  it('does not know an empty disk on which nothing written can be found', async () => {
+  it('does not accept an empty disk that lacks the data written before', async () => {
     const disk = watched(empty());
     await disk.read(0);
     await disk.write(40960);
@@ -86,7 +86,7 @@ describe('a content witness', () => {
     expect(await disk.check(patterned(1))).toBe('same');
   });
 
-  it('learns nothing from writes that overlap, nor from a read beside one', async () => {
+  it('ignores overlapping writes, and reads that overlap a write', async () => {
     const witness = new ContentWitness();
     const ends: (() => void)[] = [];
     const pending = (): Promise<void> => new Promise((resolve) => ends.push(resolve));
@@ -101,7 +101,7 @@ describe('a content witness', () => {
     expect(await witness.check(reading(empty()))).toBe('unknown');
   });
 
-  it('knows the disk by a block whose rewriting is in flight or has failed, by its old and by its new content', async () => {
+  it('recognises the disk by a block whose write is in flight or has failed, by its old and its new content', async () => {
     for (const fails of [false, true]) {
       const real = empty();
       const disk = watched(real);
@@ -120,7 +120,7 @@ describe('a content witness', () => {
     }
   });
 
-  it('forgets a block of which a part was written', async () => {
+  it('forgets a block after a partial write', async () => {
     const disk = watched(patterned(1));
     await disk.read(0);
     await disk.write(512, 512);
@@ -129,7 +129,7 @@ describe('a content witness', () => {
     expect(await disk.check(empty())).toBe('other');
   });
 
-  it('takes an empty disk for the one that was only zeroed and trimmed', async () => {
+  it('accepts an empty disk if the first was only zeroed and trimmed', async () => {
     const disk = watched(empty());
     await disk.read(0);
     await disk.write(0, 4096, 0);
@@ -141,7 +141,7 @@ describe('a content witness', () => {
     expect(await disk.check(patterned(1))).toBe('other');
   });
 
-  it('leaves out blocks that cannot be read, and rejects if the connection fails', async () => {
+  it('skips blocks that cannot be read, and rejects if the connection fails', async () => {
     const real = patterned(1);
     const disk = watched(real);
     await disk.read(0);
@@ -153,7 +153,7 @@ describe('a content witness', () => {
     await expect(disk.witness.check(lost)).rejects.toThrow('lost');
   });
 
-  it('knows a disk of one block that a write was changing, before and after the write', async () => {
+  it('recognises a disk of one block during a write, before and after the write', async () => {
     const real = new MemoryDevice(4096);
     const disk = watched(real);
     await disk.write(0, 4096, 1);
@@ -172,7 +172,7 @@ describe('a content witness', () => {
     expect(await disk.check(real)).toBe('same');
   });
 
-  it('knows a block that many overlapping writes were changing', async () => {
+  it('recognises a block that many overlapping writes were changing', async () => {
     const real = new MemoryDevice(4096);
     const disk = watched(real);
     for (let byte = 1; byte <= 100; byte++) {
@@ -185,7 +185,7 @@ describe('a content witness', () => {
     expect(await disk.check(new MemoryDevice(4096))).toBe('unknown');
   });
 
-  it('compares whole blocks where those are longer than a spot', async () => {
+  it('compares whole blocks if those are longer than a sample', async () => {
     const witness = new ContentWitness(8192);
     const real = patterned(1);
     const into = buffersOf(new Uint8Array(16384));
@@ -200,7 +200,7 @@ describe('a content witness', () => {
     expect([verdict, lengths]).toEqual(['same', [8192]]);
   });
 
-  it('does not hold against a disk what a failed flush has lost', async () => {
+  it('does not reject a disk for data that a failed flush has lost', async () => {
     const real = patterned(1);
     const disk = watched(real);
     await disk.read(0);

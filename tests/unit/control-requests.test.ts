@@ -28,7 +28,7 @@ async function serve(handler: ControlHandler): Promise<string> {
 }
 
 describe('A request that takes its time', () => {
-  it('is waited for as long as the server says that it works, and tells for what', async () => {
+  it('is awaited as long as the server reports progress, with the reason', async () => {
     let left = 3;
     const path = await serve(async (_, work) => {
       work.waitsFor(() => `${left} writes`);
@@ -41,7 +41,7 @@ describe('A request that takes its time', () => {
     expect(told.length).toBeGreaterThan(1);
   });
 
-  it('is never begun where the one who asked is gone, as after a server was stopped', async () => {
+  it('is never begun if the client has gone, as after a server was stopped', async () => {
     const begun: string[] = [];
     const path = await serve(async ({ command }) => begun.push(command));
     const socket = connect(path);
@@ -54,7 +54,7 @@ describe('A request that takes its time', () => {
     expect(begun).toEqual(['next']);
   });
 
-  it('is withdrawn by one who goes', async () => {
+  it('is withdrawn when its client disconnects', async () => {
     let withdrawn: (why: unknown) => void = () => undefined;
     const seen = new Promise((resolve) => (withdrawn = resolve));
     const path = await serve(async (_, { signal, waitsFor }) => {
@@ -68,7 +68,7 @@ describe('A request that takes its time', () => {
     expect(await seen).toBe('the request was withdrawn');
   });
 
-  it('is told apart from one to which nobody answers', async () => {
+  it('is told apart from one without any answer', async () => {
     const path = await serve(() => new Promise(() => undefined));
     const socket = connect(path);
     // Without progress messages, as version 0.1.0 asks.
@@ -113,7 +113,7 @@ describe('The folder of control sockets', () => {
   if (root) {
     wrong.push(['of another user', (path) => (mkdirSync(path, { mode: 0o700 }), lchownSync(path, 12345, 12345)), /it is of another user: set XDG_RUNTIME_DIR/]); // prettier-ignore
   }
-  it.each(wrong)('is refused where it is %s', (_, make, why) => {
+  it.each(wrong)('is refused if it is %s', (_, make, why) => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     make(join(env.XDG_RUNTIME_DIR, 'farbus'));
     expect(() => controlFolder(env)).toThrow(why);

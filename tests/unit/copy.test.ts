@@ -51,7 +51,7 @@ function content(size: number, seed: number): Uint8Array {
 }
 
 describe('copying', () => {
-  test('any content, block sizes, chunks and starts: the same bytes, and nothing behind them changed', async () => {
+  test('any content, block sizes, chunks and starts: equal bytes, and nothing behind them changes', async () => {
     const sizes = fc.record({
       blocks: fc.integer({ min: 1, max: 1500 }),
       fromBlock: fc.constantFrom(1, 512, 4096),
@@ -84,7 +84,7 @@ describe('copying', () => {
     );
   });
 
-  test('zeroes are not written to what is new, and written or punched elsewhere', async () => {
+  test('zeroes are skipped on a new target, and written or punched on an old one', async () => {
     const bytes = content(1024 * KiB, 3);
     bytes.fill(0, 256 * KiB, 768 * KiB);
     const seen: TraceEntry[] = [];
@@ -98,7 +98,7 @@ describe('copying', () => {
     expect(seen.at(-1)!.op).toBe('flush');
   });
 
-  test('many requests are under way, and no more than asked', async () => {
+  test('as many requests are in flight as asked, and no more', async () => {
     let [now, most] = [0, 0];
     const from = new (class extends Filter {
       protected override async around<T>(_: unknown, pass: () => Promise<T>): Promise<T> {
@@ -112,7 +112,7 @@ describe('copying', () => {
 });
 
 describe('a copy that fails', () => {
-  test('names the byte that cannot be read, and all before its position is there', async () => {
+  test('names the byte that cannot be read, and everything before it is copied', async () => {
     const bytes = new Random(5).bytes(2048 * KiB);
     const bad = 1300 * KiB + 512;
     const from = new FaultFilter(new DelayFilter(new MemoryDevice(bytes), { read: 1 }), [
@@ -132,20 +132,20 @@ describe('a copy that fails', () => {
     expectSame(target.subarray(0, position), bytes.subarray(0, position), 'what is copied');
   });
 
-  test.each(['no-space', 'io'] as const)('tells of a target that fails (%s)', async (action) => {
+  test.each(['no-space', 'io'] as const)('reports a target that fails (%s)', async (action) => {
     const range = { offset: 300 * KiB, length: 512 };
     const to = new FaultFilter(new MemoryDevice(1024 * KiB), [{ on: ['write'], range, action }]);
     const copy = copyDevice(new MemoryDevice(new Random(1).bytes(1024 * KiB)), to, { chunkSize: 64 * KiB });
     await expect(copy).rejects.toMatchObject({ side: 'to', at: 256 * KiB, cause: { kind: action } });
   });
 
-  test('a flush that fails is a failure: nothing is called durable', async () => {
+  test('fails if its flush fails, and calls nothing durable', async () => {
     const to = new FaultFilter(new MemoryDevice(512 * KiB), [{ on: ['flush'], action: 'io' }]);
     const copy = copyDevice(new MemoryDevice(new Random(1).bytes(512 * KiB)), to);
     await expect(copy).rejects.toMatchObject({ side: 'to', position: 0 });
   });
 
-  it('when it is given up nothing is under way any more', async () => {
+  it('leaves no request in flight when it is cancelled', async () => {
     const bytes = new Random(7).bytes(1024 * KiB);
     const target = new Uint8Array(bytes.length);
     const stop = new AbortController();
@@ -165,7 +165,7 @@ describe('a copy that fails', () => {
     expectSame(target, bytes, 'the target after going on');
   });
 
-  test('checkpoints never claim what is not there', async () => {
+  test('checkpoints never claim bytes that are not durable', async () => {
     const bytes = content(2048 * KiB, 11);
     const target = new Random(12).bytes(bytes.length);
     const random = new Random(13);
@@ -193,7 +193,7 @@ describe('a copy that fails', () => {
 });
 
 describe('comparing', () => {
-  test('finds one byte, wherever it is, also in what only one of the two knows to be zero', async () => {
+  test('finds one differing byte anywhere, also in a range that only one side knows to be zero', async () => {
     const random = new Random(21);
     for (let round = 0; round < 40; round++) {
       const bytes = content(512 * KiB, round);
@@ -213,7 +213,7 @@ describe('comparing', () => {
   });
 });
 
-test('a source whose extents cannot be had is copied as data', async () => {
+test('a source whose extents cannot be read is copied as data', async () => {
   const bytes = content(256 * KiB, 1);
   const from = new FaultFilter(new SparseMemory(bytes, 10), [{ on: ['extents'], action: 'unsupported' }]);
   const items: unknown[] = [];

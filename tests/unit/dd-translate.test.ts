@@ -21,7 +21,7 @@ describe('translation', () => {
     expect(translate({ offset: 1, length: 65537 }, { bytes: true }).records).toBe('1+1');
   });
 
-  it('in blocks: the largest power of two that fits, which says all that was asked', () => {
+  it('in blocks: the largest power of two that covers the request exactly', () => {
     const part = fc.record({ offset: fc.nat(2 ** 40), length: fc.integer({ min: 1, max: 2 ** 20 }) });
     fc.assert(
       fc.property(part, ({ offset, length }) => {
@@ -34,7 +34,7 @@ describe('translation', () => {
     );
   });
 
-  it('parts cover a request exactly, and only its ends have a poor unit', () => {
+  it('parts cover a request exactly, and only its ends have a small unit', () => {
     const request = fc.record({
       offset: fc.nat(2 ** 40),
       length: fc.integer({ min: 1, max: 2 ** 22 }),
@@ -58,7 +58,7 @@ describe('translation', () => {
     );
   });
 
-  it('SFTP: as few parts as there can be, of about one length', () => {
+  it('SFTP: as few parts as possible, of about equal length', () => {
     const request = fc.record({
       length: fc.integer({ min: 1, max: 2 ** 25 }),
       most: fc.integer({ min: 4096, max: 261120 }),
@@ -84,7 +84,7 @@ describe('the script', () => {
     expect(startCommand('farbus-0')).not.toMatch(/[\n!\\`]/);
   });
 
-  it('quotes any text so that a shell has it exactly', () => {
+  it('quotes any text so that a shell reproduces it exactly', () => {
     const text = fc.string({ unit: 'binary', maxLength: 60 }).map((string) => string.replaceAll('\0', ''));
     const samples = [...fc.sample(text, 40), '-n', '-', '', '\n\n', '%s%d', '\\n', "'", '$(id)', '\u{1f4be}'];
     for (const shell of ['sh', 'bash']) {
@@ -100,7 +100,7 @@ describe('the script', () => {
   });
 });
 
-describe('what dd says', () => {
+describe("dd's messages", () => {
   it.each([
     ["dd: error writing '/dev/sdb': No space left on device", 'no-space'],
     ["dd: failed to open '/dev/sdb': Read-only file system", 'read-only'],

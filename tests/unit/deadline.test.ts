@@ -16,7 +16,7 @@ test('aborts when the time has passed, whatever the garbage collector does', asy
   for (const reason of await Promise.all(limits)) expect(reason).toMatchObject({ name: 'TimeoutError' });
 });
 
-test('says whether it was the time, and follows its parent', async () => {
+test("tells a time limit from its parent's abort", async () => {
   const short = new Deadline(1);
   await aborted(short.signal);
   expect(short.passed).toBe(true);

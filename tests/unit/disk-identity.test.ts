@@ -27,7 +27,7 @@ const compare = (then: DiskMarks, now: DiskMarks, options = {}): string =>
   compareIdentity({ size, marks: then }, { size, marks: now }, options).verdict;
 
 describe('comparing two identities', () => {
-  it('refuses another size, whatever the marks say', () => {
+  it('refuses another size, whatever the marks are', () => {
     const marks = { hardware: 'wwn-1' };
     expect(compareIdentity({ size, marks }, { size: 2 * size, marks }).verdict).toBe('other');
   });
@@ -39,7 +39,7 @@ describe('comparing two identities', () => {
     expect(compare({ file: '12:1' }, { file: '12:2' })).toBe('other');
   });
 
-  it('does not know without a common mark', () => {
+  it('cannot decide without a common mark', () => {
     expect(compare({}, {})).toBe('unknown');
     expect(compare({ hardware: 'a' }, { table: 'x' })).toBe('unknown');
   });
@@ -66,7 +66,7 @@ describe('comparing two identities', () => {
 });
 
 describe('an identity as text', () => {
-  it('is read as it was written', () => {
+  it('is read back unchanged', () => {
     const value = fc.string({ minLength: 1, maxLength: maxMark, unit: fc.constantFrom(...'abz019:.@+-=_/') });
     const marks = fc.record(Object.fromEntries(markKinds.map((kind) => [kind, value])), { requiredKeys: [] });
     fc.assert(
@@ -77,7 +77,7 @@ describe('an identity as text', () => {
     );
   });
 
-  it('is refused where it is not one', () => {
+  it('is refused if it is malformed', () => {
     for (const text of ['', 'file:abc', 'size=x', 'size=1 =a', 'table=x', `size=1 table=${'x'.repeat(maxMark + 1)}`]) {
       expect(parseIdentity(text)).toBeUndefined();
     }
@@ -101,7 +101,7 @@ describe('finding an identity', () => {
     expect(compareIdentity(first, await find()).verdict).toBe('other');
   });
 
-  it('changes with the sampled content, and leaves a block out that cannot be read', async () => {
+  it('changes with the sampled content, and skips a block that cannot be read', async () => {
     const bytes = new Uint8Array(size).map((_, i) => i);
     const before = await identifyDisk(new MemoryDevice(bytes.slice()));
     const device = new MemoryDevice(bytes.slice());

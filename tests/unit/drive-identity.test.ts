@@ -43,7 +43,7 @@ function extDisk(uuidStart: number): Uint8Array<ArrayBuffer> {
 }
 
 describe('what identifies the bytes', () => {
-  it('is the partition table, or what is on the whole disk', async () => {
+  it('is the partition table, or the file system of the whole disk', async () => {
     const gpt = gptDisk(2048);
     expect(await contentIdentity(new MemoryDevice(gpt))).toMatch(/^gpt:[0-9a-f-]{36}$/);
     expect(await contentIdentity(new MemoryDevice(mbrDisk(0xfeed1234)))).toBe('mbr:feed1234');
@@ -62,7 +62,7 @@ describe('what identifies the bytes', () => {
     }
   });
 
-  it('is not what several devices of one file system have in common', async () => {
+  it('is not the identifier that several devices of one file system share', async () => {
     const btrfs = (device: number): Uint8Array<ArrayBuffer> => {
       const disk = new Uint8Array(size);
       disk.set(new TextEncoder().encode('_BHRfS_M'), 65536 + 64);
@@ -76,8 +76,8 @@ describe('what identifies the bytes', () => {
   });
 });
 
-describe('who a drive says it is', () => {
-  it('follows from the content, whatever the device is called and however large it has become', async () => {
+describe("a drive's identity", () => {
+  it("follows from the content, not from the device's name or size", async () => {
     const [one] = await identities(named('nbd:disk', mbrDisk(1)));
     const larger = new Uint8Array(2 * size);
     larger.set(mbrDisk(1));
@@ -89,7 +89,7 @@ describe('who a drive says it is', () => {
     expect(one!.worldWideName[0]! >> 4).toBe(3);
   });
 
-  it('is the same on every bus but for the model', async () => {
+  it('is the same on every bus except for the model', async () => {
     const drives = await Promise.all(
       (['nvme', 'ahci', 'ide'] as const).map((bus) => identities({ device: named('x', mbrDisk(1)), bus })),
     );
@@ -97,7 +97,7 @@ describe('who a drive says it is', () => {
     expect(drives.map(([drive]) => drive!.model)).toEqual(['Farbus NVMe Disk', 'Farbus ATA Disk', 'Farbus IDE Disk']);
   });
 
-  it('follows from the name where there is no content, and from the place where there is no name', async () => {
+  it('follows from the name if there is no content, and from the place if there is no name', async () => {
     const serials = async (...names: string[]) =>
       (await identities(...names.map((name) => named(name)))).map(({ serial }) => serial);
     const [a, b] = await serials('one', 'two');
@@ -106,7 +106,7 @@ describe('who a drive says it is', () => {
     expect(await serials('', '')).toEqual(await serials('', ''));
   });
 
-  it('of clones, and of one disk by two ways, differs by their order', async () => {
+  it('of clones, and of one disk over two protocols, differs by their order', async () => {
     const drives = () => [named('a', mbrDisk(1)), named('b', mbrDisk(1)), named('c', mbrDisk(1))];
     const found = await identities(...drives());
     expect(new Set(found.map(({ serial }) => serial)).size).toBe(3);
@@ -116,7 +116,7 @@ describe('who a drive says it is', () => {
     expect(alone).toEqual(found[0]);
   });
 
-  it('is what the user says, to whom two that are the same are an error', async () => {
+  it('is the one that the user gives; two equal ones are an error', async () => {
     const said = { serial: 'DESK-1', model: 'Desk disk' };
     const [one] = await identities({ device: named('one'), ...said });
     const [two] = await identities({ device: named('two', mbrDisk(3)), bus: 'ahci', ...said });
@@ -133,7 +133,7 @@ describe('who a drive says it is', () => {
     expect(full).toEqual(empty);
   });
 
-  it('follows from the name, with a warning, where the device cannot be looked at', async () => {
+  it('follows from the name, with a warning, if the device cannot be read', async () => {
     const warnings: string[] = [];
     const log = { log: (_: string, text: string) => void warnings.push(text) };
     const failing = new FailingDisk(size, 'unreachable');
@@ -153,7 +153,7 @@ describe('a snapshot', () => {
     return (error as Error).message;
   };
 
-  it('goes on with the disk that it was taken of, by its marks, else by what is on it, whatever it is called', async () => {
+  it("continues with its disk, recognised by marks or content, whatever the disk's name", async () => {
     const hardware = { hardware: 'wwn:1' };
     // First: the guest has written since. Then: the same disk over another protocol, which reports
     // no marks.
@@ -181,7 +181,7 @@ describe('a snapshot', () => {
     await expect(facts(new FailingDisk(size, 'unreachable'))).rejects.toThrow(SnapshotError);
   });
 
-  it('makes a drive say what it said, also where it has been partitioned since', async () => {
+  it("keeps a drive's identity, even if it has been partitioned since", async () => {
     const then = (await identities(named('nbd:disk')))[0]!;
     const now = (await identities(named('nbd:disk', mbrDisk(2))))[0]!;
     expect(now.serial).not.toBe(then.serial);

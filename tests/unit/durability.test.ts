@@ -136,7 +136,7 @@ function memory(fua: boolean): BlockDevice {
   return new MemoryDevice(size, { can: { ...new MemoryDevice(512).info.can, fua } });
 }
 
-describe('what was flushed', () => {
+describe('flushed data', () => {
   const slow = (device: BlockDevice): BlockDevice => new DelayFilter(device, { flush: 1 });
 
   it.each([
@@ -154,7 +154,7 @@ describe('what was flushed', () => {
     expect(check(log, promised).slice(0, 5)).toEqual([]);
   });
 
-  it('is so behind a cache and merged requests', async () => {
+  it('is so behind a cache and merging', async () => {
     const log = new WriteLog();
     const far = new RecordingFilter(slow(memory(true)), log);
     const store = new MemoryDevice(layoutOfCache(far, { clusterSize: 4096 }).storeSize);
@@ -163,7 +163,7 @@ describe('what was flushed', () => {
     expect(check(log, promised).slice(0, 5)).toEqual([]);
   });
 
-  it('and this test would see it if it were not', async () => {
+  it('is missing on a device that loses flushes: the test can fail', async () => {
     /** Answers flushes before they are done. */
     class Liar extends Filter {
       protected override doFlush(): Promise<void> {

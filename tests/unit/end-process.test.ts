@@ -32,7 +32,7 @@ describe('the end of a process', () => {
     expect(await run(process.env)).toEqual({ output: 'cleaned up', ended: [7, null] });
   });
 
-  it('comes without koffi, too, by a signal', async () => {
+  it('also works without koffi, by a signal', async () => {
     expect(await run({ ...process.env, FARBUS_NO_KOFFI: '1' })).toEqual({
       output: 'cleaned up',
       ended: [null, 'SIGKILL'],

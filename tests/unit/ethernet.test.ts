@@ -45,7 +45,7 @@ describe('addresses', () => {
 });
 
 describe('a hub', () => {
-  it('gives frames to whom they are for, whole and in order', async () => {
+  it('delivers frames to their receivers, whole and in order', async () => {
     const hub = new Hub({ mtu: 9000 });
     const [a, b, c] = [station(hub, macs[0]!), station(hub, macs[1]!), station(hub, macs[2]!, true)];
     for (let i = 0; i < 1000; i++) expect(a.port.send(frame(macs[1]!, macs[0]!, 46 + i, i))).toBe(true);
@@ -73,7 +73,7 @@ describe('a hub', () => {
     expect(hub.counters.badSize).toBe(4);
   });
 
-  it('drops what more can wait than it holds', async () => {
+  it('drops frames beyond the limit of its queue', async () => {
     const hub = new Hub();
     const [a, b] = [station(hub, macs[0]!), station(hub, macs[1]!)];
     let taken = 0;
@@ -84,7 +84,7 @@ describe('a hub', () => {
     expect(hub.counters.overflow).toBe(5000 - taken);
   });
 
-  it('lets two stations that answer each other without end leave room for others', async () => {
+  it('leaves room for others while two stations answer each other without end', async () => {
     const hub = new Hub();
     let answers = 0;
     const ping: Port = hub.attach({
@@ -98,7 +98,7 @@ describe('a hub', () => {
     await hub.close();
   });
 
-  it('gives nothing after a port or the segment is closed', async () => {
+  it('delivers nothing after a port or the segment is closed', async () => {
     const hub = new Hub();
     const [a, b] = [station(hub, macs[0]!), station(hub, macs[1]!)];
     a.port.send(frame(macs[1]!, macs[0]!, 46));
@@ -112,7 +112,7 @@ describe('a hub', () => {
     expect(() => station(hub, macs[2]!)).toThrow(FarbusError);
   });
 
-  it('refuses an MTU and addresses that are none', () => {
+  it('refuses an impossible MTU and addresses', () => {
     for (const mtu of [0, 67, 70_000, 1500.5, Number.NaN]) expect(() => new Hub({ mtu })).toThrow(FarbusError);
     const hub = new Hub();
     for (const mac of [broadcastMac, new Uint8Array(5)]) {
@@ -120,7 +120,7 @@ describe('a hub', () => {
     }
   });
 
-  it('loses, repeats and reorders by chances that its seed repeats, and can be cut', async () => {
+  it('loses, repeats and reorders by chances that a seed reproduces, and can be cut', async () => {
     const run = async (): Promise<number[]> => {
       const hub = new Hub({ faults: { loss: 0.1, duplication: 0.05, reordering: 0.2, reorderMs: 1, seed: 7 } });
       const [a, b] = [station(hub, macs[0]!), station(hub, macs[1]!)];

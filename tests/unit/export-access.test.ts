@@ -38,7 +38,7 @@ describe('access', () => {
     for (const address of outside) expect(access.admits(client(address), undefined), String(address)).toBe(false);
   });
 
-  it('takes no network that is none', () => {
+  it('refuses malformed networks', () => {
     for (const text of [
       '',
       '1.2.3',
@@ -69,7 +69,7 @@ describe('access', () => {
     );
   });
 
-  it('needs one of each kind of rule', () => {
+  it('needs one match of each kind of rule', () => {
     const access = new Access({
       networks: ['unix'],
       tlsNames: ['alice', 'bob'],
@@ -90,7 +90,7 @@ describe('access', () => {
 });
 
 describe('a control socket', () => {
-  it('of a process that was killed is removed by the next', async () => {
+  it('of a killed process is removed by the next process', async () => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     const folder = controlFolder(env);
     // No process has this id: it is above the kernel's limit.
@@ -103,7 +103,7 @@ describe('a control socket', () => {
     await socket.close();
   });
 
-  it('answers requests, and survives whatever else is sent', async () => {
+  it('answers requests, and survives any other bytes', async () => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     const socket = await serveControl(
       'serve-1',

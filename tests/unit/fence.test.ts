@@ -76,13 +76,13 @@ describe('a fence', () => {
     log: new Lines(),
   });
 
-  it('is there only if there is something to fence', () => {
+  it('exists only if there is something to fence', () => {
     expect(Fence.of(undefined, options({}))).toBeUndefined();
     expect(Fence.of(new TestLife([]), options({}))).toBeUndefined();
     expect(Fence.of(new TestLife([], false), options({}))).toBeUndefined();
   });
 
-  it('holds writes back until each place is fenced, and tries again where that fails', async () => {
+  it('holds writes back until each place is fenced, and tries again after a failure', async () => {
     const life = new TestLife([{ pid: 7, marks: [mark, { ...mark, number: 2 }] }]);
     const seen: unknown[] = [];
     const fence = Fence.of(
@@ -101,7 +101,7 @@ describe('a fence', () => {
     await fence.close();
   });
 
-  it('warns, and lets writes go, where the server cannot tell', async () => {
+  it('warns, and lets writes pass, if the server cannot tell', async () => {
     const given = options({ fence: () => Promise.resolve('unknown') });
     const fence = Fence.of(new TestLife([{ pid: 7, marks: [mark, mark] }]), given)!;
     await fence.wait();
@@ -111,7 +111,7 @@ describe('a fence', () => {
     await fence.close();
   });
 
-  it('waits for the time after which nothing can be under way, where marks are lost', async () => {
+  it('waits until no frame can be in flight if marks are lost', async () => {
     for (const life of [new TestLife([], false), new TestLife([{ pid: 7, marks: undefined }])]) {
       let settle!: () => void;
       const fence = Fence.of(life, options({ settle: () => new Promise((resolve) => (settle = resolve)) }))!;
@@ -125,7 +125,7 @@ describe('a fence', () => {
     }
   });
 
-  it('ends a wait that is given up, or whose device is closed, and leaves the rest to the next life', async () => {
+  it('ends a wait that is cancelled, or whose device is closed, and leaves the rest to the next life', async () => {
     const life = new TestLife([{ pid: 7, marks: [mark] }]);
     const never = (_: Mark, signal: AbortSignal): Promise<never> =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
@@ -167,7 +167,7 @@ describe('a life in a file', () => {
   };
   const deadPid = (): number => spawnSync('true').pid;
 
-  it('is its owner’s only, and gone after a clean end', async () => {
+  it('is accessible to its owner only, and removed by a clean end', async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);
@@ -178,7 +178,7 @@ describe('a life in a file', () => {
     expect(readdirSync(join(env['XDG_STATE_HOME']!, 'farbus/sources'))).toEqual([]);
   });
 
-  it('is left by an end with something under way, for the next life to fence', async () => {
+  it('remains after an end with requests in flight, for the next life to fence', async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);
@@ -193,7 +193,7 @@ describe('a life in a file', () => {
     await next.close(true);
   });
 
-  it('is that of a dead process by number and start, and of a living one otherwise', async () => {
+  it("is recognised as a dead process's by process number and start time", async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);
@@ -231,7 +231,7 @@ describe('a life in a file', () => {
     expect(log.lines[0]).toMatch(/of another container or an earlier boot may use it too; if not, remove /);
   });
 
-  it('is not looked for where others could forge it', async () => {
+  it('is not read where other users could forge it', async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);
@@ -243,7 +243,7 @@ describe('a life in a file', () => {
     expect(log.lines).toEqual([expect.stringMatching(/^nbd:\/\/host\/x: cannot keep in .*: a write of it may /)]);
   });
 
-  it('keeps to its folder: other files there are let alone, and an unfit one harms nothing', async () => {
+  it('leaves other files in its folder alone, and ignores malformed ones', async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);
@@ -256,7 +256,7 @@ describe('a life in a file', () => {
     expect(readdirSync(folder)).toContain('mine.json');
   });
 
-  it('grows no further than what the newest 64 places need', async () => {
+  it('holds at most the newest 64 places', async () => {
     const env = home();
     const life = await begin(env);
     for (let number = 0; number < 70; number++) await life.note({ ...mark, number });
@@ -272,7 +272,7 @@ describe('a server by ssh', () => {
     ...{ machine, boot, marks: {}, size: 1, sector: undefined, readOnly: false, flush: true, used: '' },
   });
 
-  it('has nothing to fence when its system was started anew since, and is known to be the same computer', () => {
+  it('needs no fence if the same computer has been rebooted since', () => {
     const then = { kind: 'dd', machine: 'm', boot: 'b' };
     expect(startedAnew(then, facts('m', 'c'))).toBe(true);
     expect(startedAnew(then, facts('m', 'b'))).toBe(false);
@@ -330,11 +330,11 @@ describe('a late frame of an AoE initiator that was killed', () => {
     expect(await late(true)).toBe('B');
   });
 
-  it('lands before the first write, where the target has no sessions', async () => {
+  it('lands before the first write if the target has no sessions', async () => {
     expect(await late(false)).toBe('B');
   });
 
-  it('does no harm to the next one where marks are forged', async () => {
+  it('does no harm to the next life if marks are forged', async () => {
     const forgeries: readonly Mark[] = [
       { mac: 'ff:ff:ff:ff:ff:ff' },
       { mac: 3 },

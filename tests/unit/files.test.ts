@@ -20,7 +20,7 @@ function nameOfDead(prefix: string): string {
 }
 
 describe('A file that is replaced', () => {
-  it('is new, its owner’s only, and takes the place of a link instead of following it', async () => {
+  it('is new, accessible to its owner only, and replaces a link instead of following it', async () => {
     const folder = tempFolder();
     const path = join(folder, 'file');
     writeFileSync(join(folder, 'precious'), 'precious');
@@ -32,7 +32,7 @@ describe('A file that is replaced', () => {
     expect(readdirSync(folder).sort()).toEqual(['file', 'precious']);
   });
 
-  it('is as it was where the new one cannot be written', async () => {
+  it('stays unchanged if the new one cannot be written', async () => {
     const folder = tempFolder();
     const path = join(folder, 'file');
     writeFileSync(path, 'old');
@@ -45,7 +45,7 @@ describe('A file that is replaced', () => {
     expect(readdirSync(folder)).toEqual(['file']);
   });
 
-  it('takes what an earlier process has left beside it away, and no other file', async () => {
+  it('removes the leftovers of earlier processes beside it, and no other file', async () => {
     const folder = tempFolder();
     const path = join(folder, 'file');
     const [dead, alive] = [nameOfDead('.file.farbus-'), ownedName('.file.farbus-')];
@@ -68,8 +68,8 @@ describe('A file that is replaced', () => {
   });
 });
 
-describe('What killed processes leave', () => {
-  it('goes with the next start, but for what has a living owner', async () => {
+describe('Leftovers of killed processes', () => {
+  it('are removed at the next start, unless their owner lives', async () => {
     const folder = tempFolder();
     const mine = await makeOwnedFolder(folder, 'x-');
     const dead = join(folder, nameOfDead('x-'));
@@ -83,7 +83,7 @@ describe('What killed processes leave', () => {
     expect(statSync(mine).mode & 0o777).toBe(0o700);
   });
 
-  it('of another place, or of version 0.1.0, goes after a day in which nothing answers there', async () => {
+  it('of another place, or of version 0.1.0, are removed after a day without an answer', async () => {
     const folder = tempFolder();
     const foreign = (n: number): string => ownedName('x-').replace(/-[0-9a-f]{6}-(?=[0-9a-f]{8}$)/, `-00000${n}-`);
     const [old, young, used, first, lasting] = [foreign(1), foreign(2), foreign(3), 'x-Ab12Cd', 'x-backups'];

@@ -48,7 +48,7 @@ describe('a cache', () => {
     await cache.close();
   });
 
-  test('is bounded: what was not used for long goes', async () => {
+  test('is bounded: blocks that were not used for long are dropped', async () => {
     const far = new Far();
     const path = tempPath('cache');
     const cache = await openCacheFile(far.open(), path, { cacheSize: 4 * cluster });
@@ -82,29 +82,29 @@ describe('a cache', () => {
       return far.reads.length === 0;
     }
 
-    test('is used where the user said so and it was closed in good order', async () => {
+    test('is used if the user asked for it and it was closed cleanly', async () => {
       const { far, path } = await filled(true);
       expect(await warm(far, path)).toBe(true);
       expect(await warm(far, path)).toBe(true);
     });
 
     test.each([
-      ['nobody said so when it was filled', false, {}, 'far'],
-      ['nobody says so now', true, { keep: false }, 'far'],
+      ['it was not to be kept when it was filled', false, {}, 'far'],
+      ['it is not to be kept now', true, { keep: false }, 'far'],
       ['it is of another device', true, {}, 'another'],
-      ['nobody knows of which device it is', true, {}, ''],
+      ['its device has no identity', true, {}, ''],
       ['it was of another size', true, { cacheSize: 128 << 10 }, 'far'],
-    ])('begins anew where %s', async (_, keep, options, identity) => {
+    ])('starts empty if %s', async (_, keep, options, identity) => {
       const { far, path } = await filled(keep);
       expect(await warm(far, path, { keep: true, ...options }, identity)).toBe(false);
     });
 
-    test('begins anew where what was written was not durable', async () => {
+    test('starts empty if its data was not durable', async () => {
       const { far, path } = await filled(true, false);
       expect(await warm(far, path)).toBe(false);
     });
 
-    test('begins anew after a crash', async () => {
+    test('starts empty after a crash', async () => {
       const { far, path } = await filled(true);
       const crashed = await openCacheFile(far.open(), path, { keep: true });
       await readBytes(crashed, 0, 512);
@@ -115,7 +115,7 @@ describe('a cache', () => {
       expect(await warm(far, copy)).toBe(false);
     });
 
-    test('begins anew where its table is damaged', async () => {
+    test('starts empty if its table is damaged', async () => {
       const { far, path } = await filled(true);
       const fd = openSync(path, 'r+');
       writeSync(fd, Uint8Array.of(7), 0, 1, 4096 + 9);
@@ -124,7 +124,7 @@ describe('a cache', () => {
     });
   });
 
-  test('a write that fails is asked of the device afterwards', async () => {
+  test('blocks of a failed write are read from the device again', async () => {
     const far = new Far();
     const cache = await openCacheFile(far.open(), tempPath('cache'));
     await readBytes(cache, 0, cluster);
@@ -135,7 +135,7 @@ describe('a cache', () => {
     await cache.close();
   });
 
-  test('after a flush that fails, the device is asked what it has', async () => {
+  test('after a failed flush, blocks are read from the device again', async () => {
     const far = new Far();
     const cache = await openCacheFile(far.open(), tempPath('cache'));
     await writeBytes(cache, 0, new Uint8Array(cluster).fill(1));
@@ -146,7 +146,7 @@ describe('a cache', () => {
     await cache.close();
   });
 
-  test('a file that is something else is left alone', async () => {
+  test('a file of another kind is left alone', async () => {
     const path = tempPath('precious');
     writeFileSync(path, 'precious'.repeat(1000));
     const far = new Far().open();
@@ -157,7 +157,7 @@ describe('a cache', () => {
     await (await openCacheFile(far, path)).close();
   });
 
-  test('a file that somebody uses is left alone', async () => {
+  test('a file in use is left alone', async () => {
     const path = tempPath('cache');
     const first = await openCacheFile(new Far().open(), path);
     await readBytes(first, 0, cluster);

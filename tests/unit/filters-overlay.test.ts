@@ -56,7 +56,7 @@ describe('the map', () => {
 });
 
 describe('the format', () => {
-  test('a header is what was written, or damaged', () => {
+  test('a header is read back unchanged, or reported as damaged', () => {
     const header = { layout: overlayLayout(123 * 512, 8192), id: '0123456789abcdef'.repeat(2), baseIdentity: 'nbd:ä' };
     const bytes = encodeHeader(header);
     expect(decodeHeader(bytes, 'x')).toEqual(header);
@@ -73,7 +73,7 @@ describe('the format', () => {
 });
 
 describe('an overlay', () => {
-  test('changes nothing on the base, and asks it only for what was not written', async () => {
+  test('changes nothing on the base, and reads from it only unwritten data', async () => {
     const asked: TraceEntry[] = [];
     const base = new TraceFilter(new MemoryDevice(content.slice()), (entry) => asked.push(entry));
     const overlay = await createOverlay(base, new MemoryDevice(overlayStoreSize(base)));
@@ -90,7 +90,7 @@ describe('an overlay', () => {
     await overlay.close();
   });
 
-  test('concurrent writes to parts of one cluster all stay', async () => {
+  test('concurrent writes to parts of one cluster all take effect', async () => {
     const base = baseOf();
     const overlay = await createOverlay(base, new MemoryDevice(overlayStoreSize(base, { clusterSize: 65536 })), {
       clusterSize: 65536,
@@ -131,7 +131,7 @@ describe('an overlay', () => {
     expect(seen.filter(({ op }) => op === 'flush').length).toBeGreaterThanOrEqual(4);
   });
 
-  test('extents: zero where zeroed, the base’s and the store’s own elsewhere', async () => {
+  test('extents: zero where zeroed, elsewhere those of the base and the store', async () => {
     const base = new MemoryDevice(size);
     const overlay = await createOverlay(base, new MemoryDevice(overlayStoreSize(base)));
     await writeBytes(overlay, 0, new Uint8Array(4096).fill(1));
@@ -174,7 +174,7 @@ describe('an overlay', () => {
     await open(baseOf(''), good);
   });
 
-  test('a failing base or store fails the request and spoils nothing', async () => {
+  test('a failing base or store fails the request and damages nothing', async () => {
     const base = new FaultFilter(baseOf());
     const store = new FaultFilter(new MemoryDevice(overlayStoreSize(base)));
     const overlay = await createOverlay(base, store);
@@ -248,7 +248,7 @@ describe('an overlay', () => {
     await overlay.close();
   });
 
-  test('an overlay of Farbus 0.1.0, which has no sector table, is used on', async () => {
+  test('an overlay of Farbus 0.1.0, without a sector table, still works', async () => {
     const layout = overlayLayout(size, 4096);
     const store = new Uint8Array(layout.tableOffset);
     store.set(encodeHeader({ layout, id: '0'.repeat(32), baseIdentity: '' }));
@@ -260,7 +260,7 @@ describe('an overlay', () => {
     await overlay.close();
   });
 
-  test('flushes at once share their work', async () => {
+  test('concurrent flushes share their work', async () => {
     const base = baseOf();
     const seen: TraceEntry[] = [];
     const store = new TraceFilter(new MemoryDevice(overlayStoreSize(base)), (entry) => seen.push(entry));
@@ -271,7 +271,7 @@ describe('an overlay', () => {
     await overlay.close();
   });
 
-  test('a read-only base need not offer anything', async () => {
+  test('a base needs no optional abilities', async () => {
     const base = new ReadOnlyFilter(new MemoryDevice(content.slice()));
     const overlay = await createOverlay(base, new MemoryDevice(overlayStoreSize(base)));
     expect(overlay.info).toMatchObject({ readOnly: false, size, blockSize: 512 });
@@ -281,7 +281,7 @@ describe('an overlay', () => {
 });
 
 describe('an overlay file', () => {
-  test('is made, sparse, and opened again; the base file stays byte for byte', async () => {
+  test('is made sparse, and opened again; the base file stays unchanged', async () => {
     const path = image(content);
     const before = statSync(path);
     const file = tempPath('disk.overlay');
@@ -299,7 +299,7 @@ describe('an overlay file', () => {
     expect(statSync(file).blocks * 512).toBeLessThan(256 * 1024);
   });
 
-  test('refuses what is no overlay, the overlay of another disk, one in use, and says which file', async () => {
+  test("refuses another kind of file, another disk's overlay and one in use, and names the file", async () => {
     const path = image(content);
     const other = image(content.slice().reverse());
     const file = tempPath('disk.overlay');
@@ -374,7 +374,7 @@ describe('an overlay file', () => {
   });
 });
 
-test('a base that says nothing of its extents fails the request, and is not asked for ever', async () => {
+test('a base that returns no extents fails the request, and is not asked endlessly', async () => {
   const base = new (class extends MemoryDevice {
     protected override doExtents(): Promise<readonly []> {
       return Promise.resolve([]);

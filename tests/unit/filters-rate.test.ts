@@ -25,7 +25,7 @@ describe('a rate', () => {
     return passed;
   }
 
-  test('is kept, in each direction by itself', async () => {
+  test('is kept, separately in each direction', async () => {
     const limit = new RateLimit(256 * KiB);
     const reads = reader(limit, 4096, 8);
     const writes = reader(limit, 64 * KiB, 2, 'write');
@@ -36,7 +36,7 @@ describe('a rate', () => {
     }
   });
 
-  test('gives equal shares to few and many, short and long requests', async () => {
+  test('gives equal shares to clients with few and many, short and long requests', async () => {
     const limit = new RateLimit(256 * KiB);
     const all = [
       reader(limit, 512 * KiB, 1),
@@ -52,7 +52,7 @@ describe('a rate', () => {
     }
   });
 
-  test('one that is given up takes nothing', async () => {
+  test('a cancelled request uses none of it', async () => {
     const limit = new RateLimit(64 * KiB);
     const device = new RateFilter(new MemoryDevice(1 << 20), limit);
     const stop = new AbortController();

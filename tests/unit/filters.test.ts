@@ -16,7 +16,7 @@ const memory = (): MemoryDevice => new MemoryDevice(65536, { identity: 'disk' })
 const sector = (): Uint8Array => new Uint8Array(512).fill(1);
 
 describe('trace', () => {
-  test('tells of every request, its place, tag and outcome', async () => {
+  test('reports every request with its range, tag and result', async () => {
     const seen: TraceEntry[] = [];
     const faulty = new FaultFilter(memory(), [{ on: ['trim'], action: 'io' }]);
     const device = new TraceFilter(faulty, (entry) => seen.push(entry));
@@ -58,7 +58,7 @@ describe('trace', () => {
 });
 
 describe('delay', () => {
-  test('holds requests back, and a given-up one has no effect', async () => {
+  test('holds requests back, and a cancelled one has no effect', async () => {
     vi.useFakeTimers();
     try {
       const inner = memory();
@@ -97,7 +97,7 @@ describe('delay', () => {
     }
   });
 
-  test('refuses times that are none', () => {
+  test('refuses impossible times', () => {
     for (const read of [-1, Number.NaN, 2 ** 40])
       expect(() => new DelayFilter(memory(), { read })).toThrow(FarbusError);
     expect(() => new DelayFilter(memory(), { bytesPerSecond: 0 })).toThrow(FarbusError);
@@ -142,7 +142,7 @@ describe('fault', () => {
     expect(() => new FaultFilter(memory(), [{ probability: 2, action: 'io' }])).toThrow(FarbusError);
   });
 
-  test('an answer that is lost after the effect', async () => {
+  test('a request that takes effect but loses its answer', async () => {
     const inner = memory();
     const device = new FaultFilter(inner, [{ on: ['write'], action: 'unreachable', afterEffect: true }]);
     await expectKind('unreachable', writeBytes(device, 0, sector()));
@@ -150,7 +150,7 @@ describe('fault', () => {
     await device.close();
   });
 
-  test('stalls until released, given up, or closed', async () => {
+  test('stalls until released, cancelled or closed', async () => {
     const inner = memory();
     const device = new FaultFilter(inner);
     const rule = device.add({ on: ['write'], action: 'stall' });
@@ -174,7 +174,7 @@ describe('fault', () => {
     expect(rule.hits).toBe(3);
   });
 
-  test('clear takes rules out and lets go', async () => {
+  test('clear removes rules and releases requests', async () => {
     const device = new FaultFilter(memory(), [{ on: ['read'], action: 'stall' }, { action: 'io' }]);
     const read = readBytes(device, 0, 512);
     await vi.waitFor(() => expect(device.stalled).toBe(1));
@@ -187,7 +187,7 @@ describe('fault', () => {
 });
 
 describe('slice and read-only', () => {
-  test('a slice is the part and nothing else', async () => {
+  test('a slice contains exactly its part', async () => {
     const inner = memory();
     const device = new SliceFilter(inner, 1024, 2048);
     expect(device.info).toMatchObject({ size: 2048, identity: 'disk@1024+2048' });
@@ -209,21 +209,21 @@ describe('slice and read-only', () => {
     await device.close();
   });
 
-  test('read-only says so and promises nothing that changes', async () => {
+  test('read-only says so and offers no change', async () => {
     const device = new ReadOnlyFilter(memory());
     expect(device.info).toMatchObject({ readOnly: true, can: { trim: false, writeZeroes: false, flush: true } });
     await expectKind('read-only', writeBytes(device, 0, sector()));
     await device.close();
   });
 
-  test('a filter closes what it stands on', async () => {
+  test('a filter closes the device below it', async () => {
     const inner = memory();
     await new Filter(inner).close();
     await expectKind('closed', readBytes(inner, 0, 512));
   });
 });
 
-test('range locks: overlapping ones in order, others at once', async () => {
+test('range locks: overlapping ones in order, others concurrently', async () => {
   const lock = new RangeLock();
   const order: string[] = [];
   const take = async (name: string, start: number, end: number): Promise<() => void> => {

@@ -40,7 +40,7 @@ async function contentOf(drive: string): Promise<Uint8Array> {
   }
 }
 
-test('a flipped bit in the header of an overlay is found, and the file stays as it is', async () => {
+test('a flipped bit in the header of an overlay is found, and the file stays unchanged', async () => {
   const folder = tempFolder();
   const [base, path] = [join(folder, 'base'), join(folder, 'o')];
   writeFileSync(base, new Random(1).bytes(size));
@@ -57,7 +57,7 @@ test('a flipped bit in the header of an overlay is found, and the file stays as 
   }
 });
 
-test('a flipped bit in the header or the table of a kept cache never gives other bytes than the source has', async () => {
+test('a flipped bit in the header or the table of a kept cache never gives wrong bytes', async () => {
   const folder = tempFolder();
   const [source, path] = [join(folder, 'source'), join(folder, 'c')];
   const content = new Random(3).bytes(size);

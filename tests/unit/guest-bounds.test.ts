@@ -58,7 +58,7 @@ async function withReads(guest: BareComputer): Promise<void> {
 }
 
 describe('NVMe commands of a guest that takes no completions', () => {
-  it('are fetched only while there is room for their completions (file, as farbus run has it)', async () => {
+  it('are fetched only while there is room for their completions (file, as farbus run opens it)', async () => {
     const path = tempPath('d.img');
     writeFileSync(path, new Uint8Array(size));
     const guest = await bareComputer(path);
@@ -82,7 +82,7 @@ describe('NVMe commands of a guest that takes no completions', () => {
     }
   });
 
-  it('go on while asynchronous event requests wait, which hold no room', async () => {
+  it('continue while asynchronous event requests wait, which reserve no room', async () => {
     const driver = new NvmeDriver(new MemoryDevice(size));
     await driver.start();
     for (let i = 0; i < 4; i++) void driver.submit({ opcode: AdminOpcode.asyncEventRequest, cid: 1000 + i });
@@ -107,8 +107,8 @@ describe('NVMe commands of a guest that takes no completions', () => {
   });
 });
 
-describe('resets and shutdowns that a guest asks for again and again', () => {
-  it('NVMe: one wait for all resets, while a command is under way', async () => {
+describe('repeated resets and shutdowns by a guest', () => {
+  it('NVMe: one wait for all resets while a command is in flight', async () => {
     const disk = new GatedDisk(size);
     disk.honoursAbort = false;
     const driver = new NvmeDriver(disk);

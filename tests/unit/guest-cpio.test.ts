@@ -42,7 +42,7 @@ function tree(folder: string): Map<string, CpioEntry> {
 }
 
 describe('cpioArchive', () => {
-  test('cpio unpacks what was packed', () => {
+  test('cpio unpacks the packed files', () => {
     fc.assert(
       fc.property(entries, (packed) => {
         const folder = tempFolder();
@@ -74,7 +74,7 @@ describe('cpioArchive', () => {
     expect(archive.length % 4).toBe(0);
   });
 
-  test('has devices, and root as the owner of everything', () => {
+  test('contains devices, and root owns everything', () => {
     const console: CpioEntry = { type: 'character', mode: 0o600, major: 5, minor: 1 };
     const listing = cpio(
       ['--list', '--verbose', '--numeric-uid-gid'],
@@ -90,7 +90,7 @@ describe('cpioArchive', () => {
     },
   );
 
-  test('refuses what cannot be written', () => {
+  test('refuses entries that the format cannot hold', () => {
     const file: CpioEntry = { type: 'file', mode: 0o644, data: new Uint8Array(0) };
     const refuse = (list: [string, CpioEntry][]): void => {
       expect(() => cpioArchive(new Map(list))).toThrow(RangeError);

@@ -75,7 +75,7 @@ describe('prepareDebianGuest', () => {
     return { archive, cacheDir, options: { cacheDir, mirror: archive.url, lock, retryMs: 1, ...modules } };
   }
 
-  test('makes kernel and initramfs out of packages', async () => {
+  test('makes kernel and initramfs from packages', async () => {
     const { options } = await setUp();
     const guest = await prepareDebianGuest(options);
     expect(guest.version).toBe('1.0-test (1.0)');
@@ -104,7 +104,7 @@ describe('prepareDebianGuest', () => {
     expect(Buffer.compare(module, elfModule(['alias=fs-ext4']))).toBe(0);
   });
 
-  test('a second time needs neither the archive nor a program', async () => {
+  test('needs neither the archive nor a program the second time', async () => {
     const { archive, options } = await setUp();
     const first = await prepareDebianGuest(options);
     await archive.close();
@@ -114,7 +114,7 @@ describe('prepareDebianGuest', () => {
     expect(Buffer.compare(second.initramfs, first.initramfs)).toBe(0);
   });
 
-  test('makes again what was damaged in the cache, without the archive', async () => {
+  test('repairs a damaged cache without the archive', async () => {
     const { archive, options, cacheDir } = await setUp();
     const first = await prepareDebianGuest(options);
     await archive.close();
@@ -131,7 +131,7 @@ describe('prepareDebianGuest', () => {
     expect((await prepareDebianGuest(options)).id).toBe(first.id);
   });
 
-  test('another input gives another guest with the same kernel', async () => {
+  test('makes another guest with the same kernel from another input', async () => {
     const { archive, options, cacheDir } = await setUp();
     const ids = new Set<string>();
     const data = Buffer.from('x');
@@ -178,7 +178,7 @@ describe('prepareDebianGuest', () => {
     expect(archive.asked).toEqual([]);
   });
 
-  test('loads the drivers of the far disk, and tells the kernel where its console is', () => {
+  test("loads the drivers of the far disk, and sets the kernel's console", () => {
     expect(bootModules()).toContain('nvme');
     expect(bootModules().filter((name) => onDemandModules.includes(name))).toEqual([]);
     expect(defaultCommandLine).toMatch(/^console=ttyS0 quiet /);
@@ -223,7 +223,7 @@ describe('tools', () => {
     return { archive, options: { ...base, modules: ['nvme'], modulesOnDemand: [] } };
   }
 
-  test('are in the guest with what they need, without documentation; what is the guest’s own stays', async () => {
+  test('are in the guest with their dependencies, without documentation; the guest’s own files stay', async () => {
     const { options } = await setUp();
     const guest = await prepareDebianGuest({ ...options, tools: ['tool'] });
     const root = unpacked(guest.initramfs);
@@ -250,7 +250,7 @@ describe('tools', () => {
     expect((await prepareDebianGuest(options)).id).toBe(plain.id);
   });
 
-  test('that are too large are refused by their names before they are fetched', async () => {
+  test('that are too large are refused by name before they are fetched', async () => {
     const { archive, options } = await setUp();
     expect((await failure(prepareDebianGuest({ ...options, tools: ['large'] }))).message).toMatch(
       /^the packages asked for come to 300 MiB with what they need, of which .* 256 MiB; the largest: large \(300 MiB\), /,
@@ -258,7 +258,7 @@ describe('tools', () => {
     expect(archive.asked.filter((path) => /large/.test(path))).toEqual([]);
   });
 
-  test('that there are not are refused by their names', async () => {
+  test('that do not exist are refused by their names', async () => {
     const { options } = await setUp();
     expect((await failure(prepareDebianGuest({ ...options, tools: ['tol'] }))).message).toMatch(/no package "tol"/);
   });

@@ -29,14 +29,14 @@ describe('relationships', () => {
 });
 
 describe('the packages that are needed', () => {
-  test('come after what they need, each once', () => {
+  test('come after their dependencies, each once', () => {
     const suite = index('a Depends: b, c', 'b Depends: d', 'c Depends: d (>= 2), b', 'd', 'e');
     expect(closure(suite, ['a'])).toEqual(['d', 'b', 'c', 'a']);
     expect(closure(suite, ['e', 'a', 'b', 'a'])).toEqual(['e', 'd', 'b', 'c', 'a']);
     expect(closure(suite, [])).toEqual([]);
   });
 
-  test('come though they need each other', () => {
+  test('are found although they need each other', () => {
     const suite = index('libc Depends: libgcc', 'libgcc Depends: base, libc', 'base', 'self Depends: self');
     expect(closure(suite, ['libc'])).toEqual(['base', 'libgcc', 'libc']);
     expect(closure(suite, ['self'])).toEqual(['self']);
@@ -47,7 +47,7 @@ describe('the packages that are needed', () => {
     expect(closure(suite, ['a'])).toEqual(['c', 'b', 'a']);
   });
 
-  test('are the first alternative that there is, unless one is chosen already', () => {
+  test('are the first existing alternative, unless one is chosen already', () => {
     const suite = index('a Depends: none | b | c', 'b', 'c', 'v Depends: virtual | b', 'p Provides: virtual (= 1)');
     expect(closure(suite, ['a'])).toEqual(['b', 'a']);
     expect(closure(suite, ['a', 'c'])).toEqual(['c', 'a']);
@@ -55,7 +55,7 @@ describe('the packages that are needed', () => {
     expect(closure(suite, ['v', 'b'])).toEqual(['b', 'v']);
   });
 
-  test('are of the highest priority where several provide one', () => {
+  test('are of the highest priority if several provide one', () => {
     const suite = index(
       'gawk Priority: optional; Provides: awk',
       'mawk Priority: required; Provides: awk',
@@ -68,21 +68,21 @@ describe('the packages that are needed', () => {
     expect(suite.providers('awk')).toEqual(['mawk', 'gawk', 'abc']);
   });
 
-  test('are without what is taken for installed, unless it is asked for', () => {
+  test('leave out installed packages, unless they are asked for', () => {
     const suite = index('a Depends: adduser, b', 'adduser Depends: passwd', 'passwd', 'b Depends: v', 'x Provides: v');
     expect(closure(suite, ['a'], ['adduser', 'v'])).toEqual(['b', 'a']);
     expect(closure(suite, ['a'], ['x'])).toEqual(['passwd', 'adduser', 'b', 'a']);
     expect(closure(suite, ['a', 'adduser'], ['adduser', 'x'])).toEqual(['passwd', 'adduser', 'b', 'a']);
   });
 
-  test('are refused where the suite does not have them, and named', () => {
+  test('are refused by name if the suite does not have them', () => {
     const suite = index('a Depends: b', 'b Depends: c | d (>= 1)');
     expect(() => closure(suite, ['z'])).toThrow(/^Debian has no package "z" for this guest$/);
     expect(() => closure(suite, ['constructor'])).toThrow(/no package/);
     expect(() => closure(suite, ['a'])).toThrow(/^b needs c or d, which Debian does not have$/);
   });
 
-  test('may be a long chain, and end at a bound', () => {
+  test('may form a long chain, up to a limit', () => {
     const chain = (length: number) =>
       index(...Array.from({ length }, (_, i) => `p${i}${i + 1 < length ? ` Depends: p${i + 1}` : ''}`));
     expect(closure(chain(3000), ['p0'])).toHaveLength(3000);
@@ -91,7 +91,7 @@ describe('the packages that are needed', () => {
 });
 
 describe('an index', () => {
-  test('knows the fields of a package by its whole name', () => {
+  test('finds the fields of a package by its full name', () => {
     const suite = index(
       'ab Version: 1',
       'a Version: 2; Priority: required',

@@ -48,7 +48,7 @@ const entry = (path: string, more: Partial<TarEntry>): TarEntry => ({
 });
 
 describe('readTar', () => {
-  it('reads what tar writes: long names, owners, modes and links', () => {
+  it('reads the archives that tar writes: long names, owners, modes and links', () => {
     const entries = new Map([...readTar(archive())].map((one) => [one.path, one]));
     const long = entries.get(`etc/${'x'.repeat(120)}/file`)!;
     expect(Buffer.from(long.data).toString()).toBe('long\n');
@@ -58,7 +58,7 @@ describe('readTar', () => {
     expect(entries.get('')).toMatchObject({ type: 'directory' });
   });
 
-  it('refuses what is damaged, cut short or leads out, and nothing else happens', () => {
+  it('refuses damaged and cut archives and paths that lead out, and changes nothing', () => {
     const good = archive();
     const all = (bytes: Uint8Array): TarEntry[] => [...readTar(bytes)];
     expect(() => all(good.subarray(0, good.length - 5000))).toThrow(RangeError);
@@ -83,7 +83,7 @@ describe('readTar', () => {
 });
 
 describe('RootTree', () => {
-  it("keeps to itself: a package's paths go through the tree's links, and never out of it", async () => {
+  it("stays within its folder: a package's paths follow the tree's links, and never lead out", async () => {
     const tree = new RootTree(tempFolder());
     await tree.directory('usr/bin');
     await tree.link('bin', 'usr/bin');
@@ -108,14 +108,14 @@ describe('RootTree', () => {
 });
 
 describe('the configuration', () => {
-  it('gives root a password, and nobody else', () => {
+  it('gives root a password, and no other user', () => {
     const { passwd, shadow } = accounts('root:*:0:0:root:/root:/bin/bash\ndaemon:*:1:1:daemon:/usr/sbin:/bin/false\n');
     expect(passwd).toBe('root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n');
     expect(shadow).toMatch(/^root:\$5\$[^:]+:19000:0:99999:7:::\ndaemon:\*:19000:0:99999:7:::\n$/);
     expect(groupFiles('shadow:*:42:\n')).toEqual({ group: 'shadow:x:42:\n', gshadow: 'shadow:*::\n' });
   });
 
-  it('says modes and groups only of files that there are', () => {
+  it('sets modes and groups only of existing files', () => {
     const known = [...Object.keys(configuration.files), 'etc/shadow', 'etc/gshadow'];
     for (const path of [...Object.keys(configuration.modes), ...Object.keys(configuration.groups)]) {
       expect(known).toContain(path);

@@ -57,7 +57,7 @@ describe('fetchPackages', () => {
   test.each([
     ['was changed', (file: string) => writeFileSync(file, Buffer.alloc(content.length, 1))],
     ['was cut', (file: string) => truncateSync(file, 1000)],
-  ])('fetches a cached file anew that %s', async (_what, damage) => {
+  ])('fetches a cached file again that %s', async (_what, damage) => {
     const { options } = await setUp(content);
     const [{ file } = { file: '' }] = await fetchPackages(['pack'], options);
     damage(file);
@@ -94,7 +94,7 @@ describe('fetchPackages', () => {
     expect(leftovers(cacheDir)).toEqual([]);
   });
 
-  test('goes on after an attempt that failed', async () => {
+  test('continues after a failed attempt', async () => {
     let failures = 2;
     const { options } = await setUp((response) => {
       if (failures-- > 0) response.destroy();
@@ -115,7 +115,7 @@ describe('fetchPackages', () => {
     expect(archive.asked).toHaveLength(3);
   });
 
-  test('stops at once when it is told to', async () => {
+  test('stops at once when it is cancelled', async () => {
     const { archive, options } = await setUp((response) => response.write(content.subarray(0, 1000)));
     const stop = new AbortController();
     const onProgress = ({ done }: Progress): void => void (done > 0 && stop.abort());
@@ -124,7 +124,7 @@ describe('fetchPackages', () => {
     expect(archive.asked).toHaveLength(1);
   });
 
-  test('says what to do where nobody listens', async () => {
+  test('says what to do if the connection is refused', async () => {
     const { archive, options } = await setUp();
     await archive.close();
     const { message } = await failure(fetchPackages(['pack'], options));
@@ -132,7 +132,7 @@ describe('fetchPackages', () => {
     expect(message).not.toContain('\n');
   });
 
-  test('two at a time in one cache get the same whole file', async () => {
+  test('two concurrent fetches into one cache get the same whole file', async () => {
     const { options } = await setUp(content);
     const both = await Promise.all([fetchPackages(['pack'], options), fetchPackages(['pack'], options)]);
     expect(both[0]).toEqual(both[1]);
@@ -154,7 +154,7 @@ describe('fetchPackages', () => {
 });
 
 describe('the mirror', () => {
-  test('is Debian, and Debian’s archive of old versions after it', async () => {
+  test('is Debian, then Debian’s archive of old versions', async () => {
     const real = await readPackageLock();
     expect(mirrorsOf(real, '')).toEqual([
       'https://deb.debian.org/debian',
@@ -163,7 +163,7 @@ describe('the mirror', () => {
     expect(real.snapshot).toMatch(/^\d{8}T\d{6}Z$/);
   });
 
-  test('can be another', () => {
+  test('can be changed', () => {
     expect(mirrorsOf(lock, 'http://mirror.example/debian//')).toEqual(['http://mirror.example/debian']);
   });
 
@@ -173,13 +173,13 @@ describe('the mirror', () => {
 });
 
 describe('the cache', () => {
-  test('is where the XDG specification puts it', () => {
+  test('has the place of the XDG specification', () => {
     expect(cacheFolder({ XDG_CACHE_HOME: '/var/tmp/c', HOME: '/home/me' })).toBe('/var/tmp/c/farbus');
     expect(cacheFolder({ XDG_CACHE_HOME: 'relative', HOME: '/home/me' })).toBe('/home/me/.cache/farbus');
     expect(cacheFolder({ HOME: '/home/me' })).toBe('/home/me/.cache/farbus');
   });
 
-  test('makes files once, and anew where one was damaged', async () => {
+  test('makes files once, and again if one was damaged', async () => {
     const folder = join(tempFolder(), 'made', 'key');
     let made = 0;
     const get = (): Promise<Record<'a' | 'b', Uint8Array>> =>
@@ -196,7 +196,7 @@ describe('the cache', () => {
     expect(readFileSync(join(folder, 'b'), 'utf8')).toBe('two');
   });
 
-  test('removes what an interrupted run left, but nothing young', async () => {
+  test('removes leftovers of an interrupted run, except recent ones', async () => {
     const { options, cacheDir } = await setUp(content);
     const folder = join(cacheDir, 'packages');
     mkdirSync(folder, { recursive: true });

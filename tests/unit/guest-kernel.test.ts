@@ -28,7 +28,7 @@ describe('unpackPayload', () => {
     expect(await message(bzImage(Buffer.from('1234567800000000ff', 'hex')))).toMatch(/packed in an unknown format/);
   });
 
-  test('refuses what is no kernel', async () => {
+  test('refuses files that are not kernels', async () => {
     expect(await message(Buffer.alloc(0))).toBe('the-kernel is not a Linux kernel for x86 (a bzImage)');
     expect(await message(Buffer.alloc(100_000))).toBe('the-kernel is not a Linux kernel for x86 (a bzImage)');
     const old = bzImage(packed('gzip'));
@@ -50,7 +50,7 @@ describe('unpackPayload', () => {
     }
   });
 
-  test('does not unpack more than the payload says that there is', async () => {
+  test("does not unpack more than the payload's stated length", async () => {
     for (const format of ['xz', 'zstd'] as const) {
       const bomb = packed(format, Buffer.alloc(64 << 20));
       bomb.writeUInt32LE(1000, bomb.length - 4);
@@ -84,7 +84,7 @@ describe('programs', () => {
     expect((await failure(waiting)).message).toBe('tar took longer than 0.1 s');
   });
 
-  test('are ended when told to', async () => {
+  test('are ended when cancelled', async () => {
     const stop = new AbortController();
     const waiting = runTool('tar', ['--extract', '--file', '/dev/zero', '--ignore-zeros'], { signal: stop.signal });
     stop.abort();

@@ -15,7 +15,7 @@ function guestOf(initramfs: number): Guest {
   return { image: { ...image, initramfs: new Uint8Array(initramfs) }, id: '', version: '', mark: undefined };
 }
 
-it('is what is usual for a small system, grows with a large one, and is what the user says where that is enough', () => {
+it("has a default for a small system, grows with a large one, and follows the user's choice if that is enough", () => {
   expect(memoryFor(guestOf(6 * mebibyte), undefined, 256 * mebibyte)).toBe(256 * mebibyte);
   expect(memoryFor(guestOf(44 * mebibyte), undefined, 256 * mebibyte)).toBe(352 * mebibyte);
   expect(memoryFor(guestOf(44 * mebibyte), 200 * mebibyte, 256 * mebibyte)).toBe(200 * mebibyte);
@@ -23,7 +23,7 @@ it('is what is usual for a small system, grows with a large one, and is what the
   expect(memoryFor(guestOf(400 * mebibyte), undefined, 256 * mebibyte)).toBe(1024 * mebibyte);
 });
 
-it('is refused where it is too little, with what it takes', () => {
+it('is refused if it is too little, with the least that works', () => {
   expect(() => memoryFor(guestOf(44 * mebibyte), 128 * mebibyte, 256 * mebibyte)).toThrow(
     /^a memory of 128 MiB is too little for this system, which is 44.0 MiB itself: 160M at least$/,
   );

@@ -14,7 +14,7 @@ function names(files: readonly ModuleFile[]): string[] {
 }
 
 describe('readModuleInfo', () => {
-  test.each([false, true])('reads what a module says of itself (64-bit: %s)', (wide) => {
+  test.each([false, true])("reads a module's description (64-bit: %s)", (wide) => {
     const facts = ['license=GPL', 'depends=crc-t10dif,jbd2', 'alias=fs-ext4', 'alias=ext3', 'name=ext4'];
     const soft = 'softdep=pre: crypto-crc32c other post: later';
     expect(readModuleInfo(elfModule([...facts, soft], wide), 'file')).toEqual({
@@ -25,13 +25,13 @@ describe('readModuleInfo', () => {
     });
   });
 
-  test('has nothing where the module says nothing', () => {
+  test('is empty if the module has no description', () => {
     const nothing = { name: 'some_file', depends: [], before: [], aliases: [] };
     expect(readModuleInfo(elfModule(['depends='], false), 'some-file')).toEqual(nothing);
     expect(readModuleInfo(elfModule(['softdep=post: later']), 'some-file')).toEqual(nothing);
   });
 
-  test('refuses whatever is no module, and never fails otherwise', () => {
+  test('refuses files that are not modules with an error of ours', () => {
     const good = elfModule(['depends=a,b', 'name=x']);
     fc.assert(
       fc.property(
@@ -76,7 +76,7 @@ describe('ModuleIndex', () => {
     ['nls-base'],
   );
 
-  test('loads each after what it needs, soft dependencies by their aliases, none twice', () => {
+  test('loads each after its dependencies, soft ones by their aliases, none twice', () => {
     expect(names(kernel.loadOrder(['nvme', 'ext4', 'crc16', 'nvme']))).toEqual([
       'crct10dif_common',
       'crct10dif_generic',
@@ -92,18 +92,18 @@ describe('ModuleIndex', () => {
     ]);
   });
 
-  test('takes "-" for "_", an alias for its module, and what is built in for loaded', () => {
+  test('treats "-" as "_", resolves aliases, and skips built-in modules', () => {
     expect(names(kernel.loadOrder(['nls_base', 'crc64-rocksoft', 'fs-ext4'])).at(-1)).toBe('ext4');
     expect(names(kernel.loadOrder(['nls-base']))).toEqual([]);
   });
 
-  test('names what is missing, and for whom', () => {
+  test('names a missing module and the module that needs it', () => {
     expect(() => kernel.loadOrder(['absent'])).toThrow('the kernel has no module absent');
     expect(() => kernel.loadOrder(['loose'])).toThrow('the kernel has no module lost, which loose needs');
     expect(() => kernel.loadOrder(['hen'])).toThrow('modules need each other: hen, egg, hen');
   });
 
-  test('any modules without circles come in an order that loads', () => {
+  test('any modules without circles come in a loadable order', () => {
     const graph = fc.array(fc.array(fc.nat(30), { maxLength: 4 }), { minLength: 1, maxLength: 30 });
     fc.assert(
       fc.property(graph, (needs) => {
@@ -121,7 +121,7 @@ describe('ModuleIndex', () => {
     );
   });
 
-  test('writes the tables that modprobe reads: what is loaded first comes last', () => {
+  test('writes the tables that modprobe reads, first dependency last', () => {
     const files = kernel.loadOrder(['crc_t10dif']);
     expect(kernel.dependencyTable(files)).toBe(
       [

@@ -25,8 +25,8 @@ async function setUp(packages: ListedPackage[] = [tool, library]): Promise<{
   return { archive, cacheDir, options: { cacheDir, mirror, keyring, retryMs: 1 } };
 }
 
-describe('packages with what they need', () => {
-  test('are chosen from the release’s list, each after what it needs', async () => {
+describe('packages with their dependencies', () => {
+  test('are chosen from the release’s list, each after its dependencies', async () => {
     const { options } = await setUp();
     const chosen = await choosePackages(['tool'], options);
     expect(chosen.map(({ package: name, installed }) => [name, installed])).toEqual([
@@ -39,7 +39,7 @@ describe('packages with what they need', () => {
     expect((await choosePackages([], { ...options, required: true })).map(({ name }) => name)).toEqual(['libtool']);
   });
 
-  test('are fetched, and stay what they are without the archive', async () => {
+  test('are fetched, and stay the same without the archive', async () => {
     const { archive, options } = await setUp();
     const fetched = await fetchWithDependencies(['tool'], options);
     expect(fetched.map(({ name }) => name)).toEqual(['libtool', 'tool']);
@@ -59,7 +59,7 @@ describe('packages with what they need', () => {
     expect(archive.asked.filter((path) => path === list)).toHaveLength(2);
   });
 
-  test('are chosen anew where the archive has other versions', async () => {
+  test('are chosen again if the archive has other versions', async () => {
     const { archive, options } = await setUp();
     const before = await choosePackages(['tool'], options);
     archive.files.delete(poolPath('tool'));
@@ -69,7 +69,7 @@ describe('packages with what they need', () => {
     expect((await choosePackages(['tool'], options))[1]!.version).toBe('2.0');
   });
 
-  test('are chosen anew where the cache was damaged', async () => {
+  test('are chosen again if the cache was damaged', async () => {
     const { options, cacheDir } = await setUp();
     const before = await choosePackages(['tool'], options);
     const file = readdirSync(join(cacheDir, 'choices'))[0]!;
@@ -79,7 +79,7 @@ describe('packages with what they need', () => {
   });
 });
 
-describe('what cannot be had is one line', () => {
+describe('a failure is reported in one line', () => {
   test.each<[string, string[], RegExp]>([
     ['an unknown name', ['tol'], /^Debian has no package "tol" for this guest$/],
     ['what is no name', ['../tool'], /^"\.\.\/tool" cannot be the name of a Debian package$/],
@@ -99,7 +99,7 @@ describe('what cannot be had is one line', () => {
     );
   });
 
-  test('packages that the archive lists and does not have', async () => {
+  test('packages that the archive lists but does not have', async () => {
     const { archive, options } = await setUp();
     archive.files.delete(poolPath('tool'));
     expect((await failure(fetchWithDependencies(['tool'], options))).message).toMatch(

@@ -56,14 +56,14 @@ const text = async (...args: Parameters<typeof run>) => {
   return { status, output: output.toString() };
 };
 
-describe('a command in a shell of its own', () => {
-  it.each([false, true])('has its status and output, and its exit ends nothing else (echo: %s)', async (echo) => {
+describe('a command in its own shell', () => {
+  it.each([false, true])('returns its status and output, and its exit ends nothing else (echo: %s)', async (echo) => {
     const { shell } = console(echo);
     expect(await text('echo hi; exit 7', { shell })).toEqual({ status: 7, output: 'hi\n' });
     expect(await text("printf 'no end of line'", { shell })).toEqual({ status: 0, output: 'no end of line' });
   });
 
-  it('may have any characters, in any number', async () => {
+  it('may have any characters and any length', async () => {
     const { shell, typed } = console();
     const odd = `'"\\$x \`y\` !! %s ~ ü 你\t#`;
     const quoted = odd.replaceAll("'", `'\\''`);
@@ -92,7 +92,7 @@ describe('a command in a shell of its own', () => {
     expect(output).toEqual(Buffer.from('a\r\nb\n\0\xfffarbus-', 'latin1'));
   });
 
-  it('reads the end at once where there is no input', async () => {
+  it('reads the end at once if there is no input', async () => {
     expect(await text('cat; read x || echo end')).toEqual({ status: 0, output: 'end\n' });
   });
 
@@ -108,11 +108,11 @@ describe('a command in a shell of its own', () => {
     expect((await text('echo quick', { input })).output).toBe('quick\n');
   });
 
-  it('whose shell is killed, and with it the console’s, is an error', async () => {
+  it("gives an error if the console's shell is killed with it", async () => {
     await expect(text('kill -9 $PPID; sleep 100')).rejects.toThrow(GuestShellEnded);
   });
 
-  it('is given up with a signal', async () => {
+  it('is cancelled by a signal', async () => {
     const stop = new AbortController();
     const { shell } = console();
     const running = shell.execute('sleep 100', { onOutput: () => undefined, signal: stop.signal });
@@ -120,7 +120,7 @@ describe('a command in a shell of its own', () => {
     await expect(running).rejects.toThrow('enough');
   });
 
-  it('waits for those of other users of the console', async () => {
+  it('waits for the commands of other users of the console', async () => {
     const { shell } = console();
     const all = await Promise.all([1, 2, 3].map((i) => text(`sleep 0.1; echo ${i}; exit ${i}`, { shell })));
     expect(all).toEqual([1, 2, 3].map((i) => ({ status: i, output: `${i}\n` })));

@@ -62,13 +62,13 @@ async function get(options: FetchOptions): Promise<string> {
 describe('a pinned version that has left the archive', () => {
   afterEach(() => void vi.unstubAllEnvs());
 
-  test('gives way to the suite’s present one, and a line says so', async () => {
+  test('is replaced by the suite’s present one, with a message', async () => {
     const { lines, options } = await setUp();
     expect(await get(options)).toBe(content.toString());
     expect(lines).toEqual(['info: linux-image-6.1.0-50-686 6.1.176-1 has left the archive: taking 6.1.200-1']);
   });
 
-  test('gives way once: then the cache suffices without the archive', async () => {
+  test('is replaced once; then the cache suffices without the archive', async () => {
     const { archive, options } = await setUp();
     const before = await knownPackages(['linux-image-686'], options);
     await get(options);
@@ -106,18 +106,18 @@ describe('a pinned version that has left the archive', () => {
     expect((await failure(fetchPackages(['linux-image-686'], options))).message).toMatch(message);
   });
 
-  test('gives way to what is signed, not to what is written around it', async () => {
+  test('is replaced by the signed text, not by text around it', async () => {
     const around = Buffer.from(`Codename: evil\n\n${inRelease}\nCodename: evil\n`);
     expect(await get((await setUp({ '/dists/bookworm/InRelease': around })).options)).toBe(content.toString());
   });
 
-  test('is an error where the archive does not have what it lists', async () => {
+  test('is an error if the archive lacks a file that it lists', async () => {
     const { archive, options } = await setUp();
     archive.files.delete(present);
     expect((await failure(fetchPackages(['linux-image-686'], options))).message).toMatch(/lists .* but does not have/);
   });
 
-  test('is an error over http where no signature can be checked', async () => {
+  test('is an error over http if no signature can be checked', async () => {
     const { options } = await setUp();
     const nowhere = { ...options, keyring: join(tempFolder(), 'none.gpg') };
     expect((await failure(fetchPackages(['linux-image-686'], nowhere))).message).toMatch(
@@ -125,7 +125,7 @@ describe('a pinned version that has left the archive', () => {
     );
   });
 
-  test('over https without gpgv InRelease is taken, and a line says that it was not checked', async () => {
+  test('over https without gpgv InRelease is used, with a message that it was not checked', async () => {
     const { options, lines, archive } = await setUp();
     // The test archive serves only http: redirect https requests to it.
     const real = globalThis.fetch;
@@ -157,13 +157,13 @@ describe('control files', () => {
     expect(findPackage(packages, 'of ab')).toBeUndefined();
   });
 
-  test('give a file’s checksum only by its whole name', () => {
+  test('give a file’s checksum only by its full name', () => {
     const release = parseStanza(withoutSignature(inRelease));
     expect(releaseFile(release, 'main/binary-i386/Packages.gz')?.size).toBe(packagesGz.length);
     expect(releaseFile(release, 'Packages.gz')).toBeUndefined();
   });
 
-  test('are refused where a package leads out of the archive', () => {
+  test("are refused if a package's path leads out of the archive", () => {
     const stanza = `Package: a\nVersion: 1\nFilename: pool/../../a.deb\nSize: 1\nSHA256: ${'0'.repeat(64)}\n`;
     expect(() => new Suite(stanza).find('a')).toThrow(/cannot be$/);
     expect(() => new Suite(stanza).find('z')).toThrow(/has no package z$/);

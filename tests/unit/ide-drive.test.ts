@@ -47,7 +47,7 @@ const aborted = 0x04;
 const notFound = 0x10;
 const failed = () => [board.status & 0x89, board.in(Port.features)];
 
-it('writes nothing but by a write command', async () => {
+it('writes only for write commands', async () => {
   board.issue({ command: 0x20, lba: 8 });
   await board.ended();
   board.write(new Uint8Array(512).fill(0x55));
@@ -73,7 +73,7 @@ it('forgets the rest of a write at a reset, and at the next command', async () =
   expect(board.status & 0x88).toBe(0);
 });
 
-it('has no DMA left over after a reset', async () => {
+it('has no DMA left after a reset', async () => {
   board.issue({ command: 0xca, lba: 8, count: 8 });
   await board.reset();
   board.out(Port.busMaster, 1);
@@ -87,12 +87,12 @@ it.each([
   ['partly behind the end', { command: 0xc8, lba: 2047, count: 2 }],
   ['above 32 bits of sectors', { command: 0x25, lba: 2 ** 40 + 8, wide: true }],
   ['behind the end, to verify', { command: 0x42, lba: 2048, wide: true }],
-])('says that sectors are not there: %s', (_, task) => {
+])('reports sectors beyond the end: %s', (_, task) => {
   board.issue(task);
   expect(failed()).toEqual([1, notFound]);
 });
 
-it('says that there is no sector 0 by cylinder, head and sector', () => {
+it('reports that there is no sector 0 by cylinder, head and sector', () => {
   for (const port of [Port.lbaLow, Port.lbaMid, Port.lbaHigh]) board.out(port, 0);
   board.out(Port.device, 0);
   board.out(Port.count, 1);
@@ -100,7 +100,7 @@ it('says that there is no sector 0 by cylinder, head and sector', () => {
   expect(failed()).toEqual([1, notFound]);
 });
 
-it('moves what the command named, whatever is in the registers when the bus master starts', async () => {
+it('moves the range of the command, whatever the registers contain when the bus master starts', async () => {
   board.issue({ command: 0xca, lba: 8, count: 8 });
   board.out(Port.lbaLow, 200);
   board.out(Port.count, 255);
@@ -110,7 +110,7 @@ it('moves what the command named, whatever is in the registers when the bus mast
   expect(written.lastIndexOf(1)).toBe(16 * 512 - 1);
 });
 
-it('knows multiple commands of a power of two of sectors, or of none', async () => {
+it('accepts multiple commands of 0 or a power of two sectors', async () => {
   board.issue({ command: 0xc6, count: 3 });
   expect(failed()).toEqual([1, aborted]);
   board.issue({ command: 0xc6, count: 0 });
@@ -124,7 +124,7 @@ it('knows multiple commands of a power of two of sectors, or of none', async () 
   expect(board.status & 0x89).toBe(0);
 });
 
-it('a bus master that is stopped moves nothing more, and the command ends with an error', async () => {
+it('a stopped bus master moves no more data, and the command ends with an error', async () => {
   disk.gated = true;
   board.issue({ command: 0xc8, lba: 8, count: 8 });
   board.out(Port.busMaster, 9);
@@ -137,7 +137,7 @@ it('a bus master that is stopped moves nothing more, and the command ends with a
   expect(board.memory.at(page, 4096).every((byte) => byte === 0x99)).toBe(true);
 });
 
-it('EXECUTE DEVICE DIAGNOSTIC resets a drive whose neighbour is told to', async () => {
+it('EXECUTE DEVICE DIAGNOSTIC to one drive also resets the other', async () => {
   disk.gated = true;
   board.issue({ command: 0xc8, lba: 8, count: 8 });
   board.out(Port.busMaster, 9);
@@ -149,7 +149,7 @@ it('EXECUTE DEVICE DIAGNOSTIC resets a drive whose neighbour is told to', async 
   expect(board.memory.at(page, 4096).every((byte) => byte === 0x99)).toBe(true);
 });
 
-it('flushes before it goes to standby, and resets by command only packet devices', async () => {
+it('flushes before standby, and resets only packet devices by command', async () => {
   board.issue({ command: 0xe0 });
   await board.ended();
   expect(disk.flushes).toBe(1);
@@ -157,7 +157,7 @@ it('flushes before it goes to standby, and resets by command only packet devices
   expect(failed()).toEqual([1, aborted]);
 });
 
-it('has the world wide name that it was given', () => {
+it('has the given world wide name', () => {
   board.issue({ command: 0xec });
   const words = new Uint16Array(board.read(256).buffer);
   expect([...words.subarray(108, 112)]).toEqual([0x3001, 0x0203, 0x0405, 0x0607]);

@@ -26,7 +26,7 @@ describe('a lease', () => {
     await lease.move('local');
   });
 
-  it('moves only when the writes under way are over, and refuses new ones until then', async () => {
+  it('moves only when the writes in flight have ended, and refuses new ones until then', async () => {
     const gate = new GatedDisk(4096);
     const lease = new LeaseArbiter(gate, ['network', 'local']);
     const [network, local] = [lease.side('network'), lease.side('local')];
@@ -52,7 +52,7 @@ describe('a lease', () => {
     await lease.side('local').write(0, block(1));
   });
 
-  it('does not move to a side that has gone meanwhile, and says while it moves that it does', async () => {
+  it('does not move to a side that has disconnected, and reports that it is moving', async () => {
     const gate = new GatedDisk(4096);
     const lease = new LeaseArbiter(gate, ['network', 'local']);
     const write = lease.side('network').write(0, block(1));

@@ -32,7 +32,7 @@ const devices: readonly (readonly [string, () => Promise<BlockDevice>])[] = [
 ];
 
 describe.each(devices)('%s', (_name, open) => {
-  test('takes a Uint8Array, a Buffer and an array of another realm, and fills them', async () => {
+  test('accepts a Uint8Array, a Buffer and an array of another realm, and fills them', async () => {
     const disk = await open();
     const other = runInNewContext('new Uint8Array(4096).fill(3)') as Uint8Array;
     for (const [index, data] of [new Uint8Array(4096).fill(1), Buffer.alloc(4096, 2), other].entries()) {

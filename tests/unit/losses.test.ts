@@ -29,7 +29,7 @@ const outcome = (flush: Promise<void>): Promise<string> =>
 const lost = 'writes before this flush may be lost: the server was restarted';
 
 describe('a loss', () => {
-  it('is told to every user once, behind filters too', async () => {
+  it('is reported to every user once, also behind filters', async () => {
     const disk = new Failing(4096);
     const [a, b] = [new LossWatch(disk.losses), new LossWatch(disk.losses)];
     const limited = new RateFilter(disk, new RateLimit(1 << 20));
@@ -40,7 +40,7 @@ describe('a loss', () => {
     expect(await flush(new LossWatch(disk.losses))).toBe('durable');
   });
 
-  it('is told to a user who comes back, from where it left off', async () => {
+  it("is reported to a user who reconnects, since that user's last report", async () => {
     const disk = new Failing(4096);
     const { seen } = new LossWatch(disk.losses);
     disk.fails = 'io';
@@ -48,7 +48,7 @@ describe('a loss', () => {
     expect(await outcome(new LossWatch(disk.losses, seen).flush(() => disk.flush()))).toBe(lost);
   });
 
-  it('is none where a later flush can keep its promise', async () => {
+  it('is not reported if a later flush can keep its promise', async () => {
     for (const kind of ['aborted', 'unreachable', 'no-medium', 'unsupported'] as const) {
       const disk = new Failing(4096);
       const watch = new LossWatch(disk.losses);
@@ -58,7 +58,7 @@ describe('a loss', () => {
     }
   });
 
-  it('that a write with FUA meets is told to the others', async () => {
+  it('that a write with FUA meets is reported to the other users', async () => {
     const disk = new Failing(4096, { can: { ...new MemoryDevice(512).info.can, fua: false } });
     const watch = new LossWatch(disk.losses);
     disk.fails = 'io';
@@ -67,7 +67,7 @@ describe('a loss', () => {
     expect(await outcome(watch.flush(() => disk.flush()))).toBe(lost);
   });
 
-  it('that the flush of a moving lease meets is told to the side that wrote', async () => {
+  it('that the flush of a moving lease meets is reported to the side that wrote', async () => {
     const disk = new Failing(4096);
     const arbiter = new LeaseArbiter(disk, ['client', 'local']);
     const client = arbiter.side('client');

@@ -26,7 +26,7 @@ function traced(options: { depth?: number; maxLength?: number; maxGap?: number }
 }
 
 describe('merging', () => {
-  test('neighbours that come at once are one request, in whatever order they come', async () => {
+  test('concurrent neighbours become one request, in any order', async () => {
     const { device, shown } = traced();
     const wanted = await readBytes(device, 0, 64 * KiB);
     const places = new Random(2).shuffled(Array.from({ length: 16 }, (_, i) => i * 4096));
@@ -42,7 +42,7 @@ describe('merging', () => {
     ]);
   });
 
-  test('reads over small gaps; writes never; FUA apart; no longer than allowed', async () => {
+  test('reads span small gaps, writes never; FUA stays apart; no longer than allowed', async () => {
     const { device, seen, shown } = traced({ maxLength: 16 * KiB, maxGap: 1024 });
     await Promise.all([0, 1536, 8192, 9216].map((at) => readBytes(device, at, 512)));
     expect(shown()).toEqual([
@@ -64,7 +64,7 @@ describe('merging', () => {
     expect(shown().map(([, , length]) => length)).toEqual([16384, 16384, 16384, 16384]);
   });
 
-  test('what waits for a device that is busy is merged meanwhile', async () => {
+  test('requests that wait for a busy device are merged', async () => {
     const seen: TraceEntry[] = [];
     const slow = new DelayFilter(new MemoryDevice(1024 * KiB), { read: 5 });
     const device = new MergeFilter(new TraceFilter(slow, (entry) => seen.push(entry)), { depth: 1 });
@@ -79,7 +79,7 @@ describe('merging', () => {
     await device.close();
   });
 
-  test('where a merged request fails each part gets its own result', async () => {
+  test('if a merged request fails each part gets its own result', async () => {
     const { device, faults } = traced();
     const wanted = await readBytes(device, 0, 64 * KiB);
     faults.add({ range: { offset: 20 * KiB, length: 1 }, action: 'io' });
@@ -94,7 +94,7 @@ describe('merging', () => {
     await expectBytes(device, 20480, wanted.subarray(20480, 24576));
   });
 
-  test('one that is given up ends without the others', async () => {
+  test('a cancelled request ends without the others', async () => {
     const { device, faults } = traced({ depth: 1 });
     faults.add({ on: ['read'], range: { offset: 512 * KiB, length: 1 }, action: 'stall' });
     const first = readBytes(device, 512 * KiB, 512);
@@ -122,7 +122,7 @@ describe('merging', () => {
   });
 });
 
-test('joined buffers are their parts in a row', () => {
+test('joined buffers are the sequence of their parts', () => {
   const layout = fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1, maxLength: 6 });
   fc.assert(
     fc.property(layout, fc.nat(1e6), (lengths, seed) => {

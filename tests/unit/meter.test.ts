@@ -16,7 +16,7 @@ class Prompt extends MemoryDevice {
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
-test('counts each request once, whether it was answered at once or not', async () => {
+test('counts each request once, synchronous or not', async () => {
   const device = new MeterFilter(new Prompt(1 << 20));
   const bytes = new Uint8Array(4096).fill(7);
   expect(device.writeNow(0, bytes)).toBe(true);

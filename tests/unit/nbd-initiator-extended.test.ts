@@ -34,7 +34,7 @@ async function connected(terms: Partial<FakeTerms> = {}, answer?: Answer) {
 const asked = ({ type, offset, length }: FakeRequest) => [type, offset, length];
 
 describe('ranges of more than 32 bits', () => {
-  test('trim, fast zeroes and block status go as one request, zeroes in parts that end in time', async () => {
+  test('trim, fast zeroes and block status are one request, zeroes are split so that each part ends in time', async () => {
     const { server, device } = await connected();
     await device.trim(512, 2 ** 43);
     await device.writeZeroes(512, 2 ** 43, { fastOnly: true });
@@ -54,7 +54,7 @@ describe('ranges of more than 32 bits', () => {
     await device.close();
   });
 
-  test('a server that minds them gets shorter ones', async () => {
+  test('a server that refuses them gets shorter ones', async () => {
     const { server, device } = await connected({ blockSizes: [512, 4096, 1 << 20] }, (request) => {
       if (request.length <= 1 << 30) return server.serve(request);
       const text = new TextEncoder().encode('too long');
@@ -66,7 +66,7 @@ describe('ranges of more than 32 bits', () => {
   });
 });
 
-test('where there are other contexts, block status is asked of base:allocation only', async () => {
+test('block status asks for base:allocation only if there are other contexts', async () => {
   const flags = usualTerms.flags | TransmissionFlag.blockStatusPayload;
   const { server, device } = await connected({ flags, state: 'x' }, (request) => {
     const wide = join(u32(allocationId), u32(2), u64(4096n), u64(3n), u64(2n ** 40n), u64(0n));
@@ -82,7 +82,7 @@ test('where there are other contexts, block status is asked of base:allocation o
   await device.close();
 });
 
-test('a status of another context is passed over', async () => {
+test('a status of another context is ignored', async () => {
   const { device } = await connected({ state: 'x' }, (request) => {
     const other = join(u32(99), u32(1), u64(4096n), u64(2n ** 63n));
     request.connection.chunk(request, ReplyType.blockStatusExtended, other, 0);

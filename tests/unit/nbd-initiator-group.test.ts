@@ -44,7 +44,7 @@ const serve = (server: FakeServer) => (server.answer = (request) => server.serve
 const placeOf = (server: FakeServer, connection: FakeConnection) => server.connections.indexOf(connection);
 
 describe('opening', () => {
-  test('as many as are wished, each a session of its own', async () => {
+  test('opens as many as asked, each with its own session', async () => {
     const { server, device, states } = await setUp();
     expect(server.connections).toHaveLength(4);
     expect(new Set(server.connections.map(({ session }) => session)).size).toBe(4);
@@ -54,13 +54,13 @@ describe('opening', () => {
     expect(states).toEqual(['connected', 'closed']);
   });
 
-  test('one, where the server does not promise that they see each other', async () => {
+  test('opens one if the server does not promise multi-connection consistency', async () => {
     const { server, device } = await setUp({ flags: usualTerms.flags });
     expect(server.connections).toHaveLength(1);
     await device.close();
   });
 
-  test('fewer, where the server lets in no more', async () => {
+  test('opens fewer if the server accepts no more', async () => {
     const server = new FakeServer({ flags });
     const dialer = server.dialer();
     let dialled = 0;
@@ -77,7 +77,7 @@ describe('opening', () => {
     await device.close();
   });
 
-  test('none, where the number makes no sense', async () => {
+  test('opens none if the number is impossible', async () => {
     for (const connections of [0, 17, 1.5, Number.NaN]) {
       await expect(connectNbd(new FakeServer().dialer(), { connections })).rejects.toThrow(/1 to 16/);
     }
@@ -103,7 +103,7 @@ test('requests are spread, and flushes go over the first', async () => {
 });
 
 describe('when one is lost', () => {
-  test('its requests are run again on a new one of the same session; the others go on', async () => {
+  test('its requests are run again on a new connection of the same session; the others continue', async () => {
     const { server, device, states } = await setUp();
     const held = hold(server);
     const writes = Array.from({ length: 8 }, (_, index) => writeBytes(device, index * 512, block(index + 1)));
@@ -122,7 +122,7 @@ describe('when one is lost', () => {
     await device.close();
   });
 
-  test('a request that is given up is over only when the server has let the next one in: nothing overtakes its ghost', async () => {
+  test('a cancelled write ends only when the server has fenced it: no later write can be overtaken', async () => {
     const { server, device } = await setUp({}, { reconnectSeconds: 30 });
     const held = hold(server);
     const control = new AbortController();
@@ -150,7 +150,7 @@ describe('when one is lost', () => {
     await device.close();
   });
 
-  test('and cannot be had again, all requests fail until it is back', async () => {
+  test('and cannot be restored, all requests fail until it is back', async () => {
     const { server, device, states } = await setUp({}, { reconnectSeconds: 0.2 });
     server.down = true;
     server.connections[3]!.stream.destroy();
@@ -173,7 +173,7 @@ describe('a server that was restarted', () => {
   }
 
   test.each([[[1]], [[0]], [[0, 1, 2, 3]], [[3, 2, 1, 0]]])(
-    'makes the next flush fail, whichever connections notice: %j',
+    'makes the next flush fail, on any of the connections that notice: %j',
     async (noticing) => {
       const { server, device, states } = await setUp();
       await Promise.all(Array.from({ length: 8 }, (_, index) => writeBytes(device, index * 512, block(1))));
@@ -189,7 +189,7 @@ describe('a server that was restarted', () => {
     },
   );
 
-  test('nothing is said to be lost that a flush on the first had covered on all', async () => {
+  test('no write is reported as lost that a flush on the first connection covered', async () => {
     const { server, device } = await setUp();
     await Promise.all(Array.from({ length: 8 }, (_, index) => writeBytes(device, index * 512, block(1))));
     await device.flush();

@@ -29,7 +29,7 @@ async function refusal(server: FakeServer | ReturnType<FakeServer['dialer']>, co
   return message;
 }
 
-describe('what is agreed on', () => {
+describe('agreements', () => {
   test('everything that a modern server has', async () => {
     const { server, device } = await agreed({ state: 'boot-1', size: 3 << 20 });
     expect(server.last.options).toEqual([
@@ -118,7 +118,7 @@ describe('what is agreed on', () => {
   });
 });
 
-describe('what is refused', () => {
+describe('refusals', () => {
   test.each([
     [[3, 4096, 1 << 20], /blocks of 3 bytes/],
     [[0, 4096, 1 << 20], /blocks of 0 bytes/],
@@ -142,7 +142,7 @@ describe('what is refused', () => {
     expect(server.last.stream.closed).toBe(true);
   });
 
-  test('a name that is not there: the server is asked for those that are', async () => {
+  test('an unknown name: the server is asked for its list', async () => {
     const refuse = { [Option.go]: { type: OptionReply.errUnknown, text: 'no' } };
     const list = ['a', 'b\u001b[2J', 'c', 'd', 'e', 'f'];
     const server = new FakeServer({ refuse, list });
@@ -157,7 +157,7 @@ describe('what is refused', () => {
     expect(await refusal(new FakeServer({ refuse }))).toMatch(/takes no clients now.*busy/);
   });
 
-  test('other errors to options that are only wishes are not minded', async () => {
+  test('errors of optional options are ignored', async () => {
     const error = { type: OptionReply.errPolicy, text: 'no' };
     const refuse = { [Option.setMetaContext]: error, [Option.structuredReply]: error, [Option.extendedHeaders]: error };
     const { device } = await agreed({ refuse, structured: false });
@@ -193,7 +193,7 @@ describe('what is refused', () => {
     expect(await refusal(greeting(bytes))).toMatch(message);
   });
 
-  test('a server that hangs up, and one that says nothing', async () => {
+  test('a server that hangs up, and one that sends nothing', async () => {
     expect(await refusal(greeting(hello, 'end'))).toMatch(/closed the connection/);
     expect(await refusal(greeting(new Uint8Array([0x4e]), 'stay'), 0.05)).toMatch(/no answer within 0.05 seconds/);
   });
@@ -204,7 +204,7 @@ describe('what is refused', () => {
     expect(await refusal(server)).toMatch(/more than 2\^53/);
   });
 
-  test('an agreement without the facts of the export, and bytes that nobody asked for', async () => {
+  test('an agreement without the facts of the export, and unexpected bytes', async () => {
     const dialer = memoryDialer((stream) => {
       stream.attach({ data: () => undefined, drain: () => undefined, closed: () => undefined });
       stream.write([
@@ -226,7 +226,7 @@ describe('what is refused', () => {
     expect(await refusal(chatty)).toMatch(/before it was asked/);
   });
 
-  test('wrong times', async () => {
+  test('impossible times', async () => {
     for (const options of [{ reconnectSeconds: -1 }, { connectSeconds: 0 }, { stallSeconds: Number.NaN }]) {
       await expect(connectNbd(new FakeServer().dialer(), options)).rejects.toBeInstanceOf(FarbusError);
     }

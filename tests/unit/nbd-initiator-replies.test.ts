@@ -116,7 +116,7 @@ describe('reads', () => {
   });
 });
 
-describe('lies end the connection, and the request is run again on the next', () => {
+describe('false replies end the connection, and the request is run again on the next', () => {
   const zeroes = (length: number): Uint8Array => new Uint8Array(length);
   const read: [string, (request: FakeRequest) => void][] = [
     ['garbage', ({ connection }) => connection.send(pattern(100))],
@@ -205,7 +205,7 @@ describe('lies end the connection, and the request is run again on the next', ()
     await device.close();
   });
 
-  test('a structured reply that was not agreed on', async () => {
+  test('a structured reply without agreement', async () => {
     const { server, device } = await connected(
       (request) => {
         if (server.connections.length === 1) request.connection.data(request, 0, zeroes(512));
@@ -218,7 +218,7 @@ describe('lies end the connection, and the request is run again on the next', ()
     await device.close();
   });
 
-  test('a reply to a request that was answered already', async () => {
+  test('a second reply to one request', async () => {
     const { server, device } = await connected((request) => {
       server.serve(request);
       if (server.connections.length === 1) server.serve(request);
@@ -263,7 +263,7 @@ describe('lies end the connection, and the request is run again on the next', ()
   });
 });
 
-describe('what is asked', () => {
+describe('requests', () => {
   async function asked(use: (device: NbdInitiator) => Promise<unknown>, terms: Partial<FakeTerms> = {}) {
     const server = new FakeServer(terms);
     const device = await connectNbd(server.dialer());
@@ -292,7 +292,7 @@ describe('what is asked', () => {
     ]);
   });
 
-  test('nothing that the server does not have', async () => {
+  test('no command that the server does not offer', async () => {
     const got = await asked(
       async (device) => {
         await device.write(0, buffersOf(new Uint8Array(512)), { fua: true });
@@ -329,7 +329,7 @@ describe('what is asked', () => {
     await device.close();
   });
 
-  test('requests of one turn leave in one piece', async () => {
+  test('requests of one round of the event loop leave in one write', async () => {
     const server = new FakeServer();
     const pieces: number[] = [];
     const device = await connectNbd(
@@ -347,7 +347,7 @@ describe('what is asked', () => {
     await device.close();
   });
 
-  test('more requests at once than the window has, and long payloads', async () => {
+  test('more concurrent requests than the window allows, and long payloads', async () => {
     const server = new FakeServer({ size: 16 << 20 });
     let most = 0;
     const waiting: FakeRequest[] = [];
@@ -392,7 +392,7 @@ test('coverage is complete exactly when each byte was taken once', () => {
   );
 });
 
-test('extents are whole blocks, in order, and claim nothing that the server did not say of every byte', () => {
+test('extents are whole blocks, in order, and claim only what the server said of every byte', () => {
   const runs = fc.array(fc.record({ length: fc.integer({ min: 1, max: 40 }), flags: fc.nat(3) }), {
     minLength: 1,
     maxLength: 30,

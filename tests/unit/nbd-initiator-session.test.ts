@@ -53,7 +53,7 @@ function cut(server: FakeServer): void {
 }
 
 describe('a connection that is lost', () => {
-  test('everything under way is run again, in order, and the same session is named', async () => {
+  test('all requests in flight are run again, in order, in the same session', async () => {
     const { server, device, states, lines } = await setUp({ state: 'a' });
     const held = hold(server);
     const ones = new Uint8Array(4096).fill(1);
@@ -99,7 +99,7 @@ describe('a connection that is lost', () => {
     await device.close();
   });
 
-  test('requests that come meanwhile wait as well', async () => {
+  test('requests that are issued meanwhile wait too', async () => {
     const { server, device } = await setUp();
     server.down = true;
     cut(server);
@@ -147,7 +147,7 @@ describe('a connection that is lost', () => {
     await device.close();
   });
 
-  test('a request on which the server dies every time fails in the end', async () => {
+  test('a request that kills the server every time finally fails', async () => {
     const { server, device } = await setUp({}, { reconnectSeconds: 0.4 });
     server.answer = (request) => {
       if (request.offset === 512) request.connection.stream.destroy();
@@ -159,7 +159,7 @@ describe('a connection that is lost', () => {
     await device.close();
   });
 
-  test('a server that is silent is given up; one that is only slow is asked and kept', async () => {
+  test('a silent server is given up; a slow one is probed and kept', async () => {
     const { server, device } = await setUp({}, { stallSeconds: 0.2 });
     server.answer = (request) => {
       if (server.connections.length > 1) server.serve(request);
@@ -176,7 +176,7 @@ describe('a connection that is lost', () => {
     await device.close();
   });
 
-  test('a request that is never answered, though all others are, is not waited for for ever', async () => {
+  test('a request that is never answered, although others are, has a time limit', async () => {
     const { server, device } = await setUp({}, { stallSeconds: 0.05 });
     server.answer = (request) => {
       if (server.connections.length > 1 || request.offset !== 512) server.serve(request);
@@ -194,7 +194,7 @@ describe('a connection that is lost', () => {
     await device.close();
   });
 
-  test('NBD_ESHUTDOWN is answered with a goodbye, and the request is run again elsewhere', async () => {
+  test('NBD_ESHUTDOWN is answered with NBD_CMD_DISC, and the request is run again on a new connection', async () => {
     const { server, device } = await setUp();
     server.answer = (request) => {
       if (server.connections.length === 1) request.connection.simple(request, NbdError.shutdown);
@@ -237,7 +237,7 @@ describe('an export that has changed', () => {
     await device.close();
   });
 
-  test('one with smaller blocks goes on with the blocks that it had, also where it has grown', async () => {
+  test('one with smaller blocks keeps its block size, even if it has grown', async () => {
     const { server, device } = await setUp();
     server.terms = { ...usualTerms, size: (2 << 20) + 3, blockSizes: [1, 4096, 1 << 25] };
     cut(server);
@@ -246,7 +246,7 @@ describe('an export that has changed', () => {
     await device.close();
   });
 
-  test('a larger one has its new size from then on; what it can do more is not used', async () => {
+  test('a larger one has its new size from then on; new abilities are not used', async () => {
     const { server, device } = await setUp({ flags: usualTerms.flags & ~TransmissionFlag.sendTrim });
     server.terms = { ...usualTerms, size: 2 << 20 };
     cut(server);
@@ -272,7 +272,7 @@ describe('writes that were acknowledged but not flushed', () => {
   }
   const block = new Uint8Array(512).fill(1);
 
-  test.each(['b', ''])('the next flush says so if the server was restarted, and only that one (%j)', async (state) => {
+  test.each(['b', ''])('the next flush fails if the server was restarted, and only that one (%j)', async (state) => {
     const { device, lines } = await afterRestart((one) => writeBytes(one, 0, block), state);
     await expectKind('io', device.flush());
     expect(lines.some(([level, message]) => level === 'error' && /1 writes .* may be lost/.test(message))).toBe(true);
@@ -282,7 +282,7 @@ describe('writes that were acknowledged but not flushed', () => {
     await device.close();
   });
 
-  test('so does a flush that was under way', async () => {
+  test('a flush in flight fails too', async () => {
     const { server, device } = await setUp({ state: 'a' });
     await writeBytes(device, 0, block);
     const held = hold(server);
@@ -295,7 +295,7 @@ describe('writes that were acknowledged but not flushed', () => {
     await device.close();
   });
 
-  test('nothing is said where nothing was at stake', async () => {
+  test('no flush fails if no write could be lost', async () => {
     for (const before of [
       async (device: Awaited<ReturnType<typeof setUp>>['device']) => {
         await writeBytes(device, 0, block);
@@ -333,7 +333,7 @@ describe('writes that were acknowledged but not flushed', () => {
 });
 
 describe('a request that is given up', () => {
-  test('and was not sent settles at once', async () => {
+  test('settles at once if it was not sent', async () => {
     const { server, device } = await setUp();
     server.down = true;
     cut(server);
@@ -349,7 +349,7 @@ describe('a request that is given up', () => {
     await device.close();
   });
 
-  test('and is under way waits for its answer', async () => {
+  test('waits for its answer if it is in flight', async () => {
     const { server, device } = await setUp();
     const held = hold(server);
     const control = new AbortController();
@@ -365,7 +365,7 @@ describe('a request that is given up', () => {
     await device.close();
   });
 
-  test.each(['before', 'after'])('and lost its connection %s that is not run again', async (when) => {
+  test.each(['before', 'after'])('is not run again after its connection was lost (%s)', async (when) => {
     const { server, device } = await setUp();
     const held = hold(server);
     const control = new AbortController();
@@ -386,7 +386,7 @@ describe('a request that is given up', () => {
 });
 
 describe('closing', () => {
-  test('waits for what is under way, says goodbye and ends', async () => {
+  test('waits for requests in flight, disconnects and ends', async () => {
     const { server, device } = await setUp();
     server.answer = (request) => setTimeout(() => server.serve(request), 20);
     const write = writeBytes(device, 0, new Uint8Array(512).fill(3));
@@ -404,7 +404,7 @@ describe('closing', () => {
     expect(server.last.disconnected).toBe(false);
   });
 
-  test('while the connection is lost: soon over, and nothing is dialled afterwards', async () => {
+  test('while the connection is lost: ends soon, and dials no more', async () => {
     const { server, device, states } = await setUp({}, { reconnectSeconds: 0.2 });
     server.down = true;
     const held = hold(server);

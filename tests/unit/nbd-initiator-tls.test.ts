@@ -128,7 +128,7 @@ describe.skipIf(noOpenssl())('TLS over any byte stream', () => {
     await device.close();
   });
 
-  it('what is not TLS ends the connection at once, and its requests are run again on the next', async () => {
+  it('bytes that are not TLS end the connection at once, and its requests are run again on the next', async () => {
     const { dialer, streams } = serving(keys, false);
     const secure = tlsClient({ credentials: keys, hostname: undefined, verifyPeer: true, username: 'alice' });
     const device = await connectNbd(dialer, { exportName: 'disk', secure });
@@ -139,13 +139,13 @@ describe.skipIf(noOpenssl())('TLS over any byte stream', () => {
     await device.close();
   });
 
-  it('a server with a certificate does not pass for one with the key', async () => {
+  it('a server with a certificate is not accepted in place of one with the key', async () => {
     const { dialer } = serving(await serverCertificates(pki.folder, false), false);
     const secure = tlsClient({ credentials: keys, hostname: undefined, verifyPeer: true, username: 'alice' });
     await expect(connectNbd(dialer, { secure })).rejects.toThrow(/TLS failed: the server shows a certificate in place/);
   });
 
-  it('a certificate that has been altered, or is of another name, or of another signer', async () => {
+  it('a certificate that was altered, or has another name or another signer', async () => {
     const credentials = await clientCertificates(pki.clientFolder(), true);
     const secure = tlsClient({ credentials, hostname: 'localhost', verifyPeer: true, username: '' });
     for (const folder of [pki.serverFolder('DNS:other'), authority().folder]) {

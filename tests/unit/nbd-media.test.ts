@@ -124,7 +124,7 @@ describe('a medium over NBD', () => {
     await until(() => !drive.locked);
   });
 
-  test('only who writes may eject where one writes at a time', async () => {
+  test('only the writing client may eject if one writes at a time', async () => {
     const drive = new ExchangeableDrive(facts, disc(1));
     const { connect } = served(drive, { oneWriter: 'read-only' });
     const [writer, reader] = [await connect(), await connect()];
@@ -135,7 +135,7 @@ describe('a medium over NBD', () => {
     expect(drive.loaded).toBe(false);
   });
 
-  test('a write that was meant for the old medium never reaches the new one', async () => {
+  test('a write for the old medium never reaches the new one', async () => {
     const old = new GatedDisk(64 << 10);
     const drive = new ExchangeableDrive(facts, old);
     const { connect, streams } = served(drive);
@@ -164,7 +164,7 @@ describe('a medium over NBD', () => {
     expect(told).toBe(0);
   });
 
-  test('without a reconnect time the next medium is found all the same', async () => {
+  test('without a reconnect time the next medium is still found', async () => {
     const drive = new ExchangeableDrive(facts, disc(1));
     const { connect } = served(drive);
     const device = await connect({ reconnectSeconds: 0 });
@@ -190,7 +190,7 @@ describe('a medium over NBD', () => {
     peer.target.destroy();
   });
 
-  test('the context is for drives with a medium only; actions that there are not are refused', async () => {
+  test('only drives with a medium have the context; unknown actions are refused', async () => {
     const disk = new Peer(exportsOf({ disk: disc(1) }));
     await disk.greet();
     await disk.option(Option.structuredReply);

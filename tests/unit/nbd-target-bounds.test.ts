@@ -54,7 +54,7 @@ describe('a client that never reads its replies holds at most 16 MiB', () => {
     },
   );
 
-  it('with what lies side by side in slabs: long writes, short reads', async () => {
+  it('with long writes and short reads in one slab', async () => {
     const pool = new SlabPool();
     const peer = await deafPeer(pool);
     await flood(peer, (index) => (index % 2 === 0 ? write(60 * KiB) : read(1536)));
@@ -64,7 +64,7 @@ describe('a client that never reads its replies holds at most 16 MiB', () => {
     expect(pool.used).toBe(0);
   });
 
-  it('next to nothing where replies have no data', async () => {
+  it('almost nothing if replies have no data', async () => {
     const pool = new SlabPool();
     const peer = await deafPeer(pool);
     await flood(peer, () => write(60 * KiB));
@@ -72,7 +72,7 @@ describe('a client that never reads its replies holds at most 16 MiB', () => {
     peer.target.destroy();
   });
 
-  it('but for one request that is larger, alone', async () => {
+  it('except for one larger request, alone', async () => {
     const pool = new SlabPool();
     const peer = await deafPeer(pool);
     await flood(peer, () => read(32 * MiB), 10);
@@ -81,8 +81,8 @@ describe('a client that never reads its replies holds at most 16 MiB', () => {
   });
 });
 
-describe('many that never read hold at most what there is for all, and 1 MiB each', () => {
-  it('and others go on meanwhile, those who want more when there is more', async () => {
+describe('many clients that never read hold at most the common limit, and 1 MiB each', () => {
+  it('other clients continue, and get more memory when there is some', async () => {
     const pool = new SlabPool(0, 8 * MiB);
     const deaf = await Promise.all(Array.from({ length: 8 }, () => deafPeer(pool)));
     for (const one of deaf) await flood(one, () => read(MiB), 100);
@@ -111,7 +111,7 @@ describe('many that never read hold at most what there is for all, and 1 MiB eac
     expect(pool.used).toBe(0);
   });
 
-  it('and who waits and goes is not waited for', async () => {
+  it('a client that disconnects while it waits is forgotten', async () => {
     const pool = new SlabPool(0, 4 * MiB);
     const deaf = await deafPeer(pool);
     await flood(deaf, () => read(MiB), 100);
@@ -124,7 +124,7 @@ describe('many that never read hold at most what there is for all, and 1 MiB eac
     expect({ short: pool.short, used: pool.used }).toEqual({ short: false, used: 0 });
   });
 
-  it('until a server cuts off who takes nothing while others wait', async () => {
+  it('the server disconnects clients that take nothing while others wait', async () => {
     const said: string[] = [];
     const log: Logger = { log: (_level, message) => void said.push(message) };
     const exports = exportsOf({ disk: new MemoryDevice(64 * MiB) });

@@ -10,7 +10,7 @@ import { infoData, join, optionBytes, requestBytes, TestStream, u32 } from './nb
 const disk = () => new MemoryDevice(1 << 20);
 
 describe('exports', () => {
-  it('are found by name, the first or the marked one by none', () => {
+  it('are found by name; without a name, the first or the marked one', () => {
     const exports = new Exports();
     const a = exports.add({ name: 'a', device: disk() });
     expect(exports.find('')).toBe(a);
@@ -31,7 +31,7 @@ describe('exports', () => {
     expect(() => exports.add({ name: 'b', device: disk(), description: 'x'.repeat(4097) })).toThrow(/description/);
   });
 
-  it('close all devices, though one fails', async () => {
+  it('close all devices, even if one fails', async () => {
     const exports = new Exports();
     const [good, bad] = [disk(), disk()];
     vi.spyOn(bad, 'close').mockRejectedValue(new Error('stuck'));
@@ -100,7 +100,7 @@ describe('a server', () => {
     expect(late.destroyed).toBe(true);
   });
 
-  it('does not wait for ever: not for a listener, not for a client, not for a device', async () => {
+  it('limits its wait for a listener, a client and a device', async () => {
     vi.useFakeTimers();
     const device = new GateDevice(1 << 20);
     const exports = new Exports();

@@ -46,21 +46,24 @@ async function connect(device = new MemoryDevice(size), contexts: string[] = ['b
 }
 
 describe('extended headers on the NBD target', () => {
-  it.each([1, 31, 32, 33, 4096])('are read in pieces of %i bytes, and answered in kind', async (pieces) => {
-    const content = new Uint8Array(size);
-    const peer = await connect(new MemoryDevice(content));
-    peer.pieces = pieces;
-    const data = Uint8Array.from({ length: 2048 }, (_, i) => i * 3);
-    expect(await peer.ask({ command: Command.write, offset: 512, data })).toMatchObject({ error: 0 });
-    expect(content.subarray(512, 2560)).toEqual(data);
-    const read = await peer.ask({ command: Command.read, offset: 1024, length: 1024, cookie: 2n ** 64n - 2n });
-    expect(read.data).toEqual(data.subarray(512, 1536));
-    for (const command of [Command.flush, Command.trim, Command.cache, Command.writeZeroes]) {
-      const { error, chunks } = await peer.ask({ command, length: command === Command.flush ? 0 : 512 });
-      expect([error, chunks.map(({ type }) => type)]).toEqual([0, [ReplyType.none]]);
-    }
-    peer.target.destroy();
-  });
+  it.each([1, 31, 32, 33, 4096])(
+    'are read in pieces of %i bytes, and answered with extended headers',
+    async (pieces) => {
+      const content = new Uint8Array(size);
+      const peer = await connect(new MemoryDevice(content));
+      peer.pieces = pieces;
+      const data = Uint8Array.from({ length: 2048 }, (_, i) => i * 3);
+      expect(await peer.ask({ command: Command.write, offset: 512, data })).toMatchObject({ error: 0 });
+      expect(content.subarray(512, 2560)).toEqual(data);
+      const read = await peer.ask({ command: Command.read, offset: 1024, length: 1024, cookie: 2n ** 64n - 2n });
+      expect(read.data).toEqual(data.subarray(512, 1536));
+      for (const command of [Command.flush, Command.trim, Command.cache, Command.writeZeroes]) {
+        const { error, chunks } = await peer.ask({ command, length: command === Command.flush ? 0 : 512 });
+        expect([error, chunks.map(({ type }) => type)]).toEqual([0, [ReplyType.none]]);
+      }
+      peer.target.destroy();
+    },
+  );
 
   it('errors repeat the offset of their request exactly, and have a text', async () => {
     const peer = await connect();
@@ -93,7 +96,7 @@ describe('extended headers on the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('block status is asked of some contexts only', async () => {
+  it('block status of some contexts', async () => {
     const peer = new Peer(exportsOf({ disk: new MemoryDevice(size) }, 'life'));
     const answers = await peer.enter('disk', { extended: true, contexts: ['base:allocation', session] });
     expect(view(answers[0]!.data).getUint16(10) & sizeFlag).toBe(sizeFlag);
@@ -123,7 +126,7 @@ describe('extended headers on the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('block status is asked of every context that there is', async () => {
+  it('block status of every context', async () => {
     const drive = new ExchangeableDrive(
       { identity: '', readOnly: false, rotational: false, blockSize: 512 },
       new MemoryDevice(size),
@@ -151,7 +154,7 @@ describe('extended headers on the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('payloads where none belongs are refused and passed over', async () => {
+  it('unexpected payloads are refused and skipped', async () => {
     const peer = await connect();
     for (const command of [Command.read, Command.trim, Command.flush, Command.cache, 77]) {
       expect((await peer.ask({ command, data: new Uint8Array(1000) })).error).toBe(NbdError.invalid);
@@ -176,7 +179,7 @@ describe('extended headers on the NBD target', () => {
     expect(peer.closed).toBe(true);
   });
 
-  it('after them there is no going back in the handshake', async () => {
+  it('cannot be taken back in the handshake', async () => {
     const peer = new Peer(exportsOf({ disk: new MemoryDevice(size) }));
     await peer.greet();
     const errorOf = async (option: number, data?: Uint8Array) => (await peer.option(option, data)).at(-1)!.type;

@@ -127,7 +127,7 @@ describe('a read that is sent from a file', () => {
   });
 
   it.each([1, 2, 3, 4, 5, 6, 7, 8])(
-    'keeps every byte in its place whatever is taken and whatever leaves memory (seed %i)',
+    'keeps every byte in its place with partial writes and evicted pages (seed %i)',
     async (seed) => {
       const random = new Random(seed);
       const device = disk(8192);
@@ -162,27 +162,24 @@ describe('a read that is sent from a file', () => {
     },
   );
 
-  it.each(['there', 'away', 'failed'] as const)(
-    'is waited for where it is on the disk, which is then: %s',
-    async (soon) => {
-      const device = disk(4096);
-      const peer = new Peer(exportsOf({ disk: new MeterFilter(device) }));
-      const counts = sendFiles(peer, (length) => length);
-      await peer.enter('disk');
-      device.ready = () => false;
-      device.soon = () => soon;
-      const { data, error } = await peer.ask({ command: 0, offset: 512, length: 1 << 20 });
-      expect(error).toBe(0);
-      expect(Buffer.compare(data, bytes.subarray(512, 512 + (1 << 20)))).toBe(0);
-      expect([device.fetched, device.back]).toEqual(soon === 'there' ? [1, 1] : [0, 0]);
-      expect(counts.sent).toBe(soon === 'there' ? 1 << 20 : 0);
-      peer.target.destroy();
-      await peer.target.finished;
-      await device.close();
-    },
-  );
+  it.each(['there', 'away', 'failed'] as const)('waits for the disk, whose result is: %s', async (soon) => {
+    const device = disk(4096);
+    const peer = new Peer(exportsOf({ disk: new MeterFilter(device) }));
+    const counts = sendFiles(peer, (length) => length);
+    await peer.enter('disk');
+    device.ready = () => false;
+    device.soon = () => soon;
+    const { data, error } = await peer.ask({ command: 0, offset: 512, length: 1 << 20 });
+    expect(error).toBe(0);
+    expect(Buffer.compare(data, bytes.subarray(512, 512 + (1 << 20)))).toBe(0);
+    expect([device.fetched, device.back]).toEqual(soon === 'there' ? [1, 1] : [0, 0]);
+    expect(counts.sent).toBe(soon === 'there' ? 1 << 20 : 0);
+    peer.target.destroy();
+    await peer.target.finished;
+    await device.close();
+  });
 
-  it('is dropped when its client is gone before it is there', async () => {
+  it('is dropped if its client disconnects before the data arrives', async () => {
     const device = disk();
     const peer = new Peer(exportsOf({ disk: device }));
     sendFiles(peer, (length) => length);
@@ -196,7 +193,7 @@ describe('a read that is sent from a file', () => {
     await device.close();
   });
 
-  it('ends the connection where the rest cannot be had, and gives the file back', async () => {
+  it('ends the connection if the rest cannot be read, and releases the file', async () => {
     const device = disk();
     const peer = new Peer(exportsOf({ disk: device }));
     await peer.enter('disk');
@@ -217,7 +214,7 @@ describe('a read that is sent from a file', () => {
     await device.close();
   });
 
-  it('gives the file back when its client is gone', async () => {
+  it('releases the file when its client disconnects', async () => {
     const device = disk();
     const peer = new Peer(exportsOf({ disk: device }));
     await peer.enter('disk');

@@ -50,7 +50,7 @@ describe('the handshake of the NBD target', () => {
     expect(peer.stream.ended).toBe(true);
   });
 
-  it('takes requests after an export that had to be looked at first, though the answer leaves late, as over TLS', async () => {
+  it('takes requests after an export that was opened first, even if the answer leaves late, as over TLS', async () => {
     const device = Object.assign(new MemoryDevice(size), { refresh: () => Promise.resolve() });
     const peer = new Peer(exportsOf({ one: device }));
     await peer.greet();
@@ -65,7 +65,7 @@ describe('the handshake of the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('ends the connection of a phase that takes nothing and does not wait', async () => {
+  it('ends the connection if a phase consumes nothing and does not wait', async () => {
     vi.spyOn(Handshake.prototype, 'receive').mockImplementation((_chunk, at) => at);
     const peer = new Peer(disks());
     await peer.read(18);
@@ -74,7 +74,7 @@ describe('the handshake of the NBD target', () => {
     expect(peer.stream.destroyed).toBe(true);
   });
 
-  it('takes requests in the chunk that chooses an export that has to be looked at first', async () => {
+  it('takes requests in the chunk that chooses an export that must be opened first', async () => {
     const device = Object.assign(new MemoryDevice(size), { refresh: () => Promise.resolve() });
     const peer = new Peer(exportsOf({ one: device }));
     await peer.read(18);
@@ -111,7 +111,7 @@ describe('the handshake of the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('advertises what the device can do and nothing else', async () => {
+  it("advertises exactly the device's abilities", async () => {
     const can = { flush: false, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: false };
     const peer = new Peer(exportsOf({ plain: new MemoryDevice(size, { can, rotational: true }) }));
     await peer.greet();
@@ -161,7 +161,7 @@ describe('the handshake of the NBD target', () => {
     expect(peer.stream.ended).toBe(true);
   });
 
-  it('refuses what it does not know, and goes on', async () => {
+  it('refuses unknown options, and continues', async () => {
     const peer = new Peer(disks());
     await peer.greet();
     for (const option of [Option.starttls, 0, 4, 99, 0xffffffff]) {
@@ -171,7 +171,7 @@ describe('the handshake of the NBD target', () => {
     peer.target.destroy();
   });
 
-  it('answers malformed data of an option with an error, and goes on', async () => {
+  it('answers malformed data of an option with an error, and continues', async () => {
     const peer = new Peer(disks());
     await peer.greet();
     await peer.option(Option.structuredReply);
@@ -231,7 +231,7 @@ describe('the handshake of the NBD target', () => {
     await expect(peer.option(Option.list)).rejects.toThrow('closed');
   });
 
-  it('gives a handshake so much time and no more, but none to a session that is let in', async () => {
+  it('limits the time of a handshake, not of a session', async () => {
     vi.useFakeTimers();
     const peer = new Peer(disks(), { handshakeMs: 5000 });
     await peer.greet();
@@ -264,7 +264,7 @@ describe('the handshake of the NBD target', () => {
     expect(peer.stream.destroyed).toBe(true);
   });
 
-  it('does not count the time that a device needs to tell its length, but bounds it', async () => {
+  it('does not count the time that a device needs to report its length, but limits it', async () => {
     vi.useFakeTimers();
     const device = Object.assign(new MemoryDevice(size), { refresh: () => new Promise<void>(() => undefined) });
     const peer = new Peer(exportsOf({ one: device }), { handshakeMs: 5000, handshakeWorkMs: 8000 });
@@ -276,7 +276,7 @@ describe('the handshake of the NBD target', () => {
     expect(peer.stream.destroyed).toBe(true);
   });
 
-  it('stops reading options while their replies are not taken', async () => {
+  it('stops reading options while the client does not read replies', async () => {
     const peer = new Peer(disks());
     await peer.greet();
     peer.stream.blocked = true;
@@ -321,7 +321,7 @@ describe('the handshake of the NBD target', () => {
       peer.target.destroy();
     });
 
-    it('tell the state of the server with a session, and ignore what is no UUID', async () => {
+    it('report the state of the server with a session, and ignore malformed UUIDs', async () => {
       const peer = new Peer(exportsOf({ disk: new MemoryDevice(size) }, 'boot-1'));
       await peer.greet();
       await peer.option(Option.structuredReply);

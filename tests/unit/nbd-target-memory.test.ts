@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Arena, SlabPool, type Piece } from '../../src/protocol/nbd/target/memory.js';
 
 describe('memory of the NBD target', () => {
-  it('never gives two the same bytes, and counts what is in use', () => {
+  it('never gives the same bytes to two users, and counts bytes in use', () => {
     const step = fc.oneof(
       fc.record({
         take: fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.constantFrom(16, 4124, 65_536, 65_537, 1 << 20)),
@@ -63,7 +63,7 @@ describe('memory of the NBD target', () => {
     expect(arena.take(50)).toMatchObject({ slab: a.slab, start: 0 });
   });
 
-  it('keeps no more than it may', () => {
+  it('keeps no more than its limit', () => {
     const pool = new SlabPool(3 << 20);
     const slabs = Array.from({ length: 10 }, () => pool.take(1 << 20));
     for (const slab of slabs) pool.give(slab);

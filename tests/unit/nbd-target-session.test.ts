@@ -65,7 +65,7 @@ describe('sessions on the NBD target', () => {
     fresh.target.destroy();
   });
 
-  it('wait for a connection that was lost before, too', async () => {
+  it('wait also for a connection that was lost before', async () => {
     const device = new GateDevice(size);
     const exports = exportsOf({ disk: device });
     const old = new Peer(exports);
@@ -161,7 +161,7 @@ describe('sessions on the NBD target', () => {
     next.target.destroy();
   });
 
-  it('are given up with another choice', async () => {
+  it('end when the client chooses another export', async () => {
     const exports = exportsOf({ disk: new MemoryDevice(size) });
     const first = new Peer(exports);
     await first.greet();

@@ -58,7 +58,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     return pair;
   }
 
-  it('carries bytes both ways and ends in good order', async () => {
+  it('carries bytes both ways and ends cleanly', async () => {
     const [near, far] = await pair();
     const [a, b] = [new Recorder(), new Recorder()];
     near.attach(a);
@@ -73,7 +73,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect([a.error, b.error]).toEqual([undefined, undefined]);
   });
 
-  it('keeps bytes in order, however they are cut and however slowly they are taken', async () => {
+  it('keeps bytes in order, however they are split and however slow the reader', async () => {
     const [near, far] = await pair();
     const sizes = [...Array<number[]>(40)].flatMap((_, i) => [
       16,
@@ -111,7 +111,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(Buffer.compare(Buffer.concat(got), Buffer.concat(sent))).toBe(0);
   });
 
-  it('serves others while one asks again and again', async () => {
+  it('serves other clients while one sends requests without pause', async () => {
     const [near, far] = await pair();
     const [busyNear, busyFar] = await pair();
     const echo = (stream: ByteStream): Recorder => {
@@ -140,7 +140,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     await busy.until(() => busy.bytes > before);
   });
 
-  it('tells an accepted end when the peer has taken everything, however little waits', async () => {
+  it('reports an end only when the peer has taken everything', async () => {
     const [near, far] = await pair();
     const [a, b] = [new Recorder(), new Recorder()];
     far.attach(b);
@@ -156,7 +156,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(far.pending).toBe(0);
   });
 
-  it('reads nothing before it is attached, nor while it is paused', async () => {
+  it('reads nothing before it is attached or while it is paused', async () => {
     const [near, far] = await pair();
     const [a, b] = [new Recorder(), new Recorder()];
     near.attach(a);
@@ -192,7 +192,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     await a.until(() => a.isClosed);
   });
 
-  it('tells of its end though it is attached after it', async () => {
+  it('reports its end even if it is attached later', async () => {
     const [near, far] = await pair();
     near.destroy();
     const b = new Recorder();
@@ -205,7 +205,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
 });
 
 describe('dialling', () => {
-  it('says why nobody is reached', async () => {
+  it('says why a connection fails', async () => {
     await expect(dialSocket({ path: tempPath('none') }, signal())).rejects.toThrow('there is no such socket');
     const server: Server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -214,7 +214,7 @@ describe('dialling', () => {
     await expect(dialSocket({ host: '127.0.0.1', port }, signal())).rejects.toThrow('connection refused');
   });
 
-  it('ends when it is given up', async () => {
+  it('ends when it is cancelled', async () => {
     await expect(dialSocket({ host: '127.0.0.1', port: 1 }, AbortSignal.abort(new Error('stop')))).rejects.toThrow(
       'stop',
     );

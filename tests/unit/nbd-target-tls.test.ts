@@ -78,7 +78,7 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 describe('the time for the handshake', () => {
   afterEach(() => void vi.useRealTimers());
 
-  it('is one for what is before TLS, for TLS, and for what is after it', async () => {
+  it('covers the options before TLS, TLS itself, and the options after it', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     const peer = new TlsPeer('require', false, 5000);
     await peer.greet();
@@ -116,7 +116,7 @@ describe('a server that requires TLS', () => {
     await peer.target.finished;
   });
 
-  it('hangs up on who cannot be told: NBD_OPT_EXPORT_NAME, clients without fixed newstyle', async () => {
+  it('hangs up on clients that take no error: NBD_OPT_EXPORT_NAME, clients without fixed newstyle', async () => {
     const named = new TlsPeer('require');
     await named.greet();
     await named.send(optionBytes(Option.exportName, new TextEncoder().encode('disk')));
@@ -128,7 +128,7 @@ describe('a server that requires TLS', () => {
     expect(old.stream.received.length).toBe(18);
   });
 
-  it('serves over TLS, tells the exports who it is, and takes no second layer', async () => {
+  it("serves over TLS, passes the client's name to the exports, and refuses a second layer", async () => {
     const peer = new TlsPeer('require');
     await peer.greet();
     await peer.upgrade(['alice', 'alice.example']);
@@ -141,7 +141,7 @@ describe('a server that requires TLS', () => {
     await peer.target.finished;
   });
 
-  it('data with the option is an error, and it can be asked for again', async () => {
+  it('data with the option is an error, and the client may ask again', async () => {
     const peer = new TlsPeer('require');
     await peer.greet();
     expect(await peer.errorOf(Option.starttls, u32(0))).toBe(OptionReply.errInvalid);
@@ -153,7 +153,7 @@ describe('a server that requires TLS', () => {
 });
 
 describe('nothing from before TLS counts after it', () => {
-  it('what was agreed on is forgotten', async () => {
+  it('earlier agreements are forgotten', async () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.extendedHeaders);
@@ -223,7 +223,7 @@ describe('an end during TLS', () => {
     expect(peer.stream.destroyed).toBe(true);
   });
 
-  it('one that is never finished ends it too, and is given up', async () => {
+  it('a handshake that never ends is cancelled and ends the connection', async () => {
     const peer = new TlsPeer('on', false, 50);
     await peer.greet();
     await peer.option(Option.starttls);
@@ -232,7 +232,7 @@ describe('an end during TLS', () => {
     expect(peer.upgrades.map(({ signal }) => signal.aborted)).toEqual([true]);
   });
 
-  it('a server that shuts down does not wait for it', async () => {
+  it('a server that shuts down does not wait for a handshake', async () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
@@ -242,7 +242,7 @@ describe('an end during TLS', () => {
     expect(peer.stream.destroyed).toBe(true);
   });
 
-  it('one that ends after the connection was closed is closed too', async () => {
+  it('a handshake that ends after the connection was closed is closed too', async () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
@@ -257,7 +257,7 @@ describe('an end during TLS', () => {
 });
 
 describe('a server where TLS is the choice of the client, and one export is only for TLS', () => {
-  it('hides it from who has none', async () => {
+  it('hides the export from clients without TLS', async () => {
     const peer = new TlsPeer('on', true);
     await peer.greet();
     expect((await peer.option(Option.list)).length).toBe(2);

@@ -44,7 +44,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     peer.target.destroy();
   });
 
-  it('of every size give the right bytes', async () => {
+  it('of every size return the right bytes', async () => {
     const content = pattern(4 << 20);
     const peer = await connect(new MemoryDevice(content), { structured });
     for (const length of [512, 4096, 65024, 65536, 66048, 131072, 1 << 20, (1 << 20) + 512, 3 << 20]) {
@@ -99,7 +99,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     ['a flush with a range', NbdError.invalid, { command: Command.flush, length: 512 }],
     ['block status without a context', NbdError.invalid, { command: Command.blockStatus, length: 512 }],
   ];
-  it.each(wrong)('that are wrong are refused: %s', async (_, error, fields) => {
+  it.each(wrong)('with wrong arguments are refused: %s', async (_, error, fields) => {
     const peer = await connect(new MemoryDevice(size), { structured });
     const reply = await peer.ask(fields);
     expect(reply.error).toBe(error);
@@ -182,7 +182,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     peer.target.destroy();
   });
 
-  it('give ENOTSUP for fast zeroes where there are none, and no other error otherwise', async () => {
+  it('give ENOTSUP for fast zeroes only if the device has none', async () => {
     class Slow extends MemoryDevice {
       protected override doWriteZeroes(_offset: number, _length: number, _options?: ZeroOptions): Promise<void> {
         return Promise.reject(new BlockError('unsupported', 'not here'));
@@ -226,7 +226,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
 });
 
 describe('structured replies of the NBD target', () => {
-  it('do not fragment where they must not', async () => {
+  it('do not fragment if the client forbids it', async () => {
     const peer = await connect(new MemoryDevice(pattern(size)));
     const reply = await peer.ask({ command: Command.read, length: size, flags: CommandFlag.df });
     expect(reply.chunks.filter(({ type }) => type === ReplyType.offsetData)).toHaveLength(1);
@@ -285,7 +285,7 @@ describe('structured replies of the NBD target', () => {
 });
 
 describe('the bounds of a connection', () => {
-  it('hold for requests under way', async () => {
+  it('hold for requests in flight', async () => {
     const device = new GateDevice(size);
     const peer = new Peer(exportsOf({ disk: device }), { maxRequests: 4 });
     await peer.enter('disk');
@@ -300,7 +300,7 @@ describe('the bounds of a connection', () => {
     peer.target.destroy();
   });
 
-  it('hold for bytes under way, and one request may exceed them alone', async () => {
+  it('hold for bytes in flight, and a single request may exceed them', async () => {
     const device = new GateDevice(size);
     const peer = new Peer(exportsOf({ disk: device }), { maxBytes: 10_000 });
     await peer.enter('disk');
@@ -317,7 +317,7 @@ describe('the bounds of a connection', () => {
     peer.target.destroy();
   });
 
-  it('hold for what the commands without data take', async () => {
+  it('hold for the memory of commands without data', async () => {
     const device = new GateDevice(size);
     const peer = new Peer(exportsOf({ disk: device }), { maxBytes: 3 * size });
     await peer.enter('disk');
@@ -375,7 +375,7 @@ describe('the bounds of a connection', () => {
 });
 
 describe('a draining NBD target', () => {
-  it('answers what is under way, refuses what comes, and closes', async () => {
+  it('answers requests in flight, refuses new ones, and closes', async () => {
     const device = new GateDevice(size);
     const peer = await connect(device);
     const write = { command: Command.write, data: pattern(512), cookie: 1n };
@@ -415,7 +415,7 @@ describe('a draining NBD target', () => {
 });
 
 describe('a client that vanishes', () => {
-  it('in the middle of a write leaves nothing of it', async () => {
+  it('in the middle of a write leaves no part of it', async () => {
     const content = new Uint8Array(size);
     const peer = await connect(new MemoryDevice(content));
     await peer.send(requestBytes({ command: Command.write, data: pattern(4096) }).subarray(0, 3000));
@@ -424,7 +424,7 @@ describe('a client that vanishes', () => {
     expect(content.every((byte) => byte === 0)).toBe(true);
   });
 
-  it('is finished with when its requests are, which are given up', async () => {
+  it('is released when its requests have been cancelled', async () => {
     const device = new GateDevice(size);
     device.heedsAbort = true;
     const peer = await connect(device);
@@ -434,7 +434,7 @@ describe('a client that vanishes', () => {
     await peer.target.finished;
   });
 
-  it('does not make a flush promise anything: FUA and flush reach the device', async () => {
+  it('still has its FUA and flush passed to the device', async () => {
     const calls: string[] = [];
     class Recorder extends MemoryDevice {
       protected override doWrite(offset: number, from: Buffers, options: WriteOptions = {}): Promise<void> {

@@ -21,7 +21,7 @@ afterEach(async () => {
 });
 
 describe('the steps of a request by NBD', () => {
-  it('of a read are those of fig. 10 under the cookie that steps 262 tell', async () => {
+  it('of a read are those of fig. 10 under the cookie of step 262', async () => {
     const { disk, client, server } = await start();
     await disk.read(100 * 4096, buffersOf(new Uint8Array(4096)), { tag: 7 });
     expect(client).toHaveLength(1);
@@ -45,7 +45,7 @@ describe('the steps of a request by NBD', () => {
     expect(server.every(({ tag }) => tag === client[0]!.wire)).toBe(true);
   });
 
-  it('of a flush and of zeroes say what they are', async () => {
+  it('of a flush and of zeroes name the command', async () => {
     const { disk, client, server } = await start();
     await disk.flush({ tag: 9 });
     await disk.writeZeroes(512, 1024, { tag: 10 });
@@ -59,13 +59,13 @@ describe('the steps of a request by NBD', () => {
     ]);
   });
 
-  it('end with the failure where the device fails', async () => {
+  it('end with the failure if the device fails', async () => {
     const { disk, server } = await start(new FaultFilter(new MemoryDevice(1 << 20), [{ on: ['read'], action: 'io' }]));
     await expect(disk.read(0, buffersOf(new Uint8Array(512)))).rejects.toThrow();
     expect(server.map(({ id }) => id)).toEqual(['280', '281', '288', '282', '28x']);
   });
 
-  it('are told again under another cookie where the connection was lost', async () => {
+  it('are reported again under another cookie after the connection was lost', async () => {
     const { disk, client, server, streams } = await start();
     const done = disk.read(0, buffersOf(new Uint8Array(512)), { tag: 11 });
     streams[0]!.destroy();
@@ -75,7 +75,7 @@ describe('the steps of a request by NBD', () => {
     expect(server.filter(({ tag }) => tag === wires[1]).map(({ id }) => id)).toContain('284');
   });
 
-  it('have other cookies for another client of the server', async () => {
+  it('have different cookies for another client of the server', async () => {
     const { disk, client, connect } = await start();
     const steps = new Steps();
     const others: Step[] = [];

@@ -65,7 +65,7 @@ async function started(disk = new MemoryDevice(size), queues = 1): Promise<NvmeD
 }
 
 describe('registers (NVMe 1.4 §3.1)', () => {
-  it('tells its capabilities and version', () => {
+  it('reports its capabilities and version', () => {
     const driver = new NvmeDriver(new MemoryDevice(size));
     expect(driver.read(Register.cap) & 0xffff).toBe(1023); // MQES
     expect((driver.read(Register.cap) >>> 16) & 1).toBe(1); // CQR
@@ -129,7 +129,7 @@ describe('admin commands (§5)', () => {
     expect(other.status).toBe(Status.invalidNamespace);
   });
 
-  it('answers wrong commands with the status that the specification gives', async () => {
+  it("answers wrong commands with the specification's status", async () => {
     const driver = await started();
     const page = driver.allocate(4096);
     const cases: [TestCommand, number][] = [
@@ -374,7 +374,7 @@ describe('the NVM command set (§6)', () => {
 });
 
 describe('resets and aborts', () => {
-  it('stays ready until what was under way can have no later effect (§7.3.2)', async () => {
+  it('stays ready until commands in flight can have no later effect (§7.3.2)', async () => {
     const disk = new GatedDisk(size);
     disk.honoursAbort = false;
     const driver = await started(disk);
@@ -390,7 +390,7 @@ describe('resets and aborts', () => {
     expect(driver.strays).toEqual([]);
   });
 
-  it('gives up at a reset what can be given up', async () => {
+  it('cancels the cancellable commands at a reset', async () => {
     const disk = new GatedDisk(size);
     const driver = await started(disk);
     void driver.submit({ opcode: NvmOpcode.write, prp1: driver.allocate(4096) }, 1);
@@ -398,7 +398,7 @@ describe('resets and aborts', () => {
     expect(disk.waiting.length).toBe(1);
   });
 
-  it('aborts a command that can be given up, and says so', async () => {
+  it('aborts a cancellable command, and says so', async () => {
     const disk = new GatedDisk(size);
     const driver = await started(disk);
     const read = driver.submit({ opcode: NvmOpcode.read, prp1: driver.allocate(4096), cid: 500 }, 1);
@@ -406,7 +406,7 @@ describe('resets and aborts', () => {
     expect((await read).status).toBe(Status.abortRequested);
   });
 
-  it('lets a command go on that cannot be given up, and says so', async () => {
+  it('lets an uncancellable command run on, and says so', async () => {
     const disk = new GatedDisk(size);
     disk.honoursAbort = false;
     const driver = await started(disk);
@@ -416,7 +416,7 @@ describe('resets and aborts', () => {
     expect((await read).status).toBe(Status.success);
   });
 
-  it('deletes a queue with commands under way (§5.6)', async () => {
+  it('deletes a queue with commands in flight (§5.6)', async () => {
     const disk = new GatedDisk(size);
     const driver = await started(disk);
     const read = driver.submit({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
@@ -434,7 +434,7 @@ describe('resets and aborts', () => {
     disk.open();
   });
 
-  it('saves its state and goes on from it in another controller', async () => {
+  it('saves its state, and another controller continues from it', async () => {
     const disk = new MemoryDevice(size);
     const driver = await started(disk, 2);
     const event = driver.submit({ opcode: AdminOpcode.asyncEventRequest });

@@ -57,7 +57,7 @@ async function started(wanted = 1 << 8) {
 }
 
 describe('a namespace that grows', () => {
-  it('is told of once the next command is over, and is as long as the device then', async () => {
+  it('is reported after the next command, and is then as long as the device', async () => {
     const { disk, read, blocks, changed, events, again } = await started();
     expect(await blocks()).toBe(MiB / 512);
     await read();
@@ -76,7 +76,7 @@ describe('a namespace that grows', () => {
     expect(events).toEqual([notice, notice]);
   });
 
-  it('is not told of to a driver that has found it out, or does not want to know', async () => {
+  it('is not reported to a driver that has noticed it or disabled the event', async () => {
     const knows = await started();
     knows.disk.shown = 2 * MiB;
     expect(await knows.blocks()).toBe((2 * MiB) / 512);
@@ -90,7 +90,7 @@ describe('a namespace that grows', () => {
     }
   });
 
-  it('is told of after the reset of a controller too', async () => {
+  it('is reported after a controller reset too', async () => {
     const { disk, driver, read, changed, events } = await started();
     await driver.disable();
     disk.shown = 2 * MiB;

@@ -5,7 +5,7 @@ import { limitOption, numberOption, parseOptions, sizeOption } from '../../src/c
 const GiB = 2 ** 30;
 
 describe('a size', () => {
-  it('is taken within its limits', () => {
+  it('is accepted within its limits', () => {
     expect(sizeOption('memory', '64M', 64 << 20, 8 * GiB)).toBe(64 << 20);
     expect(sizeOption('memory', '8G', 64 << 20, 8 * GiB)).toBe(8 * GiB);
     expect(sizeOption('memory', '3000000000', 0, 8 * GiB)).toBe(3_000_000_000);
@@ -17,7 +17,7 @@ describe('a size', () => {
     ['1', 4096, 5 * GiB + 512, 'from 4K to 5368709632'],
     ['2P', 0, 2 ** 50, 'from 0 to 1024T'],
     ['x', 512, 3 * 2 ** 40, 'from 512 to 3T'],
-  ])('%s is not within %i and %i, and it is said what is', (text, min, max, expected) => {
+  ])('%s is not within %i and %i, and the error gives the limits', (text, min, max, expected) => {
     expect(() => sizeOption('memory', text, min, max)).toThrow(`--memory ${text}: expected a size ${expected}`);
   });
 });
@@ -60,12 +60,12 @@ describe('a value that begins with a dash', () => {
     [['--lines', '--name=x'], '--name=x'],
     [['--lines', '-n', '7'], '-n'],
     [['--lines', '--'], '--'],
-  ])('is not the value where it is another option: %j', (args, behind) => {
+  ])('is not the value if it is another option: %j', (args, behind) => {
     const told = `--lines needs a value, and ${behind} follows it: write --lines=VALUE; see farbus logs --help`;
     expect(() => parseOptions('logs', args, config)).toThrow(expect.objectContaining({ message: told }));
   });
 
-  it('is none behind --', () => {
+  it('is not read after --', () => {
     expect(parseOptions('logs', ['--', '--lines', '-1'], config).positionals).toEqual(['--lines', '-1']);
   });
 });

@@ -10,8 +10,8 @@ import { jsonLine, printable, visible } from '../../src/base/printable.js';
 const bad = '\u001b[31m\u009b2J\u202e\u200b\u2028\r\n\t\0';
 const hidden = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
-describe('text of others', () => {
-  it('stands in a message on one line, without hidden characters, of bounded length', () => {
+describe('text from others', () => {
+  it('appears in a message on one line, without hidden characters, of bounded length', () => {
     expect(printable(`  a${bad}b  `)).toBe('a [31m 2J b');
     expect(printable('x'.repeat(301))).toBe(`${'x'.repeat(300)}…`);
     expect(printable('\u001b'.repeat(2000))).toBe('…');
@@ -20,7 +20,7 @@ describe('text of others', () => {
     expect(messageOf(new Error('x'.repeat(10_000))).length).toBeLessThan(600);
   });
 
-  it('keeps its layout in a line', () => {
+  it('keeps its layout within a line', () => {
     expect(visible('a  b\u001b\u202ec\n')).toBe('a  b??c?');
   });
 

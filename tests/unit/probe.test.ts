@@ -8,7 +8,7 @@ import { expectKind } from '../conformance/subject.js';
 import { diskOf, gptDisk, putMbr, sealGpt } from './probe-disks.js';
 
 describe('MBR', () => {
-  it('an empty disk has nothing', async () => {
+  it('an empty disk has no partitions', async () => {
     expect(await probeDisk(new MemoryDevice(1 << 20))).toEqual({ problems: [] });
     expect(await probeDisk(new MemoryDevice(0))).toEqual({ problems: [] });
     expect(await probeDisk(new MemoryDevice(512))).toEqual({ problems: [] });
@@ -48,7 +48,7 @@ describe('MBR', () => {
     expect(problems.join()).toContain('more than 128');
   });
 
-  it('tells of partitions beyond the end and of overlaps', async () => {
+  it('reports partitions beyond the end and overlaps', async () => {
     const disk = new Uint8Array(1 << 20);
     putMbr(disk, 0, [
       { type: 0x83, start: 64, count: 100 },
@@ -63,7 +63,7 @@ describe('MBR', () => {
 describe('GPT', () => {
   const problemsOf = async (disk: Uint8Array): Promise<string> => (await probeDisk(diskOf(disk))).problems.join('\n');
 
-  it('is read, and a missing backup told', async () => {
+  it('is read, and a missing backup is reported', async () => {
     const { table, problems } = await probeDisk(diskOf(gptDisk()));
     expect(table).toMatchObject({ kind: 'gpt', partitions: [{ number: 1, start: 40 * 512, size: 60 * 512 }] });
     expect(problems).toEqual(['the backup of the GPT is missing']);
@@ -99,7 +99,7 @@ describe('GPT', () => {
     expect(await problemsOf(disk)).toContain('damaged entries');
   });
 
-  it('a partition that ends before it begins, or is longer than numbers, is not taken', async () => {
+  it('a partition that ends before it begins, or is too long for a number, is ignored', async () => {
     for (const end of [3n, 2n ** 64n - 1n]) {
       const disk = gptDisk();
       new DataView(disk.buffer).setBigUint64(1024 + 40, end, true);
@@ -110,7 +110,7 @@ describe('GPT', () => {
 });
 
 describe('reading', () => {
-  it('a block that cannot be read is told, and the rest is found', async () => {
+  it('a block that cannot be read is reported, and the rest is found', async () => {
     const device = new FaultFilter(diskOf(gptDisk(1024)), [
       { on: ['read'], range: { offset: 1023 * 512, length: 512 }, action: 'io' },
     ]);
@@ -141,7 +141,7 @@ describe('a partition as a device', () => {
     await part.close();
   });
 
-  test('one that is not there, is extended, or reaches beyond the disk is refused', async () => {
+  test('one that does not exist, is extended, or reaches beyond the disk is refused', async () => {
     const disk = new Uint8Array(1 << 20);
     putMbr(disk, 0, [
       { type: 0x05, start: 64, count: 64 },

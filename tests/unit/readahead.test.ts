@@ -28,7 +28,7 @@ function traced(length: number): { device: TraceFilter; seen: TraceEntry[]; byte
 }
 
 describe('read-ahead', () => {
-  test('reads ahead of a reader that goes forward, each byte once, and of several at a time', async () => {
+  test('reads ahead of sequential readers, each byte once, also of several at once', async () => {
     const { device: next, seen, bytes } = traced(8192 * KiB);
     const device = new ReadAheadFilter(next);
     const halves = await Promise.all(
@@ -42,7 +42,7 @@ describe('read-ahead', () => {
     await device.close();
   });
 
-  test('leaves readers that jump alone', async () => {
+  test('ignores random readers', async () => {
     const { device: next } = traced(64 * 1024 * KiB);
     const device = new ReadAheadFilter(next);
     const random = new Random(2);
@@ -51,7 +51,7 @@ describe('read-ahead', () => {
     await device.close();
   });
 
-  test('many requests of one reader at once, out of order', async () => {
+  test('follows one reader with many concurrent requests, out of order', async () => {
     const { device: next, bytes } = traced(4096 * KiB);
     const device = new ReadAheadFilter(new JitterFilter(next, 3));
     const random = new Random(4);
@@ -63,7 +63,7 @@ describe('read-ahead', () => {
     await device.close();
   });
 
-  test('holds no more than it was given', async () => {
+  test('holds no more than its limit', async () => {
     const device = new ReadAheadFilter(new JitterFilter(traced(16384 * KiB).device, 5), {
       maxBytes: 512 * KiB,
       maxWindow: 512 * KiB,
@@ -86,7 +86,7 @@ describe('read-ahead', () => {
     expect(device.counts.heldBytes).toBeLessThanOrEqual(512 * KiB);
   });
 
-  test('a failed read-ahead is told to nobody; who asks gets what the device says then', async () => {
+  test('a failed read-ahead is not reported; a later read asks the device again', async () => {
     const bytes = content(2048 * KiB);
     const faults = new FaultFilter(new MemoryDevice(bytes));
     const device = new ReadAheadFilter(faults, { pieceSize: 64 * KiB });
@@ -102,7 +102,7 @@ describe('read-ahead', () => {
     await device.close();
   });
 
-  test('what was read ahead before a change is not given after it, also when it comes later', async () => {
+  test('data that was read ahead before a change is not used after it, even if it arrives later', async () => {
     for (const change of ['write', 'writeZeroes', 'trim'] as const) {
       const bytes = content(1024 * KiB);
       const faults = new FaultFilter(new MemoryDevice(bytes.slice()));
@@ -124,7 +124,7 @@ describe('read-ahead', () => {
     }
   });
 
-  test('a read that waits for a read-ahead can be given up', async () => {
+  test('a read that waits for a read-ahead can be cancelled', async () => {
     const faults = new FaultFilter(new MemoryDevice(content(1024 * KiB)));
     const device = new ReadAheadFilter(faults, { pieceSize: 64 * KiB });
     faults.add({ on: ['read'], range: { offset: 128 * KiB, length: 1 }, action: 'stall' });

@@ -26,7 +26,7 @@ function picture(lines: readonly string[], cursor?: { row: number; column: numbe
 }
 
 describe('keys', () => {
-  it('go down and come up, with shift where the layout has it, extended ones with their prefix', () => {
+  it('go down and come up, with shift as the layout needs, extended ones with their prefix', () => {
     expect(parseKeys('a')).toEqual([[0x1e, 0x9e]]);
     expect(parseKeys('A|')).toEqual([
       [0x2a, 0x1e, 0x9e, 0xaa],
@@ -40,7 +40,7 @@ describe('keys', () => {
     expect(parseKeys('<>')).toHaveLength(2);
   });
 
-  it.each(['<nokey>', '<ctrl-nokey>', '<no-c>', 'ü', '\u0001'])('%j is none', (text) => {
+  it.each(['<nokey>', '<ctrl-nokey>', '<no-c>', 'ü', '\u0001'])('%j is not a key', (text) => {
     expect(() => parseKeys(`ab${text}`)).toThrow(RangeError);
   });
 
@@ -53,7 +53,7 @@ describe('keys', () => {
 });
 
 describe('a text screen', () => {
-  it('is painted once, and then by what differs', () => {
+  it('is painted once, then only its differences', () => {
     const painter = new ScreenPainter();
     expect(painter.paint(picture(['AB', 'C']))).toContain('AB');
     expect(painter.paint(picture(['AB', 'C']))).toBe('');
@@ -64,7 +64,7 @@ describe('a text screen', () => {
     expect(out.endsWith('\x1b[2;2H\x1b[?25h')).toBe(true);
   });
 
-  it('is cut to a smaller terminal, and painted anew after pixels', () => {
+  it('is cut to a smaller terminal, and repainted after pixels', () => {
     const painter = new ScreenPainter();
     const out = painter.paint(picture(['ABC', 'DEF']), 2, 1);
     expect(out).toContain('AB');
@@ -90,7 +90,7 @@ describe('a text screen', () => {
   });
 });
 
-describe('who a drive says it is', () => {
+describe("a drive's identity", () => {
   it('is taken from the text of a drive', () => {
     expect(parseDrive('disk.img,serial=DESK-1,model=Desk disk,bus=ide')).toMatchObject({
       ...{ source: 'disk.img', serial: 'DESK-1', model: 'Desk disk', bus: 'ide' },

@@ -97,7 +97,7 @@ function setUp(mtu = 1500) {
 }
 
 describe('[SYS] fig. 9', () => {
-  it('gives a virtual I/O command to the virtual I/O server (281, 400) and everything else to the card (289)', async () => {
+  it('passes a virtual I/O command to the virtual I/O server (281, 400) and other frames to the card (289)', async () => {
     const { adapter, card, peer, passed, receivers } = setUp();
     const commands: Uint8Array[] = [];
     adapter.share(targetClaim(1, 0)).attach({ onFrame: (bytes) => commands.push(bytes.slice()) });
@@ -117,7 +117,7 @@ describe('[SYS] fig. 9', () => {
     expect(adapter.counters).toMatchObject({ toGuest: 2, toHypervisor: 1, hidden: 0 });
   });
 
-  it('sends what the operating system sends as it is, and nothing that poses as the hypervisor', async () => {
+  it("sends the operating system's frames unchanged, except those that pose as the hypervisor", async () => {
     const { adapter, card, heard } = setUp();
     adapter.share(targetClaim(1, 0)).attach({ onFrame: () => undefined });
     adapter.share(initiatorClaim(2, 0)).attach({ onFrame: () => undefined });
@@ -129,7 +129,7 @@ describe('[SYS] fig. 9', () => {
     expect(adapter.counters).toMatchObject({ fromGuest: 3, posing: 2 });
   });
 
-  it("hides others' discovery from the operating system, and leaves it its own AoE", async () => {
+  it("hides the hypervisor's discovery from the operating system, and leaves it its own AoE", async () => {
     const { adapter, card, peer } = setUp();
     adapter.share(initiatorClaim(2, 0)).attach({ onFrame: () => undefined });
     peer.send(aoe(broadcastMac, mac2, 5, 0)); // A search for another target.
@@ -140,14 +140,14 @@ describe('[SYS] fig. 9', () => {
     expect(adapter.counters.hidden).toBe(2);
   });
 
-  it('leaves all AoE to the operating system where the hypervisor has none', async () => {
+  it('leaves all AoE to the operating system if the hypervisor has none', async () => {
     const { card, peer } = setUp();
     peer.send(aoe(broadcastMac, mac2, 5, 0));
     await sleep(5);
     expect(card.received).toHaveLength(1);
   });
 
-  it('drops and counts frames that are too long for the card, and takes such of its own', async () => {
+  it('drops and counts frames that are too long for the card, and accepts its own long ones', async () => {
     const { adapter, card, peer } = setUp(9000);
     const commands: number[] = [];
     adapter.share(targetClaim(1, 0)).attach({ onFrame: (bytes) => commands.push(bytes.length) });
@@ -163,7 +163,7 @@ describe('[SYS] fig. 9', () => {
     expect(adapter.counters.oversized).toBe(1);
   });
 
-  it('keeps the order while the card is full, and drops only what is too much', async () => {
+  it('keeps the order while the card is full, and drops only frames beyond the limit', async () => {
     const { adapter, card, peer } = setUp();
     card.room = 1;
     for (let mark = 0; mark < 20; mark++) peer.send(frame(mac1, mac2, 0x0800, 60, mark));

@@ -45,7 +45,7 @@ computers:
 `;
 
 describe('a site file', () => {
-  it('says what there is, with defaults for the rest', () => {
+  it('describes computers and segments, with defaults for the rest', () => {
     const { computers, ...site } = read(good);
     expect(site).toMatchObject({
       name: 'site',
@@ -203,7 +203,7 @@ describe('a site file', () => {
     );
   });
 
-  it('never fails with anything else than a line for a person, whatever is in it', () => {
+  it('fails only with a one-line error, whatever it contains', () => {
     const words = fc.constantFrom(
       ...good.split(/\b/),
       '&a',
@@ -232,7 +232,7 @@ describe('a site file', () => {
     );
   });
 
-  it('the examples can be', () => {
+  it('the examples are valid', () => {
     const folder = fileURLToPath(new URL('../../examples/', import.meta.url));
     const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
     expect(files.length).toBeGreaterThanOrEqual(3);

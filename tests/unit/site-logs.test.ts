@@ -38,7 +38,7 @@ describe('a rotating file', () => {
     expect(lines.length).toBeGreaterThan(100);
   });
 
-  it('begins anew, and leaves nothing of an earlier one', () => {
+  it('starts empty, and removes the parts of an earlier one', () => {
     writeFileSync(path, 'old');
     writeFileSync(`${path}.1`, 'older');
     new RotatingFile(path, 1000).close();
@@ -46,13 +46,13 @@ describe('a rotating file', () => {
     expect(readFileSync(path, 'utf8')).toBe('');
   });
 
-  it('that cannot be is refused with its name', () => {
+  it('that cannot be made is refused with its name', () => {
     expect(() => new RotatingFile(join(folder, 'none', 'x.log'), 10)).toThrow(/cannot write .*none\/x\.log/);
   });
 });
 
 describe('a reader', () => {
-  it('gives the last lines, across the two parts, and then what comes', () => {
+  it('gives the last lines, across the two parts, and then new lines', () => {
     const file = new RotatingFile(path, 100);
     for (let i = 0; i < 15; i++) file.append(bytes(`line ${i}\n`));
     const reader = new LogReader(path);
@@ -83,7 +83,7 @@ describe('a reader', () => {
     file.close();
   });
 
-  it('goes on with a file that is removed and begun anew', () => {
+  it('continues with a file that is removed and made again', () => {
     const first = new RotatingFile(path, 1000);
     first.append(bytes('first\n'));
     const reader = new LogReader(path);
@@ -98,7 +98,7 @@ describe('a reader', () => {
     second.close();
   });
 
-  it('of no file gives nothing, and the last 0 lines are none', () => {
+  it('without a file gives nothing, and the last 0 lines are none', () => {
     const reader = new LogReader(path);
     expect(reader.last(10)).toEqual([]);
     appendFileSync(path, 'a\nb\n');
@@ -110,7 +110,7 @@ describe('a reader', () => {
     other.close();
   });
 
-  it('puts characters together that come in parts, and takes a line without an end apart', () => {
+  it('joins characters that arrive in parts, and splits a line without an end', () => {
     const reader = new LogReader(path);
     const euro = Buffer.from('1 €\n');
     appendFileSync(path, euro.subarray(0, 3));
@@ -140,7 +140,7 @@ describe("a site's logs", () => {
     expect(loggedComputers(folder)).toEqual(['desk', 'store']);
   });
 
-  it('of an earlier run are removed when it starts again, and nothing else is', () => {
+  it('of an earlier run are removed when it starts again, and no other file', () => {
     for (const name of ['gone.log', 'gone.log.1', 'gone.console', 'gone.trace', 'notes.txt']) {
       writeFileSync(join(folder, name), '');
     }

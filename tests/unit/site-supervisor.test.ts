@@ -62,7 +62,7 @@ function setUp() {
 }
 
 describe('a site that runs', () => {
-  it('tells every state; the crash of one computer leaves the others running; clients end before servers', async () => {
+  it('reports every state; the crash of one computer leaves the others running; clients end before servers', async () => {
     const { supervisor, told, events, opened } = setUp();
     await supervisor.start();
     for (const name of ['s', 'c']) events.get(name)!.state('running', '');
@@ -75,7 +75,7 @@ describe('a site that runs', () => {
     expect(() => opened[0]!.attach({ onFrame: () => undefined })).toThrow('closed');
   });
 
-  it('is over when no computer runs any more', async () => {
+  it('ends when no computer runs any more', async () => {
     const { supervisor, events } = setUp();
     await supervisor.start();
     events.get('s')!.state('ended', 'halted');
@@ -83,7 +83,7 @@ describe('a site that runs', () => {
     await supervisor.over;
   });
 
-  it('gives a console what was printed before, and moves leases', async () => {
+  it('gives a console the earlier output, and moves leases', async () => {
     const { supervisor, events, typed } = setUp();
     await supervisor.start();
     const encode = (text: string) => new TextEncoder().encode(text);
@@ -110,7 +110,7 @@ describe('a site that runs', () => {
     expect(() => supervisor.watch('x', watcher)).toThrow('give one of s, c');
   });
 
-  it('ends a console with its computer, and shows one who comes later what was last and its end', async () => {
+  it('ends a console with its computer, and shows a later one the last output and the end', async () => {
     const { supervisor, events } = setUp();
     await supervisor.start();
     const seen: string[] = ['', ''];
@@ -172,7 +172,7 @@ describe('frames through a pipe', () => {
     await hub.close();
   });
 
-  it('end where a length is none', async () => {
+  it('end at an impossible length', async () => {
     const [here, there] = pipe();
     const frames: Uint8Array[] = [];
     const reader = new FramePipe(there, (frame) => frames.push(frame));

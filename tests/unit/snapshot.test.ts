@@ -43,7 +43,7 @@ beforeAll(async () => {
 });
 
 describe('A snapshot file', () => {
-  it('reads as it was written, and is its owner’s only', async () => {
+  it('is read back unchanged, and only its owner has access', async () => {
     const { engine, ...rest } = await readSnapshot(path);
     expect(Buffer.compare(engine, snapshot.engine)).toBe(0);
     expect({ ...rest, engine: snapshot.engine }).toEqual(snapshot);
@@ -75,7 +75,7 @@ describe('A snapshot file', () => {
     expect(await faultOf(new Uint8Array(4096))).toBe('foreign');
   });
 
-  it('replaces an older one, and nothing that is not ours', async () => {
+  it('replaces an older one, and no file that Farbus did not make', async () => {
     await writeSnapshot(put(good.subarray(0, 100), 'old.snap'), snapshot);
     expect(isSnapshot(readFileSync(join(folder, 'old.snap')))).toBe(true);
     const precious = put('precious', 'precious');
@@ -120,13 +120,13 @@ describe('A computer with a snapshot', () => {
     return { from, calls, warnings };
   };
 
-  it('boots and saves it, and goes on from it the next time', async () => {
+  it('boots and saves it, and continues from it the next time', async () => {
     const file = join(folder, 'fresh.snap');
     expect(await start(file)).toEqual({ from: 'boot', calls: ['boot'], warnings: [] });
     expect(await start(file)).toEqual({ from: 'snapshot', calls: ['restore'], warnings: [] });
   });
 
-  it('boots and saves it anew, with a message, where it is empty, cut off, damaged or of an older version', async () => {
+  it('boots and saves a new one, with a message, if it is empty, cut off, damaged or of an older version', async () => {
     const old = new Uint8Array(64);
     old.set(good.subarray(0, 8));
     old[11] = 2;
@@ -141,7 +141,7 @@ describe('A computer with a snapshot', () => {
     }
   });
 
-  it('is refused, and the file stays, where the file is somebody else’s or of another computer', async () => {
+  it('is refused, and the file stays, if the file is of another kind or of another computer', async () => {
     for (const [content, advice] of [
       [Buffer.from('precious'), 'give another path'],
       [new Uint8Array(5000), 'give another path'],

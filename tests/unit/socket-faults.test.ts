@@ -84,7 +84,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     return { heard, end, peer, stream: stream!, said: () => vi.waitUntil(() => heard.join('').includes('last')) };
   }
 
-  it('sends what there is, however empty some of it is', async () => {
+  it('sends all chunks, also empty ones', async () => {
     const listener = await listening((stream) => {
       stream.attach({ data: () => undefined, drain: () => undefined, closed: () => undefined });
       const [none, one, long] = [new Uint8Array(0), bytes('1'), bytes('0123456789'.repeat(100))];
@@ -106,7 +106,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(got).toBe(`111${'0123456789'.repeat(100)}1${'0123456789'.repeat(100)}`);
   });
 
-  it('tells a peer that has said its last what it was still to hear, and ends in good order', async () => {
+  it('sends remaining data to a peer that has half-closed, and ends cleanly', async () => {
     let ended: (error?: Error) => void = () => undefined;
     const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
     const listener = await listening((stream) =>
@@ -122,7 +122,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(got).toBe('answer');
   });
 
-  it('that is destroyed with bytes that nobody takes is closed at once, and they are dropped', async () => {
+  it('that is destroyed with unsent bytes is closed at once, and drops them', async () => {
     let ended: () => void = () => undefined;
     const end = new Promise<void>((resolve) => (ended = resolve));
     let stream: ByteStream | undefined;
@@ -147,7 +147,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(got).toBeLessThanOrEqual(sent);
   });
 
-  it('finds its peer gone when it sends, and is closed', async () => {
+  it('notices a lost peer when it sends, and is closed', async () => {
     let ended: (error?: Error) => void = () => undefined;
     const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
     let stream: ByteStream | undefined;
@@ -165,7 +165,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     expect(stream!.write([bytes('more')])).toBe(true);
   });
 
-  describe.skipIf(!calls)('while it stays to read', () => {
+  describe.skipIf(!calls)('while it has data to read', () => {
     it.each(['breaks off', 'ends'])('and its peer %s, is closed', async (how) => {
       const receive = vi.spyOn(AtOnce.prototype, 'receive');
       let before = 0;
@@ -188,7 +188,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       }
     });
 
-    it('and is destroyed, reads nothing of what gets its descriptor', async () => {
+    it('that is destroyed reads nothing from a new owner of its descriptor number', async () => {
       const receive = vi.spyOn(calls!, 'receive');
       const send = vi.spyOn(calls!, 'send');
       let [before, pair] = [0, [-1, -1] as [number, number]];
@@ -213,7 +213,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       for (const fd of pair) calls!.close(fd);
     });
 
-    it('and is given away, leaves to the other what comes', async () => {
+    it('that is handed over leaves incoming bytes to the new owner', async () => {
       const receive = vi.spyOn(calls!, 'receive');
       let before = 0;
       let given: Socket | undefined;
@@ -238,7 +238,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       given!.destroy();
     });
 
-    it('and is paused, leaves what comes to be read later', async () => {
+    it('that is paused leaves incoming bytes to be read later', async () => {
       const { heard, stream, said } = await staying((paused, peer) => {
         peer.write('later');
         paused.pause();
@@ -251,7 +251,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
     });
   });
 
-  it.skipIf(!calls)('that is never without something to read leaves turns to others', async () => {
+  it.skipIf(!calls)('that always has something to read lets other sockets run', async () => {
     const receive = vi.spyOn(AtOnce.prototype, 'receive');
     const pong = await listening((stream) =>
       stream.attach({

@@ -71,12 +71,12 @@ describe('URIs', () => {
     expect(() => parseRemoteUri(text)).toThrow(FarbusError);
   });
 
-  it('a password does not get into the message', () => {
+  it('a password does not appear in the message', () => {
     expect(() => parseRemoteUri('ssh://me:secret@h/x')).toThrow(/^(?!.*secret)/);
     expect(() => parseRemoteUri('ssh://me:secret@h/x?bad')).toThrow(/^(?!.*secret)/);
   });
 
-  it('any text is understood or refused in one line, and what is understood is harmless to ssh', () => {
+  it('any text is understood or refused in one line, and ssh never sees it as an option', () => {
     const text = fc.oneof(
       fc.string({ unit: 'binary' }).map((rest) => `ssh://${rest}`),
       fc.tuple(fc.string(), fc.string(), fc.string()).map(([user, host, path]) => `ssh://${user}@${host}/${path}`),
@@ -112,7 +112,7 @@ describe('ssh', () => {
     expect(sshArguments(target, { subsystem: 'sftp' }).slice(-4)).toEqual(['-s', '--', 'h', 'sftp']);
   });
 
-  it('never gets a host or user that is an option', () => {
+  it('never gets a host or user that looks like an option', () => {
     expect(() => sshArguments({ ...target, host: '-oProxyCommand=x' }, { command: '' })).toThrow(FarbusError);
     expect(() => sshArguments({ ...target, user: '-x' }, { command: '' })).toThrow(FarbusError);
   });

@@ -23,7 +23,7 @@ test('device numbers, large ones too', () => {
   expect(deviceNumber((5n << 8n) | (0x12n << 20n) | 0x34n)).toBe(`5:${0x1234}`);
 });
 
-test('the end is found by reading where nobody tells it', async () => {
+test('the end is found by reading if the system does not report it', async () => {
   for (const sectors of [0, 1, 2, 3, 7, 1000, 1024, 2049]) {
     const fd = openSync(image(sectors * 512), 'r');
     expect(await findEnd(fd)).toBe(sectors * 512);
@@ -34,7 +34,7 @@ test('the end is found by reading where nobody tells it', async () => {
 const missing = cannotLoop();
 if (missing !== undefined) console.error(`SKIPPED: block devices: ${missing}`);
 describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})` : ''}`, () => {
-  test('facts are the kernel’s, with koffi and without', async () => {
+  test('facts equal the kernel’s, with koffi and without', async () => {
     const path = attachLoop(image(8 << 20), '--sector-size', '4096');
     for (const native of [true, false]) {
       const device = await openPath(path, { native });
@@ -44,7 +44,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     }
   });
 
-  test('a file rotates as the disk below its file system does, that of a partition too', async () => {
+  test('a file is rotational if the disk below its file system is, also on a partition', async () => {
     const disk = image(128 << 20);
     execFileSync('sfdisk', ['-q', disk], { input: 'size=120M\n' });
     const path = attachLoop(disk, '--partscan');
@@ -81,7 +81,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     await onFileSystem('btrfs', path);
   });
 
-  test('a file of memory does not rotate', async () => {
+  test('a file in memory is not rotational', async () => {
     const at = tempFolder();
     const unmount = mount('-t', 'tmpfs', 'none', at);
     writeFileSync(join(at, 'disk.img'), new Uint8Array(4096));
@@ -91,7 +91,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     unmount();
   });
 
-  test('one that has become longer is so when it has been looked at, with koffi and without', async () => {
+  test('one that has grown is longer after a refresh, with koffi and without', async () => {
     for (const native of [true, false]) {
       const file = image(1 << 20);
       const path = attachLoop(file);
@@ -105,7 +105,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     }
   });
 
-  test('a writable device is opened by one only; readers may join', async () => {
+  test('a writable device is opened by one writer only; readers may join', async () => {
     const path = attachLoop(image(1 << 20));
     const first = await openPath(path);
     await expect(openPath(path)).rejects.toThrow(/in use/);
@@ -117,7 +117,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     await (await openPath(path)).close();
   });
 
-  test('a mounted device is refused, naming where, unless it is only read', async () => {
+  test('a mounted device is refused with its mount point, unless it is read only', async () => {
     const path = attachLoop(image(8 << 20));
     execFileSync('mkfs.ext4', ['-q', path]);
     const at = tempFolder();

@@ -42,7 +42,7 @@ async function refusal(path: string, options?: Parameters<typeof openPath>[1]): 
 }
 
 describe('a file as a block device', () => {
-  test('what is written is in the file, where it belongs', async () => {
+  test('data is written to the file at its offset', async () => {
     const path = image(mebibyte);
     const device = await openPath(path);
     const bytes = new Random(1).bytes(4096 + 512);
@@ -97,7 +97,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('a file that became longer is so when it has been looked at, to its last byte', async () => {
+  test('a file that has grown is longer after a refresh, to its last byte', async () => {
     const path = tempPath('disk.img');
     writeFileSync(path, new Uint8Array(4096));
     const device = await openFile(path);
@@ -155,7 +155,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('without koffi nothing is promised that needs it, and zeroes are written', async () => {
+  test('without koffi nothing is offered that needs it, and zeroes are written', async () => {
     vi.stubEnv('FARBUS_NO_KOFFI', '1');
     const path = image(mebibyte);
     const device = await openPath(path);
@@ -181,7 +181,7 @@ describe('a file as a block device', () => {
     await device.close();
   });
 
-  test('a full disk is told as such, and what was there stays', async () => {
+  test('a full disk is reported, and old data stays', async () => {
     const missing = cannotLoop();
     if (missing) return console.error(`SKIPPED: full disk: ${missing}`);
     const folder = tempFolder();
@@ -198,7 +198,7 @@ describe('a file as a block device', () => {
     unmount();
   });
 
-  test('identity is stable for one file, however it is named', async () => {
+  test('identity is stable for one file under any name', async () => {
     const path = image(512);
     const link = tempPath('link');
     symlinkSync(path, link);
@@ -224,7 +224,7 @@ describe('paths that are refused', () => {
     expect(await refusal(join(folder, 'a\nb'))).toMatch(/a\?b/);
   });
 
-  test('a file that may only be read is read-only, unless it has to be written', async () => {
+  test('a file without write permission is opened read-only, unless writing is required', async () => {
     if (process.getuid?.() !== 0) {
       const path = image(512);
       execFileSync('chmod', ['400', path]);

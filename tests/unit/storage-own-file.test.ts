@@ -29,8 +29,8 @@ const writeHeader = (path: string): Promise<string> => {
   return Promise.resolve('made');
 };
 
-describe('a file of our own', () => {
-  test('is empty or absent at its path until its header is there', async () => {
+describe('a file that Farbus makes', () => {
+  test('is empty or absent at its path until its header is durable', async () => {
     const folder = tempFolder();
     const path = join(folder, 'file');
     let seen: number | undefined;
@@ -47,7 +47,7 @@ describe('a file of our own', () => {
     expect(await openOwnFile(path, own(writeHeader))).toBe('opened');
   });
 
-  test('leaves nothing where it cannot be made, and an empty file of the user’s as it was', async () => {
+  test('leaves nothing if it cannot be made, and an empty file of the user’s unchanged', async () => {
     const folder = tempFolder();
     const fails = own(() => Promise.reject(new Error('full')));
     await expect(openOwnFile(join(folder, 'new'), fails)).rejects.toThrow('full');
@@ -57,7 +57,7 @@ describe('a file of our own', () => {
     expect(readdirSync(folder)).toEqual(['empty']);
   });
 
-  test('is made behind a link, which stays', async () => {
+  test('is made at the target of a link, which stays', async () => {
     const folder = tempFolder();
     writeFileSync(join(folder, 'target'), '');
     symlinkSync('target', join(folder, 'link'));
@@ -75,7 +75,7 @@ describe('a file of our own', () => {
   });
 });
 
-describe('an overlay that a crash left while it was made', () => {
+describe('an overlay whose making was cut off by a crash', () => {
   const base = (): MemoryDevice => new MemoryDevice(new Uint8Array(1 << 20).fill(7), { readOnly: true });
   const made = async (): Promise<Buffer> => {
     const path = join(tempFolder(), 'made');
@@ -91,7 +91,7 @@ describe('an overlay that a crash left while it was made', () => {
     return torn;
   };
 
-  test('is made anew, whatever of its header is there', async () => {
+  test('is made again, whichever part of its header exists', async () => {
     const file = await made();
     // Sectors 0 (with the fields) and 7 (with the checksum) are not all zeroes.
     const states = [0, 1, 0x7f, 0x80, 0xfe].map((kept) => withSectors(file, kept));
@@ -110,7 +110,7 @@ describe('an overlay that a crash left while it was made', () => {
     }
   });
 
-  test('is damaged, and stays as it is, where anything is behind the header', async () => {
+  test('is reported as damaged, and stays unchanged, if data follows the header', async () => {
     const file = await made();
     for (const at of [4096, file.length - 1]) {
       const state = withSectors(file, 1);
@@ -123,7 +123,7 @@ describe('an overlay that a crash left while it was made', () => {
   });
 });
 
-describe('somebody else’s file', () => {
+describe('a file of another kind', () => {
   const device = (): MemoryDevice => new MemoryDevice(1 << 20);
   const files: readonly (readonly [string, Buffer])[] = [
     [
@@ -136,7 +136,7 @@ describe('somebody else’s file', () => {
     ['a text', Buffer.from('PRECIOUS')],
   ];
   for (const [name, bytes] of files) {
-    test(`is neither a cache nor an overlay: ${name}`, async () => {
+    test(`is neither accepted as a cache nor as an overlay: ${name}`, async () => {
       const path = join(tempFolder(), 'file');
       writeFileSync(path, bytes);
       await expect(openCacheFile(device(), path)).rejects.toThrow(`${path} is not a cache`);
@@ -146,7 +146,7 @@ describe('somebody else’s file', () => {
     });
   }
 
-  test('an overlay is no cache, a cache no overlay', async () => {
+  test('an overlay is not accepted as a cache, nor a cache as an overlay', async () => {
     const folder = tempFolder();
     const [cache, overlay] = [join(folder, 'cache'), join(folder, 'overlay')];
     await (await openCacheFile(device(), cache)).close();

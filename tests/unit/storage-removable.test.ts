@@ -95,7 +95,7 @@ async function readOf(device: BlockDevice, medium: string): Promise<number> {
 const disc = (value: number, size = 64 << 10) => new MemoryDevice(new Uint8Array(size).fill(value));
 
 describe('a physical drive', () => {
-  test('that is empty is opened, and finds what comes and goes by itself', async () => {
+  test('that is empty can be opened, and notices media that come and go', async () => {
     const port = new SimulatedDrive();
     const { drive } = await polled(port);
     expect(drive.info).toMatchObject({ size: 0, removable: true, identity: 'drive' });
@@ -117,7 +117,7 @@ describe('a physical drive', () => {
     expect(port.told).toEqual(['close']);
   });
 
-  test('never writes what was meant for the medium of before, though nobody has looked yet', async () => {
+  test('never writes data for an earlier medium, even before it has noticed the exchange', async () => {
     const port = new SimulatedDrive();
     port.medium = { name: 'a', device: disc(1) };
     const { drive } = await polled(port);
@@ -127,7 +127,7 @@ describe('a physical drive', () => {
     expect((await readBytes(fresh, 0, 512))[0]).toBe(2);
   });
 
-  test('whose medium fails is looked into at once', async () => {
+  test('whose medium fails is checked at once', async () => {
     const port = new SimulatedDrive();
     const failing = new FailingDisk(64 << 10, 'io');
     port.medium = { name: 'a', device: failing };
@@ -139,7 +139,7 @@ describe('a physical drive', () => {
     expect(drive.media.medium).toBe('');
   });
 
-  test('ejects when nothing uses its medium any more, and says why it does not', async () => {
+  test('ejects when its medium is unused, and otherwise says why not', async () => {
     const port = new SimulatedDrive();
     const gated = new GatedDisk(64 << 10);
     port.medium = { name: 'a', device: gated };
@@ -160,7 +160,7 @@ describe('a physical drive', () => {
     await expectKind('read-only', drive.media.eject({ medium: drive.media.medium }));
   });
 
-  test('says once of a medium that it cannot open', async () => {
+  test('reports once a medium that it cannot open', async () => {
     const port = new SimulatedDrive();
     port.failure = new BlockError('io', 'mounted at /mnt');
     port.medium = { name: 'a', device: disc(1) };
@@ -224,7 +224,7 @@ function linux(optical: boolean) {
 }
 
 describe('Linux’s calls', () => {
-  test('a disc is told from an empty, an open and a busy drive, which is never opened so that its tray closes', async () => {
+  test('a disc is told from an empty, an open and a busy drive, without closing the tray', async () => {
     const { calls, drive } = linux(true);
     expect(await drive.look()).toBe('boot.7');
     for (const status of [1, 2, 3]) {
@@ -254,7 +254,7 @@ describe('Linux’s calls', () => {
     expect(calls.fds.size).toBe(0);
   });
 
-  test('where the kernel does not count media, it is asked for changes', async () => {
+  test('without disk sequence numbers the kernel is asked for media changes', async () => {
     const { calls, drive } = linux(true);
     calls.count = undefined;
     const before = await drive.look();
@@ -264,7 +264,7 @@ describe('Linux’s calls', () => {
     await drive.close();
   });
 
-  test('eject and lock, of either kind; what the drive refuses is told', async () => {
+  test('eject and lock, of either kind; refusals of the drive are reported', async () => {
     for (const optical of [true, false]) {
       const { calls, drive } = linux(optical);
       await drive.look();
@@ -290,7 +290,7 @@ describe('Linux’s calls', () => {
 const missing = cannotLoop() ?? (libc() ? undefined : 'koffi is not installed');
 if (missing !== undefined) console.error(`SKIPPED: media of loop devices: ${missing}`);
 describe.skipIf(missing !== undefined)(`a loop device as a drive${missing ? ` (${missing})` : ''}`, () => {
-  test('whose medium is exchanged by the kernel: another name, the other content, and nothing for the one of before', async () => {
+  test('whose medium is exchanged by the kernel: new identity, new content, and no write for the old medium', async () => {
     const image = (value: number) => {
       const path = tempPath('medium.img');
       writeFileSync(path, new Uint8Array(1 << 20).fill(value));

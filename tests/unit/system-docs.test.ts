@@ -10,19 +10,22 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const page = readFileSync(`${root}docs/system.md`, 'utf8');
 
 interface Row {
+  /** The heading: "R3, R4", or "6: client protection interrupt 300". */
   readonly what: string;
   readonly code: string;
-  /** The content of the last column: a file, and optionally the beginning of a test title in it. */
+  /** Each test: a file, and optionally the beginning of a test title in it. */
   readonly tests: readonly { readonly file: string; readonly title: string | undefined }[];
 }
 
 const rows = page
-  .split('\n')
-  .map((line) => line.split('|').map((cell) => cell.trim()))
-  .filter((cells) => cells.length >= 6 && /^(R?\d)/.test(cells[1]!))
-  .map((cells): Row => {
-    const [what, , code, tests] = [cells[1]!, cells[2]!, cells[3]!, cells.at(-2)!];
-    return { what, code, tests: tests.split('; ').map(testOf) };
+  .split(/^#+ /m)
+  .map((section) => section.replace(/^Figure /, ''))
+  .filter((section) => /^R?\d/.test(section))
+  .map((section): Row => {
+    const [what, ...items] = section.split(/^- |\n\n/m).map((item) => item.replace(/\s+/g, ' ').trim());
+    const named = (name: string): string[] =>
+      items.filter((item) => item.startsWith(`${name}: `)).map((item) => item.slice(name.length + 2));
+    return { what: what!, code: named('code').join(), tests: named('test').map(testOf) };
   });
 
 function testOf(text: string): Row['tests'][number] {
@@ -58,7 +61,7 @@ function figuresIn(text: string): Set<number> {
 const read = (file: string): string => readFileSync(root + file, 'utf8');
 
 describe('docs/system.md', () => {
-  it('has every requirement and every figure', () => {
+  it('lists every requirement and every figure', () => {
     const known = rows.map(({ what }) => what);
     const requirements = known
       .filter((what) => what.startsWith('R'))
@@ -68,7 +71,7 @@ describe('docs/system.md', () => {
     expect(figures).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
   });
 
-  it.each(rows)('$what: its tests are there', ({ tests }) => {
+  it.each(rows)('$what: its tests exist', ({ tests }) => {
     for (const { file, title } of tests) {
       expect(existsSync(root + file), file).toBe(true);
       if (title === undefined) continue;
@@ -85,12 +88,12 @@ describe('docs/system.md', () => {
     expect(numbersOf(figureList(what)).filter((figure) => !cited.has(figure))).toEqual([]);
   });
 
-  it.each(rows)('$what: its code is there', ({ code }) => {
+  it.each(rows)('$what: its code exists', ({ code }) => {
     for (const [, path] of code.matchAll(/`(src\/[^`]+)`/g)) expect(existsSync(root + path!), path).toBe(true);
   });
 });
 
-/** "1–3" of "1–3 the parts". */
+/** "1–3" of "1–3: the parts". */
 function figureList(what: string): string {
   return /^[\d, –]+/.exec(what)![0].trim();
 }

@@ -75,7 +75,7 @@ function options(folder: string): ConnectionOptions {
 }
 
 describe.skipIf(noOpenssl())('handshakes side by side', () => {
-  it('end as each client is: with its own names, without a certificate, with what is not TLS', async () => {
+  it('end separately for each client: with its names, without a certificate, with bytes that are not TLS', async () => {
     const people = ['ann', 'ben', 'cleo'].map((name) => ({ name, options: options(pki.clientFolder(name)) }));
     const work = Array.from({ length: 30 }, async (_, index) => {
       const socket = await dial();
@@ -95,7 +95,7 @@ describe.skipIf(noOpenssl())('handshakes side by side', () => {
     await Promise.all(work);
   });
 
-  it('may be followed by the end of the connection within the same turn', async () => {
+  it('may be followed by the end of the connection in the same round of the event loop', async () => {
     const socket = await dial();
     const tls = connectTls({ ...options(pki.clientFolder('eve')), socket });
     tls.on('error', () => undefined);

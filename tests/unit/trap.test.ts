@@ -34,7 +34,7 @@ describe('the client protection interrupt 300 ([SYS] fig. 6)', () => {
     expect(trap.counts).toEqual({ reads: 0, writes: 1, commands: 1, unclaimed: 0 });
   });
 
-  it("a device's other registers are its own business", () => {
+  it("a device's other registers go to the device", () => {
     const trap = new TrapHandler(new Steps());
     const device = new TestDevice();
     trap.guard(device);
@@ -44,7 +44,7 @@ describe('the client protection interrupt 300 ([SYS] fig. 6)', () => {
     expect(trap.counts).toEqual({ reads: 1, writes: 1, commands: 0, unclaimed: 0 });
   });
 
-  it("304: what no device owns is the guest's own business: an empty bus", () => {
+  it('304: an address that no device owns reads as an empty bus', () => {
     const trap = new TrapHandler(new Steps());
     const device = new TestDevice();
     trap.guard(device);

@@ -73,7 +73,7 @@ describe.skipIf(!ring)('reads by io_uring', () => {
     }
   });
 
-  it('are refused where too many are under way, and taken again afterwards', async () => {
+  it('are refused while too many are in flight, and accepted again later', async () => {
     // A read from a pipe stays in flight until the pipe is written.
     const pipe = join(folder, 'pipe');
     execFileSync('mkfifo', [pipe]);
@@ -90,27 +90,24 @@ describe.skipIf(!ring)('reads by io_uring', () => {
     expect(await read(new Uint8Array(4096), 0)).toBe(4096);
   });
 
-  it.each([4096, 1 << 20, 5 << 20])(
-    'fetch a range of %i bytes of which nothing was in the page cache',
-    async (length) => {
-      forget();
-      const offset = 512;
-      const fetched = await new Promise((resolve) => expect(ring!.fetch(fd, offset, length, resolve)).toBe(true));
-      expect(fetched).toBe(4096);
-      const into = new Uint8Array(length);
-      expect(await read(into, offset)).toBe(length);
-      expect(content.compare(into, 0, length, offset, offset + length)).toBe(0);
-    },
-  );
+  it.each([4096, 1 << 20, 5 << 20])('fetch a range of %i bytes that was not in the page cache', async (length) => {
+    forget();
+    const offset = 512;
+    const fetched = await new Promise((resolve) => expect(ring!.fetch(fd, offset, length, resolve)).toBe(true));
+    expect(fetched).toBe(4096);
+    const into = new Uint8Array(length);
+    expect(await read(into, offset)).toBe(length);
+    expect(content.compare(into, 0, length, offset, offset + length)).toBe(0);
+  });
 
-  it('end where the file ends, and tell what is wrong', async () => {
+  it('end where the file ends, and report errors', async () => {
     expect(await read(new Uint8Array(4096), size - 1000)).toBe(1000);
     expect(await read(new Uint8Array(4096), size + 4096)).toBe(0);
     expect(await read(new Uint8Array(4096), 0, 99_999)).toBe(-constants.errno.EBADF);
     expect(ring!.read(fd, new Uint8Array(16), 0, () => undefined)).toBe(false);
   });
 
-  it('make no data up where the file has become shorter', async () => {
+  it('return no made-up data if the file has become shorter', async () => {
     const short = join(folder, 'short');
     writeFileSync(short, content.subarray(0, 65_536));
     const descriptor = openSync(short, 'r+');
@@ -124,7 +121,7 @@ describe.skipIf(!ring)('reads by io_uring', () => {
     }
   });
 
-  it('keep a process until they are over, and no longer', () => {
+  it('keep the process alive until they have ended, and no longer', () => {
     const module = new URL('../../dist/storage/uring.node.js', import.meta.url).href;
     const script = `
       import { openSync } from 'node:fs';

@@ -21,13 +21,13 @@ function run(program: string): string {
 it.each([
   ['an answer never comes', 'v.sent();'],
   ['an answer comes at once', 'v.sent(); v.arrived();'],
-  ['answers come that nobody waits for', 'v.arrived(); v.arrived(); v.sent(); v.end(); v.end(); v.arrived();'],
+  ['answers come without a request', 'v.arrived(); v.arrived(); v.sent(); v.end(); v.end(); v.arrived();'],
   ['several wait, and one ends', 'const w = new Vigil(50); v.sent(); w.sent(); w.end();'],
 ])('the loop comes to rest where %s', (_what, program) => {
   expect(run(`${program} console.log('asked');`)).toBe('asked\n');
 });
 
-it('a loop that lost the processor while it turned does not wait awake for a while', () => {
+it('an event loop that was preempted during a spin wait does not spin for a while', () => {
   let losses = 3;
   const contention = new Contention(() => losses);
   // An iteration that was not late is not checked.

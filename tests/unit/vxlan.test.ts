@@ -54,7 +54,7 @@ describe('VXLAN packets', () => {
     expect(vniOf(packet.subarray(0, 7))).toBeUndefined();
   });
 
-  it('teach where addresses are: bounded, and not for ever', () => {
+  it('teach where addresses are: a bounded number, for a limited time', () => {
     const table = new LearningTable<string>({ max: 3, maxAgeMs: 100 });
     for (let mac = 1; mac <= 3; mac++) table.learn(mac, `peer${mac}`, mac);
     table.learn(1, 'moved', 10);
@@ -68,7 +68,7 @@ describe('VXLAN packets', () => {
 });
 
 describe('a VXLAN segment', () => {
-  it('floods what is for all or unknown, then sends to the one that it is for; and drops what is not its own', async () => {
+  it('floods frames for all or unknown addresses, then sends to the learned peer; drops frames of other networks', async () => {
     const ports = [await freePort(), await freePort(), await freePort()];
     const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
     const make = async (own: number, vni = 7): Promise<Segment> => {
@@ -97,7 +97,7 @@ describe('a VXLAN segment', () => {
     expect(b.got).toHaveLength(2);
   });
 
-  it('refuses what is no network, no address, and a port that is taken', async () => {
+  it('refuses malformed networks and addresses, and a port in use', async () => {
     await expect(openVxlan({ vni: 2 ** 24, peers: [] })).rejects.toThrow(FarbusError);
     await expect(openVxlan({ vni: 1, peers: [{ host: 'example.org' }] })).rejects.toThrow(/no IP address/);
     const port = await freePort();
@@ -116,7 +116,7 @@ describe('a UDP segment', () => {
   };
   afterEach(() => delete process.env['FARBUS_NO_KOFFI']);
 
-  it.each(['', '1'])('is one frame a datagram, of its peer only (FARBUS_NO_KOFFI=%j)', async (without) => {
+  it.each(['', '1'])('carries one frame per datagram, from its peer only (FARBUS_NO_KOFFI=%j)', async (without) => {
     process.env['FARBUS_NO_KOFFI'] = without;
     const { a, b, y } = await pair();
     a.port.send(frame(b.port.mac, a.port.mac, 9000));
@@ -131,7 +131,7 @@ describe('a UDP segment', () => {
     expect(b.got).toHaveLength(1);
   });
 
-  it('carries many at once, in order, and those that were made in its own memory', async () => {
+  it('carries many frames at once, in order, also those built in its own memory', async () => {
     const { a, b } = await pair();
     const count = 100;
     for (let i = 0; i < count; i++) {
