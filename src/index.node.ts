@@ -10,7 +10,7 @@ export * from './network/listen.node.js';
 export * from './network/tls-files.node.js';
 export * from './network/tls.node.js';
 export * from './protocol/dd/open.node.js';
-export * from './protocol/dd/rsh.node.js';
+export * from './protocol/rsh/open.node.js';
 export * from './protocol/nbd/initiator/open.node.js';
 export * from './protocol/qemu/open.node.js';
 export * from './protocol/sftp/open.node.js';

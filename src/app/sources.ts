@@ -19,7 +19,7 @@ import { openPath } from '../storage/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
 import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
-import { openRsh } from '../protocol/dd/rsh.node.js';
+import { openRsh } from '../protocol/rsh/open.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
 import { formatsOfName, imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
 import { openImage } from '../protocol/qemu/open.node.js';

@@ -7,7 +7,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { rshRun, rshStream } from '../../src/network/rsh.node.js';
-import { openRsh } from '../../src/protocol/dd/rsh.node.js';
+import { openRsh } from '../../src/protocol/rsh/open.node.js';
 import { Random } from '../conformance/random.js';
 import { expectBytes, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { conformance } from '../conformance/suite.js';

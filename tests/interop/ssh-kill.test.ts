@@ -12,7 +12,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
-import type { RemoteOptions } from '../../src/protocol/ssh/device.js';
+import type { RemoteOptions } from '../../src/protocol/channels/device.js';
 import { Random } from '../conformance/random.js';
 import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { cannotSshd, descendantsOf, Sshd, writeScript } from '../support/sshd.js';

@@ -26,7 +26,7 @@ import { Hub } from '../../src/network/ethernet/hub.js';
 import { connectAoe, type AoeInitiator } from '../../src/protocol/aoe/initiator/initiator.js';
 import { AtaArgument, AtaFlag, Header } from '../../src/protocol/aoe/spec.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
-import { startedAnew, type RemoteFacts } from '../../src/protocol/ssh/channel.js';
+import { startedAnew, type RemoteFacts } from '../../src/protocol/channels/channel.js';
 import { libc } from '../../src/storage/libc.node.js';
 import { beginLife } from '../../src/storage/lives.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

@@ -2,7 +2,7 @@
  * Opens a device through dd on a server as a BlockDevice ([SYS] R3, R4), with several persistent
  * sessions.
  */
-import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../channels/device.js';
 import type { Elevation } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from './connect.js';
 import { divide } from './translate.js';

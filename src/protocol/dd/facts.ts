@@ -1,7 +1,7 @@
 /** Parses the report with which the script on the server begins (script.ts). */
 import { FarbusError } from '../../base/errors.js';
 import { markOf, type DiskMarks } from '../../block/identity.js';
-import type { RemoteFacts } from '../ssh/channel.js';
+import type { RemoteFacts } from '../channels/channel.js';
 import { printable } from '../../base/printable.js';
 
 /** The abilities of the server's dd, and the ids of the session's processes. */

@@ -1,6 +1,6 @@
 /** Opens devices by ssh+dd URIs, with this computer's ssh program. */
 import { sshDialer } from '../../network/ssh.node.js';
-import type { RemoteDevice, RemoteOptions } from '../ssh/device.js';
+import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import type { CommandDialer } from './connect.js';
 import { connectDd } from './device.js';

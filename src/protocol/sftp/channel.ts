@@ -1,6 +1,7 @@
 /**
- * A channel (protocol/ssh/channel.ts) over one SFTP connection with one open file. Many requests
- * are in flight; answers come in any order. After a short read, the rest is requested again.
+ * A channel (protocol/channels/channel.ts) over one SFTP connection with one open file. Many
+ * requests are in flight; answers come in any order. After a short read, the rest is requested
+ * again.
  */
 import { Deadline } from '../../base/deadline.js';
 import { contiguous } from '../../base/buffers.js';
@@ -8,8 +9,8 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import type { Fate, Mark } from '../../block/life.js';
-import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../ssh/channel.js';
-import type { RemoteRequest } from '../ssh/request.js';
+import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../channels/channel.js';
+import type { RemoteRequest } from '../channels/request.js';
 import { SftpConnection, type Answer } from './connection.js';
 import { parseStat, sftpFacts, type ServerProcess, type SftpFacts, type SftpWish } from './facts.js';
 import { StatusError, expect, readText } from './files.js';

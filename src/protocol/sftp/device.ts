@@ -1,6 +1,6 @@
 /** Opens a file or device on an SFTP server as a BlockDevice. */
 import type { ByteStream } from '../../network/stream.js';
-import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../channels/device.js';
 import { openSftpChannel, type SftpChannel } from './channel.js';
 import type { ServerProcess } from './facts.js';
 

@@ -5,7 +5,7 @@
  */
 import { FarbusError } from '../../base/errors.js';
 import { markOf, type DiskMarks } from '../../block/identity.js';
-import type { RemoteFacts } from '../ssh/channel.js';
+import type { RemoteFacts } from '../channels/channel.js';
 import { Extension, FileType, OpenFlag, Packet, Status, maxLength, safeLength } from './spec.js';
 import type { SftpConnection } from './connection.js';
 import { StatusError, expect, nameOf, openHandle, readTextIfAny, statPath } from './files.js';

@@ -4,7 +4,7 @@ import { sshDialer } from '../../network/ssh.node.js';
 import { connectShell } from '../dd/connect.js';
 import { newNames, startCommand } from '../dd/script.js';
 import { sshCommands } from '../dd/open.node.js';
-import type { RemoteDevice, RemoteOptions } from '../ssh/device.js';
+import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import { connectSftp } from './device.js';
 import { SftpUnsuited, type ServerProcess } from './facts.js';

@@ -9,7 +9,7 @@ import { SshUnreachable } from '../../network/ssh.node.js';
 import { openDdAt } from '../dd/open.node.js';
 import { SftpUnsuited } from '../sftp/facts.js';
 import { openSftpAt } from '../sftp/open.node.js';
-import type { RemoteDevice, RemoteOptions } from './device.js';
+import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri } from './uri.js';
 
 /** Opens a device on a server that runs ssh but no Farbus. Rejects with a FarbusError. */

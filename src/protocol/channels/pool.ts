@@ -18,7 +18,7 @@ import type { ContentWitness } from '../../block/witness.js';
 import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';
 import { Durability } from './durability.js';
 import { Ranges } from './ranges.js';
-import { otherDisk } from './recognise.js';
+import { otherDisk } from './same-disk.js';
 import { RemoteRequest, type RemoteAsk } from './request.js';
 
 /**

@@ -4,9 +4,9 @@
  * If the server's computer restarts between two connections, such writes may be lost. The next
  * flush must then fail instead of claiming success.
  */
-import { BlockError } from '../../../block/errors.js';
-import { Command } from '../spec.js';
-import type { NbdRequest } from './request.js';
+import { BlockError } from '../../block/errors.js';
+import { Command } from '../nbd/spec.js';
+import type { NbdRequest } from '../nbd/initiator/request.js';
 
 export class Durability {
   #state: string | undefined;

@@ -3,12 +3,12 @@
  * request (`literal`).
  */
 import { rshRun, rshStream, type RshTarget } from '../../network/rsh.node.js';
-import { remoteDevice, type RemoteDevice, type RemoteOptions } from '../ssh/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
-import { connectShell, type CommandDialer } from './connect.js';
-import { connectDd } from './device.js';
+import { connectShell, type CommandDialer } from '../dd/connect.js';
+import { connectDd } from '../dd/device.js';
 import { LiteralChannel, ddBlock } from './literal.js';
-import { divide } from './translate.js';
+import { divide } from '../dd/translate.js';
 
 const startSeconds = 30;
 /** Most bytes that one command moves. */

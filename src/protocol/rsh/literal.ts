@@ -13,10 +13,10 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import { printable } from '../../base/printable.js';
 import type { Fate, Mark } from '../../block/life.js';
-import type { Channel, ChannelEvents, RemoteFacts } from '../ssh/channel.js';
-import type { RemoteRequest } from '../ssh/request.js';
-import { ddError } from './errors.js';
-import type { ShellFacts } from './facts.js';
+import type { Channel, ChannelEvents, RemoteFacts } from '../channels/channel.js';
+import type { RemoteRequest } from '../channels/request.js';
+import { ddError } from '../dd/errors.js';
+import type { ShellFacts } from '../dd/facts.js';
 
 /** dd's default block size, in bytes. */
 export const ddBlock = 512;

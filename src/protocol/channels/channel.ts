@@ -1,6 +1,6 @@
 /**
- * The interface of a channel: one connection to a server, over which requests to one device go. The
- * far side may be a shell that runs dd (protocol/dd) or an SFTP server (protocol/sftp).
+ * The interface of a channel: one connection to a server, over which requests to one device go.
+ * The far side may be a shell that runs dd (protocol/dd, rsh) or an SFTP server (protocol/sftp).
  *
  * The pool (pool.ts) keeps several channels and moves the requests of a lost one to another.
  */
