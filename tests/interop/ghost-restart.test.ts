@@ -2,10 +2,12 @@
  * Writes that are held up while the gateway that sent them is killed and restarted. Once a client
  * of the new gateway has written the same block and flushed, the old write must not land on it. The
  * write is held in the server's dd, in its SFTP server, in a disk behind another Farbus server, or
- * in the network of an AoE target.
+ * in the network of an AoE target. The killed gateway is `farbus serve` or `farbus attach`.
+ *
+ * Not here: the disk's own process is killed (ghost-disk), `farbus run` is killed (ghost-run).
  */
 import { createSocket, type Socket } from 'node:dgram';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -13,45 +15,35 @@ import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { AtaFlag, AtaArgument, Header } from '../../src/protocol/aoe/spec.js';
-import { farbusServe, freePort, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
-import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
-import { tempFolder, tempPath } from '../support/temp.js';
+import {
+  fill,
+  holder,
+  holding,
+  holdingSshd,
+  image,
+  imageSize,
+  letterOf,
+  sftpServersOf,
+  signalIfThere,
+  until,
+  type Held,
+} from '../support/held-writes.js';
+import {
+  farbusAttach,
+  farbusServe,
+  freePort,
+  freeSocket,
+  missing,
+  nbdkit,
+  type NbdPeer,
+} from '../support/nbd-peers.js';
+import { cannotSshd, writeScript, type Sshd } from '../support/sshd.js';
+import { tempFolder } from '../support/temp.js';
 
 const rounds = process.env['FARBUS_TEST_ALL'] ? 5 : 1;
 vi.setConfig({ testTimeout: rounds * 60_000 });
-const size = 1 << 20;
 const state = process.env['XDG_STATE_HOME']!;
 const sources = join(state, 'farbus/sources');
-
-/** A disk of which one write can be held up. */
-interface Held {
-  /** The source that the gateway serves. */
-  readonly source: string;
-  /** Holds up the next write. */
-  arm(): void;
-  /** Resolves when a write is held up. */
-  caught(): Promise<void>;
-  /** Lets the write continue, if it still exists. Resolves when it has ended. */
-  release(): Promise<void>;
-  /** The disk's first byte. */
-  letter(): string;
-}
-
-const fill = (letter: string): ReturnType<typeof buffersOf> =>
-  buffersOf(new Uint8Array(4096).fill(letter.charCodeAt(0)));
-const letterOf = (path: string): string => String.fromCharCode(readFileSync(path)[0]!);
-
-async function until(condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 30_000; !condition(); await sleep(10)) {
-    if (Date.now() > end) throw new Error('it does not come to that');
-  }
-}
-
-function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, new Uint8Array(size));
-  return path;
-}
 
 const opened: BlockDevice[] = [];
 const peers: NbdPeer[] = [];
@@ -70,6 +62,7 @@ async function start(peer: Promise<NbdPeer>): Promise<NbdPeer> {
   return peer;
 }
 
+const attach = (source: string): Promise<NbdPeer> => start(farbusAttach(freeSocket(), source));
 const serve = (source: string, ...args: readonly string[]): Promise<NbdPeer> =>
   start(farbusServe(freeSocket(), 'g', [`g=${source}`, ...args]));
 
@@ -108,9 +101,10 @@ async function overwritten(device: BlockDevice, older: Promise<unknown>): Promis
 /**
  * @param behind which of two chained gateways is killed; undefined: there is only one, which is
  *   killed
+ * @param command the command that is the gateway
  */
-async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
-  const inner = await serve(held.source);
+async function survives(held: Held, behind?: 'inner' | 'both', command = serve): Promise<void> {
+  const inner = await command(held.source);
   const gate = behind ? await serve(inner.uri) : inner;
   const victims = behind === 'both' ? [gate, inner] : [inner];
   for (let round = 0; round < rounds; round++) {
@@ -130,41 +124,12 @@ async function survives(held: Held, behind?: 'inner' | 'both'): Promise<void> {
   }
 }
 
-/**
- * A script that runs `run`. If `flag` exists, it first holds up one command that writes 4096 bytes.
- */
-const holding = (folder: string, test: string, run: string): string => `
-if ${test} && mv ${folder}/flag ${folder}/taken 2>/dev/null; then
-  d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null; touch ${folder}/caught
-  until [ -e ${folder}/release ]; do sleep 0.05; done
-  ${run} <$d; touch ${folder}/over; exit
-fi
-${run}`;
-
-function holder(source: string, path: string, folder: string): Held {
-  return {
-    source,
-    arm: () => writeFileSync(join(folder, 'flag'), ''),
-    caught: () => until(() => existsSync(join(folder, 'caught'))),
-    release: async () => {
-      writeFileSync(join(folder, 'release'), '');
-      await Promise.race([until(() => existsSync(join(folder, 'over'))).catch(() => undefined), sleep(1500)]);
-      // Prepare the next round.
-      for (const name of ['release', 'over', 'caught', 'taken']) rmSync(join(folder, name), { force: true });
-    },
-    letter: () => letterOf(path),
-  };
-}
-
 describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds up', () => {
   const before = process.env['FARBUS_SSH'];
   const folder = tempFolder();
   let sshd: Sshd;
   beforeAll(async () => {
-    mkdirSync(join(folder, 'bin'));
-    const isWrite = 'case "$*" in *of=/proc*if=*|*if=*of=*) false;; *of=*) true;; *) false;; esac';
-    writeScript(join(folder, 'bin/dd'), holding(folder, `{ ${isWrite}; }`, '/usr/bin/dd "$@"'));
-    sshd = await Sshd.start({ env: { PATH: `${folder}/bin:${process.env['PATH']}` } });
+    sshd = await holdingSshd(folder);
     process.env['FARBUS_SSH'] = sshd.ssh;
   });
   afterAll(async () => {
@@ -186,14 +151,18 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
     },
   );
 
+  it('in dd does not land after farbus attach was killed', async () => {
+    const path = image();
+    await survives(holder(`ssh+dd://test${path}`, path, folder), undefined, attach);
+  });
+
   it('in the SFTP server does not land after the gateway was killed', async () => {
     const path = image();
     let stopped: number[] = [];
-    const servers = (): number[] => sshd.descendants().filter((pid) => isOpenIn(pid, path));
     await survives({
       source: `ssh+sftp://test${path}`,
       arm: () => {
-        stopped = servers();
+        stopped = sftpServersOf(sshd, path);
         for (const pid of stopped) process.kill(pid, 'SIGSTOP');
       },
       // The write is in the pipe to the server.
@@ -207,24 +176,6 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
   });
 });
 
-/** True if a process is an SFTP server that has this file open. */
-function isOpenIn(pid: number, path: string): boolean {
-  try {
-    if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sftp-server')) return false;
-    return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
-  } catch {
-    return false;
-  }
-}
-
-function signalIfThere(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // The process has ended.
-  }
-}
-
 /** nbdkit on an image, which can hold up one write, with a Farbus server in front of it. */
 async function heldBehindNbd(): Promise<Held> {
   const [path, folder] = [image(), tempFolder()];
@@ -232,7 +183,7 @@ async function heldBehindNbd(): Promise<Held> {
   const script = writeScript(
     join(folder, 'disk'),
     `case "$1" in
-get_size) echo ${size};; thread_model) echo parallel;; can_write|can_flush|flush) exit 0;;
+get_size) echo ${imageSize};; thread_model) echo parallel;; can_write|can_flush|flush) exit 0;;
 pread) dd if=${path} bs=64k iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null;;
 pwrite) ${holding(folder, 'true', write)};;
 open) echo h;; *) exit 2;;
@@ -246,6 +197,10 @@ esac`,
 describe.skipIf(missing('nbdkit'))('a write that the disk of an NBD server holds up', () => {
   it('does not land after the gateway was killed', async () => {
     await survives(await heldBehindNbd());
+  });
+
+  it('does not land after farbus attach was killed', async () => {
+    await survives(await heldBehindNbd(), undefined, attach);
   });
 
   it('does not land after the gateway was killed twice, the second time while it fenced', async () => {

@@ -120,6 +120,12 @@ export function farbusServe(place: Place, exportName: string, args: readonly str
   return new NbdPeer(process.execPath, all, place, exportName).start();
 }
 
+/** Starts `farbus attach` on a source, at a unix socket. */
+export function farbusAttach(place: { readonly path: string }, source: string): Promise<NbdPeer> {
+  const all = ['bin/farbus.js', 'attach', source, '--socket', place.path];
+  return new NbdPeer(process.execPath, all, place, '').start();
+}
+
 /** Finds a free port on 127.0.0.1. */
 export async function freePort(): Promise<{ port: number }> {
   const server = createServer();

@@ -1,0 +1,102 @@
+/**
+ * Writes that are held up on their way to a disk, for tests of ghost writes: a write that a process
+ * has begun must not land on newer data after that process was killed and restarted.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { buffersOf, type Buffers } from '../../src/base/buffers.js';
+import { Sshd, writeScript } from './sshd.js';
+import { tempPath } from './temp.js';
+
+/** Size of {@link image}, in bytes. */
+export const imageSize = 1 << 20;
+
+/** A disk of which one write can be held up. */
+export interface Held {
+  /** The source that the gateway serves. */
+  readonly source: string;
+  /** Holds up the next write. */
+  arm(): void;
+  /** Resolves when a write is held up. */
+  caught(): Promise<void>;
+  /** Lets the write continue, if it still exists. Resolves when it has ended. */
+  release(): Promise<void>;
+  /** The disk's first byte. */
+  letter(): string;
+}
+
+/** One block of a letter. */
+export const fill = (letter: string): Buffers => buffersOf(new Uint8Array(4096).fill(letter.charCodeAt(0)));
+
+/** The letter at `offset` of a file. */
+export const letterOf = (path: string, offset = 0): string => String.fromCharCode(readFileSync(path)[offset]!);
+
+export async function until(condition: () => boolean): Promise<void> {
+  for (const end = Date.now() + 30_000; !condition(); await sleep(10)) {
+    if (Date.now() > end) throw new Error('it does not come to that');
+  }
+}
+
+/** A new image of zeroes. */
+export function image(): string {
+  const path = tempPath('disk.img');
+  writeFileSync(path, new Uint8Array(imageSize));
+  return path;
+}
+
+/**
+ * A script that runs `run`. If `flag` exists, it first holds up one command that writes 4096 bytes.
+ */
+export const holding = (folder: string, test: string, run: string): string => `
+if ${test} && mv ${folder}/flag ${folder}/taken 2>/dev/null; then
+  d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null; echo $$ >${folder}/caught
+  until [ -e ${folder}/release ]; do sleep 0.05; done
+  ${run} <$d; touch ${folder}/over; exit
+fi
+${run}`;
+
+/** The disk at `path`, whose writes a script of {@link holding} in `folder` holds up. */
+export function holder(source: string, path: string, folder: string): Held {
+  return {
+    source,
+    arm: () => writeFileSync(join(folder, 'flag'), ''),
+    caught: () => until(() => existsSync(join(folder, 'caught'))),
+    release: async () => {
+      writeFileSync(join(folder, 'release'), '');
+      await Promise.race([until(() => existsSync(join(folder, 'over'))).catch(() => undefined), sleep(1500)]);
+      // Prepare the next round.
+      for (const name of ['release', 'over', 'caught', 'taken']) rmSync(join(folder, name), { force: true });
+    },
+    letter: () => letterOf(path),
+  };
+}
+
+/** Starts an OpenSSH server whose dd is a script of {@link holding} in `folder`. */
+export async function holdingSshd(folder: string): Promise<Sshd> {
+  mkdirSync(join(folder, 'bin'));
+  const isWrite = 'case "$*" in *of=/proc*if=*|*if=*of=*) false;; *of=*) true;; *) false;; esac';
+  writeScript(join(folder, 'bin/dd'), holding(folder, `{ ${isWrite}; }`, '/usr/bin/dd "$@"'));
+  return Sshd.start({ env: { PATH: `${folder}/bin:${process.env['PATH']}` } });
+}
+
+/** The SFTP servers of `sshd` that have this file open. */
+export function sftpServersOf(sshd: Sshd, path: string): number[] {
+  return sshd.descendants().filter((pid) => {
+    try {
+      if (!readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sftp-server')) return false;
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === path);
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Sends a signal to a process, if it still exists. */
+export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // The process has ended.
+  }
+}
