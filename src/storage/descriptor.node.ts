@@ -101,7 +101,8 @@ export abstract class DescriptorDevice extends BlockBase {
       if (!ring.fetch(this.fd, offset, length, resolve)) resolve(-1);
     });
     const range = fetched > 0 ? this.doFileNow(offset, length) : undefined;
-    // The kernel may cap the read-ahead. Back off, or the disk is waited for twice.
+    // The kernel may cap the read-ahead: back off, or the disk is waited for twice
+    // (docs/notes/kernel.md, "Read-ahead").
     if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
     return range;
   }

@@ -3,7 +3,7 @@
  * thread pool costs more than copying a few pages. Linux with koffi only (libc.node.ts).
  *
  * Reads never wait for a disk: they use preadv2(2) with RWF_NOWAIT, or any read if the file system
- * is in memory (tmpfs).
+ * is in memory (tmpfs). docs/notes/kernel.md, "Synchronous reads".
  *
  * Writes of whole pages to a file on a local disk normally do not wait either, but no system call
  * promises it: the kernel may delay a writer while too many pages are dirty or a journal is being
@@ -114,7 +114,7 @@ export class PageCache {
 
 /**
  * True if this process may write the file. To others mincore(2) reports that every page is
- * resident.
+ * resident (docs/notes/kernel.md, "Residency").
  */
 function mayWrite(fd: number): boolean {
   try {

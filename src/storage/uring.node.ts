@@ -1,14 +1,14 @@
 /**
  * Reads files by io_uring(7): one system call submits many reads, no read needs a thread of ours,
  * and the event loop watches an eventfd(2) that reports completions. A read that waits for a disk
- * costs a third of a read on a thread.
+ * costs a third of a read on a thread (docs/notes/kernel.md, "Cold reads").
  *
  * Linux with koffi only, and only if the kernel permits io_uring, which many containers do not.
  * Otherwise {@link Uring.here} is undefined and callers use threads. There is one ring for each
  * JavaScript thread.
  *
- * Not here: writes, because most file systems pass buffered writes to a kernel thread anyway; the
- * queues in memory (uring-queues.node.ts).
+ * Not here: writes (docs/notes/kernel.md, "Buffered writes by io_uring"); the queues in memory
+ * (uring-queues.node.ts).
  */
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';

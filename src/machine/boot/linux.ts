@@ -3,7 +3,8 @@
  * entry (kernel documentation, arch/x86/boot.rst, "32-bit Boot Protocol", and zero-page.rst).
  *
  * The kernel's compressed payload was unpacked on the host and is entered directly. That saves
- * about 7 s of a boot under v86 (measured), and the kernel stays unmodified. No BIOS is needed.
+ * about 7 s of a boot under v86 (docs/notes/engine.md, "Boot times"), and the kernel stays
+ * unmodified. No BIOS is needed.
  */
 import type { ProtectedModeEntry } from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';

@@ -3,8 +3,8 @@
  *
  * Node's event loop can wait for any descriptor, but net.Socket refuses these kinds. So net.Socket
  * is given an end of a socket pair, and dup2(2) replaces that end by the real descriptor before the
- * event loop starts to wait for it. This needs no thread, and an arriving frame costs no more than
- * on any socket.
+ * event loop starts to wait for it (docs/notes/sockets.md, "Foreign descriptors"). This needs no
+ * thread, and an arriving frame costs no more than on any socket.
  */
 import { Socket, type OnReadOpts, type SocketConstructorOpts } from 'node:net';
 import type { Native } from './native.node.js';

@@ -2,7 +2,7 @@
  * The script that runs on the server, in a POSIX shell. It is sent as text: it examines the device
  * and the abilities of the system's dd, then takes commands line by line and runs dd for each
  * ([SYS] fig. 13). A command of 4 KiB takes 1.3 to 1.7 ms in this loop; a new `ssh HOST dd` for
- * each command takes 319 ms (measured). Nothing is stored on the server.
+ * each command takes 319 ms (docs/notes/ssh.md, "One session"). Nothing is stored on the server.
  *
  * The login shell sees only {@link startCommand}, which means the same to sh, csh and fish. The
  * script arrives on standard input as one line, which `read` takes. So no shell parses a name or a

@@ -3,13 +3,15 @@
  * WebAssembly.
  *
  * All code that depends on v86's internals is in this folder. They are untyped and may change with
- * v86's version, which is therefore pinned. This code relies on four facts about them:
+ * v86's version, which is therefore pinned. This code relies on four facts about them, which
+ * docs/notes/engine.md explains under the names in quotes:
  *
- * - MMIO handlers are registered above RAM in blocks of 128 KiB.
- * - An interrupt raised within an MMIO handler crashes the guest's kernel. Lowering a line there is
- *   safe.
- * - v86 does not OR interrupt lines that share an input: lowering one also lowers the others.
- * - Guest memory moves when the WebAssembly memory grows; old views are then detached.
+ * - "MMIO blocks": MMIO handlers are registered above RAM in blocks of 128 KiB.
+ * - "Interrupts and MMIO": an interrupt raised within an MMIO handler crashes the guest's kernel.
+ *   Lowering a line there is safe.
+ * - "Shared lines": v86 does not OR interrupt lines that share an input: lowering one also lowers
+ *   the others.
+ * - "Guest memory moves" when the WebAssembly memory grows; old views are then detached.
  */
 import { V86 } from 'v86';
 import { nextTurn } from '../../../base/turn.js';
