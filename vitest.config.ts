@@ -1,7 +1,14 @@
+import { fileURLToPath } from 'node:url';
 import { configDefaults, defineConfig } from 'vitest/config';
+import { LongestFirst } from './tests/support/longest-first.js';
+import { testSet } from './tests/support/test-sets.js';
 
-/** They use the user's ~/.rhosts, which exists once, so they run after the others, one by one. */
+/**
+ * Files that use what exists once on a machine, here the user's ~/.rhosts. They run after the
+ * others, one at a time.
+ */
 const alone = ['tests/interop/rsh.test.ts'];
+const { include, exclude } = testSet(fileURLToPath(new URL('.', import.meta.url)));
 
 export default defineConfig({
   test: {
@@ -11,23 +18,29 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // Files share no folders, ports, namespaces or loop devices, and spend half their time waiting
-    // for peers.
-    maxWorkers: 2,
+    // Each file has its own folders, ports, namespaces and loop devices. Half of the time is spent
+    // waiting for peers, so three workers keep two cores busy.
+    maxWorkers: 3,
     reporters: ['default'],
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
         test: {
           name: 'tests',
-          include: ['tests/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...alone],
+          include,
+          exclude: [...configDefaults.exclude, ...exclude, ...alone],
           sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
-        test: { name: 'alone', include: alone, fileParallelism: false, sequence: { groupOrder: 1 } },
+        test: {
+          name: 'alone',
+          include: alone.filter((file) => include.some((pattern) => pattern.includes('*') || pattern === file)),
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
       },
     ],
   },

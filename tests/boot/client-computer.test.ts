@@ -203,12 +203,12 @@ describe('a server without any Farbus software ([SYS] fig. 13, R3, R4)', () => {
 });
 
 describe('faults between guest and server', () => {
-  it('a server that stops for 20 s causes a pause and no error', async () => {
+  it('a server that stops for a while causes a pause and no error', async () => {
     const { computer } = await start();
     const load = underLoad(computer);
     await sleep(1000);
     server.signal('SIGSTOP');
-    await sleep(20_000);
+    await sleep(process.env['FARBUS_TEST_ALL'] ? 20_000 : 4_000);
     server.signal('SIGCONT');
     await load;
   });

@@ -1,0 +1,25 @@
+/**
+ * Which test files a run has: `npm test` leaves out the long ones, `npm run test:all` has all of
+ * them in their long form, and `npm run test:rest` has the files in which `test:all` does more than
+ * `npm test` does. The random inputs of tests/fuzz are not among these: their long form takes as
+ * long as one wants.
+ */
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Boots of several guests, each some 20 to 90 s of computing. */
+const long = ['boot/diskless', 'boot/exchange', 'boot/mach', 'boot/matrix'].map((name) => `tests/${name}.test.ts`);
+
+/** The environment variable that chooses: unset, "1" (all), or "rest". */
+const choice = process.env['FARBUS_TEST_ALL'];
+
+/** Patterns of the files to run, and of those to leave out. */
+export function testSet(root: string): { include: string[]; exclude: string[] } {
+  if (choice === undefined) return { include: ['tests/**/*.test.ts'], exclude: long };
+  if (choice !== 'rest') return { include: ['tests/**/*.test.ts'], exclude: [] };
+  const files = readdirSync(join(root, 'tests'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts') && !name.startsWith('fuzz'))
+    .map((name) => `tests/${name}`);
+  const hasLongForm = (file: string): boolean => readFileSync(join(root, file), 'utf8').includes('FARBUS_TEST_ALL');
+  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: [] };
+}
