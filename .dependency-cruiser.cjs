@@ -37,9 +37,20 @@ const layers = Object.entries(may).map(([folder, allowed]) => ({
   to: { path: '^src/', pathNot: `^src/(${[folder, ...allowed].join('|')})/` },
 }));
 
+// The same for the folders of src/device. All of them may import the files of src/device itself.
+const devices = { nvme: [], ahci: ['ata'], ata: ['scsi'], scsi: [] };
+const deviceLayers = Object.entries(devices).map(([folder, allowed]) => ({
+  name: `flow-device-${folder}`,
+  comment: `src/device/${folder} imports of the other devices only ${allowed.join(', ') || 'none'}`,
+  severity: 'error',
+  from: { path: `^src/device/${folder}/` },
+  to: { path: '^src/device/[^/]+/', pathNot: `^src/device/(${[folder, ...allowed].join('|')})/` },
+}));
+
 module.exports = {
   forbidden: [
     ...layers,
+    ...deviceLayers,
     {
       name: 'only-the-command-line-imports-cli',
       comment: 'src/cli has commands and terminal output; what others need too belongs to src/app',

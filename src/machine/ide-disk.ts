@@ -2,6 +2,8 @@
  * A disk on the engine's own IDE controller: requests by byte offset, each answered when it is
  * complete.
  */
+import type { AtaIdentity } from '../spec/ata-identify.js';
+
 export interface IdeDisk {
   /** Size in bytes: a multiple of 512, at most {@link maxIdeSize}. */
   readonly size: number;
@@ -9,22 +11,11 @@ export interface IdeDisk {
   /** True if writes may be answered before they are durable. A flush makes them durable. */
   readonly writeCache: boolean;
   /** Read at each IDENTIFY DEVICE. */
-  readonly identity: IdeIdentity;
+  readonly identity: AtaIdentity;
   /** Reads `into.length` bytes at byte `offset`. */
   read(offset: number, into: Uint8Array): Promise<void>;
   write(offset: number, from: Uint8Array): Promise<void>;
   flush(): Promise<void>;
-}
-
-/**
- * The names that a disk reports: at most 20, 40 and 8 ASCII characters, and a world wide name of 8
- * bytes.
- */
-export interface IdeIdentity {
-  readonly serial: string;
-  readonly model: string;
-  readonly firmware: string;
-  readonly worldWideName: Uint8Array;
 }
 
 /** Largest size in bytes: the controller has 31 bits for a sector number. */

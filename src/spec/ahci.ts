@@ -1,8 +1,7 @@
 /**
- * The numbers of AHCI 1.3.1 and of Serial ATA FISes (SATA 3.0 §10.3) that the host bus adapter
- * uses, in groups, each with its section.
+ * The numbers of AHCI 1.3.1 that the host bus adapter uses, in groups, each with its section.
  *
- * Values only: the code that uses them is in the other files of this folder.
+ * Not here: the frames that it receives and sends (sata-fis.ts).
  */
 
 /** §3.1 Generic host control: offsets in bytes. */
@@ -130,30 +129,3 @@ export const Header = {
  * §4.2.3 Command table: offsets in bytes. A PRD has 16 bytes, with a 0-based byte count of 22 bits.
  */
 export const CommandTable = { fis: 0x00, packet: 0x40, prdt: 0x80, prdSize: 16, countMask: 0x3fffff } as const;
-
-/** SATA 3.0 §10.3.1 FIS types. */
-export const FisType = {
-  h2dRegister: 0x27,
-  d2hRegister: 0x34,
-  dmaSetup: 0x41,
-  pioSetup: 0x5f,
-  setDeviceBits: 0xa1,
-} as const;
-
-/**
- * SATA 3.0 §10.3.4: bit 7 (C) of byte 1 of a host-to-device FIS: 1 for a command, 0 for device
- * control.
- */
-export const fisIsCommand = 0x80;
-/**
- * Bits of byte 1: interrupt (SATA 3.0 §10.3.5), notification (§10.3.6), direction device to host
- * (§10.3.9).
- */
-export const fisInterrupt = 0x40;
-export const fisNotification = 0x80;
-export const fisDeviceToHost = 0x20;
-/** ATA8-ACS, device control field: software reset (SRST). */
-export const controlReset = 0x04;
-
-/** §3.3.9 PxSIG, SATA 3.0 §11: the signature that each kind of device sends after a reset. */
-export const Signature = { ata: 0x00000101, atapi: 0xeb140101, none: 0xffffffff } as const;

@@ -1,9 +1,37 @@
 /**
- * The numbers of ATA8-ACS (T13/1699-D), or of ACS-3 where noted, that the devices use, in groups,
- * each with its clause.
+ * The numbers of ATA8-ACS (T13/1699-D), or of ACS-3 where noted, in groups, each with its clause:
+ * registers, commands and their kinds, logs. ATA disks, packet drives, v86's IDE drives and AoE use
+ * them.
  *
- * Values only.
+ * Not here: IDENTIFY data (ata-identify.ts), Serial ATA frames (sata-fis.ts).
  */
+
+/** Bytes of a sector, unless IDENTIFY DEVICE reports others (7.16.7.53). */
+export const sectorSize = 512;
+/** 4.2: number of sectors that 28-bit and 48-bit addresses can reach. */
+export const lba28Limit = 2 ** 28 - 1;
+export const lba48Limit = 2 ** 48;
+
+/** The registers of a command (ATA8-ACS 7.1.2, 7.1.4). */
+export interface TaskFile {
+  readonly command: number;
+  /** 16 bits. */
+  readonly features: number;
+  /** 48 bits. */
+  readonly lba: number;
+  /** 16 bits. */
+  readonly count: number;
+  readonly device: number;
+}
+
+/** The registers at the end of a command (ATA8-ACS 6). */
+export interface ResultFile {
+  readonly status: number;
+  readonly error: number;
+  readonly lba: number;
+  readonly count: number;
+  readonly device: number;
+}
 
 /** ATA8-ACS 6.2 status and 6.3 error registers. */
 export const AtaStatus = {
@@ -18,13 +46,17 @@ export const AtaStatus = {
   busy: 0x80,
 } as const;
 
-export const AtaError = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40 } as const;
+/** Bit 6 means `writeProtected` for a write and `uncorrectable` for a read. */
+export const AtaError = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40, writeProtected: 0x40 } as const;
+
+/** Device control register: software reset (SRST). */
+export const controlReset = 0x04;
 
 /** Status of a device without an error. */
 export const good = AtaStatus.ready | AtaStatus.seekComplete;
 
 /** ATA8-ACS 7, table 10: command codes. */
-export const Ata = {
+export const AtaCommand = {
   nop: 0x00,
   dataSetManagement: 0x06,
   deviceReset: 0x08,
@@ -67,6 +99,54 @@ export const Ata = {
   setFeatures: 0xef,
   readNativeMax: 0xf8,
 } as const;
+
+/** A kind of command that addresses sectors. */
+export interface SectorCommand {
+  /** The direction; `verify` reads the medium but transfers nothing. */
+  readonly act: 'read' | 'write' | 'verify';
+  /** `pio`: the data goes through the data port. */
+  readonly protocol: 'dma' | 'pio' | 'none';
+  /** True if the address has 48 bits, false if it has 28. */
+  readonly wide: boolean;
+  /** Transfers the blocks that SET MULTIPLE MODE has set. */
+  readonly multiple: boolean;
+  /** Force unit access: durable when answered. Queued commands have a bit for it instead. */
+  readonly fua: boolean;
+  /** Native command queuing. */
+  readonly queued: boolean;
+}
+
+/** ATA8-ACS 7: the commands that address sectors. */
+export const sectorCommands: ReadonlyMap<number, SectorCommand> = new Map(
+  (
+    [
+      [AtaCommand.readSectors, 'read', 'pio'],
+      [AtaCommand.readSectorsExt, 'read', 'pio', 'wide'],
+      [AtaCommand.readMultiple, 'read', 'pio', 'multiple'],
+      [AtaCommand.readMultipleExt, 'read', 'pio', 'wide', 'multiple'],
+      [AtaCommand.readDma, 'read', 'dma'],
+      [AtaCommand.readDmaExt, 'read', 'dma', 'wide'],
+      [AtaCommand.readFpdma, 'read', 'dma', 'wide', 'queued'],
+      [AtaCommand.readVerify, 'verify', 'none'],
+      [AtaCommand.readVerifyExt, 'verify', 'none', 'wide'],
+      [AtaCommand.writeSectors, 'write', 'pio'],
+      [AtaCommand.writeSectorsExt, 'write', 'pio', 'wide'],
+      [AtaCommand.writeMultiple, 'write', 'pio', 'multiple'],
+      [AtaCommand.writeMultipleExt, 'write', 'pio', 'wide', 'multiple'],
+      [AtaCommand.writeMultipleFuaExt, 'write', 'pio', 'wide', 'multiple', 'fua'],
+      [AtaCommand.writeDma, 'write', 'dma'],
+      [AtaCommand.writeDmaExt, 'write', 'dma', 'wide'],
+      [AtaCommand.writeDmaFuaExt, 'write', 'dma', 'wide', 'fua'],
+      [AtaCommand.writeFpdma, 'write', 'dma', 'wide', 'queued'],
+    ] as const
+  ).map(([command, act, protocol, ...kinds]) => {
+    const is = (kind: string): boolean => (kinds as readonly string[]).includes(kind);
+    return [
+      command,
+      { act, protocol, wide: is('wide'), multiple: is('multiple'), fua: is('fua'), queued: is('queued') },
+    ];
+  }),
+);
 
 /** ATA8-ACS 7.47 SET FEATURES subcommands; ACS-3 7.45 has sense data reporting. */
 export const SetFeature = {
@@ -118,10 +198,3 @@ export const AtaLog = {
  * length.
  */
 export const dsmEntrySize = 8;
-/**
- * IDENTIFY word 105: largest number of 512-byte blocks of range entries in one DATA SET MANAGEMENT.
- */
-export const dsmMaxBlocks = 8;
-
-/** Largest number of queued commands in flight (IDENTIFY word 75, plus 1). */
-export const queueDepth = 32;

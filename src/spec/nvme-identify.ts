@@ -2,6 +2,7 @@
  * Identify data structures (NVMe 1.4 §5.15.2). Fields left at zero are not supported or not
  * reported.
  */
+import { putAscii } from './ascii.js';
 import { Cns } from './nvme.js';
 
 /** Names of the controller and its namespace, as identify structures report them. */
@@ -43,9 +44,9 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   const view = new DataView(data.buffer);
   view.setUint16(0, vendor, true); // VID
   view.setUint16(2, vendor, true); // SSVID
-  ascii(data, 4, 20, identity.serial); // SN
-  ascii(data, 24, 40, identity.model); // MN
-  ascii(data, 64, 8, identity.firmware); // FR
+  putAscii(data, 4, 20, identity.serial); // SN
+  putAscii(data, 24, 40, identity.model); // MN
+  putAscii(data, 64, 8, identity.firmware); // FR
   data[72] = 6; // RAB, recommended arbitration burst: 64 commands
   data[77] = mdts; // MDTS
   view.setUint16(78, 1, true); // CNTLID
@@ -67,7 +68,7 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   view.setUint16(520, (facts.trim ? 1 << 2 : 0) | (1 << 3), true);
   // VWC: bit 0, there is a volatile cache; a flush may address all namespaces
   data[525] = (facts.volatileWriteCache ? 0b001 : 0) | 0b110;
-  ascii(data, 768, 256, `nqn.2026-11.org.farbus:nvme:${identity.serial}`, 0); // SUBNQN
+  putAscii(data, 768, 256, `nqn.2026-11.org.farbus:nvme:${identity.serial}`, 0); // SUBNQN
   view.setUint16(2048, 1, true); // PSD0: maximum power, in units of 10 mW
   return data;
 }
@@ -109,11 +110,4 @@ export function namespaceDescriptors(identity: NvmeIdentity): Uint8Array {
 /** True if the CNS value (figure 245) is one of {@link Cns}. */
 export function knownCns(cns: number): boolean {
   return Object.values<number>(Cns).includes(cns);
-}
-
-function ascii(data: Uint8Array, at: number, length: number, text: string, pad = 0x20): void {
-  for (let i = 0; i < length; i++) {
-    const code = i < text.length ? text.charCodeAt(i) : pad;
-    data[at + i] = i < text.length && (code < 0x20 || code > 0x7e) ? 0x3f : code;
-  }
 }

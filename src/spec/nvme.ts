@@ -1,7 +1,7 @@
 /**
  * The numbers of NVM Express 1.4 that the controller uses, in groups, each with its section.
  *
- * Values only: the code that uses them is in the other files of this folder.
+ * Not here: identify data (nvme-identify.ts).
  */
 
 /** §3.1 Register definition: offsets in bytes from the start of BAR 0. */

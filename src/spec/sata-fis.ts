@@ -4,33 +4,31 @@
  *
  * Left out: BIST and data FISes, which software never sees.
  */
-import { FisType, fisDeviceToHost, fisInterrupt, fisIsCommand, fisNotification } from './ahci.js';
+import type { ResultFile, TaskFile } from './ata.js';
 
-/** The shadow registers of a command (ATA8-ACS 7.1.2, 7.1.4). */
-export interface TaskFile {
-  readonly command: number;
-  /** 16 bits. */
-  readonly features: number;
-  /** 48 bits. */
-  readonly lba: number;
-  /** 16 bits. */
-  readonly count: number;
-  readonly device: number;
-}
+/** §10.3.1 FIS types. */
+export const FisType = {
+  h2dRegister: 0x27,
+  d2hRegister: 0x34,
+  dmaSetup: 0x41,
+  pioSetup: 0x5f,
+  setDeviceBits: 0xa1,
+} as const;
+
+/** §10.3.4: bit 7 (C) of byte 1 of a host-to-device FIS: 1 for a command, 0 for device control. */
+const fisIsCommand = 0x80;
+/** Bits of byte 1: interrupt (§10.3.5), notification (§10.3.6), device to host (§10.3.9). */
+const fisInterrupt = 0x40;
+const fisNotification = 0x80;
+const fisDeviceToHost = 0x20;
+
+/** §11: the signature that each kind of device sends after a reset. */
+export const Signature = { ata: 0x00000101, atapi: 0xeb140101, none: 0xffffffff } as const;
 
 /** A host-to-device register FIS (§10.3.4). */
 export interface HostFis extends TaskFile {
   readonly isCommand: boolean;
   readonly control: number;
-}
-
-/** The content of a device-to-host register FIS (§10.3.5). */
-export interface ResultFile {
-  readonly status: number;
-  readonly error: number;
-  readonly lba: number;
-  readonly count: number;
-  readonly device: number;
 }
 
 /**

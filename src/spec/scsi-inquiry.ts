@@ -1,6 +1,7 @@
 /**
  * INQUIRY data (SPC-3 6.4) and vital product data pages (7.6) of a packet device.
  */
+import { putAscii } from './ascii.js';
 import type { AtaIdentity } from './ata-identify.js';
 import { DeviceType } from './scsi.js';
 
@@ -14,9 +15,9 @@ export function inquiry(deviceType: number, identity: AtaIdentity): Uint8Array {
   data[2] = 5; // SPC-3
   data[3] = 2; // response data format
   data[4] = data.length - 5;
-  ascii(data, 8, 8, vendor);
-  ascii(data, 16, 16, identity.model);
-  ascii(data, 32, 4, identity.firmware);
+  putAscii(data, 8, 8, vendor);
+  putAscii(data, 16, 16, identity.model);
+  putAscii(data, 32, 4, identity.firmware);
   return data;
 }
 
@@ -45,7 +46,7 @@ function contentOf({ deviceType, identity, rotational }: VitalFacts, page: numbe
       return Uint8Array.of(0x00, 0x80, 0x83, ...(disk ? [0xb0, 0xb1] : []));
     case 0x80: {
       const serial = new Uint8Array(20);
-      ascii(serial, 0, 20, identity.serial);
+      putAscii(serial, 0, 20, identity.serial);
       return serial;
     }
     case 0x83:
@@ -62,12 +63,5 @@ function contentOf({ deviceType, identity, rotational }: VitalFacts, page: numbe
     }
     default:
       return undefined;
-  }
-}
-
-function ascii(data: Uint8Array, at: number, length: number, text: string): void {
-  for (let i = 0; i < length; i++) {
-    const code = text.charCodeAt(i);
-    data[at + i] = code >= 0x20 && code <= 0x7e ? code : 0x20;
   }
 }

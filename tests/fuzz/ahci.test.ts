@@ -7,7 +7,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { AtaDisk } from '../../src/device/ata/disk.js';
-import { Ata } from '../../src/spec/ata.js';
+import { AtaCommand } from '../../src/spec/ata.js';
 import { PacketDrive } from '../../src/device/ata/packet-drive.js';
 import { Scsi } from '../../src/spec/scsi.js';
 import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/spec/ahci.js';
@@ -60,10 +60,10 @@ async function revive(driver: AhciDriver): Promise<void> {
   for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
   expect(driver.read(HbaRegister.ghc) & 1).toBe(0);
   for (const port of [0, 1, 2]) await driver.start(port);
-  await driver.identify(Ata.identify, 0);
-  await driver.identify(Ata.identifyPacket, 1);
+  await driver.identify(AtaCommand.identify, 0);
+  await driver.identify(AtaCommand.identifyPacket, 1);
   const at = driver.allocate(4096);
-  driver.queue(3, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+  driver.queue(3, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
   await driver.queuedEnd(1 << 3);
   expect(driver.port('sact')).toBe(0);
 }
@@ -105,7 +105,7 @@ const command = fc.record({
   queued: fc.boolean(),
   slot: fc.integer({ min: 0, max: 31 }),
   port: fc.integer({ min: 0, max: 2 }),
-  command: fc.oneof(fc.constantFrom(...Object.values<number>(Ata)), fc.integer({ min: 0, max: 255 })),
+  command: fc.oneof(fc.constantFrom(...Object.values<number>(AtaCommand)), fc.integer({ min: 0, max: 255 })),
   lba: fc.oneof(fc.integer({ min: 0, max: 2100 }), fc.integer({ min: 0, max: 2 ** 48 - 1 })),
   count: fc.oneof(fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 0xffff })),
   features: fc.oneof(fc.integer({ min: 0, max: 16 }), fc.integer({ min: 0, max: 0xffff })),
@@ -134,7 +134,7 @@ it(
         const driver = new AhciDriver([disk, cd, removable]);
         for (const port of [0, 1, 2]) await driver.start(port);
         for (const { queued, slot, port, packet, control, table, ...fields } of commands) {
-          const own = queued ? { count: slot << 3, command: Ata.readFpdma + (fields.command & 1) } : {};
+          const own = queued ? { count: slot << 3, command: AtaCommand.readFpdma + (fields.command & 1) } : {};
           const given = { ...fields, ...own, ...(packet && { packet }), ...(control !== undefined && { control }) };
           driver.prepare(slot, given, port);
           if (table !== undefined) driver.memory.data(driver.places(slot, port).header, 32).setUint32(8, table, true);
@@ -168,7 +168,7 @@ it(
         for (const one of steps) {
           if (one === 'queue') {
             slot = (slot + 1) % 32;
-            driver.queue(slot, { command: Ata.readFpdma, features: 8, prdt: [[at + slot * 4096, 4096]] });
+            driver.queue(slot, { command: AtaCommand.readFpdma, features: 8, prdt: [[at + slot * 4096, 4096]] });
           } else if (one === 'answer') medium.waiting.shift()?.();
           else if (one === 'stop') driver.setPort('cmd', driver.port('cmd') ^ 1);
           else if (one === 'comreset') {
@@ -203,7 +203,7 @@ it(
       port: fc.integer({ min: 0, max: 2 }),
       slot: fc.integer({ min: 0, max: 31 }),
       queued: fc.boolean(),
-      command: fc.constantFrom<number>(...Object.values<number>(Ata)),
+      command: fc.constantFrom<number>(...Object.values<number>(AtaCommand)),
       header: fc.option(fc.uint8Array({ minLength: 1, maxLength: 32 }), { nil: undefined }),
       patches: fc.array(patch, { maxLength: 4 }),
       /** Rewritten while the command is under way. */

@@ -2,13 +2,13 @@
  * A minimal AHCI driver for tests. It knows the specification and does only what the test tells it.
  */
 import { AhciController, type AhciOptions } from '../../src/device/ahci/controller.js';
-import { Ata } from '../../src/spec/ata.js';
+import { AtaCommand } from '../../src/spec/ata.js';
 import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/spec/ahci.js';
 import type { SataDevice } from '../../src/device/ata/sata-device.js';
 import { TestMemory } from './guest-memory.js';
 
 /** An ATA command, as a test states it. */
-export interface AtaCommand {
+export interface DriverCommand {
   readonly command: number;
   readonly lba?: number;
   readonly count?: number;
@@ -169,7 +169,7 @@ export class AhciDriver {
   }
 
   /** Writes the header and the table of a slot. */
-  prepare(slot: number, command: AtaCommand, port = 0): void {
+  prepare(slot: number, command: DriverCommand, port = 0): void {
     const { header, table } = this.places(slot, port);
     const { lba = 0, count = 0, features = 0, device = 0x40, packet, prdt = [] } = command;
     const flags = (command.write ? 1 << 6 : 0) | (packet ? 1 << 5 : 0) | (command.header ?? 0);
@@ -194,7 +194,7 @@ export class AhciDriver {
   }
 
   /** Issues a non-queued command and waits until its PxCI bit is clear or an error is reported. */
-  async run(command: AtaCommand, { slot = 0, port = 0 } = {}): Promise<AtaResult> {
+  async run(command: DriverCommand, { slot = 0, port = 0 } = {}): Promise<AtaResult> {
     this.prepare(slot, command, port);
     this.setPort('ci', 1 << slot, port);
     return this.end(slot, port);
@@ -230,7 +230,7 @@ export class AhciDriver {
   }
 
   /** Issues a queued command. */
-  queue(slot: number, command: AtaCommand, port = 0): void {
+  queue(slot: number, command: DriverCommand, port = 0): void {
     this.prepare(slot, { ...command, count: slot << 3 }, port);
     this.setPort('sact', 1 << slot, port);
     this.setPort('ci', 1 << slot, port);
@@ -246,7 +246,7 @@ export class AhciDriver {
   }
 
   /** IDENTIFY DEVICE or IDENTIFY PACKET DEVICE. */
-  async identify(command: number = Ata.identify, port = 0): Promise<DataView> {
+  async identify(command: number = AtaCommand.identify, port = 0): Promise<DataView> {
     const at = this.allocate(512);
     const { status } = await this.run({ command, prdt: [[at, 512]] }, { port });
     if (status & 1) throw new Error(`identify: status 0x${status.toString(16)}`);
@@ -260,7 +260,10 @@ export class AhciDriver {
     { port = 0, write = false, at = this.allocate(length || 1) } = {},
   ) {
     const prdt: [number, number][] = length > 0 ? [[at, length]] : [];
-    const result = await this.run({ command: Ata.packet, features: length > 0 ? 1 : 0, packet, prdt, write }, { port });
+    const result = await this.run(
+      { command: AtaCommand.packet, features: length > 0 ? 1 : 0, packet, prdt, write },
+      { port },
+    );
     if (result.status & 1) await this.restart(port);
     return {
       ...result,

@@ -7,9 +7,9 @@ import { BlockError } from '../../src/block/errors.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { Steps } from '../../src/base/steps.js';
 import { AtaDisk } from '../../src/device/ata/disk.js';
-import { Ata, SetFeature } from '../../src/spec/ata.js';
+import { AtaCommand, SetFeature } from '../../src/spec/ata.js';
 import { ReadyMemoryDevice } from '../../src/storage/memory.js';
-import { AhciDriver, testAtaIdentity, type AtaCommand } from '../support/ahci-driver.js';
+import { AhciDriver, testAtaIdentity, type DriverCommand } from '../support/ahci-driver.js';
 
 const size = 1 << 20;
 
@@ -60,7 +60,7 @@ async function started(medium = new Medium(), steps = new Steps()) {
  * Issues a command.
  * @returns true if the command had ended when the issue returned
  */
-function issue(driver: AhciDriver, command: AtaCommand, slot = 0): boolean {
+function issue(driver: AhciDriver, command: DriverCommand, slot = 0): boolean {
   driver.prepare(slot, command);
   driver.setPort('ci', 1 << slot);
   return driver.port('ci') === 0 && (driver.port('is') & 1) === 1;
@@ -74,12 +74,12 @@ describe('an AHCI disk with synchronous reads and writes', () => {
       [at + 2, 1024],
       [at + 4096, 3072],
     ] as const;
-    expect(issue(driver, { command: Ata.readDmaExt, lba: 100, count: 8, prdt })).toBe(true);
+    expect(issue(driver, { command: AtaCommand.readDmaExt, lba: 100, count: 8, prdt })).toBe(true);
     expect(driver.acknowledge()).toMatchObject({ status: 0x50, error: 0, transferred: 4096 });
     const expected = medium.content.slice(51200, 51200 + 4096);
     expect(driver.memory.at(at + 2, 1024)).toEqual(expected.subarray(0, 1024));
     expect(driver.memory.at(at + 4096, 3072)).toEqual(expected.subarray(1024));
-    expect(issue(driver, { command: Ata.writeDmaExt, lba: 500, count: 8, prdt, write: true })).toBe(true);
+    expect(issue(driver, { command: AtaCommand.writeDmaExt, lba: 500, count: 8, prdt, write: true })).toBe(true);
     driver.acknowledge();
     expect(medium.content.subarray(256000, 256000 + 4096)).toEqual(expected);
     expect([medium.now, medium.later]).toEqual([4, 0]);
@@ -89,9 +89,9 @@ describe('an AHCI disk with synchronous reads and writes', () => {
   it('completes queued commands at once, each with its own bit', async () => {
     const { medium, driver } = await started();
     const at = driver.allocate(8192);
-    driver.queue(3, { command: Ata.readFpdma, features: 8, lba: 8, prdt: [[at, 4096]] });
+    driver.queue(3, { command: AtaCommand.readFpdma, features: 8, lba: 8, prdt: [[at, 4096]] });
     expect([driver.port('sact'), driver.port('ci')]).toEqual([0, 0]);
-    driver.queue(4, { command: Ata.readFpdma, features: 8, lba: 16, prdt: [[at + 4096, 4096]] });
+    driver.queue(4, { command: AtaCommand.readFpdma, features: 8, lba: 16, prdt: [[at + 4096, 4096]] });
     expect(driver.port('sact')).toBe(0);
     expect(driver.memory.at(at, 8192)).toEqual(medium.content.slice(4096, 4096 + 8192));
     expect(medium.later).toBe(0);
@@ -105,7 +105,7 @@ describe('an AHCI disk with synchronous reads and writes', () => {
       [at, 1024],
       [at + 4096, 3072],
     ] as const;
-    expect(issue(driver, { command: Ata.readDmaExt, lba: 100, count: 8, prdt })).toBe(false);
+    expect(issue(driver, { command: AtaCommand.readDmaExt, lba: 100, count: 8, prdt })).toBe(false);
     expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 4096 });
     expect(driver.memory.at(at + 4096, 3072)).toEqual(medium.content.slice(52224, 52224 + 3072));
     expect(medium.later).toBe(1);
@@ -115,9 +115,9 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     const { medium, driver } = await started();
     const prdt = [[driver.allocate(512), 512]] as const;
     const write = { lba: 0, count: 1, prdt, write: true };
-    await driver.run({ command: Ata.writeDmaFuaExt, ...write });
-    await driver.run({ command: Ata.setFeatures, features: SetFeature.disableWriteCache });
-    await driver.run({ command: Ata.writeDmaExt, ...write });
+    await driver.run({ command: AtaCommand.writeDmaFuaExt, ...write });
+    await driver.run({ command: AtaCommand.setFeatures, features: SetFeature.disableWriteCache });
+    await driver.run({ command: AtaCommand.writeDmaExt, ...write });
     expect([medium.now, medium.later]).toEqual([0, 2]);
   });
 
@@ -130,19 +130,19 @@ describe('an AHCI disk with synchronous reads and writes', () => {
       [at, 1000],
       [at + 2048, 24],
     ] as const;
-    expect(issue(driver, { command: Ata.readDmaExt, count: 2, prdt: odd })).toBe(false);
+    expect(issue(driver, { command: AtaCommand.readDmaExt, count: 2, prdt: odd })).toBe(false);
     expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 1024 });
-    expect((await driver.run({ command: Ata.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] })).error).toBe(
-      0x10,
-    );
+    expect(
+      (await driver.run({ command: AtaCommand.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] })).error,
+    ).toBe(0x10);
     await driver.restart();
-    const short = await driver.run({ command: Ata.readDmaExt, count: 8, prdt: [[at, 512]] });
+    const short = await driver.run({ command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 512]] });
     expect(short.interrupts & 0x01000000).not.toBe(0);
     await driver.restart();
     medium.ready = () => {
       throw new BlockError('io', 'a bad sector');
     };
-    expect(issue(driver, { command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] })).toBe(false);
+    expect(issue(driver, { command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 4096]] })).toBe(false);
     expect(await driver.end()).toMatchObject({ status: 0x50 });
     expect(medium.now).toBe(0);
   });
@@ -152,7 +152,7 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     const told: string[] = [];
     steps.add({ step: ({ id }) => void told.push(id) });
     const { medium, driver } = await started(new Medium(), steps);
-    await driver.run({ command: Ata.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
+    await driver.run({ command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
     expect([medium.now, medium.later]).toEqual([0, 1]);
     expect(told).toContain('262');
   });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { AtaDisk } from '../../src/device/ata/disk.js';
-import { Ata, AtaLog } from '../../src/spec/ata.js';
-import { HbaRegister, PortInterrupt, Signature } from '../../src/spec/ahci.js';
+import { AtaCommand, AtaLog } from '../../src/spec/ata.js';
+import { HbaRegister, PortInterrupt } from '../../src/spec/ahci.js';
+import { Signature } from '../../src/spec/sata-fis.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
@@ -78,7 +79,7 @@ describe('generic registers (AHCI 1.3.1 §3.1)', () => {
     const driver = await started(medium);
     const at = driver.allocate(4096);
     driver.memory.at(at, 4096).fill(0x55);
-    driver.queue(3, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(3, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     driver.write(HbaRegister.ghc, 0x80000003);
     for (let i = 0; i < 20; i++) await turn();
     expect(driver.read(HbaRegister.ghc) & 1).toBe(1);
@@ -101,11 +102,11 @@ describe('commands and frames', () => {
       [a + 2, 1000],
       [a + 4096, 3096],
     ] as const;
-    const written = await driver.run({ command: Ata.writeDmaExt, lba: 100, count: 8, prdt, write: true });
+    const written = await driver.run({ command: AtaCommand.writeDmaExt, lba: 100, count: 8, prdt, write: true });
     expect(written).toMatchObject({ status: 0x50, error: 0, transferred: 4096 });
     expect(written.interrupts & PortInterrupt.d2hRegister).toBe(PortInterrupt.d2hRegister);
     const b = driver.allocate(4096);
-    const read = await driver.run({ command: Ata.readDma, lba: 100, count: 8, prdt: [[b, 4096]] });
+    const read = await driver.run({ command: AtaCommand.readDma, lba: 100, count: 8, prdt: [[b, 4096]] });
     expect(read).toMatchObject({ status: 0x50, transferred: 4096 });
     expect(driver.memory.at(b, 4096)).toEqual(data);
     const fis = driver.frame('d2hRegister');
@@ -116,7 +117,7 @@ describe('commands and frames', () => {
     const driver = await started(new MemoryDevice(pattern(size)));
     const at = driver.allocate(1024);
     driver.frame('d2hRegister').fill(0);
-    const { interrupts, status } = await driver.run({ command: Ata.readSectors, count: 2, prdt: [[at, 1024]] });
+    const { interrupts, status } = await driver.run({ command: AtaCommand.readSectors, count: 2, prdt: [[at, 1024]] });
     expect(status).toBe(0x50);
     expect(interrupts & 3).toBe(PortInterrupt.pioSetup);
     expect(driver.memory.at(at, 1024)).toEqual(pattern(size).subarray(0, 1024));
@@ -131,7 +132,7 @@ describe('commands and frames', () => {
     const at = driver.allocate(32 * 4096);
     for (let slot = 0; slot < 32; slot++) {
       driver.queue(slot, {
-        command: Ata.readFpdma,
+        command: AtaCommand.readFpdma,
         features: 8,
         lba: slot * 8,
         prdt: [[at + slot * 4096, 4096]],
@@ -158,7 +159,7 @@ describe('commands and frames', () => {
     const driver = await started(medium);
     const at = driver.allocate(8192);
     for (const slot of [4, 9]) {
-      driver.prepare(slot, { command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] });
+      driver.prepare(slot, { command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 4096]] });
     }
     driver.setPort('ci', (1 << 4) | (1 << 9));
     expect(medium.waiting.length).toBe(1);
@@ -173,7 +174,7 @@ describe('commands and frames', () => {
   it("needs only its driver's accesses: two to issue a command, none while it runs", async () => {
     const driver = await started();
     driver.accesses = 0;
-    driver.queue(0, { command: Ata.readFpdma, features: 1, prdt: [[driver.allocate(512), 512]] });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 1, prdt: [[driver.allocate(512), 512]] });
     expect(driver.accesses).toBe(2);
   });
 
@@ -191,38 +192,40 @@ describe('errors (§6)', () => {
     const driver = await started();
     const at = driver.allocate(512);
     const bad = await driver.run(
-      { command: Ata.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] },
+      { command: AtaCommand.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] },
       { slot: 5 },
     );
     expect(bad).toMatchObject({ status: 0x51, error: 0x10 });
     expect(bad.interrupts >>> 30).toBe(1);
     expect(driver.port('ci')).toBe(1 << 5);
-    driver.prepare(6, { command: Ata.readDmaExt, count: 1, prdt: [[at, 512]] });
+    driver.prepare(6, { command: AtaCommand.readDmaExt, count: 1, prdt: [[at, 512]] });
     driver.setPort('ci', 1 << 6);
     await turn();
     expect(driver.port('ci')).toBe((1 << 5) | (1 << 6));
     await driver.restart();
     expect(driver.port('ci')).toBe(0);
-    expect(await driver.run({ command: Ata.readDmaExt, count: 1, prdt: [[at, 512]] })).toMatchObject({ status: 0x50 });
+    expect(await driver.run({ command: AtaCommand.readDmaExt, count: 1, prdt: [[at, 512]] })).toMatchObject({
+      status: 0x50,
+    });
   });
 
   it('READ LOG EXT 10h names a failed queued command, the others are aborted', async () => {
     const medium = new FailingDisk(size, 'io');
     const driver = await started(medium);
     const at = driver.allocate(8192);
-    driver.queue(7, { command: Ata.readFpdma, features: 8, lba: 0x123, prdt: [[at, 4096]] });
+    driver.queue(7, { command: AtaCommand.readFpdma, features: 8, lba: 0x123, prdt: [[at, 4096]] });
     const { interrupts, status, error } = await driver.queuedEnd(1 << 7);
     expect(interrupts & (PortInterrupt.setDeviceBits | PortInterrupt.taskFileError)).not.toBe(0);
     expect([status & 1, error]).toEqual([1, 0x40]);
     expect(driver.port('sact')).toBe(1 << 7);
     await driver.restart();
     const log = driver.allocate(512);
-    await driver.run({ command: Ata.readLogExt, lba: AtaLog.ncqError, count: 1, prdt: [[log, 512]] });
+    await driver.run({ command: AtaCommand.readLogExt, lba: AtaLog.ncqError, count: 1, prdt: [[log, 512]] });
     const page = driver.memory.at(log, 512);
     expect([page[0], page[2]! & 1, page[3], page[4], page[5]]).toEqual([7, 1, 0x40, 0x23, 0x01]);
     expect(page.reduce((sum, byte) => sum + byte, 0) & 0xff).toBe(0);
     medium.kind = undefined;
-    driver.queue(7, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(7, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     await driver.queuedEnd(1 << 7);
     expect(driver.port('sact')).toBe(0);
   });
@@ -231,14 +234,14 @@ describe('errors (§6)', () => {
     const medium = new GatedDisk(size);
     const driver = await started(medium);
     const at = driver.allocate(4096);
-    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
-    driver.prepare(1, { command: Ata.flushCacheExt });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.prepare(1, { command: AtaCommand.flushCacheExt });
     driver.setPort('ci', 2);
     expect(driver.port('is') >>> 30).toBe(1);
     await driver.restart();
     expect(medium.aborted).toBe(1);
     const log = driver.allocate(512);
-    await driver.run({ command: Ata.readLogExt, lba: AtaLog.ncqError, count: 1, prdt: [[log, 512]] });
+    await driver.run({ command: AtaCommand.readLogExt, lba: AtaLog.ncqError, count: 1, prdt: [[log, 512]] });
     expect(driver.memory.at(log, 1)[0]).toBe(0x80);
   });
 
@@ -262,7 +265,7 @@ describe('errors (§6)', () => {
     for (const [name, spoil, bit] of cases) {
       const driver = await started();
       const at = driver.allocate(4096);
-      const command = { command: Ata.readDmaExt, count: 8, prdt: [[at, 4096]] as const };
+      const command = { command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 4096]] as const };
       driver.prepare(0, command);
       spoil(driver);
       driver.setPort('ci', 1);
@@ -285,7 +288,7 @@ describe('errors (§6)', () => {
     const driver = await started(medium);
     const table = driver.allocate(0x80 + 65535 * 16);
     const at = driver.allocate(131072);
-    driver.prepare(0, { command: Ata.readDmaExt, count: 255 });
+    driver.prepare(0, { command: AtaCommand.readDmaExt, count: 255 });
     const header = driver.memory.data(driver.places(0).header, 32);
     driver.memory.at(table, 0x80).set(driver.memory.at(driver.places(0).table, 0x80));
     for (let i = 0; i < 65535; i++) {
@@ -307,7 +310,7 @@ describe('stops, resets and hot plug', () => {
     medium.honoursAbort = false;
     const driver = await started(medium);
     const at = driver.allocate(4096);
-    driver.queue(0, { command: Ata.writeFpdma, features: 8, write: true, prdt: [[at, 4096]] });
+    driver.queue(0, { command: AtaCommand.writeFpdma, features: 8, write: true, prdt: [[at, 4096]] });
     driver.setPort('cmd', 0x10);
     for (let i = 0; i < 20; i++) await turn();
     expect(driver.port('cmd') & 0x8000).toBe(0x8000);
@@ -321,12 +324,12 @@ describe('stops, resets and hot plug', () => {
     medium.honoursAbort = false;
     const driver = await started(medium);
     const at = driver.allocate(8192);
-    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     driver.setPort('cmd', 0x10);
     driver.setPort('cmd', 0x11);
     driver.setPort('sctl', 0x301);
     driver.setPort('sctl', 0x300);
-    driver.queue(1, { command: Ata.readFpdma, features: 8, prdt: [[at + 4096, 4096]] });
+    driver.queue(1, { command: AtaCommand.readFpdma, features: 8, prdt: [[at + 4096, 4096]] });
     driver.write(HbaRegister.ghc, 0x80000001);
     driver.memory.at(at, 8192).fill(0x55);
     medium.open();
@@ -341,7 +344,7 @@ describe('stops, resets and hot plug', () => {
     const driver = await started(medium);
     const at = driver.allocate(4096);
     driver.memory.at(at, 4096).fill(0x55);
-    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     driver.setPort('cmd', 0x10);
     driver.setPort('sctl', 0x301);
     expect(driver.port('ssts')).toBe(0);
@@ -379,7 +382,7 @@ describe('stops, resets and hot plug', () => {
     const driver = new AhciDriver([device]);
     await driver.start();
     const at = driver.allocate(4096);
-    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     expect(driver.controller.unplug(0)).toBe(device);
     expect(driver.port('ssts')).toBe(0);
     expect(driver.port('is') & PortInterrupt.phyReadyChange).toBe(PortInterrupt.phyReadyChange);
@@ -402,7 +405,7 @@ describe('stops, resets and hot plug', () => {
     await driver.start(0);
     await driver.start(1);
     for (const port of [0, 1]) {
-      driver.prepare(0, { command: Ata.flushCacheExt }, port);
+      driver.prepare(0, { command: AtaCommand.flushCacheExt }, port);
       driver.setPort('ci', 1, port);
     }
     await turn();
@@ -427,9 +430,9 @@ describe('pause, save and restore', () => {
     const medium = new GatedDisk(pattern(size));
     const driver = await started(medium);
     const at = driver.allocate(8192);
-    driver.queue(0, { command: Ata.readFpdma, features: 8, prdt: [[at, 4096]] });
+    driver.queue(0, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     const paused = driver.controller.pause();
-    driver.queue(1, { command: Ata.readFpdma, features: 8, lba: 8, prdt: [[at + 4096, 4096]] });
+    driver.queue(1, { command: AtaCommand.readFpdma, features: 8, lba: 8, prdt: [[at + 4096, 4096]] });
     medium.open();
     await paused;
     expect(driver.port('sact')).toBe(2);

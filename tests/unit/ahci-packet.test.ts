@@ -3,10 +3,10 @@ import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
 import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
-import { Ata, SataFeature, SetFeature } from '../../src/spec/ata.js';
+import { AtaCommand, SataFeature, SetFeature } from '../../src/spec/ata.js';
 import { PacketDrive, type PacketDriveOptions } from '../../src/device/ata/packet-drive.js';
 import { Scsi } from '../../src/spec/scsi.js';
-import { Signature } from '../../src/spec/ahci.js';
+import { Signature } from '../../src/spec/sata-fis.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
@@ -59,11 +59,11 @@ describe('a packet device', () => {
   it('identifies itself: signature, aborted IDENTIFY DEVICE, IDENTIFY PACKET DEVICE, INQUIRY', async () => {
     const { driver } = await started(new MemoryDevice(size));
     expect(driver.port('sig')).toBe(Signature.atapi);
-    const plain = await driver.run({ command: Ata.identify, prdt: [[driver.allocate(512), 512]] });
+    const plain = await driver.run({ command: AtaCommand.identify, prdt: [[driver.allocate(512), 512]] });
     expect(plain).toMatchObject({ status: 0x51, error: 4 });
     expect([...driver.frame('d2hRegister').subarray(4, 7)]).toEqual([0x01, 0x14, 0xeb]);
     await driver.restart();
-    const data = await driver.identify(Ata.identifyPacket);
+    const data = await driver.identify(AtaCommand.identifyPacket);
     expect(data.getUint16(0, true)).toBe(0x85c0);
     const { data: inquiry } = await driver.packet([Scsi.inquiry, 0, 0, 0, 36], 36);
     expect([inquiry[0], inquiry[1]]).toEqual([5, 0x80]);
@@ -94,7 +94,7 @@ describe('a packet device', () => {
 
   it('a PACKET without a packet is aborted', async () => {
     const { driver } = await started(new MemoryDevice(size));
-    expect(await driver.run({ command: Ata.packet })).toMatchObject({ status: 0x51, error: 4 });
+    expect(await driver.run({ command: AtaCommand.packet })).toMatchObject({ status: 0x51, error: 4 });
   });
 
   it('returns no more data than the buffer holds, by DMA and by PIO', async () => {
@@ -102,7 +102,7 @@ describe('a packet device', () => {
     const at = driver.allocate(512);
     driver.memory.at(at, 512).fill(0xee);
     const packet = [Scsi.inquiry, 0, 0, 0, 36];
-    const result = await driver.run({ command: Ata.packet, packet, prdt: [[at, 8]] });
+    const result = await driver.run({ command: AtaCommand.packet, packet, prdt: [[at, 8]] });
     expect(result).toMatchObject({ status: 0x50, transferred: 8 });
     expect([...driver.memory.at(at + 6, 4)]).toEqual([0, 0, 0xee, 0xee]);
     expect(driver.frame('pioSetup')[0]).toBe(0x5f);
@@ -316,7 +316,7 @@ describe('medium', () => {
     expect(driver.port('is') & 8).toBe(0);
     drive.eject();
     const count = SataFeature.asynchronousNotification;
-    await driver.run({ command: Ata.setFeatures, features: SetFeature.enableSataFeature, count });
+    await driver.run({ command: AtaCommand.setFeatures, features: SetFeature.enableSataFeature, count });
     drive.insert(new MemoryDevice(size));
     expect(driver.port('is') & 8).toBe(8);
     expect([...driver.frame('setDeviceBits').subarray(0, 2)]).toEqual([0xa1, 0xc0]);

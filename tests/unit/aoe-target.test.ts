@@ -10,7 +10,8 @@ import { Hub } from '../../src/network/ethernet/hub.js';
 import type { DiskMarks } from '../../src/block/identity.js';
 import { parseIdentify, type DiskFacts } from '../../src/protocol/aoe/identify.js';
 import { getGrant, putOpening, sessionFrameSize, unknownSession } from '../../src/protocol/aoe/session.js';
-import { AtaArgument, AtaCommand, AtaFlag } from '../../src/protocol/aoe/spec.js';
+import { AtaCommand } from '../../src/spec/ata.js';
+import { AtaArgument, AtaFlag } from '../../src/protocol/aoe/spec.js';
 import { flagsOf, getConfig, tagOf } from '../../src/protocol/aoe/wire.js';
 import { AoeTarget, type AoeTargetOptions } from '../../src/protocol/aoe/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -357,7 +358,7 @@ describe('an AoE target', () => {
     expect(status(await peer.ask(peer.ata(3, { command: AtaCommand.setFeatures, feature: 0x03 })))).toEqual([
       0x41, 0x04,
     ]);
-    expect(status(await peer.ask(peer.ata(4, { command: AtaCommand.flush })))).toEqual([0x40, 0]);
+    expect(status(await peer.ask(peer.ata(4, { command: AtaCommand.flushCache })))).toEqual([0x40, 0]);
     expect(device.flushes).toBe(1);
   });
 

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { AtaDisk } from '../../src/device/ata/disk.js';
-import { Ata } from '../../src/spec/ata.js';
+import { AtaCommand } from '../../src/spec/ata.js';
 import { slots } from '../../src/spec/ahci.js';
 import { AdminOpcode, NvmOpcode, Register } from '../../src/spec/nvme.js';
 import { UnderWay } from '../../src/device/under-way.js';
@@ -151,7 +151,7 @@ describe('repeated resets and shutdowns by a guest', () => {
     disk.honoursAbort = false;
     const driver = new AhciDriver([new AtaDisk(disk, testAtaIdentity)]);
     await driver.start();
-    const read = { command: Ata.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] as const };
+    const read = { command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] as const };
     driver.prepare(0, read);
     driver.setPort('ci', 1);
     const drained = vi.spyOn(UnderWay.prototype, 'drained');
@@ -177,7 +177,7 @@ describe('AHCI commands of a guest that acknowledges no interrupt', () => {
     await driver.start();
     driver.setPort('is', 0xffffffff);
     const before = consumed;
-    driver.prepare(0, { command: Ata.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
+    driver.prepare(0, { command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
     for (let i = 0; i < 1000; i++) {
       driver.setPort('ci', 1);
       while (driver.port('ci') !== 0) await turn();

@@ -6,6 +6,7 @@
  * interrupt bit that the specification gives.
  */
 import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
+import { HostError } from '../host-error.js';
 import { decodeHostFis, type HostFis } from '../../spec/sata-fis.js';
 import { CommandTable, Header, PortInterrupt, headerSize } from '../../spec/ahci.js';
 
@@ -13,8 +14,8 @@ import { CommandTable, Header, PortInterrupt, headerSize } from '../../spec/ahci
  * A command that cannot be fetched, or whose data has no memory. `interrupt` is the PxIS bit of the
  * error.
  */
-export class HostError extends Error {
-  override readonly name = 'HostError';
+export class CommandListError extends HostError {
+  override readonly name = 'CommandListError';
   readonly interrupt: number;
 
   constructor(interrupt: number, message: string) {
@@ -43,7 +44,7 @@ export interface Prdt {
 
 /**
  * Fetches the command of a slot.
- * @throws HostError
+ * @throws CommandListError
  */
 export function fetchCommand(memory: GuestMemory, list: number, slot: number): SlotCommand {
   const header = list + slot * headerSize;
@@ -52,17 +53,17 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
   const table = address(view.getUint32(8, true) & ~0x7f, view.getUint32(12, true));
   const fisDwords = flags & Header.fisLengthMask;
   const bytes = memory.view(table, CommandTable.prdt);
-  if (!bytes) throw new HostError(PortInterrupt.hostBusFatal, 'a command table is not in guest memory');
+  if (!bytes) throw new CommandListError(PortInterrupt.hostBusFatal, 'a command table is not in guest memory');
   if (fisDwords < 2 || fisDwords > 16) {
     // §4.2.2: CFL is 2 to 16.
-    throw new HostError(PortInterrupt.interfaceFatal, `a command FIS of ${fisDwords} dwords`);
+    throw new CommandListError(PortInterrupt.interfaceFatal, `a command FIS of ${fisDwords} dwords`);
   }
-  if (flags & Header.bist) throw new HostError(PortInterrupt.interfaceFatal, 'no self-test by FIS is known');
+  if (flags & Header.bist) throw new CommandListError(PortInterrupt.interfaceFatal, 'no self-test by FIS is known');
   const sent = new Uint8Array(20);
   sent.set(bytes.subarray(0, Math.min(20, fisDwords * 4)));
   const fis = decodeHostFis(sent);
   // A device answers a FIS of unknown type with R_ERR (SATA 3.0 §10.3).
-  if (!fis) throw new HostError(PortInterrupt.interfaceFatal, `a frame of type ${sent[0]} to the device`);
+  if (!fis) throw new CommandListError(PortInterrupt.interfaceFatal, `a frame of type ${sent[0]} to the device`);
   const packet = flags & Header.atapi ? bytes.slice(CommandTable.packet, CommandTable.packet + 16) : undefined;
   const prdt = { address: table + CommandTable.prdt, entries: flags >>> Header.prdtLengthShift };
   return { slot, fis, packet, clearBusy: (flags & Header.clearBusy) !== 0, prdt, header };
@@ -71,8 +72,8 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
 /**
  * The memory of the first `length` bytes that the descriptors describe. With `short`, fewer bytes
  * are accepted.
- * @throws HostError `overflow` if they describe fewer bytes (§6.1.5), `hostBusFatal` if they are
- *   not in guest memory
+ * @throws CommandListError `overflow` if they describe fewer bytes (§6.1.5), `hostBusFatal` if
+ *   they are not in guest memory
  */
 export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, short = false): GuestBuffers {
   const segments: Segment[] = [];
@@ -83,11 +84,12 @@ export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, sho
     // §4.2.3.3: bit 0 of the 0-based byte count is always taken as 1.
     const count = ((view.getUint32(12, true) & CommandTable.countMask) | 1) + 1;
     const used = Math.min(count, missing);
-    if (!memory.view(start, used)) throw new HostError(PortInterrupt.hostBusFatal, 'data is not in guest memory');
+    if (!memory.view(start, used))
+      throw new CommandListError(PortInterrupt.hostBusFatal, 'data is not in guest memory');
     segments.push({ address: start, length: used });
     missing -= used;
   }
-  if (missing > 0 && !short) throw new HostError(PortInterrupt.overflow, `no place for ${missing} bytes`);
+  if (missing > 0 && !short) throw new CommandListError(PortInterrupt.overflow, `no place for ${missing} bytes`);
   return new GuestBuffers(memory, joinSegments(segments));
 }
 
@@ -111,7 +113,7 @@ export function address(low: number, high: number): number {
 
 function dataView(memory: GuestMemory, at: number, length: number): DataView {
   const bytes = memory.view(at, length);
-  if (!bytes) throw new HostError(PortInterrupt.hostBusFatal, 'a command list is not in guest memory');
+  if (!bytes) throw new CommandListError(PortInterrupt.hostBusFatal, 'a command list is not in guest memory');
   return new DataView(bytes.buffer, bytes.byteOffset, length);
 }
 

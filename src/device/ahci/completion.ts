@@ -3,9 +3,9 @@
  * §6.2.2): the FISes in the received FIS area (§4.2.1), PxTFD, PxCI or PxSACT, and PxIS.
  */
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { Ata, AtaStatus, good } from '../../spec/ata.js';
+import { AtaCommand, AtaStatus, good, type ResultFile } from '../../spec/ata.js';
 import { address, writeByteCount, type SlotCommand } from './command-list.js';
-import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis, type ResultFile } from '../../spec/sata-fis.js';
+import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis } from '../../spec/sata-fis.js';
 import type { PortFile } from './registers.js';
 import { failed, type Outcome } from '../ata/sata-device.js';
 import { PortCmd, PortInterrupt, ReceivedFis } from '../../spec/ahci.js';
@@ -54,7 +54,7 @@ export class ReceivedFisArea {
     const ended = failed(outcome) ? 0 : 1 << slot;
     file.sact &= ~ended;
     file.is |= PortInterrupt.setDeviceBits;
-    const setup = dmaSetupFis(slot, transferred, fis.command === Ata.readFpdma);
+    const setup = dmaSetupFis(slot, transferred, fis.command === AtaCommand.readFpdma);
     return (
       this.post(ReceivedFis.dmaSetup, setup) &&
       this.post(ReceivedFis.setDeviceBits, setDeviceBitsFis(result.status, result.error, ended))

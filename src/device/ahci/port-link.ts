@@ -6,10 +6,10 @@
  */
 import { AtaStatus } from '../../spec/ata.js';
 import type { ReceivedFisArea } from './completion.js';
-import { d2hFis } from '../../spec/sata-fis.js';
+import { Signature, d2hFis } from '../../spec/sata-fis.js';
 import { portResetValues, type PortFile } from './registers.js';
 import type { SataDevice } from '../ata/sata-device.js';
-import { Det, LinkStatus, PortCmd, ReceivedFis, SError, Signature } from '../../spec/ahci.js';
+import { Det, LinkStatus, PortCmd, ReceivedFis, SError } from '../../spec/ahci.js';
 
 /** The parts of the port that the link uses. */
 export interface LinkPort {

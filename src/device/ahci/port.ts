@@ -16,15 +16,15 @@ import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import type { CommandTimes } from '../command-times.js';
 import { UnderWay, type UnderWayCommand } from '../under-way.js';
-import { AtaStatus } from '../../spec/ata.js';
-import { CommandMemory, HostError, address, fetchCommand, type SlotCommand } from './command-list.js';
+import { AtaStatus, controlReset } from '../../spec/ata.js';
+import { CommandListError, CommandMemory, address, fetchCommand, type SlotCommand } from './command-list.js';
 import { ReceivedFisArea } from './completion.js';
 import { abortedOutcome, requestOf } from './device-request.js';
 import { setDeviceBitsFis } from '../../spec/sata-fis.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
 import { failed, type Outcome, type SataDevice } from '../ata/sata-device.js';
-import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, controlReset, slots } from '../../spec/ahci.js';
+import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, slots } from '../../spec/ahci.js';
 import type { PortState } from './state.js';
 
 /** The parts of the adapter that a port uses. */
@@ -283,7 +283,7 @@ export class AhciPort {
       try {
         this.#dispatch(fetchCommand(this.#context.memory, address(file.clb, file.clbu), slot), trap);
       } catch (error) {
-        if (!(error instanceof HostError)) throw error;
+        if (!(error instanceof CommandListError)) throw error;
         this.#fail(error.interrupt, error.message);
       }
     }
@@ -351,7 +351,7 @@ export class AhciPort {
         const answered = performance.now();
         end = () => completed(outcome, answered);
       } catch (error) {
-        const bit = error instanceof HostError ? error.interrupt : PortInterrupt.hostBusFatal;
+        const bit = error instanceof CommandListError ? error.interrupt : PortInterrupt.hostBusFatal;
         end = () => this.#fail(bit, error instanceof Error ? error.message : String(error));
       }
       this.#running.ended(command.slot);

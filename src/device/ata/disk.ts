@@ -9,20 +9,22 @@ import type { BlockDevice } from '../../block/device.js';
 import { blockErrorOf } from '../../block/errors.js';
 import { AtaCommandError, ataErrorOf } from './error.js';
 import { DiskLogs } from './logs.js';
-import { Ata, AtaError, AtaStatus, SetFeature, Smart, good } from '../../spec/ata.js';
-import { dataSetManagement, readRange, transferRange, verify, type SectorRange } from './transfer.js';
-import { HostError } from '../ahci/command-list.js';
 import {
-  acceptedFeatures,
-  defaultSettings,
-  identifyDisk,
-  maxMultiple,
-  transferMode,
-  type AtaIdentity,
-  type AtaSettings,
-} from '../../spec/ata-identify.js';
+  AtaCommand,
+  AtaError,
+  AtaStatus,
+  SetFeature,
+  Smart,
+  good,
+  sectorCommands,
+  type SectorCommand,
+} from '../../spec/ata.js';
+import { dataSetManagement, sectorRange, verify } from './transfer.js';
+import { HostError } from '../host-error.js';
+import { identifyDisk, transferMode, type AtaIdentity, type AtaSettings } from '../../spec/ata-identify.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
-import { Signature } from '../../spec/ahci.js';
+import { acceptedFeatures, defaultSettings, diskLimits } from './settings.js';
+import { Signature } from '../../spec/sata-fis.js';
 import { Sense, type SenseCode } from '../../spec/scsi.js';
 
 /** The part of a snapshot that holds a disk. */
@@ -49,7 +51,7 @@ export class AtaDisk implements SataDevice {
   }
 
   isQueued(command: number): boolean {
-    return command === Ata.readFpdma || command === Ata.writeFpdma;
+    return sectorCommands.get(command)?.queued === true;
   }
 
   async execute(command: DeviceCommand): Promise<Outcome> {
@@ -72,11 +74,13 @@ export class AtaDisk implements SataDevice {
    */
   executeNow(command: DeviceCommand): Outcome | undefined {
     const { file } = command;
-    const reads = readsByDma.has(file.command);
+    const kind = sectorCommands.get(file.command);
+    if (kind?.protocol !== 'dma') return undefined;
+    const reads = kind.act === 'read';
     const disk = this.#disk;
-    if (!(reads ? disk.readNow : disk.writeNow && writesByDma.has(file.command))) return undefined;
+    if (!(reads ? disk.readNow : disk.writeNow)) return undefined;
     try {
-      const { offset, length, fua } = transferRange(disk, file);
+      const { offset, length, fua } = sectorRange(disk, file, kind);
       if (reads) {
         if (!command.toHost(length).fillNow((view, at) => disk.readNow!(offset + at, view))) return undefined;
         this.#logs.use.readBytes += length;
@@ -136,88 +140,64 @@ export class AtaDisk implements SataDevice {
 
   async #dispatch(command: DeviceCommand): Promise<Result> {
     const { file, options } = command;
+    const kind = sectorCommands.get(file.command);
+    if (kind) return this.#transfer(command, kind);
     switch (file.command) {
-      case Ata.readFpdma:
-      case Ata.readDma:
-      case Ata.readDmaExt:
-        return this.#read(command, 'dma');
-      case Ata.readSectors:
-      case Ata.readSectorsExt:
-      case Ata.readMultiple:
-      case Ata.readMultipleExt:
-        return this.#read(command, 'pio-in');
-      case Ata.writeFpdma:
-      case Ata.writeDma:
-      case Ata.writeDmaExt:
-      case Ata.writeDmaFuaExt:
-        return this.#write(command, 'dma');
-      case Ata.writeSectors:
-      case Ata.writeSectorsExt:
-      case Ata.writeMultiple:
-      case Ata.writeMultipleExt:
-      case Ata.writeMultipleFuaExt:
-        return this.#write(command, 'pio-out');
-      case Ata.readVerify:
-      case Ata.readVerifyExt:
-        await verify(this.#disk, readRange(this.#disk, file), options);
-        return {};
-      case Ata.flushCache:
-      case Ata.flushCacheExt:
-      case Ata.standby:
-      case Ata.standbyImmediate:
-      case Ata.sleep:
+      case AtaCommand.flushCache:
+      case AtaCommand.flushCacheExt:
+      case AtaCommand.standby:
+      case AtaCommand.standbyImmediate:
+      case AtaCommand.sleep:
         // 7.54: data in the cache is written before the device enters standby.
         await this.#disk.flush(options);
         return {};
-      case Ata.idle:
-      case Ata.idleImmediate:
+      case AtaCommand.idle:
+      case AtaCommand.idleImmediate:
         return {};
-      case Ata.checkPowerMode:
+      case AtaCommand.checkPowerMode:
         return { count: 0xff }; // active or idle
-      case Ata.dataSetManagement:
+      case AtaCommand.dataSetManagement:
         await dataSetManagement(this.#disk, command);
         return { protocol: 'dma' };
-      case Ata.identify:
-        return this.#give(command, identifyDisk(this.#identity, this.#facts, this.#settings));
-      case Ata.setFeatures:
+      case AtaCommand.identify:
+        return this.#give(command, identifyDisk(this.#identity, this.#facts, this.#settings, diskLimits));
+      case AtaCommand.setFeatures:
         return this.#setFeatures(file.features & 0xff, file.count & 0xff);
-      case Ata.setMultiple:
+      case AtaCommand.setMultiple:
         return this.#setMultiple(file.count & 0xff);
-      case Ata.readLogExt:
+      case AtaCommand.readLogExt:
         return this.#give(command, this.#logs.read(file));
-      case Ata.smart:
+      case AtaCommand.smart:
         return this.#smart(command);
-      case Ata.requestSenseDataExt:
+      case AtaCommand.requestSenseDataExt:
         return this.#giveSense();
-      case Ata.executeDiagnostic:
+      case AtaCommand.executeDiagnostic:
         return { error: 1, lba: Signature.ata >>> 8, count: Signature.ata & 0xff };
       default:
         throw new AtaCommandError(AtaError.abort);
     }
   }
 
-  async #read(command: DeviceCommand, protocol: Outcome['protocol']): Promise<Result> {
-    const { offset, length } = this.#transferOf(command);
-    await this.#disk.read(offset, command.toHost(length), command.options);
-    this.#logs.use.readBytes += length;
-    return { protocol, transferred: length };
-  }
-
-  async #write(command: DeviceCommand, protocol: Outcome['protocol']): Promise<Result> {
-    const { offset, length, fua } = this.#transferOf(command);
-    // With the write cache off, acknowledged writes must be durable.
-    const durable = fua || !this.#settings.writeCache;
-    await this.#disk.write(offset, command.fromHost(length), { ...command.options, fua: durable });
-    this.#logs.use.writtenBytes += length;
-    return { protocol, transferred: length };
-  }
-
-  #transferOf({ file }: DeviceCommand): SectorRange {
-    const multiple = [Ata.readMultiple, Ata.readMultipleExt, Ata.writeMultiple, Ata.writeMultipleExt];
-    if ((multiple as number[]).includes(file.command) && this.#settings.multiple === 0) {
-      throw new AtaCommandError(AtaError.abort);
+  async #transfer(command: DeviceCommand, kind: SectorCommand): Promise<Result> {
+    const { act, protocol } = kind;
+    if (kind.multiple && this.#settings.multiple === 0) throw new AtaCommandError(AtaError.abort);
+    const range = sectorRange(this.#disk, command.file, kind);
+    const { offset, length } = range;
+    const { options } = command;
+    if (act === 'verify') {
+      await verify(this.#disk, range, options);
+      return {};
     }
-    return transferRange(this.#disk, file);
+    if (act === 'read') {
+      await this.#disk.read(offset, command.toHost(length), options);
+      this.#logs.use.readBytes += length;
+      return { protocol: protocol === 'dma' ? 'dma' : 'pio-in', transferred: length };
+    }
+    // With the write cache off, acknowledged writes must be durable.
+    const fua = range.fua || !this.#settings.writeCache;
+    await this.#disk.write(offset, command.fromHost(length), { ...options, fua });
+    this.#logs.use.writtenBytes += length;
+    return { protocol: protocol === 'dma' ? 'dma' : 'pio-out', transferred: length };
   }
 
   #give(command: DeviceCommand, data: Uint8Array): Result {
@@ -264,7 +244,7 @@ export class AtaDisk implements SataDevice {
 
   /** 7.48 SET MULTIPLE MODE. */
   #setMultiple(count: number): Result {
-    if (count > maxMultiple || (count & (count - 1)) !== 0) throw new AtaCommandError(AtaError.abort);
+    if (count > diskLimits.multiple || (count & (count - 1)) !== 0) throw new AtaCommandError(AtaError.abort);
     this.#settings.multiple = count;
     return {};
   }
@@ -309,24 +289,13 @@ export class AtaDisk implements SataDevice {
   }
 }
 
-const readsByDma: ReadonlySet<number> = new Set([Ata.readFpdma, Ata.readDma, Ata.readDmaExt]);
-const writesByDma: ReadonlySet<number> = new Set([Ata.writeFpdma, Ata.writeDma, Ata.writeDmaExt]);
-
-const writing: ReadonlySet<number> = new Set([
-  Ata.writeFpdma,
-  Ata.writeDma,
-  Ata.writeDmaExt,
-  Ata.writeDmaFuaExt,
-  Ata.writeSectors,
-  Ata.writeSectorsExt,
-  Ata.writeMultiple,
-  Ata.writeMultipleExt,
-  Ata.writeMultipleFuaExt,
-  Ata.dataSetManagement,
-  Ata.flushCache,
-  Ata.flushCacheExt,
-]);
-
+/** True if the command, if it fails, has failed to write. */
 function writes(command: number): boolean {
-  return writing.has(command);
+  return sectorCommands.get(command)?.act === 'write' || otherWrites.has(command);
 }
+
+const otherWrites: ReadonlySet<number> = new Set([
+  AtaCommand.dataSetManagement,
+  AtaCommand.flushCache,
+  AtaCommand.flushCacheExt,
+]);

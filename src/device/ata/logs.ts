@@ -6,8 +6,7 @@
  * could be exceeded.
  */
 import { AtaCommandError } from './error.js';
-import { AtaError, AtaLog } from '../../spec/ata.js';
-import type { ResultFile, TaskFile } from '../../spec/sata-fis.js';
+import { AtaError, AtaLog, type ResultFile, type TaskFile } from '../../spec/ata.js';
 import { checksum } from '../../spec/ata-identify.js';
 import type { SenseCode } from '../../spec/scsi.js';
 

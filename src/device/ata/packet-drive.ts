@@ -5,15 +5,16 @@
  * Not here: the packet commands (../scsi/unit.ts). Left out: overlapped and queued packets.
  */
 import type { BlockDevice } from '../../block/device.js';
-import { Ata, AtaError, AtaStatus, SataFeature, SetFeature, good } from '../../spec/ata.js';
+import { AtaCommand, AtaError, AtaStatus, SataFeature, SetFeature, good } from '../../spec/ata.js';
 import { CdUnit } from '../scsi/cd-unit.js';
 import { DiskUnit } from '../scsi/disk-unit.js';
-import { acceptedFeatures, identifyPacket, transferMode, type AtaIdentity } from '../../spec/ata-identify.js';
+import { identifyPacket, transferMode, type AtaIdentity } from '../../spec/ata-identify.js';
 import { MediumBay, type BayState, type EjectResult } from '../scsi/medium-bay.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
 import { DeviceType, discSector, type SenseCode } from '../../spec/scsi.js';
 import { ScsiError, type ScsiUnit, type Transferred } from '../scsi/unit.js';
-import { Signature } from '../../spec/ahci.js';
+import { Signature } from '../../spec/sata-fis.js';
+import { acceptedFeatures } from './settings.js';
 
 /**
  * Interrupt reason in the count field (ATA8-ACS 6.4): bit 0 command or data, bit 1 direction. Both
@@ -98,29 +99,29 @@ export class PacketDrive implements SataDevice {
   async execute(command: DeviceCommand): Promise<Outcome> {
     const { file } = command;
     switch (file.command) {
-      case Ata.packet:
+      case AtaCommand.packet:
         return this.#packet(command);
-      case Ata.identifyPacket:
+      case AtaCommand.identifyPacket:
         return this.#identify(command);
-      case Ata.identify:
+      case AtaCommand.identify:
       // obsolete ways to identify a device (ATA8-ACS 7.16.3): abort with the signature
-      case Ata.readSectors:
+      case AtaCommand.readSectors:
         return this.#abort(command, true);
-      case Ata.deviceReset:
+      case AtaCommand.deviceReset:
         this.reset(false);
         return this.#end(command, { status: 0, error: 1, lba: this.signature >>> 8, count: this.signature & 0xff });
-      case Ata.executeDiagnostic:
+      case AtaCommand.executeDiagnostic:
         return this.#end(command, { status: 0, error: 1, lba: this.signature >>> 8, count: this.signature & 0xff });
-      case Ata.setFeatures:
+      case AtaCommand.setFeatures:
         return this.#setFeatures(command);
-      case Ata.checkPowerMode:
+      case AtaCommand.checkPowerMode:
         return this.#end(command, { count: 0xff });
-      case Ata.idle:
-      case Ata.idleImmediate:
-      case Ata.standby:
-      case Ata.standbyImmediate:
-      case Ata.sleep:
-      case Ata.flushCache:
+      case AtaCommand.idle:
+      case AtaCommand.idleImmediate:
+      case AtaCommand.standby:
+      case AtaCommand.standbyImmediate:
+      case AtaCommand.sleep:
+      case AtaCommand.flushCache:
         return this.#end(command, {});
       default:
         return this.#abort(command, false);

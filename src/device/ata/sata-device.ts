@@ -3,8 +3,7 @@
  */
 import type { RequestOptions } from '../../block/device.js';
 import type { GuestBuffers } from '../../machine/guest-memory.js';
-import { AtaStatus } from '../../spec/ata.js';
-import type { ResultFile, TaskFile } from '../../spec/sata-fis.js';
+import { AtaStatus, type ResultFile, type TaskFile } from '../../spec/ata.js';
 
 /** A command for a device. */
 export interface DeviceCommand {

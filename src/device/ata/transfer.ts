@@ -5,9 +5,9 @@
 import { buffersOf } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { AtaCommandError } from './error.js';
-import { Ata, AtaError, dsmEntrySize, dsmMaxBlocks } from '../../spec/ata.js';
-import type { TaskFile } from '../../spec/sata-fis.js';
+import { AtaError, dsmEntrySize, type SectorCommand, type TaskFile } from '../../spec/ata.js';
 import type { DeviceCommand } from './sata-device.js';
+import { diskLimits } from './settings.js';
 import { Sense } from '../../spec/scsi.js';
 
 /** A byte range of the medium. */
@@ -18,40 +18,22 @@ export interface SectorRange {
   readonly fua: boolean;
 }
 
-const extended: ReadonlySet<number> = new Set([
-  Ata.readDmaExt,
-  Ata.readSectorsExt,
-  Ata.readMultipleExt,
-  Ata.readVerifyExt,
-  Ata.writeDmaExt,
-  Ata.writeSectorsExt,
-  Ata.writeMultipleExt,
-  Ata.writeDmaFuaExt,
-  Ata.writeMultipleFuaExt,
-]);
-const withFua: ReadonlySet<number> = new Set([Ata.writeDmaFuaExt, Ata.writeMultipleFuaExt]);
-
 /** Device register: bit 6 means that the address is an LBA; bit 7 of a queued command is FUA. */
 const lbaBit = 0x40;
 const queuedFuaBit = 0x80;
 
 /**
- * The range of a read or write command.
+ * The range that a command of this kind addresses (ATA8-ACS 7.1.5).
  * @throws AtaCommandError if the range is not on the medium
  */
-export function transferRange(disk: BlockDevice, file: TaskFile): SectorRange {
-  if (file.command === Ata.readFpdma || file.command === Ata.writeFpdma) {
+export function sectorRange(disk: BlockDevice, file: TaskFile, kind: SectorCommand): SectorRange {
+  if (kind.queued) {
     // SATA 3.0 §13.6.4: queued commands have the count in the features field, and the tag in the
     // count field.
     return checked(disk, file.lba, file.features || 0x10000, (file.device & queuedFuaBit) !== 0);
   }
-  return readRange(disk, file);
-}
-
-/** The range of a command that is not queued: 28-bit or 48-bit LBA (ATA8-ACS 7.1.5). */
-export function readRange(disk: BlockDevice, file: TaskFile): SectorRange {
   if ((file.device & lbaBit) === 0) throw new AtaCommandError(AtaError.abort);
-  if (extended.has(file.command)) return checked(disk, file.lba, file.count || 0x10000, withFua.has(file.command));
+  if (kind.wide) return checked(disk, file.lba, file.count || 0x10000, kind.fua);
   const lba = (file.device & 0xf) * 0x1000000 + (file.lba % 0x1000000);
   return checked(disk, lba, file.count & 0xff || 256, false);
 }
@@ -70,7 +52,7 @@ export async function dataSetManagement(disk: BlockDevice, command: DeviceComman
   const trim = (file.features & 1) !== 0;
   if (!disk.info.can.trim || !trim) throw new AtaCommandError(AtaError.abort);
   if (disk.info.readOnly) throw new AtaCommandError(AtaError.abort, Sense.writeProtected);
-  if (file.count === 0 || file.count > dsmMaxBlocks) throw new AtaCommandError(AtaError.abort);
+  if (file.count === 0 || file.count > diskLimits.trimBlocks) throw new AtaCommandError(AtaError.abort);
   const table = new Uint8Array(file.count * 512);
   command.fromHost(table.length).copyTo(table, 0);
   const view = new DataView(table.buffer);

@@ -29,7 +29,8 @@ import { executeNvm, lbaOf, namespaceFacts } from './nvm.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { readRegister, writeRegister, type RegisterFile } from './registers.js';
 import type { NvmeState } from './state.js';
-import { PostedTimes, type CommandTimes } from '../command-times.js';
+import type { CommandTimes } from '../command-times.js';
+import { PostedTimes } from './posted-times.js';
 import { AsyncEvent, Cc, Csts, Register, Status, cqeSize, doNotRetry, sqeSize } from '../../spec/nvme.js';
 
 /**

@@ -8,7 +8,7 @@ import { JoinedAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import type { BlockDevice, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
-import { HostError } from '../ahci/command-list.js';
+import { HostError } from '../host-error.js';
 import type { AtaIdentity } from '../../spec/ata-identify.js';
 import { inquiry, vitalProductData } from '../../spec/scsi-inquiry.js';
 import type { MediumBay } from './medium-bay.js';

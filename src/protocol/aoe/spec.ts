@@ -1,10 +1,11 @@
 /**
  * Constants of ATA over Ethernet, protocol version 1: "AoE (ATA over Ethernet)", AoEr11, February
- * 2009 ("[AoE] section"). Constants of ATA are from ATA8-ACS ("[ATA] section").
+ * 2009 ("[AoE] section"). Constants of ATA ("[ATA] section") are in spec/ata.ts.
  *
  * All fields are in network byte order except the LBA, which is little-endian. Offsets are in
  * bytes from the start of the frame, including the Ethernet header.
  */
+import { sectorSize } from '../../spec/ata.js';
 
 /** [AoE] 2.1: the registered Ethernet type. */
 export const AOE_TYPE = 0x88a2;
@@ -109,8 +110,6 @@ export const MaskError = { unspecified: 1, badDirective: 2, full: 3 } as const;
 export const ReserveArgument = { command: 24, count: 25, size: 26 } as const;
 export const ReserveCommand = { read: 0, set: 1, force: 2 } as const;
 
-/** [AoE] 3.1: size of a sector, in bytes. */
-export const sectorSize = 512;
 /**
  * Bytes of the MTU that a data message uses besides its data: the AoE header and the ATA argument.
  */
@@ -123,38 +122,3 @@ export const ataOverhead = AtaArgument.size - 14;
 export function sectorsOf(mtu: number): number {
   return Math.min(255, Math.floor((mtu - ataOverhead) / sectorSize));
 }
-
-/** [ATA] 7: commands. AoE treats the DMA commands like the PIO ones. */
-export const AtaCommand = {
-  readSectors: 0x20,
-  readSectorsExt: 0x24,
-  readDmaExt: 0x25,
-  readDma: 0xc8,
-  writeSectors: 0x30,
-  writeSectorsExt: 0x34,
-  writeDmaExt: 0x35,
-  writeDmaFuaExt: 0x3d,
-  writeDma: 0xca,
-  checkPowerMode: 0xe5,
-  flush: 0xe7,
-  flushExt: 0xea,
-  identify: 0xec,
-  setFeatures: 0xef,
-} as const;
-
-/** [ATA] 7.48.2: subcommands of SET FEATURES. */
-export const AtaFeature = { enableWriteCache: 0x02, disableWriteCache: 0x82 } as const;
-
-/**
- * [ATA] 6.2: bits of the error register. Bit 6 means `writeProtected` for writes and
- * `uncorrectable` for reads.
- */
-export const AtaErrorBit = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40, writeProtected: 0x40 } as const;
-
-/** [ATA] 6.3: bits of the status register. */
-export const AtaStatus = { error: 0x01, fault: 0x20, ready: 0x40 } as const;
-
-/** [ATA] 4.2: maximum number of sectors with 28-bit addresses. */
-export const lba28Limit = 2 ** 28 - 1;
-/** [ATA] 4.2: maximum number of sectors with 48-bit addresses. */
-export const lba48Limit = 2 ** 48;

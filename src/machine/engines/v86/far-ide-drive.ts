@@ -5,26 +5,21 @@
  * The drive is busy until the disk has answered, and it reports errors. Each drive has at most one
  * request in flight; commands that the guest sends meanwhile or out of order are refused.
  *
- * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (spec/ide.ts). Left out: UDMA,
- * FUA, SMART, security, sector numbers of more than 31 bits.
+ * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (spec/bus-master.ts). Left out:
+ * UDMA, FUA, SMART, security, sector numbers of more than 31 bits.
  */
-import type { GuestMemory } from '../../guest-memory.js';
+import { AtaCommand, AtaError, AtaStatus, SetFeature, good, sectorCommands, sectorSize } from '../../../spec/ata.js';
+import { BusMaster } from '../../../spec/bus-master.js';
+import type { GuestBuffers, GuestMemory } from '../../guest-memory.js';
 import type { IdeDisk } from '../../ide-disk.js';
-import { describedMemory, gather, scatter, type Piece } from './ide-prd.js';
-import {
-  BusMaster,
-  IdeCommand,
-  IdeError,
-  IdeFeature,
-  IdeStatus,
-  maxMultiple,
-  multipleCommands,
-  pioWriteCommands,
-  readCommands,
-  sectorSize,
-  wideCommands,
-  writeCommands,
-} from '../../../spec/ide.js';
+import { addIdentity } from './ide-identify.js';
+import { describedMemory } from './ide-prd.js';
+
+/**
+ * Largest number of sectors of a data block of a multiple command: a power of two, which v86
+ * reports in word 47 of IDENTIFY DEVICE.
+ */
+const maxMultiple = 128;
 
 /** The parts of v86's drive (class "IDEInterface") that are used here. */
 export interface V86Drive {
@@ -65,7 +60,7 @@ interface Range {
 /** A DMA transfer: the range of the disk and the guest memory. */
 interface Transfer {
   readonly range: Range;
-  readonly pieces: readonly Piece[];
+  readonly memory: GuestBuffers;
 }
 
 /** State of the bus master of a channel, which its drives share. */
@@ -112,24 +107,24 @@ export class FarDrive {
    */
   command(command: number): boolean {
     const v86 = this.#v86;
-    if (v86.status_reg & IdeStatus.busy) return true;
+    if (v86.status_reg & AtaStatus.busy) return true;
     // A new command ends the data port transfer of an earlier one.
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     v86.current_command = command;
     this.#range = undefined;
-    if (readCommands.has(command) || writeCommands.has(command)) return this.#sectors(command);
+    if (kindOf(command)) return this.#sectors(command);
     switch (command) {
-      case IdeCommand.flush:
-      case IdeCommand.flushExt:
-      case IdeCommand.standbyImmediate:
+      case AtaCommand.flushCache:
+      case AtaCommand.flushCacheExt:
+      case AtaCommand.standbyImmediate:
         this.#flush();
         return true;
-      case IdeCommand.setFeatures:
+      case AtaCommand.setFeatures:
         return this.#setFeatures(v86.features_reg & 0xff);
-      case IdeCommand.setMultiple:
+      case AtaCommand.setMultiple:
         return this.#setMultiple(v86.sector_count_reg & 0xff);
-      case IdeCommand.deviceReset: // only packet devices have this command
-        this.#fail(IdeError.aborted);
+      case AtaCommand.deviceReset: // only packet devices have this command
+        this.#fail(AtaError.abort);
         return true;
       default:
         return false;
@@ -145,20 +140,21 @@ export class FarDrive {
     this.#range = undefined;
     if (this.#underWay === 0) return;
     this.#statusAfterReset = v86.status_reg;
-    v86.status_reg = IdeStatus.busy;
+    v86.status_reg = AtaStatus.busy;
   }
 
   /** v86 asks for the sectors that the guest will read at the data port. */
   readPio(start: number, length: number, done: (data: Uint8Array) => void): void {
     const data = new Uint8Array(length);
-    this.#run(this.#disk.read(start, data), () => done(data), IdeError.uncorrectable);
+    this.#run(this.#disk.read(start, data), () => done(data), AtaError.uncorrectable);
   }
 
   /** The guest has written the data of a command to the data port. */
   writePio(): void {
     const { data, data_length: length, write_dest: start, current_command: command } = this.#v86;
     // The guest may have written to the data port during a read command.
-    if (!pioWriteCommands.has(command)) return this.#fail(IdeError.aborted);
+    const kind = kindOf(command);
+    if (kind?.act !== 'write' || kind.protocol !== 'pio') return this.#fail(AtaError.abort);
     this.#write(start, data.slice(0, length), () => {
       this.#v86.ata_advance(command, length / sectorSize);
       this.#done();
@@ -169,7 +165,7 @@ export class FarDrive {
   readDma(): void {
     const transfer = this.#startDma();
     if (!transfer) return;
-    const { range, pieces } = transfer;
+    const { range, memory } = transfer;
     const data = new Uint8Array(range.length);
     const { channel } = this.#v86;
     const end = (): void => {
@@ -177,39 +173,26 @@ export class FarDrive {
       // serves another transfer.
       const active = channel.dma_command & BusMaster.start && channel.dma_status & BusMaster.active;
       if (!active || this.#busMaster.transfer !== transfer) return this.#failDma();
-      scatter(this.#memory, pieces, data);
+      memory.copyFrom(data, 0);
       this.#advance(range);
     };
-    this.#run(this.#disk.read(range.start, data), end, IdeError.uncorrectable);
+    this.#run(this.#disk.read(range.start, data), end, AtaError.uncorrectable);
   }
 
   /** The bus master starts a write. */
   writeDma(): void {
     const transfer = this.#startDma();
     if (!transfer) return;
-    const { range, pieces } = transfer;
+    const { range, memory } = transfer;
     const data = new Uint8Array(range.length);
-    gather(this.#memory, pieces, data);
+    memory.copyTo(data, 0);
     this.#write(range.start, data, () => this.#advance(range));
   }
 
   /** IDENTIFY DEVICE (ATA8-ACS 7.16): adds the facts about the disk that v86 does not know. */
   identify(): void {
     const { data, sector_count: sectors } = this.#v86;
-    const { serial, model, firmware, worldWideName } = this.#disk.identity;
-    const view = new DataView(data.buffer, data.byteOffset);
-    const word = (at: number, value: number): void => view.setUint16(2 * at, value, true);
-    const add = (at: number, bits: number): void => word(at, view.getUint16(2 * at, true) | bits);
-    putText(data, 10, 10, serial);
-    putText(data, 23, 4, firmware);
-    putText(data, 27, 20, model);
-    word(49, 0x0300); // LBA, DMA
-    view.setUint32(2 * 60, Math.min(sectors, 0x0fffffff), true);
-    word(80, 0x00f0); // ATA/ATAPI-4 to 7
-    add(82, this.#disk.writeCache ? 0x20 : 0);
-    add(85, this.#writeCache ? 0x20 : 0);
-    for (const at of [84, 87]) add(at, 0x4100); // a world wide name, in words 108 to 111
-    for (let i = 0; i < 8; i++) data[(2 * 108 + i) ^ 1] = worldWideName[i] ?? 0;
+    addIdentity(data, { sectors, disk: this.#disk, cacheOn: this.#writeCache });
   }
 
   /**
@@ -218,10 +201,11 @@ export class FarDrive {
    */
   #sectors(command: number): boolean {
     const range = this.#named(command);
-    const unset = this.#v86.sectors_per_drq === 0 && multipleCommands.has(command);
-    if (!range) this.#fail(IdeError.notFound);
-    else if (unset || (writeCommands.has(command) && this.#disk.readOnly)) this.#fail(IdeError.aborted);
-    else if (command === IdeCommand.verify || command === IdeCommand.verifyExt) this.#verify(range);
+    const { act, multiple } = kindOf(command)!;
+    const unset = this.#v86.sectors_per_drq === 0 && multiple;
+    if (!range) this.#fail(AtaError.idNotFound);
+    else if (unset || (act === 'write' && this.#disk.readOnly)) this.#fail(AtaError.abort);
+    else if (act === 'verify') this.#verify(range);
     else {
       this.#range = range;
       return false;
@@ -232,7 +216,7 @@ export class FarDrive {
   /** The range that the registers address; undefined if it is not on the disk. */
   #named(command: number): Range | undefined {
     const v86 = this.#v86;
-    const wide = wideCommands.has(command);
+    const wide = kindOf(command)?.wide ?? false;
     // v86 ignores the uppermost 16 bits of a 48-bit address, so refuse addresses that use them.
     if (wide && ((v86.lba_mid_reg | v86.lba_high_reg) & 0xff00) !== 0) return undefined;
     const count = v86.get_count(wide);
@@ -242,8 +226,8 @@ export class FarDrive {
   }
 
   #setFeatures(feature: number): boolean {
-    if (feature === IdeFeature.enableWriteCache) this.#writeCache = this.#disk.writeCache;
-    if (feature !== IdeFeature.disableWriteCache) return false;
+    if (feature === SetFeature.enableWriteCache) this.#writeCache = this.#disk.writeCache;
+    if (feature !== SetFeature.disableWriteCache) return false;
     this.#writeCache = false;
     this.#flush();
     return true;
@@ -253,18 +237,18 @@ export class FarDrive {
   #setMultiple(sectors: number): boolean {
     const valid = (sectors & (sectors - 1)) === 0 && sectors <= maxMultiple;
     if (valid) return false;
-    this.#fail(IdeError.aborted);
+    this.#fail(AtaError.abort);
     return true;
   }
 
   #flush(): void {
-    this.#run(this.#disk.flush(), () => this.#done(), IdeError.aborted, IdeStatus.fault);
+    this.#run(this.#disk.flush(), () => this.#done(), AtaError.abort, AtaStatus.deviceFault);
   }
 
   #write(start: number, data: Uint8Array, done: () => void): void {
     const written = this.#disk.write(start, data);
     const durable = this.#writeCache || !this.#disk.writeCache ? written : written.then(() => this.#disk.flush());
-    this.#run(durable, done, IdeError.aborted, IdeStatus.fault);
+    this.#run(durable, done, AtaError.abort, AtaStatus.deviceFault);
   }
 
   #verify({ start, length }: Range): void {
@@ -274,23 +258,23 @@ export class FarDrive {
         await this.#disk.read(start + at, scratch.subarray(0, Math.min(verifyBytes, length - at)));
       }
     };
-    this.#run(read(), () => this.#done(), IdeError.uncorrectable);
+    this.#run(read(), () => this.#done(), AtaError.uncorrectable);
   }
 
   /** Prepares a DMA transfer. Returns undefined if it cannot begin. */
   #startDma(): Transfer | undefined {
     const v86 = this.#v86;
     this.#busMaster.transfer = undefined;
-    if (v86.status_reg & IdeStatus.busy) return undefined;
+    if (v86.status_reg & AtaStatus.busy) return undefined;
     // After a snapshot was restored `#range` is not known; the registers still have the command's
     // range.
     const range = this.#range ?? this.#named(v86.current_command);
-    const pieces = range && describedMemory(this.#memory, v86.channel.prdt_addr, range.length);
-    if (!pieces) {
+    const memory = range && describedMemory(this.#memory, v86.channel.prdt_addr, range.length);
+    if (!memory) {
       this.#failDma();
       return undefined;
     }
-    return (this.#busMaster.transfer = { range, pieces });
+    return (this.#busMaster.transfer = { range, memory });
   }
 
   /** Waits for the disk's answer; the drive is busy until then. */
@@ -298,7 +282,7 @@ export class FarDrive {
     const v86 = this.#v86;
     const resets = this.#resets;
     this.#underWay++;
-    v86.status_reg = IdeStatus.busy;
+    v86.status_reg = AtaStatus.busy;
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     const settle = (act: () => void): void => {
       this.#underWay--;
@@ -318,11 +302,11 @@ export class FarDrive {
   }
 
   #done(): void {
-    this.#end(IdeStatus.ready | IdeStatus.seek, 0);
+    this.#end(good, 0);
   }
 
   #fail(error: number, fault = 0): void {
-    this.#end(IdeStatus.ready | IdeStatus.seek | IdeStatus.error | fault, error);
+    this.#end(good | AtaStatus.error | fault, error);
   }
 
   #end(status: number, error: number): void {
@@ -339,14 +323,12 @@ export class FarDrive {
    */
   #failDma(): void {
     this.#v86.channel.dma_status |= BusMaster.error;
-    this.#fail(IdeError.aborted);
+    this.#fail(AtaError.abort);
   }
 }
 
-/**
- * A text of IDENTIFY DEVICE: of each two characters, the first is the high byte of the word. Padded
- * with blanks.
- */
-function putText(data: Uint8Array, word: number, words: number, text: string): void {
-  for (let i = 0; i < 2 * words; i++) data[2 * word + (i ^ 1)] = i < text.length ? text.charCodeAt(i) & 0x7f : 0x20;
+/** The kind of a command that addresses sectors; undefined if v86's drives do not have it. */
+function kindOf(command: number) {
+  const kind = sectorCommands.get(command);
+  return kind?.fua || kind?.queued ? undefined : kind;
 }

@@ -1,15 +1,8 @@
 /**
- * Physical region descriptors of the bus master: the guest memory of a DMA transfer.
- *
- * Specification: [BMI] 1.2 (spec/ide.ts).
+ * Physical region descriptors of the bus master ([BMI] 1.2): the guest memory of a DMA transfer.
  */
-import type { GuestMemory } from '../../guest-memory.js';
-
-/** A range of guest memory that a descriptor describes. */
-export interface Piece {
-  readonly address: number;
-  readonly length: number;
-}
+import { RegionDescriptor } from '../../../spec/bus-master.js';
+import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../guest-memory.js';
 
 /**
  * Largest number of descriptors read. A transfer of 65536 sectors (32 MiB) needs 8193 pages at
@@ -22,39 +15,21 @@ const maxDescriptors = 16384;
  * is longer than the rest is used in part. Returns undefined if the table describes too little, or
  * memory that does not exist.
  */
-export function describedMemory(memory: GuestMemory, table: number, total: number): Piece[] | undefined {
-  const pieces: Piece[] = [];
+export function describedMemory(memory: GuestMemory, table: number, total: number): GuestBuffers | undefined {
+  const segments: Segment[] = [];
   let left = total;
   for (let i = 0; i < maxDescriptors && left > 0; i++) {
     // The lowest bits of the registers and descriptors are reserved and read as zero.
-    const entry = memory.view(((table & ~3) >>> 0) + 8 * i, 8);
+    const entry = memory.view(((table & ~3) >>> 0) + RegionDescriptor.size * i, RegionDescriptor.size);
     if (!entry) return undefined;
-    const view = new DataView(entry.buffer, entry.byteOffset, 8);
-    const length = Math.min(left, view.getUint16(4, true) & 0xfffe || 0x10000);
-    const address = (view.getUint32(0, true) & ~1) >>> 0;
+    const view = new DataView(entry.buffer, entry.byteOffset, RegionDescriptor.size);
+    const count = view.getUint16(RegionDescriptor.count, true) & 0xfffe;
+    const length = Math.min(left, count || RegionDescriptor.largest);
+    const address = (view.getUint32(RegionDescriptor.address, true) & ~1) >>> 0;
     if (!memory.view(address, length)) return undefined;
-    pieces.push({ address, length });
+    segments.push({ address, length });
     left -= length;
-    if (view.getUint8(7) & 0x80) break;
+    if (view.getUint8(RegionDescriptor.flags) & RegionDescriptor.last) break;
   }
-  return left === 0 ? pieces : undefined;
-}
-
-/** Copies the data of a transfer into guest memory. */
-export function scatter(memory: GuestMemory, pieces: readonly Piece[], data: Uint8Array): void {
-  let at = 0;
-  for (const { address, length } of pieces) {
-    memory.view(address, length)!.set(data.subarray(at, at + length));
-    memory.written(address, length);
-    at += length;
-  }
-}
-
-/** Copies the data of a transfer from guest memory. */
-export function gather(memory: GuestMemory, pieces: readonly Piece[], data: Uint8Array): void {
-  let at = 0;
-  for (const { address, length } of pieces) {
-    data.set(memory.view(address, length)!, at);
-    at += length;
-  }
+  return left === 0 ? new GuestBuffers(memory, joinSegments(segments)) : undefined;
 }

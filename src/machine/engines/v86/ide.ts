@@ -7,7 +7,7 @@
 import type { GuestMemory } from '../../guest-memory.js';
 import { maxIdeDisks, type IdeDisk } from '../../ide-disk.js';
 import { FarDrive, type BusMasterUse, type V86Drive } from './far-ide-drive.js';
-import { IdeCommand } from '../../../spec/ide.js';
+import { AtaCommand } from '../../../spec/ata.js';
 
 /** The methods of v86's drives that are replaced. */
 interface V86DriveMethods {
@@ -90,7 +90,7 @@ function replaceMethods(methods: V86DriveMethods): void {
     before.ata_command.call(this, command);
     // EXECUTE DEVICE DIAGNOSTIC applies to both drives of a channel, whichever it is sent to.
     const { master, slave } = this.channel;
-    if (command === IdeCommand.diagnostic) for (const one of [master, slave]) drives.get(one)?.reset();
+    if (command === AtaCommand.executeDiagnostic) for (const one of [master, slave]) drives.get(one)?.reset();
   };
   methods.device_reset = function () {
     before.device_reset.call(this);

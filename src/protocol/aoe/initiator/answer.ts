@@ -5,7 +5,8 @@
 import { getU16 } from '../../../base/big-endian.js';
 import type { BlockError } from '../../../block/errors.js';
 import { unknownSession, type SessionGrant } from '../session.js';
-import { AoeError, AtaArgument, Flag, Header, sectorSize } from '../spec.js';
+import { sectorSize } from '../../../spec/ata.js';
+import { AoeError, AtaArgument, Flag, Header } from '../spec.js';
 import { getAta } from '../wire.js';
 import type { Command } from './command.js';
 import { aoeError, ataError } from './errors.js';

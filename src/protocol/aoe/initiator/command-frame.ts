@@ -1,6 +1,7 @@
 /** Encodes a command as an AoE message ([AoE] 2, 3.1). */
 import type { Mac } from '../../../network/ethernet/mac.js';
-import { AoeCommand, AtaArgument, AtaFlag, sectorSize } from '../spec.js';
+import { sectorSize } from '../../../spec/ata.js';
+import { AoeCommand, AtaArgument, AtaFlag } from '../spec.js';
 import { minFrame, putAta, putHeader } from '../wire.js';
 import type { Command } from './command.js';
 import type { Contact } from './contact.js';

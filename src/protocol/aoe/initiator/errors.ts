@@ -1,6 +1,7 @@
 /** Converts error answers of an AoE target to this project's errors. */
 import { BlockError } from '../../../block/errors.js';
-import { AoeError, AtaErrorBit, AtaStatus } from '../spec.js';
+import { AtaError, AtaStatus } from '../../../spec/ata.js';
+import { AoeError } from '../spec.js';
 import type { CommandKind } from './command.js';
 
 /** Text for an AoE error code ([AoE] 2.3). */
@@ -34,10 +35,10 @@ export function aoeError(error: number): BlockError {
  * error.
  */
 export function ataError(kind: CommandKind, status: number, error: number): BlockError | undefined {
-  if ((status & (AtaStatus.error | AtaStatus.fault)) === 0) return undefined;
+  if ((status & (AtaStatus.error | AtaStatus.deviceFault)) === 0) return undefined;
   const registers = `status 0x${status.toString(16)}, error 0x${error.toString(16)}`;
-  if (error & AtaErrorBit.idNotFound) return new BlockError('range', `the target has no such sectors (${registers})`);
-  if (kind === 'write' && error & AtaErrorBit.writeProtected) {
+  if (error & AtaError.idNotFound) return new BlockError('range', `the target has no such sectors (${registers})`);
+  if (kind === 'write' && error & AtaError.writeProtected) {
     return new BlockError('read-only', `the target is write-protected (${registers})`);
   }
   return new BlockError('io', `the target's disk failed (${registers})`);

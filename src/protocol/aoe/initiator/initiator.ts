@@ -16,7 +16,7 @@ import { ContentWitness } from '../../../block/witness.js';
 import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/device.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';
-import { AtaCommand, sectorSize } from '../spec.js';
+import { AtaCommand, sectorSize } from '../../../spec/ata.js';
 import type { CommandKind, CommandParts } from './command.js';
 import { Link } from './link.js';
 import type { AoeState, LinkCounters } from './link-options.js';
@@ -198,7 +198,7 @@ export class AoeInitiator extends BlockBase {
 
   protected doFlush(options: RequestOptions): Promise<void> {
     // FLUSH CACHE covers as much as FLUSH CACHE EXT, and every target that can flush has it.
-    const parts = [{ kind: 'flush', ata: AtaCommand.flush, lba: 0, count: 0, at: 0, fua: false } as const];
+    const parts = [{ kind: 'flush', ata: AtaCommand.flushCache, lba: 0, count: 0, at: 0, fua: false } as const];
     const done = this.#link.run(parts, options);
     this.#witness?.onFlush(done);
     return done;

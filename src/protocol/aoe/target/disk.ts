@@ -9,7 +9,17 @@ import type { BlockDevice } from '../../../block/device.js';
 import { blockErrorOf } from '../../../block/errors.js';
 import { LossWatch } from '../../../block/losses.js';
 import { cacheFeature, identifyData } from '../identify.js';
-import { AoeError, AtaCommand, AtaErrorBit, AtaFlag, AtaStatus, lba28Limit, lba48Limit, sectorSize } from '../spec.js';
+import {
+  AtaCommand,
+  AtaError,
+  AtaStatus,
+  lba28Limit,
+  lba48Limit,
+  sectorCommands,
+  sectorSize,
+  type SectorCommand,
+} from '../../../spec/ata.js';
+import { AoeError, AtaFlag } from '../spec.js';
 import type { AtaRequest } from '../wire.js';
 import { worldWideNameOf } from './world-wide-name.js';
 
@@ -45,17 +55,9 @@ const badArgument: Result = { aoeError: AoeError.badArgument, status: 0, error: 
 /** Answer if the target is reserved for other initiators. */
 export const reserved: Result = { aoeError: AoeError.reserved, status: 0, error: 0, count: 0 };
 
-const writes: ReadonlySet<number> = new Set([
-  AtaCommand.writeSectors,
-  AtaCommand.writeDma,
-  AtaCommand.writeSectorsExt,
-  AtaCommand.writeDmaExt,
-  AtaCommand.writeDmaFuaExt,
-]);
-
 /** True if a write has fewer than its sectors in the `payload` bytes that arrived with it. */
 export function isCut({ command, count }: AtaRequest, payload: number): boolean {
-  return writes.has(command) && payload < count * sectorSize;
+  return sectorCommands.get(command)?.act === 'write' && payload < count * sectorSize;
 }
 
 function failed(error: number, status: number = AtaStatus.ready | AtaStatus.error): Result {
@@ -82,25 +84,12 @@ export class Disk {
 
   /** Parses and checks a request. Returns a result if the request is refused. */
   plan(ata: AtaRequest): Plan | Result {
+    const kind = sectorCommands.get(ata.command);
+    if (kind) return this.#sectors(ata, kind);
     switch (ata.command) {
-      case AtaCommand.readSectors:
-      case AtaCommand.readDma:
-        return this.#transfer('read', ata, ata.lba % 2 ** 28, lba28Limit);
-      case AtaCommand.readSectorsExt:
-      case AtaCommand.readDmaExt:
-        return this.#transfer('read', ata, ata.lba, lba48Limit);
-      case AtaCommand.writeSectors:
-      case AtaCommand.writeDma:
-        return this.#transfer('write', ata, ata.lba % 2 ** 28, lba28Limit);
-      case AtaCommand.writeSectorsExt:
-      case AtaCommand.writeDmaExt:
-        return this.#transfer('write', ata, ata.lba, lba48Limit);
-      case AtaCommand.writeDmaFuaExt:
-        if (!this.#device.info.can.flush) return failed(AtaErrorBit.abort);
-        return this.#transfer('write', ata, ata.lba, lba48Limit);
-      case AtaCommand.flush:
-      case AtaCommand.flushExt:
-        if (!this.#device.info.can.flush) return failed(AtaErrorBit.abort);
+      case AtaCommand.flushCache:
+      case AtaCommand.flushCacheExt:
+        if (!this.#device.info.can.flush) return failed(AtaError.abort);
         return { kind: 'flush', offset: 0, length: 0, fua: false };
       case AtaCommand.identify:
         if (ata.count !== 1) return badArgument;
@@ -109,7 +98,7 @@ export class Disk {
       case AtaCommand.setFeatures:
         return { kind: 'other', offset: 0, length: 0, fua: false };
       default:
-        return failed(AtaErrorBit.abort);
+        return failed(AtaError.abort);
     }
   }
 
@@ -192,22 +181,25 @@ export class Disk {
   #other(ata: AtaRequest): Result {
     if (ata.command === AtaCommand.checkPowerMode) return { ...good, count: 0xff };
     const cache = cacheFeature(ata.feature);
-    if (cache === undefined || !this.#device.info.can.flush) return failed(AtaErrorBit.abort);
+    if (cache === undefined || !this.#device.info.can.flush) return failed(AtaError.abort);
     this.#writeCache = cache;
     return good;
   }
 
-  #transfer(kind: 'read' | 'write', ata: AtaRequest, lba: number, limit: number): Plan | Result {
+  #sectors(ata: AtaRequest, { act, wide, multiple, queued, fua }: SectorCommand): Plan | Result {
+    if (act === 'verify' || multiple || queued) return failed(AtaError.abort);
+    if (fua && !this.#device.info.can.flush) return failed(AtaError.abort);
     const { count } = ata;
     const length = count * sectorSize;
     if (count === 0 || count > this.#maxSectors) return badArgument;
-    const isWrite = kind === 'write';
+    const isWrite = act === 'write';
     // [AoE] 3.1: flag W means that data comes with the request. It must agree with the command.
     if (isWrite !== ((ata.flags & AtaFlag.write) !== 0)) return badArgument;
-    if (isWrite && this.readOnly) return failed(AtaErrorBit.abort | AtaErrorBit.writeProtected);
-    if (lba + count > Math.min(this.sectors, limit)) return failed(AtaErrorBit.idNotFound);
-    const fua = ata.command === AtaCommand.writeDmaFuaExt;
-    return { kind, offset: lba * sectorSize, length, fua };
+    if (isWrite && this.readOnly) return failed(AtaError.abort | AtaError.writeProtected);
+    const limit = wide ? lba48Limit : lba28Limit;
+    const lba = wide ? ata.lba : ata.lba % 2 ** 28;
+    if (lba + count > Math.min(this.sectors, limit)) return failed(AtaError.idNotFound);
+    return { kind: act, offset: lba * sectorSize, length, fua };
   }
 }
 
@@ -226,15 +218,15 @@ export interface DiskOptions {
 function resultOf(error: unknown, kind: Plan['kind']): Result {
   switch (blockErrorOf(error).kind) {
     case 'range':
-      return failed(AtaErrorBit.idNotFound);
+      return failed(AtaError.idNotFound);
     case 'read-only':
-      return failed(AtaErrorBit.abort | AtaErrorBit.writeProtected);
+      return failed(AtaError.abort | AtaError.writeProtected);
     case 'unreachable':
     case 'no-medium':
     case 'closed':
       return { aoeError: AoeError.unavailable, status: 0, error: 0, count: 0 };
     default:
-      if (kind === 'read') return failed(AtaErrorBit.uncorrectable);
-      return failed(AtaErrorBit.abort, AtaStatus.ready | AtaStatus.fault | AtaStatus.error);
+      if (kind === 'read') return failed(AtaError.uncorrectable);
+      return failed(AtaError.abort, AtaStatus.ready | AtaStatus.deviceFault | AtaStatus.error);
   }
 }

@@ -18,6 +18,7 @@ import { tailWarning } from '../../../block/tail.js';
 import { broadcastMac, formatMac, isGroup, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import { getOpening, nonceSize, putGrant, sessionFrameSize, unknownSession } from '../session.js';
+import { sectorSize } from '../../../spec/ata.js';
 import {
   AOE_VERSION,
   AoeCommand,
@@ -29,7 +30,6 @@ import {
   Flag,
   Header,
   sectorsOf,
-  sectorSize,
 } from '../spec.js';
 import { flagsOf, getAta, isAoe, minFrame, putHeader, versionOf } from '../wire.js';
 import { Access, type Outcome } from './access.js';

@@ -1,6 +1,6 @@
 /** Trace steps of the virtual I/O server 400 for one message ([SYS] fig. 10). */
 import type { Steps } from '../../../base/steps.js';
-import { sectorSize } from '../spec.js';
+import { sectorSize } from '../../../spec/ata.js';
 import type { Plan } from './disk.js';
 
 /** The steps when the command goes to the device. */
