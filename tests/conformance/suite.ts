@@ -8,7 +8,8 @@
  * start and in its last bytes. Each `open()` must return a working device. Several may be opened
  * one after another, never two at a time.
  *
- * Not here: crash safety, reconnection, and the properties of single protocols.
+ * Not here: disks that are replaced while they are in use (replaced.ts, for each kind of source),
+ * crash safety, reconnection, and the properties of single protocols.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';

@@ -10,8 +10,9 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { openPacket } from '../../src/network/ethernet/packet.node.js';
 import type { Segment } from '../../src/network/ethernet/segment.js';
 import { discoverAoe } from '../../src/protocol/aoe/initiator/discover.js';
-import { connectAoe } from '../../src/protocol/aoe/initiator/initiator.js';
+import { connectAoe, type AoeInitiator } from '../../src/protocol/aoe/initiator/initiator.js';
 import { AOE_TYPE } from '../../src/protocol/aoe/spec.js';
+import { replacedTests, twoDisks, type Replaceable } from '../conformance/replaced.js';
 import { conformance } from '../conformance/suite.js';
 import { enterNamespace, vethPair } from '../support/namespace.js';
 import { tempPath } from '../support/temp.js';
@@ -93,30 +94,33 @@ describe.skipIf(!possible)('vblade', () => {
     expect(states.slice(0, 2)).toEqual(['connected', 'reconnecting']);
   });
 
-  it('gets none of the waiting requests if it comes back with another disk', async () => {
-    const other = tempPath('other.img');
-    const bytes = Uint8Array.from({ length: size }, (_, index) => (index >> 9) & 0xff);
-    writeFileSync(other, bytes);
-    let lost!: () => void;
-    const gone = new Promise<void>((resolve) => (lost = resolve));
-    const onState = (state: string): void => void (state === 'reconnecting' && lost());
-    const device = await connectAoe(segment, { shelf: 7, slot: 3, onState });
-    await device.write(8192, buffersOf(new Uint8Array(4096).fill(7)));
-    await device.flush();
-    await stopBlade();
-    const write = device.write(0, buffersOf(new Uint8Array(4096).fill(9)));
-    write.catch(() => undefined);
-    await gone;
-    await startBlade(other);
-    await expect(write).rejects.toThrow(/another disk has its address/);
-    expect(Buffer.compare(readFileSync(other), bytes)).toBe(0);
-    await device.close();
-    await stopBlade();
-    await startBlade();
-  });
-
   it('gives an error in one line if it is absent', async () => {
     const wrong = connectAoe(segment, { shelf: 7, slot: 4, connectSeconds: 0.3 });
     await expect(wrong).rejects.toThrow(/^aoe:7\.4@ours: no answer within 0\.3 seconds/);
   });
+});
+
+/** vblade at the address, which is killed and started with the other disk. */
+async function replaceable(): Promise<Replaceable> {
+  const disks = twoDisks();
+  let device: AoeInitiator | undefined;
+  let state = '';
+  const open = async (): Promise<AoeInitiator> => {
+    const onState = (now: string): void => void (state = now);
+    return (device = await connectAoe(segment, { shelf: 7, slot: 3, onState }));
+  };
+  const replace = async (): Promise<void> => {
+    await stopBlade();
+    // Without a command that goes unanswered, the initiator cannot notice this (docs/promises.md).
+    if (state === 'connected') device!.read(0, buffersOf(new Uint8Array(512))).catch(() => undefined);
+    await expect.poll(() => state, { timeout: 20_000 }).not.toBe('connected');
+    disks.swap();
+    await startBlade(disks.path);
+  };
+  await stopBlade();
+  await startBlade(disks.path);
+  return { open, replace, disks };
+}
+describe.skipIf(!possible)('vblade', () => {
+  replacedTests('vblade', replaceable);
 });
