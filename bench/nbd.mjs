@@ -12,18 +12,7 @@
  * Needs: nbdkit, qemu-nbd, nbd-server, fio; for --limit a C compiler, cc.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-  fsyncSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,12 +55,20 @@ async function freePort() {
   });
 }
 
+/**
+ * Makes the image in pieces of 1 MiB, as people do. The size of the pieces matters: ext4 keeps each
+ * as one large folio, and a 4 KiB write into it costs more than one into a small folio.
+ */
 function writeImage() {
-  const piece = Buffer.alloc(16 << 20);
-  const fd = openSync(image, 'w');
-  for (let i = 0; i < mib / 16; i++) writeSync(fd, randomFillSync(piece));
-  fsyncSync(fd);
-  closeSync(fd);
+  execFileSync('dd', [
+    'if=/dev/urandom',
+    `of=${image}`,
+    'bs=1M',
+    `count=${mib}`,
+    'iflag=fullblock',
+    'conv=fsync',
+    'status=none',
+  ]);
 }
 
 /** Lets the page cache forget the file: dd's nocache is posix_fadvise(POSIX_FADV_DONTNEED). */

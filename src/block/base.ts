@@ -12,12 +12,12 @@ import type {
   BlockDevice,
   BlockInfo,
   Extent,
-  FileRange,
   RemovableMedia,
   RequestOptions,
   WriteOptions,
   ZeroOptions,
 } from './device.js';
+import type { DirectAccess, FileRange, FileRanges } from './direct.js';
 import { BlockError, blockErrorOf } from './errors.js';
 import { Losses } from './losses.js';
 
@@ -27,17 +27,23 @@ let zeroes: Uint8Array | undefined;
 
 /** Requests that began between two calls of {@link BlockBase.settled}. */
 interface Span {
-  underWay: number;
+  inFlight: number;
   over?: () => void;
+}
+
+interface Facets {
+  readonly direct?: DirectAccess | undefined;
+  readonly files?: FileRanges | undefined;
 }
 
 export abstract class BlockBase implements BlockDevice {
   abstract readonly info: BlockInfo;
   #closing: Promise<void> | undefined;
-  #underWay = 0;
+  #inFlight = 0;
   #idle: (() => void) | undefined;
   #losses: Losses | undefined;
-  #span: Span = { underWay: 0 };
+  #facets: Facets | undefined;
+  #span: Span = { inFlight: 0 };
   /** Resolves when the requests of all earlier spans have settled. */
   #earlier: Promise<unknown> = Promise.resolve();
 
@@ -65,59 +71,70 @@ export abstract class BlockBase implements BlockDevice {
   /** Releases everything. Called once, when no request is in flight. */
   protected abstract doClose(): Promise<void>;
 
-  /** {@link BlockDevice.readNow} of a checked range. */
-  protected doReadNow?(offset: number, into: Uint8Array): boolean;
-  /** {@link BlockDevice.writeNow} of a checked range. */
-  protected doWriteNow?(offset: number, from: Uint8Array): boolean;
   /**
-   * {@link BlockDevice.fileNow} of a checked range. It counts as in flight until it is released.
+   * {@link BlockDevice.direct} for checked ranges; undefined if the device has none. Read once,
+   * after the construction.
    */
-  protected doFileNow?(offset: number, length: number): FileRange | undefined;
-  /**
-   * {@link BlockDevice.fileSoon} of a checked range. It counts as in flight until it is released.
-   */
-  protected doFileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
+  protected get uncheckedDirect(): DirectAccess | undefined {
+    return undefined;
+  }
+
+  /** {@link BlockDevice.files} for checked ranges, like {@link uncheckedDirect}. */
+  protected get uncheckedFiles(): FileRanges | undefined {
+    return undefined;
+  }
 
   /** {@link BlockDevice.media}; undefined unless a drive with removable media overrides it. */
   get media(): RemovableMedia | undefined {
     return undefined;
   }
 
-  readNow(offset: number, into: Uint8Array): boolean {
-    // This call has no options, so it cannot name the medium that it is meant for.
-    if (this.media) return false;
-    this.#check(offset, into.length);
-    return this.doReadNow?.(offset, into) ?? false;
+  get direct(): DirectAccess | undefined {
+    return (this.#facets ??= this.#makeFacets()).direct;
   }
 
-  writeNow(offset: number, from: Uint8Array): boolean {
-    if (this.media) return false;
-    this.#checkWrite(offset, from.length);
-    return this.doWriteNow?.(offset, from) ?? false;
+  get files(): FileRanges | undefined {
+    return (this.#facets ??= this.#makeFacets()).files;
   }
 
-  fileNow(offset: number, length: number): FileRange | undefined {
-    if (this.media) return undefined;
-    this.#check(offset, length);
-    const range = this.doFileNow?.(offset, length);
-    return range && this.#lend(range);
-  }
-
-  async fileSoon(offset: number, length: number): Promise<FileRange | undefined> {
-    if (this.media || !this.doFileSoon) return undefined;
-    this.#check(offset, length);
-    return this.#run({}, async () => {
-      const range = await this.doFileSoon!(offset, length);
-      return range && this.#lend(range);
-    });
+  /** Adds the checks of each request to the facets, and counts lent file ranges as in flight. */
+  #makeFacets(): Facets {
+    if (this.media) return {};
+    const { uncheckedDirect: direct, uncheckedFiles: files } = this;
+    const load = files?.load;
+    return {
+      direct: direct && {
+        read: (offset, into) => {
+          this.#check(offset, into.length);
+          return direct.read(offset, into);
+        },
+        write: (offset, from) => {
+          this.#checkWrite(offset, from.length);
+          return direct.write(offset, from);
+        },
+      },
+      files: files && {
+        resident: (offset, length) => {
+          this.#check(offset, length);
+          return this.#lend(files.resident(offset, length));
+        },
+        load:
+          load &&
+          (async (offset, length) => {
+            this.#check(offset, length);
+            return this.#run({}, async () => this.#lend(await load(offset, length)));
+          }),
+      },
+    };
   }
 
   /** Counts a file range as in flight until its holder releases it. */
-  #lend(range: FileRange): FileRange {
-    this.#underWay++;
+  #lend(range: FileRange | undefined): FileRange | undefined {
+    if (!range) return undefined;
+    this.#inFlight++;
     const release = (): void => {
       range.release();
-      if (--this.#underWay === 0) this.#idle?.();
+      if (--this.#inFlight === 0) this.#idle?.();
     };
     return { fd: range.fd, offset: range.offset, ready: (at, count) => range.ready(at, count), release };
   }
@@ -193,17 +210,17 @@ export abstract class BlockBase implements BlockDevice {
 
   async settled(): Promise<void> {
     const span = this.#span;
-    if (span.underWay > 0) {
+    if (span.inFlight > 0) {
       const over = new Promise<void>((resolve) => (span.over = resolve));
       this.#earlier = Promise.all([this.#earlier, over]);
-      this.#span = { underWay: 0 };
+      this.#span = { inFlight: 0 };
     }
     await this.#earlier;
   }
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
-      if (this.#underWay > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+      if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
       await this.doClose();
     })();
     return this.#closing;
@@ -256,8 +273,8 @@ export abstract class BlockBase implements BlockDevice {
 
   async #run<T>(options: RequestOptions, work: () => Promise<T>): Promise<T> {
     const span = this.#span;
-    span.underWay++;
-    this.#underWay++;
+    span.inFlight++;
+    this.#inFlight++;
     try {
       if (options.signal?.aborted) throw new BlockError('aborted', 'given up before it began');
       return await work();
@@ -267,8 +284,8 @@ export abstract class BlockBase implements BlockDevice {
       }
       throw blockErrorOf(error);
     } finally {
-      if (--span.underWay === 0) span.over?.();
-      if (--this.#underWay === 0) this.#idle?.();
+      if (--span.inFlight === 0) span.over?.();
+      if (--this.#inFlight === 0) this.#idle?.();
     }
   }
 

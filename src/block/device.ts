@@ -16,6 +16,7 @@
  * 3. Success means that all bytes were transferred and that a read returned current data.
  */
 import type { Bytes } from '../base/buffers.js';
+import type { DirectAccess, FileRanges } from './direct.js';
 import type { DiskMarks } from './identity.js';
 import type { Losses } from './losses.js';
 
@@ -156,20 +157,6 @@ export interface RemovableMedia {
   lock(locked: boolean, options?: RequestOptions): Promise<void>;
 }
 
-/**
- * The place of a device's bytes in an open file, for a caller that sends them unread (sendfile(2)).
- */
-export interface FileRange {
-  /** File descriptor, open until {@link release}. */
-  readonly fd: number;
-  /** Offset in the file, in bytes. */
-  readonly offset: number;
-  /** True if `length` bytes at `offset` of the file can be read now without waiting for a disk. */
-  ready(offset: number, length: number): boolean;
-  /** Ends the use of the range. Call it exactly once. */
-  release(): void;
-}
-
 /** A block device. Every method rejects with a BlockError and with no other error. */
 export interface BlockDevice {
   readonly info: BlockInfo;
@@ -178,36 +165,16 @@ export interface BlockDevice {
    * Only filters that keep no data of a medium pass it on.
    */
   readonly media?: RemovableMedia | undefined;
+  /** Synchronous reads and writes, if the device has them. */
+  readonly direct?: DirectAccess | undefined;
+  /** Its bytes in an open file, if they can be sent from there. */
+  readonly files?: FileRanges | undefined;
   /** Reads `into.length` bytes at `offset`. */
   read(offset: number, into: Bytes, options?: RequestOptions): Promise<void>;
   /**
    * Writes `from.length` bytes at `offset`. The memory must not change until the promise settles.
    */
   write(offset: number, from: Bytes, options?: WriteOptions): Promise<void>;
-  /**
-   * Synchronous read into memory that does not move. Returns false if the data is not immediately
-   * available; the content of `into` is then undefined: call {@link read}. It saves promises for
-   * callers with many small requests. Absent on filters that must see every request.
-   * @throws BlockError like `read`
-   */
-  readNow?(offset: number, into: Uint8Array): boolean;
-  /**
-   * Synchronous write. Returns true if the write is acknowledged, false if nothing was written:
-   * call {@link write}.
-   */
-  writeNow?(offset: number, from: Uint8Array): boolean;
-  /**
-   * The place in a file of a range that can be read without waiting. Optional like {@link readNow}.
-   * Undefined if there is none: call {@link read}. Data that is written to the range before the
-   * caller sends it may be sent, as for any read and write in flight together.
-   * @throws BlockError like `read`
-   */
-  fileNow?(offset: number, length: number): FileRange | undefined;
-  /**
-   * Like {@link fileNow}, but first loads the range into the page cache. Resolves with undefined if
-   * the caller must use {@link read}.
-   */
-  fileSoon?(offset: number, length: number): Promise<FileRange | undefined>;
   /** Losses of acknowledged writes. Every user of a shared device watches them (losses.ts). */
   readonly losses: Losses;
   /**

@@ -17,6 +17,7 @@ import type {
   WriteOptions,
   ZeroOptions,
 } from '../block/device.js';
+import type { DirectAccess } from '../block/direct.js';
 import type { Losses } from '../block/losses.js';
 
 /** I/O counters. A synchronous transfer counts once for each contiguous run of guest memory. */
@@ -31,12 +32,29 @@ export interface IoCounts {
 
 export class VirtualIoClient implements BlockDevice {
   readonly counts: IoCounts = { reads: 0, writes: 0, others: 0, readBytes: 0, writtenBytes: 0, errors: 0 };
+  /** Declines while tracing, because only `read` and `write` report trace steps. */
+  readonly direct: DirectAccess | undefined;
   readonly #far: BlockDevice;
   readonly #steps: Steps;
 
   constructor(far: BlockDevice, steps = new Steps()) {
     this.#far = far;
     this.#steps = steps;
+    const { direct } = far;
+    this.direct = direct && {
+      read: (offset, into) => {
+        if (steps.on || !direct.read(offset, into)) return false;
+        this.counts.reads++;
+        this.counts.readBytes += into.length;
+        return true;
+      },
+      write: (offset, from) => {
+        if (steps.on || !direct.write(offset, from)) return false;
+        this.counts.writes++;
+        this.counts.writtenBytes += from.length;
+        return true;
+      },
+    };
   }
 
   get info(): BlockInfo {
@@ -70,21 +88,6 @@ export class VirtualIoClient implements BlockDevice {
     await this.#counted(this.#far.write(offset, from, options), options);
     this.counts.writtenBytes += length;
     this.#step(options, '265', 'the data is sent and acknowledged', offset, length);
-  }
-
-  /** Returns false while tracing, because only `read` and `write` report trace steps. */
-  readNow(offset: number, into: Uint8Array): boolean {
-    if (this.#steps.on || !this.#far.readNow?.(offset, into)) return false;
-    this.counts.reads++;
-    this.counts.readBytes += into.length;
-    return true;
-  }
-
-  writeNow(offset: number, from: Uint8Array): boolean {
-    if (this.#steps.on || !this.#far.writeNow?.(offset, from)) return false;
-    this.counts.writes++;
-    this.counts.writtenBytes += from.length;
-    return true;
   }
 
   async flush(options: RequestOptions = {}): Promise<void> {

@@ -2,7 +2,7 @@
  * Meter filter: counts the requests to an export's device and their durations (a histogram) by kind
  * of request, for metrics.
  */
-import type { FileRange } from '../block/device.js';
+import type { DirectAccess, FileRange, FileRanges } from '../block/direct.js';
 import { Filter, type BlockOperation, type BlockRequest } from '../block/filters/filter.js';
 
 /** Upper bounds of the histogram's buckets, in seconds. */
@@ -38,37 +38,47 @@ export class MeterFilter extends Filter {
     return true;
   }
 
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
-    return this.#now('read', () => this.next.readNow?.(offset, into));
-  }
-
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
-    return this.#now('write', () => this.next.writeNow?.(offset, from));
-  }
-
-  /** A file range counts as one read, which ends when the range is known. */
-  protected override doFileNow(offset: number, length: number): FileRange | undefined {
-    const start = performance.now();
-    const range = this.next.fileNow?.(offset, length);
-    if (range) this.#count('read', start);
-    return range;
-  }
-
-  protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
-    const start = performance.now();
-    const range = await this.next.fileSoon?.(offset, length);
-    if (range) this.#count('read', start);
-    return range;
-  }
-
   /**
    * A synchronous request that returns false does not count: the caller repeats it asynchronously.
    */
-  #now(op: BlockOperation, act: () => boolean | undefined): boolean {
-    const start = performance.now();
-    const done = act() ?? false;
-    if (done) this.#count(op, start);
-    return done;
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const { direct } = this.next;
+    const counted = (op: BlockOperation, act: () => boolean): boolean => {
+      const start = performance.now();
+      const done = act();
+      if (done) this.#count(op, start);
+      return done;
+    };
+    return (
+      direct && {
+        read: (offset, into) => counted('read', () => direct.read(offset, into)),
+        write: (offset, from) => counted('write', () => direct.write(offset, from)),
+      }
+    );
+  }
+
+  /** A file range counts as one read, which ends when the range is known. */
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    const { files } = this.next;
+    const load = files?.load;
+    const counted = (range: FileRange | undefined, start: number): FileRange | undefined => {
+      if (range) this.#count('read', start);
+      return range;
+    };
+    return (
+      files && {
+        resident: (offset, length) => {
+          const start = performance.now();
+          return counted(files.resident(offset, length), start);
+        },
+        load:
+          load &&
+          (async (offset, length) => {
+            const start = performance.now();
+            return counted(await load(offset, length), start);
+          }),
+      }
+    );
   }
 
   protected override async around<T>({ op }: BlockRequest, pass: () => Promise<T>): Promise<T> {

@@ -7,6 +7,7 @@
  */
 import type { ThrottledLogger } from '../base/log.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
+import type { DirectAccess, FileRanges } from '../block/direct.js';
 import { Filter } from '../block/filters/filter.js';
 import { RateFilter } from '../block/filters/rate.js';
 import type { ExportCounters, ExportDirectory, TargetExport } from '../protocol/nbd/target/export.js';
@@ -184,6 +185,14 @@ class SingleConnection extends Filter {
 
   protected override get follows(): boolean {
     return true;
+  }
+
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    return this.next.direct;
+  }
+
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    return this.next.files;
   }
 
   protected override describe(next: BlockInfo): BlockInfo {

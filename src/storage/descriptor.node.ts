@@ -10,7 +10,8 @@ import fs from 'node:fs';
 import { promisify } from 'node:util';
 import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
-import type { BlockInfo, FileRange, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
+import type { DirectAccess, FileRange, FileRanges } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
 import type { Libc } from './libc.node.js';
 import { maxAtOnce, PageCache } from './page-cache.node.js';
@@ -80,31 +81,37 @@ export abstract class DescriptorDevice extends BlockBase {
     return this.#cache?.writable ?? false;
   }
 
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
-    return into.length <= maxAtOnce && this.#cache?.read(into, offset) === into.length;
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const cache = this.#cache;
+    return (
+      cache && {
+        read: (offset, into) => into.length <= maxAtOnce && cache.read(into, offset) === into.length,
+        write: (offset, from) => cache.write(from, offset),
+      }
+    );
   }
 
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
-    return this.#cache?.write(from, offset) ?? false;
-  }
-
-  protected override doFileNow(offset: number, length: number): FileRange | undefined {
-    if (!this.#cache?.holds(offset, length)) return undefined;
-    const ready = (at: number, count: number): boolean => this.#cache!.holds(at, count);
-    return { fd: this.fd, offset, ready, release: () => undefined };
-  }
-
-  protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    const cache = this.#cache;
     const ring = this.#uring;
-    if (!ring || !this.#cache?.mayHold || length > maxAtOnce || performance.now() < this.#fetchAgain) return undefined;
-    const fetched = await new Promise<number>((resolve) => {
-      if (!ring.fetch(this.fd, offset, length, resolve)) resolve(-1);
-    });
-    const range = fetched > 0 ? this.doFileNow(offset, length) : undefined;
-    // The kernel may cap the read-ahead: back off, or the disk is waited for twice
-    // (docs/notes/kernel.md, "Read-ahead").
-    if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
-    return range;
+    if (!cache?.mayHold) return undefined;
+    const resident = (offset: number, length: number): FileRange | undefined => {
+      if (!cache.holds(offset, length)) return undefined;
+      const ready = (at: number, count: number): boolean => cache.holds(at, count);
+      return { fd: this.fd, offset, ready, release: () => undefined };
+    };
+    const load = async (by: Uring, offset: number, length: number): Promise<FileRange | undefined> => {
+      if (length > maxAtOnce || performance.now() < this.#fetchAgain) return undefined;
+      const fetched = await new Promise<number>((resolve) => {
+        if (!by.fetch(this.fd, offset, length, resolve)) resolve(-1);
+      });
+      const range = fetched > 0 ? resident(offset, length) : undefined;
+      // The kernel may cap the read-ahead: back off, or the disk is waited for twice
+      // (docs/notes/kernel.md, "Read-ahead").
+      if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
+      return range;
+    };
+    return { resident, load: ring && ((offset, length) => load(ring, offset, length)) };
   }
 
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

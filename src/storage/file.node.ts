@@ -13,6 +13,7 @@ import { promisify } from 'node:util';
 import { FarbusError } from '../base/errors.js';
 import type { Buffers } from '../base/buffers.js';
 import type { BlockInfo, Extent, WriteOptions, ZeroOptions } from '../block/device.js';
+import type { DirectAccess } from '../block/direct.js';
 import { DescriptorDevice, isUnsupported, openSynchronous } from './descriptor.node.js';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -59,8 +60,14 @@ export class FileDevice extends DescriptorDevice {
     return (await fstat(this.fd)).size;
   }
 
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
-    return this.#reaches(offset + from.length) && super.doWriteNow(offset, from);
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const direct = super.uncheckedDirect;
+    return (
+      direct && {
+        read: (offset, into) => direct.read(offset, into),
+        write: (offset, from) => this.#reaches(offset + from.length) && direct.write(offset, from),
+      }
+    );
   }
 
   protected override async doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {

@@ -5,6 +5,7 @@
 import type { Buffers } from '../base/buffers.js';
 import { BlockBase } from '../block/base.js';
 import type { BlockInfo } from '../block/device.js';
+import type { DirectAccess } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
 
 export class MemoryDevice extends BlockBase {
@@ -69,13 +70,20 @@ export class MemoryDevice extends BlockBase {
  * `doWrite` from it: synchronous requests bypass them.
  */
 export class ReadyMemoryDevice extends MemoryDevice {
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+  protected override get uncheckedDirect(): DirectAccess {
+    return {
+      read: (offset, into) => this.readDirect(offset, into),
+      write: (offset, from) => this.writeDirect(offset, from),
+    };
+  }
+
+  protected readDirect(offset: number, into: Uint8Array): boolean {
     if (offset + into.length > this.bytes.length) return false;
     into.set(this.bytes.subarray(offset, offset + into.length));
     return true;
   }
 
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+  protected writeDirect(offset: number, from: Uint8Array): boolean {
     if (offset + from.length > this.bytes.length) return false;
     this.bytes.set(from, offset);
     return true;

@@ -53,11 +53,11 @@ conformance(
 /** Like a file in the page cache: answers synchronously, except at every hundredth call. */
 class ReadyDevice extends ReadyMemoryDevice {
   #calls = 0;
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
-    return ++this.#calls % 100 !== 0 && super.doReadNow(offset, into);
+  protected override readDirect(offset: number, into: Uint8Array): boolean {
+    return ++this.#calls % 100 !== 0 && super.readDirect(offset, into);
   }
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
-    return ++this.#calls % 100 !== 0 && super.doWriteNow(offset, from);
+  protected override writeDirect(offset: number, from: Uint8Array): boolean {
+    return ++this.#calls % 100 !== 0 && super.writeDirect(offset, from);
   }
 }
 

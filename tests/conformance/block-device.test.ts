@@ -2,6 +2,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { test } from 'vitest';
 import { openPath } from '../../src/storage/open.node.js';
 import { attachLoop, cannotLoop } from '../support/root.js';
+import { hasKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 import { conformance } from './suite.js';
 
@@ -20,6 +21,7 @@ if (missing !== undefined) {
   const first = loop();
   conformance('block device', async () => ({ device: await openPath(first) }), {
     persistent: true,
+    facets: hasKoffi ? ['direct'] : [],
     openReadOnly: async () => ({ device: await openPath(first, { readOnly: true }) }),
   });
   const second = loop('--sector-size', '4096');

@@ -1,6 +1,7 @@
 import { truncateSync, writeFileSync } from 'node:fs';
 import { openFile } from '../../src/storage/file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
+import { hasKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 import { conformance } from './suite.js';
 
@@ -12,7 +13,10 @@ function image(size: number): string {
 }
 
 const disk = image(4 << 20);
+const facets = hasKoffi ? (['direct', 'files'] as const) : [];
+
 conformance('file', async () => ({ device: await openPath(disk) }), {
+  facets,
   persistent: true,
   openReadOnly: async () => ({ device: await openPath(disk, { readOnly: true }) }),
 });
@@ -24,8 +28,11 @@ conformance('file without koffi', async () => ({ device: await openPath(plain, {
 
 const odd = image(1_000_001);
 conformance('file of odd length, blocks of one byte', async () => ({ device: await openPath(odd) }), {
+  facets,
   persistent: true,
 });
 
 const large = image(40 << 20);
-conformance('file, blocks of 4096', async () => ({ device: await openFile(large, { blockSize: 4096 }) }));
+conformance('file, blocks of 4096', async () => ({ device: await openFile(large, { blockSize: 4096 }) }), {
+  facets,
+});

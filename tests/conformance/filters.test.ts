@@ -4,22 +4,27 @@ import { openCache, layoutOfCache } from '../../src/block/filters/cache-store.js
 import { DelayFilter } from '../../src/block/filters/delay.js';
 import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { Filter } from '../../src/block/filters/filter.js';
+import { ByteAccessFilter } from '../../src/block/filters/byte-access.js';
 import { createOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
 import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
 import { RecordingFilter, WriteLog } from '../../src/block/filters/record.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { SliceFilter } from '../../src/block/filters/slice.js';
 import { TraceFilter } from '../../src/block/filters/trace.js';
-import { MemoryDevice } from '../../src/storage/memory.js';
+import { MeterFilter } from '../../src/export/meter.js';
+import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { openCacheFile } from '../../src/storage/cache-file.node.js';
+import { openFile } from '../../src/storage/file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
+import { hasKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 import { Random } from './random.js';
 import { conformance } from './suite.js';
 
 const size = 2 << 20;
 const content = (length = size): Uint8Array => new Random(99).bytes(length);
+const ready = (): MemoryDevice => new ReadyMemoryDevice(content());
 const memory = (length = size): MemoryDevice => new MemoryDevice(content(length));
 
 function image(bytes: Uint8Array | number): string {
@@ -50,6 +55,30 @@ conformance('delay', async () => ({ device: new DelayFilter(memory(), { read: 1,
 });
 conformance('recording', async () => ({ device: new RecordingFilter(memory(), new WriteLog()) }));
 conformance('slice', async () => ({ device: new SliceFilter(memory(), 512, size - 1536) }));
+conformance(
+  'slice of memory that answers at once',
+  async () => ({ device: new SliceFilter(ready(), 512, size - 1536) }),
+  {
+    openReadOnly: async () => ({ device: readOnly(new SliceFilter(ready(), 512, size - 1536)) }),
+    facets: ['direct'],
+  },
+);
+const sliced = image(content());
+conformance(
+  'slice of a file',
+  async () => ({ device: new SliceFilter(await openPath(sliced), 4096 + 512, size - 8192) }),
+  { persistent: true, facets: hasKoffi ? ['direct', 'files'] : [] },
+);
+conformance(
+  'meter over byte access over a file of blocks of 4096',
+  async () => ({ device: new MeterFilter(new ByteAccessFilter(await openFile(sliced, { blockSize: 4096 }))) }),
+  { persistent: true, facets: hasKoffi ? ['direct', 'files'] : [] },
+);
+// These must see every request, or hold data that the device below has not.
+conformance('trace over memory that answers at once', async () => ({
+  device: new TraceFilter(ready(), () => undefined),
+}));
+conformance('overlay over memory that answers at once', async () => ({ device: await overlay(readOnly(ready())) }));
 
 conformance('overlay in memory', async () => ({ device: await overlay(readOnly(memory())) }));
 conformance('overlay of an odd size, blocks of one byte', async () => ({
@@ -120,6 +149,11 @@ conformance('cache file over a file of an odd size', async () => ({
   device: await openCacheFile(await openPath(odd), tempPath('cache')),
 }));
 conformance('rate', async () => ({ device: new RateFilter(memory(), new RateLimit(64 << 20)) }), { steps: 100 });
+conformance(
+  'rate over memory that answers at once',
+  async () => ({ device: new RateFilter(ready(), new RateLimit(64 << 20)) }),
+  { steps: 100, facets: ['direct'] },
+);
 conformance(
   'rate over a cache over a far device',
   async () => {

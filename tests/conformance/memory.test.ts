@@ -9,6 +9,11 @@ conformance('memory', async () => ({ device: new MemoryDevice(size) }), {
   openReadOnly: async () => ({ device: new MemoryDevice(size, { readOnly: true }) }),
 });
 
+conformance('memory that answers at once', async () => ({ device: new ReadyMemoryDevice(size) }), {
+  openReadOnly: async () => ({ device: new ReadyMemoryDevice(size, { readOnly: true }) }),
+  facets: ['direct'],
+});
+
 const nothing = { flush: false, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: false };
 conformance('memory that can do nothing by itself', async () => ({
   device: new MemoryDevice(size, { can: nothing, blockSize: 4096, maxTransfer: 65536 }),
@@ -30,7 +35,7 @@ test('memory that its owner has shrunk fails beyond its end, also for synchronou
   const device = new ReadyMemoryDevice(new Uint8Array(buffer));
   buffer.resize(4096);
   const block = new Uint8Array(4096);
-  expect(device.readNow(4096, block)).toBe(false);
-  expect(device.writeNow(4096, block)).toBe(false);
+  expect(device.direct!.read(4096, block)).toBe(false);
+  expect(device.direct!.write(4096, block)).toBe(false);
   await expectKind('io', writeBytes(device, 4096, block));
 });

@@ -56,3 +56,15 @@ export async function expectKind(kind: BlockError['kind'], request: Promise<unkn
   expect(error, `a rejection of kind ${kind}`).toBeInstanceOf(BlockError);
   expect((error as BlockError).kind).toBe(kind);
 }
+
+/** Expects a synchronous call to throw a BlockError of one kind. */
+export function expectThrow(kind: BlockError['kind'], call: () => unknown): void {
+  let error: unknown;
+  try {
+    call();
+  } catch (thrown) {
+    error = thrown;
+  }
+  expect(error, `a BlockError of kind ${kind}`).toBeInstanceOf(BlockError);
+  expect((error as BlockError).kind).toBe(kind);
+}

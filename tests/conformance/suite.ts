@@ -16,11 +16,12 @@ import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import { dataTests } from './data.js';
+import { facetTests, type FacetName } from './facets.js';
 import { pagedTests } from './paged.js';
 import { Random } from './random.js';
 import { randomOperations } from './random-operations.js';
 import { refusalTests } from './refusals.js';
-import { expectKind, type Subject } from './subject.js';
+import { expectKind, expectThrow, type Subject } from './subject.js';
 import { unalignedTests } from './unaligned.js';
 import { zeroTests } from './zeroes.js';
 
@@ -42,6 +43,8 @@ export interface ConformanceOptions {
   readonly seed?: number;
   /** Opens the same kind of device read-only; its content is not looked at. */
   readonly openReadOnly?: () => Promise<Opened>;
+  /** The facets that the device offers (src/block/direct.ts); default: none. */
+  readonly facets?: readonly FacetName[];
   /** Every `open()` gives the same medium: what was flushed must be there the next time. */
   readonly persistent?: boolean;
 }
@@ -74,6 +77,7 @@ export function conformance(name: string, open: () => Promise<Opened>, options: 
     zeroTests(subject);
     pagedTests(subject);
     refusalTests(subject);
+    facetTests(subject, options.facets ?? []);
     randomOperations(subject);
     unalignedTests(subject);
 
@@ -108,6 +112,8 @@ async function readOnly(open: () => Promise<Opened>): Promise<void> {
     await expectKind('read-only', device.write(0, block));
     await expectKind('read-only', device.trim(0, blockSize));
     await expectKind('read-only', device.writeZeroes(0, blockSize));
+    const { direct } = device;
+    if (direct) expectThrow('read-only', () => direct.write(0, new Uint8Array(blockSize)));
     await device.flush();
   } finally {
     await device.close();
@@ -146,6 +152,12 @@ function closeTests(open: () => Promise<Opened>, persistent: boolean): void {
       await expectKind('closed', device.trim(0, blockSize));
       await expectKind('closed', device.writeZeroes(0, blockSize));
       await expectKind('closed', device.extents(0, blockSize));
+      const { direct, files } = device;
+      if (direct) {
+        expectThrow('closed', () => direct.read(0, new Uint8Array(blockSize)));
+        expectThrow('closed', () => direct.write(0, new Uint8Array(blockSize)));
+      }
+      if (files) expectThrow('closed', () => files.resident(0, blockSize));
     } finally {
       await device.close();
       await cleanup?.();

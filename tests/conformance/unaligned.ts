@@ -81,7 +81,7 @@ export function unalignedTests(aligned: () => Subject): void {
             const bytes = random.bytes(count);
             model.set(bytes, from);
             jobs.push(async () => {
-              if (!device.writeNow!(from, bytes)) await writeBytes(device, from, bytes);
+              if (!device.direct?.write(from, bytes)) await writeBytes(device, from, bytes);
             });
           }
           at += count;

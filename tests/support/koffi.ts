@@ -5,9 +5,12 @@
 import { test } from 'vitest';
 import { libc } from '../../src/storage/libc.node.js';
 
+/** True if koffi works. */
+export const hasKoffi = libc() !== undefined;
+
 /** `test`, if koffi works; else a skipped test. */
 export function testWithKoffi(name: string, run: () => Promise<void>): void {
-  if (libc()) {
+  if (hasKoffi) {
     test(name, run);
   } else if (process.env['CI']) {
     test(name, () => {

@@ -26,16 +26,16 @@ class Medium extends ReadyMemoryDevice {
     this.content = content;
   }
 
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
+  protected override readDirect(offset: number, into: Uint8Array): boolean {
     if (!this.ready(offset)) return false;
     this.now++;
-    return super.doReadNow(offset, into);
+    return super.readDirect(offset, into);
   }
 
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
+  protected override writeDirect(offset: number, from: Uint8Array): boolean {
     if (!this.ready(offset)) return false;
     this.now++;
-    return super.doWriteNow(offset, from);
+    return super.writeDirect(offset, from);
   }
 
   override read(...request: Parameters<ReadyMemoryDevice['read']>): Promise<void> {

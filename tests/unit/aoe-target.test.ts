@@ -3,6 +3,7 @@
  * commands.
  */
 import { describe, expect, it } from 'vitest';
+import type { DirectAccess } from '../../src/block/direct.js';
 import type { Buffers } from '../../src/base/buffers.js';
 import { FarbusError } from '../../src/base/errors.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
@@ -73,15 +74,19 @@ class ReadyDevice extends WatchedDevice {
     super(bytes);
     this.bytes = bytes;
   }
-  protected override doReadNow(offset: number, into: Uint8Array): boolean {
-    if (!this.ready) return false;
-    into.set(this.bytes.subarray(offset, offset + into.length));
-    return ++this.now > 0;
-  }
-  protected override doWriteNow(offset: number, from: Uint8Array): boolean {
-    if (!this.ready) return false;
-    this.bytes.set(from, offset);
-    return ++this.now > 0;
+  protected override get uncheckedDirect(): DirectAccess {
+    return {
+      read: (offset, into) => {
+        if (!this.ready) return false;
+        into.set(this.bytes.subarray(offset, offset + into.length));
+        return ++this.now > 0;
+      },
+      write: (offset, from) => {
+        if (!this.ready) return false;
+        this.bytes.set(from, offset);
+        return ++this.now > 0;
+      },
+    };
   }
 }
 

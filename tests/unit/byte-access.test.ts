@@ -7,7 +7,7 @@ import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** A disk whose writes take effect only when the test releases them, in the order of its list. */
-class SlowDisk extends MemoryDevice {
+class SlowDisk extends ReadyMemoryDevice {
   readonly writes: { readonly offset: number; readonly go: () => void }[] = [];
 
   protected override async doWrite(offset: number, from: Buffers): Promise<void> {
@@ -41,7 +41,7 @@ test('a change of a block waits for the change of its byte; other blocks do not'
   const part = writeBytes(device, 7, new Uint8Array([3]));
   await turn();
   const whole = writeBytes(device, 0, new Uint8Array(512).fill(2));
-  expect(device.writeNow(0, new Uint8Array(512))).toBe(false);
+  expect(device.direct!.write(0, new Uint8Array(512))).toBe(false);
   const zero = device.writeZeroes(0, 512);
   const other = writeBytes(device, 512, new Uint8Array(512).fill(4));
   await turn();
@@ -67,8 +67,8 @@ test('requests of whole blocks pass through unchanged until a part of a block is
   expect(device.writeZeroes(0, 1024)).toBe(promise);
   expect(device.trim(0, 1024)).toBe(promise);
   expect(device.flush()).toBe(promise);
-  expect(device.writeNow(0, new Uint8Array(512))).toBe(true);
-  expect(device.readNow(0, new Uint8Array(512))).toBe(true);
+  expect(device.direct!.write(0, new Uint8Array(512))).toBe(true);
+  expect(device.direct!.read(0, new Uint8Array(512))).toBe(true);
 });
 
 test('a change that is cancelled while it waits changes nothing and lets the next one pass', async () => {

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import type { FileRange } from '../../src/block/device.js';
+import type { FileRange, FileRanges } from '../../src/block/direct.js';
 import { MeterFilter } from '../../src/export/meter.js';
 import { libc } from '../../src/storage/libc.node.js';
 import { openPath } from '../../src/storage/open.node.js';
@@ -42,7 +42,11 @@ class FileDisk extends MemoryDevice {
     this.#shift = shift;
   }
 
-  protected override doFileNow(offset: number): FileRange | undefined {
+  protected override get uncheckedFiles(): FileRanges {
+    return { resident: (offset) => this.#resident(offset), load: (offset, length) => this.#load(offset, length) };
+  }
+
+  #resident(offset: number): FileRange | undefined {
     if (!this.ready(offset)) return undefined;
     this.lent++;
     return {
@@ -53,7 +57,7 @@ class FileDisk extends MemoryDevice {
     };
   }
 
-  protected override async doFileSoon(offset: number, length: number): Promise<FileRange | undefined> {
+  async #load(offset: number, length: number): Promise<FileRange | undefined> {
     const soon = this.soon();
     await new Promise((resolve) => setTimeout(resolve, 1));
     if (soon === 'failed') throw new Error('a bad sector');
@@ -61,7 +65,7 @@ class FileDisk extends MemoryDevice {
     this.fetched++;
     const { ready } = this;
     this.ready = () => true;
-    const range = this.doFileNow(offset);
+    const range = this.#resident(offset);
     this.ready = ready;
     expect(length).toBeGreaterThan(0);
     return range;
@@ -236,7 +240,7 @@ describe('a file on a local disk', () => {
     writeFileSync(path, bytes);
     execFileSync('sync', [path]);
     const device = await openPath(path, { exclusive: true });
-    const range = device.fileNow!(1 << 20, 1 << 20);
+    const range = device.files!.resident(1 << 20, 1 << 20);
     expect(range).toBeDefined();
     expect(range!.ready(1 << 20, 1 << 20)).toBe(true);
     let closed = false;
@@ -253,12 +257,15 @@ describe('a file on a local disk', () => {
     execFileSync('sync', [path]);
     const device = await openPath(path, { exclusive: true });
     execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
-    const range = await device.fileSoon!(1 << 20, 1 << 20);
-    if (Uring.here()) expect(range!.ready(1 << 20, 1 << 20)).toBe(true);
-    else expect(range).toBeUndefined();
-    range?.release();
-    expect(await device.fileSoon!(0, 4 << 20)).toBeUndefined();
-    await expect(device.fileSoon!(size - 512, 1024)).rejects.toThrow();
+    const { load } = device.files!;
+    expect(load !== undefined).toBe(Uring.here() !== undefined);
+    if (load) {
+      const range = await load(1 << 20, 1 << 20);
+      expect(range!.ready(1 << 20, 1 << 20)).toBe(true);
+      range!.release();
+      expect(await load(0, 4 << 20)).toBeUndefined();
+      await expect(load(size - 512, 1024)).rejects.toThrow();
+    }
     await device.close();
   });
 

@@ -15,15 +15,8 @@
  * of the same block can be lost.
  */
 import { buffersOf, type Buffers, type Bytes } from '../../base/buffers.js';
-import type {
-  BlockDevice,
-  BlockInfo,
-  Extent,
-  FileRange,
-  RequestOptions,
-  WriteOptions,
-  ZeroOptions,
-} from '../device.js';
+import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import type { DirectAccess, FileRanges } from '../direct.js';
 import { BlockError } from '../errors.js';
 import { Filter } from './filter.js';
 import { JoinedBuffers } from './joined-buffers.js';
@@ -95,23 +88,31 @@ export class ByteAccessFilter extends Filter {
     return super.extents(offset, length, options);
   }
 
-  override readNow(offset: number, into: Uint8Array): boolean {
-    return this.#isWhole(offset, into.length) && (this.next.readNow?.(offset, into) ?? false);
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const { direct } = this.next;
+    return (
+      direct && {
+        read: (offset, into) => this.#isWhole(offset, into.length) && direct.read(offset, into),
+        write: (offset, from) => {
+          if (!this.#isWhole(offset, from.length)) return false;
+          if (this.#unlocked && this.#lock.overlaps(offset, offset + from.length)) return false;
+          return direct.write(offset, from);
+        },
+      }
+    );
   }
 
-  override writeNow(offset: number, from: Uint8Array): boolean {
-    if (!this.#isWhole(offset, from.length)) return false;
-    if (this.#unlocked && this.#lock.overlaps(offset, offset + from.length)) return false;
-    return this.next.writeNow?.(offset, from) ?? false;
-  }
-
-  override fileNow(offset: number, length: number): FileRange | undefined {
-    return this.#isWhole(offset, length) ? this.next.fileNow?.(offset, length) : undefined;
-  }
-
-  override fileSoon(offset: number, length: number): Promise<FileRange | undefined> {
-    const soon = this.#isWhole(offset, length) ? this.next.fileSoon?.(offset, length) : undefined;
-    return soon ?? Promise.resolve(undefined);
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    const { files } = this.next;
+    const load = files?.load;
+    return (
+      files && {
+        resident: (offset, length) => (this.#isWhole(offset, length) ? files.resident(offset, length) : undefined),
+        load:
+          load &&
+          ((offset, length) => (this.#isWhole(offset, length) ? load(offset, length) : Promise.resolve(undefined))),
+      }
+    );
   }
 
   override async settled(): Promise<void> {

@@ -8,6 +8,8 @@
  * cache cannot notice that another program writes to the device past it; a user of the cache
  * accepts that.
  *
+ * No synchronous transfers and no file ranges: each request must update the cache.
+ *
  * Not here: opening the cache (cache-store.ts), its format (cache-format.ts), eviction
  * (cache-slots.ts).
  */

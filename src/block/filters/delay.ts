@@ -1,6 +1,7 @@
 /**
  * Delay filter: simulates a slow or remote device by a delay per request and a bandwidth. For
- * experiments and tests.
+ * experiments and tests. Every request must wait, so it passes on no synchronous transfers and no
+ * file ranges.
  */
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';

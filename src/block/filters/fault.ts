@@ -1,6 +1,7 @@
 /**
  * Fault filter: makes requests fail or stall according to rules, to test the layers above against a
- * bad disk. The first rule that matches a request and fires decides.
+ * bad disk. The first rule that matches a request and fires decides. It must see every request, so
+ * it passes on no synchronous transfers and no file ranges.
  */
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';

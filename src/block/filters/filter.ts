@@ -2,6 +2,9 @@
  * Filter: a block device that passes its requests to the next device. This base class passes on
  * every request, its options and the device's facts unchanged; a subclass overrides what it
  * changes. A filter owns the next device: closing the filter closes that device.
+ *
+ * Not passed on unless the subclass does it: media (`keepsNothing`), and synchronous transfers and
+ * file ranges (`uncheckedDirect`, `uncheckedFiles`), because they bypass {@link Filter.around}.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';

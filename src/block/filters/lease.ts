@@ -11,6 +11,7 @@
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { sleep } from '../../base/turn.js';
 import type { BlockDevice } from '../device.js';
+import type { DirectAccess, FileRanges } from '../direct.js';
 import { BlockError } from '../errors.js';
 import { LossWatch } from '../losses.js';
 import { Filter, type BlockRequest } from './filter.js';
@@ -27,7 +28,7 @@ export interface MoveOptions {
 export class LeaseArbiter {
   readonly #device: BlockDevice;
   readonly #sides: Set<string>;
-  readonly #underWay = new Map<string, number>();
+  readonly #inFlight = new Map<string, number>();
   #holder: string;
   #moving = false;
   #settled: (() => void) | undefined;
@@ -72,14 +73,17 @@ export class LeaseArbiter {
   /** Removes a side that has no request in flight. If it held the lease, the lease is free. */
   leave(name: string): void {
     this.#sides.delete(name);
-    this.#underWay.delete(name);
+    this.#inFlight.delete(name);
     if (this.#holder === name) this.#holder = '';
   }
 
   /** The device of side `name`. Closing it does not close the shared device. */
   side(name: string): BlockDevice {
     this.#check(name);
-    return new LeasedSide(this.#device, (request, pass) => this.#admit(name, request, pass));
+    return new LeasedSide(this.#device, {
+      admit: (request, pass) => this.#admit(name, request, pass),
+      checkWrite: () => this.#checkWrite(name),
+    });
   }
 
   /**
@@ -108,10 +112,10 @@ export class LeaseArbiter {
     };
     try {
       const idle = new Promise<void>((resolve) => {
-        if ((this.#underWay.get(this.#holder) ?? 0) === 0) resolve();
+        if ((this.#inFlight.get(this.#holder) ?? 0) === 0) resolve();
         else this.#settled = resolve;
       });
-      waitsFor?.(() => `the writes of ${this.#holder} in flight (${this.#underWay.get(this.#holder) ?? 0})`);
+      waitsFor?.(() => `the writes of ${this.#holder} in flight (${this.#inFlight.get(this.#holder) ?? 0})`);
       await bounded(idle, 'its writes are not over yet');
       waitsFor?.(() => 'the device, which makes them durable');
       await bounded(this.#device.flush(), 'the device has not made them durable yet');
@@ -129,13 +133,7 @@ export class LeaseArbiter {
 
   async #admit<T>(side: string, { op }: BlockRequest, pass: () => Promise<T>): Promise<T> {
     if (op === 'read' || op === 'extents' || op === 'flush') return pass();
-    if (side !== this.#holder) {
-      throw new BlockError(
-        'read-only',
-        this.#holder ? `the lease of this device is with ${this.#holder}` : 'no side has the lease of this device',
-      );
-    }
-    if (this.#moving) throw new BlockError('read-only', 'the lease of this device is being moved');
+    this.#checkWrite(side);
     this.#count(side, 1);
     try {
       return await pass();
@@ -144,9 +142,20 @@ export class LeaseArbiter {
     }
   }
 
+  /** @throws BlockError if the side may not write now */
+  #checkWrite(side: string): void {
+    if (side !== this.#holder) {
+      throw new BlockError(
+        'read-only',
+        this.#holder ? `the lease of this device is with ${this.#holder}` : 'no side has the lease of this device',
+      );
+    }
+    if (this.#moving) throw new BlockError('read-only', 'the lease of this device is being moved');
+  }
+
   #count(side: string, by: number): number {
-    const count = (this.#underWay.get(side) ?? 0) + by;
-    this.#underWay.set(side, count);
+    const count = (this.#inFlight.get(side) ?? 0) + by;
+    this.#inFlight.set(side, count);
     return count;
   }
 
@@ -156,23 +165,48 @@ export class LeaseArbiter {
   }
 }
 
+/** The arbiter, as one side sees it. */
+interface Admission {
+  admit<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T>;
+  /** @throws BlockError if the side may not write now */
+  checkWrite(): void;
+}
+
 class LeasedSide extends Filter {
   protected override readonly keepsNothing = true;
   readonly #watch: LossWatch;
-  readonly #admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>;
+  readonly #arbiter: Admission;
 
-  constructor(device: BlockDevice, admit: <T>(request: BlockRequest, pass: () => Promise<T>) => Promise<T>) {
+  constructor(device: BlockDevice, arbiter: Admission) {
     super(device);
     this.#watch = new LossWatch(device.losses);
-    this.#admit = admit;
+    this.#arbiter = arbiter;
   }
 
   protected override get follows(): boolean {
     return true;
   }
 
+  /** A synchronous write is over when it returns, so no move has to wait for it. */
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const { direct } = this.next;
+    return (
+      direct && {
+        read: (offset, into) => direct.read(offset, into),
+        write: (offset, from) => {
+          this.#arbiter.checkWrite();
+          return direct.write(offset, from);
+        },
+      }
+    );
+  }
+
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    return this.next.files;
+  }
+
   protected override around<T>(request: BlockRequest, pass: () => Promise<T>): Promise<T> {
-    const run = (): Promise<T> => this.#admit(request, pass);
+    const run = (): Promise<T> => this.#arbiter.admit(request, pass);
     if (request.op !== 'flush') return run();
     // Another side's flush, or that of a move, may have met the loss of this side's writes.
     let result: T;

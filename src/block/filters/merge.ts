@@ -5,7 +5,8 @@
  *
  * Writes are merged if they are adjacent and agree in FUA; reads also across small gaps. Requests
  * that overlap are never merged. Each caller gets its own result: if a merged request fails, its
- * parts are repeated one by one.
+ * parts are repeated one by one. Requests must wait for others to merge with, so it passes on no
+ * synchronous transfers and no file ranges.
  */
 import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';

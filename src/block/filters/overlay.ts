@@ -7,6 +7,8 @@
  * there. So a flush makes the data durable, then writes the changed pages of the map as they were
  * before, then makes these durable.
  *
+ * No synchronous transfers and no file ranges: where a block is depends on the map.
+ *
  * Not here: creating and opening an overlay (overlay-store.ts), the format (overlay-format.ts).
  */
 import { buffersOf, type Buffers } from '../../base/buffers.js';

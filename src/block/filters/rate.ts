@@ -5,10 +5,13 @@
  * Several filters may share one limit. Those that wait get equal shares of it by start-time fair
  * queueing (Goyal, Vin, Cheng 1996), so that a filter with many or long requests does not slow one
  * with few. Requests that transfer no data (flush, trim, write zeroes, extents) pass immediately.
+ * Synchronous transfers pass while there are tokens. File ranges are not passed on: their bytes are
+ * sent after the request, in pieces that the bucket does not see.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions } from '../device.js';
+import type { DirectAccess } from '../direct.js';
 import { Filter } from './filter.js';
 import { waitFor } from './wait.js';
 
@@ -59,13 +62,12 @@ class Bucket {
    * for.
    */
   take(line: Line, length: number, signal: AbortSignal | undefined): Promise<void> | undefined {
-    this.#fill();
-    const start = Math.max(this.#virtual, line.finish);
-    line.finish = start + length;
-    if (this.#lines.size === 0 && this.#tokens > 0) {
-      this.#pass(start, length);
+    if (this.idle) {
+      this.charge(line, length);
       return undefined;
     }
+    const start = Math.max(this.#virtual, line.finish);
+    line.finish = start + length;
     return waitFor(signal, (go) => {
       const waiting: Waiting = { start, length, go };
       line.queue.push(waiting);
@@ -73,6 +75,19 @@ class Bucket {
       this.#arm();
       return () => cancel(line, waiting);
     });
+  }
+
+  /** True if a request that does not wait may pass now. */
+  get idle(): boolean {
+    this.#fill();
+    return this.#lines.size === 0 && this.#tokens > 0;
+  }
+
+  /** Takes `length` tokens of a request that {@link idle} has let pass. */
+  charge(line: Line, length: number): void {
+    const start = Math.max(this.#virtual, line.finish);
+    line.finish = start + length;
+    this.#pass(start, length);
   }
 
   #fill(): void {
@@ -166,6 +181,22 @@ export class RateFilter extends Filter {
   protected override describe(next: BlockInfo): BlockInfo {
     const piece = 2 ** Math.floor(Math.log2(Math.max(1, this.#limit.bytesPerSecond * pieceSeconds)));
     return { ...next, maxTransfer: Math.max(next.blockSize, 4096, Math.min(next.maxTransfer, piece)) };
+  }
+
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const { direct } = this.next;
+    if (!direct) return undefined;
+    const { read, write } = this.#limit;
+    const pass = (bucket: Bucket, line: Line, length: number, act: () => boolean): boolean => {
+      // The base class splits only asynchronous requests.
+      if (length > this.info.maxTransfer || !bucket.idle || !act()) return false;
+      bucket.charge(line, length);
+      return true;
+    };
+    return {
+      read: (offset, into) => pass(read, this.#reads, into.length, () => direct.read(offset, into)),
+      write: (offset, from) => pass(write, this.#writes, from.length, () => direct.write(offset, from)),
+    };
   }
 
   protected override async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -13,6 +13,9 @@
  *
  * It is not a cache: data is dropped once it has been read, or after `maxAgeMs`. If other clients
  * write to the device past this filter, a reader may see data up to `maxAgeMs` old.
+ *
+ * It must see every read to detect readers, so it passes on no synchronous transfers and no file
+ * ranges.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { buffersOf } from '../../base/buffers.js';

@@ -3,7 +3,8 @@
  * end. From the record a test computes what a device that keeps exactly its promises could contain
  * after a crash at any moment.
  *
- * For tests of durability. It keeps all written data in memory.
+ * For tests of durability. It keeps all written data in memory, and must see every change, so it
+ * passes on no synchronous transfers.
  */
 import type { Buffers } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';

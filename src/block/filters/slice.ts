@@ -2,6 +2,7 @@
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
+import type { DirectAccess, FileRanges } from '../direct.js';
 import { marksOfPart } from '../identity.js';
 import { Filter } from './filter.js';
 
@@ -36,6 +37,27 @@ export class SliceFilter extends Filter {
     const identity = next.identity === '' ? '' : `${next.identity}@${this.#start}+${this.#size}`;
     const marks = marksOfPart(next.marks ?? {}, this.#start, this.#size);
     return { ...next, size: this.#size, tail: this.#toEnd ? next.tail : undefined, identity, marks };
+  }
+
+  protected override get uncheckedDirect(): DirectAccess | undefined {
+    const { direct } = this.next;
+    return (
+      direct && {
+        read: (offset, into) => direct.read(this.#start + offset, into),
+        write: (offset, from) => direct.write(this.#start + offset, from),
+      }
+    );
+  }
+
+  protected override get uncheckedFiles(): FileRanges | undefined {
+    const { files } = this.next;
+    const load = files?.load;
+    return (
+      files && {
+        resident: (offset, length) => files.resident(this.#start + offset, length),
+        load: load && ((offset, length) => load(this.#start + offset, length)),
+      }
+    );
   }
 
   protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

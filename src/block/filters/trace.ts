@@ -1,5 +1,6 @@
 /**
- * Trace filter: reports every request that has settled to a sink, with its duration and outcome.
+ * Trace filter: reports every request that has settled to a sink, with its duration and outcome. It
+ * must see every request, so it passes on no synchronous transfers and no file ranges.
  */
 import type { BlockDevice } from '../device.js';
 import { blockErrorOf, type BlockError } from '../errors.js';

@@ -75,19 +75,18 @@ export class AtaDisk implements SataDevice {
   executeNow(command: DeviceCommand): Outcome | undefined {
     const { file } = command;
     const kind = sectorCommands.get(file.command);
-    if (kind?.protocol !== 'dma') return undefined;
+    const { direct } = this.#disk;
+    if (!direct || kind?.protocol !== 'dma') return undefined;
     const reads = kind.act === 'read';
-    const disk = this.#disk;
-    if (!(reads ? disk.readNow : disk.writeNow)) return undefined;
     try {
-      const { offset, length, fua } = sectorRange(disk, file, kind);
+      const { offset, length, fua } = sectorRange(this.#disk, file, kind);
       if (reads) {
-        if (!command.toHost(length).fillNow((view, at) => disk.readNow!(offset + at, view))) return undefined;
+        if (!command.toHost(length).fillNow((view, at) => direct.read(offset + at, view))) return undefined;
         this.#logs.use.readBytes += length;
       } else {
         // A write that must be durable when acknowledged cannot be synchronous.
         if (fua || !this.#settings.writeCache) return undefined;
-        if (!command.fromHost(length).takeNow((view, at) => disk.writeNow!(offset + at, view))) return undefined;
+        if (!command.fromHost(length).takeNow((view, at) => direct.write(offset + at, view))) return undefined;
         this.#logs.use.writtenBytes += length;
       }
       const result = { status: good, error: 0, lba: file.lba, count: file.count, device: file.device };

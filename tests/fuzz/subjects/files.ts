@@ -157,7 +157,7 @@ export const files: Subject = {
       ['cache', `raw:${at('base')},cache=${at('cache')}`],
     ] as const) {
       const device = await openDrive(text, { log: silent });
-      await device.readNow?.(0, new Uint8Array(4096));
+      device.direct?.read(0, new Uint8Array(4096));
       await writeBytes(device, 4096, new Uint8Array(8192).fill(1));
       await device.writeZeroes(32768, 4096);
       await device.flush();

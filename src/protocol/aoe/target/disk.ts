@@ -6,6 +6,7 @@
  */
 import { buffersOf, type Buffers } from '../../../base/buffers.js';
 import type { BlockDevice } from '../../../block/device.js';
+import type { DirectAccess } from '../../../block/direct.js';
 import { blockErrorOf } from '../../../block/errors.js';
 import { LossWatch } from '../../../block/losses.js';
 import { cacheFeature, identifyData } from '../identify.js';
@@ -69,12 +70,14 @@ export class Disk {
   readonly sectors: number;
   readonly readOnly: boolean;
   readonly #device: BlockDevice;
+  readonly #direct: DirectAccess | undefined;
   readonly #identity: DiskIdentity;
   readonly #maxSectors: number;
   #writeCache: boolean;
 
   constructor(device: BlockDevice, identity: DiskIdentity, options: DiskOptions) {
     this.#device = device;
+    this.#direct = device.direct;
     this.#identity = identity;
     this.#maxSectors = options.maxSectors;
     this.#writeCache = !options.writeThrough;
@@ -133,10 +136,15 @@ export class Disk {
     }
   }
 
+  /** True if the device has synchronous reads and writes. */
+  get isDirect(): boolean {
+    return this.#direct !== undefined;
+  }
+
   /** Synchronous read. If it returns false, `into` is undefined: call {@link execute} then. */
-  readNow({ offset }: Plan, into: Uint8Array): boolean {
+  readDirect({ offset }: Plan, into: Uint8Array): boolean {
     try {
-      return this.#device.readNow?.(offset, into) ?? false;
+      return this.#direct?.read(offset, into) ?? false;
     } catch {
       return false;
     }
@@ -145,10 +153,10 @@ export class Disk {
   /**
    * Synchronous write. Returns true if the write may be acknowledged; else call {@link execute}.
    */
-  writeNow({ offset, fua }: Plan, from: Uint8Array): boolean {
+  writeDirect({ offset, fua }: Plan, from: Uint8Array): boolean {
     if (fua || !this.#writeCache) return false;
     try {
-      return this.#device.writeNow?.(offset, from) ?? false;
+      return this.#direct?.write(offset, from) ?? false;
     } catch {
       return false;
     }

@@ -81,7 +81,7 @@ export class Executor {
     if (!this.#take(request, order, changes)) return;
     if (changes) this.#watchFor(order.mac);
     if (this.#steps.on) traceBegin(this.#steps, tagOf(request), plan);
-    if (this.#readNow(request, order) || this.#writeNow(request, order)) return;
+    if (this.#disk.isDirect && (this.#readDirect(request, order) || this.#writeDirect(request, order))) return;
     // For anything but a write the header is enough.
     const frame = this.#begin(request.subarray(0, AtaArgument.size + (plan.kind === 'write' ? plan.length : 0)));
     if (this.#batch.length === 0) queueMicrotask(() => this.#runBatch());
@@ -116,20 +116,20 @@ export class Executor {
     this.#losses.set(mac, this.#disk.watchLosses());
   }
 
-  #readNow(request: Uint8Array, order: Order): boolean {
+  #readDirect(request: Uint8Array, order: Order): boolean {
     const { plan } = order;
     if (plan.kind !== 'read') return false;
     const frame = this.#port.room();
-    if (!this.#disk.readNow(plan, frame.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
+    if (!this.#disk.readDirect(plan, frame.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
     for (let at = 0; at < AtaArgument.size; at++) frame[at] = request[at]!;
     this.#executed(frame, order, good);
     return true;
   }
 
-  #writeNow(request: Uint8Array, order: Order): boolean {
+  #writeDirect(request: Uint8Array, order: Order): boolean {
     const { plan } = order;
     if (plan.kind !== 'write') return false;
-    if (!this.#disk.writeNow(plan, request.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
+    if (!this.#disk.writeDirect(plan, request.subarray(AtaArgument.size, AtaArgument.size + plan.length))) return false;
     const frame = this.#port.room();
     for (let at = 0; at < AtaArgument.size; at++) frame[at] = request[at]!;
     this.#executed(frame, order, good);

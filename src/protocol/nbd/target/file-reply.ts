@@ -7,7 +7,8 @@
  * accepts file data again. Pages that have left the page cache meanwhile are read from the device.
  */
 import { buffersOf } from '../../../base/buffers.js';
-import type { BlockDevice, FileRange, RequestOptions } from '../../../block/device.js';
+import type { BlockDevice, RequestOptions } from '../../../block/device.js';
+import type { FileRange } from '../../../block/direct.js';
 import type { ByteStream } from '../../../network/stream.js';
 import type { Arena, Piece } from './memory.js';
 
@@ -74,7 +75,7 @@ export class FileReply {
    */
   load(arena: Arena): Piece | Promise<Piece> {
     const { bytes, skip } = this.#blocks(pieceSize);
-    if (this.#device.readNow?.(this.#offset - skip, bytes)) return this.#loaded(arena, bytes.subarray(skip));
+    if (this.#device.direct?.read(this.#offset - skip, bytes)) return this.#loaded(arena, bytes.subarray(skip));
     const more = this.#blocks(readSize);
     return this.#device
       .read(this.#offset - skip, buffersOf(more.bytes), this.#options)

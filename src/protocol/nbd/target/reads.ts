@@ -1,0 +1,118 @@
+/**
+ * Answers reads. A read is answered by the first way that applies:
+ *
+ * 1. A long read of a device with file ranges, of data in the page cache: the kernel sends it from
+ *    there (sendfile(2), file-reply.ts).
+ * 2. A long read of such a device, of other data: it is loaded into the page cache without a
+ *    thread, and then sent from there.
+ * 3. A device with synchronous reads, which has the data at once: into the memory of the reply.
+ * 4. Any other read: into the memory of the reply, when the device has read it.
+ */
+import { buffersOf } from '../../../base/buffers.js';
+import type { DirectAccess, FileRange, FileRanges } from '../../../block/direct.js';
+import type { TransmissionContext } from './transmission-context.js';
+import { FileReply } from './file-reply.js';
+import type { Piece } from './memory.js';
+import { putReadHeader, readHeaderSize } from './replies.js';
+import type { Request } from './requests.js';
+import { traceDone } from './trace.js';
+
+/**
+ * Reads of at least this length are sent from files. Shorter reads are copied in less time. In
+ * bytes.
+ */
+const minFile = 1 << 17;
+/** With this many messages unsent, no more data is loaded into the page cache for the client. */
+const maxFetched = 32;
+
+export class Reads {
+  readonly #context: TransmissionContext;
+  readonly #direct: DirectAccess | undefined;
+  readonly #files: FileRanges | undefined;
+  /** Length of the header before the data of a reply, in bytes. */
+  readonly headerSize: number;
+
+  constructor(context: TransmissionContext) {
+    this.#context = context;
+    this.#direct = context.export.device.direct;
+    this.#files = context.export.device.files;
+    this.headerSize = readHeaderSize(context.agreed.style);
+  }
+
+  /** Answers a read of at least one byte. */
+  answer(request: Request): void {
+    const { outbox, steps } = this.#context;
+    const files = this.#files;
+    // Only reads into memory report trace steps.
+    if (files && request.length >= minFile && outbox.takesFiles && !steps.on) return this.#fromFile(files, request);
+    const piece = this.#roomFor(request);
+    try {
+      if (this.#direct?.read(request.offset, this.#dataOf(piece))) return this.#read(request, piece);
+    } catch (error) {
+      return this.#failed(request, piece, error);
+    }
+    this.#intoMemory(request, piece);
+  }
+
+  #fromFile(files: FileRanges, request: Request): void {
+    let resident;
+    try {
+      resident = files.resident(request.offset, request.length);
+    } catch {
+      // The read that follows fails with the same error.
+    }
+    if (resident) return this.#sendFrom(resident, request);
+    // The transmission has admitted this memory.
+    const room = this.#roomFor(request);
+    // Do not load pages for a client that does not read its replies: it could make the server read
+    // the whole disk. Replies in memory are limited, because their memory is counted.
+    if (!files.load || this.#context.outbox.unsent >= maxFetched) return this.#intoMemory(request, room);
+    files.load(request.offset, request.length).then(
+      (range) => {
+        if (!range) return this.#intoMemory(request, room);
+        this.#context.arena.release(room);
+        this.#sendFrom(range, request);
+      },
+      // The read fails with the same error.
+      () => this.#intoMemory(request, room),
+    );
+  }
+
+  #sendFrom(range: FileRange, request: Request): void {
+    const { arena, agreed, plain, export: of } = this.#context;
+    const { offset, length } = request;
+    const header = arena.take(this.headerSize);
+    putReadHeader(header, request, agreed.style);
+    of.counters.bytesRead += length;
+    this.#context.finish(header, new FileReply(of.device, range, offset, length, plain));
+  }
+
+  #intoMemory(request: Request, piece: Piece): void {
+    const { export: of, plain } = this.#context;
+    of.device.read(request.offset, buffersOf(this.#dataOf(piece)), plain).then(
+      () => this.#read(request, piece),
+      (error: unknown) => this.#failed(request, piece, error),
+    );
+  }
+
+  #read(request: Request, piece: Piece): void {
+    const { agreed, steps, export: of } = this.#context;
+    putReadHeader(piece, request, agreed.style);
+    of.counters.bytesRead += request.length;
+    if (steps.on) traceDone(steps, request);
+    this.#context.finish(piece);
+  }
+
+  #failed(request: Request, piece: Piece, error: unknown): void {
+    this.#context.arena.abandon(piece);
+    this.#context.fail(request, error);
+  }
+
+  #roomFor(request: Request): Piece {
+    return this.#context.arena.take(this.headerSize + request.length);
+  }
+
+  #dataOf({ slab, start, end }: Piece): Uint8Array {
+    return slab.bytes.subarray(start + this.headerSize, end);
+  }
+}
