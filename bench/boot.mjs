@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chooseGuest, createComputer } from '../dist/app/computer/start.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openClientDrive } from '../dist/app/sources.js';
 import { makeGuestDisk } from '../dist/guest/disk/guest-disk.node.js';
 import { packageFolder } from '../dist/guest/firmware.node.js';
@@ -41,7 +42,7 @@ async function served(file, use) {
 
 /** Seconds until `ready` resolves. Of earlier boots only the host's page cache remains. */
 async function boot(source, ready) {
-  const drive = await openClientDrive(source, { log });
+  const drive = await openClientDrive(parseSource(source), { log });
   const computer = await createComputer([drive], 128 << 20, { log, firmware });
   try {
     const began = performance.now();

@@ -8,6 +8,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { chooseGuest, startGuest } from '../dist/app/computer/start.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openClientDrive } from '../dist/app/sources.js';
 import { ClientComputer } from '../dist/computer/client.js';
 import { createV86 } from '../dist/machine/engines/v86/engine.js';
@@ -18,7 +19,7 @@ const mib = 256;
 const memorySize = 256 << 20;
 const log = { log: () => undefined };
 
-const drive = await openClientDrive(`memory:${mib}M,bus=ahci`, { log });
+const drive = await openClientDrive(parseSource(`memory:${mib}M,bus=ahci`), { log });
 const wasmPath = join(dirname(createRequire(import.meta.url).resolve('v86')), 'v86.wasm');
 const memoryDisk = new ArrayBuffer(mib << 20);
 const computer = await ClientComputer.create({

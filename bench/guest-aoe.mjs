@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chooseGuest, createComputer, startGuest } from '../dist/app/computer/start.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openSource } from '../dist/app/sources.js';
 import { machineLine, median, ratio } from './report.mjs';
 
@@ -44,8 +45,8 @@ try {
     servers.map((server) => new Promise((resolve) => createInterface({ input: server.stdout }).once('line', resolve))),
   );
   const address = JSON.parse(lines[0]).listening[0].replace(/\/$/, '');
-  const nbd = await openSource(`${address}/disk.img`, { log });
-  const aoe = await openSource(segment(b, a), { log });
+  const nbd = await openSource(parseSource(`${address}/disk.img`), { log });
+  const aoe = await openSource(parseSource(segment(b, a)), { log });
   const guest = await chooseGuest({ log });
   const computer = await createComputer([nbd, aoe], 256 << 20, { log });
   await startGuest(computer, guest, undefined, 256 << 20);

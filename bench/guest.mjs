@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { randomFillSync } from 'node:crypto';
 import { chooseGuest, createComputer, startGuest } from '../dist/app/computer/start.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openSource } from '../dist/app/sources.js';
 import { median, ratio, machineLine } from './report.mjs';
 
@@ -31,8 +32,8 @@ const server = spawn(process.execPath, ['bin/farbus.js', 'serve', image, '--list
 try {
   const line = await new Promise((resolve) => createInterface({ input: server.stdout }).once('line', resolve));
   const address = JSON.parse(line).listening[0].replace(/\/$/, '');
-  const far = await openSource(`${address}/disk.img`, { log });
-  const near = await openSource(`memory:${mib}M`, { log });
+  const far = await openSource(parseSource(`${address}/disk.img`), { log });
+  const near = await openSource(parseSource(`memory:${mib}M`), { log });
   const guest = await chooseGuest({ log });
   const computer = await createComputer([far, near], 256 << 20, { log });
   await startGuest(computer, guest, undefined, 256 << 20);

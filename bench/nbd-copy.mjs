@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buffersOf } from '../dist/base/buffers.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openSource } from '../dist/app/sources.js';
 import { machineLine, median, ratio } from './report.mjs';
 
@@ -32,7 +33,7 @@ const port = await new Promise((resolve) => {
 /** Reads a whole device with `depth` requests in flight and discards the data. Returns MiB/s. */
 async function ours(uri) {
   const began = performance.now();
-  const device = await openSource(uri, { readOnly: true, connections: 4, log: { log: () => undefined } });
+  const device = await openSource(parseSource(uri), { readOnly: true, connections: 4, log: { log: () => undefined } });
   const unit = 256 << 10;
   let next = 0;
   const reader = async () => {

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { buffersOf } from '../dist/base/buffers.js';
 import { openNbd } from '../dist/protocol/nbd/initiator/open.node.js';
+import { parseSource } from '../dist/app/source-text.js';
 import { openSource } from '../dist/app/sources.js';
 import { startSshd } from './sshd.mjs';
 import { machineLine, median, ratio } from './report.mjs';
@@ -47,8 +48,8 @@ async function start() {
   const options = { log: { log: () => undefined } };
   return {
     nbdkit: await openNbd(`nbd+unix:///?socket=${socket}`),
-    sftp: await openSource(`ssh+sftp://test${at('disk.img')}`, options),
-    dd: await openSource(`ssh+dd://test${at('disk.img')}`, options),
+    sftp: await openSource(parseSource(`ssh+sftp://test${at('disk.img')}`), options),
+    dd: await openSource(parseSource(`ssh+dd://test${at('disk.img')}`), options),
   };
 }
 

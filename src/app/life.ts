@@ -7,23 +7,17 @@
  * new name each time. If it is uncertain, the shorter life is named.
  */
 import { randomUUID } from 'node:crypto';
-import type { Filters } from './filters.js';
-import { parseDrive, plainPath } from './sources.js';
+import { holdWrites, type Filters } from './filters.js';
+import { plainPath, type Source } from './source-text.js';
 
 /**
  * The name of the life of a source's unflushed writes.
- * @param text SOURCE[,FILTER]..., as opened.
- * @param filters Filters of the command, besides those in the text.
+ * @param filters Filters of the command, besides the source's own.
  * @param bootId Name of the page cache's life; '' if unknown.
  */
-export function lifeOf(text: string, filters: Filters, bootId: string): string {
-  const drive = parseDrive(text);
-  const all = { ...filters, ...drive.filters };
+export function lifeOf(source: Source, filters: Filters, bootId: string): string {
+  const all = { ...filters, ...source.filters };
   const inPageCache =
-    drive.kind === 'disk' &&
-    all.overlay === undefined &&
-    all.cache === undefined &&
-    (all.format ?? 'raw') === 'raw' &&
-    plainPath(drive.source) !== undefined;
+    source.kind === 'disk' && !holdWrites(all) && (all.format ?? 'raw') === 'raw' && plainPath(source) !== undefined;
   return (inPageCache && bootId) || randomUUID();
 }

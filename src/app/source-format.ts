@@ -9,7 +9,7 @@ import type { Logger } from '../base/log.js';
 import { formatsOfName } from '../protocol/qemu/formats.js';
 import { detectFormat } from '../protocol/qemu/open.node.js';
 import { printable } from '../storage/opening.node.js';
-import type { SourceFormat } from './filters.js';
+import type { SourceFormat } from '../protocol/qemu/options.js';
 
 /**
  * The format in which to open `path`.

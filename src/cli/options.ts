@@ -1,30 +1,65 @@
-/** Parses a command's options with node:util's parser, with errors that say what to do. */
+/**
+ * Parses the arguments of a command by its table, with node:util's parser and errors that say what
+ * to do.
+ */
 import { parseArgs, type ParseArgsConfig } from 'node:util';
-
-type Parsed<T extends ParseArgsConfig> = ReturnType<typeof parseArgs<T>>;
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
+import type { Given, Option, Options, Values } from './table.js';
+
+/** The parts of a command's table that parsing needs. */
+interface Syntax<O extends Options> {
+  readonly name: string;
+  readonly options: O;
+  readonly operands?: unknown;
+  readonly runs?: true;
+}
 
 /**
  * Parses `args`.
- * @param command Name of the command, for errors.
- * @throws FarbusError with exit status 2 for anything that `config` does not define
+ * @throws FarbusError with exit status 2 for anything that the table does not define
  */
-export function parseOptions<T extends ParseArgsConfig>(
-  command: string,
-  args: readonly string[],
-  config: T,
-): Parsed<T> {
-  const joined = joinValues(command, args, config.options ?? {});
-  let parsed: Parsed<T>;
+export function parseOptions<const O extends Options>(table: Syntax<O>, args: readonly string[]): Given<O> {
+  const { name, options } = table;
+  const { own, command } = table.runs ? splitCommand(args) : { own: args, command: undefined };
+  const joined = joinValues(name, own, options);
+  let parsed;
   try {
-    parsed = parseArgs<T>({ ...config, args: joined, strict: true, tokens: true });
+    parsed = parseArgs({
+      args: joined,
+      options: configOf(options),
+      allowPositionals: table.operands !== undefined,
+      strict: true,
+      tokens: true,
+    });
   } catch (error) {
     const message = messageOf(error).replace(/^(.*?)\. .*$/, '$1');
-    throw usageError(`${message}; see farbus ${command} --help`);
+    throw usageError(`${message}; see farbus ${name} --help`);
   }
-  checkOnce((parsed as { readonly tokens?: readonly OptionToken[] }).tokens, config);
-  return parsed;
+  checkOnce(parsed.tokens, options);
+  checkChoices(parsed.values, options);
+  return { values: parsed.values as Values<O>, operands: parsed.positionals, command };
+}
+
+/** The options for node:util's parser. */
+function configOf(options: Options): NonNullable<ParseArgsConfig['options']> {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, option]) => {
+      const { short, multiple = false } = option;
+      const type = option.value === undefined ? ('boolean' as const) : ('string' as const);
+      const empty = multiple ? [] : type === 'boolean' ? false : option.default;
+      return [name, { type, multiple, ...(short && { short }), ...(empty !== undefined && { default: empty }) }];
+    }),
+  );
+}
+
+/** Splits the arguments at the first `--`. */
+function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
+  const at = args.indexOf('--');
+  if (at < 0) return { own: args, command: undefined };
+  const command = args.slice(at + 1);
+  if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
+  return { own: args.slice(0, at), command };
 }
 
 interface OptionToken {
@@ -34,12 +69,21 @@ interface OptionToken {
 }
 
 /** Refuses a repeated option: it is unclear which value is meant. */
-function checkOnce(tokens: readonly OptionToken[] | undefined, { options = {} }: ParseArgsConfig): void {
+function checkOnce(tokens: readonly OptionToken[], options: Options): void {
   const seen = new Set<string>();
-  for (const { kind, name, value } of tokens ?? []) {
+  for (const { kind, name, value } of tokens) {
     if (kind !== 'option' || name === undefined || value === undefined || options[name]?.multiple) continue;
     if (seen.has(name)) throw usageError(`--${name} is given twice: give it once`);
     seen.add(name);
+  }
+}
+
+/** Refuses values that are not among an option's choices. */
+function checkChoices(values: Readonly<Record<string, unknown>>, options: Options): void {
+  for (const [name, { choices }] of Object.entries(options)) {
+    const value = values[name];
+    if (choices === undefined || typeof value !== 'string' || choices.includes(value)) continue;
+    throw usageError(`--${name} ${value}: expected ${choices.join(' or ')}`);
   }
 }
 
@@ -48,11 +92,7 @@ function checkOnce(tokens: readonly OptionToken[] | undefined, { options = {} }:
  * with a dash. Here only a value that is itself an option of the command is refused, because then
  * the real value is missing.
  */
-function joinValues(
-  command: string,
-  args: readonly string[],
-  options: NonNullable<ParseArgsConfig['options']>,
-): string[] {
+function joinValues(command: string, args: readonly string[], options: Options): string[] {
   const joined: string[] = [];
   const shorts = new Map(Object.entries(options).flatMap(([name, { short }]) => (short ? [[`-${short}`, name]] : [])));
   const nameOf = (arg: string): string | undefined =>
@@ -61,18 +101,19 @@ function joinValues(
     const arg = args[at]!;
     if (arg === '--') return [...joined, ...args.slice(at)];
     const name = nameOf(arg);
-    if (name === undefined || options[name]!.type !== 'string') {
-      joined.push(arg);
+    const option: Option | undefined = name === undefined ? undefined : options[name];
+    if (option?.value === undefined || option.alone !== undefined) {
+      joined.push(option?.alone === undefined ? arg : `--${name!}=${option.alone}`);
       continue;
     }
     const value = args[++at];
     if (value === undefined || value === '--' || nameOf(value.replace(/=.*$/s, '')) !== undefined) {
       const behind = value === undefined ? 'nothing' : value;
       throw usageError(
-        `--${name} needs a value, and ${behind} follows it: write --${name}=VALUE; see farbus ${command} --help`,
+        `--${name!} needs a value, and ${behind} follows it: write --${name!}=VALUE; see farbus ${command} --help`,
       );
     }
-    joined.push(`--${name}=${value}`);
+    joined.push(`--${name!}=${value}`);
   }
   return joined;
 }

@@ -5,10 +5,8 @@
  *
  * Not here: other partition tables (Apple, BSD, Sun).
  */
-import { usageError } from '../base/errors.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { inParallel } from '../block/filters/parallel.js';
-import { SliceFilter } from '../block/filters/slice.js';
 import { contentOf, type Content } from './content.js';
 import { probeContents, rivals } from './contents.js';
 import { decideDisk } from './disk.js';
@@ -58,31 +56,6 @@ export async function probeDisk(device: BlockDevice, options: RequestOptions = {
   if (more > 0) problems.splice(maxProblems, more, `and ${more} problems more`);
   const unclear = ambiguous.length > 0 && { ambiguous: ambiguous.slice(0, maxProblems) };
   return { ...(table && { table }), ...(content && { content }), ...unclear, problems };
-}
-
-/**
- * Partition `number` of a disk as a device, which takes over the disk.
- * @throws FarbusError if there is no such partition, or if it exceeds the disk
- */
-export async function openPartition(device: BlockDevice, number: number): Promise<SliceFilter> {
-  const reader = ProbeReader.of(device);
-  const { table } = await decideDisk(reader, device.info.blockSize);
-  const partitions = (table?.partitions ?? []).filter(({ extended }) => !extended);
-  const partition = partitions.find((one) => one.number === number);
-  if (!partition) {
-    const there =
-      partitions.length === 0
-        ? 'none'
-        : partitions
-            .slice(0, 16)
-            .map((one) => one.number)
-            .join(', ');
-    throw usageError(`the disk has no partition ${number}: it has ${there}; see farbus info`);
-  }
-  if (partition.start + partition.size > device.info.size) {
-    throw usageError(`partition ${number} reaches beyond the end of the disk: its table is damaged; see farbus info`);
-  }
-  return new SliceFilter(device, partition.start, partition.size);
 }
 
 function impossible(partitions: readonly Partition[], size: number): string[] {

@@ -43,7 +43,7 @@ export interface AoeNumber {
  * one of the computer's own devices.
  */
 export type SiteDrive =
-  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'text'; readonly text: string; readonly bus: 'nvme' | 'ahci' | 'ide' }
   | {
       readonly kind: 'far';
       /** "SERVER/DEVICE" */

@@ -1,6 +1,8 @@
 /** Opens a cache in a sparse file of this computer. The file is locked while it is in use. */
 import fs from 'node:fs/promises';
 import type { BlockDevice } from '../block/device.js';
+import { usageError } from '../base/errors.js';
+import { bytesFrom, defineFilter, parseFile, parseFlag } from '../block/filters/definition.js';
 import type { CacheFilter } from '../block/filters/cache.js';
 import { cacheHeaderSize, cacheMagic } from '../block/filters/cache-format.js';
 import { layoutOfCache, openCache, type CacheOptions } from '../block/filters/cache-store.js';
@@ -49,3 +51,36 @@ export async function openCacheFile(
     throw openError(path, error);
   });
 }
+
+export const cacheFilter = defineFilter({
+  options: {
+    cache: {
+      value: 'FILE',
+      oneSource: true,
+      about:
+        'keep what was read in FILE on this computer, for distant sources; no other client may write ' +
+        'the source meanwhile',
+      parse: parseFile,
+    },
+    'cache-size': {
+      value: 'SIZE',
+      default: '1G',
+      about: 'bytes that the cache holds at most',
+      parse: bytesFrom(65_536),
+    },
+    'cache-keep': {
+      about: 'use what FILE held when it was closed: no other client has written the source since',
+      parse: parseFlag,
+    },
+  },
+  holdsWrites: true,
+  check: (values) => {
+    if (values.cache !== undefined || (values['cache-size'] === undefined && !values['cache-keep'])) return;
+    throw usageError('cache-size and cache-keep are about a cache: give cache as well');
+  },
+  open: async (device, values, { identify, assumeSame }) => {
+    const { cache, 'cache-size': cacheSize, 'cache-keep': keep } = values;
+    if (cache === undefined) return device;
+    return openCacheFile(device, cache, { cacheSize, keep, identify: () => identify(device), assumeSame });
+  },
+});

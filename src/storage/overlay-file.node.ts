@@ -3,7 +3,9 @@
  * it is in use.
  */
 import { stat, truncate } from 'node:fs/promises';
+import { usageError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
+import { defineFilter, parseFile } from '../block/filters/definition.js';
 import { headerSize, overlayMagic } from '../block/filters/overlay-format.js';
 import type { OverlayFilter } from '../block/filters/overlay.js';
 import {
@@ -66,3 +68,24 @@ export async function openOverlayFile(
     throw openError(path, error);
   });
 }
+
+export const overlayFilter = defineFilter({
+  options: {
+    overlay: {
+      value: 'FILE',
+      oneSource: true,
+      about: 'keep all writes in FILE, which is made if it does not exist; the source stays unchanged',
+      parse: parseFile,
+    },
+  },
+  holdsWrites: true,
+  sparesSource: ({ overlay }) => overlay !== undefined,
+  check: ({ overlay }, all) => {
+    if (overlay === undefined || all['read-only'] !== true) return;
+    throw usageError('read-only and overlay exclude each other: an overlay is for writing');
+  },
+  open: async (device, { overlay }, { identify, assumeSame }) => {
+    if (overlay === undefined) return device;
+    return openOverlayFile(device, overlay, { identity: await identify(device), assumeSame });
+  },
+});

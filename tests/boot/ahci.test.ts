@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { createComputer, readyMark, startGuest, type Guest } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
@@ -307,7 +308,7 @@ interface StartOptions {
  */
 async function start(options: StartOptions = {}) {
   const far = async (text: string): Promise<ClientDrive & { device: BlockDevice }> => {
-    const drive = await openClientDrive(text, { reconnectSeconds: options.reconnectSeconds ?? 60, log });
+    const drive = await openClientDrive(parseSource(text), { reconnectSeconds: options.reconnectSeconds ?? 60, log });
     open.push(() => drive.device!.close());
     return { ...drive, device: drive.device! };
   };
@@ -317,7 +318,7 @@ async function start(options: StartOptions = {}) {
     ...[1, 2, 3, 4].map(() => new MemoryDevice(4 << 20)),
     { ...disk, device },
     await far(`${server.uri('first.iso')},cdrom`),
-    await openClientDrive(',removable', { log }),
+    await openClientDrive(parseSource(',removable'), { log }),
     await far(`${server.uri(farDrive)},cdrom`),
   ];
   const ejected: number[] = [];

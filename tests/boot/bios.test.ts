@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openComputerControl } from '../../src/app/computer/control.js';
 import { createComputer } from '../../src/app/computer/start.js';
 import { Media } from '../../src/app/computer/media.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
@@ -47,7 +48,7 @@ beforeAll(async () => {
   const media = new Media(drives, { log });
   closing.push(() => media.close());
   for (const text of [`${server.uri('rescue.iso')},cdrom`, `${server.uri('disk.img')},read-only,bus=ahci`]) {
-    const drive = await openClientDrive(text, { log });
+    const drive = await openClientDrive(parseSource(text), { log });
     drives.push(drive);
     media.add(drive.device!);
   }

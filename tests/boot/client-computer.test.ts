@@ -12,7 +12,8 @@ import { Steps, type Step } from '../../src/base/steps.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { chooseGuest, createComputer, startGuest, type Guest } from '../../src/app/computer/start.js';
-import { openDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
+import { openSource } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
@@ -182,7 +183,7 @@ describe('a server without any Farbus software ([SYS] fig. 13, R3, R4)', () => {
       const sshd = await Sshd.start();
       vi.stubEnv('FARBUS_SSH', sshd.ssh);
       try {
-        await useDisk(await openDrive(`${scheme}://test${image}`, { log }));
+        await useDisk(await openSource(parseSource(`${scheme}://test${image}`), { log }));
       } finally {
         await closeAll();
         vi.unstubAllEnvs();
@@ -194,7 +195,7 @@ describe('a server without any Farbus software ([SYS] fig. 13, R3, R4)', () => {
   it.skipIf(cannotRshd() !== undefined)('a guest mounts, reads and writes a file system over rsh', async () => {
     const rshd = await Rshd.start();
     try {
-      await useDisk(await openDrive(`rsh://127.0.0.1:${rshd.port}${image}`, { log }));
+      await useDisk(await openSource(parseSource(`rsh://127.0.0.1:${rshd.port}${image}`), { log }));
     } finally {
       await closeAll();
       await rshd.stop();
@@ -324,7 +325,7 @@ async function start(options: StartOptions = {}) {
   const { reconnectSeconds = 60, drive = server.uri('disk.img') } = options;
   const steps = new Steps();
   if (options.onStep) steps.add({ step: options.onStep });
-  const device = options.device ?? (await openDrive(drive, { reconnectSeconds, log, steps }));
+  const device = options.device ?? (await openSource(parseSource(drive), { reconnectSeconds, log, steps }));
   open.push(() => device.close());
   const computer = await createComputer([{ device, assumeSame: options.anew }], memory, { log, steps });
   open.push(() => computer.stop());

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createComputer } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import { login } from '../../src/guest/disk/configuration.js';
 import { prepareFirmware } from '../../src/guest/firmware.node.js';
@@ -48,7 +49,7 @@ async function makeDisk(): Promise<string> {
 
 /** Boots Debian from `source`, writes a file there, and checks that `image` contains it. */
 async function useDisk(source: string, image: string): Promise<void> {
-  const drive = await openClientDrive(source, { log });
+  const drive = await openClientDrive(parseSource(source), { log });
   const computer = await createComputer([drive], 128 << 20, { log, firmware: await prepareFirmware() });
   const { console } = computer;
   try {

@@ -8,6 +8,7 @@ import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createComputer } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import { packageFolder, prepareFirmware } from '../../src/guest/firmware.node.js';
 import { execute, farbusFile } from '../interop/farbus.js';
@@ -83,7 +84,7 @@ describe.skipIf(skipped)('a far disk', () => {
 
   it("is read by GRUB's own AHCI driver", async () => {
     const drives = [`${server.uri('rescue.iso')},cdrom`, `${server.uri('disk.img')},read-only,bus=ahci`];
-    const opened = await Promise.all(drives.map((text) => openClientDrive(text, { log })));
+    const opened = await Promise.all(drives.map((text) => openClientDrive(parseSource(text), { log })));
     onTestFinished(async () => void (await Promise.all(opened.map(({ device }) => device!.close()))));
     const computer = await createComputer(opened, 64 << 20, { log, firmware: await prepareFirmware() });
     onTestFinished(() => computer.stop());

@@ -12,6 +12,7 @@ import type { Buffers } from '../../src/base/buffers.js';
 import type { WriteOptions } from '../../src/block/device.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
 import { chooseGuest, createComputer, startGuest } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -82,7 +83,9 @@ beforeAll(async () => {
   execFileSync('mkfs.ext4', ['-q', '-F', '-d', files, image], { env: admin });
   server = new ServeProcess(join(folder, 'sock'), [image]);
   await server.start();
-  const far = await openClientDrive(`${server.uri('disk.img')},bus=ide,serial=FARBUS-42,model=Old Disk`, { log });
+  const far = await openClientDrive(parseSource(`${server.uri('disk.img')},bus=ide,serial=FARBUS-42,model=Old Disk`), {
+    log,
+  });
   closing.push(() => far.device!.close());
   const guest = await chooseGuest({ ide: true, log });
   computer = await createComputer([far, { device: held, bus: 'ide' }], memory, { log });

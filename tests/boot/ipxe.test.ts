@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createComputer } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import { SharedAdapter } from '../../src/computer/shared-adapter.js';
@@ -35,7 +36,7 @@ beforeAll(async () => {
   target = new AoeTarget(server.share(targetClaim(1, 0)), new MemoryDevice(bootDisk()), { shelf: 1, slot: 0 });
   closing.push(() => target.close());
   const adapter = new SharedAdapter(hub, { mac: parseMac('02:00:00:00:00:01')! });
-  const drive = await openClientDrive(`${iso},cdrom`, { log });
+  const drive = await openClientDrive(parseSource(`${iso},cdrom`), { log });
   closing.push(() => drive.device!.close());
   computer = await createComputer([drive], 64 << 20, { log, adapter, firmware: await prepareFirmware() });
   closing.push(() => computer.stop());

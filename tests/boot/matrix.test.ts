@@ -12,6 +12,7 @@ import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { chooseGuest, createComputer, startGuest } from '../../src/app/computer/start.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientDrive, DriveBus } from '../../src/computer/drives.js';
 import { identifyDevice } from '../../src/computer/identity.js';
@@ -159,7 +160,7 @@ async function serveAll(disks: readonly Disk[]): Promise<string[]> {
 async function openAll(disks: readonly Disk[], sources: readonly string[]): Promise<ClientDrive[]> {
   const drives: ClientDrive[] = [];
   for (const [i, source] of sources.entries()) {
-    const drive = await openClientDrive(`${source},bus=${disks[i]!.bus}`, { reconnectSeconds: 60, log });
+    const drive = await openClientDrive(parseSource(`${source},bus=${disks[i]!.bus}`), { reconnectSeconds: 60, log });
     onTestFinished(() => drive.device!.close());
     drives.push(drive);
   }

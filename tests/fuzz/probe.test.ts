@@ -6,7 +6,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { TraceFilter } from '../../src/block/filters/trace.js';
-import { openPartition, probeDisk } from '../../src/probe/probe.js';
+import { openPartition } from '../../src/probe/partition.js';
+import { probeDisk } from '../../src/probe/probe.js';
 import { FarbusError } from '../../src/base/errors.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { gptDisk, putMbr, sealGpt } from '../unit/probe-disks.js';

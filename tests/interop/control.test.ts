@@ -212,7 +212,7 @@ describe('farbus lease', () => {
       'site.yaml',
       `segments: { lan: {} }
 computers: { store: { role: server, network: lan, system: { kernel: ${farbusFile} }, devices: { disk: { source: x }, own: { source: y, local: true } } } }`,
-      { name: 'site', checkDrive: none, checkFile: none },
+      { name: 'site', checkFile: none },
     );
     const events = { state: none, output: none, log: none, leases: none };
     const store = startHere(site.computers[0]!, undefined, events, { traceFolder: undefined });

@@ -19,7 +19,8 @@ import {
 import { dirname, join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { silent } from '../../src/base/log.js';
-import { openDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
+import { openSource } from '../../src/app/sources.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
 import { Random } from '../conformance/random.js';
@@ -141,7 +142,7 @@ class LoadHistory {
 }
 
 async function stampsOf(drive: string, blocks: number): Promise<number[]> {
-  const disk = await openDrive(drive, { log: silent });
+  const disk = await openSource(parseSource(drive), { log: silent });
   try {
     const bytes = await readBytes(disk, 0, blocks * block);
     return Array.from({ length: blocks }, (_, index) => stampOf(bytes.subarray(index * block, (index + 1) * block)));

@@ -7,6 +7,7 @@ import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { parseSource } from '../../src/app/source-text.js';
 import { openSource, type SourceOptions } from '../../src/app/sources.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { readBytes } from '../conformance/subject.js';
@@ -149,7 +150,7 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
     const server = await countingServer();
     for (const { what, format, path } of hostileImages(folder, secret, server.uri)) {
       for (const source of [path, `${format}:${path}`]) {
-        await expect(openSource(source, quiet), what).rejects.toThrow(
+        await expect(openSource(parseSource(source), quiet), what).rejects.toThrow(
           /not opened|another file|not understood|not a whole/,
         );
       }
@@ -192,12 +193,12 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
     writeFileSync(at('base.img'), Buffer.alloc(1 << 20, 0x62));
     img('create', '-q', '-f', 'qcow2', '-b', 'base.img', '-F', 'raw', at('middle.qcow2'));
     img('create', '-q', '-f', 'qcow2', '-b', at('middle.qcow2'), '-F', 'qcow2', at('top.qcow2'));
-    const one = { ...quiet, mayOpen: [at('middle.qcow2')] };
-    await expect(openSource(at('top.qcow2'), one)).rejects.toThrow(
+    const one = { ...quiet, filters: { 'may-open': [at('middle.qcow2')] } };
+    await expect(openSource(parseSource(at('top.qcow2')), one)).rejects.toThrow(
       /middle\.qcow2 takes content from another file, base\.img/,
     );
     for (const mayOpen of [[at('middle.qcow2'), at('base.img')], [folder]]) {
-      const disk = await openSource(at('top.qcow2'), { ...quiet, mayOpen });
+      const disk = await openSource(parseSource(at('top.qcow2')), { ...quiet, filters: { 'may-open': mayOpen } });
       expect(await readBytes(disk, 65_536, 4096)).toEqual(new Uint8Array(4096).fill(0x62));
       await disk.write(0, buffersOf(new Uint8Array(4096).fill(0x63)));
       await disk.close();
@@ -211,10 +212,14 @@ describe.skipIf(none).each(['a sandbox', 'no sandbox'])('an image that names oth
     img('create', '-q', '-f', 'vmdk', '-b', at('parent.vmdk'), '-F', 'vmdk', at('child.vmdk'));
     img('create', '-q', '-f', 'qed', '-b', at('base.img'), '-F', 'raw', at('top.qed'));
     for (const name of ['external.qcow2', 'flat.vmdk', 'sparse.vmdk', 'child.vmdk', 'top.qed']) {
-      await expect(openSource(at(name), quiet), name).rejects.toThrow(/another file/);
+      await expect(openSource(parseSource(at(name)), quiet), name).rejects.toThrow(/another file/);
       const bytes = new Uint8Array(4096).fill(0x64);
       for (const write of [true, false]) {
-        const disk = await openSource(at(name), { ...quiet, mayOpen: [folder], readOnly: !write });
+        const disk = await openSource(parseSource(at(name)), {
+          ...quiet,
+          filters: { 'may-open': [folder] },
+          readOnly: !write,
+        });
         if (write) await disk.write(8192, buffersOf(bytes));
         expect(await readBytes(disk, 8192, 4096), name).toEqual(bytes);
         await disk.close();
@@ -256,14 +261,14 @@ describe.skipIf(none)('a VHD of fixed size', () => {
   it('is recognised by its name and footer, and its first bytes belong to its disk', async () => {
     const path = join(tempFolder(), 'disk.vhd');
     execFileSync('qemu-img', ['create', '-q', '-f', 'vpc', '-o', 'subformat=fixed,force_size=on', path, '1M']);
-    const disk = await openSource(path, quiet);
+    const disk = await openSource(parseSource(path), quiet);
     expect(disk.info.size).toBe(1 << 20);
     const header = Buffer.alloc(512);
     header.write('conectix');
     header[63] = 4;
     await disk.write(0, buffersOf(header));
     await disk.close();
-    const again = await openSource(path, quiet);
+    const again = await openSource(parseSource(path), quiet);
     expect(again.info.size).toBe(1 << 20);
     expect(Buffer.from(await readBytes(again, 0, 512)).equals(header)).toBe(true);
     await again.close();

@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { detectFormat, openImage } from '../../src/protocol/qemu/open.node.js';
 import { imageFormats } from '../../src/protocol/qemu/formats.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
 import { conformance } from '../conformance/suite.js';
 import { expectKind, readBytes } from '../conformance/subject.js';
@@ -47,14 +48,14 @@ describe.skipIf(none)('a disk image', () => {
     async (format) => {
       const path = await image(format);
       expect(await detectFormat(path)).toBe(format);
-      const disk = await openSource(path, { log: { log: () => undefined } });
+      const disk = await openSource(parseSource(path), { log: { log: () => undefined } });
       const bytes = new Uint8Array(4096).fill(0x61);
       await disk.write(8192, buffersOf(bytes), { fua: true });
       await disk.close();
       expect(servers(path)).toEqual([]);
       const checked = await execute('qemu-io', ['-r', '-f', format, '-c', 'read -P 0x61 8k 4k', path]);
       expect(checked.stdout + checked.stderr).not.toMatch(/fail|error/i);
-      const again = await openSource(path, { readOnly: true, log: { log: () => undefined } });
+      const again = await openSource(parseSource(path), { readOnly: true, log: { log: () => undefined } });
       expect(again.info.readOnly).toBe(true);
       expect(await readBytes(again, 8192, 4096)).toEqual(bytes);
       await again.close();

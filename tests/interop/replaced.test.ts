@@ -10,7 +10,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import type { BlockDevice } from '../../src/block/device.js';
-import { openDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
+import { openSource } from '../../src/app/sources.js';
 import { contentOf, replacedSize, replacedTests, twoDisks, type Replaceable } from '../conformance/replaced.js';
 import { readBytes } from '../conformance/subject.js';
 import { farbusServe, freePort, freeSocket, missing, nbdkit, qemuNbd, type NbdPeer } from '../support/nbd-peers.js';
@@ -23,7 +24,7 @@ const write = (device: BlockDevice, offset: number, text: string): Promise<void>
   device.write(offset, buffersOf(new Uint8Array(4096).fill(text.charCodeAt(0))));
 
 async function use(text: string, work: (device: BlockDevice) => Promise<void>): Promise<void> {
-  const device = await openDrive(text, { log: silent, reconnectSeconds: 5 });
+  const device = await openSource(parseSource(text), { log: silent, reconnectSeconds: 5 });
   try {
     await work(device);
   } finally {
@@ -98,7 +99,8 @@ describe('a copy that is resumed', () => {
 /** A server that can be killed and restarted at the same address. */
 type Server = Pick<NbdPeer, 'uri' | 'kill' | 'start'>;
 
-const openWith = (text: string) => (): Promise<BlockDevice> => openDrive(text, { log: silent, reconnectSeconds: 5 });
+const openWith = (text: string) => (): Promise<BlockDevice> =>
+  openSource(parseSource(text), { log: silent, reconnectSeconds: 5 });
 
 /** A server of the file at a path, of which the other file takes the place. */
 async function served(start: (path: string) => Promise<Server>, more = ''): Promise<Replaceable> {

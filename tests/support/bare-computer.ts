@@ -5,6 +5,7 @@
  */
 import { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import { silent } from '../../src/base/log.js';
 import type { Engine } from '../../src/machine/engine.js';
@@ -27,7 +28,7 @@ export interface BareComputer {
  */
 export async function bareComputer(...texts: readonly string[]): Promise<BareComputer> {
   const drives: ClientDrive[] = [];
-  for (const text of texts) drives.push(await openClientDrive(text, { log: silent }));
+  for (const text of texts) drives.push(await openClientDrive(parseSource(text), { log: silent }));
   const memory = new TestMemory(16 << 20);
   let trap: TrapHandler | undefined;
   const computer = await ClientComputer.create({

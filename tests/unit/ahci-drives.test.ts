@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
-import { openClientDrive, openDrive, parseDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
+import { openClientDrive, openSource } from '../../src/app/sources.js';
 import { AhciDrives } from '../../src/computer/ahci-drives.js';
 import { identifyPlans, planDrive } from '../../src/computer/drives.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -10,29 +11,33 @@ const log = { log: () => undefined };
 
 describe('the text of a drive', () => {
   it('options at its end are recognised in any order', () => {
-    expect(parseDrive('a,b.img,bus=ahci')).toMatchObject({
-      source: 'a,b.img',
+    expect(parseSource('a,b.img,bus=ahci')).toMatchObject({
+      location: 'a,b.img',
       bus: 'ahci',
       kind: 'disk',
       filters: {},
     });
-    expect(parseDrive('x,removable,overlay=f,bus=ahci')).toMatchObject({
-      source: 'x',
+    expect(parseSource('x,removable,overlay=f,bus=ahci')).toMatchObject({
+      location: 'x',
       kind: 'removable',
       filters: { overlay: 'f' },
     });
-    expect(parseDrive('x.iso,cdrom')).toMatchObject({ source: 'x.iso', kind: 'cdrom', filters: { readOnly: true } });
-    expect(parseDrive(',cdrom')).toMatchObject({ source: '', kind: 'cdrom' });
+    expect(parseSource('x.iso,cdrom')).toMatchObject({
+      location: 'x.iso',
+      kind: 'cdrom',
+      filters: { 'read-only': true },
+    });
+    expect(parseSource(',cdrom')).toMatchObject({ location: '', kind: 'cdrom' });
     for (const wrong of ['', ',bus=ahci', 'x,bus=scsi', 'x,cdrom,bus=nvme', 'x,bus=']) {
-      expect(() => parseDrive(wrong), wrong).toThrow(FarbusError);
+      expect(() => parseSource(wrong), wrong).toThrow(FarbusError);
     }
   });
 
   it('an export has no options of a drive', async () => {
-    await expect(openDrive('memory:1M,cdrom', { log })).rejects.toThrow(/farbus run/);
-    await expect(openDrive('memory:1M,bus=ahci', { log })).rejects.toThrow(/farbus run/);
-    expect(await openClientDrive(',removable', { log })).toEqual({ device: undefined, kind: 'removable' });
-    expect((await openClientDrive('memory:1M,bus=ahci', { log })).device?.info.size).toBe(1 << 20);
+    await expect(openSource(parseSource('memory:1M,cdrom'), { log })).rejects.toThrow(/farbus run/);
+    await expect(openSource(parseSource('memory:1M,bus=ahci'), { log })).rejects.toThrow(/farbus run/);
+    expect(await openClientDrive(parseSource(',removable'), { log })).toEqual({ device: undefined, kind: 'removable' });
+    expect((await openClientDrive(parseSource('memory:1M,bus=ahci'), { log })).device?.info.size).toBe(1 << 20);
   });
 
   it('is planned, or refused in a line', () => {

@@ -47,7 +47,7 @@ describe('names that every object has', () => {
 
 function site(address: string) {
   const text = `segments:\n  lan: {}\ncomputers:\n  desk:\n    role: client\n    network: lan\n    address: ${address}\n`;
-  return readSite('s.yaml', text, { name: 's', checkDrive: () => undefined, checkFile: () => undefined });
+  return readSite('s.yaml', text, { name: 's', checkFile: () => undefined });
 }
 
 describe('addresses of a computer', () => {
@@ -100,7 +100,7 @@ describe('YAML that cannot be read', () => {
     writeFileSync(path, text);
     const messages: string[] = [];
     try {
-      readSite('s.yaml', text, { name: 's', checkDrive: () => undefined, checkFile: () => undefined });
+      readSite('s.yaml', text, { name: 's', checkFile: () => undefined });
     } catch (error) {
       messages.push((error as Error).message);
     }

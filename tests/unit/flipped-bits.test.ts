@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { silent } from '../../src/base/log.js';
 import { readJournal, writeJournal, type CopyJournal } from '../../src/app/copy/journal.js';
-import { openDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
+import { openSource } from '../../src/app/sources.js';
 import { Random } from '../conformance/random.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -30,7 +31,7 @@ function flipped(bytes: Uint8Array, bit: number): Uint8Array {
 }
 
 async function contentOf(drive: string): Promise<Uint8Array> {
-  const device = await openDrive(drive, { log: silent });
+  const device = await openSource(parseSource(drive), { log: silent });
   try {
     const bytes = new Uint8Array(size);
     await device.read(0, bytes);
@@ -45,14 +46,16 @@ test('a flipped bit in the header of an overlay is found, and the file stays unc
   const [base, path] = [join(folder, 'base'), join(folder, 'o')];
   writeFileSync(base, new Random(1).bytes(size));
   const drive = `raw:${base},overlay=${path}`;
-  const device = await openDrive(drive, { log: silent });
+  const device = await openSource(parseSource(drive), { log: silent });
   await device.write(0, new Uint8Array(4096).fill(1));
   await device.close();
   const good = readFileSync(path);
   for (const bit of headerBits(new Random(2))) {
     const bad = flipped(good, bit);
     writeFileSync(path, bad);
-    await expect(openDrive(drive, { log: silent }), `bit ${bit}`).rejects.toThrow(/damaged|not an overlay|of version/);
+    await expect(openSource(parseSource(drive), { log: silent }), `bit ${bit}`).rejects.toThrow(
+      /damaged|not an overlay|of version/,
+    );
     expect(Buffer.compare(readFileSync(path), bad)).toBe(0);
   }
 });

@@ -40,9 +40,10 @@ it('a limit is a number, or none', () => {
 });
 
 describe('a value that begins with a dash', () => {
-  const config = {
-    options: { lines: { type: 'string', short: 'n' }, name: { type: 'string' }, json: { type: 'boolean' } },
-    allowPositionals: true,
+  const table = {
+    name: 'logs',
+    options: { lines: { value: 'N', short: 'n', about: '' }, name: { value: 'NAME', about: '' }, json: { about: '' } },
+    operands: [],
   } as const;
 
   it.each([
@@ -51,7 +52,7 @@ describe('a value that begins with a dash', () => {
     [['--lines', '-'], '-'],
     [['--lines=-1'], '-1'],
   ])('is the value: %j', (args, value) => {
-    expect(parseOptions('logs', args, config).values.lines).toBe(value);
+    expect(parseOptions(table, args).values.lines).toBe(value);
   });
 
   it.each([
@@ -62,10 +63,42 @@ describe('a value that begins with a dash', () => {
     [['--lines', '--'], '--'],
   ])('is not the value if it is another option: %j', (args, behind) => {
     const told = `--lines needs a value, and ${behind} follows it: write --lines=VALUE; see farbus logs --help`;
-    expect(() => parseOptions('logs', args, config)).toThrow(expect.objectContaining({ message: told }));
+    expect(() => parseOptions(table, args)).toThrow(expect.objectContaining({ message: told }));
   });
 
   it('is not read after --', () => {
-    expect(parseOptions('logs', ['--', '--lines', '-1'], config).positionals).toEqual(['--lines', '-1']);
+    expect(parseOptions(table, ['--', '--lines', '-1']).operands).toEqual(['--lines', '-1']);
+  });
+});
+
+describe('an option by its table', () => {
+  const options = {
+    trace: { value: 'FILE', alone: '', about: '' },
+    mode: { value: 'MODE', choices: ['a', 'b'], about: '' },
+    with: { value: 'NAME', multiple: true, about: '' },
+    jobs: { value: 'N', default: '8', about: '' },
+    all: { about: '' },
+  } as const;
+  const parse = (...args: string[]) => parseOptions({ name: 'x', options, operands: [] }, args);
+
+  it('has its default, or is absent', () => {
+    expect(parse().values).toEqual({ with: [], jobs: '8', all: false });
+  });
+
+  it('may be given without a value, and does not take the next word then', () => {
+    expect(parse('--trace', 'disk.img')).toMatchObject({ values: { trace: '' }, operands: ['disk.img'] });
+    expect(parse('--trace=steps').values.trace).toBe('steps');
+  });
+
+  it('takes only its choices, once unless it may be repeated', () => {
+    expect(parse('--with', 'a', '--with=b').values.with).toEqual(['a', 'b']);
+    expect(() => parse('--mode', 'c')).toThrow('--mode c: expected a or b');
+    expect(() => parse('--jobs', '1', '--jobs', '2')).toThrow('--jobs is given twice');
+  });
+
+  it('ends where the command to run begins', () => {
+    const table = { name: 'x', options, operands: [], runs: true } as const;
+    expect(parseOptions(table, ['a', '--', 'b', '--all'])).toMatchObject({ operands: ['a'], command: ['b', '--all'] });
+    expect(() => parseOptions(table, ['a', '--'])).toThrow('there is no COMMAND after --');
   });
 });

@@ -6,7 +6,7 @@ import { inflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { encodePng } from '../../src/app/computer/png.js';
 import { ScreenPainter } from '../../src/cli/ui/screen-view.js';
-import { parseDrive } from '../../src/app/sources.js';
+import { parseSource } from '../../src/app/source-text.js';
 import { parseKeys, terminalKeys } from '../../src/machine/keys.js';
 import { pixelsOf, textOf, type TextPicture } from '../../src/machine/screen.js';
 
@@ -92,8 +92,8 @@ describe('a text screen', () => {
 
 describe("a drive's identity", () => {
   it('is taken from the text of a drive', () => {
-    expect(parseDrive('disk.img,serial=DESK-1,model=Desk disk,bus=ide')).toMatchObject({
-      ...{ source: 'disk.img', serial: 'DESK-1', model: 'Desk disk', bus: 'ide' },
+    expect(parseSource('disk.img,serial=DESK-1,model=Desk disk,bus=ide')).toMatchObject({
+      ...{ location: 'disk.img', serial: 'DESK-1', model: 'Desk disk', bus: 'ide' },
     });
     for (const text of [
       'disk.img,serial=',
@@ -101,9 +101,9 @@ describe("a drive's identity", () => {
       `disk.img,serial=${'1'.repeat(21)}`,
       'disk.img,model=ü',
     ]) {
-      expect(() => parseDrive(text)).toThrow(/1 to 20 printable/);
+      expect(() => parseSource(text)).toThrow(/1 to 20 printable/);
     }
-    expect(() => parseDrive('disk.img,bus=scsi')).toThrow(/nvme, ahci or ide/);
-    expect(() => parseDrive('disk.iso,cdrom,bus=ide')).toThrow(/is on the bus ahci/);
+    expect(() => parseSource('disk.img,bus=scsi')).toThrow(/nvme, ahci or ide/);
+    expect(() => parseSource('disk.iso,cdrom,bus=ide')).toThrow(/is on the bus ahci/);
   });
 });

@@ -15,7 +15,7 @@ import { tempFolder } from '../support/temp.js';
 const none = (): void => undefined;
 
 function read(text: string): SitePlan {
-  return readSite('site.yaml', text, { name: 'site', checkDrive: none, checkFile: none });
+  return readSite('site.yaml', text, { name: 'site', checkFile: none });
 }
 
 const good = `
@@ -197,7 +197,7 @@ describe('a site file', () => {
     const missing = () => {
       throw new FarbusError('there is no file a.img');
     };
-    const options = { name: 'site', checkDrive: missing, checkFile: missing };
+    const options = { name: 'site', checkFile: missing };
     expect(() => readSite('site.yaml', good, options)).toThrow(
       'site.yaml:12: computers.store.devices.disk.source: there is no file a.img',
     );

@@ -6,7 +6,7 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFi
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { processIo } from '../../src/cli/ui/io.js';
-import { run as logs } from '../../src/cli/commands/logs.js';
+import { command } from '../../src/cli/commands/logs.js';
 import { TracePrinter } from '../../src/app/trace.js';
 import { SiteLogs } from '../../src/site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../src/site/read-logs.node.js';
@@ -173,9 +173,9 @@ it('a trace in a bounded file is whole when it is closed', async () => {
 it('farbus logs says in one line that there is no site', async () => {
   const env = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state') };
   const io = { ...processIo(), env };
-  await expect(logs([], io)).rejects.toThrow(
+  await expect(command.run([], io)).rejects.toThrow(
     /^there are no logs, as no site runs or has run: farbus up SITE-FILE starts one$/,
   );
-  await expect(logs(['--site', 'demo'], io)).rejects.toThrow('there are no logs of a site "demo"');
-  await expect(logs(['--lines', 'x'], io)).rejects.toThrow('--lines x: expected a whole number');
+  await expect(command.run(['--site', 'demo'], io)).rejects.toThrow('there are no logs of a site "demo"');
+  await expect(command.run(['--lines', 'x'], io)).rejects.toThrow('--lines x: expected a whole number');
 });

@@ -25,7 +25,7 @@ const work = { signal: new AbortController().signal, waitsFor: () => undefined }
 
 function setUp() {
   const none = (): void => undefined;
-  const site = readSite('site.yaml', file, { name: 'site', checkDrive: none, checkFile: none });
+  const site = readSite('site.yaml', file, { name: 'site', checkFile: none });
   const told: string[] = [];
   const events = new Map<string, ComputerEvents>();
   const typed: string[] = [];

@@ -9,6 +9,7 @@ import type { ClientComputer } from '../../computer/client.js';
 import { guestTail, type ClientDrive } from '../../computer/drives.js';
 import type { MediaChanger } from './control.js';
 import { openClientDrive, type SourceOptions } from '../sources.js';
+import { parseSource } from '../source-text.js';
 
 export class Media implements MediaChanger {
   readonly #drives: readonly ClientDrive[];
@@ -55,7 +56,7 @@ export class Media implements MediaChanger {
     const index = this.#removable(drive);
     const ahci = this.#computer!.ahci!;
     if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a medium: eject it first`);
-    const { device } = await openClientDrive(`${source},${this.#drives[index]!.kind!}`, this.#options);
+    const { device } = await openClientDrive(parseSource(`${source},${this.#drives[index]!.kind!}`), this.#options);
     if (!device) throw new FarbusError('insert needs a source');
     try {
       signal.throwIfAborted();

@@ -1,12 +1,15 @@
 /** Checks that the parts of a site fit together, before anything starts. */
 import { macKey } from '../../network/ethernet/mac.js';
 import { sectorsOf } from '../../protocol/aoe/spec.js';
+import { localPath, type Source } from '../source-text.js';
 import type { Item } from './item.js';
 import type { ComputerPlan, SitePlan } from '../../site/plan.js';
 
 /** The places of a site's parts in its file, for error messages. */
 export interface Places {
   readonly items: Map<string, Item>;
+  /** Parsed sources by their texts. */
+  readonly sources: Map<string, Source>;
   readonly root: Item;
 }
 
@@ -19,7 +22,7 @@ const maxIde = 2;
  * Checks a site.
  * @throws FarbusError "FILE:LINE: …" for the first fault
  */
-export function checkSite(site: SitePlan, { items, root }: Places): void {
+export function checkSite(site: SitePlan, { items, sources, root }: Places): void {
   const at = (key: string): Item => items.get(key) ?? root;
   const seen = new Map<string, string>();
   /** Refuses a second use of a thing that can be used once only. */
@@ -48,28 +51,29 @@ export function checkSite(site: SitePlan, { items, root }: Places): void {
       const place = at(`device ${name}/${device}`);
       if (sectorsOf(plan!.mtu) < 1) throw place.error(`frames of ${plan!.name} carry no sector: raise its mtu`);
       once(`AoE ${aoe.shelf}.${aoe.slot} on ${plan!.name}`, `${name}/${device}`, place);
-      if (writes(source)) once(`the device ${pathOf(source)}`, `${name}/${device}`, place);
+      const path = writtenPath(sources.get(source));
+      if (path !== undefined) once(`the device ${path}`, `${name}/${device}`, place);
     }
-    if (computer.snapshot !== undefined) once(`the snapshot ${pathOf(computer.snapshot)}`, name, item);
-    checkDrives(computer, site, at, once);
+    if (computer.snapshot !== undefined) once(`the snapshot ${normalized(computer.snapshot)}`, name, item);
+    checkDrives(computer, site, sources, at, once);
   }
 }
 
 function checkDrives(
   { name, segment, drives }: ComputerPlan,
   site: SitePlan,
+  sources: Places['sources'],
   at: (key: string) => Item,
   once: (what: string, who: string, item: Item) => void,
 ): void {
-  const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && /,bus=ide\b/.test(drive.text) ? [index] : []));
+  const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && drive.bus === 'ide' ? [index] : []));
   if (ide.length > maxIde) {
     throw at(`drive ${name} ${ide[maxIde]!}`).error(`the bus ide has room for ${maxIde} disks`);
   }
   drives.forEach((drive, index) => {
     const place = at(`drive ${name} ${index}`);
-    if (drive.kind === 'text' && writes(drive.text)) {
-      once(`the device ${pathOf(drive.text)}`, `a drive of ${name}`, place);
-    }
+    const path = drive.kind === 'text' ? writtenPath(sources.get(drive.text)) : undefined;
+    if (path !== undefined) once(`the device ${path}`, `a drive of ${name}`, place);
     if (drive.kind !== 'far') return;
     const [server] = drive.name.split('/');
     const owner = site.computers.find((one) => one.name === server)!;
@@ -85,14 +89,15 @@ function checkDrives(
   });
 }
 
-/** True if the drive's text names a local file or device that the drive writes to directly. */
-function writes(text: string): boolean {
-  return !/,(read-only|overlay=|cdrom)/.test(text) && !/^((?!raw:)[a-z][a-z0-9+]*:|,)/.test(text);
+/** The path of the local file or device that is written directly; undefined if there is none. */
+function writtenPath(source: Source | undefined): string | undefined {
+  if (source === undefined || source.filters['read-only'] || source.filters.overlay !== undefined) return undefined;
+  const path = localPath(source);
+  return path === undefined ? undefined : normalized(path);
 }
 
-/** The path of a drive's text or of a file, normalized so that equal paths compare equal. */
-function pathOf(text: string): string {
-  const path = text.split(',')[0]!.replace(/^raw:/, '');
+/** A path without doubled slashes and `./`, so that equal paths compare equal. */
+function normalized(path: string): string {
   return path
     .replace(/\/+/g, '/')
     .replace(/(^|\/)(?:\.\/)+/g, '$1')

@@ -6,6 +6,7 @@
 import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
+import { localPath, parseSource, type Source } from '../source-text.js';
 import { checkSite, type Places } from './check-site.js';
 import { parseYaml, type Item } from './item.js';
 import type {
@@ -22,11 +23,6 @@ import type {
 export interface ReadOptions {
   /** Name of the site if the file has none. */
   readonly name: string;
-  /**
-   * Checks the text of a source or drive before anything starts.
-   * @throws FarbusError
-   */
-  readonly checkDrive: (text: string) => void;
   /**
    * Checks that a file exists.
    * @throws FarbusError
@@ -51,7 +47,7 @@ export function readSite(file: string, text: string, options: ReadOptions): Site
   const site = name?.string(nameForm, namePattern) ?? options.name;
   if (!namePattern.test(site))
     throw usageError(`${file}: ${JSON.stringify(site)} is no name of a site: give one by "name:"`);
-  const places: Places = { items: new Map(), root };
+  const places: Places = { items: new Map(), sources: new Map(), root };
   const segmentPlans = (segments?.entries('segments by name') ?? []).map(([name, item]) =>
     readSegment(name, item, places),
   );
@@ -108,11 +104,12 @@ function readComputer(
     places.items.set(`drive ${name} ${at}`, entry);
     if (entry.isString) {
       const text = entry.string('a drive');
-      entry.check(() => options.checkDrive(text));
-      return { kind: 'text', text };
+      const { bus, kind } = readSource(entry, text, places, options);
+      return { kind: 'text', text, bus: bus ?? (kind === 'disk' ? 'nvme' : 'ahci') };
     }
     farDrives.set(at, readFarDrive(entry));
-    return { kind: 'text', text: '' };
+    // A place holder, until all computers are known.
+    return { kind: 'text', text: '', bus: 'nvme' };
   });
   // A device that OS 2 also has becomes its next drive.
   for (const { name: device, lease } of devices) if (lease) drives.push({ kind: 'own', device });
@@ -165,15 +162,15 @@ function readDevice(
   name: string,
   item: Item,
   next: AoeNumber,
-  { items, owner }: Places & { owner: string },
+  { owner, ...places }: Places & { owner: string },
   options: ReadOptions,
 ): DevicePlan {
   if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
-  items.set(`device ${owner}/${name}`, item);
+  places.items.set(`device ${owner}/${name}`, item);
   const fields = item.fields('source', 'aoe', 'read-only', 'local', 'lease');
   if (!fields.source) throw item.error('expected source: a file, block device or other source');
   const source = fields.source.string('a source');
-  fields.source.check(() => options.checkDrive(source));
+  readSource(fields.source, source, places, options);
   const local = fields.local?.boolean() ?? false;
   if (fields.lease && !local) throw fields.lease.error('there is nothing to share: it needs local: true');
   return {
@@ -183,6 +180,17 @@ function readDevice(
     readOnly: fields['read-only']?.boolean() ?? false,
     lease: local ? (fields.lease?.oneOf('network', 'local') ?? 'network') : undefined,
   };
+}
+
+/** Parses a source, which must not name a file that does not exist. */
+function readSource(item: Item, text: string, { sources }: Places, { checkFile }: ReadOptions): Source {
+  return item.check(() => {
+    const source = parseSource(text);
+    sources.set(text, source);
+    const path = localPath(source);
+    if (path !== undefined) checkFile(path);
+    return source;
+  });
 }
 
 function readAoe(item: Item): AoeNumber {

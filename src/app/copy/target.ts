@@ -10,17 +10,9 @@ import type { BlockDevice } from '../../block/device.js';
 import { createImage } from '../../protocol/qemu/create.node.js';
 import { openError, printable } from '../../storage/opening.node.js';
 import { openPath } from '../../storage/open.node.js';
-import { filterHint } from '../filter-hint.js';
-import { filterFlags } from '../filters.js';
-import {
-  imagePath,
-  openDrive,
-  openSource,
-  parseDrive,
-  plainPath,
-  type ImagePath,
-  type SourceOptions,
-} from '../sources.js';
+import { sourceHint } from '../source-hint.js';
+import { imagePath, plainPath, type ImagePath, type Source } from '../source-text.js';
+import { openSource, type SourceOptions } from '../sources.js';
 
 export interface CopyTarget {
   readonly device: BlockDevice;
@@ -34,15 +26,15 @@ export interface CopyTarget {
  * @throws FarbusError if it cannot be opened or written, or is too small
  */
 export async function openTarget(
-  text: string,
+  target: Source,
   size: number,
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
   // With filters the target is a part of an existing device, so no file is created.
-  if (parseDrive(text).source !== text) return { device: await openFilteredTarget(text, size, options), fresh: false };
-  const path = plainPath(text);
-  const image = imagePath(text);
+  if (target.words.length > 0) return { device: await openFilteredTarget(target, size, options), fresh: false };
+  const path = plainPath(target);
+  const image = imagePath(target);
   const made =
     path !== undefined
       ? await prepareFile(path, size, resume)
@@ -53,8 +45,8 @@ export async function openTarget(
     device =
       path !== undefined
         ? await openPath(path, { readOnly: false, exclusive: true })
-        : await openSource(text, { ...options, readOnly: false });
-    checkTarget(text, device, size);
+        : await openSource(target, { ...options, readOnly: false });
+    checkTarget(target.text, device, size);
     if (made) await syncFolder(file!);
     return { device, fresh: made };
   } catch (error) {
@@ -64,10 +56,10 @@ export async function openTarget(
   }
 }
 
-async function openFilteredTarget(text: string, size: number, options: SourceOptions): Promise<BlockDevice> {
-  const device = await openDrive(text, options);
+async function openFilteredTarget(target: Source, size: number, options: SourceOptions): Promise<BlockDevice> {
+  const device = await openSource(target, options);
   try {
-    checkTarget(text, device, size);
+    checkTarget(target.text, device, size);
     return device;
   } catch (error) {
     await device.close();
@@ -96,7 +88,7 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
     }
     return false;
   }
-  const hint = found ? undefined : filterHint(path, filterFlags);
+  const hint = found ? undefined : sourceHint(path);
   if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
   if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
   try {

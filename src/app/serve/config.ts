@@ -5,7 +5,7 @@ import { printable } from '../../base/printable.js';
 import { Access } from '../../export/access.js';
 import { parseListen } from './listen.js';
 import { readConfig, type ConfigNode } from '../config/reader.js';
-import { filterNames, filterOf, checked, joined, type Filters } from '../filters.js';
+import { checked, filterNames, filterOptions, joined, parseFilter, type Filters } from '../filters.js';
 import {
   connectionLimits,
   defaultReconnect,
@@ -14,7 +14,7 @@ import {
   type ExportSettings,
   type ServeSettings,
 } from './settings.js';
-import { parseDrive } from '../sources.js';
+import { parseSource } from '../source-text.js';
 import type { TlsValues } from './tls.js';
 
 const exportKeys = [
@@ -84,10 +84,7 @@ function exportOf(node: ConfigNode): ExportSettings {
   const keys = node.map(exportKeys);
   const sourceNode = keys.get('source');
   if (!sourceNode) throw node.error('an export without a source', 'source: SOURCE');
-  const source = sourceNode.parsed((text) => {
-    parseDrive(text);
-    return text;
-  }, 'a SOURCE');
+  const source = sourceNode.parsed(parseSource, 'a SOURCE');
   const name = keys.get('name')?.text() ?? nameOf(source);
   if (name === '') throw node.error('an export without a name', 'name: NAME');
   let filters: Filters = {};
@@ -95,8 +92,8 @@ function exportOf(node: ConfigNode): ExportSettings {
     const value = keys.get(key);
     if (value) filters = { ...filters, ...filterIn(key, value) };
   }
-  const { readOnly = false, ...others } = filters;
-  node.check(() => checked({ ...filters, ...parseDrive(source).filters }));
+  const { 'read-only': readOnly = false, ...others } = filters;
+  node.check(() => checked({ ...filters, ...source.filters }));
   return {
     name,
     source,
@@ -111,9 +108,10 @@ function exportOf(node: ConfigNode): ExportSettings {
   };
 }
 
-function filterIn(key: string, value: ConfigNode): Filters {
-  const { flag, list, parse } = filterOf(key);
-  if (flag) return value.boolean() ? parse('') : {};
+function filterIn(key: keyof Filters, value: ConfigNode): Filters {
+  const { value: valueName, list } = filterOptions[key]!;
+  const parse = (text: string): Filters => parseFilter(key, text, key);
+  if (valueName === undefined) return value.boolean() ? parse('') : {};
   if (!list) return value.parsed(parse);
   return value.list('texts').reduce<Filters>((all, one) => joined(all, one.parsed(parse)), {});
 }

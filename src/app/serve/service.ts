@@ -9,6 +9,7 @@ import type { Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import { defaultConnectionLimits } from '../../export/admission.js';
 import { exportUri, type ListenAddress } from '../../export/address.js';
+import type { BlockDevice } from '../../block/device.js';
 import { ExchangeableDrive } from '../../block/exchangeable-drive.js';
 import { Exports, type ExportOptions, type Offered } from '../../export/exports.js';
 import { metricsText } from '../../export/metrics.js';
@@ -20,7 +21,8 @@ import { listenAoe } from '../../protocol/aoe/target/open.node.js';
 import { lifeOf } from '../life.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './settings.js';
-import { openDrive, openExport, parseDrive } from '../sources.js';
+import { openExport, openSource } from '../sources.js';
+import { parseSource } from '../source-text.js';
 import { openTls } from './tls.js';
 
 export interface ServeContext {
@@ -102,7 +104,7 @@ export class ServeService {
         );
       }
     }
-    const opened: [ExportSettings, Awaited<ReturnType<typeof openDrive>>][] = [];
+    const opened: [ExportSettings, BlockDevice][] = [];
     const begun: string[] = [];
     try {
       for (const one of changed) {
@@ -207,7 +209,7 @@ export class ServeService {
     const { reconnectSeconds } = this.#settings!;
     const { readOnly } = drive.info;
     work?.waitsFor(() => source);
-    const medium = await openDrive(source, { readOnly, reconnectSeconds, log: this.#context.log });
+    const medium = await openSource(parseSource(source), { readOnly, reconnectSeconds, log: this.#context.log });
     try {
       work?.signal.throwIfAborted();
       drive.insert(medium);
@@ -239,7 +241,7 @@ export class ServeService {
     this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
   }
 
-  async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): ReturnType<typeof openDrive> {
+  async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): Promise<BlockDevice> {
     const { source, filters, readOnly } = one;
     return openExport(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
   }
@@ -331,7 +333,7 @@ async function securityOf({ tls, exports }: ServeSettings): ReturnType<typeof op
 
 /** Rate limit of an export in bytes a second, from its text or its settings. */
 function rateOf({ source, filters }: Pick<ExportSettings, 'source' | 'filters'>): number | undefined {
-  return parseDrive(source).filters.rate ?? filters.rate;
+  return source.filters.rate ?? filters.rate;
 }
 
 /** True if a device can stay open with the new settings. */
@@ -342,7 +344,7 @@ function sameDevice(
   after: ServeSettings,
 ): boolean {
   const facts = (of: ExportSettings, { reconnectSeconds }: ServeSettings): string =>
-    JSON.stringify([of.source, { ...of.filters, rate: undefined }, of.readOnly, reconnectSeconds]);
+    JSON.stringify([of.source.text, { ...of.filters, rate: undefined }, of.readOnly, reconnectSeconds]);
   return old !== undefined && facts(old, before) === facts(one, after);
 }
 

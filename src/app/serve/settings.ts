@@ -4,15 +4,14 @@ import { basename } from 'node:path';
 import { usageError } from '../../base/errors.js';
 import type { AccessRules } from '../../export/access.js';
 import type { ConnectionLimits } from '../../export/admission.js';
-import type { Filters } from '../filters.js';
-import { localPath, parseDrive } from '../sources.js';
+import { filterNames, filterOptions, type Filters } from '../filters.js';
+import { localPath, parseSource, type Source } from '../source-text.js';
 import type { TlsValues } from './tls.js';
 
 /** The settings of one export. */
 export interface ExportSettings {
   readonly name: string;
-  /** The source's text: SOURCE[,FILTER]... */
-  readonly source: string;
+  readonly source: Source;
   readonly description: string;
   readonly isDefault: boolean;
   /** Refuse writes even if the source and its filters allow them. */
@@ -54,9 +53,8 @@ export const mostConnections = 1_000_000;
 export const defaultReconnect = 60;
 
 /** The default name of an export: the file's name, or the last part of a URI's path. */
-export function nameOf(source: string): string {
-  const text = parseDrive(source).source;
-  return basename(localPath(text) ?? text.replace(/\?.*$/s, ''));
+export function nameOf(source: Source): string {
+  return basename(localPath(source) ?? source.location.replace(/\?.*$/s, ''));
 }
 
 /** The exports on the command line: `[NAME=]SOURCE[,FILTER]...`. */
@@ -72,11 +70,8 @@ export function exportsOf(
   if (sources.length > 1) {
     if (name !== undefined) throw usageError('--name is for one SOURCE only: write NAME=SOURCE for each');
     if (description !== '') throw usageError('--description is for one SOURCE only');
-    for (const file of ['overlay', 'cache'] as const) {
-      if (filters[file] !== undefined) {
-        throw usageError(`--${file} is for one SOURCE only: write SOURCE,${file}=FILE for each`);
-      }
-    }
+    const file = filterNames.find((one) => filterOptions[one]!.oneSource && filters[one] !== undefined);
+    if (file !== undefined) throw usageError(`--${file} is for one SOURCE only: write SOURCE,${file}=FILE for each`);
   }
   const exports = sources.map((text) => ({
     ...named(text, name),
@@ -96,24 +91,25 @@ function checkNames(exports: readonly ExportSettings[]): void {
     const other = seen.get(name);
     if (other !== undefined) {
       throw usageError(
-        `${other} and ${source} would both be named ${JSON.stringify(name)}: write NAME=SOURCE for one of them`,
+        `${other} and ${source.text} would both be named ${JSON.stringify(name)}: write NAME=SOURCE for one of them`,
       );
     }
-    seen.set(name, source);
+    seen.set(name, source.text);
   }
 }
 
 /**
  * Parses "NAME=SOURCE" or "SOURCE". The path of an existing file is a SOURCE, whatever it contains.
  */
-function named(text: string, name: string | undefined): { name: string; source: string } {
+function named(text: string, name: string | undefined): { name: string; source: Source } {
   const equals = text.indexOf('=');
   const before = text.slice(0, equals);
   if (equals <= 0 || /[/,:]/.test(before) || existsSync(text)) {
-    const own = name ?? nameOf(text);
+    const source = parseSource(text);
+    const own = name ?? nameOf(source);
     if (own === '') throw usageError(`${JSON.stringify(text)} has no name to export it by: write NAME=SOURCE`);
-    return { name: own, source: text };
+    return { name: own, source };
   }
   if (name !== undefined) throw usageError(`${text} has a name already: leave --name out`);
-  return { name: before, source: text.slice(equals + 1) };
+  return { name: before, source: parseSource(text.slice(equals + 1)) };
 }

@@ -1,22 +1,8 @@
-/** TLS options of commands that serve NBD. The names are those of nbdkit. */
+/** Opens the encryption of servers. The names of its options are those of nbdkit. */
 import { usageError } from '../../base/errors.js';
 import { presharedKeys, serverCertificates } from '../../network/tls-files.node.js';
 import { tlsServer } from '../../network/tls.node.js';
 import type { TargetTls } from '../../protocol/nbd/target/target.js';
-
-export const tlsOptions = {
-  tls: { type: 'string' },
-  'tls-certificates': { type: 'string' },
-  'tls-psk': { type: 'string' },
-  'tls-verify-peer': { type: 'boolean', default: false },
-} as const;
-
-export const tlsHelp = `\
-  --tls-certificates FOLDER  encrypt with server-cert.pem and server-key.pem of this folder
-  --tls-psk FILE       encrypt with pre-shared keys: lines of USER:KEY, the key in hex, as psktool makes them
-  --tls-verify-peer    let in clients only that have a certificate signed by the folder's ca-cert.pem
-  --tls require|on|off whether clients have to use TLS (default require where there are certificates or keys);
-                         on: they may, and nothing keeps somebody in between from talking them out of it`;
 
 export interface TlsValues {
   readonly tls?: string | undefined;

@@ -33,7 +33,8 @@ import {
   startGuest,
   type GuestChoice,
 } from '../computer/start.js';
-import { openClientDrive, openDrive } from '../sources.js';
+import { parseSource } from '../source-text.js';
+import { openClientDrive, openSource } from '../sources.js';
 import { TracePrinter } from '../trace.js';
 
 /** Maximum size of one part of a trace, in bytes. A trace has two parts. */
@@ -64,12 +65,8 @@ export function systemOf({ system, address, name, segment, drives }: ComputerPla
     initrd: system.initrd,
     append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
     mark: system.ready,
-    ahci: drives.some(
-      (drive) =>
-        (drive.kind === 'far' && drive.bus === 'ahci') ||
-        (drive.kind === 'text' && /,(bus=ahci|cdrom|removable)\b/.test(drive.text)),
-    ),
-    ide: drives.some((drive) => drive.kind === 'text' && /,bus=ide\b/.test(drive.text)),
+    ahci: drives.some((drive) => drive.kind !== 'own' && drive.bus === 'ahci'),
+    ide: drives.some((drive) => drive.kind === 'text' && drive.bus === 'ide'),
     network: segment !== undefined,
   };
 }
@@ -195,7 +192,11 @@ class SiteComputer implements RunningComputer {
   async #serve(name: string, adapter: SharedAdapter): Promise<void> {
     const { source, aoe, readOnly, lease } = this.#plan.devices.find((one) => one.name === name)!;
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
-    const device = await openDrive(source, { log, readOnly, reconnectSeconds: this.#plan.reconnectSeconds });
+    const device = await openSource(parseSource(source), {
+      log,
+      readOnly,
+      reconnectSeconds: this.#plan.reconnectSeconds,
+    });
     this.#own(() => device.close());
     let served = device;
     if (lease !== undefined) {
@@ -215,7 +216,7 @@ class SiteComputer implements RunningComputer {
       case 'own':
         return this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local');
       case 'text': {
-        const opened = await openClientDrive(drive.text, { reconnectSeconds, log, steps: this.#steps });
+        const opened = await openClientDrive(parseSource(drive.text), { reconnectSeconds, log, steps: this.#steps });
         const { device } = opened;
         if (device) this.#own(() => device.close());
         return opened;

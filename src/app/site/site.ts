@@ -8,7 +8,6 @@ import { answers, control } from './control.js';
 import type { SitePlan } from '../../site/plan.js';
 import { readSite } from '../config/site.js';
 import type { ComputerStatus } from '../../site/supervisor.js';
-import { localPath, parseDrive } from '../sources.js';
 
 /**
  * Reads a site file. Relative paths in it start at the working directory, which must be the file's
@@ -21,7 +20,7 @@ export function loadSite(file: string): SitePlan {
   } catch (error) {
     throw usageError(`cannot read the site file ${file}: ${messageOf(error)}`);
   }
-  return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkDrive, checkFile });
+  return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkFile });
 }
 
 /** Status of a computer as a line for people. */
@@ -78,13 +77,6 @@ export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
       return [`site ${name}`, ...lines.map((line) => `  ${line}`)].map((line) => `${line}\n`).join('');
     }),
   );
-}
-
-function checkDrive(text: string): void {
-  const { source } = parseDrive(text);
-  if (source === '') return;
-  const path = localPath(source);
-  if (path !== undefined) checkFile(path);
 }
 
 function checkFile(path: string): void {

@@ -11,6 +11,7 @@
 import type { Buffers } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions } from '../device.js';
+import { bytesFrom, defineFilter } from './definition.js';
 import type { DirectAccess } from '../direct.js';
 import { Filter } from './filter.js';
 import { waitFor } from './wait.js';
@@ -209,3 +210,19 @@ export class RateFilter extends Filter {
     return this.next.write(offset, from, options);
   }
 }
+
+const parseRate = bytesFrom(512);
+
+export const rateFilter = defineFilter({
+  options: {
+    rate: {
+      value: 'BYTES/s',
+      about:
+        'limit reads and writes to so many bytes a second each; all connections to an export share ' +
+        'the limit in equal parts',
+      parse: (text, name) => parseRate(text.replace(/\/s$/, ''), name),
+    },
+  },
+  perConnection: true,
+  open: (device, { rate }) => (rate === undefined ? device : new RateFilter(device, new RateLimit(rate))),
+});

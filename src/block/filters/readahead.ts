@@ -21,6 +21,7 @@ import type { Buffers } from '../../base/buffers.js';
 import { buffersOf } from '../../base/buffers.js';
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice, RequestOptions } from '../device.js';
+import { defineFilter, parseFlag } from './definition.js';
 import { Filter, type BlockRequest } from './filter.js';
 import { inParallel } from './parallel.js';
 import { ReadStreams, type ReadStream } from './read-streams.js';
@@ -275,3 +276,16 @@ export class ReadAheadFilter extends Filter {
     if (piece.settled) this.#held -= piece.bytes.length;
   }
 }
+
+export const readAheadFilter = defineFilter({
+  options: {
+    readahead: {
+      about: 'read ahead of sequential readers, for distant sources; sources over ssh and rsh always do',
+      parse: parseFlag,
+    },
+  },
+  open: (device, { readahead }, { source }) => {
+    // Two of these filters would each read ahead of the other.
+    return readahead && !(source instanceof ReadAheadFilter) ? new ReadAheadFilter(device) : device;
+  },
+});

@@ -4,6 +4,7 @@ import { usageError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
 import type { DirectAccess, FileRanges } from '../direct.js';
 import { marksOfPart } from '../identity.js';
+import { bytesFrom, defineFilter } from './definition.js';
 import { Filter } from './filter.js';
 
 export class SliceFilter extends Filter {
@@ -85,3 +86,17 @@ export class SliceFilter extends Filter {
     return extents.map((extent) => ({ ...extent, offset: extent.offset - this.#start }));
   }
 }
+
+export const sliceFilter = defineFilter({
+  options: {
+    offset: { value: 'BYTES', about: 'begin at this byte', parse: bytesFrom(0) },
+    size: { value: 'BYTES', about: 'use only so many bytes', parse: bytesFrom(1) },
+  },
+  open: (device, { offset, size }) => {
+    if (offset === undefined && size === undefined) return device;
+    const start = offset ?? 0;
+    const all = device.info.size;
+    if (start >= all) throw usageError(`offset ${start} leaves nothing: the device has ${all} bytes`);
+    return new SliceFilter(device, start, size ?? all - start, size === undefined);
+  },
+});

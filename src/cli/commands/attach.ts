@@ -14,53 +14,66 @@ import { Exports } from '../../export/exports.js';
 import { Server } from '../../export/server.js';
 import { listenOn } from '../../network/listen.node.js';
 import { runCommand } from '../ui/child.js';
-import { filterConfig, filterHelp, filtersOf } from '../../app/filters.js';
+import { filtersOf } from '../../app/filters.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
-import { numberOption, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
 import { lifeOf } from '../../app/life.js';
-import { openDrive, sourceHelp } from '../../app/sources.js';
+import { parseSource } from '../../app/source-text.js';
+import { openSource } from '../../app/sources.js';
+import { exitStatus } from '../exit-status.js';
+import { filterOptionsOf } from '../topics.js';
 
-export const help = `farbus attach: give any disk to a hypervisor or a tool of yours
+const options = {
+  socket: {
+    value: 'PATH',
+    about: 'the path of the socket; by default in a new private folder, which is removed at the end',
+  },
+  reconnect: {
+    value: 'SECONDS',
+    default: '60',
+    about: 'how long to try to restore a lost connection before requests fail',
+  },
+  ...filterOptionsOf(),
+} as const satisfies Options;
 
-Usage: farbus attach SOURCE [OPTIONS] [-- COMMAND...]
+export const command = defineCommand({
+  name: 'attach',
+  summary: 'give any disk to a hypervisor or a tool',
+  usage: ['SOURCE[,FILTER]... [OPTIONS] [-- COMMAND...]'],
+  about: `
+    Offers SOURCE on a unix socket as NBD (network block device), which QEMU, qemu-img, nbdcopy, nbd-client and other
+    programs take. COMMAND is started once the socket is ready; in its words {nbd} becomes the NBD URI and {socket} the
+    path of the socket. farbus ends when COMMAND ends. Without COMMAND the URI is printed, and farbus runs until SIGTERM or
+    Ctrl-C.`,
+  options,
+  topics: ['sources'],
+  statuses: [
+    ['N', 'COMMAND ended with exit status N; 128 + N: signal N ended it'],
+    [String(exitStatus.notRunnable), 'COMMAND cannot be run'],
+    [String(exitStatus.notFound), 'there is no program of that name'],
+  ],
+  examples: [
+    'farbus attach nbd://server/disk1 --overlay changes.overlay -- qemu-system-x86_64 -m 2G -drive file={nbd},format=raw,if=virtio',
+    'farbus attach /dev/sdb --read-only -- qemu-img convert -f raw {nbd} -O qcow2 sdb.qcow2',
+    'farbus attach ssh://server/dev/sdb --cache sdb.cache --partition 1 -- nbdcopy {nbd} sdb1.img',
+    'farbus attach disk.img --socket /run/disk.sock',
+  ],
+  pages: ['attach', 'filters'],
+  operands: 'file',
+  runs: true,
+  run,
+});
 
-Offers SOURCE on a unix socket as NBD (network block device), which QEMU, qemu-img, nbdcopy, nbd-client and others take.
-COMMAND is started when the socket is there; in its words {nbd} becomes the NBD URI and {socket} the socket's path. farbus
-ends when COMMAND ends, with its exit status (128 + N where signal N ended it). Without COMMAND the URI is printed, and
-farbus runs until SIGTERM or Ctrl-C.
-
-${sourceHelp}
-
-Options:
-  --socket PATH        the socket's path (default: one in a new private folder, which is removed at the end)
-  --reconnect SECONDS  how long a lost connection is tried again before requests fail (default 60)
-
-${filterHelp}
-
-Examples:
-  farbus attach nbd://server/disk1 --overlay changes.overlay -- \\
-    qemu-system-x86_64 -m 2G -drive file={nbd},format=raw,if=virtio
-  farbus attach /dev/sdb --read-only -- qemu-img convert -f raw {nbd} -O qcow2 sdb.qcow2
-  farbus attach ssh://server/dev/sdb --cache sdb.cache --partition 1 -- nbdcopy {nbd} sdb1.img
-  farbus attach disk.img --socket /run/disk.sock
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { own, command } = splitCommand(args);
-  const { values, positionals } = parseOptions('attach', own, {
-    allowPositionals: true,
-    options: {
-      ...filterConfig(),
-      socket: { type: 'string' },
-      reconnect: { type: 'string', default: '60' },
-    },
-  });
-  const [source, more] = positionals;
-  if (source === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
+async function run({ values, operands, command }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [text, more] = operands;
+  if (text === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
   if (more !== undefined) throw usageError(`${more} does not belong here: a COMMAND begins after --`);
   if (values.socket === '') throw usageError('--socket needs a path');
   const filters = filtersOf(values);
+  const source = parseSource(text);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   if (command && !command.some((word) => /\{(nbd|socket)\}/.test(word))) {
     throw usageError('COMMAND has neither {nbd} nor {socket}: put one of them where the disk is to be');
@@ -69,16 +82,16 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const closing: (() => Promise<unknown>)[] = [];
   const signals = onSignals();
   try {
-    const opening = openDrive(source, { filters, reconnectSeconds, log });
+    const opening = openSource(source, { filters, reconnectSeconds, log });
     const device = await signals.during(opening, (late) => late.close());
-    const server = new Server(new Exports(await lifeOf(source, filters, await bootId())), log);
+    const server = new Server(new Exports(lifeOf(source, filters, await bootId())), log);
     closing.push(() => server.drain());
-    add(server, device, source);
+    add(server, device, text);
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');
     server.add(await listenOn({ path }, server.accept, (error) => log.log('warn', messageOf(error))));
     const uri = exportUri({ path }, '');
     if (!device.info.readOnly && !device.info.can.flush) {
-      log.log('warn', `${source}: the other side cannot promise that flushed data is durable`);
+      log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
     }
     if (command) {
       const ended = runCommand(
@@ -104,15 +117,6 @@ async function closeAll(closing: readonly (() => Promise<unknown>)[]): Promise<v
   const errors: unknown[] = [];
   for (const close of closing) await close().catch((error: unknown) => errors.push(error));
   if (errors.length > 0) throw errors[0];
-}
-
-/** Splits the arguments at the first `--`. */
-function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
-  const at = args.indexOf('--');
-  if (at < 0) return { own: args, command: undefined };
-  const command = args.slice(at + 1);
-  if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
-  return { own: args.slice(0, at), command };
 }
 
 function add(server: Server, device: BlockDevice, description: string): void {

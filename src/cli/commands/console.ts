@@ -3,31 +3,32 @@ import { usageError } from '../../base/errors.js';
 import { isOver } from '../../site/computer.js';
 import { control } from '../../app/site/control.js';
 import type { CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 import { onSignals } from '../ui/signals.js';
 import { findSite, statusLine } from '../../app/site/site.js';
 import { attachTerminal } from '../ui/terminal.js';
 
-export const help = `farbus console: the console of a computer of a site
+const options = {
+  site: { value: 'SITE', about: 'the site, if several run' },
+} as const satisfies Options;
 
-Usage: farbus console COMPUTER [--site SITE]
+export const command = defineCommand({
+  name: 'console',
+  summary: 'use the console of a computer of a site',
+  usage: ['COMPUTER [--site SITE]'],
+  about: `
+    Every key goes to the computer, Ctrl-C too; Ctrl-] leaves, and the computer continues. The console's last output is
+    shown first. The command ends with the computer, and says why it ended. In a pipe, stdin goes to the computer.`,
+  options,
+  examples: ['farbus console desk'],
+  pages: ['site'],
+  operands: [],
+  run,
+});
 
-Every key goes to the computer, Ctrl-C too; Ctrl-] leaves, and the computer goes on. What it has printed last is shown first.
-The command ends when the computer does, and says why. In a pipe, stdin goes to the computer.
-
-Options:
-  --site SITE   which site, where several run
-
-Examples:
-  farbus console desk
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('console', args, {
-    allowPositionals: true,
-    options: { site: { type: 'string' } },
-  });
-  const [computer, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [computer, ...more] = operands;
   if (computer === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
   const { path } = await findSite(io.env, values.site);
   const { socket, rest } = await control(path, { op: 'console', computer });

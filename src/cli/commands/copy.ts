@@ -19,12 +19,17 @@ import {
   type CopyEnd,
 } from '../../app/copy/journal.js';
 import { openTarget } from '../../app/copy/target.js';
-import { filterConfig, filtersOf } from '../../app/filters.js';
+import { filtersOf } from '../../app/filters.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { failed, numberOption, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { exitStatus } from '../exit-status.js';
+import { failed, numberOption } from '../options.js';
 import { ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
-import { openDrive, sourceHelp } from '../../app/sources.js';
+import { parseSource } from '../../app/source-text.js';
+import { openSource } from '../../app/sources.js';
+import { filterOptionsOf } from '../topics.js';
 
 /**
  * Connections to an NBD source whose server allows several. It processes them in parallel, and a
@@ -37,40 +42,46 @@ const connections = 4;
  */
 const endMs = 5000;
 
-export const help = `farbus copy: copy one disk to another
+const options = {
+  verify: { about: 'read both disks again afterwards and compare every byte' },
+  resume: { about: 'continue an interrupted copy, from the position up to which it is known to be durable' },
+  jobs: { value: 'N', default: '8', about: 'requests in flight at once, 1 to 64' },
+  reconnect: {
+    value: 'SECONDS',
+    default: '60',
+    about: 'how long to try to restore a lost connection before the copy stops',
+  },
+  json: { about: 'print the result as JSON' },
+  quiet: { about: 'print no progress and no messages but warnings and errors' },
+  ...filterOptionsOf(['partition', 'offset', 'size', 'format', 'may-open', 'rate', 'assume-same']),
+} as const satisfies Options;
 
-Usage: farbus copy FROM TO [OPTIONS]
-
-FROM is any source. TO is one that can be written, or the path of a new file, which becomes sparse; with a name such as
-x.qcow2, or as qcow2:PATH, it becomes an image (qemu-img is needed). Holes and zeroes are not
-transferred. What is in TO is overwritten; a device that is mounted or in use is refused. It ends when all is durable.
-
-${sourceHelp}
-
-Options:
-  --verify             read both again afterwards and compare every byte
-  --resume             go on with a copy that was interrupted, from what is known to be durable
-  --assume-same        with --resume: these are the disks with which the copy was begun, whatever tells otherwise
-  --jobs N             requests under way at once, 1 to 64 (default 8)
-  --reconnect SECONDS  how long a lost connection is tried again before the copy stops (default 60)
-  --partition N, --offset BYTES, --size BYTES
-                       only that part of FROM
-  --format FORMAT      what FROM's bytes are, as in farbus attach --help
-  --may-open FILE      a file that an image may take content from, as in farbus attach --help
-  --rate BYTES/s       read so much a second at most
-  --json               print the result as JSON
-  --quiet              no progress and no messages but warnings and errors
-
-A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) can go on with --resume: a small journal, TO.farbus-copy,
-is kept beside TO until the copy is complete (for other places than files: below ~/.local/state/farbus).
-
-Examples:
-  farbus copy nbd://server/disk1 disk1.img --verify
-  farbus copy disk1.img /dev/sdb
-  farbus copy ssh://server/dev/sdb sdb2.img --partition 2 --rate 20M
-  farbus copy vm.qcow2 /dev/sdb
-  farbus copy /dev/sdb sdb.qcow2
-`;
+export const command = defineCommand({
+  name: 'copy',
+  summary: 'copy one disk to another',
+  usage: ['FROM[,FILTER]... TO[,FILTER]... [OPTIONS]'],
+  about: `
+    FROM is any SOURCE. TO is a SOURCE that can be written, or the path of a new file, which becomes sparse; with a name
+    such as x.qcow2, or as qcow2:PATH, it becomes a disk image (qemu-img is needed). Holes and zeroes are not transferred.
+    The content of TO is overwritten; a device that is mounted or in use is refused. The command ends when all data is
+    durable. The filters among the options apply to FROM.`,
+  options,
+  topics: ['sources'],
+  notes: `
+    A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) continues with --resume: a small journal,
+    TO.farbus-copy, is kept beside TO until the copy is complete; for TO on other computers, below ~/.local/state/farbus.
+    With --resume, --assume-same asserts that these are the disks with which the copy was begun.`,
+  examples: [
+    'farbus copy nbd://server/disk1 disk1.img --verify',
+    'farbus copy disk1.img /dev/sdb',
+    'farbus copy ssh://server/dev/sdb sdb2.img --partition 2 --rate 20M',
+    'farbus copy vm.qcow2 /dev/sdb',
+    'farbus copy /dev/sdb sdb.qcow2',
+  ],
+  pages: ['copy'],
+  operands: 'file',
+  run,
+});
 
 interface Values {
   readonly verify: boolean;
@@ -91,45 +102,45 @@ interface Report extends Partial<CopyResult> {
   readonly error?: string;
 }
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('copy', args, {
-    allowPositionals: true,
-    options: {
-      verify: { type: 'boolean', default: false },
-      resume: { type: 'boolean', default: false },
-      jobs: { type: 'string', default: '8' },
-      reconnect: { type: 'string', default: '60' },
-      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'rate', 'assume-same']),
-      json: { type: 'boolean', default: false },
-      quiet: { type: 'boolean', default: false },
-    },
-  });
-  const [from, to, more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [from, to, more] = operands;
   if (from === undefined || to === undefined) throw usageError('copy what to where? Give two: farbus copy FROM TO');
   if (more !== undefined) throw usageError(`farbus copy takes FROM and TO, and ${more} is a third`);
   const jobs = numberOption('jobs', values.jobs, 1, 64);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
+  const place = parseSource(to);
   const log = stderrLogger(io, values.quiet || values.json);
   const stop = new AbortController();
   const signals = onSignals({ endMs });
   let interrupted: number | undefined;
   void signals.received.then((status) => {
-    interrupted = status || 143;
+    interrupted = status || exitStatus.terminated;
     stop.abort();
   });
-  const opening = openDrive(from, { filters, readOnly: true, reconnectSeconds, log, connections, whole: true });
+  const opening = openSource(parseSource(from), {
+    filters,
+    readOnly: true,
+    reconnectSeconds,
+    log,
+    connections,
+    whole: true,
+  });
   const source = await signals.during(opening, (late) => late.close());
   let target: BlockDevice | undefined;
   try {
     const incomplete = tailError(from, source.info);
     if (incomplete) throw incomplete;
     const opened = await signals.during(
-      openTarget(to, source.info.size, values.resume, { reconnectSeconds, log, mayOpen: filters.mayOpen }),
+      openTarget(place, source.info.size, values.resume, {
+        reconnectSeconds,
+        log,
+        filters: { 'may-open': filters['may-open'] },
+      }),
       (late) => late.device.close(),
     );
     target = opened.device;
-    const assumeSame = filters.assumeSame ?? false;
+    const assumeSame = filters['assume-same'] ?? false;
     const { fresh } = opened;
     const job = new Job({ from, to, source, target, fresh, jobs, assumeSame, values, io, log, signal: stop.signal });
     return await job.run();

@@ -25,24 +25,32 @@ import { needTools, runTool, type Tool } from '../../guest/tools.node.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from '../../app/computer/start.js';
 import { DemoServer } from './demo-server.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 import { ProgressLine } from '../ui/progress.js';
 import { onSignals } from '../ui/signals.js';
 
-export const help = `farbus demo: see it work on this machine
+const options = {
+  fresh: { about: 'boot even if there are snapshots, and save new ones' },
+  keep: { about: 'keep the images in the cache folder and print where they are' },
+} as const satisfies Options;
 
-Usage: farbus demo [--fresh] [--keep]
-
-Makes two disk images (ext4 and vfat) with files on them and starts two computers, each with Debian's unmodified i386 kernel
-on a hypervisor of its own, one Debian 12 and one Debian 11, joined by an Ethernet segment: a server computer (OS 2), in a process of its own, whose
-hypervisor serves the images, and a client computer (OS 1) whose two NVMe disks they are. OS 1 checks files, copies them from
-and to the disks and writes others while it pings OS 2; then fsck, debugfs and mtools look at the images. The first run
-fetches Debian's packages and boots; later ones start from snapshots.
-
-Options:
-  --fresh   boot, even where there are snapshots, and save new ones
-  --keep    leave the images in the cache folder and say where
-`;
+export const command = defineCommand({
+  name: 'demo',
+  summary: 'see it work: a server, a client computer, two far disks',
+  usage: ['[--fresh] [--keep]'],
+  about: `
+    Makes two disk images (ext4 and vfat) with files on them and starts two computers that an Ethernet segment joins, each
+    with an unmodified i386 kernel of Debian on its own hypervisor, one with Debian 12 and one with Debian 11. The
+    hypervisor of the server computer (OS 2), in a process of its own, serves the images; they are the two NVMe disks of
+    the client computer (OS 1). OS 1 checks files, copies them from and to the disks and writes others while it pings OS 2.
+    Then fsck, debugfs and mtools examine the images. The first run fetches Debian's packages and boots; later runs start
+    from snapshots.`,
+  options,
+  examples: ['farbus demo', 'farbus demo --fresh'],
+  pages: ['system'],
+  run,
+});
 
 /** Memory of the client and of the server computer, in bytes. */
 const memorySize = 192 << 20;
@@ -71,10 +79,7 @@ interface Content {
   readonly sha256: string;
 }
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values } = parseOptions('demo', args, {
-    options: { fresh: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
-  });
+async function run({ values }: Given<typeof options>, io: CliIo): Promise<number> {
   needTools('mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy', 'dpkg-deb', 'xz');
   const cache = cacheFolder();
   const folder = await makeOwnedFolder(cache, 'demo-');
@@ -193,7 +198,7 @@ class Demo {
       segment: this.#segment.name,
       mac: macOf('demo', 'server'),
       address: `${serverAddress}/24`,
-      drives: [{ kind: 'text', text: 'memory:16M' }],
+      drives: [{ kind: 'text', text: 'memory:16M', bus: 'nvme' }],
       devices: disks.map(({ name }, slot) => ({
         name,
         source: join(this.#folder, name),

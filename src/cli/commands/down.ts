@@ -2,25 +2,29 @@
 import { usageError } from '../../base/errors.js';
 import { control } from '../../app/site/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 import { findSite } from '../../app/site/site.js';
 
-export const help = `farbus down: end a site
+const options = {} as const satisfies Options;
 
-Usage: farbus down [SITE]
+export const command = defineCommand({
+  name: 'down',
+  summary: 'end a site',
+  usage: ['[SITE]'],
+  about: `
+    Ends the computers of a site that farbus up has started, clients before servers, and waits for them. SITE is needed if
+    several sites run.`,
+  options,
+  examples: ['farbus down', 'farbus down demo'],
+  pages: ['site'],
+  operands: [],
+  run,
+});
 
-Ends the computers of a site that farbus up has started, clients before servers, and waits for them. SITE is needed where
-several run.
-
-Examples:
-  farbus down
-  farbus down demo
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { positionals } = parseOptions('down', args, { allowPositionals: true, options: {} });
-  if (positionals.length > 1) throw usageError('farbus down [SITE]: one site at a time');
-  const { site, path } = await findSite(io.env, positionals[0]);
+async function run({ operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  if (operands.length > 1) throw usageError('farbus down [SITE]: one site at a time');
+  const { site, path } = await findSite(io.env, operands[0]);
   const { socket } = await control(path, { op: 'down' }, tellWaiting(io));
   socket.destroy();
   io.stdout.write(`${site} has ended\n`);

@@ -5,46 +5,50 @@ import { formatBytes, parseBytes } from '../../base/format.js';
 import { login } from '../../guest/disk/configuration.js';
 import { defaultSize, makeGuestDisk, minSize } from '../../guest/disk/guest-disk.node.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { failed, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { failed } from '../options.js';
 import { ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
 
-export const help = `farbus guest-disk: make a disk with a Debian that boots by itself
+const options = {
+  size: {
+    value: 'SIZE',
+    default: `${defaultSize >> 20}M`,
+    about: `size of the disk, at least ${minSize >> 20}M; the file has holes`,
+  },
+  force: { about: 'replace OUT.img if it exists' },
+  quiet: { about: 'print no messages but warnings and errors' },
+} as const satisfies Options;
 
-Usage: farbus guest-disk OUT.img [OPTIONS]
+export const command = defineCommand({
+  name: 'guest-disk',
+  summary: 'make a disk with a Debian that boots by itself',
+  usage: ['OUT.img [OPTIONS]'],
+  about: `
+    Makes a disk image with a master boot record, GRUB, Debian 12's i386 kernel and a minimal Debian (the essential
+    packages, apt, sysvinit) on ext4. It needs nothing else to boot: serve it, and start a diskless computer on it. Its
+    console is the screen and the serial port. Log in as ${login.user}, password ${login.password}.
 
-A disk image with a master boot record, GRUB, Debian 12's i386 kernel and a minimal Debian (the essential packages, apt,
-sysvinit) on ext4. It needs nothing else to boot: serve it, and start a diskless computer on it. Its console is the screen
-and the serial port. Log in as ${login.user}, password ${login.password}.
-
-The packages are fetched at first use (some 85 MB, verified), and the image is kept in the cache: the second takes a second.
-No root is needed, and nothing of Debian's is run here: dpkg says "unpacked" of the packages; in the guest
-"dpkg --configure -a" configures them, and it boots without.
-
-Options:
-  --size SIZE   of the disk (default ${defaultSize >> 20}M, at least ${minSize >> 20}M; the file has holes)
-  --force       replace OUT.img where it exists
-  --quiet       no messages but warnings and errors
-
-Examples:
-  farbus guest-disk debian.img && farbus serve debian.img
-  farbus run --bios --drive nbd://localhost/debian.img,bus=ahci
-  farbus guest-disk --size 2G large.img
-`;
+    The packages are fetched at first use (about 85 MB, verified), and the image is kept in the cache: the second one takes
+    a second. Root is not needed, and no program of Debian's runs here: dpkg reports the packages as "unpacked". The guest
+    boots all the same; "dpkg --configure -a" in it configures them.`,
+  options,
+  examples: [
+    'farbus guest-disk debian.img && farbus serve debian.img',
+    'farbus run --bios --drive nbd://localhost/debian.img,bus=ahci',
+    'farbus guest-disk --size 2G large.img',
+  ],
+  pages: ['guests'],
+  operands: 'file',
+  run,
+});
 
 /** Maximum size of the disk, in bytes. */
 const maxSize = 64 * 2 ** 30;
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('guest-disk', args, {
-    allowPositionals: true,
-    options: {
-      size: { type: 'string', default: `${defaultSize >> 20}M` },
-      force: { type: 'boolean', default: false },
-      quiet: { type: 'boolean', default: false },
-    },
-  });
-  const [out, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [out, ...more] = operands;
   if (out === undefined || more.length > 0) throw usageError('farbus guest-disk OUT.img: give one file');
   const size = parseBytes(values.size) ?? 0;
   if (size < minSize || size > maxSize || size % (1 << 20) !== 0)

@@ -12,35 +12,38 @@ import type { Content } from '../../probe/content.js';
 import { probeDisk, type DiskLayout } from '../../probe/probe.js';
 import type { Partition } from '../../probe/table.js';
 import { hex, uuidText } from '../../probe/text.js';
-import { filterConfig, filtersOf } from '../../app/filters.js';
+import { filtersOf } from '../../app/filters.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { failed, numberOption, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { failed, numberOption } from '../options.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
-import { openDrive, sourceHelp, type OpenDriveOptions } from '../../app/sources.js';
+import { parseSource, type Source } from '../../app/source-text.js';
+import { openSource, type SourceOptions } from '../../app/sources.js';
+import { filterOptionsOf } from '../topics.js';
 
-export const help = `farbus info: what a disk is, and what is on it
+const options = {
+  json: { about: 'print JSON: sizes and offsets in bytes' },
+  reconnect: { value: 'SECONDS', default: '10', about: 'how long to try an unreachable server again' },
+  ...filterOptionsOf(['partition', 'offset', 'size', 'format', 'may-open', 'read-only']),
+} as const satisfies Options;
 
-Usage: farbus info SOURCE [--json] [--reconnect SECONDS]
-
-Prints the size and the block sizes, what the device can do, its partition table (GPT or MBR) and the file systems on it by
-name, and what serial number and world wide name a guest is told. The source is only read. Exit status 0, also where the partition
-table is damaged or what is on the disk is ambiguous: that is printed.
-
-${sourceHelp}
-
-Options:
-  --json               print it as JSON: sizes and offsets in bytes
-  --reconnect SECONDS  how long an unreachable server is tried again (default 10)
-  --partition N, --offset BYTES, --size BYTES
-                       only about that part
-  --read-only          open it as the other commands do with --read-only, also where it is in use
-  --format FORMAT      what the source's bytes are, as in farbus attach --help
-  --may-open FILE      a file that an image may take content from, as in farbus attach --help
-
-Examples:
-  farbus info disk.img
-  farbus info nbd://server/disk1 --json
-`;
+export const command = defineCommand({
+  name: 'info',
+  summary: 'show what a disk is and what is on it',
+  usage: ['SOURCE[,FILTER]... [OPTIONS]'],
+  about: `
+    Prints the size and the block sizes, the capabilities of the device, its partition table (GPT or MBR) and the file
+    systems on it by name, and the serial number and world wide name that a guest is told. The source is only read. A
+    damaged partition table or ambiguous content is printed, and the exit status is still 0. With --read-only the source
+    is opened as other commands open it with that option, also if it is in use.`,
+  options,
+  topics: ['sources'],
+  examples: ['farbus info disk.img', 'farbus info nbd://server/disk1 --json'],
+  pages: ['attach', 'filters'],
+  operands: 'file',
+  run,
+});
 
 /** Names of capabilities for people. */
 const capabilities: Readonly<Record<keyof Capabilities, string>> = {
@@ -52,20 +55,13 @@ const capabilities: Readonly<Record<keyof Capabilities, string>> = {
   multiConnection: 'several connections',
 };
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('info', args, {
-    allowPositionals: true,
-    options: {
-      json: { type: 'boolean', default: false },
-      reconnect: { type: 'string', default: '10' },
-      ...filterConfig(['partition', 'offset', 'size', 'format', 'may-open', 'read-only']),
-    },
-  });
-  const [source, ...more] = positionals;
-  if (source === undefined) throw usageError('info about what? Give a SOURCE: farbus info disk.img');
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [text, ...more] = operands;
+  if (text === undefined) throw usageError('info about what? Give a SOURCE: farbus info disk.img');
   if (more.length > 0) throw usageError(`farbus info takes one source, and ${more[0]!} is a second`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
+  const source = parseSource(text);
   const signals = onSignals();
   const log = stderrLogger(io);
   let opened: Opened | undefined;
@@ -79,7 +75,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
       const why = whyReadOnly === undefined ? {} : { whyReadOnly };
       io.stdout.write(
         values.json
-          ? jsonLine({ source, ...info, ...why, ...layout, drive: driveNames(drive) })
+          ? jsonLine({ source: text, ...info, ...why, ...layout, drive: driveNames(drive) })
           : describe(info, whyReadOnly, layout, drive),
       );
       return 0;
@@ -87,7 +83,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     return await signals.during(work);
   } catch (error) {
     if (opened === undefined || error instanceof Interrupted) throw error;
-    throw failed(`${source}: cannot be read`, error);
+    throw failed(`${text}: cannot be read`, error);
   } finally {
     // Nothing was written, so a signal may cut short the wait for a server that does not answer.
     if (opened) await signals.during(opened.device.close());
@@ -104,13 +100,13 @@ interface Opened {
  * Opens the source for writing, so that the result is true for a writer, but writes nothing. Opens
  * it read-only if that fails.
  */
-async function open(source: string, options: OpenDriveOptions): Promise<Opened> {
-  const isPath = existsSync(source);
+async function open(source: Source, options: SourceOptions): Promise<Opened> {
+  const isPath = existsSync(source.text);
   try {
-    return { device: await openDrive(source, { ...options, looksOnly: true }), whyReadOnly: undefined };
+    return { device: await openSource(source, { ...options, looksOnly: true }), whyReadOnly: undefined };
   } catch (error) {
     if (!isPath) throw error;
-    const device = await openDrive(source, { ...options, readOnly: true });
+    const device = await openSource(source, { ...options, readOnly: true });
     return { device, whyReadOnly: messageOf(error) };
   }
 }

@@ -6,34 +6,35 @@ import { usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { control } from '../../app/site/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 import { findSite } from '../../app/site/site.js';
 
-export const help = `farbus lease: who writes on a device that a server computer shares with its own operating system
+const options = {
+  site: { value: 'SITE', about: 'the site, if several run' },
+  json: { about: 'print the leases as a line of JSON' },
+} as const satisfies Options;
 
-Usage: farbus lease [SERVER/DEVICE TO] [--site SITE]
+export const command = defineCommand({
+  name: 'lease',
+  summary: 'show or move the right to write on a shared device',
+  usage: ['[SERVER/DEVICE TO] [--site SITE]'],
+  about: `
+    A device of a site with local: true is served to clients (network) and given to the server's own operating system
+    (local). One side writes at a time, and the writes of the other are refused. Without arguments the leases are shown;
+    with a device and network or local, the lease moves there once the writes in flight are complete and durable.
 
-A device of a site with local: true is served to clients (network) and given to the server's own operating system (local).
-One of the two writes at a time, and the other's writes are refused. Without arguments the leases are shown; with a
-device and network or local, the lease moves there when the writes under way are over and durable.
+    Unmount the file system on the side that gives the lease away before it moves, and mount it on the other side
+    afterwards.`,
+  options,
+  examples: ['farbus lease', 'farbus lease server/disk local'],
+  pages: ['site'],
+  operands: [],
+  run,
+});
 
-Unmount the file system on the side that gives the lease away before it moves, and mount it on the other side after.
-
-Options:
-  --site SITE   which site, where several run
-  --json        print the leases as a line of JSON
-
-Examples:
-  farbus lease
-  farbus lease server/disk local
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('lease', args, {
-    allowPositionals: true,
-    options: { site: { type: 'string' }, json: { type: 'boolean', default: false } },
-  });
-  const [device, to, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [device, to, ...more] = operands;
   if (more.length > 0 || (device !== undefined && to === undefined)) {
     throw usageError('farbus lease SERVER/DEVICE network, or local: say where the lease is to go');
   }

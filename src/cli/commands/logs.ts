@@ -8,56 +8,49 @@ import { logsFolder } from '../../site/folders.node.js';
 import { consoleEnd, logEnd } from '../../site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../site/read-logs.node.js';
 import type { CliIo } from '../ui/io.js';
-import { numberOption, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
 import { controlPath, runningSites } from '../../app/site/site.js';
 
-export const help = `farbus logs: what the computers of a site have said
+const options = {
+  lines: { value: 'N', short: 'n', default: '200', about: 'the last N lines of each log' },
+  follow: { short: 'f', about: 'continue with new lines, until the site ends or Ctrl-C' },
+  console: { about: 'print the output of the consoles instead' },
+  site: { value: 'SITE', about: 'the site, if several run; or one that has ended' },
+  json: { about: 'print each line as an object with computer, time and text' },
+} as const satisfies Options;
 
-Usage: farbus logs [COMPUTER]... [OPTIONS]
-
-Prints the log of each computer, or of those that are named: what its hypervisor says, its states and the steps of its boot,
-each line with its time and, where there are several computers, with the name in front. The logs stay when the site has
-ended, until it is started again. Where no site runs, those of the last one are printed.
-
-Options:
-  --lines N, -n N   the last N lines of each (default 200)
-  --follow, -f      go on with what comes, until the site ends or Ctrl-C
-  --console         what the consoles have printed instead
-  --site SITE       which site, where several run; or one that has ended
-  --json            print each line as an object with computer, time and text
-
-Control characters are printed as \\xNN. Each log has 16 MiB at most: older lines are dropped.
-
-Examples:
-  farbus logs
-  farbus logs store --follow
-  farbus logs --console desk --lines 50
-`;
+export const command = defineCommand({
+  name: 'logs',
+  summary: 'print the logs of the computers of a site',
+  usage: ['[COMPUTER]... [OPTIONS]'],
+  about: `
+    Prints the log of each computer, or of the named ones: the messages of its hypervisor, its states and the steps of its
+    boot. Each line has its time and, if there are several computers, the computer's name in front. The logs remain when
+    the site has ended, until it is started again. If no site runs, the logs of the last one are printed.`,
+  options,
+  notes: 'Control characters are printed as \\xNN. Each log has at most 16 MiB: older lines are dropped.',
+  examples: ['farbus logs', 'farbus logs store --follow', 'farbus logs --console desk --lines 50'],
+  pages: ['site'],
+  operands: [],
+  run,
+});
 
 /** Interval of looking for new lines with --follow, in ms. */
 const pollMs = 200;
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('logs', args, {
-    allowPositionals: true,
-    options: {
-      lines: { type: 'string', short: 'n', default: '200' },
-      follow: { type: 'boolean', short: 'f', default: false },
-      console: { type: 'boolean', default: false },
-      site: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
-  });
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   const count = numberOption('lines', values.lines, 0, 10_000_000);
   const { site, runs } = await chooseSite(io, values.site);
   const folder = join(logsFolder(io.env), site);
   const known = loggedComputers(folder);
-  const unknown = positionals.find((name) => !known.includes(name));
+  const unknown = operands.find((name) => !known.includes(name));
   if (unknown !== undefined) {
     throw usageError(`the site ${site} has no log of ${JSON.stringify(unknown)}: give one of ${known.join(', ')}`);
   }
-  const computers = positionals.length > 0 ? [...new Set(positionals)] : known;
+  const computers = operands.length > 0 ? [...new Set(operands)] : known;
   const output = new Output(io, computers, values.json, !values.console);
   const readers = new Map<string, LogReader>();
   for (const name of computers) {

@@ -1,49 +1,55 @@
 /** `farbus media`: exchanges the media of removable drives of a running computer or server. */
-import { resolve } from 'node:path';
 import { usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { askControl } from '../../app/control/control.js';
 import { askComputer } from '../../app/computer/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { numberOption, parseOptions } from '../options.js';
-import { localPath, parseDrive } from '../../app/sources.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { exitStatus } from '../exit-status.js';
+import { numberOption } from '../options.js';
+import { absoluteText } from '../../app/source-text.js';
 import { serverWith } from './status.js';
 
-export const help = `farbus media: change the medium of a removable drive while it is used
+const options = {
+  drive: {
+    value: 'NUMBER',
+    about: 'the drive, counted from 0 in the order of --drive; needed if several are removable',
+  },
+  force: { about: 'eject a medium that the guest or a client has locked' },
+  server: { about: 'the drive of a server, by the name of its export' },
+  socket: { value: 'PATH', about: 'the server with this control socket, if several have that export' },
+} as const satisfies Options;
 
-Usage: farbus media NAME eject [--drive NUMBER] [--force]
-       farbus media NAME insert SOURCE[,FILTER]... [--drive NUMBER]
-       farbus media --server EXPORT eject [--force]
-       farbus media --server EXPORT insert SOURCE[,FILTER]...
+export const command = defineCommand({
+  name: 'media',
+  summary: 'change the medium of a removable drive while it is used',
+  usage: [
+    'NAME eject [--drive NUMBER] [--force]',
+    'NAME insert SOURCE[,FILTER]... [--drive NUMBER]',
+    '--server EXPORT eject [--force]',
+    '--server EXPORT insert SOURCE[,FILTER]...',
+  ],
+  about: `
+    NAME is the name of farbus run --name; the drive of that computer is changed. With --server it is the drive behind an
+    export of farbus serve: a physical one, or one that was given as NAME=SOURCE,removable, into which any source can be
+    inserted. Every client is told. A drive that the guest has locked is not ejected: the guest is asked to eject it. With
+    --force the medium is taken in any case, and requests in flight fail.`,
+  options,
+  topics: ['sources', 'filters'],
+  statuses: [['1', 'also: the guest has locked the drive and was asked to eject it']],
+  examples: [
+    'farbus media desk eject',
+    'farbus media desk insert nbd://server/second.iso',
+    'farbus media --server cd insert second.iso',
+  ],
+  pages: ['run', 'serve', 'ahci'],
+  operands: 'file',
+  run,
+});
 
-NAME is a computer's, of farbus run --name; its own drive is changed. With --server it is the drive behind an export of
-farbus serve: a physical one, or one that was given as NAME=SOURCE,removable, into which anything can be inserted. Every client
-is told. SOURCE is as in farbus run --drive. A drive that the guest has locked is not ejected: the guest is asked to; with
---force the medium is taken all the same, and what is under way fails.
-
-Options:
-  --drive NUMBER   which drive, counted from 0 in the order of --drive; needed where several are removable
-  --force          eject what the guest, or a client, has locked
-  --server         the drive of a server, by the name of its export
-  --socket PATH    of the server with this control socket, where several have that export
-
-Examples:
-  farbus media desk eject
-  farbus media desk insert nbd://server/second.iso
-  farbus media --server cd insert second.iso
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('media', args, {
-    allowPositionals: true,
-    options: {
-      drive: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      server: { type: 'boolean', default: false },
-      socket: { type: 'string' },
-    },
-  });
-  const [name, action, source, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [name, action, source, ...more] = operands;
   const right = action === 'eject' ? source === undefined : action === 'insert' && source !== undefined;
   if (name === undefined || !right || more.length > 0 || (values.force && action !== 'eject')) {
     throw usageError('farbus media NAME eject, or NAME insert SOURCE; see farbus media --help');
@@ -59,7 +65,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
   const { done } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as { done: string };
   io.stdout.write(`${visible(done)}
 `);
-  return done.startsWith('asked') ? 1 : 0;
+  return done.startsWith('asked') ? exitStatus.failed : exitStatus.done;
 }
 
 async function onServer(
@@ -78,20 +84,8 @@ async function onServer(
     return 0;
   }
   // The server has another working directory, so send absolute paths.
-  const text = withAbsolutePaths(source);
+  const text = absoluteText(source);
   await askControl(socket, { command: 'insert', export: name, source: text }, { onWorking });
   io.stdout.write(`inserted into ${name}\n`);
   return 0;
-}
-
-/** Makes the local paths in a source's text absolute. */
-function withAbsolutePaths(text: string): string {
-  const { source } = parseDrive(text);
-  const path = localPath(source);
-  if (path === undefined) return text;
-  const format = source.slice(0, source.length - path.length);
-  const filters = text
-    .slice(source.length)
-    .replace(/,may-open=([^,]+)/g, (_, file: string) => `,may-open=${resolve(file)}`);
-  return format + resolve(path) + filters;
 }

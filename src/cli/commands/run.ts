@@ -13,9 +13,13 @@ import { checkName, openComputerControl } from '../../app/computer/control.js';
 import { Media } from '../../app/computer/media.js';
 import { showScreen } from '../ui/screen-view.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { numberOption, parseOptions, sizeOption } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options, Values } from '../table.js';
+import { exitStatus } from '../exit-status.js';
+import { numberOption, sizeOption } from '../options.js';
 import { ProgressLine } from '../ui/progress.js';
-import { openClientDrive, sourceHelp } from '../../app/sources.js';
+import { parseSource } from '../../app/source-text.js';
+import { openClientDrive } from '../../app/sources.js';
 import { onSignals } from '../ui/signals.js';
 import { attachTerminal } from '../ui/terminal.js';
 import { TracePrinter } from '../../app/trace.js';
@@ -23,82 +27,105 @@ import { TracePrinter } from '../../app/trace.js';
 /** Default memory of a computer, in bytes. */
 const usualMemory = 256 << 20;
 
-export const help = `farbus run: start a computer whose disks are elsewhere
+const options = {
+  drive: {
+    value: 'SOURCE',
+    multiple: true,
+    completes: 'file',
+    about:
+      'a disk: SOURCE with filters and words about the drive, such as ,overlay=FILE ,bus=ahci ,cdrom ' +
+      '(farbus help sources, farbus help filters); several times for several disks',
+  },
+  reconnect: {
+    value: 'SECONDS',
+    default: '60',
+    about: 'how long to try to restore a lost connection before the guest gets an I/O error',
+  },
+  snapshot: {
+    value: 'FILE',
+    about:
+      'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is saved anew; one ' +
+      'that was made with another disk is refused, unless the drive has ,assume-same',
+  },
+  'snapshot-after': { value: 'TEXT', about: 'what a system of yours prints or shows when it has booted' },
+  bios: {
+    about:
+      'boot from the first drive that has a boot record: with its boot loader and its system. Only the firmware comes ' +
+      'from this computer (SeaBIOS, from its Debian package)',
+  },
+  screen: {
+    about:
+      'with --bios: show the screen of the computer in the terminal, in text modes, and send it the keys; this is the ' +
+      'default if the output is a terminal',
+  },
+  serial: { about: 'with --bios: use the serial console instead' },
+  name: { value: 'NAME', default: 'computer', about: 'the name for farbus screenshot, type and media' },
+  debian: { value: '11|12', choices: ['11', '12'], about: 'release of Debian: 12 by default; 11 has Linux 5.10' },
+  with: {
+    value: 'PACKAGES',
+    multiple: true,
+    about: 'further Debian packages for its system, with what they need: --with tcpdump,nvme-cli',
+  },
+  kernel: { value: 'FILE', about: "a Linux bzImage instead of Debian's" },
+  initrd: { value: 'FILE', about: 'an initramfs instead of ours' },
+  append: { value: 'WORDS', about: "words for the kernel's command line" },
+  memory: {
+    value: 'SIZE',
+    about: 'memory of the computer: 256M by default, more if --with needs it',
+  },
+  exec: {
+    value: 'COMMAND',
+    about:
+      "run COMMAND in a shell of the guest and print its output. COMMAND reads this program's input, unless that is a " +
+      'terminal',
+  },
+  timeout: {
+    value: 'SECONDS',
+    about:
+      'with --exec: time limit for boot and command together; by default 300 for the boot and none for the command',
+  },
+  trace: {
+    value: 'FILE',
+    alone: '',
+    about:
+      "print each step of every command with its time; over NBD and AoE with the number by which the server's trace " +
+      '(farbus serve --trace) knows it',
+  },
+  json: { about: 'with --exec: print output, status and counts as JSON' },
+  quiet: { about: 'print no messages but warnings and errors' },
+} as const satisfies Options;
 
-Usage: farbus run [--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]
+export const command = defineCommand({
+  name: 'run',
+  summary: 'start a computer whose disks are elsewhere',
+  usage: ['[--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]'],
+  about: `
+    The operating system of the computer is unmodified: Debian's i386 kernel, which is fetched on first use, a kernel of
+    yours, or with --bios the system on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 and so
+    on), or a disk on an AHCI or IDE adapter. Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media
+    are for a running computer.`,
+  options,
+  topics: ['sources', 'filters'],
+  statuses: [
+    ['N', 'with --exec: COMMAND ended with exit status N'],
+    [String(exitStatus.late), 'the time limit of --timeout passed'],
+  ],
+  examples: [
+    'farbus run --drive nbd://localhost/disk.img',
+    'farbus run --drive nbd://server/disk.img,overlay=changes.img',
+    'farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk',
+    "farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'",
+    "farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'",
+  ],
+  pages: ['run', 'filters'],
+  operands: [],
+  run,
+});
 
-The computer's operating system is an unmodified one: Debian's i386 kernel, fetched on first use, a kernel of yours, or with
---bios whatever is on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 …), or on an AHCI adapter.
-Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media are for a computer that runs.
+type RunValues = Values<typeof options>;
 
-${sourceHelp}
-
-Options:
-  --drive SOURCE       a disk; with ,read-only the guest cannot write it; with ,overlay=FILE what it writes goes to FILE,
-                       and the source stays as it is; ,cache=FILE ,partition=N ,rate=BYTES and the other filters as in
-                       farbus attach --help; with ,bus=ahci a SATA disk (/dev/sda …), with ,bus=ide one of the two
-                       disks on the board's IDE controller; ,serial=TEXT and ,model=TEXT are what it says it is; with ,cdrom a CD/DVD drive
-                       (/dev/sr0 …) and with ,removable a removable disk, both empty where there is no SOURCE
-  --reconnect SECONDS  how long a lost connection is tried again before the guest gets an I/O error (default 60)
-  --snapshot FILE      start from FILE if it exists; else boot, and save the computer to FILE; a FILE that is damaged is
-                       saved anew; one of another disk is refused, unless the drive has ,assume-same
-  --snapshot-after TEXT  what a guest of yours prints or shows when it has booted
-  --bios               boot from the first drive that can be booted: its boot record, its boot loader, its system; nothing
-                       comes from this side but the firmware (SeaBIOS, Debian's package)
-  --screen             with --bios: show the computer's screen in the terminal, in text modes, and send it the keys; that
-                       is so anyway where the output is a terminal
-  --serial             with --bios: the serial console all the same
-  --name NAME          how farbus screenshot, type and media call it (default computer)
-  --debian 11|12       which release of Debian (default 12; 11 has Linux 5.10)
-  --with PACKAGES      packages of Debian that its system has as well, with what they need: --with tcpdump,nvme-cli
-  --kernel FILE        a Linux bzImage instead of Debian's
-  --initrd FILE        an initramfs instead of ours
-  --append WORDS       words for the kernel's command line
-  --memory SIZE        the computer's memory (default 256M, more where --with needs it)
-  --exec COMMAND       run COMMAND in a shell of the guest, print its output as it comes and end with its exit status; it
-                       reads this program's input, unless that is a terminal
-  --timeout SECONDS    with --exec: how long boot and command may take together (default 300 for the boot, no limit for
-                       the command); then the exit status is 124
-  --trace[=FILE]       print every step of every command with its time; over NBD and AoE, the number by which the server's
-                       trace (farbus serve --trace) knows it
-  --json               with --exec: print output, status and counts as JSON
-  --quiet              no messages but warnings and errors
-
-Examples:
-  farbus run --drive nbd://localhost/disk.img
-  farbus run --drive nbd://server/disk.img,overlay=changes.img
-  farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk
-  farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'
-  farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('run', splitTrace(args), {
-    allowPositionals: true,
-    options: {
-      drive: { type: 'string', multiple: true, default: [] },
-      reconnect: { type: 'string', default: '60' },
-      snapshot: { type: 'string' },
-      'snapshot-after': { type: 'string' },
-      bios: { type: 'boolean', default: false },
-      screen: { type: 'boolean', default: false },
-      serial: { type: 'boolean', default: false },
-      name: { type: 'string', default: 'computer' },
-      debian: { type: 'string' },
-      with: { type: 'string', multiple: true },
-      kernel: { type: 'string' },
-      initrd: { type: 'string' },
-      append: { type: 'string' },
-      memory: { type: 'string' },
-      exec: { type: 'string' },
-      timeout: { type: 'string' },
-      trace: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      quiet: { type: 'boolean', default: false },
-    },
-  });
-  if (positionals.length > 0)
-    throw usageError(`${positionals[0]!} is not an option; did you mean --drive ${positionals[0]!}?`);
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  if (operands.length > 0) throw usageError(`${operands[0]!} is not an option; did you mean --drive ${operands[0]!}?`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const wanted = values.memory && sizeOption('memory', values.memory, minMemory, maxMemory) & ~0xfffff;
   const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
@@ -130,8 +157,10 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     const drives: ClientDrive[] = [];
     const media = new Media(drives, { reconnectSeconds, log, steps });
     closing.push(() => media.close());
-    for (const text of values.drive) {
-      const opening = openClientDrive(text, { reconnectSeconds, log, steps });
+    const sources = values.drive.map(parseSource);
+    for (const source of sources) {
+      const { text } = source;
+      const opening = openClientDrive(source, { reconnectSeconds, log, steps });
       const drive = await signals.during(opening, (late) => late.device?.close());
       drives.push(drive);
       const { device } = drive;
@@ -185,7 +214,7 @@ interface Session {
   readonly log: ReturnType<typeof stderrLogger>;
   /** True if the terminal shows the computer's screen instead of its serial console. */
   readonly screen: boolean;
-  readonly values: { snapshot?: string };
+  readonly values: RunValues;
 }
 
 /**
@@ -208,16 +237,15 @@ async function control(
   }
 }
 
-function releaseOf({ debian, kernel }: { debian?: string; kernel?: string }): DebianRelease | undefined {
+function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
   if (debian === undefined) return undefined;
   if (kernel !== undefined) throw usageError('--debian and --kernel exclude each other');
-  if (debian !== '11' && debian !== '12') throw usageError(`--debian ${debian}: expected 11 or 12`);
   return debian === '11' ? 11 : 12;
 }
 
 /** Names of packages from options such as "--with a,b". */
-function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: string; initrd?: string }) {
-  if (lists === undefined) return undefined;
+function toolsOf({ with: lists, kernel, initrd }: RunValues): string[] | undefined {
+  if (lists.length === 0) return undefined;
   const other = kernel !== undefined ? '--kernel' : initrd !== undefined ? '--initrd' : undefined;
   if (other !== undefined)
     throw usageError(`--with is for Debian's system that comes with this program, not for ${other}`);
@@ -227,20 +255,12 @@ function toolsOf({ with: lists, kernel, initrd }: { with?: string[]; kernel?: st
   return names;
 }
 
-function checkBios(values: {
-  bios: boolean;
-  drive: readonly string[];
-  debian?: string;
-  with?: string[];
-  kernel?: string;
-  initrd?: string;
-  append?: string;
-  exec?: string;
-}): void {
+function checkBios(values: RunValues): void {
   if (!values.bios) return;
   if (values.drive.length === 0) throw usageError('--bios boots what is on the drives: give one with --drive');
   for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
-    if (values[name] !== undefined) throw usageError(`--bios boots what is on the drives: leave --${name} out`);
+    if (values[name] !== undefined && values[name]?.length !== 0)
+      throw usageError(`--bios boots what is on the drives: leave --${name} out`);
   }
 }
 
@@ -288,9 +308,4 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     hide();
     terminal.stop();
   }
-}
-
-/** `--trace` alone means stderr. parseArgs requires a value for an option that can have one. */
-function splitTrace(args: readonly string[]): string[] {
-  return args.map((arg) => (arg === '--trace' ? '--trace=' : arg));
 }

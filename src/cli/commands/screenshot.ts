@@ -4,31 +4,30 @@ import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { openForWriting, replaceFile } from '../../base/files.node.js';
 import { askComputer, type Screenshot } from '../../app/computer/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 import { checkOutputFile } from '../../app/output-file.js';
 import { isPng } from '../../app/computer/png.js';
 
-export const help = `farbus screenshot: what a computer shows
+const options = {
+  text: { about: 'print the lines of a text screen instead' },
+} as const satisfies Options;
 
-Usage: farbus screenshot NAME FILE.png
-       farbus screenshot NAME --text
+export const command = defineCommand({
+  name: 'screenshot',
+  summary: 'save the screen of a running computer as a picture',
+  usage: ['NAME FILE.png', 'NAME --text'],
+  about: `
+    NAME is the name of farbus run --name. The picture is a PNG, in text modes and in graphics modes.`,
+  options,
+  examples: ['farbus screenshot desk desk.png', 'farbus screenshot desk --text'],
+  pages: ['run'],
+  operands: 'file',
+  run,
+});
 
-NAME is that of farbus run --name. The picture is a PNG, in text modes and in graphics modes.
-
-Options:
-  --text   print the lines of a text screen instead
-
-Examples:
-  farbus screenshot desk desk.png
-  farbus screenshot desk --text
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('screenshot', args, {
-    allowPositionals: true,
-    options: { text: { type: 'boolean', default: false } },
-  });
-  const [name, file, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [name, file, ...more] = operands;
   if (name === undefined || (file === undefined) !== values.text || more.length > 0) {
     throw usageError('farbus screenshot NAME FILE.png: give a computer and a file, or --text');
   }

@@ -9,11 +9,12 @@ import { bootId } from '../../storage/boot-id.node.js';
 import { serveControl, type ControlSocket } from '../../app/control/control.js';
 import type { Work } from '../../base/work.js';
 import { handedSockets, ServiceNotifier } from '../../export/systemd.node.js';
-import { segmentHelp } from '../../network/ethernet/open.node.js';
-import { filterConfig, filterHelp, filtersOf } from '../../app/filters.js';
+import { filtersOf } from '../../app/filters.js';
 import { announce, jsonLogger, stderrLogger, type CliIo } from '../ui/io.js';
 import { parseListen } from '../../app/serve/listen.js';
-import { limitOption, numberOption, parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options, Values } from '../table.js';
+import { limitOption, numberOption } from '../options.js';
 import { readSettings } from '../../app/serve/config.js';
 import { controlHandler } from '../../app/serve/control.js';
 import { ServeService } from '../../app/serve/service.js';
@@ -22,98 +23,127 @@ import {
   defaultReconnect,
   exportsOf,
   mostConnections,
+  type ExportSettings,
   type ServeSettings,
 } from '../../app/serve/settings.js';
 import { onSignals } from '../ui/signals.js';
-import { sourceHelp } from '../../app/sources.js';
-import { tlsHelp, tlsOptions, type TlsValues } from '../../app/serve/tls.js';
+import { filterOptionsOf } from '../topics.js';
 import { TracePrinter } from '../../app/trace.js';
 
-export const serveHelp = `Usage: farbus serve [options] [NAME=]SOURCE[,FILTER]...
-       farbus serve [options] --config FILE
+const options = {
+  listen: {
+    value: 'URI',
+    multiple: true,
+    about: 'where to listen, nbd://127.0.0.1:10809 by default; may be given several times:',
+    forms: [
+      ['nbd://HOST[:PORT]', 'TCP; port 0 takes a free one'],
+      ['nbd+unix:///?socket=PATH', 'a unix socket'],
+      ['aoe:SHELF.SLOT@SEGMENT', 'AoE on an Ethernet segment; each further export takes the next slot'],
+    ],
+  },
+  config: { value: 'FILE', about: 'exports, listeners and rules of access, in YAML or JSON (docs/serve.md)' },
+  allow: {
+    value: 'NETWORK',
+    multiple: true,
+    about: 'only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times',
+  },
+  'max-connections': {
+    value: 'N',
+    about: 'most connections at once; further ones are closed as they come (default 4096; none: no limit)',
+  },
+  'max-per-address': {
+    value: 'N',
+    about: 'most connections from one address or one IPv6 network of 64 bits (default 1024; none: no limit)',
+  },
+  'max-handshakes': {
+    value: 'N',
+    about:
+      'most connections that have not chosen an export; the oldest is closed for a new one (default 1000; none: no limit)',
+  },
+  'one-writer': {
+    value: 'MODE',
+    alone: 'read-only',
+    choices: ['read-only', 'refuse'],
+    about: 'one connection writes at a time; others get the export read-only, or are refused with =refuse',
+  },
+  metrics: {
+    value: '[HOST:]PORT',
+    about: 'serve counts for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 by default',
+  },
+  'log-format': {
+    value: 'FORMAT',
+    default: 'text',
+    choices: ['text', 'json'],
+    about: 'text; or json: an object with time, level and message for each line',
+  },
+  reconnect: {
+    value: 'SECONDS',
+    about: 'how long a source on another computer may be away before clients get errors (default 60)',
+  },
+  trace: {
+    value: 'FILE',
+    alone: '',
+    about:
+      'write each step of every request with its time, on stderr or to FILE, under the number that the trace of the ' +
+      'client shows (NBD cookie, AoE tag)',
+  },
+  name: { value: 'NAME', about: 'name of the export, if there is one SOURCE' },
+  description: { value: 'TEXT', about: 'description of the export for people, if there is one SOURCE' },
+  'tls-certificates': {
+    value: 'FOLDER',
+    about: 'encrypt with server-cert.pem and server-key.pem of this folder',
+  },
+  'tls-psk': {
+    value: 'FILE',
+    about: 'encrypt with pre-shared keys: lines of USER:KEY, the key in hex, as psktool makes them',
+  },
+  'tls-verify-peer': { about: "accept only clients with a certificate that the folder's ca-cert.pem signed" },
+  tls: {
+    value: 'MODE',
+    completes: ['require', 'on', 'off'],
+    about:
+      'require: clients must use TLS, the default with certificates or keys; on: they may, and an attacker in between ' +
+      'can talk them out of it; off',
+  },
+  json: { about: 'print {"listening":[...],"exports":[...]} in one line instead of the addresses' },
+  ...filterOptionsOf(),
+} as const satisfies Options;
 
-Offers files and block devices to other computers as NBD exports (network block devices) or AoE targets. Each SOURCE is an export,
-named by its last part or by NAME; a client that asks for no name gets the first. The address of every export is
-printed on stdout, one a line, when the server is ready. SIGTERM or Ctrl-C ends it in good order; a second one at once.
-SIGHUP reads the configuration file again; connections go on. farbus status tells how it is.
+export const command = defineCommand({
+  name: 'serve',
+  summary: 'offer files and block devices to other computers',
+  usage: ['[OPTIONS] [NAME=]SOURCE[,FILTER]...', '[OPTIONS] --config FILE'],
+  about: `
+    Offers disks to other computers as NBD exports (network block devices) or AoE targets. Each SOURCE is an export; its
+    name is NAME or the last part of the source. A client that asks for no name gets the first. When the server is ready,
+    it prints the address of each export on stdout, one a line. SIGTERM or Ctrl-C ends it in good order, a second signal at
+    once. SIGHUP makes it read the configuration file again; connections continue. farbus status shows its state.`,
+  options,
+  topics: ['sources', 'segments'],
+  notes: `
+    Without --tls-certificates or --tls-psk there is no encryption, and without rules of access no password: every program
+    that can connect can read and write. Listen on addresses other than 127.0.0.1 only in networks that you trust.
+    docs/nbd.md explains how to make certificates.`,
+  examples: [
+    'farbus serve disk.img',
+    'farbus serve --read-only /dev/sdb',
+    'farbus serve --listen nbd://0.0.0.0 --allow 192.168.1.0/24 system=/dev/sda data=/srv/data.img',
+    "farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' vm.qcow2",
+    'farbus serve ssh://server/dev/sdb,cache=sdb.cache,overlay=changes.img',
+    'farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb',
+    'farbus serve cd=first.iso,removable,read-only',
+    'farbus serve /dev/sdb --partition 2 --one-writer --rate 50M --metrics 9464',
+    'farbus serve --config /etc/farbus/serve.yaml --log-format json',
+  ],
+  pages: ['serve', 'filters', 'nbd'],
+  operands: 'file',
+  run: serve,
+});
 
-${sourceHelp}
-
-${segmentHelp}
-
-Options:
-  --listen URI         where to listen; may be given several times (default nbd://127.0.0.1:10809):
-                         nbd://HOST[:PORT]            TCP; port 0 takes a free one
-                         nbd+unix:///?socket=PATH     a unix socket
-                         aoe:SHELF.SLOT@SEGMENT       AoE on an Ethernet segment; each further export one slot on
-  --config FILE        exports, listeners and who may use what, in YAML or JSON (docs/serve.md)
-  --allow NETWORK      only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times
-  --max-connections N  so many connections at once; more are closed as they come (default 4096; none: any number)
-  --max-per-address N  so many of them from one address, or one IPv6 network of 64 bits (default 1024; none)
-  --max-handshakes N   so many of them that have not chosen an export; the oldest gives way (default 1000; none)
-  --one-writer[=MODE]  one connection writes at a time; others get it read-only, or with =refuse not at all
-  --metrics [HOST:]PORT  figures for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 where it is not given
-  --log-format FORMAT  text, or json: an object with time, level and message for each line
-  --reconnect SECONDS  how long a source that is elsewhere may be away before clients get errors (default 60)
-  --trace[=FILE]       write every step of every request with its time, on stderr or to FILE, each under the number that
-                       the client's trace tells (NBD cookie, AoE tag)
-  --name NAME          name of the export, where there is one SOURCE only
-  --description TEXT   its description, for people, where there is one SOURCE only
-${tlsHelp}
-  --json               print {"listening":[...],"exports":[...]} instead, in one line
-  --help               show this
-
-${filterHelp}
-
-Without --tls-certificates or --tls-psk there is no encryption, and without rules of access no password: whoever can
-connect can read and write. Listen on other addresses than 127.0.0.1 only in networks that you trust. docs/nbd.md says how
-certificates are made.
-
-Examples:
-  farbus serve disk.img
-  farbus serve --read-only /dev/sdb
-  farbus serve --listen nbd://0.0.0.0 --allow 192.168.1.0/24 system=/dev/sda data=/srv/data.img
-  farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' vm.qcow2
-  farbus serve ssh://server/dev/sdb,cache=sdb.cache,overlay=changes.img
-  farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb
-  farbus serve cd=first.iso,removable,read-only
-  farbus serve /dev/sdb --partition 2 --one-writer --rate 50M --metrics 9464
-  farbus serve --config /etc/farbus/serve.yaml --log-format json
-`;
-
-export async function serve(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('serve', withValues(args), {
-    allowPositionals: true,
-    options: {
-      listen: { type: 'string', multiple: true, default: [] },
-      config: { type: 'string' },
-      allow: { type: 'string', multiple: true },
-      'max-connections': { type: 'string' },
-      'max-per-address': { type: 'string' },
-      'max-handshakes': { type: 'string' },
-      'one-writer': { type: 'string' },
-      metrics: { type: 'string' },
-      trace: { type: 'string' },
-      'log-format': { type: 'string', default: 'text' },
-      reconnect: { type: 'string' },
-      name: { type: 'string' },
-      description: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-      ...tlsOptions,
-      ...filterConfig(),
-    },
-  });
-  if (values.help) {
-    io.stdout.write(serveHelp);
-    return 0;
-  }
-  if (values['log-format'] !== 'text' && values['log-format'] !== 'json') {
-    throw usageError(`--log-format ${values['log-format']}: expected text or json`);
-  }
+async function serve({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   const json = values['log-format'] === 'json';
   const log = json ? jsonLogger(io) : stderrLogger(io);
-  const read = (): Promise<ServeSettings> => settingsOf(values, positionals);
+  const read = (): Promise<ServeSettings> => settingsOf(values, operands);
   const settings = await read();
   const run = new Run({ io, log, read, reloads: values.config !== undefined, json: values.json, trace: values.trace });
   return run.run(settings);
@@ -124,52 +154,36 @@ const endMs = 15_000;
 /** Milliseconds after which an ending that still waits says so. Chosen, not measured. */
 const sayEndingAfterMs = 1000;
 
-type Values = Readonly<Record<string, unknown>>;
+type ServeValues = Values<typeof options>;
 
-const tlsNames = Object.keys(tlsOptions);
-
-/** Values of options that may be given without one, because parseArgs requires a value. */
-const alone: ReadonlyMap<string, string> = new Map([
-  ['--one-writer', '--one-writer=read-only'],
-  ['--trace', '--trace='],
-]);
-
-function withValues(args: readonly string[]): string[] {
-  return args.map((arg) => alone.get(arg) ?? arg);
-}
+/** The options that set encryption. */
+const tlsNames = ['tls', 'tls-certificates', 'tls-psk', 'tls-verify-peer'] as const;
 
 /** The settings from the command line, or from the file that it names. */
-async function settingsOf(values: Values, sources: readonly string[]): Promise<ServeSettings> {
-  const text = (name: string): string | undefined => values[name] as string | undefined;
-  const listen = values['listen'] as string[];
+async function settingsOf(values: ServeValues, sources: readonly string[]): Promise<ServeSettings> {
+  const { listen, metrics, reconnect, config, name, description, allow } = values;
   for (const one of listen) parseListen(one);
-  const reconnect = text('reconnect');
   const given = {
     limits: limitsOf(values),
-    metrics: text('metrics'),
+    metrics,
     reconnectSeconds: reconnect === undefined ? defaultReconnect : numberOption('reconnect', reconnect, 0, 86_400),
-    tls: values as unknown as TlsValues,
+    tls: values,
   };
-  const { readOnly = false, ...filters } = filtersOf(values);
-  const config = text('config');
+  const { 'read-only': readOnly = false, ...filters } = filtersOf(values);
   if (config === undefined) {
-    const oneWriter = text('one-writer');
-    if (oneWriter !== undefined && oneWriter !== 'read-only' && oneWriter !== 'refuse') {
-      throw usageError(`--one-writer=${oneWriter}: expected read-only or refuse`);
-    }
     const exports = exportsOf(sources, {
-      name: text('name'),
-      description: text('description'),
+      name,
+      description,
       readOnly,
       filters,
-      oneWriter,
+      oneWriter: values['one-writer'] as ExportSettings['oneWriter'],
       tlsOnly: false,
-      access: { networks: values['allow'] as string[] | undefined },
+      access: { networks: allow.length > 0 ? allow : undefined },
       maxConnections: undefined,
     });
     return { listen, exports, ...given };
   }
-  const mixed = ['name', 'description', 'allow', 'one-writer'].find((name) => values[name] !== undefined);
+  const mixed = [name, description, allow[0], values['one-writer']].find((value) => value !== undefined);
   if (sources.length > 0 || mixed !== undefined || readOnly || Object.keys(filters).length > 0) {
     throw usageError('--config goes without sources and without options of exports: put them into the file');
   }
@@ -185,9 +199,9 @@ async function settingsOf(values: Values, sources: readonly string[]): Promise<S
   };
 }
 
-function limitsOf(values: Values): ServeSettings['limits'] {
+function limitsOf(values: ServeValues): ServeSettings['limits'] {
   const found = Object.entries(connectionLimits).flatMap(([word, key]) => {
-    const value = values[word] as string | undefined;
+    const value = values[word as keyof typeof connectionLimits];
     if (value === undefined) return [];
     return [[key, limitOption(word, value, mostConnections)] as const];
   });

@@ -8,43 +8,43 @@ import { formatBytes } from '../../base/format.js';
 import { askControl, controlSockets } from '../../app/control/control.js';
 import { NoAnswer } from '../../app/control/working.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { exitStatus } from '../exit-status.js';
 import type { ExportStatus, ServeStatus } from '../../app/serve/control.js';
 import { describeSites } from '../../app/site/site.js';
 
-export const help = `farbus status: how the servers and sites of this computer are
+const options = {
+  socket: { value: 'PATH', about: 'only the server with this control socket' },
+  take: {
+    value: 'EXPORT',
+    about:
+      'take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, once its writes ' +
+      'are complete and durable; the next client that connects gets it. Meanwhile the command prints what it waits ' +
+      'for. The right stays where it is after Ctrl-C, and if 30 s are not enough',
+  },
+  reload: { about: 'make the server read its configuration file again, and print what is wrong with it' },
+  json: { about: 'print JSON: a list of servers; sizes in bytes, times in seconds' },
+} as const satisfies Options;
 
-Usage: farbus status [OPTIONS]
+export const command = defineCommand({
+  name: 'status',
+  summary: 'show the servers and sites that run here',
+  usage: ['[OPTIONS]'],
+  about: `
+    Shows every farbus serve of this user: where it listens, its exports, their clients, and its counts. Then come the
+    sites of farbus up, with the states of their computers and the holders of their leases. A server that does not answer
+    within 2 seconds is named on stderr.`,
+  options,
+  statuses: [['1', 'also: a server did not answer within 2 seconds']],
+  examples: ['farbus status', 'farbus status --json', 'farbus status --take disk.img'],
+  pages: ['serve'],
+  operands: [],
+  run,
+});
 
-Shows every farbus serve of this user: where it listens, its exports, who uses them, and what it has done. Which of them do not
-answer within 2 seconds is said on stderr, and the exit status is then 1. Sites of farbus up come after them, with how their
-computers are and who has which lease.
-
-Options:
-  --socket PATH        only the server with this control socket
-  --take EXPORT        take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, after
-                       its writes are over and durable; the next client that connects gets it. While it waits it says
-                       for what; Ctrl-C leaves the right where it is, and so do 30 s that do not suffice
-  --reload             let the server read its configuration file again, and tell what is wrong with it
-  --json               print it as JSON: a list of servers; sizes in bytes, times in seconds
-
-Examples:
-  farbus status
-  farbus status --json
-  farbus status --take disk.img
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('status', args, {
-    allowPositionals: true,
-    options: {
-      socket: { type: 'string' },
-      take: { type: 'string' },
-      reload: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
-  });
-  if (positionals.length > 0) throw usageError(`farbus status takes no ${positionals[0]!}; see farbus status --help`);
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  if (operands.length > 0) throw usageError(`farbus status takes no ${operands[0]!}; see farbus status --help`);
   const servers = await find(values.socket, io.env);
   const onWorking = tellWaiting(io);
   if (values.take !== undefined)
@@ -65,9 +65,9 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     if (answers.length === 0 && silent.length === 0) io.stdout.write('no farbus serve runs here\n');
     io.stdout.write([...answers.map(describe), ...sites].join('\n'));
   }
-  if (silent.length === 0) return 0;
+  if (silent.length === 0) return exitStatus.done;
   io.stderr.write(`farbus: ${noAnswer(silent)}\n`);
-  return 1;
+  return exitStatus.failed;
 }
 
 /** Time limit for a status reply, in ms; a server needs not wait for anything to give it. */

@@ -3,31 +3,32 @@ import { usageError } from '../../base/errors.js';
 import { keyNames, splitKeys } from '../../machine/keys.js';
 import { askComputer } from '../../app/computer/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
 
 /** Maximum keys in one request, because typing takes time. */
 const atOnce = 100;
 
-export const help = `farbus type: type on the keyboard of a computer
+const options = {} as const satisfies Options;
 
-Usage: farbus type NAME TEXT...
+export const command = defineCommand({
+  name: 'type',
+  summary: 'type on the keyboard of a running computer',
+  usage: ['NAME TEXT...'],
+  about: `
+    NAME is the name of farbus run --name. TEXT is typed as it is, with keys in angle brackets: <enter>, <esc>, <f10>,
+    <ctrl-c>, <ctrl-alt-delete>; <lt> is "<". Several TEXTs are typed one after the other. The layout is the US one.
 
-NAME is that of farbus run --name. TEXT is typed as it is, with keys in angle brackets: <enter>, <esc>, <f10>,
-<ctrl-c>, <ctrl-alt-delete>; <lt> is "<". Several TEXTs are typed one after the other. The layout is the US one.
+    Keys: ${keyNames.join(' ')}`,
+  options,
+  examples: ["farbus type desk 'root<enter>'", "farbus type desk '<ctrl-alt-delete>'"],
+  pages: ['run'],
+  operands: [],
+  run,
+});
 
-Keys: ${keyNames
-  .join(' ')
-  .replace(/(.{1,100})( |$)/g, '$1\n      ')
-  .trim()}
-
-Examples:
-  farbus type desk 'root<enter>'
-  farbus type desk '<ctrl-alt-delete>'
-`;
-
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { positionals } = parseOptions('type', args, { allowPositionals: true, options: {} });
-  const [name, ...texts] = positionals;
+async function run({ operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [name, ...texts] = operands;
   if (name === undefined || texts.length === 0)
     throw usageError('farbus type NAME TEXT: give a computer and what to type');
   const keys = splitKeys(texts.join(''));

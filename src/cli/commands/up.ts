@@ -19,50 +19,53 @@ import { inProcesses } from '../../site/process.node.js';
 import { Supervisor, type ComputerStatus } from '../../site/supervisor.js';
 import { chooseGuest } from '../../app/computer/start.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
-import { parseOptions } from '../options.js';
+import { defineCommand } from '../command.js';
+import type { Given, Options } from '../table.js';
+import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
 import { onSignals } from '../ui/signals.js';
 import { controlPath, loadSite, statusLine } from '../../app/site/site.js';
 import { startHere, systemOf } from '../../app/site/computer.js';
 
-export const help = `farbus up: start a site: computers and the network segments between them
+const options = {
+  detach: {
+    short: 'd',
+    about: 'run in the background: print states until every computer is up, and leave the site running',
+  },
+  check: { about: 'check the site file and start nothing' },
+  trace: { about: "write each computer's steps to COMPUTER.trace in the folder of logs" },
+  json: { about: 'print each change of a state as a line of JSON' },
+} as const satisfies Options;
 
-Usage: farbus up SITE-FILE [OPTIONS]
-
-A site file (YAML, docs/site.md) names client and server computers, their devices and drives and the Ethernet segments that
-join them. Each computer runs in a process of its own, and its state is printed as it changes. What one of them does or
-where it crashes leaves the others running. Ctrl-C, SIGTERM or farbus down ends the site; it also ends when no computer
-runs any more. What is wrong with the file is said with its line before anything starts.
-
-Options:
-  --detach, -d   go on in the background: print states until every computer is up, and leave it running
-  --check        read the site file, say whether it can be, and start nothing
-  --trace        write each computer's steps to COMPUTER.trace in the folder of logs
-  --json         print each change of a state as a line of JSON
-
-The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME), and farbus logs prints them: COMPUTER.log has what the
-hypervisor says and the steps of the boot, COMPUTER.console what its console prints.
-
-Examples:
-  farbus up examples/demo.yaml
-  farbus up site.yaml --detach && farbus console desk
-  farbus up --check site.yaml
-`;
+export const command = defineCommand({
+  name: 'up',
+  summary: 'start a site: computers and the network segments between them',
+  usage: ['SITE-FILE [OPTIONS]'],
+  about: `
+    A site file (YAML, docs/site.md) describes client and server computers, their devices and drives, and the Ethernet
+    segments that join them. Each computer runs in its own process, and each change of its state is printed. If one
+    crashes, the others continue. Ctrl-C, SIGTERM or farbus down ends the site; it also ends when no computer runs any
+    more. A fault of the file is reported with its line before anything starts.`,
+  options,
+  notes: `
+    The logs are in ~/.local/state/farbus/SITE ($XDG_STATE_HOME), and farbus logs prints them: COMPUTER.log has the
+    messages of the hypervisor and the steps of the boot, COMPUTER.console the output of its console.`,
+  statuses: [['1', 'also: a computer failed or crashed']],
+  examples: [
+    'farbus up examples/demo.yaml',
+    'farbus up site.yaml --detach && farbus console desk',
+    'farbus up --check site.yaml',
+  ],
+  pages: ['site'],
+  operands: 'file',
+  run,
+});
 
 /** Time for the computers of a background site to start, in ms. */
 const detachLimit = 600_000;
 
-export async function run(args: readonly string[], io: CliIo): Promise<number> {
-  const { values, positionals } = parseOptions('up', args, {
-    allowPositionals: true,
-    options: {
-      detach: { type: 'boolean', short: 'd', default: false },
-      check: { type: 'boolean', default: false },
-      trace: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
-  });
-  const [given, ...more] = positionals;
+async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+  const [given, ...more] = operands;
   if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
   const file = resolve(given);
   if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
@@ -78,7 +81,7 @@ export async function run(args: readonly string[], io: CliIo): Promise<number> {
     throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
   }
   await prepareSystems(site, io);
-  if (values.detach) return detach(file, path, site.name, args, io);
+  if (values.detach) return detach(file, path, site.name, values, io);
   return stay(site, io, values);
 }
 
@@ -140,7 +143,10 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
     await signals.during(supervisor.start());
-    const status = await Promise.race([signals.received, supervisor.over.then(() => (crashed ? 1 : 0))]);
+    const status = await Promise.race([
+      signals.received,
+      supervisor.over.then(() => (crashed ? exitStatus.failed : exitStatus.done)),
+    ]);
     await supervisor.stop();
     return status;
   } finally {
@@ -164,8 +170,14 @@ function withMtu(via: string, mtu: number): string {
 }
 
 /** Starts this command again in the background, and shows the states until all computers are up. */
-async function detach(file: string, path: string, name: string, args: readonly string[], io: CliIo): Promise<number> {
-  const own = args.filter((arg) => arg.startsWith('--') && arg !== '--detach');
+async function detach(
+  file: string,
+  path: string,
+  name: string,
+  { trace, json }: { trace: boolean; json: boolean },
+  io: CliIo,
+): Promise<number> {
+  const own = [...(trace ? ['--trace'] : []), ...(json ? ['--json'] : [])];
   const program = fileURLToPath(new URL('../../../bin/farbus.js', import.meta.url));
   const child = spawn(process.execPath, [program, 'up', file, ...own], {
     detached: true,
@@ -188,7 +200,7 @@ async function detach(file: string, path: string, name: string, args: readonly s
     }
     const states = status.map(({ state }) => state);
     if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
-      return states.every((state) => state === 'running') ? 0 : 1;
+      return states.every((state) => state === 'running') ? exitStatus.done : exitStatus.failed;
     }
     if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${name} tells why`);
   }

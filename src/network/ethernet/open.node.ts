@@ -13,13 +13,13 @@ import { openUdp } from './udp.node.js';
 import { openVxlan } from './vxlan.node.js';
 import { vxlanPort } from './vxlan.js';
 
-/** Syntax of a SEGMENT, for `--help`. */
-export const segmentHelp = `A SEGMENT is one of
-  IFACE                                 an Ethernet interface of this computer; needs root or cap_net_raw
-  tap:NAME[?mtu=N]                      a TAP device, which the host has as an interface; needs cap_net_admin
-  vxlan:VNI/PEER[:PORT][+PEER...][?local=IP[:PORT]&mtu=N]
-                                        VXLAN over UDP, with peers by IP address
-  udp:IP:PORT/PEER:PORT[?mtu=N]         one frame a UDP datagram, as QEMU's -netdev dgram`;
+/** Syntax of a SEGMENT, for help: forms with their descriptions. */
+export const segmentForms: readonly (readonly [form: string, about: string])[] = [
+  ['IFACE', 'an Ethernet interface of this computer; needs root or cap_net_raw'],
+  ['tap:NAME[?mtu=N]', 'a TAP device, which the host has as an interface; needs cap_net_admin'],
+  ['vxlan:VNI/PEER[:PORT][+PEER...][?local=IP[:PORT]&mtu=N]', 'VXLAN over UDP; peers are given by their IP addresses'],
+  ['udp:IP:PORT/PEER:PORT[?mtu=N]', "one frame in each UDP datagram, as QEMU's -netdev dgram"],
+];
 
 export interface SegmentOptions {
   /**

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { silent } from '../../../src/base/log.js';
 import type { BlockDevice } from '../../../src/block/device.js';
 import { VirtualIoClient } from '../../../src/computer/virtual-io-client.js';
+import { parseSource } from '../../../src/app/source-text.js';
 import { openClientDrive } from '../../../src/app/sources.js';
 import { tempFolder } from '../../support/temp.js';
 import { Composed } from './compositions.js';
@@ -47,7 +48,8 @@ export class GuestDisks {
       `${server.uri('disk')},overlay=${join(folder, 'overlay2')},rate=1G`,
     ];
     const disks: BlockDevice[] = [];
-    for (const text of texts) disks.push((await openClientDrive(text, { log: silent, reconnectSeconds: 5 })).device!);
+    for (const text of texts)
+      disks.push((await openClientDrive(parseSource(text), { log: silent, reconnectSeconds: 5 })).device!);
     return new GuestDisks(server, disks);
   }
 

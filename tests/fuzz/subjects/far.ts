@@ -14,7 +14,8 @@ import { BlockError } from '../../../src/block/errors.js';
 import { MergeFilter } from '../../../src/block/filters/merge.js';
 import { ReadAheadFilter } from '../../../src/block/filters/readahead.js';
 import { openFiltered } from '../../../src/app/filters.js';
-import { openDrive, parseDrive } from '../../../src/app/sources.js';
+import { parseSource } from '../../../src/app/source-text.js';
+import { openSource } from '../../../src/app/sources.js';
 import { listenOn } from '../../../src/network/listen.node.js';
 import type { ByteStream } from '../../../src/network/stream.js';
 import { connectDd } from '../../../src/protocol/dd/device.js';
@@ -58,7 +59,7 @@ const connectNbdOn: Connect = (connect, reconnectSeconds) =>
 
 const transports: Readonly<Record<string, { serve: () => Promise<Serve>; connect: Connect }>> = {
   nbd: { serve: serveNbd, connect: connectNbdOn },
-  // As `openDrive` opens the URI, over a socket.
+  // As `openSource` opens the URI, over a socket.
   'nbd by a socket': { serve: serveNbd, connect: connectNbdOn },
   dd: {
     serve: async () => {
@@ -158,8 +159,11 @@ async function one(input: Input, transport: string, text: string, reconnect: num
       : undefined;
   const open = (): Promise<BlockDevice> =>
     listener
-      ? openDrive(`nbd+unix:///disk?socket=${socket}${options}`, { log: silent, reconnectSeconds: reconnect })
-      : openFiltered(() => connect(dial, reconnect), parseDrive(`x${options}`).filters);
+      ? openSource(parseSource(`nbd+unix:///disk?socket=${socket}${options}`), {
+          log: silent,
+          reconnectSeconds: reconnect,
+        })
+      : openFiltered(() => connect(dial, reconnect), parseSource(`x${options}`).filters);
   try {
     const said = await opened(open, fault);
     // Now the server is honest: what the files of cache and overlay hold is used again, or refused.

@@ -12,7 +12,8 @@ import { FarbusError, messageOf } from '../../../src/base/errors.js';
 import { silent } from '../../../src/base/log.js';
 import { BlockError } from '../../../src/block/errors.js';
 import { readJournal, writeJournal } from '../../../src/app/copy/journal.js';
-import { openDrive } from '../../../src/app/sources.js';
+import { parseSource } from '../../../src/app/source-text.js';
+import { openSource } from '../../../src/app/sources.js';
 import { readSnapshot, writeSnapshot } from '../../../src/machine/snapshot-file.node.js';
 import { probeDisk } from '../../../src/probe/probe.js';
 import { formatOf } from '../../../src/protocol/qemu/formats.js';
@@ -42,7 +43,7 @@ type Fault = (what: string, cause?: unknown) => FuzzError;
 /** Opens a SOURCE with filters and uses it. */
 async function open(source: string, fault: Fault): Promise<string> {
   const opened = await settled(
-    openDrive(source, { log: silent, reconnectSeconds: 0 }),
+    openSource(parseSource(source), { log: silent, reconnectSeconds: 0 }),
     fault('it does not open or fail'),
   );
   if ('error' in opened) {
@@ -156,7 +157,7 @@ export const files: Subject = {
       ['overlay', `raw:${at('base')},overlay=${at('overlay')}`],
       ['cache', `raw:${at('base')},cache=${at('cache')}`],
     ] as const) {
-      const device = await openDrive(text, { log: silent });
+      const device = await openSource(parseSource(text), { log: silent });
       device.direct?.read(0, new Uint8Array(4096));
       await writeBytes(device, 4096, new Uint8Array(8192).fill(1));
       await device.writeZeroes(32768, 4096);

@@ -12,7 +12,7 @@ import { filtersOf } from '../../../src/app/filters.js';
 import { parseListen } from '../../../src/app/serve/listen.js';
 import { readSettings } from '../../../src/app/serve/config.js';
 import { exportsOf, nameOf } from '../../../src/app/serve/settings.js';
-import { parseDrive } from '../../../src/app/sources.js';
+import { parseSource } from '../../../src/app/source-text.js';
 import { parseAoe } from '../../../src/protocol/aoe/uri.js';
 import { parseNbdUri } from '../../../src/protocol/nbd/uri.js';
 import { parseRemoteUri } from '../../../src/protocol/ssh/uri.js';
@@ -35,8 +35,8 @@ const given = {
 
 /** The parsers of one line. */
 const parsers: Readonly<Record<string, (line: string) => unknown>> = {
-  drive: parseDrive,
-  name: nameOf,
+  drive: parseSource,
+  name: (line) => nameOf(parseSource(line)),
   exports: (line) => exportsOf([line], given),
   nbd: parseNbdUri,
   aoe: parseAoe,
@@ -134,7 +134,7 @@ async function outcomes(kind: (typeof kinds)[number], whole: string): Promise<Fo
     return [await outcome('serve', () => readSettings(configPath))];
   }
   if (kind === 'site') {
-    const checks = { name: 'site', checkDrive: (drive: string) => void parseDrive(drive), checkFile: () => undefined };
+    const checks = { name: 'site', checkFile: () => undefined };
     return [await outcome('site', () => readSite('site.yaml', whole, checks))];
   }
   return Promise.all(Object.entries(parsers).map(([by, parse]) => outcome(by, () => parse(whole))));

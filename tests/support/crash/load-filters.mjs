@@ -6,7 +6,8 @@
  */
 import { openSync, writeSync } from 'node:fs';
 import { buffersOf } from '../../../dist/base/buffers.js';
-import { openDrive } from '../../../dist/app/sources.js';
+import { parseSource } from '../../../dist/app/source-text.js';
+import { openSource } from '../../../dist/app/sources.js';
 
 const [drive, seed, operations, times] = process.argv.slice(2);
 const block = 512;
@@ -23,7 +24,7 @@ let stamp = 100_000_000 + Number(seed) * 1_000_000;
 let id = 0;
 
 for (let time = 0; time < Number(times); time++) {
-  const disk = await openDrive(drive, { log: { log: () => undefined } });
+  const disk = await openSource(parseSource(drive), { log: { log: () => undefined } });
   say({ opened: true });
   const blocks = disk.info.size / block;
   const busy = new Set();

@@ -1,10 +1,11 @@
 /**
- * Hints for a word at the end of a drive's text that looks like a filter but is none, and so was
+ * Hints for a word at the end of a source's text that looks like a filter but is none, and so was
  * taken for part of the path.
  */
 import { FarbusError, usageError } from '../base/errors.js';
+import { filterOptions } from './filters.js';
 
-/** Words of a drive's text that are not filters; true if the word takes no value. */
+/** Words of a source's text that are not filters; true if the word takes no value. */
 const others: Readonly<Record<string, boolean>> = {
   bus: false,
   serial: false,
@@ -13,27 +14,30 @@ const others: Readonly<Record<string, boolean>> = {
   removable: true,
 };
 
-/**
- * A hint about the last word of `text`, if it looks like a filter; else undefined.
- * @param flags Filters by word; true if the filter takes no value.
- */
-export function filterHint(text: string, flags: Readonly<Record<string, boolean>>): string | undefined {
+/** A hint about the last word of a source's text, if it looks like a filter; else undefined. */
+export function sourceHint(text: string): string | undefined {
   const match = /,([a-z-]+)(=[^,]*)?$/.exec(text);
   if (!match) return undefined;
   const word = match[1]!;
-  const known = { ...flags, ...others };
+  const flags = Object.entries(filterOptions).map(([name, { value }]) => [name, value === undefined] as const);
+  const known: Readonly<Record<string, boolean>> = { ...Object.fromEntries(flags), ...others };
   if (Object.hasOwn(known, word)) {
     return known[word] ? `,${word} takes no value` : `,${word} needs a value: ,${word}=…`;
   }
-  const near = Object.keys(known).find((name) => distance(name, word) <= (word.length > 4 ? 2 : 1));
+  const near = nearest(word, Object.keys(known));
   if (near !== undefined) return `there is no filter ${word}: did you mean ${near}?`;
   return match[2] === undefined ? undefined : `there is no filter ${word}`;
 }
 
 /** Adds the hint, if there is one, to an error of opening `text`. */
-export function withFilterHint(text: string, error: unknown, flags: Readonly<Record<string, boolean>>): unknown {
-  const hint = error instanceof FarbusError ? filterHint(text, flags) : undefined;
+export function withSourceHint(text: string, error: unknown): unknown {
+  const hint = error instanceof FarbusError ? sourceHint(text) : undefined;
   return hint === undefined ? error : usageError(`${(error as FarbusError).message}; ${hint}`);
+}
+
+/** The first name that differs from `word` by a slip of the fingers. */
+function nearest(word: string, names: readonly string[]): string | undefined {
+  return names.find((name) => distance(name, word) <= (word.length > 4 ? 2 : 1));
 }
 
 /**

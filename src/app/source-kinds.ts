@@ -1,0 +1,101 @@
+/**
+ * The kinds of sources: how each is written, its help, and how it is opened. A new protocol is one
+ * more entry of {@link sourceKinds}.
+ *
+ * Not here: files and block devices of this computer (sources.ts).
+ */
+import { usageError } from '../base/errors.js';
+import { parseBytes } from '../base/format.js';
+import type { Logger } from '../base/log.js';
+import type { Steps } from '../base/steps.js';
+import type { BlockDevice } from '../block/device.js';
+import { MergeFilter } from '../block/filters/merge.js';
+import { ReadAheadFilter } from '../block/filters/readahead.js';
+import type { Life } from '../block/life.js';
+import { openAoe } from '../protocol/aoe/initiator/open.node.js';
+import { openSshDd } from '../protocol/dd/open.node.js';
+import { openRsh } from '../protocol/rsh/open.node.js';
+import { openNbd } from '../protocol/nbd/initiator/open.node.js';
+import { openSshSftp } from '../protocol/sftp/open.node.js';
+import { openSsh } from '../protocol/ssh/open.node.js';
+import { ReadyMemoryDevice } from '../storage/memory.js';
+
+/** Options for opening a source of any kind. */
+export interface KindOptions {
+  readonly readOnly?: boolean;
+  /** Time to try to restore a lost connection before requests fail, in seconds. */
+  readonly reconnectSeconds?: number;
+  /**
+   * Connections to an NBD server that allows several, if the source's text says nothing. Default 1.
+   */
+  readonly connections?: number | undefined;
+  /** The user asserts that a disk found after a reconnect is the same if nothing else proves it. */
+  readonly assumeSame?: boolean | undefined;
+  readonly log: Logger;
+  /** For `--trace`: receives the id by which the other computer knows each command. */
+  readonly steps?: Steps;
+  /** Fences writers of earlier processes; absent if nothing is written. */
+  readonly life?: Life;
+}
+
+type Open = (text: string, options: KindOptions) => Promise<BlockDevice>;
+
+/** A kind of source. */
+export interface SourceKind {
+  /** The beginning of its text. */
+  readonly prefix: string;
+  /** How it is written, for help. */
+  readonly form: string;
+  readonly about: string;
+  /** Writes of an earlier process can still arrive there, so a new writer fences them. */
+  readonly fenced: boolean;
+  readonly open: Open;
+}
+
+const openMemory: Open = async (text, options) => {
+  const size = parseBytes(text.slice('memory:'.length));
+  if (!size || size % 512 !== 0 || size > 2 ** 32) throw usageError(`${text}: expected a size, for example memory:64M`);
+  return new ReadyMemoryDevice(size, { readOnly: options.readOnly === true });
+};
+
+/**
+ * Adds merging of adjacent requests and read-ahead, for protocols with a long wait for each request
+ * ([SYS] fig. 13).
+ */
+const withReadAhead =
+  (open: Open): Open =>
+  async (text, options) =>
+    new ReadAheadFilter(new MergeFilter(await open(text, options)));
+
+/** Kinds whose writes reach another computer. */
+const far = (prefix: string, form: string, about: string, open: Open): SourceKind => {
+  return { prefix, form, about, fenced: true, open };
+};
+
+export const sourceKinds: readonly SourceKind[] = [
+  far('nbd://', 'nbd://HOST[:PORT]/EXPORT', 'an export of an NBD server', openNbd),
+  far('nbd+unix://', 'nbd+unix:///EXPORT?socket=PATH', 'an export of an NBD server, over a unix socket', openNbd),
+  far(
+    'nbds://',
+    'nbds://HOST[:PORT]/EXPORT?tls-certificates=FOLDER',
+    'an export of an NBD server, over TLS; or with tls-psk-file=FILE',
+    openNbd,
+  ),
+  far('nbds+unix://', 'nbds+unix:///EXPORT?socket=PATH&tls-...', 'NBD with TLS over a unix socket', openNbd),
+  far(
+    'ssh://',
+    'ssh://[USER@]HOST[:PORT]/PATH',
+    'a file or block device of a computer where only an ssh server runs',
+    withReadAhead(openSsh),
+  ),
+  far('ssh+sftp://', 'ssh+sftp://[USER@]HOST/PATH', 'over ssh, always by SFTP', withReadAhead(openSshSftp)),
+  far('ssh+dd://', 'ssh+dd://[USER@]HOST/PATH', 'over ssh, always by dd', withReadAhead(openSshDd)),
+  far(
+    'rsh://',
+    'rsh://[USER@]HOST[:PORT]/PATH',
+    'a file or block device over rsh, which has no encryption and no password',
+    withReadAhead(openRsh),
+  ),
+  far('aoe:', 'aoe:SHELF.SLOT@SEGMENT', 'an AoE target on an Ethernet segment, for example aoe:1.0@eth0', openAoe),
+  { prefix: 'memory:', form: 'memory:SIZE', about: 'memory, which is empty at first', fenced: false, open: openMemory },
+];

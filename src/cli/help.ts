@@ -1,0 +1,121 @@
+/** Makes help texts from the tables of commands (command.ts), in lines of at most 80 columns. */
+import type { Command, Option, Options, Topic } from './table.js';
+import { commonStatuses } from './exit-status.js';
+import { topics } from './topics.js';
+import { definitions, wrapCommand, wrapLines, wrapText, type Definition } from './ui/wrap.js';
+
+/** The option as help and docs show it: `--listen URI`, `--trace[=FILE]`, `-n N`. */
+export function optionTerm(name: string, { value, alone, short }: Option): string {
+  const long = value === undefined ? `--${name}` : alone === undefined ? `--${name} ${value}` : `--${name}[=${value}]`;
+  return short === undefined ? long : `${long}, -${short}${value === undefined ? '' : ` ${value}`}`;
+}
+
+function optionAbout({ about, default: usual }: Option): string {
+  return usual === undefined ? about : `${about} (default ${usual})`;
+}
+
+/** The complete help of a command. */
+export function commandHelp(command: Command): string {
+  const { name, summary, usage, about, notes, examples, options, statuses = [], topics: named = [] } = command;
+  const lines = usage.map((line, index) => wrapUsage(index === 0 ? 'Usage:' : '', `farbus ${name} ${line}`.trimEnd()));
+  const explained = named.map((topic) => `farbus help ${topic} explains ${topics[topic].word}.`);
+  return [
+    `farbus ${name}: ${summary}`,
+    lines.join('\n'),
+    wrapText(about),
+    ...(explained.length > 0 ? [wrapText(explained.join(' '))] : []),
+    ...optionSections(options),
+    ...(notes === undefined ? [] : [wrapText(notes)]),
+    statusSection(statuses),
+    `Examples:\n${examples.map(wrapCommand).join('\n')}\n`,
+  ].join('\n\n');
+}
+
+/** Wraps a line of usage; further lines are indented by the width of "Usage: farbus". */
+function wrapUsage(label: string, line: string): string {
+  const words = line.match(/\[[^\]]*(?:\[[^\]]*\][^\]]*)*\]\S*|\S+/g) ?? [];
+  // A group in brackets stays together: its spaces become no-break spaces while lines are made.
+  const text = words.map((word) => word.replaceAll(' ', '\u00a0')).join(' ');
+  const [first, ...more] = wrapLinesKeeping(text, 80 - 14);
+  return [`${label.padEnd(7)}${first!}`, ...more.map((one) => ' '.repeat(14) + one)].join('\n');
+}
+
+function wrapLinesKeeping(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines.map((line) => line.replaceAll('\u00a0', ' '));
+}
+
+function optionSections(options: Options): string[] {
+  const all = Object.entries(options);
+  const own = all.filter(([, { group }]) => group === undefined);
+  const filters = all.filter(([, { group }]) => group === 'filters');
+  const sections: string[] = [];
+  const rows = [...own.map(([name, option]) => optionRow(name, option)), definitions([['--help, -h', 'print this']])];
+  sections.push(`Options:\n${rows.join('\n')}`);
+  if (filters.length > 0) {
+    const names = filters.map(([name, option]) => optionTerm(name, option).replaceAll(' ', '\u00a0')).join(', ');
+    const lines = wrapLinesKeeping(names, 78).map((line) => `  ${line}`);
+    sections.push(`Filters of the source, in this order (farbus help filters explains them):\n${lines.join('\n')}`);
+  }
+  return sections;
+}
+
+function optionRow(name: string, option: Option): string {
+  const row = definitions([[optionTerm(name, option), optionAbout(option)]]);
+  if (option.forms === undefined) return row;
+  const forms = option.forms.flatMap(([term, about]) => [
+    `${' '.repeat(25)}${term}`,
+    ...wrapLines(about, 80 - 29).map((line) => ' '.repeat(29) + line),
+  ]);
+  return [row, ...forms].join('\n');
+}
+
+function statusSection(own: readonly Definition[]): string {
+  const common = 'Exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C; farbus --help lists all.';
+  if (own.length === 0) return wrapText(common);
+  return `${wrapText(common)}\n${definitions(own, 8)}`;
+}
+
+/** A page that explains a word which several commands use; undefined if there is none. */
+export function topicHelp(name: string): string | undefined {
+  return Object.hasOwn(topics, name) ? `${topics[name as Topic].help()}\n` : undefined;
+}
+
+/** The help of `farbus` itself. */
+export function mainHelp(commands: readonly Command[]): string {
+  const pages = Object.entries(topics).map(([name, { summary }]): Definition => [`help ${name}`, summary]);
+  return `farbus: a device that is plugged into another computer, as if it were your own
+
+Usage: farbus COMMAND [OPTIONS]
+
+Commands:
+${definitions(
+  commands.map(({ name, summary }) => [name, summary]),
+  17,
+)}
+
+Help:
+${definitions(
+  [
+    ['COMMAND --help', 'one command'],
+    ...pages,
+    ['--version, -V', 'the version of this farbus'],
+    ['completion SHELL', 'print completion for bash, zsh or fish: source it'],
+  ],
+  21,
+)}
+
+Exit status, of every command; some have others besides:
+${definitions(commonStatuses, 8)}
+
+Examples:
+  farbus demo
+  farbus serve disk.img
+  farbus run --drive nbd://localhost/disk.img
+`;
+}

@@ -1,0 +1,88 @@
+/** Pages of `farbus help` that explain words which several commands use. */
+import { filterOptions } from '../app/filters.js';
+import { sourceKinds } from '../app/source-kinds.js';
+import { segmentForms } from '../network/ethernet/open.node.js';
+import { imageFormats } from '../protocol/qemu/formats.js';
+import type { Options, Topic } from './table.js';
+import { definitions, wrapText, type Definition } from './ui/wrap.js';
+
+interface TopicPage {
+  /** The word of usage lines that it explains. */
+  readonly word: string;
+  /** One line, for the list of pages. */
+  readonly summary: string;
+  readonly help: () => string;
+}
+
+const start = 8;
+
+export const topics: Readonly<Record<Topic, TopicPage>> = {
+  sources: {
+    word: 'SOURCE',
+    summary: 'how a SOURCE is written',
+    help: () =>
+      [
+        wrapText('A SOURCE names a disk, near or far. Filters can follow it: SOURCE,NAME=VALUE (farbus help filters).'),
+        definitions([...sourceKinds.map(({ form, about }): Definition => [form, about]), ...localForms], start),
+        wrapText('A drive of farbus run takes these words too:'),
+        definitions(driveWords, start),
+      ].join('\n\n'),
+  },
+  filters: {
+    word: 'FILTER',
+    summary: 'what can stand between a source and its users',
+    help: () =>
+      [
+        wrapText(
+          'Filters are applied in this order, from the source to its users. They are options of commands, --NAME VALUE, ' +
+            'for all sources of the command; and words after a source, SOURCE,NAME=VALUE, for that source alone. A word ' +
+            'after a source takes precedence.',
+        ),
+        definitions(
+          Object.entries(filterOptions).map(([name, { value, about, default: usual }]) => [
+            value === undefined ? `--${name}` : `--${name} ${value}`,
+            usual === undefined ? about : `${about} (default ${usual})`,
+          ]),
+        ),
+        'Examples:\n  farbus serve disk.img,partition=2,rate=20M\n' +
+          '  farbus attach ssh://server/dev/sdb --cache sdb.cache --overlay changes.img',
+      ].join('\n\n'),
+  },
+  segments: {
+    word: 'SEGMENT',
+    summary: 'how an Ethernet SEGMENT is written',
+    help: () => definitions(segmentForms, start),
+  },
+};
+
+const localForms: readonly Definition[] = [
+  [
+    'PATH',
+    'a file or block device of this computer: its bytes. Of a file that is named *.qcow2, *.vmdk, *.vdi, *.vhdx, ' +
+      '*.vhd and so on: the disk in that image, by qemu-nbd',
+  ],
+  [
+    'FORMAT:PATH',
+    `the disk in an image of that format, whatever its name is: ${imageFormats.join(', ')}; or raw:PATH, the file's bytes`,
+  ],
+];
+
+const driveWords: readonly Definition[] = [
+  ['bus=nvme|ahci|ide', 'the adapter: NVMe (the default), a SATA disk, or one of the two disks of the IDE controller'],
+  ['cdrom', 'a CD/DVD drive; empty without a SOURCE'],
+  ['removable', 'a removable disk; empty without a SOURCE'],
+  ['serial=TEXT', 'the serial number that the guest is told'],
+  ['model=TEXT', 'the model that the guest is told'],
+];
+
+/** The filters as options of a command: all, or those in `only`. */
+export function filterOptionsOf(only: readonly string[] = Object.keys(filterOptions)): Options {
+  return Object.fromEntries(
+    Object.entries(filterOptions)
+      .filter(([name]) => only.includes(name))
+      .map(([name, { value, about, list }]) => [
+        name,
+        { about, group: 'filters', ...(value !== undefined && { value }), ...(list && { multiple: true as const }) },
+      ]),
+  );
+}

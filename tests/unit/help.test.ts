@@ -1,0 +1,109 @@
+/** Help and completion, made from the tables of the commands, and compared with the docs. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { filterNames } from '../../src/app/filters.js';
+import type { Command } from '../../src/cli/table.js';
+import { commandNames, loadCommands } from '../../src/cli/commands/registry.js';
+import { completionScript } from '../../src/cli/completion.js';
+import { commandStatuses, exitStatus } from '../../src/cli/exit-status.js';
+import { commandHelp, mainHelp, topicHelp } from '../../src/cli/help.js';
+import { referencePage } from '../../src/cli/reference.js';
+import { topics } from '../../src/cli/topics.js';
+import { wrapCommand } from '../../src/cli/ui/wrap.js';
+
+const commands = await loadCommands();
+const helps: [string, string][] = [
+  ['farbus', mainHelp(commands)],
+  ...commands.map((command): [string, string] => [command.name, commandHelp(command)]),
+  ...Object.keys(topics).map((topic): [string, string] => [topic, topicHelp(topic)!]),
+];
+
+function pages({ pages: names }: Command): string {
+  return names.map((name) => readFileSync(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')).join('\n');
+}
+
+describe.each(helps)('the help of %s', (_, help) => {
+  it('fits a terminal of 80 columns, in ASCII', () => {
+    expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
+    expect(help).toMatch(/^[\x20-\x7e\n]*[^\n]\n$/);
+  });
+});
+
+describe('the table', () => {
+  it('has the name by which the command is registered', () => {
+    expect(commands.map(({ name }) => name)).toEqual(commandNames);
+  });
+
+  it.each(commands.map((command) => [command.name, command] as const))(
+    'of farbus %s names a page about it',
+    (name, of) => {
+      expect(pages(of)).toContain(`farbus ${name}`);
+    },
+  );
+
+  it.each(commands.map((command) => [command.name, command] as const))('of farbus %s gives examples', (name, of) => {
+    expect(of.examples.length).toBeGreaterThan(0);
+    expect(of.examples.some((example) => example.startsWith(`farbus ${name}`))).toBe(true);
+    const help = commandHelp(of);
+    for (const option of Object.keys(of.options)) expect(help).toContain(`--${option}`);
+  });
+
+  it('of all commands makes docs/commands.md', () => {
+    const file = readFileSync(new URL('../../docs/commands.md', import.meta.url), 'utf8');
+    expect(file, 'run npm run docs').toBe(referencePage(commands));
+  });
+
+  it('of each filter is in the docs, in the order in which filters are applied', () => {
+    const docs = readFileSync(new URL('../../docs/filters.md', import.meta.url), 'utf8');
+    const at = filterNames.map((name) => docs.indexOf(`\`--${name}`));
+    expect(Math.min(...at)).toBeGreaterThan(0);
+    expect(at).toEqual([...at].sort((a, b) => a - b));
+    for (const name of filterNames) expect(topicHelp('filters')).toContain(`\n  --${name}`);
+  });
+
+  it('of exit statuses is in the help and in the docs', () => {
+    const docs = readFileSync(new URL('../../docs/exit-status.md', import.meta.url), 'utf8');
+    const help = mainHelp(commands) + commands.map(commandHelp).join('');
+    for (const status of Object.values(exitStatus)) {
+      expect(help).toMatch(new RegExp(`\n  ${status} +\\w`));
+      expect(docs).toContain(`| ${status} `);
+    }
+    expect(new Set(Object.values(exitStatus)).size).toBe(Object.keys(exitStatus).length);
+    expect(commandStatuses(commands[0]!)[0]![0]).toBe('0');
+  });
+});
+
+describe('a long command line', () => {
+  it('is broken between words, where quotes stay whole and an option keeps its value', () => {
+    const long = `farbus run --drive nbd://server/a/long/name/of/a/disk.img --exec 'echo one two three' --quiet --json`;
+    const broken = wrapCommand(long);
+    expect(broken.replaceAll(/ \\\n +/g, ' ').trim()).toBe(long);
+    expect(broken.split('\n').map((line) => line.trim().replace(/ \\$/, ''))).toEqual([
+      'farbus run --drive nbd://server/a/long/name/of/a/disk.img',
+      "--exec 'echo one two three' --quiet --json",
+    ]);
+  });
+});
+
+describe('completion', () => {
+  it('is printed for each shell, and refused for others', () => {
+    for (const shell of ['bash', 'zsh', 'fish']) expect(completionScript(shell, commands)).toContain('guest-disk');
+    expect(() => completionScript('csh', commands)).toThrow('give one of bash, zsh, fish');
+    expect(() => completionScript('constructor', commands)).toThrow('give one of bash, zsh, fish');
+  });
+
+  it('in bash gives commands, options, and the values of an option', () => {
+    const ask = (...words: string[]): string[] => {
+      const script = `${completionScript('bash', commands)}
+COMP_WORDS=("$@"); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _farbus; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const { stdout, stderr } = spawnSync('bash', ['-c', script, 'bash', ...words], { encoding: 'utf8' });
+      expect(stderr).toBe('');
+      return stdout.trim().split('\n');
+    };
+    expect(ask('farbus', 'co')).toEqual(['copy', 'console', 'completion']);
+    expect(ask('farbus', 'serve', '--log-format', '')).toEqual(['text', 'json']);
+    expect(ask('farbus', 'copy', '--re')).toEqual(['--resume', '--reconnect']);
+    expect(ask('farbus', 'help', 'sou')).toEqual(['sources']);
+  });
+});
