@@ -24,6 +24,7 @@ export * from './block/filters/slice.js';
 export * from './block/filters/trace.js';
 export * from './computer/client.js';
 export * from './computer/computer.js';
+export * from './computer/guest-end.js';
 export * from './computer/server.js';
 export * from './computer/shared-adapter.js';
 export * from './computer/console.js';

@@ -3,7 +3,8 @@
  * Its protection-interrupt handler 300 is machine/trap.ts, its virtual I/O client 260 is
  * virtual-io-client.ts.
  */
-import { Computer, type BootFigure, type ComputerOptions } from './computer.js';
+import type { BootFigure } from './boot-figure.js';
+import { Computer, type ComputerOptions } from './computer.js';
 
 /** The step numbers of [SYS] fig. 11. */
 const figure11: BootFigure = {

@@ -8,6 +8,9 @@ import type { Logger } from '../base/log.js';
 import { identifyDrives, type DriveIdentity, type SaidIdentity } from './identity.js';
 import { maxIdeSize } from '../machine/ide-disk.js';
 
+/** Largest number of drives: their controllers use the PCI slots 8 to 29. */
+export const maxDrives = 22;
+
 /**
  * The controller of a drive: an NVMe controller of its own, a port of the AHCI adapter, or the
  * board's IDE controller.

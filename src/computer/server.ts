@@ -7,7 +7,8 @@
  * creates it, because it depends on the protocol.
  */
 import { FarbusError } from '../base/errors.js';
-import { Computer, type BootFigure, type ComputerOptions } from './computer.js';
+import type { BootFigure } from './boot-figure.js';
+import { Computer, type ComputerOptions } from './computer.js';
 
 /** The step numbers of [SYS] fig. 12. */
 const figure12: BootFigure = {

@@ -20,6 +20,12 @@ export interface InterruptLine {
   set(asserted: boolean): void;
 }
 
+/**
+ * Reason why a guest ended by itself: halted with interrupts off, asked for a reset, or made the
+ * engine fail.
+ */
+export type EngineEnd = 'halted' | 'reset' | 'failed';
+
 /** A PCI function with one memory BAR, to be put on the board. */
 export interface PciFunction {
   readonly name: string;

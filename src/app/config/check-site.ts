@@ -1,4 +1,6 @@
 /** Checks that the parts of a site fit together, before anything starts. */
+import { maxDrives } from '../../computer/drives.js';
+import { maxIdeDisks } from '../../machine/ide-disk.js';
 import { macKey } from '../../network/ethernet/mac.js';
 import { sectorsOf } from '../../protocol/aoe/spec.js';
 import { localPath, type Source } from '../source-text.js';
@@ -12,11 +14,6 @@ export interface Places {
   readonly sources: Map<string, Source>;
   readonly root: Item;
 }
-
-/** Maximum number of drives that a computer's board holds. */
-const maxDrives = 22;
-/** Maximum number of drives on its IDE controller. */
-const maxIde = 2;
 
 /**
  * Checks a site.
@@ -67,8 +64,8 @@ function checkDrives(
   once: (what: string, who: string, item: Item) => void,
 ): void {
   const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && drive.bus === 'ide' ? [index] : []));
-  if (ide.length > maxIde) {
-    throw at(`drive ${name} ${ide[maxIde]!}`).error(`the bus ide has room for ${maxIde} disks`);
+  if (ide.length > maxIdeDisks) {
+    throw at(`drive ${name} ${ide[maxIdeDisks]!}`).error(`the bus ide has room for ${maxIdeDisks} disks`);
   }
   drives.forEach((drive, index) => {
     const place = at(`drive ${name} ${index}`);

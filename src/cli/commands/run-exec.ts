@@ -7,7 +7,7 @@ import { Deadline } from '../../base/deadline.js';
 import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { ClientComputer } from '../../computer/client.js';
-import { GuestEnded } from '../../computer/computer.js';
+import { GuestEnded } from '../../computer/guest-end.js';
 import { GuestShellEnded } from '../../computer/guest-shell.js';
 import { bootLimit, startGuest, type Guest } from '../../app/computer/start.js';
 import { guestOutput } from '../ui/guest-output.js';

@@ -4,7 +4,7 @@ import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
 import { Steps } from '../../base/steps.js';
 import type { ClientComputer } from '../../computer/client.js';
-import { endText } from '../../computer/computer.js';
+import { endText } from '../../computer/guest-end.js';
 import { planDrive, type ClientDrive } from '../../computer/drives.js';
 import { checkCommand, execute } from './run-exec.js';
 import { guestOutput } from '../ui/guest-output.js';

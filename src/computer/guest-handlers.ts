@@ -1,0 +1,42 @@
+/**
+ * Records the handlers that the guest's operating system has installed, for `--trace` ([SYS] fig.
+ * 6, steps 301 and 302; fig. 7, steps 381 and 382). They are installed by the time of its first
+ * command or frame, and remain its own.
+ */
+import type { Steps, StepId } from '../base/steps.js';
+import { installedHandler, protectionVectors } from '../machine/descriptor-table.js';
+import type { Engine } from '../machine/engine.js';
+import type { BootFigure } from './boot-figure.js';
+
+export class GuestHandlers {
+  readonly #engine: Engine;
+  readonly #steps: Steps;
+  readonly #figure: BootFigure;
+  #recorded = false;
+
+  constructor(engine: Engine, steps: Steps, figure: BootFigure) {
+    this.#engine = engine;
+    this.#steps = steps;
+    this.#figure = figure;
+  }
+
+  /** The guest has sent a command: its protection handler is installed. */
+  atCommand(): void {
+    if (this.#recorded || !this.#steps.on) return;
+    this.#recorded = true;
+    this.#record(this.#figure.handler, protectionVectors.pageFault, 'handler');
+  }
+
+  /** The guest has received a frame. `vector` is that of its network card's interrupt. */
+  atFrame(vector: number | undefined): void {
+    this.atCommand();
+    this.#record(this.#figure.receiver, vector, 'receive handler');
+  }
+
+  #record(step: StepId | undefined, vector: number | undefined, name: string): void {
+    if (step === undefined || vector === undefined || !this.#steps.on) return;
+    const handler = installedHandler(this.#engine.memory, this.#engine.descriptors(), vector);
+    if (handler === undefined) return;
+    this.#steps.step(0, step, `the operating system has installed its ${name} at 0x${handler.toString(16)}: recorded`);
+  }
+}
