@@ -1,25 +1,19 @@
 /**
  * The handshake of one connection ([NBD] "Handshake", "Fixed newstyle negotiation"): the greeting,
- * then options until one of them enters transmission. The bytes may arrive in pieces of any size.
+ * then options until one of them enters transmission.
  *
  * NBD_OPT_STARTTLS ends this handshake. Over TLS a new one begins, which inherits only the client's
  * flags ([NBD] "TLS support").
  *
- * Not here: the switch to TLS (securing.ts), formats of options (options.ts), time limits
- * (handshake-clock.ts).
+ * Not here: the switch to TLS (securing.ts), the bytes of options (option-reader.ts,
+ * options.ts), time limits (handshake-clock.ts).
  */
 import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
-import { encodeText, getBigU64, getU32, putBigU64, putU16 } from '../wire.js';
+import { encodeText, putBigU64, putU16 } from '../wire.js';
 import type { Agreement } from './check.js';
-import {
-  chooseContexts,
-  chosenIds,
-  contextNames,
-  listedContexts,
-  noContexts,
-  type ChosenContexts,
-} from './contexts.js';
-import { blockSizes, transmissionFlags, type ExportDirectory, type TargetExport } from './export.js';
+import { ContextChoice } from './context-choice.js';
+import { listedContexts } from './contexts.js';
+import { blockSizes, transmissionFlags, type TargetExport } from './export.js';
 import {
   blockSizeInfo,
   exportInfo,
@@ -33,64 +27,19 @@ import {
   type InfoOption,
   type MetaOption,
 } from './options.js';
-import type { HandshakeClock } from './handshake-clock.js';
-import type { SessionRegistry } from './sessions.js';
-import type { Stage, StageHost } from './stage.js';
+import { OptionReader, type OptionSink } from './option-reader.js';
+import type { HandshakeHost, Stage } from './stage.js';
 
-/** The connection, as the handshake sees it. */
-export interface HandshakeHost extends StageHost {
-  readonly exports: ExportDirectory;
-  /** True if the connection is encrypted. */
-  readonly secured: boolean;
-  readonly tls: TlsMode;
-  /** Measures the time that the handshake takes. */
-  readonly clock: HandshakeClock;
-  /**
-   * The client was told that it may start TLS.
-   * @param flags the client's flags, for the next handshake
-   */
-  secure(flags: number): void;
-  /** Makes this connection the session's current one; see {@link SessionRegistry.join}. */
-  join(registry: SessionRegistry, id: string): Promise<boolean>;
-  /** Ends the connection's membership in its session, if it has one. */
-  leave(): void;
-  /** The handshake has succeeded: starts transmission. */
-  enter(of: TargetExport, agreed: Agreement, contexts: ChosenContexts): void;
-}
-
-/**
- * The use of TLS ([NBD] "Server-side requirements"): 'off' is NOTLS. 'on' is SELECTIVETLS: the
- * client chooses, except for exports that are TLS-only. 'require' is FORCEDTLS.
- */
-export type TlsMode = 'off' | 'on' | 'require';
-
-const optionHeaderSize = 16;
-/** Longest data of an option that is skipped, in bytes. Longer data ends the connection. */
-const maxSkip = 1 << 20;
-/** Longest buffer for option data that is kept for the next option, in bytes. */
-const keptLength = 1024;
 /** After the server has begun to shut down, the client has this long to close by itself, in ms. */
 const drainMs = 1000;
 
-export class Handshake implements Stage {
+export class Handshake implements Stage, OptionSink {
   readonly #host: HandshakeHost;
-  #buffer = new Uint8Array(optionHeaderSize);
-  #have = 0;
-  /** Number of bytes until the next step: to put into the buffer, or to skip. */
-  #need = 4;
-  /**
-   * The kind of bytes that come next. 'over': the handshake takes no more bytes; they are for the
-   * next phase.
-   */
-  #expected: 'flags' | 'option' | 'data' | 'skip' | 'over' = 'flags';
+  readonly #reader: OptionReader;
   #option = 0;
-  #options = 0;
   #flags = 0;
   #style: HeaderStyle = 'simple';
-  #contexts = noContexts;
-  /** The export for which the contexts were selected, and its medium at that time. */
-  #contextsOf: TargetExport | undefined;
-  #medium = '';
+  readonly #contexts = new ContextChoice();
   /** True while waiting for a session's earlier connections to end, or for an export's size. */
   #working = false;
   /** True if the session's earlier connections did not end in time. */
@@ -101,6 +50,7 @@ export class Handshake implements Stage {
 
   constructor(host: HandshakeHost) {
     this.#host = host;
+    this.#reader = new OptionReader(this, host.limits);
   }
 
   /**
@@ -109,7 +59,7 @@ export class Handshake implements Stage {
    */
   resume(flags: number): void {
     this.#flags = flags;
-    this.#expect('option', optionHeaderSize);
+    this.#reader.expectOption();
   }
 
   /** Sends the greeting. */
@@ -123,20 +73,11 @@ export class Handshake implements Stage {
   }
 
   get waiting(): boolean {
-    return this.#expected === 'over' || this.#working || this.#host.outbox.unsent > 0;
+    return this.#reader.over || this.#working || this.#host.outbox.unsent > 0;
   }
 
   receive(chunk: Uint8Array, at: number): number {
-    const end = chunk.length;
-    // The step that enters transmission leaves the rest of the chunk to the next phase.
-    while (at < end && !this.waiting) {
-      const length = Math.min(this.#need - this.#have, end - at);
-      if (this.#expected !== 'skip') this.#keep(chunk.subarray(at, at + length));
-      this.#have += length;
-      at += length;
-      if (this.#have === this.#need) this.#step();
-    }
-    return at;
+    return this.#reader.receive(chunk, at);
   }
 
   sent(): void {
@@ -149,52 +90,21 @@ export class Handshake implements Stage {
   }
 
   close(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#expected = 'over';
+    this.#stop();
     return Promise.resolve();
   }
 
-  #expect(what: 'option' | 'data' | 'skip', need: number): void {
-    this.#expected = what;
-    this.#need = need;
-    this.#have = 0;
+  /** Takes no more bytes: another phase follows, or the connection ends. */
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#reader.stop();
   }
 
-  /**
-   * Keeps received bytes. The buffer grows with the bytes that arrive, not with the announced
-   * length. It is dropped after a long option.
-   */
-  #keep(bytes: Uint8Array): void {
-    const have = this.#have + bytes.length;
-    if (have > this.#buffer.length) {
-      const grown = new Uint8Array(Math.min(this.#need, Math.max(have, 2 * this.#buffer.length)));
-      grown.set(this.#buffer.subarray(0, this.#have));
-      this.#buffer = grown;
-    }
-    this.#buffer.set(bytes, this.#have);
+  broken(reason: string): void {
+    this.#host.fail(reason);
   }
 
-  #step(): void {
-    switch (this.#expected) {
-      case 'flags':
-        return this.#clientFlags(getU32(this.#buffer, 0));
-      case 'option':
-        return this.#optionHeader();
-      case 'data': {
-        const data = this.#buffer.subarray(0, this.#need);
-        if (this.#buffer.length > keptLength) this.#buffer = new Uint8Array(optionHeaderSize);
-        // Set this first: #perform may change the state, or wait for the server's own work.
-        this.#expect('option', optionHeaderSize);
-        return this.#perform(data);
-      }
-      case 'skip':
-        this.#expect('option', optionHeaderSize);
-        return this.#error(OptionReply.errTooBig, 'the data of this option is too long');
-      case 'over':
-    }
-  }
-
-  #clientFlags(flags: number): void {
+  flags(flags: number): void {
     const known = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
     if ((flags & ~known) !== 0) return this.#host.fail('it set handshake flags that were not offered');
     this.#flags = flags;
@@ -202,27 +112,19 @@ export class Handshake implements Stage {
       // [NBD] "Server-side requirements": such a client could not even receive the error reply.
       return this.#host.fail('it does not know TLS, which is required here');
     }
-    this.#expect('option', optionHeaderSize);
+    this.#reader.expectOption();
   }
 
-  #optionHeader(): void {
-    const { limits } = this.#host;
-    if (getBigU64(this.#buffer, 0) !== NBD_OPTION_MAGIC) return this.#host.fail('it sent something that is no option');
-    if (++this.#options > limits.maxOptions) return this.#host.fail('it sent too many options');
-    this.#option = getU32(this.#buffer, 8);
-    const length = getU32(this.#buffer, 12);
-    if (length > maxSkip) return this.#host.fail('it sent an oversized option');
-    if (length > limits.maxOptionLength) return this.#expect('skip', length);
-    if (length > 0) return this.#expect('data', length);
-    this.#expect('option', optionHeaderSize);
-    this.#perform(new Uint8Array(0));
+  tooLong(option: number): void {
+    this.#option = option;
+    this.#error(OptionReply.errTooBig, 'the data of this option is too long');
   }
 
-  #perform(data: Uint8Array): void {
-    const option = this.#option;
+  option(option: number, data: Uint8Array): void {
+    this.#option = option;
     if (option === Option.abort) {
       this.#reply(OptionReply.ack);
-      this.#expected = 'over';
+      this.#reader.stop();
       return this.#host.end();
     }
     if (this.#mustSecure && option !== Option.starttls) {
@@ -272,8 +174,7 @@ export class Handshake implements Stage {
       return this.#error(OptionReply.errInvalid, 'TLS is for fixed newstyle');
     }
     this.#reply(OptionReply.ack);
-    clearTimeout(this.#timer);
-    this.#expected = 'over';
+    this.#stop();
     // [NBD] NBD_OPT_STARTTLS: whatever was negotiated before it is void.
     this.#host.leave();
     this.#host.secure(this.#flags);
@@ -299,7 +200,7 @@ export class Handshake implements Stage {
     // If the refresh fails, the last known size applies.
     const looked = device.refresh().catch(() => undefined);
     void looked.then(() => {
-      if (this.#expected === 'over') return;
+      if (this.#reader.over) return;
       this.#worked();
       next();
       // Wake even if the reply has not been sent yet: transmission may have begun with it and does
@@ -363,10 +264,7 @@ export class Handshake implements Stage {
 
   #meta(data: Uint8Array): void {
     const setting = this.#option === Option.setMetaContext;
-    if (setting) {
-      this.#contexts = noContexts;
-      this.#contextsOf = undefined;
-    }
+    if (setting) this.#contexts.clear();
     if (this.#style === 'simple') {
       return this.#error(OptionReply.errInvalid, 'structured replies or extended headers must be negotiated first');
     }
@@ -385,13 +283,11 @@ export class Handshake implements Stage {
   }
 
   #setContexts(of: TargetExport, { queries }: MetaOption): void {
-    const { chosen, session } = chooseContexts(queries, of.device.media !== undefined);
-    this.#contextsOf = of;
-    this.#contexts = chosen;
+    const session = this.#contexts.select(of, queries);
     if (session === undefined) return this.#contextsSet(of);
     this.#work();
     void this.#host.join(of.sessions, session).then((joined) => {
-      if (this.#expected === 'over') return;
+      if (this.#reader.over) return;
       this.#worked();
       this.#refused = !joined;
       if (joined) this.#contextsSet(of, session);
@@ -403,9 +299,7 @@ export class Handshake implements Stage {
   }
 
   #contextsSet(of: TargetExport, session?: string): void {
-    this.#medium = of.device.media?.medium ?? '';
-    const facts = { session, state: of.sessions.state, medium: this.#medium, info: of.device.info };
-    for (const [id, name] of contextNames(this.#contexts, facts)) {
+    for (const [id, name] of this.#contexts.names(of, session)) {
       this.#reply(OptionReply.metaContext, metaContext(id, name));
     }
     this.#reply(OptionReply.ack);
@@ -416,15 +310,13 @@ export class Handshake implements Stage {
    * Otherwise: contexts were selected for this export.
    */
   #hasContexts(of: TargetExport): boolean {
-    if (this.#option === Option.info) return true;
-    return this.#contextsOf === of && chosenIds(this.#contexts).length > 0;
+    return this.#option === Option.info || this.#contexts.has(of);
   }
 
   #enter(of: TargetExport, answer: () => void): void {
-    const contexts = this.#contextsOf === of ? this.#contexts : noContexts;
+    const contexts = this.#contexts.of(of);
     if (contexts.session === undefined) this.#host.leave();
-    clearTimeout(this.#timer);
-    this.#expected = 'over';
+    this.#stop();
     const { maximum } = blockSizes(of);
     const agreed: Agreement = {
       flags: transmissionFlags(of, this.#style, this.#hasContexts(of)),
@@ -433,9 +325,7 @@ export class Handshake implements Stage {
       maximum,
       style: this.#style,
       contexts: this.#hasContexts(of),
-      // If the client selected the media context, use the medium that it was told of, not one that
-      // was inserted since.
-      medium: contexts.media === undefined ? of.device.media?.medium : this.#medium,
+      medium: this.#contexts.mediumOf(of),
     };
     answer();
     this.#host.enter(of, agreed, contexts);

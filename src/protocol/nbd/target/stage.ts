@@ -1,8 +1,13 @@
 /** The interfaces between a connection and its phases (handshake, TLS start, transmission). */
 import type { Steps } from '../../../base/steps.js';
+import type { Agreement } from './check.js';
+import type { ChosenContexts } from './contexts.js';
+import type { ExportDirectory, TargetExport } from './export.js';
+import type { HandshakeClock } from './handshake-clock.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena } from './memory.js';
 import type { Outbox } from './outbox.js';
+import type { SessionRegistry } from './sessions.js';
 
 /**
  * A phase of a connection: takes bytes and sends messages. When {@link Stage.receive} returns, one
@@ -52,3 +57,30 @@ export interface StageHost {
    */
   fail(reason: string): void;
 }
+
+/** The connection, as the handshake sees it. */
+export interface HandshakeHost extends StageHost {
+  readonly exports: ExportDirectory;
+  /** True if the connection is encrypted. */
+  readonly secured: boolean;
+  readonly tls: TlsMode;
+  /** Measures the time that the handshake takes. */
+  readonly clock: HandshakeClock;
+  /**
+   * The client was told that it may start TLS.
+   * @param flags the client's flags, for the next handshake
+   */
+  secure(flags: number): void;
+  /** Makes this connection the session's current one; see {@link SessionRegistry.join}. */
+  join(registry: SessionRegistry, id: string): Promise<boolean>;
+  /** Ends the connection's membership in its session, if it has one. */
+  leave(): void;
+  /** The handshake has succeeded: starts transmission. */
+  enter(of: TargetExport, agreed: Agreement, contexts: ChosenContexts): void;
+}
+
+/**
+ * The use of TLS ([NBD] "Server-side requirements"): 'off' is NOTLS. 'on' is SELECTIVETLS: the
+ * client chooses, except for exports that are TLS-only. 'require' is FORCEDTLS.
+ */
+export type TlsMode = 'off' | 'on' | 'require';

@@ -10,14 +10,14 @@ import { Steps } from '../../../base/steps.js';
 import { LossWatch } from '../../../block/losses.js';
 import type { ByteStream, Secure } from '../../../network/stream.js';
 import type { ExportDirectory } from './export.js';
-import { Handshake, type HandshakeHost, type TlsMode } from './handshake.js';
+import { Handshake } from './handshake.js';
 import { HandshakeClock } from './handshake-clock.js';
 import { defaultLimits, type TargetLimits } from './limits.js';
 import { Arena, type SlabPool } from './memory.js';
 import { Outbox } from './outbox.js';
 import { Securing } from './securing.js';
 import type { SessionMember, SessionRegistry } from './sessions.js';
-import type { Stage } from './stage.js';
+import type { HandshakeHost, Stage, TlsMode } from './stage.js';
 import { Transmission } from './transmission.js';
 
 /** Shared by all connections of a server. */
