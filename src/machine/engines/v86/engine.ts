@@ -2,16 +2,8 @@
  * The v86 engine behind the interface of machine/engine.ts: an x86 processor and PC board in
  * WebAssembly.
  *
- * All code that depends on v86's internals is in this folder. They are untyped and may change with
- * v86's version, which is therefore pinned. This code relies on four facts about them, which
- * docs/notes/engine.md explains under the names in quotes:
- *
- * - "MMIO blocks": MMIO handlers are registered above RAM in blocks of 128 KiB.
- * - "Interrupts and MMIO": an interrupt raised within an MMIO handler crashes the guest's kernel.
- *   Lowering a line there is safe.
- * - "Shared lines": v86 does not OR interrupt lines that share an input: lowering one also lowers
- *   the others.
- * - "Guest memory moves" when the WebAssembly memory grows; old views are then detached.
+ * All code that depends on v86's internals is in this folder: the parts of its objects that are
+ * used (internals.ts), exits (exits.ts), interrupts (interrupts.ts) and IDE drives (ide.ts).
  */
 import { V86 } from 'v86';
 import { nextTurn } from '../../../base/turn.js';
@@ -19,78 +11,24 @@ import type {
   BootPlace,
   DescriptorRegisters,
   Engine,
+  EngineEnd,
   Firmware,
   InterruptLine,
   PciFunction,
   ProtectedModeEntry,
 } from '../../engine.js';
 import type { GuestMemory } from '../../guest-memory.js';
-import { ideSlot, type IdeDisk } from '../../ide-disk.js';
+import type { IdeDisk } from '../../ide-disk.js';
 import type { TrapHandler } from '../../trap.js';
 import type { FarDrive } from './far-ide-drive.js';
-import { IdeBuffer, attachIde, type V86Ide } from './ide.js';
-import { V86NetworkCard, type V86Ne2k } from './network-card.js';
-import { SerialInput, type V86Uart } from './serial.js';
-import { V86Screen, provideImageData, type V86Vga } from './screen.js';
-
-/** The parts of v86's processor object that are used here. */
-interface V86Cpu {
-  readonly io: {
-    mmap_register(
-      address: number,
-      size: number,
-      ...handlers: ((address: number, value: number) => number | void)[]
-    ): void;
-    port_write8(port: number, value: number): void;
-  };
-  readonly devices: {
-    readonly pci: V86Pci;
-    readonly net?: V86Ne2k;
-    readonly vga: V86Vga;
-    readonly ide?: V86Ide;
-    readonly uart0: V86Uart;
-  };
-  /** Files that the firmware reads through QEMU's fw_cfg interface. */
-  readonly option_roms: { readonly name: string; readonly data: Uint8Array }[];
-  readonly wasm_memory: WebAssembly.Memory;
-  readonly mem8: Uint8Array;
-  readonly reg32: Int32Array;
-  readonly sreg: Uint16Array;
-  readonly segment_offsets: Int32Array;
-  readonly segment_limits: Uint32Array;
-  readonly segment_is_null: Uint8Array;
-  readonly cr: Int32Array;
-  readonly flags: Int32Array;
-  readonly is_32: Int32Array;
-  readonly stack_size_32: Int32Array;
-  readonly protected_mode: Int32Array;
-  readonly instruction_pointer: Int32Array;
-  readonly idtr_offset: Int32Array;
-  readonly idtr_size: Int32Array;
-  update_state_flags(): void;
-  jit_dirty_cache(start: number, end: number): void;
-  device_raise_irq(irq: number): void;
-  device_lower_irq(irq: number): void;
-  reboot_internal(): void;
-  /** Address of each interrupt controller's state in `wasm_memory`. */
-  get_pic_addr_master(): number;
-  get_pic_addr_slave(): number;
-}
-
-interface V86Pci {
-  readonly device_spaces: (Int32Array | undefined)[];
-  readonly isa_bridge_space8: Uint8Array;
-  register_device(device: object): void;
-  raise_irq(id: number): void;
-  lower_irq(id: number): void;
-}
-
-interface V86Inner {
-  readonly cpu: V86Cpu;
-  /** Runs the processor for a while and schedules the next run. */
-  do_tick(): void;
-  next_tick(ms: number): void;
-}
+import { Exits } from './exits.js';
+import { IdeBuffer, attachIde } from './ide.js';
+import type { V86Cpu, V86Inner } from './internals.js';
+import { Interrupts } from './interrupts.js';
+import { V86Memory } from './memory.js';
+import { V86NetworkCard } from './network-card.js';
+import { SerialInput } from './serial.js';
+import { V86Screen, provideImageData } from './screen.js';
 
 export interface V86Options {
   /** Size of RAM in bytes; a multiple of 1 MiB. */
@@ -113,18 +51,8 @@ export interface V86Options {
    * Called when the guest has halted for good (interrupts off), asked for a reset, or made the
    * engine fail.
    */
-  readonly onEnd?: (why: 'halted' | 'reset' | 'failed') => void;
+  readonly onEnd?: (why: EngineEnd) => void;
 }
-
-const mmioBlock = 0x20000;
-/** The VGA window: guest-physical addresses that are not RAM for devices. */
-const vgaStart = 0xa0000;
-const vgaEnd = 0xc0000;
-/**
- * Interrupt controller inputs for PCI's INTA# to INTD# if no BIOS routes them. The board uses none
- * of these inputs otherwise.
- */
-const pirqRouting = [10, 11, 5, 9] as const;
 
 /** Creates the machine, which is then paused. */
 export async function createV86(options: V86Options): Promise<Engine> {
@@ -161,36 +89,6 @@ function ownBuffer(bytes: Uint8Array): ArrayBuffer {
   return bytes.slice().buffer as ArrayBuffer;
 }
 
-class V86Memory implements GuestMemory {
-  readonly size: number;
-  readonly #cpu: V86Cpu;
-  readonly #offset: number;
-  #bytes: Uint8Array;
-
-  constructor(cpu: V86Cpu, size: number) {
-    this.size = size;
-    this.#cpu = cpu;
-    this.#offset = cpu.mem8.byteOffset;
-    this.#bytes = this.#map();
-  }
-
-  view(address: number, length: number): Uint8Array | undefined {
-    if (!(address >= 0 && length >= 0 && address + length <= this.size)) return undefined;
-    if (address < vgaEnd && address + length > vgaStart) return undefined;
-    // When the WebAssembly memory has grown, the old view is detached and has length 0.
-    if (this.#bytes.length === 0) this.#bytes = this.#map();
-    return this.#bytes.subarray(address, address + length);
-  }
-
-  written(address: number, length: number): void {
-    this.#cpu.jit_dirty_cache(address, address + length);
-  }
-
-  #map(): Uint8Array {
-    return new Uint8Array(this.#cpu.wasm_memory.buffer, this.#offset, this.size);
-  }
-}
-
 /**
  * Thrown to leave the processor immediately when the guest asks for a reset: no further guest
  * instruction may run.
@@ -208,12 +106,10 @@ class V86Engine implements Engine {
   readonly #emulator: V86;
   readonly #cpu: V86Cpu;
   readonly #inner: V86Inner;
-  readonly #asserted = new Map<number, Set<number>>();
-  readonly #blocks = new Set<number>();
+  readonly #exits: Exits;
+  readonly #interrupts: Interrupts;
   readonly #hasFirmware: boolean;
   readonly #ide: readonly FarDrive[];
-  /** Greater than 0 during an exit. */
-  #inExit = 0;
   #running = false;
 
   constructor(emulator: V86, options: V86Options) {
@@ -222,15 +118,16 @@ class V86Engine implements Engine {
     this.#cpu = this.#inner.cpu;
     this.trap = options.trap;
     this.memory = new V86Memory(this.#cpu, options.memorySize);
+    this.#exits = new Exits(this.#cpu, options.trap);
+    this.#interrupts = new Interrupts(this.#cpu);
     this.#hasFirmware = options.firmware !== undefined;
     this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
     this.screen = new V86Screen(this.#cpu.devices.vga);
     this.#serial = new SerialInput(this.#cpu.devices.uart0);
-    this.#shareInterruptLines();
     const { net } = this.#cpu.devices;
     if (net && options.mac) {
       const bus = { add_listener: emulator.add_listener.bind(emulator) as never };
-      this.network = new V86NetworkCard(net, bus, options.mac, (id) => this.#vectorOf(id));
+      this.network = new V86NetworkCard(net, bus, options.mac, (id) => this.#interrupts.vectorOf(id));
     }
     emulator.add_listener('cpu-event-halt' as never, () => options.onEnd?.('halted'));
     this.#cpu.reboot_internal = () => {
@@ -249,23 +146,13 @@ class V86Engine implements Engine {
       ),
       name: device.name,
     });
-    this.#guard(device.barBase, device.barSize);
-    let wanted = false;
-    return {
-      set: (asserted) => {
-        wanted = asserted;
-        if (!asserted) return this.#cpu.devices.pci.lower_irq(id);
-        if (this.#inExit === 0) return this.#cpu.devices.pci.raise_irq(id);
-        nextTurn(() => {
-          if (wanted) this.#cpu.devices.pci.raise_irq(id);
-        });
-      },
-    };
+    this.#exits.guard(device.barBase, device.barSize);
+    return this.#interrupts.line(id, this.#exits);
   }
 
   enter(entry: ProtectedModeEntry): void {
     const cpu = this.#cpu;
-    this.#routeInterrupts();
+    this.#interrupts.route();
     cpu.cr[0] = 0x11; // PE, ET: protected mode, paging off
     cpu.protected_mode[0] = 1;
     cpu.flags[0] = 2; // interrupts off
@@ -330,7 +217,7 @@ class V86Engine implements Engine {
   async restoreState(state: Uint8Array): Promise<void> {
     const own = state.byteOffset === 0 && state.byteLength === state.buffer.byteLength ? state : state.slice();
     await this.#emulator.restore_state(own.buffer as ArrayBuffer);
-    for (const set of this.#asserted.values()) set.clear();
+    this.#interrupts.forget();
   }
 
   onSerial(receive: (byte: number) => void): void {
@@ -364,90 +251,5 @@ class V86Engine implements Engine {
         nextTurn(() => onEnd(error instanceof ResetRequest ? 'reset' : 'failed'));
       }
     };
-  }
-
-  /** Sends the exits of every 128 KiB block that overlaps [base, base + size) to the trap. */
-  #guard(base: number, size: number): void {
-    const read = (bytes: number) => (address: number) => {
-      this.#inExit++;
-      try {
-        return this.trap.read(address >>> 0, bytes) | 0;
-      } finally {
-        this.#inExit--;
-      }
-    };
-    const write = (bytes: number) => (address: number, value: number) => {
-      this.#inExit++;
-      try {
-        this.trap.write(address >>> 0, bytes, bytes === 4 ? value >>> 0 : value);
-      } finally {
-        this.#inExit--;
-      }
-    };
-    for (let block = base - (base % mmioBlock); block < base + size; block += mmioBlock) {
-      if (this.#blocks.has(block)) continue;
-      this.#blocks.add(block);
-      this.#cpu.io.mmap_register(block | 0, mmioBlock, read(1), write(1), read(4), write(4));
-    }
-  }
-
-  /** The interrupt controller input that a PCI function's line is routed to. */
-  #inputOf(id: number): number {
-    const { pci } = this.#cpu.devices;
-    const pin = ((pci.device_spaces[id]![0x3c >>> 2]! >> 8) & 0xff) - 1;
-    return pci.isa_bridge_space8[0x60 + ((pin + (id >> 3) - 1) & 3)]!;
-  }
-
-  /**
-   * The vector that the operating system has assigned to a function's input (8259A, ICW2);
-   * undefined until it has.
-   */
-  #vectorOf(id: number): number | undefined {
-    const input = this.#inputOf(id);
-    const at = input < 8 ? this.#cpu.get_pic_addr_master() : this.#cpu.get_pic_addr_slave();
-    // The second byte of v86's state of the controller is the first of its eight vectors.
-    const first = new Uint8Array(this.#cpu.wasm_memory.buffer, at, 2)[1]!;
-    return first === 0 ? undefined : first + (input & 7);
-  }
-
-  /**
-   * ORs level-triggered lines that share an input. v86 by itself lowers the input when any of them
-   * is deasserted.
-   */
-  #shareInterruptLines(): void {
-    const { pci } = this.#cpu.devices;
-    pci.raise_irq = (id) => {
-      const irq = this.#inputOf(id);
-      const lines = this.#asserted.get(irq) ?? new Set();
-      this.#asserted.set(irq, lines.add(id));
-      this.#cpu.device_raise_irq(irq);
-    };
-    pci.lower_irq = (id) => {
-      const irq = this.#inputOf(id);
-      const lines = this.#asserted.get(irq);
-      lines?.delete(id);
-      if (!lines?.size) this.#cpu.device_lower_irq(irq);
-    };
-  }
-
-  /**
-   * Sets up PCI interrupts as a BIOS would on this board (82371SB, PIRQRC at 60h): routing, level
-   * triggering, interrupt line registers.
-   */
-  #routeInterrupts(): void {
-    const { pci } = this.#cpu.devices;
-    pirqRouting.forEach((irq, i) => (pci.isa_bridge_space8[0x60 + i] = irq));
-    const elcr = pirqRouting.reduce((bits, irq) => bits | (1 << irq), 0);
-    this.#cpu.io.port_write8(0x4d0, elcr & 0xff);
-    this.#cpu.io.port_write8(0x4d1, elcr >> 8);
-    // 82371SB, IDETIM at 40h and 42h: enable both IDE channels.
-    const ide = pci.device_spaces[ideSlot << 3];
-    if (ide) ide[0x40 >>> 2] = 0x80008000 | 0;
-    pci.device_spaces.forEach((space, id) => {
-      const pin = space ? (space[0x3c >>> 2]! >> 8) & 0xff : 0;
-      if (!space || pin === 0) return;
-      const irq = pirqRouting[(pin - 1 + (id >> 3) - 1) & 3]!;
-      space[0x3c >>> 2] = (space[0x3c >>> 2]! & ~0xff) | irq;
-    });
   }
 }
