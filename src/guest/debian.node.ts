@@ -14,7 +14,6 @@ import type { Kernel } from './kernel.node.js';
 import { readPackageLock, type DebianPackage, type DebianRelease } from './lock.node.js';
 import { choosePackages, fetchWithDependencies } from './packages.node.js';
 import { checkToolSize, maintainerPackages, toolEntries } from './tool-packages.node.js';
-import { needTools } from './tools.node.js';
 import { filesBelow, unpackPackage } from './unpack.node.js';
 
 /** A guest ready to be loaded. */
@@ -129,7 +128,7 @@ const initramfsFormat = 2;
 
 /**
  * Downloads, unpacks and assembles the guest.
- * @throws FarbusError if the packages cannot be obtained or a program is missing
+ * @throws FarbusError if the packages cannot be obtained
  */
 export async function prepareDebianGuest(given: GuestOptions = {}): Promise<DebianGuest> {
   const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release)) };
@@ -141,7 +140,6 @@ export async function prepareDebianGuest(given: GuestOptions = {}): Promise<Debi
   const knownTools = tools.length === 0 ? [] : await choosePackages(tools, choice);
   const ready = await recipe.fromCache([...known, ...knownTools]);
   if (ready !== undefined) return ready;
-  needTools('dpkg-deb', 'tar', 'xz');
   const fetched = await fetchPackages(names, options);
   const fetchedTools = tools.length === 0 ? [] : await fetchWithDependencies(tools, choice);
   return await recipe.make([...fetched, ...fetchedTools]);

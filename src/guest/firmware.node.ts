@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import type { Firmware } from '../machine/engine.js';
 import { fetchPackages } from './fetch.node.js';
 import type { FetchOptions } from './fetch.node.js';
-import { needTools } from './tools.node.js';
 import { unpackPackage } from './unpack.node.js';
 
 const folder = 'usr/share/seabios';
@@ -17,7 +16,7 @@ const vgaFile = 'vgabios-stdvga.bin';
 
 /**
  * Gets the firmware.
- * @throws FarbusError if the package cannot be obtained or a program is missing
+ * @throws FarbusError if the package cannot be obtained
  */
 export async function prepareFirmware(options: FetchOptions = {}): Promise<Firmware> {
   const path = await packageFolder('seabios', [`./${folder}/${biosFile}`, `./${folder}/${vgaFile}`], options);
@@ -34,7 +33,6 @@ export async function packageFolder(
   parts: readonly string[],
   options: FetchOptions = {},
 ): Promise<string> {
-  needTools('dpkg-deb', 'tar');
   const [fetched] = await fetchPackages([name], options);
   return await unpackPackage(fetched!, parts, {
     cacheDir: options.cacheDir,

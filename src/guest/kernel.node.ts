@@ -12,6 +12,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { unpackXz } from './archive/xz.js';
 import { runTool, type ToolOptions } from './tools.node.js';
 
 /** A kernel, packed and unpacked. */
@@ -123,11 +124,26 @@ async function decompress(
       throw damaged(name);
     });
   }
-  // Use the xz program: Linux compresses with a filter for x86 code that no JavaScript library
-  // supports.
+  if (format === 'xz') return unpackedXz(payload.subarray(0, -4), size, name);
   const result = await runTool(format, ['-dc'], { ...options, input: payload.subarray(0, -4), maxOutput: size });
   if (result.status !== 0) throw damaged(name);
   return result.output;
+}
+
+function unpackedXz(payload: Uint8Array, size: number, name: string): Uint8Array {
+  const vmlinux = new Uint8Array(size);
+  let done = 0;
+  try {
+    for (const part of unpackXz(payload)) {
+      vmlinux.set(part, done);
+      done += part.length;
+    }
+  } catch (error) {
+    // Also if the contents are larger than they should be.
+    if (!(error instanceof RangeError)) throw error;
+    throw damaged(name);
+  }
+  return vmlinux.subarray(0, done);
 }
 
 function damaged(name: string): FarbusError {

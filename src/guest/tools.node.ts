@@ -6,15 +6,11 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 
 /** The Debian package of each program. */
 const packages = {
-  xz: 'xz-utils',
   zstd: 'zstd',
-  'dpkg-deb': 'dpkg',
-  tar: 'tar',
   gpgv: 'gpgv',
   'mkfs.ext4': 'e2fsprogs',
   debugfs: 'e2fsprogs',
@@ -40,7 +36,17 @@ const defaultTimeoutMs = 180_000;
 /** Length of a program's error output that is kept, in characters. */
 const maxErrorText = 4096;
 
+/** How to start a program that is not on the PATH. */
+export interface Program {
+  readonly file: string;
+  /** Arguments before those of the caller. */
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
 export interface ToolOptions {
+  /** Default: the program of this name on the PATH. */
+  readonly program?: Program | undefined;
   /** Bytes for standard input. It is closed without data if absent. */
   readonly input?: Uint8Array;
   /** Maximum output in bytes; a program that writes more is killed. */
@@ -77,11 +83,15 @@ function kill(child: ChildProcess): void {
 
 /** True if the program is on the PATH or in a folder of administrators' programs. */
 export function hasTool(tool: Tool): boolean {
+  return isOnPath(tool);
+}
+
+function isOnPath(name: string): boolean {
   return searchPath()
     .split(delimiter)
     .some((folder) => {
       try {
-        accessSync(join(folder, tool), constants.X_OK);
+        accessSync(join(folder, name), constants.X_OK);
         return folder !== '';
       } catch {
         return false;
@@ -93,10 +103,11 @@ export function hasTool(tool: Tool): boolean {
 export function needTools(...tools: readonly Tool[]): void {
   const missing = tools.filter((tool) => !hasTool(tool));
   if (missing.length === 0) return;
-  const install = [...new Set(missing.map((tool) => packages[tool]))].join(' ');
-  throw new FarbusError(
-    `${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not installed: run "sudo apt-get install ${install}"`,
-  );
+  const needed = [...new Set(missing.map((tool) => packages[tool]))];
+  const install = isOnPath('apt-get')
+    ? `run "sudo apt-get install ${needed.join(' ')}"`
+    : `install ${needed.join(' and ')} (these are the names in Debian)`;
+  throw new FarbusError(`${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not installed: ${install}`);
 }
 
 /**
@@ -106,10 +117,11 @@ export function needTools(...tools: readonly Tool[]): void {
  * too much
  */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
-  needTools(tool);
-  const child = spawn(tool, args, {
+  const { program } = options;
+  if (program === undefined) needTools(tool);
+  const child = spawn(program?.file ?? tool, [...(program?.args ?? []), ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, PATH: searchPath() },
+    env: { ...process.env, PATH: searchPath(), ...program?.environment },
     detached,
   });
   const running = watch(tool, child, options);
@@ -130,32 +142,6 @@ export async function runTool(tool: Tool, args: readonly string[], options: Tool
     throw error;
   });
   return { status, errors, output: Buffer.concat(chunks) };
-}
-
-/**
- * Runs `from | to`.
- * @throws FarbusError if a program is missing or fails
- */
-export async function runPipe(
-  from: { readonly tool: Tool; readonly args: readonly string[] },
-  to: { readonly tool: Tool; readonly args: readonly string[] },
-  options: ToolOptions = {},
-): Promise<void> {
-  needTools(from.tool, to.tool);
-  const left = spawn(from.tool, from.args, { stdio: ['ignore', 'pipe', 'pipe'], detached });
-  const right = spawn(to.tool, to.args, { stdio: ['pipe', 'ignore', 'pipe'], detached });
-  const ends = [watch(from.tool, left, options), watch(to.tool, right, options)] as const;
-  // Ignore the broken pipe if one of the two fails; its status tells why.
-  const flow = pipeline(left.stdout, right.stdin).catch(() => undefined);
-  const results = await Promise.allSettled(ends);
-  await flow;
-  // Report both: if one fails, the other often does too, and the order of failure is unknown.
-  const failures = results.flatMap((result, index) => {
-    if (result.status === 'rejected') return [messageOf(result.reason)];
-    const { status, errors } = result.value;
-    return status === 0 ? [] : [`${[from, to][index]!.tool} failed with status ${status}: ${messageOf(errors)}`];
-  });
-  if (failures.length > 0) throw new FarbusError(failures.join('; '));
 }
 
 /** Waits for the end of a child process, and kills it after the time limit. */

@@ -171,11 +171,10 @@ describe('prepareDebianGuest', () => {
     expect((await failure(prepareDebianGuest({ ...options, ...change }))).message).toMatch(message);
   });
 
-  test('names the missing programs before it downloads anything', async () => {
-    const { archive, options } = await setUp();
+  test('needs no program of the host', async () => {
+    const { options } = await setUp();
     vi.stubEnv('PATH', '/nowhere');
-    expect((await failure(prepareDebianGuest(options))).message).toMatch(/dpkg-deb and tar and xz are not installed/);
-    expect(archive.asked).toEqual([]);
+    expect((await prepareDebianGuest(options)).initramfs.length).toBeGreaterThan(0);
   });
 
   test("loads the drivers of the far disk, and sets the kernel's console", () => {

@@ -1,8 +1,9 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { unpackKernel, unpackPayload } from '../../src/guest/kernel.node.js';
-import { needTools, runPipe, runTool } from '../../src/guest/tools.node.js';
+import { needTools, runTool } from '../../src/guest/tools.node.js';
 import { tempFolder } from '../support/temp.js';
 import { bzImage, packed, vmlinux } from './guest-kernel.js';
 import { failure } from './guest-server.js';
@@ -51,10 +52,13 @@ describe('unpackPayload', () => {
   });
 
   test("does not unpack more than the payload's stated length", async () => {
-    for (const format of ['xz', 'zstd'] as const) {
-      const bomb = packed(format, Buffer.alloc(64 << 20));
+    for (const [format, words] of [
+      ['xz', /is damaged/],
+      ['zstd', /gave more than 1000 bytes/],
+    ] as const) {
+      const bomb = packed(format, Buffer.alloc(8 << 20));
       bomb.writeUInt32LE(1000, bomb.length - 4);
-      expect(await message(bzImage(bomb))).toMatch(/gave more than 1000 bytes/);
+      expect(await message(bzImage(bomb))).toMatch(words);
     }
   });
 
@@ -73,28 +77,24 @@ describe('programs', () => {
 
   test('that are missing are named with the packages to install', () => {
     vi.stubEnv('PATH', '/nowhere');
-    expect(() => needTools('xz', 'dpkg-deb', 'tar')).toThrow(
-      'xz and dpkg-deb and tar are not installed: run "sudo apt-get install xz-utils dpkg tar"',
+    expect(() => needTools('mcopy', 'zstd', 'fsck.vfat')).toThrow(
+      /^(mcopy and zstd|mcopy and zstd and fsck.vfat) are not installed: install mtools and zstd.* \(these are the names in Debian\)$/,
     );
-    expect(() => needTools('xz')).toThrow('xz is not installed: run "sudo apt-get install xz-utils"');
+    const folder = tempFolder();
+    writeFileSync(join(folder, 'apt-get'), '', { mode: 0o755 });
+    vi.stubEnv('PATH', folder);
+    expect(() => needTools('mcopy')).toThrow('mcopy is not installed: run "sudo apt-get install mtools"');
   });
 
   test('that hang are ended', async () => {
-    const waiting = runTool('tar', ['--extract', '--file', '/dev/zero', '--ignore-zeros'], { timeoutMs: 100 });
-    expect((await failure(waiting)).message).toBe('tar took longer than 0.1 s');
+    const waiting = runTool('zstd', ['-b1', '-i100'], { timeoutMs: 100 });
+    expect((await failure(waiting)).message).toBe('zstd took longer than 0.1 s');
   });
 
   test('are ended when cancelled', async () => {
     const stop = new AbortController();
-    const waiting = runTool('tar', ['--extract', '--file', '/dev/zero', '--ignore-zeros'], { signal: stop.signal });
+    const waiting = runTool('zstd', ['-b1', '-i100'], { signal: stop.signal });
     stop.abort();
-    expect((await failure(waiting)).message).toBe('tar was stopped');
-  });
-
-  test('that fail in a pipe are quoted', async () => {
-    const broken = runPipe({ tool: 'dpkg-deb', args: ['--fsys-tarfile', '/none'] }, { tool: 'tar', args: ['--list'] });
-    expect((await failure(broken)).message).toMatch(
-      /^dpkg-deb failed with status 2: .*\/none.*; tar failed with status 2: /,
-    );
+    expect((await failure(waiting)).message).toBe('zstd was stopped');
   });
 });

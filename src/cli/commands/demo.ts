@@ -21,7 +21,9 @@ import { macOf } from '../../app/config/site.js';
 import type { ClientComputer } from '../../computer/client.js';
 import type { ComputerCounts } from '../../computer/computer.js';
 import { cacheFolder } from '../../guest/cache.node.js';
-import { needTools, runTool, type Tool } from '../../guest/tools.node.js';
+import { Programs } from '../../guest/programs.node.js';
+import type { OnProgress } from '../../guest/progress.js';
+import type { Tool } from '../../guest/tools.node.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from '../../app/computer/start.js';
 import { DemoServer } from './demo-server.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
@@ -80,7 +82,6 @@ interface Content {
 }
 
 async function run({ values }: Given<typeof options>, io: CliIo): Promise<number> {
-  needTools('mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy', 'dpkg-deb', 'xz');
   const cache = cacheFolder();
   const folder = await makeOwnedFolder(cache, 'demo-');
   const signals = onSignals();
@@ -109,6 +110,7 @@ class Demo {
   readonly #progress: ProgressLine;
   readonly #started = performance.now();
   readonly #segment = new Hub({ name: 'lan', mtu: 9000 });
+  #programs: Programs | undefined;
   #server: DemoServer | undefined;
   #adapter: SharedAdapter | undefined;
   #drives: BlockDevice[] = [];
@@ -127,18 +129,26 @@ class Demo {
     if (fresh) for (const file of [this.#snapshot, this.#serverSnapshot]) await rm(file, { force: true });
     this.#say('Debian’s kernel and user land, unmodified');
     const log = stderrLogger(this.#io, true);
+    const onProgress: OnProgress = ({ label, done, total }) => this.#progress.bytes(label, done, total);
     const guest = await chooseGuest({
       log,
       signal: this.#signal,
       network: true,
       append: `farbus.hostname=client farbus.address=${clientAddress}`,
-      onProgress: ({ label, done, total }) => this.#progress.bytes(label, done, total),
+      onProgress,
     });
     this.#done(guest.version);
 
     this.#say('Two disk images with files on them');
+    this.#programs = await Programs.find(['mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy'], {
+      log,
+      signal: this.#signal,
+      onProgress,
+    });
     const contents = await Promise.all(disks.map((disk) => this.#makeImage(disk)));
-    this.#done(disks.map(({ type }) => `${type}, ${formatBytes(imageSize)}`).join('; '));
+    const { fetched } = this.#programs;
+    const by = fetched.length === 0 ? '' : ` (by Debian's ${fetched.join(', ')}, from the cache)`;
+    this.#done(disks.map(({ type }) => `${type}, ${formatBytes(imageSize)}`).join('; ') + by);
 
     this.#say('A server computer: OS 2 on its hypervisor, in its own process; it serves the images');
     const serverUp = await this.#waiting(DemoServer.start(this.#serverPlan(), this.#segment));
@@ -349,11 +359,8 @@ or a site of your own:
 `);
   }
 
-  /** Runs a tool. Throws if it fails. */
   async #must(tool: Tool, args: readonly string[]): Promise<void> {
-    const { status, errors, output } = await runTool(tool, args, { signal: this.#signal });
-    const text = (errors || Buffer.from(output).toString()).trim().split('\n').at(-1);
-    if (status !== 0) throw new FarbusError(`${tool} failed with status ${status}: ${text ?? ''}`);
+    await this.#programs!.run(tool, args, this.#signal);
   }
 
   #say(text: string): void {

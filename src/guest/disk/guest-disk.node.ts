@@ -18,7 +18,6 @@ import type { FetchOptions, FetchedPackage } from '../fetch.node.js';
 import { buildInitramfs } from '../initramfs.node.js';
 import { readLock, readPackageLock } from '../lock.node.js';
 import type { PackageLock } from '../lock.node.js';
-import { needTools } from '../tools.node.js';
 import { filesBelow, unpackPackage } from '../unpack.node.js';
 import { configuration } from './configuration.js';
 import { configure, prepareTree } from './configure.node.js';
@@ -96,7 +95,6 @@ class Recipe {
   async make(): Promise<void> {
     const { signal } = this.#options;
     await needImageTools();
-    needTools('dpkg-deb', 'tar', 'xz');
     const base = await this.#fetch(this.#lock);
     const kernel = await this.#fetch(await readPackageLock(), kernelPackages);
     await makeFolder(this.folder, async (temporary) => {

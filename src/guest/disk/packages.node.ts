@@ -10,13 +10,11 @@
  */
 import { parseStanza } from '../deb822.js';
 import type { FetchedPackage } from '../fetch.node.js';
-import { runTool } from '../tools.node.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
-import { readTar, type TarEntry } from './tar.js';
+import { readDeb } from '../archive/deb.node.js';
+import type { TarEntry } from '../archive/tar.js';
 import type { RootTree } from './tree.node.js';
 
-/** Maximum unpacked size in bytes; no package of Debian reaches it. */
-const maxUnpacked = 1 << 30;
 const database = 'var/lib/dpkg';
 
 /**
@@ -32,11 +30,11 @@ export async function unpackPackages(
 ): Promise<void> {
   const stanzas: string[] = [];
   // Read the next package while this one is written.
-  let next = packages[0] && readDeb(packages[0], signal);
+  let next = packages[0] && readPackage(packages[0], signal);
   for (const [index, one] of packages.entries()) {
     const { control, files } = await next!;
     const after = packages[index + 1];
-    next = after && readDeb(after, signal);
+    next = after && readPackage(after, signal);
     // The next round awaits this promise. If this round fails, no code does, so mark its rejection
     // as handled.
     next?.catch(() => undefined);
@@ -61,21 +59,13 @@ interface Deb {
 }
 
 /** Reads the two archives in a package. */
-async function readDeb(one: FetchedPackage, signal: AbortSignal | undefined): Promise<Deb> {
-  const part = async (option: string): Promise<TarEntry[]> => {
-    const { status, output, errors } = await runTool('dpkg-deb', [option, one.file], {
-      maxOutput: maxUnpacked,
-      ...(signal && { signal }),
-    });
-    if (status !== 0) throw new FarbusError(`dpkg-deb cannot read ${one.file}: ${messageOf(errors)}`);
-    try {
-      return [...readTar(output)];
-    } catch (error) {
-      throw new FarbusError(`the package ${one.file} is damaged: ${messageOf(error)}`, { cause: error });
-    }
+async function readPackage(one: FetchedPackage, signal: AbortSignal | undefined): Promise<Deb> {
+  const part = async (name: 'control' | 'data'): Promise<TarEntry[]> => {
+    const entries: TarEntry[] = [];
+    for await (const entry of readDeb(one.file, name, { signal })) entries.push(entry);
+    return entries;
   };
-  const [control, files] = await Promise.all([part('--ctrl-tarfile'), part('--fsys-tarfile')]);
-  return { control, files };
+  return { control: await part('control'), files: await part('data') };
 }
 
 /**

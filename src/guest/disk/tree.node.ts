@@ -6,7 +6,7 @@
 import { chmod, link, lstat, mkdir, readlink, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../../base/errors.js';
-import type { TarEntry } from './tar.js';
+import type { TarEntry } from '../archive/tar.js';
 
 /** Numeric user and group. */
 export interface Owner {
