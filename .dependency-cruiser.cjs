@@ -10,7 +10,6 @@ const may = {
   device: ['base', 'spec', 'block', 'machine'],
   protocol: ['base', 'spec', 'block', 'network'],
   computer: ['base', 'spec', 'block', 'probe', 'device', 'machine', 'network'],
-  export: ['base', 'block', 'network', 'protocol'],
   guest: ['base', 'machine'],
   site: ['base', 'network', 'protocol'],
   app: [
@@ -47,10 +46,29 @@ const deviceLayers = Object.entries(devices).map(([folder, allowed]) => ({
   to: { path: '^src/device/[^/]+/', pathNot: `^src/device/(${[folder, ...allowed].join('|')})/` },
 }));
 
+// Exports know no protocol. An adapter knows the exports and its own protocol, and no other adapter.
+const exportLayers = [
+  {
+    name: 'flow-export',
+    comment: 'The files of src/export import only base, block: the adapters in its folders know protocols',
+    severity: 'error',
+    from: { path: '^src/export/[^/]+$' },
+    to: { path: '^src/', pathNot: '^src/(base/|block/|export/[^/]+$)' },
+  },
+  {
+    name: 'flow-export-adapters',
+    comment: 'An adapter in src/export imports only base, block, network, the exports, and its own protocol',
+    severity: 'error',
+    from: { path: '^src/export/([^/]+)/' },
+    to: { path: '^src/', pathNot: '^src/(base/|block/|network/|protocol/$1/|export/$1/|export/[^/]+$)' },
+  },
+];
+
 module.exports = {
   forbidden: [
     ...layers,
     ...deviceLayers,
+    ...exportLayers,
     {
       name: 'only-the-command-line-imports-cli',
       comment: 'src/cli has commands and terminal output; what others need too belongs to src/app',

@@ -2,6 +2,9 @@
  * The exports of a server: named block devices, one of which is the default. The exports own their
  * devices and close them at the end.
  *
+ * Exports know no protocol. Adapters of equal rank serve them: nbd/ on connections, aoe/ on
+ * Ethernet segments.
+ *
  * Not here: what one connection sees (view.ts), who may use an export (access.ts).
  */
 import { FarbusError } from '../base/errors.js';
@@ -9,12 +12,27 @@ import type { BlockDevice } from '../block/device.js';
 import { byteAccess } from '../block/filters/byte-access.js';
 import { LeaseArbiter } from '../block/filters/lease.js';
 import { RateLimit } from '../block/filters/rate.js';
-import { maxString } from '../protocol/nbd/spec.js';
-import type { ExportCounters, ExportDirectory, TargetExport } from '../protocol/nbd/target/export.js';
-import { SessionRegistry } from '../protocol/nbd/target/sessions.js';
+import { SessionRegistry } from '../block/sessions.js';
 import { Access, type AccessRules } from './access.js';
 import { MeterFilter } from './meter.js';
 import { SharedMedia } from './shared-media.js';
+
+/** Longest name of an export, in bytes: as much as NBD allows ("Strings"). */
+const maxName = 4096;
+
+/** Counters of an export since it was opened. */
+export interface ExportCounters {
+  /** Connections that have used it. */
+  connections: number;
+  /** Requests received, including refused ones. */
+  requests: number;
+  /** Requests answered with an error. */
+  errors: number;
+  /** Bytes sent in replies to reads. */
+  bytesRead: number;
+  /** Bytes of writes that succeeded. */
+  bytesWritten: number;
+}
 
 /** The description of an export. */
 export interface ExportOptions {
@@ -54,7 +72,7 @@ export interface ExportUser {
 }
 
 /** One export, as all connections share it; view.ts has the part of a single connection. */
-export class Offered implements TargetExport {
+export class Offered {
   readonly name: string;
   /** The device with byte access: accepts requests of any offset and length. */
   readonly device: BlockDevice;
@@ -180,7 +198,7 @@ export class Offered implements TargetExport {
   }
 }
 
-export class Exports implements ExportDirectory {
+export class Exports {
   readonly #byName = new Map<string, Offered>();
   readonly #retired = new Set<Offered>();
   readonly #state: string;
@@ -252,14 +270,14 @@ function check({ name, description = '' }: ExportOptions): void {
   if (name === '') throw new FarbusError('an export needs a name');
   if (/\p{Surrogate}/u.test(name))
     throw new FarbusError('an export has a name that is no Unicode text: give it another');
-  if (name.includes('\0') || new TextEncoder().encode(name).length > maxString) {
-    throw new FarbusError(`an export's name is at most ${maxString} bytes and has no NUL: give it another one`);
+  if (name.includes('\0') || new TextEncoder().encode(name).length > maxName) {
+    throw new FarbusError(`an export's name is at most ${maxName} bytes and has no NUL: give it another one`);
   }
   if (name.includes(';token='))
     throw new FarbusError('an export cannot have ";token=" in its name: give it another one');
-  if (new TextEncoder().encode(description).length > maxString) {
+  if (new TextEncoder().encode(description).length > maxName) {
     throw new FarbusError(
-      `the description of export ${JSON.stringify(name)} is longer than ${maxString} bytes: shorten it`,
+      `the description of export ${JSON.stringify(name)} is longer than ${maxName} bytes: shorten it`,
     );
   }
 }

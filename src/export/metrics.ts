@@ -2,13 +2,21 @@
 import { visible } from '../base/printable.js';
 import { latencyBounds } from './meter.js';
 import type { Exports, Offered } from './exports.js';
-import type { Server } from './server.js';
+
+/** The server of the exports, as far as its metrics go. */
+export interface MeteredServer {
+  readonly exports: Exports;
+  /** Number of open connections. */
+  readonly connections: number;
+  /** Number of connections since the start, and how many of them exceeded a limit. */
+  readonly counts: { readonly accepted: number; readonly refused: number };
+}
 
 /**
  * The text that a scrape returns.
  * @param process metrics of this process: values in their base units by metric name
  */
-export function metricsText(server: Server, process: Readonly<Record<string, number>> = {}): string {
+export function metricsText(server: MeteredServer, process: Readonly<Record<string, number>> = {}): string {
   const lines: string[] = [];
   const metric = (name: string, type: string, help: string, samples: Iterable<readonly [string, number]>): void => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);

@@ -10,10 +10,9 @@ import type { BlockDevice, BlockInfo } from '../block/device.js';
 import type { DirectAccess, FileRanges } from '../block/direct.js';
 import { Filter } from '../block/filters/filter.js';
 import { RateFilter } from '../block/filters/rate.js';
-import type { ExportCounters, ExportDirectory, TargetExport } from '../protocol/nbd/target/export.js';
-import type { SessionRegistry } from '../protocol/nbd/target/sessions.js';
+import type { SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
-import type { Exports, ExportUser, Offered } from './exports.js';
+import type { ExportCounters, Exports, ExportUser, Offered } from './exports.js';
 
 /**
  * Most exports that one connection may look up. A client that looks up more does not intend to use
@@ -21,7 +20,7 @@ import type { Exports, ExportUser, Offered } from './exports.js';
  */
 const maxViews = 1024;
 
-export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts {
+export class ConnectionView implements ExportUser, ClientFacts {
   readonly id: string;
   readonly peer: string;
   readonly since = Date.now();
@@ -47,12 +46,17 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
     return this.#using?.offered;
   }
 
+  /**
+   * Reports the client's identity, proved by TLS. Earlier results of {@link find} were for an
+   * unknown client.
+   */
   identify(client: string, names: readonly string[]): void {
     this.tlsName = client;
     this.tlsNames = names;
   }
 
-  find(asked: string): TargetExport | undefined {
+  /** Finds an export by name, which may contain a token of access; '' is the default export. */
+  find(asked: string): ExportView | undefined {
     const offered = this.#offered(asked);
     if (!offered || this.#refusalOf(offered) !== undefined) return undefined;
     const known = this.#views.get(offered);
@@ -64,10 +68,12 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
     return view;
   }
 
-  *list(): Iterable<TargetExport> {
+  /** The exports that this connection may see. */
+  *list(): Iterable<Offered> {
     for (const offered of this.#exports.list()) if (offered.access.admits(this, undefined)) yield offered;
   }
 
+  /** For the client: the reason why {@link find} returns undefined although the export exists. */
   refusal(asked: string): string | undefined {
     const offered = this.#offered(asked);
     return offered && this.#refusalOf(offered);
@@ -105,7 +111,7 @@ export class ConnectionView implements ExportDirectory, ExportUser, ClientFacts 
 }
 
 /** One export as seen by one connection. */
-class ExportView implements TargetExport {
+export class ExportView {
   readonly offered: Offered;
   readonly device: BlockDevice;
   readonly #client: ConnectionView;

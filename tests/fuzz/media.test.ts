@@ -10,7 +10,7 @@ import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { PacketDrive } from '../../src/device/ata/packet-drive.js';
 import { Scsi } from '../../src/spec/scsi.js';
 import { Exports } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';

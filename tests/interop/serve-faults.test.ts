@@ -20,7 +20,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Exports } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { listenOn } from '../../src/network/listen.node.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

@@ -13,7 +13,7 @@ import { MergeFilter } from '../../src/block/filters/merge.js';
 import { RecordingFilter, replay, WriteLog, type RecordedRequest } from '../../src/block/filters/record.js';
 import { openCache, layoutOfCache } from '../../src/block/filters/cache-store.js';
 import { Exports, type ExportOptions } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { unixDialer } from '../../src/network/dial.node.js';
 import { listenOn } from '../../src/network/listen.node.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';

@@ -5,7 +5,7 @@ import { silent } from '../../src/base/log.js';
 import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { Exports, type ExportOptions } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
 import { Command, MediaAction, NbdError, Option } from '../../src/protocol/nbd/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { Logger } from '../../src/base/log.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { Command } from '../../src/protocol/nbd/spec.js';
 import { defaultLimits } from '../../src/protocol/nbd/target/limits.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { silent, type LogLevel } from '../../src/base/log.js';
-import { exportUri, parseListenAddress } from '../../src/export/address.js';
+import { exportUri, parseListenAddress } from '../../src/export/nbd/address.js';
 import { Exports } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GateDevice } from './nbd-target-gate.js';
 import { infoData, join, optionBytes, requestBytes, TestStream, u32 } from './nbd-target-peer.js';

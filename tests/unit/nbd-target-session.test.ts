@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Exports } from '../../src/export/exports.js';
 import { Command, Option, OptionReply } from '../../src/protocol/nbd/spec.js';
-import { SessionRegistry } from '../../src/protocol/nbd/target/sessions.js';
+import { SessionRegistry } from '../../src/block/sessions.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GateDevice } from './nbd-target-gate.js';
 import { exportsOf, infoData, metaData, Peer, requestBytes, text } from './nbd-target-peer.js';

@@ -9,7 +9,7 @@ import { Steps, type Step } from '../../src/base/steps.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Exports } from '../../src/export/exports.js';
-import { Server } from '../../src/export/server.js';
+import { Server } from '../../src/export/nbd/server.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { memoryDialer, type MemoryStream } from '../support/stream-pair.js';

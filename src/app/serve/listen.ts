@@ -1,5 +1,5 @@
 /** Parses the addresses that a server listens at, from `--listen` and configuration files. */
-import { parseListenAddress, type ListenAddress } from '../../export/address.js';
+import { parseListenAddress, type ListenAddress } from '../../export/nbd/address.js';
 import { parseAoe } from '../../protocol/aoe/uri.js';
 
 /** An address for NBD, or a segment for AoE. */

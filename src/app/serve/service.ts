@@ -8,16 +8,16 @@ import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import { defaultConnectionLimits } from '../../export/admission.js';
-import { exportUri, type ListenAddress } from '../../export/address.js';
+import { exportUri, type ListenAddress } from '../../export/nbd/address.js';
 import type { BlockDevice } from '../../block/device.js';
 import { ExchangeableDrive } from '../../block/exchangeable-drive.js';
 import { Exports, type ExportOptions, type Offered } from '../../export/exports.js';
+import { serveOnSegment } from '../../export/aoe/serve.node.js';
 import { metricsText } from '../../export/metrics.js';
-import { Server } from '../../export/server.js';
+import { Server } from '../../export/nbd/server.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
 import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
-import { listenAoe } from '../../protocol/aoe/target/open.node.js';
 import { lifeOf } from '../life.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './settings.js';
@@ -267,24 +267,8 @@ export class ServeService {
       this.#places.set(text, listener);
       return;
     }
-    const exports = [...this.server.exports.list()];
-    if (exports.some(({ oneWriter, limit }) => oneWriter !== undefined || limit !== undefined)) {
-      throw usageError(
-        `${text}: one-writer and rate are for exports by NBD; serve others on segments by another farbus`,
-      );
-    }
-    if (exports.some(({ tlsOnly }) => tlsOnly)) {
-      throw usageError(`${text}: there is no TLS on segments: serve what is tls-only by another farbus`);
-    }
-    const large = exports.find(({ blockSize }) => blockSize > 512);
-    if (large) {
-      const { name, blockSize } = large;
-      throw new FarbusError(
-        `${text}: AoE has sectors of 512 bytes, those of ${JSON.stringify(name)} are ${blockSize}: use NBD`,
-      );
-    }
-    const offered = exports.map(({ device, readOnly, sessions }) => ({ device, readOnly, state: sessions.state }));
-    const listener = await listenAoe(listen.aoe, offered, this.#context.log, this.#context.steps);
+    const { exports, steps } = this.server;
+    const listener = await serveOnSegment(listen.aoe, exports.list(), this.#context.log, steps);
     this.server.add(listener);
     this.#aoe.set(text, listener.names);
   }

@@ -4,7 +4,7 @@
  */
 import type { BlockDevice } from '../../../block/device.js';
 import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
-import type { SessionRegistry } from './sessions.js';
+import type { SessionRegistry } from '../../../block/sessions.js';
 
 /** Counters of an export since it was opened. */
 export interface ExportCounters {

@@ -7,7 +7,7 @@ import type { HandshakeClock } from './handshake-clock.js';
 import type { TargetLimits } from './limits.js';
 import type { Arena } from './memory.js';
 import type { Outbox } from './outbox.js';
-import type { SessionRegistry } from './sessions.js';
+import type { SessionRegistry } from '../../../block/sessions.js';
 
 /**
  * A phase of a connection: takes bytes and sends messages. When {@link Stage.receive} returns, one

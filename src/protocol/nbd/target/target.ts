@@ -16,7 +16,7 @@ import { defaultLimits, type TargetLimits } from './limits.js';
 import { Arena, type SlabPool } from './memory.js';
 import { Outbox } from './outbox.js';
 import { Securing } from './securing.js';
-import type { SessionMember, SessionRegistry } from './sessions.js';
+import type { SessionMember, SessionRegistry } from '../../../block/sessions.js';
 import type { HandshakeHost, Stage, TlsMode } from './stage.js';
 import { Transmission } from './transmission.js';
 

@@ -4,16 +4,16 @@
  *
  * Not here: sockets. Listeners pass byte streams to {@link Server.accept}.
  */
-import { sleep } from '../base/turn.js';
-import { ThrottledLogger, type Logger } from '../base/log.js';
-import type { Steps } from '../base/steps.js';
-import type { ByteStream } from '../network/stream.js';
-import type { TargetLimits } from '../protocol/nbd/target/limits.js';
-import { SlabPool } from '../protocol/nbd/target/memory.js';
-import { NbdTarget, type TargetTls } from '../protocol/nbd/target/target.js';
-import { Admission, type Admitted, type ConnectionLimits } from './admission.js';
-import type { Exports } from './exports.js';
-import { ConnectionView } from './view.js';
+import { sleep } from '../../base/turn.js';
+import { ThrottledLogger, type Logger } from '../../base/log.js';
+import type { Steps } from '../../base/steps.js';
+import type { ByteStream } from '../../network/stream.js';
+import type { TargetLimits } from '../../protocol/nbd/target/limits.js';
+import { SlabPool } from '../../protocol/nbd/target/memory.js';
+import { NbdTarget, type TargetTls } from '../../protocol/nbd/target/target.js';
+import { Admission, type Admitted, type ConnectionLimits } from '../admission.js';
+import type { Exports } from '../exports.js';
+import { ConnectionView } from '../view.js';
 
 /** Default time for connections to finish when the server drains, in ms. */
 const defaultDrainMs = 10_000;

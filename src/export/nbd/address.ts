@@ -2,8 +2,8 @@
  * The address on which a server listens, and the NBD URIs of its exports there (uri.md of the NBD
  * project).
  */
-import { FarbusError, messageOf, usageError } from '../base/errors.js';
-import { formatNbdUri, parseNbdUri } from '../protocol/nbd/uri.js';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { formatNbdUri, parseNbdUri } from '../../protocol/nbd/uri.js';
 
 /** A TCP port (0: any free port) or the path of a unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string };

@@ -1,6 +1,7 @@
 /**
- * Sessions of an export (spec.ts, `sessionContext`). A session is the sequence of connections that
- * one client opens one after the other.
+ * Sessions of the clients of a device that is served to others. A session is the sequence of
+ * connections that one client opens one after the other. Its client names it in the protocol (NBD:
+ * the metadata context farbus:session).
  *
  * A new connection is admitted only after every request that earlier connections had in flight is
  * finished or dropped. Otherwise a write that the client repeats on the new connection could be
