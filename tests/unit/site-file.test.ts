@@ -232,7 +232,7 @@ describe('a site file', () => {
     );
   });
 
-  it('the examples are valid', () => {
+  it('the examples are valid', async () => {
     const folder = fileURLToPath(new URL('../../examples/', import.meta.url));
     const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
     expect(files.length).toBeGreaterThanOrEqual(3);
@@ -243,7 +243,7 @@ describe('a site file', () => {
     process.chdir(made);
     for (const file of files) {
       copyFileSync(join(folder, file), join(made, file));
-      expect(loadSite(join(made, file)).computers.length).toBeGreaterThanOrEqual(2);
+      expect((await loadSite(join(made, file))).computers.length).toBeGreaterThanOrEqual(2);
     }
     process.chdir(before);
   });

@@ -4,15 +4,15 @@ import { maxIdeDisks } from '../../machine/ide-disk.js';
 import { macKey } from '../../network/ethernet/mac.js';
 import { sectorsOf } from '../../protocol/aoe/spec.js';
 import { localPath, type Source } from '../source-text.js';
-import type { Item } from './item.js';
+import type { ConfigNode } from './reader.js';
 import type { ComputerPlan, SitePlan } from '../../site/plan.js';
 
 /** The places of a site's parts in its file, for error messages. */
 export interface Places {
-  readonly items: Map<string, Item>;
+  readonly items: Map<string, ConfigNode>;
   /** Parsed sources by their texts. */
   readonly sources: Map<string, Source>;
-  readonly root: Item;
+  readonly root: ConfigNode;
 }
 
 /**
@@ -20,10 +20,10 @@ export interface Places {
  * @throws FarbusError "FILE:LINE: …" for the first fault
  */
 export function checkSite(site: SitePlan, { items, sources, root }: Places): void {
-  const at = (key: string): Item => items.get(key) ?? root;
+  const at = (key: string): ConfigNode => items.get(key) ?? root;
   const seen = new Map<string, string>();
   /** Refuses a second use of a thing that can be used once only. */
-  const once = (what: string, who: string, item: Item): void => {
+  const once = (what: string, who: string, item: ConfigNode): void => {
     const other = seen.get(what);
     if (other !== undefined) throw item.error(`${what} is taken already: by ${other}`);
     seen.set(what, who);
@@ -60,8 +60,8 @@ function checkDrives(
   { name, segment, drives }: ComputerPlan,
   site: SitePlan,
   sources: Places['sources'],
-  at: (key: string) => Item,
-  once: (what: string, who: string, item: Item) => void,
+  at: (key: string) => ConfigNode,
+  once: (what: string, who: string, item: ConfigNode) => void,
 ): void {
   const ide = drives.flatMap((drive, index) => (drive.kind === 'text' && drive.bus === 'ide' ? [index] : []));
   if (ide.length > maxIdeDisks) {
@@ -102,7 +102,7 @@ function normalized(path: string): string {
 }
 
 /** Checks an address with prefix and returns it without the prefix. */
-function checkAddress(text: string, item: Item): string {
+function checkAddress(text: string, item: ConfigNode): string {
   const [address = '', prefix = ''] = text.split('/');
   if (address.split('.').some((part) => Number(part) > 255) || Number(prefix) > 32 || Number(prefix) < 1) {
     throw item.error(`address: expected an IPv4 address and the length of its prefix, found ${text}`);
@@ -115,7 +115,7 @@ function checkAddress(text: string, item: Item): string {
  * Refuses addresses that cannot belong to one computer (RFC 1122 §3.2.1.3). A 31-bit prefix has two
  * host addresses (RFC 3021).
  */
-function checkHost(address: string, prefix: number, item: Item): void {
+function checkHost(address: string, prefix: number, item: ConfigNode): void {
   const number = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
   const first = Math.floor(number / 2 ** 24);
   if (first === 0 || first === 127 || first >= 224) {

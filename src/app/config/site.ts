@@ -8,7 +8,7 @@ import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
 import { localPath, parseSource, type Source } from '../source-text.js';
 import { checkSite, type Places } from './check-site.js';
-import { parseYaml, type Item } from './item.js';
+import { parseConfig, type ConfigNode } from './reader.js';
 import type {
   AoeNumber,
   ComputerPlan,
@@ -41,10 +41,10 @@ const packageForm = 'the name of a Debian package, for example tcpdump';
  * @throws FarbusError "FILE:LINE: …" with the fault and what was expected
  */
 export function readSite(file: string, text: string, options: ReadOptions): SitePlan {
-  const root = parseYaml(file, text);
+  const root = parseConfig(file, text);
   const { name, processes, segments, computers } = root.fields('name', 'processes', 'segments', 'computers');
   if (!computers) throw root.error('expected computers');
-  const site = name?.string(nameForm, namePattern) ?? options.name;
+  const site = name?.text(nameForm, namePattern) ?? options.name;
   if (!namePattern.test(site))
     throw usageError(`${file}: ${JSON.stringify(site)} is no name of a site: give one by "name:"`);
   const places: Places = { items: new Map(), sources: new Map(), root };
@@ -56,7 +56,7 @@ export function readSite(file: string, text: string, options: ReadOptions): Site
   const drafts = read.map(([name, item], index) => readComputer(site, name, item, index, places, options));
   const plan: SitePlan = {
     name: site,
-    processes: processes?.oneOf('each', 'one') ?? 'each',
+    processes: processes?.choice('each', 'one') ?? 'each',
     segments: segmentPlans,
     computers: drafts.map(({ plan, farDrives }) => ({
       ...plan,
@@ -67,14 +67,14 @@ export function readSite(file: string, text: string, options: ReadOptions): Site
   return plan;
 }
 
-function readSegment(name: string, item: Item, { items }: Places): SegmentPlan {
+function readSegment(name: string, item: ConfigNode, { items }: Places): SegmentPlan {
   if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
   items.set(`segment ${name}`, item);
   const { mtu, via } = item.fields('mtu', 'via');
-  const carrier = via?.string('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7');
+  const carrier = via?.text('a segment as docs/ethernet.md has them, for example vxlan:42/192.0.2.7');
   // VXLAN within a network whose MTU is 1500.
   const usual = carrier?.startsWith('vxlan:') ? 1450 : 1500;
-  return { name, mtu: mtu?.integer(minMtu, maxMtu) ?? usual, via: carrier };
+  return { name, mtu: mtu?.number(minMtu, maxMtu) ?? usual, via: carrier };
 }
 
 /** Makes a drive once all computers are known. */
@@ -83,7 +83,7 @@ type Later = (computers: readonly ComputerPlan[]) => SiteDrive;
 function readComputer(
   site: string,
   name: string,
-  item: Item,
+  item: ConfigNode,
   index: number,
   places: Places,
   options: ReadOptions,
@@ -94,16 +94,16 @@ function readComputer(
     'role', 'memory', 'system', 'network', 'mac', 'address', 'drives', 'devices', 'snapshot', 'reconnect',
   ); // prettier-ignore
   if (!fields.role) throw item.error('expected role: client or role: server');
-  const role: ComputerRole = fields.role.oneOf('client', 'server');
+  const role: ComputerRole = fields.role.choice('client', 'server');
   if (fields.devices && role !== 'server') throw fields.devices.error('only a server has devices that it serves');
   const devices = (fields.devices?.entries('devices by name') ?? []).map(([device, entry], slot) =>
     readDevice(device, entry, { shelf: index + 1, slot }, { ...places, owner: name }, options),
   );
   const farDrives = new Map<number, Later>();
-  const drives = (fields.drives?.items('a list of drives') ?? []).map((entry, at): SiteDrive => {
+  const drives = (fields.drives?.list('a list of drives') ?? []).map((entry, at): SiteDrive => {
     places.items.set(`drive ${name} ${at}`, entry);
     if (entry.isString) {
-      const text = entry.string('a drive');
+      const text = entry.text('a drive');
       const { bus, kind } = readSource(entry, text, places, options);
       return { kind: 'text', text, bus: bus ?? (kind === 'disk' ? 'nvme' : 'ahci') };
     }
@@ -118,49 +118,49 @@ function readComputer(
     role,
     memory: fields.memory && fields.memory.size(64 << 20, 1 << 30) & ~0xfffff,
     system: readSystem(fields.system, options),
-    segment: fields.network?.string('the name of a segment'),
+    segment: fields.network?.text('the name of a segment'),
     mac: fields.mac ? readMac(fields.mac) : macOf(site, name),
-    address: fields.address?.string(
+    address: fields.address?.text(
       'an address with the length of its prefix, for example 192.0.2.1/24',
       /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/,
     ),
     drives,
     devices,
-    snapshot: fields.snapshot?.string('a path'),
-    reconnectSeconds: fields.reconnect?.integer(0, 86_400) ?? 60,
+    snapshot: fields.snapshot?.text('a path'),
+    reconnectSeconds: fields.reconnect?.number(0, 86_400) ?? 60,
   };
   return { plan, farDrives };
 }
 
-function readSystem(item: Item | undefined, options: ReadOptions): SystemPlan {
+function readSystem(item: ConfigNode | undefined, options: ReadOptions): SystemPlan {
   const fields = item?.fields('bios', 'debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
-  const path = (field: Item | undefined): string | undefined => {
-    const text = field?.string('a path');
+  const path = (field: ConfigNode | undefined): string | undefined => {
+    const text = field?.text('a path');
     if (text !== undefined) field!.check(() => options.checkFile(text));
     return text;
   };
-  const debian = fields.debian?.integer(11, 12) ?? 12;
+  const debian = fields.debian?.number(11, 12) ?? 12;
   const bios = fields.bios?.boolean() ?? false;
   const notBios = fields.debian ?? fields.with ?? fields.kernel ?? fields.initrd ?? fields.append;
   if (bios && notBios) throw notBios.error('bios: true boots what is on the drives: leave this out');
   if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
   const other = fields.kernel ?? fields.initrd;
   if (fields.with && other) throw fields.with.error("expected kernel and initrd, or packages with Debian's own system");
-  const packages = fields.with?.items('a list of packages').map((one) => one.string(packageForm, packagePattern));
+  const packages = fields.with?.list('a list of packages').map((one) => one.text(packageForm, packagePattern));
   return {
     bios,
     with: packages ?? [],
     debian: debian === 11 ? 11 : 12,
     kernel: path(fields.kernel),
     initrd: path(fields.initrd),
-    append: fields.append?.string("words for the kernel's command line"),
-    ready: fields.ready?.string('what the system prints when it is up'),
+    append: fields.append?.text("words for the kernel's command line"),
+    ready: fields.ready?.text('what the system prints when it is up'),
   };
 }
 
 function readDevice(
   name: string,
-  item: Item,
+  item: ConfigNode,
   next: AoeNumber,
   { owner, ...places }: Places & { owner: string },
   options: ReadOptions,
@@ -169,7 +169,7 @@ function readDevice(
   places.items.set(`device ${owner}/${name}`, item);
   const fields = item.fields('source', 'aoe', 'read-only', 'local', 'lease');
   if (!fields.source) throw item.error('expected source: a file, block device or other source');
-  const source = fields.source.string('a source');
+  const source = fields.source.text('a source');
   readSource(fields.source, source, places, options);
   const local = fields.local?.boolean() ?? false;
   if (fields.lease && !local) throw fields.lease.error('there is nothing to share: it needs local: true');
@@ -178,12 +178,12 @@ function readDevice(
     source,
     aoe: fields.aoe ? readAoe(fields.aoe) : next,
     readOnly: fields['read-only']?.boolean() ?? false,
-    lease: local ? (fields.lease?.oneOf('network', 'local') ?? 'network') : undefined,
+    lease: local ? (fields.lease?.choice('network', 'local') ?? 'network') : undefined,
   };
 }
 
 /** Parses a source, which must not name a file that does not exist. */
-function readSource(item: Item, text: string, { sources }: Places, { checkFile }: ReadOptions): Source {
+function readSource(item: ConfigNode, text: string, { sources }: Places, { checkFile }: ReadOptions): Source {
   return item.check(() => {
     const source = parseSource(text);
     sources.set(text, source);
@@ -193,23 +193,23 @@ function readSource(item: Item, text: string, { sources }: Places, { checkFile }
   });
 }
 
-function readAoe(item: Item): AoeNumber {
+function readAoe(item: ConfigNode): AoeNumber {
   const expected = 'SHELF.SLOT, for example 1.0; a shelf is 0 to 65534, a slot 0 to 254';
   const [shelf, slot] = item
-    .string(expected, /^\d{1,5}\.\d{1,3}$/)
+    .text(expected, /^\d{1,5}\.\d{1,3}$/)
     .split('.')
     .map(Number) as [number, number];
   if (shelf > 65_534 || slot > 254) throw item.error(`expected ${expected}`);
   return { shelf, slot };
 }
 
-function readFarDrive(item: Item): Later {
+function readFarDrive(item: ConfigNode): Later {
   const fields = item.fields('far', 'read-only', 'bus', 'assume-same');
   if (!fields.far) throw item.error('expected far: SERVER/DEVICE, or a text as farbus run --drive has it');
-  const name = fields.far.string('SERVER/DEVICE', /^[^/]+\/[^/]+$/);
+  const name = fields.far.text('SERVER/DEVICE', /^[^/]+\/[^/]+$/);
   const [server, device] = name.split('/') as [string, string];
   const readOnly = fields['read-only']?.boolean() ?? false;
-  const bus = fields.bus?.oneOf('nvme', 'ahci') ?? 'nvme';
+  const bus = fields.bus?.choice('nvme', 'ahci') ?? 'nvme';
   const assumeSame = fields['assume-same']?.boolean() ?? false;
   return (computers) => {
     const owner = computers.find((one) => one.name === server);
@@ -220,9 +220,9 @@ function readFarDrive(item: Item): Later {
   };
 }
 
-function readMac(item: Item): Mac {
+function readMac(item: ConfigNode): Mac {
   const expected = 'an Ethernet address of one station, for example 02:00:00:00:00:01';
-  const mac = parseMac(item.string(expected));
+  const mac = parseMac(item.text(expected));
   if (!mac || isGroup(mac)) throw item.error(`expected ${expected}`);
   return mac;
 }

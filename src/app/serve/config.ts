@@ -35,40 +35,44 @@ const exportKeys = [
  */
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
-  const top = root.map(['listen', 'exports', ...Object.keys(connectionLimits), 'metrics', 'reconnect', 'tls']);
-  const list = top.get('exports')?.list('exports');
+  const limits = Object.keys(connectionLimits) as (keyof typeof connectionLimits)[];
+  const top = root.fields('listen', 'exports', ...limits, 'metrics', 'reconnect', 'tls');
+  const list = top.exports?.list('a list of exports');
   if (!list || list.length === 0)
-    throw (top.get('exports') ?? root).error('no exports', 'a list of at least one under the key exports');
+    throw (top.exports ?? root).error('expected a list of at least one export under exports');
   const exports = list.map(exportOf);
   const seen = new Set<string>();
   for (const [index, { name }] of exports.entries()) {
-    if (seen.has(name)) throw list[index]!.error(`a second export ${JSON.stringify(name)}`, 'another name');
+    if (seen.has(name)) throw list[index]!.error(`the name ${JSON.stringify(name)} is taken already: give another`);
     seen.add(name);
   }
   return {
-    listen: top.get('listen')?.list('addresses').map(listenOf) ?? [],
+    listen: top.listen?.list('a list of addresses').map(listenOf) ?? [],
     exports,
-    limits: limitsOf(top),
-    metrics: top.get('metrics')?.text('HOST:PORT'),
-    reconnectSeconds: top.get('reconnect')?.number(0, 86_400) ?? defaultReconnect,
-    tls: tlsOf(top.get('tls')),
+    limits: limitsOf(limits, top),
+    metrics: top.metrics?.text('HOST:PORT'),
+    reconnectSeconds: top.reconnect?.number(0, 86_400) ?? defaultReconnect,
+    tls: tlsOf(top.tls),
   };
 }
 
 function tlsOf(node: ConfigNode | undefined): TlsValues {
-  const keys = node?.map(['mode', 'certificates', 'psk', 'verify-peer']);
+  const keys = node?.fields('mode', 'certificates', 'psk', 'verify-peer');
   return {
-    tls: keys?.get('mode')?.choice(['require', 'on', 'off']),
-    'tls-certificates': keys?.get('certificates')?.text('a folder'),
-    'tls-psk': keys?.get('psk')?.text('a file'),
-    'tls-verify-peer': keys?.get('verify-peer')?.boolean() ?? false,
+    tls: keys?.mode?.choice('require', 'on', 'off'),
+    'tls-certificates': keys?.certificates?.text('a folder'),
+    'tls-psk': keys?.psk?.text('a file'),
+    'tls-verify-peer': keys?.['verify-peer']?.boolean() ?? false,
   };
 }
 
-function limitsOf(top: ReadonlyMap<string, ConfigNode>): ServeSettings['limits'] {
-  const found = Object.entries(connectionLimits).flatMap(([word, key]) => {
-    const node = top.get(word);
-    return node ? [[key, node.limit(mostConnections)] as const] : [];
+function limitsOf(
+  words: readonly (keyof typeof connectionLimits)[],
+  nodes: Partial<Record<string, ConfigNode>>,
+): ServeSettings['limits'] {
+  const found = words.flatMap((word) => {
+    const node = nodes[word];
+    return node ? [[connectionLimits[word], node.limit(mostConnections)] as const] : [];
   });
   return Object.fromEntries(found);
 }
@@ -81,15 +85,14 @@ function listenOf(node: ConfigNode): string {
 }
 
 function exportOf(node: ConfigNode): ExportSettings {
-  const keys = node.map(exportKeys);
-  const sourceNode = keys.get('source');
-  if (!sourceNode) throw node.error('an export without a source', 'source: SOURCE');
-  const source = sourceNode.parsed(parseSource, 'a SOURCE');
-  const name = keys.get('name')?.text() ?? nameOf(source);
-  if (name === '') throw node.error('an export without a name', 'name: NAME');
+  const keys = node.fields(...exportKeys);
+  if (!keys.source) throw node.error('expected source: SOURCE');
+  const source = keys.source.parsed(parseSource, 'a SOURCE');
+  const name = keys.name?.text('a name') ?? nameOf(source);
+  if (name === '') throw node.error('expected name: NAME');
   let filters: Filters = {};
   for (const key of filterNames) {
-    const value = keys.get(key);
+    const value = keys[key];
     if (value) filters = { ...filters, ...filterIn(key, value) };
   }
   const { 'read-only': readOnly = false, ...others } = filters;
@@ -97,14 +100,14 @@ function exportOf(node: ConfigNode): ExportSettings {
   return {
     name,
     source,
-    description: keys.get('description')?.text() ?? '',
-    isDefault: keys.get('default')?.boolean() ?? false,
+    description: keys.description?.text('a text', /^/) ?? '',
+    isDefault: keys.default?.boolean() ?? false,
     readOnly,
     filters: others,
-    tlsOnly: keys.get('tls-only')?.boolean() ?? false,
-    access: accessOf(keys.get('allow')),
-    maxConnections: keys.get('max-connections')?.number(1, 1_000_000),
-    oneWriter: keys.get('one-writer')?.choice(['read-only', 'refuse']),
+    tlsOnly: keys['tls-only']?.boolean() ?? false,
+    access: accessOf(keys.allow),
+    maxConnections: keys['max-connections']?.number(1, 1_000_000),
+    oneWriter: keys['one-writer']?.choice('read-only', 'refuse'),
   };
 }
 
@@ -113,39 +116,33 @@ function filterIn(key: keyof Filters, value: ConfigNode): Filters {
   const parse = (text: string): Filters => parseFilter(key, text, key);
   if (valueName === undefined) return value.boolean() ? parse('') : {};
   if (!list) return value.parsed(parse);
-  return value.list('texts').reduce<Filters>((all, one) => joined(all, one.parsed(parse)), {});
+  return value.list('a list of texts').reduce<Filters>((all, one) => joined(all, one.parsed(parse)), {});
 }
 
 function accessOf(node: ConfigNode | undefined): ExportSettings['access'] {
   if (!node) return {};
-  const keys = node.map(['networks', 'tls-names', 'tokens', 'token-files']);
-  const texts = (key: string, of: string): string[] | undefined =>
-    keys
-      .get(key)
-      ?.list(of)
-      .map((one) => one.text());
-  const networks = keys
-    .get('networks')
-    ?.list('networks')
-    .map((one) => one.parsed((text) => (new Access({ networks: [text] }), text)));
-  const tokens = keys
-    .get('tokens')
-    ?.list('tokens')
-    .map((one) => one.parsed((text) => (new Access({ tokens: [text] }), text)));
-  const inFiles = keys
-    .get('token-files')
-    ?.list('paths')
-    .map((one) =>
-      one.parsed((path) => {
-        // A named pipe would stop the server until its other end is written.
-        if (!statSync(path).isFile()) throw new FarbusError(`${printable(path)} is no regular file`);
-        const text = readFileSync(path, 'utf8').trim();
-        return (new Access({ tokens: [text] }), text);
-      }),
-    );
+  const keys = node.fields('networks', 'tls-names', 'tokens', 'token-files');
+  const networks = keys.networks?.list('a list of networks').map((one) => {
+    return one.parsed((text) => (new Access({ networks: [text] }), text));
+  });
+  const tokens = keys.tokens?.list('a list of tokens').map((one) => one.parsed(token));
+  const inFiles = keys['token-files']?.list('a list of paths').map((one) => one.parsed(tokenIn));
   return {
     networks,
-    tlsNames: texts('tls-names', 'names'),
+    tlsNames: keys['tls-names']?.list('a list of names').map((one) => one.text()),
     tokens: tokens || inFiles ? [...(tokens ?? []), ...(inFiles ?? [])] : undefined,
   };
+}
+
+/** Checks a token. */
+function token(text: string): string {
+  new Access({ tokens: [text] });
+  return text;
+}
+
+/** The token in a file. */
+function tokenIn(path: string): string {
+  // A named pipe would stop the server until its other end is written.
+  if (!statSync(path).isFile()) throw new FarbusError(`${printable(path)} is no regular file`);
+  return token(readFileSync(path, 'utf8').trim());
 }

@@ -1,11 +1,12 @@
 /** Shared code of the commands about sites: reading a site file, and finding a running site. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { controlFolder, findControlFolder } from '../control/folder.js';
-import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { FarbusError, usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { answers, control } from './control.js';
 import type { SitePlan } from '../../site/plan.js';
+import { readConfigText } from '../config/reader.js';
 import { readSite } from '../config/site.js';
 import type { ComputerStatus } from '../../site/supervisor.js';
 
@@ -13,13 +14,8 @@ import type { ComputerStatus } from '../../site/supervisor.js';
  * Reads a site file. Relative paths in it start at the working directory, which must be the file's
  * folder.
  */
-export function loadSite(file: string): SitePlan {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw usageError(`cannot read the site file ${file}: ${messageOf(error)}`);
-  }
+export async function loadSite(file: string): Promise<SitePlan> {
+  const text = await readConfigText(file);
   return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkFile });
 }
 

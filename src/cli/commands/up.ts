@@ -71,7 +71,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
   // Relative paths in a site file start at its folder.
   process.chdir(dirname(file));
-  const site = loadSite(basename(file));
+  const site = await loadSite(basename(file));
   if (values.check) {
     io.stdout.write(`${site.name}: ${many(site.computers, 'computer')}, ${many(site.segments, 'segment')}\n`);
     return 0;
