@@ -133,6 +133,11 @@ export class Supervisor {
     return () => watchers.delete(watcher);
   }
 
+  /** @throws FarbusError if the site has no such computer */
+  checkComputer(computer: string): void {
+    this.#entry(computer);
+  }
+
   get leases(): readonly LeaseState[] {
     return [...this.#entries.values()].flatMap(({ leases }) => leases);
   }

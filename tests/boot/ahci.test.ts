@@ -16,7 +16,7 @@ import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
 import { ahciModules, bootModules, defaultCommandLine, prepareDebianGuest } from '../../src/guest/debian.node.js';
 import { controlFolder } from '../../src/app/control/folder.js';
-import { askControl } from '../../src/app/control/control.js';
+import { askControl } from '../../src/app/control/client.js';
 import type { ServeStatus } from '../../src/app/serve/control.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

@@ -10,7 +10,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { controlFolder, findControlFolder } from '../../src/app/control/folder.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { LeaseArbiter } from '../../src/block/filters/lease.js';
-import { askControl, serveControl, type ControlHandler, type ControlSocket } from '../../src/app/control/control.js';
+import { askControl, openControl } from '../../src/app/control/client.js';
+import { ControlStream, serveControl, type ControlHandler, type ControlSocket } from '../../src/app/control/server.js';
 import { NoAnswer } from '../../src/app/control/working.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { tempFolder } from '../support/temp.js';
@@ -96,7 +97,53 @@ describe('A request that takes its time', () => {
   });
 });
 
+describe('A request for a stream', () => {
+  it('is answered, and then the socket carries bytes in both directions', async () => {
+    const path = await serve(async ({ command }) => {
+      if (command !== 'echo') throw new Error('no such stream');
+      return new ControlStream((socket, rest) => {
+        socket.write('welcome;');
+        socket.on('data', (bytes: Buffer) => socket.write(bytes));
+        if (rest.length > 0) socket.write(rest);
+        socket.resume();
+      });
+    });
+    await expect(openControl(path, { command: 'x' })).rejects.toThrow(/^no such stream$/);
+    const { socket, rest, result } = await openControl(path, { command: 'echo' });
+    expect(result).toEqual({});
+    let got = Buffer.from(rest).toString();
+    const all = new Promise<void>((resolve) => {
+      socket.on('data', (bytes: Buffer) => {
+        got += bytes.toString();
+        if (got === 'welcome;one;') resolve();
+      });
+    });
+    socket.write('one;');
+    socket.resume();
+    await all;
+    socket.destroy();
+  });
+
+  it('that causes the end of the server is answered before the end', async () => {
+    const env = { XDG_RUNTIME_DIR: tempFolder() };
+    let closed: Promise<void> | undefined;
+    const socket: ControlSocket = await serveControl('site-x', async () => void (closed = socket.close()), env);
+    expect(await askControl(socket.path, { command: 'down' })).toBeUndefined();
+    await closed;
+  });
+});
+
 describe('The folder of control sockets', () => {
+  it('keeps the socket of a site whose name ends like one with a process number', async () => {
+    const env = { XDG_RUNTIME_DIR: tempFolder() };
+    // No process has this number: it is above the kernel's limit.
+    const site = await serveControl('site-demo-4999999', async () => 'yes', env);
+    const other = await serveControl('serve-1', async () => 'no', env);
+    expect(await askControl(site.path, { command: 'x' })).toBe('yes');
+    await site.close();
+    await other.close();
+  });
+
   it('is made for its owner alone, and is the same for all', () => {
     const env = { XDG_RUNTIME_DIR: tempFolder() };
     expect(findControlFolder(env)).toBeUndefined();

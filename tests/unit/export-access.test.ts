@@ -7,7 +7,8 @@ import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { Access, addressBytes, splitToken } from '../../src/export/access.js';
 import { controlFolder } from '../../src/app/control/folder.js';
-import { askControl, controlSockets, serveControl } from '../../src/app/control/control.js';
+import { askControl, controlSockets } from '../../src/app/control/client.js';
+import { serveControl } from '../../src/app/control/server.js';
 import { tempFolder } from '../support/temp.js';
 
 const client = (

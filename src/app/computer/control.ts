@@ -1,5 +1,5 @@
 /**
- * The control socket of a running computer (app/control/control.ts): its screen, its keyboard, and
+ * The control socket of a running computer (app/control): its screen, its keyboard, and
  * the media of its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and
  * `media` use it.
  */
@@ -7,7 +7,8 @@ import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { isDead } from '../../base/owned.node.js';
 import type { Computer } from '../../computer/computer.js';
 import type { Work } from '../../base/work.js';
-import { askControl, controlSockets, serveControl, type ControlRequest } from '../control/control.js';
+import { askControl, controlSockets } from '../control/client.js';
+import { serveControl, type ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf } from '../../machine/screen.js';

@@ -73,14 +73,15 @@ function check(folder: string): boolean {
 const youngMs = 10_000;
 
 /**
- * Removes the sockets that killed processes have left: `NAME-PID.sock` and `NAME.PID.sock` if no
- * process has that PID or if it is this process's own, and every socket that refuses connections.
+ * Removes the sockets that killed processes have left: of servers and computers, whose names have
+ * the PID, if no process has it or if it is this process's own; and every socket that refuses
+ * connections.
  */
 export async function removeDeadSockets(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (!/\.(sock|site)$/.test(name)) continue;
+    if (!name.endsWith('.sock')) continue;
     const path = join(folder, name);
-    const pid = Number(/[-.](\d+)\.sock$/.exec(name)?.[1] ?? 0);
+    const pid = Number(/^(?:serve-|computer-.*\.)(\d+)\.sock$/.exec(name)?.[1] ?? 0);
     let dead = pid > 0 && (pid === process.pid || !isRunning(pid));
     if (!dead) {
       const stat = await lstat(path).catch(() => undefined);

@@ -9,7 +9,7 @@
  * has closed its socket, the write fails with EPIPE, and the server does not begin. A client that
  * disconnects later withdraws its request: the signal of the work aborts.
  *
- * Not here: the requests themselves (control.ts and the control sockets of computers).
+ * Not here: the requests themselves (server.ts).
  */
 import type { Socket } from 'node:net';
 import { FarbusError } from '../../base/errors.js';

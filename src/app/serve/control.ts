@@ -1,6 +1,6 @@
 /** The control socket of a running `farbus serve`: status reports and commands (docs/serve.md). */
 import { FarbusError } from '../../base/errors.js';
-import type { ControlHandler } from '../control/control.js';
+import type { ControlHandler } from '../control/server.js';
 import type { Work } from '../../base/work.js';
 import type { Offered } from '../../export/exports.js';
 import type { ServeService } from './service.js';

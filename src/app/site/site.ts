@@ -4,7 +4,9 @@ import { basename, join } from 'node:path';
 import { controlFolder, findControlFolder } from '../control/folder.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
-import { answers, control } from './control.js';
+import { answers, askControl } from '../control/client.js';
+import { serveControl, type ControlHandler, type ControlSocket } from '../control/server.js';
+import type { SiteStatus } from './control.js';
 import type { SitePlan } from '../../site/plan.js';
 import { readConfigText } from '../config/reader.js';
 import { readSite } from '../config/site.js';
@@ -24,12 +26,26 @@ export function statusLine({ name, role, state, detail }: ComputerStatus): strin
   return visible(`${name} (${role}): ${state}${detail === '' ? '' : `: ${detail}`}`);
 }
 
-/** Suffix of a site's control socket; servers and computers have theirs in the same folder. */
-const socketEnd = '.site';
+/** Names of sites' control sockets; those of servers and computers are in the same folder. */
+const prefix = 'site-';
+const socketEnd = '.sock';
 
 /** The path of a site's control socket. */
 export function controlPath(env: NodeJS.ProcessEnv, site: string): string {
-  return join(controlFolder(env), site + socketEnd);
+  return join(controlFolder(env), prefix + site + socketEnd);
+}
+
+/** Opens the control socket of a site. Rejects with a FarbusError if one of that name runs. */
+export async function serveSite(env: NodeJS.ProcessEnv, site: string, handler: ControlHandler): Promise<ControlSocket> {
+  if (await answers(controlPath(env, site))) {
+    throw new FarbusError(`the site ${site} runs already: farbus down ${site} ends it`);
+  }
+  return serveControl(prefix + site, handler, env);
+}
+
+/** The state of the site whose control socket is at `path`. */
+export async function siteStatus(path: string): Promise<SiteStatus> {
+  return (await askControl(path, { command: 'status' })) as SiteStatus;
 }
 
 /** Names of the running sites. */
@@ -37,8 +53,8 @@ export async function runningSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   const found: string[] = [];
   const folder = findControlFolder(env);
   for (const file of folder === undefined ? [] : readdirSync(folder).sort()) {
-    if (!file.endsWith(socketEnd) || !(await answers(join(folder!, file)))) continue;
-    found.push(file.slice(0, -socketEnd.length));
+    if (!file.startsWith(prefix) || !file.endsWith(socketEnd)) continue;
+    if (await answers(join(folder!, file))) found.push(file.slice(prefix.length, -socketEnd.length));
   }
   return found;
 }
@@ -63,9 +79,7 @@ export async function findSite(
 export async function describeSites(env: NodeJS.ProcessEnv): Promise<string[]> {
   return await Promise.all(
     (await runningSites(env)).map(async (name) => {
-      const { reply, socket } = await control(controlPath(env, name), { op: 'status' });
-      socket.destroy();
-      const { computers = [], leases = [] } = reply;
+      const { computers, leases } = await siteStatus(controlPath(env, name));
       const lines = [
         ...computers.map(statusLine),
         ...leases.map(({ device, holder }) => visible(`lease ${device}: ${holder}`)),

@@ -1,12 +1,12 @@
 /** `farbus console`: connects the terminal to the console of a computer of a site. */
 import { usageError } from '../../base/errors.js';
 import { isOver } from '../../site/computer.js';
-import { control } from '../../app/site/control.js';
+import { openControl } from '../../app/control/client.js';
 import type { CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { onSignals } from '../ui/signals.js';
-import { findSite, statusLine } from '../../app/site/site.js';
+import { findSite, siteStatus, statusLine } from '../../app/site/site.js';
 import { attachTerminal } from '../ui/terminal.js';
 
 const options = {
@@ -31,7 +31,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const [computer, ...more] = operands;
   if (computer === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
   const { path } = await findSite(io.env, values.site);
-  const { socket, rest } = await control(path, { op: 'console', computer });
+  const { socket, rest } = await openControl(path, { command: 'console', computer });
   const signals = onSignals();
   if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${computer}; Ctrl-] leaves\n`);
   const ended = new Promise<'ended'>((resolve) => socket.once('close', () => resolve('ended')));
@@ -54,9 +54,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
 
 async function whyEnded(path: string, computer: string): Promise<string> {
   try {
-    const { reply, socket } = await control(path, { op: 'status' });
-    socket.destroy();
-    const status = reply.computers?.find(({ name }) => name === computer);
+    const { computers } = await siteStatus(path);
+    const status = computers.find(({ name }) => name === computer);
     if (status && isOver(status.state)) return statusLine(status);
   } catch {
     // The site has ended together with the computer.

@@ -1,6 +1,6 @@
 /** `farbus down`: ends a running site. */
 import { usageError } from '../../base/errors.js';
-import { control } from '../../app/site/control.js';
+import { askControl } from '../../app/control/client.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -25,8 +25,7 @@ export const command = defineCommand({
 async function run({ operands }: Given<typeof options>, io: CliIo): Promise<number> {
   if (operands.length > 1) throw usageError('farbus down [SITE]: one site at a time');
   const { site, path } = await findSite(io.env, operands[0]);
-  const { socket } = await control(path, { op: 'down' }, tellWaiting(io));
-  socket.destroy();
+  await askControl(path, { command: 'down' }, { onWorking: tellWaiting(io) });
   io.stdout.write(`${site} has ended\n`);
   return 0;
 }

@@ -4,7 +4,8 @@
  */
 import { usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
-import { control } from '../../app/site/control.js';
+import { askControl } from '../../app/control/client.js';
+import type { SiteStatus } from '../../app/site/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -39,13 +40,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     throw usageError('farbus lease SERVER/DEVICE network, or local: say where the lease is to go');
   }
   const { path } = await findSite(io.env, values.site);
-  const { reply, socket } = await control(
-    path,
-    device === undefined ? { op: 'status' } : { op: 'lease', device, to: to! },
-    tellWaiting(io),
-  );
-  socket.destroy();
-  const leases = reply.leases ?? [];
+  const request = device === undefined ? { command: 'status' } : { command: 'lease', device, to };
+  const { leases } = (await askControl(path, request, { onWorking: tellWaiting(io) })) as Pick<SiteStatus, 'leases'>;
   if (values.json) io.stdout.write(jsonLine(leases));
   else if (leases.length === 0) io.stderr.write('farbus: no server of this site shares a device with its own system\n');
   else for (const one of leases) io.stdout.write(`${visible(`${one.device}: ${one.holder}`)}\n`);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FarbusError, usageError } from '../../base/errors.js';
 import { sleep } from '../../base/turn.js';
 import { jsonLine, visible } from '../../base/printable.js';
-import { answers } from '../../app/site/control.js';
+import { answers } from '../../app/control/client.js';
 import { logsFolder } from '../../site/folders.node.js';
 import { consoleEnd, logEnd } from '../../site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../site/read-logs.node.js';

@@ -1,7 +1,7 @@
 /** `farbus media`: exchanges the media of removable drives of a running computer or server. */
 import { usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
-import { askControl } from '../../app/control/control.js';
+import { askControl } from '../../app/control/client.js';
 import { askComputer } from '../../app/computer/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';

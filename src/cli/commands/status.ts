@@ -5,7 +5,7 @@
 import { FarbusError, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
-import { askControl, controlSockets } from '../../app/control/control.js';
+import { askControl, controlSockets } from '../../app/control/client.js';
 import { NoAnswer } from '../../app/control/working.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';

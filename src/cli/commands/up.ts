@@ -11,7 +11,9 @@ import { Hub } from '../../network/ethernet/hub.js';
 import { openSegment } from '../../network/ethernet/open.node.js';
 import type { Segment } from '../../network/ethernet/segment.js';
 import { isOver } from '../../site/computer.js';
-import { answers, control, listenControl } from '../../app/site/control.js';
+import { answers } from '../../app/control/client.js';
+import type { ControlSocket } from '../../app/control/server.js';
+import { siteHandler } from '../../app/site/control.js';
 import { logFolder } from '../../site/folders.node.js';
 import { SiteLogs } from '../../site/logs.node.js';
 import type { SegmentPlan, SitePlan } from '../../site/plan.js';
@@ -24,7 +26,7 @@ import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
 import { onSignals } from '../ui/signals.js';
-import { controlPath, loadSite, statusLine } from '../../app/site/site.js';
+import { controlPath, loadSite, serveSite, siteStatus, statusLine } from '../../app/site/site.js';
 import { startHere, systemOf } from '../../app/site/computer.js';
 
 const options = {
@@ -136,9 +138,10 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
       },
     },
   });
-  let close: (() => Promise<void>) | undefined;
+  let control: ControlSocket | undefined;
   try {
-    close = await listenControl(controlPath(io.env, site.name), supervisor, folder, () => supervisor.stop());
+    const handler = siteHandler(supervisor, folder, () => supervisor.stop());
+    control = await serveSite(io.env, site.name, handler);
     // Do this after taking the control socket: before, the logs may belong to a running site.
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
@@ -151,7 +154,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     return status;
   } finally {
     await supervisor.stop();
-    await close?.();
+    await control?.close();
     signals.stop();
     logs?.close();
   }
@@ -209,9 +212,7 @@ async function detach(
 
 async function statusAt(path: string): Promise<readonly ComputerStatus[]> {
   try {
-    const { reply, socket } = await control(path, { op: 'status' });
-    socket.destroy();
-    return reply.computers ?? [];
+    return (await siteStatus(path)).computers;
   } catch {
     // The socket does not exist yet or any more; the caller watches the process for that.
     return [];

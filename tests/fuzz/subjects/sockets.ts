@@ -5,10 +5,11 @@
  */
 import { connect, type Socket } from 'node:net';
 import { controlHandler } from '../../../src/app/serve/control.js';
-import { askControl, serveControl, type ControlSocket } from '../../../src/app/control/control.js';
-import { control, listenControl } from '../../../src/app/site/control.js';
+import { askControl } from '../../../src/app/control/client.js';
+import { serveControl, type ControlSocket } from '../../../src/app/control/server.js';
+import { siteHandler } from '../../../src/app/site/control.js';
 import type { Supervisor } from '../../../src/site/supervisor.js';
-import { tempFolder, tempPath } from '../../support/temp.js';
+import { tempFolder } from '../../support/temp.js';
 import { join, text } from '../harness/bytes.js';
 import { Composed } from '../harness/compositions.js';
 import type { Input } from '../harness/input.js';
@@ -24,8 +25,8 @@ const patienceMs = 30_000;
 
 const lines = [
   '{"command":"status"}', '{"command":"lease","export":"disk","to":"1"}', '{"command":"eject","export":"disk","force":true}',
-  '{"command":"insert","export":"disk","source":"memory:4096"}', '{"command":"reload"}', '{"command":"x"}', '{"op":"status"}',
-  '{"op":"console","computer":"a"}', '{"op":"lease","device":"d","to":"x"}', '{"op":"x"}', 'null', '[]', '1', '"', '{', '}',
+  '{"command":"insert","export":"disk","source":"memory:4096"}', '{"command":"reload"}', '{"command":"x"}', '{"command":"down"}',
+  '{"command":"console","computer":"a"}', '{"command":"lease","device":"d","to":"x"}', 'null', '[]', '1', '"', '{', '}',
   '{"command":{"toString":1}}', '{"command":"__proto__"}', '{"command":"status","__proto__":{"x":1}}', '[[[[[[[[[[[[',
   'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n', 'GET / HTTP/1.0\r\n\r\n', 'POST /metrics HTTP/1.1\r\nContent-Length: 10\r\n\r\n',
   'Transfer-Encoding: chunked\r\n\r\nffffffff\r\n', 'Connection: keep-alive\r\n', 'Expect: 100-continue\r\n',
@@ -35,8 +36,7 @@ const lines = [
 const places = ['control', 'site', 'metrics'] as const;
 let composed: Composed;
 let serving: ControlSocket;
-let endSite: () => Promise<void>;
-let sitePath = '';
+let site: ControlSocket;
 let metrics = '';
 
 export const sockets: Subject = {
@@ -58,8 +58,8 @@ export const sockets: Subject = {
         XDG_RUNTIME_DIR: tempFolder(),
       },
     );
-    sitePath = tempPath('site');
-    endSite = await listenControl(sitePath, supervisor as unknown as Supervisor, '/logs', () => Promise.resolve());
+    const handler = siteHandler(supervisor as unknown as Supervisor, '/logs', () => Promise.resolve());
+    site = await serveControl('site-fuzz', handler, { XDG_RUNTIME_DIR: tempFolder() });
   },
 
   /** The first message says which socket. */
@@ -75,7 +75,7 @@ export const sockets: Subject = {
   },
 
   async close() {
-    await endSite();
+    await site.close();
     await serving.close();
     await composed.close();
   },
@@ -86,6 +86,7 @@ const supervisor = {
   name: 'site',
   status: [],
   leases: [],
+  checkComputer: () => undefined,
   moveLease: () => Promise.reject(new Error('there is no such device')),
   watch: (_computer: string, watcher: { over: () => void }) => {
     setImmediate(() => watcher.over());
@@ -96,8 +97,7 @@ const supervisor = {
 
 async function goodClients(): Promise<void> {
   await askControl(serving.path, { command: 'status' });
-  const { socket } = await control(sitePath, { op: 'status' });
-  socket.destroy();
+  await askControl(site.path, { command: 'status' });
   const answer = await fetch(metrics);
   await answer.text();
 }
@@ -123,7 +123,7 @@ async function one(input: Input): Promise<string> {
   const socket: Socket =
     place === 'metrics'
       ? connect(Number(new URL(metrics).port), '127.0.0.1')
-      : connect(place === 'control' ? serving.path : sitePath);
+      : connect(place === 'control' ? serving.path : site.path);
   const got: Buffer[] = [];
   socket.on('error', () => undefined);
   socket.on('data', (chunk: Buffer) => got.push(chunk));

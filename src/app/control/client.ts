@@ -1,0 +1,84 @@
+/** The client of control sockets (server.ts). */
+import { readdir } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { checkSocketPath } from '../../network/socket.node.js';
+import { findControlFolder } from './folder.js';
+import type { ControlRequest } from './server.js';
+import { answerLine, NoAnswer, type OnWorking } from './working.js';
+
+export interface AskOptions {
+  /** Longest time without a line from the server, in ms. Default 10000. */
+  readonly limitMs?: number;
+  readonly onWorking?: OnWorking;
+}
+
+/**
+ * Sends one request to the server at `path` and waits for its answer, for as long as the server
+ * reports that it works on it. Rejects with a FarbusError: a {@link NoAnswer} if the server is
+ * silent.
+ */
+export async function askControl(path: string, request: ControlRequest, options: AskOptions = {}): Promise<unknown> {
+  const { socket, result } = await openControl(path, request, options);
+  socket.destroy();
+  return result;
+}
+
+/** Like {@link askControl}, for a stream: the socket carries its bytes, after those in `rest`. */
+export async function openControl(
+  path: string,
+  request: ControlRequest,
+  { limitMs, onWorking }: AskOptions = {},
+): Promise<{ readonly socket: Socket; readonly rest: Uint8Array; readonly result: unknown }> {
+  checkSocketPath(path);
+  const socket = connect({ path });
+  try {
+    socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
+    const { line, rest } = await answerLine(socket, onWorking, limitMs).catch((error: unknown) => {
+      const why = `the server at ${path} does not answer: ${messageOf(error)}`;
+      throw error instanceof NoAnswer ? new NoAnswer(why) : new FarbusError(why, { cause: error });
+    });
+    socket.on('error', () => undefined);
+    const { result, error } = parsed(path, line);
+    if (error !== undefined) throw new FarbusError(error);
+    return { socket, rest, result };
+  } catch (error) {
+    socket.on('error', () => undefined);
+    socket.destroy();
+    throw error;
+  }
+}
+
+function parsed(path: string, line: string): { readonly result?: unknown; readonly error?: string } {
+  try {
+    return JSON.parse(line) as { result?: unknown; error?: string };
+  } catch (error) {
+    throw new FarbusError(`the process that listens at ${path} is no server of farbus`, { cause: error });
+  }
+}
+
+/** True if a process listens on the socket. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** Paths of this user's control sockets whose name begins with `prefix`, including dead ones. */
+export async function controlSockets(prefix: string, env: NodeJS.ProcessEnv = process.env): Promise<string[]> {
+  const folder = findControlFolder(env);
+  if (folder === undefined) return [];
+  const names = await readdir(folder).catch((error: unknown) => {
+    throw new FarbusError(`cannot look into ${folder}: ${messageOf(error)}`, { cause: error });
+  });
+  return names
+    .filter((name) => name.startsWith(prefix) && name.endsWith('.sock'))
+    .sort()
+    .map((name) => join(folder, name));
+}
