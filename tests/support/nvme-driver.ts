@@ -1,7 +1,8 @@
 /**
  * A minimal NVMe driver for tests. It knows the specification and does only what the test tells it.
  */
-import { NvmeController, type NvmeOptions } from '../../src/device/nvme/controller.js';
+import { NvmeController } from '../../src/device/nvme/controller.js';
+import type { NvmeOptions } from '../../src/device/nvme/options.js';
 import { AdminOpcode, Cns, Register } from '../../src/spec/nvme.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { TestMemory } from './guest-memory.js';

@@ -7,42 +7,21 @@
  * a later effect on the medium. Read data that still arrives is discarded, because the driver may
  * have reused the memory.
  *
- * Not here: link and resets (port-link.ts), received FISes (completion.ts), the meaning of a
- * command (../ata/sata-device.ts).
+ * Not here: the commands in flight (command-runner.ts), link and resets (port-link.ts), received
+ * FISes (completion.ts), the meaning of a command (../ata/sata-device.ts).
  */
-import type { ThrottledLogger } from '../../base/log.js';
-import type { Steps } from '../../base/steps.js';
-import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
-import type { CommandTimes } from '../command-times.js';
-import { UnderWay, type UnderWayCommand } from '../under-way.js';
+import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, slots } from '../../spec/ahci.js';
 import { AtaStatus, controlReset } from '../../spec/ata.js';
-import { CommandListError, CommandMemory, address, fetchCommand, type SlotCommand } from './command-list.js';
-import { ReceivedFisArea } from './completion.js';
-import { abortedOutcome, requestOf } from './device-request.js';
 import { setDeviceBitsFis } from '../../spec/sata-fis.js';
+import { failed, type Outcome, type SataDevice } from '../ata/sata-device.js';
+import { CommandListError, address, fetchCommand, type SlotCommand } from './command-list.js';
+import { CommandRunner, type PortContext } from './command-runner.js';
+import { ReceivedFisArea } from './completion.js';
+import { abortedOutcome } from './device-request.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
-import { failed, type Outcome, type SataDevice } from '../ata/sata-device.js';
-import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, slots } from '../../spec/ahci.js';
 import type { PortState } from './state.js';
-
-/** The parts of the adapter that a port uses. */
-export interface PortContext {
-  readonly memory: GuestMemory;
-  readonly steps: Steps;
-  readonly log: ThrottledLogger;
-  readonly attribute: (tag: number, trap: Trap) => void;
-  readonly onCommand: (times: CommandTimes) => void;
-  /** Tells the adapter that the port's interrupt state may have changed. */
-  readonly changed: () => void;
-  readonly counts: { commands: number };
-}
-
-interface Running extends UnderWayCommand {
-  readonly queued: boolean;
-  done: Promise<void>;
-}
 
 const busyMask = AtaStatus.busy | AtaStatus.dataRequest;
 
@@ -51,31 +30,30 @@ export class AhciPort {
   readonly #context: PortContext;
   readonly #file: PortFile = { clb: 0, clbu: 0, fb: 0, fbu: 0, ...portResetValues };
   readonly #area: ReceivedFisArea;
-  readonly #running = new UnderWay<Running>();
+  readonly #running: CommandRunner;
   readonly #link: PortLink;
   #device: SataDevice | undefined;
-  /** Number of stops and resets: a command that began before one must not complete after it. */
-  #life = 0;
   #stopping: Promise<void> | undefined;
   /** §6.2: an error has stopped the command list, until the driver clears PxCMD.ST. */
   #halted = false;
   #paused = false;
-  /**
-   * Times of completed commands whose interrupt the driver has not acknowledged, oldest first. At
-   * most {@link slots}.
-   */
-  #times: CommandTimes[] = [];
 
   constructor(name: string, context: PortContext) {
     this.name = name;
     this.#context = context;
+    this.#running = new CommandRunner(context, {
+      halted: () => this.#halted,
+      complete: (command, outcome, queued) => this.#complete(command, outcome, queued),
+      fail: (interrupt, reason) => this.#fail(interrupt, reason),
+      fetch: () => this.#fetch(),
+    });
     this.#area = new ReceivedFisArea(context.memory, this.#file);
     this.#link = new PortLink({
       file: this.#file,
       area: this.#area,
       device: () => this.#device,
-      giveUp: () => this.#giveUp(),
-      idle: () => this.#running.size === 0,
+      giveUp: () => this.#running.giveUp(),
+      idle: () => this.#running.idle,
       drained: () => this.#running.drained(),
       ready: () => this.#fetch(),
       lostArea: () => this.#lostArea(),
@@ -104,7 +82,7 @@ export class AhciPort {
       case 'interrupt':
         return this.#context.changed();
       case 'status':
-        this.#consumed();
+        this.#running.consumed();
         return this.#context.changed();
       case 'command':
         return this.#command(cmd);
@@ -117,7 +95,7 @@ export class AhciPort {
 
   /** Connects a device, at power-on or while the guest runs. */
   plug(device: SataDevice): void {
-    this.#giveUp();
+    this.#running.giveUp();
     this.#device = device;
     device.attach(() => this.#notify(device));
     const det = this.#file.sctl & 0xf;
@@ -131,7 +109,7 @@ export class AhciPort {
   unplug(): SataDevice | undefined {
     const device = this.#device;
     if (!device) return undefined;
-    this.#giveUp();
+    this.#running.giveUp();
     this.#link.cancel();
     device.attach(() => undefined);
     this.#device = undefined;
@@ -145,7 +123,7 @@ export class AhciPort {
 
   /** §10.4.3, adapter reset: gives everything up, and resolves when no command is in flight. */
   async resetAll(): Promise<void> {
-    this.#giveUp();
+    this.#running.giveUp();
     this.#link.cancel();
     // A pending stop would start the list again if PxCMD.ST were set, with the commands in PxCI.
     // They would begin during the reset and end after it, so clear both.
@@ -186,7 +164,7 @@ export class AhciPort {
    * @throws Error if the port is not paused
    */
   save(): PortState {
-    if (!this.#paused || this.#running.size > 0) throw new Error('the port is not paused');
+    if (!this.#paused || !this.#running.idle) throw new Error('the port is not paused');
     return {
       registers: { ...this.#file },
       halted: this.#halted,
@@ -237,12 +215,12 @@ export class AhciPort {
   /** §3.3.7, ST: PxCI and PxSACT are cleared immediately, PxCMD.CR when no command is in flight. */
   #stop(): void {
     const file = this.#file;
-    this.#giveUp();
+    this.#running.giveUp();
     file.ci = 0;
     file.sact = 0;
     file.cmd &= ~(0x1f << PortCmd.currentSlotShift);
     this.#halted = false;
-    if (this.#running.size === 0 && !this.#stopping) {
+    if (this.#running.idle && !this.#stopping) {
       file.cmd &= ~PortCmd.listRunning;
       return;
     }
@@ -252,12 +230,6 @@ export class AhciPort {
       if (!this.#link.settling) file.tfd &= ~busyMask;
       if (file.cmd & PortCmd.start) this.#start();
     });
-  }
-
-  #giveUp(): void {
-    this.#life++;
-    this.#times = [];
-    this.#running.giveUp();
   }
 
   get #ready(): boolean {
@@ -295,7 +267,7 @@ export class AhciPort {
     if (!fis.isCommand) return this.#control(command);
     if (this.#link.softReset) return; // the device ignores commands until SRST is cleared
     const queued = device.isQueued(fis.command);
-    const others = this.#running.some((one) => one.queued);
+    const others = this.#running.queued;
     // SATA 3.0 §13.6.4: a queued command whose tag is in use, or an unqueued command while queued
     // ones are in flight, aborts all of them.
     const refused = queued ? this.#running.has(slot) || fis.count >> 3 !== slot : others;
@@ -306,7 +278,7 @@ export class AhciPort {
       device.queuedError(slot, outcome, queued);
       return this.#complete(command, outcome, queued);
     }
-    this.#run(device, command, queued, trap);
+    this.#running.run(device, command, queued, trap);
   }
 
   /** A register FIS with C = 0 (device control): only its SRST bit has a meaning (§10.4.1). */
@@ -314,7 +286,7 @@ export class AhciPort {
     const bit = 1 << slot;
     if (fis.control & controlReset) {
       this.#link.softReset = true;
-      this.#giveUp();
+      this.#running.giveUp();
       this.#link.cancel();
       this.#file.ci &= ~bit;
     } else if (this.#link.softReset) {
@@ -323,45 +295,6 @@ export class AhciPort {
     } else {
       this.#file.ci &= ~bit;
     }
-  }
-
-  #run(device: SataDevice, command: SlotCommand, queued: boolean, trap?: Trap): void {
-    const { memory, steps } = this.#context;
-    const life = this.#life;
-    const tag = steps.newTag();
-    if (trap) this.#context.attribute(tag, trap);
-    const issued = performance.now();
-    const completed = (outcome: Outcome, answered: number): void => {
-      const opcode = command.fis.command;
-      this.#complete(command, outcome, queued);
-      // Bound the list: a driver may poll PxCI and reuse slots without ever acknowledging an
-      // interrupt.
-      if (this.#times.length >= slots) this.#times.shift();
-      this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
-    };
-    const now = device.executeNow?.(requestOf(command, memory, memory, { tag }));
-    if (now) return completed(now, performance.now());
-    const abort = new AbortController();
-    const { signal } = abort;
-    const request = requestOf(command, memory, new CommandMemory(memory, signal), { signal, tag });
-    const work = async (): Promise<void> => {
-      let end: () => void;
-      try {
-        const outcome = await device.execute(request);
-        const answered = performance.now();
-        end = () => completed(outcome, answered);
-      } catch (error) {
-        const bit = error instanceof CommandListError ? error.interrupt : PortInterrupt.hostBusFatal;
-        end = () => this.#fail(bit, error instanceof Error ? error.message : String(error));
-      }
-      this.#running.ended(command.slot);
-      if (this.#life !== life || this.#halted) return;
-      end();
-      this.#fetch();
-    };
-    const entry: Running = { abort, queued, done: Promise.resolve() };
-    this.#running.add(command.slot, entry);
-    entry.done = work();
   }
 
   #complete(command: SlotCommand, outcome: Outcome, queued: boolean): void {
@@ -394,15 +327,5 @@ export class AhciPort {
 
   #lostArea(): void {
     this.#fail(PortInterrupt.hostBusFatal, 'the area for received frames is not in guest memory');
-  }
-
-  /** The driver has acknowledged the port's interrupt, and so has consumed the completions. */
-  #consumed(): void {
-    if (this.#times.length === 0) return;
-    const consumed = performance.now();
-    for (const times of this.#times.splice(0)) {
-      this.#context.steps.step(times.tag, 'end', 'the driver has taken the completion', consumed);
-      this.#context.onCommand({ ...times, consumed });
-    }
   }
 }

@@ -12,7 +12,8 @@ import { identifyPacket, transferMode, type AtaIdentity } from '../../spec/ata-i
 import { MediumBay, type BayState, type EjectResult } from '../scsi/medium-bay.js';
 import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
 import { DeviceType, discSector, type SenseCode } from '../../spec/scsi.js';
-import { ScsiError, type ScsiUnit, type Transferred } from '../scsi/unit.js';
+import { ScsiError, type Transferred } from '../scsi/command.js';
+import type { ScsiUnit } from '../scsi/unit.js';
 import { Signature } from '../../spec/sata-fis.js';
 import { acceptedFeatures } from './settings.js';
 

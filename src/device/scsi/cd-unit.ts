@@ -13,7 +13,8 @@ import {
   toc,
   trackInformation,
 } from '../../spec/mmc.js';
-import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './unit.js';
+import { ScsiError, nothing, reply, type ScsiCommand, type Transferred } from './command.js';
+import { ScsiUnit } from './unit.js';
 import { DeviceType, Profile, Scsi, Sense, cdMaxSectors, discSector } from '../../spec/scsi.js';
 
 export class CdUnit extends ScsiUnit {

@@ -4,7 +4,8 @@
  *
  * Left out: UNMAP, FORMAT UNIT.
  */
-import { ScsiError, ScsiUnit, nothing, reply, type ScsiCommand, type Transferred } from './unit.js';
+import { ScsiError, nothing, reply, type ScsiCommand, type Transferred } from './command.js';
+import { ScsiUnit } from './unit.js';
 import { DeviceType, ModePage, Scsi, Sense } from '../../spec/scsi.js';
 
 const fuaBit = 0x08;

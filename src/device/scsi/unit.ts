@@ -5,45 +5,16 @@
  * Not here: commands of a CD/DVD drive (cd-unit.ts) and of a removable disk (disk-unit.ts).
  */
 import { JoinedAbort } from '../../base/abort.js';
-import { buffersOf, type Buffers } from '../../base/buffers.js';
+import { buffersOf } from '../../base/buffers.js';
 import type { BlockDevice, RemovableMedia, RequestOptions } from '../../block/device.js';
-import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
-import { HostError } from '../host-error.js';
+import { blockErrorOf } from '../../block/errors.js';
 import type { AtaIdentity } from '../../spec/ata-identify.js';
-import { inquiry, vitalProductData } from '../../spec/scsi-inquiry.js';
-import type { MediumBay } from './medium-bay.js';
 import { DeviceType, EventClass, Scsi, Sense, readCapacity16Action, type SenseCode } from '../../spec/scsi.js';
-
-/** Ends a command with CHECK CONDITION. */
-export class ScsiError extends Error {
-  override readonly name = 'ScsiError';
-  readonly sense: SenseCode;
-
-  constructor(sense: SenseCode) {
-    super(`sense ${sense.map((code) => code.toString(16)).join('/')}`);
-    this.sense = sense;
-  }
-}
-
-/** A command descriptor block (CDB) and the memory of its data. */
-export interface ScsiCommand {
-  /** 16 bytes; the bytes after the command's own length are undefined. */
-  readonly cdb: DataView;
-  readonly options: RequestOptions;
-  /** Memory for exactly `length` bytes to the host. */
-  toHost(length: number): Buffers;
-  /** Memory for at most `length` bytes to the host: as many as the command describes. */
-  toHostUpTo(length: number): Buffers;
-  fromHost(length: number): Buffers;
-}
-
-/** Direction and number of bytes of a data transfer. */
-export interface Transferred {
-  readonly direction: 'in' | 'out' | 'none';
-  readonly length: number;
-}
-
-export const nothing: Transferred = { direction: 'none', length: 0 };
+import { capacity10, capacity16, fixedSense, modeData, oneLun, unchangeable } from '../../spec/scsi-data.js';
+import { inquiry, vitalProductData } from '../../spec/scsi-inquiry.js';
+import { HostError } from '../host-error.js';
+import { ScsiError, nothing, reply, senseOf, type ScsiCommand, type Transferred } from './command.js';
+import type { MediumBay } from './medium-bay.js';
 
 /**
  * Commands that are executed although a unit attention condition is pending (SPC-3 5.14, MMC-5
@@ -121,10 +92,10 @@ export abstract class ScsiUnit {
       case Scsi.getEventStatus:
         return this.#eventStatus(command);
       case Scsi.readCapacity10:
-        return reply(command, this.#capacity10(), 8);
+        return reply(command, capacity10(this.blocks(), this.blockSize), 8);
       case Scsi.serviceActionIn16:
         if ((cdb.getUint8(1) & 0x1f) !== readCapacity16Action) throw new ScsiError(Sense.invalidField);
-        return reply(command, this.#capacity16(), cdb.getUint32(10));
+        return reply(command, capacity16(this.blocks(), this.blockSize), cdb.getUint32(10));
       case Scsi.read10:
         return this.read(command, cdb.getUint32(2), cdb.getUint16(7));
       case Scsi.read12:
@@ -235,13 +206,7 @@ export abstract class ScsiUnit {
   #requestSense(): Uint8Array {
     const pending = this.#sense[0] !== 0 ? this.#sense : (this.bay.takeAttention() ?? this.#sense);
     this.#sense = Sense.noSense;
-    const data = new Uint8Array(18);
-    data[0] = 0x70;
-    data[2] = pending[0];
-    data[7] = data.length - 8;
-    data[12] = pending[1];
-    data[13] = pending[2];
-    return data;
+    return fixedSense(pending);
   }
 
   #inquiry(command: ScsiCommand): Transferred {
@@ -305,24 +270,6 @@ export abstract class ScsiUnit {
     return reply(command, Uint8Array.of(0, 6, EventClass.media, supported, event, status, 0, 0), cdb.getUint16(7));
   }
 
-  /** SBC-3 5.12 READ CAPACITY (10). */
-  #capacity10(): Uint8Array {
-    const data = new Uint8Array(8);
-    const view = new DataView(data.buffer);
-    view.setUint32(0, Math.min(0xffffffff, Math.max(0, this.blocks() - 1)));
-    view.setUint32(4, this.blockSize);
-    return data;
-  }
-
-  /** SBC-3 5.13 READ CAPACITY (16). */
-  #capacity16(): Uint8Array {
-    const data = new Uint8Array(32);
-    const view = new DataView(data.buffer);
-    view.setBigUint64(0, BigInt(Math.max(0, this.blocks() - 1)));
-    view.setUint32(8, this.blockSize);
-    return data;
-  }
-
   /**
    * SPC-3 6.9, 6.10 MODE SENSE: a header of 4 or 8 bytes, no block descriptors, no subpages. No
    * value can be changed or saved.
@@ -333,10 +280,7 @@ export abstract class ScsiUnit {
     const subpage = command.cdb.getUint8(3);
     const { pages, parameter } = this.modePages(command.cdb.getUint8(2) & 0x3f);
     if (pages.length === 0 || (subpage !== 0 && subpage !== 0xff)) throw new ScsiError(Sense.invalidField);
-    const data = new Uint8Array(header + pages.length);
-    if (header === 4) data.set([data.length - 1, 0, parameter, 0]);
-    else data.set([(data.length - 2) >> 8, data.length - 2, 0, parameter]);
-    data.set(control === 1 ? unchangeable(pages) : pages, header);
+    const data = modeData(header, parameter, control === 1 ? unchangeable(pages) : pages);
     return reply(command, data, allocation);
   }
 
@@ -349,56 +293,6 @@ export abstract class ScsiUnit {
       this.bay.vanish();
       return this.bay.absence;
     }
-    return senseOf(kind, writing.has(opcode));
+    return senseOf(kind, opcode);
   }
-}
-
-const writing: ReadonlySet<number> = new Set([
-  Scsi.write6,
-  Scsi.write10,
-  Scsi.write12,
-  Scsi.write16,
-  Scsi.synchronizeCache10,
-  Scsi.synchronizeCache16,
-]);
-
-function senseOf(kind: BlockErrorKind, wrote: boolean): SenseCode {
-  switch (kind) {
-    case 'range':
-      return Sense.lbaOutOfRange;
-    case 'read-only':
-      return Sense.writeProtected;
-    case 'no-space':
-      return Sense.spaceAllocationFailed;
-    case 'aborted':
-    case 'unsupported':
-      return Sense.aborted;
-    default:
-      return wrote ? Sense.writeError : Sense.unrecoveredRead;
-  }
-}
-
-/**
- * SPC-3 6.9.3: the mask of bits that MODE SELECT may change. It has the page headers, and no such
- * bits.
- */
-function unchangeable(pages: Uint8Array): Uint8Array {
-  const mask = new Uint8Array(pages.length);
-  for (let at = 0; at < pages.length; at += 2 + pages[at + 1]!) mask.set(pages.subarray(at, at + 2), at);
-  return mask;
-}
-
-/** SPC-3 6.21 REPORT LUNS: a list with one logical unit, number 0. */
-const oneLun = Uint8Array.of(0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-
-/**
- * Returns `data` to the host, cut to the allocation length and to the memory that the command
- * describes.
- */
-export function reply(command: ScsiCommand, data: Uint8Array, allocation: number): Transferred {
-  const wanted = Math.min(data.length, allocation);
-  if (wanted === 0) return nothing;
-  const place = command.toHostUpTo(wanted);
-  place.copyFrom(data.subarray(0, place.length), 0);
-  return { direction: 'in', length: place.length };
 }

@@ -1,0 +1,306 @@
+/**
+ * The queues of an NVMe controller and the commands in flight (NVMe 1.4 §4.1, §7.2): fetches
+ * commands when a doorbell is written, has them executed, and posts their completions.
+ *
+ * Not here: registers and resets (controller.ts), the command sets (admin.ts, nvm.ts).
+ */
+import type { ThrottledLogger } from '../../base/log.js';
+import type { Steps } from '../../base/steps.js';
+import type { Trap } from '../../machine/trap.js';
+import { AsyncEvent, Status, doNotRetry } from '../../spec/nvme.js';
+import type { CommandTimes } from '../command-times.js';
+import { UnderWay } from '../under-way.js';
+import { executeAdmin, type AdminTarget } from './admin.js';
+import { CommandError, type Command } from './command.js';
+import { AsyncEvents } from './events.js';
+import { Features } from './features.js';
+import { GiveUp, keyOf } from './give-up.js';
+import { Interrupt } from './interrupt.js';
+import { Logs } from './logs.js';
+import { executeNvm, lbaOf, namespaceFacts } from './nvm.js';
+import type { NvmeOptions } from './options.js';
+import { PostedTimes } from './posted-times.js';
+import { CompletionQueue, SubmissionQueue } from './queues.js';
+import type { RegisterFile } from './registers.js';
+import type { NvmeState } from './state.js';
+
+/** Largest number of entries in a queue. */
+const maxQueueEntries = 1024;
+/**
+ * Largest number of commands in flight; further ones wait in their queues. Chosen, not measured.
+ */
+const maxInFlight = 256;
+
+export interface ProcessorOptions extends Omit<NvmeOptions, 'log'> {
+  /** Name of the controller, for messages. */
+  readonly name: string;
+  readonly vendor: number;
+  readonly steps: Steps;
+  readonly log: ThrottledLogger;
+}
+
+/** The parts of the controller that the processor uses. */
+export interface ProcessorHost {
+  /** True while the controller is enabled, ready and has not failed. */
+  running(): boolean;
+  readonly registers: Readonly<RegisterFile>;
+  fail(reason: string): void;
+}
+
+export class CommandProcessor {
+  readonly #options: ProcessorOptions;
+  readonly #host: ProcessorHost;
+  readonly #features: Features;
+  #logs = new Logs();
+  readonly #sqs = new Map<number, SubmissionQueue>();
+  readonly #cqs = new Map<number, CompletionQueue>();
+  readonly #inFlight = new UnderWay();
+  readonly #giveUp = new GiveUp(this.#inFlight);
+  readonly #times = new PostedTimes();
+  readonly #events = new AsyncEvents((request, event) => {
+    const queue = this.#sqs.get(0);
+    if (queue) this.#complete(queue, request, Status.success, event);
+  });
+  readonly interrupt = new Interrupt(() => ({
+    masked: (this.#host.registers.intms & 1) !== 0,
+    queues: this.#cqs.values(),
+    underWay: this.#ioUnderWay,
+    coalescing: this.#features.coalescing,
+  }));
+  #completed = 0;
+  #ioUnderWay = 0;
+  /** Number of resets: a command that began before a reset must not complete after it. */
+  #life = 0;
+  #paused = false;
+  /** Size of the namespace in bytes, as last reported to the driver. */
+  #toldSize: number;
+
+  constructor(options: ProcessorOptions, host: ProcessorHost) {
+    this.#options = options;
+    this.#host = host;
+    this.#features = new Features(options.disk.info.can.flush);
+    this.#toldSize = options.disk.info.size;
+  }
+
+  /** Number of interrupts, and of commands completed on I/O queues. */
+  get counts(): { readonly interrupts: number; readonly commands: number } {
+    return { interrupts: this.interrupt.raised, commands: this.#completed };
+  }
+
+  /** True if no command is in flight. */
+  get idle(): boolean {
+    return this.#inFlight.size === 0;
+  }
+
+  /** Resolves when no command is in flight. */
+  drained(): Promise<void> {
+    return this.#inFlight.drained();
+  }
+
+  /** Fetches no more commands. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#fetchAll();
+  }
+
+  /** Queues, features and waiting event requests, for a snapshot. */
+  save(): Omit<NvmeState, 'registers'> {
+    return {
+      features: this.#features.save(),
+      submissionQueues: [...this.#sqs.values()].map((queue) => queue.save()),
+      completionQueues: [...this.#cqs.values()].map((queue) => queue.save()),
+      eventRequests: this.#events.save(),
+    };
+  }
+
+  restore(state: Omit<NvmeState, 'registers'>): void {
+    this.#features.restore(state.features);
+    for (const queue of state.submissionQueues) this.#sqs.set(queue.id, SubmissionQueue.restore(queue));
+    for (const queue of state.completionQueues) this.#cqs.set(queue.id, CompletionQueue.restore(queue));
+    this.#events.restore(state.eventRequests);
+    this.interrupt.update();
+  }
+
+  createAdminQueues(sq: SubmissionQueue, cq: CompletionQueue): void {
+    this.#sqs.set(0, sq);
+    this.#cqs.set(0, cq);
+  }
+
+  /** §7.3.2: gives up the commands in flight, and drops the queues. */
+  reset(): void {
+    this.#life++;
+    this.#inFlight.giveUp();
+    this.#sqs.clear();
+    this.#cqs.clear();
+    this.#events.clear();
+    this.#giveUp.reset();
+    this.#features.reset();
+    this.interrupt.update();
+  }
+
+  /**
+   * Handles a doorbell write (§3.1.24, §3.1.25). Invalid values are reported as events (§5.2,
+   * figure 146).
+   */
+  doorbell(index: number, value: number, trap?: Trap): void {
+    if (!this.#host.running()) return;
+    const id = index >> 1;
+    if (index % 2 === 0) {
+      const queue = this.#sqs.get(id);
+      if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+      if (value >= queue.size) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+      queue.tail = value;
+      return this.#fetch(queue, trap);
+    }
+    const queue = this.#cqs.get(id);
+    if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
+    const consumed = queue.consume(this.#options.memory, value);
+    if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
+    this.#times.consumed(queue, consumed, this.#report);
+    this.interrupt.update();
+    // Commands may have waited in their submission queues for room in this completion queue.
+    this.#fetchAll();
+  }
+
+  #fetchAll(): void {
+    for (const queue of this.#sqs.values()) {
+      if (this.#host.running()) this.#fetch(queue);
+    }
+  }
+
+  #fetch(queue: SubmissionQueue, trap?: Trap): void {
+    const cq = this.#cqs.get(queue.cqid);
+    if (!cq) return this.#host.fail('a submission queue has no completion queue');
+    while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight && cq.hasRoom) {
+      const command = queue.fetch(this.#options.memory);
+      if (!command) return this.#host.fail('a submission queue is not in guest memory');
+      const key = keyOf(queue.id, command.cid);
+      if (this.#inFlight.has(key)) {
+        this.#complete(queue, command, Status.commandIdConflict | doNotRetry, 0);
+        continue;
+      }
+      const abort = new AbortController();
+      const work = queue.id === 0 ? this.#admin(queue, command) : this.#io(queue, command, abort.signal, trap);
+      cq.expected++;
+      const done = work.finally(() => {
+        cq.expected--;
+        this.#inFlight.ended(key);
+        this.#fetchAll();
+      });
+      this.#inFlight.add(key, { abort, done });
+    }
+  }
+
+  async #admin(queue: SubmissionQueue, command: Command): Promise<void> {
+    const life = this.#life;
+    // Leave the guest's instruction first: a completion may raise the interrupt, which is not
+    // allowed within it.
+    await Promise.resolve();
+    try {
+      const outcome = await executeAdmin(this.#adminTarget, command);
+      if (outcome && this.#life === life) this.#complete(queue, command, outcome.status, outcome.result ?? 0);
+    } catch (error) {
+      const status = error instanceof CommandError ? error.status : Status.internalError;
+      if (!(error instanceof CommandError))
+        this.#options.log.log('error', 'admin', `${this.#options.name}: ${String(error)}`);
+      if (this.#life === life) this.#complete(queue, command, status | doNotRetry, 0);
+    }
+  }
+
+  async #io(queue: SubmissionQueue, command: Command, signal: AbortSignal, trap?: Trap): Promise<void> {
+    const life = this.#life;
+    const tag = this.#options.steps.newTag();
+    if (trap) this.#options.attribute?.(tag, trap);
+    const issued = performance.now();
+    const context = { memory: this.#options.memory, disk: this.#options.disk, logs: this.#logs };
+    this.#ioUnderWay++;
+    const status = await executeNvm(context, command, { signal, tag });
+    this.#ioUnderWay--;
+    if (this.#life !== life) return;
+    const answered = performance.now();
+    this.#completed++;
+    if (status !== Status.success) {
+      this.#logs.addError({
+        sqid: queue.id,
+        cid: command.cid,
+        status,
+        lba: lbaOf(command),
+        nsid: command.nsid,
+      });
+    }
+    const own = queue.deleted && status === Status.abortRequested ? Status.abortedSqDeletion : status;
+    const times = { tag, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };
+    this.#complete(queue, command, own, 0, times);
+    this.#tellSize();
+  }
+
+  /**
+   * §5.2, namespace attribute notice: tells the driver that the size changed, as a reconnection may
+   * find.
+   */
+  #tellSize(): void {
+    const { size } = this.#options.disk.info;
+    if (size === this.#toldSize) return;
+    this.#toldSize = size;
+    if (!this.#features.noticeEnabled(8)) return;
+    this.#logs.namespaceChanged = true;
+    this.#events.report(AsyncEvent.typeNotice, AsyncEvent.namespaceAttributeChanged, 0x04);
+  }
+
+  #complete(
+    queue: SubmissionQueue,
+    command: Pick<Command, 'cid'>,
+    status: number,
+    result: number,
+    times?: CommandTimes,
+  ): void {
+    const cq = this.#cqs.get(queue.cqid);
+    if (!cq || !this.#host.running()) return;
+    const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
+    if (!cq.post(this.#options.memory, completion)) return this.#host.fail('a completion queue is not in guest memory');
+    this.#times.posted(cq, times);
+    this.interrupt.update();
+  }
+
+  readonly #report = (times: CommandTimes): void => {
+    this.#options.steps.step(times.tag, 'end', 'the driver has taken the completion', times.consumed);
+    this.#options.onCommand?.(times);
+  };
+
+  get #adminTarget(): AdminTarget {
+    return {
+      memory: this.#options.memory,
+      features: this.#features,
+      logs: this.#logs,
+      identity: this.#options.identity,
+      vendor: this.#options.vendor,
+      cc: this.#host.registers.cc,
+      maxQueueEntries,
+      submissionQueues: this.#sqs,
+      completionQueues: this.#cqs,
+      namespace: () => {
+        this.#toldSize = this.#options.disk.info.size;
+        return namespaceFacts(this.#options.disk);
+      },
+      dropQueue: (queue) => this.#giveUp.queue(queue),
+      abort: (sqid, cid) => this.#abort(sqid, cid),
+      awaitEvent: (command) => this.#events.request(command),
+    };
+  }
+
+  /**
+   * §5.1 Abort. An Asynchronous Event Request is aborted immediately, another command if it can be
+   * given up.
+   */
+  async #abort(sqid: number, cid: number): Promise<boolean> {
+    if (sqid !== 0) return this.#giveUp.command(sqid, cid);
+    this.#giveUp.checkLimit();
+    const request = this.#events.take(cid);
+    if (request) this.#complete(this.#sqs.get(0)!, request, Status.abortRequested, 0);
+    return request !== undefined;
+  }
+}
