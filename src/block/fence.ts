@@ -6,9 +6,9 @@
  * Not here: how a protocol fences a place (the initiators).
  */
 import { onAbort } from '../base/abort.js';
+import { BackOff } from '../base/back-off.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { sleep } from '../base/turn.js';
 import { BlockError } from './errors.js';
 import type { EndedLife, Fate, Life, Mark } from './life.js';
 
@@ -30,9 +30,6 @@ export interface FenceOptions {
   readonly settle?: (signal: AbortSignal) => Promise<void>;
 }
 
-/** Back-off before a place is tried again, in ms: from the first value, doubled up to the last. */
-const firstPause = 100;
-const lastPause = 2000;
 /**
  * Shortest time limit of writes, in seconds: fencing takes time even if the user allows none for
  * reconnection.
@@ -134,14 +131,13 @@ export class Fence {
 
   async #place(mark: Mark): Promise<Fate> {
     const { signal } = this.#stop;
-    for (let pause = firstPause; ; pause = Math.min(2 * pause, lastPause)) {
+    for (const backOff = new BackOff(); ; await backOff.wait(signal)) {
       signal.throwIfAborted();
       try {
         return await this.#options.fence(mark, signal);
       } catch (error) {
         this.#reason = messageOf(error);
       }
-      await sleep(pause, signal);
     }
   }
 

@@ -85,12 +85,6 @@ export function startedAnew({ machine, boot }: Mark, now: RemoteFacts): boolean 
   return boot !== '' && then.boot !== '' && machine === then.machine && boot !== then.boot;
 }
 
-/** True if the marks prove that it is the same disk, so that its content need not be compared. */
-export function provenSame(first: RemoteFacts, later: RemoteFacts): boolean {
-  const { size } = first;
-  return compareIdentity({ size, marks: first.marks }, { size, marks: later.marks }).verdict === 'same';
-}
-
 /**
  * Names the first fact that a later channel contradicts, for a message; undefined if it matches.
  */

@@ -14,7 +14,8 @@ import { Fence } from '../../block/fence.js';
 import type { Fate, Life, Mark } from '../../block/life.js';
 import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
-import { Pool, type RemoteState } from './pool.js';
+import type { RemoteState } from '../remote/reconnection.js';
+import { Pool } from './pool.js';
 import { allSettled, type RemoteAsk, type RemoteOperation } from './request.js';
 
 export interface RemoteOptions {
@@ -108,8 +109,7 @@ export class RemoteDevice extends BlockBase {
       channels: kind.channels,
       witness: this.#witness,
       life: options.life,
-      // Timers are limited to 2^31 ms.
-      reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+      reconnectSeconds,
       log,
       onState,
     });

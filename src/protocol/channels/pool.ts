@@ -3,29 +3,24 @@
  * channels.
  *
  * Reads of a lost channel are sent again on another one. Writes too, but only after the lost
- * channel is fenced (Channel.fence): it can no longer write. Until then the pool sends no write at
- * all, so that no write can be overtaken by an older one. If fencing is impossible, the writes in
- * flight on the lost channel fail, and further writes to their blocks are refused.
+ * channel is fenced (channel-fence.ts). If fencing is impossible, the writes in flight on the lost
+ * channel fail, and further writes to their blocks are refused.
  *
- * Requests wait for at most the user's reconnect time. After that they fail, and later requests
- * fail too until the server returns.
+ * Not here: how long requests wait, and when attempts are made (remote/reconnection.ts).
  */
 import { messageOf } from '../../base/errors.js';
-import { ThrottledLogger, type Logger } from '../../base/log.js';
+import type { Logger } from '../../base/log.js';
 import { BlockError } from '../../block/errors.js';
 import type { Fate, Life, Mark } from '../../block/life.js';
 import type { ContentWitness } from '../../block/witness.js';
+import { Durability } from '../remote/durability.js';
+import { abortedError, closedError } from '../remote/pending-request.js';
+import { Reconnection, type RemoteState } from '../remote/reconnection.js';
+import { ChannelFence } from './channel-fence.js';
 import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';
-import { Durability } from './durability.js';
 import { Ranges } from './ranges.js';
 import { otherDisk } from './same-disk.js';
 import { RemoteRequest, type RemoteAsk } from './request.js';
-
-/**
- * `reconnecting`: requests wait. `lost`: they fail immediately, and attempts to connect continue.
- * `closed`: for good.
- */
-export type RemoteState = 'connected' | 'reconnecting' | 'lost' | 'closed';
 
 export interface PoolOptions {
   /** The address, for messages. */
@@ -45,54 +40,27 @@ export interface PoolOptions {
   readonly onState: (state: RemoteState, detail: string) => void;
 }
 
-/**
- * Pauses before attempts to reconnect or to fence, in ms: the first one, doubled each time up to
- * the last. Chosen, not measured.
- */
-const firstPause = 100;
-const lastPause = 2000;
 /** Pause after a further channel could not be opened while others work, in ms. */
 const growPause = 10_000;
 /** A further channel is opened if every channel has at least this many requests in flight. */
 const busy = 2;
 /** How often a request is sent again although its connection was not lost. */
 const maxRepeats = 4;
-/** How long closing waits for requests in flight, with or without a connection, in ms. */
-const closeMs = 4000;
 /** Channels that are lost within this time are reported together, in ms. */
 const reportMs = 100;
-
-/** A lost channel, and the byte ranges of the writes that were in flight on it. */
-interface Lost {
-  readonly channel: Channel;
-  readonly ranges: Ranges;
-}
 
 export class Pool {
   readonly facts: RemoteFacts;
   readonly #open: ChannelOpener;
   readonly #options: PoolOptions;
-  readonly #log: ThrottledLogger;
-  readonly #stop = new AbortController();
+  readonly #reconnection: Reconnection;
+  readonly #fence: ChannelFence;
   readonly #channels = new Set<Channel>();
-  readonly #durability: Durability;
+  readonly #durability = new Durability();
   /** Boot id of the server, as the latest channel saw it. */
   #boot: string;
   #waiting: RemoteRequest[] = [];
-  /** Lost channels that may still write. */
-  #unfenced: Lost[] = [];
-  #fencing = false;
-  /** Blocks to which an older write may still come, because fencing was impossible. */
-  readonly #doubtful = new Ranges();
-  #state: RemoteState = 'connected';
-  #reason = '';
-  #failure: BlockError | undefined;
-  #patience: number;
-  #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** The timer for the end of waiting for requests in flight, once closing is imminent. */
-  #closing: ReturnType<typeof setTimeout> | undefined;
   #report: ReturnType<typeof setTimeout> | undefined;
-  #wake: (() => void) | undefined;
   #growing = false;
   #growAfter = 0;
 
@@ -101,10 +69,25 @@ export class Pool {
     this.facts = first.facts;
     this.#open = open;
     this.#options = options;
-    this.#patience = options.reconnectSeconds * 1000;
-    this.#log = new ThrottledLogger(options.log);
     this.#boot = first.facts.boot;
-    this.#durability = new Durability();
+    this.#reconnection = new Reconnection({
+      ...options,
+      connected: true,
+      failWaiting: (error) => this.#failWaiting(error, (request) => this.#blocked(request)),
+      cutOff: () => {
+        for (const channel of this.#channels) if (channel.load > 0) channel.destroy();
+      },
+    });
+    this.#fence = new ChannelFence({
+      reconnection: this.#reconnection,
+      life: options.life,
+      by: () => this.#channels.values().next().value,
+      doubted: () => this.#failWaiting(this.#doubt(), (request) => this.#doubts(request)),
+      ended: () => {
+        this.#calm();
+        this.#pump();
+      },
+    });
     this.#adopt(first);
   }
 
@@ -113,14 +96,14 @@ export class Pool {
    */
   run(ask: RemoteAsk): RemoteRequest {
     const request = new RemoteRequest(ask, (aborted) => this.#abandon(aborted));
-    if (this.#state === 'closed') {
-      request.fail(new BlockError('closed', 'the device is closed'));
-    } else if (request.changes && this.#doubtful.overlaps(request.offset, request.length)) {
+    const { state, failure } = this.#reconnection;
+    if (state === 'closed') {
+      request.fail(closedError());
+    } else if (this.#doubts(request)) {
       request.fail(this.#doubt());
-    } else if (this.#failure && this.#blocked(request)) {
-      request.fail(this.#failure);
-      // A caller needs the connection: shorten the pause.
-      this.#wake?.();
+    } else if (failure && this.#blocked(request)) {
+      request.fail(failure);
+      this.#reconnection.hurryAttempts();
     } else {
       this.#waiting.push(request);
       this.#pump();
@@ -133,37 +116,21 @@ export class Pool {
    * time.
    */
   hurry(): void {
-    this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
-    this.#patience = Math.min(this.#patience, closeMs);
-    if (this.#deadline === undefined) return;
-    clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
-  }
-
-  #tooLate(): void {
-    this.#patience = 0;
-    this.#reason = 'the device is being closed';
-    for (const channel of this.#channels) if (channel.load > 0) channel.destroy();
-    this.#giveUp();
+    this.#reconnection.hurry();
   }
 
   /** Closes every channel, without a flush. Waiting requests fail with `closed`. */
   async close(): Promise<void> {
-    if (this.#state === 'closed') return;
-    this.#enter('closed', '');
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#closing);
+    if (!this.#reconnection.close()) return;
     clearTimeout(this.#report);
-    this.#stop.abort();
-    this.#wake?.();
-    for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
+    this.#failWaiting(closedError(), () => true);
     await Promise.all([...this.#channels].map((channel) => channel.close()));
     this.#channels.clear();
   }
 
   /** True if no request that was sent can still change the device. */
   get quiet(): boolean {
-    return this.#unfenced.length === 0 && this.#doubtful.empty && [...this.#channels].every(({ load }) => load === 0);
+    return this.#fence.quiet && [...this.#channels].every(({ load }) => load === 0);
   }
 
   /**
@@ -172,17 +139,22 @@ export class Pool {
    */
   async fence(mark: Mark): Promise<Fate> {
     const by = this.#channels.values().next().value;
-    if (!by) throw new Error(this.#reason || 'there is no connection');
+    if (!by) throw new Error(this.#reconnection.reason || 'there is no connection');
     return by.fence(mark);
   }
 
   /** True if a request has to wait for a channel or a fence. */
   #blocked(request: RemoteRequest): boolean {
-    return this.#channels.size === 0 || (request.changes && this.#unfenced.length > 0);
+    return this.#channels.size === 0 || (request.changes && this.#fence.pending);
+  }
+
+  /** True if an older write may still come to the blocks that a request changes. */
+  #doubts({ changes, offset, length }: RemoteRequest): boolean {
+    return changes && this.#fence.doubts(offset, length);
   }
 
   #pump(): void {
-    if (this.#state === 'closed' || this.#waiting.length === 0) return;
+    if (this.#reconnection.state === 'closed' || this.#waiting.length === 0) return;
     const rest: RemoteRequest[] = [];
     const waiting = this.#waiting;
     for (let at = 0; at < waiting.length; at++) {
@@ -221,7 +193,7 @@ export class Pool {
       .then((channel) => this.#resume(channel))
       .catch((error: unknown) => {
         this.#growAfter = performance.now() + growPause;
-        this.#say('debug', 'grow', `no further session: ${messageOf(error)}`);
+        this.#reconnection.say('debug', 'grow', `no further session: ${messageOf(error)}`);
       })
       .finally(() => (this.#growing = false));
   }
@@ -238,14 +210,15 @@ export class Pool {
 
   #answered(request: RemoteRequest, error: BlockError | undefined): void {
     if (error) return request.fail(error);
-    this.#durability.done(request);
+    if (request.changes) this.#durability.wrote();
+    else if (request.op === 'flush') this.#durability.flushed(request);
     request.succeed();
   }
 
   #again(requests: readonly RemoteRequest[]): void {
     const kept: RemoteRequest[] = [];
     for (const request of requests) {
-      if (request.aborted) request.fail(givenUp());
+      if (request.aborted) request.fail(abortedError());
       else if (++request.repeats > maxRepeats) {
         request.fail(
           new BlockError('io', `${this.#options.address}: the server's answers are mixed with other output`),
@@ -265,72 +238,49 @@ export class Pool {
     // A request that lost its channel can be dropped too: no write is sent before that channel is
     // fenced.
     this.#waiting.splice(at, 1);
-    request.fail(givenUp());
+    request.fail(abortedError());
   }
 
   #lost(channel: Channel, reason: string, unfinished: readonly RemoteRequest[]): void {
-    if (!this.#channels.delete(channel) || this.#state === 'closed') {
-      for (const request of unfinished) request.fail(new BlockError('closed', 'the device is closed'));
+    const { state } = this.#reconnection;
+    if (!this.#channels.delete(channel) || state === 'closed') {
+      for (const request of unfinished) request.fail(closedError());
       return;
     }
-    const now = performance.now();
     const ranges = new Ranges();
-    const again: RemoteRequest[] = [];
-    this.#reason = reason;
-    const unreachable = this.#unreachable();
-    for (const request of unfinished) {
-      if (request.changes) ranges.add(request.offset, request.length);
-      request.lostAt ??= now;
-      if (request.aborted) request.fail(givenUp());
-      else if (now - request.lostAt >= this.#patience) request.fail(unreachable);
-      else again.push(request);
-    }
-    if (!ranges.empty) this.#unfenced.push({ channel, ranges });
-    else this.#options.life?.forget(channel.mark);
-    this.#waiting = [...again, ...this.#waiting];
-    const alone = this.#channels.size === 0;
+    for (const request of unfinished) if (request.changes) ranges.add(request.offset, request.length);
+    this.#fence.add(channel, ranges);
+    this.#waiting = [...this.#reconnection.keep(unfinished, reason), ...this.#waiting];
     this.#report ??= setTimeout(() => this.#reportLoss(reason), reportMs);
-    if (alone) this.#disconnected();
-    this.#watch();
-    void this.#fence();
+    if (this.#channels.size === 0 && this.#reconnection.lost(reason)) {
+      void this.#reconnection.retry(() => this.#reconnect(), { key: 'attempt' });
+    }
+    if (this.#channels.size === 0 || this.#fence.pending) this.#reconnection.watch();
+    void this.#fence.run();
     this.#pump();
   }
 
   /** Reports channels that were lost together in one message. */
   #reportLoss(reason: string): void {
     this.#report = undefined;
-    const what = this.#state === 'connected' ? 'one session' : 'connection';
-    this.#say('warn', 'lost', `${what} lost: ${reason}`);
+    const what = this.#reconnection.state === 'connected' ? 'one session' : 'connection';
+    this.#reconnection.say('warn', 'lost', `${what} lost: ${reason}`);
   }
 
-  #disconnected(): void {
-    if (this.#patience === 0) return this.#failAll(this.#unreachable());
-    this.#enter('reconnecting', this.#reason);
-    void this.#reconnect();
-  }
-
-  async #reconnect(): Promise<void> {
-    for (let pause = firstPause; this.#state !== 'closed'; pause = Math.min(2 * pause, lastPause)) {
-      await this.#pause(pause);
-      if (this.#stop.signal.aborted || this.#channels.size > 0) return;
-      try {
-        return this.#resume(await this.#connect());
-      } catch (error) {
-        this.#reason = messageOf(error);
-        this.#say('debug', 'attempt', this.#reason);
-      }
-    }
+  async #reconnect(): Promise<boolean> {
+    if (this.#channels.size === 0) this.#resume(await this.#connect());
+    return true;
   }
 
   /** Opens a channel to the same device. */
   async #connect(): Promise<Channel> {
-    const channel = await this.#open(this.#stop.signal);
+    const channel = await this.#open(this.#reconnection.stop);
     const { address, witness, life } = this.#options;
     try {
       const breach =
         breachOf(this.facts, channel.facts) ?? (witness && (await otherDisk(this.facts, channel, witness)));
       if (breach !== undefined) throw new Error(`${address}: ${breach}`);
-      if (this.#state !== 'closed') await life?.note(channel.mark);
+      if (this.#reconnection.state !== 'closed') await life?.note(channel.mark);
       return channel;
     } catch (error) {
       channel.destroy();
@@ -339,15 +289,15 @@ export class Pool {
   }
 
   #resume(channel: Channel): void {
-    if (this.#state === 'closed') return void channel.close();
+    if (this.#reconnection.state === 'closed') return void channel.close();
     if (channel.facts.boot !== this.#boot) this.#rebooted(channel.facts.boot);
     this.#adopt(channel);
     this.#calm();
-    if (this.#state !== 'connected') {
-      this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
-      this.#enter('connected', this.#options.address);
+    if (this.#reconnection.state !== 'connected') {
+      this.#reconnection.say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+      this.#reconnection.connected();
     }
-    void this.#fence();
+    void this.#fence.run();
     this.#pump();
   }
 
@@ -359,55 +309,10 @@ export class Pool {
     const known = this.#boot !== '' && boot !== '';
     this.#boot = boot;
     if (!known) return;
-    for (const { channel } of this.#unfenced) this.#options.life?.forget(channel.mark);
-    this.#unfenced = [];
+    this.#fence.rebooted();
     const lost = this.#durability.restarted();
-    if (lost) this.#say('error', 'unflushed', lost.message);
+    if (lost) this.#reconnection.say('error', 'unflushed', lost.message);
     for (const channel of [...this.#channels]) channel.destroy();
-  }
-
-  /** Fences the lost channels, one after the other. */
-  async #fence(): Promise<void> {
-    if (this.#fencing) return;
-    this.#fencing = true;
-    for (let pause = firstPause; this.#unfenced.length > 0 && this.#state !== 'closed';) {
-      const lost = this.#unfenced[0]!;
-      const by = this.#channels.values().next().value;
-      if (!by) break;
-      try {
-        const fate = await by.fence(lost.channel.mark);
-        const at = this.#unfenced.indexOf(lost);
-        if (at >= 0) this.#unfenced.splice(at, 1);
-        if (fate === 'gone') this.#options.life?.forget(lost.channel.mark);
-        if (at >= 0 && fate === 'unknown') this.#reportDoubt(lost.ranges);
-        pause = firstPause;
-      } catch (error) {
-        this.#reason = messageOf(error);
-        this.#say('debug', 'fence', this.#reason);
-        await this.#pause(pause);
-        pause = Math.min(2 * pause, lastPause);
-      }
-    }
-    this.#fencing = false;
-    this.#calm();
-    this.#pump();
-  }
-
-  /**
-   * It is unknown whether the writes in flight on a lost channel will still happen: fail them, and
-   * refuse further writes to their blocks.
-   */
-  #reportDoubt(ranges: Ranges): void {
-    this.#say(
-      'error',
-      'doubt',
-      'a session was lost with writes in flight, and the server cannot say whether they still run',
-    );
-    ranges.each((start, end) => this.#doubtful.add(start, end - start));
-    this.#failWaiting(
-      this.#doubt(),
-      (request) => request.changes && this.#doubtful.overlaps(request.offset, request.length),
-    );
   }
 
   #doubt(): BlockError {
@@ -417,31 +322,9 @@ export class Pool {
     );
   }
 
-  /** Starts the limit on the time that requests wait. */
-  #watch(): void {
-    if (this.#channels.size > 0 && this.#unfenced.length === 0) return;
-    // Even without reconnecting, there is a fence to wait for.
-    this.#deadline ??= setTimeout(() => this.#giveUp(), this.#patience || closeMs);
-  }
-
-  /** Cancels the limit if no request has to wait any more. */
+  /** Requests wait no longer, if no channel and no fence is missing. */
   #calm(): void {
-    if (this.#channels.size === 0 || this.#unfenced.length > 0) return;
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
-    this.#failure = undefined;
-  }
-
-  /** The time to reconnect is over: waiting requests fail. Attempts to connect continue. */
-  #giveUp(): void {
-    if (this.#state !== 'closed') this.#failAll(this.#unreachable());
-  }
-
-  #failAll(error: BlockError): void {
-    if (this.#failure?.message !== error.message) this.#say('error', 'failed', error.message);
-    this.#failure = error;
-    this.#failWaiting(error, (request) => this.#blocked(request));
-    if (this.#channels.size === 0) this.#enter('lost', error.message);
+    if (this.#channels.size > 0 && !this.#fence.pending) this.#reconnection.calm();
   }
 
   #failWaiting(error: BlockError, which: (request: RemoteRequest) => boolean): void {
@@ -450,42 +333,4 @@ export class Pool {
     this.#waiting = this.#waiting.filter((request) => !failing.includes(request));
     for (const request of failing) request.fail(error);
   }
-
-  #unreachable(): BlockError {
-    const { address, reconnectSeconds } = this.#options;
-    const waited = reconnectSeconds > 0 ? ` for ${reconnectSeconds} seconds` : '';
-    return new BlockError('unreachable', `${address} is not reachable${waited}: ${this.#reason}`);
-  }
-
-  #enter(state: RemoteState, detail: string): void {
-    if (this.#state === state) return;
-    this.#state = state;
-    this.#options.onState(state, detail);
-  }
-
-  #say(level: 'debug' | 'info' | 'warn' | 'error', key: string, message: string): void {
-    const { address } = this.#options;
-    this.#log.log(level, key, message.includes(address) ? message : `${address}: ${message}`);
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const began = performance.now();
-      const end = (): void => {
-        clearTimeout(timer);
-        if (this.#wake === wake) this.#wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      const wake = (): void => {
-        // A caller that retries again and again must not make us reconnect as often.
-        if (performance.now() - began >= firstPause || this.#state === 'closed') end();
-      };
-      this.#wake = wake;
-    });
-  }
-}
-
-function givenUp(): BlockError {
-  return new BlockError('aborted', 'given up');
 }

@@ -1,10 +1,6 @@
-/**
- * One request to a device on a server, from its caller to its answer, across as many connections as
- * that takes.
- */
-import { onAbort } from '../../base/abort.js';
+/** One request to a device on a server without Farbus. */
 import type { Buffers } from '../../base/buffers.js';
-import { BlockError } from '../../block/errors.js';
+import { PendingRequest } from '../remote/pending-request.js';
 
 export type RemoteOperation = 'read' | 'write' | 'zero' | 'flush';
 
@@ -20,57 +16,26 @@ export interface RemoteAsk {
   readonly signal?: AbortSignal | undefined;
 }
 
-export class RemoteRequest {
+export class RemoteRequest extends PendingRequest {
   readonly op: RemoteOperation;
   readonly offset: number;
   readonly length: number;
   readonly buffers: Buffers | undefined;
-  /** Settles with the request. Rejects with a BlockError. */
-  readonly done: Promise<void>;
-
-  /** Time at which it first lost its connection, in ms of `performance.now()`. */
-  lostAt: number | undefined;
   /** How often it was sent again although its connection was not lost. */
   repeats = 0;
-  /** For a flush: the number of acknowledged writes that it covers. */
-  covers = 0;
-
-  readonly #signal: AbortSignal | undefined;
-  readonly #unwatch: () => void;
-  #resolve!: () => void;
-  #reject!: (error: BlockError) => void;
 
   /** @param givenUp called if the caller aborts the request before it is settled */
   constructor(ask: RemoteAsk, givenUp: (request: RemoteRequest) => void) {
+    super(ask.signal, () => givenUp(this));
     this.op = ask.op;
     this.offset = ask.offset;
     this.length = ask.length;
     this.buffers = ask.buffers;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    this.#signal = ask.signal;
-    this.#unwatch = onAbort(ask.signal, () => givenUp(this));
-  }
-
-  get aborted(): boolean {
-    return this.#signal?.aborted ?? false;
   }
 
   /** True if the request changes blocks. */
   get changes(): boolean {
     return this.op === 'write' || this.op === 'zero';
-  }
-
-  succeed(): void {
-    this.#unwatch();
-    this.#resolve();
-  }
-
-  fail(error: BlockError): void {
-    this.#unwatch();
-    this.#reject(error);
   }
 }
 

@@ -1,11 +1,9 @@
-/**
- * Decides whether a later channel leads to the same disk as the first one: by the marks that the
- * server reports, and if these do not decide, by the content (block/witness.ts).
- */
+/** Decides whether a later channel leads to the same disk as the first one. */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
 import type { ContentWitness } from '../../block/witness.js';
-import { provenSame, type Channel, type RemoteFacts } from './channel.js';
+import { otherContent, provenSame } from '../remote/same-disk.js';
+import type { Channel, RemoteFacts } from './channel.js';
 import { RemoteRequest } from './request.js';
 
 /**
@@ -18,7 +16,7 @@ export async function otherDisk(
   channel: Channel,
   witness: ContentWitness,
 ): Promise<string | undefined> {
-  if (provenSame(first, channel.facts)) return undefined;
+  if (provenSame(first.size, first.marks, channel.facts.marks)) return undefined;
   let last: Promise<unknown> = Promise.resolve();
   // Read one after the other: a channel that was just opened may have room for only one request.
   const read = (offset: number, into: Buffers): Promise<void> => {
@@ -26,10 +24,7 @@ export async function otherDisk(
     last = done.catch(() => undefined);
     return done;
   };
-  const verdict = await witness.check(read);
-  if (verdict === 'same') return undefined;
-  if (verdict === 'other') return 'another disk has its name: its content differs';
-  return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
+  return otherContent(witness, read);
 }
 
 /** Reads over a channel that is not used for anything else yet. */

@@ -1,36 +1,41 @@
 /**
  * Detects the loss of acknowledged writes that no flush has made durable yet.
  *
- * If the server's computer restarts between two connections, such writes may be lost. The next
- * flush must then fail instead of claiming success.
+ * If the server loses its memory between two connections (it is restarted, or its computer is),
+ * such writes may be lost. The next flush must then fail instead of claiming success.
+ *
+ * Not here: how a protocol learns of a restart (NBD: the session's state; ssh: the boot id; AoE:
+ * the life in a session's grant).
  */
 import { BlockError } from '../../block/errors.js';
-import { Command } from '../nbd/spec.js';
-import type { NbdRequest } from '../nbd/initiator/request.js';
+
+/** A flush, with the number of acknowledged writes that it covers. */
+export interface CountedFlush {
+  covers: number;
+}
 
 export class Durability {
-  #state: string | undefined;
+  readonly #server: string;
+  /** Epoch of the server: another one means that its memory was lost. */
+  #epoch: string | undefined;
   /** The number of acknowledged writes, and the number of them known to be durable. */
   #acknowledged = 0;
   #durable = 0;
   #lost: BlockError | undefined;
 
-  /**
-   * @param state STATE of the server (spec.ts, sessionContext); undefined or empty if it does not
-   *   report one
-   */
-  constructor(state: string | undefined) {
-    this.#state = state || undefined;
+  /** @param server the protocol's word for the server, for messages */
+  constructor(server = 'server') {
+    this.#server = server;
   }
 
   /**
-   * Call before a flush is sent. Returns the error with which the flush must fail instead, if
-   * earlier writes were lost.
+   * Call before a flush is sent for the first time. Returns the error with which the flush must
+   * fail instead, if earlier writes were lost.
    */
-  flushing(request: NbdRequest): BlockError | undefined {
+  flushing(flush: CountedFlush): BlockError | undefined {
     const lost = this.#lost;
-    if (lost) this.told();
-    else request.covers = this.#acknowledged;
+    this.#lost = undefined;
+    flush.covers = this.#acknowledged;
     return lost;
   }
 
@@ -40,42 +45,44 @@ export class Durability {
   }
 
   /**
-   * A request was answered with success.
-   * @param state STATE of the server, on the connection that brought the answer
+   * A write was answered with success that only a later flush makes durable.
+   * @param epoch of the server, on the connection that brought the answer; undefined if unknown
    */
-  done(request: NbdRequest, state: string | undefined): void {
-    if (request.needsFlush) {
-      this.#acknowledged++;
-      // The answer comes from before a restart that another connection has already noticed.
-      if (state && this.#state !== undefined && state !== this.#state) this.#lose();
-    } else if (request.type === Command.flush) {
-      this.#durable = Math.max(this.#durable, request.covers);
-    }
+  wrote(epoch?: string): void {
+    this.#acknowledged++;
+    // The answer comes from before a restart that another connection has already noticed.
+    if (epoch !== undefined && this.#epoch !== undefined && epoch !== this.#epoch) this.restarted();
+  }
+
+  flushed({ covers }: CountedFlush): void {
+    this.#durable = Math.max(this.#durable, covers);
   }
 
   /**
-   * A new connection is established. Returns an error for flushes if writes may have been lost;
+   * A connection is established. Returns an error for flushes if writes may have been lost;
    * {@link flushing} returns it too.
+   * @param epoch of the server; undefined if it reports none
    */
-  reconnected(state: string | undefined): BlockError | undefined {
-    const before = this.#state;
-    this.#state = state || undefined;
-    if (before === undefined || before === this.#state || this.#durable === this.#acknowledged) return undefined;
-    return this.#lose();
+  connected(epoch: string | undefined): BlockError | undefined {
+    const before = this.#epoch;
+    this.#epoch = epoch;
+    return before === undefined || before === epoch ? undefined : this.restarted();
+  }
+
+  /** The server has lost its memory. Returns the error for the next flush if writes may be lost. */
+  restarted(): BlockError | undefined {
+    const count = this.#acknowledged - this.#durable;
+    if (count === 0) return undefined;
+    this.#durable = this.#acknowledged;
+    this.#lost = new BlockError(
+      'io',
+      `the ${this.#server} was restarted: ${count} writes that were acknowledged but not flushed may be lost`,
+    );
+    return this.#lost;
   }
 
   /** A flush has reported the loss. */
   told(): void {
     this.#lost = undefined;
-  }
-
-  #lose(): BlockError {
-    const count = this.#acknowledged - this.#durable;
-    this.#durable = this.#acknowledged;
-    this.#lost = new BlockError(
-      'io',
-      `the server was restarted: ${count} writes that were acknowledged but not flushed may be lost`,
-    );
-    return this.#lost;
   }
 }

@@ -15,7 +15,7 @@ import { dataOf, readAnswer, Refusal } from './answer.js';
 import type { Command, Request } from './command.js';
 import { putCommand, type Way } from './command-frame.js';
 import type { Contact } from './contact.js';
-import { Durability } from './durability.js';
+import { Durability } from '../../remote/durability.js';
 import { InFlight } from './in-flight.js';
 import type { LinkCounters } from './link-options.js';
 import { Quarantine } from './quarantine.js';
@@ -45,7 +45,7 @@ const goneMs = 4000;
 export class Exchange {
   readonly #options: ExchangeOptions;
   readonly #inFlight = new InFlight();
-  readonly #durability = new Durability();
+  readonly #durability = new Durability('target');
   readonly #quarantine: Quarantine;
   #way: Way | undefined;
   #waiting: Command[] = [];
@@ -114,7 +114,7 @@ export class Exchange {
           command.copies = 0;
         }
       }
-      lost = this.#durability.opened(contact.grant.life);
+      lost = this.#durability.connected(contact.grant.life.join());
       if (lost) this.#failFlushes(lost);
     }
     this.#inFlight.limit(contact.bufferCount);
@@ -297,7 +297,8 @@ export class Exchange {
   /** The command succeeded. Returns an error if the data of a read cannot be stored. */
   #done(command: Command, frame: Uint8Array): BlockError | undefined {
     if (command.kind !== 'read') {
-      this.#durability.done(command);
+      if (command.kind === 'flush') this.#durability.flushed(command);
+      else if (!command.fua) this.#durability.wrote();
       return undefined;
     }
     try {

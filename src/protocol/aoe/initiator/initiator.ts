@@ -17,9 +17,10 @@ import type { BlockInfo, RequestOptions, WriteOptions } from '../../../block/dev
 import type { Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';
 import { AtaCommand, sectorSize } from '../../../spec/ata.js';
+import type { RemoteState } from '../../remote/reconnection.js';
 import type { CommandKind, CommandParts } from './command.js';
 import { Link } from './link.js';
-import type { AoeState, LinkCounters } from './link-options.js';
+import type { LinkCounters } from './link-options.js';
 
 export interface AoeOptions {
   readonly shelf: number;
@@ -56,7 +57,7 @@ export interface AoeOptions {
   /** Receives the tags of the messages that carry a guest's commands. */
   readonly steps?: Steps;
   /** Called at each change of state, with one line of detail. It must not throw. */
-  readonly onState?: (state: AoeState, detail: string) => void;
+  readonly onState?: (state: RemoteState, detail: string) => void;
 }
 
 /**
@@ -78,8 +79,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     shelf: options.shelf,
     slot: options.slot,
     mac: options.mac,
-    // Timers count to 2^31 ms only.
-    reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+    reconnectSeconds,
     connectSeconds,
     signal: options.signal,
     commandSeconds,

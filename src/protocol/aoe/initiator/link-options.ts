@@ -1,15 +1,10 @@
-/** Options, states and counters of a link to a target. */
+/** Options and counters of a link to a target. */
 import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { Life } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
-
-/**
- * `reconnecting`: the target does not answer, and requests wait. `lost`: the time for that is
- * over, and requests fail at once, but the link keeps trying.
- */
-export type AoeState = 'connected' | 'reconnecting' | 'lost' | 'closed';
+import type { RemoteState } from '../../remote/reconnection.js';
 
 export interface LinkOptions {
   readonly shelf: number;
@@ -35,7 +30,7 @@ export interface LinkOptions {
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;
-  readonly onState: (state: AoeState, detail: string) => void;
+  readonly onState: (state: RemoteState, detail: string) => void;
 }
 
 /** Counters since the link was opened. */

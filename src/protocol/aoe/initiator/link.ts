@@ -6,13 +6,13 @@
  */
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
-import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
-import { sleep } from '../../../base/turn.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Fate, Mark } from '../../../block/life.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
+import { closedError } from '../../remote/pending-request.js';
+import { Reconnection } from '../../remote/reconnection.js';
 import type { DiskFacts } from '../identify.js';
 import { nonceSize } from '../session.js';
 import { AOE_VERSION, AoeCommand, Flag, Header, sectorsOf } from '../spec.js';
@@ -20,15 +20,13 @@ import { configQuery, flagsOf, isAoe, versionOf } from '../wire.js';
 import { Command, Request, type CommandParts } from './command.js';
 import { breachOf, makeContact, type Contact } from './contact.js';
 import { Exchange } from './exchange.js';
-import type { AoeState, LinkCounters, LinkOptions } from './link-options.js';
+import type { LinkCounters, LinkOptions } from './link-options.js';
 import { Messenger } from './messenger.js';
 import { fencePlace, placeMark } from './predecessor.js';
 import { otherDisk } from './same-disk.js';
 
-/** Interval between queries for a lost target, in ms. */
+/** Interval between queries for a lost target, and between attempts, in ms. */
 const queryMs = 250;
-/** Time that a closing device waits for requests in flight, connected or not, in ms. */
-const closeMs = 4000;
 
 export class Link {
   readonly counters: LinkCounters = { sent: 0, repeated: 0, late: 0, malformed: 0 };
@@ -38,8 +36,7 @@ export class Link {
   readonly #port: Port;
   readonly #exchange: Exchange;
   readonly #messenger: Messenger;
-  readonly #log: ThrottledLogger;
-  readonly #stop = new AbortController();
+  readonly #reconnection: Reconnection;
   readonly #segmentSectors: number;
   #contact!: Contact;
   /**
@@ -50,22 +47,18 @@ export class Link {
   /** Mark of the latest session. */
   #mark: Mark | undefined;
   #questions = 0;
-  #state: AoeState = 'reconnecting';
-  #failure: BlockError | undefined;
-  #patience: number;
-  #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** Ends the wait for requests in flight while the device closes. */
-  #closing: ReturnType<typeof setTimeout> | undefined;
-  /** Why the last attempt to find the target failed. */
-  #reason = '';
 
   private constructor(segment: Segment, options: LinkOptions) {
     const { shelf, slot, mac } = options;
     this.#options = options;
     this.#segment = segment;
     this.name = `aoe:${shelf}.${slot}@${segment.name}`;
-    this.#patience = options.reconnectSeconds * 1000;
-    this.#log = new ThrottledLogger(options.log);
+    this.#reconnection = new Reconnection({
+      ...options,
+      address: this.name,
+      failWaiting: (error) => this.#exchange.giveUp(error),
+      cutOff: () => this.#exchange.giveUp(closedError()),
+    });
     this.#segmentSectors = sectorsOf(segment.mtu);
     const onFrame = (frame: Uint8Array): void => this.#receive(frame);
     const port = (this.#port = segment.attach(mac ? { mac, onFrame } : { onFrame }));
@@ -140,7 +133,7 @@ export class Link {
   fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
     const { shelf, slot, frameLifetimeMs } = this.#options;
     const sessions = this.hasSession;
-    const connected = (): boolean => this.#state === 'connected';
+    const connected = (): boolean => this.#reconnection.state === 'connected';
     return fencePlace(this.#segment, mark, { shelf, slot, frameLifetimeMs, sessions, connected, signal });
   }
 
@@ -150,7 +143,8 @@ export class Link {
    */
   run(parts: readonly CommandParts[], options: RequestOptions): Promise<void> {
     const request = new Request(parts.length, options, (aborted) => this.#exchange.abandon(aborted));
-    const error = this.#state === 'closed' ? new BlockError('closed', 'the device is closed') : this.#failure;
+    const { state, failure } = this.#reconnection;
+    const error = state === 'closed' ? closedError() : failure;
     for (const part of parts) {
       if (error) request.finish(error);
       else this.#exchange.push(new Command(request, part));
@@ -163,20 +157,13 @@ export class Link {
    * `closeMs`.
    */
   hurry(): void {
-    const closed = new BlockError('closed', 'the device is closed');
-    this.#closing ??= setTimeout(() => this.#exchange.giveUp(closed), closeMs);
-    this.#patience = Math.min(this.#patience, closeMs);
-    if (this.#state === 'reconnecting') this.#setDeadline();
+    this.#reconnection.hurry();
   }
 
   close(): void {
-    if (this.#state === 'closed') return;
-    this.#enter('closed', '');
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#closing);
+    if (!this.#reconnection.close()) return;
     this.#exchange.close();
-    this.#stop.abort(new FarbusError('closed'));
-    this.#exchange.giveUp(new BlockError('closed', 'the device is closed'));
+    this.#exchange.giveUp(closedError());
     this.#port.close();
   }
 
@@ -188,7 +175,7 @@ export class Link {
     if (getU16(frame, Header.shelf) !== shelf || frame[Header.slot] !== slot) return;
     if (versionOf(frame) !== AOE_VERSION) return this.#malformed();
     if (this.#messenger.take(frame)) return;
-    if (this.#state !== 'connected') return;
+    if (this.#reconnection.state !== 'connected') return;
     const command = frame[Header.command];
     if (macKey(frame, 6) !== this.#contact.key) {
       if (command !== AoeCommand.config || !this.#exchange.isSilent) return this.#malformed();
@@ -231,7 +218,7 @@ export class Link {
   async #note({ grant }: Contact, supersedes: number): Promise<void> {
     const { life } = this.#options;
     const mark = placeMark(this.#port.mac, grant);
-    if (!life || mark['generation'] === this.#mark?.['generation'] || this.#state === 'closed') return;
+    if (!life || mark['generation'] === this.#mark?.['generation'] || this.#reconnection.state === 'closed') return;
     if (this.#mark && this.#mark['generation'] === supersedes) life.forget(this.#mark);
     this.#mark = mark;
     await life.note(mark);
@@ -241,79 +228,49 @@ export class Link {
   #adopt(contact: Contact): void {
     this.#contact = contact;
     const unflushed = this.#exchange.start(contact);
-    if (unflushed) this.#say('error', 'unflushed', unflushed.message);
-    clearTimeout(this.#deadline);
-    this.#failure = undefined;
-    this.#enter('connected', this.name);
+    if (unflushed) this.#reconnection.say('error', 'unflushed', unflushed.message);
+    this.#reconnection.calm();
+    this.#reconnection.connected();
     this.#exchange.pump();
   }
 
   #lost(reason: string): void {
-    if (this.#state !== 'connected') return;
-    this.#enter('reconnecting', reason);
-    this.#reason = '';
+    if (this.#reconnection.state !== 'connected') return;
     this.#exchange.stop();
-    this.#say('warn', 'lost', `${reason}; ${this.#exchange.waiting} commands wait`);
-    this.#setDeadline();
-    void this.#find();
+    this.#reconnection.lost(reason);
+    this.#reconnection.reason = 'no answer';
+    this.#reconnection.say('warn', 'lost', `${reason}; ${this.#exchange.waiting} commands wait`);
+    const pauses = { first: queryMs, last: queryMs };
+    void this.#reconnection.retry(() => this.#find(), { key: 'attempt', atOnce: true, pauses });
   }
 
-  async #find(): Promise<void> {
-    while (!this.#stop.signal.aborted) {
-      try {
-        const fenced = this.#exchange.needsFence;
-        const contact = await this.#establish(this.#stop.signal);
-        // A command was given up during the attempt. The session just opened does not supersede the
-        // one that its copies belong to, so open another.
-        if (this.#exchange.needsFence && !fenced) continue;
-        const breach = breachOf(this.#contact, contact, this.#sectors) ?? (await this.#otherDisk(contact));
-        if (breach === undefined) {
-          this.#say('info', 'found', `the target answers again, ${this.#exchange.waiting} commands waited`);
-          return this.#adopt(contact);
-        }
-        this.#failAll(new BlockError('io', `${this.name}: the target changed: ${breach}`));
-      } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        this.#reason = messageOf(error);
-        this.#say('debug', 'attempt', this.#reason);
-      }
-      await sleep(queryMs, this.#stop.signal).catch(() => undefined);
+  /** One attempt to find the target again. */
+  async #find(): Promise<boolean> {
+    const { stop } = this.#reconnection;
+    let contact: Contact;
+    let fenced: boolean;
+    do {
+      fenced = this.#exchange.needsFence;
+      contact = await this.#establish(stop);
+      // If a command was given up during the attempt, the session just opened does not supersede
+      // the one that its copies belong to: open another.
+    } while (this.#exchange.needsFence && !fenced);
+    const breach = breachOf(this.#contact, contact, this.#sectors) ?? (await this.#otherDisk(contact));
+    stop.throwIfAborted();
+    if (breach !== undefined) {
+      this.#reconnection.fail(new BlockError('io', `${this.name}: the target changed: ${breach}`));
+      return false;
     }
+    this.#reconnection.say('info', 'found', `there again, ${this.#exchange.waiting} commands waited`);
+    this.#adopt(contact);
+    return true;
   }
 
   #otherDisk(contact: Contact): Promise<string | undefined> | undefined {
     const { witness, shelf, slot } = this.#options;
     const place = { shelf, slot, mac: this.#port.mac, sectors: this.#sectors };
     const { worldWideName } = this.disk;
-    return witness && otherDisk(witness, this.#messenger, contact, place, this.#stop.signal, worldWideName);
-  }
-
-  #setDeadline(): void {
-    clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => {
-      if (this.#state !== 'reconnecting') return;
-      const { reconnectSeconds } = this.#options;
-      const text = `${this.name} is not reachable for ${reconnectSeconds} seconds: ${this.#reason || 'no answer'}`;
-      this.#failAll(new BlockError('unreachable', text));
-    }, this.#patience);
-  }
-
-  #failAll(error: BlockError): void {
-    clearTimeout(this.#deadline);
-    if (this.#failure?.message !== error.message) this.#say('error', 'failed', error.message);
-    this.#failure = error;
-    this.#exchange.giveUp(error);
-    this.#enter('lost', error.message);
-  }
-
-  #enter(state: AoeState, detail: string): void {
-    if (this.#state === state) return;
-    this.#state = state;
-    this.#options.onState(state, detail);
-  }
-
-  #say(level: LogLevel, key: string, message: string): void {
-    this.#log.log(level, key, message.startsWith(this.name) ? message : `${this.name}: ${message}`);
+    return witness && otherDisk(witness, this.#messenger, contact, place, this.#reconnection.stop, worldWideName);
   }
 }
 

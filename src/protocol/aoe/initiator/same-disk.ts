@@ -10,6 +10,7 @@ import { BlockError } from '../../../block/errors.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 import { AtaCommand, AtaStatus, sectorSize } from '../../../spec/ata.js';
+import { otherContent } from '../../remote/same-disk.js';
 import { AoeCommand, AtaArgument, AtaFlag, Flag, Header } from '../spec.js';
 import { flagsOf, minFrame, putAta, putHeader } from '../wire.js';
 import type { Contact } from './contact.js';
@@ -54,10 +55,7 @@ export async function otherDisk(
       into.copyFrom(data, lba * sectorSize - offset);
     }
   };
-  const verdict = await witness.check(read);
-  if (verdict === 'same') return undefined;
-  if (verdict === 'other') return 'another disk has its address: its content differs';
-  return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
+  return otherContent(witness, read, 'address');
 }
 
 async function readSectors(

@@ -8,6 +8,7 @@
 import { buffersOf } from '../../../base/buffers.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import type { ByteStream, Dialer, Secure, StreamEvents } from '../../../network/stream.js';
+import { withAddress } from '../../remote/reconnection.js';
 import { Command, TransmissionFlag } from '../spec.js';
 import { PeerError } from './errors.js';
 import { HandshakeFeed } from './handshake-feed.js';
@@ -131,7 +132,7 @@ export class Connection implements StreamEvents, ReplyTable {
         if (inOrder && !signal.aborted) void connection.#goodbye();
         else connection.#stream.destroy();
         reject(
-          error instanceof FarbusError ? new FarbusError(prefixed(address, error.message), { cause: error }) : error,
+          error instanceof FarbusError ? new FarbusError(withAddress(address, error.message), { cause: error }) : error,
         );
       };
       const abort = (): void => fail(signal.reason as Error);
@@ -373,9 +374,4 @@ export class Connection implements StreamEvents, ReplyTable {
 function filterOf({ flags, allocationId, state, medium, marks }: Agreement): number | undefined {
   const others = [state, medium, marks].some((one) => one !== undefined);
   return flags & TransmissionFlag.blockStatusPayload && others ? allocationId : undefined;
-}
-
-/** Prepends the server's address to a message, unless it is already there. */
-function prefixed(address: string, message: string): string {
-  return message.startsWith(address) ? message : `${address}: ${message}`;
 }

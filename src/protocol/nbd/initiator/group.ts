@@ -16,9 +16,10 @@ import type { BlockInfo } from '../../../block/device.js';
 import type { Fate, Mark } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer } from '../../../network/stream.js';
+import { withAddress, type RemoteState } from '../../remote/reconnection.js';
 import { Command } from '../spec.js';
 import type { Ask, NbdRequest } from './request.js';
-import { Session, type NbdState, type SessionOptions } from './session.js';
+import { Session, type SessionOptions } from './session.js';
 
 /** Most connections to one export. */
 export const maxConnections = 16;
@@ -136,8 +137,8 @@ class GroupState {
   readonly #address: string;
   readonly #log: ThrottledLogger;
   readonly #onState: SessionOptions['onState'];
-  readonly #states = new Map<number, NbdState>();
-  #told: NbdState | undefined;
+  readonly #states = new Map<number, RemoteState>();
+  #told: RemoteState | undefined;
 
   constructor(address: string, { log, onState }: SessionOptions) {
     this.#address = address;
@@ -145,7 +146,7 @@ class GroupState {
     this.#onState = onState;
   }
 
-  set(index: number, state: NbdState, detail: string): void {
+  set(index: number, state: RemoteState, detail: string): void {
     this.#states.set(index, state);
     const all = [...this.#states.values()];
     const worst = order.find((one) => all.includes(one))!;
@@ -158,9 +159,8 @@ class GroupState {
     this.#onState(told, detail);
   }
 
-  #report(before: NbdState | undefined, now: NbdState, detail: string): void {
-    const say = (level: LogLevel, what: string): void =>
-      this.#log.log(level, now, what.startsWith(this.#address) ? what : `${this.#address}: ${what}`);
+  #report(before: RemoteState | undefined, now: RemoteState, detail: string): void {
+    const say = (level: LogLevel, what: string): void => this.#log.log(level, now, withAddress(this.#address, what));
     if (now === 'reconnecting' && before === 'connected') say('warn', `connection lost: ${detail}; reconnecting`);
     else if (now === 'lost') say('error', detail);
     else if (now === 'connected' && before !== undefined) say('info', 'connected again');
@@ -171,4 +171,4 @@ class GroupState {
   }
 }
 
-const order: readonly NbdState[] = ['lost', 'reconnecting', 'connected', 'closed'];
+const order: readonly RemoteState[] = ['lost', 'reconnecting', 'connected', 'closed'];

@@ -25,13 +25,14 @@ import { Fence } from '../../../block/fence.js';
 import type { Life } from '../../../block/life.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
+import type { RemoteState } from '../../remote/reconnection.js';
 import { Command, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
 import { FarMedia } from './media.js';
 import { PayloadPool } from './payload-pool.js';
 import { fenceFirst } from './predecessor.js';
-import { firstConnectionId, type NbdState } from './session.js';
+import { firstConnectionId } from './session-id.js';
 
 export interface NbdOptions {
   /** Name of the export; '' is the server's default export. */
@@ -74,7 +75,7 @@ export interface NbdOptions {
    */
   readonly steps?: Steps | undefined;
   /** Called at every change of the connection's state, with a line of detail. Must not throw. */
-  readonly onState?: (state: NbdState, detail: string) => void;
+  readonly onState?: (state: RemoteState, detail: string) => void;
 }
 
 /**
@@ -102,8 +103,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
   const settings = {
     exportName: options.exportName ?? '',
     readOnly: options.readOnly ?? false,
-    // Timers are limited to 2^31 ms.
-    reconnectSeconds: Math.min(reconnectSeconds, 2_000_000),
+    reconnectSeconds,
     connectSeconds,
     stallSeconds,
     secure: options.secure,

@@ -1,10 +1,7 @@
-/**
- * One request to an NBD server, from its caller to its reply, across as many connections as that
- * takes.
- */
-import { onAbort } from '../../../base/abort.js';
+/** One request to an NBD server, and the state of its sending and of its reply. */
 import type { Buffers } from '../../../base/buffers.js';
 import { BlockError } from '../../../block/errors.js';
+import { PendingRequest } from '../../remote/pending-request.js';
 import { Command, CommandFlag } from '../spec.js';
 import { Coverage } from './coverage.js';
 import type { StatusRun } from './extents.js';
@@ -28,7 +25,7 @@ export interface Ask {
   readonly medium?: string | undefined;
 }
 
-export class NbdRequest {
+export class NbdRequest extends PendingRequest {
   readonly type: number;
   readonly flags: number;
   readonly offset: number;
@@ -36,19 +33,11 @@ export class NbdRequest {
   readonly buffers: Buffers | undefined;
   readonly tag: number;
   readonly medium: string | undefined;
-  /** Settles with the request: rejects with a BlockError. */
-  readonly done: Promise<void>;
 
   /** The lower half of its cookie on the current connection; -1 while it is not in flight. */
   cookie = -1;
-  /**
-   * The time at which it was sent, and the time at which it first lost its connection; in ms of
-   * `performance.now()`.
-   */
+  /** The time at which it was sent, in ms of `performance.now()`. */
   sentAt = 0;
-  lostAt: number | undefined;
-  /** For a flush: the number of acknowledged writes that it covers. */
-  covers = 0;
   /**
    * True if it was in flight on a lost connection and no later one has been admitted yet: the
    * server may still carry it out.
@@ -64,13 +53,9 @@ export class NbdRequest {
   readonly coverage = new Coverage();
   status: StatusRun[] | undefined;
 
-  readonly #signal: AbortSignal | undefined;
-  readonly #unwatch: () => void;
-  #resolve!: () => void;
-  #reject!: (error: BlockError) => void;
-
   /** @param givenUp called if the caller aborts the request before it is settled */
   constructor(ask: Ask, givenUp: (request: NbdRequest) => void) {
+    super(ask.signal, () => givenUp(this));
     this.type = ask.type;
     this.flags = ask.flags ?? 0;
     this.offset = ask.offset;
@@ -78,17 +63,6 @@ export class NbdRequest {
     this.buffers = ask.buffers;
     this.tag = ask.tag ?? 0;
     this.medium = ask.medium;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    this.#signal = ask.signal;
-    this.#unwatch = onAbort(ask.signal, () => givenUp(this));
-  }
-
-  /** True if the caller has aborted the request. */
-  get aborted(): boolean {
-    return this.#signal?.aborted ?? false;
   }
 
   /** True if the request changes blocks and needs a flush to be durable. */
@@ -123,15 +97,5 @@ export class NbdRequest {
     this.shutdown = false;
     this.coverage.clear();
     this.status = undefined;
-  }
-
-  succeed(): void {
-    this.#unwatch();
-    this.#resolve();
-  }
-
-  fail(error: BlockError): void {
-    this.#unwatch();
-    this.#reject(error);
   }
 }

@@ -8,32 +8,27 @@
  * or drops the requests of earlier connections before it admits a new one. docs/nbd.md says what
  * holds for other servers.
  */
-import type { Buffers } from '../../../base/buffers.js';
-import { FarbusError, messageOf } from '../../../base/errors.js';
-import { ThrottledLogger, type Logger, type LogLevel } from '../../../base/log.js';
+import { FarbusError } from '../../../base/errors.js';
+import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
-import { compareIdentity } from '../../../block/identity.js';
 import type { Fate, Life, Mark } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
-import { Command } from '../spec.js';
-import { connect, type Connection } from './connection.js';
 import { Durability } from '../../remote/durability.js';
-import { breachOf, factsOf, type ExportFacts } from './facts.js';
+import { abortedError, closedError } from '../../remote/pending-request.js';
+import { Reconnection, type RemoteState } from '../../remote/reconnection.js';
+import { Command } from '../spec.js';
+import { connect, type Connection, type ConnectionOptions } from './connection.js';
+import { ExportState, otherMedium } from './export-state.js';
+import { factsOf } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
-import { RetryPause } from '../../remote/retry-pause.js';
 import { fenceSession, sessionMark } from './predecessor.js';
-import { newSessionId } from './session-id.js';
+import { otherDisk } from './same-disk.js';
+import { firstConnectionId, newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
-
-/**
- * The state of a session: `connected`; `reconnecting`: requests wait; `lost`: the waiting time is
- * over, requests fail immediately, and attempts to connect continue; `closed`.
- */
-export type NbdState = 'connected' | 'reconnecting' | 'lost' | 'closed';
 
 export interface SessionOptions {
   readonly exportName: string;
@@ -48,35 +43,22 @@ export interface SessionOptions {
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly steps: Steps;
-  readonly onState: (state: NbdState, detail: string) => void;
+  readonly onState: (state: RemoteState, detail: string) => void;
   /** The group that the session belongs to reports losses and returns. */
   readonly grouped?: boolean;
 }
 
-/**
- * The reason for leaving a connection after a change of the medium; and the least time that the
- * next connection gets, in ms.
- */
-const mediumLeft = 'the medium is another or gone';
+/** Shortest reconnect time after a change of the medium, in ms. */
 const renewMs = 10_000;
-/** How long closing waits for requests in flight, with or without a connection, in ms. */
-const closeMs = 4000;
-/**
- * The number of a session's first connection is a random number up to this one, so that connections
- * of different clients to one server seldom have the same number.
- */
-const maxFirstId = 2 ** 20;
-
 export class Session {
-  #facts: ExportFacts;
+  readonly #export: ExportState;
   readonly #dialer: Dialer;
   readonly #options: SessionOptions;
   readonly #id: string;
-  readonly #log: ThrottledLogger;
+  readonly #reconnection: Reconnection;
   readonly #pool: PayloadPool;
   readonly #steps: Steps;
   readonly #durability: Durability;
-  readonly #stop = new AbortController();
   /**
    * There are other sessions with this export, and callers continue over them. So an aborted
    * request that may still take effect must not settle yet.
@@ -96,37 +78,32 @@ export class Session {
   /** The number of the latest connection. */
   #lastId: number;
   #waiting: NbdRequest[] = [];
-  #state: NbdState = 'connected';
-  /** Set while requests fail immediately: the reason. */
-  #failure: BlockError | undefined;
-  /** How long requests wait for a new connection, in ms; and the timer for the end of that time. */
-  #patience: number;
-  #deadline: ReturnType<typeof setTimeout> | undefined;
-  /** The timer for the end of waiting for requests in flight, once closing is imminent. */
-  #closing: ReturnType<typeof setTimeout> | undefined;
-  /** The latest reason for having no connection. */
-  #reason = '';
-  /** The pause before the next attempt to reconnect. */
-  #pause: RetryPause | undefined;
+  /** The connection is being left because the medium has changed. */
+  #mediumLeft = false;
 
   private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
+    const { exportName, readOnly } = options;
+    const { agreement } = connection;
     this.#dialer = dialer;
     this.#options = options;
     this.#id = id;
-    this.#patience = options.reconnectSeconds * 1000;
     this.#pool = connection.pool;
     this.#steps = options.steps;
     this.#lastId = connection.id;
-    this.#log = new ThrottledLogger(options.log);
-    const facts = factsOf(connection.agreement, options.exportName, options.readOnly);
-    const breach = first && breachOf(first.#facts, facts);
+    this.#reconnection = new Reconnection({
+      ...options,
+      address: dialer.address,
+      failWaiting: (error) => this.#failWaiting(error),
+      cutOff: () => this.#connection?.giveUp('the device is being closed'),
+    });
+    this.#export = new ExportState(first ? first.#export.facts : factsOf(agreement, exportName, readOnly), options);
+    const breach = this.#export.breach(agreement);
     if (breach !== undefined)
       throw new FarbusError(`${dialer.address}: another export on another connection: ${breach}`);
-    this.#facts = first ? first.#facts : facts;
     // Flushes on one connection make the writes of the others durable too ([NBD]
     // NBD_FLAG_CAN_MULTI_CONN), so all sessions share this.
-    this.#durability = first ? first.#durability : new Durability(connection.agreement.state);
-    if (first) this.#durability.reconnected(connection.agreement.state);
+    this.#durability = first ? first.#durability : new Durability();
+    this.#durability.connected(epochOf(connection));
     this.#adopt(connection);
   }
 
@@ -156,7 +133,7 @@ export class Session {
   }
 
   get info(): BlockInfo {
-    return this.#facts.info;
+    return this.#export.facts.info;
   }
 
   /** The number of requests that are in flight or wait. */
@@ -166,22 +143,22 @@ export class Session {
 
   /** The reason why requests fail immediately; undefined if they do not. */
   get failure(): BlockError | undefined {
-    return this.#failure;
+    return this.#reconnection.failure;
   }
 
   /** True if requests without a payload may have 64-bit lengths. */
   get wide(): boolean {
-    return this.#facts.wide;
+    return this.#export.facts.wide;
   }
 
   /** True if the server reports whether zeroing is faster than writing. */
   get fastZero(): boolean {
-    return this.#facts.fastZero;
+    return this.#export.facts.fastZero;
   }
 
   /** The medium of an export with a removable one; '' if the drive is empty. */
   get medium(): string | undefined {
-    return this.#facts.medium;
+    return this.#export.facts.medium;
   }
 
   /** True if, as far as is known, no request that was sent can still change the export. */
@@ -194,9 +171,7 @@ export class Session {
     const connection = this.#connection;
     // A server without sessions may accept only a single connection.
     if (connection && connection.agreement.state === undefined) return 'unknown';
-    const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
-    const options = { id: this.#nextId(), connectSeconds, stallSeconds, pool: this.#pool, secure, signal };
-    return fenceSession(this.#dialer, mark, exportName, options);
+    return fenceSession(this.#dialer, mark, this.#options.exportName, this.#connectionOptions(signal));
   }
 
   /**
@@ -204,14 +179,14 @@ export class Session {
    */
   run(ask: Ask): NbdRequest {
     const request = new NbdRequest(ask, (aborted) => this.#abandon(aborted));
-    if (this.#state === 'closed') {
-      request.fail(new BlockError('closed', 'the device is closed'));
-    } else if (this.#isStale(request)) {
+    const { state, failure } = this.#reconnection;
+    if (state === 'closed') {
+      request.fail(closedError());
+    } else if (this.#export.isStale(request)) {
       request.fail(otherMedium());
-    } else if (this.#failure) {
-      request.fail(this.#failure);
-      // A caller needs the connection: shorten the pause.
-      this.#pause?.hurry();
+    } else if (failure) {
+      request.fail(failure);
+      this.#reconnection.hurryAttempts();
     } else if (this.#waiting.length === 0 && this.#connection?.hasRoom(request)) {
       this.#send(request);
     } else {
@@ -226,28 +201,13 @@ export class Session {
    * short time.
    */
   hurry(): void {
-    this.#closing ??= setTimeout(() => this.#tooLate(), closeMs);
-    this.#patience = Math.min(this.#patience, closeMs);
-    if (this.#state !== 'reconnecting') return;
-    clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#giveUp(), this.#patience);
-  }
-
-  #tooLate(): void {
-    this.#patience = 0;
-    this.#connection?.giveUp('the device is being closed');
-    this.#giveUp();
+    this.#reconnection.hurry();
   }
 
   /** Disconnects and closes, without a flush. Waiting requests fail with `closed`. */
   async close(): Promise<void> {
-    if (this.#state === 'closed') return;
-    this.#enter('closed', '');
-    clearTimeout(this.#deadline);
-    clearTimeout(this.#closing);
-    this.#stop.abort();
-    this.#pause?.end();
-    for (const request of this.#waiting.splice(0)) request.fail(new BlockError('closed', 'the device is closed'));
+    if (!this.#reconnection.close()) return;
+    this.#failWaiting(closedError());
     const connection = this.#connection;
     this.#connection = undefined;
     await connection?.disconnect();
@@ -275,13 +235,9 @@ export class Session {
       if (request.error.kind === 'no-medium') this.#mediumGone(request, connection);
       return;
     }
-    this.#durability.done(request, connection.agreement.state);
+    if (request.needsFlush) this.#durability.wrote(epochOf(connection));
+    else if (request.type === Command.flush) this.#durability.flushed(request);
     request.succeed();
-  }
-
-  /** True if a request is meant for a medium that is no longer in the drive. */
-  #isStale({ medium }: NbdRequest): boolean {
-    return medium !== undefined && medium !== this.#facts.medium;
   }
 
   /**
@@ -293,9 +249,9 @@ export class Session {
     const { medium } = connection.agreement;
     if (medium === undefined || connection !== this.#connection) return;
     if (medium === '' && type !== Command.media) return;
-    const { info } = this.#facts;
-    this.#facts = { ...this.#facts, medium: '', info: { ...info, size: 0 } };
-    connection.leave(mediumLeft);
+    this.#export.emptied();
+    this.#mediumLeft = true;
+    connection.leave('the medium is another or gone');
     if (medium !== '') this.onMedium(true);
   }
 
@@ -310,13 +266,12 @@ export class Session {
     // Without other sessions, a ghost can be dropped: later requests go over a connection that the
     // server admits only after it has fenced the older ones.
     this.#waiting.splice(at, 1);
-    request.fail(givenUp());
+    request.fail(abortedError());
   }
 
   #adopt(connection: Connection): void {
     this.#connection = connection;
-    clearTimeout(this.#deadline);
-    this.#failure = undefined;
+    this.#reconnection.calm();
     this.#layGhosts();
     connection.start({
       answered: (request) => this.#answered(request, connection),
@@ -325,7 +280,7 @@ export class Session {
       },
       lost: (reason, unfinished) => this.#lost(connection, reason, unfinished),
     });
-    this.#enter('connected', this.#dialer.address);
+    this.#reconnection.connected();
     this.#pump();
   }
 
@@ -333,7 +288,7 @@ export class Session {
   #layGhosts(): void {
     this.#waiting = this.#waiting.filter((request) => {
       request.ghost = false;
-      if (request.aborted) request.fail(givenUp());
+      if (request.aborted) request.fail(abortedError());
       return !request.aborted;
     });
   }
@@ -341,53 +296,41 @@ export class Session {
   #lost(connection: Connection, reason: string, unfinished: NbdRequest[]): void {
     if (this.#connection !== connection) return;
     this.#connection = undefined;
+    const mediumLeft = this.#mediumLeft;
+    this.#mediumLeft = false;
     // Dial the server in any case, to find out which medium is in the drive now.
-    const patience = reason === mediumLeft ? Math.max(this.#patience, renewMs) : this.#patience;
-    const now = performance.now();
-    const unreachable = this.#unreachable(reason);
-    const again: NbdRequest[] = [];
-    for (const request of unfinished) {
-      request.lostAt ??= now;
-      request.ghost = true;
-      if (request.aborted && !this.several) request.fail(givenUp());
-      // A request that loses one connection after another must not wait forever.
-      else if (now - request.lostAt >= patience) request.fail(unreachable);
-      else again.push(request);
-    }
+    const leastMs = mediumLeft ? renewMs : 0;
+    for (const request of unfinished) request.ghost = true;
+    const again = this.#reconnection.keep(unfinished, reason, leastMs, this.several);
     this.#waiting = [...again, ...this.#waiting];
+    const now = performance.now();
     for (const request of this.#waiting) request.lostAt ??= now;
-    if (patience === 0) {
-      connection.destroy();
-      return this.#failAll(unreachable);
+    if (!this.#reconnection.lost(reason, leastMs)) return connection.destroy();
+    if (mediumLeft) this.#reconnection.say('info', 'medium', reason);
+    else if (!this.#options.grouped) {
+      const waiting = `${this.#waiting.length} requests wait`;
+      this.#reconnection.say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${waiting}`);
     }
-    if (reason === mediumLeft) this.#say('info', 'medium', reason);
-    else if (!this.#options.grouped)
-      this.#say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${this.#waiting.length} requests wait`);
-    this.#enter('reconnecting', reason);
-    this.#reason = reason;
-    this.#deadline = setTimeout(() => this.#giveUp(), patience);
-    void this.#reconnect(connection);
+    void this.#reconnection.retry(() => this.#reconnect(connection), { key: 'attempt' });
   }
 
-  async #reconnect(old: Connection): Promise<void> {
-    const pause = (this.#pause = new RetryPause());
-    while (this.#state !== 'closed') {
-      await pause.wait();
-      // Close the old connection on our side before a new one is made.
-      old.destroy();
-      if (this.#stop.signal.aborted) return;
-      let connection: Connection | undefined;
-      try {
-        connection = await this.#connect();
-        const breach = this.#breach(connection) ?? (await this.#otherDisk(connection));
-        if (breach === undefined) return this.#resume(connection);
-        void connection.disconnect();
-        this.#failAll(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
-      } catch (error) {
-        connection?.destroy();
-        this.#reason = messageOf(error);
-        this.#say('debug', 'attempt', this.#reason);
+  /** One attempt to reconnect. */
+  async #reconnect(old: Connection): Promise<boolean> {
+    // Close the old connection on our side before a new one is made.
+    old.destroy();
+    const connection = await this.#connect();
+    try {
+      const breach = this.#export.breach(connection.agreement) ?? (await this.#otherDisk(connection));
+      if (breach === undefined) {
+        this.#resume(connection);
+        return true;
       }
+      void connection.disconnect();
+      this.#reconnection.fail(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
+      return false;
+    } catch (error) {
+      connection.destroy();
+      throw error;
     }
   }
 
@@ -396,69 +339,28 @@ export class Session {
    * undefined if it is the same. Rejects if the connection fails.
    */
   async #otherDisk(connection: Connection): Promise<string | undefined> {
-    const { info, medium } = this.#facts;
+    const { info, medium } = this.#export.facts;
     if (this.#options.assumeSame || medium !== undefined) return undefined;
-    const [then, now] = [info.marks ?? {}, connection.agreement.marks ?? {}];
-    const byMarks = compareIdentity({ size: info.size, marks: then }, { size: info.size, marks: now }).verdict;
-    if (byMarks === 'same') return undefined;
-    // There is no witness if the first server reported a decisive mark. Then this server reports
-    // none.
-    const verdict = await this.witness?.check((offset, into) => readAlone(connection, offset, into));
-    if (verdict === 'same') return undefined;
-    if (verdict === 'other') return 'another disk has its name: its content differs';
-    return 'no mark shows whether it is the same disk: open it again, or add ,assume-same to the source';
-  }
-
-  /**
-   * The way in which the new connection's export breaks the promises of the first; undefined if it
-   * keeps them.
-   */
-  #breach({ agreement }: Connection): string | undefined {
-    try {
-      const readOnly = this.#options.readOnly || (this.info.readOnly && agreement.medium === this.#facts.medium);
-      const facts = factsOf(agreement, this.#options.exportName, readOnly);
-      const breach = breachOf(this.#facts, facts);
-      // Do not grow within a group, whose other connections negotiated the old size, nor if the
-      // medium changed.
-      if (breach === undefined && !this.several && agreement.medium === this.#facts.medium) this.#grow(facts.info.size);
-      return breach;
-    } catch (error) {
-      return messageOf(error);
-    }
-  }
-
-  #grow(found: number): void {
-    const { info } = this.#facts;
-    // Round down to this device's blocks: the server's blocks may have become smaller.
-    const size = found - (found % info.blockSize);
-    if (size <= info.size) return;
-    this.#say('info', 'grown', `the export has ${size} bytes now and had ${info.size}`);
-    this.#facts = { ...this.#facts, info: { ...info, size } };
+    return otherDisk(info, connection, this.witness);
   }
 
   #connect(): Promise<Connection> {
-    const { exportName, connectSeconds, stallSeconds, secure } = this.#options;
-    return connect(this.#dialer, {
-      wish: { exportName, session: this.#id },
-      id: this.#nextId(),
-      connectSeconds,
-      stallSeconds,
-      pool: this.#pool,
-      secure,
-      signal: this.#stop.signal,
-    });
+    const wish = { exportName: this.#options.exportName, session: this.#id };
+    return connect(this.#dialer, { wish, ...this.#connectionOptions(this.#reconnection.stop) });
   }
 
-  #nextId(): number {
-    return (this.#lastId = (this.#lastId % 0xffff_ffff) + 1);
+  #connectionOptions(signal: AbortSignal): Omit<ConnectionOptions, 'wish'> {
+    const { connectSeconds, stallSeconds, secure } = this.#options;
+    this.#lastId = (this.#lastId % 0xffff_ffff) + 1;
+    return { id: this.#lastId, connectSeconds, stallSeconds, pool: this.#pool, secure, signal };
   }
 
   #resume(connection: Connection): void {
-    if (this.#state === 'closed') return void connection.disconnect();
+    if (this.#reconnection.state === 'closed') return void connection.disconnect();
     // Another session of the group may have detected the loss already.
-    const lost = this.#durability.reconnected(connection.agreement.state) ?? this.#durability.lost;
+    const lost = this.#durability.connected(epochOf(connection)) ?? this.#durability.lost;
     if (lost) {
-      this.#say('error', 'unflushed', `${lost.message}`);
+      this.#reconnection.say('error', 'unflushed', lost.message);
       const flushes = this.#waiting.filter((request) => request.type === Command.flush);
       if (flushes.length > 0) {
         this.#waiting = this.#waiting.filter((request) => request.type !== Command.flush);
@@ -467,83 +369,26 @@ export class Session {
       }
     }
     if (!this.#options.grouped)
-      this.#say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
-    const changed = this.#changeMedium(connection);
+      this.#reconnection.say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+    const { agreement } = connection;
+    // Within a group, the other connections negotiated the old size.
+    const before = this.several ? undefined : this.#export.grow(agreement);
+    if (before !== undefined)
+      this.#reconnection.say('info', 'grown', `the export has ${this.info.size} bytes now and had ${before}`);
+    const changed = this.#export.changeMedium(agreement);
+    this.#failWaiting(otherMedium(), (request) => this.#export.isStale(request));
     this.#adopt(connection);
     this.onMedium(changed);
   }
 
-  /**
-   * Adopts the new connection's medium; requests that wait for another medium fail.
-   * @returns true if the medium has changed
-   */
-  #changeMedium({ agreement }: Connection): boolean {
-    if (agreement.medium === undefined) return false;
-    const changed = agreement.medium !== this.#facts.medium;
-    this.#facts = factsOf(agreement, this.#options.exportName, this.#options.readOnly);
-    const waiting = this.#waiting;
-    this.#waiting = waiting.filter((request) => !this.#isStale(request));
-    for (const request of waiting) if (this.#isStale(request)) request.fail(otherMedium());
-    return changed;
-  }
-
-  /** The time to reconnect is over: waiting requests fail. Attempts to connect continue. */
-  #giveUp(): void {
-    if (this.#connection || this.#state === 'closed') return;
-    this.#failAll(this.#unreachable(this.#reason));
-  }
-
-  #failAll(error: BlockError): void {
-    clearTimeout(this.#deadline);
-    if (this.#failure?.message !== error.message && !this.#options.grouped) this.#say('error', 'failed', error.message);
-    this.#failure = error;
-    for (const request of this.#waiting.splice(0)) request.fail(error);
-    this.#enter('lost', error.message);
-  }
-
-  #unreachable(reason: string): BlockError {
-    const { reconnectSeconds } = this.#options;
-    const waited = reconnectSeconds > 0 ? ` for ${reconnectSeconds} seconds` : '';
-    return new BlockError('unreachable', `${this.#dialer.address} is not reachable${waited}: ${reason}`);
-  }
-
-  #enter(state: NbdState, detail: string): void {
-    if (this.#state === state && state !== 'connected') return;
-    this.#state = state;
-    this.#options.onState(state, detail);
-  }
-
-  #say(level: LogLevel, key: string, message: string): void {
-    this.#log.log(
-      level,
-      key,
-      message.startsWith(this.#dialer.address) ? message : `${this.#dialer.address}: ${message}`,
-    );
+  #failWaiting(error: BlockError, which: (request: NbdRequest) => boolean = () => true): void {
+    const failing = this.#waiting.filter(which);
+    this.#waiting = this.#waiting.filter((request) => !failing.includes(request));
+    for (const request of failing) request.fail(error);
   }
 }
 
-/** The number of a session's first connection; later connections count up from it. */
-export function firstConnectionId(): number {
-  return 1 + (crypto.getRandomValues(new Uint32Array(1))[0]! % maxFirstId);
-}
-
-/** Reads over a connection that is not used for anything else yet. */
-function readAlone(connection: Connection, offset: number, into: Buffers): Promise<void> {
-  connection.start({
-    answered: (request) => (request.error ? request.fail(request.error) : request.succeed()),
-    room: () => undefined,
-    lost: (reason, unfinished) => unfinished.forEach((request) => request.fail(new BlockError('unreachable', reason))),
-  });
-  const request = new NbdRequest({ type: Command.read, offset, length: into.length, buffers: into }, () => undefined);
-  if (connection.hasRoom(request)) connection.send(request);
-  else request.fail(new BlockError('unreachable', 'the connection is lost'));
-  return request.done;
-}
-
-function otherMedium(): BlockError {
-  return new BlockError('no-medium', 'another medium is in the drive, or none');
-}
-
-function givenUp(): BlockError {
-  return new BlockError('aborted', 'given up');
+/** The epoch of the server's memory (spec.ts, sessionContext); undefined if it reports none. */
+function epochOf({ agreement }: Connection): string | undefined {
+  return agreement.state || undefined;
 }
