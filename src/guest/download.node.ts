@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
+import { JoinedAbort } from '../base/abort.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { inCache, temporaryName } from './cache.node.js';
 
@@ -140,10 +141,10 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
   const timer = setTimeout(() => {
     stalled.abort(new DownloadError('unreachable', `${url} sent next to nothing for ${stallMs / 1000} s`));
   }, stallMs);
-  const signals = options.signal === undefined ? [stalled.signal] : [stalled.signal, options.signal];
+  const either = new JoinedAbort(stalled.signal, options.signal);
   try {
     const response = await fetch(url, {
-      signal: AbortSignal.any(signals),
+      signal: either.signal,
       // Get a .gz file as it is, without content decoding.
       headers: { 'accept-encoding': 'identity' },
     });
@@ -169,6 +170,7 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
     }
   } finally {
     clearTimeout(timer);
+    either.end();
   }
 }
 
