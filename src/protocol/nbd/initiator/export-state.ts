@@ -1,5 +1,5 @@
 /**
- * What is known of an export across the connections of a session: its facts, which may grow, and
+ * The state of an export across the connections of a session: its facts, which may grow, and
  * the medium of a drive, which may change. Checks each new connection against them.
  */
 import { messageOf } from '../../../base/errors.js';
