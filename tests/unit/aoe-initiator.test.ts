@@ -244,8 +244,7 @@ describe('an AoE initiator', () => {
     closing.push(() => hub.close());
     closing.push(() => device.close());
     const write = device.write(0, fill(1));
-    await sleep(1500);
-    expect(device.counters.repeated).toBeGreaterThan(2);
+    await expect.poll(() => device.counters.repeated, { timeout: 10_000 }).toBeGreaterThan(2);
     expect(slow.stalled).toBe(1);
     slow.release();
     await write;
