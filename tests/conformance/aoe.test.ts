@@ -50,6 +50,17 @@ conformance(
   onBadSegment,
 );
 
+// Only the headers: no checksum of AoE or Farbus covers the data.
+const turning = { ...bad, loss: 0.02, flips: 0.03, flipsWithin: 22 };
+conformance(
+  'AoE, 3 % of headers with a turned bit',
+  () => aoePair(new MemoryDevice(size), { hub: { faults: turning } }),
+  {
+    region: 256 << 10,
+    steps: 100,
+  },
+);
+
 /** Like a file in the page cache: answers synchronously, except at every hundredth call. */
 class ReadyDevice extends ReadyMemoryDevice {
   #calls = 0;

@@ -61,7 +61,7 @@ async function openSession(
   named = false,
 ): Promise<number> {
   const frame = peer.frame(0xfa, 0x8000_0000 + nonce, new Uint8Array(sessionFrameSize - 24));
-  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes, firstTag, named });
+  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes, firstTag, named, sealed: false });
   return getGrant((await peer.ask(frame))!)!.generation;
 }
 
@@ -509,7 +509,13 @@ describe('copies of a command', () => {
     peer.send(peer.ata(1, { ...write, generation: first }, sectors(1, 1)));
     await settle();
     const opening = peer.frame(0xfa, 77, new Uint8Array(sessionFrameSize - 24));
-    putOpening(opening, { nonce: new Uint8Array(8).fill(2), supersedes: first, firstTag: 10, named: true });
+    putOpening(opening, {
+      nonce: new Uint8Array(8).fill(2),
+      supersedes: first,
+      firstTag: 10,
+      named: true,
+      sealed: false,
+    });
     expect(await peer.ask(opening)).toBeUndefined();
     expect(error(await peer.ask(peer.ata(2, { ...write, generation: first }, sectors(1, 1))))).toBe(unknownSession);
     peer.got.length = 0;
@@ -533,7 +539,7 @@ describe('copies of a command', () => {
     peer.send(peer.ata(1, { ...write, generation: generations[0]! }, sectors(1, 1)));
     await settle();
     const opening = peer.frame(0xfa, 77, new Uint8Array(sessionFrameSize - 24));
-    putOpening(opening, { nonce: new Uint8Array(8).fill(4), supersedes: 0, firstTag: 1, named: false });
+    putOpening(opening, { nonce: new Uint8Array(8).fill(4), supersedes: 0, firstTag: 1, named: false, sealed: false });
     // It is answered only when the requests of the older sessions have ended.
     expect(await peer.ask(opening)).toBeUndefined();
     open();

@@ -26,13 +26,28 @@ export interface FrameFaults {
    * crashes nor hangs.
    */
   readonly flips?: number;
+  /**
+   * Only the first bytes after the Ethernet header are damaged by flips; the length in bytes.
+   * Default: all.
+   */
+  readonly flipsWithin?: number;
   /** Delay of every frame, in ms. Default 0. */
   readonly delayMs?: number;
   /** Seed of the random decisions. Default 1. */
   readonly seed?: number;
 }
 
-const none = { loss: 0, duplication: 0, reordering: 0, truncation: 0, flips: 0, reorderMs: 5, delayMs: 0, seed: 1 };
+const none = {
+  loss: 0,
+  duplication: 0,
+  reordering: 0,
+  truncation: 0,
+  flips: 0,
+  flipsWithin: Infinity,
+  reorderMs: 5,
+  delayMs: 0,
+  seed: 1,
+};
 
 export class FaultModel {
   readonly #faults: Required<FrameFaults>;
@@ -61,14 +76,14 @@ export class FaultModel {
 
   /** Returns the frame, or a damaged copy of it. */
   damage(frame: Uint8Array): Uint8Array {
-    const { truncation, flips } = this.#faults;
+    const { truncation, flips, flipsWithin } = this.#faults;
     const room = frame.length - frameHeaderSize;
     if (room < 1) return frame;
-    const place = (): number => frameHeaderSize + Math.floor(this.#random() * room);
+    const place = (within = room): number => frameHeaderSize + Math.floor(this.#random() * within);
     let damaged = frame;
     if (truncation > 0 && this.#random() < truncation) damaged = damaged.subarray(0, place());
     if (flips === 0 || this.#random() >= flips) return damaged;
-    const at = place();
+    const at = place(Math.min(flipsWithin, room));
     if (at >= damaged.length) return damaged;
     damaged = damaged.slice();
     damaged[at]! ^= 1 << Math.floor(this.#random() * 8);

@@ -100,6 +100,13 @@ export function parseIdentify(data: Uint8Array): DiskFacts | string {
   };
 }
 
+/** True if the checksum of IDENTIFY data is there and right: the sum of its 512 bytes is 0. */
+export function isWhole(data: Uint8Array): boolean {
+  let sum = 0;
+  for (let at = 0; at < sectorSize; at++) sum += data[at]!;
+  return data[2 * IdentifyWord.integrity] === 0xa5 && (sum & 0xff) === 0;
+}
+
 /** [ATA] 7.16.7: true if a word that has the valid bits is valid. */
 function isValid(word: number): boolean {
   return (word & 0xc000) === wordValid;

@@ -17,8 +17,13 @@
  * same way, because a process that follows a killed one may not know its session. Several processes
  * can use one address. So an initiator that knows which sessions are to end says so by a flag
  * ({@link OpeningFlag.named}), and the target ends no other session.
+ *
+ * Openings and grants end with a checksum, and the commands of such a session are sealed (seal.ts).
+ * Farbus 0.1.0 has neither: it sends zeroes in the place of the checksum, and gets a session
+ * without seals.
  */
 import { getU16, getU32, putU16, putU32 } from '../../base/big-endian.js';
+import { crc32 } from '../../base/crc32.js';
 import { AoeError, Header } from './spec.js';
 
 /** Offsets in the argument, in bytes from the start of the frame. */
@@ -37,7 +42,9 @@ const Argument = {
   life: 44,
   /** In a request: the first tag of the session. */
   firstTag: 52,
-  size: 56,
+  /** CRC-32 of the tag and of the argument up to here; 0: none, and no seals. */
+  check: 56,
+  size: 60,
 } as const;
 
 const magic = new TextEncoder().encode('FarbusS1');
@@ -76,6 +83,8 @@ export interface SessionOpening {
   readonly firstTag: number;
   /** The target ends only the superseded session: {@link OpeningFlag}. */
   readonly named: boolean;
+  /** The initiator can seal commands. */
+  readonly sealed: boolean;
 }
 
 /** The target's answer to an opening. */
@@ -84,10 +93,13 @@ export interface SessionGrant {
   readonly generation: number;
   readonly life: Uint8Array;
   readonly readOnly: boolean;
+  /** The commands of the session are sealed. */
+  readonly sealed: boolean;
 }
 
 /** Writes the argument of an opening. `frame` must have {@link sessionFrameSize} bytes. */
-export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag, named }: SessionOpening): void {
+export function putOpening(frame: Uint8Array, opening: SessionOpening): void {
+  const { nonce, supersedes, firstTag, named, sealed } = opening;
   frame.fill(0, Header.size, Argument.size);
   frame.set(magic, Argument.magic);
   frame[Argument.operation] = openOperation;
@@ -95,38 +107,67 @@ export function putOpening(frame: Uint8Array, { nonce, supersedes, firstTag, nam
   putU16(frame, Argument.generation, supersedes);
   frame.set(nonce, Argument.nonce);
   putU32(frame, Argument.firstTag, firstTag);
+  if (sealed) putU32(frame, Argument.check, checkOf(frame));
 }
 
-/** Reads an opening; returns an AoE error if the frame has none. The nonce is a copy. */
-export function getOpening(frame: Uint8Array): SessionOpening | number {
+/**
+ * Reads an opening. Returns an AoE error if the frame has none, or 'damaged' if its checksum is
+ * wrong. The nonce is a copy.
+ */
+export function getOpening(frame: Uint8Array): SessionOpening | number | 'damaged' {
   if (!isOurs(frame)) return AoeError.unknownCommand;
+  const check = getU32(frame, Argument.check);
+  if (check !== 0 && check !== checkOf(frame)) return 'damaged';
   if (frame[Argument.operation] !== openOperation) return AoeError.badArgument;
   return {
     nonce: frame.slice(Argument.nonce, Argument.nonce + nonceSize),
     supersedes: getU16(frame, Argument.generation),
     firstTag: getU32(frame, Argument.firstTag),
     named: (frame[Argument.flags]! & OpeningFlag.named) !== 0,
+    sealed: check !== 0,
   };
 }
 
 /** Turns an opening in `frame` into a grant. */
 export function putGrant(frame: Uint8Array, grant: SessionGrant): void {
-  putOpening(frame, { nonce: grant.nonce, supersedes: grant.generation, firstTag: 0, named: false });
-  frame[Argument.flags] = grant.readOnly ? SessionFlag.readOnly : 0;
-  frame.set(grant.life.subarray(0, nonceSize), Argument.life);
+  const { nonce, generation, life, readOnly, sealed } = grant;
+  putOpening(frame, { nonce, supersedes: generation, firstTag: 0, named: false, sealed: false });
+  frame[Argument.flags] = readOnly ? SessionFlag.readOnly : 0;
+  frame.set(life.subarray(0, nonceSize), Argument.life);
+  if (sealed) putU32(frame, Argument.check, checkOf(frame));
 }
 
-/** Reads a grant; returns undefined if the response is not one. All byte arrays are copies. */
+/**
+ * Reads a grant; returns undefined if the response is not one or is damaged. All byte arrays are
+ * copies.
+ */
 export function getGrant(frame: Uint8Array): SessionGrant | undefined {
   if (!isOurs(frame)) return undefined;
   const generation = getU16(frame, Argument.generation);
-  if (generation === 0) return undefined;
+  const check = getU32(frame, Argument.check);
+  if (generation === 0 || (check !== 0 && check !== checkOf(frame))) return undefined;
   return {
     nonce: frame.slice(Argument.nonce, Argument.nonce + nonceSize),
     generation,
     life: frame.slice(Argument.life, Argument.life + nonceSize),
     readOnly: (frame[Argument.flags]! & SessionFlag.readOnly) !== 0,
+    sealed: check !== 0,
   };
+}
+
+/**
+ * True if the argument of an error answer begins like the opening. Otherwise damage to the opening
+ * or to a grant has made the error.
+ */
+export function repeatsOpening(answer: Uint8Array, opening: SessionOpening): boolean {
+  const sent = new Uint8Array(Argument.size);
+  putOpening(sent, opening);
+  return sent.subarray(Argument.magic, Argument.nonce).every((byte, at) => answer[Argument.magic + at] === byte);
+}
+
+/** The checksum of an opening or grant, never 0. */
+function checkOf(frame: Uint8Array): number {
+  return crc32(frame.subarray(Header.tag, Argument.check)) || 1;
 }
 
 function isOurs(frame: Uint8Array): boolean {

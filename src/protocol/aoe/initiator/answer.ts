@@ -4,6 +4,7 @@
  */
 import { getU16 } from '../../../base/big-endian.js';
 import type { BlockError } from '../../../block/errors.js';
+import { getSealedOfAnswer, getSealedOfRequest } from '../seal.js';
 import { unknownSession, type SessionGrant } from '../session.js';
 import { sectorSize } from '../../../spec/ata.js';
 import { AoeError, AtaArgument, Flag, Header } from '../spec.js';
@@ -35,13 +36,14 @@ export function readAnswer(
   grant: SessionGrant | undefined,
 ): Answer {
   if (frame.length < AtaArgument.size) return 'malformed';
+  const isUnknown = (flags & Flag.error) !== 0 && frame[Header.error] === unknownSession;
   // An answer repeats the fields of its request. If the LBA differs, it answers another command.
-  if (grant && (getU16(frame, AtaArgument.reserved) !== grant.generation || getAta(frame).lba !== command.lba)) {
+  if (grant && (generationIn(frame, grant, isUnknown) !== grant.generation || getAta(frame).lba !== command.lba)) {
     return 'malformed';
   }
   if (flags & Flag.error) {
     const error = frame[Header.error]!;
-    if (grant && error === unknownSession) return 'unknown session';
+    if (grant && isUnknown) return 'unknown session';
     // This error can occur after the command was started, so it is no refusal.
     return error === AoeError.unavailable ? aoeError(error) : new Refusal(aoeError(error));
   }
@@ -49,6 +51,12 @@ export function readAnswer(
   if (error) return error;
   const length = command.kind === 'read' ? command.count * sectorSize : 0;
   return frame.length < AtaArgument.size + length ? 'malformed' : undefined;
+}
+
+/** The generation in an answer. `isUnknown`: the target does not know the session. */
+function generationIn(frame: Uint8Array, { sealed }: SessionGrant, isUnknown: boolean): number {
+  if (!sealed) return getU16(frame, AtaArgument.reserved);
+  return isUnknown ? getSealedOfRequest(frame) : getSealedOfAnswer(frame);
 }
 
 /** The data in the answer to a read. */

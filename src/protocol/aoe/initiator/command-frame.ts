@@ -2,6 +2,7 @@
 import type { Mac } from '../../../network/ethernet/mac.js';
 import { sectorSize } from '../../../spec/ata.js';
 import { AoeCommand, AtaArgument, AtaFlag } from '../spec.js';
+import { putSealed } from '../seal.js';
 import { minFrame, putAta, putHeader } from '../wire.js';
 import type { Command } from './command.js';
 import type { Contact } from './contact.js';
@@ -29,7 +30,9 @@ export function putCommand(
   let flags: number = contact.disk.lba48 ? AtaFlag.extended | AtaFlag.device : AtaFlag.device;
   if (kind === 'flush') flags &= ~AtaFlag.device;
   if (kind === 'write') flags |= AtaFlag.write;
-  putAta(frame, { flags, feature: 0, count, command: command.ata, lba, generation: contact.grant?.generation ?? 0 });
+  const { generation = 0, sealed = false } = contact.grant ?? {};
+  putAta(frame, { flags, feature: 0, count, command: command.ata, lba, generation });
+  if (sealed) putSealed(frame, generation);
   try {
     if (length > 0) command.buffers!.copyTo(frame.subarray(AtaArgument.size, AtaArgument.size + length), command.at);
   } catch {

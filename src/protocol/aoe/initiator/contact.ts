@@ -4,8 +4,15 @@
  */
 import { FarbusError } from '../../../base/errors.js';
 import { broadcastMac, macKey, type Mac } from '../../../network/ethernet/mac.js';
-import { parseIdentify, type DiskFacts } from '../identify.js';
-import { getGrant, putOpening, sessionFrameSize, type SessionGrant, type SessionOpening } from '../session.js';
+import { isWhole, parseIdentify, type DiskFacts } from '../identify.js';
+import {
+  getGrant,
+  putOpening,
+  repeatsOpening,
+  sessionFrameSize,
+  type SessionGrant,
+  type SessionOpening,
+} from '../session.js';
 import { AtaCommand, AtaStatus, sectorSize } from '../../../spec/ata.js';
 import { AoeCommand, AoeError, AtaArgument, Flag, Header } from '../spec.js';
 import { configQuery, flagsOf, getConfig, minFrame, putAta, putHeader } from '../wire.js';
@@ -75,7 +82,7 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
     opening &&
     (await messenger.ask(
       (tag) => {
-        const frame = new Uint8Array(Math.max(minFrame, sessionFrameSize));
+        const frame = new Uint8Array(sessionFrameSize);
         putHeader(frame, to, mac, header(AoeCommand.session, tag));
         putOpening(frame, opening);
         return frame;
@@ -87,6 +94,7 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
           const ours = grant?.nonce.every((byte, index) => byte === opening.nonce[index]);
           return ours ? { grant } : undefined;
         }
+        if (!repeatsOpening(answer, opening) || answer[Header.error] === AoeError.badVersion) return undefined;
         if (answer[Header.error] === AoeError.reserved) throw refused(answer);
         return { grant: undefined };
       },
@@ -106,6 +114,8 @@ export async function makeContact(messenger: Messenger, options: ContactOptions)
       if (answer.length < AtaArgument.size) return undefined;
       if (answer[AtaArgument.command]! & AtaStatus.error) throw new FarbusError('it does not identify its disk');
       if (answer.length < AtaArgument.size + sectorSize) return undefined;
+      // Other targets may pass on the data of a disk that they have changed.
+      if (opened?.grant?.sealed && !isWhole(answer.subarray(AtaArgument.size))) return undefined;
       const facts = parseIdentify(answer.subarray(AtaArgument.size, AtaArgument.size + sectorSize));
       if (typeof facts === 'string') throw new FarbusError(facts);
       return facts;

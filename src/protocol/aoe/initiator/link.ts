@@ -204,7 +204,7 @@ export class Link {
       shelf,
       slot,
       mac: this.#port.mac,
-      opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0, named },
+      opening: { nonce: this.#nonce, supersedes, firstTag: (this.#exchange.lastTag + 1) >>> 0, named, sealed: true },
       // The answer may take long: the target waits for the commands of the superseded session.
       sessions: before?.grant !== undefined,
       signal,

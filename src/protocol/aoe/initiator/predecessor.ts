@@ -68,7 +68,7 @@ export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOpt
   signal.addEventListener('abort', stop);
   try {
     const nonce = crypto.getRandomValues(new Uint8Array(nonceSize));
-    const opening = { nonce, supersedes: generation, firstTag: 1, named: true };
+    const opening = { nonce, supersedes: generation, firstTag: 1, named: true, sealed: true };
     const onFound = (): void => void (found = true);
     const wish = { shelf, slot, mac, opening, sessions, signal: limit.signal, queryMs, onFound };
     const { grant } = await makeContact(messenger, wish);

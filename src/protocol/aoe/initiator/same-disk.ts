@@ -12,7 +12,7 @@ import type { Mac } from '../../../network/ethernet/mac.js';
 import { AtaCommand, AtaStatus, sectorSize } from '../../../spec/ata.js';
 import { otherContent } from '../../remote/same-disk.js';
 import { AoeCommand, AtaArgument, AtaFlag, Flag, Header } from '../spec.js';
-import { flagsOf, minFrame, putAta, putHeader } from '../wire.js';
+import { flagsOf, getAta, minFrame, putAta, putHeader } from '../wire.js';
 import type { Contact } from './contact.js';
 import type { Messenger } from './messenger.js';
 
@@ -81,6 +81,8 @@ async function readSectors(
     (frame) => {
       if (frame[Header.command] !== AoeCommand.ata) return undefined;
       if (flagsOf(frame) & Flag.error) return { data: undefined };
+      // A turned bit in the question or the answer: ask again.
+      if (frame.length >= AtaArgument.size && getAta(frame).lba !== lba) return undefined;
       if (frame.length < AtaArgument.size || frame[AtaArgument.command]! & AtaStatus.error) return { data: undefined };
       if (frame.length < AtaArgument.size + length) return undefined;
       return { data: frame.slice(AtaArgument.size, AtaArgument.size + length) };

@@ -98,7 +98,7 @@ export class Executor {
     const tag = tagOf(request);
     if (from.session) from.session.finish(tag, pack(result));
     else this.#recent.finish(from.mac, tag, pack(result));
-    this.#responder.answer(request, result);
+    this.#responder.answer(request, result, from.session);
   }
 
   /** Resolves when no command is in flight. The caller must not start commands meanwhile. */
@@ -184,7 +184,11 @@ export class Executor {
         return false;
       case 'done':
         this.#counters.copies++;
-        this.#responder.answer(request, unpack(session ? session.resultOf(tag) : this.#recent.resultOf(mac, tag)));
+        this.#responder.answer(
+          request,
+          unpack(session ? session.resultOf(tag) : this.#recent.resultOf(mac, tag)),
+          session,
+        );
         return false;
     }
   }
@@ -201,7 +205,7 @@ export class Executor {
       else if (plan.kind === 'write') this.#counters.bytesWritten += plan.length;
     }
     if (this.#steps.on) traceEnd(this.#steps, tag, plan, result === good);
-    this.#responder.respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0);
+    this.#responder.respondAta(frame, result, sends && result === good ? AtaArgument.size + plan.length : 0, session);
   }
 
   /** A frame of the target that begins with `request`, in use until {@link #end}. */

@@ -2,8 +2,10 @@
 import { putU16 } from '../../../base/big-endian.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { AOE_VERSION, AtaArgument, Flag, Header } from '../spec.js';
+import { putSealed } from '../seal.js';
 import { minFrame } from '../wire.js';
 import type { Result } from './disk.js';
+import type { TargetSession } from './sessions.js';
 
 /** The port, address and counters of the responding target. */
 export interface Responding {
@@ -27,13 +29,14 @@ export class Responder {
   }
 
   /** Answers an ATA request without data. */
-  answer(request: Uint8Array, result: Result): void {
+  answer(request: Uint8Array, result: Result, session: TargetSession | undefined): void {
     const frame = new Uint8Array(minFrame);
     frame.set(request.subarray(0, AtaArgument.size));
-    this.respondAta(frame, result, 0);
+    this.respondAta(frame, result, 0, session);
   }
 
-  respondAta(frame: Uint8Array, result: Result, length: number): void {
+  /** `session`: that of the command, if it has one. */
+  respondAta(frame: Uint8Array, result: Result, length: number, session: TargetSession | undefined): void {
     this.#counters.commands++;
     if (result.aoeError === 0) {
       if (result.error !== 0) this.#counters.errors++;
@@ -41,7 +44,7 @@ export class Responder {
       frame[AtaArgument.count] = result.count;
       frame[AtaArgument.command] = result.status;
     }
-    this.respond(frame, Math.max(length, AtaArgument.size), result.aoeError);
+    this.respond(frame, Math.max(length, AtaArgument.size), result.aoeError, session);
   }
 
   refuse(request: Uint8Array, error: number): void {
@@ -53,9 +56,9 @@ export class Responder {
 
   /**
    * Turns the request header in `frame` into a response header and sends `length` bytes of the
-   * frame.
+   * frame. In a sealed session it seals the header.
    */
-  respond(frame: Uint8Array, length: number, error: number): void {
+  respond(frame: Uint8Array, length: number, error: number, session?: TargetSession): void {
     frame.copyWithin(0, 6, 12);
     frame.set(this.#port.mac, 6);
     if (error !== 0) this.#counters.errors++;
@@ -63,6 +66,7 @@ export class Responder {
     frame[Header.error] = error;
     putU16(frame, Header.shelf, this.#shelf);
     frame[Header.slot] = this.#slot;
+    if (session?.sealed) putSealed(frame, session.generation);
     this.send(frame, length);
   }
 

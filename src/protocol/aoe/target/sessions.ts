@@ -25,6 +25,8 @@ const done = 2;
 export class TargetSession {
   readonly generation: number;
   readonly nonce: Uint8Array;
+  /** Its commands are sealed (../seal.ts). */
+  readonly sealed: boolean;
   readonly #states = new Uint8Array(tagMemory);
   readonly #results = new Uint32Array(tagMemory);
   /** The newest tag received. */
@@ -35,6 +37,7 @@ export class TargetSession {
   constructor(generation: number, opening: SessionOpening) {
     this.generation = generation;
     this.nonce = opening.nonce;
+    this.sealed = opening.sealed;
     this.#newest = (opening.firstTag - 1) >>> 0;
   }
 

@@ -17,6 +17,7 @@ import type { BlockDevice } from '../../../block/device.js';
 import { tailWarning } from '../../../block/tail.js';
 import { broadcastMac, formatMac, isGroup, macKey, type Mac } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
+import { getSealedOfRequest } from '../seal.js';
 import { getOpening, nonceSize, putGrant, sessionFrameSize, unknownSession } from '../session.js';
 import { sectorSize } from '../../../spec/ata.js';
 import {
@@ -31,12 +32,12 @@ import {
   Header,
   sectorsOf,
 } from '../spec.js';
-import { flagsOf, getAta, isAoe, minFrame, putHeader, versionOf } from '../wire.js';
+import { flagsOf, getAta, isAoe, putHeader, versionOf } from '../wire.js';
 import { Access, type Outcome } from './access.js';
 import { Disk, isCut, reserved } from './disk.js';
 import { Executor, maxExecuting } from './executor.js';
 import { Responder } from './responder.js';
-import { SessionTable } from './sessions.js';
+import { SessionTable, type TargetSession } from './sessions.js';
 import type { AoeTargetCounters, AoeTargetOptions } from './target-options.js';
 
 export type { AoeTargetCounters, AoeTargetOptions };
@@ -205,6 +206,10 @@ export class AoeTarget {
       return;
     }
     const opening = this.#plain ? AoeError.unknownCommand : getOpening(request);
+    if (opening === 'damaged') {
+      this.counters.malformed++;
+      return;
+    }
     if (typeof opening === 'number') return this.#responder.refuse(request, opening);
     if (!this.#access.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
     // The superseded session may take long to end. Drop copies of the opening meanwhile, or they
@@ -219,12 +224,12 @@ export class AoeTarget {
       return;
     }
     this.#openings.add(key);
-    const frame = request.slice(0, Math.max(sessionFrameSize, minFrame));
-    void this.#sessions.open(mac, opening).then(({ generation }) => {
+    const frame = request.slice(0, sessionFrameSize);
+    void this.#sessions.open(mac, opening).then(({ generation, sealed }) => {
       this.#openings.delete(key);
       this.#log.log('debug', 'session', `${formatMac(frame.subarray(6, 12))}: session ${generation}`);
       const { nonce } = opening;
-      putGrant(frame, { nonce, generation, life: this.#life, readOnly: this.#disk.readOnly });
+      putGrant(frame, { nonce, generation, life: this.#life, readOnly: this.#disk.readOnly, sealed });
       this.counters.commands++;
       this.#responder.respond(frame, sessionFrameSize, 0);
     });
@@ -236,7 +241,7 @@ export class AoeTarget {
       return;
     }
     const ata = getAta(request);
-    const session = ata.generation === 0 ? undefined : this.#sessions.find(mac, ata.generation);
+    const session = this.#sessionOf(request, mac, ata.generation);
     if (ata.generation !== 0 && !session) return this.#responder.refuse(request, unknownSession);
     // A truncated write gets no answer. An error would end the command at the initiator while
     // complete copies may still arrive; without an answer the initiator sends it again.
@@ -250,6 +255,14 @@ export class AoeTarget {
       return this.#executor.refuse(request, { mac, ata, session }, reserved);
     }
     this.#executor.execute(request, { mac, ata, plan, session });
+  }
+
+  /** The session of a command. A sealed command whose header is damaged has none. */
+  #sessionOf(request: Uint8Array, mac: number, generation: number): TargetSession | undefined {
+    const sealed = this.#sessions.find(mac, getSealedOfRequest(request));
+    if (sealed?.sealed) return sealed;
+    const plain = generation === 0 ? undefined : this.#sessions.find(mac, generation);
+    return plain?.sealed ? undefined : plain;
   }
 }
 
