@@ -12,9 +12,12 @@ import { broadcastMac, parseMac, type Mac } from '../../src/network/ethernet/mac
 import { initiatorClaim, targetClaim } from '../../src/protocol/aoe/claim.js';
 import { connectAoe } from '../../src/protocol/aoe/initiator/initiator.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
-import { AoeCommand, Flag } from '../../src/protocol/aoe/spec.js';
-import { putHeader } from '../../src/protocol/aoe/wire.js';
+import { getSealedOfRequest, putSealed } from '../../src/protocol/aoe/seal.js';
+import { AoeCommand, AtaFlag, Flag, Header } from '../../src/protocol/aoe/spec.js';
+import { flagsOf, putHeader, tagOf } from '../../src/protocol/aoe/wire.js';
+import { putU32 } from '../../src/base/big-endian.js';
 import { buffersOf } from '../../src/base/buffers.js';
+import type { BlockDevice } from '../../src/block/device.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { settle } from './aoe-peer.js';
 
@@ -210,4 +213,38 @@ it('a target and an initiator on shared adapters find each other, and no card se
   await hub.close();
   expect(cards[0].received).toEqual([]);
   expect(cards[1].received).toEqual([frame(mac2, mac1, 0x0800)]);
+});
+
+it('an initiator that follows a killed one on the same address ends its session before the first write', async () => {
+  const hub = new Hub({ mtu: 9000 });
+  const disk = new MemoryDevice(1 << 20);
+  void new AoeTarget(hub, disk, { shelf: 1, slot: 0 });
+  const writes: Uint8Array[] = [];
+  const tap = hub.attach({
+    promiscuous: true,
+    onFrame: (bytes) => {
+      if (bytes[19] === AoeCommand.ata && bytes[24]! & AtaFlag.write) writes.push(bytes.slice());
+    },
+  });
+  // As a computer of a site does (app/site).
+  const start = (adapter: SharedAdapter) => connectAoe(adapter.share(initiatorClaim(1, 0)), { shelf: 1, slot: 0 });
+  const write = (device: BlockDevice, value: number) => device.write(0, buffersOf(new Uint8Array(4096).fill(value)));
+  const adapter = new SharedAdapter(hub, { mac: mac1 });
+  const killed = await start(adapter);
+  await write(killed, 1);
+  adapter.close();
+  // The killed computer's next write was held up in the network.
+  const late = writes.find((bytes) => (flagsOf(bytes) & Flag.response) === 0)!.slice();
+  const generation = getSealedOfRequest(late);
+  putU32(late, Header.tag, tagOf(late) + 1);
+  putSealed(late, generation);
+  const successor = await start(new SharedAdapter(hub, { mac: mac1 }));
+  await write(successor, 2);
+  tap.send(late);
+  await settle();
+  const back = new Uint8Array(512);
+  await disk.read(0, buffersOf(back));
+  expect(back[0]).toBe(2);
+  for (const device of [successor, killed]) await device.close();
+  await hub.close();
 });
