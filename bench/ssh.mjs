@@ -53,7 +53,7 @@ async function start() {
   };
 }
 
-/** Requests a second: `count` reads of `length` bytes, `depth` under way at once. */
+/** Requests a second: `count` reads of `length` bytes, `depth` in flight at once. */
 async function rate(device, length, depth, count, random) {
   const blocks = (mib << 20) / length;
   let next = 0;

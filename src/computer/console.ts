@@ -4,7 +4,7 @@
 
 import { JoinedAbort } from '../base/abort.js';
 import { Deadline } from '../base/deadline.js';
-import { nextTurn } from '../base/turn.js';
+import { nextIteration } from '../base/event-loop.js';
 import { GuestShell, type ShellOptions } from './guest-shell.js';
 
 /** Thrown if the expected output did not arrive in time, or cannot arrive any more. */
@@ -58,7 +58,7 @@ export class SerialConsole {
     // Bytes arrive in bursts. Searching after each byte would take time quadratic in the output.
     if ((this.#waiters.size === 0 && this.#listeners.size === 0) || this.#lookScheduled) return;
     this.#lookScheduled = true;
-    nextTurn(() => {
+    nextIteration(() => {
       this.#lookScheduled = false;
       this.#tell();
       this.#look();

@@ -7,14 +7,14 @@
  * before it reads the next one. That does not hold on Windows, where each socket has a buffer of
  * its own.
  *
- * Not here: TLS (tls.node.ts), system calls on the raw socket (at-once.node.ts).
+ * Not here: TLS (tls.node.ts), system calls on the raw socket (raw-socket.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
-import { alone, AtOnce, nap } from './at-once.node.js';
+import { alone, RawSocket, nap } from './raw-socket.node.js';
 import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
-import { Vigil } from '../base/vigil.node.js';
+import { SpinWait } from '../base/spin-wait.node.js';
 
 /** Address of a peer: a TCP port or the path of a unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -43,7 +43,7 @@ const keepAliveMs = 30_000;
  * Longest spin wait for the peer, in ms: about the time that a thread needs to fall asleep and wake
  * up.
  */
-const vigilMs = 0.1;
+const spinMs = 0.1;
 /** Longest time that one stream keeps the event loop, in ms. Chosen, not measured. */
 const stayMs = 2;
 /**
@@ -130,9 +130,9 @@ export class SocketStream implements ByteStream {
   #ended = false;
   #closed = false;
   #error: Error | undefined;
-  readonly #vigil = new Vigil(vigilMs);
+  readonly #spin = new SpinWait(spinMs);
   readonly #buffer: Uint8Array | undefined;
-  readonly #atOnce: AtOnce | undefined;
+  readonly #raw: RawSocket | undefined;
   /**
    * True within {@link receive}: a write is now an answer, which the peer may follow with its next
    * request.
@@ -154,7 +154,7 @@ export class SocketStream implements ByteStream {
     { plain = true, highWater = defaultHighWater, reset, explain, buffer }: SocketStreamOptions = {},
   ) {
     this.#buffer = buffer;
-    if (buffer) this.#atOnce = AtOnce.of(socket);
+    if (buffer) this.#raw = RawSocket.of(socket);
     this.peer = peer;
     this.#socket = socket;
     this.#highWater = highWater;
@@ -192,13 +192,13 @@ export class SocketStream implements ByteStream {
   receive(chunk: Uint8Array): void {
     if (this.#ended || this.#socket.destroyed) return;
     // Register the activity even if this stream cannot poll: other streams depend on it.
-    const stay = alone(this) && this.#atOnce !== undefined;
+    const stay = alone(this) && this.#raw !== undefined;
     this.#receiving = true;
     // Reset: poll for more input only if this chunk causes a write.
     this.#answered = false;
     try {
       this.#deliver(chunk);
-      if (stay) this.#stay(this.#atOnce!, this.#buffer!, chunk.length >= bulkSize);
+      if (stay) this.#stay(this.#raw!, this.#buffer!, chunk.length >= bulkSize);
     } catch (error) {
       // A parser that throws has lost its position. Close this connection; the others go on.
       this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
@@ -208,7 +208,7 @@ export class SocketStream implements ByteStream {
   }
 
   #deliver(chunk: Uint8Array): void {
-    this.#vigil.arrived();
+    this.#spin.arrived();
     this.#events?.data(chunk, this.#buffer && headroom);
   }
 
@@ -217,17 +217,17 @@ export class SocketStream implements ByteStream {
    * no other stream is active.
    * @param bulk true if much has come: the peer is in the middle of a longer transfer
    */
-  #stay(atOnce: AtOnce, buffer: Uint8Array, bulk: boolean): void {
+  #stay(raw: RawSocket, buffer: Uint8Array, bulk: boolean): void {
     const began = performance.now();
     let wanted = 0;
     for (let now = began, since = now; now - began < stayMs; now = performance.now()) {
       // After `release` (which sets #closed) the socket belongs to another owner.
       if (this.#paused || this.#blocked || this.#ended || this.#closed || this.#socket.destroyed) return;
-      if (wanted > soloSize && now - since < gatherMs && atOnce.available() < Math.min(wanted, enoughSize)) {
+      if (wanted > soloSize && now - since < gatherMs && raw.available() < Math.min(wanted, enoughSize)) {
         nap();
         continue;
       }
-      const count = atOnce.receive(buffer);
+      const count = raw.receive(buffer);
       if (count > 0) {
         this.#answered = false;
         this.#deliver(count === buffer.length ? buffer : buffer.subarray(0, count));
@@ -237,8 +237,8 @@ export class SocketStream implements ByteStream {
         if (!bulk && since - now > gatherMs) return;
         wanted = bulk ? 0 : count >> 1;
       } else if (bulk) {
-        if (now - since > vigilMs) return;
-      } else if (!this.#answered || now - since > this.#vigil.patience(now)) {
+        if (now - since > spinMs) return;
+      } else if (!this.#answered || now - since > this.#spin.patience(now)) {
         return;
       }
     }
@@ -247,7 +247,7 @@ export class SocketStream implements ByteStream {
   write(chunks: readonly Uint8Array[]): boolean {
     const socket = this.#socket;
     if (this.#closed || !socket.writable) return true;
-    const left = this.#atOnce && socket.writableLength === 0 ? this.#atOnce.sendAll(chunks) : chunks;
+    const left = this.#raw && socket.writableLength === 0 ? this.#raw.sendAll(chunks) : chunks;
     this.#sent++;
     const last = left.length - 1;
     if (last > 0) socket.cork();
@@ -255,7 +255,7 @@ export class SocketStream implements ByteStream {
     if (last >= 0) socket.write(left[last]!, this.#written);
     if (last > 0) socket.uncork();
     this.#answered = true;
-    this.#vigil.sent(!this.#receiving);
+    this.#spin.sent(!this.#receiving);
     this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
@@ -264,13 +264,13 @@ export class SocketStream implements ByteStream {
    * See {@link ByteStream.sendFile}. Undefined without a raw socket, or after sendfile has failed.
    */
   get sendFile(): ((fd: number, offset: number, length: number) => number) | undefined {
-    return this.#atOnce && !this.#noFiles ? this.#sendFile : undefined;
+    return this.#raw && !this.#noFiles ? this.#sendFile : undefined;
   }
 
   readonly #sendFile = (fd: number, offset: number, length: number): number => {
     const socket = this.#socket;
     if (this.#closed || !socket.writable || socket.writableLength > 0) return 0;
-    const count = this.#atOnce!.sendFile(fd, offset, length);
+    const count = this.#raw!.sendFile(fd, offset, length);
     if (count === undefined) this.#noFiles = true;
     else if (count > 0) this.#sent++;
     // No spin wait: the client is busy with these bytes, and its next request comes later.
@@ -357,7 +357,7 @@ export class SocketStream implements ByteStream {
   #onClose(): void {
     this.#closed = true;
     clearInterval(this.#lingering);
-    this.#vigil.end();
+    this.#spin.end();
     this.#events?.closed(this.#error);
   }
 }

@@ -17,7 +17,7 @@ import {
 } from 'node:tls';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { visible } from '../base/printable.js';
-import { nextTurn } from '../base/turn.js';
+import { nextIteration } from '../base/event-loop.js';
 import { SocketStream } from './socket.node.js';
 import type { ByteStream, Secure, SecuredStream } from './stream.js';
 import { TlsAcceptor } from './tls-acceptor.node.js';
@@ -150,7 +150,7 @@ function secure(
     // Node crashes if the transport is closed within its handshake callback, which is still on the
     // stack when it reports success.
     let within = true;
-    const reset = (): void => (within ? nextTurn(close) : close());
+    const reset = (): void => (within ? nextIteration(close) : close());
     let over = false;
     const end = (): boolean => {
       if (over) return false;
@@ -185,7 +185,7 @@ function secure(
         // ended, so the stream itself must explain TLS errors.
         const explained = { reset, explain: (error: Error) => failure(error) };
         const options = highWater === undefined ? explained : { ...explained, highWater };
-        nextTurn(() => (within = false));
+        nextIteration(() => (within = false));
         resolve({ stream: new SocketStream(socket, peer, options), names });
       },
       failed,

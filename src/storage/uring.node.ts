@@ -12,7 +12,7 @@
  */
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
-import { Vigil } from '../base/vigil.node.js';
+import { SpinWait } from '../base/spin-wait.node.js';
 import {
   IORING_OP_FADVISE,
   IORING_OP_READ,
@@ -34,7 +34,7 @@ const batch = 32;
  * Longest spin wait for a disk, in ms: a fast disk answers in little more time than falling asleep
  * takes.
  */
-const vigilMs = 0.15;
+const spinMs = 0.15;
 /**
  * A read of at least this length is preceded by an advice, in bytes: it exceeds Linux's own
  * read-ahead.
@@ -76,7 +76,7 @@ let shared: Uring | undefined;
 export class Uring {
   readonly #ring: Ring;
   readonly #watch: Socket;
-  readonly #vigil = new Vigil(vigilMs);
+  readonly #spin = new SpinWait(spinMs);
   readonly #pending: (Pending | undefined)[] = new Array<undefined>(entries).fill(undefined);
   readonly #free: number[] = Array.from({ length: entries }, (_, i) => i);
   /** Entries in the submission queue that have not been submitted. */
@@ -193,7 +193,7 @@ export class Uring {
     if (took > longMs) this.#indirectUntil = began + took * rest;
     this.#reap();
     this.#work();
-    if (this.#free.length < entries) this.#vigil.sent();
+    if (this.#free.length < entries) this.#spin.sent();
   }
 
   /**
@@ -239,7 +239,7 @@ export class Uring {
   };
 
   #reap(): void {
-    if (this.#ring.hasAnswer) this.#vigil.arrived();
+    if (this.#ring.hasAnswer) this.#spin.arrived();
     while (this.#ring.take(this.#finish));
   }
 

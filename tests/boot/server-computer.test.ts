@@ -8,7 +8,7 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Steps, type Step } from '../../src/base/steps.js';
-import { sleep } from '../../src/base/turn.js';
+import { sleep } from '../../src/base/event-loop.js';
 import { LeaseArbiter } from '../../src/block/filters/lease.js';
 import {
   chooseGuest,

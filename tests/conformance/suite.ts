@@ -127,20 +127,20 @@ function closeTests(open: () => Promise<Opened>, persistent: boolean): void {
     try {
       const { blockSize, size } = device.info;
       const length = Math.min(size, Math.max(blockSize, 65536));
-      const underWay: Promise<unknown>[] = [];
+      const inFlight: Promise<unknown>[] = [];
       let settled = 0;
       const start = (request: Promise<unknown>): void => {
-        underWay.push(request.finally(() => settled++));
+        inFlight.push(request.finally(() => settled++));
       };
       for (let i = 0; i < 8; i++) start(device.read(0, buffersOf(new Uint8Array(length))));
       if (!device.info.readOnly) {
         for (let i = 0; i < 8; i++) start(device.write(0, buffersOf(new Uint8Array(length))));
         start(device.flush());
       }
-      const results = Promise.allSettled(underWay);
+      const results = Promise.allSettled(inFlight);
       const first = device.close();
       await Promise.all([first, device.close()]);
-      expect(settled).toBe(underWay.length);
+      expect(settled).toBe(inFlight.length);
       for (const result of await results) {
         if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(BlockError);
       }

@@ -98,7 +98,7 @@ export function unalignedTests(aligned: () => Subject): void {
       if (region < block || block === 1) return;
       const random = new Random(seed + 2);
       for (let round = 0; round < 8; round++) {
-        // Fresh: the first change of a part of a block finds changes under way that have no lock.
+        // Fresh: the first change of a part of a block finds changes in flight that have no lock.
         const device = new ByteAccessFilter(under);
         await writeBytes(under, 0, new Uint8Array(block).fill(1));
         const bytes = new Uint8Array(block).fill(2);

@@ -206,7 +206,7 @@ it(
       command: fc.constantFrom<number>(...Object.values<number>(AtaCommand)),
       header: fc.option(fc.uint8Array({ minLength: 1, maxLength: 32 }), { nil: undefined }),
       patches: fc.array(patch, { maxLength: 4 }),
-      /** Rewritten while the command is under way. */
+      /** Rewritten while the command is in flight. */
       late: fc.array(patch, { maxLength: 2 }),
     });
     await attack(

@@ -193,7 +193,7 @@ it(
               own.out(Port.control, 4);
               own.out(Port.control, 0);
             }
-            // One request of a drive is under way at most, whatever its guest does.
+            // One request of a drive is in flight at most, whatever its guest does.
             expect(gated.waiting.length).toBeLessThanOrEqual(1);
             await turn();
           }

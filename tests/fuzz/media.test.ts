@@ -97,7 +97,7 @@ async function play(seed: number): Promise<void> {
           break;
         }
         guest.memory.at(at, 512).fill(known);
-        // Something may happen while it is under way.
+        // Something may happen while it is in flight.
         if (random(4) === 0) queueMicrotask(() => drive.loaded && void drive.remove());
         if (random(4) === 0) queueMicrotask(() => stream?.destroy());
         if (await command([Scsi.write10, 0, 0, 0, 0, random(blocks), 0, 0, 1], 512, true)) written++;

@@ -153,7 +153,7 @@ it(
         driver.write(Register.cc, 0);
         medium.open();
         await driver.disable();
-        // Not before: while CSTS.RDY is 1 what was under way may still end.
+        // Not before: while CSTS.RDY is 1 what was in flight may still end.
         driver.memory.at(at, 16 * 4096).fill(0x99);
         for (let i = 0; i < 3; i++) await turn();
         expect(driver.memory.at(at, 16 * 4096).every((byte) => byte === 0x99)).toBe(true);

@@ -36,7 +36,7 @@ const EIO = 5;
 class Pluggable extends Filter {
   /** While set, requests stay in flight. */
   slow = false;
-  underWay = 0;
+  inFlight = 0;
   #pulled = false;
   #failures: (() => void)[] = [];
   readonly #code: string;
@@ -57,7 +57,7 @@ class Pluggable extends Filter {
 
   protected override async around<T>(_request: BlockRequest, pass: () => Promise<T>): Promise<T> {
     if (this.#pulled) throw this.#gone;
-    this.underWay++;
+    this.inFlight++;
     if (this.slow) await new Promise<void>((_, reject) => this.#failures.push(() => reject(this.#gone)));
     return pass();
   }
@@ -118,12 +118,12 @@ describe.each(['ENODEV', 'ENXIO'] as const)('a device that has been unplugged (%
     const socket = await entered(where, 'disk');
     expect(await write(socket, 0, new Uint8Array(512))).toBe(0);
     device.slow = true;
-    const before = device.underWay;
+    const before = device.inFlight;
     for (const command of [read, flush, zero]) {
       socket.write(requestBytes({ command, length: command === flush ? 0 : 512 }));
     }
     socket.write(requestBytes({ command: 1, data: new Uint8Array(512) }));
-    while (device.underWay < before + 4) await new Promise((resolve) => setImmediate(resolve));
+    while (device.inFlight < before + 4) await new Promise((resolve) => setImmediate(resolve));
     device.pull();
     const replies = await received(socket, 4 * 16);
     expect([0, 1, 2, 3].map((index) => replies.readUInt32BE(16 * index + 4))).toEqual([EIO, EIO, EIO, EIO]);
@@ -148,7 +148,7 @@ describe('clients of a device that has been unplugged', () => {
       far.flush(),
     ];
     const outcomes = Promise.allSettled(waiting);
-    while (device.underWay < 3) await new Promise((resolve) => setImmediate(resolve));
+    while (device.inFlight < 3) await new Promise((resolve) => setImmediate(resolve));
     device.pull();
     const failed = { status: 'rejected', reason: { kind: 'io' } };
     expect(await outcomes).toMatchObject([failed, failed, failed]);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Deadline } from '../../src/base/deadline.js';
-import { sleep } from '../../src/base/turn.js';
+import { sleep } from '../../src/base/event-loop.js';
 
 const aborted = (signal: AbortSignal) =>
   new Promise<unknown>((resolve) => signal.addEventListener('abort', () => resolve(signal.reason)));

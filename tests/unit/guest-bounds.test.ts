@@ -5,7 +5,7 @@ import { AtaDisk } from '../../src/device/ata/disk.js';
 import { AtaCommand } from '../../src/spec/ata.js';
 import { slots } from '../../src/spec/ahci.js';
 import { AdminOpcode, NvmOpcode, Register } from '../../src/spec/nvme.js';
-import { UnderWay } from '../../src/device/under-way.js';
+import { InFlight } from '../../src/device/in-flight.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';
 import { bareComputer, type BareComputer } from '../support/bare-computer.js';
@@ -114,7 +114,7 @@ describe('repeated resets and shutdowns by a guest', () => {
     const driver = new NvmeDriver(disk);
     await driver.start();
     void driver.submit({ opcode: NvmOpcode.read, prp1: driver.allocate(4096) }, 1);
-    const drained = vi.spyOn(UnderWay.prototype, 'drained');
+    const drained = vi.spyOn(InFlight.prototype, 'drained');
     for (let i = 0; i < 1000; i++) {
       driver.write(Register.cc, 0);
       driver.write(Register.cc, 1 | (6 << 16) | (4 << 20));
@@ -154,7 +154,7 @@ describe('repeated resets and shutdowns by a guest', () => {
     const read = { command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] as const };
     driver.prepare(0, read);
     driver.setPort('ci', 1);
-    const drained = vi.spyOn(UnderWay.prototype, 'drained');
+    const drained = vi.spyOn(InFlight.prototype, 'drained');
     for (let i = 0; i < 1000; i++) {
       driver.setPort('sctl', 1);
       driver.setPort('sctl', 0);

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { Steps, type Step } from '../../src/base/steps.js';
-import { sleep } from '../../src/base/turn.js';
+import { sleep } from '../../src/base/event-loop.js';
 import { SharedAdapter } from '../../src/computer/shared-adapter.js';
 import type { CardIntake, NetworkCard } from '../../src/machine/network-card.js';
 import { Hub } from '../../src/network/ethernet/hub.js';

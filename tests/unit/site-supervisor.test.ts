@@ -5,7 +5,7 @@
 import { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
-import { sleep } from '../../src/base/turn.js';
+import { sleep } from '../../src/base/event-loop.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { parseMac } from '../../src/network/ethernet/mac.js';
 import type { ComputerEvents, StartComputer } from '../../src/site/computer.js';

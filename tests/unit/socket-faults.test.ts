@@ -5,7 +5,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { AtOnce } from '../../src/network/at-once.node.js';
+import { RawSocket } from '../../src/network/raw-socket.node.js';
 import { native, type Native } from '../../src/network/ethernet/native.node.js';
 import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
 import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
@@ -167,7 +167,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
 
   describe.skipIf(!calls)('while it has data to read', () => {
     it.each(['breaks off', 'ends'])('and its peer %s, is closed', async (how) => {
-      const receive = vi.spyOn(AtOnce.prototype, 'receive');
+      const receive = vi.spyOn(RawSocket.prototype, 'receive');
       let before = 0;
       const { end } = await staying((stream, peer) => {
         before = receive.mock.results.length;
@@ -252,7 +252,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
   });
 
   it.skipIf(!calls)('that always has something to read lets other sockets run', async () => {
-    const receive = vi.spyOn(AtOnce.prototype, 'receive');
+    const receive = vi.spyOn(RawSocket.prototype, 'receive');
     const pong = await listening((stream) =>
       stream.attach({
         data: () => void stream.write([bytes('pong')]),

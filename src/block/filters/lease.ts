@@ -9,7 +9,7 @@
  * what the writer still has in its memory.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
-import { sleep } from '../../base/turn.js';
+import { sleep } from '../../base/event-loop.js';
 import type { BlockDevice } from '../device.js';
 import type { DirectAccess, FileRanges } from '../direct.js';
 import { BlockError } from '../errors.js';

@@ -10,7 +10,7 @@
  */
 import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
-import { nextTurn } from '../../base/turn.js';
+import { nextIteration } from '../../base/event-loop.js';
 import type { BlockDevice, RequestOptions, WriteOptions } from '../device.js';
 import { BlockError, blockErrorOf, isLocal } from '../errors.js';
 import { Filter } from './filter.js';
@@ -47,7 +47,7 @@ export class MergeFilter extends Filter {
   readonly #depth: number;
   #waiting: Waiting[] = [];
   #scheduled = false;
-  #underWay = 0;
+  #inFlight = 0;
 
   constructor(next: BlockDevice, options: MergeOptions = {}) {
     super(next);
@@ -88,9 +88,9 @@ export class MergeFilter extends Filter {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#underWay >= this.#depth || this.#waiting.length === 0) return;
+    if (this.#scheduled || this.#inFlight >= this.#depth || this.#waiting.length === 0) return;
     this.#scheduled = true;
-    nextTurn(() => {
+    nextIteration(() => {
       this.#scheduled = false;
       this.#dispatch();
     });
@@ -100,13 +100,13 @@ export class MergeFilter extends Filter {
   #dispatch(): void {
     if (this.#waiting.length === 0) return;
     for (const group of this.#groups(this.#waiting)) {
-      if (this.#underWay >= this.#depth) return;
+      if (this.#inFlight >= this.#depth) return;
       const taken = new Set(group);
       this.#waiting = this.#waiting.filter((request) => !taken.has(request));
-      this.#underWay++;
+      this.#inFlight++;
       for (const { unwatch } of group) unwatch();
       void this.#run(group).finally(() => {
-        this.#underWay--;
+        this.#inFlight--;
         this.#schedule();
       });
     }

@@ -79,7 +79,7 @@ export class ReadAheadFilter extends Filter {
   readonly #maxBytes: number;
   readonly #maxAgeMs: number;
   readonly #closing = new AbortController();
-  readonly #underWay = new Set<Promise<boolean>>();
+  readonly #inFlight = new Set<Promise<boolean>>();
   #held = 0;
   #prefetches = 0;
   #served = 0;
@@ -157,7 +157,7 @@ export class ReadAheadFilter extends Filter {
 
   protected override async doClose(): Promise<void> {
     this.#closing.abort();
-    await Promise.all(this.#underWay);
+    await Promise.all(this.#inFlight);
     this.#pieces.clear();
     await super.doClose();
   }
@@ -243,9 +243,9 @@ export class ReadAheadFilter extends Filter {
       .finally(() => {
         piece.settled = true;
         if (piece.dropped) this.#held -= bytes.length;
-        this.#underWay.delete(piece.ready);
+        this.#inFlight.delete(piece.ready);
       });
-    this.#underWay.add(piece.ready);
+    this.#inFlight.add(piece.ready);
   }
 
   /**

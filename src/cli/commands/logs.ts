@@ -1,7 +1,7 @@
 /** `farbus logs`: prints the logs of a site's computers, while it runs and afterwards. */
 import { join } from 'node:path';
 import { FarbusError, usageError } from '../../base/errors.js';
-import { sleep } from '../../base/turn.js';
+import { sleep } from '../../base/event-loop.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { answers } from '../../app/control/client.js';
 import { logsFolder } from '../../site/folders.node.js';

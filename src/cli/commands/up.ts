@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError, usageError } from '../../base/errors.js';
-import { sleep } from '../../base/turn.js';
+import { sleep } from '../../base/event-loop.js';
 import { visible } from '../../base/printable.js';
 import type { OnProgress } from '../../guest/progress.js';
 import { Hub } from '../../network/ethernet/hub.js';

@@ -10,7 +10,7 @@ import type { Trap } from '../../machine/trap.js';
 import { PortInterrupt, slots } from '../../spec/ahci.js';
 import type { Outcome, SataDevice } from '../ata/sata-device.js';
 import type { CommandTimes } from '../command-times.js';
-import { UnderWay, type UnderWayCommand } from '../under-way.js';
+import { InFlight, type InFlightCommand } from '../in-flight.js';
 import { CommandListError, CommandMemory, type SlotCommand } from './command-list.js';
 import { requestOf } from './device-request.js';
 
@@ -26,7 +26,7 @@ export interface PortContext {
   readonly counts: { commands: number };
 }
 
-interface Running extends UnderWayCommand {
+interface Running extends InFlightCommand {
   readonly queued: boolean;
   done: Promise<void>;
 }
@@ -45,7 +45,7 @@ export interface RunnerPort {
 export class CommandRunner {
   readonly #context: PortContext;
   readonly #port: RunnerPort;
-  readonly #running = new UnderWay<Running>();
+  readonly #running = new InFlight<Running>();
   /** Number of times that the commands in flight were given up: those must not complete. */
   #life = 0;
   /**

@@ -9,7 +9,7 @@ import type { Steps } from '../../base/steps.js';
 import type { Trap } from '../../machine/trap.js';
 import { AsyncEvent, Status, doNotRetry } from '../../spec/nvme.js';
 import type { CommandTimes } from '../command-times.js';
-import { UnderWay } from '../under-way.js';
+import { InFlight } from '../in-flight.js';
 import { executeAdmin, type AdminTarget } from './admin.js';
 import { CommandError, type Command } from './command.js';
 import { AsyncEvents } from './events.js';
@@ -54,7 +54,7 @@ export class CommandProcessor {
   #logs = new Logs();
   readonly #sqs = new Map<number, SubmissionQueue>();
   readonly #cqs = new Map<number, CompletionQueue>();
-  readonly #inFlight = new UnderWay();
+  readonly #inFlight = new InFlight();
   readonly #giveUp = new GiveUp(this.#inFlight);
   readonly #times = new PostedTimes();
   readonly #events = new AsyncEvents((request, event) => {
@@ -64,11 +64,11 @@ export class CommandProcessor {
   readonly interrupt = new Interrupt(() => ({
     masked: (this.#host.registers.intms & 1) !== 0,
     queues: this.#cqs.values(),
-    underWay: this.#ioUnderWay,
+    inFlight: this.#ioInFlight,
     coalescing: this.#features.coalescing,
   }));
   #completed = 0;
-  #ioUnderWay = 0;
+  #ioInFlight = 0;
   /** Number of resets: a command that began before a reset must not complete after it. */
   #life = 0;
   #paused = false;
@@ -217,9 +217,9 @@ export class CommandProcessor {
     if (trap) this.#options.attribute?.(tag, trap);
     const issued = performance.now();
     const context = { memory: this.#options.memory, disk: this.#options.disk, logs: this.#logs };
-    this.#ioUnderWay++;
+    this.#ioInFlight++;
     const status = await executeNvm(context, command, { signal, tag });
-    this.#ioUnderWay--;
+    this.#ioInFlight--;
     if (this.#life !== life) return;
     const answered = performance.now();
     this.#completed++;

@@ -2,7 +2,7 @@
  * Commands that the driver gives up: Abort (NVM Express 1.4 §5.1), whose number is limited, and
  * Delete I/O Submission Queue (§5.6).
  */
-import type { UnderWay } from '../under-way.js';
+import type { InFlight } from '../in-flight.js';
 import { CommandError } from './command.js';
 import { abortLimit } from '../../spec/nvme-identify.js';
 import type { SubmissionQueue } from './queues.js';
@@ -14,11 +14,11 @@ export function keyOf(sqid: number, cid: number): number {
 }
 
 export class GiveUp {
-  readonly #underWay: UnderWay;
+  readonly #inFlight: InFlight;
   #aborts = 0;
 
-  constructor(underWay: UnderWay) {
-    this.#underWay = underWay;
+  constructor(inFlight: InFlight) {
+    this.#inFlight = inFlight;
   }
 
   reset(): void {
@@ -36,7 +36,7 @@ export class GiveUp {
    */
   async command(sqid: number, cid: number): Promise<boolean> {
     this.checkLimit();
-    const target = this.#underWay.get(keyOf(sqid, cid));
+    const target = this.#inFlight.get(keyOf(sqid, cid));
     if (!target) return false;
     this.#aborts++;
     target.abort.abort();
@@ -51,7 +51,7 @@ export class GiveUp {
   /** §5.6: gives up the commands of a queue and resolves when they have ended. */
   async queue(queue: SubmissionQueue): Promise<void> {
     queue.deleted = true;
-    const own = this.#underWay.giveUp((key) => key >>> 16 === queue.id);
+    const own = this.#inFlight.giveUp((key) => key >>> 16 === queue.id);
     await Promise.all(own.map(({ done }) => done));
   }
 }

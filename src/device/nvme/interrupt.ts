@@ -6,7 +6,7 @@
  * I/O queue is delayed for a moment (interrupt coalescing, §7.5), so that completions that come
  * together cost the guest one interrupt.
  */
-import { nextTurn } from '../../base/turn.js';
+import { nextIteration } from '../../base/event-loop.js';
 import type { InterruptLine } from '../../machine/engine.js';
 import type { CompletionQueue } from './queues.js';
 
@@ -16,7 +16,7 @@ export interface InterruptSources {
   readonly masked: boolean;
   readonly queues: Iterable<CompletionQueue>;
   /** Commands of I/O queues that are in flight. */
-  readonly underWay: number;
+  readonly inFlight: number;
   readonly coalescing: { readonly ms: number; readonly entries: number };
 }
 
@@ -49,7 +49,7 @@ export class Interrupt {
   update(): void {
     const sources = this.#sources();
     const { wanted, urgent } = pending(sources);
-    if (!wanted || this.#asserted || urgent || sources.underWay === 0 || sources.coalescing.ms === 0) {
+    if (!wanted || this.#asserted || urgent || sources.inFlight === 0 || sources.coalescing.ms === 0) {
       this.#heldUntil = undefined;
       return this.#set(wanted);
     }
@@ -70,7 +70,7 @@ export class Interrupt {
   #hold(): void {
     if (this.#looking) return;
     this.#looking = true;
-    nextTurn(() => {
+    nextIteration(() => {
       this.#looking = false;
       if (this.#heldUntil === undefined) return;
       this.update();

@@ -1,6 +1,6 @@
 /** The shutdown that the driver asks for in CC.SHN (NVMe 1.4 §7.6.2), reported in CSTS.SHST. */
 import { Csts } from '../../spec/nvme.js';
-import { UnderWay } from '../under-way.js';
+import { InFlight } from '../in-flight.js';
 import type { RegisterFile } from './registers.js';
 
 const status = 3 << 2; // CSTS.SHST
@@ -8,7 +8,7 @@ const status = 3 << 2; // CSTS.SHST
 export class Shutdown {
   readonly #registers: RegisterFile;
   readonly #flush: (signal: AbortSignal) => Promise<void>;
-  readonly #running = new UnderWay();
+  readonly #running = new InFlight();
 
   /** @param flush Makes the medium durable; it must not reject. */
   constructor(registers: RegisterFile, flush: (signal: AbortSignal) => Promise<void>) {

@@ -4,7 +4,7 @@
  *
  * Not here: sockets. Listeners pass byte streams to {@link Server.accept}.
  */
-import { sleep } from '../../base/turn.js';
+import { sleep } from '../../base/event-loop.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import type { ByteStream } from '../../network/stream.js';

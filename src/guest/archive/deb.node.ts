@@ -9,7 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { FarbusError, errnoOf, messageOf } from '../../base/errors.js';
-import { nextTurn } from '../../base/turn.js';
+import { nextIteration } from '../../base/event-loop.js';
 import { readTar, type TarEntry } from './tar.js';
 import { unpackXz } from './xz.js';
 
@@ -55,7 +55,7 @@ async function* unpacked(
     if (total > maxUnpacked) throw new RangeError('it is too large');
     yield bytes;
     if (performance.now() - turnAt < holdMs) continue;
-    await new Promise<void>((resolve) => nextTurn(resolve));
+    await new Promise<void>((resolve) => nextIteration(resolve));
     turnAt = performance.now();
     if (signal?.aborted) throw new FarbusError('unpacking a package was stopped');
   }

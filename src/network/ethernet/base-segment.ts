@@ -5,7 +5,7 @@
  * Not here: carrying frames to and from outside this process, which is the task of each subclass.
  */
 import { FarbusError } from '../../base/errors.js';
-import { nextTurn } from '../../base/turn.js';
+import { nextIteration } from '../../base/event-loop.js';
 import { isGroup, macKey, randomMac, type Mac } from './mac.js';
 import {
   frameHeaderSize,
@@ -204,7 +204,7 @@ export abstract class BaseSegment implements Segment {
   #schedule(): void {
     if (this.#delivering) return;
     this.#delivering = true;
-    nextTurn(() => this.#deliver());
+    nextIteration(() => this.#deliver());
   }
 
   #deliver(): void {

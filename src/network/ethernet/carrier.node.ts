@@ -6,7 +6,7 @@
  */
 import { messageOf } from '../../base/errors.js';
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
-import { Vigil } from '../../base/vigil.node.js';
+import { SpinWait } from '../../base/spin-wait.node.js';
 import { BaseSegment } from './base-segment.js';
 import { macKey, type Mac } from './mac.js';
 import type { MessageBatch } from './message-batch.node.js';
@@ -22,7 +22,7 @@ const batchSize = 64;
 const maxRounds = 2;
 const maxReads = 64;
 /** Longest spin wait for the next frame, in ms. Chosen, not measured. */
-const vigilMs = 0.1;
+const spinMs = 0.1;
 /** Pause before an interface that went away is opened again, in ms. */
 const reopenMs = 500;
 
@@ -48,7 +48,7 @@ export class CarrierSegment extends BaseSegment {
   readonly #incoming: MessageBatch;
   readonly #sending: MessageBatch;
   readonly #outgoing: Outgoing;
-  readonly #vigil = new Vigil(vigilMs);
+  readonly #spin = new SpinWait(spinMs);
   #readable: Readable | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
 
@@ -63,7 +63,7 @@ export class CarrierSegment extends BaseSegment {
       transmit: (first, count) => this.#transmit(first, count),
       flushed: (lost) => {
         this.counters.overflow += lost;
-        this.#vigil.sent();
+        this.#spin.sent();
       },
     });
     this.#open();
@@ -102,7 +102,7 @@ export class CarrierSegment extends BaseSegment {
   protected release(): Promise<void> {
     clearTimeout(this.#retry);
     this.#outgoing.flush();
-    this.#vigil.end();
+    this.#spin.end();
     this.#readable?.close();
     this.#readable = undefined;
     this.#incoming.free();
@@ -116,7 +116,7 @@ export class CarrierSegment extends BaseSegment {
     // dropped.
     this.#readable = new Readable(this.#native, fd, 1 << 16, {
       frame: (frame) => {
-        this.#vigil.arrived();
+        this.#spin.arrived();
         this.receive(frame);
         this.#drain();
       },

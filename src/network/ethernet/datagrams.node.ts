@@ -5,7 +5,7 @@
  * Node's dgram handles them one by one. It still waits for the first datagram of a batch and
  * receives that one; all others are handled here. Left out: IPv6.
  */
-import { Vigil } from '../../base/vigil.node.js';
+import { SpinWait } from '../../base/spin-wait.node.js';
 import type { MessageBatch } from './message-batch.node.js';
 import {
   AF_INET,
@@ -30,7 +30,7 @@ const batchSize = 64;
 /** Batches received before the event loop goes on. Chosen, not measured. */
 const maxRounds = 2;
 /** Longest spin wait for the next datagram, in ms. Chosen, not measured. */
-const vigilMs = 0.1;
+const spinMs = 0.1;
 
 /**
  * Binds a socket and returns its descriptor. Returns undefined without koffi. Throws an error with
@@ -59,7 +59,7 @@ export class Datagrams {
   readonly #incoming: MessageBatch;
   readonly #sending: MessageBatch;
   readonly #outgoing: Outgoing;
-  readonly #vigil = new Vigil(vigilMs);
+  readonly #spin = new SpinWait(spinMs);
   /** The socket address of each destination object. */
   readonly #addresses = new WeakMap<UdpAddress, Uint8Array>();
   #open = true;
@@ -85,7 +85,7 @@ export class Datagrams {
       transmit: (first, count) => this.#sending.send(fd, first, count),
       flushed: (lost) => {
         if (lost > 0) dropped(lost);
-        this.#vigil.sent();
+        this.#spin.sent();
       },
     });
     // libuv sets SO_REUSEADDR. With it, another process could bind the same port and receive our
@@ -113,7 +113,7 @@ export class Datagrams {
 
   /** Receives all datagrams that have arrived, except the one that dgram has received itself. */
   drain(received: (bytes: Uint8Array, from: UdpSender) => void): void {
-    this.#vigil.arrived();
+    this.#spin.arrived();
     for (let round = 0; round < maxRounds && this.#open; round++) {
       const count = this.#incoming.receive(this.#fd);
       for (let index = 0; index < count && this.#open; index++) {
@@ -129,7 +129,7 @@ export class Datagrams {
   close(): void {
     this.#outgoing.flush();
     this.#open = false;
-    this.#vigil.end();
+    this.#spin.end();
     this.#incoming.free();
     this.#sending.free();
   }

@@ -46,7 +46,7 @@ function parse(message: Uint8Array): Edit {
   return { kind: kinds[kind % kinds.length]!, gap: (high << 8) | low, data: Uint8Array.from(data) };
 }
 
-/** Edits under way: what has passed is counted across calls. */
+/** Edits in flight: what has passed is counted across calls. */
 export class Editor {
   readonly #edits: Edit[];
   #until: number;

@@ -6,7 +6,7 @@
  * used (internals.ts), exits (exits.ts), interrupts (interrupts.ts) and IDE drives (ide.ts).
  */
 import { V86 } from 'v86';
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 import type {
   BootPlace,
   DescriptorRegisters,
@@ -248,7 +248,7 @@ class V86Engine implements Engine {
       try {
         tick();
       } catch (error) {
-        nextTurn(() => onEnd(error instanceof ResetRequest ? 'reset' : 'failed'));
+        nextIteration(() => onEnd(error instanceof ResetRequest ? 'reset' : 'failed'));
       }
     };
   }

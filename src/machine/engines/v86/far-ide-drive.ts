@@ -83,7 +83,7 @@ export class FarDrive {
    */
   #range: Range | undefined;
   /** Number of requests in flight, and number of resets so far. */
-  #underWay = 0;
+  #inFlight = 0;
   #resets = 0;
   #statusAfterReset = 0;
   readonly #waiting: (() => void)[] = [];
@@ -98,7 +98,7 @@ export class FarDrive {
 
   /** Resolves when no request is in flight. */
   async idle(): Promise<void> {
-    if (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   /**
@@ -138,7 +138,7 @@ export class FarDrive {
     v86.current_command = -1;
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     this.#range = undefined;
-    if (this.#underWay === 0) return;
+    if (this.#inFlight === 0) return;
     this.#statusAfterReset = v86.status_reg;
     v86.status_reg = AtaStatus.busy;
   }
@@ -281,14 +281,14 @@ export class FarDrive {
   #run(request: Promise<void>, done: () => void, failure: number, fault = 0): void {
     const v86 = this.#v86;
     const resets = this.#resets;
-    this.#underWay++;
+    this.#inFlight++;
     v86.status_reg = AtaStatus.busy;
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     const settle = (act: () => void): void => {
-      this.#underWay--;
+      this.#inFlight--;
       if (resets === this.#resets) act();
-      else if (this.#underWay === 0) v86.status_reg = this.#statusAfterReset;
-      if (this.#underWay === 0) for (const wake of this.#waiting.splice(0)) wake();
+      else if (this.#inFlight === 0) v86.status_reg = this.#statusAfterReset;
+      if (this.#inFlight === 0) for (const wake of this.#waiting.splice(0)) wake();
     };
     request.then(
       () => settle(done),

@@ -3,7 +3,7 @@
  * share an input, and an interrupt that is raised within an MMIO handler crashes the guest's
  * kernel; lowering a line there is safe.
  */
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 import type { InterruptLine } from '../../engine.js';
 import { ideSlot } from '../../ide-disk.js';
 import type { Exits } from './exits.js';
@@ -33,7 +33,7 @@ export class Interrupts {
         wanted = asserted;
         if (!asserted) return this.#cpu.devices.pci.lower_irq(id);
         if (!exits.within) return this.#cpu.devices.pci.raise_irq(id);
-        nextTurn(() => {
+        nextIteration(() => {
           if (wanted) this.#cpu.devices.pci.raise_irq(id);
         });
       },

@@ -6,7 +6,7 @@
  * does not receive by itself, and a check for room before each frame: v86 drops frames silently,
  * and takes a ring that is exactly full for an empty one.
  */
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 import type { CardIntake, NetworkCard } from '../../network-card.js';
 
 /** The parts of v86's card that are used here. A page has 256 bytes. */
@@ -66,7 +66,7 @@ export class V86NetworkCard implements NetworkCard {
       update();
       if (!this.#full) return;
       this.#full = false;
-      nextTurn(() => this.#onRoom());
+      nextIteration(() => this.#onRoom());
     };
   }
 

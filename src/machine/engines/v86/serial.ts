@@ -5,7 +5,7 @@
  * v86 by itself would keep any number of bytes that the guest does not read, including those that
  * the guest sends to itself in loopback mode. Here both are bounded.
  */
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 
 /** The parts of v86's serial port that are used here. */
 export interface V86Uart {
@@ -71,7 +71,7 @@ export class SerialInput {
   #feedLater(): void {
     if (this.#feeding) return;
     this.#feeding = true;
-    nextTurn(() => {
+    nextIteration(() => {
       this.#feeding = false;
       this.#feed();
     });

@@ -1,5 +1,5 @@
 /** Lists the targets on a segment with config queries to all of them ([AoE] 3.2). */
-import { sleep } from '../../../base/turn.js';
+import { sleep } from '../../../base/event-loop.js';
 import { getU16 } from '../../../base/big-endian.js';
 import { broadcastMac, type Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';

@@ -7,7 +7,7 @@
  * Not here: finding a target again that does not answer (link.ts).
  */
 import type { Steps } from '../../../base/steps.js';
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 import { BlockError } from '../../../block/errors.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
@@ -266,7 +266,7 @@ export class Exchange {
     if (next === Infinity) return;
     // Take received frames first: if this process was busy, answers may wait in the socket, and the
     // target is not late.
-    this.#timer = setTimeout(() => nextTurn(() => this.#tick()), Math.max(5, next));
+    this.#timer = setTimeout(() => nextIteration(() => this.#tick()), Math.max(5, next));
   }
 
   #tick(): void {

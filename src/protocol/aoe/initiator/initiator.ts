@@ -8,7 +8,7 @@ import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
 import { silent, type Logger } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
-import { sleep } from '../../../base/turn.js';
+import { sleep } from '../../../base/event-loop.js';
 import { BlockBase } from '../../../block/base.js';
 import { Fence } from '../../../block/fence.js';
 import type { Life } from '../../../block/life.js';

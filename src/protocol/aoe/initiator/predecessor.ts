@@ -6,7 +6,7 @@
  * targets only waiting helps: no copy of a write stays in the network longer than
  * `frameLifetimeMs`.
  */
-import { sleep } from '../../../base/turn.js';
+import { sleep } from '../../../base/event-loop.js';
 import type { Fate, Mark } from '../../../block/life.js';
 import { formatMac, isGroup, parseMac, type Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';

@@ -1,6 +1,6 @@
 /** AoE targets on a segment that is opened for them and closed with them. */
 import { openSegment } from '../../../network/ethernet/open.node.js';
-import { sleep } from '../../../base/turn.js';
+import { sleep } from '../../../base/event-loop.js';
 import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { BlockDevice } from '../../../block/device.js';

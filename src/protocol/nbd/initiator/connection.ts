@@ -84,7 +84,7 @@ export class Connection implements StreamEvents, ReplyTable {
   readonly #id: number;
   readonly #pool: PayloadPool;
   readonly #outbox: Outbox;
-  readonly #underWay = new Map<number, NbdRequest>();
+  readonly #inFlight = new Map<number, NbdRequest>();
   readonly #watchdog: Watchdog;
   #events: ConnectionEvents | undefined;
   #agreement: Agreement | undefined;
@@ -105,7 +105,7 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#pool = options.pool;
     this.#outbox = new Outbox(options.pool);
     this.#watchdog = new Watchdog(options.stallSeconds, {
-      oldest: () => this.#underWay.values().next().value?.sentAt,
+      oldest: () => this.#inFlight.values().next().value?.sentAt,
       unsent: () => this.#stream.pending,
       probe: () => this.#probe(),
       stalled: (what) => this.#lose(what),
@@ -202,12 +202,12 @@ export class Connection implements StreamEvents, ReplyTable {
 
   /** The number of requests in flight. */
   get load(): number {
-    return this.#underWay.size;
+    return this.#inFlight.size;
   }
 
   /** True if `request` may be sent now. */
   hasRoom(request: NbdRequest): boolean {
-    if (this.#end !== undefined || this.#blocked || this.#underWay.size >= maxRequests) return false;
+    if (this.#end !== undefined || this.#blocked || this.#inFlight.size >= maxRequests) return false;
     return (
       request.type !== Command.write || this.#writeBytes === 0 || this.#writeBytes + request.length <= maxWriteBytes
     );
@@ -219,11 +219,11 @@ export class Connection implements StreamEvents, ReplyTable {
    */
   send(request: NbdRequest): void {
     do this.#lastCookie = this.#lastCookie >= cookieLimit ? 1 : this.#lastCookie + 1;
-    while (this.#underWay.has(this.#lastCookie));
+    while (this.#inFlight.has(this.#lastCookie));
     request.cookie = this.#lastCookie;
     request.sentAt = performance.now();
-    if (this.#underWay.size === 0) this.#watchdog.start();
-    this.#underWay.set(request.cookie, request);
+    if (this.#inFlight.size === 0) this.#watchdog.start();
+    this.#inFlight.set(request.cookie, request);
     if (request.type === Command.write) this.#writeBytes += request.length;
     this.#outbox.add(request, this.#id);
     // A long transfer is worth its own system call: the server starts on it while the guest
@@ -307,7 +307,7 @@ export class Connection implements StreamEvents, ReplyTable {
   }
 
   find(cookieHigh: number, cookieLow: number): NbdRequest | undefined {
-    return cookieHigh === this.#id ? this.#underWay.get(cookieLow) : undefined;
+    return cookieHigh === this.#id ? this.#inFlight.get(cookieLow) : undefined;
   }
 
   finish(request: NbdRequest): void {
@@ -315,7 +315,7 @@ export class Connection implements StreamEvents, ReplyTable {
       // [NBD] "Terminating the transmission phase": answer NBD_ESHUTDOWN with a soft disconnect.
       return this.#lose('the server is shutting down', true);
     }
-    this.#underWay.delete(request.cookie);
+    this.#inFlight.delete(request.cookie);
     this.#watchdog.answered();
     request.cookie = -1;
     if (request.type === Command.write) this.#writeBytes -= request.length;
@@ -351,8 +351,8 @@ export class Connection implements StreamEvents, ReplyTable {
     if (this.#end !== undefined) return;
     this.#end = reason;
     this.#watchdog.stop();
-    const unfinished = [...this.#underWay.values()].filter((request) => !request.internal);
-    this.#underWay.clear();
+    const unfinished = [...this.#inFlight.values()].filter((request) => !request.internal);
+    this.#inFlight.clear();
     // Send NBD_CMD_DISC only if no payload waits to be sent: payloads use the callers' memory,
     // which is theirs again when their requests settle.
     if (soft && !this.#filling && this.#stream.pending === 0) {

@@ -9,7 +9,7 @@
  * replies (without data) have their own slabs. So a client that does not read such replies holds
  * little memory, whatever else was allocated at the time.
  */
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 
 /** Size of a slab for small pieces, in bytes. */
 const sharedSize = 1 << 18;
@@ -143,7 +143,7 @@ export class SlabPool {
   #serve(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    nextTurn(() => {
+    nextIteration(() => {
       this.#scheduled = false;
       this.#serving = true;
       while (this.#queue.length > 0 && this.#fits(this.#queue[0]!.cost)) this.#queue.shift()!.wake();

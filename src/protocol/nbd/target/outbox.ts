@@ -6,7 +6,7 @@
  * drained.
  */
 import { messageOf } from '../../../base/errors.js';
-import { nextTurn } from '../../../base/turn.js';
+import { nextIteration } from '../../../base/event-loop.js';
 import type { ByteStream } from '../../../network/stream.js';
 import { FileReply } from './file-reply.js';
 import type { Arena, Piece } from './memory.js';
@@ -87,7 +87,7 @@ export class Outbox {
       this.flush();
     } else if (!this.#scheduled && !this.#held) {
       this.#scheduled = true;
-      nextTurn(() => {
+      nextIteration(() => {
         this.#scheduled = false;
         this.flush();
       });

@@ -35,7 +35,7 @@ interface Handle {
 }
 
 /** The descriptor of a plain socket (not TLS) while it is open. */
-export class AtOnce {
+export class RawSocket {
   readonly #socket: { readonly _handle?: Handle | null };
   readonly #handle: Handle;
   readonly #fd: number;
@@ -52,12 +52,12 @@ export class AtOnce {
    * Undefined if the descriptor or koffi is not available: the caller then uses the net.Socket,
    * which is slower.
    */
-  static of(socket: Socket): AtOnce | undefined {
+  static of(socket: Socket): RawSocket | undefined {
     const handle = (socket as unknown as { readonly _handle?: Handle | null })._handle;
     const fd = handle?.fd;
     if (typeof fd !== 'number' || fd < 0) return undefined;
     try {
-      return new AtOnce(socket, handle!, fd, native(''));
+      return new RawSocket(socket, handle!, fd, native(''));
     } catch {
       return undefined;
     }

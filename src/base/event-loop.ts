@@ -8,7 +8,7 @@ const immediate = (globalThis as { setImmediate?: Immediate }).setImmediate;
  * Calls `callback` in a later iteration of the event loop, as soon as possible. It runs neither
  * within the caller's stack nor as a microtask.
  */
-export const nextTurn: (callback: () => void) => void = immediate
+export const nextIteration: (callback: () => void) => void = immediate
   ? (callback) => void immediate(callback)
   : (() => {
       const waiting: (() => void)[] = [];

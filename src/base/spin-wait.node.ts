@@ -8,12 +8,12 @@
  * its answers take and spins only while the typical time is below a limit. An idle connection costs
  * nothing.
  *
- * All streams share one spinning loop; {@link Vigil} is the spin wait of one stream.
+ * All streams share one spinning loop; {@link SpinWait} is the spin wait of one stream.
  */
 
 /** The event loop spins until this time, in ms of performance.now(). */
 let until = 0;
-let turning = false;
+let spinning = false;
 /** Spin waits without an answer since the loop began to spin. At 0 the loop stops spinning. */
 let awaited = 0;
 /** Number of times the loop has stopped spinning. `awaited` counts waits of this period only. */
@@ -35,7 +35,7 @@ const restMs = 20;
 export class Contention {
   readonly #losses: () => number;
   #known = 0;
-  #turned = 0;
+  #iteratedAt = 0;
   #until = 0;
 
   /** @param losses returns how often the process has been preempted */
@@ -45,17 +45,17 @@ export class Contention {
 
   /** The loop begins to spin. `now` in ms of performance.now(), as everywhere here. */
   begin(now: number): void {
-    this.#turned = now;
+    this.#iteratedAt = now;
   }
 
   /** One iteration of the spinning loop is over. */
-  turned(now: number): void {
-    if (now - this.#turned > lateMs) {
+  iterated(now: number): void {
+    if (now - this.#iteratedAt > lateMs) {
       const losses = this.#losses();
       if (losses !== this.#known) this.#until = now + restMs;
       this.#known = losses;
     }
-    this.#turned = now;
+    this.#iteratedAt = now;
   }
 
   /** True while the loop must not spin. */
@@ -66,13 +66,13 @@ export class Contention {
 
 const contention = new Contention(() => process.resourceUsage().involuntaryContextSwitches);
 
-function turn(): void {
+function spin(): void {
   const now = performance.now();
-  contention.turned(now);
+  contention.iterated(now);
   if (awaited > 0 && now < until && !contention.rests(now)) {
-    setImmediate(turn);
+    setImmediate(spin);
   } else {
-    turning = false;
+    spinning = false;
     awaited = 0;
     period++;
   }
@@ -89,7 +89,7 @@ const surplus = 2;
 /**
  * The spin wait of one stream: measures how long answers take, and spins while that is worth it.
  */
-export class Vigil {
+export class SpinWait {
   readonly #limit: number;
   #typical = 0;
   /** When the oldest request without an answer was sent, in ms; 0 if no answer is expected. */
@@ -120,10 +120,10 @@ export class Vigil {
     if (patience === 0) return;
     until = Math.max(until, this.#since + patience);
     awaited++;
-    if (!turning) {
-      turning = true;
+    if (!spinning) {
+      spinning = true;
       contention.begin(this.#since);
-      setImmediate(turn);
+      setImmediate(spin);
     }
     this.#period = period;
   }

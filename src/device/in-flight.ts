@@ -6,14 +6,14 @@
  */
 
 /** One command in flight. */
-export interface UnderWayCommand {
+export interface InFlightCommand {
   readonly abort: AbortController;
   /** Resolves when the command has ended, whatever its outcome. */
   readonly done: Promise<void>;
 }
 
 /** The commands in flight, each under a key that is unique while the command is in flight. */
-export class UnderWay<T extends UnderWayCommand = UnderWayCommand> {
+export class InFlight<T extends InFlightCommand = InFlightCommand> {
   readonly #commands = new Map<number, T>();
 
   get size(): number {
