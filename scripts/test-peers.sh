@@ -58,6 +58,7 @@ cpio cpio
 gpgv gpgv
 dpkg-deb dpkg
 tar tar
+debootstrap debootstrap
 '
 
 # A compiler of i386 code without a libc, for the task of GNU Mach (tests/guests/mach/build.sh).

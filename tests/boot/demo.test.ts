@@ -1,21 +1,48 @@
-/** The demo as a user runs it: it checks its own work with independent tools, and says so. */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync } from 'node:fs';
+/**
+ * The demo as a user runs it: it checks its own work with independent tools, and says so. First in
+ * a clone, with a PATH on which there is nothing but node; then from the packed package, installed
+ * in an empty folder. tests/boot/bare-system.test.ts runs it on a system that has nothing else.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { ownedName } from '../../src/base/owned.node.js';
 import { privateCache } from '../support/private-cache.js';
+import { tempFolder } from '../support/temp.js';
 
 const cache = privateCache();
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-it('runs to its end, from snapshots the second time, and leaves nothing but the cache', () => {
+/** Packs the package and installs it as `npm install --global` does, in a folder of its own. */
+function installed(): string {
+  const folder = tempFolder();
+  const npm = (...args: string[]): string => execFileSync('npm', args, { cwd: root, encoding: 'utf8' });
+  const [{ filename }] = JSON.parse(npm('pack', '--ignore-scripts', '--json', '--pack-destination', folder)) as [
+    { filename: string },
+  ];
+  npm('install', '--global', '--prefix', folder, '--prefer-offline', '--no-audit', '--no-fund', join(folder, filename));
+  return folder;
+}
+
+/** A folder with nothing but a link to node. */
+function onlyNode(): string {
+  const folder = tempFolder();
+  symlinkSync(process.execPath, join(folder, 'node'));
+  return folder;
+}
+
+it('runs to its end, in a clone and from the package, and leaves nothing but the cache', () => {
   // A folder that a killed demo has left: its owner is process 1 with another start time.
   const folder = join(cache, 'farbus');
   mkdirSync(join(folder, ownedName('demo-').replace(/\d+-\d+/, '1-1')));
-  run();
-  const stdout = run();
+  expect(run(join(root, 'bin/farbus.js'))).toContain('✓ yes, byte for byte (fsck.vfat and mcopy)');
+  const prefix = installed();
+  const stdout = run(join(prefix, 'bin/farbus'));
+  const example = /farbus up (\S+)/.exec(stdout)![1]!;
+  expect(example).toBe(join(prefix, 'lib/node_modules/farbus/examples/demo.yaml'));
+  expect(existsSync(example)).toBe(true);
   expect(stdout).toContain('OS 2 is up from a snapshot');
   expect(stdout).toMatch(/OS 1 is up, from a snapshot in/);
   expect(stdout).toMatch(/OS 2 is up .*: Linux 5\.10\.\S+, BusyBox v1\.30/);
@@ -36,10 +63,10 @@ it('runs to its end, from snapshots the second time, and leaves nothing but the 
   expect(left).toEqual([]);
 }, 600_000);
 
-function run(): string {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['bin/farbus.js', 'demo'], {
-    cwd: root,
-    env: { ...process.env, XDG_CACHE_HOME: cache },
+function run(program: string): string {
+  const { status, stdout, stderr } = spawnSync(program, ['demo'], {
+    cwd: tempFolder(),
+    env: { ...process.env, XDG_CACHE_HOME: cache, PATH: onlyNode() },
     encoding: 'utf8',
     timeout: 280_000,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -7,8 +7,10 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Boots of several guests, each some 20 to 90 s of computing. */
-const long = ['boot/diskless', 'boot/exchange', 'boot/mach', 'boot/matrix'].map((name) => `tests/${name}.test.ts`);
+/** Boots of several guests, each some 20 to 90 s of computing, and a download of a whole system. */
+const long = ['boot/bare-system', 'boot/diskless', 'boot/exchange', 'boot/mach', 'boot/matrix'].map(
+  (name) => `tests/${name}.test.ts`,
+);
 
 /** The environment variable that chooses: unset, "1" (all), or "rest". */
 const choice = process.env['FARBUS_TEST_ALL'];

@@ -7,7 +7,8 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../../base/errors.js';
 import { formatBytes, formatMs } from '../../base/format.js';
 import { makeOwnedFolder } from '../../base/owned.node.js';
@@ -355,7 +356,7 @@ Try next, in two terminals:
   npx farbus serve some-disk.img
   npx farbus run --drive nbd://localhost/some-disk.img
 or a site of your own:
-  npx farbus up examples/demo.yaml
+  npx farbus up ${exampleSite()}
 `);
   }
 
@@ -375,4 +376,11 @@ or a site of your own:
 
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** The path of the example that comes with this program, as short as it can be typed here. */
+function exampleSite(): string {
+  const path = fileURLToPath(new URL('../../../examples/demo.yaml', import.meta.url));
+  const near = relative(process.cwd(), path);
+  return near.startsWith('..') ? path : near;
 }
