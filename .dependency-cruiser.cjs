@@ -1,19 +1,21 @@
 // Checks the one-way flow of ARCHITECTURE.md: which other folders each folder of src/ may import.
 const may = {
   base: [],
+  linux: ['base'],
   spec: [],
   block: ['base'],
-  network: ['base'],
+  network: ['base', 'linux'],
   probe: ['base', 'block'],
-  storage: ['base', 'block'],
-  machine: ['base', 'spec'],
+  storage: ['base', 'linux', 'block'],
+  machine: ['base', 'linux', 'spec'],
   device: ['base', 'spec', 'block', 'machine'],
-  protocol: ['base', 'spec', 'block', 'network'],
+  protocol: ['base', 'linux', 'spec', 'block', 'network'],
   computer: ['base', 'spec', 'block', 'probe', 'device', 'machine', 'network'],
   guest: ['base', 'machine'],
-  site: ['base', 'network', 'protocol'],
+  site: ['base', 'linux', 'network', 'protocol'],
   app: [
     'base',
+    'linux',
     'block',
     'network',
     'probe',
@@ -50,10 +52,10 @@ const deviceLayers = Object.entries(devices).map(([folder, allowed]) => ({
 const exportLayers = [
   {
     name: 'flow-export',
-    comment: 'The files of src/export import only base, block: the adapters in its folders know protocols',
+    comment: 'The files of src/export import only base, linux, block: the adapters in its folders know protocols',
     severity: 'error',
     from: { path: '^src/export/[^/]+$' },
-    to: { path: '^src/', pathNot: '^src/(base/|block/|export/[^/]+$)' },
+    to: { path: '^src/', pathNot: '^src/(base/|linux/|block/|export/[^/]+$)' },
   },
   {
     name: 'flow-export-adapters',

@@ -8,7 +8,7 @@ import { exitStatus } from './exit-status.js';
 import { finish, processIo, type CliIo } from './ui/io.js';
 import { endOnSignals, Interrupted } from './ui/signals.js';
 
-export { endProcess } from '../base/end-process.node.js';
+export { endProcess } from '../linux/end-process.node.js';
 
 /** Runs the command line. Resolves with the exit status when all output is written. */
 export async function main(args: readonly string[], io: CliIo = processIo()): Promise<number> {

@@ -11,7 +11,7 @@
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
-import { native, systemError, type Native } from './ethernet/native.node.js';
+import { native, systemError, type Native } from '../linux/sockets.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
 

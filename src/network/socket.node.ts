@@ -12,7 +12,7 @@
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { alone, RawSocket, nap } from './raw-socket.node.js';
-import { native, SO_SNDBUF, SOL_SOCKET } from './ethernet/native.node.js';
+import { native, SO_SNDBUF, SOL_SOCKET } from '../linux/sockets.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 import { SpinWait } from '../base/spin-wait.node.js';
 

@@ -5,7 +5,7 @@
 import { fork } from 'node:child_process';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { endProcess } from '../base/end-process.node.js';
+import { endProcess } from '../linux/end-process.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
 import type {

@@ -26,7 +26,7 @@ import {
   FALLOC_FL_ZERO_RANGE,
   libc,
   type Libc,
-} from './libc.node.js';
+} from '../linux/files.node.js';
 import {
   openDescriptor,
   openError,

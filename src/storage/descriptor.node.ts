@@ -13,7 +13,7 @@ import { BlockBase } from '../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
 import type { DirectAccess, FileRange, FileRanges } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
-import type { Libc } from './libc.node.js';
+import type { Libc } from '../linux/files.node.js';
 import { maxAtOnce, PageCache } from './page-cache.node.js';
 import { readAll, readThroughRing, readWhatIsCached, writeAll } from './transfer.node.js';
 import { Uring } from './uring.node.js';

@@ -23,7 +23,7 @@ import {
   SEEK_DATA,
   SEEK_HOLE,
   type Libc,
-} from './libc.node.js';
+} from '../linux/files.node.js';
 import { rotates } from './sysfs.node.js';
 import { shorter } from './transfer.node.js';
 import { openDescriptor, openError, pathIdentity, printable, type Opened, type OpenOptions } from './opening.node.js';

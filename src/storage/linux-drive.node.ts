@@ -20,7 +20,7 @@ import { errnoOf } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { BlockError, blockErrorOf } from '../block/errors.js';
 import type { DrivePort } from '../block/polled-drive.js';
-import type { Libc } from './libc.node.js';
+import type { Libc } from '../linux/files.node.js';
 
 /** linux/cdrom.h. */
 export const CDROMEJECT = 0x5309;

@@ -18,7 +18,7 @@ import { makeDurableFolder, replaceMark, syncFolder, temporaryBeside } from '../
 import type { Logger } from '../base/log.js';
 import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
 import type { EndedLife, Life, Mark } from '../block/life.js';
-import { libc } from './libc.node.js';
+import { libc } from '../linux/files.node.js';
 
 /**
  * Longest file that is read, in bytes; longest text in a mark, in characters; most marks of a life.

@@ -11,7 +11,7 @@
 import fs from 'node:fs/promises';
 import { errnoOf, FarbusError } from '../base/errors.js';
 import { syncFolder, temporaryBeside } from '../base/files.node.js';
-import { libc } from './libc.node.js';
+import { libc } from '../linux/files.node.js';
 import { printable } from './opening.node.js';
 
 /** Attempts to open a path whose file is replaced meanwhile. */

@@ -1,6 +1,6 @@
 /**
  * Synchronous transfers between memory and the page cache, on the caller's thread: a call on the
- * thread pool costs more than copying a few pages. Linux with koffi only (libc.node.ts).
+ * thread pool costs more than copying a few pages. Linux with koffi only (linux/files.node.ts).
  *
  * Reads never wait for a disk: they use preadv2(2) with RWF_NOWAIT, or any read if the file system
  * is in memory (tmpfs). docs/notes/kernel.md, "Synchronous reads".
@@ -13,7 +13,7 @@
  * this way.
  */
 import fs from 'node:fs';
-import type { Libc } from './libc.node.js';
+import type { Libc } from '../linux/files.node.js';
 
 /** File system types of statfs(2) (linux/magic.h): ext2 to ext4, xfs, btrfs, f2fs. */
 const localDisks: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010];

@@ -9,7 +9,7 @@ import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { PolledDrive } from '../block/polled-drive.js';
 import { openBlockDevice } from './block-device.node.js';
-import { libc } from './libc.node.js';
+import { libc } from '../linux/files.node.js';
 import { bootName, driveCalls, LinuxDrive } from './linux-drive.node.js';
 import { openError, pathIdentity, printable, type OpenOptions } from './opening.node.js';
 import { blockFacts, deviceNumber } from './sysfs.node.js';

@@ -5,7 +5,7 @@
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { markOf, type DiskMarks } from '../block/identity.js';
-import { bootId } from './boot-id.node.js';
+import { bootId } from '../base/boot-id.node.js';
 
 /** The facts of sysfs about one block device. */
 export interface BlockFacts {

@@ -8,7 +8,7 @@
  * JavaScript thread.
  *
  * Not here: writes (docs/notes/kernel.md, "Buffered writes by io_uring"); the queues in memory
- * (uring-queues.node.ts).
+ * (linux/io-uring.node.ts).
  */
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
@@ -20,7 +20,7 @@ import {
   IOSQE_IO_HARDLINK,
   Ring,
   type Entry,
-} from './uring-queues.node.js';
+} from '../linux/io-uring.node.js';
 
 /** posix_fadvise(2): POSIX_FADV_WILLNEED. */
 const WILLNEED = 3;

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { handedSockets } from '../../src/export/systemd.node.js';
 import { readSettings } from '../../src/app/serve/config.js';
-import { AF_UNIX, native, SOCK_DGRAM } from '../../src/network/ethernet/native.node.js';
+import { AF_UNIX, native, SOCK_DGRAM } from '../../src/linux/sockets.node.js';
 import { ask, entered } from '../support/nbd-client.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';

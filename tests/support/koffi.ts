@@ -3,7 +3,7 @@
  * that is an error.
  */
 import { test } from 'vitest';
-import { libc } from '../../src/storage/libc.node.js';
+import { libc } from '../../src/linux/files.node.js';
 
 /** True if koffi works. */
 export const hasKoffi = libc() !== undefined;

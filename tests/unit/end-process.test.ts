@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { testWithKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 
-const module = fileURLToPath(new URL('../../dist/base/end-process.node.js', import.meta.url));
+const module = fileURLToPath(new URL('../../dist/linux/end-process.node.js', import.meta.url));
 
 /** Reads from a pipe that never receives data, which blocks a thread, and then ends. */
 const script = `

@@ -27,7 +27,7 @@ import { connectAoe, type AoeInitiator } from '../../src/protocol/aoe/initiator/
 import { AtaArgument, AtaFlag, Header } from '../../src/protocol/aoe/spec.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { startedAnew, type RemoteFacts } from '../../src/protocol/channels/channel.js';
-import { libc } from '../../src/storage/libc.node.js';
+import { libc } from '../../src/linux/files.node.js';
 import { beginLife } from '../../src/storage/lives.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { tempFolder } from '../support/temp.js';

@@ -7,7 +7,7 @@ import { closeSync, openSync, readSync, statfsSync, truncateSync, writeFileSync 
 import { describe, expect, it } from 'vitest';
 import type { FileRange, FileRanges } from '../../src/block/direct.js';
 import { MeterFilter } from '../../src/export/meter.js';
-import { libc } from '../../src/storage/libc.node.js';
+import { libc } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { Uring } from '../../src/storage/uring.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

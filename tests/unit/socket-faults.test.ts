@@ -6,7 +6,7 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { RawSocket } from '../../src/network/raw-socket.node.js';
-import { native, type Native } from '../../src/network/ethernet/native.node.js';
+import { native, type Native } from '../../src/linux/sockets.node.js';
 import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
 import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
 import type { ByteStream } from '../../src/network/stream.js';

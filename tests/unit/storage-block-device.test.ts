@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileS
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findEnd } from '../../src/storage/block-device.node.js';
-import { libc } from '../../src/storage/libc.node.js';
+import { libc } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { deviceNumber } from '../../src/storage/sysfs.node.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';

@@ -10,7 +10,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import { PolledDrive, type DrivePort } from '../../src/block/polled-drive.js';
 import { openBlockDevice } from '../../src/storage/block-device.node.js';
-import { libc } from '../../src/storage/libc.node.js';
+import { libc } from '../../src/linux/files.node.js';
 import {
   CDROM_DRIVE_STATUS,
   CDROM_LOCKDOOR,

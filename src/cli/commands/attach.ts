@@ -9,7 +9,7 @@ import { messageOf, usageError } from '../../base/errors.js';
 import { byMkdtemp, makeOwnedFolder } from '../../base/owned.node.js';
 import type { BlockDevice } from '../../block/device.js';
 import { exportUri } from '../../export/nbd/address.js';
-import { bootId } from '../../storage/boot-id.node.js';
+import { bootId } from '../../base/boot-id.node.js';
 import { Exports } from '../../export/exports.js';
 import { Server } from '../../export/nbd/server.js';
 import { listenOn } from '../../network/listen.node.js';

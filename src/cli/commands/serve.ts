@@ -5,7 +5,7 @@
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
-import { bootId } from '../../storage/boot-id.node.js';
+import { bootId } from '../../base/boot-id.node.js';
 import { serveControl, type ControlSocket } from '../../app/control/server.js';
 import type { Work } from '../../base/work.js';
 import { handedSockets, ServiceNotifier } from '../../export/systemd.node.js';

@@ -5,7 +5,7 @@
 
 import { onAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
-import { endProcess } from '../../base/end-process.node.js';
+import { endProcess } from '../../linux/end-process.node.js';
 
 /**
  * Exit status of a command that SIGTERM ended early: 128 plus the signal's number, by a shell's

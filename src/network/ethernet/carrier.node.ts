@@ -9,8 +9,8 @@ import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
 import { SpinWait } from '../../base/spin-wait.node.js';
 import { BaseSegment } from './base-segment.js';
 import { macKey, type Mac } from './mac.js';
-import type { MessageBatch } from './message-batch.node.js';
-import { native, type Native } from './native.node.js';
+import type { MessageBatch } from '../../linux/message-batch.node.js';
+import { native, type Native } from '../../linux/sockets.node.js';
 import { Outgoing } from './outgoing.node.js';
 import { Readable } from './readable.node.js';
 

@@ -6,7 +6,7 @@
  * receives that one; all others are handled here. Left out: IPv6.
  */
 import { SpinWait } from '../../base/spin-wait.node.js';
-import type { MessageBatch } from './message-batch.node.js';
+import type { MessageBatch } from '../../linux/message-batch.node.js';
 import {
   AF_INET,
   int32,
@@ -19,7 +19,7 @@ import {
   SOCK_DGRAM,
   SOL_SOCKET,
   type Native,
-} from './native.node.js';
+} from '../../linux/sockets.node.js';
 import { Outgoing } from './outgoing.node.js';
 import type { UdpAddress, UdpSender } from './udp-address.js';
 

@@ -12,7 +12,7 @@ import {
   SIOCSIFMTU,
   SOCK_DGRAM,
   type Native,
-} from './native.node.js';
+} from '../../linux/sockets.node.js';
 
 /** struct ifreq: bytes of the name, which comes first, and of the whole. */
 const nameSize = 16;

@@ -3,7 +3,7 @@
  * the event loop leave with few system calls, and a message that is built in this memory is not
  * copied.
  */
-import type { MessageBatch } from './message-batch.node.js';
+import type { MessageBatch } from '../../linux/message-batch.node.js';
 
 /**
  * Bytes that may wait to be sent together, so that the receiver can start on the first messages

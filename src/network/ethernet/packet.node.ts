@@ -24,7 +24,7 @@ import {
   SOCK_RAW,
   SOL_PACKET,
   type Native,
-} from './native.node.js';
+} from '../../linux/sockets.node.js';
 
 export interface PacketOptions {
   /**

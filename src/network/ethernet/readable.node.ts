@@ -7,7 +7,7 @@
  * thread, and an arriving frame costs no more than on any socket.
  */
 import { Socket, type OnReadOpts, type SocketConstructorOpts } from 'node:net';
-import type { Native } from './native.node.js';
+import type { Native } from '../../linux/sockets.node.js';
 
 export interface ReadableEvents {
   /** A frame was read; more may be waiting. The array is valid only during the call. */

@@ -8,7 +8,7 @@
 import type { Logger } from '../../base/log.js';
 import { CarrierSegment } from './carrier.node.js';
 import { interfaceError, interfaceFacts, interfaceRequest, raiseInterface } from './interface.node.js';
-import { native, O_RDWR_NONBLOCK_CLOEXEC, TUNSETIFF, type Native } from './native.node.js';
+import { native, O_RDWR_NONBLOCK_CLOEXEC, TUNSETIFF, type Native } from '../../linux/sockets.node.js';
 import type { Segment } from './segment.js';
 
 export interface TapOptions {

@@ -5,8 +5,8 @@
 import { constants, existsSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
-import { restrictToGrants, type LandlockGrant } from './landlock.node.js';
-import { filterSystemCalls } from './seccomp.node.js';
+import { restrictToGrants, type LandlockGrant } from '../../../linux/landlock.node.js';
+import { filterSystemCalls } from '../../../linux/seccomp.node.js';
 
 /** Files that the program may access, besides its own code. */
 export interface Reach {

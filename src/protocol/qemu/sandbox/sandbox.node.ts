@@ -9,8 +9,8 @@ import { createRequire } from 'node:module';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { programFolders, type Reach } from './confine.node.js';
-import { landlockVersion } from './landlock.node.js';
-import { seccompProgram } from './seccomp.node.js';
+import { landlockVersion } from '../../../linux/landlock.node.js';
+import { seccompProgram } from '../../../linux/seccomp.node.js';
 
 export type SandboxKind = 'landlock' | 'bubblewrap' | 'none';
 

@@ -7,7 +7,7 @@
  */
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
-import { FarbusError } from '../../base/errors.js';
+import { FarbusError } from '../base/errors.js';
 import { messageBatch, type MessageBatch } from './message-batch.node.js';
 
 export const AF_UNIX = 1;
