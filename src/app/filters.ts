@@ -10,6 +10,7 @@ import { rateFilter } from '../block/filters/rate.js';
 import { readAheadFilter } from '../block/filters/readahead.js';
 import { readOnlyOption } from '../block/filters/read-only.js';
 import { sliceFilter } from '../block/filters/slice.js';
+import type { DiskIdentity } from '../block/identity.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 import { partitionFilter } from '../probe/partition.js';
 import { imageOptions } from '../protocol/qemu/options.js';
@@ -122,23 +123,26 @@ export function holdWrites(values: Filters): boolean {
 /**
  * Opens a source with its filters.
  * @param open Opens the source itself; read-only if it is never written.
- * @param limit Apply the filters that a server applies to each connection. Default true.
+ * @param options.signal Ends the opening: it then rejects with the signal's reason.
+ * @param options.limit Apply the filters that a server applies to each connection. Default true.
  */
 export async function openFiltered(
   open: (readOnly: boolean) => Promise<BlockDevice>,
   values: Filters,
-  limit = true,
+  { limit = true, signal }: { readonly limit?: boolean; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<BlockDevice> {
   const source = await open(definitions.some(({ sparesSource }) => sparesSource?.(values) === true));
-  const context = { source, assumeSame: values['assume-same'] === true, identify: identifyDisk };
+  const identify = (one: BlockDevice): Promise<DiskIdentity> => identifyDisk(one, { signal });
+  const context = { source, assumeSame: values['assume-same'] === true, signal, identify };
   let device = source;
   try {
     for (const filter of definitions) {
       if (filter.open && (limit || !filter.perConnection)) device = await filter.open(device, values, context);
     }
+    signal?.throwIfAborted();
     return device;
   } catch (error) {
     await device.close();
-    throw error;
+    throw signal?.aborted ? signal.reason : error;
   }
 }

@@ -31,6 +31,8 @@ export interface KindOptions {
   readonly connections?: number | undefined;
   /** The user asserts that a disk found after a reconnect is the same if nothing else proves it. */
   readonly assumeSame?: boolean | undefined;
+  /** Ends the opening. Later it has no effect. */
+  readonly signal?: AbortSignal | undefined;
   readonly log: Logger;
   /** For `--trace`: receives the id by which the other computer knows each command. */
   readonly steps?: Steps;

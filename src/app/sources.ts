@@ -76,10 +76,11 @@ async function open({ location, place, filters: own }: Source, options: SourceOp
   const device = await openFiltered(
     (never) =>
       openPlace(location, place, filters, { ...options, readOnly: never || readOnly }).catch((error: unknown) => {
+        options.signal?.throwIfAborted();
         throw withSourceHint(location, error);
       }),
     filters,
-    options.limit,
+    options,
   );
   if (!options.whole && tailOf(device.info) > 0) options.log.log('warn', tailWarning(location, device.info)!);
   return device;
@@ -128,11 +129,11 @@ async function openLocal(
   path: string,
   given: Filters['format'],
   mayOpen: readonly string[],
-  { readOnly = false, log }: SourceOptions,
+  { readOnly = false, signal, log }: SourceOptions,
 ): Promise<BlockDevice> {
   const format = given ?? (await formatToOpen(path, log));
   // Lock the file: a second farbus must not write it at the same time.
   if (format === 'raw') return openPath(path, readOnly ? { readOnly: true } : { exclusive: true });
   const identity = await pathIdentity(path).catch(() => '');
-  return openImage(path, { format, readOnly, mayOpen, identity, log });
+  return openImage(path, { format, readOnly, mayOpen, identity, signal, log });
 }

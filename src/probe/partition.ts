@@ -1,6 +1,6 @@
 /** Presents one partition of a disk as a device. */
 import { usageError } from '../base/errors.js';
-import type { BlockDevice } from '../block/device.js';
+import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { defineFilter } from '../block/filters/definition.js';
 import { SliceFilter } from '../block/filters/slice.js';
 import { decideDisk } from './disk.js';
@@ -10,8 +10,12 @@ import { ProbeReader } from './reader.js';
  * Partition `number` of a disk as a device, which takes over the disk.
  * @throws FarbusError if there is no such partition, or if it exceeds the disk
  */
-export async function openPartition(device: BlockDevice, number: number): Promise<SliceFilter> {
-  const reader = ProbeReader.of(device);
+export async function openPartition(
+  device: BlockDevice,
+  number: number,
+  options: RequestOptions = {},
+): Promise<SliceFilter> {
+  const reader = ProbeReader.of(device, options);
   const { table } = await decideDisk(reader, device.info.blockSize);
   const partitions = (table?.partitions ?? []).filter(({ extended }) => !extended);
   const partition = partitions.find((one) => one.number === number);
@@ -45,5 +49,6 @@ export const partitionFilter = defineFilter({
       },
     },
   },
-  open: (device, { partition }) => (partition === undefined ? device : openPartition(device, partition)),
+  open: (device, { partition }, { signal }) =>
+    partition === undefined ? device : openPartition(device, partition, { signal }),
 });

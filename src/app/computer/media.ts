@@ -56,7 +56,8 @@ export class Media implements MediaChanger {
     const index = this.#removable(drive);
     const ahci = this.#computer!.ahci!;
     if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a medium: eject it first`);
-    const { device } = await openClientDrive(parseSource(`${source},${this.#drives[index]!.kind!}`), this.#options);
+    const parsed = parseSource(`${source},${this.#drives[index]!.kind!}`);
+    const { device } = await openClientDrive(parsed, { ...this.#options, signal });
     if (!device) throw new FarbusError('insert needs a source');
     try {
       signal.throwIfAborted();

@@ -38,7 +38,7 @@ export async function openTarget(
   const made =
     path !== undefined
       ? await prepareFile(path, size, resume)
-      : image !== undefined && (await prepareImage(image, size, resume));
+      : image !== undefined && (await prepareImage(image, size, resume, options.signal));
   const file = path ?? image?.path;
   let device: BlockDevice | undefined;
   try {
@@ -106,14 +106,20 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
 }
 
 /** Creates the target image unless it exists. Returns true if it is new. */
-async function prepareImage({ path, format }: ImagePath, size: number, resume: boolean): Promise<boolean> {
+async function prepareImage(
+  { path, format }: ImagePath,
+  size: number,
+  resume: boolean,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   const found = await stat(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw openError(path, error);
   });
   if (found && !(found.isFile() && found.size === 0)) return false;
   if (resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
-  await createImage(path, format, size).catch((error: unknown) => {
+  await createImage(path, format, size, signal).catch((error: unknown) => {
+    signal?.throwIfAborted();
     throw openError(path, error);
   });
   return true;

@@ -60,11 +60,12 @@ export class ServeService {
   }
 
   /**
-   * Opens exports and listeners. Rejects with a FarbusError; {@link stop} must be called even then.
+   * Opens exports and listeners. Rejects with a FarbusError or the signal's reason; {@link stop}
+   * must be called even then.
    */
-  async start(settings: ServeSettings): Promise<void> {
+  async start(settings: ServeSettings, signal?: AbortSignal): Promise<void> {
     this.server.tls = await securityOf(settings);
-    for (const one of settings.exports) this.#add(one, await this.#open(one, settings), settings);
+    for (const one of settings.exports) this.#add(one, await this.#open(one, settings, signal), settings);
     this.#setLimits(settings);
     for (const { fd } of this.#context.sockets) {
       const listener = await listenOnDescriptor(fd, this.server.accept, this.#acceptFailed);
@@ -109,7 +110,7 @@ export class ServeService {
     try {
       for (const one of changed) {
         work?.waitsFor(() => `the source of ${JSON.stringify(one.name)}`);
-        opened.push([one, await this.#open(one, settings)]);
+        opened.push([one, await this.#open(one, settings, work?.signal)]);
       }
       for (const text of newPlaces) {
         await this.#listen(text);
@@ -209,7 +210,8 @@ export class ServeService {
     const { reconnectSeconds } = this.#settings!;
     const { readOnly } = drive.info;
     work?.waitsFor(() => source);
-    const medium = await openSource(parseSource(source), { readOnly, reconnectSeconds, log: this.#context.log });
+    const options = { readOnly, reconnectSeconds, signal: work?.signal, log: this.#context.log };
+    const medium = await openSource(parseSource(source), options);
     try {
       work?.signal.throwIfAborted();
       drive.insert(medium);
@@ -241,9 +243,12 @@ export class ServeService {
     this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
   }
 
-  async #open(one: ExportSettings, { reconnectSeconds }: ServeSettings): Promise<BlockDevice> {
-    const { source, filters, readOnly } = one;
-    return openExport(source, { filters, readOnly, reconnectSeconds, log: this.#context.log, limit: false });
+  async #open(
+    { source, filters, readOnly }: ExportSettings,
+    { reconnectSeconds }: ServeSettings,
+    signal: AbortSignal | undefined,
+  ): Promise<BlockDevice> {
+    return openExport(source, { filters, readOnly, reconnectSeconds, signal, log: this.#context.log, limit: false });
   }
 
   #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {

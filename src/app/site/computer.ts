@@ -196,6 +196,7 @@ class SiteComputer implements RunningComputer {
       log,
       readOnly,
       reconnectSeconds: this.#plan.reconnectSeconds,
+      signal: this.#gone.signal,
     });
     this.#own(() => device.close());
     let served = device;
@@ -216,7 +217,9 @@ class SiteComputer implements RunningComputer {
       case 'own':
         return this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local');
       case 'text': {
-        const opened = await openClientDrive(parseSource(drive.text), { reconnectSeconds, log, steps: this.#steps });
+        const { signal } = this.#gone;
+        const options = { reconnectSeconds, log, signal, steps: this.#steps };
+        const opened = await openClientDrive(parseSource(drive.text), options);
         const { device } = opened;
         if (device) this.#own(() => device.close());
         return opened;

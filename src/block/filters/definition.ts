@@ -40,6 +40,8 @@ export interface FilterContext {
   readonly source: BlockDevice;
   /** The user asserts that the source is the disk that was there before, if nothing proves it. */
   readonly assumeSame: boolean;
+  /** Ends the opening. */
+  readonly signal: AbortSignal | undefined;
   /** Reads the marks by which a disk is recognised. */
   readonly identify: (device: BlockDevice) => Promise<DiskIdentity>;
 }

@@ -82,7 +82,7 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
   const closing: (() => Promise<unknown>)[] = [];
   const signals = onSignals();
   try {
-    const opening = openSource(source, { filters, reconnectSeconds, log });
+    const opening = openSource(source, { filters, reconnectSeconds, log, signal: signals.signal });
     const device = await signals.during(opening, (late) => late.close());
     const server = new Server(new Exports(lifeOf(source, filters, await bootId())), log);
     closing.push(() => server.drain());

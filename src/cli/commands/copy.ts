@@ -123,6 +123,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     readOnly: true,
     reconnectSeconds,
     log,
+    signal: signals.signal,
     connections,
     whole: true,
   });
@@ -135,6 +136,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
       openTarget(place, source.info.size, values.resume, {
         reconnectSeconds,
         log,
+        signal: signals.signal,
         filters: { 'may-open': filters['may-open'] },
       }),
       (late) => late.device.close(),

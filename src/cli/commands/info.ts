@@ -67,19 +67,21 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   let opened: Opened | undefined;
   try {
     const { device, whyReadOnly } = (opened = await signals.during(
-      open(source, { filters, reconnectSeconds, log }),
+      open(source, { filters, reconnectSeconds, log, signal: signals.signal }),
       (late) => late.device.close(),
     ));
-    const work = Promise.all([probeDisk(device), identifyDevice(device, log)]).then(([layout, drive]) => {
-      const { info } = device;
-      const why = whyReadOnly === undefined ? {} : { whyReadOnly };
-      io.stdout.write(
-        values.json
-          ? jsonLine({ source: text, ...info, ...why, ...layout, drive: driveNames(drive) })
-          : describe(info, whyReadOnly, layout, drive),
-      );
-      return 0;
-    });
+    const work = Promise.all([probeDisk(device, { signal: signals.signal }), identifyDevice(device, log)]).then(
+      ([layout, drive]) => {
+        const { info } = device;
+        const why = whyReadOnly === undefined ? {} : { whyReadOnly };
+        io.stdout.write(
+          values.json
+            ? jsonLine({ source: text, ...info, ...why, ...layout, drive: driveNames(drive) })
+            : describe(info, whyReadOnly, layout, drive),
+        );
+        return 0;
+      },
+    );
     return await signals.during(work);
   } catch (error) {
     if (opened === undefined || error instanceof Interrupted) throw error;
@@ -105,7 +107,7 @@ async function open(source: Source, options: SourceOptions): Promise<Opened> {
   try {
     return { device: await openSource(source, { ...options, looksOnly: true }), whyReadOnly: undefined };
   } catch (error) {
-    if (!isPath) throw error;
+    if (!isPath || options.signal?.aborted) throw error;
     const device = await openSource(source, { ...options, readOnly: true });
     return { device, whyReadOnly: messageOf(error) };
   }

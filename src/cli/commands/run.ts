@@ -160,7 +160,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const sources = values.drive.map(parseSource);
     for (const source of sources) {
       const { text } = source;
-      const opening = openClientDrive(source, { reconnectSeconds, log, steps });
+      const opening = openClientDrive(source, { reconnectSeconds, log, steps, signal: signals.signal });
       const drive = await signals.during(opening, (late) => late.device?.close());
       drives.push(drive);
       const { device } = drive;

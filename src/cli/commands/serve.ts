@@ -244,7 +244,7 @@ class Run {
         log.log('error', `not reloaded, the settings stay as they were: ${messageOf(error)}`);
       });
     try {
-      await signals.during(service.start(settings));
+      await signals.during(service.start(settings, signals.signal));
       const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
       control = await serveControl(`serve-${process.pid}`, handler, io.env).catch((error: unknown) => {
         log.log('warn', `farbus status will not find this server: ${messageOf(error)}`);

@@ -69,7 +69,7 @@ export interface Channel {
 }
 
 /** Opens a channel. Rejects with an error whose message is for users. */
-export type ChannelOpener = (signal: AbortSignal) => Promise<Channel>;
+export type ChannelOpener = (signal: AbortSignal | undefined) => Promise<Channel>;
 
 /** The part of every mark that identifies the server. */
 export function markOfServer({ machine, boot }: RemoteFacts): { machine: string; boot: string } {

@@ -36,6 +36,8 @@ export interface RemoteOptions {
    * processes. Default: no fencing.
    */
   readonly life?: Life | undefined;
+  /** Ends the opening. Later it has no effect. */
+  readonly signal?: AbortSignal | undefined;
   readonly log?: Logger | undefined;
   /** Called at every change of the connection's state, with a line of detail. Must not throw. */
   readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
@@ -72,6 +74,7 @@ export async function remoteDevice(
   options: RemoteOptions = {},
 ): Promise<RemoteDevice> {
   try {
+    options.signal?.throwIfAborted();
     await options.life?.note(first.mark);
     return new RemoteDevice(first, open, kind, options);
   } catch (error) {

@@ -40,7 +40,7 @@ const maxJunk = 1 << 20;
 export async function connectShell(
   dialer: CommandDialer,
   options: ShellOptions,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<ShellChannel> {
   const names = newNames();
   const { elevation } = options;

@@ -27,8 +27,9 @@ const preferredSize = 65536;
 /** Opens the device. Rejects with a FarbusError. */
 export async function connectDd(dialer: CommandDialer, options: DdOptions): Promise<RemoteDevice> {
   const { path, size, elevation, readOnly = false, startSeconds = 30 } = options;
-  const open = (signal: AbortSignal) => connectShell(dialer, { path, size, elevation, readOnly, startSeconds }, signal);
-  const first = await open(new AbortController().signal);
+  const open = (signal: AbortSignal | undefined) =>
+    connectShell(dialer, { path, size, elevation, readOnly, startSeconds }, signal);
+  const first = await open(options.signal);
   const { skipBytes, seekBytes } = first.facts;
   const kind: RemoteKind = {
     address: dialer.address,

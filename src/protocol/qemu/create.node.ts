@@ -1,5 +1,6 @@
 /** Makes new, empty disk images with qemu-img. */
 import { constants, open, rm } from 'node:fs/promises';
+import { onAbort } from '../../base/abort.js';
 import { printable } from '../../base/printable.js';
 import type { ImageFormat } from './formats.js';
 import { qemuFailure, qemuProgram } from './process.node.js';
@@ -11,10 +12,17 @@ const options: Readonly<Partial<Record<ImageFormat, string>>> = { vpc: 'subforma
 /**
  * Makes an image of a zeroed disk of `size` bytes in the file `path`, which must be empty or not
  * exist. The disk can be larger, because some formats have complete sectors only.
+ * @param signal ends the work; it then rejects with the signal's reason
  * @throws FarbusError if qemu-img is missing or fails; a file created here is then removed
  * @throws Error a system error of the file
  */
-export async function createImage(path: string, format: ImageFormat, size: number): Promise<void> {
+export async function createImage(
+  path: string,
+  format: ImageFormat,
+  size: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  signal?.throwIfAborted();
   const program = qemuProgram('qemu-img', path);
   const { O_RDWR, O_CREAT, O_EXCL } = constants;
   let isNew = true;
@@ -31,10 +39,12 @@ export async function createImage(path: string, format: ImageFormat, size: numbe
     const child = spawnInSandbox(program, args, { files: [{ fd: handle.fd, writable: true, isDevice: false }] });
     let errors = '';
     child.stderr?.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(0, 2048)));
+    const unwatch = onAbort(signal, () => child.kill('SIGKILL'));
     const status = await new Promise<number | null>((resolve, reject) => {
       child.once('error', reject);
       child.once('close', resolve);
-    });
+    }).finally(unwatch);
+    signal?.throwIfAborted();
     if (status !== 0) throw qemuFailure('qemu-img', `cannot make the ${format} image ${printable(path)}`, errors);
     await handle.sync();
   } catch (error) {

@@ -26,6 +26,8 @@ export interface ImageOptions {
   readonly mayOpen?: readonly string[];
   /** The image's identity, if known. */
   readonly identity?: string;
+  /** Ends the opening. Later it has no effect. */
+  readonly signal?: AbortSignal | undefined;
   readonly log?: Logger;
 }
 
@@ -64,7 +66,7 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
  * qemu-nbd is missing or cannot open it.
  */
 export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
-  const { format, readOnly = false, mayOpen = [], identity = '', log = silent } = options;
+  const { format, readOnly = false, mayOpen = [], identity = '', signal, log = silent } = options;
   if (sandboxKind() === 'none' && !process.env['FARBUS_NO_SANDBOX']) {
     log.log(
       'warn',
@@ -75,7 +77,8 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
   // qemu-nbd has its own descriptors of the files once it has started.
   const server = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
   try {
-    const disk = await connect(server, path, readOnly);
+    signal?.throwIfAborted();
+    const disk = await connect(server, path, readOnly, signal);
     return new ImageDevice(disk, server, identity === '' ? '' : `${identity}#${format}`, (how) =>
       log.log('error', `${path}: qemu-nbd has ended (${how}): its disk gives errors until it is opened again`),
     );
@@ -86,12 +89,18 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
 }
 
 /** Connects as soon as qemu-nbd listens. */
-async function connect(process: QemuNbd, path: string, readOnly: boolean): Promise<NbdInitiator> {
+async function connect(
+  process: QemuNbd,
+  path: string,
+  readOnly: boolean,
+  signal: AbortSignal | undefined,
+): Promise<NbdInitiator> {
   const dialer = unixDialer(process.socket, `${path} by qemu-nbd`);
   for (const end = performance.now() + startMs; ;) {
     try {
-      return await connectNbd(dialer, { readOnly, reconnectSeconds: 0 });
+      return await connectNbd(dialer, { readOnly, reconnectSeconds: 0, signal });
     } catch (error) {
+      signal?.throwIfAborted();
       if (!process.running) {
         await process.ended;
         throw process.failure();

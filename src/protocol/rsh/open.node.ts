@@ -44,7 +44,7 @@ async function openLiteral(
     address: target.address,
     run: (command: string, given: Parameters<typeof rshRun>[2]) => rshRun(target, command, given),
   };
-  const open = async (signal: AbortSignal): Promise<LiteralChannel> => {
+  const open = async (signal: AbortSignal | undefined): Promise<LiteralChannel> => {
     // A session of the script finds the size and the abilities of dd.
     const shell = await connectShell(
       rshCommands(target),
@@ -54,7 +54,7 @@ async function openLiteral(
     await shell.close();
     return new LiteralChannel(runner, shell.facts, path);
   };
-  const first = await open(new AbortController().signal);
+  const first = await open(options.signal);
   return remoteDevice(
     first,
     open,

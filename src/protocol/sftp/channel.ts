@@ -53,7 +53,7 @@ export interface SftpChannelOptions extends SftpWish {
 export async function openSftpChannel(
   dial: (signal: AbortSignal) => Promise<ByteStream>,
   options: SftpChannelOptions,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<SftpChannel> {
   const { startSeconds, address } = options;
   const limit = new Deadline(startSeconds * 1000, signal);

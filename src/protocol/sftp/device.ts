@@ -32,8 +32,8 @@ export async function connectSftp(
 ): Promise<RemoteDevice> {
   const { address, path, size, readOnly = false, startSeconds = 30, kill } = options;
   const wish = { address, path, size, readOnly, startSeconds, kill };
-  const open = (signal: AbortSignal): Promise<SftpChannel> => openSftpChannel(dial, wish, signal);
-  const first = await open(new AbortController().signal);
+  const open = (signal: AbortSignal | undefined): Promise<SftpChannel> => openSftpChannel(dial, wish, signal);
+  const first = await open(options.signal);
   const { readLength, writeLength } = first.facts;
   const kind: RemoteKind = {
     address,

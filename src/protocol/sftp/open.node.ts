@@ -37,15 +37,16 @@ export async function openSftpAt(address: RemoteAddress, options: RemoteOptions)
     return await open(address.size);
   } catch (error) {
     if (!(error instanceof SftpUnsuited)) throw error;
-    const size = await sizeByShell(address).catch(() => undefined);
+    options.signal?.throwIfAborted();
+    const size = await sizeByShell(address, options.signal).catch(() => undefined);
     if (size === undefined) throw error;
     return open(size);
   }
 }
 
-async function sizeByShell(address: RemoteAddress): Promise<number> {
+async function sizeByShell(address: RemoteAddress, signal: AbortSignal | undefined): Promise<number> {
   const wish = { path: address.path, readOnly: true, startSeconds: 30 };
-  const shell = await connectShell(sshCommands(address), wish, new AbortController().signal);
+  const shell = await connectShell(sshCommands(address), wish, signal);
   await shell.close();
   return shell.facts.size;
 }

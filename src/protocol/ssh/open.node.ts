@@ -21,6 +21,7 @@ export async function openSsh(uri: string, options: RemoteOptions = {}): Promise
   try {
     bySftp = await openSftpAt(address, options);
   } catch (error) {
+    options.signal?.throwIfAborted();
     // A fault of the file itself would stop dd too.
     if (
       error instanceof SshUnreachable ||

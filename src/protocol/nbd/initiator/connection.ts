@@ -6,6 +6,7 @@
  * session decides what to do with them (session.ts).
  */
 import { buffersOf } from '../../../base/buffers.js';
+import { Deadline } from '../../../base/deadline.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import type { ByteStream, Dialer, Secure, StreamEvents } from '../../../network/stream.js';
 import { withAddress } from '../../remote/reconnection.js';
@@ -55,27 +56,26 @@ export interface ConnectionOptions {
   readonly connectSeconds: number;
   readonly stallSeconds: number;
   readonly pool: PayloadPool;
-  readonly signal: AbortSignal;
+  /** Ends the attempt: it then rejects with the signal's reason. */
+  readonly signal: AbortSignal | undefined;
   /** Encrypts the connection, which is then mandatory. Undefined: no TLS. */
   readonly secure?: Secure | undefined;
 }
 
 /** Dials a server and negotiates. Rejects with a FarbusError with a message for people. */
 export async function connect(dialer: Dialer, options: ConnectionOptions): Promise<Connection> {
-  const control = new AbortController();
-  const giveUp = (): void => control.abort(new FarbusError(`${dialer.address}: given up`));
-  if (options.signal.aborted) giveUp();
-  options.signal.addEventListener('abort', giveUp);
-  const seconds = options.connectSeconds;
-  const timer = setTimeout(() => {
-    control.abort(new FarbusError(`${dialer.address}: no answer within ${seconds} seconds: is that an NBD server?`));
-  }, seconds * 1000);
+  const { connectSeconds, signal } = options;
+  const limit = new Deadline(connectSeconds * 1000, signal);
   try {
-    const stream = await dialer.connect(control.signal);
-    return await Connection.negotiate(stream, dialer.address, options, control.signal);
+    const stream = await dialer.connect(limit.signal);
+    return await Connection.negotiate(stream, dialer.address, options, limit.signal);
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    if (!limit.passed) throw error;
+    const text = `${dialer.address}: no answer within ${connectSeconds} seconds: is that an NBD server?`;
+    throw new FarbusError(text, { cause: error });
   } finally {
-    clearTimeout(timer);
-    options.signal.removeEventListener('abort', giveUp);
+    limit.end();
   }
 }
 

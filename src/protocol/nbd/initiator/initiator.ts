@@ -68,6 +68,8 @@ export interface NbdOptions {
    * processes. Default: no fencing.
    */
   readonly life?: Life | undefined;
+  /** Ends the opening. Later it has no effect. */
+  readonly signal?: AbortSignal | undefined;
   readonly log?: Logger;
   /**
    * Receives the cookie of each request ([SYS] fig. 8, steps 262 and 264). The server reports its
@@ -109,14 +111,19 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     secure: options.secure,
     assumeSame: options.assumeSame ?? false,
     life: options.life,
+    signal: options.signal,
     log: options.log ?? silent,
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   };
-  const { life, exportName, secure } = settings;
-  const once = { id: firstConnectionId(), connectSeconds, stallSeconds, pool: new PayloadPool(), secure };
+  const { life, exportName, secure, signal } = settings;
+  const once = { id: firstConnectionId(), connectSeconds, stallSeconds, pool: new PayloadPool(), secure, signal };
   const fenced = life && (await fenceFirst(dialer, life, exportName, once));
   const sessions = await openSessions(dialer, settings, connections);
+  if (signal?.aborted) {
+    await sessions.close();
+    throw signal.reason;
+  }
   const fence = Fence.of(life, {
     address: dialer.address,
     seconds: reconnectSeconds,

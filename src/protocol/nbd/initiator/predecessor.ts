@@ -5,6 +5,7 @@
  * every request of that session has ended (target/sessions.ts). No request is sent on it. Servers
  * without sessions cannot be asked; docs/nbd.md says what holds for them.
  */
+import { Deadline } from '../../../base/deadline.js';
 import type { Fate, Life, Mark } from '../../../block/life.js';
 import type { Dialer } from '../../../network/stream.js';
 import { isSessionId } from '../spec.js';
@@ -34,13 +35,12 @@ export async function fenceFirst(
   dialer: Dialer,
   { ended }: Life,
   exportName: string,
-  options: Omit<ConnectionOptions, 'wish' | 'signal'>,
+  options: Omit<ConnectionOptions, 'wish'>,
 ): Promise<ReadonlySet<Mark>> {
   const fenced = new Set<Mark>();
   const marks = ended.flatMap((one) => one.marks ?? []).filter(({ known }) => known === 1);
   if (marks.length === 0) return fenced;
-  const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), firstMs);
+  const limit = new Deadline(firstMs, options.signal);
   for (const mark of marks) {
     if (limit.signal.aborted) break;
     const fate = await fenceSession(dialer, mark, exportName, { ...options, signal: limit.signal }).catch(
@@ -48,7 +48,7 @@ export async function fenceFirst(
     );
     if (fate === 'gone') fenced.add(mark);
   }
-  clearTimeout(timer);
+  limit.end();
   return fenced;
 }
 

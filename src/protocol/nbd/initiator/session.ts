@@ -41,6 +41,8 @@ export interface SessionOptions {
   readonly assumeSame: boolean;
   /** Stores the session's mark before anything is written. */
   readonly life: Life | undefined;
+  /** Ends the opening. */
+  readonly signal: AbortSignal | undefined;
   readonly log: Logger;
   readonly steps: Steps;
   readonly onState: (state: RemoteState, detail: string) => void;
@@ -121,7 +123,7 @@ export class Session {
       stallSeconds: options.stallSeconds,
       pool,
       secure: options.secure,
-      signal: new AbortController().signal,
+      signal: options.signal,
     });
     try {
       await options.life?.note(sessionMark(id, connection.agreement.state !== undefined));
