@@ -4,7 +4,7 @@
  * decides, and the content can only contradict it; content never turns a raw disk into an image.
  */
 import { stat } from 'node:fs/promises';
-import { usageError } from '../base/errors.js';
+import { FarbusError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { formatsOfName } from '../protocol/qemu/formats.js';
 import { detectFormat } from '../protocol/qemu/open.node.js';
@@ -30,7 +30,7 @@ export async function formatToOpen(path: string, log: Logger): Promise<SourceFor
   }
   if (!format || !claimed.includes(format)) {
     const like = format ? `like a ${format} image` : `not like one`;
-    throw usageError(
+    throw new FarbusError(
       `${name} has the name of a ${claimed[0]!} image and begins ${like}: give ${format ?? claimed[0]!}:PATH, or raw:PATH for its bytes`,
     );
   }

@@ -1,5 +1,5 @@
 /** The unreachable tail of a device: bytes at its end that do not fill a block of its user. */
-import { usageError, type FarbusError } from '../base/errors.js';
+import { FarbusError } from '../base/errors.js';
 import type { BlockInfo } from './device.js';
 
 /** Bytes at the end that cannot be reached in whole blocks of `unit` bytes. */
@@ -22,5 +22,5 @@ export function tailWarning(name: string, info: BlockInfo, unit = info.blockSize
  */
 export function tailError(name: string, info: BlockInfo): FarbusError | undefined {
   const warning = tailWarning(name, info);
-  return warning === undefined ? undefined : usageError(`${warning}; --size ${info.size} takes what is before them`);
+  return warning === undefined ? undefined : new FarbusError(`${warning}; --size ${info.size} takes what is before them`);
 }

@@ -6,7 +6,10 @@ export const exitStatus = {
   done: 0,
   /** The command was tried and failed. */
   failed: 1,
-  /** The command line or a file of settings is wrong; nothing was tried. */
+  /**
+   * The command line or a configuration file is wrong by itself, whatever is on disks, servers or
+   * other processes; nothing was tried.
+   */
   usage: 2,
   /** The time limit passed, as in timeout(1). */
   late: 124,
@@ -28,7 +31,10 @@ export const exitStatus = {
 export const commonStatuses: readonly Definition[] = [
   [String(exitStatus.done), 'done; also a server or computer that SIGTERM ended in good order'],
   [String(exitStatus.failed), 'failed: it was tried and did not succeed'],
-  [String(exitStatus.usage), 'wrong use: the command line or a file of settings is wrong, and nothing was tried'],
+  [
+    String(exitStatus.usage),
+    'wrong use: the command line or a configuration file is wrong by itself, and nothing was tried',
+  ],
   [String(exitStatus.hungUp), 'the terminal was closed (SIGHUP)'],
   [String(exitStatus.interrupted), 'Ctrl-C (SIGINT)'],
   [String(exitStatus.brokenPipe), 'the reader of the output left before its end'],

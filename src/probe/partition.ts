@@ -1,5 +1,5 @@
 /** Presents one partition of a disk as a device. */
-import { usageError } from '../base/errors.js';
+import { FarbusError, usageError } from '../base/errors.js';
 import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { defineFilter } from '../block/filters/definition.js';
 import { SliceFilter } from '../block/filters/slice.js';
@@ -27,10 +27,10 @@ export async function openPartition(
             .slice(0, 16)
             .map((one) => one.number)
             .join(', ');
-    throw usageError(`the disk has no partition ${number}: it has ${there}; see farbus info`);
+    throw new FarbusError(`the disk has no partition ${number}: it has ${there}; see farbus info`);
   }
   if (partition.start + partition.size > device.info.size) {
-    throw usageError(`partition ${number} reaches beyond the end of the disk: its table is damaged; see farbus info`);
+    throw new FarbusError(`partition ${number} reaches beyond the end of the disk: its table is damaged; see farbus info`);
   }
   return new SliceFilter(device, partition.start, partition.size);
 }

@@ -137,7 +137,7 @@ describe('every computer in a process of its own', () => {
     for (const line of told) expect(JSON.parse(line)).toMatchObject({ computer: 'store', time: expect.any(String) });
     expect((await run('logs', '--console', 'desk')).stdout).toContain('far disk');
     const unknown = await run('logs', 'nobody');
-    expect(unknown).toMatchObject({ code: 2, stdout: '' });
+    expect(unknown).toMatchObject({ code: 1, stdout: '' });
     expect(unknown.stderr).toContain('give one of desk, store');
     followed = start('logs', '--follow', '--lines', '0');
   });

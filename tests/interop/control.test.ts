@@ -128,7 +128,7 @@ describe('Sockets of commands', () => {
     const { stdout } = place.run('status');
     for (const socket of sockets) expect(stdout).toContain(`  control      ${socket}\n`);
     expect(place.run('status', '--reload')).toEqual({
-      code: 2,
+      code: 1,
       stdout: '',
       stderr: `farbus: --reload is for one server: name it by --socket, one of ${sockets.join(', ')}\n`,
     });

@@ -3,7 +3,7 @@
  * disk image.
  */
 import { open, rm, stat } from 'node:fs/promises';
-import { errnoOf, usageError } from '../../base/errors.js';
+import { errnoOf, FarbusError, usageError } from '../../base/errors.js';
 import { syncFolder } from '../../base/files.node.js';
 import { formatBytes } from '../../base/format.js';
 import type { BlockDevice } from '../../block/device.js';
@@ -68,10 +68,10 @@ async function openFilteredTarget(target: Source, size: number, options: SourceO
 }
 
 function checkTarget(text: string, { info }: BlockDevice, size: number): void {
-  if (info.readOnly) throw usageError(`${text} is read-only: give another place to copy to`);
+  if (info.readOnly) throw new FarbusError(`${text} is read-only: give another place to copy to`);
   if (info.size >= size) return;
   const [there, wanted] = [formatBytes(info.size), formatBytes(size)];
-  throw usageError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
+  throw new FarbusError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
 }
 
 /** Creates the target file, or checks the size of an existing one. Returns true if it is new. */
@@ -82,7 +82,7 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
   });
   if (found && !(found.isFile() && found.size === 0)) {
     if (found.isFile() && found.size !== size) {
-      throw usageError(
+      throw new FarbusError(
         `${printable(path)} exists with ${found.size} bytes, and the source has ${size}: delete it, or give another path`,
       );
     }
@@ -90,7 +90,7 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
   }
   const hint = found ? undefined : sourceHint(path);
   if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
-  if (!found && resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  if (!found && resume) throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
   try {
     const file = await open(path, found ? 'r+' : 'wx');
     try {
@@ -117,7 +117,7 @@ async function prepareImage(
     throw openError(path, error);
   });
   if (found && !(found.isFile() && found.size === 0)) return false;
-  if (resume) throw usageError(`there is nothing to resume: ${printable(path)} does not exist`);
+  if (resume) throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
   await createImage(path, format, size, signal).catch((error: unknown) => {
     signal?.throwIfAborted();
     throw openError(path, error);

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { controlFolder, findControlFolder } from '../control/folder.js';
-import { FarbusError, usageError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { answers, askControl } from '../control/client.js';
 import { serveControl, type ControlHandler, type ControlSocket } from '../control/server.js';
@@ -71,7 +71,7 @@ export async function findSite(
   }
   const found = await runningSites(env);
   if (found.length === 0) throw new FarbusError('no site runs: farbus up SITE-FILE starts one');
-  if (found.length > 1) throw usageError(`several sites run: say which by --site: ${found.join(', ')}`);
+  if (found.length > 1) throw new FarbusError(`several sites run: say which by --site: ${found.join(', ')}`);
   return { site: found[0]!, path: controlPath(env, found[0]!) };
 }
 

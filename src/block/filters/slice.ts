@@ -1,6 +1,6 @@
 /** Slice filter: presents a contiguous part of the next device as a device. */
 import type { Buffers } from '../../base/buffers.js';
-import { usageError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
 import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
 import type { DirectAccess, FileRanges } from '../direct.js';
 import { marksOfPart } from '../identity.js';
@@ -24,10 +24,10 @@ export class SliceFilter extends Filter {
     const { size: total, blockSize } = next.info;
     const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % blockSize === 0;
     if (!whole(start) || !whole(size)) {
-      throw usageError(`offset ${start} and size ${size} must be multiples of the device's block size, ${blockSize}`);
+      throw new FarbusError(`offset ${start} and size ${size} must be multiples of the device's block size, ${blockSize}`);
     }
     if (start + size > total) {
-      throw usageError(`offset ${start} and size ${size} do not fit: the device has ${total} bytes`);
+      throw new FarbusError(`offset ${start} and size ${size} do not fit: the device has ${total} bytes`);
     }
     this.#start = start;
     this.#size = size;
@@ -96,7 +96,7 @@ export const sliceFilter = defineFilter({
     if (offset === undefined && size === undefined) return device;
     const start = offset ?? 0;
     const all = device.info.size;
-    if (start >= all) throw usageError(`offset ${start} leaves nothing: the device has ${all} bytes`);
+    if (start >= all) throw new FarbusError(`offset ${start} leaves nothing: the device has ${all} bytes`);
     return new SliceFilter(device, start, size ?? all - start, size === undefined);
   },
 });

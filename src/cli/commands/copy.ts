@@ -241,13 +241,15 @@ class Job {
       return 0;
     }
     if (!journal) {
-      throw usageError(`there is nothing to resume: ${path} is not there; leave --resume out to copy from the start`);
+      throw new FarbusError(
+        `there is nothing to resume: ${path} is not there; leave --resume out to copy from the start`,
+      );
     }
     const { assumeSame } = this.#options;
     const ends = { source, target, from: await this.#from(), to: targetEnd(target), assumeSame };
     const why = await staleness(journal, ends);
     if (why !== undefined) {
-      throw usageError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
+      throw new FarbusError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
     }
     log.log('info', `going on at ${formatBytes(journal.position)} (${journal.position} bytes)`);
     return journal.position;

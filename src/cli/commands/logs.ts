@@ -1,6 +1,6 @@
 /** `farbus logs`: prints the logs of a site's computers, while it runs and afterwards. */
 import { join } from 'node:path';
-import { FarbusError, usageError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { answers } from '../../app/control/client.js';
@@ -48,7 +48,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const known = loggedComputers(folder);
   const unknown = operands.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw usageError(`the site ${site} has no log of ${JSON.stringify(unknown)}: give one of ${known.join(', ')}`);
+    throw new FarbusError(`the site ${site} has no log of ${JSON.stringify(unknown)}: give one of ${known.join(', ')}`);
   }
   const computers = operands.length > 0 ? [...new Set(operands)] : known;
   const output = new Output(io, computers, values.json, !values.console);
@@ -88,7 +88,7 @@ async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site:
     const others = logged.length > 0 ? `; there are those of ${logged.join(', ')}` : '';
     throw new FarbusError(`there are no logs of a site ${JSON.stringify(named)}${others}`);
   }
-  if (running.length > 1) throw usageError(`several sites run: say which by --site: ${running.join(', ')}`);
+  if (running.length > 1) throw new FarbusError(`several sites run: say which by --site: ${running.join(', ')}`);
   const site = running[0] ?? logged[0];
   if (site !== undefined && !logged.includes(site)) throw new FarbusError(`the site ${site} has no logs yet`);
   if (site === undefined) {

@@ -10,13 +10,12 @@ import type { ClientComputer } from '../../computer/client.js';
 import { GuestEnded } from '../../computer/guest-end.js';
 import { GuestShellEnded } from '../../computer/guest-shell.js';
 import { bootLimit, startGuest, type Guest } from '../../app/computer/start.js';
+import { exitStatus } from '../exit-status.js';
 import { guestOutput } from '../ui/guest-output.js';
 import type { CliIo } from '../ui/io.js';
 
 /** Maximum output for `--json`, in bytes. */
 const maxJson = 64 << 20;
-/** Exit status after a timeout, as in timeout(1). */
-const lateStatus = 124;
 /** Maximum length of a program's argument in the guest, in bytes (Linux: MAX_ARG_STRLEN). */
 const maxCommand = 128 << 10;
 
@@ -55,7 +54,9 @@ export async function execute(options: ExecOptions): Promise<number> {
     return await executeUntil(options, deadline.signal, limitMs);
   } catch (error) {
     if (!deadline.passed) throw error;
-    throw new FarbusError(`the command did not end within ${timeoutSeconds} s (--timeout)`, { exitCode: lateStatus });
+    throw new FarbusError(`the command did not end within ${timeoutSeconds} s (--timeout)`, {
+      exitCode: exitStatus.late,
+    });
   } finally {
     deadline.end();
   }

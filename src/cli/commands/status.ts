@@ -53,7 +53,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const sockets = [...servers.answers.map(({ socket }) => socket), ...servers.silent];
     if (sockets.length === 0) throw new FarbusError('no farbus serve runs here');
     if (sockets.length > 1) {
-      throw usageError(`--reload is for one server: name it by --socket, one of ${sockets.join(', ')}`);
+      throw new FarbusError(`--reload is for one server: name it by --socket, one of ${sockets.join(', ')}`);
     }
     await askControl(sockets[0]!, { command: 'reload' }, { onWorking });
   }
@@ -119,7 +119,7 @@ function having({ answers, silent }: Servers, name: string): string {
     const others = silent.length > 0 ? `; ${noAnswer(silent)}` : ': see farbus status';
     throw new FarbusError(`no server here has an export ${JSON.stringify(name)}${others}`);
   }
-  if (more) throw usageError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
+  if (more) throw new FarbusError(`several servers have an export ${JSON.stringify(name)}: name one by --socket PATH`);
   return one.socket;
 }
 

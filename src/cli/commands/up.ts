@@ -70,7 +70,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const [given, ...more] = operands;
   if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
   const file = resolve(given);
-  if (!existsSync(file)) throw usageError(`there is no site file ${given}`);
+  if (!existsSync(file)) throw new FarbusError(`there is no site file ${given}`);
   // Relative paths in a site file start at its folder.
   process.chdir(dirname(file));
   const site = await loadSite(basename(file));

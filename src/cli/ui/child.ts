@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { errnoOf, messageOf } from '../../base/errors.js';
+import { exitStatus } from '../exit-status.js';
 import type { CliIo } from './io.js';
 import { takeSignals } from './signals.js';
 
@@ -42,7 +43,7 @@ export async function runCommand(command: readonly string[], io: CliIo): Promise
         // A failure to pass on a signal is also reported here; then the command keeps running.
         if (child.pid !== undefined) return;
         io.stderr.write(`farbus: cannot run ${JSON.stringify(program)}: ${why}\n`);
-        resolve(missing ? 127 : 126);
+        resolve(missing ? exitStatus.notFound : exitStatus.notRunnable);
       });
       child.once('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)));
     });

@@ -5,6 +5,7 @@ import { errnoOf, messageOf } from '../../base/errors.js';
 import type { Logger, LogLevel } from '../../base/log.js';
 import { jsonLine, printable } from '../../base/printable.js';
 import { visible } from '../../base/printable.js';
+import { exitStatus } from '../exit-status.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 /** Input, output and environment of a command. */
@@ -27,9 +28,6 @@ export interface CliIo {
 /** Maximum length of a log line for people, in characters. */
 const maxLine = 2000;
 
-/** Exit status of a process that SIGPIPE ended, by a shell's rules. */
-const brokenPipeStatus = 141;
-
 /** Commands that only announce results and continue even if the results cannot be written. */
 const going = new WeakSet<CliIo>();
 
@@ -50,10 +48,10 @@ export async function finish(io: CliIo, status: number): Promise<number> {
   await output.flush();
   const { failure } = output;
   if (!failure || going.has(io)) return status;
-  if (errnoOf(failure) === 'EPIPE') return status || brokenPipeStatus;
+  if (errnoOf(failure) === 'EPIPE') return status || exitStatus.brokenPipe;
   io.stderr.write(`farbus: cannot write the output: ${messageOf(failure)}\n`);
   await output.flush();
-  return status || 1;
+  return status || exitStatus.failed;
 }
 
 /**

@@ -6,12 +6,9 @@
 import { onAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
 import { endProcess } from '../../linux/end-process.node.js';
+import { exitStatus } from '../exit-status.js';
 
-/**
- * Exit status of a command that SIGTERM ended early: 128 plus the signal's number, by a shell's
- * rules.
- */
-const terminated = 143;
+const { hungUp, interrupted, terminated } = exitStatus;
 /** Default time for a command to end in order after the first signal, in ms. */
 const defaultEndMs = 20_000;
 
@@ -27,9 +24,9 @@ let takers = 0;
  */
 export function endOnSignals(): void {
   for (const [name, status] of [
-    ['SIGINT', 130],
+    ['SIGINT', interrupted],
     ['SIGTERM', terminated],
-    ['SIGHUP', 129],
+    ['SIGHUP', hungUp],
   ] as const) {
     process.on(name, () => {
       if (takers === 0) endProcess(status);
@@ -99,8 +96,8 @@ export function onSignals({ hangUp = true, endMs = defaultEndMs } = {}): Signals
     first(status);
   };
   const onTerm = handle(0);
-  const onInt = handle(130);
-  const onHangUp = handle(129);
+  const onInt = handle(interrupted);
+  const onHangUp = handle(hungUp);
   if (hangUp) process.on('SIGHUP', onHangUp);
   process.on('SIGTERM', onTerm);
   process.on('SIGINT', onInt);

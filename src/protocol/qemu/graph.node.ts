@@ -10,7 +10,7 @@
  */
 import { constants, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
-import { errnoOf, FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
 import { printable } from '../../base/printable.js';
 import {
   footerBytes,
@@ -90,8 +90,8 @@ class GraphBuilder {
 
   async image(path: string, format: ImageFormat, writable: boolean): Promise<BlockNode> {
     const { file, node, key } = await this.#open(path, writable);
-    if (this.#chain.has(key)) throw usageError(`${printable(path)} is its own backing file, by way of others`);
-    if (this.#chain.size === maxChain) throw usageError(`more than ${maxChain} images are in the chain of ${path}`);
+    if (this.#chain.has(key)) throw new FarbusError(`${printable(path)} is its own backing file, by way of others`);
+    if (this.#chain.size === maxChain) throw new FarbusError(`more than ${maxChain} images are in the chain of ${path}`);
     this.#chain.add(key);
     if (format === 'vpc') {
       const size = await fixedVhdSize(file.handle);
@@ -136,7 +136,7 @@ class GraphBuilder {
       if (!looks && claimed.length === 0) return 'raw';
       if (looks && claimed.includes(looks)) return looks;
     }
-    throw usageError(
+    throw new FarbusError(
       `${printable(path)} does not say of which known format its backing file ${printable(other)} is: ` +
         'record it with qemu-img rebase -u -b FILE -F FORMAT',
     );
@@ -153,7 +153,7 @@ class GraphBuilder {
       const { file } = await this.#open(paths[index]!, writable);
       this.#files[this.#files.indexOf(file)] = { ...file, path: paths[index]! };
       if (header && !isPlainVmdkExtent(await readerOf(file.handle)(0, 512))) {
-        throw usageError(
+        throw new FarbusError(
           `${printable(paths[index]!)} is no sparse extent of a VMDK: make another image with qemu-img convert`,
         );
       }
@@ -167,7 +167,7 @@ class GraphBuilder {
   async #allowed(path: string, name: string): Promise<string> {
     const [image, shown] = [printable(path), printable(name)];
     if (name === '' || name.includes('\0') || /^[a-z][a-z0-9+.-]*:/i.test(name)) {
-      throw usageError(`${image} takes content from ${JSON.stringify(shown)}, which is not a plain path: not opened`);
+      throw new FarbusError(`${image} takes content from ${JSON.stringify(shown)}, which is not a plain path: not opened`);
     }
     const other = resolve(dirname(resolve(path)), name);
     const real = await realpath(other).catch((error: unknown) => {
@@ -184,14 +184,14 @@ class GraphBuilder {
     }
     const near = relative(process.cwd(), other);
     const give = printable(near.startsWith('..') ? other : near);
-    throw usageError(
+    throw new FarbusError(
       `${image} takes content from another file, ${shown}: if you trust it, allow that file with --may-open ${give}, ` +
         'or its folder; in the text of a drive with ,may-open=FILE',
     );
   }
 
   async #open(path: string, writable: boolean): Promise<{ file: OpenFile; node: BlockNode; key: string }> {
-    if (this.#files.length === maxFiles) throw usageError(`an image of more than ${maxFiles} files is not opened`);
+    if (this.#files.length === maxFiles) throw new FarbusError(`an image of more than ${maxFiles} files is not opened`);
     const flags = (writable ? constants.O_RDWR : constants.O_RDONLY) | (constants.O_NONBLOCK ?? 0);
     const handle = await open(path, flags).catch((error: unknown) => {
       throw openFailed(path, error);
@@ -200,7 +200,7 @@ class GraphBuilder {
     const isDevice = found.isBlockDevice();
     if (!found.isFile() && !isDevice) {
       await handle.close();
-      throw usageError(`cannot open ${printable(path)}: it is neither a file nor a block device`);
+      throw new FarbusError(`cannot open ${printable(path)}: it is neither a file nor a block device`);
     }
     const file = { handle, fd: handle.fd, writable, isDevice };
     const filename = descriptorPath(this.#files.push(file) - 1);
