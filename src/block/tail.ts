@@ -22,5 +22,7 @@ export function tailWarning(name: string, info: BlockInfo, unit = info.blockSize
  */
 export function tailError(name: string, info: BlockInfo): FarbusError | undefined {
   const warning = tailWarning(name, info);
-  return warning === undefined ? undefined : new FarbusError(`${warning}; --size ${info.size} takes what is before them`);
+  return warning === undefined
+    ? undefined
+    : new FarbusError(`${warning}; --size ${info.size} takes what is before them`);
 }

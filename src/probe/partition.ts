@@ -30,7 +30,9 @@ export async function openPartition(
     throw new FarbusError(`the disk has no partition ${number}: it has ${there}; see farbus info`);
   }
   if (partition.start + partition.size > device.info.size) {
-    throw new FarbusError(`partition ${number} reaches beyond the end of the disk: its table is damaged; see farbus info`);
+    throw new FarbusError(
+      `partition ${number} reaches beyond the end of the disk: its table is damaged; see farbus info`,
+    );
   }
   return new SliceFilter(device, partition.start, partition.size);
 }

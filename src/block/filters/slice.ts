@@ -24,7 +24,9 @@ export class SliceFilter extends Filter {
     const { size: total, blockSize } = next.info;
     const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % blockSize === 0;
     if (!whole(start) || !whole(size)) {
-      throw new FarbusError(`offset ${start} and size ${size} must be multiples of the device's block size, ${blockSize}`);
+      throw new FarbusError(
+        `offset ${start} and size ${size} must be multiples of the device's block size, ${blockSize}`,
+      );
     }
     if (start + size > total) {
       throw new FarbusError(`offset ${start} and size ${size} do not fit: the device has ${total} bytes`);

@@ -91,7 +91,8 @@ class GraphBuilder {
   async image(path: string, format: ImageFormat, writable: boolean): Promise<BlockNode> {
     const { file, node, key } = await this.#open(path, writable);
     if (this.#chain.has(key)) throw new FarbusError(`${printable(path)} is its own backing file, by way of others`);
-    if (this.#chain.size === maxChain) throw new FarbusError(`more than ${maxChain} images are in the chain of ${path}`);
+    if (this.#chain.size === maxChain)
+      throw new FarbusError(`more than ${maxChain} images are in the chain of ${path}`);
     this.#chain.add(key);
     if (format === 'vpc') {
       const size = await fixedVhdSize(file.handle);
@@ -167,7 +168,9 @@ class GraphBuilder {
   async #allowed(path: string, name: string): Promise<string> {
     const [image, shown] = [printable(path), printable(name)];
     if (name === '' || name.includes('\0') || /^[a-z][a-z0-9+.-]*:/i.test(name)) {
-      throw new FarbusError(`${image} takes content from ${JSON.stringify(shown)}, which is not a plain path: not opened`);
+      throw new FarbusError(
+        `${image} takes content from ${JSON.stringify(shown)}, which is not a plain path: not opened`,
+      );
     }
     const other = resolve(dirname(resolve(path)), name);
     const real = await realpath(other).catch((error: unknown) => {
