@@ -115,7 +115,7 @@ export const command = defineCommand({
     'farbus run --drive nbd://server/disk.img,overlay=changes.img',
     'farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk',
     "farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'",
-    "farbus run --drive disk.img --snapshot guest.snap --exec 'fdisk -l /dev/nvme0n1'",
+    "farbus run --drive disk.img --snapshot guest.snap --exec 'cat /proc/partitions'",
   ],
   pages: ['run', 'filters'],
   operands: [],
