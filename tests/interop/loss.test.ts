@@ -2,13 +2,15 @@
  * A server loses unflushed writes. Every client that wrote some learns of it by its own flush,
  * regardless of whose flush comes first and which of our servers are in between.
  */
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { farbusServe, freeSocket, type NbdPeer } from '../support/nbd-peers.js';
-import { tempPath } from '../support/temp.js';
+import { farbusServe, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
+import { writeScript } from '../support/sshd.js';
+import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus, startFarbus } from './farbus.js';
 
 const size = 1 << 20;
@@ -91,6 +93,38 @@ describe('a lease that moves while the server behind it is killed', () => {
     for (const device of [second, third]) await device.close();
     await gate.kill('SIGTERM');
     await server.kill('SIGTERM');
+  });
+});
+
+describe.skipIf(missing('nbdkit'))('a disk whose sync fails once', () => {
+  it('is reported to each client that wrote, whichever flushes first', async () => {
+    const folder = tempFolder();
+    const fails = join(folder, 'fails');
+    const path = image();
+    const script = writeScript(
+      join(folder, 'disk'),
+      `case "$1" in
+get_size) echo ${size};; open) echo h;; can_write|can_flush) exit 0;;
+pread) dd if=${path} bs=64k iflag=skip_bytes,count_bytes skip=$4 count=$3 2>/dev/null;;
+pwrite) dd of=${path} bs=64k oflag=seek_bytes conv=notrunc seek=$4 2>/dev/null;;
+flush) if [ -e ${fails} ]; then echo EIO no >&2; exit 1; fi;;
+*) exit 2;;
+esac`,
+    );
+    const disk = await nbdkit(freeSocket(), ['sh', script]);
+    const gate = await gateway(disk.uri);
+    const [a, b] = [await openNbd(gate.uri), await openNbd(gate.uri)];
+    await write(a, 0);
+    await write(b, 65536);
+    writeFileSync(fails, '');
+    expect(await outcome(a.flush())).not.toBe('durable');
+    rmSync(fails);
+    // Linux drops what it could not write: this flush of the disk succeeds without the data.
+    expect(await outcome(b.flush())).not.toBe('durable');
+    expect([await outcome(a.flush()), await outcome(b.flush())]).toEqual(['durable', 'durable']);
+    for (const device of [a, b]) await device.close();
+    await gate.kill('SIGTERM');
+    await disk.kill();
   });
 });
 
