@@ -142,11 +142,12 @@ describe.skipIf(cannotSshd() !== undefined)('a write in a process of a server by
   it('in dd does not land late after sshd alone was killed, and its dd lives', async () => {
     const path = image();
     const die = async (): Promise<void> => {
-      const dd = held();
-      const above = new Set(descendantsOf(sshd.pid));
-      for (let pid = parentOf(dd); above.has(pid); pid = parentOf(pid)) {
-        if (readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sshd')) signalIfThere(pid, 'SIGKILL');
-      }
+      const below = new Set(descendantsOf(sshd.pid));
+      const above: number[] = [];
+      for (let pid = parentOf(held()); below.has(pid); pid = parentOf(pid)) above.push(pid);
+      const daemons = above.filter((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sshd'));
+      expect(daemons.length).toBeGreaterThan(0);
+      for (const pid of daemons) signalIfThere(pid, 'SIGKILL');
     };
     await survives({ ...holder(`ssh+dd://test${path}`, path, folder), die, live: () => sleep(0) });
   });
