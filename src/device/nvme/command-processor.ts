@@ -17,7 +17,7 @@ import { Features } from './features.js';
 import { GiveUp, keyOf } from './give-up.js';
 import { Interrupt } from './interrupt.js';
 import { Logs } from './logs.js';
-import { executeNvm, lbaOf, namespaceFacts } from './nvm.js';
+import { executeNvm, executeNvmDirect, lbaOf, namespaceFacts, type NvmContext } from './nvm.js';
 import type { NvmeOptions } from './options.js';
 import { PostedTimes } from './posted-times.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
@@ -30,6 +30,11 @@ const maxQueueEntries = 1024;
  * Largest number of commands in flight; further ones wait in their queues. Chosen, not measured.
  */
 const maxInFlight = 256;
+/**
+ * Largest number of commands that are executed synchronously within one doorbell write, so that a
+ * driver with full queues does not keep the event loop. Chosen, not measured.
+ */
+const maxDirect = 32;
 
 export interface ProcessorOptions extends Omit<NvmeOptions, 'log'> {
   /** Name of the controller, for messages. */
@@ -175,12 +180,17 @@ export class CommandProcessor {
   #fetch(queue: SubmissionQueue, trap?: Trap): void {
     const cq = this.#cqs.get(queue.cqid);
     if (!cq) return this.#host.fail('a submission queue has no completion queue');
+    let direct = this.#options.disk.direct && queue.id !== 0 ? maxDirect : 0;
     while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight && cq.hasRoom) {
       const command = queue.fetch(this.#options.memory);
       if (!command) return this.#host.fail('a submission queue is not in guest memory');
       const key = keyOf(queue.id, command.cid);
       if (this.#inFlight.has(key)) {
         this.#complete(queue, command, Status.commandIdConflict | doNotRetry, 0);
+        continue;
+      }
+      if (direct > 0 && this.#ioDirect(queue, command, trap)) {
+        direct--;
         continue;
       }
       const abort = new AbortController();
@@ -211,26 +221,47 @@ export class CommandProcessor {
     }
   }
 
+  /**
+   * Executes a command within the driver's doorbell write, if the disk can do it without waiting.
+   * @returns false if it must be executed asynchronously
+   */
+  #ioDirect(queue: SubmissionQueue, command: Command, trap?: Trap): boolean {
+    // Only asynchronous commands report trace steps.
+    if (this.#options.steps.on) return false;
+    const issued = performance.now();
+    if (!executeNvmDirect(this.#context, command)) return false;
+    this.#ended(queue, command, Status.success, this.#options.steps.newTag(), issued, trap);
+    return true;
+  }
+
   async #io(queue: SubmissionQueue, command: Command, signal: AbortSignal, trap?: Trap): Promise<void> {
     const life = this.#life;
     const tag = this.#options.steps.newTag();
     if (trap) this.#options.attribute?.(tag, trap);
     const issued = performance.now();
-    const context = { memory: this.#options.memory, disk: this.#options.disk, logs: this.#logs };
     this.#ioInFlight++;
-    const status = await executeNvm(context, command, { signal, tag });
+    const status = await executeNvm(this.#context, command, { signal, tag });
     this.#ioInFlight--;
     if (this.#life !== life) return;
+    this.#ended(queue, command, status, tag, issued, trap);
+  }
+
+  get #context(): NvmContext {
+    return { memory: this.#options.memory, disk: this.#options.disk, logs: this.#logs };
+  }
+
+  #ended(
+    queue: SubmissionQueue,
+    command: Command,
+    status: number,
+    tag: number,
+    issued: number,
+    trap: Trap | undefined,
+  ): void {
     const answered = performance.now();
     this.#completed++;
     if (status !== Status.success) {
-      this.#logs.addError({
-        sqid: queue.id,
-        cid: command.cid,
-        status,
-        lba: lbaOf(command),
-        nsid: command.nsid,
-      });
+      this.#logs.addError({ sqid: queue.id, cid: command.cid, status, lba: lbaOf(command), nsid: command.nsid });
     }
     const own = queue.deleted && status === Status.abortRequested ? Status.abortedSqDeletion : status;
     const times = { tag, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };

@@ -40,6 +40,29 @@ export async function executeNvm(context: NvmContext, command: Command, options:
   }
 }
 
+/**
+ * Transfers the data of a read or a write that the disk can do without waiting.
+ * @returns false for every other command, and for errors: {@link executeNvm} executes it then
+ */
+export function executeNvmDirect(context: NvmContext, command: Command): boolean {
+  const { direct } = context.disk;
+  const reads = command.opcode === NvmOpcode.read;
+  // A write that must be durable when completed cannot be synchronous.
+  const writes = command.opcode === NvmOpcode.write && (command.dword12 & fuaBit) === 0;
+  if (!direct || !(reads || writes) || command.fuse !== 0 || command.nsid !== 1) return false;
+  try {
+    const { offset, length } = range(context, command);
+    const data = transfer(context, command, length);
+    const done = reads
+      ? data.fillNow((view, at) => direct.read(offset + at, view))
+      : data.takeNow((view, at) => direct.write(offset + at, view));
+    if (done) count(context, reads, length);
+    return done;
+  } catch {
+    return false;
+  }
+}
+
 /** The first LBA of a command, for the error log; 0 for commands that have none. */
 export function lbaOf(command: Command): number {
   return command.opcode === NvmOpcode.flush ? 0 : lba(command) || 0;
@@ -71,8 +94,7 @@ async function read(context: NvmContext, command: Command, options: RequestOptio
   const { offset, length } = range(context, command);
   const into = transfer(context, command, length);
   await context.disk.read(offset, into, options);
-  context.logs.usage.readBytes += length;
-  context.logs.usage.readCommands++;
+  count(context, true, length);
 }
 
 /** §6.15 Write. */
@@ -80,8 +102,18 @@ async function write(context: NvmContext, command: Command, options: RequestOpti
   const { offset, length } = range(context, command);
   const from = transfer(context, command, length);
   await context.disk.write(offset, from, { ...options, fua: (command.dword12 & fuaBit) !== 0 });
-  context.logs.usage.writtenBytes += length;
-  context.logs.usage.writeCommands++;
+  count(context, false, length);
+}
+
+/** Counts a transfer for the SMART log. */
+function count({ logs: { usage } }: NvmContext, reads: boolean, length: number): void {
+  if (reads) {
+    usage.readBytes += length;
+    usage.readCommands++;
+  } else {
+    usage.writtenBytes += length;
+    usage.writeCommands++;
+  }
 }
 
 /** §6.17 Write Zeroes. The blocks may become unallocated only if DEAC is set. */
