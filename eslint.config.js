@@ -13,6 +13,16 @@ const output = ['stdout', 'stderr'].map((property) => ({
   message: 'Write through CliIo (cli/ui/io.ts), or give a Logger what you have to say.',
 }));
 
+/** Code that decides by an error's text breaks when the text is worded better. */
+const byMessage = [
+  'CallExpression[callee.property.name=/^(includes|match|startsWith|endsWith|search|indexOf)$/]' +
+    '[callee.object.property.name="message"]',
+  'CallExpression[callee.property.name=/^(includes|match|startsWith|endsWith|search|indexOf)$/]' +
+    '[callee.object.callee.name="messageOf"]',
+  'CallExpression[callee.property.name=/^(test|exec)$/] > MemberExpression.arguments[property.name="message"]',
+  'CallExpression[callee.property.name=/^(test|exec)$/] > CallExpression.arguments[callee.name="messageOf"]',
+].map((selector) => ({ selector, message: "Decide by the error's kind or code, not by its message." }));
+
 export default tseslint.config(
   { ignores: ['dist/', 'node_modules/'] },
   ...tseslint.configs.recommended,
@@ -33,7 +43,10 @@ export default tseslint.config(
   {
     files: ['src/**/*.ts'],
     ignores: ['src/cli/ui/output.ts'],
-    rules: { 'no-restricted-properties': ['error', deadline, ...output] },
+    rules: {
+      'no-restricted-properties': ['error', deadline, ...output],
+      'no-restricted-syntax': ['error', ...byMessage],
+    },
   },
   { files: ['scripts/**', 'bench/**', 'tests/**'], rules: { 'no-console': 'off' } },
 );

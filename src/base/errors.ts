@@ -7,26 +7,50 @@
 import { printable } from './printable.js';
 
 /**
+ * The kind of a failure, for code that decides by it; code never decides by a message.
+ * `usage`: wrong usage of a command. `unreachable`: there is no way to the server. `device`: the
+ * server is reached, and the device there cannot be used. `method`: this method of access cannot
+ * use the device, another may. `no-answer`: a process of ours runs and does not answer. `failed`:
+ * anything else.
+ */
+export type FailureKind = 'usage' | 'unreachable' | 'device' | 'method' | 'no-answer' | 'failed';
+
+export interface FarbusErrorOptions {
+  /** Exit status of the command. Default: 2 for wrong usage, else 1. */
+  readonly exitCode?: number;
+  /** Default: `usage` if the exit status is 2, else `failed`. */
+  readonly kind?: FailureKind;
+  readonly cause?: unknown;
+}
+
+/**
  * A failure that the user can correct: a bad option, path, address, image or peer. It is printed
  * without a stack trace.
  */
 export class FarbusError extends Error {
   override readonly name = 'FarbusError';
-  /** Exit status of the command: 2 for wrong usage, 1 by default. */
+  /** Exit status of the command. */
   readonly exitCode: number;
+  readonly kind: FailureKind;
 
   /**
    * @param message One line: what happened and, after a colon or semicolon, what to do.
    */
-  constructor(message: string, options: { exitCode?: number; cause?: unknown } = {}) {
+  constructor(message: string, options: FarbusErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.exitCode = options.exitCode ?? 1;
+    this.exitCode = options.exitCode ?? (options.kind === 'usage' ? 2 : 1);
+    this.kind = options.kind ?? (this.exitCode === 2 ? 'usage' : 'failed');
   }
 }
 
 /** A {@link FarbusError} for wrong usage of the command: exit status 2. */
 export function usageError(message: string): FarbusError {
   return new FarbusError(message, { exitCode: 2 });
+}
+
+/** True for a {@link FarbusError} of that kind. */
+export function isFailure(error: unknown, kind: FailureKind): boolean {
+  return error instanceof FarbusError && error.kind === kind;
 }
 
 /** Longest message, in characters; longer ones are cut. */

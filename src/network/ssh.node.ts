@@ -25,9 +25,6 @@ export interface SshTarget {
 /** The service at the remote end: a command for the user's login shell, or a subsystem. */
 export type SshService = { readonly command: string } | { readonly subsystem: string };
 
-/** ssh could not open a session on the server, so another service would fail too. */
-export class SshUnreachable extends FarbusError {}
-
 /** Time limit of ssh for connecting, in seconds. */
 const connectSeconds = 10;
 /**
@@ -89,7 +86,10 @@ function sshProgram(): [string, ...string[]] {
   return [program, ...args];
 }
 
-/** Messages of ssh, and their explanations for a person. The first pattern that matches counts. */
+/**
+ * Messages of ssh, and their explanations for a person. The first pattern that matches counts. ssh
+ * reports its failures by text only; nothing is decided by these texts but the explanation.
+ */
 const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray) => string])[] = [
   [
     /REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed/i,
@@ -128,7 +128,9 @@ export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefine
   const fail = (what: string): FarbusError => new FarbusError(`cannot use ${target.address}: ${what}`);
   if (/subsystem request failed/i.test(end.stderr)) return fail('the server offers no SFTP: use ssh+dd://');
   if (end.code === 255) {
-    const fail = (what: string): FarbusError => new SshUnreachable(`cannot reach ${target.address}: ${what}`);
+    // ssh could not open a session on the server, so another service would fail too.
+    const fail = (what: string): FarbusError =>
+      new FarbusError(`cannot reach ${target.address}: ${what}`, { kind: 'unreachable' });
     for (const [pattern, text] of reasons) {
       const found = pattern.exec(end.stderr);
       if (found) return fail(text(target.host, found));

@@ -239,7 +239,9 @@ const certificateCode = /^(?:SELF_SIGNED|UNABLE_TO|DEPTH_ZERO|CERT_)/;
 
 function failure(error: Error): FarbusError {
   const reason = reasons[errnoOf(error) ?? ''];
-  // OpenSSL's messages have the form NUMBER:error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE.
+  // OpenSSL's messages have the form NUMBER:error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE. The text
+  // is only shown; nothing is decided by it.
+  // eslint-disable-next-line no-restricted-syntax
   const text = /:error:[0-9A-F]+:[^:]*:[^:]*:([^:]+):/.exec(error.message)?.[1] ?? messageOf(error).slice(0, 200);
   return new FarbusError(`TLS failed: ${reason ?? text}`, { cause: error });
 }

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
-import { explainSsh, sshArguments, SshUnreachable } from '../../src/network/ssh.node.js';
+import { explainSsh, sshArguments } from '../../src/network/ssh.node.js';
 import { formatRemote, parseRemoteUri } from '../../src/protocol/ssh/uri.js';
 
 const none = { elevation: undefined, size: undefined, sessions: undefined, literal: false };
@@ -133,7 +133,7 @@ describe('ssh', () => {
     ['', /without saying why/],
   ])('says %j', (stderr, wanted) => {
     const error = explainSsh(target, { code: 255, signal: null, stderr });
-    expect(error).toBeInstanceOf(SshUnreachable);
+    expect(error).toMatchObject({ kind: 'unreachable' });
     expect(error!.message).toMatch(wanted);
     expect(error!.message).not.toMatch(/[\p{Cc}]/u);
   });

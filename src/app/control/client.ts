@@ -6,7 +6,7 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import { checkSocketPath } from '../../network/socket.node.js';
 import { findControlFolder } from './folder.js';
 import type { ControlRequest } from './server.js';
-import { answerLine, NoAnswer, type OnWorking } from './working.js';
+import { answerLine, type OnWorking } from './working.js';
 
 export interface AskOptions {
   /** Longest time without a line from the server, in ms. Default 10000. */
@@ -16,8 +16,8 @@ export interface AskOptions {
 
 /**
  * Sends one request to the server at `path` and waits for its answer, for as long as the server
- * reports that it works on it. Rejects with a FarbusError: a {@link NoAnswer} if the server is
- * silent.
+ * reports that it works on it. Rejects with a FarbusError, of the kind `no-answer` if the server
+ * is silent.
  */
 export async function askControl(path: string, request: ControlRequest, options: AskOptions = {}): Promise<unknown> {
   const { socket, result } = await openControl(path, request, options);
@@ -37,7 +37,8 @@ export async function openControl(
     socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
     const { line, rest } = await answerLine(socket, onWorking, limitMs).catch((error: unknown) => {
       const why = `the server at ${path} does not answer: ${messageOf(error)}`;
-      throw error instanceof NoAnswer ? new NoAnswer(why) : new FarbusError(why, { cause: error });
+      const kind = error instanceof FarbusError ? error.kind : 'failed';
+      throw new FarbusError(why, { kind, cause: error });
     });
     socket.on('error', () => undefined);
     const { result, error } = parsed(path, line);

@@ -24,9 +24,6 @@ const maxPending = 1 << 16;
 /** Longest answer, in characters. */
 const maxAnswer = 64 << 20;
 
-/** The server has sent nothing for too long: its process may be stopped. */
-export class NoAnswer extends FarbusError {}
-
 /**
  * Runs a request that was received on `socket`.
  * @param tells true if the client understands progress lines
@@ -67,8 +64,9 @@ export type OnWorking = (what: string) => void;
 /**
  * Waits for the answer to a request that was sent on `socket`. The socket is then paused; `rest`
  * has the bytes that arrived after the answer.
- * @param limitMs longest time without a line, in ms Rejects with NoAnswer if the server sends
- * nothing for that time. The caller then closes the socket, which withdraws the request.
+ * @param limitMs longest time without a line, in ms. Rejects with a FarbusError of the kind
+ * `no-answer` if the server sends nothing for that time: its process may be stopped. The caller
+ * then closes the socket, which withdraws the request.
  */
 export function answerLine(
   socket: Socket,
@@ -82,7 +80,8 @@ export function answerLine(
     let last = '';
     const timer = setTimeout(() => {
       const why = begun ? 'it may have been done all the same' : 'nothing has been begun';
-      fail(new NoAnswer(`no answer within ${limitMs / 1000} s: was the process stopped? ${why}`));
+      const what = `no answer within ${limitMs / 1000} s: was the process stopped? ${why}`;
+      fail(new FarbusError(what, { kind: 'no-answer' }));
     }, limitMs);
     const end = (): void => {
       clearTimeout(timer);

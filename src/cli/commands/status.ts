@@ -2,11 +2,10 @@
  * `farbus status`: shows the status of this user's servers and sites, reloads a server's settings,
  * or takes the right to write an export.
  */
-import { FarbusError, usageError } from '../../base/errors.js';
+import { FarbusError, isFailure, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
 import { askControl, controlSockets } from '../../app/control/client.js';
-import { NoAnswer } from '../../app/control/working.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -93,7 +92,7 @@ async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise
     ask(path).catch((error: unknown) => {
       // A killed server leaves its socket behind; only a server that runs and does not answer
       // counts as silent.
-      if (error instanceof NoAnswer) silent.push(path);
+      if (isFailure(error, 'no-answer')) silent.push(path);
       return undefined;
     }),
   );

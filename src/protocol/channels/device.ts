@@ -100,6 +100,7 @@ export class RemoteDevice extends BlockBase {
       // If two systems write to one file system, they destroy it.
       throw new FarbusError(
         `cannot open ${kind.address}: on the server it is ${first.facts.used}: stop that there, or take it read-only`,
+        { kind: 'device' },
       );
     }
     this.#kind = kind;

@@ -1,6 +1,8 @@
 /**
- * Converts messages of a server's dd and shell to errors of this project. The messages are those of
- * LC_ALL=C.
+ * Converts messages of a server's dd and shell to errors of this project.
+ *
+ * These programs report a failure by an exit status and a text only, so here the text decides. The
+ * texts are those of LC_ALL=C.
  */
 import { FarbusError } from '../../base/errors.js';
 import { BlockError, type BlockErrorKind } from '../../block/errors.js';
@@ -36,6 +38,7 @@ const advice: Readonly<Record<string, string>> = {
 /** The error for a script that could not start. */
 export function startError(address: string, code: string, said: string): FarbusError {
   if (code === 'denied' && !/denied|not permitted/i.test(said))
-    return new FarbusError(`cannot open ${address}: ${printable(said)}`);
-  return new FarbusError(`cannot open ${address}: ${advice[code] ?? printable(`${code} ${said}`)}`);
+    return new FarbusError(`cannot open ${address}: ${printable(said)}`, { kind: 'device' });
+  const kind = code === 'nodd' ? 'method' : 'device';
+  return new FarbusError(`cannot open ${address}: ${advice[code] ?? printable(`${code} ${said}`)}`, { kind });
 }

@@ -25,7 +25,7 @@ export interface SftpOptions extends RemoteOptions {
 const unit = 4096;
 const preferredSize = 4096;
 
-/** Opens the device. Rejects with a FarbusError; with an SftpUnsuited if dd may work better. */
+/** Opens the device. Rejects with a FarbusError, of the kind `method` if dd may work. */
 export async function connectSftp(
   dial: (signal: AbortSignal) => Promise<ByteStream>,
   options: SftpOptions,

@@ -12,9 +12,6 @@ import { StatusError, expect, nameOf, openHandle, readTextIfAny, statPath } from
 
 const bootIdPath = '/proc/sys/kernel/random/boot_id';
 
-/** SFTP cannot open the device, but dd perhaps can. */
-export class SftpUnsuited extends FarbusError {}
-
 /**
  * The process of an SFTP server. Id and start time together are unique within one boot of the
  * system.
@@ -47,12 +44,12 @@ export interface SftpWish {
 }
 
 /**
- * Opens the device and finds its facts. Rejects with a FarbusError, or with an Error if the
- * connection is lost.
+ * Opens the device and finds its facts. Rejects with a FarbusError, of the kind `method` if dd may
+ * work, or with an Error if the connection is lost.
  */
 export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Promise<SftpFacts> {
   const fail = (what: string): never => {
-    throw new FarbusError(`cannot open ${wish.address}: ${what}`);
+    throw new FarbusError(`cannot open ${wish.address}: ${what}`, { kind: 'device' });
   };
   const { mode, size: statSize } = await statPath(connection, wish.path).catch((error: unknown) =>
     fail(explain(error)),
@@ -69,8 +66,9 @@ export async function sftpFacts(connection: SftpConnection, wish: SftpWish): Pro
     : { size: statSize, sector: undefined, marks: {}, used: '' };
   const size = wish.size ?? disk.size;
   if (size === undefined) {
-    throw new SftpUnsuited(
+    throw new FarbusError(
       `cannot open ${wish.address}: SFTP cannot tell how long the device is: add ?size=BYTES, or use ssh+dd://`,
+      { kind: 'method' },
     );
   }
   if (disk.size !== undefined && size > disk.size) fail(`it has ${disk.size} bytes, and size= says ${size}`);

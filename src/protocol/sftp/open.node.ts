@@ -1,5 +1,6 @@
 /** Opens devices by ssh+sftp URIs, with this computer's ssh program. */
 import { Deadline } from '../../base/deadline.js';
+import { isFailure } from '../../base/errors.js';
 import { sshDialer } from '../../network/ssh.node.js';
 import { connectShell } from '../dd/connect.js';
 import { newNames, startCommand } from '../dd/script.js';
@@ -7,7 +8,7 @@ import { sshCommands } from '../dd/open.node.js';
 import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import { connectSftp } from './device.js';
-import { SftpUnsuited, type ServerProcess } from './facts.js';
+import type { ServerProcess } from './facts.js';
 
 /** Time limit for killing an old process, in ms. */
 const killMs = 15_000;
@@ -36,7 +37,7 @@ export async function openSftpAt(address: RemoteAddress, options: RemoteOptions)
   try {
     return await open(address.size);
   } catch (error) {
-    if (!(error instanceof SftpUnsuited)) throw error;
+    if (!isFailure(error, 'method')) throw error;
     options.signal?.throwIfAborted();
     const size = await sizeByShell(address, options.signal).catch(() => undefined);
     if (size === undefined) throw error;

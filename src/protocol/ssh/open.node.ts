@@ -4,10 +4,8 @@
  * SFTP has more requests in flight and needs no process for each. dd can run as the administrator,
  * and can find the size of devices that SFTP cannot measure.
  */
-import { FarbusError, messageOf } from '../../base/errors.js';
-import { SshUnreachable } from '../../network/ssh.node.js';
+import { isFailure, messageOf } from '../../base/errors.js';
 import { openDdAt } from '../dd/open.node.js';
-import { SftpUnsuited } from '../sftp/facts.js';
 import { openSftpAt } from '../sftp/open.node.js';
 import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
 import { formatRemote, parseRemoteUri } from './uri.js';
@@ -23,12 +21,7 @@ export async function openSsh(uri: string, options: RemoteOptions = {}): Promise
   } catch (error) {
     options.signal?.throwIfAborted();
     // A fault of the file itself would stop dd too.
-    if (
-      error instanceof SshUnreachable ||
-      (error instanceof FarbusError && /^cannot open/.test(error.message) && !(error instanceof SftpUnsuited))
-    ) {
-      throw error;
-    }
+    if (isFailure(error, 'unreachable') || isFailure(error, 'device')) throw error;
     say(messageOf(error));
     return openDdAt(address, options);
   }
