@@ -42,6 +42,19 @@ export default tseslint.config(
   },
   {
     files: ['src/**/*.ts'],
+    ignores: ['src/linux/**'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'Literal[value=/^(koffi|FARBUS_NO_KOFFI)$/]',
+          message: 'System calls belong to src/linux, which alone loads koffi (linux/koffi.node.ts).',
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/**/*.ts'],
     ignores: ['src/cli/ui/output.ts'],
     rules: {
       'no-restricted-properties': ['error', deadline, ...output],

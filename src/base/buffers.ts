@@ -7,7 +7,7 @@
  * piece with {@link Buffers.copyFrom} as it arrives, so that the data is copied only once. A
  * backend that passes memory to the operating system asks for {@link Buffers.stable} views.
  *
- * Not here: Buffers over several arrays (scattered.ts).
+ * Not here: Buffers over several arrays (joined-buffers.ts).
  */
 
 /** The memory of one transfer, as one sequence of `length` bytes. */

@@ -15,6 +15,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { bootId } from './boot-id.node.js';
 import { errnoOf } from './errors.js';
 
 /** Files from another place are kept for this time after their last change, in ms. */
@@ -144,17 +145,13 @@ let ownPlace: string | undefined;
 /** Identifies this boot and pid namespace: six hexadecimal digits. */
 function place(): string {
   if (ownPlace === undefined) {
-    const parts = [
-      () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
-      () => readlinkSync('/proc/self/ns/pid'),
-    ].map((part) => {
-      try {
-        return part();
-      } catch {
-        return '';
-      }
-    });
-    ownPlace = createHash('sha256').update(parts.join(' ')).digest('hex').slice(0, 6);
+    let namespace = '';
+    try {
+      namespace = readlinkSync('/proc/self/ns/pid');
+    } catch {
+      // No /proc.
+    }
+    ownPlace = createHash('sha256').update(`${bootId()} ${namespace}`).digest('hex').slice(0, 6);
   }
   return ownPlace;
 }

@@ -3,9 +3,9 @@
  * notification (sd_notify(3)). Neither is used unless its environment variables are set.
  */
 import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { usageError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
+import { socketCallsIfAny } from '../linux/sockets.node.js';
 
 /** The first descriptor that systemd passes (SD_LISTEN_FDS_START). */
 const firstDescriptor = 3;
@@ -104,39 +104,10 @@ function line(text: string): string {
   return text.replace(/[\r\n]+/g, ' ');
 }
 
-/**
- * Sends a datagram to a unix socket by koffi, because Node cannot. Undefined if koffi is not
- * available.
- */
+/** Sends a datagram to a unix socket, which Node cannot. Undefined without koffi. */
 function nativeSend(): Send | undefined {
-  if (process.platform !== 'linux') return undefined;
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    const library = koffi.load(null);
-    const socket = library.func('int socket(int family, int type, int protocol)');
-    const sendto = library.func(
-      'int64_t sendto(int fd, void *bytes, size_t length, int flags, void *address, uint32_t size)',
-    );
-    const close = library.func('int close(int fd)');
-    return (path, message) => {
-      // AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK.
-      const fd = socket(1, 2 | 0o2000000 | 0o4000, 0) as number;
-      if (fd < 0) return;
-      try {
-        const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`);
-        const address = Buffer.alloc(2 + name.length);
-        address.writeUInt16LE(1, 0);
-        name.copy(address, 2);
-        const bytes = Buffer.from(message);
-        sendto(fd, bytes, bytes.length, 0, address, address.length);
-      } finally {
-        close(fd);
-      }
-    };
-  } catch {
-    // koffi is not installed.
-    return undefined;
-  }
+  const calls = socketCallsIfAny();
+  return calls && ((path, message) => calls.sendDatagram(path, Buffer.from(message)));
 }
 
 /** Sends the message by the program systemd-notify. The unit then needs NotifyAccess=all. */

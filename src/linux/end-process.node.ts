@@ -4,7 +4,7 @@
  * `process.exit` alone does not: it waits for the threads that read disks and resolve host names,
  * and a disk that does not answer blocks its thread for ever.
  */
-import { createRequire } from 'node:module';
+import { systemExit } from './process.node.js';
 
 /**
  * Names of Node's active resources (process.getActiveResourcesInfo) that stand for work on a
@@ -25,15 +25,4 @@ export function endProcess(status: number): never {
     else if (process.getActiveResourcesInfo().some((name) => onThread.test(name))) process.kill(process.pid, 'SIGKILL');
   });
   process.exit(status);
-}
-
-/** _exit(2), which does not wait for threads; undefined without koffi. */
-function systemExit(): ((status: number) => void) | undefined {
-  if (process.platform !== 'linux' || process.env['FARBUS_NO_KOFFI']) return undefined;
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    return koffi.load(null).func('void _exit(int status)') as (status: number) => void;
-  } catch {
-    return undefined;
-  }
 }

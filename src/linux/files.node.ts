@@ -1,13 +1,13 @@
 /**
- * Calls of the C library that Node lacks, through koffi: fallocate(2), lseek(2) with SEEK_DATA and
- * SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2), mincore(2), and pread(2)
- * and pwrite(2) on the caller's thread. Calls that may wait for a disk run on a thread of koffi.
+ * System calls on files and block devices that Node lacks: fallocate(2), lseek(2) with SEEK_DATA
+ * and SEEK_HOLE, ioctl(2) of block devices (linux/fs.h), flock(2), preadv2(2), mincore(2), and
+ * pread(2) and pwrite(2) on the caller's thread. Calls that may wait for a disk run on a thread of
+ * koffi.
  *
- * Without koffi, on other systems than Linux, or with FARBUS_NO_KOFFI set, none of them is
- * available. Callers then use Node's functions, which are slower.
+ * Not here: io_uring (io-uring.node.ts).
  */
-import { createRequire } from 'node:module';
-import { getSystemErrorName } from 'node:util';
+import { bindOnce, type Koffi } from './koffi.node.js';
+import { systemError } from './system-error.node.js';
 
 /** fallocate(2): the file keeps its length. */
 export const FALLOC_FL_KEEP_SIZE = 0x01;
@@ -39,7 +39,7 @@ const maxCalls = 128;
 /** flock(2): LOCK_EX | LOCK_NB, an exclusive lock; fails instead of waiting. */
 const LOCK_EX_NB = 0x02 | 0x04;
 
-export interface Libc {
+export interface FileCalls {
   /**
    * fallocate(2). Offset and length in bytes. Rejects with an error that has an errno `code`, as
    * all these calls do.
@@ -111,31 +111,10 @@ const pageSize = 4096;
  */
 const maxPages = (32 << 20) / pageSize + 1;
 
-let loaded: Libc | undefined;
-let tried = false;
+/** The calls; undefined if they are not available. */
+export const fileCalls: () => FileCalls | undefined = bindOnce(bind);
 
-/** The C library, loaded at the first call; undefined if it is not available. */
-export function libc(): Libc | undefined {
-  if (!tried) {
-    tried = true;
-    loaded = load();
-  }
-  return process.env['FARBUS_NO_KOFFI'] ? undefined : loaded;
-}
-
-function load(): Libc | undefined {
-  const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
-  if (!known || process.env['FARBUS_NO_KOFFI']) return undefined;
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    return bind(koffi);
-  } catch {
-    // koffi is not installed (it is optional), or has no binary for this computer.
-    return undefined;
-  }
-}
-
-function bind(koffi: typeof import('koffi')): Libc {
+function bind(koffi: Koffi): FileCalls {
   const library = koffi.load(null);
   const fallocate: Callable = library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
   const lseek: Callable = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
@@ -248,10 +227,4 @@ function bind(koffi: typeof import('koffi')): Libc {
     writeHere: (fd, from, offset) => Number(pwrite(fd, from, from.length, offset)),
     lock: async (fd) => void (await call('flock', flock, [fd, LOCK_EX_NB])),
   };
-}
-
-/** An error of the operating system, with an errno `code`. */
-export function systemError(name: string, errno: number): NodeJS.ErrnoException {
-  const code = getSystemErrorName(-errno);
-  return Object.assign(new Error(`${name}: ${code}`), { code, errno: -errno, syscall: name });
 }

@@ -1,13 +1,13 @@
 /**
  * The submission and completion queue of io_uring(7) in shared memory, and the system calls on
  * them: struct io_uring_sqe in, struct io_uring_cqe out. Layout and numbers are those of
- * linux/io_uring.h on x86-64 and arm64.
+ * linux/io_uring.h.
  *
- * Not here: which operations are submitted, and who waits for them (uring.node.ts).
+ * Not here: which operations are submitted, and who waits for them (storage/uring.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
-import { createRequire } from 'node:module';
 import { constants } from 'node:os';
+import { requireKoffi, type Call } from './koffi.node.js';
 
 const SYS_io_uring_setup = 425;
 const SYS_io_uring_enter = 426;
@@ -55,8 +55,6 @@ export interface Entry {
   readonly tag: number;
 }
 
-type Call = (...args: unknown[]) => number;
-
 export class Ring {
   readonly #call: (submit: number) => number;
   readonly #addressOf: (bytes: Uint8Array) => bigint;
@@ -74,9 +72,7 @@ export class Ring {
    * kernel that forbids it
    */
   constructor(places: number) {
-    const known = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
-    if (!known) throw new Error('io_uring is of Linux on x86-64 and arm64');
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    const koffi = requireKoffi('io_uring');
     const library = koffi.load(null);
     const setup = library.func('int64_t syscall(long number, uint entries, void *parameters)') as Call;
     const enter = library.func(

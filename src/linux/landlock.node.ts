@@ -3,7 +3,9 @@
  * program that it becomes by execve, to the granted files and to no TCP port. Knows versions 1
  * (Linux 5.13) to 7. What an older kernel cannot restrict stays unrestricted (docs/security.md).
  */
-type Koffi = typeof import('koffi');
+import { requireKoffi, type Koffi } from './koffi.node.js';
+import { gainNoRights } from './process.node.js';
+import { systemError } from './system-error.node.js';
 
 /** Access rights (linux/landlock.h). */
 const execute = 1n << 0n;
@@ -29,7 +31,6 @@ const addRule = 445;
 const restrictSelf = 446;
 const versionFlag = 1;
 const pathBeneath = 1;
-const PR_SET_NO_NEW_PRIVS = 38;
 
 /** A file or folder that stays accessible, and the kind of access. */
 export interface LandlockGrant {
@@ -60,7 +61,8 @@ function syscallOf(koffi: Koffi, ...types: readonly string[]): Syscall {
 }
 
 /** The kernel's Landlock version; 0 if it has none. */
-export function landlockVersion(koffi: Koffi): number {
+export function landlockVersion(): number {
+  const koffi = requireKoffi('Landlock');
   return Math.max(0, Number(syscallOf(koffi, 'void *', 'size_t', 'uint32')(createRuleset, null, 0, versionFlag)));
 }
 
@@ -68,12 +70,13 @@ export function landlockVersion(koffi: Koffi): number {
  * Restricts the calling thread permanently to the granted files.
  * @throws Error if the kernel refuses
  */
-export function restrictToGrants(koffi: Koffi, list: readonly LandlockGrant[]): void {
-  const version = landlockVersion(koffi);
+export function restrictToGrants(list: readonly LandlockGrant[]): void {
+  const koffi = requireKoffi('Landlock');
+  const version = landlockVersion();
   const rights = version >= 5 ? allRights : (rightsOf[version - 1] ?? 0n);
   if (rights === 0n) throw new Error('this kernel has no Landlock');
   const check = (what: string, result: number): number => {
-    if (result < 0) throw new Error(`${what}: errno ${koffi.errno()}`);
+    if (result < 0) throw systemError(what, koffi.errno());
     return Number(result);
   };
   // struct landlock_ruleset_attr, with the length that this version knows.
@@ -88,7 +91,6 @@ export function restrictToGrants(koffi: Koffi, list: readonly LandlockGrant[]): 
     rule.setInt32(8, fd, true);
     check('landlock_add_rule', add(addRule, ruleset, pathBeneath, new Uint8Array(rule.buffer), 0));
   }
-  const prctl = koffi.load(null).func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']) as Syscall;
-  check('prctl', prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  gainNoRights();
   check('landlock_restrict_self', syscallOf(koffi, 'int', 'uint32')(restrictSelf, ruleset, 0));
 }

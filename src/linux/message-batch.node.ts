@@ -2,6 +2,7 @@
  * Many messages in memory that the operating system reads and writes with one call: sendmmsg(2),
  * recvmmsg(2). The structures are those of Linux on 64-bit machines.
  */
+import type { Call, Koffi } from './koffi.node.js';
 
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
@@ -36,7 +37,6 @@ export interface MessageBatch {
   free(): void;
 }
 
-type Call = (...args: unknown[]) => number;
 interface Calls {
   readonly sendmmsg: Call;
   readonly recvmmsg: Call;
@@ -44,12 +44,7 @@ interface Calls {
 
 let calls: Calls | undefined;
 
-export function messageBatch(
-  koffi: typeof import('koffi'),
-  count: number,
-  size: number,
-  addressSize = 0,
-): MessageBatch {
+export function messageBatch(koffi: Koffi, count: number, size: number, addressSize = 0): MessageBatch {
   const { sendmmsg, recvmmsg } = (calls ??= {
     sendmmsg: koffi.load(null).func('int sendmmsg(int, void *, uint, int)') as Call,
     recvmmsg: koffi.load(null).func('int recvmmsg(int, void *, uint, int, void *)') as Call,

@@ -3,7 +3,8 @@
  * connection to any socket; no truncate(2) by path; no io_uring, whose requests bypass the filter;
  * no access to other processes. qemu-nbd only needs to listen on one unix socket.
  */
-type Koffi = typeof import('koffi');
+import { requireKoffi } from './koffi.node.js';
+import { systemError } from './system-error.node.js';
 
 interface Machine {
   /** AUDIT_ARCH_* (linux/audit.h). */
@@ -86,7 +87,8 @@ const SECCOMP_MODE_FILTER = 2;
  * Applies the filter permanently to the calling thread, which must have no_new_privs set.
  * @throws Error if the kernel refuses
  */
-export function filterSystemCalls(koffi: Koffi): void {
+export function filterSystemCalls(): void {
+  const koffi = requireKoffi('seccomp');
   const program = seccompProgram(process.arch);
   if (!program) throw new Error(`no filter of system calls for ${process.arch}`);
   // An array of struct sock_filter, and a struct sock_fprog that points to it.
@@ -101,7 +103,7 @@ export function filterSystemCalls(koffi: Koffi): void {
   const header = new BigUint64Array([BigInt(program.length), koffi.address(bytes)]);
   const prctl = koffi.load(null).func('prctl', 'int', ['int', 'ulong', 'void *', 'ulong', 'ulong']);
   if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) !== 0) {
-    throw new Error(`prctl(PR_SET_SECCOMP): errno ${koffi.errno()}`);
+    throw systemError('prctl', koffi.errno());
   }
   // Keeps the array alive until here; the kernel has copied it now.
   void bytes.length;

@@ -1,14 +1,12 @@
 /**
- * System calls for frames of the host's interfaces and for sockets, through koffi if it is
- * installed: packet(7), netdevice(7), the TAP driver (linux/if_tun.h). The numbers are those of
- * Linux on x86-64 and arm64. The calls run on the calling thread and never block.
+ * System calls on sockets and network interfaces: socket(7), packet(7), netdevice(7), the TAP
+ * driver (linux/if_tun.h). The calls run on the calling thread and never block.
  *
  * Not here: sendmmsg(2) and recvmmsg(2) (message-batch.node.ts).
  */
-import { createRequire } from 'node:module';
-import { getSystemErrorName } from 'node:util';
-import { FarbusError } from '../base/errors.js';
+import { bindOnce, requireKoffi, type Call, type Koffi } from './koffi.node.js';
 import { messageBatch, type MessageBatch } from './message-batch.node.js';
+import { systemError } from './system-error.node.js';
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
@@ -42,7 +40,7 @@ export const SIOCGIFHWADDR = 0x8927;
 const FIONREAD = 0x541b;
 export const TUNSETIFF = 0x400454ca;
 
-export interface Native {
+export interface SocketCalls {
   /**
    * Opens a non-blocking socket. Like all calls here that return no errno, it throws an error with
    * an errno `code`.
@@ -76,6 +74,11 @@ export interface Native {
    * end of the file, or a negative errno.
    */
   sendFile(to: number, from: number, offset: number, length: number): number;
+  /**
+   * Sends a datagram to a unix socket. A path that begins with "@" is in the abstract namespace
+   * (unix(7)). A datagram that the receiver does not take is lost.
+   */
+  sendDatagram(path: string, message: Uint8Array): void;
   /** recv(2). Returns the number of bytes, 0 at the end of the stream, or a negative errno. */
   receive(fd: number, into: Uint8Array): number;
   /** FIONREAD of ioctl(2): number of bytes that can be received now; 0 on error. */
@@ -88,35 +91,19 @@ export interface Native {
   batch(count: number, size: number, addressSize?: number): MessageBatch;
 }
 
-let loaded: Native | undefined;
+/** The calls; undefined if they are not available. */
+export const socketCallsIfAny: () => SocketCalls | undefined = bindOnce(bind);
 
 /**
- * Loads the system calls.
- * @param what Begins the error message, for example "eth0".
+ * The calls, for a feature that does not work without them.
+ * @param what begins the error message, for example "eth0"
  * @throws FarbusError if they are not available
  */
-export function native(what: string): Native {
-  if (process.platform !== 'linux' || !['x64', 'arm64'].includes(process.arch)) {
-    throw new FarbusError(`${what}: interfaces of this computer can be used on Linux (x64, arm64) only`);
-  }
-  if (process.env['FARBUS_NO_KOFFI']) throw new FarbusError(`${what}: needs koffi, which FARBUS_NO_KOFFI turns off`);
-  if (loaded) return loaded;
-  try {
-    return (loaded = bind(createRequire(import.meta.url)('koffi') as typeof import('koffi')));
-  } catch (error) {
-    throw new FarbusError(`${what}: needs the optional package koffi: run npm install koffi`, { cause: error });
-  }
+export function socketCalls(what: string): SocketCalls {
+  return socketCallsIfAny() ?? bind(requireKoffi(what));
 }
 
-/** An error of the operating system, with `code`, `errno` and `syscall`. */
-export function systemError(call: string, errno: number): NodeJS.ErrnoException {
-  const code = getSystemErrorName(-errno);
-  return Object.assign(new Error(`${call}: ${code}`), { code, errno: -errno, syscall: call });
-}
-
-type Call = (...args: unknown[]) => number;
-
-function bind(koffi: typeof import('koffi')): Native {
+function bind(koffi: Koffi): SocketCalls {
   const library = koffi.load(null);
   const func = (text: string): Call => library.func(text) as Call;
   const calls = {
@@ -132,6 +119,7 @@ function bind(koffi: typeof import('koffi')): Native {
     write: func('int64_t write(int, void *, size_t)'),
     send: func('int64_t send(int, void *, size_t, int)'),
     sendfile: func('int64_t sendfile(int, int, void *, size_t)'),
+    sendto: func('int64_t sendto(int, void *, size_t, int, void *, uint)'),
     recv: func('int64_t recv(int, void *, size_t, int)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
@@ -175,6 +163,17 @@ function bind(koffi: typeof import('koffi')): Native {
     sendFile: (to, from, offset, length) => {
       place[0] = BigInt(offset);
       return counted(calls.sendfile(to, from, place, length));
+    },
+    sendDatagram: (path, message) => {
+      const fd = checked('socket', AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK_CLOEXEC, 0);
+      try {
+        // struct sockaddr_un
+        const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`);
+        const address = Buffer.concat([Buffer.of(AF_UNIX, 0), name]);
+        calls.sendto(fd, message, message.length, MSG_NOSIGNAL, address, address.length);
+      } finally {
+        calls.close(fd);
+      }
     },
     receive: (fd, into) => counted(calls.recv(fd, into, into.length, MSG_DONTWAIT)),
     available: (fd) => (calls.ioctl(fd, FIONREAD, unread) < 0 ? 0 : unread[0]!),

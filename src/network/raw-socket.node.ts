@@ -11,7 +11,8 @@
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
-import { native, systemError, type Native } from '../linux/sockets.node.js';
+import { socketCallsIfAny, type SocketCalls } from '../linux/sockets.node.js';
+import { systemError } from '../linux/system-error.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
 
@@ -39,9 +40,9 @@ export class RawSocket {
   readonly #socket: { readonly _handle?: Handle | null };
   readonly #handle: Handle;
   readonly #fd: number;
-  readonly #calls: Native;
+  readonly #calls: SocketCalls;
 
-  private constructor(socket: Socket, handle: Handle, fd: number, calls: Native) {
+  private constructor(socket: Socket, handle: Handle, fd: number, calls: SocketCalls) {
     this.#socket = socket as unknown as { readonly _handle?: Handle | null };
     this.#handle = handle;
     this.#fd = fd;
@@ -56,11 +57,8 @@ export class RawSocket {
     const handle = (socket as unknown as { readonly _handle?: Handle | null })._handle;
     const fd = handle?.fd;
     if (typeof fd !== 'number' || fd < 0) return undefined;
-    try {
-      return new RawSocket(socket, handle!, fd, native(''));
-    } catch {
-      return undefined;
-    }
+    const calls = socketCallsIfAny();
+    return calls && new RawSocket(socket, handle!, fd, calls);
   }
 
   /**

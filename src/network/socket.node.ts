@@ -12,7 +12,7 @@
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { alone, RawSocket, nap } from './raw-socket.node.js';
-import { native, SO_SNDBUF, SOL_SOCKET } from '../linux/sockets.node.js';
+import { int32, socketCallsIfAny, SO_SNDBUF, SOL_SOCKET } from '../linux/sockets.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 import { SpinWait } from '../base/spin-wait.node.js';
 
@@ -437,11 +437,8 @@ export function acceptSocket(socket: Socket): SocketStream {
 function widen(socket: Socket): void {
   const { fd } = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle ?? {};
   if (typeof fd !== 'number' || fd < 0) return;
-  try {
-    native('').setOption(fd, SOL_SOCKET, SO_SNDBUF, new Uint8Array(Int32Array.of(sendSize).buffer));
-  } catch {
-    // Without koffi the server is woken more often.
-  }
+  // Without koffi the server is woken more often.
+  socketCallsIfAny()?.setOption(fd, SOL_SOCKET, SO_SNDBUF, int32(sendSize));
 }
 
 /**

@@ -24,8 +24,8 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  libc,
-  type Libc,
+  fileCalls,
+  type FileCalls,
 } from '../linux/files.node.js';
 import {
   openDescriptor,
@@ -42,26 +42,26 @@ const closeFd = promisify(fs.close);
 const realPath = promisify(fs.realpath);
 
 export class LocalBlockDevice extends DescriptorDevice {
-  readonly #libc: Libc | undefined;
+  readonly #calls: FileCalls | undefined;
   readonly #number: string;
 
   /** @param number device number as in sysfs: "8:1" */
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, number: string) {
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: FileCalls | undefined, number: string) {
     super(info, fd, syncFd, native, false);
-    this.#libc = native;
+    this.#calls = native;
     this.#number = number;
   }
 
   protected async findSize(): Promise<number | undefined> {
     const answer = new BigUint64Array(1);
-    if (this.#libc) await this.#libc.ioctl(this.fd, BLKGETSIZE64, new Uint8Array(answer.buffer));
+    if (this.#calls) await this.#calls.ioctl(this.fd, BLKGETSIZE64, new Uint8Array(answer.buffer));
     else return (await blockFacts(this.#number)).size;
     return Number(answer[0]);
   }
 
   protected override async discard(offset: number, length: number): Promise<void> {
     const range = new BigUint64Array([BigInt(offset), BigInt(length)]);
-    await this.#libc!.ioctl(this.fd, BLKDISCARD, new Uint8Array(range.buffer));
+    await this.#calls!.ioctl(this.fd, BLKDISCARD, new Uint8Array(range.buffer));
   }
 
   /**
@@ -73,7 +73,7 @@ export class LocalBlockDevice extends DescriptorDevice {
     if (options.noHole && options.fastOnly) {
       throw Object.assign(new Error('zeroing without a hole may be a write'), { code: 'EOPNOTSUPP' });
     }
-    await this.#libc!.fallocate(this.fd, mode | FALLOC_FL_KEEP_SIZE, offset, length);
+    await this.#calls!.fallocate(this.fd, mode | FALLOC_FL_KEEP_SIZE, offset, length);
   }
 }
 
@@ -126,7 +126,7 @@ async function blockDevice(
   facts: BlockFacts,
   options: OpenOptions,
 ): Promise<LocalBlockDevice> {
-  const native = options.native === false ? undefined : libc();
+  const native = options.native === false ? undefined : fileCalls();
   const ask = async (request: number, bytes: 4 | 8): Promise<number | undefined> => {
     const answer = new DataView(new ArrayBuffer(bytes));
     try {

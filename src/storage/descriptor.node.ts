@@ -13,7 +13,7 @@ import { BlockBase } from '../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../block/device.js';
 import type { DirectAccess, FileRange, FileRanges } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
-import type { Libc } from '../linux/files.node.js';
+import type { FileCalls } from '../linux/files.node.js';
 import { maxAtOnce, PageCache } from './page-cache.node.js';
 import { readAll, readThroughRing, readWhatIsCached, writeAll } from './transfer.node.js';
 import { Uring } from './uring.node.js';
@@ -47,7 +47,13 @@ export abstract class DescriptorDevice extends BlockBase {
    * Takes over both descriptors: `close` closes them.
    * @param regular true for a regular file, false for a block device
    */
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined, regular: boolean) {
+  constructor(
+    info: BlockInfo,
+    fd: number,
+    syncFd: number | undefined,
+    native: FileCalls | undefined,
+    regular: boolean,
+  ) {
     super();
     if (native) {
       this.#cache = new PageCache(native, fd, regular);

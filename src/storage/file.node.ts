@@ -19,10 +19,10 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  libc,
+  fileCalls,
   SEEK_DATA,
   SEEK_HOLE,
-  type Libc,
+  type FileCalls,
 } from '../linux/files.node.js';
 import { rotates } from './sysfs.node.js';
 import { shorter } from './transfer.node.js';
@@ -45,15 +45,15 @@ export interface FileOptions extends OpenOptions {
 }
 
 export class FileDevice extends DescriptorDevice {
-  readonly #libc: Libc | undefined;
+  readonly #calls: FileCalls | undefined;
   #zeroRangeWorks = true;
   /** The file's length in bytes, and when it was measured, in ms of performance.now(). */
   #length = 0;
   #measured = -Infinity;
 
-  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: Libc | undefined) {
+  constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: FileCalls | undefined) {
     super(info, fd, syncFd, native, true);
-    this.#libc = native;
+    this.#calls = native;
   }
 
   protected async findSize(): Promise<number> {
@@ -111,14 +111,14 @@ export class FileDevice extends DescriptorDevice {
   }
 
   protected override async discard(offset: number, length: number): Promise<void> {
-    await this.#libc!.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+    await this.#calls!.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
   }
 
   protected override async zeroRange(offset: number, length: number, options: ZeroOptions): Promise<void> {
     if (!options.noHole) return this.discard(offset, length);
     if (!this.#zeroRangeWorks) throw Object.assign(new Error('no zero range here'), { code: 'EOPNOTSUPP' });
     try {
-      await this.#libc!.fallocate(this.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
+      await this.#calls!.fallocate(this.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
     } catch (error) {
       if (isUnsupported(error)) this.#zeroRangeWorks = false;
       throw error;
@@ -134,7 +134,7 @@ export class FileDevice extends DescriptorDevice {
       if (to > from) list.push({ offset: from, length: to - from, hole, zero: hole });
     };
     for (let at = offset; at < end && list.length < maxExtents;) {
-      const data = await this.#libc!.seek(fd, at, SEEK_DATA);
+      const data = await this.#calls!.seek(fd, at, SEEK_DATA);
       if (data === undefined) {
         // A hole up to the file's end. If the file has shrunk, the range beyond its end is not a
         // hole.
@@ -149,7 +149,7 @@ export class FileDevice extends DescriptorDevice {
       at = from;
       if (at >= end) break;
       // Undefined if the file has shrunk meanwhile: report data, and a read of it will fail.
-      const hole = (await this.#libc!.seek(fd, Math.max(at, data), SEEK_HOLE)) ?? end;
+      const hole = (await this.#calls!.seek(fd, Math.max(at, data), SEEK_HOLE)) ?? end;
       const to = Math.min(end, Math.ceil(Math.max(hole, at + 1) / blockSize) * blockSize);
       add(at, to, false);
       at = to;
@@ -175,7 +175,7 @@ export async function openFile(path: string, options: FileOptions = {}): Promise
 }
 
 async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileOptions): Promise<FileDevice> {
-  const native = options.native === false ? undefined : libc();
+  const native = options.native === false ? undefined : fileCalls();
   const stat = await fstat(fd);
   const { dev: device, ino, birthtimeNs } = await fstat(fd, { bigint: true });
   if (!stat.isFile()) throw new FarbusError(`cannot open ${printable(path)}: it is no regular file: give a file`);
@@ -215,7 +215,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
  * True if the file system can punch holes. Tested beyond the file's end, where there is no data to
  * lose.
  */
-async function canPunch(native: Libc, fd: number, size: number): Promise<boolean> {
+async function canPunch(native: FileCalls, fd: number, size: number): Promise<boolean> {
   try {
     await native.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, size, 4096);
     return true;

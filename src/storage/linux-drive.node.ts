@@ -14,13 +14,13 @@
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { bootId } from '../base/boot-id.node.js';
 import { errnoOf } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { BlockError, blockErrorOf } from '../block/errors.js';
 import type { DrivePort } from '../block/polled-drive.js';
-import type { Libc } from '../linux/files.node.js';
+import type { FileCalls } from '../linux/files.node.js';
 
 /** linux/cdrom.h. */
 export const CDROMEJECT = 0x5309;
@@ -180,7 +180,7 @@ const openFd = promisify(fs.open);
 const closeFd = promisify(fs.close);
 
 /** The system calls of this computer. */
-export function driveCalls(native: Libc): DriveCalls {
+export function driveCalls(native: FileCalls): DriveCalls {
   return {
     open: (path, flags) => openFd(path, flags),
     close: (fd) => closeFd(fd),
@@ -191,7 +191,9 @@ export function driveCalls(native: Libc): DriveCalls {
 }
 
 /** A short name of this boot: 12 hexadecimal digits. */
-export async function bootName(): Promise<string> {
-  const id = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => String(process.pid));
-  return createHash('sha256').update(id).digest('hex').slice(0, 12);
+export function bootName(): string {
+  return createHash('sha256')
+    .update(bootId() || String(process.pid))
+    .digest('hex')
+    .slice(0, 12);
 }

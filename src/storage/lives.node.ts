@@ -18,7 +18,7 @@ import { makeDurableFolder, replaceMark, syncFolder, temporaryBeside } from '../
 import type { Logger } from '../base/log.js';
 import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
 import type { EndedLife, Life, Mark } from '../block/life.js';
-import { libc } from '../linux/files.node.js';
+import { fileCalls } from '../linux/files.node.js';
 
 /**
  * Longest file that is read, in bytes; longest text in a mark, in characters; most marks of a life.
@@ -212,7 +212,7 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
     if (content?.ended) return { pid: 0, marks: content.marks };
     if (owner === 'lives') return 'lives';
     if (owner === 'gone') return { pid, marks: content?.marks };
-    if (!content?.locked || !libc()) return 'unknown';
+    if (!content?.locked || !fileCalls()) return 'unknown';
     for (let tries = 1; !(await lock(handle)); tries++) {
       if (tries === lockTries) return 'lives';
       await new Promise((resolve) => setTimeout(resolve, lockPauseMs));
@@ -252,8 +252,8 @@ function isMark(found: unknown): boolean {
  */
 async function lock(handle: fs.FileHandle): Promise<boolean> {
   try {
-    await libc()?.lock(handle.fd);
-    return libc() !== undefined;
+    await fileCalls()?.lock(handle.fd);
+    return fileCalls() !== undefined;
   } catch {
     return false;
   }

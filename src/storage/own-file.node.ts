@@ -11,7 +11,7 @@
 import fs from 'node:fs/promises';
 import { errnoOf, FarbusError } from '../base/errors.js';
 import { syncFolder, temporaryBeside } from '../base/files.node.js';
-import { libc } from '../linux/files.node.js';
+import { fileCalls } from '../linux/files.node.js';
 import { printable } from './opening.node.js';
 
 /** Attempts to open a path whose file is replaced meanwhile. */
@@ -46,7 +46,7 @@ export async function openOwnFile<T>(path: string, own: OwnFile<T>): Promise<T> 
       }
       // The process that gets the lock on the empty file makes the new one; the others then find
       // that.
-      await libc()?.lock(handle.fd);
+      await fileCalls()?.lock(handle.fd);
       if (await isAt(handle, path)) return await replace(path, handle, mode, own);
     } catch (error) {
       if (made && (await isAt(handle, path))) await fs.rm(path, { force: true });

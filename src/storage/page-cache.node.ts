@@ -13,7 +13,7 @@
  * this way.
  */
 import fs from 'node:fs';
-import type { Libc } from '../linux/files.node.js';
+import type { FileCalls } from '../linux/files.node.js';
 
 /** File system types of statfs(2) (linux/magic.h): ext2 to ext4, xfs, btrfs, f2fs. */
 const localDisks: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010];
@@ -33,7 +33,7 @@ const longWrite = 8;
 const rest = 50;
 
 export class PageCache {
-  readonly #libc: Libc;
+  readonly #calls: FileCalls;
   readonly #fd: number;
   #read: 'cached' | 'memory' | 'never' = 'cached';
   readonly #writable: boolean;
@@ -43,8 +43,8 @@ export class PageCache {
   #flushes = 0;
 
   /** @param regular true for a regular file, false for a block device */
-  constructor(native: Libc, fd: number, regular: boolean) {
-    this.#libc = native;
+  constructor(native: FileCalls, fd: number, regular: boolean) {
+    this.#calls = native;
     this.#fd = fd;
     const type = regular ? fileSystemOf(fd) : 0;
     if (type === tmpfs) this.#read = 'memory';
@@ -58,8 +58,8 @@ export class PageCache {
    */
   read(into: Uint8Array, offset: number): number {
     if (this.#read === 'never') return 0;
-    if (this.#read === 'memory') return Math.max(0, this.#libc.readHere(this.#fd, into, offset));
-    const count = this.#libc.readCached(this.#fd, into, offset);
+    if (this.#read === 'memory') return Math.max(0, this.#calls.readHere(this.#fd, into, offset));
+    const count = this.#calls.readCached(this.#fd, into, offset);
     if (count === undefined) this.#read = 'never';
     return count ?? 0;
   }
@@ -80,7 +80,7 @@ export class PageCache {
    * True if the range is fully resident in the page cache. False where mincore(2) is unreliable.
    */
   holds(offset: number, length: number): boolean {
-    return this.#mappable && this.#libc.resident(this.#fd, offset, length);
+    return this.#mappable && this.#calls.resident(this.#fd, offset, length);
   }
 
   /**
@@ -95,7 +95,7 @@ export class PageCache {
     }
     const began = performance.now();
     if (began < this.#notBefore) return false;
-    const count = this.#libc.writeHere(this.#fd, from, offset);
+    const count = this.#calls.writeHere(this.#fd, from, offset);
     const took = performance.now() - began;
     if (took > longWrite) this.#notBefore = began + took * rest;
     return count === length;

@@ -9,7 +9,7 @@ import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { PolledDrive } from '../block/polled-drive.js';
 import { openBlockDevice } from './block-device.node.js';
-import { libc } from '../linux/files.node.js';
+import { fileCalls } from '../linux/files.node.js';
 import { bootName, driveCalls, LinuxDrive } from './linux-drive.node.js';
 import { openError, pathIdentity, printable, type OpenOptions } from './opening.node.js';
 import { blockFacts, deviceNumber } from './sysfs.node.js';
@@ -23,7 +23,7 @@ const { O_RDONLY, O_NONBLOCK, O_DSYNC } = fs.constants;
  * @throws FarbusError if it cannot be used as the options demand
  */
 export async function openRemovable(path: string, options: OpenOptions): Promise<BlockDevice | undefined> {
-  const native = options.native === false ? undefined : libc();
+  const native = options.native === false ? undefined : fileCalls();
   if (!native) return undefined;
   const real = await realpath(path);
   const facts = await blockFacts(deviceNumber((await stat(real, { bigint: true })).rdev));
@@ -58,7 +58,7 @@ export async function openRemovable(path: string, options: OpenOptions): Promise
       rotational: facts.rotational,
       blockSize: optical ? 2048 : 512,
     },
-    new LinuxDrive({ path: real, calls, optical, boot: await bootName(), openMedium }),
+    new LinuxDrive({ path: real, calls, optical, boot: bootName(), openMedium }),
     (why) => (unusable = why),
   );
   if (unusable === undefined) return drive;

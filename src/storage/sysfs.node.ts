@@ -86,7 +86,7 @@ export async function blockFacts(number: string): Promise<BlockFacts> {
   const wwid = (await text(disk, 'wwid')) || (await text(disk, 'device', 'wwid'));
   const serial = wwid || (await text(disk, 'serial')) || (await text(disk, 'device', 'serial'));
   const sequence = await text(disk, 'diskseq');
-  const boot = sequence === '' ? '' : await bootId();
+  const boot = sequence === '' ? '' : bootId();
   const part = partition === '' ? '' : `-part${partition}`;
   const mark = (fact: string): string | undefined => {
     const value = markOf(fact);

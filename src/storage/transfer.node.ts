@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import { constants } from 'node:os';
 import type { Buffers } from '../base/buffers.js';
 import { BlockError } from '../block/errors.js';
-import { systemError } from '../linux/files.node.js';
+import { systemError } from '../linux/system-error.node.js';
 import { maxAtOnce, type PageCache } from './page-cache.node.js';
 import type { Uring } from './uring.node.js';
 

@@ -13,6 +13,7 @@
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { SpinWait } from '../base/spin-wait.node.js';
+import { koffi } from '../linux/koffi.node.js';
 import {
   IORING_OP_FADVISE,
   IORING_OP_READ,
@@ -96,15 +97,16 @@ export class Uring {
 
   /** The ring of this thread; undefined if io_uring is not available. */
   static here(): Uring | undefined {
+    if (!koffi()) return undefined;
     if (!tried) {
       tried = true;
       try {
-        if (!process.env['FARBUS_NO_KOFFI']) shared = new Uring(new Ring(places));
+        shared = new Uring(new Ring(places));
       } catch {
-        // koffi is not installed, or the kernel does not know or permit io_uring.
+        // The kernel does not know or permit io_uring.
       }
     }
-    return process.env['FARBUS_NO_KOFFI'] ? undefined : shared;
+    return shared;
   }
 
   /**

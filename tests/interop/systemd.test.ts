@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { handedSockets } from '../../src/export/systemd.node.js';
 import { readSettings } from '../../src/app/serve/config.js';
-import { AF_UNIX, native, SOCK_DGRAM } from '../../src/linux/sockets.node.js';
+import { AF_UNIX, socketCalls, SOCK_DGRAM } from '../../src/linux/sockets.node.js';
 import { ask, entered } from '../support/nbd-client.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
@@ -35,7 +35,7 @@ async function until<T>(look: () => T | undefined): Promise<T> {
 
 /** Collects the messages to a unix datagram socket at `path`, as systemd does. */
 function listener(path: string): { messages: string[]; close: () => void } {
-  const system = native('notify.sock');
+  const system = socketCalls('notify.sock');
   const fd = system.socket(AF_UNIX, SOCK_DGRAM, 0);
   const name = Buffer.from(`${path}\0`);
   const address = Buffer.alloc(2 + name.length);

@@ -9,9 +9,9 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect as tlsConnect, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { native } from '../../src/linux/sockets.node.js';
+import { socketCalls } from '../../src/linux/sockets.node.js';
 import { Option } from '../../src/protocol/nbd/spec.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { greeted, received, type Where } from '../support/nbd-client.js';
 import { farbusServe, freePort, freeSocket, type NbdPeer } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
@@ -138,7 +138,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     }
   });
 
-  it.skipIf(libc() === undefined)('an option in the clear on a connection that is TLS ends it', async () => {
+  it.skipIf(fileCalls() === undefined)('an option in the clear on a connection that is TLS ends it', async () => {
     const socket = await acknowledged();
     const tls = await secured(socket);
     tls.write(list);
@@ -147,7 +147,7 @@ describe.skipIf(noOpenssl()).each(['tcp', 'unix'])('TLS over %s', (transport) =>
     tls.on('data', (chunk: Buffer) => told.push(chunk));
     const closed = new Promise((resolve) => tls.once('close', resolve));
     // Write past TLS, directly to the connection.
-    native('').write((socket as unknown as { _handle: { fd: number } })._handle.fd, go);
+    socketCalls('').write((socket as unknown as { _handle: { fd: number } })._handle.fd, go);
     await closed;
     expect(told).toEqual([]);
   });

@@ -14,10 +14,10 @@ import { Filter, type BlockRequest } from '../../src/block/filters/filter.js';
 import { exportUri } from '../../src/export/nbd/address.js';
 import { Exports } from '../../src/export/exports.js';
 import { Server } from '../../src/export/nbd/server.js';
-import { native } from '../../src/linux/sockets.node.js';
+import { socketCalls } from '../../src/linux/sockets.node.js';
 import { listenOn } from '../../src/network/listen.node.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { ask, entered, received, write } from '../support/nbd-client.js';
@@ -178,7 +178,7 @@ describe('clients of a device that has been unplugged', () => {
  * Replaces the descriptor of our file by one whose every access fails with the kernel's EIO: the
  * first page of this process, which is not mapped (proc(5), /proc/pid/mem).
  */
-const withoutKoffi = libc() === undefined;
+const withoutKoffi = fileCalls() === undefined;
 describe.skipIf(withoutKoffi)('a descriptor that the kernel answers with EIO', () => {
   it.each([true, false])('gives only errors (system calls of our own: %s)', async (own) => {
     const path = tempPath('disk.img');
@@ -190,7 +190,7 @@ describe.skipIf(withoutKoffi)('a descriptor that the kernel answers with EIO', (
     const bad = openSync('/proc/self/mem', 'r+');
     const real = realpathSync(path);
     for (const fd of readdirSync('/proc/self/fd')) {
-      if (target(`/proc/self/fd/${fd}`) === real) native('').dup2(bad, Number(fd));
+      if (target(`/proc/self/fd/${fd}`) === real) socketCalls('').dup2(bad, Number(fd));
     }
     closeSync(bad);
     const errors = await errorsOf(socket);

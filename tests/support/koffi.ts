@@ -3,10 +3,10 @@
  * that is an error.
  */
 import { test } from 'vitest';
-import { libc } from '../../src/linux/files.node.js';
+import { koffi } from '../../src/linux/koffi.node.js';
 
 /** True if koffi works. */
-export const hasKoffi = libc() !== undefined;
+export const hasKoffi = koffi() !== undefined;
 
 /** `test`, if koffi works; else a skipped test. */
 export function testWithKoffi(name: string, run: () => Promise<void>): void {

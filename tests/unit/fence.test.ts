@@ -27,7 +27,7 @@ import { connectAoe, type AoeInitiator } from '../../src/protocol/aoe/initiator/
 import { AtaArgument, AtaFlag, Header } from '../../src/protocol/aoe/spec.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { startedAnew, type RemoteFacts } from '../../src/protocol/channels/channel.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { beginLife } from '../../src/storage/lives.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { tempFolder } from '../support/temp.js';
@@ -214,7 +214,7 @@ describe('a life in a file', () => {
     expect(log.lines).toEqual([`${source}: process 1 has it open for writing too: make sure that both may`]);
   });
 
-  it.skipIf(!libc())('of another container is that of a living process as long as its lock is held', async () => {
+  it.skipIf(!fileCalls())('of another container is that of a living process as long as its lock is held', async () => {
     const env = home();
     const life = await begin(env);
     await life.note(mark);

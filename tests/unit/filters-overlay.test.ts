@@ -9,7 +9,7 @@ import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { decodeHeader, encodeHeader, overlayLayout } from '../../src/block/filters/overlay-format.js';
 import { ClusterMap, inBase, inStore, isZero } from '../../src/block/filters/overlay-map.js';
 import { createOverlay, openOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
@@ -305,7 +305,7 @@ describe('an overlay file', () => {
     const file = tempPath('disk.overlay');
     const base = await openPath(path, { readOnly: true });
     const overlay = await openOverlayFile(base, file);
-    if (libc()) {
+    if (fileCalls()) {
       const second = await openPath(path, { readOnly: true });
       await expect(openOverlayFile(second, file)).rejects.toThrow(/locked/);
       await readBytes(second, 0, 512);

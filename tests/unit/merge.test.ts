@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { DelayFilter } from '../../src/block/filters/delay.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
-import { JoinedBuffers } from '../../src/block/filters/joined-buffers.js';
+import { JoinedBuffers } from '../../src/base/joined-buffers.js';
 import { MergeFilter } from '../../src/block/filters/merge.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';

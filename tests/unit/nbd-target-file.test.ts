@@ -7,7 +7,7 @@ import { closeSync, openSync, readSync, statfsSync, truncateSync, writeFileSync 
 import { describe, expect, it } from 'vitest';
 import type { FileRange, FileRanges } from '../../src/block/direct.js';
 import { MeterFilter } from '../../src/export/meter.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { Uring } from '../../src/storage/uring.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -272,7 +272,7 @@ describe('a file on a local disk', () => {
   testWithKoffi('is not, where a page has left memory or the file has become shorter', async () => {
     const path = tempPath('disk');
     writeFileSync(path, bytes);
-    const native = libc()!;
+    const native = fileCalls()!;
     const fd = openSync(path, 'r+');
     try {
       expect(native.resident(fd, 512, size - 512)).toBe(true);

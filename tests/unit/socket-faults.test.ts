@@ -6,7 +6,7 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { RawSocket } from '../../src/network/raw-socket.node.js';
-import { native, type Native } from '../../src/linux/sockets.node.js';
+import { socketCalls, type SocketCalls } from '../../src/linux/sockets.node.js';
 import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
 import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
 import type { ByteStream } from '../../src/network/stream.js';
@@ -16,9 +16,9 @@ const text = (chunk: Uint8Array): string => Buffer.from(chunk).toString('latin1'
 const bytes = (words: string): Uint8Array => Buffer.from(words, 'latin1');
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-let calls: Native | undefined;
+let calls: SocketCalls | undefined;
 try {
-  calls = native('');
+  calls = socketCalls('');
 } catch (error) {
   console.error(`SKIPPED: sockets read at once: ${String(error)}`);
 }

@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileS
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findEnd } from '../../src/storage/block-device.node.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { deviceNumber } from '../../src/storage/sysfs.node.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
@@ -39,7 +39,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
     for (const native of [true, false]) {
       const device = await openPath(path, { native });
       expect(device.info).toMatchObject({ size: 8 << 20, blockSize: 4096, readOnly: false });
-      expect(device.info.can.trim).toBe(native && libc() !== undefined);
+      expect(device.info.can.trim).toBe(native && fileCalls() !== undefined);
       await device.close();
     }
   });

@@ -10,7 +10,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import { PolledDrive, type DrivePort } from '../../src/block/polled-drive.js';
 import { openBlockDevice } from '../../src/storage/block-device.node.js';
-import { libc } from '../../src/linux/files.node.js';
+import { fileCalls } from '../../src/linux/files.node.js';
 import {
   CDROM_DRIVE_STATUS,
   CDROM_LOCKDOOR,
@@ -287,7 +287,7 @@ describe('Linux’s calls', () => {
   });
 });
 
-const missing = cannotLoop() ?? (libc() ? undefined : 'koffi is not installed');
+const missing = cannotLoop() ?? (fileCalls() ? undefined : 'koffi is not installed');
 if (missing !== undefined) console.error(`SKIPPED: media of loop devices: ${missing}`);
 describe.skipIf(missing !== undefined)(`a loop device as a drive${missing ? ` (${missing})` : ''}`, () => {
   test('whose medium is exchanged by the kernel: new identity, new content, and no write for the old medium', async () => {
@@ -297,7 +297,7 @@ describe.skipIf(missing !== undefined)(`a loop device as a drive${missing ? ` ($
       return path;
     };
     const path = attachLoop(image(1), '--read-only');
-    const calls = driveCalls(libc()!);
+    const calls = driveCalls(fileCalls()!);
     const port = new LinuxDrive({
       path,
       calls,

@@ -19,7 +19,7 @@ import type { BlockDevice, BlockInfo, Extent, RequestOptions, WriteOptions, Zero
 import type { DirectAccess, FileRanges } from '../direct.js';
 import { BlockError } from '../errors.js';
 import { Filter } from './filter.js';
-import { JoinedBuffers } from './joined-buffers.js';
+import { JoinedBuffers } from '../../base/joined-buffers.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 

@@ -6,7 +6,7 @@
 import { usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
 import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
-import { sleep } from './wait.js';
+import { waitFor } from './wait.js';
 
 /** Delay of each kind of request before it is passed on, in ms; default 0. */
 export interface DelayOptions extends Partial<Readonly<Record<BlockOperation, number>>> {
@@ -40,7 +40,12 @@ export class DelayFilter extends Filter {
 
   protected override async around<T>({ op, length, options }: BlockRequest, pass: () => Promise<T>): Promise<T> {
     const ms = Math.min(longest, (this.#options[op] ?? 0) + this.#queue(op, length));
-    if (ms > 0) await sleep(ms, options.signal);
+    if (ms > 0) {
+      await waitFor(options.signal, (done) => {
+        const timer = setTimeout(done, ms);
+        return () => clearTimeout(timer);
+      });
+    }
     return pass();
   }
 

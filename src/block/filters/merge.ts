@@ -14,7 +14,7 @@ import { nextIteration } from '../../base/event-loop.js';
 import type { BlockDevice, RequestOptions, WriteOptions } from '../device.js';
 import { BlockError, blockErrorOf, isLocal } from '../errors.js';
 import { Filter } from './filter.js';
-import { JoinedBuffers } from './joined-buffers.js';
+import { JoinedBuffers } from '../../base/joined-buffers.js';
 
 export interface MergeOptions {
   /** Longest merged request in bytes; at most the next device's `maxTransfer`. Default 4 MiB. */

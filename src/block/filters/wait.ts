@@ -22,11 +22,3 @@ export function waitFor(signal: AbortSignal | undefined, wait: (done: () => void
     });
   });
 }
-
-/** Waits `ms` milliseconds. Rejects like {@link waitFor} if `signal` aborts first. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return waitFor(signal, (done) => {
-    const timer = setTimeout(done, ms);
-    return () => clearTimeout(timer);
-  });
-}

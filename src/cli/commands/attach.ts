@@ -84,7 +84,7 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
   try {
     const opening = openSource(source, { filters, reconnectSeconds, log, signal: signals.signal });
     const device = await signals.during(opening, (late) => late.close());
-    const server = new Server(new Exports(lifeOf(source, filters, await bootId())), log);
+    const server = new Server(new Exports(lifeOf(source, filters, bootId())), log);
     closing.push(() => server.drain());
     add(server, device, text);
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');

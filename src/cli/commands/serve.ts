@@ -236,7 +236,7 @@ class Run {
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
     const signals = onSignals({ hangUp: false, endMs });
-    const service = new ServeService({ log, bootId: await bootId(), sockets: handedSockets(io.env), steps });
+    const service = new ServeService({ log, bootId: bootId(), sockets: handedSockets(io.env), steps });
     let control: ControlSocket | undefined;
     let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>

@@ -10,7 +10,7 @@ import { SpinWait } from '../../base/spin-wait.node.js';
 import { BaseSegment } from './base-segment.js';
 import { macKey, type Mac } from './mac.js';
 import type { MessageBatch } from '../../linux/message-batch.node.js';
-import { native, type Native } from '../../linux/sockets.node.js';
+import { socketCalls, type SocketCalls } from '../../linux/sockets.node.js';
 import { Outgoing } from './outgoing.node.js';
 import { Readable } from './readable.node.js';
 
@@ -43,7 +43,7 @@ export interface CarrierOptions {
 
 export class CarrierSegment extends BaseSegment {
   readonly #options: CarrierOptions;
-  readonly #native: Native;
+  readonly #calls: SocketCalls;
   readonly #log: ThrottledLogger;
   readonly #incoming: MessageBatch;
   readonly #sending: MessageBatch;
@@ -55,10 +55,10 @@ export class CarrierSegment extends BaseSegment {
   constructor(options: CarrierOptions) {
     super(options.name, options.mtu);
     this.#options = options;
-    this.#native = native(options.name);
+    this.#calls = socketCalls(options.name);
     this.#log = new ThrottledLogger(options.log ?? silent);
-    this.#incoming = this.#native.batch(batchSize, this.maxFrame);
-    this.#sending = this.#native.batch(batchSize, this.maxFrame);
+    this.#incoming = this.#calls.batch(batchSize, this.maxFrame);
+    this.#sending = this.#calls.batch(batchSize, this.maxFrame);
     this.#outgoing = new Outgoing(this.#sending, {
       transmit: (first, count) => this.#transmit(first, count),
       flushed: (lost) => {
@@ -114,7 +114,7 @@ export class CarrierSegment extends BaseSegment {
     const fd = this.#options.open();
     // Offloads of the interface may have joined frames beyond the MTU. They are read whole, and
     // dropped.
-    this.#readable = new Readable(this.#native, fd, 1 << 16, {
+    this.#readable = new Readable(this.#calls, fd, 1 << 16, {
       frame: (frame) => {
         this.#spin.arrived();
         this.receive(frame);
@@ -144,7 +144,7 @@ export class CarrierSegment extends BaseSegment {
   #drainDevice(): void {
     const slot = this.#incoming.slot(0);
     for (let frames = 0; frames < maxReads && this.#readable && !this.closed; frames++) {
-      const length = this.#native.read(this.#readable.fd, slot);
+      const length = this.#calls.read(this.#readable.fd, slot);
       if (length <= 0) return;
       this.receive(slot.subarray(0, length));
     }
@@ -155,7 +155,7 @@ export class CarrierSegment extends BaseSegment {
     if (fd === undefined) return 0;
     if (this.#options.isSocket) return this.#sending.send(fd, first, count);
     const length = this.#sending.sendLength(first);
-    return this.#native.write(fd, this.#sending.slot(first).subarray(0, length)) > 0 ? 1 : 0;
+    return this.#calls.write(fd, this.#sending.slot(first).subarray(0, length)) > 0 ? 1 : 0;
   }
 
   #down(error: Error | undefined): void {

@@ -1,6 +1,5 @@
 /**
- * Sends and receives datagrams of an IPv4 UDP socket in batches, many with one system call, through
- * koffi if it is installed.
+ * Sends and receives datagrams of an IPv4 UDP socket in batches, many with one system call.
  *
  * Node's dgram handles them one by one. It still waits for the first datagram of a batch and
  * receives that one; all others are handled here. Left out: IPv6.
@@ -10,7 +9,8 @@ import type { MessageBatch } from '../../linux/message-batch.node.js';
 import {
   AF_INET,
   int32,
-  native,
+  socketCalls,
+  socketCallsIfAny,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_REUSEADDR,
@@ -18,7 +18,7 @@ import {
   SO_SNDBUFFORCE,
   SOCK_DGRAM,
   SOL_SOCKET,
-  type Native,
+  type SocketCalls,
 } from '../../linux/sockets.node.js';
 import { Outgoing } from './outgoing.node.js';
 import type { UdpAddress, UdpSender } from './udp-address.js';
@@ -37,12 +37,8 @@ const spinMs = 0.1;
  * an errno `code` if it cannot bind.
  */
 export function bindDatagrams({ host, port }: UdpAddress): number | undefined {
-  let calls: Native;
-  try {
-    calls = native(host);
-  } catch {
-    return undefined;
-  }
+  const calls = socketCallsIfAny();
+  if (!calls) return undefined;
   const fd = calls.socket(AF_INET, SOCK_DGRAM, 0);
   try {
     calls.bind(fd, socketAddress({ host, port }));
@@ -54,7 +50,7 @@ export function bindDatagrams({ host, port }: UdpAddress): number | undefined {
 }
 
 export class Datagrams {
-  readonly #native: Native;
+  readonly #calls: SocketCalls;
   readonly #fd: number;
   readonly #incoming: MessageBatch;
   readonly #sending: MessageBatch;
@@ -76,11 +72,11 @@ export class Datagrams {
    * @param dropped Called with the number of datagrams that the system did not take.
    */
   constructor(fd: number, size: number, bufferSize: number, dropped: (count: number) => void) {
-    this.#native = native('UDP');
+    this.#calls = socketCalls('UDP');
     this.#fd = fd;
     // One byte more than `size`, so that a datagram that is too long is noticed.
-    this.#incoming = this.#native.batch(batchSize, size + 1, addressSize);
-    this.#sending = this.#native.batch(batchSize, size, addressSize);
+    this.#incoming = this.#calls.batch(batchSize, size + 1, addressSize);
+    this.#sending = this.#calls.batch(batchSize, size, addressSize);
     this.#outgoing = new Outgoing(this.#sending, {
       transmit: (first, count) => this.#sending.send(fd, first, count),
       flushed: (lost) => {
@@ -90,9 +86,9 @@ export class Datagrams {
     });
     // libuv sets SO_REUSEADDR. With it, another process could bind the same port and receive our
     // datagrams.
-    this.#native.setOption(fd, SOL_SOCKET, SO_REUSEADDR, int32(0));
-    this.#native.setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferSize);
-    this.#native.setBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, bufferSize);
+    this.#calls.setOption(fd, SOL_SOCKET, SO_REUSEADDR, int32(0));
+    this.#calls.setBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, bufferSize);
+    this.#calls.setBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, bufferSize);
   }
 
   /** Memory to build the next datagram in, valid until something is sent. */

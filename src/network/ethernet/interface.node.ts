@@ -11,7 +11,7 @@ import {
   SIOCSIFFLAGS,
   SIOCSIFMTU,
   SOCK_DGRAM,
-  type Native,
+  type SocketCalls,
 } from '../../linux/sockets.node.js';
 
 /** struct ifreq: bytes of the name, which comes first, and of the whole. */
@@ -35,7 +35,7 @@ export function interfaceRequest(name: string): { bytes: Uint8Array; view: DataV
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
-function ask<T>(calls: Native, act: (fd: number) => T): T {
+function ask<T>(calls: SocketCalls, act: (fd: number) => T): T {
   const fd = calls.socket(AF_INET, SOCK_DGRAM, 0);
   try {
     return act(fd);
@@ -45,7 +45,7 @@ function ask<T>(calls: Native, act: (fd: number) => T): T {
 }
 
 /** The interface's MTU in bytes, and its MAC address. */
-export function interfaceFacts(calls: Native, name: string): { mtu: number; mac: Mac } {
+export function interfaceFacts(calls: SocketCalls, name: string): { mtu: number; mac: Mac } {
   return ask(calls, (fd) => {
     const mtu = interfaceRequest(name);
     calls.ioctl(fd, SIOCGIFMTU, mtu.bytes);
@@ -60,7 +60,7 @@ export function interfaceFacts(calls: Native, name: string): { mtu: number; mac:
 }
 
 /** Sets an interface's MTU if one is given, and brings the interface up. */
-export function raiseInterface(calls: Native, name: string, mtu: number | undefined): void {
+export function raiseInterface(calls: SocketCalls, name: string, mtu: number | undefined): void {
   ask(calls, (fd) => {
     if (mtu !== undefined) {
       const request = interfaceRequest(name);

@@ -14,7 +14,7 @@ import { interfaceError, interfaceFacts } from './interface.node.js';
 import {
   AF_PACKET,
   int32,
-  native,
+  socketCalls,
   PACKET_ADD_MEMBERSHIP,
   PACKET_IGNORE_OUTGOING,
   SO_RCVBUF,
@@ -23,7 +23,7 @@ import {
   SO_SNDBUFFORCE,
   SOCK_RAW,
   SOL_PACKET,
-  type Native,
+  type SocketCalls,
 } from '../../linux/sockets.node.js';
 
 export interface PacketOptions {
@@ -45,7 +45,7 @@ const bufferSize = 16 << 20;
  * @throws FarbusError if it cannot be opened
  */
 export function openPacket(name: string, options: PacketOptions = {}): Segment {
-  const calls = native(name);
+  const calls = socketCalls(name);
   try {
     return new CarrierSegment({
       ...interfaceFacts(calls, name),
@@ -60,7 +60,7 @@ export function openPacket(name: string, options: PacketOptions = {}): Segment {
   }
 }
 
-function openSocket(calls: Native, name: string, etherType: number): number {
+function openSocket(calls: SocketCalls, name: string, etherType: number): number {
   const index = calls.interfaceIndex(name);
   // Protocol 0 receives nothing until the bind. Otherwise the socket would first receive frames of
   // every interface.
@@ -82,7 +82,7 @@ function openSocket(calls: Native, name: string, etherType: number): number {
   }
 }
 
-function takeAll(calls: Native, fd: number, name: string): void {
+function takeAll(calls: SocketCalls, fd: number, name: string): void {
   // struct packet_mreq.
   const request = new DataView(new ArrayBuffer(16));
   request.setInt32(0, calls.interfaceIndex(name), true);

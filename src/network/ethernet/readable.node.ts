@@ -7,7 +7,7 @@
  * thread, and an arriving frame costs no more than on any socket.
  */
 import { Socket, type OnReadOpts, type SocketConstructorOpts } from 'node:net';
-import type { Native } from '../../linux/sockets.node.js';
+import type { SocketCalls } from '../../linux/sockets.node.js';
 
 export interface ReadableEvents {
   /** A frame was read; more may be waiting. The array is valid only during the call. */
@@ -28,7 +28,7 @@ export class Readable {
    * @param fd The descriptor to wait for. It is closed; {@link fd} is its duplicate.
    * @param size Longest frame in bytes.
    */
-  constructor(calls: Native, fd: number, size: number, events: ReadableEvents) {
+  constructor(calls: SocketCalls, fd: number, size: number, events: ReadableEvents) {
     const [known, other] = calls.socketPair();
     const buffer = new Uint8Array(size);
     const onread: OnReadOpts = {

@@ -8,7 +8,7 @@
 import type { Logger } from '../../base/log.js';
 import { CarrierSegment } from './carrier.node.js';
 import { interfaceError, interfaceFacts, interfaceRequest, raiseInterface } from './interface.node.js';
-import { native, O_RDWR_NONBLOCK_CLOEXEC, TUNSETIFF, type Native } from '../../linux/sockets.node.js';
+import { socketCalls, O_RDWR_NONBLOCK_CLOEXEC, TUNSETIFF, type SocketCalls } from '../../linux/sockets.node.js';
 import type { Segment } from './segment.js';
 
 export interface TapOptions {
@@ -25,7 +25,7 @@ const IFF_NO_PI = 0x1000;
  * @throws FarbusError if it cannot be opened
  */
 export function openTap(name: string, options: TapOptions = {}): Segment {
-  const calls = native(name);
+  const calls = socketCalls(name);
   let first: number | undefined;
   try {
     // The MTU is known only once the device exists, so open it before the segment.
@@ -45,7 +45,7 @@ export function openTap(name: string, options: TapOptions = {}): Segment {
   }
 }
 
-function openDevice(calls: Native, name: string): number {
+function openDevice(calls: SocketCalls, name: string): number {
   const request = interfaceRequest(name);
   request.view.setUint16(16, IFF_TAP | IFF_NO_PI, true);
   const fd = calls.open('/dev/net/tun', O_RDWR_NONBLOCK_CLOEXEC);

@@ -6,7 +6,8 @@
  * the response frame, a write comes directly from the received frame. The other commands are
  * copied into frames of the target and executed together with those that arrive at the same time.
  */
-import { scattered } from '../../../base/scattered.js';
+import { buffersOf } from '../../../base/buffers.js';
+import { JoinedBuffers } from '../../../base/joined-buffers.js';
 import type { LossWatch } from '../../../block/losses.js';
 import type { Steps } from '../../../base/steps.js';
 import type { Port } from '../../../network/ethernet/segment.js';
@@ -151,7 +152,7 @@ export class Executor {
 
   async #executeRun(run: readonly Command[]): Promise<void> {
     try {
-      await this.#disk.transfer(run[0]!.plan, scattered(run.map(dataOf)));
+      await this.#disk.transfer(run[0]!.plan, new JoinedBuffers(run.map((command) => buffersOf(dataOf(command)))));
     } catch {
       // Execute each command alone to find out which ones fail.
       for (const command of run) void this.#execute(command);

@@ -3,9 +3,9 @@
  * restrict a child process, so this process runs in between. Only sandbox.node.ts starts it.
  */
 import { constants, existsSync, openSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { restrictToGrants, type LandlockGrant } from '../../../linux/landlock.node.js';
+import { endWithParent, execute } from '../../../linux/process.node.js';
 import { filterSystemCalls } from '../../../linux/seccomp.node.js';
 
 /** Files that the program may access, besides its own code. */
@@ -26,9 +26,6 @@ export const programFolders = ['/usr', '/lib', '/lib32', '/lib64', '/bin', '/sbi
 const readable = ['/etc/ld.so.cache', '/etc/ld.so.preload', '/dev/urandom'];
 const deviceFacts = ['/sys/dev/block', '/sys/devices'];
 
-const F_SETFD = 2;
-const PR_SET_PDEATHSIG = 1;
-const SIGTERM = 15;
 /** Linux's O_PATH, which Node does not define. */
 const O_PATH = 0o10000000;
 
@@ -37,10 +34,9 @@ const O_PATH = 0o10000000;
  * @throws Error if that fails
  */
 export function confine(reach: Reach, program: string, args: readonly string[]): never {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
   const at = (path: string, to: LandlockGrant['to']): LandlockGrant[] =>
     existsSync(path) ? [{ fd: openSync(path, O_PATH | (constants.O_NONBLOCK ?? 0)), to }] : [];
-  restrictToGrants(koffi, [
+  restrictToGrants([
     ...reach.files,
     ...[...programFolders, dirname(program)].flatMap((path) => at(path, 'programs')),
     ...readable.flatMap((path) => at(path, 'read')),
@@ -48,21 +44,10 @@ export function confine(reach: Reach, program: string, args: readonly string[]):
     ...at('/dev/null', 'write'),
     ...(reach.socketFolder === undefined ? [] : at(reach.socketFolder, 'socket')),
   ]);
-  filterSystemCalls(koffi);
+  filterSystemCalls();
   // End with farbus: if farbus is killed before it connects, the program would wait for a client
   // for ever.
-  koffi.load(null).func('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong'])(
-    PR_SET_PDEATHSIG,
-    SIGTERM,
-    0,
-    0,
-    0,
-  );
+  endWithParent();
   if (process.ppid !== reach.parent) throw new Error('its starter has ended');
-  // Node sets close-on-exec on all inherited descriptors; clear it.
-  const fcntl = koffi.load(null).func('fcntl', 'int', ['int', 'int', 'long']);
-  for (const fd of [0, 1, 2, ...reach.files.map((file) => file.fd)]) fcntl(fd, F_SETFD, 0);
-  const execv = koffi.load(null).func('execv', 'int', ['str', 'str *']);
-  execv(program, [program, ...args, null]);
-  throw new Error(`execv: errno ${koffi.errno()}`);
+  execute(program, args, [0, 1, 2, ...reach.files.map((file) => file.fd)]);
 }

@@ -5,10 +5,10 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { programFolders, type Reach } from './confine.node.js';
+import { koffi } from '../../../linux/koffi.node.js';
 import { landlockVersion } from '../../../linux/landlock.node.js';
 import { seccompProgram } from '../../../linux/seccomp.node.js';
 
@@ -45,13 +45,7 @@ export function sandboxKind(): SandboxKind {
 }
 
 function hasLandlock(): boolean {
-  if (process.platform !== 'linux' || process.env['FARBUS_NO_KOFFI'] || !seccompProgram(process.arch)) return false;
-  try {
-    return landlockVersion(createRequire(import.meta.url)('koffi') as typeof import('koffi')) > 0;
-  } catch {
-    // koffi is not installed (it is optional), or has no binary for this machine.
-    return false;
-  }
+  return koffi() !== undefined && seccompProgram(process.arch) !== undefined && landlockVersion() > 0;
 }
 
 /** Tries bubblewrap: it may be installed but not work, if users may not create namespaces. */

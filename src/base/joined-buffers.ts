@@ -1,5 +1,7 @@
-/** Several Buffers in sequence as one, for a request that was merged from several. */
-import { checkRange, type Buffers } from '../../base/buffers.js';
+/**
+ * Several Buffers in sequence as one: the pieces of one transfer that are not adjacent in memory.
+ */
+import { checkRange, type Buffers } from './buffers.js';
 
 export class JoinedBuffers implements Buffers {
   readonly length: number;
