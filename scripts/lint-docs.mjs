@@ -1,0 +1,46 @@
+/**
+ * Lint of documents, examples and units: lines of at most 100 columns, and links to files and
+ * headings of this repository that exist (CONTRIBUTING.md, "Language"). Lines with a URL may be
+ * longer.
+ *
+ * Not here: the format of Markdown (prettier).
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+const columns = 100;
+const patterns = ['*.md', 'examples/*', 'packaging/*'];
+const files = execFileSync('git', ['ls-files', ...patterns], { encoding: 'utf8' })
+  .split('\n')
+  .filter(existsSync);
+
+/** The anchors of a page's headings, as GitHub makes them, and those that it sets itself. */
+function anchorsOf(text) {
+  const headings = [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+  return new Set([...headings, ...[...text.matchAll(/<a id="([^"]+)"/g)].map(([, id]) => id)]);
+}
+
+const faults = [];
+for (const file of files) {
+  const text = readFileSync(file, 'utf8');
+  for (const [index, line] of text.split('\n').entries()) {
+    const { length } = [...line];
+    if (length > columns && !/https?:\/\//.test(line)) faults.push(`${file}:${index + 1}: ${length} columns`);
+  }
+  if (!file.endsWith('.md')) continue;
+  for (const [, target] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+    if (/^[a-z]+:/.test(target)) continue;
+    const [path, anchor] = target.split('#');
+    const page = path === '' ? file : join(dirname(file), path);
+    const found = existsSync(page) && (!anchor || anchorsOf(readFileSync(page, 'utf8')).has(anchor));
+    if (!found) faults.push(`${file}: the link ${target} leads nowhere`);
+  }
+}
+for (const fault of faults) console.error(fault);
+process.exitCode = faults.length > 0 ? 1 : 0;
