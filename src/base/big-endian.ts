@@ -28,3 +28,27 @@ export function putU32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 2] = value >>> 8;
   bytes[at + 3] = value;
 }
+
+/**
+ * Reads the unsigned 64-bit number at byte `at`. Values above 2^53 are rounded and then not safe
+ * integers: callers check the range.
+ */
+export function getU64(bytes: Uint8Array, at: number): number {
+  return getU32(bytes, at) * 0x1_0000_0000 + getU32(bytes, at + 4);
+}
+
+/** Reads the unsigned 64-bit number at byte `at`, exactly. */
+export function getBigU64(bytes: Uint8Array, at: number): bigint {
+  return (BigInt(getU32(bytes, at)) << 32n) | BigInt(getU32(bytes, at + 4));
+}
+
+/** Writes a safe integer >= 0 as 64 bits at byte `at`. */
+export function putU64(bytes: Uint8Array, at: number, value: number): void {
+  putU32(bytes, at, Math.floor(value / 0x1_0000_0000));
+  putU32(bytes, at + 4, value % 0x1_0000_0000);
+}
+
+export function putBigU64(bytes: Uint8Array, at: number, value: bigint): void {
+  putU32(bytes, at, Number(value >> 32n));
+  putU32(bytes, at + 4, Number(value & 0xffff_ffffn));
+}

@@ -123,7 +123,7 @@ export function marksOfPart(marks: DiskMarks, offset: number, length: number): D
 /**
  * Longest text of an identity, in bytes: the headers of overlays and caches have this much room.
  */
-export const maxIdentity = 1024;
+const maxIdentity = 1024;
 
 /**
  * The identity as one line of text: "size=1048576 file=12:34". Marks that would exceed {@link

@@ -24,7 +24,7 @@ export interface AccessRules {
 }
 
 /** Shortest token, in characters: a shorter one can be guessed. */
-export const leastToken = 16;
+const leastToken = 16;
 const tokenMark = ';token=';
 
 interface Network {

@@ -7,12 +7,11 @@
  */
 import type { ThrottledLogger } from '../base/log.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
-import type { DirectAccess, FileRanges } from '../block/direct.js';
-import { Filter } from '../block/filters/filter.js';
 import { RateFilter } from '../block/filters/rate.js';
 import type { SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { ExportCounters, Exports, ExportUser, Offered } from './exports.js';
+import { FactsFilter } from '../block/filters/facts.js';
 
 /**
  * Most exports that one connection may look up. A client that looks up more does not intend to use
@@ -186,21 +185,7 @@ export class ExportView {
  * Hides `multiConnection` on an export with one writer: a client's second connection would be
  * read-only.
  */
-class SingleConnection extends Filter {
-  protected override readonly keepsNothing = true;
-
-  protected override get follows(): boolean {
-    return true;
-  }
-
-  protected override get uncheckedDirect(): DirectAccess | undefined {
-    return this.next.direct;
-  }
-
-  protected override get uncheckedFiles(): FileRanges | undefined {
-    return this.next.files;
-  }
-
+class SingleConnection extends FactsFilter {
   protected override describe(next: BlockInfo): BlockInfo {
     return { ...next, can: { ...next.can, multiConnection: false } };
   }

@@ -3,7 +3,6 @@
  * reported.
  */
 import { putAscii } from './ascii.js';
-import { Cns } from './nvme.js';
 
 /** Names of the controller and its namespace, as identify structures report them. */
 export interface NvmeIdentity {
@@ -105,9 +104,4 @@ export function namespaceDescriptors(identity: NvmeIdentity): Uint8Array {
     at += 20;
   }
   return data;
-}
-
-/** True if the CNS value (figure 245) is one of {@link Cns}. */
-export function knownCns(cns: number): boolean {
-  return Object.values<number>(Cns).includes(cns);
 }

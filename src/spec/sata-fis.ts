@@ -7,7 +7,7 @@
 import type { ResultFile, TaskFile } from './ata.js';
 
 /** §10.3.1 FIS types. */
-export const FisType = {
+const FisType = {
   h2dRegister: 0x27,
   d2hRegister: 0x34,
   dmaSetup: 0x41,

@@ -51,7 +51,7 @@ export const readCapacity16Action = 0x10;
 /** Sense key, additional sense code and qualifier (SPC-3 4.5.6, annex D). */
 export type SenseCode = readonly [key: number, asc: number, ascq: number];
 
-export const SenseKey = {
+const SenseKey = {
   noSense: 0x0,
   notReady: 0x2,
   mediumError: 0x3,

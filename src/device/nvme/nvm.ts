@@ -171,7 +171,7 @@ function transfer(context: NvmContext, command: Command, length: number) {
  * Bytes of a logical block: 512 if the device's own blocks are smaller, else the device's block
  * size.
  */
-export function lbaSize(disk: BlockDevice): number {
+function lbaSize(disk: BlockDevice): number {
   return disk.info.blockSize <= 512 ? 512 : disk.info.blockSize;
 }
 

@@ -20,7 +20,7 @@ const filterX86 = 4;
 const filterLzma2 = 0x21;
 
 /** True if `bytes` begin as an .xz file does. */
-export function isXz(bytes: Uint8Array): boolean {
+function isXz(bytes: Uint8Array): boolean {
   return magic.every((byte, index) => bytes[index] === byte);
 }
 

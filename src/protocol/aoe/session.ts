@@ -52,9 +52,9 @@ const magic = new TextEncoder().encode('FarbusS1');
 const openOperation = 1;
 
 /** `named`: the target ends only the superseded session. Farbus 0.1.0 sends 0. */
-export const OpeningFlag = { named: 1 } as const;
+const OpeningFlag = { named: 1 } as const;
 /** Flags of a grant. `readOnly`: the target refuses writes. */
-export const SessionFlag = { readOnly: 1 } as const;
+const SessionFlag = { readOnly: 1 } as const;
 
 /**
  * Error code for a command of a session that the target does not know (any more): the initiator

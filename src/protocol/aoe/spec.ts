@@ -113,7 +113,7 @@ export const ReserveCommand = { read: 0, set: 1, force: 2 } as const;
 /**
  * Bytes of the MTU that a data message uses besides its data: the AoE header and the ATA argument.
  */
-export const ataOverhead = AtaArgument.size - 14;
+const ataOverhead = AtaArgument.size - 14;
 
 /**
  * Number of sectors that fit into a message with this MTU (bytes). At most 255: the count has 8

@@ -28,7 +28,8 @@ import {
   sessionContext,
   type HeaderStyle,
 } from '../spec.js';
-import { decodeString, encodeString, getBigU64, getU16, getU32, putBigU64, putU16, putU32 } from '../wire.js';
+import { getBigU64, getU16, getU32, putBigU64, putU16, putU32 } from '../../../base/big-endian.js';
+import { decodeString, encodeString } from '../text.js';
 import { PeerError, serverText } from './errors.js';
 
 export interface Wish {

@@ -14,7 +14,7 @@ import {
   NBD_REQUEST_MAGIC,
   REQUEST_HEADER_SIZE,
 } from '../spec.js';
-import { putU16, putU32, putU64 } from '../wire.js';
+import { putU16, putU32, putU64 } from '../../../base/big-endian.js';
 import type { PayloadPool } from './payload-pool.js';
 import type { NbdRequest } from './request.js';
 

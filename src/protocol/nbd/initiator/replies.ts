@@ -18,7 +18,7 @@ import {
   maxString,
   type HeaderStyle,
 } from '../spec.js';
-import { getU16, getU32, getU64 } from '../wire.js';
+import { getU16, getU32, getU64 } from '../../../base/big-endian.js';
 import { PeerError, serverText, replyError } from './errors.js';
 import { maxStatusRuns } from './extents.js';
 import type { NbdRequest } from './request.js';

@@ -64,7 +64,7 @@ export interface ExportDirectory {
 }
 
 /** True if writes to the export are refused. */
-export function isReadOnly(of: TargetExport): boolean {
+function isReadOnly(of: TargetExport): boolean {
   return of.readOnly || of.device.info.readOnly;
 }
 

@@ -9,7 +9,8 @@
  * options.ts), time limits (handshake-clock.ts).
  */
 import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
-import { encodeText, putBigU64, putU16 } from '../wire.js';
+import { putBigU64, putU16 } from '../../../base/big-endian.js';
+import { encodeText } from '../text.js';
 import type { Agreement } from './check.js';
 import { ContextChoice } from './context-choice.js';
 import { listedContexts } from './contexts.js';

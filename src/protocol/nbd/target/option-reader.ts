@@ -5,7 +5,7 @@
  * Not here: what an option means and its answer (handshake.ts), formats of data (options.ts).
  */
 import { NBD_OPTION_MAGIC } from '../spec.js';
-import { getBigU64, getU32 } from '../wire.js';
+import { getBigU64, getU32 } from '../../../base/big-endian.js';
 import type { TargetLimits } from './limits.js';
 
 const optionHeaderSize = 16;

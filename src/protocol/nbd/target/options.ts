@@ -3,7 +3,8 @@
  * types").
  */
 import { Info, maxString, NBD_OPTION_REPLY_MAGIC, type HeaderStyle } from '../spec.js';
-import { decodeString, encodeString, getU16, getU32, putBigU64, putU16, putU32, putU64 } from '../wire.js';
+import { getU16, getU32, putBigU64, putU16, putU32, putU64 } from '../../../base/big-endian.js';
+import { decodeString, encodeString } from '../text.js';
 import { blockSizes, transmissionFlags, type TargetExport } from './export.js';
 import type { Arena, Piece } from './memory.js';
 

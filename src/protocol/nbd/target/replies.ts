@@ -15,7 +15,8 @@ import {
   STRUCTURED_REPLY_SIZE,
   type HeaderStyle,
 } from '../spec.js';
-import { encodeText, putU16, putU32, putU64 } from '../wire.js';
+import { putU16, putU32, putU64 } from '../../../base/big-endian.js';
+import { encodeText } from '../text.js';
 import type { Arena, Piece } from './memory.js';
 import type { Request } from './requests.js';
 

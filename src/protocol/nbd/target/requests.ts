@@ -14,7 +14,7 @@ import {
   NBD_REQUEST_MAGIC,
   REQUEST_HEADER_SIZE,
 } from '../spec.js';
-import { getU16, getU32, getU64 } from '../wire.js';
+import { getU16, getU32, getU64 } from '../../../base/big-endian.js';
 import type { Piece } from './memory.js';
 
 /** Unit in which parts of a payload are passed on: a page, in bytes. */

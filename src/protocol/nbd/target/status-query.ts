@@ -2,7 +2,7 @@
  * The payload of a block status request ([EXT] NBD_CMD_BLOCK_STATUS): a length and the requested
  * contexts.
  */
-import { getU32, getU64 } from '../wire.js';
+import { getU32, getU64 } from '../../../base/big-endian.js';
 
 export interface StatusQuery {
   /** Number of bytes, from the request's offset on. */

@@ -31,7 +31,7 @@ export interface SandboxOptions {
 }
 
 /** The program's descriptor of the first file, after stdin, stdout and stderr. */
-export const firstFile = 3;
+const firstFile = 3;
 
 const variables = ['PATH', 'LD_LIBRARY_PATH'];
 
