@@ -3,7 +3,7 @@
  * starts from the snapshot. The disk and the disc come from `farbus serve` in another process.
  */
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -24,6 +24,8 @@ import { farbus, type Finished } from '../interop/farbus.js';
 import { Ioctl, ioctlProgram } from '../support/guest-program.js';
 import { ServeProcess } from '../support/server.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
+import { runner } from '../support/guest-commands.js';
 
 const memory = 160 << 20;
 const diskSize = 32 << 20;
@@ -332,15 +334,6 @@ async function closeAll(): Promise<void> {
   for (const close of open.splice(0).reverse()) await close();
 }
 
-/** Returns a function that runs a command, which must succeed. */
-function runner(computer: ClientComputer) {
-  return async (command: string): Promise<string> => {
-    const { output, status } = await computer.console.run(command, 100_000);
-    expect(status, `${command}: ${output}`).toBe(0);
-    return output;
-  };
-}
-
 async function waitUntil(computer: ClientComputer, condition: string): Promise<void> {
   const { status } = await computer.console.run(
     `i=0; until ${condition}; do i=$((i+1)); test $i -lt 60 || break; sleep 1; done; ${condition}`,
@@ -362,8 +355,4 @@ function makeDisc(name: string): { path: string; hash: string } {
 
 function memoryDisc(path: string): BlockDevice {
   return new MemoryDevice(new Uint8Array(readFileSync(path)), { readOnly: true });
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

@@ -4,7 +4,7 @@
  * to R8).
  */
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -22,6 +22,8 @@ import { Rshd, cannotRshd } from '../support/rshd.js';
 import { ServeProcess } from '../support/server.js';
 import { Sshd, cannotSshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
+import { runner } from '../support/guest-commands.js';
 
 const memory = 160 << 20;
 const diskSize = 32 << 20;
@@ -337,15 +339,6 @@ async function closeAll(): Promise<void> {
   for (const close of open.splice(0).reverse()) await close();
 }
 
-/** Returns a function that runs a command, which must succeed. */
-function runner(computer: ClientComputer) {
-  return async (command: string): Promise<string> => {
-    const { output, status } = await computer.console.run(command, 100_000);
-    expect(status, `${command}: ${output}`).toBe(0);
-    return output;
-  };
-}
-
 /**
  * Writes, reads back and compares in the guest for several seconds of guest time. It must end
  * without an error.
@@ -370,10 +363,6 @@ function makeFileSystem(): { content: Uint8Array; hash: string } {
   writeFileSync(join(source, 'content'), content);
   execFileSync('mkfs.ext4', ['-q', '-F', '-d', source, image], { env: admin });
   return { content, hash: sha256(content) };
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function sleep(ms: number): Promise<void> {

@@ -12,10 +12,11 @@ import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import { packageFolder, prepareFirmware } from '../../src/guest/firmware.node.js';
 import { execute, farbusFile } from '../interop/farbus.js';
-import { Mach, machPattern, machTools, makeMachDisc, sha256 } from '../support/mach.js';
+import { Mach, machPattern, machTools, makeMachDisc } from '../support/mach.js';
 import { missing } from '../support/nbd-peers.js';
 import { ServeProcess } from '../support/server.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
 
 const skipped = [...machTools, 'sfdisk', 'mkfs.ext4', 'fsck.vfat', 'mcopy'].map(missing).includes(true);
 const all = Boolean(process.env['FARBUS_TEST_ALL']);

@@ -4,7 +4,7 @@
  * the guest only when they have ended here.
  */
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -18,6 +18,7 @@ import type { ClientComputer } from '../../src/computer/client.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { ServeProcess } from '../support/server.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
 
 const memory = 128 << 20;
 const log = { log: () => undefined };
@@ -160,8 +161,4 @@ async function run(command: string): Promise<string> {
   const { output, status } = await computer.console.run(command, 100_000);
   expect(status, `${command}: ${output}`).toBe(0);
   return output;
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

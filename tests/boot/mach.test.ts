@@ -9,11 +9,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freeUdpPort } from '../support/aoe.js';
-import { Mach, machPattern, machTools, makeMachDisc, sha256 } from '../support/mach.js';
+import { Mach, machPattern, machTools, makeMachDisc } from '../support/mach.js';
 import { missing } from '../support/nbd-peers.js';
 import { ServeProcess } from '../support/server.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
 
 /** Time limit in ms. An emulated computer on a busy machine is slow. */
 const timeout = 200_000;

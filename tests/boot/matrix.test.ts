@@ -6,7 +6,7 @@
  * one boot with three drives from three servers; `npm run test:all` has the rest.
  */
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,6 +21,7 @@ import { openPath } from '../../src/storage/open.node.js';
 import { farbusServe, freePort, freeSocket, missing } from '../support/nbd-peers.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
+import { sha256 } from '../support/sha256.js';
 
 const all = process.env['FARBUS_TEST_ALL'] !== undefined;
 const memory = 160 << 20;
@@ -199,8 +200,4 @@ async function freeUdpPort(): Promise<number> {
   const { port } = socket.address();
   await new Promise<void>((resolve) => socket.close(() => resolve()));
   return port;
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

@@ -3,7 +3,6 @@
  * unmodified operating system, on one Ethernet segment with large frames. It carries both the I/O
  * and the traffic between the operating systems.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -30,7 +29,11 @@ import { minFrame, putHeader } from '../../src/protocol/aoe/wire.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { tempFolder } from '../support/temp.js';
+import { runner } from '../support/guest-commands.js';
+import { sha256 } from '../support/sha256.js';
 
+/** Time limit of a command in a guest, in ms: two guests run at once. */
+const commandMs = 180_000;
 /** Duration of the cut, in ms: longer than the time after which a target is considered gone. */
 const cutMs = process.env['FARBUS_TEST_ALL'] ? 30_000 : 8_000;
 const memory = 128 << 20;
@@ -65,7 +68,7 @@ afterAll(closeAll);
 describe('two computers on one segment', () => {
   it('use ping and TCP over the segment that carries the I/O, and see no frame of the hypervisors', async () => {
     const { client, server } = await start();
-    const [one, two] = [runner(client), runner(server)];
+    const [one, two] = [runner(client, commandMs), runner(server, commandMs)];
     // An open input: at its end nc would close its side, and the sender would stop in the middle.
     await two('sleep 300 | nc -l -p 5000 > /tmp/got & sleep 0.2');
     const quiet = await received(server);
@@ -85,7 +88,7 @@ describe('two computers on one segment', () => {
 
   it('OS 2 sees no frame of a load', async () => {
     const { client, server } = await start();
-    const [one, two] = [runner(client), runner(server)];
+    const [one, two] = [runner(client, commandMs), runner(server, commandMs)];
     await one('ping -c 1 192.0.2.2');
     const before = [await received(server), await received(client)];
     const frames = server.adapter!.counters.toHypervisor;
@@ -99,7 +102,7 @@ describe('two computers on one segment', () => {
 
   it('tcpdump on OS 2 captures the frames that OS 1 sends to it, and no frame of the load', async () => {
     const { hub, client, server } = await start();
-    const [one, two] = [runner(client), runner(server)];
+    const [one, two] = [runner(client, commandMs), runner(server, commandMs)];
     await two(
       'tcpdump -i eth0 -n -U --immediate-mode -w /tmp/f 2>/tmp/e & echo $! > /tmp/pid; ' +
         'for i in $(seq 100); do ! grep listening /tmp/e || break; sleep 0.3; done; grep listening /tmp/e',
@@ -131,8 +134,11 @@ describe('two computers on one segment', () => {
   it('passes the steps of [SYS] fig. 9, 10 and 12 on the server, with the client’s tags', async () => {
     const steps: { client: Step[]; server: Step[] } = { client: [], server: [] };
     const { client, server } = await start({ steps });
-    await runner(client)('ping -c 1 192.0.2.2; dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
-    await runner(client)('dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 skip=100 oflag=direct');
+    await runner(
+      client,
+      commandMs,
+    )('ping -c 1 192.0.2.2; dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
+    await runner(client, commandMs)('dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 skip=100 oflag=direct');
     expect(server).toBeDefined();
     // Fig. 12. In addition, the hypervisor may have sent or received frames of its own.
     const boot = steps.server.filter(({ tag, id }) => tag === 0 && id.startsWith('34')).map(({ id }) => id);
@@ -159,7 +165,10 @@ describe('two computers on one segment', () => {
   it('a segment that loses, repeats and reorders frames, and is cut, only slows them down', async () => {
     const { hub, client } = await start();
     hub.faults({ loss: 0.1, duplication: 0.05, reordering: 0.1, reorderMs: 10 });
-    const load = runner(client)(
+    const load = runner(
+      client,
+      commandMs,
+    )(
       'dd if=/dev/urandom of=/tmp/l bs=64k count=8 2>/dev/null; ok=0; for i in 1 2 3 4 5 6 7 8; do ' +
         'dd if=/tmp/l of=/dev/nvme0n1 bs=64k seek=$((i*8)) oflag=direct conv=fsync 2>/dev/null && ' +
         'dd if=/dev/nvme0n1 of=/tmp/b bs=64k skip=$((i*8)) count=8 iflag=direct 2>/dev/null && ' +
@@ -178,7 +187,7 @@ describe('two computers on one segment', () => {
 
   it('share a device by a lease: one writes, the other is refused', async () => {
     const { client, server, lease } = await start();
-    const [one, two] = [runner(client), runner(server)];
+    const [one, two] = [runner(client, commandMs), runner(server, commandMs)];
     const write = (disk: string) => `dd if=/dev/urandom of=/dev/${disk} bs=4k count=1 seek=300 oflag=direct 2>&1`;
     await one(write('nvme0n1'));
     expect((await server.console.run(write('nvme1n1'))).status).not.toBe(0);
@@ -239,17 +248,4 @@ async function closeAll(): Promise<void> {
 /** The number of frames that an operating system's card has received. */
 async function received(computer: Computer): Promise<number> {
   return Number(await runner(computer)('cat /sys/class/net/eth0/statistics/rx_packets'));
-}
-
-/** Returns a function that runs a command, which must succeed. */
-function runner(computer: Computer) {
-  return async (command: string): Promise<string> => {
-    const { output, status } = await computer.console.run(command, 180_000);
-    expect(status, `${command}: ${output}`).toBe(0);
-    return output;
-  };
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

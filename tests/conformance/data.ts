@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectSame, readBytes, writeBytes, type Subject } from './subject.js';
 
 export function dataTests(subject: () => Subject): void {

@@ -5,7 +5,7 @@
 import { readSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { FileRange } from '../../src/block/direct.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectSame, expectThrow, readBytes, writeBytes, type Subject } from './subject.js';
 
 /** The facets of a device that its caller may count on. */

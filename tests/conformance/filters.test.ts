@@ -1,4 +1,3 @@
-import { truncateSync, writeFileSync } from 'node:fs';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openCache, layoutOfCache } from '../../src/block/filters/cache-store.js';
 import { DelayFilter } from '../../src/block/filters/delay.js';
@@ -18,21 +17,14 @@ import { openFile } from '../../src/storage/file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
 import { hasKoffi } from '../support/koffi.js';
-import { tempPath } from '../support/temp.js';
-import { Random } from './random.js';
+import { tempPath, tempImage } from '../support/temp.js';
+import { Random } from '../support/random.js';
 import { conformance } from './suite.js';
 
 const size = 2 << 20;
 const content = (length = size): Uint8Array => new Random(99).bytes(length);
 const ready = (): MemoryDevice => new ReadyMemoryDevice(content());
 const memory = (length = size): MemoryDevice => new MemoryDevice(content(length));
-
-function image(bytes: Uint8Array | number): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, typeof bytes === 'number' ? '' : bytes);
-  if (typeof bytes === 'number') truncateSync(path, bytes);
-  return path;
-}
 
 async function overlay(base: BlockDevice, clusterSize?: number): Promise<BlockDevice> {
   const store = new MemoryDevice(overlayStoreSize(base, { clusterSize }), { blockSize: 1 });
@@ -63,7 +55,7 @@ conformance(
     facets: ['direct'],
   },
 );
-const sliced = image(content());
+const sliced = tempImage(content());
 conformance(
   'slice of a file',
   async () => ({ device: new SliceFilter(await openPath(sliced), 4096 + 512, size - 8192) }),
@@ -92,7 +84,7 @@ conformance('overlay of blocks of 4096', async () => ({
 }));
 conformance('overlay over an overlay', async () => ({ device: await overlay(await overlay(memory())) }));
 
-const base = image(content());
+const base = tempImage(content());
 const file = tempPath('overlay');
 conformance(
   'overlay file over a file',
@@ -111,7 +103,7 @@ conformance(
 conformance(
   'delay over fault over trace over slice of an overlay file over a sparse file',
   async () => {
-    const top = await openOverlayFile(await openPath(image(4 << 20), { readOnly: true }), tempPath('overlay'));
+    const top = await openOverlayFile(await openPath(tempImage(4 << 20), { readOnly: true }), tempPath('overlay'));
     const traced = new TraceFilter(new SliceFilter(top, 4096, 3 << 20), () => undefined);
     return { device: new DelayFilter(new FaultFilter(traced), { flush: 1 }) };
   },
@@ -137,14 +129,14 @@ conformance('cache smaller than what is used', async () => ({ device: await cach
 conformance('cache whose store fails now and then', async () => ({
   device: await cache(memory(), [{ on: ['read', 'write'], skip: 1, probability: 0.2, action: 'io' }]),
 }));
-const cached = image(content());
+const cached = tempImage(content());
 const kept = tempPath('cache');
 conformance(
   'cache file over a file, kept',
   async () => ({ device: await openCacheFile(await openPath(cached), kept, { keep: true }) }),
   { persistent: true },
 );
-const odd = image(content(1_000_003));
+const odd = tempImage(content(1_000_003));
 conformance('cache file over a file of an odd size', async () => ({
   device: await openCacheFile(await openPath(odd), tempPath('cache')),
 }));

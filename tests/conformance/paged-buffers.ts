@@ -4,7 +4,7 @@
  * with rubbish at each move.
  */
 import { checkRange, type Buffers } from '../../src/base/buffers.js';
-import type { Random } from './random.js';
+import type { Random } from '../support/random.js';
 
 const page = 4096;
 

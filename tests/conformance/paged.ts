@@ -1,7 +1,7 @@
 /** Conformance: transfers from and to memory that is scattered and moves, as a guest's does. */
 import { describe, test } from 'vitest';
 import { PagedBuffers, type MovingMemory } from './paged-buffers.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectSame, writeBytes, type Subject } from './subject.js';
 
 /** Moves `memory` at every round of the event loop while `work` runs. */

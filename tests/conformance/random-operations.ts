@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { BlockError } from '../../src/block/errors.js';
 import { PagedBuffers } from './paged-buffers.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { allExtents } from './zeroes.js';
 import { expectSame, readBytes, type Subject } from './subject.js';
 

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, readBytes, writeBytes, type Subject } from './subject.js';
 
 /** Every kind of request at one range. */

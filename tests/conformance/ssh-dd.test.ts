@@ -1,21 +1,13 @@
 /** Conformance: dd over ssh, on servers of the test's own with several kinds of dd. */
 import { execFileSync } from 'node:child_process';
-import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe } from 'vitest';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { missing } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop } from '../support/root.js';
 import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
-import { tempFolder, tempPath } from '../support/temp.js';
+import { tempFolder, tempImage } from '../support/temp.js';
 import { conformance } from './suite.js';
-
-function image(size: number): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, '');
-  truncateSync(path, size);
-  return path;
-}
 
 /** A folder for PATH, with a dd that knows no more than old ones of BSD and macOS do. */
 function oldDd(): string {
@@ -47,21 +39,21 @@ for (const { name, path, steps, needs } of servers) {
       const server = await Sshd.start(path ? { env: { PATH: `${path()}` } } : {});
       process.env['FARBUS_SSH'] = server.ssh;
     });
-    const disk = image(4 << 20);
+    const disk = tempImage(4 << 20);
     conformance(name, async () => ({ device: await openSshDd(`ssh+dd://test${disk}`) }), {
       persistent: true,
       steps,
       openReadOnly: async () => ({ device: await openSshDd(`ssh+dd://test${disk}`, { readOnly: true }) }),
     });
     if (name !== 'BusyBox') {
-      const odd = image(1_000_001);
+      const odd = tempImage(1_000_001);
       conformance(`${name}, a file of odd length`, async () => ({ device: await openSshDd(`ssh+dd://test${odd}`) }), {
         steps: 40,
         region: 64 << 10,
       });
     }
     if (path === undefined && cannotLoop() === undefined) {
-      const loop = attachLoop(image(4 << 20));
+      const loop = attachLoop(tempImage(4 << 20));
       conformance(`${name}, a block device`, async () => ({ device: await openSshDd(`ssh+dd://test${loop}`) }), {
         steps: 40,
       });

@@ -18,7 +18,7 @@ import { BlockError } from '../../src/block/errors.js';
 import { dataTests } from './data.js';
 import { facetTests, type FacetName } from './facets.js';
 import { pagedTests } from './paged.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { randomOperations } from './random-operations.js';
 import { refusalTests } from './refusals.js';
 import { expectKind, expectThrow, type Subject } from './subject.js';

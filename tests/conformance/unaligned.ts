@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { ByteAccessFilter } from '../../src/block/filters/byte-access.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { randomOperations } from './random-operations.js';
 import { expectBytes, expectKind, readBytes, writeBytes, type Subject } from './subject.js';
 import { allExtents } from './zeroes.js';

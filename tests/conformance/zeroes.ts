@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { BlockDevice, Extent } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
-import { Random } from './random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, readBytes, writeBytes, type Subject } from './subject.js';
 
 export function zeroTests(subject: () => Subject): void {

@@ -12,11 +12,12 @@ import { PacketDrive } from '../../src/device/ata/packet-drive.js';
 import { Scsi } from '../../src/spec/scsi.js';
 import { HbaRegister, PortRegister, portSize, portsStart } from '../../src/spec/ahci.js';
 import { ReadyMemoryDevice } from '../../src/storage/memory.js';
-import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
+import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';
 import { GuestDisks } from './harness/guest-disks.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const runs = inputsWanted(100, 2000);
 
@@ -57,7 +58,7 @@ function devices(ready: boolean) {
 /** Brings the adapter back, whatever was done to it, and uses it. */
 async function revive(driver: AhciDriver): Promise<void> {
   driver.write(HbaRegister.ghc, 0x80000001);
-  for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+  for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await nextIteration();
   expect(driver.read(HbaRegister.ghc) & 1).toBe(0);
   for (const port of [0, 1, 2]) await driver.start(port);
   await driver.identify(AtaCommand.identify, 0);
@@ -82,11 +83,11 @@ it(
           else if (kind === 'read') expect(Number.isInteger(driver.controller.read(at, size))).toBe(true);
           else if (kind === 'poke')
             driver.memory.data(places.header + ((at * 4) % 0x1000), 4).setUint32(0, value, true);
-          else if (kind === 'wait') await turn();
+          else if (kind === 'wait') await nextIteration();
           else if (value % 2) driver.controller.unplug(0);
           else driver.controller.plug(0, disk);
         }
-        await turn();
+        await nextIteration();
         driver.controller.unplug(0);
         driver.controller.plug(0, disk);
         await revive(driver);
@@ -175,13 +176,13 @@ it(
             driver.setPort('sctl', 0x301);
             driver.setPort('sctl', 0x300);
           } else driver.write(HbaRegister.ghc, 0x80000001);
-          await turn();
+          await nextIteration();
         }
         driver.write(HbaRegister.ghc, 0x80000001);
         const sent = [...Array(32).keys()].map((i) => driver.memory.at(at + i * 4096, 4096));
         for (const page of sent) page.fill(0x99);
         medium.open();
-        for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+        for (let i = 0; i < 100_000 && driver.read(HbaRegister.ghc) & 1; i++) await nextIteration();
         await driver.start();
         expect(driver.memory.at(at, 32 * 4096).every((byte) => byte === 0x99)).toBe(true);
         await driver.identify();
@@ -227,7 +228,7 @@ it(
           if (queued && port === 0) driver.setPort('sact', 1 << slot, port);
           driver.setPort('ci', 1 << slot, port);
           put(late);
-          for (let i = 0; i < 3; i++) await turn();
+          for (let i = 0; i < 3; i++) await nextIteration();
           await driver.reset(port);
         }
         await revive(driver);

@@ -12,10 +12,9 @@ import { FakeShell, type Mischief } from '../support/dd-fake-shell.js';
 import { streamPair } from '../support/stream-pair.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';
+import { diskSize, freshDisk, makeRequests, work } from './harness/faulty-disk.js';
 
 const runs = inputsWanted(40, 1000);
-const size = 64 << 10;
-const stripes = 8;
 
 const mischief = fc.oneof(
   { weight: 20, arbitrary: fc.constant<Mischief>('none') },
@@ -26,19 +25,6 @@ const mischief = fc.oneof(
   // Each costs the pause before the next connection.
   { weight: 1, arbitrary: fc.constantFrom<Mischief>('cut', 'cut-after') },
 );
-const request = fc.record({
-  op: fc.constantFrom('read', 'write', 'zero', 'flush'),
-  at: fc.nat(15),
-  length: fc.integer({ min: 1, max: 8 }),
-  fill: fc.nat(255),
-});
-
-/** Fails unless all bytes that are sure are the model's. */
-function same(got: Uint8Array, model: Uint8Array, unsure: Uint8Array): void {
-  const at = got.findIndex((byte, i) => !unsure[i] && byte !== model[i]);
-  if (at >= 0) expect.fail(`byte ${at} is ${got[at]} instead of ${model[at]}`);
-}
-
 describe('dd sessions', () => {
   it(
     'survive any mixture of faults',
@@ -46,11 +32,11 @@ describe('dd sessions', () => {
       await attack(
         fc.asyncProperty(
           fc.array(mischief, { minLength: 1, maxLength: 40 }),
-          fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: stripes, maxLength: stripes }),
+          work(['read', 'write', 'zero', 'flush'], 8),
           fc.integer({ min: 30, max: 5000 }),
           fc.integer({ min: 1, max: 3 }),
-          async (plan, work, piece, sessions) => {
-            const disk = new Uint8Array(size).map((_, i) => (i * 7) % 251);
+          async (plan, lists, piece, sessions) => {
+            const disk = freshDisk();
             let step = 0;
             // In the end it works, or nothing would ever settle.
             const next = (): Mischief => plan[step++] ?? 'none';
@@ -60,39 +46,7 @@ describe('dd sessions', () => {
               return near;
             };
             const device = await connectDd({ address: 'fake', run }, { path: '/x', sessions });
-            const model = disk.slice();
-            const unsure = new Uint8Array(size);
-            const each = size / stripes;
-            await Promise.all(
-              work.map(async (list, stripe) => {
-                for (const { op, at, length: blocks, fill } of list) {
-                  const length = Math.min(blocks * 512, each - at * 512);
-                  const offset = stripe * each + at * 512;
-                  const bytes = new Uint8Array(length).fill(fill);
-                  try {
-                    if (op === 'read') {
-                      await device.read(offset, buffersOf(bytes));
-                      same(bytes, model.subarray(offset), unsure.subarray(offset));
-                    } else if (op === 'flush') {
-                      await device.flush();
-                    } else {
-                      if (op === 'zero') bytes.fill(0);
-                      unsure.fill(1, offset, offset + length);
-                      await (op === 'zero'
-                        ? device.writeZeroes(offset, length)
-                        : device.write(offset, buffersOf(bytes)));
-                      unsure.fill(0, offset, offset + length);
-                      model.set(bytes, offset);
-                    }
-                  } catch (error) {
-                    if (!(error instanceof BlockError)) throw error;
-                    expect(error.kind).toBe('io');
-                  }
-                }
-              }),
-            );
-            await device.close();
-            same(disk, model, unsure);
+            await makeRequests(device, disk, lists);
           },
         ),
         runs,
@@ -116,7 +70,7 @@ describe('dd sessions', () => {
             let marker = '';
             const run = async () => {
               const [near, far] = streamPair();
-              const disk = new Uint8Array(size);
+              const disk = new Uint8Array(diskSize);
               const say = far.write.bind(far);
               new FakeShell(far, disk, () => {
                 for (const [id, part] of garbage.entries()) {

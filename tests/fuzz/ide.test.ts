@@ -9,10 +9,11 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { sectorCommands } from '../../src/spec/ata.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GatedDisk } from '../support/gated-disk.js';
-import { IdeBoard, Port, turn } from '../support/ide-board.js';
+import { IdeBoard, Port } from '../support/ide-board.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { GuestDisks, guestDiskSize } from './harness/guest-disks.js';
 import { attack } from './harness/property.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const runs = inputsWanted(150, 3000);
 const size = guestDiskSize;
@@ -79,7 +80,7 @@ function take(on: IdeBoard, one: Step): Promise<void> | void {
       on.out(Port.control, 4);
       return on.out(Port.control, 0);
     case 'wait':
-      return turn();
+      return nextIteration();
   }
 }
 
@@ -195,7 +196,7 @@ it(
             }
             // One request of a drive is in flight at most, whatever its guest does.
             expect(gated.waiting.length).toBeLessThanOrEqual(1);
-            await turn();
+            await nextIteration();
           }
           own.out(Port.busMaster, 0);
           own.out(Port.control, 4);
@@ -203,7 +204,7 @@ it(
           own.memory.at(0x10000, 4096).fill(0x99);
           gated.open();
           await own.reset();
-          for (let i = 0; i < 5; i++) await turn();
+          for (let i = 0; i < 5; i++) await nextIteration();
           expect(own.memory.at(0x10000, 4096).every((byte) => byte === 0x99)).toBe(true);
           await revive(own, false);
         }),

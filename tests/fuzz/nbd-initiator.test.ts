@@ -17,9 +17,10 @@ import { NbdRequest } from '../../src/protocol/nbd/initiator/request.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { Command, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
-import { FakeServer, allocationId, join, simpleReply, structuredChunk, u32, u64 } from '../support/nbd-fake-server.js';
+import { FakeServer, allocationId, join, simpleReply, structuredChunk } from '../support/nbd-fake-server.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';
+import { u32, u64 } from '../support/numbers.js';
 
 const runs = inputsWanted(500, 20_000);
 

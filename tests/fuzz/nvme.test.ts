@@ -12,6 +12,7 @@ import { NvmeDriver } from '../support/nvme-driver.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';
 import { GuestDisks } from './harness/guest-disks.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const runs = inputsWanted(200, 5000);
 
@@ -148,14 +149,14 @@ it(
           else if (one === 'disable') driver.write(Register.cc, 0);
           else if (one === 'shutdown') driver.write(Register.cc, 1 | (6 << 16) | (4 << 20) | (1 << 14));
           else if (one === 'enable') driver.write(Register.cc, 1 | (6 << 16) | (4 << 20));
-          await turn();
+          await nextIteration();
         }
         driver.write(Register.cc, 0);
         medium.open();
         await driver.disable();
         // Not before: while CSTS.RDY is 1 what was in flight may still end.
         driver.memory.at(at, 16 * 4096).fill(0x99);
-        for (let i = 0; i < 3; i++) await turn();
+        for (let i = 0; i < 3; i++) await nextIteration();
         expect(driver.memory.at(at, 16 * 4096).every((byte) => byte === 0x99)).toBe(true);
         await driver.start();
         await driver.expect({ opcode: NvmOpcode.read, prp1: at, dword12: 7 }, 1);
@@ -166,10 +167,6 @@ it(
   },
   patience,
 );
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));

@@ -13,10 +13,9 @@ import { FakeSftp, type SftpMischief } from '../support/sftp-fake-server.js';
 import { streamPair } from '../support/stream-pair.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';
+import { diskSize, freshDisk, makeRequests, work } from './harness/faulty-disk.js';
 
 const runs = inputsWanted(40, 1000);
-const size = 64 << 10;
-const stripes = 8;
 
 const mischief = fc.oneof(
   { weight: 20, arbitrary: fc.constant<SftpMischief>('none') },
@@ -24,19 +23,6 @@ const mischief = fc.oneof(
   // Each costs the pause before the next connection.
   { weight: 1, arbitrary: fc.constantFrom<SftpMischief>('cut', 'cut-after', 'wrong-id', 'too-much') },
 );
-const request = fc.record({
-  op: fc.constantFrom('read', 'write', 'flush'),
-  at: fc.nat(15),
-  length: fc.integer({ min: 1, max: 16 }),
-  fill: fc.nat(255),
-});
-
-/** Fails unless all bytes that are sure are the model's. */
-function same(got: Uint8Array, model: Uint8Array, unsure: Uint8Array): void {
-  const at = got.findIndex((byte, i) => !unsure[i] && byte !== model[i]);
-  if (at >= 0) expect.fail(`byte ${at} is ${got[at]} instead of ${model[at]}`);
-}
-
 const options = { address: 'fake', path: '/disk', kill: () => Promise.resolve() };
 
 describe('SFTP', () => {
@@ -46,10 +32,10 @@ describe('SFTP', () => {
       await attack(
         fc.asyncProperty(
           fc.array(mischief, { minLength: 1, maxLength: 60 }),
-          fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: stripes, maxLength: stripes }),
+          work(['read', 'write', 'flush'], 16),
           fc.integer({ min: 20, max: 5000 }),
-          async (plan, work, piece) => {
-            const disk = new Uint8Array(size).map((_, i) => (i * 7) % 251);
+          async (plan, lists, piece) => {
+            const disk = freshDisk();
             let step = 0;
             const next = (): SftpMischief => plan[step++] ?? 'none';
             const dial = async () => {
@@ -59,37 +45,7 @@ describe('SFTP', () => {
             };
             const device = await connectSftp(dial, options);
             expect(device.info.can.flush).toBe(true);
-            const model = disk.slice();
-            const unsure = new Uint8Array(size);
-            const each = size / stripes;
-            await Promise.all(
-              work.map(async (list, stripe) => {
-                for (const { op, at, length: blocks, fill } of list) {
-                  const length = Math.min(blocks * 512, each - at * 512);
-                  const offset = stripe * each + at * 512;
-                  const bytes = new Uint8Array(length).fill(fill);
-                  try {
-                    if (op === 'read') {
-                      await device.read(offset, buffersOf(bytes));
-                      same(bytes, model.subarray(offset), unsure.subarray(offset));
-                    } else if (op === 'flush') {
-                      await device.flush();
-                    } else {
-                      unsure.fill(1, offset, offset + length);
-                      await device.write(offset, buffersOf(bytes));
-                      unsure.fill(0, offset, offset + length);
-                      model.set(bytes, offset);
-                    }
-                  } catch (error) {
-                    if (!(error instanceof BlockError)) throw error;
-                    // A server without /proc: lost writes are reported.
-                    expect(error.kind).toBe('io');
-                  }
-                }
-              }),
-            );
-            await device.close();
-            same(disk, model, unsure);
+            await makeRequests(device, disk, lists);
           },
         ),
         runs,
@@ -109,7 +65,7 @@ describe('SFTP', () => {
             const dial = async () => {
               const [near, far] = streamPair();
               let step = 0;
-              new FakeSftp(far, new Uint8Array(size), () => {
+              new FakeSftp(far, new Uint8Array(diskSize), () => {
                 if (step++ < when) return 'none';
                 for (const bytes of garbage) far.write([bytes]);
                 return 'cut-after';

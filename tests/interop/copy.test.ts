@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { farbusServe, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';

@@ -23,7 +23,7 @@ import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
 import { readSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { SnapshotError } from '../../src/machine/snapshot.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { readBytes } from '../conformance/subject.js';
 import { History, stamped, stampOf, type Change as BlockChange } from '../support/block-history.js';
 import { CrashFolder } from '../support/crash/folder.js';

@@ -8,7 +8,7 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { farbusServe, freePort, freeSocket, missing, nbdkit, qemuNbd, type NbdPeer } from '../support/nbd-peers.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';
-import { tempPath } from '../support/temp.js';
+import { tempPath, tempImage } from '../support/temp.js';
 import { farbus } from './farbus.js';
 
 process.env['PATH'] = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
@@ -18,13 +18,6 @@ interface Drive {
   readonly uuid: string;
   readonly wwn: string;
   readonly follows: string;
-}
-
-function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, '');
-  truncateSync(path, 8 << 20);
-  return path;
 }
 
 async function drive(source: string): Promise<Drive> {
@@ -75,7 +68,7 @@ describe.skipIf(missing('sfdisk') || missing('mkfs.ext4') || missing('nbdkit') |
     it.skipIf(cannotSshd())(
       'with a partition table, or a file system, is the same by every way',
       async () => {
-        const disks = [image(), image(), image()] as const;
+        const disks = [tempImage(8 << 20), tempImage(8 << 20), tempImage(8 << 20)] as const;
         execFileSync('sfdisk', ['-q', disks[0]], { input: 'label: gpt\nsize=4M\n', stdio: 'pipe' });
         execFileSync('sfdisk', ['-q', disks[1]], { input: 'label: dos\nsize=4M\n', stdio: 'pipe' });
         execFileSync('mkfs.ext4', ['-q', '-F', disks[2]]);
@@ -103,7 +96,7 @@ describe.skipIf(missing('sfdisk') || missing('mkfs.ext4') || missing('nbdkit') |
     );
 
     it('keeps its name when it is copied, grows, or passes another server; a new partition table changes it', async () => {
-      const disk = image();
+      const disk = tempImage(8 << 20);
       execFileSync('sfdisk', ['-q', disk], { input: 'label: gpt\nsize=4M\n', stdio: 'pipe' });
       const before = await drive(disk);
       const copy = tempPath('copy.img');
@@ -115,11 +108,11 @@ describe.skipIf(missing('sfdisk') || missing('mkfs.ext4') || missing('nbdkit') |
     });
 
     it('that is empty is known by its name, the same at every start', async () => {
-      const disk = image();
+      const disk = tempImage(8 << 20);
       const first = await drive(disk);
       expect(first.follows).toBe('name');
       expect(await drive(disk)).toEqual(first);
-      expect((await drive(image())).serial).not.toBe(first.serial);
+      expect((await drive(tempImage(8 << 20))).serial).not.toBe(first.serial);
     });
   },
 );

@@ -10,7 +10,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
@@ -18,7 +18,7 @@ import { freeUdpPort } from '../support/aoe.js';
 import {
   fill,
   holder,
-  holdingSshd,
+  withHoldingSshd,
   image,
   letterOf,
   sftpServersOf,
@@ -26,7 +26,7 @@ import {
   type Held,
 } from '../support/held-writes.js';
 import { farbusServe, freeSocket, missing, nbdkit, qemuNbd, type NbdPeer } from '../support/nbd-peers.js';
-import { cannotSshd, descendantsOf, type Sshd } from '../support/sshd.js';
+import { cannotSshd, descendantsOf } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
 
 const rounds = process.env['FARBUS_TEST_ALL'] ? 5 : 1;
@@ -105,18 +105,8 @@ function stopped(source: string, path: string, server: NbdPeer): Mortal {
 }
 
 describe.skipIf(cannotSshd() !== undefined)('a write in a process of a server by ssh that is killed', () => {
-  const before = process.env['FARBUS_SSH'];
   const folder = tempFolder();
-  let sshd: Sshd;
-  beforeAll(async () => {
-    sshd = await holdingSshd(folder);
-    process.env['FARBUS_SSH'] = sshd.ssh;
-  });
-  afterAll(async () => {
-    if (before === undefined) delete process.env['FARBUS_SSH'];
-    else process.env['FARBUS_SSH'] = before;
-    await sshd.stop();
-  });
+  const sshd = withHoldingSshd(folder);
   /** The process that holds the write, and the shell that started it. */
   const held = (): number => Number(readFileSync(join(folder, 'caught'), 'utf8'));
   const parentOf = (pid: number): number => Number(/\) . (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))![1]);
@@ -135,14 +125,14 @@ describe.skipIf(cannotSshd() !== undefined)('a write in a process of a server by
 
   it('in dd does not land late after the whole server was killed', async () => {
     const path = image();
-    const die = (): Promise<void> => sshd.stop();
-    await survives({ ...holder(`ssh+dd://test${path}`, path, folder), die, live: () => sshd.start() });
+    const die = (): Promise<void> => sshd().stop();
+    await survives({ ...holder(`ssh+dd://test${path}`, path, folder), die, live: () => sshd().start() });
   });
 
   it('in dd does not land late after sshd alone was killed, and its dd lives', async () => {
     const path = image();
     const die = async (): Promise<void> => {
-      const below = new Set(descendantsOf(sshd.pid));
+      const below = new Set(descendantsOf(sshd().pid));
       const above: number[] = [];
       for (let pid = parentOf(held()); below.has(pid); pid = parentOf(pid)) above.push(pid);
       const daemons = above.filter((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('sshd'));
@@ -158,7 +148,7 @@ describe.skipIf(cannotSshd() !== undefined)('a write in a process of a server by
     await survives({
       source: `ssh+sftp://test${path}`,
       arm: () => {
-        servers = sftpServersOf(sshd, path);
+        servers = sftpServersOf(sshd(), path);
         for (const pid of servers) signalIfThere(pid, 'SIGSTOP');
       },
       caught: () => sleep(300),

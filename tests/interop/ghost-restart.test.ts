@@ -10,7 +10,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
@@ -19,13 +19,12 @@ import {
   fill,
   holder,
   holding,
-  holdingSshd,
+  withHoldingSshd,
   image,
   imageSize,
   letterOf,
   sftpServersOf,
   signalIfThere,
-  until,
   type Held,
 } from '../support/held-writes.js';
 import {
@@ -37,8 +36,9 @@ import {
   nbdkit,
   type NbdPeer,
 } from '../support/nbd-peers.js';
-import { cannotSshd, writeScript, type Sshd } from '../support/sshd.js';
+import { cannotSshd, writeScript } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
+import { until } from '../support/event-loop.js';
 
 const rounds = process.env['FARBUS_TEST_ALL'] ? 5 : 1;
 vi.setConfig({ testTimeout: rounds * 60_000 });
@@ -125,18 +125,8 @@ async function survives(held: Held, behind?: 'inner' | 'both', command = serve):
 }
 
 describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds up', () => {
-  const before = process.env['FARBUS_SSH'];
   const folder = tempFolder();
-  let sshd: Sshd;
-  beforeAll(async () => {
-    sshd = await holdingSshd(folder);
-    process.env['FARBUS_SSH'] = sshd.ssh;
-  });
-  afterAll(async () => {
-    if (before === undefined) delete process.env['FARBUS_SSH'];
-    else process.env['FARBUS_SSH'] = before;
-    await sshd.stop();
-  });
+  const sshd = withHoldingSshd(folder);
 
   it('in dd does not land after the gateway was killed', async () => {
     const path = image();
@@ -162,7 +152,7 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
     await survives({
       source: `ssh+sftp://test${path}`,
       arm: () => {
-        stopped = sftpServersOf(sshd, path);
+        stopped = sftpServersOf(sshd(), path);
         for (const pid of stopped) process.kill(pid, 'SIGSTOP');
       },
       // The write is in the pipe to the server.

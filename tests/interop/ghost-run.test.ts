@@ -7,11 +7,12 @@
  */
 import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { holder, holdingSshd, imageSize, letterOf, until } from '../support/held-writes.js';
-import { cannotSshd, type Sshd } from '../support/sshd.js';
+import { describe, expect, it } from 'vitest';
+import { holder, withHoldingSshd, imageSize, letterOf } from '../support/held-writes.js';
+import { cannotSshd } from '../support/sshd.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { startFarbus } from './farbus.js';
+import { until } from '../support/event-loop.js';
 
 /** Offset of the guest's write, in bytes. */
 const written = 8 * 512;
@@ -46,18 +47,8 @@ function setLetter(path: string, letter: string): void {
 }
 
 describe.skipIf(cannotSshd() !== undefined)('a write of a guest that dd holds up', () => {
-  const before = process.env['FARBUS_SSH'];
   const folder = tempFolder();
-  let sshd: Sshd;
-  beforeAll(async () => {
-    sshd = await holdingSshd(folder);
-    process.env['FARBUS_SSH'] = sshd.ssh;
-  });
-  afterAll(async () => {
-    if (before === undefined) delete process.env['FARBUS_SSH'];
-    else process.env['FARBUS_SSH'] = before;
-    await sshd.stop();
-  });
+  withHoldingSshd(folder);
 
   it('does not land after farbus run was killed and run again', async () => {
     const path = bootImage();

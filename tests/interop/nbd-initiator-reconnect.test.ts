@@ -3,13 +3,13 @@
  * reconnect time.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import type { NbdInitiator } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, readBytes } from '../conformance/subject.js';
 import {
   farbusServe,
@@ -21,17 +21,10 @@ import {
   type NbdPeer,
   type Place,
 } from '../support/nbd-peers.js';
-import { tempPath } from '../support/temp.js';
+import { tempImage } from '../support/temp.js';
 
 const size = 16 << 20;
 const unit = 4096;
-
-function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, '');
-  truncateSync(path, size);
-  return path;
-}
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -99,7 +92,7 @@ describe.each(servers)('%s', (_name, program, start) => {
   const ways = ['TCP', 'unix', 'four connections'];
   test.skipIf(missing(program)).each(ways)('killed again and again under load, %s', async (transport) => {
     const connections = transport === 'four connections' ? 4 : 1;
-    const path = image();
+    const path = tempImage(size);
     const server = await start(transport === 'TCP' ? await freePort() : freeSocket(), path);
     const states: string[] = [];
     const device = await openNbd(server.uri, { connections, onState: (state) => states.push(state) });
@@ -128,7 +121,7 @@ describe.each(servers)('%s', (_name, program, start) => {
 // what came later.
 describe('farbus serve', () => {
   test.each([1, 4])('stopped and set going again, %i connections: given up after the silence', async (connections) => {
-    const path = image();
+    const path = tempImage(size);
     const server = await farbusServe(await freePort(), 'disk', [`disk=${path}`]);
     const device = await openNbd(server.uri, { connections, stallSeconds: 0.4, connectSeconds: 0.5 });
     const load = new Load(device);

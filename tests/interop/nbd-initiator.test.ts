@@ -1,5 +1,5 @@
 /** The NBD initiator with real servers: the conformance suite, errors and refusals. */
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
@@ -24,16 +24,9 @@ import {
   type Place,
 } from '../support/nbd-peers.js';
 import { memoryDialer } from '../support/stream-pair.js';
-import { tempPath } from '../support/temp.js';
+import { tempPath, tempImage } from '../support/temp.js';
 
 const size = 8 << 20;
-
-function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, '');
-  truncateSync(path, size);
-  return path;
-}
 
 /** Like {@link opened}, over four connections. */
 async function openedBySeveral(peer: Promise<NbdPeer>): Promise<Opened> {
@@ -52,10 +45,10 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
   conformance('nbdkit memory, unix socket', () => opened(nbdkit(freeSocket(), memory)), {
     openReadOnly: () => opened(nbdkit(freeSocket(), ['-r', ...memory])),
   });
-  const file = image();
+  const file = tempImage(size);
   conformance('nbdkit file, TCP', async () => opened(nbdkit(await freePort(), ['file', file])), { persistent: true });
   conformance('nbdkit without structured replies', () => opened(nbdkit(freeSocket(), ['--no-sr', ...memory])));
-  conformance('nbdkit, four connections', () => openedBySeveral(nbdkit(freeSocket(), ['file', image()])));
+  conformance('nbdkit, four connections', () => openedBySeveral(nbdkit(freeSocket(), ['file', tempImage(size)])));
   const bare = ['--filter=nozero', '--filter=noextents', '--filter=nocache'];
   conformance('nbdkit with little that it can', () => opened(nbdkit(freeSocket(), [...bare, ...memory])));
   const strict = ['blocksize-minimum=4096', 'blocksize-preferred=64K', 'blocksize-maximum=128K'];
@@ -130,7 +123,7 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
   });
 
   test('scattered holes come as extents', async () => {
-    const path = image();
+    const path = tempImage(size);
     await withServer(['file', path], async ({ uri }) => {
       const device = await openNbd(uri);
       await writeBytes(device, 1 << 20, new Uint8Array(65536).fill(1));
@@ -151,16 +144,16 @@ describe.skipIf(missing('nbdkit'))('nbdkit', () => {
 });
 
 describe.skipIf(missing('qemu-nbd'))('qemu-nbd', () => {
-  const file = image();
-  conformance('qemu-nbd, unix socket', () => opened(qemuNbd(freeSocket(), image())), {
-    openReadOnly: () => opened(qemuNbd(freeSocket(), image(), ['--read-only'])),
+  const file = tempImage(size);
+  conformance('qemu-nbd, unix socket', () => opened(qemuNbd(freeSocket(), tempImage(size))), {
+    openReadOnly: () => opened(qemuNbd(freeSocket(), tempImage(size), ['--read-only'])),
   });
   conformance('qemu-nbd, TCP', async () => opened(qemuNbd(await freePort(), file)), { persistent: true });
 
-  conformance('qemu-nbd, four connections', () => openedBySeveral(qemuNbd(freeSocket(), image())));
+  conformance('qemu-nbd, four connections', () => openedBySeveral(qemuNbd(freeSocket(), tempImage(size))));
 
   test('an export that is not there', async () => {
-    const server = await qemuNbd(freeSocket(), image());
+    const server = await qemuNbd(freeSocket(), tempImage(size));
     await expect(openNbd(server.uri.replace('///disk', '///other'))).rejects.toThrow(/no export "other"/);
     await server.kill();
   });
@@ -169,18 +162,18 @@ describe.skipIf(missing('qemu-nbd'))('qemu-nbd', () => {
 describe('farbus serve', () => {
   const serve = (place: Place, path: string, ...options: string[]): Promise<Opened> =>
     opened(farbusServe(place, 'disk', [`disk=${path}`, ...options]));
-  const file = image();
+  const file = tempImage(size);
   conformance('farbus serve, unix socket', () => serve(freeSocket(), file), {
     persistent: true,
     openReadOnly: () => serve(freeSocket(), file, '--read-only'),
   });
-  conformance('farbus serve, TCP', async () => serve(await freePort(), image()));
+  conformance('farbus serve, TCP', async () => serve(await freePort(), tempImage(size)));
   conformance('farbus serve, four connections', () =>
-    openedBySeveral(farbusServe(freeSocket(), 'disk', [`disk=${image()}`])),
+    openedBySeveral(farbusServe(freeSocket(), 'disk', [`disk=${tempImage(size)}`])),
   );
 
   test('flushed data is in the file', async () => {
-    const path = image();
+    const path = tempImage(size);
     const { device, cleanup } = await serve(freeSocket(), path);
     const bytes = Uint8Array.from({ length: 65536 }, (_, index) => index * 31);
     await writeBytes(device, 4096, bytes);

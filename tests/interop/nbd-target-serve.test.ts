@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
-import { infoData, optionBytes, requestBytes, u32, join as joined } from '../unit/nbd-target-peer.js';
+import { infoData, optionBytes, requestBytes, join as joined } from '../unit/nbd-target-peer.js';
 import { farbusOnce, farbusServe, run, stop, succeed } from './nbd-target-farbus.js';
+import { u32 } from '../support/numbers.js';
 
 const MiB = 1 << 20;
 

@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { execute, farbusFile } from './farbus.js';
+import { until } from '../support/event-loop.js';
 
 const MiB = 1 << 20;
 const full = '/dev/full';
@@ -38,10 +39,6 @@ function disturb(path: string): Promise<void> {
 async function sizeAt(uri: string): Promise<string> {
   const { stdout, stderr } = await execute('nbdinfo', ['--size', uri]);
   return stdout.trim() || stderr;
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () => {

@@ -9,6 +9,7 @@ import { openPacket } from '../../src/network/ethernet/packet.node.js';
 import type { Port, Segment } from '../../src/network/ethernet/segment.js';
 import { openTap } from '../../src/network/ethernet/tap.node.js';
 import { enterNamespace, ip, vethPair } from '../support/namespace.js';
+import { until } from '../support/event-loop.js';
 
 const type = 0x88b5;
 const other = Uint8Array.of(2, 0, 0, 0, 0, 9);
@@ -22,12 +23,6 @@ function frame(to: Uint8Array, from: Uint8Array, payload: number, value = 0x5a):
 }
 
 /** Waits until `done` is true, for at most 10 s. */
-async function until(done: () => boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; !done() && Date.now() < end;)
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  expect(done()).toBe(true);
-}
-
 const open: Segment[] = [];
 function keep(segment: Segment): Segment {
   open.push(segment);

@@ -3,24 +3,14 @@
  * the same bytes.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  copyFileSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, copyFileSync, openSync, readFileSync, readSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
 import { contentIdentity } from '../../src/probe/identity.js';
 import { probeDisk, type DiskLayout } from '../../src/probe/probe.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { freeSocket, missing } from '../support/nbd-peers.js';
-import { tempPath } from '../support/temp.js';
+import { tempPath, tempImage } from '../support/temp.js';
 import { farbus } from './farbus.js';
 import { farbusServe, stop, succeed } from './nbd-target-farbus.js';
 
@@ -32,22 +22,15 @@ function run(program: string, args: readonly string[], input?: string): void {
   execFileSync(program, args, { ...(input !== undefined && { input }), stdio: 'pipe' });
 }
 
-function image(size: number): string {
-  const file = tempPath('disk.img');
-  writeFileSync(file, '');
-  truncateSync(file, size);
-  return file;
-}
-
 /** A disk made by a program. The image's path is appended to the arguments. */
 function made(size: number, program: string, ...args: string[]): string {
-  const file = image(size);
+  const file = tempImage(size);
   run(program, [...args, file]);
   return file;
 }
 
 function partitioned(size: number, script: string): string {
-  const file = image(size);
+  const file = tempImage(size);
   run('sfdisk', ['-q', file], script);
   return file;
 }
@@ -260,7 +243,7 @@ describe.skipIf(missing('sfdisk') || missing('blkid'))('leftovers of tables', ()
 
   it('a RAID superblock at the end of the last partition belongs to that partition', async () => {
     const end = 32 * M - 8192;
-    const alone = changed(image(32 * M), (bytes) => putRaid(bytes, end));
+    const alone = changed(tempImage(32 * M), (bytes) => putRaid(bytes, end));
     expect(await ours(alone)).toMatchObject({ blkid: 'linux_raid_member -' });
     const inside = changed(partitioned(32 * M, 'label: dos\nstart=8192\n'), (bytes) => {
       putRaid(bytes, end);
@@ -348,7 +331,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
   });
 
   it.skipIf(missing('cryptsetup'))('LUKS2 is known by its second header, where nothing else is there', async () => {
-    const file = image(32 * M);
+    const file = tempImage(32 * M);
     const options = ['--type', 'luks2', '--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--label', 'secret'];
     run('cryptsetup', ['-q', 'luksFormat', ...options, file, '-'], 'password');
     const whole = await probe(file);
@@ -364,7 +347,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
     const size = 32 * M;
     const superblock = nilfs2Superblock(size);
     for (const at of [1024, size - 4096]) {
-      const file = changed(image(size), (bytes) => void superblock.copy(bytes, at));
+      const file = changed(tempImage(size), (bytes) => void superblock.copy(bytes, at));
       expect(blkid(file)).toBe('nilfs2 -');
       expect((await probe(file)).content).toEqual({
         kind: 'filesystem',
@@ -373,7 +356,7 @@ describe.skipIf(missing('blkid'))('leftovers and look-alikes of content', () => 
         uuid: '07070707-0707-0707-0707-070707070707',
       });
     }
-    const broken = changed(image(size), (bytes) => {
+    const broken = changed(tempImage(size), (bytes) => {
       superblock.copy(bytes, size - 4096);
       bytes[size - 4096 + 30] ^= 1;
     });

@@ -2,27 +2,20 @@
  * Disks over rsh, with a real rsh server: the conformance suite in both forms, and properties of
  * the protocol.
  */
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync } from 'node:fs';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { rshRun, rshStream } from '../../src/network/rsh.node.js';
 import { openRsh } from '../../src/protocol/rsh/open.node.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { conformance } from '../conformance/suite.js';
 import { freePort } from '../support/nbd-peers.js';
 import { cannotRshd, Rshd } from '../support/rshd.js';
-import { tempPath } from '../support/temp.js';
+import { tempImage } from '../support/temp.js';
 
 const never = new AbortController().signal;
-
-function image(content: Uint8Array | number = 4 << 20): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, typeof content === 'number' ? '' : content);
-  if (typeof content === 'number') truncateSync(path, content);
-  return path;
-}
 
 async function refusal(opening: Promise<unknown>): Promise<string> {
   const error: unknown = await opening.then(
@@ -40,7 +33,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
   });
   const uri = (path: string, query = ''): string => `rsh://127.0.0.1:${server.port}${path}${query}`;
 
-  const disk = image();
+  const disk = tempImage(4 << 20);
   conformance('rsh, kept session', async () => ({ device: await openRsh(uri(disk)) }), {
     persistent: true,
     steps: 100,
@@ -56,7 +49,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
 
   test('the literal form: one command for each request, as in the original', async () => {
     const content = new Random(5).bytes(1 << 20);
-    const path = image(content);
+    const path = tempImage(content);
     const device = await openRsh(uri(path, '?literal=1'));
     await expectBytes(device, 0, content);
     await expectBytes(device, 512, content.subarray(512, 1536));
@@ -82,7 +75,7 @@ describe.skipIf(cannotRshd() !== undefined)('rsh', () => {
   });
 
   test('processes of a cut session are ended before its write is repeated', async () => {
-    const path = image();
+    const path = tempImage(4 << 20);
     const device = await openRsh(uri(path, '?sessions=1'));
     await readBytes(device, 0, 512);
     const old = server.descendants();

@@ -11,12 +11,13 @@ import { connect, type Socket } from 'node:net';
 import { join as pathOf } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { infoData, join, optionBytes, requestBytes, u32 } from '../unit/nbd-target-peer.js';
+import { infoData, join, optionBytes, requestBytes } from '../unit/nbd-target-peer.js';
 import { ask, entered, greeted, received } from '../support/nbd-client.js';
 import { freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
 import { startFarbus, type Started } from './farbus.js';
+import { u32 } from '../support/numbers.js';
 
 const sector = 512;
 const MiB = 1 << 20;

@@ -12,12 +12,12 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
 import { openSsh } from '../../src/protocol/ssh/open.node.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { freePort, missing } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { cannotSshd, Sshd, writeScript } from '../support/sshd.js';
-import { tempFolder, tempPath } from '../support/temp.js';
+import { tempFolder, tempPath, tempImage } from '../support/temp.js';
 
 const ways = [
   { name: 'ssh+dd', open: openSshDd },
@@ -26,12 +26,6 @@ const ways = [
 ] as const;
 
 const content = new Random(4).bytes(1 << 20);
-
-function image(bytes: Uint8Array = content): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, bytes);
-  return path;
-}
 
 /** The error of a failed opening: a FarbusError of one line. */
 async function refusal(opening: Promise<BlockDevice>): Promise<string> {
@@ -100,7 +94,7 @@ describe.skipIf(skip)('an opening that fails says why', () => {
       process.env['FARBUS_SSH'] = server.ssh;
       expect(await refusal(open(`${name}://test/dev/there-is-no-such-disk`))).toMatch(/no such device or file/);
       expect(await refusal(open(`${name}://test${server.folder}`))).toMatch(/it is a folder/);
-      expect(await refusal(open(`${name}://test${image()}?size=2M`))).toMatch(/it has 1048576 bytes/);
+      expect(await refusal(open(`${name}://test${tempImage(content)}?size=2M`))).toMatch(/it has 1048576 bytes/);
       const pipe = tempPath('pipe');
       execFileSync('mkfifo', [pipe]);
       expect(await refusal(open(`${name}://test${pipe}`))).toMatch(/neither a file nor a block device/);
@@ -110,7 +104,7 @@ describe.skipIf(skip)('an opening that fails says why', () => {
   test('a server without SFTP, and one without dd', async () => {
     const bare = await Sshd.start({ noSftp: true });
     process.env['FARBUS_SSH'] = bare.ssh;
-    const path = image();
+    const path = tempImage(content);
     expect(await refusal(openSshSftp(`ssh+sftp://test${path}`))).toMatch(/offers no SFTP/);
     await using(openSsh(`ssh://test${path}`), (device) => expectBytes(device, 0, content));
     await bare.stop();
@@ -141,7 +135,7 @@ describe.skipIf(skip)('an opening that fails says why', () => {
     writeScript(join(folder, 'sudo'), 'echo "sudo: a password is required" >&2; exit 1');
     const asking = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
     process.env['FARBUS_SSH'] = asking.ssh;
-    expect(await refusal(openSsh(`ssh://test${image()}?sudo=1`))).toMatch(/a password is required/);
+    expect(await refusal(openSsh(`ssh://test${tempImage(content)}?sudo=1`))).toMatch(/a password is required/);
     await asking.stop();
   });
 
@@ -150,7 +144,7 @@ describe.skipIf(skip)('an opening that fails says why', () => {
     writeScript(join(folder, 'sudo'), `[ "$1 $2" = "-n --" ] || exit 9; shift 2; : >${folder}/used; exec "$@"`);
     const able = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
     process.env['FARBUS_SSH'] = able.ssh;
-    await using(openSsh(`ssh://test${image()}?sudo=1`), (device) => expectBytes(device, 0, content));
+    await using(openSsh(`ssh://test${tempImage(content)}?sudo=1`), (device) => expectBytes(device, 0, content));
     expect(existsSync(join(folder, 'used'))).toBe(true);
     await able.stop();
   });
@@ -200,7 +194,7 @@ describe.skipIf(skip)('names and paths', () => {
 });
 
 describe.skipIf(skip)('login shells that print', () => {
-  const image1 = image();
+  const image1 = tempImage(content);
   /** A program in place of ssh. Its last argument is the command for the login shell. */
   const shell = (text: string): void => {
     process.env['FARBUS_SSH'] = writeScript(tempPath('ssh'), `for last; do :; done\n${text}`);
@@ -261,7 +255,7 @@ describe.skipIf(skip)('faults of the device', () => {
   });
   for (const { name, open } of ways.slice(0, 2)) {
     test(`${name}: a device that becomes smaller`, async () => {
-      const path = image();
+      const path = tempImage(content);
       await using(open(`${name}://test${path}`), async (device) => {
         truncateSync(path, 300_000);
         const bytes = new Uint8Array(1 << 20);

@@ -13,10 +13,10 @@ import { BlockError } from '../../src/block/errors.js';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
 import type { RemoteOptions } from '../../src/protocol/channels/device.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { cannotSshd, descendantsOf, Sshd, writeScript } from '../support/sshd.js';
-import { tempFolder, tempPath } from '../support/temp.js';
+import { tempFolder, tempPath, tempImage } from '../support/temp.js';
 
 const all = process.env['FARBUS_TEST_ALL'] !== undefined;
 const size = 4 << 20;
@@ -29,11 +29,7 @@ const ways: readonly { name: string; open: Open }[] = [
   { name: 'ssh+sftp', open: openSshSftp },
 ];
 
-function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, new Uint8Array(size));
-  return path;
-}
+const image = (): string => tempImage(new Uint8Array(size));
 
 function commandOf(pid: number): string {
   try {

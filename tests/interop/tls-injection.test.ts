@@ -16,7 +16,8 @@ import { greeted, received, type Where } from '../support/nbd-client.js';
 import { farbusServe, freePort, freeSocket, type NbdPeer } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
-import { infoData, join, optionBytes, u32 } from '../unit/nbd-target-peer.js';
+import { infoData, join, optionBytes } from '../unit/nbd-target-peer.js';
+import { u32 } from '../support/numbers.js';
 
 const none = new Uint8Array(0);
 const starttls = join([u32(3), optionBytes(Option.starttls, none)]);

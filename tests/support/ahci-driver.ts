@@ -6,6 +6,7 @@ import { AtaCommand } from '../../src/spec/ata.js';
 import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/spec/ahci.js';
 import type { SataDevice } from '../../src/device/ata/sata-device.js';
 import { TestMemory } from './guest-memory.js';
+import { nextIteration } from './event-loop.js';
 
 /** An ATA command, as a test states it. */
 export interface DriverCommand {
@@ -62,7 +63,6 @@ export class AhciDriver {
   /** Number of register accesses. */
   accesses = 0;
   readonly #ports: Port[] = [];
-  #next = 0x10000;
 
   constructor(devices: readonly (SataDevice | undefined)[], options: Partial<AhciOptions> = {}) {
     this.controller = new AhciController({
@@ -82,10 +82,7 @@ export class AhciDriver {
 
   /** Allocates page-aligned memory for the driver. */
   allocate(length: number): number {
-    const at = this.#next;
-    this.#next += Math.ceil(length / 4096) * 4096;
-    if (this.#next > this.memory.size) throw new Error('the test needs more guest memory');
-    return at;
+    return this.memory.allocate(length);
   }
 
   read(offset: number): number {
@@ -110,7 +107,7 @@ export class AhciDriver {
   async waitPort(register: keyof typeof PortRegister, mask: number, value: number, port = 0): Promise<void> {
     for (let i = 0; i < 20_000; i++) {
       if (((this.port(register, port) ^ value) & mask) === 0) return;
-      await turn();
+      await nextIteration();
     }
     throw new Error(
       `${register} did not become 0x${value.toString(16)}: it is 0x${this.port(register, port).toString(16)}`,
@@ -215,7 +212,7 @@ export class AhciDriver {
     for (const until = performance.now() + endMs; performance.now() < until;) {
       if (this.port('is', port) & fatal) return;
       if (!((this.port('ci', port) | this.port('sact', port)) & (1 << slot))) return;
-      await turn();
+      await nextIteration();
     }
     throw new Error(`the command in slot ${slot} did not end`);
   }
@@ -240,7 +237,7 @@ export class AhciDriver {
   async queuedEnd(slots: number, port = 0): Promise<AtaResult> {
     for (const until = performance.now() + endMs; performance.now() < until;) {
       if (!(this.port('sact', port) & slots) || this.port('is', port) & 0x7d000000) break;
-      await turn();
+      await nextIteration();
     }
     return this.acknowledge(0, port);
   }
@@ -281,6 +278,3 @@ export class AhciDriver {
 }
 
 /** Waits for one iteration of the event loop. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}

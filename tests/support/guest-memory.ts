@@ -8,6 +8,7 @@ export class TestMemory implements GuestMemory {
   readonly size: number;
   readonly writes: { address: number; length: number }[] = [];
   readonly #bytes: Uint8Array;
+  #next = 0x10000;
 
   constructor(size: number) {
     this.size = size;
@@ -22,6 +23,14 @@ export class TestMemory implements GuestMemory {
   written(address: number, length: number): void {
     this.writes.push({ address, length });
     if (this.writes.length > 1000) this.writes.length = 0;
+  }
+
+  /** Address of new page-aligned memory for a driver. */
+  allocate(length: number): number {
+    const at = this.#next;
+    this.#next += Math.ceil(length / 4096) * 4096;
+    if (this.#next > this.size) throw new Error('the test needs more guest memory');
+    return at;
   }
 
   /** A view for the test itself, at a guest-physical address. */

@@ -5,9 +5,11 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll } from 'vitest';
 import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { Sshd, writeScript } from './sshd.js';
-import { tempPath } from './temp.js';
+import { tempImage } from './temp.js';
+import { until } from './event-loop.js';
 
 /** Size of {@link image}, in bytes. */
 export const imageSize = 1 << 20;
@@ -32,17 +34,9 @@ export const fill = (letter: string): Buffers => buffersOf(new Uint8Array(4096).
 /** The letter at `offset` of a file. */
 export const letterOf = (path: string, offset = 0): string => String.fromCharCode(readFileSync(path)[offset]!);
 
-export async function until(condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 30_000; !condition(); await sleep(10)) {
-    if (Date.now() > end) throw new Error('it does not come to that');
-  }
-}
-
 /** A new image of zeroes. */
 export function image(): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, new Uint8Array(imageSize));
-  return path;
+  return tempImage(new Uint8Array(imageSize));
 }
 
 /**
@@ -73,11 +67,30 @@ export function holder(source: string, path: string, folder: string): Held {
 }
 
 /** Starts an OpenSSH server whose dd is a script of {@link holding} in `folder`. */
-export async function holdingSshd(folder: string): Promise<Sshd> {
+async function holdingSshd(folder: string): Promise<Sshd> {
   mkdirSync(join(folder, 'bin'));
   const isWrite = 'case "$*" in *of=/proc*if=*|*if=*of=*) false;; *of=*) true;; *) false;; esac';
   writeScript(join(folder, 'bin/dd'), holding(folder, `{ ${isWrite}; }`, '/usr/bin/dd "$@"'));
   return Sshd.start({ env: { PATH: `${folder}/bin:${process.env['PATH']}` } });
+}
+
+/**
+ * Such a server for all tests of a `describe` block, as the ssh that Farbus runs. Returns a
+ * function that returns it.
+ */
+export function withHoldingSshd(folder: string): () => Sshd {
+  const before = process.env['FARBUS_SSH'];
+  let sshd: Sshd | undefined;
+  beforeAll(async () => {
+    sshd = await holdingSshd(folder);
+    process.env['FARBUS_SSH'] = sshd.ssh;
+  });
+  afterAll(async () => {
+    if (before === undefined) delete process.env['FARBUS_SSH'];
+    else process.env['FARBUS_SSH'] = before;
+    await sshd?.stop();
+  });
+  return () => sshd!;
 }
 
 /** The SFTP servers of `sshd` that have this file open. */

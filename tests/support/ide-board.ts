@@ -12,6 +12,7 @@ import type { FarDrive } from '../../src/machine/engines/v86/far-ide-drive.js';
 import { IdeBuffer, attachIde, type V86Ide } from '../../src/machine/engines/v86/ide.js';
 import { provideImageData } from '../../src/machine/engines/v86/screen.js';
 import { TestMemory } from './guest-memory.js';
+import { nextIteration } from './event-loop.js';
 
 interface Ports {
   port_write8(port: number, value: number): void;
@@ -147,7 +148,7 @@ export class IdeBoard {
   async ended(): Promise<number> {
     for (const until = performance.now() + endMs; this.status & 0x80;) {
       if (performance.now() > until) throw new Error('the drive is busy for ever');
-      await turn();
+      await nextIteration();
     }
     return this.status;
   }
@@ -177,10 +178,6 @@ export class IdeBoard {
   async close(): Promise<void> {
     await this.#emulator.destroy();
   }
-}
-
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function ideDisk(device: BlockDevice): IdeDisk {

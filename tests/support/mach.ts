@@ -1,6 +1,5 @@
 /** GNU Mach as a guest: its CD (tests/guests/mach), and the commands of its only task. */
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { RunProcess } from './run-process.js';
 
@@ -64,8 +63,4 @@ export function machPattern(first: number, count: number, seed: number): Buffer 
     }
   }
   return bytes;
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }

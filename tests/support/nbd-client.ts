@@ -1,6 +1,7 @@
 /** A client's handshake and requests as bytes, for tests that need many, slow or faulty clients. */
 import { connect, type Socket } from 'node:net';
-import { infoData, join, optionBytes, requestBytes, u32 } from '../unit/nbd-target-peer.js';
+import { infoData, join, optionBytes, requestBytes } from '../unit/nbd-target-peer.js';
+import { u32 } from './numbers.js';
 
 export type Where = { readonly path: string } | { readonly host: string; readonly port: number };
 

@@ -23,6 +23,7 @@ import {
   sessionContext,
 } from '../../src/protocol/nbd/spec.js';
 import { memoryDialer, type Cut, type MemoryStream } from './stream-pair.js';
+import { u16, u32, u64 } from './numbers.js';
 
 export interface FakeTerms {
   /** Handshake flags; default: fixed newstyle and no zeroes. */
@@ -319,22 +320,4 @@ export function optionReply(code: number, type: number, body: Uint8Array): Uint8
 
 export function join(...parts: readonly Uint8Array[]): Uint8Array {
   return Uint8Array.from(Buffer.concat(parts));
-}
-
-export function u16(value: number): Uint8Array {
-  const bytes = new Uint8Array(2);
-  new DataView(bytes.buffer).setUint16(0, value);
-  return bytes;
-}
-
-export function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value);
-  return bytes;
-}
-
-export function u64(value: bigint): Uint8Array {
-  const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, value);
-  return bytes;
 }

@@ -5,10 +5,11 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import { tempPath } from './temp.js';
+import { accepts } from './accepts.js';
 
 /** The address on which a server listens. */
 export type Place = { readonly port: number } | { readonly path: string };
@@ -71,7 +72,7 @@ export class NbdPeer {
     for (const end = Date.now() + startMs; ; await sleep(10)) {
       if (failed) throw failed;
       if (child.exitCode !== null) throw new Error(`${this.#command} ended at once: ${this.#output}`);
-      if (await accepts(this.place)) return this;
+      if (await ready(this.place)) return this;
       if (Date.now() > end) throw new Error(`${this.#command} does not listen: ${this.#output}`);
     }
   }
@@ -152,15 +153,7 @@ export function missing(program: string): boolean {
   return true;
 }
 
-function accepts(place: Place): Promise<boolean> {
-  if ('path' in place && !existsSync(place.path)) return Promise.resolve(false);
-  return new Promise((resolve) => {
-    const socket = connect('path' in place ? place : { host: '127.0.0.1', ...place });
-    const end = (ok: boolean): void => {
-      socket.destroy();
-      resolve(ok);
-    };
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
-  });
+function ready(place: Place): Promise<boolean> {
+  if (!('path' in place)) return accepts({ host: '127.0.0.1', ...place });
+  return existsSync(place.path) ? accepts(place) : Promise.resolve(false);
 }

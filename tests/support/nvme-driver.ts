@@ -39,7 +39,7 @@ interface Queue {
   phase: number;
 }
 
-export const testIdentity = {
+const testIdentity = {
   serial: 'TEST0001',
   model: 'Test Disk',
   firmware: '1.0',
@@ -59,7 +59,6 @@ export class NvmeDriver {
   readonly #waiting = new Map<number, (completion: TestCompletion) => void>();
   readonly strays: TestCompletion[] = [];
   #cid = 0;
-  #next = 0x10000;
   /** If false, completions stay in the queue. */
   consuming = true;
 
@@ -82,10 +81,7 @@ export class NvmeDriver {
 
   /** Allocates page-aligned memory for the driver. */
   allocate(length: number): number {
-    const at = this.#next;
-    this.#next += Math.ceil(length / 4096) * 4096;
-    if (this.#next > this.memory.size) throw new Error('the test needs more guest memory');
-    return at;
+    return this.memory.allocate(length);
   }
 
   read(offset: number): number {

@@ -7,12 +7,12 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import { freePort } from './nbd-peers.js';
 import { descendantsOf } from './sshd.js';
 import { tempPath } from './temp.js';
+import { accepts } from './accepts.js';
 
 const inetd = '/usr/sbin/inetd';
 const rshd = '/usr/sbin/in.rshd';
@@ -63,7 +63,7 @@ export class Rshd {
     running.add(this);
     for (const end = Date.now() + startMs; ; await sleep(10)) {
       if (child.exitCode !== null) throw new Error('inetd ended at once');
-      if (await accepts(this.port)) return this;
+      if (await accepts({ host: '127.0.0.1', port: this.port })) return this;
       if (Date.now() > end) throw new Error('inetd does not listen');
     }
   }
@@ -105,16 +105,4 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   } catch {
     // The process has already ended.
   }
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    const end = (ok: boolean): void => {
-      socket.destroy();
-      resolve(ok);
-    };
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
-  });
 }

@@ -4,13 +4,13 @@
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll } from 'vitest';
 import { freePort } from './nbd-peers.js';
 import { tempFolder } from './temp.js';
+import { accepts } from './accepts.js';
 
 const program = '/usr/sbin/sshd';
 const startMs = 30_000;
@@ -97,7 +97,7 @@ export class Sshd {
     child.stderr.on('data', take);
     for (const end = Date.now() + startMs; ; await sleep(10)) {
       if (child.exitCode !== null) throw new Error(`sshd ended at once: ${this.#output}`);
-      if (await accepts(this.port)) return this;
+      if (await accepts({ host: '127.0.0.1', port: this.port })) return this;
       if (Date.now() > end) throw new Error(`sshd does not listen: ${this.#output}`);
     }
   }
@@ -215,16 +215,4 @@ export function descendantsOf(pid: number): number[] {
 export function writeScript(path: string, text: string): string {
   writeFileSync(path, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   return path;
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    const end = (ok: boolean): void => {
-      socket.destroy();
-      resolve(ok);
-    };
-    socket.once('connect', () => end(true));
-    socket.once('error', () => end(false));
-  });
 }

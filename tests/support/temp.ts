@@ -2,7 +2,7 @@
  * Temporary folders for tests. Each is removed with its content at the end of the test file that
  * made it.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
@@ -21,8 +21,17 @@ export function tempPath(name: string): string {
   return join(tempFolder(), name);
 }
 
+/** Path of a new disk image with these bytes, or with a hole of this size. */
+export function tempImage(content: Uint8Array | number, name = 'disk.img'): string {
+  const path = tempPath(name);
+  const hole = typeof content === 'number';
+  writeFileSync(path, hole ? '' : content);
+  if (hole) truncateSync(path, content);
+  return path;
+}
+
 /** Removes every temporary folder made so far. Runs automatically after the file's tests. */
-export function removeTempFolders(): void {
+function removeTempFolders(): void {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true });
 }
 

@@ -4,8 +4,9 @@ import { AtaCommand, AtaLog } from '../../src/spec/ata.js';
 import { HbaRegister, PortInterrupt } from '../../src/spec/ahci.js';
 import { Signature } from '../../src/spec/sata-fis.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
+import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const size = 4 << 20;
 
@@ -63,7 +64,7 @@ describe('generic registers (AHCI 1.3.1 §3.1)', () => {
     const driver = await started();
     const list = driver.port('clb');
     driver.write(HbaRegister.ghc, 0x80000003);
-    for (let i = 0; i < 100 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+    for (let i = 0; i < 100 && driver.read(HbaRegister.ghc) & 1; i++) await nextIteration();
     expect(driver.read(HbaRegister.ghc)).toBe(0x80000000);
     expect(driver.port('cmd') & 0xc011).toBe(0);
     expect(driver.port('clb')).toBe(list);
@@ -81,10 +82,10 @@ describe('generic registers (AHCI 1.3.1 §3.1)', () => {
     driver.memory.at(at, 4096).fill(0x55);
     driver.queue(3, { command: AtaCommand.readFpdma, features: 8, prdt: [[at, 4096]] });
     driver.write(HbaRegister.ghc, 0x80000003);
-    for (let i = 0; i < 20; i++) await turn();
+    for (let i = 0; i < 20; i++) await nextIteration();
     expect(driver.read(HbaRegister.ghc) & 1).toBe(1);
     medium.open();
-    for (let i = 0; i < 100 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
+    for (let i = 0; i < 100 && driver.read(HbaRegister.ghc) & 1; i++) await nextIteration();
     expect(driver.read(HbaRegister.ghc) & 1).toBe(0);
     expect(driver.memory.at(at, 4096).every((byte) => byte === 0x55)).toBe(true);
   });
@@ -142,7 +143,7 @@ describe('commands and frames', () => {
     expect(driver.port('ci')).toBe(0);
     expect(driver.port('sact')).toBe(0xffffffff);
     medium.waiting.splice(31, 1)[0]!();
-    await turn();
+    await nextIteration();
     expect(driver.port('sact')).toBe(0x7fffffff);
     expect(driver.line).toBe(true);
     const frame = driver.frame('setDeviceBits');
@@ -200,7 +201,7 @@ describe('errors (§6)', () => {
     expect(driver.port('ci')).toBe(1 << 5);
     driver.prepare(6, { command: AtaCommand.readDmaExt, count: 1, prdt: [[at, 512]] });
     driver.setPort('ci', 1 << 6);
-    await turn();
+    await nextIteration();
     expect(driver.port('ci')).toBe((1 << 5) | (1 << 6));
     await driver.restart();
     expect(driver.port('ci')).toBe(0);
@@ -269,7 +270,7 @@ describe('errors (§6)', () => {
       driver.prepare(0, command);
       spoil(driver);
       driver.setPort('ci', 1);
-      for (let i = 0; i < 5; i++) await turn();
+      for (let i = 0; i < 5; i++) await nextIteration();
       expect((driver.port('is') >>> bit) & 1, name).toBe(1);
       expect(driver.line, name).toBe(true);
       await driver.reset();
@@ -312,7 +313,7 @@ describe('stops, resets and hot plug', () => {
     const at = driver.allocate(4096);
     driver.queue(0, { command: AtaCommand.writeFpdma, features: 8, write: true, prdt: [[at, 4096]] });
     driver.setPort('cmd', 0x10);
-    for (let i = 0; i < 20; i++) await turn();
+    for (let i = 0; i < 20; i++) await nextIteration();
     expect(driver.port('cmd') & 0x8000).toBe(0x8000);
     expect(driver.port('sact')).toBe(0);
     medium.open();
@@ -333,8 +334,8 @@ describe('stops, resets and hot plug', () => {
     driver.write(HbaRegister.ghc, 0x80000001);
     driver.memory.at(at, 8192).fill(0x55);
     medium.open();
-    for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await turn();
-    for (let i = 0; i < 20; i++) await turn();
+    for (let i = 0; i < 1000 && driver.read(HbaRegister.ghc) & 1; i++) await nextIteration();
+    for (let i = 0; i < 20; i++) await nextIteration();
     expect(driver.memory.at(at, 8192).every((byte) => byte === 0x55)).toBe(true);
   });
 
@@ -350,7 +351,7 @@ describe('stops, resets and hot plug', () => {
     expect(driver.port('ssts')).toBe(0);
     driver.frame('d2hRegister').fill(0);
     driver.setPort('sctl', 0x300);
-    for (let i = 0; i < 20; i++) await turn();
+    for (let i = 0; i < 20; i++) await nextIteration();
     expect(driver.port('ssts')).toBe(0x133);
     expect(driver.port('tfd') & 0x80).toBe(0x80);
     expect(driver.port('sig')).toBe(0xffffffff);
@@ -392,7 +393,7 @@ describe('stops, resets and hot plug', () => {
     driver.write(HbaRegister.is, 1);
     expect(driver.line).toBe(false);
     driver.controller.plug(0, device);
-    await turn();
+    await nextIteration();
     expect(driver.port('is') & PortInterrupt.connectChange).toBe(PortInterrupt.connectChange);
     expect(driver.line).toBe(true);
     medium.open();
@@ -408,7 +409,7 @@ describe('stops, resets and hot plug', () => {
       driver.prepare(0, { command: AtaCommand.flushCacheExt }, port);
       driver.setPort('ci', 1, port);
     }
-    await turn();
+    await nextIteration();
     expect(driver.read(HbaRegister.is)).toBe(3);
     driver.write(HbaRegister.is, 3); // both are still pending
     expect(driver.read(HbaRegister.is)).toBe(3);
@@ -443,7 +444,7 @@ describe('pause, save and restore', () => {
     other.controller.restore(state);
     expect(other.line).toBe(true);
     other.controller.resume();
-    for (let i = 0; i < 5; i++) await turn();
+    for (let i = 0; i < 5; i++) await nextIteration();
     expect(other.port('sact')).toBe(0);
     expect(other.memory.at(at, 8192)).toEqual(pattern(size).subarray(0, 8192));
   });

@@ -3,8 +3,9 @@ import type { BlockErrorKind } from '../../src/block/errors.js';
 import { AtaDisk } from '../../src/device/ata/disk.js';
 import { AtaCommand, AtaLog, SetFeature, Smart } from '../../src/spec/ata.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { AhciDriver, testAtaIdentity, turn, type DriverCommand } from '../support/ahci-driver.js';
+import { AhciDriver, testAtaIdentity, type DriverCommand } from '../support/ahci-driver.js';
 import { FailingDisk } from '../support/gated-disk.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const size = 4 << 20;
 
@@ -239,7 +240,7 @@ describe('errors', () => {
     });
     driver.setPort('sact', 1 << 3);
     driver.setPort('ci', 1 << 3);
-    await turn();
+    await nextIteration();
     expect(driver.port('is') >>> 30).toBe(1);
   });
 });

@@ -8,8 +8,9 @@ import { PacketDrive, type PacketDriveOptions } from '../../src/device/ata/packe
 import { Scsi } from '../../src/spec/scsi.js';
 import { Signature } from '../../src/spec/sata-fis.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { AhciDriver, testAtaIdentity, turn } from '../support/ahci-driver.js';
+import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const size = 1 << 20;
 const farFacts = { identity: 'far', readOnly: false, rotational: false, blockSize: 512 };
@@ -218,7 +219,7 @@ describe('medium', () => {
     const medium = new GatedDisk(size);
     const { driver, drive } = await started(medium);
     const reading = driver.packet(read10(0, 1), 2048);
-    await turn();
+    await nextIteration();
     drive.eject(true);
     expect((await reading).error >> 4).toBe(2);
     expect(await sense(driver)).toEqual([2, 0x3a, 2]);
@@ -271,7 +272,7 @@ describe('medium', () => {
     const far = new ExchangeableDrive(farFacts, old);
     const { driver } = await started(far, 'removable');
     const writing = driver.packet([Scsi.write10, 0, 0, 0, 0, 0, 0, 0, 1], 512, { write: true });
-    while (old.waiting.length === 0) await turn();
+    while (old.waiting.length === 0) await nextIteration();
     await far.remove();
     const fresh = new MemoryDevice(size);
     far.insert(fresh);

@@ -3,8 +3,7 @@ import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { ByteAccessFilter, byteAccess } from '../../src/block/filters/byte-access.js';
 import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+import { nextIteration } from '../support/event-loop.js';
 
 /** A disk whose writes take effect only when the test releases them, in the order of its list. */
 class SlowDisk extends ReadyMemoryDevice {
@@ -17,7 +16,7 @@ class SlowDisk extends ReadyMemoryDevice {
 
   async letGo(index = 0): Promise<void> {
     this.writes.splice(index, 1)[0]!.go();
-    await turn();
+    await nextIteration();
   }
 }
 
@@ -26,7 +25,7 @@ test('a change of a byte waits for a change of its block in flight, although tha
   const device = new ByteAccessFilter(disk);
   const whole = writeBytes(device, 0, new Uint8Array(512).fill(2));
   const part = writeBytes(device, 7, new Uint8Array([3]));
-  await turn();
+  await nextIteration();
   expect(disk.writes).toHaveLength(1);
   await disk.letGo();
   await whole;
@@ -39,18 +38,18 @@ test('a change of a block waits for the change of its byte; other blocks do not'
   const disk = new SlowDisk(4096);
   const device = new ByteAccessFilter(disk);
   const part = writeBytes(device, 7, new Uint8Array([3]));
-  await turn();
+  await nextIteration();
   const whole = writeBytes(device, 0, new Uint8Array(512).fill(2));
   expect(device.direct!.write(0, new Uint8Array(512))).toBe(false);
   const zero = device.writeZeroes(0, 512);
   const other = writeBytes(device, 512, new Uint8Array(512).fill(4));
-  await turn();
+  await nextIteration();
   expect(disk.writes.map(({ offset }) => offset)).toEqual([0, 512]);
   await disk.letGo(1);
   await other;
   await disk.letGo();
   await part;
-  await turn();
+  await nextIteration();
   await disk.letGo();
   await Promise.all([whole, zero]);
   expect(await readBytes(device, 0, 8)).toEqual(new Uint8Array(8));
@@ -78,7 +77,7 @@ test('a change that is cancelled while it waits changes nothing and lets the nex
   const stop = new AbortController();
   const second = expectKind('aborted', writeBytes(device, 2, new Uint8Array([2]), { signal: stop.signal }));
   const third = writeBytes(device, 3, new Uint8Array([3]));
-  await turn();
+  await nextIteration();
   stop.abort();
   await disk.letGo();
   await second;
@@ -92,7 +91,7 @@ test('a close waits for a change between its read and its write', async () => {
   const device = new ByteAccessFilter(disk);
   const part = writeBytes(device, 1, new Uint8Array([1]));
   const closed = device.close();
-  await turn();
+  await nextIteration();
   await disk.letGo();
   await part;
   await closed;
@@ -116,10 +115,10 @@ test('waits for changes begun earlier, not for later ones', async () => {
   const second = writeBytes(disk, 512, new Uint8Array(512));
   const two = disk.settled().then(() => order.push('two'));
   const three = disk.settled().then(() => order.push('three'));
-  await turn();
+  await nextIteration();
   await disk.letGo(1);
   await second;
-  await turn();
+  await nextIteration();
   expect(order).toEqual([]);
   await disk.letGo();
   await first;

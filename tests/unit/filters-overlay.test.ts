@@ -13,21 +13,15 @@ import { fileCalls } from '../../src/linux/files.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { allExtents } from '../conformance/zeroes.js';
 import { testWithKoffi } from '../support/koffi.js';
-import { tempPath } from '../support/temp.js';
+import { tempPath, tempImage } from '../support/temp.js';
 
 const size = 1 << 20;
 const content = new Random(5).bytes(size);
 const baseOf = (identity = 'disk'): MemoryDevice => new MemoryDevice(content.slice(), { readOnly: true, identity });
-
-function image(bytes: Uint8Array): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, bytes);
-  return path;
-}
 
 describe('the map', () => {
   test('against a plain array, over pages', () => {
@@ -282,7 +276,7 @@ describe('an overlay', () => {
 
 describe('an overlay file', () => {
   test('is made sparse, and opened again; the base file stays unchanged', async () => {
-    const path = image(content);
+    const path = tempImage(content);
     const before = statSync(path);
     const file = tempPath('disk.overlay');
     const bytes = new Random(6).bytes(65536 + 512);
@@ -300,8 +294,8 @@ describe('an overlay file', () => {
   });
 
   test("refuses another kind of file, another disk's overlay and one in use, and names the file", async () => {
-    const path = image(content);
-    const other = image(content.slice().reverse());
+    const path = tempImage(content);
+    const other = tempImage(content.slice().reverse());
     const file = tempPath('disk.overlay');
     const base = await openPath(path, { readOnly: true });
     const overlay = await openOverlayFile(base, file);
@@ -325,7 +319,7 @@ describe('an overlay file', () => {
   });
 
   test('is made in an empty file, which keeps its mode, and not in one of zeroes, whatever its length', async () => {
-    const path = image(content);
+    const path = tempImage(content);
     const base = await openPath(path, { readOnly: true });
     const file = tempPath('disk.overlay');
     writeFileSync(file, '', { mode: 0o640 });
@@ -343,7 +337,7 @@ describe('an overlay file', () => {
   });
 
   testWithKoffi('gives space back when clusters are zeroed or trimmed', async () => {
-    const path = image(content);
+    const path = tempImage(content);
     const file = tempPath('disk.overlay');
     const overlay = await openOverlayFile(await openPath(path, { readOnly: true }), file);
     await writeBytes(overlay, 0, content);
@@ -361,7 +355,7 @@ describe('an overlay file', () => {
   test('without koffi: the same', async () => {
     vi.stubEnv('FARBUS_NO_KOFFI', '1');
     const file = tempPath('disk.overlay');
-    const base = image(content);
+    const base = tempImage(content);
     const overlay = await openOverlayFile(await openPath(base, { readOnly: true }), file);
     await overlay.writeZeroes(4096, 8192);
     await overlay.close();

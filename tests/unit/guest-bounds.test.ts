@@ -12,11 +12,11 @@ import { bareComputer, type BareComputer } from '../support/bare-computer.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
 import { tempPath } from '../support/temp.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const size = 1 << 20;
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 const turns = async (count: number) => {
-  for (let i = 0; i < count; i++) await turn();
+  for (let i = 0; i < count; i++) await nextIteration();
 };
 
 afterEach(() => vi.restoreAllMocks());
@@ -139,7 +139,7 @@ describe('repeated resets and shutdowns by a guest', () => {
     for (let i = 0; i < 100; i++) {
       driver.write(Register.cc, enabled | (1 << 14));
       driver.write(Register.cc, enabled);
-      await turn();
+      await nextIteration();
       driver.write(Register.cc, 0);
       driver.write(Register.cc, enabled);
     }
@@ -180,7 +180,7 @@ describe('AHCI commands of a guest that acknowledges no interrupt', () => {
     driver.prepare(0, { command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
     for (let i = 0; i < 1000; i++) {
       driver.setPort('ci', 1);
-      while (driver.port('ci') !== 0) await turn();
+      while (driver.port('ci') !== 0) await nextIteration();
     }
     driver.setPort('is', 0xffffffff);
     expect(consumed - before).toBe(slots);

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
 import type { WriteOptions } from '../../src/block/device.js';
 import { GatedDisk } from '../support/gated-disk.js';
-import { IdeBoard, Port, turn } from '../support/ide-board.js';
+import { IdeBoard, Port } from '../support/ide-board.js';
+import { nextIteration } from '../support/event-loop.js';
 
 /** Counts the requests that reach it. */
 class CountedDisk extends GatedDisk {
@@ -68,7 +69,7 @@ it('forgets the rest of a write at a reset, and at the next command', async () =
   board.write(new Uint8Array(256));
   board.issue({ command: 0xef, features: 3 });
   board.write(new Uint8Array(512));
-  await turn();
+  await nextIteration();
   expect(disk.writes).toBe(0);
   expect(board.status & 0x88).toBe(0);
 });
@@ -77,7 +78,7 @@ it('has no DMA left after a reset', async () => {
   board.issue({ command: 0xca, lba: 8, count: 8 });
   await board.reset();
   board.out(Port.busMaster, 1);
-  await turn();
+  await nextIteration();
   expect(disk.writes).toBe(0);
   expect(board.in(Port.busMasterStatus) & 2).toBe(2);
 });

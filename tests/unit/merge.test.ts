@@ -8,7 +8,7 @@ import { MergeFilter } from '../../src/block/filters/merge.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { PagedBuffers } from '../conformance/paged-buffers.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 
 const KiB = 1024;

@@ -13,14 +13,12 @@ import {
   join,
   simpleReply,
   structuredChunk,
-  u16,
-  u32,
-  u64,
   usualTerms,
   type Answer,
   type FakeRequest,
   type FakeTerms,
 } from '../support/nbd-fake-server.js';
+import { u16, u32, u64 } from '../support/numbers.js';
 
 const size = 2 ** 44;
 

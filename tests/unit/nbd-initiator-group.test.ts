@@ -14,14 +14,10 @@ import {
   type FakeRequest,
   type FakeTerms,
 } from '../support/nbd-fake-server.js';
+import { nextIteration, until } from '../support/event-loop.js';
 
 const flags = usualTerms.flags | TransmissionFlag.canMultiConn;
 const block = (value: number): Uint8Array => new Uint8Array(512).fill(value);
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turn();
-}
-
 async function setUp(terms: Partial<FakeTerms> = {}, options: NbdOptions = {}) {
   const server = new FakeServer({ flags, state: 'life-1', ...terms });
   const states: string[] = [];
@@ -136,8 +132,8 @@ describe('when one is lost', () => {
     server.down = true;
     held[0]!.connection.stream.destroy();
     await until(() => server.connections.length === 4);
-    await turn();
-    await turn();
+    await nextIteration();
+    await nextIteration();
     control.abort();
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(over).toBe(false);

@@ -7,8 +7,9 @@ import { FarbusError } from '../../src/base/errors.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { Option, OptionReply, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
-import { FakeServer, optionReply, u16, u32, u64, type FakeTerms } from '../support/nbd-fake-server.js';
+import { FakeServer, optionReply, type FakeTerms } from '../support/nbd-fake-server.js';
 import { memoryDialer } from '../support/stream-pair.js';
+import { u16, u32, u64 } from '../support/numbers.js';
 
 async function agreed(terms: Partial<FakeTerms>, exportName = 'disk') {
   const server = new FakeServer(terms);

@@ -16,13 +16,11 @@ import {
   allocationId,
   join,
   structuredChunk,
-  u16,
-  u32,
-  u64,
   type Answer,
   type FakeRequest,
   type FakeTerms,
 } from '../support/nbd-fake-server.js';
+import { u16, u32, u64 } from '../support/numbers.js';
 
 const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, index) => (index * 13) ^ (index >> 8));
 

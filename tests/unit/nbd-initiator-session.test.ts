@@ -9,12 +9,9 @@ import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/in
 import { Command, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { FakeServer, usualTerms, type FakeRequest, type FakeTerms } from '../support/nbd-fake-server.js';
+import { until } from '../support/event-loop.js';
 
 /** Resolves when `condition` holds. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
-}
-
 function recorder() {
   const states: string[] = [];
   const lines: [LogLevel, string][] = [];

@@ -15,10 +15,11 @@ import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
-import { join, optionReply, u16, u64 } from '../support/nbd-fake-server.js';
+import { join, optionReply } from '../support/nbd-fake-server.js';
 import { memoryDialer, type Cut, type MemoryStream } from '../support/stream-pair.js';
 import { authority, keyFile, noOpenssl, type Authority } from '../support/tls-certificates.js';
 import { exportsOf } from './nbd-target-peer.js';
+import { u16, u64 } from '../support/numbers.js';
 
 const none = new Uint8Array(0);
 const hello = (flags: number) => join(u64(0x4e42444d41474943n), u64(0x49484156454f5054n), u16(flags));

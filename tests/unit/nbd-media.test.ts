@@ -13,6 +13,7 @@ import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { memoryDialer, type MemoryStream } from '../support/stream-pair.js';
 import { exportsOf, infoData, metaData, Peer, text } from './nbd-target-peer.js';
+import { until } from '../support/event-loop.js';
 
 const facts = { identity: 'drive', readOnly: false, rotational: false, blockSize: 512 };
 const open: (() => Promise<unknown>)[] = [];
@@ -221,7 +222,3 @@ describe('a medium over NBD', () => {
     peer.target.destroy();
   });
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
-}

@@ -9,13 +9,14 @@ import { Command } from '../../src/protocol/nbd/spec.js';
 import { defaultLimits } from '../../src/protocol/nbd/target/limits.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { exportsOf, infoData, join, optionBytes, Peer, requestBytes, TestStream, u32 } from './nbd-target-peer.js';
+import { exportsOf, infoData, join, optionBytes, Peer, requestBytes, TestStream } from './nbd-target-peer.js';
+import { nextIteration } from '../support/event-loop.js';
+import { u32 } from '../support/numbers.js';
 
 const KiB = 1 << 10;
 const MiB = 1 << 20;
 /** Memory of partly filled shared slabs, one of each kind. */
 const margin = 512 * KiB;
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** A client that has entered transmission and reads nothing from then on. */
 async function deafPeer(pool: SlabPool, disk = new MemoryDevice(64 * MiB)): Promise<Peer> {
@@ -30,7 +31,7 @@ async function flood(peer: Peer, request: (index: number) => Uint8Array, most = 
   let sent = 0;
   for (; sent < most && !peer.stream.paused && !peer.closed; sent++) {
     peer.stream.events!.data(request(sent));
-    if (sent % 64 === 0) await turn();
+    if (sent % 64 === 0) await nextIteration();
   }
   return sent;
 }
@@ -101,7 +102,7 @@ describe('many clients that never read hold at most the common limit, and 1 MiB 
       answered = true;
       return error;
     });
-    for (let i = 0; i < 50; i++) await turn();
+    for (let i = 0; i < 50; i++) await nextIteration();
     expect({ answered, short: pool.short }).toEqual({ answered: false, short: true });
     for (const one of deaf) one.target.destroy();
     expect(await long).toBe(0);

@@ -5,7 +5,8 @@ import { Exports } from '../../src/export/exports.js';
 import { Server } from '../../src/export/nbd/server.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GateDevice } from './nbd-target-gate.js';
-import { infoData, join, optionBytes, requestBytes, TestStream, u32 } from './nbd-target-peer.js';
+import { infoData, join, optionBytes, requestBytes, TestStream } from './nbd-target-peer.js';
+import { u32 } from '../support/numbers.js';
 
 const disk = () => new MemoryDevice(1 << 20);
 

@@ -3,17 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { Command, CommandFlag, NbdError, Option, OptionReply, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { exportsOf, extendedBytes, infoData, join, metaData, optionBytes, Peer, u32, view } from './nbd-target-peer.js';
+import { exportsOf, extendedBytes, infoData, join, metaData, optionBytes, Peer, view } from './nbd-target-peer.js';
+import { u32, u64 } from '../support/numbers.js';
 
 const size = 1 << 20;
 const sizeFlag = 1 << 12;
 const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
-
-function u64(value: number | bigint): Uint8Array {
-  const bytes = new Uint8Array(8);
-  view(bytes).setBigUint64(0, BigInt(value));
-  return bytes;
-}
 
 const { info } = new MemoryDevice(size);
 const hugeInfo = { ...info, size: 2 ** 45, can: { ...info.can, extents: true } };

@@ -2,18 +2,8 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Info, Option, OptionReply, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
 import { Handshake } from '../../src/protocol/nbd/target/handshake.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import {
-  exportsOf,
-  infoData,
-  join,
-  metaData,
-  optionBytes,
-  Peer,
-  requestBytes,
-  text,
-  u32,
-  view,
-} from './nbd-target-peer.js';
+import { exportsOf, infoData, join, metaData, optionBytes, Peer, requestBytes, text, view } from './nbd-target-peer.js';
+import { u32 } from '../support/numbers.js';
 
 const size = 1 << 20;
 const disks = () =>

@@ -22,6 +22,7 @@ import {
 import type { TargetLimits } from '../../src/protocol/nbd/target/limits.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
+import { u32 } from '../support/numbers.js';
 
 /** The target's side of a connection whose other side is the test. */
 export class TestStream implements ByteStream {
@@ -294,12 +295,6 @@ export function view(bytes: Uint8Array): DataView {
 
 export function text(bytes: Uint8Array): string {
   return new TextDecoder().decode(bytes);
-}
-
-export function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  view(bytes).setUint32(0, value);
-  return bytes;
 }
 
 export function join(parts: readonly Uint8Array[]): Uint8Array {

@@ -11,7 +11,9 @@ import type { TargetExport } from '../../src/protocol/nbd/target/export.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { exportsOf, infoData, join, metaData, optionBytes, Peer, TestStream, u32 } from './nbd-target-peer.js';
+import { exportsOf, infoData, join, metaData, optionBytes, Peer, TestStream } from './nbd-target-peer.js';
+import { nextIteration } from '../support/event-loop.js';
+import { u32 } from '../support/numbers.js';
 
 const session = 'farbus:session/01234567-89ab-4def-8123-456789abcdef';
 
@@ -65,15 +67,13 @@ class TlsPeer extends Peer {
   /** Asks for TLS and completes it. The conversation continues on `stream`. */
   async upgrade(names: string[] = []): Promise<void> {
     expect(await this.errorOf(Option.starttls)).toBe(OptionReply.ack);
-    await turn();
+    await nextIteration();
     const stream = new TestStream();
     this.upgrades[0]!.finish({ stream, names });
-    await turn();
+    await nextIteration();
     this.move(stream);
   }
 }
-
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('the time for the handshake', () => {
   afterEach(() => void vi.useRealTimers());
@@ -84,11 +84,11 @@ describe('the time for the handshake', () => {
     await peer.greet();
     vi.advanceTimersByTime(2000);
     expect(await peer.errorOf(Option.starttls)).toBe(OptionReply.ack);
-    await turn();
+    await nextIteration();
     vi.advanceTimersByTime(2000);
     const stream = new TestStream();
     peer.upgrades[0]!.finish({ stream, names: [] });
-    await turn();
+    await nextIteration();
     peer.move(stream);
     expect(await peer.errorOf(Option.list)).toBe(OptionReply.ack);
     vi.advanceTimersByTime(1500);
@@ -179,7 +179,7 @@ describe('nothing from before TLS counts after it', () => {
     await peer.greet();
     await peer.send(join([optionBytes(Option.starttls, new Uint8Array(0)), bytes]));
     await peer.target.finished;
-    await turn();
+    await nextIteration();
     expect(peer.upgrades).toHaveLength(0);
     expect(peer.stream.destroyed).toBe(true);
   });
@@ -189,11 +189,11 @@ describe('nothing from before TLS counts after it', () => {
     await peer.greet();
     peer.stream.blocked = true;
     peer.stream.events!.data(optionBytes(Option.starttls, new Uint8Array(0)));
-    await turn();
+    await nextIteration();
     expect(peer.upgrades).toHaveLength(0);
     peer.stream.events!.data(bytes);
     await peer.target.finished;
-    await turn();
+    await nextIteration();
     expect(peer.upgrades).toHaveLength(0);
   });
 
@@ -202,10 +202,10 @@ describe('nothing from before TLS counts after it', () => {
     await peer.greet();
     peer.stream.blocked = true;
     peer.stream.events!.data(optionBytes(Option.starttls, new Uint8Array(0)));
-    await turn();
+    await nextIteration();
     expect(peer.upgrades).toHaveLength(0);
     peer.stream.unblock();
-    await turn();
+    await nextIteration();
     expect(peer.upgrades).toHaveLength(1);
     peer.target.destroy();
     await peer.target.finished;
@@ -217,7 +217,7 @@ describe('an end during TLS', () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
-    await turn();
+    await nextIteration();
     peer.upgrades[0]!.fail(new Error('no'));
     await peer.target.finished;
     expect(peer.stream.destroyed).toBe(true);
@@ -236,7 +236,7 @@ describe('an end during TLS', () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
-    await turn();
+    await nextIteration();
     peer.target.drain();
     await peer.target.finished;
     expect(peer.stream.destroyed).toBe(true);
@@ -246,12 +246,12 @@ describe('an end during TLS', () => {
     const peer = new TlsPeer('on');
     await peer.greet();
     await peer.option(Option.starttls);
-    await turn();
+    await nextIteration();
     peer.target.destroy();
     await peer.target.finished;
     const late = new TestStream();
     peer.upgrades[0]!.finish({ stream: late, names: [] });
-    await turn();
+    await nextIteration();
     expect(late.destroyed).toBe(true);
   });
 });

@@ -1,62 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { buffersOf, type Buffers } from '../../src/base/buffers.js';
-import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
-import type { RequestOptions } from '../../src/block/device.js';
+import { buffersOf } from '../../src/base/buffers.js';
 import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode, Register, Status } from '../../src/spec/nvme.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { NvmeDriver, type TestCommand } from '../support/nvme-driver.js';
+import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
 
 const size = 4 << 20;
-
-/** A disk whose requests wait until the test opens the gate or they are aborted. */
-class GatedDisk extends MemoryDevice {
-  readonly waiting: (() => void)[] = [];
-  gated = true;
-  honoursAbort = true;
-
-  override async read(offset: number, into: Buffers, options: RequestOptions = {}): Promise<void> {
-    await this.#gate(options);
-    return super.read(offset, into);
-  }
-
-  override async write(offset: number, from: Buffers, options: RequestOptions = {}): Promise<void> {
-    await this.#gate(options);
-    return super.write(offset, from);
-  }
-
-  open(): void {
-    this.gated = false;
-    for (const go of this.waiting.splice(0)) go();
-  }
-
-  async #gate(options: RequestOptions): Promise<void> {
-    if (!this.gated) return;
-    await new Promise<void>((resolve, reject) => {
-      this.waiting.push(resolve);
-      options.signal?.addEventListener('abort', () => {
-        if (this.honoursAbort) reject(new BlockError('aborted', 'given up'));
-      });
-    });
-  }
-}
-
-/** A disk whose requests all fail with one kind of error. */
-class FailingDisk extends MemoryDevice {
-  readonly #kind: BlockErrorKind;
-
-  constructor(kind: BlockErrorKind) {
-    super(size);
-    this.#kind = kind;
-  }
-
-  override read(): Promise<void> {
-    return Promise.reject(new BlockError(this.#kind, 'as asked'));
-  }
-
-  override write(): Promise<void> {
-    return Promise.reject(new BlockError(this.#kind, 'as asked'));
-  }
-}
 
 async function started(disk = new MemoryDevice(size), queues = 1): Promise<NvmeDriver> {
   const driver = new NvmeDriver(disk);
@@ -325,7 +274,7 @@ describe('the NVM command set (§6)', () => {
     ['unreachable', Status.internalError],
     ['no-medium', Status.namespaceNotReady],
   ] as const)('tells the guest of %s', async (kind, status) => {
-    const driver = await started(new FailingDisk(kind));
+    const driver = await started(new FailingDisk(size, kind));
     const completion = await driver.submit({ opcode: NvmOpcode.write, prp1: driver.allocate(4096) }, 1);
     expect(completion.status).toBe(status);
     expect(completion.doNotRetry).toBe(true);

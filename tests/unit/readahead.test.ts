@@ -6,13 +6,13 @@ import { MergeFilter } from '../../src/block/filters/merge.js';
 import { ReadAheadFilter } from '../../src/block/filters/readahead.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { JitterFilter } from './jitter.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const KiB = 1024;
 const content = (length: number): Uint8Array => new Random(1).bytes(length);
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Reads [from, to) in requests of `step` bytes, one after another. */
 async function readThrough(device: BlockDevice, from: number, to: number, step: number): Promise<Uint8Array> {
@@ -118,7 +118,7 @@ describe('read-ahead', () => {
       if (change === 'write') await writeBytes(device, at, fresh);
       else await device[change](at, KiB);
       faults.release();
-      await turn();
+      await nextIteration();
       await expectBytes(device, at, fresh);
       await device.close();
     }
@@ -135,7 +135,7 @@ describe('read-ahead', () => {
     stop.abort();
     await read;
     faults.clear();
-    await turn();
+    await nextIteration();
     expect(into.every((byte) => byte === 0)).toBe(true);
     await device.close();
   });

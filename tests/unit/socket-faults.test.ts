@@ -11,10 +11,10 @@ import { listenOn, type SocketListener } from '../../src/network/listen.node.js'
 import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
 import type { ByteStream } from '../../src/network/stream.js';
 import { tempPath } from '../support/temp.js';
+import { nextIteration } from '../support/event-loop.js';
 
 const text = (chunk: Uint8Array): string => Buffer.from(chunk).toString('latin1');
 const bytes = (words: string): Uint8Array => Buffer.from(words, 'latin1');
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 let calls: SocketCalls | undefined;
 try {
@@ -206,7 +206,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
         stream.write([bytes('more')]);
       });
       await end;
-      await turn();
+      await nextIteration();
       expect(heard.join('')).toBe('last');
       expect(receive.mock.calls.length).toBe(before);
       expect(send).not.toHaveBeenCalled();
@@ -224,7 +224,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
         before = receive.mock.calls.length;
       });
       await said();
-      await turn();
+      await nextIteration();
       expect(heard.join('')).toBe('last');
       expect(receive.mock.calls.length).toBe(before);
       const into = new Uint8Array(100);
@@ -244,7 +244,7 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
         paused.pause();
       });
       await said();
-      await turn();
+      await nextIteration();
       expect(heard.join('')).toBe('last');
       stream.resume();
       await vi.waitUntil(() => heard.join('') === 'lastlater');

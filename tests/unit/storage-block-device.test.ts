@@ -8,14 +8,7 @@ import { openPath } from '../../src/storage/open.node.js';
 import { deviceNumber } from '../../src/storage/sysfs.node.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
-import { tempFolder, tempPath } from '../support/temp.js';
-
-function image(size: number): string {
-  const path = tempPath('loop.img');
-  writeFileSync(path, '');
-  truncateSync(path, size);
-  return path;
-}
+import { tempFolder, tempImage } from '../support/temp.js';
 
 test('device numbers, large ones too', () => {
   expect(deviceNumber(0x801n)).toBe('8:1');
@@ -25,7 +18,7 @@ test('device numbers, large ones too', () => {
 
 test('the end is found by reading if the system does not report it', async () => {
   for (const sectors of [0, 1, 2, 3, 7, 1000, 1024, 2049]) {
-    const fd = openSync(image(sectors * 512), 'r');
+    const fd = openSync(tempImage(sectors * 512, 'loop.img'), 'r');
     expect(await findEnd(fd)).toBe(sectors * 512);
     closeSync(fd);
   }
@@ -35,7 +28,7 @@ const missing = cannotLoop();
 if (missing !== undefined) console.error(`SKIPPED: block devices: ${missing}`);
 describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})` : ''}`, () => {
   test('facts equal the kernel’s, with koffi and without', async () => {
-    const path = attachLoop(image(8 << 20), '--sector-size', '4096');
+    const path = attachLoop(tempImage(8 << 20, 'loop.img'), '--sector-size', '4096');
     for (const native of [true, false]) {
       const device = await openPath(path, { native });
       expect(device.info).toMatchObject({ size: 8 << 20, blockSize: 4096, readOnly: false });
@@ -45,7 +38,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
   });
 
   test('a file is rotational if the disk below its file system is, also on a partition', async () => {
-    const disk = image(128 << 20);
+    const disk = tempImage(128 << 20, 'loop.img');
     execFileSync('sfdisk', ['-q', disk], { input: 'size=120M\n' });
     const path = attachLoop(disk, '--partscan');
     const name = path.slice('/dev/'.length);
@@ -93,7 +86,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
 
   test('one that has grown is longer after a refresh, with koffi and without', async () => {
     for (const native of [true, false]) {
-      const file = image(1 << 20);
+      const file = tempImage(1 << 20, 'loop.img');
       const path = attachLoop(file);
       const device = await openPath(path, { native, readOnly: true });
       truncateSync(file, 2 << 20);
@@ -106,7 +99,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
   });
 
   test('a writable device is opened by one writer only; readers may join', async () => {
-    const path = attachLoop(image(1 << 20));
+    const path = attachLoop(tempImage(1 << 20, 'loop.img'));
     const first = await openPath(path);
     await expect(openPath(path)).rejects.toThrow(/in use/);
     const reader = await openPath(path, { readOnly: true });
@@ -118,7 +111,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
   });
 
   test('a mounted device is refused with its mount point, unless it is read only', async () => {
-    const path = attachLoop(image(8 << 20));
+    const path = attachLoop(tempImage(8 << 20, 'loop.img'));
     execFileSync('mkfs.ext4', ['-q', path]);
     const at = tempFolder();
     const unmount = mount(path, at);
@@ -135,7 +128,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
   });
 
   test('a read-only device is read-only', async () => {
-    const path = attachLoop(image(1 << 20), '--read-only');
+    const path = attachLoop(tempImage(1 << 20, 'loop.img'), '--read-only');
     for (const native of [true, false]) {
       const device = await openPath(path, { native });
       expect(device.info.readOnly).toBe(true);
@@ -146,7 +139,7 @@ describe.skipIf(missing !== undefined)(`block devices${missing ? ` (${missing})`
   });
 
   test('identity is stable', async () => {
-    const path = attachLoop(image(1 << 20));
+    const path = attachLoop(tempImage(1 << 20, 'loop.img'));
     const identities: string[] = [];
     for (let i = 0; i < 2; i++) {
       const device = await openPath(path);

@@ -14,21 +14,14 @@ import { describe, expect, test, vi } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { openFile } from '../../src/storage/file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
-import { Random } from '../conformance/random.js';
+import { Random } from '../support/random.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { allExtents } from '../conformance/zeroes.js';
 import { testWithKoffi } from '../support/koffi.js';
 import { cannotLoop, mount } from '../support/root.js';
-import { tempFolder, tempPath } from '../support/temp.js';
+import { tempFolder, tempPath, tempImage } from '../support/temp.js';
 
 const mebibyte = 1 << 20;
-
-function image(size: number): string {
-  const path = tempPath('disk.img');
-  writeFileSync(path, '');
-  truncateSync(path, size);
-  return path;
-}
 
 async function refusal(path: string, options?: Parameters<typeof openPath>[1]): Promise<string> {
   const error = await openPath(path, options).then(
@@ -43,7 +36,7 @@ async function refusal(path: string, options?: Parameters<typeof openPath>[1]): 
 
 describe('a file as a block device', () => {
   test('data is written to the file at its offset', async () => {
-    const path = image(mebibyte);
+    const path = tempImage(mebibyte);
     const device = await openPath(path);
     const bytes = new Random(1).bytes(4096 + 512);
     await writeBytes(device, 1024, bytes);
@@ -55,14 +48,14 @@ describe('a file as a block device', () => {
   });
 
   test('an odd length gives blocks of one byte', async () => {
-    const device = await openPath(image(1001));
+    const device = await openPath(tempImage(1001));
     expect(device.info).toMatchObject({ size: 1001, blockSize: 1 });
     await device.close();
-    await expect(openFile(image(1001), { blockSize: 512 })).rejects.toThrow(/not whole blocks of 512/);
+    await expect(openFile(tempImage(1001), { blockSize: 512 })).rejects.toThrow(/not whole blocks of 512/);
   });
 
   test('a file that became shorter gives errors, not data', async () => {
-    const path = image(mebibyte);
+    const path = tempImage(mebibyte);
     const device = await openPath(path);
     truncateSync(path, 10_000);
     await readBytes(device, 0, 8192);
@@ -81,7 +74,7 @@ describe('a file as a block device', () => {
   });
 
   testWithKoffi('a file that became shorter has no hole behind its end', async () => {
-    const path = image(mebibyte);
+    const path = tempImage(mebibyte);
     const device = await openPath(path);
     await writeBytes(device, 64 * 1024, new Uint8Array(4096).fill(7));
     truncateSync(path, 512 * 1024 + 100);
@@ -116,7 +109,7 @@ describe('a file as a block device', () => {
   });
 
   testWithKoffi('extents are the real ones', async () => {
-    const device = await openPath(image(4 * mebibyte));
+    const device = await openPath(tempImage(4 * mebibyte));
     await writeBytes(device, mebibyte, new Uint8Array(65536).fill(1));
     const whole = await allExtents(device, 0, 4 * mebibyte);
     expect(whole.map(({ offset, length, hole, zero }) => [offset, length, hole, zero])).toEqual([
@@ -128,7 +121,7 @@ describe('a file as a block device', () => {
   });
 
   testWithKoffi('very many extents are told in parts', async () => {
-    const device = await openPath(image(4 * mebibyte));
+    const device = await openPath(tempImage(4 * mebibyte));
     for (let at = 0; at < 4 * mebibyte; at += 8192) await writeBytes(device, at, new Uint8Array(4096).fill(1));
     expect((await device.extents(0, 4 * mebibyte)).length).toBeLessThan(200);
     expect((await allExtents(device, 0, 4 * mebibyte)).length).toBeGreaterThan(500);
@@ -136,7 +129,7 @@ describe('a file as a block device', () => {
   });
 
   testWithKoffi('trim and zeroes give space back; zeroes without a hole do not', async () => {
-    const path = image(4 * mebibyte);
+    const path = tempImage(4 * mebibyte);
     const device = await openPath(path);
     expect(device.info.can).toMatchObject({ trim: true, writeZeroes: true, extents: true });
     const used = async (): Promise<number> => {
@@ -157,7 +150,7 @@ describe('a file as a block device', () => {
 
   test('without koffi nothing is offered that needs it, and zeroes are written', async () => {
     vi.stubEnv('FARBUS_NO_KOFFI', '1');
-    const path = image(mebibyte);
+    const path = tempImage(mebibyte);
     const device = await openPath(path);
     vi.unstubAllEnvs();
     expect(device.info.can).toMatchObject({ flush: true, trim: false, writeZeroes: false, extents: false });
@@ -170,12 +163,12 @@ describe('a file as a block device', () => {
   });
 
   test('after a failed flush no later one succeeds', async () => {
-    const device = await openFile(image(mebibyte), { native: false });
+    const device = await openFile(tempImage(mebibyte), { native: false });
     const { fd } = device as unknown as { fd: number };
     closeSync(fd);
     await expect(device.flush()).rejects.toThrow();
     // The descriptor is free: the next file gets it, and could be flushed by mistake.
-    const other = openSync(image(512), 'r+');
+    const other = openSync(tempImage(512), 'r+');
     expect(other).toBe(fd);
     await expectKind('io', device.flush());
     await device.close();
@@ -199,10 +192,10 @@ describe('a file as a block device', () => {
   });
 
   test('identity is stable for one file under any name', async () => {
-    const path = image(512);
+    const path = tempImage(512);
     const link = tempPath('link');
     symlinkSync(path, link);
-    const devices = await Promise.all([openPath(path), openPath(link), openPath(image(512))]);
+    const devices = await Promise.all([openPath(path), openPath(link), openPath(tempImage(512))]);
     const [first, second, third] = devices.map(({ info }) => info.identity);
     expect(first).toMatch(/^file:[0-9a-f]{32}$/);
     expect(second).toBe(first);
@@ -216,7 +209,7 @@ describe('paths that are refused', () => {
     const folder = tempFolder();
     expect(await refusal(join(folder, 'none'))).toMatch(/no such file/);
     expect(await refusal(folder)).toMatch(/folder/);
-    expect(await refusal(join(image(512), 'x'))).toMatch(/not a folder/);
+    expect(await refusal(join(tempImage(512), 'x'))).toMatch(/not a folder/);
     execFileSync('mkfifo', [join(folder, 'pipe')]);
     expect(await refusal(join(folder, 'pipe'))).toMatch(/pipe/);
     expect(await refusal('/dev/null')).toMatch(/character device/);
@@ -226,7 +219,7 @@ describe('paths that are refused', () => {
 
   test('a file without write permission is opened read-only, unless writing is required', async () => {
     if (process.getuid?.() !== 0) {
-      const path = image(512);
+      const path = tempImage(512);
       execFileSync('chmod', ['400', path]);
       const device = await openPath(path);
       expect(device.info.readOnly).toBe(true);
@@ -247,7 +240,7 @@ describe('paths that are refused', () => {
   });
 
   testWithKoffi('a file that is locked by another', async () => {
-    const path = image(512);
+    const path = tempImage(512);
     const first = await openFile(path, { exclusive: true });
     await expect(openFile(path, { exclusive: true })).rejects.toThrow(/locked/);
     await first.close();

@@ -7,6 +7,7 @@ import type { Port, Segment } from '../../src/network/ethernet/segment.js';
 import { openUdp } from '../../src/network/ethernet/udp.node.js';
 import { LearningTable, putVxlanHeader, vniOf } from '../../src/network/ethernet/vxlan.js';
 import { openVxlan } from '../../src/network/ethernet/vxlan.node.js';
+import { until } from '../support/event-loop.js';
 
 const open: Segment[] = [];
 afterEach(async () => {
@@ -36,11 +37,6 @@ function frame(to: Uint8Array, from: Uint8Array, payload: number, value = 1): Ui
 function station(segment: Segment): { port: Port; got: Uint8Array[] } {
   const got: Uint8Array[] = [];
   return { port: segment.attach({ onFrame: (bytes) => got.push(bytes.slice()) }), got };
-}
-
-async function until(done: () => boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; !done() && Date.now() < end;) await new Promise((r) => setTimeout(r, 2));
-  expect(done()).toBe(true);
 }
 
 describe('VXLAN packets', () => {

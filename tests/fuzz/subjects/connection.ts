@@ -16,7 +16,8 @@ import { Command, Info, Option, OptionReply, ReplyFlag, ReplyType } from '../../
 import { join, pack, string, text } from '../harness/bytes.js';
 import { poison, type Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../harness/random.js';
+import type { Random } from '../../support/random.js';
+import { nextIteration } from '../../support/event-loop.js';
 
 const session = '01234567-89ab-4def-8123-456789abcdef';
 const allocation = 1;
@@ -84,12 +85,12 @@ export const connection: Subject = {
       feed(run, input[0] ?? new Uint8Array(0));
       return run;
     });
-    await turn();
+    await nextIteration();
     const afterwards = runs.map((run) => (run.connection ? converse(run, run.connection) : () => hangUp(run)));
     // Short requests leave with the others of their turn.
-    await turn();
+    await nextIteration();
     const ends = afterwards.map((one) => one());
-    await turn();
+    await nextIteration();
     return runs.map((run, index) => `${run.failure.replace(/\d+/g, 'N')}${ends[index]!()}`);
   },
 };
@@ -100,7 +101,6 @@ function touched(bytes: Uint8Array): boolean {
 }
 
 const pool = new PayloadPool();
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 interface Run {
   readonly input: Input;

@@ -16,7 +16,7 @@ import { join, pack } from '../harness/bytes.js';
 import { exportFill, exportSize } from '../harness/compositions.js';
 import type { Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../harness/random.js';
+import type { Random } from '../../support/random.js';
 import { serve } from './serve.js';
 
 /**

@@ -17,8 +17,9 @@ import { join, pack, string, text } from '../harness/bytes.js';
 import { Composed, exportSize, possibleCompositions, token, type Composition } from '../harness/compositions.js';
 import { poison, type Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../harness/random.js';
+import type { Random } from '../../support/random.js';
 import { judge } from './target-judge.js';
+import { nextIteration } from '../../support/event-loop.js';
 
 /** Batches after which a server is ended, looked at, and composed anew. */
 const batchesOfOne = 300;
@@ -250,12 +251,12 @@ export const serve: Subject = {
     }
     for (const stream of streams) stream.hangUp();
     for (const end = Date.now() + patienceMs; server.clients.length > 0;) {
-      await turn();
+      await nextIteration();
       if (Date.now() < end) continue;
       const input = peers.find(({ stream }) => stream.peer === server.clients[0])!.input;
       throw fault('a connection does not end', input);
     }
-    await turn();
+    await nextIteration();
     if (server.left !== '') throw fault(server.left, inputs[0]!);
     await server.after();
     if (server.batches >= batchesOfOne) {
@@ -275,7 +276,6 @@ export const serve: Subject = {
   },
 };
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Turns of the event loop without a change after which nothing is expected to come by itself. */
@@ -285,7 +285,7 @@ const calmTurns = 6;
 async function quiet(streams: readonly FuzzStream[]): Promise<void> {
   let before = -1;
   for (let calm = 0; calm < calmTurns;) {
-    await (calm % 3 === 2 ? pause(1) : turn());
+    await (calm % 3 === 2 ? pause(1) : nextIteration());
     const now = streams.reduce((sum, { progress }) => sum + progress, 0);
     calm = now === before ? calm + 1 : 0;
     before = now;

@@ -12,7 +12,7 @@ import {
   OptionReply,
   ReplyType,
 } from '../../../src/protocol/nbd/spec.js';
-import { getBigU64, getU16, getU32, getU64 } from '../../../src/protocol/nbd/wire.js';
+import { getBigU64, getU16, getU32, getU64 } from '../../../src/base/big-endian.js';
 import { poison } from '../harness/input.js';
 import { exportSize } from '../harness/compositions.js';
 

@@ -22,6 +22,16 @@ export class Random {
     return Math.floor((((x ^ (x >>> 16)) >>> 0) / 2 ** 32) * limit);
   }
 
+  /** A whole number in [0, 2^32). */
+  next(): number {
+    return this.below(2 ** 32);
+  }
+
+  /** True once in `times`. */
+  once(times: number): boolean {
+    return this.below(times) === 0;
+  }
+
   chance(probability: number): boolean {
     return this.below(1_000_000) < probability * 1_000_000;
   }
@@ -43,7 +53,7 @@ export class Random {
   bytes(length: number): Uint8Array {
     const out = new Uint8Array(length);
     const words = new Uint32Array(out.buffer, 0, length >>> 2);
-    for (let i = 0; i < words.length; i++) words[i] = this.below(2 ** 32);
+    for (let i = 0; i < words.length; i++) words[i] = this.next();
     for (let i = words.length * 4; i < length; i++) out[i] = this.below(256);
     return out;
   }
