@@ -45,7 +45,7 @@ export class SftpConnection {
   readonly #expected = new Map<number, Expected>();
   readonly #reader: PacketReader;
   #lastId = 0;
-  #outbox: Uint8Array[] = [];
+  #unsent: Uint8Array[] = [];
   #flushing = false;
   #blocked = false;
   #closed = false;
@@ -192,7 +192,7 @@ export class SftpConnection {
   }
 
   #write(chunks: readonly Uint8Array[]): void {
-    this.#outbox.push(...chunks);
+    this.#unsent.push(...chunks);
     if (this.#flushing) return;
     this.#flushing = true;
     queueMicrotask(() => this.#flush());
@@ -200,9 +200,9 @@ export class SftpConnection {
 
   #flush(): void {
     this.#flushing = false;
-    const chunks = this.#outbox;
+    const chunks = this.#unsent;
     if (chunks.length === 0) return;
-    this.#outbox = [];
+    this.#unsent = [];
     this.#blocked = !this.#stream.write(chunks);
   }
 }

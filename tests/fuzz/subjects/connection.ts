@@ -138,7 +138,7 @@ const written = buffersOf(new Uint8Array(512));
 function converse(run: Run, connection: Connection): () => () => string {
   const { input, stream } = run;
   try {
-    factsOf(connection.agreement, 'disk', false);
+    factsOf(connection.negotiated, 'disk', false);
   } catch (error) {
     run.failure = messageOf(error);
   }

@@ -311,7 +311,7 @@ export class Exchange {
 
   #finish(command: Command, error?: BlockError): void {
     this.#inFlight.remove(command);
-    if (command.kind === 'write' && command.copies > 1 && !this.#hasSession) this.#haunt(command);
+    if (command.kind === 'write' && command.copies > 1 && !this.#hasSession) this.#quarantineBlocks(command);
     command.request.finish(error);
     this.#pumpLater();
   }
@@ -335,7 +335,7 @@ export class Exchange {
   }
 
   /** Copies of a finished write can still be in the network. */
-  #haunt(command: Command): void {
+  #quarantineBlocks(command: Command): void {
     this.#quarantine.add(command.lba, command.lba + command.count, command.sentAt);
   }
 
@@ -343,7 +343,7 @@ export class Exchange {
   #dropped(command: Command): void {
     if (command.firstSentAt === undefined || command.kind === 'read') return;
     if (this.#hasSession) this.#fence = true;
-    else this.#haunt(command);
+    else this.#quarantineBlocks(command);
   }
 
   /** Ends a command that waits and that its caller has aborted. Returns true if so. */

@@ -8,18 +8,18 @@
  */
 
 /** Sectors [start, end) of which copies can be in the network until `until` (performance.now()). */
-interface Haunted {
+interface Quarantined {
   readonly start: number;
   readonly end: number;
   readonly until: number;
 }
 
 /** Maximum number of entries; beyond it all are merged into one that covers them all. */
-const maxHaunted = 1024;
+const maxEntries = 1024;
 
 export class Quarantine {
   readonly #lifetimeMs: number;
-  #haunted: Haunted[] = [];
+  #entries: Quarantined[] = [];
 
   /** Maximum time that a frame can be in the network, in ms. */
   constructor(lifetimeMs: number) {
@@ -29,16 +29,16 @@ export class Quarantine {
   /** True if no copy of a write can be in the network any more. */
   get empty(): boolean {
     const now = performance.now();
-    return this.#haunted.every(({ until }) => until <= now);
+    return this.#entries.every(({ until }) => until <= now);
   }
 
   /** Adds a write whose last copy was sent at `sentAt` (performance.now()). */
   add(start: number, end: number, sentAt: number): void {
     const entry = { start, end, until: sentAt + this.#lifetimeMs };
     if (entry.until <= performance.now()) return;
-    if (this.#haunted.length >= maxHaunted) {
-      const all = [...this.#haunted, entry];
-      this.#haunted = [
+    if (this.#entries.length >= maxEntries) {
+      const all = [...this.#entries, entry];
+      this.#entries = [
         {
           start: Math.min(...all.map((one) => one.start)),
           end: Math.max(...all.map((one) => one.end)),
@@ -46,17 +46,17 @@ export class Quarantine {
         },
       ];
     } else {
-      this.#haunted.push(entry);
+      this.#entries.push(entry);
     }
   }
 
   /** Time until a write to these sectors may be sent, in ms; 0 if now. */
   wait(start: number, end: number): number {
-    if (this.#haunted.length === 0) return 0;
+    if (this.#entries.length === 0) return 0;
     const now = performance.now();
-    this.#haunted = this.#haunted.filter((one) => one.until > now);
+    this.#entries = this.#entries.filter((one) => one.until > now);
     let until = now;
-    for (const one of this.#haunted) {
+    for (const one of this.#entries) {
       if (one.start < end && start < one.end) until = Math.max(until, one.until);
     }
     return until - now;

@@ -7,7 +7,7 @@
  * message for this target is dropped and counted.
  *
  * Not here: executing commands (executor.ts), the ATA disk (disk.ts), mask and reserve lists
- * (access.ts).
+ * (settings.ts).
  */
 import { FarbusError } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
@@ -33,7 +33,7 @@ import {
   sectorsOf,
 } from '../spec.js';
 import { flagsOf, getAta, isAoe, putHeader, versionOf } from '../wire.js';
-import { Access, type Outcome } from './access.js';
+import { Settings, type SettingsAnswer } from './settings.js';
 import { Disk, isCut, reserved } from './disk.js';
 import { Executor, maxExecuting } from './executor.js';
 import { Responder } from './responder.js';
@@ -64,7 +64,7 @@ export class AoeTarget {
   readonly #port: Port;
   readonly #responder: Responder;
   readonly #disk: Disk;
-  readonly #access: Access;
+  readonly #settings: Settings;
   readonly #sessions = new SessionTable();
   readonly #openings = new Set<string>();
   readonly #life: Uint8Array;
@@ -106,7 +106,7 @@ export class AoeTarget {
       { maxSectors, readOnly: options.readOnly ?? false, writeThrough: options.writeThrough ?? false },
     );
     const announcement = { bufferCount, firmware, sectors: maxSectors };
-    this.#access = new Access(announcement, options.config ?? new Uint8Array(0), this.#frameSize);
+    this.#settings = new Settings(announcement, options.config ?? new Uint8Array(0), this.#frameSize);
     const onFrame = (frame: Uint8Array): void => this.#receive(frame);
     this.#port = segment.attach(options.mac ? { mac: options.mac, onFrame } : { onFrame });
     this.#responder = new Responder({ port: this.#port, shelf, slot, counters: this.counters });
@@ -137,7 +137,7 @@ export class AoeTarget {
       { ...this.#address, command: AoeCommand.config, tag: 0 },
       Flag.response,
     );
-    this.#responder.send(frame, this.#access.announce(frame, ConfigCommand.read));
+    this.#responder.send(frame, this.#settings.announce(frame, ConfigCommand.read));
   }
 
   /** Ignores further frames, waits for commands in flight, and leaves the segment. Idempotent. */
@@ -168,7 +168,7 @@ export class AoeTarget {
       return;
     }
     const mac = macKey(request, 6);
-    if (!this.#access.hears(mac)) {
+    if (!this.#settings.hears(mac)) {
       this.counters.masked++;
       return;
     }
@@ -177,11 +177,11 @@ export class AoeTarget {
       case AoeCommand.ata:
         return this.#ata(request, mac);
       case AoeCommand.config:
-        return this.#control(request, (frame) => this.#access.config(frame, request.length));
+        return this.#control(request, (frame) => this.#settings.config(frame, request.length));
       case AoeCommand.mask:
-        return this.#control(request, (frame) => this.#access.mask(frame, request.length));
+        return this.#control(request, (frame) => this.#settings.mask(frame, request.length));
       case AoeCommand.reserve:
-        return this.#control(request, (frame) => this.#access.reserve(frame, request.length, mac));
+        return this.#control(request, (frame) => this.#settings.reserve(frame, request.length, mac));
       case AoeCommand.session:
         return this.#session(request, mac);
       default:
@@ -189,7 +189,7 @@ export class AoeTarget {
     }
   }
 
-  #control(request: Uint8Array, answer: (frame: Uint8Array) => Outcome): void {
+  #control(request: Uint8Array, answer: (frame: Uint8Array) => SettingsAnswer): void {
     const frame = new Uint8Array(this.#frameSize);
     frame.set(request.subarray(0, this.#frameSize));
     const outcome = answer(frame);
@@ -211,7 +211,7 @@ export class AoeTarget {
       return;
     }
     if (typeof opening === 'number') return this.#responder.refuse(request, opening);
-    if (!this.#access.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
+    if (!this.#settings.admits(mac)) return this.#responder.refuse(request, AoeError.reserved);
     // The superseded session may take long to end. Drop copies of the opening meanwhile, or they
     // pile up.
     const key = `${mac}/${opening.nonce.join()}`;
@@ -251,7 +251,7 @@ export class AoeTarget {
     }
     const plan = this.#disk.plan(ata);
     if ('aoeError' in plan) return this.#executor.refuse(request, { mac, ata, session }, plan);
-    if (plan.kind !== 'identify' && !this.#access.admits(mac)) {
+    if (plan.kind !== 'identify' && !this.#settings.admits(mac)) {
       return this.#executor.refuse(request, { mac, ata, session }, reserved);
     }
     this.#executor.execute(request, { mac, ata, plan, session });

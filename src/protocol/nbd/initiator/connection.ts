@@ -13,8 +13,8 @@ import { withAddress } from '../../remote/reconnection.js';
 import { Command, TransmissionFlag } from '../spec.js';
 import { PeerError } from './errors.js';
 import { HandshakeFeed } from './handshake-feed.js';
-import { agree, negotiate, startTls, type Agreement, type Steps, type Wish } from './negotiation.js';
-import { Outbox } from './outbox.js';
+import { negotiateExport, negotiate, startTls, type Negotiated, type Handshake, type Wish } from './negotiation.js';
+import { RequestBatch } from './request-batch.js';
 import type { PayloadPool } from './payload-pool.js';
 import { ReplyParser, type ReplyTable } from './replies.js';
 import { NbdRequest } from './request.js';
@@ -83,16 +83,16 @@ export class Connection implements StreamEvents, ReplyTable {
   #stream: ByteStream;
   readonly #id: number;
   readonly #pool: PayloadPool;
-  readonly #outbox: Outbox;
+  readonly #batch: RequestBatch;
   readonly #inFlight = new Map<number, NbdRequest>();
   readonly #watchdog: Watchdog;
   #events: ConnectionEvents | undefined;
-  #agreement: Agreement | undefined;
+  #negotiated: Negotiated | undefined;
   #parser: ReplyParser | undefined;
   #handshake: Pick<HandshakeFeed<never>, 'push' | 'fail'> | undefined;
   #lastCookie = 0;
   #writeBytes = 0;
-  /** Requests wait in the outbox for the end of the current task (a microtask sends them). */
+  /** Requests wait in the batch for the end of the current task (a microtask sends them). */
   #filling = false;
   #blocked = false;
   /** Set once the connection has ended: the reason for the loss, or 'closed' or 'refused'. */
@@ -103,7 +103,7 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#stream = stream;
     this.#id = options.id;
     this.#pool = options.pool;
-    this.#outbox = new Outbox(options.pool);
+    this.#batch = new RequestBatch(options.pool);
     this.#watchdog = new Watchdog(options.stallSeconds, {
       oldest: () => this.#inFlight.values().next().value?.sentAt,
       unsent: () => this.#stream.pending,
@@ -142,14 +142,14 @@ export class Connection implements StreamEvents, ReplyTable {
         if (error instanceof FarbusError) return fail(error, true);
         fail(new FarbusError(`${messageOf(error)}: is that an NBD server with this export?`, { cause: error }));
       };
-      const feed = <T>(steps: Steps<T>, done: (result: T) => void): void => {
-        connection.#handshake = new HandshakeFeed(steps, done, failed);
+      const feed = <T>(handshake: Handshake<T>, done: (result: T) => void): void => {
+        connection.#handshake = new HandshakeFeed(handshake, done, failed);
         connection.#stream.attach(connection);
       };
       const send = (bytes: Uint8Array): void => void connection.#stream.write([bytes]);
-      const agreed = (agreement: Agreement): void => {
+      const agreed = (negotiated: Negotiated): void => {
         end();
-        connection.#begin(agreement);
+        connection.#begin(negotiated);
         resolve(connection);
       };
       const { secure, wish } = options;
@@ -160,17 +160,17 @@ export class Connection implements StreamEvents, ReplyTable {
         secure(stream, signal).then((secured) => {
           connection.#stream = secured.stream;
           if (signal.aborted) return secured.stream.destroy();
-          feed(agree(wish, send, greeting), agreed);
+          feed(negotiateExport(wish, send, greeting), agreed);
         }, fail);
       });
     });
   }
 
-  #begin(agreement: Agreement): void {
-    this.#agreement = agreement;
-    this.#parser = new ReplyParser(this, agreement);
-    this.#outbox.extended = agreement.style === 'extended';
-    this.#outbox.statusOf = filterOf(agreement);
+  #begin(negotiated: Negotiated): void {
+    this.#negotiated = negotiated;
+    this.#parser = new ReplyParser(this, negotiated);
+    this.#batch.extended = negotiated.style === 'extended';
+    this.#batch.statusOf = filterOf(negotiated);
   }
 
   /** The memory for copies of payloads. */
@@ -179,8 +179,8 @@ export class Connection implements StreamEvents, ReplyTable {
   }
 
   /** The result of the handshake. */
-  get agreement(): Agreement {
-    return this.#agreement!;
+  get negotiated(): Negotiated {
+    return this.#negotiated!;
   }
 
   /**
@@ -225,7 +225,7 @@ export class Connection implements StreamEvents, ReplyTable {
     if (this.#inFlight.size === 0) this.#watchdog.start();
     this.#inFlight.set(request.cookie, request);
     if (request.type === Command.write) this.#writeBytes += request.length;
-    this.#outbox.add(request, this.#id);
+    this.#batch.add(request, this.#id);
     // A long transfer is worth its own system call: the server starts on it while the guest
     // prepares its next command.
     if (request.length >= longTransfer && request.buffers !== undefined) return this.#flush();
@@ -245,8 +245,8 @@ export class Connection implements StreamEvents, ReplyTable {
     if (this.#end !== undefined) return;
     this.#end = 'closed';
     this.#watchdog.stop();
-    this.#outbox.disconnect();
-    this.#stream.write(this.#outbox.take());
+    this.#batch.disconnect();
+    this.#stream.write(this.#batch.take());
     await this.#goodbye();
   }
 
@@ -329,7 +329,7 @@ export class Connection implements StreamEvents, ReplyTable {
 
   #flush(): void {
     if (this.#end !== undefined) return;
-    const chunks = this.#outbox.take();
+    const chunks = this.#batch.take();
     if (chunks.length > 0) this.#blocked = !this.#stream.write(chunks);
   }
 
@@ -338,7 +338,7 @@ export class Connection implements StreamEvents, ReplyTable {
    * a flush.
    */
   #probe(): void {
-    const { size, minBlock = 1 } = this.agreement;
+    const { size, minBlock = 1 } = this.negotiated;
     const length = Math.max(minBlock, 512);
     if (length > size) return;
     const buffers = buffersOf(new Uint8Array(length));
@@ -356,8 +356,8 @@ export class Connection implements StreamEvents, ReplyTable {
     // Send NBD_CMD_DISC only if no payload waits to be sent: payloads use the callers' memory,
     // which is theirs again when their requests settle.
     if (soft && !this.#filling && this.#stream.pending === 0) {
-      this.#outbox.disconnect();
-      this.#stream.write(this.#outbox.take());
+      this.#batch.disconnect();
+      this.#stream.write(this.#batch.take());
       void this.#goodbye();
     } else {
       this.#stream.destroy();
@@ -371,7 +371,7 @@ export class Connection implements StreamEvents, ReplyTable {
  * The context to name in block status requests. Undefined if the server cannot be asked for one
  * context, or if no other context was selected, so that naming it is unnecessary.
  */
-function filterOf({ flags, allocationId, state, medium, marks }: Agreement): number | undefined {
+function filterOf({ flags, allocationId, state, medium, marks }: Negotiated): number | undefined {
   const others = [state, medium, marks].some((one) => one !== undefined);
   return flags & TransmissionFlag.blockStatusPayload && others ? allocationId : undefined;
 }

@@ -5,7 +5,7 @@
 import { messageOf } from '../../../base/errors.js';
 import { BlockError } from '../../../block/errors.js';
 import { breachOf, factsOf, type ExportFacts } from './facts.js';
-import type { Agreement } from './negotiation.js';
+import type { Negotiated } from './negotiation.js';
 
 export class ExportState {
   readonly #exportName: string;
@@ -41,11 +41,11 @@ export class ExportState {
    * The way in which a new connection's export breaks the promises of the first; undefined if it
    * keeps them.
    */
-  breach(agreement: Agreement): string | undefined {
-    const sameMedium = agreement.medium === this.#facts.medium;
+  breach(negotiated: Negotiated): string | undefined {
+    const sameMedium = negotiated.medium === this.#facts.medium;
     try {
       const readOnly = this.#readOnly || (this.#facts.info.readOnly && sameMedium);
-      return breachOf(this.#facts, factsOf(agreement, this.#exportName, readOnly));
+      return breachOf(this.#facts, factsOf(negotiated, this.#exportName, readOnly));
     } catch (error) {
       return messageOf(error);
     }
@@ -55,11 +55,11 @@ export class ExportState {
    * Adopts the size of a new connection's export if it has grown and has the same medium.
    * @returns the size before, in bytes; undefined if it has not grown
    */
-  grow(agreement: Agreement): number | undefined {
+  grow(negotiated: Negotiated): number | undefined {
     const { info, medium } = this.#facts;
     // Round down to this device's blocks: the server's blocks may have become smaller.
-    const size = agreement.size - (agreement.size % info.blockSize);
-    if (agreement.medium !== medium || size <= info.size) return undefined;
+    const size = negotiated.size - (negotiated.size % info.blockSize);
+    if (negotiated.medium !== medium || size <= info.size) return undefined;
     this.#facts = { ...this.#facts, info: { ...info, size } };
     return info.size;
   }
@@ -68,10 +68,10 @@ export class ExportState {
    * Adopts the facts of a new connection's medium, if the export has media.
    * @returns true if the medium has changed
    */
-  changeMedium(agreement: Agreement): boolean {
-    if (agreement.medium === undefined) return false;
-    const changed = agreement.medium !== this.#facts.medium;
-    this.#facts = factsOf(agreement, this.#exportName, this.#readOnly);
+  changeMedium(negotiated: Negotiated): boolean {
+    if (negotiated.medium === undefined) return false;
+    const changed = negotiated.medium !== this.#facts.medium;
+    this.#facts = factsOf(negotiated, this.#exportName, this.#readOnly);
     return changed;
   }
 }

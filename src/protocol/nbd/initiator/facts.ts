@@ -6,7 +6,7 @@ import { FarbusError } from '../../../base/errors.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { compareIdentity } from '../../../block/identity.js';
 import { TransmissionFlag, defaultMaxPayload } from '../spec.js';
-import type { Agreement } from './negotiation.js';
+import type { Negotiated } from './negotiation.js';
 
 /**
  * Default block size if the server does not announce one: every server should accept it ([NBD]
@@ -25,45 +25,45 @@ export interface ExportFacts {
   readonly fastZero: boolean;
   /** True if requests have 64-bit lengths. */
   readonly wide: boolean;
-  /** {@link Agreement.medium}. */
+  /** {@link Negotiated.medium}. */
   readonly medium: string | undefined;
 }
 
 /** @throws FarbusError if the server's block sizes violate the specification */
-export function factsOf(agreement: Agreement, exportName: string, readOnly: boolean): ExportFacts {
-  const has = (flag: number): boolean => (agreement.flags & flag) !== 0;
-  const blockSize = agreement.minBlock ?? dividing(agreement.size, usualBlock);
+export function factsOf(negotiated: Negotiated, exportName: string, readOnly: boolean): ExportFacts {
+  const has = (flag: number): boolean => (negotiated.flags & flag) !== 0;
+  const blockSize = negotiated.minBlock ?? dividing(negotiated.size, usualBlock);
   if (!powerOfTwo(blockSize) || blockSize > largestBlock) {
     throw new FarbusError(`the server demands blocks of ${blockSize} bytes, which is not a power of two up to 65536`);
   }
-  const maxPayload = Math.min(agreement.maxPayload ?? defaultMaxPayload, defaultMaxPayload);
+  const maxPayload = Math.min(negotiated.maxPayload ?? defaultMaxPayload, defaultMaxPayload);
   const maxTransfer = maxPayload - (maxPayload % blockSize);
   if (maxTransfer === 0) {
     throw new FarbusError(`the server takes ${maxPayload} bytes at most, which is less than its block of ${blockSize}`);
   }
-  const preferred = agreement.preferredBlock ?? usualPreferred;
+  const preferred = negotiated.preferredBlock ?? usualPreferred;
   const info: BlockInfo = {
     // [NBD] "Size constraints": a partial block at the end cannot be accessed.
-    size: agreement.size - (agreement.size % blockSize),
-    tail: agreement.size % blockSize,
+    size: negotiated.size - (negotiated.size % blockSize),
+    tail: negotiated.size % blockSize,
     blockSize,
     preferredSize: powerOfTwo(preferred) ? Math.max(preferred, blockSize) : Math.max(usualPreferred, blockSize),
     maxTransfer,
     readOnly: readOnly || has(TransmissionFlag.readOnly),
-    removable: agreement.medium !== undefined,
+    removable: negotiated.medium !== undefined,
     rotational: has(TransmissionFlag.rotational),
     identity: `nbd:${exportName}`,
-    ...(agreement.marks && { marks: agreement.marks }),
+    ...(negotiated.marks && { marks: negotiated.marks }),
     can: {
       flush: has(TransmissionFlag.sendFlush),
       fua: has(TransmissionFlag.sendFlush) && has(TransmissionFlag.sendFua),
       trim: has(TransmissionFlag.sendTrim),
       writeZeroes: has(TransmissionFlag.sendWriteZeroes),
-      extents: agreement.style !== 'simple' && agreement.allocationId !== undefined,
+      extents: negotiated.style !== 'simple' && negotiated.allocationId !== undefined,
       multiConnection: has(TransmissionFlag.canMultiConn),
     },
   };
-  const { style, medium } = agreement;
+  const { style, medium } = negotiated;
   return { info, fastZero: has(TransmissionFlag.sendFastZero), wide: style === 'extended', medium };
 }
 

@@ -3,10 +3,10 @@
  * any size.
  */
 import { PeerError } from './errors.js';
-import type { Steps } from './negotiation.js';
+import type { Handshake } from './negotiation.js';
 
 export class HandshakeFeed<T> {
-  readonly #steps: Steps<T>;
+  readonly #handshake: Handshake<T>;
   readonly #agreed: (result: T) => void;
   readonly #failed: (error: Error) => void;
   #wanted = new Uint8Array(0);
@@ -14,11 +14,11 @@ export class HandshakeFeed<T> {
   #over = false;
 
   /** Exactly one of the callbacks is called, once. */
-  constructor(steps: Steps<T>, agreed: (result: T) => void, failed: (error: Error) => void) {
-    this.#steps = steps;
+  constructor(handshake: Handshake<T>, agreed: (result: T) => void, failed: (error: Error) => void) {
+    this.#handshake = handshake;
     this.#agreed = agreed;
     this.#failed = failed;
-    this.#step(() => steps.next());
+    this.#step(() => handshake.next());
   }
 
   push(chunk: Uint8Array): void {
@@ -28,7 +28,7 @@ export class HandshakeFeed<T> {
       this.#wanted.set(chunk.subarray(at, at + count), this.#have);
       this.#have += count;
       at += count;
-      if (this.#have === this.#wanted.length) this.#step(() => this.#steps.next(this.#wanted), at < chunk.length);
+      if (this.#have === this.#wanted.length) this.#step(() => this.#handshake.next(this.#wanted), at < chunk.length);
     }
   }
 

@@ -39,7 +39,7 @@ export interface Wish {
 }
 
 /** The result of the handshake: the facts that the server offers on this connection. */
-export interface Agreement {
+export interface Negotiated {
   /** In bytes. */
   readonly size: number;
   /** [NBD] "Transmission flags". */
@@ -72,7 +72,7 @@ export interface Agreement {
 }
 
 /** A handshake in progress: returns its result, or throws PeerError or FarbusError. */
-export type Steps<T> = Generator<number, T, Uint8Array>;
+export type Handshake<T> = Generator<number, T, Uint8Array>;
 
 interface OptionReplies {
   readonly replies: { readonly type: number; readonly data: Uint8Array }[];
@@ -103,8 +103,8 @@ export interface Greeting {
 }
 
 /** Negotiates until transmission begins. `send` receives whole messages. */
-export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps<Agreement> {
-  return yield* agree(wish, send, yield* greet(send));
+export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Handshake<Negotiated> {
+  return yield* negotiateExport(wish, send, yield* greet(send));
 }
 
 /**
@@ -113,7 +113,7 @@ export function* negotiate(wish: Wish, send: (bytes: Uint8Array) => void): Steps
  * @throws FarbusError if the server refuses; nothing more is then sent without TLS ([NBD] "Protocol
  *   downgrade attacks")
  */
-export function* startTls(send: (bytes: Uint8Array) => void): Steps<Greeting> {
+export function* startTls(send: (bytes: Uint8Array) => void): Handshake<Greeting> {
   const greeting = yield* greet(send);
   if (!greeting.fixed) throw new FarbusError('the server has no TLS: use nbd:// if that is all right');
   const { error } = yield* option(send, Option.starttls, nothing);
@@ -123,7 +123,7 @@ export function* startTls(send: (bytes: Uint8Array) => void): Steps<Greeting> {
   throw new FarbusError(`the server refuses TLS: use nbd:// if that is all right${said}`);
 }
 
-function* greet(send: (bytes: Uint8Array) => void): Steps<Greeting> {
+function* greet(send: (bytes: Uint8Array) => void): Handshake<Greeting> {
   const hello = yield 16;
   const magic = getBigU64(hello, 8);
   if (getBigU64(hello, 0) !== NBD_MAGIC) throw new PeerError(noServer);
@@ -140,7 +140,11 @@ function* greet(send: (bytes: Uint8Array) => void): Steps<Greeting> {
 }
 
 /** Negotiates everything after the greeting, until transmission begins. */
-export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, noZeroes }: Greeting): Steps<Agreement> {
+export function* negotiateExport(
+  wish: Wish,
+  send: (bytes: Uint8Array) => void,
+  { fixed, noZeroes }: Greeting,
+): Handshake<Negotiated> {
   if (!fixed) return yield* byExportName(wish, send, noZeroes, 'simple');
 
   const style = yield* selectStyle(send);
@@ -160,7 +164,7 @@ export function* agree(wish: Wish, send: (bytes: Uint8Array) => void, { fixed, n
  * Asks for the names of the server's exports, for a message: a few, or none. The handshake cannot
  * continue afterwards.
  */
-function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
+function* exportNames(send: (bytes: Uint8Array) => void): Handshake<string[]> {
   try {
     const { replies } = yield* option(send, Option.list, nothing);
     const names = replies.map(({ type, data }) => {
@@ -175,7 +179,7 @@ function* exportNames(send: (bytes: Uint8Array) => void): Steps<string[]> {
 }
 
 /** The best header style that the server has. */
-function* selectStyle(send: (bytes: Uint8Array) => void): Steps<HeaderStyle> {
+function* selectStyle(send: (bytes: Uint8Array) => void): Handshake<HeaderStyle> {
   if (!(yield* option(send, Option.extendedHeaders, nothing)).error) return 'extended';
   return (yield* option(send, Option.structuredReply, nothing)).error ? 'simple' : 'structured';
 }
@@ -189,16 +193,16 @@ function* byExportName(
   send: (bytes: Uint8Array) => void,
   noZeroes: boolean,
   style: HeaderStyle,
-): Steps<Agreement> {
+): Handshake<Negotiated> {
   send(optionBytes(Option.exportName, encodeString(wish.exportName)));
   const reply = yield 10;
-  const offer = { size: sizeOf(reply, 0), flags: getU16(reply, 8), style };
+  const exportFacts = { size: sizeOf(reply, 0), flags: getU16(reply, 8), style };
   if (!noZeroes) yield 124;
-  return offer;
+  return exportFacts;
 }
 
 /** Sends an option and collects its replies up to the final one. */
-function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Array): Steps<OptionReplies> {
+function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Array): Handshake<OptionReplies> {
   send(optionBytes(code, data));
   const replies: OptionReplies['replies'] = [];
   for (;;) {
@@ -226,7 +230,7 @@ function* option(send: (bytes: Uint8Array) => void, code: number, data: Uint8Arr
 function* selectContexts(
   wish: Wish,
   send: (bytes: Uint8Array) => void,
-): Steps<Pick<Agreement, 'allocationId' | 'state' | 'medium' | 'marks'>> {
+): Handshake<Pick<Negotiated, 'allocationId' | 'state' | 'medium' | 'marks'>> {
   const ours = sessionContext + wish.session;
   const queries = [baseAllocation, ours, mediaContext, identityContext];
   const parts = [stringBytes(wish.exportName), u32Bytes(queries.length), ...queries.map(stringBytes)];
@@ -252,22 +256,22 @@ function* selectContexts(
 }
 
 /** Parses the replies to NBD_OPT_GO. */
-function exportInfo({ replies }: OptionReplies): Omit<Agreement, 'style'> {
-  let offer: Pick<Agreement, 'size' | 'flags'> | undefined;
-  let sizes: Pick<Agreement, 'minBlock' | 'preferredBlock' | 'maxPayload'> = {};
+function exportInfo({ replies }: OptionReplies): Omit<Negotiated, 'style'> {
+  let exportFacts: Pick<Negotiated, 'size' | 'flags'> | undefined;
+  let sizes: Pick<Negotiated, 'minBlock' | 'preferredBlock' | 'maxPayload'> = {};
   for (const { type, data } of replies) {
     if (type !== OptionReply.info || data.length < 2) throw new PeerError('an unfit reply to the choice of the export');
     const kind = getU16(data, 0);
     if (kind === Info.export) {
       if (data.length !== 12) throw new PeerError('facts of the export in a wrong length');
-      offer = { size: sizeOf(data, 2), flags: getU16(data, 10) };
+      exportFacts = { size: sizeOf(data, 2), flags: getU16(data, 10) };
     } else if (kind === Info.blockSize) {
       if (data.length !== 14) throw new PeerError('block sizes in a wrong length');
       sizes = { minBlock: getU32(data, 2), preferredBlock: getU32(data, 6), maxPayload: getU32(data, 10) };
     }
   }
-  if (!offer) throw new PeerError('an agreement without the facts of the export');
-  return { ...offer, ...sizes };
+  if (!exportFacts) throw new PeerError('an agreement without the facts of the export');
+  return { ...exportFacts, ...sizes };
 }
 
 /** Ends the handshake properly with NBD_OPT_ABORT; returns the error for people. */

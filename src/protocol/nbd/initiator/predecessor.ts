@@ -65,7 +65,7 @@ export async function fenceSession(
 ): Promise<Fate> {
   if (typeof session !== 'string' || !isSessionId(session) || known !== 1) return 'unknown';
   const connection = await connect(dialer, { ...options, wish: { exportName, session } });
-  const fenced = connection.agreement.state !== undefined;
+  const fenced = connection.negotiated.state !== undefined;
   await connection.disconnect();
   return fenced ? 'gone' : 'unknown';
 }

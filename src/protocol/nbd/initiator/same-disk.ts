@@ -19,7 +19,7 @@ export async function otherDisk(
   connection: Connection,
   witness: ContentWitness | undefined,
 ): Promise<string | undefined> {
-  if (provenSame(size, marks, connection.agreement.marks ?? {})) return undefined;
+  if (provenSame(size, marks, connection.negotiated.marks ?? {})) return undefined;
   return otherContent(witness, (offset, into) => readAlone(connection, offset, into));
 }
 

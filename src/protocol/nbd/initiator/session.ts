@@ -85,7 +85,7 @@ export class Session {
 
   private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
     const { exportName, readOnly } = options;
-    const { agreement } = connection;
+    const { negotiated } = connection;
     this.#dialer = dialer;
     this.#options = options;
     this.#id = id;
@@ -98,8 +98,8 @@ export class Session {
       failWaiting: (error) => this.#failWaiting(error),
       cutOff: () => this.#connection?.giveUp('the device is being closed'),
     });
-    this.#export = new ExportState(first ? first.#export.facts : factsOf(agreement, exportName, readOnly), options);
-    const breach = this.#export.breach(agreement);
+    this.#export = new ExportState(first ? first.#export.facts : factsOf(negotiated, exportName, readOnly), options);
+    const breach = this.#export.breach(negotiated);
     if (breach !== undefined)
       throw new FarbusError(`${dialer.address}: another export on another connection: ${breach}`);
     // Flushes on one connection make the writes of the others durable too ([NBD]
@@ -126,7 +126,7 @@ export class Session {
       signal: options.signal,
     });
     try {
-      await options.life?.note(sessionMark(id, connection.agreement.state !== undefined));
+      await options.life?.note(sessionMark(id, connection.negotiated.state !== undefined));
       return new Session(dialer, options, id, connection, first);
     } catch (error) {
       connection.destroy();
@@ -172,7 +172,7 @@ export class Session {
   async fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
     const connection = this.#connection;
     // A server without sessions may accept only a single connection.
-    if (connection && connection.agreement.state === undefined) return 'unknown';
+    if (connection && connection.negotiated.state === undefined) return 'unknown';
     return fenceSession(this.#dialer, mark, this.#options.exportName, this.#connectionOptions(signal));
   }
 
@@ -248,7 +248,7 @@ export class Session {
    * is news.
    */
   #mediumGone({ type }: NbdRequest, connection: Connection): void {
-    const { medium } = connection.agreement;
+    const { medium } = connection.negotiated;
     if (medium === undefined || connection !== this.#connection) return;
     if (medium === '' && type !== Command.media) return;
     this.#export.emptied();
@@ -322,7 +322,7 @@ export class Session {
     old.destroy();
     const connection = await this.#connect();
     try {
-      const breach = this.#export.breach(connection.agreement) ?? (await this.#otherDisk(connection));
+      const breach = this.#export.breach(connection.negotiated) ?? (await this.#otherDisk(connection));
       if (breach === undefined) {
         this.#resume(connection);
         return true;
@@ -372,12 +372,12 @@ export class Session {
     }
     if (!this.#options.grouped)
       this.#reconnection.say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
-    const { agreement } = connection;
+    const { negotiated } = connection;
     // Within a group, the other connections negotiated the old size.
-    const before = this.several ? undefined : this.#export.grow(agreement);
+    const before = this.several ? undefined : this.#export.grow(negotiated);
     if (before !== undefined)
       this.#reconnection.say('info', 'grown', `the export has ${this.info.size} bytes now and had ${before}`);
-    const changed = this.#export.changeMedium(agreement);
+    const changed = this.#export.changeMedium(negotiated);
     this.#failWaiting(otherMedium(), (request) => this.#export.isStale(request));
     this.#adopt(connection);
     this.onMedium(changed);
@@ -391,6 +391,6 @@ export class Session {
 }
 
 /** The epoch of the server's memory (spec.ts, sessionContext); undefined if it reports none. */
-function epochOf({ agreement }: Connection): string | undefined {
-  return agreement.state || undefined;
+function epochOf({ negotiated }: Connection): string | undefined {
+  return negotiated.state || undefined;
 }

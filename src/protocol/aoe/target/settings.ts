@@ -29,11 +29,11 @@ export interface Announcement {
 }
 
 /** Length of the response written into the frame, or an AoE error; undefined means no response. */
-export type Outcome = { readonly length: number } | { readonly error: number } | undefined;
+export type SettingsAnswer = { readonly length: number } | { readonly error: number } | undefined;
 
 const macSize = 6;
 
-export class Access {
+export class Settings {
   readonly #announcement: Announcement;
   readonly #maxMasks: number;
   readonly #maxReserved: number;
@@ -63,7 +63,7 @@ export class Access {
    * [AoE] 3.2: config query. `frame` holds the request, `length` bytes, and has room for the
    * response.
    */
-  config(frame: Uint8Array, length: number): Outcome {
+  config(frame: Uint8Array, length: number): SettingsAnswer {
     if (length < ConfigArgument.size) return undefined;
     const command = frame[ConfigArgument.versionCommand]! & 0xf;
     if (command !== ConfigCommand.read) {
@@ -103,7 +103,7 @@ export class Access {
   }
 
   /** [AoE] 3.3: reads or edits the mask list. */
-  mask(frame: Uint8Array, length: number): Outcome {
+  mask(frame: Uint8Array, length: number): SettingsAnswer {
     if (length < MaskArgument.size) return undefined;
     const command = frame[MaskArgument.command];
     if (command !== MaskCommand.read && command !== MaskCommand.edit) return { error: AoeError.badArgument };
@@ -131,7 +131,7 @@ export class Access {
   }
 
   /** [AoE] 3.4: reads or sets the reserve list. `mac` is the key of the initiator. */
-  reserve(frame: Uint8Array, length: number, mac: number): Outcome {
+  reserve(frame: Uint8Array, length: number, mac: number): SettingsAnswer {
     if (length < ReserveArgument.size) return undefined;
     const command = frame[ReserveArgument.command];
     if (command === ReserveCommand.set && !this.admits(mac)) return { error: AoeError.reserved };

@@ -1,5 +1,5 @@
 /**
- * The outbox of an NBD client: assembles requests for the stream ([NBD] and [EXT] "Request
+ * A batch of requests of an NBD client: assembles them for the stream ([NBD] and [EXT] "Request
  * message").
  *
  * Headers and short payloads are appended to a shared slab, so that all requests that are sent
@@ -32,7 +32,7 @@ const querySize = 12;
 
 type RequestFields = Pick<NbdRequest, 'flags' | 'type' | 'offset' | 'length'>;
 
-export class Outbox {
+export class RequestBatch {
   /** True once extended headers are negotiated. */
   extended = false;
   /**
