@@ -106,7 +106,11 @@ async function overwritten(device: BlockDevice, older: Promise<unknown>): Promis
 async function survives(held: Held, behind?: 'inner' | 'both', command = serve): Promise<void> {
   const inner = await command(held.source);
   const gate = behind ? await serve(inner.uri) : inner;
-  const victims = behind === 'both' ? [gate, inner] : [inner];
+  await survive(held, gate, behind === 'both' ? [gate, inner] : [inner]);
+}
+
+/** @param victims the processes that are killed while the client uses `gate` */
+async function survive(held: Held, gate: NbdPeer, victims: NbdPeer[]): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     const { device, older } = await killed(held, gate, victims);
     for (const victim of [...victims].reverse()) await victim.start();
@@ -140,6 +144,15 @@ describe.skipIf(cannotSshd() !== undefined)('a write that a server by ssh holds 
       await survives(holder(`ssh+dd://test${path}`, path, folder), behind);
     },
   );
+
+  it('in dd of a server by AoE does not land after that server was killed', async () => {
+    const path = image();
+    const held = holder(`ssh+dd://test${path}`, path, folder);
+    const [near, far] = [(await freePort()).port, (await freePort()).port];
+    const inner = await serve(held.source, '--listen', `aoe:1.0@udp:127.0.0.1:${far}/127.0.0.1:${near}?mtu=9000`);
+    const gate = await serve(`aoe:1.0@udp:127.0.0.1:${near}/127.0.0.1:${far}?mtu=9000`);
+    await survive(held, gate, [inner]);
+  });
 
   it('in dd does not land after farbus attach was killed', async () => {
     const path = image();
