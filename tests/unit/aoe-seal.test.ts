@@ -3,6 +3,7 @@
  * initiator takes no damaged answer (src/protocol/aoe/seal.ts).
  */
 import { describe, expect, it } from 'vitest';
+import { getU16 } from '../../src/base/big-endian.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { readAnswer } from '../../src/protocol/aoe/initiator/answer.js';
@@ -14,6 +15,7 @@ import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { flagsOf } from '../../src/protocol/aoe/wire.js';
 import { AtaCommand } from '../../src/spec/ata.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { aoePair } from '../support/aoe.js';
 import { AoePeer, shelf, slot } from './aoe-peer.js';
 
 const firstTag = 100;
@@ -115,6 +117,23 @@ describe('a sealed session', () => {
       const answer = await third.ask(copy);
       if (answer && flagsOf(answer) & Flag.error) expect(read(answer, thirdGrant)).toBe('malformed');
     }
+  });
+
+  it('has no command that three flipped bits make one outside of a session', async () => {
+    const { hub, device, cleanup } = await aoePair(new MemoryDevice(1 << 20));
+    const fields: number[] = [];
+    const onFrame = (frame: Uint8Array): void => {
+      const isCommand = frame[Header.command] === 0 && !(flagsOf(frame) & Flag.response);
+      if (isCommand) fields.push(getU16(frame, AtaArgument.reserved));
+    };
+    hub.attach({ promiscuous: true, onFrame });
+    const block = buffersOf(new Uint8Array(512));
+    for (let i = 0; i < 2000; i++) await device.read(512 * (i % 2048), block);
+    const bits = fields.map((field) => field.toString(2).replaceAll('0', '').length);
+    expect(fields.length).toBeGreaterThanOrEqual(2000);
+    expect(Math.min(...bits)).toBeGreaterThanOrEqual(4);
+    await device.close();
+    await cleanup();
   });
 
   it('is a session without seals for an initiator that offers none', async () => {

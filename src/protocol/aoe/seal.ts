@@ -7,6 +7,9 @@
  * The generation in the two reserved bytes of the ATA argument is combined with the seal by XOR. So
  * the seal needs no room, and damage looks like a session that does not exist.
  *
+ * A sealed field of zero would look like a command outside of a session, which is executed. So an
+ * initiator skips the tags that give a weak field ({@link isWeak}).
+ *
  * Not here: the data of a message, which the seal does not cover.
  */
 import { getU16, putU16 } from '../../base/big-endian.js';
@@ -46,4 +49,14 @@ export function getSealedOfAnswer(frame: Uint8Array): number {
  */
 export function getSealedOfRequest(frame: Uint8Array): number {
   return getU16(frame, AtaArgument.reserved) ^ crcOf(frame, AOE_VERSION << 4, 0);
+}
+
+/** Fewest bits in a sealed field: three flipped bits cannot make it zero. */
+const fewestBits = 4;
+
+/** True if a few flipped bits could make zero of the field of this message. */
+export function isWeak(frame: Uint8Array): boolean {
+  let bits = 0;
+  for (let field = getU16(frame, AtaArgument.reserved); field !== 0; field &= field - 1) bits++;
+  return bits < fewestBits;
 }

@@ -13,7 +13,7 @@ import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
 import { dataOf, readAnswer, Refusal } from './answer.js';
 import type { Command, Request } from './command.js';
-import { putCommand, type Way } from './command-frame.js';
+import { needsOtherTag, putCommand, type Way } from './command-frame.js';
 import type { Contact } from './contact.js';
 import { Durability } from '../../remote/durability.js';
 import { InFlight } from './in-flight.js';
@@ -229,7 +229,8 @@ export class Exchange {
       if (lost) return command.request.finish(lost);
     }
     if (command.tag < 0) {
-      command.tag = this.#lastTag = (this.#lastTag + 1) >>> 0;
+      do command.tag = this.#lastTag = (this.#lastTag + 1) >>> 0;
+      while (needsOtherTag(command, this.#way!));
       if (this.#options.steps.on) this.#trace(command);
     }
     this.#inFlight.add(command);
