@@ -64,6 +64,12 @@ export function messageOf(error: unknown): string {
   return printable(error instanceof Error ? error.message || error.name : String(error), maxMessage);
 }
 
+/** A one-line error that begins with the failed action. Keeps a FarbusError and its exit status. */
+export function failed(what: string, error: unknown): FarbusError {
+  if (error instanceof FarbusError) return error;
+  return new FarbusError(`${what}: ${messageOf(error)}`, { cause: error });
+}
+
 /** The `code` of a system error, such as "ENOSPC"; undefined if it has none. */
 export function errnoOf(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null)?.code;

@@ -3,7 +3,7 @@
  * to do.
  */
 import { parseArgs, type ParseArgsConfig } from 'node:util';
-import { FarbusError, messageOf, usageError } from '../base/errors.js';
+import { messageOf, usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
 import type { Given, Option, Options, Values } from './table.js';
 
@@ -150,10 +150,4 @@ function shortSize(bytes: number): string {
   let [value, unit] = [bytes, 0];
   while (value > 0 && value % 1024 === 0 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
   return `${value}${units[unit]!}`;
-}
-
-/** A one-line error that begins with the failed action. Keeps a FarbusError and its exit status. */
-export function failed(what: string, error: unknown): FarbusError {
-  if (error instanceof FarbusError) return error;
-  return new FarbusError(`${what}: ${messageOf(error)}`, { cause: error });
 }

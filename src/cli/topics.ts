@@ -80,9 +80,15 @@ export function filterOptionsOf(only: readonly string[] = Object.keys(filterOpti
   return Object.fromEntries(
     Object.entries(filterOptions)
       .filter(([name]) => only.includes(name))
-      .map(([name, { value, about, list }]) => [
+      .map(([name, { value, about, list, choices }]) => [
         name,
-        { about, group: 'filters', ...(value !== undefined && { value }), ...(list && { multiple: true as const }) },
+        {
+          about,
+          group: 'filters',
+          ...(choices && { completes: choices }),
+          ...(value !== undefined && { value }),
+          ...(list && { multiple: true as const }),
+        },
       ]),
   );
 }

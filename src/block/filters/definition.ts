@@ -13,6 +13,8 @@ export interface FilterOption<T = unknown> {
   /** The value's name in help, such as FILE. Absent: the option is a flag and takes none. */
   readonly value?: string;
   readonly default?: string;
+  /** The only values, for completion. */
+  readonly choices?: readonly string[];
   /** The option may be repeated; `parse` returns a list, and the lists are joined. */
   readonly list?: true;
   /** The value names a file that one source can use, so it cannot be given for several. */

@@ -2,13 +2,12 @@
  * The server computer of the demo: OS 2 on hypervisor 2 in its own process, started in the same way
  * as by `farbus up`.
  */
-import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../../base/errors.js';
 import { SerialConsole } from '../../computer/console.js';
 import type { Segment } from '../../network/ethernet/segment.js';
 import type { ComputerState, RunningComputer } from '../../site/computer.js';
 import type { ComputerPlan } from '../../site/plan.js';
-import { inProcesses } from '../../site/process.node.js';
+import { inOwnProcess } from '../../app/site/start.js';
 
 /** Time limit for the start of OS 2, in ms. */
 const startLimit = 300_000;
@@ -21,7 +20,6 @@ export class DemoServer {
   #detail = '';
 
   private constructor(plan: ComputerPlan, segment: Segment) {
-    const start = inProcesses(fileURLToPath(new URL('../../app/site/child.js', import.meta.url)));
     const events = {
       state: (state: ComputerState, detail: string) => {
         this.#state = state;
@@ -32,7 +30,7 @@ export class DemoServer {
       log: () => undefined,
       leases: () => undefined,
     };
-    this.#computer = start(plan, segment, events, { traceFolder: undefined, renewSnapshot: true });
+    this.#computer = inOwnProcess(plan, segment, events, { traceFolder: undefined, renewSnapshot: true });
     this.console = new SerialConsole(async (bytes) => this.#computer.input(bytes));
   }
 

@@ -1,13 +1,12 @@
 /** `farbus guest-disk`: makes a bootable disk with Debian. */
 import { existsSync } from 'node:fs';
-import { FarbusError, usageError } from '../../base/errors.js';
+import { failed, FarbusError, usageError } from '../../base/errors.js';
 import { formatBytes, parseBytes } from '../../base/format.js';
 import { login } from '../../guest/disk/configuration.js';
 import { defaultSize, makeGuestDisk, minSize } from '../../guest/disk/guest-disk.node.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
-import { failed } from '../options.js';
 import { ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
 

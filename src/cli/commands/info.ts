@@ -3,7 +3,7 @@
  * systems.
  */
 import { existsSync } from 'node:fs';
-import { messageOf, usageError } from '../../base/errors.js';
+import { failed, messageOf, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
 import type { BlockDevice, BlockInfo, Capabilities } from '../../block/device.js';
@@ -16,7 +16,7 @@ import { filtersOf } from '../../app/filters.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
-import { failed, numberOption } from '../options.js';
+import { numberOption } from '../options.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
 import { parseSource, type Source } from '../../app/source-text.js';
 import { openSource, type SourceOptions } from '../../app/sources.js';

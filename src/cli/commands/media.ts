@@ -61,7 +61,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   }
   if (socket !== undefined) throw usageError('--socket goes with --server');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
-  const request = { command: action!, ...drive, ...(source !== undefined && { source }), force };
+  // The process of the drive has another working directory, so send absolute paths.
+  const request = { command: action!, ...drive, ...(source !== undefined && { source: absoluteText(source) }), force };
   const { done } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as { done: string };
   io.stdout.write(`${visible(done)}
 `);
@@ -83,9 +84,7 @@ async function onServer(
     io.stdout.write(ejected ? `ejected ${name}\n` : `${name} is empty\n`);
     return 0;
   }
-  // The server has another working directory, so send absolute paths.
-  const text = absoluteText(source);
-  await askControl(socket, { command: 'insert', export: name, source: text }, { onWorking });
+  await askControl(socket, { command: 'insert', export: name, source: absoluteText(source) }, { onWorking });
   io.stdout.write(`inserted into ${name}\n`);
   return 0;
 }

@@ -7,19 +7,14 @@ import { FarbusError, usageError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { visible } from '../../base/printable.js';
 import type { OnProgress } from '../../guest/progress.js';
-import { Hub } from '../../network/ethernet/hub.js';
-import { openSegment } from '../../network/ethernet/open.node.js';
-import type { Segment } from '../../network/ethernet/segment.js';
 import { isOver } from '../../site/computer.js';
 import { answers } from '../../app/control/client.js';
 import type { ControlSocket } from '../../app/control/server.js';
 import { siteHandler } from '../../app/site/control.js';
 import { logFolder } from '../../site/folders.node.js';
 import { SiteLogs } from '../../site/logs.node.js';
-import type { SegmentPlan, SitePlan } from '../../site/plan.js';
-import { inProcesses } from '../../site/process.node.js';
-import { Supervisor, type ComputerStatus } from '../../site/supervisor.js';
-import { chooseGuest } from '../../app/computer/start.js';
+import type { SitePlan } from '../../site/plan.js';
+import type { ComputerStatus } from '../../site/supervisor.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -27,7 +22,7 @@ import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
 import { onSignals } from '../ui/signals.js';
 import { controlPath, loadSite, serveSite, siteStatus, statusLine } from '../../app/site/site.js';
-import { startHere, systemOf } from '../../app/site/computer.js';
+import { prepareSystems, siteSupervisor } from '../../app/site/start.js';
 
 const options = {
   detach: {
@@ -82,7 +77,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (await answers(path)) {
     throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
   }
-  await prepareSystems(site, io);
+  await prepare(site, io);
   if (values.detach) return detach(file, path, site.name, values, io);
   return stay(site, io, values);
 }
@@ -91,21 +86,13 @@ function many({ length }: readonly unknown[], what: string): string {
   return `${length} ${what}${length === 1 ? '' : 's'}`;
 }
 
-/** Fetches the computers' systems into the cache, each only once. */
-async function prepareSystems({ computers }: SitePlan, io: CliIo): Promise<void> {
+async function prepare(site: SitePlan, io: CliIo): Promise<void> {
   const progress = new ProgressLine(io);
-  const log = stderrLogger(io, true);
   const onProgress: OnProgress = ({ label, done, total }) => progress.bytes(label, done, total);
-  const prepared = new Set<string>();
   const signals = onSignals();
   try {
-    for (const plan of computers) {
-      const system = systemOf(plan);
-      const inputs = JSON.stringify({ ...system, append: undefined, mark: undefined });
-      if (system.kernel !== undefined || prepared.has(inputs)) continue;
-      prepared.add(inputs);
-      await signals.during(chooseGuest({ ...system, log, onProgress, signal: signals.signal }));
-    }
+    const { signal } = signals;
+    await signals.during(prepareSystems(site, { log: stderrLogger(io, true), onProgress, signal }));
   } finally {
     progress.clear();
     signals.stop();
@@ -118,12 +105,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
   let logs: SiteLogs | undefined;
   const signals = onSignals();
   let crashed = false;
-  const supervisor = new Supervisor(site, {
-    openSegment: openPlan,
-    start:
-      site.processes === 'one'
-        ? startHere
-        : inProcesses(fileURLToPath(new URL('../../app/site/child.js', import.meta.url))),
+  const supervisor = siteSupervisor(site, {
     traceFolder: trace ? folder : undefined,
     events: {
       status: (status) => {
@@ -158,18 +140,6 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     signals.stop();
     logs?.close();
   }
-}
-
-async function openPlan({ name, mtu, via }: SegmentPlan): Promise<Segment> {
-  if (via === undefined) return new Hub({ name, mtu });
-  const segment = await openSegment(/^(vxlan|udp|tap):/.test(via) && !via.includes('mtu=') ? withMtu(via, mtu) : via);
-  if (segment.mtu >= mtu) return segment;
-  await segment.close();
-  throw new FarbusError(`segment ${name}: ${via} has an MTU of ${segment.mtu}, and the site file says ${mtu}`);
-}
-
-function withMtu(via: string, mtu: number): string {
-  return `${via}${via.includes('?') ? '&' : '?'}mtu=${mtu}`;
 }
 
 /** Starts this command again in the background, and shows the states until all computers are up. */

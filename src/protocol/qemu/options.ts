@@ -12,6 +12,7 @@ export const imageOptions = defineFilter({
   options: {
     format: {
       value: 'FORMAT',
+      choices: formats,
       about:
         `how the source's bytes are read: ${formats.join(', ')}. Without it the file's name decides. ` +
         'Images need qemu-nbd',
