@@ -48,7 +48,7 @@ const deviceLayers = Object.entries(devices).map(([folder, allowed]) => ({
   to: { path: '^src/device/[^/]+/', pathNot: `^src/device/(${[folder, ...allowed].join('|')})/` },
 }));
 
-// Exports know no protocol. An adapter knows the exports and its own protocol, and no other adapter.
+// Exports know no protocol. An adapter knows the exports and its own protocol, no other adapter.
 const exportLayers = [
   {
     name: 'flow-export',

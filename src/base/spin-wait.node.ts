@@ -6,7 +6,7 @@
  * hundreds. That is as long as a request for data in memory takes. An event loop that spins sees
  * the answer as soon as it arrives. Spinning costs processor time, so each stream measures how long
  * its answers take and spins only while the typical time is below a limit. An idle connection costs
- * nothing.
+ * nothing. Figures: docs/notes/sockets.md, "Spin wait".
  *
  * All streams share one spinning loop; {@link SpinWait} is the spin wait of one stream.
  */

@@ -159,8 +159,8 @@ function bind(koffi: Koffi): FileCalls {
   const waiting: (() => void)[] = [];
   /**
    * Runs a call on a thread. `pinned` is the memory to which its arguments point. It is referenced
-   * until the call has ended, because an address in koffi does not keep its buffer alive (measured:
-   * heap corruption).
+   * until the call has ended, because an address in koffi does not keep its buffer alive: the heap
+   * would be corrupted (docs/notes/sockets.md, "Pinned buffers").
    */
   const call = async (name: string, fn: Callable, args: readonly unknown[], pinned?: Uint8Array): Promise<number> => {
     if (running >= maxCalls) await new Promise<void>((resolve) => waiting.push(resolve));

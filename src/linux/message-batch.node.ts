@@ -1,6 +1,7 @@
 /**
  * Many messages in memory that the operating system reads and writes with one call: sendmmsg(2),
- * recvmmsg(2). The structures are those of Linux on 64-bit machines.
+ * recvmmsg(2). The structures are those of Linux on 64-bit machines. What this gains:
+ * docs/notes/kernel.md, "Packet sockets".
  */
 import type { Call, Koffi } from './koffi.node.js';
 

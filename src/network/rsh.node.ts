@@ -193,7 +193,7 @@ async function start(
 
 /**
  * All privileged ports, from a random one on: a port that was just used cannot be used again for a
- * while.
+ * while (docs/notes/ssh.md, "rsh").
  */
 function* privilegedPorts(): Generator<number> {
   const count = lastPort - firstPort + 1;

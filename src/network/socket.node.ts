@@ -25,12 +25,11 @@ export type SocketAddress = { readonly host: string; readonly port: number } | {
 const acceptSize = 1 << 20;
 /**
  * Size of the receive buffer of dialled sockets, in bytes. Their data is copied on immediately, so
- * a buffer that fits into the processor's cache is faster, and the sender's window opens earlier.
- * Measured: 1 MiB reads over TCP loopback were 1.5 to 1.8 times as fast as with a buffer of 1 MiB;
- * over unix sockets the size made no difference.
+ * a buffer that fits into the processor's cache is faster, and the sender's window opens earlier
+ * (docs/notes/sockets.md, "Receive buffer").
  */
 const dialSize = 1 << 16;
-/** Send buffer of unix sockets (SO_SNDBUF), in bytes. */
+/** Send buffer of unix sockets (docs/notes/sockets.md, "Send buffer"), in bytes. */
 const sendSize = 4 << 20;
 /** Default high-water mark in bytes: if more is waiting in the socket, `write` returns false. */
 const defaultHighWater = 4 << 20;

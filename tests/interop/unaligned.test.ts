@@ -55,7 +55,7 @@ for uri in uris:
       cookies = [c for c in cookies if not h.aio_command_completed(c)]
       if cookies:
         h.poll(-1)
-    # What was trimmed reads as anything.
+    # A trimmed range reads as anything.
     model[513:516] = h.pread(3, 513)
     for at, length in ((0, 32768), (1, 32768), (size - 70001, 70001), (4099, 1)):
       assert h.pread(length, at) == model[at:at + length], (uri, flags, at)

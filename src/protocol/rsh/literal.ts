@@ -141,8 +141,8 @@ export class LiteralChannel implements Channel {
     const count = length / ddBlock;
     if (op === 'read') return `dd if=${device} skip=${offset / ddBlock} count=${count}`;
     if (op === 'flush') return `dd if=/dev/null of=${device} count=0 conv=notrunc,fsync && echo ok`;
-    // A dd without `fullblock` counts a short read from the pipe as a block. Then omit `count=`: dd
-    // copies to the end of its input.
+    // A dd without `fullblock` counts a short read from the pipe as a block (docs/notes/ssh.md,
+    // "Short reads from a pipe"). Then omit `count=`: dd copies to the end of its input.
     const whole = this.#shell.fullBlock ? `count=${count} iflag=fullblock ` : '';
     return `dd of=${device} seek=${offset / ddBlock} ${whole}conv=notrunc`;
   }

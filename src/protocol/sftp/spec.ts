@@ -66,7 +66,7 @@ export const Extension = {
 export const safeLength = 32768;
 /**
  * Longest read or write that is used if a server allows more, in bytes: OpenSSH's limit ([PROTOCOL]
- * 4.8).
+ * 4.8; docs/notes/ssh.md, "SFTP").
  */
 export const maxLength = 261120;
 /**

@@ -1,6 +1,6 @@
 /**
- * The guest's exits: v86 calls MMIO handlers, registered above RAM in blocks of 128 KiB, which hand
- * the accesses to the trap.
+ * The guest's exits: v86 calls MMIO handlers, registered above RAM in blocks of 128 KiB
+ * (docs/notes/engine.md, "MMIO blocks"), which hand the accesses to the trap.
  */
 import type { TrapHandler } from '../../trap.js';
 import type { V86Cpu } from './internals.js';

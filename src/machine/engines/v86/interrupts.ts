@@ -1,7 +1,8 @@
 /**
  * Interrupt lines of PCI functions on v86's board (82371SB, 8259A). v86 does not OR lines that
  * share an input, and an interrupt that is raised within an MMIO handler crashes the guest's
- * kernel; lowering a line there is safe.
+ * kernel; lowering a line there is safe (docs/notes/engine.md, "Shared lines" and "Interrupts and
+ * MMIO").
  */
 import { nextIteration } from '../../../base/event-loop.js';
 import type { InterruptLine } from '../../engine.js';

@@ -22,7 +22,8 @@ export class V86Memory implements GuestMemory {
   view(address: number, length: number): Uint8Array | undefined {
     if (!(address >= 0 && length >= 0 && address + length <= this.size)) return undefined;
     if (address < vgaEnd && address + length > vgaStart) return undefined;
-    // When the WebAssembly memory has grown, the old view is detached and has length 0.
+    // When the WebAssembly memory has grown, the old view is detached and has length 0
+    // (docs/notes/engine.md, "Guest memory moves").
     if (this.#bytes.length === 0) this.#bytes = this.#map();
     return this.#bytes.subarray(address, address + length);
   }

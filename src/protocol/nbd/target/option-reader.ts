@@ -1,6 +1,7 @@
 /**
  * Collects the client's flags and options of a handshake from the bytes of a connection ([NBD]
- * "Handshake", "Option haggling"). The bytes may arrive in pieces of any size.
+ * "Handshake", "Option haggling"). The bytes may arrive in pieces of any size
+ * (docs/notes/sockets.md, "Split options").
  *
  * Not here: what an option means and its answer (handshake.ts), formats of data (options.ts).
  */
