@@ -14,6 +14,7 @@
  */
 import fs from 'node:fs';
 import type { FileCalls } from '../linux/files.node.js';
+import { preemptedMs, sampleRunDelay } from './run-delay.node.js';
 
 /** File system types of statfs(2) (linux/magic.h): ext2 to ext4, xfs, btrfs, f2fs. */
 const localDisks: readonly number[] = [0xef53, 0x58465342, 0x9123683e, 0xf2f52010];
@@ -25,8 +26,8 @@ const page = 4096;
 /** Longest synchronous transfer, in bytes: it blocks the event loop for less than 0.5 ms. */
 export const maxAtOnce = 2 << 20;
 /**
- * A write that took longer has waited for a disk, in ms: more than the time slice of another
- * thread.
+ * A write that took longer, without the time that the thread waited for a processor, has waited for
+ * a disk. In ms.
  */
 const longWrite = 8;
 /** Back-off after a slow write, as a multiple of its duration. Chosen, not measured. */
@@ -95,9 +96,11 @@ export class PageCache {
     }
     const began = performance.now();
     if (began < this.#notBefore) return false;
+    sampleRunDelay(began);
     const count = this.#calls.writeHere(this.#fd, from, offset);
     const took = performance.now() - began;
-    if (took > longWrite) this.#notBefore = began + took * rest;
+    // A thread that was only preempted has not waited for a disk.
+    if (took > longWrite && took - preemptedMs() > longWrite) this.#notBefore = began + took * rest;
     return count === length;
   }
 
