@@ -24,7 +24,7 @@ export interface GuestMemory {
 }
 
 /** A contiguous range of guest-physical memory. */
-export interface Segment {
+export interface GuestRange {
   readonly address: number;
   readonly length: number;
 }
@@ -36,9 +36,9 @@ export interface Segment {
 export class GuestBuffers implements Buffers {
   readonly length: number;
   readonly #memory: GuestMemory;
-  readonly #segments: readonly Segment[];
+  readonly #segments: readonly GuestRange[];
 
-  constructor(memory: GuestMemory, segments: readonly Segment[]) {
+  constructor(memory: GuestMemory, segments: readonly GuestRange[]) {
     this.#memory = memory;
     this.#segments = segments;
     this.length = segments.reduce((sum, segment) => sum + segment.length, 0);
@@ -70,7 +70,7 @@ export class GuestBuffers implements Buffers {
 
   slice(start: number, end: number): Buffers {
     checkRange(this.length, start, end - start);
-    const part: Segment[] = [];
+    const part: GuestRange[] = [];
     let position = 0;
     for (const { address, length } of this.#segments) {
       const from = Math.max(start, position);
@@ -133,8 +133,8 @@ export class GuestBuffers implements Buffers {
 }
 
 /** Joins adjacent segments, so that adjacent pages are transferred by one copy. */
-export function joinSegments(segments: readonly Segment[]): Segment[] {
-  const joined: Segment[] = [];
+export function joinRanges(segments: readonly GuestRange[]): GuestRange[] {
+  const joined: GuestRange[] = [];
   for (const { address, length } of segments) {
     const last = joined[joined.length - 1];
     if (last && last.address + last.length === address) {

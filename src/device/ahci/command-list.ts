@@ -5,7 +5,7 @@
  * The guest writes all of this. An address outside guest memory is an error that carries the
  * interrupt bit that the specification gives.
  */
-import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
+import { GuestBuffers, joinRanges, type GuestMemory, type GuestRange } from '../../machine/guest-memory.js';
 import { HostError } from '../host-error.js';
 import { decodeHostFis, type HostFis } from '../../spec/sata-fis.js';
 import { CommandTable, Header, PortInterrupt, headerSize } from '../../spec/ahci.js';
@@ -76,7 +76,7 @@ export function fetchCommand(memory: GuestMemory, list: number, slot: number): S
  *   they are not in guest memory
  */
 export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, short = false): GuestBuffers {
-  const segments: Segment[] = [];
+  const segments: GuestRange[] = [];
   let missing = length;
   for (let i = 0; i < prdt.entries && missing > 0; i++) {
     const view = dataView(memory, prdt.address + i * CommandTable.prdSize, CommandTable.prdSize);
@@ -90,7 +90,7 @@ export function prdtBuffers(memory: GuestMemory, prdt: Prdt, length: number, sho
     missing -= used;
   }
   if (missing > 0 && !short) throw new CommandListError(PortInterrupt.overflow, `no place for ${missing} bytes`);
-  return new GuestBuffers(memory, joinSegments(segments));
+  return new GuestBuffers(memory, joinRanges(segments));
 }
 
 /**

@@ -8,7 +8,7 @@ import type { Steps } from '../../base/steps.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import { PortInterrupt, slots } from '../../spec/ahci.js';
-import type { Outcome, SataDevice } from '../ata/sata-device.js';
+import type { DeviceOutcome, SataDevice } from '../ata/sata-device.js';
 import type { CommandTimes } from '../command-times.js';
 import { InFlight, type InFlightCommand } from '../in-flight.js';
 import { CommandListError, CommandMemory, type SlotCommand } from './command-list.js';
@@ -35,7 +35,7 @@ interface Running extends InFlightCommand {
 export interface RunnerPort {
   /** True if an error has stopped the command list. */
   halted(): boolean;
-  complete(command: SlotCommand, outcome: Outcome, queued: boolean): void;
+  complete(command: SlotCommand, outcome: DeviceOutcome, queued: boolean): void;
   /** The command has failed with this bit of PxIS. */
   fail(interrupt: number, reason: string): void;
   /** Tells the port that a command has ended, and others may be fetched. */
@@ -92,7 +92,7 @@ export class CommandRunner {
     const tag = steps.newTag();
     if (trap) this.#context.attribute(tag, trap);
     const issued = performance.now();
-    const completed = (outcome: Outcome, answered: number): void => {
+    const completed = (outcome: DeviceOutcome, answered: number): void => {
       const opcode = command.fis.command;
       this.#port.complete(command, outcome, queued);
       // Bound the list: a driver may poll PxCI and reuse slots without ever acknowledging an

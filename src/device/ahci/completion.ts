@@ -7,7 +7,7 @@ import { AtaCommand, AtaStatus, good, type ResultFile } from '../../spec/ata.js'
 import { address, writeByteCount, type SlotCommand } from './command-list.js';
 import { d2hFis, dmaSetupFis, pioSetupFis, setDeviceBitsFis } from '../../spec/sata-fis.js';
 import type { PortFile } from './registers.js';
-import { failed, type Outcome } from '../ata/sata-device.js';
+import { failed, type DeviceOutcome } from '../ata/sata-device.js';
 import { PortCmd, PortInterrupt, ReceivedFis } from '../../spec/ahci.js';
 
 /** The received FIS area of a port, with the registers that change together with it. */
@@ -39,7 +39,7 @@ export class ReceivedFisArea {
   }
 
   /** Completes a command. Returns false as {@link post} does. */
-  complete(command: SlotCommand, outcome: Outcome, queued: boolean): boolean {
+  complete(command: SlotCommand, outcome: DeviceOutcome, queued: boolean): boolean {
     const file = this.#file;
     const { result } = outcome;
     file.tfd = (result.error << 8) | result.status;
@@ -48,7 +48,7 @@ export class ReceivedFisArea {
     return queued ? this.#queued(command, outcome) : this.#single(command, outcome);
   }
 
-  #queued({ slot, fis }: SlotCommand, outcome: Outcome): boolean {
+  #queued({ slot, fis }: SlotCommand, outcome: DeviceOutcome): boolean {
     const file = this.#file;
     const { result, transferred } = outcome;
     const ended = failed(outcome) ? 0 : 1 << slot;
@@ -61,7 +61,7 @@ export class ReceivedFisArea {
     );
   }
 
-  #single(command: SlotCommand, outcome: Outcome): boolean {
+  #single(command: SlotCommand, outcome: DeviceOutcome): boolean {
     const file = this.#file;
     const { result, protocol, transferred } = outcome;
     const bad = failed(outcome);

@@ -6,7 +6,7 @@ import type { RequestOptions } from '../../block/device.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { AtaError, AtaStatus, good } from '../../spec/ata.js';
 import { prdtBuffers, type SlotCommand } from './command-list.js';
-import type { DeviceCommand, Outcome } from '../ata/sata-device.js';
+import type { DeviceCommand, DeviceOutcome } from '../ata/sata-device.js';
 
 /**
  * The request for the device.
@@ -31,7 +31,7 @@ export function requestOf(
 }
 
 /** The outcome of a command that the port refuses: aborted, with its registers unchanged. */
-export function abortedOutcome({ fis }: SlotCommand): Outcome {
+export function abortedOutcome({ fis }: SlotCommand): DeviceOutcome {
   const result = {
     status: good | AtaStatus.error,
     error: AtaError.abort,

@@ -14,7 +14,7 @@ import type { Trap } from '../../machine/trap.js';
 import { Det, LinkStatus, PortCmd, PortInterrupt, ReceivedFis, SError, slots } from '../../spec/ahci.js';
 import { AtaStatus, controlReset } from '../../spec/ata.js';
 import { setDeviceBitsFis } from '../../spec/sata-fis.js';
-import { failed, type Outcome, type SataDevice } from '../ata/sata-device.js';
+import { failed, type DeviceOutcome, type SataDevice } from '../ata/sata-device.js';
 import { CommandListError, address, fetchCommand, type SlotCommand } from './command-list.js';
 import { CommandRunner, type PortContext } from './command-runner.js';
 import { ReceivedFisArea } from './completion.js';
@@ -297,7 +297,7 @@ export class AhciPort {
     }
   }
 
-  #complete(command: SlotCommand, outcome: Outcome, queued: boolean): void {
+  #complete(command: SlotCommand, outcome: DeviceOutcome, queued: boolean): void {
     this.#context.counts.commands++;
     if (failed(outcome)) this.#halted = true;
     if (!this.#area.complete(command, outcome, queued)) return this.#lostArea();

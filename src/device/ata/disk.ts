@@ -22,7 +22,7 @@ import {
 import { dataSetManagement, sectorRange, verify } from './transfer.js';
 import { HostError } from '../host-error.js';
 import { identifyDisk, transferMode, type AtaIdentity, type AtaSettings } from '../../spec/ata-identify.js';
-import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
+import type { DeviceCommand, DeviceOutcome, SataDevice } from './sata-device.js';
 import { acceptedFeatures, defaultSettings, diskLimits } from './settings.js';
 import { Signature } from '../../spec/sata-fis.js';
 import { Sense, type SenseCode } from '../../spec/scsi.js';
@@ -34,7 +34,7 @@ interface DiskState {
   readonly logs: ReturnType<DiskLogs['save']>;
 }
 
-type Result = Partial<Outcome['result']> & { protocol?: Outcome['protocol']; transferred?: number };
+type Result = Partial<DeviceOutcome['result']> & { protocol?: DeviceOutcome['protocol']; transferred?: number };
 
 export class AtaDisk implements SataDevice {
   readonly signature = Signature.ata;
@@ -54,7 +54,7 @@ export class AtaDisk implements SataDevice {
     return sectorCommands.get(command)?.queued === true;
   }
 
-  async execute(command: DeviceCommand): Promise<Outcome> {
+  async execute(command: DeviceCommand): Promise<DeviceOutcome> {
     const { file } = command;
     try {
       const { protocol = 'none', transferred = 0, ...registers } = await this.#dispatch(command);
@@ -72,7 +72,7 @@ export class AtaDisk implements SataDevice {
    * Synchronous DMA transfers that the block device can do without waiting. Returns undefined for
    * all other commands and for errors; `execute` then does the transfer or reports the error.
    */
-  executeNow(command: DeviceCommand): Outcome | undefined {
+  executeNow(command: DeviceCommand): DeviceOutcome | undefined {
     const { file } = command;
     const kind = sectorCommands.get(file.command);
     const { direct } = this.#disk;
@@ -96,7 +96,7 @@ export class AtaDisk implements SataDevice {
     }
   }
 
-  queuedError(slot: number, outcome: Outcome, queued: boolean): void {
+  queuedError(slot: number, outcome: DeviceOutcome, queued: boolean): void {
     this.#logs.queuedError(slot, outcome.result, Sense.noSense, queued);
   }
 
@@ -121,12 +121,12 @@ export class AtaDisk implements SataDevice {
     this.#logs.restore(logs);
   }
 
-  #failed(command: DeviceCommand, failure: AtaCommandError): Outcome {
+  #failed(command: DeviceCommand, failure: AtaCommandError): DeviceOutcome {
     const { file, slot, options } = command;
     const sense = this.#settings.senseReporting && failure.sense[0] !== 0 ? AtaStatus.sense : 0;
     const status = good | AtaStatus.error | failure.status | sense;
     const result = { status, error: failure.error, lba: file.lba, count: file.count, device: file.device };
-    const outcome: Outcome = { protocol: 'none', transferred: 0, result };
+    const outcome: DeviceOutcome = { protocol: 'none', transferred: 0, result };
     // the driver never sees this error, so the logs must not record it
     if (options.signal?.aborted) return outcome;
     this.#sense = failure.sense;

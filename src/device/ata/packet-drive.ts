@@ -10,7 +10,7 @@ import { CdUnit } from '../scsi/cd-unit.js';
 import { DiskUnit } from '../scsi/disk-unit.js';
 import { identifyPacket, transferMode, type AtaIdentity } from '../../spec/ata-identify.js';
 import { MediumBay, type BayState, type EjectResult } from '../scsi/medium-bay.js';
-import type { DeviceCommand, Outcome, SataDevice } from './sata-device.js';
+import type { DeviceCommand, DeviceOutcome, SataDevice } from './sata-device.js';
 import { DeviceType, discSector, type SenseCode } from '../../spec/scsi.js';
 import { ScsiError, type Transferred } from '../scsi/command.js';
 import type { ScsiUnit } from '../scsi/unit.js';
@@ -97,7 +97,7 @@ export class PacketDrive implements SataDevice {
     return false;
   }
 
-  async execute(command: DeviceCommand): Promise<Outcome> {
+  async execute(command: DeviceCommand): Promise<DeviceOutcome> {
     const { file } = command;
     switch (file.command) {
       case AtaCommand.packet:
@@ -159,7 +159,7 @@ export class PacketDrive implements SataDevice {
     this.#notification = notification;
   }
 
-  async #packet(command: DeviceCommand): Promise<Outcome> {
+  async #packet(command: DeviceCommand): Promise<DeviceOutcome> {
     if (!command.packet) return this.#abort(command, false);
     const { toHost, toHostUpTo, fromHost, options, packet } = command;
     const cdb = new DataView(packet.buffer, packet.byteOffset, packet.length);
@@ -173,7 +173,7 @@ export class PacketDrive implements SataDevice {
     }
   }
 
-  #identify(command: DeviceCommand): Outcome {
+  #identify(command: DeviceCommand): DeviceOutcome {
     const facts = {
       deviceType: this.#unit.deviceType,
       packetSize: this.#unit.deviceType === DeviceType.cd ? 12 : 16,
@@ -184,7 +184,7 @@ export class PacketDrive implements SataDevice {
     return { ...this.#end(command, {}), protocol: 'pio-in', transferred: data.length };
   }
 
-  #setFeatures(command: DeviceCommand): Outcome {
+  #setFeatures(command: DeviceCommand): DeviceOutcome {
     const feature = command.file.features & 0xff;
     const count = command.file.count & 0xff;
     if (feature === SetFeature.transferMode) {
@@ -200,12 +200,12 @@ export class PacketDrive implements SataDevice {
     return this.#end(command, {});
   }
 
-  #abort(command: DeviceCommand, withSignature: boolean): Outcome {
+  #abort(command: DeviceCommand, withSignature: boolean): DeviceOutcome {
     const signature = withSignature ? { lba: this.signature >>> 8, count: this.signature & 0xff } : {};
     return this.#end(command, { status: good | AtaStatus.error, error: AtaError.abort, ...signature });
   }
 
-  #end({ file }: DeviceCommand, registers: Partial<Outcome['result']>): Outcome {
+  #end({ file }: DeviceCommand, registers: Partial<DeviceOutcome['result']>): DeviceOutcome {
     const result = { status: good, error: 0, lba: file.lba, count: file.count, device: file.device, ...registers };
     return { protocol: 'none', transferred: 0, result };
   }
@@ -221,7 +221,7 @@ export class PacketDrive implements SataDevice {
   }
 }
 
-function transferOf({ direction, length }: Transferred, dma: boolean): Pick<Outcome, 'protocol' | 'transferred'> {
+function transferOf({ direction, length }: Transferred, dma: boolean): Pick<DeviceOutcome, 'protocol' | 'transferred'> {
   if (direction === 'none') return { protocol: 'none', transferred: 0 };
   if (dma) return { protocol: 'dma', transferred: length };
   return { protocol: direction === 'in' ? 'packet-in' : 'packet-out', transferred: length };

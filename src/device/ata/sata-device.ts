@@ -28,7 +28,7 @@ export interface DeviceCommand {
 }
 
 /** The outcome of a command. */
-export interface Outcome {
+export interface DeviceOutcome {
   /**
    * The transfer protocol. The PIO and packet protocols post a PIO setup FIS; all but `pio-in` end
    * with a register FIS.
@@ -47,17 +47,17 @@ export interface SataDevice {
   /** True if `command` belongs to native command queuing (NCQ). */
   isQueued(command: number): boolean;
   /** Executes a command. Rejects only with a HostError, if its data has no memory. */
-  execute(command: DeviceCommand): Promise<Outcome>;
+  execute(command: DeviceCommand): Promise<DeviceOutcome>;
   /**
    * Executes a command synchronously if that needs no waiting. Returns undefined if it cannot; the
    * port then calls {@link execute}, which repeats whatever this call has done.
    */
-  executeNow?(command: DeviceCommand): Outcome | undefined;
+  executeNow?(command: DeviceCommand): DeviceOutcome | undefined;
   /**
    * Records an error for the queued error log: of a command that the port refused because of queued
    * commands in flight. `queued` is false if the refused command is not a queued one itself.
    */
-  queuedError(slot: number, outcome: Outcome, queued: boolean): void;
+  queuedError(slot: number, outcome: DeviceOutcome, queued: boolean): void;
   /**
    * Resets the device after COMRESET (`hard`), software reset or DEVICE RESET. No command is in
    * flight.
@@ -69,6 +69,6 @@ export interface SataDevice {
   restore(state: unknown): void;
 }
 
-export function failed(outcome: Outcome): boolean {
+export function failed(outcome: DeviceOutcome): boolean {
   return (outcome.result.status & (AtaStatus.error | AtaStatus.deviceFault)) !== 0;
 }

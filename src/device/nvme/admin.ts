@@ -4,7 +4,7 @@
  *
  * Not here: firmware update, namespace management, format, security send and receive.
  */
-import { CommandError, type Command, type Outcome } from './command.js';
+import { CommandError, type NvmeCommand, type AdminResult } from './command.js';
 import { ioQueueLimit } from './features.js';
 import {
   activeNamespaces,
@@ -43,14 +43,14 @@ export interface AdminTarget {
    * Keeps an Asynchronous Event Request until there is an event. Throws a CommandError if too many
    * wait.
    */
-  awaitEvent(command: Command): void;
+  awaitEvent(command: NvmeCommand): void;
 }
 
 /**
  * Executes one admin command. Resolves with undefined if the command completes later (Asynchronous
  * Event Request).
  */
-export async function executeAdmin(target: AdminTarget, command: Command): Promise<Outcome | undefined> {
+export async function executeAdmin(target: AdminTarget, command: NvmeCommand): Promise<AdminResult | undefined> {
   if (command.fuse !== 0) throw new CommandError(Status.invalidField);
   switch (command.opcode) {
     case AdminOpcode.identify:
@@ -84,12 +84,12 @@ export async function executeAdmin(target: AdminTarget, command: Command): Promi
   }
 }
 
-function ok(result = 0): Outcome {
+function ok(result = 0): AdminResult {
   return { status: Status.success, result };
 }
 
 /** §5.15 Identify. */
-function identify(target: AdminTarget, command: Command): Outcome {
+function identify(target: AdminTarget, command: NvmeCommand): AdminResult {
   const facts = target.namespace();
   const data = ((): Uint8Array => {
     switch (command.dword10 & 0xff) {
@@ -118,7 +118,7 @@ function identify(target: AdminTarget, command: Command): Outcome {
  * §5.14 Get Log Page. Offsets and lengths are in bytes. Bytes after the end of a log read as
  * zeroes.
  */
-function getLogPage(target: AdminTarget, command: Command): Outcome {
+function getLogPage(target: AdminTarget, command: NvmeCommand): AdminResult {
   const dwords = (command.dword11 & 0xffff) * 0x10000 + (command.dword10 >>> 16) + 1;
   const offset = command.dword13 > 0x1fffff ? NaN : command.dword13 * 0x100000000 + command.dword12;
   const log = ((): Uint8Array => {
@@ -145,7 +145,7 @@ function getLogPage(target: AdminTarget, command: Command): Outcome {
 }
 
 /** Checks the queue identifier and size in dword 10 of a create command (§5.3, §5.4). */
-function newQueue(target: AdminTarget, command: Command, existing: ReadonlyMap<number, unknown>) {
+function newQueue(target: AdminTarget, command: NvmeCommand, existing: ReadonlyMap<number, unknown>) {
   const id = command.dword10 & 0xffff;
   const size = (command.dword10 >>> 16) + 1;
   if (id === 0 || id > ioQueueLimit || existing.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
@@ -157,7 +157,7 @@ function newQueue(target: AdminTarget, command: Command, existing: ReadonlyMap<n
 }
 
 /** §5.3 Create I/O Completion Queue. */
-function createCompletionQueue(target: AdminTarget, command: Command): Outcome {
+function createCompletionQueue(target: AdminTarget, command: NvmeCommand): AdminResult {
   const { id, size, base } = newQueue(target, command, target.completionQueues);
   // pin-based: only vector 0
   if (command.dword11 >>> 16 !== 0) throw new CommandError(Status.invalidInterruptVector);
@@ -168,7 +168,7 @@ function createCompletionQueue(target: AdminTarget, command: Command): Outcome {
 }
 
 /** §5.4 Create I/O Submission Queue. */
-function createSubmissionQueue(target: AdminTarget, command: Command): Outcome {
+function createSubmissionQueue(target: AdminTarget, command: NvmeCommand): AdminResult {
   const { id, size, base } = newQueue(target, command, target.submissionQueues);
   const cqid = command.dword11 >>> 16;
   if (cqid === 0 || !target.completionQueues.has(cqid)) throw new CommandError(Status.completionQueueInvalid);
@@ -179,7 +179,7 @@ function createSubmissionQueue(target: AdminTarget, command: Command): Outcome {
 }
 
 /** §5.5 Delete I/O Completion Queue: refused while a submission queue uses it. */
-function deleteCompletionQueue(target: AdminTarget, command: Command): Outcome {
+function deleteCompletionQueue(target: AdminTarget, command: NvmeCommand): AdminResult {
   const id = command.dword10 & 0xffff;
   if (id === 0 || !target.completionQueues.has(id)) throw new CommandError(Status.invalidQueueIdentifier);
   for (const queue of target.submissionQueues.values()) {
@@ -193,7 +193,7 @@ function deleteCompletionQueue(target: AdminTarget, command: Command): Outcome {
  * §5.6 Delete I/O Submission Queue: completes when every command of the queue has ended or was
  * given up.
  */
-async function deleteSubmissionQueue(target: AdminTarget, command: Command): Promise<Outcome> {
+async function deleteSubmissionQueue(target: AdminTarget, command: NvmeCommand): Promise<AdminResult> {
   const id = command.dword10 & 0xffff;
   const queue = target.submissionQueues.get(id);
   if (id === 0 || !queue || queue.deleted) throw new CommandError(Status.invalidQueueIdentifier);

@@ -11,7 +11,7 @@ import { AsyncEvent, Status, doNotRetry } from '../../spec/nvme.js';
 import type { CommandTimes } from '../command-times.js';
 import { InFlight } from '../in-flight.js';
 import { executeAdmin, type AdminTarget } from './admin.js';
-import { CommandError, type Command } from './command.js';
+import { CommandError, type NvmeCommand } from './command.js';
 import { AsyncEvents } from './events.js';
 import { Features } from './features.js';
 import { GiveUp, keyOf } from './give-up.js';
@@ -205,7 +205,7 @@ export class CommandProcessor {
     }
   }
 
-  async #admin(queue: SubmissionQueue, command: Command): Promise<void> {
+  async #admin(queue: SubmissionQueue, command: NvmeCommand): Promise<void> {
     const life = this.#life;
     // Leave the guest's instruction first: a completion may raise the interrupt, which is not
     // allowed within it.
@@ -225,7 +225,7 @@ export class CommandProcessor {
    * Executes a command within the driver's doorbell write, if the disk can do it without waiting.
    * @returns false if it must be executed asynchronously
    */
-  #ioDirect(queue: SubmissionQueue, command: Command, trap?: Trap): boolean {
+  #ioDirect(queue: SubmissionQueue, command: NvmeCommand, trap?: Trap): boolean {
     // Only asynchronous commands report trace steps.
     if (this.#options.steps.on) return false;
     const issued = performance.now();
@@ -234,7 +234,7 @@ export class CommandProcessor {
     return true;
   }
 
-  async #io(queue: SubmissionQueue, command: Command, signal: AbortSignal, trap?: Trap): Promise<void> {
+  async #io(queue: SubmissionQueue, command: NvmeCommand, signal: AbortSignal, trap?: Trap): Promise<void> {
     const life = this.#life;
     const tag = this.#options.steps.newTag();
     if (trap) this.#options.attribute?.(tag, trap);
@@ -252,7 +252,7 @@ export class CommandProcessor {
 
   #ended(
     queue: SubmissionQueue,
-    command: Command,
+    command: NvmeCommand,
     status: number,
     tag: number,
     issued: number,
@@ -284,7 +284,7 @@ export class CommandProcessor {
 
   #complete(
     queue: SubmissionQueue,
-    command: Pick<Command, 'cid'>,
+    command: Pick<NvmeCommand, 'cid'>,
     status: number,
     result: number,
     times?: CommandTimes,

@@ -3,7 +3,7 @@
  * guest cannot change it while the command is carried out.
  */
 
-export interface Command {
+export interface NvmeCommand {
   readonly opcode: number;
   /** Command identifier, unique among the commands in flight of its submission queue. */
   readonly cid: number;
@@ -33,7 +33,7 @@ export function uint64(view: DataView, offset: number): number {
 }
 
 /** Decodes an entry of 64 bytes. */
-export function decodeCommand(entry: Uint8Array): Command {
+export function decodeCommand(entry: Uint8Array): NvmeCommand {
   const view = new DataView(entry.buffer, entry.byteOffset, 64);
   const dword0 = view.getUint32(0, true);
   return {
@@ -53,8 +53,8 @@ export function decodeCommand(entry: Uint8Array): Command {
   };
 }
 
-/** Outcome of a command: its status (spec.ts) and dword 0 of its completion. */
-export interface Outcome {
+/** Result of an admin command: its status (spec/nvme.ts) and dword 0 of its completion. */
+export interface AdminResult {
   readonly status: number;
   readonly result?: number;
 }

@@ -2,20 +2,20 @@
  * Asynchronous events (NVMe 1.4 §5.2): matches Asynchronous Event Requests that wait with events
  * that wait.
  */
-import { CommandError, type Command } from './command.js';
+import { CommandError, type NvmeCommand } from './command.js';
 import { asyncEventLimit } from '../../spec/nvme-identify.js';
 import { Status } from '../../spec/nvme.js';
 
 export class AsyncEvents {
-  #requests: Pick<Command, 'cid'>[] = [];
+  #requests: Pick<NvmeCommand, 'cid'>[] = [];
   #events: number[] = [];
-  readonly #answer: (request: Pick<Command, 'cid'>, event: number) => void;
+  readonly #answer: (request: Pick<NvmeCommand, 'cid'>, event: number) => void;
 
   /**
    * @param answer Completes a request with dword 0 of the event. Never called within a guest
    *   instruction.
    */
-  constructor(answer: (request: Pick<Command, 'cid'>, event: number) => void) {
+  constructor(answer: (request: Pick<NvmeCommand, 'cid'>, event: number) => void) {
     this.#answer = answer;
   }
 
@@ -23,7 +23,7 @@ export class AsyncEvents {
    * Accepts an Asynchronous Event Request.
    * @throws CommandError if too many requests wait
    */
-  request(command: Command): void {
+  request(command: NvmeCommand): void {
     if (this.#requests.length >= asyncEventLimit) throw new CommandError(Status.asyncEventLimitExceeded);
     this.#requests.push(command);
     this.#match();
@@ -40,7 +40,7 @@ export class AsyncEvents {
   }
 
   /** Removes and returns the request with this identifier, for an Abort. */
-  take(cid: number): Pick<Command, 'cid'> | undefined {
+  take(cid: number): Pick<NvmeCommand, 'cid'> | undefined {
     const index = this.#requests.findIndex((request) => request.cid === cid);
     return index < 0 ? undefined : this.#requests.splice(index, 1)[0];
   }

@@ -7,7 +7,7 @@
 import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { blockErrorOf, type BlockErrorKind } from '../../block/errors.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { CommandError, uint64, type Command } from './command.js';
+import { CommandError, uint64, type NvmeCommand } from './command.js';
 import { mdts, type NamespaceFacts } from '../../spec/nvme-identify.js';
 import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
@@ -30,7 +30,7 @@ const rangeSize = 16;
  * Executes one command of an I/O queue. Never rejects.
  * @returns the status of the command
  */
-export async function executeNvm(context: NvmContext, command: Command, options: RequestOptions): Promise<number> {
+export async function executeNvm(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<number> {
   try {
     await dispatch(context, command, options);
     return Status.success;
@@ -44,7 +44,7 @@ export async function executeNvm(context: NvmContext, command: Command, options:
  * Transfers the data of a read or a write that the disk can do without waiting.
  * @returns false for every other command, and for errors: {@link executeNvm} executes it then
  */
-export function executeNvmDirect(context: NvmContext, command: Command): boolean {
+export function executeNvmDirect(context: NvmContext, command: NvmeCommand): boolean {
   const { direct } = context.disk;
   const reads = command.opcode === NvmOpcode.read;
   // A write that must be durable when completed cannot be synchronous.
@@ -64,11 +64,11 @@ export function executeNvmDirect(context: NvmContext, command: Command): boolean
 }
 
 /** The first LBA of a command, for the error log; 0 for commands that have none. */
-export function lbaOf(command: Command): number {
+export function lbaOf(command: NvmeCommand): number {
   return command.opcode === NvmOpcode.flush ? 0 : lba(command) || 0;
 }
 
-function dispatch(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+function dispatch(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<void> {
   if (command.fuse !== 0) throw new CommandError(Status.invalidField);
   // §6.1: a flush may address all namespaces at once.
   const all = command.nsid === 0xffffffff && command.opcode === NvmOpcode.flush;
@@ -90,7 +90,7 @@ function dispatch(context: NvmContext, command: Command, options: RequestOptions
 }
 
 /** §6.9 Read. */
-async function read(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+async function read(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const into = transfer(context, command, length);
   await context.disk.read(offset, into, options);
@@ -98,7 +98,7 @@ async function read(context: NvmContext, command: Command, options: RequestOptio
 }
 
 /** §6.15 Write. */
-async function write(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+async function write(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const from = transfer(context, command, length);
   await context.disk.write(offset, from, { ...options, fua: (command.dword12 & fuaBit) !== 0 });
@@ -117,7 +117,7 @@ function count({ logs: { usage } }: NvmContext, reads: boolean, length: number):
 }
 
 /** §6.17 Write Zeroes. The blocks may become unallocated only if DEAC is set. */
-async function writeZeroes(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+async function writeZeroes(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<void> {
   const { offset, length } = range(context, command);
   const fua = (command.dword12 & fuaBit) !== 0;
   const noHole = (command.dword12 & deallocateBit) === 0;
@@ -128,7 +128,7 @@ async function writeZeroes(context: NvmContext, command: Command, options: Reque
  * §6.7 Dataset Management. Only the attribute Deallocate has an effect: §6.7 lets a controller
  * ignore the others, which are hints.
  */
-async function datasetManagement(context: NvmContext, command: Command, options: RequestOptions): Promise<void> {
+async function datasetManagement(context: NvmContext, command: NvmeCommand, options: RequestOptions): Promise<void> {
   if (!context.disk.info.can.trim) throw new CommandError(Status.invalidOpcode);
   const count = (command.dword10 & 0xff) + 1;
   const table = new Uint8Array(count * rangeSize);
@@ -146,12 +146,12 @@ async function datasetManagement(context: NvmContext, command: Command, options:
   }
 }
 
-function lba(command: Command): number {
+function lba(command: NvmeCommand): number {
   return command.dword11 > 0x1fffff ? NaN : command.dword11 * 0x100000000 + command.dword10;
 }
 
 /** The byte range of SLBA and NLB (0-based, bits 15:0 of dword 12). */
-function range(context: NvmContext, command: Command): { offset: number; length: number } {
+function range(context: NvmContext, command: NvmeCommand): { offset: number; length: number } {
   return checkedRange(context, lba(command), (command.dword12 & 0xffff) + 1);
 }
 
@@ -162,7 +162,7 @@ function checkedRange(context: NvmContext, first: number, blocks: number): { off
   return { offset: first * blockSize, length: blocks * blockSize };
 }
 
-function transfer(context: NvmContext, command: Command, length: number) {
+function transfer(context: NvmContext, command: NvmeCommand, length: number) {
   if (length > maxTransfer) throw new CommandError(Status.invalidField); // §5.15.2.2, MDTS
   return prpBuffers(context.memory, command, length);
 }

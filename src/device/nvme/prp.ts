@@ -4,8 +4,8 @@
  *
  * Left out: SGLs (Identify Controller reports SGLS 0).
  */
-import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../machine/guest-memory.js';
-import { CommandError, uint64, type Command } from './command.js';
+import { GuestBuffers, joinRanges, type GuestMemory, type GuestRange } from '../../machine/guest-memory.js';
+import { CommandError, uint64, type NvmeCommand } from './command.js';
 import { Status } from '../../spec/nvme.js';
 
 const pageSize = 4096;
@@ -16,12 +16,12 @@ const pageSize = 4096;
  * @throws CommandError "invalid PRP offset" if an entry is not aligned as §4.3 requires; "data
  *   transfer error" if one points outside guest memory
  */
-export function prpBuffers(memory: GuestMemory, command: Command, length: number): GuestBuffers {
+export function prpBuffers(memory: GuestMemory, command: NvmeCommand, length: number): GuestBuffers {
   if (command.psdt !== 0) throw new CommandError(Status.invalidField);
-  return new GuestBuffers(memory, joinSegments(prpSegments(memory, command.prp1, command.prp2, length)));
+  return new GuestBuffers(memory, joinRanges(prpSegments(memory, command.prp1, command.prp2, length)));
 }
 
-function prpSegments(memory: GuestMemory, prp1: number, prp2: number, length: number): Segment[] {
+function prpSegments(memory: GuestMemory, prp1: number, prp2: number, length: number): GuestRange[] {
   if (prp1 % 4 !== 0) throw new CommandError(Status.invalidPrpOffset);
   const first = Math.min(length, pageSize - (prp1 % pageSize));
   const segments = [checked(memory, prp1, first)];
@@ -56,12 +56,12 @@ function prpSegments(memory: GuestMemory, prp1: number, prp2: number, length: nu
   return segments;
 }
 
-function page(memory: GuestMemory, address: number, length: number): Segment {
+function page(memory: GuestMemory, address: number, length: number): GuestRange {
   if (address % pageSize !== 0) throw new CommandError(Status.invalidPrpOffset);
   return checked(memory, address, length);
 }
 
-function checked(memory: GuestMemory, address: number, length: number): Segment {
+function checked(memory: GuestMemory, address: number, length: number): GuestRange {
   if (!memory.view(address, length)) throw new CommandError(Status.dataTransferError);
   return { address, length };
 }

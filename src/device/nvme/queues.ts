@@ -4,7 +4,7 @@
  * Left out: queues that are not physically contiguous (CAP.CQR is 1).
  */
 import type { GuestMemory } from '../../machine/guest-memory.js';
-import { decodeCommand, type Command } from './command.js';
+import { decodeCommand, type NvmeCommand } from './command.js';
 import { cqeSize, sqeSize } from '../../spec/nvme.js';
 
 /** A submission queue's address and state, as a snapshot holds it. */
@@ -44,7 +44,7 @@ export class SubmissionQueue {
   }
 
   /** Fetches the next command. Returns undefined if the queue is not in guest memory. */
-  fetch(memory: GuestMemory): Command | undefined {
+  fetch(memory: GuestMemory): NvmeCommand | undefined {
     const entry = memory.view(this.base + this.head * sqeSize, sqeSize);
     if (!entry) return undefined;
     this.head = (this.head + 1) % this.size;
@@ -69,7 +69,7 @@ export interface Completion {
   readonly sqid: number;
   readonly sqHead: number;
   readonly cid: number;
-  /** Status field without the phase tag: a `Status` (spec.ts), with `doNotRetry` if it applies. */
+  /** Status field without the phase tag: a `Status` (spec/nvme.ts), with `doNotRetry` if it applies. */
   readonly status: number;
   readonly result: number;
 }

@@ -2,7 +2,7 @@
  * Physical region descriptors of the bus master ([BMI] 1.2): the guest memory of a DMA transfer.
  */
 import { RegionDescriptor } from '../../../spec/bus-master.js';
-import { GuestBuffers, joinSegments, type GuestMemory, type Segment } from '../../guest-memory.js';
+import { GuestBuffers, joinRanges, type GuestMemory, type GuestRange } from '../../guest-memory.js';
 
 /**
  * Largest number of descriptors read. A transfer of 65536 sectors (32 MiB) needs 8193 pages at
@@ -16,7 +16,7 @@ const maxDescriptors = 16384;
  * memory that does not exist.
  */
 export function describedMemory(memory: GuestMemory, table: number, total: number): GuestBuffers | undefined {
-  const segments: Segment[] = [];
+  const segments: GuestRange[] = [];
   let left = total;
   for (let i = 0; i < maxDescriptors && left > 0; i++) {
     // The lowest bits of the registers and descriptors are reserved and read as zero.
@@ -31,5 +31,5 @@ export function describedMemory(memory: GuestMemory, table: number, total: numbe
     left -= length;
     if (view.getUint8(RegionDescriptor.flags) & RegionDescriptor.last) break;
   }
-  return left === 0 ? new GuestBuffers(memory, joinSegments(segments)) : undefined;
+  return left === 0 ? new GuestBuffers(memory, joinRanges(segments)) : undefined;
 }
