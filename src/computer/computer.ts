@@ -9,7 +9,7 @@ import { silent, type Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
-import type { Engine, EngineEnd } from '../machine/engine.js';
+import type { Engine, EngineEnd, EngineSnapshots } from '../machine/engine.js';
 import type { IdeDisk } from '../machine/ide-disk.js';
 import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
 import { TrapHandler, type TrapCounts } from '../machine/trap.js';
@@ -114,6 +114,10 @@ export class Computer {
     const onIde = plans.filter(({ bus }) => bus === 'ide');
     const ideClients = onIde.map(({ device }) => new VirtualIoClient(device!, commandSteps(figure, steps)));
     const engine = await options.createEngine(trap, end, ideDisks(onIde, ideClients));
+    if (onIde.length !== (engine.ide?.disks ?? 0)) {
+      await engine.stop();
+      throw new FarbusError('this engine has no IDE controller: put the drive on another bus');
+    }
     steps.step(0, figure.hypervisor, 'the hypervisor is loaded and starts');
     steps.step(0, figure.privileged, 'it has the privileged level: the guest runs on its engine only');
     return { engine, trap, steps, ended, options, figure, plans, ideClients };
@@ -203,6 +207,7 @@ export class Computer {
    *   not end
    */
   async save(key: string): Promise<Snapshot> {
+    const engine = this.#snapshots();
     await checkReach(this.#media.map((medium) => medium()));
     this.#saving = true;
     await this.#engine.pause();
@@ -210,7 +215,7 @@ export class Computer {
       await this.#devices.pause();
       const devices = this.#devices.save();
       const drives = await Promise.all(this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity)));
-      return { key, drives, devices, engine: await this.#engine.saveState() };
+      return { key, drives, devices, engine: await engine.save() };
     } finally {
       this.#devices.resume();
       this.#saving = false;
@@ -225,6 +230,7 @@ export class Computer {
    *   then still be booted
    */
   async restore(snapshot: Snapshot, key: string): Promise<void> {
+    const engine = this.#snapshots();
     if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
     const now = this.#drives();
     if (snapshot.drives.length !== now.length) {
@@ -233,7 +239,7 @@ export class Computer {
     await checkReach(now.map(({ medium }) => medium));
     await Promise.all(snapshot.drives.map((then, i) => checkSame(then, now[i]!)));
     this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
-    await this.#engine.restoreState(snapshot.engine);
+    await engine.restore(snapshot.engine);
     this.#devices.restore(snapshot.devices);
     this.#steps.step(0, this.#figure.system, 'the operating system continues from a snapshot');
     this.#devices.resume();
@@ -256,6 +262,13 @@ export class Computer {
     adapter.connect(card, () => this.#handlers.atFrame(card.interruptVector()));
     const { frames } = this.#figure;
     if (frames) this.#steps.step(0, frames, 'frames that arrive come to 280 before the operating system sees them');
+  }
+
+  /** @throws SnapshotError if the engine has no snapshots */
+  #snapshots(): EngineSnapshots {
+    const { snapshots } = this.#engine;
+    if (!snapshots) throw new SnapshotError('this engine has no snapshots');
+    return snapshots;
   }
 
   #drives(): Drive[] {

@@ -1,7 +1,22 @@
 /**
- * The engine interface: a processor and its board, as the rest of the hypervisor sees them. v86
- * implements it (engines/v86). Devices see only {@link GuestMemory}, {@link InterruptLine} and
- * the trap.
+ * The engine interface: processors and their board, as the rest of the hypervisor sees them. v86
+ * implements it (engines/v86). Devices see only {@link GuestMemory}, {@link InterruptLine} and the
+ * trap, and run on the event loop.
+ *
+ * An engine must:
+ * - give devices the guest's memory, and check there that every address is RAM;
+ * - map nothing at the BARs of our functions, and call the trap for each access to them, in the
+ *   order in which a processor makes them. The processor waits: a read for its value, a write until
+ *   the device has taken it. An engine whose processors run on other threads waits there, not on
+ *   the event loop. The trap knows accesses of 1, 2 and 4 bytes; the engine makes one of 8 bytes
+ *   into two of 4, the lower address first, which NVMe 1.4 §3.1 permits;
+ * - OR interrupt lines that share an input, and let devices set them within an exit;
+ * - report each end of the guest once (its `onEnd`), and then run no further instruction;
+ * - stop its processors between two instructions to pause, with no access under the trap.
+ *
+ * The rest are facets, undefined if the engine does not offer them: the network card, the IDE
+ * controller, snapshots. A new engine needs a folder in engines/ and its creation in
+ * app/computer/start.ts.
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';
@@ -73,6 +88,20 @@ export interface DescriptorRegisters {
   readonly cr4: number;
 }
 
+/** Snapshots of an engine. Both calls only while it is paused. */
+export interface EngineSnapshots {
+  /** State of processors, memory and board. Our own devices save their state themselves. */
+  save(): Promise<Uint8Array>;
+  /** @throws Error if the state is not one of this engine's */
+  restore(state: Uint8Array): Promise<void>;
+}
+
+/** The IDE controller of an engine's board. */
+export interface IdeController {
+  /** The disks on it, which the engine was created with. */
+  readonly disks: number;
+}
+
 export interface Engine {
   readonly memory: GuestMemory;
   /** Handles the exits for guarded addresses. */
@@ -96,16 +125,10 @@ export interface Engine {
   start(): void;
   /** Stops the processor between two instructions, and resolves when it has stopped. */
   pause(): Promise<void>;
-  /**
-   * State of processor, memory and board, for a snapshot. Only while paused. Our own devices save
-   * their state themselves.
-   */
-  saveState(): Promise<Uint8Array>;
-  /**
-   * Restores a saved state. Only while paused.
-   * @throws Error if the state is not one of this engine's
-   */
-  restoreState(state: Uint8Array): Promise<void>;
+  /** Saves and restores the engine's state; undefined if the engine cannot. */
+  readonly snapshots?: EngineSnapshots | undefined;
+  /** The board's IDE controller; undefined if it has none. */
+  readonly ide?: IdeController | undefined;
   /** Calls `receive` with each byte that the guest sends on its first serial port. */
   onSerial(receive: (byte: number) => void): void;
   /**

@@ -69,7 +69,7 @@ export interface Completion {
   readonly sqid: number;
   readonly sqHead: number;
   readonly cid: number;
-  /** Status field without the phase tag: a `Status` (spec/nvme.ts), with `doNotRetry` if it applies. */
+  /** Status field without the phase tag: a `Status`, with `doNotRetry` if it applies. */
   readonly status: number;
   readonly result: number;
 }

@@ -12,7 +12,9 @@ import type {
   DescriptorRegisters,
   Engine,
   EngineEnd,
+  EngineSnapshots,
   Firmware,
+  IdeController,
   InterruptLine,
   PciFunction,
   ProtectedModeEntry,
@@ -102,6 +104,8 @@ class V86Engine implements Engine {
   readonly trap: TrapHandler;
   readonly network: V86NetworkCard | undefined;
   readonly screen: V86Screen;
+  readonly ide: IdeController;
+  readonly snapshots: EngineSnapshots = { save: () => this.#save(), restore: (state) => this.#restore(state) };
   readonly #serial: SerialInput;
   readonly #emulator: V86;
   readonly #cpu: V86Cpu;
@@ -121,6 +125,7 @@ class V86Engine implements Engine {
     this.#exits = new Exits(this.#cpu, options.trap);
     this.#interrupts = new Interrupts(this.#cpu);
     this.#hasFirmware = options.firmware !== undefined;
+    this.ide = { disks: options.ide?.length ?? 0 };
     this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
     this.screen = new V86Screen(this.#cpu.devices.vga);
     this.#serial = new SerialInput(this.#cpu.devices.uart0);
@@ -209,12 +214,12 @@ class V86Engine implements Engine {
     await stopped;
   }
 
-  async saveState(): Promise<Uint8Array> {
+  async #save(): Promise<Uint8Array> {
     for (const drive of this.#ide) await drive.idle();
     return new Uint8Array(await this.#emulator.save_state());
   }
 
-  async restoreState(state: Uint8Array): Promise<void> {
+  async #restore(state: Uint8Array): Promise<void> {
     const own = state.byteOffset === 0 && state.byteLength === state.buffer.byteLength ? state : state.slice();
     await this.#emulator.restore_state(own.buffer as ArrayBuffer);
     this.#interrupts.forget();
