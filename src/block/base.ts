@@ -18,7 +18,7 @@ import type {
   ZeroOptions,
 } from './device.js';
 import type { DirectAccess, FileRange, FileRanges } from './direct.js';
-import { BlockError, blockErrorOf } from './errors.js';
+import { abortedError, BlockError, blockErrorOf, closedError } from './errors.js';
 import { Losses } from './losses.js';
 
 /** Longest single write of zeroes on a device that lacks `writeZeroes`, in bytes. */
@@ -280,7 +280,7 @@ export abstract class BlockBase implements BlockDevice {
       return await work();
     } catch (error) {
       if (options.signal?.aborted && !(error instanceof BlockError)) {
-        throw new BlockError('aborted', 'given up', { cause: error });
+        throw abortedError(error);
       }
       throw blockErrorOf(error);
     } finally {
@@ -290,7 +290,7 @@ export abstract class BlockBase implements BlockDevice {
   }
 
   #checkOpen(): void {
-    if (this.#closing) throw new BlockError('closed', 'the device is closed');
+    if (this.#closing) throw closedError();
   }
 
   #check(offset: number, length: number): void {

@@ -47,6 +47,16 @@ const byErrno: Readonly<Record<string, BlockErrorKind>> = {
   ETIMEDOUT: 'unreachable',
 };
 
+/** The error of a request that its caller has aborted. */
+export function abortedError(cause?: unknown): BlockError {
+  return new BlockError('aborted', 'given up', cause === undefined ? undefined : { cause });
+}
+
+/** The error of requests to a device that has been closed. */
+export function closedError(): BlockError {
+  return new BlockError('closed', 'the device is closed');
+}
+
 /**
  * Any error as a {@link BlockError}: a BlockError itself, else by its errno code, else kind `io`.
  */

@@ -9,7 +9,7 @@ import { onAbort } from '../base/abort.js';
 import { BackOff } from '../base/back-off.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { BlockError } from './errors.js';
+import { abortedError, BlockError, closedError } from './errors.js';
 import type { EndedLife, Fate, Life, Mark } from './life.js';
 
 export interface FenceOptions {
@@ -70,7 +70,7 @@ export class Fence {
    */
   wait(signal?: AbortSignal): Promise<void> | undefined {
     if (this.#open) return undefined;
-    const error = this.#failure ?? (signal?.aborted ? givenUp() : undefined);
+    const error = this.#failure ?? (signal?.aborted ? abortedError() : undefined);
     if (error) return Promise.reject(error);
     return new Promise((resolve, reject) => {
       const settle = (error?: BlockError): void => {
@@ -80,20 +80,20 @@ export class Fence {
         else resolve();
       };
       this.#waiting.add(settle);
-      const unwatch = onAbort(signal, () => settle(givenUp()));
+      const unwatch = onAbort(signal, () => settle(abortedError()));
     });
   }
 
   /** Call when the device is about to close: waiting writes then fail soon. */
   hurry(): void {
-    this.#closing ??= setTimeout(() => this.#fail(closed()), closeMs);
+    this.#closing ??= setTimeout(() => this.#fail(closedError()), closeMs);
   }
 
   /** Stops fencing, fails the waiting writes, and resolves when no fencing is in progress. */
   async close(): Promise<void> {
     clearTimeout(this.#closing);
-    this.#stop.abort(closed());
-    this.#fail(closed());
+    this.#stop.abort(closedError());
+    this.#fail(closedError());
     await this.#done;
   }
 
@@ -158,12 +158,4 @@ export class Fence {
     const { address, log } = this.#options;
     log.log('warn', `${address}: ${what}`);
   }
-}
-
-function givenUp(): BlockError {
-  return new BlockError('aborted', 'given up');
-}
-
-function closed(): BlockError {
-  return new BlockError('closed', 'the device is closed');
 }

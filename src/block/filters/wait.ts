@@ -1,6 +1,6 @@
 /** Waits that the request's signal ends, for filters that delay requests. */
 import { onAbort } from '../../base/abort.js';
-import { BlockError } from '../errors.js';
+import { abortedError, BlockError } from '../errors.js';
 
 /**
  * Begins a wait and resolves when it is over. Rejects with a BlockError of kind `aborted` if
@@ -10,7 +10,7 @@ import { BlockError } from '../errors.js';
  */
 export function waitFor(signal: AbortSignal | undefined, wait: (done: () => void) => () => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(new BlockError('aborted', 'given up'));
+    if (signal?.aborted) return reject(abortedError());
     const abort = (): void => {
       cancel();
       reject(new BlockError('aborted', 'given up while it was held back'));

@@ -8,7 +8,7 @@ import { FarbusError } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
-import { BlockError } from '../../block/errors.js';
+import { abortedError, BlockError } from '../../block/errors.js';
 import { isDecisive } from '../../block/identity.js';
 import { Fence } from '../../block/fence.js';
 import type { Fate, Life, Mark } from '../../block/life.js';
@@ -160,7 +160,7 @@ export class RemoteDevice extends BlockBase {
     const parts = this.#kind.divide('zero', offset, length);
     // Few parts at a time: each may take long, and the range may be the whole disk.
     for (let at = 0; at < parts.length; at += this.#kind.channels) {
-      if (options.signal?.aborted) throw new BlockError('aborted', 'given up');
+      if (options.signal?.aborted) throw abortedError();
       const some = parts.slice(at, at + this.#kind.channels);
       const done = allSettled(some.map((part) => this.#run({ op: 'zero', ...part, signal: options.signal })));
       this.#witness?.onWrite(offset, length, undefined, done);

@@ -10,11 +10,10 @@
  */
 import { messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
-import { BlockError } from '../../block/errors.js';
+import { abortedError, BlockError, closedError } from '../../block/errors.js';
 import type { Fate, Life, Mark } from '../../block/life.js';
 import type { ContentWitness } from '../../block/witness.js';
 import { Durability } from '../remote/durability.js';
-import { abortedError, closedError } from '../remote/pending-request.js';
 import { Reconnection, type RemoteState } from '../remote/reconnection.js';
 import { ChannelFence } from './channel-fence.js';
 import { breachOf, type Channel, type ChannelOpener, type RemoteFacts } from './channel.js';

@@ -3,7 +3,7 @@
  * takes. Protocols extend it by what they send.
  */
 import { onAbort } from '../../base/abort.js';
-import { BlockError } from '../../block/errors.js';
+import type { BlockError } from '../../block/errors.js';
 
 export abstract class PendingRequest {
   /** Settles with the request. Rejects with a BlockError. */
@@ -42,14 +42,4 @@ export abstract class PendingRequest {
     this.#unwatch();
     this.#reject(error);
   }
-}
-
-/** The error of a request that its caller has aborted. */
-export function abortedError(): BlockError {
-  return new BlockError('aborted', 'given up');
-}
-
-/** The error of requests to a device that has been closed. */
-export function closedError(): BlockError {
-  return new BlockError('closed', 'the device is closed');
 }

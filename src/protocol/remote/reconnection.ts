@@ -9,8 +9,8 @@
 import { messageOf } from '../../base/errors.js';
 import { BackOff } from '../../base/back-off.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../base/log.js';
-import { BlockError } from '../../block/errors.js';
-import { abortedError, type PendingRequest } from './pending-request.js';
+import { abortedError, BlockError, closedError } from '../../block/errors.js';
+import type { PendingRequest } from './pending-request.js';
 
 /**
  * The state of the way to a server: `connected`; `reconnecting`: requests wait; `lost`: the
@@ -196,7 +196,7 @@ export class Reconnection {
     this.#enter('closed', '');
     this.#disarm();
     clearTimeout(this.#closing);
-    this.#stop.abort(new BlockError('closed', 'the device is closed'));
+    this.#stop.abort(closedError());
     return true;
   }
 

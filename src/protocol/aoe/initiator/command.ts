@@ -5,33 +5,22 @@
 import type { Buffers } from '../../../base/buffers.js';
 import type { RequestOptions } from '../../../block/device.js';
 import type { BlockError } from '../../../block/errors.js';
+import { PendingRequest } from '../../remote/pending-request.js';
 
 export type CommandKind = 'read' | 'write' | 'flush';
 
 /** A caller's request. It settles when all its commands have ended. */
-export class Request {
-  readonly done: Promise<void>;
-  readonly signal: AbortSignal | undefined;
+export class Request extends PendingRequest {
   /** Tag of the guest's command, for `--trace`; 0 for none. */
   readonly tag: number;
   #left: number;
-  #resolve!: () => void;
-  #reject!: (error: BlockError) => void;
   #error: BlockError | undefined;
-  readonly #aborted: () => void;
 
-  /** Called if the caller aborts the request before it settles. */
-  constructor(commands: number, options: RequestOptions, onAbort: (request: Request) => void) {
-    const { signal, tag = 0 } = options;
+  /** @param aborted called if the caller aborts the request before it settles */
+  constructor(commands: number, { signal, tag = 0 }: RequestOptions, aborted: (request: Request) => void) {
+    super(signal, () => aborted(this));
     this.#left = commands;
-    this.signal = signal;
     this.tag = tag;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    this.#aborted = () => onAbort(this);
-    signal?.addEventListener('abort', this.#aborted);
   }
 
   /**
@@ -41,9 +30,8 @@ export class Request {
   finish(error?: BlockError): void {
     this.#error ??= error;
     if (--this.#left > 0) return;
-    this.signal?.removeEventListener('abort', this.#aborted);
-    if (this.#error) this.#reject(this.#error);
-    else this.#resolve();
+    if (this.#error) this.fail(this.#error);
+    else this.succeed();
   }
 }
 

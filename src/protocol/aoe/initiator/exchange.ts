@@ -8,7 +8,7 @@
  */
 import type { Steps } from '../../../base/steps.js';
 import { nextIteration } from '../../../base/event-loop.js';
-import { BlockError } from '../../../block/errors.js';
+import { abortedError, BlockError } from '../../../block/errors.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
 import { dataOf, readAnswer, Refusal } from './answer.js';
@@ -349,9 +349,9 @@ export class Exchange {
 
   /** Ends a command that waits and that its caller has aborted. Returns true if so. */
   #dropIfAborted(command: Command): boolean {
-    if (!command.request.signal?.aborted) return false;
+    if (!command.request.aborted) return false;
     this.#dropped(command);
-    command.request.finish(new BlockError('aborted', 'given up'));
+    command.request.finish(abortedError());
     return true;
   }
 }

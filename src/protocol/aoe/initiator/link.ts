@@ -7,11 +7,10 @@
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
 import type { RequestOptions } from '../../../block/device.js';
-import { BlockError } from '../../../block/errors.js';
+import { BlockError, closedError } from '../../../block/errors.js';
 import type { Fate, Mark } from '../../../block/life.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
-import { closedError } from '../../remote/pending-request.js';
 import { Reconnection } from '../../remote/reconnection.js';
 import type { DiskFacts } from '../identify.js';
 import { nonceSize } from '../session.js';

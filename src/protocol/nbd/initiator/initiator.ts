@@ -19,7 +19,7 @@ import type {
   WriteOptions,
   ZeroOptions,
 } from '../../../block/device.js';
-import { BlockError } from '../../../block/errors.js';
+import { abortedError, BlockError } from '../../../block/errors.js';
 import { isDecisive } from '../../../block/identity.js';
 import { Fence } from '../../../block/fence.js';
 import type { Life } from '../../../block/life.js';
@@ -264,7 +264,7 @@ export class NbdInitiator extends BlockBase {
     for (let done = 0; done < length;) {
       const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
       const part = Math.min(most, length - done);
-      if (signal?.aborted) throw new BlockError('aborted', 'given up');
+      if (signal?.aborted) throw abortedError();
       try {
         const request = this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag, medium });
         this.#session.witness?.onWrite(offset + done, part, undefined, request.done);
