@@ -1,7 +1,7 @@
 /**
- * Lint of documents, examples and units: lines of at most 100 columns, and links to files and
- * headings of this repository that exist (CONTRIBUTING.md, "Language"). Lines with a URL may be
- * longer.
+ * Lint of documents, examples and units: lines of at most 100 columns, links to files and headings
+ * of this repository that exist, and paths in backticks that exist (CONTRIBUTING.md, "Language").
+ * Lines with a URL may be longer.
  *
  * Not here: the format of Markdown (prettier).
  */
@@ -40,6 +40,13 @@ for (const file of files) {
     const page = path === '' ? file : join(dirname(file), path);
     const found = existsSync(page) && (!anchor || anchorsOf(readFileSync(page, 'utf8')).has(anchor));
     if (!found) faults.push(`${file}: the link ${target} leads nowhere`);
+  }
+}
+/** Pages of the past, which may name files that are gone. */
+const history = ['CHANGELOG.md'];
+for (const file of files.filter((name) => name.endsWith('.md') && !history.includes(name))) {
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/`((?:src|tests|bench|scripts|docs)\/[\w./-]+)`/g)) {
+    if (!existsSync(path)) faults.push(`${file}: there is no ${path}`);
   }
 }
 for (const fault of faults) console.error(fault);
