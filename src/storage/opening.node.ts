@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { realpath } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { visible } from '../base/printable.js';
@@ -89,10 +90,17 @@ export const readOnlyHint = 'or add ,read-only to it';
 export function openError(path: string, error: unknown, options: OpenOptions = { readOnly: false }): FarbusError {
   if (error instanceof FarbusError) return error;
   const code = errnoOf(error) ?? '';
-  const what = advice[code] ?? `${messageOf(error)}: check the path`;
+  const what = missingFolder(path, code) ?? advice[code] ?? `${messageOf(error)}: check the path`;
   // Only for EBUSY: with the errors in `unwritable`, the path has already been tried read-only.
   const hint = options.readOnly === undefined && code === 'EBUSY' ? `, ${readOnlyHint}` : '';
   return new FarbusError(`cannot open ${printable(path)}: ${what}${hint}`, { cause: error });
+}
+
+/** If `path` was not found because its folder does not exist: says so. */
+function missingFolder(path: string, code: string): string | undefined {
+  const folder = dirname(path);
+  if (code !== 'ENOENT' || fs.existsSync(folder)) return undefined;
+  return `there is no such file, and no folder ${printable(folder)}: check the path, or make the folder`;
 }
 
 /** A path for a message of one line: hidden characters become "?". */

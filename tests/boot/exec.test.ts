@@ -27,7 +27,7 @@ interface ExecInput {
 
 /** @param input input of the command; null: no input and no end of it */
 function exec(command: string, { input = '', more = [] as string[], drive = image }: ExecInput = {}) {
-  const args = ['run', '--drive', drive, '--snapshot', snapshot, ...more, '--exec', command];
+  const args = ['run', '--quiet', '--drive', drive, '--snapshot', snapshot, ...more, '--exec', command];
   const child = spawn(process.execPath, [farbusFile, ...args], { env: { ...process.env, XDG_RUNTIME_DIR: folder } });
   const chunks: Buffer[] = [];
   let stderr = '';

@@ -31,7 +31,7 @@ describe('help', () => {
       expect(stdout).toContain(`farbus ${command[1]!}`);
       expect(stdout).toMatch(/Usage/);
     }
-    expect(farbus('--version').stdout).toMatch(/^farbus \d+\.\d+\.\d+\n$/);
+    expect(farbus('--version').stdout).toMatch(/^farbus \d+\.\d+\.\d+(-dev)?\n$/);
   });
 });
 

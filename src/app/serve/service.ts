@@ -287,6 +287,7 @@ export class ServeService {
   async #serveMetrics(text: string): Promise<void> {
     const match = /^(?:(\[[0-9a-f:]+\]|[\w.-]+):)?(\d{1,5})$/i.exec(text);
     if (!match) throw usageError(`--metrics ${text}: expected HOST:PORT or PORT, for example 127.0.0.1:9464`);
+    if (Number(match[2]) > 65_535) throw usageError(`--metrics ${text}: a port is a number from 0 to 65535`);
     const host = match[1]?.replace(/^\[|\]$/g, '') ?? '127.0.0.1';
     const http = createServer((request, response) => {
       const known = request.url === '/metrics' && request.method === 'GET';

@@ -3,7 +3,7 @@
  * systems.
  */
 import { existsSync } from 'node:fs';
-import { failed, messageOf, usageError } from '../../base/errors.js';
+import { FarbusError, failed, messageOf, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
 import type { BlockDevice, BlockInfo, Capabilities } from '../../block/device.js';
@@ -12,7 +12,7 @@ import type { Content } from '../../probe/content.js';
 import { probeDisk, type DiskLayout } from '../../probe/probe.js';
 import type { Partition } from '../../probe/table.js';
 import { hex, uuidText } from '../../probe/text.js';
-import { filtersOf } from '../../app/filters.js';
+import { filtersOf, type Filters } from '../../app/filters.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -62,6 +62,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
   const source = parseSource(text);
+  checkFiles(source.filters);
   const signals = onSignals();
   const log = stderrLogger(io);
   let opened: Opened | undefined;
@@ -90,6 +91,15 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     // Nothing was written, so a signal may cut short the wait for a server that does not answer.
     if (opened) await signals.during(opened.device.close());
     signals.stop();
+  }
+}
+
+/** Refuses files that opening the source would make: this command makes none. */
+function checkFiles(filters: Filters): void {
+  for (const name of ['overlay', 'cache'] as const) {
+    const path = filters[name];
+    if (path === undefined || existsSync(path)) continue;
+    throw new FarbusError(`${name}=${visible(path)}: there is no such file, and farbus info makes none: leave it out`);
   }
 }
 

@@ -2,6 +2,7 @@
  * `farbus run --exec`: runs one command in the guest's shell, with this program's input and output,
  * and returns its exit status.
  */
+import { existsSync } from 'node:fs';
 import { JoinedAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
 import { FarbusError } from '../../base/errors.js';
@@ -13,6 +14,7 @@ import { bootLimit, startGuest, type Guest } from '../../app/computer/start.js';
 import { exitStatus } from '../exit-status.js';
 import { guestOutput } from '../ui/guest-output.js';
 import type { CliIo } from '../ui/io.js';
+import { whileShown } from '../ui/progress.js';
 
 /** Maximum output for `--json`, in bytes. */
 const maxJson = 64 << 20;
@@ -32,6 +34,8 @@ export interface ExecOptions {
   /** Aborts it; the reason is thrown. */
   readonly signal: AbortSignal;
   readonly log: Logger;
+  /** Do not say that the guest boots. */
+  readonly quiet: boolean;
 }
 
 /** @throws FarbusError if the command is too long for the guest */
@@ -62,10 +66,18 @@ export async function execute(options: ExecOptions): Promise<number> {
   }
 }
 
+function bootText(snapshot: string | undefined): string {
+  if (snapshot === undefined) return 'the guest boots (with --snapshot FILE it does so only once)';
+  return existsSync(snapshot)
+    ? 'the guest starts from its snapshot'
+    : 'the guest boots, and is saved for the next time';
+}
+
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
   const { io, computer, guest, memory, snapshot, command, json, log } = options;
   const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, log });
-  const started = await unlessAborted(signal, starting);
+  const waiting = unlessAborted(signal, starting);
+  const started = await (options.quiet ? waiting : whileShown(io, bootText(snapshot), waiting));
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
   const print = guestOutput(io, computer);

@@ -198,7 +198,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     }
     const { exec: command, snapshot, json } = values;
     const { signal } = signals;
-    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal, log });
+    const { quiet } = values;
+    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal, log, quiet });
   } finally {
     progress.clear();
     for (const close of closing.reverse()) await close();

@@ -138,6 +138,7 @@ function describe(server: Found): string {
 function exportLines(of: ExportStatus): string[] {
   const nature = [formatBytes(of.size), of.readOnly ? 'read-only' : 'writable'];
   if (of.medium) nature.push(of.medium.present ? `a medium${of.medium.held ? ', held by a client' : ''}` : 'no medium');
+  if (of.writer !== undefined) nature.push('one writer at a time');
   if (of.description !== '') nature.push(of.description);
   const done = `${of.requests} requests, ${formatBytes(of.bytesRead)} read, ${formatBytes(of.bytesWritten)} written`;
   return [

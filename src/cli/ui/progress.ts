@@ -70,6 +70,30 @@ export class ProgressLine {
   }
 }
 
+/** Time in ms before waiting without a terminal is mentioned. */
+const mentionMs = 2000;
+/** Interval at which the time on a terminal is updated, in ms. */
+const tickMs = 500;
+
+/**
+ * Says on stderr that `what` is being done while `work` is pending, and for how long: continuously
+ * on a terminal; otherwise in one line after two seconds.
+ */
+export async function whileShown<T>(io: CliIo, what: string, work: Promise<T>): Promise<T> {
+  const line = new ProgressLine(io);
+  const started = performance.now();
+  const timer =
+    io.stderr.isTTY === true
+      ? setInterval(() => line.status(`${what}, ${duration((performance.now() - started) / 1000)}`), tickMs)
+      : setTimeout(() => void io.stderr.write(`farbus: ${what}\n`), mentionMs);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
+    line.clear();
+  }
+}
+
 /** "42 s", "3:07 min", "2:05 h". */
 function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
