@@ -40,12 +40,3 @@ export const commonStatuses: readonly Definition[] = [
   [String(exitStatus.brokenPipe), 'the reader of the output left before its end'],
   [String(exitStatus.terminated), 'SIGTERM ended the command before it had a result'],
 ];
-
-/** All statuses of a command: the common ones, then its own. */
-export function commandStatuses({
-  statuses = [],
-}: {
-  readonly statuses?: readonly Definition[];
-}): readonly Definition[] {
-  return [...commonStatuses, ...statuses];
-}

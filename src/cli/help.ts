@@ -1,8 +1,14 @@
-/** Makes help texts from the tables of commands (command.ts), in lines of at most 80 columns. */
+/** Makes help texts from the tables of commands (table.ts), in lines of at most 80 columns. */
 import type { Command, Option, Options, Topic } from './table.js';
 import { commonStatuses } from './exit-status.js';
 import { topics } from './topics.js';
-import { definitions, wrapCommand, wrapLines, wrapText, type Definition } from './ui/wrap.js';
+import { definitions, helpWidth, wrapCommand, wrapLines, wrapText, wrapWords, type Definition } from './ui/wrap.js';
+
+/** Column of the further lines of usage: the width of "Usage: farbus ". */
+const usageColumn = 14;
+/** Columns of the forms of a value and of their descriptions. */
+const formColumn = 25;
+const formAboutColumn = 29;
 
 /** The option as help and docs show it: `--listen URI`, `--trace[=FILE]`, `-n N`. */
 export function optionTerm(name: string, { value, alone, short }: Option): string {
@@ -31,23 +37,11 @@ export function commandHelp(command: Command): string {
   ].join('\n\n');
 }
 
-/** Wraps a line of usage; further lines are indented by the width of "Usage: farbus". */
+/** Wraps a line of usage. A group in brackets stays together. */
 function wrapUsage(label: string, line: string): string {
   const words = line.match(/\[[^\]]*(?:\[[^\]]*\][^\]]*)*\]\S*|\S+/g) ?? [];
-  // A group in brackets stays together: its spaces become no-break spaces while lines are made.
-  const text = words.map((word) => word.replaceAll(' ', '\u00a0')).join(' ');
-  const [first, ...more] = wrapLinesKeeping(text, 80 - 14);
-  return [`${label.padEnd(7)}${first!}`, ...more.map((one) => ' '.repeat(14) + one)].join('\n');
-}
-
-function wrapLinesKeeping(text: string, width: number): string[] {
-  const lines: string[] = [];
-  for (const word of text.split(' ')) {
-    const last = lines.at(-1);
-    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
-    else lines.push(word);
-  }
-  return lines.map((line) => line.replaceAll('\u00a0', ' '));
+  const [first, ...more] = wrapWords(words, helpWidth - usageColumn);
+  return [`${label.padEnd(7)}${first!}`, ...more.map((one) => ' '.repeat(usageColumn) + one)].join('\n');
 }
 
 function optionSections(options: Options): string[] {
@@ -58,8 +52,8 @@ function optionSections(options: Options): string[] {
   const rows = [...own.map(([name, option]) => optionRow(name, option)), definitions([['--help, -h', 'print this']])];
   sections.push(`Options:\n${rows.join('\n')}`);
   if (filters.length > 0) {
-    const names = filters.map(([name, option]) => optionTerm(name, option).replaceAll(' ', '\u00a0')).join(', ');
-    const lines = wrapLinesKeeping(names, 78).map((line) => `  ${line}`);
+    const terms = filters.map(([name, option], at) => optionTerm(name, option) + (at < filters.length - 1 ? ',' : ''));
+    const lines = wrapWords(terms, helpWidth - 2).map((line) => `  ${line}`);
     sections.push(`Filters of the source, in this order (farbus help filters explains them):\n${lines.join('\n')}`);
   }
   return sections;
@@ -69,8 +63,8 @@ function optionRow(name: string, option: Option): string {
   const row = definitions([[optionTerm(name, option), optionAbout(option)]]);
   if (option.forms === undefined) return row;
   const forms = option.forms.flatMap(([term, about]) => [
-    `${' '.repeat(25)}${term}`,
-    ...wrapLines(about, 80 - 29).map((line) => ' '.repeat(29) + line),
+    ' '.repeat(formColumn) + term,
+    ...wrapLines(about, helpWidth - formAboutColumn).map((line) => ' '.repeat(formAboutColumn) + line),
   ]);
   return [row, ...forms].join('\n');
 }

@@ -8,18 +8,20 @@ const column = 23;
 /** A term and its description, such as an option or an exit status. */
 export type Definition = readonly [term: string, about: string];
 
-/** Breaks a paragraph into lines of at most `width` columns; a longer word has its own line. */
-export function wrapLines(text: string, width: number): string[] {
+/** Joins words to lines of at most `width` columns; a longer word has its own line. */
+export function wrapWords(words: readonly string[], width: number): string[] {
   const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(/\s+/).filter((one) => one !== '')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
+  for (const word of words) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
   }
-  if (line !== '') lines.push(line);
   return lines;
+}
+
+/** Breaks a paragraph into lines of at most `width` columns. */
+export function wrapLines(text: string, width: number): string[] {
+  return wrapWords(text.trim().split(/\s+/), width);
 }
 
 /** Wraps paragraphs, which empty lines separate. */
