@@ -11,6 +11,14 @@
  * All streams share one spinning loop; {@link SpinWait} is the spin wait of one stream.
  */
 
+/**
+ * False if FARBUS_NO_EAGER turns off all that trades simplicity or processor time for speed: every
+ * spin wait, and the wrapper around sockets (network/eager). Asked when a stream begins.
+ */
+export function isEager(): boolean {
+  return !process.env['FARBUS_NO_EAGER'];
+}
+
 /** The event loop spins until this time, in ms of performance.now(). */
 let until = 0;
 let spinning = false;
@@ -98,7 +106,7 @@ export class SpinWait {
 
   /** @param limit longest wait that is worth spinning, in ms */
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#limit = isEager() ? limit : 0;
   }
 
   /** How long to spin for an answer now, in ms; 0: not at all. */

@@ -1,6 +1,9 @@
 /** Dialers for TCP and unix sockets: a client uses one to connect and reconnect to its peer. */
-import { hostPort, dialSocket } from './socket.node.js';
-import type { Dialer } from './stream.js';
+import { eager } from './eager/stream.node.js';
+import { hostPort, dialSocket, type SocketAddress } from './socket.node.js';
+import type { ByteStream, Dialer } from './stream.js';
+
+const dial = async (to: SocketAddress, signal: AbortSignal): Promise<ByteStream> => eager(await dialSocket(to, signal));
 
 /**
  * A dialer for a TCP port. The host name is resolved at each call, so that a server with a new IP
@@ -8,7 +11,7 @@ import type { Dialer } from './stream.js';
  * @param address for messages; default "host:port"
  */
 export function tcpDialer(host: string, port: number, address = hostPort(host, port)): Dialer {
-  return { address, connect: (signal) => dialSocket({ host, port }, signal) };
+  return { address, connect: (signal) => dial({ host, port }, signal) };
 }
 
 /**
@@ -16,5 +19,5 @@ export function tcpDialer(host: string, port: number, address = hostPort(host, p
  * @param address for messages; default: the path
  */
 export function unixDialer(path: string, address = path): Dialer {
-  return { address, connect: (signal) => dialSocket({ path }, signal) };
+  return { address, connect: (signal) => dial({ path }, signal) };
 }

@@ -8,6 +8,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { dirname } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { isDead } from '../base/owned.node.js';
+import { eager } from './eager/stream.node.js';
 import { acceptSocket, checkSocketPath, hostPort, type SocketAddress } from './socket.node.js';
 import type { ByteStream } from './stream.js';
 
@@ -35,7 +36,7 @@ export async function listenOn(
   failed: (error: Error) => void,
 ): Promise<SocketListener> {
   if ('path' in at) checkSocketPath(at.path);
-  const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(acceptSocket(socket)));
+  const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(eager(acceptSocket(socket))));
   try {
     await bind(server, at);
   } catch (error) {
@@ -73,7 +74,7 @@ export async function listenOnDescriptor(
   accept: (stream: ByteStream) => void,
   failed: (error: Error) => void,
 ): Promise<SocketListener> {
-  const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(acceptSocket(socket)));
+  const server = createServer({ pauseOnConnect: true }, (socket: Socket) => accept(eager(acceptSocket(socket))));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ fd }, () => {

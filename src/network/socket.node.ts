@@ -7,14 +7,11 @@
  * before it reads the next one. That does not hold on Windows, where each socket has a buffer of
  * its own.
  *
- * Not here: TLS (tls.node.ts), system calls on the raw socket (raw-socket.node.ts).
+ * Not here: TLS (tls.node.ts); what makes a socket faster than Node's own (eager/stream.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
-import { alone, RawSocket, nap } from './raw-socket.node.js';
-import { int32, socketCallsIfAny, SO_SNDBUF, SOL_SOCKET } from '../linux/sockets.node.js';
 import type { ByteStream, StreamEvents } from './stream.js';
-import { SpinWait } from '../base/spin-wait.node.js';
 
 /** Address of a peer: a TCP port or the path of a unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -29,8 +26,6 @@ const acceptSize = 1 << 20;
  * (docs/notes/sockets.md, "Receive buffer").
  */
 const dialSize = 1 << 16;
-/** Send buffer of unix sockets (docs/notes/sockets.md, "Send buffer"), in bytes. */
-const sendSize = 4 << 20;
 /** Default high-water mark in bytes: if more is waiting in the socket, `write` returns false. */
 const defaultHighWater = 4 << 20;
 /** A socket that was ended is destroyed if the peer takes nothing for this time, in ms. */
@@ -39,28 +34,9 @@ const lingerMs = 10_000;
 const keepAliveMs = 30_000;
 
 /**
- * Longest spin wait for the peer, in ms: about the time that a thread needs to fall asleep and wake
- * up.
- */
-const spinMs = 0.1;
-/** Longest time that one stream keeps the event loop, in ms. Chosen, not measured. */
-const stayMs = 2;
-/**
- * Gathering: a client with many requests in flight gets many answers and soon sends as many new
- * requests. To receive and answer them together costs both sides less than one by one. So the
- * stream waits for half as many bytes as came last, but for at most `gatherMs` ms and at most
- * `enoughSize` bytes, and only if answering the last ones took less than `gatherMs`.
- */
-const gatherMs = 0.1;
-const enoughSize = 1 << 16;
-/** Gather only if more than this is to be waited for, in bytes: an NBD request has 28 bytes. */
-const soloSize = 28;
-/** So many bytes in one receive are part of a longer transfer. */
-const bulkSize = 1 << 16;
-/**
  * Bytes before the receive buffers that a parser may overwrite ({@link StreamEvents.data}): a page.
  */
-const headroom = 4096;
+export const headroom = 4096;
 /** Receive buffers by size. */
 const shared = new Map<number, Uint8Array>();
 
@@ -91,6 +67,16 @@ class Receiver {
   }
 }
 
+/** A stream whose socket TLS can take over, so that it encrypts the socket itself. */
+export interface Releasable {
+  /**
+   * Gives the socket to a new owner. The stream reports no further events. Bytes that the socket
+   * has buffered belong to the new owner.
+   * @returns the socket, paused; undefined if it is closed
+   */
+  release(): Socket | undefined;
+}
+
 export interface SocketStreamOptions {
   /**
    * True if bytes arrive as 'data' events; false if the creator calls {@link SocketStream.receive}.
@@ -106,10 +92,7 @@ export interface SocketStreamOptions {
   readonly explain?: (error: Error) => Error;
   /** Closes the transport below an encrypted socket immediately. */
   readonly reset?: () => void;
-  /**
-   * The receive buffer of a socket that is not encrypted. With it, the stream uses the raw socket
-   * too.
-   */
+  /** The buffer in which the creator receives, with {@link headroom} before it. */
   readonly buffer?: Uint8Array;
 }
 
@@ -117,9 +100,11 @@ export interface SocketStreamOptions {
  * A connected net.Socket as a {@link ByteStream}. Made by {@link dialSocket} and {@link
  * acceptSocket}.
  */
-export class SocketStream implements ByteStream {
+export class SocketStream implements ByteStream, Releasable {
   readonly peer: string;
-  readonly #socket: Socket;
+  /** For the wrapper in eager/; it leaves the socket's state to this stream. */
+  readonly socket: Socket;
+  readonly buffer: Uint8Array | undefined;
   readonly #highWater: number;
   readonly #reset: (() => void) | undefined;
   readonly #listeners: [event: string, listener: (argument: unknown) => void][];
@@ -129,22 +114,10 @@ export class SocketStream implements ByteStream {
   #ended = false;
   #closed = false;
   #error: Error | undefined;
-  readonly #spin = new SpinWait(spinMs);
-  readonly #buffer: Uint8Array | undefined;
-  readonly #raw: RawSocket | undefined;
-  /**
-   * True within {@link receive}: a write is now an answer, which the peer may follow with its next
-   * request.
-   */
-  #receiving = false;
-  /** True if the latest chunk has caused a write. */
-  #answered = false;
-  /** Number of calls that have sent data. */
+  /** Number of calls of {@link write}. */
   #sent = 0;
   /** The timer that watches `#sent` once the stream has ended. */
   #lingering: ReturnType<typeof setInterval> | undefined;
-  /** sendfile has failed: use write, which reports the error. */
-  #noFiles = false;
 
   /** @param socket a connected and paused socket; made without `onread` if `plain` */
   constructor(
@@ -152,10 +125,9 @@ export class SocketStream implements ByteStream {
     peer: string,
     { plain = true, highWater = defaultHighWater, reset, explain, buffer }: SocketStreamOptions = {},
   ) {
-    this.#buffer = buffer;
-    if (buffer) this.#raw = RawSocket.of(socket);
+    this.buffer = buffer;
     this.peer = peer;
-    this.#socket = socket;
+    this.socket = socket;
     this.#highWater = highWater;
     this.#reset = reset;
     this.#listeners = [
@@ -172,7 +144,7 @@ export class SocketStream implements ByteStream {
   }
 
   get pending(): number {
-    return this.#socket.writableLength;
+    return this.socket.writableLength;
   }
 
   attach(events: StreamEvents): void {
@@ -180,7 +152,7 @@ export class SocketStream implements ByteStream {
     if (this.#closed) {
       queueMicrotask(() => events.closed(this.#error));
     } else if (!this.#paused) {
-      this.#socket.resume();
+      this.socket.resume();
     }
   }
 
@@ -189,111 +161,47 @@ export class SocketStream implements ByteStream {
    * socket's callback.
    */
   receive(chunk: Uint8Array): void {
-    if (this.#ended || this.#socket.destroyed) return;
-    // Register the activity even if this stream cannot poll: other streams depend on it.
-    const stay = alone(this) && this.#raw !== undefined;
-    this.#receiving = true;
-    // Reset: poll for more input only if this chunk causes a write.
-    this.#answered = false;
+    if (this.#ended || this.socket.destroyed) return;
     try {
-      this.#deliver(chunk);
-      if (stay) this.#stay(this.#raw!, this.#buffer!, chunk.length >= bulkSize);
+      this.#events?.data(chunk, this.buffer && headroom);
     } catch (error) {
       // A parser that throws has lost its position. Close this connection; the others go on.
       this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
       this.destroy();
     }
-    this.#receiving = false;
-  }
-
-  #deliver(chunk: Uint8Array): void {
-    this.#spin.arrived();
-    this.#events?.data(chunk, this.#buffer && headroom);
-  }
-
-  /**
-   * Polls the raw socket for the peer's reaction to what was just sent, for at most `stayMs`, while
-   * no other stream is active.
-   * @param bulk true if much has come: the peer is in the middle of a longer transfer
-   */
-  #stay(raw: RawSocket, buffer: Uint8Array, bulk: boolean): void {
-    const began = performance.now();
-    let wanted = 0;
-    for (let now = began, since = now; now - began < stayMs; now = performance.now()) {
-      // After `release` (which sets #closed) the socket belongs to another owner.
-      if (this.#paused || this.#blocked || this.#ended || this.#closed || this.#socket.destroyed) return;
-      if (wanted > soloSize && now - since < gatherMs && raw.available() < Math.min(wanted, enoughSize)) {
-        nap();
-        continue;
-      }
-      const count = raw.receive(buffer);
-      if (count > 0) {
-        this.#answered = false;
-        this.#deliver(count === buffer.length ? buffer : buffer.subarray(0, count));
-        since = performance.now();
-        bulk = count >= bulkSize;
-        // Answering took long, so both sides are busy: the event loop brings the next requests.
-        if (!bulk && since - now > gatherMs) return;
-        wanted = bulk ? 0 : count >> 1;
-      } else if (bulk) {
-        if (now - since > spinMs) return;
-      } else if (!this.#answered || now - since > this.#spin.patience(now)) {
-        return;
-      }
-    }
   }
 
   write(chunks: readonly Uint8Array[]): boolean {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (this.#closed || !socket.writable) return true;
-    const left = this.#raw && socket.writableLength === 0 ? this.#raw.sendAll(chunks) : chunks;
     this.#sent++;
-    const last = left.length - 1;
+    const last = chunks.length - 1;
     if (last > 0) socket.cork();
-    for (let i = 0; i < last; i++) socket.write(left[i]!);
-    if (last >= 0) socket.write(left[last]!, this.#written);
+    for (let i = 0; i < last; i++) socket.write(chunks[i]!);
+    if (last >= 0) socket.write(chunks[last]!, this.#written);
     if (last > 0) socket.uncork();
-    this.#answered = true;
-    this.#spin.sent(!this.#receiving);
     this.#blocked = socket.writableLength > this.#highWater;
     return !this.#blocked;
   }
 
-  /**
-   * See {@link ByteStream.sendFile}. Undefined without a raw socket, or after sendfile has failed.
-   */
-  get sendFile(): ((fd: number, offset: number, length: number) => number) | undefined {
-    return this.#raw && !this.#noFiles ? this.#sendFile : undefined;
-  }
-
-  readonly #sendFile = (fd: number, offset: number, length: number): number => {
-    const socket = this.#socket;
-    if (this.#closed || !socket.writable || socket.writableLength > 0) return 0;
-    const count = this.#raw!.sendFile(fd, offset, length);
-    if (count === undefined) this.#noFiles = true;
-    else if (count > 0) this.#sent++;
-    // No spin wait: the client is busy with these bytes, and its next request comes later.
-    return count ?? 0;
-  };
-
   pause(): void {
     this.#paused = true;
-    this.#socket.pause();
+    this.socket.pause();
   }
 
   resume(): void {
     this.#paused = false;
-    if (this.#events && !this.#closed) this.#socket.resume();
+    if (this.#events && !this.#closed) this.socket.resume();
   }
 
   end(): void {
     this.#ended = true;
-    this.#socket.end();
+    this.socket.end();
     this.#linger();
   }
 
   destroy(): void {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (socket.destroyed) return;
     // A reset, if the transport has one, tells the peer that the connection did not end in good
     // order.
@@ -304,19 +212,14 @@ export class SocketStream implements ByteStream {
     else socket.resetAndDestroy();
   }
 
-  /**
-   * Gives the socket to a new owner (TLS). This stream reports no further events. Bytes that the
-   * socket has buffered belong to the new owner.
-   * @returns the socket, paused; undefined if it is closed
-   */
   release(): Socket | undefined {
-    if (this.#closed || this.#socket.destroyed) return undefined;
+    if (this.#closed || this.socket.destroyed) return undefined;
     this.#closed = true;
     this.#events = undefined;
     clearInterval(this.#lingering);
-    for (const [event, listener] of this.#listeners) this.#socket.off(event, listener);
-    this.#socket.pause();
-    return this.#socket;
+    for (const [event, listener] of this.#listeners) this.socket.off(event, listener);
+    this.socket.pause();
+    return this.socket;
   }
 
   /**
@@ -325,7 +228,7 @@ export class SocketStream implements ByteStream {
    */
   #linger(): void {
     // Only reading detects that the peer has closed.
-    this.#socket.resume();
+    this.socket.resume();
     if (this.#lingering !== undefined) return;
     let pending = this.pending;
     let sent = this.#sent;
@@ -342,7 +245,7 @@ export class SocketStream implements ByteStream {
    * cannot replace this: it is not emitted below the socket's own high-water mark.
    */
   readonly #written = (): void => {
-    if (!this.#blocked || this.#closed || this.#socket.writableLength > 0) return;
+    if (!this.#blocked || this.#closed || this.socket.writableLength > 0) return;
     this.#blocked = false;
     this.#events?.drain();
   };
@@ -356,7 +259,6 @@ export class SocketStream implements ByteStream {
   #onClose(): void {
     this.#closed = true;
     clearInterval(this.#lingering);
-    this.#spin.end();
     this.#events?.closed(this.#error);
   }
 }
@@ -402,7 +304,6 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
     socket.once('connect', () => {
       signal.removeEventListener('abort', abort);
       socket.off('error', fail);
-      if ('path' in to) widen(socket);
       receiver.stream = new SocketStream(socket, name, { plain: false, buffer: receiver.onread.buffer });
       resolve(receiver.stream);
     });
@@ -418,7 +319,6 @@ export function acceptSocket(socket: Socket): SocketStream {
   const { remoteAddress, remotePort } = socket;
   const peer = remoteAddress === undefined ? 'a unix socket' : hostPort(remoteAddress, remotePort ?? 0);
   const receiver = new Receiver(acceptSize);
-  if (remoteAddress === undefined) widen(socket);
   const own = withReceiver(socket, receiver);
   if (!own) return new SocketStream(socket, peer, { highWater: 0 });
   return (receiver.stream = new SocketStream(own, peer, {
@@ -426,18 +326,6 @@ export function acceptSocket(socket: Socket): SocketStream {
     highWater: 0,
     buffer: receiver.onread.buffer,
   }));
-}
-
-/**
- * Enlarges the send buffer of a unix socket (socket(7); limited by net.core.wmem_max), so that a
- * long reply does not wake the server for each piece that the client takes. TCP adapts its buffer
- * itself.
- */
-function widen(socket: Socket): void {
-  const { fd } = (socket as unknown as { _handle?: { fd?: unknown } | null })._handle ?? {};
-  if (typeof fd !== 'number' || fd < 0) return;
-  // Without koffi the server is woken more often.
-  socketCallsIfAny()?.setOption(fd, SOL_SOCKET, SO_SNDBUF, int32(sendSize));
 }
 
 /**

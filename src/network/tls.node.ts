@@ -18,7 +18,8 @@ import {
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { visible } from '../base/printable.js';
 import { nextIteration } from '../base/event-loop.js';
-import { SocketStream } from './socket.node.js';
+import { eager } from './eager/stream.node.js';
+import { SocketStream, type Releasable } from './socket.node.js';
 import type { ByteStream, Secure, SecuredStream } from './stream.js';
 import { TlsAcceptor } from './tls-acceptor.node.js';
 import { StreamDuplex } from './stream-duplex.node.js';
@@ -126,6 +127,11 @@ function acceptorOf(credentials: TlsCredentials, verifyPeer: boolean): TlsAccept
   }
 }
 
+/** True for a stream over a socket, and false for one over another transport, such as a process. */
+function isReleasable(stream: ByteStream): stream is ByteStream & Releasable {
+  return 'release' in stream;
+}
+
 type Begin = (
   transport: Duplex,
   done: (socket: TLSSocket, names: readonly string[]) => void,
@@ -140,8 +146,8 @@ function secure(
 ): Promise<SecuredStream> {
   return new Promise((resolve, reject) => {
     const { peer } = stream;
-    const raw = stream instanceof SocketStream ? stream.release() : undefined;
-    if (stream instanceof SocketStream && !raw) return reject(new FarbusError('TLS failed: the connection was closed'));
+    const raw = isReleasable(stream) ? stream.release() : undefined;
+    if (isReleasable(stream) && !raw) return reject(new FarbusError('TLS failed: the connection was closed'));
     const transport: Duplex = raw ?? new StreamDuplex(stream);
     const close = (): void => {
       if (raw?.remoteFamily !== undefined && !raw.destroyed) raw.resetAndDestroy();
@@ -186,7 +192,7 @@ function secure(
         const explained = { reset, explain: (error: Error) => failure(error) };
         const options = highWater === undefined ? explained : { ...explained, highWater };
         nextIteration(() => (within = false));
-        resolve({ stream: new SocketStream(socket, peer, options), names });
+        resolve({ stream: eager(new SocketStream(socket, peer, options)), names });
       },
       failed,
     );

@@ -172,6 +172,20 @@ describe('farbus serve', () => {
     openedBySeveral(farbusServe(freeSocket(), 'disk', [`disk=${tempImage(size)}`])),
   );
 
+  /** Sets a variable for the server, and for our end while the connection is made. */
+  async function serveWith(variable: string, place: Place): Promise<Opened> {
+    process.env[variable] = '1';
+    try {
+      return await serve(place, tempImage(size));
+    } finally {
+      delete process.env[variable];
+    }
+  }
+  for (const variable of ['FARBUS_NO_EAGER', 'FARBUS_NO_KOFFI']) {
+    conformance(`farbus serve, unix socket, ${variable}`, () => serveWith(variable, freeSocket()));
+    conformance(`farbus serve, TCP, ${variable}`, async () => serveWith(variable, await freePort()));
+  }
+
   test('flushed data is in the file', async () => {
     const path = tempImage(size);
     const { device, cleanup } = await serve(freeSocket(), path);

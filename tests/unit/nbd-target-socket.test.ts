@@ -1,8 +1,9 @@
 /** Sockets as byte streams, with real sockets. */
 import { Deadline } from '../../src/base/deadline.js';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
-import { dialSocket, SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { eager, EagerStream } from '../../src/network/eager/stream.node.js';
+import { dialSocket, type Releasable, type SocketAddress } from '../../src/network/socket.node.js';
 import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
 import type { ByteStream, StreamEvents } from '../../src/network/stream.js';
 import { tempPath } from '../support/temp.js';
@@ -33,16 +34,23 @@ class Recorder implements StreamEvents {
   }
 }
 
-describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
+describe.each([
+  ['tcp', ''],
+  ['unix', ''],
+  ['tcp', '1'],
+  ['unix', '1'],
+])('a socket stream over %s (FARBUS_NO_EAGER=%j)', (transport, off) => {
+  beforeEach(() => void vi.stubEnv('FARBUS_NO_EAGER', off));
   const listeners: SocketListener[] = [];
   const streams: ByteStream[] = [];
   afterEach(async () => {
+    vi.unstubAllEnvs();
     for (const stream of streams.splice(0)) stream.destroy();
     for (const listener of listeners.splice(0)) await listener.close();
   });
 
   /** A connection: its dialled end and its accepted end. */
-  async function pair(): Promise<[SocketStream, ByteStream]> {
+  async function pair(): Promise<[ByteStream & Releasable, ByteStream]> {
     const at: SocketAddress = transport === 'tcp' ? { host: '127.0.0.1', port: 0 } : { path: tempPath('s') };
     let accepted: (stream: ByteStream) => void = () => undefined;
     const other = new Promise<ByteStream>((resolve) => (accepted = resolve));
@@ -52,8 +60,9 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       () => undefined,
     );
     listeners.push(listener);
-    const dialled = await dialSocket(listener.at, signal());
-    const pair: [SocketStream, ByteStream] = [dialled, await other];
+    const dialled = eager(await dialSocket(listener.at, signal()));
+    const pair: [ByteStream & Releasable, ByteStream] = [dialled, await other];
+    for (const end of pair) expect(end instanceof EagerStream).toBe(off === '');
     streams.push(...pair);
     return pair;
   }

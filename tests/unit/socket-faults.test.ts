@@ -5,10 +5,11 @@
  */
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { RawSocket } from '../../src/network/raw-socket.node.js';
+import { RawSocket } from '../../src/network/eager/raw-socket.node.js';
+import type { EagerStream } from '../../src/network/eager/stream.node.js';
 import { socketCalls, type SocketCalls } from '../../src/linux/sockets.node.js';
 import { listenOn, type SocketListener } from '../../src/network/listen.node.js';
-import { SocketStream, type SocketAddress } from '../../src/network/socket.node.js';
+import type { SocketAddress } from '../../src/network/socket.node.js';
 import type { ByteStream } from '../../src/network/stream.js';
 import { tempPath } from '../support/temp.js';
 import { nextIteration } from '../support/event-loop.js';
@@ -57,13 +58,13 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
    * received something. `last` is called within the data event of the chunk that announces it, and
    * `ended` resolves when the stream is closed.
    */
-  async function staying(last: (stream: SocketStream, peer: Socket) => void) {
+  async function staying(last: (stream: EagerStream, peer: Socket) => void) {
     const heard: string[] = [];
     let ended: (error?: Error) => void = () => undefined;
     const end = new Promise<Error | undefined>((resolve) => (ended = resolve));
-    let stream: SocketStream | undefined;
+    let stream: EagerStream | undefined;
     const listener = await listening((accepted) => {
-      stream = accepted as SocketStream;
+      stream = accepted as EagerStream;
       accepted.attach({
         data: (chunk) => {
           heard.push(text(chunk));
@@ -279,13 +280,13 @@ describe.each(['tcp', 'unix'])('a socket stream over %s', (transport) => {
       });
       more();
     });
-    await vi.waitUntil(() => flooded > 10_000);
+    await vi.waitUntil(() => flooded > 10_000, { timeout: 20_000 });
     const before = receive.mock.calls.length;
     for (let i = 0; i < 100; i++) {
       const seen = flooded;
       other.write('ping');
       await new Promise((resolve) => other.once('data', resolve));
-      await vi.waitUntil(() => flooded > seen);
+      await vi.waitUntil(() => flooded > seen, { timeout: 20_000 });
     }
     expect(receive.mock.calls.length).toBeGreaterThan(before);
     over = true;

@@ -10,8 +10,8 @@
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
-import { socketCallsIfAny, type SocketCalls } from '../linux/sockets.node.js';
-import { systemError } from '../linux/system-error.node.js';
+import { socketCallsIfAny, type SocketCalls } from '../../linux/sockets.node.js';
+import { systemError } from '../../linux/system-error.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
 
@@ -133,38 +133,4 @@ export class RawSocket {
     if (count >= 0 || count === -EAGAIN || count === -EINTR) return Math.max(0, count);
     throw systemError('recv', -count);
   }
-}
-
-/**
- * A stream may keep the event loop if no other stream has received for this time, in ms. Chosen,
- * not measured.
- */
-const aloneMs = 2;
-let latest: object | undefined;
-let changed = 0;
-
-/**
- * Call it when `stream` has received. A stream that is alone active may keep the event loop for a
- * moment; several active streams share it.
- * @returns true if no other stream has received for `aloneMs`
- */
-export function alone(stream: object): boolean {
-  const now = performance.now();
-  if (latest !== stream) {
-    latest = stream;
-    changed = now;
-  }
-  return now - changed > aloneMs;
-}
-
-/** Length of a nap in ms. Linux wakes the thread up to 0.05 ms later (timer slack). */
-const napMs = 0.005;
-const bed = new Int32Array(new SharedArrayBuffer(4));
-
-/**
- * Sleeps for less than 0.1 ms, which costs less processor time than polling. The timeout alone
- * wakes the thread.
- */
-export function nap(): void {
-  Atomics.wait(bed, 0, 0, napMs);
 }
