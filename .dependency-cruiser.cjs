@@ -59,10 +59,10 @@ const exportLayers = [
   },
   {
     name: 'flow-export-adapters',
-    comment: 'An adapter in src/export imports only base, block, network, the exports, and its own protocol',
+    comment: 'An adapter in src/export imports only base, linux, block, network, the exports, and its own protocol',
     severity: 'error',
     from: { path: '^src/export/([^/]+)/' },
-    to: { path: '^src/', pathNot: '^src/(base/|block/|network/|protocol/$1/|export/$1/|export/[^/]+$)' },
+    to: { path: '^src/', pathNot: '^src/(base/|linux/|block/|network/|protocol/$1/|export/$1/|export/[^/]+$)' },
   },
 ];
 

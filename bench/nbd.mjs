@@ -6,13 +6,16 @@
  * node bench/nbd.mjs [--rounds N] [--seconds S] [--only TEXT] [--cold] [--folder DIR] [--limit]
  *   [--peers nbdkit,qemu-nbd,nbd-server]
  *
+ * --peers plain measures what the eager streams are worth: farbus with FARBUS_NO_EAGER, on a copy
+ * of the file.
+ *
  * --cold drops the file from the page cache before each run. --only runs the jobs whose names
  * contain TEXT. --limit also measures a minimal server in C (limit.c): about the most that fio and
  * the kernel allow a server with one thread.
  * Needs: nbdkit, qemu-nbd, nbd-server, fio; for --limit a C compiler, cc.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -76,18 +79,25 @@ function forget() {
   execFileSync('dd', [`if=${image}`, 'iflag=nocache', 'count=0', 'status=none']);
 }
 
+async function startFarbus(name, file, env) {
+  const socket = at(`${name}.sock`);
+  const port = await freePort();
+  const farbus = new URL('../bin/farbus.js', import.meta.url).pathname;
+  const listen = ['--listen', `nbd://127.0.0.1:${port}`, '--listen', `nbd+unix:///?socket=${socket}`];
+  const child = spawn(process.execPath, [farbus, 'serve', file, ...listen], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+  const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
+  return { uris, pids: { tcp: child.pid, unix: child.pid }, stop: () => child.kill(), wait: socket };
+}
+
 /** Servers by name, each with its URIs by transport and its process. */
 const starters = {
-  farbus: async () => {
-    const socket = at('farbus.sock');
-    const port = await freePort();
-    const farbus = new URL('../bin/farbus.js', import.meta.url).pathname;
-    const listen = ['--listen', `nbd://127.0.0.1:${port}`, '--listen', `nbd+unix:///?socket=${socket}`];
-    const child = spawn(process.execPath, [farbus, 'serve', image, ...listen], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
-    const uris = { tcp: `nbd://127.0.0.1:${port}`, unix: `nbd+unix:///?socket=${socket}` };
-    return { uris, pids: { tcp: child.pid, unix: child.pid }, stop: () => child.kill(), wait: socket };
+  farbus: () => startFarbus('farbus', image, {}),
+  plain: () => {
+    copyFileSync(image, at('plain.img'));
+    return startFarbus('plain', at('plain.img'), { FARBUS_NO_EAGER: '1' });
   },
   nbdkit: async () => {
     const socket = at('nbdkit.sock');

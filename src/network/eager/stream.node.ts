@@ -2,7 +2,7 @@
  * Eager streams: a wrapper that makes a plain socket faster for an exchange of requests and
  * answers. It sends and receives on the raw socket, keeps the event loop awake while the peer's
  * reaction is near, and lets many small requests come together. docs/performance.md ("What each
- * trick is worth") has the figures, and bench/nbd-tricks.mjs makes them again.
+ * trick is worth") has the figures, and `node bench/nbd.mjs --peers plain` measures all together.
  *
  * The environment variable FARBUS_NO_EAGER turns all of it off (base/spin-wait.node.ts). The plain
  * stream then works alone; so it does without koffi, but for the spin wait.
