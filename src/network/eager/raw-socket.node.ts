@@ -10,7 +10,7 @@
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
-import { socketCallsIfAny, type SocketCalls } from '../../linux/sockets.node.js';
+import { int32, SO_SNDBUF, socketCallsIfAny, SOL_SOCKET, type SocketCalls } from '../../linux/sockets.node.js';
 import { systemError } from '../../linux/system-error.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
@@ -66,6 +66,11 @@ export class RawSocket {
    */
   get #open(): boolean {
     return this.#socket._handle === this.#handle;
+  }
+
+  /** Sets the size of the kernel's send buffer; at most net.core.wmem_max, doubled (socket(7)). */
+  setSendBuffer(size: number): void {
+    this.#calls.setOption(this.#fd, SOL_SOCKET, SO_SNDBUF, int32(size));
   }
 
   /**

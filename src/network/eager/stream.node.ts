@@ -16,6 +16,8 @@ import { headroom, type Releasable, type SocketStream } from '../socket.node.js'
 import type { ByteStream, StreamEvents } from '../stream.js';
 import { RawSocket } from './raw-socket.node.js';
 
+/** Send buffer of unix sockets (docs/notes/sockets.md, "Send buffer"), in bytes. */
+const sendSize = 4 << 20;
 /**
  * Longest spin wait for the peer, in ms: about the time that a thread needs to fall asleep and wake
  * up (docs/notes/sockets.md, "Spin wait").
@@ -86,6 +88,8 @@ export class EagerStream implements ByteStream, Releasable {
   constructor(plain: SocketStream) {
     this.#plain = plain;
     if (plain.buffer) this.#raw = RawSocket.of(plain.socket);
+    // TCP adapts its buffer itself.
+    if (plain.socket.remoteFamily === undefined) this.#raw?.setSendBuffer(sendSize);
   }
 
   get peer(): string {
