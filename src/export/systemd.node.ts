@@ -95,7 +95,7 @@ export class ServiceNotifier {
     try {
       this.#send!(this.#path, message);
     } catch (error) {
-      this.#log.log('debug', `the service manager is not told: ${String(error)}`);
+      this.#log.log('debug', `cannot notify the service manager: ${String(error)}`);
     }
   }
 }

@@ -106,7 +106,7 @@ export function replacedTests(name: string, setUp: () => Promise<Replaceable>): 
       }
     });
 
-    test('a device that is opened anew has nothing of the first disk, or is refused', async () => {
+    test('a device that is opened again shows no data of the first disk, or is refused', async () => {
       const subject = await setUp();
       const { path, otherContent } = subject.disks;
       try {

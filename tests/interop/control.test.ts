@@ -206,7 +206,7 @@ describe.skipIf(missing('nbdkit') || missing('qemu-io'))('farbus status --take',
 });
 
 describe('farbus lease', () => {
-  it('tells a device that is not there from one without a lease', async () => {
+  it('tells a missing device from one without a lease', async () => {
     const none = (): void => undefined;
     const site = readSite(
       'site.yaml',

@@ -45,7 +45,7 @@ describe('farbus copy', () => {
     expect(existsSync(journal(to))).toBe(false);
   });
 
-  it('overwrites what was there with zeroes too', async () => {
+  it('overwrites old data with zeroes too', async () => {
     const { path, bytes } = sparse(8 * MiB);
     const to = tempPath('to.img');
     writeFileSync(to, new Random(9).bytes(8 * MiB));

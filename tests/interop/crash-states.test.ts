@@ -302,7 +302,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
     expect(saved).toBe(3);
   });
 
-  it('a folder that was made for a file is there if the file is', () => {
+  it('a folder that was made for a file exists if the file does', () => {
     const { here } = folders();
     const { events } = record(here, [load('load-snapshot.mjs'), join(here, 'new', 'x.snap'), '1']);
     const kinds = events.flatMap(({ change, ended }) => (ended ? [change.kind] : []));

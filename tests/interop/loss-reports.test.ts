@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { tempFolder } from '../support/temp.js';
 import { execute, startFarbus } from './farbus.js';
 
-it('is told once that a server is lost, and once that it is there again, with four connections', async () => {
+it('reports a lost server once and its return once, with four connections', async () => {
   const folder = tempFolder();
   const path = join(folder, 'disk.img');
   writeFileSync(path, new Uint8Array(1 << 20));

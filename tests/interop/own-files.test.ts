@@ -26,7 +26,7 @@ describe('a file that Farbus did not make', () => {
     ['a journal', (file) => ['copy', disk(), file.replace(/\.farbus-copy$/, ''), '--resume'], /journal/],
   ];
   for (const [what, command, message] of cases) {
-    it(`is not taken for ${what}`, async () => {
+    it(`is not accepted as ${what}`, async () => {
       const file = tempPath('precious.farbus-copy');
       writeFileSync(file, precious);
       writeFileSync(file.replace(/\.farbus-copy$/, ''), Buffer.alloc(1 << 20));

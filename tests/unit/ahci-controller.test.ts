@@ -320,7 +320,7 @@ describe('stops, resets and hot plug', () => {
     await driver.waitPort('cmd', 0x8000, 0);
   });
 
-  it('an adapter reset (§10.4.3) forgets what a stop and a COMRESET have left waiting', async () => {
+  it('an adapter reset (§10.4.3) forgets commands that a stop and a COMRESET left waiting', async () => {
     const medium = new GatedDisk(size);
     medium.honoursAbort = false;
     const driver = await started(medium);

@@ -284,7 +284,7 @@ describe('medium', () => {
     expect(bytes.every((byte) => byte === 0)).toBe(true);
   });
 
-  it('in a far drive that refuses to eject, or cannot: the guest is told so', async () => {
+  it('in a far drive that refuses to eject, or cannot: the guest gets an error', async () => {
     const medium = new ExchangeableDrive(farFacts, new MemoryDevice(size));
     const { driver } = await started(medium);
     let kind: BlockErrorKind = 'read-only';

@@ -77,7 +77,7 @@ describe('A request that takes its time', () => {
     socket.destroy();
   });
 
-  it('leaves a lease where it is when it is withdrawn, and lets the holder write on', async () => {
+  it('leaves the lease with its holder when it is withdrawn, and the holder can still write', async () => {
     const disk = new GatedDisk(4096);
     const lease = new LeaseArbiter(disk, ['network', 'local']);
     const side = lease.side('network');

@@ -42,7 +42,7 @@ function extDisk(uuidStart: number): Uint8Array<ArrayBuffer> {
   return disk;
 }
 
-describe('what identifies the bytes', () => {
+describe('the identifier of the bytes', () => {
   it('is the partition table, or the file system of the whole disk', async () => {
     const gpt = gptDisk(2048);
     expect(await contentIdentity(new MemoryDevice(gpt))).toMatch(/^gpt:[0-9a-f-]{36}$/);

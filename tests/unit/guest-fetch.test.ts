@@ -139,7 +139,7 @@ describe('fetchPackages', () => {
     expect(sha256(readFileSync(both[0][0]!.file))).toBe(sha256(content));
   });
 
-  test('names the cache folder where it cannot be written', async () => {
+  test('names the cache folder if it cannot be written', async () => {
     const { options } = await setUp(content);
     const file = join(tempFolder(), 'file');
     writeFileSync(file, '');

@@ -84,7 +84,7 @@ describe('reads', () => {
     [NbdError.notSupported, 'unsupported'],
     [12345, 'io'],
   ];
-  test.each(values)('error %i is %s, and the connection goes on', async (value, kind) => {
+  test.each(values)('error %i is %s, and the connection continues', async (value, kind) => {
     let kindOfReply = 0;
     const { device, server } = await connected((request) => {
       const { connection } = request;

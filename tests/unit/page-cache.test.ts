@@ -43,7 +43,7 @@ it('writes nothing synchronously for a while after a write that waited for a dis
   expect(cache.write(page, 0)).toBe(false);
 });
 
-it('goes on after a write during which the thread only waited for a processor', () => {
+it('continues after a write during which the thread only waited for a processor', () => {
   preempted = 19;
   const cache = slowOnce();
   if (!cache.writable) return;

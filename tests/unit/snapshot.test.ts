@@ -145,7 +145,7 @@ describe('A computer with a snapshot', () => {
     for (const [content, advice] of [
       [Buffer.from('precious'), 'give another path'],
       [new Uint8Array(5000), 'give another path'],
-      [good, 'delete the file to boot and save anew'],
+      [good, 'delete the file to boot and save a new one'],
     ] as const) {
       const file = put(content);
       await expect(start(file)).rejects.toThrow(advice);

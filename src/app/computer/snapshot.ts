@@ -41,7 +41,7 @@ export async function goOnFrom(computer: Computer, { path, key, renew, log }: Sn
       );
       return false;
     }
-    const advice = fault === 'foreign' ? 'give another path' : 'delete the file to boot and save anew';
+    const advice = fault === 'foreign' ? 'give another path' : 'delete the file to boot and save a new one';
     throw new FarbusError(`${path}: the snapshot cannot be used: ${messageOf(error)}; ${advice}`);
   }
 }

@@ -79,7 +79,7 @@ export function answerLine(
     let begun = false;
     let last = '';
     const timer = setTimeout(() => {
-      const why = begun ? 'it may have been done all the same' : 'nothing has been begun';
+      const why = begun ? 'it may have been executed nevertheless' : 'nothing has been begun';
       const what = `no answer within ${limitMs / 1000} s: was the process stopped? ${why}`;
       fail(new FarbusError(what, { kind: 'no-answer' }));
     }, limitMs);

@@ -124,7 +124,9 @@ export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   if (found !== version && found !== unfinished) {
     throw new FarbusError(`${name} is an overlay of version ${found}, this is for ${version}: use a newer farbus`);
   }
-  const damaged = new FarbusError(`the overlay ${name} is damaged: restore it, or delete it to begin anew`);
+  const damaged = new FarbusError(
+    `the overlay ${name} is damaged: restore it, or delete it to start with an empty one`,
+  );
   if (!isIntact(bytes)) throw damaged;
   const clusterSize = view.getUint32(16, true);
   const baseSize = Number(view.getBigUint64(24, true));

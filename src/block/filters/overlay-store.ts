@@ -119,7 +119,7 @@ export async function openOverlay(
   const { layout } = header;
   checkBase(header, base, options);
   if (store.info.size < layout.tableOffset) {
-    throw new FarbusError(`the overlay ${name} was cut off: restore it, or delete it to begin anew`);
+    throw new FarbusError(`the overlay ${name} was cut off: restore it, or delete it to start with an empty one`);
   }
   const sectors = store.info.size < layout.storeSize ? undefined : new SectorTable(layout);
   return new OverlayFilter(base, store, header, await loadMap(store, layout, name, sectors), sectors);
@@ -145,7 +145,9 @@ async function loadMap(
   sectors: SectorTable | undefined,
 ): Promise<ClusterMap> {
   const map = new ClusterMap();
-  const damaged = new FarbusError(`the map of the overlay ${name} is damaged: restore it, or delete it to begin anew`);
+  const damaged = new FarbusError(
+    `the map of the overlay ${name} is damaged: restore it, or delete it to start with an empty one`,
+  );
   let page: { readonly index: number; readonly bytes: Uint8Array } | undefined;
   const end = layout.mapOffset + Math.ceil(layout.clusters / (mapPageSize * 4)) * mapPageSize;
   for (let at = layout.mapOffset; at < end;) {

@@ -44,7 +44,7 @@ const options = {
   snapshot: {
     value: 'FILE',
     about:
-      'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is saved anew; one ' +
+      'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is replaced; one ' +
       'that was made with another disk is refused, unless the drive has ,assume-same',
   },
   'snapshot-after': { value: 'TEXT', about: 'what a system of yours prints or shows when it has booted' },
