@@ -112,12 +112,14 @@ describe('farbus run --exec', () => {
     expect((await ended).stdout.toString()).toBe('first\nthen more\n');
   }, 120_000);
 
-  it.each([
+  /** Each starts a guest; without FARBUS_TEST_ALL the last one does for all of them. */
+  const endings: [string, string, RegExp][] = [
     ['a panic', 'echo c > /proc/sysrq-trigger', /the guest's kernel panicked: sysrq triggered crash/],
     ['a restart', 'reboot -f', /the guest asked for a restart before the command had ended/],
     ['power-off', 'poweroff -f', /the guest has halted before the command had ended/],
     ['the end of all shells', 'killall -9 sh', /the guest's shell ended before the command did/],
-  ])(
+  ];
+  it.each(process.env['FARBUS_TEST_ALL'] ? endings : endings.slice(-1))(
     'names the signal that ended it: %s',
     async (_, command, message) => {
       const { code, stderr } = await said(command);

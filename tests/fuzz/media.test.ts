@@ -16,7 +16,7 @@ import { MemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity } from '../support/ahci-driver.js';
 import { memoryDialer, type MemoryStream } from '../support/stream-pair.js';
 
-const runs = process.env['FARBUS_TEST_ALL'] ? 200 : 8;
+const runs = process.env['FARBUS_TEST_ALL'] ? 200 : 4;
 const steps = 60;
 const blocks = 64;
 

@@ -6,6 +6,7 @@ import { relative } from 'node:path';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const longest = [
+  'boot/bare-system',
   'boot/server-computer',
   'conformance/aoe',
   'boot/client-computer',

@@ -131,6 +131,12 @@ class Demo {
     this.#say('Debian’s kernel and user land, unmodified');
     const log = stderrLogger(this.#io, true);
     const onProgress: OnProgress = ({ label, done, total }) => this.#progress.bytes(label, done, total);
+    // Programs come first: if they can be neither found nor fetched, the demo downloads nothing.
+    this.#programs = await Programs.find(['mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy'], {
+      log,
+      signal: this.#signal,
+      onProgress,
+    });
     const guest = await chooseGuest({
       log,
       signal: this.#signal,
@@ -141,11 +147,6 @@ class Demo {
     this.#done(guest.version);
 
     this.#say('Two disk images with files on them');
-    this.#programs = await Programs.find(['mkfs.ext4', 'debugfs', 'e2fsck', 'mkfs.vfat', 'fsck.vfat', 'mcopy'], {
-      log,
-      signal: this.#signal,
-      onProgress,
-    });
     const contents = await Promise.all(disks.map((disk) => this.#makeImage(disk)));
     const { fetched } = this.#programs;
     const by = fetched.length === 0 ? '' : ` (by Debian's ${fetched.join(', ')}, from the cache)`;
