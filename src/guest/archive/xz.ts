@@ -15,6 +15,8 @@ const magic = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00];
 const streamHeaderBytes = 12;
 /** Maximum dictionary in bytes: that of `xz -9`. */
 const maxDictionary = 64 << 20;
+/** Maximum unpacked size of a block with the x86 filter, in bytes; no kernel reaches it. */
+const maxFiltered = 512 << 20;
 const checkCrc32 = 1;
 const filterX86 = 4;
 const filterLzma2 = 0x21;
@@ -58,11 +60,14 @@ function* filtered(decoder: Lzma2Decoder, file: Uint8Array, start: number): Gene
   const parts: Uint8Array[] = [];
   const steps = decoder.decode(file, start);
   let step = steps.next();
+  let total = 0;
   for (; !step.done; step = steps.next()) {
+    total += step.value.length;
+    if (total > maxFiltered) throw new DamagedError('a block with the x86 filter is larger than 512 MiB');
     parts.push(step.value.slice());
     yield new Uint8Array(0);
   }
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  const whole = new Uint8Array(total);
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);
