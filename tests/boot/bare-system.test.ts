@@ -11,7 +11,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 
-const skipped = missing('debootstrap') || missing('unshare') || process.getuid?.() !== 0;
+const skipped = process.getuid?.() !== 0 || missing('debootstrap') || missing('unshare');
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const mirror = process.env['FARBUS_DEBIAN_MIRROR'] ?? 'https://deb.debian.org/debian';
 const certificates = process.env['NODE_EXTRA_CA_CERTS'];
