@@ -110,21 +110,17 @@ export class SpinWait {
   }
 
   /** How long to spin for an answer now, in ms; 0: not at all. */
-  patience(now: number): number {
+  #patience(now: number): number {
     if (this.#typical > this.#limit || contention.rests(now)) return 0;
     return Math.min(this.#limit, this.#typical * surplus + this.#limit / 4);
   }
 
-  /**
-   * A request was sent that will be answered.
-   * @param awake true if the loop shall spin; false if the caller waits in another way and only the
-   * time is measured
-   */
-  sent(awake = true): void {
+  /** A request, or an answer that the peer may follow with its next request, was sent. */
+  sent(): void {
     // Only the first of several in flight is timed: with more, the loop is busy anyway.
     if (this.#since !== 0) return;
     this.#since = performance.now();
-    const patience = awake ? this.patience(this.#since) : 0;
+    const patience = this.#patience(this.#since);
     if (patience === 0) return;
     until = Math.max(until, this.#since + patience);
     awaited++;

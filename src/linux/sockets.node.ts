@@ -36,7 +36,6 @@ export const SIOCSIFFLAGS = 0x8914;
 export const SIOCGIFMTU = 0x8921;
 export const SIOCSIFMTU = 0x8922;
 export const SIOCGIFHWADDR = 0x8927;
-const FIONREAD = 0x541b;
 export const TUNSETIFF = 0x400454ca;
 
 export interface SocketCalls {
@@ -78,10 +77,6 @@ export interface SocketCalls {
    * (unix(7)). A datagram that the receiver does not take is lost.
    */
   sendDatagram(path: string, message: Uint8Array): void;
-  /** recv(2). Returns the number of bytes, 0 at the end of the stream, or a negative errno. */
-  receive(fd: number, into: Uint8Array): number;
-  /** FIONREAD of ioctl(2): number of bytes that can be received now; 0 on error. */
-  available(fd: number): number;
   /**
    * Memory for up to `count` messages of `size` bytes, which are sent or received with one call.
    * `addressSize` is the size in bytes of their source or destination addresses; default 0, for a
@@ -119,12 +114,9 @@ function bind(koffi: Koffi): SocketCalls {
     send: func('int64_t send(int, void *, size_t, int)'),
     sendfile: func('int64_t sendfile(int, int, void *, size_t)'),
     sendto: func('int64_t sendto(int, void *, size_t, int, void *, uint)'),
-    recv: func('int64_t recv(int, void *, size_t, int)'),
     ifIndex: func('uint if_nametoindex(const char *)'),
   };
-  /** Result of FIONREAD. Reused, because calls do not overlap. */
-  const unread = new Int32Array(1);
-  /** Offset argument of sendfile(2). Reused likewise. */
+  /** Offset argument of sendfile(2). Reused, because calls do not overlap. */
   const place = new BigInt64Array(1);
   const checked = (name: keyof typeof calls, ...args: unknown[]): number => {
     const result = calls[name](...args);
@@ -174,8 +166,6 @@ function bind(koffi: Koffi): SocketCalls {
         calls.close(fd);
       }
     },
-    receive: (fd, into) => counted(calls.recv(fd, into, into.length, MSG_DONTWAIT)),
-    available: (fd) => (calls.ioctl(fd, FIONREAD, unread) < 0 ? 0 : unread[0]!),
     batch: (count, size, addressSize) => messageBatch(koffi, count, size, addressSize),
   };
 }

@@ -36,7 +36,7 @@ const keepAliveMs = 30_000;
 /**
  * Bytes before the receive buffers that a parser may overwrite ({@link StreamEvents.data}): a page.
  */
-export const headroom = 4096;
+const headroom = 4096;
 /** Receive buffers by size. */
 const shared = new Map<number, Uint8Array>();
 
@@ -102,9 +102,8 @@ export interface SocketStreamOptions {
  */
 export class SocketStream implements ByteStream, Releasable {
   readonly peer: string;
-  /** For the wrapper in eager/; it leaves the socket's state to this stream. */
-  readonly socket: Socket;
-  readonly buffer: Uint8Array | undefined;
+  readonly #socket: Socket;
+  readonly #buffer: Uint8Array | undefined;
   readonly #highWater: number;
   readonly #reset: (() => void) | undefined;
   readonly #listeners: [event: string, listener: (argument: unknown) => void][];
@@ -125,9 +124,9 @@ export class SocketStream implements ByteStream, Releasable {
     peer: string,
     { plain = true, highWater = defaultHighWater, reset, explain, buffer }: SocketStreamOptions = {},
   ) {
-    this.buffer = buffer;
+    this.#buffer = buffer;
     this.peer = peer;
-    this.socket = socket;
+    this.#socket = socket;
     this.#highWater = highWater;
     this.#reset = reset;
     this.#listeners = [
@@ -143,8 +142,16 @@ export class SocketStream implements ByteStream, Releasable {
     socket.setKeepAlive(true, keepAliveMs);
   }
 
+  /**
+   * The socket, unless TLS encrypts what it sends. For the wrapper in eager/, which leaves the
+   * socket's state to this stream.
+   */
+  get unencrypted(): Socket | undefined {
+    return this.#buffer && this.#socket;
+  }
+
   get pending(): number {
-    return this.socket.writableLength;
+    return this.#socket.writableLength;
   }
 
   attach(events: StreamEvents): void {
@@ -152,7 +159,7 @@ export class SocketStream implements ByteStream, Releasable {
     if (this.#closed) {
       queueMicrotask(() => events.closed(this.#error));
     } else if (!this.#paused) {
-      this.socket.resume();
+      this.#socket.resume();
     }
   }
 
@@ -161,9 +168,9 @@ export class SocketStream implements ByteStream, Releasable {
    * socket's callback.
    */
   receive(chunk: Uint8Array): void {
-    if (this.#ended || this.socket.destroyed) return;
+    if (this.#ended || this.#socket.destroyed) return;
     try {
-      this.#events?.data(chunk, this.buffer && headroom);
+      this.#events?.data(chunk, this.#buffer && headroom);
     } catch (error) {
       // A parser that throws has lost its position. Close this connection; the others go on.
       this.#error ??= error instanceof Error ? error : new Error(messageOf(error));
@@ -172,7 +179,7 @@ export class SocketStream implements ByteStream, Releasable {
   }
 
   write(chunks: readonly Uint8Array[]): boolean {
-    const socket = this.socket;
+    const socket = this.#socket;
     if (this.#closed || !socket.writable) return true;
     this.#sent++;
     const last = chunks.length - 1;
@@ -186,22 +193,22 @@ export class SocketStream implements ByteStream, Releasable {
 
   pause(): void {
     this.#paused = true;
-    this.socket.pause();
+    this.#socket.pause();
   }
 
   resume(): void {
     this.#paused = false;
-    if (this.#events && !this.#closed) this.socket.resume();
+    if (this.#events && !this.#closed) this.#socket.resume();
   }
 
   end(): void {
     this.#ended = true;
-    this.socket.end();
+    this.#socket.end();
     this.#linger();
   }
 
   destroy(): void {
-    const socket = this.socket;
+    const socket = this.#socket;
     if (socket.destroyed) return;
     // A reset, if the transport has one, tells the peer that the connection did not end in good
     // order.
@@ -213,13 +220,13 @@ export class SocketStream implements ByteStream, Releasable {
   }
 
   release(): Socket | undefined {
-    if (this.#closed || this.socket.destroyed) return undefined;
+    if (this.#closed || this.#socket.destroyed) return undefined;
     this.#closed = true;
     this.#events = undefined;
     clearInterval(this.#lingering);
-    for (const [event, listener] of this.#listeners) this.socket.off(event, listener);
-    this.socket.pause();
-    return this.socket;
+    for (const [event, listener] of this.#listeners) this.#socket.off(event, listener);
+    this.#socket.pause();
+    return this.#socket;
   }
 
   /**
@@ -228,7 +235,7 @@ export class SocketStream implements ByteStream, Releasable {
    */
   #linger(): void {
     // Only reading detects that the peer has closed.
-    this.socket.resume();
+    this.#socket.resume();
     if (this.#lingering !== undefined) return;
     let pending = this.pending;
     let sent = this.#sent;
@@ -245,7 +252,7 @@ export class SocketStream implements ByteStream, Releasable {
    * cannot replace this: it is not emitted below the socket's own high-water mark.
    */
   readonly #written = (): void => {
-    if (!this.#blocked || this.#closed || this.socket.writableLength > 0) return;
+    if (!this.#blocked || this.#closed || this.#socket.writableLength > 0) return;
     this.#blocked = false;
     this.#events?.drain();
   };

@@ -1,9 +1,9 @@
 /**
- * Raw socket: send(2) and recv(2) on the descriptor of a connected net.Socket, on the caller's
+ * Raw socket: send(2) and sendfile(2) on the descriptor of a connected net.Socket, on the caller's
  * thread and without waiting.
  *
- * Data that the operating system can take or deliver immediately need not pass through the event
- * loop, which costs several times as much as the call (docs/notes/sockets.md, "Raw socket"). On
+ * Data that the operating system can take immediately need not pass through the event loop, which
+ * costs several times as much as the call (docs/notes/sockets.md, "Raw socket"). On
  * EAGAIN the call is left to the net.Socket; the descriptor is unchanged.
  *
  * Linux with koffi only.
@@ -11,7 +11,6 @@
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
 import { int32, SO_SNDBUF, socketCallsIfAny, SOL_SOCKET, type SocketCalls } from '../../linux/sockets.node.js';
-import { systemError } from '../../linux/system-error.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
 
@@ -118,24 +117,5 @@ export class RawSocket {
     if (!this.#open) return 0;
     const count = this.#calls.sendFile(this.#fd, fd, offset, length);
     return count >= 0 ? count : count === -EAGAIN || count === -EINTR ? 0 : undefined;
-  }
-
-  /** Number of bytes that {@link receive} could receive now. */
-  available(): number {
-    return this.#open ? this.#calls.available(this.#fd) : 0;
-  }
-
-  /**
-   * Receives the bytes that have arrived.
-   * @returns the number of bytes; 0 if none has arrived or the stream has ended (the socket reports
-   * its end)
-   * @throws an error with an errno `code` if the connection is broken; the kernel reports that to
-   * this call only
-   */
-  receive(into: Uint8Array): number {
-    if (!this.#open) return 0;
-    const count = this.#calls.receive(this.#fd, into);
-    if (count >= 0 || count === -EAGAIN || count === -EINTR) return Math.max(0, count);
-    throw systemError('recv', -count);
   }
 }
