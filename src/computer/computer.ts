@@ -9,7 +9,8 @@ import { silent, type Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
-import type { Engine, EngineEnd, EngineSnapshots } from '../machine/engine.js';
+import { is64Bit, loadPvh } from '../machine/boot/pvh.js';
+import type { Engine, EngineEnd, EngineSnapshots, ProtectedModeEntry } from '../machine/engine.js';
 import type { IdeDisk } from '../machine/ide-disk.js';
 import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
 import { TrapHandler, type TrapCounts } from '../machine/trap.js';
@@ -150,8 +151,7 @@ export class Computer {
 
   /** [SYS] fig. 11, step 325; fig. 12, step 346: loads an operating system and starts it. */
   boot(image: LinuxImage): void {
-    const entry = loadLinux(this.#engine.memory, image);
-    this.#engine.enter(entry);
+    this.#engine.enter(load(this.#engine, image));
     this.#steps.step(0, this.#figure.system, 'the operating system is loaded and started');
     this.#engine.start();
   }
@@ -274,4 +274,12 @@ export class Computer {
   #drives(): Drive[] {
     return this.#plans.map(({ index, assumeSame }, i) => ({ index, assumeSame, medium: this.#media[i]!() }));
   }
+}
+
+/** Puts the kernel into memory by the boot protocol that it and the engine have. */
+function load(engine: Engine, image: LinuxImage): ProtectedModeEntry {
+  if (!is64Bit(image.vmlinux)) return loadLinux(engine.memory, image);
+  const { acpiRoot } = engine;
+  if (acpiRoot === undefined) throw new FarbusError('this kernel is for 64-bit processors: take --engine kvm');
+  return loadPvh(engine.memory, image, acpiRoot);
 }

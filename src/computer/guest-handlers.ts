@@ -35,7 +35,8 @@ export class GuestHandlers {
 
   #record(step: StepId | undefined, vector: number | undefined, name: string): void {
     if (step === undefined || vector === undefined || !this.#steps.on) return;
-    const handler = installedHandler(this.#engine.memory, this.#engine.descriptors(), vector);
+    const registers = this.#engine.descriptors();
+    const handler = registers && installedHandler(this.#engine.memory, registers, vector);
     if (handler === undefined) return;
     this.#steps.step(0, step, `the operating system has installed its ${name} at 0x${handler.toString(16)}: recorded`);
   }

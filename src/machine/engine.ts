@@ -33,6 +33,23 @@ export interface InterruptLine {
    * deasserting immediately.
    */
   set(asserted: boolean): void;
+  /** The function's MSI-X messages; undefined if the engine or the function has none. */
+  readonly messages?: MessageInterrupts;
+}
+
+/** Interrupts by message instead of by line (PCI Local Bus 3.0, §6.8). */
+export interface MessageInterrupts {
+  /** True while the guest has switched them on. The line is then not used. */
+  readonly enabled: boolean;
+  /** Raises the interrupt of a vector once. */
+  signal(vector: number): void;
+}
+
+/** Place of a function's MSI-X structures in its BAR: offsets in bytes, multiples of 8. */
+export interface MsixPlace {
+  readonly vectors: number;
+  readonly tableOffset: number;
+  readonly pendingOffset: number;
 }
 
 /**
@@ -53,11 +70,15 @@ export interface PciFunction {
   /** Guest-physical address and size in bytes of the BAR. */
   readonly barBase: number;
   readonly barSize: number;
+  /** Default: the function has no MSI-X. */
+  readonly msix?: MsixPlace | undefined;
 }
 
 /** Start state of the processor: flat 32-bit protected mode, paging off, interrupts off. */
 export interface ProtectedModeEntry {
   readonly instructionPointer: number;
+  /** Default: 0. */
+  readonly ebx?: number;
   readonly esi: number;
   readonly esp: number;
 }
@@ -81,11 +102,14 @@ export interface Firmware {
 
 /** Processor registers for reading the guest's descriptor table ([SYS] steps 301 and 326). */
 export interface DescriptorRegisters {
-  readonly idtBase: number;
+  /** Linear address. */
+  readonly idtBase: bigint;
   readonly idtLimit: number;
   readonly cr0: number;
   readonly cr3: number;
   readonly cr4: number;
+  /** Extended features; 0 for a 32-bit processor. */
+  readonly efer: number;
 }
 
 /** Snapshots of an engine. Both calls only while it is paused. */
@@ -110,6 +134,8 @@ export interface Engine {
   readonly network?: NetworkCard | undefined;
   /** Puts a function on the board and guards its BAR. Only before {@link start}. */
   addPci(device: PciFunction): InterruptLine;
+  /** Guest-physical address of the ACPI tables' RSDP; undefined if the board has none. */
+  readonly acpiRoot?: number | undefined;
   /**
    * Makes the processor start at `entry`, with the board in the state in which a BIOS leaves it.
    */
@@ -120,7 +146,8 @@ export interface Engine {
    * @throws Error if the engine was created without firmware
    */
   enterFirmware(order: readonly BootPlace[]): void;
-  descriptors(): DescriptorRegisters;
+  /** Undefined if no processor is in an exit, so that none can be read. */
+  descriptors(): DescriptorRegisters | undefined;
   /** Starts the processor, or resumes it after {@link pause}. */
   start(): void;
   /** Stops the processor between two instructions, and resolves when it has stopped. */

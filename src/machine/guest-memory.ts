@@ -6,10 +6,21 @@
  */
 import { checkRange, type Buffers } from '../base/buffers.js';
 
+/** A contiguous range of RAM. */
+export interface MemoryRange {
+  readonly start: number;
+  readonly length: number;
+}
+
 /** Guest-physical memory. Addresses and lengths are in bytes. */
 export interface GuestMemory {
-  /** Size of RAM in bytes; RAM begins at address 0. */
+  /** Size of RAM in bytes. */
   readonly size: number;
+  /**
+   * Where RAM is, in ascending order; the first range begins at address 0. Default: one range of
+   * `size` bytes.
+   */
+  readonly ranges?: readonly MemoryRange[];
   /**
    * A view of [address, address + length); undefined if any of it is not RAM. It is valid until the
    * caller yields to the event loop, because the engine may move its memory whenever the guest

@@ -55,7 +55,7 @@ function bareEngine(memory: TestMemory, trap: TrapHandler): Engine {
     memory,
     trap,
     addPci: () => ({ set: () => undefined }),
-    descriptors: () => ({ idtBase: 0, idtLimit: 0, cr0: 0, cr3: 0, cr4: 0 }),
+    descriptors: () => ({ idtBase: 0n, idtLimit: 0, cr0: 0, cr3: 0, cr4: 0, efer: 0 }),
     onSerial: () => undefined,
     stop: () => Promise.resolve(),
   };

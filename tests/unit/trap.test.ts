@@ -81,24 +81,24 @@ describe("302: the operating system's own handler, read from its descriptor tabl
     view.setUint16(4, 0x8e00, true);
     view.setUint16(6, handler >>> 16, true);
   };
-  const cpu = { idtBase: 0x3000, idtLimit: 0x7ff, cr0: 1, cr3: 0x1000, cr4: 0 };
+  const cpu = { idtBase: 0x3000n, idtLimit: 0x7ff, cr0: 1, cr3: 0x1000, cr4: 0, efer: 0 };
 
   it('without paging', () => {
     const memory = new TestMemory(1 << 20);
     expect(installedHandler(memory, cpu, 14)).toBeUndefined();
     gate(memory, 0x3000 + 14 * 8, 0xc1234567);
-    expect(installedHandler(memory, cpu, 14)).toBe(0xc1234567);
+    expect(installedHandler(memory, cpu, 14)).toBe(0xc1234567n);
     expect(installedHandler(memory, { ...cpu, idtLimit: 14 * 8 }, 14)).toBeUndefined();
     expect(installedHandler(memory, { ...cpu, cr0: 0 }, 14)).toBeUndefined();
   });
 
   it('through 32-bit page tables, and not where they lead nowhere', () => {
     const memory = new TestMemory(1 << 20);
-    const paged = { ...cpu, cr0: 0x80000001, idtBase: 0xff801000 };
+    const paged = { ...cpu, cr0: 0x80000001, idtBase: 0xff801000n };
     memory.data(0x1000 + 0x3fe * 4, 4).setUint32(0, 0x2001, true);
     memory.data(0x2000 + 4, 4).setUint32(0, 0x4001, true);
     gate(memory, 0x4000 + 14 * 8, 0xc0de0000);
-    expect(installedHandler(memory, paged, 14)).toBe(0xc0de0000);
+    expect(installedHandler(memory, paged, 14)).toBe(0xc0de0000n);
     memory.data(0x2000 + 4, 4).setUint32(0, 0xfffff001, true); // a page that is not RAM
     expect(installedHandler(memory, paged, 14)).toBeUndefined();
     memory.data(0x1000 + 0x3fe * 4, 4).setUint32(0, 0, true);
@@ -107,11 +107,30 @@ describe("302: the operating system's own handler, read from its descriptor tabl
 
   it('through PAE page tables', () => {
     const memory = new TestMemory(1 << 20);
-    const paged = { ...cpu, cr0: 0x80000001, cr4: 0x20, idtBase: 0xff801000 };
+    const paged = { ...cpu, cr0: 0x80000001, cr4: 0x20, idtBase: 0xff801000n };
     memory.data(0x1000 + 3 * 8, 4).setUint32(0, 0x5001, true);
     memory.data(0x5000 + 0x1fc * 8, 4).setUint32(0, 0x6001, true);
     memory.data(0x6000 + 8, 4).setUint32(0, 0x7001, true);
     gate(memory, 0x7000 + 13 * 8, 0xdeadbee0);
-    expect(installedHandler(memory, paged, 13)).toBe(0xdeadbee0);
+    expect(installedHandler(memory, paged, 13)).toBe(0xdeadbee0n);
+  });
+
+  it('through the four levels of a 64-bit system', () => {
+    const memory = new TestMemory(1 << 20);
+    const idtBase = 0xffffffff81001000n;
+    const long = { ...cpu, cr0: 0x80000001, cr4: 0x20, efer: 0x500, idtBase, idtLimit: 0xfff };
+    memory.data(0x1000 + 511 * 8, 4).setUint32(0, 0x5003, true);
+    memory.data(0x5000 + 510 * 8, 4).setUint32(0, 0x6003, true);
+    memory.data(0x6000 + 8 * 8, 4).setUint32(0, 0x7003, true);
+    memory.data(0x7000 + 8, 4).setUint32(0, 0x8003, true);
+    gate(memory, 0x8000 + 14 * 16, 0x81234560);
+    memory.data(0x8000 + 14 * 16 + 8, 4).setUint32(0, 0xffffffff, true);
+    expect(installedHandler(memory, long, 14)).toBe(0xffffffff81234560n);
+    // A page of 2 MiB instead of the last table.
+    memory.data(0x6000 + 8 * 8, 4).setUint32(0, 0x0083, true);
+    gate(memory, 0x1000 + 13 * 16, 0x8123);
+    expect(installedHandler(memory, long, 13)).toBe(0x8123n);
+    memory.data(0x5000 + 510 * 8, 4).setUint32(0, 0x6002, true);
+    expect(installedHandler(memory, long, 14)).toBeUndefined();
   });
 });

@@ -9,6 +9,7 @@
 import type { ProtectedModeEntry } from '../engine.js';
 import type { GuestMemory } from '../guest-memory.js';
 import { parseElf } from './elf.js';
+import { memoryMap, place } from './place.js';
 
 export interface LinuxImage {
   /** The bzImage as packaged. Its setup header becomes part of the boot parameters. */
@@ -84,7 +85,7 @@ export function loadLinux(memory: GuestMemory, image: LinuxImage): ProtectedMode
     view.setUint32(Header.ramdiskImage, at, true);
     view.setUint32(Header.ramdiskSize, initramfs.length, true);
   }
-  memoryMap(memory.size).forEach(([start, length, type], i) => {
+  memoryMap(memory).forEach(([start, length, type], i) => {
     const entry = Zero.e820Table + 20 * i;
     view.setBigUint64(entry, BigInt(start), true);
     view.setBigUint64(entry + 8, BigInt(length), true);
@@ -93,19 +94,4 @@ export function loadLinux(memory: GuestMemory, image: LinuxImage): ProtectedMode
   });
   place(memory, bootParameters, zero);
   return { instructionPointer: kernel.entry, esi: bootParameters, esp: stackTop };
-}
-
-/** E820 entries: start and length in bytes, type (1 RAM, 2 reserved). */
-function memoryMap(size: number): [number, number, number][] {
-  return [
-    [0, 0x9fc00, 1],
-    [0x9fc00, 0x100000 - 0x9fc00, 2],
-    [0x100000, size - 0x100000, 1],
-  ];
-}
-
-function place(memory: GuestMemory, address: number, bytes: Uint8Array): void {
-  const target = memory.view(address, bytes.length);
-  if (!target) throw new Error('the computer has too little memory');
-  target.set(bytes);
 }

@@ -192,11 +192,12 @@ class V86Engine implements Engine {
   descriptors(): DescriptorRegisters {
     const { idtr_offset, idtr_size, cr } = this.#cpu;
     return {
-      idtBase: idtr_offset[0]! >>> 0,
+      idtBase: BigInt(idtr_offset[0]! >>> 0),
       idtLimit: idtr_size[0]! & 0xffff,
       cr0: cr[0]! >>> 0,
       cr3: cr[3]! >>> 0,
       cr4: cr[4]! >>> 0,
+      efer: 0,
     };
   }
 
