@@ -10,7 +10,7 @@ import type { BlockDevice } from '../block/device.js';
 import * as ahci from '../device/ahci/controller.js';
 import type { CommandTimes } from '../device/command-times.js';
 import * as nvme from '../device/nvme/controller.js';
-import type { BootPlace, Engine, InterruptLine } from '../machine/engine.js';
+import type { BootPlace, Engine, InterruptLine, MsixPlace } from '../machine/engine.js';
 import { ideSlot } from '../machine/ide-disk.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import type { GuardedDevice, Trap, TrapHandler } from '../machine/trap.js';
@@ -109,7 +109,8 @@ export class LogicalDevices {
       identity,
     });
     // PCI class: mass storage, non-volatile memory, NVM Express.
-    this.#addController(controller, { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] });
+    const identification = { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] } as const;
+    this.#addController(controller, identification, nvme.msix);
   }
 
   /** Adds one AHCI adapter, with a port for each drive. */
@@ -147,6 +148,7 @@ export class LogicalDevices {
   #addController(
     controller: LogicalDevice,
     identity: Pick<PciIdentity, 'vendor' | 'device' | 'classCode' | 'barIndex'>,
+    msix?: MsixPlace,
   ): void {
     const { engine, trap, steps, figure } = this.#options;
     const { name, base, size } = controller;
@@ -154,7 +156,7 @@ export class LogicalDevices {
     trap.guard(controller);
     const config = pciConfig({ ...identity, revision: 1, barBase: base, interruptPin: 1 });
     const slot = firstSlot + this.#controllers.length;
-    controller.connect(engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size }));
+    controller.connect(engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size, msix }));
     steps.step(0, figure.protect, `nothing is mapped at 0x${base.toString(16)}: access to ${name} comes to 300`);
     this.#controllers.push(controller);
   }

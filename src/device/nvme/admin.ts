@@ -32,6 +32,8 @@ export interface AdminTarget {
   readonly cc: number;
   /** Largest number of entries in a queue (CAP.MQES + 1). */
   readonly maxQueueEntries: number;
+  /** Number of interrupt vectors that the driver may use: 1 for the interrupt pin. */
+  readonly vectors: number;
   readonly submissionQueues: Map<number, SubmissionQueue>;
   readonly completionQueues: Map<number, CompletionQueue>;
   namespace(): NamespaceFacts;
@@ -159,11 +161,11 @@ function newQueue(target: AdminTarget, command: NvmeCommand, existing: ReadonlyM
 /** §5.3 Create I/O Completion Queue. */
 function createCompletionQueue(target: AdminTarget, command: NvmeCommand): AdminResult {
   const { id, size, base } = newQueue(target, command, target.completionQueues);
-  // pin-based: only vector 0
-  if (command.dword11 >>> 16 !== 0) throw new CommandError(Status.invalidInterruptVector);
+  const vector = command.dword11 >>> 16;
+  if (vector >= target.vectors) throw new CommandError(Status.invalidInterruptVector);
   if (((target.cc >>> Cc.iocqesShift) & 0xf) !== 4) throw new CommandError(Status.invalidQueueSize);
   if (!target.memory.view(base, size * cqeSize)) throw new CommandError(Status.dataTransferError);
-  target.completionQueues.set(id, new CompletionQueue(id, base, size, (command.dword11 & 2) !== 0));
+  target.completionQueues.set(id, new CompletionQueue(id, base, size, (command.dword11 & 2) !== 0, vector));
   return ok();
 }
 

@@ -15,7 +15,7 @@ import { CommandError, type NvmeCommand } from './command.js';
 import { AsyncEvents } from './events.js';
 import { Features } from './features.js';
 import { GiveUp, keyOf } from './give-up.js';
-import { Interrupt } from './interrupt.js';
+import { Interrupt, interruptVectors } from './interrupt.js';
 import { Logs } from './logs.js';
 import { executeNvm, executeNvmDirect, lbaOf, namespaceFacts, type NvmContext } from './nvm.js';
 import type { NvmeOptions } from './options.js';
@@ -311,6 +311,7 @@ export class CommandProcessor {
       vendor: this.#options.vendor,
       cc: this.#host.registers.cc,
       maxQueueEntries,
+      vectors: this.interrupt.byMessage ? interruptVectors : 1,
       submissionQueues: this.#sqs,
       completionQueues: this.#cqs,
       namespace: () => {

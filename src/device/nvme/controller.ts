@@ -9,7 +9,7 @@
  * specification gives, or fails (CSTS.CFS) until the driver resets it.
  *
  * Not here: SGLs, controller memory buffer, boot partitions, weighted round robin arbitration, MSI
- * (the board has none).
+ * without X.
  */
 import { silent, ThrottledLogger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
@@ -19,6 +19,7 @@ import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
 import { Cc, Csts, Register, cqeSize, sqeSize } from '../../spec/nvme.js';
 import { CommandProcessor } from './command-processor.js';
+import { interruptVectors } from './interrupt.js';
 import type { NvmeOptions } from './options.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { readRegister, writeRegister, type RegisterFile } from './registers.js';
@@ -31,6 +32,10 @@ import type { NvmeState } from './state.js';
  */
 export const vendorId = 0xfb05;
 export const deviceId = 0x0001;
+
+/** Place of the MSI-X structures in the registers' BAR, behind all doorbells. */
+export const msix = { vectors: interruptVectors, tableOffset: 0x2000, pendingOffset: 0x3000 } as const;
+
 export class NvmeController implements GuardedDevice {
   readonly name = 'nvme';
   readonly size = 0x4000;
@@ -70,8 +75,8 @@ export class NvmeController implements GuardedDevice {
   }
 
   /**
-   * Number of interrupts (the line going from low to high), and of commands completed on I/O
-   * queues.
+   * Number of interrupts (the line going from low to high, or a message), and of commands completed
+   * on I/O queues.
    */
   get counts(): { readonly interrupts: number; readonly commands: number } {
     return this.#commands.counts;

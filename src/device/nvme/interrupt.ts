@@ -1,14 +1,20 @@
 /**
- * The controller's pin-based interrupt (NVMe 1.4 §7.5.1.1).
+ * The controller's interrupts: by the interrupt pin (NVMe 1.4 §7.5.1.1), or by MSI-X (§7.5.1.4)
+ * where the board has it and the driver switches it on.
  *
  * The line is asserted while a queue with interrupts enabled has entries that the driver has not
  * consumed, unless the interrupt is masked. While more commands are in flight, the interrupt of an
  * I/O queue is delayed for a moment (interrupt coalescing, §7.5), so that completions that come
- * together cost the guest one interrupt.
+ * together cost the guest one interrupt. A message is sent for each queue that has got entries
+ * since its last message, and is delayed in the same way.
  */
 import { nextIteration } from '../../base/event-loop.js';
 import type { InterruptLine } from '../../machine/engine.js';
+import { ioQueueLimit } from './features.js';
 import type { CompletionQueue } from './queues.js';
+
+/** MSI-X vectors: one for each completion queue. */
+export const interruptVectors = ioQueueLimit + 1;
 
 /** The state that decides the level of the line. It is read again after each change. */
 export interface InterruptSources {
@@ -21,7 +27,7 @@ export interface InterruptSources {
 }
 
 export class Interrupt {
-  /** Number of times the line went from low to high. */
+  /** Number of interrupts: the line went from low to high, or a message was sent. */
   raised = 0;
   #line: InterruptLine = { set: () => undefined };
   #asserted = false;
@@ -45,10 +51,15 @@ export class Interrupt {
     this.#line = line;
   }
 
-  /** Sets the line to the level that the current state requires. */
+  /** True if interrupts are messages: the board has MSI-X, and the driver has switched it on. */
+  get byMessage(): boolean {
+    return this.#line.messages?.enabled === true;
+  }
+
+  /** Sets the line to the level that the current state requires, or sends messages. */
   update(): void {
     const sources = this.#sources();
-    const { wanted, urgent } = pending(sources);
+    const { wanted, urgent } = pending(sources, this.byMessage);
     if (!wanted || this.#asserted || urgent || sources.inFlight === 0 || sources.coalescing.ms === 0) {
       this.#heldUntil = undefined;
       return this.#set(wanted);
@@ -78,7 +89,21 @@ export class Interrupt {
     });
   }
 
+  /** Sends a message for each queue that calls for one. */
+  #sendMessages(): void {
+    for (const queue of this.#sources().queues) {
+      if (!calls(queue, true)) continue;
+      queue.unsignalled = false;
+      this.raised++;
+      this.#line.messages!.signal(queue.vector);
+    }
+  }
+
   #set(asserted: boolean): void {
+    if (this.byMessage) {
+      if (asserted) this.#sendMessages();
+      asserted = false;
+    }
     if (asserted === this.#asserted) return;
     this.#asserted = asserted;
     if (asserted) this.raised++;
@@ -86,16 +111,22 @@ export class Interrupt {
   }
 }
 
+/** True if the queue calls for an interrupt. */
+function calls(queue: CompletionQueue, byMessage: boolean): boolean {
+  return queue.interrupts && queue.pending && (!byMessage || queue.unsignalled);
+}
+
 /**
- * `wanted`: the line must be asserted. `urgent`: without delay, for the admin queue and for an I/O
- * queue that has enough entries.
+ * `wanted`: the line must be asserted, or a message sent. `urgent`: without delay, for the admin
+ * queue and for an I/O queue that has enough entries.
  */
-function pending(sources: InterruptSources): { wanted: boolean; urgent: boolean } {
+function pending(sources: InterruptSources, byMessage: boolean): { wanted: boolean; urgent: boolean } {
   let wanted = false;
   let urgent = false;
-  if (sources.masked) return { wanted, urgent };
+  // §3.1.3: the mask is for the pin only.
+  if (sources.masked && !byMessage) return { wanted, urgent };
   for (const queue of sources.queues) {
-    if (!queue.interrupts || !queue.pending) continue;
+    if (!calls(queue, byMessage)) continue;
     wanted = true;
     urgent ||= queue.id === 0 || queue.used >= sources.coalescing.entries;
   }

@@ -79,6 +79,8 @@ export interface CompletionQueueState {
   readonly base: number;
   readonly size: number;
   readonly interrupts: boolean;
+  /** Default: 0. */
+  readonly vector?: number;
   readonly head: number;
   readonly tail: number;
   readonly phase: number;
@@ -100,6 +102,10 @@ export class CompletionQueue {
   readonly size: number;
   /** Interrupts are enabled: IEN in CDW11 of Create I/O Completion Queue (§5.3). */
   readonly interrupts: boolean;
+  /** The MSI-X vector: IV in CDW11 (§5.3). */
+  readonly vector: number;
+  /** True if entries were posted since the last message for this queue. */
+  unsignalled = false;
   head = 0;
   tail = 0;
   /** Commands that were fetched and whose completion will be posted here. */
@@ -107,8 +113,9 @@ export class CompletionQueue {
   #phase = 1;
   readonly #overflow: Completion[] = [];
 
-  constructor(id: number, base: number, size: number, interrupts: boolean) {
+  constructor(id: number, base: number, size: number, interrupts: boolean, vector = 0) {
     this.id = id;
+    this.vector = vector;
     this.base = base;
     this.size = size;
     this.interrupts = interrupts;
@@ -149,6 +156,7 @@ export class CompletionQueue {
     view.setUint16(12, completion.cid, true);
     view.setUint16(14, ((completion.status << 1) | this.#phase) & 0xffff, true);
     memory.written(address, cqeSize);
+    this.unsignalled = true;
     this.tail++;
     if (this.tail === this.size) {
       this.tail = 0;
@@ -174,12 +182,12 @@ export class CompletionQueue {
   }
 
   save(): CompletionQueueState {
-    const { id, base, size, interrupts, head, tail } = this;
-    return { id, base, size, interrupts, head, tail, phase: this.#phase, overflow: [...this.#overflow] };
+    const { id, base, size, interrupts, vector, head, tail } = this;
+    return { id, base, size, interrupts, vector, head, tail, phase: this.#phase, overflow: [...this.#overflow] };
   }
 
   static restore(state: CompletionQueueState): CompletionQueue {
-    const queue = new CompletionQueue(state.id, state.base, state.size, state.interrupts);
+    const queue = new CompletionQueue(state.id, state.base, state.size, state.interrupts, state.vector);
     queue.head = state.head;
     queue.tail = state.tail;
     queue.#phase = state.phase;
