@@ -1,0 +1,97 @@
+/**
+ * The board around the processors, on the main thread: it owns the PCI functions, answers the
+ * accesses to their addresses, and does what the quick ports leave to it: configuring PCI
+ * functions, switching off, reset.
+ *
+ * Not here: the quick ports (ports.ts); the interrupt controllers and the timer, which the kernel
+ * emulates.
+ */
+import type { TrapHandler } from '../../../trap.js';
+import { powerPorts, resetPort, sleepTypeOff } from './acpi.js';
+import type { SendMessage } from './msix.js';
+import { PciBus } from './pci-bus.js';
+import { QuickPorts, keyboardPort, pciDataPort } from './ports.js';
+import { SharedState, Word } from './shared-state.js';
+import { uartInterrupt } from './uart.js';
+
+export interface BoardHost {
+  /** Sets the level of an interrupt controllers' input. */
+  setInput(input: number, asserted: boolean): void;
+  sendMessage: SendMessage;
+  onSerial(byte: number): void;
+  /** The guest has taken input, and there is room for more. */
+  onRoom(): void;
+  onEnd(why: 'halted' | 'reset'): void;
+}
+
+/** Power management control: sleep type in bits 10 to 12, sleep enable in bit 13. */
+const sleepEnable = 0x2000;
+/** Command to the keyboard controller that resets the processor. */
+const resetCommand = 0xfe;
+
+export class Board {
+  readonly pci: PciBus;
+  readonly state = new SharedState();
+  readonly #ports: QuickPorts;
+  readonly #trap: TrapHandler;
+  readonly #host: BoardHost;
+
+  constructor(trap: TrapHandler, host: BoardHost) {
+    this.#trap = trap;
+    this.#host = host;
+    this.pci = new PciBus(this.state, host.sendMessage);
+    this.#ports = new QuickPorts(this.state, (asserted) => host.setInput(uartInterrupt, asserted));
+  }
+
+  readPort(port: number, size: number): number {
+    return this.#ports.read(port, size) ?? 0;
+  }
+
+  writePort(port: number, size: number, value: number): void {
+    // A processor's thread leaves the serial port to us if its output is full.
+    this.takeOutput();
+    if (this.#ports.write(port, size, value)) return;
+    if (port >= pciDataPort && port < pciDataPort + 4) return this.pci.writePort(port, size, value);
+    if (port === resetPort && (value & 4) !== 0) return this.#host.onEnd('reset');
+    if (port === keyboardPort && (value & 0xff) === resetCommand) return this.#host.onEnd('reset');
+    if (port !== powerPorts.control || (value & sleepEnable) === 0) return;
+    if (((value >> 10) & 7) === sleepTypeOff) this.#host.onEnd('halted');
+  }
+
+  /** An access to an address where nothing is mapped: the trap of [SYS] fig. 6. */
+  readMemory(address: number, size: number): number {
+    const hit = this.pci.find(address, size);
+    if (!hit) return this.#trap.read(address, size);
+    if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.read(hit.offset, size);
+    return this.#trap.read(hit.slot.device!.barBase + hit.offset, size);
+  }
+
+  writeMemory(address: number, size: number, value: number): void {
+    const hit = this.pci.find(address, size);
+    if (!hit) return void this.#trap.write(address, size, value);
+    if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.write(hit.offset, size, value);
+    this.#trap.write(hit.slot.device!.barBase + hit.offset, size, value);
+  }
+
+  /** Passes on the bytes that the guest has sent. */
+  takeOutput(): void {
+    Atomics.store(this.state.words, Word.outputTold, 0);
+    for (const byte of this.state.locked(() => this.#ports.uart.takeOutput())) this.#host.onSerial(byte);
+  }
+
+  /** Puts as many bytes into the serial port as it takes. Returns their number. */
+  giveInput(bytes: Uint8Array): number {
+    return this.state.locked(() => {
+      const { uart } = this.#ports;
+      const count = Math.min(uart.room, bytes.length);
+      for (const byte of bytes.subarray(0, count)) uart.receive(byte);
+      this.state.words[Word.inputWaits] = count < bytes.length ? 1 : 0;
+      return count;
+    });
+  }
+
+  /** A processor's thread has seen that the guest took input. */
+  room(): void {
+    this.#host.onRoom();
+  }
+}

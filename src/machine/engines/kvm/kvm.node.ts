@@ -1,0 +1,296 @@
+/**
+ * The KVM engine behind the interface of machine/engine.ts: the processor runs the guest itself,
+ * and Linux's KVM module gives control to us at each access to a device (an exit).
+ *
+ * The processor and the kernel do the instructions, paging, the interrupt controllers and the
+ * timer. The board (board/) and the logical devices behind the trap are ours.
+ *
+ * Left out: snapshots, a screen, a keyboard.
+ */
+import { FarbusError } from '../../../base/errors.js';
+import type {
+  DescriptorRegisters,
+  Engine,
+  EngineEnd,
+  InterruptLine,
+  PciFunction,
+  ProtectedModeEntry,
+} from '../../engine.js';
+import type { TrapHandler } from '../../trap.js';
+import { Cpuid, Extension, Request, Sregs, apiVersion } from './abi.js';
+import { acpiTables, tablesAt } from './board/acpi.js';
+import { Board } from './board/board.js';
+import { KvmMemory } from './memory.node.js';
+import { SerialInput } from './serial-input.js';
+import { closeSync } from 'node:fs';
+import { machineCalls } from '../../../linux/virtual-machine.node.js';
+import { openKvm, setInterruptInput } from './system.node.js';
+import { Vcpu, enterProtected, type VcpuEnd } from './vcpu.node.js';
+
+export interface KvmOptions {
+  /** Size of RAM in bytes; a multiple of 1 MiB. */
+  readonly memorySize: number;
+  /** Number of processors. Default: 1. */
+  readonly processors?: number | undefined;
+  readonly trap: TrapHandler;
+  readonly onEnd?: (why: EngineEnd) => void;
+}
+
+/** Inputs of the interrupt controllers for INTA#, which the board uses for nothing else. */
+const pirqInputs = [10, 11, 5, 7] as const;
+/** Three pages below 4 GiB that KVM needs for itself on Intel's processors ([KVM] §4.35, §4.41). */
+const tssAt = 0xfffbd000;
+const identityMapAt = 0xfffbc000;
+const maxCpuidEntries = 256;
+/** CPUID leaf 1, ECX: the system runs on a hypervisor; timer of the local APIC by TSC value. */
+const hypervisorBit = 0x80000000 | 0;
+const deadlineTimerBit = 1 << 24;
+
+/** Creates the machine, which is then paused. */
+export async function createKvm(options: KvmOptions): Promise<Engine> {
+  const engine = new KvmEngine(options);
+  try {
+    await engine.ready();
+  } catch (error) {
+    await engine.stop();
+    throw error;
+  }
+  return engine;
+}
+
+class KvmEngine implements Engine {
+  readonly memory: KvmMemory;
+  readonly trap: TrapHandler;
+  readonly network = undefined;
+  readonly screen = { look: () => ({ kind: 'pixels' as const, width: 0, height: 0, rgb: new Uint8Array(0) }) };
+  readonly #options: KvmOptions;
+  readonly #kvm: number;
+  readonly #vm: number;
+  readonly #vcpus: Vcpu[] = [];
+  readonly #board: Board;
+  readonly #serial: SerialInput;
+  readonly #serialReceivers: ((byte: number) => void)[] = [];
+  /** The asserted lines of each input. */
+  readonly #asserted = new Map<number, Set<object>>();
+  readonly #message = new Uint8Array(32);
+  #ended = false;
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: KvmOptions) {
+    this.#options = options;
+    this.trap = options.trap;
+    const system = machineCalls();
+    this.#kvm = openKvm();
+    if (system.control(this.#kvm, Request.getApiVersion, 0) !== apiVersion)
+      throw new FarbusError('this KVM is too old');
+    this.#vm = system.control(this.#kvm, Request.createVm, 0);
+    system.control(this.#vm, Request.setTssAddress, tssAt);
+    const identity = new Uint8Array(8);
+    new DataView(identity.buffer).setBigUint64(0, BigInt(identityMapAt), true);
+    system.exchange(this.#vm, Request.setIdentityMapAddress, identity);
+    system.control(this.#vm, Request.createIrqchip, 0);
+    const timer = new Uint8Array(64);
+    timer[0] = 1; // KVM_PIT_SPEAKER_DUMMY: the kernel answers port 0x61
+    system.exchange(this.#vm, Request.createPit2, timer);
+    this.memory = new KvmMemory(options.memorySize);
+    this.memory.slots.forEach((slot, i) => {
+      const region = new DataView(new ArrayBuffer(32));
+      region.setUint32(0, i, true);
+      region.setBigUint64(8, BigInt(slot.guestAddress), true);
+      region.setBigUint64(16, BigInt(slot.length), true);
+      region.setBigUint64(24, slot.processAddress, true);
+      system.exchange(this.#vm, Request.setUserMemoryRegion, new Uint8Array(region.buffer));
+    });
+    this.#board = new Board(options.trap, {
+      setInput: (input, asserted) => this.#setInput(input, asserted),
+      sendMessage: (address, data) => this.#sendMessage(address, data),
+      onSerial: (byte) => {
+        for (const receive of this.#serialReceivers) receive(byte);
+      },
+      onRoom: () => this.#serial.feed(),
+      onEnd: (why) => this.#end(why),
+    });
+    this.#serial = new SerialInput((bytes) => this.#board.giveInput(bytes));
+    const runSize = system.control(this.#kvm, Request.getVcpuMmapSize, 0);
+    const host = { board: this.#board, onEnd: (why: VcpuEnd) => this.#end(why === 'tripleFault' ? 'reset' : 'failed') };
+    const cpuid = this.#supportedCpuid();
+    const { processors = 1 } = options;
+    // KVM's list leaves out these two, which the in-kernel interrupt controllers make possible.
+    const deadline = system.control(this.#kvm, Request.checkExtension, Extension.tscDeadlineTimer) > 0;
+    const features = hypervisorBit | (deadline ? deadlineTimerBit : 0);
+    for (let id = 0; id < processors; id++) {
+      const fd = system.control(this.#vm, Request.createVcpu, id);
+      system.exchange(fd, Request.setCpuid2, cpuidFor(cpuid, id, processors, features));
+      this.#vcpus.push(new Vcpu(this.#vm, fd, runSize, host));
+    }
+  }
+
+  /** Number of exits of all processors by KVM's reason, for benchmarks and tests. */
+  get exits(): ReadonlyMap<number, number> {
+    const all = new Map<number, number>();
+    for (const { exits } of this.#vcpus) for (const [why, count] of exits) all.set(why, (all.get(why) ?? 0) + count);
+    return all;
+  }
+
+  async ready(): Promise<void> {
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.ready));
+  }
+
+  get acpiRoot(): number {
+    const tables = acpiTables({ processors: this.#vcpus.length, inputOf });
+    this.memory.area(tablesAt, tables.length).set(tables);
+    return tablesAt;
+  }
+
+  addPci(device: PciFunction): InterruptLine {
+    let wanted = false;
+    const input = inputOf(device.slot);
+    const key = {};
+    const drive = (): void => {
+      const lines = this.#asserted.get(input) ?? new Set();
+      this.#asserted.set(input, lines);
+      if (wanted && !slot.lineForbidden && !slot.msix?.enabled) lines.add(key);
+      else lines.delete(key);
+      this.#setInput(input, lines.size > 0);
+    };
+    const slot = this.#board.pci.add({ ...device, config: withLine(device.config, input) }, drive);
+    const { msix } = slot;
+    return {
+      set: (asserted) => {
+        wanted = asserted;
+        drive();
+      },
+      ...(msix && {
+        messages: {
+          get enabled() {
+            return msix.enabled;
+          },
+          signal: (vector: number) => msix.signal(vector),
+        },
+      }),
+    };
+  }
+
+  enter(entry: ProtectedModeEntry): void {
+    const { instructionPointer: rip, ebx: rbx = 0, esi: rsi, esp: rsp } = entry;
+    enterProtected(this.#vcpus[0]!, { rip, rbx, rsi, rsp });
+  }
+
+  enterFirmware(): void {
+    throw new FarbusError('the KVM engine has no firmware yet: take --engine v86');
+  }
+
+  descriptors(): DescriptorRegisters | undefined {
+    // The kernel would make us wait for a processor that runs.
+    const stopped = this.#vcpus.find(({ running }) => !running);
+    if (!stopped) return undefined;
+    const sregs = stopped.get(Request.getSregs, Sregs.size);
+    const number = (at: number) => Number(sregs.getBigUint64(at, true));
+    return {
+      idtBase: sregs.getBigUint64(Sregs.idtBase, true),
+      idtLimit: sregs.getUint16(Sregs.idtLimit, true),
+      cr0: number(Sregs.cr0),
+      cr3: number(Sregs.cr3),
+      cr4: number(Sregs.cr4),
+      efer: number(Sregs.efer),
+    };
+  }
+
+  start(): void {
+    if (this.#ended) return;
+    for (const vcpu of this.#vcpus) vcpu.resume();
+  }
+
+  async pause(): Promise<void> {
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.hold()));
+  }
+
+  saveState(): Promise<Uint8Array> {
+    return Promise.reject(new FarbusError('the KVM engine has no snapshots yet: take --engine v86'));
+  }
+
+  restoreState(): Promise<void> {
+    return Promise.reject(new FarbusError('the KVM engine has no snapshots yet: take --engine v86'));
+  }
+
+  onSerial(receive: (byte: number) => void): void {
+    this.#serialReceivers.push(receive);
+  }
+
+  sendSerial(bytes: Uint8Array): Promise<void> {
+    return this.#serial.send(bytes);
+  }
+
+  sendKeys(): void {
+    // The board has no keyboard.
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#release());
+  }
+
+  async #release(): Promise<void> {
+    this.#ended = true;
+    this.#serial.close();
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.end()));
+    for (const { fd } of this.#vcpus) closeSync(fd);
+    closeSync(this.#vm);
+    closeSync(this.#kvm);
+  }
+
+  #end(why: EngineEnd): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    void this.pause().then(() => this.#options.onEnd?.(why));
+  }
+
+  #setInput(input: number, asserted: boolean): void {
+    setInterruptInput(this.#vm, input, asserted);
+  }
+
+  #sendMessage(address: number, data: number): void {
+    const view = new DataView(this.#message.buffer);
+    view.setUint32(0, address >>> 0, true);
+    view.setUint32(4, Math.floor(address / 2 ** 32), true);
+    view.setUint32(8, data, true);
+    machineCalls().exchange(this.#vm, Request.signalMsi, this.#message);
+  }
+
+  #supportedCpuid(): Uint8Array {
+    const bytes = new Uint8Array(Cpuid.header + maxCpuidEntries * Cpuid.entry);
+    new DataView(bytes.buffer).setUint32(0, maxCpuidEntries, true);
+    machineCalls().exchange(this.#kvm, Request.getSupportedCpuid, bytes);
+    return bytes;
+  }
+}
+
+/** The input of the interrupt controllers for INTA# of a slot. */
+function inputOf(slot: number): number {
+  return pirqInputs[slot & 3]!;
+}
+
+function withLine(config: Uint8Array, input: number): Uint8Array {
+  const copy = config.slice();
+  if (copy[0x3d] !== 0) copy[0x3c] = input;
+  return copy;
+}
+
+/** The processor's features, with the ids of virtual processor `id` (Intel SDM vol. 2, CPUID). */
+function cpuidFor(supported: Uint8Array, id: number, processors: number, features: number): Uint8Array {
+  const bytes = supported.slice();
+  const view = new DataView(bytes.buffer);
+  const count = view.getUint32(0, true);
+  for (let i = 0; i < count; i++) {
+    const at = Cpuid.header + i * Cpuid.entry;
+    const leaf = view.getUint32(at + Cpuid.function, true);
+    // Leaf 1, EBX bits 31 to 24: initial APIC id; bits 23 to 16: number of APIC ids.
+    // Leaves 0xb and 0x1f, EDX: x2APIC id.
+    if (leaf === 1) {
+      view.setUint8(at + Cpuid.ebx + 3, id);
+      view.setUint8(at + Cpuid.ebx + 2, processors);
+      view.setUint32(at + Cpuid.ecx, view.getUint32(at + Cpuid.ecx, true) | features, true);
+    }
+    if (leaf === 0x0b || leaf === 0x1f) view.setUint32(at + Cpuid.edx, id, true);
+  }
+  return bytes;
+}

@@ -1,0 +1,203 @@
+/**
+ * One virtual processor as the main thread sees it: its thread, and its exits, which are handled
+ * here one after the other.
+ *
+ * A processor is always in one of three states: its thread runs the guest; it has an exit that is
+ * being handled on the main thread; or it is held, because the computer is paused.
+ */
+import { Worker } from 'node:worker_threads';
+import { Exit, Regs, Request, Run, Sregs } from './abi.js';
+import type { Board } from './board/board.js';
+import { answerPort, load, store } from './run-page.js';
+import { machineCalls } from '../../../linux/virtual-machine.node.js';
+import { VcpuState, type VcpuMessage, type VcpuStart } from './vcpu-state.js';
+
+/** Why a processor cannot go on. */
+export type VcpuEnd = 'tripleFault' | 'failed';
+
+export interface VcpuHost {
+  readonly board: Board;
+  onEnd(why: VcpuEnd, detail: string): void;
+}
+
+export class Vcpu {
+  readonly fd: number;
+  readonly #run: DataView;
+  readonly #host: VcpuHost;
+  readonly #worker: Worker;
+  readonly #state: Int32Array;
+  readonly #ready: Promise<void>;
+  #held = true;
+  #running = false;
+  #ended = false;
+  #stopped: (() => void)[] = [];
+  /** Number of exits by reason, for benchmarks. */
+  readonly exits = new Map<number, number>();
+
+  constructor(vm: number, fd: number, runSize: number, host: VcpuHost) {
+    this.fd = fd;
+    this.#host = host;
+    const map = machineCalls().map(fd, runSize);
+    this.#run = new DataView(map.buffer, map.byteOffset, map.byteLength);
+    const shared = new SharedArrayBuffer(4 * VcpuState.words);
+    this.#state = new Int32Array(shared);
+    const workerData: VcpuStart = { fd, vm, runSize, shared, board: host.board.state.buffer };
+    this.#worker = new Worker(new URL('./vcpu-worker.node.js', import.meta.url), { workerData });
+    this.#ready = new Promise((resolve, reject) => {
+      this.#worker.once('error', reject);
+      this.#worker.once('message', () => {
+        this.#worker.on('message', (message: VcpuMessage) => this.#told(message));
+        resolve();
+      });
+    });
+  }
+
+  /** Resolves when the thread is there. Rejects if it cannot start. */
+  get ready(): Promise<void> {
+    return this.#ready;
+  }
+
+  /** True while the guest runs on it. False in an exit and while it is held. */
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /** Lets the guest run. */
+  resume(): void {
+    if (!this.#held || this.#ended) return;
+    this.#held = false;
+    if (!this.#running) this.#go();
+  }
+
+  /** Holds the processor between two instructions. Resolves when it is held. */
+  hold(): Promise<void> {
+    this.#held = true;
+    if (!this.#running) return Promise.resolve();
+    this.#run.setUint8(Run.immediateExit, 1);
+    const stopped = new Promise<void>((resolve) => this.#stopped.push(resolve));
+    machineCalls().kick(Atomics.load(this.#state, VcpuState.thread));
+    return stopped;
+  }
+
+  /** Ends the thread. */
+  async end(): Promise<void> {
+    await this.hold();
+    this.#ended = true;
+    Atomics.store(this.#state, VcpuState.turn, VcpuState.end);
+    Atomics.notify(this.#state, VcpuState.turn);
+    await this.#worker.terminate();
+  }
+
+  /** Reads a structure of the held processor. */
+  get(request: number, size: number): DataView {
+    const bytes = new Uint8Array(size);
+    machineCalls().exchange(this.fd, request, bytes);
+    return new DataView(bytes.buffer);
+  }
+
+  set(request: number, view: DataView): void {
+    machineCalls().exchange(this.fd, request, new Uint8Array(view.buffer));
+  }
+
+  #go(): void {
+    this.#running = true;
+    Atomics.store(this.#state, VcpuState.turn, VcpuState.guest);
+    Atomics.notify(this.#state, VcpuState.turn);
+  }
+
+  #told(message: VcpuMessage): void {
+    if (message === 'output') this.#host.board.takeOutput();
+    else if (message === 'room') this.#host.board.room();
+    else this.#exited();
+  }
+
+  #exited(): void {
+    this.#running = false;
+    const failed = Atomics.load(this.#state, VcpuState.failed);
+    this.#run.setUint8(Run.immediateExit, 0);
+    if (failed === VcpuState.broken) this.#endWith('failed', 'the kernel refused to run it');
+    else if (failed === 0) this.#handle();
+    if (!this.#held && !this.#ended) return this.#go();
+    for (const stopped of this.#stopped.splice(0)) stopped();
+  }
+
+  #handle(): void {
+    const reason = this.#run.getUint32(Run.exitReason, true);
+    this.exits.set(reason, (this.exits.get(reason) ?? 0) + 1);
+    switch (reason) {
+      case Exit.io:
+        return this.#port();
+      case Exit.mmio:
+        return this.#memory();
+      case Exit.interrupted:
+        return;
+      case Exit.shutdown:
+      case Exit.systemEvent:
+        return this.#endWith('tripleFault', 'triple fault');
+      case Exit.internalError:
+        return this.#endWith('failed', `KVM's internal error ${this.#run.getUint32(Run.suberror, true)}`);
+      default:
+        return this.#endWith('failed', `exit ${reason} of KVM`);
+    }
+  }
+
+  #endWith(why: VcpuEnd, detail: string): void {
+    this.#held = true;
+    this.#host.onEnd(why, detail);
+  }
+
+  #port(): void {
+    const { board } = this.#host;
+    answerPort(this.#run, {
+      read: (port, size) => board.readPort(port, size),
+      write: (port, size, value) => (board.writePort(port, size, value), true),
+    });
+  }
+
+  #memory(): void {
+    const run = this.#run;
+    const address = Number(run.getBigUint64(Run.mmioAddress, true));
+    const length = run.getUint32(Run.mmioLength, true);
+    const write = run.getUint8(Run.mmioIsWrite) === 1;
+    // Devices know accesses of 1, 2 and 4 bytes: one of 8 is two of 4.
+    const size = length === 8 ? 4 : length;
+    for (let done = 0; done + size <= length; done += size) {
+      const at = Run.mmioData + done;
+      if (write) this.#host.board.writeMemory(address + done, size, load(run, at, size));
+      else store(run, at, size, this.#host.board.readMemory(address + done, size));
+    }
+  }
+}
+
+/** Puts a processor into flat 32-bit protected mode, paging and interrupts off. */
+export function enterProtected(
+  vcpu: Vcpu,
+  registers: { readonly rip: number; readonly rbx: number; readonly rsi: number; readonly rsp: number },
+): void {
+  const sregs = vcpu.get(Request.getSregs, Sregs.size);
+  const segment = (at: number, selector: number, type: number) => {
+    sregs.setBigUint64(at, 0n, true);
+    sregs.setUint32(at + 8, 0xffffffff, true);
+    sregs.setUint16(at + 12, selector, true);
+    // type, present, privilege level, default size, code or data, long mode, granularity
+    [type, 1, 0, 1, 1, 0, 1, 0, 0, 0].forEach((byte, i) => sregs.setUint8(at + 14 + i, byte));
+  };
+  segment(Sregs.cs, 0x10, 0x0b);
+  for (const at of [Sregs.ds, Sregs.es, Sregs.fs, Sregs.gs, Sregs.ss]) segment(at, 0x18, 0x03);
+  // The task register must be a busy 32-bit TSS.
+  sregs.setBigUint64(Sregs.tr, 0n, true);
+  sregs.setUint32(Sregs.tr + 8, 0x67, true);
+  sregs.setUint16(Sregs.tr + 12, 0x20, true);
+  [0x0b, 1, 0, 0, 0, 0, 0, 0, 0, 0].forEach((byte, i) => sregs.setUint8(Sregs.tr + 14 + i, byte));
+  sregs.setBigUint64(Sregs.cr0, 0x11n, true);
+  sregs.setBigUint64(Sregs.cr4, 0n, true);
+  vcpu.set(Request.setSregs, sregs);
+  const regs = new DataView(new ArrayBuffer(Regs.size));
+  const set = (at: number, value: number) => regs.setBigUint64(at, BigInt(value), true);
+  set(Regs.rbx, registers.rbx);
+  set(Regs.rsi, registers.rsi);
+  set(Regs.rsp, registers.rsp);
+  set(Regs.rip, registers.rip);
+  set(Regs.rflags, 2);
+  vcpu.set(Request.setRegs, regs);
+}
