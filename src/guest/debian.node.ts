@@ -1,6 +1,6 @@
 /**
- * Prepares the guest, Debian's i386 kernel and user land, from the archive to what the boot loader
- * takes. All parts are cached; a second call only reads a few files.
+ * Prepares the guest, Debian's kernel and user land for i386 or amd64, from the archive to what the
+ * boot loader takes. All parts are cached; a second call only reads a few files.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { buildInitramfs } from './initramfs.node.js';
 import type { ExtraFile } from './initramfs.node.js';
 import { unpackKernel } from './kernel.node.js';
 import type { Kernel } from './kernel.node.js';
-import { readPackageLock, type DebianPackage, type DebianRelease } from './lock.node.js';
+import { readPackageLock, type Architecture, type DebianPackage, type DebianRelease } from './lock.node.js';
 import { choosePackages, fetchWithDependencies } from './packages.node.js';
 import { checkToolSize, maintainerPackages, toolEntries } from './tool-packages.node.js';
 import { filesBelow, unpackPackage } from './unpack.node.js';
@@ -33,6 +33,8 @@ export interface DebianGuest {
 export interface GuestOptions extends FetchOptions {
   /** Default: 12. */
   readonly release?: DebianRelease | undefined;
+  /** Default: i386. */
+  readonly architecture?: Architecture | undefined;
   /** Modules to load at boot. Default: {@link bootModules}. */
   readonly modules?: readonly string[];
   /** Modules that can be loaded later. Default: {@link onDemandModules}. */
@@ -93,7 +95,7 @@ export const networkModules: readonly string[] = ['ne2k-pci'];
 /** Modules that `modprobe` can load later: disks on other buses, networks, file systems. */
 export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop', 'sg'];
 
-const kernelPackage = 'linux-image-686';
+const kernelPackage: Readonly<Record<Architecture, string>> = { i386: 'linux-image-686', amd64: 'linux-image-amd64' };
 const busyboxPackage = 'busybox-static';
 
 /**
@@ -131,9 +133,10 @@ const initramfsFormat = 2;
  * @throws FarbusError if the packages cannot be obtained
  */
 export async function prepareDebianGuest(given: GuestOptions = {}): Promise<DebianGuest> {
-  const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release)) };
+  const { architecture = 'i386' } = given;
+  const options = { ...given, lock: given.lock ?? (await readPackageLock(given.release, architecture)) };
   const recipe = new Recipe(options, options.init ?? (await readInit()));
-  const names = [kernelPackage, busyboxPackage];
+  const names = [kernelPackage[architecture], busyboxPackage];
   const { tools = [] } = options;
   const choice = { ...options, without: maintainerPackages, check: checkToolSize };
   const known = await knownPackages(names, options);

@@ -43,12 +43,26 @@ const maxPackage = 512 * 1024 * 1024;
 /** Debian releases with pinned packages: 12 (bookworm) and 11 (bullseye). */
 export type DebianRelease = 12 | 11;
 
-/** Lock files that come with this program. */
-const lockFiles: Readonly<Record<DebianRelease, string>> = { 12: 'packages.lock.json', 11: 'packages-11.lock.json' };
+/** Debian's names of the processors that its kernels are for. */
+export type Architecture = 'i386' | 'amd64';
 
-/** Reads the lock file of a release. */
-export async function readPackageLock(release: DebianRelease = 12): Promise<PackageLock> {
-  return readLock(lockFiles[release]);
+/** Lock files that come with this program. */
+const lockFiles: Readonly<Record<Architecture, Partial<Record<DebianRelease, string>>>> = {
+  i386: { 12: 'packages.lock.json', 11: 'packages-11.lock.json' },
+  amd64: { 12: 'packages-amd64.lock.json' },
+};
+
+/**
+ * Reads the lock file of a release.
+ * @throws FarbusError if no packages of this release are pinned for the architecture
+ */
+export async function readPackageLock(
+  release: DebianRelease = 12,
+  architecture: Architecture = 'i386',
+): Promise<PackageLock> {
+  const name = lockFiles[architecture][release];
+  if (name === undefined) throw new FarbusError(`there is no Debian ${release} for ${architecture}: take Debian 12`);
+  return readLock(name);
 }
 
 /** Reads the lock file `name`, one of those that come with this program. */

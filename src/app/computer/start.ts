@@ -28,17 +28,18 @@ import {
 } from '../../guest/debian.node.js';
 import { prepareFirmware } from '../../guest/firmware.node.js';
 import { unpackKernel } from '../../guest/kernel.node.js';
-import type { DebianRelease } from '../../guest/lock.node.js';
+import type { Architecture, DebianRelease } from '../../guest/lock.node.js';
 import type { OnProgress } from '../../guest/progress.js';
 import type { LinuxImage } from '../../machine/boot/linux.js';
 import type { Firmware } from '../../machine/engine.js';
+import { createKvm } from '../../machine/engines/kvm/kvm.node.js';
 import { createV86 } from '../../machine/engines/v86/engine.js';
 import { formatMac } from '../../network/ethernet/mac.js';
+import { maxMemory, type EngineName } from './engine-choice.js';
 import { goOnFrom, saveTo } from './snapshot.js';
 
-/** Minimum and maximum memory of a computer, in bytes. */
+/** Minimum memory of a computer, in bytes. */
 export const minMemory = 64 << 20;
-export const maxMemory = 1 << 30;
 /** The init script of our initramfs prints this just before its shell starts. */
 export const readyMark = 'farbus: ready';
 /** Default time limit until the boot's mark appears, in ms. */
@@ -73,6 +74,8 @@ export interface GuestChoice {
   readonly tools?: readonly string[] | undefined;
   /** Release of Debian. Default: 12. */
   readonly release?: DebianRelease | undefined;
+  /** The processor that the engine has. Default: i386. */
+  readonly architecture?: Architecture | undefined;
   readonly log: Logger;
   readonly onProgress?: OnProgress;
   /** Aborts fetching and unpacking. */
@@ -86,6 +89,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
       release: choice.release,
+      architecture: choice.architecture,
       tools: choice.tools,
       modules: [
         ...bootModules(choice.release),
@@ -158,13 +162,17 @@ export interface MachineOptions {
   readonly adapter?: SharedAdapter | undefined;
   /** The contents of its ROMs. Default: none. */
   readonly firmware?: Firmware | undefined;
+  /** Default: v86. */
+  readonly engine?: EngineName | undefined;
+  /** Number of processors, if the engine can have several. Default: 1. */
+  readonly processors?: number | undefined;
 }
 
 type Drives = readonly (BlockDevice | ClientDrive)[];
 
-/** Creates a client computer on the v86 engine; it does not run yet. */
+/** Creates a client computer; it does not run yet. */
 export function createComputer(drives: Drives, memorySize: number, options: MachineOptions): Promise<ClientComputer> {
-  return ClientComputer.create(onV86(drives, memorySize, options));
+  return ClientComputer.create(partsOf(drives, memorySize, options));
 }
 
 /** Creates a server computer. Its drives are the local disks of OS 2. */
@@ -173,10 +181,14 @@ export function createServerComputer(
   memorySize: number,
   options: MachineOptions,
 ): Promise<ServerComputer> {
-  return ServerComputer.create(onV86(drives, memorySize, options));
+  return ServerComputer.create(partsOf(drives, memorySize, options));
 }
 
-function onV86(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
+function partsOf(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
+  const { engine, processors } = options;
+  if (engine === 'kvm') {
+    return { ...options, drives, createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, onEnd }) };
+  }
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
   const mac = options.adapter?.mac;
   const { firmware } = options;

@@ -8,7 +8,14 @@ import { endText } from '../../computer/guest-end.js';
 import { planDrive, type ClientDrive } from '../../computer/drives.js';
 import { checkCommand, execute } from './run-exec.js';
 import { guestOutput } from '../ui/guest-output.js';
-import { chooseGuest, createComputer, maxMemory, memoryFor, minMemory, startGuest } from '../../app/computer/start.js';
+import {
+  checkMachine,
+  chooseEngine,
+  engineWords,
+  largestMemory,
+  mostProcessors,
+} from '../../app/computer/engine-choice.js';
+import { chooseGuest, createComputer, memoryFor, minMemory, startGuest } from '../../app/computer/start.js';
 import { checkName, openComputerControl } from '../../app/computer/control.js';
 import { Media } from '../../app/computer/media.js';
 import { showScreen } from '../ui/screen-view.js';
@@ -71,8 +78,16 @@ const options = {
   append: { value: 'WORDS', about: "words for the kernel's command line" },
   memory: {
     value: 'SIZE',
-    about: 'memory of the computer: 256M by default, more if --with needs it',
+    about: 'memory of the computer: 256M by default, more if --with needs it; at most 1G, with KVM 8G',
   },
+  engine: {
+    value: 'v86|kvm|auto',
+    choices: engineWords,
+    about:
+      'the processor: v86 emulates a 32-bit one anywhere; kvm runs 64-bit systems on the processor itself (Linux, see ' +
+      'docs/kvm.md); auto takes kvm if it works here. Default: FARBUS_ENGINE, else v86',
+  },
+  cpus: { value: 'N', default: '1', about: 'number of processors: with KVM up to 8' },
   exec: {
     value: 'COMMAND',
     about:
@@ -127,7 +142,6 @@ type RunValues = Values<typeof options>;
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   if (operands.length > 0) throw usageError(`${operands[0]!} is not an option; did you mean --drive ${operands[0]!}?`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
-  const wanted = values.memory && sizeOption('memory', values.memory, minMemory, maxMemory) & ~0xfffff;
   const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
@@ -138,6 +152,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
   if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
   if (values.exec !== undefined) checkCommand(values.exec);
+  const wanted = values.memory && wholeMiB(sizeOption('memory', values.memory, minMemory, largestMemory));
+  const processors = numberOption('cpus', values.cpus, 1, mostProcessors);
   const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
   if (values.screen && !values.bios)
     throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
@@ -171,11 +187,15 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
+    const engine = chooseEngine(values.engine, io.env, beyondKvm(values, drives));
+    if (engine.why !== undefined) log.log('info', engine.why);
+    checkMachine(engine, wanted || 0, processors);
     const choosing = chooseGuest({
       signal: signals.signal,
       bios: values.bios,
       kernel: values.kernel,
       release: releaseOf(values),
+      architecture: engine.architecture,
       tools: toolsOf(values),
       initrd: values.initrd,
       append: values.append,
@@ -188,7 +208,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const guest = await signals.during(choosing);
     const { firmware } = guest;
     const memory = memoryFor(guest, wanted || undefined, usualMemory);
-    const creating = createComputer(drives, memory, { steps, log, firmware, onEject: media.ejected });
+    const machine = { engine: engine.name, processors, firmware };
+    const creating = createComputer(drives, memory, { steps, log, ...machine, onEject: media.ejected });
     const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
@@ -242,6 +263,16 @@ function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
   if (debian === undefined) return undefined;
   if (kernel !== undefined) throw usageError('--debian and --kernel exclude each other');
   return debian === '11' ? 11 : 12;
+}
+
+/** Needs of these options that the KVM engine does not meet yet. */
+function beyondKvm({ bios, snapshot }: RunValues, drives: readonly ClientDrive[]): string[] {
+  const ide = drives.some(({ bus }) => bus === 'ide');
+  return [bios && '--bios', snapshot !== undefined && '--snapshot', ide && 'bus=ide'].filter((one) => one !== false);
+}
+
+function wholeMiB(bytes: number): number {
+  return Math.floor(bytes / 2 ** 20) * 2 ** 20;
 }
 
 /** Names of packages from options such as "--with a,b". */
