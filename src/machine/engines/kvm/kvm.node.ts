@@ -205,14 +205,6 @@ class KvmEngine implements Engine {
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.hold()));
   }
 
-  saveState(): Promise<Uint8Array> {
-    return Promise.reject(new FarbusError('the KVM engine has no snapshots yet: take --engine v86'));
-  }
-
-  restoreState(): Promise<void> {
-    return Promise.reject(new FarbusError('the KVM engine has no snapshots yet: take --engine v86'));
-  }
-
   onSerial(receive: (byte: number) => void): void {
     this.#serialReceivers.push(receive);
   }

@@ -5,6 +5,8 @@
  * Every access of a device to guest memory passes {@link KvmMemory.view}, the only place that
  * checks bounds.
  */
+import { FarbusError } from '../../../base/errors.js';
+import { formatBytes } from '../../../base/format.js';
 import type { GuestMemory, MemoryRange } from '../../guest-memory.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
 
@@ -33,7 +35,7 @@ export class KvmMemory implements GuestMemory {
   /**
    * Allocates the memory; the kernel gives pages as the guest uses them.
    * @param size in bytes, a multiple of 1 MiB
-   * @throws RangeError if there is not enough memory
+   * @throws FarbusError if there is not enough memory
    */
   constructor(size: number) {
     this.size = size;
@@ -42,7 +44,13 @@ export class KvmMemory implements GuestMemory {
       { start: 0, length: this.#low },
       ...(size > this.#low ? [{ start: fourGiB, length: size - this.#low }] : []),
     ];
-    this.#block = new SharedArrayBuffer(size + page);
+    try {
+      this.#block = new SharedArrayBuffer(size + page);
+    } catch (error) {
+      throw new FarbusError(`this computer cannot give ${formatBytes(size)} of memory to a guest: take less`, {
+        cause: error,
+      });
+    }
     const address = machineCalls().addressOf(new Uint8Array(this.#block, 0, 1));
     this.#start = Number((BigInt(page) - (address % BigInt(page))) % BigInt(page));
   }

@@ -44,7 +44,10 @@ export class Vcpu {
     const workerData: VcpuStart = { fd, vm, runSize, shared, board: host.board.state.buffer };
     this.#worker = new Worker(new URL('./vcpu-worker.node.js', import.meta.url), { workerData });
     this.#ready = new Promise((resolve, reject) => {
-      this.#worker.once('error', reject);
+      this.#worker.once('error', (error) => {
+        reject(error);
+        this.#lost();
+      });
       this.#worker.once('message', () => {
         this.#worker.on('message', (message: VcpuMessage) => this.#told(message));
         resolve();
@@ -103,6 +106,15 @@ export class Vcpu {
     this.#running = true;
     Atomics.store(this.#state, VcpuState.turn, VcpuState.guest);
     Atomics.notify(this.#state, VcpuState.turn);
+  }
+
+  /** The thread has ended by an error of ours: the processor cannot go on. */
+  #lost(): void {
+    this.#running = false;
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#endWith('failed', 'its thread has ended');
+    for (const stopped of this.#stopped.splice(0)) stopped();
   }
 
   #told(message: VcpuMessage): void {
