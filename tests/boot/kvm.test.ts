@@ -1,0 +1,101 @@
+/**
+ * `farbus run --engine kvm` on a complete KVM (tests/support/kvm-lab.ts), with Debian's unmodified
+ * amd64 kernel and disks that `farbus serve` serves on this machine.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { farbusServe, stop } from '../interop/nbd-target-farbus.js';
+import { hostAddress, inKvmLab } from '../support/kvm-lab.js';
+import { tempFolder } from '../support/temp.js';
+
+const folder = tempFolder();
+const farbus = fileURLToPath(new URL('../../bin/farbus.js', import.meta.url));
+const disks = ['nvme', 'ahci'].map((name) => join(folder, `${name}.img`));
+/** Content of the file that the guests write. */
+const numbers = Array.from({ length: 200_000 }, (_, i) => `${i + 1}\n`).join('');
+/**
+ * Complaints of the lab's emulated processor; and Linux's note on a board without memory-mapped
+ * configuration spaces.
+ */
+const knownComplaints = /xstate|XSAVE|CPUID|RIP: |Call Trace|end trace|fail to add MMCONFIG/;
+
+/** Commands of a guest: facts of the machine, and a file written to the far file system. */
+const commands = (disk: string) =>
+  [
+    'uname -m',
+    'echo processors $(nproc)',
+    'free -m | grep Mem',
+    'echo messages $(grep -c PCI-MSI /proc/interrupts)',
+    'dmesg | grep -i -E "error|fail|warn|lost" | sed "s/^/dmesg: /"',
+    `mkdir -p /mnt && mount ${disk} /mnt`,
+    'seq 1 200000 > /mnt/numbers && sync',
+    'echo 3 > /proc/sys/vm/drop_caches && sha256sum /mnt/numbers',
+    'umount /mnt',
+  ].join('; ');
+
+const runs = {
+  nvme: '--engine auto --cpus 2 --memory 4608M',
+  ahci: '--engine kvm',
+} as const;
+
+describe('an amd64 Debian on KVM', () => {
+  let output = '';
+
+  beforeAll(async () => {
+    for (const disk of disks) {
+      writeFileSync(disk, '');
+      truncateSync(disk, 64 << 20);
+      execFileSync('mkfs.ext4', ['-q', '-F', disk], {
+        env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
+      });
+    }
+    const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks], 2);
+    const uri = (name: string) => server.lines.find((line) => line.includes(name))!.replace('127.0.0.1', hostAddress);
+    const run = (options: string, drive: string, exec: string) =>
+      `echo '--- ${options}'; node ${farbus} run ${options} ${drive} --exec '${exec}'; echo "status $?"`;
+    const script = [
+      run(runs.nvme, `--drive ${uri('nvme.img')}`, commands('/dev/nvme0n1')),
+      run(runs.ahci, `--drive ${uri('ahci.img')},bus=ahci`, commands('/dev/sda')),
+      run('--engine kvm', '', 'poweroff -f').replace('--- --engine kvm', '--- poweroff'),
+    ].join('\n');
+    const lab = await inKvmLab(script, 560_000);
+    output = lab.output;
+    if (process.env['KVMOUT']) writeFileSync('/tmp/kvm-test-output', output);
+    expect(lab.status, output).toBe(0);
+    await stop(server);
+  }, 600_000);
+
+  const part = (name: string) => output.split(`--- ${name}\n`)[1]?.split('\n--- ')[0] ?? `not run: ${output}`;
+
+  it.each(Object.entries(runs))('reads and writes a far disk on %s, without an error in its log', (_, options) => {
+    const said = part(options);
+    expect(said).toContain('x86_64');
+    expect(said).toContain(createHash('sha256').update(numbers).digest('hex'));
+    expect(said).toMatch(/^status 0$/m);
+    const complaints = said.split('\n').filter((line) => line.startsWith('dmesg: ') && !knownComplaints.test(line));
+    expect(complaints).toEqual([]);
+  });
+
+  it('has the processors and the memory that the user asked for, and a vector for each NVMe queue', () => {
+    const said = part(runs.nvme);
+    expect(said).toContain('processors 2');
+    expect(Number(/^Mem: +(\d+)/m.exec(said)?.[1])).toBeGreaterThan(4200);
+    expect(said).toContain('messages 3');
+  });
+
+  it.each(['nvme', 'ahci'])('leaves on %s what this machine reads', (name) => {
+    const disk = join(folder, `${name}.img`);
+    const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
+    execFileSync('fsck.ext4', ['-fn', disk], { env });
+    const found = execFileSync('debugfs', ['-R', 'cat numbers', disk], { env, maxBuffer: 16 << 20 }).toString();
+    expect(found === numbers, found.slice(0, 100)).toBe(true);
+  });
+
+  it('ends the run when it switches off', () => {
+    expect(part('poweroff')).toContain('the guest has halted');
+  });
+});
