@@ -189,6 +189,7 @@ function answer(socket: Socket, request: Buffer, how: Hostility): void {
 
 /** Sends bytes as long as the peer takes them: as fast as it does, or every `everyMs` ms. */
 function again(socket: Socket, bytes: () => Buffer, everyMs = 0): void {
+  socket.setMaxListeners(0); // each answer has its own timer
   const timer = setInterval(() => {
     while (!socket.destroyed && socket.write(bytes()) && everyMs === 0);
   }, everyMs || 1);
