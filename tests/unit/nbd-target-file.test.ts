@@ -130,6 +130,18 @@ describe('a read that is sent from a file', () => {
     peer.target.destroy();
   });
 
+  it.each(['127.0.0.1:4711', '[::1]:4711', '[::ffff:127.0.0.1]:4711'])('is not over TCP from %s', async (from) => {
+    const device = disk();
+    const peer = new Peer(exportsOf({ disk: device }));
+    const counts = sendFiles(peer, (length) => length);
+    Object.assign(peer.stream, { peer: from });
+    await peer.enter('disk');
+    const { data } = await peer.ask({ command: 0, offset: 512, length: 1 << 20 });
+    expect(Buffer.compare(data, bytes.subarray(512, 512 + (1 << 20)))).toBe(0);
+    expect([counts.sent, device.lent]).toEqual([0, 0]);
+    peer.target.destroy();
+  });
+
   it.each([1, 2, 3, 4, 5, 6, 7, 8])(
     'keeps every byte in its place with partial writes and evicted pages (seed %i)',
     async (seed) => {

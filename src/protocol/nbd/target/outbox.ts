@@ -19,6 +19,9 @@ const enough = 1 << 18;
  */
 const most = 1 << 22;
 
+/** Matches the peer of a TCP connection within this computer. */
+const loopback = /^(127\.|\[(::ffff:127\.|::1\]))/;
+
 export class Outbox {
   #stream: ByteStream;
   readonly #arena: Arena;
@@ -51,9 +54,13 @@ export class Outbox {
     this.#broken = broken;
   }
 
-  /** True if {@link addFile} avoids a copy on this stream. */
+  /**
+   * True if {@link addFile} is faster on this stream than a message. Over TCP within this computer
+   * it is not, because the kernel wakes the client for each 64 KiB. Measured by fio, 1 MiB reads at
+   * depth 8, file against message: 0.71 over TCP loopback, 3.0 over a unix socket.
+   */
   get takesFiles(): boolean {
-    return this.#stream.sendFile !== undefined;
+    return this.#stream.sendFile !== undefined && !loopback.test(this.#stream.peer);
   }
 
   /** Switches to another stream. No message may be {@link unsent}. */

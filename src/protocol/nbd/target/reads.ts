@@ -1,8 +1,8 @@
 /**
  * Answers reads. A read is answered by the first way that applies:
  *
- * 1. A long read of a device with file ranges, of data in the page cache: the kernel sends it from
- *    there (sendfile(2), file-reply.ts).
+ * 1. A long read of a device with file ranges, of data in the page cache, on a stream where that is
+ *    faster (outbox.ts): the kernel sends it from there (sendfile(2), file-reply.ts).
  * 2. A long read of such a device, of other data: it is loaded into the page cache without a
  *    thread, and then sent from there.
  * 3. A device with synchronous reads, which has the data at once: into the memory of the reply.
