@@ -1,8 +1,9 @@
 /**
  * Writes that are held up while the gateway that sent them is killed and restarted. Once a client
- * of the new gateway has written the same block and flushed, the old write must not land on it. The
- * write is held in the server's dd, in its SFTP server, in a disk behind another Farbus server, or
- * in the network of an AoE target. The killed gateway is `farbus serve` or `farbus attach`.
+ * of the new gateway has written the same block and flushed, the old write must not land on it. A
+ * block that was flushed before the gateway was killed must still be there. The write is held in
+ * the server's dd, in its SFTP server, in a disk behind another Farbus server, or in the network of
+ * an AoE target. The killed gateway is `farbus serve` or `farbus attach`.
  *
  * Not here: the disk's own process is killed (ghost-disk), `farbus run` is killed (ghost-run).
  */
@@ -72,6 +73,16 @@ async function open(uri: string): Promise<BlockDevice> {
   return device;
 }
 
+/** Place of a block that is flushed before the gateway is killed. */
+const flushedAt = 65536;
+
+/** The letter of the block at `offset`, as the client reads it. */
+async function letterAt(device: BlockDevice, offset: number): Promise<string> {
+  const block = new Uint8Array(4096);
+  await device.read(offset, buffersOf(block));
+  return String.fromCharCode(block[0]!);
+}
+
 /** Holds up a write and ends the gateway. */
 async function killed(
   held: Held,
@@ -81,7 +92,7 @@ async function killed(
   const device = await open(gate.uri);
   await device.write(0, fill('0'));
   // By this block, the client recognises the disk of the restarted gateway.
-  await device.write(65536, fill('w'));
+  await device.write(flushedAt, fill('w'));
   await device.flush();
   held.arm();
   // The client repeats this write through the new gateway.
@@ -120,9 +131,8 @@ async function survive(held: Held, gate: NbdPeer, victims: NbdPeer[]): Promise<v
     await Promise.race([newer, sleep(2000)]);
     await held.release();
     await newer;
-    const first = new Uint8Array(4096);
-    await device.read(0, buffersOf(first));
-    expect(String.fromCharCode(first[0]!)).toBe('B');
+    expect(await letterAt(device, 0)).toBe('B');
+    expect(await letterAt(device, flushedAt)).toBe('w');
     expect(held.letter()).toBe('B');
     expect(gate.output).not.toMatch(/may still land|cannot be read/);
   }
