@@ -1,7 +1,7 @@
 /**
  * The server computer 102 ([SYS] fig. 3): hypervisor 133 under OS 2. Its handler 380 ([SYS] fig. 7)
- * is the trap for the local disk 913 (384: an access that no device owns belongs to the operating
- * system), and for frames the shared adapter (280, 289).
+ * is the trap for the server's local disk, 913 in [SYS] (384: an access that no device owns belongs
+ * to the operating system), and for frames the shared adapter (280, 289).
  *
  * Not here: the virtual I/O server 400, which is a target on the adapter's share. The caller
  * creates it, because it depends on the protocol.

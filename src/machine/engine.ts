@@ -1,7 +1,7 @@
 /**
  * The engine interface: processors and their board, as the rest of the hypervisor sees them. v86
- * implements it (engines/v86). Devices see only {@link GuestMemory}, {@link InterruptLine} and the
- * trap, and run on the event loop.
+ * (engines/v86) and KVM (engines/kvm) implement it. Devices see only {@link GuestMemory},
+ * {@link InterruptLine} and the trap, and run on the event loop.
  *
  * An engine must:
  * - give devices the guest's memory, and check there that every address is RAM;
@@ -15,8 +15,7 @@
  * - stop its processors between two instructions to pause, with no access under the trap.
  *
  * The rest are facets, undefined if the engine does not offer them: the network card, the IDE
- * controller, snapshots. A new engine needs a folder in engines/ and its creation in
- * app/computer/start.ts.
+ * controller, snapshots. ARCHITECTURE.md, "Where to add things", says what a new engine needs.
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';

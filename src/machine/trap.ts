@@ -24,7 +24,8 @@ export type TrapCause = 'command' | 'register' | 'unclaimed';
 
 /**
  * A device whose registers are guarded. It is called within a guest instruction, so it must not
- * throw, block or raise an interrupt.
+ * throw or wait. It may set its interrupt line: the engine raises the interrupt only after the
+ * instruction (engine.ts, InterruptLine).
  */
 export interface GuardedDevice {
   readonly name: string;

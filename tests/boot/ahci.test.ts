@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
-import { createComputer, readyMark, startGuest, type Guest } from '../../src/app/computer/start.js';
+import { createComputer, initReadyText, startGuest, type Guest } from '../../src/app/computer/start.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import type { ClientComputer } from '../../src/computer/client.js';
@@ -65,7 +65,7 @@ beforeAll(async () => {
       { path: 'bin/eject-disk', mode: 0o755, data: ioctlProgram(Ioctl.unlockDoor, Ioctl.eject) },
     ],
   });
-  guest = { image: { ...kernel, initramfs, commandLine: defaultCommandLine }, id, version, mark: readyMark };
+  guest = { image: { ...kernel, initramfs, commandLine: defaultCommandLine }, id, version, readyText: initReadyText };
   const { computer } = await start();
   await waitUntil(computer, 'test -b /dev/sda && test -b /dev/sr0 && test -b /dev/sdb && test -b /dev/sr1');
   await closeAll();

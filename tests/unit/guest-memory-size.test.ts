@@ -12,7 +12,7 @@ const mebibyte = 1 << 20;
 
 function guestOf(initramfs: number): Guest {
   const image = { bzImage: new Uint8Array(0), vmlinux: new Uint8Array(0), commandLine: '' };
-  return { image: { ...image, initramfs: new Uint8Array(initramfs) }, id: '', version: '', mark: undefined };
+  return { image: { ...image, initramfs: new Uint8Array(initramfs) }, id: '', version: '', readyText: undefined };
 }
 
 it("has a default for a small system, grows with a large one, and follows the user's choice if that is enough", () => {

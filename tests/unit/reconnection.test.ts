@@ -102,7 +102,7 @@ describe('reconnection', () => {
 });
 
 describe('durability', () => {
-  it('reports lost writes to one flush after the server has another epoch', () => {
+  it('reports lost writes to one flush after the server has another memory', () => {
     const durability = new Durability('target');
     durability.connected('a');
     durability.wrote();

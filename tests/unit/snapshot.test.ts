@@ -111,7 +111,7 @@ function fakeComputer() {
 }
 
 describe('A computer with a snapshot', () => {
-  const guest: Guest = { image: { commandLine: '' } as never, id: 'id', version: 'a guest', mark: 'ready' };
+  const guest: Guest = { image: { commandLine: '' } as never, id: 'id', version: 'a guest', readyText: 'ready' };
   const start = async (file: string, renew = false) => {
     const { computer, calls } = fakeComputer();
     const warnings: string[] = [];

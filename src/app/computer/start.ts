@@ -41,8 +41,8 @@ import { goOnFrom, saveTo } from './snapshot.js';
 /** Minimum memory of a computer, in bytes. */
 export const minMemory = 64 << 20;
 /** The init script of our initramfs prints this just before its shell starts. */
-export const readyMark = 'farbus: ready';
-/** Default time limit until the boot's mark appears, in ms. */
+export const initReadyText = 'farbus: ready';
+/** Default time limit until the text of the boot's end appears, in ms. */
 export const bootLimit = 300_000;
 
 /** The system to boot, and the id that its snapshots depend on. */
@@ -53,7 +53,7 @@ export interface Guest {
   readonly id: string;
   readonly version: string;
   /** Text that it prints when it has booted; undefined if unknown. */
-  readonly mark: string | undefined;
+  readonly readyText: string | undefined;
 }
 
 export interface GuestChoice {
@@ -63,7 +63,7 @@ export interface GuestChoice {
   readonly initrd?: string | undefined;
   /** Appended to the default command line; replaces it if a kernel is given. */
   readonly append?: string | undefined;
-  readonly mark?: string | undefined;
+  readonly readyText?: string | undefined;
   /** Load the modules for drives on AHCI in Debian's kernel. */
   readonly ahci?: boolean;
   /** Load the modules for drives on IDE. */
@@ -102,12 +102,12 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     });
     const commandLine = choice.append ? `${defaultCommandLine} ${choice.append}` : defaultCommandLine;
     const own = choice.initrd === undefined ? initramfs : await readInput('--initrd', choice.initrd);
-    const mark = choice.mark ?? (choice.initrd === undefined ? readyMark : undefined);
+    const readyText = choice.readyText ?? (choice.initrd === undefined ? initReadyText : undefined);
     return {
       image: { ...kernel, initramfs: own, commandLine },
       id: hash(id, own),
       version: `Debian ${choice.release ?? 12}, kernel ${version}`,
-      mark,
+      readyText,
     };
   }
   if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
@@ -119,13 +119,13 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
     image: { ...kernel, ...(initramfs && { initramfs }), commandLine },
     id,
     version: choice.kernel,
-    mark: choice.mark,
+    readyText: choice.readyText,
   };
 }
 
-async function chooseFirmware({ log, onProgress, mark, signal }: GuestChoice): Promise<Guest> {
+async function chooseFirmware({ log, onProgress, readyText, signal }: GuestChoice): Promise<Guest> {
   const firmware = await prepareFirmware({ log, signal, ...(onProgress && { onProgress }) });
-  return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', mark };
+  return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', readyText };
 }
 
 /** Bytes of initramfs that fit with the minimum and the default memory. */
@@ -238,8 +238,8 @@ export async function startGuest(
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
   if (file && (await goOnFrom(computer, file))) return { from: 'snapshot', ms: performance.now() - started };
   boot(computer, guest);
-  if (guest.mark === undefined) return { from: 'boot', ms: performance.now() - started };
-  await waitForMark(computer, guest.mark, guest.image === undefined, limitMs);
+  if (guest.readyText === undefined) return { from: 'boot', ms: performance.now() - started };
+  await waitForText(computer, guest.readyText, guest.image === undefined, limitMs);
   const saved = file && (await saveTo(computer, file));
   return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
 }
@@ -253,8 +253,13 @@ function boot(computer: Computer, guest: Guest): void {
   }
 }
 
-async function waitForMark(computer: Computer, mark: string, onScreenToo: boolean, limitMs: number): Promise<void> {
-  const pattern = new RegExp(mark.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+async function waitForText(
+  computer: Computer,
+  readyText: string,
+  onScreenToo: boolean,
+  limitMs: number,
+): Promise<void> {
+  const pattern = new RegExp(readyText.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   try {
     const shown = onScreenToo ? [computer.screen.waitFor(pattern, limitMs)] : [];
     await Promise.race([computer.console.waitFor(pattern, limitMs), ...shown]);

@@ -18,7 +18,7 @@ import { Server } from '../../export/nbd/server.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
 import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
-import { lifeOf } from '../life.js';
+import { memoryOf } from '../unflushed.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './settings.js';
 import { openExport, openSource } from '../sources.js';
@@ -27,7 +27,7 @@ import { openTls } from './tls.js';
 
 export interface ServeContext {
   readonly log: Logger;
-  /** Identifies the life of this computer's page cache; see {@link Exports}. */
+  /** Names the memory of this computer's page cache; see {@link Exports}. */
   readonly bootId: string;
   readonly sockets: readonly HandedSocket[];
   /** Receives trace steps, for `--trace`. */
@@ -252,7 +252,7 @@ export class ServeService {
   }
 
   #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
-    const state = lifeOf(one.source, one.filters, this.#context.bootId);
+    const state = memoryOf(one.source, one.filters, this.#context.bootId);
     const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);

@@ -57,14 +57,14 @@ export const startHere: StartComputer = (plan, segment, events, options) => {
 export function systemOf({ system, address, name, segment, drives }: ComputerPlan): Omit<GuestChoice, 'log'> {
   const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
   const append = system.append === undefined ? [] : [system.append];
-  if (system.bios) return { bios: true, mark: system.ready };
+  if (system.bios) return { bios: true, readyText: system.ready };
   return {
     kernel: system.kernel,
     release: system.debian,
     tools: system.with,
     initrd: system.initrd,
     append: system.kernel === undefined ? [...words, ...append].join(' ') : system.append,
-    mark: system.ready,
+    readyText: system.ready,
     ahci: drives.some((drive) => drive.kind !== 'own' && drive.bus === 'ahci'),
     ide: drives.some((drive) => drive.kind === 'text' && drive.bus === 'ide'),
     network: segment !== undefined,

@@ -28,7 +28,7 @@ export async function prepareSystems(
   const prepared = new Set<string>();
   for (const plan of computers) {
     const system = systemOf(plan);
-    const inputs = JSON.stringify({ ...system, append: undefined, mark: undefined });
+    const inputs = JSON.stringify({ ...system, append: undefined, readyText: undefined });
     if (system.kernel !== undefined || prepared.has(inputs)) continue;
     prepared.add(inputs);
     await chooseGuest({ ...system, ...options });

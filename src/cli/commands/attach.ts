@@ -20,7 +20,7 @@ import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
-import { lifeOf } from '../../app/life.js';
+import { memoryOf } from '../../app/unflushed.js';
 import { parseSource } from '../../app/source-text.js';
 import { openSource } from '../../app/sources.js';
 import { exitStatus } from '../exit-status.js';
@@ -84,7 +84,7 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
   try {
     const opening = openSource(source, { filters, reconnectSeconds, log, signal: signals.signal });
     const device = await signals.during(opening, (late) => late.close());
-    const server = new Server(new Exports(lifeOf(source, filters, bootId())), log);
+    const server = new Server(new Exports(memoryOf(source, filters, bootId())), log);
     closing.push(() => server.drain());
     add(server, device, text);
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');

@@ -107,7 +107,7 @@ function entriesOf(readers: ReadonlyMap<string, LogReader>, lines: (reader: LogR
   return [...readers].flatMap(([computer, reader]) => lines(reader).map((line) => ({ computer, line })));
 }
 
-/** Format of the lines that logs.node.ts writes. */
+/** Format of the lines that site/logs.node.ts writes. */
 const timed = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)$/s;
 
 /**

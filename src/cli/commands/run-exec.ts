@@ -81,7 +81,7 @@ async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: n
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
   const print = guestOutput(io, computer);
-  // If the reader of the output is gone, end the command like one that SIGPIPE ends (io.ts).
+  // If the reader of the output is gone, end the command like one that SIGPIPE ends (ui/io.ts).
   void io.stdoutFailed?.then(() => end.abort(new OutputGone()));
   try {
     const status = await computer.console.execute(command, {

@@ -199,7 +199,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
       tools: toolsOf(values),
       initrd: values.initrd,
       append: values.append,
-      mark: values['snapshot-after'],
+      readyText: values['snapshot-after'],
       ahci: drives.map(planDrive).some(({ bus }) => bus === 'ahci'),
       ide: drives.some(({ bus }) => bus === 'ide'),
       log,

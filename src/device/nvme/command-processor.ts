@@ -75,7 +75,7 @@ export class CommandProcessor {
   #completed = 0;
   #ioInFlight = 0;
   /** Number of resets: a command that began before a reset must not complete after it. */
-  #life = 0;
+  #resets = 0;
   #paused = false;
   /** Size of the namespace in bytes, as last reported to the driver. */
   #toldSize: number;
@@ -137,7 +137,7 @@ export class CommandProcessor {
 
   /** §7.3.2: gives up the commands in flight, and drops the queues. */
   reset(): void {
-    this.#life++;
+    this.#resets++;
     this.#inFlight.giveUp();
     this.#sqs.clear();
     this.#cqs.clear();
@@ -206,18 +206,18 @@ export class CommandProcessor {
   }
 
   async #admin(queue: SubmissionQueue, command: NvmeCommand): Promise<void> {
-    const life = this.#life;
-    // Leave the guest's instruction first: a completion may raise the interrupt, which is not
-    // allowed within it.
+    const resets = this.#resets;
+    // Let `#fetch` first add the command to those in flight and reserve its place in the completion
+    // queue. Some commands act at once: an event request is completed if an event is waiting.
     await Promise.resolve();
     try {
       const outcome = await executeAdmin(this.#adminTarget, command);
-      if (outcome && this.#life === life) this.#complete(queue, command, outcome.status, outcome.result ?? 0);
+      if (outcome && this.#resets === resets) this.#complete(queue, command, outcome.status, outcome.result ?? 0);
     } catch (error) {
       const status = error instanceof CommandError ? error.status : Status.internalError;
       if (!(error instanceof CommandError))
         this.#options.log.log('error', 'admin', `${this.#options.name}: ${String(error)}`);
-      if (this.#life === life) this.#complete(queue, command, status | doNotRetry, 0);
+      if (this.#resets === resets) this.#complete(queue, command, status | doNotRetry, 0);
     }
   }
 
@@ -235,14 +235,14 @@ export class CommandProcessor {
   }
 
   async #io(queue: SubmissionQueue, command: NvmeCommand, signal: AbortSignal, trap?: Trap): Promise<void> {
-    const life = this.#life;
+    const resets = this.#resets;
     const tag = this.#options.steps.newTag();
     if (trap) this.#options.attribute?.(tag, trap);
     const issued = performance.now();
     this.#ioInFlight++;
     const status = await executeNvm(this.#context, command, { signal, tag });
     this.#ioInFlight--;
-    if (this.#life !== life) return;
+    if (this.#resets !== resets) return;
     this.#ended(queue, command, status, tag, issued, trap);
   }
 

@@ -39,7 +39,7 @@ const Argument = {
   generation: 34,
   nonce: 36,
   /** In a response: identifies the memory in which the target holds unflushed writes. */
-  life: 44,
+  memory: 44,
   /** In a request: the first tag of the session. */
   firstTag: 52,
   /** CRC-32 of the tag and of the argument up to here; 0: none, and no seals. */
@@ -71,7 +71,7 @@ export const tagMemory = 4 * tagSpan;
 
 /** Length of the frames of openings and grants, in bytes. */
 export const sessionFrameSize = Argument.size;
-/** Length of a nonce and of a `life`, in bytes. */
+/** Length of a nonce, and of the name of a target's memory, in bytes. */
 export const nonceSize = 8;
 
 /** A request for a session. */
@@ -91,7 +91,8 @@ export interface SessionOpening {
 export interface SessionGrant {
   readonly nonce: Uint8Array;
   readonly generation: number;
-  readonly life: Uint8Array;
+  /** Names the memory that holds the target's unflushed writes. */
+  readonly memory: Uint8Array;
   readonly readOnly: boolean;
   /** The commands of the session are sealed. */
   readonly sealed: boolean;
@@ -130,10 +131,10 @@ export function getOpening(frame: Uint8Array): SessionOpening | number | 'damage
 
 /** Turns an opening in `frame` into a grant. */
 export function putGrant(frame: Uint8Array, grant: SessionGrant): void {
-  const { nonce, generation, life, readOnly, sealed } = grant;
+  const { nonce, generation, memory, readOnly, sealed } = grant;
   putOpening(frame, { nonce, supersedes: generation, firstTag: 0, named: false, sealed: false });
   frame[Argument.flags] = readOnly ? SessionFlag.readOnly : 0;
-  frame.set(life.subarray(0, nonceSize), Argument.life);
+  frame.set(memory.subarray(0, nonceSize), Argument.memory);
   if (sealed) putU32(frame, Argument.check, checkOf(frame));
 }
 
@@ -149,7 +150,7 @@ export function getGrant(frame: Uint8Array): SessionGrant | undefined {
   return {
     nonce: frame.slice(Argument.nonce, Argument.nonce + nonceSize),
     generation,
-    life: frame.slice(Argument.life, Argument.life + nonceSize),
+    memory: frame.slice(Argument.memory, Argument.memory + nonceSize),
     readOnly: (frame[Argument.flags]! & SessionFlag.readOnly) !== 0,
     sealed: check !== 0,
   };

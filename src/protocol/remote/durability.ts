@@ -5,7 +5,7 @@
  * such writes may be lost. The next flush must then fail instead of claiming success.
  *
  * Not here: how a protocol learns of a restart (NBD: the session's state; ssh: the boot id; AoE:
- * the life in a session's grant).
+ * the memory that a session's grant names).
  */
 import { BlockError } from '../../block/errors.js';
 
@@ -16,8 +16,8 @@ export interface CountedFlush {
 
 export class Durability {
   readonly #server: string;
-  /** Epoch of the server: another one means that its memory was lost. */
-  #epoch: string | undefined;
+  /** Name of the server's memory, which holds unflushed writes. Another name: they were lost. */
+  #memory: string | undefined;
   /** The number of acknowledged writes, and the number of them known to be durable. */
   #acknowledged = 0;
   #durable = 0;
@@ -46,12 +46,13 @@ export class Durability {
 
   /**
    * A write was answered with success that only a later flush makes durable.
-   * @param epoch of the server, on the connection that brought the answer; undefined if unknown
+   * @param memory name of the server's memory, on the connection that brought the answer; undefined
+   *   if unknown
    */
-  wrote(epoch?: string): void {
+  wrote(memory?: string): void {
     this.#acknowledged++;
     // The answer comes from before a restart that another connection has already noticed.
-    if (epoch !== undefined && this.#epoch !== undefined && epoch !== this.#epoch) this.restarted();
+    if (memory !== undefined && this.#memory !== undefined && memory !== this.#memory) this.restarted();
   }
 
   flushed({ covers }: CountedFlush): void {
@@ -61,12 +62,12 @@ export class Durability {
   /**
    * A connection is established. Returns an error for flushes if writes may have been lost;
    * {@link flushing} returns it too.
-   * @param epoch of the server; undefined if it reports none
+   * @param memory name of the server's memory; undefined if it reports none
    */
-  connected(epoch: string | undefined): BlockError | undefined {
-    const before = this.#epoch;
-    this.#epoch = epoch;
-    return before === undefined || before === epoch ? undefined : this.restarted();
+  connected(memory: string | undefined): BlockError | undefined {
+    const before = this.#memory;
+    this.#memory = memory;
+    return before === undefined || before === memory ? undefined : this.restarted();
   }
 
   /** The server has lost its memory. Returns the error for the next flush if writes may be lost. */

@@ -114,7 +114,7 @@ export class Exchange {
           command.copies = 0;
         }
       }
-      lost = this.#durability.connected(contact.grant.life.join());
+      lost = this.#durability.connected(contact.grant.memory.join());
       if (lost) this.#failFlushes(lost);
     }
     this.#inFlight.limit(contact.bufferCount);

@@ -55,14 +55,16 @@ export async function listenAoe(
   };
   try {
     for (const { device, readOnly, state } of exports) {
-      const life = Uint8Array.from(state.replaceAll('-', '').match(/[0-9a-f]{2}/gi) ?? [], (hex) => parseInt(hex, 16));
+      const memory = Uint8Array.from(state.replaceAll('-', '').match(/[0-9a-f]{2}/gi) ?? [], (hex) =>
+        parseInt(hex, 16),
+      );
       targets.push(
         new AoeTarget(segment, device, {
           shelf,
           slot: slot + targets.length,
           readOnly,
           bufferCount: /^(udp|vxlan):/.test(name) ? bufferCount.udp : bufferCount.interface,
-          ...(life.length >= 8 && { life }),
+          ...(memory.length >= 8 && { memory }),
           log,
           ...(steps && { steps }),
         }),

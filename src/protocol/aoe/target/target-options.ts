@@ -27,7 +27,7 @@ export interface AoeTargetOptions {
    * Identifies the memory that holds unflushed writes, 8 bytes. It must change when that memory is
    * lost. Default: random, so it changes with each target.
    */
-  readonly life?: Uint8Array;
+  readonly memory?: Uint8Array;
   /** Offer Farbus sessions. Default true; false makes this a plain AoE target. */
   readonly sessions?: boolean;
   readonly log?: Logger;

@@ -67,7 +67,7 @@ export class AoeTarget {
   readonly #settings: Settings;
   readonly #sessions = new SessionTable();
   readonly #openings = new Set<string>();
-  readonly #life: Uint8Array;
+  readonly #memory: Uint8Array;
   readonly #log: ThrottledLogger;
   readonly #frameSize: number;
   readonly #executor: Executor;
@@ -96,7 +96,7 @@ export class AoeTarget {
     this.slot = slot;
     this.#plain = options.sessions === false;
     this.#frameSize = Header.type + 2 + segment.mtu;
-    this.#life = options.life?.slice(0, nonceSize) ?? crypto.getRandomValues(new Uint8Array(nonceSize));
+    this.#memory = options.memory?.slice(0, nonceSize) ?? crypto.getRandomValues(new Uint8Array(nonceSize));
     this.#log = new ThrottledLogger(options.log ?? silent);
     const warning = tailWarning(name, { ...device.info, tail: 0 }, sectorSize);
     if (warning !== undefined) this.#log.log('warn', 'tail', warning);
@@ -229,7 +229,7 @@ export class AoeTarget {
       this.#openings.delete(key);
       this.#log.log('debug', 'session', `${formatMac(frame.subarray(6, 12))}: session ${generation}`);
       const { nonce } = opening;
-      putGrant(frame, { nonce, generation, life: this.#life, readOnly: this.#disk.readOnly, sealed });
+      putGrant(frame, { nonce, generation, memory: this.#memory, readOnly: this.#disk.readOnly, sealed });
       this.counters.commands++;
       this.#responder.respond(frame, sessionFrameSize, 0);
     });

@@ -2,7 +2,7 @@
  * Fences requests that an earlier process of ours left at a server (block/life.ts).
  *
  * It opens a connection that names that process's session. A Farbus server admits it only after
- * every request of that session has ended (target/sessions.ts). No request is sent on it. Servers
+ * every request of that session has ended (block/sessions.ts). No request is sent on it. Servers
  * without sessions cannot be asked; docs/nbd.md says what holds for them.
  */
 import { Deadline } from '../../../base/deadline.js';

@@ -42,7 +42,7 @@ export class NbdRequest extends PendingRequest {
    * True if it was in flight on a lost connection and no later one has been admitted yet: the
    * server may still carry it out.
    */
-  ghost = false;
+  mayRun = false;
   /** Sent by the connection itself; it has no caller. */
   internal = false;
   /** A pooled copy of its payload, while that is being sent. */

@@ -104,7 +104,7 @@ export class Session {
     // Flushes on one connection make the writes of the others durable too ([NBD]
     // NBD_FLAG_CAN_MULTI_CONN), so all sessions share this.
     this.#durability = first ? first.#durability : new Durability();
-    this.#durability.connected(epochOf(connection));
+    this.#durability.connected(memoryOf(connection));
     this.#adopt(connection);
   }
 
@@ -236,7 +236,7 @@ export class Session {
       if (request.error.kind === 'no-medium') this.#mediumGone(request, connection);
       return;
     }
-    if (request.needsFlush) this.#durability.wrote(epochOf(connection));
+    if (request.needsFlush) this.#durability.wrote(memoryOf(connection));
     else if (request.type === Command.flush) this.#durability.flushed(request);
     request.succeed();
   }
@@ -261,11 +261,13 @@ export class Session {
    */
   #abandon(request: NbdRequest): void {
     const at = this.#waiting.indexOf(request);
-    // With other sessions, a ghost request ends only when a later connection is admitted: until
-    // then, requests of another session could be carried out before it.
-    if (at < 0 || (request.ghost && this.several)) return;
-    // Without other sessions, a ghost can be dropped: later requests go over a connection that the
-    // server admits only after it has fenced the older ones.
+    if (at < 0) return;
+    // The server may still carry out a request of a lost connection. If the caller went on now, its
+    // next request could go over another connection of the device and be carried out first; then
+    // the old request would undo it. So the caller waits for the next connection (`#olderEnded`).
+    if (request.mayRun && this.several) return;
+    // With one connection, the caller need not wait: later requests go over the next connection,
+    // which a Farbus server admits only after the requests of the lost one have ended.
     this.#waiting.splice(at, 1);
     request.fail(abortedError());
   }
@@ -273,7 +275,7 @@ export class Session {
   #adopt(connection: Connection): void {
     this.#connection = connection;
     this.#reconnection.calm();
-    this.#layGhosts();
+    this.#olderEnded();
     connection.start({
       answered: (request) => this.#answered(request, connection),
       room: () => {
@@ -285,10 +287,13 @@ export class Session {
     this.#pump();
   }
 
-  /** The server has admitted a new connection: requests on older ones can no longer take effect. */
-  #layGhosts(): void {
+  /**
+   * The server has admitted a new connection: requests on older ones can no longer take effect.
+   * Ends the requests whose callers have aborted them meanwhile.
+   */
+  #olderEnded(): void {
     this.#waiting = this.#waiting.filter((request) => {
-      request.ghost = false;
+      request.mayRun = false;
       if (request.aborted) request.fail(abortedError());
       return !request.aborted;
     });
@@ -301,7 +306,7 @@ export class Session {
     this.#mediumLeft = false;
     // Dial the server in any case, to find out which medium is in the drive now.
     const leastMs = mediumLeft ? renewMs : 0;
-    for (const request of unfinished) request.ghost = true;
+    for (const request of unfinished) request.mayRun = true;
     const again = this.#reconnection.keep(unfinished, reason, leastMs, this.several);
     this.#waiting = [...again, ...this.#waiting];
     const now = performance.now();
@@ -359,7 +364,7 @@ export class Session {
   #resume(connection: Connection): void {
     if (this.#reconnection.state === 'closed') return void connection.disconnect();
     // Another session of the group may have detected the loss already.
-    const lost = this.#durability.connected(epochOf(connection)) ?? this.#durability.lost;
+    const lost = this.#durability.connected(memoryOf(connection)) ?? this.#durability.lost;
     if (lost) {
       this.#reconnection.say('error', 'unflushed', lost.message);
       const flushes = this.#waiting.filter((request) => request.type === Command.flush);
@@ -389,7 +394,10 @@ export class Session {
   }
 }
 
-/** The epoch of the server's memory (spec.ts, sessionContext); undefined if it reports none. */
-function epochOf({ negotiated }: Connection): string | undefined {
+/**
+ * The name of the server's memory, which holds unflushed writes (spec.ts, sessionContext). Undefined
+ * if the server reports none.
+ */
+function memoryOf({ negotiated }: Connection): string | undefined {
   return negotiated.state || undefined;
 }

@@ -2,7 +2,7 @@
  * NbdTarget: one connection of an NBD server ([NBD]), from the greeting to the end.
  *
  * It uses streams and BlockDevices only. Not here: sockets, files, and other connections, except
- * those of its own session (sessions.ts).
+ * those of its own session (block/sessions.ts).
  */
 import type { ThrottledLogger } from '../../../base/log.js';
 import { messageOf } from '../../../base/errors.js';
