@@ -1,7 +1,7 @@
 /**
- * Lint of documents, examples and units: lines of at most 100 columns, links to files and headings
- * of this repository that exist, and paths in backticks that exist (CONTRIBUTING.md, "Language").
- * Lines with a URL may be longer.
+ * Lint of documents, examples, units and comments: lines of at most 100 columns, links to files and
+ * headings of this repository that exist, paths in backticks that exist, and names of source files
+ * in comments of src that exist (CONTRIBUTING.md, "Language"). Lines with a URL may be longer.
  *
  * Not here: the format of Markdown (prettier).
  */
@@ -47,6 +47,21 @@ const history = ['CHANGELOG.md'];
 for (const file of files.filter((name) => name.endsWith('.md') && !history.includes(name))) {
   for (const [, path] of readFileSync(file, 'utf8').matchAll(/`((?:src|tests|bench|scripts|docs)\/[\w./-]+)`/g)) {
     if (!existsSync(path)) faults.push(`${file}: there is no ${path}`);
+  }
+}
+/** True if `path` is relative to the folder of `file` or to a folder above it. */
+function isNear(file, path) {
+  for (let folder = dirname(file); folder !== '.'; folder = dirname(folder)) {
+    if (existsSync(join(folder, path))) return true;
+  }
+  return existsSync(path);
+}
+const sources = execFileSync('git', ['ls-files', 'src/*.ts'], { encoding: 'utf8' }).split('\n').filter(existsSync);
+for (const file of sources) {
+  for (const [comment] of readFileSync(file, 'utf8').matchAll(/^\s*(?:\/?\*|\/\/).*$/gm)) {
+    for (const [path] of comment.matchAll(/(?<![\w/.*-])(?:\.\.\/)*[a-z][\w/-]*(?:\.node)?\.ts\b/g)) {
+      if (!isNear(file, path)) faults.push(`${file}: a comment names ${path}, which is neither beside it nor above it`);
+    }
   }
 }
 for (const fault of faults) console.error(fault);

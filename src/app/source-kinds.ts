@@ -1,7 +1,7 @@
 /**
- * The kinds of sources: how each is written, its help, and how it is opened. A new kind of source is
- * one more entry of {@link sourceKinds}, which opens a BlockDevice: of storage or of a protocol's
- * initiator. A protocol's target is added elsewhere (ARCHITECTURE.md, "Where to add things").
+ * The kinds of sources: how each is written, its help, and how it is opened. A new kind is one more
+ * entry of {@link sourceKinds}, which opens a BlockDevice: of storage or of a protocol's initiator.
+ * A protocol's target is added elsewhere (ARCHITECTURE.md, "Where to add things").
  *
  * Not here: files and block devices of this computer (sources.ts).
  */

@@ -395,8 +395,8 @@ export class Session {
 }
 
 /**
- * The name of the server's memory, which holds unflushed writes (spec.ts, sessionContext). Undefined
- * if the server reports none.
+ * The name of the server's memory, which holds unflushed writes (spec.ts, sessionContext).
+ * Undefined if the server reports none.
  */
 function memoryOf({ negotiated }: Connection): string | undefined {
   return negotiated.state || undefined;
