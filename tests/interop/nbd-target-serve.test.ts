@@ -82,7 +82,7 @@ describe('farbus serve', () => {
       ['two given names that are one', [`a=${path}`, `a=${twin}`], 2, /NAME=SOURCE/],
       ['a name for two', [path, twin, '--name', 'x'], 2, /--name/],
       ['two names for one', [`a=${path}`, '--name', 'x'], 2, /--name/],
-      ['no URI', [path, '--listen', '127.0.0.1:99'], 2, /nbd:\/\/HOST/],
+      ['no URI', [path, '--listen', '127.0.0.1:99'], 2, /write nbd:\/\/127\.0\.0\.1:99/],
       ['a wrong port', [path, '--listen', 'nbd://127.0.0.1:99999'], 2, /port/],
       ['another scheme', [path, '--listen', 'http://127.0.0.1'], 2, /nbd:\/\/HOST/],
       ['TLS in the URI', [path, '--listen', 'nbds://127.0.0.1'], 2, /--tls-certificates/],

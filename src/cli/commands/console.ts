@@ -33,12 +33,13 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const { path } = await findSite(io.env, values.site);
   const { socket, rest } = await openControl(path, { command: 'console', computer });
   const signals = onSignals();
-  if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${computer}; Ctrl-] leaves\n`);
   const ended = new Promise<'ended'>((resolve) => socket.once('close', () => resolve('ended')));
+  // Before the first output: who sees it may press Ctrl-C, which is the guest's.
+  const terminal = attachTerminal(io, (bytes) => socket.write(bytes));
+  if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${computer}; Ctrl-] leaves\n`);
   if (rest.length > 0) io.stdout.write(rest);
   socket.on('data', (bytes: Buffer) => io.stdout.write(bytes));
   socket.resume();
-  const terminal = attachTerminal(io, (bytes) => socket.write(bytes));
   try {
     const left = Promise.race([terminal.left, ...(io.stdoutFailed ? [io.stdoutFailed] : [])]);
     const how = await Promise.race([ended, left.then(() => 'left' as const), signals.received]);

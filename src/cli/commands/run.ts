@@ -306,7 +306,6 @@ function nothingToBoot(): FarbusError {
 }
 
 async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
-  log.log('info', `${guest.version} starts; Ctrl-] leaves`);
   let watch: ReturnType<typeof setInterval> | undefined;
   const print = guestOutput(io, computer);
   if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
@@ -315,6 +314,8 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     if (screen) return computer.screen.typeBytes(bytes);
     return computer.sendSerial(bytes);
   });
+  // In raw mode already: from here on Ctrl-C is the guest's.
+  log.log('info', `${guest.version} starts; Ctrl-] leaves`);
   try {
     const start = startGuest(computer, guest, values.snapshot, memory, { log }).then((result) => {
       if (result.from === 'snapshot') void computer.console.send('\n');
