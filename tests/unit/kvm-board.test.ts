@@ -90,6 +90,9 @@ describe('PCI configuration by ports', () => {
     expect(board.readMemory(0xfd100010, 4)).toBe(0x11223344);
     board.writeMemory(0xfd100014, 4, 7);
     expect(accesses).toEqual(['read 16 4', 'write 20 4 7']);
+    expect(board.readMemory(base + 16, 4)).toBe(0xffffffff); // its former place
+    board.writeMemory(base + 20, 4, 8);
+    expect(accesses).toHaveLength(2);
     writeConfig(board, 8, 0x14, 4, 0xffffffff); // a BAR that does not exist
     expect(readConfig(board, 8, 0x14)).toBe(0);
   });
@@ -166,6 +169,13 @@ describe('the serial port', () => {
     for (const byte of Buffer.from('hello')) board.writePort(0x3f8, 1, byte);
     board.takeOutput();
     expect(Buffer.from(serial).toString()).toBe('hello');
+  });
+
+  it('interrupts again for each byte that a driver sends without asking for the cause', () => {
+    const { board, inputs } = makeBoard();
+    board.writePort(0x3f9, 1, 2);
+    board.writePort(0x3f8, 1, 0x41);
+    expect(inputs.map(([, asserted]) => asserted)).toEqual([true, false, true]);
   });
 
   it('loses no output when the guest sends more than waits', () => {

@@ -17,14 +17,15 @@ import type {
   ProtectedModeEntry,
 } from '../../engine.js';
 import type { TrapHandler } from '../../trap.js';
-import { Cpuid, Extension, Request, Sregs, apiVersion } from './abi.js';
+import { Extension, Request, Sregs, apiVersion } from './abi.js';
+import { cpuidOf, supportedCpuid } from './cpuid.node.js';
 import { acpiTables, tablesAt } from './board/acpi.js';
 import { Board } from './board/board.js';
 import { KvmMemory } from './memory.node.js';
 import { SerialInput } from './serial-input.js';
 import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
-import { openKvm, setInterruptInput } from './system.node.js';
+import { openKvm, setInterruptInput, untilUninterrupted } from './system.node.js';
 import { Vcpu, enterProtected, type VcpuEnd } from './vcpu.node.js';
 
 export interface KvmOptions {
@@ -41,10 +42,6 @@ const pirqInputs = [10, 11, 5, 7] as const;
 /** Three pages below 4 GiB that KVM needs for itself on Intel's processors ([KVM] §4.35, §4.41). */
 const tssAt = 0xfffbd000;
 const identityMapAt = 0xfffbc000;
-const maxCpuidEntries = 256;
-/** CPUID leaf 1, ECX: the system runs on a hypervisor; timer of the local APIC by TSC value. */
-const hypervisorBit = 0x80000000 | 0;
-const deadlineTimerBit = 1 << 24;
 
 /** Creates the machine, which is then paused. */
 export async function createKvm(options: KvmOptions): Promise<Engine> {
@@ -62,6 +59,7 @@ class KvmEngine implements Engine {
   readonly memory: KvmMemory;
   readonly trap: TrapHandler;
   readonly network = undefined;
+  readonly acpiRoot = tablesAt;
   readonly screen = { look: () => ({ kind: 'pixels' as const, width: 0, height: 0, rgb: new Uint8Array(0) }) };
   readonly #options: KvmOptions;
   readonly #kvm: number;
@@ -74,16 +72,19 @@ class KvmEngine implements Engine {
   readonly #asserted = new Map<number, Set<object>>();
   readonly #message = new Uint8Array(32);
   #ended = false;
+  /** True when the descriptors are closed: the kernel may have given their numbers away. */
+  #closed = false;
   #stopped: Promise<void> | undefined;
 
   constructor(options: KvmOptions) {
     this.#options = options;
     this.trap = options.trap;
     const system = machineCalls();
+    this.memory = new KvmMemory(options.memorySize);
     this.#kvm = openKvm();
     if (system.control(this.#kvm, Request.getApiVersion, 0) !== apiVersion)
       throw new FarbusError('this KVM is too old');
-    this.#vm = system.control(this.#kvm, Request.createVm, 0);
+    this.#vm = untilUninterrupted(() => system.control(this.#kvm, Request.createVm, 0));
     system.control(this.#vm, Request.setTssAddress, tssAt);
     const identity = new Uint8Array(8);
     new DataView(identity.buffer).setBigUint64(0, BigInt(identityMapAt), true);
@@ -92,7 +93,6 @@ class KvmEngine implements Engine {
     const timer = new Uint8Array(64);
     timer[0] = 1; // KVM_PIT_SPEAKER_DUMMY: the kernel answers port 0x61
     system.exchange(this.#vm, Request.createPit2, timer);
-    this.memory = new KvmMemory(options.memorySize);
     this.memory.slots.forEach((slot, i) => {
       const region = new DataView(new ArrayBuffer(32));
       region.setUint32(0, i, true);
@@ -111,18 +111,28 @@ class KvmEngine implements Engine {
       onEnd: (why) => this.#end(why),
     });
     this.#serial = new SerialInput((bytes) => this.#board.giveInput(bytes));
+  }
+
+  /** Creates the processors. Resolves when their threads are there. */
+  async ready(): Promise<void> {
+    const system = machineCalls();
     const runSize = system.control(this.#kvm, Request.getVcpuMmapSize, 0);
     const host = { board: this.#board, onEnd: (why: VcpuEnd) => this.#end(why === 'tripleFault' ? 'reset' : 'failed') };
-    const cpuid = this.#supportedCpuid();
-    const { processors = 1 } = options;
-    // KVM's list leaves out these two, which the in-kernel interrupt controllers make possible.
-    const deadline = system.control(this.#kvm, Request.checkExtension, Extension.tscDeadlineTimer) > 0;
-    const features = hypervisorBit | (deadline ? deadlineTimerBit : 0);
+    const cpuid = supportedCpuid(this.#kvm);
+    const { processors = 1 } = this.#options;
+    const deadlineTimer = system.control(this.#kvm, Request.checkExtension, Extension.tscDeadlineTimer) > 0;
     for (let id = 0; id < processors; id++) {
       const fd = system.control(this.#vm, Request.createVcpu, id);
-      system.exchange(fd, Request.setCpuid2, cpuidFor(cpuid, id, processors, features));
-      this.#vcpus.push(new Vcpu(this.#vm, fd, runSize, host));
+      try {
+        system.exchange(fd, Request.setCpuid2, cpuidOf(cpuid, { id, processors, deadlineTimer }));
+        this.#vcpus.push(new Vcpu(this.#vm, fd, runSize, host));
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
     }
+    await Promise.all(this.#vcpus.map((vcpu) => vcpu.ready));
+    process.on('exit', this.#leave);
   }
 
   /** Number of exits of all processors by KVM's reason, for benchmarks and tests. */
@@ -130,16 +140,6 @@ class KvmEngine implements Engine {
     const all = new Map<number, number>();
     for (const { exits } of this.#vcpus) for (const [why, count] of exits) all.set(why, (all.get(why) ?? 0) + count);
     return all;
-  }
-
-  async ready(): Promise<void> {
-    await Promise.all(this.#vcpus.map((vcpu) => vcpu.ready));
-  }
-
-  get acpiRoot(): number {
-    const tables = acpiTables({ processors: this.#vcpus.length, inputOf });
-    this.memory.area(tablesAt, tables.length).set(tables);
-    return tablesAt;
   }
 
   addPci(device: PciFunction): InterruptLine {
@@ -172,6 +172,8 @@ class KvmEngine implements Engine {
   }
 
   enter(entry: ProtectedModeEntry): void {
+    const tables = acpiTables({ processors: this.#vcpus.length, inputOf });
+    this.memory.area(tablesAt, tables.length).set(tables);
     const { instructionPointer: rip, ebx: rbx = 0, esi: rsi, esp: rsp } = entry;
     enterProtected(this.#vcpus[0]!, { rip, rbx, rsi, rsp });
   }
@@ -181,6 +183,7 @@ class KvmEngine implements Engine {
   }
 
   descriptors(): DescriptorRegisters | undefined {
+    if (this.#closed) return undefined;
     // The kernel would make us wait for a processor that runs.
     const stopped = this.#vcpus.find(({ running }) => !running);
     if (!stopped) return undefined;
@@ -223,12 +226,19 @@ class KvmEngine implements Engine {
 
   async #release(): Promise<void> {
     this.#ended = true;
+    process.off('exit', this.#leave);
     this.#serial.close();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.end()));
+    this.#closed = true;
     for (const { fd } of this.#vcpus) closeSync(fd);
     closeSync(this.#vm);
     closeSync(this.#kvm);
   }
+
+  /** A process that ends joins its threads, and only a signal ends a thread's call of KVM_RUN. */
+  readonly #leave = (): void => {
+    for (const vcpu of this.#vcpus) vcpu.leave();
+  };
 
   #end(why: EngineEnd): void {
     if (this.#ended) return;
@@ -237,22 +247,26 @@ class KvmEngine implements Engine {
   }
 
   #setInput(input: number, asserted: boolean): void {
-    setInterruptInput(this.#vm, input, asserted);
+    // Commands that end after the machine's end still set their line.
+    if (this.#closed) return;
+    try {
+      setInterruptInput(this.#vm, input, asserted);
+    } catch {
+      this.#end('failed'); // the kernel has given the machine up
+    }
   }
 
   #sendMessage(address: number, data: number): void {
+    if (this.#closed) return;
     const view = new DataView(this.#message.buffer);
     view.setUint32(0, address >>> 0, true);
     view.setUint32(4, Math.floor(address / 2 ** 32), true);
     view.setUint32(8, data, true);
-    machineCalls().exchange(this.#vm, Request.signalMsi, this.#message);
-  }
-
-  #supportedCpuid(): Uint8Array {
-    const bytes = new Uint8Array(Cpuid.header + maxCpuidEntries * Cpuid.entry);
-    new DataView(bytes.buffer).setUint32(0, maxCpuidEntries, true);
-    machineCalls().exchange(this.#kvm, Request.getSupportedCpuid, bytes);
-    return bytes;
+    try {
+      machineCalls().exchange(this.#vm, Request.signalMsi, this.#message);
+    } catch {
+      // No processor takes the message (EPERM): it is lost, as on a real bus.
+    }
   }
 }
 
@@ -265,24 +279,4 @@ function withLine(config: Uint8Array, input: number): Uint8Array {
   const copy = config.slice();
   if (copy[0x3d] !== 0) copy[0x3c] = input;
   return copy;
-}
-
-/** The processor's features, with the ids of virtual processor `id` (Intel SDM vol. 2, CPUID). */
-function cpuidFor(supported: Uint8Array, id: number, processors: number, features: number): Uint8Array {
-  const bytes = supported.slice();
-  const view = new DataView(bytes.buffer);
-  const count = view.getUint32(0, true);
-  for (let i = 0; i < count; i++) {
-    const at = Cpuid.header + i * Cpuid.entry;
-    const leaf = view.getUint32(at + Cpuid.function, true);
-    // Leaf 1, EBX bits 31 to 24: initial APIC id; bits 23 to 16: number of APIC ids.
-    // Leaves 0xb and 0x1f, EDX: x2APIC id.
-    if (leaf === 1) {
-      view.setUint8(at + Cpuid.ebx + 3, id);
-      view.setUint8(at + Cpuid.ebx + 2, processors);
-      view.setUint32(at + Cpuid.ecx, view.getUint32(at + Cpuid.ecx, true) | features, true);
-    }
-    if (leaf === 0x0b || leaf === 0x1f) view.setUint32(at + Cpuid.edx, id, true);
-  }
-  return bytes;
 }

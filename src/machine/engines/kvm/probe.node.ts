@@ -9,7 +9,8 @@ import { accessSync, closeSync, constants, statSync } from 'node:fs';
 import { errnoOf, messageOf } from '../../../base/errors.js';
 import { Exit, Regs, Request, Run, Sregs, apiVersion } from './abi.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
-import { openKvm } from './system.node.js';
+import { supportedCpuid } from './cpuid.node.js';
+import { openKvm, untilUninterrupted } from './system.node.js';
 
 /** True, or the reason in words that complete "KVM cannot be used: ". */
 export type KvmState = true | string;
@@ -60,16 +61,13 @@ function probe(): KvmState {
   const open = [kvm];
   try {
     if (system.control(kvm, Request.getApiVersion, 0) !== apiVersion) return 'its version is unknown';
-    const vm = system.control(kvm, Request.createVm, 0);
+    const vm = untilUninterrupted(() => system.control(kvm, Request.createVm, 0));
     open.push(vm);
     const memory = guestMemory();
     mapMemory(vm, memory);
     const vcpu = system.control(vm, Request.createVcpu, 0);
     open.push(vcpu);
-    const cpuid = new Uint8Array(8 + 256 * 40);
-    new DataView(cpuid.buffer).setUint32(0, 256, true);
-    system.exchange(kvm, Request.getSupportedCpuid, cpuid);
-    system.exchange(vcpu, Request.setCpuid2, cpuid);
+    system.exchange(vcpu, Request.setCpuid2, supportedCpuid(kvm));
     const page = system.map(vcpu, system.control(kvm, Request.getVcpuMmapSize, 0));
     const run = new DataView(page.buffer, page.byteOffset, page.byteLength);
     let best = Infinity;
@@ -78,7 +76,7 @@ function probe(): KvmState {
       memory.fill(0, At.pair, At.pair + 16);
       enterLong(vcpu);
       const started = performance.now();
-      system.control(vcpu, Request.run, 0);
+      untilUninterrupted(() => system.control(vcpu, Request.run, 0));
       best = Math.min(best, performance.now() - started);
       const done = run.getUint32(Run.exitReason, true) === Exit.io && run.getUint16(Run.ioPort, true) === donePort;
       const value = done ? run.getUint8(Number(run.getBigUint64(Run.ioDataOffset, true))) : 0;

@@ -1,5 +1,6 @@
-/** /dev/kvm, and the one call that several threads make on a machine. */
+/** /dev/kvm, and calls that several files of the engine make. */
 import { openSync } from 'node:fs';
+import { errnoOf } from '../../../base/errors.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
 import { Request } from './abi.js';
 
@@ -15,4 +16,15 @@ export function openKvm(): number {
 export function setInterruptInput(vm: number, input: number, asserted: boolean): void {
   const level = new Uint8Array(Uint32Array.of(input, asserted ? 1 : 0).buffer);
   machineCalls().exchange(vm, Request.irqLine, level);
+}
+
+/** Repeats a call while a signal interrupts it. */
+export function untilUninterrupted(call: () => number): number {
+  for (;;) {
+    try {
+      return call();
+    } catch (error) {
+      if (errnoOf(error) !== 'EINTR') throw error;
+    }
+  }
 }

@@ -30,6 +30,8 @@ export class Vcpu {
   #held = true;
   #running = false;
   #ended = false;
+  /** True while an exit is being handled: the guest must not run. */
+  #handling = false;
   #stopped: (() => void)[] = [];
   /** Number of exits by reason, for benchmarks. */
   readonly exits = new Map<number, number>();
@@ -69,16 +71,15 @@ export class Vcpu {
   resume(): void {
     if (!this.#held || this.#ended) return;
     this.#held = false;
-    if (!this.#running) this.#go();
+    if (!this.#running && !this.#handling) this.#go();
   }
 
   /** Holds the processor between two instructions. Resolves when it is held. */
   hold(): Promise<void> {
     this.#held = true;
     if (!this.#running) return Promise.resolve();
-    this.#run.setUint8(Run.immediateExit, 1);
     const stopped = new Promise<void>((resolve) => this.#stopped.push(resolve));
-    machineCalls().kick(Atomics.load(this.#state, VcpuState.thread));
+    this.leave();
     return stopped;
   }
 
@@ -100,6 +101,12 @@ export class Vcpu {
 
   set(request: number, view: DataView): void {
     machineCalls().exchange(this.fd, request, new Uint8Array(view.buffer));
+  }
+
+  /** Makes the thread leave the guest. */
+  leave(): void {
+    this.#run.setUint8(Run.immediateExit, 1);
+    machineCalls().kick(Atomics.load(this.#state, VcpuState.thread));
   }
 
   #go(): void {
@@ -129,11 +136,20 @@ export class Vcpu {
     this.#run.setUint8(Run.immediateExit, 0);
     if (failed === VcpuState.broken) this.#endWith('failed', 'the kernel refused to run it');
     else if (failed === 0) this.#handle();
-    if (!this.#held && !this.#ended) return this.#go();
     for (const stopped of this.#stopped.splice(0)) stopped();
+    if (!this.#held && !this.#ended) this.#go();
   }
 
   #handle(): void {
+    this.#handling = true;
+    try {
+      this.#answer();
+    } finally {
+      this.#handling = false;
+    }
+  }
+
+  #answer(): void {
     const reason = this.#run.getUint32(Run.exitReason, true);
     this.exits.set(reason, (this.exits.get(reason) ?? 0) + 1);
     switch (reason) {
@@ -171,8 +187,9 @@ export class Vcpu {
     const address = Number(run.getBigUint64(Run.mmioAddress, true));
     const length = run.getUint32(Run.mmioLength, true);
     const write = run.getUint8(Run.mmioIsWrite) === 1;
-    // Devices know accesses of 1, 2 and 4 bytes: one of 8 is two of 4.
-    const size = length === 8 ? 4 : length;
+    // Devices know accesses of 1, 2 and 4 bytes. One of 8 is two of 4; the parts of an access that
+    // crosses a page have other lengths, and are single bytes.
+    const size = length === 8 ? 4 : length === 2 || length === 4 ? length : 1;
     for (let done = 0; done + size <= length; done += size) {
       const at = Run.mmioData + done;
       if (write) this.#host.board.writeMemory(address + done, size, load(run, at, size));

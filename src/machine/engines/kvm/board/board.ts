@@ -26,6 +26,11 @@ export interface BoardHost {
 
 /** Power management control: sleep type in bits 10 to 12, sleep enable in bit 13. */
 const sleepEnable = 0x2000;
+/**
+ * An address that no device owns. The trap knows a device by its first address, where it may not
+ * be any more.
+ */
+const nowhere = 2 ** 52;
 /** Command to the keyboard controller that resets the processor. */
 const resetCommand = 0xfe;
 
@@ -44,7 +49,10 @@ export class Board {
   }
 
   readPort(port: number, size: number): number {
-    return this.#ports.read(port, size) ?? 0;
+    const value = this.#ports.read(port, size) ?? 0;
+    // A processor's thread leaves repeated reads of the serial port to us.
+    if (this.state.words[Word.inputWaits] === 1 && this.#ports.uart.room > 0) this.#host.onRoom();
+    return value;
   }
 
   writePort(port: number, size: number, value: number): void {
@@ -61,14 +69,14 @@ export class Board {
   /** An access to an address where nothing is mapped: the trap of [SYS] fig. 6. */
   readMemory(address: number, size: number): number {
     const hit = this.pci.find(address, size);
-    if (!hit) return this.#trap.read(address, size);
+    if (!hit) return this.#trap.read(nowhere, size);
     if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.read(hit.offset, size);
     return this.#trap.read(hit.slot.device!.barBase + hit.offset, size);
   }
 
   writeMemory(address: number, size: number, value: number): void {
     const hit = this.pci.find(address, size);
-    if (!hit) return void this.#trap.write(address, size, value);
+    if (!hit) return void this.#trap.write(nowhere, size, value);
     if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.write(hit.offset, size, value);
     this.#trap.write(hit.slot.device!.barBase + hit.offset, size, value);
   }

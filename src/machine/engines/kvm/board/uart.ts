@@ -47,7 +47,7 @@ export class Uart {
 
   /** True if there is no room for output: the main thread must take some first. */
   get full(): boolean {
-    return this.#words[Word.outputWritten]! - this.#words[Word.outputRead]! === outputBytes;
+    return ((this.#words[Word.outputWritten]! - this.#words[Word.outputRead]!) | 0) === outputBytes;
   }
 
   /** A byte arrives. It is lost if there is no room. */
@@ -148,6 +148,11 @@ export class Uart {
   }
 
   #transmit(byte: number): void {
+    // A full register is not empty: the interrupt falls and rises again, which is a new edge.
+    if (this.#words[Word.uartEmpty] === 1) {
+      this.#words[Word.uartEmpty] = 0;
+      this.#update();
+    }
     if (this.#words[Word.uartModemControl]! & loopback) this.#put(byte);
     else if (!this.full) {
       const at = this.#words[Word.outputWritten]! >>> 0;
