@@ -129,7 +129,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       expectSame(new Uint8Array(readFileSync(path)), model, 'in the file');
       await sleep(3500);
       expectSame(new Uint8Array(readFileSync(path)), model, 'in the file, later');
-    });
+    }, 150_000);
 
     test(`${name}: processes of a cut session are ended before its write is repeated`, async () => {
       const path = image();
