@@ -256,18 +256,14 @@ export class Session {
     if (medium !== '') this.onMedium(true);
   }
 
-  /**
-   * The caller aborts a request. A request that the server may be working on waits for its answer.
-   */
+  /** The caller aborts a request. One that the server may be working on waits for its answer. */
   #abandon(request: NbdRequest): void {
     const at = this.#waiting.indexOf(request);
     if (at < 0) return;
-    // The server may still carry out a request of a lost connection. If the caller went on now, its
-    // next request could go over another connection of the device and be carried out first; then
-    // the old request would undo it. So the caller waits for the next connection (`#olderEnded`).
+    // The server may still carry out a request of a lost connection. If the caller's next request
+    // went first, over another connection, the old one would undo it. So it waits (`#olderEnded`).
     if (request.mayRun && this.several) return;
-    // With one connection, the caller need not wait: later requests go over the next connection,
-    // which a Farbus server admits only after the requests of the lost one have ended.
+    // With one connection it need not: a Farbus server admits the next after the old requests.
     this.#waiting.splice(at, 1);
     request.fail(abortedError());
   }
