@@ -8,6 +8,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const longest = [
   'boot/bare-system',
   'boot/server-computer',
+  'boot/kvm',
   'conformance/aoe',
   'boot/client-computer',
   'boot/exchange',
