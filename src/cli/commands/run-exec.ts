@@ -27,6 +27,8 @@ export interface ExecOptions {
   readonly guest: Guest;
   readonly memory: number;
   readonly snapshot: string | undefined;
+  /** True if the engine can save and restore snapshots. */
+  readonly canSave: boolean;
   readonly command: string;
   readonly json: boolean;
   /** Time limit for boot and command together; undefined for no limit on the command. */
@@ -66,7 +68,8 @@ export async function execute(options: ExecOptions): Promise<number> {
   }
 }
 
-function bootText(snapshot: string | undefined): string {
+function bootText({ snapshot, canSave }: ExecOptions): string {
+  if (!canSave) return 'the guest boots';
   if (snapshot === undefined) return 'the guest boots (with --snapshot FILE it does so only once)';
   return existsSync(snapshot)
     ? 'the guest starts from its snapshot'
@@ -77,7 +80,7 @@ async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: n
   const { io, computer, guest, memory, snapshot, command, json, log } = options;
   const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, log });
   const waiting = unlessAborted(signal, starting);
-  const started = await (options.quiet ? waiting : whileShown(io, bootText(snapshot), waiting));
+  const started = await (options.quiet ? waiting : whileShown(io, bootText(options), waiting));
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
   const print = guestOutput(io, computer);

@@ -220,7 +220,9 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const { exec: command, snapshot, json } = values;
     const { signal } = signals;
     const { quiet } = values;
-    return await execute({ io, computer, guest, memory, snapshot, command, json, timeoutSeconds, signal, log, quiet });
+    const canSave = engine.name === 'v86';
+    const exec = { io, computer, guest, memory, snapshot, canSave, command, json, timeoutSeconds };
+    return await execute({ ...exec, signal, log, quiet });
   } finally {
     progress.clear();
     for (const close of closing.reverse()) await close();

@@ -20,9 +20,7 @@ export const Request = {
   createIrqchip: 0xae60,
   irqLine: 0x4008ae61,
   createPit2: 0x4040ae77,
-  ioeventfd: 0x4040ae79,
   run: 0xae80,
-  getRegs: 0x8090ae81,
   setRegs: 0x4090ae82,
   getSregs: 0x8138ae83,
   setSregs: 0x4138ae84,
@@ -34,25 +32,13 @@ export const Request = {
 export const apiVersion = 12;
 
 /** Extensions for {@link Request.checkExtension}. */
-export const Extension = {
-  irqchip: 0,
-  userMemory: 3,
-  ioeventfd: 36,
-  tscDeadlineTimer: 72,
-  signalMsi: 77,
-  immediateExit: 136,
-} as const;
+export const Extension = { tscDeadlineTimer: 72 } as const;
 
 /** Reasons of an exit to user space ([KVM] §5). */
 export const Exit = {
-  exception: 1,
   io: 2,
-  hypercall: 3,
-  debug: 4,
-  halt: 5,
   mmio: 6,
   shutdown: 8,
-  failEntry: 9,
   interrupted: 10,
   internalError: 17,
   systemEvent: 24,
@@ -71,23 +57,11 @@ export const Run = {
   mmioData: 40,
   mmioLength: 48,
   mmioIsWrite: 52,
-  hardwareReason: 32,
   suberror: 32,
 } as const;
 
 /** struct kvm_regs: 64-bit registers. */
-export const Regs = {
-  size: 144,
-  rax: 0,
-  rbx: 8,
-  rcx: 16,
-  rdx: 24,
-  rsi: 32,
-  rdi: 40,
-  rsp: 48,
-  rip: 128,
-  rflags: 136,
-} as const;
+export const Regs = { size: 144, rbx: 8, rsi: 32, rdi: 40, rsp: 48, rip: 128, rflags: 136 } as const;
 
 /** struct kvm_sregs: segments of 24 bytes, tables, and control registers. */
 export const Sregs = {
@@ -99,15 +73,12 @@ export const Sregs = {
   gs: 96,
   ss: 120,
   tr: 144,
-  ldt: 168,
   gdtBase: 192,
   idtBase: 208,
   idtLimit: 216,
   cr0: 224,
-  cr2: 232,
   cr3: 240,
   cr4: 248,
-  cr8: 256,
   efer: 264,
 } as const;
 

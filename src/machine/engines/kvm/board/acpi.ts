@@ -10,9 +10,9 @@ import { uartBase, uartInterrupt, uartPorts } from './uart.js';
 
 /** Guest-physical place of the tables: the BIOS area, which systems search for the RSDP. */
 export const tablesAt = 0xe0000;
-export const tablesEnd = 0x100000;
+const tablesEnd = 0x100000;
 /** I/O ports of the power management registers: events (4 bytes), control (2 bytes). */
-export const powerPorts = { event: 0x600, control: 0x604, end: 0x606 } as const;
+export const powerPorts = { event: 0x600, control: 0x604 } as const;
 /** Value of SLP_TYP in the control register that switches the computer off (\_S5). */
 export const sleepTypeOff = 5;
 /** I/O port and value of a reset: the reset control register of Intel's chipsets. */

@@ -27,7 +27,7 @@ const Config = {
 const memoryEnable = 0x02;
 /** Command: bits that software may set: I/O, memory, bus master, parity, SERR#, no interrupt. */
 const commandBits = 0x0547;
-export const noInterruptLine = 0x0400;
+const noInterruptLine = 0x0400;
 
 /** An access that hit a function's BAR. */
 export interface BarHit {
