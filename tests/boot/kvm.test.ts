@@ -8,6 +8,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { chooseGuest } from '../../src/app/computer/start.js';
 import { farbusServe, stop } from '../interop/nbd-target-farbus.js';
 import { hostAddress, inKvmLab } from '../support/kvm-lab.js';
 import { tempFolder } from '../support/temp.js';
@@ -53,6 +54,8 @@ describe('an amd64 Debian on KVM', () => {
         env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
       });
     }
+    // The lab cannot write to the cache.
+    for (const ahci of [false, true]) await chooseGuest({ architecture: 'amd64', ahci, log: { log: () => undefined } });
     const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks], 2);
     const uri = (name: string) => server.lines.find((line) => line.includes(name))!.replace('127.0.0.1', hostAddress);
     const run = (options: string, drive: string, exec: string) =>
