@@ -28,7 +28,24 @@ const may = {
     'guest',
     'site',
   ],
+  // The lists of what the package exports, one file for each subpath.
+  api: [
+    'app',
+    'base',
+    'block',
+    'probe',
+    'storage',
+    'machine',
+    'protocol',
+    'network',
+    'computer',
+    'export',
+    'guest',
+    'site',
+  ],
 };
+/** Files besides *.node.ts that may use Node. */
+const nodeToo = '^src/(app|cli)/|^src/api/node\\.ts$';
 
 const layers = Object.entries(may).map(([folder, allowed]) => ({
   name: `flow-${folder}`,
@@ -78,6 +95,20 @@ module.exports = {
       from: { path: '^src/', pathNot: '^src/cli/' },
       to: { path: '^src/cli/' },
     },
+    {
+      name: 'nothing-imports-the-export-lists',
+      comment: 'src/api lists what the package exports; code imports the files themselves',
+      severity: 'error',
+      from: { path: '^src/' },
+      to: { path: '^src/api/' },
+    },
+    {
+      name: 'only-two-subpaths-reach-an-engine',
+      comment: 'A program that imports farbus and makes no computer loads no engine',
+      severity: 'error',
+      from: { path: '^src/api/', pathNot: '^src/api/(node|v86)\\.ts$' },
+      to: { path: '(^|/)node_modules/|^src/machine/engines/', reachable: true },
+    },
     { name: 'no-cycle', severity: 'error', from: {}, to: { circular: true } },
     {
       name: 'devices-know-no-engine',
@@ -88,15 +119,15 @@ module.exports = {
     },
     {
       name: 'node-only-code-says-so',
-      comment: 'Only *.node.ts files, the application and the command line may use Node or a file that does',
+      comment: 'Only *.node.ts files, app, cli and the list of farbus/node may use Node or a file that does',
       severity: 'error',
-      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/(app|cli)/)' },
+      from: { path: '^src/', pathNot: `(\\.node\\.ts$|${nodeToo})` },
       to: { path: '(\\.node\\.ts$|^node:)' },
     },
     {
       name: 'node-builtins',
       severity: 'error',
-      from: { path: '^src/', pathNot: '(\\.node\\.ts$|^src/(app|cli)/)' },
+      from: { path: '^src/', pathNot: `(\\.node\\.ts$|${nodeToo})` },
       to: { dependencyTypes: ['core'] },
     },
   ],

@@ -80,7 +80,7 @@ const known = all.map(({ name }) => name).join(', ');
 const strange = names.find((name) => !all.some((one) => one.name === name));
 if (strange !== undefined) fail(`there is no benchmark ${strange}; there are: ${known}`, 2);
 if (options.length > 0 && names.length !== 1) fail('options are for one benchmark: name it before the --', 2);
-if (!existsSync(join(folder, '../dist/index.js'))) fail('there is no build yet: npm run build', 1);
+if (!existsSync(join(folder, '../dist/cli/main.js'))) fail('there is no build yet: npm run build', 1);
 
 const chosen = names.length === 0 ? all : names.map((name) => all.find((one) => one.name === name));
 const outcomes = [];

@@ -12,7 +12,7 @@ import {
   overlayStoreSize,
   SliceFilter,
   type BlockDevice,
-} from '../../src/index.js';
+} from '../../src/api/index.js';
 import { byteAccess } from '../../src/block/filters/byte-access.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 
