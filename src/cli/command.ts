@@ -3,5 +3,5 @@ import { parseOptions } from './options.js';
 import type { Command, CommandTable, Options } from './table.js';
 
 export function defineCommand<const O extends Options>(table: CommandTable<O>): Command {
-  return { ...table, run: async (args, io) => table.run(parseOptions(table, args), io) };
+  return { ...table, run: async (args, io, program) => table.run(parseOptions(table, args), io, program) };
 }

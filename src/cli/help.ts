@@ -1,4 +1,7 @@
-/** Makes help texts from the tables of commands (table.ts), in lines of at most 80 columns. */
+/**
+ * Makes help texts from the tables of commands (table.ts), in lines of at most 80 columns: the
+ * short one of -h, which fits a screen of 24 lines, and the complete one of --help.
+ */
 import type { Command, Option, Options, Topic } from './table.js';
 import { commonStatuses } from './exit-status.js';
 import { topics } from './topics.js';
@@ -23,11 +26,10 @@ function optionAbout({ about, default: usual }: Option): string {
 /** The complete help of a command. */
 export function commandHelp(command: Command): string {
   const { name, summary, usage, about, notes, examples, options, statuses = [], topics: named = [] } = command;
-  const lines = usage.map((line, index) => wrapUsage(index === 0 ? 'Usage:' : '', `farbus ${name} ${line}`.trimEnd()));
   const explained = named.map((topic) => `farbus help ${topic} explains ${topics[topic].word}.`);
   return [
     `farbus ${name}: ${summary}`,
-    lines.join('\n'),
+    usageSection(name, usage),
     wrapText(about),
     ...(explained.length > 0 ? [wrapText(explained.join(' '))] : []),
     ...optionSections(options),
@@ -35,6 +37,32 @@ export function commandHelp(command: Command): string {
     statusSection(statuses),
     `Examples:\n${examples.map(wrapCommand).join('\n')}\n`,
   ].join('\n\n');
+}
+
+/** Most examples in the short help. */
+const shortExamples = 2;
+
+/** The short help of a command. */
+export function shortHelp(command: Command): string {
+  const { name, summary, usage, examples, options, often = Object.keys(options) } = command;
+  const shown = often.map((option): Definition => [optionTerm(option, options[option]!), briefOf(options[option]!)]);
+  const rows = definitions([...shown, ['--help', shown.length < Object.keys(options).length ? 'all options' : 'more']]);
+  return [
+    `farbus ${name}: ${summary}`,
+    usageSection(name, usage),
+    `Options:\n${rows}`,
+    `Examples:\n${examples.slice(0, shortExamples).map(wrapCommand).join('\n')}\n`,
+  ].join('\n\n');
+}
+
+function briefOf({ brief, about, default: usual }: Option): string {
+  return brief ?? (usual === undefined ? about : `${about} (default ${usual})`);
+}
+
+function usageSection(name: string, usage: readonly string[]): string {
+  return usage
+    .map((line, index) => wrapUsage(index === 0 ? 'Usage:' : '', `farbus ${name} ${line}`.trimEnd()))
+    .join('\n');
 }
 
 /** Wraps a line of usage. A group in brackets stays together. */
@@ -49,7 +77,10 @@ function optionSections(options: Options): string[] {
   const own = all.filter(([, { group }]) => group === undefined);
   const filters = all.filter(([, { group }]) => group === 'filters');
   const sections: string[] = [];
-  const rows = [...own.map(([name, option]) => optionRow(name, option)), definitions([['--help, -h', 'print this']])];
+  const rows = [
+    ...own.map(([name, option]) => optionRow(name, option)),
+    definitions([['--help', 'print this; -h prints a short help']]),
+  ];
   sections.push(`Options:\n${rows.join('\n')}`);
   if (filters.length > 0) {
     const terms = filters.map(([name, option], at) => optionTerm(name, option) + (at < filters.length - 1 ? ',' : ''));
@@ -80,9 +111,8 @@ export function topicHelp(name: string): string | undefined {
   return Object.hasOwn(topics, name) ? `${topics[name as Topic].help()}\n` : undefined;
 }
 
-/** The help of `farbus` itself. */
-export function mainHelp(commands: readonly Command[]): string {
-  const pages = Object.entries(topics).map(([name, { summary }]): Definition => [`help ${name}`, summary]);
+/** The beginning of the help of `farbus` itself. */
+function mainStart(commands: readonly Command[]): string {
   return `farbus: a device that is plugged into another computer, as if it were your own
 
 Usage: farbus COMMAND [OPTIONS]
@@ -91,15 +121,33 @@ Commands:
 ${definitions(
   commands.map(({ name, summary }) => [name, summary]),
   17,
-)}
+)}`;
+}
+
+/** The short help of `farbus` itself. */
+export function shortMainHelp(commands: readonly Command[]): string {
+  return `${mainStart(commands)}
+
+farbus COMMAND -h explains a command in short, farbus COMMAND --help completely.
+
+Examples:
+  farbus demo
+  farbus serve disk.img
+`;
+}
+
+/** The complete help of `farbus` itself. */
+export function mainHelp(commands: readonly Command[]): string {
+  const pages = Object.entries(topics).map(([name, { summary }]): Definition => [`help ${name}`, summary]);
+  return `${mainStart(commands)}
 
 Help:
 ${definitions(
   [
-    ['COMMAND --help', 'one command'],
+    ['COMMAND -h', 'one command, in short'],
+    ['COMMAND --help', 'one command, completely'],
     ...pages,
     ['--version, -V', 'the version of this farbus'],
-    ['completion SHELL', 'print completion for bash, zsh or fish: source it'],
   ],
   21,
 )}

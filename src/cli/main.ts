@@ -1,12 +1,14 @@
 /** The `farbus` command: finds the subcommand, and turns errors into a line and an exit status. */
 import { setMaxListeners } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { FarbusError, messageOf } from '../base/errors.js';
 import { BlockError } from '../block/errors.js';
-import { loadCommand, loadCommands } from './commands/registry.js';
+import { commandNames, loadCommand, loadCommands } from './commands/registry.js';
 import { exitStatus } from './exit-status.js';
+import { noSuchCommand } from './no-such-command.js';
+import type { Command } from './table.js';
 import { finish, processIo, type CliIo } from './ui/io.js';
 import { endOnSignals, Interrupted } from './ui/signals.js';
+import { farbusVersion } from './version.js';
 
 export { endProcess } from '../linux/end-process.node.js';
 
@@ -27,22 +29,24 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
   try {
     switch (name) {
       case undefined:
+        io.stderr.write(await helpOf(undefined, true));
+        return exitStatus.usage;
       case '--help':
       case '-h':
-        return await help(undefined, io, name === undefined ? exitStatus.usage : exitStatus.done);
-      case 'help':
-        return await help(rest[0], io);
+        io.stdout.write(await helpOf(undefined, name === '-h'));
+        return exitStatus.done;
       case '--version':
       case '-V':
-        io.stdout.write(`farbus ${version()}\n`);
+        io.stdout.write(`farbus ${farbusVersion()}\n`);
         return exitStatus.done;
-      case 'completion':
-        return await completion(rest[0], io);
     }
-    const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
-    if (own.includes('--help') || own.includes('-h')) return await help(name, io);
     const found = await loadCommand(name);
-    return found ? await found.run(rest, io) : unknown(name, io);
+    if (!found) throw noSuchCommand(name, commandNames);
+    const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+    const short = own.includes('-h');
+    if (!short && !own.includes('--help')) return await found.run(rest, io, { commands: loadCommands });
+    io.stdout.write(await helpOf(found, short));
+    return exitStatus.done;
   } catch (error) {
     if (error instanceof Interrupted) return error.status;
     // A disk that fails, is full or is gone is no internal error either.
@@ -56,33 +60,9 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
   }
 }
 
-/** Prints the help of a command or a page of help; without a topic, that of farbus itself. */
-async function help(topic: string | undefined, io: CliIo, status: number = exitStatus.done): Promise<number> {
-  const { commandHelp, mainHelp, topicHelp } = await import('./help.js');
-  let text: string | undefined;
-  if (topic === undefined) text = mainHelp(await loadCommands());
-  else {
-    const found = await loadCommand(topic);
-    text = found ? commandHelp(found) : topicHelp(topic);
-  }
-  if (text === undefined) return unknown(topic!, io);
-  io.stdout.write(text);
-  return status;
-}
-
-/** Prints a completion script for a shell. */
-async function completion(shell: string | undefined, io: CliIo): Promise<number> {
-  const { completionScript } = await import('./completion.js');
-  io.stdout.write(completionScript(shell, await loadCommands()));
-  return exitStatus.done;
-}
-
-function unknown(name: string, io: CliIo): number {
-  io.stderr.write(`farbus: there is no command ${JSON.stringify(name)}; see farbus --help\n`);
-  return exitStatus.usage;
-}
-
-function version(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+/** The help of a command, or of farbus itself. */
+async function helpOf(found: Command | undefined, short: boolean): Promise<string> {
+  const { commandHelp, mainHelp, shortHelp, shortMainHelp } = await import('./help.js');
+  if (found) return short ? shortHelp(found) : commandHelp(found);
+  return (short ? shortMainHelp : mainHelp)(await loadCommands());
 }

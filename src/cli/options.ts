@@ -5,6 +5,8 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { messageOf, usageError } from '../base/errors.js';
 import { parseBytes } from '../base/format.js';
+import { visible } from '../base/printable.js';
+import { similar } from '../base/similar.js';
 import type { Given, Option, Options, Values } from './table.js';
 
 /** The parts of a command's table that parsing needs. */
@@ -23,6 +25,7 @@ export function parseOptions<const O extends Options>(table: Syntax<O>, args: re
   const { name, options } = table;
   const { own, command } = table.runs ? splitCommand(args) : { own: args, command: undefined };
   const joined = joinValues(name, own, options);
+  checkKnown(name, joined, options);
   let parsed;
   try {
     parsed = parseArgs({
@@ -39,6 +42,17 @@ export function parseOptions<const O extends Options>(table: Syntax<O>, args: re
   checkOnce(parsed.tokens, options);
   checkChoices(parsed.values, options);
   return { values: parsed.values as Values<O>, operands: parsed.positionals, command };
+}
+
+/** Refuses an option that the table does not define, and guesses the one that was meant. */
+function checkKnown(command: string, args: readonly string[], options: Options): void {
+  const { tokens } = parseArgs({ args: [...args], options: configOf(options), strict: false, tokens: true });
+  const unknown = tokens.find((token) => token.kind === 'option' && !Object.hasOwn(options, token.name));
+  if (unknown?.kind !== 'option') return;
+  const { name, rawName } = unknown;
+  const meant = similar(name, [...Object.keys(options), 'help']);
+  const guess = meant === undefined ? '' : `: did you mean --${meant}?`;
+  throw usageError(`there is no option ${visible(rawName)}${guess || ';'} see farbus ${command} --help`);
 }
 
 /** The options for node:util's parser. */
@@ -150,4 +164,9 @@ function shortSize(bytes: number): string {
   let [value, unit] = [bytes, 0];
   while (value > 0 && value % 1024 === 0 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
   return `${value}${units[unit]!}`;
+}
+
+/** Refuses operands of a command that takes none. */
+export function noOperands(command: string, operands: readonly string[]): void {
+  if (operands.length > 0) throw usageError(`farbus ${command} takes no ${operands[0]!}; see farbus ${command} --help`);
 }

@@ -6,8 +6,11 @@
 import type { CliIo } from './ui/io.js';
 import type { Definition } from './ui/wrap.js';
 
-/** The values that a shell offers: files, or these words. */
-export type Completes = 'file' | readonly string[];
+/**
+ * The values that a shell offers: files, sources (files, and filters after a comma), the pages of
+ * `farbus help`, or these words.
+ */
+export type Completes = 'file' | 'source' | 'page' | readonly string[];
 
 /** An option of a command. */
 export interface Option {
@@ -25,6 +28,8 @@ export interface Option {
   readonly completes?: Completes;
   /** Description, without its default. */
   readonly about: string;
+  /** Description for the short help, with its default; at most one line. Absent: `about`. */
+  readonly brief?: string;
   /** Forms of the value, each with its description. */
   readonly forms?: readonly Definition[];
   /** Help lists the options of a group together: filters by name only, as they have their page. */
@@ -72,6 +77,8 @@ interface Description {
   readonly examples: readonly string[];
   /** Further exit statuses, or other meanings of the common ones. */
   readonly statuses?: readonly Definition[];
+  /** The options that the short help shows, in its order; at most ten. Absent: all. */
+  readonly often?: readonly string[];
   readonly topics?: readonly Topic[];
   /** Pages of docs/ that describe it, the first above all. */
   readonly pages: readonly [string, ...string[]];
@@ -85,12 +92,17 @@ interface Description {
 export interface CommandTable<O extends Options> extends Description {
   readonly options: O;
   /** Runs the command. Resolves with the exit status. */
-  run(given: Given<O>, io: CliIo): Promise<number>;
+  run(given: Given<O>, io: CliIo, program: Program): Promise<number>;
+}
+
+/** The program as a command sees it that tells about other commands. */
+export interface Program {
+  commands(): Promise<readonly Command[]>;
 }
 
 /** A command as the command line sees it. */
 export interface Command extends Description {
   readonly options: Options;
   /** Parses the arguments after the command's name and runs it. Resolves with the exit status. */
-  run(args: readonly string[], io: CliIo): Promise<number>;
+  run(args: readonly string[], io: CliIo, program: Program): Promise<number>;
 }

@@ -75,6 +75,12 @@ const driveWords: readonly Definition[] = [
   ['model=TEXT', 'the model that the guest is told'],
 ];
 
+/** The words that may follow a source, as a shell offers them: `partition=`, `read-only`. */
+export function sourceWords(): string[] {
+  const filters = Object.entries(filterOptions).map(([name, { value }]) => (value === undefined ? name : `${name}=`));
+  return [...filters, ...driveWords.map(([term]) => term.replace(/=.*$/, '='))];
+}
+
 /** The filters as options of a command: all, or those in `only`. */
 export function filterOptionsOf(only: readonly string[] = Object.keys(filterOptions)): Options {
   return Object.fromEntries(
@@ -91,4 +97,9 @@ export function filterOptionsOf(only: readonly string[] = Object.keys(filterOpti
         },
       ]),
   );
+}
+
+/** The words that `farbus help` explains. */
+export function helpPages(commands: readonly { readonly name: string }[]): string[] {
+  return [...commands.map(({ name }) => name), ...Object.keys(topics)];
 }

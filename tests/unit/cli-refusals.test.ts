@@ -20,12 +20,27 @@ async function farbus(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   return { status: await main(args, io), out, err };
 }
 
-describe('names that every object has', () => {
-  it.each(['constructor', 'toString', '__proto__', 'hasOwnProperty', 'no-such'])('%s is no command', async (name) => {
-    for (const args of [['help', name], [name]]) {
+describe('names of commands', () => {
+  it.each(['constructor', 'toString', '__proto__', 'hasOwnProperty', 'no-such'])(
+    '%s, which every object has or none, is no command',
+    async (name) => {
+      for (const args of [['help', name], [name]]) {
+        const { status, out, err } = await farbus(args);
+        expect({ status, out }).toEqual({ status: 2, out: '' });
+        expect(err).toBe(`farbus: there is no command "${name}"; see farbus --help\n`);
+      }
+    },
+  );
+
+  it.each([
+    ['serv', 'serve'],
+    ['stauts', 'status'],
+    ['screen', 'screenshot'],
+  ])('%s is answered with %s, which was probably meant', async (name, meant) => {
+    for (const args of [['help', name], [name, '--help'], [name]]) {
       const { status, out, err } = await farbus(args);
       expect({ status, out }).toEqual({ status: 2, out: '' });
-      expect(err).toBe(`farbus: there is no command "${name}"; see farbus --help\n`);
+      expect(err).toBe(`farbus: there is no command "${name}": did you mean ${meant}? see farbus --help\n`);
     }
   });
 
@@ -49,6 +64,28 @@ function site(address: string) {
   const text = `segments:\n  lan: {}\ncomputers:\n  desk:\n    role: client\n    network: lan\n    address: ${address}\n`;
   return readSite('s.yaml', text, { name: 's', checkFile: () => undefined });
 }
+
+describe('farbus without arguments', () => {
+  it('is wrong use: the help is on stderr, and nothing is in a pipe', async () => {
+    const { status, out, err } = await farbus([]);
+    expect({ status, out }).toEqual({ status: 2, out: '' });
+    expect(err).toMatch(/^farbus: [^]*\nUsage: farbus COMMAND/);
+  });
+});
+
+describe('farbus version', () => {
+  it('prints a line for each program, or JSON', async () => {
+    const [plain, json, short] = [await farbus(['version']), await farbus(['version', '--json']), await farbus(['-V'])];
+    const { farbus: version, node, engine, koffi, platform } = JSON.parse(json.out);
+    expect(node).toBe(process.versions.node);
+    expect(engine).toEqual({ name: 'v86', version: expect.stringMatching(/^\d+\.\d+/) });
+    expect(platform).toMatchObject({ system: process.platform, processor: process.arch });
+    expect(plain.out).toMatch(
+      `farbus ${version}\nnode ${node}\nv86 ${engine.version}\nkoffi ${koffi ?? 'not available'}\n`,
+    );
+    expect(short.out).toBe(`farbus ${version}\n`);
+  });
+});
 
 describe('addresses of a computer', () => {
   it.each([

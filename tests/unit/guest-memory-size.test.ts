@@ -4,6 +4,7 @@
  */
 import { expect, it, test } from 'vitest';
 import { memoryFor, type Guest } from '../../src/app/computer/start.js';
+import { loadCommands } from '../../src/cli/commands/registry.js';
 import type { CliIo } from '../../src/cli/ui/io.js';
 import { command } from '../../src/cli/commands/run.js';
 import { failure } from './guest-server.js';
@@ -42,5 +43,5 @@ test.each<[string[], RegExp]>([
 ])('%j is refused in one line', async (args, message) => {
   const stream = { isTTY: false, write: () => true };
   const io = { stdout: stream, stderr: stream, stdin: {}, env: process.env } as unknown as CliIo;
-  expect((await failure(command.run([...args, '--quiet'], io))).message).toMatch(message);
+  expect((await failure(command.run([...args, '--quiet'], io, { commands: loadCommands }))).message).toMatch(message);
 });

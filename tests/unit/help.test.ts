@@ -5,9 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { filterNames } from '../../src/app/filters.js';
 import type { Command } from '../../src/cli/table.js';
 import { commandNames, loadCommands } from '../../src/cli/commands/registry.js';
-import { completionScript } from '../../src/cli/completion.js';
+import { completionScript, shellNames } from '../../src/cli/completion.js';
 import { exitStatus } from '../../src/cli/exit-status.js';
-import { commandHelp, mainHelp, topicHelp } from '../../src/cli/help.js';
+import { commandHelp, mainHelp, shortHelp, shortMainHelp, topicHelp } from '../../src/cli/help.js';
 import { referencePage } from '../../src/cli/reference.js';
 import { topics } from '../../src/cli/topics.js';
 import { wrapCommand } from '../../src/cli/ui/wrap.js';
@@ -18,15 +18,32 @@ const helps: [string, string][] = [
   ...commands.map((command): [string, string] => [command.name, commandHelp(command)]),
   ...Object.keys(topics).map((topic): [string, string] => [topic, topicHelp(topic)!]),
 ];
+const shortHelps: [string, string][] = commands.map((command) => [command.name, shortHelp(command)]);
 
 function pages({ pages: names }: Command): string {
   return names.map((name) => readFileSync(new URL(`../../docs/${name}.md`, import.meta.url), 'utf8')).join('\n');
 }
 
-describe.each(helps)('the help of %s', (_, help) => {
+describe.each([...helps, ['farbus -h', shortMainHelp(commands)], ...shortHelps])('the help of %s', (_, help) => {
   it('fits a terminal of 80 columns, in ASCII', () => {
     expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
     expect(help).toMatch(/^[\x20-\x7e\n]*[^\n]\n$/);
+  });
+});
+
+describe('the short help', () => {
+  it.each(shortHelps)('of %s fits a screen of 24 lines, and has two examples at most', (_, help) => {
+    expect(help.split('\n').length - 1).toBeLessThanOrEqual(24);
+    expect(help).toContain(`\nExamples:\n`);
+    expect(help.slice(help.indexOf('Examples:')).match(/^ {2}\S/gm)!.length).toBeLessThanOrEqual(2);
+  });
+
+  it.each(commands.map((command) => [command.name, command] as const))('of %s shows ten options at most', (_, of) => {
+    const all = Object.keys(of.options);
+    const { often = all } = of;
+    expect(often.length).toBeLessThanOrEqual(10);
+    expect(often.filter((name) => !all.includes(name))).toEqual([]);
+    for (const name of often) expect(shortHelp(of)).toContain(`\n  --${name}`);
   });
 });
 
@@ -87,7 +104,7 @@ describe('a long command line', () => {
 
 describe('completion', () => {
   it('is printed for each shell, and refused for others', () => {
-    for (const shell of ['bash', 'zsh', 'fish']) expect(completionScript(shell, commands)).toContain('guest-disk');
+    for (const shell of shellNames) expect(completionScript(shell, commands)).toContain('guest-disk');
     expect(() => completionScript('csh', commands)).toThrow('give one of bash, zsh, fish');
     expect(() => completionScript('constructor', commands)).toThrow('give one of bash, zsh, fish');
   });
@@ -101,6 +118,10 @@ COMP_WORDS=("$@"); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _farbus; printf '%s\\
       return stdout.trim().split('\n');
     };
     expect(ask('farbus', 'co')).toEqual(['copy', 'console', 'completion']);
+    expect(ask('farbus', 'serve', '--log-format', '=', 'j')).toEqual(['json']);
+    expect(ask('farbus', 'serve', 'disk.img,rate=1M,par')).toEqual(['disk.img,rate=1M,partition=']);
+    expect(ask('farbus', 'run', '--drive', 'disk.img,cd')).toEqual(['disk.img,cdrom']);
+    expect(ask('farbus', 'completion', 'z')).toEqual(['zsh']);
     expect(ask('farbus', 'serve', '--log-format', '')).toEqual(['text', 'json']);
     expect(ask('farbus', 'copy', '--re')).toEqual(['--resume', '--reconnect']);
     expect(ask('farbus', 'help', 'sou')).toEqual(['sources']);

@@ -102,3 +102,20 @@ describe('an option by its table', () => {
     expect(() => parseOptions(table, ['a', '--'])).toThrow('there is no COMMAND after --');
   });
 });
+
+describe('an unknown option', () => {
+  const table = { name: 'copy', options: { resume: { about: '' }, rate: { value: 'N', about: '' } } } as const;
+
+  it.each([
+    [['--resum'], 'there is no option --resum: did you mean --resume? see farbus copy --help'],
+    [['--rtae', '7'], 'there is no option --rtae: did you mean --rate? see farbus copy --help'],
+    [['--rtae=7'], 'there is no option --rtae: did you mean --rate? see farbus copy --help'],
+    [['--frob'], 'there is no option --frob; see farbus copy --help'],
+    [['-x'], 'there is no option -x; see farbus copy --help'],
+    [['--constructor'], 'there is no option --constructor; see farbus copy --help'],
+    [['--__proto__=1'], 'there is no option --__proto__; see farbus copy --help'],
+    [['--\x1b[2J'], 'there is no option --?[2J; see farbus copy --help'],
+  ])('%j is answered with the one that was probably meant', (args, message) => {
+    expect(() => parseOptions(table, args)).toThrow(message);
+  });
+});

@@ -5,6 +5,7 @@
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { loadCommands } from '../../src/cli/commands/registry.js';
 import { processIo } from '../../src/cli/ui/io.js';
 import { command } from '../../src/cli/commands/logs.js';
 import { TracePrinter } from '../../src/app/trace.js';
@@ -173,9 +174,10 @@ it('a trace in a bounded file is whole when it is closed', async () => {
 it('farbus logs says in one line that there is no site', async () => {
   const env = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state') };
   const io = { ...processIo(), env };
-  await expect(command.run([], io)).rejects.toThrow(
+  const program = { commands: loadCommands };
+  await expect(command.run([], io, program)).rejects.toThrow(
     /^there are no logs, as no site runs or has run: farbus up SITE-FILE starts one$/,
   );
-  await expect(command.run(['--site', 'demo'], io)).rejects.toThrow('there are no logs of a site "demo"');
-  await expect(command.run(['--lines', 'x'], io)).rejects.toThrow('--lines x: expected a whole number');
+  await expect(command.run(['--site', 'demo'], io, program)).rejects.toThrow('there are no logs of a site "demo"');
+  await expect(command.run(['--lines', 'x'], io, program)).rejects.toThrow('--lines x: expected a whole number');
 });

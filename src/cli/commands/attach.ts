@@ -29,11 +29,13 @@ import { filterOptionsOf } from '../topics.js';
 const options = {
   socket: {
     value: 'PATH',
+    brief: 'the path of the socket (default: in a private folder)',
     about: 'the path of the socket; by default in a new private folder, which is removed at the end',
   },
   reconnect: {
     value: 'SECONDS',
     default: '60',
+    brief: 'how long to wait for a lost connection (default 60)',
     about: 'how long to try to restore a lost connection before requests fail',
   },
   ...filterOptionsOf(),
@@ -49,6 +51,7 @@ export const command = defineCommand({
     path of the socket. farbus ends when COMMAND ends. Without COMMAND the URI is printed, and farbus runs until SIGTERM or
     Ctrl-C.`,
   options,
+  often: ['read-only', 'overlay', 'cache', 'partition', 'rate', 'socket', 'reconnect'],
   topics: ['sources'],
   statuses: [
     ['N', 'COMMAND ended with exit status N; 128 + N: signal N ended it'],
@@ -62,7 +65,7 @@ export const command = defineCommand({
     'farbus attach disk.img --socket /run/disk.sock',
   ],
   pages: ['attach', 'filters'],
-  operands: 'file',
+  operands: 'source',
   runs: true,
   run,
 });

@@ -32,11 +32,15 @@ const endMs = 5000;
 
 const options = {
   verify: { about: 'read both disks again afterwards and compare every byte' },
-  resume: { about: 'continue an interrupted copy, from the position up to which it is known to be durable' },
+  resume: {
+    brief: 'continue an interrupted copy',
+    about: 'continue an interrupted copy, from the position up to which it is known to be durable',
+  },
   jobs: { value: 'N', default: '8', about: 'requests in flight at once, 1 to 64' },
   reconnect: {
     value: 'SECONDS',
     default: '60',
+    brief: 'how long to wait for a lost connection (default 60)',
     about: 'how long to try to restore a lost connection before the copy stops',
   },
   json: { about: 'print the result as JSON' },
@@ -54,6 +58,7 @@ export const command = defineCommand({
     The content of TO is overwritten; a device that is mounted or in use is refused. The command ends when all data is
     durable. The filters among the options apply to FROM.`,
   options,
+  often: ['verify', 'resume', 'partition', 'offset', 'size', 'rate', 'jobs', 'reconnect', 'json', 'quiet'],
   topics: ['sources'],
   notes: `
     A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) continues with --resume: a small journal,
@@ -67,7 +72,7 @@ export const command = defineCommand({
     'farbus copy /dev/sdb sdb.qcow2',
   ],
   pages: ['copy'],
-  operands: 'file',
+  operands: 'source',
   run,
 });
 

@@ -41,7 +41,7 @@ export const command = defineCommand({
   topics: ['sources'],
   examples: ['farbus info disk.img', 'farbus info nbd://server/disk1 --json'],
   pages: ['attach', 'filters'],
-  operands: 'file',
+  operands: 'source',
   run,
 });
 

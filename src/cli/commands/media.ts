@@ -14,6 +14,7 @@ import { serverWith } from './status.js';
 const options = {
   drive: {
     value: 'NUMBER',
+    brief: 'the drive, counted from 0; if several are removable',
     about: 'the drive, counted from 0 in the order of --drive; needed if several are removable',
   },
   force: { about: 'eject a medium that the guest or a client has locked' },
@@ -44,7 +45,7 @@ export const command = defineCommand({
     'farbus media --server cd insert second.iso',
   ],
   pages: ['run', 'serve', 'ahci'],
-  operands: 'file',
+  operands: 'source',
   run,
 });
 

@@ -21,6 +21,9 @@ const registry = {
   lease: () => import('./lease.js'),
   'guest-disk': () => import('./guest-disk.js'),
   demo: () => import('./demo.js'),
+  help: () => import('./help.js'),
+  completion: () => import('./completion.js'),
+  version: () => import('./version.js'),
 } as const satisfies Record<string, Load>;
 
 export const commandNames: readonly string[] = Object.keys(registry);

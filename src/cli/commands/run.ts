@@ -38,7 +38,8 @@ const options = {
   drive: {
     value: 'SOURCE',
     multiple: true,
-    completes: 'file',
+    completes: 'source',
+    brief: 'a disk, such as nbd://server/disk.img,overlay=changes.img',
     about:
       'a disk: SOURCE with filters and words about the drive, such as ,overlay=FILE ,bus=ahci ,cdrom ' +
       '(farbus help sources, farbus help filters); several times for several disks',
@@ -50,12 +51,14 @@ const options = {
   },
   snapshot: {
     value: 'FILE',
+    brief: 'start from FILE; if there is none, boot and save to it',
     about:
       'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is replaced; one ' +
       'that was made with another disk is refused, unless the drive has ,assume-same',
   },
   'snapshot-after': { value: 'TEXT', about: 'what a system of yours prints or shows when it has booted' },
   bios: {
+    brief: 'boot the system that is on the first drive',
     about:
       'boot from the first drive that has a boot record: with its boot loader and its system. Only the firmware comes ' +
       'from this computer (SeaBIOS, from its Debian package)',
@@ -71,6 +74,7 @@ const options = {
   with: {
     value: 'PACKAGES',
     multiple: true,
+    brief: 'further Debian packages: tcpdump,nvme-cli',
     about: 'further Debian packages for its system, with what they need: --with tcpdump,nvme-cli',
   },
   kernel: { value: 'FILE', about: "a Linux bzImage instead of Debian's" },
@@ -78,11 +82,13 @@ const options = {
   append: { value: 'WORDS', about: "words for the kernel's command line" },
   memory: {
     value: 'SIZE',
+    brief: 'memory of the computer (default 256M)',
     about: 'memory of the computer: 256M by default, more if --with needs it; at most 1G, with KVM 8G',
   },
   engine: {
     value: 'v86|kvm|auto',
     choices: engineWords,
+    brief: 'v86 emulates a processor; kvm runs on the real one',
     about:
       'the processor: v86 emulates a 32-bit one anywhere; kvm runs 64-bit systems on the processor itself (Linux, see ' +
       'docs/kvm.md); auto takes kvm if it works here. Default: FARBUS_ENGINE, else v86',
@@ -90,6 +96,7 @@ const options = {
   cpus: { value: 'N', default: '1', about: 'number of processors: with KVM up to 8' },
   exec: {
     value: 'COMMAND',
+    brief: 'run COMMAND in the guest, print its output, and end',
     about:
       "run COMMAND in a shell of the guest and print its output. COMMAND reads this program's input, unless that is a " +
       'terminal',
@@ -102,6 +109,7 @@ const options = {
   trace: {
     value: 'FILE',
     alone: '',
+    brief: 'print each step of every command with its time',
     about:
       "print each step of every command with its time; over NBD and AoE with the number by which the server's trace " +
       '(farbus serve --trace) knows it',
@@ -120,6 +128,7 @@ export const command = defineCommand({
     on), or a disk on an AHCI or IDE adapter. Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media
     are for a running computer.`,
   options,
+  often: ['drive', 'bios', 'exec', 'snapshot', 'with', 'memory', 'engine', 'name', 'trace', 'quiet'],
   topics: ['sources', 'filters'],
   statuses: [
     ['N', 'with --exec: COMMAND ended with exit status N'],

@@ -34,6 +34,7 @@ const options = {
   listen: {
     value: 'URI',
     multiple: true,
+    brief: 'where to listen (default nbd://127.0.0.1:10809)',
     about: 'where to listen, nbd://127.0.0.1:10809 by default; may be given several times:',
     forms: [
       ['nbd://HOST[:PORT]', 'TCP; port 0 takes a free one'],
@@ -41,10 +42,15 @@ const options = {
       ['aoe:SHELF.SLOT@SEGMENT', 'AoE on an Ethernet segment; each further export takes the next slot'],
     ],
   },
-  config: { value: 'FILE', about: 'exports, listeners and rules of access, in YAML or JSON (docs/serve.md)' },
+  config: {
+    value: 'FILE',
+    brief: 'exports, listeners and rules of access, in YAML or JSON',
+    about: 'exports, listeners and rules of access, in YAML or JSON (docs/serve.md)',
+  },
   allow: {
     value: 'NETWORK',
     multiple: true,
+    brief: 'only clients from there: 192.168.1.0/24, fd00::/8, unix',
     about: 'only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times',
   },
   'max-connections': {
@@ -64,10 +70,12 @@ const options = {
     value: 'MODE',
     alone: 'read-only',
     choices: ['read-only', 'refuse'],
+    brief: 'only one connection at a time may write',
     about: 'one connection writes at a time; others get the export read-only, or are refused with =refuse',
   },
   metrics: {
     value: '[HOST:]PORT',
+    brief: 'counts for Prometheus at http://HOST:PORT/metrics',
     about: 'serve counts for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 by default',
   },
   'log-format': {
@@ -91,13 +99,17 @@ const options = {
   description: { value: 'TEXT', about: 'description of the export for people, if there is one SOURCE' },
   'tls-certificates': {
     value: 'FOLDER',
+    brief: 'encrypt with the certificate in this folder',
     about: 'encrypt with server-cert.pem and server-key.pem of this folder',
   },
   'tls-psk': {
     value: 'FILE',
     about: 'encrypt with pre-shared keys: lines of USER:KEY, the key in hex, as psktool makes them',
   },
-  'tls-verify-peer': { about: "accept only clients with a certificate that the folder's ca-cert.pem signed" },
+  'tls-verify-peer': {
+    brief: 'accept only clients with a certificate',
+    about: "accept only clients with a certificate that the folder's ca-cert.pem signed",
+  },
   tls: {
     value: 'MODE',
     completes: ['require', 'on', 'off'],
@@ -105,7 +117,10 @@ const options = {
       'require: clients must use TLS, the default with certificates or keys; on: they may, and an attacker in between ' +
       'can talk them out of it; off',
   },
-  json: { about: 'print {"listening":[...],"exports":[...]} in one line instead of the addresses' },
+  json: {
+    brief: 'print the addresses as JSON',
+    about: 'print {"listening":[...],"exports":[...]} in one line instead of the addresses',
+  },
   ...filterOptionsOf(),
 } as const satisfies Options;
 
@@ -119,6 +134,18 @@ export const command = defineCommand({
     it prints the address of each export on stdout, one a line. SIGTERM or Ctrl-C ends it in good order, a second signal at
     once. SIGHUP makes it read the configuration file again; connections continue. farbus status shows its state.`,
   options,
+  often: [
+    'listen',
+    'read-only',
+    'name',
+    'config',
+    'allow',
+    'tls-certificates',
+    'tls-verify-peer',
+    'one-writer',
+    'metrics',
+    'json',
+  ],
   topics: ['sources', 'segments'],
   notes: `
     Without --tls-certificates or --tls-psk there is no encryption, and without rules of access no password: every program
@@ -136,7 +163,7 @@ export const command = defineCommand({
     'farbus serve --config /etc/farbus/serve.yaml --log-format json',
   ],
   pages: ['serve', 'filters', 'nbd'],
-  operands: 'file',
+  operands: 'source',
   run: serve,
 });
 

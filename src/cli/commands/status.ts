@@ -2,12 +2,13 @@
  * `farbus status`: shows the status of this user's servers and sites, reloads a server's settings,
  * or takes the right to write an export.
  */
-import { FarbusError, isFailure, usageError } from '../../base/errors.js';
+import { FarbusError, isFailure } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
 import { askControl, controlSockets } from '../../app/control/client.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
+import { noOperands } from '../options.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import type { ExportStatus, ServeStatus } from '../../app/serve/control.js';
@@ -17,6 +18,7 @@ const options = {
   socket: { value: 'PATH', about: 'only the server with this control socket' },
   take: {
     value: 'EXPORT',
+    brief: 'take the right to write EXPORT from its connection',
     about:
       'take the right to write EXPORT (of farbus serve --one-writer) from the connection that has it, once its writes ' +
       'are complete and durable; the next client that connects gets it. Meanwhile the command prints what it waits ' +
@@ -43,7 +45,7 @@ export const command = defineCommand({
 });
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
-  if (operands.length > 0) throw usageError(`farbus status takes no ${operands[0]!}; see farbus status --help`);
+  noOperands('status', operands);
   const servers = await find(values.socket, io.env);
   const onWorking = tellWaiting(io);
   if (values.take !== undefined)
