@@ -1,6 +1,7 @@
+import { describe } from 'vitest';
 import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { aoePair } from '../support/aoe.js';
-import { conformance } from './suite.js';
+import { conformance as oneConformance } from './suite.js';
 
 const size = 4 << 20;
 /**
@@ -9,6 +10,13 @@ const size = 4 << 20;
  */
 const all = process.env['FARBUS_TEST_ALL'] !== undefined;
 const onBadSegment = all ? { region: 256 << 10, steps: 100 } : { region: 64 << 10, steps: 30 };
+
+/** The suites wait for timeouts most of the time, so they run beside each other. */
+const conformance: typeof oneConformance = (name, ...rest) => {
+  describe.concurrent(name, () => {
+    describe.sequential('alone', () => oneConformance(name, ...rest));
+  });
+};
 
 conformance('AoE over a hub, jumbo frames', () => aoePair(new MemoryDevice(size)), {
   openReadOnly: () => aoePair(new MemoryDevice(size), { target: { readOnly: true } }),
