@@ -19,6 +19,7 @@ const registry = {
   media: () => import('./media.js'),
   logs: () => import('./logs.js'),
   lease: () => import('./lease.js'),
+  certificates: () => import('./certificates.js'),
   'guest-disk': () => import('./guest-disk.js'),
   demo: () => import('./demo.js'),
   help: () => import('./help.js'),
