@@ -1,4 +1,5 @@
 /** Opens parsed sources as BlockDevices, with their filters. */
+import { untilAbort } from '../base/abort.js';
 import { usageError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
@@ -114,7 +115,7 @@ async function openKind(
   options: SourceOptions & KindOptions,
 ): Promise<BlockDevice> {
   if (!kind.fenced || options.readOnly || options.looksOnly) return kind.open(location, options);
-  const life = await beginLife(location, options.log);
+  const life = await untilAbort(options.signal, beginLife(location, options.log), (late) => late.close(true));
   try {
     return await kind.open(location, { ...options, life });
   } catch (error) {
@@ -131,9 +132,12 @@ async function openLocal(
   mayOpen: readonly string[],
   { readOnly = false, signal, log }: SourceOptions,
 ): Promise<BlockDevice> {
-  const format = given ?? (await formatToOpen(path, log));
+  const format = given ?? (await untilAbort(signal, formatToOpen(path, log)));
   // Lock the file: a second farbus must not write it at the same time.
-  if (format === 'raw') return openPath(path, readOnly ? { readOnly: true } : { exclusive: true });
-  const identity = await pathIdentity(path).catch(() => '');
+  if (format === 'raw') return openPath(path, { signal, ...(readOnly ? { readOnly } : { exclusive: true }) });
+  const identity = await untilAbort(
+    signal,
+    pathIdentity(path).catch(() => ''),
+  );
   return openImage(path, { format, readOnly, mayOpen, identity, signal, log });
 }

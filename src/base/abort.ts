@@ -37,6 +37,28 @@ export function onAbort(signal: AbortSignal | undefined, callback: () => void): 
 }
 
 /**
+ * Waits for work that cannot be stopped, such as open(2) of a file whose server is silent. Rejects
+ * with the signal's reason as soon as it aborts; the work then goes on by itself.
+ * @param discard called with the result of work that ends later
+ */
+export function untilAbort<T>(
+  signal: AbortSignal | undefined,
+  work: Promise<T>,
+  discard: (late: T) => unknown = nothing,
+): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => {
+      reject(signal.reason as Error);
+      void work.then(discard).catch(nothing);
+    };
+    if (signal.aborted) return aborted();
+    const unwatch = onAbort(signal, aborted);
+    work.finally(unwatch).then(resolve, reject);
+  });
+}
+
+/**
  * A signal that aborts with the first of several. Call `end()` when the work is done.
  *
  * AbortSignal.any() would leak: Node 20 keeps each signal that it makes for as long as the signals

@@ -1,7 +1,7 @@
 /** Compares two devices byte by byte, with several requests in flight, in bounded memory. */
 import { buffersOf } from '../base/buffers.js';
 import { isZero, planCopy } from './copy-plan.js';
-import type { BlockDevice } from './device.js';
+import type { BlockDevice, RequestOptions } from './device.js';
 
 export interface CompareOptions {
   /** Requests in flight to each device. Default 8. */
@@ -104,6 +104,7 @@ export async function compareSamples(
   b: BlockDevice,
   end: number,
   count: number,
+  options: RequestOptions = {},
 ): Promise<{ readonly differs?: number; readonly proof: boolean }> {
   const length = Math.max(sampleSize, a.info.blockSize, b.info.blockSize);
   const whole = Math.floor(end / length);
@@ -112,7 +113,7 @@ export async function compareSamples(
     Array.from({ length: places }, async (_, i) => {
       const offset = Math.floor((i * (whole - 1)) / Math.max(1, places - 1)) * length;
       const [mine, other] = [new Uint8Array(length), new Uint8Array(length)];
-      await Promise.all([a.read(offset, buffersOf(mine)), b.read(offset, buffersOf(other))]);
+      await Promise.all([a.read(offset, buffersOf(mine), options), b.read(offset, buffersOf(other), options)]);
       const at = firstDifference(mine, other);
       return { differs: at === undefined ? undefined : offset + at, data: at === undefined && !isZero(mine) };
     }),

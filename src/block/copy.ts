@@ -227,13 +227,15 @@ class Copy {
   async #firstUnreadable(offset: number, length: number, error: unknown): Promise<number> {
     const unit = Math.max(512, this.#from.info.blockSize);
     if (blockErrorOf(error).kind !== 'io') return offset;
+    const { signal } = this.#options;
     let [good, bad] = [offset, offset + length];
     while (bad - good > unit) {
       const middle = good + Math.max(unit, Math.floor((bad - good) / 2 / unit) * unit);
       try {
-        await this.#from.read(good, buffersOf(new Uint8Array(middle - good)));
+        await this.#from.read(good, buffersOf(new Uint8Array(middle - good)), { ...(signal && { signal }) });
         good = middle;
       } catch {
+        if (signal?.aborted) return offset;
         bad = middle;
       }
     }

@@ -1,5 +1,6 @@
 /** Opens a path, a regular file or a block device, as a BlockDevice. */
 import { stat } from 'node:fs/promises';
+import { untilAbort } from '../base/abort.js';
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { openBlockDevice } from './block-device.node.js';
@@ -12,7 +13,11 @@ import { openRemovable } from './removable.node.js';
  * process.
  * @throws FarbusError with one line: what is wrong with the path and what to do
  */
-export async function openPath(path: string, options: OpenOptions = {}): Promise<BlockDevice> {
+export function openPath(path: string, { signal, ...options }: OpenOptions = {}): Promise<BlockDevice> {
+  return untilAbort(signal, openAny(path, options), (late) => late.close());
+}
+
+async function openAny(path: string, options: OpenOptions): Promise<BlockDevice> {
   const found = await stat(path).catch((error: unknown) => {
     throw openError(path, error);
   });

@@ -25,6 +25,8 @@ export interface OpenOptions {
   readonly exclusive?: boolean | undefined;
   /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;
+  /** Ends the opening: it rejects at once, even while open(2) waits. Later it has no effect. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Opened {

@@ -1,4 +1,5 @@
 /** Disks whose requests wait or fail, as a test controls it. */
+import { onAbort } from '../../src/base/abort.js';
 import type { Buffers } from '../../src/base/buffers.js';
 import type { RequestOptions, WriteOptions } from '../../src/block/device.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
@@ -31,7 +32,7 @@ export class GatedDisk extends MemoryDevice {
     if (!this.gated) return;
     await new Promise<void>((resolve, reject) => {
       this.waiting.push(resolve);
-      options.signal?.addEventListener('abort', () => {
+      onAbort(options.signal, () => {
         this.aborted++;
         if (this.honoursAbort) reject(new BlockError('aborted', 'given up'));
       });

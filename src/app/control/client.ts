@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { onAbort } from '../../base/abort.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { checkSocketPath } from '../../network/socket.node.js';
 import { findControlFolder } from './folder.js';
@@ -12,6 +13,8 @@ export interface AskOptions {
   /** Longest time without a line from the server, in ms. Default 10000. */
   readonly limitMs?: number;
   readonly onWorking?: OnWorking;
+  /** Withdraws the request: it rejects with the signal's reason. Later it has no effect. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -29,13 +32,16 @@ export async function askControl(path: string, request: ControlRequest, options:
 export async function openControl(
   path: string,
   request: ControlRequest,
-  { limitMs, onWorking }: AskOptions = {},
+  { limitMs, onWorking, signal }: AskOptions = {},
 ): Promise<{ readonly socket: Socket; readonly rest: Uint8Array; readonly result: unknown }> {
   checkSocketPath(path);
+  signal?.throwIfAborted();
   const socket = connect({ path });
+  const unwatch = onAbort(signal, () => socket.destroy());
   try {
     socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
     const { line, rest } = await answerLine(socket, onWorking, limitMs).catch((error: unknown) => {
+      signal?.throwIfAborted();
       const why = `the server at ${path} does not answer: ${messageOf(error)}`;
       const kind = error instanceof FarbusError ? error.kind : 'failed';
       throw new FarbusError(why, { kind, cause: error });
@@ -48,6 +54,8 @@ export async function openControl(
     socket.on('error', () => undefined);
     socket.destroy();
     throw error;
+  } finally {
+    unwatch();
   }
 }
 

@@ -85,7 +85,9 @@ export class CopyJob {
     if (target.info.size > size) log.log('info', `${to} is larger: its last ${target.info.size - size} bytes stay`);
     if (!target.info.can.flush) log.log('warn', `${to}: the other side cannot promise that flushed data is durable`);
     const path = await journalPath(to, env);
-    const start = await this.#begin(path);
+    const start = await this.#begin(path).catch((error: unknown) => {
+      throw signal.aborted ? new FarbusError('stopped before the copy began') : error;
+    });
     this.#start = this.#position = start;
     try {
       const result = await copyDevice(source, target, {
@@ -124,7 +126,7 @@ export class CopyJob {
    * be resumed.
    */
   async #begin(path: string): Promise<number> {
-    const { to, source, target, resume, log } = this.#options;
+    const { to, source, target, resume, log, signal } = this.#options;
     const journal = await readJournal(path);
     if (!resume) {
       if (journal && journal.position > 0) {
@@ -134,6 +136,7 @@ export class CopyJob {
         );
       }
       await this.#note(path, 0);
+      signal.throwIfAborted();
       return 0;
     }
     if (!journal) {
@@ -142,7 +145,7 @@ export class CopyJob {
       );
     }
     const { assumeSame } = this.#options;
-    const ends = { source, target, from: await this.#from(), to: targetEnd(target), assumeSame };
+    const ends = { source, target, from: await this.#from(), to: targetEnd(target), assumeSame, signal };
     const why = await staleness(journal, ends);
     if (why !== undefined) {
       throw new FarbusError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
@@ -153,17 +156,17 @@ export class CopyJob {
 
   /** Identity of the source at the start of this run. */
   #from(): Promise<CopyEnd> {
-    const { from, source } = this.#options;
-    return (this.#found ??= sourceEnd(from, source));
+    const { from, source, signal } = this.#options;
+    return (this.#found ??= sourceEnd(from, source, { signal }));
   }
 
   async #note(path: string, position: number): Promise<void> {
-    const { target, log } = this.#options;
+    const { target, log, signal } = this.#options;
     try {
       await writeJournal(path, { version: 2, from: await this.#from(), to: targetEnd(target), position });
     } catch (error) {
       // Continue without a journal: a copy that cannot be resumed is better than none.
-      if (position === 0)
+      if (position === 0 && !signal.aborted)
         log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): --resume will not work`);
     }
   }

@@ -11,7 +11,7 @@ import { crc32 } from '../../base/crc32.js';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
 import { replaceFile } from '../../base/files.node.js';
 import { compareSamples } from '../../block/compare.js';
-import type { BlockDevice } from '../../block/device.js';
+import type { BlockDevice, RequestOptions } from '../../block/device.js';
 import { compareIdentity, formatIdentity, parseIdentity, type Verdict } from '../../block/identity.js';
 import { identifyDisk } from '../../probe/disk-identity.js';
 
@@ -54,9 +54,9 @@ export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<s
  * would not fit together.
  * @throws BlockError if the source as a whole fails
  */
-export async function sourceEnd(text: string, device: BlockDevice): Promise<CopyEnd> {
+export async function sourceEnd(text: string, device: BlockDevice, options: RequestOptions = {}): Promise<CopyEnd> {
   const { size } = device.info;
-  const identity = formatIdentity(await identifyDisk(device));
+  const identity = formatIdentity(await identifyDisk(device, options));
   const stat = await fs.stat(text).catch(() => undefined);
   return { size, identity, ...(stat?.isFile() && { changed: stat.mtimeMs }) };
 }
@@ -112,6 +112,7 @@ export interface CopyEnds {
   readonly to: CopyEnd;
   /** The user asserts that both are the disks that the copy began with. */
   readonly assumeSame: boolean;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -120,7 +121,7 @@ export interface CopyEnds {
  * @throws BlockError if one of the devices cannot be read
  */
 export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<string | undefined> {
-  const { from, to, assumeSame } = ends;
+  const { from, to, assumeSame, signal } = ends;
   const verdictOf = (then: CopyEnd, now: CopyEnd, unchanged: boolean): Verdict =>
     compareIdentity(parseIdentity(then.identity)!, parseIdentity(now.identity)!, { unchanged });
   const [source, target] = [verdictOf(journal.from, from, true), verdictOf(journal.to, to, false)];
@@ -128,7 +129,9 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
     return `the source is ${source.why}`;
   if (journal.from.changed !== from.changed) return 'the source has changed since';
   if (journal.to.size !== to.size || (target.verdict === 'other' && !assumeSame)) return `the target is ${target.why}`;
-  const { differs, proof } = await compareSamples(ends.source, ends.target, journal.position, proofs);
+  const { differs, proof } = await compareSamples(ends.source, ends.target, journal.position, proofs, {
+    ...(signal && { signal }),
+  });
   if (differs !== undefined) return `the target no longer has what was copied, at byte ${differs}`;
   if (target.verdict === 'same' || proof || assumeSame) return undefined;
   return `the target is ${target.why}: use --assume-same if you know that it is the same one`;

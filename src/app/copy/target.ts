@@ -44,7 +44,7 @@ export async function openTarget(
   try {
     device =
       path !== undefined
-        ? await openPath(path, { readOnly: false, exclusive: true })
+        ? await openPath(path, { readOnly: false, exclusive: true, signal: options.signal })
         : await openSource(target, { ...options, readOnly: false });
     checkTarget(target.text, device, size);
     if (made) await syncFolder(file!);

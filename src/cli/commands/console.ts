@@ -31,8 +31,13 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const [computer, ...more] = operands;
   if (computer === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
   const { path } = await findSite(io.env, values.site);
-  const { socket, rest } = await openControl(path, { command: 'console', computer });
   const signals = onSignals();
+  const { signal } = signals;
+  const opened = await openControl(path, { command: 'console', computer }, { signal }).catch((error: unknown) => {
+    signals.stop();
+    throw error;
+  });
+  const { socket, rest } = opened;
   const ended = new Promise<'ended'>((resolve) => socket.once('close', () => resolve('ended')));
   // Before the first output: who sees it may press Ctrl-C, which is the guest's.
   const terminal = attachTerminal(io, (bytes) => socket.write(bytes));

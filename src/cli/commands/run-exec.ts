@@ -3,7 +3,7 @@
  * and returns its exit status.
  */
 import { existsSync } from 'node:fs';
-import { JoinedAbort } from '../../base/abort.js';
+import { JoinedAbort, untilAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
 import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
@@ -79,7 +79,7 @@ function bootText({ snapshot, canSave }: ExecOptions): string {
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
   const { io, computer, guest, memory, snapshot, command, json, log } = options;
   const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, log });
-  const waiting = unlessAborted(signal, starting);
+  const waiting = untilAbort(signal, starting);
   const started = await (options.quiet ? waiting : whileShown(io, bootText(options), waiting));
   const end = new JoinedAbort(signal);
   const output = new TextOutput(end);
@@ -131,14 +131,4 @@ class TextOutput {
   get text(): string {
     return this.#text;
   }
-}
-
-/** Resolves with the result of `work`, or rejects with the signal's reason as soon as it aborts. */
-async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  const aborted = new Promise<never>((_, reject) => {
-    const stop = (): void => reject(signal.reason as Error);
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
-  });
-  return Promise.race([work, aborted]);
 }

@@ -5,6 +5,7 @@
  */
 import { constants, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { untilAbort } from '../../base/abort.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import type { BlockDevice, BlockInfo } from '../../block/device.js';
@@ -73,7 +74,7 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
       `${path}: qemu-nbd runs without a sandbox: neither Landlock nor bubblewrap is here (docs/security.md)`,
     );
   }
-  const graph = await openGraph(path, format, { readOnly, mayOpen });
+  const graph = await untilAbort(signal, openGraph(path, format, { readOnly, mayOpen }), (late) => late.close());
   // qemu-nbd has its own descriptors of the files once it has started.
   const server = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
   try {

@@ -1,5 +1,6 @@
 /** Opens an NBD export by its URI over this computer's sockets, with TLS if the URI says so. */
 import { userInfo } from 'node:os';
+import { untilAbort } from '../../../base/abort.js';
 import { tcpDialer, unixDialer } from '../../../network/dial.node.js';
 import { clientCertificates, presharedKeys } from '../../../network/tls-files.node.js';
 import { tlsClient } from '../../../network/tls.node.js';
@@ -35,7 +36,7 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
  */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
-  const secure = await nbdSecurity(address);
+  const secure = await untilAbort(options.signal, nbdSecurity(address));
   const { exportName, connections = options.connections } = address;
   return connectNbd(nbdDialer(address), { ...options, connections, secure, exportName });
 }
