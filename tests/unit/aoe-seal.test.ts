@@ -11,6 +11,7 @@ import { Command, Request } from '../../src/protocol/aoe/initiator/command.js';
 import { putSealed } from '../../src/protocol/aoe/seal.js';
 import { getGrant, putOpening, sessionFrameSize, type SessionGrant } from '../../src/protocol/aoe/session.js';
 import { AtaArgument, AtaFlag, Flag, Header } from '../../src/protocol/aoe/spec.js';
+import { generationCount, generationOf } from '../../src/protocol/aoe/target/generations.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { flagsOf } from '../../src/protocol/aoe/wire.js';
 import { AtaCommand } from '../../src/spec/ata.js';
@@ -35,9 +36,9 @@ function setUp(): { peer: AoePeer; disk: CountingDisk; target: AoeTarget } {
   return { peer, disk, target: new AoeTarget(hub, disk, { shelf, slot }) };
 }
 
-function opening(peer: AoePeer, nonce: number): Uint8Array {
+function opening(peer: AoePeer, nonce: number, supersedes = 0): Uint8Array {
   const frame = peer.frame(0xfa, 0x8000_0000, new Uint8Array(sessionFrameSize - 24));
-  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes: 0, firstTag, named: true, sealed: true });
+  putOpening(frame, { nonce: new Uint8Array(8).fill(nonce), supersedes, firstTag, named: true, sealed: true });
   return frame;
 }
 
@@ -72,6 +73,36 @@ describe('a sealed session', () => {
     expect(disk.changes).toBe(1);
     await peer.ask(frame);
     expect(disk.changes).toBe(1);
+  });
+
+  it('executes no delayed command of an ended session with up to three turned bits in its number', async () => {
+    const { peer, disk } = setUp();
+    let grant = getGrant((await peer.ask(opening(peer, 1)))!)!;
+    for (let nonce = 2; nonce < 5; nonce++) {
+      const delayed = sealedWrite(peer, firstTag, grant);
+      grant = getGrant((await peer.ask(opening(peer, nonce, grant.generation)))!)!;
+      for (const one of damaged(delayed, AtaArgument.reserved, AtaArgument.size)) {
+        await peer.ask(one);
+        for (const two of damaged(one, AtaArgument.reserved, AtaArgument.size)) {
+          await peer.ask(two);
+          if (nonce === 2)
+            for (const three of damaged(two, AtaArgument.reserved, AtaArgument.size)) await peer.ask(three);
+        }
+      }
+    }
+    expect(disk.changes).toBe(0);
+    await peer.ask(sealedWrite(peer, firstTag, grant));
+    expect(disk.changes).toBe(1);
+  });
+
+  it('has a number that differs from every other, and from zero, in at least four bits', () => {
+    const bitsIn = (word: number): number => word.toString(2).replaceAll('0', '').length;
+    const numbers = Array.from({ length: generationCount }, (_, index) => generationOf(index + 1));
+    expect(new Set(numbers).size).toBe(generationCount);
+    // The XOR of two numbers is a third: so the fewest bits of one are the fewest between two.
+    expect(numbers.every((one) => numbers.includes(one ^ numbers[0]!) || one === numbers[0])).toBe(true);
+    expect(Math.min(...numbers.map(bitsIn))).toBe(4);
+    expect(Math.max(...numbers)).toBeLessThan(1 << 16);
   });
 
   it('is granted for no opening with a turned bit', async () => {

@@ -5,6 +5,7 @@
  * every copy of a command: it ignores a copy while the command is in flight, repeats the answer if
  * the command is done, and refuses a tag that is older than its memory.
  */
+import { generationCount, generationOf } from './generations.js';
 import { nonceSize, tagMemory, type SessionOpening } from '../session.js';
 
 /** Maximum number of sessions that are remembered; beyond it the least recently used one ends. */
@@ -87,12 +88,12 @@ export class SessionTable {
   readonly #sessions = new Map<string, TargetSession>();
   /** Ended sessions that still have commands in flight. */
   readonly #ending = new Map<string, TargetSession>();
-  /** The generation assigned last. */
-  #last: number;
+  /** Counts the generations that were assigned (generations.ts). Begins anywhere. */
+  #count: number;
   #latest: { readonly mac: number; readonly session: TargetSession } | undefined;
 
   constructor() {
-    this.#last = crypto.getRandomValues(new Uint16Array(1))[0]!;
+    this.#count = crypto.getRandomValues(new Uint16Array(1))[0]!;
   }
 
   /** The session of the initiator with this MAC key and generation. */
@@ -145,11 +146,16 @@ export class SessionTable {
   }
 
   #add(mac: number, opening: SessionOpening): TargetSession {
-    do this.#last = (this.#last % 0xffff) + 1;
-    while (this.#sessions.has(keyOf(mac, this.#last)) || this.#ending.has(keyOf(mac, this.#last)));
-    const session = new TargetSession(this.#last, opening);
+    let key: string;
+    let generation: number;
+    do {
+      this.#count = (this.#count % generationCount) + 1;
+      generation = generationOf(this.#count);
+      key = keyOf(mac, generation);
+    } while (this.#sessions.has(key) || this.#ending.has(key));
+    const session = new TargetSession(generation, opening);
     if (this.#sessions.size >= maxSessions) this.#end(this.#sessions.keys().next().value!);
-    this.#sessions.set(keyOf(mac, this.#last), session);
+    this.#sessions.set(key, session);
     this.#latest = { mac, session };
     return session;
   }
