@@ -5,7 +5,7 @@
 import { FarbusError, messageOf } from '../base/errors.js';
 import { openForWriting } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
-import type { Step, StepSink, StepTag } from '../base/steps.js';
+import type { Step, StepSink, TraceId } from '../base/steps.js';
 import { RotatingFile } from '../site/rotating-file.node.js';
 import { checkOutputFile } from './output-file.js';
 
@@ -26,7 +26,7 @@ interface TraceOutput {
 
 export class TracePrinter implements StepSink {
   readonly #write: (line: string) => void;
-  readonly #first = new Map<StepTag, number>();
+  readonly #first = new Map<TraceId, number>();
   readonly #start = performance.now();
   readonly #close: () => Promise<void>;
 
@@ -88,14 +88,14 @@ export class TracePrinter implements StepSink {
     this.#close = close;
   }
 
-  step({ tag, id, time, detail }: Step): void {
-    let first = this.#first.get(tag);
+  step({ traceId, id, time, detail }: Step): void {
+    let first = this.#first.get(traceId);
     if (first === undefined) {
-      first = tag === 0 ? this.#start : time;
+      first = traceId === 0 ? this.#start : time;
       if (this.#first.size >= keptCommands) this.#first.delete(this.#first.keys().next().value!);
-      this.#first.set(tag, first);
+      this.#first.set(traceId, first);
     }
-    const who = tag === 0 ? 'boot' : `#${tag}`;
+    const who = traceId === 0 ? 'boot' : `#${traceId}`;
     this.#write(`${who.padEnd(8)} ${id.padStart(4)} ${(time - first).toFixed(3).padStart(10)} ms  ${detail}\n`);
   }
 

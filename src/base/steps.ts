@@ -2,30 +2,30 @@
  * The steps of [SYS] fig. 4-13, reported as the running system passes them. `--trace` prints them
  * and tests assert them.
  *
- * Each command (one read, write, flush … of the guest's driver) has a tag. Its steps carry the tag
- * and a time.
+ * Each command (one read, write, flush … of the guest's driver) has a trace id. Its steps carry
+ * that id and a time.
  */
 
 /** A step's number in the figures of [SYS], as text: "301", "261". */
 export type StepId = string;
 
 /**
- * Identifies a command: a number from {@link Steps.newTag}, or the protocol's own identifier, such
- * as an NBD cookie of 64 bits.
+ * Identifies a command: a number from {@link Steps.newTraceId}, or the protocol's own identifier,
+ * such as an NBD cookie of 64 bits.
  */
-export type StepTag = number | bigint;
+export type TraceId = number | bigint;
 
 /** One step that a command has passed. */
 export interface Step {
-  /** Tag of the command; 0 for a step that belongs to no command (boot). */
-  readonly tag: StepTag;
+  /** Id of the command; 0 for a step that belongs to no command (boot). */
+  readonly traceId: TraceId;
   readonly id: StepId;
   /** Time of `performance.now()`, in ms. */
   readonly time: number;
   /** A short description of the step: "write sectors 2048..2055". */
   readonly detail: string;
-  /** The tag that the other computer uses for the same command. */
-  readonly wire?: StepTag;
+  /** The id that the other computer uses for the same command. */
+  readonly wire?: TraceId;
 }
 
 /**
@@ -38,16 +38,16 @@ export interface StepSink {
 /** Passes each reported step on to every sink. Without a sink, a report costs one test. */
 export class Steps {
   #sinks: StepSink[] = [];
-  #lastTag = 0;
+  #lastId = 0;
 
   /** True if there is a sink. Ask before building the text of a detail. */
   get on(): boolean {
     return this.#sinks.length > 0;
   }
 
-  /** A new command's tag: 1, 2, … */
-  newTag(): number {
-    return ++this.#lastTag;
+  /** The id of a new command: 1, 2, … */
+  newTraceId(): number {
+    return ++this.#lastId;
   }
 
   add(sink: StepSink): void {
@@ -62,11 +62,11 @@ export class Steps {
   /**
    * Reports a step.
    * @param time when it was passed, in ms of `performance.now()`, if earlier than now
-   * @param wire the tag that the other computer uses for the same command
+   * @param wire the id that the other computer uses for the same command
    */
-  step(tag: StepTag, id: StepId, detail = '', time = performance.now(), wire?: StepTag): void {
+  step(traceId: TraceId, id: StepId, detail = '', time = performance.now(), wire?: TraceId): void {
     if (this.#sinks.length === 0) return;
-    const step = { tag, id, detail, time, ...(wire !== undefined && { wire }) };
+    const step = { traceId, id, detail, time, ...(wire !== undefined && { wire }) };
     for (const sink of this.#sinks) sink.step(step);
   }
 }

@@ -88,8 +88,8 @@ export interface RequestOptions {
    * impossible, or with its own result if that comes first.
    */
   readonly signal?: AbortSignal;
-  /** The command's tag for `--trace` (base/steps.ts). */
-  readonly tag?: number;
+  /** The command's id in `--trace` (base/steps.ts). */
+  readonly traceId?: number;
   /**
    * For a drive with removable media: the {@link RemovableMedia.medium} that the request is meant
    * for; default: the first one. If another medium or none is in the drive, the request has no

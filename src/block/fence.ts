@@ -10,7 +10,7 @@ import { BackOff } from '../base/back-off.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { abortedError, BlockError, closedError } from './errors.js';
-import type { EndedLife, Fate, Life, Mark } from './life.js';
+import type { EndedLife, Fate, Life, FenceKey } from './life.js';
 
 export interface FenceOptions {
   /** The source, for messages. */
@@ -22,10 +22,10 @@ export interface FenceOptions {
    * Makes sure that no write from that place can take effect any more. Rejects if it must be tried
    * again.
    */
-  readonly fence: (mark: Mark, signal: AbortSignal) => Promise<Fate>;
+  readonly fence: (key: FenceKey, signal: AbortSignal) => Promise<Fate>;
   /**
    * Waits until no write of any earlier life can be in flight, for protocols in which a time
-   * guarantees that. It is used if marks are lost. Undefined if the protocol has no such time.
+   * guarantees that. It is used if keys are lost. Undefined if the protocol has no such time.
    */
   readonly settle?: (signal: AbortSignal) => Promise<void>;
 }
@@ -104,12 +104,12 @@ export class Fence {
       let lost = !this.#life.kept;
       const all = [...this.#life.ended];
       for (const ended of all) {
-        lost ||= ended.marks === undefined;
+        lost ||= ended.keys === undefined;
         await this.#fence(ended, settle !== undefined);
-        if (ended.marks) await this.#life.fenced(ended);
+        if (ended.keys) await this.#life.fenced(ended);
       }
       if (lost) await settle?.(signal);
-      for (const ended of all) if (!ended.marks) await this.#life.fenced(ended);
+      for (const ended of all) if (!ended.keys) await this.#life.fenced(ended);
     } catch {
       // Closed before the fence was complete: the next life must fence these places.
       return;
@@ -118,23 +118,23 @@ export class Fence {
     for (const settled of [...this.#waiting]) settled();
   }
 
-  async #fence({ pid, marks }: EndedLife, settles: boolean): Promise<void> {
+  async #fence({ pid, keys }: EndedLife, settles: boolean): Promise<void> {
     const who = pid > 0 ? `the ended process ${pid}` : 'an ended process';
-    if (!marks) {
+    if (!keys) {
       if (!settles) this.#warn(`the record of ${who} cannot be read: one of its writes may still land`);
       return;
     }
     let unknown = false;
-    for (const mark of marks) unknown = (await this.#place(mark)) === 'unknown' || unknown;
+    for (const key of keys) unknown = (await this.#place(key)) === 'unknown' || unknown;
     if (unknown) this.#warn(`the server cannot tell whether a write of ${who} may still land`);
   }
 
-  async #place(mark: Mark): Promise<Fate> {
+  async #place(key: FenceKey): Promise<Fate> {
     const { signal } = this.#stop;
     for (const backOff = new BackOff(); ; await backOff.wait(signal)) {
       signal.throwIfAborted();
       try {
-        return await this.#options.fence(mark, signal);
+        return await this.#options.fence(key, signal);
       } catch (error) {
         this.#reason = messageOf(error);
       }

@@ -1,17 +1,17 @@
 /**
  * A life: the use of one source by one process. A killed process may leave writes in flight at a
- * server, which later overwrite the data of its successor. A mark names a place where such writes
- * can be (a session, a process on the server) and is durable before the first write goes there. So
- * the next process that opens the source can fence the place before it writes.
+ * server, which later overwrite the data of its successor. A fence key names a place where such
+ * writes can be (a session, a process on the server) and is durable before the first write goes
+ * there. So the next process that opens the source can fence the place before it writes.
  *
- * Not here: fencing (fence.ts), the storage of marks (storage/lives.node.ts keeps them in files).
+ * Not here: fencing (fence.ts), the storage of keys (storage/lives.node.ts keeps them in files).
  */
 
 /**
  * The data with which a protocol fences a place. The protocol must check each value, because a user
  * who can write the file can forge it.
  */
-export type Mark = Readonly<Record<string, string | number>>;
+export type FenceKey = Readonly<Record<string, string | number>>;
 
 /**
  * The state of a fenced place: its writes are `gone`, or it will always be `unknown` whether they
@@ -23,25 +23,25 @@ export type Fate = 'gone' | 'unknown';
 export interface EndedLife {
   /** Its process id, for messages; 0 if unknown. */
   readonly pid: number;
-  /** Its marks; undefined if they cannot be read. */
-  readonly marks: readonly Mark[] | undefined;
+  /** Its keys; undefined if they cannot be read. */
+  readonly keys: readonly FenceKey[] | undefined;
 }
 
 export interface Life {
   /** Ended lives of this source, which must be fenced before the first write. */
   readonly ended: readonly EndedLife[];
-  /** False if marks cannot be kept: there may then be ended lives without a record. */
+  /** False if keys cannot be kept: there may then be ended lives without a record. */
   readonly kept: boolean;
   /**
-   * Records a mark. Resolves when it is durable, or after a warning that it cannot be. Never
+   * Records a key. Resolves when it is durable, or after a warning that it cannot be. Never
    * rejects.
    */
-  note(mark: Mark): Promise<void>;
+  note(key: FenceKey): Promise<void>;
   /**
-   * Drops a mark whose place cannot have writes any more. Takes effect with the next {@link note}
+   * Drops a key whose place cannot have writes any more. Takes effect with the next {@link note}
    * or {@link close}.
    */
-  forget(mark: Mark): void;
+  forget(key: FenceKey): void;
   /**
    * Drops an ended life that has been fenced, or of which a warning has said that it cannot be.
    * Never rejects.

@@ -147,15 +147,15 @@ export abstract class RemovableDrive extends BlockBase {
   /** Runs a request on the medium that it is meant for; aborts it when the medium leaves. */
   async #onMedium<T>(
     options: RequestOptions,
-    run: (device: BlockDevice, own: Pick<RequestOptions, 'signal' | 'tag'>) => Promise<T>,
+    run: (device: BlockDevice, own: Pick<RequestOptions, 'signal' | 'traceId'>) => Promise<T>,
   ): Promise<T> {
     checkMedium(this.media, options);
     const { device, gone } = this.#inside!;
     const joined = new JoinedAbort(options.signal, gone.signal);
-    const { tag } = options;
+    const { traceId } = options;
     try {
       this.verify(device);
-      return await run(device, { signal: joined.signal, ...(tag !== undefined && { tag }) });
+      return await run(device, { signal: joined.signal, ...(traceId !== undefined && { traceId }) });
     } catch (error) {
       if (!options.signal?.aborted && !gone.signal.aborted && lookable.has(blockErrorOf(error).kind)) await this.look();
       if (gone.signal.aborted) throw new BlockError('no-medium', 'the medium has left the drive', { cause: error });

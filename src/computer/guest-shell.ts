@@ -7,8 +7,8 @@
  * shells limit the length of a line (BusyBox: 1024 characters). Each piece is acknowledged before
  * the next is sent, because terminals limit the input that waits.
  *
- * Marks with a number unique to the command separate its output from everything else. The typed
- * lines are echoed; quotes in them keep the echo from looking like a mark.
+ * Markers with a number unique to the command separate its output from everything else. The typed
+ * lines are echoed; quotes in them keep the echo from looking like a marker.
  */
 import { onAbort } from '../base/abort.js';
 
@@ -86,7 +86,7 @@ export class GuestShell {
   }
 }
 
-interface Mark {
+interface Marker {
   readonly kind: string;
   readonly value: number;
 }
@@ -96,10 +96,10 @@ class Execution {
   readonly #port: ShellPort;
   readonly #options: ShellOptions;
   readonly #id: string;
-  readonly #reader: MarkReader;
+  readonly #reader: MarkerReader;
   readonly #stop: () => void;
   readonly #unwatch: () => void;
-  readonly #marks: Mark[] = [];
+  readonly #markers: Marker[] = [];
   #wake: () => void = () => undefined;
 
   constructor(port: ShellPort, options: ShellOptions) {
@@ -108,8 +108,8 @@ class Execution {
     this.#id = [...crypto.getRandomValues(new Uint8Array(6))]
       .map((byte) => byte.toString(16).padStart(2, '0'))
       .join('');
-    this.#reader = new MarkReader(`farbus-${this.#id}-`, options.onOutput, (mark) => {
-      this.#marks.push(mark);
+    this.#reader = new MarkerReader(`farbus-${this.#id}-`, options.onOutput, (marker) => {
+      this.#markers.push(marker);
       this.#wake();
     });
     this.#stop = port.listen((bytes) => this.#reader.add(bytes));
@@ -155,9 +155,9 @@ class Execution {
   async #end(): Promise<number> {
     for (let withinMs = lookEvery; ; withinMs *= 2) {
       await this.#send(this.#print('over'));
-      const mark = await this.#next(withinMs);
-      if (mark?.kind === 'end') return mark.value;
-      if (mark?.kind === 'over') throw new GuestShellEnded();
+      const marker = await this.#next(withinMs);
+      if (marker?.kind === 'end') return marker.value;
+      if (marker?.kind === 'over') throw new GuestShellEnded();
     }
   }
 
@@ -207,29 +207,31 @@ class Execution {
         },
       );
       while (next === undefined) {
-        const mark = await this.#next(lookEvery, () => next !== undefined);
-        if (mark?.kind === 'end') return mark.value;
-        if (mark?.kind === 'over') throw new GuestShellEnded();
+        const marker = await this.#next(lookEvery, () => next !== undefined);
+        if (marker?.kind === 'end') return marker.value;
+        if (marker?.kind === 'over') throw new GuestShellEnded();
         // The loop ignores this line as a comment. If the loop has ended, the console's shell
         // executes it.
-        if (!mark && next === undefined) await this.#send(`: ;${this.#print('over')}`);
+        if (!marker && next === undefined) await this.#send(`: ;${this.#print('over')}`);
       }
       if ((next as IteratorResult<Uint8Array>).done) return undefined;
       for (const text of escapedPieces((next as IteratorYieldResult<Uint8Array>).value, inputLength)) {
         await this.#send(`+${text}`);
-        const mark = await this.#one('taken', 'end');
-        if (mark.kind === 'end') return mark.value;
+        const marker = await this.#one('taken', 'end');
+        if (marker.kind === 'end') return marker.value;
       }
     }
   }
 
-  /** Types a line, and waits for the mark that the line prints. */
+  /** Types a line, and waits for the marker that the line prints. */
   async #type(line: string, kind: string): Promise<void> {
     await this.#send(`${line};${this.#print(kind)}`);
     await this.#until(kind);
   }
 
-  /** The shell command that prints a mark. The quotes keep its echo from looking like the mark. */
+  /**
+   * The shell command that prints a marker. The quotes keep its echo from looking like the marker.
+   */
   #print(text: string): string {
     return `echo far''bus-${this.#id}-${text}`;
   }
@@ -244,21 +246,23 @@ class Execution {
     while (!done) await this.#changed();
   }
 
-  /** Waits for the next mark of a kind. Returns its value. */
+  /** Waits for the next marker of a kind. Returns its value. */
   async #until(kind: string): Promise<number> {
     return (await this.#one(kind)).value;
   }
 
-  async #one(...kinds: readonly string[]): Promise<Mark> {
+  async #one(...kinds: readonly string[]): Promise<Marker> {
     for (;;) {
-      const mark = (await this.#next())!;
-      if (kinds.includes(mark.kind)) return mark;
-      if (mark.kind === 'over') throw new GuestShellEnded();
+      const marker = (await this.#next())!;
+      if (kinds.includes(marker.kind)) return marker;
+      if (marker.kind === 'over') throw new GuestShellEnded();
     }
   }
 
-  /** The next mark. Undefined if none arrives within `withinMs`, or before `ready` returns true. */
-  async #next(withinMs?: number, ready?: () => boolean): Promise<Mark | undefined> {
+  /**
+   * The next marker. Undefined if none arrives within `withinMs`, or before `ready` returns true.
+   */
+  async #next(withinMs?: number, ready?: () => boolean): Promise<Marker | undefined> {
     let late = false;
     const timer =
       withinMs === undefined
@@ -268,8 +272,8 @@ class Execution {
             this.#wake();
           }, withinMs);
     try {
-      while (this.#marks.length === 0 && !late && !ready?.()) await this.#changed();
-      return this.#marks.shift();
+      while (this.#markers.length === 0 && !late && !ready?.()) await this.#changed();
+      return this.#markers.shift();
     } finally {
       clearTimeout(timer);
     }
@@ -287,22 +291,24 @@ class Execution {
   }
 }
 
-/** Separates marks from output. */
-class MarkReader {
+/** Separates markers from output. */
+class MarkerReader {
   readonly #prefix: string;
   readonly #onOutput: (bytes: Uint8Array) => void;
-  readonly #onMark: (mark: Mark) => void;
+  readonly #onMarkerer: (marker: Marker) => void;
   /** Bytes that were not processed yet, one character for each byte. */
   #pending = '';
-  /** False while only the echo of typed lines arrives; true between the marks `begin` and `end`. */
+  /**
+   * False while only the echo of typed lines arrives; true between the markers `begin` and `end`.
+   */
   #begun = false;
   /** The terminal puts a carriage return before each line feed, because the guest has no stty. */
   #translated = false;
 
-  constructor(prefix: string, onOutput: (bytes: Uint8Array) => void, onMark: (mark: Mark) => void) {
+  constructor(prefix: string, onOutput: (bytes: Uint8Array) => void, onMarker: (marker: Marker) => void) {
     this.#prefix = prefix;
     this.#onOutput = onOutput;
-    this.#onMark = onMark;
+    this.#onMarkerer = onMarker;
   }
 
   add(bytes: Uint8Array): void {
@@ -316,18 +322,18 @@ class MarkReader {
         return this.#output(this.#pending.length - held);
       }
       this.#output(start);
-      const mark = /^([a-z]+)(?::(\d+))?(\r?)\n/.exec(this.#pending.slice(this.#prefix.length));
-      if (!mark) {
-        // Wait for the rest of the line. If it cannot be a mark, it is output.
+      const marker = /^([a-z]+)(?::(\d+))?(\r?)\n/.exec(this.#pending.slice(this.#prefix.length));
+      if (!marker) {
+        // Wait for the rest of the line. If it cannot be a marker, it is output.
         if (this.#pending.length - this.#prefix.length < 20) return;
         this.#output(this.#prefix.length);
         continue;
       }
-      this.#pending = this.#pending.slice(this.#prefix.length + mark[0].length);
-      this.#translated = mark[3] !== '';
-      if (mark[1] === 'begin') this.#begun = true;
-      if (mark[1] === 'end') this.#begun = false;
-      this.#onMark({ kind: mark[1]!, value: Number(mark[2] ?? 0) });
+      this.#pending = this.#pending.slice(this.#prefix.length + marker[0].length);
+      this.#translated = marker[3] !== '';
+      if (marker[1] === 'begin') this.#begun = true;
+      if (marker[1] === 'end') this.#begun = false;
+      this.#onMarkerer({ kind: marker[1]!, value: Number(marker[2] ?? 0) });
     }
   }
 

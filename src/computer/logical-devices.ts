@@ -136,8 +136,8 @@ export class LogicalDevices {
       base: firstBase + this.#controllers.length * baseStep,
       memory: engine.memory,
       steps: this.#commandSteps,
-      attribute: (tag: number, from: Trap) => {
-        trap.attribute(tag, from);
+      attribute: (traceId: number, from: Trap) => {
+        trap.attribute(traceId, from);
         handlers.atCommand();
       },
       onCommand: (times: CommandTimes) => this.legs.add(times),

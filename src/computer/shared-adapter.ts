@@ -128,9 +128,9 @@ export class SharedAdapter {
       own = true;
       this.counters.toHypervisor++;
       if (this.#steps.on) {
-        const tag = share.claim.tagOf(frame);
-        this.#steps.step(tag, '280', `a frame of ${frame.length} bytes has arrived`);
-        this.#steps.step(tag, '281', `it is for the ${share.claim.name}`);
+        const traceId = share.claim.tagOf(frame);
+        this.#steps.step(traceId, '280', `a frame of ${frame.length} bytes has arrived`);
+        this.#steps.step(traceId, '281', `it is for the ${share.claim.name}`);
       }
       share.receive(frame);
     }

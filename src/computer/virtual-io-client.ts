@@ -123,7 +123,11 @@ export class VirtualIoClient implements BlockDevice {
       await done;
     } catch (error) {
       this.counts.errors++;
-      this.#steps.step(options.tag ?? 0, '26x', `failed: ${error instanceof Error ? error.message : String(error)}`);
+      this.#steps.step(
+        options.traceId ?? 0,
+        '26x',
+        `failed: ${error instanceof Error ? error.message : String(error)}`,
+      );
       throw error;
     }
   }
@@ -131,6 +135,6 @@ export class VirtualIoClient implements BlockDevice {
   #step(options: RequestOptions, id: string, what: string, offset: number, length: number): void {
     if (!this.#steps.on) return;
     const range = length > 0 ? ` (sector ${offset / 512}, ${length / 512} sectors)` : '';
-    this.#steps.step(options.tag ?? 0, id, what + range);
+    this.#steps.step(options.traceId ?? 0, id, what + range);
   }
 }

@@ -5,7 +5,7 @@
 
 /** Times of one command, in ms of `performance.now()`. */
 export interface CommandTimes {
-  readonly tag: number;
+  readonly traceId: number;
   readonly opcode: number;
   /** The driver's write left the guest (trap). */
   readonly trapped: number;

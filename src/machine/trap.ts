@@ -111,12 +111,12 @@ export class TrapHandler {
   }
 
   /** For `--trace`: reports the steps of the figure from the driver's write to the call of 260. */
-  attribute(tag: number, trap: Trap): void {
+  attribute(traceId: number, trap: Trap): void {
     if (!this.#steps.on) return;
     const at = `0x${trap.address.toString(16)}`;
-    this.#steps.step(tag, '213', `the driver writes ${trap.value} to ${at}`, trap.time);
-    this.#steps.step(tag, '214', 'nothing is mapped there: the access leaves the guest', trap.time);
-    this.#steps.step(tag, '303', "a logical device's address that issues commands", trap.time);
+    this.#steps.step(traceId, '213', `the driver writes ${trap.value} to ${at}`, trap.time);
+    this.#steps.step(traceId, '214', 'nothing is mapped there: the access leaves the guest', trap.time);
+    this.#steps.step(traceId, '303', "a logical device's address that issues commands", trap.time);
   }
 
   #find(address: number, size: number): GuardedDevice | undefined {

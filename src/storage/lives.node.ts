@@ -2,7 +2,7 @@
  * Keeps lives (block/life.ts) as files in the user's state folder:
  * `farbus/sources/HASH/OWNER.json`, where HASH is a hash of the source's text. Each life has its
  * own file, so any number of processes can use one source. The file is replaced as a whole,
- * durably, whenever a mark is added, and removed when the source is closed without a write in
+ * durably, whenever a key is added, and removed when the source is closed without a write in
  * flight. So a file whose process no longer lives was left by a killed process.
  *
  * The file's name contains its owner, the process (base/owned.node.ts). If the owner is in another
@@ -17,15 +17,15 @@ import { errnoOf, messageOf } from '../base/errors.js';
 import { makeDurableFolder, replaceMark, syncFolder, temporaryBeside } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
 import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
-import type { EndedLife, Life, Mark } from '../block/life.js';
+import type { EndedLife, Life, FenceKey } from '../block/life.js';
 import { fileCalls } from '../linux/files.node.js';
 
 /**
- * Longest file that is read, in bytes; longest text in a mark, in characters; most marks of a life.
+ * Longest file that is read, in bytes; longest text in a key, in characters; most keys of a life.
  */
 const maxFile = 65536;
 const maxValue = 256;
-const maxMarks = 64;
+const maxKeys = 64;
 /**
  * Attempts to get a lock, which another process may hold only to check it, and the pause between
  * them, in ms.
@@ -46,7 +46,7 @@ interface Content {
    * True if the owner has closed the source with writes in flight. The owner itself may still live.
    */
   readonly ended: boolean;
-  readonly marks: readonly Mark[];
+  readonly marks: readonly FenceKey[];
 }
 
 interface EndedFile extends EndedLife {
@@ -55,7 +55,7 @@ interface EndedFile extends EndedLife {
 
 /**
  * Begins a life of a source that is opened for writing, and warns of other processes that use it.
- * Never rejects: if the folder cannot be used, it warns and returns a life that keeps no marks.
+ * Never rejects: if the folder cannot be used, it warns and returns a life that keeps no keys.
  * @param source the source's text, the same in every process that opens the source
  */
 export async function beginLife(source: string, log: Logger, env: NodeJS.ProcessEnv = process.env): Promise<Life> {
@@ -78,7 +78,7 @@ class FileLife implements Life {
   readonly #folder: string;
   readonly #path: string;
   readonly #log: Logger;
-  readonly #marks = new Set<Mark>();
+  readonly #keys = new Set<FenceKey>();
   #handle: fs.FileHandle | undefined;
   /** The end of the latest change of the file. */
   #changed: Promise<void> = Promise.resolve();
@@ -94,7 +94,7 @@ class FileLife implements Life {
   async look(): Promise<void> {
     try {
       await makeDurableFolder(this.#folder, 0o700);
-      // Fencing a forged mark could kill a process of this user on the server.
+      // Fencing a forged key could kill a process of this user on the server.
       const { uid, mode } = await fs.lstat(this.#folder);
       const foreign = process.getuid !== undefined && uid !== process.getuid();
       if (foreign || (mode & 0o022) !== 0) throw new Error('others can write there');
@@ -105,16 +105,16 @@ class FileLife implements Life {
     }
   }
 
-  note(mark: Mark): Promise<void> {
-    this.#marks.add(mark);
-    // Drop the oldest mark: a server that restarts again and again must not make the file grow
+  note(key: FenceKey): Promise<void> {
+    this.#keys.add(key);
+    // Drop the oldest key: a server that restarts again and again must not make the file grow
     // without limit.
-    if (this.#marks.size > maxMarks) this.#marks.delete(this.#marks.values().next().value!);
+    if (this.#keys.size > maxKeys) this.#keys.delete(this.#keys.values().next().value!);
     return this.#change(() => this.#write(false));
   }
 
-  forget(mark: Mark): void {
-    this.#marks.delete(mark);
+  forget(key: FenceKey): void {
+    this.#keys.delete(key);
   }
 
   async fenced(ended: EndedLife): Promise<void> {
@@ -126,8 +126,8 @@ class FileLife implements Life {
   close(clean: boolean): Promise<void> {
     return this.#change(async () => {
       if (clean) await fs.rm(this.#path, { force: true });
-      else if (this.#marks.size > 0) await this.#write(true);
-      this.#marks.clear();
+      else if (this.#keys.size > 0) await this.#write(true);
+      this.#keys.clear();
       await this.#handle?.close();
       this.#handle = undefined;
       // Fails if another process has a file there, which is fine.
@@ -142,7 +142,7 @@ class FileLife implements Life {
   }
 
   /**
-   * Replaces the file by one with the present marks. The new file is locked before it gets its
+   * Replaces the file by one with the present keys. The new file is locked before it gets its
    * name.
    */
   async #write(ended: boolean): Promise<void> {
@@ -151,7 +151,7 @@ class FileLife implements Life {
     const handle = await fs.open(temporary, 'wx', 0o600);
     try {
       const locked = await lock(handle);
-      const content: Content = { version: 1, source: this.#source, locked, ended, marks: [...this.#marks] };
+      const content: Content = { version: 1, source: this.#source, locked, ended, marks: [...this.#keys] };
       await handle.writeFile(`${JSON.stringify(content)}\n`);
       await handle.sync();
       await fs.rename(temporary, this.#path);
@@ -196,7 +196,7 @@ class FileLife implements Life {
 }
 
 /**
- * Judges the owner of a file: it `lives`, that is `unknown`, or it has ended, with its marks.
+ * Judges the owner of a file: it `lives`, that is `unknown`, or it has ended, with its keys.
  * Undefined if the file has been removed or replaced meanwhile.
  */
 async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives' | 'unknown' | EndedLife | undefined> {
@@ -205,13 +205,13 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
     handle = await fs.open(path, 'r+');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
-    return owner === 'gone' ? { pid, marks: undefined } : owner === 'lives' ? 'lives' : 'unknown';
+    return owner === 'gone' ? { pid, keys: undefined } : owner === 'lives' ? 'lives' : 'unknown';
   }
   try {
     const content = await read(handle);
-    if (content?.ended) return { pid: 0, marks: content.marks };
+    if (content?.ended) return { pid: 0, keys: content.marks };
     if (owner === 'lives') return 'lives';
-    if (owner === 'gone') return { pid, marks: content?.marks };
+    if (owner === 'gone') return { pid, keys: content?.marks };
     if (!content?.locked || !fileCalls()) return 'unknown';
     for (let tries = 1; !(await lock(handle)); tries++) {
       if (tries === lockTries) return 'lives';
@@ -219,7 +219,7 @@ async function judge(path: string, { pid, state: owner }: Owner): Promise<'lives
     }
     // The file has been replaced or removed meanwhile: its owner lives, or has closed the source.
     if ((await handle.stat()).nlink === 0) return undefined;
-    return { pid, marks: content.marks };
+    return { pid, keys: content.marks };
   } finally {
     await handle.close();
   }
@@ -233,13 +233,13 @@ async function read(handle: fs.FileHandle): Promise<Content | undefined> {
     const found = JSON.parse(await handle.readFile('utf8')) as Content;
     const { version, locked, ended, marks } = found;
     const whole = version === 1 && typeof locked === 'boolean' && typeof ended === 'boolean';
-    return whole && Array.isArray(marks) && marks.every(isMark) ? found : undefined;
+    return whole && Array.isArray(marks) && marks.every(isKey) ? found : undefined;
   } catch {
     return undefined;
   }
 }
 
-function isMark(found: unknown): boolean {
+function isKey(found: unknown): boolean {
   if (typeof found !== 'object' || found === null || Array.isArray(found)) return false;
   return Object.values(found).every(
     (value) => Number.isSafeInteger(value) || (typeof value === 'string' && value.length <= maxValue),

@@ -80,10 +80,10 @@ describe('a guest on a far disk', () => {
     const steps: Step[] = [];
     const { computer } = await start({ onStep: (step) => steps.push(step) });
     await runner(computer)('dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 skip=100 iflag=direct');
-    const boot = steps.filter(({ tag, wire }) => tag === 0 && wire === undefined).map(({ id }) => id);
+    const boot = steps.filter(({ traceId, wire }) => traceId === 0 && wire === undefined).map(({ id }) => id);
     expect(boot).toEqual(['321', '322', '323', '324', '325', '326']);
     const read = steps.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
-    const own = steps.filter(({ tag }) => tag === read.tag);
+    const own = steps.filter(({ traceId }) => traceId === read.traceId);
     // Step 262 is reported by the virtual I/O client, and again by the initiator, which reports the
     // request's cookie.
     expect(own.map(({ id }) => id)).toEqual(['213', '214', '303', '261', '262', '262', '263', 'end']);
@@ -113,13 +113,15 @@ describe('a guest on a far disk', () => {
     await closeAll();
     const onServer = (cookie: Step['wire']): string[] =>
       [...readFileSync(trace, 'utf8').matchAll(/^#(\d+) +(\w+)/gm)]
-        .filter(([, tag]) => tag === String(cookie))
+        .filter(([, traceId]) => traceId === String(cookie))
         .map(([, , id]) => id!);
     const tell = (what: string): Step =>
-      steps.find(({ tag, wire, detail }) => tag !== 0 && wire !== undefined && detail.includes(what))!;
+      steps.find(({ traceId, wire, detail }) => traceId !== 0 && wire !== undefined && detail.includes(what))!;
     const read = tell('read sectors 800..807');
     expect(read.id).toBe('262');
-    expect(steps.find(({ tag, id }) => tag === read.tag && id === '261')!.detail).toBe('read (sector 800, 8 sectors)');
+    expect(steps.find(({ traceId, id }) => traceId === read.traceId && id === '261')!.detail).toBe(
+      'read (sector 800, 8 sectors)',
+    );
     expect(onServer(read.wire)).toEqual(['280', '281', '288', '282', '283', '284']);
     const write = tell('write sectors 1600..1607');
     expect(write.id).toBe('264');

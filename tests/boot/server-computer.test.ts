@@ -143,12 +143,14 @@ describe('two computers on one segment', () => {
     await runner(client, commandMs)('dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 skip=100 oflag=direct');
     expect(server).toBeDefined();
     // Fig. 12. In addition, the hypervisor may have sent or received frames of its own.
-    const boot = steps.server.filter(({ tag, id }) => tag === 0 && id.startsWith('34')).map(({ id }) => id);
+    const boot = steps.server.filter(({ traceId, id }) => traceId === 0 && id.startsWith('34')).map(({ id }) => id);
     // Step 344 occurs twice: for the local disk, and for the device that it shares.
     expect(boot).toEqual(['341', '342', '343', '344', '344', '345', '346', '347', '348']);
     expect(steps.server.find(({ id }) => id === '348')!.detail).toMatch(/0xc[0-9a-f]{7}/);
     expect(steps.server.some(({ id }) => id === '289')).toBe(true);
-    const clientBoot = steps.client.filter(({ tag, id }) => tag === 0 && id.startsWith('32')).map(({ id }) => id);
+    const clientBoot = steps.client
+      .filter(({ traceId, id }) => traceId === 0 && id.startsWith('32'))
+      .map(({ id }) => id);
     expect(clientBoot).toEqual(['321', '322', '323', '324', '325', '326']);
 
     // On a busy machine a frame may be sent again. Its copy arrives (280, 281) but is not executed,
@@ -156,11 +158,13 @@ describe('two computers on one segment', () => {
     const inOrder = (some: readonly Step[]): string[] =>
       some.map(({ id }) => id).filter((id, at, all) => !['280', '281'].includes(id) || all.indexOf(id) === at);
     const read = steps.client.find(({ id, detail }) => id === '261' && detail.startsWith('read (sector 800, 8 '))!;
-    const message = steps.client.find(({ tag, id, wire }) => tag === read.tag && id === '262' && wire !== undefined)!;
-    const own = steps.server.filter(({ tag }) => tag === message.wire);
+    const message = steps.client.find(
+      ({ traceId, id, wire }) => traceId === read.traceId && id === '262' && wire !== undefined,
+    )!;
+    const own = steps.server.filter(({ traceId }) => traceId === message.wire);
     expect(inOrder(own)).toEqual(['280', '281', '288', '282', '283', '284']);
     const write = steps.client.find(({ id, wire }) => id === '264' && wire !== undefined)!;
-    const stored = steps.server.filter(({ tag }) => tag === write.wire);
+    const stored = steps.server.filter(({ traceId }) => traceId === write.wire);
     expect(inOrder(stored)).toEqual(['280', '281', '288', '285', '286', '287']);
   });
 

@@ -15,7 +15,7 @@ import { PeerError } from '../../src/protocol/nbd/initiator/errors.js';
 import { ReplyParser } from '../../src/protocol/nbd/initiator/replies.js';
 import { NbdRequest } from '../../src/protocol/nbd/initiator/request.js';
 import { buffersOf } from '../../src/base/buffers.js';
-import { Command, ReplyType } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { readBytes, writeBytes } from '../conformance/subject.js';
 import { FakeServer, allocationId, join, simpleReply, structuredChunk } from '../support/nbd-fake-server.js';
 import { inputsWanted, patience } from './harness/loop.js';
@@ -71,10 +71,10 @@ describe('the parser of replies', () => {
               const log: unknown[] = [];
               const guarded = new Uint8Array(3 * 1024).fill(0xee);
               const asks = [
-                { type: Command.read, offset: 512, length: 1024, buffers: buffersOf(guarded.subarray(1024, 2048)) },
-                { type: Command.write, offset: 0, length: 512 },
-                { type: Command.blockStatus, offset: 0, length: 4096 },
-                { type: Command.flush, offset: 0, length: 0 },
+                { type: NbdCommand.read, offset: 512, length: 1024, buffers: buffersOf(guarded.subarray(1024, 2048)) },
+                { type: NbdCommand.write, offset: 0, length: 512 },
+                { type: NbdCommand.blockStatus, offset: 0, length: 4096 },
+                { type: NbdCommand.flush, offset: 0, length: 0 },
               ];
               const table = new Map<number, NbdRequest>();
               asks.forEach((ask, index) => {
@@ -87,7 +87,7 @@ describe('the parser of replies', () => {
                   find: (high, low) => (high === 0 ? table.get(low) : undefined),
                   finish: (request) => {
                     expect(table.delete(request.cookie)).toBe(true);
-                    if (request.type === Command.read && !request.error)
+                    if (request.type === NbdCommand.read && !request.error)
                       expect(request.coverage.covers(1024)).toBe(true);
                     log.push([request.cookie, request.error?.kind, request.status]);
                   },

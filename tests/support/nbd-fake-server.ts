@@ -3,7 +3,7 @@
  * a function of the test, which answers with any bytes, or not at all.
  */
 import {
-  Command,
+  NbdCommand,
   CommandFlag,
   Info,
   NBD_EXTENDED_REPLY_MAGIC,
@@ -163,7 +163,7 @@ export class FakeConnection {
     const type = view.getUint16(6);
     const length = this.extended ? Number(view.getBigUint64(24)) : view.getUint32(24);
     const flagged = (view.getUint16(4) & CommandFlag.payloadLength) !== 0;
-    const payloadLength = (this.extended ? flagged : type === Command.write) ? length : 0;
+    const payloadLength = (this.extended ? flagged : type === NbdCommand.write) ? length : 0;
     if (view.byteLength < size + payloadLength) return false;
     const request = {
       connection: this,
@@ -175,7 +175,7 @@ export class FakeConnection {
     };
     this.#take(size);
     const payload = this.#take(payloadLength);
-    if (type === Command.disconnect) {
+    if (type === NbdCommand.disconnect) {
       this.disconnected = true;
       this.stream.end();
       return false;
@@ -278,13 +278,13 @@ export class FakeServer {
   /** Answers as a correct server does. */
   serve(request: FakeRequest): void {
     const { connection, type, offset, length, payload } = request;
-    if (type === Command.write) this.content.set(payload, offset);
-    if (type === Command.writeZeroes) this.content.fill(0, offset, offset + length);
-    if (type === Command.read) {
+    if (type === NbdCommand.write) this.content.set(payload, offset);
+    if (type === NbdCommand.writeZeroes) this.content.fill(0, offset, offset + length);
+    if (type === NbdCommand.read) {
       const data = this.content.slice(offset, offset + length);
       if (this.terms.structured || connection.extended) connection.data(request, 0, data);
       else connection.simple(request, 0, data);
-    } else if (type === Command.blockStatus) {
+    } else if (type === NbdCommand.blockStatus) {
       const wide = join(u32(allocationId), u32(1), u64(BigInt(length)), u64(0n));
       if (connection.extended) connection.chunk(request, ReplyType.blockStatusExtended, wide);
       else connection.chunk(request, ReplyType.blockStatus, join(u32(allocationId), u32(length), u32(0)));

@@ -7,7 +7,7 @@ import { getU16 } from '../../src/base/big-endian.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { readAnswer } from '../../src/protocol/aoe/initiator/answer.js';
-import { Command, Request } from '../../src/protocol/aoe/initiator/command.js';
+import { SentCommand, Request } from '../../src/protocol/aoe/initiator/command.js';
 import { putSealed } from '../../src/protocol/aoe/seal.js';
 import { getGrant, putOpening, sessionFrameSize, type SessionGrant } from '../../src/protocol/aoe/session.js';
 import { AtaArgument, AtaFlag, Flag, Header } from '../../src/protocol/aoe/spec.js';
@@ -130,7 +130,7 @@ describe('a sealed session', () => {
       at: 0,
       fua: false,
     } as const;
-    const command = new Command(request, parts);
+    const command = new SentCommand(request, parts);
     const read = (answer: Uint8Array, of = grant): unknown => readAnswer(answer, flagsOf(answer), command, of);
     const good = (await peer.ask(frame))!;
     expect(read(good)).toBeUndefined();

@@ -21,7 +21,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import type { Logger } from '../../src/base/log.js';
 import { ownedName } from '../../src/base/owned.node.js';
 import { Fence, type FenceOptions } from '../../src/block/fence.js';
-import type { EndedLife, Life, Mark } from '../../src/block/life.js';
+import type { EndedLife, Life, FenceKey } from '../../src/block/life.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { connectAoe, type AoeInitiator } from '../../src/protocol/aoe/initiator/initiator.js';
 import { AtaArgument, AtaFlag, Header } from '../../src/protocol/aoe/spec.js';
@@ -32,7 +32,7 @@ import { beginLife } from '../../src/storage/lives.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { tempFolder } from '../support/temp.js';
 
-const mark: Mark = { kind: 'test', number: 1 };
+const key: FenceKey = { kind: 'test', number: 1 };
 
 class Lines implements Logger {
   readonly lines: string[] = [];
@@ -43,7 +43,7 @@ class Lines implements Logger {
 
 /** A life in memory that succeeds others. */
 class TestLife implements Life {
-  readonly noted: Mark[] = [];
+  readonly noted: FenceKey[] = [];
   readonly ended: EndedLife[];
   fencedLives = 0;
   readonly kept: boolean;
@@ -53,7 +53,7 @@ class TestLife implements Life {
     this.kept = kept;
   }
 
-  note(noted: Mark): Promise<void> {
+  note(noted: FenceKey): Promise<void> {
     this.noted.push(noted);
     return Promise.resolve();
   }
@@ -83,7 +83,7 @@ describe('a fence', () => {
   });
 
   it('holds writes back until each place is fenced, and tries again after a failure', async () => {
-    const life = new TestLife([{ pid: 7, marks: [mark, { ...mark, number: 2 }] }]);
+    const life = new TestLife([{ pid: 7, keys: [key, { ...key, number: 2 }] }]);
     const seen: unknown[] = [];
     const fence = Fence.of(
       life,
@@ -103,7 +103,7 @@ describe('a fence', () => {
 
   it('warns, and lets writes pass, if the server cannot tell', async () => {
     const given = options({ fence: () => Promise.resolve('unknown') });
-    const fence = Fence.of(new TestLife([{ pid: 7, marks: [mark, mark] }]), given)!;
+    const fence = Fence.of(new TestLife([{ pid: 7, keys: [key, key] }]), given)!;
     await fence.wait();
     expect(given.log.lines).toEqual([
       'test:: the server cannot tell whether a write of the ended process 7 may still land',
@@ -111,8 +111,8 @@ describe('a fence', () => {
     await fence.close();
   });
 
-  it('waits until no frame can be in flight if marks are lost', async () => {
-    for (const life of [new TestLife([], false), new TestLife([{ pid: 7, marks: undefined }])]) {
+  it('waits until no frame can be in flight if keys are lost', async () => {
+    for (const life of [new TestLife([], false), new TestLife([{ pid: 7, keys: undefined }])]) {
       let settle!: () => void;
       const fence = Fence.of(life, options({ settle: () => new Promise((resolve) => (settle = resolve)) }))!;
       let over = false;
@@ -126,8 +126,8 @@ describe('a fence', () => {
   });
 
   it('ends a wait that is cancelled, or whose device is closed, and leaves the rest to the next life', async () => {
-    const life = new TestLife([{ pid: 7, marks: [mark] }]);
-    const never = (_: Mark, signal: AbortSignal): Promise<never> =>
+    const life = new TestLife([{ pid: 7, keys: [key] }]);
+    const never = (_: FenceKey, signal: AbortSignal): Promise<never> =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
     const fence = Fence.of(life, options({ fence: never }))!;
     const control = new AbortController();
@@ -170,7 +170,7 @@ describe('a life in a file', () => {
   it('is accessible to its owner only, and removed by a clean end', async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
+    await life.note(key);
     const [path] = filesOf(env);
     expect(statSync(path!).mode & 0o777).toBe(0o600);
     expect(statSync(dirname(path!)).mode & 0o777).toBe(0o700);
@@ -181,13 +181,13 @@ describe('a life in a file', () => {
   it('remains after an end with requests in flight, for the next life to fence', async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
-    await life.note({ ...mark, number: 2 });
-    life.forget(mark);
+    await life.note(key);
+    await life.note({ ...key, number: 2 });
+    life.forget(key);
     await life.close(false);
     const log = new Lines();
     const next = await begin(env, log);
-    expect(next.ended).toMatchObject([{ pid: 0, marks: [{ kind: 'test', number: 2 }] }]);
+    expect(next.ended).toMatchObject([{ pid: 0, keys: [{ kind: 'test', number: 2 }] }]);
     await next.fenced(next.ended[0]!);
     expect([next.ended, filesOf(env), log.lines]).toEqual([[], [], []]);
     await next.close(true);
@@ -196,16 +196,16 @@ describe('a life in a file', () => {
   it("is recognised as a dead process's by process number and start time", async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
+    await life.note(key);
     const log = new Lines();
     expect((await begin(env, log)).ended).toEqual([]);
     // One process may open a source several times, for several partitions of it: no warning.
     expect(log.lines).toEqual([]);
     const [, start, place, random] = ownedName('').split('-');
     owned(filesOf(env)[0]!, [deadPid(), start, place, random].join('-'));
-    expect((await begin(env)).ended).toMatchObject([{ marks: [mark] }]);
+    expect((await begin(env)).ended).toMatchObject([{ keys: [key] }]);
     owned(filesOf(env)[0]!, [process.pid, Number(start) - 1, place, random].join('-'));
-    expect((await begin(env)).ended).toMatchObject([{ pid: process.pid, marks: [mark] }]);
+    expect((await begin(env)).ended).toMatchObject([{ pid: process.pid, keys: [key] }]);
     owned(
       filesOf(env)[0]!,
       ['1', readFileSync('/proc/1/stat', 'latin1').split(') ')[1]!.split(' ')[19], place, random].join('-'),
@@ -217,14 +217,14 @@ describe('a life in a file', () => {
   it.skipIf(!fileCalls())('of another container is that of a living process as long as its lock is held', async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
+    await life.note(key);
     const [pid, start, , random] = ownedName('').split('-');
     const path = owned(filesOf(env)[0]!, [pid, start, 'ffffff', random].join('-'));
     expect((await begin(env)).ended).toEqual([]);
     // Replace the file by a copy, as happens when the owner ends.
     writeFileSync(`${path}.copy`, readFileSync(path));
     renameSync(`${path}.copy`, path);
-    expect((await begin(env)).ended).toMatchObject([{ marks: [mark] }]);
+    expect((await begin(env)).ended).toMatchObject([{ keys: [key] }]);
     writeFileSync(path, readFileSync(path, 'utf8').replace('"locked":true', '"locked":false'));
     const log = new Lines();
     expect((await begin(env, log)).ended).toEqual([]);
@@ -234,7 +234,7 @@ describe('a life in a file', () => {
   it('is not read where other users could forge it', async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
+    await life.note(key);
     await life.close(false);
     chmodSync(dirname(filesOf(env)[0]!), 0o777);
     const log = new Lines();
@@ -246,12 +246,12 @@ describe('a life in a file', () => {
   it('leaves other files in its folder alone, and ignores malformed ones', async () => {
     const env = home();
     const life = await begin(env);
-    await life.note(mark);
+    await life.note(key);
     const folder = dirname(filesOf(env)[0]!);
     closeSync(openSync(join(folder, 'mine.json'), 'w'));
     mkdirSync(join(folder, `${ownedName('').replace(/^\d+/, String(deadPid()))}.json`));
     const next = await begin(env);
-    expect(next.ended).toMatchObject([{ marks: undefined }]);
+    expect(next.ended).toMatchObject([{ keys: undefined }]);
     await next.fenced(next.ended[0]!);
     expect(readdirSync(folder)).toContain('mine.json');
   });
@@ -259,11 +259,11 @@ describe('a life in a file', () => {
   it('holds at most the newest 64 places', async () => {
     const env = home();
     const life = await begin(env);
-    for (let number = 0; number < 70; number++) await life.note({ ...mark, number });
+    for (let number = 0; number < 70; number++) await life.note({ ...key, number });
     await life.close(false);
     const { ended } = await begin(env);
-    expect(ended[0]!.marks).toHaveLength(64);
-    expect(ended[0]!.marks![63]).toMatchObject({ number: 69 });
+    expect(ended[0]!.keys).toHaveLength(64);
+    expect(ended[0]!.keys![63]).toMatchObject({ number: 69 });
   });
 });
 
@@ -291,7 +291,7 @@ describe('a late frame of an AoE initiator that was killed', () => {
   const fill = (letter: string): ReturnType<typeof buffersOf> =>
     buffersOf(new Uint8Array(4096).fill(letter.charCodeAt(0)));
 
-  async function late(sessions: boolean, forge: (mark: Mark) => Mark = (one) => one): Promise<string> {
+  async function late(sessions: boolean, forge: (key: FenceKey) => FenceKey = (one) => one): Promise<string> {
     const hub = new Hub({ mtu: 9000 });
     closing.push(() => hub.close());
     const disk = new MemoryDevice(1 << 20);
@@ -314,7 +314,7 @@ describe('a late frame of an AoE initiator that was killed', () => {
     // A delayed frame with another write of the first initiator.
     const held = writes[0]!;
     held[Header.tag + 3]!++;
-    const second = await open(new TestLife([{ pid: 7, marks: life.noted.map(forge) }]));
+    const second = await open(new TestLife([{ pid: 7, keys: life.noted.map(forge) }]));
     const newer = second.write(0, fill('B'));
     if (sessions) await newer;
     else await sleep(50);
@@ -334,8 +334,8 @@ describe('a late frame of an AoE initiator that was killed', () => {
     expect(await late(false)).toBe('B');
   });
 
-  it('does no harm to the next life if marks are forged', async () => {
-    const forgeries: readonly Mark[] = [
+  it('does no harm to the next life if keys are forged', async () => {
+    const forgeries: readonly FenceKey[] = [
       { mac: 'ff:ff:ff:ff:ff:ff' },
       { mac: 3 },
       { generation: 1e9 },

@@ -16,17 +16,24 @@ const memory = (): MemoryDevice => new MemoryDevice(65536, { identity: 'disk' })
 const sector = (): Uint8Array => new Uint8Array(512).fill(1);
 
 describe('trace', () => {
-  test('reports every request with its range, tag and result', async () => {
+  test('reports every request with its range, trace id and result', async () => {
     const seen: TraceEntry[] = [];
     const faulty = new FaultFilter(memory(), [{ on: ['trim'], action: 'io' }]);
     const device = new TraceFilter(faulty, (entry) => seen.push(entry));
-    await device.read(512, buffersOf(new Uint8Array(1024)), { tag: 7 });
+    await device.read(512, buffersOf(new Uint8Array(1024)), { traceId: 7 });
     await writeBytes(device, 0, sector(), { fua: true });
     await device.flush();
     await device.writeZeroes(4096, 512);
     await expectKind('io', device.trim(0, 512));
     await expectKind('range', device.read(65536, buffersOf(sector())));
-    const shown = seen.map(({ op, offset, length, tag, fua, error }) => [op, offset, length, tag, fua, error?.kind]);
+    const shown = seen.map(({ op, offset, length, traceId, fua, error }) => [
+      op,
+      offset,
+      length,
+      traceId,
+      fua,
+      error?.kind,
+    ]);
     expect(shown).toEqual([
       ['read', 512, 1024, 7, false, undefined],
       ['write', 0, 512, undefined, true, undefined],
@@ -51,8 +58,8 @@ describe('trace', () => {
       {},
     );
     const { signal } = new AbortController();
-    await device.read(0, buffersOf(sector()), { signal, tag: 3 });
-    expect(got).toEqual([{ signal, tag: 3 }]);
+    await device.read(0, buffersOf(sector()), { signal, traceId: 3 });
+    expect(got).toEqual([{ signal, traceId: 3 }]);
     await device.close();
   });
 });

@@ -4,7 +4,14 @@
  */
 import { describe, expect, test } from 'vitest';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Command, CommandFlag, NbdError, ReplyFlag, ReplyType, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
+import {
+  NbdCommand,
+  CommandFlag,
+  NbdError,
+  ReplyFlag,
+  ReplyType,
+  TransmissionFlag,
+} from '../../src/protocol/nbd/spec.js';
 import { readBytes } from '../conformance/subject.js';
 import {
   FakeServer,
@@ -38,16 +45,16 @@ describe('ranges of more than 32 bits', () => {
     await device.writeZeroes(512, 2 ** 43, { fastOnly: true });
     expect(await device.extents(512, 2 ** 43)).toEqual([{ offset: 512, length: 2 ** 43, hole: false, zero: false }]);
     expect(server.requests.map(asked)).toEqual([
-      [Command.trim, 512, 2 ** 43],
-      [Command.writeZeroes, 512, 2 ** 43],
-      [Command.blockStatus, 512, 2 ** 43],
+      [NbdCommand.trim, 512, 2 ** 43],
+      [NbdCommand.writeZeroes, 512, 2 ** 43],
+      [NbdCommand.blockStatus, 512, 2 ** 43],
     ]);
     server.requests.length = 0;
     await device.writeZeroes(0, 2 ** 34 + 512);
     expect(server.requests.map(asked)).toEqual([
-      [Command.writeZeroes, 0, 2 ** 33],
-      [Command.writeZeroes, 2 ** 33, 2 ** 33],
-      [Command.writeZeroes, 2 ** 34, 512],
+      [NbdCommand.writeZeroes, 0, 2 ** 33],
+      [NbdCommand.writeZeroes, 2 ** 33, 2 ** 33],
+      [NbdCommand.writeZeroes, 2 ** 34, 512],
     ]);
     await device.close();
   });
@@ -95,33 +102,33 @@ const status = (...parts: Uint8Array[]) => join(u32(allocationId), ...parts);
 const done = ReplyFlag.done;
 type Lie = (request: FakeRequest) => Uint8Array;
 const lies: [string, number, Lie][] = [
-  ['a simple reply', Command.read, (r) => simpleReply(r.cookie, 0, new Uint8Array(512))],
-  ['a structured reply', Command.read, (r) => structuredChunk(r.cookie, ReplyType.none, new Uint8Array(12), done)],
+  ['a simple reply', NbdCommand.read, (r) => simpleReply(r.cookie, 0, new Uint8Array(512))],
+  ['a structured reply', NbdCommand.read, (r) => structuredChunk(r.cookie, ReplyType.none, new Uint8Array(12), done)],
   [
     'another offset',
-    Command.read,
+    NbdCommand.read,
     (r) => extendedChunk({ ...r, offset: 512 }, ReplyType.none, new Uint8Array(0), done),
   ],
-  ['a wrong cookie', Command.read, (r) => extendedChunk({ ...r, cookie: 5n << 33n }, ReplyType.none, u32(0), done)],
+  ['a wrong cookie', NbdCommand.read, (r) => extendedChunk({ ...r, cookie: 5n << 33n }, ReplyType.none, u32(0), done)],
   [
     'a length beyond all',
-    Command.read,
+    NbdCommand.read,
     (r) => join(extendedChunk(r, ReplyType.offsetData, new Uint8Array(0), done).slice(0, 24), u64(2n ** 62n)),
   ],
-  ['success with bytes missing', Command.read, (r) => extendedChunk(r, ReplyType.none, new Uint8Array(0), done)],
+  ['success with bytes missing', NbdCommand.read, (r) => extendedChunk(r, ReplyType.none, new Uint8Array(0), done)],
   [
     'a block status of 32 bits',
-    Command.blockStatus,
+    NbdCommand.blockStatus,
     (r) => extendedChunk(r, ReplyType.blockStatus, status(u32(4096), u32(0)), done),
   ],
   [
     'a miscounted block status',
-    Command.blockStatus,
+    NbdCommand.blockStatus,
     (r) => extendedChunk(r, ReplyType.blockStatusExtended, status(u32(2), u64(4096n), u64(0n)), done),
   ],
   [
     'a block status of no bytes',
-    Command.blockStatus,
+    NbdCommand.blockStatus,
     (r) => extendedChunk(r, ReplyType.blockStatusExtended, status(u32(1), u64(0n), u64(0n)), done),
   ],
 ];
@@ -130,7 +137,7 @@ test.each(lies)('%s ends the connection, and the request is run again on the nex
     if (server.connections.length === 1) request.connection.send(lie(request));
     else server.serve(request);
   });
-  if (type === Command.read) expect(await readBytes(device, 0, 512)).toEqual(new Uint8Array(512));
+  if (type === NbdCommand.read) expect(await readBytes(device, 0, 512)).toEqual(new Uint8Array(512));
   else expect(await device.extents(0, 4096)).toHaveLength(1);
   expect(server.connections).toHaveLength(2);
   await device.close();

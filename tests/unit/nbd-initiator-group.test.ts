@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Command, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import {
   FakeServer,
@@ -93,7 +93,7 @@ test('requests are spread, and flushes go over the first', async () => {
   serve(server);
   await device.flush();
   await device.flush();
-  const flushes = server.requests.filter(({ type }) => type === Command.flush);
+  const flushes = server.requests.filter(({ type }) => type === NbdCommand.flush);
   expect(flushes.map(({ connection }) => placeOf(server, connection))).toEqual([0, 0]);
   await device.close();
 });
@@ -142,7 +142,7 @@ describe('when one is lost', () => {
     expect(await write).toBe('aborted');
     expect(server.connections).toHaveLength(5);
     // The write was not sent again.
-    expect(server.requests.filter(({ type }) => type === Command.write)).toHaveLength(1);
+    expect(server.requests.filter(({ type }) => type === NbdCommand.write)).toHaveLength(1);
     await device.close();
   });
 

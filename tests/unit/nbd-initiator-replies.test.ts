@@ -9,7 +9,7 @@ import type { BlockErrorKind } from '../../src/block/errors.js';
 import { Coverage } from '../../src/protocol/nbd/initiator/coverage.js';
 import { extentsOf } from '../../src/protocol/nbd/initiator/extents.js';
 import { connectNbd, type NbdInitiator } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Command, NbdError, ReplyFlag, ReplyType } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, NbdError, ReplyFlag, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import {
   FakeServer,
@@ -281,12 +281,12 @@ describe('requests', () => {
       await device.extents(512, 1024);
     });
     expect(got).toEqual([
-      [Command.write, 1, 512, 512],
-      [Command.trim, 1, 0, 1024],
-      [Command.writeZeroes, 1 + 2 + 16, 0, 1024],
-      [Command.writeZeroes, 0, 0, 512],
-      [Command.flush, 0, 0, 0],
-      [Command.blockStatus, 0, 512, 1024],
+      [NbdCommand.write, 1, 512, 512],
+      [NbdCommand.trim, 1, 0, 1024],
+      [NbdCommand.writeZeroes, 1 + 2 + 16, 0, 1024],
+      [NbdCommand.writeZeroes, 0, 0, 512],
+      [NbdCommand.flush, 0, 0, 0],
+      [NbdCommand.blockStatus, 0, 512, 1024],
     ]);
   });
 
@@ -303,8 +303,8 @@ describe('requests', () => {
       { flags: 1, allocation: false },
     );
     expect(got).toEqual([
-      [Command.write, 0, 0, 512],
-      [Command.write, 0, 0, 512],
+      [NbdCommand.write, 0, 0, 512],
+      [NbdCommand.write, 0, 0, 512],
     ]);
   });
 

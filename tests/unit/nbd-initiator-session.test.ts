@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { LogLevel } from '../../src/base/log.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Command, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { FakeServer, usualTerms, type FakeRequest, type FakeTerms } from '../support/nbd-fake-server.js';
 import { until } from '../support/event-loop.js';
@@ -65,10 +65,10 @@ describe('a connection that is lost', () => {
     cut(server);
     await Promise.all(work);
     expect(server.requests.map(({ type }) => type)).toEqual([
-      Command.write,
-      Command.writeZeroes,
-      Command.read,
-      Command.flush,
+      NbdCommand.write,
+      NbdCommand.writeZeroes,
+      NbdCommand.read,
+      NbdCommand.flush,
     ]);
     expect(server.content.subarray(0, 4096)).toEqual(ones);
     expect(server.connections.length).toBe(2);
@@ -165,7 +165,7 @@ describe('a connection that is lost', () => {
     expect(server.connections.length).toBe(2);
 
     server.answer = (request) => {
-      if (request.type === Command.flush) setTimeout(() => server.serve(request), 700);
+      if (request.type === NbdCommand.flush) setTimeout(() => server.serve(request), 700);
       else server.serve(request);
     };
     await device.flush();
@@ -314,7 +314,7 @@ describe('writes that were acknowledged but not flushed', () => {
     const { server, device } = await setUp({ state: 'a' });
     let flush: FakeRequest | undefined;
     server.answer = (request) => {
-      if (request.type === Command.flush) flush = request;
+      if (request.type === NbdCommand.flush) flush = request;
       else server.serve(request);
     };
     const flushing = device.flush();
@@ -342,7 +342,7 @@ describe('a request that is given up', () => {
     await expectKind('aborted', write);
     server.down = false;
     await readBytes(device, 0, 512);
-    expect(server.requests.some(({ type }) => type === Command.write)).toBe(false);
+    expect(server.requests.some(({ type }) => type === NbdCommand.write)).toBe(false);
     await device.close();
   });
 
@@ -377,7 +377,7 @@ describe('a request that is given up', () => {
     control.abort();
     await over;
     await readBytes(device, 0, 512);
-    expect(server.requests.map(({ type }) => type)).toEqual([Command.read]);
+    expect(server.requests.map(({ type }) => type)).toEqual([NbdCommand.read]);
     await device.close();
   });
 });

@@ -7,7 +7,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { Exports, type ExportOptions } from '../../src/export/exports.js';
 import { Server } from '../../src/export/nbd/server.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Command, MediaAction, NbdError, Option } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, MediaAction, NbdError, Option } from '../../src/protocol/nbd/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
 import { GatedDisk } from '../support/gated-disk.js';
@@ -179,14 +179,14 @@ describe('a medium over NBD', () => {
     const drive = new ExchangeableDrive(facts, disc(1));
     const peer = new Peer(exportsOf({ disk: drive }));
     await peer.enter('disk', { contexts: ['base:allocation'] });
-    expect((await peer.ask({ command: Command.media, offset: MediaAction.eject })).error).toBe(NbdError.invalid);
+    expect((await peer.ask({ command: NbdCommand.media, offset: MediaAction.eject })).error).toBe(NbdError.invalid);
     expect(drive.loaded).toBe(true);
     await drive.remove();
     const fresh = disc(2);
     drive.insert(fresh);
-    const refused = await peer.ask({ command: Command.write, data: new Uint8Array(512).fill(7) });
+    const refused = await peer.ask({ command: NbdCommand.write, data: new Uint8Array(512).fill(7) });
     expect(refused.error).toBe(NbdError.io);
-    expect((await peer.ask({ command: Command.read, length: 512 })).error).toBe(NbdError.io);
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).error).toBe(NbdError.io);
     expect((await readBytes(fresh, 0, 512))[0]).toBe(2);
     peer.target.destroy();
   });
@@ -208,7 +208,7 @@ describe('a medium over NBD', () => {
     expect(named(chosen.map(({ data }) => text(data.subarray(4))))).toEqual([`farbus:media/${drive.media.medium}`]);
     await peer.option(Option.go, infoData('disk', []));
     const ask = async (offset: number, more = {}) =>
-      (await peer.ask({ command: Command.media, offset, ...more })).error;
+      (await peer.ask({ command: NbdCommand.media, offset, ...more })).error;
     expect(await ask(MediaAction.check)).toBe(0);
     expect(await ask(4)).toBe(NbdError.invalid);
     expect(await ask(MediaAction.check, { length: 1 })).toBe(NbdError.invalid);
@@ -218,7 +218,7 @@ describe('a medium over NBD', () => {
     expect(await ask(MediaAction.unlock)).toBe(0);
     expect(await ask(MediaAction.eject)).toBe(0);
     expect(await ask(MediaAction.check)).toBe(NbdError.noMedium);
-    expect((await peer.ask({ command: Command.read, length: 512 })).error).toBe(NbdError.noMedium);
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).error).toBe(NbdError.noMedium);
     peer.target.destroy();
   });
 });

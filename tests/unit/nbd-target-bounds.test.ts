@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Logger } from '../../src/base/log.js';
 import { Server } from '../../src/export/nbd/server.js';
-import { Command } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand } from '../../src/protocol/nbd/spec.js';
 import { defaultLimits } from '../../src/protocol/nbd/target/limits.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
@@ -36,8 +36,8 @@ async function flood(peer: Peer, request: (index: number) => Uint8Array, most = 
   return sent;
 }
 
-const read = (length: number) => requestBytes({ command: Command.read, offset: 0, length });
-const write = (length: number) => requestBytes({ command: Command.write, offset: 0, data: new Uint8Array(length) });
+const read = (length: number) => requestBytes({ command: NbdCommand.read, offset: 0, length });
+const write = (length: number) => requestBytes({ command: NbdCommand.write, offset: 0, data: new Uint8Array(length) });
 
 describe('a client that never reads its replies holds at most 16 MiB', () => {
   it.each([512, 4096, 60 * KiB, 64 * KiB, 64 * KiB + 512, 100 * KiB, 600 * KiB, MiB, MiB + 512, 3 * MiB])(

@@ -1,6 +1,6 @@
 /** Extended headers ([EXT]) in the NBD target, with every message as bytes. */
 import { describe, expect, it } from 'vitest';
-import { Command, CommandFlag, NbdError, Option, OptionReply, ReplyType } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, CommandFlag, NbdError, Option, OptionReply, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { ExchangeableDrive } from '../../src/block/exchangeable-drive.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { exportsOf, extendedBytes, infoData, join, metaData, optionBytes, Peer, view } from './nbd-target-peer.js';
@@ -48,12 +48,12 @@ describe('extended headers on the NBD target', () => {
       const peer = await connect(new MemoryDevice(content));
       peer.pieces = pieces;
       const data = Uint8Array.from({ length: 2048 }, (_, i) => i * 3);
-      expect(await peer.ask({ command: Command.write, offset: 512, data })).toMatchObject({ error: 0 });
+      expect(await peer.ask({ command: NbdCommand.write, offset: 512, data })).toMatchObject({ error: 0 });
       expect(content.subarray(512, 2560)).toEqual(data);
-      const read = await peer.ask({ command: Command.read, offset: 1024, length: 1024, cookie: 2n ** 64n - 2n });
+      const read = await peer.ask({ command: NbdCommand.read, offset: 1024, length: 1024, cookie: 2n ** 64n - 2n });
       expect(read.data).toEqual(data.subarray(512, 1536));
-      for (const command of [Command.flush, Command.trim, Command.cache, Command.writeZeroes]) {
-        const { error, chunks } = await peer.ask({ command, length: command === Command.flush ? 0 : 512 });
+      for (const command of [NbdCommand.flush, NbdCommand.trim, NbdCommand.cache, NbdCommand.writeZeroes]) {
+        const { error, chunks } = await peer.ask({ command, length: command === NbdCommand.flush ? 0 : 512 });
         expect([error, chunks.map(({ type }) => type)]).toEqual([0, [ReplyType.none]]);
       }
       peer.target.destroy();
@@ -62,7 +62,7 @@ describe('extended headers on the NBD target', () => {
 
   it('errors repeat the offset of their request exactly, and have a text', async () => {
     const peer = await connect();
-    const reply = await peer.ask({ command: Command.read, offset: 2n ** 64n - 3n, length: 512 });
+    const reply = await peer.ask({ command: NbdCommand.read, offset: 2n ** 64n - 3n, length: 512 });
     expect(reply.error).toBe(NbdError.invalid);
     expect(reply.text).toMatch(/beyond the end/);
     peer.target.destroy();
@@ -72,21 +72,21 @@ describe('extended headers on the NBD target', () => {
     const device = new HugeDevice();
     const peer = await connect(device);
     const length = 2 ** 44 + 4096;
-    expect((await peer.ask({ command: Command.trim, offset: 4096, length })).error).toBe(0);
-    expect((await peer.ask({ command: Command.writeZeroes, offset: 8192, length })).error).toBe(0);
+    expect((await peer.ask({ command: NbdCommand.trim, offset: 4096, length })).error).toBe(0);
+    expect((await peer.ask({ command: NbdCommand.writeZeroes, offset: 8192, length })).error).toBe(0);
     expect([device.trimmed, device.zeroed]).toEqual([[[4096, length]], [[8192, length]]]);
-    const { chunks } = await peer.ask({ command: Command.blockStatus, offset: 4096, length });
+    const { chunks } = await peer.ask({ command: NbdCommand.blockStatus, offset: 4096, length });
     expect(chunks).toHaveLength(1);
     expect(chunks[0]!.type).toBe(ReplyType.blockStatusExtended);
     expect(chunks[0]!.data).toEqual(join([u32(1), u32(1), u64(length), u64(3)]));
-    const beyond = await peer.ask({ command: Command.blockStatus, offset: 4096, length: 2n ** 63n });
+    const beyond = await peer.ask({ command: NbdCommand.blockStatus, offset: 4096, length: 2n ** 63n });
     expect(beyond.error).toBe(NbdError.invalid);
     peer.target.destroy();
   });
 
   it('a read of more than the maximum payload is refused, not truncated', async () => {
     const peer = await connect(new HugeDevice());
-    const reply = await peer.ask({ command: Command.read, offset: 0, length: 2 ** 40 });
+    const reply = await peer.ask({ command: NbdCommand.read, offset: 0, length: 2 ** 40 });
     expect(reply.error).toBe(NbdError.overflow);
     peer.target.destroy();
   });
@@ -96,10 +96,10 @@ describe('extended headers on the NBD target', () => {
     const answers = await peer.enter('disk', { extended: true, contexts: ['base:allocation', session] });
     expect(view(answers[0]!.data).getUint16(10) & sizeFlag).toBe(sizeFlag);
     const ask = (length: number, ...ids: number[]) =>
-      peer.ask({ command: Command.blockStatus, data: join([u64(length), ...ids.map(u32)]) });
+      peer.ask({ command: NbdCommand.blockStatus, data: join([u64(length), ...ids.map(u32)]) });
     const idsOf = async (length: number, ...ids: number[]) =>
       (await ask(length, ...ids)).chunks.map(({ data }) => view(data).getUint32(0));
-    expect((await peer.ask({ command: Command.blockStatus, length: 4096 })).chunks).toHaveLength(2);
+    expect((await peer.ask({ command: NbdCommand.blockStatus, length: 4096 })).chunks).toHaveLength(2);
     expect(await idsOf(4096, 1)).toEqual([1]);
     expect(await idsOf(4096, 2)).toEqual([2]);
     expect(await idsOf(4096, 2, 1)).toEqual([2, 1]);
@@ -114,10 +114,10 @@ describe('extended headers on the NBD target', () => {
       expect((await ask(length!, ...ids)).error).toBe(NbdError.invalid);
     }
     for (const data of [new Uint8Array(7), new Uint8Array(1), new Uint8Array(100_000)]) {
-      expect((await peer.ask({ command: Command.blockStatus, data })).error).toBe(NbdError.invalid);
+      expect((await peer.ask({ command: NbdCommand.blockStatus, data })).error).toBe(NbdError.invalid);
     }
     // The reader has not lost its place in the stream.
-    expect((await peer.ask({ command: Command.read, length: 512 })).data).toHaveLength(512);
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).data).toHaveLength(512);
     peer.target.destroy();
   });
 
@@ -130,7 +130,7 @@ describe('extended headers on the NBD target', () => {
     const contexts = ['base:allocation', session, 'farbus:media', 'farbus:identity'];
     await peer.enter('disk', { extended: true, contexts });
     const ids = [4, 3, 2, 1];
-    const { chunks } = await peer.ask({ command: Command.blockStatus, data: join([u64(4096), ...ids.map(u32)]) });
+    const { chunks } = await peer.ask({ command: NbdCommand.blockStatus, data: join([u64(4096), ...ids.map(u32)]) });
     expect(chunks.map(({ data }) => view(data).getUint32(0))).toEqual(ids);
     peer.target.destroy();
   });
@@ -144,22 +144,22 @@ describe('extended headers on the NBD target', () => {
     expect(flags(await peer.option(Option.info, infoData('disk', [])))).toBe(sizeFlag);
     expect(flags(await peer.option(Option.go, infoData('disk', [])))).toBe(0);
     peer.extended = true;
-    const reply = await peer.ask({ command: Command.blockStatus, data: join([u64(4096), u32(1)]) });
+    const reply = await peer.ask({ command: NbdCommand.blockStatus, data: join([u64(4096), u32(1)]) });
     expect(reply.error).toBe(NbdError.invalid);
     peer.target.destroy();
   });
 
   it('unexpected payloads are refused and skipped', async () => {
     const peer = await connect();
-    for (const command of [Command.read, Command.trim, Command.flush, Command.cache, 77]) {
+    for (const command of [NbdCommand.read, NbdCommand.trim, NbdCommand.flush, NbdCommand.cache, 77]) {
       expect((await peer.ask({ command, data: new Uint8Array(1000) })).error).toBe(NbdError.invalid);
     }
-    expect((await peer.ask({ command: Command.read, length: 512 })).data).toHaveLength(512);
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).data).toHaveLength(512);
     peer.target.destroy();
   });
 
   const broken: [string, Uint8Array][] = [
-    ['a write without the flag for its payload', extendedBytes({ command: Command.write, length: 512 })],
+    ['a write without the flag for its payload', extendedBytes({ command: NbdCommand.write, length: 512 })],
     [
       'a payload beyond the maximum',
       extendedBytes({ command: 77, flags: CommandFlag.payloadLength, length: 33 << 20 }),

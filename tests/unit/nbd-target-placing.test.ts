@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Arena, SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { RequestReader, type Request, type RequestSink } from '../../src/protocol/nbd/target/requests.js';
-import { Command, NBD_REQUEST_MAGIC, REQUEST_HEADER_SIZE } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, NBD_REQUEST_MAGIC, REQUEST_HEADER_SIZE } from '../../src/protocol/nbd/spec.js';
 
 const page = 4096;
 
@@ -14,7 +14,7 @@ function message(length: number, seed: number): { bytes: Uint8Array; data: Uint8
   const bytes = new Uint8Array(REQUEST_HEADER_SIZE + length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, NBD_REQUEST_MAGIC);
-  view.setUint16(6, Command.write);
+  view.setUint16(6, NbdCommand.write);
   view.setUint32(24, length);
   const data = bytes.subarray(REQUEST_HEADER_SIZE);
   for (let i = 0; i < length; i++) data[i] = (i * 31 + (i >> 12) + seed) & 0xff;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Exports } from '../../src/export/exports.js';
-import { Command, Option, OptionReply } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, Option, OptionReply } from '../../src/protocol/nbd/spec.js';
 import { SessionRegistry } from '../../src/block/sessions.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GateDevice } from './nbd-target-gate.js';
@@ -40,9 +40,9 @@ describe('sessions on the NBD target', () => {
     const exports = exportsOf({ disk: device });
     const old = new Peer(exports);
     await old.enter('disk', { contexts: [session] });
-    await old.request({ command: Command.write, data: block(1) });
+    await old.request({ command: NbdCommand.write, data: block(1) });
     // The first part of a write that never arrives completely.
-    await old.send(requestBytes({ command: Command.write, offset: 4096, data: block(2) }).subarray(0, 500));
+    await old.send(requestBytes({ command: NbdCommand.write, offset: 4096, data: block(2) }).subarray(0, 500));
     await device.arrived(1);
 
     const fresh = new Peer(exports);
@@ -58,7 +58,7 @@ describe('sessions on the NBD target', () => {
     expect(content[0]).toBe(1);
     expect((await fresh.optionAnswer(Option.setMetaContext)).type).toBe(OptionReply.ack);
     await fresh.option(Option.go, infoData('disk', []));
-    expect((await fresh.ask({ command: Command.write, data: block(3) })).error).toBe(0);
+    expect((await fresh.ask({ command: NbdCommand.write, data: block(3) })).error).toBe(0);
     await settle();
     expect(content.subarray(0, 4096)).toEqual(block(3));
     expect(content.subarray(4096, 8192)).toEqual(new Uint8Array(4096));
@@ -70,7 +70,7 @@ describe('sessions on the NBD target', () => {
     const exports = exportsOf({ disk: device });
     const old = new Peer(exports);
     await old.enter('disk', { contexts: [session] });
-    await old.request({ command: Command.write, data: block(1) });
+    await old.request({ command: NbdCommand.write, data: block(1) });
     await device.arrived(1);
     old.stream.close();
     await settle();
@@ -91,8 +91,8 @@ describe('sessions on the NBD target', () => {
     await old.enter('disk', { contexts: [session] });
     old.stream.events!.data(
       Buffer.concat([
-        requestBytes({ command: Command.write, data: block(1) }),
-        requestBytes({ command: Command.write, offset: 4096, data: block(2) }),
+        requestBytes({ command: NbdCommand.write, data: block(1) }),
+        requestBytes({ command: NbdCommand.write, offset: 4096, data: block(2) }),
       ]),
     );
     await device.arrived(1);
@@ -114,7 +114,7 @@ describe('sessions on the NBD target', () => {
     await peers[2]!.enter('disk');
     const fresh = new Peer(exports);
     await fresh.enter('disk', { contexts: [session.toUpperCase().replace('FARBUS:SESSION', 'farbus:session')] });
-    for (const peer of peers) expect((await peer.ask({ command: Command.read, length: 512 })).error).toBe(0);
+    for (const peer of peers) expect((await peer.ask({ command: NbdCommand.read, length: 512 })).error).toBe(0);
     for (const peer of [...peers, fresh]) peer.target.destroy();
   });
 
@@ -123,7 +123,7 @@ describe('sessions on the NBD target', () => {
     const exports = exportsOf({ disk: device });
     const old = new Peer(exports);
     await old.enter('disk', { contexts: [session] });
-    await old.request({ command: Command.write, data: block(1) });
+    await old.request({ command: NbdCommand.write, data: block(1) });
     await device.arrived(1);
     const second = new Peer(exports);
     await choose(second);
@@ -145,7 +145,7 @@ describe('sessions on the NBD target', () => {
     Object.assign(added, { sessions: new SessionRegistry('', 20) });
     const old = new Peer(exports);
     await old.enter('disk', { contexts: [session] });
-    await old.request({ command: Command.write, data: block(1) });
+    await old.request({ command: NbdCommand.write, data: block(1) });
     await device.arrived(1);
     const fresh = new Peer(exports);
     await choose(fresh);
@@ -171,7 +171,7 @@ describe('sessions on the NBD target', () => {
     await first.option(Option.go, infoData('disk', []));
     const second = new Peer(exports);
     await second.enter('disk', { contexts: [session] });
-    expect((await first.ask({ command: Command.read, length: 512 })).error).toBe(0);
+    expect((await first.ask({ command: NbdCommand.read, length: 512 })).error).toBe(0);
     first.target.destroy();
     second.target.destroy();
   });

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
 import type { Extent, WriteOptions, ZeroOptions } from '../../src/block/device.js';
 import { BlockError, type BlockErrorKind } from '../../src/block/errors.js';
-import { Command, CommandFlag, NbdError, ReplyType } from '../../src/protocol/nbd/spec.js';
+import { NbdCommand, CommandFlag, NbdError, ReplyType } from '../../src/protocol/nbd/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { GateDevice } from './nbd-target-gate.js';
 import { exportsOf, join, Peer, requestBytes, text, view } from './nbd-target-peer.js';
@@ -31,15 +31,15 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     const messages: Uint8Array[] = [];
     for (let i = 0; i < 8; i++) {
       messages.push(
-        requestBytes({ command: Command.write, offset: i * 4096, data: data.map((b) => b ^ i), cookie: BigInt(i) }),
+        requestBytes({ command: NbdCommand.write, offset: i * 4096, data: data.map((b) => b ^ i), cookie: BigInt(i) }),
       );
     }
     await peer.send(join(messages));
     for (let i = 0; i < 8; i++) {
-      expect((await peer.reply({ command: Command.write, cookie: BigInt(i) })).error).toBe(0);
+      expect((await peer.reply({ command: NbdCommand.write, cookie: BigInt(i) })).error).toBe(0);
       expect(content.subarray(i * 4096, i * 4096 + 2048)).toEqual(data.map((b) => b ^ i));
     }
-    const read = await peer.ask({ command: Command.read, offset: 512, length: 8192 });
+    const read = await peer.ask({ command: NbdCommand.read, offset: 512, length: 8192 });
     expect(read.data).toEqual(content.subarray(512, 512 + 8192));
     peer.target.destroy();
   });
@@ -49,7 +49,11 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     const peer = await connect(new MemoryDevice(content), { structured });
     for (const length of [512, 4096, 65024, 65536, 66048, 131072, 1 << 20, (1 << 20) + 512, 3 << 20]) {
       const offset = 512 * 3;
-      const read = await peer.ask({ command: Command.read, offset, length: Math.min(length, content.length - offset) });
+      const read = await peer.ask({
+        command: NbdCommand.read,
+        offset,
+        length: Math.min(length, content.length - offset),
+      });
       expect(Buffer.compare(read.data, content.subarray(offset, offset + length))).toBe(0);
     }
     peer.target.destroy();
@@ -57,7 +61,13 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
 
   it('may be empty', async () => {
     const peer = await connect(new MemoryDevice(size), { structured });
-    for (const command of [Command.read, Command.write, Command.trim, Command.writeZeroes, Command.cache]) {
+    for (const command of [
+      NbdCommand.read,
+      NbdCommand.write,
+      NbdCommand.trim,
+      NbdCommand.writeZeroes,
+      NbdCommand.cache,
+    ]) {
       expect(await peer.ask({ command, offset: 512 })).toMatchObject({ error: 0, data: new Uint8Array(0) });
     }
     peer.target.destroy();
@@ -67,59 +77,68 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     const content = pattern(size);
     const peer = await connect(new MemoryDevice(content), { structured });
     const ok = async (fields: Parameters<Peer['ask']>[0]) => expect((await peer.ask(fields)).error).toBe(0);
-    await ok({ command: Command.writeZeroes, offset: 4096, length: 4096, flags: CommandFlag.noHole | CommandFlag.fua });
+    await ok({
+      command: NbdCommand.writeZeroes,
+      offset: 4096,
+      length: 4096,
+      flags: CommandFlag.noHole | CommandFlag.fua,
+    });
     expect(content.subarray(4096, 8192).every((byte) => byte === 0)).toBe(true);
     expect(content[4095]).not.toBe(0);
-    await ok({ command: Command.trim, offset: 8192, length: 512, flags: CommandFlag.fua });
-    await ok({ command: Command.write, offset: size - 512, data: pattern(512, 9), flags: CommandFlag.fua });
+    await ok({ command: NbdCommand.trim, offset: 8192, length: 512, flags: CommandFlag.fua });
+    await ok({ command: NbdCommand.write, offset: size - 512, data: pattern(512, 9), flags: CommandFlag.fua });
     expect(content.subarray(size - 512)).toEqual(pattern(512, 9));
-    await ok({ command: Command.flush });
-    await ok({ command: Command.flush, flags: CommandFlag.fua });
-    await ok({ command: Command.cache, offset: 0, length: size });
-    await ok({ command: Command.read, length: 512, flags: CommandFlag.fua });
+    await ok({ command: NbdCommand.flush });
+    await ok({ command: NbdCommand.flush, flags: CommandFlag.fua });
+    await ok({ command: NbdCommand.cache, offset: 0, length: size });
+    await ok({ command: NbdCommand.read, length: 512, flags: CommandFlag.fua });
     peer.target.destroy();
   });
 
   const wrong: [string, number, Parameters<Peer['ask']>[0]][] = [
-    ['a read past the end', NbdError.invalid, { command: Command.read, offset: size - 512, length: 1024 }],
-    ['a read far past the end', NbdError.invalid, { command: Command.read, offset: 2n ** 64n - 512n, length: 512 }],
-    ['a write past the end', NbdError.noSpace, { command: Command.write, offset: size, data: new Uint8Array(512) }],
-    ['zeroes past the end', NbdError.noSpace, { command: Command.writeZeroes, offset: size - 512, length: 1024 }],
-    ['a trim past the end', NbdError.invalid, { command: Command.trim, offset: size, length: 512 }],
-    ['an unaligned read past the end', NbdError.invalid, { command: Command.read, offset: size - 3, length: 4 }],
+    ['a read past the end', NbdError.invalid, { command: NbdCommand.read, offset: size - 512, length: 1024 }],
+    ['a read far past the end', NbdError.invalid, { command: NbdCommand.read, offset: 2n ** 64n - 512n, length: 512 }],
+    ['a write past the end', NbdError.noSpace, { command: NbdCommand.write, offset: size, data: new Uint8Array(512) }],
+    ['zeroes past the end', NbdError.noSpace, { command: NbdCommand.writeZeroes, offset: size - 512, length: 1024 }],
+    ['a trim past the end', NbdError.invalid, { command: NbdCommand.trim, offset: size, length: 512 }],
+    ['an unaligned read past the end', NbdError.invalid, { command: NbdCommand.read, offset: size - 3, length: 4 }],
     [
       'an unaligned write past the end',
       NbdError.noSpace,
-      { command: Command.write, offset: size - 1, data: new Uint8Array(2) },
+      { command: NbdCommand.write, offset: size - 1, data: new Uint8Array(2) },
     ],
     ['an unknown command', NbdError.invalid, { command: 99, offset: 0, length: 512 }],
-    ['a resize', NbdError.invalid, { command: Command.resize, offset: 512, length: 0 }],
-    ['an unknown flag', NbdError.invalid, { command: Command.read, length: 512, flags: 1 << 9 }],
-    ['a flag of another command', NbdError.invalid, { command: Command.read, length: 512, flags: CommandFlag.noHole }],
-    ['a flush with a range', NbdError.invalid, { command: Command.flush, length: 512 }],
-    ['block status without a context', NbdError.invalid, { command: Command.blockStatus, length: 512 }],
+    ['a resize', NbdError.invalid, { command: NbdCommand.resize, offset: 512, length: 0 }],
+    ['an unknown flag', NbdError.invalid, { command: NbdCommand.read, length: 512, flags: 1 << 9 }],
+    [
+      'a flag of another command',
+      NbdError.invalid,
+      { command: NbdCommand.read, length: 512, flags: CommandFlag.noHole },
+    ],
+    ['a flush with a range', NbdError.invalid, { command: NbdCommand.flush, length: 512 }],
+    ['block status without a context', NbdError.invalid, { command: NbdCommand.blockStatus, length: 512 }],
   ];
   it.each(wrong)('with wrong arguments are refused: %s', async (_, error, fields) => {
     const peer = await connect(new MemoryDevice(size), { structured });
     const reply = await peer.ask(fields);
     expect(reply.error).toBe(error);
     expect(reply.text !== '').toBe(structured);
-    expect((await peer.ask({ command: Command.read, length: 512 })).error).toBe(0);
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).error).toBe(0);
     peer.target.destroy();
   });
 
   it('that are too long are refused without their data being kept', async () => {
     const peer = await connect(new MemoryDevice(64 << 20), { structured });
     const long = (32 << 20) + 512;
-    const read = await peer.ask({ command: Command.read, length: long });
+    const read = await peer.ask({ command: NbdCommand.read, length: long });
     expect(read.error).toBe(structured ? NbdError.overflow : NbdError.invalid);
-    await peer.request({ command: Command.write, length: long });
-    expect((await peer.reply({ command: Command.write })).error).toBe(NbdError.invalid);
+    await peer.request({ command: NbdCommand.write, length: long });
+    expect((await peer.reply({ command: NbdCommand.write })).error).toBe(NbdError.invalid);
     const piece = new Uint8Array(1 << 20);
     for (let i = 0; i < 32; i++) await peer.send(piece);
     await peer.send(new Uint8Array(512));
-    expect((await peer.ask({ command: Command.read, length: 512 })).error).toBe(0);
-    await peer.request({ command: Command.write, length: 0xfffffe00 });
+    expect((await peer.ask({ command: NbdCommand.read, length: 512 })).error).toBe(0);
+    await peer.request({ command: NbdCommand.write, length: 0xfffffe00 });
     await peer.target.finished;
     expect(peer.stream.destroyed).toBe(true);
   });
@@ -130,11 +149,11 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     exports.add({ name: 'disk', device: new MemoryDevice(content), readOnly: true });
     const peer = new Peer(exports);
     await peer.enter('disk', { structured });
-    for (const command of [Command.trim, Command.writeZeroes]) {
+    for (const command of [NbdCommand.trim, NbdCommand.writeZeroes]) {
       expect((await peer.ask({ command, length: 512 })).error).toBe(NbdError.perm);
     }
-    expect((await peer.ask({ command: Command.write, data: pattern(4096) })).error).toBe(NbdError.perm);
-    expect((await peer.ask({ command: Command.read, length: 4096 })).data).toEqual(new Uint8Array(4096));
+    expect((await peer.ask({ command: NbdCommand.write, data: pattern(4096) })).error).toBe(NbdError.perm);
+    expect((await peer.ask({ command: NbdCommand.read, length: 4096 })).data).toEqual(new Uint8Array(4096));
     expect(content.every((byte) => byte === 0)).toBe(true);
     peer.target.destroy();
   });
@@ -170,15 +189,15 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     }
     const peer = await connect(new Faulty(size), { structured });
     for (const fields of [
-      { command: Command.read, length: 4096 },
-      { command: Command.write, data: new Uint8Array(4096) },
-      { command: Command.flush },
+      { command: NbdCommand.read, length: 4096 },
+      { command: NbdCommand.write, data: new Uint8Array(4096) },
+      { command: NbdCommand.flush },
     ]) {
       const reply = await peer.ask(fields);
       expect(reply.error).toBe(error);
       expect(reply.text).toBe(structured ? 'a test wants it so' : '');
     }
-    expect((await peer.ask({ command: Command.write, offset: 512, data: new Uint8Array(4096) })).error).toBe(0);
+    expect((await peer.ask({ command: NbdCommand.write, offset: 512, data: new Uint8Array(4096) })).error).toBe(0);
     peer.target.destroy();
   });
 
@@ -190,7 +209,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
     }
     const content = pattern(size);
     const peer = await connect(new Slow(content), { structured });
-    const zero = { command: Command.writeZeroes, length: 8192 };
+    const zero = { command: NbdCommand.writeZeroes, length: 8192 };
     expect((await peer.ask({ ...zero, flags: CommandFlag.fastZero })).error).toBe(NbdError.notSupported);
     expect(content.subarray(0, 8192)).toEqual(pattern(8192));
     expect((await peer.ask(zero)).error).toBe(0);
@@ -201,8 +220,8 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
   it('are answered in the order in which they finish', async () => {
     const device = new GateDevice(size);
     const peer = await connect(device, { structured });
-    await peer.request({ command: Command.read, length: 512, cookie: 1n });
-    await peer.request({ command: Command.read, offset: 512, length: 512, cookie: 0xffff_ffff_ffff_ffffn });
+    await peer.request({ command: NbdCommand.read, length: 512, cookie: 1n });
+    await peer.request({ command: NbdCommand.read, offset: 512, length: 512, cookie: 0xffff_ffff_ffff_ffffn });
     await device.arrived(2);
     device.waiting[1]!.go();
     expect((await peer.reply({ command: 0, length: 512, cookie: 0xffff_ffff_ffff_ffffn })).error).toBe(0);
@@ -214,12 +233,12 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
   it('are finished before a disconnect', async () => {
     const device = new GateDevice(size);
     const peer = await connect(device, { structured });
-    await peer.request({ command: Command.write, data: pattern(512), cookie: 5n });
-    await peer.request({ command: Command.disconnect });
+    await peer.request({ command: NbdCommand.write, data: pattern(512), cookie: 5n });
+    await peer.request({ command: NbdCommand.disconnect });
     await device.arrived(1);
     expect(peer.closed).toBe(false);
     device.release();
-    expect((await peer.reply({ command: Command.write, cookie: 5n })).error).toBe(0);
+    expect((await peer.reply({ command: NbdCommand.write, cookie: 5n })).error).toBe(0);
     await peer.target.finished;
     expect(peer.stream.ended).toBe(true);
   });
@@ -228,7 +247,7 @@ describe.each([true, false])('requests on the NBD target (structured replies: %s
 describe('structured replies of the NBD target', () => {
   it('do not fragment if the client forbids it', async () => {
     const peer = await connect(new MemoryDevice(pattern(size)));
-    const reply = await peer.ask({ command: Command.read, length: size, flags: CommandFlag.df });
+    const reply = await peer.ask({ command: NbdCommand.read, length: size, flags: CommandFlag.df });
     expect(reply.chunks.filter(({ type }) => type === ReplyType.offsetData)).toHaveLength(1);
     expect(Buffer.compare(reply.data, pattern(size))).toBe(0);
     peer.target.destroy();
@@ -255,7 +274,7 @@ describe('structured replies of the NBD target', () => {
     const can = { flush: true, fua: true, trim: true, writeZeroes: true, extents: true, multiConnection: true };
     const peer = await connect(new Holes(size, { can }), { contexts: ['base:allocation'] });
     const status = async (offset: number, length: number, flags = 0) => {
-      const { chunks } = await peer.ask({ command: Command.blockStatus, offset, length, flags });
+      const { chunks } = await peer.ask({ command: NbdCommand.blockStatus, offset, length, flags });
       expect(chunks).toHaveLength(1);
       const data = view(chunks[0]!.data);
       expect(data.getUint32(0)).toBe(1);
@@ -270,15 +289,17 @@ describe('structured replies of the NBD target', () => {
     ]);
     expect(await status(512, 16384, CommandFlag.reqOne)).toEqual([[7680, 0]]);
     expect(await status(8192, 512, CommandFlag.reqOne)).toEqual([[512, 3]]);
-    expect((await peer.ask({ command: Command.blockStatus, offset: size, length: 512 })).error).toBe(NbdError.invalid);
-    expect((await peer.ask({ command: Command.blockStatus, length: 0 })).error).toBe(NbdError.invalid);
+    expect((await peer.ask({ command: NbdCommand.blockStatus, offset: size, length: 512 })).error).toBe(
+      NbdError.invalid,
+    );
+    expect((await peer.ask({ command: NbdCommand.blockStatus, length: 0 })).error).toBe(NbdError.invalid);
     peer.target.destroy();
   });
 
   it('have one chunk for each context', async () => {
     const contexts = ['base:allocation', 'farbus:session/01234567-89ab-cdef-0123-456789abcdef'];
     const peer = await connect(new MemoryDevice(size), { contexts });
-    const { chunks } = await peer.ask({ command: Command.blockStatus, length: 4096 });
+    const { chunks } = await peer.ask({ command: NbdCommand.blockStatus, length: 4096 });
     expect(chunks.map(({ data }) => view(data).getUint32(0)).sort()).toEqual([1, 2]);
     peer.target.destroy();
   });
@@ -304,14 +325,14 @@ describe('the bounds of a connection', () => {
     const device = new GateDevice(size);
     const peer = new Peer(exportsOf({ disk: device }), { maxBytes: 10_000 });
     await peer.enter('disk');
-    const write = (cookie: bigint) => ({ command: Command.write, data: pattern(8192, Number(cookie)), cookie });
+    const write = (cookie: bigint) => ({ command: NbdCommand.write, data: pattern(8192, Number(cookie)), cookie });
     peer.stream.events!.data(join([1n, 2n, 3n].map((cookie) => requestBytes(write(cookie)))));
     await device.arrived(1);
     expect(device.waiting).toHaveLength(1);
     expect(peer.stream.paused).toBe(true);
     device.release();
     for (const cookie of [1n, 2n, 3n]) expect((await peer.reply(write(cookie))).error).toBe(0);
-    const all = await peer.ask({ command: Command.read, length: size });
+    const all = await peer.ask({ command: NbdCommand.read, length: size });
     expect(all.data.length).toBe(size);
     expect(all.data.subarray(0, 8192)).toEqual(pattern(8192, 3));
     peer.target.destroy();
@@ -321,13 +342,13 @@ describe('the bounds of a connection', () => {
     const device = new GateDevice(size);
     const peer = new Peer(exportsOf({ disk: device }), { maxBytes: 3 * size });
     await peer.enter('disk');
-    const many = Array.from({ length: 10 }, () => requestBytes({ command: Command.cache, length: size }));
+    const many = Array.from({ length: 10 }, () => requestBytes({ command: NbdCommand.cache, length: size }));
     peer.stream.events!.data(join(many));
     await device.arrived(3);
     expect(device.waiting).toHaveLength(3);
     expect(peer.stream.paused).toBe(true);
     device.release();
-    for (let i = 0; i < 10; i++) expect((await peer.reply({ command: Command.cache })).error).toBe(0);
+    for (let i = 0; i < 10; i++) expect((await peer.reply({ command: NbdCommand.cache })).error).toBe(0);
     peer.target.destroy();
   });
 
@@ -378,11 +399,11 @@ describe('a draining NBD target', () => {
   it('answers requests in flight, refuses new ones, and closes', async () => {
     const device = new GateDevice(size);
     const peer = await connect(device);
-    const write = { command: Command.write, data: pattern(512), cookie: 1n };
+    const write = { command: NbdCommand.write, data: pattern(512), cookie: 1n };
     await peer.request(write);
     await device.arrived(1);
     peer.target.drain();
-    const late = await peer.ask({ command: Command.read, length: 512, cookie: 2n });
+    const late = await peer.ask({ command: NbdCommand.read, length: 512, cookie: 2n });
     expect(late.error).toBe(NbdError.shutdown);
     expect(peer.closed).toBe(false);
     device.release();
@@ -407,7 +428,7 @@ describe('a draining NBD target', () => {
   it('does not begin a write whose data is still coming', async () => {
     const content = new Uint8Array(size);
     const peer = await connect(new MemoryDevice(content));
-    await peer.send(requestBytes({ command: Command.write, data: pattern(4096) }).subarray(0, 1000));
+    await peer.send(requestBytes({ command: NbdCommand.write, data: pattern(4096) }).subarray(0, 1000));
     peer.target.drain();
     await peer.target.finished;
     expect(content.every((byte) => byte === 0)).toBe(true);
@@ -418,7 +439,7 @@ describe('a client that vanishes', () => {
   it('in the middle of a write leaves no part of it', async () => {
     const content = new Uint8Array(size);
     const peer = await connect(new MemoryDevice(content));
-    await peer.send(requestBytes({ command: Command.write, data: pattern(4096) }).subarray(0, 3000));
+    await peer.send(requestBytes({ command: NbdCommand.write, data: pattern(4096) }).subarray(0, 3000));
     peer.stream.close();
     await peer.target.finished;
     expect(content.every((byte) => byte === 0)).toBe(true);
@@ -428,7 +449,7 @@ describe('a client that vanishes', () => {
     const device = new GateDevice(size);
     device.heedsAbort = true;
     const peer = await connect(device);
-    await peer.request({ command: Command.write, data: pattern(512) });
+    await peer.request({ command: NbdCommand.write, data: pattern(512) });
     await device.arrived(1);
     peer.stream.close();
     await peer.target.finished;
@@ -446,9 +467,9 @@ describe('a client that vanishes', () => {
       }
     }
     const peer = await connect(new Recorder(size));
-    await peer.ask({ command: Command.write, data: pattern(512) });
-    await peer.ask({ command: Command.write, data: pattern(512), flags: CommandFlag.fua });
-    await peer.ask({ command: Command.flush });
+    await peer.ask({ command: NbdCommand.write, data: pattern(512) });
+    await peer.ask({ command: NbdCommand.write, data: pattern(512), flags: CommandFlag.fua });
+    await peer.ask({ command: NbdCommand.flush });
     expect(calls).toEqual(['write', 'write fua', 'flush']);
     peer.target.destroy();
   });

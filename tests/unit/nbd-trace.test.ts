@@ -23,12 +23,12 @@ afterEach(async () => {
 describe('the steps of a request by NBD', () => {
   it('of a read are those of fig. 10 under the cookie of step 262', async () => {
     const { disk, client, server } = await start();
-    await disk.read(100 * 4096, buffersOf(new Uint8Array(4096)), { tag: 7 });
+    await disk.read(100 * 4096, buffersOf(new Uint8Array(4096)), { traceId: 7 });
     expect(client).toHaveLength(1);
     const [sent] = client;
-    expect(sent).toMatchObject({ tag: 7, id: '262', detail: `NBD cookie #${sent!.wire}: read sectors 800..807` });
+    expect(sent).toMatchObject({ traceId: 7, id: '262', detail: `NBD cookie #${sent!.wire}: read sectors 800..807` });
     expect(server.map(({ id }) => id)).toEqual(['280', '281', '288', '282', '283', '284']);
-    expect(server.every(({ tag }) => tag === sent!.wire)).toBe(true);
+    expect(server.every(({ traceId }) => traceId === sent!.wire)).toBe(true);
     expect(server[1]!.detail).toBe('it is for the export "disk"');
     expect(server[2]!.detail).toBe('read sectors 800..807');
     expect(server.every(({ time }, i) => i === 0 || time >= server[i - 1]!.time)).toBe(true);
@@ -39,21 +39,21 @@ describe('the steps of a request by NBD', () => {
     ['long, which goes to the device as it comes', 256 << 10],
   ])('of a %s write likewise', async (_, length) => {
     const { disk, client, server } = await start();
-    await disk.write(0, buffersOf(new Uint8Array(length)), { tag: 8 });
-    expect(client.map(({ tag, id }) => [tag, id])).toEqual([[8, '264']]);
+    await disk.write(0, buffersOf(new Uint8Array(length)), { traceId: 8 });
+    expect(client.map(({ traceId, id }) => [traceId, id])).toEqual([[8, '264']]);
     expect(server.map(({ id }) => id)).toEqual(['280', '281', '288', '285', '286', '287']);
-    expect(server.every(({ tag }) => tag === client[0]!.wire)).toBe(true);
+    expect(server.every(({ traceId }) => traceId === client[0]!.wire)).toBe(true);
   });
 
   it('of a flush and of zeroes name the command', async () => {
     const { disk, client, server } = await start();
-    await disk.flush({ tag: 9 });
-    await disk.writeZeroes(512, 1024, { tag: 10 });
-    expect(client.map(({ tag, id, detail }) => [tag, id, detail.replace(/#\d+/, '#')])).toEqual([
+    await disk.flush({ traceId: 9 });
+    await disk.writeZeroes(512, 1024, { traceId: 10 });
+    expect(client.map(({ traceId, id, detail }) => [traceId, id, detail.replace(/#\d+/, '#')])).toEqual([
       [9, '264', 'NBD cookie #: flush'],
       [10, '264', 'NBD cookie #: write zeroes sectors 1..2'],
     ]);
-    expect(server.filter(({ id }) => id === '288').map(({ tag, detail }) => [tag, detail])).toEqual([
+    expect(server.filter(({ id }) => id === '288').map(({ traceId, detail }) => [traceId, detail])).toEqual([
       [client[0]!.wire, 'flush'],
       [client[1]!.wire, 'write zeroes sectors 1..2'],
     ]);
@@ -67,12 +67,12 @@ describe('the steps of a request by NBD', () => {
 
   it('are reported again under another cookie after the connection was lost', async () => {
     const { disk, client, server, streams } = await start();
-    const done = disk.read(0, buffersOf(new Uint8Array(512)), { tag: 11 });
+    const done = disk.read(0, buffersOf(new Uint8Array(512)), { traceId: 11 });
     streams[0]!.destroy();
     await done;
-    const wires = client.filter(({ tag }) => tag === 11).map(({ wire }) => wire);
+    const wires = client.filter(({ traceId }) => traceId === 11).map(({ wire }) => wire);
     expect(new Set(wires).size).toBe(2);
-    expect(server.filter(({ tag }) => tag === wires[1]).map(({ id }) => id)).toContain('284');
+    expect(server.filter(({ traceId }) => traceId === wires[1]).map(({ id }) => id)).toContain('284');
   });
 
   it('have different cookies for another client of the server', async () => {

@@ -130,7 +130,7 @@ class StuckChannel implements Channel {
     flush: true,
     used: '',
   };
-  readonly mark = { kind: 'stuck' };
+  readonly fenceKey = { kind: 'stuck' };
   readonly sent: RemoteRequest[] = [];
   #events: ChannelEvents | undefined;
 

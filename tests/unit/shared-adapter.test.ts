@@ -110,7 +110,7 @@ describe('[SYS] fig. 9', () => {
     await sleep(5);
     expect(card.received).toEqual([frame(mac1, mac2, 0x0800, 60, 1), frame(broadcastMac, mac2, 0x0806, 60, 2)]);
     expect(commands).toEqual([aoe(mac1, mac2, 1, 0)]);
-    expect(passed.map(({ tag, id }) => [tag, id])).toEqual([
+    expect(passed.map(({ traceId, id }) => [traceId, id])).toEqual([
       [0, '289'],
       [7, '280'],
       [7, '281'],

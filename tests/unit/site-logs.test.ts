@@ -163,8 +163,8 @@ describe("a site's logs", () => {
 
 it('a trace in a bounded file is whole when it is closed', async () => {
   const trace = TracePrinter.bounded(path, 1 << 20);
-  trace.step({ tag: 1, id: '261', time: 0, detail: 'read' });
-  trace.step({ tag: 2n ** 60n, id: '280', time: 0, detail: 'a request' });
+  trace.step({ traceId: 1, id: '261', time: 0, detail: 'read' });
+  trace.step({ traceId: 2n ** 60n, id: '280', time: 0, detail: 'a request' });
   await trace.close();
   expect(readFileSync(path, 'utf8')).toBe(
     '#1        261      0.000 ms  read\n#1152921504606846976  280      0.000 ms  a request\n',

@@ -66,7 +66,7 @@ describe('the client protection interrupt 300 ([SYS] fig. 6)', () => {
     const seen: Step[] = [];
     steps.add({ step: (step) => seen.push(step) });
     new TrapHandler(steps).attribute(9, { address: 0xfe000004, value: 3, time: 12 });
-    expect(seen.map(({ tag, id, time }) => [tag, id, time])).toEqual([
+    expect(seen.map(({ traceId, id, time }) => [traceId, id, time])).toEqual([
       [9, '213', 12],
       [9, '214', 12],
       [9, '303', 12],

@@ -179,8 +179,8 @@ class SiteComputer implements RunningComputer {
     }
     const last = role === 'server' ? '348' : '326';
     const recorder: StepSink = {
-      step: ({ tag, id, detail, wire }: Step) => {
-        if (tag !== 0 || wire !== undefined || frameSteps.has(id)) return;
+      step: ({ traceId, id, detail, wire }: Step) => {
+        if (traceId !== 0 || wire !== undefined || frameSteps.has(id)) return;
         this.#events.log('info', `step ${id}: ${detail}`);
         if (id === last) this.#steps.remove(recorder);
       },

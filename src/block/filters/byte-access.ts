@@ -231,6 +231,10 @@ function joined(parts: readonly Buffers[]): Buffers {
 }
 
 /** The options of a write that also apply to a read. */
-function forRead({ signal, tag, medium }: RequestOptions): RequestOptions {
-  return { ...(signal && { signal }), ...(tag !== undefined && { tag }), ...(medium !== undefined && { medium }) };
+function forRead({ signal, traceId, medium }: RequestOptions): RequestOptions {
+  return {
+    ...(signal && { signal }),
+    ...(traceId !== undefined && { traceId }),
+    ...(medium !== undefined && { medium }),
+  };
 }

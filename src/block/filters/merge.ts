@@ -146,11 +146,11 @@ export class MergeFilter extends Filter {
     if (group.length === 1) return this.#alone(first!);
     try {
       const { done, signal } = groupSignal(group);
-      const { fua, tag } = first!.options;
+      const { fua, traceId } = first!.options;
       const options: WriteOptions = {
         ...(signal && { signal }),
         ...(fua !== undefined && { fua }),
-        ...(tag !== undefined && { tag }),
+        ...(traceId !== undefined && { traceId }),
       };
       try {
         await this.#pass(first!.write, first!.offset, joined(group), options);

@@ -384,6 +384,6 @@ class BaseFailure extends BlockError {
 }
 
 /** The options of a write that also apply to a read. */
-function forRead({ signal, tag }: RequestOptions): RequestOptions {
-  return { ...(signal && { signal }), ...(tag !== undefined && { tag }) };
+function forRead({ signal, traceId }: RequestOptions): RequestOptions {
+  return { ...(signal && { signal }), ...(traceId !== undefined && { traceId }) };
 }

@@ -17,8 +17,8 @@ export interface TraceEntry {
   readonly start: number;
   /** Its duration, in ms. */
   readonly ms: number;
-  /** The command's tag (base/steps.ts), if it has one. */
-  readonly tag: number | undefined;
+  /** The command's trace id (base/steps.ts), if it has one. */
+  readonly traceId: number | undefined;
   readonly fua: boolean;
   /** The error, if it failed. */
   readonly error: BlockError | undefined;
@@ -50,7 +50,7 @@ export class TraceFilter extends Filter {
     } finally {
       const { op, offset, length, options } = request;
       const ms = performance.now() - start;
-      this.#sink({ op, offset, length, start, ms, tag: options.tag, fua: options.fua === true, error });
+      this.#sink({ op, offset, length, start, ms, traceId: options.traceId, fua: options.fua === true, error });
     }
   }
 }

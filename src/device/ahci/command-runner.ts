@@ -19,7 +19,7 @@ export interface PortContext {
   readonly memory: GuestMemory;
   readonly steps: Steps;
   readonly log: ThrottledLogger;
-  readonly attribute: (tag: number, trap: Trap) => void;
+  readonly attribute: (traceId: number, trap: Trap) => void;
   readonly onCommand: (times: CommandTimes) => void;
   /** Tells the adapter that the port's interrupt state may have changed. */
   readonly changed: () => void;
@@ -89,8 +89,8 @@ export class CommandRunner {
   run(device: SataDevice, command: SlotCommand, queued: boolean, trap?: Trap): void {
     const { memory, steps } = this.#context;
     const life = this.#life;
-    const tag = steps.newTag();
-    if (trap) this.#context.attribute(tag, trap);
+    const traceId = steps.newTraceId();
+    if (trap) this.#context.attribute(traceId, trap);
     const issued = performance.now();
     const completed = (outcome: DeviceOutcome, answered: number): void => {
       const opcode = command.fis.command;
@@ -98,13 +98,13 @@ export class CommandRunner {
       // Bound the list: a driver may poll PxCI and reuse slots without ever acknowledging an
       // interrupt.
       if (this.#times.length >= slots) this.#times.shift();
-      this.#times.push({ tag, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
+      this.#times.push({ traceId, opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 });
     };
-    const now = device.executeNow?.(requestOf(command, memory, memory, { tag }));
+    const now = device.executeNow?.(requestOf(command, memory, memory, { traceId }));
     if (now) return completed(now, performance.now());
     const abort = new AbortController();
     const { signal } = abort;
-    const request = requestOf(command, memory, new CommandMemory(memory, signal), { signal, tag });
+    const request = requestOf(command, memory, new CommandMemory(memory, signal), { signal, traceId });
     const work = async (): Promise<void> => {
       let end: () => void;
       try {
@@ -130,7 +130,7 @@ export class CommandRunner {
     if (this.#times.length === 0) return;
     const consumed = performance.now();
     for (const times of this.#times.splice(0)) {
-      this.#context.steps.step(times.tag, 'end', 'the driver has taken the completion', consumed);
+      this.#context.steps.step(times.traceId, 'end', 'the driver has taken the completion', consumed);
       this.#context.onCommand({ ...times, consumed });
     }
   }

@@ -36,7 +36,7 @@ export interface AhciOptions {
   readonly ports: number;
   readonly steps?: Steps;
   /** Attributes a command to the trap that issued it, for `--trace` ([SYS] fig. 6). */
-  readonly attribute?: (tag: number, trap: Trap) => void;
+  readonly attribute?: (traceId: number, trap: Trap) => void;
   readonly onCommand?: (times: CommandTimes) => void;
   readonly log?: Logger;
 }

@@ -230,20 +230,20 @@ export class CommandProcessor {
     if (this.#options.steps.on) return false;
     const issued = performance.now();
     if (!executeNvmDirect(this.#context, command)) return false;
-    this.#ended(queue, command, Status.success, this.#options.steps.newTag(), issued, trap);
+    this.#ended(queue, command, Status.success, this.#options.steps.newTraceId(), issued, trap);
     return true;
   }
 
   async #io(queue: SubmissionQueue, command: NvmeCommand, signal: AbortSignal, trap?: Trap): Promise<void> {
     const resets = this.#resets;
-    const tag = this.#options.steps.newTag();
-    if (trap) this.#options.attribute?.(tag, trap);
+    const traceId = this.#options.steps.newTraceId();
+    if (trap) this.#options.attribute?.(traceId, trap);
     const issued = performance.now();
     this.#ioInFlight++;
-    const status = await executeNvm(this.#context, command, { signal, tag });
+    const status = await executeNvm(this.#context, command, { signal, traceId });
     this.#ioInFlight--;
     if (this.#resets !== resets) return;
-    this.#ended(queue, command, status, tag, issued, trap);
+    this.#ended(queue, command, status, traceId, issued, trap);
   }
 
   get #context(): NvmContext {
@@ -254,7 +254,7 @@ export class CommandProcessor {
     queue: SubmissionQueue,
     command: NvmeCommand,
     status: number,
-    tag: number,
+    traceId: number,
     issued: number,
     trap: Trap | undefined,
   ): void {
@@ -264,7 +264,7 @@ export class CommandProcessor {
       this.#logs.addError({ sqid: queue.id, cid: command.cid, status, lba: lbaOf(command), nsid: command.nsid });
     }
     const own = queue.deleted && status === Status.abortRequested ? Status.abortedSqDeletion : status;
-    const times = { tag, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };
+    const times = { traceId, opcode: command.opcode, trapped: trap?.time ?? issued, issued, answered, consumed: 0 };
     this.#complete(queue, command, own, 0, times);
     this.#tellSize();
   }
@@ -298,7 +298,7 @@ export class CommandProcessor {
   }
 
   readonly #report = (times: CommandTimes): void => {
-    this.#options.steps.step(times.tag, 'end', 'the driver has taken the completion', times.consumed);
+    this.#options.steps.step(times.traceId, 'end', 'the driver has taken the completion', times.consumed);
     this.#options.onCommand?.(times);
   };
 

@@ -15,7 +15,7 @@ export interface NvmeOptions {
   readonly identity: NvmeIdentity;
   readonly steps?: Steps;
   /** Attributes a command to the trap that issued it, for `--trace` ([SYS] fig. 6). */
-  readonly attribute?: (tag: number, trap: Trap) => void;
+  readonly attribute?: (traceId: number, trap: Trap) => void;
   readonly onCommand?: (times: CommandTimes) => void;
   readonly log?: Logger;
 }

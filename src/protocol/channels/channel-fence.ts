@@ -57,13 +57,13 @@ export class ChannelFence {
 
   /** @param ranges of the writes that were in flight when the channel was lost */
   add(channel: Channel, ranges: Ranges): void {
-    if (ranges.empty) this.#options.life?.forget(channel.mark);
+    if (ranges.empty) this.#options.life?.forget(channel.fenceKey);
     else this.#unfenced.push({ channel, ranges });
   }
 
   /** The server's system has restarted: nothing of a lost channel is left there. */
   rebooted(): void {
-    for (const { channel } of this.#unfenced) this.#options.life?.forget(channel.mark);
+    for (const { channel } of this.#unfenced) this.#options.life?.forget(channel.fenceKey);
     this.#unfenced = [];
   }
 
@@ -84,10 +84,10 @@ export class ChannelFence {
       const lost = this.#unfenced[0]!;
       const channel = by();
       if (!channel) break;
-      const fate = await channel.fence(lost.channel.mark);
+      const fate = await channel.fence(lost.channel.fenceKey);
       const at = this.#unfenced.indexOf(lost);
       if (at >= 0) this.#unfenced.splice(at, 1);
-      if (fate === 'gone') life?.forget(lost.channel.mark);
+      if (fate === 'gone') life?.forget(lost.channel.fenceKey);
       if (at >= 0 && fate === 'unknown') this.#doubt(lost.ranges);
     }
     return true;

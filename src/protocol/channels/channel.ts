@@ -6,7 +6,7 @@
  */
 import type { BlockError } from '../../block/errors.js';
 import { compareIdentity, type DiskMarks } from '../../block/identity.js';
-import type { Fate, Mark } from '../../block/life.js';
+import type { Fate, FenceKey } from '../../block/life.js';
 import type { RemoteRequest } from './request.js';
 
 /** The facts about the server and the device that a channel finds when it is opened. */
@@ -30,7 +30,7 @@ export interface RemoteFacts {
   readonly used: string;
 }
 
-/** Longest text from a server that is kept in a mark, in characters. */
+/** Longest text from a server that is kept in a fence key, in characters. */
 const maxFact = 256;
 
 export interface ChannelEvents {
@@ -50,18 +50,18 @@ export interface Channel {
    * Identifies the processes that this channel leaves on the server, for a later channel of this
    * process or the next one, which fences them.
    */
-  readonly mark: Mark;
+  readonly fenceKey: FenceKey;
   /** The number of requests that were sent and not answered. */
   readonly load: number;
   hasRoom(request: RemoteRequest): boolean;
   start(events: ChannelEvents): void;
   send(request: RemoteRequest): void;
   /**
-   * Makes sure that a lost channel with that mark can no longer write: ends the processes that it
+   * Makes sure that a lost channel with that key can no longer write: ends the processes that it
    * left on the server, and waits until they are gone. Rejects if that is not complete: try again.
-   * The mark comes from a file and may be forged.
+   * The key comes from a file and may be forged.
    */
-  fence(mark: Mark): Promise<Fate>;
+  fence(key: FenceKey): Promise<Fate>;
   /** Ends the connection properly. No request may be in flight. */
   close(): Promise<void>;
   /** Ends the connection immediately. {@link ChannelEvents.lost} is still called. */
@@ -71,17 +71,17 @@ export interface Channel {
 /** Opens a channel. Rejects with an error whose message is for users. */
 export type ChannelOpener = (signal: AbortSignal | undefined) => Promise<Channel>;
 
-/** The part of every mark that identifies the server. */
-export function markOfServer({ machine, boot }: RemoteFacts): { machine: string; boot: string } {
+/** The part of every fence key that identifies the server. */
+export function keyPartOfServer({ machine, boot }: RemoteFacts): { machine: string; boot: string } {
   return { machine: machine.slice(0, maxFact), boot: boot.slice(0, maxFact) };
 }
 
 /**
- * True if the server's system has been restarted since a channel had that mark. Then no process of
+ * True if the server's system has been restarted since a channel had that key. Then no process of
  * that channel is left.
  */
-export function startedAnew({ machine, boot }: Mark, now: RemoteFacts): boolean {
-  const then = markOfServer(now);
+export function startedAnew({ machine, boot }: FenceKey, now: RemoteFacts): boolean {
+  const then = keyPartOfServer(now);
   return boot !== '' && then.boot !== '' && machine === then.machine && boot !== then.boot;
 }
 

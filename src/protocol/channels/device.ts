@@ -11,7 +11,7 @@ import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../..
 import { abortedError, BlockError } from '../../block/errors.js';
 import { isDecisive } from '../../block/identity.js';
 import { Fence } from '../../block/fence.js';
-import type { Fate, Life, Mark } from '../../block/life.js';
+import type { Fate, Life, FenceKey } from '../../block/life.js';
 import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
 import type { RemoteState } from '../remote/reconnection.js';
@@ -32,7 +32,7 @@ export interface RemoteOptions {
    */
   readonly assumeSame?: boolean | undefined;
   /**
-   * Stores the marks by which the next process fences this one, and supplies those of earlier
+   * Stores the keys by which the next process fences this one, and supplies those of earlier
    * processes. Default: no fencing.
    */
   readonly life?: Life | undefined;
@@ -75,7 +75,7 @@ export async function remoteDevice(
 ): Promise<RemoteDevice> {
   try {
     options.signal?.throwIfAborted();
-    await options.life?.note(first.mark);
+    await options.life?.note(first.fenceKey);
     return new RemoteDevice(first, open, kind, options);
   } catch (error) {
     first.destroy();
@@ -118,7 +118,7 @@ export class RemoteDevice extends BlockBase {
       onState,
     });
     this.#life = options.life;
-    const fence = (mark: Mark): Promise<Fate> => this.#pool.fence(mark);
+    const fence = (key: FenceKey): Promise<Fate> => this.#pool.fence(key);
     this.#fence = Fence.of(options.life, { address: kind.address, seconds: reconnectSeconds, log, fence });
     if (!this.info.readOnly && !this.info.can.flush) {
       log.log('warn', `${kind.address}: the server cannot make writes durable on request: no flush is offered`);

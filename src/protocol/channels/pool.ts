@@ -11,7 +11,7 @@
 import { messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { abortedError, BlockError, closedError } from '../../block/errors.js';
-import type { Fate, Life, Mark } from '../../block/life.js';
+import type { Fate, Life, FenceKey } from '../../block/life.js';
 import type { ContentWitness } from '../../block/witness.js';
 import { Durability } from '../remote/durability.js';
 import { Reconnection, type RemoteState } from '../remote/reconnection.js';
@@ -33,7 +33,7 @@ export interface PoolOptions {
    * reconnect.
    */
   readonly witness: ContentWitness | undefined;
-  /** Stores the mark of each channel before the channel is used. */
+  /** Stores the fence key of each channel before the channel is used. */
   readonly life: Life | undefined;
   readonly log: Logger;
   readonly onState: (state: RemoteState, detail: string) => void;
@@ -133,13 +133,13 @@ export class Pool {
   }
 
   /**
-   * Fences the processes that an earlier process of ours left with that mark. If it rejects, try
+   * Fences the processes that an earlier process of ours left with that key. If it rejects, try
    * again later.
    */
-  async fence(mark: Mark): Promise<Fate> {
+  async fence(key: FenceKey): Promise<Fate> {
     const by = this.#channels.values().next().value;
     if (!by) throw new Error(this.#reconnection.reason || 'there is no connection');
-    return by.fence(mark);
+    return by.fence(key);
   }
 
   /** True if a request has to wait for a channel or a fence. */
@@ -279,7 +279,7 @@ export class Pool {
       const breach =
         breachOf(this.facts, channel.facts) ?? (witness && (await otherDisk(this.facts, channel, witness)));
       if (breach !== undefined) throw new Error(`${address}: ${breach}`);
-      if (this.#reconnection.state !== 'closed') await life?.note(channel.mark);
+      if (this.#reconnection.state !== 'closed') await life?.note(channel.fenceKey);
       return channel;
     } catch (error) {
       channel.destroy();

@@ -9,8 +9,8 @@ import { contiguous } from '../../base/buffers.js';
 import { BlockError } from '../../block/errors.js';
 import type { ByteStream } from '../../network/stream.js';
 import { messageOf } from '../../base/errors.js';
-import type { Fate, Mark } from '../../block/life.js';
-import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../channels/channel.js';
+import type { Fate, FenceKey } from '../../block/life.js';
+import { keyPartOfServer, startedAnew, type Channel, type ChannelEvents } from '../channels/channel.js';
 import type { RemoteRequest } from '../channels/request.js';
 import { printable } from '../../base/printable.js';
 import { ddError } from './errors.js';
@@ -54,7 +54,7 @@ interface Failure {
 export class ShellChannel implements Channel {
   readonly facts: ShellFacts;
   readonly names: SessionNames;
-  readonly mark: Mark;
+  readonly fenceKey: FenceKey;
   readonly #stream: ByteStream;
   readonly #address: string;
   readonly #encoder = new TextEncoder();
@@ -84,7 +84,14 @@ export class ShellChannel implements Channel {
     this.facts = facts;
     this.names = names;
     const { pid, group, space } = facts;
-    this.mark = { kind: 'dd', ...markOfServer(facts), space: space.slice(0, 64), token: names.token, pid, group };
+    this.fenceKey = {
+      kind: 'dd',
+      ...keyPartOfServer(facts),
+      space: space.slice(0, 64),
+      token: names.token,
+      pid,
+      group,
+    };
     this.#address = address;
     stream.attach({
       data: (chunk) => this.#data(chunk),
@@ -132,11 +139,11 @@ export class ShellChannel implements Channel {
     }
   }
 
-  fence(mark: Mark): Promise<Fate> {
-    if (startedAnew(mark, this.facts)) return Promise.resolve('gone');
-    const { kind, machine, space, token, pid, group } = mark;
+  fence(key: FenceKey): Promise<Fate> {
+    if (startedAnew(key, this.facts)) return Promise.resolve('gone');
+    const { kind, machine, space, token, pid, group } = key;
     // On another computer or in another container, the absence of a process proves nothing.
-    if (kind !== 'dd' || machine !== this.mark['machine'] || space !== this.mark['space'])
+    if (kind !== 'dd' || machine !== this.fenceKey['machine'] || space !== this.fenceKey['space'])
       return Promise.resolve('unknown');
     // These values become words of a line that the script reads.
     if (!isToken(String(token)) || !/^\d{1,10}$/.test(String(pid)) || !/^(\d{1,10}|-)$/.test(String(group)))

@@ -3,19 +3,19 @@
  *
  * Not here: the steps themselves (target/trace.ts, initiator/trace.ts).
  */
-import { Command } from './spec.js';
+import { NbdCommand } from './spec.js';
 
 const sectorSize = 512;
 
 const names: Readonly<Record<number, string>> = {
-  [Command.read]: 'read',
-  [Command.write]: 'write',
-  [Command.disconnect]: 'disconnect',
-  [Command.flush]: 'flush',
-  [Command.trim]: 'trim',
-  [Command.cache]: 'cache',
-  [Command.writeZeroes]: 'write zeroes',
-  [Command.blockStatus]: 'block status',
+  [NbdCommand.read]: 'read',
+  [NbdCommand.write]: 'write',
+  [NbdCommand.disconnect]: 'disconnect',
+  [NbdCommand.flush]: 'flush',
+  [NbdCommand.trim]: 'trim',
+  [NbdCommand.cache]: 'cache',
+  [NbdCommand.writeZeroes]: 'write zeroes',
+  [NbdCommand.blockStatus]: 'block status',
 };
 
 /** Joins the two 32-bit halves of a request's cookie ([NBD] "Request message"). */

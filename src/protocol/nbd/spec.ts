@@ -91,7 +91,7 @@ export const OptionReply = {
 export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
 
 /** [NBD] "Request types". */
-export const Command = {
+export const NbdCommand = {
   read: 0,
   write: 1,
   disconnect: 2,
@@ -199,7 +199,7 @@ export const mediaContext = 'farbus:media';
  */
 export const identityContext = 'farbus:identity';
 
-/** The actions of {@link Command.media}, in the request's offset field. */
+/** The actions of {@link NbdCommand.media}, in the request's offset field. */
 export const MediaAction = {
   /**
    * Succeeds if the drive still has the medium that the connection refers to, or if both are "no

@@ -12,7 +12,7 @@ import { Deadline } from '../../base/deadline.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import { printable } from '../../base/printable.js';
-import type { Fate, Mark } from '../../block/life.js';
+import type { Fate, FenceKey } from '../../block/life.js';
 import type { Channel, ChannelEvents, RemoteFacts } from '../channels/channel.js';
 import type { RemoteRequest } from '../channels/request.js';
 import { ddError } from '../dd/errors.js';
@@ -42,7 +42,7 @@ const maxRuns = 4;
 export class LiteralChannel implements Channel {
   readonly facts: RemoteFacts;
   /** It identifies no process: a command whose connection was cut cannot be found. */
-  readonly mark: Mark = { kind: 'literal' };
+  readonly fenceKey: FenceKey = { kind: 'literal' };
   readonly #shell: ShellFacts;
   readonly #runner: CommandRunner;
   readonly #device: string;

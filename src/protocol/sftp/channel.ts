@@ -8,8 +8,8 @@ import { contiguous } from '../../base/buffers.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { BlockError } from '../../block/errors.js';
 import type { ByteStream } from '../../network/stream.js';
-import type { Fate, Mark } from '../../block/life.js';
-import { markOfServer, startedAnew, type Channel, type ChannelEvents } from '../channels/channel.js';
+import type { Fate, FenceKey } from '../../block/life.js';
+import { keyPartOfServer, startedAnew, type Channel, type ChannelEvents } from '../channels/channel.js';
 import type { RemoteRequest } from '../channels/request.js';
 import { SftpConnection, type Answer } from './connection.js';
 import { parseStat, sftpFacts, type ServerProcess, type SftpFacts, type SftpWish } from './facts.js';
@@ -79,7 +79,7 @@ export async function openSftpChannel(
 
 export class SftpChannel implements Channel {
   readonly facts: SftpFacts;
-  readonly mark: Mark;
+  readonly fenceKey: FenceKey;
   readonly #connection: SftpConnection;
   readonly #options: SftpChannelOptions;
   /** Unanswered requests, oldest first, with the time at which each was sent. */
@@ -93,7 +93,7 @@ export class SftpChannel implements Channel {
   constructor(connection: SftpConnection, facts: SftpFacts, options: SftpChannelOptions) {
     this.#connection = connection;
     this.facts = facts;
-    this.mark = { kind: 'sftp', ...markOfServer(facts), ...facts.process };
+    this.fenceKey = { kind: 'sftp', ...keyPartOfServer(facts), ...facts.process };
     this.#options = options;
     connection.listen({
       drain: () => this.#events?.room(),
@@ -151,11 +151,11 @@ export class SftpChannel implements Channel {
    * the requests that it had received. If it has not noticed the end of the connection, it is
    * killed from a shell. In both cases the new server's /proc shows when it is gone.
    */
-  async fence(mark: Mark): Promise<Fate> {
-    if (startedAnew(mark, this.facts)) return 'gone';
-    const { machine, boot } = this.mark;
+  async fence(key: FenceKey): Promise<Fate> {
+    if (startedAnew(key, this.facts)) return 'gone';
+    const { machine, boot } = this.fenceKey;
     // A process id and start time are meaningful only within one boot of one system.
-    const old = mark['machine'] === machine && mark['boot'] === boot ? processOf(mark) : undefined;
+    const old = key['machine'] === machine && key['boot'] === boot ? processOf(key) : undefined;
     const own = this.facts.process;
     if (!old || !own || old.space !== own.space || this.facts.boot === '') return 'unknown';
     const late = setTimeout(() => this.destroy(), fenceMs);
@@ -284,10 +284,10 @@ export class SftpChannel implements Channel {
 }
 
 /**
- * Extracts the SFTP server's process from a mark. Checked strictly, because the values become words
- * of a shell command.
+ * Extracts the SFTP server's process from a fence key. Checked strictly, because the values become
+ * words of a shell command.
  */
-function processOf({ kind, pid, start, space }: Mark): ServerProcess | undefined {
+function processOf({ kind, pid, start, space }: FenceKey): ServerProcess | undefined {
   if (kind !== 'sftp' || typeof pid !== 'number' || typeof start !== 'string' || typeof space !== 'string')
     return undefined;
   return pid > 1 && /^\d{1,20}$/.test(start) ? { pid, start, space } : undefined;

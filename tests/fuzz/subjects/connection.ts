@@ -12,7 +12,7 @@ import { extentsOf } from '../../../src/protocol/nbd/initiator/extents.js';
 import { factsOf } from '../../../src/protocol/nbd/initiator/facts.js';
 import { PayloadPool } from '../../../src/protocol/nbd/initiator/payload-pool.js';
 import { NbdRequest } from '../../../src/protocol/nbd/initiator/request.js';
-import { Command, Info, Option, OptionReply, ReplyFlag, ReplyType } from '../../../src/protocol/nbd/spec.js';
+import { NbdCommand, Info, Option, OptionReply, ReplyFlag, ReplyType } from '../../../src/protocol/nbd/spec.js';
 import { join, pack, string, text } from '../harness/bytes.js';
 import { poison, type Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
@@ -52,12 +52,12 @@ class FuzzStream implements ByteStream {
 
 /** Reads, and one of everything else: their replies have cookies 1, 2, 3 … */
 const asks = [
-  { type: Command.read, offset: 512, length: 1024 },
-  { type: Command.read, offset: 4096, length: 512 },
-  { type: Command.write, offset: 0, length: 512 },
-  { type: Command.blockStatus, offset: 0, length: 65536 },
-  { type: Command.flush, offset: 0, length: 0 },
-  { type: Command.writeZeroes, offset: 0, length: 4096 },
+  { type: NbdCommand.read, offset: 512, length: 1024 },
+  { type: NbdCommand.read, offset: 4096, length: 512 },
+  { type: NbdCommand.write, offset: 0, length: 512 },
+  { type: NbdCommand.blockStatus, offset: 0, length: 65536 },
+  { type: NbdCommand.flush, offset: 0, length: 0 },
+  { type: NbdCommand.writeZeroes, offset: 0, length: 4096 },
 ];
 
 export const connection: Subject = {
@@ -149,12 +149,12 @@ function converse(run: Run, connection: Connection): () => () => string {
     answers[index] = what;
   };
   const memory = asks.map(({ type, length }) =>
-    new Uint8Array((type === Command.read ? length : 0) + 2 * guard).fill(poison),
+    new Uint8Array((type === NbdCommand.read ? length : 0) + 2 * guard).fill(poison),
   );
   const requests = asks.map((ask, index) => {
     const { type, length } = ask;
-    const own = type === Command.read ? memory[index]!.subarray(guard, guard + length) : undefined;
-    const buffers = type === Command.write ? written : own && buffersOf(own);
+    const own = type === NbdCommand.read ? memory[index]!.subarray(guard, guard + length) : undefined;
+    const buffers = type === NbdCommand.write ? written : own && buffersOf(own);
     const request = new NbdRequest(buffers ? { ...ask, buffers } : ask, () => undefined);
     request.done.catch(() => undefined);
     return request;
@@ -184,10 +184,10 @@ function check(input: Input, request: NbdRequest, what: string, memory: Uint8Arr
     throw new FuzzError('memory beside that of a read was written', input);
   }
   if (what !== 'ok') return;
-  if (request.type === Command.read && memory.subarray(guard, guard + request.length).includes(poison)) {
+  if (request.type === NbdCommand.read && memory.subarray(guard, guard + request.length).includes(poison)) {
     throw new FuzzError('a read that succeeded without all of its bytes', input);
   }
-  if (request.type === Command.blockStatus) {
+  if (request.type === NbdCommand.blockStatus) {
     const extents = extentsOf(request.status!, request.offset, request.length, 512);
     let at = request.offset;
     for (const extent of extents) {
@@ -239,13 +239,13 @@ function reply(random: Random, style: number, index = random.below(asks.length))
   const simple = (error: number, data = new Uint8Array(0)): Uint8Array =>
     join(pack([0x67446698, 4], [error, 4], [cookie, 8]), data);
   const error = random.once(6) ? random.pick([1, 5, 12, 22, 28, 75, 95, 108, 999]) : 0;
-  if (style === 0) return simple(error, new Uint8Array(error === 0 && type === Command.read ? length : 0));
+  if (style === 0) return simple(error, new Uint8Array(error === 0 && type === NbdCommand.read ? length : 0));
   if (error !== 0) {
     const said = string('no').subarray(2);
     if (random.once(3)) return chunk(ReplyType.errorOffset, join(pack([error, 4]), said, pack([offset, 8])));
     return chunk(ReplyType.error, join(pack([error, 4]), said));
   }
-  if (type === Command.read) {
+  if (type === NbdCommand.read) {
     const parts: Uint8Array[] = [];
     const pieces = random.pick([1, 1, 2, 4]);
     const size = length / pieces;
@@ -258,7 +258,7 @@ function reply(random: Random, style: number, index = random.below(asks.length))
     }
     return join(...parts);
   }
-  if (type === Command.blockStatus) {
+  if (type === NbdCommand.blockStatus) {
     const runs = Array.from({ length: 1 + random.below(4) }, () => [random.below(40) * 512 + 512, random.below(4)]);
     if (style === 1) {
       const fields = runs.flatMap(([run, flags]) => [[run!, 4] as const, [flags!, 4] as const]);

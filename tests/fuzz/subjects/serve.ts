@@ -9,7 +9,7 @@ import { readdirSync } from 'node:fs';
 import type { LogLevel } from '../../../src/base/log.js';
 import { connectNbd } from '../../../src/protocol/nbd/initiator/initiator.js';
 import type { ByteStream, StreamEvents } from '../../../src/network/stream.js';
-import { Command, CommandFlag, Option } from '../../../src/protocol/nbd/spec.js';
+import { NbdCommand, CommandFlag, Option } from '../../../src/protocol/nbd/spec.js';
 import { SlabPool } from '../../../src/protocol/nbd/target/memory.js';
 import { readBytes, writeBytes } from '../../conformance/subject.js';
 import { memoryDialer } from '../../support/stream-pair.js';
@@ -319,11 +319,11 @@ export function request(random: Random, extended: boolean): Uint8Array {
   let flags = random.once(4) ? random.below(64) & ~CommandFlag.payloadLength : 0;
   // Files are served byte by byte; what is not is read and written back.
   const unit = random.once(3) ? 1 : 512;
-  let length = command === Command.flush ? 0 : random.below(maxLength / unit) * unit;
-  const offset = command === Command.flush ? 0 : random.below((exportSize - length) / unit) * unit;
+  let length = command === NbdCommand.flush ? 0 : random.below(maxLength / unit) * unit;
+  const offset = command === NbdCommand.flush ? 0 : random.below((exportSize - length) / unit) * unit;
   let payload = new Uint8Array(0);
-  if (command === Command.write) payload = new Uint8Array(length).fill(random.below(poison));
-  if (extended && command === Command.blockStatus && random.once(2)) {
+  if (command === NbdCommand.write) payload = new Uint8Array(length).fill(random.below(poison));
+  if (extended && command === NbdCommand.blockStatus && random.once(2)) {
     const ids = Array.from({ length: random.below(4) }, () => [1 + random.below(2), 4] as const);
     payload = Uint8Array.from(pack([length, 8], ...ids));
     length = payload.length;

@@ -9,7 +9,7 @@ import { unknownSession, type SessionGrant } from '../session.js';
 import { sectorSize } from '../../../spec/ata.js';
 import { AoeError, AtaArgument, Flag, Header } from '../spec.js';
 import { getAta } from '../wire.js';
-import type { Command } from './command.js';
+import type { SentCommand } from './command.js';
 import { aoeError, ataError } from './errors.js';
 
 /**
@@ -32,7 +32,7 @@ export type Answer = BlockError | Refusal | 'malformed' | 'unknown session' | un
 export function readAnswer(
   frame: Uint8Array,
   flags: number,
-  command: Command,
+  command: SentCommand,
   grant: SessionGrant | undefined,
 ): Answer {
   if (frame.length < AtaArgument.size) return 'malformed';
@@ -60,6 +60,6 @@ function generationIn(frame: Uint8Array, { sealed }: SessionGrant, isUnknown: bo
 }
 
 /** The data in the answer to a read. */
-export function dataOf(frame: Uint8Array, { count }: Command): Uint8Array {
+export function dataOf(frame: Uint8Array, { count }: SentCommand): Uint8Array {
   return frame.subarray(AtaArgument.size, AtaArgument.size + count * sectorSize);
 }

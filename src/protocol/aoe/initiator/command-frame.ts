@@ -4,7 +4,7 @@ import { sectorSize } from '../../../spec/ata.js';
 import { AoeCommand, AtaArgument, AtaFlag } from '../spec.js';
 import { isWeak, putSealed } from '../seal.js';
 import { minFrame, putAta, putHeader } from '../wire.js';
-import type { Command } from './command.js';
+import type { SentCommand } from './command.js';
 import type { Contact } from './contact.js';
 
 /** Addresses and contact for a message. */
@@ -19,7 +19,7 @@ export interface Way {
 const scratch = new Uint8Array(AtaArgument.size);
 
 /** True if the command needs another tag in its sealed session (../seal.ts). */
-export function needsOtherTag(command: Command, way: Way): boolean {
+export function needsOtherTag(command: SentCommand, way: Way): boolean {
   if (!way.contact.grant?.sealed) return false;
   putCommandHeader(scratch, command, way);
   return isWeak(scratch);
@@ -29,7 +29,7 @@ export function needsOtherTag(command: Command, way: Way): boolean {
  * Writes a command into `frame`. Returns its length in bytes, or undefined if the memory of its
  * data has been freed.
  */
-export function putCommand(frame: Uint8Array, command: Command, way: Way): number | undefined {
+export function putCommand(frame: Uint8Array, command: SentCommand, way: Way): number | undefined {
   const length = command.kind === 'write' ? command.count * sectorSize : 0;
   putCommandHeader(frame, command, way);
   try {
@@ -42,7 +42,7 @@ export function putCommand(frame: Uint8Array, command: Command, way: Way): numbe
   return Math.max(end, minFrame);
 }
 
-function putCommandHeader(frame: Uint8Array, command: Command, { shelf, slot, from, contact }: Way): void {
+function putCommandHeader(frame: Uint8Array, command: SentCommand, { shelf, slot, from, contact }: Way): void {
   const { kind, lba, count, tag } = command;
   putHeader(frame, contact.mac, from, { shelf, slot, command: AoeCommand.ata, tag });
   let flags: number = contact.disk.lba48 ? AtaFlag.extended | AtaFlag.device : AtaFlag.device;

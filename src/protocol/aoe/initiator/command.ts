@@ -11,16 +11,16 @@ export type CommandKind = 'read' | 'write' | 'flush';
 
 /** A caller's request. It settles when all its commands have ended. */
 export class Request extends PendingRequest {
-  /** Tag of the guest's command, for `--trace`; 0 for none. */
-  readonly tag: number;
+  /** The guest's command in `--trace`; 0 for none. */
+  readonly traceId: number;
   #left: number;
   #error: BlockError | undefined;
 
   /** @param aborted called if the caller aborts the request before it settles */
-  constructor(commands: number, { signal, tag = 0 }: RequestOptions, aborted: (request: Request) => void) {
+  constructor(commands: number, { signal, traceId = 0 }: RequestOptions, aborted: (request: Request) => void) {
     super(signal, () => aborted(this));
     this.#left = commands;
-    this.tag = tag;
+    this.traceId = traceId;
   }
 
   /**
@@ -36,7 +36,7 @@ export class Request extends PendingRequest {
 }
 
 /** A part of a request that fits into one message, with the state of its sending. */
-export class Command {
+export class SentCommand {
   readonly kind: CommandKind;
   readonly request: Request;
   /** AtaCommand. */
@@ -78,7 +78,7 @@ export class Command {
   }
 }
 
-/** The parts of a command; {@link Command} explains them. */
+/** The parts of a command; {@link SentCommand} explains them. */
 export interface CommandParts {
   readonly kind: CommandKind;
   readonly ata: number;

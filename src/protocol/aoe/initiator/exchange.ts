@@ -12,7 +12,7 @@ import { abortedError, BlockError } from '../../../block/errors.js';
 import type { Port } from '../../../network/ethernet/segment.js';
 import { tagOf } from '../wire.js';
 import { dataOf, readAnswer, Refusal } from './answer.js';
-import type { Command, Request } from './command.js';
+import type { SentCommand, Request } from './command.js';
 import { needsOtherTag, putCommand, type Way } from './command-frame.js';
 import type { Contact } from './contact.js';
 import { Durability } from '../../remote/durability.js';
@@ -48,7 +48,7 @@ export class Exchange {
   readonly #durability = new Durability('target');
   readonly #quarantine: Quarantine;
   #way: Way | undefined;
-  #waiting: Command[] = [];
+  #waiting: SentCommand[] = [];
   #lastTag = crypto.getRandomValues(new Uint32Array(1))[0]!;
   #running = false;
   #pumping = false;
@@ -91,7 +91,7 @@ export class Exchange {
     return this.#inFlight.silence >= askMs;
   }
 
-  push(command: Command): void {
+  push(command: SentCommand): void {
     this.#waiting.push(command);
     this.#pumpLater();
   }
@@ -218,12 +218,12 @@ export class Exchange {
    * Time until a command may be sent without risk of a ghost write, in ms. Infinity: it must wait
    * for the answer to a write in flight.
    */
-  #mustWait({ kind, lba, count }: Command): number {
+  #mustWait({ kind, lba, count }: SentCommand): number {
     if (kind !== 'write' || this.#hasSession) return 0;
     return this.#inFlight.writes(lba, lba + count) ? Infinity : this.#quarantine.wait(lba, lba + count);
   }
 
-  #send(command: Command): void {
+  #send(command: SentCommand): void {
     if (command.kind === 'flush' && command.firstSentAt === undefined) {
       const lost = this.#durability.flushing(command);
       if (lost) return command.request.finish(lost);
@@ -241,13 +241,13 @@ export class Exchange {
    * [SYS] fig. 8, steps 262 and 264: the tag of the message, by which the server's steps can be
    * found.
    */
-  #trace({ kind, lba, count, tag, request }: Command): void {
+  #trace({ kind, lba, count, tag, request }: SentCommand): void {
     const what = kind === 'flush' ? 'flush' : `${kind} sectors ${lba}..${lba + count - 1}`;
     const step = kind === 'read' ? '262' : '264';
-    this.#options.steps.step(request.tag, step, `AoE message #${tag}: ${what}`, performance.now(), tag);
+    this.#options.steps.step(request.traceId, step, `AoE message #${tag}: ${what}`, performance.now(), tag);
   }
 
-  #transmit(command: Command): void {
+  #transmit(command: SentCommand): void {
     const { port, counters } = this.#options;
     const frame = port.room();
     const length = putCommand(frame, command, this.#way!);
@@ -296,7 +296,7 @@ export class Exchange {
   // --- what commands come to ---
 
   /** The command succeeded. Returns an error if the data of a read cannot be stored. */
-  #done(command: Command, frame: Uint8Array): BlockError | undefined {
+  #done(command: SentCommand, frame: Uint8Array): BlockError | undefined {
     if (command.kind !== 'read') {
       if (command.kind === 'flush') this.#durability.flushed(command);
       else if (!command.fua) this.#durability.wrote();
@@ -310,7 +310,7 @@ export class Exchange {
     }
   }
 
-  #finish(command: Command, error?: BlockError): void {
+  #finish(command: SentCommand, error?: BlockError): void {
     this.#inFlight.remove(command);
     if (command.kind === 'write' && command.copies > 1 && !this.#hasSession) this.#quarantineBlocks(command);
     command.request.finish(error);
@@ -329,26 +329,26 @@ export class Exchange {
    * The target refused a command. Fence copies of a write before the caller can write the blocks
    * again.
    */
-  #refused(command: Command, error: BlockError): void {
+  #refused(command: SentCommand, error: BlockError): void {
     if (command.kind === 'write') this.#dropped(command);
     this.#finish(command, error);
     if (this.#fence && this.#running) this.#options.lost(`a write was refused: ${error.message}`);
   }
 
   /** Copies of a finished write can still be in the network. */
-  #quarantineBlocks(command: Command): void {
+  #quarantineBlocks(command: SentCommand): void {
     this.#quarantine.add(command.lba, command.lba + command.count, command.sentAt);
   }
 
   /** A sent command is given up without an answer. */
-  #dropped(command: Command): void {
+  #dropped(command: SentCommand): void {
     if (command.firstSentAt === undefined || command.kind === 'read') return;
     if (this.#hasSession) this.#fence = true;
     else this.#quarantineBlocks(command);
   }
 
   /** Ends a command that waits and that its caller has aborted. Returns true if so. */
-  #dropIfAborted(command: Command): boolean {
+  #dropIfAborted(command: SentCommand): boolean {
     if (!command.request.aborted) return false;
     this.#dropped(command);
     command.request.finish(abortedError());

@@ -3,7 +3,7 @@
  * are regarded as lost. It sends nothing itself.
  */
 import { tagSpan } from '../session.js';
-import type { Command } from './command.js';
+import type { SentCommand } from './command.js';
 import { RoundTrip } from './round-trip.js';
 import { CongestionWindow } from './window.js';
 
@@ -16,11 +16,11 @@ const flushMs = 1000;
 const reorder = 8;
 /** Maximum number of commands in flight, whatever the target can queue. */
 const maxWindow = 256;
-const none: readonly Command[] = [];
+const none: readonly SentCommand[] = [];
 
 export class InFlight {
   /** Commands by tag, the oldest first. */
-  readonly #commands = new Map<number, Command>();
+  readonly #commands = new Map<number, SentCommand>();
   readonly #roundTrip = new RoundTrip();
   readonly #window = new CongestionWindow();
   #order = 0;
@@ -33,7 +33,7 @@ export class InFlight {
     return this.#commands.size;
   }
 
-  get(tag: number): Command | undefined {
+  get(tag: number): SentCommand | undefined {
     return this.#commands.get(tag);
   }
 
@@ -58,13 +58,13 @@ export class InFlight {
   }
 
   /** Adds a command that has a tag and is about to be sent. */
-  add(command: Command): void {
+  add(command: SentCommand): void {
     if (this.#commands.size === 0) this.#heardAt = performance.now();
     this.#commands.set(command.tag, command);
   }
 
   /** Records that a copy of a command is sent. */
-  sent(command: Command): void {
+  sent(command: SentCommand): void {
     const now = performance.now();
     command.copies++;
     command.sentAt = now;
@@ -87,7 +87,7 @@ export class InFlight {
    * Records an answer. Returns the commands that are now regarded as lost, because enough commands
    * sent after them were answered first.
    */
-  answered(command: Command): readonly Command[] {
+  answered(command: SentCommand): readonly SentCommand[] {
     const now = performance.now();
     this.#heardAt = now;
     const isFlush = command.kind === 'flush';
@@ -96,7 +96,7 @@ export class InFlight {
     return isFlush ? none : this.#overtakenBy(command, now);
   }
 
-  remove(command: Command): void {
+  remove(command: SentCommand): void {
     this.#commands.delete(command.tag);
   }
 
@@ -111,7 +111,7 @@ export class InFlight {
   }
 
   /** The commands that are due to be sent again. */
-  due(): Command[] {
+  due(): SentCommand[] {
     const now = performance.now();
     return [...this.#commands.values()].filter((command) => now - command.sentAt >= this.#timeoutOf(command));
   }
@@ -122,13 +122,13 @@ export class InFlight {
   }
 
   /** Records that a command is sent again because no answer came in time. */
-  late(command: Command): void {
+  late(command: SentCommand): void {
     if (this.silence > 4 * this.#timeoutOf(command)) this.#window.collapse();
     else if (command.kind !== 'flush') this.#window.lost(command.sentAt);
   }
 
   /** Removes all commands and returns them, the oldest first. */
-  takeAll(): Command[] {
+  takeAll(): SentCommand[] {
     const all = [...this.#commands.values()];
     this.#commands.clear();
     return all;
@@ -139,8 +139,8 @@ export class InFlight {
     this.#window.collapse();
   }
 
-  #overtakenBy({ order }: Command, now: number): readonly Command[] {
-    let lost: Command[] | undefined;
+  #overtakenBy({ order }: SentCommand, now: number): readonly SentCommand[] {
+    let lost: SentCommand[] | undefined;
     for (const older of this.#commands.values()) {
       if (older.order >= order) {
         if (older.copies === 1) break;
@@ -154,7 +154,7 @@ export class InFlight {
     return lost ?? none;
   }
 
-  #timeoutOf({ kind, copies }: Command): number {
+  #timeoutOf({ kind, copies }: SentCommand): number {
     const timeout = this.#roundTrip.timeout(copies);
     return kind === 'flush' ? Math.max(timeout, flushMs) : timeout;
   }

@@ -47,7 +47,7 @@ export interface AoeOptions {
   /** After reconnecting, accept a disk that cannot be verified to be the same. Default false. */
   readonly assumeSame?: boolean | undefined;
   /**
-   * Stores the marks by which the next process can fence this one, and has those of earlier
+   * Stores the keys by which the next process can fence this one, and has those of earlier
    * processes (block/life.ts). Default: no fence.
    */
   readonly life?: Life | undefined;
@@ -95,7 +95,7 @@ export async function connectAoe(segment: Segment, options: AoeOptions): Promise
     address: link.name,
     seconds: reconnectSeconds,
     log,
-    fence: (mark, signal) => link.fence(mark, signal),
+    fence: (key, signal) => link.fence(key, signal),
     settle: (signal) => sleep(frameLifetimeMs, signal),
   });
   return new AoeInitiator(link, {

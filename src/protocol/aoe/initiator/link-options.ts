@@ -24,7 +24,7 @@ export interface LinkOptions {
    */
   readonly witness: ContentWitness | undefined;
   /**
-   * Stores the mark of each session before it is used, and says if earlier sessions are known.
+   * Stores the fence key of each session before it is used, and says if earlier sessions are known.
    * Undefined: no fence.
    */
   readonly life: Life | undefined;

@@ -8,7 +8,7 @@ import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError, closedError } from '../../../block/errors.js';
-import type { Fate, Mark } from '../../../block/life.js';
+import type { Fate, FenceKey } from '../../../block/life.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import { Reconnection } from '../../remote/reconnection.js';
@@ -16,12 +16,12 @@ import type { DiskFacts } from '../identify.js';
 import { nonceSize } from '../session.js';
 import { AOE_VERSION, AoeCommand, Flag, Header, sectorsOf } from '../spec.js';
 import { configQuery, flagsOf, isAoe, versionOf } from '../wire.js';
-import { Command, Request, type CommandParts } from './command.js';
+import { SentCommand, Request, type CommandParts } from './command.js';
 import { breachOf, makeContact, type Contact } from './contact.js';
 import { Exchange } from './exchange.js';
 import type { LinkCounters, LinkOptions } from './link-options.js';
 import { Messenger } from './messenger.js';
-import { fencePlace, placeMark } from './predecessor.js';
+import { fencePlace, placeKey } from './predecessor.js';
 import { otherDisk } from './same-disk.js';
 
 /** Interval between queries for a lost target, and between attempts, in ms. */
@@ -43,8 +43,8 @@ export class Link {
    */
   #sectors = 1;
   #nonce = newNonce();
-  /** Mark of the latest session. */
-  #mark: Mark | undefined;
+  /** Fence key of the latest session. */
+  #fenceKey: FenceKey | undefined;
   #questions = 0;
 
   private constructor(segment: Segment, options: LinkOptions) {
@@ -127,13 +127,13 @@ export class Link {
   }
 
   /**
-   * Fences the writes of an earlier process with this mark. Rejects if the caller must try again.
+   * Fences the writes of an earlier process with this key. Rejects if the caller must try again.
    */
-  fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
+  fence(key: FenceKey, signal: AbortSignal): Promise<Fate> {
     const { shelf, slot, frameLifetimeMs } = this.#options;
     const sessions = this.hasSession;
     const connected = (): boolean => this.#reconnection.state === 'connected';
-    return fencePlace(this.#segment, mark, { shelf, slot, frameLifetimeMs, sessions, connected, signal });
+    return fencePlace(this.#segment, key, { shelf, slot, frameLifetimeMs, sessions, connected, signal });
   }
 
   /**
@@ -146,7 +146,7 @@ export class Link {
     const error = state === 'closed' ? closedError() : failure;
     for (const part of parts) {
       if (error) request.finish(error);
-      else this.#exchange.push(new Command(request, part));
+      else this.#exchange.push(new SentCommand(request, part));
     }
     return request.done;
   }
@@ -196,7 +196,7 @@ export class Link {
       this.#nonce = newNonce();
       supersedes = this.#contact.grant?.generation ?? 0;
     }
-    // Earlier sessions are known by their marks, so the opening names the one to end. It must not
+    // Earlier sessions are known by their keys, so the opening names the one to end. It must not
     // end those of other living processes with this address.
     const named = before !== undefined || life?.kept === true;
     const contact = await makeContact(this.#messenger, {
@@ -213,14 +213,14 @@ export class Link {
     return contact;
   }
 
-  /** Stores the mark of a session before any message of it is sent. */
+  /** Stores the fence key of a session before any message of it is sent. */
   async #note({ grant }: Contact, supersedes: number): Promise<void> {
     const { life } = this.#options;
-    const mark = placeMark(this.#port.mac, grant);
-    if (!life || mark['generation'] === this.#mark?.['generation'] || this.#reconnection.state === 'closed') return;
-    if (this.#mark && this.#mark['generation'] === supersedes) life.forget(this.#mark);
-    this.#mark = mark;
-    await life.note(mark);
+    const key = placeKey(this.#port.mac, grant);
+    if (!life || key['generation'] === this.#fenceKey?.['generation'] || this.#reconnection.state === 'closed') return;
+    if (this.#fenceKey && this.#fenceKey['generation'] === supersedes) life.forget(this.#fenceKey);
+    this.#fenceKey = key;
+    await life.note(key);
   }
 
   /** Uses a new contact: the target is connected. */

@@ -7,7 +7,7 @@
  * `frameLifetimeMs`.
  */
 import { sleep } from '../../../base/event-loop.js';
-import type { Fate, Mark } from '../../../block/life.js';
+import type { Fate, FenceKey } from '../../../block/life.js';
 import { formatMac, isGroup, parseMac, type Mac } from '../../../network/ethernet/mac.js';
 import type { Segment } from '../../../network/ethernet/segment.js';
 import { nonceSize, type SessionGrant } from '../session.js';
@@ -33,19 +33,19 @@ export interface PlaceOptions {
   readonly signal: AbortSignal;
 }
 
-/** The mark of a session; its generation is 0 if the target has no sessions. */
-export function placeMark(mac: Mac, grant: SessionGrant | undefined): Mark {
+/** The fence key of a session; its generation is 0 if the target has no sessions. */
+export function placeKey(mac: Mac, grant: SessionGrant | undefined): FenceKey {
   return { kind: 'aoe', mac: formatMac(mac), generation: grant?.generation ?? 0 };
 }
 
 /**
  * Resolves with `gone` when the target executes no further command of that session, or with
- * `unknown` if the mark is invalid or the target cannot be reached from the earlier address.
+ * `unknown` if the key is invalid or the target cannot be reached from the earlier address.
  * Rejects if the target does not answer; the caller may try again.
  */
-export async function fencePlace(segment: Segment, mark: Mark, options: PlaceOptions): Promise<Fate> {
+export async function fencePlace(segment: Segment, key: FenceKey, options: PlaceOptions): Promise<Fate> {
   const { shelf, slot, frameLifetimeMs, sessions, connected, signal } = options;
-  const { mac: address, generation } = mark;
+  const { mac: address, generation } = key;
   const mac = typeof address === 'string' ? parseMac(address) : undefined;
   if (!mac || isGroup(mac) || typeof generation !== 'number' || !(generation >= 0 && generation <= 0xffff))
     return 'unknown';

@@ -21,18 +21,18 @@ export interface Order extends Sender {
 }
 
 /** A command in flight. */
-export interface Command extends Order {
+export interface TargetCommand extends Order {
   /** Copy of the request's header and ATA argument, with room for data behind them. */
   readonly frame: Uint8Array;
 }
 
 /** The data part of the command's frame. */
-export function dataOf({ frame, plan }: Command): Uint8Array {
+export function dataOf({ frame, plan }: TargetCommand): Uint8Array {
   return frame.subarray(AtaArgument.size, AtaArgument.size + plan.length);
 }
 
 /** True if `next` continues the read or write `last` at the byte where it ends. */
-export function continues({ plan: last }: Command, { plan: next }: Command): boolean {
+export function continues({ plan: last }: TargetCommand, { plan: next }: TargetCommand): boolean {
   if (last.kind !== next.kind || (last.kind !== 'read' && last.kind !== 'write')) return false;
   return last.fua === next.fua && last.offset + last.length === next.offset;
 }

@@ -21,7 +21,7 @@ import {
   kindOf,
   pack,
   unpack,
-  type Command,
+  type TargetCommand,
   type Order,
   type Sender,
 } from './command.js';
@@ -58,7 +58,7 @@ export class Executor {
   /** Loss watches by initiator (MAC key). */
   readonly #losses = new Map<number, LossWatch>();
   readonly #free: Uint8Array[] = [];
-  #batch: Command[] = [];
+  #batch: TargetCommand[] = [];
   #executing = 0;
   #idle: (() => void) | undefined;
 
@@ -150,7 +150,7 @@ export class Executor {
     }
   }
 
-  async #executeRun(run: readonly Command[]): Promise<void> {
+  async #executeRun(run: readonly TargetCommand[]): Promise<void> {
     try {
       await this.#disk.transfer(run[0]!.plan, new JoinedBuffers(run.map((command) => buffersOf(dataOf(command)))));
     } catch {
@@ -161,7 +161,7 @@ export class Executor {
     for (const command of run) this.#end(command, good);
   }
 
-  async #execute(command: Command): Promise<void> {
+  async #execute(command: TargetCommand): Promise<void> {
     const { plan, ata, mac } = command;
     this.#end(command, await this.#disk.execute(plan, ata, dataOf(command), this.#losses.get(mac)));
   }
@@ -217,7 +217,7 @@ export class Executor {
     return frame;
   }
 
-  #end(command: Command, result: Result): void {
+  #end(command: TargetCommand, result: Result): void {
     this.#executed(command.frame, command, result);
     this.#free.push(command.frame);
     if (--this.#executing === 0) this.#idle?.();

@@ -15,7 +15,7 @@ const maxInitiators = 64;
 const maxCommands = 128;
 const memoryMs = 2000;
 
-interface Command {
+interface RecentCommand {
   /** Command, feature and count; a copy has the same value. */
   readonly kind: number;
   readonly lba: number;
@@ -25,7 +25,7 @@ interface Command {
 
 /** Recent commands that change something, by initiator and tag. */
 export class RecentCommands {
-  readonly #byInitiator = new Map<number, Map<number, Command>>();
+  readonly #byInitiator = new Map<number, Map<number, RecentCommand>>();
 
   /**
    * The state of a command that changes something. A `new` command counts as in flight from now on.
@@ -55,9 +55,9 @@ export class RecentCommands {
     return this.#byInitiator.get(mac)?.get(tag)?.result ?? 0;
   }
 
-  #of(mac: number): Map<number, Command> {
+  #of(mac: number): Map<number, RecentCommand> {
     const known = this.#byInitiator.get(mac);
-    const commands = known ?? new Map<number, Command>();
+    const commands = known ?? new Map<number, RecentCommand>();
     if (known) this.#byInitiator.delete(mac);
     else if (this.#byInitiator.size >= maxInitiators) {
       this.#byInitiator.delete(this.#byInitiator.keys().next().value!);

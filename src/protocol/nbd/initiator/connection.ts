@@ -10,7 +10,7 @@ import { Deadline } from '../../../base/deadline.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import type { ByteStream, Dialer, Secure, StreamEvents } from '../../../network/stream.js';
 import { withAddress } from '../../remote/reconnection.js';
-import { Command, TransmissionFlag } from '../spec.js';
+import { NbdCommand, TransmissionFlag } from '../spec.js';
 import { PeerError } from './errors.js';
 import { HandshakeFeed } from './handshake-feed.js';
 import { negotiateExport, negotiate, startTls, type Negotiated, type Handshake, type Wish } from './negotiation.js';
@@ -209,7 +209,7 @@ export class Connection implements StreamEvents, ReplyTable {
   hasRoom(request: NbdRequest): boolean {
     if (this.#end !== undefined || this.#blocked || this.#inFlight.size >= maxRequests) return false;
     return (
-      request.type !== Command.write || this.#writeBytes === 0 || this.#writeBytes + request.length <= maxWriteBytes
+      request.type !== NbdCommand.write || this.#writeBytes === 0 || this.#writeBytes + request.length <= maxWriteBytes
     );
   }
 
@@ -224,7 +224,7 @@ export class Connection implements StreamEvents, ReplyTable {
     request.sentAt = performance.now();
     if (this.#inFlight.size === 0) this.#watchdog.start();
     this.#inFlight.set(request.cookie, request);
-    if (request.type === Command.write) this.#writeBytes += request.length;
+    if (request.type === NbdCommand.write) this.#writeBytes += request.length;
     this.#batch.add(request, this.#id);
     // A long transfer is worth its own system call: the server starts on it while the guest
     // prepares its next command.
@@ -318,7 +318,7 @@ export class Connection implements StreamEvents, ReplyTable {
     this.#inFlight.delete(request.cookie);
     this.#watchdog.answered();
     request.cookie = -1;
-    if (request.type === Command.write) this.#writeBytes -= request.length;
+    if (request.type === NbdCommand.write) this.#writeBytes -= request.length;
     if (request.payload) {
       // The server has answered, so the payload has been sent and its memory is free.
       this.#pool.give(request.payload);
@@ -342,7 +342,7 @@ export class Connection implements StreamEvents, ReplyTable {
     const length = Math.max(minBlock, 512);
     if (length > size) return;
     const buffers = buffersOf(new Uint8Array(length));
-    const probe = new NbdRequest({ type: Command.read, offset: 0, length, buffers }, () => undefined);
+    const probe = new NbdRequest({ type: NbdCommand.read, offset: 0, length, buffers }, () => undefined);
     probe.internal = true;
     if (this.hasRoom(probe)) this.send(probe);
   }

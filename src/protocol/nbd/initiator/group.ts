@@ -13,11 +13,11 @@
 import { messageOf } from '../../../base/errors.js';
 import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
-import type { Fate, Mark } from '../../../block/life.js';
+import type { Fate, FenceKey } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer } from '../../../network/stream.js';
 import { withAddress, type RemoteState } from '../../remote/reconnection.js';
-import { Command } from '../spec.js';
+import { NbdCommand } from '../spec.js';
 import type { Ask, NbdRequest } from './request.js';
 import { Session, type SessionOptions } from './session.js';
 
@@ -99,8 +99,8 @@ class SessionGroup implements Sessions {
     for (const session of this.#sessions) session.witness = witness;
   }
 
-  fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
-    return this.#first.fence(mark, signal);
+  fence(key: FenceKey, signal: AbortSignal): Promise<Fate> {
+    return this.#first.fence(key, signal);
   }
 
   run(ask: Ask): NbdRequest {
@@ -126,7 +126,7 @@ class SessionGroup implements Sessions {
       best = session;
       least = load;
     }
-    return ask.type === Command.flush ? this.#first : best;
+    return ask.type === NbdCommand.flush ? this.#first : best;
   }
 }
 

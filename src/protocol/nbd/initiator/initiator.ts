@@ -26,7 +26,7 @@ import type { Life } from '../../../block/life.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import type { RemoteState } from '../../remote/reconnection.js';
-import { Command, CommandFlag } from '../spec.js';
+import { NbdCommand, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
 import { FarMedia } from './media.js';
@@ -64,7 +64,7 @@ export interface NbdOptions {
    */
   readonly assumeSame?: boolean | undefined;
   /**
-   * Stores the marks by which the next process fences this one, and supplies those of earlier
+   * Stores the keys by which the next process fences this one, and supplies those of earlier
    * processes. Default: no fencing.
    */
   readonly life?: Life | undefined;
@@ -128,7 +128,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     address: dialer.address,
     seconds: reconnectSeconds,
     log: settings.log,
-    fence: async (mark, signal) => (fenced?.has(mark) ? 'gone' : sessions.fence(mark, signal)),
+    fence: async (key, signal) => (fenced?.has(key) ? 'gone' : sessions.fence(key, signal)),
   });
   return new NbdInitiator(sessions, life, fence);
 }
@@ -173,10 +173,10 @@ export class NbdInitiator extends BlockBase {
   }
 
   protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
-    const { signal, tag } = options;
+    const { signal, traceId } = options;
     const medium = this.#meant(options);
     const [length, buffers] = [into.length, into];
-    const { done } = this.#session.run({ type: Command.read, offset, length, buffers, signal, tag, medium });
+    const { done } = this.#session.run({ type: NbdCommand.read, offset, length, buffers, signal, traceId, medium });
     this.#session.witness?.onRead(offset, into, done);
     return done;
   }
@@ -187,17 +187,17 @@ export class NbdInitiator extends BlockBase {
   }
 
   #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    const { signal, fua, tag } = options;
+    const { signal, fua, traceId } = options;
     const flags = fua ? CommandFlag.fua : 0;
     const [length, medium] = [from.length, this.#meant(options)];
     const { done } = this.#session.run({
-      type: Command.write,
+      type: NbdCommand.write,
       flags,
       offset,
       length,
       buffers: from,
       signal,
-      tag,
+      traceId,
       medium,
     });
     this.#session.witness?.onWrite(offset, length, from, done);
@@ -205,15 +205,15 @@ export class NbdInitiator extends BlockBase {
   }
 
   protected doFlush(options: RequestOptions): Promise<void> {
-    const { signal, tag } = options;
+    const { signal, traceId } = options;
     const medium = this.#meant(options);
-    const { done } = this.#session.run({ type: Command.flush, offset: 0, length: 0, signal, tag, medium });
+    const { done } = this.#session.run({ type: NbdCommand.flush, offset: 0, length: 0, signal, traceId, medium });
     this.#session.witness?.onFlush(done);
     return done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
-    return this.#inRanges(Command.trim, options.fua ? CommandFlag.fua : 0, offset, length, options);
+    return this.#inRanges(NbdCommand.trim, options.fua ? CommandFlag.fua : 0, offset, length, options);
   }
 
   protected override doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
@@ -225,7 +225,7 @@ export class NbdInitiator extends BlockBase {
       }
       flags |= CommandFlag.fastZero;
     }
-    return this.#inRanges(Command.writeZeroes, flags, offset, length, options);
+    return this.#inRanges(NbdCommand.writeZeroes, flags, offset, length, options);
   }
 
   protected override async doExtents(
@@ -234,9 +234,9 @@ export class NbdInitiator extends BlockBase {
     options: RequestOptions,
   ): Promise<readonly Extent[]> {
     const asked = Math.min(length, this.#session.wide ? maxWideRange : maxRange);
-    const { signal, tag } = options;
+    const { signal, traceId } = options;
     const medium = this.#meant(options);
-    const request = this.#session.run({ type: Command.blockStatus, offset, length: asked, signal, tag, medium });
+    const request = this.#session.run({ type: NbdCommand.blockStatus, offset, length: asked, signal, traceId, medium });
     await request.done;
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
   }
@@ -258,15 +258,23 @@ export class NbdInitiator extends BlockBase {
    * refuse ranges that are longer than its maximum payload.
    */
   async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
-    const { signal, tag } = options;
+    const { signal, traceId } = options;
     if (this.#fence) await this.#fence.wait(signal);
     const medium = this.#meant(options);
     for (let done = 0; done < length;) {
-      const most = type === Command.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
+      const most = type === NbdCommand.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;
       const part = Math.min(most, length - done);
       if (signal?.aborted) throw abortedError();
       try {
-        const request = this.#session.run({ type, flags, offset: offset + done, length: part, signal, tag, medium });
+        const request = this.#session.run({
+          type,
+          flags,
+          offset: offset + done,
+          length: part,
+          signal,
+          traceId,
+          medium,
+        });
         this.#session.witness?.onWrite(offset + done, part, undefined, request.done);
         await request.done;
         done += part;

@@ -6,7 +6,7 @@
  * second whether the medium is still there.
  */
 import type { RemovableMedia, RequestOptions } from '../../../block/device.js';
-import { Command, MediaAction } from '../spec.js';
+import { NbdCommand, MediaAction } from '../spec.js';
 import type { Sessions } from './group.js';
 
 /** Polling interval, in ms. */
@@ -64,7 +64,7 @@ export class FarMedia implements RemovableMedia {
   }
 
   #act(action: number, { signal, medium = this.first }: RequestOptions): Promise<void> {
-    return this.#session.run({ type: Command.media, offset: action, length: 0, signal, medium }).done;
+    return this.#session.run({ type: NbdCommand.media, offset: action, length: 0, signal, medium }).done;
   }
 
   /**

@@ -6,16 +6,16 @@
  * without sessions cannot be asked; docs/nbd.md says what holds for them.
  */
 import { Deadline } from '../../../base/deadline.js';
-import type { Fate, Life, Mark } from '../../../block/life.js';
+import type { Fate, Life, FenceKey } from '../../../block/life.js';
 import type { Dialer } from '../../../network/stream.js';
 import { isSessionId } from '../spec.js';
 import { connect, type ConnectionOptions } from './connection.js';
 
 /**
- * The mark of a session.
+ * The fence key of a session.
  * @param known true if the server supports sessions
  */
-export function sessionMark(id: string, known: boolean): Mark {
+export function sessionKey(id: string, known: boolean): FenceKey {
   return { kind: 'nbd', session: id, known: known ? 1 : 0 };
 }
 
@@ -28,7 +28,7 @@ const firstMs = 2000;
 /**
  * Fences before the device connects, as far as possible within a short time, because a server may
  * accept only one connection.
- * @returns the marks of fenced sessions; the others must be fenced concurrently with the device's
+ * @returns the keys of fenced sessions; the others must be fenced concurrently with the device's
  *   connection
  */
 export async function fenceFirst(
@@ -36,30 +36,30 @@ export async function fenceFirst(
   { ended }: Life,
   exportName: string,
   options: Omit<ConnectionOptions, 'wish'>,
-): Promise<ReadonlySet<Mark>> {
-  const fenced = new Set<Mark>();
-  const marks = ended.flatMap((one) => one.marks ?? []).filter(({ known }) => known === 1);
-  if (marks.length === 0) return fenced;
+): Promise<ReadonlySet<FenceKey>> {
+  const fenced = new Set<FenceKey>();
+  const keys = ended.flatMap((one) => one.keys ?? []).filter(({ known }) => known === 1);
+  if (keys.length === 0) return fenced;
   const limit = new Deadline(firstMs, options.signal);
-  for (const mark of marks) {
+  for (const key of keys) {
     if (limit.signal.aborted) break;
-    const fate = await fenceSession(dialer, mark, exportName, { ...options, signal: limit.signal }).catch(
+    const fate = await fenceSession(dialer, key, exportName, { ...options, signal: limit.signal }).catch(
       () => undefined,
     );
-    if (fate === 'gone') fenced.add(mark);
+    if (fate === 'gone') fenced.add(key);
   }
   limit.end();
   return fenced;
 }
 
 /**
- * Fences the session with this mark. Rejects if the server is unreachable or a request of the
+ * Fences the session with this key. Rejects if the server is unreachable or a request of the
  * session is still running.
  * @param options options of the device's own connections
  */
 export async function fenceSession(
   dialer: Dialer,
-  { session, known }: Mark,
+  { session, known }: FenceKey,
   exportName: string,
   options: Omit<ConnectionOptions, 'wish'>,
 ): Promise<Fate> {

@@ -7,7 +7,7 @@
  * types"; [EXT] "Extended reply chunk message".
  */
 import {
-  Command,
+  NbdCommand,
   EXTENDED_HEADER_SIZE,
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_SIMPLE_REPLY_MAGIC,
@@ -200,8 +200,8 @@ export class ReplyParser {
       this.#fail(request, error, '');
       return this.#finish(request);
     }
-    if (request.type === Command.blockStatus) throw new PeerError('a simple reply to a block status request');
-    if (request.type !== Command.read) return this.#finish(request);
+    if (request.type === NbdCommand.blockStatus) throw new PeerError('a simple reply to a block status request');
+    if (request.type !== NbdCommand.read) return this.#finish(request);
     if (this.#terms.style !== 'simple')
       throw new PeerError('a simple reply to a read, though structured ones were agreed on');
     request.coverage.claim(0, request.length);
@@ -219,17 +219,17 @@ export class ReplyParser {
     if (type === ReplyType.none) {
       if (length !== 0 || !done) throw new PeerError('an empty chunk that is not the last or not empty');
       this.#endOfChunk();
-    } else if (type === ReplyType.offsetData && request.type === Command.read) {
+    } else if (type === ReplyType.offsetData && request.type === NbdCommand.read) {
       if (length < 9) throw new PeerError('a data chunk without data');
       this.#next = Next.data;
-    } else if (type === ReplyType.offsetHole && request.type === Command.read) {
+    } else if (type === ReplyType.offsetHole && request.type === NbdCommand.read) {
       if (length !== 12) throw new PeerError('a hole chunk of a wrong length');
       this.#next = Next.hole;
-    } else if (type === ReplyType.blockStatus && request.type === Command.blockStatus) {
+    } else if (type === ReplyType.blockStatus && request.type === NbdCommand.blockStatus) {
       if (this.#terms.style === 'extended') throw new PeerError('a block status of 32 bits, with extended headers');
       if (length < 12 || length % 8 !== 4 || length > 4 + 8 * maxDescriptors) throw new PeerError(wrongStatusLength);
       this.#next = Next.context;
-    } else if (type === ReplyType.blockStatusExtended && request.type === Command.blockStatus) {
+    } else if (type === ReplyType.blockStatusExtended && request.type === NbdCommand.blockStatus) {
       if (this.#terms.style !== 'extended') throw new PeerError('a block status of 64 bits, which was not agreed on');
       if (length < 24 || length % 16 !== 8 || length > 8 + 16 * maxDescriptors) throw new PeerError(wrongStatusLength);
       this.#next = Next.extendedContext;
@@ -334,10 +334,11 @@ export class ReplyParser {
     this.#next = this.#first;
     this.#request = undefined;
     if (!request.error) {
-      if (request.type === Command.read && !request.coverage.covers(request.length)) {
+      if (request.type === NbdCommand.read && !request.coverage.covers(request.length)) {
         throw new PeerError('success for a read of which bytes are missing');
       }
-      if (request.type === Command.blockStatus && !request.status) throw new PeerError('success without block status');
+      if (request.type === NbdCommand.blockStatus && !request.status)
+        throw new PeerError('success without block status');
     }
     this.#table.finish(request);
   }

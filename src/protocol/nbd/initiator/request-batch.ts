@@ -7,7 +7,7 @@
  * stable, else as one copy.
  */
 import {
-  Command,
+  NbdCommand,
   CommandFlag,
   EXTENDED_HEADER_SIZE,
   NBD_EXTENDED_REQUEST_MAGIC,
@@ -53,7 +53,7 @@ export class RequestBatch {
 
   /** Appends a request. `cookieHigh` and `request.cookie` are the halves of its cookie. */
   add(request: NbdRequest, cookieHigh: number): void {
-    const payload = request.type === Command.write ? request.buffers : undefined;
+    const payload = request.type === NbdCommand.write ? request.buffers : undefined;
     const inline = payload && payload.length <= inlineLimit ? payload.length : 0;
     this.#header(inline, request, cookieHigh, request.cookie);
     if (!payload) return;
@@ -76,7 +76,7 @@ export class RequestBatch {
 
   /** Appends NBD_CMD_DISC, which ends the transmission. */
   disconnect(): void {
-    this.#header(0, { flags: 0, type: Command.disconnect, offset: 0, length: 0 }, 0, 0);
+    this.#header(0, { flags: 0, type: NbdCommand.disconnect, offset: 0, length: 0 }, 0, 0);
   }
 
   /** Returns everything that was appended since the last call, in order. */
@@ -106,8 +106,8 @@ export class RequestBatch {
       this.#to += REQUEST_HEADER_SIZE;
       return;
     }
-    const query = type === Command.blockStatus ? this.statusOf : undefined;
-    const payload = type === Command.write || query !== undefined;
+    const query = type === NbdCommand.blockStatus ? this.statusOf : undefined;
+    const payload = type === NbdCommand.write || query !== undefined;
     putU32(slab, at, NBD_EXTENDED_REQUEST_MAGIC);
     putU16(slab, at + 4, payload ? flags | CommandFlag.payloadLength : flags);
     putU64(slab, at + 24, query === undefined ? length : querySize);

@@ -2,7 +2,7 @@
 import type { Buffers } from '../../../base/buffers.js';
 import { BlockError } from '../../../block/errors.js';
 import { PendingRequest } from '../../remote/pending-request.js';
-import { Command, CommandFlag } from '../spec.js';
+import { NbdCommand, CommandFlag } from '../spec.js';
 import { Coverage } from './coverage.js';
 import type { StatusRun } from './extents.js';
 
@@ -19,8 +19,8 @@ export interface Ask {
   /** Memory for the data of a read, or memory that holds the data of a write. */
   readonly buffers?: Buffers;
   readonly signal?: AbortSignal | undefined;
-  /** The command's tag for `--trace` (base/steps.ts). */
-  readonly tag?: number | undefined;
+  /** The command's id in `--trace` (base/steps.ts). */
+  readonly traceId?: number | undefined;
   /** For an export with a removable medium: the medium that the request is meant for. */
   readonly medium?: string | undefined;
 }
@@ -31,7 +31,7 @@ export class NbdRequest extends PendingRequest {
   readonly offset: number;
   readonly length: number;
   readonly buffers: Buffers | undefined;
-  readonly tag: number;
+  readonly traceId: number;
   readonly medium: string | undefined;
 
   /** The lower half of its cookie on the current connection; -1 while it is not in flight. */
@@ -61,13 +61,13 @@ export class NbdRequest extends PendingRequest {
     this.offset = ask.offset;
     this.length = ask.length;
     this.buffers = ask.buffers;
-    this.tag = ask.tag ?? 0;
+    this.traceId = ask.traceId ?? 0;
     this.medium = ask.medium;
   }
 
   /** True if the request changes blocks and needs a flush to be durable. */
   get needsFlush(): boolean {
-    return (this.type === Command.write || this.type === Command.writeZeroes) && !(this.flags & CommandFlag.fua);
+    return (this.type === NbdCommand.write || this.type === NbdCommand.writeZeroes) && !(this.flags & CommandFlag.fua);
   }
 
   /** Copies data of a read into the caller's memory, `at` bytes from its start. */

@@ -4,7 +4,7 @@ import type { BlockInfo } from '../../../block/device.js';
 import { BlockError } from '../../../block/errors.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import { otherContent, provenSame } from '../../remote/same-disk.js';
-import { Command } from '../spec.js';
+import { NbdCommand } from '../spec.js';
 import type { Connection } from './connection.js';
 import { NbdRequest } from './request.js';
 
@@ -30,7 +30,10 @@ function readAlone(connection: Connection, offset: number, into: Buffers): Promi
     room: () => undefined,
     lost: (reason, unfinished) => unfinished.forEach((request) => request.fail(new BlockError('unreachable', reason))),
   });
-  const request = new NbdRequest({ type: Command.read, offset, length: into.length, buffers: into }, () => undefined);
+  const request = new NbdRequest(
+    { type: NbdCommand.read, offset, length: into.length, buffers: into },
+    () => undefined,
+  );
   if (connection.hasRoom(request)) connection.send(request);
   else request.fail(new BlockError('unreachable', 'the connection is lost'));
   return request.done;

@@ -13,18 +13,18 @@ import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { BlockInfo } from '../../../block/device.js';
 import { abortedError, BlockError, closedError } from '../../../block/errors.js';
-import type { Fate, Life, Mark } from '../../../block/life.js';
+import type { Fate, Life, FenceKey } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
 import { Durability } from '../../remote/durability.js';
 import { Reconnection, type RemoteState } from '../../remote/reconnection.js';
-import { Command } from '../spec.js';
+import { NbdCommand } from '../spec.js';
 import { connect, type Connection, type ConnectionOptions } from './connection.js';
 import { ExportState, otherMedium } from './export-state.js';
 import { factsOf } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
-import { fenceSession, sessionMark } from './predecessor.js';
+import { fenceSession, sessionKey } from './predecessor.js';
 import { otherDisk } from './same-disk.js';
 import { firstConnectionId, newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
@@ -38,7 +38,7 @@ export interface SessionOptions {
   readonly secure: Secure | undefined;
   /** If a disk cannot be recognised after a reconnect, assume that it is the same one. */
   readonly assumeSame: boolean;
-  /** Stores the session's mark before anything is written. */
+  /** Stores the session's fence key before anything is written. */
   readonly life: Life | undefined;
   /** Ends the opening. */
   readonly signal: AbortSignal | undefined;
@@ -125,7 +125,7 @@ export class Session {
       signal: options.signal,
     });
     try {
-      await options.life?.note(sessionMark(id, connection.negotiated.state !== undefined));
+      await options.life?.note(sessionKey(id, connection.negotiated.state !== undefined));
       return new Session(dialer, options, id, connection, first);
     } catch (error) {
       connection.destroy();
@@ -167,12 +167,12 @@ export class Session {
     return this.#connection?.load === 0;
   }
 
-  /** Fences the session of an earlier process with that mark. If it rejects, try again later. */
-  async fence(mark: Mark, signal: AbortSignal): Promise<Fate> {
+  /** Fences the session of an earlier process with that key. If it rejects, try again later. */
+  async fence(key: FenceKey, signal: AbortSignal): Promise<Fate> {
     const connection = this.#connection;
     // A server without sessions may accept only a single connection.
     if (connection && connection.negotiated.state === undefined) return 'unknown';
-    return fenceSession(this.#dialer, mark, this.#options.exportName, this.#connectionOptions(signal));
+    return fenceSession(this.#dialer, key, this.#options.exportName, this.#connectionOptions(signal));
   }
 
   /**
@@ -215,7 +215,7 @@ export class Session {
   }
 
   #send(request: NbdRequest): void {
-    if (request.type === Command.flush) {
+    if (request.type === NbdCommand.flush) {
       const lost = this.#durability.flushing(request);
       if (lost) return request.fail(lost);
     }
@@ -237,7 +237,7 @@ export class Session {
       return;
     }
     if (request.needsFlush) this.#durability.wrote(memoryOf(connection));
-    else if (request.type === Command.flush) this.#durability.flushed(request);
+    else if (request.type === NbdCommand.flush) this.#durability.flushed(request);
     request.succeed();
   }
 
@@ -249,7 +249,7 @@ export class Session {
   #mediumGone({ type }: NbdRequest, connection: Connection): void {
     const { medium } = connection.negotiated;
     if (medium === undefined || connection !== this.#connection) return;
-    if (medium === '' && type !== Command.media) return;
+    if (medium === '' && type !== NbdCommand.media) return;
     this.#export.emptied();
     this.#mediumLeft = true;
     connection.leave('the medium is another or gone');
@@ -363,9 +363,9 @@ export class Session {
     const lost = this.#durability.connected(memoryOf(connection)) ?? this.#durability.lost;
     if (lost) {
       this.#reconnection.say('error', 'unflushed', lost.message);
-      const flushes = this.#waiting.filter((request) => request.type === Command.flush);
+      const flushes = this.#waiting.filter((request) => request.type === NbdCommand.flush);
       if (flushes.length > 0) {
-        this.#waiting = this.#waiting.filter((request) => request.type !== Command.flush);
+        this.#waiting = this.#waiting.filter((request) => request.type !== NbdCommand.flush);
         for (const flush of flushes) flush.fail(lost);
         this.#durability.told();
       }

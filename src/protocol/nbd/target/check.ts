@@ -2,7 +2,7 @@
  * Checks requests before they reach the device, and chooses the error value ([NBD] and [EXT]
  * "Command flags", "Request types", "Error values").
  */
-import { Command, CommandFlag, NbdError, TransmissionFlag, type HeaderStyle } from '../spec.js';
+import { NbdCommand, CommandFlag, NbdError, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import { contextCount } from './contexts.js';
 import type { Request } from './requests.js';
 
@@ -27,14 +27,14 @@ export interface Agreement {
 }
 
 const allowed: Readonly<Record<number, number>> = {
-  [Command.read]: CommandFlag.df,
-  [Command.write]: 0,
-  [Command.disconnect]: 0,
-  [Command.flush]: 0,
-  [Command.trim]: 0,
-  [Command.cache]: 0,
-  [Command.writeZeroes]: CommandFlag.noHole | CommandFlag.fastZero,
-  [Command.blockStatus]: CommandFlag.reqOne,
+  [NbdCommand.read]: CommandFlag.df,
+  [NbdCommand.write]: 0,
+  [NbdCommand.disconnect]: 0,
+  [NbdCommand.flush]: 0,
+  [NbdCommand.trim]: 0,
+  [NbdCommand.cache]: 0,
+  [NbdCommand.writeZeroes]: CommandFlag.noHole | CommandFlag.fastZero,
+  [NbdCommand.blockStatus]: CommandFlag.reqOne,
 };
 
 /** The reason to refuse a request: an error value, and a text for people. */
@@ -51,8 +51,8 @@ export function faultOf(request: Request, agreed: Agreement): Fault | undefined 
   const { command, flags, offset, length } = request;
   let good = allowed[command];
   if (good === undefined) return { error: NbdError.invalid, text: `unknown command ${command}` };
-  const writes = command === Command.write || command === Command.writeZeroes;
-  if ((writes || command === Command.trim) && agreed.flags & TransmissionFlag.readOnly) {
+  const writes = command === NbdCommand.write || command === NbdCommand.writeZeroes;
+  if ((writes || command === NbdCommand.trim) && agreed.flags & TransmissionFlag.readOnly) {
     return { error: NbdError.perm, text: 'the export is read-only' };
   }
   if (agreed.flags & TransmissionFlag.sendFua) good |= CommandFlag.fua;
@@ -61,11 +61,11 @@ export function faultOf(request: Request, agreed: Agreement): Fault | undefined 
   if (flags & ~good)
     return { error: NbdError.invalid, text: `flags 0x${flags.toString(16)} do not go with this command` };
   if (!offered(command, agreed)) return { error: NbdError.invalid, text: 'the export does not offer this command' };
-  if (command === Command.flush) {
+  if (command === NbdCommand.flush) {
     if (offset === 0 && length === 0) return undefined;
     return { error: NbdError.invalid, text: 'a flush has no range' };
   }
-  if (command === Command.blockStatus) {
+  if (command === NbdCommand.blockStatus) {
     return flags & CommandFlag.payloadLength ? queryFault(request) : statusFault(offset, length, agreed);
   }
   return rangeFault(command, offset, length, agreed);
@@ -74,7 +74,7 @@ export function faultOf(request: Request, agreed: Agreement): Fault | undefined 
 /** Checks the range of a block status request. */
 export function statusFault(offset: number, length: number, agreed: Agreement): Fault | undefined {
   if (length === 0) return { error: NbdError.invalid, text: 'the status of no bytes was asked for' };
-  return rangeFault(Command.blockStatus, offset, length, agreed);
+  return rangeFault(NbdCommand.blockStatus, offset, length, agreed);
 }
 
 /** Longest accepted payload of a block status request, in bytes: a length and every context id. */
@@ -88,21 +88,21 @@ function queryFault({ length }: Request): Fault | undefined {
 /** [EXT] NBD_CMD_FLAG_PAYLOAD_LEN: true for the commands that accept it. */
 function takesPayload(command: number, { style, flags }: Agreement): boolean {
   if (style !== 'extended') return false;
-  if (command === Command.blockStatus) return (flags & TransmissionFlag.blockStatusPayload) !== 0;
-  return command === Command.write;
+  if (command === NbdCommand.blockStatus) return (flags & TransmissionFlag.blockStatusPayload) !== 0;
+  return command === NbdCommand.write;
 }
 
 function rangeFault(command: number, offset: number, length: number, agreed: Agreement): Fault | undefined {
   if (offset + length > agreed.size) {
-    const grows = command === Command.write || command === Command.writeZeroes;
+    const grows = command === NbdCommand.write || command === NbdCommand.writeZeroes;
     const error = grows ? NbdError.noSpace : NbdError.invalid;
     return { error, text: `bytes ${offset}+${length} are beyond the end of the export (${agreed.size})` };
   }
   if (offset % agreed.minimum !== 0 || length % agreed.minimum !== 0) {
     return { error: NbdError.invalid, text: `bytes ${offset}+${length} are not whole blocks of ${agreed.minimum}` };
   }
-  if (length > agreed.maximum && (command === Command.read || command === Command.write)) {
-    const error = agreed.style !== 'simple' && command === Command.read ? NbdError.overflow : NbdError.invalid;
+  if (length > agreed.maximum && (command === NbdCommand.read || command === NbdCommand.write)) {
+    const error = agreed.style !== 'simple' && command === NbdCommand.read ? NbdError.overflow : NbdError.invalid;
     return { error, text: `${length} bytes are more than ${agreed.maximum} in one request` };
   }
   return undefined;
@@ -110,11 +110,11 @@ function rangeFault(command: number, offset: number, length: number, agreed: Agr
 
 function offered(command: number, agreed: Agreement): boolean {
   switch (command) {
-    case Command.flush:
+    case NbdCommand.flush:
       return (agreed.flags & TransmissionFlag.sendFlush) !== 0;
-    case Command.trim:
+    case NbdCommand.trim:
       return (agreed.flags & TransmissionFlag.sendTrim) !== 0;
-    case Command.blockStatus:
+    case NbdCommand.blockStatus:
       return agreed.contexts;
     default:
       return true;

@@ -3,7 +3,7 @@
  * our own command for removable media ([NBD] "Request types").
  */
 import { buffersOf } from '../../../base/buffers.js';
-import { Command, CommandFlag, NbdError } from '../spec.js';
+import { NbdCommand, CommandFlag, NbdError } from '../spec.js';
 import { parseQuery, type StatusQuery } from './status-query.js';
 import { statusFault } from './check.js';
 import { chosenIds } from './contexts.js';
@@ -34,8 +34,8 @@ export class Operations {
    */
   memoryFor(command: number, length: number): number {
     const coming = this.#statuses * longestStatus;
-    if (command === Command.blockStatus) return coming + longestStatus;
-    return command === Command.cache ? coming + Math.min(length, cachePiece) : coming;
+    if (command === NbdCommand.blockStatus) return coming + longestStatus;
+    return command === NbdCommand.cache ? coming + Math.min(length, cachePiece) : coming;
   }
 
   /** Carries out a request. Resolves with its reply; rejects with the device's error. */
@@ -45,29 +45,29 @@ export class Operations {
     const { device } = this.#context.export;
     const options = flags & CommandFlag.fua ? durable : plain;
     switch (command) {
-      case Command.flush:
+      case NbdCommand.flush:
         await losses.flush(() => device.flush(plain));
         break;
-      case Command.trim:
+      case NbdCommand.trim:
         await device.trim(offset, length, options);
         break;
-      case Command.cache:
+      case NbdCommand.cache:
         await this.#cache(offset, Math.min(length, maxCached));
         break;
-      case Command.writeZeroes: {
+      case NbdCommand.writeZeroes: {
         const noHole = (flags & CommandFlag.noHole) !== 0;
         const fastOnly = (flags & CommandFlag.fastZero) !== 0;
         await device.writeZeroes(offset, length, { ...options, noHole, fastOnly });
         break;
       }
-      case Command.blockStatus:
+      case NbdCommand.blockStatus:
         this.#statuses++;
         return this.#status(request).finally(() => this.#statuses--);
-      case Command.media:
+      case NbdCommand.media:
         await actOnMedia(device.media, request, plain);
         break;
     }
-    return successReply(arena, request, agreed.style, command === Command.read);
+    return successReply(arena, request, agreed.style, command === NbdCommand.read);
   }
 
   /** Reads a range, so that a device with a cache caches it. */

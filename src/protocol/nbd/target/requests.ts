@@ -7,7 +7,7 @@
  * Not here: whether a request is allowed (check.ts); the sink decides that.
  */
 import {
-  Command,
+  NbdCommand,
   CommandFlag,
   EXTENDED_HEADER_SIZE,
   NBD_EXTENDED_REQUEST_MAGIC,
@@ -59,7 +59,7 @@ export class Request {
       this.payloadLength = this.flags & CommandFlag.payloadLength ? this.length : 0;
     } else {
       this.length = getU32(bytes, at + 24);
-      this.payloadLength = this.command === Command.write ? this.length : 0;
+      this.payloadLength = this.command === NbdCommand.write ? this.length : 0;
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 import type { Steps } from '../../../base/steps.js';
 import { cookieOf, requestText } from '../request-text.js';
-import { Command } from '../spec.js';
+import { NbdCommand } from '../spec.js';
 import type { Request } from './requests.js';
 
 /** A request has arrived. The data of a write may still be arriving. */
@@ -20,9 +20,9 @@ export function traceArrived(steps: Steps, request: Request, exportName: string)
 export function traceBegun(steps: Steps, request: Request): void {
   const cookie = cookieOf(request.cookieHigh, request.cookieLow);
   const text = requestText(request.command, request.offset, request.length);
-  if (request.command === Command.read) {
+  if (request.command === NbdCommand.read) {
     steps.step(cookie, '282', `the device is to ${text}`);
-  } else if (request.command === Command.write) {
+  } else if (request.command === NbdCommand.write) {
     steps.step(cookie, '285', 'the data is received');
     steps.step(cookie, '286', `the device is to ${text}`);
   }
@@ -31,10 +31,10 @@ export function traceBegun(steps: Steps, request: Request): void {
 /** The device has carried out the request. */
 export function traceDone(steps: Steps, request: Request): void {
   const cookie = cookieOf(request.cookieHigh, request.cookieLow);
-  if (request.command === Command.read) {
+  if (request.command === NbdCommand.read) {
     steps.step(cookie, '283', 'the device has read');
     steps.step(cookie, '284', 'the data is sent to the client');
-  } else if (request.command === Command.write) {
+  } else if (request.command === NbdCommand.write) {
     steps.step(cookie, '287', 'the device has written');
   }
 }

@@ -13,7 +13,7 @@ import type { Steps } from '../../../base/steps.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
 import { LossWatch } from '../../../block/losses.js';
-import { Command, CommandFlag, NbdError } from '../spec.js';
+import { NbdCommand, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, type Agreement } from './check.js';
 import type { TransmissionContext } from './transmission-context.js';
 import type { ChosenContexts } from './contexts.js';
@@ -134,7 +134,7 @@ export class Transmission implements Stage, RequestSink {
   begin(request: Request, present: Uint8Array | undefined): boolean {
     this.#begin(request);
     const { command, payload } = request;
-    if (!payload || !present || command !== Command.write || this.#state !== 'open') return false;
+    if (!payload || !present || command !== NbdCommand.write || this.#state !== 'open') return false;
     const reply = this.#writes.present(request, payload, present);
     if (reply) this.#outbox.add(reply, this.#running > 0);
     return reply !== undefined;
@@ -142,8 +142,8 @@ export class Transmission implements Stage, RequestSink {
 
   #begin(request: Request): void {
     const { command, length, payloadLength } = request;
-    if (command === Command.disconnect) return this.#disconnect();
-    if (command === Command.write && payloadLength !== length) {
+    if (command === NbdCommand.disconnect) return this.#disconnect();
+    if (command === NbdCommand.write && payloadLength !== length) {
       // The next bytes could be data or a request, and a wrong guess would be dangerous.
       return this.broken('it sent a write without NBD_CMD_FLAG_PAYLOAD_LEN');
     }
@@ -151,7 +151,7 @@ export class Transmission implements Stage, RequestSink {
     if (this.#steps.on) traceArrived(this.#steps, request, this.#export.name);
     if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
     const plain = request.flags === 0 && length === 0;
-    if (command === Command.media && plain && this.#contexts.media !== undefined) return this.#start(request);
+    if (command === NbdCommand.media && plain && this.#contexts.media !== undefined) return this.#start(request);
     const fault = faultOf(request, this.#agreed);
     if (fault) {
       this.#refuse(request, fault.error, fault.text);
@@ -159,7 +159,7 @@ export class Transmission implements Stage, RequestSink {
       if (payloadLength > tolerated) this.broken('it sent an oversized write');
     } else if (payloadLength > 0) {
       request.payload = this.#arena.take(payloadLength);
-      request.placing = command === Command.write && this.#writes.mayPlace(request);
+      request.placing = command === NbdCommand.write && this.#writes.mayPlace(request);
     } else {
       this.#start(request);
     }
@@ -186,8 +186,8 @@ export class Transmission implements Stage, RequestSink {
    */
   #memoryFor(command: number, length: number): number {
     const others = this.#operations.memoryFor(command, length);
-    if ((command !== Command.read && command !== Command.write) || length > this.#agreed.maximum) return others;
-    return others + length + (command === Command.read ? this.#reads.headerSize : 0);
+    if ((command !== NbdCommand.read && command !== NbdCommand.write) || length > this.#agreed.maximum) return others;
+    return others + length + (command === NbdCommand.read ? this.#reads.headerSize : 0);
   }
 
   /** [NBD] NBD_CMD_DISC: requests in flight are finished first. */
@@ -201,8 +201,8 @@ export class Transmission implements Stage, RequestSink {
     this.#running++;
     if (this.#steps.on) traceBegun(this.#steps, request);
     const { command, payload, length } = request;
-    if (command === Command.write && payload) return this.#writes.write(request, payload);
-    if (command === Command.read && length > 0) return this.#reads.answer(request);
+    if (command === NbdCommand.write && payload) return this.#writes.write(request, payload);
+    if (command === NbdCommand.read && length > 0) return this.#reads.answer(request);
     this.#operations.perform(request).then(
       (reply) => this.#finish(reply),
       (error: unknown) => this.#fail(request, error),
@@ -219,7 +219,7 @@ export class Transmission implements Stage, RequestSink {
 
   #fail(request: Request, error: unknown): void {
     const { kind, message } = blockErrorOf(error);
-    const fast = request.command === Command.writeZeroes && (request.flags & CommandFlag.fastZero) !== 0;
+    const fast = request.command === NbdCommand.writeZeroes && (request.flags & CommandFlag.fastZero) !== 0;
     let value: number = kind === 'unsupported' && fast ? NbdError.notSupported : errorValues[kind];
     if (kind === 'no-medium' && this.#contexts.media !== undefined) value = NbdError.noMedium;
     this.#export.counters.errors++;
