@@ -4,7 +4,8 @@
  *
  * Specification: the XDG Base Directory Specification for its place. Several processes may use it
  * at once: a file or folder gets its final name only when it is complete. Its contents are not
- * trusted: every file that is read is verified with a SHA-256. It may be deleted at any time.
+ * trusted: every file that is read is verified with a SHA-256. It may be deleted at any time;
+ * `farbus cache clean` keeps the entries that a running process uses (cache-use.node.ts).
  *
  * Left out: a limit of its size.
  */
@@ -15,6 +16,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { replaceFile, replaceMark } from '../base/files.node.js';
 import { ownedName, removeOrphans } from '../base/owned.node.js';
+import { announceUse, markUsed } from './cache-use.node.js';
 
 /**
  * The cache folder of this program: `farbus` in $XDG_CACHE_HOME, or in ~/.cache if that is not set.
@@ -33,7 +35,7 @@ export function sha256(...parts: readonly (Uint8Array | string)[]): string {
   return hash.digest('hex');
 }
 
-const temporaryMark = '.tmp-';
+export const temporaryMark = '.tmp-';
 
 /** A unique name beside `path`, on the same file system so that a rename is atomic. */
 export function temporaryName(path: string): string {
@@ -44,6 +46,7 @@ export function temporaryName(path: string): string {
 export async function prepareFolder(folder: string): Promise<void> {
   await inCache(folder, async () => {
     await mkdir(folder, { recursive: true });
+    await announceUse(dirname(folder));
     await removeOrphans(folder, replaceMark);
     await removeOrphans(folder, temporaryMark, { before: /^\d+-[0-9a-f]{12}$/ });
   });
@@ -105,6 +108,7 @@ export async function readCachedFiles<Name extends string>(
   names: readonly Name[],
 ): Promise<Record<Name, Uint8Array> | undefined> {
   try {
+    await markUsed(path);
     const manifest = await readFile(join(path, manifestName), 'utf8');
     const sums = new Map(manifest.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
     const files: Partial<Record<Name, Uint8Array>> = {};

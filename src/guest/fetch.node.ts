@@ -13,6 +13,7 @@ import { FarbusError, usageError } from '../base/errors.js';
 import { silent } from '../base/log.js';
 import type { Logger } from '../base/log.js';
 import { cacheFolder, prepareFolder, replaceInCache } from './cache.node.js';
+import { markUsed } from './cache-use.node.js';
 import { DownloadError, downloadFile } from './download.node.js';
 import type { DownloadOptions } from './download.node.js';
 import { checkPackage, readPackageLock } from './lock.node.js';
@@ -129,6 +130,7 @@ class Fetcher {
   /** Gets a package from the cache or a mirror; undefined if it is gone. */
   async get(one: DebianPackage): Promise<FetchedPackage | undefined> {
     const file = packageFile(this.#cacheDir, one);
+    await markUsed(file);
     if (await isWhole(file, one)) return { ...one, file };
     await prepareFolder(join(this.#cacheDir, 'packages'));
     const failures: DownloadError[] = [];

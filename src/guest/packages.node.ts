@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../base/errors.js';
 import { silent } from '../base/log.js';
 import { cacheFolder, cachedFiles, readCachedFiles, replaceInCache, sha256 } from './cache.node.js';
+import { markUsed } from './cache-use.node.js';
 import { dependencyClosure } from './dependencies.js';
 import { fetchFiles, mirrorsOf } from './fetch.node.js';
 import type { FetchOptions, FetchedPackage } from './fetch.node.js';
@@ -147,6 +148,7 @@ function choiceFile(names: readonly string[], lock: PackageLock, options: Packag
 
 async function readChoice(file: string): Promise<NeededPackage[] | undefined> {
   try {
+    await markUsed(file);
     const kept = JSON.parse(await readFile(file, 'utf8')) as NeededPackage[];
     kept.forEach(checkPackage);
     return kept;

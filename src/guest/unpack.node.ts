@@ -10,6 +10,7 @@ import { FarbusError } from '../base/errors.js';
 import { readDeb } from './archive/deb.node.js';
 import type { TarEntry } from './archive/tar.js';
 import { cacheFolder, inCache, makeFolder, sha256 } from './cache.node.js';
+import { markUsed } from './cache-use.node.js';
 import type { FetchedPackage } from './fetch.node.js';
 
 export interface UnpackOptions {
@@ -35,6 +36,7 @@ export async function unpackPackage(
   const choice = without.length === 0 ? parts : { parts, without };
   const key = `${fetched.sha256.slice(0, 16)}-${sha256(JSON.stringify(choice)).slice(0, 8)}`;
   const folder = join(options.cacheDir ?? cacheFolder(), 'unpacked', key);
+  await markUsed(folder);
   if (await isFolder(folder)) return folder;
   await makeFolder(folder, async (temporary) => {
     const wanted = parts.map(matcher);

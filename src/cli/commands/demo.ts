@@ -7,7 +7,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../../base/errors.js';
 import { formatBytes, formatMs } from '../../base/format.js';
@@ -22,6 +22,7 @@ import { macOf } from '../../app/config/site.js';
 import type { ClientComputer } from '../../computer/client.js';
 import type { ComputerCounts } from '../../computer/computer.js';
 import { cacheFolder } from '../../guest/cache.node.js';
+import { markUsed } from '../../guest/cache-use.node.js';
 import { Programs } from '../../guest/programs.node.js';
 import type { OnProgress } from '../../guest/progress.js';
 import type { Tool } from '../../guest/tools.node.js';
@@ -127,7 +128,10 @@ class Demo {
   }
 
   async run(fresh: boolean): Promise<number> {
-    if (fresh) for (const file of [this.#snapshot, this.#serverSnapshot]) await rm(file, { force: true });
+    for (const file of [this.#snapshot, this.#serverSnapshot]) {
+      if (fresh) await rm(file, { force: true });
+      await markUsed(file, dirname(file));
+    }
     this.#say('Debian’s kernel and user land, unmodified');
     const log = stderrLogger(this.#io, true);
     const onProgress: OnProgress = ({ label, done, total }) => this.#progress.bytes(label, done, total);

@@ -21,6 +21,7 @@ const registry = {
   lease: () => import('./lease.js'),
   certificates: () => import('./certificates.js'),
   'guest-disk': () => import('./guest-disk.js'),
+  cache: () => import('./cache.js'),
   demo: () => import('./demo.js'),
   help: () => import('./help.js'),
   completion: () => import('./completion.js'),

@@ -12,6 +12,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FarbusError } from '../../base/errors.js';
 import { cacheFolder, makeFolder, sha256 } from '../cache.node.js';
+import { markUsed } from '../cache-use.node.js';
 import { kernelParts } from '../debian.node.js';
 import { fetchPackages, knownPackages } from '../fetch.node.js';
 import type { FetchOptions, FetchedPackage } from '../fetch.node.js';
@@ -55,6 +56,7 @@ export async function makeGuestDisk(out: string, options: GuestDiskOptions = {})
   const recipe = await Recipe.read(options);
   const onBytes = (done: number, total: number): void => options.onProgress?.({ label: 'copying', done, total });
   const copy = async (): Promise<boolean> => {
+    await markUsed(recipe.folder);
     const sum = await readFile(join(recipe.folder, sumName), 'utf8').catch(() => undefined);
     return sum !== undefined && (await copySparse(join(recipe.folder, imageName), out, onBytes)) === sum;
   };
