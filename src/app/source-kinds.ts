@@ -17,8 +17,10 @@ import { openAoe } from '../protocol/aoe/initiator/open.node.js';
 import { openSshDd } from '../protocol/dd/open.node.js';
 import { openRsh } from '../protocol/rsh/open.node.js';
 import { openNbd } from '../protocol/nbd/initiator/open.node.js';
+import { nbdFileParameters } from '../protocol/nbd/uri.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
+import { checkForeignUri, remoteFileParameters } from '../protocol/ssh/uri.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
 
 /** Options for opening a source of any kind. */
@@ -52,6 +54,14 @@ export interface SourceKind {
   readonly about: string;
   /** Writes of an earlier process can still arrive there, so a new writer fences them. */
   readonly fenced: boolean;
+  /** Parameters of its URI that name files of this computer. */
+  readonly fileParameters?: readonly string[];
+  /**
+   * Refuses a text that could make this computer run commands. For texts that the user did not
+   * type.
+   * @throws FarbusError
+   */
+  readonly checkForeign?: (text: string) => void;
   readonly open: Open;
 }
 
@@ -75,29 +85,40 @@ const far = (prefix: string, form: string, about: string, open: Open): SourceKin
   return { prefix, form, about, fenced: true, open };
 };
 
+const nbd = (prefix: string, form: string, about: string): SourceKind => {
+  return { ...far(prefix, form, about, openNbd), fileParameters: nbdFileParameters };
+};
+
+/** Kinds for servers without Farbus. */
+const remote = (prefix: string, form: string, about: string, open: Open): SourceKind => {
+  const files = { fileParameters: remoteFileParameters, checkForeign: checkForeignUri };
+  return { ...far(prefix, form, about, withReadAhead(open)), ...files };
+};
+
 export const sourceKinds: readonly SourceKind[] = [
-  far('nbd://', 'nbd://HOST[:PORT]/EXPORT', 'an export of an NBD server', openNbd),
-  far('nbd+unix://', 'nbd+unix:///EXPORT?socket=PATH', 'an export of an NBD server, over a unix socket', openNbd),
-  far(
+  nbd('nbd://', 'nbd://HOST[:PORT]/EXPORT', 'an export of an NBD server'),
+  nbd('nbd+unix://', 'nbd+unix:///EXPORT?socket=PATH', 'an export of an NBD server, over a unix socket'),
+  nbd(
     'nbds://',
     'nbds://HOST[:PORT]/EXPORT?tls-certificates=FOLDER',
     'an export of an NBD server, over TLS; or with tls-psk-file=FILE',
-    openNbd,
   ),
-  far('nbds+unix://', 'nbds+unix:///EXPORT?socket=PATH&tls-...', 'NBD with TLS over a unix socket', openNbd),
-  far(
+  nbd('nbds+unix://', 'nbds+unix:///EXPORT?socket=PATH&tls-...', 'NBD with TLS over a unix socket'),
+  remote(
     'ssh://',
-    'ssh://[USER@]HOST[:PORT]/PATH',
-    'a file or block device of a computer where only an ssh server runs',
-    withReadAhead(openSsh),
+    'ssh://[USER@]HOST[:PORT]/PATH[?OPTIONS]',
+    'a file or block device of a computer where only an ssh server runs. OPTIONS, joined by "&": sudo or doas; ' +
+      'size=SIZE and sessions=N; identity=FILE, a private key; config=FILE, a configuration of ssh; option=KEY=VALUE, ' +
+      'an option of ssh_config(5), any number of times',
+    openSsh,
   ),
-  far('ssh+sftp://', 'ssh+sftp://[USER@]HOST/PATH', 'over ssh, always by SFTP', withReadAhead(openSshSftp)),
-  far('ssh+dd://', 'ssh+dd://[USER@]HOST/PATH', 'over ssh, always by dd', withReadAhead(openSshDd)),
-  far(
+  remote('ssh+sftp://', 'ssh+sftp://[USER@]HOST/PATH', 'over ssh, always by SFTP', openSshSftp),
+  remote('ssh+dd://', 'ssh+dd://[USER@]HOST/PATH', 'over ssh, always by dd', openSshDd),
+  remote(
     'rsh://',
     'rsh://[USER@]HOST[:PORT]/PATH',
     'a file or block device over rsh, which has no encryption and no password',
-    withReadAhead(openRsh),
+    openRsh,
   ),
   far('aoe:', 'aoe:SHELF.SLOT@SEGMENT', 'an AoE target on an Ethernet segment, for example aoe:1.0@eth0', openAoe),
   { prefix: 'memory:', form: 'memory:SIZE', about: 'memory, which is empty at first', fenced: false, open: openMemory },

@@ -7,6 +7,7 @@ import { usageError } from '../base/errors.js';
 import type { DriveBus, DriveKind } from '../computer/drives.js';
 import { formatsOfName, imageFormats, type ImageFormat } from '../protocol/qemu/formats.js';
 import type { SourceFormat } from '../protocol/qemu/options.js';
+import { withAbsoluteFiles } from '../protocol/remote/uri.js';
 import { checked, filterInText, isFileFilter, isListFilter, joined, type Filters } from './filters.js';
 import { sourceHint } from './source-hint.js';
 import { sourceKinds, type SourceKind } from './source-kinds.js';
@@ -86,6 +87,16 @@ export function parseSource(text: string): Source {
   return { text, location, place: placeOf(location), filters: checked(filters), words, bus, serial, model, kind };
 }
 
+/**
+ * Parses a source of a configuration file, whose author may be somebody else than its user.
+ * @throws FarbusError if the text is invalid, or could make this computer run commands
+ */
+export function parseForeignSource(text: string): Source {
+  const source = parseSource(text);
+  if (source.place.kind === 'other') source.place.source.checkForeign?.(source.location);
+  return source;
+}
+
 /** Parses one word about a drive; undefined if it is none. */
 function driveWord(word: string, value: string | undefined, text: string): DriveWords | undefined {
   if ((word === 'cdrom' || word === 'removable') && value === undefined) return { kind: word };
@@ -154,7 +165,13 @@ export function imagePath({ place }: Source): ImagePath | undefined {
 export function absoluteText(text: string): string {
   const { location, place, words } = parseSource(text);
   const prefix = place.kind === 'local' && place.format !== undefined ? `${place.format}:` : '';
-  const start = place.kind === 'local' ? prefix + resolve(place.path) : location;
+  const files = place.kind === 'other' ? place.source.fileParameters : undefined;
+  const start =
+    place.kind === 'local'
+      ? prefix + resolve(place.path)
+      : files
+        ? withAbsoluteFiles(location, files, (path) => resolve(path))
+        : location;
   return words.reduce((all, [name, value]) => {
     if (value === undefined) return `${all},${name}`;
     return `${all},${name}=${isFileFilter(name) ? resolve(value) : value}`;

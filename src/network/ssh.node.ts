@@ -5,6 +5,7 @@
  * ssh runs in batch mode: it never asks for a password. The environment variable `FARBUS_SSH` names
  * another program and its arguments, like `GIT_SSH_COMMAND`: `FARBUS_SSH='ssh -F my_config'`.
  */
+import { homedir } from 'node:os';
 import { FarbusError, usageError } from '../base/errors.js';
 import { printable } from '../base/printable.js';
 import { ProcessStream, type ProcessEnd } from './process.node.js';
@@ -18,6 +19,12 @@ export interface SshTarget {
   readonly host: string;
   readonly port?: number | undefined;
   readonly user?: string | undefined;
+  /** Configuration file instead of the user's and the system's. */
+  readonly config?: string | undefined;
+  /** File of the private key, the only one that is tried. */
+  readonly identity?: string | undefined;
+  /** Options of ssh_config(5), each `KEY=VALUE`. */
+  readonly options?: readonly string[];
   /** For messages: "ssh://host/dev/sdb". */
   readonly address: string;
 }
@@ -32,6 +39,18 @@ const connectSeconds = 10;
  * seconds.
  */
 const aliveSeconds = 15;
+
+/** Without these the byte stream would not be one, or ssh would ask a question. */
+const required = ['BatchMode=yes', 'RemoteCommand=none', 'EscapeChar=none'];
+/** Settings that a target's options can replace. */
+const defaults = [
+  `ConnectTimeout=${connectSeconds}`,
+  `ServerAliveInterval=${aliveSeconds}`,
+  'ServerAliveCountMax=2',
+  // Switch off settings that users make for interactive sessions.
+  'ClearAllForwardings=yes',
+  'PermitLocalCommand=no',
+];
 
 /** A dialer that starts a new `ssh` at each call, with the service that `service` then returns. */
 export function sshDialer(target: SshTarget, service: () => SshService): Dialer {
@@ -55,17 +74,12 @@ export function sshArguments(target: SshTarget, service: SshService): string[] {
     throw usageError(`${target.address}: neither a host nor a user begins with "-"`);
   }
   const args = ['-T', '-x', '-a'];
-  const settings = [
-    'BatchMode=yes',
-    `ConnectTimeout=${connectSeconds}`,
-    `ServerAliveInterval=${aliveSeconds}`,
-    'ServerAliveCountMax=2',
-    // Switch off settings that users make for interactive sessions.
-    'ClearAllForwardings=yes',
-    'PermitLocalCommand=no',
-    'RemoteCommand=none',
-    'EscapeChar=none',
-  ];
+  // ssh itself expands ~ for -i only.
+  if (target.config !== undefined) args.push('-F', target.config.replace(/^~(?=\/)/, homedir()));
+  if (target.identity !== undefined) args.push('-i', target.identity);
+  // ssh uses the first value of each option.
+  const settings = [...required, ...(target.options ?? []), ...defaults];
+  if (target.identity !== undefined) settings.push('IdentitiesOnly=yes');
   for (const setting of settings) args.push('-o', setting);
   if (target.port !== undefined) args.push('-p', String(target.port));
   if (target.user !== undefined) args.push('-l', target.user);
@@ -99,6 +113,10 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
   [
     /Host key verification failed|No .* host key is known/i,
     (host) => `the host key of ${host} is not known: connect once with ssh yourself and check it`,
+  ],
+  [
+    /Identity file .* not accessible: .*/i,
+    (_host, [said]) => `${printable(said.trim(), 200)}: give the path of a private key`,
   ],
   [
     /Permission denied \(([^)]*)\)|Too many authentication failures|No more authentication methods/i,

@@ -31,4 +31,11 @@ it('absolute paths replace all paths of this computer, and only these', () => {
   );
   expect(absoluteText('nbd://host/x,overlay=o,readahead')).toBe(`nbd://host/x,overlay=${here('o')},readahead`);
   expect(absoluteText(',cdrom')).toBe(',cdrom');
+  expect(absoluteText('ssh://h/a&config=b?sudo&config=my%20config&identity=/k,rate=1M')).toBe(
+    `ssh://h/a&config=b?sudo&config=${here('my%20config')}&identity=/k,rate=1M`,
+  );
+  expect(absoluteText('nbds://h/x?tls-certificates=pki')).toBe(`nbds://h/x?tls-certificates=${here('pki')}`);
+  for (const same of ['ssh://h/x?config=~/c&identity=%zz', 'ssh://h/x?config=none', 'nbd+unix:///?socket=%00a']) {
+    expect(absoluteText(same)).toBe(same);
+  }
 });

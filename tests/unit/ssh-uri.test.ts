@@ -3,9 +3,17 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { explainSsh, sshArguments } from '../../src/network/ssh.node.js';
-import { formatRemote, parseRemoteUri } from '../../src/protocol/ssh/uri.js';
+import { checkForeignUri, formatRemote, parseRemoteUri } from '../../src/protocol/ssh/uri.js';
 
-const none = { elevation: undefined, size: undefined, sessions: undefined, literal: false };
+const none = {
+  elevation: undefined,
+  size: undefined,
+  sessions: undefined,
+  literal: false,
+  config: undefined,
+  identity: undefined,
+  options: [],
+};
 
 describe('URIs', () => {
   it.each([
@@ -36,6 +44,47 @@ describe('URIs', () => {
     expect(parseRemoteUri('rsh://h/x?literal=1')).toMatchObject({ literal: true });
   });
 
+  it('options of ssh', () => {
+    const uri = 'ssh://h/x?config=/a%20b&option=Compression=yes&identity=key&option=ProxyCommand%3Dnc%20%25h%20%25p';
+    expect(parseRemoteUri(uri)).toMatchObject({
+      config: '/a b',
+      identity: 'key',
+      options: ['Compression=yes', 'ProxyCommand=nc %h %p'],
+    });
+  });
+
+  it('a file of somebody else gives no option that could run a command', () => {
+    for (const part of ['identity=k&option=Compression=yes&option=ciphers=aes128-ctr', 'sudo', 'size=1M']) {
+      expect(() => checkForeignUri(`ssh://h/x?${part}`)).not.toThrow();
+    }
+    for (const key of [
+      'ProxyCommand',
+      'proxycommand',
+      'LocalCommand',
+      'PermitLocalCommand',
+      'KnownHostsCommand',
+      'Include',
+      'Match',
+      'PKCS11Provider',
+      'SecurityKeyProvider',
+      'ProxyJump',
+      'HostName',
+      'User',
+      'XAuthLocation',
+      'ControlPath',
+      'UserKnownHostsFile',
+      'StrictHostKeyChecking',
+      'RemoteForward',
+      'SendEnv',
+    ]) {
+      // prettier-ignore
+      expect(() => checkForeignUri(`ssh+dd://h/x?option=Compression=yes&option=${key}=x`)).toThrow(
+        `option=${key} could make ssh run commands on this computer`,
+      );
+    }
+    expect(() => checkForeignUri('ssh://h/x?config=c')).toThrow(/^config could make ssh run commands/);
+  });
+
   it.each([
     ['ssh://-oProxyCommand=x/dev/sdb', /neither|does not begin with "-"/],
     ['ssh://-l@host/dev/sdb', /does not begin with "-"/],
@@ -57,6 +106,14 @@ describe('URIs', () => {
     ['ssh://host:99999/x', /port/],
     ['ssh://host/x#y', /# part/],
     ['ssh://host/x?nice=1', /unknown part "nice"/],
+    ['ssh://host/x?identiy=k', /unknown part "identiy" after the \?: did you mean identity\?$/],
+    ['ssh://host/x?config', /config needs a value/],
+    ['ssh://host/x?config=', /path of a file/],
+    ['ssh://host/x?identity=a&identity=b', /given twice/],
+    ['ssh://host/x?option=Compression', /KEY=VALUE/],
+    ['ssh://host/x?option=-F=x', /KEY=VALUE/],
+    ['ssh://host/x?option=Port=1%0AProxyCommand=x', /KEY=VALUE/],
+    ['rsh://host/x?identity=k', /identity is for ssh/],
     ['ssh://host/x?sudo=2', /sudo is 1 or 0/],
     ['ssh://host/x?sudo&sudo', /given twice/],
     ['ssh://host/x?sudo&doas', /exclude each other/],
@@ -112,6 +169,19 @@ describe('ssh', () => {
     expect(sshArguments(target, { subsystem: 'sftp' }).slice(-4)).toEqual(['-s', '--', 'h', 'sftp']);
   });
 
+  it('gets options of the URI before the defaults, which they replace, and after what the stream needs', () => {
+    const options = ['ConnectTimeout=3', 'BatchMode=no', '-x'];
+    const args = sshArguments({ ...target, config: '-c', identity: '-i', options }, { command: '' });
+    expect(args.slice(3, 7)).toEqual(['-F', '-c', '-i', '-i']);
+    const settings = args.flatMap((arg, at) => (args[at - 1] === '-o' ? [arg] : []));
+    const at = (one: string): number => settings.indexOf(one);
+    expect(at('BatchMode=yes')).toBeLessThan(at('BatchMode=no'));
+    expect(at('ConnectTimeout=3')).toBeLessThan(at('ConnectTimeout=10'));
+    expect(settings).toContain('-x');
+    expect(settings.at(-1)).toBe('IdentitiesOnly=yes');
+    expect(args.at(-3)).toBe('--');
+  });
+
   it('never gets a host or user that looks like an option', () => {
     expect(() => sshArguments({ ...target, host: '-oProxyCommand=x' }, { command: '' })).toThrow(FarbusError);
     expect(() => sshArguments({ ...target, user: '-x' }, { command: '' })).toThrow(FarbusError);
@@ -130,6 +200,10 @@ describe('ssh', () => {
     ['Host key verification failed.\r\n', /host key of h is not known/],
     ['kex_exchange_identification: Connection closed by remote host\r\n', /was cut/],
     ['something\nelse \u001b[31m\n', /: something|: else/],
+    [
+      'Warning: Identity file k not accessible: No such file.\r\nme@h: Permission denied (publickey).\r\n',
+      /Identity file k not accessible: No such file.*give the path of a private key/,
+    ],
     ['', /without saying why/],
   ])('says %j', (stderr, wanted) => {
     const error = explainSsh(target, { code: 255, signal: null, stderr });

@@ -6,7 +6,7 @@
 import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
-import { localPath, parseSource, type Source } from '../source-text.js';
+import { localPath, parseForeignSource, type Source } from '../source-text.js';
 import { checkSite, type Places } from './check-site.js';
 import { parseConfig, type ConfigNode } from './reader.js';
 import type {
@@ -185,7 +185,7 @@ function readDevice(
 /** Parses a source, which must not name a file that does not exist. */
 function readSource(item: ConfigNode, text: string, { sources }: Places, { checkFile }: ReadOptions): Source {
   return item.check(() => {
-    const source = parseSource(text);
+    const source = parseForeignSource(text);
     sources.set(text, source);
     const path = localPath(source);
     if (path !== undefined) checkFile(path);

@@ -14,7 +14,7 @@ import {
   type ExportSettings,
   type ServeSettings,
 } from './settings.js';
-import { parseSource } from '../source-text.js';
+import { parseForeignSource } from '../source-text.js';
 import type { TlsValues } from './tls.js';
 
 const exportKeys = [
@@ -87,7 +87,7 @@ function listenOf(node: ConfigNode): string {
 function exportOf(node: ConfigNode): ExportSettings {
   const keys = node.fields(...exportKeys);
   if (!keys.source) throw node.error('expected source: SOURCE');
-  const source = keys.source.parsed(parseSource, 'a SOURCE');
+  const source = keys.source.parsed(parseForeignSource, 'a SOURCE');
   const name = keys.name?.text('a name') ?? nameOf(source);
   if (name === '') throw node.error('expected name: NAME');
   let filters: Filters = {};

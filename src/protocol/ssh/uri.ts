@@ -7,9 +7,9 @@
  * lines of its own (ProxyCommand, Match exec), and they must not look like options. A path may
  * contain anything but NUL.
  */
-import { FarbusError } from '../../base/errors.js';
+import { usageError } from '../../base/errors.js';
 import { parseBytes } from '../../base/format.js';
-import { visible } from '../../base/printable.js';
+import { escapeUri, formatAuthority, readUri, type Uri, type UriForm } from '../remote/uri.js';
 
 /** The method of access. `ssh` leaves the choice between SFTP and dd to the program. */
 export type RemoteWay = 'ssh' | 'ssh+dd' | 'ssh+sftp' | 'rsh';
@@ -17,7 +17,17 @@ export type RemoteWay = 'ssh' | 'ssh+dd' | 'ssh+sftp' | 'rsh';
 /** A program that runs the remote shell as the administrator, without asking for a password. */
 export type Elevation = 'sudo' | 'doas';
 
-export interface RemoteAddress {
+/** Options for the program `ssh` (ssh(1)). */
+export interface SshOptions {
+  /** Configuration file instead of the user's and the system's. */
+  readonly config: string | undefined;
+  /** File of the private key. */
+  readonly identity: string | undefined;
+  /** Options of ssh_config(5), each `KEY=VALUE`. */
+  readonly options: readonly string[];
+}
+
+export interface RemoteAddress extends SshOptions {
   readonly way: RemoteWay;
   /** A name from the ssh configuration, a host name or an IP address; IPv6 without brackets. */
   readonly host: string;
@@ -43,122 +53,66 @@ export const maxSessions = 8;
 /** Longest path in bytes: PATH_MAX of Linux. */
 const maxPath = 4096;
 
-const ways: readonly string[] = ['ssh', 'ssh+dd', 'ssh+sftp', 'rsh'] satisfies RemoteWay[];
-const forms = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?(#.*)?$/i;
 const example = 'ssh://[USER@]HOST[:PORT]/PATH';
+const form = {
+  wanted: `not understood: write ${example}`,
+  schemes: ['ssh', 'ssh+dd', 'ssh+sftp', 'rsh'] satisfies RemoteWay[],
+  parameters: {
+    sudo: 'flag',
+    doas: 'flag',
+    size: 'text',
+    sessions: 'text',
+    literal: 'flag',
+    config: 'text',
+    identity: 'text',
+    option: 'texts',
+  },
+} as const satisfies UriForm<string>;
+
+type RemoteUri = Uri<keyof typeof form.parameters>;
+
+/** The parameters of such a URI that name files of this computer. */
+export const remoteFileParameters: readonly string[] = ['config', 'identity'];
 
 /**
  * Parses such a URI.
  * @throws FarbusError with one line that says what is wrong with the URI
  */
 export function parseRemoteUri(text: string): RemoteAddress {
-  const fail = (what: string): never => {
-    throw new FarbusError(`${shownUri(text)}: ${what}`, { exitCode: 2 });
-  };
-  const decoded = (part: string, what: string): string => {
-    try {
-      return decodeURIComponent(part);
-    } catch {
-      return fail(`${what} has a % that is not followed by two hex digits of UTF-8`);
-    }
-  };
-  if (/[\s\p{Cc}]/u.test(text)) fail('a URI has no spaces or control characters: write them as %20 and so on');
-  const match = forms.exec(text);
-  if (!match) return fail(`not understood: write ${example}`);
-  const [, scheme, authority, rawPath = '', query, fragment] = match as unknown as [
-    string,
-    string,
-    string,
-    ...string[],
-  ];
-  const way = scheme.toLowerCase();
-  if (!ways.includes(way)) fail(`not understood: write ${example}`);
-  if (fragment !== undefined) fail('it has no # part: write # as %23');
-
-  const at = authority.lastIndexOf('@');
-  const user = at < 0 ? undefined : readUser(authority.slice(0, at), fail, decoded);
-  const { host, port } = readHost(authority.slice(at + 1), fail, decoded);
-  const path = decoded(rawPath, 'the path').replace(/^\/~\//, './');
-  if (path.includes('\0')) fail('a path has no NUL');
-  if (path === '' || path === '/' || path === './') fail(`which device? Name one after the host: ${example}`);
-  if (new TextEncoder().encode(path).length > maxPath) fail(`a path has at most ${maxPath} bytes`);
-  const options = readQuery(query ?? '', way as RemoteWay, fail, decoded);
-  return { way: way as RemoteWay, host, port, user, path, ...options };
+  const uri = readUri(text, form);
+  const { host, port, user } = uri;
+  const way = uri.scheme as RemoteWay;
+  if (user !== undefined) checkUser(user, uri);
+  if (host === '') uri.fail(`which host? Write ${example}`);
+  if (port === 0) uri.fail('the port is a number from 1 to 65535');
+  const path = uri.path.replace(/^\/~\//, './');
+  if (path === '' || path === '/' || path === './') uri.fail(`which device? Name one after the host: ${example}`);
+  if (new TextEncoder().encode(path).length > maxPath) uri.fail(`a path has at most ${maxPath} bytes`);
+  return { way, host, port, user, path, ...deviceOptions(uri, way), ...sshOptions(uri, way) };
 }
 
-function readUser(
-  text: string,
-  fail: (what: string) => never,
-  decoded: (part: string, what: string) => string,
-): string {
-  if (text.includes(':')) fail('a password is not taken: use a key, or whatever else ssh logs in with by itself');
-  const user = decoded(text, 'the user');
+function checkUser(user: string, { fail }: RemoteUri): void {
+  if (user.includes(':')) fail('a password is not taken: use a key, or whatever else ssh logs in with by itself');
   if (user === '') fail('the user before the @ is empty: leave the @ out, or name one');
   if (user.startsWith('-')) fail('a user name does not begin with "-"');
   if (!/^[\p{L}\p{M}\p{N}._+@%=~\\-]{1,255}$/u.test(user) || user.endsWith('\\')) {
     fail('the user name has characters that are not taken: letters, digits and . _ + @ % = ~ - are');
   }
-  return user;
 }
 
-function readHost(
-  text: string,
-  fail: (what: string) => never,
-  decoded: (part: string, what: string) => string,
-): { host: string; port: number | undefined } {
-  const match = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::([^:]*))?$/.exec(text);
-  if (!match) return fail('the host is not understood: write an IPv6 address in brackets, ssh://[::1]/PATH');
-  const [, literal, name, digits = ''] = match;
-  if (!/^\d{0,5}$/.test(digits) || Number(digits) > 65535 || (digits !== '' && Number(digits) === 0)) {
-    fail('the port is a number from 1 to 65535');
-  }
-  const port = digits === '' ? undefined : Number(digits);
-  if (literal !== undefined) {
-    const host = decoded(literal, 'the host');
-    if (!/^[0-9a-f:.]*:[0-9a-f:.]*(%[\w.~-]+)?$/i.test(host)) fail('the text in brackets is not an IPv6 address');
-    return { host, port };
-  }
-  const host = decoded(name!, 'the host');
-  if (host === '') fail(`which host? Write ${example}`);
-  if (host.startsWith('-')) fail('a host does not begin with "-"');
-  if (!/^[\p{L}\p{M}\p{N}._~-]{1,255}$/u.test(host)) fail('the host is neither a name nor an address');
-  return { host, port };
-}
+type DeviceOptions = Pick<RemoteAddress, 'elevation' | 'size' | 'sessions' | 'literal'>;
 
-type QueryOptions = Pick<RemoteAddress, 'elevation' | 'size' | 'sessions' | 'literal'>;
-
-function readQuery(
-  query: string,
-  way: RemoteWay,
-  fail: (what: string) => never,
-  decoded: (part: string, what: string) => string,
-): QueryOptions {
-  const given = new Map<string, string>();
-  for (const part of query === '' ? [] : query.split('&')) {
-    const equals = part.indexOf('=');
-    const key = equals < 0 ? part : part.slice(0, equals);
-    if (!['sudo', 'doas', 'size', 'sessions', 'literal'].includes(key)) {
-      fail(`unknown part "${shownUri(key)}" after the ?: sudo, doas, size=, sessions= and literal are understood`);
-    }
-    if (given.has(key)) fail(`${key} is given twice`);
-    given.set(key, equals < 0 ? '1' : decoded(part.slice(equals + 1), key));
-  }
-  const flag = (key: string): boolean => {
-    const value = given.get(key) ?? '0';
-    if (value !== '0' && value !== '1') fail(`${key} is 1 or 0`);
-    return value === '1';
-  };
-  const sudo = flag('sudo');
-  const doas = flag('doas');
-  const literal = flag('literal');
+function deviceOptions(uri: RemoteUri, way: RemoteWay): DeviceOptions {
+  const { fail } = uri;
+  const [sudo, doas, literal] = [uri.flag('sudo'), uri.flag('doas'), uri.flag('literal')];
   if (sudo && doas) fail('sudo and doas exclude each other');
   if ((sudo || doas) && way === 'ssh+sftp') fail('sudo and doas are for ssh+dd://: an SFTP server is the user himself');
   if (literal && way !== 'rsh') fail('literal is for rsh://');
   if (literal && (sudo || doas)) fail('literal takes neither sudo nor doas: log in as root');
-  const sizeText = given.get('size');
+  const sizeText = uri.text('size');
   const size = sizeText === undefined ? undefined : parseBytes(sizeText);
   if (sizeText !== undefined && !size) fail('size is a number of bytes above 0, for example size=500G or size=1048576');
-  const sessionsText = given.get('sessions');
+  const sessionsText = uri.text('sessions');
   const sessions = sessionsText === undefined ? undefined : Number(sessionsText);
   if (sessions !== undefined && !(Number.isInteger(sessions) && sessions >= 1 && sessions <= maxSessions)) {
     fail(`sessions is a number from 1 to ${maxSessions}`);
@@ -166,20 +120,55 @@ function readQuery(
   return { elevation: sudo ? 'sudo' : doas ? 'doas' : undefined, size, sessions, literal };
 }
 
-/** Formats an address for messages, without the parameters after the `?`. */
-export function formatRemote({ way, user, host, port, path }: RemoteAddress): string {
-  const name = host.includes(':') ? `[${host}]` : host;
-  const shown = path.startsWith('./') ? `/~/${path.slice(2)}` : path;
-  const where = encodeURIComponent(shown).replace(/%2F/g, '/').replace(/%7E/g, '~');
-  const who = user === undefined ? '' : `${encodeURIComponent(user)}@`;
-  return `${way}://${who}${name}${port === undefined ? '' : `:${port}`}${where}`;
+function sshOptions(uri: RemoteUri, way: RemoteWay): SshOptions {
+  const { fail } = uri;
+  const [config, identity, options] = [uri.text('config'), uri.text('identity'), uri.texts('option')];
+  const given = uri.given.find((name) => name === 'config' || name === 'identity' || name === 'option');
+  if (given !== undefined && way === 'rsh') fail(`${given} is for ssh://`);
+  for (const [name, path] of [['config', config] as const, ['identity', identity] as const]) {
+    if (path === '' || path?.includes('\0')) fail(`${name} is the path of a file`);
+  }
+  for (const option of options) {
+    // ssh would read a second line as a second option.
+    if (!/^[a-z0-9]+=\P{Cc}+$/iu.test(option))
+      fail('option is KEY=VALUE of ssh_config(5), for example option=Compression=yes');
+  }
+  return { config, identity, options };
 }
 
 /**
- * Makes untrusted text fit for a message: one line, at most 100 characters, without a possible
- * password.
+ * Options of ssh that neither name a program, file or library of this computer, nor have a text
+ * that ssh inserts into a command line.
  */
-function shownUri(text: string): string {
-  const plain = visible(text).replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
-  return plain.length > 100 ? `${plain.slice(0, 100)}…` : plain;
+const harmless: ReadonlySet<string> = new Set(
+  [
+    'AddressFamily BindAddress BindInterface Ciphers Compression ConnectionAttempts ConnectTimeout HostKeyAlgorithms',
+    'IdentitiesOnly IPQoS KexAlgorithms MACs PubkeyAcceptedAlgorithms RekeyLimit ServerAliveCountMax',
+    'ServerAliveInterval TCPKeepAlive',
+  ].flatMap((line) => line.toLowerCase().split(' ')),
+);
+
+const keyOf = (option: string): string => option.slice(0, option.indexOf('='));
+
+/**
+ * Refuses a URI that could make ssh run a command on this computer (ProxyCommand, `Match exec` in a
+ * configuration file), load a library or write a file. For texts that the user did not type, such
+ * as those of a site file that somebody else has written.
+ * @throws FarbusError
+ */
+export function checkForeignUri(text: string): void {
+  const { config, options } = parseRemoteUri(text);
+  const option = options.find((one) => !harmless.has(keyOf(one).toLowerCase()));
+  const part = config !== undefined ? 'config' : option && `option=${keyOf(option)}`;
+  if (part === undefined) return;
+  throw usageError(
+    `${part} could make ssh run commands on this computer, so a file must not give it: ` +
+      'put it under a Host of your own ssh configuration',
+  );
+}
+
+/** Formats an address for messages, without the parameters after the `?`. */
+export function formatRemote({ way, user, host, port, path }: RemoteAddress): string {
+  const shown = path.startsWith('./') ? `/~/${path.slice(2)}` : path;
+  return `${way}://${formatAuthority(user, host, port)}${escapeUri(shown)}`;
 }
