@@ -10,10 +10,10 @@ import { printable } from './printable.js';
  * The kind of a failure, for code that decides by it; code never decides by a message.
  * `usage`: wrong usage of a command. `unreachable`: there is no way to the server. `device`: the
  * server is reached, and the device there cannot be used. `method`: this method of access cannot
- * use the device, another may. `no-answer`: a process of ours runs and does not answer. `failed`:
- * anything else.
+ * use the device, another may. `no-answer`: a process of ours runs and does not answer. `taken`: a
+ * process of ours has that name. `failed`: anything else.
  */
-export type FailureKind = 'usage' | 'unreachable' | 'device' | 'method' | 'no-answer' | 'failed';
+export type FailureKind = 'usage' | 'unreachable' | 'device' | 'method' | 'no-answer' | 'taken' | 'failed';
 
 export interface FarbusErrorOptions {
   /** Exit status of the command. Default: 2 for wrong usage, else 1. */

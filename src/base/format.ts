@@ -18,6 +18,23 @@ export function formatMs(ms: number): string {
   return `${ms >= 10 ? ms.toFixed(1) : ms.toFixed(2)} ms`;
 }
 
+/** A duration, given in whole seconds, in its two largest units: "3 d 2 h", "7 min", "0 s". */
+export function formatSeconds(seconds: number): string {
+  const parts = [
+    Math.floor(seconds / 86_400),
+    Math.floor(seconds / 3600) % 24,
+    Math.floor(seconds / 60) % 60,
+    seconds % 60,
+  ];
+  const units = ['d', 'h', 'min', 's'];
+  const first = parts.findIndex((part) => part > 0);
+  if (first < 0) return '0 s';
+  return [first, first + 1]
+    .filter((at) => at < 4)
+    .map((at) => `${parts[at]!} ${units[at]!}`)
+    .join(' ');
+}
+
 /**
  * Parses a count of bytes with an optional binary unit (K, M, G, T, each optionally followed by "B"
  * or "iB"): "128M", "64KiB", "4096".

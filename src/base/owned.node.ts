@@ -118,11 +118,16 @@ export function isDead(path: string): Promise<boolean> {
   });
 }
 
+/** True if a process has this id. It may have another user. */
+export function isRunning(pid: number): boolean {
+  return startOf(pid) !== undefined;
+}
+
 /**
- * When a process started, in clock ticks since boot; undefined if there is no such process. 0
- * without /proc.
+ * When a process started, in clock ticks since boot; undefined if there is no such process or if it
+ * has ended. 0 without /proc.
  */
-function startOf(pid: number): number | undefined {
+export function startOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // Count fields from the last ")": field 2, the program's name in brackets, may contain both.

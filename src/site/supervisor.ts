@@ -2,6 +2,7 @@
  * A running site: starts and stops its segments and computers, tracks their states, and passes on
  * their events and commands.
  */
+import { ConsoleFeed } from '../base/console-feed.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
 import type { Work } from '../base/work.js';
@@ -39,24 +40,13 @@ export interface SupervisorOptions extends StartOptions {
   readonly events: SiteEvents;
 }
 
-/** Bytes of recent console output that are kept for a new watcher. */
-const backlogSize = 16 << 10;
-
-/** A receiver of console output. */
-export interface ConsoleWatcher {
-  receive(bytes: Uint8Array): void;
-  /** The computer has ended; no more output follows. */
-  over(): void;
-}
-
 interface Entry {
   readonly plan: ComputerPlan;
   state: ComputerState;
   detail: string;
   leases: readonly LeaseState[];
   running: RunningComputer | undefined;
-  backlog: Uint8Array;
-  readonly watchers: Set<ConsoleWatcher>;
+  readonly console: ConsoleFeed;
 }
 
 export class Supervisor {
@@ -80,8 +70,7 @@ export class Supervisor {
         detail: '',
         leases: [],
         running: undefined,
-        backlog: new Uint8Array(0),
-        watchers: new Set(),
+        console: new ConsoleFeed(),
       };
       this.#entries.set(plan.name, entry);
     }
@@ -121,21 +110,14 @@ export class Supervisor {
     this.#entry(computer).running?.input(bytes);
   }
 
-  /**
-   * Sends the recent console output to the watcher, then further output until the computer ends.
-   * Returns a function that ends the watch.
-   */
-  watch(computer: string, watcher: ConsoleWatcher): () => void {
-    const { backlog, state, watchers } = this.#entry(computer);
-    if (backlog.length > 0) watcher.receive(withoutQueries(backlog));
-    if (isOver(state)) watcher.over();
-    else watchers.add(watcher);
-    return () => watchers.delete(watcher);
+  /** @throws FarbusError if the site has no such computer */
+  console(computer: string): ConsoleFeed {
+    return this.#entry(computer).console;
   }
 
-  /** @throws FarbusError if the site has no such computer */
-  checkComputer(computer: string): void {
-    this.#entry(computer);
+  /** Stops one computer. Rejects with a FarbusError if the site has no such computer. */
+  async stopComputer(computer: string): Promise<void> {
+    await this.#entry(computer).running?.stop();
   }
 
   get leases(): readonly LeaseState[] {
@@ -177,17 +159,13 @@ export class Supervisor {
     entry.state = state;
     entry.detail = detail;
     this.#options.events.status(statusOf(entry));
-    if (isOver(state)) for (const watcher of entry.watchers) watcher.over();
+    if (isOver(state)) entry.console.end();
     if ([...this.#entries.values()].every((one) => isOver(one.state))) this.#allOver();
   }
 
   #output(entry: Entry, bytes: Uint8Array): void {
     this.#options.events.output(entry.plan.name, bytes);
-    const all = new Uint8Array(entry.backlog.length + bytes.length);
-    all.set(entry.backlog);
-    all.set(bytes, entry.backlog.length);
-    entry.backlog = all.length > backlogSize ? all.slice(-backlogSize) : all;
-    for (const watcher of entry.watchers) watcher.receive(bytes);
+    entry.console.add(bytes);
   }
 
   #entry(computer: string): Entry {
@@ -200,13 +178,4 @@ export class Supervisor {
 
 function statusOf({ plan, state, detail, leases }: Entry): ComputerStatus {
   return { name: plan.name, role: plan.role, state, detail, address: plan.address, leases };
-}
-
-/**
- * Removes terminal queries (cursor position, device attributes). The watcher's terminal would
- * answer old queries again, and the guest would read the answers as input.
- */
-function withoutQueries(bytes: Uint8Array): Uint8Array {
-  const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
-  return Uint8Array.from(text.replace(/\x1b\[[\d;>=?]*[cn]/g, ''), (char) => char.charCodeAt(0));
 }

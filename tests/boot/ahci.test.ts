@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
@@ -295,7 +295,11 @@ async function medium(): Promise<unknown> {
 }
 
 function controlSocket(): string {
-  return join(controlFolder(), `serve-${server.pid}.sock`);
+  const folder = controlFolder();
+  return join(
+    folder,
+    readdirSync(folder).find((name) => name.endsWith(`.${server.pid}.sock`))!,
+  );
 }
 
 interface StartOptions {

@@ -9,7 +9,7 @@ import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } fr
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openComputerControl } from '../../src/app/computer/control.js';
+import { registerComputer } from '../support/computer-control.js';
 import { createComputer } from '../../src/app/computer/start.js';
 import { Media } from '../../src/app/computer/media.js';
 import { parseSource } from '../../src/app/source-text.js';
@@ -56,7 +56,7 @@ beforeAll(async () => {
   computer = await createComputer(drives, 64 << 20, { log, firmware, onEject: media.ejected });
   closing.push(() => computer.stop());
   media.attach(computer);
-  closing.push(await openComputerControl('grub', computer, media, { XDG_RUNTIME_DIR: folder }));
+  closing.push(await registerComputer('grub', computer, media, { XDG_RUNTIME_DIR: folder }));
   computer.bootFirmware();
 }, 200_000);
 
@@ -115,7 +115,7 @@ describe('the GRUB rescue CD', () => {
   it('reports keys, drives and computers that do not exist', async () => {
     expect((await farbus('type', 'grub', '<nokey>')).stderr).toMatch(/^farbus: there is no key <nokey>/);
     expect((await farbus('media', 'grub', 'eject', '--drive', '1')).stderr).toContain('drive 1 is not removable');
-    expect((await farbus('screenshot', 'other', '--text')).stderr).toContain('no computer "other" runs here');
+    expect((await farbus('screenshot', 'other', '--text')).stderr).toContain('nothing called "other" runs here');
     expect(await farbus('media', 'grub', 'eject')).toMatchObject({ status: 0, stdout: 'ejected drive 0\n' });
     expect(await farbus('media', 'grub', 'eject')).toMatchObject({ status: 0, stdout: 'drive 0 is empty\n' });
     expect(await farbus('media', 'grub', 'insert', server.uri('rescue.iso'))).toMatchObject({ status: 0 });

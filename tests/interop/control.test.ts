@@ -124,15 +124,18 @@ describe('Sockets of commands', () => {
     );
     const one = await place.start('serve', '--config', config);
     const other = await place.start('serve', '--config', config);
-    const sockets = [one, other].map(({ child }) => join(place.folder, 'farbus', `serve-${child.pid}.sock`)).sort();
+    const [first, second] = [one.child.pid!, other.child.pid!];
+    const files = [`serve-server.${first}.sock`, `serve-server-2.${second}.sock`];
+    const sockets = files.map((file) => join(place.folder, 'farbus', file));
     const { stdout } = place.run('status');
     for (const socket of sockets) expect(stdout).toContain(`  control      ${socket}\n`);
     expect(place.run('status', '--reload')).toEqual({
       code: 1,
       stdout: '',
-      stderr: `farbus: --reload is for one server: name it by --socket, one of ${sockets.join(', ')}\n`,
+      stderr: `farbus: --reload is for one server: name it, one of server, server-2\n`,
     });
     expect(place.run('status', '--reload', '--socket', sockets[0]!).code).toBe(0);
+    expect(place.run('status', 'server-2', '--reload')).toMatchObject({ code: 0, stderr: '' });
     await killed(one.child);
     await killed(other.child);
   });
@@ -238,7 +241,7 @@ describe('Files that a killed command has left', () => {
     expect(left()).toEqual([folder]);
     await killed(first.child);
     const serve = await place.start('serve', '--listen', 'nbd://127.0.0.1:0', place.image);
-    const socket = `serve-${serve.child.pid}.sock`;
+    const socket = `serve-server.${serve.child.pid}.sock`;
     await killed(serve.child);
     const { child } = await place.start('attach', place.image);
     expect(left()).toHaveLength(1);

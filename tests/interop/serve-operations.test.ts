@@ -419,7 +419,7 @@ exports:
     expect(await service.status()).toHaveLength(2);
     const { child } = other.process;
     child.kill('SIGSTOP');
-    const told = String.raw`no answer within 2 s from \S*/serve-${child.pid!}\.sock: was it stopped\?\n$`;
+    const told = String.raw`no answer within 2 s from \S*/serve-server-2\.${child.pid!}\.sock: was it stopped\?\n$`;
     const { code, stdout, stderr } = await service.farbus('status');
     expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('here') });
     expect(stderr).toMatch(new RegExp(`^farbus: ${told}`));

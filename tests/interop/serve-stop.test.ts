@@ -80,7 +80,7 @@ async function everybody({ server, where, metrics }: Awaited<ReturnType<typeof s
   for (const text of ['', 'GET /metrics HTTP/1.1\r\nHost: x\r\n', 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n']) {
     keep(connect({ host: '127.0.0.1', port: metrics })).write(text);
   }
-  const control = pathOf(folder, 'farbus', `serve-${server.child.pid}.sock`);
+  const control = pathOf(folder, 'farbus', `serve-server.${server.child.pid}.sock`);
   for (const text of ['', '{"comm', '{"command":"status"}\n']) keep(connect(control)).write(text);
   await sleep(200);
 }

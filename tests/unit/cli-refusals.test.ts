@@ -1,7 +1,7 @@
 /** Refusals by the command line, by site files and by running computers, and their messages. */
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
-import { openComputerControl } from '../../src/app/computer/control.js';
+import { registerComputer } from '../support/computer-control.js';
 import { ConfigNode, readConfig } from '../../src/app/config/reader.js';
 import { processIo } from '../../src/cli/ui/io.js';
 import { readSite } from '../../src/app/config/site.js';
@@ -158,7 +158,7 @@ describe('farbus type', () => {
     const folder = tempFolder();
     const { computer, close } = await bareComputer('memory:1M');
     const media = { eject: () => Promise.resolve(''), insert: () => Promise.resolve('') };
-    const end = await openComputerControl('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { hasScreen: false });
+    const end = await registerComputer('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { hasScreen: false });
     try {
       const { status, err } = await farbus(['type', 'desk', 'x'], { XDG_RUNTIME_DIR: folder });
       expect(status).toBe(1);

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { Access, addressBytes, splitToken } from '../../src/export/access.js';
 import { controlFolder } from '../../src/app/control/folder.js';
-import { askControl, controlSockets } from '../../src/app/control/client.js';
+import { askControl } from '../../src/app/control/client.js';
 import { serveControl } from '../../src/app/control/server.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -114,7 +114,7 @@ describe('a control socket', () => {
       },
       env,
     );
-    expect(await controlSockets('serve-', env)).toEqual([socket.path]);
+    expect(readdirSync(controlFolder(env))).toEqual(['serve-1.sock']);
     expect(await askControl(socket.path, { command: 'x' })).toEqual({ command: 'x' });
     await expect(askControl(socket.path, { command: 'fail' })).rejects.toThrow('it cannot be done');
     const answers: string[] = [];
@@ -144,6 +144,6 @@ describe('a control socket', () => {
     expect(await askControl(socket.path, { command: 'x' })).toEqual({ command: 'x' });
     await socket.close();
     await expect(askControl(socket.path, { command: 'x' })).rejects.toThrow(FarbusError);
-    expect(await controlSockets('serve-', env)).toEqual([]);
+    expect(readdirSync(controlFolder(env))).toEqual([]);
   });
 });

@@ -94,7 +94,7 @@ describe('a site that runs', () => {
       receive: (bytes: Uint8Array) => (seen += new TextDecoder().decode(bytes)),
       over: () => (seen += '(over)'),
     };
-    const stop = supervisor.watch('c', watcher);
+    const stop = supervisor.console('c').watch(watcher);
     expect(seen.startsWith('x'.repeat(16_000))).toBe(true);
     events.get('c')!.output(encode('\x1b[6nroot'));
     stop();
@@ -107,7 +107,7 @@ describe('a site that runs', () => {
     expect(supervisor.leases).toEqual([{ device: 's/d', holder: 'local', sides: ['network', 'local'] }]);
     await expect(supervisor.moveLease('s/d', 'nobody', work)).rejects.toThrow('no such side');
     await expect(supervisor.moveLease('x/d', 'local', work)).rejects.toThrow('there is no computer "x"');
-    expect(() => supervisor.watch('x', watcher)).toThrow('give one of s, c');
+    expect(() => supervisor.console('x')).toThrow('give one of s, c');
   });
 
   it('ends a console with its computer, and shows a later one the last output and the end', async () => {
@@ -115,7 +115,7 @@ describe('a site that runs', () => {
     await supervisor.start();
     const seen: string[] = ['', ''];
     const watch = (which: number, computer: string): unknown =>
-      supervisor.watch(computer, {
+      supervisor.console(computer).watch({
         receive: (bytes) => (seen[which] += new TextDecoder().decode(bytes)),
         over: () => (seen[which] += '(over)'),
       });

@@ -1,14 +1,16 @@
 /**
- * The control socket of a running computer (app/control): its screen, its keyboard, and
- * the media of its removable drives. `farbus run` opens it; `farbus screenshot`, `type` and
- * `media` use it.
+ * The requests to a running computer (app/control): its screen, keyboard, serial console and the
+ * media of its removable drives. `farbus run` answers them; `farbus screenshot`, `type`, `console`
+ * and `media` send them.
  */
-import { FarbusError, messageOf, usageError } from '../../base/errors.js';
-import { isDead } from '../../base/owned.node.js';
+import type { ConsoleFeed } from '../../base/console-feed.js';
+import { FarbusError, messageOf } from '../../base/errors.js';
 import type { Computer } from '../../computer/computer.js';
 import type { Work } from '../../base/work.js';
-import { askControl, controlSockets } from '../control/client.js';
-import { serveControl, type ControlRequest } from '../control/server.js';
+import { askControl } from '../control/client.js';
+import { consoleStream } from '../control/console.js';
+import { findOfKind } from '../control/find.js';
+import type { ControlHandler, ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf } from '../../machine/screen.js';
@@ -30,44 +32,29 @@ export interface Screenshot {
   readonly text: readonly string[];
 }
 
-const prefix = 'computer-';
-
-/** @throws FarbusError if the name cannot be part of a socket's file name */
-export function checkName(name: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/.test(name)) {
-    throw usageError(`${JSON.stringify(name)} is no name of a computer: give letters, digits, - and _, at most 40`);
-  }
-  return name;
+/** The parts of a computer that requests use. */
+export interface Controlled {
+  readonly computer: Computer;
+  readonly media: MediaChanger;
+  /** Its serial console. */
+  readonly console: ConsoleFeed;
+  /**
+   * False if the kernel runs without firmware: it finds no screen and no keyboard, so keys would be
+   * lost and are refused.
+   */
+  readonly hasScreen: boolean;
 }
 
 /**
- * Opens the control socket of a computer and returns a function that closes it. Rejects with a
- * FarbusError.
- * @param hasScreen False if the kernel runs without firmware: it finds no screen and no keyboard,
- * so keys would be lost and are refused.
+ * Handles control commands: `screenshot {picture}`, `type {text}`, `console`, a stream, `eject
+ * {drive, force}` and `insert {drive, source}`.
  */
-export async function openComputerControl(
-  name: string,
-  computer: Computer,
-  media: MediaChanger,
-  env: NodeJS.ProcessEnv,
-  { hasScreen = true } = {},
-): Promise<() => Promise<void>> {
-  const socket = await serveControl(
-    `${prefix}${name}.${process.pid}`,
-    (request, work) => answer(request, computer, media, work, hasScreen),
-    env,
-  );
-  return () => socket.close();
+export function computerHandler(parts: Controlled): ControlHandler {
+  return (request, work) => answer(request, parts, work);
 }
 
-async function answer(
-  request: ControlRequest,
-  computer: Computer,
-  media: MediaChanger,
-  work: Work,
-  hasScreen: boolean,
-): Promise<unknown> {
+async function answer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
+  const { computer, media, console, hasScreen } = parts;
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
     case 'screenshot': {
@@ -79,11 +66,13 @@ async function answer(
     case 'type':
       if (!hasScreen) {
         throw new FarbusError(
-          'this computer takes no keys: its console is the serial port, in the terminal of farbus run; start it with --bios',
+          'this computer takes no keys: its console is the serial port: use farbus console, or start it with --bios',
         );
       }
       await typed(computer, String(request['text']), work.signal);
       return {};
+    case 'console':
+      return consoleStream(console, (bytes) => void computer.sendSerial(bytes));
     case 'eject':
       return { done: await media.eject(drive, request['force'] === true) };
     case 'insert':
@@ -106,24 +95,12 @@ async function typed(computer: Computer, text: string, signal: AbortSignal): Pro
   }
 }
 
-/**
- * Sends a request to this user's computer `name`. Rejects with a FarbusError if no computer or
- * several have that name.
- */
+/** Sends a request to a computer of `farbus run`. Rejects with a FarbusError if there is none. */
 export async function askComputer(
   name: string,
   request: ControlRequest,
   { env, onWorking }: { readonly env: NodeJS.ProcessEnv; readonly onWorking: OnWorking },
 ): Promise<unknown> {
-  const paths = await controlSockets(`${prefix}${checkName(name)}.`, env);
-  // A killed process leaves its socket behind.
-  const dead = await Promise.all(paths.map(isDead));
-  const [path, more] = paths.filter((_, index) => !dead[index]);
-  if (path === undefined) {
-    throw new FarbusError(`no computer ${JSON.stringify(name)} runs here: start one by farbus run --name ${name}`);
-  }
-  if (more !== undefined) {
-    throw new FarbusError(`several computers are called ${JSON.stringify(name)}: give them names by farbus run --name`);
-  }
+  const { path } = await findOfKind(name, 'computer', 'this command is for computers of farbus run', env);
   return askControl(path, request, { onWorking });
 }

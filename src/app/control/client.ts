@@ -1,17 +1,16 @@
 /** The client of control sockets (server.ts). */
-import { readdir } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { onAbort } from '../../base/abort.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { checkSocketPath } from '../../network/socket.node.js';
-import { findControlFolder } from './folder.js';
 import type { ControlRequest } from './server.js';
 import { answerLine, type OnWorking } from './working.js';
 
 export interface AskOptions {
   /** Longest time without a line from the server, in ms. Default 10000. */
   readonly limitMs?: number;
+  /** `limitMs` is for the answer as a whole, however often the server reports that it works. */
+  readonly absolute?: boolean;
   readonly onWorking?: OnWorking;
   /** Withdraws the request: it rejects with the signal's reason. Later it has no effect. */
   readonly signal?: AbortSignal;
@@ -32,7 +31,7 @@ export async function askControl(path: string, request: ControlRequest, options:
 export async function openControl(
   path: string,
   request: ControlRequest,
-  { limitMs, onWorking, signal }: AskOptions = {},
+  { limitMs, absolute, onWorking, signal }: AskOptions = {},
 ): Promise<{ readonly socket: Socket; readonly rest: Uint8Array; readonly result: unknown }> {
   checkSocketPath(path);
   signal?.throwIfAborted();
@@ -40,7 +39,7 @@ export async function openControl(
   const unwatch = onAbort(signal, () => socket.destroy());
   try {
     socket.once('connect', () => socket.write(`${JSON.stringify({ ...request, progress: true })}\n`));
-    const { line, rest } = await answerLine(socket, onWorking, limitMs).catch((error: unknown) => {
+    const { line, rest } = await answerLine(socket, onWorking, { limitMs, absolute }).catch((error: unknown) => {
       signal?.throwIfAborted();
       const why = `the server at ${path} does not answer: ${messageOf(error)}`;
       const kind = error instanceof FarbusError ? error.kind : 'failed';
@@ -65,29 +64,4 @@ function parsed(path: string, line: string): { readonly result?: unknown; readon
   } catch (error) {
     throw new FarbusError(`the process that listens at ${path} is no server of farbus`, { cause: error });
   }
-}
-
-/** True if a process listens on the socket. */
-export function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
-}
-
-/** Paths of this user's control sockets whose name begins with `prefix`, including dead ones. */
-export async function controlSockets(prefix: string, env: NodeJS.ProcessEnv = process.env): Promise<string[]> {
-  const folder = findControlFolder(env);
-  if (folder === undefined) return [];
-  const names = await readdir(folder).catch((error: unknown) => {
-    throw new FarbusError(`cannot look into ${folder}: ${messageOf(error)}`, { cause: error });
-  });
-  return names
-    .filter((name) => name.startsWith(prefix) && name.endsWith('.sock'))
-    .sort()
-    .map((name) => join(folder, name));
 }

@@ -12,7 +12,7 @@ import { lstat, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
-import { isDead } from '../../base/owned.node.js';
+import { isDead, isRunning } from '../../base/owned.node.js';
 
 /** The path of the folder, which need not exist. */
 function controlPath(env: NodeJS.ProcessEnv): string {
@@ -73,30 +73,19 @@ function check(folder: string): boolean {
 const youngMs = 10_000;
 
 /**
- * Removes the sockets that killed processes have left: of servers and computers, whose names have
- * the PID, if no process has it or if it is this process's own; and every socket that refuses
- * connections.
+ * Removes the sockets that killed processes have left: those that refuse connections, and
+ * whose name has the id of a process that has ended or of this one, or that are no longer young.
  */
 export async function removeDeadSockets(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     if (!name.endsWith('.sock')) continue;
     const path = join(folder, name);
-    const pid = Number(/^(?:serve-|computer-.*\.)(\d+)\.sock$/.exec(name)?.[1] ?? 0);
-    let dead = pid > 0 && (pid === process.pid || !isRunning(pid));
-    if (!dead) {
-      const stat = await lstat(path).catch(() => undefined);
-      dead = stat?.isSocket() === true && Date.now() - stat.ctimeMs > youngMs && (await isDead(path));
-    }
-    if (dead) await rm(path, { force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errnoOf(error) !== 'ESRCH';
+    const pid = Number(/^(?:serve-|.*\.)(\d+)\.sock$/.exec(name)?.[1] ?? 0);
+    const ended = pid > 0 && (pid === process.pid || !isRunning(pid));
+    const stat = await lstat(path).catch(() => undefined);
+    if (!stat || (!ended && !(stat.isSocket() && Date.now() - stat.ctimeMs > youngMs))) continue;
+    // A failure is ignored: it does not hinder this process.
+    if (await isDead(path)) await rm(path, { force: true }).catch(() => undefined);
   }
 }
 

@@ -58,20 +58,27 @@ export async function working<T>(socket: Socket, tells: boolean, run: (work: Wor
   }
 }
 
+/** The time for an answer. */
+export interface AnswerLimit {
+  /** Longest time without a line, in ms. Default 10000. */
+  readonly limitMs?: number | undefined;
+  /** `limitMs` is for the answer as a whole. */
+  readonly absolute?: boolean | undefined;
+}
+
 /** Receives what the server waits for while it works on a request. */
 export type OnWorking = (what: string) => void;
 
 /**
  * Waits for the answer to a request that was sent on `socket`. The socket is then paused; `rest`
  * has the bytes that arrived after the answer.
- * @param limitMs longest time without a line, in ms. Rejects with a FarbusError of the kind
- * `no-answer` if the server sends nothing for that time: its process may be stopped. The caller
- * then closes the socket, which withdraws the request.
+ * Rejects with a FarbusError of the kind `no-answer` if the server sends nothing for the limit: its
+ * process may be stopped. The caller then closes the socket, which withdraws the request.
  */
 export function answerLine(
   socket: Socket,
   onWorking: OnWorking = () => undefined,
-  limitMs = silenceMs,
+  { limitMs = silenceMs, absolute = false }: AnswerLimit = {},
 ): Promise<{ line: string; rest: Uint8Array }> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -105,7 +112,7 @@ export function answerLine(
           return resolve({ line, rest: chunk.subarray(from) });
         }
         // A whole line is a sign of life; bytes of one could come for ever.
-        timer.refresh();
+        if (!absolute) timer.refresh();
         begun = true;
         if (what !== '' && what !== last) onWorking(what);
         last = what;

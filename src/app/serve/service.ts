@@ -164,6 +164,13 @@ export class ServeService {
     }));
   }
 
+  /** The sources of the exports, each with the export's name unless that is the source's end. */
+  get sources(): string[] {
+    return (this.#settings?.exports ?? []).map(({ name, source }) =>
+      source.location.endsWith(name) ? source.text : `${name}=${source.text}`,
+    );
+  }
+
   /** The URL of the metrics, if they are served. */
   get metricsAddress(): string | undefined {
     const at = this.#metrics?.address() as AddressInfo | null | undefined;

@@ -3,6 +3,7 @@
  * servers, drives, operating system.
  */
 import { join } from 'node:path';
+import { collectBytes } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { LogLevel } from '../../base/log.js';
 import { Steps, type Step, type StepSink } from '../../base/steps.js';
@@ -81,7 +82,6 @@ class SiteComputer implements RunningComputer {
   readonly #closing: (() => Promise<unknown>)[] = [];
   readonly #gone = new AbortController();
   #computer: Computer | undefined;
-  #output: number[] = [];
   #over = false;
   #stopped: Promise<void> | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -149,7 +149,7 @@ class SiteComputer implements RunningComputer {
     this.#computer = computer;
     this.#own(() => computer.stop());
     if (this.#over as boolean) return;
-    computer.onSerial((byte) => this.#collect(byte));
+    computer.onSerial(collectBytes((bytes) => this.#events.output(bytes)));
     void computer.ended.then((why) => this.#end('ended', why === 'halted' ? 'it has halted' : 'it asked for a reset'));
     this.#state('booting', guest.version);
     const started = await startGuest(computer, guest, snapshot, memory, {
@@ -250,16 +250,6 @@ class SiteComputer implements RunningComputer {
 
   #tellLeases(): void {
     this.#events.leases([...this.#leases].map(([device, { holder, sides }]) => ({ device, holder, sides })));
-  }
-
-  /** Console bytes arrive one by one; sends those of one iteration of the event loop together. */
-  #collect(byte: number): void {
-    if (this.#output.push(byte) > 1) return;
-    setImmediate(() => {
-      const bytes = Uint8Array.from(this.#output);
-      this.#output = [];
-      this.#events.output(bytes);
-    });
   }
 
   /**

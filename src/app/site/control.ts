@@ -2,11 +2,11 @@
  * The control socket of a running site: the states of its computers, their leases and consoles, and
  * its end.
  */
-import type { Socket } from 'node:net';
 import { FarbusError } from '../../base/errors.js';
 import { isOver, type LeaseState } from '../../site/computer.js';
 import type { ComputerStatus, Supervisor } from '../../site/supervisor.js';
-import { ControlStream, type ControlHandler } from '../control/server.js';
+import { consoleStream } from '../control/console.js';
+import type { ControlHandler } from '../control/server.js';
 
 /** The result of `status`. */
 export interface SiteStatus {
@@ -16,12 +16,9 @@ export interface SiteStatus {
   readonly logs: string;
 }
 
-/** Maximum bytes buffered for a slow console reader; further output is dropped. */
-const maxPending = 1 << 20;
-
 /**
  * Handles control commands: `status`; `lease {device, to}`, which moves a lease; `console
- * {computer}`, a stream; and `down`, which ends the site.
+ * {computer}`, a stream; `stop-computer {computer}`; and `down`, which ends the site.
  */
 export function siteHandler(supervisor: Supervisor, logs: string, down: () => Promise<void>): ControlHandler {
   return async (request, work) => {
@@ -37,27 +34,18 @@ export function siteHandler(supervisor: Supervisor, logs: string, down: () => Pr
         await down();
         return {};
       }
+      case 'stop-computer': {
+        const computer = String(request['computer']);
+        work.waitsFor(() => `${computer} to end`);
+        await supervisor.stopComputer(computer);
+        return {};
+      }
       case 'console': {
         const computer = String(request['computer']);
-        supervisor.checkComputer(computer);
-        return new ControlStream((socket, rest) => console(socket, supervisor, computer, rest));
+        return consoleStream(supervisor.console(computer), (bytes) => supervisor.input(computer, bytes));
       }
       default:
         throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
     }
   };
-}
-
-function console(socket: Socket, supervisor: Supervisor, computer: string, rest: Uint8Array): void {
-  const stop = supervisor.watch(computer, {
-    receive: (bytes) => {
-      if (socket.writableLength < maxPending) socket.write(bytes);
-    },
-    over: () => socket.end(),
-  });
-  socket.on('close', stop);
-  socket.on('end', () => socket.end());
-  socket.on('data', (bytes: Buffer) => supervisor.input(computer, bytes));
-  if (rest.length > 0) supervisor.input(computer, rest);
-  socket.resume();
 }

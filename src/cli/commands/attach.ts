@@ -5,7 +5,7 @@
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { messageOf, usageError } from '../../base/errors.js';
+import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { byMkdtemp, makeOwnedFolder } from '../../base/owned.node.js';
 import type { BlockDevice } from '../../block/device.js';
 import { exportUri } from '../../export/nbd/address.js';
@@ -14,6 +14,7 @@ import { Exports } from '../../export/exports.js';
 import { Server } from '../../export/nbd/server.js';
 import { listenOn } from '../../network/listen.node.js';
 import { runCommand } from '../ui/child.js';
+import { enroll } from '../ui/enroll.js';
 import { filtersOf } from '../../app/filters.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
@@ -32,6 +33,7 @@ const options = {
     brief: 'the path of the socket (default: in a private folder)',
     about: 'the path of the socket; by default in a new private folder, which is removed at the end',
   },
+  name: { value: 'NAME', about: 'the name for farbus ps and stop; by default disk, disk-2 and so on' },
   reconnect: {
     value: 'SECONDS',
     default: '60',
@@ -85,6 +87,9 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
   const closing: (() => Promise<unknown>)[] = [];
   const signals = onSignals();
   try {
+    const without = 'farbus ps and stop will not find this disk';
+    const enrolled = await enroll({ io, kind: 'attach', name: values.name, log, uses: [text], without });
+    closing.push(() => enrolled.close());
     const opening = openSource(source, { filters, reconnectSeconds, log, signal: signals.signal });
     const device = await signals.during(opening, (late) => late.close());
     const server = new Server(new Exports(memoryOf(source, filters, bootId())), log);
@@ -93,6 +98,7 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');
     server.add(await listenOn({ path }, server.accept, (error) => log.log('warn', messageOf(error))));
     const uri = exportUri({ path }, '');
+    enrolled.serve(noRequests, () => ({ state: 'running', uses: [text], reach: [uri] }));
     if (!device.info.readOnly && !device.info.can.flush) {
       log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
     }
@@ -111,6 +117,11 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
     await closeAll(closing.reverse()).finally(() => signals.stop());
   }
 }
+
+/** An attached disk answers no requests but those of every process. */
+const noRequests = async (): Promise<never> => {
+  throw new FarbusError('an attached disk does not take this request: use farbus stop, or its socket');
+};
 
 /**
  * Calls all in order, and then rejects with the first error. If a disk fails to close, the folder

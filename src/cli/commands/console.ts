@@ -1,4 +1,4 @@
-/** `farbus console`: connects the terminal to the console of a computer of a site. */
+/** `farbus console`: connects the terminal to the console of a computer. */
 import { usageError } from '../../base/errors.js';
 import { isOver } from '../../site/computer.js';
 import { openControl } from '../../app/control/client.js';
@@ -6,31 +6,38 @@ import type { CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { onSignals } from '../ui/signals.js';
-import { findSite, siteStatus, statusLine } from '../../app/site/site.js';
+import { findNamed, wrongKind } from '../../app/control/find.js';
+import { siteStatus, statusLine } from '../../app/site/site.js';
 import { attachTerminal } from '../ui/terminal.js';
 
 const options = {
-  site: { value: 'SITE', about: 'the site, if several run' },
+  site: { value: 'SITE', about: 'the site, if several have a computer of that name; or give SITE/COMPUTER' },
 } as const satisfies Options;
 
 export const command = defineCommand({
   name: 'console',
-  summary: 'use the console of a computer of a site',
-  usage: ['COMPUTER [--site SITE]'],
+  summary: 'use the console of a running computer',
+  usage: ['[SITE/]COMPUTER [--site SITE]'],
   about: `
     Every key goes to the computer, Ctrl-C too; Ctrl-] leaves, and the computer continues. The console's last output is
     shown first. The command ends with the computer, and says why it ended. In a pipe, stdin goes to the computer.`,
   options,
-  examples: ['farbus console desk'],
-  pages: ['site'],
+  examples: ['farbus console desk', 'farbus console demo/desk'],
+  pages: ['site', 'run'],
   operands: [],
   run,
 });
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
-  const [computer, ...more] = operands;
-  if (computer === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
-  const { path } = await findSite(io.env, values.site);
+  const [name, ...more] = operands;
+  if (name === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
+  const found = await findNamed(values.site === undefined ? name : `${values.site}/${name}`, io.env);
+  const { process: of, computer } = found;
+  if (of.kind === 'site' && computer === undefined) {
+    throw wrongKind(found, 'name one of its computers, which farbus ps shows');
+  }
+  if (of.kind === 'serve' || of.kind === 'attach') throw wrongKind(found, 'it has no console');
+  const { path } = of;
   const signals = onSignals();
   const { signal } = signals;
   const opened = await openControl(path, { command: 'console', computer }, { signal }).catch((error: unknown) => {
@@ -41,7 +48,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const ended = new Promise<'ended'>((resolve) => socket.once('close', () => resolve('ended')));
   // Before the first output: who sees it may press Ctrl-C, which is the guest's.
   const terminal = attachTerminal(io, (bytes) => socket.write(bytes));
-  if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${computer}; Ctrl-] leaves\n`);
+  if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${name}; Ctrl-] leaves\n`);
   if (rest.length > 0) io.stdout.write(rest);
   socket.on('data', (bytes: Buffer) => io.stdout.write(bytes));
   socket.resume();
@@ -49,7 +56,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const left = Promise.race([terminal.left, ...(io.stdoutFailed ? [io.stdoutFailed] : [])]);
     const how = await Promise.race([ended, left.then(() => 'left' as const), signals.received]);
     if (how === 'left') io.stderr.write('\n');
-    if (how === 'ended') io.stderr.write(`farbus: ${await whyEnded(path, computer)}\n`);
+    if (how === 'ended') io.stderr.write(`farbus: ${await whyEnded(path, name, computer)}\n`);
     return typeof how === 'number' ? how : 0;
   } finally {
     terminal.stop();
@@ -58,7 +65,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   }
 }
 
-async function whyEnded(path: string, computer: string): Promise<string> {
+async function whyEnded(path: string, given: string, computer: string | undefined): Promise<string> {
+  if (computer === undefined) return `${given} has ended`;
   try {
     const { computers } = await siteStatus(path);
     const status = computers.find(({ name }) => name === computer);

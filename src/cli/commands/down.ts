@@ -24,8 +24,8 @@ export const command = defineCommand({
 
 async function run({ operands }: Given<typeof options>, io: CliIo): Promise<number> {
   if (operands.length > 1) throw usageError('farbus down [SITE]: one site at a time');
-  const { site, path } = await findSite(io.env, operands[0]);
+  const { name, path } = await findSite(io.env, operands[0]);
   await askControl(path, { command: 'down' }, { onWorking: tellWaiting(io) });
-  io.stdout.write(`${site} has ended\n`);
+  io.stdout.write(`${name} has ended\n`);
   return 0;
 }

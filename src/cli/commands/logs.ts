@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { FarbusError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { jsonLine, visible } from '../../base/printable.js';
-import { answers } from '../../app/control/client.js';
 import { logsFolder } from '../../site/folders.node.js';
 import { consoleEnd, logEnd } from '../../site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../site/read-logs.node.js';
@@ -12,7 +11,7 @@ import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
-import { controlPath, runningSites } from '../../app/site/site.js';
+import { runningSites, siteCalled } from '../../app/site/site.js';
 
 const options = {
   lines: { value: 'N', short: 'n', default: '200', about: 'the last N lines of each log' },
@@ -60,13 +59,12 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   try {
     await output.print(entriesOf(readers, (reader) => reader.last(count)));
     if (values.follow && runs) {
-      const path = controlPath(io.env, site);
       const stop = signals.received.then((status) => ({ status }));
       for (let ended = false; !ended && !output.broken;) {
         const signal = await Promise.race([stop, sleep(pollMs)]);
         if (signal) return signal.status;
         // Ask before reading, so that the last lines are read after the end.
-        ended = !(await answers(path));
+        ended = !(await siteCalled(site, io.env));
         await output.print(entriesOf(readers, (reader) => reader.read()));
       }
     }
@@ -81,7 +79,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
 
 /** The named site, else the only running one, else the last one that ran. */
 async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site: string; runs: boolean }> {
-  const running = await runningSites(io.env);
+  const running = (await runningSites(io.env)).map(({ name }) => name);
   const logged = loggedSites(logsFolder(io.env));
   if (named !== undefined) {
     if (logged.includes(named)) return { site: named, runs: running.includes(named) };

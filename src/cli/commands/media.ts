@@ -1,8 +1,10 @@
 /** `farbus media`: exchanges the media of removable drives of a running computer or server. */
-import { usageError } from '../../base/errors.js';
+import { FarbusError, usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { askControl } from '../../app/control/client.js';
-import { askComputer } from '../../app/computer/control.js';
+import { findNamed, wrongKind } from '../../app/control/find.js';
+import type { Registered } from '../../app/control/kinds.js';
+import type { ServeStatus } from '../../app/serve/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -32,9 +34,9 @@ export const command = defineCommand({
     '--server EXPORT insert SOURCE[,FILTER]...',
   ],
   about: `
-    NAME is the name of farbus run --name; the drive of that computer is changed. With --server it is the drive behind an
-    export of farbus serve: a physical one, or one that was given as NAME=SOURCE,removable, into which any source can be
-    inserted. Every client is told. A drive that the guest has locked is not ejected: the guest is asked to eject it. With
+    NAME is a computer of farbus run, or a server with one removable drive (farbus ps shows both). With --server, EXPORT
+    is that of any server. A server's drive is a physical one, or one that was given as NAME=SOURCE,removable, into which
+    any source can be inserted. Every client is told. A drive that the guest has locked is not ejected: the guest is asked to eject it. With
     --force the medium is taken in any case, and requests in flight fail.`,
   options,
   topics: ['sources', 'filters'],
@@ -61,13 +63,33 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     return onServer(await serverWith(name, socket, io.env), name, source, force, io);
   }
   if (socket !== undefined) throw usageError('--socket goes with --server');
+  const found = await findNamed(name, io.env);
+  if (found.process.kind === 'serve') {
+    if (values.drive !== undefined) throw usageError('--drive is for a computer; a server has exports');
+    const { path } = found.process;
+    return onServer(path, await removableExport(found.process), source, force, io);
+  }
+  if (found.process.kind !== 'computer') throw wrongKind(found, 'it has no removable drives');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
   // The process of the drive has another working directory, so send absolute paths.
   const request = { command: action!, ...drive, ...(source !== undefined && { source: absoluteText(source) }), force };
-  const { done } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as { done: string };
+  const answer = await askControl(found.process.path, request, { onWorking: tellWaiting(io) });
+  const { done } = answer as { done: string };
   io.stdout.write(`${visible(done)}
 `);
   return done.startsWith('asked') ? exitStatus.failed : exitStatus.done;
+}
+
+/** The only export of a server that is a removable drive. Rejects with a FarbusError. */
+async function removableExport({ name, path }: Registered): Promise<string> {
+  const { exports } = (await askControl(path, { command: 'status' })) as ServeStatus;
+  const [one, ...more] = exports.filter(({ medium }) => medium !== undefined).map((of) => of.name);
+  if (one === undefined)
+    throw new FarbusError(`the server ${name} has no removable drive: serve NAME=SOURCE,removable`);
+  if (more.length === 0) return one;
+  throw new FarbusError(
+    `${name} has several removable drives: farbus media --server ${[one, ...more].slice(0, 10).join(', or ')}`,
+  );
 }
 
 async function onServer(

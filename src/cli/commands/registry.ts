@@ -7,7 +7,9 @@ type Load = () => Promise<{ readonly command: Command }>;
 const registry = {
   run: () => import('./run.js'),
   serve: () => import('./serve.js'),
+  ps: () => import('./ps.js'),
   status: () => import('./status.js'),
+  stop: () => import('./stop.js'),
   attach: () => import('./attach.js'),
   copy: () => import('./copy.js'),
   info: () => import('./info.js'),

@@ -1,6 +1,7 @@
 /** `farbus run`: starts a client computer whose disks are elsewhere. */
 import type { DebianRelease } from '../../guest/lock.node.js';
-import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { collectBytes, ConsoleFeed } from '../../base/console-feed.js';
+import { FarbusError, usageError } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
 import { Steps } from '../../base/steps.js';
 import type { ClientComputer } from '../../computer/client.js';
@@ -16,9 +17,11 @@ import {
   mostProcessors,
 } from '../../app/computer/engine-choice.js';
 import { chooseGuest, createComputer, memoryFor, minMemory, startGuest } from '../../app/computer/start.js';
-import { checkName, openComputerControl } from '../../app/computer/control.js';
+import { computerHandler } from '../../app/computer/control.js';
+import type { Facts } from '../../app/control/registry.js';
 import { Media } from '../../app/computer/media.js';
 import { showScreen } from '../ui/screen-view.js';
+import { enroll } from '../ui/enroll.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options, Values } from '../table.js';
@@ -69,7 +72,10 @@ const options = {
       'default if the output is a terminal',
   },
   serial: { about: 'with --bios: use the serial console instead' },
-  name: { value: 'NAME', default: 'computer', about: 'the name for farbus screenshot, type and media' },
+  name: {
+    value: 'NAME',
+    about: 'the name for farbus ps, stop, screenshot, type and media; by default computer, computer-2 and so on',
+  },
   debian: { value: '11|12', choices: ['11', '12'], about: 'release of Debian: 12 by default; 11 has Linux 5.10' },
   with: {
     value: 'PACKAGES',
@@ -155,7 +161,6 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
   }
-  checkName(values.name);
   checkBios(values);
   const timeoutSeconds =
     values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
@@ -173,6 +178,9 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const closing: (() => Promise<unknown>)[] = [];
   const signals = onSignals();
   try {
+    const without = 'farbus ps, screenshot, type and media will not find this computer';
+    const enrolled = await enroll({ io, kind: 'computer', name: values.name, log, uses: values.drive, without });
+    closing.push(() => enrolled.close());
     const steps = new Steps();
     if (values.trace !== undefined) {
       const trace = await TracePrinter.open(values.trace, io.stderr, log);
@@ -222,7 +230,11 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
-    closing.push(await control(values.name, computer, media, io, log, values.bios));
+    const feed = new ConsoleFeed();
+    computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
+    void computer.ended.then(() => feed.end());
+    const handler = computerHandler({ computer, media, console: feed, hasScreen: values.bios });
+    enrolled.serve(handler, () => factsOf(enrolled.name, values));
     if (values.exec === undefined) {
       return await Promise.race([signals.received, interactive({ io, computer, guest, memory, log, screen, values })]);
     }
@@ -250,24 +262,10 @@ interface Session {
   readonly values: RunValues;
 }
 
-/**
- * Opens the control socket, by which this user's other commands find the computer. If that fails,
- * the computer runs without it.
- */
-async function control(
-  name: string,
-  computer: ClientComputer,
-  media: Media,
-  io: CliIo,
-  log: Session['log'],
-  hasScreen: boolean,
-): Promise<() => Promise<void>> {
-  try {
-    return await openComputerControl(name, computer, media, io.env, { hasScreen });
-  } catch (error) {
-    log.log('warn', `farbus screenshot, type and media will not find this computer: ${messageOf(error)}`);
-    return async () => undefined;
-  }
+/** The computer for `farbus ps`. */
+function factsOf(name: string, { drive, bios }: RunValues): Facts {
+  const console = `farbus console ${name}`;
+  return { state: 'running', uses: drive, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
 }
 
 function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {

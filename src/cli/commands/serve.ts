@@ -6,10 +6,11 @@ import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
 import { bootId } from '../../base/boot-id.node.js';
-import { serveControl, type ControlSocket } from '../../app/control/server.js';
+import type { Facts } from '../../app/control/registry.js';
 import type { Work } from '../../base/work.js';
 import { handedSockets, ServiceNotifier } from '../../export/systemd.node.js';
 import { filtersOf } from '../../app/filters.js';
+import { enroll, type Enrolled } from '../ui/enroll.js';
 import { announce, jsonLogger, stderrLogger, type CliIo } from '../ui/io.js';
 import { parseListen } from '../../app/serve/listen.js';
 import { defineCommand } from '../command.js';
@@ -95,6 +96,10 @@ const options = {
       'write each step of every request with its time, on stderr or to FILE, under the number that the trace of the ' +
       'client shows (NBD cookie, AoE tag)',
   },
+  'server-name': {
+    value: 'NAME',
+    about: 'the name of this server for farbus ps, status and stop; by default server, server-2 and so on',
+  },
   name: { value: 'NAME', about: 'name of the export, if there is one SOURCE' },
   description: { value: 'TEXT', about: 'description of the export for people, if there is one SOURCE' },
   'tls-certificates': {
@@ -172,8 +177,8 @@ async function serve({ values, operands }: Given<typeof options>, io: CliIo): Pr
   const log = json ? jsonLogger(io) : stderrLogger(io);
   const read = (): Promise<ServeSettings> => settingsOf(values, operands);
   const settings = await read();
-  const run = new Run({ io, log, read, reloads: values.config !== undefined, json: values.json, trace: values.trace });
-  return run.run(settings);
+  const { config, trace, 'server-name': serverName } = values;
+  return new Run({ io, log, read, reloads: config !== undefined, json: values.json, trace, serverName }).run(settings);
 }
 
 /** Time for the server to end after the first signal, in ms, whatever hangs (docs/serve.md). */
@@ -245,6 +250,8 @@ interface RunOptions {
   readonly json: boolean;
   /** File for trace steps; '' for stderr; undefined for no trace. */
   readonly trace: string | undefined;
+  /** The name that the user chose for the server. */
+  readonly serverName: string | undefined;
 }
 
 /** A server from its start to its end. */
@@ -257,26 +264,26 @@ class Run {
   }
 
   async run(settings: ServeSettings): Promise<number> {
-    const { io, log, json, trace } = this.#options;
+    const { io, log, json, trace, serverName } = this.#options;
     const steps = trace === undefined ? undefined : new Steps();
     const printer = steps && (await TracePrinter.open(trace!, io.stderr, log));
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
     const signals = onSignals({ hangUp: false, endMs });
     const service = new ServeService({ log, bootId: bootId(), sockets: handedSockets(io.env), steps });
-    let control: ControlSocket | undefined;
+    let enrolled: Enrolled | undefined;
     let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
         log.log('error', `not reloaded, the settings stay as they were: ${messageOf(error)}`);
       });
     try {
+      const uses = settings.exports.map(({ source }) => source.text);
+      const without = 'farbus status will not find this server';
+      enrolled = await enroll({ io, kind: 'serve', name: serverName, log, uses, without });
       await signals.during(service.start(settings, signals.signal));
       const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
-      control = await serveControl(`serve-${process.pid}`, handler, io.env).catch((error: unknown) => {
-        log.log('warn', `farbus status will not find this server: ${messageOf(error)}`);
-        return undefined;
-      });
+      enrolled.serve(handler, () => factsOf(service));
       process.on('SIGHUP', hangUp);
       announce(io, json ? jsonOf(service) : linesOf(service), log);
       notifier.ready(summary(service));
@@ -288,7 +295,7 @@ class Run {
       }, sayEndingAfterMs);
     } finally {
       process.off('SIGHUP', hangUp);
-      await control?.close();
+      await enrolled?.close();
       try {
         await service.stop();
       } finally {
@@ -331,6 +338,11 @@ function linesOf(service: ServeService): string {
   const lines = service.listening.flatMap((at) => described.map(({ name }) => service.uri(at, name)));
   const segments = described.flatMap(({ uris }) => uris.filter((uri) => uri.startsWith('aoe:')));
   return [...lines, ...segments].map((line) => `${line}\n`).join('');
+}
+
+/** The server for `farbus ps`. */
+function factsOf(service: ServeService): Facts {
+  return { state: 'running', uses: service.sources, reach: service.describe().flatMap(({ uris }) => uris) };
 }
 
 function jsonOf(service: ServeService): string {

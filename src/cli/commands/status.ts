@@ -2,17 +2,20 @@
  * `farbus status`: shows the status of this user's servers and sites, reloads a server's settings,
  * or takes the right to write an export.
  */
-import { FarbusError, isFailure } from '../../base/errors.js';
+import { FarbusError, isFailure, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
-import { formatBytes } from '../../base/format.js';
-import { askControl, controlSockets } from '../../app/control/client.js';
+import { formatBytes, formatSeconds as duration } from '../../base/format.js';
+import { askControl } from '../../app/control/client.js';
+import { describe as describeProcess } from '../../app/control/description.js';
+import { findNamed, wrongKind, type Named } from '../../app/control/find.js';
+import { kindWords } from '../../app/control/kinds.js';
+import { nameOf, running } from '../../app/control/registry.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
-import { noOperands } from '../options.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import type { ExportStatus, ServeStatus } from '../../app/serve/control.js';
-import { describeSites } from '../../app/site/site.js';
+import { describeSite, runningSites } from '../../app/site/site.js';
 
 const options = {
   socket: { value: 'PATH', about: 'only the server with this control socket' },
@@ -31,38 +34,46 @@ const options = {
 export const command = defineCommand({
   name: 'status',
   summary: 'show the servers and sites that run here',
-  usage: ['[OPTIONS]'],
+  usage: ['[NAME] [OPTIONS]'],
   about: `
     Shows every farbus serve of this user: where it listens, its exports, their clients, and its counts. Then come the
     sites of farbus up, with the states of their computers and the holders of their leases. A server that does not answer
-    within 2 seconds is named on stderr.`,
+    within 2 seconds is named on stderr. With NAME, shows only that server, site, computer or disk (farbus ps lists them).`,
   options,
   statuses: [['1', 'also: a server did not answer within 2 seconds']],
-  examples: ['farbus status', 'farbus status --json', 'farbus status --take disk.img'],
+  examples: ['farbus status', 'farbus status desk', 'farbus status --json', 'farbus status --take disk.img'],
   pages: ['serve'],
   operands: [],
   run,
 });
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
-  noOperands('status', operands);
-  const servers = await find(values.socket, io.env);
+  const [name, ...more] = operands;
+  if (more.length > 0) throw usageError('farbus status [NAME]: one name at a time; farbus ps shows all');
+  if (name !== undefined && values.socket !== undefined) throw usageError('give a NAME or --socket, not both');
+  const named = name === undefined ? undefined : await findNamed(name, io.env);
+  if (named && (named.process.kind !== 'serve' || named.computer !== undefined)) {
+    if (values.take !== undefined || values.reload) throw wrongKind(named, '--take and --reload are for servers');
+    return statusOfNamed(named, values.json, io);
+  }
+  const socket = named?.process.path ?? values.socket;
+  const servers = await find(socket, io.env);
   const onWorking = tellWaiting(io);
   if (values.take !== undefined)
     await askControl(having(servers, values.take), { command: 'lease', export: values.take }, { onWorking });
   if (values.reload) {
-    const sockets = [...servers.answers.map(({ socket }) => socket), ...servers.silent];
+    const sockets = [...servers.answers.map((one) => one.socket), ...servers.silent];
     if (sockets.length === 0) throw new FarbusError('no farbus serve runs here');
     if (sockets.length > 1) {
-      throw new FarbusError(`--reload is for one server: name it by --socket, one of ${sockets.join(', ')}`);
+      throw new FarbusError(`--reload is for one server: name it, one of ${sockets.map(nameOf).join(', ')}`);
     }
     await askControl(sockets[0]!, { command: 'reload' }, { onWorking });
   }
   const changed = values.take !== undefined || values.reload;
-  const { answers, silent } = changed ? await find(values.socket, io.env) : servers;
+  const { answers, silent } = changed ? await find(socket, io.env) : servers;
   if (values.json) io.stdout.write(jsonLine(answers));
   else {
-    const sites = values.socket === undefined ? await describeSites(io.env) : [];
+    const sites = socket === undefined ? await Promise.all((await runningSites(io.env)).map(describeSite)) : [];
     if (answers.length === 0 && silent.length === 0) io.stdout.write('no farbus serve runs here\n');
     io.stdout.write([...answers.map(describe), ...sites].join('\n'));
   }
@@ -71,10 +82,31 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   return exitStatus.failed;
 }
 
+/** Prints the status of anything but a server. */
+async function statusOfNamed({ process: of, computer }: Named, json: boolean, io: CliIo): Promise<number> {
+  const description = await describeProcess(of);
+  const part = description.computers?.find((one) => one.name === computer);
+  if (json) io.stdout.write(jsonLine(part ? [{ ...part, site: of.name }] : [description]));
+  else if (of.kind === 'site' && !part) io.stdout.write(await describeSite(of));
+  else {
+    const { state, uses, reach } = part ?? description;
+    const up = Math.max(0, Math.round((Date.now() - Date.parse(description.since)) / 1000));
+    const lines = [
+      `${kindWords[part ? 'computer' : of.kind]} ${part ? `${of.name}/${part.name}` : of.name}: ${state}`,
+      `  process      ${of.pid}, up ${duration(up)}`,
+      ...uses.map((one) => `  uses         ${one}`),
+      ...reach.map((one) => `  reach it by  ${one}`),
+      `  control      ${of.path}`,
+    ];
+    io.stdout.write(lines.map((line) => `${visible(line)}\n`).join(''));
+  }
+  return exitStatus.done;
+}
+
 /** Time limit for a status reply, in ms; a server needs not wait for anything to give it. */
 const limitMs = 2000;
 
-type Found = ServeStatus & { readonly socket: string };
+type Found = ServeStatus & { readonly name: string; readonly socket: string };
 
 interface Servers {
   readonly answers: readonly Found[];
@@ -85,15 +117,16 @@ interface Servers {
 /** Asks all servers in parallel. */
 async function find(socket: string | undefined, env: NodeJS.ProcessEnv): Promise<Servers> {
   const ask = async (path: string): Promise<Found> => ({
-    ...((await askControl(path, { command: 'status' }, { limitMs })) as ServeStatus),
+    name: nameOf(path),
+    ...((await askControl(path, { command: 'status' }, { limitMs, absolute: true })) as ServeStatus),
     socket: path,
   });
   if (socket !== undefined) return { answers: [await ask(socket)], silent: [] };
   const silent: string[] = [];
-  const asked = (await controlSockets('serve-', env)).map((path) =>
+  const servers = (await running(env)).filter(({ kind }) => kind === 'serve');
+  const asked = servers.map(({ path }) =>
     ask(path).catch((error: unknown) => {
-      // A killed server leaves its socket behind; only a server that runs and does not answer
-      // counts as silent.
+      // Only a server that does not answer counts as silent, not one that ends or starts.
       if (isFailure(error, 'no-answer')) silent.push(path);
       return undefined;
     }),
@@ -128,7 +161,7 @@ function describe(server: Found): string {
   const { pid, uptime, listening, connections, memory, exports, metrics } = server;
   const refused = connections.refused > 0 ? `, ${connections.refused} refused` : '';
   const lines = [
-    `process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
+    `${server.name}: process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
     `  listens at   ${listening.join(' ')}${metrics === undefined ? '' : `; metrics at ${metrics}`}`,
     `  control      ${server.socket}`,
     `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
@@ -151,20 +184,4 @@ function exportLines(of: ExportStatus): string[] {
       return `    client ${id} ${peer}${tlsName === undefined ? '' : ` ${tlsName}`}, ${duration(connected)}${writes}`;
     }),
   ];
-}
-
-function duration(seconds: number): string {
-  const parts = [
-    Math.floor(seconds / 86_400),
-    Math.floor(seconds / 3600) % 24,
-    Math.floor(seconds / 60) % 60,
-    seconds % 60,
-  ];
-  const units = ['d', 'h', 'min', 's'];
-  const first = parts.findIndex((part) => part > 0);
-  if (first < 0) return '0 s';
-  return [first, first + 1]
-    .filter((at) => at < 4)
-    .map((at) => `${parts[at]!} ${units[at]!}`)
-    .join(' ');
 }

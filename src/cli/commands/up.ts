@@ -8,8 +8,7 @@ import { sleep } from '../../base/event-loop.js';
 import { visible } from '../../base/printable.js';
 import type { OnProgress } from '../../guest/progress.js';
 import { isOver } from '../../site/computer.js';
-import { answers } from '../../app/control/client.js';
-import type { ControlSocket } from '../../app/control/server.js';
+import { register, type Facts, type Registration } from '../../app/control/registry.js';
 import { siteHandler } from '../../app/site/control.js';
 import { logFolder } from '../../site/folders.node.js';
 import { SiteLogs } from '../../site/logs.node.js';
@@ -20,8 +19,8 @@ import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
-import { onSignals } from '../ui/signals.js';
-import { controlPath, loadSite, serveSite, siteStatus, statusLine } from '../../app/site/site.js';
+import { endInOrder, onSignals } from '../ui/signals.js';
+import { loadSite, siteCalled, siteFacts, siteStatus, statusLine } from '../../app/site/site.js';
 import { prepareSystems, siteSupervisor } from '../../app/site/start.js';
 
 const options = {
@@ -73,12 +72,11 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     io.stdout.write(`${site.name}: ${many(site.computers, 'computer')}, ${many(site.segments, 'segment')}\n`);
     return 0;
   }
-  const path = controlPath(io.env, site.name);
-  if (await answers(path)) {
+  if (await siteCalled(site.name, io.env)) {
     throw new FarbusError(`the site ${site.name} runs already: farbus down ${site.name} ends it`);
   }
   await prepare(site, io);
-  if (values.detach) return detach(file, path, site.name, values, io);
+  if (values.detach) return detach(file, site.name, values, io);
   return stay(site, io, values);
 }
 
@@ -120,10 +118,17 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
       },
     },
   });
-  let control: ControlSocket | undefined;
+  let control: Registration | undefined;
+  const facts = (): Facts => siteFacts(site, () => supervisor.status);
   try {
-    const handler = siteHandler(supervisor, folder, () => supervisor.stop());
-    control = await serveSite(io.env, site.name, handler);
+    control = await register(
+      { kind: 'site', name: site.name, usual: site.name, env: io.env, end: endInOrder },
+      facts(),
+    );
+    control.serve(
+      siteHandler(supervisor, folder, () => supervisor.stop()),
+      facts,
+    );
     // Do this after taking the control socket: before, the logs may belong to a running site.
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
@@ -145,7 +150,6 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
 /** Starts this command again in the background, and shows the states until all computers are up. */
 async function detach(
   file: string,
-  path: string,
   name: string,
   { trace, json }: { trace: boolean; json: boolean },
   io: CliIo,
@@ -165,7 +169,7 @@ async function detach(
   const until = performance.now() + detachLimit;
   while (performance.now() < until) {
     await sleep(200);
-    const status = await statusAt(path);
+    const status = await statusOf(name, io.env);
     for (const one of status) {
       const line = statusLine(one);
       if (shown.get(one.name) !== line) io.stdout.write(`${line}\n`);
@@ -180,9 +184,10 @@ async function detach(
   throw new FarbusError('the site is not up yet; farbus down ends it');
 }
 
-async function statusAt(path: string): Promise<readonly ComputerStatus[]> {
+async function statusOf(name: string, env: NodeJS.ProcessEnv): Promise<readonly ComputerStatus[]> {
   try {
-    return (await siteStatus(path)).computers;
+    const site = await siteCalled(name, env);
+    return site ? (await siteStatus(site.path)).computers : [];
   } catch {
     // The socket does not exist yet or any more; the caller watches the process for that.
     return [];

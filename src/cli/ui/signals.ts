@@ -44,6 +44,19 @@ export function takeSignals(): () => void {
   };
 }
 
+/** Functions that begin the end in order of the commands that use {@link onSignals}. */
+const endings = new Set<() => void>();
+
+/**
+ * Ends this process in order, as SIGTERM does. A later call, or a call after a signal, has no
+ * further effect: a second SIGTERM would end the process at once.
+ */
+export function endInOrder(): void {
+  // Without a handler here, the process passes SIGTERM on to the command that it runs.
+  if (endings.size === 0) process.kill(process.pid, 'SIGTERM');
+  for (const end of endings) end();
+}
+
 /** Error: a signal ended a command before it had a result. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
@@ -101,6 +114,10 @@ export function onSignals({ hangUp = true, endMs = defaultEndMs } = {}): Signals
   if (hangUp) process.on('SIGHUP', onHangUp);
   process.on('SIGTERM', onTerm);
   process.on('SIGINT', onInt);
+  const end = (): void => {
+    if (count === 0) onTerm();
+  };
+  endings.add(end);
   return {
     received,
     signal: abort.signal,
@@ -119,6 +136,7 @@ export function onSignals({ hangUp = true, endMs = defaultEndMs } = {}): Signals
     },
     stop: () => {
       clearTimeout(timer);
+      endings.delete(end);
       give();
       process.off('SIGHUP', onHangUp);
       process.off('SIGTERM', onTerm);
