@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { chooseGuest } from '../../src/app/computer/start.js';
 import { farbusServe, stop } from '../interop/nbd-target-farbus.js';
+import { makeBootDisk, type BootDisk } from '../support/amd64-disk.js';
 import { hostAddress, inKvmLab } from '../support/kvm-lab.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -45,6 +46,7 @@ const runs = {
 
 describe('an amd64 Debian on KVM', () => {
   let output = '';
+  let bootDisk: BootDisk;
 
   beforeAll(async () => {
     for (const disk of disks) {
@@ -56,13 +58,15 @@ describe('an amd64 Debian on KVM', () => {
     }
     // The lab cannot write to the cache.
     for (const ahci of [false, true]) await chooseGuest({ architecture: 'amd64', ahci, log: { log: () => undefined } });
-    const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks], 2);
+    bootDisk = await makeBootDisk();
+    const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks, bootDisk.path], 3);
     const uri = (name: string) => server.lines.find((line) => line.includes(name))!.replace('127.0.0.1', hostAddress);
     const run = (options: string, drive: string, exec: string) =>
       `echo '--- ${options}'; node ${farbus} run ${options} ${drive} --exec '${exec}'; echo "status $?"`;
     const script = [
       run(runs.nvme, `--drive ${uri('nvme.img')}`, commands('/dev/nvme0n1')),
       run(runs.ahci, `--drive ${uri('ahci.img')},bus=ahci`, commands('/dev/sda')),
+      `echo '--- bios'; node ${farbus} run --engine kvm --bios --drive ${uri('disk.img')} < /dev/null; echo "status $?"`,
       run('--engine kvm', '', 'poweroff -f').replace('--- --engine kvm', '--- poweroff'),
     ].join('\n');
     const lab = await inKvmLab(script, 560_000);
@@ -96,6 +100,17 @@ describe('an amd64 Debian on KVM', () => {
     execFileSync('fsck.ext4', ['-fn', disk], { env });
     const found = execFileSync('debugfs', ['-R', 'cat numbers', disk], { env, maxBuffer: 16 << 20 }).toString();
     expect(found === numbers, found.slice(0, 100)).toBe(true);
+  });
+
+  it('is started by the firmware and GRUB from a far disk, with all output on the serial port', () => {
+    const said = part('bios');
+    expect(said).toContain('Booting from Hard Disk');
+    expect(said).toContain(`hash ${bootDisk.hash}`);
+    expect(said).toContain('the guest has halted');
+    expect(said).toMatch(/^status 0$/m);
+    const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
+    const seen = execFileSync('debugfs', ['-R', 'cat seen', `${bootDisk.path}?offset=1048576`], { env }).toString();
+    expect(seen).toBe('once more\n');
   });
 
   it('ends the run when it switches off', () => {

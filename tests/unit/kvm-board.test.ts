@@ -1,8 +1,9 @@
 /** The board of the KVM engine, without KVM: its ports, PCI functions, MSI-X and ACPI tables. */
 import { describe, expect, it } from 'vitest';
 import { Steps } from '../../src/base/steps.js';
-import { acpiTables, tablesAt } from '../../src/machine/engines/kvm/board/acpi.js';
+import { acpiTables, placedTables, tablesAt } from '../../src/machine/engines/kvm/board/acpi.js';
 import { Board } from '../../src/machine/engines/kvm/board/board.js';
+import { FwCfg } from '../../src/machine/engines/kvm/board/fw-cfg.js';
 import { outputBytes } from '../../src/machine/engines/kvm/board/shared-state.js';
 import { pciConfig } from '../../src/machine/pci.js';
 import { TrapHandler } from '../../src/machine/trap.js';
@@ -232,11 +233,25 @@ describe('switching off and reset', () => {
   });
 });
 
+it('shows firmware an ISA bridge, and the subsystem by which it looks for fw_cfg', () => {
+  const { board } = makeBoard();
+  expect(board.readPort(0x511, 1)).toBe(0xff);
+  board.pci.addChipset();
+  expect(readConfig(board, 0, 0x2c)).toBe(0x11001af4);
+  expect(readConfig(board, 1, 0)).toBe(0x70008086);
+});
+
 it('answers any access to any port and any address', () => {
   const { board } = makeBoard();
+  const memory = new Uint8Array(0x10000);
+  board.fwCfg = new FwCfg({ items: new Map(), files: new Map([['file', Uint8Array.of(1, 2, 3)]]) }, (at, length) =>
+    at + length <= memory.length ? memory.subarray(at, at + length) : undefined,
+  );
   let seed = 1;
   const random = (below: number) => (seed = (seed * 48271) % 0x7fffffff) % below;
-  const interesting = [0x3f8, 0x3fc, 0x61, 0x64, 0x70, 0x71, 0xcf8, 0xcfc, 0xcfe, 0x600, 0x602, 0x604];
+  const interesting = [
+    0x3f8, 0x3fc, 0x61, 0x64, 0x70, 0x71, 0xcf8, 0xcfc, 0xcfe, 0x510, 0x514, 0x518, 0x600, 0x602, 0x604,
+  ];
   for (let i = 0; i < 50_000; i++) {
     const bytes = [1, 2, 4][random(3)]!;
     const port = random(2) ? interesting[random(interesting.length)]! + random(4) : random(0x10000);
@@ -251,7 +266,7 @@ it('answers any access to any port and any address', () => {
 });
 
 describe('the ACPI tables', () => {
-  const tables = acpiTables({ processors: 2, inputOf: (slot) => [10, 11, 5, 7][slot & 3]! });
+  const tables = placedTables(acpiTables({ processors: 2, inputOf: (slot) => [10, 11, 5, 7][slot & 3]! }));
   const view = new DataView(tables.buffer, tables.byteOffset, tables.length);
   const table = (at: bigint) => {
     const offset = Number(at) - tablesAt;

@@ -185,13 +185,16 @@ export function createServerComputer(
 }
 
 function partsOf(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
-  const { engine, processors } = options;
+  const { engine, processors, firmware } = options;
   if (engine === 'kvm') {
-    return { ...options, drives, createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, onEnd }) };
+    return {
+      ...options,
+      drives,
+      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, onEnd }),
+    };
   }
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
   const mac = options.adapter?.mac;
-  const { firmware } = options;
   return {
     createEngine: (trap, onEnd, ide) => createV86({ memorySize, wasmPath, trap, mac, firmware, ide, onEnd }),
     drives,

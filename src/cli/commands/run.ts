@@ -71,7 +71,7 @@ const options = {
       'with --bios: show the screen of the computer in the terminal, in text modes, and send it the keys; this is the ' +
       'default if the output is a terminal',
   },
-  serial: { about: 'with --bios: use the serial console instead' },
+  serial: { about: 'with --bios: use the serial console instead; KVM has no screen, and always uses it' },
   name: {
     value: 'NAME',
     about: 'the name for farbus ps, stop, screenshot, type and media; by default computer, computer-2 and so on',
@@ -172,7 +172,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (values.screen && !values.bios)
     throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
   if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
-  const screen = values.screen || (values.bios && !values.serial && terminal);
+  const wantsScreen = values.screen || (values.bios && !values.serial && terminal);
   const log = stderrLogger(io, values.quiet || values.exec !== undefined);
   const progress = new ProgressLine(io);
   const closing: (() => Promise<unknown>)[] = [];
@@ -204,7 +204,10 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
-    const engine = chooseEngine(values.engine, io.env, beyondKvm(values, drives));
+    const namesKvm = (values.engine ?? io.env['FARBUS_ENGINE']) === 'kvm';
+    const lacks = beyondKvm(values, drives, values.screen || (wantsScreen && !namesKvm));
+    const engine = chooseEngine(values.engine, io.env, lacks);
+    const screen = wantsScreen && engine.name === 'v86';
     if (engine.why !== undefined) log.log('info', engine.why);
     checkMachine(engine, wanted || 0, processors);
     const choosing = chooseGuest({
@@ -230,13 +233,17 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
+    const hasScreen = values.bios && engine.name === 'v86';
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
     void computer.ended.then(() => feed.end());
-    const handler = computerHandler({ computer, media, console: feed, hasScreen: values.bios });
+    const handler = computerHandler({ computer, media, console: feed, hasScreen });
     enrolled.serve(handler, () => factsOf(enrolled.name, values));
     if (values.exec === undefined) {
-      return await Promise.race([signals.received, interactive({ io, computer, guest, memory, log, screen, values })]);
+      return await Promise.race([
+        signals.received,
+        interactive({ io, computer, guest, memory, log, hasScreen, screen, values }),
+      ]);
     }
     const { exec: command, snapshot, json } = values;
     const { signal } = signals;
@@ -257,6 +264,8 @@ interface Session {
   readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
   readonly memory: number;
   readonly log: ReturnType<typeof stderrLogger>;
+  /** True if the computer has a screen that its firmware uses. */
+  readonly hasScreen: boolean;
   /** True if the terminal shows the computer's screen instead of its serial console. */
   readonly screen: boolean;
   readonly values: RunValues;
@@ -275,9 +284,11 @@ function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
 }
 
 /** Needs of these options that the KVM engine does not meet yet. */
-function beyondKvm({ bios, snapshot }: RunValues, drives: readonly ClientDrive[]): string[] {
+function beyondKvm({ snapshot }: RunValues, drives: readonly ClientDrive[], screen: boolean): string[] {
   const ide = drives.some(({ bus }) => bus === 'ide');
-  return [bios && '--bios', snapshot !== undefined && '--snapshot', ide && 'bus=ide'].filter((one) => one !== false);
+  return [screen && 'a screen', snapshot !== undefined && '--snapshot', ide && 'bus=ide'].filter(
+    (one) => one !== false,
+  );
 }
 
 function wholeMiB(bytes: number): number {
@@ -305,6 +316,8 @@ function checkBios(values: RunValues): void {
   }
 }
 
+/** Longest time of a timer of Node, in ms. */
+const longestTimer = 2 ** 31 - 1;
 /** Text that the firmware (SeaBIOS) shows if it finds nothing to boot. */
 const noBootText = /No bootable device/;
 
@@ -314,7 +327,7 @@ function nothingToBoot(): FarbusError {
   );
 }
 
-async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
+async function interactive({ io, computer, guest, memory, log, hasScreen, screen, values }: Session): Promise<number> {
   let watch: ReturnType<typeof setInterval> | undefined;
   const print = guestOutput(io, computer);
   if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
@@ -334,6 +347,11 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
     // If the terminal shows the screen, the user sees the firmware's own message.
     const nothing = new Promise<never>((_, reject) => {
       if (guest.image !== undefined || screen) return;
+      if (!hasScreen) {
+        const shown = computer.console.waitFor(noBootText, longestTimer);
+        // The wait fails when the computer ends.
+        return void shown.then(() => reject(nothingToBoot())).catch(() => undefined);
+      }
       watch = setInterval(() => {
         if (computer.screen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
       }, 500);

@@ -34,6 +34,9 @@ export const apiVersion = 12;
 /** Extensions for {@link Request.checkExtension}. */
 export const Extension = { tscDeadlineTimer: 72 } as const;
 
+/** Flags of a memory slot ([KVM] §4.35). */
+export const slotFlags = { readOnly: 2 } as const;
+
 /** Reasons of an exit to user space ([KVM] §5). */
 export const Exit = {
   io: 2,

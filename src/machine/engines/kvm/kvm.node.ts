@@ -9,9 +9,11 @@
  */
 import { FarbusError } from '../../../base/errors.js';
 import type {
+  BootPlace,
   DescriptorRegisters,
   Engine,
   EngineEnd,
+  Firmware,
   InterruptLine,
   PciFunction,
   ProtectedModeEntry,
@@ -19,9 +21,12 @@ import type {
 import type { TrapHandler } from '../../trap.js';
 import { Extension, Request, Sregs, apiVersion } from './abi.js';
 import { cpuidOf, supportedCpuid } from './cpuid.node.js';
-import { acpiTables, tablesAt } from './board/acpi.js';
+import { acpiTables, placedTables, tablesAt } from './board/acpi.js';
 import { Board } from './board/board.js';
+import { firmwareContent } from './board/firmware-content.js';
+import { FwCfg } from './board/fw-cfg.js';
 import { KvmMemory } from './memory.node.js';
+import { mapRom } from './rom.node.js';
 import { SerialInput } from './serial-input.js';
 import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
@@ -34,14 +39,22 @@ export interface KvmOptions {
   /** Number of processors. Default: 1. */
   readonly processors?: number | undefined;
   readonly trap: TrapHandler;
+  /** Content of the ROM. Default: none; the operating system is entered directly. */
+  readonly firmware?: Firmware | undefined;
   readonly onEnd?: (why: EngineEnd) => void;
 }
 
-/** Inputs of the interrupt controllers for INTA#, which the board uses for nothing else. */
-const pirqInputs = [10, 11, 5, 7] as const;
-/** Three pages below 4 GiB that KVM needs for itself on Intel's processors ([KVM] §4.35, §4.41). */
-const tssAt = 0xfffbd000;
-const identityMapAt = 0xfffbc000;
+/**
+ * Inputs of the interrupt controllers for INTA#, which the board uses for nothing else: those that
+ * SeaBIOS writes into the configuration spaces of a board with Intel's 440FX.
+ */
+const pirqInputs = [10, 10, 11, 11] as const;
+/**
+ * Four pages that KVM needs for itself on Intel's processors ([KVM] §4.35, §4.41). Firmware is
+ * above them.
+ */
+const identityMapAt = 0xfeffc000;
+const tssAt = 0xfeffd000;
 
 /** Creates the machine, which is then paused. */
 export async function createKvm(options: KvmOptions): Promise<Engine> {
@@ -71,6 +84,8 @@ class KvmEngine implements Engine {
   /** The asserted lines of each input. */
   readonly #asserted = new Map<number, Set<object>>();
   readonly #message = new Uint8Array(32);
+  /** Memory that the kernel shows to the guest; it must live as long as the machine. */
+  readonly #roms: object[] = [];
   #ended = false;
   /** True when the descriptors are closed: the kernel may have given their numbers away. */
   #closed = false;
@@ -172,14 +187,22 @@ class KvmEngine implements Engine {
   }
 
   enter(entry: ProtectedModeEntry): void {
-    const tables = acpiTables({ processors: this.#vcpus.length, inputOf });
+    const tables = placedTables(acpiTables({ processors: this.#vcpus.length, inputOf }));
     this.memory.area(tablesAt, tables.length).set(tables);
     const { instructionPointer: rip, ebx: rbx = 0, esi: rsi, esp: rsp } = entry;
     enterProtected(this.#vcpus[0]!, { rip, rbx, rsi, rsp });
   }
 
-  enterFirmware(): void {
-    throw new FarbusError('the KVM engine has no firmware yet: take --engine v86');
+  /** A new processor is at its reset vector already, in the ROM below 4 GiB. */
+  enterFirmware(order: readonly BootPlace[]): void {
+    const { firmware } = this.#options;
+    if (!firmware) throw new Error('the computer has no firmware');
+    this.#roms.push(mapRom(this.#vm, this.memory, firmware.bios));
+    const processors = this.#vcpus.length;
+    const tables = acpiTables({ processors, inputOf });
+    const content = firmwareContent({ memory: this.memory.ranges, processors, tables, order });
+    this.#board.pci.addChipset();
+    this.#board.fwCfg = new FwCfg(content, (address, length) => this.memory.biosView(address, length));
   }
 
   descriptors(): DescriptorRegisters | undefined {
@@ -272,7 +295,7 @@ class KvmEngine implements Engine {
 
 /** The input of the interrupt controllers for INTA# of a slot. */
 function inputOf(slot: number): number {
-  return pirqInputs[slot & 3]!;
+  return pirqInputs[(slot + 3) & 3]!;
 }
 
 function withLine(config: Uint8Array, input: number): Uint8Array {

@@ -2,7 +2,7 @@
  * A KVM guest's memory: one shared block of this process, which KVM maps into the guest at address
  * 0 and, beyond the hole that PCI needs below 4 GiB, at 4 GiB.
  *
- * Every access of a device to guest memory passes {@link KvmMemory.view}, the only place that
+ * Every access of a device to guest memory passes {@link KvmMemory.biosView}, the only place that
  * checks bounds.
  */
 import { FarbusError } from '../../../base/errors.js';
@@ -66,11 +66,16 @@ export class KvmMemory implements GuestMemory {
   }
 
   view(address: number, length: number): Uint8Array | undefined {
+    if (address < vgaEnd && address + length > vgaStart) return undefined;
+    return this.biosView(address, length);
+  }
+
+  /** Like {@link view}, with the BIOS area, into which firmware loads files. */
+  biosView(address: number, length: number): Uint8Array | undefined {
     if (!(Number.isSafeInteger(address) && Number.isSafeInteger(length) && address >= 0 && length >= 0))
       return undefined;
     const end = address + length;
     if (end <= this.#low) {
-      if (address < vgaEnd && end > vgaStart) return undefined;
       return new Uint8Array(this.#block, this.#start + address, length);
     }
     if (address < fourGiB || end > fourGiB + this.size - this.#low) return undefined;

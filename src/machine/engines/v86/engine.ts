@@ -7,6 +7,7 @@
  */
 import { V86 } from 'v86';
 import { nextIteration } from '../../../base/event-loop.js';
+import { bootOrder } from '../../boot/boot-order.js';
 import type {
   BootPlace,
   DescriptorRegisters,
@@ -179,13 +180,8 @@ class V86Engine implements Engine {
   enterFirmware(order: readonly BootPlace[]): void {
     if (!this.#hasFirmware) throw new Error('the computer has no firmware');
     const file = (name: string, data: Uint8Array) => this.#cpu.option_roms.push({ name, data });
-    // SeaBIOS, docs/Runtime_config: boot order by Open Firmware paths, and no boot menu, because it
-    // would wait for a key.
-    const paths = order.map(({ slot, port, unit = 0 }) => {
-      const adapter = `/pci@i0cf8/pci@${slot.toString(16)}`;
-      return port === undefined ? adapter : `${adapter}/drive@${port.toString(16)}/disk@${unit}`;
-    });
-    file('bootorder', new TextEncoder().encode(`${paths.join('\n')}\n\0`));
+    file('bootorder', bootOrder(order));
+    // SeaBIOS, docs/Runtime_config.md: no boot menu, because it would wait for a key.
     file('etc/show-boot-menu', new Uint8Array(8));
   }
 

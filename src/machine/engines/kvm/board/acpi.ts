@@ -1,7 +1,7 @@
 /**
- * The board's ACPI tables (ACPI 6.5, chapter 5): RSDP, XSDT, FADT, FACS, MADT and DSDT. They tell
- * the operating system the processors, the interrupt controllers, the PCI bus with its interrupt
- * lines, the serial port, the clock, and how to switch off and reset.
+ * The board's ACPI tables (ACPI 6.5, chapter 5): RSDP, RSDT, XSDT, FADT, FACS, MADT and DSDT. They
+ * tell the operating system the processors, the interrupt controllers, the PCI bus with its
+ * interrupt lines, the serial port, the clock, and how to switch off and reset.
  *
  * Left out: sleep states but S5, thermal zones, events, the power management timer.
  */
@@ -10,7 +10,6 @@ import { uartBase, uartInterrupt, uartPorts } from './uart.js';
 
 /** Guest-physical place of the tables: the BIOS area, which systems search for the RSDP. */
 export const tablesAt = 0xe0000;
-const tablesEnd = 0x100000;
 /** I/O ports of the power management registers: events (4 bytes), control (2 bytes). */
 export const powerPorts = { event: 0x600, control: 0x604 } as const;
 /** Value of SLP_TYP in the control register that switches the computer off (\_S5). */
@@ -31,31 +30,88 @@ export interface AcpiBoard {
   readonly inputOf: (slot: number) => number;
 }
 
-/** The tables' bytes, to be put at {@link tablesAt}. The RSDP is their beginning. */
-export function acpiTables(board: AcpiBoard): Uint8Array {
-  const area = new Uint8Array(tablesEnd - tablesAt);
-  let next = 64;
-  const place = (bytes: Uint8Array, align = 16): number => {
-    next = Math.ceil(next / align) * align;
-    area.set(bytes, next);
-    const at = tablesAt + next;
-    next += bytes.length;
-    return at;
-  };
-  const dsdt = place(table('DSDT', 2, Uint8Array.from(definitions(board))));
-  const facs = place(facsTable(), 64);
-  const fadt = place(fadtTable(dsdt, facs));
-  const madt = place(madtTable(board.processors));
-  const pointers = new Uint8Array(16);
-  const view = new DataView(pointers.buffer);
-  view.setBigUint64(0, BigInt(fadt), true);
-  view.setBigUint64(8, BigInt(madt), true);
-  const xsdt = place(table('XSDT', 1, pointers));
-  area.set(rootPointer(xsdt));
-  return area.subarray(0, next);
+/** The RSDP, or the other tables. */
+export type AcpiPart = 'root' | 'tables';
+
+/**
+ * Tables that are not at their place yet. Fields that hold the address of a table hold its offset
+ * in `tables`, and fields with a checksum hold 0.
+ */
+export interface AcpiTables {
+  readonly root: Uint8Array;
+  /** All tables but the RSDP; to be placed at a multiple of 64. */
+  readonly tables: Uint8Array;
+  /** Fields that hold an address of `tables`: `size` bytes at offset `at` of `part`. */
+  readonly links: readonly { readonly part: AcpiPart; readonly at: number; readonly size: number }[];
+  /** Fields of one byte that make the sum of `length` bytes from `start` 0. */
+  readonly sums: readonly {
+    readonly part: AcpiPart;
+    readonly at: number;
+    readonly start: number;
+    readonly length: number;
+  }[];
 }
 
-/** §5.2.6: the header of a table, and its checksum. */
+export function acpiTables(board: AcpiBoard): AcpiTables {
+  const area = new Uint8Array(0x10000);
+  const links: AcpiTables['links'][number][] = [];
+  const sums: AcpiTables['sums'][number][] = [];
+  let next = 0;
+  /** @param pointers offset and size of the fields of the table that hold another one's address */
+  const place = (bytes: Uint8Array, pointers: readonly (readonly [at: number, size: number])[] = []): number => {
+    const at = Math.ceil(next / 64) * 64;
+    area.set(bytes, at);
+    next = at + bytes.length;
+    for (const [field, size] of pointers) links.push({ part: 'tables', at: at + field, size });
+    return at;
+  };
+  const placeTable = (bytes: Uint8Array, pointers?: readonly (readonly [at: number, size: number])[]): number => {
+    const start = place(bytes, pointers);
+    sums.push({ part: 'tables', at: start + 9, start, length: bytes.length });
+    return start;
+  };
+  const dsdt = placeTable(table('DSDT', 2, Uint8Array.from(definitions(board))));
+  const facs = place(facsTable());
+  const fadt = placeTable(fadtTable(dsdt, facs), [
+    [36, 4],
+    [40, 4],
+    [132, 8],
+    [140, 8],
+  ]);
+  const madt = placeTable(madtTable(board.processors));
+  // Old systems and loaders read the RSDT, whose pointers have 32 bits.
+  const [rsdt, xsdt] = ([4, 8] as const).map((size) => {
+    const pointers = new Uint8Array(2 * size);
+    [fadt, madt].forEach((at, i) => new DataView(pointers.buffer).setUint32(i * size, at, true));
+    return placeTable(table(size === 4 ? 'RSDT' : 'XSDT', 1, pointers), [
+      [36, size],
+      [36 + size, size],
+    ]);
+  }) as [number, number];
+  links.push({ part: 'root', at: 16, size: 4 }, { part: 'root', at: 24, size: 8 });
+  sums.push({ part: 'root', at: 8, start: 0, length: 20 }, { part: 'root', at: 32, start: 0, length: 36 });
+  return { root: rootPointer(rsdt, xsdt), tables: area.slice(0, next), links, sums };
+}
+
+/** The tables' bytes, to be put at {@link tablesAt}. The RSDP is their beginning. */
+export function placedTables({ root, tables, links, sums }: AcpiTables): Uint8Array {
+  const offset = { root: 0, tables: 64 };
+  const bytes = new Uint8Array(offset.tables + tables.length);
+  bytes.set(root);
+  bytes.set(tables, offset.tables);
+  const view = new DataView(bytes.buffer);
+  for (const { part, at } of links) {
+    const field = offset[part] + at;
+    view.setUint32(field, view.getUint32(field, true) + tablesAt + offset.tables, true);
+  }
+  for (const { part, at, start, length } of sums) {
+    const from = offset[part] + start;
+    bytes[offset[part] + at] = checksum(bytes.subarray(from, from + length));
+  }
+  return bytes;
+}
+
+/** §5.2.6: the header of a table, without its checksum. */
 function table(signature: string, revision: number, content: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(36 + content.length);
   const view = new DataView(bytes.buffer);
@@ -68,21 +124,19 @@ function table(signature: string, revision: number, content: Uint8Array): Uint8A
   text(bytes, 28, 'FARB');
   view.setUint32(32, 1, true);
   bytes.set(content, 36);
-  bytes[9] = checksum(bytes);
   return bytes;
 }
 
 /** §5.2.5.3 */
-function rootPointer(xsdt: number): Uint8Array {
+function rootPointer(rsdt: number, xsdt: number): Uint8Array {
   const bytes = new Uint8Array(36);
   const view = new DataView(bytes.buffer);
   text(bytes, 0, 'RSD PTR ');
   text(bytes, 9, 'FARBUS');
   bytes[15] = 2;
+  view.setUint32(16, rsdt, true);
   view.setUint32(20, bytes.length, true);
-  view.setBigUint64(24, BigInt(xsdt), true);
-  bytes[8] = checksum(bytes.subarray(0, 20));
-  bytes[32] = checksum(bytes);
+  view.setUint32(24, xsdt, true);
   return bytes;
 }
 

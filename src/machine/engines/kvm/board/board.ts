@@ -8,9 +8,10 @@
  */
 import type { TrapHandler } from '../../../trap.js';
 import { powerPorts, resetPort, sleepTypeOff } from './acpi.js';
+import type { FwCfg } from './fw-cfg.js';
 import type { SendMessage } from './msix.js';
 import { PciBus } from './pci-bus.js';
-import { QuickPorts, keyboardPort, pciDataPort } from './ports.js';
+import { QuickPorts, isFwCfg, keyboardPort, ones, pciDataPort } from './ports.js';
 import { SharedState, Word } from './shared-state.js';
 import { uartInterrupt } from './uart.js';
 
@@ -37,6 +38,8 @@ const resetCommand = 0xfe;
 export class Board {
   readonly pci: PciBus;
   readonly state = new SharedState();
+  /** Facts and files for firmware; undefined if the computer has none. */
+  fwCfg: FwCfg | undefined;
   readonly #ports: QuickPorts;
   readonly #trap: TrapHandler;
   readonly #host: BoardHost;
@@ -49,10 +52,15 @@ export class Board {
   }
 
   readPort(port: number, size: number): number {
-    const value = this.#ports.read(port, size) ?? 0;
+    const value = this.#ports.read(port, size) ?? this.#readSlow(port, size);
     // A processor's thread leaves repeated reads of the serial port to us.
     if (this.state.words[Word.inputWaits] === 1 && this.#ports.uart.room > 0) this.#host.onRoom();
     return value;
+  }
+
+  /** Reads a port that the quick ports leave to the main thread. */
+  #readSlow(port: number, size: number): number {
+    return isFwCfg(port) && this.fwCfg ? this.fwCfg.read(port, size) : ones(size);
   }
 
   writePort(port: number, size: number, value: number): void {
@@ -60,6 +68,7 @@ export class Board {
     this.takeOutput();
     if (this.#ports.write(port, size, value)) return;
     if (port >= pciDataPort && port < pciDataPort + 4) return this.pci.writePort(port, size, value);
+    if (isFwCfg(port)) return this.fwCfg?.write(port, size, value);
     if (port === resetPort && (value & 4) !== 0) return this.#host.onEnd('reset');
     if (port === keyboardPort && (value & 0xff) === resetCommand) return this.#host.onEnd('reset');
     if (port !== powerPorts.control || (value & sleepEnable) === 0) return;

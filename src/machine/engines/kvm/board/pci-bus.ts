@@ -14,12 +14,19 @@ import { Word, type SharedState } from './shared-state.js';
 
 /** Host bridge: an Intel 440FX, which firmware and systems know. */
 const hostBridge = { vendor: 0x8086, device: 0x1237, classCode: [0x06, 0x00, 0x00] } as const;
+/**
+ * Firmware knows a board with `fw_cfg` by this subsystem of the host bridge. With Intel's PIIX3 (an
+ * ISA bridge) in slot 1, SeaBIOS makes the interrupt lines of PCI level-triggered.
+ */
+const qemuSubsystem = { vendor: 0x1af4, device: 0x1100 } as const;
+const isaBridge = { slot: 1, vendor: 0x8086, device: 0x7000, classCode: [0x06, 0x01, 0x00] } as const;
 const Config = {
   command: 0x04,
   status: 0x06,
   cacheLine: 0x0c,
   latency: 0x0d,
   bar0: 0x10,
+  subsystem: 0x2c,
   capabilities: 0x34,
   line: 0x3c,
 } as const;
@@ -98,12 +105,26 @@ export class PciBus {
   constructor(state: SharedState, send: SendMessage) {
     this.#state = state;
     this.#send = send;
+    this.#addBridge(0, hostBridge);
+  }
+
+  /** Adds what firmware needs. */
+  addChipset(): void {
+    this.#addBridge(isaBridge.slot, isaBridge);
     const config = this.#config(0);
     const view = new DataView(config.buffer, config.byteOffset);
-    view.setUint16(0, hostBridge.vendor, true);
-    view.setUint16(2, hostBridge.device, true);
-    config.set([hostBridge.classCode[2], hostBridge.classCode[1], hostBridge.classCode[0]], 9);
-    this.#slots.set(0, new PciSlot(config, undefined, send, () => undefined));
+    view.setUint16(Config.subsystem, qemuSubsystem.vendor, true);
+    view.setUint16(Config.subsystem + 2, qemuSubsystem.device, true);
+  }
+
+  /** A function without registers of its own. */
+  #addBridge(slot: number, { vendor, device, classCode }: typeof hostBridge | typeof isaBridge): void {
+    const config = this.#config(slot);
+    const view = new DataView(config.buffer, config.byteOffset);
+    view.setUint16(0, vendor, true);
+    view.setUint16(2, device, true);
+    config.set([classCode[2], classCode[1], classCode[0]], 9);
+    this.#slots.set(slot, new PciSlot(config, undefined, this.#send, () => undefined));
   }
 
   /** Puts a function on the bus. `changed` is called when its configuration has changed. */

@@ -8,6 +8,7 @@
  */
 import { powerPorts, resetPort } from './acpi.js';
 import { readCmos } from './cmos.js';
+import { fwCfgPorts } from './fw-cfg.js';
 import { Word, type SharedState } from './shared-state.js';
 import { Uart, uartBase, uartPorts } from './uart.js';
 
@@ -45,6 +46,7 @@ export class QuickPorts {
     const { words } = this.#state;
     if (port >= uartBase && port < uartBase + uartPorts) return this.uart.read(port);
     if (port >= pciAddressPort && port < pciDataPort + 4) return this.#readPci(port, size);
+    if (isFwCfg(port)) return undefined;
     switch (port) {
       case cmosIndexPort:
         return words[Word.cmosIndex]!;
@@ -72,6 +74,7 @@ export class QuickPorts {
       this.uart.write(port, value & 0xff);
       return true;
     }
+    if (isFwCfg(port)) return false;
     switch (port) {
       case pciAddressPort:
         if (size === 4) words[Word.pciAddress] = value | 0;
@@ -121,6 +124,10 @@ export function pciTarget(
   return { slot, offset: (address & 0xfc) + (port & 3) };
 }
 
-function ones(size: number): number {
+export function isFwCfg(port: number): boolean {
+  return port >= fwCfgPorts.first && port <= fwCfgPorts.last;
+}
+
+export function ones(size: number): number {
   return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
 }
