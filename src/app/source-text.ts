@@ -161,19 +161,20 @@ export function imagePath({ place }: Source): ImagePath | undefined {
 /**
  * The text of a source with absolute paths of this computer's files, for a process with another
  * working directory.
+ * @param folder Where relative paths start. Default: the working directory.
  */
-export function absoluteText(text: string): string {
+export function absoluteText(text: string, folder = process.cwd()): string {
   const { location, place, words } = parseSource(text);
   const prefix = place.kind === 'local' && place.format !== undefined ? `${place.format}:` : '';
   const files = place.kind === 'other' ? place.source.fileParameters : undefined;
   const start =
     place.kind === 'local'
-      ? prefix + resolve(place.path)
+      ? prefix + resolve(folder, place.path)
       : files
-        ? withAbsoluteFiles(location, files, (path) => resolve(path))
+        ? withAbsoluteFiles(location, files, (path) => resolve(folder, path))
         : location;
   return words.reduce((all, [name, value]) => {
     if (value === undefined) return `${all},${name}`;
-    return `${all},${name}=${isFileFilter(name) ? resolve(value) : value}`;
+    return `${all},${name}=${isFileFilter(name) ? resolve(folder, value) : value}`;
   }, start);
 }

@@ -20,5 +20,10 @@ export function memoryOf(source: Source, filters: Filters, bootId: string): stri
   const all = { ...filters, ...source.filters };
   const inPageCache =
     source.kind === 'disk' && !holdWrites(all) && (all.format ?? 'raw') === 'raw' && plainPath(source) !== undefined;
-  return (inPageCache && bootId) || randomUUID();
+  return (inPageCache && bootId) || memoryOfProcess();
+}
+
+/** A new name, for memory that is lost with this process. */
+export function memoryOfProcess(): string {
+  return randomUUID();
 }

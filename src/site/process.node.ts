@@ -59,6 +59,9 @@ export function inProcesses(program: string): StartComputer {
   return (plan, segment, events, { traceFolder, renewSnapshot }) => {
     const child = fork(program, [plan.name], {
       serialization: 'advanced',
+      // Options of the program that uses us, such as `node --input-type=module -e`, are not meant
+      // for ours.
+      execArgv: [],
       // A process group of its own: Ctrl-C at the terminal signals only this process, which ends
       // the computers in order.
       detached: true,

@@ -5,6 +5,7 @@ import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { Filter } from '../../src/block/filters/filter.js';
 import { ByteAccessFilter } from '../../src/block/filters/byte-access.js';
 import { createOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
+import { KeptOpenFilter } from '../../src/block/filters/kept-open.js';
 import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
 import { RecordingFilter, WriteLog } from '../../src/block/filters/record.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
@@ -41,6 +42,10 @@ conformance('fault without rules', async () => ({ device: new FaultFilter(memory
 conformance('fault whose zeroing and trimming do not work', async () => ({
   device: new FaultFilter(memory(), [{ on: ['writeZeroes'], action: 'unsupported' }]),
 }));
+conformance('kept open', async () => ({ device: new KeptOpenFilter(ready()) }), {
+  openReadOnly: async () => ({ device: new KeptOpenFilter(readOnly(ready())) }),
+  facets: ['direct'],
+});
 conformance('delay', async () => ({ device: new DelayFilter(memory(), { read: 1, write: 1, flush: 1 }) }), {
   steps: 60,
   region: 256 << 10,

@@ -48,7 +48,12 @@ afterAll(() => {
 
 /** Starts `farbus` in the background. */
 export function startFarbus(...args: readonly string[]): Started {
-  const child = spawn(process.execPath, [farbusFile, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return startProgram(process.execPath, farbusFile, ...args);
+}
+
+/** Starts a program in the background. */
+export function startProgram(program: string, ...args: readonly string[]): Started {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   let [out, err] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
@@ -67,7 +72,7 @@ export function startFarbus(...args: readonly string[]): Started {
       };
       child.stdout.on('data', look);
       look();
-      void ended.then(() => reject(new Error(`farbus ${args.join(' ')} ended: ${out}${err}`)));
+      void ended.then(() => reject(new Error(`${program} ${args.join(' ')} ended: ${out}${err}`)));
     });
   return { child, stdout: () => out, stderr: () => err, ended, printed };
 }

@@ -59,6 +59,11 @@ export class ServeService {
     this.server.steps = context.steps;
   }
 
+  /** Adds an export with a device that is open already. Call it before {@link start}. */
+  add(options: ExportOptions): void {
+    this.server.exports.add(options);
+  }
+
   /**
    * Opens exports and listeners. Rejects with a FarbusError or the signal's reason; {@link stop}
    * must be called even then.

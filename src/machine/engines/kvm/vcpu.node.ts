@@ -44,7 +44,9 @@ export class Vcpu {
     const shared = new SharedArrayBuffer(4 * VcpuState.words);
     this.#state = new Int32Array(shared);
     const workerData: VcpuStart = { fd, vm, runSize, shared, board: host.board.state.buffer };
-    this.#worker = new Worker(new URL('./vcpu-worker.node.js', import.meta.url), { workerData });
+    // Without the program's own options: `node --input-type=module` would be an error here.
+    const options = { workerData, execArgv: [] };
+    this.#worker = new Worker(new URL('./vcpu-worker.node.js', import.meta.url), options);
     this.#ready = new Promise((resolve, reject) => {
       this.#worker.once('error', (error) => {
         reject(error);
