@@ -23,7 +23,7 @@ export function sourceHint(text: string): string | undefined {
   const flags = Object.entries(filterOptions).map(([name, { value }]) => [name, value === undefined] as const);
   const known: Readonly<Record<string, boolean>> = { ...Object.fromEntries(flags), ...others };
   if (Object.hasOwn(known, word)) {
-    return known[word] ? `,${word} takes no value` : `,${word} needs a value: ,${word}=…`;
+    return known[word] ? `,${word} takes no value` : `,${word} needs a value: ,${word}=VALUE`;
   }
   const near = similar(word, Object.keys(known));
   if (near !== undefined) return `there is no filter ${word}: did you mean ${near}?`;

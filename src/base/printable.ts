@@ -15,8 +15,8 @@ const hiddenOrSpace = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu;
 const maxText = 300;
 
 /**
- * `text` for use within a message: one line of at most `max` characters and "…". Each run of white
- * space and hidden characters becomes one space.
+ * `text` for use within a message: one line of at most `max` characters, and "..." if it was cut.
+ * Each run of white space and hidden characters becomes one space.
  */
 export function printable(text: string, max = maxText): string {
   // Cut first, so that a huge text costs little. Keep 4 × max: the hidden characters among them
@@ -25,7 +25,7 @@ export function printable(text: string, max = maxText): string {
     .slice(0, 4 * max)
     .replace(hiddenOrSpace, ' ')
     .trim();
-  return plain.length > max || text.length > 4 * max ? `${plain.slice(0, max)}…` : plain;
+  return plain.length > max || text.length > 4 * max ? `${plain.slice(0, max)}...` : plain;
 }
 
 /** `line` with each hidden character replaced by "?". The layout stays. */

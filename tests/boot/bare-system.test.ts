@@ -23,7 +23,7 @@ const takenAway = [
 ];
 /** Only the new mount and process namespaces see the mounts, which end with them. */
 const enter = `mount -t proc proc "$0/proc"; mount --bind /dev "$0/dev"
-exec chroot --userspec=1000:1000 "$0" /usr/bin/env -i HOME=/home/user PATH=/usr/local/bin:/usr/bin:/bin ${trust.join(' ')} "$@"`;
+exec chroot --userspec=1000:1000 "$0" /usr/bin/env -i HOME=/home/user LC_ALL=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin ${trust.join(' ')} "$@"`;
 
 let root: string;
 

@@ -66,7 +66,7 @@ it('runs to its end, in a clone and from the package, and leaves nothing but the
 function run(program: string): string {
   const { status, stdout, stderr } = spawnSync(program, ['demo'], {
     cwd: tempFolder(),
-    env: { ...process.env, XDG_CACHE_HOME: cache, PATH: onlyNode() },
+    env: { ...process.env, XDG_CACHE_HOME: cache, PATH: onlyNode(), LC_ALL: 'C.UTF-8' },
     encoding: 'utf8',
     timeout: 280_000,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -6,9 +6,10 @@ import { inflateSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { encodePng } from '../../src/app/computer/png.js';
 import { ScreenPainter } from '../../src/cli/ui/screen-view.js';
+import { asciiOf } from '../../src/cli/ui/style.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { parseKeys, terminalKeys } from '../../src/machine/keys.js';
-import { pixelsOf, textOf, type TextPicture } from '../../src/machine/screen.js';
+import { codePage437, pixelsOf, textOf, type TextPicture } from '../../src/machine/screen.js';
 
 function picture(lines: readonly string[], cursor?: { row: number; column: number }): TextPicture {
   const columns = 10;
@@ -73,6 +74,32 @@ describe('a text screen', () => {
     expect(painter.paint(pixels)).toContain('4 x 2');
     expect(painter.paint(pixels)).toBe('');
     expect(painter.paint(picture(['ABC', 'DEF']))).toContain('DEF');
+  });
+
+  it('is painted anew in a terminal whose size has changed', () => {
+    const painter = new ScreenPainter();
+    painter.paint(picture(['ABC', 'DEF']), 2, 1);
+    const out = painter.paint(picture(['ABC', 'DEF']), 3, 2);
+    expect(out).toContain('ABC');
+    expect(out).toContain('DEF');
+    expect(painter.paint(picture(['ABC', 'DEF']), 3, 2)).toBe('');
+  });
+
+  it('is painted with ASCII characters for a terminal without Unicode', () => {
+    const all = picture(new Array<string>(26).fill(''));
+    all.characters.set(Array.from({ length: 256 }, (_, code) => code));
+    const out = new ScreenPainter(false).paint(all);
+    expect(out).toMatch(/^[\x1b -~]*$/);
+    for (const [code, shown] of [
+      [0xda, '+'],
+      [0xc4, '-'],
+      [0xb3, '|'],
+      [0x84, 'a'],
+      [0xdb, '#'],
+      [0xe4, '?'],
+    ] as const) {
+      expect(asciiOf(codePage437[code]!)).toBe(shown);
+    }
   });
 
   it('is text, and a PNG in the font of the guest', () => {

@@ -32,6 +32,7 @@ import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { ProgressLine } from '../ui/progress.js';
+import { coloured, symbolsOf } from '../ui/style.js';
 import { onSignals } from '../ui/signals.js';
 
 const options = {
@@ -132,7 +133,7 @@ class Demo {
       if (fresh) await rm(file, { force: true });
       await markUsed(file, dirname(file));
     }
-    this.#say('Debian’s kernel and user land, unmodified');
+    this.#say("Debian's kernel and user land, unmodified");
     const log = stderrLogger(this.#io, true);
     const onProgress: OnProgress = ({ label, done, total }) => this.#progress.bytes(label, done, total);
     // Programs come first: if they can be neither found nor fetched, the demo downloads nothing.
@@ -288,7 +289,7 @@ class Demo {
   /** Shows the elapsed time during `work`. */
   async #waiting<T>(work: Promise<T>): Promise<T> {
     const ticker = setInterval(() => {
-      this.#progress.status(`starting, ${Math.round((performance.now() - this.#started) / 1000)} s`);
+      this.#progress.status('starting', (performance.now() - this.#started) / 1000);
     }, 500);
     try {
       return await work;
@@ -370,12 +371,13 @@ or a site of your own:
   }
 
   #say(text: string): void {
-    this.#io.stdout.write(`• ${text}\n`);
+    this.#io.stdout.write(`${symbolsOf(this.#io.env).step} ${text}\n`);
   }
 
   #done(text: string): void {
     this.#progress.clear();
-    this.#io.stdout.write(`  ✓ ${text}\n`);
+    const { stdout, env } = this.#io;
+    stdout.write(`  ${coloured('done', symbolsOf(env).done, stdout, env)} ${text}\n`);
   }
 }
 

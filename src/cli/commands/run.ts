@@ -22,6 +22,7 @@ import type { Facts } from '../../app/control/registry.js';
 import { Media } from '../../app/computer/media.js';
 import { showScreen } from '../ui/screen-view.js';
 import { enroll } from '../ui/enroll.js';
+import { hasUnicode } from '../ui/style.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options, Values } from '../table.js';
@@ -331,7 +332,8 @@ async function interactive({ io, computer, guest, memory, log, hasScreen, screen
   let watch: ReturnType<typeof setInterval> | undefined;
   const print = guestOutput(io, computer);
   if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
-  const hide = screen ? showScreen(() => computer.screen.look(), io.stdout as NodeJS.WriteStream) : () => undefined;
+  const stdout = io.stdout as NodeJS.WriteStream;
+  const hide = screen ? showScreen(() => computer.screen.look(), stdout, hasUnicode(io.env)) : () => undefined;
   const terminal = attachTerminal(io, (bytes) => {
     if (screen) return computer.screen.typeBytes(bytes);
     return computer.sendSerial(bytes);

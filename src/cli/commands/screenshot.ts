@@ -8,6 +8,7 @@ import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { checkOutputFile } from '../../app/output-file.js';
 import { isPng } from '../../app/computer/png.js';
+import { asciiOf, hasUnicode } from '../ui/style.js';
 
 const options = {
   text: { about: 'print the lines of a text screen instead' },
@@ -36,7 +37,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const { png, text } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as Screenshot;
   if (file === undefined) {
     if (text.length === 0) throw new FarbusError(`${name} shows pixels: give a file for the picture`);
-    io.stdout.write(`${text.join('\n').trimEnd()}\n`);
+    const lines = text.join('\n').trimEnd();
+    io.stdout.write(`${hasUnicode(io.env) ? lines : lines.replace(/[^\n]/g, asciiOf)}\n`);
     return 0;
   }
   try {

@@ -6,6 +6,7 @@ import type { Logger, LogLevel } from '../../base/log.js';
 import { jsonLine, printable } from '../../base/printable.js';
 import { visible } from '../../base/printable.js';
 import { exitStatus } from '../exit-status.js';
+import { coloured } from './style.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 /** Input, output and environment of a command. */
@@ -71,9 +72,15 @@ export function announce(io: CliIo, text: string, log: Logger): void {
  */
 export function stderrLogger(io: CliIo, quiet = false): Logger {
   return logger(io, quiet, (level, message) => {
-    const mark = level === 'info' ? '' : `${level === 'warn' ? 'warning' : level}: `;
+    const mark = level === 'info' ? '' : `${markOf(level, io)} `;
     return `farbus: ${mark}${printable(message, maxLine)}\n`;
   });
+}
+
+/** "warning:" or "error:", in its colour on a terminal. */
+function markOf(level: LogLevel, { stderr, env }: CliIo): string {
+  if (level === 'warn') return coloured('warning', 'warning:', stderr, env);
+  return level === 'error' ? coloured('error', 'error:', stderr, env) : `${level}:`;
 }
 
 /**

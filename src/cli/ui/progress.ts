@@ -1,13 +1,59 @@
-/** Progress of long work on stderr: redrawn on a terminal; otherwise one line at the end. */
+/**
+ * Progress of long work on stderr: redrawn on a terminal, in one line of its width; otherwise one
+ * line at the end.
+ */
 import { formatBytes } from '../../base/format.js';
 import type { CliIo } from './io.js';
+import { isSmartTerminal, symbolsOf } from './style.js';
 
 /** Minimum interval between two redraws, in ms. */
 const redrawMs = 100;
+/** Cells of the progress bar. */
+const barCells = 20;
+/** Width of a terminal that does not tell its width, in columns. */
+const usualColumns = 80;
+
+/** The parts of a progress line. */
+export interface ProgressParts {
+  readonly label: string;
+  readonly bar: string;
+  readonly percent: string;
+  /** Bytes done, and of how many. */
+  readonly amount: string;
+  readonly rate: string;
+  /** Time left; '' if it is not known. */
+  readonly left: string;
+}
+
+/**
+ * The progress line for a terminal: of parts that do not fit, the least important one goes first,
+ * in the order bar, amount, rate, and the end of the label.
+ */
+export function progressLine({ label, bar, percent, amount, rate, left }: ProgressParts, width: number): string {
+  const choices = [
+    [bar, [percent, amount, rate, left]],
+    ['', [percent, amount, rate, left]],
+    ['', [percent, rate, left]],
+    ['', [percent, left === '' ? rate : left]],
+  ] as const;
+  const lines = choices.map(([before, parts]) => {
+    const facts = parts.filter((part) => part !== '').join(', ');
+    return before === '' ? facts : `${before} ${facts}`;
+  });
+  const fitting = lines.find((line) => 3 + label.length + line.length <= width);
+  if (fitting !== undefined) return `  ${label} ${fitting}`;
+  const shortest = lines.at(-1)!;
+  const room = width - shortest.length - 3;
+  if (room >= shortestLabel) return `  ${label.slice(0, room)} ${shortest}`;
+  return (shortest.length <= width ? shortest : percent).slice(0, Math.max(0, width));
+}
+
+/** Fewer letters of a label tell nothing. Chosen, not measured. */
+const shortestLabel = 4;
 
 export class ProgressLine {
   readonly #io: CliIo;
-  readonly #tty: boolean;
+  readonly #redraws: boolean;
   #drawn = false;
   #last = 0;
   #label = '';
@@ -17,7 +63,7 @@ export class ProgressLine {
 
   constructor(io: CliIo) {
     this.#io = io;
-    this.#tty = io.stderr.isTTY === true;
+    this.#redraws = isSmartTerminal(io.stderr, io.env);
   }
 
   /** Shows that `done` of `total` bytes of `label` are done. */
@@ -34,21 +80,31 @@ export class ProgressLine {
     this.#last = now;
     const seconds = Math.max(1, now - this.#started) / 1000;
     const rate = (done - this.#before) / seconds;
-    // After less than a second an estimate would be meaningless.
-    const left = !finished && seconds > 1 && rate > 0 ? `, ${duration((total - done) / rate)} left` : '';
-    if (this.#tty) {
-      const filled = total > 0 ? Math.round((done / total) * 20) : 20;
-      const bar = `${'█'.repeat(filled)}${'░'.repeat(20 - filled)}`;
-      this.#draw(`  ${label} ${bar} ${formatBytes(done)} of ${formatBytes(total)}, ${formatBytes(rate)}/s${left}`);
+    if (this.#redraws) {
+      const part = total > 0 ? Math.min(1, done / total) : 1;
+      const { full, empty } = symbolsOf(this.#io.env);
+      const filled = Math.floor(part * barCells);
+      const parts = {
+        label,
+        bar: full.repeat(filled) + empty.repeat(barCells - filled),
+        percent: `${Math.floor(part * 100)}%`,
+        amount: `${formatBytes(done)} of ${formatBytes(total)}`,
+        rate: `${formatBytes(rate)}/s`,
+        // After less than a second an estimate would be meaningless.
+        left: !finished && seconds > 1 && rate > 0 ? `${duration((total - done) / rate)} left` : '',
+      };
+      this.#draw(progressLine(parts, this.#width()));
       if (finished) this.end();
     } else if (finished) {
       this.#io.stderr.write(`  ${label}: ${formatBytes(total)}\n`);
     }
   }
 
-  /** Shows a status without a known end. Does nothing if stderr is no terminal. */
-  status(text: string): void {
-    if (this.#tty) this.#draw(`  ${text}`);
+  /** Shows a status without a known end, and for how long. Does nothing without a terminal. */
+  status(text: string, seconds: number): void {
+    if (!this.#redraws) return;
+    const time = `, ${duration(seconds)}`;
+    this.#draw(`  ${text.slice(0, Math.max(0, this.#width() - 2 - time.length))}${time}`);
   }
 
   /** Erases the line if it is not finished. */
@@ -63,9 +119,16 @@ export class ProgressLine {
     this.#drawn = false;
   }
 
+  /**
+   * Columns for the line. The width may change at any time, so ask each time. The last column stays
+   * free: a terminal may begin a new line when it is filled.
+   */
+  #width(): number {
+    return (this.#io.stderr.columns || usualColumns) - 1;
+  }
+
   #draw(text: string): void {
-    const width = (this.#io.stderr.columns ?? 80) - 1;
-    this.#io.stderr.write(`\r${text.slice(0, width)}\x1b[K`);
+    this.#io.stderr.write(`\r${text.slice(0, this.#width())}\x1b[K`);
     this.#drawn = true;
   }
 }
@@ -82,10 +145,9 @@ const tickMs = 500;
 export async function whileShown<T>(io: CliIo, what: string, work: Promise<T>): Promise<T> {
   const line = new ProgressLine(io);
   const started = performance.now();
-  const timer =
-    io.stderr.isTTY === true
-      ? setInterval(() => line.status(`${what}, ${duration((performance.now() - started) / 1000)}`), tickMs)
-      : setTimeout(() => void io.stderr.write(`farbus: ${what}\n`), mentionMs);
+  const timer = isSmartTerminal(io.stderr, io.env)
+    ? setInterval(() => line.status(what, (performance.now() - started) / 1000), tickMs)
+    : setTimeout(() => void io.stderr.write(`farbus: ${what}\n`), mentionMs);
   try {
     return await work;
   } finally {

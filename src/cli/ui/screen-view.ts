@@ -4,6 +4,7 @@
  * normal screen is unchanged afterwards.
  */
 import { codePage437, type Picture, type TextPicture } from '../../machine/screen.js';
+import { asciiOf } from './style.js';
 
 const escape = '\x1b[';
 const enter = `${escape}?1049h${escape}2J${escape}?25l`;
@@ -13,8 +14,16 @@ const lookEvery = 50;
 
 /** Computes the text that a terminal must receive to show a sequence of pictures. */
 export class ScreenPainter {
+  readonly #characters: readonly string[];
   #before: TextPicture | undefined;
   #pixels = '';
+  /** The terminal's size at the last picture. */
+  #size = '';
+
+  /** @param unicode False: the terminal shows only ASCII. */
+  constructor(unicode = true) {
+    this.#characters = unicode ? codePage437 : codePage437.map(asciiOf);
+  }
 
   /**
    * The text for the next picture; '' if nothing has changed. The terminal has `columns` and
@@ -23,7 +32,10 @@ export class ScreenPainter {
   paint(picture: Picture, columns = Infinity, rows = Infinity): string {
     if (picture.kind === 'pixels') return this.#paintPixels(`${picture.width} x ${picture.height}`);
     const before = this.#before;
-    const same = before?.columns === picture.columns && before.rows === picture.rows;
+    // A terminal that has another size shows other parts, or has moved them.
+    const size = `${columns} x ${rows}`;
+    const same = size === this.#size && before?.columns === picture.columns && before.rows === picture.rows;
+    this.#size = size;
     let out = same ? '' : `${escape}0m${escape}2J`;
     let color = '';
     for (let row = 0; row < Math.min(picture.rows, rows); row++) {
@@ -35,7 +47,7 @@ export class ScreenPainter {
         const wanted = colorOf(picture, place);
         if (wanted !== color) out += wanted;
         color = wanted;
-        out += codePage437[picture.characters[place]!]!;
+        out += this.#characters[picture.characters[place]!]!;
         at = column + 1;
       }
     }
@@ -78,8 +90,8 @@ interface Terminal {
 }
 
 /** Shows a screen on a terminal. Returns a function that stops and restores the terminal. */
-export function showScreen(look: () => Picture, terminal: Terminal): () => void {
-  const painter = new ScreenPainter();
+export function showScreen(look: () => Picture, terminal: Terminal, unicode: boolean): () => void {
+  const painter = new ScreenPainter(unicode);
   const paint = (): void => {
     const text = painter.paint(look(), terminal.columns, terminal.rows);
     if (text !== '') terminal.write(text);

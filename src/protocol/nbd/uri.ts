@@ -1,6 +1,6 @@
 /**
  * NBD URIs: `nbd://host:port/export` and `nbd+unix:///export?socket=PATH`; over TLS `nbds:` and
- * `nbds+unix:` with `tls-…` parameters.
+ * `nbds+unix:` with `tls-...` parameters.
  *
  * Sources: doc/uri.md of the NBD project ("[URI] section") and RFC 3986. The parameters that [URI]
  * does not define (tls-certificates, tls-psk-file, tls-username) have libnbd's names.

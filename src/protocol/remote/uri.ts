@@ -179,5 +179,5 @@ export function formatAuthority(user: string | undefined, host: string, port: nu
  */
 function shown(text: string): string {
   const plain = visible(text).replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
-  return plain.length > maxShown ? `${plain.slice(0, maxShown)}…` : plain;
+  return plain.length > maxShown ? `${plain.slice(0, maxShown)}...` : plain;
 }
