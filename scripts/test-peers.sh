@@ -58,6 +58,7 @@ cpio cpio
 gpgv gpgv
 dpkg-deb dpkg
 tar tar
+nginx nginx-light
 debootstrap debootstrap
 '
 

@@ -21,6 +21,8 @@ import { nbdFileParameters } from '../protocol/nbd/uri.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
 import { checkForeignUri, remoteFileParameters } from '../protocol/ssh/uri.js';
+import { openHttp } from '../storage/http/open.node.js';
+import { openS3 } from '../storage/http/s3/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
 
 /** Options for opening a source of any kind. */
@@ -95,6 +97,11 @@ const remote = (prefix: string, form: string, about: string, open: Open): Source
   return { ...far(prefix, form, about, withReadAhead(open)), ...files };
 };
 
+/** Kinds that are never written. */
+const object = (prefix: string, form: string, about: string, open: Open): SourceKind => {
+  return { prefix, form, about, fenced: false, open: withReadAhead(open) };
+};
+
 export const sourceKinds: readonly SourceKind[] = [
   nbd('nbd://', 'nbd://HOST[:PORT]/EXPORT', 'an export of an NBD server'),
   nbd('nbd+unix://', 'nbd+unix:///EXPORT?socket=PATH', 'an export of an NBD server, over a unix socket'),
@@ -121,5 +128,8 @@ export const sourceKinds: readonly SourceKind[] = [
     openRsh,
   ),
   far('aoe:', 'aoe:SHELF.SLOT@SEGMENT', 'an AoE target on an Ethernet segment, for example aoe:1.0@eth0', openAoe),
+  object('https://', 'https://HOST/PATH', 'an object on a web server that serves ranges, read-only', openHttp),
+  object('http://', 'http://HOST/PATH', 'the same without encryption', openHttp),
+  object('s3://', 's3://BUCKET/KEY', "an object of an S3 service, with the settings of AWS's own tools", openS3),
   { prefix: 'memory:', form: 'memory:SIZE', about: 'memory, which is empty at first', fenced: false, open: openMemory },
 ];

@@ -2,8 +2,9 @@
  * A guest's screen and keyboard for scripts: look, type, wait for text. The counterpart for a
  * serial console is console.ts.
  */
+import type { Engine } from '../machine/engine.js';
 import { parseKeys, terminalKeys, type Stroke } from '../machine/keys.js';
-import { textOf, type Picture, type Screen } from '../machine/screen.js';
+import { textOf, type Picture } from '../machine/screen.js';
 import { ConsoleTimeout } from './console.js';
 
 /** Interval in ms at which the screen is checked. */
@@ -15,20 +16,20 @@ const lookEvery = 50;
 const keyEvery = 20;
 
 export class ScreenConsole {
-  readonly #screen: Screen;
+  readonly #engine: Engine;
   /**
    * Settles after the last keystroke so far: the keys of several callers are sent one after the
    * other.
    */
   #typing: Promise<void> = Promise.resolve();
 
-  constructor(screen: Screen) {
-    this.#screen = screen;
+  constructor(engine: Engine) {
+    this.#engine = engine;
   }
 
   /** The present content of the screen. */
   look(): Picture {
-    return this.#screen.look();
+    return this.#engine.screen.look();
   }
 
   /** The lines of the screen without trailing blanks; empty in graphics mode. */
@@ -100,7 +101,7 @@ export class ScreenConsole {
   #send(strokes: readonly Stroke[]): Promise<void> {
     const sent = this.#typing.then(async () => {
       for (const stroke of strokes) {
-        this.#screen.sendKeys(stroke);
+        this.#engine.sendKeys(stroke);
         await sleep(keyEvery);
       }
     });

@@ -10,7 +10,8 @@
  * Not here: TLS (tls.node.ts); what makes a socket faster than Node's own (eager/stream.node.ts).
  */
 import { connect, Socket, type SocketConstructorOpts } from 'node:net';
-import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { connectionFailure } from '../base/connection-failure.js';
+import { FarbusError, messageOf } from '../base/errors.js';
 import type { ByteStream, StreamEvents } from './stream.js';
 
 /** Address of a peer: a TCP port or the path of a unix socket. */
@@ -362,17 +363,6 @@ function asError(reason: unknown): Error {
   return reason instanceof Error ? reason : new Error(messageOf(reason));
 }
 
-const reasons: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'connection refused: is a server listening there?',
-  ENOENT: 'there is no such socket: is a server listening there?',
-  ENOTFOUND: 'no such host: check its name',
-  EAI_AGAIN: 'the name could not be resolved: check the network',
-  EHOSTUNREACH: 'host unreachable: check the network',
-  ENETUNREACH: 'network unreachable: check the network',
-  ETIMEDOUT: 'no answer: check the address and firewalls in between',
-  EACCES: 'permission denied: check the permissions of the socket',
-};
-
 function explain(name: string, error: Error): string {
-  return `cannot connect to ${name}: ${reasons[errnoOf(error) ?? ''] ?? messageOf(error)}`;
+  return `cannot connect to ${name}: ${connectionFailure(error)}`;
 }

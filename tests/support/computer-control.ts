@@ -10,10 +10,10 @@ export async function registerComputer(
   computer: Computer,
   media: MediaChanger,
   env: NodeJS.ProcessEnv,
-  { usesScreen = true } = {},
+  { hasScreen = true } = {},
 ): Promise<() => Promise<void>> {
   const facts = { state: 'running', uses: [], reach: [] };
   const own = await register({ kind: 'computer', name, usual: name, env, end: () => undefined }, facts);
-  own.serve(computerHandler({ computer, media, console: new ConsoleFeed(), usesScreen }), () => facts);
+  own.serve(computerHandler({ computer, media, console: new ConsoleFeed(), hasScreen }), () => facts);
   return () => own.close();
 }

@@ -1,0 +1,94 @@
+/**
+ * An object on an HTTP server as a read-only block device. Long reads are split into ranges that
+ * are requested in parallel.
+ */
+import type { Buffers } from '../../base/buffers.js';
+import { JoinedAbort } from '../../base/abort.js';
+import { BlockBase } from '../../block/base.js';
+import type { BlockInfo, RequestOptions } from '../../block/device.js';
+import { BlockError, closedError } from '../../block/errors.js';
+import { inParallel } from '../../block/filters/parallel.js';
+import type { DiskMarks } from '../../block/identity.js';
+import { HttpObject, type HttpObjectOptions } from './object.js';
+
+/** Longest range of one request, in bytes: longer ones are read in parallel. bench/http.mjs. */
+const rangeSize = 256 << 10;
+
+/** How long closing waits for reads in flight, in ms. */
+const closeMs = 4000;
+
+export class HttpDisk extends BlockBase {
+  readonly info: BlockInfo;
+  readonly #object: HttpObject;
+  readonly #stop = new AbortController();
+
+  private constructor(object: HttpObject, identity: string, marks: DiskMarks) {
+    super();
+    this.#object = object;
+    this.info = {
+      size: object.version.size,
+      blockSize: 1,
+      preferredSize: 4096,
+      maxTransfer: 32 << 20,
+      readOnly: true,
+      removable: false,
+      rotational: false,
+      identity,
+      marks,
+      can: { flush: false, fua: false, trim: false, writeZeroes: false, extents: false, multiConnection: true },
+    };
+  }
+
+  /** @throws BlockError if the object cannot be read by ranges */
+  static async open(options: HttpObjectOptions, signal?: AbortSignal): Promise<HttpDisk> {
+    const object = await HttpObject.open(options, signal ?? new AbortController().signal);
+    const { tag, date } = object.version;
+    if (tag === undefined && date === undefined) {
+      const what = `${options.shown}: the server tells neither an entity tag nor a date of the object`;
+      options.log.log('warn', `${what}, so a change while it is in use may not be noticed`);
+    }
+    const name = await hashOf(options.url.replace(/\?.*/s, ''));
+    const version = tag ?? date;
+    // A version is a disk of its own: what was made on top of it fits no other one.
+    const marks = version === undefined ? {} : { layer: `http:${await hashOf(`${name} ${version}`)}` };
+    return new HttpDisk(object, `http:${name}`, marks);
+  }
+
+  protected async doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
+    const joined = new JoinedAbort(signal, this.#stop.signal);
+    const jobs: (() => Promise<void>)[] = [];
+    for (let at = 0; at < into.length; at += rangeSize) {
+      const part = into.slice(at, Math.min(into.length, at + rangeSize));
+      jobs.push(() => this.#object.read(offset + at, part, joined.signal));
+    }
+    try {
+      await inParallel(jobs);
+    } catch (error) {
+      if (this.#stop.signal.aborted) throw closedError();
+      throw error;
+    } finally {
+      joined.end();
+    }
+  }
+
+  protected doWrite(): Promise<void> {
+    return Promise.reject(new BlockError('read-only', 'objects on HTTP servers are read-only'));
+  }
+
+  protected async doFlush(): Promise<void> {}
+
+  override close(): Promise<void> {
+    const timer = setTimeout(() => this.#stop.abort(), closeMs);
+    return super.close().finally(() => clearTimeout(timer));
+  }
+
+  protected doClose(): Promise<void> {
+    return this.#object.close();
+  }
+}
+
+/** 128 bits of the SHA-256 of a text, in hexadecimal. */
+async function hashOf(text: string): Promise<string> {
+  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(hash, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,236 @@
+/**
+ * One version of an object on an HTTP server, read by ranges (RFC 9110 §14).
+ *
+ * Promise: all bytes come from the version that was opened. Its entity tag, else its date and
+ * length, is compared at each answer; a strong tag is also a condition of each request (If-Match),
+ * so that a server does not begin to send another version. When the version has changed, every
+ * later read fails.
+ *
+ * A request that fails in passing (a lost connection, silence, status 429 or 503) is repeated, from
+ * the first byte that is missing, until nothing has arrived for the reconnect time.
+ *
+ * Not here: how a request is sent (open.node.ts: proxies, certificates; s3/: signatures).
+ */
+import { buffersOf, type Buffers } from '../../base/buffers.js';
+import { connectionFailure } from '../../base/connection-failure.js';
+import { ThrottledLogger, type Logger } from '../../base/log.js';
+import { abortedError, BlockError } from '../../block/errors.js';
+import { isSameVersion, isStrong, readAnswer, type ByteRange, type ObjectVersion } from './answer.js';
+import { readBody } from './body.js';
+import { HttpRefusal, type Send } from './exchange.js';
+import { shownUrl } from './location.js';
+import { pause } from './pause.js';
+import { Silence } from './silence.js';
+
+export interface HttpObjectOptions {
+  readonly send: Send;
+  readonly url: string;
+  /** The address for messages, without secrets. */
+  readonly shown: string;
+  /** How long a read may wait without a byte, in seconds. */
+  readonly reconnectSeconds: number;
+  readonly log: Logger;
+  /** Closes the connections. Called once, after the last request. */
+  readonly close: () => Promise<void>;
+}
+
+/** Longest silence of a server before the request is repeated, in ms. Chosen, not measured. */
+const silenceMs = 20_000;
+/** Longest time for the opening to wait for a server that is busy, in ms. */
+const openMs = 10_000;
+/** Most requests at once; further ones wait. Browsers have six for each server. */
+const mostRequests = 24;
+
+/** A failure after which the same request may succeed. */
+class Passing extends Error {
+  /** The server has answered, and is busy. */
+  readonly isBusy: boolean;
+  /** Pause that it asks for, in ms. */
+  readonly pauseMs: number;
+
+  constructor(message: string, options: { isBusy?: boolean; pauseMs?: number | undefined; cause?: unknown } = {}) {
+    super(message, options);
+    this.isBusy = options.isBusy ?? false;
+    this.pauseMs = options.pauseMs ?? 0;
+  }
+}
+
+/** An address that a redirect gave is not valid any more. The first one may give another. */
+class Moved extends Passing {}
+
+/** How long a read may wait without a byte, in ms: for a lost server, and for a busy one. */
+interface Patience {
+  readonly lostMs: number;
+  readonly busyMs: number;
+}
+
+export class HttpObject {
+  readonly #options: HttpObjectOptions;
+  readonly #log: ThrottledLogger;
+  readonly #waiting: (() => void)[] = [];
+  #free = mostRequests;
+  /** Where the latest redirects led to. */
+  #url: string;
+  #version: ObjectVersion | undefined;
+  #changed: BlockError | undefined;
+
+  private constructor(options: HttpObjectOptions) {
+    this.#options = options;
+    this.#log = new ThrottledLogger(options.log);
+    this.#url = options.url;
+  }
+
+  /**
+   * Asks for the first bytes, because addresses that are signed for GET allow no other method, and
+   * takes length and version from the answer.
+   * @throws BlockError if there is no such object, or the server cannot serve ranges
+   */
+  static async open(options: HttpObjectOptions, signal: AbortSignal): Promise<HttpObject> {
+    const object = new HttpObject(options);
+    // s3rver takes the range 0-0 for the whole object.
+    const into = buffersOf(new Uint8Array(2));
+    const busyMs = Math.min(openMs, options.reconnectSeconds * 1000);
+    await object.#read({ start: 0, end: 2 }, into, signal, { lostMs: 0, busyMs }, 1);
+    return object;
+  }
+
+  get version(): ObjectVersion {
+    return this.#version!;
+  }
+
+  close(): Promise<void> {
+    return this.#options.close();
+  }
+
+  /** Reads a range within the object's length. */
+  async read(start: number, into: Buffers, signal: AbortSignal): Promise<void> {
+    const ms = this.#options.reconnectSeconds * 1000;
+    await this.#read({ start, end: start + into.length }, into, signal, { lostMs: ms, busyMs: ms });
+  }
+
+  /** @param least bytes that are enough */
+  async #read(
+    { start, end }: ByteRange,
+    into: Buffers,
+    signal: AbortSignal,
+    patience: Patience,
+    least = into.length,
+  ): Promise<void> {
+    let done = 0;
+    let latest = performance.now();
+    let pauseMs = 100;
+    let isMoved = false;
+    while (done < least) {
+      try {
+        const rest = into.slice(done, into.length);
+        const arrived = await this.#inTurn(signal, () => this.#request({ start: start + done, end }, rest, signal));
+        if (arrived === 0) throw new Passing('the server ends its answers early');
+        done += arrived;
+        latest = performance.now();
+        pauseMs = 100;
+      } catch (error) {
+        if (signal.aborted) throw abortedError(error);
+        if (!(error instanceof Passing)) throw error;
+        if (error instanceof Moved && isMoved) throw new BlockError('io', this.#about(error.message));
+        isMoved ||= error instanceof Moved;
+        const wait = Math.max(pauseMs, error.pauseMs);
+        if (performance.now() + wait - latest > (error.isBusy ? patience.busyMs : patience.lostMs)) {
+          throw new BlockError('unreachable', this.#about(error.message), { cause: error });
+        }
+        this.#log.log('warn', 'retry', `${this.#about(error.message)}; trying again`);
+        await pause(wait, signal);
+        pauseMs = Math.min(2 * pauseMs, 2000);
+      }
+    }
+  }
+
+  /** Sends one request. Resolves with the number of bytes that it brought. */
+  async #request(asked: ByteRange, into: Buffers, parent: AbortSignal): Promise<number> {
+    if (this.#changed) throw this.#changed;
+    const silence = new Silence(silenceMs, parent);
+    try {
+      return await this.#exchange(asked, into, silence);
+    } catch (error) {
+      if (error instanceof BlockError || error instanceof Passing) throw error;
+      if (error instanceof HttpRefusal) throw new BlockError('io', this.#about(error.message), { cause: error });
+      this.#url = this.#options.url;
+      throw new Passing(silence.passed ? 'the server is silent' : connectionFailure(error), { cause: error });
+    } finally {
+      silence.end();
+    }
+  }
+
+  async #exchange(asked: ByteRange, into: Buffers, silence: Silence): Promise<number> {
+    const headers: Record<string, string> = {
+      range: `bytes=${asked.start}-${asked.end - 1}`,
+      // A compressed object would have other ranges.
+      'accept-encoding': 'identity',
+    };
+    if (isStrong(this.#version?.tag)) headers['if-match'] = this.#version.tag;
+    const from = this.#url;
+    const response = await this.#options.send(from, { headers, signal: silence.signal });
+    silence.heard();
+    try {
+      const answer = readAnswer(response, asked);
+      switch (answer.kind) {
+        case 'later':
+          throw new Passing(answer.why, { isBusy: true, pauseMs: answer.pauseMs });
+        case 'refused':
+          if (from !== this.#options.url) {
+            // The address that a redirect gave is valid for a time only.
+            this.#url = this.#options.url;
+            throw new Moved(answer.why);
+          }
+          throw new BlockError('io', this.#about(answer.why));
+        case 'changed':
+          throw this.#change();
+        case 'bytes':
+          this.#check(answer.version);
+      }
+      this.#follow(response.url);
+      const length = answer.range.end - answer.range.start;
+      return await readBody(response, into.slice(0, length), silence.heard);
+    } catch (error) {
+      response.drop();
+      throw error;
+    }
+  }
+
+  #check(version: ObjectVersion): void {
+    if (this.#version === undefined) this.#version = version;
+    else if (!isSameVersion(this.#version, version)) throw this.#change();
+  }
+
+  #change(): BlockError {
+    if (this.#version === undefined) return new BlockError('io', this.#about('the object is empty'));
+    this.#changed ??= new BlockError('io', `${this.#options.shown} has changed since it was opened: open it again`);
+    return this.#changed;
+  }
+
+  /** Later requests go where redirects led to, without asking for the way again. */
+  #follow(url: string): void {
+    if (url === '' || url === this.#url) return;
+    if (this.#options.url.startsWith('https:') && !url.startsWith('https:')) {
+      throw new BlockError('io', `the server redirects to ${shownUrl(new URL(url))}, which is not encrypted`);
+    }
+    this.#url = url;
+  }
+
+  #about(what: string): string {
+    return `${this.#options.shown}: ${what}`;
+  }
+
+  /** Runs `work` when fewer than {@link mostRequests} run. */
+  async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      signal.throwIfAborted();
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+}

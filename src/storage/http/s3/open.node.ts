@@ -1,0 +1,39 @@
+/**
+ * Opens `s3://BUCKET/KEY`: an object of an S3 service by its HTTP interface, read by ranges. Each
+ * request is signed by AWS Signature Version 4.
+ */
+import { AwsV4Signer } from 'aws4fetch';
+import { usageError } from '../../../base/errors.js';
+import { visible } from '../../../base/printable.js';
+import type { BlockDevice } from '../../../block/device.js';
+import type { Send } from '../exchange.js';
+import { openSigned, type OpenHttpOptions } from '../open.node.js';
+import { s3Settings, type S3Settings } from './settings.node.js';
+
+/** @throws FarbusError if the object cannot be read */
+export async function openS3(text: string, options: OpenHttpOptions = {}): Promise<BlockDevice> {
+  const [, bucket, key] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\/([^?#]+)$/s.exec(text) ?? [];
+  if (bucket === undefined || key === undefined) throw usageError(`${visible(text)}: expected s3://BUCKET/KEY`);
+  const settings = await s3Settings(process.env);
+  const location = { url: urlOf(settings, bucket, key), shown: visible(text), authorization: undefined };
+  return await openSigned(location, options, (send) => signed(send, settings));
+}
+
+/** Path-style at an endpoint of one's own, where host names of buckets seldom exist. */
+function urlOf({ endpoint, region }: S3Settings, bucket: string, key: string): string {
+  const path = key.split('/').map(encodeURIComponent).join('/');
+  if (endpoint === undefined) return `https://${bucket}.s3.${region}.amazonaws.com/${path}`;
+  if (!URL.canParse(endpoint)) throw usageError(`AWS_ENDPOINT_URL is no URL: ${visible(endpoint)}`);
+  return `${endpoint.replace(/\/+$/, '')}/${bucket}/${path}`;
+}
+
+function signed(send: Send, { keys, region }: S3Settings): Send {
+  if (!keys) return send;
+  // Keeps the derived key of the day.
+  const cache = new Map<string, ArrayBuffer>();
+  return async (url, { headers, signal }) => {
+    const signer = new AwsV4Signer({ url, headers, service: 's3', region, cache, ...keys });
+    const request = await signer.sign();
+    return await send(request.url.href, { headers: Object.fromEntries(request.headers), signal });
+  };
+}
