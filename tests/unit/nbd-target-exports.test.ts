@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { silent, type LogLevel } from '../../src/base/log.js';
+import { drain } from '../../src/export/drain.js';
 import { exportUri, parseListenAddress } from '../../src/export/nbd/address.js';
 import { Exports } from '../../src/export/exports.js';
 import { Server } from '../../src/export/nbd/server.js';
@@ -99,6 +100,24 @@ describe('a server', () => {
     const late = new TestStream();
     server.accept(late);
     expect(late.destroyed).toBe(true);
+  });
+
+  it('ends adapters of every protocol together, and then the devices', async () => {
+    const exports = new Exports();
+    const device = disk();
+    exports.add({ name: 'disk', device });
+    const order: string[] = [];
+    vi.spyOn(device, 'close').mockImplementation(async () => void order.push('device'));
+    let release: () => void = () => undefined;
+    const busy = new Promise<void>((resolve) => (release = resolve));
+    const segment = { close: () => busy.then(() => void order.push('segment')) };
+    const connections = { close: async () => void order.push('connections'), destroy: () => order.push('destroyed') };
+    const drained = drain(exports, [segment, connections], silent);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(order).toEqual(['connections']);
+    release();
+    await drained;
+    expect(order).toEqual(['connections', 'segment', 'destroyed', 'device']);
   });
 
   it('limits its wait for a listener, a client and a device', async () => {

@@ -11,8 +11,10 @@ import { defaultConnectionLimits } from '../../export/admission.js';
 import { exportUri, type ListenAddress } from '../../export/nbd/address.js';
 import type { BlockDevice } from '../../block/device.js';
 import { ExchangeableDrive } from '../../block/exchangeable-drive.js';
+import { drain, type Adapter } from '../../export/drain.js';
 import { Exports, type ExportOptions, type Offered } from '../../export/exports.js';
 import { serveOnSegment } from '../../export/aoe/serve.node.js';
+import type { AoeListener } from '../../protocol/aoe/target/open.node.js';
 import { metricsText } from '../../export/metrics.js';
 import { Server } from '../../export/nbd/server.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
@@ -47,11 +49,13 @@ export class ServeService {
   readonly #context: ServeContext;
   /** Listeners by the text of their setting. */
   readonly #places = new Map<string, Place>();
-  readonly #aoe = new Map<string, readonly string[]>();
+  /** Targets on segments by the text of their setting. */
+  readonly #aoe = new Map<string, AoeListener>();
   /** Drives whose media are exchanged here, by export name. */
   readonly #drives = new Map<string, ExchangeableDrive>();
   #settings: ServeSettings | undefined;
   #metrics: HttpServer | undefined;
+  #stopped: Promise<void> | undefined;
 
   constructor(context: ServeContext) {
     this.#context = context;
@@ -164,7 +168,7 @@ export class ServeService {
       readOnly: readOnly || device.info.readOnly,
       uris: [
         ...this.listening.map((at) => this.uri(at, name)),
-        ...[...this.#aoe.values()].map((names) => names[index]!),
+        ...[...this.#aoe.values()].map(({ names }) => names[index]!),
       ],
     }));
   }
@@ -240,10 +244,11 @@ export class ServeService {
   }
 
   /** Stops listening and waits for requests in flight. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
     this.#metrics?.closeAllConnections();
     this.#metrics?.close();
-    await this.server.drain();
+    const adapters: Adapter[] = [this.server, ...this.#aoe.values()];
+    return (this.#stopped ??= drain(this.server.exports, adapters, this.#context.log));
   }
 
   #listenOf(settings: ServeSettings): readonly string[] {
@@ -285,9 +290,7 @@ export class ServeService {
       return;
     }
     const { exports, steps } = this.server;
-    const listener = await serveOnSegment(listen.aoe, exports.list(), this.#context.log, steps);
-    this.server.add(listener);
-    this.#aoe.set(text, listener.names);
+    this.#aoe.set(text, await serveOnSegment(listen.aoe, exports.list(), this.#context.log, steps));
   }
 
   async #unlisten(text: string): Promise<void> {

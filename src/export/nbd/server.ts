@@ -1,10 +1,8 @@
 /**
- * Server: accepts connections, runs an NBD target for each on one set of exports, and stops in good
- * order.
+ * Serves exports by NBD: accepts connections and runs a target for each.
  *
  * Not here: sockets. Listeners pass byte streams to {@link Server.accept}.
  */
-import { sleep } from '../../base/event-loop.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import type { ByteStream } from '../../network/stream.js';
@@ -12,11 +10,10 @@ import type { TargetLimits } from '../../protocol/nbd/target/limits.js';
 import { SlabPool } from '../../protocol/nbd/target/memory.js';
 import { NbdTarget, type TargetTls } from '../../protocol/nbd/target/target.js';
 import { Admission, type Admitted, type ConnectionLimits } from '../admission.js';
+import { drain, type Adapter } from '../drain.js';
 import type { Exports } from '../exports.js';
 import { ConnectionView } from '../view.js';
 
-/** Default time for connections to finish when the server drains, in ms. */
-const defaultDrainMs = 10_000;
 /**
  * While other connections wait for memory, a client that takes none of its replies for this time is
  * disconnected, in ms.
@@ -26,8 +23,6 @@ const stallMs = 30_000;
 const looks = 6;
 /** Shortest interval between two log messages about refused connections, in ms. */
 const refusalMs = 60_000;
-/** Time for devices to finish requests that connections have left in flight, in ms. */
-const settleMs = 3_000;
 
 /** A listener that can be closed. */
 interface Accepting {
@@ -47,11 +42,12 @@ export interface ServerLimits extends Partial<TargetLimits> {
   readonly stallMs?: number;
 }
 
-export class Server {
+export class Server implements Adapter {
   readonly exports: Exports;
   readonly #listeners = new Set<Accepting>();
   readonly #targets = new Map<NbdTarget, ConnectionView>();
   readonly #pool: SlabPool;
+  readonly #logger: Logger;
   readonly #log: ThrottledLogger;
   readonly #limits: Partial<TargetLimits>;
   /** Encryption of new connections; undefined: none. */
@@ -60,7 +56,8 @@ export class Server {
    * Receives the steps of [SYS] fig. 9 and 10 of each request; undefined: steps are not reported.
    */
   steps: Steps | undefined;
-  #stopping: Promise<void> | undefined;
+  #closed = false;
+  #drained: Promise<void> | undefined;
   #accepted = 0;
   #refused = 0;
   readonly #admission = new Admission();
@@ -72,6 +69,7 @@ export class Server {
 
   constructor(exports: Exports, log: Logger, limits: ServerLimits = {}) {
     this.exports = exports;
+    this.#logger = log;
     this.#log = new ThrottledLogger(log);
     this.#refusals = new ThrottledLogger(log, refusalMs);
     this.#limits = limits;
@@ -116,7 +114,7 @@ export class Server {
 
   /** Serves one new connection. */
   readonly accept = (stream: ByteStream): void => {
-    if (this.#stopping) return stream.destroy();
+    if (this.#closed) return stream.destroy();
     this.#accepted++;
     const refusal = this.#admission.refusal(stream.peer);
     if (refusal !== undefined) {
@@ -153,12 +151,29 @@ export class Server {
   };
 
   /**
-   * Stops the server: stops accepting, answers requests in flight, refuses new ones, closes the
-   * connections and the devices. Idempotent.
-   * @param drainMs time limit for the connections, in ms
+   * Ends a server that serves its exports by NBD only: closes the connections ({@link close}) and
+   * then the devices. Idempotent.
+   * @param drainMs time limit for the connections, in ms; default 10000
    */
-  drain(drainMs = defaultDrainMs): Promise<void> {
-    return (this.#stopping ??= this.#stop(drainMs));
+  drain(drainMs?: number): Promise<void> {
+    return (this.#drained ??= drain(this.exports, [this], this.#logger, drainMs));
+  }
+
+  /**
+   * Stops accepting, answers requests in flight, refuses new ones, and resolves when all
+   * connections have finished.
+   */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#relief);
+    const closed = [...this.#listeners].map((listener) => listener.close());
+    for (const target of this.#targets.keys()) target.drain();
+    await Promise.all([...closed, ...[...this.#targets.keys()].map((target) => target.finished)]);
+  }
+
+  /** Closes the connections at once. */
+  destroy(): void {
+    for (const target of this.#targets.keys()) target.destroy();
   }
 
   /**
@@ -167,7 +182,7 @@ export class Server {
    */
   #relieve(): void {
     this.#relief = undefined;
-    if (!this.#pool.short || this.#stopping) return;
+    if (!this.#pool.short || this.#closed) return;
     for (const target of this.#targets.keys()) {
       const { bytes, stalledFor } = target.holding;
       if (bytes === 0 || stalledFor < this.#stallMs) continue;
@@ -175,40 +190,5 @@ export class Server {
       target.destroy();
     }
     this.#pool.onShort();
-  }
-
-  async #stop(drainMs: number): Promise<void> {
-    clearTimeout(this.#relief);
-    // One limit for everything: closing a listener on a segment waits for requests too.
-    await within(drainMs, this.#finish());
-    for (const target of this.#targets.keys()) target.destroy();
-    // A device closes when none of its requests is in flight. One that hangs must not keep the
-    // process.
-    const inTime = await within(settleMs, this.exports.close());
-    if (!inTime) this.#log.log('warn', 'close', 'a device does not finish its requests: left as it is');
-  }
-
-  /** Closes the listeners and waits until all connections have finished. */
-  async #finish(): Promise<void> {
-    const closed = [...this.#listeners].map((listener) => listener.close());
-    for (const target of this.#targets.keys()) target.drain();
-    await Promise.all([...closed, ...[...this.#targets.keys()].map((target) => target.finished)]);
-  }
-}
-
-/**
- * Waits for `work`, at most `ms` ms. Resolves with true if it was done in time; rejects like
- * `work`.
- */
-async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
-  const enough = new AbortController();
-  const late = sleep(ms, enough.signal).then(
-    () => false,
-    () => true,
-  );
-  try {
-    return await Promise.race([work.then(() => true), late]);
-  } finally {
-    enough.abort();
   }
 }
