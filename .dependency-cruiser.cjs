@@ -56,7 +56,7 @@ const layers = Object.entries(may).map(([folder, allowed]) => ({
 }));
 
 // The same for the folders of src/device. All of them may import the files of src/device itself.
-const devices = { nvme: [], ahci: ['ata'], ata: ['scsi'], scsi: [] };
+const devices = { nvme: [], ahci: ['ata'], ata: ['scsi'], scsi: [], virtio: [] };
 const deviceLayers = Object.entries(devices).map(([folder, allowed]) => ({
   name: `flow-device-${folder}`,
   comment: `src/device/${folder} imports of the other devices only ${allowed.join(', ') || 'none'}`,

@@ -31,8 +31,8 @@ import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
 export interface ComputerOptions {
   /**
-   * Creates the engine, which the composition root chooses. If there is an adapter, the engine must
-   * have a network card with the adapter's MAC address.
+   * Creates the engine, which the composition root chooses. If there is an adapter and the engine
+   * has a network card, the card must have the adapter's MAC address.
    */
   readonly createEngine: (
     trap: TrapHandler,
@@ -257,8 +257,7 @@ export class Computer {
    * step 345).
    */
   #connect(adapter: SharedAdapter): void {
-    const card = this.#engine.network;
-    if (!card) throw new FarbusError('this engine has no network card');
+    const card = this.#engine.network ?? this.#devices.addNetworkCard(adapter.mac, adapter.segment.mtu);
     adapter.connect(card, () => this.#handlers.atFrame(card.interruptVector()));
     const { frames } = this.#figure;
     if (frames) this.#steps.step(0, frames, 'frames that arrive come to 280 before the operating system sees them');

@@ -12,6 +12,7 @@ export class GuestHandlers {
   readonly #engine: Engine;
   readonly #steps: Steps;
   readonly #figure: BootFigure;
+  /** The protection handler is recorded. */
   #recorded = false;
 
   constructor(engine: Engine, steps: Steps, figure: BootFigure) {
@@ -22,22 +23,26 @@ export class GuestHandlers {
 
   /** The guest has sent a command: its protection handler is installed. */
   atCommand(): void {
-    if (this.#recorded || !this.#steps.on) return;
-    this.#recorded = true;
-    this.#record(this.#figure.handler, protectionVectors.pageFault, 'handler');
+    this.#recorded ||= this.#record(this.#figure.handler, protectionVectors.pageFault, 'handler');
   }
 
-  /** The guest has received a frame. `vector` is that of its network card's interrupt. */
-  atFrame(vector: number | undefined): void {
+  /**
+   * The guest has received a frame. `vector` is that of its network card's interrupt. Returns false
+   * if its receive handler cannot be seen at the moment.
+   */
+  atFrame(vector: number | undefined): boolean {
     this.atCommand();
-    this.#record(this.#figure.receiver, vector, 'receive handler');
+    return this.#recorded && this.#record(this.#figure.receiver, vector, 'receive handler');
   }
 
-  #record(step: StepId | undefined, vector: number | undefined, name: string): void {
-    if (step === undefined || vector === undefined || !this.#steps.on) return;
+  /** Returns true if the handler is recorded, or if the figure has no step for it. */
+  #record(step: StepId | undefined, vector: number | undefined, name: string): boolean {
+    if (step === undefined) return true;
+    if (vector === undefined || !this.#steps.on) return false;
     const registers = this.#engine.descriptors();
     const handler = registers && installedHandler(this.#engine.memory, registers, vector);
-    if (handler === undefined) return;
+    if (handler === undefined) return false;
     this.#steps.step(0, step, `the operating system has installed its ${name} at 0x${handler.toString(16)}: recorded`);
+    return true;
   }
 }

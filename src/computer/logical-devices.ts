@@ -1,6 +1,7 @@
 /**
  * The logical devices of a computer: its NVMe controllers and its AHCI adapter, each on the board
- * and guarded by the trap, with a virtual I/O client for each remote device.
+ * and guarded by the trap, with a virtual I/O client for each remote device; and its network card,
+ * if the board has none.
  *
  * Not here: disks on the engine's own IDE controller (ide-drives.ts).
  */
@@ -10,8 +11,10 @@ import type { BlockDevice } from '../block/device.js';
 import * as ahci from '../device/ahci/controller.js';
 import type { CommandTimes } from '../device/command-times.js';
 import * as nvme from '../device/nvme/controller.js';
+import { VirtioNet } from '../device/virtio/net.js';
 import type { BootPlace, Engine, InterruptLine, MsixPlace } from '../machine/engine.js';
 import { ideSlot } from '../machine/ide-disk.js';
+import type { NetworkCard } from '../machine/network-card.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
 import type { GuardedDevice, Trap, TrapHandler } from '../machine/trap.js';
 import { AhciDrives } from './ahci-drives.js';
@@ -25,6 +28,9 @@ import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 const firstSlot = 8;
 const firstBase = 0xfe000000;
 const baseStep = 0x20000;
+/** PCI slot and register address of the network card, before those. */
+const cardSlot = 6;
+const cardBase = firstBase - baseStep;
 
 /** The part of a controller that the computer uses: it is paused, saved and restored as a whole. */
 interface LogicalDevice extends GuardedDevice {
@@ -57,6 +63,7 @@ export class LogicalDevices {
   readonly #commandSteps: Steps;
   readonly #controllers: LogicalDevice[] = [];
   readonly #clients: VirtualIoClient[] = [];
+  #card: VirtioNet | undefined;
 
   constructor(options: LogicalDevicesOptions) {
     this.#options = options;
@@ -86,20 +93,35 @@ export class LogicalDevices {
 
   /** Resolves when no command is in flight, and none will be fetched. */
   async pause(): Promise<void> {
+    this.#card?.pause();
     await Promise.all(this.#controllers.map((controller) => controller.pause()));
   }
 
   resume(): void {
     for (const controller of this.#controllers) controller.resume();
+    this.#card?.resume();
   }
 
-  /** The states of all controllers; they must be paused. */
+  /** The states of all controllers, and of the network card; they must be paused. */
   save(): unknown[] {
-    return this.#controllers.map((controller) => controller.save());
+    const states = this.#controllers.map((controller) => controller.save());
+    return this.#card ? [...states, this.#card.save()] : states;
   }
 
   restore(states: readonly unknown[]): void {
     this.#controllers.forEach((controller, i) => controller.restore(states[i] as never));
+    this.#card?.restore(states[this.#controllers.length] as never);
+  }
+
+  /** Puts a network card on a board that has none of its own. */
+  addNetworkCard(mac: Uint8Array, mtu: number): NetworkCard {
+    const { engine, trap, log } = this.#options;
+    const card = new VirtioNet({ base: cardBase, memory: engine.memory, mac, mtu, log });
+    const { registers } = card;
+    const { name, base: barBase, size: barSize, msix, pciConfig: config } = registers;
+    trap.guard(registers);
+    registers.connect(engine.addPci({ name, slot: cardSlot, config, barBase, barSize, msix }));
+    return (this.#card = card);
   }
 
   #addNvme({ device, identity }: IdentifiedPlan): void {

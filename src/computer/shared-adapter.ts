@@ -79,7 +79,7 @@ export class SharedAdapter {
   readonly #steps: Steps;
   readonly #shares: Share[] = [];
   #card: NetworkCard | undefined;
-  #onReceiver: (() => void) | undefined;
+  #onReceiver: (() => boolean) | undefined;
   #waiting: Uint8Array[] = [];
 
   constructor(segment: Segment, { mac, steps }: SharedAdapterOptions) {
@@ -101,10 +101,10 @@ export class SharedAdapter {
 
   /**
    * Connects the operating system's card, which must have the adapter's MAC address. `onReceiver`
-   * is called once, when the operating system has received its first frame ([SYS] fig. 7, step
-   * 385).
+   * is called when the operating system has received its first frame ([SYS] fig. 7, step 385), and
+   * then at each frame until it returns true: only some engines can look at a guest that runs.
    */
-  connect(card: NetworkCard, onReceiver: (() => void) | undefined = undefined): void {
+  connect(card: NetworkCard, onReceiver: (() => boolean) | undefined = undefined): void {
     if (macKey(card.mac) !== macKey(this.mac)) throw new FarbusError('the network card has another address');
     this.#card = card;
     this.#onReceiver = onReceiver;
@@ -161,12 +161,15 @@ export class SharedAdapter {
       return true;
     }
     this.counters.toGuest++;
-    this.#onReceiver?.();
-    this.#onReceiver = undefined;
+    this.#tellReceiver();
     if (this.#steps.on) {
       this.#steps.step(0, '289', `a frame of ${frame.length} bytes goes to the operating system's receive handler`);
     }
     return true;
+  }
+
+  #tellReceiver(): void {
+    if (this.counters.toGuest > 0 && this.#onReceiver?.()) this.#onReceiver = undefined;
   }
 
   #wait(frame: Uint8Array): void {
@@ -188,6 +191,7 @@ export class SharedAdapter {
       return;
     }
     this.counters.fromGuest++;
+    this.#tellReceiver();
     this.#port.send(frame);
   }
 }

@@ -89,8 +89,11 @@ export const ahciModules: readonly string[] = ['ahci', 'sd_mod', 'sr_mod', 'isof
 /** Modules for drives on the board's IDE controller. */
 export const ideModules: readonly string[] = ['ata_piix', 'sd_mod'];
 
-/** Modules for a computer's network card. */
-export const networkModules: readonly string[] = ['ne2k-pci'];
+/** Modules for a computer's network card: v86's board has an NE2000, KVM's a virtio card. */
+export const networkModules: Readonly<Record<Architecture, readonly string[]>> = {
+  i386: ['ne2k-pci'],
+  amd64: ['virtio_pci', 'virtio_net'],
+};
 
 /** Modules that `modprobe` can load later: disks on other buses, networks, file systems. */
 export const onDemandModules: readonly string[] = ['ahci', 'ata_piix', 'sd_mod', 'ne2k-pci', 'aoe', 'loop', 'sg'];

@@ -42,6 +42,8 @@ export interface MessageInterrupts {
   readonly enabled: boolean;
   /** Raises the interrupt of a vector once. */
   signal(vector: number): void;
+  /** The processor's vector for it; undefined while the guest has set up none. */
+  processorVector(vector: number): number | undefined;
 }
 
 /** Place of a function's MSI-X structures in its BAR: offsets in bytes, multiples of 8. */
@@ -129,7 +131,10 @@ export interface Engine {
   readonly memory: GuestMemory;
   /** Handles the exits for guarded addresses. */
   readonly trap: TrapHandler;
-  /** The guest's network card; undefined if it has none. */
+  /**
+   * The board's own network card; undefined if it has none. The hypervisor then puts one of its own
+   * on the board (device/virtio).
+   */
   readonly network?: NetworkCard | undefined;
   /** Puts a function on the board and guards its BAR. Only before {@link start}. */
   addPci(device: PciFunction): InterruptLine;

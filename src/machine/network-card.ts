@@ -1,8 +1,8 @@
 /**
  * The interface to a guest's network card: frames from the guest's driver and frames to it.
  *
- * Not here: the card itself, which belongs to the engine, and its connection to a network
- * (computer/shared-adapter.ts).
+ * Not here: the card itself, which belongs to the engine or is a logical device (device/virtio),
+ * and its connection to a network (computer/shared-adapter.ts).
  */
 
 /**
@@ -14,7 +14,7 @@ export type CardIntake = 'taken' | 'full' | 'off';
 export interface NetworkCard {
   /** MAC address, 6 bytes, which the guest's driver reads from the card. */
   readonly mac: Uint8Array;
-  /** Largest payload in bytes of a frame to the card: 1500. */
+  /** Largest payload in bytes of a frame to the card: at most 1500. */
   readonly mtu: number;
   /**
    * Sets the callback for frames that the driver sends. It is called within a guest instruction, so

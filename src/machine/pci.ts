@@ -1,7 +1,7 @@
 /**
  * PCI configuration space of one of our functions (PCI Local Bus 3.0, chapter 6, type 0 header).
  *
- * Left out: capabilities, because the board has no MSI.
+ * Left out: MSI-X, which the board adds if it has it.
  */
 
 export interface PciIdentity {
@@ -15,7 +15,12 @@ export interface PciIdentity {
   readonly barBase: number;
   /** 0 for none, 1 for INTA#. */
   readonly interruptPin: number;
+  /** Capabilities (§6.7) in their order, at most 176 bytes. Their links are filled in. */
+  readonly capabilities?: readonly Uint8Array[];
 }
+
+/** Where capabilities begin. The board has the place before them, for its own. */
+const capabilitiesAt = 0x50;
 
 /** Builds a type 0 header of 256 bytes. */
 export function pciConfig(id: PciIdentity): Uint8Array {
@@ -34,5 +39,16 @@ export function pciConfig(id: PciIdentity): Uint8Array {
   view.setUint16(0x2c, id.vendor, true);
   view.setUint16(0x2e, id.device, true);
   view.setUint8(0x3d, id.interruptPin);
+  let at = capabilitiesAt;
+  let link = 0x34;
+  for (const capability of id.capabilities ?? []) {
+    // §6.2.3, status: there is a capability list.
+    space[0x06] = 0x10;
+    space.set(capability, at);
+    space[at + 1] = 0;
+    space[link] = at;
+    link = at + 1;
+    at += Math.ceil(capability.length / 4) * 4;
+  }
   return space;
 }

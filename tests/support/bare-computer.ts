@@ -3,6 +3,7 @@
  * place. Drives are opened from their texts, and the test's accesses trap as a guest's do. Nothing
  * is emulated, so a test can make accesses that no driver would make.
  */
+import type { SharedAdapter } from '../../src/computer/shared-adapter.js';
 import { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
 import { parseSource } from '../../src/app/source-text.js';
@@ -18,6 +19,7 @@ const firstBase = 0xfe000000;
 export interface BareComputer {
   readonly computer: ClientComputer;
   readonly memory: TestMemory;
+  readonly trap: TrapHandler;
   read(offset: number): number;
   write(offset: number, value: number): void;
   close(): Promise<void>;
@@ -26,7 +28,15 @@ export interface BareComputer {
 /**
  * Opens a computer with these drives. `read` and `write` access its first controller's registers.
  */
-export async function bareComputer(...texts: readonly string[]): Promise<BareComputer> {
+export function bareComputer(...texts: readonly string[]): Promise<BareComputer> {
+  return bareComputerOn(undefined, ...texts);
+}
+
+/** Like {@link bareComputer}, but the computer is connected to a network. */
+export async function bareComputerOn(
+  adapter: SharedAdapter | undefined,
+  ...texts: readonly string[]
+): Promise<BareComputer> {
   const drives: ClientDrive[] = [];
   for (const text of texts) drives.push(await openClientDrive(parseSource(text), { log: silent }));
   const memory = new TestMemory(16 << 20);
@@ -37,10 +47,12 @@ export async function bareComputer(...texts: readonly string[]): Promise<BareCom
       return Promise.resolve(bareEngine(memory, handler));
     },
     drives,
+    adapter,
   });
   return {
     computer,
     memory,
+    trap: trap!,
     read: (offset) => trap!.read(firstBase + offset, 4) >>> 0,
     write: (offset, value) => void trap!.write(firstBase + offset, 4, value >>> 0),
     close: async () => {

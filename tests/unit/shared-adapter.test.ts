@@ -93,7 +93,7 @@ function setUp(mtu = 1500) {
   const adapter = new SharedAdapter(hub, { mac: mac1, steps });
   const card = new FakeCard(mac1);
   let receivers = 0;
-  adapter.connect(card, () => receivers++);
+  adapter.connect(card, () => ++receivers > 0);
   const heard: Uint8Array[] = [];
   const peer = hub.attach({ mac: mac2, onFrame: (bytes) => heard.push(bytes.slice()) });
   return { hub, adapter, card, peer, heard, passed, receivers: () => receivers };
@@ -118,6 +118,21 @@ describe('[SYS] fig. 9', () => {
     ]);
     expect(receivers()).toBe(1);
     expect(adapter.counters).toMatchObject({ toGuest: 2, toHypervisor: 1, hidden: 0 });
+  });
+
+  it('asks at each frame, in both directions, until the receive handler is recorded', async () => {
+    const hub = new Hub();
+    const adapter = new SharedAdapter(hub, { mac: mac1 });
+    const card = new FakeCard(mac1);
+    let asked = 0;
+    adapter.connect(card, () => ++asked === 3);
+    const peer = hub.attach({ mac: mac2, onFrame: () => undefined });
+    card.send(frame(mac2, mac1, 0x0800)); // nothing is received yet
+    peer.send(frame(mac1, mac2, 0x0800));
+    await sleep(5);
+    expect(asked).toBe(1);
+    for (let i = 0; i < 4; i++) card.send(frame(mac2, mac1, 0x0800));
+    expect(asked).toBe(3);
   });
 
   it("sends the operating system's frames unchanged, except those that pose as the hypervisor", async () => {

@@ -95,7 +95,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
         ...bootModules(choice.release),
         ...(choice.ahci ? ahciModules : []),
         ...(choice.ide ? ideModules : []),
-        ...(choice.network ? networkModules : []),
+        ...(choice.network ? networkModules[choice.architecture ?? 'i386'] : []),
       ],
       ...(choice.onProgress && { onProgress: choice.onProgress }),
       signal: choice.signal,

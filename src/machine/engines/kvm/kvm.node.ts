@@ -71,7 +71,6 @@ export async function createKvm(options: KvmOptions): Promise<Engine> {
 class KvmEngine implements Engine {
   readonly memory: KvmMemory;
   readonly trap: TrapHandler;
-  readonly network = undefined;
   readonly acpiRoot = tablesAt;
   readonly screen = { look: () => ({ kind: 'pixels' as const, width: 0, height: 0, rgb: new Uint8Array(0) }) };
   readonly #options: KvmOptions;
@@ -181,6 +180,7 @@ class KvmEngine implements Engine {
             return msix.enabled;
           },
           signal: (vector: number) => msix.signal(vector),
+          processorVector: (vector: number) => msix.processorVector(vector),
         },
       }),
     };

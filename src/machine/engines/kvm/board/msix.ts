@@ -36,8 +36,9 @@ export class MsixTable {
     for (let vector = 0; vector < place.vectors; vector++) this.#table[vector * entrySize + 12] = 1;
     const view = new DataView(config.buffer, config.byteOffset);
     config[0x06] = config[0x06]! | 0x10; // status: there is a capability list
-    config[0x34] = capabilityAt;
     config[capabilityAt] = capabilityId;
+    config[capabilityAt + 1] = config[0x34]!; // the function's own capabilities follow
+    config[0x34] = capabilityAt;
     view.setUint16(capabilityAt + 2, place.vectors - 1, true);
     view.setUint32(capabilityAt + 4, place.tableOffset | barIndex, true);
     view.setUint32(capabilityAt + 8, place.pendingOffset | barIndex, true);
@@ -88,6 +89,12 @@ export class MsixTable {
     if (vector >= this.#place.vectors || !this.enabled) return;
     if (this.#masked(vector)) this.#pending[vector >> 3] = this.#pending[vector >> 3]! | (1 << (vector & 7));
     else this.#sendVector(vector);
+  }
+
+  /** The processor's vector in the message of a vector; undefined while that is masked. */
+  processorVector(vector: number): number | undefined {
+    if (vector >= this.#place.vectors || !this.enabled || this.#masked(vector)) return undefined;
+    return this.#table[vector * entrySize + 8];
   }
 
   #masked(vector: number): boolean {
