@@ -24,7 +24,8 @@
 export type { AccessRules } from '../export/access.js';
 export type { ConnectionLimits } from '../export/admission.js';
 export { Exports } from '../export/exports.js';
-export type { ExportCounters, ExportOptions, ExportUser, Offered } from '../export/exports.js';
+export type { ExportCounters } from '../block/export-counters.js';
+export type { ExportOptions, ExportUser, Offered } from '../export/exports.js';
 export { Server as NbdServer } from '../export/nbd/server.js';
 export type { ServerLimits as NbdServerLimits } from '../export/nbd/server.js';
 export type { ByteStream, Dialer, Listener, Secure, SecuredStream, StreamEvents } from '../network/stream.js';

@@ -9,6 +9,7 @@
  */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
+import type { ExportCounters } from '../block/export-counters.js';
 import { byteAccess } from '../block/filters/byte-access.js';
 import { LeaseArbiter } from '../block/filters/lease.js';
 import { RateLimit } from '../block/filters/rate.js';
@@ -19,20 +20,6 @@ import { SharedMedia } from './shared-media.js';
 
 /** Longest name of an export, in bytes: as much as NBD allows ("Strings"). */
 const maxName = 4096;
-
-/** Counters of an export since it was opened. */
-export interface ExportCounters {
-  /** Connections that have used it. */
-  connections: number;
-  /** Requests received, including refused ones. */
-  requests: number;
-  /** Requests answered with an error. */
-  errors: number;
-  /** Bytes sent in replies to reads. */
-  bytesRead: number;
-  /** Bytes of writes that succeeded. */
-  bytesWritten: number;
-}
 
 /** The description of an export. */
 export interface ExportOptions {

@@ -6,11 +6,12 @@
  * Not here: the rules of access (access.ts), the exports themselves (exports.ts).
  */
 import type { ThrottledLogger } from '../base/log.js';
+import type { ExportCounters } from '../block/export-counters.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
 import { RateFilter } from '../block/filters/rate.js';
 import type { SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
-import type { ExportCounters, Exports, ExportUser, Offered } from './exports.js';
+import type { Exports, ExportUser, Offered } from './exports.js';
 import { FactsFilter } from '../block/filters/facts.js';
 
 /**

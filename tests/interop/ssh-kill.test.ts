@@ -12,7 +12,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
-import type { RemoteOptions } from '../../src/protocol/channels/device.js';
+import type { InitiatorOptions } from '../../src/protocol/remote/initiator-device.js';
 import { Random } from '../support/random.js';
 import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
 import { cannotSshd, descendantsOf, Sshd, writeScript } from '../support/sshd.js';
@@ -23,7 +23,7 @@ const size = 4 << 20;
 const block = 64 << 10;
 const workers = 8;
 
-type Open = (uri: string, options?: RemoteOptions) => Promise<BlockDevice>;
+type Open = (uri: string, options?: InitiatorOptions) => Promise<BlockDevice>;
 const ways: readonly { name: string; open: Open }[] = [
   { name: 'ssh+dd', open: openSshDd },
   { name: 'ssh+sftp', open: openSshSftp },

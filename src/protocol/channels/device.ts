@@ -5,43 +5,17 @@
  */
 import type { Buffers } from '../../base/buffers.js';
 import { FarbusError } from '../../base/errors.js';
-import { silent, type Logger } from '../../base/log.js';
-import { BlockBase } from '../../block/base.js';
+import { silent } from '../../base/log.js';
 import type { BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../../block/device.js';
 import { abortedError, BlockError } from '../../block/errors.js';
 import { isDecisive } from '../../block/identity.js';
-import { Fence } from '../../block/fence.js';
-import type { Fate, Life, FenceKey } from '../../block/life.js';
+import type { FenceOptions } from '../../block/fence.js';
+import type { FenceKey, Life } from '../../block/life.js';
 import { ContentWitness } from '../../block/witness.js';
 import type { Channel, ChannelOpener, RemoteFacts } from './channel.js';
-import type { RemoteState } from '../remote/reconnection.js';
+import { InitiatorDevice, type InitiatorOptions } from '../remote/initiator-device.js';
 import { Pool } from './pool.js';
 import { allSettled, type RemoteAsk, type RemoteOperation } from './request.js';
-
-export interface RemoteOptions {
-  /** Refuses writes, even if the server allows them. Default false. */
-  readonly readOnly?: boolean | undefined;
-  /**
-   * How long requests wait for a lost connection to return, in seconds. 0: do not reconnect.
-   * Default 60.
-   */
-  readonly reconnectSeconds?: number | undefined;
-  /**
-   * If a disk cannot be recognised after a reconnect, assume that it is the same one. Default
-   * false.
-   */
-  readonly assumeSame?: boolean | undefined;
-  /**
-   * Stores the keys by which the next process fences this one, and supplies those of earlier
-   * processes. Default: no fencing.
-   */
-  readonly life?: Life | undefined;
-  /** Ends the opening. Later it has no effect. */
-  readonly signal?: AbortSignal | undefined;
-  readonly log?: Logger | undefined;
-  /** Called at every change of the connection's state, with a line of detail. Must not throw. */
-  readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;
-}
 
 /** The properties of one kind of channel (dd, SFTP). */
 export interface RemoteKind {
@@ -71,108 +45,79 @@ export async function remoteDevice(
   first: Channel,
   open: ChannelOpener,
   kind: RemoteKind,
-  options: RemoteOptions = {},
+  options: InitiatorOptions = {},
 ): Promise<RemoteDevice> {
   try {
     options.signal?.throwIfAborted();
     await options.life?.note(first.fenceKey);
-    return new RemoteDevice(first, open, kind, options);
+    return deviceOf(first, open, kind, options);
   } catch (error) {
     first.destroy();
     throw error;
   }
 }
 
+function deviceOf(first: Channel, open: ChannelOpener, kind: RemoteKind, options: InitiatorOptions): RemoteDevice {
+  const { reconnectSeconds = 60, readOnly = false, log = silent, life, onState = () => undefined } = options;
+  const { address, channels } = kind;
+  if (!(reconnectSeconds >= 0)) throw new FarbusError('the time to reconnect is a number of seconds: 0 or more');
+  if (first.facts.used !== '' && !readOnly && !first.facts.readOnly) {
+    // If two systems write to one file system, they destroy it.
+    throw new FarbusError(
+      `cannot open ${address}: on the server it is ${first.facts.used}: stop that there, or take it read-only`,
+      { kind: 'device' },
+    );
+  }
+  // Marks that are not decisive may no longer exist after the server's next restart: watch the
+  // content too.
+  const watches = !options.assumeSame && !isDecisive(first.facts.marks);
+  const witness = watches ? new ContentWitness() : undefined;
+  const pool = new Pool(first, open, { address, channels, witness, life, reconnectSeconds, log, onState });
+  const info = infoOf(first.facts, kind, readOnly);
+  if (!info.readOnly && !info.can.flush) {
+    log.log('warn', `${address}: the server cannot make writes durable on request: no flush is offered`);
+  }
+  const fence = { address, seconds: reconnectSeconds, log, fence: (key: FenceKey) => pool.fence(key) };
+  return new RemoteDevice(pool, info, kind, life, fence);
+}
+
 /** Made by {@link remoteDevice}. */
-export class RemoteDevice extends BlockBase {
+export class RemoteDevice extends InitiatorDevice {
   readonly info: BlockInfo;
   readonly #pool: Pool;
-  readonly #witness: ContentWitness | undefined;
-  readonly #life: Life | undefined;
-  readonly #fence: Fence | undefined;
   readonly #kind: RemoteKind;
 
-  constructor(first: Channel, open: ChannelOpener, kind: RemoteKind, options: RemoteOptions) {
-    super();
-    const { reconnectSeconds = 60, log = silent, onState = () => undefined } = options;
-    if (!(reconnectSeconds >= 0)) throw new FarbusError('the time to reconnect is a number of seconds: 0 or more');
-    if (first.facts.used !== '' && !options.readOnly && !first.facts.readOnly) {
-      // If two systems write to one file system, they destroy it.
-      throw new FarbusError(
-        `cannot open ${kind.address}: on the server it is ${first.facts.used}: stop that there, or take it read-only`,
-        { kind: 'device' },
-      );
-    }
+  constructor(pool: Pool, info: BlockInfo, kind: RemoteKind, life: Life | undefined, fence: FenceOptions) {
+    super(pool, life, fence);
+    this.#pool = pool;
+    this.info = info;
     this.#kind = kind;
-    this.info = infoOf(first.facts, kind, options.readOnly ?? false);
-    // Marks that are not decisive may no longer exist after the server's next restart: watch the
-    // content too.
-    if (!options.assumeSame && !isDecisive(first.facts.marks)) this.#witness = new ContentWitness();
-    this.#pool = new Pool(first, open, {
-      address: kind.address,
-      channels: kind.channels,
-      witness: this.#witness,
-      life: options.life,
-      reconnectSeconds,
-      log,
-      onState,
-    });
-    this.#life = options.life;
-    const fence = (key: FenceKey): Promise<Fate> => this.#pool.fence(key);
-    this.#fence = Fence.of(options.life, { address: kind.address, seconds: reconnectSeconds, log, fence });
-    if (!this.info.readOnly && !this.info.can.flush) {
-      log.log('warn', `${kind.address}: the server cannot make writes durable on request: no flush is offered`);
-    }
   }
 
-  override close(): Promise<void> {
-    this.#fence?.hurry();
-    this.#pool.hurry();
-    return super.close();
+  protected sendRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.#parts('read', offset, into, options);
   }
 
-  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
-    const done = this.#parts('read', offset, into, options);
-    this.#witness?.onRead(offset, into, done);
-    return done;
+  protected sendWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#parts('write', offset, from, options);
   }
 
-  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    const wait = this.#fence?.wait(options.signal);
-    return wait ? wait.then(() => this.#write(offset, from, options)) : this.#write(offset, from, options);
-  }
-
-  #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    const done = this.#parts('write', offset, from, options);
-    this.#witness?.onWrite(offset, from.length, from, done);
-    return done;
-  }
-
-  protected doFlush({ signal }: RequestOptions): Promise<void> {
-    const { done } = this.#pool.run({ op: 'flush', offset: 0, length: 0, signal });
-    this.#witness?.onFlush(done);
-    return done;
+  protected sendFlush({ signal }: RequestOptions): Promise<void> {
+    return this.#run({ op: 'flush', offset: 0, length: 0, signal });
   }
 
   protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
     if (options.fastOnly) throw new BlockError('unsupported', 'zeroing is not faster than writing there');
-    await this.#fence?.wait(options.signal);
+    await this.fenced(options.signal);
     const parts = this.#kind.divide('zero', offset, length);
     // Few parts at a time: each may take long, and the range may be the whole disk.
     for (let at = 0; at < parts.length; at += this.#kind.channels) {
       if (options.signal?.aborted) throw abortedError();
       const some = parts.slice(at, at + this.#kind.channels);
       const done = allSettled(some.map((part) => this.#run({ op: 'zero', ...part, signal: options.signal })));
-      this.#witness?.onWrite(offset, length, undefined, done);
+      this.#pool.witness?.onWrite(offset, length, undefined, done);
       await done;
     }
-  }
-
-  protected async doClose(): Promise<void> {
-    await this.#fence?.close();
-    const { quiet } = this.#pool;
-    await this.#pool.close();
-    await this.#life?.close(quiet);
   }
 
   #parts(op: 'read' | 'write', offset: number, buffers: Buffers, { signal }: RequestOptions): Promise<void> {

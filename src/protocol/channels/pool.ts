@@ -127,6 +127,10 @@ export class Pool {
     this.#channels.clear();
   }
 
+  get witness(): ContentWitness | undefined {
+    return this.#options.witness;
+  }
+
   /** True if no request that was sent can still change the device. */
   get quiet(): boolean {
     return this.#fence.quiet && [...this.#channels].every(({ load }) => load === 0);

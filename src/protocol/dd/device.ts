@@ -2,12 +2,13 @@
  * Opens a device through dd on a server as a BlockDevice ([SYS] R3, R4), with several persistent
  * sessions.
  */
-import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../channels/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import type { Elevation } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from './connect.js';
 import { divide } from './translate.js';
 
-export interface DdOptions extends RemoteOptions {
+export interface DdOptions extends InitiatorOptions {
   readonly path: string;
   /** The device's size in bytes, if the server cannot report it. */
   readonly size?: number | undefined;

@@ -1,6 +1,7 @@
 /** Opens devices by ssh+dd URIs, with this computer's ssh program. */
 import { sshDialer } from '../../network/ssh.node.js';
-import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
+import type { RemoteDevice } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import type { CommandDialer } from './connect.js';
 import { connectDd } from './device.js';
@@ -15,11 +16,11 @@ export function sshCommands(address: RemoteAddress): CommandDialer {
 }
 
 /** Opens a device by dd over ssh. Rejects with a FarbusError. */
-export async function openSshDd(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
+export async function openSshDd(uri: string, options: InitiatorOptions = {}): Promise<RemoteDevice> {
   return openDdAt(parseRemoteUri(uri), options);
 }
 
-export function openDdAt(address: RemoteAddress, options: RemoteOptions): Promise<RemoteDevice> {
+export function openDdAt(address: RemoteAddress, options: InitiatorOptions): Promise<RemoteDevice> {
   const { path, size, elevation, sessions } = address;
   return connectDd(sshCommands(address), { ...options, path, size, elevation, sessions });
 }

@@ -3,7 +3,8 @@
  * request (`literal`).
  */
 import { rshRun, rshStream, type RshTarget } from '../../network/rsh.node.js';
-import { remoteDevice, type RemoteDevice, type RemoteOptions } from '../channels/device.js';
+import { remoteDevice, type RemoteDevice } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import { connectShell, type CommandDialer } from '../dd/connect.js';
 import { connectDd } from '../dd/device.js';
@@ -15,7 +16,7 @@ const startSeconds = 30;
 const maxRun = 1 << 20;
 
 /** Opens a device by dd over rsh. Rejects with a FarbusError. */
-export async function openRsh(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
+export async function openRsh(uri: string, options: InitiatorOptions = {}): Promise<RemoteDevice> {
   const address = parseRemoteUri(uri);
   const target = { ...address, address: formatRemote(address) };
   options.log?.log(
@@ -38,7 +39,7 @@ function rshCommands(target: RshTarget): CommandDialer {
 async function openLiteral(
   target: RshTarget,
   { path, size }: RemoteAddress,
-  options: RemoteOptions,
+  options: InitiatorOptions,
 ): Promise<RemoteDevice> {
   const runner = {
     address: target.address,

@@ -1,10 +1,11 @@
 /** Opens a file or device on an SFTP server as a BlockDevice. */
 import type { ByteStream } from '../../network/stream.js';
-import { remoteDevice, type RemoteDevice, type RemoteKind, type RemoteOptions } from '../channels/device.js';
+import { remoteDevice, type RemoteDevice, type RemoteKind } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import { openSftpChannel, type SftpChannel } from './channel.js';
 import type { ServerProcess } from './facts.js';
 
-export interface SftpOptions extends RemoteOptions {
+export interface SftpOptions extends InitiatorOptions {
   /** The address, for messages. */
   readonly address: string;
   readonly path: string;

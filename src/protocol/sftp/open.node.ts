@@ -5,7 +5,8 @@ import { sshDialer } from '../../network/ssh.node.js';
 import { connectShell } from '../dd/connect.js';
 import { newNames, startCommand } from '../dd/script.js';
 import { sshCommands } from '../dd/open.node.js';
-import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
+import type { RemoteDevice } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import { formatRemote, parseRemoteUri, type RemoteAddress } from '../ssh/uri.js';
 import { connectSftp } from './device.js';
 import type { ServerProcess } from './facts.js';
@@ -14,7 +15,7 @@ import type { ServerProcess } from './facts.js';
 const killMs = 15_000;
 
 /** Opens a file or device by SFTP. Rejects with a FarbusError. */
-export async function openSshSftp(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
+export async function openSshSftp(uri: string, options: InitiatorOptions = {}): Promise<RemoteDevice> {
   return openSftpAt(parseRemoteUri(uri), options);
 }
 
@@ -22,7 +23,7 @@ export async function openSshSftp(uri: string, options: RemoteOptions = {}): Pro
  * Opens a device by SFTP. If SFTP cannot find its size, a dd session on the login shell is asked
  * for it.
  */
-export async function openSftpAt(address: RemoteAddress, options: RemoteOptions): Promise<RemoteDevice> {
+export async function openSftpAt(address: RemoteAddress, options: InitiatorOptions): Promise<RemoteDevice> {
   const name = formatRemote(address);
   const dialer = sshDialer({ ...address, address: name }, () => ({ subsystem: 'sftp' }));
   const open = (size: number | undefined): Promise<RemoteDevice> =>

@@ -7,11 +7,12 @@
 import { isFailure, messageOf } from '../../base/errors.js';
 import { openDdAt } from '../dd/open.node.js';
 import { openSftpAt } from '../sftp/open.node.js';
-import type { RemoteDevice, RemoteOptions } from '../channels/device.js';
+import type { RemoteDevice } from '../channels/device.js';
+import type { InitiatorOptions } from '../remote/initiator-device.js';
 import { formatRemote, parseRemoteUri } from './uri.js';
 
 /** Opens a device on a server that runs ssh but no Farbus. Rejects with a FarbusError. */
-export async function openSsh(uri: string, options: RemoteOptions = {}): Promise<RemoteDevice> {
+export async function openSsh(uri: string, options: InitiatorOptions = {}): Promise<RemoteDevice> {
   const address = parseRemoteUri(uri);
   if (address.elevation !== undefined) return openDdAt(address, options);
   const say = (why: string): void => options.log?.log('info', `${formatRemote(address)}: by dd, as ${why}`);

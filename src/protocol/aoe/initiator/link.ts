@@ -4,11 +4,13 @@
  *
  * Not here: commands and answers (exchange.ts), the first questions (contact.ts).
  */
+import { Deadline } from '../../../base/deadline.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import { getU16 } from '../../../base/big-endian.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError, closedError } from '../../../block/errors.js';
 import type { Fate, FenceKey } from '../../../block/life.js';
+import type { ContentWitness } from '../../../block/witness.js';
 import { broadcastMac, macKey } from '../../../network/ethernet/mac.js';
 import type { Port, Segment } from '../../../network/ethernet/segment.js';
 import { Reconnection } from '../../remote/reconnection.js';
@@ -78,27 +80,20 @@ export class Link {
   static async open(segment: Segment, options: LinkOptions): Promise<Link> {
     const link = new Link(segment, options);
     const { connectSeconds } = options;
-    const control = new AbortController();
-    const timer = setTimeout(() => {
-      control.abort(
-        new FarbusError(`no answer within ${connectSeconds} seconds: is the target on this segment and up?`),
-      );
-    }, connectSeconds * 1000);
-    const abort = (): void => control.abort(options.signal!.reason);
-    options.signal?.addEventListener('abort', abort);
+    const limit = new Deadline(connectSeconds * 1000, options.signal);
     try {
-      if (options.signal?.aborted) abort();
+      limit.signal.throwIfAborted();
       if (link.#segmentSectors < 1) throw new FarbusError('frames of this segment carry no sector: raise its MTU');
-      const contact = await link.#establish(control.signal);
+      const contact = await link.#establish(limit.signal);
       link.#sectors = Math.min(contact.sectors, link.#segmentSectors);
       link.#adopt(contact);
       return link;
     } catch (error) {
       link.#port.close();
-      throw new FarbusError(`${link.name}: ${messageOf(error)}`, { cause: error });
+      const late = `no answer within ${connectSeconds} seconds: is the target on this segment and up?`;
+      throw new FarbusError(`${link.name}: ${limit.passed ? late : messageOf(error)}`, { cause: error });
     } finally {
-      clearTimeout(timer);
-      options.signal?.removeEventListener('abort', abort);
+      limit.end();
     }
   }
 
@@ -119,6 +114,10 @@ export class Link {
   /** True if the target has Farbus sessions. */
   get hasSession(): boolean {
     return this.#contact.grant !== undefined;
+  }
+
+  get witness(): ContentWitness | undefined {
+    return this.#options.witness;
   }
 
   /** True if no message sent to the target can change its disk any more. */

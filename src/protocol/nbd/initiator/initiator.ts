@@ -8,9 +8,8 @@
  */
 import type { Buffers } from '../../../base/buffers.js';
 import { FarbusError } from '../../../base/errors.js';
-import { silent, type Logger } from '../../../base/log.js';
+import { silent } from '../../../base/log.js';
 import { Steps } from '../../../base/steps.js';
-import { BlockBase } from '../../../block/base.js';
 import type {
   BlockInfo,
   Extent,
@@ -21,11 +20,11 @@ import type {
 } from '../../../block/device.js';
 import { abortedError, BlockError } from '../../../block/errors.js';
 import { isDecisive } from '../../../block/identity.js';
-import { Fence } from '../../../block/fence.js';
+import type { FenceOptions } from '../../../block/fence.js';
 import type { Life } from '../../../block/life.js';
 import { ContentWitness } from '../../../block/witness.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
-import type { RemoteState } from '../../remote/reconnection.js';
+import { InitiatorDevice, type InitiatorOptions } from '../../remote/initiator-device.js';
 import { NbdCommand, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
@@ -34,16 +33,9 @@ import { PayloadPool } from './payload-pool.js';
 import { fenceFirst } from './predecessor.js';
 import { firstConnectionId } from './session-id.js';
 
-export interface NbdOptions {
+export interface NbdOptions extends InitiatorOptions {
   /** Name of the export; '' is the server's default export. */
   readonly exportName?: string;
-  /** Refuses writes, even if the server allows them. Default false. */
-  readonly readOnly?: boolean;
-  /**
-   * How long requests wait for a lost connection to return, in seconds. 0: do not reconnect.
-   * Default 60.
-   */
-  readonly reconnectSeconds?: number;
   /** Time limit of one attempt to connect, including the handshake, in seconds. Default 10. */
   readonly connectSeconds?: number;
   /**
@@ -59,25 +51,10 @@ export interface NbdOptions {
    */
   readonly secure?: Secure | undefined;
   /**
-   * If a disk cannot be recognised after a reconnect, assume that it is the same one. Default
-   * false.
-   */
-  readonly assumeSame?: boolean | undefined;
-  /**
-   * Stores the keys by which the next process fences this one, and supplies those of earlier
-   * processes. Default: no fencing.
-   */
-  readonly life?: Life | undefined;
-  /** Ends the opening. Later it has no effect. */
-  readonly signal?: AbortSignal | undefined;
-  readonly log?: Logger;
-  /**
    * Receives the cookie of each request ([SYS] fig. 8, steps 262 and 264). The server reports its
    * own steps under the same cookie.
    */
   readonly steps?: Steps | undefined;
-  /** Called at every change of the connection's state, with a line of detail. Must not throw. */
-  readonly onState?: (state: RemoteState, detail: string) => void;
 }
 
 /**
@@ -124,30 +101,25 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     await sessions.close();
     throw signal.reason;
   }
-  const fence = Fence.of(life, {
+  return new NbdInitiator(sessions, life, {
     address: dialer.address,
     seconds: reconnectSeconds,
     log: settings.log,
     fence: async (key, signal) => (fenced?.has(key) ? 'gone' : sessions.fence(key, signal)),
   });
-  return new NbdInitiator(sessions, life, fence);
 }
 
 /** Made by {@link connectNbd}. */
-export class NbdInitiator extends BlockBase {
+export class NbdInitiator extends InitiatorDevice {
   readonly #session: Sessions;
   readonly #media: FarMedia | undefined;
-  readonly #life: Life | undefined;
-  readonly #fence: Fence | undefined;
   /** Longest ranges without a payload that the server has not refused so far, in bytes. */
   #range: number;
   #zeroes: number;
 
-  constructor(session: Sessions, life?: Life, fence?: Fence) {
-    super();
+  constructor(session: Sessions, life: Life | undefined, fence: FenceOptions) {
+    super(session, life, fence);
     this.#session = session;
-    this.#life = life;
-    this.#fence = fence;
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
@@ -167,49 +139,27 @@ export class NbdInitiator extends BlockBase {
 
   override close(): Promise<void> {
     this.#media?.stop();
-    this.#fence?.hurry();
-    this.#session.hurry();
     return super.close();
   }
 
-  protected doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+  protected sendRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    return this.#send(NbdCommand.read, offset, into, options);
+  }
+
+  protected sendWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
+    return this.#send(NbdCommand.write, offset, from, options, options.fua ? CommandFlag.fua : 0);
+  }
+
+  protected sendFlush(options: RequestOptions): Promise<void> {
     const { signal, traceId } = options;
     const medium = this.#meant(options);
-    const [length, buffers] = [into.length, into];
-    const { done } = this.#session.run({ type: NbdCommand.read, offset, length, buffers, signal, traceId, medium });
-    this.#session.witness?.onRead(offset, into, done);
-    return done;
+    return this.#session.run({ type: NbdCommand.flush, offset: 0, length: 0, signal, traceId, medium }).done;
   }
 
-  protected doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    const wait = this.#fence?.wait(options.signal);
-    return wait ? wait.then(() => this.#write(offset, from, options)) : this.#write(offset, from, options);
-  }
-
-  #write(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
-    const { signal, fua, traceId } = options;
-    const flags = fua ? CommandFlag.fua : 0;
-    const [length, medium] = [from.length, this.#meant(options)];
-    const { done } = this.#session.run({
-      type: NbdCommand.write,
-      flags,
-      offset,
-      length,
-      buffers: from,
-      signal,
-      traceId,
-      medium,
-    });
-    this.#session.witness?.onWrite(offset, length, from, done);
-    return done;
-  }
-
-  protected doFlush(options: RequestOptions): Promise<void> {
+  #send(type: number, offset: number, buffers: Buffers, options: RequestOptions, flags = 0): Promise<void> {
     const { signal, traceId } = options;
-    const medium = this.#meant(options);
-    const { done } = this.#session.run({ type: NbdCommand.flush, offset: 0, length: 0, signal, traceId, medium });
-    this.#session.witness?.onFlush(done);
-    return done;
+    const [length, medium] = [buffers.length, this.#meant(options)];
+    return this.#session.run({ type, flags, offset, length, buffers, signal, traceId, medium }).done;
   }
 
   protected override doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
@@ -241,13 +191,6 @@ export class NbdInitiator extends BlockBase {
     return extentsOf(request.status!, offset, asked, this.info.blockSize);
   }
 
-  protected async doClose(): Promise<void> {
-    await this.#fence?.close();
-    const { quiet } = this.#session;
-    await this.#session.close();
-    await this.#life?.close(quiet);
-  }
-
   /** The medium that a request is meant for, if the export's medium is removable. */
   #meant({ medium }: RequestOptions): string | undefined {
     return medium ?? this.#media?.first;
@@ -259,7 +202,8 @@ export class NbdInitiator extends BlockBase {
    */
   async #inRanges(type: number, flags: number, offset: number, length: number, options: RequestOptions): Promise<void> {
     const { signal, traceId } = options;
-    if (this.#fence) await this.#fence.wait(signal);
+    const wait = this.fenced(signal);
+    if (wait) await wait;
     const medium = this.#meant(options);
     for (let done = 0; done < length;) {
       const most = type === NbdCommand.trim || flags & CommandFlag.fastZero ? this.#range : this.#zeroes;

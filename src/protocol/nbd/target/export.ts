@@ -3,22 +3,9 @@
  * sizes.
  */
 import type { BlockDevice } from '../../../block/device.js';
+import type { ExportCounters } from '../../../block/export-counters.js';
 import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { SessionRegistry } from '../../../block/sessions.js';
-
-/** Counters of an export since it was opened. */
-export interface ExportCounters {
-  /** Connections that entered transmission. */
-  connections: number;
-  /** Requests received, including refused ones. */
-  requests: number;
-  /** Requests answered with an error. */
-  errors: number;
-  /** Bytes sent in replies to reads. */
-  bytesRead: number;
-  /** Bytes of writes that succeeded. */
-  bytesWritten: number;
-}
 
 export interface TargetExport {
   /** Name by which clients ask for the export; at most 4096 bytes. */
