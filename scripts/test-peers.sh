@@ -48,6 +48,8 @@ in.rshd rsh-redone-server
 busybox busybox
 csh csh
 fish fish
+zsh zsh
+groff groff-base
 ip iproute2
 openssl openssl
 vblade vblade

@@ -97,7 +97,7 @@ function zsh(commands: readonly Command[]): string {
     const value = option.value === undefined ? '' : `:${plain(option.value)}:${action(completes(option, commands))}`;
     const joiner = option.value === undefined ? '' : option.alone === undefined ? '=' : '=-';
     return quoted(
-      `${many}--${name}${joiner}[${plain(option.about)}]${value && (option.alone === undefined ? value : `:${value}`)}`,
+      `${many}--${name}${joiner}[${plain(option.brief ?? option.about)}]${value && (option.alone === undefined ? value : `:${value}`)}`,
     );
   };
   const cases = commands.map(({ name, options, operands = [] }) => {

@@ -4,7 +4,7 @@
  */
 import type { Command, Option, Options, Topic } from './table.js';
 import { commonStatuses } from './exit-status.js';
-import { topics } from './topics.js';
+import { topics, type TopicPart } from './topics.js';
 import { definitions, helpWidth, wrapCommand, wrapLines, wrapText, wrapWords, type Definition } from './ui/wrap.js';
 
 /** Column of the further lines of usage: the width of "Usage: farbus ". */
@@ -19,7 +19,7 @@ export function optionTerm(name: string, { value, alone, short }: Option): strin
   return short === undefined ? long : `${long}, -${short}${value === undefined ? '' : ` ${value}`}`;
 }
 
-function optionAbout({ about, default: usual }: Option): string {
+export function optionAbout({ about, default: usual }: Option): string {
   return usual === undefined ? about : `${about} (default ${usual})`;
 }
 
@@ -35,7 +35,7 @@ export function commandHelp(command: Command): string {
     ...optionSections(options),
     ...(notes === undefined ? [] : [wrapText(notes)]),
     statusSection(statuses),
-    `Examples:\n${examples.map(wrapCommand).join('\n')}\n`,
+    `${examplesSection(examples)}\n`,
   ].join('\n\n');
 }
 
@@ -51,7 +51,7 @@ export function shortHelp(command: Command): string {
     `farbus ${name}: ${summary}`,
     usageSection(name, usage),
     `Options:\n${rows}`,
-    `Examples:\n${examples.slice(0, shortExamples).map(wrapCommand).join('\n')}\n`,
+    `${examplesSection(examples.slice(0, shortExamples))}\n`,
   ].join('\n\n');
 }
 
@@ -108,7 +108,17 @@ function statusSection(own: readonly Definition[]): string {
 
 /** A page that explains a word which several commands use; undefined if there is none. */
 export function topicHelp(name: string): string | undefined {
-  return Object.hasOwn(topics, name) ? `${topics[name as Topic].help()}\n` : undefined;
+  if (!Object.hasOwn(topics, name)) return undefined;
+  return `${topics[name as Topic].parts().map(topicPart).join('\n\n')}\n`;
+}
+
+function topicPart(part: TopicPart): string {
+  if (typeof part === 'string') return wrapText(part);
+  return 'terms' in part ? definitions(part.terms, part.column) : examplesSection(part.examples);
+}
+
+function examplesSection(examples: readonly string[]): string {
+  return `Examples:\n${examples.map(wrapCommand).join('\n')}`;
 }
 
 /** The beginning of the help of `farbus` itself. */

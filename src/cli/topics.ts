@@ -4,54 +4,61 @@ import { sourceKinds } from '../app/source-kinds.js';
 import { segmentForms } from '../network/ethernet/open.node.js';
 import { imageFormats } from '../protocol/qemu/formats.js';
 import type { Options, Topic } from './table.js';
-import { definitions, wrapText, type Definition } from './ui/wrap.js';
+import type { Definition } from './ui/wrap.js';
+
+/** A part of a page: a paragraph, terms with their descriptions, or command lines. */
+export type TopicPart =
+  | string
+  | { readonly terms: readonly Definition[]; readonly column?: number }
+  | { readonly examples: readonly string[] };
 
 interface TopicPage {
   /** The word of usage lines that it explains. */
   readonly word: string;
   /** One line, for the list of pages. */
   readonly summary: string;
-  readonly help: () => string;
+  readonly parts: () => readonly TopicPart[];
 }
 
-const start = 8;
+/** Column of the descriptions of terms that are longer than options. */
+const column = 8;
 
 export const topics: Readonly<Record<Topic, TopicPage>> = {
   sources: {
     word: 'SOURCE',
     summary: 'how a SOURCE is written',
-    help: () =>
-      [
-        wrapText('A SOURCE names a disk, near or far. Filters can follow it: SOURCE,NAME=VALUE (farbus help filters).'),
-        definitions([...sourceKinds.map(({ form, about }): Definition => [form, about]), ...localForms], start),
-        wrapText('A drive of farbus run takes these words too:'),
-        definitions(driveWords, start),
-      ].join('\n\n'),
+    parts: () => [
+      'A SOURCE names a disk, near or far. Filters can follow it: SOURCE,NAME=VALUE (farbus help filters).',
+      { terms: [...sourceKinds.map(({ form, about }): Definition => [form, about]), ...localForms], column },
+      'A drive of farbus run takes these words too:',
+      { terms: driveWords, column },
+    ],
   },
   filters: {
     word: 'FILTER',
     summary: 'what can stand between a source and its users',
-    help: () =>
-      [
-        wrapText(
-          'Filters are applied in this order, from the source to its users. They are options of commands, --NAME VALUE, ' +
-            'for all sources of the command; and words after a source, SOURCE,NAME=VALUE, for that source alone. A word ' +
-            'after a source takes precedence.',
-        ),
-        definitions(
-          Object.entries(filterOptions).map(([name, { value, about, default: usual }]) => [
-            value === undefined ? `--${name}` : `--${name} ${value}`,
-            usual === undefined ? about : `${about} (default ${usual})`,
-          ]),
-        ),
-        'Examples:\n  farbus serve disk.img,partition=2,rate=20M\n' +
-          '  farbus attach ssh://server/dev/sdb --cache sdb.cache --overlay changes.img',
-      ].join('\n\n'),
+    parts: () => [
+      'Filters are applied in this order, from the source to its users. They are options of commands, --NAME VALUE, ' +
+        'for all sources of the command; and words after a source, SOURCE,NAME=VALUE, for that source alone. A word ' +
+        'after a source takes precedence.',
+      {
+        terms: Object.entries(filterOptions).map(([name, { value, about, default: usual }]) => [
+          value === undefined ? `--${name}` : `--${name} ${value}`,
+          usual === undefined ? about : `${about} (default ${usual})`,
+        ]),
+      },
+      {
+        examples: [
+          'farbus serve disk.img,partition=2,rate=20M',
+          'farbus attach ssh://server/dev/sdb --cache sdb.cache --overlay changes.img',
+        ],
+      },
+    ],
   },
   segments: {
     word: 'SEGMENT',
     summary: 'how an Ethernet SEGMENT is written',
-    help: () => definitions(segmentForms, start),
+    parts: () => [{ terms: segmentForms, column }],
   },
 };
 

@@ -8,9 +8,11 @@ import { commandNames, loadCommands } from '../../src/cli/commands/registry.js';
 import { completionScript, shellNames } from '../../src/cli/completion.js';
 import { exitStatus } from '../../src/cli/exit-status.js';
 import { commandHelp, mainHelp, shortHelp, shortMainHelp, topicHelp } from '../../src/cli/help.js';
+import { manualPages } from '../../src/cli/manual.js';
 import { referencePage } from '../../src/cli/reference.js';
 import { topics } from '../../src/cli/topics.js';
 import { wrapCommand } from '../../src/cli/ui/wrap.js';
+import { missing } from '../support/nbd-peers.js';
 
 const commands = await loadCommands();
 const helps: [string, string][] = [
@@ -109,6 +111,42 @@ describe('completion', () => {
     expect(() => completionScript('constructor', commands)).toThrow('give one of bash, zsh, fish');
   });
 
+  it.skipIf(missing('fish'))('in fish gives commands, options, values and filters', () => {
+    const ask = (line: string): string[] => {
+      const script = `${completionScript('fish', commands)}\ncomplete -C ${JSON.stringify(line)}`;
+      const { stdout, stderr } = spawnSync('fish', ['--no-config', '-c', script], { encoding: 'utf8' });
+      expect(stderr).toBe('');
+      return stdout
+        .trim()
+        .split('\n')
+        .map((one) => one.replace(/\t.*/, ''))
+        .sort();
+    };
+    expect(ask('farbus co')).toEqual(['completion', 'console', 'copy']);
+    expect(ask('farbus serve --log-format ')).toEqual(['json', 'text']);
+    expect(ask('farbus serve --max-h')).toEqual(['--max-handshakes']);
+    expect(ask('farbus serve disk.img,par')).toEqual(['disk.img,partition=']);
+    expect(ask('farbus help sou')).toEqual(['sources']);
+  });
+
+  it.skipIf(missing('zsh'))('in zsh gives commands, options, values and filters', () => {
+    // Replaces the functions that offer words by ones that print their arguments.
+    const ask = (words: string): string => {
+      const script = `compdef() { }; compset() { [[ $PREFIX == *,* ]] }
+        compadd() { print -r -- "$@" }; _arguments() { print -r -- "$@"; _farbus_source }; _files() { print files }
+        ${completionScript('zsh', commands)}
+        words=(${words}); CURRENT=$#words; PREFIX=$words[-1]; _farbus`;
+      const { stdout, stderr } = spawnSync('zsh', ['-f', '-c', script], { encoding: 'utf8' });
+      expect(stderr).toBe('');
+      return stdout;
+    };
+    expect(ask('farbus co')).toMatch(/^-- run serve .*completion/);
+    expect(ask('farbus serve x')).toContain('--log-format=[text; or json');
+    expect(ask('farbus serve x')).toMatch(/\*:operand:_farbus_source\nfiles\n$/);
+    expect(ask('farbus serve d.img,par')).toMatch(/-S {2}-- .*partition= /);
+    expect(ask('farbus completion x')).toContain('*:operand:(bash zsh fish)');
+  });
+
   it('in bash gives commands, options, and the values of an option', () => {
     const ask = (...words: string[]): string[] => {
       const script = `${completionScript('bash', commands)}
@@ -125,5 +163,37 @@ COMP_WORDS=("$@"); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _farbus; printf '%s\\
     expect(ask('farbus', 'serve', '--log-format', '')).toEqual(['text', 'json']);
     expect(ask('farbus', 'copy', '--re')).toEqual(['--resume', '--reconnect']);
     expect(ask('farbus', 'help', 'sou')).toEqual(['sources']);
+  });
+});
+
+describe('the manual pages', () => {
+  const pages = manualPages(commands, '1.2.3');
+
+  it('are there for farbus, each command and each word, with every option', () => {
+    const words = Object.keys(topics).map((topic) => `farbus-${topic}.7`);
+    expect([...pages.keys()]).toEqual(['farbus.1', ...commandNames.map((name) => `farbus-${name}.1`), ...words]);
+    for (const { name, options } of commands) {
+      const page = pages.get(`farbus-${name}.1`)!.replaceAll('\\-', '-');
+      for (const option of Object.keys(options)) expect(page).toContain(`\n.B "--${option}`);
+    }
+  });
+
+  it('are in the package, which npm install --global links for man(1)', () => {
+    const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+    const { man } = JSON.parse(file) as { man: string[] };
+    expect(man, 'run npm run docs').toEqual([...pages.keys()].map((name) => `dist/man/${name}`));
+  });
+
+  it.skipIf(missing('groff'))('are read by groff without a warning, and keep quotes and backslashes', () => {
+    const all = [...pages.values()].join('\n');
+    const { stdout, stderr, status } = spawnSync('groff', ['-man', '-ww', '-Tascii', '-P-c'], {
+      input: all,
+      encoding: 'utf8',
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toContain("farbus type desk 'root<enter>'");
+    // Every example is there in full.
+    const text = stdout.replaceAll(/.\x08/g, '');
+    for (const { examples } of commands) for (const example of examples) expect(text).toContain(`  ${example}\n`);
   });
 });
