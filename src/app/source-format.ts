@@ -4,9 +4,10 @@
  * decides, and the content can only contradict it; content never turns a raw disk into an image.
  */
 import { stat } from 'node:fs/promises';
-import { FarbusError } from '../base/errors.js';
+import { FarbusError, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
-import { formatsOfName } from '../protocol/qemu/formats.js';
+import { similar } from '../base/similar.js';
+import { claimsOtherFormat, formatsOfName, imageFormats } from '../protocol/qemu/formats.js';
 import { detectFormat } from '../protocol/qemu/open.node.js';
 import { printable } from '../storage/opening.node.js';
 import type { SourceFormat } from '../protocol/qemu/options.js';
@@ -35,4 +36,22 @@ export async function formatToOpen(path: string, log: Logger): Promise<SourceFor
     );
   }
   return format;
+}
+
+/**
+ * Refuses a path, given without a format, at which a file of raw bytes would be made although its
+ * name promises another format.
+ * @throws FarbusError
+ */
+export function checkRawName(path: string): void {
+  const name = printable(path);
+  if (claimsOtherFormat(path)) {
+    throw usageError(`${name} is not made: its name ends like a format that is not written; raw:PATH writes raw bytes`);
+  }
+  const prefix = /^([a-z0-9]+):/i.exec(path)?.[1];
+  if (prefix === undefined) return;
+  // Other programs call QEMU's format vpc so.
+  const near = prefix === 'vhd' ? 'vpc' : similar(prefix, ['raw', ...imageFormats]);
+  if (near === undefined) return;
+  throw usageError(`${name} is not made: there is no format ${prefix}, did you mean ${near}:PATH? ./${name} is a file`);
 }

@@ -2,15 +2,16 @@
  * `farbus copy` between real files, devices and NBD servers: holes, bad blocks, SIGKILL and SIGINT
  * in the middle.
  */
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../support/random.js';
 import { farbusServe, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';
-import { farbus, startFarbus } from './farbus.js';
+import { farbus, farbusFile, startFarbus } from './farbus.js';
 
 const MiB = 1 << 20;
 const journal = (path: string): string => `${path}.farbus-copy`;
@@ -152,6 +153,26 @@ describe.skipIf(missing('nbdkit'))('a copy that is interrupted', () => {
   });
 });
 
+describe('a target that is not there', () => {
+  it.each([
+    ['disk.img.gz', /disk.img.gz is not made: its name ends like a format that is not written; raw:PATH writes raw/],
+    ['vhd:disk', /there is no format vhd, did you mean vpc:PATH\? .\/vhd:disk is a file/],
+    ['qcow:2disk,rate=1M', /does not exist, and a new file takes no filters: give qcow:2disk alone/],
+    ['qcow3:disk', /there is no format qcow3, did you mean qcow2:PATH/],
+  ])('is not made as %s', async (to, message) => {
+    const folder = tempFolder();
+    const from = join(folder, 'from.img');
+    writeFileSync(from, Buffer.alloc(MiB, 1));
+    const { status, stderr } = spawnSync(process.execPath, [farbusFile, 'copy', from, to], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
+    expect(stderr).toMatch(message);
+    expect(stderr).toMatch(/^farbus: [^\n]+\n$/);
+    expect([status, readdirSync(folder)]).toEqual([2, ['from.img']]);
+  });
+});
+
 describe('a journal that is not of this copy', () => {
   async function interrupted(): Promise<{ from: string; to: string }> {
     const from = tempPath('from.img');
@@ -176,6 +197,14 @@ describe('a journal that is not of this copy', () => {
     const { from, to } = await interrupted();
     const { stdout } = await farbus('copy', from, to, '--resume', '--json');
     expect(JSON.parse(stdout)).toMatchObject({ start: MiB, copied: 3 * MiB });
+  });
+
+  it.each([false, true])('is found if the texts have formats and filters; the source changed: %s', async (changed) => {
+    const { from, to } = await interrupted();
+    if (changed) utimesSync(from, 1, 1);
+    const { stdout, stderr } = await farbus('copy', `raw:${from},rate=100M`, `raw:${to}`, '--resume', '--json');
+    if (changed) expect(stderr).toMatch(/source has changed since/);
+    else expect(JSON.parse(stdout)).toMatchObject({ start: MiB, copied: 3 * MiB });
   });
 
   it.each([

@@ -111,6 +111,37 @@ describe.skipIf(none)('a disk image', () => {
     expect(existsSync(path)).toBe(false);
   });
 
+  it('is continued by copy --resume after kill -9, and is sound', async () => {
+    const raw = tempPath('raw.img');
+    writeFileSync(raw, Buffer.from(Uint8Array.from({ length: 6 << 20 }, (_, index) => (index * 31) >> 11)));
+    const path = tempPath('copy.img');
+    const first = startFarbus('copy', `${raw},rate=1M`, `qcow2:${path}`, '--jobs', '1');
+    interface Journal {
+      readonly position: number;
+      readonly from: { readonly changed?: number };
+    }
+    let journal: Journal | undefined;
+    while (!journal?.position) {
+      expect(first.child.exitCode, first.stderr()).toBeNull();
+      await sleep(10);
+      if (existsSync(`${path}.farbus-copy`)) {
+        journal = JSON.parse(readFileSync(`${path}.farbus-copy`, 'utf8')) as Journal;
+      }
+    }
+    first.child.kill('SIGKILL');
+    await first.ended;
+    // By this a change of the source would be noticed.
+    expect(journal.from.changed).toBe(statSync(raw).mtimeMs);
+    while (servers(path).length > 0) await sleep(10);
+    const resumed = await farbus('copy', raw, `qcow2:${path}`, '--resume', '--verify', '--json');
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect((JSON.parse(resumed.stdout) as { start: number }).start).toBeGreaterThan(0);
+    const check = await execute('qemu-img', ['check', '-f', 'qcow2', path]);
+    expect(check.code, check.stdout).toBe(0);
+    const compared = await execute('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, path]);
+    expect(compared.stdout).toContain('Images are identical');
+  });
+
   it('one that is damaged, missing or unreadable is reported in a line', async () => {
     const path = tempPath('bad.qcow2');
     writeFileSync(path, Buffer.concat([Buffer.from('QFI\xfb\0\0\0\x63', 'latin1'), Buffer.alloc(4096)]));

@@ -24,6 +24,9 @@ export interface CopyJobOptions {
   /** The texts of source and target, for messages and the journal. */
   readonly from: string;
   readonly to: string;
+  /** The paths in these texts, if they are files of this computer. Default: the texts. */
+  readonly fromFile?: string | undefined;
+  readonly toFile?: string | undefined;
   readonly source: BlockDevice;
   readonly target: BlockDevice;
   /** The target is new and reads as zeroes. */
@@ -84,7 +87,7 @@ export class CopyJob {
     const { size } = source.info;
     if (target.info.size > size) log.log('info', `${to} is larger: its last ${target.info.size - size} bytes stay`);
     if (!target.info.can.flush) log.log('warn', `${to}: the other side cannot promise that flushed data is durable`);
-    const path = await journalPath(to, env);
+    const path = await journalPath(to, this.#options.toFile ?? to, env);
     const start = await this.#begin(path).catch((error: unknown) => {
       throw signal.aborted ? new FarbusError('stopped before the copy began') : error;
     });
@@ -156,8 +159,8 @@ export class CopyJob {
 
   /** Identity of the source at the start of this run. */
   #from(): Promise<CopyEnd> {
-    const { from, source, signal } = this.#options;
-    return (this.#found ??= sourceEnd(from, source, { signal }));
+    const { from, fromFile = from, source, signal } = this.#options;
+    return (this.#found ??= sourceEnd(fromFile, source, { signal }));
   }
 
   async #note(path: string, position: number): Promise<void> {

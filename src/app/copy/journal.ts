@@ -38,13 +38,14 @@ const maxJournal = 65536;
 /**
  * Path of the journal of a copy to `to`: beside a file; for other targets in the user's state
  * folder.
+ * @param file The path in the text `to`, if that is a file of this computer.
  */
-export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<string> {
-  const isFile = await fs.stat(to).then(
+export async function journalPath(to: string, file: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const isFile = await fs.stat(file).then(
     (stat) => stat.isFile(),
     () => false,
   );
-  if (isFile) return `${resolve(to)}.farbus-copy`;
+  if (isFile) return `${resolve(file)}.farbus-copy`;
   const state = env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state');
   return join(state, 'farbus', `copy-${hash(to)}.json`);
 }
@@ -52,12 +53,13 @@ export async function journalPath(to: string, env: NodeJS.ProcessEnv): Promise<s
 /**
  * Identifies the source. Its content is part of that: if it changed, the two halves of the copy
  * would not fit together.
+ * @param file The source's path, if it is a file of this computer.
  * @throws BlockError if the source as a whole fails
  */
-export async function sourceEnd(text: string, device: BlockDevice, options: RequestOptions = {}): Promise<CopyEnd> {
+export async function sourceEnd(file: string, device: BlockDevice, options: RequestOptions = {}): Promise<CopyEnd> {
   const { size } = device.info;
   const identity = formatIdentity(await identifyDisk(device, options));
-  const stat = await fs.stat(text).catch(() => undefined);
+  const stat = await fs.stat(file).catch(() => undefined);
   return { size, identity, ...(stat?.isFile() && { changed: stat.mtimeMs }) };
 }
 

@@ -10,8 +10,9 @@ import type { BlockDevice } from '../../block/device.js';
 import { createImage } from '../../protocol/qemu/create.node.js';
 import { openError, printable } from '../../storage/opening.node.js';
 import { openPath } from '../../storage/open.node.js';
+import { checkRawName } from '../source-format.js';
 import { sourceHint } from '../source-hint.js';
-import { imagePath, plainPath, type ImagePath, type Source } from '../source-text.js';
+import { imagePath, localPath, plainPath, type ImagePath, type Source } from '../source-text.js';
 import { openSource, type SourceOptions } from '../sources.js';
 
 export interface CopyTarget {
@@ -35,9 +36,10 @@ export async function openTarget(
   if (target.words.length > 0) return { device: await openFilteredTarget(target, size, options), fresh: false };
   const path = plainPath(target);
   const image = imagePath(target);
+  const hasFormat = target.place.kind === 'local' && target.place.format !== undefined;
   const made =
     path !== undefined
-      ? await prepareFile(path, size, resume)
+      ? await prepareFile(path, size, resume, hasFormat)
       : image !== undefined && (await prepareImage(image, size, resume, options.signal));
   const file = path ?? image?.path;
   let device: BlockDevice | undefined;
@@ -57,6 +59,10 @@ export async function openTarget(
 }
 
 async function openFilteredTarget(target: Source, size: number, options: SourceOptions): Promise<BlockDevice> {
+  const path = localPath(target);
+  if (path !== undefined && !(await exists(path))) {
+    throw usageError(`${target.text} does not exist, and a new file takes no filters: give ${target.location} alone`);
+  }
   const device = await openSource(target, options);
   try {
     checkTarget(target.text, device, size);
@@ -67,6 +73,14 @@ async function openFilteredTarget(target: Source, size: number, options: SourceO
   }
 }
 
+function exists(path: string): Promise<boolean> {
+  // Opening it reports any other error.
+  return stat(path).then(
+    () => true,
+    (error: unknown) => errnoOf(error) !== 'ENOENT',
+  );
+}
+
 function checkTarget(text: string, { info }: BlockDevice, size: number): void {
   if (info.readOnly) throw new FarbusError(`${text} is read-only: give another place to copy to`);
   if (info.size >= size) return;
@@ -75,7 +89,7 @@ function checkTarget(text: string, { info }: BlockDevice, size: number): void {
 }
 
 /** Creates the target file, or checks the size of an existing one. Returns true if it is new. */
-async function prepareFile(path: string, size: number, resume: boolean): Promise<boolean> {
+async function prepareFile(path: string, size: number, resume: boolean, hasFormat: boolean): Promise<boolean> {
   const found = await stat(path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw openError(path, error);
@@ -90,6 +104,7 @@ async function prepareFile(path: string, size: number, resume: boolean): Promise
   }
   const hint = found ? undefined : sourceHint(path);
   if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
+  if (!found && !hasFormat) checkRawName(path);
   if (!found && resume) throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
   try {
     const file = await open(path, found ? 'r+' : 'wx');

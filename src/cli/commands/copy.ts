@@ -8,7 +8,7 @@ import { tailError } from '../../block/tail.js';
 import { CopyJob } from '../../app/copy/job.js';
 import { openTarget } from '../../app/copy/target.js';
 import { filtersOf } from '../../app/filters.js';
-import { parseSource } from '../../app/source-text.js';
+import { localPath, parseSource } from '../../app/source-text.js';
 import { openSource } from '../../app/sources.js';
 import { defineCommand } from '../command.js';
 import { exitStatus } from '../exit-status.js';
@@ -83,7 +83,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const jobs = numberOption('jobs', values.jobs, 1, 64);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
-  const place = parseSource(to);
+  const [origin, place] = [parseSource(from), parseSource(to)];
   const log = stderrLogger(io, values.quiet || values.json);
   const stop = new AbortController();
   const signals = onSignals({ endMs });
@@ -92,7 +92,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     interrupted = status || exitStatus.terminated;
     stop.abort();
   });
-  const opening = openSource(parseSource(from), {
+  const opening = openSource(origin, {
     filters,
     readOnly: true,
     reconnectSeconds,
@@ -119,7 +119,9 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const assumeSame = filters['assume-same'] ?? false;
     const { fresh } = opened;
     const { verify, resume } = values;
-    const ends = { from, to, source, target, fresh };
+    // A journal beside a file is about the whole file.
+    const toFile = place.words.length === 0 ? localPath(place) : undefined;
+    const ends = { from, to, fromFile: localPath(origin), toFile, source, target, fresh };
     const job = new CopyJob({ ...ends, jobs, assumeSame, verify, resume, env: io.env, log, signal: stop.signal });
     return await report(job, { from, to, log, ...values }, io);
   } catch (error) {

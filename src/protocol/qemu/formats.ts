@@ -91,3 +91,11 @@ export function formatsOfName(path: string): readonly ImageFormat[] {
   const ending = /[^/]\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? '';
   return Object.hasOwn(endings, ending) ? endings[ending]! : [];
 }
+
+/** Endings of packed files and of images that no program here writes. */
+const otherEndings = /\.(?:gz|xz|zst|bz2|lz4|zip|7z|dmg|ova|ovf)$/i;
+
+/** True if a file name claims a format in which no disk can be written here. */
+export function claimsOtherFormat(path: string): boolean {
+  return otherEndings.test(path);
+}
