@@ -79,8 +79,8 @@ export interface Prepared {
 
 export class Computer {
   readonly console: SerialConsole;
-  /** The guest's screen and keyboard. */
-  readonly screen: ScreenConsole;
+  /** The guest's screen and keyboard; undefined if its board has none. */
+  readonly screen: ScreenConsole | undefined;
   /** Resolves when the guest ends by itself. */
   readonly ended: Promise<EngineEnd>;
   /**
@@ -135,7 +135,7 @@ export class Computer {
     const { log = silent, onEject = () => undefined } = options;
     this.#devices = new LogicalDevices({ engine, trap, steps, figure, handlers: this.#handlers, log, plans, onEject });
     this.ahci = this.#devices.ahci;
-    this.screen = new ScreenConsole(engine);
+    this.screen = engine.screen && new ScreenConsole(engine.screen);
     this.#media = plans.map(
       ({ index, bus, device }) =>
         () =>
@@ -159,8 +159,10 @@ export class Computer {
   /**
    * Like {@link boot}, but starts the firmware, which boots from the first drive that it can boot
    * from.
+   * @throws FarbusError if the computer has no firmware
    */
   bootFirmware(): void {
+    if (!this.#engine.enterFirmware) throw new FarbusError('it has no firmware: give it a kernel');
     this.#engine.enterFirmware(bootPlaces(this.#plans));
     this.#steps.step(0, this.#figure.system, 'the firmware starts, which loads the operating system from a drive');
     this.#engine.start();

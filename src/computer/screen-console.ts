@@ -2,9 +2,8 @@
  * A guest's screen and keyboard for scripts: look, type, wait for text. The counterpart for a
  * serial console is console.ts.
  */
-import type { Engine } from '../machine/engine.js';
 import { parseKeys, terminalKeys, type Stroke } from '../machine/keys.js';
-import { textOf, type Picture } from '../machine/screen.js';
+import { textOf, type Picture, type Screen } from '../machine/screen.js';
 import { ConsoleTimeout } from './console.js';
 
 /** Interval in ms at which the screen is checked. */
@@ -16,20 +15,20 @@ const lookEvery = 50;
 const keyEvery = 20;
 
 export class ScreenConsole {
-  readonly #engine: Engine;
+  readonly #screen: Screen;
   /**
    * Settles after the last keystroke so far: the keys of several callers are sent one after the
    * other.
    */
   #typing: Promise<void> = Promise.resolve();
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  constructor(screen: Screen) {
+    this.#screen = screen;
   }
 
   /** The present content of the screen. */
   look(): Picture {
-    return this.#engine.screen.look();
+    return this.#screen.look();
   }
 
   /** The lines of the screen without trailing blanks; empty in graphics mode. */
@@ -101,7 +100,7 @@ export class ScreenConsole {
   #send(strokes: readonly Stroke[]): Promise<void> {
     const sent = this.#typing.then(async () => {
       for (const stroke of strokes) {
-        this.#engine.sendKeys(stroke);
+        this.#screen.sendKeys(stroke);
         await sleep(keyEvery);
       }
     });

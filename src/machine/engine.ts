@@ -14,8 +14,9 @@
  * - report each end of the guest once (its `onEnd`), and then run no further instruction;
  * - stop its processors between two instructions to pause, with no access under the trap.
  *
- * The rest are facets, undefined if the engine does not offer them: the network card, the IDE
- * controller, snapshots. ARCHITECTURE.md, "Where to add things", says what a new engine needs.
+ * The rest are facets, undefined if the engine does not offer them: firmware, the screen with its
+ * keyboard, the network card, the IDE controller, snapshots. ARCHITECTURE.md, "Where to add
+ * things", says what a new engine needs.
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';
@@ -146,10 +147,9 @@ export interface Engine {
   enter(entry: ProtectedModeEntry): void;
   /**
    * Leaves the processor at its reset vector, so that the firmware runs first. It boots from
-   * the first place of `order` that it can boot from.
-   * @throws Error if the engine was created without firmware
+   * the first place of `order` that it can boot from. Undefined if the computer has no firmware.
    */
-  enterFirmware(order: readonly BootPlace[]): void;
+  readonly enterFirmware?: ((order: readonly BootPlace[]) => void) | undefined;
   /** Undefined if no processor is in an exit, so that none can be read. */
   descriptors(): DescriptorRegisters | undefined;
   /** Starts the processor, or resumes it after {@link pause}. */
@@ -167,10 +167,8 @@ export interface Engine {
    * for that before sending more: bytes beyond a limit are dropped.
    */
   sendSerial(bytes: Uint8Array): Promise<void>;
-  /** The guest's screen. */
-  readonly screen: Screen;
-  /** Sends codes of scan code set 1 from the guest's keyboard. */
-  sendKeys(codes: readonly number[]): void;
+  /** The guest's screen and keyboard; undefined if the board has none. */
+  readonly screen?: Screen | undefined;
   /** Ends the machine and releases its resources. */
   stop(): Promise<void>;
 }

@@ -36,10 +36,12 @@ export interface PixelPicture {
 
 export type Picture = TextPicture | PixelPicture;
 
-/** A guest's screen. */
+/** A guest's screen, with the keyboard that belongs to it. */
 export interface Screen {
   /** A copy of the present content. */
   look(): Picture;
+  /** Sends codes of scan code set 1 from the keyboard. */
+  sendKeys(codes: readonly number[]): void;
 }
 
 const controls = ' ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼';

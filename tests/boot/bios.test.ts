@@ -65,14 +65,14 @@ afterAll(async () => {
   await server?.stop();
 });
 
-const grub = (line: string) => computer.screen.command(line, /^grub>$/, 30_000);
+const grub = (line: string) => computer.screen!.command(line, /^grub>$/, 30_000);
 const farbus = (...args: string[]) => farbusHere(args, folder);
 
 describe('the GRUB rescue CD', () => {
   it('boots from a far CD/DVD drive and accepts keys', async () => {
-    await computer.screen.waitFor(/GNU GRUB/, 120_000);
+    await computer.screen!.waitFor(/GNU GRUB/, 120_000);
     expect(await farbus('type', 'grub', 'c')).toMatchObject({ status: 0 });
-    await computer.screen.waitFor(/grub> *$/m, 30_000);
+    await computer.screen!.waitFor(/grub> *$/m, 30_000);
     const { stdout } = await farbus('screenshot', 'grub', '--text');
     expect(stdout).toContain('Minimal BASH-like line editing is supported');
   });
@@ -87,8 +87,8 @@ describe('the GRUB rescue CD', () => {
     expect(text.lit).toBeGreaterThan(1000);
     expect(text.lit).toBeLessThan((640 * 400) / 4);
     for (const line of ['insmod vbe', 'insmod videotest']) await grub(line);
-    await computer.screen.type('videotest 640x480<enter>');
-    await waitUntil(() => computer.screen.look().kind === 'pixels');
+    await computer.screen!.type('videotest 640x480<enter>');
+    await waitUntil(() => computer.screen!.look().kind === 'pixels');
     await waitUntil(async () => {
       await farbus('screenshot', 'grub', file);
       const pixels = readPng(readFileSync(file));
@@ -97,11 +97,13 @@ describe('the GRUB rescue CD', () => {
     expect(await farbus('screenshot', 'grub', '--text')).toMatchObject({ status: 1 });
     // GRUB ends the picture at a key press.
     await waitUntil(async () => {
-      if (computer.screen.look().kind === 'pixels') await computer.screen.type('<space>');
-      return computer.screen.look().kind === 'text' && computer.screen.text().some((line) => line.startsWith('grub>'));
+      if (computer.screen!.look().kind === 'pixels') await computer.screen!.type('<space>');
+      return (
+        computer.screen!.look().kind === 'text' && computer.screen!.text().some((line) => line.startsWith('grub>'))
+      );
     });
-    await computer.screen.type('<ctrl-a><ctrl-k>clear<enter>');
-    await computer.screen.waitFor(/^\n*grub>\s*$/, 30_000);
+    await computer.screen!.type('<ctrl-a><ctrl-k>clear<enter>');
+    await computer.screen!.waitFor(/^\n*grub>\s*$/, 30_000);
   });
 
   it('reads a known file from a far disk by its own AHCI driver', async () => {
@@ -123,7 +125,7 @@ describe('the GRUB rescue CD', () => {
   });
 
   it('ends the computer when the guest asks for a restart', async () => {
-    await computer.screen.type('<ctrl-alt-delete>');
+    await computer.screen!.type('<ctrl-alt-delete>');
     expect(await computer.ended).toBe('reset');
   });
 });
@@ -150,7 +152,7 @@ function readPng(file: Buffer): { width: number; height: number; lit: number; co
 async function waitUntil(ready: () => boolean | Promise<boolean>): Promise<void> {
   const end = Date.now() + 50_000;
   while (!(await ready())) {
-    if (Date.now() > end) throw new Error(`it did not come: ${computer.screen.text().join('\n')}`);
+    if (Date.now() > end) throw new Error(`it did not come: ${computer.screen!.text().join('\n')}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

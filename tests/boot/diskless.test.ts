@@ -56,7 +56,7 @@ async function useDisk(source: string, image: string): Promise<void> {
     computer.bootFirmware();
     await console.waitFor(/diskless login: /, bootMs);
     // The screen has a getty of its own.
-    await computer.screen.waitFor(/diskless login:/, 60_000);
+    await computer.screen!.waitFor(/diskless login:/, 60_000);
     await console.send(`${login.user}\n`);
     await console.waitFor(/Password: /, 60_000);
     await console.send(`${login.password}\n`);

@@ -90,10 +90,10 @@ describe.skipIf(skipped)('a far disk', () => {
     const computer = await createComputer(opened, 64 << 20, { log, firmware: await prepareFirmware() });
     onTestFinished(() => computer.stop());
     computer.bootFirmware();
-    await computer.screen.waitFor(/GNU GRUB/, 120_000);
-    await computer.screen.type('c');
-    await computer.screen.waitFor(/grub> *$/m, 30_000);
-    const grub = (line: string) => computer.screen.command(line, /^grub>$/, 60_000);
+    await computer.screen!.waitFor(/GNU GRUB/, 120_000);
+    await computer.screen!.type('c');
+    await computer.screen!.waitFor(/grub> *$/m, 30_000);
+    const grub = (line: string) => computer.screen!.command(line, /^grub>$/, 60_000);
     for (const line of ['insmod hashsum', 'insmod ext2', 'insmod fat', 'insmod part_msdos', 'nativedisk ahci'])
       await grub(line);
     for (const partition of ['msdos1', 'msdos2']) {

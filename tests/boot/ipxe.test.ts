@@ -50,12 +50,12 @@ afterAll(async () => {
 it.skipIf(missing)(
   'finds our target with its own driver and initiator, and boots from it',
   async () => {
-    await computer.screen.waitFor(/Press Ctrl-B/, 120_000);
-    await computer.screen.type('<ctrl-b>');
-    await computer.screen.waitFor(/iPXE> *$/m, 60_000);
-    expect(await computer.screen.command('ifstat', /^iPXE>/, 30_000)).toContain('02:00:00:00:00:01');
-    await computer.screen.type('ifopen net0<enter>sanboot aoe:e1.0<enter>');
-    await computer.screen.waitFor(/first sector by AoE[^]*second sector by AoE/, 120_000);
+    await computer.screen!.waitFor(/Press Ctrl-B/, 120_000);
+    await computer.screen!.type('<ctrl-b>');
+    await computer.screen!.waitFor(/iPXE> *$/m, 60_000);
+    expect(await computer.screen!.command('ifstat', /^iPXE>/, 30_000)).toContain('02:00:00:00:00:01');
+    await computer.screen!.type('ifopen net0<enter>sanboot aoe:e1.0<enter>');
+    await computer.screen!.waitFor(/first sector by AoE[^]*second sector by AoE/, 120_000);
     expect(target.counters.bytesRead).toBeGreaterThanOrEqual(1024);
     expect(target.counters.malformed).toBe(0);
   },

@@ -10,10 +10,10 @@ export async function registerComputer(
   computer: Computer,
   media: MediaChanger,
   env: NodeJS.ProcessEnv,
-  { hasScreen = true } = {},
+  { usesScreen = true } = {},
 ): Promise<() => Promise<void>> {
   const facts = { state: 'running', uses: [], reach: [] };
   const own = await register({ kind: 'computer', name, usual: name, env, end: () => undefined }, facts);
-  own.serve(computerHandler({ computer, media, console: new ConsoleFeed(), hasScreen }), () => facts);
+  own.serve(computerHandler({ computer, media, console: new ConsoleFeed(), usesScreen }), () => facts);
   return () => own.close();
 }

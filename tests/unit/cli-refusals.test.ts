@@ -158,7 +158,7 @@ describe('farbus type', () => {
     const folder = tempFolder();
     const { computer, close } = await bareComputer('memory:1M');
     const media = { eject: () => Promise.resolve(''), insert: () => Promise.resolve('') };
-    const end = await registerComputer('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { hasScreen: false });
+    const end = await registerComputer('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { usesScreen: false });
     try {
       const { status, err } = await farbus(['type', 'desk', 'x'], { XDG_RUNTIME_DIR: folder });
       expect(status).toBe(1);

@@ -6,6 +6,7 @@
 import type { ConsoleFeed } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { Computer } from '../../computer/computer.js';
+import type { ScreenConsole } from '../../computer/screen-console.js';
 import type { Work } from '../../base/work.js';
 import { askControl } from '../control/client.js';
 import { consoleStream } from '../control/console.js';
@@ -42,7 +43,7 @@ export interface Controlled {
    * False if the kernel runs without firmware: it finds no screen and no keyboard, so keys would be
    * lost and are refused.
    */
-  readonly hasScreen: boolean;
+  readonly usesScreen: boolean;
 }
 
 /**
@@ -54,22 +55,19 @@ export function computerHandler(parts: Controlled): ControlHandler {
 }
 
 async function answer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
-  const { computer, media, console, hasScreen } = parts;
+  const { computer, media, console, usesScreen } = parts;
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
     case 'screenshot': {
+      if (!computer.screen) throw noScreen('has no screen');
       const picture = computer.screen.look();
       const text = textOf(picture);
       if (request['picture'] === false) return { text } satisfies Screenshot;
       return { png: Buffer.from(encodePng(pixelsOf(picture))).toString('base64'), text } satisfies Screenshot;
     }
     case 'type':
-      if (!hasScreen) {
-        throw new FarbusError(
-          'this computer takes no keys: its console is the serial port: use farbus console, or start it with --bios',
-        );
-      }
-      await typed(computer, String(request['text']), work.signal);
+      if (!usesScreen || !computer.screen) throw noScreen('takes no keys');
+      await typed(computer.screen, String(request['text']), work.signal);
       return {};
     case 'console':
       return consoleStream(console, (bytes) => void computer.sendSerial(bytes));
@@ -83,11 +81,17 @@ async function answer(request: ControlRequest, parts: Controlled, work: Work): P
   }
 }
 
-async function typed(computer: Computer, text: string, signal: AbortSignal): Promise<void> {
+function noScreen(what: string): FarbusError {
+  return new FarbusError(
+    `this computer ${what}: its console is the serial port: use farbus console, or start it with --bios`,
+  );
+}
+
+async function typed(screen: ScreenConsole, text: string, signal: AbortSignal): Promise<void> {
   try {
     for (const key of splitKeys(text)) {
       signal.throwIfAborted();
-      await computer.screen.type(key);
+      await screen.type(key);
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;

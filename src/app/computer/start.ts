@@ -264,7 +264,7 @@ async function waitForText(
 ): Promise<void> {
   const pattern = new RegExp(readyText.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   try {
-    const shown = onScreenToo ? [computer.screen.waitFor(pattern, limitMs)] : [];
+    const shown = onScreenToo && computer.screen ? [computer.screen.waitFor(pattern, limitMs)] : [];
     await Promise.race([computer.console.waitFor(pattern, limitMs), ...shown]);
   } catch (error) {
     if (error instanceof GuestEnded) throw new FarbusError(`${error.message} before it had booted`);

@@ -208,7 +208,6 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const namesKvm = (values.engine ?? io.env['FARBUS_ENGINE']) === 'kvm';
     const lacks = beyondKvm(values, drives, values.screen || (wantsScreen && !namesKvm));
     const engine = chooseEngine(values.engine, io.env, lacks);
-    const screen = wantsScreen && engine.name === 'v86';
     if (engine.why !== undefined) log.log('info', engine.why);
     checkMachine(engine, wanted || 0, processors);
     const choosing = chooseGuest({
@@ -234,16 +233,15 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const computer = await signals.during(creating, (late) => late.stop());
     closing.push(() => computer.stop());
     media.attach(computer);
-    const hasScreen = values.bios && engine.name === 'v86';
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
     void computer.ended.then(() => feed.end());
-    const handler = computerHandler({ computer, media, console: feed, hasScreen });
+    const handler = computerHandler({ computer, media, console: feed, usesScreen: values.bios });
     enrolled.serve(handler, () => factsOf(enrolled.name, values));
     if (values.exec === undefined) {
       return await Promise.race([
         signals.received,
-        interactive({ io, computer, guest, memory, log, hasScreen, screen, values }),
+        interactive({ io, computer, guest, memory, log, screen: wantsScreen, values }),
       ]);
     }
     const { exec: command, snapshot, json } = values;
@@ -265,9 +263,7 @@ interface Session {
   readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
   readonly memory: number;
   readonly log: ReturnType<typeof stderrLogger>;
-  /** True if the computer has a screen that its firmware uses. */
-  readonly hasScreen: boolean;
-  /** True if the terminal shows the computer's screen instead of its serial console. */
+  /** True if the terminal shows the screen, if the computer has one, instead of its console. */
   readonly screen: boolean;
   readonly values: RunValues;
 }
@@ -328,14 +324,15 @@ function nothingToBoot(): FarbusError {
   );
 }
 
-async function interactive({ io, computer, guest, memory, log, hasScreen, screen, values }: Session): Promise<number> {
+async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
   let watch: ReturnType<typeof setInterval> | undefined;
+  const shown = screen ? computer.screen : undefined;
   const print = guestOutput(io, computer);
-  if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
+  if (!shown) computer.onSerial((byte) => print(Uint8Array.of(byte)));
   const stdout = io.stdout as NodeJS.WriteStream;
-  const hide = screen ? showScreen(() => computer.screen.look(), stdout, hasUnicode(io.env)) : () => undefined;
+  const hide = shown ? showScreen(() => shown.look(), stdout, hasUnicode(io.env)) : () => undefined;
   const terminal = attachTerminal(io, (bytes) => {
-    if (screen) return computer.screen.typeBytes(bytes);
+    if (shown) return shown.typeBytes(bytes);
     return computer.sendSerial(bytes);
   });
   // In raw mode already: from here on Ctrl-C is the guest's.
@@ -348,14 +345,15 @@ async function interactive({ io, computer, guest, memory, log, hasScreen, screen
     const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
     // If the terminal shows the screen, the user sees the firmware's own message.
     const nothing = new Promise<never>((_, reject) => {
-      if (guest.image !== undefined || screen) return;
-      if (!hasScreen) {
-        const shown = computer.console.waitFor(noBootText, longestTimer);
+      if (guest.image !== undefined || shown) return;
+      const unseen = computer.screen;
+      if (!unseen) {
+        const told = computer.console.waitFor(noBootText, longestTimer);
         // The wait fails when the computer ends.
-        return void shown.then(() => reject(nothingToBoot())).catch(() => undefined);
+        return void told.then(() => reject(nothingToBoot())).catch(() => undefined);
       }
       watch = setInterval(() => {
-        if (computer.screen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
+        if (unseen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
       }, 500);
     });
     const over = Promise.race([nothing, terminal.left.then(() => 'left' as const), computer.ended, unread]);

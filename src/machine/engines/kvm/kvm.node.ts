@@ -72,7 +72,7 @@ class KvmEngine implements Engine {
   readonly memory: KvmMemory;
   readonly trap: TrapHandler;
   readonly acpiRoot = tablesAt;
-  readonly screen = { look: () => ({ kind: 'pixels' as const, width: 0, height: 0, rgb: new Uint8Array(0) }) };
+  readonly enterFirmware: Engine['enterFirmware'];
   readonly #options: KvmOptions;
   readonly #kvm: number;
   readonly #vm: number;
@@ -92,6 +92,8 @@ class KvmEngine implements Engine {
 
   constructor(options: KvmOptions) {
     this.#options = options;
+    const { firmware } = options;
+    if (firmware) this.enterFirmware = (order) => this.#enterFirmware(firmware, order);
     this.trap = options.trap;
     const system = machineCalls();
     this.memory = new KvmMemory(options.memorySize);
@@ -194,9 +196,7 @@ class KvmEngine implements Engine {
   }
 
   /** A new processor is at its reset vector already, in the ROM below 4 GiB. */
-  enterFirmware(order: readonly BootPlace[]): void {
-    const { firmware } = this.#options;
-    if (!firmware) throw new Error('the computer has no firmware');
+  #enterFirmware(firmware: Firmware, order: readonly BootPlace[]): void {
     this.#roms.push(mapRom(this.#vm, this.memory, firmware.bios));
     const processors = this.#vcpus.length;
     const tables = acpiTables({ processors, inputOf });
@@ -237,10 +237,6 @@ class KvmEngine implements Engine {
 
   sendSerial(bytes: Uint8Array): Promise<void> {
     return this.#serial.send(bytes);
-  }
-
-  sendKeys(): void {
-    // The board has no keyboard.
   }
 
   stop(): Promise<void> {

@@ -105,6 +105,7 @@ class V86Engine implements Engine {
   readonly trap: TrapHandler;
   readonly network: V86NetworkCard | undefined;
   readonly screen: V86Screen;
+  readonly enterFirmware: Engine['enterFirmware'];
   readonly ide: IdeController;
   readonly snapshots: EngineSnapshots = { save: () => this.#save(), restore: (state) => this.#restore(state) };
   readonly #serial: SerialInput;
@@ -113,7 +114,6 @@ class V86Engine implements Engine {
   readonly #inner: V86Inner;
   readonly #exits: Exits;
   readonly #interrupts: Interrupts;
-  readonly #hasFirmware: boolean;
   readonly #ide: readonly FarDrive[];
   #running = false;
 
@@ -125,10 +125,10 @@ class V86Engine implements Engine {
     this.memory = new V86Memory(this.#cpu, options.memorySize);
     this.#exits = new Exits(this.#cpu, options.trap);
     this.#interrupts = new Interrupts(this.#cpu);
-    this.#hasFirmware = options.firmware !== undefined;
+    if (options.firmware) this.enterFirmware = (order) => this.#enterFirmware(order);
     this.ide = { disks: options.ide?.length ?? 0 };
     this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
-    this.screen = new V86Screen(this.#cpu.devices.vga);
+    this.screen = new V86Screen(this.#cpu.devices.vga, (codes) => void emulator.keyboard_send_scancodes([...codes]));
     this.#serial = new SerialInput(this.#cpu.devices.uart0);
     const { net } = this.#cpu.devices;
     if (net && options.mac) {
@@ -177,8 +177,7 @@ class V86Engine implements Engine {
     cpu.update_state_flags();
   }
 
-  enterFirmware(order: readonly BootPlace[]): void {
-    if (!this.#hasFirmware) throw new Error('the computer has no firmware');
+  #enterFirmware(order: readonly BootPlace[]): void {
     const file = (name: string, data: Uint8Array) => this.#cpu.option_roms.push({ name, data });
     file('bootorder', bootOrder(order));
     // SeaBIOS, docs/Runtime_config.md: no boot menu, because it would wait for a key.
@@ -228,10 +227,6 @@ class V86Engine implements Engine {
 
   sendSerial(bytes: Uint8Array): Promise<void> {
     return this.#serial.send(bytes);
-  }
-
-  sendKeys(codes: readonly number[]): void {
-    void this.#emulator.keyboard_send_scancodes([...codes]);
   }
 
   async stop(): Promise<void> {

@@ -35,6 +35,7 @@ const fontBytes = 256 * glyphBytes;
 export class V86Screen implements Screen {
   readonly FLAG_BLINKING = 1;
   readonly FLAG_FONT_PAGE_B = 2;
+  readonly sendKeys: Screen['sendKeys'];
   readonly #vga: V86Vga;
   #graphical = false;
   #columns = 80;
@@ -52,7 +53,8 @@ export class V86Screen implements Screen {
   #rgb = new Uint8Array(0);
 
   /** Replaces the screen that v86 has created. */
-  constructor(vga: V86Vga) {
+  constructor(vga: V86Vga, sendKeys: Screen['sendKeys']) {
+    this.sendKeys = sendKeys;
     this.#vga = vga;
     vga.screen = this;
   }
