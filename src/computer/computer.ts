@@ -10,7 +10,7 @@ import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { is64Bit, loadPvh } from '../machine/boot/pvh.js';
-import type { Engine, EngineEnd, EngineSnapshots, ProtectedModeEntry } from '../machine/engine.js';
+import type { Engine, EngineEnd, EngineExits, EngineSnapshots, ProtectedModeEntry } from '../machine/engine.js';
 import type { IdeDisk } from '../machine/ide-disk.js';
 import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
 import { TrapHandler, type TrapCounts } from '../machine/trap.js';
@@ -62,6 +62,8 @@ export interface ComputerCounts {
   readonly commands: number;
   readonly interrupts: number;
   readonly legs: LegMedians;
+  /** Exits of the processors; undefined if the engine has none. */
+  readonly exits?: EngineExits | undefined;
 }
 
 /** The parts from which the constructor builds a computer. */
@@ -198,6 +200,7 @@ export class Computer {
       io: this.#devices.io(this.#ideClients),
       ...this.#devices.counts,
       legs: this.#devices.legs.medians(),
+      ...(this.#engine.exits && { exits: this.#engine.exits }),
     };
   }
 

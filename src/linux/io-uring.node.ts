@@ -5,8 +5,9 @@
  *
  * Not here: which operations are submitted, and who waits for them (storage/uring.node.ts).
  */
-import { connect, Socket, type SocketConstructorOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import { constants } from 'node:os';
+import { createEvent, watchEvent } from './event.node.js';
 import { requireKoffi, type Call } from './koffi.node.js';
 
 const SYS_io_uring_setup = 425;
@@ -21,7 +22,6 @@ const IORING_SQ_TASKRUN = 1 << 2;
 const IORING_ENTER_GETEVENTS = 1;
 const IORING_REGISTER_EVENTFD = 4;
 const IORING_OFF_SQES = 0x1000_0000;
-const EFD_CLOEXEC_NONBLOCK = 0o2004000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const MAP_POPULATE = 0x8000;
@@ -79,7 +79,6 @@ export class Ring {
       'int64_t syscall(long, int fd, uint submit, uint least, uint flags, void *, size_t)',
     ) as Call;
     const register = library.func('int64_t syscall(long, int fd, uint operation, void *argument, uint count)') as Call;
-    const eventfd = library.func('int eventfd(uint value, int flags)') as Call;
     const close = library.func('int close(int)') as Call;
     const mmap = library.func('void *mmap(void *, size_t length, int protection, int flags, int fd, int64_t offset)');
 
@@ -93,12 +92,14 @@ export class Ring {
       fd = Number(setup(SYS_io_uring_setup, places, parameters));
     }
     if (fd < 0) throw new Error('this kernel has no io_uring, or forbids it');
-    this.#event = eventfd(0, EFD_CLOEXEC_NONBLOCK);
+    let event = -1;
     try {
+      event = createEvent();
+      this.#event = event;
       const wanted = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP;
       if ((parameters[5]! & wanted) !== wanted) throw new Error('this kernel is too old');
-      const registered = register(SYS_io_uring_register, fd, IORING_REGISTER_EVENTFD, Int32Array.of(this.#event), 1);
-      if (this.#event < 0 || Number(registered) !== 0) throw new Error('no eventfd');
+      const registered = register(SYS_io_uring_register, fd, IORING_REGISTER_EVENTFD, Int32Array.of(event), 1);
+      if (Number(registered) !== 0) throw new Error('no eventfd');
       this.#call = (submit) => {
         const taken = Number(enter(SYS_io_uring_enter, fd, submit, 0, IORING_ENTER_GETEVENTS, null, 0));
         return taken < 0 ? -koffi.errno() : taken;
@@ -119,7 +120,7 @@ export class Ring {
       this.#sq = { tail: sq(1) / 4, mask: word(sq(2)), flags: sq(4) / 4, array: sq(6) / 4 };
       this.#cq = { head: cq(0) / 4, tail: cq(1) / 4, mask: word(cq(2)), cqes: cq(5) / 4 };
     } catch (error) {
-      if (this.#event >= 0) close(this.#event);
+      if (event >= 0) close(event);
       close(fd);
       throw error;
     }
@@ -191,31 +192,8 @@ export class Ring {
     return true;
   }
 
-  /**
-   * Calls `told` whenever there are completions, or work for {@link enter}. Node cannot make a
-   * net.Socket of an eventfd(2) directly, but its internal Pipe handle reads any descriptor.
-   */
+  /** Calls `told` whenever there are completions, or work for {@link enter}. */
   watch(told: () => void): Socket {
-    const Pipe = pipeClass();
-    const handle = new Pipe(0);
-    if (handle.open(this.#event) !== 0) throw new Error('the event cannot be watched');
-    const onread = { buffer: new Uint8Array(8), callback: () => (told(), true) };
-    const options = { handle, onread, readable: true, writable: false };
-    const socket = new Socket(options as unknown as SocketConstructorOpts);
-    socket.on('error', () => undefined);
-    socket.resume();
-    return socket;
+    return watchEvent(this.#event, told);
   }
-}
-
-type PipeClass = new (type: number) => { open(fd: number): number };
-
-/** Node's internal Pipe class, which is the class of the handle of any socket for a path. */
-function pipeClass(): PipeClass {
-  const socket = connect({ path: '/' });
-  socket.on('error', () => undefined);
-  const { _handle: handle } = socket as unknown as { readonly _handle?: object | null };
-  socket.destroy();
-  if (!handle) throw new Error('no handle');
-  return handle.constructor as PipeClass;
 }

@@ -15,8 +15,8 @@
  * - stop its processors between two instructions to pause, with no access under the trap.
  *
  * The rest are facets, undefined if the engine does not offer them: firmware, the screen with its
- * keyboard, the network card, the IDE controller, snapshots. ARCHITECTURE.md, "Where to add
- * things", says what a new engine needs.
+ * keyboard, the network card, the IDE controller, snapshots, write events. ARCHITECTURE.md,
+ * "Where to add things", says what a new engine needs.
  */
 import type { GuestMemory } from './guest-memory.js';
 import type { NetworkCard } from './network-card.js';
@@ -35,6 +35,26 @@ export interface InterruptLine {
   set(asserted: boolean): void;
   /** The function's MSI-X messages; undefined if the engine or the function has none. */
   readonly messages?: MessageInterrupts;
+}
+
+/** A function's connection to the board. */
+export interface PciConnection extends InterruptLine {
+  /** Undefined if the engine has none: then every write comes to the trap. */
+  readonly writeEvents?: WriteEvents | undefined;
+}
+
+/**
+ * Writes to registers whose value does not matter, because the guest leaves it in its memory too
+ * (NVMe's shadow doorbells). The processor does not wait for the device.
+ */
+export interface WriteEvents {
+  /**
+   * From now on, writes at these offsets of the BAR do not come to the trap. Instead `told` is
+   * called on the event loop, once for all writes since its last call. Replaces the offsets of an
+   * earlier call; without offsets, all writes come to the trap again. The engine may leave some
+   * offsets to the trap.
+   */
+  watch(offsets: readonly number[], told: () => void): void;
 }
 
 /** Interrupts by message instead of by line (PCI Local Bus 3.0, §6.8). */
@@ -128,6 +148,16 @@ export interface IdeController {
   readonly disks: number;
 }
 
+/** Number of exits to this process so far, by reason. */
+export interface EngineExits {
+  /** Accesses to guarded addresses. */
+  readonly memory: number;
+  /** Accesses to I/O ports: those that the main thread answered, and those that a processor's did. */
+  readonly port: number;
+  readonly quickPort: number;
+  readonly other: number;
+}
+
 export interface Engine {
   readonly memory: GuestMemory;
   /** Handles the exits for guarded addresses. */
@@ -138,7 +168,7 @@ export interface Engine {
    */
   readonly network?: NetworkCard | undefined;
   /** Puts a function on the board and guards its BAR. Only before {@link start}. */
-  addPci(device: PciFunction): InterruptLine;
+  addPci(device: PciFunction): PciConnection;
   /** Guest-physical address of the ACPI tables' RSDP; undefined if the board has none. */
   readonly acpiRoot?: number | undefined;
   /**
@@ -158,6 +188,8 @@ export interface Engine {
   pause(): Promise<void>;
   /** Saves and restores the engine's state; undefined if the engine cannot. */
   readonly snapshots?: EngineSnapshots | undefined;
+  /** Undefined if the processors do not run outside of this process's code. */
+  readonly exits?: EngineExits | undefined;
   /** The board's IDE controller; undefined if it has none. */
   readonly ide?: IdeController | undefined;
   /** Calls `receive` with each byte that the guest sends on its first serial port. */

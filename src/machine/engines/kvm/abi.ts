@@ -20,6 +20,7 @@ export const Request = {
   createIrqchip: 0xae60,
   irqLine: 0x4008ae61,
   createPit2: 0x4040ae77,
+  ioeventfd: 0x4040ae79,
   run: 0xae80,
   setRegs: 0x4090ae82,
   getSregs: 0x8138ae83,
@@ -36,6 +37,8 @@ export const Extension = { tscDeadlineTimer: 72 } as const;
 
 /** Flags of a memory slot ([KVM] §4.35). */
 export const slotFlags = { readOnly: 2 } as const;
+/** Flag of {@link Request.ioeventfd}: no more events for this address. */
+export const ioeventfdDeassign = 4;
 
 /** Reasons of an exit to user space ([KVM] §5). */
 export const Exit = {

@@ -13,8 +13,9 @@ import type {
   DescriptorRegisters,
   Engine,
   EngineEnd,
+  EngineExits,
   Firmware,
-  InterruptLine,
+  PciConnection,
   PciFunction,
   ProtectedModeEntry,
 } from '../../engine.js';
@@ -32,6 +33,7 @@ import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
 import { openKvm, setInterruptInput, untilUninterrupted } from './system.node.js';
 import { Vcpu, enterProtected, type VcpuEnd } from './vcpu.node.js';
+import { KvmWriteEvents } from './write-events.node.js';
 
 export interface KvmOptions {
   /** Size of RAM in bytes; a multiple of 1 MiB. */
@@ -85,6 +87,7 @@ class KvmEngine implements Engine {
   readonly #message = new Uint8Array(32);
   /** Memory that the kernel shows to the guest; it must live as long as the machine. */
   readonly #roms: object[] = [];
+  readonly #writeEvents: KvmWriteEvents[] = [];
   #ended = false;
   /** True when the descriptors are closed: the kernel may have given their numbers away. */
   #closed = false;
@@ -151,14 +154,14 @@ class KvmEngine implements Engine {
     process.on('exit', this.#leave);
   }
 
-  /** Number of exits of all processors by KVM's reason, for benchmarks and tests. */
-  get exits(): ReadonlyMap<number, number> {
-    const all = new Map<number, number>();
-    for (const { exits } of this.#vcpus) for (const [why, count] of exits) all.set(why, (all.get(why) ?? 0) + count);
+  get exits(): EngineExits {
+    const all = { memory: 0, port: 0, quickPort: 0, other: 0 };
+    for (const { exits } of this.#vcpus)
+      for (const why of Object.keys(all) as (keyof EngineExits)[]) all[why] += exits[why];
     return all;
   }
 
-  addPci(device: PciFunction): InterruptLine {
+  addPci(device: PciFunction): PciConnection {
     let wanted = false;
     const input = inputOf(device.slot);
     const key = {};
@@ -169,9 +172,15 @@ class KvmEngine implements Engine {
       else lines.delete(key);
       this.#setInput(input, lines.size > 0);
     };
-    const slot = this.#board.pci.add({ ...device, config: withLine(device.config, input) }, drive);
+    const slot = this.#board.pci.add({ ...device, config: withLine(device.config, input) }, () => {
+      drive();
+      writeEvents.moved();
+    });
+    const writeEvents = new KvmWriteEvents(this.#vm, () => slot.barAt);
+    this.#writeEvents.push(writeEvents);
     const { msix } = slot;
     return {
+      writeEvents,
       set: (asserted) => {
         wanted = asserted;
         drive();
@@ -248,6 +257,7 @@ class KvmEngine implements Engine {
     process.off('exit', this.#leave);
     this.#serial.close();
     await Promise.all(this.#vcpus.map((vcpu) => vcpu.end()));
+    for (const events of this.#writeEvents) events.close();
     this.#closed = true;
     for (const { fd } of this.#vcpus) closeSync(fd);
     closeSync(this.#vm);

@@ -3,7 +3,7 @@
 /** Words of the shared memory, and their values. */
 export const VcpuState = {
   /** Number of words. */
-  words: 3,
+  words: 4,
   /** Word: the thread that may proceed. */
   turn: 0,
   main: 0,
@@ -16,6 +16,8 @@ export const VcpuState = {
   broken: 2,
   /** Word: id of the virtual processor's thread. */
   thread: 2,
+  /** Word: number of exits that the thread has answered itself, modulo 2^32. */
+  answered: 3,
 } as const;
 
 /** Data that a virtual processor's thread is started with. */

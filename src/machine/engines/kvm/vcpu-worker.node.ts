@@ -57,6 +57,7 @@ function runGuest(): number {
     }
     if (run.getUint32(Run.exitReason, true) !== Exit.io || portAccesses(run) !== 1) return 0;
     if (!answerPort(run, ports)) return 0;
+    Atomics.add(state, VcpuState.answered, 1);
     tellOfSerial();
   }
 }

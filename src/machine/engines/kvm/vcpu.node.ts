@@ -10,6 +10,7 @@ import { Exit, Regs, Request, Run, Sregs } from './abi.js';
 import type { Board } from './board/board.js';
 import { answerPort, load, store } from './run-page.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
+import type { EngineExits } from '../../engine.js';
 import { VcpuState, type VcpuMessage, type VcpuStart } from './vcpu-state.js';
 
 /** Why a processor cannot go on. */
@@ -33,8 +34,7 @@ export class Vcpu {
   /** True while an exit is being handled: the guest must not run. */
   #handling = false;
   #stopped: (() => void)[] = [];
-  /** Number of exits by reason, for benchmarks. */
-  readonly exits = new Map<number, number>();
+  readonly #exits = { memory: 0, port: 0, other: 0 };
 
   constructor(vm: number, fd: number, runSize: number, host: VcpuHost) {
     this.fd = fd;
@@ -67,6 +67,11 @@ export class Vcpu {
   /** True while the guest runs on it. False in an exit and while it is held. */
   get running(): boolean {
     return this.#running;
+  }
+
+  /** Number of exits so far. */
+  get exits(): EngineExits {
+    return { ...this.#exits, quickPort: Atomics.load(this.#state, VcpuState.answered) >>> 0 };
   }
 
   /** Lets the guest run. */
@@ -153,7 +158,7 @@ export class Vcpu {
 
   #answer(): void {
     const reason = this.#run.getUint32(Run.exitReason, true);
-    this.exits.set(reason, (this.exits.get(reason) ?? 0) + 1);
+    this.#exits[reason === Exit.mmio ? 'memory' : reason === Exit.io ? 'port' : 'other']++;
     switch (reason) {
       case Exit.io:
         return this.#port();

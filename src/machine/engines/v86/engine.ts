@@ -16,7 +16,7 @@ import type {
   EngineSnapshots,
   Firmware,
   IdeController,
-  InterruptLine,
+  PciConnection,
   PciFunction,
   ProtectedModeEntry,
 } from '../../engine.js';
@@ -142,7 +142,7 @@ class V86Engine implements Engine {
     this.#endOnExceptions((why) => options.onEnd?.(why));
   }
 
-  addPci(device: PciFunction): InterruptLine {
+  addPci(device: PciFunction): PciConnection {
     const id = device.slot << 3;
     this.#cpu.devices.pci.register_device({
       pci_id: id,
