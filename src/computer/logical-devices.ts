@@ -12,7 +12,7 @@ import * as ahci from '../device/ahci/controller.js';
 import type { CommandTimes } from '../device/command-times.js';
 import * as nvme from '../device/nvme/controller.js';
 import { VirtioNet } from '../device/virtio/net.js';
-import type { BootPlace, Engine, InterruptLine, MsixPlace } from '../machine/engine.js';
+import type { BootPlace, Engine, PciConnection, MsixPlace } from '../machine/engine.js';
 import { ideSlot } from '../machine/ide-disk.js';
 import type { NetworkCard } from '../machine/network-card.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
@@ -35,7 +35,7 @@ const cardBase = firstBase - baseStep;
 /** The part of a controller that the computer uses: it is paused, saved and restored as a whole. */
 interface LogicalDevice extends GuardedDevice {
   readonly counts: { readonly commands: number; readonly interrupts: number };
-  connect(line: InterruptLine): void;
+  connect(connection: PciConnection): void;
   pause(): Promise<void>;
   resume(): void;
   save(): unknown;

@@ -38,7 +38,12 @@ export const asyncEventLimit = 4;
 export const errorLogEntries = 16;
 
 /** §5.15.2.2 Identify controller, 4096 bytes. */
-export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts, vendor: number): Uint8Array {
+export function identifyController(
+  identity: NvmeIdentity,
+  facts: NamespaceFacts,
+  vendor: number,
+  shadowDoorbells: boolean,
+): Uint8Array {
   const data = new Uint8Array(4096);
   const view = new DataView(data.buffer);
   view.setUint16(0, vendor, true); // VID
@@ -52,6 +57,7 @@ export function identifyController(identity: NvmeIdentity, facts: NamespaceFacts
   view.setUint32(80, 0x00010400, true); // VER: 1.4
   view.setUint32(92, 1 << 8, true); // OAES: namespace attribute notices
   data[111] = 1; // CNTRLTYPE: I/O controller
+  view.setUint16(256, shadowDoorbells ? 1 << 8 : 0, true); // OACS: Doorbell Buffer Config
   data[258] = abortLimit - 1; // ACL
   data[259] = asyncEventLimit - 1; // AERL
   data[260] = 0b11; // FRMW: one slot, read-only

@@ -45,6 +45,7 @@ export const AdminOpcode = {
   setFeatures: 0x09,
   getFeatures: 0x0a,
   asyncEventRequest: 0x0c,
+  doorbellBufferConfig: 0x7c,
 } as const;
 
 /** §6 NVM command set: opcodes (figure 346). */

@@ -39,6 +39,14 @@ interface Queue {
   phase: number;
 }
 
+/** What the board offers besides the interrupt line. */
+export interface TestBoard {
+  /** MSI-X messages, switched on. */
+  readonly messages?: boolean;
+  /** Events for writes instead of exits. */
+  readonly writeEvents?: boolean;
+}
+
 const testIdentity = {
   serial: 'TEST0001',
   model: 'Test Disk',
@@ -59,10 +67,18 @@ export class NvmeDriver {
   readonly #waiting = new Map<number, (completion: TestCompletion) => void>();
   readonly strays: TestCompletion[] = [];
   #cid = 0;
+  /** Offsets of the registers whose writes are events, and the receiver of the events. */
+  watched: readonly number[] = [];
+  #told: () => void = () => undefined;
+  /** Numbers of register writes that came to the trap, and of events. */
+  traps = 0;
+  events = 0;
+  /** Addresses of the buffers of shadow doorbells, once they are configured. */
+  shadow: { readonly doorbells: number; readonly events: number } | undefined;
   /** If false, completions stay in the queue. */
   consuming = true;
 
-  constructor(disk: BlockDevice, options: Partial<NvmeOptions> = {}) {
+  constructor(disk: BlockDevice, options: Partial<NvmeOptions> = {}, board: TestBoard = {}) {
     this.controller = new NvmeController({
       base: 0xfe000000,
       memory: this.memory,
@@ -76,6 +92,23 @@ export class NvmeDriver {
         this.line = asserted;
         if (asserted) setImmediate(() => this.poll());
       },
+      ...(board.messages && {
+        messages: {
+          enabled: true,
+          signal: () => {
+            this.interrupts++;
+            setImmediate(() => this.poll());
+          },
+        },
+      }),
+      ...(board.writeEvents && {
+        writeEvents: {
+          watch: (offsets, told) => {
+            this.watched = offsets;
+            this.#told = told;
+          },
+        },
+      }),
     });
   }
 
@@ -89,6 +122,12 @@ export class NvmeDriver {
   }
 
   write(offset: number, value: number): void {
+    if (this.watched.includes(offset)) {
+      this.events++;
+      setImmediate(() => this.#told());
+      return;
+    }
+    this.traps++;
     this.controller.write(offset, 4, value, { address: 0xfe000000 + offset, value, time: performance.now() });
   }
 
@@ -117,6 +156,14 @@ export class NvmeDriver {
     await this.waitReady(false);
     this.queues.clear();
     this.#waiting.clear();
+    this.shadow = undefined;
+  }
+
+  /** Configures shadow doorbells, which are used from now on as Linux's driver does. */
+  async useShadow(): Promise<void> {
+    const shadow = { doorbells: this.allocate(4096), events: this.allocate(4096) };
+    await this.expect({ opcode: AdminOpcode.doorbellBufferConfig, prp1: shadow.doorbells, prp2: shadow.events });
+    this.shadow = shadow;
   }
 
   async createQueue(id: number, size = 64): Promise<void> {
@@ -156,7 +203,21 @@ export class NvmeDriver {
   }
 
   ring(qid: number): void {
-    this.write(Register.doorbells + qid * 8, this.queues.get(qid)!.tail);
+    this.#doorbell(2 * qid, this.queues.get(qid)!.tail);
+  }
+
+  /** Writes a doorbell: in memory too, and in the register only if the controller asks for it. */
+  #doorbell(index: number, value: number): void {
+    const { shadow } = this;
+    if (shadow && index > 1) {
+      const doorbell = this.memory.data(shadow.doorbells + 4 * index, 4);
+      const old = doorbell.getUint32(0, true);
+      doorbell.setUint32(0, value, true);
+      const event = this.memory.data(shadow.events + 4 * index, 4).getUint32(0, true);
+      // §7.13: the value has passed the event index.
+      if (((value - event - 1) & 0xffff) >= ((value - old) & 0xffff)) return;
+    }
+    this.write(Register.doorbells + 4 * index, value);
   }
 
   /**
@@ -204,7 +265,7 @@ export class NvmeDriver {
         if (waiting) waiting(completion);
         else this.strays.push(completion);
       }
-      if (taken) this.write(Register.doorbells + queue.id * 8 + 4, queue.head);
+      if (taken) this.#doorbell(2 * queue.id + 1, queue.head);
     }
   }
 

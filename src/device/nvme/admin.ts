@@ -18,6 +18,7 @@ import type { Features } from './features.js';
 import type { Logs } from './logs.js';
 import { prpBuffers } from './prp.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
+import type { ShadowState } from './shadow-doorbells.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { AdminOpcode, Cc, Cns, LogPage, Status, cqeSize, sqeSize } from '../../spec/nvme.js';
 
@@ -37,6 +38,11 @@ export interface AdminTarget {
   readonly submissionQueues: Map<number, SubmissionQueue>;
   readonly completionQueues: Map<number, CompletionQueue>;
   namespace(): NamespaceFacts;
+  /**
+   * Puts the doorbells into guest memory. Returns false if the buffers are not there. Undefined if
+   * the controller does not offer shadow doorbells.
+   */
+  readonly shadowDoorbells?: (state: ShadowState) => boolean;
   /** Gives up the commands of a queue that is being deleted, and resolves when they have ended. */
   dropQueue(queue: SubmissionQueue): Promise<void>;
   /** Tries to abort a command. Resolves with true if the command was aborted. */
@@ -81,6 +87,8 @@ export async function executeAdmin(target: AdminTarget, command: NvmeCommand): P
     case AdminOpcode.asyncEventRequest:
       target.awaitEvent(command);
       return undefined;
+    case AdminOpcode.doorbellBufferConfig:
+      return configureDoorbells(target, command);
     default:
       throw new CommandError(Status.invalidOpcode);
   }
@@ -96,7 +104,7 @@ function identify(target: AdminTarget, command: NvmeCommand): AdminResult {
   const data = ((): Uint8Array => {
     switch (command.dword10 & 0xff) {
       case Cns.controller:
-        return identifyController(target.identity, facts, target.vendor);
+        return identifyController(target.identity, facts, target.vendor, target.shadowDoorbells !== undefined);
       case Cns.namespace:
         // §5.15.2.1: FFFFFFFFh asks for the properties common to all namespaces. There is only one
         // namespace, so its own data is the answer.
@@ -134,7 +142,7 @@ function getLogPage(target: AdminTarget, command: NvmeCommand): AdminResult {
       case LogPage.changedNamespaces:
         return target.logs.changedNamespaces();
       case LogPage.commandsSupported:
-        return target.logs.commandsSupported(target.namespace().trim);
+        return target.logs.commandsSupported(target.namespace().trim, target.shadowDoorbells !== undefined);
       default:
         throw new CommandError(Status.invalidLogPage);
     }
@@ -201,5 +209,14 @@ async function deleteSubmissionQueue(target: AdminTarget, command: NvmeCommand):
   if (id === 0 || !queue || queue.deleted) throw new CommandError(Status.invalidQueueIdentifier);
   await target.dropQueue(queue);
   target.submissionQueues.delete(id);
+  return ok();
+}
+
+/** §5.7 Doorbell Buffer Config: PRP1 is the buffer of doorbells, PRP2 that of EventIdx values. */
+function configureDoorbells(target: AdminTarget, { psdt, prp1, prp2 }: NvmeCommand): AdminResult {
+  if (!target.shadowDoorbells) throw new CommandError(Status.invalidOpcode);
+  if (psdt !== 0) throw new CommandError(Status.invalidField);
+  if (prp1 % 4096 !== 0 || prp2 % 4096 !== 0) throw new CommandError(Status.invalidPrpOffset);
+  if (!target.shadowDoorbells({ doorbells: prp1, events: prp2 })) throw new CommandError(Status.dataTransferError);
   return ok();
 }

@@ -6,12 +6,14 @@
  */
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
+import type { PciConnection } from '../../machine/engine.js';
 import type { Trap } from '../../machine/trap.js';
 import { AsyncEvent, Status, doNotRetry } from '../../spec/nvme.js';
 import type { CommandTimes } from '../command-times.js';
 import { InFlight } from '../in-flight.js';
 import { executeAdmin, type AdminTarget } from './admin.js';
 import { CommandError, type NvmeCommand } from './command.js';
+import { Doorbells } from './doorbells.js';
 import { AsyncEvents } from './events.js';
 import { Features } from './features.js';
 import { GiveUp, keyOf } from './give-up.js';
@@ -72,6 +74,7 @@ export class CommandProcessor {
     inFlight: this.#ioInFlight,
     coalescing: this.#features.coalescing,
   }));
+  readonly #doorbells: Doorbells;
   #completed = 0;
   #ioInFlight = 0;
   /** Number of resets: a command that began before a reset must not complete after it. */
@@ -85,6 +88,26 @@ export class CommandProcessor {
     this.#host = host;
     this.#features = new Features(options.disk.info.can.flush);
     this.#toldSize = options.disk.info.size;
+    this.#doorbells = new Doorbells({
+      memory: options.memory,
+      submissionQueues: this.#sqs,
+      completionQueues: this.#cqs,
+      running: () => this.#host.running(),
+      byMessage: () => this.interrupt.byMessage,
+      fetch: (queue, trap) => this.#fetch(queue, trap),
+      fetchAll: (trap) => this.#fetchAll(trap),
+      consumed: (queue, count) => {
+        this.#times.consumed(queue, count, this.#report);
+        this.interrupt.update();
+      },
+      invalid: (information) => this.#events.report(AsyncEvent.typeError, information, 0x01),
+    });
+  }
+
+  /** Connects the controller's interrupts and its registers to the board. */
+  connect(connection: PciConnection): void {
+    this.interrupt.connect(connection);
+    this.#doorbells.connect(connection.writeEvents);
   }
 
   /** Number of interrupts, and of commands completed on I/O queues. */
@@ -110,6 +133,7 @@ export class CommandProcessor {
   resume(): void {
     this.#paused = false;
     this.#fetchAll();
+    this.#doorbells.look();
   }
 
   /** Queues, features and waiting event requests, for a snapshot. */
@@ -119,6 +143,7 @@ export class CommandProcessor {
       submissionQueues: [...this.#sqs.values()].map((queue) => queue.save()),
       completionQueues: [...this.#cqs.values()].map((queue) => queue.save()),
       eventRequests: this.#events.save(),
+      shadowDoorbells: this.#doorbells.save(),
     };
   }
 
@@ -127,6 +152,7 @@ export class CommandProcessor {
     for (const queue of state.submissionQueues) this.#sqs.set(queue.id, SubmissionQueue.restore(queue));
     for (const queue of state.completionQueues) this.#cqs.set(queue.id, CompletionQueue.restore(queue));
     this.#events.restore(state.eventRequests);
+    if (state.shadowDoorbells) this.#doorbells.shadow(state.shadowDoorbells);
     this.interrupt.update();
   }
 
@@ -142,38 +168,20 @@ export class CommandProcessor {
     this.#sqs.clear();
     this.#cqs.clear();
     this.#events.clear();
+    this.#doorbells.reset();
     this.#giveUp.reset();
     this.#features.reset();
     this.interrupt.update();
   }
 
-  /**
-   * Handles a doorbell write (§3.1.24, §3.1.25). Invalid values are reported as events (§5.2,
-   * figure 146).
-   */
+  /** Handles a doorbell write (§3.1.24, §3.1.25). */
   doorbell(index: number, value: number, trap?: Trap): void {
-    if (!this.#host.running()) return;
-    const id = index >> 1;
-    if (index % 2 === 0) {
-      const queue = this.#sqs.get(id);
-      if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
-      if (value >= queue.size) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
-      queue.tail = value;
-      return this.#fetch(queue, trap);
-    }
-    const queue = this.#cqs.get(id);
-    if (!queue) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellRegister, 0x01);
-    const consumed = queue.consume(this.#options.memory, value);
-    if (consumed < 0) return this.#events.report(AsyncEvent.typeError, AsyncEvent.invalidDoorbellValue, 0x01);
-    this.#times.consumed(queue, consumed, this.#report);
-    this.interrupt.update();
-    // Commands may have waited in their submission queues for room in this completion queue.
-    this.#fetchAll();
+    if (this.#host.running()) this.#doorbells.write(index, value, trap);
   }
 
-  #fetchAll(): void {
+  #fetchAll(trap?: Trap): void {
     for (const queue of this.#sqs.values()) {
-      if (this.#host.running()) this.#fetch(queue);
+      if (this.#host.running()) this.#fetch(queue, trap);
     }
   }
 
@@ -181,7 +189,8 @@ export class CommandProcessor {
     const cq = this.#cqs.get(queue.cqid);
     if (!cq) return this.#host.fail('a submission queue has no completion queue');
     let direct = this.#options.disk.direct && queue.id !== 0 ? maxDirect : 0;
-    while (queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight && cq.hasRoom) {
+    const may = () => queue.waiting && !queue.deleted && !this.#paused && this.#inFlight.size < maxInFlight;
+    while (may() && this.#doorbells.hasRoom(cq)) {
       const command = queue.fetch(this.#options.memory);
       if (!command) return this.#host.fail('a submission queue is not in guest memory');
       const key = keyOf(queue.id, command.cid);
@@ -210,8 +219,10 @@ export class CommandProcessor {
     // Let `#fetch` first add the command to those in flight and reserve its place in the completion
     // queue. Some commands act at once: an event request is completed if an event is waiting.
     await Promise.resolve();
+    if (this.#resets !== resets) return;
     try {
       const outcome = await executeAdmin(this.#adminTarget, command);
+      this.#doorbells.follow();
       if (outcome && this.#resets === resets) this.#complete(queue, command, outcome.status, outcome.result ?? 0);
     } catch (error) {
       const status = error instanceof CommandError ? error.status : Status.internalError;
@@ -291,6 +302,7 @@ export class CommandProcessor {
   ): void {
     const cq = this.#cqs.get(queue.cqid);
     if (!cq || !this.#host.running()) return;
+    this.#doorbells.refresh(cq);
     const completion = { sqid: queue.id, sqHead: queue.head, cid: command.cid, status, result };
     if (!cq.post(this.#options.memory, completion)) return this.#host.fail('a completion queue is not in guest memory');
     this.#times.posted(cq, times);
@@ -318,6 +330,9 @@ export class CommandProcessor {
         this.#toldSize = this.#options.disk.info.size;
         return namespaceFacts(this.#options.disk);
       },
+      // Under `--trace` each command is to trap, so that its steps are reported.
+      ...(this.#doorbells.canShadow &&
+        !this.#options.steps.on && { shadowDoorbells: (state) => this.#doorbells.shadow(state) }),
       dropQueue: (queue) => this.#giveUp.queue(queue),
       abort: (sqid, cid) => this.#abort(sqid, cid),
       awaitEvent: (command) => this.#events.request(command),

@@ -14,7 +14,7 @@
 import { silent, ThrottledLogger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
 import type { BlockDevice } from '../../block/device.js';
-import type { InterruptLine } from '../../machine/engine.js';
+import type { PciConnection } from '../../machine/engine.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
 import { Cc, Csts, Register, cqeSize, sqeSize } from '../../spec/nvme.js';
@@ -82,9 +82,9 @@ export class NvmeController implements GuardedDevice {
     return this.#commands.counts;
   }
 
-  /** Connects the interrupt line that the board assigned. */
-  connect(line: InterruptLine): void {
-    this.#commands.interrupt.connect(line);
+  /** Connects the controller to the board. */
+  connect(connection: PciConnection): void {
+    this.#commands.connect(connection);
   }
 
   issuesCommand(offset: number): boolean {

@@ -86,10 +86,13 @@ export class Logs {
    * §5.14.1.5: for each command, bit 0 means supported, bit 1 that it changes the content of a
    * namespace.
    */
-  commandsSupported(trim: boolean): Uint8Array {
+  commandsSupported(trim: boolean, shadowDoorbells: boolean): Uint8Array {
     const data = new Uint8Array(4096);
     const view = new DataView(data.buffer);
-    for (const opcode of Object.values(AdminOpcode)) view.setUint32(4 * opcode, 1, true);
+    for (const opcode of Object.values(AdminOpcode)) {
+      if (opcode === AdminOpcode.doorbellBufferConfig && !shadowDoorbells) continue;
+      view.setUint32(4 * opcode, 1, true);
+    }
     for (const opcode of Object.values(NvmOpcode)) {
       if (opcode === NvmOpcode.datasetManagement && !trim) continue;
       const writes = opcode !== NvmOpcode.read && opcode !== NvmOpcode.flush;

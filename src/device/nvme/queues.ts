@@ -148,13 +148,13 @@ export class CompletionQueue {
     const address = this.base + this.tail * cqeSize;
     const entry = memory.view(address, cqeSize);
     if (!entry) return false;
-    const view = new DataView(entry.buffer, entry.byteOffset, cqeSize);
-    view.setUint32(0, completion.result, true);
-    view.setUint32(4, 0, true);
-    view.setUint16(8, completion.sqHead, true);
-    view.setUint16(10, completion.sqid, true);
-    view.setUint16(12, completion.cid, true);
-    view.setUint16(14, ((completion.status << 1) | this.#phase) & 0xffff, true);
+    const words = new Int32Array(entry.buffer, entry.byteOffset, cqeSize / 4);
+    words[0] = completion.result;
+    words[1] = 0;
+    words[2] = (completion.sqid << 16) | completion.sqHead;
+    // The guest may look while this is written. It takes an entry when it sees the phase tag, so
+    // the tag must come last, and together with the status.
+    Atomics.store(words, 3, (((completion.status << 1) | this.#phase) << 16) | completion.cid);
     memory.written(address, cqeSize);
     this.unsignalled = true;
     this.tail++;

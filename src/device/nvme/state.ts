@@ -4,6 +4,7 @@
  */
 import type { RegisterFile } from './registers.js';
 import type { CompletionQueueState, SubmissionQueueState } from './queues.js';
+import type { ShadowState } from './shadow-doorbells.js';
 
 export interface NvmeState {
   readonly registers: RegisterFile;
@@ -12,4 +13,6 @@ export interface NvmeState {
   readonly completionQueues: readonly CompletionQueueState[];
   /** Command identifiers of the Asynchronous Event Requests that wait for an event. */
   readonly eventRequests: readonly number[];
+  /** Undefined if the driver has not configured them. */
+  readonly shadowDoorbells?: ShadowState | undefined;
 }
