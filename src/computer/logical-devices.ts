@@ -12,7 +12,7 @@ import * as ahci from '../device/ahci/controller.js';
 import type { CommandTimes } from '../device/command-times.js';
 import * as nvme from '../device/nvme/controller.js';
 import { VirtioNet } from '../device/virtio/net.js';
-import type { BootPlace, Engine, PciConnection, MsixPlace } from '../machine/engine.js';
+import type { BootPlace, Engine, PciConnection, PciFunction } from '../machine/engine.js';
 import { ideSlot } from '../machine/ide-disk.js';
 import type { NetworkCard } from '../machine/network-card.js';
 import { pciConfig, type PciIdentity } from '../machine/pci.js';
@@ -132,7 +132,7 @@ export class LogicalDevices {
     });
     // PCI class: mass storage, non-volatile memory, NVM Express.
     const identification = { vendor: nvme.vendorId, device: nvme.deviceId, classCode: [0x01, 0x08, 0x02] } as const;
-    this.#addController(controller, identification, nvme.msix);
+    this.#addController(controller, identification, { msix: nvme.msix });
   }
 
   /** Adds one AHCI adapter, with a port for each drive. */
@@ -141,7 +141,7 @@ export class LogicalDevices {
     const reach = (far: BlockDevice) => this.#reach(far);
     const drives = new AhciDrives({ ...this.#context(), plans, reach, onEject });
     const { vendorId: vendor, deviceId: device, classCode, barIndex } = ahci;
-    this.#addController(drives.controller, { vendor, device, classCode, barIndex });
+    this.#addController(drives.controller, { vendor, device, classCode, barIndex }, { msi: true });
     return drives;
   }
 
@@ -170,7 +170,7 @@ export class LogicalDevices {
   #addController(
     controller: LogicalDevice,
     identity: Pick<PciIdentity, 'vendor' | 'device' | 'classCode' | 'barIndex'>,
-    msix?: MsixPlace,
+    messages: Pick<PciFunction, 'msi' | 'msix'>,
   ): void {
     const { engine, trap, steps, figure } = this.#options;
     const { name, base, size } = controller;
@@ -178,7 +178,7 @@ export class LogicalDevices {
     trap.guard(controller);
     const config = pciConfig({ ...identity, revision: 1, barBase: base, interruptPin: 1 });
     const slot = firstSlot + this.#controllers.length;
-    controller.connect(engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size, msix }));
+    controller.connect(engine.addPci({ name, slot, config, barIndex, barBase: base, barSize: size, ...messages }));
     steps.step(0, figure.protect, `nothing is mapped at 0x${base.toString(16)}: access to ${name} comes to 300`);
     this.#controllers.push(controller);
   }

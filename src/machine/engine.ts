@@ -33,8 +33,8 @@ export interface InterruptLine {
    * deasserting immediately.
    */
   set(asserted: boolean): void;
-  /** The function's MSI-X messages; undefined if the engine or the function has none. */
-  readonly messages?: MessageInterrupts;
+  /** The function's MSI or MSI-X messages; undefined if the engine or the function has none. */
+  readonly messages?: MessageInterrupts | undefined;
 }
 
 /** A function's connection to the board. */
@@ -59,9 +59,12 @@ export interface WriteEvents {
 
 /** Interrupts by message instead of by line (PCI Local Bus 3.0, §6.8). */
 export interface MessageInterrupts {
-  /** True while the guest has switched them on. The line is then not used. */
+  /**
+   * True while the guest has switched them on. The engine then keeps the line from the guest, but
+   * devices set it all the same: the guest may switch the messages off.
+   */
   readonly enabled: boolean;
-  /** Raises the interrupt of a vector once. */
+  /** Raises the interrupt of a vector once; 0 for MSI. */
   signal(vector: number): void;
   /** The processor's vector for it; undefined while the guest has set up none. */
   processorVector(vector: number): number | undefined;
@@ -94,6 +97,8 @@ export interface PciFunction {
   readonly barSize: number;
   /** Default: the function has no MSI-X. */
   readonly msix?: MsixPlace | undefined;
+  /** True for MSI with one message. Default: none. Engines without messages ignore both. */
+  readonly msi?: boolean | undefined;
 }
 
 /** Start state of the processor: flat 32-bit protected mode, paging off, interrupts off. */

@@ -1,7 +1,7 @@
 /**
  * PCI configuration space of one of our functions (PCI Local Bus 3.0, chapter 6, type 0 header).
  *
- * Left out: MSI-X, which the board adds if it has it.
+ * Left out: MSI and MSI-X, which the board adds if it has them.
  */
 
 export interface PciIdentity {

@@ -64,7 +64,10 @@ export class AhciDriver {
   accesses = 0;
   readonly #ports: Port[] = [];
 
-  constructor(devices: readonly (SataDevice | undefined)[], options: Partial<AhciOptions> = {}) {
+  /** Number of messages, if the board has them; they are switched on. */
+  messages = 0;
+
+  constructor(devices: readonly (SataDevice | undefined)[], options: Partial<AhciOptions> = {}, byMessage = false) {
     this.controller = new AhciController({
       base: 0xfe000000,
       memory: this.memory,
@@ -76,6 +79,7 @@ export class AhciDriver {
         if (asserted && !this.line) this.interrupts++;
         this.line = asserted;
       },
+      ...(byMessage && { messages: { enabled: true, signal: () => void this.messages++ } }),
     });
     devices.forEach((device, port) => device && this.controller.plug(port, device));
   }

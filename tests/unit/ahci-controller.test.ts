@@ -426,6 +426,47 @@ describe('stops, resets and hot plug', () => {
   });
 });
 
+describe('interrupts by message (§2.3)', () => {
+  it('are sent once for each new cause, and again if the driver leaves a cause', async () => {
+    const driver = new AhciDriver([disk(), disk()], {}, true);
+    await driver.start(0);
+    await driver.start(1);
+    const { messages } = driver;
+    await driver.run({ command: AtaCommand.flushCacheExt });
+    expect(driver.messages).toBe(messages + 1);
+    driver.prepare(0, { command: AtaCommand.flushCacheExt });
+    driver.setPort('ci', 1);
+    await driver.waitEnd();
+    expect(driver.messages).toBe(messages + 2);
+    // Another port's cause while the first is not acknowledged.
+    driver.prepare(0, { command: AtaCommand.flushCacheExt }, 1);
+    driver.setPort('ci', 1, 1);
+    await driver.waitEnd(0, 1);
+    expect(driver.messages).toBe(messages + 3);
+    driver.acknowledge(0, 0);
+    expect(driver.messages).toBe(messages + 4); // port 1 is left
+    driver.acknowledge(0, 1);
+    expect(driver.messages).toBe(messages + 4);
+    // A port that still has a cause sets its bit again.
+    driver.prepare(0, { command: AtaCommand.flushCacheExt });
+    driver.setPort('ci', 1);
+    await driver.waitEnd();
+    driver.write(HbaRegister.is, 1);
+    expect(driver.messages).toBe(messages + 6);
+  });
+
+  it('leave the line to follow, for a driver that switches them off', async () => {
+    const driver = new AhciDriver([disk()], {}, true);
+    await driver.start();
+    driver.prepare(0, { command: AtaCommand.flushCacheExt });
+    driver.setPort('ci', 1);
+    await driver.waitEnd();
+    expect(driver.line).toBe(true);
+    driver.acknowledge();
+    expect(driver.line).toBe(false);
+  });
+});
+
 describe('pause, save and restore', () => {
   it('waits for commands in flight, keeps unfetched ones, and another adapter continues from there', async () => {
     const medium = new GatedDisk(pattern(size));

@@ -160,6 +160,28 @@ describe('MSI-X', () => {
   });
 });
 
+describe('MSI', () => {
+  it('is announced, and sends its message while it is switched on', () => {
+    const { board, messages } = makeBoard();
+    const config = pciConfig({ vendor: 1, device: 2, classCode: [1, 6, 1], revision: 1, barBase: 0, interruptPin: 1 });
+    const added = { name: 'other', slot: 9, config, barBase: 0xfe100000, barSize: 0x2000, msi: true };
+    const slot = board.pci.add(added, () => undefined);
+    expect(readConfig(board, 9, 0x06, 2) & 0x10).toBe(0x10);
+    expect(readConfig(board, 9, 0x34, 1)).toBe(0x40);
+    expect(readConfig(board, 9, 0x40)).toBe(0x00800005);
+    writeConfig(board, 9, 0x44, 4, 0xfee01003);
+    writeConfig(board, 9, 0x48, 4, 1);
+    writeConfig(board, 9, 0x4c, 4, 0xffff4021);
+    slot.messages!.signal(0);
+    expect(messages).toEqual([]);
+    writeConfig(board, 9, 0x42, 2, 0xffff);
+    expect(readConfig(board, 9, 0x42, 2)).toBe(0x81);
+    expect(readConfig(board, 9, 0x4c)).toBe(0x4021);
+    slot.messages!.signal(0);
+    expect(messages).toEqual([[0x1fee01000, 0x4021]]);
+  });
+});
+
 describe('the serial port', () => {
   it("sends the guest's bytes, and interrupts when it is empty", () => {
     const { board, serial, inputs } = makeBoard();

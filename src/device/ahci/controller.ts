@@ -5,7 +5,7 @@
  * gives; a reset of the port or of the adapter clears it.
  *
  * Left out: port multipliers, enclosure management, command completion coalescing, link power
- * states, BIOS handoff (CAP2.BOH is 0), MSI (the board has none).
+ * states, BIOS handoff (CAP2.BOH is 0), several MSI messages.
  */
 import { silent, ThrottledLogger, type Logger } from '../../base/log.js';
 import { Steps } from '../../base/steps.js';
@@ -55,6 +55,8 @@ export class AhciController implements GuardedDevice {
   readonly #file: HbaFile;
   #line: InterruptLine = { set: () => undefined };
   #lineAsserted = false;
+  /** Bits of IS for which a message was sent and which the driver has not cleared. */
+  #signalled = 0;
   #resetting: Promise<void> | undefined;
 
   constructor(options: AhciOptions) {
@@ -150,7 +152,7 @@ export class AhciController implements GuardedDevice {
       case 'reset':
         return this.#reset();
       case 'interrupt':
-        return this.#updateInterrupt();
+        return this.#updateInterrupt(true);
       case 'none':
         return;
     }
@@ -171,19 +173,28 @@ export class AhciController implements GuardedDevice {
   }
 
   /**
-   * §3.1.3, §5.6.4 pin-based interrupts: IS latches the ports that request an interrupt. The line
-   * is asserted while IS is not 0 and GHC.IE is set.
+   * §3.1.3, §5.6.4: IS latches the ports that request an interrupt. The line is asserted while IS is
+   * not 0 and GHC.IE is set. By message (§2.3), one is sent when a bit of IS is set, and again
+   * if bits are left after the driver has written IS or GHC.
    */
-  #updateInterrupt(): void {
+  #updateInterrupt(written = false): void {
     if (!this.#resetting) {
       this.#ports.forEach((port, index) => {
         if (port.interrupting) this.#file.is |= 1 << index;
       });
     }
-    const wanted = (this.#file.ghc & Ghc.interrupts) !== 0 && this.#file.is !== 0;
+    const { ghc, is } = this.#file;
+    const wanted = (ghc & Ghc.interrupts) !== 0 && is !== 0;
+    const { messages } = this.#line;
+    const news = wanted && (written || (is & ~this.#signalled) !== 0);
+    this.#signalled = wanted ? is : 0;
+    if (messages?.enabled && news) {
+      this.counts.interrupts++;
+      messages.signal(0);
+    }
     if (wanted === this.#lineAsserted) return;
     this.#lineAsserted = wanted;
-    if (wanted) this.counts.interrupts++;
+    if (wanted && !messages?.enabled) this.counts.interrupts++;
     this.#line.set(wanted);
   }
 

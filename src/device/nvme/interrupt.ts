@@ -59,8 +59,12 @@ export class Interrupt {
   /** Sets the line to the level that the current state requires, or sends messages. */
   update(): void {
     const sources = this.#sources();
-    const { wanted, urgent } = pending(sources, this.byMessage);
-    if (!wanted || this.#asserted || urgent || sources.inFlight === 0 || sources.coalescing.ms === 0) {
+    const { byMessage } = this;
+    const { wanted, urgent } = pending(sources, byMessage);
+    // While there are messages, the line follows without a delay: the engine keeps it from the
+    // guest until it switches the messages off.
+    if (byMessage) this.#setLine(pending(this.#sources(), false).wanted);
+    if (!wanted || (this.#asserted && !byMessage) || urgent || sources.inFlight === 0 || sources.coalescing.ms === 0) {
       this.#heldUntil = undefined;
       return this.#set(wanted);
     }
@@ -100,13 +104,14 @@ export class Interrupt {
   }
 
   #set(asserted: boolean): void {
-    if (this.byMessage) {
-      if (asserted) this.#sendMessages();
-      asserted = false;
-    }
+    if (!this.byMessage) this.#setLine(asserted);
+    else if (asserted) this.#sendMessages();
+  }
+
+  #setLine(asserted: boolean): void {
     if (asserted === this.#asserted) return;
     this.#asserted = asserted;
-    if (asserted) this.raised++;
+    if (asserted && !this.byMessage) this.raised++;
     this.#line.set(asserted);
   }
 }

@@ -37,6 +37,7 @@ export const Extension = { tscDeadlineTimer: 72 } as const;
 
 /** Flags of a memory slot ([KVM] §4.35). */
 export const slotFlags = { readOnly: 2 } as const;
+
 /** Flag of {@link Request.ioeventfd}: no more events for this address. */
 export const ioeventfdDeassign = 4;
 

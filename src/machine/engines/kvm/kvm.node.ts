@@ -165,12 +165,13 @@ class KvmEngine implements Engine {
     let wanted = false;
     const input = inputOf(device.slot);
     const key = {};
+    const lines = this.#asserted.get(input) ?? new Set();
+    this.#asserted.set(input, lines);
     const drive = (): void => {
-      const lines = this.#asserted.get(input) ?? new Set();
-      this.#asserted.set(input, lines);
-      if (wanted && !slot.lineForbidden && !slot.msix?.enabled) lines.add(key);
+      const before = lines.size > 0;
+      if (wanted && !slot.lineForbidden && !slot.messages?.enabled) lines.add(key);
       else lines.delete(key);
-      this.#setInput(input, lines.size > 0);
+      if (lines.size > 0 !== before) this.#setInput(input, !before);
     };
     const slot = this.#board.pci.add({ ...device, config: withLine(device.config, input) }, () => {
       drive();
@@ -178,22 +179,13 @@ class KvmEngine implements Engine {
     });
     const writeEvents = new KvmWriteEvents(this.#vm, () => slot.barAt);
     this.#writeEvents.push(writeEvents);
-    const { msix } = slot;
     return {
       writeEvents,
+      messages: slot.messages,
       set: (asserted) => {
         wanted = asserted;
         drive();
       },
-      ...(msix && {
-        messages: {
-          get enabled() {
-            return msix.enabled;
-          },
-          signal: (vector: number) => msix.signal(vector),
-          processorVector: (vector: number) => msix.processorVector(vector),
-        },
-      }),
     };
   }
 

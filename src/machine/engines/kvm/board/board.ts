@@ -8,8 +8,8 @@
  */
 import type { TrapHandler } from '../../../trap.js';
 import { powerPorts, resetPort, sleepTypeOff } from './acpi.js';
+import type { SendMessage } from './capability.js';
 import type { FwCfg } from './fw-cfg.js';
-import type { SendMessage } from './msix.js';
 import { PciBus } from './pci-bus.js';
 import { QuickPorts, isFwCfg, keyboardPort, ones, pciDataPort } from './ports.js';
 import { SharedState, Word } from './shared-state.js';

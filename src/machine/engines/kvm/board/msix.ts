@@ -4,20 +4,16 @@
  *
  * A message that is raised while it is masked becomes pending, and is sent when the mask goes.
  */
-import type { MsixPlace } from '../../../engine.js';
+import type { MessageInterrupts, MsixPlace } from '../../../engine.js';
+import { addCapability, capabilityAt, type SendMessage } from './capability.js';
 
-/** Sends one message: a write of `data` to the interrupt controllers' `address`. */
-export type SendMessage = (address: number, data: number) => void;
-
-/** Capability id, and its length in bytes. */
 const capabilityId = 0x11;
-const capabilityAt = 0x40;
 const entrySize = 16;
 /** Message control, high byte: enable, function mask. */
 const enableBit = 0x80;
 const maskBit = 0x40;
 
-export class MsixTable {
+export class MsixTable implements MessageInterrupts {
   readonly #place: MsixPlace;
   readonly #config: Uint8Array;
   readonly #send: SendMessage;
@@ -35,10 +31,7 @@ export class MsixTable {
     // At reset all vectors are masked (§6.8.2.9).
     for (let vector = 0; vector < place.vectors; vector++) this.#table[vector * entrySize + 12] = 1;
     const view = new DataView(config.buffer, config.byteOffset);
-    config[0x06] = config[0x06]! | 0x10; // status: there is a capability list
-    config[capabilityAt] = capabilityId;
-    config[capabilityAt + 1] = config[0x34]!; // the function's own capabilities follow
-    config[0x34] = capabilityAt;
+    addCapability(config, capabilityId);
     view.setUint16(capabilityAt + 2, place.vectors - 1, true);
     view.setUint32(capabilityAt + 4, place.tableOffset | barIndex, true);
     view.setUint32(capabilityAt + 8, place.pendingOffset | barIndex, true);

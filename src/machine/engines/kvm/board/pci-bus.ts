@@ -2,13 +2,15 @@
  * PCI bus 0 with its host bridge, by configuration mechanism #1 (PCI Local Bus 3.0, §3.2.2.3.2):
  * I/O ports 0xcf8 (address) and 0xcfc to 0xcff (data).
  *
- * Each function has one memory BAR, which the guest may move and switch off, and may have MSI-X
- * (§6.8.2), whose table and pending bits are in that BAR.
+ * Each function has one memory BAR, which the guest may move and switch off, and may have MSI
+ * (§6.8.1), or MSI-X (§6.8.2), whose table and pending bits are in that BAR.
  *
- * Left out: bridges to other buses, I/O BARs, ROMs, MSI without X.
+ * Left out: bridges to other buses, I/O BARs, ROMs.
  */
-import type { PciFunction } from '../../../engine.js';
-import { MsixTable, type SendMessage } from './msix.js';
+import type { MessageInterrupts, PciFunction } from '../../../engine.js';
+import type { SendMessage } from './capability.js';
+import { MsiCapability } from './msi.js';
+import { MsixTable } from './msix.js';
 import { pciTarget } from './ports.js';
 import { Word, type SharedState } from './shared-state.js';
 
@@ -48,6 +50,7 @@ export class PciSlot {
   readonly device: PciFunction | undefined;
   readonly config: Uint8Array;
   readonly msix: MsixTable | undefined;
+  readonly #msi: MsiCapability | undefined;
   readonly #view: DataView;
   readonly #changed: () => void;
 
@@ -57,6 +60,12 @@ export class PciSlot {
     this.#view = new DataView(config.buffer, config.byteOffset, config.byteLength);
     this.#changed = changed;
     if (device?.msix) this.msix = new MsixTable(device.msix, device.barIndex ?? 0, config, send);
+    else if (device?.msi) this.#msi = new MsiCapability(config, send);
+  }
+
+  /** Interrupts by message; undefined if the function has none. */
+  get messages(): MessageInterrupts | undefined {
+    return this.msix ?? this.#msi;
   }
 
   /** Guest-physical address of the BAR; undefined while it is switched off. */
@@ -93,7 +102,7 @@ export class PciSlot {
     if (offset === Config.command) config[offset] = value & commandBits & 0xff;
     else if (offset === Config.command + 1) config[offset] = value & (commandBits >> 8);
     else if (offset === Config.cacheLine || offset === Config.latency || offset === Config.line) config[offset] = value;
-    else this.msix?.writeConfig(offset, value);
+    else (this.msix ?? this.#msi)?.writeConfig(offset, value);
   }
 }
 
