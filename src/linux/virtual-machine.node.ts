@@ -1,6 +1,6 @@
 /**
- * System calls for running virtual machines: ioctl(2), mmap(2), and a signal that makes another
- * thread leave a system call: sigaction(2), tgkill(2). They run on the caller's thread.
+ * System calls for running virtual machines: ioctl(2), mmap(2), and a signal that makes a thread
+ * leave a system call: sigaction(2), tgkill(2), timer_create(2). They run on the caller's thread.
  *
  * Not here: the requests of KVM (machine/engines/kvm/abi.ts).
  */
@@ -13,7 +13,14 @@ const MAP_SHARED = 1;
 const mapFailed = 0xffff_ffff_ffff_ffffn;
 /** Numbers of system calls on x86-64. */
 const SYS_gettid = 186;
+const SYS_timer_create = 222;
+const SYS_timer_settime = 223;
+const SYS_timer_delete = 226;
 const SYS_tgkill = 234;
+const CLOCK_MONOTONIC = 1;
+const SIGEV_THREAD_ID = 4;
+/** Period of the signals of a timer, in ms: one may arrive just before the call that it is for. */
+const signalPeriodMs = 10;
 /** A real-time signal that neither Node nor the C library uses. */
 const kickSignal = 40;
 /** struct sigaction of glibc on x86-64: handler, mask of 128 bytes, flags, restorer. */
@@ -25,16 +32,23 @@ export interface MachineCalls {
   control(fd: number, request: number, value: number): number;
   /** ioctl(2) with memory as its argument, which is read and written in place. */
   exchange(fd: number, request: number, memory: Uint8Array): number;
-  /** Maps `length` bytes of a file, shared. They stay mapped until the process ends. */
+  /** Maps `length` bytes of a file, shared. */
   map(fd: number, length: number): Uint8Array;
+  /** Ends a mapping. An access to its memory would end the process. */
+  unmap(memory: Uint8Array): void;
   /** Address of the first byte in this process. */
   addressOf(memory: Uint8Array): bigint;
   /** Thread id of the caller. */
   threadId(): number;
   /** Makes another thread of this process leave its system call with EINTR. */
   kick(thread: number): void;
-  /** Prepares this process for {@link kick}. */
+  /** Prepares this process for {@link kick} and {@link interruptAfter}. */
   armKick(): void;
+  /**
+   * After `ms` ms, makes this thread leave its system calls with EINTR, until the returned function
+   * is called.
+   */
+  interruptAfter(ms: number): () => void;
 }
 
 let bound: MachineCalls | undefined;
@@ -53,7 +67,10 @@ function bind(): MachineCalls {
   const ioctlNumber = libc.func('int ioctl(int, ulong, uintptr_t)') as Call;
   const ioctlMemory = libc.func('int ioctl(int, ulong, void *)') as Call;
   const mmap = libc.func('void *mmap(void *, size_t, int, int, int, int64_t)') as (...args: unknown[]) => bigint;
+  const munmap = libc.func('int munmap(void *, size_t)') as Call;
   const syscall = libc.func('long syscall(long, long, long, long)') as Call;
+  const createTimer = libc.func('long syscall(long, long, void *, void *)') as Call;
+  const setTimer = libc.func('long syscall(long, long, long, void *, void *)') as Call;
   const sigaction = libc.func('int sigaction(int, void *, void *)') as Call;
   const check = (call: string, result: number): number => {
     if (result < 0) throw systemError(call, koffi.errno());
@@ -67,6 +84,7 @@ function bind(): MachineCalls {
       if (koffi.address(at) === mapFailed) throw systemError('mmap', koffi.errno());
       return new Uint8Array(koffi.view(at, length));
     },
+    unmap: (memory) => void check('munmap', munmap(memory, memory.length)),
     addressOf: (memory) => koffi.address(memory),
     threadId: () => syscall(SYS_gettid, 0, 0, 0),
     kick: (thread) => void syscall(SYS_tgkill, process.pid, thread, kickSignal),
@@ -76,6 +94,18 @@ function bind(): MachineCalls {
       const action = new Uint8Array(sigactionSize);
       new DataView(action.buffer).setBigUint64(0, koffi.address(libc.symbol('abs', 'void')), true);
       check('sigaction', sigaction(kickSignal, action, null));
+    },
+    interruptAfter(ms) {
+      // struct sigevent: value, signal, kind, thread. struct itimerspec: period, first time.
+      const event = new Uint8Array(64);
+      event.set(new Uint8Array(Int32Array.of(kickSignal, SIGEV_THREAD_ID, syscall(SYS_gettid, 0, 0, 0)).buffer), 8);
+      const id = new Int32Array(1);
+      check('timer_create', createTimer(SYS_timer_create, CLOCK_MONOTONIC, event, id));
+      const nanoseconds = (time: number) => BigInt((time % 1000) * 1e6);
+      const seconds = BigInt(Math.floor(ms / 1000));
+      const times = BigInt64Array.of(0n, nanoseconds(signalPeriodMs), seconds, nanoseconds(ms));
+      check('timer_settime', setTimer(SYS_timer_settime, id[0], 0, times, null));
+      return () => void syscall(SYS_timer_delete, id[0], 0, 0);
     },
   };
 }

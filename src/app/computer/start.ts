@@ -185,12 +185,12 @@ export function createServerComputer(
 }
 
 function partsOf(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
-  const { engine, processors, firmware } = options;
+  const { engine, processors, firmware, log } = options;
   if (engine === 'kvm') {
     return {
       ...options,
       drives,
-      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, onEnd }),
+      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, log, onEnd }),
     };
   }
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');

@@ -8,6 +8,7 @@
  * Left out: snapshots, a screen, a keyboard.
  */
 import { FarbusError } from '../../../base/errors.js';
+import type { Logger } from '../../../base/log.js';
 import type {
   BootPlace,
   DescriptorRegisters,
@@ -43,6 +44,8 @@ export interface KvmOptions {
   readonly trap: TrapHandler;
   /** Content of the ROM. Default: none; the operating system is entered directly. */
   readonly firmware?: Firmware | undefined;
+  /** Told of the detail when KVM gives the guest up. */
+  readonly log?: Logger | undefined;
   readonly onEnd?: (why: EngineEnd) => void;
 }
 
@@ -136,7 +139,10 @@ class KvmEngine implements Engine {
   async ready(): Promise<void> {
     const system = machineCalls();
     const runSize = system.control(this.#kvm, Request.getVcpuMmapSize, 0);
-    const host = { board: this.#board, onEnd: (why: VcpuEnd) => this.#end(why === 'tripleFault' ? 'reset' : 'failed') };
+    const host = {
+      board: this.#board,
+      onEnd: (why: VcpuEnd, detail: string) => this.#end(why === 'tripleFault' ? 'reset' : 'failed', detail),
+    };
     const cpuid = supportedCpuid(this.#kvm);
     const { processors = 1 } = this.#options;
     const deadlineTimer = system.control(this.#kvm, Request.checkExtension, Extension.tscDeadlineTimer) > 0;
@@ -261,9 +267,11 @@ class KvmEngine implements Engine {
     for (const vcpu of this.#vcpus) vcpu.leave();
   };
 
-  #end(why: EngineEnd): void {
+  /** @param detail of a failure, for people */
+  #end(why: EngineEnd, detail = 'the kernel refuses its calls'): void {
     if (this.#ended) return;
     this.#ended = true;
+    if (why === 'failed') this.#options.log?.log('error', `KVM gave the guest up: ${detail}`);
     void this.pause().then(() => this.#options.onEnd?.(why));
   }
 

@@ -34,8 +34,13 @@ const rounds = 100_000;
 /** Longest time for them, in ms. Chosen between both; emulated processors stay far below it. */
 const longestMs = 25;
 const tries = 3;
+/** A KVM whose guest has not come back by then does not work, in ms. */
+const hangMs = 1000;
 
-/** Runs the small guest. Takes some milliseconds; at most 200 ms with an interpreting KVM. */
+/**
+ * Runs the small guest. Takes some milliseconds; at most 200 ms with an interpreting KVM, and 1 s if
+ * the guest does not come back.
+ */
 export function probeKvm(): KvmState {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'it is for Linux on x86-64';
   try {
@@ -59,6 +64,7 @@ function probe(): KvmState {
   const system = machineCalls();
   const kvm = openKvm();
   const open = [kvm];
+  let page: Uint8Array | undefined;
   try {
     if (system.control(kvm, Request.getApiVersion, 0) !== apiVersion) return 'its version is unknown';
     const vm = untilUninterrupted(() => system.control(kvm, Request.createVm, 0));
@@ -68,7 +74,7 @@ function probe(): KvmState {
     const vcpu = system.control(vm, Request.createVcpu, 0);
     open.push(vcpu);
     system.exchange(vcpu, Request.setCpuid2, supportedCpuid(kvm));
-    const page = system.map(vcpu, system.control(kvm, Request.getVcpuMmapSize, 0));
+    page = system.map(vcpu, system.control(kvm, Request.getVcpuMmapSize, 0));
     const run = new DataView(page.buffer, page.byteOffset, page.byteLength);
     let best = Infinity;
     for (let i = 0; i < tries && best > longestMs; i++) {
@@ -76,7 +82,7 @@ function probe(): KvmState {
       memory.fill(0, At.pair, At.pair + 16);
       enterLong(vcpu);
       const started = performance.now();
-      untilUninterrupted(() => system.control(vcpu, Request.run, 0));
+      if (!runBounded(vcpu)) return 'its guest does not come back';
       best = Math.min(best, performance.now() - started);
       const done = run.getUint32(Run.exitReason, true) === Exit.io && run.getUint16(Run.ioPort, true) === donePort;
       const value = done ? run.getUint8(Number(run.getBigUint64(Run.ioDataOffset, true))) : 0;
@@ -87,7 +93,30 @@ function probe(): KvmState {
     }
     return best > longestMs ? 'it pages in software, which is slower than the other engine' : true;
   } finally {
+    if (page) system.unmap(page);
     for (const fd of open.reverse()) closeSync(fd);
+  }
+}
+
+/** Runs the guest until its next exit. Returns false if there is none within {@link hangMs}. */
+function runBounded(vcpu: number): boolean {
+  const system = machineCalls();
+  system.armKick();
+  const started = performance.now();
+  const stop = system.interruptAfter(hangMs);
+  try {
+    for (;;) {
+      try {
+        system.control(vcpu, Request.run, 0);
+        return true;
+      } catch (error) {
+        // Other signals of this process interrupt the call too.
+        if (errnoOf(error) !== 'EINTR') throw error;
+        if (performance.now() - started >= hangMs) return false;
+      }
+    }
+  } finally {
+    stop();
   }
 }
 

@@ -30,6 +30,7 @@ while (awaitTurn() === VcpuState.guest) {
   Atomics.store(state, VcpuState.turn, VcpuState.main);
   tell('exit');
 }
+system.unmap(page);
 
 function tell(message: VcpuMessage): void {
   parentPort!.postMessage(message);

@@ -23,7 +23,10 @@ export interface VcpuHost {
 
 export class Vcpu {
   readonly fd: number;
-  readonly #run: DataView;
+  #run: DataView;
+  readonly #page: Uint8Array;
+  /** Resolves when the thread has ended. */
+  readonly #gone: Promise<unknown>;
   readonly #host: VcpuHost;
   readonly #worker: Worker;
   readonly #state: Int32Array;
@@ -39,14 +42,15 @@ export class Vcpu {
   constructor(vm: number, fd: number, runSize: number, host: VcpuHost) {
     this.fd = fd;
     this.#host = host;
-    const map = machineCalls().map(fd, runSize);
-    this.#run = new DataView(map.buffer, map.byteOffset, map.byteLength);
+    this.#page = machineCalls().map(fd, runSize);
+    this.#run = new DataView(this.#page.buffer, this.#page.byteOffset, this.#page.byteLength);
     const shared = new SharedArrayBuffer(4 * VcpuState.words);
     this.#state = new Int32Array(shared);
     const workerData: VcpuStart = { fd, vm, runSize, shared, board: host.board.state.buffer };
     // Without the program's own options: `node --input-type=module` would be an error here.
     const options = { workerData, execArgv: [] };
     this.#worker = new Worker(new URL('./vcpu-worker.node.js', import.meta.url), options);
+    this.#gone = new Promise((resolve) => this.#worker.once('exit', resolve));
     this.#ready = new Promise((resolve, reject) => {
       this.#worker.once('error', (error) => {
         reject(error);
@@ -96,7 +100,10 @@ export class Vcpu {
     this.#ended = true;
     Atomics.store(this.#state, VcpuState.turn, VcpuState.end);
     Atomics.notify(this.#state, VcpuState.turn);
-    await this.#worker.terminate();
+    await this.#gone;
+    // A last message of the thread may still come.
+    this.#run = new DataView(new ArrayBuffer(this.#page.length));
+    machineCalls().unmap(this.#page);
   }
 
   /** Reads a structure of the held processor. */
@@ -170,7 +177,7 @@ export class Vcpu {
       case Exit.systemEvent:
         return this.#endWith('tripleFault', 'triple fault');
       case Exit.internalError:
-        return this.#endWith('failed', `KVM's internal error ${this.#run.getUint32(Run.suberror, true)}`);
+        return this.#endWith('failed', internalError(this.#run.getUint32(Run.suberror, true)));
       default:
         return this.#endWith('failed', `exit ${reason} of KVM`);
     }
@@ -203,6 +210,19 @@ export class Vcpu {
       else store(run, at, size, this.#host.board.readMemory(address + done, size));
     }
   }
+}
+
+/** Names of KVM's internal errors ([KVM] §5, KVM_EXIT_INTERNAL_ERROR). */
+const internalErrors: Readonly<Record<number, string>> = {
+  1: 'it cannot emulate an instruction',
+  2: 'two exceptions at once',
+  3: 'it could not deliver an interrupt',
+  4: "the processor's reason for an exit is unknown",
+};
+
+function internalError(number: number): string {
+  const name = internalErrors[number];
+  return `KVM's internal error ${number}${name === undefined ? '' : `, ${name}`}`;
 }
 
 /** Puts a processor into flat 32-bit protected mode, paging and interrupts off. */
