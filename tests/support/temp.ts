@@ -35,6 +35,7 @@ function removeTempFolders(): void {
   for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true });
 }
 
-afterAll(removeTempFolders);
+// A benchmark that uses the tests' support has no test file.
+if (process.env['VITEST']) afterAll(removeTempFolders);
 // Remove them also if the test run is interrupted.
 process.once('exit', removeTempFolders);
