@@ -157,7 +157,7 @@ export interface IdeController {
 export interface EngineExits {
   /** Accesses to guarded addresses. */
   readonly memory: number;
-  /** Accesses to I/O ports: those that the main thread answered, and those that a processor's did. */
+  /** Accesses to I/O ports: those that the main thread answers, and those that another one does. */
   readonly port: number;
   readonly quickPort: number;
   readonly other: number;

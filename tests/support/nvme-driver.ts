@@ -39,7 +39,7 @@ interface Queue {
   phase: number;
 }
 
-/** What the board offers besides the interrupt line. */
+/** Facets of the board besides the interrupt line. */
 export interface TestBoard {
   /** MSI-X messages, switched on. */
   readonly messages?: boolean;

@@ -173,8 +173,8 @@ export class AhciController implements GuardedDevice {
   }
 
   /**
-   * §3.1.3, §5.6.4: IS latches the ports that request an interrupt. The line is asserted while IS is
-   * not 0 and GHC.IE is set. By message (§2.3), one is sent when a bit of IS is set, and again
+   * §3.1.3, §5.6.4: IS latches the ports that request an interrupt. The line is asserted while IS
+   * is not 0 and GHC.IE is set. By message (§2.3), one is sent when a bit of IS is set, and again
    * if bits are left after the driver has written IS or GHC.
    */
   #updateInterrupt(written = false): void {

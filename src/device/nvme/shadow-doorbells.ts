@@ -48,8 +48,8 @@ export class ShadowDoorbells {
   }
 
   /**
-   * Makes the driver write the register when its value passes `value`. The driver may have passed it
-   * already: {@link load} again afterwards. Atomics order the two accesses.
+   * Makes the driver write the register when its value passes `value`. The driver may have passed
+   * it already: {@link load} again afterwards. Atomics order the two accesses.
    */
   expect(index: number, value: number): void {
     this.#put(this.state.events, index, value);

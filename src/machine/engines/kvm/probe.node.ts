@@ -38,8 +38,8 @@ const tries = 3;
 const hangMs = 1000;
 
 /**
- * Runs the small guest. Takes some milliseconds; at most 200 ms with an interpreting KVM, and 1 s if
- * the guest does not come back.
+ * Runs the small guest. Takes some milliseconds; at most 200 ms with an interpreting KVM, and 1 s
+ * if the guest does not come back.
  */
 export function probeKvm(): KvmState {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'it is for Linux on x86-64';
