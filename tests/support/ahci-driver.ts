@@ -79,7 +79,9 @@ export class AhciDriver {
         if (asserted && !this.line) this.interrupts++;
         this.line = asserted;
       },
-      ...(byMessage && { messages: { enabled: true, signal: () => void this.messages++ } }),
+      ...(byMessage && {
+        messages: { enabled: true, signal: () => void this.messages++, processorVector: () => undefined },
+      }),
     });
     devices.forEach((device, port) => device && this.controller.plug(port, device));
   }

@@ -95,6 +95,7 @@ export class NvmeDriver {
       ...(board.messages && {
         messages: {
           enabled: true,
+          processorVector: () => undefined,
           signal: () => {
             this.interrupts++;
             setImmediate(() => this.poll());
