@@ -9,10 +9,11 @@ import { crc32 } from '../../src/base/crc32.js';
 import { probeDisk, type DiskLayout } from '../../src/probe/probe.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
+import { freeUdpPort } from '../support/aoe.js';
 import { missing } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';
-import { farbus } from './farbus.js';
+import { farbus, startFarbus } from './farbus.js';
 
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`;
 process.env['PATH'] = path;
@@ -329,4 +330,23 @@ describe('farbus info', () => {
 
 it('crc32 is the one of [UEFI]', () => {
   expect(crc32(new TextEncoder().encode('123456789'))).toBe(0xcbf43926);
+});
+
+it('lists the AoE targets on a segment', async () => {
+  const [near, far] = [await freeUdpPort(), await freeUdpPort()];
+  const listen = `aoe:1.0@udp:127.0.0.1:${far}/127.0.0.1:${near}`;
+  const segment = `udp:127.0.0.1:${near}/127.0.0.1:${far}`;
+  const nothing = await farbus('info', `aoe:@${segment}`);
+  expect(nothing).toMatchObject({ code: 1, stdout: '' });
+  expect(nothing.stderr).toMatch(/^farbus: no AoE target answers on udp:[^\n]+\n$/);
+  const server = startFarbus('serve', `a=${image(1 << 20)}`, `b=${image(1 << 20)}`, '--listen', listen);
+  await server.printed(/\n/);
+  const { code, stdout, stderr } = await farbus('info', `aoe:@${segment}`);
+  expect(code, stderr).toBe(0);
+  const lines = stdout.trimEnd().split('\n');
+  expect(lines.map((line) => line.split('  ')[0])).toEqual([`aoe:1.0@${segment}`, `aoe:1.1@${segment}`]);
+  const json = JSON.parse((await farbus('info', '--json', `aoe:@${segment}`)).stdout) as { targets: unknown[] };
+  expect(json.targets[1]).toMatchObject({ source: `aoe:1.1@${segment}`, mac: expect.stringMatching(/^(..:){5}..$/) });
+  server.child.kill('SIGTERM');
+  await server.ended;
 });

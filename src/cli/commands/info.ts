@@ -13,6 +13,7 @@ import { probeDisk, type DiskLayout } from '../../probe/probe.js';
 import type { Partition } from '../../probe/table.js';
 import { hex, uuidText } from '../../probe/text.js';
 import { filtersOf, type Filters } from '../../app/filters.js';
+import { aoeSegment } from '../../protocol/aoe/uri.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -21,6 +22,7 @@ import { Interrupted, onSignals } from '../ui/signals.js';
 import { parseSource, type Source } from '../../app/source-text.js';
 import { openSource, type SourceOptions } from '../../app/sources.js';
 import { filterOptionsOf } from '../topics.js';
+import { printTargets } from './info-aoe.js';
 
 const options = {
   json: { about: 'print JSON: sizes and offsets in bytes' },
@@ -31,15 +33,17 @@ const options = {
 export const command = defineCommand({
   name: 'info',
   summary: 'show what a disk is and what is on it',
-  usage: ['SOURCE[,FILTER]... [OPTIONS]'],
+  usage: ['SOURCE[,FILTER]... [OPTIONS]', 'aoe:@SEGMENT [--json]'],
   about: `
     Prints the size and the block sizes, the capabilities of the device, its partition table (GPT or MBR) and the file
     systems on it by name, and the serial number and world wide name that a guest is told. The source is only read. A
     damaged partition table or ambiguous content is printed, and the exit status is still 0. With --read-only the source
-    is opened as other commands open it with that option, also if it is in use.`,
+    is opened as other commands open it with that option, also if it is in use.
+
+    aoe:@SEGMENT lists the AoE targets that answer on a segment within a second.`,
   options,
   topics: ['sources'],
-  examples: ['farbus info disk.img', 'farbus info nbd://server/disk1 --json'],
+  examples: ['farbus info disk.img', 'farbus info nbd://server/disk1 --json', 'farbus info aoe:@eth1'],
   pages: ['attach', 'filters'],
   operands: 'source',
   run,
@@ -61,6 +65,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (more.length > 0) throw usageError(`farbus info takes one source, and ${more[0]!} is a second`);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
+  const segment = aoeSegment(text);
+  if (segment !== undefined) return printTargets(segment, values.json, io);
   const source = parseSource(text);
   checkFiles(source.filters);
   const signals = onSignals();

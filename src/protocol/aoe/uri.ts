@@ -10,6 +10,11 @@ export interface AoeAddress {
   readonly segment: string;
 }
 
+/** The segment of `aoe:@SEGMENT`, which means all targets on it; undefined for any other text. */
+export function aoeSegment(text: string): string | undefined {
+  return /^aoe:@(.+)$/s.exec(text)?.[1];
+}
+
 /** @throws FarbusError if the text is no such name */
 export function parseAoe(text: string): AoeAddress {
   const match = /^aoe:(\d{1,5})\.(\d{1,3})@(.+)$/s.exec(text);
