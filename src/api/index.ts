@@ -38,6 +38,8 @@ export type {
   ZeroOptions,
 } from '../block/device.js';
 export type { DirectAccess, FileRange, FileRanges } from '../block/direct.js';
+export { blockInfo } from '../block/info.js';
+export type { DeviceFacts } from '../block/info.js';
 export { BlockError } from '../block/errors.js';
 export type { BlockErrorKind } from '../block/errors.js';
 export { ByteAccessFilter } from '../block/filters/byte-access.js';

@@ -122,7 +122,8 @@ export async function compareSamples(
   return { ...(differs !== undefined && { differs }), proof: found.some(({ data }) => data) };
 }
 
-function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
+/** The first place at which two arrays of one length differ; undefined if they are equal. */
+export function firstDifference(a: Uint8Array, b: Uint8Array): number | undefined {
   let at = 0;
   if (a.byteOffset % 4 === 0 && b.byteOffset % 4 === 0) {
     const [x, y] = [a, b].map((bytes) => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2));

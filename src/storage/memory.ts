@@ -7,6 +7,7 @@ import { BlockBase } from '../block/base.js';
 import type { BlockInfo } from '../block/device.js';
 import type { DirectAccess } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
+import { blockInfo } from '../block/info.js';
 
 export class MemoryDevice extends BlockBase {
   readonly info: BlockInfo;
@@ -20,16 +21,11 @@ export class MemoryDevice extends BlockBase {
     super();
     this.bytes = typeof content === 'number' ? new Uint8Array(content) : content;
     this.info = {
-      size: this.bytes.length,
-      blockSize: 512,
-      preferredSize: 4096,
-      maxTransfer: 1 << 25,
-      readOnly: false,
-      removable: false,
-      rotational: false,
-      identity: '',
-      // A flush has nothing to do: memory has no state less durable than its content.
-      can: { flush: true, fua: true, trim: true, writeZeroes: true, extents: false, multiConnection: true },
+      ...blockInfo({
+        size: this.bytes.length,
+        // A flush has nothing to do: memory has no state less durable than its content.
+        can: { flush: true, fua: true, trim: true, writeZeroes: true, multiConnection: true },
+      }),
       ...options,
     };
   }

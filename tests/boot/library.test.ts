@@ -10,7 +10,7 @@ import { expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/api/index.js';
 import { serve, startDebian } from '../../src/api/node.js';
 import { execute } from '../interop/farbus.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempImage } from '../support/temp.js';
 
 const size = 1 << 20;

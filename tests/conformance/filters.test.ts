@@ -19,7 +19,7 @@ import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
 import { hasKoffi } from '../support/koffi.js';
 import { tempPath, tempImage } from '../support/temp.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { conformance } from './suite.js';
 
 const size = 2 << 20;

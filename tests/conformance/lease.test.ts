@@ -1,6 +1,6 @@
 import { LeaseArbiter } from '../../src/block/filters/lease.js';
 import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { conformance } from './suite.js';
 
 conformance('side that has the lease', async () => ({

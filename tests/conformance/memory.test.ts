@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
-import { expectKind, writeBytes } from './subject.js';
+import { expectKind, writeBytes } from '../../src/conformance/subject.js';
 import { conformance } from './suite.js';
 
 const size = 4 << 20;

@@ -4,7 +4,7 @@ import { ReadAheadFilter } from '../../src/block/filters/readahead.js';
 import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { JitterFilter } from '../unit/jitter.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { conformance } from './suite.js';
 
 const size = 2 << 20;

@@ -11,7 +11,7 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { tempFolder } from '../support/temp.js';
-import { expectSame, readBytes } from './subject.js';
+import { expectSame, readBytes } from '../../src/conformance/subject.js';
 
 /** Size of the disks, in bytes. */
 export const replacedSize = 4 << 20;

@@ -12,7 +12,7 @@ import { beforeAll, expect, it } from 'vitest';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { InvertFilter } from '../support/invert-filter.js';
 import { tempFolder } from '../support/temp.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { conformance } from './suite.js';
 
 const size = 2 << 20;

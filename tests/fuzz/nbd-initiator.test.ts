@@ -16,7 +16,7 @@ import { ReplyParser } from '../../src/protocol/nbd/initiator/replies.js';
 import { NbdRequest } from '../../src/protocol/nbd/initiator/request.js';
 import { buffersOf } from '../../src/base/buffers.js';
 import { NbdCommand, ReplyType } from '../../src/protocol/nbd/spec.js';
-import { readBytes, writeBytes } from '../conformance/subject.js';
+import { readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { FakeServer, allocationId, join, simpleReply, structuredChunk } from '../support/nbd-fake-server.js';
 import { inputsWanted, patience } from './harness/loop.js';
 import { attack } from './harness/property.js';

@@ -7,7 +7,7 @@ import { existsSync, readFileSync, readdirSync, truncateSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { freeSocket, missing, nbdkit } from '../support/nbd-peers.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { execute, farbus, startFarbus } from './farbus.js';

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync, statSync, truncateSync, utimesSy
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { farbusServe, freeSocket, missing, nbdkit, type NbdPeer } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempPath } from '../support/temp.js';

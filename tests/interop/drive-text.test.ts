@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
 import { farbus } from './farbus.js';

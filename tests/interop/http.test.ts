@@ -12,7 +12,7 @@ import { openSource } from '../../src/app/sources.js';
 import type { BlockDevice } from '../../src/block/device.js';
 import { makeCertificates } from '../../src/network/certificates/folder.node.js';
 import { ObjectServer, rangeOf, type HttpFault } from '../support/http-server.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { farbus } from './farbus.js';
 

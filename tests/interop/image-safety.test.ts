@@ -10,7 +10,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { parseSource } from '../../src/app/source-text.js';
 import { openSource, type SourceOptions } from '../../src/app/sources.js';
 import { buffersOf } from '../../src/base/buffers.js';
-import { readBytes } from '../conformance/subject.js';
+import { readBytes } from '../../src/conformance/subject.js';
 import { hostileImages, vmdkDescriptor, vmdkWithDescriptor } from '../support/hostile-images.js';
 import { missing } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop } from '../support/root.js';

@@ -13,7 +13,7 @@ import { imageFormats } from '../../src/protocol/qemu/formats.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
 import { conformance } from '../conformance/suite.js';
-import { expectKind, readBytes } from '../conformance/subject.js';
+import { expectKind, readBytes } from '../../src/conformance/subject.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder, tempPath } from '../support/temp.js';
 import { execute, farbus, farbusFile, startFarbus } from './farbus.js';

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { FarbusError, FaultFilter, MemoryDevice } from '../../src/api/index.js';
 import { compare, copy, openSource, serve, startSite } from '../../src/api/node.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempFolder, tempImage, tempPath } from '../support/temp.js';
 import { execute, startProgram } from './farbus.js';
 

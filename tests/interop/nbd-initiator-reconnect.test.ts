@@ -9,8 +9,8 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import type { NbdInitiator } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectKind, readBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectKind, readBytes } from '../../src/conformance/subject.js';
 import {
   farbusServe,
   freePort,

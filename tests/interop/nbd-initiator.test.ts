@@ -12,7 +12,7 @@ import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { conformance, type Opened } from '../conformance/suite.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import {
   farbusServe,
   freePort,

@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempPath } from '../support/temp.js';
 import { farbus, startFarbus } from './farbus.js';
 

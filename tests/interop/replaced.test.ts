@@ -13,7 +13,7 @@ import type { BlockDevice } from '../../src/block/device.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
 import { contentOf, replacedSize, replacedTests, twoDisks, type Replaceable } from '../conformance/replaced.js';
-import { readBytes } from '../conformance/subject.js';
+import { readBytes } from '../../src/conformance/subject.js';
 import { farbusServe, freePort, freeSocket, missing, nbdkit, qemuNbd, type NbdPeer } from '../support/nbd-peers.js';
 import { attachLoop, cannotLoop } from '../support/root.js';
 import { cannotSshd, Sshd } from '../support/sshd.js';

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { missing } from '../support/nbd-peers.js';
 import { generationOf, sealed, sealedSize } from '../support/sealed-blocks.js';
 import { ServeProcess } from '../support/server.js';

@@ -4,7 +4,7 @@
  */
 import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { farbusServe, freeSocket, missing, nbdkit } from '../support/nbd-peers.js';
 import { tempPath } from '../support/temp.js';
 import { execute, farbus } from './farbus.js';

@@ -13,8 +13,8 @@ import { BlockError } from '../../src/block/errors.js';
 import { openSshDd } from '../../src/protocol/dd/open.node.js';
 import { openSshSftp } from '../../src/protocol/sftp/open.node.js';
 import type { InitiatorOptions } from '../../src/protocol/remote/initiator-device.js';
-import { Random } from '../support/random.js';
-import { expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectKind, expectSame, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { cannotSshd, descendantsOf, Sshd, writeScript } from '../support/sshd.js';
 import { tempFolder, tempPath, tempImage } from '../support/temp.js';
 

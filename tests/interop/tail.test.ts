@@ -4,7 +4,7 @@
  */
 import { readFileSync, statSync, existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
 import { AoeTarget } from '../../src/protocol/aoe/target/target.js';
 import { identifyPlans, planDrive, type ClientDrive } from '../../src/computer/drives.js';

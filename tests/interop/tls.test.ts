@@ -7,7 +7,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { readBytes, writeBytes } from '../conformance/subject.js';
+import { readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { conformance } from '../conformance/suite.js';
 import { farbusServe, freePort, freeSocket, missing, nbdkit, NbdPeer, type Place } from '../support/nbd-peers.js';
 import { tempFolder, tempPath } from '../support/temp.js';

@@ -7,7 +7,7 @@
 import type { Buffers } from '../../src/base/buffers.js';
 import { BlockBase } from '../../src/block/base.js';
 import type { BlockInfo } from '../../src/block/device.js';
-import type { Random } from './random.js';
+import type { Random } from '../../src/conformance/random.js';
 
 const sector = 512;
 

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { ByteAccessFilter, byteAccess } from '../../src/block/filters/byte-access.js';
 import { MemoryDevice, ReadyMemoryDevice } from '../../src/storage/memory.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { nextIteration } from '../support/event-loop.js';
 
 /** A disk whose writes take effect only when the test releases them, in the order of its list. */

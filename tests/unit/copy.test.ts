@@ -10,8 +10,8 @@ import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Filter, type BlockRequest } from '../../src/block/filters/filter.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
-import { expectSame, readBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectSame, readBytes } from '../../src/conformance/subject.js';
 
 const KiB = 1024;
 

@@ -18,7 +18,7 @@ import { unixDialer } from '../../src/network/dial.node.js';
 import { listenOn } from '../../src/network/listen.node.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { generationOf, sealed, sealedSize } from '../support/sealed-blocks.js';
 import { tempFolder } from '../support/temp.js';
 

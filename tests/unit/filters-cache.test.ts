@@ -9,8 +9,8 @@ import { FaultFilter } from '../../src/block/filters/fault.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { openCacheFile } from '../../src/storage/cache-file.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { tempPath } from '../support/temp.js';
 
 const size = 1 << 20;

@@ -10,8 +10,8 @@ import { BlockError } from '../../src/block/errors.js';
 import { FaultFilter, type FaultRule } from '../../src/block/filters/fault.js';
 import { createOverlay, openOverlay, overlayStoreSize } from '../../src/block/filters/overlay-store.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectSame, readBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectSame, readBytes } from '../../src/conformance/subject.js';
 import { History, stamped, stampOf, type Change } from '../support/block-history.js';
 import { CrashStore } from '../support/crash-store.js';
 

@@ -13,9 +13,9 @@ import { fileCalls } from '../../src/linux/files.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { openOverlayFile } from '../../src/storage/overlay-file.node.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectKind, readBytes, writeBytes } from '../conformance/subject.js';
-import { allExtents } from '../conformance/zeroes.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
+import { allExtents } from '../../src/conformance/zeroes.js';
 import { testWithKoffi } from '../support/koffi.js';
 import { tempPath, tempImage } from '../support/temp.js';
 

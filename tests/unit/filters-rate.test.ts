@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { RateFilter, RateLimit } from '../../src/block/filters/rate.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { expectKind } from '../conformance/subject.js';
+import { expectKind } from '../../src/conformance/subject.js';
 
 const KiB = 1024;
 

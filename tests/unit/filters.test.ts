@@ -10,7 +10,7 @@ import { ReadOnlyFilter } from '../../src/block/filters/read-only.js';
 import { SliceFilter } from '../../src/block/filters/slice.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 
 const memory = (): MemoryDevice => new MemoryDevice(65536, { identity: 'disk' });
 const sector = (): Uint8Array => new Uint8Array(512).fill(1);

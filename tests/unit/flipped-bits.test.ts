@@ -10,7 +10,7 @@ import { silent } from '../../src/base/log.js';
 import { readJournal, writeJournal, type CopyJournal } from '../../src/app/copy/journal.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempFolder } from '../support/temp.js';
 
 const more = process.env['FARBUS_TEST_ALL'] ? 8 : 1;

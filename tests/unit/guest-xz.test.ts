@@ -9,7 +9,7 @@ import { sha256 } from '../../src/guest/cache.node.js';
 import type { FetchedPackage } from '../../src/guest/fetch.node.js';
 import { filesBelow, unpackPackage } from '../../src/guest/unpack.node.js';
 import { tempFolder } from '../support/temp.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { failure } from './guest-server.js';
 
 const node = readFileSync(process.execPath).subarray(0, 1 << 20);

@@ -4,7 +4,7 @@
  */
 import { Filter, type BlockRequest } from '../../src/block/filters/filter.js';
 import type { BlockDevice } from '../../src/block/device.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 
 export class JitterFilter extends Filter {
   readonly #random: Random;

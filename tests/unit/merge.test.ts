@@ -7,9 +7,9 @@ import { JoinedBuffers } from '../../src/base/joined-buffers.js';
 import { MergeFilter } from '../../src/block/filters/merge.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { PagedBuffers } from '../conformance/paged-buffers.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
+import { PagedBuffers } from '../../src/conformance/paged-buffers.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../../src/conformance/subject.js';
 
 const KiB = 1024;
 

@@ -12,7 +12,7 @@ import {
   ReplyType,
   TransmissionFlag,
 } from '../../src/protocol/nbd/spec.js';
-import { readBytes } from '../conformance/subject.js';
+import { readBytes } from '../../src/conformance/subject.js';
 import {
   FakeServer,
   allocationId,

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
 import { NbdCommand, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import {
   FakeServer,
   usualTerms,

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { connectNbd } from '../../src/protocol/nbd/initiator/initiator.js';
 import { Option, OptionReply, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
-import { readBytes, writeBytes } from '../conformance/subject.js';
+import { readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { FakeServer, optionReply, type FakeTerms } from '../support/nbd-fake-server.js';
 import { memoryDialer } from '../support/stream-pair.js';
 import { u16, u32, u64 } from '../support/numbers.js';

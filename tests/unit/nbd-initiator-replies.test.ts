@@ -10,7 +10,7 @@ import { Coverage } from '../../src/protocol/nbd/initiator/coverage.js';
 import { extentsOf } from '../../src/protocol/nbd/initiator/extents.js';
 import { connectNbd, type NbdInitiator } from '../../src/protocol/nbd/initiator/initiator.js';
 import { NbdCommand, NbdError, ReplyFlag, ReplyType } from '../../src/protocol/nbd/spec.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import {
   FakeServer,
   allocationId,

@@ -7,7 +7,7 @@ import { buffersOf } from '../../src/base/buffers.js';
 import type { LogLevel } from '../../src/base/log.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
 import { NbdCommand, NbdError, TransmissionFlag } from '../../src/protocol/nbd/spec.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { FakeServer, usualTerms, type FakeRequest, type FakeTerms } from '../support/nbd-fake-server.js';
 import { until } from '../support/event-loop.js';
 

@@ -14,7 +14,7 @@ import { Option, OptionReply } from '../../src/protocol/nbd/spec.js';
 import { SlabPool } from '../../src/protocol/nbd/target/memory.js';
 import { NbdTarget } from '../../src/protocol/nbd/target/target.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { readBytes, writeBytes } from '../conformance/subject.js';
+import { readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { join, optionReply } from '../support/nbd-fake-server.js';
 import { memoryDialer, type Cut, type MemoryStream } from '../support/stream-pair.js';
 import { authority, keyFile, noOpenssl, type Authority } from '../support/tls-certificates.js';

@@ -9,7 +9,7 @@ import { Server } from '../../src/export/nbd/server.js';
 import { connectNbd, type NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
 import { NbdCommand, MediaAction, NbdError, Option } from '../../src/protocol/nbd/spec.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { GatedDisk } from '../support/gated-disk.js';
 import { memoryDialer, type MemoryStream } from '../support/stream-pair.js';
 import { exportsOf, infoData, metaData, Peer, text } from './nbd-target-peer.js';

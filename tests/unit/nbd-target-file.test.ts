@@ -11,7 +11,7 @@ import { fileCalls } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { Uring } from '../../src/storage/uring.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { testWithKoffi } from '../support/koffi.js';
 import { tempPath } from '../support/temp.js';
 import { exportsOf, Peer } from './nbd-target-peer.js';

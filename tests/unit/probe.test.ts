@@ -5,7 +5,7 @@ import { TraceFilter } from '../../src/block/filters/trace.js';
 import { openPartition } from '../../src/probe/partition.js';
 import { probeDisk } from '../../src/probe/probe.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { expectKind } from '../conformance/subject.js';
+import { expectKind } from '../../src/conformance/subject.js';
 import { diskOf, gptDisk, putMbr, sealGpt } from './probe-disks.js';
 
 describe('MBR', () => {

@@ -6,8 +6,8 @@ import { MergeFilter } from '../../src/block/filters/merge.js';
 import { ReadAheadFilter } from '../../src/block/filters/readahead.js';
 import { TraceFilter, type TraceEntry } from '../../src/block/filters/trace.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { Random } from '../support/random.js';
-import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../conformance/subject.js';
+import { Random } from '../../src/conformance/random.js';
+import { expectBytes, expectKind, expectSame, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { JitterFilter } from './jitter.js';
 import { nextIteration } from '../support/event-loop.js';
 

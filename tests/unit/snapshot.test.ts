@@ -10,7 +10,7 @@ import { startGuest, type Guest } from '../../src/app/computer/start.js';
 import type { Computer } from '../../src/computer/computer.js';
 import { readSnapshot, writeSnapshot } from '../../src/machine/snapshot-file.node.js';
 import { isSnapshot, SnapshotError, type Snapshot } from '../../src/machine/snapshot.js';
-import { Random } from '../support/random.js';
+import { Random } from '../../src/conformance/random.js';
 import { tempFolder } from '../support/temp.js';
 
 const flips = process.env['FARBUS_TEST_ALL'] ? 4000 : 150;

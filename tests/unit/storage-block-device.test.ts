@@ -6,7 +6,7 @@ import { findEnd } from '../../src/storage/block-device.node.js';
 import { fileCalls } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { deviceNumber } from '../../src/storage/sysfs.node.js';
-import { readBytes, writeBytes } from '../conformance/subject.js';
+import { readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { attachLoop, cannotLoop, mount } from '../support/root.js';
 import { tempFolder, tempImage } from '../support/temp.js';
 

@@ -25,7 +25,7 @@ import {
   type DriveCalls,
 } from '../../src/storage/linux-drive.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import { expectKind, readBytes, writeBytes } from '../conformance/subject.js';
+import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { FailingDisk, GatedDisk } from '../support/gated-disk.js';
 import { attachLoop, cannotLoop } from '../support/root.js';
 import { tempPath } from '../support/temp.js';

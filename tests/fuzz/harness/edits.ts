@@ -6,7 +6,7 @@
 import type { ByteStream } from '../../../src/network/stream.js';
 import { join, pack } from './bytes.js';
 import type { Input } from './input.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 
 /**
  * How long a connection with an edit may be silent before it is ended, in ms: a message that was

@@ -2,7 +2,7 @@
  * Inputs of the NBD fuzzers: messages in the order in which they are sent, and their mutation. An
  * input is kept as a line of text: messages in hex with spaces between them.
  */
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 
 export type Input = readonly Uint8Array[];
 

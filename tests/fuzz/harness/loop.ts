@@ -11,7 +11,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { cleaned, decode, encode, mutate, sizeOf, type Input } from './input.js';
-import { Random } from '../../support/random.js';
+import { Random } from '../../../src/conformance/random.js';
 import { Watchdog } from './watchdog.js';
 
 const traces = Error.stackTraceLimit;

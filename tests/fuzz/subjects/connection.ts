@@ -16,7 +16,7 @@ import { NbdCommand, Info, Option, OptionReply, ReplyFlag, ReplyType } from '../
 import { join, pack, string, text } from '../harness/bytes.js';
 import { poison, type Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 import { nextIteration } from '../../support/event-loop.js';
 
 const session = '01234567-89ab-4def-8123-456789abcdef';

@@ -17,7 +17,7 @@ import { openSource } from '../../../src/app/sources.js';
 import { readSnapshot, writeSnapshot } from '../../../src/machine/snapshot-file.node.js';
 import { probeDisk } from '../../../src/probe/probe.js';
 import { formatOf } from '../../../src/protocol/qemu/formats.js';
-import { writeBytes } from '../../conformance/subject.js';
+import { writeBytes } from '../../../src/conformance/subject.js';
 import { tempFolder } from '../../support/temp.js';
 import { gptDisk, putMbr, sealGpt } from '../../unit/probe-disks.js';
 import { exportFill, exportSize } from '../harness/compositions.js';

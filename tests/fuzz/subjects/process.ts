@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { NbdInitiator } from '../../../src/protocol/nbd/initiator/initiator.js';
 import { openNbd } from '../../../src/protocol/nbd/initiator/open.node.js';
-import { readBytes } from '../../conformance/subject.js';
+import { readBytes } from '../../../src/conformance/subject.js';
 import { ServeProcess } from '../../support/server.js';
 import { authority } from '../../support/tls-certificates.js';
 import { tempPath } from '../../support/temp.js';
@@ -16,7 +16,7 @@ import { join, pack } from '../harness/bytes.js';
 import { exportFill, exportSize } from '../harness/compositions.js';
 import type { Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 import { serve } from './serve.js';
 
 /**

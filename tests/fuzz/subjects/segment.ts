@@ -10,7 +10,7 @@ import { putAta, putHeader } from '../../../src/protocol/aoe/wire.js';
 import { join } from '../harness/bytes.js';
 import { Composed, exportSize, possibleCompositions, type Composition } from '../harness/compositions.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 
 const shelf = 1;
 /** Batches after which another composition is served. */

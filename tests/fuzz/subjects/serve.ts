@@ -11,13 +11,13 @@ import { connectNbd } from '../../../src/protocol/nbd/initiator/initiator.js';
 import type { ByteStream, StreamEvents } from '../../../src/network/stream.js';
 import { NbdCommand, CommandFlag, Option } from '../../../src/protocol/nbd/spec.js';
 import { SlabPool } from '../../../src/protocol/nbd/target/memory.js';
-import { readBytes, writeBytes } from '../../conformance/subject.js';
+import { readBytes, writeBytes } from '../../../src/conformance/subject.js';
 import { memoryDialer } from '../../support/stream-pair.js';
 import { join, pack, string, text } from '../harness/bytes.js';
 import { Composed, exportSize, possibleCompositions, token, type Composition } from '../harness/compositions.js';
 import { poison, type Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 import { judge } from './target-judge.js';
 import { nextIteration } from '../../support/event-loop.js';
 

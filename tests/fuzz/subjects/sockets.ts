@@ -14,7 +14,7 @@ import { join, text } from '../harness/bytes.js';
 import { Composed } from '../harness/compositions.js';
 import type { Input } from '../harness/input.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 
 /**
  * How long a client waits for what may come, in ms; and for an answer that must come: only a hang

@@ -20,7 +20,7 @@ import { readSite } from '../../../src/app/config/site.js';
 import { tempPath } from '../../support/temp.js';
 import { join, text } from '../harness/bytes.js';
 import { FuzzError, type Subject } from '../harness/loop.js';
-import type { Random } from '../../support/random.js';
+import type { Random } from '../../../src/conformance/random.js';
 
 const given = {
   name: undefined,

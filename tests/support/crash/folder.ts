@@ -8,7 +8,7 @@
  * the same holds for lengths. Of the changes of names, a power cut keeps the first few, as in a
  * file system with a journal. A sector is never torn.
  */
-import type { Random } from '../random.js';
+import type { Random } from '../../../src/conformance/random.js';
 import type { CallEvent, Change } from './record.js';
 
 const sector = 512;

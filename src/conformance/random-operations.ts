@@ -2,13 +2,12 @@
  * Conformance: a long random mixture of all requests, several at a time, compared with a model in
  * memory.
  */
-import { expect, test } from 'vitest';
-import { buffersOf } from '../../src/base/buffers.js';
-import { BlockError } from '../../src/block/errors.js';
+import { buffersOf } from '../base/buffers.js';
 import { PagedBuffers } from './paged-buffers.js';
-import { Random } from '../support/random.js';
+import { Random } from './random.js';
 import { allExtents } from './zeroes.js';
-import { expectSame, readBytes, type Subject } from './subject.js';
+import { expect } from './expect.js';
+import { expectError, expectSame, readBytes, type AddTest, type Subject } from './subject.js';
 
 /**
  * The expected content of the device. After a trim a byte may have any value until it is written.
@@ -39,9 +38,10 @@ class Model {
   }
 }
 
-export function randomOperations(subject: () => Subject): void {
-  test('a random mixture of requests', async () => {
-    const { device, region, seed, steps } = subject();
+/** @param of The device to use, and its seed and steps; default: the subject's own. */
+export function randomOperations(test: AddTest, of = (subject: Subject): Subject => subject): void {
+  test('a random mixture of requests', async (subject) => {
+    const { device, region, seed, steps } = of(subject);
     const { blockSize } = device.info;
     const random = new Random(seed * 7919);
     const model = new Model(await readBytes(device, 0, region));
@@ -66,7 +66,8 @@ export function randomOperations(subject: () => Subject): void {
           return device.writeZeroes(at, length, options).then(
             () => model.set(at, new Uint8Array(length)),
             (error: unknown) => {
-              expect(options.fastOnly && error instanceof BlockError && error.kind === 'unsupported').toBe(true);
+              expect(options.fastOnly, `zeroing failed: ${String(error)}`);
+              expectError('unsupported', error);
             },
           );
         }

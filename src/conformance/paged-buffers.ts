@@ -3,8 +3,8 @@
  * moves. A device that keeps a view over an `await` reads or writes the old array, which is filled
  * with rubbish at each move.
  */
-import { checkRange, type Buffers } from '../../src/base/buffers.js';
-import type { Random } from '../support/random.js';
+import { checkRange, type Buffers } from '../base/buffers.js';
+import type { Random } from './random.js';
 
 const page = 4096;
 
