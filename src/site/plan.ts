@@ -6,6 +6,9 @@ import type { Mac } from '../network/ethernet/mac.js';
 
 export type ComputerRole = 'client' | 'server';
 
+/** The engine that a site file asks for. */
+export type EnginePlan = 'v86' | 'kvm' | 'auto';
+
 /** An Ethernet segment. */
 export interface SegmentPlan {
   readonly name: string;
@@ -73,6 +76,9 @@ export interface DevicePlan {
 export interface ComputerPlan {
   readonly name: string;
   readonly role: ComputerRole;
+  /** Undefined for the choice of the user who starts the site. */
+  readonly engine: EnginePlan | undefined;
+  readonly processors: number;
   /** Memory in bytes; undefined for the default of its system. */
   readonly memory: number | undefined;
   readonly system: SystemPlan;

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
+import { engineOf } from '../../src/app/site/engine.js';
 import { loadSite } from '../../src/app/site/site.js';
 import type { SitePlan } from '../../src/site/plan.js';
 import { macOf, readSite } from '../../src/app/config/site.js';
@@ -84,6 +85,29 @@ describe('a site file', () => {
     });
   });
 
+  it('names an engine for all computers, or for one', () => {
+    const { computers } = read(
+      'engine: kvm\ncomputers:\n  a: {role: client, cpus: 4, memory: 2G}\n  b: {role: client, engine: v86}\n',
+    );
+    expect(computers[0]).toMatchObject({ engine: 'kvm', processors: 4, memory: 2 ** 31 });
+    expect(computers[1]).toMatchObject({ engine: 'v86', processors: 1 });
+    expect(read('computers:\n  a: {role: client}\n').computers[0]!.engine).toBeUndefined();
+  });
+
+  it('takes v86 where the engine is free and KVM cannot do it, and says why', () => {
+    const engineHere = (text: string, env = {}) => engineOf(read(text).computers[0]!, env);
+    const saved = 'computers:\n  a: {role: client, engine: auto, snapshot: x}\n';
+    expect(engineHere(saved)).toEqual({
+      name: 'v86',
+      architecture: 'i386',
+      why: 'engine v86: the KVM engine cannot do snapshot yet',
+    });
+    const free = 'computers:\n  a: {role: client, snapshot: x}\n';
+    expect(() => engineHere(free, { FARBUS_ENGINE: 'kvm' })).toThrow('a: the KVM engine cannot do snapshot yet');
+    const large = 'computers:\n  a: {role: client, memory: 2G}\n';
+    expect(() => engineHere(large, { FARBUS_ENGINE: 'v86' })).toThrow('a: the v86 engine can have 1 GiB of memory');
+  });
+
   it('gives every computer its own address, the same at every start', () => {
     expect(macOf('a', 'x')).toEqual(macOf('a', 'x'));
     const all = new Set(
@@ -94,7 +118,7 @@ describe('a site file', () => {
 
   const server = 'computers:\n  s: {role: server, network: lan, devices: {d: {source: x}}}\n';
   it.each<[text: string, message: string]>([
-    ['', 'site.yaml:1: expected a mapping with name, processes, segments, computers, found nothing'],
+    ['', 'site.yaml:1: expected a mapping with name, processes, engine, segments, computers, found nothing'],
     ['segments: {}\n', 'site.yaml:1: expected computers'],
     ['computers: {}\n', 'site.yaml:1: computers: expected at least one computer'],
     ['computers:\n  a: {}\n', 'site.yaml:2: computers.a: expected role: client or role: server'],
@@ -106,7 +130,24 @@ describe('a site file', () => {
     ['computers:\n  a: {role: client}\n  a: {role: client}\n', 'site.yaml:3: a key is there twice'],
     ['computers:\n  a: [\n', 'site.yaml:3: '],
     ['computers:\n  "a b": {role: client}\n', 'site.yaml:2: computers.a b: expected a name of letters'],
-    ['computers:\n  a: {role: client, memory: 1M}\n', 'computers.a.memory: expected a size from 64M to 1024M'],
+    ['computers:\n  a: {role: client, memory: 1M}\n', 'computers.a.memory: expected a size from 64M to 8192M'],
+    [
+      'computers:\n  a: {role: client, engine: v86, memory: 2G}\n',
+      'computers.a.memory: expected a size from 64M to 1024M',
+    ],
+    ['engine: qemu\ncomputers:\n  a: {role: client}\n', 'site.yaml:1: engine: expected v86 or kvm or auto'],
+    [
+      'engine: kvm\ncomputers:\n  a: {role: client, snapshot: x}\n',
+      'site.yaml:3: computers.a: engine: the KVM engine cannot do snapshot yet: leave it out, or take v86',
+    ],
+    [
+      'computers:\n  a: {role: client, engine: kvm, system: {debian: 11}}\n',
+      'site.yaml:2: computers.a: engine: the KVM engine cannot do debian: 11 yet',
+    ],
+    [
+      'engine: v86\ncomputers:\n  a: {role: client, cpus: 2}\n',
+      'site.yaml:3: computers.a: cpus: the v86 engine has one processor',
+    ],
     [
       'computers:\n  a: {role: client, system: {with: tcpdump}}\n',
       'site.yaml:2: computers.a.system.with: expected a list of packages, found "tcpdump"',

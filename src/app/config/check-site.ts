@@ -3,6 +3,7 @@ import { maxDrives } from '../../computer/drives.js';
 import { maxIdeDisks } from '../../machine/ide-disk.js';
 import { macKey } from '../../network/ethernet/mac.js';
 import { sectorsOf } from '../../protocol/aoe/spec.js';
+import { beyondKvm } from '../site/engine.js';
 import { localPath, type Source } from '../source-text.js';
 import type { ConfigNode } from './reader.js';
 import type { ComputerPlan, SitePlan } from '../../site/plan.js';
@@ -39,6 +40,11 @@ export function checkSite(site: SitePlan, { items, sources, root }: Places): voi
     if (!plan && (role === 'server' || address !== undefined || drives.some(({ kind }) => kind === 'far'))) {
       throw item.error('expected network: the name of a segment');
     }
+    const [beyond] = computer.engine === 'kvm' ? beyondKvm(computer) : [];
+    if (beyond !== undefined)
+      throw item.error(`engine: the KVM engine cannot do ${beyond} yet: leave it out, or take v86`);
+    if (computer.engine === 'v86' && computer.processors > 1)
+      throw item.error('cpus: the v86 engine has one processor');
     if (drives.length > maxDrives) throw item.error(`a computer can have ${maxDrives} drives, not ${drives.length}`);
     if (plan) {
       once(`the address ${macKey(computer.mac).toString(16).padStart(12, '0')} on ${plan.name}`, name, item);

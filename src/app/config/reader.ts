@@ -173,7 +173,7 @@ export class ConfigNode {
 
   /** A size such as "128M", in bytes. */
   size(min: number, max: number): number {
-    const expected = `a size from ${min >> 20}M to ${max >> 20}M, for example 128M`;
+    const expected = `a size from ${min / 2 ** 20}M to ${max / 2 ** 20}M, for example 128M`;
     const value = parseBytes(this.text(expected));
     if (value === undefined || value < min || value > max) throw this.#expected(expected);
     return value;

@@ -7,6 +7,7 @@ import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
 import { localPath, parseForeignSource, type Source } from '../source-text.js';
+import { engineWords, largestMemory, maxMemory, mostProcessors, type EngineWord } from '../computer/engine-choice.js';
 import { checkSite, type Places } from './check-site.js';
 import { parseConfig, type ConfigNode } from './reader.js';
 import type {
@@ -42,7 +43,9 @@ const packageForm = 'the name of a Debian package, for example tcpdump';
  */
 export function readSite(file: string, text: string, options: ReadOptions): SitePlan {
   const root = parseConfig(file, text);
-  const { name, processes, segments, computers } = root.fields('name', 'processes', 'segments', 'computers');
+  const { name, processes, engine, segments, computers } = root.fields(
+    'name', 'processes', 'engine', 'segments', 'computers',
+  ); // prettier-ignore
   if (!computers) throw root.error('expected computers');
   const site = name?.text(nameForm, namePattern) ?? options.name;
   if (!namePattern.test(site))
@@ -53,7 +56,8 @@ export function readSite(file: string, text: string, options: ReadOptions): Site
   );
   const read = computers.entries('computers by name');
   if (read.length === 0) throw computers.error('expected at least one computer');
-  const drafts = read.map(([name, item], index) => readComputer(site, name, item, index, places, options));
+  const usual = { site, engine: engine?.choice(...engineWords) };
+  const drafts = read.map(([name, item], index) => readComputer(usual, name, item, index, places, options));
   const plan: SitePlan = {
     name: site,
     processes: processes?.choice('each', 'one') ?? 'each',
@@ -81,7 +85,7 @@ function readSegment(name: string, item: ConfigNode, { items }: Places): Segment
 type Later = (computers: readonly ComputerPlan[]) => SiteDrive;
 
 function readComputer(
-  site: string,
+  usual: { readonly site: string; readonly engine: EngineWord | undefined },
   name: string,
   item: ConfigNode,
   index: number,
@@ -91,8 +95,10 @@ function readComputer(
   if (!namePattern.test(name)) throw item.error(`expected ${nameForm}`);
   places.items.set(`computer ${name}`, item);
   const fields = item.fields(
-    'role', 'memory', 'system', 'network', 'mac', 'address', 'drives', 'devices', 'snapshot', 'reconnect',
+    'role', 'memory', 'engine', 'cpus', 'system', 'network', 'mac', 'address', 'drives', 'devices', 'snapshot',
+    'reconnect',
   ); // prettier-ignore
+  const engine = fields.engine?.choice(...engineWords) ?? usual.engine;
   if (!fields.role) throw item.error('expected role: client or role: server');
   const role: ComputerRole = fields.role.choice('client', 'server');
   if (fields.devices && role !== 'server') throw fields.devices.error('only a server has devices that it serves');
@@ -116,10 +122,12 @@ function readComputer(
   const plan: ComputerPlan = {
     name,
     role,
-    memory: fields.memory && fields.memory.size(64 << 20, 1 << 30) & ~0xfffff,
+    engine,
+    processors: fields.cpus?.number(1, mostProcessors) ?? 1,
+    memory: fields.memory && wholeMiB(fields.memory.size(64 << 20, engine === 'v86' ? maxMemory : largestMemory)),
     system: readSystem(fields.system, options),
     segment: fields.network?.text('the name of a segment'),
-    mac: fields.mac ? readMac(fields.mac) : macOf(site, name),
+    mac: fields.mac ? readMac(fields.mac) : macOf(usual.site, name),
     address: fields.address?.text(
       'an address with the length of its prefix, for example 192.0.2.1/24',
       /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/,
@@ -130,6 +138,10 @@ function readComputer(
     reconnectSeconds: fields.reconnect?.number(0, 86_400) ?? 60,
   };
   return { plan, farDrives };
+}
+
+function wholeMiB(bytes: number): number {
+  return Math.floor(bytes / 2 ** 20) * 2 ** 20;
 }
 
 function readSystem(item: ConfigNode | undefined, options: ReadOptions): SystemPlan {

@@ -9,6 +9,8 @@ export interface SiteDescription {
   readonly name?: string;
   /** `each` computer in a process of its own, or all in `one`. Default `each`. */
   readonly processes?: 'each' | 'one';
+  /** The engine of its computers. Default: `FARBUS_ENGINE`, else v86. */
+  readonly engine?: 'v86' | 'kvm' | 'auto';
   /** The segments by name. */
   readonly segments?: Readonly<Record<string, SiteSegment>>;
   /** The computers by name; at least one. */
@@ -27,8 +29,15 @@ export interface SiteSegment {
 export interface SiteComputer {
   /** A `server` serves devices to the clients of its segment. */
   readonly role: 'client' | 'server';
-  /** A text such as `256M`: 64M to 1024M. Default 128M, more if its packages need it. */
+  /**
+   * A text such as `256M`: 64M to 1024M, with KVM to 8192M. Default 128M, with KVM 256M; more if
+   * its packages need it.
+   */
   readonly memory?: string;
+  /** Its own engine. Default: that of the site. */
+  readonly engine?: 'v86' | 'kvm' | 'auto';
+  /** Number of processors, 1 to 8; v86 has one. Default 1. */
+  readonly cpus?: number;
   /** Name of the segment of its network adapter. Default: no adapter. */
   readonly network?: string;
   /** Its MAC address, `02:00:00:00:00:01`. Default: made from the names. */

@@ -140,7 +140,8 @@ export class Site {
 export async function startSite(site: string | SiteDescription, options: SiteOptions = {}): Promise<Site> {
   const { log = silent, signal, onProgress, onStatus, onOutput, traceFolder } = options;
   const plan = typeof site === 'string' ? await planOfFile(site) : planOf(site);
-  await prepareSystems(plan, { log, signal, ...(onProgress && { onProgress }) });
+  const onEngine = (line: string) => log.log('info', line);
+  await prepareSystems(plan, process.env, { log, onEngine, signal, ...(onProgress && { onProgress }) });
   let changed: () => void = () => undefined;
   const supervisor = siteSupervisor(plan, {
     traceFolder,

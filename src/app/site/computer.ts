@@ -12,6 +12,7 @@ import { LeaseArbiter } from '../../block/filters/lease.js';
 import type { Computer } from '../../computer/computer.js';
 import type { ClientDrive } from '../../computer/drives.js';
 import { SharedAdapter } from '../../computer/shared-adapter.js';
+import type { Architecture } from '../../guest/lock.node.js';
 import type { Work } from '../../base/work.js';
 import type { Segment } from '../../network/ethernet/segment.js';
 import { initiatorClaim, targetClaim } from '../../protocol/aoe/claim.js';
@@ -35,6 +36,7 @@ import {
   type GuestChoice,
 } from '../computer/start.js';
 import { parseSource } from '../source-text.js';
+import { engineOf } from './engine.js';
 import { openClientDrive, openSource } from '../sources.js';
 import { TracePrinter } from '../trace.js';
 
@@ -43,7 +45,7 @@ const maxTrace = 64 << 20;
 /** Steps of single frames, which are not part of a boot. */
 const frameSteps = new Set(['280', '281', '289']);
 /** Default memory of a computer of a site, in bytes. */
-const usualMemory = 128 << 20;
+const usualMemory: Readonly<Record<Architecture, number>> = { i386: 128 << 20, amd64: 256 << 20 };
 /** Time that a client waits for its servers at the start, in seconds: they may be starting too. */
 const connectSeconds = 120;
 
@@ -55,11 +57,15 @@ export const startHere: StartComputer = (plan, segment, events, options) => {
 };
 
 /** The system that a computer of a site boots. */
-export function systemOf({ system, address, name, segment, drives }: ComputerPlan): Omit<GuestChoice, 'log'> {
+export function systemOf(
+  { system, address, name, segment, drives }: ComputerPlan,
+  architecture: Architecture,
+): Omit<GuestChoice, 'log'> {
   const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
   const append = system.append === undefined ? [] : [system.append];
   if (system.bios) return { bios: true, readyText: system.ready };
   return {
+    architecture,
     kernel: system.kernel,
     release: system.debian,
     tools: system.with,
@@ -133,15 +139,17 @@ class SiteComputer implements RunningComputer {
     this.#state('starting', '');
     this.#trace();
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
-    const guest = await chooseGuest({ ...systemOf(this.#plan), log });
-    const memory = memoryFor(guest, this.#plan.memory, usualMemory);
+    const { name: engine, architecture } = engineOf(this.#plan, process.env);
+    const guest = await chooseGuest({ ...systemOf(this.#plan, architecture), log });
+    const memory = memoryFor(guest, this.#plan.memory, usualMemory[architecture]);
     const adapter = this.#segment && this.#adapter(this.#segment);
     for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);
     this.#tellLeases();
     const drives: (BlockDevice | ClientDrive)[] = [];
     for (const drive of this.#plan.drives) drives.push(await this.#open(drive, adapter));
     if (this.#over) return;
-    const options = { steps: this.#steps, log, adapter, firmware: guest.firmware };
+    const { processors } = this.#plan;
+    const options = { steps: this.#steps, log, adapter, firmware: guest.firmware, engine, processors };
     const computer =
       role === 'server'
         ? await createServerComputer(drives, memory, options)

@@ -9,6 +9,7 @@ import type { SegmentPlan, SitePlan } from '../../site/plan.js';
 import { inProcesses } from '../../site/process.node.js';
 import { Supervisor, type SupervisorOptions } from '../../site/supervisor.js';
 import { chooseGuest, type GuestChoice } from '../computer/start.js';
+import { engineOf } from './engine.js';
 import { startHere, systemOf } from './computer.js';
 
 /** Starts each computer in a process of its own. */
@@ -20,14 +21,29 @@ export function siteSupervisor(site: SitePlan, options: Omit<SupervisorOptions, 
   return new Supervisor(site, { ...options, openSegment: openPlan, start });
 }
 
-/** Fetches the computers' systems into the cache, each only once. */
+export interface PrepareOptions extends Pick<GuestChoice, 'log' | 'onProgress' | 'signal'> {
+  /** Takes a line about the choice of a computer's engine. */
+  readonly onEngine?: (line: string) => void;
+}
+
+/**
+ * Chooses the computers' engines, tells why if a user would wonder, and fetches the computers'
+ * systems into the cache, each only once.
+ * @throws FarbusError if an engine cannot be used, or a system cannot be had
+ */
 export async function prepareSystems(
   { computers }: SitePlan,
-  options: Pick<GuestChoice, 'log' | 'onProgress' | 'signal'>,
+  env: NodeJS.ProcessEnv,
+  { onEngine, ...options }: PrepareOptions,
 ): Promise<void> {
+  const engines = computers.map((plan) => engineOf(plan, env));
+  computers.forEach(({ name }, i) => {
+    const { why } = engines[i]!;
+    if (why !== undefined) onEngine?.(`${name}: ${why}`);
+  });
   const prepared = new Set<string>();
-  for (const plan of computers) {
-    const system = systemOf(plan);
+  for (const [i, plan] of computers.entries()) {
+    const system = systemOf(plan, engines[i]!.architecture);
     const inputs = JSON.stringify({ ...system, append: undefined, readyText: undefined });
     if (system.kernel !== undefined || prepared.has(inputs)) continue;
     prepared.add(inputs);

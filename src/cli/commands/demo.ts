@@ -202,6 +202,8 @@ class Demo {
     return {
       name: 'server',
       role: 'server',
+      engine: 'v86', // its system is Debian 11
+      processors: 1,
       memory: serverMemory,
       system: {
         bios: false,

@@ -90,7 +90,9 @@ async function prepare(site: SitePlan, io: CliIo): Promise<void> {
   const signals = onSignals();
   try {
     const { signal } = signals;
-    await signals.during(prepareSystems(site, { log: stderrLogger(io, true), onProgress, signal }));
+    const log = stderrLogger(io, true);
+    const onEngine = (line: string) => stderrLogger(io).log('info', line);
+    await signals.during(prepareSystems(site, io.env, { log, onEngine, onProgress, signal }));
   } finally {
     progress.clear();
     signals.stop();
