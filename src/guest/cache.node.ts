@@ -10,9 +10,10 @@
  * Left out: a limit of its size.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { open, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
+import { releasable } from '../base/releasable.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { replaceFile, replaceMark } from '../base/files.node.js';
 import { ownedName, removeOrphans } from '../base/owned.node.js';
@@ -113,13 +114,29 @@ export async function readCachedFiles<Name extends string>(
     const sums = new Map(manifest.split('\n').map((line) => [line.slice(66), line.slice(0, 64)]));
     const files: Partial<Record<Name, Uint8Array>> = {};
     for (const name of names) {
-      const data = await readFile(join(path, name));
+      const data = await readReleasable(join(path, name));
       if (sha256(data) !== sums.get(name)) return undefined;
       files[name] = data;
     }
     return files as Record<Name, Uint8Array>;
   } catch {
     return undefined;
+  }
+}
+
+async function readReleasable(path: string): Promise<Uint8Array> {
+  const file = await open(path);
+  try {
+    const data = releasable((await file.stat()).size);
+    let done = 0;
+    while (done < data.length) {
+      const { bytesRead } = await file.read(data, done, data.length - done, done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return data;
+  } finally {
+    await file.close();
   }
 }
 

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
 import { silent, type Logger } from '../../base/log.js';
+import { release } from '../../base/releasable.js';
 import type { Steps } from '../../base/steps.js';
 import type { BlockDevice } from '../../block/device.js';
 import { ClientComputer } from '../../computer/client.js';
@@ -219,6 +220,11 @@ export interface StartOptions {
    * false.
    */
   readonly renew?: boolean | undefined;
+  /**
+   * The guest is not started again: give the memory of its kernel and initramfs back. Default:
+   * false.
+   */
+  readonly once?: boolean;
   readonly log?: Logger;
 }
 
@@ -233,18 +239,24 @@ export async function startGuest(
   guest: Guest,
   snapshot: string | undefined,
   memorySize: number,
-  { limitMs = bootLimit, renew = false, log = silent }: StartOptions = {},
+  { limitMs = bootLimit, renew = false, once = false, log = silent }: StartOptions = {},
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
   const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
-  if (file && (await goOnFrom(computer, file))) return { from: 'snapshot', ms: performance.now() - started };
-  boot(computer, guest);
+  const restored = file !== undefined && (await goOnFrom(computer, file));
+  if (!restored) boot(computer, guest);
+  if (once && guest.image) for (const part of partsOfImage(guest.image)) release(part);
+  if (restored) return { from: 'snapshot', ms: performance.now() - started };
   if (guest.readyText === undefined) return { from: 'boot', ms: performance.now() - started };
   await waitForText(computer, guest.readyText, guest.image === undefined, limitMs);
   const saved = file && (await saveTo(computer, file));
   return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
+}
+
+function partsOfImage({ bzImage, vmlinux, initramfs }: LinuxImage): Uint8Array[] {
+  return [bzImage, vmlinux, ...(initramfs ? [initramfs] : [])];
 }
 
 function boot(computer: Computer, guest: Guest): void {

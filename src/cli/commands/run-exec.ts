@@ -78,7 +78,7 @@ function bootText({ snapshot, canSave }: ExecOptions): string {
 
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
   const { io, computer, guest, memory, snapshot, command, json, log } = options;
-  const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, log });
+  const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, once: true, log });
   const waiting = untilAbort(signal, starting);
   const started = await (options.quiet ? waiting : whileShown(io, bootText(options), waiting));
   const end = new JoinedAbort(signal);

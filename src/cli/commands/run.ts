@@ -338,7 +338,7 @@ async function interactive({ io, computer, guest, memory, log, screen, values }:
   // In raw mode already: from here on Ctrl-C is the guest's.
   log.log('info', `${guest.version} starts; Ctrl-] leaves`);
   try {
-    const start = startGuest(computer, guest, values.snapshot, memory, { log }).then((result) => {
+    const start = startGuest(computer, guest, values.snapshot, memory, { once: true, log }).then((result) => {
       if (result.from === 'snapshot') void computer.console.send('\n');
       if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
     });
