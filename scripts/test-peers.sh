@@ -61,6 +61,10 @@ gpgv gpgv
 dpkg-deb dpkg
 tar tar
 nginx nginx-light
+ceph-mon ceph-mon
+ceph-osd ceph-osd
+ceph-mgr ceph-mgr
+rbd ceph-common
 debootstrap debootstrap
 '
 

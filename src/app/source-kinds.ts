@@ -24,6 +24,8 @@ import { checkForeignUri, remoteFileParameters } from '../protocol/ssh/uri.js';
 import { openHttp } from '../storage/http/open.node.js';
 import { openS3 } from '../storage/http/s3/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
+import { openRbd } from '../storage/rbd/device.node.js';
+import { rbdFileParameters } from '../storage/rbd/location.js';
 
 /** Options for opening a source of any kind. */
 export interface KindOptions {
@@ -131,5 +133,13 @@ export const sourceKinds: readonly SourceKind[] = [
   object('https://', 'https://HOST/PATH', 'an object on a web server that serves ranges, read-only', openHttp),
   object('http://', 'http://HOST/PATH', 'the same without encryption', openHttp),
   object('s3://', 's3://BUCKET/KEY', "an object of an S3 service, with the settings of AWS's own tools", openS3),
+  {
+    prefix: 'rbd:',
+    form: 'rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT]',
+    about: 'an image of a Ceph cluster; with ?conf=FILE&id=USER&keyring=FILE',
+    fenced: false,
+    fileParameters: rbdFileParameters,
+    open: openRbd,
+  },
   { prefix: 'memory:', form: 'memory:SIZE', about: 'memory, which is empty at first', fenced: false, open: openMemory },
 ];

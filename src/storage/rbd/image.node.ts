@@ -1,0 +1,266 @@
+/**
+ * An open image of a Ceph cluster, by librbd. Requests are submitted without waiting; librbd counts
+ * their completions in an eventfd, so that no request needs a thread.
+ *
+ * A writer holds the image's exclusive lock. librbd gives it to another writer only after that one
+ * has had this client blocklisted, and then all requests of this client fail.
+ */
+import type { Socket } from 'node:net';
+import { getSystemErrorName } from 'node:util';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import type { Logger } from '../../base/log.js';
+import { BlockError } from '../../block/errors.js';
+import {
+  cephCalls,
+  EVENT_TYPE_EVENTFD,
+  RBD_LOCK_MODE_EXCLUSIVE,
+  type CephCalls,
+  type Pointer,
+} from '../../linux/ceph.node.js';
+import { createEvent, watchEvent } from '../../linux/event.node.js';
+import type { RbdLocation } from './location.js';
+
+/** Time for the cluster to answer while an image is opened, in seconds. */
+const openSeconds = 10;
+/** Completions that are taken with one call. */
+const batch = 64;
+const ESHUTDOWN = 108;
+
+interface Waiting {
+  /** Memory of the request, kept from the garbage collector until it has completed. */
+  readonly memory: Uint8Array | undefined;
+  readonly settle: (result: number) => void;
+}
+
+export interface RbdImageOptions {
+  /** Take the exclusive lock, to write. */
+  readonly writes: boolean;
+  /** How long a request waits for the cluster, in seconds. */
+  readonly timeoutSeconds: number;
+  readonly log: Logger;
+}
+
+export class RbdImage {
+  readonly size: number;
+  readonly stripeUnit: number;
+  /** Names the image within its pool for as long as it exists, whatever it is renamed to. */
+  readonly id: string;
+  readonly #calls: CephCalls;
+  readonly #shown: string;
+  readonly #cluster: Pointer;
+  readonly #pool: Pointer;
+  readonly #image: Pointer;
+  readonly #event: Socket;
+  readonly #waiting = new Map<number, Waiting>();
+  /** Set when a change may still take effect, or none ever will: every later request fails. */
+  #ended: BlockError | undefined;
+  #tag = 0;
+
+  private constructor(calls: CephCalls, shown: string, open: OpenPointers, facts: Facts) {
+    [this.#calls, this.#shown] = [calls, shown];
+    [this.#cluster, this.#pool, this.#image] = [open.cluster, open.pool, open.image];
+    [this.size, this.stripeUnit, this.id] = [facts.size, facts.stripeUnit, facts.id];
+    const event = createEvent();
+    this.#event = watchEvent(event, () => this.#take());
+    calls.setNotification(open.image, event, EVENT_TYPE_EVENTFD);
+  }
+
+  /** @throws FarbusError if the image cannot be opened */
+  static async open(location: RbdLocation, options: RbdImageOptions): Promise<RbdImage> {
+    const { writes, timeoutSeconds } = options;
+    const calls = cephCalls();
+    const open: Partial<{ -readonly [name in keyof OpenPointers]: Pointer }> = {};
+    try {
+      open.cluster = await connected(calls, location, timeoutSeconds);
+      const pool: Pointer[] = [null];
+      check(await calls.openPool(open.cluster, location.pool, pool), `there is no pool ${location.pool}`);
+      open.pool = pool[0];
+      calls.setNamespace(open.pool, location.namespace);
+      const image: Pointer[] = [null];
+      const opening = writes ? calls.open : calls.openReadOnly;
+      check(await opening(open.pool, location.image, image, location.snapshot ?? null), 'there is no such image');
+      open.image = image[0];
+      if (writes) await lock(calls, open.image, location, options.log);
+      const facts = await factsOf(calls, open.image);
+      return new RbdImage(calls, location.shown, open as OpenPointers, facts);
+    } catch (error) {
+      await release(calls, open);
+      throw new FarbusError(`cannot open ${location.shown}: ${messageOf(error)}`, { cause: error, kind: 'device' });
+    }
+  }
+
+  /** Reads `into.length` bytes. The memory must not move until the promise settles. */
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    const read = await this.#submit(into, (done) => this.#calls.read(this.#image, offset, into.length, into, done));
+    if (read < into.length) throw new BlockError('io', `${this.#shown}: it ends at byte ${offset + read}`);
+  }
+
+  async write(offset: number, from: Uint8Array): Promise<void> {
+    await this.#submit(from, (done) => this.#calls.write(this.#image, offset, from.length, from, done));
+  }
+
+  async flush(): Promise<void> {
+    await this.#submit(undefined, (done) => this.#calls.flush(this.#image, done));
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#submit(undefined, (done) => this.#calls.discard(this.#image, offset, length, done));
+  }
+
+  async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
+    await this.#submit(undefined, (done) => this.#calls.writeZeroes(this.#image, offset, length, done, flags, 0));
+  }
+
+  /** Allocated extents of a range, in order. Adjacent objects are extents of their own. */
+  async allocated(offset: number, length: number): Promise<{ offset: number; length: number }[]> {
+    const found: { offset: number; length: number }[] = [];
+    const result = await this.#calls.extents(this.#image, offset, length, (at, count, exists) => {
+      if (exists) found.push({ offset: at, length: count });
+    });
+    if (result < 0) throw this.#error(-result);
+    return found;
+  }
+
+  /** The present length in bytes. */
+  async currentSize(): Promise<number> {
+    const size: bigint[] = [0n];
+    const result = await this.#calls.getSize(this.#image, size);
+    if (result < 0) throw this.#error(-result);
+    return Number(size[0]);
+  }
+
+  async close(): Promise<void> {
+    // librbd writes to the descriptor until the image is closed.
+    await release(this.#calls, { cluster: this.#cluster, pool: this.#pool, image: this.#image });
+    this.#event.destroy();
+  }
+
+  #submit(memory: Uint8Array | undefined, begin: (completion: Pointer) => number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) throw this.#ended;
+      const completion: Pointer[] = [null];
+      const tag = (this.#tag = (this.#tag % 0xffff_ffff) + 1);
+      this.#calls.createCompletion(tag, null, completion);
+      const settle = (result: number): void => {
+        if (result < 0) reject(this.#error(-result));
+        else resolve(result);
+      };
+      this.#waiting.set(tag, { memory, settle });
+      const begun = begin(completion[0]);
+      if (begun >= 0) return;
+      this.#waiting.delete(tag);
+      this.#calls.release(completion[0]);
+      settle(begun);
+    });
+  }
+
+  /** Takes the completions that librbd has counted. */
+  #take(): void {
+    for (;;) {
+      const completions: Pointer[] = new Array<Pointer>(batch).fill(null);
+      const count = this.#calls.pollEvents(this.#image, completions, batch);
+      for (let at = 0; at < count; at++) {
+        const completion = completions[at];
+        const tag = Number(this.#calls.completionTag(completion));
+        const result = Number(this.#calls.completionResult(completion));
+        this.#calls.release(completion);
+        const waiting = this.#waiting.get(tag);
+        this.#waiting.delete(tag);
+        waiting?.settle(result);
+      }
+      if (count < batch) return;
+    }
+  }
+
+  #error(errno: number): BlockError {
+    const code = getSystemErrorName(-errno);
+    if (errno === ESHUTDOWN) {
+      const what = `${this.#shown}: another client has taken the image over: open it again`;
+      return (this.#ended ??= new BlockError('io', what));
+    }
+    if (code === 'ETIMEDOUT') {
+      // A change that was given up may still reach the cluster. It must not land on a later one.
+      const what = `${this.#shown}: the cluster did not answer in time: open it again`;
+      return (this.#ended ??= new BlockError('unreachable', what));
+    }
+    const kind = code === 'ENOSPC' || code === 'EDQUOT' ? 'no-space' : 'io';
+    return new BlockError(kind, `${this.#shown}: ${code}`);
+  }
+}
+
+interface OpenPointers {
+  readonly cluster: Pointer;
+  readonly pool: Pointer;
+  readonly image: Pointer;
+}
+
+interface Facts {
+  readonly size: number;
+  readonly stripeUnit: number;
+  readonly id: string;
+}
+
+async function connected(calls: CephCalls, location: RbdLocation, timeoutSeconds: number): Promise<Pointer> {
+  const cluster: Pointer[] = [null];
+  check(calls.create(cluster, location.id ?? null), 'out of memory');
+  try {
+    const { conf, keyring } = location;
+    check(calls.readConfig(cluster[0], conf ?? null), `there is no configuration ${conf ?? 'of Ceph (/etc/ceph)'}`);
+    if (keyring !== undefined) calls.setConfig(cluster[0], 'keyring', keyring);
+    calls.setConfig(cluster[0], 'client_mount_timeout', String(Math.min(openSeconds, timeoutSeconds || 1)));
+    calls.setConfig(cluster[0], 'rados_mon_op_timeout', String(Math.max(openSeconds, timeoutSeconds)));
+    calls.setConfig(cluster[0], 'rados_osd_op_timeout', String(Math.max(1, timeoutSeconds)));
+    check(await calls.connect(cluster[0]), 'the cluster cannot be reached');
+    return cluster[0];
+  } catch (error) {
+    await calls.shutdown(cluster[0]);
+    throw error;
+  }
+}
+
+/**
+ * Takes the exclusive lock. librbd asks a living holder for it, who refuses; it ends the lock of
+ * one that does not answer for the time of its watch (30 s), and has it blocklisted.
+ */
+async function lock(calls: CephCalls, image: Pointer, location: RbdLocation, log: Logger): Promise<void> {
+  const owner = await calls.lockOwner(image);
+  if (owner !== undefined && location.takeover) {
+    check(await calls.breakLock(image, RBD_LOCK_MODE_EXCLUSIVE, owner), 'the lock of another client cannot be ended');
+    log.log('warn', `${location.shown}: ended the writing of another client (${owner})`);
+  }
+  const timer = setTimeout(() => {
+    log.log('info', `${location.shown}: another client holds the image and does not answer; waiting for up to 30 s`);
+  }, 2000);
+  const result = await calls.acquireLock(image, RBD_LOCK_MODE_EXCLUSIVE);
+  clearTimeout(timer);
+  check(result, 'another client writes to the image: stop it, take over (takeover=1), or open the image read-only');
+}
+
+async function factsOf(calls: CephCalls, image: Pointer): Promise<Facts> {
+  const size: bigint[] = [0n];
+  const unit: bigint[] = [0n];
+  const id = Buffer.alloc(64);
+  check(await calls.getSize(image, size), 'its size is unknown');
+  check(await calls.getStripeUnit(image, unit), 'its striping is unknown');
+  await calls.getId(image, id, id.length);
+  return { size: Number(size[0]), stripeUnit: Number(unit[0]), id: id.toString('latin1').replace(/\0.*$/s, '') };
+}
+
+async function release(calls: CephCalls, { image, pool, cluster }: Partial<OpenPointers>): Promise<void> {
+  if (image) await calls.close(image);
+  if (pool) calls.closePool(pool);
+  if (cluster) await calls.shutdown(cluster);
+}
+
+/** Reasons of failures that no message of ours says better. */
+const reasons: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied: check id= and keyring=',
+  EPERM: 'permission denied: check id= and keyring=',
+  ETIMEDOUT: 'the cluster does not answer: check conf= and the network',
+};
+
+function check(result: number, failure: string): void {
+  if (result >= 0) return;
+  const code = getSystemErrorName(result);
+  throw new FarbusError(reasons[code] ?? `${failure} (${code})`);
+}
