@@ -1,11 +1,12 @@
 /**
  * Runs before each test file: creates private folders for control sockets and state, so that
  * concurrent test files and the user's own servers do not see each other. The user's cache of
- * downloaded guests stays in use; tests only add to it.
+ * downloaded guests stays in use; tests only add to it. The engine is the same on every machine.
  */
 import { chmodSync } from 'node:fs';
 import { tempFolder } from './temp.js';
 
+process.env['FARBUS_ENGINE'] ??= 'v86';
 for (const name of ['XDG_RUNTIME_DIR', 'XDG_STATE_HOME']) {
   const folder = tempFolder();
   chmodSync(folder, 0o700);

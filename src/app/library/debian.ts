@@ -23,7 +23,8 @@ export interface DebianOptions {
    */
   readonly drives?: readonly (string | BlockDevice | ClientDrive)[];
   /**
-   * `v86` emulates a 32-bit PC; `kvm` runs on the processor; `auto`: KVM if possible. Default v86.
+   * `v86` emulates a 32-bit PC; `kvm` runs a 64-bit one on the processor; `auto`: KVM if possible.
+   * Default: `FARBUS_ENGINE`, else auto.
    */
   readonly engine?: EngineWord | undefined;
   /** Memory in bytes. Default: 256 MiB, more if many packages need it. */
@@ -137,8 +138,12 @@ export async function startDebian(options: DebianOptions = {}): Promise<DebianCo
     for (const drive of options.drives ?? []) drives.push(await openDrive(drive, opening, media));
     const plans = drives.map(planDrive);
     const has = (bus: string): boolean => plans.some((plan) => plan.bus === bus);
-    const lacks = [snapshot !== undefined && 'snapshots', has('ide') && 'bus=ide'].filter((one) => one !== false);
-    const engine = chooseEngine(options.engine, process.env, lacks);
+    const lacks = [
+      ...(snapshot === undefined ? [] : ['snapshots']),
+      ...(options.release === 11 ? ['Debian 11'] : []),
+      ...(has('ide') ? ['bus=ide'] : []),
+    ];
+    const engine = chooseEngine(options.engine, process.env, { lacks, memory: options.memory });
     checkMachine(engine, options.memory ?? 0, processors);
     const guest = await chooseGuest({
       release: options.release,

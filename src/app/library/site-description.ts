@@ -9,7 +9,7 @@ export interface SiteDescription {
   readonly name?: string;
   /** `each` computer in a process of its own, or all in `one`. Default `each`. */
   readonly processes?: 'each' | 'one';
-  /** The engine of its computers. Default: `FARBUS_ENGINE`, else v86. */
+  /** The engine of its computers. Default: `FARBUS_ENGINE`, else auto. */
   readonly engine?: 'v86' | 'kvm' | 'auto';
   /** The segments by name. */
   readonly segments?: Readonly<Record<string, SiteSegment>>;

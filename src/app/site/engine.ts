@@ -3,14 +3,10 @@ import { FarbusError, messageOf } from '../../base/errors.js';
 import type { ComputerPlan } from '../../site/plan.js';
 import { checkMachine, chooseEngine, type EngineChoice } from '../computer/engine-choice.js';
 
-/**
- * Parts of a computer's plan that the KVM engine cannot do yet, in the words of the site file. A
- * system that its firmware boots may need a screen; users who name KVM know that theirs does not.
- */
-export function beyondKvm({ engine, system, snapshot, drives }: ComputerPlan): string[] {
+/** Parts of a computer's plan that the KVM engine cannot do yet, in the words of the site file. */
+export function beyondKvm({ system, snapshot, drives }: ComputerPlan): string[] {
   const ide = drives.some((drive) => drive.kind === 'text' && drive.bus === 'ide');
   return [
-    ...(system.bios && engine !== 'kvm' ? ['a screen'] : []),
     ...(system.debian === 11 && system.kernel === undefined ? ['debian: 11'] : []),
     ...(snapshot === undefined ? [] : ['snapshot']),
     ...(ide ? ['bus=ide'] : []),
@@ -23,8 +19,10 @@ export function beyondKvm({ engine, system, snapshot, drives }: ComputerPlan): s
  */
 export function engineOf(plan: ComputerPlan, env: NodeJS.ProcessEnv): EngineChoice {
   try {
-    const choice = chooseEngine(plan.engine, env, beyondKvm(plan));
-    checkMachine(choice, plan.memory ?? 0, plan.processors);
+    const { bios, kernel, initrd } = plan.system;
+    const { memory, processors } = plan;
+    const choice = chooseEngine(plan.engine, env, { lacks: beyondKvm(plan), bios, kernel, initrd, memory });
+    checkMachine(choice, memory ?? 0, processors);
     return choice;
   } catch (error) {
     throw new FarbusError(`${plan.name}: ${messageOf(error)}`, { cause: error });

@@ -98,7 +98,7 @@ const options = {
     brief: 'v86 emulates a processor; kvm runs on the real one',
     about:
       'the processor: v86 emulates a 32-bit one anywhere; kvm runs 64-bit systems on the processor itself (Linux, see ' +
-      'docs/kvm.md); auto takes kvm if it works here. Default: FARBUS_ENGINE, else v86',
+      'docs/kvm.md); auto takes kvm if it works here and can do what is asked for. Default: FARBUS_ENGINE, else auto',
   },
   cpus: { value: 'N', default: '1', about: 'number of processors: with KVM up to 8' },
   exec: {
@@ -130,7 +130,7 @@ export const command = defineCommand({
   summary: 'start a computer whose disks are elsewhere',
   usage: ['[--drive [SOURCE][,FILTER]...[,bus=BUS][,cdrom|,removable]]... [OPTIONS]'],
   about: `
-    The operating system of the computer is unmodified: Debian's i386 kernel, which is fetched on first use, a kernel of
+    The operating system of the computer is unmodified: Debian's kernel, which is fetched on first use, a kernel of
     yours, or with --bios the system on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 and so
     on), or a disk on an AHCI or IDE adapter. Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media
     are for a running computer.`,
@@ -205,9 +205,9 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
       }
     }
-    const namesKvm = (values.engine ?? io.env['FARBUS_ENGINE']) === 'kvm';
-    const lacks = beyondKvm(values, drives, values.screen || (wantsScreen && !namesKvm));
-    const engine = chooseEngine(values.engine, io.env, lacks);
+    const { bios, kernel, initrd } = values;
+    const needs = { lacks: beyondKvm(values, drives), bios, kernel, initrd, memory: wanted || undefined };
+    const engine = chooseEngine(values.engine, io.env, needs);
     if (engine.why !== undefined) log.log('info', engine.why);
     checkMachine(engine, wanted || 0, processors);
     const choosing = chooseGuest({
@@ -281,11 +281,13 @@ function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
 }
 
 /** Needs of these options that the KVM engine does not meet yet. */
-function beyondKvm({ snapshot }: RunValues, drives: readonly ClientDrive[], screen: boolean): string[] {
-  const ide = drives.some(({ bus }) => bus === 'ide');
-  return [screen && 'a screen', snapshot !== undefined && '--snapshot', ide && 'bus=ide'].filter(
-    (one) => one !== false,
-  );
+function beyondKvm({ snapshot, debian, screen }: RunValues, drives: readonly ClientDrive[]): string[] {
+  return [
+    ...(screen ? ['a screen'] : []),
+    ...(snapshot === undefined ? [] : ['--snapshot']),
+    ...(debian === '11' ? ['--debian 11'] : []),
+    ...(drives.some(({ bus }) => bus === 'ide') ? ['bus=ide'] : []),
+  ];
 }
 
 function wholeMiB(bytes: number): number {
