@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { makeCertificates } from '../../src/network/certificates/folder.node.js';
@@ -107,6 +107,15 @@ describe('a folder that has a CA', () => {
     expect(readFileSync(join(folder, 'server-key.pem'), 'utf8')).toBe(before);
   });
 
+  it('takes a server and a client of one name at once', async () => {
+    const folder = join(tempFolder(), 'pki');
+    await make(folder, []);
+    await make(folder, ['node1'], 'node1');
+    expect(readdirSync(join(folder, 'node1')).sort()).toEqual([
+      ...['ca-cert.pem', 'client-cert.pem', 'client-key.pem', 'server-cert.pem', 'server-key.pem'],
+    ]);
+  });
+
   it('renews what was deleted, and asks for the missing half of a pair', async () => {
     const folder = join(tempFolder(), 'pki');
     await make(folder, []);
@@ -168,6 +177,7 @@ describe('refusals', () => {
     chmodSync(folder, 0o777);
     await expect(make(folder, [])).rejects.toThrow(/other users can write to .*: run chmod go-w/);
     await expect(make(tempImage(1), [])).rejects.toThrow(/is not a folder/);
+    await expect(make('/proc/none/pki', [])).rejects.toThrow(/cannot write the certificates/);
   });
 });
 

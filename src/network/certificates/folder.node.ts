@@ -9,7 +9,7 @@
 import { X509Certificate } from 'node:crypto';
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { errnoOf, failed, FarbusError } from '../../base/errors.js';
 import type { Authority, Pair, Subject } from './issue.node.js';
 import { clientName, hostName, serverNames } from './names.node.js';
@@ -75,7 +75,9 @@ export async function makeCertificates(folder: string, wanted: CertificatesWante
   const outputs: Output[] = ca ? [] : outputsOf(folder, 'ca', authority.pair);
   for (const plan of plans) {
     const pair = await authority.issue(plan, wanted.days);
-    if (plan.folder !== folder) outputs.push(...(await copyOfAuthority(plan.folder, authority)));
+    // A server and a client of one name share a folder.
+    const isNew = plan.folder !== folder && !plans.slice(0, pairs.length).some((one) => one.folder === plan.folder);
+    if (isNew) outputs.push(...(await copyOfAuthority(plan.folder, authority)));
     outputs.push(...outputsOf(plan.folder, plan.role, pair));
     pairs.push({ ...plan, path: certificatePath(plan.folder, plan.role), until: pair.until });
   }
@@ -199,7 +201,7 @@ async function write(folders: readonly string[], outputs: readonly Output[]): Pr
   const written: string[] = [];
   try {
     for (const folder of folders) {
-      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await makeFolder(folder);
       await checkFolder(folder);
     }
     for (const { path, text, mode } of outputs) {
@@ -210,5 +212,22 @@ async function write(folders: readonly string[], outputs: readonly Output[]): Pr
   } catch (error) {
     for (const path of written) await rm(path, { force: true });
     throw failed('cannot write the certificates', error);
+  }
+}
+
+/** Makes a folder, and those above it, unless it exists. */
+async function makeFolder(path: string): Promise<void> {
+  const make = (): Promise<void> =>
+    mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    });
+  try {
+    await make();
+  } catch (error) {
+    const above = dirname(resolve(path));
+    if (errnoOf(error) !== 'ENOENT' || above === resolve(path)) throw error;
+    // Node's own recursive mkdir never ends below a folder such as /proc.
+    await makeFolder(above);
+    await make();
   }
 }
