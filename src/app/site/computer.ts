@@ -11,6 +11,7 @@ import type { BlockDevice } from '../../block/device.js';
 import { LeaseArbiter } from '../../block/filters/lease.js';
 import type { Computer } from '../../computer/computer.js';
 import type { ClientDrive } from '../../computer/drives.js';
+import { endText } from '../../computer/guest-end.js';
 import { SharedAdapter } from '../../computer/shared-adapter.js';
 import type { Architecture } from '../../guest/lock.node.js';
 import type { Work } from '../../base/work.js';
@@ -158,7 +159,7 @@ class SiteComputer implements RunningComputer {
     this.#own(() => computer.stop());
     if (this.#over as boolean) return;
     computer.onSerial(collectBytes((bytes) => this.#events.output(bytes)));
-    void computer.ended.then((why) => this.#end('ended', why === 'halted' ? 'it has halted' : 'it asked for a reset'));
+    void computer.ended.then((why) => this.#end('ended', `it ${endText[why]}`));
     this.#state('booting', guest.version);
     const started = await startGuest(computer, guest, snapshot, memory, {
       log,
