@@ -13,6 +13,9 @@ export interface CommandTimes {
   readonly issued: number;
   /** The virtual I/O client had carried the command out. */
   readonly answered: number;
-  /** The driver consumed the completion. */
+  /**
+   * The controller learned that the driver consumed the completion: with shadow doorbells only when
+   * it looks at them next.
+   */
   readonly consumed: number;
 }
