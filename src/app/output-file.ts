@@ -1,8 +1,10 @@
 /**
  * Protects files from being overwritten by a command's output: an older output of the same kind is
- * replaced, but any other file may be the user's data.
+ * replaced, but any other file may be the user's data. Outputs make no folders: a mistyped path
+ * would leave one.
  */
 import { open, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { FarbusError } from '../base/errors.js';
 import { printable } from '../storage/opening.node.js';
 
@@ -34,4 +36,16 @@ export async function checkOutputFile(
     await file.close();
   }
   throw new FarbusError(`${printable(path)} exists and is not ${what}: give another path, or delete it first`);
+}
+
+/**
+ * Refuses an output whose folder does not exist, before the work that would be lost.
+ * @throws FarbusError
+ */
+export async function checkOutputFolder(path: string): Promise<void> {
+  const folder = dirname(resolve(path));
+  const found = await stat(folder).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  const why = found ? `${printable(folder)} is no folder` : `there is no folder ${printable(folder)}: make it`;
+  throw new FarbusError(`cannot write ${printable(path)}: ${why}, or give another path`);
 }

@@ -18,23 +18,24 @@ export const replaceMark = '.farbus-';
 export interface ReplaceOptions {
   /** Permissions of the file. Default 0600. */
   readonly mode?: number;
+  /** If true, the folder is made if it does not exist. Default false. */
+  readonly makesFolder?: boolean;
   /** If true, the file and its name are on the medium when the promise resolves. Default false. */
   readonly durable?: boolean;
 }
 
 /**
  * Replaces the file at `path` by a file with the bytes of `parts`, in order. A reader sees the old
- * file or the new one, never a mixture. Makes the folder if it does not exist. Replaces a link at
- * `path` instead of following it. If it rejects (with the system's error), the old file is
- * unchanged.
+ * file or the new one, never a mixture. Replaces a link at `path` instead of following it. If it
+ * rejects (with the system's error), the old file is unchanged.
  */
 export async function replaceFile(
   path: string,
   parts: Iterable<Uint8Array | string>,
-  { mode = 0o600, durable = false }: ReplaceOptions = {},
+  { mode = 0o600, makesFolder = false, durable = false }: ReplaceOptions = {},
 ): Promise<void> {
   const folder = dirname(resolve(path));
-  await (durable ? makeDurableFolder(folder) : mkdir(folder, { recursive: true }));
+  if (makesFolder) await (durable ? makeDurableFolder(folder) : mkdir(folder, { recursive: true }));
   const temporary = await temporaryBeside(path);
   const file = await open(temporary, 'wx', mode);
   try {

@@ -55,7 +55,7 @@ export async function prepareFolder(folder: string): Promise<void> {
 
 /** Replaces the file `path` atomically. */
 export async function replaceInCache(path: string, data: Uint8Array | string): Promise<void> {
-  await inCache(path, () => replaceFile(path, [data], { mode: 0o666 }));
+  await inCache(path, () => replaceFile(path, [data], { mode: 0o666, makesFolder: true }));
 }
 
 /**

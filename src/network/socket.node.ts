@@ -276,12 +276,14 @@ const maxSocketPath = 107;
 
 /**
  * Checks the path's length, because libuv would cut a long path and use another socket.
- * @throws FarbusError
+ * @throws FarbusError with exit status 2: the path is wrong whatever is on the disk
  */
 export function checkSocketPath(path: string): void {
   if (Buffer.byteLength(path) <= maxSocketPath) return;
   throw new FarbusError(
     `the path of a unix socket has at most ${maxSocketPath} bytes, and ${path} has ${Buffer.byteLength(path)}: choose a shorter one`,
+    // Of no use for a server's own control socket, but no reason for the server not to run.
+    { exitCode: 2, kind: 'failed' },
   );
 }
 

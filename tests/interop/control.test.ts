@@ -91,7 +91,7 @@ describe('Sockets of commands', () => {
     ]) {
       const { code, stderr } = place.run(...args);
       expect(stderr, args[0]).toMatch(too);
-      expect(code, args[0]).toBe(1);
+      expect(code, args[0]).toBe(2);
     }
     // A server works without its control socket, and says what that means.
     const { child, said } = await place.start('serve', '--listen', 'nbd://127.0.0.1:0', place.image);

@@ -3,7 +3,16 @@
  * in the middle.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -246,7 +255,7 @@ describe('reports errors in one line', () => {
     [[], 2, /FROM TO/],
     [[path], 2, /FROM TO/],
     [[path, 'a', 'b'], 2, /third/],
-    [[path, path], 1, /same|locked/],
+    [[path, path], 2, /are the same/],
     [[path, other], 1, /exists with 1048576 bytes, and the source has 4194304/],
     [[path, 'memory:1M'], 1, /too small/],
     [[path, tempFolder()], 1, /folder/],
@@ -259,7 +268,21 @@ describe('reports errors in one line', () => {
     expect(result).toMatchObject({ stdout: '' });
     expect(result.stderr).toMatch(/^farbus: [^\n]+\n$/);
     expect(result.stderr).toMatch(message);
-    if (args[1] !== path) expect(result.code).toBe(code);
+    expect(result.code).toBe(code);
+  });
+
+  it.each([
+    ['by a link', (from: string) => [from, link(from)]],
+    ['in part', (from: string) => [`${from},offset=4096`, from]],
+    ['by its bytes', (from: string) => [from, `raw:${from}`]],
+    ['by the file of its overlay', (from: string) => [`${from},overlay=${from}.o`, `${from}.o`]],
+  ])('a copy onto the source itself is refused, without the advice to delete it: %s', async (_, args) => {
+    const from = tempPath('from.img');
+    writeFileSync(from, new Uint8Array(MiB).fill(7));
+    const result = await farbus('copy', ...args(from));
+    expect(result).toMatchObject({ code: 1, stdout: '' });
+    expect(result.stderr).toMatch(/^farbus: \S+ and \S+ are the same: give another place to copy to\n$/);
+    expect(readFileSync(from).every((byte) => byte === 7)).toBe(true);
   });
 
   it('leaves no file if the source cannot be opened', async () => {
@@ -292,3 +315,9 @@ describe.skipIf(noLoop !== undefined)('block devices', () => {
     unmount();
   });
 });
+
+/** A link to a file. */
+function link(path: string): string {
+  symlinkSync(path, `${path}.link`);
+  return `${path}.link`;
+}

@@ -3,7 +3,7 @@
  * files are not touched.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { startGuest, type Guest } from '../../src/app/computer/start.js';
@@ -124,6 +124,14 @@ describe('A computer with a snapshot', () => {
     const file = join(folder, 'fresh.snap');
     expect(await start(file)).toEqual({ from: 'boot', calls: ['boot'], warnings: [] });
     expect(await start(file)).toEqual({ from: 'snapshot', calls: ['restore'], warnings: [] });
+  });
+
+  it('makes no folder for it, and says so before it boots', async () => {
+    const file = join(folder, 'none', 'fresh.snap');
+    await expect(start(file)).rejects.toThrow(
+      `there is no folder ${join(folder, 'none')}: make it, or give another path`,
+    );
+    expect(existsSync(join(folder, 'none'))).toBe(false);
   });
 
   it('boots and saves a new one, with a message, if it is empty, cut off, damaged or of an older version', async () => {

@@ -37,6 +37,7 @@ import { createKvm } from '../../machine/engines/kvm/kvm.node.js';
 import { createV86 } from '../../machine/engines/v86/engine.js';
 import { formatMac } from '../../network/ethernet/mac.js';
 import { maxMemory, type EngineName } from './engine-choice.js';
+import { checkOutputFolder } from '../output-file.js';
 import { goOnFrom, saveTo } from './snapshot.js';
 
 /** Minimum memory of a computer, in bytes. */
@@ -245,6 +246,7 @@ export async function startGuest(
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
   const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
+  if (file) await checkOutputFolder(file.path);
   const restored = file !== undefined && (await goOnFrom(computer, file));
   if (!restored) boot(computer, guest);
   if (once && guest.image) for (const part of partsOfImage(guest.image)) release(part);

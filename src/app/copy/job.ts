@@ -2,7 +2,7 @@
  * A copy between two open disks: sparse, with a journal by which it can be resumed, and verified if
  * requested.
  */
-import { failed, FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { failed, FarbusError, messageOf } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
 import type { Logger } from '../../base/log.js';
 import { compareDevices } from '../../block/compare.js';
@@ -19,6 +19,7 @@ import {
   writeJournal,
   type CopyEnd,
 } from './journal.js';
+import { sameError } from './target.js';
 
 export interface CopyJobOptions {
   /** The texts of source and target, for messages and the journal. */
@@ -120,7 +121,7 @@ export class CopyJob {
     const [one, other] = [source, target].map(({ info }) => info.identity.replace(/#[a-z0-9]+$/, ''));
     const identity = ({ info: { size, marks = {} } }: BlockDevice): DiskIdentity => ({ size, marks });
     if ((one !== '' && one === other) || sharesBytes(identity(source), identity(target))) {
-      throw usageError(`${from} and ${to} are the same: give another place to copy to`);
+      throw sameError(from, to);
     }
   }
 

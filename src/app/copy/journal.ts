@@ -142,7 +142,7 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
 /** Replaces the journal durably. */
 export async function writeJournal(path: string, journal: CopyJournal): Promise<void> {
   const text = JSON.stringify({ ...journal, checksum: checksumOf(journal) });
-  await replaceFile(path, [`${text}\n`], { durable: true });
+  await replaceFile(path, [`${text}\n`], { makesFolder: true, durable: true });
 }
 
 /** Removes the journal. */

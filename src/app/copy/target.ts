@@ -10,6 +10,7 @@ import type { BlockDevice } from '../../block/device.js';
 import { createImage } from '../../protocol/qemu/create.node.js';
 import { openError, printable } from '../../storage/opening.node.js';
 import { openPath } from '../../storage/open.node.js';
+import { isFileFilter } from '../filters.js';
 import { checkRawName } from '../source-format.js';
 import { sourceHint } from '../source-hint.js';
 import { imagePath, localPath, plainPath, type ImagePath, type Source } from '../source-text.js';
@@ -23,10 +24,12 @@ export interface CopyTarget {
 
 /**
  * Opens the target of a copy of `size` bytes.
+ * @param from The source that is copied; undefined if it has no text.
  * @param resume The target must already exist.
  * @throws FarbusError if it cannot be opened or written, or is too small
  */
 export async function openTarget(
+  from: Source | undefined,
   target: Source,
   size: number,
   resume: boolean,
@@ -34,6 +37,7 @@ export async function openTarget(
 ): Promise<CopyTarget> {
   // With filters the target is a part of an existing device, so no file is created.
   if (target.words.length > 0) return { device: await openFilteredTarget(target, size, options), fresh: false };
+  if (from) await checkOtherFile(from, target);
   const path = plainPath(target);
   const image = imagePath(target);
   const hasFormat = target.place.kind === 'local' && target.place.format !== undefined;
@@ -56,6 +60,27 @@ export async function openTarget(
     if (made) await rm(file!, { force: true });
     throw error;
   }
+}
+
+/**
+ * Refuses a target that is a file of the source. Looked at later it would only have another size,
+ * and the advice to delete it would cost the source.
+ */
+async function checkOtherFile(from: Source, target: Source): Promise<void> {
+  const path = localPath(target);
+  const there = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  if (!there) return;
+  const files = from.words.flatMap(([name, value]) => (value !== undefined && isFileFilter(name) ? [value] : []));
+  for (const file of [localPath(from), ...files]) {
+    const one = file === undefined ? undefined : await stat(file).catch(() => undefined);
+    if (one?.dev === there.dev && one.ino === there.ino) throw sameError(from.text, target.text);
+  }
+}
+
+/** The error of a copy onto itself. Equal texts are wrong whatever is on the disk. */
+export function sameError(from: string, to: string): FarbusError {
+  const message = `${from} and ${to} are the same: give another place to copy to`;
+  return from === to ? usageError(message) : new FarbusError(message);
 }
 
 async function openFilteredTarget(target: Source, size: number, options: SourceOptions): Promise<BlockDevice> {

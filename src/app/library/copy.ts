@@ -76,7 +76,8 @@ export async function copy(
     if (incomplete) throw incomplete;
     if (typeof to !== 'string') return await between(from, source, to, options);
     const opening = { reconnectSeconds, log, signal };
-    const { device, fresh } = await openTarget(parseSource(to), source.info.size, resume, opening);
+    const origin = typeof from === 'string' ? parseSource(from) : undefined;
+    const { device, fresh } = await openTarget(origin, parseSource(to), source.info.size, resume, opening);
     try {
       if (typeof from !== 'string') return await between(from, source, device, options, fresh);
       return await byTexts({ from, to, source, target: device, fresh }, options);

@@ -1,6 +1,7 @@
 /** Parses the addresses that a server listens at, from `--listen` and configuration files. */
 import { usageError } from '../../base/errors.js';
 import { parseListenAddress, type ListenAddress } from '../../export/nbd/address.js';
+import { checkSocketPath } from '../../network/socket.node.js';
 import { parseAoe } from '../../protocol/aoe/uri.js';
 
 /** An address for NBD, or a segment for AoE. */
@@ -12,7 +13,11 @@ export function parseListen(text: string): Listen {
   if (port !== undefined) {
     throw usageError(`--listen ${text}: an address here is an NBD URI: write nbd://${host || '0.0.0.0'}:${port}`);
   }
-  if (!text.startsWith('aoe:')) return { nbd: parseListenAddress(text) };
+  if (!text.startsWith('aoe:')) {
+    const nbd = parseListenAddress(text);
+    if ('path' in nbd) checkSocketPath(nbd.path);
+    return { nbd };
+  }
   parseAoe(text);
   return { aoe: text };
 }

@@ -13,6 +13,7 @@ import { bootId } from '../../base/boot-id.node.js';
 import { Exports } from '../../export/exports.js';
 import { Server } from '../../export/nbd/server.js';
 import { listenOn } from '../../network/listen.node.js';
+import { checkSocketPath } from '../../network/socket.node.js';
 import { runCommand } from '../ui/child.js';
 import { enroll } from '../ui/enroll.js';
 import { filtersOf } from '../../app/filters.js';
@@ -77,6 +78,7 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
   if (text === undefined) throw usageError('attach what? Give a SOURCE: farbus attach disk.img -- COMMAND {nbd}');
   if (more !== undefined) throw usageError(`${more} does not belong here: a COMMAND begins after --`);
   if (values.socket === '') throw usageError('--socket needs a path');
+  if (values.socket !== undefined) checkSocketPath(values.socket);
   const filters = filtersOf(values);
   const source = parseSource(text);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);

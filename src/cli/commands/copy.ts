@@ -107,7 +107,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const incomplete = tailError(from, source.info);
     if (incomplete) throw incomplete;
     const opened = await signals.during(
-      openTarget(place, source.info.size, values.resume, {
+      openTarget(origin, place, source.info.size, values.resume, {
         reconnectSeconds,
         log,
         signal: signals.signal,

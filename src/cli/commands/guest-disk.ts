@@ -7,6 +7,7 @@ import { defaultSize, makeGuestDisk, minSize } from '../../guest/disk/guest-disk
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
+import { checkOutputFolder } from '../../app/output-file.js';
 import { ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
 
@@ -53,6 +54,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (size < minSize || size > maxSize || size % (1 << 20) !== 0)
     throw usageError(`--size ${values.size}: expected ${minSize >> 20}M to 64G, in whole mebibytes`);
   if (existsSync(out) && !values.force) throw new FarbusError(`${out} exists: --force replaces it`);
+  await checkOutputFolder(out);
   const progress = new ProgressLine(io);
   const log = stderrLogger(io, values.quiet);
   const signals = onSignals();

@@ -6,7 +6,7 @@ import { askComputer, type Screenshot } from '../../app/computer/control.js';
 import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
-import { checkOutputFile } from '../../app/output-file.js';
+import { checkOutputFile, checkOutputFolder } from '../../app/output-file.js';
 import { isPng } from '../../app/computer/png.js';
 import { asciiOf, hasUnicode } from '../ui/style.js';
 
@@ -32,7 +32,10 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (name === undefined || (file === undefined) !== values.text || more.length > 0) {
     throw usageError('farbus screenshot NAME FILE.png: give a computer and a file, or --text');
   }
-  if (file !== undefined) await checkOutputFile(file, 'a PNG picture', isPng);
+  if (file !== undefined) {
+    await checkOutputFolder(file);
+    await checkOutputFile(file, 'a PNG picture', isPng);
+  }
   const request = { command: 'screenshot', picture: file !== undefined };
   const { png, text } = (await askComputer(name, request, { env: io.env, onWorking: tellWaiting(io) })) as Screenshot;
   if (file === undefined) {
