@@ -88,7 +88,7 @@ export function parseSource(text: string): Source {
 }
 
 /**
- * Parses a source of a configuration file, whose author may be somebody else than its user.
+ * Parses a source of a configuration file, whose author may be another user.
  * @throws FarbusError if the text is invalid, or could make this computer run commands
  */
 export function parseForeignSource(text: string): Source {

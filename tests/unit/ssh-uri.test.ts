@@ -53,7 +53,7 @@ describe('URIs', () => {
     });
   });
 
-  it('a file of somebody else gives no option that could run a command', () => {
+  it('a file of another user gives no option that could run a command', () => {
     for (const part of ['identity=k&option=Compression=yes&option=ciphers=aes128-ctr', 'sudo', 'size=1M']) {
       expect(() => checkForeignUri(`ssh://h/x?${part}`)).not.toThrow();
     }

@@ -153,7 +153,7 @@ const keyOf = (option: string): string => option.slice(0, option.indexOf('='));
 /**
  * Refuses a URI that could make ssh run a command on this computer (ProxyCommand, `Match exec` in a
  * configuration file), load a library or write a file. For texts that the user did not type, such
- * as those of a site file that somebody else has written.
+ * as those of a site file that another user has written.
  * @throws FarbusError
  */
 export function checkForeignUri(text: string): void {
