@@ -101,7 +101,6 @@ export abstract class BlockBase implements BlockDevice {
   #makeFacets(): Facets {
     if (this.media) return {};
     const { uncheckedDirect: direct, uncheckedFiles: files } = this;
-    const load = files?.load;
     return {
       direct: direct && {
         read: (offset, into) => {
@@ -118,12 +117,6 @@ export abstract class BlockBase implements BlockDevice {
           this.#check(offset, length);
           return this.#lend(files.resident(offset, length));
         },
-        load:
-          load &&
-          (async (offset, length) => {
-            this.#check(offset, length);
-            return this.#run({}, async () => this.#lend(await load(offset, length)));
-          }),
       },
     };
   }

@@ -36,11 +36,6 @@ export interface FileRanges {
    * @throws BlockError like `read`
    */
   resident(offset: number, length: number): FileRange | undefined;
-  /**
-   * Loads a range into the page cache and gives its place. Resolves with undefined if the caller
-   * must use `read`. Absent if the device cannot load without a thread.
-   */
-  readonly load?: ((offset: number, length: number) => Promise<FileRange | undefined>) | undefined;
 }
 
 /** The place of a range in a file. It counts as a request in flight until its release. */

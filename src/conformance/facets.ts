@@ -6,16 +6,7 @@ import type { BlockDevice } from '../block/device.js';
 import type { FileRange } from '../block/direct.js';
 import { Random } from './random.js';
 import { expect } from './expect.js';
-import {
-  expectBytes,
-  expectKind,
-  expectSame,
-  expectThrow,
-  readBytes,
-  writeBytes,
-  type AddTest,
-  type Subject,
-} from './subject.js';
+import { expectBytes, expectSame, expectThrow, readBytes, writeBytes, type AddTest, type Subject } from './subject.js';
 
 /** The facets of a device that its caller may count on. */
 export type FacetName = 'direct' | 'files';
@@ -117,12 +108,10 @@ export function facetTests(test: AddTest, offered: readonly FacetName[], readDes
       for (let i = 0; i < rounds; i++) {
         const { offset, length } = rangeOf(subject, random);
         done += check(files.resident(offset, length), offset, length);
-        done += check(await files.load?.(offset, length), offset, length);
       }
       expect(done > 0, 'no file range was given');
       const { size, blockSize } = device.info;
       expectThrow('range', () => files.resident(size, blockSize));
-      if (files.load) await expectKind('range', files.load(size, blockSize));
     });
   }
 }

@@ -60,7 +60,6 @@ export class MeterFilter extends Filter {
   /** A file range counts as one read, which ends when the range is known. */
   protected override get uncheckedFiles(): FileRanges | undefined {
     const { files } = this.next;
-    const load = files?.load;
     const counted = (range: FileRange | undefined, start: number): FileRange | undefined => {
       if (range) this.#count('read', start);
       return range;
@@ -71,12 +70,6 @@ export class MeterFilter extends Filter {
           const start = performance.now();
           return counted(files.resident(offset, length), start);
         },
-        load:
-          load &&
-          (async (offset, length) => {
-            const start = performance.now();
-            return counted(await load(offset, length), start);
-          }),
       }
     );
   }

@@ -33,9 +33,6 @@ const cqeSize = 16;
  * Operations (low byte). {@link Entry.operation} also contains flags of the entry (the byte above).
  */
 export const IORING_OP_READ = 22;
-export const IORING_OP_FADVISE = 24;
-/** Flag: the next entry begins when this one has ended, even if it fails. */
-export const IOSQE_IO_HARDLINK = 8 << 8;
 /** Flag: a thread of the kernel runs the operation; it is not tried within the call. */
 export const IOSQE_ASYNC = 16 << 8;
 
@@ -44,13 +41,10 @@ export interface Entry {
   /** IORING_OP_… | IOSQE_… . */
   readonly operation: number;
   readonly fd: number;
-  /** Offset in the file and length, in bytes. */
+  /** Offset in the file, in bytes. */
   readonly offset: number;
-  readonly length: number;
   /** Memory that must not move until the entry has completed. */
-  readonly into?: Uint8Array;
-  /** The advice of IORING_OP_FADVISE. */
-  readonly advice?: number;
+  readonly into: Uint8Array;
   /** Identifies the completion (user_data): a signed number of 32 bits. */
   readonly tag: number;
 }
@@ -128,21 +122,19 @@ export class Ring {
   }
 
   /** Puts an entry into the submission queue. The caller makes sure that there is room. */
-  put({ operation, fd, offset, length, into, advice = 0, tag }: Entry): void {
+  put({ operation, fd, offset, into, tag }: Entry): void {
     const { tail: place, mask, array } = this.#sq;
     const tail = this.#rings[place]!;
     const index = tail & mask;
     const at = index * sqeSize;
     const sqes = this.#sqes;
-    // opcode, flags, ioprio; fd; off; addr; len; rw_flags or advice; user_data; the rest stays
-    // zero.
+    // opcode, flags, ioprio; fd; off; addr; len; user_data; the rest stays zero.
     sqes.setUint32(at, operation, true);
     sqes.setInt32(at + 4, fd, true);
     sqes.setUint32(at + 8, offset % 0x1_0000_0000, true);
     sqes.setUint32(at + 12, Math.floor(offset / 0x1_0000_0000), true);
-    sqes.setBigUint64(at + 16, into ? this.#addressOf(into) : 0n, true);
-    sqes.setUint32(at + 24, length, true);
-    sqes.setUint32(at + 28, advice, true);
+    sqes.setBigUint64(at + 16, this.#addressOf(into), true);
+    sqes.setUint32(at + 24, into.length, true);
     sqes.setInt32(at + 32, tag, true);
     this.#rings[array + index] = index;
     Atomics.store(this.#rings, place, (tail + 1) | 0);

@@ -22,8 +22,6 @@ const fdatasync = promisify(fs.fdatasync);
 const closeFd = promisify(fs.close);
 const openFd = promisify(fs.open);
 
-/** Back-off after a fetch whose pages did not stay resident, in ms. Chosen, not measured. */
-const fetchRestMs = 200;
 /** Major number of the kernel's NBD devices. */
 const nbdMajor = 43;
 
@@ -40,8 +38,6 @@ export abstract class DescriptorDevice extends BlockBase {
   /** Undefined without koffi. */
   readonly #cache: PageCache | undefined;
   readonly #uring: Uring | undefined;
-  /** No fetch is tried before this time, in ms of performance.now(). */
-  #fetchAgain = 0;
 
   /**
    * Takes over both descriptors: `close` closes them.
@@ -99,25 +95,13 @@ export abstract class DescriptorDevice extends BlockBase {
 
   protected override get uncheckedFiles(): FileRanges | undefined {
     const cache = this.#cache;
-    const ring = this.#uring;
     if (!cache?.mayHold) return undefined;
     const resident = (offset: number, length: number): FileRange | undefined => {
       if (!cache.holds(offset, length)) return undefined;
       const ready = (at: number, count: number): boolean => cache.holds(at, count);
       return { fd: this.fd, offset, ready, release: () => undefined };
     };
-    const load = async (by: Uring, offset: number, length: number): Promise<FileRange | undefined> => {
-      if (length > maxAtOnce || performance.now() < this.#fetchAgain) return undefined;
-      const fetched = await new Promise<number>((resolve) => {
-        if (!by.fetch(this.fd, offset, length, resolve)) resolve(-1);
-      });
-      const range = fetched > 0 ? resident(offset, length) : undefined;
-      // The kernel may cap the read-ahead: back off, or the disk is waited for twice
-      // (docs/notes/kernel.md, "Read-ahead").
-      if (!range) this.#fetchAgain = performance.now() + fetchRestMs;
-      return range;
-    };
-    return { resident, load: ring && ((offset, length) => load(ring, offset, length)) };
+    return { resident };
   }
 
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

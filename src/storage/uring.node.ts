@@ -14,21 +14,10 @@ import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { SpinWait } from '../base/spin-wait.node.js';
 import { koffi } from '../linux/koffi.node.js';
-import {
-  IORING_OP_FADVISE,
-  IORING_OP_READ,
-  IOSQE_ASYNC,
-  IOSQE_IO_HARDLINK,
-  Ring,
-  type Entry,
-} from '../linux/io-uring.node.js';
+import { IORING_OP_READ, IOSQE_ASYNC, Ring } from '../linux/io-uring.node.js';
 
-/** posix_fadvise(2): POSIX_FADV_WILLNEED. */
-const WILLNEED = 3;
-/** Most reads in flight. */
+/** Most reads in flight, which is the size of the submission queue. */
 const entries = 256;
-/** Entries of the submission queue: two for each read (advice and read). */
-const places = 2 * entries;
 /** So many queued reads are submitted immediately; fewer are submitted in the next microtask. */
 const batch = 32;
 /**
@@ -36,17 +25,6 @@ const batch = 32;
  * takes.
  */
 const spinMs = 0.15;
-/**
- * A read of at least this length is preceded by an advice, in bytes: it exceeds Linux's own
- * read-ahead.
- */
-const longSize = 1 << 18;
-/** Length of the end of a fetched range that is read, in bytes. */
-const endSize = 4096;
-/**
- * The user_data of an entry without a slot: its completion is ignored. A signed number of 32 bits.
- */
-const noSlot = -1;
 /**
  * The kernel sends a read to the disk within the submitting call, and waits there while the disk's
  * queue is full. So if more than `direct` reads are in flight, a kernel thread does it instead
@@ -101,7 +79,7 @@ export class Uring {
     if (!tried) {
       tried = true;
       try {
-        shared = new Uring(new Ring(places));
+        shared = new Uring(new Ring(entries));
       } catch {
         // The kernel does not know or permit io_uring.
       }
@@ -116,48 +94,15 @@ export class Uring {
    * @returns false if this ring cannot take the read: use a thread
    */
   read(fd: number, into: Uint8Array, offset: number, done: (result: number) => void): boolean {
-    const { length } = into;
-    const slot = this.#slot(into, done);
-    if (slot === undefined) return false;
-    // Let the kernel request all of a long read from the disk at once. Without the advice it
-    // requests the next part when the last one has arrived.
-    if (length >= longSize) this.#announce(fd, offset, length);
-    this.#put({ operation: this.#operation(), fd, offset, length, into, tag: slot });
-    this.#submitSoon();
-    return true;
-  }
-
-  /**
-   * Begins to load a range into the page cache, and reads its end: when that has arrived, the rest
-   * usually has too.
-   * @param done like {@link read}, for the bytes of the end
-   * @returns false if this ring cannot take it
-   */
-  fetch(fd: number, offset: number, length: number, done: (result: number) => void): boolean {
-    const end = new Uint8Array(Math.min(endSize, length));
-    const slot = this.#slot(end, done);
-    if (slot === undefined) return false;
-    this.#announce(fd, offset, length);
-    const at = offset + length - end.length;
-    this.#put({ operation: this.#operation(), fd, offset: at, length: end.length, into: end, tag: slot });
-    this.#submitSoon();
-    return true;
-  }
-
-  #slot(into: Uint8Array, done: (result: number) => void): number | undefined {
     const slot = this.#broken || into.length < minLength ? undefined : this.#free.pop();
-    if (slot !== undefined) this.#pending[slot] = { into, done };
-    return slot;
-  }
-
-  #operation(): number {
+    if (slot === undefined) return false;
+    this.#pending[slot] = { into, done };
     const straight = entries - this.#free.length <= direct && performance.now() >= this.#indirectUntil;
-    return straight ? IORING_OP_READ : IORING_OP_READ | IOSQE_ASYNC;
-  }
-
-  #announce(fd: number, offset: number, length: number): void {
-    const operation = IORING_OP_FADVISE | IOSQE_IO_HARDLINK;
-    this.#put({ operation, fd, offset, length, advice: WILLNEED, tag: noSlot });
+    const operation = straight ? IORING_OP_READ : IORING_OP_READ | IOSQE_ASYNC;
+    this.#ring.put({ operation, fd, offset, into, tag: slot });
+    this.#queued++;
+    this.#submitSoon();
+    return true;
   }
 
   #submitSoon(): void {
@@ -167,12 +112,6 @@ export class Uring {
       this.#scheduled = true;
       queueMicrotask(this.#submitQueued);
     }
-  }
-
-  /** Queues an entry. There is always room: two entries for each slot. */
-  #put(entry: Entry): void {
-    this.#ring.put(entry);
-    this.#queued++;
   }
 
   readonly #submitQueued = (): void => {
@@ -246,7 +185,6 @@ export class Uring {
   }
 
   readonly #finish = (slot: number, result: number): void => {
-    if (slot === noSlot) return;
     const pending = this.#pending[slot];
     this.#pending[slot] = undefined;
     this.#free.push(slot);

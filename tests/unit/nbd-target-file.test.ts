@@ -9,7 +9,6 @@ import type { FileRange, FileRanges } from '../../src/block/direct.js';
 import { MeterFilter } from '../../src/export/meter.js';
 import { fileCalls } from '../../src/linux/files.node.js';
 import { openPath } from '../../src/storage/open.node.js';
-import { Uring } from '../../src/storage/uring.node.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { Random } from '../../src/conformance/random.js';
 import { testWithKoffi } from '../support/koffi.js';
@@ -27,11 +26,8 @@ const bytes = new Random(1).bytes(size);
 class FileDisk extends MemoryDevice {
   lent = 0;
   back = 0;
-  fetched = 0;
   ready: (offset: number) => boolean = () => true;
   failing = false;
-  /** The outcome of loading a range into the page cache. */
-  soon: () => 'there' | 'away' | 'failed' = () => 'away';
   readonly #fd: number;
   readonly #shift: number;
 
@@ -43,7 +39,7 @@ class FileDisk extends MemoryDevice {
   }
 
   protected override get uncheckedFiles(): FileRanges {
-    return { resident: (offset) => this.#resident(offset), load: (offset, length) => this.#load(offset, length) };
+    return { resident: (offset) => this.#resident(offset) };
   }
 
   #resident(offset: number): FileRange | undefined {
@@ -55,20 +51,6 @@ class FileDisk extends MemoryDevice {
       ready: (at) => this.ready(at - this.#shift),
       release: () => this.back++,
     };
-  }
-
-  async #load(offset: number, length: number): Promise<FileRange | undefined> {
-    const soon = this.soon();
-    await new Promise((resolve) => setTimeout(resolve, 1));
-    if (soon === 'failed') throw new Error('a bad sector');
-    if (soon === 'away') return undefined;
-    this.fetched++;
-    const { ready } = this;
-    this.ready = () => true;
-    const range = this.#resident(offset);
-    this.ready = ready;
-    expect(length).toBeGreaterThan(0);
-    return range;
   }
 
   protected override async doRead(...request: Parameters<MemoryDevice['doRead']>): Promise<void> {
@@ -152,7 +134,6 @@ describe('a read that is sent from a file', () => {
         random.below(3) === 0 ? 0 : 1 + random.below(Math.min(length, 400_000)),
       );
       device.ready = () => random.below(4) !== 0;
-      device.soon = () => (['there', 'away', 'failed'] as const)[random.below(3)]!;
       await peer.enter('disk');
       const requests = Array.from({ length: 40 }, (_, cookie) => {
         const length = 512 * (1 + random.below(random.chance(0.5) ? 2048 : 64));
@@ -178,34 +159,18 @@ describe('a read that is sent from a file', () => {
     },
   );
 
-  it.each(['there', 'away', 'failed'] as const)('waits for the disk, whose result is: %s', async (soon) => {
+  it('is read into memory if it is not in the page cache', async () => {
     const device = disk(4096);
     const peer = new Peer(exportsOf({ disk: new MeterFilter(device) }));
     const counts = sendFiles(peer, (length) => length);
     await peer.enter('disk');
     device.ready = () => false;
-    device.soon = () => soon;
     const { data, error } = await peer.ask({ command: 0, offset: 512, length: 1 << 20 });
     expect(error).toBe(0);
     expect(Buffer.compare(data, bytes.subarray(512, 512 + (1 << 20)))).toBe(0);
-    expect([device.fetched, device.back]).toEqual(soon === 'there' ? [1, 1] : [0, 0]);
-    expect(counts.sent).toBe(soon === 'there' ? 1 << 20 : 0);
+    expect([device.lent, counts.sent]).toEqual([0, 0]);
     peer.target.destroy();
     await peer.target.finished;
-    await device.close();
-  });
-
-  it('is dropped if its client disconnects before the data arrives', async () => {
-    const device = disk();
-    const peer = new Peer(exportsOf({ disk: device }));
-    sendFiles(peer, (length) => length);
-    await peer.enter('disk');
-    device.ready = () => false;
-    device.soon = () => 'there';
-    for (let i = 0; i < 5; i++) await peer.request({ command: 0, cookie: BigInt(i), offset: 0, length: 1 << 20 });
-    peer.target.destroy();
-    await peer.target.finished;
-    expect([device.fetched, device.back]).toEqual([5, 5]);
     await device.close();
   });
 
@@ -261,24 +226,6 @@ describe('a file on a local disk', () => {
     expect(closed).toBe(false);
     range!.release();
     await closing;
-  });
-
-  testWithKoffi('is lent when what was on the disk only is in memory, or else is to be read', async () => {
-    const path = tempPath('disk');
-    writeFileSync(path, bytes);
-    execFileSync('sync', [path]);
-    const device = await openPath(path, { exclusive: true });
-    execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0'], { stdio: 'ignore' });
-    const { load } = device.files!;
-    expect(load !== undefined).toBe(Uring.here() !== undefined);
-    if (load) {
-      const range = await load(1 << 20, 1 << 20);
-      expect(range!.ready(1 << 20, 1 << 20)).toBe(true);
-      range!.release();
-      expect(await load(0, 4 << 20)).toBeUndefined();
-      await expect(load(size - 512, 1024)).rejects.toThrow();
-    }
-    await device.close();
   });
 
   testWithKoffi('is not, where a page has left memory or the file has become shorter', async () => {

@@ -90,16 +90,6 @@ describe.skipIf(!ring)('reads by io_uring', () => {
     expect(await read(new Uint8Array(4096), 0)).toBe(4096);
   });
 
-  it.each([4096, 1 << 20, 5 << 20])('fetch a range of %i bytes that was not in the page cache', async (length) => {
-    forget();
-    const offset = 512;
-    const fetched = await new Promise((resolve) => expect(ring!.fetch(fd, offset, length, resolve)).toBe(true));
-    expect(fetched).toBe(4096);
-    const into = new Uint8Array(length);
-    expect(await read(into, offset)).toBe(length);
-    expect(content.compare(into, 0, length, offset, offset + length)).toBe(0);
-  });
-
   it('end where the file ends, and report errors', async () => {
     expect(await read(new Uint8Array(4096), size - 1000)).toBe(1000);
     expect(await read(new Uint8Array(4096), size + 4096)).toBe(0);

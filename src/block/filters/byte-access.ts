@@ -104,13 +104,9 @@ export class ByteAccessFilter extends Filter {
 
   protected override get uncheckedFiles(): FileRanges | undefined {
     const { files } = this.next;
-    const load = files?.load;
     return (
       files && {
         resident: (offset, length) => (this.#isWhole(offset, length) ? files.resident(offset, length) : undefined),
-        load:
-          load &&
-          ((offset, length) => (this.#isWhole(offset, length) ? load(offset, length) : Promise.resolve(undefined))),
       }
     );
   }

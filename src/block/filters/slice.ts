@@ -54,13 +54,7 @@ export class SliceFilter extends Filter {
 
   protected override get uncheckedFiles(): FileRanges | undefined {
     const { files } = this.next;
-    const load = files?.load;
-    return (
-      files && {
-        resident: (offset, length) => files.resident(this.#start + offset, length),
-        load: load && ((offset, length) => load(this.#start + offset, length)),
-      }
-    );
+    return files && { resident: (offset, length) => files.resident(this.#start + offset, length) };
   }
 
   protected override doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -3,10 +3,8 @@
  *
  * 1. A long read of a device with file ranges, of data in the page cache, on a stream where that is
  *    faster (outbox.ts): the kernel sends it from there (sendfile(2), file-reply.ts).
- * 2. A long read of such a device, of other data: it is loaded into the page cache without a
- *    thread, and then sent from there.
- * 3. A device with synchronous reads, which has the data at once: into the memory of the reply.
- * 4. Any other read: into the memory of the reply, when the device has read it.
+ * 2. A device with synchronous reads, which has the data at once: into the memory of the reply.
+ * 3. Any other read: into the memory of the reply, when the device has read it.
  */
 import { buffersOf } from '../../../base/buffers.js';
 import type { DirectAccess, FileRange, FileRanges } from '../../../block/direct.js';
@@ -22,8 +20,6 @@ import { traceDone } from './trace.js';
  * bytes.
  */
 const minFile = 1 << 17;
-/** With this many messages unsent, no more data is loaded into the page cache for the client. */
-const maxFetched = 32;
 
 export class Reads {
   readonly #context: TransmissionContext;
@@ -44,7 +40,11 @@ export class Reads {
     const { outbox, steps } = this.#context;
     const files = this.#files;
     // Only reads into memory report trace steps.
-    if (files && request.length >= minFile && outbox.takesFiles && !steps.on) return this.#fromFile(files, request);
+    if (files && request.length >= minFile && outbox.takesFiles && !steps.on) {
+      const resident = residentOf(files, request);
+      if (resident) return this.#sendFrom(resident, request);
+      return this.#intoMemory(request, this.#roomFor(request));
+    }
     const piece = this.#roomFor(request);
     try {
       if (this.#direct?.read(request.offset, this.#dataOf(piece))) return this.#read(request, piece);
@@ -52,30 +52,6 @@ export class Reads {
       return this.#failed(request, piece, error);
     }
     this.#intoMemory(request, piece);
-  }
-
-  #fromFile(files: FileRanges, request: Request): void {
-    let resident;
-    try {
-      resident = files.resident(request.offset, request.length);
-    } catch {
-      // The read that follows fails with the same error.
-    }
-    if (resident) return this.#sendFrom(resident, request);
-    // The transmission has admitted this memory.
-    const room = this.#roomFor(request);
-    // Do not load pages for a client that does not read its replies: it could make the server read
-    // the whole disk. Replies in memory are limited, because their memory is counted.
-    if (!files.load || this.#context.outbox.unsent >= maxFetched) return this.#intoMemory(request, room);
-    files.load(request.offset, request.length).then(
-      (range) => {
-        if (!range) return this.#intoMemory(request, room);
-        this.#context.arena.release(room);
-        this.#sendFrom(range, request);
-      },
-      // The read fails with the same error.
-      () => this.#intoMemory(request, room),
-    );
   }
 
   #sendFrom(range: FileRange, request: Request): void {
@@ -114,5 +90,14 @@ export class Reads {
 
   #dataOf({ slab, start, end }: Piece): Uint8Array {
     return slab.bytes.subarray(start + this.headerSize, end);
+  }
+}
+
+function residentOf(files: FileRanges, { offset, length }: Request): FileRange | undefined {
+  try {
+    return files.resident(offset, length);
+  } catch {
+    // The read that follows fails with the same error.
+    return undefined;
   }
 }
