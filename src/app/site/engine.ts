@@ -25,6 +25,7 @@ export function engineOf(plan: ComputerPlan, env: NodeJS.ProcessEnv): EngineChoi
     checkMachine(choice, memory ?? 0, processors);
     return choice;
   } catch (error) {
-    throw new FarbusError(`${plan.name}: ${messageOf(error)}`, { cause: error });
+    const kind = error instanceof FarbusError ? error.kind : 'failed';
+    throw new FarbusError(`${plan.name}: ${messageOf(error)}`, { kind, cause: error });
   }
 }
