@@ -6,7 +6,7 @@
  * opened with O_EXCL, which fails on an existing link. So another user cannot place a link of that
  * name that makes this user overwrite another of his files.
  */
-import { constants } from 'node:fs';
+import { constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { lstat, mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf, FarbusError } from './errors.js';
@@ -103,4 +103,22 @@ export async function openForWriting(path: string, mode = 0o600): Promise<FileHa
   }
   const follow = found?.isSymbolicLink() ? 0 : O_NOFOLLOW;
   return open(path, O_WRONLY | O_CREAT | O_TRUNC | follow, mode);
+}
+
+/**
+ * Makes a folder, and the folders above it. Succeeds if it exists.
+ *
+ * Node's own recursive mkdir never returns where a file system refuses with ENOENT in a folder that
+ * exists, as /proc does.
+ */
+export function makeFolders(path: string, mode: number): void {
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeFolders(dirname(path), mode);
+    makeFolders(path, mode);
+  }
 }

@@ -41,7 +41,8 @@ export function parseOptions<const O extends Options>(table: Syntax<O>, args: re
   }
   checkOnce(parsed.tokens, options);
   checkChoices(parsed.values, options);
-  return { values: parsed.values as Values<O>, operands: parsed.positionals, command };
+  const given = new Set(parsed.tokens.flatMap((token) => (token.kind === 'option' ? [token.name] : [])));
+  return { values: parsed.values as Values<O>, operands: parsed.positionals, command, args, given };
 }
 
 /** Refuses an option that the table does not define, and guesses the one that was meant. */

@@ -57,6 +57,10 @@ export interface Given<O extends Options> {
   readonly operands: readonly string[];
   /** The words after `--` of a command that `runs` another one; undefined without `--`. */
   readonly command: readonly string[] | undefined;
+  /** The arguments as they were given, after the command's name. */
+  readonly args: readonly string[];
+  /** The names of the options that were given. */
+  readonly given: ReadonlySet<string>;
 }
 
 /** Pages of `farbus help` that explain the words of a usage line. */

@@ -1,19 +1,32 @@
 /** Folders for the logs of sites (XDG Base Directory Specification 0.8). */
-import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { makeFolders } from '../base/files.node.js';
 
 /** The folder of all sites' logs. It may not exist. */
 export function logsFolder(env: NodeJS.ProcessEnv): string {
   return join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'farbus');
 }
 
+/** Folder of the logs of detached processes. No site's name begins with a dot. */
+const detached = '.detached';
+
+/** The folder of the logs of a detached process. It may not exist. */
+export function detachedLogs(env: NodeJS.ProcessEnv, name: string): string {
+  return join(logsFolder(env), detached, name);
+}
+
+/** Like {@link detachedLogs}, but creates the folder if it does not exist. */
+export function detachedFolder(env: NodeJS.ProcessEnv, name: string): string {
+  return logFolder(env, join(detached, name));
+}
+
 /** The folder of a site's logs. Creates it if it does not exist. */
 export function logFolder(env: NodeJS.ProcessEnv, site: string): string {
   const folder = join(logsFolder(env), site);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder, 0o700);
   } catch (error) {
     throw new FarbusError(`cannot make the folder of logs: ${messageOf(error)}`, { cause: error });
   }

@@ -12,7 +12,7 @@ const pieceSize = 1 << 16;
 /** Maximum length of a line, in characters; a longer line is returned in parts. */
 const maxLine = 1 << 16;
 
-/** Sites with logs in `folder`, the most recently written first. */
+/** Sites with logs in `folder`, the most recently written first. Ignores hidden folders. */
 export function loggedSites(folder: string): string[] {
   let names: string[];
   try {
@@ -22,7 +22,7 @@ export function loggedSites(folder: string): string[] {
     throw new FarbusError(`cannot look into ${folder}: ${messageOf(error)}`, { cause: error });
   }
   const times = new Map<string, number>();
-  for (const site of names) {
+  for (const site of names.filter((name) => !name.startsWith('.'))) {
     const files = loggedComputers(join(folder, site)).map((name) => join(folder, site, name + logEnd));
     if (files.length > 0) times.set(site, Math.max(...files.map((file) => statSync(file).mtimeMs)));
   }

@@ -2,8 +2,8 @@
  * `farbus ps` and `farbus stop`: what runs is listed, reached and ended by its name, whatever else
  * is in the folder of control sockets.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -12,66 +12,16 @@ import { register } from '../../src/app/control/registry.js';
 import { siteHandler } from '../../src/app/site/control.js';
 import { ConsoleFeed } from '../../src/base/console-feed.js';
 import type { Supervisor } from '../../src/site/supervisor.js';
-import { tempFolder } from '../support/temp.js';
-import { farbusFile, type Finished } from './farbus.js';
+import { Processes } from '../support/processes.js';
 
-const children = new Set<ChildProcess>();
 const servers = new Set<Server>();
 afterAll(() => {
-  for (const child of children) child.kill('SIGKILL');
   for (const server of servers) server.close();
 });
 
-interface Running {
-  readonly child: ChildProcess;
-  readonly ended: Promise<number | null>;
-  readonly said: () => string;
-}
-
-/** A folder of control sockets of its own, with a disk. */
-class Place {
-  readonly folder = tempFolder();
-  readonly image = join(this.folder, 'd.img');
-  readonly env = { ...process.env, XDG_RUNTIME_DIR: this.folder, TMPDIR: this.folder } as Record<string, string>;
-
-  constructor() {
-    writeFileSync(this.image, '');
-    truncateSync(this.image, 1 << 20);
-  }
-
-  /** Runs a command to its end, with the event loop free for servers of this process. */
-  farbus(...args: string[]): Promise<Finished> {
-    const child = spawn(process.execPath, [farbusFile, ...args], { env: this.env });
-    children.add(child);
-    let [stdout, stderr] = ['', ''];
-    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-    return new Promise((resolve) => child.once('close', (code) => resolve({ code, stdout, stderr })));
-  }
-
-  /** Starts a command. Resolves when it has printed an address or has ended. */
-  async start(...args: string[]): Promise<Running> {
-    const child = spawn(process.execPath, [farbusFile, ...args], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
-    children.add(child);
-    let said = '';
-    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-    await Promise.race([new Promise((resolve) => child.stdout.once('data', resolve)), ended]);
-    return { child, ended, said: () => said };
-  }
-
-  serve(...args: string[]): Promise<Running> {
-    return this.start('serve', '--listen', 'nbd://127.0.0.1:0', 'memory:1M', ...args);
-  }
-
-  async list(): Promise<{ name: string; kind: string; state: string; uses: string[]; reach: string[] }[]> {
-    return JSON.parse((await this.farbus('ps', '--json')).stdout) as never;
-  }
-}
-
 describe('farbus ps', () => {
   it('lists servers and disks with what they use and how they are reached', async () => {
-    const place = new Place();
+    const place = new Processes();
     expect(await place.farbus('ps')).toEqual({ code: 0, stdout: 'nothing of farbus runs here\n', stderr: '' });
     await place.serve('--server-name', 'store');
     const disk = await place.start('attach', place.image);
@@ -106,7 +56,7 @@ describe('farbus ps', () => {
   });
 
   it('survives whatever is in the folder, and names processes that hang', async () => {
-    const place = new Place();
+    const place = new Processes();
     const folder = controlFolder(place.env);
     const path = (name: string): string => join(folder, name);
     writeFileSync(path('serve-file.1.sock'), 'x');
@@ -139,9 +89,8 @@ describe('farbus ps', () => {
   });
 
   it('prints again only when something changes, if it is watched in a pipe', async () => {
-    const place = new Place();
-    const child = spawn(process.execPath, [farbusFile, 'ps', '--quiet', '--watch'], { env: place.env });
-    children.add(child);
+    const place = new Processes();
+    const child = place.spawn('ps', '--quiet', '--watch');
     let seen = '';
     child.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
     const server = await place.serve();
@@ -157,7 +106,7 @@ describe('farbus ps', () => {
 
 describe('A name', () => {
   it('is claimed by one of several that begin at once; by default each gets its own', async () => {
-    const place = new Place();
+    const place = new Processes();
     const same = await Promise.all([1, 2, 3, 4].map(() => place.serve('--server-name', 'one')));
     expect((await place.list()).map(({ name }) => name)).toEqual(['one']);
     const losers = same.filter(({ said }) => said() !== '');
@@ -178,7 +127,7 @@ describe('A name', () => {
   });
 
   it('that could leave the folder is refused', async () => {
-    const place = new Place();
+    const place = new Processes();
     for (const name of ['../x', '', '-x', 'a b', 'x'.repeat(41), 'a\x1bb']) {
       const { code, stderr } = await place.farbus('attach', place.image, `--name=${name}`);
       expect({ name, code }).toEqual({ name, code: 2 });
@@ -187,7 +136,7 @@ describe('A name', () => {
   });
 
   it('of a computer of a site is found with the site in front, and alone if one site has it', async () => {
-    const place = new Place();
+    const place = new Processes();
     const stopped: string[] = [];
     const supervisor = {
       status: [{ name: 'desk', role: 'client', state: 'running', detail: '' }],

@@ -7,11 +7,12 @@
  * it can put false sockets there. Every user can write to /tmp. So servers and their clients check
  * the folder's owner and permissions before they use it.
  */
-import { lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
+import { makeFolders } from '../../base/files.node.js';
 import { isDead, isRunning } from '../../base/owned.node.js';
 
 /** The path of the folder, which need not exist. */
@@ -40,7 +41,7 @@ export function controlFolder(env: NodeJS.ProcessEnv = process.env): string {
   const folder = controlPath(env);
   if (check(folder)) return folder;
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder, 0o700);
   } catch (error) {
     throw refused(folder, messageOf(error));
   }

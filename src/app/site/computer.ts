@@ -46,7 +46,7 @@ const maxTrace = 64 << 20;
 /** Steps of single frames, which are not part of a boot. */
 const frameSteps = new Set(['280', '281', '289']);
 /** Default memory of a computer of a site, in bytes. */
-const usualMemory: Readonly<Record<Architecture, number>> = { i386: 128 << 20, amd64: 256 << 20 };
+export const usualMemory: Readonly<Record<Architecture, number>> = { i386: 128 << 20, amd64: 256 << 20 };
 /** Time that a client waits for its servers at the start, in seconds: they may be starting too. */
 const connectSeconds = 120;
 

@@ -1,9 +1,12 @@
-/** `farbus logs`: prints the logs of a site's computers, while it runs and afterwards. */
+/** `farbus logs`: prints logs of a site's computers and of detached processes. */
 import { join } from 'node:path';
 import { FarbusError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { jsonLine, visible } from '../../base/printable.js';
-import { logsFolder } from '../../site/folders.node.js';
+import { similar } from '../../base/similar.js';
+import type { Registered } from '../../app/control/kinds.js';
+import { running } from '../../app/control/registry.js';
+import { detachedLogs, logsFolder } from '../../site/folders.node.js';
 import { consoleEnd, logEnd } from '../../site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../site/read-logs.node.js';
 import type { CliIo } from '../ui/io.js';
@@ -23,15 +26,21 @@ const options = {
 
 export const command = defineCommand({
   name: 'logs',
-  summary: 'print the logs of the computers of a site',
-  usage: ['[COMPUTER]... [OPTIONS]'],
+  summary: 'print the logs of a site or of detached processes',
+  usage: ['[COMPUTER|NAME]... [OPTIONS]'],
   about: `
     Prints the log of each computer, or of the named ones: the messages of its hypervisor, its states and the steps of its
     boot. Each line has its time and, if there are several computers, the computer's name in front. The logs remain when
-    the site has ended, until it is started again. If no site runs, the logs of the last one are printed.`,
+    the site has ended, until it is started again. If no site runs, the logs of the last one are printed. NAME is a site,
+    or a computer or server that was started with --detach; its logs remain until another one of that name is started.`,
   options,
   notes: 'Control characters are printed as \\xNN. Each log has at most 16 MiB: older lines are dropped.',
-  examples: ['farbus logs', 'farbus logs store --follow', 'farbus logs --console desk --lines 50'],
+  examples: [
+    'farbus logs',
+    'farbus logs server --follow',
+    'farbus logs store --follow',
+    'farbus logs --console desk --lines 50',
+  ],
   pages: ['site'],
   operands: [],
   run,
@@ -42,39 +51,98 @@ const pollMs = 200;
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   const count = numberOption('lines', values.lines, 0, 10_000_000);
-  const { site, runs } = await chooseSite(io, values.site);
-  const folder = join(logsFolder(io.env), site);
-  const known = loggedComputers(folder);
-  const unknown = operands.find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    throw new FarbusError(`the site ${site} has no log of ${JSON.stringify(unknown)}: give one of ${known.join(', ')}`);
-  }
-  const computers = operands.length > 0 ? [...new Set(operands)] : known;
-  const output = new Output(io, computers, values.json, !values.console);
+  const { what, files, runs } = await chooseLogs(io, values.site, operands);
+  const names = [...files.keys()];
+  const output = new Output(io, names, values.json, !values.console);
   const readers = new Map<string, LogReader>();
-  for (const name of computers) {
-    readers.set(name, new LogReader(join(folder, name + (values.console ? consoleEnd : logEnd))));
-  }
+  for (const [name, path] of files) readers.set(name, new LogReader(path + (values.console ? consoleEnd : logEnd)));
   const signals = onSignals();
   try {
     await output.print(entriesOf(readers, (reader) => reader.last(count)));
-    if (values.follow && runs) {
+    if (values.follow && (await runs())) {
       const stop = signals.received.then((status) => ({ status }));
       for (let ended = false; !ended && !output.broken;) {
         const signal = await Promise.race([stop, sleep(pollMs)]);
         if (signal) return signal.status;
         // Ask before reading, so that the last lines are read after the end.
-        ended = !(await siteCalled(site, io.env));
+        ended = !(await runs());
         await output.print(entriesOf(readers, (reader) => reader.read()));
       }
     }
     if (values.console) await output.print(entriesOf(readers, ({ unfinished }) => (unfinished ? [unfinished] : [])));
-    if (values.follow && !output.broken) io.stderr.write(`farbus: the site ${site} has ended\n`);
+    if (values.follow && !output.broken) io.stderr.write(`farbus: ${what} has ended\n`);
     return 0;
   } finally {
     signals.stop();
     for (const reader of readers.values()) reader.close();
   }
+}
+
+interface Logs {
+  /** Their owner, for messages. */
+  readonly what: string;
+  /** Paths of logs without their endings, by the name that is shown. */
+  readonly files: ReadonlyMap<string, string>;
+  /** False when no more lines follow. */
+  readonly runs: () => Promise<boolean>;
+}
+
+/** The logs of the named detached processes, else of a site or of its named computers. */
+async function chooseLogs(io: CliIo, named: string | undefined, operands: readonly string[]): Promise<Logs> {
+  const names = [...new Set(operands)];
+  const alive = await running(io.env);
+  const detached = new Set(named === undefined ? detachedNames(io.env) : []);
+  if (names.length > 0 && names.every((name) => detached.has(name) && !isSite(alive, name))) {
+    return {
+      what: names.join(', '),
+      files: new Map(names.map((name) => [name, join(detachedLogs(io.env, name), name)])),
+      runs: async () => (await running(io.env)).some(({ name }) => names.includes(name)),
+    };
+  }
+  const attached = alive.find(({ kind, name }) => kind !== 'site' && names.includes(name));
+  if (attached && named === undefined) {
+    throw new FarbusError(`${attached.name} was started without --detach: its messages are where it was started`);
+  }
+  const [first, ...more] = names;
+  const whole = named === undefined && first !== undefined && more.length === 0 && isLoggedSite(io.env, first);
+  const { site, runs } = await chooseSite(io, whole ? first : named);
+  const folder = join(logsFolder(io.env), site);
+  const known = loggedComputers(folder);
+  const wanted = whole ? [] : names.map((name) => (name.startsWith(`${site}/`) ? name.slice(site.length + 1) : name));
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw noLog(site, unknown, [...known, ...detached]);
+  const computers = wanted.length > 0 ? wanted : known;
+  return {
+    what: `the site ${site}`,
+    files: new Map(computers.map((name) => [name, join(folder, name)])),
+    runs: async () => runs && (await siteCalled(site, io.env)) !== undefined,
+  };
+}
+
+function isSite(alive: readonly Registered[], name: string): boolean {
+  return alive.some((one) => one.kind === 'site' && one.name === name);
+}
+
+function isLoggedSite(env: NodeJS.ProcessEnv, name: string): boolean {
+  return loggedSites(logsFolder(env)).includes(name);
+}
+
+/** Names of detached processes with logs. */
+function detachedNames(env: NodeJS.ProcessEnv): string[] {
+  return loggedSites(detachedLogs(env, ''));
+}
+
+/** Most names in an error. */
+const mostNames = 10;
+
+function noLog(site: string, name: string, known: readonly string[]): FarbusError {
+  const meant = similar(name, known);
+  const question = meant === undefined ? '' : `did you mean ${meant}? `;
+  const rest = known.length > mostNames ? ` and ${known.length - mostNames} more` : '';
+  const list = `${known.slice(0, mostNames).join(', ')}${rest}`;
+  return new FarbusError(
+    `neither the site ${site} nor a detached process has a log of ${JSON.stringify(name.slice(0, 100))}; ${question}give one of ${list}`,
+  );
 }
 
 /** The named site, else the only running one, else the last one that ran. */
@@ -90,6 +158,8 @@ async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site:
   const site = running[0] ?? logged[0];
   if (site !== undefined && !logged.includes(site)) throw new FarbusError(`the site ${site} has no logs yet`);
   if (site === undefined) {
+    const [one] = detachedNames(io.env);
+    if (one !== undefined) throw new FarbusError(`no site runs or has run; farbus logs ${one} prints those of ${one}`);
     throw new FarbusError('there are no logs, as no site runs or has run: farbus up SITE-FILE starts one');
   }
   if (running.length === 0) io.stderr.write(`farbus: no site runs; the logs of ${site}, which has ended:\n`);

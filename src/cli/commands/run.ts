@@ -1,14 +1,13 @@
 /** `farbus run`: starts a client computer whose disks are elsewhere. */
 import type { DebianRelease } from '../../guest/lock.node.js';
 import { collectBytes, ConsoleFeed } from '../../base/console-feed.js';
-import { FarbusError, usageError } from '../../base/errors.js';
+import { usageError } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
 import { Steps } from '../../base/steps.js';
-import type { ClientComputer } from '../../computer/client.js';
-import { endText } from '../../computer/guest-end.js';
 import { planDrive, type ClientDrive } from '../../computer/drives.js';
 import { checkCommand, execute } from './run-exec.js';
-import { guestOutput } from '../ui/guest-output.js';
+import { background, interactive } from './run-console.js';
+import { withProfile } from './run-profile.js';
 import {
   checkMachine,
   chooseEngine,
@@ -16,23 +15,22 @@ import {
   largestMemory,
   mostProcessors,
 } from '../../app/computer/engine-choice.js';
-import { chooseGuest, createComputer, memoryFor, minMemory, startGuest } from '../../app/computer/start.js';
+import { chooseGuest, createComputer, memoryFor, minMemory } from '../../app/computer/start.js';
 import { computerHandler } from '../../app/computer/control.js';
 import type { Facts } from '../../app/control/registry.js';
 import { Media } from '../../app/computer/media.js';
-import { showScreen } from '../ui/screen-view.js';
+import { detach } from '../ui/detach.js';
 import { enroll } from '../ui/enroll.js';
-import { hasUnicode } from '../ui/style.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options, Values } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import { numberOption, sizeOption } from '../options.js';
 import { ProgressLine } from '../ui/progress.js';
+import { usualMemory as usualInSites } from '../../app/site/computer.js';
 import { parseSource } from '../../app/source-text.js';
 import { openClientDrive } from '../../app/sources.js';
 import { onSignals } from '../ui/signals.js';
-import { attachTerminal } from '../ui/terminal.js';
 import { TracePrinter } from '../../app/trace.js';
 
 /** Default memory of a computer, in bytes. */
@@ -60,7 +58,10 @@ const options = {
       'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is replaced; one ' +
       'that was made with another disk is refused, unless the drive has ,assume-same',
   },
-  'snapshot-after': { value: 'TEXT', about: 'what a system of yours prints or shows when it has booted' },
+  'snapshot-after': {
+    value: 'TEXT',
+    about: 'what a system of yours prints or shows when it has booted, for --snapshot and --detach',
+  },
   bios: {
     brief: 'boot the system that is on the first drive',
     about:
@@ -113,6 +114,17 @@ const options = {
     about:
       'with --exec: time limit for boot and command together; by default 300 for the boot and none for the command',
   },
+  detach: {
+    short: 'd',
+    brief: 'run in the background, and return when the guest is up',
+    about:
+      'run in the background: print the name and how to reach the computer when its guest is up, and leave it running',
+  },
+  config: {
+    value: 'FILE',
+    about: 'take drives, system, memory and more from a computer of this site file; options given here come first',
+  },
+  computer: { value: 'NAME', about: 'with --config: the computer, if the file has several' },
   trace: {
     value: 'FILE',
     alone: '',
@@ -132,10 +144,10 @@ export const command = defineCommand({
   about: `
     The operating system of the computer is unmodified: Debian's kernel, which is fetched on first use, a kernel of
     yours, or with --bios the system on the drives. Each drive is an NVMe disk to it (/dev/nvme0n1, /dev/nvme1n1 and so
-    on), or a disk on an AHCI or IDE adapter. Its console is your terminal; Ctrl-] leaves. farbus screenshot, type and media
-    are for a running computer.`,
+    on), or a disk on an AHCI or IDE adapter. Its console is your terminal; Ctrl-] leaves. farbus console, screenshot,
+    type, media and stop are for a running computer.`,
   options,
-  often: ['drive', 'bios', 'exec', 'snapshot', 'with', 'memory', 'engine', 'name', 'trace', 'quiet'],
+  often: ['drive', 'bios', 'exec', 'snapshot', 'with', 'memory', 'engine', 'name', 'detach', 'trace'],
   topics: ['sources', 'filters'],
   statuses: [
     ['N', 'with --exec: COMMAND ended with exit status N'],
@@ -144,6 +156,7 @@ export const command = defineCommand({
   examples: [
     'farbus run --drive nbd://localhost/disk.img',
     'farbus run --drive nbd://server/disk.img,overlay=changes.img',
+    'farbus run --detach --name desk --drive nbd://server/disk.img && farbus console desk',
     'farbus run --bios --drive nbd://server/rescue.iso,cdrom --drive nbd://server/disk.img,bus=ahci --name desk',
     "farbus run --drive nbd://server/disk.img --with nvme-cli --exec 'nvme id-ctrl /dev/nvme0'",
     "farbus run --drive disk.img --snapshot guest.snap --exec 'cat /proc/partitions'",
@@ -155,8 +168,9 @@ export const command = defineCommand({
 
 type RunValues = Values<typeof options>;
 
-async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+async function run({ values: onLine, given, operands, args }: Given<typeof options>, io: CliIo): Promise<number> {
   if (operands.length > 0) throw usageError(`${operands[0]!} is not an option; did you mean --drive ${operands[0]!}?`);
+  const values = await withProfile(onLine, given, io);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
@@ -173,7 +187,9 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (values.screen && !values.bios)
     throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
   if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
+  checkDetach(values);
   const wantsScreen = values.screen || (values.bios && !values.serial && terminal);
+  if (values.detach && !io.detached) return detach(['run', ...args], io);
   const log = stderrLogger(io, values.quiet || values.exec !== undefined);
   const progress = new ProgressLine(io);
   const closing: (() => Promise<unknown>)[] = [];
@@ -227,7 +243,8 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     });
     const guest = await signals.during(choosing);
     const { firmware } = guest;
-    const memory = memoryFor(guest, wanted || undefined, usualMemory);
+    const usual = values.config === undefined ? usualMemory : usualInSites[engine.architecture];
+    const memory = memoryFor(guest, wanted || undefined, usual);
     const machine = { engine: engine.name, processors, firmware };
     const creating = createComputer(drives, memory, { steps, log, ...machine, onEject: media.ejected });
     const computer = await signals.during(creating, (late) => late.stop());
@@ -237,14 +254,21 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
     void computer.ended.then(() => feed.end());
     const handler = computerHandler({ computer, media, console: feed, usesScreen: values.bios });
-    enrolled.serve(handler, () => factsOf(enrolled.name, values));
-    if (values.exec === undefined) {
-      return await Promise.race([
-        signals.received,
-        interactive({ io, computer, guest, memory, log, screen: wantsScreen, values }),
-      ]);
-    }
     const { exec: command, snapshot, json } = values;
+    const session = { io, computer, guest, memory, snapshot, log };
+    const { name } = enrolled;
+    const { detached } = io;
+    if (detached) {
+      computer.onSerial(collectBytes((bytes) => detached.output(bytes)));
+      enrolled.serve(handler, () => factsOf(name, values, 'booting'));
+      const booted = async (): Promise<void> => {
+        enrolled.serve(handler, () => factsOf(name, values));
+        await detached.ready([name, ...factsOf(name, values).reach, ''].join('\n'));
+      };
+      return await Promise.race([signals.received, background(session, booted)]);
+    }
+    enrolled.serve(handler, () => factsOf(name, values));
+    if (command === undefined) return await Promise.race([signals.received, interactive(session, wantsScreen)]);
     const { signal } = signals;
     const { quiet } = values;
     const canSave = engine.name === 'v86';
@@ -257,21 +281,10 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   }
 }
 
-interface Session {
-  readonly io: CliIo;
-  readonly computer: ClientComputer;
-  readonly guest: Awaited<ReturnType<typeof chooseGuest>>;
-  readonly memory: number;
-  readonly log: ReturnType<typeof stderrLogger>;
-  /** True if the terminal shows the screen, if the computer has one, instead of its console. */
-  readonly screen: boolean;
-  readonly values: RunValues;
-}
-
 /** The computer for `farbus ps`. */
-function factsOf(name: string, { drive, bios }: RunValues): Facts {
+function factsOf(name: string, { drive, bios }: RunValues, state = 'running'): Facts {
   const console = `farbus console ${name}`;
-  return { state: 'running', uses: drive, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
+  return { state, uses: drive, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
 }
 
 function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
@@ -306,68 +319,17 @@ function toolsOf({ with: lists, kernel, initrd }: RunValues): string[] | undefin
   return names;
 }
 
+function checkDetach({ detach, exec, screen }: RunValues): void {
+  if (!detach) return;
+  if (exec !== undefined) throw usageError('--exec waits for its command: leave --detach out');
+  if (screen) throw usageError('--detach leaves no terminal for --screen: use farbus screenshot');
+}
+
 function checkBios(values: RunValues): void {
   if (!values.bios) return;
   if (values.drive.length === 0) throw usageError('--bios boots what is on the drives: give one with --drive');
   for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
     if (values[name] !== undefined && values[name]?.length !== 0)
       throw usageError(`--bios boots what is on the drives: leave --${name} out`);
-  }
-}
-
-/** Longest time of a timer of Node, in ms. */
-const longestTimer = 2 ** 31 - 1;
-/** Text that the firmware (SeaBIOS) shows if it finds nothing to boot. */
-const noBootText = /No bootable device/;
-
-function nothingToBoot(): FarbusError {
-  return new FarbusError(
-    'the firmware found nothing to boot on the drives: is one of them a disk or disc with a boot record? farbus info tells what is on it',
-  );
-}
-
-async function interactive({ io, computer, guest, memory, log, screen, values }: Session): Promise<number> {
-  let watch: ReturnType<typeof setInterval> | undefined;
-  const shown = screen ? computer.screen : undefined;
-  const print = guestOutput(io, computer);
-  if (!shown) computer.onSerial((byte) => print(Uint8Array.of(byte)));
-  const stdout = io.stdout as NodeJS.WriteStream;
-  const hide = shown ? showScreen(() => shown.look(), stdout, hasUnicode(io.env)) : () => undefined;
-  const terminal = attachTerminal(io, (bytes) => {
-    if (shown) return shown.typeBytes(bytes);
-    return computer.sendSerial(bytes);
-  });
-  // In raw mode already: from here on Ctrl-C is the guest's.
-  log.log('info', `${guest.version} starts; Ctrl-] leaves`);
-  try {
-    const start = startGuest(computer, guest, values.snapshot, memory, { once: true, log }).then((result) => {
-      if (result.from === 'snapshot') void computer.console.send('\n');
-      if (result.saved !== undefined) log.log('info', `saved to ${values.snapshot!}`);
-    });
-    const unread = io.stdoutFailed?.then(() => 'left' as const) ?? new Promise<never>(() => undefined);
-    // If the terminal shows the screen, the user sees the firmware's own message.
-    const nothing = new Promise<never>((_, reject) => {
-      if (guest.image !== undefined || shown) return;
-      const unseen = computer.screen;
-      if (!unseen) {
-        const told = computer.console.waitFor(noBootText, longestTimer);
-        // The wait fails when the computer ends.
-        return void told.then(() => reject(nothingToBoot())).catch(() => undefined);
-      }
-      watch = setInterval(() => {
-        if (unseen.text().some((line) => noBootText.test(line))) reject(nothingToBoot());
-      }, 500);
-    });
-    const over = Promise.race([nothing, terminal.left.then(() => 'left' as const), computer.ended, unread]);
-    await Promise.race([start, over]);
-    const why = await over;
-    hide();
-    if (why !== 'left') log.log('info', `the guest ${endText[why]}`);
-    else io.stderr.write('\n');
-    return 0;
-  } finally {
-    clearInterval(watch);
-    hide();
-    terminal.stop();
   }
 }

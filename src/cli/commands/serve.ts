@@ -10,6 +10,7 @@ import type { Facts } from '../../app/control/registry.js';
 import type { Work } from '../../base/work.js';
 import { handedSockets, ServiceNotifier } from '../../export/systemd.node.js';
 import { filtersOf } from '../../app/filters.js';
+import { detach } from '../ui/detach.js';
 import { enroll, type Enrolled } from '../ui/enroll.js';
 import { announce, jsonLogger, stderrLogger, type CliIo } from '../ui/io.js';
 import { parseListen } from '../../app/serve/listen.js';
@@ -96,6 +97,10 @@ const options = {
       'write each step of every request with its time, on stderr or to FILE, under the number that the trace of the ' +
       'client shows (NBD cookie, AoE tag)',
   },
+  detach: {
+    short: 'd',
+    about: 'run in the background: print the name and the addresses when the server is ready, and leave it running',
+  },
   'server-name': {
     value: 'NAME',
     about: 'the name of this server for farbus ps, status and stop; by default server, server-2 and so on',
@@ -159,6 +164,7 @@ export const command = defineCommand({
   examples: [
     'farbus serve disk.img',
     'farbus serve --read-only /dev/sdb',
+    'farbus serve --detach disk.img && farbus stop server',
     'farbus serve --listen nbd://0.0.0.0 --allow 192.168.1.0/24 system=/dev/sda data=/srv/data.img',
     "farbus serve --listen 'nbd+unix:///?socket=/run/disk.sock' vm.qcow2",
     'farbus serve ssh://server/dev/sdb,cache=sdb.cache,overlay=changes.img',
@@ -172,11 +178,12 @@ export const command = defineCommand({
   run: serve,
 });
 
-async function serve({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+async function serve({ values, operands, args }: Given<typeof options>, io: CliIo): Promise<number> {
   const json = values['log-format'] === 'json';
   const log = json ? jsonLogger(io) : stderrLogger(io);
   const read = (): Promise<ServeSettings> => settingsOf(values, operands);
   const settings = await read();
+  if (values.detach && !io.detached) return detach(['serve', ...args], io);
   const { config, trace, 'server-name': serverName } = values;
   return new Run({ io, log, read, reloads: config !== undefined, json: values.json, trace, serverName }).run(settings);
 }
@@ -284,8 +291,10 @@ class Run {
       await signals.during(service.start(settings, signals.signal));
       const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
       enrolled.serve(handler, () => factsOf(service));
+      const { name } = enrolled;
       process.on('SIGHUP', hangUp);
-      announce(io, json ? jsonOf(service) : linesOf(service), log);
+      if (io.detached) await io.detached.ready(json ? jsonOf(service, name) : `${name}\n${linesOf(service)}`);
+      else announce(io, json ? jsonOf(service) : linesOf(service), log);
       notifier.ready(summary(service));
       await signals.received;
       notifier.stopping();
@@ -345,8 +354,8 @@ function factsOf(service: ServeService): Facts {
   return { state: 'running', uses: service.sources, reach: service.describe().flatMap(({ uris }) => uris) };
 }
 
-function jsonOf(service: ServeService): string {
+function jsonOf(service: ServeService, name?: string): string {
   const listening = service.listening.map((at) => service.uri(at));
   const { metricsAddress: metrics } = service;
-  return `${JSON.stringify({ listening, exports: service.describe(), ...(metrics !== undefined && { metrics }) })}\n`;
+  return `${JSON.stringify({ ...(name !== undefined && { name }), listening, exports: service.describe(), ...(metrics !== undefined && { metrics }) })}\n`;
 }

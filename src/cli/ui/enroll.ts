@@ -33,15 +33,24 @@ export interface EnrollOptions {
 
 /**
  * Registers this process. Rejects with a FarbusError if the name is wrong or taken. If the folder
- * of control sockets cannot be used, the process runs without being found, and a warning says so.
+ * of control sockets cannot be used, the process runs without being found, and a warning says so; a
+ * detached one does not run. Opens the logs of a detached process.
  */
 export async function enroll({ io, kind, name, log, uses, without }: EnrollOptions): Promise<Enrolled> {
   const usual = usualNames[kind];
   try {
     const options = { kind, name, usual, env: io.env, end: endInOrder };
-    return await register(options, { state: 'starting', uses, reach: [] });
+    const registration = await register(options, { state: 'starting', uses, reach: [] });
+    try {
+      io.detached?.open(registration.name, io.env);
+    } catch (error) {
+      await registration.close();
+      throw error;
+    }
+    return registration;
   } catch (error) {
-    if (isFailure(error, 'usage') || isFailure(error, 'taken')) throw error;
+    // A detached process would be of no use if no command found it.
+    if (io.detached || isFailure(error, 'usage') || isFailure(error, 'taken')) throw error;
     log.log('warn', `${without}: ${messageOf(error)}`);
     return { name: name ?? usual, serve: () => undefined, close: async () => undefined };
   }

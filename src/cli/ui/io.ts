@@ -7,6 +7,7 @@ import { jsonLine, printable } from '../../base/printable.js';
 import { visible } from '../../base/printable.js';
 import { exitStatus } from '../exit-status.js';
 import { coloured } from './style.js';
+import { Detached } from './detached.js';
 import { ProcessOutput, type LogOutput, type ResultOutput } from './output.js';
 
 /** Input, output and environment of a command. */
@@ -24,6 +25,8 @@ export interface CliIo {
   readonly env: NodeJS.ProcessEnv;
   /** Resolves when stdout can no longer be written because its reader is gone. Absent in tests. */
   readonly stdoutFailed?: Promise<unknown>;
+  /** This process as one that `--detach` leaves running. */
+  readonly detached?: Detached;
 }
 
 /** Maximum length of a log line for people, in characters. */
@@ -34,8 +37,11 @@ const going = new WeakSet<CliIo>();
 
 /** The input, output and environment of this process. */
 export function processIo(): CliIo {
+  const detached = Detached.take();
+  const { stdin, env } = process;
+  if (detached) return { stdin, stdout: detached.stdout, stderr: detached.stderr, env, detached };
   const { stdout, stderr, failed } = ProcessOutput.get();
-  return { stdin: process.stdin, stdout, stderr, env: process.env, stdoutFailed: failed };
+  return { stdin, stdout, stderr, env, stdoutFailed: failed };
 }
 
 /**
@@ -44,6 +50,7 @@ export function processIo(): CliIo {
  * written.
  */
 export async function finish(io: CliIo, status: number): Promise<number> {
+  await io.detached?.flush();
   const output = ProcessOutput.get();
   if (io.stdout !== output.stdout) return status;
   await output.flush();
