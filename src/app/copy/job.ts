@@ -9,6 +9,7 @@ import { compareDevices } from '../../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../../block/copy.js';
 import type { BlockDevice } from '../../block/device.js';
 import { sharesBytes, type DiskIdentity } from '../../block/identity.js';
+import { localPath, type Source } from '../source-text.js';
 import {
   journalPath,
   readJournal,
@@ -25,7 +26,7 @@ export interface CopyJobOptions {
   /** The texts of source and target, for messages and the journal. */
   readonly from: string;
   readonly to: string;
-  /** The paths in these texts, if they are files of this computer. Default: the texts. */
+  /** The paths of {@link filesOf}. Default: the texts. */
   readonly fromFile?: string | undefined;
   readonly toFile?: string | undefined;
   readonly source: BlockDevice;
@@ -41,6 +42,12 @@ export interface CopyJobOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly log: Logger;
   readonly signal: AbortSignal;
+}
+
+/** The files of this computer that the texts of source and target name. */
+export function filesOf(from: Source, to: Source): Pick<CopyJobOptions, 'fromFile' | 'toFile'> {
+  // A journal beside a file is about the whole file.
+  return { fromFile: localPath(from), toFile: to.words.length === 0 ? localPath(to) : undefined };
 }
 
 /** The state of a copy, and its result at the end. */

@@ -5,7 +5,7 @@ import { compareDevices } from '../../block/compare.js';
 import { copyDevice, type CopyResult } from '../../block/copy.js';
 import type { BlockDevice } from '../../block/device.js';
 import { tailError } from '../../block/tail.js';
-import { CopyJob } from '../copy/job.js';
+import { CopyJob, filesOf } from '../copy/job.js';
 import { openTarget } from '../copy/target.js';
 import { parseSource } from '../source-text.js';
 import { openOrKeep } from './open.js';
@@ -77,10 +77,11 @@ export async function copy(
     if (typeof to !== 'string') return await between(from, source, to, options);
     const opening = { reconnectSeconds, log, signal };
     const origin = typeof from === 'string' ? parseSource(from) : undefined;
-    const { device, fresh } = await openTarget(origin, parseSource(to), source.info.size, resume, opening);
+    const place = parseSource(to);
+    const { device, fresh } = await openTarget(origin, place, source.info.size, resume, opening);
     try {
       if (typeof from !== 'string') return await between(from, source, device, options, fresh);
-      return await byTexts({ from, to, source, target: device, fresh }, options);
+      return await byTexts({ from, to, ...filesOf(origin!, place), source, target: device, fresh }, options);
     } finally {
       await device.close();
     }
@@ -89,7 +90,7 @@ export async function copy(
   }
 }
 
-interface Ends {
+interface Ends extends ReturnType<typeof filesOf> {
   readonly from: string;
   readonly to: string;
   readonly source: BlockDevice;

@@ -5,10 +5,10 @@ import type { Logger } from '../../base/log.js';
 import { jsonLine } from '../../base/printable.js';
 import type { BlockDevice } from '../../block/device.js';
 import { tailError } from '../../block/tail.js';
-import { CopyJob } from '../../app/copy/job.js';
+import { CopyJob, filesOf } from '../../app/copy/job.js';
 import { openTarget } from '../../app/copy/target.js';
 import { filtersOf } from '../../app/filters.js';
-import { localPath, parseSource } from '../../app/source-text.js';
+import { parseSource } from '../../app/source-text.js';
 import { openSource } from '../../app/sources.js';
 import { defineCommand } from '../command.js';
 import { exitStatus } from '../exit-status.js';
@@ -119,9 +119,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const assumeSame = filters['assume-same'] ?? false;
     const { fresh } = opened;
     const { verify, resume } = values;
-    // A journal beside a file is about the whole file.
-    const toFile = place.words.length === 0 ? localPath(place) : undefined;
-    const ends = { from, to, fromFile: localPath(origin), toFile, source, target, fresh };
+    const ends = { from, to, ...filesOf(origin, place), source, target, fresh };
     const job = new CopyJob({ ...ends, jobs, assumeSame, verify, resume, env: io.env, log, signal: stop.signal });
     return await report(job, { from, to, log, ...values }, io);
   } catch (error) {
