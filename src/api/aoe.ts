@@ -19,6 +19,7 @@
  * ```
  * @module farbus/aoe
  */
+export { initiatorClaim, targetClaim } from '../protocol/aoe/claim.js';
 export { discoverAoe } from '../protocol/aoe/initiator/discover.js';
 export type { FoundTarget } from '../protocol/aoe/initiator/discover.js';
 export { connectAoe } from '../protocol/aoe/initiator/initiator.js';

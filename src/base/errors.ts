@@ -15,11 +15,13 @@ import { printable } from './printable.js';
  */
 export type FailureKind = 'usage' | 'unreachable' | 'device' | 'method' | 'no-answer' | 'taken' | 'failed';
 
+/** Options of a {@link FarbusError}. */
 export interface FarbusErrorOptions {
   /** Exit status of the command. Default: 2 for wrong usage, else 1. */
   readonly exitCode?: number;
   /** Default: `usage` if the exit status is 2, else `failed`. */
   readonly kind?: FailureKind;
+  /** The error that led to it. */
   readonly cause?: unknown;
 }
 
@@ -28,9 +30,11 @@ export interface FarbusErrorOptions {
  * without a stack trace.
  */
 export class FarbusError extends Error {
+  /** The name of the class. */
   override readonly name = 'FarbusError';
   /** Exit status of the command. */
   readonly exitCode: number;
+  /** Why it failed, for code that decides by it. */
   readonly kind: FailureKind;
 
   /**

@@ -10,6 +10,7 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
  * secrets.
  */
 export interface Logger {
+  /** Receives a line. Must not throw. */
   log(level: LogLevel, message: string): void;
 }
 

@@ -19,6 +19,7 @@ export type TraceId = number | bigint;
 export interface Step {
   /** Id of the command; 0 for a step that belongs to no command (boot). */
   readonly traceId: TraceId;
+  /** The number of the step in the design (docs/system.md). */
   readonly id: StepId;
   /** Time of `performance.now()`, in ms. */
   readonly time: number;
@@ -32,6 +33,7 @@ export interface Step {
  * Receives steps. Called while the guest's command is served: it must be quick and must not throw.
  */
 export interface StepSink {
+  /** Receives a step. Must not throw. */
   step(step: Step): void;
 }
 
@@ -50,6 +52,7 @@ export class Steps {
     return ++this.#lastId;
   }
 
+  /** Adds a receiver of all further steps. */
   add(sink: StepSink): void {
     this.#sinks = [...this.#sinks, sink];
   }

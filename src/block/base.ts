@@ -36,7 +36,9 @@ interface Facets {
   readonly files?: FileRanges | undefined;
 }
 
+/** The base class of every block device: a subclass implements only what is special to it. */
 export abstract class BlockBase implements BlockDevice {
+  /** The device's facts. See `blockInfo`. */
   abstract readonly info: BlockInfo;
   #closing: Promise<void> | undefined;
   #inFlight = 0;
@@ -152,6 +154,7 @@ export abstract class BlockBase implements BlockDevice {
     });
   }
 
+  /** Losses of acknowledged writes, for every user of the device. */
   get losses(): Losses {
     return (this.#losses ??= new Losses());
   }

@@ -3,11 +3,13 @@ import { buffersOf } from '../base/buffers.js';
 import { isZero, planCopy } from './copy-plan.js';
 import type { BlockDevice, RequestOptions } from './device.js';
 
+/** Options of {@link compareDevices}. */
 export interface CompareOptions {
   /** Requests in flight to each device. Default 8. */
   readonly jobs?: number;
   /** Longest request in bytes, a power of two; less if a device takes less. Default 1 MiB. */
   readonly chunkSize?: number;
+  /** Ends the comparison, which then rejects with kind `aborted`. */
   readonly signal?: AbortSignal;
   /** Receives the number of bytes that have been compared so far. Must not throw. */
   readonly onProgress?: (bytes: number) => void;

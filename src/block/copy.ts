@@ -10,6 +10,7 @@ import { planCopy, zeroRuns, type CopyItem } from './copy-plan.js';
 import type { BlockDevice } from './device.js';
 import { BlockError, blockErrorOf } from './errors.js';
 
+/** Options of {@link copyDevice}. */
 export interface CopyOptions {
   /** Requests in flight; each has a buffer of one chunk. Default 8. */
   readonly jobs?: number;
@@ -45,6 +46,7 @@ export interface CopyOptions {
   readonly checkpointMs?: number;
 }
 
+/** The result of a copy. */
 export interface CopyResult {
   /** Bytes that were transferred. */
   readonly copied: number;
@@ -54,6 +56,7 @@ export interface CopyResult {
 
 /** Why a copy ended early. */
 export class CopyFailure extends Error {
+  /** The name of the class. */
   override readonly name = 'CopyFailure';
   /**
    * The device that failed; undefined if the copy was aborted or its checkpoint could not be
@@ -64,6 +67,7 @@ export class CopyFailure extends Error {
   readonly at: number | undefined;
   /** All bytes before this one are copied and durable. */
   readonly position: number;
+  /** The error of the request that failed. */
   override readonly cause: BlockError;
 
   constructor(side: 'from' | 'to' | undefined, at: number | undefined, position: number, cause: BlockError) {

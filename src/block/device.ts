@@ -65,8 +65,11 @@ export interface BlockInfo {
   readonly preferredSize: number;
   /** Longest transfer of one request, in bytes. The base class splits longer requests. */
   readonly maxTransfer: number;
+  /** True if writes are refused. */
   readonly readOnly: boolean;
+  /** True if the medium can be exchanged. */
   readonly removable: boolean;
+  /** True if the medium rotates, so that near blocks are faster to reach. */
   readonly rotational: boolean;
   /**
    * A name of the disk, for example "nbd:disk1"; '' if it has none. Another disk may get the same
@@ -78,6 +81,7 @@ export interface BlockInfo {
    * there are none.
    */
   readonly marks?: DiskMarks;
+  /** The operations that the device supports by itself. */
   readonly can: Capabilities;
 }
 
@@ -98,11 +102,13 @@ export interface RequestOptions {
   readonly medium?: string;
 }
 
+/** Options of requests that change the content. */
 export interface WriteOptions extends RequestOptions {
   /** Force unit access: durable when answered. */
   readonly fua?: boolean;
 }
 
+/** Options of {@link BlockDevice.writeZeroes}. */
 export interface ZeroOptions extends WriteOptions {
   /** If true, the blocks stay allocated. Otherwise the device may make a hole. */
   readonly noHole?: boolean;
@@ -115,7 +121,9 @@ export interface ZeroOptions extends WriteOptions {
 
 /** A range of bytes with one allocation status. Offset and length in bytes. */
 export interface Extent {
+  /** First byte of the range, from the start of the device. */
   readonly offset: number;
+  /** Length of the range in bytes. */
   readonly length: number;
   /** No storage is allocated for the range. */
   readonly hole: boolean;
@@ -159,6 +167,7 @@ export interface RemovableMedia {
 
 /** A block device. Every method rejects with a BlockError and with no other error. */
 export interface BlockDevice {
+  /** Its facts. */
   readonly info: BlockInfo;
   /**
    * Set if the device is a drive with removable media; does not change while the device is open.

@@ -20,8 +20,11 @@ import { errnoOf, messageOf } from '../base/errors.js';
 export type BlockErrorKind =
   'io' | 'no-space' | 'read-only' | 'range' | 'unsupported' | 'unreachable' | 'no-medium' | 'aborted' | 'closed';
 
+/** The error of a request to a block device. Code decides by `kind`, never by the message. */
 export class BlockError extends Error {
+  /** The name of the class. */
   override readonly name = 'BlockError';
+  /** Why the request failed. */
   readonly kind: BlockErrorKind;
 
   constructor(kind: BlockErrorKind, message: string, options?: { cause?: unknown }) {

@@ -28,17 +28,20 @@ import { FarbusError } from '../base/errors.js';
  * - `samples`: checksums of some blocks, separated by dots; "-" for a block that could not be read.
  */
 export const markKinds = ['hardware', 'layer', 'file', 'sequence', 'table', 'filesystem', 'samples'] as const;
+/** The kind of a mark, from the most decisive to the least. */
 export type MarkKind = (typeof markKinds)[number];
 
-/** At most one mark of each kind; printable ASCII, at most {@link maxMark} characters. */
+/** At most one mark of each kind; printable ASCII, at most 200 characters. */
 export type DiskMarks = { readonly [kind in MarkKind]?: string | undefined };
 
 /** Longest value of a mark, in characters. */
 export const maxMark = 200;
 
+/** Facts by which a disk is recognised after a restart or a replacement. */
 export interface DiskIdentity {
   /** Length of the disk in bytes. */
   readonly size: number;
+  /** Its marks by kind. */
   readonly marks: DiskMarks;
 }
 

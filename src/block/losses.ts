@@ -59,6 +59,7 @@ export class LossWatch {
     this.#seen = seen;
   }
 
+  /** The count of losses that this user knows of. */
   get seen(): number {
     return this.#seen;
   }

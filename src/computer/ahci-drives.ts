@@ -28,7 +28,9 @@ export interface AhciDrivesOptions extends Omit<AhciOptions, 'ports'> {
   readonly onEject: (index: number, far: BlockDevice) => void;
 }
 
+/** The drives on a computer's AHCI adapter, whose media can be exchanged while it runs. */
 export class AhciDrives {
+  /** @internal */
   readonly controller: AhciController;
   readonly #ports: readonly Port[];
   readonly #reach: (far: BlockDevice) => BlockDevice;

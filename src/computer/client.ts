@@ -19,6 +19,7 @@ const figure11: BootFigure = {
   receiver: undefined,
 };
 
+/** A computer whose drives may be far away. */
 export class ClientComputer extends Computer {
   /**
    * [SYS] fig. 11, steps 321 to 324: creates everything that must exist before the operating

@@ -29,6 +29,7 @@ import { checkSame, driveFacts, goOnAs, type Drive } from './same-drive.js';
 import type { SharedAdapter } from './shared-adapter.js';
 import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
 
+/** Options of {@link ClientComputer.create} and {@link ServerComputer.create}. */
 export interface ComputerOptions {
   /**
    * Creates the engine, which the composition root chooses. If there is an adapter and the engine
@@ -50,17 +51,23 @@ export interface ComputerOptions {
    * The network connection of the operating system's network card. The computer does not close it.
    */
   readonly adapter?: SharedAdapter | undefined;
+  /** Receives the steps of each command. Default: none. */
   readonly steps?: Steps;
+  /** Receives warnings. Default: nothing is logged. */
   readonly log?: Logger;
 }
 
 /** Counts since the start, for summaries, benchmarks and tests. */
 export interface ComputerCounts {
+  /** Accesses to guarded addresses. */
   readonly traps: Readonly<TrapCounts>;
+  /** Requests to the drives, and their bytes. */
   readonly io: Readonly<IoCounts>;
   /** Number of commands completed on I/O queues, and of interrupts raised for them. */
   readonly commands: number;
+  /** Interrupts that were raised for completed commands. */
   readonly interrupts: number;
+  /** Median times of the legs of a command, in ms. */
   readonly legs: LegMedians;
   /** Exits of the processors; undefined if the engine has none. */
   readonly exits?: EngineExits | undefined;
@@ -79,7 +86,9 @@ export interface Prepared {
   readonly ideClients: readonly VirtualIoClient[];
 }
 
+/** A computer with an unmodified operating system: what clients and servers have in common. */
 export class Computer {
+  /** The serial console. */
   readonly console: SerialConsole;
   /** The guest's screen and keyboard; undefined if its board has none. */
   readonly screen: ScreenConsole | undefined;
@@ -194,6 +203,7 @@ export class Computer {
     if (!this.#saving) this.#engine.start();
   }
 
+  /** Counts since the start. */
   get counts(): ComputerCounts {
     return {
       traps: { ...this.#trap.counts },

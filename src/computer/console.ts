@@ -9,6 +9,7 @@ import { GuestShell, type ShellOptions } from './guest-shell.js';
 
 /** Thrown if the expected output did not arrive in time, or cannot arrive any more. */
 export class ConsoleTimeout extends Error {
+  /** The name of the class. */
   override readonly name = 'ConsoleTimeout';
 }
 
@@ -26,6 +27,7 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
+/** A guest's serial console for scripts: text to and from it, and commands in its shell. */
 export class SerialConsole {
   #text = '';
   readonly #decoder = new TextDecoder();

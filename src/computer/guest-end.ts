@@ -10,7 +10,9 @@ export const endText: Readonly<Record<EngineEnd, string>> = {
 
 /** The guest ended by itself while a script waited for its console. */
 export class GuestEnded extends Error {
+  /** The name of the class. */
   override readonly name = 'GuestEnded';
+  /** How the guest ended. */
   readonly why: EngineEnd;
 
   /** @param panic Reason of the kernel panic that was printed before, if there was one. */

@@ -17,6 +17,7 @@ import { onAbort } from '../base/abort.js';
  * the console has a new shell.
  */
 export class GuestShellEnded extends Error {
+  /** The name of the class. */
   override readonly name = 'GuestShellEnded';
 
   constructor() {
@@ -34,6 +35,7 @@ export interface ShellPort {
   listen(receive: (bytes: Uint8Array) => void): () => void;
 }
 
+/** Options of a command in the guest's shell. */
 export interface ShellOptions {
   /** Takes the command's output as it arrives, stdout and stderr together. */
   readonly onOutput: (bytes: Uint8Array) => void;

@@ -13,7 +13,9 @@ import { contentIdentity } from '../probe/identity.js';
 
 /** Identity given by the user: ASCII, at most 20 characters for `serial` and 40 for `model`. */
 export interface SaidIdentity {
+  /** Serial number that the guest sees. Default: from the disk's bytes. */
   readonly serial?: string | undefined;
+  /** Model name that the guest sees. Default: "Farbus NVMe Disk" and the like. */
   readonly model?: string | undefined;
 }
 

@@ -14,6 +14,7 @@ const lookEvery = 50;
  */
 const keyEvery = 20;
 
+/** A guest's screen and keyboard for scripts. */
 export class ScreenConsole {
   readonly #screen: Screen;
   /**

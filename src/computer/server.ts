@@ -23,6 +23,7 @@ const figure12: BootFigure = {
   receiver: '348',
 };
 
+/** A computer whose hypervisor serves devices beneath its operating system. */
 export class ServerComputer extends Computer {
   /**
    * [SYS] fig. 12, steps 341 to 345: creates everything that must exist before the operating

@@ -31,9 +31,11 @@ import {
 export interface AdapterCounters {
   /** Delivered to the operating system's card, and sent by it. */
   toGuest: number;
+  /** Frames that the operating system has sent. */
   fromGuest: number;
   /** Delivered to protocols of the hypervisor, and sent by them. */
   toHypervisor: number;
+  /** Frames that protocols of the hypervisor have sent. */
   fromHypervisor: number;
   /**
    * Dropped: discovery frames of other computers, or frames for a protocol that has ended. The
@@ -47,23 +49,30 @@ export interface AdapterCounters {
    * enough.
    */
   off: number;
+  /** Dropped because the operating system did not receive fast enough. */
   overflow: number;
   /** Dropped: the operating system sent a frame that only the hypervisor may send. */
   posing: number;
 }
 
+/** Options of a {@link SharedAdapter}. */
 export interface SharedAdapterOptions {
   /** The computer's MAC address on the segment. */
   readonly mac: Mac;
+  /** Receives the steps of each frame. */
   readonly steps?: Steps;
 }
 
 /** Largest number of frames that wait for room in the operating system's card. */
 const maxWaiting = 512;
 
+/** The network adapter of a computer, shared by its hypervisor and its operating system. */
 export class SharedAdapter {
+  /** The computer's MAC address. */
   readonly mac: Mac;
+  /** The segment to which it is attached. */
   readonly segment: Segment;
+  /** Counts since the adapter was made. */
   readonly counters: AdapterCounters = {
     toGuest: 0,
     fromGuest: 0,

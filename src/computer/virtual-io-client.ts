@@ -22,11 +22,17 @@ import type { Losses } from '../block/losses.js';
 
 /** I/O counters. A synchronous transfer counts once for each contiguous run of guest memory. */
 export interface IoCounts {
+  /** Reads. */
   reads: number;
+  /** Writes. */
   writes: number;
+  /** Other requests: flushes, trims, zeroing. */
   others: number;
+  /** Bytes of the reads. */
   readBytes: number;
+  /** Bytes of the writes. */
   writtenBytes: number;
+  /** Requests that failed. */
   errors: number;
 }
 

@@ -16,10 +16,13 @@ export interface ClientFacts {
   readonly tlsNames: readonly string[];
 }
 
+/** Rules about the clients that may use an export. A client must meet each that is given. */
 export interface AccessRules {
   /** Networks or addresses: `192.168.1.0/24`, `10.0.0.7`, `fd00::/8`; `unix` for unix sockets. */
   readonly networks?: readonly string[] | undefined;
+  /** Names of client certificates, or user names of keys. */
   readonly tlsNames?: readonly string[] | undefined;
+  /** Tokens, one of which the client appends to the name of the export: `disk;token=TEXT`. */
   readonly tokens?: readonly string[] | undefined;
 }
 

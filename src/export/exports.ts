@@ -23,9 +23,13 @@ const maxName = 4096;
 
 /** The description of an export. */
 export interface ExportOptions {
+  /** The name by which clients ask for it. */
   readonly name: string;
+  /** Its disk. The exports close it. */
   readonly device: BlockDevice;
+  /** A description for people. Default: none. */
   readonly description?: string | undefined;
+  /** If true, writes are refused. Default: as the device says. */
   readonly readOnly?: boolean | undefined;
   /**
    * Identifies the lifetime of the memory that holds its unflushed writes; default: that of the
@@ -52,7 +56,9 @@ export interface ExportOptions {
 export interface ExportUser {
   /** "3": the number of the connection. */
   readonly id: string;
+  /** The client's address. */
   readonly peer: string;
+  /** The name in the client's certificate; undefined if it has none. */
   readonly tlsName: string | undefined;
   /** When it connected, in ms since 1970. */
   readonly since: number;
@@ -60,11 +66,15 @@ export interface ExportUser {
 
 /** One export, as all connections share it; view.ts has the part of a single connection. */
 export class Offered {
+  /** The name by which clients ask for it. */
   readonly name: string;
   /** The device with byte access: accepts requests of any offset and length. */
   readonly device: BlockDevice;
+  /** @internal */
   readonly sessions: SessionRegistry;
+  /** Counters since it was added. */
   readonly counters: ExportCounters = { connections: 0, requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
+  /** @internal */
   readonly meter: MeterFilter | undefined;
   /** Locks of its removable medium. */
   readonly media = new SharedMedia();
@@ -93,30 +103,37 @@ export class Offered {
     check(options);
   }
 
+  /** The size of the device's blocks in bytes. */
   get blockSize(): number {
     return this.#options.device.info.blockSize;
   }
 
+  /** A description for people; '' if there is none. */
   get description(): string {
     return this.#options.description ?? '';
   }
 
+  /** True if writes are refused by a rule of the export. */
   get readOnly(): boolean {
     return this.#options.readOnly ?? false;
   }
 
+  /** True if it can be used over TLS only. */
   get tlsOnly(): boolean {
     return this.#options.tlsOnly ?? false;
   }
 
+  /** @internal */
   get access(): Access {
     return this.#access;
   }
 
+  /** Most connections at once; Infinity for no limit. */
   get maxConnections(): number {
     return this.#options.maxConnections ?? Infinity;
   }
 
+  /** How further connections are treated while one writes. */
   get oneWriter(): ExportOptions['oneWriter'] {
     return this.#options.oneWriter;
   }
@@ -126,6 +143,7 @@ export class Offered {
     return this.#lease;
   }
 
+  /** @internal */
   get limit(): RateLimit | undefined {
     return this.#limit;
   }
@@ -180,11 +198,13 @@ export class Offered {
     if (this.#held === 0) void this.close().catch(() => undefined);
   }
 
+  /** Closes its device. Idempotent. */
   close(): Promise<void> {
     return (this.#closed ??= this.device.close());
   }
 }
 
+/** The disks that a server offers, by name. They own their devices. */
 export class Exports {
   readonly #byName = new Map<string, Offered>();
   readonly #retired = new Set<Offered>();
@@ -193,7 +213,7 @@ export class Exports {
 
   /**
    * @param state identifies the lifetime of this computer's memory, which holds unflushed writes;
-   * see {@link SessionRegistry.state}
+   * see SessionRegistry.state
    */
   constructor(state = '') {
     this.#state = state;
@@ -230,6 +250,7 @@ export class Exports {
     this.#default = name;
   }
 
+  /** The export of a name; '' finds the default one. Undefined if there is none. */
   find(name: string): Offered | undefined {
     const found = this.#byName.get(name);
     if (found || name !== '') return found;
@@ -237,6 +258,7 @@ export class Exports {
     return this.#byName.values().next().value;
   }
 
+  /** All exports, in the order in which they were added. */
   list(): Iterable<Offered> {
     return this.#byName.values();
   }

@@ -6,7 +6,9 @@ export interface Progress {
   readonly label: string;
   /** Bytes done and in all. `done` reaches `total` at the end and restarts if an attempt failed. */
   readonly done: number;
+  /** Bytes in all. */
   readonly total: number;
 }
 
+/** Receives progress. Must not throw. */
 export type OnProgress = (progress: Progress) => void;

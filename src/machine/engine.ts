@@ -123,7 +123,9 @@ export interface BootPlace {
 
 /** A computer's firmware: the content of its ROMs. */
 export interface Firmware {
+  /** The content of the system's ROM. */
   readonly bios: Uint8Array;
+  /** The content of the display's ROM. */
   readonly vgaBios: Uint8Array;
 }
 
@@ -163,7 +165,9 @@ export interface EngineExits {
   readonly other: number;
 }
 
+/** An engine: the processor and board that run a guest. The seam between devices and engines. */
 export interface Engine {
+  /** The guest's memory. */
   readonly memory: GuestMemory;
   /** Handles the exits for guarded addresses. */
   readonly trap: TrapHandler;

@@ -34,6 +34,7 @@ export interface PixelPicture {
   readonly rgb: Uint8Array;
 }
 
+/** The content of a guest's screen: text or pixels. */
 export type Picture = TextPicture | PixelPicture;
 
 /** A guest's screen, with the keyboard that belongs to it. */

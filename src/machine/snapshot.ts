@@ -19,8 +19,11 @@
 
 /** Facts of a drive, by which it is recognised when the computer resumes. */
 export interface SnapshotDrive {
+  /** Size in bytes. */
   readonly size: number;
+  /** Size of its blocks in bytes. */
   readonly blockSize: number;
+  /** True if it cannot be written. */
   readonly readOnly: boolean;
   /** The identity of its disk, as text (block/identity.ts, formatIdentity). */
   readonly disk: string;
@@ -30,9 +33,11 @@ export interface SnapshotDrive {
   readonly shown: { readonly serial: string; readonly model: string; readonly uuid: string };
 }
 
+/** The state of a computer, from which it continues. */
 export interface Snapshot {
   /** Identifies the computer: kernel, initramfs, command line, memory size, engine version. */
   readonly key: string;
+  /** The drives that it was taken with. */
   readonly drives: readonly SnapshotDrive[];
   /** States of the logical devices, in order, as plain data. */
   readonly devices: readonly unknown[];
@@ -52,7 +57,9 @@ export type SnapshotFault = 'foreign' | 'damaged' | 'other';
 
 /** A snapshot that cannot be used. The message completes "the snapshot cannot be used: ". */
 export class SnapshotError extends Error {
+  /** The name of the class. */
   override readonly name = 'SnapshotError';
+  /** Why the snapshot cannot be used. */
   readonly fault: SnapshotFault;
 
   constructor(message: string, fault: SnapshotFault = 'other') {
@@ -63,6 +70,7 @@ export class SnapshotError extends Error {
 
 /** Functions of the host that the format needs. */
 export interface SnapshotCodec {
+  /** Compresses bytes. */
   compress(bytes: Uint8Array): Promise<Uint8Array>;
   /** Decompresses. Fails with an Error if `compress` did not make the input. */
   decompress(bytes: Uint8Array): Promise<Uint8Array>;

@@ -56,9 +56,13 @@ export interface Trap {
  * issues commands also in `commands`.
  */
 export interface TrapCounts {
+  /** Reads of registers. */
   reads: number;
+  /** Writes of registers. */
   writes: number;
+  /** Writes that issued commands. */
   commands: number;
+  /** Accesses that no device owns. */
   unclaimed: number;
 }
 

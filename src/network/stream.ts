@@ -20,6 +20,7 @@ export interface StreamEvents {
   closed(error?: Error): void;
 }
 
+/** A connection: bytes in both directions, in order. */
 export interface ByteStream {
   /** The peer, for messages: "127.0.0.1:10809". */
   readonly peer: string;
@@ -55,6 +56,7 @@ export interface ByteStream {
 
 /** An encrypted stream and the authenticated names of its peer. */
 export interface SecuredStream {
+  /** The encrypted stream. */
   readonly stream: ByteStream;
   /**
    * Names of the peer's certificate, or the user name of its key. Empty if the peer was not asked

@@ -37,7 +37,9 @@ export type TlsCredentials =
     }
   | { readonly kind: 'psk'; readonly keys: ReadonlyMap<string, Uint8Array> };
 
+/** Options of {@link tlsClient}. */
 export interface TlsClientOptions {
+  /** Certificates or keys. */
   readonly credentials: TlsCredentials;
   /** Name that the server's certificate must have; undefined: any name signed by the CA. */
   readonly hostname: string | undefined;
@@ -47,7 +49,9 @@ export interface TlsClientOptions {
   readonly username: string;
 }
 
+/** Options of {@link tlsServer}. */
 export interface TlsServerOptions {
+  /** Certificates or keys. */
   readonly credentials: TlsCredentials;
   /** If true, a client must have a certificate signed by the CA. */
   readonly verifyPeer: boolean;

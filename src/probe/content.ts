@@ -11,10 +11,13 @@ export type ContentKind = 'filesystem' | 'swap' | 'member' | 'crypto' | 'image';
 
 /** Recognised content. */
 export interface Content {
+  /** `filesystem`, `volume`, `swap` and the like. */
   readonly kind: ContentKind;
   /** Its name, that of blkid(8) if it has one: "ext4", "vfat", "crypto_LUKS", "LVM2_member". */
   readonly type: string;
+  /** Its label, if it has one. */
   readonly label?: string;
+  /** Its UUID or serial number, if it has one. */
   readonly uuid?: string;
 }
 

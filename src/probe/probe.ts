@@ -15,6 +15,7 @@ import type { Partition, PartitionTable } from './table.js';
 
 /** The result of a probe. */
 export interface DiskLayout {
+  /** The partition table; absent if there is none. */
   readonly table?: PartitionTable;
   /**
    * Content of the whole device: of a disk without a table, or beside the table of a hybrid image.

@@ -31,12 +31,15 @@ export interface Partition {
   readonly content?: Content;
 }
 
+/** A partition table. */
 export interface PartitionTable {
+  /** The format of the table. */
   readonly kind: 'mbr' | 'gpt';
   /** The disk's identifier: eight hexadecimal digits, or a GUID in lower case. */
   readonly id: string;
   /** Length of the table's sectors, in bytes. */
   readonly sectorSize: number;
+  /** The partitions in the order of their numbers. */
   readonly partitions: readonly Partition[];
 }
 

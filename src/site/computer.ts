@@ -23,7 +23,9 @@ export function isOver(state: ComputerState): boolean {
 export interface LeaseState {
   /** "SERVER/DEVICE" */
   readonly device: string;
+  /** The side that may write. */
   readonly holder: string;
+  /** All sides. */
   readonly sides: readonly string[];
 }
 

@@ -19,11 +19,17 @@ import type { ComputerPlan, SegmentPlan, SitePlan } from './plan.js';
 
 /** The state of a computer for display. */
 export interface ComputerStatus {
+  /** The name of the computer. */
   readonly name: string;
+  /** `client` or `server`. */
   readonly role: string;
+  /** Its state. */
   readonly state: ComputerState;
+  /** Why it is in this state, for people; '' if there is nothing to say. */
   readonly detail: string;
+  /** IPv4 address with prefix; undefined if it has none. */
   readonly address: string | undefined;
+  /** The leases of its devices. */
   readonly leases: readonly LeaseState[];
 }
 

@@ -9,8 +9,11 @@ import type { DirectAccess } from '../block/direct.js';
 import { BlockError } from '../block/errors.js';
 import { blockInfo } from '../block/info.js';
 
+/** Memory as a block device. Its content is lost when the process ends. */
 export class MemoryDevice extends BlockBase {
+  /** The facts of the device. */
   readonly info: BlockInfo;
+  /** The content. */
   protected readonly bytes: Uint8Array;
 
   /**
@@ -73,12 +76,14 @@ export class ReadyMemoryDevice extends MemoryDevice {
     };
   }
 
+  /** Reads at once. */
   protected readDirect(offset: number, into: Uint8Array): boolean {
     if (offset + into.length > this.bytes.length) return false;
     into.set(this.bytes.subarray(offset, offset + into.length));
     return true;
   }
 
+  /** Writes at once. */
   protected writeDirect(offset: number, from: Uint8Array): boolean {
     if (offset + from.length > this.bytes.length) return false;
     this.bytes.set(from, offset);

@@ -19,6 +19,7 @@ import { openFile } from './file.node.js';
 import { openError, printable } from './opening.node.js';
 import { openOwnFile } from './own-file.node.js';
 
+/** Options of {@link openOverlayFile}. */
 export interface OverlayFileOptions extends Omit<OverlayOptions, 'name'> {
   /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;

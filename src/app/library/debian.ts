@@ -56,6 +56,12 @@ export interface DebianOptions {
   readonly steps?: Steps;
 }
 
+/** Options of a command in a guest. */
+export interface CommandOptions {
+  /** Time limit, in ms. Default 60000. */
+  readonly timeoutMs?: number;
+}
+
 /** The result of a command in a guest. */
 export interface CommandResult {
   /** Its output, standard output and standard error together. */
@@ -91,10 +97,9 @@ export class DebianComputer {
   /**
    * Runs a command in a shell of its own. Commands that are given at once run one after the other.
    * @param command for `sh -c`
-   * @param options.timeoutMs time limit, in ms. Default 60000.
    * @throws ConsoleTimeout when the time is over, GuestEnded if the guest ends before the command
    */
-  run(command: string, { timeoutMs = 60_000 }: { readonly timeoutMs?: number } = {}): Promise<CommandResult> {
+  run(command: string, { timeoutMs = 60_000 }: CommandOptions = {}): Promise<CommandResult> {
     return this.computer.console.run(command, timeoutMs);
   }
 

@@ -13,7 +13,7 @@ import { readConfigText } from '../config/reader.js';
 import { readSite } from '../config/site.js';
 import { prepareSystems, siteSupervisor } from '../site/start.js';
 import { absoluteText } from '../source-text.js';
-import type { CommandResult } from './debian.js';
+import type { CommandOptions, CommandResult } from './debian.js';
 import type { SiteDescription } from './site-description.js';
 
 /** Options of {@link startSite}. */
@@ -83,15 +83,10 @@ export class Site {
 
   /**
    * Runs a command in the shell of a computer.
-   * @param options.timeoutMs time limit, in ms. Default 60000.
    * @throws FarbusError if there is no such computer or it has ended, ConsoleTimeout when the time
    * is over
    */
-  async run(
-    computer: string,
-    command: string,
-    { timeoutMs = 60_000 }: { readonly timeoutMs?: number } = {},
-  ): Promise<CommandResult> {
+  async run(computer: string, command: string, { timeoutMs = 60_000 }: CommandOptions = {}): Promise<CommandResult> {
     return this.console(computer).run(command, timeoutMs);
   }
 

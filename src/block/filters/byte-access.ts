@@ -32,6 +32,7 @@ export function byteAccess(device: BlockDevice): BlockDevice {
   return device.info.blockSize === 1 && !device.media ? device : new ByteAccessFilter(device);
 }
 
+/** Accepts requests of any offset and length, by reading, changing and writing whole blocks. */
 export class ByteAccessFilter extends Filter {
   protected override readonly keepsNothing = true;
   /** Locks byte ranges of whole blocks. Every change takes it since the first read-modify-write. */

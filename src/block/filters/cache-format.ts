@@ -20,14 +20,19 @@ const checksumAt = cacheHeaderSize - 4;
 
 /** Offsets and lengths on the store; in bytes, except `slots`. */
 export interface CacheLayout {
+  /** Size of the cached device in bytes. */
   readonly sourceSize: number;
   /** Length of a slot, and of the source's blocks that are kept or dropped as a whole. */
   readonly clusterSize: number;
+  /** Number of clusters that the cache holds. */
   readonly slots: number;
+  /** Where the table of clusters begins in the store, in bytes. */
   readonly tableOffset: number;
   /** 4 bytes for each slot, padded with zeroes to a multiple of 4096. */
   readonly tableSize: number;
+  /** Where the clusters begin in the store, in bytes. */
   readonly dataOffset: number;
+  /** Size that the store needs, in bytes. */
   readonly storeSize: number;
 }
 

@@ -11,6 +11,7 @@ import { CacheFilter } from './cache.js';
 import { cacheHeaderSize, cacheLayout, encodeCacheHeader, trustedTable, type CacheLayout } from './cache-format.js';
 import { CacheSlots } from './cache-slots.js';
 
+/** Options of {@link openCache}. */
 export interface CacheOptions {
   /** Most content, in bytes. Default 1 GiB. */
   readonly cacheSize?: number | undefined;

@@ -68,6 +68,7 @@ export class CacheFilter extends Filter {
     this.#name = name;
   }
 
+  /** Counts since the cache was opened. */
   get counts(): CacheCounts {
     const [hitBytes, missBytes, storeErrors] = [this.#hitBytes, this.#missBytes, this.#storeErrors];
     return { hitBytes, missBytes, storeErrors, held: this.#slots.held };

@@ -10,6 +10,7 @@ import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
 import { seededRandom } from '../../base/random.js';
 import { waitFor } from './wait.js';
 
+/** Which requests fail, and how. */
 export interface FaultRule {
   /** The kinds of request that match. Default: all. */
   readonly on?: readonly BlockOperation[] | undefined;
@@ -47,6 +48,7 @@ interface Active {
   hits: number;
 }
 
+/** Makes chosen requests fail, wait or be unsupported, for tests. */
 export class FaultFilter extends Filter {
   protected override readonly keepsNothing = true;
   readonly #random: () => number;

@@ -24,15 +24,22 @@ export type BlockOperation = 'read' | 'write' | 'flush' | 'trim' | 'writeZeroes'
 
 /** One request, as {@link Filter.around} receives it. */
 export interface BlockRequest {
+  /** The kind of the request. */
   readonly op: BlockOperation;
   /** Bytes; 0 for a flush. */
   readonly offset: number;
   /** Bytes; 0 for a flush. */
   readonly length: number;
+  /** The options of the request, as its caller gave them. */
   readonly options: ZeroOptions;
 }
 
+/**
+ * The base class of filters: passes on every request unchanged. A subclass overrides what it
+ * changes.
+ */
 export class Filter extends BlockBase {
+  /** The device to which requests are passed. */
   protected readonly next: BlockDevice;
   #seen: BlockInfo | undefined;
   #shown: BlockInfo | undefined;
@@ -42,6 +49,7 @@ export class Filter extends BlockBase {
     this.next = next;
   }
 
+  /** The facts of this device, from those of the next one. */
   get info(): BlockInfo {
     const seen = this.next.info;
     if (seen !== this.#seen || !this.#shown) {
@@ -51,6 +59,7 @@ export class Filter extends BlockBase {
     return this.#shown;
   }
 
+  /** The losses of the next device. */
   override get losses(): Losses {
     return this.next.losses;
   }
@@ -63,6 +72,7 @@ export class Filter extends BlockBase {
     return false;
   }
 
+  /** Checks whether the next device has grown, if the filter {@link follows} it. */
   async refresh(): Promise<void> {
     if (this.follows) await this.next.refresh?.();
   }

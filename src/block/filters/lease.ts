@@ -19,12 +19,15 @@ import { Filter, type BlockRequest } from './filter.js';
 /** Time limit of a move, in ms. */
 const moveLimitMs = 30_000;
 
+/** Options of {@link LeaseArbiter.move}. */
 export interface MoveOptions {
+  /** Gives up the move: the lease stays where it is. */
   readonly signal?: AbortSignal;
   /** Receives what the move waits for, as a function that gives the present text. */
   readonly waitsFor?: (what: () => string) => void;
 }
 
+/** Lets one of several sides write a device at a time; the others read it. */
 export class LeaseArbiter {
   readonly #device: BlockDevice;
   readonly #sides: Set<string>;
@@ -56,6 +59,7 @@ export class LeaseArbiter {
     return this.#moving;
   }
 
+  /** The names of all sides. */
   get sides(): readonly string[] {
     return [...this.#sides];
   }

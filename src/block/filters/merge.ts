@@ -16,6 +16,7 @@ import { BlockError, blockErrorOf, isLocal } from '../errors.js';
 import { Filter } from './filter.js';
 import { JoinedBuffers } from '../../base/joined-buffers.js';
 
+/** Options of a {@link MergeFilter}. */
 export interface MergeOptions {
   /** Longest merged request in bytes; at most the next device's `maxTransfer`. Default 4 MiB. */
   readonly maxLength?: number | undefined;

@@ -23,6 +23,7 @@ import {
 import { ClusterMap } from './overlay-map.js';
 import { SectorTable } from './overlay-sectors.js';
 
+/** Options of {@link createOverlay}. */
 export interface OverlayOptions {
   /**
    * Cluster size of a new overlay in bytes: a power of two from 4096 (the default) to 1 MiB. A

@@ -145,7 +145,9 @@ function cancel(line: Line, waiting: Waiting): void {
 export class RateLimit {
   /** Bytes per second in each direction. */
   readonly bytesPerSecond: number;
+  /** @internal */
   readonly read: Bucket;
+  /** @internal */
   readonly write: Bucket;
 
   /** @throws FarbusError if the rate is below 512 bytes per second or not a number */

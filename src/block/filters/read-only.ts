@@ -3,6 +3,7 @@ import type { BlockInfo } from '../device.js';
 import { defineFilter, parseFlag } from './definition.js';
 import { FactsFilter } from './facts.js';
 
+/** The next device without writes, trims and zeroing. */
 export class ReadOnlyFilter extends FactsFilter {
   protected override describe(next: BlockInfo): BlockInfo {
     return { ...next, readOnly: true, can: { ...next.can, trim: false, writeZeroes: false } };

@@ -27,6 +27,7 @@ import { inParallel } from './parallel.js';
 import { ReadStreams, type ReadStream } from './read-streams.js';
 import { waitFor } from './wait.js';
 
+/** Options of a {@link ReadAheadFilter}. */
 export interface ReadAheadOptions {
   /** Memory for read-ahead, in bytes; at least one piece. Default 32 MiB. */
   readonly maxBytes?: number | undefined;
@@ -106,6 +107,7 @@ export class ReadAheadFilter extends Filter {
     this.#streams = new ReadStreams(streams, this.#pieceSize, Math.min(maxWindow, maxBytes));
   }
 
+  /** Counts since the filter was made. */
   get counts(): ReadAheadCounts {
     return { prefetches: this.#prefetches, servedBytes: this.#served, heldBytes: this.#held };
   }

@@ -10,22 +10,29 @@ import type { Buffers } from '../../base/buffers.js';
 import type { BlockDevice, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
 import { Filter } from './filter.js';
 
+/** A write, trim, zeroing or flush, as it was recorded. */
 export interface RecordedRequest {
+  /** The kind of the request. */
   readonly op: 'write' | 'trim' | 'writeZeroes' | 'flush';
   /** Bytes; 0 for a flush. */
   readonly offset: number;
+  /** Length in bytes. */
   readonly length: number;
+  /** True if it was durable when answered. */
   readonly fua: boolean;
   /** The data of a write. */
   readonly data?: Uint8Array;
   /** Moments of its begin and end, counted from 1; `done` is undefined while it is in flight. */
   readonly began: number;
+  /** True if it has succeeded. */
   done?: number;
+  /** True if it has failed. */
   failed?: boolean;
 }
 
 /** The requests that have reached a device, in the order in which they began. */
 export class WriteLog {
+  /** All requests, in the order in which they began. */
   readonly requests: RecordedRequest[] = [];
   #now = 0;
 

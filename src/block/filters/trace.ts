@@ -8,6 +8,7 @@ import { Filter, type BlockOperation, type BlockRequest } from './filter.js';
 
 /** One settled request. */
 export interface TraceEntry {
+  /** The kind of the request. */
   readonly op: BlockOperation;
   /** Bytes; 0 for a flush. */
   readonly offset: number;
@@ -19,6 +20,7 @@ export interface TraceEntry {
   readonly ms: number;
   /** The command's trace id (base/steps.ts), if it has one. */
   readonly traceId: number | undefined;
+  /** True if it is durable when answered. */
   readonly fua: boolean;
   /** The error, if it failed. */
   readonly error: BlockError | undefined;

@@ -29,6 +29,7 @@ interface Accepting {
   close(): Promise<void>;
 }
 
+/** Limits of a server's memory and of each connection. */
 export interface ServerLimits extends Partial<TargetLimits> {
   /**
    * Memory for requests in flight of all connections together, in bytes. Beyond it each connection
@@ -42,7 +43,9 @@ export interface ServerLimits extends Partial<TargetLimits> {
   readonly stallMs?: number;
 }
 
+/** An NBD server without its sockets: serves the exports on each stream that it is given. */
 export class Server implements Adapter {
+  /** The disks that are served. More can be added at any time. */
   readonly exports: Exports;
   readonly #listeners = new Set<Accepting>();
   readonly #targets = new Map<NbdTarget, ConnectionView>();

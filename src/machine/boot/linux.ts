@@ -11,6 +11,7 @@ import type { GuestMemory } from '../guest-memory.js';
 import { parseElf } from './elf.js';
 import { memoryMap, place } from './place.js';
 
+/** A Linux kernel with its initramfs and command line. */
 export interface LinuxImage {
   /** The bzImage as packaged. Its setup header becomes part of the boot parameters. */
   readonly bzImage: Uint8Array;
@@ -18,6 +19,7 @@ export interface LinuxImage {
   readonly vmlinux: Uint8Array;
   /** An initramfs, uncompressed or compressed by a method that the kernel supports. */
   readonly initramfs?: Uint8Array;
+  /** The kernel's command line. */
   readonly commandLine: string;
 }
 

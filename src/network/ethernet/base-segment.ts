@@ -38,9 +38,11 @@ interface Waiting {
   readonly from: LocalPort | undefined;
 }
 
+/** The base class of segments: ports, their addresses, and the ways of frames between them. */
 export abstract class BaseSegment implements Segment {
   readonly name: string;
   readonly mtu: number;
+  /** Counts since the segment was opened. */
   readonly counters: SegmentCounters = {
     sent: 0,
     sentBytes: 0,
@@ -95,6 +97,7 @@ export abstract class BaseSegment implements Segment {
    */
   protected portsChanged(): void {}
 
+  /** True after {@link close} was called. */
   protected get closed(): boolean {
     return this.#closed !== undefined;
   }
@@ -104,6 +107,7 @@ export abstract class BaseSegment implements Segment {
     return this.#ports;
   }
 
+  /** Attaches a port. */
   attach(options: PortOptions): Port {
     if (this.#closed) throw new FarbusError(`${this.name}: the segment is closed`);
     const mac = options.mac ?? this.ownMac();

@@ -10,6 +10,7 @@
  */
 export type FrameOwner = 'own' | 'hidden' | 'other';
 
+/** The frames of a shared adapter that belong to a protocol of the hypervisor. */
 export interface FrameClaim {
   /** Name for messages and steps, for example "AoE target 1.0". */
   readonly name: string;

@@ -6,6 +6,7 @@ import { usageError } from '../../base/errors.js';
 import { seededRandom } from '../../base/random.js';
 import { frameHeaderSize } from './segment.js';
 
+/** Faults of a segment, for tests. */
 export interface FrameFaults {
   /** Chance that a frame is lost, 0 to 1. Default 0. */
   readonly loss?: number;

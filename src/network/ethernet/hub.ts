@@ -6,6 +6,7 @@ import { BaseSegment } from './base-segment.js';
 import { FaultModel, type FrameFaults } from './faults.js';
 import type { Port } from './segment.js';
 
+/** Options of a {@link Hub}. */
 export interface HubOptions {
   /** For messages. Default "hub". */
   readonly name?: string;
@@ -18,6 +19,7 @@ export interface HubOptions {
 /** Largest number of delayed frames. */
 const maxLate = 65_536;
 
+/** A segment within the program: every port receives the frames of the others. */
 export class Hub extends BaseSegment {
   /** While true, the cable is cut: no frame is delivered, and delayed frames are lost. */
   cut = false;

@@ -17,6 +17,7 @@ export function parseMac(text: string): Mac | undefined {
   return Uint8Array.from(text.split(/[:-]/), (part) => Number.parseInt(part, 16));
 }
 
+/** The text of a MAC address: "02:00:00:00:00:01". */
 export function formatMac(mac: Mac): string {
   return Array.from(mac.subarray(0, 6), (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

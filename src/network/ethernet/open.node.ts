@@ -21,11 +21,13 @@ export const segmentForms: readonly (readonly [form: string, about: string])[] =
   ['udp:IP:PORT/PEER:PORT[?mtu=N]', "one frame in each UDP datagram, as QEMU's -netdev dgram"],
 ];
 
+/** Options of {@link openSegment}. */
 export interface SegmentOptions {
   /**
    * Only receive frames of this type, which avoids the work for all other frames of an interface.
    */
   readonly etherType?: number;
+  /** Receives warnings. Default: nothing is logged. */
   readonly log?: Logger;
 }
 

@@ -23,11 +23,13 @@ export const maxMtu = 65_000;
 export interface SegmentCounters {
   /** Frames that ports sent, and their bytes. */
   sent: number;
+  /** Bytes of the sent frames. */
   sentBytes: number;
   /**
    * Frames that were delivered to ports, and their bytes. A frame for several ports counts once.
    */
   received: number;
+  /** Bytes of the received frames. */
   receivedBytes: number;
   /** Dropped: longer than the MTU allows, or shorter than a header. */
   badSize: number;
@@ -40,6 +42,7 @@ export interface SegmentCounters {
   malformed: number;
 }
 
+/** Options of {@link Segment.attach}. */
 export interface PortOptions {
   /** The port's own address. Default: the segment's own if it has one, else a random one. */
   readonly mac?: Mac;
@@ -57,7 +60,9 @@ export interface PortOptions {
 
 /** A station's connection to a segment. */
 export interface Port {
+  /** Its MAC address. */
   readonly mac: Mac;
+  /** The segment to which it is attached. */
   readonly segment: Segment;
   /**
    * Memory to build the next frame in, large enough for any frame of the segment. If {@link send}
@@ -77,6 +82,7 @@ export interface Port {
   close(): void;
 }
 
+/** An Ethernet segment, real or virtual, to which stations attach ports. */
 export interface Segment {
   /** Name for messages, for example "eth0" or "vxlan 5". */
   readonly name: string;
@@ -85,7 +91,9 @@ export interface Segment {
    * frames.
    */
   readonly mtu: number;
+  /** Counts since the segment was opened. */
   readonly counters: Readonly<SegmentCounters>;
+  /** Attaches a port. */
   attach(options: PortOptions): Port;
   /** Closes the segment and all its ports. Idempotent. */
   close(): Promise<void>;

@@ -4,7 +4,9 @@ import { anyShelf, anySlot } from './spec.js';
 
 /** A target and the segment that it is on. */
 export interface AoeAddress {
+  /** The shelf, 0 to 65534. */
   readonly shelf: number;
+  /** The slot, 0 to 254. */
   readonly slot: number;
   /** Name of the segment (network/ethernet). */
   readonly segment: string;

@@ -101,6 +101,7 @@ function getLba(frame: Uint8Array): number {
 export interface TargetConfig {
   /** Number of messages that the target can queue. */
   readonly bufferCount: number;
+  /** Version of the target's firmware. */
   readonly firmware: number;
   /** Maximum number of sectors in one message. */
   readonly sectors: number;

@@ -20,8 +20,11 @@ import { sandboxKind } from './sandbox/sandbox.node.js';
 /** Time limit for opening an image, in ms. */
 const startMs = 30_000;
 
+/** Options of {@link openImage}. */
 export interface ImageOptions {
+  /** The format of the image. */
   readonly format: ImageFormat;
+  /** If true, the image is not written. Default false. */
   readonly readOnly?: boolean;
   /** Further files that the image may use, and folders whose files it may use. Default none. */
   readonly mayOpen?: readonly string[];
@@ -29,6 +32,7 @@ export interface ImageOptions {
   readonly identity?: string;
   /** Ends the opening. Later it has no effect. */
   readonly signal?: AbortSignal | undefined;
+  /** Receives warnings. Default: nothing is logged. */
   readonly log?: Logger;
 }
 

@@ -35,6 +35,7 @@ export interface InitiatorOptions {
   readonly life?: Life | undefined;
   /** Ends the opening. Later it has no effect. */
   readonly signal?: AbortSignal | undefined;
+  /** Receives warnings, and lost and restored connections. Default: nothing is logged. */
   readonly log?: Logger | undefined;
   /** Called at every change of the connection's state, with a line of detail. Must not throw. */
   readonly onState?: ((state: RemoteState, detail: string) => void) | undefined;

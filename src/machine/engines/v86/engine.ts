@@ -33,11 +33,13 @@ import { V86NetworkCard } from './network-card.js';
 import { SerialInput } from './serial.js';
 import { V86Screen, provideImageData } from './screen.js';
 
+/** Options of {@link createV86}. */
 export interface V86Options {
   /** Size of RAM in bytes; a multiple of 1 MiB. */
   readonly memorySize: number;
   /** Location of v86.wasm: a path in Node, a URL in a browser. */
   readonly wasmPath: string;
+  /** Receives the guest's accesses to guarded addresses. */
   readonly trap: TrapHandler;
   /** MAC address of the guest's network card, 6 bytes. Default: the guest has no card. */
   readonly mac?: Uint8Array | undefined;

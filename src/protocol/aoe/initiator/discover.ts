@@ -8,8 +8,11 @@ import { configQuery, flagsOf, getConfig, isAoe, versionOf, type TargetConfig } 
 
 /** A target that answered, with its config response. */
 export interface FoundTarget extends TargetConfig {
+  /** The shelf of the target. */
   readonly shelf: number;
+  /** The slot of the target. */
   readonly slot: number;
+  /** MAC address of the target. */
   readonly mac: Mac;
 }
 

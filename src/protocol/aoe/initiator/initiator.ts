@@ -21,8 +21,11 @@ import type { CommandKind, CommandParts } from './command.js';
 import { Link } from './link.js';
 import type { LinkCounters } from './link-options.js';
 
+/** Options of {@link connectAoe}. */
 export interface AoeOptions extends InitiatorOptions {
+  /** The shelf of the target, 0 to 65534. */
   readonly shelf: number;
+  /** The slot of the target, 0 to 254. */
   readonly slot: number;
   /** MAC address of the initiator. Default: the segment's, or a random one. */
   readonly mac?: Mac;
@@ -129,6 +132,7 @@ export class AoeInitiator extends InitiatorDevice {
     };
   }
 
+  /** Counters since the link was opened. */
   get counters(): Readonly<LinkCounters> {
     return this.#link.counters;
   }

@@ -37,6 +37,7 @@ export interface LinkOptions {
 export interface LinkCounters {
   /** Messages with commands, and how many of them were repeated. */
   sent: number;
+  /** Messages that were sent again. */
   repeated: number;
   /** Answers without a command in flight: late ones and copies. */
   late: number;

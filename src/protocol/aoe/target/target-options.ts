@@ -3,6 +3,7 @@ import type { Logger } from '../../../base/log.js';
 import type { Steps } from '../../../base/steps.js';
 import type { Mac } from '../../../network/ethernet/mac.js';
 
+/** Options of an AoE target. */
 export interface AoeTargetOptions {
   /** 0 to 65534. */
   readonly shelf: number;
@@ -22,6 +23,7 @@ export interface AoeTargetOptions {
   readonly config?: Uint8Array;
   /** Model and serial number for IDENTIFY. Defaults: "Farbus", "farbus-SHELF.SLOT". */
   readonly model?: string;
+  /** Serial number for IDENTIFY. Default: "farbus-SHELF.SLOT". */
   readonly serial?: string;
   /**
    * Identifies the memory that holds unflushed writes, 8 bytes. It must change when that memory is
@@ -30,6 +32,7 @@ export interface AoeTargetOptions {
   readonly memory?: Uint8Array;
   /** Offer Farbus sessions. Default true; false makes this a plain AoE target. */
   readonly sessions?: boolean;
+  /** Receives warnings. Default: nothing is logged. */
   readonly log?: Logger;
   /** Receives the steps of [SYS] fig. 10 for each command, under the tag of its message. */
   readonly steps?: Steps;
@@ -41,7 +44,9 @@ export interface AoeTargetCounters {
   commands: number;
   /** Answers that carry an AoE or ATA error. */
   errors: number;
+  /** Bytes sent in answers to reads. */
   bytesRead: number;
+  /** Bytes of writes that succeeded. */
   bytesWritten: number;
   /** Recognised copies of commands, which were not executed again. */
   copies: number;

@@ -47,7 +47,9 @@ const firmware = 1;
 /** Maximum number of session openings that wait for the end of the superseded session. */
 const maxOpenings = 64;
 
+/** Serves a device by AoE on a segment, under a shelf and a slot. */
 export class AoeTarget {
+  /** Counters since the start. */
   readonly counters: AoeTargetCounters = {
     commands: 0,
     errors: 0,
@@ -59,7 +61,9 @@ export class AoeTarget {
     masked: 0,
     overload: 0,
   };
+  /** The shelf under which initiators find it. */
   readonly shelf: number;
+  /** The slot under which initiators find it. */
   readonly slot: number;
   readonly #port: Port;
   readonly #responder: Responder;
@@ -121,6 +125,7 @@ export class AoeTarget {
     this.announce();
   }
 
+  /** The MAC address of its port. */
   get mac(): Mac {
     return this.#port.mac;
   }

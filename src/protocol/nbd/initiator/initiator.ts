@@ -33,6 +33,7 @@ import { PayloadPool } from './payload-pool.js';
 import { fenceFirst } from './predecessor.js';
 import { firstConnectionId } from './session-id.js';
 
+/** Options of {@link connectNbd}. */
 export interface NbdOptions extends InitiatorOptions {
   /** Name of the export; '' is the server's default export. */
   readonly exportName?: string;

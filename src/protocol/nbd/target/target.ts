@@ -34,8 +34,11 @@ export interface TargetContext {
   readonly entered?: () => void;
 }
 
+/** The encryption of a server's connections. */
 export interface TargetTls {
+  /** `require`: clients must use TLS; `on`: they may. */
   readonly mode: Exclude<TlsMode, 'off'>;
+  /** Encrypts a connection. */
   readonly secure: Secure;
 }
 
