@@ -44,6 +44,9 @@ const runs = {
   ahci: '--engine kvm',
 } as const;
 
+/** The longer form also boots the two computers of a site. */
+const all = process.env['FARBUS_TEST_ALL'] !== undefined;
+
 /** A client and a server computer on one segment, which carries the I/O and the systems' frames. */
 const site = `
 name: pair
@@ -71,10 +74,10 @@ const pinging =
 /** Commands of the lab: start the site, use its consoles, and end it. */
 const siteCommands = (): string => {
   const program = `node ${farbus}`;
-  // The input stays open until the command has ended.
+  // A console does not end with its input; it ends with the site.
   const at = (computer: string, command: string) =>
-    `: > /run/${computer}; (echo '${command}; echo; echo do""ne'; ` +
-    `until grep -q ^done /run/${computer}; do sleep 0.2; done) | ${program} console ${computer} | tee /run/${computer}`;
+    `(echo '${command}; echo; echo do""ne'; sleep 600) | ${program} console ${computer} > /run/${computer} &\n` +
+    `for i in $(seq 300); do grep -q ^done /run/${computer} && break; sleep 1; done; cat /run/${computer}`;
   return [
     "echo '--- site'",
     `cat > /run/pair.yaml <<'EOF'${site}EOF`,
@@ -114,7 +117,7 @@ describe('an amd64 Debian on KVM', () => {
       `echo '--- bios'; node ${farbus} run --engine kvm --bios --drive ${uri('disk.img')} < /dev/null; echo "status $?"`,
       // Without --engine: KVM is taken where it works.
       run('', '', 'uname -m; poweroff -f').replace('--- ', '--- poweroff'),
-      siteCommands(),
+      ...(all ? [siteCommands()] : []),
     ].join('\n');
     const lab = await inKvmLab(script, 860_000);
     output = lab.output;
@@ -160,7 +163,7 @@ describe('an amd64 Debian on KVM', () => {
     expect(seen).toBe('once more\n');
   });
 
-  it('pings the server computer’s system over the segment that carries the I/O', () => {
+  it.runIf(all)('pings the server computer’s system over the segment that carries the I/O', () => {
     const said = part('site');
     expect(said).toContain('5 packets received');
     expect(said).toMatch(/^3$/m); // virtio's vectors: configuration, input, output
