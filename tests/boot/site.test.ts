@@ -153,7 +153,7 @@ describe('every computer in a process of its own', () => {
     await site.printed(/store \(server\): crashed: its process ended by itself: SIGKILL/);
     await followed.printed(/^store \| .*crashed: its process ended by itself: SIGKILL$/m);
     expect(await atConsole('desk', 'echo still""here')).toContain('stillhere');
-    expect((await run('console', 'nobody')).stderr).toContain('give one of store, desk');
+    expect((await run('console', 'nobody')).stderr).toContain('these run: pair, pair/store, pair/desk');
     const gone = await run('console', 'store');
     expect(gone.stdout).toContain('farbus: ready');
     expect(gone.stderr).toBe('farbus: store (server): crashed: its process ended by itself: SIGKILL\n');
