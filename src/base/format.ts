@@ -46,3 +46,8 @@ export function parseBytes(text: string): number | undefined {
   const value = Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!.toUpperCase());
   return Number.isSafeInteger(value) ? value : undefined;
 }
+
+/** The largest whole number of MiB in a count of bytes, in bytes. */
+export function wholeMiB(bytes: number): number {
+  return Math.floor(bytes / 2 ** 20) * 2 ** 20;
+}

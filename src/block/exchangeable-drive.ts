@@ -2,6 +2,7 @@
  * A virtual removable drive: a program inserts any block device as its medium and removes it while
  * the drive is in use.
  */
+import { hexOf } from '../base/hex.js';
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from './device.js';
 import { BlockError } from './errors.js';
@@ -12,9 +13,7 @@ export class ExchangeableDrive extends RemovableDrive {
    * Random part of media names: a client may still know names of a drive that a restart has
    * replaced.
    */
-  readonly #life = Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) =>
-    byte.toString(16).padStart(2, '0'),
-  ).join('');
+  readonly #life = hexOf(crypto.getRandomValues(new Uint8Array(6)));
   #count = 0;
   #locked = false;
 

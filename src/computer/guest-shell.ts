@@ -10,6 +10,7 @@
  * Markers with a number unique to the command separate its output from everything else. The typed
  * lines are echoed; quotes in them keep the echo from looking like a marker.
  */
+import { hexOf } from '../base/hex.js';
 import { onAbort } from '../base/abort.js';
 
 /**
@@ -107,9 +108,7 @@ class Execution {
   constructor(port: ShellPort, options: ShellOptions) {
     this.#port = port;
     this.#options = options;
-    this.#id = [...crypto.getRandomValues(new Uint8Array(6))]
-      .map((byte) => byte.toString(16).padStart(2, '0'))
-      .join('');
+    this.#id = hexOf(crypto.getRandomValues(new Uint8Array(6)));
     this.#reader = new MarkerReader(`farbus-${this.#id}-`, options.onOutput, (marker) => {
       this.#markers.push(marker);
       this.#wake();

@@ -3,6 +3,7 @@
  * same identity, whichever server and protocol they come from, so that a guest's /dev/disk/by-id
  * does not change. docs/run.md has the rule.
  */
+import { hexOf } from '../base/hex.js';
 import { Deadline } from '../base/deadline.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
@@ -101,7 +102,7 @@ function identity(key: string, content: string, { serial, model, ownModel }: Ide
   uuid[6] = (uuid[6]! & 0x0f) | 0x80; // RFC 9562 §5.8: version 8, custom
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
   return {
-    serial: serial ?? [...hash.subarray(0, 10)].map((byte) => byte.toString(16).padStart(2, '0')).join(''),
+    serial: serial ?? hexOf(hash.subarray(0, 10)),
     model: model ?? ownModel,
     firmware: '1.0',
     uuid,

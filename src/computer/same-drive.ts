@@ -3,6 +3,7 @@
  * former names. The guest's memory caches parts of its disks: on another disk, the guest would
  * write them over that disk's data.
  */
+import { hexOf } from '../base/hex.js';
 import { Deadline } from '../base/deadline.js';
 import { messageOf } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
@@ -30,7 +31,7 @@ export interface Drive {
 export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<SnapshotDrive> {
   const disk = await look(drive);
   const { serial, model, uuid } = shown;
-  return { ...factsOf(drive), disk: formatIdentity(disk), shown: { serial, model, uuid: hex(uuid) } };
+  return { ...factsOf(drive), disk: formatIdentity(disk), shown: { serial, model, uuid: hexOf(uuid) } };
 }
 
 /**
@@ -108,10 +109,6 @@ export function goOnAs(identity: DriveIdentity, shown: SnapshotDrive['shown'], s
  */
 function sectorOf(blockSize: number): number {
   return blockSize === 0 ? 0 : Math.max(512, blockSize);
-}
-
-function hex(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function bytes(text: string): Uint8Array {

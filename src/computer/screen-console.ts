@@ -2,6 +2,7 @@
  * A guest's screen and keyboard for scripts: look, type, wait for text. The counterpart for a
  * serial console is console.ts.
  */
+import { sleep } from '../base/event-loop.js';
 import { parseKeys, terminalKeys, type Stroke } from '../machine/keys.js';
 import { textOf, type Picture, type Screen } from '../machine/screen.js';
 import { ConsoleTimeout } from './console.js';
@@ -108,8 +109,4 @@ export class ScreenConsole {
     this.#typing = sent;
     return sent;
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
+import { pause } from '../base/event-loop.js';
 import { JoinedAbort } from '../base/abort.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { inCache, temporaryName } from './cache.node.js';
@@ -177,16 +178,4 @@ async function* body(url: string, maxBytes: number, options: DownloadOptions): A
 function faultOf(status: number): DownloadFault {
   if (status === 404 || status === 410) return 'gone';
   return status === 408 || status === 429 || status >= 500 ? 'unreachable' : 'wrong';
-}
-
-async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
-      resolve();
-    }
-    signal?.addEventListener('abort', done, { once: true });
-  });
 }

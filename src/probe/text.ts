@@ -2,6 +2,7 @@
  * Decodes text and identifiers from disks for people: without control characters and trailing
  * spaces.
  */
+import { hexOf } from '../base/hex.js';
 import { visible } from '../base/printable.js';
 
 export type TextEncoding = 'utf-8' | 'utf-16le' | 'utf-16be' | 'latin1';
@@ -15,15 +16,10 @@ export function diskText(bytes: Uint8Array, encoding: TextEncoding = 'utf-8'): s
     .trimEnd();
 }
 
-/** The bytes as hexadecimal digits: "0a1b…". */
-export function hex(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
 /** 16 bytes, in their order, as a UUID (RFC 4122); undefined if all are zero. */
 export function uuidText(bytes: Uint8Array): string | undefined {
   if (bytes.every((byte) => byte === 0)) return undefined;
-  return hex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+  return hexOf(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
 /**
@@ -31,7 +27,7 @@ export function uuidText(bytes: Uint8Array): string | undefined {
  */
 export function guidText(bytes: Uint8Array): string {
   const order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-  const digits = hex(Uint8Array.from(order, (at) => bytes[at]!)).toUpperCase();
+  const digits = hexOf(Uint8Array.from(order, (at) => bytes[at]!)).toUpperCase();
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 

@@ -2,8 +2,9 @@
  * Probes for members of larger volumes (RAID, LVM, ZFS) and for swap space. Sources: Linux,
  * drivers/md/md_p.h; LVM2, label.h; mkswap(8); ZFS on-disk format.
  */
+import { hexOf } from '../base/hex.js';
 import { content, type ContentProbe } from './content.js';
-import { diskText, hex, uuidText } from './text.js';
+import { diskText, uuidText } from './text.js';
 
 /**
  * Linux software RAID: a superblock of version 1 at one of three places, or of version 0.90 near
@@ -76,7 +77,7 @@ export const zfsMember: ContentProbe = async (reader) => {
   for (let at = 128 << 10; at < 256 << 10; at += 1024) {
     const bytes = await reader.bytes(at, 8);
     if (!bytes) return undefined;
-    const digits = hex(bytes);
+    const digits = hexOf(bytes);
     if ((digits === '0cb1ba0000000000' || digits === '0000000000bab10c') && ++found === 4) {
       return content('member', 'zfs_member');
     }

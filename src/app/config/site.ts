@@ -3,6 +3,7 @@
  *
  * Not here: checks that values fit together (check-site.ts).
  */
+import { wholeMiB } from '../../base/format.js';
 import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
@@ -138,10 +139,6 @@ function readComputer(
     reconnectSeconds: fields.reconnect?.number(0, 86_400) ?? 60,
   };
   return { plan, farDrives };
-}
-
-function wholeMiB(bytes: number): number {
-  return Math.floor(bytes / 2 ** 20) * 2 ** 20;
 }
 
 function readSystem(item: ConfigNode | undefined, options: ReadOptions): SystemPlan {

@@ -4,6 +4,7 @@
  *
  * Not here: reading and writing the store (overlay-store.ts, overlay.ts).
  */
+import { hexOf } from '../../base/hex.js';
 import { crc32 } from '../../base/crc32.js';
 import { FarbusError } from '../../base/errors.js';
 
@@ -137,7 +138,7 @@ export function decodeHeader(bytes: Uint8Array, name: string): OverlayHeader {
   const layout = overlayLayout(baseSize, clusterSize);
   if (Number(view.getBigUint64(32, true)) !== layout.mapOffset) throw damaged;
   if (Number(view.getBigUint64(40, true)) !== layout.dataOffset) throw damaged;
-  const id = [...bytes.subarray(48, 64)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  const id = hexOf(bytes.subarray(48, 64));
   const baseIdentity = new TextDecoder().decode(bytes.subarray(identityAt, identityAt + identityLength));
   return { layout, id, baseIdentity };
 }

@@ -2,6 +2,7 @@
  * Creates and opens overlays on a store: writes, reads and checks the header and loads the map
  * (docs/overlay.md).
  */
+import { hexOf } from '../../base/hex.js';
 import { buffersOf } from '../../base/buffers.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
@@ -61,7 +62,7 @@ export async function createOverlay(
   options: OverlayOptions = {},
 ): Promise<OverlayFilter> {
   const layout = layoutFor(base, options);
-  const id = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  const id = hexOf(crypto.getRandomValues(new Uint8Array(16)));
   const baseIdentity = options.identity ? formatIdentity(options.identity) : base.info.identity;
   const header: OverlayHeader = { layout, id, baseIdentity };
   if (store.info.size < layout.storeSize) {

@@ -3,6 +3,7 @@
  * systems.
  */
 import { existsSync } from 'node:fs';
+import { hexOf } from '../../base/hex.js';
 import { FarbusError, failed, messageOf, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { formatBytes } from '../../base/format.js';
@@ -11,7 +12,7 @@ import { identifyDevice, type DriveIdentity } from '../../computer/identity.js';
 import type { Content } from '../../probe/content.js';
 import { probeDisk, type DiskLayout } from '../../probe/probe.js';
 import type { Partition } from '../../probe/table.js';
-import { hex, uuidText } from '../../probe/text.js';
+import { uuidText } from '../../probe/text.js';
 import { filtersOf, type Filters } from '../../app/filters.js';
 import { aoeSegment } from '../../protocol/aoe/uri.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
@@ -131,7 +132,12 @@ async function open(source: Source, options: SourceOptions): Promise<Opened> {
 
 /** The names that a guest sees in /dev/disk/by-id and sysfs. */
 function driveNames({ serial, uuid, worldWideName, content }: DriveIdentity) {
-  return { serial, uuid: uuidText(uuid)!, wwn: `0x${hex(worldWideName)}`, follows: content === '' ? 'name' : content };
+  return {
+    serial,
+    uuid: uuidText(uuid)!,
+    wwn: `0x${hexOf(worldWideName)}`,
+    follows: content === '' ? 'name' : content,
+  };
 }
 
 function describe(

@@ -2,7 +2,7 @@
 import type { DebianRelease } from '../../guest/lock.node.js';
 import { collectBytes, ConsoleFeed } from '../../base/console-feed.js';
 import { usageError } from '../../base/errors.js';
-import { formatBytes } from '../../base/format.js';
+import { formatBytes, wholeMiB } from '../../base/format.js';
 import { Steps } from '../../base/steps.js';
 import { planDrive, type ClientDrive } from '../../computer/drives.js';
 import { checkCommand, execute } from './run-exec.js';
@@ -301,10 +301,6 @@ function beyondKvm({ snapshot, debian, screen }: RunValues, drives: readonly Cli
     ...(debian === '11' ? ['--debian 11'] : []),
     ...(drives.some(({ bus }) => bus === 'ide') ? ['bus=ide'] : []),
   ];
-}
-
-function wholeMiB(bytes: number): number {
-  return Math.floor(bytes / 2 ** 20) * 2 ** 20;
 }
 
 /** Names of packages from options such as "--with a,b". */

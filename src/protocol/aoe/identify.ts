@@ -2,6 +2,7 @@
  * IDENTIFY DEVICE data ([ATA] 7.16) of a disk on AoE: builds it for a target's device and parses it
  * for an initiator.
  */
+import { hexOf } from '../../base/hex.js';
 import { SetFeature, sectorSize } from '../../spec/ata.js';
 import {
   Feature82,
@@ -115,7 +116,7 @@ function isValid(word: number): boolean {
 function nameOf(page: IdentifyPage): string {
   const third = page.get(IdentifyWord.enabled3);
   if (!isValid(third) || !(third & Feature84.worldWideName)) return '';
-  const digits = Array.from(page.getName(), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const digits = hexOf(page.getName());
   return /^0*$/.test(digits) ? '' : digits;
 }
 

@@ -25,6 +25,7 @@
  * read nor a failed write can shift the stream. The marker and the nonce are secret, so data that a
  * guest writes cannot imitate that line.
  */
+import { hexOf } from '../../base/hex.js';
 
 /**
  * The random names of a session: the token marks its processes in process lists, the marker begins
@@ -57,7 +58,7 @@ export function isToken(text: string): boolean {
 
 export function randomHex(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(nameBytes));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexOf(bytes);
 }
 
 /**

@@ -2,6 +2,7 @@
  * An object on an HTTP server as a read-only block device. Long reads are split into ranges that
  * are requested in parallel.
  */
+import { hexOf } from '../../base/hex.js';
 import type { Buffers } from '../../base/buffers.js';
 import { JoinedAbort } from '../../base/abort.js';
 import { BlockBase } from '../../block/base.js';
@@ -90,5 +91,5 @@ export class HttpDisk extends BlockBase {
 /** 128 bits of the SHA-256 of a text, in hexadecimal. */
 async function hashOf(text: string): Promise<string> {
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(hash, 0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hexOf(new Uint8Array(hash, 0, 16));
 }

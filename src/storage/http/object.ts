@@ -19,7 +19,7 @@ import { isSameVersion, isStrong, readAnswer, type ByteRange, type ObjectVersion
 import { readBody } from './body.js';
 import { HttpRefusal, type Send } from './exchange.js';
 import { shownUrl } from './location.js';
-import { pause } from './pause.js';
+import { pause } from '../../base/event-loop.js';
 import { Silence } from './silence.js';
 
 export interface HttpObjectOptions {

@@ -1,4 +1,5 @@
 /** Ids of sessions (spec.ts, sessionContext), and numbers of their connections. */
+import { hexOf } from '../../../base/hex.js';
 
 /**
  * The number of a session's first connection is a random number up to this one, so that connections
@@ -11,7 +12,7 @@ export function newSessionId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;
   bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const hex = hexOf(bytes);
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
