@@ -188,7 +188,7 @@ describe('the cache', () => {
         return Promise.resolve({ a: Buffer.from('one'), b: Buffer.from('two') });
       });
     await get();
-    expect(await get()).toEqual({ a: Buffer.from('one'), b: Buffer.from('two') });
+    expect(await get()).toEqual({ a: new Uint8Array(Buffer.from('one')), b: new Uint8Array(Buffer.from('two')) });
     expect(made).toBe(1);
     writeFileSync(join(folder, 'b'), 'twx');
     expect(Buffer.from((await get()).b).toString()).toBe('two');
