@@ -35,6 +35,7 @@ mkfs.btrfs btrfs-progs
 mkfs.f2fs f2fs-tools
 cryptsetup cryptsetup-bin
 mksquashfs squashfs-tools
+lz4 lz4
 mkudffs udftools
 xorriso xorriso
 qemu-system-x86_64 qemu-system-x86

@@ -6,12 +6,13 @@
  * magic numbers of the compression formats; scripts/Makefile.lib for the last four bytes of the
  * payload (its unpacked size, little-endian).
  *
- * Left out: LZ4, LZMA, LZO and bzip2 payloads, which no kernel package of Debian has.
+ * Left out: LZMA, LZO and bzip2 payloads, which no kernel package of Debian has.
  */
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
+import { unpackLz4 } from './archive/lz4.js';
 import { unpackXz } from './archive/xz.js';
 import { runTool, type ToolOptions } from './tools.node.js';
 
@@ -113,9 +114,9 @@ async function decompress(
   name: string,
   options: ToolOptions,
 ): Promise<Uint8Array> {
-  if (format !== 'gzip' && format !== 'xz' && format !== 'zstd') {
+  if (format !== 'gzip' && format !== 'xz' && format !== 'zstd' && format !== 'LZ4') {
     throw new FarbusError(
-      `the kernel ${name} is packed in ${format ?? 'an unknown format'}, which is not supported: take one packed with xz, zstd or gzip`,
+      `the kernel ${name} is packed in ${format ?? 'an unknown format'}, which is not supported: take one packed with xz, zstd, LZ4 or gzip`,
     );
   }
   if (size === 0 || size > maxKernel) throw damaged(name);
@@ -125,6 +126,7 @@ async function decompress(
     });
   }
   if (format === 'xz') return unpackedXz(payload.subarray(0, -4), size, name);
+  if (format === 'LZ4') return unpackedLz4(payload.subarray(0, -4), size, name);
   const result = await runTool(format, ['-dc'], { ...options, input: payload.subarray(0, -4), maxOutput: size });
   if (result.status !== 0) throw damaged(name);
   return result.output;
@@ -144,6 +146,16 @@ function unpackedXz(payload: Uint8Array, size: number, name: string): Uint8Array
     throw damaged(name);
   }
   return vmlinux.subarray(0, done);
+}
+
+function unpackedLz4(payload: Uint8Array, size: number, name: string): Uint8Array {
+  const vmlinux = new Uint8Array(size);
+  try {
+    return vmlinux.subarray(0, unpackLz4(payload, vmlinux));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw damaged(name);
+  }
 }
 
 function damaged(name: string): FarbusError {

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { FarbusError } from '../../src/base/errors.js';
+import { FarbusError, messageOf } from '../../src/base/errors.js';
 import { unpackKernel, unpackPayload } from '../../src/guest/kernel.node.js';
 import { needTools, runTool } from '../../src/guest/tools.node.js';
 import { tempFolder } from '../support/temp.js';
@@ -16,7 +16,7 @@ async function message(file: Uint8Array): Promise<string> {
 }
 
 describe('unpackPayload', () => {
-  test.each(['xz', 'gzip', 'zstd', 'none'] as const)('takes the kernel out of a bzImage: %s', async (format) => {
+  test.each(['xz', 'gzip', 'zstd', 'LZ4', 'none'] as const)('takes the kernel out of a bzImage: %s', async (format) => {
     expect(Buffer.compare(await unpackPayload(bzImage(packed(format)), 'k'), vmlinux)).toBe(0);
   });
 
@@ -25,7 +25,7 @@ describe('unpackPayload', () => {
   });
 
   test('says which format it does not know', async () => {
-    expect(await message(bzImage(Buffer.from('02214c1800000000ff', 'hex')))).toMatch(/packed in LZ4, which is not/);
+    expect(await message(bzImage(Buffer.from('5d00000000000000ff', 'hex')))).toMatch(/packed in LZMA, which is not/);
     expect(await message(bzImage(Buffer.from('1234567800000000ff', 'hex')))).toMatch(/packed in an unknown format/);
   });
 
@@ -48,6 +48,18 @@ describe('unpackPayload', () => {
       expect(await message(damage(bzImage(packed(format)))), format).toBe(
         'the kernel the-kernel is damaged: get it again',
       );
+    }
+  });
+
+  test('refuses LZ4 whose lengths and distances lead out of the data or the content', async () => {
+    const good = packed('LZ4');
+    for (let i = 0; i < 400; i++) {
+      const bad = Buffer.from(good);
+      const at = 4 + ((i * 7919) % (bad.length - 8));
+      bad[at] = (i * 193) & 0xff;
+      // A damaged byte may be one of the content, which has no checksum. The size is always right.
+      const result = await unpackPayload(bzImage(bad), 'k').then((file) => file.length, messageOf);
+      expect([vmlinux.length, 'the kernel k is damaged: get it again']).toContain(result);
     }
   });
 

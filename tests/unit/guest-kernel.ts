@@ -9,14 +9,15 @@ export const vmlinux = Buffer.concat([
 ]);
 
 /** The payload of a kernel with `content`: compressed, with its uncompressed size at the end. */
-export function packed(format: 'xz' | 'gzip' | 'zstd' | 'none', content: Uint8Array = vmlinux): Buffer {
+export function packed(format: 'xz' | 'gzip' | 'zstd' | 'LZ4' | 'none', content: Uint8Array = vmlinux): Buffer {
   if (format === 'none') return Buffer.from(content);
   if (format === 'gzip') return gzipSync(content);
   // Like the kernel's scripts/xz_wrap.sh: with the filter for x86 code, and a CRC32 check.
-  const args = format === 'xz' ? ['--check=crc32', '--x86', '--lzma2=dict=1MiB', '-c'] : ['-c'];
+  const xz = ['--check=crc32', '--x86', '--lzma2=dict=1MiB', '-c'];
+  const args = { xz, zstd: ['-c'], LZ4: ['-l', '-9', '-c'] }[format];
   const size = Buffer.alloc(4);
   size.writeUInt32LE(content.length);
-  return Buffer.concat([execFileSync(format, args, { input: content }), size]);
+  return Buffer.concat([execFileSync(format.toLowerCase(), args, { input: content }), size]);
 }
 
 /** A bzImage of boot protocol 2.15. */
