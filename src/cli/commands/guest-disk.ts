@@ -17,6 +17,12 @@ const options = {
     default: `${defaultSize >> 20}M`,
     about: `size of the disk, at least ${minSize >> 20}M; the file has holes`,
   },
+  arch: {
+    value: 'i386|amd64',
+    choices: ['i386', 'amd64'],
+    default: 'i386',
+    about: 'processor of the system; a BIOS boots both, and UEFI can boot amd64',
+  },
   force: { about: 'replace OUT.img if it exists' },
   quiet: { about: 'print no messages but warnings and errors' },
 } as const satisfies Options;
@@ -26,7 +32,7 @@ export const command = defineCommand({
   summary: 'make a disk with a Debian that boots by itself',
   usage: ['OUT.img [OPTIONS]'],
   about: `
-    Makes a disk image with a master boot record, GRUB, Debian 12's i386 kernel and a minimal Debian (the essential
+    Makes a disk image with a master boot record, GRUB, Debian 12's kernel and a minimal Debian (the essential
     packages, apt, sysvinit) on ext4. It needs nothing else to boot: serve it, and start a diskless computer on it. Its
     console is the screen and the serial port. Log in as ${login.user}, password ${login.password}.
 
@@ -37,7 +43,7 @@ export const command = defineCommand({
   examples: [
     'farbus guest-disk debian.img && farbus serve debian.img',
     'farbus run --bios --drive nbd://localhost/debian.img,bus=ahci',
-    'farbus guest-disk --size 2G large.img',
+    'farbus guest-disk --arch amd64 --size 2G large.img && farbus run --engine kvm --bios --drive large.img',
   ],
   pages: ['guests'],
   operands: 'file',
@@ -61,6 +67,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   try {
     const making = makeGuestDisk(out, {
       size,
+      architecture: values.arch === 'amd64' ? 'amd64' : 'i386',
       log,
       signal: signals.signal,
       ...(!values.quiet && { onProgress: ({ label, done, total }) => progress.bytes(label, done, total) }),

@@ -47,15 +47,6 @@ const files: Readonly<Record<string, string>> = {
   'var/log/wtmp': '',
   'var/log/btmp': '',
   'var/log/lastlog': '',
-  // The parameters are those of a kernel that is loaded directly; debian.node.ts explains them.
-  'boot/grub/grub.cfg': `# What GRUB does at each boot. Its console is the screen and the first serial port.
-serial --unit=0 --speed=115200
-terminal_input console serial
-terminal_output console serial
-linux /boot/vmlinuz root=LABEL=${rootLabel} ro console=tty1 console=ttyS0,115200 quiet cryptomgr.notests tsc=reliable no_timer_check
-initrd /boot/initrd.img
-boot
-`,
   'etc/inittab': `# init(8): one script at the start, one at the end, a login on the serial port and one on the screen.
 id:2:initdefault:
 si::sysinit:/etc/rc.start
@@ -123,7 +114,24 @@ const copies: Readonly<Record<string, string>> = {
   'usr/share/base-files/motd': 'etc/motd',
 };
 
-/** All of the above. The image's cache key includes it. */
+/**
+ * GRUB's configuration. The parameters are those of a kernel that is loaded directly;
+ * debian.node.ts explains them. On a 64-bit computer of ours, the firmware shows on the serial port
+ * what GRUB prints on the screen, so GRUB must use only one of them.
+ * @param both use the screen and the serial port
+ */
+export function grubConfig(both: boolean): string {
+  return `# What GRUB does at each boot. Its console is ${both ? 'the screen and ' : ''}the first serial port.
+serial --unit=0 --speed=115200
+terminal_input console serial
+terminal_output ${both ? 'console ' : ''}serial
+linux /boot/vmlinuz root=LABEL=${rootLabel} ro console=tty1 console=ttyS0,115200 quiet cryptomgr.notests tsc=reliable no_timer_check
+initrd /boot/initrd.img
+boot
+`;
+}
+
+/** All of the above but GRUB's. The image's cache key includes it. */
 export const configuration = { files, modes, groups, folders, links, copies } as const;
 
 /** passwd(5) and shadow(5) from base-passwd's master file. Only root gets a password. */

@@ -1,10 +1,10 @@
 /**
- * Makes a disk with a complete Debian from Debian's i386 packages: a "minbase" (the essential
- * packages and apt) with sysvinit, Debian's kernel with our initramfs, and GRUB. No program of the
- * packages is run, so any user can make it on any computer. The image is cached under a hash of
- * all its inputs.
+ * Makes a disk with a complete Debian from Debian's packages for i386 or amd64: a "minbase" (the
+ * essential packages and apt) with sysvinit, Debian's kernel with our initramfs, and GRUB. No
+ * program of the packages is run, so any user can make it on any computer. The image is cached
+ * under a hash of all its inputs.
  *
- * Left out: configuring the packages, which needs an i386 processor. dpkg records them as
+ * Left out: configuring the packages, which needs a processor of theirs. dpkg records them as
  * "unpacked", and `dpkg --configure -a` in the guest configures them. Kernel modules are in the
  * initramfs only.
  */
@@ -18,16 +18,19 @@ import { fetchPackages, knownPackages } from '../fetch.node.js';
 import type { FetchOptions, FetchedPackage } from '../fetch.node.js';
 import { buildInitramfs } from '../initramfs.node.js';
 import { readLock, readPackageLock } from '../lock.node.js';
-import type { PackageLock } from '../lock.node.js';
+import type { Architecture, PackageLock } from '../lock.node.js';
 import { filesBelow, unpackPackage } from '../unpack.node.js';
-import { configuration } from './configuration.js';
+import { configuration, grubConfig } from './configuration.js';
 import { configure, prepareTree } from './configure.node.js';
+import { grubEfiFolder, needEfiTools } from './efi.node.js';
 import { makeImage, needImageTools } from './image.node.js';
 import { unpackPackages } from './packages.node.js';
 import { copySparse } from './sparse.node.js';
 import { RootTree } from './tree.node.js';
 
 export interface GuestDiskOptions extends FetchOptions {
+  /** Default: i386. UEFI can only boot a disk for amd64. */
+  readonly architecture?: Architecture | undefined;
   /** Size of the disk in bytes, a multiple of 1 MiB. Default: {@link defaultSize}. */
   readonly size?: number | undefined;
 }
@@ -37,12 +40,30 @@ export const defaultSize = 512 << 20;
 /** Minimum size: packages, journal and file system tables just fit. */
 export const minSize = 256 << 20;
 
-const kernelPackages = ['linux-image-686', 'busybox-static'];
+interface Ingredients {
+  /** Lock file of the packages on the disk. */
+  readonly lockFile: string;
+  readonly kernel: string;
+  /** Driver of the board's network card. */
+  readonly network: string;
+  /** The package with GRUB's modules for UEFI. */
+  readonly efi?: string;
+}
+
+const ingredients: Readonly<Record<Architecture, Ingredients>> = {
+  i386: { lockFile: 'packages-minbase.lock.json', kernel: 'linux-image-686', network: 'ne2k-pci' },
+  amd64: {
+    lockFile: 'packages-minbase-amd64.lock.json',
+    kernel: 'linux-image-amd64',
+    network: 'virtio_net',
+    efi: 'grub-efi-amd64-bin',
+  },
+};
 /**
- * Drivers for every bus that the disk may be on, and for the board's network card. Loading a driver
- * without its device costs a tenth of a second.
+ * Drivers for every bus that the disk may be on. Loading a driver without its device costs a tenth
+ * of a second.
  */
-const modules = ['crc64_rocksoft_generic', 'nvme', 'ahci', 'ata_piix', 'sd_mod', 'ext4', 'ne2k-pci'];
+const diskModules = ['crc64_rocksoft_generic', 'nvme', 'ahci', 'ata_piix', 'sd_mod', 'ext4'];
 
 /** Version of the recipe. Raise it when the same inputs lead to another image. */
 const format = 1;
@@ -74,31 +95,45 @@ class Recipe {
   readonly folder: string;
   readonly #options: GuestDiskOptions;
   readonly #size: number;
+  readonly #architecture: Architecture;
   readonly #lock: PackageLock;
+  readonly #kernelLock: PackageLock;
   readonly #init: string;
 
-  private constructor(options: GuestDiskOptions, lock: PackageLock, init: string, key: string) {
+  private constructor(
+    options: GuestDiskOptions,
+    { lock, kernelLock, init, key }: { lock: PackageLock; kernelLock: PackageLock; init: string; key: string },
+  ) {
     this.#options = options;
+    this.#architecture = options.architecture ?? 'i386';
     this.#size = options.size ?? defaultSize;
     this.#lock = lock;
+    this.#kernelLock = kernelLock;
     this.#init = init;
     this.folder = join(options.cacheDir ?? cacheFolder(), 'guest-disk', key);
   }
 
   static async read(options: GuestDiskOptions): Promise<Recipe> {
-    const lock = await readLock('packages-minbase.lock.json');
+    const architecture = options.architecture ?? 'i386';
+    const { lockFile } = ingredients[architecture];
+    const lock = await readLock(lockFile);
+    const kernelLock = await readPackageLock(12, architecture);
     const init = await readFile(new URL('../../../src/guest/disk/init.sh', import.meta.url), 'utf8');
-    const known = [...(await knownPackages(namesOf(lock), { ...options, lock })), ...(await knownPackages(kernelPackages, options))]; // prettier-ignore
+    const known = [...(await knownPackages(namesOf(lock), { ...options, lock })), ...(await knownPackages(bootPackages(architecture), { ...options, lock: kernelLock }))]; // prettier-ignore
     const sums = known.map((one) => one.sha256);
-    const inputs = [format, options.size ?? defaultSize, sums, init, configuration, modules];
-    return new Recipe(options, lock, init, sha256(JSON.stringify(inputs)).slice(0, 32));
+    const modules = modulesFor(architecture);
+    const inputs = [format, options.size ?? defaultSize, sums, init, configuration, grubFor(architecture), modules];
+    const key = sha256(JSON.stringify(inputs)).slice(0, 32);
+    return new Recipe(options, { lock, kernelLock, init, key });
   }
 
   async make(): Promise<void> {
     const { signal } = this.#options;
+    const { efi } = ingredients[this.#architecture];
     await needImageTools();
+    if (efi !== undefined) needEfiTools();
     const base = await this.#fetch(this.#lock);
-    const kernel = await this.#fetch(await readPackageLock(), kernelPackages);
+    const kernel = await this.#fetch(this.#kernelLock, bootPackages(this.#architecture));
     await makeFolder(this.folder, async (temporary) => {
       const tree = new RootTree(join(temporary, 'root'));
       await mkdir(tree.folder);
@@ -115,10 +150,13 @@ class Recipe {
         signal,
       );
       await configure(tree);
+      await tree.write('boot/grub/grub.cfg', grubFor(this.#architecture));
       await this.#putKernel(tree, kernel);
+      const grub = kernel[2] && (await unpackPackage(kernel[2], [`./${grubEfiFolder}/*`], this.#unpacking));
+      const efiModules = grub === undefined ? undefined : join(grub, grubEfiFolder);
       this.#options.log?.log('info', 'making the file system');
       const image = join(temporary, imageName);
-      await makeImage(image, this.#size, tree, temporary, { signal });
+      await makeImage(image, tree, { size: this.#size, folder: temporary, efiModules }, { signal });
       await rm(tree.folder, { recursive: true });
       await writeFile(join(temporary, sumName), await copySparse(image));
     });
@@ -141,20 +179,38 @@ class Recipe {
     return fetched;
   }
 
+  get #unpacking(): { cacheDir: string | undefined; signal: AbortSignal | undefined } {
+    return { cacheDir: this.#options.cacheDir, signal: this.#options.signal };
+  }
+
   async #putKernel(tree: RootTree, packages: readonly FetchedPackage[]): Promise<void> {
-    const unpack = { cacheDir: this.#options.cacheDir, signal: this.#options.signal };
+    const unpack = this.#unpacking;
     const kernelFolder = await unpackPackage(packages[0]!, kernelParts, unpack);
     const busyboxFolder = await unpackPackage(packages[1]!, ['./bin/busybox'], unpack);
     const [image] = await filesBelow(join(kernelFolder, 'boot'));
     const initramfs = await buildInitramfs({
       kernelFolder,
       busyboxFolder,
-      modules,
+      modules: modulesFor(this.#architecture),
       init: this.#init,
     });
     await tree.write('boot/vmlinuz', await readFile(join(kernelFolder, 'boot', image!)));
     await tree.write('boot/initrd.img', initramfs);
   }
+}
+
+/** Kernel, busybox, and GRUB for UEFI if the disk has it. */
+function bootPackages(architecture: Architecture): string[] {
+  const { kernel, efi } = ingredients[architecture];
+  return [kernel, 'busybox-static', ...(efi === undefined ? [] : [efi])];
+}
+
+function grubFor(architecture: Architecture): string {
+  return grubConfig(architecture === 'i386');
+}
+
+function modulesFor(architecture: Architecture): string[] {
+  return [...diskModules, ingredients[architecture].network];
 }
 
 function namesOf(lock: PackageLock): string[] {

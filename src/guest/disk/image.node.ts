@@ -1,18 +1,20 @@
 /**
  * Makes a disk image that a PC's BIOS boots from: a master boot record with GRUB's boot sector and
- * one partition, GRUB's core image before the partition, and an ext4 file system.
+ * one partition, GRUB's core image before the partition, and an ext4 file system. A disk that UEFI
+ * can boot as well has a second partition for that (efi.node.ts).
  *
  * Specification: the PC's partition table (UEFI 2.10 section 5.2.1); grub-install in GRUB's
  * manual, "BIOS installation".
  *
- * Left out: GPT, EFI, and GRUB's error correction of its core image.
+ * Left out: GPT, and GRUB's error correction of its core image.
  */
-import { access, open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { access, open, readFile, truncate, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { needTools, runTool } from '../tools.node.js';
 import type { ToolOptions } from '../tools.node.js';
 import { rootLabel } from './configuration.js';
+import { efiBytes, efiType, makeEfiPartition } from './efi.node.js';
 import type { RootTree } from './tree.node.js';
 
 const sectorBytes = 512;
@@ -44,21 +46,28 @@ export async function needImageTools(): Promise<void> {
   });
 }
 
-/**
- * Makes the image `path` from a root file system that contains /boot/grub/grub.cfg.
- * @param size Size of the disk in bytes, a multiple of 1 MiB.
- * @param folder Folder for temporary files.
- */
+/** An image to be made. */
+export interface ImagePlan {
+  /** Size of the disk in bytes, a multiple of 1 MiB. */
+  readonly size: number;
+  /** Folder for temporary files. */
+  readonly folder: string;
+  /** Folder of GRUB's modules for UEFI. Default: only a BIOS can boot the disk. */
+  readonly efiModules?: string | undefined;
+}
+
+/** Makes the image `path` from a root file system that contains /boot/grub/grub.cfg. */
 export async function makeImage(
   path: string,
-  size: number,
   tree: RootTree,
-  folder: string,
+  { size, folder, efiModules }: ImagePlan,
   options: ToolOptions = {},
 ): Promise<void> {
   await writeFile(path, '');
   await truncate(path, size);
-  const kib = (size - partitionStart) >> 10;
+  const efi = efiModules === undefined ? undefined : await makeEfiPartition(efiModules, folder, options);
+  const end = size - (efi?.length ?? 0);
+  const kib = (end - partitionStart) >> 10;
   // No lazy initialization: the guest would write the rest in its first minutes.
   const extended = `offset=${partitionStart},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0`;
   const made = await runTool(
@@ -68,7 +77,26 @@ export async function makeImage(
   );
   if (made.status !== 0) throw new FarbusError(`mkfs.ext4 failed: ${messageOf(made.errors)}; is --size large enough?`);
   await giveOwners(path, tree, options);
-  await putGrub(path, folder, size, options);
+  const file = await open(path, 'r+');
+  try {
+    const sector = await putGrub(file, folder, options);
+    putPartition(sector, 0, linuxType, partitionStart, end);
+    if (efi) {
+      putPartition(sector, 1, efiType, end, size);
+      await file.write(efi, 0, efiBytes, end);
+    }
+    await file.write(sector, 0, sectorBytes, 0);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Describes a partition in the master boot record. The first one is the active one. */
+function putPartition(sector: Buffer, index: number, type: number, start: number, end: number): void {
+  const at = 446 + 16 * index;
+  sector.set([index === 0 ? 0x80 : 0, ...beyondChs, type, ...beyondChs], at);
+  sector.writeUInt32LE(start / sectorBytes, at + 8);
+  sector.writeUInt32LE((end - start) / sectorBytes, at + 12);
 }
 
 /**
@@ -93,10 +121,10 @@ async function giveOwners(path: string, tree: RootTree, options: ToolOptions): P
 }
 
 /**
- * Does what grub-install does: writes the boot sector's code, and the core image into the sectors
- * after it.
+ * Does what grub-install does: writes the core image into the sectors after the boot sector.
+ * @returns the boot sector, with its code and without partitions
  */
-async function putGrub(path: string, folder: string, size: number, options: ToolOptions): Promise<void> {
+async function putGrub(file: FileHandle, folder: string, options: ToolOptions): Promise<Buffer> {
   const core = join(folder, 'core.img');
   // "(,msdos1)" is partition 1 of the disk that the firmware booted, whatever its GRUB number.
   const args = ['-O', 'i386-pc', '-o', core, '-p', '(,msdos1)/boot/grub', ...grubModules];
@@ -106,17 +134,8 @@ async function putGrub(path: string, folder: string, size: number, options: Tool
   if (bytes.length > partitionStart - sectorBytes) throw new FarbusError('GRUB does not fit before the partition');
   const sector = Buffer.alloc(sectorBytes);
   (await readFile(join(grubFolder, 'boot.img'))).copy(sector, 0, 0, bootCodeBytes);
-  const first = partitionStart / sectorBytes;
   sector.write('frbs', bootCodeBytes, 'latin1');
-  sector.set([0x80, ...beyondChs, linuxType, ...beyondChs], 446);
-  sector.writeUInt32LE(first, 454);
-  sector.writeUInt32LE(size / sectorBytes - first, 458);
   sector.writeUInt16LE(0xaa55, 510);
-  const file = await open(path, 'r+');
-  try {
-    await file.write(sector, 0, sectorBytes, 0);
-    await file.write(bytes, 0, bytes.length, sectorBytes);
-  } finally {
-    await file.close();
-  }
+  await file.write(bytes, 0, bytes.length, sectorBytes);
+  return sector;
 }
