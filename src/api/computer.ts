@@ -20,7 +20,7 @@ export { SharedAdapter } from '../computer/shared-adapter.js';
 export type { AdapterCounters, SharedAdapterOptions } from '../computer/shared-adapter.js';
 export type { IoCounts } from '../computer/virtual-io-client.js';
 export type { LinuxImage } from '../machine/boot/linux.js';
-export type { Engine, EngineEnd, EngineSnapshots, Firmware } from '../machine/engine.js';
+export type { Engine, EngineEnd, EngineSnapshots, Firmware, FirmwareVariables } from '../machine/engine.js';
 export { decodeSnapshot, encodeSnapshot, isSnapshot, SnapshotError } from '../machine/snapshot.js';
 export type { Snapshot, SnapshotCodec, SnapshotDrive, SnapshotFault } from '../machine/snapshot.js';
 export type { Picture } from '../machine/screen.js';

@@ -37,7 +37,7 @@ export interface ComputerOptions {
    */
   readonly createEngine: (
     trap: TrapHandler,
-    onEnd: (why: EngineEnd) => void,
+    onEnd: (why: EngineEnd, detail?: string) => void,
     ide: readonly IdeDisk[],
   ) => Promise<Engine>;
   /**
@@ -79,6 +79,8 @@ export interface Prepared {
   readonly trap: TrapHandler;
   readonly steps: Steps;
   readonly ended: Promise<EngineEnd>;
+  /** The engine's words about the end; undefined if it has none. */
+  readonly endDetail: () => string | undefined;
   readonly options: ComputerOptions;
   readonly figure: BootFigure;
   readonly plans: readonly IdentifiedPlan[];
@@ -111,6 +113,7 @@ export class Computer {
   readonly #media: readonly (() => BlockDevice | undefined)[];
   readonly #plans: readonly IdentifiedPlan[];
   readonly #figure: BootFigure;
+  readonly #endDetail: () => string | undefined;
   #held = false;
   #saving = false;
 
@@ -119,8 +122,14 @@ export class Computer {
     if (options.drives.length > maxDrives) throw new FarbusError(`a computer can have ${maxDrives} drives, not more`);
     const steps = options.steps ?? new Steps();
     const trap = new TrapHandler(steps);
-    let end: (why: EngineEnd) => void = () => undefined;
-    const ended = new Promise<EngineEnd>((resolve) => (end = resolve));
+    let end: (why: EngineEnd, detail?: string) => void = () => undefined;
+    let endDetail: string | undefined;
+    const ended = new Promise<EngineEnd>((resolve) => {
+      end = (why, detail) => {
+        endDetail = detail;
+        resolve(why);
+      };
+    });
     steps.step(0, figure.loader, 'the program loader starts');
     const plans = await identifyPlans(options.drives.map(planDrive), options.log ?? silent);
     const onIde = plans.filter(({ bus }) => bus === 'ide');
@@ -132,16 +141,17 @@ export class Computer {
     }
     steps.step(0, figure.hypervisor, 'the hypervisor is loaded and starts');
     steps.step(0, figure.privileged, 'it has the privileged level: the guest runs on its engine only');
-    return { engine, trap, steps, ended, options, figure, plans, ideClients };
+    return { engine, trap, steps, ended, endDetail: () => endDetail, options, figure, plans, ideClients };
   }
 
-  protected constructor({ engine, trap, steps, ended, options, figure, plans, ideClients }: Prepared) {
+  protected constructor({ engine, trap, steps, ended, endDetail, options, figure, plans, ideClients }: Prepared) {
     this.#engine = engine;
     this.#trap = trap;
     this.#steps = steps;
     this.#figure = figure;
     this.#ideClients = ideClients;
     this.ended = ended;
+    this.#endDetail = endDetail;
     this.#handlers = new GuestHandlers(engine, steps, figure);
     const { log = silent, onEject = () => undefined } = options;
     this.#devices = new LogicalDevices({ engine, trap, steps, figure, handlers: this.#handlers, log, plans, onEject });
@@ -157,7 +167,7 @@ export class Computer {
     if (options.adapter) this.#connect(options.adapter);
     this.console = new SerialConsole((bytes) => engine.sendSerial(bytes));
     engine.onSerial((byte) => this.console.receive(byte));
-    void ended.then((why) => this.console.close(new GuestEnded(why, this.console.panic)));
+    void ended.then((why) => this.console.close(new GuestEnded(why, this.console.panic, endDetail())));
   }
 
   /** [SYS] fig. 11, step 325; fig. 12, step 346: loads an operating system and starts it. */
@@ -177,6 +187,11 @@ export class Computer {
     this.#engine.enterFirmware(bootPlaces(this.#plans));
     this.#steps.step(0, this.#figure.system, 'the firmware starts, which loads the operating system from a drive');
     this.#engine.start();
+  }
+
+  /** The engine's words about the end of the guest; undefined if it has none. */
+  get endDetail(): string | undefined {
+    return this.#endDetail();
   }
 
   /** Calls `receive` with each raw byte of the serial console, for a terminal. */

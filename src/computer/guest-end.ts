@@ -8,6 +8,11 @@ export const endText: Readonly<Record<EngineEnd, string>> = {
   failed: 'reached a state in which the engine cannot continue',
 };
 
+/** The end in one sentence. */
+export function describeEnd(why: EngineEnd, detail?: string, subject = 'the guest'): string {
+  return `${subject} ${endText[why]}${detail === undefined ? '' : ` (${detail})`}`;
+}
+
 /** The guest ended by itself while a script waited for its console. */
 export class GuestEnded extends Error {
   /** The name of the class. */
@@ -15,9 +20,12 @@ export class GuestEnded extends Error {
   /** How the guest ended. */
   readonly why: EngineEnd;
 
-  /** @param panic Reason of the kernel panic that was printed before, if there was one. */
-  constructor(why: EngineEnd, panic: string | undefined) {
-    super(panic === undefined ? `the guest ${endText[why]}` : `the guest's kernel panicked: ${panic}`);
+  /**
+   * @param panic Reason of the kernel panic that was printed before, if there was one.
+   * @param detail The engine's words about the end, if it has any.
+   */
+  constructor(why: EngineEnd, panic: string | undefined, detail?: string) {
+    super(panic === undefined ? describeEnd(why, detail) : `the guest's kernel panicked: ${panic}`);
     this.why = why;
   }
 }

@@ -125,8 +125,18 @@ export interface BootPlace {
 export interface Firmware {
   /** The content of the system's ROM. */
   readonly bios: Uint8Array;
-  /** The content of the display's ROM. */
-  readonly vgaBios: Uint8Array;
+  /** The content of the display's ROM. Default: none; only for an engine without a screen. */
+  readonly vgaBios?: Uint8Array | undefined;
+  /** The flash in which UEFI keeps its variables. Default: none; only on KVM. */
+  readonly variables?: FirmwareVariables | undefined;
+}
+
+/** The flash with the variables of UEFI firmware. */
+export interface FirmwareVariables {
+  /** Content at the start. */
+  readonly content: Uint8Array;
+  /** Called after each change. The content goes on changing. */
+  changed(content: Uint8Array): void;
 }
 
 /** Processor registers for reading the guest's descriptor table ([SYS] steps 301 and 326). */

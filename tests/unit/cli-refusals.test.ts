@@ -1,5 +1,5 @@
 /** Refusals by the command line, by site files and by running computers, and their messages. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { registerComputer } from '../support/computer-control.js';
 import { ConfigNode, readConfig } from '../../src/app/config/reader.js';
@@ -19,6 +19,40 @@ async function farbus(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   };
   return { status: await main(args, io), out, err };
 }
+
+describe('a computer that boots from its drives', () => {
+  const run = (...args: string[]) => farbus(['run', '--drive', drive(), ...args], { XDG_RUNTIME_DIR: tempFolder() });
+  const drive = () => {
+    const path = tempPath('disk');
+    writeFileSync(path, Buffer.alloc(1 << 20));
+    return path;
+  };
+
+  it.each([
+    [['--bios', '--uefi'], '--bios and --uefi exclude each other'],
+    [['--uefi-vars', 'file'], '--uefi-vars is for --uefi'],
+    [['--uefi', '--kernel', 'vmlinuz'], '--uefi boots what is on the drives: leave --kernel out'],
+    [['--uefi', '--engine', 'v86'], '--uefi needs the KVM engine: take --engine kvm'],
+    [['--bios', '--screen', '--engine', 'kvm'], '--screen needs a terminal; farbus screenshot needs none'],
+  ])('%j is refused in one line', async (args, message) => {
+    const { status, err } = await run(...args);
+    expect(
+      err
+        .split('\n')
+        .filter((line) => line !== '')
+        .at(-1),
+    ).toBe(`farbus: ${message}`);
+    expect(status).toBe(2);
+  });
+
+  it.each(['--bios', '--uefi'])('says for %s why KVM cannot be used, if the output is no terminal', async (option) => {
+    vi.stubEnv('FARBUS_NO_KOFFI', '1');
+    const { status, err } = await run('--engine', 'kvm', option);
+    vi.unstubAllEnvs();
+    expect(err).toContain('KVM cannot be used');
+    expect(status).toBe(1);
+  });
+});
 
 describe('names of commands', () => {
   it.each(['constructor', 'toString', '__proto__', 'hasOwnProperty', 'no-such'])(

@@ -236,7 +236,7 @@ describe('the serial port', () => {
 
 describe('switching off and reset', () => {
   it.each([
-    ['S5 in the power management control register', 0x604, 2, 0x3400, 'halted'],
+    ['S5 in the power management control register', 0x604, 2, 0x2000, 'halted'],
     ['the reset control register', 0xcf9, 1, 0x06, 'reset'],
     ['the keyboard controller', 0x64, 1, 0xfe, 'reset'],
   ])('by %s', (_, port, bytes, value, why) => {
@@ -261,6 +261,27 @@ it('shows firmware an ISA bridge, and the subsystem by which it looks for fw_cfg
   board.pci.addChipset();
   expect(readConfig(board, 0, 0x2c)).toBe(0x11001af4);
   expect(readConfig(board, 1, 0)).toBe(0x70008086);
+});
+
+it('shows UEFI the power management registers and timer, and the size of memory', () => {
+  const { board } = makeBoard();
+  const power = (offset: number) => {
+    board.writePort(0xcf8, 4, 0x80000b00 | offset);
+    return board.readPort(0xcfc, 4);
+  };
+  expect(power(0)).toBe(0xffffffff);
+  board.pci.addChipset(true);
+  expect(power(0)).toBe(0x71138086);
+  expect(power(0x40)).toBe(0x601);
+  expect(power(0x80) & 1).toBe(1);
+  expect(readConfig(board, 1, 0x0e, 1)).toBe(0x80);
+  expect(board.readPort(0x608, 4)).toBeLessThan(0x1000000);
+  board.setMemory([
+    { start: 0, length: 0x40000000 },
+    { start: 2 ** 32, length: 0x1230000 },
+  ]);
+  const cmos = (index: number) => (board.writePort(0x70, 1, index), board.readPort(0x71, 1));
+  expect([0x34, 0x35, 0x5b, 0x5c, 0x5d].map(cmos)).toEqual([0, 0x3f, 0x23, 0x01, 0]);
 });
 
 it('answers any access to any port and any address', () => {

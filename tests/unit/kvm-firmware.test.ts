@@ -1,10 +1,12 @@
 /**
- * Devices of the KVM engine for firmware, without KVM: `fw_cfg` by ports and by DMA, and the script
- * that puts the ACPI tables into memory.
+ * Devices of the KVM engine for firmware, without KVM: `fw_cfg` by ports and by DMA, the script
+ * that puts the ACPI tables into memory, and flash.
  */
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { acpiTables } from '../../src/machine/engines/kvm/board/acpi.js';
 import { firmwareContent } from '../../src/machine/engines/kvm/board/firmware-content.js';
+import { Flash } from '../../src/machine/engines/kvm/board/flash.js';
 import { FwCfg } from '../../src/machine/engines/kvm/board/fw-cfg.js';
 
 const MiB = 2 ** 20;
@@ -181,5 +183,78 @@ describe('the ACPI tables of firmware', () => {
     expect(table(fadt.readUInt32LE(40)).toString('latin1', 0, 4)).toBe('DSDT');
     expect(Number(fadt.readBigUInt64LE(140))).toBe(fadt.readUInt32LE(40));
     expect(table(fadt.readUInt32LE(36)).toString('latin1', 0, 4)).toBe('FACS');
+  });
+});
+
+describe("the flash with UEFI's variables", () => {
+  const start = 0xffc00000;
+  function makeFlash(): { flash: Flash; bytes: Uint8Array; shown: boolean[]; changes: () => number } {
+    const bytes = new Uint8Array(0x3000).fill(0xff);
+    const shown: boolean[] = [];
+    let changes = 0;
+    const flash = new Flash(start, bytes, { show: (one) => shown.push(one), changed: () => void changes++ });
+    return { flash, bytes, shown, changes: () => changes };
+  }
+
+  it('answers as flash to the test that OVMF makes', () => {
+    const { flash, shown } = makeFlash();
+    flash.write(start + 5, 1, 0x50); // clear status
+    expect(flash.read(start + 5, 1)).toBe(0xff);
+    flash.write(start + 5, 1, 0x70); // read status
+    expect(shown).toEqual([false]);
+    expect(flash.read(start + 5, 1)).toBe(0);
+    flash.write(start + 5, 1, 0xff); // read array
+    expect(shown).toEqual([false, true]);
+    expect(flash.read(start + 5, 4)).toBe(0xffffffff);
+  });
+
+  it('clears bits by programming, and sets those of a block by erasing', () => {
+    const { flash, bytes, changes } = makeFlash();
+    for (const [at, byte] of [
+      [0x1000, 0x5a],
+      [0x1000, 0xf0],
+      [0x2000, 0x00],
+    ] as const) {
+      flash.write(start + at, 1, 0x10);
+      flash.write(start + at, 1, byte);
+    }
+    expect([bytes[0x1000], bytes[0x2000]]).toEqual([0x50, 0]);
+    flash.write(start + 0x1800, 1, 0x20);
+    flash.write(start + 0x1800, 1, 0xd0);
+    expect([bytes[0x1000], bytes[0x2000]]).toEqual([0xff, 0]);
+    expect(changes()).toBe(4);
+  });
+
+  it('reports a sequence that is none, and changes nothing', () => {
+    const { flash, bytes } = makeFlash();
+    flash.write(start, 1, 0x20);
+    flash.write(start, 1, 0x10);
+    flash.write(start, 1, 0x70);
+    expect(flash.read(start, 1)).toBe(0xb0);
+    expect(bytes.every((byte) => byte === 0xff)).toBe(true);
+  });
+
+  it('answers any access, and stays within its bytes', () => {
+    const { flash, bytes } = makeFlash();
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            at: fc.nat(bytes.length + 8),
+            size: fc.constantFrom(1, 2, 4),
+            value: fc.oneof(fc.constantFrom(0x10, 0x20, 0xd0, 0x50, 0x70, 0xff), fc.nat(0xffffffff)),
+          }),
+        ),
+        (accesses) => {
+          for (const { at, size, value } of accesses) {
+            if (!flash.covers(start + at, size)) continue;
+            flash.write(start + at, size, value);
+            const read = flash.read(start + at, size);
+            expect(Number.isInteger(read) && read >= 0 && read < 2 ** (8 * size)).toBe(true);
+          }
+        },
+      ),
+    );
+    expect(bytes).toHaveLength(0x3000);
   });
 });

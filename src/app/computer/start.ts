@@ -27,7 +27,7 @@ import {
   networkModules,
   prepareDebianGuest,
 } from '../../guest/debian.node.js';
-import { prepareFirmware } from '../../guest/firmware.node.js';
+import { prepareFirmware, prepareUefi } from '../../guest/firmware.node.js';
 import { unpackKernel } from '../../guest/kernel.node.js';
 import type { Architecture, DebianRelease } from '../../guest/lock.node.js';
 import type { OnProgress } from '../../guest/progress.js';
@@ -39,6 +39,7 @@ import { formatMac } from '../../network/ethernet/mac.js';
 import { maxMemory, type EngineName } from './engine-choice.js';
 import { checkOutputFolder } from '../output-file.js';
 import { goOnFrom, saveTo } from './snapshot.js';
+import { UefiVariables } from './uefi-variables.js';
 
 /** Minimum memory of a computer, in bytes. */
 export const minMemory = 64 << 20;
@@ -56,11 +57,15 @@ export interface Guest {
   readonly version: string;
   /** Text that it prints when it has booted; undefined if unknown. */
   readonly readyText: string | undefined;
+  /** Call when the computer has stopped: keeps what the firmware has stored. */
+  readonly close?: () => Promise<void>;
 }
 
 export interface GuestChoice {
-  /** The firmware boots from the first bootable drive. */
-  readonly bios?: boolean;
+  /** Firmware that boots from the first bootable drive. Default: a kernel is booted directly. */
+  readonly firmware?: 'bios' | 'uefi' | undefined;
+  /** File for UEFI's variables. Default: they are forgotten at the end. */
+  readonly uefiVariables?: string | undefined;
   readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
   /** Appended to the default command line; replaces it if a kernel is given. */
@@ -86,7 +91,7 @@ export interface GuestChoice {
 
 /** The requested kernel and initramfs; Debian's if none are requested. */
 export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
-  if (choice.bios) return chooseFirmware(choice);
+  if (choice.firmware !== undefined) return chooseFirmware(choice);
   if (choice.kernel === undefined) {
     const { kernel, initramfs, id, version } = await prepareDebianGuest({
       log: choice.log,
@@ -125,9 +130,24 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
   };
 }
 
-async function chooseFirmware({ log, onProgress, readyText, signal }: GuestChoice): Promise<Guest> {
-  const firmware = await prepareFirmware({ log, signal, ...(onProgress && { onProgress }) });
-  return { image: undefined, firmware, id: hash(firmware.bios, firmware.vgaBios), version: 'the firmware', readyText };
+async function chooseFirmware(choice: GuestChoice): Promise<Guest> {
+  const { log, onProgress, readyText, signal } = choice;
+  const options = { log, signal, ...(onProgress && { onProgress }) };
+  if (choice.firmware === 'uefi') {
+    const { code, variables: initial } = await prepareUefi(options);
+    const variables = await UefiVariables.open(choice.uefiVariables, initial, log);
+    const firmware = { bios: code, variables };
+    const close = () => variables.close();
+    return { image: undefined, firmware, id: hash(code, initial), version: 'the UEFI firmware', readyText, close };
+  }
+  const firmware = await prepareFirmware(options);
+  return {
+    image: undefined,
+    firmware,
+    id: hash(firmware.bios, firmware.vgaBios ?? ''),
+    version: 'the firmware',
+    readyText,
+  };
 }
 
 /** Bytes of initramfs that fit with the minimum and the default memory. */
@@ -187,12 +207,12 @@ export function createServerComputer(
 }
 
 function partsOf(drives: Drives, memorySize: number, options: MachineOptions): ComputerOptions {
-  const { engine, processors, firmware, log } = options;
+  const { engine, processors, firmware } = options;
   if (engine === 'kvm') {
     return {
       ...options,
       drives,
-      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, log, onEnd }),
+      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, onEnd }),
     };
   }
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');

@@ -11,7 +11,7 @@ import type { BlockDevice } from '../../block/device.js';
 import { LeaseArbiter } from '../../block/filters/lease.js';
 import type { Computer } from '../../computer/computer.js';
 import type { ClientDrive } from '../../computer/drives.js';
-import { endText } from '../../computer/guest-end.js';
+import { describeEnd } from '../../computer/guest-end.js';
 import { SharedAdapter } from '../../computer/shared-adapter.js';
 import type { Architecture } from '../../guest/lock.node.js';
 import type { Work } from '../../base/work.js';
@@ -64,7 +64,7 @@ export function systemOf(
 ): Omit<GuestChoice, 'log'> {
   const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
   const append = system.append === undefined ? [] : [system.append];
-  if (system.bios) return { bios: true, readyText: system.ready };
+  if (system.bios) return { firmware: 'bios', readyText: system.ready };
   return {
     architecture,
     kernel: system.kernel,
@@ -159,7 +159,9 @@ class SiteComputer implements RunningComputer {
     this.#own(() => computer.stop());
     if (this.#over as boolean) return;
     computer.onSerial(collectBytes((bytes) => this.#events.output(bytes)));
-    void computer.ended.then((why) => this.#end('ended', `it ${endText[why]}`));
+    void computer.ended.then((why) =>
+      this.#end(why === 'failed' ? 'failed' : 'ended', describeEnd(why, computer.endDetail, 'it')),
+    );
     this.#state('booting', guest.version);
     const started = await startGuest(computer, guest, snapshot, memory, {
       log,

@@ -2,8 +2,9 @@
 import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { ClientComputer } from '../../computer/client.js';
-import { endText } from '../../computer/guest-end.js';
+import { describeEnd } from '../../computer/guest-end.js';
 import { startGuest, type Guest } from '../../app/computer/start.js';
+import { noBootText, nothingToBoot } from './run-firmware.js';
 import { guestOutput } from '../ui/guest-output.js';
 import type { CliIo } from '../ui/io.js';
 import { showScreen } from '../ui/screen-view.js';
@@ -21,8 +22,6 @@ export interface Session {
 
 /** Longest time of a timer of Node, in ms. */
 const longestTimer = 2 ** 31 - 1;
-/** Text that the firmware (SeaBIOS) shows if it finds nothing to boot. */
-const noBootText = /No bootable device/;
 /** Interval of looking for that text, in ms. */
 const lookMs = 500;
 
@@ -52,12 +51,6 @@ function nothingBoots({ computer, guest }: Session): { nothing: Promise<never>; 
   return { nothing, stop: () => clearInterval(watch) };
 }
 
-function nothingToBoot(): FarbusError {
-  return new FarbusError(
-    'the firmware found nothing to boot on the drives: is one of them a disk or disc with a boot record? farbus info tells what is on it',
-  );
-}
-
 /**
  * Connects the terminal to the guest until it ends or the user leaves.
  * @param wantsScreen True if the terminal shows the screen, if the computer has one, instead of its
@@ -85,7 +78,8 @@ export async function interactive(session: Session, wantsScreen: boolean): Promi
     await Promise.race([start(session), over]);
     const why = await over;
     hide();
-    if (why !== 'left') log.log('info', `the guest ${endText[why]}`);
+    if (why === 'failed') throw new FarbusError(describeEnd(why, computer.endDetail));
+    if (why !== 'left') log.log('info', describeEnd(why, computer.endDetail));
     else io.stderr.write('\n');
     return 0;
   } finally {
@@ -106,12 +100,13 @@ export async function background(session: Session, booted: () => Promise<void>):
   try {
     const over = Promise.race([watch.nothing, computer.ended]);
     const early = over.then((why) => {
-      throw new FarbusError(`the guest ${endText[why]} before it was ready`);
+      throw new FarbusError(`${describeEnd(why, computer.endDetail)} before it was ready`);
     });
     await Promise.race([start(session), early]);
     await booted();
     const why = await over;
-    log.log('info', `the guest ${endText[why]}`);
+    if (why === 'failed') throw new FarbusError(describeEnd(why, computer.endDetail));
+    log.log('info', describeEnd(why, computer.endDetail));
     return 0;
   } finally {
     watch.stop();

@@ -6,6 +6,7 @@ import { formatBytes, wholeMiB } from '../../base/format.js';
 import { Steps } from '../../base/steps.js';
 import { planDrive, type ClientDrive } from '../../computer/drives.js';
 import { checkCommand, execute } from './run-exec.js';
+import { checkFirmware, firmwareOption, variablesFile } from './run-firmware.js';
 import { background, interactive } from './run-console.js';
 import { withProfile } from './run-profile.js';
 import {
@@ -67,6 +68,17 @@ const options = {
     about:
       'boot from the first drive that has a boot record: with its boot loader and its system. Only the firmware comes ' +
       'from this computer (SeaBIOS, from its Debian package)',
+  },
+  uefi: {
+    about:
+      'like --bios, with UEFI firmware (OVMF, from its Debian package): boots from a partition for UEFI. Needs the KVM ' +
+      'engine; the console is the serial port',
+  },
+  'uefi-vars': {
+    value: 'FILE',
+    about:
+      "with --uefi: keep UEFI's variables in FILE. By default they are kept beside the overlay of the first drive that " +
+      'has one (OVERLAY.uefi-vars), or not at all',
   },
   screen: {
     about:
@@ -172,18 +184,18 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
   if (operands.length > 0) throw usageError(`${operands[0]!} is not an option; did you mean --drive ${operands[0]!}?`);
   const values = await withProfile(onLine, given, io);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
-  const own = values.kernel === undefined ? (values.bios ? '--bios' : undefined) : '--kernel';
+  const own = values.kernel === undefined ? firmwareOption(values) : '--kernel';
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
   }
-  checkBios(values);
+  checkFirmware(values);
   const timeoutSeconds =
     values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
   if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
   if (values.exec !== undefined) checkCommand(values.exec);
   const wanted = values.memory && wholeMiB(sizeOption('memory', values.memory, minMemory, largestMemory));
   const processors = numberOption('cpus', values.cpus, 1, mostProcessors);
-  const terminal = (io.stdout as NodeJS.WriteStream).isTTY;
+  const terminal = (io.stdout as Partial<NodeJS.WriteStream>).isTTY === true;
   if (values.screen && !values.bios)
     throw usageError("--screen is for --bios: Debian's kernel has its console on the serial port");
   if (values.screen && !terminal) throw usageError('--screen needs a terminal; farbus screenshot needs none');
@@ -223,12 +235,14 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     }
     const { bios, kernel, initrd } = values;
     const needs = { lacks: beyondKvm(values, drives), bios, kernel, initrd, memory: wanted || undefined };
-    const engine = chooseEngine(values.engine, io.env, needs);
+    const engine = chooseEngine(values.engine ?? (values.uefi ? 'kvm' : undefined), io.env, needs);
+    if (values.uefi && engine.name !== 'kvm') throw usageError('--uefi needs the KVM engine: take --engine kvm');
     if (engine.why !== undefined) log.log('info', engine.why);
     checkMachine(engine, wanted || 0, processors);
     const choosing = chooseGuest({
       signal: signals.signal,
-      bios: values.bios,
+      firmware: values.uefi ? 'uefi' : values.bios ? 'bios' : undefined,
+      uefiVariables: values.uefi ? variablesFile(values, sources) : undefined,
       kernel: values.kernel,
       release: releaseOf(values),
       architecture: engine.architecture,
@@ -248,7 +262,10 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const machine = { engine: engine.name, processors, firmware };
     const creating = createComputer(drives, memory, { steps, log, ...machine, onEject: media.ejected });
     const computer = await signals.during(creating, (late) => late.stop());
-    closing.push(() => computer.stop());
+    closing.push(
+      async () => guest.close?.(),
+      () => computer.stop(),
+    );
     media.attach(computer);
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
@@ -319,13 +336,4 @@ function checkDetach({ detach, exec, screen }: RunValues): void {
   if (!detach) return;
   if (exec !== undefined) throw usageError('--exec waits for its command: leave --detach out');
   if (screen) throw usageError('--detach leaves no terminal for --screen: use farbus screenshot');
-}
-
-function checkBios(values: RunValues): void {
-  if (!values.bios) return;
-  if (values.drive.length === 0) throw usageError('--bios boots what is on the drives: give one with --drive');
-  for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
-    if (values[name] !== undefined && values[name]?.length !== 0)
-      throw usageError(`--bios boots what is on the drives: leave --${name} out`);
-  }
 }

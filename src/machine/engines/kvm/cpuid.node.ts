@@ -79,6 +79,8 @@ function entriesOf(entry: Entry, { id, processors, deadlineTimer }: Place): Entr
       return [{ ...entry, ecx: (bits << 12) | (processors - 1) }];
     case 0x8000000a: // SVM's features
       return [{ ...entry, eax: 0, ebx: 0, ecx: 0, edx: 0 }];
+    case 0x8000001f: // encrypted memory: this guest has none, and OVMF would look for its registers
+      return [{ ...entry, eax: 0, ebx: 0, ecx: 0, edx: 0 }];
     case 0x8000001e: // AMD: APIC id, core, node
       return [{ ...entry, eax: id, ebx: id, ecx: 0 }];
     default:

@@ -8,7 +8,6 @@
  * Left out: snapshots, a screen, a keyboard.
  */
 import { FarbusError } from '../../../base/errors.js';
-import type { Logger } from '../../../base/log.js';
 import type {
   BootPlace,
   DescriptorRegisters,
@@ -25,10 +24,9 @@ import { Extension, Request, Sregs, apiVersion } from './abi.js';
 import { cpuidOf, supportedCpuid } from './cpuid.node.js';
 import { acpiTables, placedTables, tablesAt } from './board/acpi.js';
 import { Board } from './board/board.js';
-import { firmwareContent } from './board/firmware-content.js';
-import { FwCfg } from './board/fw-cfg.js';
+import { placeFirmware } from './firmware.node.js';
 import { KvmMemory } from './memory.node.js';
-import { mapRom } from './rom.node.js';
+import type { Rom } from './rom.node.js';
 import { SerialInput } from './serial-input.js';
 import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
@@ -44,9 +42,8 @@ export interface KvmOptions {
   readonly trap: TrapHandler;
   /** Content of the ROM. Default: none; the operating system is entered directly. */
   readonly firmware?: Firmware | undefined;
-  /** Told of the detail when KVM gives the guest up. */
-  readonly log?: Logger | undefined;
-  readonly onEnd?: (why: EngineEnd) => void;
+  /** `detail` is for people. */
+  readonly onEnd?: (why: EngineEnd, detail?: string) => void;
 }
 
 /**
@@ -89,7 +86,7 @@ class KvmEngine implements Engine {
   readonly #asserted = new Map<number, Set<object>>();
   readonly #message = new Uint8Array(32);
   /** Memory that the kernel shows to the guest; it must live as long as the machine. */
-  readonly #roms: object[] = [];
+  readonly #roms: Rom[] = [];
   readonly #writeEvents: KvmWriteEvents[] = [];
   #ended = false;
   /** True when the descriptors are closed: the kernel may have given their numbers away. */
@@ -132,6 +129,7 @@ class KvmEngine implements Engine {
       onRoom: () => this.#serial.feed(),
       onEnd: (why) => this.#end(why),
     });
+    this.#board.setMemory(this.memory.ranges);
     this.#serial = new SerialInput((bytes) => this.#board.giveInput(bytes));
   }
 
@@ -204,12 +202,8 @@ class KvmEngine implements Engine {
 
   /** A new processor is at its reset vector already, in the ROM below 4 GiB. */
   #enterFirmware(firmware: Firmware, order: readonly BootPlace[]): void {
-    this.#roms.push(mapRom(this.#vm, this.memory, firmware.bios));
-    const processors = this.#vcpus.length;
-    const tables = acpiTables({ processors, inputOf });
-    const content = firmwareContent({ memory: this.memory.ranges, processors, tables, order });
-    this.#board.pci.addChipset();
-    this.#board.fwCfg = new FwCfg(content, (address, length) => this.memory.biosView(address, length));
+    const place = { vm: this.#vm, memory: this.memory, board: this.#board, processors: this.#vcpus.length };
+    this.#roms.push(...placeFirmware(firmware, { ...place, inputOf, order }));
   }
 
   descriptors(): DescriptorRegisters | undefined {
@@ -267,12 +261,10 @@ class KvmEngine implements Engine {
     for (const vcpu of this.#vcpus) vcpu.leave();
   };
 
-  /** @param detail of a failure, for people */
-  #end(why: EngineEnd, detail = 'the kernel refuses its calls'): void {
+  #end(why: EngineEnd, detail?: string): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (why === 'failed') this.#options.log?.log('error', `KVM gave the guest up: ${detail}`);
-    void this.pause().then(() => this.#options.onEnd?.(why));
+    void this.pause().then(() => this.#options.onEnd?.(why, detail));
   }
 
   #setInput(input: number, asserted: boolean): void {

@@ -75,7 +75,7 @@ export async function createV86(options: V86Options): Promise<Engine> {
     ...(options.memoryDisk ? { hda: { buffer: options.memoryDisk } } : ideOptions(options.ide ?? [])),
     ...(options.firmware && {
       bios: { buffer: ownBuffer(options.firmware.bios) },
-      vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) },
+      ...(options.firmware.vgaBios && { vga_bios: { buffer: ownBuffer(options.firmware.vgaBios) } }),
     }),
     // Keep the MAC address of the snapshot's network card.
     preserve_mac_from_state_image: true,

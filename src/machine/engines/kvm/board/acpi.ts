@@ -10,10 +10,13 @@ import { uartBase, uartInterrupt, uartPorts } from './uart.js';
 
 /** Guest-physical place of the tables: the BIOS area, which systems search for the RSDP. */
 export const tablesAt = 0xe0000;
-/** I/O ports of the power management registers: events (4 bytes), control (2 bytes). */
-export const powerPorts = { event: 0x600, control: 0x604 } as const;
-/** Value of SLP_TYP in the control register that switches the computer off (\_S5). */
-export const sleepTypeOff = 5;
+/**
+ * I/O ports of the power management registers: events (4 bytes), control (2 bytes), and the timer,
+ * which only UEFI uses.
+ */
+export const powerPorts = { event: 0x600, control: 0x604, timer: 0x608 } as const;
+/** Value of SLP_TYP in the control register that switches the computer off (\_S5): QEMU's. */
+export const sleepTypeOff = 0;
 /** I/O port and value of a reset: the reset control register of Intel's chipsets. */
 export const resetPort = 0xcf9;
 export const resetValue = 0x06;

@@ -6,12 +6,15 @@
  * Not here: the quick ports (ports.ts); the interrupt controllers and the timer, which the kernel
  * emulates.
  */
+import type { MemoryRange } from '../../../guest-memory.js';
 import type { TrapHandler } from '../../../trap.js';
 import { powerPorts, resetPort, sleepTypeOff } from './acpi.js';
 import type { SendMessage } from './capability.js';
+import type { Flash } from './flash.js';
 import type { FwCfg } from './fw-cfg.js';
 import { PciBus } from './pci-bus.js';
-import { QuickPorts, isFwCfg, keyboardPort, ones, pciDataPort } from './ports.js';
+import { KeyboardController, i8042Ports } from './i8042.js';
+import { QuickPorts, isFwCfg, ones, pciDataPort } from './ports.js';
 import { SharedState, Word } from './shared-state.js';
 import { uartInterrupt } from './uart.js';
 
@@ -32,14 +35,15 @@ const sleepEnable = 0x2000;
  * be any more.
  */
 const nowhere = 2 ** 52;
-/** Command to the keyboard controller that resets the processor. */
-const resetCommand = 0xfe;
 
 export class Board {
   readonly pci: PciBus;
   readonly state = new SharedState();
   /** Facts and files for firmware; undefined if the computer has none. */
   fwCfg: FwCfg | undefined;
+  /** UEFI's variables; undefined if the computer has none. */
+  flash: Flash | undefined;
+  readonly #keyboard = new KeyboardController();
   readonly #ports: QuickPorts;
   readonly #trap: TrapHandler;
   readonly #host: BoardHost;
@@ -60,6 +64,7 @@ export class Board {
 
   /** Reads a port that the quick ports leave to the main thread. */
   #readSlow(port: number, size: number): number {
+    if (isKeyboard(port)) return this.#keyboard.read(port);
     return isFwCfg(port) && this.fwCfg ? this.fwCfg.read(port, size) : ones(size);
   }
 
@@ -70,13 +75,25 @@ export class Board {
     if (port >= pciDataPort && port < pciDataPort + 4) return this.pci.writePort(port, size, value);
     if (isFwCfg(port)) return this.fwCfg?.write(port, size, value);
     if (port === resetPort && (value & 4) !== 0) return this.#host.onEnd('reset');
-    if (port === keyboardPort && (value & 0xff) === resetCommand) return this.#host.onEnd('reset');
+    if (isKeyboard(port)) {
+      if (this.#keyboard.write(port, value)) this.#host.onEnd('reset');
+      return;
+    }
     if (port !== powerPorts.control || (value & sleepEnable) === 0) return;
     if (((value >> 10) & 7) === sleepTypeOff) this.#host.onEnd('halted');
   }
 
+  /** Tells the clock's memory the size of the computer's memory. */
+  setMemory(ranges: readonly MemoryRange[]): void {
+    const [low, high] = ranges;
+    const { words } = this.state;
+    words[Word.lowMemory] = Math.max(0, Math.floor((low!.length - 0x1000000) / 0x10000));
+    words[Word.highMemory] = Math.floor((high?.length ?? 0) / 0x10000);
+  }
+
   /** An access to an address where nothing is mapped: the trap of [SYS] fig. 6. */
   readMemory(address: number, size: number): number {
+    if (this.flash?.covers(address, size)) return this.flash.read(address, size);
     const hit = this.pci.find(address, size);
     if (!hit) return this.#trap.read(nowhere, size);
     if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.read(hit.offset, size);
@@ -84,6 +101,7 @@ export class Board {
   }
 
   writeMemory(address: number, size: number, value: number): void {
+    if (this.flash?.covers(address, size)) return this.flash.write(address, size, value);
     const hit = this.pci.find(address, size);
     if (!hit) return void this.#trap.write(nowhere, size, value);
     if (hit.slot.msix?.covers(hit.offset, size)) return hit.slot.msix.write(hit.offset, size, value);
@@ -111,4 +129,8 @@ export class Board {
   room(): void {
     this.#host.onRoom();
   }
+}
+
+function isKeyboard(port: number): boolean {
+  return port === i8042Ports.data || port === i8042Ports.command;
 }

@@ -5,8 +5,19 @@
  * Left out: setting the time, alarms and its interrupt.
  */
 
-/** Reads the byte at an index of the clock's memory. */
-export function readCmos(index: number, now: Date): number {
+/** Sizes of memory, in units of 64 KiB. */
+export interface MemorySizes {
+  /** From 16 MiB up to 4 GiB. */
+  readonly low: number;
+  /** Above 4 GiB. */
+  readonly high: number;
+}
+
+/**
+ * Reads the byte at an index of the clock's memory. The sizes of memory are where QEMU's firmware
+ * expects them (OVMF: PlatformGetSystemMemorySizeBelow4gb).
+ */
+export function readCmos(index: number, now: Date, { low, high }: MemorySizes): number {
   switch (index) {
     case 0x00:
       return bcd(now.getUTCSeconds());
@@ -28,6 +39,16 @@ export function readCmos(index: number, now: Date): number {
       return 0x02;
     case 0x0d: // the battery is good
       return 0x80;
+    case 0x34:
+      return low & 0xff;
+    case 0x35:
+      return low >> 8;
+    case 0x5b:
+      return high & 0xff;
+    case 0x5c:
+      return (high >> 8) & 0xff;
+    case 0x5d:
+      return high >> 16;
     case 0x32: // century, at the place that the FADT names
       return bcd(Math.floor(now.getUTCFullYear() / 100));
     default:

@@ -8,10 +8,11 @@
  * Left out: bridges to other buses, I/O BARs, ROMs.
  */
 import type { MessageInterrupts, PciFunction } from '../../../engine.js';
+import { powerPorts } from './acpi.js';
 import type { SendMessage } from './capability.js';
 import { MsiCapability } from './msi.js';
 import { MsixTable } from './msix.js';
-import { pciTarget } from './ports.js';
+import { pciTarget, powerFunctionSlot } from './ports.js';
 import { Word, type SharedState } from './shared-state.js';
 
 /** Host bridge: an Intel 440FX, which firmware and systems know. */
@@ -22,11 +23,18 @@ const hostBridge = { vendor: 0x8086, device: 0x1237, classCode: [0x06, 0x00, 0x0
  */
 const qemuSubsystem = { vendor: 0x1af4, device: 0x1100 } as const;
 const isaBridge = { slot: 1, vendor: 0x8086, device: 0x7000, classCode: [0x06, 0x01, 0x00] } as const;
+/**
+ * UEFI finds the power management registers by Intel's PIIX4 (power management function). They are
+ * at their ports already: the base register, and the bit that enables it, cannot be changed.
+ */
+const powerFunction = { vendor: 0x8086, device: 0x7113, classCode: [0x06, 0x80, 0x00] } as const;
+const PowerConfig = { base: 0x40, misc: 0x80 } as const;
 const Config = {
   command: 0x04,
   status: 0x06,
   cacheLine: 0x0c,
   latency: 0x0d,
+  headerType: 0x0e,
   bar0: 0x10,
   subsystem: 0x2c,
   capabilities: 0x34,
@@ -117,17 +125,30 @@ export class PciBus {
     this.#addBridge(0, hostBridge);
   }
 
-  /** Adds what firmware needs. */
-  addChipset(): void {
+  /** Adds the functions that firmware looks for, and for UEFI power management. */
+  addChipset(withPower = false): void {
     this.#addBridge(isaBridge.slot, isaBridge);
+    if (withPower) this.#addPower();
     const config = this.#config(0);
     const view = new DataView(config.buffer, config.byteOffset);
     view.setUint16(Config.subsystem, qemuSubsystem.vendor, true);
     view.setUint16(Config.subsystem + 2, qemuSubsystem.device, true);
   }
 
+  #addPower(): void {
+    this.#state.config(isaBridge.slot)[Config.headerType] = 0x80; // several functions
+    this.#addBridge(powerFunctionSlot, powerFunction);
+    const config = this.#state.config(powerFunctionSlot);
+    new DataView(config.buffer, config.byteOffset).setUint32(PowerConfig.base, powerPorts.event | 1, true);
+    config[PowerConfig.misc] = 1;
+    this.#state.words[Word.powerFunction] = 1;
+  }
+
   /** A function without registers of its own. */
-  #addBridge(slot: number, { vendor, device, classCode }: typeof hostBridge | typeof isaBridge): void {
+  #addBridge(
+    slot: number,
+    { vendor, device, classCode }: typeof hostBridge | typeof isaBridge | typeof powerFunction,
+  ): void {
     const config = this.#config(slot);
     const view = new DataView(config.buffer, config.byteOffset);
     view.setUint16(0, vendor, true);
@@ -148,7 +169,7 @@ export class PciBus {
   /** The configuration space of a slot, which now has a function. */
   #config(slot: number): Uint8Array {
     const { words } = this.#state;
-    words[Word.pciPresent] = words[Word.pciPresent]! | (1 << slot);
+    if (slot < 32) words[Word.pciPresent] = words[Word.pciPresent]! | (1 << slot);
     return this.#state.config(slot);
   }
 

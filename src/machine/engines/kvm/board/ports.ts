@@ -9,12 +9,12 @@
 import { powerPorts, resetPort } from './acpi.js';
 import { readCmos } from './cmos.js';
 import { fwCfgPorts } from './fw-cfg.js';
+import { i8042Ports } from './i8042.js';
 import { Word, type SharedState } from './shared-state.js';
 import { Uart, uartBase, uartPorts } from './uart.js';
 
 export const pciAddressPort = 0xcf8;
 export const pciDataPort = 0xcfc;
-export const keyboardPort = 0x64;
 /** System control port B: the timer's output toggles, so that loops that watch it end. */
 const portB = 0x61;
 const cmosIndexPort = 0x70;
@@ -51,17 +51,23 @@ export class QuickPorts {
       case cmosIndexPort:
         return words[Word.cmosIndex]!;
       case cmosDataPort:
-        return readCmos(words[Word.cmosIndex]!, new Date());
+        return readCmos(words[Word.cmosIndex]!, new Date(), {
+          low: words[Word.lowMemory]!,
+          high: words[Word.highMemory]!,
+        });
       case portB:
         return (words[Word.portB] = words[Word.portB]! ^ 0x30);
-      case keyboardPort:
-        return 0;
+      case i8042Ports.data:
+      case i8042Ports.command:
+        return undefined;
       case powerPorts.event: // no event has happened
         return 0;
       case powerPorts.event + 2:
         return words[Word.powerEnable]!;
       case powerPorts.control:
         return 1; // ACPI is on
+      case powerPorts.timer:
+        return timerCount();
       default:
         return ones(size);
     }
@@ -89,7 +95,8 @@ export class QuickPorts {
         words[Word.powerEnable] = value & 0xffff;
         return true;
       case resetPort:
-      case keyboardPort:
+      case i8042Ports.data:
+      case i8042Ports.command:
       case powerPorts.control:
         return false;
       default:
@@ -111,6 +118,16 @@ export class QuickPorts {
   }
 }
 
+/** Function 3 of slot 1 in the PCI address register; and its number among configuration spaces. */
+const powerFunctionAddress = 0x80000b00;
+export const powerFunctionSlot = 32;
+
+/** The power management timer: 24 bits that count at 3.579545 MHz (ACPI 6.5, §4.8.2.1). */
+function timerCount(): number {
+  const ms = performance.timeOrigin + performance.now();
+  return Math.floor((ms * 3579.545) % 0x1000000);
+}
+
 /** The slot and the offset that the PCI address register selects; undefined for an empty place. */
 export function pciTarget(
   state: SharedState,
@@ -118,6 +135,12 @@ export function pciTarget(
   size: number,
 ): { slot: number; offset: number } | undefined {
   const address = state.words[Word.pciAddress]! >>> 0;
+  if (
+    (address & 0x80ffff00) >>> 0 === powerFunctionAddress &&
+    state.words[Word.powerFunction] === 1 &&
+    (port & 3) + size <= 4
+  )
+    return { slot: powerFunctionSlot, offset: (address & 0xfc) + (port & 3) };
   const elsewhere = address >>> 31 === 0 || (address & 0x00ff0700) !== 0;
   const slot = (address >>> 11) & 31;
   if (elsewhere || (state.words[Word.pciPresent]! & (1 << slot)) === 0 || (port & 3) + size > 4) return undefined;

@@ -10,7 +10,8 @@
 export const outputBytes = 1 << 16;
 /** Bytes of input that the serial port holds. */
 export const inputBytes = 1024;
-const slots = 32;
+/** 32 slots with one function, and another function in slot 1. */
+const slots = 33;
 const configBytes = 256;
 
 /** Words of the state: numbers of 32 bits. */
@@ -42,7 +43,12 @@ export const Word = {
   /** 1 if the main thread has more input than the port takes. */
   inputWaits: 18,
   powerEnable: 19,
-  count: 20,
+  /** Memory above 16 MiB and below 4 GiB, and above 4 GiB, in units of 64 KiB. */
+  lowMemory: 20,
+  highMemory: 21,
+  /** 1 if the board has the function for power management in slot 1. */
+  powerFunction: 22,
+  count: 23,
 } as const;
 
 export class SharedState {
