@@ -1,8 +1,7 @@
 /**
  * The parts of librados and librbd that disks need, bound by koffi (rados/librados.h and
  * rbd/librbd.h of Ceph 16 and later). Functions return 0 or a count, or a negative errno. Those
- * that
- * may wait for the cluster run on a thread of koffi.
+ * that may wait for the cluster run on a thread of koffi.
  *
  * Not here: what a disk is made of (storage/rbd).
  */
