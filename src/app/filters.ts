@@ -120,20 +120,28 @@ export function holdWrites(values: Filters): boolean {
   });
 }
 
+/** Options of {@link openFiltered}. */
+export interface FilterOpening {
+  /** Ends the opening: it then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Apply the filters that a server applies to each connection. Default true. */
+  readonly limit?: boolean;
+  /** Make and change no file, for a dry run. Default false. */
+  readonly dryRun?: boolean;
+}
+
 /**
  * Opens a source with its filters.
  * @param open Opens the source itself; read-only if it is never written.
- * @param options.signal Ends the opening: it then rejects with the signal's reason.
- * @param options.limit Apply the filters that a server applies to each connection. Default true.
  */
 export async function openFiltered(
   open: (readOnly: boolean) => Promise<BlockDevice>,
   values: Filters,
-  { limit = true, signal }: { readonly limit?: boolean; readonly signal?: AbortSignal | undefined } = {},
+  { limit = true, signal, dryRun = false }: FilterOpening = {},
 ): Promise<BlockDevice> {
   const source = await open(definitions.some(({ sparesSource }) => sparesSource?.(values) === true));
   const identify = (one: BlockDevice): Promise<DiskIdentity> => identifyDisk(one, { signal });
-  const context = { source, assumeSame: values['assume-same'] === true, signal, identify };
+  const context = { source, assumeSame: values['assume-same'] === true, dryRun, signal, identify };
   let device = source;
   try {
     for (const filter of definitions) {

@@ -45,6 +45,8 @@ export interface KindOptions {
   readonly steps?: Steps;
   /** Fences writers of earlier processes; absent if nothing is written. */
   readonly life?: Life;
+  /** The caller writes nothing, although it opens as a writer does: take no lock from others. */
+  readonly looksOnly?: boolean;
 }
 
 type Open = (text: string, options: KindOptions) => Promise<BlockDevice>;

@@ -18,10 +18,11 @@ import type { Place, Source } from './source-text.js';
 /** Options for opening a source. */
 export interface SourceOptions extends Omit<KindOptions, 'life' | 'assumeSame'> {
   /**
-   * Open as a writer does, but the caller writes nothing: do not fence writers of earlier
-   * processes.
+   * A dry run: open as a writer does, but make and change no file, not even a time. The caller
+   * writes nothing and gives `looksOnly` as well. Abilities that only a change would reveal are
+   * reported as absent.
    */
-  readonly looksOnly?: boolean;
+  readonly dryRun?: boolean;
   /** Filters of the command. Those in the source's own text take precedence. */
   readonly filters?: Filters;
   /** Apply the filters that a server applies to each connection, such as a rate. Default true. */
@@ -130,14 +131,14 @@ async function openLocal(
   path: string,
   given: Filters['format'],
   mayOpen: readonly string[],
-  { readOnly = false, signal, log }: SourceOptions,
+  { readOnly = false, signal, log, dryRun }: SourceOptions,
 ): Promise<BlockDevice> {
   const format = given ?? (await untilAbort(signal, formatToOpen(path, log)));
   // Lock the file: a second farbus must not write it at the same time.
-  if (format === 'raw') return openPath(path, { signal, ...(readOnly ? { readOnly } : { exclusive: true }) });
+  if (format === 'raw') return openPath(path, { signal, dryRun, ...(readOnly ? { readOnly } : { exclusive: true }) });
   const identity = await untilAbort(
     signal,
     pathIdentity(path).catch(() => ''),
   );
-  return openImage(path, { format, readOnly, mayOpen, identity, signal, log });
+  return openImage(path, { format, readOnly, mayOpen, identity, signal, log, dryRun });
 }

@@ -78,9 +78,10 @@ export const cacheFilter = defineFilter({
     if (values.cache !== undefined || (values['cache-size'] === undefined && !values['cache-keep'])) return;
     throw usageError('cache-size and cache-keep are about a cache: give cache as well');
   },
-  open: async (device, values, { identify, assumeSame }) => {
+  open: async (device, values, { identify, assumeSame, dryRun }) => {
     const { cache, 'cache-size': cacheSize, 'cache-keep': keep } = values;
-    if (cache === undefined) return device;
+    // The content is the same without a cache, and opening one changes its file.
+    if (cache === undefined || dryRun) return device;
     return openCacheFile(device, cache, { cacheSize, keep, identify: () => identify(device), assumeSame });
   },
 });

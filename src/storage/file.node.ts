@@ -185,7 +185,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
     const message = `cannot open ${printable(path)}: its length is not whole blocks of ${blockSize}: choose another size`;
     throw new FarbusError(message);
   }
-  const holes = !readOnly && native !== undefined && (await canPunch(native, fd, stat.size));
+  const holes = !readOnly && !options.dryRun && native !== undefined && (await canPunch(native, fd, stat.size));
   const identity = await pathIdentity(path);
   const syncFd = readOnly ? undefined : await openSynchronous(fd);
   const info: BlockInfo = {

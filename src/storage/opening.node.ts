@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import { realpath } from 'node:fs/promises';
+import { access, lstat, realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
@@ -25,6 +25,11 @@ export interface OpenOptions {
   readonly exclusive?: boolean | undefined;
   /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;
+  /**
+   * If true, the path is checked as for any other opening, but the caller writes nothing: holes are
+   * not tried, which changes the time of a file on some file systems, and are reported as absent.
+   */
+  readonly dryRun?: boolean | undefined;
   /** Ends the opening: it rejects at once, even while open(2) waits. Later it has no effect. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -108,6 +113,21 @@ function missingFolder(path: string, code: string): string | undefined {
 /** A path for a message of one line: hidden characters become "?". */
 export function printable(path: string): string {
   return visible(path);
+}
+
+/**
+ * Checks that a file that does not exist can be made at `path`, without making it.
+ * @throws Error the system error that making it would give
+ */
+export async function checkCanMake(path: string): Promise<void> {
+  const refuse = (code: string): never => {
+    throw Object.assign(new Error(code), { code });
+  };
+  if (path.endsWith('/')) refuse('EISDIR');
+  // A link to a file that does not exist.
+  const link = await lstat(path).catch(() => undefined);
+  if (link) refuse('EEXIST');
+  await access(dirname(path), fs.constants.W_OK | fs.constants.X_OK);
 }
 
 /**

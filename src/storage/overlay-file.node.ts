@@ -10,14 +10,16 @@ import { headerSize, overlayMagic } from '../block/filters/overlay-format.js';
 import type { OverlayFilter } from '../block/filters/overlay.js';
 import {
   createOverlay,
+  emptyOverlay,
   isUnfinished,
   openOverlay,
   overlayStoreSize,
   type OverlayOptions,
 } from '../block/filters/overlay-store.js';
 import { openFile } from './file.node.js';
+import { MemoryDevice } from './memory.js';
 import { openError, printable } from './opening.node.js';
-import { openOwnFile } from './own-file.node.js';
+import { isOwnFile, openOwnFile } from './own-file.node.js';
 
 /** Options of {@link openOverlayFile}. */
 export interface OverlayFileOptions extends Omit<OverlayOptions, 'name'> {
@@ -70,6 +72,36 @@ export async function openOverlayFile(
   });
 }
 
+/**
+ * Opens the overlay of `base` like {@link openOverlayFile}, but makes and changes no file: a new
+ * overlay is empty and has no store. Nothing may be written to the result.
+ */
+export async function lookAtOverlayFile(
+  base: BlockDevice,
+  path: string,
+  options: OverlayFileOptions = {},
+): Promise<OverlayFilter> {
+  const name = printable(path);
+  const blockSize = Math.min(base.info.blockSize, 4096);
+  const empty = (): OverlayFilter => emptyOverlay(base, new MemoryDevice(0, { blockSize: 1 }), options);
+  try {
+    const own = await isOwnFile(path, { what: 'an overlay', magic: overlayMagic });
+    if (!own || (await stat(path)).size < headerSize) return empty();
+    const { native } = options;
+    const store = await openFile(path, { readOnly: false, exclusive: true, blockSize, native, dryRun: true });
+    try {
+      if (!(await isUnfinished(store))) return await openOverlay(base, store, { ...options, name });
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+    await store.close();
+    return empty();
+  } catch (error) {
+    throw openError(path, error);
+  }
+}
+
 export const overlayFilter = defineFilter({
   options: {
     overlay: {
@@ -85,8 +117,9 @@ export const overlayFilter = defineFilter({
     if (overlay === undefined || all['read-only'] !== true) return;
     throw usageError('read-only and overlay exclude each other: an overlay is for writing');
   },
-  open: async (device, { overlay }, { identify, assumeSame }) => {
+  open: async (device, { overlay }, { identify, assumeSame, dryRun }) => {
     if (overlay === undefined) return device;
-    return openOverlayFile(device, overlay, { identity: await identify(device), assumeSame });
+    const options = { identity: await identify(device), assumeSame };
+    return (dryRun ? lookAtOverlayFile : openOverlayFile)(device, overlay, options);
   },
 });

@@ -12,7 +12,7 @@ import fs from 'node:fs/promises';
 import { errnoOf, FarbusError } from '../base/errors.js';
 import { syncFolder, temporaryBeside } from '../base/files.node.js';
 import { fileCalls } from '../linux/files.node.js';
-import { printable } from './opening.node.js';
+import { checkCanMake, printable } from './opening.node.js';
 
 /** Attempts to open a path whose file is replaced meanwhile. */
 const attempts = 5;
@@ -58,6 +58,27 @@ export async function openOwnFile<T>(path: string, own: OwnFile<T>): Promise<T> 
   throw new FarbusError(`${printable(path)} is replaced again and again: give another path`);
 }
 
+/**
+ * Checks the file at `path` as {@link openOwnFile} does, but makes and changes nothing. Returns
+ * false if that would make it: it does not exist, or is empty.
+ * @throws FarbusError if it is not of this kind, or not a file; the system's error if it cannot be
+ * opened or made
+ */
+export async function isOwnFile(path: string, own: Pick<OwnFile<unknown>, 'what' | 'magic'>): Promise<boolean> {
+  const handle = await fs.open(path, 'r+').catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  });
+  if (!handle) {
+    await checkCanMake(path);
+    return false;
+  }
+  try {
+    return (await look(handle, path, own)).size > 0;
+  } finally {
+    await handle.close();
+  }
+}
+
 async function openOrCreate(path: string): Promise<{ handle: fs.FileHandle; made: boolean }> {
   try {
     return { handle: await fs.open(path, 'wx+', 0o600), made: true };
@@ -71,7 +92,7 @@ async function openOrCreate(path: string): Promise<{ handle: fs.FileHandle; made
 async function look(
   handle: fs.FileHandle,
   path: string,
-  { what, magic }: OwnFile<unknown>,
+  { what, magic }: Pick<OwnFile<unknown>, 'what' | 'magic'>,
 ): Promise<{ size: number; mode: number }> {
   const stat = await handle.stat();
   if (!stat.isFile()) throw new FarbusError(`${printable(path)} is no file: give another path`);

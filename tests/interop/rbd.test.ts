@@ -68,6 +68,11 @@ describe('an image of a Ceph cluster', () => {
     const refused = await farbus('copy', farbusFile, source('held'), '--quiet');
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/another client writes to the image/);
+    const dry = await farbus('copy', farbusFile, `${source('held')}&takeover=1`, '--dry-run');
+    expect(dry.stderr).toMatch(/another client \(.+\) holds it: a writer ends its writing \(takeover=1\)/);
+    expect(dry.code).toBe(0);
+    await first.write(4096, Buffer.alloc(4096, 1));
+    await first.flush();
     const reader = await openRbd(source('held'), { readOnly: true });
     const bytes = Buffer.alloc(4096);
     await reader.read(0, bytes);

@@ -4,50 +4,19 @@
  */
 import { failed, FarbusError, messageOf } from '../../base/errors.js';
 import { formatBytes } from '../../base/format.js';
-import type { Logger } from '../../base/log.js';
 import { compareDevices } from '../../block/compare.js';
 import { copyDevice, CopyFailure, type CopyResult } from '../../block/copy.js';
 import type { BlockDevice } from '../../block/device.js';
-import { sharesBytes, type DiskIdentity } from '../../block/identity.js';
-import { localPath, type Source } from '../source-text.js';
-import {
-  journalPath,
-  readJournal,
-  removeJournal,
-  sourceEnd,
-  staleness,
-  targetEnd,
-  writeJournal,
-  type CopyEnd,
-} from './journal.js';
-import { sameError } from './target.js';
+import { removeJournal, sourceEnd, targetEnd, writeJournal, type CopyEnd } from './journal.js';
+import { findStart, type CopyStartOptions } from './start.js';
 
-export interface CopyJobOptions {
-  /** The texts of source and target, for messages and the journal. */
-  readonly from: string;
-  readonly to: string;
-  /** The paths of {@link filesOf}. Default: the texts. */
-  readonly fromFile?: string | undefined;
-  readonly toFile?: string | undefined;
-  readonly source: BlockDevice;
+export interface CopyJobOptions extends CopyStartOptions {
   readonly target: BlockDevice;
   /** The target is new and reads as zeroes. */
   readonly fresh: boolean;
   /** Requests in flight at once. */
   readonly jobs: number;
-  /** The user asserts that these are the disks of the copy that is resumed. */
-  readonly assumeSame: boolean;
   readonly verify: boolean;
-  readonly resume: boolean;
-  readonly env: NodeJS.ProcessEnv;
-  readonly log: Logger;
-  readonly signal: AbortSignal;
-}
-
-/** The files of this computer that the texts of source and target name. */
-export function filesOf(from: Source, to: Source): Pick<CopyJobOptions, 'fromFile' | 'toFile'> {
-  // A journal beside a file is about the whole file.
-  return { fromFile: localPath(from), toFile: to.words.length === 0 ? localPath(to) : undefined };
 }
 
 /** The state of a copy, and its result at the end. */
@@ -90,13 +59,9 @@ export class CopyJob {
 
   /** Copies, and verifies if requested. Rejects with a FarbusError. */
   async run(show: ShowProgress): Promise<void> {
-    const { to, source, target, fresh, jobs, verify, log, signal, env } = this.#options;
-    this.#checkApart();
+    const { source, target, fresh, jobs, verify, signal } = this.#options;
     const { size } = source.info;
-    if (target.info.size > size) log.log('info', `${to} is larger: its last ${target.info.size - size} bytes stay`);
-    if (!target.info.can.flush) log.log('warn', `${to}: the other side cannot promise that flushed data is durable`);
-    const path = await journalPath(to, this.#options.toFile ?? to, env);
-    const start = await this.#begin(path).catch((error: unknown) => {
+    const { path, start } = await this.#begin().catch((error: unknown) => {
       throw signal.aborted ? new FarbusError('stopped before the copy began') : error;
     });
     this.#start = this.#position = start;
@@ -121,48 +86,17 @@ export class CopyJob {
     }
   }
 
-  /** @throws FarbusError if source and target share bytes */
-  #checkApart(): void {
-    const { from, to, source, target } = this.#options;
-    // Compare without the format suffix: an image and the file that holds it are also the same.
-    const [one, other] = [source, target].map(({ info }) => info.identity.replace(/#[a-z0-9]+$/, ''));
-    const identity = ({ info: { size, marks = {} } }: BlockDevice): DiskIdentity => ({ size, marks });
-    if ((one !== '' && one === other) || sharesBytes(identity(source), identity(target))) {
-      throw sameError(from, to);
-    }
-  }
-
   /**
-   * Returns the first byte to copy. Writes the journal of a new copy at once, so that it can always
-   * be resumed.
+   * Returns the path of the journal and the first byte to copy. Writes the journal of a new copy at
+   * once, so that it can always be resumed.
    */
-  async #begin(path: string): Promise<number> {
-    const { to, source, target, resume, log, signal } = this.#options;
-    const journal = await readJournal(path);
-    if (!resume) {
-      if (journal && journal.position > 0) {
-        log.log(
-          'info',
-          `an unfinished copy to ${to} starts again from its beginning: --resume would have continued it`,
-        );
-      }
-      await this.#note(path, 0);
-      signal.throwIfAborted();
-      return 0;
-    }
-    if (!journal) {
-      throw new FarbusError(
-        `there is nothing to resume: ${path} is not there; leave --resume out to copy from the start`,
-      );
-    }
-    const { assumeSame } = this.#options;
-    const ends = { source, target, from: await this.#from(), to: targetEnd(target), assumeSame, signal };
-    const why = await staleness(journal, ends);
-    if (why !== undefined) {
-      throw new FarbusError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
-    }
-    log.log('info', `going on at ${formatBytes(journal.position)} (${journal.position} bytes)`);
-    return journal.position;
+  async #begin(): Promise<{ path: string; start: number }> {
+    const { resume, signal } = this.#options;
+    const { journal: path, position: start, source } = await findStart(this.#options);
+    if (source) this.#found = Promise.resolve(source);
+    if (!resume) await this.#note(path, 0);
+    signal.throwIfAborted();
+    return { path, start };
   }
 
   /** Identity of the source at the start of this run. */

@@ -39,12 +39,16 @@ const maxJournal = 65536;
  * Path of the journal of a copy to `to`: beside a file; for other targets in the user's state
  * folder.
  * @param file The path in the text `to`, if that is a file of this computer.
+ * @param options.madeAsFile The copy will make the file. Default false.
  */
-export async function journalPath(to: string, file: string, env: NodeJS.ProcessEnv): Promise<string> {
-  const isFile = await fs.stat(file).then(
-    (stat) => stat.isFile(),
-    () => false,
-  );
+export async function journalPath(
+  to: string,
+  file: string,
+  env: NodeJS.ProcessEnv,
+  { madeAsFile = false } = {},
+): Promise<string> {
+  const found = await fs.stat(file).catch(() => undefined);
+  const isFile = madeAsFile || found?.isFile();
   if (isFile) return `${resolve(file)}.farbus-copy`;
   const state = env['XDG_STATE_HOME'] || join(homedir(), '.local', 'state');
   return join(state, 'farbus', `copy-${hash(to)}.json`);

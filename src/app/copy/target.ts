@@ -1,25 +1,40 @@
 /**
- * Opens the target of a copy: an existing source, a new sparse file of the right size, or a new
- * disk image.
+ * Looks at the target of a copy and opens it: an existing source, a new sparse file of the right
+ * size, or a new disk image.
  */
 import { open, rm, stat } from 'node:fs/promises';
 import { errnoOf, FarbusError, usageError } from '../../base/errors.js';
 import { syncFolder } from '../../base/files.node.js';
 import { formatBytes } from '../../base/format.js';
+import { silent } from '../../base/log.js';
 import type { BlockDevice } from '../../block/device.js';
 import { createImage } from '../../protocol/qemu/create.node.js';
-import { openError, printable } from '../../storage/opening.node.js';
+import type { ImageFormat } from '../../protocol/qemu/formats.js';
+import type { SourceFormat } from '../../protocol/qemu/options.js';
+import { qemuProgram } from '../../protocol/qemu/process.node.js';
+import { checkCanMake, openError, printable } from '../../storage/opening.node.js';
 import { openPath } from '../../storage/open.node.js';
 import { isFileFilter } from '../filters.js';
-import { checkRawName } from '../source-format.js';
+import { checkRawName, formatToOpen } from '../source-format.js';
 import { sourceHint } from '../source-hint.js';
-import { imagePath, localPath, plainPath, type ImagePath, type Source } from '../source-text.js';
+import { imagePath, localPath, plainPath, type Source } from '../source-text.js';
 import { openSource, type SourceOptions } from '../sources.js';
 
 export interface CopyTarget {
   readonly device: BlockDevice;
   /** The target is new and reads as zeroes. */
   readonly fresh: boolean;
+}
+
+/** The target of a copy as it is before the copy. */
+export interface TargetView {
+  /** Open to be looked at, not to be written; undefined if the copy makes or fills the file. */
+  readonly device: BlockDevice | undefined;
+  /** `new`: there is no such file. `empty`: it is there without content. */
+  readonly state: 'new' | 'empty' | 'exists';
+  readonly kind: 'file' | 'block device' | 'other';
+  /** The format in which a file or block device of this computer is written. */
+  readonly format: SourceFormat | undefined;
 }
 
 /**
@@ -35,30 +50,155 @@ export async function openTarget(
   resume: boolean,
   options: SourceOptions,
 ): Promise<CopyTarget> {
-  // With filters the target is a part of an existing device, so no file is created.
-  if (target.words.length > 0) return { device: await openFilteredTarget(target, size, options), fresh: false };
-  if (from) await checkOtherFile(from, target);
-  const path = plainPath(target);
-  const image = imagePath(target);
-  const hasFormat = target.place.kind === 'local' && target.place.format !== undefined;
-  const made =
-    path !== undefined
-      ? await prepareFile(path, size, resume, hasFormat)
-      : image !== undefined && (await prepareImage(image, size, resume, options.signal));
-  const file = path ?? image?.path;
+  const file = await findTarget(from, target, size, resume);
+  const made = file !== undefined && file.state !== 'exists';
+  if (made) await makeFile(file, size, options.signal);
   let device: BlockDevice | undefined;
   try {
-    device =
-      path !== undefined
-        ? await openPath(path, { readOnly: false, exclusive: true, signal: options.signal })
-        : await openSource(target, { ...options, readOnly: false });
-    checkTarget(target.text, device, size);
-    if (made) await syncFolder(file!);
+    device = await openExisting(target, size, options);
+    if (made) await syncFolder(file.path);
     return { device, fresh: made };
   } catch (error) {
     await device?.close();
-    if (made) await rm(file!, { force: true });
+    if (made) await rm(file.path, { force: true });
     throw error;
+  }
+}
+
+/**
+ * Looks at the target of a copy, for a dry run: refuses what {@link openTarget} refuses, but makes
+ * and changes nothing. Parameters and errors are those of openTarget.
+ */
+export async function lookAtTarget(
+  from: Source | undefined,
+  target: Source,
+  size: number,
+  resume: boolean,
+  options: SourceOptions,
+): Promise<TargetView> {
+  const path = localPath(target);
+  const file = await findTarget(from, target, size, resume);
+  if (file && file.state !== 'exists') {
+    await checkCanBeFilled(file, options);
+    return { device: undefined, state: file.state, kind: 'file', format: file.image ?? 'raw' };
+  }
+  const device = await openExisting(target, size, { ...options, looksOnly: true, dryRun: true });
+  const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  const kind = found?.isFile() ? 'file' : found?.isBlockDevice() ? 'block device' : 'other';
+  const given = target.filters.format ?? (target.place.kind === 'local' ? target.place.format : undefined);
+  // Opening it has told what is suspect about the format.
+  const format = given ?? (path === undefined ? undefined : await formatToOpen(path, silent));
+  return { device, state: 'exists', kind, format };
+}
+
+/** Opens a target that exists and checks that it can be written and is large enough. */
+async function openExisting(target: Source, size: number, options: SourceOptions): Promise<BlockDevice> {
+  // Without filters, raw bytes need no more than their path.
+  const path = target.words.length === 0 ? plainPath(target) : undefined;
+  const { signal, dryRun } = options;
+  const device =
+    path !== undefined
+      ? await openPath(path, { readOnly: false, exclusive: true, signal, dryRun })
+      : await openSource(target, target.words.length > 0 ? options : { ...options, readOnly: false });
+  try {
+    checkTarget(target.text, device, size);
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+/** The file that a target names. */
+interface TargetFile {
+  readonly path: string;
+  /** The format of an image; undefined for raw bytes. */
+  readonly image: ImageFormat | undefined;
+  readonly state: TargetView['state'];
+}
+
+/**
+ * Finds the file of a target and refuses one that cannot be the target. Returns undefined if the
+ * target is no whole file or block device of this computer. Changes nothing.
+ */
+async function findTarget(
+  from: Source | undefined,
+  target: Source,
+  size: number,
+  resume: boolean,
+): Promise<TargetFile | undefined> {
+  // With filters the target is a part of an existing device, so no file is created.
+  if (target.words.length > 0) {
+    const path = localPath(target);
+    if (path === undefined || (await exists(path))) return undefined;
+    throw usageError(`${target.text} does not exist, and a new file takes no filters: give ${target.location} alone`);
+  }
+  if (from) await checkOtherFile(from, target);
+  const image = imagePath(target);
+  const path = plainPath(target) ?? image?.path;
+  if (path === undefined) return undefined;
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw openError(path, error);
+  });
+  const file = { path, image: image?.format, state: 'exists' } as const;
+  if (found && !(found.isFile() && found.size === 0)) {
+    if (!image && found.isFile() && found.size !== size) {
+      throw new FarbusError(
+        `${printable(path)} exists with ${found.size} bytes, and the source has ${size}: delete it, or give another path`,
+      );
+    }
+    return file;
+  }
+  if (!found && !image) checkNewName(path, target.place.kind === 'local' && target.place.format !== undefined);
+  if (resume && !(found && !image)) {
+    throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
+  }
+  return { ...file, state: found ? 'empty' : 'new' };
+}
+
+/** Refuses a name of a new raw file that promises something else. */
+function checkNewName(path: string, hasFormat: boolean): void {
+  const hint = sourceHint(path);
+  if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
+  if (!hasFormat) checkRawName(path);
+}
+
+/** Refuses a new or empty file that {@link makeFile} could not make or fill. Changes nothing. */
+async function checkCanBeFilled({ path, image, state }: TargetFile, { signal }: SourceOptions): Promise<void> {
+  if (image !== undefined) for (const program of ['qemu-img', 'qemu-nbd'] as const) qemuProgram(program, path);
+  if (state === 'empty') {
+    await (await openPath(path, { readOnly: false, exclusive: image === undefined, signal, dryRun: true })).close();
+    return;
+  }
+  await checkCanMake(path).catch((error: unknown) => {
+    throw openError(path, error);
+  });
+}
+
+/** Gives a new or empty file its content: zeroes, or an empty image. */
+async function makeFile(
+  { path, image, state }: TargetFile,
+  size: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (image !== undefined) {
+    await createImage(path, image, size, signal).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      throw openError(path, error);
+    });
+    return;
+  }
+  try {
+    const file = await open(path, state === 'empty' ? 'r+' : 'wx');
+    try {
+      await file.truncate(size);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (state === 'new') await rm(path, { force: true });
+    throw openError(path, error);
   }
 }
 
@@ -83,21 +223,6 @@ export function sameError(from: string, to: string): FarbusError {
   return from === to ? usageError(message) : new FarbusError(message);
 }
 
-async function openFilteredTarget(target: Source, size: number, options: SourceOptions): Promise<BlockDevice> {
-  const path = localPath(target);
-  if (path !== undefined && !(await exists(path))) {
-    throw usageError(`${target.text} does not exist, and a new file takes no filters: give ${target.location} alone`);
-  }
-  const device = await openSource(target, options);
-  try {
-    checkTarget(target.text, device, size);
-    return device;
-  } catch (error) {
-    await device.close();
-    throw error;
-  }
-}
-
 function exists(path: string): Promise<boolean> {
   // Opening it reports any other error.
   return stat(path).then(
@@ -111,56 +236,4 @@ function checkTarget(text: string, { info }: BlockDevice, size: number): void {
   if (info.size >= size) return;
   const [there, wanted] = [formatBytes(info.size), formatBytes(size)];
   throw new FarbusError(`${text} is too small: it has ${there} (${info.size} bytes), ${wanted} (${size}) are needed`);
-}
-
-/** Creates the target file, or checks the size of an existing one. Returns true if it is new. */
-async function prepareFile(path: string, size: number, resume: boolean, hasFormat: boolean): Promise<boolean> {
-  const found = await stat(path).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw openError(path, error);
-  });
-  if (found && !(found.isFile() && found.size === 0)) {
-    if (found.isFile() && found.size !== size) {
-      throw new FarbusError(
-        `${printable(path)} exists with ${found.size} bytes, and the source has ${size}: delete it, or give another path`,
-      );
-    }
-    return false;
-  }
-  const hint = found ? undefined : sourceHint(path);
-  if (hint !== undefined) throw usageError(`${printable(path)} is not made, as its name ends like a filter: ${hint}`);
-  if (!found && !hasFormat) checkRawName(path);
-  if (!found && resume) throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
-  try {
-    const file = await open(path, found ? 'r+' : 'wx');
-    try {
-      await file.truncate(size);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (!found) await rm(path, { force: true });
-    throw openError(path, error);
-  }
-  return true;
-}
-
-/** Creates the target image unless it exists. Returns true if it is new. */
-async function prepareImage(
-  { path, format }: ImagePath,
-  size: number,
-  resume: boolean,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  const found = await stat(path).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw openError(path, error);
-  });
-  if (found && !(found.isFile() && found.size === 0)) return false;
-  if (resume) throw new FarbusError(`there is nothing to resume: ${printable(path)} does not exist`);
-  await createImage(path, format, size, signal).catch((error: unknown) => {
-    signal?.throwIfAborted();
-    throw openError(path, error);
-  });
-  return true;
 }

@@ -80,6 +80,16 @@ export async function createOverlay(
 }
 
 /**
+ * A new overlay to look at, whose store is not written: it reads as `base`, and must not be written
+ * itself. Takes over both devices like {@link createOverlay}.
+ */
+export function emptyOverlay(base: BlockDevice, store: BlockDevice, options: OverlayOptions = {}): OverlayFilter {
+  const layout = layoutFor(base, options);
+  const header: OverlayHeader = { layout, id: '', baseIdentity: base.info.identity };
+  return new OverlayFilter(base, store, header, new ClusterMap(), new SectorTable(layout));
+}
+
+/**
  * True if the store is what a crash left while an overlay was made on it: its header is torn, and
  * everything behind it reads as zeroes, so that it holds nothing.
  */

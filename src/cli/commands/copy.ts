@@ -5,8 +5,9 @@ import type { Logger } from '../../base/log.js';
 import { jsonLine } from '../../base/printable.js';
 import type { BlockDevice } from '../../block/device.js';
 import { tailError } from '../../block/tail.js';
-import { CopyJob, filesOf } from '../../app/copy/job.js';
-import { openTarget } from '../../app/copy/target.js';
+import { CopyJob } from '../../app/copy/job.js';
+import { filesOf } from '../../app/copy/start.js';
+import { lookAtTarget, openTarget } from '../../app/copy/target.js';
 import { filtersOf } from '../../app/filters.js';
 import { parseSource } from '../../app/source-text.js';
 import { openSource } from '../../app/sources.js';
@@ -18,6 +19,7 @@ import { filterOptionsOf } from '../topics.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
+import { printDryRun } from './copy-dry-run.js';
 
 /**
  * Connections to an NBD source whose server allows several. It processes them in parallel, and a
@@ -35,6 +37,11 @@ const options = {
   resume: {
     brief: 'continue an interrupted copy',
     about: 'continue an interrupted copy, from the position up to which it is known to be durable',
+  },
+  'dry-run': {
+    brief: 'print what the copy would do, and change nothing',
+    about:
+      'print what would be copied and what would be overwritten, refuse what the copy would refuse, and change nothing',
   },
   jobs: { value: 'N', default: '8', about: 'requests in flight at once, 1 to 64' },
   reconnect: {
@@ -58,7 +65,7 @@ export const command = defineCommand({
     The content of TO is overwritten; a device that is mounted or in use is refused. The command ends when all data is
     durable. The filters among the options apply to FROM.`,
   options,
-  often: ['verify', 'resume', 'partition', 'offset', 'size', 'rate', 'jobs', 'reconnect', 'json', 'quiet'],
+  often: ['verify', 'resume', 'dry-run', 'partition', 'offset', 'size', 'rate', 'reconnect', 'json', 'quiet'],
   topics: ['sources'],
   notes: `
     A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) continues with --resume: a small journal,
@@ -66,7 +73,7 @@ export const command = defineCommand({
     With --resume, --assume-same asserts that these are the disks with which the copy was begun.`,
   examples: [
     'farbus copy nbd://server/disk1 disk1.img --verify',
-    'farbus copy disk1.img /dev/sdb',
+    'farbus copy disk1.img /dev/sdb --dry-run',
     'farbus copy ssh://server/dev/sdb sdb2.img --partition 2 --rate 20M',
     'farbus copy vm.qcow2 /dev/sdb',
     'farbus copy /dev/sdb sdb.qcow2',
@@ -82,6 +89,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (more !== undefined) throw usageError(`farbus copy takes FROM and TO, and ${more} is a third`);
   const jobs = numberOption('jobs', values.jobs, 1, 64);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  const { 'dry-run': dryRun } = values;
   const filters = filtersOf(values);
   const [origin, place] = [parseSource(from), parseSource(to)];
   const log = stderrLogger(io, values.quiet || values.json);
@@ -100,27 +108,31 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     signal: signals.signal,
     connections,
     whole: true,
+    dryRun,
   });
   const source = await signals.during(opening, (late) => late.close());
   let target: BlockDevice | undefined;
   try {
     const incomplete = tailError(from, source.info);
     if (incomplete) throw incomplete;
-    const opened = await signals.during(
-      openTarget(origin, place, source.info.size, values.resume, {
-        reconnectSeconds,
-        log,
-        signal: signals.signal,
-        filters: { 'may-open': filters['may-open'] },
-      }),
-      (late) => late.device.close(),
-    );
-    target = opened.device;
+    const { size } = source.info;
+    const { resume } = values;
+    const opts = { reconnectSeconds, log, signal: signals.signal, filters: { 'may-open': filters['may-open'] } };
     const assumeSame = filters['assume-same'] ?? false;
+    const common = { from, to, ...filesOf(origin, place), source, assumeSame, resume, env: io.env, log };
+    if (dryRun) {
+      const looking = lookAtTarget(origin, place, size, resume, opts);
+      const view = await signals.during(looking, (late) => late.device?.close());
+      target = view.device;
+      const { signal } = signals;
+      return await signals.during(printDryRun({ ...common, ...values, target: view, signal }, io));
+    }
+    const making = openTarget(origin, place, size, resume, opts);
+    const opened = await signals.during(making, (late) => late.device.close());
+    target = opened.device;
     const { fresh } = opened;
-    const { verify, resume } = values;
-    const ends = { from, to, ...filesOf(origin, place), source, target, fresh };
-    const job = new CopyJob({ ...ends, jobs, assumeSame, verify, resume, env: io.env, log, signal: stop.signal });
+    const { verify } = values;
+    const job = new CopyJob({ ...common, target, fresh, jobs, verify, signal: stop.signal });
     return await report(job, { from, to, log, ...values }, io);
   } catch (error) {
     if (interrupted === undefined || error instanceof Interrupted) throw error;

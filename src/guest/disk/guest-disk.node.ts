@@ -9,6 +9,7 @@
  * initramfs only.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FarbusError } from '../../base/errors.js';
 import { cacheFolder, makeFolder, sha256 } from '../cache.node.js';
@@ -18,7 +19,7 @@ import { fetchPackages, knownPackages } from '../fetch.node.js';
 import type { FetchOptions, FetchedPackage } from '../fetch.node.js';
 import { buildInitramfs } from '../initramfs.node.js';
 import { readLock, readPackageLock } from '../lock.node.js';
-import type { Architecture, PackageLock } from '../lock.node.js';
+import type { Architecture, DebianPackage, PackageLock } from '../lock.node.js';
 import { filesBelow, unpackPackage } from '../unpack.node.js';
 import { configuration, grubConfig } from './configuration.js';
 import { configure, prepareTree } from './configure.node.js';
@@ -87,12 +88,43 @@ export async function makeGuestDisk(out: string, options: GuestDiskOptions = {})
   if (!(await copy())) throw new FarbusError(`${recipe.folder} cannot be read: delete it and try again`);
 }
 
+/** The work of {@link makeGuestDisk} as far as it is known before it. */
+export interface GuestDiskPlan {
+  /** The image is in the cache and is only copied. */
+  readonly cached: boolean;
+  /** Packages that are fetched unless they are in the cache, and their bytes. 0 if `cached`. */
+  readonly packages: number;
+  readonly bytes: number;
+}
+
+/**
+ * Says what {@link makeGuestDisk} would do; makes and changes nothing.
+ * @throws FarbusError if a program is missing
+ */
+export async function planGuestDisk(options: GuestDiskOptions = {}): Promise<GuestDiskPlan> {
+  const recipe = await Recipe.read(options);
+  const cached = [imageName, sumName].every((name) => existsSync(join(recipe.folder, name)));
+  if (cached) return { cached, packages: 0, bytes: 0 };
+  await recipe.checkTools();
+  return { cached, packages: recipe.packages.length, bytes: recipe.packages.reduce((sum, { size }) => sum + size, 0) };
+}
+
 const imageName = 'disk.img';
 const sumName = 'SUM';
+
+interface Inputs {
+  readonly lock: PackageLock;
+  readonly kernelLock: PackageLock;
+  readonly init: string;
+  readonly key: string;
+  readonly packages: readonly DebianPackage[];
+}
 
 class Recipe {
   /** Cache folder of the image. */
   readonly folder: string;
+  /** All packages that are needed. */
+  readonly packages: readonly DebianPackage[];
   readonly #options: GuestDiskOptions;
   readonly #size: number;
   readonly #architecture: Architecture;
@@ -100,16 +132,14 @@ class Recipe {
   readonly #kernelLock: PackageLock;
   readonly #init: string;
 
-  private constructor(
-    options: GuestDiskOptions,
-    { lock, kernelLock, init, key }: { lock: PackageLock; kernelLock: PackageLock; init: string; key: string },
-  ) {
+  private constructor(options: GuestDiskOptions, { lock, kernelLock, init, key, packages }: Inputs) {
     this.#options = options;
     this.#architecture = options.architecture ?? 'i386';
     this.#size = options.size ?? defaultSize;
     this.#lock = lock;
     this.#kernelLock = kernelLock;
     this.#init = init;
+    this.packages = packages;
     this.folder = join(options.cacheDir ?? cacheFolder(), 'guest-disk', key);
   }
 
@@ -124,14 +154,18 @@ class Recipe {
     const modules = modulesFor(architecture);
     const inputs = [format, options.size ?? defaultSize, sums, init, configuration, grubFor(architecture), modules];
     const key = sha256(JSON.stringify(inputs)).slice(0, 32);
-    return new Recipe(options, { lock, kernelLock, init, key });
+    return new Recipe(options, { lock, kernelLock, init, key, packages: known });
+  }
+
+  /** @throws FarbusError if a program that makes the image is missing */
+  async checkTools(): Promise<void> {
+    await needImageTools();
+    if (ingredients[this.#architecture].efi !== undefined) needEfiTools();
   }
 
   async make(): Promise<void> {
     const { signal } = this.#options;
-    const { efi } = ingredients[this.#architecture];
-    await needImageTools();
-    if (efi !== undefined) needEfiTools();
+    await this.checkTools();
     const base = await this.#fetch(this.#lock);
     const kernel = await this.#fetch(this.#kernelLock, bootPackages(this.#architecture));
     await makeFolder(this.folder, async (temporary) => {

@@ -28,6 +28,11 @@ export interface ImageOptions {
   readonly readOnly?: boolean;
   /** Further files that the image may use, and folders whose files it may use. Default none. */
   readonly mayOpen?: readonly string[];
+  /**
+   * A dry run: check all files as for writing, but do not open the image to write, which changes
+   * it in some formats. The device says that it can be written, but must not be. Default false.
+   */
+  readonly dryRun?: boolean | undefined;
   /** The image's identity, if known. */
   readonly identity?: string;
   /** Ends the opening. Later it has no effect. */
@@ -71,7 +76,7 @@ export async function detectFormat(path: string): Promise<ImageFormat | undefine
  * qemu-nbd is missing or cannot open it.
  */
 export async function openImage(path: string, options: ImageOptions): Promise<BlockDevice> {
-  const { format, readOnly = false, mayOpen = [], identity = '', signal, log = silent } = options;
+  const { format, readOnly = false, mayOpen = [], identity = '', signal, log = silent, dryRun = false } = options;
   if (sandboxKind() === 'none' && !process.env['FARBUS_NO_SANDBOX']) {
     log.log(
       'warn',
@@ -80,11 +85,13 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
   }
   const graph = await untilAbort(signal, openGraph(path, format, { readOnly, mayOpen }), (late) => late.close());
   // qemu-nbd has its own descriptors of the files once it has started.
-  const server = await QemuNbd.start(graph, { readOnly, path }).finally(() => graph.close());
+  const untouched = readOnly || dryRun;
+  const server = await QemuNbd.start(graph, { readOnly: untouched, path }).finally(() => graph.close());
   try {
     signal?.throwIfAborted();
-    const disk = await connect(server, path, readOnly, signal);
-    return new ImageDevice(disk, server, identity === '' ? '' : `${identity}#${format}`, (how) =>
+    const disk = await connect(server, path, untouched, signal);
+    const facts = { identity: identity === '' ? '' : `${identity}#${format}`, readOnly };
+    return new ImageDevice(disk, server, facts, (how) =>
       log.log('error', `${path}: qemu-nbd has ended (${how}): its disk gives errors until it is opened again`),
     );
   } catch (error) {
@@ -118,14 +125,19 @@ async function connect(
 
 class ImageDevice extends Filter {
   readonly #process: QemuNbd;
-  readonly #identity: string;
+  readonly #facts: Pick<BlockInfo, 'identity' | 'readOnly'>;
   #closed = false;
 
   /** Called once if the process ends before the device is closed. */
-  constructor(next: BlockDevice, process: QemuNbd, identity: string, died: (how: string) => void) {
+  constructor(
+    next: BlockDevice,
+    process: QemuNbd,
+    facts: Pick<BlockInfo, 'identity' | 'readOnly'>,
+    died: (how: string) => void,
+  ) {
     super(next);
     this.#process = process;
-    this.#identity = identity;
+    this.#facts = facts;
     void process.ended.then((how) => {
       if (!this.#closed) died(how);
     });
@@ -134,7 +146,7 @@ class ImageDevice extends Filter {
   protected override describe(next: BlockInfo): BlockInfo {
     // Report sectors like a file: guests need them, but qemu-nbd reports blocks of one byte.
     const blockSize = next.size % 512 === 0 ? Math.max(512, next.blockSize) : next.blockSize;
-    return { ...next, blockSize, identity: this.#identity };
+    return { ...next, blockSize, ...this.#facts };
   }
 
   protected override async doClose(): Promise<void> {

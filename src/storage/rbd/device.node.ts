@@ -9,6 +9,8 @@ import { parseRbdLocation } from './location.js';
 
 export interface OpenRbdOptions {
   readonly readOnly?: boolean;
+  /** The caller writes nothing: do not take the exclusive lock from another client. */
+  readonly looksOnly?: boolean;
   /** How long a request waits for the cluster, in seconds. */
   readonly reconnectSeconds?: number;
   readonly log?: Logger;
@@ -20,6 +22,7 @@ export async function openRbd(text: string, options: OpenRbdOptions = {}): Promi
   const readOnly = options.readOnly === true || location.snapshot !== undefined;
   const image = await RbdImage.open(location, {
     writes: !readOnly,
+    locks: !readOnly && options.looksOnly !== true,
     timeoutSeconds: options.reconnectSeconds ?? 60,
     log: options.log ?? silent,
   });

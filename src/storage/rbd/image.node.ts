@@ -33,8 +33,10 @@ interface Waiting {
 }
 
 export interface RbdImageOptions {
-  /** Take the exclusive lock, to write. */
+  /** Open the image to write. */
   readonly writes: boolean;
+  /** Take the exclusive lock, which a writer needs. */
+  readonly locks: boolean;
   /** How long a request waits for the cluster, in seconds. */
   readonly timeoutSeconds: number;
   readonly log: Logger;
@@ -67,7 +69,7 @@ export class RbdImage {
 
   /** @throws FarbusError if the image cannot be opened */
   static async open(location: RbdLocation, options: RbdImageOptions): Promise<RbdImage> {
-    const { writes, timeoutSeconds } = options;
+    const { writes, locks, timeoutSeconds } = options;
     const calls = cephCalls();
     const open: Partial<{ -readonly [name in keyof OpenPointers]: Pointer }> = {};
     try {
@@ -80,7 +82,8 @@ export class RbdImage {
       const opening = writes ? calls.open : calls.openReadOnly;
       check(await opening(open.pool, location.image, image, location.snapshot ?? null), 'there is no such image');
       open.image = image[0];
-      if (writes) await lock(calls, open.image, location, options.log);
+      if (locks) await lock(calls, open.image, location, options.log);
+      else if (writes) await tellOwner(calls, open.image, location, options.log);
       const facts = await factsOf(calls, open.image);
       return new RbdImage(calls, location.shown, open as OpenPointers, facts);
     } catch (error) {
@@ -234,6 +237,14 @@ async function lock(calls: CephCalls, image: Pointer, location: RbdLocation, log
   const result = await calls.acquireLock(image, RBD_LOCK_MODE_EXCLUSIVE);
   clearTimeout(timer);
   check(result, 'another client writes to the image: stop it, take over (takeover=1), or open the image read-only');
+}
+
+/** Warns a client that only looks of another one that holds the exclusive lock. */
+async function tellOwner(calls: CephCalls, image: Pointer, location: RbdLocation, log: Logger): Promise<void> {
+  const owner = await calls.lockOwner(image);
+  if (owner === undefined) return;
+  const then = location.takeover ? 'a writer ends its writing (takeover=1)' : 'a writer is refused while that runs';
+  log.log('warn', `${location.shown}: another client (${owner}) holds it: ${then}`);
 }
 
 async function factsOf(calls: CephCalls, image: Pointer): Promise<Facts> {
