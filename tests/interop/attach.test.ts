@@ -162,7 +162,7 @@ describe('reports errors in one line', () => {
     [[path, '--overlay', 'x', '--read-only'], 2, /exclude each other/],
     [[path, '--partition', '0'], 2, /--partition 0/],
     [[path, '--socket', ''], 2, /--socket/],
-    [[path, '--socket', `/tmp/${'x'.repeat(120)}`], 1, /107/],
+    [[path, '--socket', `/tmp/${'x'.repeat(120)}`], 2, /107/],
     [['/no/such.img', '--', 'true', '{nbd}'], 1, /no such file/],
     [[path, '--overlay', '/no/such/folder/x', '--', 'true', '{nbd}'], 1, /no such file/],
   ])('%j', async (args, code, message) => {

@@ -304,7 +304,7 @@ describe.skipIf(missing('strace'))('After a power cut', () => {
 
   it('a folder that was made for a file exists if the file does', () => {
     const { here } = folders();
-    const { events } = record(here, [load('load-snapshot.mjs'), join(here, 'new', 'x.snap'), '1']);
+    const { events } = record(here, [load('load-folder.mjs'), join(here, 'new', 'file')]);
     const kinds = events.flatMap(({ change, ended }) => (ended ? [change.kind] : []));
     // The new folder's name becomes durable first, then that of the file in it.
     expect(kinds).toEqual(['mark', 'syncFolder', 'sync', 'mark']);

@@ -94,7 +94,7 @@ describe('an object on nginx', () => {
 
   it('boots nothing that does not exist: the errors name the address and end the command', async () => {
     const { code, stderr } = await farbus('info', `${url}/none?key=SECRET`);
-    expect([code, stderr]).toEqual([1, `farbus: cannot open ${url}/none?…: there is no such object (status 404)\n`]);
+    expect([code, stderr]).toEqual([1, `farbus: cannot open ${url}/none?...: there is no such object (status 404)\n`]);
   });
 
   it('is the base of an overlay that fits no other version of it', async () => {

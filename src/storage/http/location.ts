@@ -40,10 +40,10 @@ export function basic(user: string, password: string): string {
 
 /** A URL without what may be a secret. */
 export function shownUrl({ origin, pathname, search }: URL): string {
-  return visible(`${origin}${pathname}${search === '' ? '' : '?…'}`);
+  return visible(`${origin}${pathname}${search === '' ? '' : '?...'}`);
 }
 
 /** A text that is no URL, without what may be a secret. */
 function shownOf(text: string): string {
-  return visible(text.replace(/\/\/[^/]*@/, '//').replace(/\?.*/s, '?…'));
+  return visible(text.replace(/\/\/[^/]*@/, '//').replace(/\?.*/s, '?...'));
 }
