@@ -64,7 +64,10 @@ describe('systemd', () => {
     const child = start('systemd-socket-activate', args, { XDG_RUNTIME_DIR: folder });
     let out = '';
     child.stdout!.on('data', (chunk: Buffer) => (out += chunk.toString()));
-    await until(() => (existsSync(path) ? true : undefined));
+    let err = '';
+    child.stderr!.on('data', (chunk: Buffer) => (err += chunk.toString()));
+    // The path exists before the socket listens.
+    await until(() => (err.includes('Listening') ? true : undefined));
     // The first connection starts the server.
     const socket = await entered({ path }, 'm');
     expect(await ask(socket, 3)).toBe(0);

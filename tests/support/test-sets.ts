@@ -7,10 +7,21 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Boots of several guests, each some 20 to 90 s of computing, and a download of a whole system. */
-const long = ['boot/bare-system', 'boot/diskless', 'boot/exchange', 'boot/mach', 'boot/matrix'].map(
-  (name) => `tests/${name}.test.ts`,
-);
+/**
+ * Files with some 20 to 90 s of computing each: boots of several guests, a download of a whole
+ * system, a Ceph cluster, an installation of the package.
+ */
+const long = [
+  'boot/bare-system',
+  'boot/diskless',
+  'boot/exchange',
+  'boot/mach',
+  'boot/matrix',
+  'boot/tools',
+  'interop/attach-boot',
+  'interop/package',
+  'interop/rbd',
+].map((name) => `tests/${name}.test.ts`);
 
 /** The environment variable that chooses: unset, "1" (all), or "rest". */
 const choice = process.env['FARBUS_TEST_ALL'];

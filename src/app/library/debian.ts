@@ -1,5 +1,5 @@
 /** Starts a Debian with far disks from a program: the library's form of `farbus run`. */
-import { onAbort } from '../../base/abort.js';
+import { untilAbort } from '../../base/abort.js';
 import { messageOf } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
@@ -167,7 +167,7 @@ export async function startDebian(options: DebianOptions = {}): Promise<DebianCo
     computer = await createComputer(drives, memory, machine);
     media.attach(computer);
     const starting = startGuest(computer, guest, snapshot, memory, { limitMs: options.bootMs ?? bootLimit, log });
-    const started = await unlessAborted(signal, starting);
+    const started = await untilAbort(signal, starting);
     return new DebianComputer(computer, media, started.from === 'snapshot');
   } catch (error) {
     await computer?.stop();
@@ -185,17 +185,4 @@ async function openDrive(
   const opened = await openClientDrive(parseSource(drive), opening);
   if (opened.device) media.add(opened.device);
   return opened;
-}
-
-/** Resolves with the result of `work`, or rejects with the signal's reason when it aborts. */
-async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
-  signal?.throwIfAborted();
-  let stop: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => (stop = onAbort(signal, () => reject(signal!.reason as Error))));
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    stop?.();
-    void work.catch(() => undefined);
-  }
 }
