@@ -1,6 +1,7 @@
 /** The `farbus` command: finds the subcommand, and turns errors into a line and an exit status. */
 import { setMaxListeners } from 'node:events';
 import { FarbusError, messageOf } from '../base/errors.js';
+import { withoutSecrets } from '../base/web-address.js';
 import { BlockError } from '../block/errors.js';
 import { commandNames, loadCommand, loadCommands } from './commands/registry.js';
 import { exitStatus } from './exit-status.js';
@@ -51,10 +52,12 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     if (error instanceof Interrupted) return error.status;
     // A disk that fails, is full or is gone is no internal error either.
     if (error instanceof FarbusError || error instanceof BlockError) {
-      io.stderr.write(`farbus: ${messageOf(error)}\n`);
+      io.stderr.write(`farbus: ${withoutSecrets(messageOf(error))}\n`);
       return error instanceof FarbusError ? error.exitCode : exitStatus.failed;
     }
-    io.stderr.write(`farbus: internal error: ${messageOf(error)}; please report it (FARBUS_DEBUG=1 prints more)\n`);
+    io.stderr.write(
+      `farbus: internal error: ${withoutSecrets(messageOf(error))}; please report it (FARBUS_DEBUG=1 prints more)\n`,
+    );
     if (io.env['FARBUS_DEBUG'] && error instanceof Error) io.stderr.write(`${error.stack ?? ''}\n`);
     return exitStatus.failed;
   }

@@ -14,6 +14,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { isDead, isRunning } from '../../base/owned.node.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import type { Description } from './description.js';
 import { findControlFolder } from './folder.js';
 import { kindWords, type ProcessKind, type Registered } from './kinds.js';
@@ -107,7 +108,7 @@ export async function register({ kind, name, usual, env, end }: Registering, ear
     const claimed = name ?? freeName(usual, await running(env));
     const answer: ControlHandler = async (request, work) => {
       const own = { kind, name: claimed, pid: process.pid, since: new Date(performance.timeOrigin).toISOString() };
-      if (request.command === 'describe') return { ...own, ...facts() } satisfies Description;
+      if (request.command === 'describe') return { ...own, ...shown(facts()) } satisfies Description;
       if (request.command === 'stop') {
         // After the answer.
         setImmediate(end);
@@ -134,6 +135,12 @@ export async function register({ kind, name, usual, env, end }: Registering, ear
     }
     await sleep(10 + Math.random() * 50);
   }
+}
+
+/** Facts without the secrets of sources. */
+function shown({ uses, computers, ...facts }: Facts): Facts {
+  const parts = computers?.map((one) => ({ ...one, uses: one.uses.map(withoutSecrets) }));
+  return { ...facts, uses: uses.map(withoutSecrets), ...(parts && { computers: parts }) };
 }
 
 /** `usual`, or the first of `usual-2`, `usual-3` and so on that is free. */

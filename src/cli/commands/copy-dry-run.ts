@@ -4,6 +4,7 @@ import { findStart, type CopyStartOptions } from '../../app/copy/start.js';
 import type { TargetView } from '../../app/copy/target.js';
 import { formatBytes } from '../../base/format.js';
 import { jsonLine, visible } from '../../base/printable.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import { exitStatus } from '../exit-status.js';
 import type { CliIo } from '../ui/io.js';
 
@@ -18,7 +19,8 @@ export interface CopyDryRunOptions extends Omit<CopyStartOptions, 'target'> {
  * @throws FarbusError if the copy would be refused
  */
 export async function printDryRun(options: CopyDryRunOptions, io: CliIo): Promise<number> {
-  const { from, to, source, target, verify, json, log, signal } = options;
+  const { source, target, verify, json, log, signal } = options;
+  const [from, to] = [withoutSecrets(options.from), withoutSecrets(options.to)];
   const { device, state, kind, format } = target;
   const { journal, position: start } = await findStart({ ...options, target: device });
   const { size } = source.info;

@@ -3,6 +3,7 @@ import { messageOf, usageError } from '../../base/errors.js';
 import { formatBytes, formatMs } from '../../base/format.js';
 import type { Logger } from '../../base/log.js';
 import { jsonLine } from '../../base/printable.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import type { BlockDevice } from '../../block/device.js';
 import { tailError } from '../../block/tail.js';
 import { CopyJob } from '../../app/copy/job.js';
@@ -133,7 +134,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const { fresh } = opened;
     const { verify } = values;
     const job = new CopyJob({ ...common, target, fresh, jobs, verify, signal: stop.signal });
-    return await report(job, { from, to, log, ...values }, io);
+    return await report(job, { from: withoutSecrets(from), to: withoutSecrets(to), log, ...values }, io);
   } catch (error) {
     if (interrupted === undefined || error instanceof Interrupted) throw error;
     log.log('warn', messageOf(error));

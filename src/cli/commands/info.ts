@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { hexOf } from '../../base/hex.js';
 import { FarbusError, failed, messageOf, usageError } from '../../base/errors.js';
 import { jsonLine, visible } from '../../base/printable.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import { formatBytes } from '../../base/format.js';
 import type { BlockDevice, BlockInfo, Capabilities } from '../../block/device.js';
 import { identifyDevice, type DriveIdentity } from '../../computer/identity.js';
@@ -84,7 +85,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
         const why = whyReadOnly === undefined ? {} : { whyReadOnly };
         io.stdout.write(
           values.json
-            ? jsonLine({ source: text, ...info, ...why, ...layout, drive: driveNames(drive) })
+            ? jsonLine({ source: withoutSecrets(text), ...info, ...why, ...layout, drive: driveNames(drive) })
             : describe(info, whyReadOnly, layout, drive),
         );
         return 0;

@@ -3,8 +3,8 @@
  */
 import { errnoOf, messageOf } from '../../base/errors.js';
 import type { Logger, LogLevel } from '../../base/log.js';
-import { jsonLine, printable } from '../../base/printable.js';
-import { visible } from '../../base/printable.js';
+import { jsonLine, printable, visible } from '../../base/printable.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import { exitStatus } from '../exit-status.js';
 import { coloured } from './style.js';
 import { Detached } from './detached.js';
@@ -105,12 +105,12 @@ function logger(io: CliIo, quiet: boolean, line: (level: LogLevel, message: stri
       if (level === 'debug' || (quiet && level === 'info')) return;
       const lost = io.stderr.takeLost?.() ?? 0;
       const note = lost > 0 ? line('warn', `${lost} lines before this one could not be written`) : '';
-      io.stderr.write(note + line(level, message));
+      io.stderr.write(note + line(level, withoutSecrets(message)));
     },
   };
 }
 
 /** Returns a function that prints on stderr what the server is waiting for. */
 export function tellWaiting(io: CliIo): (what: string) => void {
-  return (what) => io.stderr.write(`farbus: waiting for ${visible(what)}\n`);
+  return (what) => io.stderr.write(`farbus: waiting for ${visible(withoutSecrets(what))}\n`);
 }
