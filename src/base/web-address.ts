@@ -8,6 +8,6 @@ export function withoutSecrets(text: string): string {
   return text.replace(/(https?:\/\/)(\S+)/gi, (_all, scheme: string, rest: string) => {
     // A login that holds a "/" makes the address invalid, so that the login's end is unknown.
     const login = URL.canParse(scheme + rest) ? /^[^/\\?#]*@/ : /^.*@/;
-    return scheme + rest.replace(login, '').replace(/\?.*?(?=[:;,.)]*$)/, '?…');
+    return scheme + rest.replace(login, '').replace(/\?(?:\.\.\.)?.*?(?=[:;,.)]*$)/, '?...');
   });
 }

@@ -3,12 +3,13 @@ import { expect, it } from 'vitest';
 import { withoutSecrets } from '../../src/base/web-address.js';
 
 it.each([
-  ['https://me:SECRET@host:1/a?sig=SECRET', 'https://host:1/a?…'],
+  ['https://me:SECRET@host:1/a?sig=SECRET', 'https://host:1/a?...'],
   ['HTTPS://me:SECRET@host/a', 'HTTPS://host/a'],
+  ['http://host/a?...: not found', 'http://host/a?...: not found'],
   // No URL, because of the "/" in the password.
   ['https://me:pa/SECRET@host/a', 'https://host/a'],
-  ['http://host/a?k=SECRET,bus=ide: bus= is nvme', 'http://host/a?…: bus= is nvme'],
-  ['http://host/a?k=SECRET and disk=http://me:SECRET@host/b, twice', 'http://host/a?… and disk=http://host/b, twice'],
+  ['http://host/a?k=SECRET,bus=ide: bus= is nvme', 'http://host/a?...: bus= is nvme'],
+  ['http://host/a?k=SECRET and disk=http://me:SECRET@host/b, twice', 'http://host/a?... and disk=http://host/b, twice'],
   ['http://host:80/me@there, nbd://h/x?tls-psk-file=a', 'http://host:80/me@there, nbd://h/x?tls-psk-file=a'],
 ])('%s is shown without secrets', (text, shown) => {
   expect(withoutSecrets(text)).toBe(shown);

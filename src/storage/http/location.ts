@@ -7,6 +7,7 @@
  */
 import { usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
+import { withoutSecrets } from '../../base/web-address.js';
 
 export interface HttpLocation {
   /** The URL without user, password and fragment. */
@@ -19,7 +20,7 @@ export interface HttpLocation {
 
 /** @throws FarbusError if the text is no URL of this kind */
 export function parseHttpLocation(text: string): HttpLocation {
-  if (!URL.canParse(text)) throw usageError(`${shownOf(text)} is not a URL: check it`);
+  if (!URL.canParse(text)) throw usageError(`${visible(withoutSecrets(text))} is not a URL: check it`);
   const url = new URL(text);
   const { username, password } = url;
   url.username = '';
@@ -29,7 +30,7 @@ export function parseHttpLocation(text: string): HttpLocation {
   return {
     url: url.href,
     shown: shownUrl(url),
-    authorization: isSigned ? basic(decodeURIComponent(username), decodeURIComponent(password)) : undefined,
+    authorization: isSigned ? basic(decoded(username, url), decoded(password, url)) : undefined,
   };
 }
 
@@ -43,7 +44,10 @@ export function shownUrl({ origin, pathname, search }: URL): string {
   return visible(`${origin}${pathname}${search === '' ? '' : '?...'}`);
 }
 
-/** A text that is no URL, without what may be a secret. */
-function shownOf(text: string): string {
-  return visible(text.replace(/\/\/[^/]*@/, '//').replace(/\?.*/s, '?...'));
+function decoded(part: string, url: URL): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw usageError(`${shownUrl(url)}: the login has a % that begins no byte in hexadecimal: write it as %25`);
+  }
 }

@@ -11,6 +11,7 @@
  *
  * Not here: how a request is sent (open.node.ts: proxies, certificates; s3/: signatures).
  */
+import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { connectionFailure } from '../../base/connection-failure.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
@@ -40,6 +41,8 @@ const silenceMs = 20_000;
 const openMs = 10_000;
 /** Most requests at once; further ones wait. Browsers have six for each server. */
 const mostRequests = 24;
+/** Longest time of a timer in ms: longer ones end at once. */
+const longestTimer = 2 ** 31 - 1;
 
 /** A failure after which the same request may succeed. */
 class Passing extends Error {
@@ -69,6 +72,8 @@ export class HttpObject {
   readonly #log: ThrottledLogger;
   readonly #waiting: (() => void)[] = [];
   #free = mostRequests;
+  /** When bytes last arrived, for any read. */
+  #heard = 0;
   /** Where the latest redirects led to. */
   #url: string;
   #version: ObjectVersion | undefined;
@@ -120,10 +125,18 @@ export class HttpObject {
     let latest = performance.now();
     let pauseMs = 100;
     let isMoved = false;
+    let isFirst = true;
     while (done < least) {
       try {
         const rest = into.slice(done, into.length);
-        const arrived = await this.#inTurn(signal, () => this.#request({ start: start + done, end }, rest, signal));
+        const asked = { start: start + done, end };
+        const until = (): number => Math.max(latest, this.#heard) + Math.max(patience.busyMs, silenceMs);
+        const arrived = await this.#inTurn(signal, until, () => {
+          // While others get bytes, the wait for a turn is no silence of the server.
+          if (isFirst) latest = Math.max(latest, this.#heard);
+          isFirst = false;
+          return this.#request(asked, rest, signal);
+        });
         if (arrived === 0) throw new Passing('the server ends its answers early');
         done += arrived;
         latest = performance.now();
@@ -133,12 +146,13 @@ export class HttpObject {
         if (!(error instanceof Passing)) throw error;
         if (error instanceof Moved && isMoved) throw new BlockError('io', this.#about(error.message));
         isMoved ||= error instanceof Moved;
-        const wait = Math.max(pauseMs, error.pauseMs);
-        if (performance.now() + wait - latest > (error.isBusy ? patience.busyMs : patience.lostMs)) {
+        const left = latest + (error.isBusy ? patience.busyMs : patience.lostMs) - performance.now();
+        if (left <= 0) {
           throw new BlockError('unreachable', this.#about(error.message), { cause: error });
         }
         this.#log.log('warn', 'retry', `${this.#about(error.message)}; trying again`);
-        await pause(wait, signal);
+        // The server may ask for a longer pause than the user waits for: try once more at the end.
+        await pause(Math.min(Math.max(pauseMs, error.pauseMs), left, longestTimer), signal);
         pauseMs = Math.min(2 * pauseMs, 2000);
       }
     }
@@ -187,9 +201,12 @@ export class HttpObject {
         case 'bytes':
           this.#check(answer.version);
       }
-      this.#follow(response.url);
+      this.#follow(response.url, from);
       const length = answer.range.end - answer.range.start;
-      return await readBody(response, into.slice(0, length), silence.heard);
+      return await readBody(response, into.slice(0, length), () => {
+        this.#heard = performance.now();
+        silence.heard();
+      });
     } catch (error) {
       response.drop();
       throw error;
@@ -207,9 +224,12 @@ export class HttpObject {
     return this.#changed;
   }
 
-  /** Later requests go where redirects led to, without asking for the way again. */
-  #follow(url: string): void {
-    if (url === '' || url === this.#url) return;
+  /**
+   * Later requests go where redirects led to, without asking for the way again. An answer without a
+   * redirect tells nothing new: meanwhile the address of its request, `from`, may have expired.
+   */
+  #follow(url: string, from: string): void {
+    if (url === '' || url === from) return;
     if (this.#options.url.startsWith('https:') && !url.startsWith('https:')) {
       throw new BlockError('io', `the server redirects to ${shownUrl(new URL(url))}, which is not encrypted`);
     }
@@ -220,10 +240,11 @@ export class HttpObject {
     return `${this.#options.shown}: ${what}`;
   }
 
-  /** Runs `work` when fewer than {@link mostRequests} run. */
-  async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  /** Runs `work` when fewer than {@link mostRequests} run; waits for that at most `until` a time. */
+  async #inTurn<T>(signal: AbortSignal, until: () => number, work: () => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
     if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else await this.#turn(signal, until);
     try {
       signal.throwIfAborted();
       return await work();
@@ -232,5 +253,30 @@ export class HttpObject {
       if (next) next();
       else this.#free++;
     }
+  }
+
+  /** Resolves when another request ends and leaves its place. */
+  #turn(signal: AbortSignal, until: () => number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        unwatch();
+      };
+      const begin = (): void => (end(), resolve());
+      const leave = (reason: Error): void => {
+        end();
+        this.#waiting.splice(this.#waiting.indexOf(begin), 1);
+        reject(reason);
+      };
+      const check = (): void => {
+        const left = until() - performance.now();
+        if (left > 0) timer = setTimeout(check, Math.min(left, longestTimer));
+        else leave(new Passing('the server does not answer', { isBusy: true }));
+      };
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const unwatch = onAbort(signal, () => leave(signal.reason as Error));
+      this.#waiting.push(begin);
+      check();
+    });
   }
 }

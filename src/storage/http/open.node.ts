@@ -35,17 +35,13 @@ export async function openHttp(text: string, options: OpenHttpOptions = {}): Pro
   const location = parseHttpLocation(text);
   const authorization = location.authorization ?? (await authorizationFor(location));
   return await openSigned(location, options, (send) => async (url, request) => {
-    const headers: Record<string, string> = { ...request.headers };
-    // Where a redirect led to is another server, unless it is the same origin.
-    if (authorization !== undefined && new URL(url).origin === new URL(location.url).origin) {
-      headers['authorization'] = authorization;
-    }
+    const headers = authorization === undefined ? request.headers : { ...request.headers, authorization };
     return await send(url, { ...request, headers });
   });
 }
 
 /**
- * Opens an object whose requests `sign` completes.
+ * Opens an object whose requests to the origin of its URL `sign` completes.
  * @throws FarbusError if it cannot be read by ranges
  */
 export async function openSigned(
@@ -53,9 +49,13 @@ export async function openSigned(
   { reconnectSeconds = 60, log = silent, signal }: OpenHttpOptions,
   sign: (send: Send) => Send,
 ): Promise<BlockDevice> {
-  const { send, close } = await sender(url);
+  const { send: unsigned, close } = await sender(url);
+  const signed = sign(unsigned);
+  const { origin } = new URL(url);
+  // An address that a redirect gave is another server's: it gets neither login nor signature.
+  const send: Send = (to, request) => (new URL(to).origin === origin ? signed : unsigned)(to, request);
   try {
-    return await HttpDisk.open({ send: sign(send), url, shown, reconnectSeconds, log, close }, signal);
+    return await HttpDisk.open({ send, url, shown, reconnectSeconds, log, close }, signal);
   } catch (error) {
     await close();
     signal?.throwIfAborted();
@@ -70,6 +70,11 @@ async function sender(url: string): Promise<{ send: Send; close: () => Promise<v
   const isSecure = url.startsWith('https:');
   const connect = { timeout: connectMs, ...(isSecure && { ca: await trustedAuthorities(process.env) }) };
   const proxy = getProxyForUrl(url);
+  if (proxy !== '' && !(URL.canParse(proxy) && /^https?:/i.test(proxy))) {
+    throw new FarbusError(
+      'the proxy of the environment is not of the form http://HOST:PORT: check http_proxy, https_proxy and all_proxy',
+    );
+  }
   const dispatcher: Dispatcher =
     proxy === '' ? new Agent({ connect }) : new ProxyAgent({ uri: proxy, requestTls: connect, proxyTls: connect });
   const send: Send = async (first, { headers, signal }) => {
