@@ -64,7 +64,7 @@ let bound: CephCalls | undefined;
 
 /** @throws FarbusError with what to install, if a library is missing */
 export function cephCalls(): CephCalls {
-  const koffi = requireKoffi('rbd:');
+  const koffi = requireKoffi('rbd');
   try {
     return (bound ??= bind(koffi));
   } catch (error) {

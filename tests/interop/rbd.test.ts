@@ -139,6 +139,46 @@ describe('an image of a Ceph cluster', () => {
     await disk.close();
   });
 
+  it('answers reads again when the cluster is back after the reconnect time', async () => {
+    create('silent', '4M');
+    const disk = await openRbd(source('silent'), { reconnectSeconds: 1 });
+    await disk.write(0, Buffer.alloc(4096, 5));
+    await disk.flush();
+    await disk.close();
+    const reader = await openRbd(source('silent'), { readOnly: true, reconnectSeconds: 1 });
+    const bytes = Buffer.alloc(4096);
+    const osd = ceph.pid('osd.0');
+    process.kill(osd, 'SIGSTOP');
+    try {
+      await expect(reader.read(0, bytes)).rejects.toMatchObject({ kind: 'unreachable' });
+    } finally {
+      process.kill(osd, 'SIGCONT');
+    }
+    await reader.read(0, bytes);
+    expect(bytes.equals(Buffer.alloc(4096, 5))).toBe(true);
+    await reader.close();
+  });
+
+  it('takes no change after one that was given up, which could land on it', async () => {
+    create('given-up', '4M');
+    const disk = await openRbd(source('given-up'), { reconnectSeconds: 1 });
+    const osd = ceph.pid('osd.0');
+    process.kill(osd, 'SIGSTOP');
+    try {
+      await expect(disk.write(0, Buffer.alloc(4096, 6), { fua: true })).rejects.toMatchObject({ kind: 'unreachable' });
+    } finally {
+      process.kill(osd, 'SIGCONT');
+    }
+    await expect(disk.write(0, Buffer.alloc(4096, 7))).rejects.toThrow(/open it again/);
+    await disk.close();
+  });
+
+  it('without the feature exclusive-lock is refused for writing, with the reason', async () => {
+    ceph.run('rbd', 'create', 'lockless', '--size', '4M', '--image-feature', 'layering');
+    await expect(openRbd(source('lockless'))).rejects.toThrow(/it lacks the feature exclusive-lock/);
+    await (await openRbd(source('lockless'), { readOnly: true })).close();
+  });
+
   it.each([
     ['nothing', /there is no such image \(ENOENT\)/],
     ['a/b/c', /expected rbd:POOL/],

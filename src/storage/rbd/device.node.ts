@@ -26,7 +26,9 @@ export async function openRbd(text: string, options: OpenRbdOptions = {}): Promi
     timeoutSeconds: options.reconnectSeconds ?? 60,
     log: options.log ?? silent,
   });
-  return new RbdDisk(image, `${location.pool}/${location.namespace}/${image.id}@${location.snapshot ?? ''}`, readOnly);
+  // Images of format 1 have no id.
+  const id = image.id || `=${location.image}`;
+  return new RbdDisk(image, `${location.pool}/${location.namespace}/${id}@${location.snapshot ?? ''}`, readOnly);
 }
 
 export class RbdDisk extends BlockBase {

@@ -24,6 +24,7 @@ import type { RbdLocation } from './location.js';
 const openSeconds = 10;
 /** Completions that are taken with one call. */
 const batch = 64;
+const EINVAL = 22;
 const ESHUTDOWN = 108;
 
 interface Waiting {
@@ -56,6 +57,8 @@ export class RbdImage {
   readonly #waiting = new Map<number, Waiting>();
   /** Set when a change may still take effect, or none ever will: every later request fails. */
   #ended: BlockError | undefined;
+  /** Resolves when the latest look for extents is over. */
+  #looking: Promise<unknown> = Promise.resolve();
   #tag = 0;
 
   private constructor(calls: CephCalls, shown: string, open: OpenPointers, facts: Facts) {
@@ -99,23 +102,30 @@ export class RbdImage {
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {
-    await this.#submit(from, (done) => this.#calls.write(this.#image, offset, from.length, from, done));
+    await this.#change(from, (done) => this.#calls.write(this.#image, offset, from.length, from, done));
   }
 
   async flush(): Promise<void> {
-    await this.#submit(undefined, (done) => this.#calls.flush(this.#image, done));
+    await this.#change(undefined, (done) => this.#calls.flush(this.#image, done));
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    await this.#submit(undefined, (done) => this.#calls.discard(this.#image, offset, length, done));
+    await this.#change(undefined, (done) => this.#calls.discard(this.#image, offset, length, done));
   }
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
-    await this.#submit(undefined, (done) => this.#calls.writeZeroes(this.#image, offset, length, done, flags, 0));
+    await this.#change(undefined, (done) => this.#calls.writeZeroes(this.#image, offset, length, done, flags, 0));
   }
 
   /** Allocated extents of a range, in order. Adjacent objects are extents of their own. */
-  async allocated(offset: number, length: number): Promise<{ offset: number; length: number }[]> {
+  allocated(offset: number, length: number): Promise<{ offset: number; length: number }[]> {
+    // Each occupies a thread for as long as the cluster is silent. Node has four, also for files.
+    const found = this.#looking.then(() => this.#allocated(offset, length));
+    this.#looking = found.catch(() => undefined);
+    return found;
+  }
+
+  async #allocated(offset: number, length: number): Promise<{ offset: number; length: number }[]> {
     const found: { offset: number; length: number }[] = [];
     const result = await this.#calls.extents(this.#image, offset, length, (at, count, exists) => {
       if (exists) found.push({ offset: at, length: count });
@@ -136,6 +146,20 @@ export class RbdImage {
     // librbd writes to the descriptor until the image is closed.
     await release(this.#calls, { cluster: this.#cluster, pool: this.#pool, image: this.#image });
     this.#event.destroy();
+  }
+
+  /** Submits a change. One that was given up may still reach the cluster: it ends the image. */
+  async #change(memory: Uint8Array | undefined, begin: (completion: Pointer) => number): Promise<void> {
+    try {
+      await this.#submit(memory, begin);
+    } catch (error) {
+      // It must not land on a later one.
+      if (error instanceof BlockError && error.kind === 'unreachable') {
+        const what = `${this.#shown}: the cluster did not answer in time: open it again`;
+        throw (this.#ended ??= new BlockError('unreachable', what, { cause: error }));
+      }
+      throw error;
+    }
   }
 
   #submit(memory: Uint8Array | undefined, begin: (completion: Pointer) => number): Promise<number> {
@@ -181,11 +205,8 @@ export class RbdImage {
       const what = `${this.#shown}: another client has taken the image over: open it again`;
       return (this.#ended ??= new BlockError('io', what));
     }
-    if (code === 'ETIMEDOUT') {
-      // A change that was given up may still reach the cluster. It must not land on a later one.
-      const what = `${this.#shown}: the cluster did not answer in time: open it again`;
-      return (this.#ended ??= new BlockError('unreachable', what));
-    }
+    if (code === 'ETIMEDOUT')
+      return new BlockError('unreachable', `${this.#shown}: the cluster did not answer in time`);
     const kind = code === 'ENOSPC' || code === 'EDQUOT' ? 'no-space' : 'io';
     return new BlockError(kind, `${this.#shown}: ${code}`);
   }
@@ -236,6 +257,10 @@ async function lock(calls: CephCalls, image: Pointer, location: RbdLocation, log
   }, 2000);
   const result = await calls.acquireLock(image, RBD_LOCK_MODE_EXCLUSIVE);
   clearTimeout(timer);
+  if (result === -EINVAL) {
+    const advice = 'rbd feature enable POOL/IMAGE exclusive-lock, or open the image read-only';
+    throw new FarbusError(`it lacks the feature exclusive-lock, without which two could write: ${advice}`);
+  }
   check(result, 'another client writes to the image: stop it, take over (takeover=1), or open the image read-only');
 }
 
