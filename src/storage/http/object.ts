@@ -240,7 +240,7 @@ export class HttpObject {
     return `${this.#options.shown}: ${what}`;
   }
 
-  /** Runs `work` when fewer than {@link mostRequests} run; waits for that at most `until` a time. */
+  /** Runs `work` when fewer than {@link mostRequests} run: until `until` it waits for that. */
   async #inTurn<T>(signal: AbortSignal, until: () => number, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free--;
