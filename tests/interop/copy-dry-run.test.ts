@@ -176,6 +176,9 @@ verifies  reads both disks again and compares every byte
     expect(place.dryRun('from.img', 'to.qcow2').stdout).toContain(
       'to        to.qcow2: a file that exists, a qcow2 image of 4.0 MiB (4194304 bytes), which is overwritten\n',
     );
+    // QEMU marks an image of this format as in use when it opens it to write.
+    expect(place.copy('from.img', 'parallels:to.hdd').code).toBe(0);
+    place.dryRun('from.img', 'parallels:to.hdd');
     expect(place.dryRun('to.qcow2', 'to.vmdk').stdout).toContain('a new file, a vmdk image of 4.0 MiB');
   });
 
@@ -225,7 +228,7 @@ describe('farbus copy --dry-run refuses in the words of the copy', () => {
     [place.path('nothing.img'), place.path('new.img')],
     [place.path('from.img'), 'memory:1M'],
     [place.path('from.img'), 'nbd://127.0.0.1:1/x', '--reconnect', '0'],
-  ])('%s %s %s %s', async (...words) => {
+  ])('%s %s', async (...words) => {
     const before = place.snapshot();
     const dry = await inProcess(['copy', ...words, '--dry-run']);
     expect(place.snapshot()).toEqual(before);

@@ -157,7 +157,7 @@ describe.skipIf(missing('nbdkit'))('a copy that is interrupted', () => {
     const started = await begin(uri, to);
     started.child.kill('SIGINT');
     expect(await started.ended).toEqual({ code: 130, signal: null });
-    expect(started.stderr()).toMatch(/stopped: .* are copied and durable; the same command with --resume continues/);
+    expect(started.stderr()).toMatch(/stopped: .* are copied and durable; the same copy with --resume continues/);
     expect((await farbus('copy', uri, to, '--resume', '--verify')).code).toBe(0);
   });
 });

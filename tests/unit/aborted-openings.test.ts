@@ -100,6 +100,7 @@ test('the identification of the source of a copy', async () => {
       ...ends,
       jobs: 1,
       assumeSame: false,
+      names: { resume: '--resume', assumeSame: '--assume-same' },
       verify: false,
       resume: false,
       env: { XDG_STATE_HOME: tempFolder() },

@@ -106,13 +106,13 @@ export class CopyJob {
   }
 
   async #note(path: string, position: number): Promise<void> {
-    const { target, log, signal } = this.#options;
+    const { target, names, log, signal } = this.#options;
     try {
       await writeJournal(path, { version: 2, from: await this.#from(), to: targetEnd(target), position });
     } catch (error) {
       // Continue without a journal: a copy that cannot be resumed is better than none.
       if (position === 0 && !signal.aborted)
-        log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): --resume will not work`);
+        log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): ${names.resume} will not work`);
     }
   }
 
@@ -128,15 +128,15 @@ export class CopyJob {
   }
 
   #explain(error: unknown): FarbusError {
-    const { from, to, source, signal } = this.#options;
+    const { from, to, source, names, signal } = this.#options;
     const where = `${formatBytes(this.#position)} of ${formatBytes(source.info.size)} are copied and durable`;
-    if (signal.aborted) return new FarbusError(`stopped: ${where}; the same command with --resume continues`);
+    if (signal.aborted) return new FarbusError(`stopped: ${where}; the same copy with ${names.resume} continues`);
     if (!(error instanceof CopyFailure)) return failed('the copy failed', error);
     const what =
       error.side === undefined
         ? 'the copy failed'
         : `cannot ${error.side === 'from' ? `read ${from}` : `write ${to}`} at byte ${error.at!}`;
-    const message = `${what}: ${messageOf(error.cause)}; ${where}, --resume continues from there`;
+    const message = `${what}: ${messageOf(error.cause)}; ${where}, ${names.resume} continues from there`;
     return new FarbusError(message, { cause: error });
   }
 }

@@ -118,6 +118,8 @@ export interface CopyEnds {
   readonly to: CopyEnd;
   /** The user asserts that both are the disks that the copy began with. */
   readonly assumeSame: boolean;
+  /** How the user writes that option, for messages. */
+  readonly names: { readonly assumeSame: string };
   readonly signal?: AbortSignal;
 }
 
@@ -127,7 +129,7 @@ export interface CopyEnds {
  * @throws BlockError if one of the devices cannot be read
  */
 export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<string | undefined> {
-  const { from, to, assumeSame, signal } = ends;
+  const { from, to, assumeSame, names, signal } = ends;
   const verdictOf = (then: CopyEnd, now: CopyEnd, unchanged: boolean): Verdict =>
     compareIdentity(parseIdentity(then.identity)!, parseIdentity(now.identity)!, { unchanged });
   const [source, target] = [verdictOf(journal.from, from, true), verdictOf(journal.to, to, false)];
@@ -140,7 +142,7 @@ export async function staleness(journal: CopyJournal, ends: CopyEnds): Promise<s
   });
   if (differs !== undefined) return `the target no longer has what was copied, at byte ${differs}`;
   if (target.verdict === 'same' || proof || assumeSame) return undefined;
-  return `the target is ${target.why}: use --assume-same if you know that it is the same one`;
+  return `the target is ${target.why}: use ${names.assumeSame} if you know that it is the same one`;
 }
 
 /** Replaces the journal durably. */

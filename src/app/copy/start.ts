@@ -11,6 +11,12 @@ import { localPath, type Source } from '../source-text.js';
 import { journalPath, readJournal, sourceEnd, staleness, targetEnd, type CopyEnd } from './journal.js';
 import { sameError } from './target.js';
 
+/** How a user of the command line, or of the library, writes options of a copy. */
+export interface OptionNames {
+  readonly resume: string;
+  readonly assumeSame: string;
+}
+
 /** A copy that is about to begin. */
 export interface CopyStartOptions {
   /** The texts of source and target, for messages and the journal. */
@@ -25,6 +31,8 @@ export interface CopyStartOptions {
   readonly resume: boolean;
   /** The user asserts that these are the disks of the copy that is resumed. */
   readonly assumeSame: boolean;
+  /** How the user writes the two options, for messages. */
+  readonly names: OptionNames;
   readonly env: NodeJS.ProcessEnv;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -75,25 +83,25 @@ function tellTarget(to: string, size: number, { info }: BlockDevice, log: Logger
 }
 
 async function findPosition(path: string, options: CopyStartOptions): Promise<Omit<CopyStart, 'journal'>> {
-  const { from, fromFile = from, to, source, target, resume, assumeSame, log, signal } = options;
+  const { from, fromFile = from, to, source, target, resume, assumeSame, names, log, signal } = options;
   const journal = await readJournal(path);
   if (!resume) {
     if (journal && journal.position > 0) {
-      log.log('info', `an unfinished copy to ${to} starts again from its beginning: --resume would have continued it`);
+      const hint = `${names.resume} would have continued it`;
+      log.log('info', `an unfinished copy to ${to} starts again from its beginning: ${hint}`);
     }
     return { position: 0 };
   }
+  const fromStart = `leave ${names.resume} out to copy from the start`;
   if (!journal) {
-    throw new FarbusError(
-      `there is nothing to resume: ${path} is not there; leave --resume out to copy from the start`,
-    );
+    throw new FarbusError(`there is nothing to resume: ${path} is not there; ${fromStart}`);
   }
   const now = await sourceEnd(fromFile, source, { signal });
   const why = target
-    ? await staleness(journal, { source, target, from: now, to: targetEnd(target), assumeSame, signal })
+    ? await staleness(journal, { source, target, from: now, to: targetEnd(target), assumeSame, names, signal })
     : 'the target no longer has what was copied';
   if (why !== undefined) {
-    throw new FarbusError(`cannot resume the copy to ${to}: ${why}; leave --resume out to copy from the start`);
+    throw new FarbusError(`cannot resume the copy to ${to}: ${why}; ${fromStart}`);
   }
   log.log('info', `going on at ${formatBytes(journal.position)} (${journal.position} bytes)`);
   return { position: journal.position, source: now };

@@ -34,6 +34,11 @@ export interface CopyDisksOptions extends DiskPairOptions {
    * durable. Default false. Both ends must be texts.
    */
   readonly resume?: boolean;
+  /**
+   * With `resume`: you know that these are the disks with which the copy began, if nothing else
+   * proves it. Default false.
+   */
+  readonly assumeSame?: boolean;
 }
 
 /** The result of {@link copy}, in bytes. */
@@ -44,6 +49,8 @@ export interface DiskCopy extends CopyResult {
   readonly start: number;
 }
 
+/** How a program writes the options that messages name. */
+const names = { resume: 'resume: true', assumeSame: 'assumeSame: true' };
 /** Connections to a source whose server allows several; a lost packet delays one of them only. */
 const connections = 4;
 
@@ -101,9 +108,9 @@ interface Ends extends ReturnType<typeof filesOf> {
 
 /** A copy with a journal, by which it can be resumed. */
 async function byTexts(ends: Ends, options: CopyDisksOptions): Promise<DiskCopy> {
-  const { jobs = 8, verify = false, resume = false, log = silent, onProgress } = options;
+  const { jobs = 8, verify = false, resume = false, assumeSame = false, log = silent, onProgress } = options;
   const signal = options.signal ?? new AbortController().signal;
-  const job = new CopyJob({ ...ends, jobs, verify, resume, log, signal, assumeSame: false, env: process.env });
+  const job = new CopyJob({ ...ends, jobs, verify, resume, log, signal, assumeSame, names, env: process.env });
   await job.run((_label, done, total) => onProgress?.(done, total));
   const { size, start, copied = 0, zeroes = 0 } = job.state;
   return { size, start, copied, zeroes };

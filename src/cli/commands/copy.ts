@@ -33,6 +33,8 @@ const connections = 4;
  */
 const endMs = 5000;
 
+const names = { resume: '--resume', assumeSame: '--assume-same' };
+
 const options = {
   verify: { about: 'read both disks again afterwards and compare every byte' },
   resume: {
@@ -120,7 +122,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const { resume } = values;
     const opts = { reconnectSeconds, log, signal: signals.signal, filters: { 'may-open': filters['may-open'] } };
     const assumeSame = filters['assume-same'] ?? false;
-    const common = { from, to, ...filesOf(origin, place), source, assumeSame, resume, env: io.env, log };
+    const common = { from, to, ...filesOf(origin, place), source, assumeSame, resume, names, env: io.env, log };
     if (dryRun) {
       const looking = lookAtTarget(origin, place, size, resume, opts);
       const view = await signals.during(looking, (late) => late.device?.close());
