@@ -1,4 +1,5 @@
 /** Deferring work to a later iteration of the event loop, on Node and in browsers. */
+import { onAbort } from './abort.js';
 
 type Immediate = (callback: () => void) => unknown;
 
@@ -25,14 +26,13 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason as Error);
     const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', aborted);
+      unwatch();
       resolve();
     }, ms);
-    const aborted = () => {
+    const unwatch = onAbort(signal, () => {
       clearTimeout(timer);
       reject(signal!.reason as Error);
-    };
-    signal?.addEventListener('abort', aborted, { once: true });
+    });
   });
 }
 

@@ -117,6 +117,13 @@ describe('a secret', () => {
     expect(stderr).toMatch(why);
   });
 
+  it('of a proxy that is none is not shown, and the variables to check are named', async () => {
+    within('http_proxy', 'ftp://me:SECRET@proxy');
+    const { code, stderr } = await farbus('info', 'http://127.0.0.1:1/a');
+    expect([code, /SECRET/.test(stderr)]).toEqual([1, false]);
+    expect(stderr).toMatch(/^farbus: the proxy of the environment .*: check http_proxy/);
+  });
+
   it('is in no output for programs, and not in what farbus ps asks for', async () => {
     const server = await start();
     const { code, stdout } = await farbus('info', `${server.url}?k=SECRET`.replace('//', '//me:SECRET@'), '--json');
