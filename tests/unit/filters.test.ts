@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { FarbusError } from '../../src/base/errors.js';
 import type { RequestOptions } from '../../src/block/device.js';
-import { DelayFilter } from '../../src/block/filters/delay.js';
+import { DelayFilter, type DelayOptions } from '../../src/block/filters/delay.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Filter } from '../../src/block/filters/filter.js';
 import { RangeLock } from '../../src/block/filters/range-lock.js';
@@ -108,6 +108,12 @@ describe('delay', () => {
     for (const read of [-1, Number.NaN, 2 ** 40])
       expect(() => new DelayFilter(memory(), { read })).toThrow(FarbusError);
     expect(() => new DelayFilter(memory(), { bytesPerSecond: 0 })).toThrow(FarbusError);
+  });
+
+  test.each([200, '200', undefined, null])('refuses %s instead of options, and shows their form', (options) => {
+    const make = () => new DelayFilter(memory(), options as unknown as DelayOptions);
+    expect(make).toThrow(TypeError);
+    expect(make).toThrow(/^delay: .* is not possible: give .* \{ read: 200, write: 200 \}$/);
   });
 });
 

@@ -38,6 +38,7 @@ export interface CacheCounts {
   readonly held: number;
 }
 
+/** Keeps data that was read from a slow device on a store, and writes through to the device. */
 export class CacheFilter extends Filter {
   readonly #store: BlockDevice;
   readonly #layout: CacheLayout;

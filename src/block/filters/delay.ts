@@ -20,14 +20,27 @@ export interface DelayOptions extends Partial<Readonly<Record<BlockOperation, nu
 /** Longest delay that setTimeout supports, in ms. */
 const longest = 2 ** 31 - 1;
 
+/** Simulates a slow or remote device by a delay per request and a bandwidth, for tests. */
 export class DelayFilter extends Filter {
   protected override readonly keepsNothing = true;
   readonly #options: DelayOptions;
   /** When the last byte of all transfers so far has passed, in ms of `performance.now()`. */
   #busyUntil = 0;
 
+  /**
+   * @param options Delays in ms by kind of request, such as `{ read: 200, write: 200 }`
+   * @throws TypeError if the options are not an object
+   * @throws FarbusError if a delay or the bandwidth is not possible
+   */
   constructor(next: BlockDevice, options: DelayOptions) {
     super(next);
+    // JavaScript passes a bare number of milliseconds too, and it has no entries: nothing would be
+    // delayed.
+    if (typeof options !== 'object' || options === null) {
+      throw new TypeError(
+        `delay: ${String(options)} is not possible: give ms by kind of request, as in { read: 200, write: 200 }`,
+      );
+    }
     for (const [name, value] of Object.entries(options)) {
       if (value === undefined) continue;
       const least = name === 'bytesPerSecond' ? 1 : 0;

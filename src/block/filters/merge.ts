@@ -42,6 +42,7 @@ interface Waiting {
   readonly unwatch: () => void;
 }
 
+/** Merges adjacent requests, for devices on which a request costs more than its bytes. */
 export class MergeFilter extends Filter {
   readonly #maxLength: number;
   readonly #maxGap: number;

@@ -25,6 +25,7 @@ import { RangeLock } from './range-lock.js';
 /** Most extents in one answer. */
 const maxExtents = 256;
 
+/** Copy-on-write: writes go to a store, and the base is never changed. */
 export class OverlayFilter extends BlockBase {
   readonly info: BlockInfo;
   readonly #base: BlockDevice;

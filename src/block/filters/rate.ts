@@ -161,6 +161,7 @@ export class RateLimit {
   }
 }
 
+/** Limits the bytes per second of reads and of writes; several filters may share one limit. */
 export class RateFilter extends Filter {
   protected override readonly keepsNothing = true;
   readonly #limit: RateLimit;

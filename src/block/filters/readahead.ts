@@ -72,6 +72,7 @@ interface Piece {
   readonly since: number;
 }
 
+/** Reads ahead of sequential readers, so that they wait for the round trip less often. */
 export class ReadAheadFilter extends Filter {
   /** By index of the grid's cell, in the order in which they began. */
   readonly #pieces = new Map<number, Piece>();

@@ -93,6 +93,7 @@ export function replay(image: Uint8Array, requests: readonly RecordedRequest[]):
   }
 }
 
+/** Records every change and flush that reaches the next device, for tests of durability. */
 export class RecordingFilter extends Filter {
   readonly #log: WriteLog;
 

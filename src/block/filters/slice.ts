@@ -7,6 +7,7 @@ import { marksOfPart } from '../identity.js';
 import { bytesFrom, defineFilter } from './definition.js';
 import { Filter } from './filter.js';
 
+/** Presents a contiguous part of the next device as a device, such as a partition. */
 export class SliceFilter extends Filter {
   readonly #start: number;
   readonly #size: number;

@@ -32,6 +32,7 @@ export interface TraceEntry {
  */
 export type TraceSink = (entry: TraceEntry) => void;
 
+/** Reports every request that has settled to a sink, with its duration and outcome. */
 export class TraceFilter extends Filter {
   protected override readonly keepsNothing = true;
   readonly #sink: TraceSink;
