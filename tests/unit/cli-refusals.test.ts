@@ -110,13 +110,16 @@ describe('farbus without arguments', () => {
 describe('farbus version', () => {
   it('prints a line for each program, or JSON', async () => {
     const [plain, json, short] = [await farbus(['version']), await farbus(['version', '--json']), await farbus(['-V'])];
-    const { farbus: version, node, engine, koffi, platform } = JSON.parse(json.out);
+    const { farbus: version, node, engine, koffi, kvm, platform } = JSON.parse(json.out);
     expect(node).toBe(process.versions.node);
     expect(engine).toEqual({ name: 'v86', version: expect.stringMatching(/^\d+\.\d+/) });
     expect(platform).toMatchObject({ system: process.platform, processor: process.arch });
     expect(plain.out).toMatch(
-      `farbus ${version}\nnode ${node}\nv86 ${engine.version}\nkoffi ${koffi ?? 'not available'}\n`,
+      `farbus ${version}\nnode ${node}\nv86 ${engine.version}\nkoffi ${koffi ?? 'not available'}\n` +
+        `kvm ${kvm.usable ? 'usable' : `not usable: ${kvm.why}`}\n`,
     );
+    const why = kvm.usable ? undefined : expect.stringMatching(/./);
+    expect(kvm).toEqual({ usable: expect.any(Boolean), why });
     expect(short.out).toBe(`farbus ${version}\n`);
   });
 });

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkMachine, chooseEngine, type EngineNeeds } from '../../src/app/computer/engine-choice.js';
+import { checkMachine, chooseEngine, onEngine, type EngineNeeds } from '../../src/app/computer/engine-choice.js';
 import type { KvmState } from '../../src/machine/engines/kvm/probe.node.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -63,4 +63,15 @@ it('obeys the user, by option before FARBUS_ENGINE, and says what auto has chose
   expect(() => choose(none, 'kvm')).toThrow(`KVM cannot be used: ${none}; --engine v86 works everywhere`);
   expect(() => choose(true, 'kvm', { lacks: ['--snapshot'] })).toThrow('the KVM engine cannot do --snapshot yet');
   expect(() => choose(true, undefined, {}, { FARBUS_ENGINE: 'x' })).toThrow('FARBUS_ENGINE is "x"');
+});
+
+it('the line of the start says why a guest is emulated, if there is a KVM that cannot be used', () => {
+  const refused = 'no permission for /dev/kvm: add yourself to the group kvm';
+  expect(onEngine(choose(refused), true)).toBe(`on v86 (KVM cannot be used: ${refused})`);
+  expect(onEngine(choose(none), false)).toBe('on v86');
+  expect(onEngine(choose(true), true)).toBe('on KVM');
+  // The user has chosen, or another line has said why.
+  expect(onEngine(choose(refused, 'v86'), true)).toBe('on v86');
+  expect(onEngine(choose(refused, 'auto'), true)).toBe('on v86');
+  expect(onEngine(choose(true, undefined, { bios: true }), true)).toBe('on v86');
 });

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { FarbusError, usageError } from '../../base/errors.js';
-import { probeKvm, type KvmState } from '../../machine/engines/kvm/probe.node.js';
+import { hasKvmDevice, probeKvm, type KvmState } from '../../machine/engines/kvm/probe.node.js';
 import type { Architecture } from '../../guest/lock.node.js';
 
 export type EngineName = 'v86' | 'kvm';
@@ -95,6 +95,16 @@ export function chooseEngine(
   const notKvm = cannot ?? reasonFor32Bits(needs);
   if (notKvm !== undefined) return { ...v86, notKvm, why: `engine v86: ${notKvm}` };
   return { ...kvm, why: asked ? 'engine kvm' : undefined };
+}
+
+/**
+ * The engine in words that complete "Debian starts". A user with a KVM that cannot be used may
+ * expect a fast guest, so the words then say why it is emulated.
+ * @param hasDevice True if this computer has the device of KVM
+ */
+export function onEngine({ name, why, notKvm }: EngineChoice, hasDevice: boolean = hasKvmDevice()): string {
+  if (name === 'kvm') return 'on KVM';
+  return why === undefined && notKvm !== undefined && hasDevice ? `on v86 (${notKvm})` : 'on v86';
 }
 
 /** The reason why the choice is v86 where KVM is possible; undefined if there is none. */

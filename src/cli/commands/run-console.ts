@@ -17,6 +17,8 @@ export interface Session {
   readonly guest: Guest;
   readonly memory: number;
   readonly snapshot: string | undefined;
+  /** The engine, in words that complete "Debian starts". */
+  readonly where: string;
   readonly log: Logger;
 }
 
@@ -57,7 +59,7 @@ function nothingBoots({ computer, guest }: Session): { nothing: Promise<never>; 
  * console.
  */
 export async function interactive(session: Session, wantsScreen: boolean): Promise<number> {
-  const { io, computer, guest, log } = session;
+  const { io, computer, guest, where, log } = session;
   const screen = wantsScreen ? computer.screen : undefined;
   const print = guestOutput(io, computer);
   if (!screen) computer.onSerial((byte) => print(Uint8Array.of(byte)));
@@ -68,7 +70,7 @@ export async function interactive(session: Session, wantsScreen: boolean): Promi
     return computer.sendSerial(bytes);
   });
   // In raw mode already: from here on Ctrl-C is the guest's.
-  log.log('info', `${guest.version} starts; Ctrl-] leaves`);
+  log.log('info', `${guest.version} starts ${where}; Ctrl-] leaves`);
   // If the terminal shows the screen, the user sees the firmware's own message.
   const watch = screen ? undefined : nothingBoots(session);
   try {
@@ -94,8 +96,8 @@ export async function interactive(session: Session, wantsScreen: boolean): Promi
  * @param booted Called when the guest has booted, as far as that can be seen.
  */
 export async function background(session: Session, booted: () => Promise<void>): Promise<number> {
-  const { computer, guest, log } = session;
-  log.log('info', `${guest.version} starts`);
+  const { computer, guest, where, log } = session;
+  log.log('info', `${guest.version} starts ${where}`);
   const watch = nothingBoots(session);
   try {
     const over = Promise.race([watch.nothing, computer.ended]);

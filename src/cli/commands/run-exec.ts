@@ -27,6 +27,8 @@ export interface ExecOptions {
   readonly guest: Guest;
   readonly memory: number;
   readonly snapshot: string | undefined;
+  /** The engine, in words that complete "the guest boots". */
+  readonly where: string;
   /** True if the engine can save and restore snapshots. */
   readonly canSave: boolean;
   readonly command: string;
@@ -68,12 +70,12 @@ export async function execute(options: ExecOptions): Promise<number> {
   }
 }
 
-function bootText({ snapshot, canSave }: ExecOptions): string {
-  if (!canSave) return 'the guest boots';
-  if (snapshot === undefined) return 'the guest boots (with --snapshot FILE it does so only once)';
+function bootText({ snapshot, where, canSave }: ExecOptions): string {
+  if (!canSave) return `the guest boots ${where}`;
+  if (snapshot === undefined) return `the guest boots ${where}; with --snapshot FILE it does so only once`;
   return existsSync(snapshot)
-    ? 'the guest starts from its snapshot'
-    : 'the guest boots, and is saved for the next time';
+    ? `the guest starts from its snapshot ${where}`
+    : `the guest boots ${where}, and is saved for the next time`;
 }
 
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {

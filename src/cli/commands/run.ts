@@ -15,6 +15,7 @@ import {
   engineWords,
   largestMemory,
   mostProcessors,
+  onEngine,
 } from '../../app/computer/engine-choice.js';
 import { chooseGuest, createComputer, memoryFor, minMemory } from '../../app/computer/start.js';
 import { computerHandler } from '../../app/computer/control.js';
@@ -272,7 +273,8 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     void computer.ended.then(() => feed.end());
     const handler = computerHandler({ computer, media, console: feed, usesScreen: values.bios });
     const { exec: command, snapshot, json } = values;
-    const session = { io, computer, guest, memory, snapshot, log };
+    const where = onEngine(engine);
+    const session = { io, computer, guest, memory, snapshot, where, log };
     const { name } = enrolled;
     const { detached } = io;
     if (detached) {
@@ -289,7 +291,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const { signal } = signals;
     const { quiet } = values;
     const canSave = engine.name === 'v86';
-    const exec = { io, computer, guest, memory, snapshot, canSave, command, json, timeoutSeconds };
+    const exec = { io, computer, guest, memory, snapshot, where, canSave, command, json, timeoutSeconds };
     return await execute({ ...exec, signal, log, quiet });
   } finally {
     progress.clear();

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { jsonLine } from '../../base/printable.js';
 import { koffi } from '../../linux/koffi.node.js';
 import { defineCommand } from '../command.js';
+import { probeKvm } from '../../machine/engines/kvm/probe.node.js';
 import { noOperands } from '../options.js';
 import type { Given, Options } from '../table.js';
 import type { CliIo } from '../ui/io.js';
@@ -19,7 +20,7 @@ export const command = defineCommand({
   usage: ['[--json]'],
   about: `
     Prints the version of farbus, and for a report of a fault those of Node, of the v86 engine, of koffi (system calls;
-    optional) and of the operating system. farbus --version prints the first line alone.`,
+    optional) and of the operating system, and whether KVM can be used here, or why not. farbus --version prints the first line alone.`,
   options,
   examples: ['farbus version', 'farbus version --json'],
   pages: ['commands'],
@@ -33,11 +34,14 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const engine = { name: 'v86', version: packageVersion('v86') };
   const native = koffi()?.version ?? null;
   const platform = { system: process.platform, release: release(), processor: process.arch };
-  if (values.json) io.stdout.write(jsonLine({ farbus, node: process.versions.node, engine, koffi: native, platform }));
+  const state = probeKvm();
+  const kvm = state === true ? { usable: true } : { usable: false, why: state };
+  if (values.json)
+    io.stdout.write(jsonLine({ farbus, node: process.versions.node, engine, koffi: native, kvm, platform }));
   else {
     io.stdout.write(
       `farbus ${farbus}\nnode ${process.versions.node}\n${engine.name} ${engine.version ?? 'missing'}\n` +
-        `koffi ${native ?? 'not available'}\n${platform.system} ${platform.release} ${platform.processor}\n`,
+        `koffi ${native ?? 'not available'}\nkvm ${state === true ? 'usable' : `not usable: ${state}`}\n${platform.system} ${platform.release} ${platform.processor}\n`,
     );
   }
   return 0;

@@ -5,7 +5,7 @@
  * Some clouds offer a KVM that pages in software and interprets the guest's instructions. It is
  * hundreds of times slower, and fails at instructions that it does not know.
  */
-import { accessSync, closeSync, constants, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync } from 'node:fs';
 import { errnoOf, messageOf } from '../../../base/errors.js';
 import { Exit, Regs, Request, Run, Sregs, apiVersion } from './abi.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
@@ -37,17 +37,18 @@ const tries = 3;
 /** A KVM whose guest has not come back by then does not work, in ms. */
 const hangMs = 1000;
 
+/** True if this computer has the device of KVM, usable or not. */
+export function hasKvmDevice(): boolean {
+  return existsSync('/dev/kvm');
+}
+
 /**
  * Runs the small guest. Takes some milliseconds; at most 200 ms with an interpreting KVM, and 1 s
  * if the guest does not come back.
  */
 export function probeKvm(): KvmState {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'it is for Linux on x86-64';
-  try {
-    statSync('/dev/kvm');
-  } catch {
-    return 'there is no /dev/kvm here';
-  }
+  if (!hasKvmDevice()) return 'there is no /dev/kvm here';
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {
