@@ -24,7 +24,7 @@
 export type { AccessRules } from '../export/access.js';
 export type { ConnectionLimits } from '../export/admission.js';
 export { Exports } from '../export/exports.js';
-export type { ExportCounters } from '../block/export-counters.js';
+export type { ClientCounters, ExportCounters } from '../block/export-counters.js';
 export type { ExportOptions, ExportUser, Offered } from '../export/exports.js';
 export { Server as NbdServer } from '../export/nbd/server.js';
 export type { ServerLimits as NbdServerLimits } from '../export/nbd/server.js';

@@ -9,7 +9,7 @@
  */
 import { FarbusError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
-import type { ExportCounters } from '../block/export-counters.js';
+import type { ClientCounters, ExportCounters } from '../block/export-counters.js';
 import { byteAccess } from '../block/filters/byte-access.js';
 import { LeaseArbiter } from '../block/filters/lease.js';
 import { RateLimit } from '../block/filters/rate.js';
@@ -62,6 +62,8 @@ export interface ExportUser {
   readonly tlsName: string | undefined;
   /** When it connected, in ms since 1970. */
   readonly since: number;
+  /** Counters of its use of the export. */
+  readonly counters: Readonly<ClientCounters>;
 }
 
 /** One export, as all connections share it; view.ts has the part of a single connection. */

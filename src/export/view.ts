@@ -6,7 +6,7 @@
  * Not here: the rules of access (access.ts), the exports themselves (exports.ts).
  */
 import type { ThrottledLogger } from '../base/log.js';
-import type { ExportCounters } from '../block/export-counters.js';
+import { newClientCounters, type ClientCounters, type ExportCounters } from '../block/export-counters.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
 import { RateFilter } from '../block/filters/rate.js';
 import type { SessionRegistry } from '../block/sessions.js';
@@ -24,6 +24,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
   readonly id: string;
   readonly peer: string;
   readonly since = Date.now();
+  readonly counters = newClientCounters();
   readonly address: string | undefined;
   tlsName: string | undefined;
   tlsNames: readonly string[] = [];
@@ -104,7 +105,9 @@ export class ConnectionView implements ExportUser, ClientFacts {
     }
     const holder = offered.lease?.holder;
     if (offered.oneWriter === 'refuse' && holder !== '' && holder !== this.id) {
-      return 'another client writes this export: try again when it has gone';
+      const writer = [...offered.users].find(({ id }) => id === holder);
+      const who = writer ? `client ${writer.id} ${writer.peer}` : 'another client';
+      return `${who} writes this export: try again when it has gone`;
     }
     return undefined;
   }
@@ -164,6 +167,10 @@ export class ExportView {
 
   get counters(): ExportCounters {
     return this.offered.counters;
+  }
+
+  get clientCounters(): ClientCounters {
+    return this.#client.counters;
   }
 
   entered(): void {

@@ -3,14 +3,16 @@
  * metrics.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { ask, entered, greeted, write } from '../support/nbd-client.js';
+import { ask, entered, greeted, received, write } from '../support/nbd-client.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
+import { requestBytes } from '../unit/nbd-target-peer.js';
 import { execute, farbusFile, startFarbus, type Started } from './farbus.js';
 
 const MiB = 1 << 20;
@@ -314,14 +316,51 @@ describe('one writer', () => {
     const third = await entered(service.where, 'disk');
     expect(await write(third, 512, sector)).toBe(0);
     expect(await write(first, 0, sector)).toBe(1);
-    expect((await service.farbus('status')).stdout).toMatch(/client 3 a unix socket, \d+ s, writes/);
+    expect((await service.farbus('status')).stdout).toMatch(
+      /client 3 a unix socket, \d+ s, may write:\n {6}0 B read, 512 B written, last write \d+ s ago\n/,
+    );
     const holder = await entered(service.where, 'mine');
     await expect(entered(service.where, 'mine')).rejects.toThrow();
+    await expect(openNbd(`nbd+unix:///mine?socket=${service.socket}`)).rejects.toThrow(
+      'client 4 a unix socket writes this export: try again when it has gone',
+    );
     // The lease ends with its connection.
     holder.destroy();
     const next = await eventually(() => entered(service.where, 'mine'));
     expect(await write(next, 0, sector)).toBe(0);
     expect(await service.farbus('status', '--take', 'none')).toMatchObject({ code: 1, stdout: '' });
+    await service.stop();
+  });
+});
+
+describe('status', () => {
+  it('says what each client of an export has read and written, and when it wrote last', async () => {
+    const service = new Service();
+    service.configure("exports:\n  - {source: 'memory:1M', name: disk}\n");
+    await service.start();
+    const clients = [1, 2, 3].map(() => entered(service.where, 'disk'));
+    const [writer, reader, eraser] = (await Promise.all(clients)) as [Socket, Socket, Socket];
+    expect(await write(writer, 0, sector)).toBe(0);
+    expect(await write(writer, MiB, sector)).not.toBe(0);
+    reader.write(requestBytes({ command: 0, offset: 0, length: 4096 }));
+    await received(reader, 16 + 4096);
+    expect(await ask(eraser, 6, 0, 512)).toBe(0);
+    const seconds = expect.any(Number) as number;
+    const [{ exports }] = (await service.status()) as unknown as [{ exports: { clients: object[] }[] }];
+    const facts = { peer: 'a unix socket', connected: seconds };
+    const counts = { requests: 1, bytesRead: 0, bytesWritten: 0 };
+    expect(exports[0]!.clients).toHaveLength(3);
+    for (const client of [
+      { ...facts, ...counts, requests: 2, bytesWritten: 512, lastWrite: seconds },
+      { ...facts, ...counts, bytesRead: 4096 },
+      { ...facts, ...counts, lastWrite: seconds },
+    ]) {
+      expect(exports[0]!.clients).toContainEqual({ ...client, id: expect.any(String) as string });
+    }
+    const { stdout } = await service.farbus('status');
+    expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 512 B written, last write \d+ s ago\n/);
+    expect(stdout).toMatch(/client \d a unix socket, \d+ s: 4.0 KiB read, 0 B written\n/);
+    expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 0 B written, last write \d+ s ago\n/);
     await service.stop();
   });
 });

@@ -2,7 +2,7 @@
 import { FarbusError } from '../../base/errors.js';
 import type { ControlHandler } from '../control/server.js';
 import type { Work } from '../../base/work.js';
-import type { Offered } from '../../export/exports.js';
+import type { ExportUser, Offered } from '../../export/exports.js';
 import type { ServeService } from './service.js';
 
 /** Status of an export. */
@@ -32,6 +32,11 @@ export interface ClientStatus {
   readonly tlsName?: string;
   /** Time since it connected, in seconds. */
   readonly connected: number;
+  readonly requests: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Time since its last write, zeroing or trim, in seconds. Absent if it has made none. */
+  readonly lastWrite?: number;
 }
 
 /** Status of a server. */
@@ -73,13 +78,20 @@ function exportStatus(of: Offered): ExportStatus {
     readOnly: of.readOnly || device.info.readOnly,
     ...(lease && { writer: lease.holder }),
     ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
-    clients: [...of.users].map(({ id, peer, tlsName, since }) => ({
-      id,
-      peer,
-      ...(tlsName !== undefined && { tlsName }),
-      connected: Math.round((Date.now() - since) / 1000),
-    })),
+    clients: [...of.users].map(clientStatus),
     ...counters,
+  };
+}
+
+function clientStatus({ id, peer, tlsName, since, counters }: ExportUser): ClientStatus {
+  const { lastWrite, ...counts } = counters;
+  return {
+    id,
+    peer,
+    ...(tlsName !== undefined && { tlsName }),
+    connected: Math.round((Date.now() - since) / 1000),
+    ...counts,
+    ...(lastWrite !== undefined && { lastWrite: Math.round((performance.now() - lastWrite) / 1000) }),
   };
 }
 

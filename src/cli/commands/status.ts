@@ -14,7 +14,7 @@ import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
-import type { ExportStatus, ServeStatus } from '../../app/serve/control.js';
+import type { ClientStatus, ExportStatus, ServeStatus } from '../../app/serve/control.js';
 import { describeSite, runningSites } from '../../app/site/site.js';
 
 const options = {
@@ -179,9 +179,17 @@ function exportLines(of: ExportStatus): string[] {
   return [
     `  ${of.name}: ${nature.join(', ')}`,
     `    ${done}, ${of.errors} errors`,
-    ...of.clients.map(({ id, peer, tlsName, connected }) => {
-      const writes = of.writer === id ? ', writes' : '';
-      return `    client ${id} ${peer}${tlsName === undefined ? '' : ` ${tlsName}`}, ${duration(connected)}${writes}`;
-    }),
+    ...of.clients.flatMap((client) => clientLines(client, of.writer === client.id)),
   ];
+}
+
+/** A client's line; two lines if one would be wider than a terminal of 80 columns. */
+function clientLines(client: ClientStatus, mayWrite: boolean): string[] {
+  const { id, peer, tlsName, connected, bytesRead, bytesWritten, lastWrite } = client;
+  const name = tlsName === undefined ? '' : ` ${tlsName}`;
+  const who = `    client ${id} ${peer}${name}, ${duration(connected)}${mayWrite ? ', may write' : ''}:`;
+  const last = lastWrite === undefined ? '' : `, last write ${duration(lastWrite)} ago`;
+  const done = `${formatBytes(bytesRead)} read, ${formatBytes(bytesWritten)} written${last}`;
+  const line = `${who} ${done}`;
+  return line.length <= 80 ? [line] : [who, `      ${done}`];
 }

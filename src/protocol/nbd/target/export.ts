@@ -3,7 +3,7 @@
  * sizes.
  */
 import type { BlockDevice } from '../../../block/device.js';
-import type { ExportCounters } from '../../../block/export-counters.js';
+import type { ClientCounters, ExportCounters } from '../../../block/export-counters.js';
 import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
 import type { SessionRegistry } from '../../../block/sessions.js';
 
@@ -24,6 +24,8 @@ export interface TargetExport {
   readonly blockSize?: number;
   readonly sessions: SessionRegistry;
   readonly counters: ExportCounters;
+  /** Counters of the connection that uses the export. Default: it is not counted by itself. */
+  readonly clientCounters?: ClientCounters;
   /**
    * Called when a connection enters transmission on the export, synchronously after the export was
    * found.

@@ -41,7 +41,7 @@ export class Operations {
   /** Carries out a request. Resolves with its reply; rejects with the device's error. */
   async perform(request: Request): Promise<Piece> {
     const { command, flags, offset, length } = request;
-    const { arena, agreed, losses, plain, durable } = this.#context;
+    const { arena, agreed, client, losses, plain, durable } = this.#context;
     const { device } = this.#context.export;
     const options = flags & CommandFlag.fua ? durable : plain;
     switch (command) {
@@ -50,6 +50,7 @@ export class Operations {
         break;
       case NbdCommand.trim:
         await device.trim(offset, length, options);
+        client.lastWrite = performance.now();
         break;
       case NbdCommand.cache:
         await this.#cache(offset, Math.min(length, maxCached));
@@ -58,6 +59,7 @@ export class Operations {
         const noHole = (flags & CommandFlag.noHole) !== 0;
         const fastOnly = (flags & CommandFlag.fastZero) !== 0;
         await device.writeZeroes(offset, length, { ...options, noHole, fastOnly });
+        client.lastWrite = performance.now();
         break;
       }
       case NbdCommand.blockStatus:

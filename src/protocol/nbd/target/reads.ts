@@ -55,11 +55,12 @@ export class Reads {
   }
 
   #sendFrom(range: FileRange, request: Request): void {
-    const { arena, agreed, plain, export: of } = this.#context;
+    const { arena, agreed, plain, export: of, client } = this.#context;
     const { offset, length } = request;
     const header = arena.take(this.headerSize);
     putReadHeader(header, request, agreed.style);
     of.counters.bytesRead += length;
+    client.bytesRead += length;
     this.#context.finish(header, new FileReply(of.device, range, offset, length, plain));
   }
 
@@ -72,9 +73,10 @@ export class Reads {
   }
 
   #read(request: Request, piece: Piece): void {
-    const { agreed, steps, export: of } = this.#context;
+    const { agreed, steps, export: of, client } = this.#context;
     putReadHeader(piece, request, agreed.style);
     of.counters.bytesRead += request.length;
+    client.bytesRead += request.length;
     if (steps.on) traceDone(steps, request);
     this.#context.finish(piece);
   }

@@ -4,6 +4,7 @@
  */
 import type { Steps } from '../../../base/steps.js';
 import type { RequestOptions, WriteOptions } from '../../../block/device.js';
+import type { ClientCounters } from '../../../block/export-counters.js';
 import type { LossWatch } from '../../../block/losses.js';
 import type { Agreement } from './check.js';
 import type { ChosenContexts } from './contexts.js';
@@ -15,6 +16,8 @@ import type { Request } from './requests.js';
 
 export interface TransmissionContext {
   readonly export: TargetExport;
+  /** Counters of this connection. */
+  readonly client: ClientCounters;
   readonly agreed: Agreement;
   readonly contexts: ChosenContexts;
   readonly losses: LossWatch;

@@ -12,6 +12,7 @@ import { messageOf } from '../../../base/errors.js';
 import type { Steps } from '../../../base/steps.js';
 import type { RequestOptions } from '../../../block/device.js';
 import { BlockError, blockErrorOf, type BlockErrorKind } from '../../../block/errors.js';
+import { newClientCounters, type ClientCounters } from '../../../block/export-counters.js';
 import { LossWatch } from '../../../block/losses.js';
 import { NbdCommand, CommandFlag, NbdError } from '../spec.js';
 import { faultOf, type Agreement } from './check.js';
@@ -35,6 +36,7 @@ const maxSkip = 64 << 20;
 export class Transmission implements Stage, RequestSink {
   readonly #host: StageHost;
   readonly #export: TargetExport;
+  readonly #client: ClientCounters;
   readonly #agreed: Agreement;
   readonly #contexts: ChosenContexts;
   readonly #limits: TargetLimits;
@@ -64,6 +66,7 @@ export class Transmission implements Stage, RequestSink {
   ) {
     this.#host = host;
     this.#export = of;
+    this.#client = of.clientCounters ?? newClientCounters();
     this.#agreed = agreed;
     this.#contexts = contexts;
     this.#limits = host.limits;
@@ -75,6 +78,7 @@ export class Transmission implements Stage, RequestSink {
     const plain: RequestOptions = { signal: this.#giveUp.signal, ...(medium !== undefined && { medium }) };
     const context: TransmissionContext = {
       export: of,
+      client: this.#client,
       agreed,
       contexts,
       losses,
@@ -148,6 +152,7 @@ export class Transmission implements Stage, RequestSink {
       return this.broken('it sent a write without NBD_CMD_FLAG_PAYLOAD_LEN');
     }
     this.#export.counters.requests++;
+    this.#client.requests++;
     if (this.#steps.on) traceArrived(this.#steps, request, this.#export.name);
     if (this.#state !== 'open') return this.#refuse(request, NbdError.shutdown, 'the server is being shut down');
     const plain = request.flags === 0 && length === 0;

@@ -81,9 +81,11 @@ export class Writes {
   }
 
   #done(request: Request, payload: Piece): Piece {
-    const { arena, agreed, steps, export: of } = this.#context;
+    const { arena, agreed, steps, export: of, client } = this.#context;
     arena.release(payload);
     of.counters.bytesWritten += request.length;
+    client.bytesWritten += request.length;
+    client.lastWrite = performance.now();
     if (steps.on) traceDone(steps, request);
     return successReply(arena, request, agreed.style, false);
   }
