@@ -104,19 +104,22 @@ function sshProgram(): [string, ...string[]] {
  * Messages of ssh, and their explanations for a person. The first pattern that matches counts. ssh
  * reports its failures by text only; nothing is decided by these texts but the explanation.
  */
-const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray) => string])[] = [
+const reasons: readonly (readonly [RegExp, (target: SshTarget, found: RegExpExecArray) => string])[] = [
   [
     /REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed/i,
-    (host) =>
-      `the host key of ${host} has changed: find out why before you trust it (ssh-keygen -R removes the old one)`,
+    ({ host, port }) => {
+      const known = port === undefined || port === 22 ? host : `'[${host}]:${port}'`;
+      return `the host key of ${placeOf({ host, port })} has changed: find out why before you trust it (ssh-keygen -R ${known} removes the old one)`;
+    },
   ],
   [
     /Host key verification failed|No .* host key is known/i,
-    (host) => `the host key of ${host} is not known: connect once with ssh yourself and check it`,
+    (target) =>
+      `the host key of ${placeOf(target)} is not known: check it with ${commandOf(target)}, or add ?option=UserKnownHostsFile=FILE`,
   ],
   [
     /Identity file .* not accessible: .*/i,
-    (_host, [said]) => `${printable(said.trim(), 200)}: give the path of a private key`,
+    (_target, [said]) => `${printable(said.trim(), 200)}: give the path of a private key`,
   ],
   [
     /Permission denied \(([^)]*)\)|Too many authentication failures|No more authentication methods/i,
@@ -132,7 +135,7 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
   [/No route to host|Network is unreachable/i, () => 'host unreachable: check the network'],
   [
     /Bad configuration option|terminating, \d+ bad configuration|Can't open user config file/i,
-    (_host, { input }) => `ssh does not take its configuration: ${lastLine(input)}`,
+    (_target, { input }) => `ssh does not take its configuration: ${lastLine(input)}`,
   ],
   [/Timeout, server .* not responding/i, () => 'the server stopped answering'],
   [
@@ -140,6 +143,18 @@ const reasons: readonly (readonly [RegExp, (host: string, found: RegExpExecArray
     () => 'the connection was cut',
   ],
 ];
+
+function placeOf({ host, port }: Pick<SshTarget, 'host' | 'port'>): string {
+  return port === undefined ? host : `${host}, port ${port},`;
+}
+
+/** The command by which a person connects to the same server, to see and accept its key. */
+function commandOf({ host, port, user, config }: SshTarget): string {
+  const given = process.env['FARBUS_SSH']?.trim() || 'ssh';
+  const file = config === undefined ? [] : ['-F', /^[\w./~-]+$/.test(config) ? config : `'${config}'`];
+  const words = [given, ...file, ...(port === undefined ? [] : ['-p', String(port)])];
+  return printable([...words, user === undefined ? host : `${user}@${host}`].join(' '), 300);
+}
 
 /** Explains in one line why an `ssh` has ended; undefined if it ended in good order. */
 export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefined {
@@ -151,7 +166,7 @@ export function explainSsh(target: SshTarget, end: ProcessEnd): Error | undefine
       new FarbusError(`cannot reach ${target.address}: ${what}`, { kind: 'unreachable' });
     for (const [pattern, text] of reasons) {
       const found = pattern.exec(end.stderr);
-      if (found) return fail(text(target.host, found));
+      if (found) return fail(text(target, found));
     }
     return fail(lastLine(end.stderr) || 'ssh gave up without saying why: try it by hand');
   }

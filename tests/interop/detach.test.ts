@@ -137,7 +137,7 @@ describe('farbus run', () => {
     const { code, stdout } = await place.farbus('run', '--detach', ...drive, '--name', 'tiny');
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'tiny\nfarbus screenshot tiny --text\nfarbus console tiny\n' });
     expect(await place.list()).toMatchObject([{ name: 'tiny', kind: 'computer', state: 'running' }]);
-    const console = place.spawn('console', 'tiny');
+    const console = place.spawnPiped('console', 'tiny');
     let seen = '';
     console.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
     while (!seen.includes('up and ready')) await once(console.stdout, 'data');

@@ -33,7 +33,8 @@ describe('farbus ps', () => {
     expect(all[0]!.reach[0]).toContain('nbd+unix:///');
     expect(all[1]!.reach[0]).toMatch(/^nbd:\/\/127\.0\.0\.1:\d+\//);
     const { stdout } = await place.farbus('ps');
-    for (const line of stdout.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+    // In a pipe no text is cut.
+    for (const { uses, reach } of all) for (const text of [uses[0]!, reach[0]!]) expect(stdout).toContain(text);
     expect(stdout).toContain('store');
     expect((await place.farbus('ps', '--quiet')).stdout).toBe('disk\nstore\n');
     expect((await place.farbus('status', 'disk')).stdout).toContain(`  uses         ${place.image}\n`);
@@ -53,6 +54,27 @@ describe('farbus ps', () => {
     expect(await disk.ended).toBe(0);
     // The socket's folder is gone: the end was in order.
     expect(readdirSync(place.folder).filter((name) => name.startsWith('farbus-attach'))).toEqual([]);
+  });
+
+  it('is followed by farbus stop --all, which ends what it lists, a disk before its server', async () => {
+    const place = new Processes();
+    const all = await Promise.all([place.serve(), place.start('attach', place.image)]);
+    expect((await place.farbus('stop', '--all', 'disk')).code).toBe(2);
+    expect(await place.farbus('stop')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('farbus stop NAME... or --all: give a name that farbus ps shows'),
+    });
+    expect(await place.farbus('stop', '--all')).toEqual({
+      code: 0,
+      stdout: 'disk has ended\nserver has ended\n',
+      stderr: '',
+    });
+    expect(await Promise.all(all.map(({ ended }) => ended))).toEqual([0, 0]);
+    const nothing = { code: 0, stdout: 'nothing of farbus runs here\n', stderr: '' };
+    expect(await place.farbus('stop', '--all')).toEqual(nothing);
+    expect((await place.farbus('stop', 'disk')).stderr).toBe(
+      'farbus: nothing called "disk" runs here, and nothing else of farbus does\n',
+    );
   });
 
   it('survives whatever is in the folder, and names processes that hang', async () => {

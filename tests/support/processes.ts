@@ -1,5 +1,5 @@
 /** Runs `farbus` with folders of its own for control sockets, logs and temporary files. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
@@ -56,6 +56,13 @@ export class Processes {
 
   spawn(...args: string[]): ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream } {
     const child = spawn(process.execPath, [farbusFile, ...args], { env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    children.add(child);
+    return child;
+  }
+
+  /** Like spawn, with a stdin that is open until the test ends it. */
+  spawnPiped(...args: string[]): ChildProcessWithoutNullStreams {
+    const child = spawn(process.execPath, [farbusFile, ...args], { env: this.env });
     children.add(child);
     return child;
   }

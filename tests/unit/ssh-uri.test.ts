@@ -195,9 +195,12 @@ describe('ssh', () => {
     ['me@h: Permission denied (publickey,password).\r\n', /does not let this user in/],
     [
       '@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\nHost key verification failed.\r\n',
-      /host key of h has changed/,
+      /host key of h, port 2222, has changed: .*ssh-keygen -R '\[h\]:2222'/,
     ],
-    ['Host key verification failed.\r\n', /host key of h is not known/],
+    [
+      'Host key verification failed.\r\n',
+      /host key of h, port 2222, is not known: check it with ssh -p 2222 me@h, or add \?option=UserKnownHostsFile=FILE$/,
+    ],
     ['kex_exchange_identification: Connection closed by remote host\r\n', /was cut/],
     ['something\nelse \u001b[31m\n', /: something|: else/],
     [

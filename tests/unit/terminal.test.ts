@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { processIo, stderrLogger, type CliIo } from '../../src/cli/ui/io.js';
 import { ProgressLine, progressLine } from '../../src/cli/ui/progress.js';
+import { layOut } from '../../src/cli/ui/process-table.js';
 import { coloured, hasUnicode } from '../../src/cli/ui/style.js';
 import { farbusFile } from '../interop/farbus.js';
 import { missing } from '../support/nbd-peers.js';
@@ -39,6 +40,16 @@ describe('the progress line', () => {
 
   it('is never wider than the terminal', () => {
     for (let width = 0; width < 120; width++) expect(progressLine(parts, width).length).toBeLessThanOrEqual(width);
+  });
+});
+
+describe('the list of farbus ps', () => {
+  it('fits the terminal, and in a pipe no text is cut', () => {
+    const row = { name: 'n'.repeat(40), kind: 'server', up: '1 s', uses: ['u'.repeat(90)], reach: ['r'.repeat(90)] };
+    for (const width of [40, 80, 200]) {
+      for (const line of layOut([row], width).split('\n')) expect(line.length).toBeLessThanOrEqual(width);
+    }
+    expect(layOut([row], Infinity).split('\n')[1]).toBe(`${row.name}  server  1 s  ${row.uses[0]}  ${row.reach[0]}`);
   });
 });
 

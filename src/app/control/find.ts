@@ -61,7 +61,7 @@ function severalOf(name: string, ones: readonly string[]): FarbusError {
 
 function unknown(name: string, names: readonly string[], short: readonly string[]): FarbusError {
   const what = `nothing called ${JSON.stringify(printable(name, 100))} runs here`;
-  if (names.length === 0) return new FarbusError(`${what}, and nothing else: farbus ps shows what runs`);
+  if (names.length === 0) return new FarbusError(`${what}, and nothing else of farbus does`);
   const meant = similar(name, [...names, ...short]);
   const rest = names.length > mostNames ? ` and ${names.length - mostNames} more (farbus ps)` : '';
   const question = meant === undefined ? '' : `did you mean ${meant}? `;

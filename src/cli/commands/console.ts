@@ -20,13 +20,18 @@ export const command = defineCommand({
   usage: ['[SITE/]COMPUTER [--site SITE]'],
   about: `
     Every key goes to the computer, Ctrl-C too; Ctrl-] leaves, and the computer continues. The console's last output is
-    shown first. The command ends with the computer, and says why it ended. In a pipe, stdin goes to the computer.`,
+    shown first. The command ends with the computer, and says why it ended. In a pipe, stdin goes to the computer, up to a
+    Ctrl-]. When stdin has ended, the command leaves as soon as the computer has printed nothing for 2 seconds; farbus logs --console
+    --follow goes on.`,
   options,
   examples: ['farbus console desk', 'farbus console demo/desk'],
   pages: ['site', 'run'],
   operands: [],
   run,
 });
+
+/** Time without output after which a pipe whose input has ended is left, in ms. */
+const quietMs = 2000;
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   const [name, ...more] = operands;
@@ -47,18 +52,35 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const { socket, rest } = opened;
   const ended = new Promise<'ended'>((resolve) => socket.once('close', () => resolve('ended')));
   // Before the first output: who sees it may press Ctrl-C, which is the guest's.
-  const terminal = attachTerminal(io, (bytes) => socket.write(bytes));
+  const terminal = attachTerminal(io, (bytes) => socket.write(bytes), { leavesInPipe: true });
   if (io.stdin.isTTY) io.stderr.write(`farbus: the console of ${name}; Ctrl-] leaves\n`);
   if (rest.length > 0) io.stdout.write(rest);
-  socket.on('data', (bytes: Buffer) => io.stdout.write(bytes));
+  let timer: NodeJS.Timeout | undefined;
+  const quiet = new Promise<void>((resolve) => {
+    if (!io.stdin.isTTY) void terminal.inputEnded.then(() => (timer = setTimeout(resolve, quietMs)));
+  });
+  socket.on('data', (bytes: Buffer) => {
+    io.stdout.write(bytes);
+    timer?.refresh();
+  });
   socket.resume();
   try {
-    const left = Promise.race([terminal.left, ...(io.stdoutFailed ? [io.stdoutFailed] : [])]);
-    const how = await Promise.race([ended, left.then(() => 'left' as const), signals.received]);
-    if (how === 'left') io.stderr.write('\n');
+    const over = Promise.race([ended, signals.received]);
+    const unread = io.stdoutFailed ?? new Promise<never>(() => undefined);
+    const left = Promise.race([terminal.left, quiet, unread]);
+    let how = await Promise.race([over, left.then(() => 'left' as const)]);
+    if (how === 'left' && io.stdin.isTTY) io.stderr.write('\n');
+    else if (how === 'left') {
+      // The socket closes when the computer has all that came before Ctrl-].
+      socket.end();
+      clearTimeout(timer);
+      const late = new Promise<'left'>((resolve) => (timer = setTimeout(() => resolve('left'), quietMs)));
+      how = await Promise.race([ended.then(() => 'left' as const), signals.received, late]);
+    }
     if (how === 'ended') io.stderr.write(`farbus: ${await whyEnded(path, name, computer)}\n`);
     return typeof how === 'number' ? how : 0;
   } finally {
+    clearTimeout(timer);
     terminal.stop();
     signals.stop();
     socket.destroy();

@@ -105,12 +105,13 @@ async function chooseLogs(io: CliIo, named: string | undefined, operands: readon
   }
   const [first, ...more] = names;
   const whole = named === undefined && first !== undefined && more.length === 0 && isLoggedSite(io.env, first);
-  const { site, runs } = await chooseSite(io, whole ? first : named);
+  const { site, runs, last } = await chooseSite(io, whole ? first : named);
   const folder = join(logsFolder(io.env), site);
   const known = loggedComputers(folder);
   const wanted = whole ? [] : names.map((name) => (name.startsWith(`${site}/`) ? name.slice(site.length + 1) : name));
   const unknown = wanted.find((name) => !known.includes(name));
   if (unknown !== undefined) throw noLog(site, unknown, [...known, ...detached]);
+  if (last) io.stderr.write(`farbus: no site runs; the logs of ${site}, which has ended:\n`);
   const computers = wanted.length > 0 ? wanted : known;
   return {
     what: `the site ${site}`,
@@ -145,12 +146,15 @@ function noLog(site: string, name: string, known: readonly string[]): FarbusErro
   );
 }
 
-/** The named site, else the only running one, else the last one that ran. */
-async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site: string; runs: boolean }> {
+/** The named site, else the only running one, else the `last` one that ran. */
+async function chooseSite(
+  io: CliIo,
+  named: string | undefined,
+): Promise<{ site: string; runs: boolean; last: boolean }> {
   const running = (await runningSites(io.env)).map(({ name }) => name);
   const logged = loggedSites(logsFolder(io.env));
   if (named !== undefined) {
-    if (logged.includes(named)) return { site: named, runs: running.includes(named) };
+    if (logged.includes(named)) return { site: named, runs: running.includes(named), last: false };
     const others = logged.length > 0 ? `; there are those of ${logged.join(', ')}` : '';
     throw new FarbusError(`there are no logs of a site ${JSON.stringify(named)}${others}`);
   }
@@ -162,8 +166,7 @@ async function chooseSite(io: CliIo, named: string | undefined): Promise<{ site:
     if (one !== undefined) throw new FarbusError(`no site runs or has run; farbus logs ${one} prints those of ${one}`);
     throw new FarbusError('there are no logs, as no site runs or has run: farbus up SITE-FILE starts one');
   }
-  if (running.length === 0) io.stderr.write(`farbus: no site runs; the logs of ${site}, which has ended:\n`);
-  return { site, runs: running.length > 0 };
+  return { site, runs: running.length > 0, last: running.length === 0 };
 }
 
 interface Entry {

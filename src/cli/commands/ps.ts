@@ -27,7 +27,7 @@ export const command = defineCommand({
     Lists every process of farbus run (a computer), serve (a server), attach (a disk) and up (a site with its computers) of
     this user: its name, its kind, for how long it has been up, the sources that it uses, and a URI or command that reaches
     it. "+2" after one says that there are two more; farbus status NAME shows all. A process that does not answer within 2
-    seconds is listed as silent and named on stderr.`,
+    seconds is listed as silent and named on stderr. Long texts are cut to the width of a terminal, and not in a pipe.`,
   options,
   statuses: [['1', 'also: a process did not answer within 2 seconds']],
   examples: ['farbus ps', 'farbus ps --json', 'farbus stop $(farbus ps --quiet)'],
@@ -38,8 +38,6 @@ export const command = defineCommand({
 
 /** Interval of looking again with --watch, in ms. */
 const watchMs = 1000;
-/** Width of the list where it is not a terminal's, in columns. */
-const usualWidth = 80;
 
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   if (operands.length > 0) throw usageError('farbus ps takes no names: farbus status NAME shows one');
@@ -50,7 +48,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
       return processesOf(found)
         .map(({ name }) => `${name}\n`)
         .join('');
-    return tableOf(found, io.stdout.columns ?? usualWidth);
+    return tableOf(found, io.stdout.columns ?? Infinity);
   };
   if (values.watch) return watch(text, io);
   const found = await describeAll(await running(io.env));

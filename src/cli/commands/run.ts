@@ -120,7 +120,7 @@ const options = {
     brief: 'run COMMAND in the guest, print its output, and end',
     about:
       "run COMMAND in a shell of the guest and print its output. COMMAND reads this program's input, unless that is a " +
-      'terminal',
+      "terminal. In a script or a loop add </dev/null, or COMMAND takes the script's input",
   },
   timeout: {
     value: 'SECONDS',
@@ -131,7 +131,8 @@ const options = {
     short: 'd',
     brief: 'run in the background, and return when the guest is up',
     about:
-      'run in the background: print the name and how to reach the computer when its guest is up, and leave it running',
+      'run in the background: print the name and how to reach the computer when its guest is up, and leave it ' +
+      'running. A system started with --bios counts as up at once; --snapshot-after TEXT waits for TEXT',
   },
   config: {
     value: 'FILE',

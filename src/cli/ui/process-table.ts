@@ -11,7 +11,7 @@ export interface Row {
 
 /** Columns between two fields. */
 const gap = 2;
-/** Widest name that is shown as a whole. */
+/** Widest name that a terminal shows as a whole. */
 const widestName = 24;
 /** The sources get at least so many columns, or the way to reach the process gets its own line. */
 const leastUses = 12;
@@ -20,12 +20,14 @@ const leastWidth = 40;
 
 /**
  * The table with its heading. If a row would not fit, every row has a second line with how to reach
- * the process. A text that is still too long is shortened in its middle.
+ * the process. A text that is still too long is shortened in its middle. In a width of Infinity,
+ * which is that of a pipe, no text is shortened.
  */
 export function layOut(rows: readonly Row[], terminal: number): string {
   const width = Math.max(leastWidth, terminal);
+  const longest = width === Infinity ? Infinity : widestName;
   const cells = rows.map(({ name, kind, up, uses, reach }) => ({
-    fixed: [shorten(visible(name), widestName), kind, up],
+    fixed: [shorten(visible(name), longest), kind, up],
     uses: visible(uses.join(', ')),
     reach: visible(reach.length > 1 ? `${reach[0]!} +${reach.length - 1}` : (reach[0] ?? '')),
   }));

@@ -10,20 +10,29 @@ const leaveKey = 0x1d;
 /**
  * Connects stdin to a guest. On a terminal Ctrl-] ends the connection. The end of a pipe does not,
  * because the guest continues.
- * @returns `stop` disconnects and restores the terminal; `left` resolves when the user leaves.
+ * @param leavesInPipe True if Ctrl-] ends the connection in a pipe, too.
+ * @returns `stop` disconnects and restores the terminal; `left` resolves when the user leaves, and
+ * `inputEnded` when stdin has ended.
  */
 export function attachTerminal(
   io: CliIo,
   send: (bytes: Uint8Array) => unknown,
-): { stop: () => void; left: Promise<void> } {
+  { leavesInPipe = false } = {},
+): { stop: () => void; left: Promise<void>; inputEnded: Promise<void> } {
   const { stdin } = io;
   const raw = stdin.isTTY === true;
   let leave: () => void = () => undefined;
+  let leaves = false;
   const left = new Promise<void>((resolve) => (leave = resolve));
+  const inputEnded = new Promise<void>((resolve) => stdin.once('end', resolve));
   const onData = (chunk: Buffer) => {
-    const at = raw ? chunk.indexOf(leaveKey) : -1;
+    if (leaves) return;
+    const at = raw || leavesInPipe ? chunk.indexOf(leaveKey) : -1;
     const taken = send(at < 0 ? chunk : chunk.subarray(0, at));
-    if (at >= 0) leave();
+    if (at >= 0) {
+      leaves = true;
+      leave();
+    }
     if (!raw && taken instanceof Promise) void waitFor(taken);
   };
   let stopped = false;
@@ -40,6 +49,7 @@ export function attachTerminal(
   stdin.resume();
   return {
     left,
+    inputEnded,
     stop: () => {
       stopped = true;
       stdin.off('data', onData);

@@ -1,0 +1,77 @@
+/** `farbus console` in a pipe, and `farbus logs` of a name without logs. */
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { computerHandler, type Controlled } from '../../src/app/computer/control.js';
+import { register } from '../../src/app/control/registry.js';
+import { ConsoleFeed } from '../../src/base/console-feed.js';
+import { Processes } from '../support/processes.js';
+
+const closing: (() => Promise<void>)[] = [];
+afterAll(async () => {
+  for (const close of closing) await close();
+});
+
+/** A computer that answers each byte by it and a dot. */
+async function echoing(place: Processes): Promise<{ feed: ConsoleFeed; got: () => string }> {
+  const feed = new ConsoleFeed();
+  let got = '';
+  const sendSerial = (bytes: Uint8Array): void => {
+    const text = Buffer.from(bytes).toString('latin1');
+    got += text;
+    feed.add(Buffer.from([...text].map((one) => `${one}.`).join('')));
+  };
+  const facts = { state: 'running', uses: [], reach: [] };
+  const own = await register(
+    { kind: 'computer', name: 'desk', usual: 'desk', env: place.env, end: () => undefined },
+    facts,
+  );
+  const parts = { computer: { sendSerial }, media: {}, console: feed, usesScreen: false } as unknown as Controlled;
+  own.serve(computerHandler(parts), () => facts);
+  closing.push(() => own.close());
+  return { feed, got: () => got };
+}
+
+describe('farbus console in a pipe', () => {
+  it('leaves when its input has ended and the computer prints nothing more', async () => {
+    const place = new Processes();
+    const { feed, got } = await echoing(place);
+    const child = place.spawnPiped('console', 'desk');
+    let [seen, said] = ['', ''];
+    child.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    child.stdin.end('ab');
+    while (!seen.includes('a.b.')) await once(child.stdout, 'data');
+    // Output in time keeps it.
+    setTimeout(() => feed.add(Buffer.from('later')), 1000);
+    expect((await once(child, 'close'))[0]).toBe(0);
+    expect([seen, said, got()]).toEqual(['a.b.later', '', 'ab']);
+  });
+
+  it('leaves at Ctrl-], with what came before it sent to the computer', async () => {
+    const place = new Processes();
+    const { got } = await echoing(place);
+    const child = place.spawnPiped('console', 'desk');
+    const before = 'x'.repeat(300_000);
+    // The input stays open.
+    child.stdin.write(`${before}\x1dafter`);
+    child.stdout.resume();
+    expect((await once(child, 'close'))[0]).toBe(0);
+    while (got().length < before.length) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(got()).toBe(before);
+  });
+});
+
+describe('farbus logs', () => {
+  it('of a name without logs prints only its error', async () => {
+    const place = new Processes();
+    const folder = join(place.env['XDG_STATE_HOME']!, 'farbus', 'pair');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'desk.log'), '2026-01-01T00:00:00.000Z up\n');
+    expect((await place.farbus('logs', 'nosuch')).stderr).toMatch(/^farbus: neither the site pair [^\n]+\n$/);
+    expect((await place.farbus('logs', 'desk')).stderr).toBe(
+      'farbus: no site runs; the logs of pair, which has ended:\n',
+    );
+  });
+});
