@@ -142,6 +142,8 @@ describe('farbus run', () => {
     console.stdout.on('data', (chunk: Buffer) => (seen += chunk.toString()));
     while (!seen.includes('up and ready')) await once(console.stdout, 'data');
     expect((await place.farbus('logs', 'tiny', '--console')).stdout).toContain('up and ready');
+    // The line of the start names the engine.
+    expect((await place.farbus('logs', 'tiny')).stdout).toMatch(/ starts on v86$/m);
     const left = once(console, 'close');
     expect((await place.farbus('stop', 'tiny')).stdout).toBe('tiny has ended\n');
     // The console ends with the computer, and says so.

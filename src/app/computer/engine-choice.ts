@@ -61,8 +61,8 @@ export function checkMachine({ name, notKvm }: EngineChoice, memory: number, pro
 }
 
 /**
- * Chooses an engine. Nothing is said about a choice that the user has not asked for, unless KVM
- * works here and is not taken.
+ * Chooses an engine. `why` says nothing about a choice that the user has not asked for, unless KVM
+ * works here and is not taken; {@link onEngine} has the words for the line of the start.
  * @param word the user's choice; default: FARBUS_ENGINE, else auto
  * @param probe finds out whether KVM works here
  * @throws FarbusError if KVM was asked for and cannot be used
