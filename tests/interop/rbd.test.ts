@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BlockError } from '../../src/block/errors.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { openRbd } from '../../src/storage/rbd/device.node.js';
 import { conformance } from '../conformance/suite.js';
@@ -127,6 +128,21 @@ describe('an image of a Ceph cluster', () => {
     await snapshot.read(0, bytes);
     expect([snapshot.info.readOnly, bytes[0]]).toEqual([true, 1]);
     await snapshot.close();
+  });
+
+  it('fails where it was shortened, also for a reader without its lock', async () => {
+    create('shortened', '16M');
+    const writer = await openRbd(source('shortened'));
+    await writer.write(12 << 20, Buffer.alloc(4096, 5));
+    await writer.close();
+    const reader = await openRbd(source('shortened'), { readOnly: true });
+    const bytes = Buffer.alloc(4096);
+    await reader.read(12 << 20, bytes);
+    expect(bytes[0]).toBe(5);
+    ceph.run('rbd', 'resize', 'shortened', '--size', '8M', '--allow-shrink', '--no-progress');
+    // The cluster tells a reader without the lock a moment later.
+    await expect.poll(() => reader.read(12 << 20, bytes).catch((error: BlockError) => error.kind)).toBe('io');
+    await reader.close();
   });
 
   it('is longer for those who ask again when it has grown', async () => {

@@ -81,10 +81,7 @@ export class RbdImage {
       check(await calls.openPool(open.cluster, location.pool, pool), `there is no pool ${location.pool}`);
       open.pool = pool[0];
       calls.setNamespace(open.pool, location.namespace);
-      const image: Pointer[] = [null];
-      const opening = writes ? calls.open : calls.openReadOnly;
-      check(await opening(open.pool, location.image, image, location.snapshot ?? null), 'there is no such image');
-      open.image = image[0];
+      open.image = await openedImage(calls, open.pool, location, writes);
       if (locks) await lock(calls, open.image, location, options.log);
       else if (writes) await tellOwner(calls, open.image, location, options.log);
       const facts = await factsOf(calls, open.image);
@@ -210,6 +207,30 @@ export class RbdImage {
     const kind = code === 'ENOSPC' || code === 'EDQUOT' ? 'no-space' : 'io';
     return new BlockError(kind, `${this.#shown}: ${code}`);
   }
+}
+
+/**
+ * Opens the image. A reader opens it as a writer does, if it may: only such an image has a watch,
+ * and without one librbd reads zeroes where the image has been shortened. A snapshot cannot change.
+ */
+async function openedImage(
+  calls: CephCalls,
+  pool: Pointer,
+  { image, snapshot }: RbdLocation,
+  writes: boolean,
+): Promise<Pointer> {
+  const out: Pointer[] = [null];
+  const failure = 'there is no such image';
+  if (snapshot === undefined) {
+    const result = await calls.open(pool, image, out, null);
+    const isForbidden = ['EPERM', 'EACCES', 'EROFS'].includes(result < 0 ? getSystemErrorName(result) : '');
+    if (writes || !isForbidden) {
+      check(result, failure);
+      return out[0];
+    }
+  }
+  check(await calls.openReadOnly(pool, image, out, snapshot ?? null), failure);
+  return out[0];
 }
 
 interface OpenPointers {
