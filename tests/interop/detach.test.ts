@@ -133,7 +133,7 @@ describe('farbus run', () => {
   it('--detach returns when the guest is up, and farbus console reaches it', async () => {
     const place = new Processes();
     writeFileSync(place.image, bootRecord('up and ready\r\n'));
-    const drive = ['--bios', '--drive', `${place.image},bus=ide`, ...booted];
+    const drive = ['--bios', '--drive', `${place.image},bus=ide`, '--drive', 'memory:1M,cdrom', ...booted];
     const { code, stdout } = await place.farbus('run', '--detach', ...drive, '--name', 'tiny');
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'tiny\nfarbus screenshot tiny --text\nfarbus console tiny\n' });
     expect(await place.list()).toMatchObject([{ name: 'tiny', kind: 'computer', state: 'running' }]);
@@ -144,6 +144,14 @@ describe('farbus run', () => {
     expect((await place.farbus('logs', 'tiny', '--console')).stdout).toContain('up and ready');
     // The line of the start names the engine.
     expect((await place.farbus('logs', 'tiny')).stdout).toMatch(/ starts on v86$/m);
+    // ps and the log follow a change of the medium.
+    expect((await place.farbus('media', 'tiny', 'eject')).stdout).toBe('ejected drive 1\n');
+    expect((await place.list())[0]!.uses).toEqual([`${place.image},bus=ide`, 'drive 1: empty']);
+    expect((await place.farbus('media', 'tiny', 'insert', 'memory:2M')).code).toBe(0);
+    expect((await place.list())[0]!.uses[1]).toBe('memory:2M,cdrom');
+    expect((await place.farbus('logs', 'tiny')).stdout).toMatch(
+      /drive 1: ejected memory:1M,cdrom\n[^]*drive 1: inserted memory:2M\n/,
+    );
     const left = once(console, 'close');
     expect((await place.farbus('stop', 'tiny')).stdout).toBe('tiny has ended\n');
     // The console ends with the computer, and says so.

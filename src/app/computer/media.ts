@@ -19,10 +19,21 @@ export class Media implements MediaChanger {
   readonly #open = new Set<BlockDevice>();
   #computer: ClientComputer | undefined;
 
-  constructor(drives: readonly ClientDrive[], options: SourceOptions) {
+  /** Sources of the drives as given; undefined for an empty drive. */
+  readonly #sources: (string | undefined)[];
+
+  /** @param sources Sources of the drives as given, for messages and for {@link uses} */
+  constructor(drives: readonly ClientDrive[], options: SourceOptions, sources: readonly string[] = []) {
+    // A drive without a source is empty at first: ",cdrom".
+    this.#sources = sources.map((source) => (source.startsWith(',') ? undefined : source));
     this.#drives = drives;
     this.#options = options;
     this.#log = options.log;
+  }
+
+  /** The present source of each drive, for `farbus ps`. */
+  get uses(): string[] {
+    return this.#sources.map((source, index) => source ?? `drive ${index}: empty`);
   }
 
   /** Adds a medium that is in a drive from the start, so that it is closed with the others. */
@@ -37,7 +48,7 @@ export class Media implements MediaChanger {
 
   /** The guest has ejected a medium: flushes and closes it. */
   readonly ejected = (index: number, medium: BlockDevice): void => {
-    this.#log.log('info', `the guest has ejected the medium of drive ${index}`);
+    this.#log.log('info', `drive ${index}: the guest has ejected ${this.#take(index)}`);
     this.#close(medium).catch((error: unknown) => this.#log.log('warn', `drive ${index}: ${messageOf(error)}`));
   };
 
@@ -48,6 +59,7 @@ export class Media implements MediaChanger {
     const result = ahci.eject(index, force);
     if (result === 'empty') return `drive ${index} is empty`;
     if (result === 'locked') return `asked the guest to eject drive ${index}, which it has locked; --force takes it`;
+    this.#log.log('info', `drive ${index}: ejected ${this.#take(index)}`);
     if (medium) await this.#close(medium);
     return `ejected drive ${index}`;
   }
@@ -67,6 +79,8 @@ export class Media implements MediaChanger {
       throw error;
     }
     this.#open.add(device);
+    if (index < this.#sources.length) this.#sources[index] = parsed.text;
+    this.#log.log('info', `drive ${index}: inserted ${source}`);
     const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind!);
     if (warning !== undefined) this.#log.log('warn', warning);
     return `inserted into drive ${index}`;
@@ -79,6 +93,13 @@ export class Media implements MediaChanger {
 
   async #close(medium: BlockDevice): Promise<void> {
     if (this.#open.delete(medium)) await medium.close();
+  }
+
+  /** Notes that a drive is empty. Returns the text of its source. */
+  #take(index: number): string {
+    const source = this.#sources[index] ?? 'the medium';
+    if (index < this.#sources.length) this.#sources[index] = undefined;
+    return source;
   }
 
   #removable(drive: number | undefined): number {

@@ -219,7 +219,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
       steps.add(trace);
     }
     const drives: ClientDrive[] = [];
-    const media = new Media(drives, { reconnectSeconds, log, steps });
+    const media = new Media(drives, { reconnectSeconds, log, steps }, values.drive);
     closing.push(() => media.close());
     const sources = values.drive.map(parseSource);
     for (const source of sources) {
@@ -280,14 +280,14 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const { detached } = io;
     if (detached) {
       computer.onSerial(collectBytes((bytes) => detached.output(bytes)));
-      enrolled.serve(handler, () => factsOf(name, values, 'booting'));
+      enrolled.serve(handler, () => factsOf(name, values, media.uses, 'booting'));
       const booted = async (): Promise<void> => {
-        enrolled.serve(handler, () => factsOf(name, values));
-        await detached.ready([name, ...factsOf(name, values).reach, ''].join('\n'));
+        enrolled.serve(handler, () => factsOf(name, values, media.uses));
+        await detached.ready([name, ...factsOf(name, values, media.uses).reach, ''].join('\n'));
       };
       return await Promise.race([signals.received, background(session, booted)]);
     }
-    enrolled.serve(handler, () => factsOf(name, values));
+    enrolled.serve(handler, () => factsOf(name, values, media.uses));
     if (command === undefined) return await Promise.race([signals.received, interactive(session, wantsScreen)]);
     const { signal } = signals;
     const { quiet } = values;
@@ -302,9 +302,9 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
 }
 
 /** The computer for `farbus ps`. */
-function factsOf(name: string, { drive, bios }: RunValues, state = 'running'): Facts {
+function factsOf(name: string, { bios }: RunValues, uses: readonly string[], state = 'running'): Facts {
   const console = `farbus console ${name}`;
-  return { state, uses: drive, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
+  return { state, uses, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
 }
 
 function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
