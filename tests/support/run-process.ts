@@ -41,7 +41,7 @@ export class RunProcess {
   async screen(): Promise<string> {
     if (this.#child.exitCode !== null) throw new Error(`farbus run ended: ${this.#errors}`);
     const { stdout, stderr, status } = await farbusHere(['screenshot', 'computer', '--text'], this.#runtime);
-    if (status !== 0 && !stderr.includes('nothing called')) throw new Error(stderr);
+    if (status !== 0 && !/nothing called|is starting/.test(stderr)) throw new Error(stderr);
     return stdout;
   }
 
