@@ -3,7 +3,7 @@
  * random moments under a verified write load. Every acknowledged byte is in its place afterwards,
  * and no write of a dead session lands later.
  */
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -274,6 +274,27 @@ describe.skipIf(cannotSshd() !== undefined)('what a lost session left cannot alw
     await writeBytes(device, 0, newer);
     await sleep(500);
     expectSame(new Uint8Array(readFileSync(path)).subarray(0, block), newer, 'the newer write');
+    await device.close();
+    await server.stop();
+  });
+
+  test('ssh+dd: a dd that is killed alone, as by a server without memory, is no error of the disk', async () => {
+    const folder = tempFolder();
+    const [kill, killed] = [join(folder, 'kill'), join(folder, 'killed')];
+    writeScript(join(folder, 'dd'), `mv ${kill} ${killed} 2>/dev/null && kill -9 $$; exec /bin/dd "$@"`);
+    const server = await Sshd.start({ env: { PATH: `${folder}:/usr/bin:/bin` } });
+    process.env['FARBUS_SSH'] = server.ssh;
+    const path = image();
+    const device = await openSshDd(`ssh+dd://test${path}`);
+    for (const work of [
+      () => writeBytes(device, 4096, new Uint8Array(4096).fill(7)),
+      () => device.flush(),
+      async () => expect(await readBytes(device, 4096, 4096)).toEqual(new Uint8Array(4096).fill(7)),
+    ]) {
+      writeFileSync(kill, '');
+      await work();
+      rmSync(killed);
+    }
     await device.close();
     await server.stop();
   });

@@ -44,6 +44,9 @@ interface Sent {
   readonly say?: (word: string | undefined) => void;
 }
 
+/** A shell gives the status 128 + N to a command that signal N has ended (POSIX XCU §2.8.2). */
+const signalStatus = 128;
+
 /** An answer that reports a failed command. */
 interface Failure {
   readonly id: string;
@@ -288,6 +291,9 @@ export class ShellChannel implements Channel {
 
   /** Resynchronises the session. */
   #outOfStep(failure: Failure | undefined): void {
+    // A signal has ended dd, not the disk: end the session like one that was killed as a whole. Its
+    // requests are repeated in the next one.
+    if (failure && failure.status > signalStatus) return this.destroy();
     const nonce = randomHex();
     this.#resync = { nonce, failure, seen: '' };
     this.#line = '';
