@@ -74,7 +74,7 @@ const pinging =
 /** Commands of the lab: start the site, use its consoles, and end it. */
 const siteCommands = (): string => {
   const program = `node ${farbus}`;
-  // A console does not end with its input; it ends with the site.
+  // A console ends soon after its input, so the input stays open until the site has ended.
   const at = (computer: string, command: string) =>
     `(echo '${command}; echo; echo do""ne'; sleep 600) | ${program} console ${computer} > /run/${computer} &\n` +
     `for i in $(seq 300); do grep -q ^done /run/${computer} && break; sleep 1; done; cat /run/${computer}`;

@@ -2,7 +2,7 @@
  * The partition from which UEFI boots: a FAT file system with GRUB as \EFI\BOOT\BOOTX64.EFI, the
  * name that firmware looks for on a disk that it does not know (UEFI 2.10, §3.5.1.1, §13.3).
  *
- * Left out: Secure Boot. GRUB is put together here, so nobody has signed it.
+ * Left out: Secure Boot. It needs a signed boot loader, and GRUB is built here, unsigned.
  */
 import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
