@@ -44,7 +44,8 @@ export function image(): string {
  */
 export const holding = (folder: string, test: string, run: string): string => `
 if ${test} && mv ${folder}/flag ${folder}/taken 2>/dev/null; then
-  d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null; echo $$ >${folder}/caught
+  d=${folder}/held.$$; /usr/bin/dd bs=4096 count=1 iflag=fullblock of=$d 2>/dev/null
+  echo $$ >${folder}/new; mv ${folder}/new ${folder}/caught
   until [ -e ${folder}/release ]; do sleep 0.05; done
   ${run} <$d; touch ${folder}/over; exit
 fi
@@ -105,11 +106,11 @@ export function sftpServersOf(sshd: Sshd, path: string): number[] {
   });
 }
 
-/** Sends a signal to a process, if it still exists. */
+/** Sends a signal to a process, if it still exists. Throws if `pid` cannot be one of a test's. */
 export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
-  } catch {
-    // The process has ended.
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
