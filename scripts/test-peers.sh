@@ -55,6 +55,7 @@ ip iproute2
 openssl openssl
 vblade vblade
 /usr/lib/ipxe/ipxe.iso ipxe
+chromium chromium
 xz xz-utils
 zstd zstd
 cpio cpio
