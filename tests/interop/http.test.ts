@@ -3,14 +3,12 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
-import { connect, type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseSource } from '../../src/app/source-text.js';
 import { openSource } from '../../src/app/sources.js';
 import type { BlockDevice } from '../../src/block/device.js';
-import { makeCertificates } from '../../src/network/certificates/folder.node.js';
 import { ObjectServer, rangeOf, type HttpFault } from '../support/http-server.js';
 import { Random } from '../../src/conformance/random.js';
 import { tempFolder, tempPath } from '../support/temp.js';
@@ -266,64 +264,6 @@ describe('a login', () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr + refused.stdout).not.toMatch(/SECRET/);
     expect(refused.stderr).toMatch(/access denied/);
-  });
-});
-
-describe('a server with TLS', () => {
-  const folder = tempFolder();
-  let url = '';
-
-  beforeAll(async () => {
-    await makeCertificates(join(folder, 'pki'), { hosts: ['localhost'], clients: [], days: 2 });
-    const file = (name: string): Buffer => readFileSync(join(folder, 'pki', name));
-    const server = createTlsServer(
-      { key: file('server-key.pem'), cert: file('server-cert.pem') },
-      (request, response) => {
-        const { start, end } = rangeOf(request);
-        const headers = { 'content-range': `bytes ${start}-${end - 1}/${content.length}`, etag: 'W/"weak"' };
-        response.writeHead(206, headers).end(content.subarray(start, end));
-      },
-    );
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    url = `https://localhost:${(server.address() as AddressInfo).port}/disk.img`;
-    return () => void server.close();
-  });
-
-  const within = (name: string, value: string): void => {
-    process.env[name] = value;
-    closing.push(async () => delete process.env[name]);
-  };
-
-  it('is trusted if its authority is added, and refused otherwise', async () => {
-    const refused = await farbus('info', url);
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/its certificate is not trusted .*: add its certificate authority/);
-    within('NODE_EXTRA_CA_CERTS', join(folder, 'pki/ca-cert.pem'));
-    const { code, stdout } = await farbus('info', url);
-    expect(code).toBe(0);
-    expect(stdout).toContain(String(content.length));
-  });
-
-  it('is reached through the proxy of the environment', async () => {
-    const asked: string[] = [];
-    const proxy = createServer().on('connect', (request, client) => {
-      asked.push(request.url!);
-      const [host, port] = request.url!.split(':');
-      const there = connect(Number(port), host, () => {
-        client.write('HTTP/1.1 200 OK\r\n\r\n');
-        there.pipe(client).pipe(there);
-      });
-      client.on('error', () => there.destroy());
-      there.on('error', () => client.destroy());
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-    within('NODE_EXTRA_CA_CERTS', join(folder, 'pki/ca-cert.pem'));
-    within('https_proxy', `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`);
-    const { code, stderr } = await farbus('info', url);
-    expect([code, stderr]).toEqual([0, '']);
-    expect([...new Set(asked)]).toEqual([new URL(url).host]);
-    proxy.closeAllConnections();
-    proxy.close();
   });
 });
 

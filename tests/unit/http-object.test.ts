@@ -1,4 +1,4 @@
-/** Reads of an object on a web server that is silent (src/storage/http/object.ts). */
+/** Reads of an object on a web server that is silent, slow or busy (src/storage/http/object.ts). */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
@@ -11,14 +11,12 @@ afterEach(() => void vi.useRealTimers());
 it('many reads are given up when the reconnect time is over, also those that had no turn', async () => {
   let speaks = true;
   const send: Send = (_url, { headers, signal }) => {
-    const [, start, last] = /^bytes=(\d+)-(\d+)$/.exec(headers['range']!)!.map(Number) as [number, number, number];
+    const [start, last] = rangeIn(headers);
     if (speaks) return Promise.resolve(answer(start, last));
     return new Promise((_resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
     });
   };
-  const options = { url: 'http://host/a', shown: 'http://host/a', reconnectSeconds: 60, log: silent };
-  const signal = new AbortController().signal;
   const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
   speaks = false;
   let ended = 0;
@@ -36,6 +34,85 @@ it('many reads are given up when the reconnect time is over, also those that had
   speaks = true;
   await object.read(0, buffersOf(new Uint8Array(512)), signal);
 });
+
+const options = { url: 'http://host/a', shown: 'http://host/a', reconnectSeconds: 60, log: silent };
+const { signal } = new AbortController();
+
+it('a read is given up if a server sends a byte now and then, or ends the answer after each', async () => {
+  for (const endsEarly of [false, true]) {
+    let isSlow = false;
+    const send: Send = async (_url, { headers, signal: given }) => {
+      const [start, last] = rangeIn(headers);
+      if (!isSlow) return answer(start, last);
+      return {
+        ...answer(start, last),
+        body: (async function* () {
+          for (let at = start; at <= last; at++) {
+            await new Promise((resolve) => setTimeout(resolve, 10_000));
+            given.throwIfAborted();
+            yield new Uint8Array(1);
+            if (endsEarly) throw new Error('the connection ended');
+          }
+        })(),
+      };
+    };
+    const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+    isSlow = true;
+    let failure: unknown;
+    object.read(0, buffersOf(new Uint8Array(4096)), signal).catch((error: unknown) => (failure = error));
+    // The reconnect time, 4.1 s for 4096 bytes, and the byte that is under way.
+    await vi.advanceTimersByTimeAsync(90_000);
+    expect(failure).toMatchObject({ kind: 'unreachable' });
+  }
+});
+
+it('an outage within a slow read does not count as slowness', async () => {
+  let requests = 0;
+  const send: Send = async (_url, { headers }) => {
+    const [start, last] = rangeIn(headers);
+    requests++;
+    // Two outages of 50 s, with a byte in between: longer together than a read may be slow.
+    if (requests > 1 && performance.now() < away[0]!) throw new Error('away');
+    if (requests > 1 && away.length > 0) {
+      away.shift();
+      away = away.map(() => performance.now() + 50_000);
+      return { ...answer(start, last), body: (async function* () { yield new Uint8Array(1); throw new Error('cut'); })() }; // prettier-ignore
+    }
+    return answer(start, last);
+  };
+  const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+  let away = [performance.now() + 50_000, 0];
+  let ended = false;
+  void object.read(0, buffersOf(new Uint8Array(512)), signal).then(() => (ended = true));
+  await vi.advanceTimersByTimeAsync(110_000);
+  expect([ended, away]).toEqual([true, []]);
+});
+
+it.each([
+  ['seconds', () => '30'],
+  ['a date', () => new Date(Date.now() + 30_000).toUTCString()],
+])('the pause that Retry-After asks for in %s is kept', async (_form, retryAfter) => {
+  let readyAt = 0;
+  let early = 0;
+  const send: Send = async (_url, { headers }) => {
+    const [start, last] = rangeIn(headers);
+    if (performance.now() >= readyAt) return answer(start, last);
+    early++;
+    return { ...answer(start, last), status: 429, header: (name) => (name === 'retry-after' ? value : undefined) };
+  };
+  const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+  const value = retryAfter();
+  readyAt = performance.now() + 28_000;
+  let ended = false;
+  void object.read(0, buffersOf(new Uint8Array(512)), signal).then(() => (ended = true));
+  await vi.advanceTimersByTimeAsync(31_000);
+  // One request found the server busy, and the next one came after the pause.
+  expect([early, ended]).toEqual([1, true]);
+});
+
+function rangeIn(headers: Readonly<Record<string, string>>): [number, number] {
+  return /^bytes=(\d+)-(\d+)$/.exec(headers['range']!)!.slice(1).map(Number) as [number, number];
+}
 
 function answer(start: number, last: number): HttpResponse {
   const headers: Record<string, string> = { etag: '"1"', 'content-range': `bytes ${start}-${last}/1000000` };

@@ -7,9 +7,11 @@
  * later read fails.
  *
  * A request that fails in passing (a lost connection, silence, status 429 or 503) is repeated, from
- * the first byte that is missing, until nothing has arrived for the reconnect time.
+ * the first byte that is missing, until nothing has arrived for the reconnect time. Requests that
+ * bring bytes may together last for the reconnect time and 1 s for each KB of the read: a server
+ * that sends a byte now and then does not hold a read for ever.
  *
- * Not here: how a request is sent (open.node.ts: proxies, certificates; s3/: signatures).
+ * Not here: how a request is sent (send.node.ts: proxies, certificates; s3/: signatures).
  */
 import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
@@ -37,6 +39,8 @@ export interface HttpObjectOptions {
 
 /** Longest silence of a server before the request is repeated, in ms. Chosen, not measured. */
 const silenceMs = 20_000;
+/** Least rate of a server, in bytes per ms: a read of one that is slower ends. Chosen. */
+const leastRate = 1;
 /** Longest time for the opening to wait for a server that is busy, in ms. */
 const openMs = 10_000;
 /** Most requests at once; further ones wait. Browsers have six for each server. */
@@ -126,7 +130,9 @@ export class HttpObject {
     let pauseMs = 100;
     let isMoved = false;
     let isFirst = true;
+    let transferMs = Math.max(patience.busyMs, silenceMs) + into.length / leastRate;
     while (done < least) {
+      let began = 0;
       try {
         const rest = into.slice(done, into.length);
         const asked = { start: start + done, end };
@@ -135,11 +141,14 @@ export class HttpObject {
           // While others get bytes, the wait for a turn is no silence of the server.
           if (isFirst) latest = Math.max(latest, this.#heard);
           isFirst = false;
-          return this.#request(asked, rest, signal);
+          began = performance.now();
+          return this.#request(asked, rest, signal, Math.max(transferMs, silenceMs));
         });
         if (arrived === 0) throw new Passing('the server ends its answers early');
         done += arrived;
         latest = performance.now();
+        transferMs -= latest - began;
+        if (transferMs <= 0 && done < least) throw new BlockError('unreachable', this.#about('the server is too slow'));
         pauseMs = 100;
       } catch (error) {
         if (signal.aborted) throw abortedError(error);
@@ -159,9 +168,9 @@ export class HttpObject {
   }
 
   /** Sends one request. Resolves with the number of bytes that it brought. */
-  async #request(asked: ByteRange, into: Buffers, parent: AbortSignal): Promise<number> {
+  async #request(asked: ByteRange, into: Buffers, parent: AbortSignal, wholeMs: number): Promise<number> {
     if (this.#changed) throw this.#changed;
-    const silence = new Silence(silenceMs, parent);
+    const silence = new Silence(silenceMs, parent, wholeMs);
     try {
       return await this.#exchange(asked, into, silence);
     } catch (error) {

@@ -1,0 +1,194 @@
+/**
+ * Sends requests on Node, by undici: connections that stay open, proxies as in curl (http_proxy,
+ * https_proxy, all_proxy, no_proxy), and the certificate authorities of trust.node.ts.
+ *
+ * Each address has its own way, also one that a redirect leads to: its proxy, and, if it is https,
+ * the authorities. As in curl, a proxy gets requests for http addresses with the whole URL
+ * (RFC 9112 §3.2.2), and makes a tunnel to https addresses (RFC 9110 §9.3.6).
+ */
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { getProxyForUrl } from 'proxy-from-env';
+import type { Dispatcher } from 'undici';
+import { connectionFailure } from '../../base/connection-failure.js';
+import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
+import { HttpRefusal, type HttpResponse, type Send } from './exchange.js';
+import { parseHttpLocation, shownUrl, type HttpLocation } from './location.js';
+import { trustedAuthorities } from './trust.node.js';
+
+/** Time to connect, in ms. */
+const connectMs = 10_000;
+
+const mostRedirects = 10;
+
+/** How requests to an address are sent. */
+interface Way {
+  readonly dispatcher: Dispatcher;
+  /** The proxy on the way. */
+  readonly proxy: HttpLocation | undefined;
+  /** The proxy gets the request itself instead of a tunnel. */
+  readonly isForwarded: boolean;
+}
+
+/** How requests are sent from this process, and how their connections are closed. */
+export async function nodeSender(first: string): Promise<{ send: Send; close: () => Promise<void> }> {
+  // A wrong variable ends the opening at once.
+  proxyFor(new URL(first));
+  const { Agent, Pool, ProxyAgent } = await import('undici');
+  const dispatchers = new Map<string, Dispatcher>();
+  let context: SecureContext | undefined;
+
+  const wayTo = async (url: URL): Promise<Way> => {
+    const proxy = proxyFor(url);
+    const isForwarded = proxy !== undefined && url.protocol === 'http:';
+    const isSecure = url.protocol === 'https:' || proxy?.url.startsWith('https:') === true;
+    // One context for all connections: each would parse some hundred certificates.
+    if (isSecure) context ??= createSecureContext({ ca: await authorities() });
+    const tunnel = isForwarded ? undefined : proxy;
+    const key = `${isSecure} ${tunnel?.url}`;
+    let dispatcher = dispatchers.get(key);
+    if (!dispatcher) {
+      const connect = { timeout: connectMs, ...(isSecure && { secureContext: context }) };
+      dispatcher =
+        tunnel === undefined
+          ? new Agent({ connect })
+          : new ProxyAgent({
+              uri: tunnel.url,
+              ...(tunnel.authorization !== undefined && { token: tunnel.authorization }),
+              requestTls: connect,
+              proxyTls: connect,
+              clientFactory: (origin, options) => checkingTunnels(new Pool(origin, options), tunnel),
+            });
+      dispatchers.set(key, dispatcher);
+    }
+    return { dispatcher, proxy, isForwarded };
+  };
+
+  const request = async (url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<HttpResponse> => {
+    const { dispatcher, proxy, isForwarded } = await wayTo(url);
+    const { origin } = isForwarded ? new URL(proxy!.url) : url;
+    const path = (isForwarded ? url.origin : '') + url.pathname + url.search;
+    const sent = isForwarded ? { ...headers, host: url.host, ...proxyLogin(proxy!) } : headers;
+    const answer = dispatcher.request({ origin, path, method: 'GET', headers: sent, signal });
+    const response = responseOf(url, await answer.catch((error: unknown) => lasting(error, proxy)));
+    if (response.status !== 407 || !isForwarded) return response;
+    response.drop();
+    throw refusalOf(proxy!, 407);
+  };
+
+  const send: Send = async (address, { headers, signal }) => {
+    let [to, sent]: [URL, Record<string, string>] = [new URL(address), { ...headers }];
+    for (let redirects = 0; redirects <= mostRedirects; redirects++) {
+      const response = await request(to, sent, signal);
+      const next = redirectOf(response, to);
+      if (next === undefined) return response;
+      response.drop();
+      if (next.origin !== to.origin) sent = withoutSecrets(sent);
+      to = next;
+    }
+    throw new HttpRefusal(`it redirects more than ${mostRedirects} times: check the address`);
+  };
+  const close = async (): Promise<void> => {
+    await Promise.all([...dispatchers.values()].map((one) => one.destroy()));
+  };
+  return { send, close };
+}
+
+/** The proxy of the environment for an address; undefined if there is none. */
+function proxyFor(url: URL): HttpLocation | undefined {
+  const text = getProxyForUrl(url.href);
+  if (text === '') return undefined;
+  if (URL.canParse(text) && /^https?:/i.test(text)) return parseHttpLocation(text);
+  throw new FarbusError(
+    'the proxy of the environment is not of the form http://HOST:PORT: check http_proxy, https_proxy and all_proxy',
+  );
+}
+
+function proxyLogin({ authorization }: HttpLocation): Record<string, string> {
+  return authorization === undefined ? {} : { 'proxy-authorization': authorization };
+}
+
+/**
+ * undici reports a tunnel that the proxy refuses as an abort, without the status, and goes on with
+ * the connection. So the status is checked before undici sees the answer.
+ */
+function checkingTunnels(pool: Dispatcher, proxy: HttpLocation): Dispatcher {
+  const connect = pool.connect.bind(pool) as (options: Dispatcher.ConnectOptions) => Promise<Dispatcher.ConnectData>;
+  const checked = async (options: Dispatcher.ConnectOptions): Promise<Dispatcher.ConnectData> => {
+    const answer = await connect(options);
+    if (answer.statusCode === 200) return answer;
+    answer.socket.on('error', () => undefined).destroy();
+    throw refusalOf(proxy, answer.statusCode);
+  };
+  return Object.assign(pool, { connect: checked });
+}
+
+/** The error for a proxy's answer. A proxy that could not reach the server may reach it later. */
+function refusalOf(proxy: HttpLocation, status: number): Error {
+  if (status >= 500) return new Error(`the proxy ${proxy.shown} does not reach it (status ${status})`);
+  if (status !== 407) return new HttpRefusal(`the proxy ${proxy.shown} refuses it (status ${status})`);
+  const what = proxy.authorization === undefined ? 'wants a login' : 'refuses the login';
+  const advice = 'write it into http_proxy, https_proxy or all_proxy as http://USER:PASSWORD@HOST:PORT';
+  return new HttpRefusal(`the proxy ${proxy.shown} ${what}: ${advice}`);
+}
+
+async function authorities(): Promise<string[]> {
+  try {
+    return await trustedAuthorities(process.env);
+  } catch (error) {
+    throw new HttpRefusal(messageOf(error), { cause: error });
+  }
+}
+
+function responseOf(url: URL, { statusCode, headers, body }: Dispatcher.ResponseData): HttpResponse {
+  // Without a listener, an error after the body was dropped would end the process.
+  body.on('error', () => undefined);
+  return {
+    url: url.href,
+    status: statusCode,
+    header: (name) => {
+      const value = headers[name];
+      return Array.isArray(value) ? value[0] : value;
+    },
+    body,
+    drop: () => void body.destroy(),
+  };
+}
+
+/** The address that an answer redirects to (RFC 9110 §15.4); undefined if it does not redirect. */
+function redirectOf({ status, header }: HttpResponse, from: URL): URL | undefined {
+  const location = [301, 302, 303, 307, 308].includes(status) ? header('location') : undefined;
+  if (location === undefined) return undefined;
+  if (!URL.canParse(location, from)) throw new HttpRefusal('it redirects to an address that is no URL');
+  const to = new URL(location, from);
+  if (to.protocol !== 'https:' && (to.protocol !== 'http:' || from.protocol === 'https:')) {
+    throw new HttpRefusal(`it redirects to ${shownUrl(to)}, which is not encrypted`);
+  }
+  return to;
+}
+
+/** Headers for another server: without logins and signatures. */
+function withoutSecrets(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const harmless = ['range', 'accept-encoding', 'if-match'];
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => harmless.includes(name)));
+}
+
+/** Codes of Node's and OpenSSL's verification of certificates begin like this. */
+const untrusted = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
+
+/** Turns an error that another attempt will not change into an {@link HttpRefusal}. */
+function lasting(error: unknown, proxy: HttpLocation | undefined): never {
+  // undici wraps what a proxy's certificate lacks.
+  const isWrapped = errnoOf(error) === 'UND_ERR_PRX_TLS';
+  const inner: unknown = isWrapped && error instanceof Error ? error.cause : error;
+  const code = errnoOf(inner) ?? '';
+  const whose = isWrapped ? `of the proxy ${proxy?.shown ?? ''}: ` : '';
+  if (untrusted.test(code)) {
+    const advice = 'add its certificate authority with NODE_EXTRA_CA_CERTS=FILE';
+    throw new HttpRefusal(`${whose}its certificate is not trusted (${messageOf(inner)}): ${advice}`, { cause: error });
+  }
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) {
+    throw new HttpRefusal('it does not speak TLS there: check the address', { cause: error });
+  }
+  if (proxy === undefined || error instanceof HttpRefusal || code === '') throw error;
+  throw new Error(`through the proxy ${proxy.shown}: ${connectionFailure(error)}`, { cause: error });
+}
