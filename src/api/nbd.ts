@@ -29,9 +29,16 @@ export type { ExportOptions, ExportUser, Offered } from '../export/exports.js';
 export { Server as NbdServer } from '../export/nbd/server.js';
 export type { ServerLimits as NbdServerLimits } from '../export/nbd/server.js';
 export type { ByteStream, Dialer, Listener, Secure, SecuredStream, StreamEvents } from '../network/stream.js';
+export { nbdSubprotocol, webSocketDialer, webSocketStream } from '../network/websocket.js';
+export type {
+  SocketAbilities,
+  WebSocketDialerOptions,
+  WebSocketLike,
+  WebSocketStreamOptions,
+} from '../network/websocket.js';
 export { connectNbd } from '../protocol/nbd/initiator/initiator.js';
 export type { NbdInitiator, NbdOptions } from '../protocol/nbd/initiator/initiator.js';
 export type { TargetTls as NbdServerTls } from '../protocol/nbd/target/target.js';
-export { formatNbdUri, parseNbdUri } from '../protocol/nbd/uri.js';
+export { formatNbdUri, nbdWebPath, parseNbdUri } from '../protocol/nbd/uri.js';
 export type { NbdAddress, NbdTls } from '../protocol/nbd/uri.js';
 export type { RemoteState } from '../protocol/remote/reconnection.js';

@@ -115,6 +115,16 @@ export const sourceKinds: readonly SourceKind[] = [
     'an export of an NBD server, over TLS; or with tls-psk-file=FILE',
   ),
   nbd('nbds+unix://', 'nbds+unix:///EXPORT?socket=PATH&tls-...', 'NBD with TLS over a unix socket'),
+  nbd(
+    'nbd+ws://',
+    'nbd+ws://HOST:PORT/EXPORT?token-file=FILE',
+    'an export of farbus serve --web, over a WebSocket; or with token=TOKEN',
+  ),
+  nbd(
+    'nbd+wss://',
+    'nbd+wss://HOST:PORT/EXPORT?tls-...',
+    'the same over TLS; tls-fingerprint=SHA256 recognises a certificate that no CA has signed',
+  ),
   remote(
     'ssh://',
     'ssh://[USER@]HOST[:PORT]/PATH[?OPTIONS]',

@@ -1,6 +1,7 @@
 /** Opens parsed sources as BlockDevices, with their filters. */
 import { untilAbort } from '../base/abort.js';
 import { usageError } from '../base/errors.js';
+import { withoutSecrets } from '../base/web-address.js';
 import type { BlockDevice } from '../block/device.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { tailOf, tailWarning } from '../block/tail.js';
@@ -116,7 +117,10 @@ async function openKind(
   options: SourceOptions & KindOptions,
 ): Promise<BlockDevice> {
   if (!kind.fenced || options.readOnly || options.looksOnly) return kind.open(location, options);
-  const life = await untilAbort(options.signal, beginLife(location, options.log), (late) => late.close(true));
+  // The life's file names the source. A token is a secret, and another one is for the same disk.
+  const life = await untilAbort(options.signal, beginLife(withoutSecrets(location), options.log), (late) =>
+    late.close(true),
+  );
   try {
     return await kind.open(location, { ...options, life });
   } catch (error) {

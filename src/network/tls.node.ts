@@ -47,6 +47,11 @@ export interface TlsClientOptions {
   readonly verifyPeer: boolean;
   /** User name whose pre-shared key is used. */
   readonly username: string;
+  /**
+   * SHA-256 of the server's certificate, in hex of lower case. The server must show this one,
+   * whoever signed it.
+   */
+  readonly fingerprint?: string | undefined;
 }
 
 /** Options of {@link tlsServer}. */
@@ -68,7 +73,9 @@ const pskCiphers =
 const minVersion = 'TLSv1.2';
 
 /** Encryption for the client's side. @throws FarbusError if there is no key of `username` */
-export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsClientOptions): Secure {
+export function tlsClient(given: TlsClientOptions): Secure {
+  const { credentials, hostname, username, fingerprint } = given;
+  const verifyPeer = given.verifyPeer && fingerprint === undefined;
   const options: ConnectionOptions = { minVersion };
   if (credentials.kind === 'psk') {
     const psk = credentials.keys.get(username);
@@ -89,13 +96,20 @@ export function tlsClient({ credentials, hostname, verifyPeer, username }: TlsCl
   return (stream, signal) =>
     secure(stream, signal, undefined, (transport, done, failed) => {
       const socket = connect({ ...options, socket: transport });
-      socket.once('secureConnect', () => done(socket, []));
+      socket.once('secureConnect', () => {
+        if (fingerprint === undefined || fingerprintOf(socket) === fingerprint) return done(socket, []);
+        failed(new Error('the server has another certificate than the one with this fingerprint'));
+      });
       socket.once('error', (error) => {
         const wrong = credentials.kind === 'psk' && certificateCode.test(errnoOf(error) ?? '');
         failed(wrong ? new Error('the server shows a certificate in place of the key') : error);
       });
       return () => socket.destroy();
     });
+}
+
+function fingerprintOf(socket: TLSSocket): string | undefined {
+  return socket.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase();
 }
 
 /**

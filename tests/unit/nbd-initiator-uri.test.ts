@@ -13,6 +13,12 @@ const tcp = (host: string, port: number, exportName: string): NbdAddress => ({
   exportName,
 });
 const unix = (path: string, exportName: string): NbdAddress => ({ transport: 'unix', path, exportName });
+const webSocket = (port: number, exportName: string): NbdAddress => ({
+  transport: 'websocket',
+  host: 'host',
+  port,
+  exportName,
+});
 
 describe('parseNbdUri', () => {
   test.each([
@@ -39,6 +45,13 @@ describe('parseNbdUri', () => {
       'nbds+unix:///x?tls-certificates=/a%20b&socket=s&tls-hostname=h&tls-verify-peer=0&tls-type=x509',
       { ...unix('s', 'x'), tls: { certificates: '/a b', hostname: 'h', verifyPeer: false } },
     ],
+    ['nbd+ws://host:8080/a%2Fb?token=t', { ...webSocket(8080, 'a/b'), token: 't' }],
+    ['nbd+ws://host/x?token-file=/t', { ...webSocket(80, 'x'), tokenFile: '/t' }],
+    ['nbd+wss://host/?tls-verify-peer=1', { ...webSocket(443, ''), tls: { verifyPeer: true } }],
+    [
+      `nbd+wss://host/x?tls-fingerprint=${'AB:'.repeat(31)}AB`,
+      { ...webSocket(443, 'x'), tls: { fingerprint: 'ab'.repeat(32) } },
+    ],
   ])('%s', (text, address) => {
     expect(parseNbdUri(text)).toEqual(address);
   });
@@ -60,6 +73,14 @@ describe('parseNbdUri', () => {
     ['nbds://host/?tls-verify-peer=yes', /1 or 0/],
     ['nbds://host/?tls-hostname=a&tls-hostname=b', /twice/],
     ['nbdss://host/', /not an NBD URI/],
+    ['nbd://host/?token=a', /elsewhere a token follows the name/],
+    ['nbd+ws://host/?token=a%20b', /letters, digits/],
+    ['nbd+ws://host/?token=a&token-file=b', /exclude each other/],
+    ['nbd+ws://me@host/', /no user name/],
+    ['nbd+ws://host/?tls-hostname=a', /write nbd\+wss/],
+    ['nbd+wss://host/?tls-psk-file=a', /no pre-shared keys/],
+    ['nbd+wss://host/?tls-fingerprint=12', /64 hex digits/],
+    ['nbd+ws://host/?socket=a', /a socket is for nbd\+unix/],
     ['nbd://user@host/', /user name/],
     ['nbd://host:70000/', /port/],
     ['nbd://host:-1/', /port/],

@@ -11,6 +11,9 @@ it.each([
   ['http://host/a?k=SECRET,bus=ide: bus= is nvme', 'http://host/a?...: bus= is nvme'],
   ['http://host/a?k=SECRET and disk=http://me:SECRET@host/b, twice', 'http://host/a?... and disk=http://host/b, twice'],
   ['http://host:80/me@there, nbd://h/x?tls-psk-file=a', 'http://host:80/me@there, nbd://h/x?tls-psk-file=a'],
+  ['nbd+ws://h:1/disk?token=SECRET: refused', 'nbd+ws://h:1/disk?token=...: refused'],
+  ['nbd+wss://h/d?tls-hostname=a&token=SE%2eCRET,read-only', 'nbd+wss://h/d?tls-hostname=a&token=...,read-only'],
+  ['http://127.0.0.1:8080/#token=SECRET', 'http://127.0.0.1:8080/#token=...'],
 ])('%s is shown without secrets', (text, shown) => {
   expect(withoutSecrets(text)).toBe(shown);
 });

@@ -20,6 +20,8 @@ export function parseListenAddress(text: string): ListenAddress {
     throw new FarbusError(`--listen ${messageOf(error)}`, { exitCode: 2, cause: error });
   }
   const { exportName, tls } = address;
+  if (address.transport === 'websocket')
+    throw usageError(`--listen ${text}: a WebSocket is served by --web [HOST:]PORT`);
   if (tls) throw usageError(`--listen ${text}: write nbd:// and give --tls-certificates or --tls-psk`);
   if (exportName !== '') {
     throw usageError(`--listen ${text}: the name of an export (${exportName}) does not belong here: use NAME=SOURCE`);

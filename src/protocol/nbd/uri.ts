@@ -1,9 +1,10 @@
 /**
  * NBD URIs: `nbd://host:port/export` and `nbd+unix:///export?socket=PATH`; over TLS `nbds:` and
- * `nbds+unix:` with `tls-...` parameters.
+ * `nbds+unix:` with `tls-...` parameters; over WebSocket `nbd+ws:` and, with TLS, `nbd+wss:`.
  *
  * Sources: doc/uri.md of the NBD project ("[URI] section") and RFC 3986. The parameters that [URI]
- * does not define (tls-certificates, tls-psk-file, tls-username) have libnbd's names.
+ * does not define (tls-certificates, tls-psk-file, tls-username) have libnbd's names. The schemes
+ * of WebSocket and their parameters (token, token-file, tls-fingerprint) are our own.
  *
  * Not here: anonymous TLS, which is not supported.
  */
@@ -22,6 +23,11 @@ export interface NbdTls {
   readonly hostname?: string | undefined;
   /** False disables the check of the server's certificate. Default: true. */
   readonly verifyPeer?: boolean | undefined;
+  /**
+   * SHA-256 of the server's certificate, 64 hex digits in lower case. If set, the certificate is
+   * recognised by it alone.
+   */
+  readonly fingerprint?: string | undefined;
 }
 
 /** The location of an export. */
@@ -40,6 +46,18 @@ export type NbdAddress = (
       readonly path: string;
       readonly exportName: string;
     }
+  | {
+      readonly transport: 'websocket';
+      /** Host name or IP address; IPv6 without brackets. */
+      readonly host: string;
+      /** Port, 1 to 65535. */
+      readonly port: number;
+      readonly exportName: string;
+      /** A token of access. */
+      readonly token?: string | undefined;
+      /** File with the token. */
+      readonly tokenFile?: string | undefined;
+    }
 ) & {
   /**
    * Number of connections to open (parameter x-connections, our extension). Undefined if the URI
@@ -52,9 +70,11 @@ export type NbdAddress = (
 
 const form = {
   wanted: 'not an NBD URI: write nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH',
-  schemes: ['nbd', 'nbds', 'nbd+unix', 'nbds+unix'],
+  schemes: ['nbd', 'nbds', 'nbd+unix', 'nbds+unix', 'nbd+ws', 'nbd+wss'],
   parameters: {
     socket: 'text',
+    token: 'text',
+    'token-file': 'text',
     'x-connections': 'text',
     'tls-type': 'text',
     'tls-certificates': 'text',
@@ -62,13 +82,17 @@ const form = {
     'tls-username': 'text',
     'tls-hostname': 'text',
     'tls-verify-peer': 'text',
+    'tls-fingerprint': 'text',
   },
 } as const satisfies UriForm<string>;
 
 type NbdUri = Uri<keyof typeof form.parameters>;
 
 /** The parameters of an NBD URI that name files of this computer. */
-export const nbdFileParameters: readonly string[] = ['socket', 'tls-certificates', 'tls-psk-file'];
+export const nbdFileParameters: readonly string[] = ['socket', 'tls-certificates', 'tls-psk-file', 'token-file'];
+
+/** The characters of a token: those that a subprotocol of a WebSocket and a header can have. */
+const tokenPattern = /^[A-Za-z0-9._~-]{1,200}$/;
 
 const flags: Readonly<Record<string, boolean>> = { '1': true, true: true, '0': false, false: false };
 
@@ -99,18 +123,45 @@ export function parseNbdUri(text: string): NbdAddress {
     if (socket.includes('\0', 1)) uri.fail('a path has no NUL');
     return { transport: 'unix', path: socket, exportName, ...more };
   }
-  if (socket !== undefined) uri.fail(`a socket is for ${scheme}+unix://`);
+  if (socket !== undefined) uri.fail(`a socket is for ${scheme.replace(/\+.*/, '')}+unix://`);
+  if (scheme.startsWith('nbd+ws')) {
+    const usual = scheme === 'nbd+ws' ? 80 : 443;
+    return {
+      transport: 'websocket',
+      host: host || 'localhost',
+      port: port ?? usual,
+      exportName,
+      ...parseToken(uri),
+      ...more,
+    };
+  }
   // [URI] "NBD URI authority": without a host, the client chooses. We take localhost, as other
   // clients do.
   return { transport: 'tcp', host: host || 'localhost', port: port ?? defaultPort, exportName, ...more };
 }
 
+function parseToken(uri: NbdUri): { token?: string; tokenFile?: string } {
+  const [token, tokenFile] = [uri.text('token'), uri.text('token-file')];
+  if (token !== undefined && tokenFile !== undefined)
+    uri.fail('token and token-file exclude each other: leave one out');
+  if (token !== undefined && !tokenPattern.test(token)) uri.fail('a token has letters, digits and -._~ only');
+  if (tokenFile === '') uri.fail('token-file= needs a path');
+  return { ...(token !== undefined && { token }), ...(tokenFile !== undefined && { tokenFile }) };
+}
+
 function parseTls(uri: NbdUri): { tls?: NbdTls } {
   const { scheme, user, given, fail } = uri;
-  if (!scheme.startsWith('nbds')) {
+  const webSocket = scheme.startsWith('nbd+ws');
+  const secret = given.find((name) => name.startsWith('token'));
+  if (!webSocket && secret !== undefined) {
+    fail(`${secret} is for nbd+ws:// and nbd+wss://; elsewhere a token follows the name: EXPORT;token=TOKEN`);
+  }
+  if (webSocket && user !== undefined) fail('a WebSocket has no user name: give token-file=FILE');
+  if (!scheme.startsWith('nbds') && scheme !== 'nbd+wss') {
     const forTls = given.find((name) => name.startsWith('tls-'));
     // A user who gives keys expects encryption: do not connect in plain text.
-    if (forTls !== undefined) fail(`${forTls} is for TLS: write nbds:// or nbds+unix://`);
+    if (forTls !== undefined)
+      fail(`${forTls} is for TLS: write ${webSocket ? 'nbd+wss://' : 'nbds:// or nbds+unix://'}`);
     if (user !== undefined) fail('a user name is for TLS: write nbds://, or leave it out');
     return {};
   }
@@ -122,6 +173,8 @@ function parseTls(uri: NbdUri): { tls?: NbdTls } {
     fail('tls-certificates and tls-psk-file exclude each other: a connection is proved by one of them');
   }
   if (certificates === '' || pskFile === '' || hostname === '') fail('a tls- part without a value: leave it out');
+  if (webSocket && pskFile !== undefined)
+    fail('a WebSocket has no pre-shared keys: use certificates or tls-fingerprint');
   const type = uri.text('tls-type');
   if (type === 'anon') fail('TLS without proof of who is at the other end is not supported: use certificates or keys');
   if (type !== undefined && type !== 'x509' && type !== 'psk') fail('tls-type is x509 or psk');
@@ -137,24 +190,58 @@ function parseTls(uri: NbdUri): { tls?: NbdTls } {
       );
     }
   }
-  return { tls: { certificates, pskFile, username, hostname, verifyPeer } };
+  const fingerprint = parseFingerprint(uri);
+  if (fingerprint !== undefined && (pskFile !== undefined || verifyPeer === false)) {
+    fail('tls-fingerprint is the check of a certificate: leave tls-psk-file and tls-verify-peer=0 out');
+  }
+  return { tls: { certificates, pskFile, username, hostname, verifyPeer, ...(fingerprint && { fingerprint }) } };
 }
 
-/** Formats an address as a URI that {@link parseNbdUri} reads. */
+/** SHA-256 in hex, with or without colons, as openssl prints it. */
+function parseFingerprint(uri: NbdUri): string | undefined {
+  const text = uri.text('tls-fingerprint');
+  const hex = text?.replaceAll(':', '').toLowerCase();
+  if (hex !== undefined && !/^[0-9a-f]{64}$/.test(hex)) {
+    uri.fail('tls-fingerprint is the SHA-256 of the certificate: 64 hex digits');
+  }
+  return hex;
+}
+
+/**
+ * Formats an address as a URI that {@link parseNbdUri} reads. Without its token, which is a secret:
+ * people see this text.
+ */
 export function formatNbdUri(address: NbdAddress): string {
   const { exportName, tls } = address;
   const name = escapeUri(exportName);
   const scheme = tls ? 'nbds' : 'nbd';
   const parameters: string[] = [];
   if (address.transport === 'unix') parameters.push(`socket=${escapeUri(address.path)}`);
+  if (address.transport === 'websocket' && address.tokenFile !== undefined) {
+    parameters.push(`token-file=${escapeUri(address.tokenFile)}`);
+  }
   if (address.connections !== undefined) parameters.push(`x-connections=${address.connections}`);
   if (tls?.certificates !== undefined) parameters.push(`tls-certificates=${escapeUri(tls.certificates)}`);
   if (tls?.pskFile !== undefined) parameters.push(`tls-psk-file=${escapeUri(tls.pskFile)}`);
   if (tls?.username !== undefined) parameters.push(`tls-username=${escapeUri(tls.username)}`);
   if (tls?.hostname !== undefined) parameters.push(`tls-hostname=${escapeUri(tls.hostname)}`);
   if (tls?.verifyPeer !== undefined) parameters.push(`tls-verify-peer=${tls.verifyPeer ? 1 : 0}`);
+  if (tls?.fingerprint !== undefined) parameters.push(`tls-fingerprint=${tls.fingerprint}`);
   const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`;
   if (address.transport === 'unix') return `${scheme}+unix:///${name}${query}`;
   const { host, port } = address;
+  if (address.transport === 'websocket') {
+    const usual = tls ? 443 : 80;
+    const at = formatAuthority(undefined, host, port === usual ? undefined : port);
+    return `nbd+ws${tls ? 's' : ''}://${at}/${name}${query}`;
+  }
   return `${scheme}://${formatAuthority(undefined, host, port === defaultPort ? undefined : port)}/${name}${query}`;
+}
+
+/**
+ * The path at which a web server of Farbus has an export: "/nbd/NAME". The whole name is one
+ * segment, so a "/" in it is encoded. "/nbd/" is the default export.
+ */
+export function nbdWebPath(exportName: string): string {
+  return `/nbd/${encodeURIComponent(exportName)}`;
 }

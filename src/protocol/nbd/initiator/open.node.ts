@@ -1,24 +1,59 @@
-/** Opens an NBD export by its URI over this computer's sockets, with TLS if the URI says so. */
+/**
+ * Opens an NBD export by its URI over this computer's sockets or a WebSocket, with TLS if the URI
+ * says so.
+ */
+import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { untilAbort } from '../../../base/abort.js';
+import { FarbusError, messageOf } from '../../../base/errors.js';
 import { tcpDialer, unixDialer } from '../../../network/dial.node.js';
 import { clientCertificates, presharedKeys } from '../../../network/tls-files.node.js';
 import { tlsClient } from '../../../network/tls.node.js';
+import { socketDialer } from '../../../network/websocket.node.js';
 import type { Dialer, Secure } from '../../../network/stream.js';
-import { formatNbdUri, parseNbdUri, type NbdAddress } from '../uri.js';
+import { formatNbdUri, nbdWebPath, parseNbdUri, type NbdAddress } from '../uri.js';
 import { connectNbd, type NbdInitiator, type NbdOptions } from './initiator.js';
 
-/** A dialer for an NBD server. Messages name it by its URI. */
-export function nbdDialer(address: NbdAddress): Dialer {
+/** How an NBD server is reached, and how the connection is encrypted by NBD itself. */
+interface Way {
+  readonly dialer: Dialer;
+  /** Undefined without TLS, and over a WebSocket, which is encrypted below it. */
+  readonly secure: Secure | undefined;
+}
+
+/** Messages name the server by its URI. Rejects with a FarbusError. */
+export async function nbdWay(address: NbdAddress): Promise<Way> {
   const uri = formatNbdUri(address);
-  return address.transport === 'tcp' ? tcpDialer(address.host, address.port, uri) : unixDialer(address.path, uri);
+  const secure = await nbdSecurity(address);
+  switch (address.transport) {
+    case 'tcp':
+      return { dialer: tcpDialer(address.host, address.port, uri), secure };
+    case 'unix':
+      return { dialer: unixDialer(address.path, uri), secure };
+    case 'websocket': {
+      const { host, port, exportName, tokenFile } = address;
+      const token = tokenFile === undefined ? address.token : await tokenIn(tokenFile);
+      const path = nbdWebPath(exportName);
+      return { dialer: socketDialer({ host, port, path, address: uri, secure, token }), secure: undefined };
+    }
+  }
+}
+
+/** Reads a token from a file. Rejects with a FarbusError. */
+async function tokenIn(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new FarbusError(`cannot read the token in ${path}: ${messageOf(error)}`, { cause: error });
+  });
+  const token = text.trim();
+  if (!/^[A-Za-z0-9._~-]{1,200}$/.test(token)) throw new FarbusError(`${path} holds no token: farbus token makes one`);
+  return token;
 }
 
 /**
  * The encryption for an address; undefined if its connections are not encrypted. Rejects with a
  * FarbusError.
  */
-export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefined> {
+async function nbdSecurity(address: NbdAddress): Promise<Secure | undefined> {
   const { tls } = address;
   if (!tls) return undefined;
   const verifyPeer = tls.verifyPeer ?? true;
@@ -26,8 +61,9 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
     tls.pskFile === undefined
       ? await clientCertificates(tls.certificates, verifyPeer)
       : await presharedKeys(tls.pskFile);
-  const hostname = tls.hostname ?? (address.transport === 'tcp' ? address.host : undefined);
-  return tlsClient({ credentials, hostname, verifyPeer, username: tls.username ?? userInfo().username });
+  const hostname = tls.hostname ?? (address.transport === 'unix' ? undefined : address.host);
+  const { fingerprint, username = userInfo().username } = tls;
+  return tlsClient({ credentials, hostname, verifyPeer, username, fingerprint });
 }
 
 /**
@@ -36,7 +72,7 @@ export async function nbdSecurity(address: NbdAddress): Promise<Secure | undefin
  */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
-  const secure = await untilAbort(options.signal, nbdSecurity(address));
+  const { dialer, secure } = await untilAbort(options.signal, nbdWay(address));
   const { exportName, connections = options.connections } = address;
-  return connectNbd(nbdDialer(address), { ...options, connections, secure, exportName });
+  return connectNbd(dialer, { ...options, connections, secure, exportName });
 }
