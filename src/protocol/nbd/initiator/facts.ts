@@ -98,6 +98,14 @@ export function breachOf(first: ExportFacts, later: ExportFacts): string | undef
   return undefined;
 }
 
+/**
+ * The name of the server's memory, which holds unflushed writes (spec.ts, sessionContext).
+ * Undefined if the server reports none.
+ */
+export function memoryOf({ state }: Negotiated): string | undefined {
+  return state || undefined;
+}
+
 function powerOfTwo(value: number): boolean {
   return value > 0 && (value & (value - 1)) === 0;
 }

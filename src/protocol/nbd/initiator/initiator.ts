@@ -44,6 +44,11 @@ export interface NbdOptions extends InitiatorOptions {
    * Default 30.
    */
   readonly stallSeconds?: number;
+  /**
+   * Called with the reason if another disk answers after a reconnect. It is refused, and requests
+   * wait on for the right one. Must not throw. Default: requests fail at once.
+   */
+  readonly onOther?: ((why: string) => void) | undefined;
   /** Number of connections, 1 to 16, if the server allows several. Default 1. */
   readonly connections?: number | undefined;
   /**
@@ -88,6 +93,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     stallSeconds,
     secure: options.secure,
     assumeSame: options.assumeSame ?? false,
+    onOther: options.onOther,
     life: options.life,
     signal: options.signal,
     log: options.log ?? silent,

@@ -21,7 +21,7 @@ import { Reconnection, type RemoteState } from '../../remote/reconnection.js';
 import { NbdCommand } from '../spec.js';
 import { connect, type Connection, type ConnectionOptions } from './connection.js';
 import { ExportState, otherMedium } from './export-state.js';
-import { factsOf } from './facts.js';
+import { factsOf, memoryOf } from './facts.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
 import { fenceSession, sessionKey } from './predecessor.js';
@@ -38,6 +38,7 @@ export interface SessionOptions {
   readonly secure: Secure | undefined;
   /** If a disk cannot be recognised after a reconnect, assume that it is the same one. */
   readonly assumeSame: boolean;
+  readonly onOther: ((why: string) => void) | undefined;
   /** Stores the session's fence key before anything is written. */
   readonly life: Life | undefined;
   /** Ends the opening. */
@@ -104,7 +105,7 @@ export class Session {
     // Flushes on one connection make the writes of the others durable too ([NBD]
     // NBD_FLAG_CAN_MULTI_CONN), so all sessions share this.
     this.#durability = first ? first.#durability : new Durability();
-    this.#durability.connected(memoryOf(connection));
+    this.#durability.connected(memoryOf(connection.negotiated));
     this.#adopt(connection);
   }
 
@@ -236,7 +237,7 @@ export class Session {
       if (request.error.kind === 'no-medium') this.#mediumGone(request, connection);
       return;
     }
-    if (request.needsFlush) this.#durability.wrote(memoryOf(connection));
+    if (request.needsFlush) this.#durability.wrote(memoryOf(connection.negotiated));
     else if (request.type === NbdCommand.flush) this.#durability.flushed(request);
     request.succeed();
   }
@@ -327,8 +328,11 @@ export class Session {
         this.#resume(connection);
         return true;
       }
+      const changed = new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`);
+      this.#options.onOther?.(breach);
+      if (this.#options.onOther) throw changed;
       void connection.disconnect();
-      this.#reconnection.fail(new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`));
+      this.#reconnection.fail(changed);
       return false;
     } catch (error) {
       connection.destroy();
@@ -360,7 +364,7 @@ export class Session {
   #resume(connection: Connection): void {
     if (this.#reconnection.state === 'closed') return void connection.disconnect();
     // Another session of the group may have detected the loss already.
-    const lost = this.#durability.connected(memoryOf(connection)) ?? this.#durability.lost;
+    const lost = this.#durability.connected(memoryOf(connection.negotiated)) ?? this.#durability.lost;
     if (lost) {
       this.#reconnection.say('error', 'unflushed', lost.message);
       const flushes = this.#waiting.filter((request) => request.type === NbdCommand.flush);
@@ -388,12 +392,4 @@ export class Session {
     this.#waiting = this.#waiting.filter((request) => !failing.includes(request));
     for (const request of failing) request.fail(error);
   }
-}
-
-/**
- * The name of the server's memory, which holds unflushed writes (spec.ts, sessionContext).
- * Undefined if the server reports none.
- */
-function memoryOf({ negotiated }: Connection): string | undefined {
-  return negotiated.state || undefined;
 }

@@ -1,0 +1,18 @@
+/**
+ * Codes with which both sides of a lending tab's WebSocket close it (RFC 6455 §7.4.2, private use).
+ */
+
+/** The tab stops lending: the export ends at once. */
+export const lendingStopped = 4020;
+/** The server refuses the tab. The reason is a sentence for its user; calling again is useless. */
+export const lendingRefused = 4021;
+
+/** Longest reason in a close frame, in bytes (RFC 6455 §5.5). */
+const maxReason = 123;
+
+/** Cuts a text to the length of a reason, between two characters. */
+export function reasonOf(text: string): string {
+  const encoder = new TextEncoder();
+  const { read } = encoder.encodeInto(text, new Uint8Array(maxReason));
+  return text.slice(0, read);
+}

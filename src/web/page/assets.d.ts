@@ -1,2 +1,0 @@
-/** Files that Vite puts into the page. */
-declare module '*.css';
