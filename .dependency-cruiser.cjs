@@ -85,11 +85,29 @@ const exportLayers = [
   },
 ];
 
+const webLayers = [
+  {
+    name: 'flow-web-page',
+    comment: 'The console page runs in a browser: it imports only base of the rest',
+    severity: 'error',
+    from: { path: '^src/web/page/' },
+    to: { path: '^src/', pathNot: '^src/(base|web/page)/' },
+  },
+  {
+    name: 'only-the-page-imports-the-page',
+    comment: 'The build bundles the page; other code cannot load it',
+    severity: 'error',
+    from: { path: '^src/', pathNot: '^src/web/page/' },
+    to: { path: '^src/web/page/' },
+  },
+];
+
 module.exports = {
   forbidden: [
     ...layers,
     ...deviceLayers,
     ...exportLayers,
+    ...webLayers,
     {
       name: 'only-the-command-line-imports-cli',
       comment: 'src/cli has commands and terminal output; what others need too belongs to src/app',

@@ -33,7 +33,7 @@ export default tseslint.config(
   ...tseslint.configs.recommended,
   { plugins: { farbus: { rules: { comments } } }, rules: { 'farbus/comments': 'error' } },
   {
-    files: ['src/**/*.ts', 'tests/**/*.ts', 'bench/**/*.ts'],
+    files: ['src/**/*.ts', 'src/**/*.tsx', 'tests/**/*.ts', 'bench/**/*.ts'],
     languageOptions: { parserOptions: { project: './tsconfig.check.json' } },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
@@ -46,7 +46,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/**/*.ts'],
+    files: ['src/**/*.ts', 'src/**/*.tsx'],
     ignores: ['src/cli/ui/output.ts'],
     rules: {
       'no-restricted-properties': ['error', deadline, ...output],
@@ -54,7 +54,7 @@ export default tseslint.config(
   },
   // A later entry replaces the rule of an earlier one: each has all that holds for its files.
   {
-    files: ['src/**/*.ts'],
+    files: ['src/**/*.ts', 'src/**/*.tsx'],
     rules: { 'no-restricted-syntax': ['error', ...byMessage, systemCalls], 'max-lines': ['error', 400] },
   },
   { files: ['src/linux/**'], rules: { 'no-restricted-syntax': ['error', ...byMessage] } },

@@ -1,5 +1,6 @@
 // Compiles src/ to dist/ with the TypeScript compiler, and makes the manual pages. There is no
-// bundler, so that stack traces, workers' paths and source maps name files that exist in src/.
+// bundler, so that stack traces, workers' paths and source maps name files that exist in src/. Only
+// the console page (page.mjs) is bundled: a browser loads few files faster than many.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -19,3 +20,6 @@ const folder = join(root, 'dist/man');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(folder);
 for (const [name, text] of manualPages(await loadCommands(), farbusVersion())) writeFileSync(join(folder, name), text);
+
+const { buildPage } = await import('./page.mjs');
+await buildPage();

@@ -1,0 +1,30 @@
+// Builds the console page, src/web/page, to dist/web with Vite. Everything that the page loads is
+// in that folder: the page works without a network beside its server.
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** @param {string} [outDir] another folder than dist/web, which it empties */
+export async function buildPage(outDir = join(root, 'dist/web')) {
+  await build({
+    configFile: false,
+    root: join(root, 'src/web/page'),
+    // Relative addresses: the page also works below a path of a reverse proxy.
+    base: './',
+    logLevel: 'warn',
+    oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
+    worker: { format: 'es' },
+    build: {
+      outDir,
+      emptyOutDir: true,
+      target: 'es2022',
+      // The Content-Security-Policy permits no data: scripts, and a file of its own is cached.
+      assetsInlineLimit: 0,
+      modulePreload: { polyfill: false },
+    },
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPage(process.argv[2]);

@@ -1,0 +1,2 @@
+/** Files that Vite puts into the page. */
+declare module '*.css';

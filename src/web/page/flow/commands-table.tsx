@@ -1,0 +1,193 @@
+/** The table of the last commands: filter, choice of one for the picture, export. */
+import type { JSX } from 'preact';
+import { formatBytes, formatMs } from '../../../base/format.js';
+import { download } from '../base/download.js';
+import { passes, toCsv, toJson, type Command, type Filter } from './command.js';
+
+interface TableProps {
+  readonly commands: readonly Command[];
+  readonly filter: Filter;
+  readonly onFilter: (filter: Filter) => void;
+  readonly held: string | undefined;
+  readonly onHold: (key: string | undefined) => void;
+}
+
+/** Rows that are drawn; the export has all that pass the filter. */
+const mostRows = 100;
+
+const limits = [0, 0.1, 1, 10, 100, 1000];
+
+function FilterBar({ filter, onFilter }: Pick<TableProps, 'filter' | 'onFilter'>): JSX.Element {
+  return (
+    <div class="filter" role="group" aria-label="Which commands to show">
+      <label class="field">
+        <span>Disk, client or command</span>
+        <input
+          type="search"
+          value={filter.text}
+          onInput={({ currentTarget }) => onFilter({ ...filter, text: currentTarget.value })}
+        />
+      </label>
+      <label class="field">
+        <span>Command</span>
+        <select
+          value={filter.kind}
+          onChange={({ currentTarget }) => onFilter({ ...filter, kind: currentTarget.value as Filter['kind'] })}
+        >
+          <option value="all">all</option>
+          <option value="read">read</option>
+          <option value="write">write</option>
+          <option value="other">flush, trim and others</option>
+        </select>
+      </label>
+      <label class="field">
+        <span>Took at least</span>
+        <select
+          value={String(filter.atLeastMs)}
+          onChange={({ currentTarget }) => onFilter({ ...filter, atLeastMs: Number(currentTarget.value) })}
+        >
+          {limits.map((ms) => (
+            <option value={String(ms)} key={ms}>
+              {ms === 0 ? 'any time' : ms >= 1000 ? `${ms / 1000} s` : `${ms} ms`}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={filter.failedOnly}
+          onChange={({ currentTarget }) => onFilter({ ...filter, failedOnly: currentTarget.checked })}
+        />
+        only failed ones
+      </label>
+    </div>
+  );
+}
+
+export function CommandsTable({ commands, filter, onFilter, held, onHold }: TableProps): JSX.Element {
+  const shown = commands.filter((one) => passes(one, filter));
+  // Only commands of computers in this tab have it.
+  const whole = shown.some(({ ms }) => ms !== undefined);
+  const save = (kind: 'csv' | 'json'): void => {
+    const text = kind === 'csv' ? toCsv(shown) : toJson(shown);
+    download(`farbus-commands.${kind}`, kind === 'csv' ? 'text/csv' : 'application/json', text);
+  };
+  return (
+    <section class="panel" aria-labelledby="last-commands">
+      <div class="panel-head">
+        <h2 id="last-commands">Last commands</h2>
+        <div class="row">
+          <span class="muted small number" role="status">
+            {shown.length === commands.length ? `${commands.length}` : `${shown.length} of ${commands.length}`}
+          </span>
+          <button onClick={() => save('csv')} disabled={shown.length === 0}>
+            Save as CSV
+          </button>
+          <button onClick={() => save('json')} disabled={shown.length === 0}>
+            Save as JSON
+          </button>
+        </div>
+      </div>
+      <FilterBar filter={filter} onFilter={onFilter} />
+      {shown.length === 0 ? (
+        <p class="muted">
+          {commands.length === 0 ? 'There has been no command yet.' : 'No command passes the filter.'}
+        </p>
+      ) : (
+        <div class="scroll tall" tabIndex={0} role="region" aria-labelledby="last-commands">
+          <table class="commands">
+            <thead>
+              <tr>
+                <th scope="col">Time</th>
+                <th scope="col">Command</th>
+                <th scope="col" class="extra">
+                  Disk
+                </th>
+                <th scope="col" class="extra">
+                  Client
+                </th>
+                <th scope="col" class="number extra">
+                  From byte
+                </th>
+                <th scope="col" class="number">
+                  Length
+                </th>
+                <th scope="col" class="number">
+                  Real disk
+                </th>
+                {whole && (
+                  <th scope="col" class="number extra">
+                    Whole way
+                  </th>
+                )}
+                <th scope="col">
+                  <span class="hidden-text">Picture</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {shown.slice(0, mostRows).map((one) => (
+                <Row one={one} whole={whole} held={one.key === held} onHold={onHold} key={one.key} />
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {shown.length > mostRows && (
+        <p class="muted small">
+          The newest {mostRows} are shown; a saved file has all {shown.length}.
+        </p>
+      )}
+    </section>
+  );
+}
+
+interface RowProps {
+  readonly one: Command;
+  readonly whole: boolean;
+  readonly held: boolean;
+  readonly onHold: (key: string | undefined) => void;
+}
+
+function Row({ one, whole, held, onHold }: RowProps): JSX.Element {
+  return (
+    <tr class={held ? 'held' : undefined}>
+      <td class="clock">
+        {timeOf(one.began)}
+        <span class="extra">.{String(one.began % 1000).padStart(3, '0')}</span>
+      </td>
+      <td>
+        {one.kind}
+        {one.failed !== undefined && (
+          <>
+            {' '}
+            <span class="tag bad">failed: {one.failed}</span>
+          </>
+        )}
+      </td>
+      <td class="extra">{one.disk}</td>
+      <td class="extra">{one.client}</td>
+      <td class="number extra">{one.offset === undefined ? '' : one.offset.toLocaleString('en')}</td>
+      <td class="number">{one.length === 0 ? '' : formatBytes(one.length)}</td>
+      <td class="number">{one.parts.disk === undefined ? '' : formatMs(one.parts.disk)}</td>
+      {whole && <td class="number extra">{one.ms === undefined ? '' : formatMs(one.ms)}</td>}
+      <td>
+        <button
+          class="quiet"
+          aria-pressed={held}
+          aria-label={`Show the ${one.kind} of ${timeOf(one.began)} in the picture`}
+          onClick={() => onHold(held ? undefined : one.key)}
+        >
+          {held ? 'Held' : 'Show'}
+        </button>
+      </td>
+    </tr>
+  );
+}
+
+function timeOf(ms: number): string {
+  const at = new Date(ms);
+  const two = (value: number): string => String(value).padStart(2, '0');
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}

@@ -1,0 +1,86 @@
+/** The section "The flow": the way of a command from a driver to a far disk, and a list. */
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+import { formatMs } from '../../../base/format.js';
+import { useStore } from '../base/store.js';
+import { useMedia } from '../base/media.js';
+import { commandLog } from '../state/commands.js';
+import { knownMs, noFilter, partNames, type Command } from './command.js';
+import { CommandsTable } from './commands-table.js';
+import { Picture } from './picture.js';
+import { usePlayer } from './player.js';
+import { Times } from './times.js';
+import { legs, tall, wide, type LegName } from './way.js';
+
+export function Flow(): JSX.Element {
+  const [filter, setFilter] = useState(noFilter);
+  const [heldKey, hold] = useState<string | undefined>(undefined);
+  const commands = useStore(commandLog);
+  const narrow = useMedia('(max-width: 760px)');
+  const held = commands.find(({ key }) => key === heldKey);
+  const { command, lit } = usePlayer(held ?? commands[0]);
+  return (
+    <div class="section">
+      <header>
+        <h1>The flow</h1>
+        <p class="lead">
+          A disk of the server computer is used by the client computer as if it were plugged in there. Neither operating
+          system is changed: Farbus works beneath them.
+        </p>
+      </header>
+      <section class="panel" aria-labelledby="way">
+        <div class="panel-head">
+          <h2 id="way">The way of a command</h2>
+          {command && <Shown command={command} held={held !== undefined} onFollow={() => hold(undefined)} />}
+        </div>
+        <Picture layout={narrow ? tall : wide} command={command} lit={lit} />
+        {command && partNames.filter((name) => command.parts[name] !== undefined).length > 1 && (
+          <Times command={command} />
+        )}
+        {command && command.parts.computer === undefined && (
+          <p class="muted small">
+            This command came from a client whose inside is not visible from here, so only the time of the disk is
+            known.
+          </p>
+        )}
+        <Story write={command?.kind === 'write'} lit={lit} />
+      </section>
+      <CommandsTable commands={commands} filter={filter} onFilter={setFilter} held={held?.key} onHold={hold} />
+    </div>
+  );
+}
+
+interface ShownProps {
+  readonly command: Command;
+  readonly held: boolean;
+  readonly onFollow: () => void;
+}
+
+function Shown({ command, held, onFollow }: ShownProps): JSX.Element {
+  return (
+    <div class="row">
+      <span class="tag way">
+        {command.kind} on {command.disk}, {formatMs(knownMs(command))}
+      </span>
+      {held ? <button onClick={onFollow}>Follow the newest</button> : <span class="muted small">slowed down</span>}
+    </div>
+  );
+}
+
+/** The legs in words. */
+function Story({ write, lit }: { readonly write: boolean; readonly lit: LegName | undefined }): JSX.Element {
+  return (
+    <ol class="story">
+      {legs.map((leg) => (
+        <li class={leg.name === lit ? 'lit' : undefined} key={leg.name}>
+          {write ? leg.says.write : leg.says.read}{' '}
+          <span class="muted small number">{stepsText(write ? leg.write : leg.read)}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+function stepsText(steps: string): string {
+  return steps === 'end' ? '' : `(${steps})`;
+}

@@ -1,0 +1,103 @@
+/** The answers of the server's interface, as docs/web.md describes them. */
+
+export interface ClientInfo {
+  readonly id: string;
+  readonly peer: string;
+  readonly tlsName?: string;
+  /** Seconds since it connected. */
+  readonly connected: number;
+  readonly requests: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Seconds since its last write. */
+  readonly lastWrite?: number;
+}
+
+export interface MediumInfo {
+  readonly present: boolean;
+  readonly held: boolean;
+}
+
+export interface ExportInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** True if this page's token permits writing. */
+  readonly mayWrite: boolean;
+  /** The connection that may write, '' for none; only with one writer at a time. */
+  readonly writer?: string;
+  readonly medium?: MediumInfo;
+  readonly clients: readonly ClientInfo[];
+  readonly connections: number;
+  readonly requests: number;
+  readonly errors: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+/** `GET /api/exports`. */
+export interface ServerInfo {
+  readonly name: string;
+  readonly uptime: number;
+  readonly listening: readonly string[];
+  readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
+  readonly memory: number;
+  /** `control`: the token may change things, and see computers. */
+  readonly rights: { readonly control: boolean };
+  readonly exports: readonly ExportInfo[];
+}
+
+/** One export in a `state` event. Counts and bytes are per second. */
+export interface ExportRates {
+  readonly name: string;
+  readonly clients: number;
+  readonly writer?: string;
+  readonly medium?: MediumInfo;
+  readonly reads: number;
+  readonly writes: number;
+  readonly read: number;
+  readonly written: number;
+  readonly errors: number;
+  /** In ms; absent without requests. */
+  readonly latency?: { readonly p50: number; readonly p99: number };
+}
+
+export interface StateEvent {
+  readonly type: 'state';
+  /** In ms since 1970. */
+  readonly time: number;
+  readonly exports: readonly ExportRates[];
+}
+
+/** A command that the server has carried out. */
+export interface ServedCommand {
+  readonly time: number;
+  readonly export: string;
+  readonly client: string;
+  readonly operation: 'read' | 'write' | 'flush' | 'trim' | 'zeroes' | 'extents';
+  readonly offset: number;
+  readonly length: number;
+  /** Time of the export's device, in ms. */
+  readonly ms: number;
+  /** '' if it succeeded. */
+  readonly error: string;
+}
+
+export interface CommandsEvent {
+  readonly type: 'commands';
+  readonly dropped: number;
+  readonly commands: readonly ServedCommand[];
+}
+
+/** One computer of `GET /api/computers`. */
+export interface ComputerInfo {
+  readonly name: string;
+  readonly site?: string;
+  readonly state: string;
+  readonly since: string;
+  readonly uses: readonly string[];
+  readonly reach: readonly string[];
+  /** The requests that work for it: `console`, `screen`, `keys`, `media`, `stop` … */
+  readonly can: readonly string[];
+}
