@@ -5,6 +5,7 @@ import './style/layout.css';
 import './style/parts.css';
 import './style/flow.css';
 import './style/devices.css';
+import './style/computers.css';
 import { App } from './app.js';
 import { openLink } from './state/server.js';
 

@@ -1,5 +1,6 @@
 /** The sections of the page, in the order of the navigation. */
 import type { ComponentType } from 'preact';
+import { Computers } from './computers/computers.js';
 import { Devices } from './devices/devices.js';
 import { Flow } from './flow/flow.js';
 import type { IconName } from './parts/icons.js';
@@ -14,5 +15,6 @@ export interface Section {
 
 export const sections: readonly Section[] = [
   { name: 'devices', title: 'Devices', icon: 'devices', Content: Devices },
+  { name: 'computers', title: 'Computers', icon: 'computers', Content: Computers },
   { name: 'flow', title: 'The flow', icon: 'flow', Content: Flow },
 ];

@@ -1,0 +1,31 @@
+/** A serial console as the terminal shows it, of a computer anywhere. */
+
+export interface Console {
+  /** Receives the output, first what has been kept of it. Returns the end of it. */
+  watch(receive: (bytes: Uint8Array) => void): () => void;
+  /** Sends what the user types. */
+  send(bytes: Uint8Array): void;
+}
+
+/** Bytes of output that are kept, so that a terminal that is opened later shows them. */
+const most = 256 * 1024;
+
+/** Keeps the last output of a console. */
+export class ConsoleOutput {
+  #chunks: Uint8Array[] = [];
+  #size = 0;
+  readonly #watchers = new Set<(bytes: Uint8Array) => void>();
+
+  add(bytes: Uint8Array): void {
+    this.#chunks.push(bytes);
+    this.#size += bytes.length;
+    while (this.#size > most && this.#chunks.length > 1) this.#size -= this.#chunks.shift()!.length;
+    for (const watcher of this.#watchers) watcher(bytes);
+  }
+
+  watch(receive: (bytes: Uint8Array) => void): () => void {
+    for (const chunk of this.#chunks) receive(chunk);
+    this.#watchers.add(receive);
+    return () => void this.#watchers.delete(receive);
+  }
+}
