@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
-import type { HttpResponse, Send } from '../../src/storage/http/exchange.js';
+import type { BodySink, HttpHead, HttpRequest, Send } from '../../src/storage/http/exchange.js';
 import { HttpObject } from '../../src/storage/http/object.js';
 
 beforeEach(() => void vi.useFakeTimers());
@@ -10,12 +10,9 @@ afterEach(() => void vi.useRealTimers());
 
 it('many reads are given up when the reconnect time is over, also those that had no turn', async () => {
   let speaks = true;
-  const send: Send = (_url, { headers, signal }) => {
-    const [start, last] = rangeIn(headers);
-    if (speaks) return Promise.resolve(answer(start, last));
-    return new Promise((_resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-    });
+  const send: Send = (_url, request) => {
+    if (speaks) return answer(request);
+    return new Promise((_resolve, reject) => request.endBy(reject));
   };
   const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
   speaks = false;
@@ -41,20 +38,18 @@ const { signal } = new AbortController();
 it('a read is given up if a server sends a byte now and then, or ends the answer after each', async () => {
   for (const endsEarly of [false, true]) {
     let isSlow = false;
-    const send: Send = async (_url, { headers, signal: given }) => {
-      const [start, last] = rangeIn(headers);
-      if (!isSlow) return answer(start, last);
-      return {
-        ...answer(start, last),
-        body: (async function* () {
-          for (let at = start; at <= last; at++) {
-            await new Promise((resolve) => setTimeout(resolve, 10_000));
-            given.throwIfAborted();
-            yield new Uint8Array(1);
-            if (endsEarly) throw new Error('the connection ended');
-          }
-        })(),
-      };
+    const send: Send = async (_url, request) => {
+      if (!isSlow) return answer(request);
+      let reason: Error | undefined;
+      request.endBy((why) => (reason = why));
+      const [start, last] = rangeIn(request);
+      const sink = request.receive(head(start, last));
+      for (let at = start; at <= last; at++) {
+        await new Promise((resolve) => setTimeout(resolve, 10_000));
+        if (reason) throw reason;
+        sink(new Uint8Array(1));
+        if (endsEarly) throw new Error('the connection ended');
+      }
     };
     const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
     isSlow = true;
@@ -68,17 +63,15 @@ it('a read is given up if a server sends a byte now and then, or ends the answer
 
 it('an outage within a slow read does not count as slowness', async () => {
   let requests = 0;
-  const send: Send = async (_url, { headers }) => {
-    const [start, last] = rangeIn(headers);
+  const send: Send = async (_url, request) => {
     requests++;
     // Two outages of 50 s, with a byte in between: longer together than a read may be slow.
     if (requests > 1 && performance.now() < away[0]!) throw new Error('away');
-    if (requests > 1 && away.length > 0) {
-      away.shift();
-      away = away.map(() => performance.now() + 50_000);
-      return { ...answer(start, last), body: (async function* () { yield new Uint8Array(1); throw new Error('cut'); })() }; // prettier-ignore
-    }
-    return answer(start, last);
+    if (requests === 1 || away.length === 0) return answer(request);
+    away.shift();
+    away = away.map(() => performance.now() + 50_000);
+    request.receive(head(...rangeIn(request)))(new Uint8Array(1));
+    throw new Error('cut');
   };
   const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
   let away = [performance.now() + 50_000, 0];
@@ -94,11 +87,10 @@ it.each([
 ])('the pause that Retry-After asks for in %s is kept', async (_form, retryAfter) => {
   let readyAt = 0;
   let early = 0;
-  const send: Send = async (_url, { headers }) => {
-    const [start, last] = rangeIn(headers);
-    if (performance.now() >= readyAt) return answer(start, last);
+  const send: Send = async (_url, request) => {
+    if (performance.now() >= readyAt) return answer(request);
     early++;
-    return { ...answer(start, last), status: 429, header: (name) => (name === 'retry-after' ? value : undefined) };
+    request.receive({ url: '', status: 429, header: (name) => (name === 'retry-after' ? value : undefined) });
   };
   const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
   const value = retryAfter();
@@ -110,19 +102,35 @@ it.each([
   expect([early, ended]).toEqual([1, true]);
 });
 
-function rangeIn(headers: Readonly<Record<string, string>>): [number, number] {
+it('memory is not written after its read has failed', async () => {
+  let sink: BodySink | undefined;
+  const send: Send = async (_url, request) => {
+    if (!hangs) return answer(request);
+    sink = request.receive(head(...rangeIn(request)));
+    await new Promise<never>((_resolve, reject) => request.endBy(reject));
+  };
+  let hangs = false;
+  const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+  hangs = true;
+  const abort = new AbortController();
+  const bytes = new Uint8Array(512);
+  const read = object.read(0, buffersOf(bytes), abort.signal);
+  abort.abort();
+  await expect(read).rejects.toMatchObject({ kind: 'aborted' });
+  sink!(new Uint8Array(512).fill(1));
+  expect(bytes.every((byte) => byte === 0)).toBe(true);
+});
+
+function rangeIn({ headers }: HttpRequest): [number, number] {
   return /^bytes=(\d+)-(\d+)$/.exec(headers['range']!)!.slice(1).map(Number) as [number, number];
 }
 
-function answer(start: number, last: number): HttpResponse {
+function head(start: number, last: number): HttpHead {
   const headers: Record<string, string> = { etag: '"1"', 'content-range': `bytes ${start}-${last}/1000000` };
-  return {
-    url: '',
-    status: 206,
-    header: (name) => headers[name],
-    body: (async function* () {
-      yield new Uint8Array(last + 1 - start);
-    })(),
-    drop: () => undefined,
-  };
+  return { url: '', status: 206, header: (name) => headers[name] };
+}
+
+async function answer(request: HttpRequest): Promise<void> {
+  const [start, last] = rangeIn(request);
+  request.receive(head(start, last))(new Uint8Array(last + 1 - start));
 }

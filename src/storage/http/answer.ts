@@ -4,7 +4,7 @@
  * may answer with another range, the whole object, or an error page.
  */
 import { BlockError } from '../../block/errors.js';
-import type { HttpResponse } from './exchange.js';
+import type { HttpHead } from './exchange.js';
 
 /** A range of bytes: from `start` to before `end`. */
 export interface ByteRange {
@@ -42,25 +42,25 @@ const passing: readonly number[] = [408, 425, 429, 500, 502, 503, 504];
  * @param asked the range that was requested
  * @throws BlockError if the server cannot serve ranges, or contradicts itself
  */
-export function readAnswer(response: HttpResponse, asked: ByteRange): Answer {
-  const { status } = response;
+export function readAnswer(head: HttpHead, asked: ByteRange): Answer {
+  const { status } = head;
   if (passing.includes(status)) {
-    return { kind: 'later', why: `status ${status}`, pauseMs: retryAfter(response.header('retry-after')) };
+    return { kind: 'later', why: `status ${status}`, pauseMs: retryAfter(head.header('retry-after')) };
   }
   if (status === 401 || status === 403) return { kind: 'refused', why: `access denied (status ${status})` };
   if (status === 404 || status === 410) return { kind: 'refused', why: `there is no such object (status ${status})` };
   if (status === 412 || status === 416) return { kind: 'changed' };
   if (status === 200) throw new BlockError('io', 'the server does not serve ranges of bytes, which a disk needs');
   if (status !== 206) throw new BlockError('io', `the server answered with status ${status}`);
-  const encoding = response.header('content-encoding') ?? 'identity';
+  const encoding = head.header('content-encoding') ?? 'identity';
   if (encoding !== 'identity') throw new BlockError('io', 'the server compresses the object: serve it as it is');
-  const found = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(response.header('content-range')?.trim() ?? '');
+  const found = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(head.header('content-range')?.trim() ?? '');
   if (!found) throw new BlockError('io', 'the server does not say which bytes it sends and how many there are');
   const [start, last, size] = found.slice(1).map(Number) as [number, number, number];
   if (start !== asked.start || last < start || last >= Math.min(asked.end, size)) {
     throw new BlockError('io', `the server sends bytes ${start}-${last} of ${size} instead of the ones asked for`);
   }
-  const version = { size, tag: response.header('etag'), date: response.header('last-modified') };
+  const version = { size, tag: head.header('etag'), date: head.header('last-modified') };
   return { kind: 'bytes', range: { start, end: last + 1 }, version };
 }
 

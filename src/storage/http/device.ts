@@ -56,11 +56,12 @@ export class HttpDisk extends BlockBase {
   }
 
   protected async doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
-    const joined = new JoinedAbort(signal, this.#stop.signal);
+    const joined = signal && new JoinedAbort(signal, this.#stop.signal);
+    const ended = joined?.signal ?? this.#stop.signal;
     const jobs: (() => Promise<void>)[] = [];
     for (let at = 0; at < into.length; at += rangeSize) {
       const part = into.slice(at, Math.min(into.length, at + rangeSize));
-      jobs.push(() => this.#object.read(offset + at, part, joined.signal));
+      jobs.push(() => this.#object.read(offset + at, part, ended));
     }
     try {
       await inParallel(jobs);
@@ -68,7 +69,7 @@ export class HttpDisk extends BlockBase {
       if (this.#stop.signal.aborted) throw closedError();
       throw error;
     } finally {
-      joined.end();
+      joined?.end();
     }
   }
 
@@ -90,6 +91,8 @@ export class HttpDisk extends BlockBase {
 
 /** 128 bits of the SHA-256 of a text, in hexadecimal. */
 async function hashOf(text: string): Promise<string> {
+  // Browsers offer it to pages of https and localhost only. The text is as good, but longer.
+  if ((crypto as Partial<Crypto>).subtle === undefined) return text;
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
   return hexOf(new Uint8Array(hash, 0, 16));
 }

@@ -1,31 +1,41 @@
 /**
- * How requests reach an HTTP server: the seam between the disk and its platform (undici on Node,
- * fetch() in a browser).
+ * How requests reach an HTTP server: the seam between the disk and its platform, which is undici on
+ * Node (send.node.ts) and fetch() in a browser (send-fetch.ts).
+ *
+ * The parts of a body are passed on as they arrive, in the same turn of the event loop: a stream
+ * between would cost as much processor time as the rest of a request.
  */
 
-export interface HttpRequest {
-  /** Names in lower case. */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly signal: AbortSignal;
-}
-
-export interface HttpResponse {
+/** The head of an answer. */
+export interface HttpHead {
   /** The URL that answered: another one than was asked if the server redirected. */
   readonly url: string;
   readonly status: number;
   /** The value of a header; the name is in lower case. */
   header(name: string): string | undefined;
-  /** The body. Its end before the announced length is an error. */
-  readonly body: AsyncIterable<Uint8Array>;
-  /** Ends the transfer of a body that is not needed. */
-  drop(): void;
+}
+
+/** Takes the parts of a body in their order. Throws to end the transfer. */
+export type BodySink = (part: Uint8Array) => void;
+
+export interface HttpRequest {
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /**
+   * Called with the head of the answer, after redirects. Returns where the body goes. Throws to end
+   * the transfer; {@link Send} then rejects with this error.
+   */
+  receive(head: HttpHead): BodySink;
+  /** Takes the function that ends the transfer, from the sender. The latest one counts. */
+  endBy(end: (reason: Error) => void): void;
 }
 
 /**
- * Sends a GET request and follows redirects. Rejects with {@link HttpRefusal} if the same request
- * will fail again, with any other error if it may succeed later.
+ * Sends a GET request and follows redirects. Resolves when the whole body has arrived. Rejects with
+ * {@link HttpRefusal} if the same request will fail again, with any other error if it may succeed
+ * later. An end before the announced length is an error.
  */
-export type Send = (url: string, request: HttpRequest) => Promise<HttpResponse>;
+export type Send = (url: string, request: HttpRequest) => Promise<void>;
 
 /** A failure that lasts: the server is not trusted, or redirects in circles. */
 export class HttpRefusal extends Error {

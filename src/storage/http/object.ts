@@ -11,7 +11,7 @@
  * bring bytes may together last for the reconnect time and 1 s for each KB of the read: a server
  * that sends a byte now and then does not hold a read for ever.
  *
- * Not here: how a request is sent (send.node.ts: proxies, certificates; s3/: signatures).
+ * Not here: how a request is sent (send.node.ts, send-fetch.ts; s3/: signatures).
  */
 import { onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
@@ -19,8 +19,7 @@ import { connectionFailure } from '../../base/connection-failure.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { abortedError, BlockError } from '../../block/errors.js';
 import { isSameVersion, isStrong, readAnswer, type ByteRange, type ObjectVersion } from './answer.js';
-import { readBody } from './body.js';
-import { HttpRefusal, type Send } from './exchange.js';
+import { HttpRefusal, type BodySink, type HttpHead, type Send } from './exchange.js';
 import { shownUrl } from './location.js';
 import { pause } from '../../base/event-loop.js';
 import { Silence } from './silence.js';
@@ -183,6 +182,7 @@ export class HttpObject {
     }
   }
 
+  /** Resolves with the bytes that arrived, also if the rest does not: the caller asks again. */
   async #exchange(asked: ByteRange, into: Buffers, silence: Silence): Promise<number> {
     const headers: Record<string, string> = {
       range: `bytes=${asked.start}-${asked.end - 1}`,
@@ -191,35 +191,52 @@ export class HttpObject {
     };
     if (isStrong(this.#version?.tag)) headers['if-match'] = this.#version.tag;
     const from = this.#url;
-    const response = await this.#options.send(from, { headers, signal: silence.signal });
-    silence.heard();
-    try {
-      const answer = readAnswer(response, asked);
-      switch (answer.kind) {
-        case 'later':
-          throw new Passing(answer.why, { isBusy: true, pauseMs: answer.pauseMs });
-        case 'refused':
-          if (from !== this.#options.url) {
-            // The address that a redirect gave is valid for a time only.
-            this.#url = this.#options.url;
-            throw new Moved(answer.why);
-          }
-          throw new BlockError('io', this.#about(answer.why));
-        case 'changed':
-          throw this.#change();
-        case 'bytes':
-          this.#check(answer.version);
-      }
-      this.#follow(response.url, from);
-      const length = answer.range.end - answer.range.start;
-      return await readBody(response, into.slice(0, length), () => {
-        this.#heard = performance.now();
+    let done = 0;
+    let isOver = false;
+    const receive = (head: HttpHead): BodySink => {
+      silence.heard();
+      const range = this.#accept(head, asked, from);
+      const length = range.end - range.start;
+      return (part) => {
+        // After a failure the memory belongs to another request.
+        if (isOver) return;
+        if (done + part.length > length) throw new BlockError('io', 'the server sends more bytes than it announced');
         silence.heard();
-      });
+        into.copyFrom(part, done);
+        done += part.length;
+        this.#heard = performance.now();
+      };
+    };
+    try {
+      await this.#options.send(from, { headers, receive, endBy: silence.endBy });
     } catch (error) {
-      response.drop();
-      throw error;
+      if (error instanceof BlockError || done === 0) throw error;
+    } finally {
+      isOver = true;
     }
+    return done;
+  }
+
+  /** Checks the head of the answer to a request to `from`, and returns the range of its body. */
+  #accept(head: HttpHead, asked: ByteRange, from: string): ByteRange {
+    const answer = readAnswer(head, asked);
+    switch (answer.kind) {
+      case 'later':
+        throw new Passing(answer.why, { isBusy: true, pauseMs: answer.pauseMs });
+      case 'refused':
+        if (from !== this.#options.url) {
+          // The address that a redirect gave is valid for a time only.
+          this.#url = this.#options.url;
+          throw new Moved(answer.why);
+        }
+        throw new BlockError('io', this.#about(answer.why));
+      case 'changed':
+        throw this.#change();
+      case 'bytes':
+        this.#check(answer.version);
+    }
+    this.#follow(head.url, from);
+    return answer.range;
   }
 
   #check(version: ObjectVersion): void {

@@ -7,21 +7,12 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { errnoOf, failed, FarbusError, messageOf } from '../../base/errors.js';
-import { silent, type Logger } from '../../base/log.js';
+import { errnoOf, failed } from '../../base/errors.js';
 import type { BlockDevice } from '../../block/device.js';
-import { BlockError } from '../../block/errors.js';
-import { HttpDisk } from './device.js';
 import { basic, parseHttpLocation, type HttpLocation } from './location.js';
 import { loginFor } from './netrc.js';
-import type { Send } from './exchange.js';
+import { openObject, type Authorize, type OpenHttpOptions } from './open.js';
 import { nodeSender } from './send.node.js';
-
-export interface OpenHttpOptions {
-  readonly reconnectSeconds?: number;
-  readonly log?: Logger;
-  readonly signal?: AbortSignal | undefined;
-}
 
 /**
  * Opens an object on an HTTP server.
@@ -30,34 +21,10 @@ export interface OpenHttpOptions {
 export async function openHttp(text: string, options: OpenHttpOptions = {}): Promise<BlockDevice> {
   const location = parseHttpLocation(text);
   const authorization = location.authorization ?? (await authorizationFor(location));
-  return await openSigned(location, options, (send) => async (url, request) => {
-    const headers = authorization === undefined ? request.headers : { ...request.headers, authorization };
-    return await send(url, { ...request, headers });
-  });
-}
-
-/**
- * Opens an object whose requests to the origin of its URL `sign` completes.
- * @throws FarbusError if it cannot be read by ranges
- */
-export async function openSigned(
-  { url, shown }: HttpLocation,
-  { reconnectSeconds = 60, log = silent, signal }: OpenHttpOptions,
-  sign: (send: Send) => Send,
-): Promise<BlockDevice> {
-  const { send: unsigned, close } = await nodeSender(url);
-  const signed = sign(unsigned);
-  const { origin } = new URL(url);
-  // An address that a redirect gave is another server's: it gets neither login nor signature.
-  const send: Send = (to, request) => (new URL(to).origin === origin ? signed : unsigned)(to, request);
-  try {
-    return await HttpDisk.open({ send, url, shown, reconnectSeconds, log, close }, signal);
-  } catch (error) {
-    await close();
-    signal?.throwIfAborted();
-    const what = error instanceof BlockError ? messageOf(error) : `${shown}: ${messageOf(error)}`;
-    throw new FarbusError(`cannot open ${what}`, { cause: error, kind: 'device' });
-  }
+  const authorize: Authorize | undefined = authorization
+    ? (_url, headers) => ({ ...headers, authorization })
+    : undefined;
+  return await openObject(location, await nodeSender(location.url), options, authorize);
 }
 
 /** The Authorization header from the environment or ~/.netrc; undefined if there is none. */

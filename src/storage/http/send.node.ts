@@ -11,7 +11,7 @@ import { getProxyForUrl } from 'proxy-from-env';
 import type { Dispatcher } from 'undici';
 import { connectionFailure } from '../../base/connection-failure.js';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
-import { HttpRefusal, type HttpResponse, type Send } from './exchange.js';
+import { HttpRefusal, type BodySink, type HttpHead, type HttpRequest, type Send } from './exchange.js';
 import { parseHttpLocation, shownUrl, type HttpLocation } from './location.js';
 import { trustedAuthorities } from './trust.node.js';
 
@@ -19,6 +19,8 @@ import { trustedAuthorities } from './trust.node.js';
 const connectMs = 10_000;
 
 const mostRedirects = 10;
+/** Origins whose way is remembered. */
+const mostWays = 64;
 
 /** How requests to an address are sent. */
 interface Way {
@@ -37,7 +39,22 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
   const dispatchers = new Map<string, Dispatcher>();
   let context: SecureContext | undefined;
 
-  const wayTo = async (url: URL): Promise<Way> => {
+  const ways = new Map<string, Promise<Way>>();
+
+  const wayTo = (url: URL): Promise<Way> => {
+    let way = ways.get(url.origin);
+    if (!way) {
+      // A server can redirect each request to another host.
+      if (ways.size >= mostWays) ways.clear();
+      way = findWay(url);
+      ways.set(url.origin, way);
+      // Certificate authorities that cannot be read now may be readable later.
+      way.catch(() => ways.delete(url.origin));
+    }
+    return way;
+  };
+
+  const findWay = async (url: URL): Promise<Way> => {
     const proxy = proxyFor(url);
     const isForwarded = proxy !== undefined && url.protocol === 'http:';
     const isSecure = url.protocol === 'https:' || proxy?.url.startsWith('https:') === true;
@@ -63,26 +80,30 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
     return { dispatcher, proxy, isForwarded };
   };
 
-  const request = async (url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<HttpResponse> => {
+  /** Sends one request. Resolves with the address that the answer redirects to. */
+  const exchange = async (url: URL, { headers, receive, endBy }: HttpRequest): Promise<URL | undefined> => {
     const { dispatcher, proxy, isForwarded } = await wayTo(url);
     const { origin } = isForwarded ? new URL(proxy!.url) : url;
     const path = (isForwarded ? url.origin : '') + url.pathname + url.search;
-    const sent = isForwarded ? { ...headers, host: url.host, ...proxyLogin(proxy!) } : headers;
-    const answer = dispatcher.request({ origin, path, method: 'GET', headers: sent, signal });
-    const response = responseOf(url, await answer.catch((error: unknown) => lasting(error, proxy)));
-    if (response.status !== 407 || !isForwarded) return response;
-    response.drop();
-    throw refusalOf(proxy!, 407);
+    const sent = isForwarded ? { ...headers, host: url.host, ...proxyLogin(proxy!) } : { ...headers };
+    return await new Promise((resolve, reject) => {
+      const begin = (head: HttpHead): URL | BodySink => {
+        if (head.status === 407 && isForwarded) throw refusalOf(proxy!, 407);
+        return redirectOf(head, url) ?? receive(head);
+      };
+      const explain = (error: Error): unknown => lasting(error, proxy);
+      const handler = new Handler({ url: url.href, begin, explain, resolve, reject });
+      endBy((reason) => handler.end(reason));
+      dispatcher.dispatch({ origin, path, method: 'GET', headers: sent }, handler);
+    });
   };
 
-  const send: Send = async (address, { headers, signal }) => {
-    let [to, sent]: [URL, Record<string, string>] = [new URL(address), { ...headers }];
+  const send: Send = async (address, request) => {
+    let [to, headers] = [new URL(address), request.headers];
     for (let redirects = 0; redirects <= mostRedirects; redirects++) {
-      const response = await request(to, sent, signal);
-      const next = redirectOf(response, to);
-      if (next === undefined) return response;
-      response.drop();
-      if (next.origin !== to.origin) sent = withoutSecrets(sent);
+      const next = await exchange(to, { ...request, headers });
+      if (next === undefined) return;
+      if (next.origin !== to.origin) headers = withoutSecrets(headers);
       to = next;
     }
     throw new HttpRefusal(`it redirects more than ${mostRedirects} times: check the address`);
@@ -139,23 +160,92 @@ async function authorities(): Promise<string[]> {
   }
 }
 
-function responseOf(url: URL, { statusCode, headers, body }: Dispatcher.ResponseData): HttpResponse {
-  // Without a listener, an error after the body was dropped would end the process.
-  body.on('error', () => undefined);
-  return {
-    url: url.href,
-    status: statusCode,
-    header: (name) => {
-      const value = headers[name];
-      return Array.isArray(value) ? value[0] : value;
-    },
-    body,
-    drop: () => void body.destroy(),
-  };
+interface HandlerOptions {
+  readonly url: string;
+  /** Takes the head of the answer: a redirect's address, or where the body goes. */
+  readonly begin: (head: HttpHead) => URL | BodySink;
+  /** The error that is reported for an error of undici. */
+  readonly explain: (error: Error) => unknown;
+  readonly resolve: (redirect: URL | undefined) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Passes one answer of undici on. */
+class Handler implements Dispatcher.DispatchHandlers {
+  readonly #options: HandlerOptions;
+  #sink: BodySink | undefined;
+  #abort: ((reason?: Error) => void) | undefined;
+  #isOver = false;
+
+  constructor(options: HandlerOptions) {
+    this.#options = options;
+  }
+
+  /** Ends the transfer. */
+  end(reason: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#options.reject(reason);
+    this.#abort?.();
+  }
+
+  /** The connection is there, and the request is about to be sent. */
+  onConnect(abort: (reason?: Error) => void): void {
+    this.#abort = abort;
+    if (this.#isOver) abort();
+  }
+
+  onHeaders(status: number, raw: readonly Buffer[]): boolean {
+    // Answers of the class 1xx come before the one that counts.
+    if (status < 200 || this.#isOver) return true;
+    const header = (name: string): string | undefined => {
+      for (let at = 0; at + 1 < raw.length; at += 2) {
+        if (raw[at]!.length === name.length && raw[at]!.toString('latin1').toLowerCase() === name) {
+          return raw[at + 1]!.toString('latin1');
+        }
+      }
+      return undefined;
+    };
+    try {
+      const found = this.#options.begin({ url: this.#options.url, status, header });
+      if (typeof found === 'function') this.#sink = found;
+      else {
+        // The body of a redirect is not needed.
+        this.#isOver = true;
+        this.#options.resolve(found);
+        this.#abort?.();
+      }
+    } catch (error) {
+      this.end(error);
+    }
+    return true;
+  }
+
+  onData(part: Buffer): boolean {
+    if (this.#isOver) return true;
+    try {
+      this.#sink?.(part);
+    } catch (error) {
+      this.end(error);
+    }
+    return true;
+  }
+
+  onComplete(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#options.resolve(undefined);
+  }
+
+  onError(error: Error): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#options.reject(this.#options.explain(error));
+  }
 }
 
 /** The address that an answer redirects to (RFC 9110 §15.4); undefined if it does not redirect. */
-function redirectOf({ status, header }: HttpResponse, from: URL): URL | undefined {
+function redirectOf({ status, header }: HttpHead, from: URL): URL | undefined {
   const location = [301, 302, 303, 307, 308].includes(status) ? header('location') : undefined;
   if (location === undefined) return undefined;
   if (!URL.canParse(location, from)) throw new HttpRefusal('it redirects to an address that is no URL');
@@ -176,7 +266,7 @@ function withoutSecrets(headers: Readonly<Record<string, string>>): Record<strin
 const untrusted = /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
 
 /** Turns an error that another attempt will not change into an {@link HttpRefusal}. */
-function lasting(error: unknown, proxy: HttpLocation | undefined): never {
+function lasting(error: unknown, proxy: HttpLocation | undefined): unknown {
   // undici wraps what a proxy's certificate lacks.
   const isWrapped = errnoOf(error) === 'UND_ERR_PRX_TLS';
   const inner: unknown = isWrapped && error instanceof Error ? error.cause : error;
@@ -184,11 +274,11 @@ function lasting(error: unknown, proxy: HttpLocation | undefined): never {
   const whose = isWrapped ? `of the proxy ${proxy?.shown ?? ''}: ` : '';
   if (untrusted.test(code)) {
     const advice = 'add its certificate authority with NODE_EXTRA_CA_CERTS=FILE';
-    throw new HttpRefusal(`${whose}its certificate is not trusted (${messageOf(inner)}): ${advice}`, { cause: error });
+    return new HttpRefusal(`${whose}its certificate is not trusted (${messageOf(inner)}): ${advice}`, { cause: error });
   }
   if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) {
-    throw new HttpRefusal('it does not speak TLS there: check the address', { cause: error });
+    return new HttpRefusal('it does not speak TLS there: check the address', { cause: error });
   }
-  if (proxy === undefined || error instanceof HttpRefusal || code === '') throw error;
-  throw new Error(`through the proxy ${proxy.shown}: ${connectionFailure(error)}`, { cause: error });
+  if (proxy === undefined || code === '') return error;
+  return new Error(`through the proxy ${proxy.shown}: ${connectionFailure(error)}`, { cause: error });
 }

@@ -2,12 +2,14 @@
 import { onAbort } from '../../base/abort.js';
 
 export class Silence {
-  readonly #controller = new AbortController();
   readonly #ms: number;
   readonly #unwatch: () => void;
   /** When the transfer ends at the latest, in ms of performance.now(). */
-  readonly #end: number;
+  readonly #last: number;
+  #heardAt = performance.now();
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #end: ((reason: Error) => void) | undefined;
+  #reason: Error | undefined;
   #passed = false;
 
   /**
@@ -15,16 +17,12 @@ export class Silence {
    * @param parent signal whose abort also ends the transfer
    * @param wholeMs longest time of the transfer in ms
    */
-  constructor(ms: number, parent: AbortSignal, wholeMs = Infinity) {
+  constructor(ms: number, parent: AbortSignal, wholeMs: number) {
     this.#ms = ms;
-    this.#end = performance.now() + wholeMs;
-    this.#unwatch = onAbort(parent, () => this.#controller.abort(parent.reason));
-    if (parent.aborted) this.#controller.abort(parent.reason);
-    else this.heard();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
+    this.#last = this.#heardAt + wholeMs;
+    this.#unwatch = onAbort(parent, () => this.#over(parent.reason as Error));
+    if (parent.aborted) this.#over(parent.reason as Error);
+    else this.#wait();
   }
 
   /** True if one of the two times was exceeded. */
@@ -34,18 +32,33 @@ export class Silence {
 
   /** The other side said something: the time begins anew. */
   readonly heard = (): void => {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(
-      () => {
-        this.#passed = true;
-        this.#controller.abort(new DOMException('the server is silent', 'TimeoutError'));
-      },
-      Math.max(0, Math.min(this.#ms, this.#end - performance.now())),
-    );
+    this.#heardAt = performance.now();
+  };
+
+  /** Takes the function that ends the transfer. Calls it at once if the transfer is over. */
+  readonly endBy = (end: (reason: Error) => void): void => {
+    this.#end = end;
+    if (this.#reason) end(this.#reason);
   };
 
   end(): void {
     clearTimeout(this.#timer);
     this.#unwatch();
+  }
+
+  /** Checks when the time may be over, not at each part: a timer costs more than a part. */
+  #wait(): void {
+    const left = Math.min(this.#heardAt + this.#ms, this.#last) - performance.now();
+    if (left > 0) {
+      this.#timer = setTimeout(() => this.#wait(), left);
+      return;
+    }
+    this.#passed = true;
+    this.#over(new DOMException('the server is silent', 'TimeoutError'));
+  }
+
+  #over(reason: Error): void {
+    this.#reason = reason;
+    this.#end?.(reason);
   }
 }

@@ -6,8 +6,8 @@ import { AwsV4Signer } from 'aws4fetch';
 import { usageError } from '../../../base/errors.js';
 import { visible } from '../../../base/printable.js';
 import type { BlockDevice } from '../../../block/device.js';
-import type { Send } from '../exchange.js';
-import { openSigned, type OpenHttpOptions } from '../open.node.js';
+import { openObject, type Authorize, type OpenHttpOptions } from '../open.js';
+import { nodeSender } from '../send.node.js';
 import { s3Settings, type S3Settings } from './settings.node.js';
 
 /** @throws FarbusError if the object cannot be read */
@@ -16,7 +16,7 @@ export async function openS3(text: string, options: OpenHttpOptions = {}): Promi
   if (bucket === undefined || key === undefined) throw usageError(`${visible(text)}: expected s3://BUCKET/KEY`);
   const settings = await s3Settings(process.env);
   const location = { url: urlOf(settings, bucket, key), shown: visible(text), authorization: undefined };
-  return await openSigned(location, options, (send) => signed(send, settings));
+  return await openObject(location, await nodeSender(location.url), options, signer(settings));
 }
 
 /** Path-style at an endpoint of one's own, where host names of buckets seldom exist. */
@@ -27,13 +27,12 @@ function urlOf({ endpoint, region }: S3Settings, bucket: string, key: string): s
   return `${endpoint.replace(/\/+$/, '')}/${bucket}/${path}`;
 }
 
-function signed(send: Send, { keys, region }: S3Settings): Send {
-  if (!keys) return send;
+function signer({ keys, region }: S3Settings): Authorize | undefined {
+  if (!keys) return undefined;
   // Keeps the derived key of the day.
   const cache = new Map<string, ArrayBuffer>();
-  return async (url, { headers, signal }) => {
-    const signer = new AwsV4Signer({ url, headers, service: 's3', region, cache, ...keys });
-    const request = await signer.sign();
-    return await send(request.url.href, { headers: Object.fromEntries(request.headers), signal });
+  return async (url, headers) => {
+    const request = await new AwsV4Signer({ url, headers, service: 's3', region, cache, ...keys }).sign();
+    return Object.fromEntries(request.headers);
   };
 }
