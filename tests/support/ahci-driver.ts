@@ -5,7 +5,7 @@ import { AhciController, type AhciOptions } from '../../src/device/ahci/controll
 import { AtaCommand } from '../../src/spec/ata.js';
 import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/spec/ahci.js';
 import type { SataDevice } from '../../src/device/ata/sata-device.js';
-import { TestMemory } from './guest-memory.js';
+import { driverMemory } from './guest-memory.js';
 import { nextIteration } from './event-loop.js';
 
 /** An ATA command, as a test states it. */
@@ -55,7 +55,7 @@ const tableSize = 0x80 + 512 * 16;
 const endMs = 20_000;
 
 export class AhciDriver {
-  readonly memory = new TestMemory(16 << 20);
+  readonly memory = driverMemory(16 << 20);
   readonly controller: AhciController;
   /** Level of the interrupt line, and the number of rising edges. */
   line = false;
@@ -132,10 +132,10 @@ export class AhciDriver {
       tables: this.allocate(32 * tableSize),
     };
     const { list, fis } = this.#ports[port];
-    this.setPort('clb', list, port);
-    this.setPort('clbu', 0, port);
-    this.setPort('fb', fis, port);
-    this.setPort('fbu', 0, port);
+    this.setPort('clb', list % 2 ** 32, port);
+    this.setPort('clbu', Math.floor(list / 2 ** 32), port);
+    this.setPort('fb', fis % 2 ** 32, port);
+    this.setPort('fbu', Math.floor(fis / 2 ** 32), port);
     this.setPort('serr', 0xffffffff, port);
     this.setPort('is', 0xffffffff, port);
     this.setPort('ie', 0xfdc000ff, port);
@@ -179,8 +179,7 @@ export class AhciDriver {
     const head = this.memory.data(header, 32);
     head.setUint32(0, (5 | flags | (prdt.length << 16)) >>> 0, true);
     head.setUint32(4, 0, true);
-    head.setUint32(8, table, true);
-    head.setUint32(12, 0, true);
+    head.setBigUint64(8, BigInt(table), true);
     const high = Math.floor(lba / 0x1000000);
     const fis = this.memory.at(table, 0x80).fill(0);
     fis.set([0x27, command.control === undefined ? 0x80 : 0, command.command, features & 0xff]);
@@ -190,8 +189,7 @@ export class AhciDriver {
     if (packet) fis.set(packet, 0x40);
     prdt.forEach(([address, length], i) => {
       const entry = this.memory.data(table + 0x80 + i * 16, 16);
-      entry.setUint32(0, address, true);
-      entry.setUint32(4, 0, true);
+      entry.setBigUint64(0, BigInt(address), true);
       entry.setUint32(12, length - 1, true);
     });
   }

@@ -4,7 +4,29 @@
  */
 import type { GuestMemory } from '../../src/machine/guest-memory.js';
 
-export class TestMemory implements GuestMemory {
+/** Guest memory as the drivers of tests use it. */
+export interface DriverMemory extends GuestMemory {
+  readonly writes: { address: number; length: number }[];
+  /** Address of new page-aligned memory for a driver. */
+  allocate(length: number): number;
+  /** A view for the test itself, at a guest-physical address. */
+  at(address: number, length: number): Uint8Array;
+  data(address: number, length: number): DataView;
+}
+
+let make: (size: number) => DriverMemory = (size) => new TestMemory(size);
+
+/** Memory of at least `size` bytes for a driver. */
+export function driverMemory(size: number): DriverMemory {
+  return make(size);
+}
+
+/** From now on, the drivers of this test file get other memory. */
+export function useMemory(other: (size: number) => DriverMemory): void {
+  make = other;
+}
+
+export class TestMemory implements DriverMemory {
   readonly size: number;
   readonly writes: { address: number; length: number }[] = [];
   readonly #bytes: Uint8Array;
@@ -25,7 +47,6 @@ export class TestMemory implements GuestMemory {
     if (this.writes.length > 1000) this.writes.length = 0;
   }
 
-  /** Address of new page-aligned memory for a driver. */
   allocate(length: number): number {
     const at = this.#next;
     this.#next += Math.ceil(length / 4096) * 4096;
@@ -33,7 +54,6 @@ export class TestMemory implements GuestMemory {
     return at;
   }
 
-  /** A view for the test itself, at a guest-physical address. */
   at(address: number, length: number): Uint8Array {
     return this.view(address, length)!;
   }

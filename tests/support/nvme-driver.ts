@@ -5,7 +5,7 @@ import { NvmeController } from '../../src/device/nvme/controller.js';
 import type { NvmeOptions } from '../../src/device/nvme/options.js';
 import { AdminOpcode, Cns, Register } from '../../src/spec/nvme.js';
 import type { BlockDevice } from '../../src/block/device.js';
-import { TestMemory } from './guest-memory.js';
+import { driverMemory } from './guest-memory.js';
 
 export interface TestCommand {
   opcode: number;
@@ -58,7 +58,7 @@ const testIdentity = {
 const readyMs = 30_000;
 
 export class NvmeDriver {
-  readonly memory = new TestMemory(16 << 20);
+  readonly memory = driverMemory(16 << 20);
   readonly controller: NvmeController;
   /** Level of the interrupt line, and the number of rising edges. */
   line = false;
@@ -144,10 +144,10 @@ export class NvmeDriver {
   async enable(): Promise<void> {
     const queue = this.#queue(0, 32);
     this.write(Register.aqa, 31 | (31 << 16));
-    this.write(Register.asq, queue.sq);
-    this.write(Register.asq + 4, 0);
-    this.write(Register.acq, queue.cq);
-    this.write(Register.acq + 4, 0);
+    this.write(Register.asq, queue.sq % 2 ** 32);
+    this.write(Register.asq + 4, Math.floor(queue.sq / 2 ** 32));
+    this.write(Register.acq, queue.cq % 2 ** 32);
+    this.write(Register.acq + 4, Math.floor(queue.cq / 2 ** 32));
     this.write(Register.cc, 1 | (6 << 16) | (4 << 20));
     await this.waitReady(true);
   }

@@ -294,11 +294,11 @@ describe('errors (§6)', () => {
     driver.memory.at(table, 0x80).set(driver.memory.at(driver.places(0).table, 0x80));
     for (let i = 0; i < 65535; i++) {
       const entry = driver.memory.data(table + 0x80 + i * 16, 16);
-      entry.setUint32(0, at + (65534 - i) * 2, true);
+      entry.setBigUint64(0, BigInt(at + (65534 - i) * 2), true);
       entry.setUint32(12, 1, true);
     }
     header.setUint32(0, (5 | (65535 << 16)) >>> 0, true);
-    header.setUint32(8, table, true);
+    header.setBigUint64(8, BigInt(table), true);
     driver.setPort('ci', 1);
     expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 255 * 512 });
     expect([...driver.memory.at(at + 65534 * 2, 2)]).toEqual([...pattern(size).subarray(0, 2)]);
@@ -480,13 +480,13 @@ describe('pause, save and restore', () => {
     expect(driver.port('sact')).toBe(2);
     expect(driver.port('ci')).toBe(2);
     const state = JSON.parse(JSON.stringify(driver.controller.save())) as ReturnType<typeof driver.controller.save>;
-    const other = new AhciDriver([disk(new MemoryDevice(pattern(size)))]);
-    other.memory.at(0, other.memory.size).set(driver.memory.at(0, driver.memory.size));
+    const { memory } = driver;
+    const other = new AhciDriver([disk(new MemoryDevice(pattern(size)))], { memory });
     other.controller.restore(state);
     expect(other.line).toBe(true);
     other.controller.resume();
     for (let i = 0; i < 5; i++) await nextIteration();
     expect(other.port('sact')).toBe(0);
-    expect(other.memory.at(at, 8192)).toEqual(pattern(size).subarray(0, 8192));
+    expect(memory.at(at, 8192)).toEqual(pattern(size).subarray(0, 8192));
   });
 });

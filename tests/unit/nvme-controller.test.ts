@@ -84,7 +84,7 @@ describe('admin commands (§5)', () => {
     const cases: [TestCommand, number][] = [
       [{ opcode: 0x7f }, Status.invalidOpcode],
       [{ opcode: AdminOpcode.identify, prp1: page, dword10: 0x77 }, Status.invalidField],
-      [{ opcode: AdminOpcode.identify, prp1: 0x7fff_f000, dword10: 1 }, Status.dataTransferError],
+      [{ opcode: AdminOpcode.identify, prp1: driver.memory.size, dword10: 1 }, Status.dataTransferError],
       [{ opcode: AdminOpcode.identify, prp1: page + 2, dword10: 1 }, Status.invalidPrpOffset],
       [{ opcode: AdminOpcode.identify, prp1: page, dword10: 1, dword0: 1 << 14 }, Status.invalidField],
       [{ opcode: AdminOpcode.createCq, prp1: page, dword10: 0 | (7 << 16), dword11: 1 }, Status.invalidQueueIdentifier],
@@ -249,10 +249,10 @@ describe('the NVM command set (§6)', () => {
       [{ opcode: NvmOpcode.read, prp1: buffer, dword11: 0xffffffff }, Status.lbaOutOfRange],
       [{ opcode: NvmOpcode.read, prp1: buffer, nsid: 7 }, Status.invalidNamespace],
       [{ opcode: NvmOpcode.read, prp1: buffer, dword0: 1 << 8 }, Status.invalidField],
-      [{ opcode: NvmOpcode.read, prp1: 0x7000_0000 }, Status.dataTransferError],
+      [{ opcode: NvmOpcode.read, prp1: driver.memory.size }, Status.dataTransferError],
       [{ opcode: NvmOpcode.read, prp1: buffer, dword12: 0xffff }, Status.lbaOutOfRange],
       [{ opcode: NvmOpcode.read, prp1: buffer, prp2: buffer + 4, dword12: 100 }, Status.invalidPrpOffset],
-      [{ opcode: NvmOpcode.read, prp1: buffer, prp2: 0x7000_0000, dword12: 100 }, Status.dataTransferError],
+      [{ opcode: NvmOpcode.read, prp1: buffer, prp2: driver.memory.size, dword12: 100 }, Status.dataTransferError],
       [{ opcode: NvmOpcode.write, prp1: buffer, prp2: buffer + 8, dword12: 15 }, Status.invalidPrpOffset],
       [{ opcode: 0x55, prp1: buffer }, Status.invalidOpcode],
     ];

@@ -53,7 +53,7 @@ describe('the offer', () => {
     expect(await status(page + 4, page)).toBe(Status.invalidPrpOffset);
     expect(await status(page, page + 2048)).toBe(Status.invalidPrpOffset);
     expect(await status(0xfffff000, page)).toBe(Status.dataTransferError);
-    expect(await status(page, 0x1000000)).toBe(Status.dataTransferError);
+    expect(await status(page, driver.memory.size)).toBe(Status.dataTransferError);
     expect(driver.watched).toEqual([]);
   });
 });
