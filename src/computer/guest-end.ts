@@ -5,8 +5,14 @@ import type { EngineEnd } from '../machine/engine.js';
 export const endText: Readonly<Record<EngineEnd, string>> = {
   halted: 'has halted',
   reset: 'asked for a restart',
+  tripleFault: 'made a triple fault: its system could not handle an exception',
   failed: 'reached a state in which the engine cannot continue',
 };
+
+/** True if the guest did not want to end: a script must not take it for success. */
+export function isBadEnd(why: EngineEnd): boolean {
+  return why === 'failed' || why === 'tripleFault';
+}
 
 /** The end in one sentence. */
 export function describeEnd(why: EngineEnd, detail?: string, subject = 'the guest'): string {

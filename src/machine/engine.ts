@@ -78,10 +78,11 @@ export interface MsixPlace {
 }
 
 /**
- * Reason why a guest ended by itself: halted with interrupts off, asked for a reset, or made the
- * engine fail.
+ * Reason why a guest ended by itself: halted with interrupts off, asked for a reset, made a triple
+ * fault (an exception whose handling fails twice, after which a processor stops), or made the
+ * engine fail. v86 reports a triple fault as `failed`.
  */
-export type EngineEnd = 'halted' | 'reset' | 'failed';
+export type EngineEnd = 'halted' | 'reset' | 'tripleFault' | 'failed';
 
 /** A PCI function with one memory BAR, to be put on the board. */
 export interface PciFunction {

@@ -11,7 +11,7 @@ import type { BlockDevice } from '../../block/device.js';
 import { LeaseArbiter } from '../../block/filters/lease.js';
 import type { Computer } from '../../computer/computer.js';
 import type { ClientDrive } from '../../computer/drives.js';
-import { describeEnd } from '../../computer/guest-end.js';
+import { describeEnd, isBadEnd } from '../../computer/guest-end.js';
 import { SharedAdapter } from '../../computer/shared-adapter.js';
 import type { Architecture } from '../../guest/lock.node.js';
 import type { Work } from '../../base/work.js';
@@ -160,7 +160,7 @@ class SiteComputer implements RunningComputer {
     if (this.#over as boolean) return;
     computer.onSerial(collectBytes((bytes) => this.#events.output(bytes)));
     void computer.ended.then((why) =>
-      this.#end(why === 'failed' ? 'failed' : 'ended', describeEnd(why, computer.endDetail, 'it')),
+      this.#end(isBadEnd(why) ? 'failed' : 'ended', describeEnd(why, computer.endDetail, 'it')),
     );
     this.#state('booting', guest.version);
     const started = await startGuest(computer, guest, snapshot, memory, {

@@ -2,7 +2,7 @@
 import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { ClientComputer } from '../../computer/client.js';
-import { describeEnd } from '../../computer/guest-end.js';
+import { describeEnd, isBadEnd } from '../../computer/guest-end.js';
 import { startGuest, type Guest } from '../../app/computer/start.js';
 import { noBootText, nothingToBoot } from './run-firmware.js';
 import { guestOutput } from '../ui/guest-output.js';
@@ -80,7 +80,7 @@ export async function interactive(session: Session, wantsScreen: boolean): Promi
     await Promise.race([start(session), over]);
     const why = await over;
     hide();
-    if (why === 'failed') throw new FarbusError(describeEnd(why, computer.endDetail));
+    if (why !== 'left' && isBadEnd(why)) throw new FarbusError(describeEnd(why, computer.endDetail));
     if (why !== 'left') log.log('info', describeEnd(why, computer.endDetail));
     else io.stderr.write('\n');
     return 0;
@@ -107,7 +107,7 @@ export async function background(session: Session, booted: () => Promise<void>):
     await Promise.race([start(session), early]);
     await booted();
     const why = await over;
-    if (why === 'failed') throw new FarbusError(describeEnd(why, computer.endDetail));
+    if (isBadEnd(why)) throw new FarbusError(describeEnd(why, computer.endDetail));
     log.log('info', describeEnd(why, computer.endDetail));
     return 0;
   } finally {

@@ -139,7 +139,7 @@ class KvmEngine implements Engine {
     const runSize = system.control(this.#kvm, Request.getVcpuMmapSize, 0);
     const host = {
       board: this.#board,
-      onEnd: (why: VcpuEnd, detail: string) => this.#end(why === 'tripleFault' ? 'reset' : 'failed', detail),
+      onEnd: (why: VcpuEnd, detail?: string) => this.#end(why, detail),
     };
     const cpuid = supportedCpuid(this.#kvm);
     const { processors = 1 } = this.#options;

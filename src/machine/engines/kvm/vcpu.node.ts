@@ -10,15 +10,15 @@ import { Exit, Regs, Request, Run, Sregs } from './abi.js';
 import type { Board } from './board/board.js';
 import { answerPort, load, store } from './run-page.js';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
-import type { EngineExits } from '../../engine.js';
+import type { EngineEnd, EngineExits } from '../../engine.js';
 import { VcpuState, type VcpuMessage, type VcpuStart } from './vcpu-state.js';
 
 /** Why a processor cannot go on. */
-export type VcpuEnd = 'tripleFault' | 'failed';
+export type VcpuEnd = Extract<EngineEnd, 'tripleFault' | 'failed'>;
 
 export interface VcpuHost {
   readonly board: Board;
-  onEnd(why: VcpuEnd, detail: string): void;
+  onEnd(why: VcpuEnd, detail?: string): void;
 }
 
 export class Vcpu {
@@ -175,7 +175,7 @@ export class Vcpu {
         return;
       case Exit.shutdown:
       case Exit.systemEvent:
-        return this.#endWith('tripleFault', 'triple fault');
+        return this.#endWith('tripleFault');
       case Exit.internalError:
         return this.#endWith('failed', internalError(this.#run.getUint32(Run.suberror, true)));
       default:
@@ -183,7 +183,7 @@ export class Vcpu {
     }
   }
 
-  #endWith(why: VcpuEnd, detail: string): void {
+  #endWith(why: VcpuEnd, detail?: string): void {
     this.#held = true;
     this.#host.onEnd(why, detail);
   }
