@@ -5,7 +5,7 @@
  * operating system meanwhile, all on one Ethernet segment. At the end, standard tools verify the
  * images on the server's side.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,11 +21,12 @@ import type { ComputerPlan } from '../../site/plan.js';
 import { macOf } from '../../app/config/site.js';
 import type { ClientComputer } from '../../computer/client.js';
 import type { ComputerCounts } from '../../computer/computer.js';
-import { cacheFolder } from '../../guest/cache.node.js';
+import { cacheFolder, sha256 } from '../../guest/cache.node.js';
 import { markUsed } from '../../guest/cache-use.node.js';
 import { Programs } from '../../guest/programs.node.js';
 import type { OnProgress } from '../../guest/progress.js';
 import type { Tool } from '../../guest/tools.node.js';
+import { chooseEngine, type EngineChoice } from '../../app/computer/engine-choice.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from '../../app/computer/start.js';
 import { DemoServer } from './demo-server.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
@@ -46,8 +47,8 @@ export const command = defineCommand({
   usage: ['[--fresh] [--keep]'],
   about: `
     Makes two disk images (ext4 and vfat) with files on them and starts two computers that an Ethernet segment joins, each
-    with an unmodified i386 kernel of Debian on its own hypervisor, one with Debian 12 and one with Debian 11. The
-    hypervisor of the server computer (OS 2), in a process of its own, serves the images; they are the two NVMe disks of
+    with an unmodified kernel of Debian on its own hypervisor, one with Debian 12 and one with Debian 11. Where KVM works,
+    the client is a 64-bit computer on this computer's own processor; otherwise both are 32-bit. The hypervisor of the server computer (OS 2), in a process of its own, serves the images; they are the two NVMe disks of
     the client computer (OS 1). OS 1 checks files, copies them from and to the disks and writes others while it pings OS 2.
     Then fsck, debugfs and mtools examine the images. The first run fetches Debian's packages and boots; later runs start
     from snapshots.`,
@@ -57,8 +58,8 @@ export const command = defineCommand({
   run,
 });
 
-/** Memory of the client and of the server computer, in bytes. */
-const memorySize = 192 << 20;
+/** Memory of the client on each engine, and of the server computer, in bytes. */
+const clientMemory = { v86: 192 << 20, kvm: 256 << 20 } as const;
 const serverMemory = 128 << 20;
 /** IP addresses of OS 1 and OS 2. */
 const clientAddress = '10.0.0.1/24';
@@ -85,10 +86,11 @@ interface Content {
 }
 
 async function run({ values }: Given<typeof options>, io: CliIo): Promise<number> {
+  const engine = chooseEngine(undefined, io.env, { lacks: [] });
   const cache = cacheFolder();
   const folder = await makeOwnedFolder(cache, 'demo-');
   const signals = onSignals();
-  const demo = new Demo(io, folder, cache, signals.signal);
+  const demo = new Demo(io, folder, cache, engine, signals.signal);
   try {
     return await signals.during(demo.run(values.fresh));
   } finally {
@@ -112,6 +114,7 @@ class Demo {
   readonly #serverSnapshot: string;
   readonly #progress: ProgressLine;
   readonly #started = performance.now();
+  readonly #engine: EngineChoice;
   readonly #segment = new Hub({ name: 'lan', mtu: 9000 });
   #programs: Programs | undefined;
   #server: DemoServer | undefined;
@@ -119,13 +122,14 @@ class Demo {
   #drives: BlockDevice[] = [];
   #computer: ClientComputer | undefined;
 
-  constructor(io: CliIo, folder: string, cache: string, signal: AbortSignal) {
+  constructor(io: CliIo, folder: string, cache: string, engine: EngineChoice, signal: AbortSignal) {
     this.#io = io;
     this.#signal = signal;
     this.#folder = folder;
     this.#snapshot = join(cache, 'client-demo.snapshot');
     this.#serverSnapshot = join(cache, 'server-demo.snapshot');
     this.#progress = new ProgressLine(io);
+    this.#engine = engine;
   }
 
   async run(fresh: boolean): Promise<number> {
@@ -144,6 +148,7 @@ class Demo {
     });
     const guest = await chooseGuest({
       log,
+      architecture: this.#engine.architecture,
       signal: this.#signal,
       network: true,
       append: `farbus.hostname=client farbus.address=${clientAddress}`,
@@ -163,7 +168,8 @@ class Demo {
     const osTwo = (await this.#server.console.run(whatItIs)).output.trim();
     this.#done(`OS 2 is up${serverUp.detail === '' ? '' : ` ${serverUp.detail}`}: ${osTwo}`);
 
-    this.#say('A client computer: OS 1, on the same Ethernet segment, with the two far disks');
+    const own = this.#engine.name === 'kvm' ? " 64-bit on this computer's own processor (KVM)," : '';
+    this.#say(`A client computer: OS 1,${own} on the same Ethernet segment, with the two far disks`);
     this.#adapter = new SharedAdapter(this.#segment, { mac: macOf('demo', 'client') });
     for (const slot of disks.keys()) {
       this.#drives.push(await connectAoe(this.#adapter.share(initiatorClaim(shelf, slot)), { shelf, slot, log }));
@@ -281,9 +287,11 @@ class Demo {
     const log = stderrLogger(this.#io, true);
     // Each run makes new images. When the guest is saved, it has not read them yet.
     const drives = this.#drives.map((device) => ({ device, assumeSame: true }));
+    const { name: engine } = this.#engine;
+    const memory = clientMemory[engine];
     const start = async (): Promise<StartResult> => {
-      this.#computer = await createComputer(drives, memorySize, { log, adapter: this.#adapter });
-      return startGuest(this.#computer, guest, this.#snapshot, memorySize, { renew: true });
+      this.#computer = await createComputer(drives, memory, { log, adapter: this.#adapter, engine });
+      return startGuest(this.#computer, guest, this.#snapshot, memory, { renew: true });
     };
     return this.#waiting(start());
   }
@@ -381,10 +389,6 @@ or a site of your own:
     const { stdout, env } = this.#io;
     stdout.write(`  ${coloured('done', symbolsOf(env).done, stdout, env)} ${text}\n`);
   }
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** The path of the example that comes with this program, as short as it can be typed here. */
