@@ -229,6 +229,11 @@ export class Computer {
     };
   }
 
+  /** Kind of the engine's snapshots (EngineSnapshots.kind). */
+  get snapshotKind(): string | undefined {
+    return this.#engine.snapshots?.kind;
+  }
+
   /**
    * Saves the computer: processor, memory, board and logical devices. The guest is paused
    * meanwhile, and no command is in flight.
@@ -261,7 +266,8 @@ export class Computer {
    */
   async restore(snapshot: Snapshot, key: string): Promise<void> {
     const engine = this.#snapshots();
-    if (snapshot.key !== key) throw new SnapshotError('it is of another kernel, command line or version');
+    if (snapshot.key !== key)
+      throw new SnapshotError('it is of another engine, another kernel, command line or version');
     const now = this.#drives();
     if (snapshot.drives.length !== now.length) {
       throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
@@ -270,7 +276,12 @@ export class Computer {
     await Promise.all(snapshot.drives.map((then, i) => checkSame(then, now[i]!)));
     this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
     await engine.restore(snapshot.engine);
-    this.#devices.restore(snapshot.devices);
+    try {
+      this.#devices.restore(snapshot.devices);
+    } catch (error) {
+      // The engine is the snapshot's already, so that this computer cannot boot any more.
+      throw new FarbusError('the states of its devices are damaged', { cause: error });
+    }
     this.#steps.step(0, this.#figure.system, 'the operating system continues from a snapshot');
     this.#devices.resume();
     this.#engine.start();

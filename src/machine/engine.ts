@@ -154,9 +154,17 @@ export interface DescriptorRegisters {
 
 /** Snapshots of an engine. Both calls only while it is paused. */
 export interface EngineSnapshots {
+  /**
+   * Engine, version of its states and number of processors: a state of another kind cannot be
+   * restored. Default: the version of v86.
+   */
+  readonly kind?: string | undefined;
   /** State of processors, memory and board. Our own devices save their state themselves. */
   save(): Promise<Uint8Array>;
-  /** @throws Error if the state is not one of this engine's */
+  /**
+   * @throws SnapshotError if the state is not one of this engine's, or of another processor; then
+   *   nothing has changed. Another Error if the machine is of no use afterwards.
+   */
   restore(state: Uint8Array): Promise<void>;
 }
 

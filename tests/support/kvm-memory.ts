@@ -9,7 +9,7 @@ const page = 4096;
 
 export class KvmDriverMemory extends KvmMemory implements DriverMemory {
   readonly writes: { address: number; length: number }[] = [];
-  /** Next addresses at the beginning and above 4 GiB; and the end of what is free up to the hole. */
+  /** Next addresses at the beginning and above 4 GiB; and the end of free memory up to the hole. */
   readonly #next = [0x100000, 2 ** 32];
   #end = lowMemoryEnd;
   #turn = 0;

@@ -24,7 +24,7 @@ function choose(state: KvmState, word?: string, needs: Partial<EngineNeeds> = {}
 describe('without a choice of the user', () => {
   it('is v86, without a word, where KVM cannot be used', () => {
     expect(choose(none)).toMatchObject({ name: 'v86', architecture: 'i386', why: undefined });
-    expect(choose(none, undefined, { lacks: ['--snapshot'] }).why).toBeUndefined();
+    expect(choose(none, undefined, { lacks: ['--debian 11'] }).why).toBeUndefined();
   });
 
   it('is KVM where it works', () => {
@@ -33,7 +33,7 @@ describe('without a choice of the user', () => {
   });
 
   it.each<[needs: Partial<EngineNeeds>, why: string]>([
-    [{ lacks: ['--snapshot'] }, 'engine v86: the KVM engine cannot do --snapshot yet'],
+    [{ lacks: ['--debian 11'] }, 'engine v86: the KVM engine cannot do --debian 11 yet'],
     [{ bios: true }, 'engine v86: a system that the firmware boots may need a screen, which KVM has not yet'],
     [{ kernel: kernel('32', 0) }, 'engine v86: the kernel is for 32-bit processors'],
     [{ kernel: '/nonexistent' }, 'engine v86: the kernel is for 32-bit processors'],
@@ -61,7 +61,7 @@ it('obeys the user, by option before FARBUS_ENGINE, and says what auto has chose
   expect(choose(true, 'auto').why).toBe('engine kvm');
   expect(choose(none, 'auto').why).toBe(`engine v86, because KVM cannot be used: ${none}`);
   expect(() => choose(none, 'kvm')).toThrow(`KVM cannot be used: ${none}; --engine v86 works everywhere`);
-  expect(() => choose(true, 'kvm', { lacks: ['--snapshot'] })).toThrow('the KVM engine cannot do --snapshot yet');
+  expect(() => choose(true, 'kvm', { lacks: ['--debian 11'] })).toThrow('the KVM engine cannot do --debian 11 yet');
   expect(() => choose(true, undefined, {}, { FARBUS_ENGINE: 'x' })).toThrow('FARBUS_ENGINE is "x"');
 });
 

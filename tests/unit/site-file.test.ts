@@ -96,8 +96,8 @@ describe('a site file', () => {
 
   it('refuses an engine that cannot do what the computer needs', () => {
     const engineHere = (text: string, env = {}) => engineOf(read(text).computers[0]!, env);
-    const free = 'computers:\n  a: {role: client, snapshot: x}\n';
-    expect(() => engineHere(free, { FARBUS_ENGINE: 'kvm' })).toThrow('a: the KVM engine cannot do snapshot yet');
+    const free = 'computers:\n  a: {role: client, system: {debian: 11}}\n';
+    expect(() => engineHere(free, { FARBUS_ENGINE: 'kvm' })).toThrow('a: the KVM engine cannot do debian: 11 yet');
     const large = 'computers:\n  a: {role: client, memory: 2G}\n';
     const refusal = expect.objectContaining({
       kind: 'usage',
@@ -135,8 +135,8 @@ describe('a site file', () => {
     ],
     ['engine: qemu\ncomputers:\n  a: {role: client}\n', 'site.yaml:1: engine: expected v86 or kvm or auto'],
     [
-      'engine: kvm\ncomputers:\n  a: {role: client, snapshot: x}\n',
-      'site.yaml:3: computers.a: engine: the KVM engine cannot do snapshot yet: leave it out, or take v86',
+      'engine: kvm\ncomputers:\n  a: {role: client, system: {debian: 11}}\n',
+      'site.yaml:3: computers.a: engine: the KVM engine cannot do debian: 11 yet: leave it out, or take v86',
     ],
     [
       'computers:\n  a: {role: client, engine: kvm, system: {debian: 11}}\n',

@@ -264,7 +264,8 @@ export async function startGuest(
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
-  const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), engineVersion(), mac);
+  const kind = computer.snapshotKind ?? v86Version();
+  const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), kind, mac);
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
   if (file) await checkOutputFolder(file.path);
   const restored = file !== undefined && (await goOnFrom(computer, file));
@@ -318,8 +319,8 @@ function v86Module(): string {
   return createRequire(import.meta.url).resolve('v86');
 }
 
-/** The engine's version; snapshots depend on it. */
-function engineVersion(): string {
+/** The version of v86; its snapshots depend on it. */
+function v86Version(): string {
   const file = join(dirname(v86Module()), '../package.json');
   return `v86 ${(createRequire(import.meta.url)(file) as { version: string }).version}`;
 }

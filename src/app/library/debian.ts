@@ -143,11 +143,7 @@ export async function startDebian(options: DebianOptions = {}): Promise<DebianCo
     for (const drive of options.drives ?? []) drives.push(await openDrive(drive, opening, media));
     const plans = drives.map(planDrive);
     const has = (bus: string): boolean => plans.some((plan) => plan.bus === bus);
-    const lacks = [
-      ...(snapshot === undefined ? [] : ['snapshots']),
-      ...(options.release === 11 ? ['Debian 11'] : []),
-      ...(has('ide') ? ['bus=ide'] : []),
-    ];
+    const lacks = [...(options.release === 11 ? ['Debian 11'] : []), ...(has('ide') ? ['bus=ide'] : [])];
     const engine = chooseEngine(options.engine, process.env, { lacks, memory: options.memory });
     checkMachine(engine, options.memory ?? 0, processors);
     const guest = await chooseGuest({

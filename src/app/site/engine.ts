@@ -4,13 +4,9 @@ import type { ComputerPlan } from '../../site/plan.js';
 import { checkMachine, chooseEngine, type EngineChoice } from '../computer/engine-choice.js';
 
 /** Parts of a computer's plan that the KVM engine cannot do yet, in the words of the site file. */
-export function beyondKvm({ system, snapshot, drives }: ComputerPlan): string[] {
+export function beyondKvm({ system, drives }: ComputerPlan): string[] {
   const ide = drives.some((drive) => drive.kind === 'text' && drive.bus === 'ide');
-  return [
-    ...(system.debian === 11 && system.kernel === undefined ? ['debian: 11'] : []),
-    ...(snapshot === undefined ? [] : ['snapshot']),
-    ...(ide ? ['bus=ide'] : []),
-  ];
+  return [...(system.debian === 11 && system.kernel === undefined ? ['debian: 11'] : []), ...(ide ? ['bus=ide'] : [])];
 }
 
 /**

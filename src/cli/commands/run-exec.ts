@@ -29,8 +29,6 @@ export interface ExecOptions {
   readonly snapshot: string | undefined;
   /** The engine, in words that complete "the guest boots". */
   readonly where: string;
-  /** True if the engine can save and restore snapshots. */
-  readonly canSave: boolean;
   readonly command: string;
   readonly json: boolean;
   /** Time limit for boot and command together; undefined for no limit on the command. */
@@ -70,8 +68,7 @@ export async function execute(options: ExecOptions): Promise<number> {
   }
 }
 
-function bootText({ snapshot, where, canSave }: ExecOptions): string {
-  if (!canSave) return `the guest boots ${where}`;
+function bootText({ snapshot, where }: ExecOptions): string {
   if (snapshot === undefined) return `the guest boots ${where}; with --snapshot FILE it does so only once`;
   return existsSync(snapshot)
     ? `the guest starts from its snapshot ${where}`

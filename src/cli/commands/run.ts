@@ -186,11 +186,11 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
   if (operands.length > 0) throw usageError(`${operands[0]!} is not an option; did you mean --drive ${operands[0]!}?`);
   const values = await withProfile(onLine, given, io);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
+  checkFirmware(values);
   const own = values.kernel === undefined ? firmwareOption(values) : '--kernel';
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
   }
-  checkFirmware(values);
   const timeoutSeconds =
     values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
   if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
@@ -291,8 +291,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     if (command === undefined) return await Promise.race([signals.received, interactive(session, wantsScreen)]);
     const { signal } = signals;
     const { quiet } = values;
-    const canSave = engine.name === 'v86';
-    const exec = { io, computer, guest, memory, snapshot, where, canSave, command, json, timeoutSeconds };
+    const exec = { io, computer, guest, memory, snapshot, where, command, json, timeoutSeconds };
     return await execute({ ...exec, signal, log, quiet });
   } finally {
     progress.clear();
@@ -314,10 +313,9 @@ function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {
 }
 
 /** Needs of these options that the KVM engine does not meet yet. */
-function beyondKvm({ snapshot, debian, screen }: RunValues, drives: readonly ClientDrive[]): string[] {
+function beyondKvm({ debian, screen }: RunValues, drives: readonly ClientDrive[]): string[] {
   return [
     ...(screen ? ['a screen'] : []),
-    ...(snapshot === undefined ? [] : ['--snapshot']),
     ...(debian === '11' ? ['--debian 11'] : []),
     ...(drives.some(({ bus }) => bus === 'ide') ? ['bus=ide'] : []),
   ];

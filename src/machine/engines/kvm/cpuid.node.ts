@@ -52,6 +52,24 @@ export function cpuidOf(supported: Uint8Array, place: Place): Uint8Array {
   return encode(entries);
 }
 
+/** Leaves with the processor's name: 48 characters in EAX, EBX, ECX and EDX. */
+const nameLeaves = [0x80000002, 0x80000003, 0x80000004];
+
+/** The name of the host's processor; the name of its maker if it has none. */
+export function processorName(supported: Uint8Array): string {
+  const entries = decode(supported);
+  const words = (leaf: number, fields: readonly ('eax' | 'ebx' | 'ecx' | 'edx')[]) => {
+    const entry = entries.find((one) => one.leaf === leaf);
+    return entry ? fields.map((field) => entry[field]) : [];
+  };
+  const text = (numbers: readonly number[]) =>
+    String.fromCharCode(...new Uint8Array(Uint32Array.from(numbers).buffer))
+      .replace(/[^ -~]/g, '')
+      .trim();
+  const name = text(nameLeaves.flatMap((leaf) => words(leaf, ['eax', 'ebx', 'ecx', 'edx'])));
+  return name === '' ? text(words(0, ['ebx', 'edx', 'ecx'])) : name;
+}
+
 function entriesOf(entry: Entry, { id, processors, deadlineTimer }: Place): Entry[] {
   const { leaf, index, ebx, ecx, edx } = entry;
   /** Bits of an APIC id that tell the core. */

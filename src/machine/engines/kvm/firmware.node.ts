@@ -28,11 +28,13 @@ export interface FirmwarePlace {
   readonly processors: number;
   readonly inputOf: (slot: number) => number;
   readonly order: readonly BootPlace[];
+  /** The computer continues from a snapshot, which has the content of the memory. */
+  readonly continues?: boolean | undefined;
 }
 
 /** @returns the ROMs, to be kept as long as the machine exists */
 export function placeFirmware(firmware: Firmware, place: FirmwarePlace): readonly Rom[] {
-  const { vm, memory, board, processors, inputOf, order } = place;
+  const { vm, memory, board, processors, inputOf, order, continues = false } = place;
   const { bios, variables } = firmware;
   const flashBytes = variables?.content.length ?? 0;
   if (bios.length + flashBytes > maxFirmware || flashBytes % flashBlock !== 0)
@@ -40,7 +42,7 @@ export function placeFirmware(firmware: Firmware, place: FirmwarePlace): readonl
   const roms = [new Rom(vm, romSlot, fourGiB - bios.length, bios)];
   // Firmware finds this copy in memory that it may write, as if it had shadowed it.
   const low = bios.subarray(-maxLowCopy);
-  memory.area(lowEnd - low.length, low.length).set(low);
+  if (!continues) memory.area(lowEnd - low.length, low.length).set(low);
   if (variables) {
     const start = fourGiB - bios.length - flashBytes;
     const rom = new Rom(vm, flashSlot, start, variables.content);

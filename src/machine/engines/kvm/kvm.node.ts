@@ -5,7 +5,7 @@
  * The processor and the kernel do the instructions, paging, the interrupt controllers and the
  * timer. The board (board/) and the logical devices behind the trap are ours.
  *
- * Left out: snapshots, a screen, a keyboard.
+ * Left out: a screen, a keyboard; snapshots of a computer with UEFI.
  */
 import { FarbusError } from '../../../base/errors.js';
 import type {
@@ -14,20 +14,24 @@ import type {
   Engine,
   EngineEnd,
   EngineExits,
+  EngineSnapshots,
   Firmware,
   PciConnection,
   PciFunction,
   ProtectedModeEntry,
 } from '../../engine.js';
+import { SnapshotError } from '../../snapshot.js';
 import type { TrapHandler } from '../../trap.js';
 import { Extension, Request, Sregs, apiVersion } from './abi.js';
-import { cpuidOf, supportedCpuid } from './cpuid.node.js';
+import { cpuidOf, processorName, supportedCpuid } from './cpuid.node.js';
 import { acpiTables, placedTables, tablesAt } from './board/acpi.js';
 import { Board } from './board/board.js';
 import { placeFirmware } from './firmware.node.js';
 import { KvmMemory } from './memory.node.js';
 import type { Rom } from './rom.node.js';
 import { SerialInput } from './serial-input.js';
+import { checkState, restoreMachine, saveMachine, type SavedMachine } from './snapshot/machine.node.js';
+import { stateVersion } from './snapshot/state.js';
 import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
 import { openKvm, setInterruptInput, untilUninterrupted } from './system.node.js';
@@ -75,6 +79,7 @@ class KvmEngine implements Engine {
   readonly trap: TrapHandler;
   readonly acpiRoot = tablesAt;
   readonly enterFirmware: Engine['enterFirmware'];
+  readonly snapshots: EngineSnapshots | undefined;
   readonly #options: KvmOptions;
   readonly #kvm: number;
   readonly #vm: number;
@@ -88,6 +93,9 @@ class KvmEngine implements Engine {
   /** Memory that the kernel shows to the guest; it must live as long as the machine. */
   readonly #roms: Rom[] = [];
   readonly #writeEvents: KvmWriteEvents[] = [];
+  #host: SavedMachine['host'] = { name: '', features: new Uint8Array(0) };
+  /** The order of the boot devices that the firmware was given. */
+  #order: readonly BootPlace[] | undefined;
   #ended = false;
   /** True when the descriptors are closed: the kernel may have given their numbers away. */
   #closed = false;
@@ -97,6 +105,11 @@ class KvmEngine implements Engine {
     this.#options = options;
     const { firmware } = options;
     if (firmware) this.enterFirmware = (order) => this.#enterFirmware(firmware, order);
+    if (!firmware?.variables) {
+      const kind = `kvm ${stateVersion}, ${options.processors ?? 1} processors`;
+      const save = async () => this.#save();
+      this.snapshots = { kind, save, restore: async (state) => this.#restore(state) };
+    }
     this.trap = options.trap;
     const system = machineCalls();
     this.memory = new KvmMemory(options.memorySize);
@@ -144,6 +157,8 @@ class KvmEngine implements Engine {
     const cpuid = supportedCpuid(this.#kvm);
     const { processors = 1 } = this.#options;
     const deadlineTimer = system.control(this.#kvm, Request.checkExtension, Extension.tscDeadlineTimer) > 0;
+    const features = cpuidOf(cpuid, { id: 0, processors, deadlineTimer });
+    this.#host = { name: processorName(cpuid), features };
     for (let id = 0; id < processors; id++) {
       const fd = system.control(this.#vm, Request.createVcpu, id);
       try {
@@ -201,9 +216,36 @@ class KvmEngine implements Engine {
   }
 
   /** A new processor is at its reset vector already, in the ROM below 4 GiB. */
-  #enterFirmware(firmware: Firmware, order: readonly BootPlace[]): void {
+  #enterFirmware(firmware: Firmware, order: readonly BootPlace[], continues = false): void {
     const place = { vm: this.#vm, memory: this.memory, board: this.#board, processors: this.#vcpus.length };
-    this.#roms.push(...placeFirmware(firmware, { ...place, inputOf, order }));
+    this.#roms.push(...placeFirmware(firmware, { ...place, inputOf, order, continues }));
+    this.#order = order;
+  }
+
+  #save(): Uint8Array {
+    if (this.#ended) throw new SnapshotError('the guest has ended');
+    return saveMachine(this.#machine, this.#order);
+  }
+
+  #restore(bytes: Uint8Array): void {
+    const { firmware } = this.#options;
+    const checked = checkState(this.#machine, bytes);
+    const { order, board } = checked.state;
+    if ((order === undefined) !== (firmware === undefined)) throw new SnapshotError('it is of another firmware');
+    if (firmware && order) this.#enterFirmware(firmware, order, true);
+    if (!this.#board.matches(board)) throw new FarbusError('it is of a computer with other devices');
+    restoreMachine(this.#machine, checked);
+  }
+
+  get #machine(): SavedMachine {
+    return {
+      kvm: this.#kvm,
+      vm: this.#vm,
+      vcpus: this.#vcpus,
+      board: this.#board,
+      memory: this.memory,
+      host: this.#host,
+    };
   }
 
   descriptors(): DescriptorRegisters | undefined {

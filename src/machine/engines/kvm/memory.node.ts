@@ -3,7 +3,7 @@
  * 0 and, beyond the hole that PCI needs below 4 GiB, at 4 GiB.
  *
  * Every access of a device to guest memory passes {@link KvmMemory.biosView}, the only place that
- * checks bounds.
+ * checks its bounds.
  */
 import { FarbusError } from '../../../base/errors.js';
 import { formatBytes } from '../../../base/format.js';
@@ -86,6 +86,12 @@ export class KvmMemory implements GuestMemory {
   area(address: number, length: number): Uint8Array {
     if (address + length > this.#low) throw new RangeError('not in memory');
     return new Uint8Array(this.#block, this.#start + address, length);
+  }
+
+  /** All of RAM as consecutive bytes, without the hole, for snapshots. */
+  linear(offset: number, length: number): Uint8Array {
+    if (offset < 0 || length < 0 || offset + length > this.size) throw new RangeError('not in memory');
+    return new Uint8Array(this.#block, this.#start + offset, length);
   }
 
   written(): void {

@@ -36,6 +36,8 @@ export class Vcpu {
   #ended = false;
   /** True while an exit is being handled: the guest must not run. */
   #handling = false;
+  /** The last exit is answered, but the instruction that caused it has not ended. */
+  #unfinished = false;
   #stopped: (() => void)[] = [];
   readonly #exits = { memory: 0, port: 0, other: 0 };
 
@@ -86,12 +88,23 @@ export class Vcpu {
   }
 
   /** Holds the processor between two instructions. Resolves when it is held. */
-  hold(): Promise<void> {
+  async hold(): Promise<void> {
     this.#held = true;
-    if (!this.#running) return Promise.resolve();
-    const stopped = new Promise<void>((resolve) => this.#stopped.push(resolve));
+    if (this.#running) await this.#left();
+    // The kernel ends the instruction of an exit when the processor is run again, and then leaves
+    // at once ([KVM] §5, "immediate_exit"). One that crosses a page may make another exit.
+    while (this.#held && this.#unfinished && !this.#ended && !this.#handling) {
+      const left = this.#left();
+      if (!this.#running) this.#go();
+      await left;
+    }
+  }
+
+  /** Makes the thread leave the guest. Resolves when it has, and its exit is handled. */
+  #left(): Promise<void> {
+    const left = new Promise<void>((resolve) => this.#stopped.push(resolve));
     this.leave();
-    return stopped;
+    return left;
   }
 
   /** Ends the thread. */
@@ -148,6 +161,7 @@ export class Vcpu {
     this.#running = false;
     const failed = Atomics.load(this.#state, VcpuState.failed);
     this.#run.setUint8(Run.immediateExit, 0);
+    this.#unfinished = false;
     if (failed === VcpuState.broken) this.#endWith('failed', 'the kernel refused to run it');
     else if (failed === 0) this.#handle();
     for (const stopped of this.#stopped.splice(0)) stopped();
@@ -168,9 +182,13 @@ export class Vcpu {
     this.#exits[reason === Exit.mmio ? 'memory' : reason === Exit.io ? 'port' : 'other']++;
     switch (reason) {
       case Exit.io:
-        return this.#port();
+        this.#port();
+        this.#unfinished = true;
+        return;
       case Exit.mmio:
-        return this.#memory();
+        this.#memory();
+        this.#unfinished = true;
+        return;
       case Exit.interrupted:
         return;
       case Exit.shutdown:

@@ -9,6 +9,7 @@
 import type { MemoryRange } from '../../../guest-memory.js';
 import type { TrapHandler } from '../../../trap.js';
 import { powerPorts, resetPort, sleepTypeOff } from './acpi.js';
+import { registerBits, registerNames, type BoardState, type RegisterName } from './board-state.js';
 import type { SendMessage } from './capability.js';
 import type { Flash } from './flash.js';
 import type { FwCfg } from './fw-cfg.js';
@@ -123,6 +124,59 @@ export class Board {
       this.state.words[Word.inputWaits] = count < bytes.length ? 1 : 0;
       return count;
     });
+  }
+
+  /** The state for a snapshot. No processor may run. Passes on the guest's output first. */
+  save(): BoardState {
+    this.takeOutput();
+    const { words } = this.state;
+    const registers = {} as Record<RegisterName, number>;
+    for (const name of registerNames) registers[name] = words[Word[name]]! >>> 0;
+    const functions = this.pci.functions.map(([slot, { config, msix }]) => ({
+      slot,
+      config: Uint8Array.from(config),
+      ...(msix?.save() ?? { table: new Uint8Array(0), pending: new Uint8Array(0) }),
+    }));
+    const { input } = this.#ports.uart;
+    return { registers, input, keyboard: this.#keyboard.save(), fwCfg: this.fwCfg?.save(), functions };
+  }
+
+  /** True if `state` is that of a board with the same PCI functions. */
+  matches({ functions }: BoardState): boolean {
+    const own = this.pci.functions;
+    return (
+      functions.length === own.length &&
+      functions.every(({ slot, config, table, pending }, i) => {
+        const [ownSlot, { config: ownConfig, msix }] = own[i]!;
+        const sizes = msix?.save();
+        return (
+          slot === ownSlot &&
+          [0, 1, 2, 3].every((at) => config[at] === ownConfig[at]) &&
+          table.length === (sizes?.table.length ?? 0) &&
+          pending.length === (sizes?.pending.length ?? 0)
+        );
+      })
+    );
+  }
+
+  /** Restores a state that {@link matches}. No processor may run. */
+  restore(state: BoardState): void {
+    const { words } = this.state;
+    const { uart } = this.#ports;
+    for (const name of registerNames) words[Word[name]] = (state.registers[name] & registerBits[name]) | 0;
+    words[Word.inputRead] = words[Word.inputWritten]!;
+    for (const byte of state.input.subarray(0, uart.room)) uart.receive(byte);
+    this.#keyboard.restore(state.keyboard);
+    if (state.fwCfg) this.fwCfg?.restore(state.fwCfg);
+    state.functions.forEach(({ config, table, pending }, i) => {
+      const [, own] = this.pci.functions[i]!;
+      own.msix?.restore(table, pending);
+      // Like the guest's own writes: bits that it cannot set stay as they are.
+      const view = new DataView(config.buffer, config.byteOffset, config.byteLength);
+      for (let offset = 4; offset < config.length; offset += 4) own.write(offset, 4, view.getUint32(offset, true));
+    });
+    // The kernel's controllers have the level of the line, but not that the port asserts it.
+    if (words[Word.uartLine] === 1) this.#host.setInput(uartInterrupt, true);
   }
 
   /** A processor's thread has seen that the guest took input. */

@@ -45,9 +45,17 @@ export interface FwCfgContent {
 /** Guest memory for DMA; undefined if the range is not memory. */
 export type DmaView = (address: number, length: number) => Uint8Array | undefined;
 
+/** Its state, as a snapshot holds it. */
+export interface FwCfgState {
+  readonly selector: number;
+  readonly offset: number;
+  readonly addressHigh: number;
+}
+
 export class FwCfg {
   readonly #items: Map<number, Uint8Array>;
   readonly #view: DmaView;
+  #selector = -1;
   #item: Uint8Array = new Uint8Array(0);
   #offset = 0;
   /** High and low half of the address register. */
@@ -79,7 +87,18 @@ export class FwCfg {
     this.#access(address);
   }
 
+  save(): FwCfgState {
+    return { selector: this.#selector, offset: this.#offset, addressHigh: this.#addressHigh };
+  }
+
+  restore({ selector, offset, addressHigh }: FwCfgState): void {
+    this.#select(selector);
+    this.#offset = Math.min(offset, this.#item.length);
+    this.#addressHigh = addressHigh;
+  }
+
   #select(selector: number): void {
+    this.#selector = selector;
     this.#item = this.#items.get(selector) ?? new Uint8Array(0);
     this.#offset = 0;
   }

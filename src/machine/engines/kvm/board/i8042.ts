@@ -25,6 +25,14 @@ const resetLine = 0x01;
 const outputPort = 0x03;
 const testPassed = 0x55;
 
+/** Its state, as a snapshot holds it. */
+export interface KeyboardState {
+  readonly output: number | null;
+  readonly mode: number;
+  readonly lastWasCommand: boolean;
+  readonly awaiting: number | null;
+}
+
 export class KeyboardController {
   /** The byte for the guest; undefined if there is none. */
   #output: number | undefined;
@@ -52,6 +60,18 @@ export class KeyboardController {
     this.#awaiting = undefined;
     if (awaiting === Command.writeMode) this.#mode = byte;
     return awaiting === Command.writeOutputPort && (byte & resetLine) === 0;
+  }
+
+  save(): KeyboardState {
+    const output = this.#output ?? null;
+    return { output, mode: this.#mode, lastWasCommand: this.#lastWasCommand, awaiting: this.#awaiting ?? null };
+  }
+
+  restore({ output, mode, lastWasCommand, awaiting }: KeyboardState): void {
+    this.#output = output ?? undefined;
+    this.#mode = mode;
+    this.#lastWasCommand = lastWasCommand;
+    this.#awaiting = awaiting ?? undefined;
   }
 
   #command(byte: number): boolean {

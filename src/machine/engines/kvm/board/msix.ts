@@ -77,6 +77,18 @@ export class MsixTable implements MessageInterrupts {
     this.#sendPending();
   }
 
+  /** Table and pending bits, for a snapshot. */
+  save(): { readonly table: Uint8Array; readonly pending: Uint8Array } {
+    return { table: this.#table.slice(), pending: this.#pending.slice() };
+  }
+
+  /** Restores table and pending bits of the same sizes. */
+  restore(table: Uint8Array, pending: Uint8Array): void {
+    this.#table.set(table);
+    for (let at = 12; at < this.#table.length; at += entrySize) this.#view.setUint32(at, this.#table[at]! & 1, true);
+    this.#pending.set(pending);
+  }
+
   /** Sends the message of a vector, or makes it pending. */
   signal(vector: number): void {
     if (vector >= this.#place.vectors || !this.enabled) return;

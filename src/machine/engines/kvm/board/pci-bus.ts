@@ -173,6 +173,11 @@ export class PciBus {
     return this.#state.config(slot);
   }
 
+  /** The functions with their slots, in ascending order. */
+  get functions(): readonly (readonly [slot: number, function_: PciSlot])[] {
+    return [...this.#slots].sort(([a], [b]) => a - b);
+  }
+
   /** Finds the function whose BAR contains [address, address + size). */
   find(address: number, size: number): BarHit | undefined {
     for (const slot of this.#slots.values()) {

@@ -56,6 +56,12 @@ export class Uart {
     this.#update();
   }
 
+  /** The bytes that the guest has not read yet. */
+  get input(): Uint8Array {
+    const from = this.#words[Word.inputRead]! >>> 0;
+    return Uint8Array.from({ length: this.#waiting }, (_, i) => this.#state.input[(from + i) % inputBytes]!);
+  }
+
   /** Takes the bytes that the guest has sent. */
   takeOutput(): Uint8Array {
     const words = this.#words;
