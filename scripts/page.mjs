@@ -1,13 +1,13 @@
-// Builds the console page, src/web/page, to dist/web with Vite. Everything that the page loads is
-// in that folder: the page works without a network beside its server.
+// Builds the console page, src/web/page, to dist/web/page with Vite. Everything that the page loads
+// is in that folder: the page works without a network beside its server.
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** @param {string} [outDir] another folder than dist/web, which it empties */
-export async function buildPage(outDir = join(root, 'dist/web')) {
+/** @param {string} [outDir] another folder than dist/web/page, which it empties */
+export async function buildPage(outDir = join(root, 'dist/web/page')) {
   await build({
     configFile: false,
     root: join(root, 'src/web/page'),
