@@ -136,7 +136,7 @@ describe('systemd', () => {
       'system',
     ]);
     if (missing('systemd-analyze')) return;
-    const units = ['farbus.service', 'farbus.socket'].map((name) => join(folder, name));
+    const units = ['farbus.service', 'farbus.socket', 'farbus@.service'].map((name) => join(folder, name));
     for (const unit of units) expect(readFileSync(unit, 'utf8')).toMatch(/^# /);
     const { stderr } = await execute('systemd-analyze', ['verify', '--man=no', ...units]);
     expect(stderr.split('\n').filter((line) => line.includes('farbus'))).toEqual([]);
