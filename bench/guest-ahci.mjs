@@ -11,7 +11,7 @@ import { chooseGuest, startGuest } from '../dist/app/computer/start.js';
 import { parseSource } from '../dist/app/source-text.js';
 import { openClientDrive } from '../dist/app/sources.js';
 import { ClientComputer } from '../dist/computer/client.js';
-import { createV86 } from '../dist/machine/engines/v86/engine.js';
+import { createV86 } from '../dist/machine/engines/v86/create.js';
 import { machineLine, median, ratio } from './report.mjs';
 
 const rounds = Number(process.argv[2] ?? 9);

@@ -16,5 +16,5 @@
  * ```
  * @module farbus/v86
  */
-export { createV86 } from '../machine/engines/v86/engine.js';
+export { createV86 } from '../machine/engines/v86/create.js';
 export type { V86Options } from '../machine/engines/v86/engine.js';

@@ -4,17 +4,19 @@
  * I/O client of its own.
  */
 import { FarbusError } from '../base/errors.js';
+import { silent, type Logger } from '../base/log.js';
 import type { BlockDevice } from '../block/device.js';
 import { AtaDisk } from '../device/ata/disk.js';
 import { AhciController, type AhciOptions } from '../device/ahci/controller.js';
 import type { EjectResult } from '../device/scsi/medium-bay.js';
 import { PacketDrive } from '../device/ata/packet-drive.js';
 import type { SataDevice } from '../device/ata/sata-device.js';
-import type { IdentifiedPlan } from './drives.js';
+import { checkDisk, identifyPlans, type IdentifiedPlan } from './drives.js';
 
 interface Port {
   readonly plan: IdentifiedPlan;
-  readonly device: SataDevice;
+  /** Undefined if the port has no disk. */
+  device: SataDevice | undefined;
   plugged: boolean;
   /** The remote device that is the present medium. */
   far: BlockDevice | undefined;
@@ -34,13 +36,16 @@ export class AhciDrives {
   readonly controller: AhciController;
   readonly #ports: readonly Port[];
   readonly #reach: (far: BlockDevice) => BlockDevice;
+  readonly #log: Logger;
 
   constructor(options: AhciDrivesOptions) {
     const { plans, reach, onEject } = options;
     this.#reach = reach;
+    this.#log = options.log ?? silent;
     this.controller = new AhciController({ ...options, ports: plans.length });
     this.#ports = plans.map((plan, number) => {
       const port: Port = { plan, device: this.#make(plan), plugged: true, far: plan.device };
+      if (!port.device) return port;
       if (port.device instanceof PacketDrive) {
         port.device.onGuestEject = () => {
           const { far } = port;
@@ -101,12 +106,44 @@ export class AhciDrives {
     const port = this.#port(index);
     if (port.plugged) return;
     port.plugged = true;
+    if (port.device) this.controller.plug(this.#ports.indexOf(port), port.device);
+  }
+
+  /**
+   * Attaches a disk to a port that has none, while the guest runs.
+   * @throws FarbusError if the port is not for disks or has one, or if a guest cannot use this one
+   */
+  async attach(index: number, far: BlockDevice): Promise<void> {
+    const port = this.#port(index);
+    if (port.plan.kind !== 'disk') throw new FarbusError(`drive ${index} is removable: insert a medium instead`);
+    checkDisk(far, index);
+    const [plan] = await identifyPlans([{ ...port.plan, device: far }], this.#log);
+    if (port.far) throw new FarbusError(`drive ${index} has a disk: detach it first`);
+    Object.assign(port.plan.identity, plan!.identity);
+    port.far = far;
+    port.device = this.#make({ ...port.plan, device: far })!;
+    port.plugged = true;
     this.controller.plug(this.#ports.indexOf(port), port.device);
   }
 
-  #make({ kind, device, identity }: IdentifiedPlan): SataDevice {
+  /**
+   * Takes the disk off a port, even while the guest uses it: its commands are given up. The remote
+   * device is not closed.
+   * @returns the remote device; undefined if there was none
+   */
+  detach(index: number): BlockDevice | undefined {
+    const port = this.#port(index);
+    if (port.plan.kind !== 'disk') throw new FarbusError(`drive ${index} is removable: eject its medium instead`);
+    const { far } = port;
+    this.unplug(index);
+    port.device = undefined;
+    port.far = undefined;
+    return far;
+  }
+
+  #make({ kind, device, identity }: IdentifiedPlan): SataDevice | undefined {
     const medium = device && this.#reach(device);
-    if (kind === 'disk') return new AtaDisk(medium!, identity);
+    if (kind === 'disk') return medium && new AtaDisk(medium, identity);
     return new PacketDrive({ kind, identity, medium });
   }
 

@@ -25,7 +25,10 @@ export type DriveKind = 'disk' | 'cdrom' | 'removable';
 
 /** A drive of a computer. */
 export interface ClientDrive extends SaidIdentity {
-  /** The medium; undefined for a drive that is empty at first. */
+  /**
+   * The medium; undefined for a drive that is empty at first. A `disk` may be empty on the bus
+   * `ahci`: its port has no disk until one is attached (AhciDrives.attach).
+   */
   readonly device: BlockDevice | undefined;
   /** Default: `nvme` for a disk, `ahci` for the others. */
   readonly bus?: DriveBus;
@@ -87,9 +90,9 @@ export function planDrive(drive: BlockDevice | ClientDrive, index: number): Driv
   if (kind !== 'disk' && bus !== 'ahci')
     throw new FarbusError(`drive ${index}: only the bus ahci has removable drives`);
   if (kind === 'disk') {
-    if (!device) throw new FarbusError(`drive ${index} is a disk and needs a device`);
-    checkDisk(device, index);
-    if (bus === 'ide' && (device.info.blockSize > 512 || device.info.size > maxIdeSize)) {
+    if (device) checkDisk(device, index);
+    else if (bus !== 'ahci') throw new FarbusError(`drive ${index} is a disk and needs a device`);
+    if (device && bus === 'ide' && (device.info.blockSize > 512 || device.info.size > maxIdeSize)) {
       throw new FarbusError(`drive ${index}: the bus ide has disks of 512-byte blocks below 1 TiB: use ahci or nvme`);
     }
   }
@@ -106,7 +109,8 @@ export function guestTail(name: string, { info }: BlockDevice, kind: DriveKind):
   return tailWarning(name, { ...info, tail: 0 }, Math.max(kind === 'cdrom' ? 2048 : 512, info.blockSize));
 }
 
-function checkDisk({ info }: BlockDevice, index: number): void {
+/** @throws FarbusError if a disk of a guest cannot be like this */
+export function checkDisk({ info }: BlockDevice, index: number): void {
   if (info.blockSize > 4096) {
     throw new FarbusError(`drive ${index} has blocks of ${info.blockSize} bytes: a guest can use at most 4096`);
   }

@@ -4,7 +4,7 @@
  */
 import { sleep } from '../base/event-loop.js';
 import { parseKeys, terminalKeys, type Stroke } from '../machine/keys.js';
-import { textOf, type Picture, type Screen } from '../machine/screen.js';
+import { textOf, type MouseMove, type Picture, type Screen } from '../machine/screen.js';
 import { ConsoleTimeout } from './console.js';
 
 /** Interval in ms at which the screen is checked. */
@@ -50,6 +50,16 @@ export class ScreenConsole {
   /** Types the bytes that a terminal in raw mode sends. */
   typeBytes(bytes: Uint8Array): Promise<void> {
     return this.#send(terminalKeys(bytes));
+  }
+
+  /** Sends codes of scan code set 1 at once, as a keyboard does. */
+  sendCodes(codes: readonly number[]): void {
+    this.#screen.sendKeys(codes);
+  }
+
+  /** Moves the mouse and sets its buttons. Nothing happens if the board has no mouse. */
+  sendMouse(move: MouseMove): void {
+    this.#screen.sendMouse?.(move);
   }
 
   /**

@@ -43,6 +43,18 @@ export interface Screen {
   look(): Picture;
   /** Sends codes of scan code set 1 from the keyboard. */
   sendKeys(codes: readonly number[]): void;
+  /** Moves the mouse and sets its buttons; undefined if the board has no mouse. */
+  readonly sendMouse?: ((move: MouseMove) => void) | undefined;
+}
+
+/** A movement of the mouse, in its own steps, and the buttons that are held then. */
+export interface MouseMove {
+  /** To the right. */
+  readonly x: number;
+  /** Down. */
+  readonly y: number;
+  /** Bit 0: left, bit 1: right, bit 2: middle, as MouseEvent.buttons. */
+  readonly buttons: number;
 }
 
 const controls = ' ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼';

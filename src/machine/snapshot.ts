@@ -75,7 +75,7 @@ export interface SnapshotCodec {
   /** Decompresses. Fails with an Error if `compress` did not make the input. */
   decompress(bytes: Uint8Array): Promise<Uint8Array>;
   /** SHA-256 of the concatenated parts. */
-  digest(parts: readonly Uint8Array[]): Uint8Array;
+  digest(parts: readonly Uint8Array[]): Uint8Array | Promise<Uint8Array>;
 }
 
 const magic = new TextEncoder().encode('FARBUSSN');
@@ -102,7 +102,7 @@ export async function encodeSnapshot(snapshot: Snapshot, codec: SnapshotCodec): 
   view.setUint32(8, version);
   view.setUint32(12, header.length);
   view.setBigUint64(16, BigInt(state.length));
-  fixed.set(codec.digest([fixed.subarray(0, digestAt), header, state]), digestAt);
+  fixed.set(await codec.digest([fixed.subarray(0, digestAt), header, state]), digestAt);
   return [fixed, header, state];
 }
 
@@ -124,7 +124,7 @@ export async function decodeSnapshot(file: Uint8Array, codec: SnapshotCodec): Pr
   const end = BigInt(stateAt) + view.getBigUint64(16);
   if (BigInt(file.length) < end) throw new SnapshotError('it is cut off', 'damaged');
   const [header, state] = [file.subarray(fixedSize, stateAt), file.subarray(stateAt)];
-  const digest = codec.digest([file.subarray(0, digestAt), header, state]);
+  const digest = await codec.digest([file.subarray(0, digestAt), header, state]);
   const intact = digest.every((byte, i) => byte === file[digestAt + i]);
   if (!intact || BigInt(file.length) !== end || header.length > maxHeader) {
     throw new SnapshotError('it is damaged', 'damaged');

@@ -51,6 +51,33 @@ describe('the text of a drive', () => {
   });
 });
 
+it('a disk is attached to an empty port and detached again, under its own identity', async () => {
+  const drives = new AhciDrives({
+    base: 0xfe000000,
+    memory: new TestMemory(1 << 20),
+    plans: await identifyPlans(
+      [planDrive({ device: undefined, bus: 'ahci' }, 0), planDrive({ device: undefined, kind: 'cdrom' }, 1)],
+      log,
+    ),
+    reach: (far) => far,
+    onEject: () => undefined,
+    log,
+  });
+  const status = (): number => drives.controller.read(0x128, 4);
+  const disk = new MemoryDevice(1 << 20);
+  expect([drives.mediumOf(0), status()]).toEqual([undefined, 0]);
+  await drives.attach(0, disk);
+  expect([drives.mediumOf(0), status()]).toEqual([disk, 0x133]);
+  await expect(drives.attach(0, new MemoryDevice(1 << 20))).rejects.toThrow(/detach it first/);
+  await expect(drives.attach(1, disk)).rejects.toThrow(/insert a medium/);
+  expect(() => drives.detach(1)).toThrow(/eject its medium/);
+  expect(drives.detach(0)).toBe(disk);
+  expect([drives.mediumOf(0), status(), drives.detach(0)]).toEqual([undefined, 0, undefined]);
+  await expect(drives.attach(0, new MemoryDevice(1 << 20, { blockSize: 8192 }))).rejects.toThrow(/8192/);
+  await drives.attach(0, disk);
+  expect(drives.mediumOf(0)).toBe(disk);
+});
+
 describe('drives on the adapter', async () => {
   const disc = new MemoryDevice(1 << 20);
   const drives = new AhciDrives({

@@ -52,7 +52,7 @@ it('the subpaths for browsers import no module of Node, no engine and no package
 });
 
 it('farbus/v86 imports v86, and nothing else from outside', () => {
-  expect([...imported(join(dist, 'api/v86.js'))]).toEqual(['machine/engines/v86/engine.js: v86']);
+  expect([...imported(join(dist, 'api/v86.js'))]).toEqual(['machine/engines/v86/create.js: v86']);
 });
 
 it('the subpaths for browsers load where every import of a module from outside fails', () => {

@@ -34,7 +34,7 @@ import type { OnProgress } from '../../guest/progress.js';
 import type { LinuxImage } from '../../machine/boot/linux.js';
 import type { Firmware } from '../../machine/engine.js';
 import { createKvm } from '../../machine/engines/kvm/kvm.node.js';
-import { createV86 } from '../../machine/engines/v86/engine.js';
+import { createV86 } from '../../machine/engines/v86/create.js';
 import { formatMac } from '../../network/ethernet/mac.js';
 import { maxMemory, type EngineName } from './engine-choice.js';
 import { checkOutputFolder } from '../output-file.js';
@@ -264,8 +264,7 @@ export async function startGuest(
 ): Promise<StartResult> {
   const started = performance.now();
   const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
-  const kind = computer.snapshotKind ?? v86Version();
-  const key = hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), kind, mac);
+  const key = snapshotKey(guest, memorySize, { kind: computer.snapshotKind, mac });
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
   if (file) await checkOutputFolder(file.path);
   const restored = file !== undefined && (await goOnFrom(computer, file));
@@ -276,6 +275,19 @@ export async function startGuest(
   await waitForText(computer, guest.readyText, guest.image === undefined, limitMs);
   const saved = file && (await saveTo(computer, file));
   return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
+}
+
+/**
+ * Identifies the computer that a snapshot belongs to.
+ * @param parts `kind`: the engine's name for what its snapshots depend on; default: that of v86.
+ *   `mac`: the MAC address of its network card; default: it has none
+ */
+export function snapshotKey(
+  guest: Guest,
+  memorySize: number,
+  { kind = v86Version(), mac = '' }: { kind?: string | undefined; mac?: string } = {},
+): string {
+  return hash(guest.id, guest.image?.commandLine ?? '', String(memorySize), kind, mac);
 }
 
 function partsOfImage({ bzImage, vmlinux, initramfs }: LinuxImage): Uint8Array[] {
@@ -315,7 +327,8 @@ async function readInput(option: string, path: string): Promise<Uint8Array> {
   }
 }
 
-function v86Module(): string {
+/** Path of the module of the package v86. The file v86.wasm is beside it. */
+export function v86Module(): string {
   return createRequire(import.meta.url).resolve('v86');
 }
 

@@ -5,7 +5,7 @@
  * All code that depends on v86's internals is in this folder: the parts of its objects that are
  * used (internals.ts), exits (exits.ts), interrupts (interrupts.ts) and IDE drives (ide.ts).
  */
-import { V86 } from 'v86';
+import type { V86 } from 'v86';
 import { nextIteration } from '../../../base/event-loop.js';
 import { bootOrder } from '../../boot/boot-order.js';
 import type {
@@ -33,6 +33,9 @@ import { V86NetworkCard } from './network-card.js';
 import { SerialInput } from './serial.js';
 import { V86Screen, provideImageData } from './screen.js';
 
+/** The class of v86's module. */
+export type V86Class = new (options: object) => V86;
+
 /** Options of {@link createV86}. */
 export interface V86Options {
   /** Size of RAM in bytes; a multiple of 1 MiB. */
@@ -59,10 +62,13 @@ export interface V86Options {
   readonly onEnd?: (why: EngineEnd) => void;
 }
 
-/** Creates the machine, which is then paused. */
-export async function createV86(options: V86Options): Promise<Engine> {
+/**
+ * Creates the machine, which is then paused.
+ * @param emulatorClass v86's class, for a caller that has loaded its module itself
+ */
+export async function createV86With(emulatorClass: V86Class, options: V86Options): Promise<Engine> {
   provideImageData();
-  const emulator = new V86({
+  const emulator = new emulatorClass({
     wasm_path: options.wasmPath,
     memory_size: options.memorySize,
     vga_memory_size: 2 << 20,
@@ -125,12 +131,17 @@ class V86Engine implements Engine {
     this.#cpu = this.#inner.cpu;
     this.trap = options.trap;
     this.memory = new V86Memory(this.#cpu, options.memorySize);
-    this.#exits = new Exits(this.#cpu, options.trap);
     this.#interrupts = new Interrupts(this.#cpu);
+    this.#exits = new Exits(this.#cpu, options.trap, () => this.#interrupts.written());
     if (options.firmware) this.enterFirmware = (order) => this.#enterFirmware(order);
     this.ide = { disks: options.ide?.length ?? 0 };
     this.#ide = attachIde(this.#cpu.devices.ide, options.ide ?? [], this.memory);
-    this.screen = new V86Screen(this.#cpu.devices.vga, (codes) => void emulator.keyboard_send_scancodes([...codes]));
+    const { bus } = emulator as unknown as { bus: { send(event: string, data: unknown): void } };
+    this.screen = new V86Screen(
+      this.#cpu.devices.vga,
+      (codes) => void emulator.keyboard_send_scancodes([...codes]),
+      (event, data) => bus.send(event, data),
+    );
     this.#serial = new SerialInput(this.#cpu.devices.uart0);
     const { net } = this.#cpu.devices;
     if (net && options.mac) {
@@ -138,6 +149,7 @@ class V86Engine implements Engine {
       this.network = new V86NetworkCard(net, bus, options.mac, (id) => this.#interrupts.vectorOf(id));
     }
     emulator.add_listener('cpu-event-halt' as never, () => options.onEnd?.('halted'));
+    takeTurns(this.#inner);
     this.#cpu.reboot_internal = () => {
       throw new ResetRequest();
     };
@@ -251,4 +263,18 @@ class V86Engine implements Engine {
       }
     };
   }
+}
+
+/**
+ * Without setImmediate, v86 yields to the event loop by a worker of its own from a Blob, which a
+ * strict Content-Security-Policy refuses, or by a timer, which a browser delays by 4 ms. A message
+ * to itself has neither fault.
+ */
+function takeTurns(inner: V86Inner): void {
+  if ('setImmediate' in globalThis) return;
+  inner.yield = (ms, tick) => {
+    const go = (): void => inner.yield_callback(tick);
+    if (ms < 1) nextIteration(go);
+    else setTimeout(go, ms);
+  };
 }

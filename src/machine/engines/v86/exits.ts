@@ -10,11 +10,14 @@ const mmioBlock = 0x20000;
 export class Exits {
   readonly #cpu: V86Cpu;
   readonly #trap: TrapHandler;
+  readonly #written: () => void;
   readonly #blocks = new Set<number>();
   #depth = 0;
 
-  constructor(cpu: V86Cpu, trap: TrapHandler) {
+  /** @param written called after each write */
+  constructor(cpu: V86Cpu, trap: TrapHandler, written: () => void) {
     this.#cpu = cpu;
+    this.#written = written;
     this.#trap = trap;
   }
 
@@ -40,6 +43,7 @@ export class Exits {
       } finally {
         this.#depth--;
       }
+      this.#written();
     };
     for (let block = base - (base % mmioBlock); block < base + size; block += mmioBlock) {
       if (this.#blocks.has(block)) continue;

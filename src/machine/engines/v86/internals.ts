@@ -64,4 +64,8 @@ export interface V86Inner {
   /** Runs the processor for a while and schedules the next run. */
   do_tick(): void;
   next_tick(ms: number): void;
+  /** Calls {@link yield_callback} with `tick` in a later round of the event loop, after `ms`. */
+  yield(ms: number, tick: number): void;
+  /** Runs the processor, unless a newer tick was scheduled. */
+  yield_callback(tick: number): void;
 }

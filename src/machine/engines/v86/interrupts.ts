@@ -3,6 +3,10 @@
  * share an input, and an interrupt that is raised within an MMIO handler crashes the guest's
  * kernel; lowering a line there is safe (docs/notes/engine.md, "Shared lines" and "Interrupts and
  * MMIO").
+ *
+ * v86's interrupt controllers know edges only, and PCI's lines are levels. A driver that has
+ * cleared one cause while another has come would wait for an edge for ever. So an input that is
+ * still asserted after the guest has written to a guarded register gets a new edge.
  */
 import { nextIteration } from '../../../base/event-loop.js';
 import type { InterruptLine } from '../../engine.js';
@@ -20,6 +24,7 @@ export class Interrupts {
   readonly #cpu: V86Cpu;
   /** The asserted lines of each input. */
   readonly #asserted = new Map<number, Set<number>>();
+  #edgeScheduled = false;
 
   constructor(cpu: V86Cpu) {
     this.#cpu = cpu;
@@ -39,6 +44,26 @@ export class Interrupts {
         });
       },
     };
+  }
+
+  /**
+   * Tells that the guest has written to a guarded register, which may have cleared a cause of an
+   * interrupt. The inputs that are still asserted get a new edge after the guest's instruction.
+   */
+  written(): void {
+    if (this.#edgeScheduled || !this.#assertedInputs().next().value) return;
+    this.#edgeScheduled = true;
+    nextIteration(() => {
+      this.#edgeScheduled = false;
+      for (const irq of this.#assertedInputs()) {
+        this.#cpu.device_lower_irq(irq);
+        this.#cpu.device_raise_irq(irq);
+      }
+    });
+  }
+
+  *#assertedInputs(): Generator<number, undefined> {
+    for (const [irq, lines] of this.#asserted) if (lines.size > 0) yield irq;
   }
 
   /** A restored state has the levels of its own lines. */
@@ -86,15 +111,12 @@ export class Interrupts {
   }
 
   /**
-   * Sets up PCI interrupts as a BIOS would on this board (82371SB, PIRQRC at 60h): routing, level
-   * triggering, interrupt line registers.
+   * Sets up PCI interrupts as a BIOS would on this board (82371SB, PIRQRC at 60h): routing and
+   * interrupt line registers. Level triggering (ELCR) is left out, because v86 has none.
    */
   route(): void {
     const { pci } = this.#cpu.devices;
     pirqRouting.forEach((irq, i) => (pci.isa_bridge_space8[0x60 + i] = irq));
-    const elcr = pirqRouting.reduce((bits, irq) => bits | (1 << irq), 0);
-    this.#cpu.io.port_write8(0x4d0, elcr & 0xff);
-    this.#cpu.io.port_write8(0x4d1, elcr >> 8);
     // 82371SB, IDETIM at 40h and 42h: enable both IDE channels.
     const ide = pci.device_spaces[ideSlot << 3];
     if (ide) ide[0x40 >>> 2] = 0x80008000 | 0;

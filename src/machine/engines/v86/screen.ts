@@ -36,7 +36,9 @@ export class V86Screen implements Screen {
   readonly FLAG_BLINKING = 1;
   readonly FLAG_FONT_PAGE_B = 2;
   readonly sendKeys: Screen['sendKeys'];
+  readonly sendMouse: NonNullable<Screen['sendMouse']>;
   readonly #vga: V86Vga;
+  #buttons = 0;
   #graphical = false;
   #columns = 80;
   #rows = 25;
@@ -53,8 +55,15 @@ export class V86Screen implements Screen {
   #rgb = new Uint8Array(0);
 
   /** Replaces the screen that v86 has created. */
-  constructor(vga: V86Vga, sendKeys: Screen['sendKeys']) {
+  constructor(vga: V86Vga, sendKeys: Screen['sendKeys'], send: (event: string, data: readonly unknown[]) => void) {
     this.sendKeys = sendKeys;
+    this.sendMouse = ({ x, y, buttons }) => {
+      // v86 counts upwards, as a PS/2 mouse does.
+      if (x !== 0 || y !== 0) send('mouse-delta', [x, -y]);
+      if (buttons === this.#buttons) return;
+      this.#buttons = buttons;
+      send('mouse-click', [(buttons & 1) !== 0, (buttons & 4) !== 0, (buttons & 2) !== 0]);
+    };
     this.#vga = vga;
     vga.screen = this;
   }
