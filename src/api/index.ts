@@ -71,6 +71,7 @@ export { TraceFilter } from '../block/filters/trace.js';
 export type { TraceEntry, TraceSink } from '../block/filters/trace.js';
 export type { DiskIdentity, DiskMarks, MarkKind } from '../block/identity.js';
 export { Losses, LossWatch } from '../block/losses.js';
+export type { LockHolder, TakeOver, WriterLock } from '../block/writer-lock.js';
 export { identifyDisk } from '../probe/disk-identity.js';
 export { probeDisk } from '../probe/probe.js';
 export type { Content, ContentKind } from '../probe/content.js';

@@ -37,8 +37,9 @@ export type {
   WebSocketStreamOptions,
 } from '../network/websocket.js';
 export { connectNbd } from '../protocol/nbd/initiator/initiator.js';
+export type { NbdGateway } from '../protocol/nbd/initiator/gateways.js';
 export type { NbdInitiator, NbdOptions } from '../protocol/nbd/initiator/initiator.js';
 export type { TargetTls as NbdServerTls } from '../protocol/nbd/target/target.js';
 export { formatNbdUri, nbdWebPath, parseNbdUri } from '../protocol/nbd/uri.js';
-export type { NbdAddress, NbdTls } from '../protocol/nbd/uri.js';
+export type { NbdAddress, NbdPlace, NbdTls } from '../protocol/nbd/uri.js';
 export type { RemoteState } from '../protocol/remote/reconnection.js';

@@ -3,6 +3,7 @@
  * its options, their help and its opening in its own file. The parser of sources, the options of
  * commands, files of settings and the help are made from this list.
  */
+import { usageError } from '../base/errors.js';
 import type { BlockDevice } from '../block/device.js';
 import { assumeSameOption } from '../block/filters/assume-same.js';
 import type { FilterDefinition, FilterOption, FilterOptions } from '../block/filters/definition.js';
@@ -148,6 +149,9 @@ export async function openFiltered(
       if (filter.open && (limit || !filter.perConnection)) device = await filter.open(device, values, context);
     }
     signal?.throwIfAborted();
+    if (source.writerLock?.takeOver && !device.writerLock?.takeOver) {
+      throw usageError('a disk that is shared with other gateways (standby=1) takes no filter: leave the filters out');
+    }
     return device;
   } catch (error) {
     await device.close();

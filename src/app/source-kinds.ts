@@ -47,6 +47,8 @@ export interface KindOptions {
   readonly life?: Life;
   /** The caller writes nothing, although it opens as a writer does: take no lock from others. */
   readonly looksOnly?: boolean;
+  /** The caller admits clients by BlockDevice.writerLock: an export of a server. */
+  readonly admits?: boolean;
 }
 
 type Open = (text: string, options: KindOptions) => Promise<BlockDevice>;
@@ -107,7 +109,7 @@ const object = (prefix: string, form: string, about: string, open: Open): Source
 };
 
 export const sourceKinds: readonly SourceKind[] = [
-  nbd('nbd://', 'nbd://HOST[:PORT]/EXPORT', 'an export of an NBD server'),
+  nbd('nbd://', 'nbd://HOST[:PORT][,HOST...]/EXPORT', 'an export of an NBD server, or of several gateways in turn'),
   nbd('nbd+unix://', 'nbd+unix:///EXPORT?socket=PATH', 'an export of an NBD server, over a unix socket'),
   nbd(
     'nbds://',
@@ -148,7 +150,8 @@ export const sourceKinds: readonly SourceKind[] = [
   {
     prefix: 'rbd:',
     form: 'rbd:POOL[/NAMESPACE]/IMAGE[@SNAPSHOT]',
-    about: 'an image of a Ceph cluster; with ?conf=FILE&id=USER&keyring=FILE',
+    about:
+      'an image of a Ceph cluster; with ?conf=FILE&id=USER&keyring=FILE, and standby=1 for one of several gateways',
     fenced: false,
     fileParameters: rbdFileParameters,
     open: openRbd,

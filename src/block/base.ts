@@ -20,6 +20,7 @@ import type {
 import type { DirectAccess, FileRange, FileRanges } from './direct.js';
 import { abortedError, BlockError, blockErrorOf, closedError } from './errors.js';
 import { Losses } from './losses.js';
+import type { WriterLock } from './writer-lock.js';
 
 /** Longest single write of zeroes on a device that lacks `writeZeroes`, in bytes. */
 const zeroChunk = 1 << 20;
@@ -88,6 +89,16 @@ export abstract class BlockBase implements BlockDevice {
 
   /** {@link BlockDevice.media}; undefined unless a drive with removable media overrides it. */
   get media(): RemovableMedia | undefined {
+    return undefined;
+  }
+
+  /** {@link BlockDevice.writerLock}; undefined unless a device overrides it. */
+  get writerLock(): WriterLock | undefined {
+    return undefined;
+  }
+
+  /** {@link BlockDevice.watchSize}; undefined unless a device overrides it. */
+  get watchSize(): BlockDevice['watchSize'] {
     return undefined;
   }
 

@@ -19,6 +19,7 @@ import type { Bytes } from '../base/buffers.js';
 import type { DirectAccess, FileRanges } from './direct.js';
 import type { DiskMarks } from './identity.js';
 import type { Losses } from './losses.js';
+import type { WriterLock } from './writer-lock.js';
 
 /**
  * The operations that a device supports by itself. Callers read them once. The base class emulates
@@ -46,8 +47,8 @@ export interface Capabilities {
 }
 
 /**
- * Facts about a device. While the device is open only the size changes; a change of a removable
- * medium changes them all.
+ * Facts about a device. While the device is open only the size and the route change; a change of a
+ * removable medium changes them all.
  */
 export interface BlockInfo {
   /** Length in bytes; a multiple of `blockSize`. */
@@ -76,6 +77,11 @@ export interface BlockInfo {
    * name later.
    */
   readonly identity: string;
+  /**
+   * The gateway in use, if the disk is reached by one of several (for example
+   * "nbd://b:10809/disk"). Changes when another one is used.
+   */
+  readonly route?: string | undefined;
   /**
    * The marks that identify the disk after a restart or a replacement (identity.ts); absent if
    * there are none.
@@ -174,6 +180,14 @@ export interface BlockDevice {
    * Only filters that keep no data of a medium pass it on.
    */
   readonly media?: RemovableMedia | undefined;
+  /** The storage engine's lock for its one writer, if there is one. */
+  readonly writerLock?: WriterLock | undefined;
+  /**
+   * Calls `listener` when the size has changed without a request. Absent if the device does not
+   * notice. `listener` must not throw.
+   * @returns a function that ends the watch
+   */
+  readonly watchSize?: ((listener: () => void) => () => void) | undefined;
   /** Synchronous reads and writes, if the device has them. */
   readonly direct?: DirectAccess | undefined;
   /** Its bytes in an open file, if they can be sent from there. */

@@ -17,6 +17,7 @@ import { SessionRegistry } from '../block/sessions.js';
 import { Access, type AccessRules } from './access.js';
 import { MeterFilter } from './meter.js';
 import { SharedMedia } from './shared-media.js';
+import { TakeOverGate } from './take-over.js';
 
 /** Longest name of an export, in bytes: as much as NBD allows ("Strings"). */
 const maxName = 4096;
@@ -82,6 +83,8 @@ export class Offered {
   readonly media = new SharedMedia();
   /** Connections that have entered it (transmission phase). */
   readonly users = new Set<ExportUser>();
+  /** @internal Takes its storage over from other servers; undefined if that is never needed. */
+  readonly takeOver: TakeOverGate | undefined;
   #options: ExportOptions;
   #access: Access;
   #lease: LeaseArbiter | undefined;
@@ -97,6 +100,8 @@ export class Offered {
     const device = byteAccess(options.device);
     this.meter = options.metered ? new MeterFilter(device) : undefined;
     this.device = this.meter ?? device;
+    const { takeOver } = options.device.writerLock ?? {};
+    this.takeOver = takeOver && new TakeOverGate(takeOver);
     this.sessions = new SessionRegistry(options.state ?? state);
     this.#lease = options.oneWriter && new LeaseArbiter(this.device);
     this.#limit = limitOf(options);

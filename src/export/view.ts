@@ -9,7 +9,7 @@ import type { ThrottledLogger } from '../base/log.js';
 import { newClientCounters, type ClientCounters, type ExportCounters } from '../block/export-counters.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
 import { RateFilter } from '../block/filters/rate.js';
-import type { SessionRegistry } from '../block/sessions.js';
+import type { SessionMember, SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { Exports, ExportUser, Offered } from './exports.js';
 import { FactsFilter } from '../block/filters/facts.js';
@@ -119,6 +119,7 @@ export class ExportView {
   readonly device: BlockDevice;
   readonly #client: ConnectionView;
   readonly #using: () => void;
+  #connection: SessionMember | undefined;
 
   constructor(offered: Offered, client: ConnectionView, using: () => void) {
     this.offered = offered;
@@ -173,15 +174,24 @@ export class ExportView {
     return this.#client.counters;
   }
 
-  entered(): void {
+  get admit(): ((writes: boolean) => Promise<void>) | undefined {
+    const { takeOver } = this.offered;
+    return takeOver && ((writes) => takeOver.admit(writes));
+  }
+
+  /** @param writes false if the client has said that it will change nothing */
+  entered(connection: SessionMember, writes: boolean): void {
+    this.#connection = connection;
+    this.offered.takeOver?.entered(connection);
     this.offered.users.add(this.#client);
-    const wants = !this.readOnly && !this.device.info.readOnly;
+    const wants = writes && !this.readOnly && !this.device.info.readOnly;
     this.offered.lease?.join(this.#client.id, wants);
     this.#using();
   }
 
   close(): void {
     this.offered.users.delete(this.#client);
+    if (this.#connection) this.offered.takeOver?.left(this.#connection);
     this.offered.lease?.leave(this.#client.id);
     const { media } = this.offered.device;
     if (media) this.offered.media.leave(media, this.#client.id);

@@ -40,6 +40,14 @@ export interface CephCalls {
   readonly breakLock: Waiting;
   /** rbd_lock_get_owners: the holder of the exclusive lock; undefined if there is none. */
   readonly lockOwner: (image: Pointer) => Promise<string | undefined>;
+  readonly isLockOwner: Waiting;
+  /**
+   * rbd_list_lockers: the clients that hold locks of the image. Lists are of texts that end with
+   * NUL.
+   */
+  readonly listLockers: Waiting;
+  readonly poolId: (pool: Pointer) => number;
+  readonly clusterId: (cluster: Pointer, out: Uint8Array, size: number) => number;
   readonly setNotification: (image: Pointer, fd: number, type: number) => number;
   readonly pollEvents: (image: Pointer, out: Pointer[], count: number) => number;
   readonly createCompletion: (tag: number, callback: null, out: Pointer[]) => number;
@@ -121,6 +129,14 @@ function bind(koffi: Koffi): CephCalls {
       freeOwners(owners, 1);
       return text;
     },
+    isLockOwner: waiting(rbd, 'int rbd_is_exclusive_lock_owner(void *, _Out_ int *)'),
+    listLockers: waiting(
+      rbd,
+      'int64_t rbd_list_lockers(void *, _Out_ int *, char *, _Inout_ size_t *, char *, _Inout_ size_t *, char *, ' +
+        '_Inout_ size_t *, char *, _Inout_ size_t *)',
+    ),
+    poolId: rados.func('int64_t rados_ioctx_get_id(void *)') as unknown as CephCalls['poolId'],
+    clusterId: rados.func('int rados_cluster_fsid(void *, char *, size_t)') as CephCalls['clusterId'],
     setNotification: rbd.func('int rbd_set_image_notification(void *, int, int)') as CephCalls['setNotification'],
     pollEvents: rbd.func('int rbd_poll_io_events(void *, _Out_ void **, int)') as CephCalls['pollEvents'],
     createCompletion: rbd.func(

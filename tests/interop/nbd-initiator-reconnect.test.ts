@@ -6,11 +6,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { buffersOf } from '../../src/base/buffers.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import type { NbdInitiator } from '../../src/protocol/nbd/initiator/initiator.js';
-import { Random } from '../../src/conformance/random.js';
-import { expectBytes, expectKind, readBytes } from '../../src/conformance/subject.js';
+import { expectKind, readBytes } from '../../src/conformance/subject.js';
 import {
   farbusServe,
   freePort,
@@ -22,65 +19,12 @@ import {
   type Place,
 } from '../support/nbd-peers.js';
 import { tempImage } from '../support/temp.js';
+import { VerifiedLoad } from '../support/verified-load.js';
 
 const size = 16 << 20;
 const unit = 4096;
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
-/**
- * Writers and readers, each on its own blocks, until stopped. The content of each block is always
- * known: a read that returns anything else, or any error, fails the test.
- */
-class Load {
-  readonly model = new Uint8Array(size);
-  readonly #device: NbdInitiator;
-  readonly #workers: Promise<void>[];
-  #over = false;
-  rounds = 0;
-
-  constructor(device: NbdInitiator, workers = 8) {
-    this.#device = device;
-    this.#workers = Array.from({ length: workers }, (_, index) => this.#work(index, workers));
-    for (const worker of this.#workers) worker.catch(() => undefined);
-  }
-
-  async stop(): Promise<void> {
-    this.#over = true;
-    await Promise.all(this.#workers);
-  }
-
-  /** Waits until `rounds` more rounds are done. Rejects if one failed. */
-  async go(rounds: number): Promise<void> {
-    const until = this.rounds + rounds;
-    const failure = Promise.all(this.#workers);
-    while (this.rounds < until) await Promise.race([sleep(10), failure]);
-  }
-
-  async #work(index: number, workers: number): Promise<void> {
-    const random = new Random(index + 1);
-    const share = size / unit / workers;
-    while (!this.#over) {
-      const count = 1 + random.below(random.chance(0.1) ? 64 : 8);
-      const at = (index * share + random.below(share - count)) * unit;
-      const part = this.model.subarray(at, at + count * unit);
-      const choice = random.below(10);
-      if (choice < 4) {
-        const bytes = random.bytes(part.length);
-        await this.#device.write(at, buffersOf(bytes), { fua: random.chance(0.1) });
-        part.set(bytes);
-      } else if (choice < 5) {
-        await this.#device.writeZeroes(at, part.length);
-        part.fill(0);
-      } else if (choice < 6) {
-        await this.#device.flush();
-      } else {
-        await expectBytes(this.#device, at, part);
-      }
-      this.rounds++;
-    }
-  }
-}
 
 const servers: [string, string, (place: Place, path: string) => Promise<NbdPeer>][] = [
   ['nbdkit', 'nbdkit', (place, path) => nbdkit(place, ['file', path])],
@@ -96,7 +40,7 @@ describe.each(servers)('%s', (_name, program, start) => {
     const server = await start(transport === 'TCP' ? await freePort() : freeSocket(), path);
     const states: string[] = [];
     const device = await openNbd(server.uri, { connections, onState: (state) => states.push(state) });
-    const load = new Load(device);
+    const load = new VerifiedLoad(device);
     for (let round = 0; round < 4; round++) {
       await sleep(150);
       await server.kill('SIGKILL');
@@ -124,7 +68,7 @@ describe('farbus serve', () => {
     const path = tempImage(size);
     const server = await farbusServe(await freePort(), 'disk', [`disk=${path}`]);
     const device = await openNbd(server.uri, { connections, stallSeconds: 0.4, connectSeconds: 0.5 });
-    const load = new Load(device);
+    const load = new VerifiedLoad(device);
     await sleep(100);
     server.signal('SIGSTOP');
     await sleep(1500);

@@ -19,6 +19,7 @@ const long = [
   'boot/matrix',
   'boot/tools',
   'interop/attach-boot',
+  'interop/failover',
   'interop/package',
   'interop/rbd',
 ].map((name) => `tests/${name}.test.ts`);

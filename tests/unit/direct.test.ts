@@ -66,8 +66,9 @@ describe('the facets of an export', () => {
   it('synchronous writes of a client that has not the lease are refused', async () => {
     const { exports, found } = await viewsOf({ oneWriter: 'read-only' });
     const [writer, other] = found;
-    writer!.entered();
-    other!.entered();
+    const connection = { fence: () => Promise.resolve() };
+    writer!.entered(connection, true);
+    other!.entered(connection, true);
     const page = new Uint8Array(4096);
     if (hasKoffi) {
       writer!.device.direct!.write(0, page);

@@ -302,6 +302,7 @@ describe('the handshake of the NBD target', () => {
         'base:allocation',
         'farbus:session/',
         'farbus:identity',
+        'farbus:reader',
       ]);
       expect(await names(Option.listMetaContext, ['base:'])).toEqual(['base:allocation']);
       expect(await names(Option.listMetaContext, ['qemu:dirty-bitmap:x', 'base:none'])).toEqual([]);

@@ -20,6 +20,7 @@ import { Server } from '../../export/nbd/server.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
 import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
+import { sharedMemory } from '../../protocol/nbd/spec.js';
 import { memoryOf } from '../unflushed.js';
 import { parseListen } from './listen.js';
 import type { ExportSettings, ServeSettings } from './settings.js';
@@ -265,11 +266,13 @@ export class ServeService {
     { reconnectSeconds }: ServeSettings,
     signal: AbortSignal | undefined,
   ): Promise<BlockDevice> {
-    return openExport(source, { filters, readOnly, reconnectSeconds, signal, log: this.#context.log, limit: false });
+    const { log } = this.#context;
+    return openExport(source, { filters, readOnly, reconnectSeconds, signal, log, limit: false, admits: true });
   }
 
   #add(one: ExportSettings, device: ExportOptions['device'], settings: ServeSettings): void {
-    const state = memoryOf(one.source, one.filters, this.#context.bootId);
+    const { takeOver } = device.writerLock ?? {};
+    const state = takeOver ? sharedMemory + takeOver.storage : memoryOf(one.source, one.filters, this.#context.bootId);
     const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);
@@ -290,6 +293,10 @@ export class ServeService {
       return;
     }
     const { exports, steps } = this.server;
+    const shared = [...exports.list()].find(({ takeOver }) => takeOver);
+    if (shared) {
+      throw usageError(`${JSON.stringify(shared.name)} is shared with other gateways, and --listen ${text} cannot be`);
+    }
     this.#aoe.set(text, await serveOnSegment(listen.aoe, exports.list(), this.#context.log, steps));
   }
 

@@ -9,6 +9,7 @@
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';
 import type { Losses } from '../losses.js';
+import type { WriterLock } from '../writer-lock.js';
 import type {
   BlockDevice,
   BlockInfo,
@@ -86,6 +87,14 @@ export class Filter extends BlockBase {
 
   override get media(): RemovableMedia | undefined {
     return this.keepsNothing ? this.next.media : undefined;
+  }
+
+  override get writerLock(): WriterLock | undefined {
+    return this.keepsNothing ? this.next.writerLock : undefined;
+  }
+
+  override get watchSize(): BlockDevice['watchSize'] {
+    return this.follows ? this.next.watchSize : undefined;
   }
 
   /** This device's facts, given the next one's. */

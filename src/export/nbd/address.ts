@@ -19,9 +19,10 @@ export function parseListenAddress(text: string): ListenAddress {
   } catch (error) {
     throw new FarbusError(`--listen ${messageOf(error)}`, { exitCode: 2, cause: error });
   }
-  const { exportName, tls } = address;
+  const { exportName, tls, others } = address;
   if (address.transport === 'websocket')
     throw usageError(`--listen ${text}: a WebSocket is served by --web [HOST:]PORT`);
+  if (others) throw usageError(`--listen ${text}: one address at a time: give --listen several times`);
   if (tls) throw usageError(`--listen ${text}: write nbd:// and give --tls-certificates or --tls-psk`);
   if (exportName !== '') {
     throw usageError(`--listen ${text}: the name of an export (${exportName}) does not belong here: use NAME=SOURCE`);

@@ -170,6 +170,21 @@ export const AllocationFlag = { hole: 1 << 0, zero: 1 << 1 } as const;
  * writes may be lost. The context has no block status and no flags.
  */
 export const sessionContext = 'farbus:session/';
+
+/**
+ * A STATE that begins with this names storage that several servers (gateways) use, and not the
+ * memory of one of them. Such a server keeps no acknowledged write in its own memory. Before it
+ * admits a connection that may write, it makes sure that no write that another server of the same
+ * STATE has received can take effect any more.
+ */
+export const sharedMemory = 'shared.';
+
+/**
+ * Our metadata context for a connection that changes nothing. A server that knows it refuses
+ * changes on the connection, and admits it without taking the right to write from another one. The
+ * context has no block status.
+ */
+export const readerContext = 'farbus:reader';
 /** A session's name: a UUID in text form. */
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 

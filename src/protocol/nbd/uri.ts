@@ -1,6 +1,8 @@
 /**
  * NBD URIs: `nbd://host:port/export` and `nbd+unix:///export?socket=PATH`; over TLS `nbds:` and
- * `nbds+unix:` with `tls-...` parameters; over WebSocket `nbd+ws:` and, with TLS, `nbd+wss:`.
+ * `nbds+unix:` with `tls-...` parameters; over WebSocket `nbd+ws:` and, with TLS, `nbd+wss:`. A URI
+ * may name several gateways of one export, in the order in which they are tried:
+ * `nbd://host:port,host:port/export`, or `socket=PATH` several times (our extension).
  *
  * Sources: doc/uri.md of the NBD project ("[URI] section") and RFC 3986. The parameters that [URI]
  * does not define (tls-certificates, tls-psk-file, tls-username) have libnbd's names. The schemes
@@ -30,21 +32,19 @@ export interface NbdTls {
   readonly fingerprint?: string | undefined;
 }
 
-/** The location of an export. */
-export type NbdAddress = (
+/** Where a server listens. */
+export type NbdPlace =
   | {
       readonly transport: 'tcp';
       /** Host name or IP address; IPv6 without brackets. */
       readonly host: string;
       /** Port, 0 to 65535. 0 is for listeners only and means any free port. */
       readonly port: number;
-      readonly exportName: string;
     }
   | {
       readonly transport: 'unix';
       /** Path of the socket. A leading NUL means Linux's abstract namespace. */
       readonly path: string;
-      readonly exportName: string;
     }
   | {
       readonly transport: 'websocket';
@@ -52,13 +52,27 @@ export type NbdAddress = (
       readonly host: string;
       /** Port, 1 to 65535. */
       readonly port: number;
-      readonly exportName: string;
       /** A token of access. */
       readonly token?: string | undefined;
       /** File with the token. */
       readonly tokenFile?: string | undefined;
-    }
-) & {
+    };
+
+/** The location of an export. */
+export type NbdAddress = NbdPlace & {
+  readonly exportName: string;
+  /** Further gateways of the same export, in the order in which they are tried. Default: none. */
+  readonly others?: readonly NbdPlace[] | undefined;
+  /**
+   * A gateway that owes an answer is given up after this silence, in seconds (parameter x-detect).
+   * Undefined if the URI does not say.
+   */
+  readonly detectSeconds?: number | undefined;
+  /**
+   * Go to another gateway even if no fence stops the writes that the lost one still has (parameter
+   * x-failover=unfenced). Default false.
+   */
+  readonly unfenced?: boolean | undefined;
   /**
    * Number of connections to open (parameter x-connections, our extension). Undefined if the URI
    * does not say.
@@ -71,11 +85,14 @@ export type NbdAddress = (
 const form = {
   wanted: 'not an NBD URI: write nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH',
   schemes: ['nbd', 'nbds', 'nbd+unix', 'nbds+unix', 'nbd+ws', 'nbd+wss'],
+  severalHosts: true,
   parameters: {
-    socket: 'text',
+    socket: 'texts',
     token: 'text',
     'token-file': 'text',
     'x-connections': 'text',
+    'x-detect': 'text',
+    'x-failover': 'text',
     'tls-type': 'text',
     'tls-certificates': 'text',
     'tls-psk-file': 'text',
@@ -94,6 +111,11 @@ export const nbdFileParameters: readonly string[] = ['socket', 'tls-certificates
 /** The characters of a token: those that a subprotocol of a WebSocket and a header can have. */
 const tokenPattern = /^[A-Za-z0-9._~-]{1,200}$/;
 
+/** Most gateways of one export. */
+const maxGateways = 16;
+/** Longest detection time, in seconds. */
+const maxDetect = 3600;
+
 const flags: Readonly<Record<string, boolean>> = { '1': true, true: true, '0': false, false: false };
 
 /**
@@ -102,42 +124,87 @@ const flags: Readonly<Record<string, boolean>> = { '1': true, true: true, '0': f
  */
 export function parseNbdUri(text: string): NbdAddress {
   const uri = readUri(text, form);
-  const { scheme, host, port, path } = uri;
+  const { scheme, path } = uri;
   const exportName = path.slice(1);
   // [NBD] "Conventions": the limit of a string.
   if (new TextEncoder().encode(exportName).length > maxString) {
     uri.fail(`an export name has at most ${maxString} bytes`);
   }
-  const socket = uri.text('socket');
   const tls = parseTls(uri);
   const count = uri.text('x-connections');
   if (count !== undefined && !(/^\d{1,2}$/.test(count) && Number(count) >= 1 && Number(count) <= 16)) {
     uri.fail('x-connections is a number from 1 to 16');
   }
-  const more = { ...tls, ...(count !== undefined && { connections: Number(count) }) };
-  if (scheme.endsWith('+unix')) {
-    if (host !== '' || port !== undefined) {
-      uri.fail(`a unix socket has no host: write ${scheme}:///EXPORT?socket=PATH with three slashes`);
-    }
-    if (!socket) return uri.fail('which socket? Add ?socket=PATH');
-    if (socket.includes('\0', 1)) uri.fail('a path has no NUL');
-    return { transport: 'unix', path: socket, exportName, ...more };
+  const places = scheme.endsWith('+unix') ? socketPlaces(uri) : hostPlaces(uri);
+  const [first, ...others] = places;
+  if (places.length > maxGateways) uri.fail(`at most ${maxGateways} gateways can be named`);
+  const twice = places.find((one, index) => places.slice(0, index).some((other) => samePlace(one, other)));
+  if (twice) uri.fail('a gateway is named twice: name each once');
+  const more = { ...tls, ...(count !== undefined && { connections: Number(count) }), ...parseFailover(uri, others) };
+  return { ...first!, exportName, ...more };
+}
+
+function samePlace(one: NbdPlace, other: NbdPlace): boolean {
+  if (one.transport === 'unix') return other.transport === 'unix' && one.path === other.path;
+  return other.transport !== 'unix' && one.host === other.host && one.port === other.port;
+}
+
+function socketPlaces(uri: NbdUri): NbdPlace[] {
+  const { scheme, host, port, places } = uri;
+  if (host !== '' || port !== undefined || places.length > 1) {
+    uri.fail(`a unix socket has no host: write ${scheme}:///EXPORT?socket=PATH with three slashes`);
   }
-  if (socket !== undefined) uri.fail(`a socket is for ${scheme.replace(/\+.*/, '')}+unix://`);
-  if (scheme.startsWith('nbd+ws')) {
-    const usual = scheme === 'nbd+ws' ? 80 : 443;
-    return {
-      transport: 'websocket',
-      host: host || 'localhost',
-      port: port ?? usual,
-      exportName,
-      ...parseToken(uri),
-      ...more,
-    };
+  const sockets = uri.texts('socket');
+  if (sockets.length === 0 || sockets.includes('')) uri.fail('which socket? Add ?socket=PATH');
+  if (sockets.some((one) => one.includes('\0', 1))) uri.fail('a path has no NUL');
+  return sockets.map((path) => ({ transport: 'unix', path }));
+}
+
+function hostPlaces(uri: NbdUri): NbdPlace[] {
+  const { places } = uri;
+  if (uri.given.includes('socket')) uri.fail(`a socket is for ${uri.scheme.replace(/\+.*/, '')}+unix://`);
+  if (places.length > 1 && places.some(({ host }) => host === '')) {
+    uri.fail('a gateway without a host: write HOST[:PORT],HOST[:PORT]');
+  }
+  if (uri.scheme.startsWith('nbd+ws')) {
+    const usual = uri.scheme === 'nbd+ws' ? 80 : 443;
+    const token = parseToken(uri);
+    return places.map(({ host, port }) => {
+      return { transport: 'websocket', host: host || 'localhost', port: port ?? usual, ...token };
+    });
   }
   // [URI] "NBD URI authority": without a host, the client chooses. We take localhost, as other
   // clients do.
-  return { transport: 'tcp', host: host || 'localhost', port: port ?? defaultPort, exportName, ...more };
+  return places.map(({ host, port }) => ({ transport: 'tcp', host: host || 'localhost', port: port ?? defaultPort }));
+}
+
+function parseFailover(
+  uri: NbdUri,
+  others: readonly NbdPlace[],
+): Pick<NbdAddress, 'others' | 'detectSeconds' | 'unfenced'> {
+  const detect = uri.text('x-detect');
+  if (detect !== undefined && !(/^\d{1,4}(\.\d{1,3})?$/.test(detect) && Number(detect) >= 0.1)) {
+    uri.fail(`x-detect is a number of seconds from 0.1 to ${maxDetect}`);
+  }
+  if (Number(detect ?? 0) > maxDetect) uri.fail(`x-detect is a number of seconds from 0.1 to ${maxDetect}`);
+  const failover = uri.text('x-failover');
+  if (failover !== undefined && failover !== 'fenced' && failover !== 'unfenced') {
+    uri.fail('x-failover is fenced or unfenced');
+  }
+  if (failover !== undefined && others.length === 0) uri.fail('x-failover is for several gateways: name them');
+  return {
+    ...(others.length > 0 && { others }),
+    ...(detect !== undefined && { detectSeconds: Number(detect) }),
+    ...(failover === 'unfenced' && { unfenced: true }),
+  };
+}
+
+/** The addresses of the gateways that an address names: one for each place. */
+export function gatewaysOf(address: NbdAddress): readonly [NbdAddress, ...NbdAddress[]] {
+  const { others = [], exportName, connections, tls } = address;
+  const first = { ...address, others: undefined, detectSeconds: undefined, unfenced: undefined };
+  const common = { exportName, ...(connections !== undefined && { connections }), ...(tls && { tls }) };
+  return [first, ...others.map((one) => ({ ...one, ...common }))];
 }
 
 function parseToken(uri: NbdUri): { token?: string; tokenFile?: string } {
@@ -183,7 +250,7 @@ function parseTls(uri: NbdUri): { tls?: NbdTls } {
   const verify = uri.text('tls-verify-peer');
   const verifyPeer = verify === undefined ? undefined : flags[verify.toLowerCase()];
   if (verify !== undefined && verifyPeer === undefined) fail('tls-verify-peer is 1 or 0');
-  if (uri.text('socket') !== undefined && certificates === undefined && pskFile === undefined) {
+  if (uri.given.includes('socket') && certificates === undefined && pskFile === undefined) {
     if (hostname === undefined && verifyPeer !== false) {
       fail(
         'the name in the certificate is not known: add tls-hostname=NAME, or tls-certificates=FOLDER with your own CA',
@@ -212,15 +279,18 @@ function parseFingerprint(uri: NbdUri): string | undefined {
  * people see this text.
  */
 export function formatNbdUri(address: NbdAddress): string {
-  const { exportName, tls } = address;
+  const { exportName, tls, others = [], detectSeconds, unfenced } = address;
   const name = escapeUri(exportName);
   const scheme = tls ? 'nbds' : 'nbd';
   const parameters: string[] = [];
-  if (address.transport === 'unix') parameters.push(`socket=${escapeUri(address.path)}`);
+  const places = [address, ...others];
+  for (const one of places) if (one.transport === 'unix') parameters.push(`socket=${escapeUri(one.path)}`);
   if (address.transport === 'websocket' && address.tokenFile !== undefined) {
     parameters.push(`token-file=${escapeUri(address.tokenFile)}`);
   }
   if (address.connections !== undefined) parameters.push(`x-connections=${address.connections}`);
+  if (detectSeconds !== undefined) parameters.push(`x-detect=${detectSeconds}`);
+  if (unfenced) parameters.push('x-failover=unfenced');
   if (tls?.certificates !== undefined) parameters.push(`tls-certificates=${escapeUri(tls.certificates)}`);
   if (tls?.pskFile !== undefined) parameters.push(`tls-psk-file=${escapeUri(tls.pskFile)}`);
   if (tls?.username !== undefined) parameters.push(`tls-username=${escapeUri(tls.username)}`);
@@ -229,13 +299,15 @@ export function formatNbdUri(address: NbdAddress): string {
   if (tls?.fingerprint !== undefined) parameters.push(`tls-fingerprint=${tls.fingerprint}`);
   const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`;
   if (address.transport === 'unix') return `${scheme}+unix:///${name}${query}`;
-  const { host, port } = address;
-  if (address.transport === 'websocket') {
-    const usual = tls ? 443 : 80;
-    const at = formatAuthority(undefined, host, port === usual ? undefined : port);
-    return `nbd+ws${tls ? 's' : ''}://${at}/${name}${query}`;
-  }
-  return `${scheme}://${formatAuthority(undefined, host, port === defaultPort ? undefined : port)}/${name}${query}`;
+  const webSocket = address.transport === 'websocket';
+  const usual = webSocket ? (tls ? 443 : 80) : defaultPort;
+  const hosts = places.map((one) => {
+    return one.transport === 'unix'
+      ? ''
+      : formatAuthority(undefined, one.host, one.port === usual ? undefined : one.port);
+  });
+  const shown = webSocket ? `nbd+ws${tls ? 's' : ''}` : scheme;
+  return `${shown}://${hosts.join(',')}/${name}${query}`;
 }
 
 /**

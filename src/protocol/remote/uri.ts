@@ -14,15 +14,26 @@ export interface UriForm<Parameter extends string> {
   readonly wanted: string;
   readonly schemes: readonly string[];
   readonly parameters: Readonly<Record<Parameter, ParameterKind>>;
+  /** True if the URI may name several hosts: HOST[:PORT],HOST[:PORT]... Default false. */
+  readonly severalHosts?: boolean;
+}
+
+/** A host and its port, as a URI names them. */
+export interface UriPlace {
+  /** A name, an IP address (IPv6 without brackets), or "". It does not look like an option. */
+  readonly host: string;
+  readonly port: number | undefined;
 }
 
 export interface Uri<Parameter extends string> {
   readonly scheme: string;
   /** Undefined without an "@". */
   readonly user: string | undefined;
-  /** A name, an IP address (IPv6 without brackets), or "". It does not look like an option. */
+  /** The host and port of the URI, of the first one if it names several. */
   readonly host: string;
   readonly port: number | undefined;
+  /** All hosts that the URI names, in its order. */
+  readonly places: readonly [UriPlace, ...UriPlace[]];
   /** Begins with "/" unless it is "". Contains no NUL. */
   readonly path: string;
   flag(name: Parameter): boolean;
@@ -56,7 +67,11 @@ export function readUri<Parameter extends string>(text: string, form: UriForm<Pa
   const reader = new PartReader(fail);
   const at = authority.lastIndexOf('@');
   const user = at < 0 ? undefined : reader.decoded(authority.slice(0, at), 'the user');
-  const { host, port } = reader.place(authority.slice(at + 1));
+  const hosts = authority.slice(at + 1);
+  if (form.severalHosts && user?.includes(',')) fail('the user is given once, before the first host');
+  const [first, ...others] = form.severalHosts ? hosts.split(',') : [hosts];
+  const places = [reader.place(first!), ...others.map((one) => reader.place(one))] as const;
+  const { host, port } = places[0];
   const decodedPath = reader.decoded(path, 'the path');
   if (decodedPath.includes('\0')) fail('a path has no NUL');
   const given = reader.parameters(query, form.parameters);
@@ -65,6 +80,7 @@ export function readUri<Parameter extends string>(text: string, form: UriForm<Pa
     user,
     host,
     port,
+    places: [...places],
     path: decodedPath,
     flag: (name) => given.get(name)?.[0] === '1',
     text: (name) => given.get(name)?.[0],
@@ -89,7 +105,7 @@ class PartReader {
     }
   }
 
-  place(text: string): { host: string; port: number | undefined } {
+  place(text: string): UriPlace {
     const match = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::([^:]*))?$/.exec(text);
     if (!match) return this.#fail('the host is not understood: write an IPv6 address in brackets, as in //[::1]/');
     const [, literal, name = '', digits = ''] = match;

@@ -1,16 +1,22 @@
 /** An image of a Ceph cluster as a block device (image.node.ts). */
 import type { Buffers } from '../../base/buffers.js';
+import { usageError } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, Extent, RequestOptions, ZeroOptions } from '../../block/device.js';
+import { BlockError } from '../../block/errors.js';
+import type { WriterLock } from '../../block/writer-lock.js';
 import { RBD_WRITE_ZEROES_FLAG_THICK_PROVISION } from '../../linux/ceph.node.js';
 import { RbdImage } from './image.node.js';
-import { parseRbdLocation } from './location.js';
+import { parseRbdLocation, type RbdLocation } from './location.js';
+import { RbdTakeOver } from './take-over.node.js';
 
 export interface OpenRbdOptions {
   readonly readOnly?: boolean;
   /** The caller writes nothing: do not take the exclusive lock from another client. */
   readonly looksOnly?: boolean;
+  /** The caller admits clients by {@link BlockDevice.writerLock}, as standby=1 demands. */
+  readonly admits?: boolean;
   /** How long a request waits for the cluster, in seconds. */
   readonly reconnectSeconds?: number;
   readonly log?: Logger;
@@ -20,24 +26,48 @@ export interface OpenRbdOptions {
 export async function openRbd(text: string, options: OpenRbdOptions = {}): Promise<RbdDisk> {
   const location = parseRbdLocation(text);
   const readOnly = options.readOnly === true || location.snapshot !== undefined;
+  const common = { timeoutSeconds: options.reconnectSeconds ?? 60, log: options.log ?? silent };
+  if (location.standby && !readOnly && options.looksOnly !== true) {
+    if (!options.admits) throw usageError(`${location.shown}: standby=1 is for an export of farbus serve`);
+    const takeOver = await RbdTakeOver.open(location, { ...common, writes: true, locks: false });
+    return new RbdDisk(takeOver, location, false);
+  }
   const image = await RbdImage.open(location, {
+    ...common,
     writes: !readOnly,
     locks: !readOnly && options.looksOnly !== true,
-    timeoutSeconds: options.reconnectSeconds ?? 60,
-    log: options.log ?? silent,
   });
-  // Images of format 1 have no id.
-  const id = image.id || `=${location.image}`;
-  return new RbdDisk(image, `${location.pool}/${location.namespace}/${id}@${location.snapshot ?? ''}`, readOnly);
+  return new RbdDisk({ image, has: true }, location, readOnly);
+}
+
+/** How often the image's length is looked at, in ms. librbd knows it without asking the cluster. */
+const lookMs = 1000;
+
+/** The image in use, and whether it may be changed. */
+interface Access {
+  readonly image: RbdImage;
+  readonly has: boolean;
 }
 
 export class RbdDisk extends BlockBase {
+  readonly #lock: WriterLock;
   #info: BlockInfo;
-  readonly #image: RbdImage;
+  readonly #access: Access;
+  readonly #shown: string;
+  readonly #watching = new Set<() => void>();
+  readonly #timer: ReturnType<typeof setInterval>;
+  #looking: Promise<void> | undefined;
 
-  constructor(image: RbdImage, name: string, readOnly: boolean) {
+  constructor(access: Access, { pool, namespace, image: imageName, snapshot, shown }: RbdLocation, readOnly: boolean) {
     super();
-    this.#image = image;
+    const { image } = access;
+    // Images of format 1 have no id.
+    const name = `${pool}/${namespace}/${image.id || `=${imageName}`}@${snapshot ?? ''}`;
+    this.#access = access;
+    this.#shown = shown;
+    const takeOver = access instanceof RbdTakeOver ? access : undefined;
+    this.#lock = { holder: () => access.image.holder(), takeOver };
+    this.#timer = setInterval(() => void this.refresh().catch(() => undefined), lookMs).unref();
     this.#info = {
       size: image.size,
       blockSize: 1,
@@ -50,6 +80,21 @@ export class RbdDisk extends BlockBase {
       marks: image.id === '' ? {} : { layer: `rbd:${name}` },
       can: { flush: true, fua: false, trim: true, writeZeroes: true, extents: true, multiConnection: true },
     };
+  }
+
+  override get writerLock(): WriterLock {
+    return this.#lock;
+  }
+
+  /** The image, to be changed. @throws BlockError if another client may change it at present */
+  get #mine(): RbdImage {
+    const { image, has } = this.#access;
+    if (!has) throw image.ended ?? new BlockError('closed', `${this.#shown}: it has not been taken over`);
+    return image;
+  }
+
+  get #image(): RbdImage {
+    return this.#access.image;
   }
 
   get info(): BlockInfo {
@@ -70,24 +115,26 @@ export class RbdDisk extends BlockBase {
   protected async doWrite(offset: number, from: Buffers): Promise<void> {
     const places = from.stable();
     if (places) {
-      await inOrder(places, offset, (at, bytes) => this.#image.write(at, bytes));
+      await inOrder(places, offset, (at, bytes) => this.#mine.write(at, bytes));
       return;
     }
     const bytes = new Uint8Array(from.length);
     from.copyTo(bytes, 0);
-    await this.#image.write(offset, bytes);
+    await this.#mine.write(offset, bytes);
   }
 
   protected async doFlush(_options: RequestOptions): Promise<void> {
-    await this.#image.flush();
+    // Without the lock nothing was written here, and other gateways keep nothing in memory.
+    if (!this.#access.has && !this.#image.ended) return;
+    await this.#mine.flush();
   }
 
   protected override async doTrim(offset: number, length: number): Promise<void> {
-    await this.#image.discard(offset, length);
+    await this.#mine.discard(offset, length);
   }
 
   protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
-    await this.#image.writeZeroes(offset, length, options.noHole ? RBD_WRITE_ZEROES_FLAG_THICK_PROVISION : 0);
+    await this.#mine.writeZeroes(offset, length, options.noHole ? RBD_WRITE_ZEROES_FLAG_THICK_PROVISION : 0);
   }
 
   protected override async doExtents(offset: number, length: number): Promise<readonly Extent[]> {
@@ -106,12 +153,31 @@ export class RbdDisk extends BlockBase {
     return extents;
   }
 
-  async refresh(): Promise<void> {
-    const size = await this.#image.currentSize();
-    if (size > this.#info.size) this.#info = { ...this.#info, size };
+  /** One look at a time: a silent cluster must not occupy one thread after the other. */
+  refresh(): Promise<void> {
+    const look = async (): Promise<void> => {
+      try {
+        const size = await this.#image.currentSize();
+        if (size <= this.#info.size) return;
+        this.#info = { ...this.#info, size };
+        for (const listener of this.#watching) listener();
+      } finally {
+        this.#looking = undefined;
+      }
+    };
+    return (this.#looking ??= look());
+  }
+
+  override get watchSize(): (listener: () => void) => () => void {
+    return (listener) => {
+      this.#watching.add(listener);
+      return () => this.#watching.delete(listener);
+    };
   }
 
   protected async doClose(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#looking?.catch(() => undefined);
     await this.#image.close();
   }
 }

@@ -10,21 +10,17 @@ import { getSystemErrorName } from 'node:util';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import { BlockError } from '../../block/errors.js';
-import {
-  cephCalls,
-  EVENT_TYPE_EVENTFD,
-  RBD_LOCK_MODE_EXCLUSIVE,
-  type CephCalls,
-  type Pointer,
-} from '../../linux/ceph.node.js';
+import type { LockHolder } from '../../block/writer-lock.js';
+import { cephCalls, EVENT_TYPE_EVENTFD, type CephCalls, type Pointer } from '../../linux/ceph.node.js';
 import { createEvent, watchEvent } from '../../linux/event.node.js';
+import { check } from './check.node.js';
 import type { RbdLocation } from './location.js';
+import { lock, lockers, takeLock, tellOwner } from './lock.node.js';
 
 /** Time for the cluster to answer while an image is opened, in seconds. */
 const openSeconds = 10;
 /** Completions that are taken with one call. */
 const batch = 64;
-const EINVAL = 22;
 const ESHUTDOWN = 108;
 
 interface Waiting {
@@ -40,6 +36,11 @@ export interface RbdImageOptions {
   readonly locks: boolean;
   /** How long a request waits for the cluster, in seconds. */
   readonly timeoutSeconds: number;
+  /**
+   * The image is shared with other gateways: keep no acknowledged write in memory, and report its
+   * end with kind `closed`, so that clients go to another gateway.
+   */
+  readonly shared?: { readonly ended: () => void } | undefined;
   readonly log: Logger;
 }
 
@@ -48,6 +49,9 @@ export class RbdImage {
   readonly stripeUnit: number;
   /** Names the image within its pool for as long as it exists, whatever it is renamed to. */
   readonly id: string;
+  /** Names the image for all clients of its cluster, at all times. */
+  readonly name: string;
+  readonly #options: RbdImageOptions;
   readonly #calls: CephCalls;
   readonly #shown: string;
   readonly #cluster: Pointer;
@@ -61,10 +65,11 @@ export class RbdImage {
   #looking: Promise<unknown> = Promise.resolve();
   #tag = 0;
 
-  private constructor(calls: CephCalls, shown: string, open: OpenPointers, facts: Facts) {
-    [this.#calls, this.#shown] = [calls, shown];
+  private constructor(calls: CephCalls, shown: string, open: OpenPointers, facts: Facts, options: RbdImageOptions) {
+    [this.#calls, this.#shown, this.#options] = [calls, shown, options];
     [this.#cluster, this.#pool, this.#image] = [open.cluster, open.pool, open.image];
     [this.size, this.stripeUnit, this.id] = [facts.size, facts.stripeUnit, facts.id];
+    this.name = facts.name;
     const event = createEvent();
     this.#event = watchEvent(event, () => this.#take());
     calls.setNotification(open.image, event, EVENT_TYPE_EVENTFD);
@@ -72,20 +77,20 @@ export class RbdImage {
 
   /** @throws FarbusError if the image cannot be opened */
   static async open(location: RbdLocation, options: RbdImageOptions): Promise<RbdImage> {
-    const { writes, locks, timeoutSeconds } = options;
+    const { writes, locks, shared } = options;
     const calls = cephCalls();
     const open: Partial<{ -readonly [name in keyof OpenPointers]: Pointer }> = {};
     try {
-      open.cluster = await connected(calls, location, timeoutSeconds);
+      open.cluster = await connected(calls, location, options);
       const pool: Pointer[] = [null];
       check(await calls.openPool(open.cluster, location.pool, pool), `there is no pool ${location.pool}`);
       open.pool = pool[0];
       calls.setNamespace(open.pool, location.namespace);
       open.image = await openedImage(calls, open.pool, location, writes);
       if (locks) await lock(calls, open.image, location, options.log);
-      else if (writes) await tellOwner(calls, open.image, location, options.log);
-      const facts = await factsOf(calls, open.image);
-      return new RbdImage(calls, location.shown, open as OpenPointers, facts);
+      else if (writes && !shared) await tellOwner(calls, open.image, location, options.log);
+      const facts = await factsOf(calls, open as OpenPointers, location);
+      return new RbdImage(calls, location.shown, open as OpenPointers, facts, options);
     } catch (error) {
       await release(calls, open);
       throw new FarbusError(`cannot open ${location.shown}: ${messageOf(error)}`, { cause: error, kind: 'device' });
@@ -139,6 +144,32 @@ export class RbdImage {
     return Number(size[0]);
   }
 
+  /** The reason why every further request fails; undefined if they do not. */
+  get ended(): BlockError | undefined {
+    return this.#ended;
+  }
+
+  /** Takes the exclusive lock from whoever has it. Rejects with a FarbusError. */
+  takeLock(): Promise<void> {
+    return takeLock(this.#calls, this.#image, this.#shown, this.#options.log);
+  }
+
+  /** True if the cluster confirms that this client has the exclusive lock. */
+  async hasLock(): Promise<boolean> {
+    const owner = [0];
+    const result = await this.#calls.isLockOwner(this.#image, owner);
+    if (result < 0 || owner[0] !== 1) return false;
+    // The call before does not ask the cluster; this one fails for a client that was blocklisted.
+    return (await lockers(this.#calls, this.#image)) !== undefined;
+  }
+
+  /** The holder of the exclusive lock. */
+  async holder(): Promise<LockHolder | undefined> {
+    const found = await lockers(this.#calls, this.#image);
+    if (!found) throw new BlockError('unreachable', `${this.#shown}: the cluster does not say who holds its lock`);
+    return found[0];
+  }
+
   async close(): Promise<void> {
     // librbd writes to the descriptor until the image is closed.
     await release(this.#calls, { cluster: this.#cluster, pool: this.#pool, image: this.#image });
@@ -153,7 +184,7 @@ export class RbdImage {
       // It must not land on a later one.
       if (error instanceof BlockError && error.kind === 'unreachable') {
         const what = `${this.#shown}: the cluster did not answer in time: open it again`;
-        throw (this.#ended ??= new BlockError('unreachable', what, { cause: error }));
+        throw this.#end(new BlockError(this.#options.shared ? 'closed' : 'unreachable', what, { cause: error }));
       }
       throw error;
     }
@@ -196,11 +227,18 @@ export class RbdImage {
     }
   }
 
+  #end(error: BlockError): BlockError {
+    if (this.#ended) return this.#ended;
+    this.#ended = error;
+    this.#options.shared?.ended();
+    return error;
+  }
+
   #error(errno: number): BlockError {
     const code = getSystemErrorName(-errno);
     if (errno === ESHUTDOWN) {
       const what = `${this.#shown}: another client has taken the image over: open it again`;
-      return (this.#ended ??= new BlockError('io', what));
+      return this.#end(new BlockError(this.#options.shared ? 'closed' : 'io', what));
     }
     if (code === 'ETIMEDOUT')
       return new BlockError('unreachable', `${this.#shown}: the cluster did not answer in time`);
@@ -243,9 +281,14 @@ interface Facts {
   readonly size: number;
   readonly stripeUnit: number;
   readonly id: string;
+  readonly name: string;
 }
 
-async function connected(calls: CephCalls, location: RbdLocation, timeoutSeconds: number): Promise<Pointer> {
+async function connected(
+  calls: CephCalls,
+  location: RbdLocation,
+  { timeoutSeconds, shared }: RbdImageOptions,
+): Promise<Pointer> {
   const cluster: Pointer[] = [null];
   check(calls.create(cluster, location.id ?? null), 'out of memory');
   try {
@@ -255,6 +298,7 @@ async function connected(calls: CephCalls, location: RbdLocation, timeoutSeconds
     calls.setConfig(cluster[0], 'client_mount_timeout', String(Math.min(openSeconds, timeoutSeconds || 1)));
     calls.setConfig(cluster[0], 'rados_mon_op_timeout', String(Math.max(openSeconds, timeoutSeconds)));
     calls.setConfig(cluster[0], 'rados_osd_op_timeout', String(Math.max(1, timeoutSeconds)));
+    if (shared) calls.setConfig(cluster[0], 'rbd_cache', 'false');
     check(await calls.connect(cluster[0]), 'the cluster cannot be reached');
     return cluster[0];
   } catch (error) {
@@ -263,44 +307,21 @@ async function connected(calls: CephCalls, location: RbdLocation, timeoutSeconds
   }
 }
 
-/**
- * Takes the exclusive lock. librbd asks a living holder for it, who refuses; it ends the lock of
- * one that does not answer for the time of its watch (30 s), and has it blocklisted.
- */
-async function lock(calls: CephCalls, image: Pointer, location: RbdLocation, log: Logger): Promise<void> {
-  const owner = await calls.lockOwner(image);
-  if (owner !== undefined && location.takeover) {
-    check(await calls.breakLock(image, RBD_LOCK_MODE_EXCLUSIVE, owner), 'the lock of another client cannot be ended');
-    log.log('warn', `${location.shown}: ended the writing of another client (${owner})`);
-  }
-  const timer = setTimeout(() => {
-    log.log('info', `${location.shown}: another client holds the image and does not answer; waiting for up to 30 s`);
-  }, 2000);
-  const result = await calls.acquireLock(image, RBD_LOCK_MODE_EXCLUSIVE);
-  clearTimeout(timer);
-  if (result === -EINVAL) {
-    const advice = 'rbd feature enable POOL/IMAGE exclusive-lock, or open the image read-only';
-    throw new FarbusError(`it lacks the feature exclusive-lock, without which two could write: ${advice}`);
-  }
-  check(result, 'another client writes to the image: stop it, take over (takeover=1), or open the image read-only');
-}
-
-/** Warns a client that only looks of another one that holds the exclusive lock. */
-async function tellOwner(calls: CephCalls, image: Pointer, location: RbdLocation, log: Logger): Promise<void> {
-  const owner = await calls.lockOwner(image);
-  if (owner === undefined) return;
-  const then = location.takeover ? 'a writer ends its writing (takeover=1)' : 'a writer is refused while that runs';
-  log.log('warn', `${location.shown}: another client (${owner}) holds it: ${then}`);
-}
-
-async function factsOf(calls: CephCalls, image: Pointer): Promise<Facts> {
+async function factsOf(
+  calls: CephCalls,
+  { cluster, pool, image }: OpenPointers,
+  { namespace }: RbdLocation,
+): Promise<Facts> {
   const size: bigint[] = [0n];
   const unit: bigint[] = [0n];
   const id = Buffer.alloc(64);
   check(await calls.getSize(image, size), 'its size is unknown');
   check(await calls.getStripeUnit(image, unit), 'its striping is unknown');
   await calls.getId(image, id, id.length);
-  return { size: Number(size[0]), stripeUnit: Number(unit[0]), id: id.toString('latin1').replace(/\0.*$/s, '') };
+  const fsid = Buffer.alloc(64);
+  calls.clusterId(cluster, fsid, fsid.length);
+  const name = `${textOf(fsid)}/${calls.poolId(pool)}/${namespace}/${textOf(id)}`;
+  return { size: Number(size[0]), stripeUnit: Number(unit[0]), id: textOf(id), name };
 }
 
 async function release(calls: CephCalls, { image, pool, cluster }: Partial<OpenPointers>): Promise<void> {
@@ -309,15 +330,7 @@ async function release(calls: CephCalls, { image, pool, cluster }: Partial<OpenP
   if (cluster) await calls.shutdown(cluster);
 }
 
-/** Reasons of failures that no message of ours says better. */
-const reasons: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied: check id= and keyring=',
-  EPERM: 'permission denied: check id= and keyring=',
-  ETIMEDOUT: 'the cluster does not answer: check conf= and the network',
-};
-
-function check(result: number, failure: string): void {
-  if (result >= 0) return;
-  const code = getSystemErrorName(result);
-  throw new FarbusError(reasons[code] ?? `${failure} (${code})`);
+/** The text in memory of C, up to its NUL. */
+function textOf(bytes: Buffer): string {
+  return bytes.toString('latin1').replace(/\0.*$/s, '');
 }

@@ -26,6 +26,12 @@ export class ExportState {
     return this.#facts;
   }
 
+  /** The gateway in use is another one; undefined if there is only one. */
+  reachedBy(route: string | undefined): void {
+    const { info } = this.#facts;
+    if (info.route !== route) this.#facts = { ...this.#facts, info: { ...info, route } };
+  }
+
   /** True if a request is meant for a medium that is no longer in the drive. */
   isStale({ medium }: { readonly medium: string | undefined }): boolean {
     return medium !== undefined && medium !== this.#facts.medium;

@@ -15,9 +15,9 @@ import { ThrottledLogger, type LogLevel } from '../../../base/log.js';
 import type { BlockInfo } from '../../../block/device.js';
 import type { Fate, FenceKey } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
-import type { Dialer } from '../../../network/stream.js';
 import { withAddress, type RemoteState } from '../../remote/reconnection.js';
 import { NbdCommand } from '../spec.js';
+import type { Gateways } from './gateways.js';
 import type { Ask, NbdRequest } from './request.js';
 import { Session, type SessionOptions } from './session.js';
 
@@ -27,7 +27,7 @@ export const maxConnections = 16;
 /** The part of a session or a group that the initiator uses. */
 export type Sessions = Pick<
   Session,
-  'info' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'quiet' | 'fence' | 'run' | 'hurry' | 'close'
+  'info' | 'mayMove' | 'wide' | 'fastZero' | 'medium' | 'witness' | 'quiet' | 'fence' | 'run' | 'hurry' | 'close'
 > &
   Partial<Pick<Session, 'onMedium'>>;
 
@@ -35,20 +35,20 @@ export type Sessions = Pick<
  * Opens an export with up to `count` connections: one if the server does not allow several, or as
  * many as it accepts. Rejects with a FarbusError if none succeeds.
  */
-export async function openSessions(dialer: Dialer, options: SessionOptions, count: number): Promise<Sessions> {
-  if (count <= 1) return Session.open(dialer, options);
-  const states = new GroupState(dialer.address, options);
+export async function openSessions(gateways: Gateways, options: SessionOptions, count: number): Promise<Sessions> {
+  if (count <= 1) return Session.open(gateways, options);
+  const states = new GroupState(gateways, options);
   const optionsOf = (index: number): SessionOptions => ({
     ...options,
     grouped: true,
     onState: (state, detail) => states.set(index, state, detail),
   });
-  const first = await Session.open(dialer, optionsOf(0));
+  const first = await Session.open(gateways, optionsOf(0));
   // A removable medium needs a single session: with several, the order in which they notice a
   // change of the medium is unknown.
   if (!first.info.can.multiConnection || first.medium !== undefined) return first;
   const opened = await Promise.allSettled(
-    Array.from({ length: count - 1 }, (_, index) => Session.open(dialer, optionsOf(index + 1), first)),
+    Array.from({ length: count - 1 }, (_, index) => Session.open(gateways, optionsOf(index + 1), first)),
   );
   const sessions = [first];
   for (const [index, one] of opened.entries()) {
@@ -73,6 +73,10 @@ class SessionGroup implements Sessions {
 
   get info(): BlockInfo {
     return this.#first.info;
+  }
+
+  get mayMove(): boolean {
+    return this.#first.mayMove;
   }
 
   get wide(): boolean {
@@ -134,14 +138,14 @@ class SessionGroup implements Sessions {
  * Combines the states of several sessions: reports the worst state, and each loss and return once.
  */
 class GroupState {
-  readonly #address: string;
+  readonly #gateways: Gateways;
   readonly #log: ThrottledLogger;
   readonly #onState: SessionOptions['onState'];
   readonly #states = new Map<number, RemoteState>();
   #told: RemoteState | undefined;
 
-  constructor(address: string, { log, onState }: SessionOptions) {
-    this.#address = address;
+  constructor(gateways: Gateways, { log, onState }: SessionOptions) {
+    this.#gateways = gateways;
     this.#log = new ThrottledLogger(log);
     this.#onState = onState;
   }
@@ -160,10 +164,12 @@ class GroupState {
   }
 
   #report(before: RemoteState | undefined, now: RemoteState, detail: string): void {
-    const say = (level: LogLevel, what: string): void => this.#log.log(level, now, withAddress(this.#address, what));
+    const { address, several, current } = this.#gateways;
+    const say = (level: LogLevel, what: string): void => this.#log.log(level, now, withAddress(address, what));
     if (now === 'reconnecting' && before === 'connected') say('warn', `connection lost: ${detail}; reconnecting`);
     else if (now === 'lost') say('error', detail);
-    else if (now === 'connected' && before !== undefined) say('info', 'connected again');
+    else if (now === 'connected' && before !== undefined)
+      say('info', several ? `at ${current.dialer.address} now` : 'connected again');
   }
 
   forget(index: number): void {

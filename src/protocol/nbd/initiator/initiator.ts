@@ -27,6 +27,7 @@ import type { Dialer, Secure } from '../../../network/stream.js';
 import { InitiatorDevice, type InitiatorOptions } from '../../remote/initiator-device.js';
 import { NbdCommand, CommandFlag } from '../spec.js';
 import { extentsOf } from './extents.js';
+import { Gateways, type NbdGateway } from './gateways.js';
 import { maxConnections, openSessions, type Sessions } from './group.js';
 import { FarMedia } from './media.js';
 import { PayloadPool } from './payload-pool.js';
@@ -41,9 +42,9 @@ export interface NbdOptions extends InitiatorOptions {
   readonly connectSeconds?: number;
   /**
    * The connection is dropped if the server owes answers and is silent for this long, in seconds.
-   * Default 30.
+   * Default 30; 5 with several gateways.
    */
-  readonly stallSeconds?: number;
+  readonly stallSeconds?: number | undefined;
   /**
    * Called with the reason if another disk answers after a reconnect. It is refused, and requests
    * wait on for the right one. Must not throw. Default: requests fail at once.
@@ -52,8 +53,22 @@ export interface NbdOptions extends InitiatorOptions {
   /** Number of connections, 1 to 16, if the server allows several. Default 1. */
   readonly connections?: number | undefined;
   /**
-   * Encrypts each connection. Without it no connection is encrypted, and a server that demands TLS
-   * is an error.
+   * Further gateways of the same export, tried in this order when one is lost (docs/failover.md).
+   * Default: none.
+   */
+  readonly others?: readonly NbdGateway[] | undefined;
+  /** Names all gateways, for messages. Default: the addresses of their dialers. */
+  readonly address?: string | undefined;
+  /**
+   * Go to another gateway even if no fence stops the writes that the lost one still has. Default
+   * false.
+   */
+  readonly unfenced?: boolean | undefined;
+  /** Nothing is changed, although the device is not read-only. Default false. */
+  readonly looksOnly?: boolean | undefined;
+  /**
+   * Encrypts each connection to the first gateway. Without it they are not encrypted, and a server
+   * that demands TLS is an error.
    */
   readonly secure?: Secure | undefined;
   /**
@@ -72,12 +87,18 @@ const maxRange = 1 << 30;
 const maxWideRange = 2 ** 50;
 const maxWideZeroes = 2 ** 33;
 
+/** Default of `stallSeconds` with several gateways, and the least time for an attempt at one. */
+const detectSeconds = 5;
+
 /**
  * Connects to an export. Rejects with a FarbusError: unreachable, no such export, refused, not an
  * NBD server.
  */
 export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Promise<NbdInitiator> {
-  const { reconnectSeconds = 60, connectSeconds = 10, stallSeconds = 30 } = options;
+  const { others = [], reconnectSeconds = 60 } = options;
+  const { stallSeconds = others.length > 0 ? detectSeconds : 30 } = options;
+  // A frozen gateway must not keep the next one waiting.
+  const { connectSeconds = others.length > 0 ? Math.min(10, Math.max(detectSeconds, stallSeconds)) : 10 } = options;
   if (!(reconnectSeconds >= 0) || !(connectSeconds > 0) || !(stallSeconds > 0)) {
     throw new FarbusError('times of a connection are numbers of seconds: above 0, and for reconnecting 0 or more');
   }
@@ -88,10 +109,10 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
   const settings = {
     exportName: options.exportName ?? '',
     readOnly: options.readOnly ?? false,
+    looksOnly: options.looksOnly ?? false,
     reconnectSeconds,
     connectSeconds,
     stallSeconds,
-    secure: options.secure,
     assumeSame: options.assumeSame ?? false,
     onOther: options.onOther,
     life: options.life,
@@ -100,18 +121,27 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     steps: options.steps ?? new Steps(),
     onState: options.onState ?? (() => undefined),
   };
-  const { life, exportName, secure, signal } = settings;
-  const once = { id: firstConnectionId(), connectSeconds, stallSeconds, pool: new PayloadPool(), secure, signal };
-  const fenced = life && (await fenceFirst(dialer, life, exportName, once));
-  const sessions = await openSessions(dialer, settings, connections);
-  if (signal?.aborted) {
+  const { life, exportName, signal, log } = settings;
+  const all = [{ dialer, secure: options.secure }, ...others] as const;
+  const address = options.address ?? all.map((one) => one.dialer.address).join(' or ');
+  const gateways = new Gateways(all, { address, unfenced: options.unfenced ?? false });
+  const once = { id: firstConnectionId(), connectSeconds, stallSeconds, pool: new PayloadPool(), signal };
+  const fenced = life && (await fenceFirst(gateways, life, exportName, once));
+  const sessions = await openSessions(gateways, settings, connections);
+  const refusal = gateways.several && sessions.medium !== undefined;
+  if (signal?.aborted || refusal) {
     await sessions.close();
-    throw signal.reason;
+    if (signal?.aborted) throw signal.reason;
+    throw new FarbusError(`${address}: a drive with a removable medium has one server: name one`);
+  }
+  if (!sessions.mayMove) {
+    const advice = 'x-failover=unfenced goes to another gateway all the same (docs/failover.md)';
+    log.log('warn', `${address}: the gateways have no fence: requests wait for the one that is lost; ${advice}`);
   }
   return new NbdInitiator(sessions, life, {
-    address: dialer.address,
+    address,
     seconds: reconnectSeconds,
-    log: settings.log,
+    log,
     fence: async (key, signal) => (fenced?.has(key) ? 'gone' : sessions.fence(key, signal)),
   });
 }

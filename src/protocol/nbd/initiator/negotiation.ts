@@ -25,6 +25,7 @@ import {
   isMediumName,
   maxString,
   mediaContext,
+  readerContext,
   sessionContext,
   type HeaderStyle,
 } from '../spec.js';
@@ -36,6 +37,8 @@ export interface Wish {
   readonly exportName: string;
   /** Id of our session, a UUID (sessionContext in spec.ts). */
   readonly session: string;
+  /** True if nothing will be changed on the connection (readerContext in spec.ts). */
+  readonly reader?: boolean;
 }
 
 /** The result of the handshake: the facts that the server offers on this connection. */
@@ -232,7 +235,7 @@ function* selectContexts(
   send: (bytes: Uint8Array) => void,
 ): Handshake<Pick<Negotiated, 'allocationId' | 'state' | 'medium' | 'marks'>> {
   const ours = sessionContext + wish.session;
-  const queries = [baseAllocation, ours, mediaContext, identityContext];
+  const queries = [baseAllocation, ours, mediaContext, identityContext, ...(wish.reader ? [readerContext] : [])];
   const parts = [stringBytes(wish.exportName), u32Bytes(queries.length), ...queries.map(stringBytes)];
   const { replies, error } = yield* option(send, Option.setMetaContext, joined(parts));
   if (error) return {};

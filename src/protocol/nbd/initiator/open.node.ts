@@ -10,19 +10,17 @@ import { tcpDialer, unixDialer } from '../../../network/dial.node.js';
 import { clientCertificates, presharedKeys } from '../../../network/tls-files.node.js';
 import { tlsClient } from '../../../network/tls.node.js';
 import { socketDialer } from '../../../network/websocket.node.js';
-import type { Dialer, Secure } from '../../../network/stream.js';
-import { formatNbdUri, nbdWebPath, parseNbdUri, type NbdAddress } from '../uri.js';
+import type { Secure } from '../../../network/stream.js';
+import { formatNbdUri, gatewaysOf, nbdWebPath, parseNbdUri, type NbdAddress } from '../uri.js';
+import type { NbdGateway } from './gateways.js';
 import { connectNbd, type NbdInitiator, type NbdOptions } from './initiator.js';
 
-/** How an NBD server is reached, and how the connection is encrypted by NBD itself. */
-interface Way {
-  readonly dialer: Dialer;
-  /** Undefined without TLS, and over a WebSocket, which is encrypted below it. */
-  readonly secure: Secure | undefined;
-}
-
-/** Messages name the server by its URI. Rejects with a FarbusError. */
-export async function nbdWay(address: NbdAddress): Promise<Way> {
+/**
+ * How an NBD server is reached, and how the connection is encrypted by NBD itself: not without TLS,
+ * and not over a WebSocket, which is encrypted below it. Messages name the server by its URI.
+ * Rejects with a FarbusError.
+ */
+export async function nbdWay(address: NbdAddress): Promise<NbdGateway> {
   const uri = formatNbdUri(address);
   const secure = await nbdSecurity(address);
   switch (address.transport) {
@@ -67,12 +65,22 @@ async function nbdSecurity(address: NbdAddress): Promise<Secure | undefined> {
 }
 
 /**
- * Opens the export at an NBD URI. Its `x-connections` overrides `options`. Rejects with a
- * FarbusError.
+ * Opens the export at an NBD URI, which may name several gateways. Its `x-connections` and
+ * `x-detect` override `options`. Rejects with a FarbusError.
  */
 export async function openNbd(uri: string, options: Omit<NbdOptions, 'exportName'> = {}): Promise<NbdInitiator> {
   const address = parseNbdUri(uri);
-  const { dialer, secure } = await untilAbort(options.signal, nbdWay(address));
-  const { exportName, connections = options.connections } = address;
-  return connectNbd(dialer, { ...options, connections, secure, exportName });
+  const { exportName, connections = options.connections, unfenced = options.unfenced } = address;
+  const { detectSeconds: stallSeconds = options.stallSeconds } = address;
+  const [first, ...others] = await untilAbort(options.signal, Promise.all(gatewaysOf(address).map(nbdWay)));
+  return connectNbd(first!.dialer, {
+    ...options,
+    connections,
+    secure: first!.secure,
+    others,
+    address: formatNbdUri(address),
+    unfenced,
+    stallSeconds,
+    exportName,
+  });
 }

@@ -7,9 +7,9 @@
  */
 import { Deadline } from '../../../base/deadline.js';
 import type { Fate, Life, FenceKey } from '../../../block/life.js';
-import type { Dialer } from '../../../network/stream.js';
 import { isSessionId } from '../spec.js';
 import { connect, type ConnectionOptions } from './connection.js';
+import { isShared, type Gateways } from './gateways.js';
 
 /**
  * The fence key of a session.
@@ -32,10 +32,10 @@ const firstMs = 2000;
  *   connection
  */
 export async function fenceFirst(
-  dialer: Dialer,
+  gateways: Gateways,
   { ended }: Life,
   exportName: string,
-  options: Omit<ConnectionOptions, 'wish'>,
+  options: Omit<ConnectionOptions, 'wish' | 'secure'>,
 ): Promise<ReadonlySet<FenceKey>> {
   const fenced = new Set<FenceKey>();
   const keys = ended.flatMap((one) => one.keys ?? []).filter(({ known }) => known === 1);
@@ -43,7 +43,7 @@ export async function fenceFirst(
   const limit = new Deadline(firstMs, options.signal);
   for (const key of keys) {
     if (limit.signal.aborted) break;
-    const fate = await fenceSession(dialer, key, exportName, { ...options, signal: limit.signal }).catch(
+    const fate = await fenceSession(gateways, key, exportName, { ...options, signal: limit.signal }).catch(
       () => undefined,
     );
     if (fate === 'gone') fenced.add(key);
@@ -53,19 +53,31 @@ export async function fenceFirst(
 }
 
 /**
- * Fences the session with this key. Rejects if the server is unreachable or a request of the
- * session is still running.
+ * Fences the session with this key. Its requests may be at any of the gateways: without a fence
+ * between them, each must confirm that they have ended there.
+ * Rejects if a server is unreachable or a request of the session is still running.
  * @param options options of the device's own connections
  */
 export async function fenceSession(
-  dialer: Dialer,
+  gateways: Gateways,
   { session, known }: FenceKey,
   exportName: string,
-  options: Omit<ConnectionOptions, 'wish'>,
+  options: Omit<ConnectionOptions, 'wish' | 'secure'>,
 ): Promise<Fate> {
   if (typeof session !== 'string' || !isSessionId(session) || known !== 1) return 'unknown';
-  const connection = await connect(dialer, { ...options, wish: { exportName, session } });
-  const fenced = connection.negotiated.state !== undefined;
-  await connection.disconnect();
-  return fenced ? 'gone' : 'unknown';
+  let failure: { readonly error: unknown } | undefined;
+  let fate: Fate = 'gone';
+  for (const { dialer, secure } of gateways.all) {
+    try {
+      const connection = await connect(dialer, { ...options, secure, wish: { exportName, session } });
+      const { state } = connection.negotiated;
+      await connection.disconnect();
+      if (isShared(state)) return 'gone';
+      if (state === undefined) fate = 'unknown';
+    } catch (error) {
+      failure ??= { error };
+    }
+  }
+  if (failure && !gateways.unfenced) throw failure.error;
+  return failure ? 'unknown' : fate;
 }

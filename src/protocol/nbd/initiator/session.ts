@@ -15,27 +15,23 @@ import type { BlockInfo } from '../../../block/device.js';
 import { abortedError, BlockError, closedError } from '../../../block/errors.js';
 import type { Fate, Life, FenceKey } from '../../../block/life.js';
 import type { ContentWitness } from '../../../block/witness.js';
-import type { Dialer, Secure } from '../../../network/stream.js';
 import { Durability } from '../../remote/durability.js';
 import { Reconnection, type RemoteState } from '../../remote/reconnection.js';
 import { NbdCommand } from '../spec.js';
-import { connect, type Connection, type ConnectionOptions } from './connection.js';
+import type { Connection } from './connection.js';
 import { ExportState, otherMedium } from './export-state.js';
 import { factsOf, memoryOf } from './facts.js';
+import { ExportChanged, type Gateways } from './gateways.js';
 import { PayloadPool } from './payload-pool.js';
 import { NbdRequest, type Ask } from './request.js';
-import { fenceSession, sessionKey } from './predecessor.js';
+import { sessionKey } from './predecessor.js';
+import { Route, type RouteOptions } from './route.js';
 import { otherDisk } from './same-disk.js';
-import { firstConnectionId, newSessionId } from './session-id.js';
+import { newSessionId } from './session-id.js';
 import { traceSent } from './trace.js';
 
-export interface SessionOptions {
-  readonly exportName: string;
-  readonly readOnly: boolean;
+export interface SessionOptions extends RouteOptions {
   readonly reconnectSeconds: number;
-  readonly connectSeconds: number;
-  readonly stallSeconds: number;
-  readonly secure: Secure | undefined;
   /** If a disk cannot be recognised after a reconnect, assume that it is the same one. */
   readonly assumeSame: boolean;
   readonly onOther: ((why: string) => void) | undefined;
@@ -54,11 +50,9 @@ export interface SessionOptions {
 const renewMs = 10_000;
 export class Session {
   readonly #export: ExportState;
-  readonly #dialer: Dialer;
+  readonly #route: Route;
   readonly #options: SessionOptions;
-  readonly #id: string;
   readonly #reconnection: Reconnection;
-  readonly #pool: PayloadPool;
   readonly #steps: Steps;
   readonly #durability: Durability;
   /**
@@ -77,35 +71,33 @@ export class Session {
    */
   onMedium: (changed: boolean) => void = () => undefined;
   #connection: Connection | undefined;
-  /** The number of the latest connection. */
-  #lastId: number;
   #waiting: NbdRequest[] = [];
   /** The connection is being left because the medium has changed. */
   #mediumLeft = false;
 
-  private constructor(dialer: Dialer, options: SessionOptions, id: string, connection: Connection, first?: Session) {
+  private constructor(route: Route, options: SessionOptions, connection: Connection, first?: Session) {
     const { exportName, readOnly } = options;
     const { negotiated } = connection;
-    this.#dialer = dialer;
+    this.#route = route;
     this.#options = options;
-    this.#id = id;
-    this.#pool = connection.pool;
     this.#steps = options.steps;
-    this.#lastId = connection.id;
     this.#reconnection = new Reconnection({
       ...options,
-      address: dialer.address,
+      address: route.gateways.address,
       failWaiting: (error) => this.#failWaiting(error),
       cutOff: () => this.#connection?.giveUp('the device is being closed'),
     });
     this.#export = new ExportState(first ? first.#export.facts : factsOf(negotiated, exportName, readOnly), options);
     const breach = this.#export.breach(negotiated);
     if (breach !== undefined)
-      throw new FarbusError(`${dialer.address}: another export on another connection: ${breach}`);
+      throw new FarbusError(`${route.gateways.address}: another export on another connection: ${breach}`);
     // Flushes on one connection make the writes of the others durable too ([NBD]
     // NBD_FLAG_CAN_MULTI_CONN), so all sessions share this.
     this.#durability = first ? first.#durability : new Durability();
     this.#durability.connected(memoryOf(connection.negotiated));
+    route.gateways.watch(() => {
+      if (route.left) this.#connection?.leave('another gateway is in use');
+    });
     this.#adopt(connection);
   }
 
@@ -113,21 +105,13 @@ export class Session {
    * Connects. Rejects with a FarbusError.
    * @param first the first session of the group, whose facts this one must match
    */
-  static async open(dialer: Dialer, options: SessionOptions, first?: Session): Promise<Session> {
+  static async open(gateways: Gateways, options: SessionOptions, first?: Session): Promise<Session> {
     const id = newSessionId();
-    const pool = first ? first.#pool : new PayloadPool();
-    const connection = await connect(dialer, {
-      wish: { exportName: options.exportName, session: id },
-      id: firstConnectionId(),
-      connectSeconds: options.connectSeconds,
-      stallSeconds: options.stallSeconds,
-      pool,
-      secure: options.secure,
-      signal: options.signal,
-    });
+    const route = new Route(gateways, id, first ? first.#route.pool : new PayloadPool(), options);
+    const connection = await route.open(options.signal, first !== undefined);
     try {
       await options.life?.note(sessionKey(id, connection.negotiated.state !== undefined));
-      return new Session(dialer, options, id, connection, first);
+      return new Session(route, options, connection, first);
     } catch (error) {
       connection.destroy();
       throw error;
@@ -138,6 +122,11 @@ export class Session {
     return this.#export.facts.info;
   }
 
+  /** True if the device may change the export. */
+  get #writes(): boolean {
+    return !this.info.readOnly && !this.#options.looksOnly;
+  }
+
   /** The number of requests that are in flight or wait. */
   get load(): number {
     return this.#waiting.length + (this.#connection?.load ?? 0);
@@ -146,6 +135,11 @@ export class Session {
   /** The reason why requests fail immediately; undefined if they do not. */
   get failure(): BlockError | undefined {
     return this.#reconnection.failure;
+  }
+
+  /** False if requests must wait for a lost gateway although there are others. */
+  get mayMove(): boolean {
+    return this.#route.mayMove(this.#writes);
   }
 
   /** True if requests without a payload may have 64-bit lengths. */
@@ -173,7 +167,7 @@ export class Session {
     const connection = this.#connection;
     // A server without sessions may accept only a single connection.
     if (connection && connection.negotiated.state === undefined) return 'unknown';
-    return fenceSession(this.#dialer, key, this.#options.exportName, this.#connectionOptions(signal));
+    return this.#route.fence(key, signal);
   }
 
   /**
@@ -271,6 +265,8 @@ export class Session {
 
   #adopt(connection: Connection): void {
     this.#connection = connection;
+    this.#route.began();
+    this.#export.reachedBy(this.#route.address);
     this.#reconnection.calm();
     this.#olderEnded();
     connection.start({
@@ -314,29 +310,24 @@ export class Session {
       const waiting = `${this.#waiting.length} requests wait`;
       this.#reconnection.say('warn', 'lost', `connection lost: ${reason}; reconnecting, ${waiting}`);
     }
-    void this.#reconnection.retry(() => this.#reconnect(connection), { key: 'attempt' });
+    void this.#reconnection.retry(() => this.#reconnect(connection), { key: 'attempt', ...this.#route.pace() });
   }
 
   /** One attempt to reconnect. */
   async #reconnect(old: Connection): Promise<boolean> {
     // Close the old connection on our side before a new one is made.
     old.destroy();
-    const connection = await this.#connect();
+    const accept = async (one: Connection): Promise<string | undefined> =>
+      this.#export.breach(one.negotiated) ?? (await this.#otherDisk(one));
     try {
-      const breach = this.#export.breach(connection.negotiated) ?? (await this.#otherDisk(connection));
-      if (breach === undefined) {
-        this.#resume(connection);
-        return true;
-      }
-      const changed = new BlockError('io', `${this.#dialer.address}: the export changed: ${breach}`);
-      this.#options.onOther?.(breach);
-      if (this.#options.onOther) throw changed;
-      void connection.disconnect();
-      this.#reconnection.fail(changed);
-      return false;
+      this.#resume(await this.#route.again(this.#writes, accept, this.#reconnection.stop));
+      return true;
     } catch (error) {
-      connection.destroy();
-      throw error;
+      if (!(error instanceof ExportChanged)) throw error;
+      this.#options.onOther?.(error.why);
+      if (this.#options.onOther) throw error;
+      this.#reconnection.fail(new BlockError('io', error.message));
+      return false;
     }
   }
 
@@ -348,17 +339,6 @@ export class Session {
     const { info, medium } = this.#export.facts;
     if (this.#options.assumeSame || medium !== undefined) return undefined;
     return otherDisk(info, connection, this.witness);
-  }
-
-  #connect(): Promise<Connection> {
-    const wish = { exportName: this.#options.exportName, session: this.#id };
-    return connect(this.#dialer, { wish, ...this.#connectionOptions(this.#reconnection.stop) });
-  }
-
-  #connectionOptions(signal: AbortSignal): Omit<ConnectionOptions, 'wish'> {
-    const { connectSeconds, stallSeconds, secure } = this.#options;
-    this.#lastId = (this.#lastId % 0xffff_ffff) + 1;
-    return { id: this.#lastId, connectSeconds, stallSeconds, pool: this.#pool, secure, signal };
   }
 
   #resume(connection: Connection): void {
@@ -374,8 +354,11 @@ export class Session {
         this.#durability.told();
       }
     }
-    if (!this.#options.grouped)
-      this.#reconnection.say('info', 'connected', `connected again, ${this.#waiting.length} requests waited`);
+    const { address } = this.#route;
+    if (!this.#options.grouped) {
+      const where = address === undefined ? 'connected again' : `at ${address} now`;
+      this.#reconnection.say('info', 'connected', `${where}, ${this.#waiting.length} requests waited`);
+    }
     const { negotiated } = connection;
     // Within a group, the other connections negotiated the old size.
     const before = this.several ? undefined : this.#export.grow(negotiated);

@@ -4,7 +4,7 @@
  */
 import { formatIdentity } from '../../../block/identity.js';
 import type { BlockInfo } from '../../../block/device.js';
-import { baseAllocation, identityContext, isSessionId, mediaContext, sessionContext } from '../spec.js';
+import { baseAllocation, identityContext, isSessionId, mediaContext, readerContext, sessionContext } from '../spec.js';
 
 /** The ids of the contexts that a client selected; undefined for each that it did not. */
 export interface ChosenContexts {
@@ -12,6 +12,7 @@ export interface ChosenContexts {
   readonly session: number | undefined;
   readonly media: number | undefined;
   readonly identity: number | undefined;
+  readonly reader: number | undefined;
 }
 
 export const noContexts: ChosenContexts = {
@@ -19,17 +20,19 @@ export const noContexts: ChosenContexts = {
   session: undefined,
   media: undefined,
   identity: undefined,
+  reader: undefined,
 };
 const allocationId = 1;
 const sessionId = 2;
 const mediaId = 3;
 const identityId = 4;
+const readerId = 5;
 /** Contexts that one connection can choose. */
-export const contextCount = 4;
+export const contextCount = 5;
 
 /** The ids of the selected contexts. */
-export function chosenIds({ allocation, session, media, identity }: ChosenContexts): number[] {
-  return [allocation, session, media, identity].filter((id) => id !== undefined);
+export function chosenIds({ allocation, session, media, identity, reader }: ChosenContexts): number[] {
+  return [allocation, session, media, identity, reader].filter((id) => id !== undefined);
 }
 
 /**
@@ -41,6 +44,7 @@ export function listedContexts(queries: readonly string[], media: boolean): stri
     { name: baseAllocation, namespace: 'base:' },
     { name: sessionContext, namespace: 'farbus:' },
     { name: identityContext, namespace: 'farbus:' },
+    { name: readerContext, namespace: 'farbus:' },
     ...(media ? [{ name: mediaContext, namespace: 'farbus:' }] : []),
   ];
   const matching = known.filter(
@@ -66,6 +70,7 @@ export function chooseContexts(
     session: session === undefined ? undefined : sessionId,
     media: media && queries.includes(mediaContext) ? mediaId : undefined,
     identity: queries.includes(identityContext) ? identityId : undefined,
+    reader: queries.includes(readerContext) ? readerId : undefined,
   };
   return { chosen, session };
 }
@@ -83,7 +88,7 @@ export interface ContextFacts {
 
 /** The id and the name of each selected context, as sent to the client. */
 export function contextNames(
-  { allocation, session, media, identity }: ChosenContexts,
+  { allocation, session, media, identity, reader }: ChosenContexts,
   facts: ContextFacts,
 ): [id: number, name: string][] {
   const names: [number, string][] = [];
@@ -96,5 +101,6 @@ export function contextNames(
     const { size, marks = {} } = facts.info;
     names.push([identity, `${identityContext}/${formatIdentity({ size, marks })}`]);
   }
+  if (reader !== undefined) names.push([reader, readerContext]);
   return names;
 }

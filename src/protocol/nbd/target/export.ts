@@ -5,7 +5,7 @@
 import type { BlockDevice } from '../../../block/device.js';
 import type { ClientCounters, ExportCounters } from '../../../block/export-counters.js';
 import { defaultMaxPayload, TransmissionFlag, type HeaderStyle } from '../spec.js';
-import type { SessionRegistry } from '../../../block/sessions.js';
+import type { SessionMember, SessionRegistry } from '../../../block/sessions.js';
 
 export interface TargetExport {
   /** Name by which clients ask for the export; at most 4096 bytes. */
@@ -27,10 +27,15 @@ export interface TargetExport {
   /** Counters of the connection that uses the export. Default: it is not counted by itself. */
   readonly clientCounters?: ClientCounters;
   /**
+   * Makes the device ready for a connection that wants to enter; `writes` is false if it will
+   * change nothing. Rejects if that is impossible now. Absent if the device is always ready.
+   */
+  readonly admit?: ((writes: boolean) => Promise<void>) | undefined;
+  /**
    * Called when a connection enters transmission on the export, synchronously after the export was
    * found.
    */
-  readonly entered?: () => void;
+  readonly entered?: (connection: SessionMember, writes: boolean) => void;
 }
 
 /** The exports of a server, as one connection may see them. */
@@ -53,7 +58,7 @@ export interface ExportDirectory {
 }
 
 /** True if writes to the export are refused. */
-function isReadOnly(of: TargetExport): boolean {
+export function isReadOnly(of: TargetExport): boolean {
   return of.readOnly || of.device.info.readOnly;
 }
 

@@ -8,13 +8,23 @@
  * Not here: the switch to TLS (securing.ts), the bytes of options (option-reader.ts,
  * options.ts), time limits (handshake-clock.ts).
  */
-import { HandshakeFlag, Info, NBD_MAGIC, NBD_OPTION_MAGIC, Option, OptionReply, type HeaderStyle } from '../spec.js';
+import {
+  HandshakeFlag,
+  Info,
+  NBD_MAGIC,
+  NBD_OPTION_MAGIC,
+  Option,
+  OptionReply,
+  TransmissionFlag,
+  type HeaderStyle,
+} from '../spec.js';
+import { messageOf } from '../../../base/errors.js';
 import { putBigU64, putU16 } from '../../../base/big-endian.js';
 import { encodeText } from '../text.js';
 import type { Agreement } from './check.js';
 import { ContextChoice } from './context-choice.js';
 import { listedContexts } from './contexts.js';
-import { blockSizes, transmissionFlags, type TargetExport } from './export.js';
+import { blockSizes, isReadOnly, transmissionFlags, type TargetExport } from './export.js';
 import {
   blockSizeInfo,
   exportInfo,
@@ -194,20 +204,25 @@ export class Handshake implements Stage, OptionSink {
 
   /**
    * Calls `next` when the size of the export's medium is known; synchronously if it cannot change.
+   * @param enters true if the client enters the export then: it must be ready
    */
-  #looked({ device }: TargetExport, next: () => void): void {
-    if (!device.refresh) return next();
+  #looked(of: TargetExport, enters: boolean, next: (failure?: unknown) => void): void {
+    const { device, admit } = of;
+    const admits = enters && admit !== undefined;
+    if (!device.refresh && !admits) return next();
     this.#work();
+    const writes = !isReadOnly(of) && this.#contexts.of(of).reader === undefined;
     // If the refresh fails, the last known size applies.
-    const looked = device.refresh().catch(() => undefined);
-    void looked.then(() => {
+    const looked = (admits ? admit(writes) : Promise.resolve()).then(() => device.refresh?.().catch(() => undefined));
+    const then = (failure?: unknown): void => {
       if (this.#reader.over) return;
       this.#worked();
-      next();
+      next(failure);
       // Wake even if the reply has not been sent yet: transmission may have begun with it and does
       // not wait for that.
       this.#host.wake();
-    });
+    };
+    looked.then(() => then(), then);
   }
 
   /** Handles NBD_OPT_EXPORT_NAME ([NBD]), which has no error reply. */
@@ -215,7 +230,7 @@ export class Handshake implements Stage, OptionSink {
     const name = parseName(data);
     const find = (): TargetExport | undefined => (name === undefined ? undefined : this.#host.exports.find(name));
     const found = find();
-    if (found) this.#looked(found, () => this.#enterByName(find()));
+    if (found) this.#looked(found, true, (failure) => this.#enterByName(failure === undefined ? find() : undefined));
     else this.#enterByName(undefined);
   }
 
@@ -245,7 +260,8 @@ export class Handshake implements Stage, OptionSink {
     const found = this.#find(wanted.name);
     if (!found) return;
     if (this.#refused) return this.#stillBusy();
-    this.#looked(found, () => {
+    this.#looked(found, this.#option === Option.go, (failure) => {
+      if (failure !== undefined) return this.#error(OptionReply.errShutdown, messageOf(failure));
       // The export may have been removed or replaced meanwhile: look it up again.
       const still = this.#find(wanted.name);
       if (still) this.#tell(still, wanted);
@@ -319,8 +335,9 @@ export class Handshake implements Stage, OptionSink {
     if (contexts.session === undefined) this.#host.leave();
     this.#stop();
     const { maximum } = blockSizes(of);
+    const readOnly = contexts.reader === undefined ? 0 : TransmissionFlag.readOnly;
     const agreed: Agreement = {
-      flags: transmissionFlags(of, this.#style, this.#hasContexts(of)),
+      flags: transmissionFlags(of, this.#style, this.#hasContexts(of)) | readOnly,
       size: of.device.info.size,
       minimum: of.device.info.blockSize,
       maximum,

@@ -160,7 +160,7 @@ export class NbdTarget implements SessionMember {
         if (this.#state !== 'open') return;
         this.#clock.stop();
         this.#context.entered?.();
-        of.entered?.();
+        of.entered?.(this, contexts.reader === undefined);
         this.#losses = new LossWatch(of.device.losses, this.#session?.registry.seenLosses(this.#session.id));
         this.#stage = new Transmission(host, of, agreed, contexts, this.#losses);
         if (this.#draining) this.#stage.drain();

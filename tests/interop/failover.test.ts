@@ -1,0 +1,144 @@
+/**
+ * Gateways that replace each other (docs/failover.md): `farbus serve` of an image of a real Ceph,
+ * killed and frozen under a load that checks every block. With FARBUS_TEST_ALL=1, 100 times.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { LogLevel } from '../../src/base/log.js';
+import { readBytes } from '../../src/conformance/subject.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
+import type { NbdInitiator, NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
+import { Ceph } from '../support/ceph.js';
+import { until } from '../support/event-loop.js';
+import { farbusServe, freePort, type NbdPeer } from '../support/nbd-peers.js';
+import { tempFolder } from '../support/temp.js';
+import { VerifiedLoad } from '../support/verified-load.js';
+import { farbus } from './farbus.js';
+
+/** Losses of the gateway in use. */
+const losses = [undefined, 'rest'].includes(process.env['FARBUS_TEST_ALL']) ? 6 : 100;
+
+const block = (value: number): Buffer => Buffer.alloc(4096, value);
+
+describe('two gateways of an image', () => {
+  const folder = tempFolder();
+  let ceph: Ceph;
+  const running: NbdPeer[] = [];
+  beforeAll(async () => {
+    ceph = await Ceph.start();
+  });
+  afterAll(() => ceph?.stop());
+
+  /** Creates an image and starts gateways of it. */
+  async function gateways(image: string, count = 2): Promise<NbdPeer[]> {
+    ceph.run('rbd', 'create', image, '--size', '16M');
+    const source = `disk=rbd:rbd/${image}?conf=${ceph.conf}&standby=1`;
+    const started = [];
+    for (let at = 0; at < count; at++) started.push(await farbusServe(await freePort(), 'disk', [source]));
+    running.push(...started);
+    return started;
+  }
+
+  function uriOf(all: readonly NbdPeer[], more = ''): string {
+    const hosts = all.map(({ uri }) => new URL(uri.replace('nbd:', 'http:')).host);
+    return `nbd://${hosts.join(',')}/disk?x-detect=1${more}`;
+  }
+
+  async function connect(all: readonly NbdPeer[], options: NbdOptions = {}) {
+    const lines: [LogLevel, string][] = [];
+    const log = { log: (level: LogLevel, text: string) => void lines.push([level, text]) };
+    return { device: await openNbd(uriOf(all), { log, ...options }), lines };
+  }
+
+  function inUse(device: NbdInitiator, all: readonly NbdPeer[]): NbdPeer {
+    return all.find(({ uri }) => uri === device.info.route)!;
+  }
+
+  function exported(image: string): Buffer {
+    const file = join(folder, `${image}.img`);
+    ceph.run('rbd', 'export', image, file, '--no-progress');
+    return readFileSync(file);
+  }
+
+  it(`killed and frozen under load ${losses} times, lose nothing and let nothing old through`, async () => {
+    const all = await gateways('load');
+    const { device, lines } = await connect(all);
+    const load = new VerifiedLoad(device);
+    await load.go(50);
+    for (let loss = 0; loss < losses; loss++) {
+      const lost = inUse(device, all);
+      if (loss % 2 === 0) {
+        await lost.kill('SIGKILL');
+        await until(() => inUse(device, all) !== lost);
+        await lost.start();
+      } else {
+        lost.signal('SIGSTOP');
+        await until(() => inUse(device, all) !== lost);
+        await load.go(20);
+        lost.signal('SIGCONT');
+      }
+      await load.go(50);
+    }
+    await load.stop();
+    await device.flush();
+    expect(Buffer.compare(await readBytes(device, 0, load.model.length), load.model)).toBe(0);
+    await device.close();
+    expect(lines.filter(([level]) => level === 'error')).toEqual([]);
+    expect(lines.filter(([, text]) => / at nbd:.* now/.test(text)).length).toBeGreaterThanOrEqual(losses);
+    for (const one of all) await one.kill('SIGTERM');
+    expect(Buffer.compare(exported('load'), load.model)).toBe(0);
+  }, 900_000);
+
+  it('never run a write that waited in a frozen one that had not been used', async () => {
+    const [first, second] = (await gateways('late')) as [NbdPeer, NbdPeer];
+    const old = await openNbd(first.uri, { reconnectSeconds: 0 });
+    await old.write(0, block(1));
+    await old.flush();
+    first.signal('SIGSTOP');
+    // It waits in the socket of the frozen gateway.
+    const late = old.write(0, block(9)).then(
+      () => 'acknowledged',
+      () => 'refused',
+    );
+    const next = await openNbd(second.uri);
+    await next.write(0, block(2));
+    await next.flush();
+    first.signal('SIGCONT');
+    expect(await late).toBe('refused');
+    expect(Buffer.compare(await readBytes(next, 0, 4096), block(2))).toBe(0);
+    await next.close();
+    await old.close();
+    expect(Buffer.compare(exported('late').subarray(0, 4096), block(2))).toBe(0);
+  });
+
+  it('have one that may write, and readers beside it', async () => {
+    const [first, second] = (await gateways('shared')) as [NbdPeer, NbdPeer];
+    const writer = await openNbd(first.uri);
+    await writer.write(0, block(3));
+    const reader = await openNbd(second.uri, { readOnly: true });
+    expect(Buffer.compare(await readBytes(reader, 0, 4096), block(3))).toBe(0);
+    expect((await farbus('info', second.uri)).code).toBe(0);
+    await writer.write(0, block(4));
+    await writer.flush();
+    expect(Buffer.compare(await readBytes(reader, 0, 4096), block(4))).toBe(0);
+    await reader.close();
+    await writer.close();
+    expect(first.output).not.toMatch(/taken the image over/);
+  });
+});
+
+describe('the source of a gateway', () => {
+  it.each([
+    [['info', 'rbd:rbd/x@s?standby=1'], /a snapshot needs no lock/],
+    [['info', 'rbd:rbd/x?standby=1&takeover=1'], /leave out takeover=1/],
+    [['info', 'rbd:rbd/x?standby=2'], /standby is 0 or 1/],
+    [['info', 'nbd://a,a/x'], /a gateway is named twice/],
+    [['serve', 'memory:1M', '--listen', 'nbd://a,b'], /one address at a time/],
+  ])('is refused in one line: %j', async (words, why) => {
+    const { code, stderr } = await farbus(...words);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(why);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+});
