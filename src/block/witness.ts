@@ -149,25 +149,32 @@ export class ContentWitness {
     );
   }
 
-  /** Compares the spots with the content that `read` gives. Rejects if the connection fails. */
-  async check(read: WitnessRead): Promise<'same' | 'other' | 'unknown'> {
+  /**
+   * Compares the spots with the content that `read` gives. Rejects if the connection fails.
+   * @param tries how often it compares, if writes change the spots meanwhile
+   */
+  async check(read: WitnessRead, tries = 5): Promise<'same' | 'other' | 'unknown'> {
     // No user relies on the disk yet, so any will do.
     if (!this.#used) return 'same';
     const spots = [...this.#spots];
     const possible = [...this.#possible];
     const found = await Promise.all(spots.map((spot) => look(spot, read)));
     let proof = false;
+    let touched = false;
     const lost: Spot[] = [];
     for (const [i, spot] of spots.entries()) {
       const now = found[i];
       if (now === undefined) continue;
       if (now === spot.sum) proof ||= !spot.empty;
+      // A write over another connection has changed the block meanwhile.
+      else if (!this.#spots.includes(spot)) touched = true;
       else if (!spot.doubtful && (spot.at <= this.#durable || !this.#written)) return 'other';
       else lost.push(spot);
     }
     proof ||= await this.#holdsPossible(possible, read);
     // If no data was written and all that is known is zeroes, a disk that has them too is as good.
     const harmless = !this.#wroteData && (spots.length === 0 || found.some((sum) => sum !== undefined));
+    if (!proof && touched && tries > 1) return this.check(read, tries - 1);
     if (!proof && !harmless) return 'unknown';
     // The server's crash has lost these spots' data; a later flush must not count them as durable.
     for (const spot of lost) if (this.#spots.includes(spot)) this.#spots.splice(this.#spots.indexOf(spot), 1);

@@ -60,6 +60,24 @@ describe('a content witness', () => {
     expect(await disk.check(patterned(1))).toBe('other');
   });
 
+  it('is not misled by writes over another connection while it looks', async () => {
+    const real = patterned(1);
+    const disk = watched(real);
+    await disk.read(8192);
+    await disk.read(16384);
+    await disk.flush();
+    let first = true;
+    const verdict = disk.witness.check(async (offset, into) => {
+      if (first) {
+        first = false;
+        await disk.write(8192);
+        await disk.write(16384);
+      }
+      await real.read(offset, into);
+    });
+    expect(await verdict).toBe('same');
+  });
+
   it('accepts any disk if nothing was used, and an empty one if it was only read', async () => {
     expect(await watched(empty()).check(patterned(1))).toBe('same');
     const disk = watched(empty());
