@@ -15,6 +15,7 @@ const long = [
   'boot/bare-system',
   'boot/diskless',
   'boot/exchange',
+  'boot/late-answers',
   'boot/mach',
   'boot/matrix',
   'boot/tools',

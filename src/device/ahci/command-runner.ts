@@ -3,16 +3,18 @@
  *
  * Not here: which commands are fetched, and what an outcome does to the registers (port.ts).
  */
+import { pause } from '../../base/event-loop.js';
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { Trap } from '../../machine/trap.js';
 import { PortInterrupt, slots } from '../../spec/ahci.js';
-import type { DeviceOutcome, SataDevice } from '../ata/sata-device.js';
+import { failed, type DeviceOutcome, type SataDevice } from '../ata/sata-device.js';
 import type { CommandTimes } from '../command-times.js';
 import { InFlight, type InFlightCommand } from '../in-flight.js';
 import { CommandListError, CommandMemory, type SlotCommand } from './command-list.js';
 import { requestOf } from './device-request.js';
+import { answerDelay } from './late-answer.js';
 
 /** The parts of the adapter that a port uses. */
 export interface PortContext {
@@ -53,6 +55,8 @@ export class CommandRunner {
    * most {@link slots}.
    */
   #times: CommandTimes[] = [];
+  /** When the last command was issued, in ms of `performance.now()`. */
+  #lastIssued = 0;
 
   constructor(context: PortContext, port: RunnerPort) {
     this.#context = context;
@@ -91,7 +95,7 @@ export class CommandRunner {
     const life = this.#life;
     const traceId = steps.newTraceId();
     if (trap) this.#context.attribute(traceId, trap);
-    const issued = performance.now();
+    const issued = (this.#lastIssued = performance.now());
     const completed = (outcome: DeviceOutcome, answered: number): void => {
       const opcode = command.fis.command;
       this.#port.complete(command, outcome, queued);
@@ -110,6 +114,8 @@ export class CommandRunner {
       try {
         const outcome = await device.execute(request);
         const answered = performance.now();
+        const delay = failed(outcome) ? 0 : answerDelay(issued, this.#lastIssued, answered);
+        if (delay > 0) await pause(delay, signal);
         end = () => completed(outcome, answered);
       } catch (error) {
         const bit = error instanceof CommandListError ? error.interrupt : PortInterrupt.hostBusFatal;
