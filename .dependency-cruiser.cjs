@@ -14,6 +14,7 @@ const may = {
   computer: ['base', 'spec', 'block', 'probe', 'device', 'machine', 'network'],
   guest: ['base', 'machine'],
   site: ['base', 'linux', 'network', 'protocol'],
+  web: ['base', 'block', 'network', 'probe', 'protocol', 'storage', 'export'],
   app: [
     'base',
     'linux',
@@ -28,6 +29,7 @@ const may = {
     'export',
     'guest',
     'site',
+    'web',
   ],
   // The lists of what the package exports, one file for each subpath.
   api: [

@@ -1,4 +1,4 @@
-/** Formats byte counts and durations for people, and parses byte counts that people write. */
+/** Formats byte counts and durations for people, and parses those that people write. */
 
 /** A count of bytes with a binary unit: "1.5 MiB", "512 B". */
 export function formatBytes(bytes: number): string {
@@ -45,6 +45,16 @@ export function parseBytes(text: string): number | undefined {
   if (!match) return undefined;
   const value = Number(match[1]) * 1024 ** ['', 'K', 'M', 'G', 'T'].indexOf(match[2]!.toUpperCase());
   return Number.isSafeInteger(value) ? value : undefined;
+}
+
+/**
+ * Parses a duration with a unit: "30s", "15m", "12h", "7d".
+ * @returns seconds; undefined if `text` is not such a duration
+ */
+export function parseDuration(text: string): number | undefined {
+  const match = /^(\d{1,9})([smhd])$/.exec(text.trim());
+  if (!match) return undefined;
+  return Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86_400 }[match[2] as 's' | 'm' | 'h' | 'd'];
 }
 
 /** The largest whole number of MiB in a count of bytes, in bytes. */

@@ -53,15 +53,20 @@ export class Access {
   }
 
   /** True if a client with these facts and this token may use the export. */
-  admits({ address, tlsNames }: ClientFacts, token: string | undefined): boolean {
-    if (this.#networks && !this.#networks.some((one) => isWithin(address, one))) return false;
-    if (this.#tlsNames && !tlsNames.some((name) => this.#tlsNames!.has(name))) return false;
+  admits(client: ClientFacts, token: string | undefined): boolean {
+    if (!this.admitsEntered(client)) return false;
     if (!this.#tokens) return true;
     const given = new TextEncoder().encode(token ?? '');
     // Compare all tokens completely, so that the time reveals nothing about them.
     let found = false;
     for (const one of this.#tokens) if (sameBytes(one, given)) found = true;
     return found;
+  }
+
+  /** True if a client whose token was checked already may use the export. */
+  admitsEntered({ address, tlsNames }: ClientFacts): boolean {
+    if (this.#networks && !this.#networks.some((one) => isWithin(address, one))) return false;
+    return !this.#tlsNames || tlsNames.some((name) => this.#tlsNames!.has(name));
   }
 }
 

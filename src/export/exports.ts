@@ -18,6 +18,7 @@ import { Access, type AccessRules } from './access.js';
 import { MeterFilter } from './meter.js';
 import { SharedMedia } from './shared-media.js';
 import { TakeOverGate } from './take-over.js';
+import type { CommandWatch } from './watch.js';
 
 /** Longest name of an export, in bytes: as much as NBD allows ("Strings"). */
 const maxName = 4096;
@@ -51,6 +52,8 @@ export interface ExportOptions {
   readonly rate?: number | undefined;
   /** If true, its requests are counted and timed. */
   readonly metered?: boolean | undefined;
+  /** @internal Reports the requests of each connection. */
+  readonly watch?: CommandWatch | undefined;
 }
 
 /** A connection that uses an export, as the server reports it. */
@@ -148,6 +151,11 @@ export class Offered {
   /** The lease of an export with one writer; its sides are the ids of connections. */
   get lease(): LeaseArbiter | undefined {
     return this.#lease;
+  }
+
+  /** @internal */
+  get watch(): CommandWatch | undefined {
+    return this.#options.watch;
   }
 
   /** @internal */

@@ -13,12 +13,28 @@ import type { SessionMember, SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { Exports, ExportUser, Offered } from './exports.js';
 import { FactsFilter } from '../block/filters/facts.js';
+import { WatchFilter } from './watch.js';
 
 /**
  * Most exports that one connection may look up. A client that looks up more does not intend to use
  * them.
  */
 const maxViews = 1024;
+
+/**
+ * The rights of a connection that an adapter has authenticated for one export before the protocol
+ * began, such as one over HTTP with a token. It sees this export only.
+ */
+export interface Entry {
+  /** The export's name; '' for the default export. */
+  readonly exportName: string;
+  /** True if it may not write. */
+  readonly readOnly: boolean;
+  /** True if the connection is encrypted below its protocol. */
+  readonly encrypted: boolean;
+  /** The names in the client's certificate. */
+  readonly tlsNames: readonly string[];
+}
 
 export class ConnectionView implements ExportUser, ClientFacts {
   readonly id: string;
@@ -30,12 +46,16 @@ export class ConnectionView implements ExportUser, ClientFacts {
   tlsNames: readonly string[] = [];
   readonly #exports: Exports;
   readonly #log: ThrottledLogger;
+  readonly #entry: Entry | undefined;
   readonly #views = new Map<Offered, ExportView>();
   #using: ExportView | undefined;
 
   /** @param peer "127.0.0.1:4711", "[::1]:4711", or other text for a peer without an IP address */
-  constructor(exports: Exports, id: string, peer: string, log: ThrottledLogger) {
+  constructor(exports: Exports, id: string, peer: string, log: ThrottledLogger, entry?: Entry) {
     this.#exports = exports;
+    this.#entry = entry;
+    this.tlsNames = entry?.tlsNames ?? [];
+    this.tlsName = this.tlsNames[0];
     this.id = id;
     this.peer = peer;
     this.address = /^\[(.+)\]:\d+$/.exec(peer)?.[1] ?? /^([\d.]+):\d+$/.exec(peer)?.[1];
@@ -63,7 +83,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
     const known = this.#views.get(offered);
     if (known) return known;
     if (this.#views.size >= maxViews) return undefined;
-    const view = new ExportView(offered, this, () => (this.#using = view));
+    const view = new ExportView(offered, this, this.#entry, () => (this.#using = view));
     this.#views.set(offered, view);
     offered.hold();
     return view;
@@ -71,6 +91,11 @@ export class ConnectionView implements ExportUser, ClientFacts {
 
   /** The exports that this connection may see. */
   *list(): Iterable<Offered> {
+    if (this.#entry) {
+      const offered = this.#exports.find(this.#entry.exportName);
+      if (offered?.access.admitsEntered(this)) yield offered;
+      return;
+    }
     for (const offered of this.#exports.list()) if (offered.access.admits(this, undefined)) yield offered;
   }
 
@@ -92,11 +117,16 @@ export class ConnectionView implements ExportUser, ClientFacts {
    */
   #offered(asked: string): Offered | undefined {
     const { name, token } = splitToken(asked);
-    const offered = this.#exports.find(name);
-    if (!offered || offered.access.admits(this, token)) return offered;
+    const offered = this.#exports.find(this.#entry && name === '' ? this.#entry.exportName : name);
+    if (!offered || this.#admits(offered, token)) return offered;
     const who = this.tlsName === undefined ? this.peer : `${this.peer} (${this.tlsName})`;
     this.#log.log('warn', 'access', `${who}: may not use the export ${JSON.stringify(offered.name)}`);
     return undefined;
+  }
+
+  #admits(offered: Offered, token: string | undefined): boolean {
+    if (!this.#entry) return offered.access.admits(this, token);
+    return offered === this.#exports.find(this.#entry.exportName) && offered.access.admitsEntered(this);
   }
 
   #refusalOf(offered: Offered): string | undefined {
@@ -118,12 +148,14 @@ export class ExportView {
   readonly offered: Offered;
   readonly device: BlockDevice;
   readonly #client: ConnectionView;
+  readonly #entry: Entry | undefined;
   readonly #using: () => void;
   #connection: SessionMember | undefined;
 
-  constructor(offered: Offered, client: ConnectionView, using: () => void) {
+  constructor(offered: Offered, client: ConnectionView, entry: Entry | undefined, using: () => void) {
     this.offered = offered;
     this.#client = client;
+    this.#entry = entry;
     this.#using = using;
     let { device } = offered;
     if (offered.lease) {
@@ -132,10 +164,12 @@ export class ExportView {
     }
     const { media } = device;
     if (media) {
-      const mayEject = (): boolean => !offered.lease || ['', client.id].includes(offered.lease.holder);
+      const mayEject = (): boolean =>
+        entry?.readOnly !== true && (!offered.lease || ['', client.id].includes(offered.lease.holder));
       device = offered.media.side(device, media, client.id, mayEject);
     }
     if (offered.limit) device = new RateFilter(device, offered.limit);
+    if (offered.watch) device = new WatchFilter(device, offered.watch, { export: offered.name, client: client.id });
     this.device = device;
   }
 
@@ -152,14 +186,15 @@ export class ExportView {
   }
 
   get readOnly(): boolean {
-    const { readOnly, lease } = this.offered;
+    const { lease } = this.offered;
+    const readOnly = this.offered.readOnly || this.#entry?.readOnly === true;
     if (readOnly || !lease) return readOnly;
     // A client that comes while the lease moves gets no lease: do not tell it that it may write.
     return lease.moving || (lease.holder !== '' && lease.holder !== this.#client.id);
   }
 
   get tlsOnly(): boolean {
-    return this.offered.tlsOnly;
+    return this.offered.tlsOnly && this.#entry?.encrypted !== true;
   }
 
   get sessions(): SessionRegistry {

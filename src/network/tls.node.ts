@@ -218,7 +218,7 @@ function secure(
 }
 
 /** Common names and subject alternative names of a verified certificate. */
-function namesOf(certificate: Partial<PeerCertificate>): string[] {
+export function namesOf(certificate: Partial<PeerCertificate>): string[] {
   const names = new Set<string>();
   const common = certificate.subject?.CN as string | string[] | undefined;
   for (const name of common === undefined ? [] : [common].flat()) names.add(name);

@@ -11,13 +11,13 @@
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { join } from 'node:path';
 import { errnoOf, messageOf } from '../base/errors.js';
 import { makeDurableFolder, replaceMark, syncFolder, temporaryBeside } from '../base/files.node.js';
 import type { Logger } from '../base/log.js';
 import { ownedName, ownerOf, removeOrphans, type Owner } from '../base/owned.node.js';
 import type { EndedLife, Life, FenceKey } from '../block/life.js';
+import { stateFolder } from '../base/state-folder.node.js';
 import { fileCalls } from '../linux/files.node.js';
 
 /**
@@ -63,12 +63,6 @@ export async function beginLife(source: string, log: Logger, env: NodeJS.Process
   const life = new FileLife(source, folder, log);
   await life.look();
   return life;
-}
-
-function stateFolder(env: NodeJS.ProcessEnv): string {
-  const state = env['XDG_STATE_HOME'];
-  // The XDG Base Directory Specification 0.8 tells programs to ignore a relative path.
-  return state !== undefined && isAbsolute(state) ? state : join(homedir(), '.local', 'state');
 }
 
 class FileLife implements Life {

@@ -47,8 +47,9 @@ export interface Controlled {
 }
 
 /**
- * Handles control commands: `screenshot {picture}`, `type {text}`, `console`, a stream, `eject
- * {drive, force}` and `insert {drive, source}`.
+ * Handles control commands: `abilities`, a list of words of docs/web.md ("Computers"); `screenshot
+ * {picture}`, `type {text}`, `console`, a stream, `eject {drive, force}` and `insert {drive,
+ * source}`.
  */
 export function computerHandler(parts: Controlled): ControlHandler {
   return (request, work) => answer(request, parts, work);
@@ -58,6 +59,8 @@ async function answer(request: ControlRequest, parts: Controlled, work: Work): P
   const { computer, media, console, usesScreen } = parts;
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
+    case 'abilities':
+      return [...(computer.screen ? ['screen'] : []), ...(computer.screen && usesScreen ? ['keys'] : []), 'media'];
     case 'screenshot': {
       if (!computer.screen) throw noScreen('has no screen');
       const picture = computer.screen.look();

@@ -156,6 +156,7 @@ export async function serve(
         exports: [],
         limits,
         metrics: undefined,
+        web: undefined,
         reconnectSeconds: options.reconnectSeconds ?? defaultReconnect,
         tls: {
           tls: tls.mode,

@@ -15,6 +15,7 @@ import {
   type ServeSettings,
 } from './settings.js';
 import { parseForeignSource } from '../source-text.js';
+import { parseOrigin, parseWeb } from '../web/address.js';
 import type { TlsValues } from './tls.js';
 
 const exportKeys = [
@@ -36,7 +37,7 @@ const exportKeys = [
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
   const limits = Object.keys(connectionLimits) as (keyof typeof connectionLimits)[];
-  const top = root.fields('listen', 'exports', ...limits, 'metrics', 'reconnect', 'tls');
+  const top = root.fields('listen', 'exports', ...limits, 'metrics', 'web', 'reconnect', 'tls');
   const list = top.exports?.list('a list of exports');
   if (!list || list.length === 0)
     throw (top.exports ?? root).error('expected a list of at least one export under exports');
@@ -51,6 +52,7 @@ export async function readSettings(path: string): Promise<ServeSettings> {
     exports,
     limits: limitsOf(limits, top),
     metrics: top.metrics?.text('HOST:PORT'),
+    web: webOf(top.web),
     reconnectSeconds: top.reconnect?.number(0, 86_400) ?? defaultReconnect,
     tls: tlsOf(top.tls),
   };
@@ -64,6 +66,14 @@ function tlsOf(node: ConfigNode | undefined): TlsValues {
     'tls-psk': keys?.psk?.text('a file'),
     'tls-verify-peer': keys?.['verify-peer']?.boolean() ?? false,
   };
+}
+
+function webOf(node: ConfigNode | undefined): ServeSettings['web'] {
+  if (!node) return undefined;
+  const keys = node.fields('listen', 'origins');
+  if (!keys.listen) throw node.error('expected listen: HOST:PORT');
+  const at = keys.listen.parsed((text) => (parseWeb(text), text), 'HOST:PORT');
+  return { at, origins: keys.origins?.list('a list of origins').map((one) => one.parsed(parseOrigin)) ?? [] };
 }
 
 function limitsOf(

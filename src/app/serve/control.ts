@@ -69,7 +69,8 @@ export function statusOf(service: ServeService): ServeStatus {
   };
 }
 
-function exportStatus(of: Offered): ExportStatus {
+/** The status of an export. */
+export function exportStatus(of: Offered): ExportStatus {
   const { name, description, device, counters, lease } = of;
   return {
     name,
@@ -121,7 +122,7 @@ export function controlHandler(service: ServeService, reload: (work: Work) => Pr
 }
 
 /** Takes the lease from its holder once the holder's writes are complete and durable. */
-async function moveLease(service: ServeService, name: unknown, to: unknown, work: Work): Promise<ExportStatus> {
+export async function moveLease(service: ServeService, name: unknown, to: unknown, work: Work): Promise<ExportStatus> {
   const offered = typeof name === 'string' ? service.server.exports.find(name) : undefined;
   if (!offered) throw new FarbusError(`there is no export ${JSON.stringify(name)}: see farbus status`);
   if (!offered.lease) {

@@ -17,6 +17,7 @@ import { serveOnSegment } from '../../export/aoe/serve.node.js';
 import type { AoeListener } from '../../protocol/aoe/target/open.node.js';
 import { metricsText } from '../../export/metrics.js';
 import { Server } from '../../export/nbd/server.js';
+import type { CommandWatch } from '../../export/watch.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
 import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
@@ -35,6 +36,8 @@ export interface ServeContext {
   readonly sockets: readonly HandedSocket[];
   /** Receives trace steps, for `--trace`. */
   readonly steps?: Steps | undefined;
+  /** Reports the requests of all connections, for the web server. */
+  readonly watch?: CommandWatch | undefined;
 }
 
 interface Place {
@@ -95,6 +98,9 @@ export class ServeService {
   async reload(settings: ServeSettings, work?: Work): Promise<void> {
     const before = this.#settings!;
     if (settings.metrics !== before.metrics) throw new FarbusError('another address of metrics needs a restart');
+    if (JSON.stringify(settings.web) !== JSON.stringify(before.web)) {
+      throw new FarbusError('another address of the web server needs a restart');
+    }
     // Always read certificates again, because they expire.
     const tls = await securityOf(settings);
     const { exports } = this.server;
@@ -277,7 +283,8 @@ export class ServeService {
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);
     if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
-    this.server.exports.add({ ...common, state, rate: rateOf(one), metered: settings.metrics !== undefined });
+    const metered = settings.metrics !== undefined;
+    this.server.exports.add({ ...common, state, rate: rateOf(one), metered, watch: this.#context.watch });
   }
 
   readonly #acceptFailed = (error: Error): void => {

@@ -34,6 +34,8 @@ export interface ServeSettings {
   readonly limits: Partial<ConnectionLimits>;
   /** Address of the metrics: HOST:PORT or PORT. */
   readonly metrics: string | undefined;
+  /** Address of the web server, HOST:PORT or PORT, and origins of other pages that may use it. */
+  readonly web: { readonly at: string; readonly origins: readonly string[] } | undefined;
   readonly reconnectSeconds: number;
   /** TLS options of the command line. */
   readonly tls: TlsValues;

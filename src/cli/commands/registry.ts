@@ -23,6 +23,7 @@ const registry = {
   lease: () => import('./lease.js'),
   certificates: () => import('./certificates.js'),
   'guest-disk': () => import('./guest-disk.js'),
+  token: () => import('./token.js'),
   cache: () => import('./cache.js'),
   demo: () => import('./demo.js'),
   help: () => import('./help.js'),

@@ -15,7 +15,8 @@ import { enroll, type Enrolled } from '../ui/enroll.js';
 import { announce, jsonLogger, stderrLogger, type CliIo } from '../ui/io.js';
 import { parseListen } from '../../app/serve/listen.js';
 import { defineCommand } from '../command.js';
-import type { Given, Options, Values } from '../table.js';
+import { options } from './serve-options.js';
+import type { Given, Values } from '../table.js';
 import { limitOption, numberOption } from '../options.js';
 import { readSettings } from '../../app/serve/config.js';
 import { controlHandler } from '../../app/serve/control.js';
@@ -29,110 +30,10 @@ import {
   type ServeSettings,
 } from '../../app/serve/settings.js';
 import { onSignals } from '../ui/signals.js';
-import { filterOptionsOf } from '../topics.js';
 import { TracePrinter } from '../../app/trace.js';
-
-const options = {
-  listen: {
-    value: 'URI',
-    multiple: true,
-    brief: 'where to listen (default nbd://127.0.0.1:10809)',
-    about: 'where to listen, nbd://127.0.0.1:10809 by default; may be given several times:',
-    forms: [
-      ['nbd://HOST[:PORT]', 'TCP; port 0 takes a free one'],
-      ['nbd+unix:///?socket=PATH', 'a unix socket'],
-      ['aoe:SHELF.SLOT@SEGMENT', 'AoE on an Ethernet segment; each further export takes the next slot'],
-    ],
-  },
-  config: {
-    value: 'FILE',
-    brief: 'exports, listeners and rules of access, in YAML or JSON',
-    about: 'exports, listeners and rules of access, in YAML or JSON (docs/serve.md)',
-  },
-  allow: {
-    value: 'NETWORK',
-    multiple: true,
-    brief: 'only clients from there: 192.168.1.0/24, fd00::/8, unix',
-    about: 'only clients from there (192.168.1.0/24, fd00::/8, unix); may be given several times',
-  },
-  'max-connections': {
-    value: 'N',
-    about: 'most connections at once; further ones are closed as they come (default 4096; none: no limit)',
-  },
-  'max-per-address': {
-    value: 'N',
-    about: 'most connections from one address or one IPv6 network of 64 bits (default 1024; none: no limit)',
-  },
-  'max-handshakes': {
-    value: 'N',
-    about:
-      'most connections that have not chosen an export; the oldest is closed for a new one (default 1000; none: no limit)',
-  },
-  'one-writer': {
-    value: 'MODE',
-    alone: 'read-only',
-    choices: ['read-only', 'refuse'],
-    brief: 'only one connection at a time may write',
-    about: 'one connection writes at a time; others get the export read-only, or are refused with =refuse',
-  },
-  metrics: {
-    value: '[HOST:]PORT',
-    brief: 'counts for Prometheus at http://HOST:PORT/metrics',
-    about: 'serve counts for Prometheus at http://HOST:PORT/metrics; HOST is 127.0.0.1 by default',
-  },
-  'log-format': {
-    value: 'FORMAT',
-    default: 'text',
-    choices: ['text', 'json'],
-    about: 'text; or json: an object with time, level and message for each line',
-  },
-  reconnect: {
-    value: 'SECONDS',
-    about: 'how long a source on another computer may be away before clients get errors (default 60)',
-  },
-  trace: {
-    value: 'FILE',
-    alone: '',
-    about:
-      'write each step of every request with its time, on stderr or to FILE, under the number that the trace of the ' +
-      'client shows (NBD cookie, AoE tag)',
-  },
-  detach: {
-    short: 'd',
-    about: 'run in the background: print the name and the addresses when the server is ready, and leave it running',
-  },
-  'server-name': {
-    value: 'NAME',
-    about: 'the name of this server for farbus ps, status and stop; by default server, server-2 and so on',
-  },
-  name: { value: 'NAME', about: 'name of the export, if there is one SOURCE' },
-  description: { value: 'TEXT', about: 'description of the export for people, if there is one SOURCE' },
-  'tls-certificates': {
-    value: 'FOLDER',
-    brief: 'encrypt with the certificate in this folder',
-    about: 'encrypt with server-cert.pem and server-key.pem of this folder',
-  },
-  'tls-psk': {
-    value: 'FILE',
-    about: 'encrypt with pre-shared keys: lines of USER:KEY, the key in hex, as psktool makes them',
-  },
-  'tls-verify-peer': {
-    brief: 'accept only clients with a certificate',
-    about: "accept only clients with a certificate that the folder's ca-cert.pem signed",
-  },
-  tls: {
-    value: 'MODE',
-    completes: ['require', 'on', 'off'],
-    about:
-      'require: clients must use TLS, the default with certificates or keys; on: they may, and an attacker in between ' +
-      'can talk them out of it; off',
-  },
-  json: {
-    brief: 'print the addresses as JSON',
-    about: 'print {"listening":[...],"exports":[...]} in one line instead of the addresses',
-  },
-  ...filterOptionsOf(),
-} as const satisfies Options;
+import { parseOrigin, parseWeb } from '../../app/web/address.js';
+import { startWeb, type Web, type WebOptions } from '../../app/web/serve.js';
+import { CommandWatch } from '../../export/watch.js';
 
 export const command = defineCommand({
   name: 'serve',
@@ -154,6 +55,7 @@ export const command = defineCommand({
     'tls-verify-peer',
     'one-writer',
     'metrics',
+    'web',
     'json',
   ],
   topics: ['sources', 'segments'],
@@ -171,9 +73,10 @@ export const command = defineCommand({
     'farbus serve --listen nbd://0.0.0.0 --tls-certificates /etc/pki/farbus --tls-verify-peer /dev/sdb',
     'farbus serve cd=first.iso,removable,read-only',
     'farbus serve /dev/sdb --partition 2 --one-writer --rate 50M --metrics 9464',
+    'farbus serve --web 8080 disk.img',
     'farbus serve --config /etc/farbus/serve.yaml --log-format json',
   ],
-  pages: ['serve', 'filters', 'nbd'],
+  pages: ['serve', 'filters', 'nbd', 'web'],
   operands: 'source',
   run: serve,
 });
@@ -205,6 +108,7 @@ async function settingsOf(values: ServeValues, sources: readonly string[]): Prom
   const given = {
     limits: limitsOf(values),
     metrics,
+    web: webOf(values),
     reconnectSeconds: reconnect === undefined ? defaultReconnect : numberOption('reconnect', reconnect, 0, 86_400),
     tls: values,
   };
@@ -234,8 +138,18 @@ async function settingsOf(values: ServeValues, sources: readonly string[]): Prom
     listen: [...settings.listen, ...listen],
     limits: { ...settings.limits, ...given.limits },
     metrics: given.metrics ?? settings.metrics,
+    web: given.web ?? settings.web,
     reconnectSeconds: reconnect === undefined ? settings.reconnectSeconds : given.reconnectSeconds,
   };
+}
+
+function webOf({ web, 'web-origin': origins }: ServeValues): ServeSettings['web'] {
+  if (web === undefined) {
+    if (origins.length > 0) throw usageError('--web-origin is for --web: give --web PORT');
+    return undefined;
+  }
+  parseWeb(web);
+  return { at: web, origins: origins.map(parseOrigin) };
 }
 
 function limitsOf(values: ServeValues): ServeSettings['limits'] {
@@ -277,8 +191,10 @@ class Run {
     if (printer) steps.add(printer);
     const notifier = new ServiceNotifier(io.env, log);
     const signals = onSignals({ hangUp: false, endMs });
-    const service = new ServeService({ log, bootId: bootId(), sockets: handedSockets(io.env), steps });
+    const watch = settings.web && new CommandWatch();
+    const service = new ServeService({ log, bootId: bootId(), sockets: handedSockets(io.env), steps, watch });
     let enrolled: Enrolled | undefined;
+    let web: Web | undefined;
     let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
@@ -289,12 +205,16 @@ class Run {
       const without = 'farbus status will not find this server';
       enrolled = await enroll({ io, kind: 'serve', name: serverName, log, uses, without });
       await signals.during(service.start(settings, signals.signal));
+      web = settings.web && (await this.#serveWeb(settings, settings.web, { service, watch, name: enrolled.name }));
       const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
-      enrolled.serve(handler, () => factsOf(service));
+      enrolled.serve(handler, () => factsOf(service, web));
       const { name } = enrolled;
       process.on('SIGHUP', hangUp);
-      if (io.detached) await io.detached.ready(json ? jsonOf(service, name) : `${name}\n${linesOf(service)}`);
-      else announce(io, json ? jsonOf(service) : linesOf(service), log);
+      if (io.detached) await io.detached.ready(json ? jsonOf(service, web, name) : `${name}\n${linesOf(service, web)}`);
+      else announce(io, json ? jsonOf(service, web) : linesOf(service, web), log);
+      if (web?.fingerprint !== undefined) {
+        log.log('info', `the web server's certificate was generated here; its SHA-256 is ${web.fingerprint}`);
+      }
       notifier.ready(summary(service));
       await signals.received;
       notifier.stopping();
@@ -305,9 +225,11 @@ class Run {
     } finally {
       process.off('SIGHUP', hangUp);
       await enrolled?.close();
+      web?.stop();
       try {
         await service.stop();
       } finally {
+        web?.close();
         clearTimeout(ending);
         await printer?.close();
         notifier.close();
@@ -315,6 +237,15 @@ class Run {
       }
     }
     return 0;
+  }
+
+  #serveWeb(
+    { tls }: ServeSettings,
+    { at, origins }: NonNullable<ServeSettings['web']>,
+    parts: Pick<WebOptions, 'service' | 'watch' | 'name'>,
+  ): Promise<Web> {
+    const { io, log } = this.#options;
+    return startWeb({ at, origins, tls, env: io.env, log, ...parts });
   }
 
   /** Reloads the settings, one reload at a time. */
@@ -342,20 +273,30 @@ function summary(service: ServeService): string {
   return `${names.length} exports: ${names.slice(0, 8).join(', ')}`;
 }
 
-function linesOf(service: ServeService): string {
+function linesOf(service: ServeService, web: Web | undefined): string {
   const described = service.describe();
   const lines = service.listening.flatMap((at) => described.map(({ name }) => service.uri(at, name)));
   const segments = described.flatMap(({ uris }) => uris.filter((uri) => uri.startsWith('aoe:')));
-  return [...lines, ...segments].map((line) => `${line}\n`).join('');
+  return [...lines, ...segments, ...(web ? [web.address] : [])].map((line) => `${line}\n`).join('');
 }
 
 /** The server for `farbus ps`. */
-function factsOf(service: ServeService): Facts {
-  return { state: 'running', uses: service.sources, reach: service.describe().flatMap(({ uris }) => uris) };
+function factsOf(service: ServeService, web: Web | undefined): Facts {
+  const uris = service.describe().flatMap((one) => one.uris);
+  // Without the token: other programs of this user may log it.
+  return { state: 'running', uses: service.sources, reach: [...uris, ...(web ? [web.plainAddress] : [])] };
 }
 
-function jsonOf(service: ServeService, name?: string): string {
+function jsonOf(service: ServeService, web: Web | undefined, name?: string): string {
   const listening = service.listening.map((at) => service.uri(at));
   const { metricsAddress: metrics } = service;
-  return `${JSON.stringify({ ...(name !== undefined && { name }), listening, exports: service.describe(), ...(metrics !== undefined && { metrics }) })}\n`;
+  const facts = {
+    ...(name !== undefined && { name }),
+    listening,
+    exports: service.describe(),
+    ...(metrics !== undefined && { metrics }),
+    ...(web && { web: web.address }),
+    ...(web?.fingerprint !== undefined && { webFingerprint: web.fingerprint }),
+  };
+  return `${JSON.stringify(facts)}\n`;
 }

@@ -12,7 +12,7 @@ import { NbdTarget, type TargetTls } from '../../protocol/nbd/target/target.js';
 import { Admission, type Admitted, type ConnectionLimits } from '../admission.js';
 import { drain, type Adapter } from '../drain.js';
 import type { Exports } from '../exports.js';
-import { ConnectionView } from '../view.js';
+import { ConnectionView, type Entry } from '../view.js';
 
 /**
  * While other connections wait for memory, a client that takes none of its replies for this time is
@@ -116,7 +116,14 @@ export class Server implements Adapter {
   }
 
   /** Serves one new connection. */
-  readonly accept = (stream: ByteStream): void => {
+  readonly accept = (stream: ByteStream): void => this.enter(stream);
+
+  /**
+   * Serves one new connection that was authenticated for one export. It gets no TLS from NBD.
+   * @internal
+   * @param entry undefined: NBD itself finds out who the client is
+   */
+  enter(stream: ByteStream, entry?: Entry): void {
     if (this.#closed) return stream.destroy();
     this.#accepted++;
     const refusal = this.#admission.refusal(stream.peer);
@@ -127,13 +134,13 @@ export class Server implements Adapter {
       return stream.destroy();
     }
     this.#log.log('debug', 'connected', `${stream.peer}: connected`);
-    const view = new ConnectionView(this.exports, String(this.#accepted), stream.peer, this.#log);
+    const view = new ConnectionView(this.exports, String(this.#accepted), stream.peer, this.#log, entry);
     const target = new NbdTarget(stream, {
       exports: view,
       pool: this.#pool,
       log: this.#log,
       limits: this.#limits,
-      tls: this.tls,
+      tls: entry ? undefined : this.tls,
       steps: this.steps,
       entered: () => this.#admission.entered(admitted),
     });
@@ -151,7 +158,7 @@ export class Server implements Adapter {
       this.#admission.remove(admitted);
       view.close();
     });
-  };
+  }
 
   /**
    * Ends a server that serves its exports by NBD only: closes the connections ({@link close}) and

@@ -1,0 +1,172 @@
+/**
+ * The routes of computers: those of `farbus run` and of running sites of this user, by their
+ * control sockets (app/control). All of them need the console token.
+ *
+ * No route opens a path of this computer: media are inserted by the name of an export.
+ */
+import type { Socket } from 'node:net';
+import { FarbusError } from '../../base/errors.js';
+import { WebFailure, type Call, type MessageSocket, type Route } from '../../web/server/routes.js';
+import type { Screenshot } from '../computer/control.js';
+import { askControl, openControl } from '../control/client.js';
+import { describeAll, findNamed, type Named } from '../control/find.js';
+import { running } from '../control/registry.js';
+import type { ControlRequest } from '../control/server.js';
+
+/** Longest text of keys in a request, in characters. */
+const maxKeys = 4096;
+
+/** The address of an export of this server for a computer here; undefined if there is none. */
+export type ExportAddress = (name: string) => string | undefined;
+
+/** Paths of requests that no computer answers yet. */
+const notYet = ['mouse', 'start', 'pause', 'reset', 'snapshot', 'attach', 'detach'];
+
+const path = (action: string): string => `/api/computers/:name/${action}`;
+
+export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress): Route[] {
+  const ask = async ({ name, signal }: Call, request: ControlRequest): Promise<unknown> => {
+    const { process, computer } = await found(name, env);
+    if (computer !== undefined) throw new WebFailure(501, 'computers of sites cannot do this yet');
+    return askControl(process.path, request, { signal });
+  };
+  return [
+    {
+      kind: 'get',
+      path: '/api/computers',
+      right: 'control',
+      answer: async () => ({ json: await computers(env) }),
+    },
+    {
+      kind: 'messages',
+      path: path('console'),
+      protocol: 'farbus.console',
+      right: 'control',
+      open: async ({ name, signal }) => {
+        const { process, computer } = await found(name, env);
+        const request = { command: 'console', ...(computer !== undefined && { computer }) };
+        const { socket, rest } = await openControl(process.path, request, { signal });
+        return (messages) => join(messages, socket, rest);
+      },
+    },
+    {
+      kind: 'get',
+      path: path('screen'),
+      right: 'control',
+      answer: async (call) => {
+        const { png } = (await ask(call, { command: 'screenshot', picture: true })) as Screenshot;
+        return { type: 'image/png', bytes: Buffer.from(png ?? '', 'base64') };
+      },
+    },
+    {
+      kind: 'get',
+      path: path('text'),
+      right: 'control',
+      answer: async (call) => {
+        const { text } = (await ask(call, { command: 'screenshot', picture: false })) as Screenshot;
+        return { json: { text } };
+      },
+    },
+    {
+      kind: 'post',
+      path: path('keys'),
+      right: 'control',
+      answer: async (call, { text }) => {
+        if (typeof text !== 'string' || text.length > maxKeys) {
+          throw new WebFailure(400, `text: expected the keys, at most ${maxKeys} characters`);
+        }
+        return { json: await ask(call, { command: 'type', text }) };
+      },
+    },
+    {
+      kind: 'post',
+      path: path('eject'),
+      right: 'control',
+      answer: async (call, { drive, force }) => {
+        return { json: await ask(call, { command: 'eject', drive: driveOf(drive), force: force === true }) };
+      },
+    },
+    {
+      kind: 'post',
+      path: path('insert'),
+      right: 'control',
+      answer: async (call, { drive, export: name }) => {
+        const source = typeof name === 'string' ? addressOf(name) : undefined;
+        if (source === undefined) throw new WebFailure(404, 'export: expected the name of an export of this server');
+        return { json: await ask(call, { command: 'insert', drive: driveOf(drive), source }) };
+      },
+    },
+    {
+      kind: 'post',
+      path: path('stop'),
+      right: 'control',
+      answer: async ({ name, signal }) => {
+        const { process, computer } = await found(name, env);
+        const request = computer === undefined ? { command: 'stop' } : { command: 'stop-computer', computer };
+        await askControl(process.path, request, { signal });
+        return { json: {} };
+      },
+    },
+    ...notYet.map((action): Route => ({
+      kind: 'post',
+      path: path(action),
+      right: 'control',
+      answer: () => {
+        throw new WebFailure(501, `farbus cannot ${action} a computer from here yet`);
+      },
+    })),
+  ];
+}
+
+/** A computer of this user by its name. Other processes are none. */
+async function found(name: string, env: NodeJS.ProcessEnv): Promise<Named> {
+  const named = await findNamed(name, env).catch((error: unknown) => {
+    throw error instanceof FarbusError ? new WebFailure(404, error.message) : error;
+  });
+  if (named.process.kind === 'computer' || named.computer !== undefined) return named;
+  throw new WebFailure(404, `${name} is no computer`);
+}
+
+async function computers(env: NodeJS.ProcessEnv): Promise<unknown[]> {
+  const { answers } = await describeAll(await running(env));
+  const all = await Promise.all(
+    answers.map(async ({ process, description }) => {
+      const { kind, name, since, state, uses, reach, computers: parts = [] } = description;
+      if (kind === 'computer') return [{ name, state, since, uses, reach, can: await abilities(process.path) }];
+      return parts.map((one) => ({
+        ...one,
+        name: `${name}/${one.name}`,
+        site: name,
+        since,
+        can: one.state === 'running' ? ['console', 'stop'] : [],
+      }));
+    }),
+  );
+  return all.flat();
+}
+
+/** The abilities of a computer of `farbus run`. Those of an older version do not say. */
+async function abilities(path: string): Promise<string[]> {
+  const answer = await askControl(path, { command: 'abilities' }, { limitMs: 2000, absolute: true }).catch(() => []);
+  const more = Array.isArray(answer) ? answer.filter((one) => typeof one === 'string') : [];
+  return ['console', ...more, 'stop'];
+}
+
+/** Joins a client's messages with a console. */
+function join(messages: MessageSocket, console: Socket, rest: Uint8Array): void {
+  const output = (bytes: Uint8Array): void => void messages.send(bytes);
+  messages.attach({
+    message: (bytes) => console.write(bytes),
+    closed: () => console.destroy(),
+  });
+  if (rest.length > 0) output(rest);
+  console.on('data', output);
+  console.on('close', () => messages.close(1000, 'the console has ended'));
+  console.resume();
+}
+
+function driveOf(drive: unknown): number | undefined {
+  if (drive === undefined) return undefined;
+  if (typeof drive === 'number' && Number.isInteger(drive) && drive >= 0 && drive < 256) return drive;
+  throw new WebFailure(400, 'drive: expected the number of a drive');
+}

@@ -1,0 +1,80 @@
+/** The routes of exports: their state, ejection, leases, and NBD (docs/web.md). */
+import { FarbusError } from '../../base/errors.js';
+import type { Offered } from '../../export/exports.js';
+import { WebFailure, type CallerRights, type Route } from '../../web/server/routes.js';
+import { exportStatus, moveLease, statusOf, type ExportStatus } from '../serve/control.js';
+import type { ServeService } from '../serve/service.js';
+
+export function exportRoutes(service: ServeService, name: string): Route[] {
+  const { server } = service;
+  return [
+    {
+      kind: 'get',
+      path: '/api/exports',
+      right: 'token',
+      answer: ({ rights }) => {
+        const exports = [...server.exports.list()].flatMap((one) => visibleTo(rights, one) ?? []);
+        const status = { name, ...statusOf(service), exports, rights: { control: rights.control } };
+        return { json: status };
+      },
+    },
+    {
+      kind: 'post',
+      path: '/api/exports/:name/eject',
+      right: 'control',
+      answer: async ({ name: asked }, { force }) => {
+        known(service, asked);
+        return { json: { ejected: await service.eject(asked, force === true) } };
+      },
+    },
+    {
+      kind: 'post',
+      path: '/api/exports/:name/lease',
+      right: 'control',
+      answer: async ({ name: asked, rights, signal }, { to }) => {
+        const offered = known(service, asked);
+        await moveLease(service, asked, to, { signal, waitsFor: () => undefined });
+        return { json: visibleTo(rights, offered) };
+      },
+    },
+    {
+      kind: 'stream',
+      path: '/nbd/:name',
+      protocol: 'nbd',
+      right: 'token',
+      open: async ({ name: asked, rights, encrypted, tlsNames }) => {
+        const offered = server.exports.find(asked);
+        const right = offered && rights.to(offered.name);
+        if (!offered || !right) throw noExport(asked);
+        if (offered.tlsOnly && !encrypted) throw new FarbusError('this export is served over TLS only');
+        const entry = { exportName: offered.name, readOnly: right === 'read', encrypted, tlsNames };
+        return ({ stream }) => server.enter(stream, entry);
+      },
+    },
+  ];
+}
+
+function known(service: ServeService, name: string): Offered {
+  const offered = [...service.server.exports.list()].find((one) => one.name === name);
+  if (!offered) throw noExport(name);
+  return offered;
+}
+
+function noExport(name: string): WebFailure {
+  return new WebFailure(404, `there is no export ${JSON.stringify(name.slice(0, 100))}`);
+}
+
+interface VisibleExport extends ExportStatus {
+  /** True if the client's token may write it. */
+  readonly mayWrite: boolean;
+}
+
+/** An export as a token may see it; undefined if it may not. */
+function visibleTo(rights: CallerRights, offered: Offered): VisibleExport | undefined {
+  const right = rights.to(offered.name);
+  if (!right) return undefined;
+  const status = exportStatus(offered);
+  // Other clients' addresses and names are for the owner of the server only.
+  const clients = rights.control ? status.clients : [];
+  return { ...status, clients, mayWrite: right === 'write' && !status.readOnly };
+}

@@ -1,0 +1,60 @@
+/**
+ * Connections that the web server makes of an accepted `Upgrade`: a WebSocket with messages, a
+ * stream of bytes over a WebSocket, or the bare connection after HTTP.
+ */
+import type { Socket } from 'node:net';
+import type { WebSocket } from 'ws';
+import { SocketStream } from '../../network/socket.node.js';
+import { streamOfSocket } from '../../network/websocket.node.js';
+import type { MessageSocket, StreamConnection } from './routes.js';
+
+/** If more bytes wait for a slow reader, it misses messages. */
+const maxPending = 1 << 20;
+
+/** A WebSocket with messages. */
+export function messageSocket(socket: WebSocket): MessageSocket {
+  socket.on('error', () => undefined);
+  return {
+    send: (message) => {
+      if (socket.readyState !== 1 || socket.bufferedAmount > maxPending) return false;
+      socket.send(message);
+      return true;
+    },
+    attach: ({ message, closed }) => {
+      socket.on('close', closed);
+      socket.on('message', (data: Buffer, isBinary) => {
+        if (isBinary) message(data);
+        else socket.close(4003);
+      });
+    },
+    close: (code, reason) => socket.close(code, reason),
+  };
+}
+
+/** A WebSocket as a stream of bytes. */
+export function socketConnection(socket: WebSocket, peer: string): StreamConnection {
+  // The high-water mark is 0, because a server reuses the memory of what it has written.
+  return { stream: streamOfSocket(socket, peer, 0), close: (code, reason) => closeSocket(socket, code, reason) };
+}
+
+/**
+ * The bytes of a connection after HTTP's answer.
+ * @param head the bytes that came with the request
+ */
+export function bareConnection(socket: Socket, peer: string, head: Uint8Array): StreamConnection {
+  socket.setTimeout(0);
+  if (head.length > 0) socket.unshift(head);
+  // A TLS socket cannot send a reset.
+  const plain = !('encrypted' in socket);
+  const stream = new SocketStream(socket, peer, { highWater: 0, ...(!plain && { reset: () => undefined }) });
+  return { stream, close: () => stream.destroy() };
+}
+
+/** Time for a client to answer the close of its WebSocket, in ms. */
+const closeMs = 2000;
+
+function closeSocket(socket: WebSocket, code: number, reason: string): void {
+  socket.resume();
+  socket.close(code, reason);
+  setTimeout(() => socket.terminate(), closeMs).unref();
+}

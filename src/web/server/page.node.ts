@@ -1,0 +1,55 @@
+/**
+ * The files of the console page (dist/web), as the build has made them. They are read when they are
+ * asked for, so that a page that is built again needs no restart. Only files that the folder lists
+ * are served: no path of a request is joined to a folder.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { extname, join, relative, sep } from 'node:path';
+import type { Answer } from './routes.js';
+
+const types: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.json': 'application/json',
+  '.map': 'application/json',
+  '.svg': 'image/svg+xml',
+  '.png': 'image/png',
+  '.ico': 'image/x-icon',
+  '.wasm': 'application/wasm',
+  '.woff2': 'font/woff2',
+  '.txt': 'text/plain; charset=utf-8',
+};
+
+/** A file. A browser may keep assets for ever, as their names contain a hash of their content. */
+export interface PageFile extends Extract<Answer, { type: string }> {
+  readonly kept: boolean;
+}
+
+/** The files of the page in a folder. */
+export class Page {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The file at a path of a request; undefined if there is none. */
+  async file(path: string): Promise<PageFile | undefined> {
+    const wanted = path === '/' ? 'index.html' : path.slice(1);
+    const names = await readdir(this.#folder, { recursive: true, withFileTypes: true }).catch(() => []);
+    const found = names
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name))
+      .find((file) => relative(this.#folder, file).split(sep).join('/') === wanted);
+    const type = types[extname(wanted)];
+    if (found === undefined || type === undefined) return undefined;
+    const bytes = await readFile(found).catch(() => undefined);
+    return bytes && { type, bytes, kept: wanted.startsWith('assets/') };
+  }
+
+  /** True if the page was built. */
+  async built(): Promise<boolean> {
+    return (await this.file('/')) !== undefined;
+  }
+}

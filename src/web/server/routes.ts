@@ -1,0 +1,117 @@
+/**
+ * The table of routes of the web server: each path, the right that it needs, and its handler. A
+ * route is one of four kinds: it answers a GET or a POST, opens a WebSocket with messages, or opens
+ * a stream of bytes, over a WebSocket or after an HTTP `Upgrade`.
+ *
+ * Not here: the handlers (app/web), HTTP itself (server.node.ts).
+ */
+import { FarbusError } from '../../base/errors.js';
+import type { ByteStream } from '../../network/stream.js';
+
+/** The rights of a client's token. */
+export interface CallerRights {
+  /** For logs. */
+  readonly id: string;
+  readonly control: boolean;
+  to(exportName: string): 'read' | 'write' | undefined;
+}
+
+/** A request that has passed the checks of host, origin and token. */
+export interface Call {
+  /** The part of the path at `:name`, decoded; '' if the route has none. */
+  readonly name: string;
+  readonly rights: CallerRights;
+  /** "127.0.0.1:4711". */
+  readonly peer: string;
+  /** True if the connection is encrypted. */
+  readonly encrypted: boolean;
+  /** The names in the client's certificate, if the server demands one. */
+  readonly tlsNames: readonly string[];
+  /** Aborts if the client is gone. */
+  readonly signal: AbortSignal;
+}
+
+/** The answer to a GET or POST: JSON, or bytes of a type. */
+export type Answer = { readonly json: unknown } | { readonly type: string; readonly bytes: Uint8Array };
+
+/** A message socket, as a handler uses it: one of `ws`. */
+export interface MessageSocket {
+  /** Sends a text or binary message, unless too much waits; then returns false. */
+  send(message: string | Uint8Array): boolean;
+  /** Receives binary messages and the end. */
+  attach(events: { message(bytes: Uint8Array): void; closed(): void }): void;
+  close(code: number, reason?: string): void;
+}
+
+interface Path {
+  /** "/api/exports/:name/eject": one part may be `:name`. */
+  readonly path: string;
+  /** `token`: any valid token; `control`: the console token. */
+  readonly right: 'token' | 'control';
+}
+
+/** Opens a connection. Throws a {@link WebFailure} to refuse it before it is accepted. */
+type Opener<T> = (call: Call) => Promise<(connection: T) => void> | ((connection: T) => void);
+
+export type Route = Path &
+  (
+    | { readonly kind: 'get'; readonly answer: (call: Call) => Promise<Answer> | Answer }
+    | {
+        readonly kind: 'post';
+        readonly answer: (call: Call, body: Readonly<Record<string, unknown>>) => Promise<Answer> | Answer;
+      }
+    /** A WebSocket with messages, and its subprotocol. */
+    | { readonly kind: 'messages'; readonly protocol: string; readonly open: Opener<MessageSocket> }
+    /**
+     * A stream of bytes: by a WebSocket with this subprotocol, and by HTTP `Upgrade` to it. `close`
+     * of the connection ends it with a code and a reason that a WebSocket carries.
+     */
+    | { readonly kind: 'stream'; readonly protocol: string; readonly open: Opener<StreamConnection> }
+  );
+
+/** A stream that a client has opened. */
+export interface StreamConnection {
+  readonly stream: ByteStream;
+  /** Ends it. A WebSocket tells the client the code and the reason (at most 123 bytes). */
+  close(code: number, reason: string): void;
+}
+
+/** An error with a status of HTTP. */
+export class WebFailure extends FarbusError {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** A route that fits a path, and the part at `:name`. */
+export interface Match<R> {
+  readonly route: R;
+  readonly name: string;
+}
+
+/**
+ * Finds the routes of a path. The path is compared part by part before decoding, so that an encoded
+ * "/" belongs to a name.
+ * @throws WebFailure if the name is not decodable
+ */
+export function matches(routes: readonly Route[], path: string): Match<Route>[] {
+  const parts = path.split('/');
+  return routes.flatMap((route) => {
+    const wanted = route.path.split('/');
+    if (wanted.length !== parts.length) return [];
+    if (!wanted.every((part, at) => part === ':name' || part === parts[at])) return [];
+    const at = wanted.indexOf(':name');
+    return [{ route, name: at < 0 ? '' : decoded(parts[at]!) }];
+  });
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new WebFailure(400, 'the address has a % that is not followed by two hex digits of UTF-8');
+  }
+}

@@ -1,0 +1,390 @@
+/**
+ * The web server: HTTP or HTTPS with the routes of a table, WebSockets and `Upgrade`, and the files
+ * of the page. It checks host, origin and token of each request before its handler sees it
+ * (docs/web.md has the rules), and limits connections, headers, bodies and times.
+ *
+ * Not here: the handlers (app/web), the rights of tokens (tokens.node.ts).
+ */
+import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { FarbusError, messageOf } from '../../base/errors.js';
+import { ThrottledLogger, type Logger } from '../../base/log.js';
+import { Admission, type Admitted } from '../../export/admission.js';
+import { hostPort } from '../../network/socket.node.js';
+import { namesOf } from '../../network/tls.node.js';
+import { socketOptions } from '../../network/websocket.node.js';
+import { tokenSubprotocol } from '../../network/websocket.js';
+import { isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
+import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
+import type { Page } from './page.node.js';
+import { matches, WebFailure, type Answer, type Call, type Match, type Route } from './routes.js';
+import { Sessions } from './sessions.js';
+import { hashOf, type Rights, type Tokens } from './tokens.node.js';
+
+/** Most connections at once, and how many of them may have shown no valid token yet. */
+const maxConnections = 256;
+const maxStrangers = 32;
+/** Longest headers of a request and longest body, in bytes. */
+const maxHeaders = 8192;
+const maxBody = 65_536;
+/** Time for the headers of a request, and for a whole request, in ms. */
+const headersMs = 10_000;
+const requestMs = 30_000;
+/** Time until an idle connection is closed, in ms. */
+const idleMs = 30_000;
+
+/** Certificate and key of the server, as PEM texts. */
+export interface WebTls {
+  readonly certificate: string;
+  readonly key: string;
+  /** If set, clients must have a certificate that this CA has signed. */
+  readonly ca?: string | undefined;
+  readonly crl?: string | undefined;
+}
+
+export interface WebServerOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly tls: WebTls | undefined;
+  readonly routes: readonly Route[];
+  readonly tokens: Tokens;
+  readonly rules: HostRules;
+  readonly page: Page;
+  readonly log: Logger;
+}
+
+/** A request whose host and origin were checked. */
+interface Checked {
+  readonly path: string;
+  readonly peer: string;
+  readonly foreignPage: boolean;
+}
+
+export class WebServer {
+  readonly #options: WebServerOptions;
+  readonly #http: HttpServer;
+  readonly #sockets = new WebSocketServer({ noServer: true, ...socketOptions, handleProtocols: chosen });
+  readonly #sessions: Sessions<Rights>;
+  readonly #log: ThrottledLogger;
+  readonly #admission = new Admission({ maxConnections, maxPerAddress: maxConnections, maxHandshakes: maxStrangers });
+  /** Connections by their peer's address, as an encrypted socket does not tell the one below it. */
+  readonly #admitted = new Map<string, Admitted>();
+  readonly #open = new Set<Socket>();
+
+  private constructor(options: WebServerOptions) {
+    const { tls, tokens, log } = options;
+    this.#options = options;
+    this.#log = new ThrottledLogger(log);
+    this.#sessions = new Sessions(({ rights, hash }) => tokens.holds(rights, hash as Buffer));
+    const limits = { maxHeaderSize: maxHeaders, headersTimeout: headersMs, requestTimeout: requestMs };
+    const settings = { ...limits, keepAliveTimeout: idleMs, connectionsCheckingInterval: 2000, noDelay: true };
+    const answer = (request: IncomingMessage, response: ServerResponse): void => void this.#request(request, response);
+    const secure = tls && {
+      cert: tls.certificate,
+      key: tls.key,
+      ca: tls.ca,
+      crl: tls.crl,
+      requestCert: tls.ca !== undefined,
+      rejectUnauthorized: tls.ca !== undefined,
+      minVersion: 'TLSv1.2' as const,
+      handshakeTimeout: headersMs,
+    };
+    this.#http = secure ? createTlsServer({ ...settings, ...secure }, answer) : createServer(settings, answer);
+    this.#http.on('connection', (socket: Socket) => this.#connected(socket));
+    this.#http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      this.#upgrade(request, socket as Socket, head).catch((error: unknown) => refuse(socket, error));
+    });
+    this.#http.on('error', (error) => this.#log.log('warn', 'accept', `the web server: ${messageOf(error)}`));
+    this.#http.on('tlsClientError', (_error, socket: TLSSocket) => socket.destroy());
+  }
+
+  /** Starts a server. Rejects with a FarbusError if it cannot listen there. */
+  static async start(options: WebServerOptions): Promise<WebServer> {
+    const server = new WebServer(options);
+    const { host, port } = options;
+    await new Promise<void>((resolve, reject) => {
+      server.#http.once('error', reject);
+      server.#http.listen({ host, port }, () => {
+        server.#http.off('error', reject);
+        resolve();
+      });
+    }).catch((error: unknown) => {
+      throw new FarbusError(`cannot serve the web at ${hostPort(host, port)}: ${messageOf(error)}`, { cause: error });
+    });
+    return server;
+  }
+
+  /** The port on which it listens. */
+  get port(): number {
+    return (this.#http.address() as AddressInfo).port;
+  }
+
+  /** Stops accepting. Open connections go on. */
+  stop(): void {
+    this.#http.close();
+    this.#http.closeIdleConnections();
+  }
+
+  /** Closes all connections. */
+  close(): void {
+    this.stop();
+    this.#sessions.close(1001, 'the server is ending');
+    this.#http.closeAllConnections();
+    // A client that does not answer the close keeps no connection.
+    setTimeout(() => this.#open.forEach((socket) => socket.destroy()), 500).unref();
+  }
+
+  #connected(socket: Socket): void {
+    socket.on('error', () => undefined);
+    // Finds that a peer has vanished, for connections on which this side only sends.
+    socket.setKeepAlive(true, idleMs);
+    const peer = peerOf(socket);
+    const why = this.#admission.refusal(peer);
+    if (why !== undefined) {
+      this.#log.log('warn', 'limit', `${peer}: refused by the web server: ${why}`);
+      return void socket.destroy();
+    }
+    const admitted: Admitted = { peer, giveWay: () => socket.destroy() };
+    this.#admission.add(admitted);
+    this.#admitted.set(peer, admitted);
+    this.#open.add(socket);
+    socket.once('close', () => {
+      this.#open.delete(socket);
+      this.#admission.remove(admitted);
+      if (this.#admitted.get(peer) === admitted) this.#admitted.delete(peer);
+    });
+  }
+
+  /** Answers a GET or POST. Never rejects. */
+  async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const checked = this.#check(request);
+      if (checked.foreignPage) throw new WebFailure(403, 'pages of this origin may use the WebSockets only');
+      const method = request.method === 'HEAD' ? 'GET' : request.method;
+      const found = matches(this.#options.routes, checked.path);
+      if (found.length === 0) return await this.#file(checked.path, request, response);
+      const match = found.find(({ route }) => route.kind.toUpperCase() === method);
+      if (!match) {
+        if (found.every(({ route }) => route.kind === 'stream' || route.kind === 'messages')) {
+          throw new WebFailure(426, 'this address is for WebSockets');
+        }
+        throw new WebFailure(405, 'this address does not take this method');
+      }
+      const gone = new AbortController();
+      response.once('close', () => gone.abort(new FarbusError('the client is gone')));
+      const { call } = this.#call(request, match, checked, gone.signal);
+      const { route } = match;
+      if (route.kind === 'get') send(request, response, 200, await route.answer(call));
+      else if (route.kind === 'post') send(request, response, 200, await route.answer(call, await bodyOf(request)));
+    } catch (error) {
+      send(request, response, statusOf(error), { json: { error: messageOf(error) } });
+    }
+  }
+
+  /** Checks a request before anything else. @throws WebFailure */
+  #check(request: IncomingMessage): Checked {
+    const { rules, tls } = this.#options;
+    const { url = '', headers } = request;
+    const { host = '', origin } = headers;
+    if (!isOwnHost(host, rules)) {
+      throw new WebFailure(421, 'this server does not answer to this name: use its address, or the name of --web');
+    }
+    const from = originOf(origin, tls ? 'https' : 'http', host, rules);
+    if (from === 'foreign') throw new WebFailure(403, 'pages of other origins may not use this server: --web-origin');
+    if (!url.startsWith('/')) throw new WebFailure(400, 'the address must begin with a /');
+    const [path = '', query] = url.split('?', 2);
+    if (query !== undefined && /(?:^|&)token=/i.test(query)) {
+      throw new WebFailure(400, 'a token does not belong into an address, which is logged: send it as a header');
+    }
+    return { path, peer: peerOf(request.socket), foreignPage: from === 'named' };
+  }
+
+  /** Checks the token. @throws WebFailure if it is not valid, or has not the right */
+  #call(
+    request: IncomingMessage,
+    { route, name }: Match<Route>,
+    { peer }: Checked,
+    signal: AbortSignal,
+  ): { call: Call; rights: Rights; hash: Buffer } {
+    const { tokens, tls } = this.#options;
+    const token = tokenOf(request);
+    const rights = token === undefined ? undefined : tokens.find(token);
+    if (!rights || token === undefined) {
+      this.#log.log('warn', 'token', `${peer}: ${token === undefined ? 'no token' : 'a wrong or expired token'}`);
+      throw new WebFailure(401, 'the token is missing, wrong or has expired: open the address that the server printed');
+    }
+    const admitted = this.#admitted.get(peer);
+    if (admitted) this.#admission.entered(admitted);
+    if (route.right === 'control' && !rights.control) throw new WebFailure(403, 'the token has no right to this');
+    const certificate = tls?.ca === undefined ? undefined : (request.socket as TLSSocket).getPeerCertificate();
+    const tlsNames = certificate ? namesOf(certificate) : [];
+    return {
+      call: { name, rights, peer, encrypted: tls !== undefined, tlsNames, signal },
+      rights,
+      hash: hashOf(token),
+    };
+  }
+
+  /** Opens a WebSocket or takes the connection over. Rejects with the reason to refuse it. */
+  async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    socket.on('error', () => undefined);
+    const wanted = (request.headers.upgrade ?? '').toLowerCase();
+    const checked = this.#check(request);
+    const match = matches(this.#options.routes, checked.path).find(
+      ({ route: { kind } }) => kind === 'stream' || kind === 'messages',
+    );
+    if (!match) throw new WebFailure(404, 'there is nothing at this address that takes an Upgrade');
+    const { route } = match;
+    const bare = route.kind === 'stream' && wanted === route.protocol;
+    if (!bare && wanted !== 'websocket') throw new WebFailure(426, 'this address takes WebSockets');
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort(new FarbusError('the client is gone')));
+    const { call, rights, hash } = this.#call(request, match, checked, gone.signal);
+    if (route.kind !== 'stream' && route.kind !== 'messages') return;
+    const protocols = offeredProtocols(request.headers['sec-websocket-protocol']);
+    if (!bare && protocols.length > 0 && !protocols.includes(route.protocol)) {
+      throw new WebFailure(400, `the subprotocol of this address is ${route.protocol}`);
+    }
+    const enter = <T extends { close(code: number, reason: string): void }>(
+      connection: T,
+      open: (connection: T) => void,
+    ): void => {
+      const over = this.#sessions.add({ rights, hash, close: (code, reason) => connection.close(code, reason) });
+      socket.once('close', over);
+      open(connection);
+    };
+    if (route.kind === 'messages') {
+      const open = await route.open(call);
+      return this.#webSocket(request, socket, head, (ws) => enter(messageSocket(ws), open));
+    }
+    const open = await route.open(call);
+    if (!bare) return this.#webSocket(request, socket, head, (ws) => enter(socketConnection(ws, call.peer), open));
+    if (socket.destroyed) return;
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${route.protocol}\r\n\r\n`);
+    enter(bareConnection(socket, call.peer, head), open);
+  }
+
+  #webSocket(request: IncomingMessage, socket: Socket, head: Buffer, open: (ws: WebSocket) => void): void {
+    this.#sockets.handleUpgrade(request, socket, head, open);
+  }
+
+  async #file(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') throw new WebFailure(404, 'there is no such address');
+    const file = await this.#options.page.file(path);
+    if (file) return send(request, response, 200, file, file.kept);
+    if (path !== '/') throw new WebFailure(404, 'there is no such address');
+    const text = 'The console page was not built: npm run build makes it. The exports are served.\n';
+    send(request, response, 503, { type: 'text/plain; charset=utf-8', bytes: Buffer.from(text) });
+  }
+}
+
+/** The subprotocol that a client gets: the one of the path. A token is never sent back. */
+function chosen(offered: Set<string>): string | false {
+  return [...offered].find((one) => !one.startsWith(tokenSubprotocol)) ?? false;
+}
+
+function tokenOf({ headers }: IncomingMessage): string | undefined {
+  const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1];
+  if (bearer !== undefined) return bearer;
+  const protocol = offeredProtocols(headers['sec-websocket-protocol']).find((one) => one.startsWith(tokenSubprotocol));
+  return protocol?.slice(tokenSubprotocol.length);
+}
+
+function peerOf({ remoteAddress = 'unknown', remotePort = 0 }: Socket): string {
+  return hostPort(remoteAddress, remotePort);
+}
+
+/** Reads a JSON object. @throws WebFailure */
+async function bodyOf(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
+  // A form of a foreign page cannot send this type.
+  if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) {
+    throw new WebFailure(415, 'the body must be JSON: Content-Type: application/json');
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > maxBody) throw new WebFailure(413, `a body has at most ${maxBody} bytes`);
+  }
+  const value = parsed(Buffer.concat(chunks).toString());
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new WebFailure(400, 'the body must be a JSON object');
+  }
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The status of a failure. One of the user's request is a conflict, another one our fault. */
+function statusOf(error: unknown): number {
+  if (error instanceof WebFailure) return error.status;
+  return error instanceof FarbusError ? 409 : 500;
+}
+
+const policy = [
+  "default-src 'none'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "style-src 'self' 'unsafe-inline'",
+  "img-src 'self' blob: data:",
+  "font-src 'self'",
+  "connect-src 'self' ws: wss:",
+  "worker-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+/** Headers of every answer. */
+const headers: Readonly<Record<string, string>> = {
+  'Content-Security-Policy': policy,
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
+};
+
+function send(request: IncomingMessage, response: ServerResponse, status: number, answer: Answer, kept = false): void {
+  if (response.destroyed || response.headersSent) return;
+  const bytes = 'json' in answer ? Buffer.from(JSON.stringify(answer.json)) : answer.bytes;
+  const type = 'json' in answer ? 'application/json' : answer.type;
+  const cache = kept ? 'public, max-age=31536000, immutable' : 'no-store';
+  // The rest of a body that was refused is not read.
+  if (!request.complete) response.shouldKeepAlive = false;
+  response.writeHead(status, {
+    ...headers,
+    'Content-Type': type,
+    'Content-Length': bytes.length,
+    'Cache-Control': cache,
+    ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
+  });
+  response.end(request.method === 'HEAD' ? undefined : bytes);
+}
+
+/** Refuses an upgrade with an answer of HTTP. */
+function refuse(socket: Duplex, error: unknown): void {
+  const status = statusOf(error);
+  const body = JSON.stringify({ error: messageOf(error) });
+  const lines = [
+    `HTTP/1.1 ${status} Refused`,
+    'Connection: close',
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ];
+  socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`);
+  socket.once('finish', () => setTimeout(() => socket.destroy(), 1000).unref());
+}
