@@ -23,7 +23,7 @@ import { exportRoutes } from './exports.js';
 import type { ServeService } from '../serve/service.js';
 
 /** Where the build puts the page. */
-const pageFolder = fileURLToPath(new URL('../../../dist/web', import.meta.url));
+const pageFolder = fileURLToPath(new URL('../../../dist/web/page', import.meta.url));
 /** Validity of a generated certificate, in days. */
 const certificateDays = 825;
 

@@ -1,7 +1,7 @@
 /**
- * The files of the console page (dist/web), as the build has made them. They are read when they are
- * asked for, so that a page that is built again needs no restart. Only files that the folder lists
- * are served: no path of a request is joined to a folder.
+ * The files of the console page (dist/web/page), as the build has made them. They are read when
+ * they are asked for, so that a page that is built again needs no restart. Only files that the
+ * folder lists are served: no path of a request is joined to a folder.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { extname, join, relative, sep } from 'node:path';
