@@ -54,7 +54,6 @@ export const command = defineCommand({
     'tls-certificates',
     'tls-verify-peer',
     'one-writer',
-    'metrics',
     'web',
     'json',
   ],
