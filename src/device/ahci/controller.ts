@@ -17,6 +17,7 @@ import { AhciPort } from './port.js';
 import { readHba, writeHba, type HbaFile } from './registers.js';
 import type { SataDevice } from '../ata/sata-device.js';
 import { Ghc, PortRegister, maxPorts, portSize, portsStart } from '../../spec/ahci.js';
+import { checkLike } from '../saved-state.js';
 import type { AhciState } from './state.js';
 
 /**
@@ -131,8 +132,13 @@ export class AhciController implements GuardedDevice {
     return { ghc: this.#file.ghc, is: this.#file.is, ports: this.#ports.map((port) => port.save()) };
   }
 
-  /** Restores a saved state and sets the interrupt line accordingly. Only before the guest runs. */
+  /**
+   * Restores a saved state and sets the interrupt line accordingly. Only before the guest runs.
+   * @throws StateFault if it cannot have been saved
+   */
   restore(state: AhciState): void {
+    const { ghc, is } = this.#file;
+    checkLike({ ghc, is, ports: [] }, state);
     this.#file.ghc = state.ghc;
     this.#file.is = state.is;
     this.#ports.forEach((port, index) => {

@@ -21,6 +21,7 @@ import { ReceivedFisArea } from './completion.js';
 import { abortedOutcome } from './device-request.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
+import { checkLike } from '../saved-state.js';
 import type { PortState } from './state.js';
 
 const busyMask = AtaStatus.busy | AtaStatus.dataRequest;
@@ -174,7 +175,10 @@ export class AhciPort {
     };
   }
 
+  /** @throws StateFault if it cannot have been saved */
   restore(state: PortState): void {
+    const own = { registers: this.#file, halted: false, softReset: false, signatureUnposted: false };
+    checkLike({ ...own, device: undefined }, state);
     Object.assign(this.#file, state.registers);
     this.#halted = state.halted;
     this.#link.softReset = state.softReset;

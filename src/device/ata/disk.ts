@@ -26,6 +26,7 @@ import type { DeviceCommand, DeviceOutcome, SataDevice } from './sata-device.js'
 import { acceptedFeatures, defaultSettings, diskLimits } from './settings.js';
 import { Signature } from '../../spec/sata-fis.js';
 import { Sense, type SenseCode } from '../../spec/scsi.js';
+import { checkLike } from '../saved-state.js';
 
 /** The part of a snapshot that holds a disk. */
 interface DiskState {
@@ -114,7 +115,10 @@ export class AtaDisk implements SataDevice {
     return { settings: { ...this.#settings }, sense: this.#sense, logs: this.#logs.save() };
   }
 
+  /** @throws StateFault if it cannot have been saved */
   restore(state: unknown): void {
+    const own = this.save();
+    checkLike({ ...own, logs: { ...own.logs, errors: [], queued: undefined } }, state);
     const { settings, sense, logs } = state as DiskState;
     this.#settings = { ...settings };
     this.#sense = sense;

@@ -9,6 +9,7 @@ import { AtaCommandError } from './error.js';
 import { AtaError, AtaLog, type ResultFile, type TaskFile } from '../../spec/ata.js';
 import { checksum } from '../../spec/ata-identify.js';
 import type { SenseCode } from '../../spec/scsi.js';
+import { checkLike } from '../saved-state.js';
 
 const page = 512;
 /** A.19: number of entries of the summary error log, and bytes of each. */
@@ -31,6 +32,11 @@ interface QueuedError {
   readonly result: ResultFile;
   readonly sense: SenseCode;
 }
+
+const noResult: ResultFile = { status: 0, error: 0, lba: 0, count: 0, device: 0 };
+/** Examples of what a snapshot may hold. */
+const anError: LoggedError = { file: { command: 0, features: 0, lba: 0, count: 0, device: 0 }, result: noResult };
+const aQueuedError: QueuedError = { slot: 0, queued: true, result: noResult, sense: [0, 0, 0] };
 
 export class DiskLogs {
   use = { readBytes: 0, writtenBytes: 0 };
@@ -121,10 +127,13 @@ export class DiskLogs {
     return { use: { ...this.use }, errorCount: this.#errorCount, errors: this.#errors, queued: this.#queued };
   }
 
+  /** @throws StateFault if it cannot have been saved */
   restore(state: ReturnType<DiskLogs['save']>): void {
+    for (const error of state.errors) checkLike(anError, error);
+    if (state.queued !== undefined) checkLike(aQueuedError, state.queued);
     this.use = { ...state.use };
     this.#errorCount = state.errorCount;
-    this.#errors = [...state.errors];
+    this.#errors = state.errors.slice(-errorEntries);
     this.#queued = state.queued;
   }
 

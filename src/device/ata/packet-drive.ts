@@ -16,6 +16,7 @@ import { ScsiError, type Transferred } from '../scsi/command.js';
 import type { ScsiUnit } from '../scsi/unit.js';
 import { Signature } from '../../spec/sata-fis.js';
 import { acceptedFeatures } from './settings.js';
+import { checkLike } from '../saved-state.js';
 
 /**
  * Interrupt reason in the count field (ATA8-ACS 6.4): bit 0 command or data, bit 1 direction. Both
@@ -151,7 +152,10 @@ export class PacketDrive implements SataDevice {
     };
   }
 
+  /** @throws StateFault if it cannot have been saved */
   restore(state: unknown): void {
+    const own = this.save();
+    checkLike({ ...own, bay: { ...own.bay, attention: undefined } }, state);
     const { bay, sense, udma, notification } = state as PacketState;
     this.#bay.restore(bay);
     this.#unit.restoreSense(sense);

@@ -18,6 +18,7 @@ import type { PciConnection } from '../../machine/engine.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
 import { Cc, Csts, Register, cqeSize, sqeSize } from '../../spec/nvme.js';
+import { checkLike } from '../saved-state.js';
 import { CommandProcessor } from './command-processor.js';
 import { interruptVectors } from './interrupt.js';
 import type { NvmeOptions } from './options.js';
@@ -138,8 +139,12 @@ export class NvmeController implements GuardedDevice {
     return { registers: { ...this.#registers }, ...this.#commands.save() };
   }
 
-  /** Restores a saved state and sets the interrupt line accordingly. Only before the guest runs. */
+  /**
+   * Restores a saved state and sets the interrupt line accordingly. Only before the guest runs.
+   * @throws StateFault if it cannot have been saved
+   */
   restore(state: NvmeState): void {
+    checkLike(this.#registers, state.registers);
     Object.assign(this.#registers, state.registers);
     this.#commands.restore(state);
   }

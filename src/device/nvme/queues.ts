@@ -6,6 +6,11 @@
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import { decodeCommand, type NvmeCommand } from './command.js';
 import { cqeSize, sqeSize } from '../../spec/nvme.js';
+import { StateFault, savedNumber } from '../saved-state.js';
+import { ioQueueLimit } from './features.js';
+
+/** Largest number of entries of an admin queue (AQA, §3.1.7), and of any queue here. */
+const maxEntries = 4096;
 
 /** A submission queue's address and state, as a snapshot holds it. */
 export interface SubmissionQueueState {
@@ -56,7 +61,10 @@ export class SubmissionQueue {
     return { id, base, size, cqid, head, tail };
   }
 
+  /** @throws StateFault */
   static restore(state: SubmissionQueueState): SubmissionQueue {
+    checkQueue(state);
+    savedNumber(state.cqid, ioQueueLimit);
     const queue = new SubmissionQueue(state.id, state.base, state.size, state.cqid);
     queue.head = state.head;
     queue.tail = state.tail;
@@ -186,7 +194,13 @@ export class CompletionQueue {
     return { id, base, size, interrupts, vector, head, tail, phase: this.#phase, overflow: [...this.#overflow] };
   }
 
+  /** @throws StateFault */
   static restore(state: CompletionQueueState): CompletionQueue {
+    checkQueue(state);
+    savedNumber(state.phase, 1);
+    savedNumber(state.vector ?? 0, ioQueueLimit);
+    for (const { sqid, sqHead, cid, status, result } of state.overflow)
+      for (const field of [sqid, sqHead, cid, status, result]) savedNumber(field, 0xffffffff);
     const queue = new CompletionQueue(state.id, state.base, state.size, state.interrupts, state.vector);
     queue.head = state.head;
     queue.tail = state.tail;
@@ -194,4 +208,13 @@ export class CompletionQueue {
     queue.#overflow.push(...state.overflow);
     return queue;
   }
+}
+
+/** Checks the members that both kinds of queues have. */
+function checkQueue({ id, base, size, head, tail }: SubmissionQueueState | CompletionQueueState): void {
+  savedNumber(id, ioQueueLimit);
+  savedNumber(base, Number.MAX_SAFE_INTEGER, 4096);
+  if (savedNumber(size, maxEntries) < 2) throw new StateFault();
+  savedNumber(head, size - 1);
+  savedNumber(tail, size - 1);
 }

@@ -8,6 +8,7 @@
  */
 import type { BlockDevice, BlockInfo, RemovableMedia, RequestOptions } from '../../block/device.js';
 import { MediaEvent, Sense, type SenseCode } from '../../spec/scsi.js';
+import { checkLike } from '../saved-state.js';
 
 export type EjectResult = 'ejected' | 'locked' | 'empty';
 
@@ -185,7 +186,9 @@ export class MediumBay {
     return { locked, trayOpen, vanished: this.#vanished, medium, attention: this.#attention, event: this.#event };
   }
 
+  /** @throws StateFault if it cannot have been saved */
   restore(state: BayState): void {
+    if (state.attention !== undefined) checkLike([0, 0, 0], state.attention);
     this.locked = state.locked;
     this.trayOpen = state.trayOpen;
     this.#vanished = state.vanished && this.#device !== undefined;

@@ -7,6 +7,7 @@
  *
  * Left out: indirect descriptors and event indices, which the device does not offer.
  */
+import { savedNumber } from '../saved-state.js';
 import { joinRanges, type GuestMemory, type GuestRange } from '../../machine/guest-memory.js';
 import {
   DescriptorFlag,
@@ -132,13 +133,15 @@ export class VirtQueue {
     return { size, vector, enabled, areas: [...areas], taken: this.#taken, returned: this.#returned };
   }
 
+  /** @throws StateFault or RingFault if it cannot have been saved */
   restore(state: QueueState): void {
-    this.size = state.size;
-    this.vector = state.vector;
+    this.size = savedNumber(state.size, 0xffff);
+    this.vector = savedNumber(state.vector, noVector);
     this.enabled = state.enabled;
     this.areas.set(state.areas);
-    this.#taken = state.taken;
-    this.#returned = state.returned;
+    this.#taken = savedNumber(state.taken, 0xffff);
+    this.#returned = savedNumber(state.returned, 0xffff);
+    if (this.enabled) this.check();
   }
 
   /** §2.7.5: follows the descriptors from `head`. */

@@ -25,6 +25,7 @@ import {
   pciVendor,
   vendorCapability,
 } from '../../spec/virtio.js';
+import { checkLike } from '../saved-state.js';
 import { RingFault, VirtQueue, type QueueState } from './queue.js';
 
 /** Offsets in the BAR. */
@@ -170,14 +171,21 @@ export class VirtioRegisters implements GuardedDevice {
     };
   }
 
-  /** Restores a saved state and sets the interrupt line accordingly. */
+  /**
+   * Restores a saved state and sets the interrupt line accordingly.
+   * @throws StateFault or RingFault if it cannot have been saved
+   */
   restore(state: VirtioState): void {
+    checkLike(this.save(), state);
     this.#status = state.status;
     this.#driverFeatures = [...state.driverFeatures];
     this.#isr = state.isr;
-    this.#configVector = state.configVector;
+    this.#configVector = this.#vector(state.configVector);
     [this.#deviceSelect = 0, this.#driverSelect = 0, this.#queueSelect = 0] = state.selected;
-    this.queues.forEach((queue, i) => queue.restore(state.queues[i]!));
+    this.queues.forEach((queue, i) => {
+      queue.restore(state.queues[i]!);
+      queue.vector = this.#vector(queue.vector);
+    });
     this.#line.set(this.#isr !== 0);
   }
 
