@@ -32,8 +32,9 @@ const doneValue = 0x2a;
 /** Rounds of the guest's loop. A processor needs 0.1 ms for them, an interpreter 100 ms. */
 const rounds = 100_000;
 /** Longest time for them, in ms. Chosen between both; emulated processors stay far below it. */
-const longestMs = 25;
-const tries = 3;
+const longestMs = 30;
+/** Time in which the guest is run again if it was too slow, in ms: this computer may be busy. */
+const triesMs = 100;
 /** A KVM whose guest has not come back by then does not work, in ms. */
 const hangMs = 1000;
 
@@ -78,7 +79,8 @@ function probe(): KvmState {
     page = system.map(vcpu, system.control(kvm, Request.getVcpuMmapSize, 0));
     const run = new DataView(page.buffer, page.byteOffset, page.byteLength);
     let best = Infinity;
-    for (let i = 0; i < tries && best > longestMs; i++) {
+    const began = performance.now();
+    while (best > longestMs && performance.now() - began < triesMs) {
       memory[At.mark] = 0;
       memory.fill(0, At.pair, At.pair + 16);
       enterLong(vcpu);
@@ -90,7 +92,6 @@ function probe(): KvmState {
       if (value !== doneValue || memory[At.mark] !== 1 || memory[At.pair] !== 0x55) {
         return 'it interprets instructions, and does not know all of them';
       }
-      if (performance.now() - started > 100) break;
     }
     return best > longestMs ? 'it pages in software, which is slower than the other engine' : true;
   } finally {
