@@ -15,6 +15,15 @@ export type StepId = string;
  */
 export type TraceId = number | bigint;
 
+/** The command itself, with step 261. */
+export interface StepCommand {
+  /** "read", "write", "flush", "trim", "write zeroes". */
+  readonly operation: string;
+  /** In bytes; 0 for a command without a range. */
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** One step that a command has passed. */
 export interface Step {
   /** Id of the command; 0 for a step that belongs to no command (boot). */
@@ -27,6 +36,8 @@ export interface Step {
   readonly detail: string;
   /** The id that the other computer uses for the same command. */
   readonly wire?: TraceId;
+  /** With step 261: the command. */
+  readonly command?: StepCommand;
 }
 
 /**
@@ -69,7 +80,15 @@ export class Steps {
    */
   step(traceId: TraceId, id: StepId, detail = '', time = performance.now(), wire?: TraceId): void {
     if (this.#sinks.length === 0) return;
-    const step = { traceId, id, detail, time, ...(wire !== undefined && { wire }) };
+    this.#report({ traceId, id, detail, time, ...(wire !== undefined && { wire }) });
+  }
+
+  /** Reports step 261, with the command. */
+  command(traceId: TraceId, detail: string, command: StepCommand): void {
+    if (this.#sinks.length > 0) this.#report({ traceId, id: '261', detail, time: performance.now(), command });
+  }
+
+  #report(step: Step): void {
     for (const sink of this.#sinks) sink.step(step);
   }
 }

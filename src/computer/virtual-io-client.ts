@@ -79,7 +79,7 @@ export class VirtualIoClient implements BlockDevice {
   async read(offset: number, into: Bytes, options: RequestOptions = {}): Promise<void> {
     const { length } = into;
     this.counts.reads++;
-    this.#step(options, '261', 'read', offset, length);
+    this.#decided(options, 'read', offset, length);
     this.#step(options, '262', 'send the command: sector number, count', offset, length);
     await this.#counted(this.#far.read(offset, into, options), options);
     this.counts.readBytes += length;
@@ -89,7 +89,7 @@ export class VirtualIoClient implements BlockDevice {
   async write(offset: number, from: Bytes, options: WriteOptions = {}): Promise<void> {
     const { length } = from;
     this.counts.writes++;
-    this.#step(options, '261', 'write', offset, length);
+    this.#decided(options, 'write', offset, length);
     this.#step(options, '264', 'send the command: sector number, count', offset, length);
     await this.#counted(this.#far.write(offset, from, options), options);
     this.counts.writtenBytes += length;
@@ -118,7 +118,7 @@ export class VirtualIoClient implements BlockDevice {
 
   async #other(what: string, done: Promise<void>, options: RequestOptions, offset = 0, length = 0): Promise<void> {
     this.counts.others++;
-    this.#step(options, '261', what, offset, length);
+    this.#decided(options, what, offset, length);
     this.#step(options, '264', 'send the command', offset, length);
     await this.#counted(done, options);
     this.#step(options, '265', 'it is acknowledged', offset, length);
@@ -138,9 +138,17 @@ export class VirtualIoClient implements BlockDevice {
     }
   }
 
-  #step(options: RequestOptions, id: string, what: string, offset: number, length: number): void {
+  /** Step 261. */
+  #decided({ traceId = 0 }: RequestOptions, operation: string, offset: number, length: number): void {
     if (!this.#steps.on) return;
-    const range = length > 0 ? ` (sector ${offset / 512}, ${length / 512} sectors)` : '';
-    this.#steps.step(options.traceId ?? 0, id, what + range);
+    this.#steps.command(traceId, operation + rangeText(offset, length), { operation, offset, length });
   }
+
+  #step({ traceId = 0 }: RequestOptions, id: string, what: string, offset: number, length: number): void {
+    if (this.#steps.on) this.#steps.step(traceId, id, what + rangeText(offset, length));
+  }
+}
+
+function rangeText(offset: number, length: number): string {
+  return length > 0 ? ` (sector ${offset / 512}, ${length / 512} sectors)` : '';
 }

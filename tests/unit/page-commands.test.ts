@@ -44,10 +44,10 @@ describe('a saved file', () => {
   it('is CSV with a header; times that are not known are empty', () => {
     const [header, first, second, end] = toCsv([read, flush]).split('\r\n');
     expect(header).toBe(
-      'began,command,disk,client,offset_bytes,length_bytes,total_ms,computer_ms,network_ms,server_ms,disk_ms,completion_ms,error',
+      'began,command,disk,client,offset_bytes,length_bytes,total_ms,computer_ms,network_ms,disk_ms,completion_ms,error',
     );
-    expect(first).toBe('2026-01-01T00:00:00.000Z,read,disk.img,desk,4096,512,1.500,0.250,1.000,,0.125,,');
-    expect(second).toBe('2026-01-01T00:00:00.000Z,flush,disk.img,desk,,0,,,,,,,');
+    expect(first).toBe('2026-01-01T00:00:00.000Z,read,disk.img,desk,4096,512,1.500,0.250,1.000,0.125,,');
+    expect(second).toBe('2026-01-01T00:00:00.000Z,flush,disk.img,desk,,0,,,,,,');
     expect(end).toBe('');
   });
 

@@ -1,10 +1,12 @@
 /** The frame of the page: navigation, the state of the connection, the chosen section. */
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import { useMedia } from './base/media.js';
 import { Store, useStore } from './base/store.js';
 import { theme, type Theme } from './base/theme.js';
 import { Connection } from './connection.js';
 import { Icon } from './parts/icons.js';
+import { server } from './state/server.js';
 import { sections, type Section } from './sections.js';
 
 function sectionOf(hash: string): Section {
@@ -39,7 +41,10 @@ export function App(): JSX.Element {
     if (!first.current) main.current?.focus();
     first.current = false;
   }, [section]);
-  const { Content } = section;
+  const control = useStore(server)?.rights.control ?? false;
+  const narrow = useMedia('(max-width: 760px)');
+  const shown = sections.filter((one) => control || !one.control);
+  const { Content } = shown.includes(section) ? section : sections[0]!;
   return (
     <div class="frame">
       <a
@@ -58,11 +63,11 @@ export function App(): JSX.Element {
         </div>
         <nav aria-label="Sections">
           <ul>
-            {sections.map((one) => (
+            {shown.map((one) => (
               <li key={one.name}>
                 <a href={`#/${one.name}`} aria-current={one === section ? 'page' : undefined}>
                   <Icon name={one.icon} />
-                  {one.title}
+                  {narrow ? one.short : one.title}
                 </a>
               </li>
             ))}

@@ -9,12 +9,16 @@ export interface Section {
   /** In the fragment of the address. */
   readonly name: string;
   readonly title: string;
+  /** The title where there is little room. */
+  readonly short: string;
   readonly icon: IconName;
   readonly Content: ComponentType;
+  /** It is only for the console token, which has every right. */
+  readonly control?: boolean;
 }
 
 export const sections: readonly Section[] = [
-  { name: 'devices', title: 'Devices', icon: 'devices', Content: Devices },
-  { name: 'computers', title: 'Computers', icon: 'computers', Content: Computers },
-  { name: 'flow', title: 'The flow', icon: 'flow', Content: Flow },
+  { name: 'devices', title: 'Devices', short: 'Devices', icon: 'devices', Content: Devices },
+  { name: 'computers', title: 'Computers', short: 'Computers', icon: 'computers', Content: Computers },
+  { name: 'flow', title: 'The flow', short: 'Flow', icon: 'flow', Content: Flow },
 ];

@@ -216,7 +216,7 @@ function Media({ info, task }: { readonly info: ComputerInfo; readonly task: Tas
   const chosen = source ?? exports[0]?.name;
   const act = (what: 'eject' | 'insert', body: object): void => {
     void task.run(what === 'eject' ? 'Ejecting the medium…' : 'Inserting the medium…', async () => {
-      await post(pathOf(info.name, what), { drive, ...body });
+      await post(pathOf(info.name, what), { ...(info.uses.length > 1 && { drive }), ...body });
       return what === 'eject' ? 'The medium is ejected.' : 'The medium is inserted.';
     });
   };

@@ -4,7 +4,7 @@
  */
 
 /** The parts of a command's way whose times are measured, in the order of the way. */
-export const partNames = ['computer', 'network', 'server', 'disk', 'completion'] as const;
+export const partNames = ['computer', 'network', 'disk', 'completion'] as const;
 export type PartName = (typeof partNames)[number];
 
 export interface Command {

@@ -155,14 +155,16 @@ function Row({ one, whole, held, onHold }: RowProps): JSX.Element {
     <tr class={held ? 'held' : undefined}>
       <td class="clock">
         {timeOf(one.began)}
-        <span class="extra">.{String(one.began % 1000).padStart(3, '0')}</span>
+        <span class="extra">.{String(Math.floor(one.began) % 1000).padStart(3, '0')}</span>
       </td>
       <td>
         {one.kind}
         {one.failed !== undefined && (
           <>
             {' '}
-            <span class="tag bad">failed: {one.failed}</span>
+            <span class="tag bad">
+              failed<span class="extra">: {one.failed}</span>
+            </span>
           </>
         )}
       </td>

@@ -18,7 +18,9 @@ export function Flow(): JSX.Element {
   const commands = useStore(commandLog);
   const narrow = useMedia('(max-width: 760px)');
   const held = commands.find(({ key }) => key === heldKey);
-  const { command, lit } = usePlayer(held ?? commands[0]);
+  const { command: played, lit } = usePlayer(held ?? commands[0]);
+  // The server’s times of a command may have come since.
+  const command = commands.find(({ key }) => key === played?.key) ?? played;
   return (
     <div class="section">
       <header>
@@ -43,7 +45,7 @@ export function Flow(): JSX.Element {
             known.
           </p>
         )}
-        <Story write={command?.kind === 'write'} lit={lit} />
+        <Story kind={kindOf(command)} lit={lit} />
       </section>
       <CommandsTable commands={commands} filter={filter} onFilter={setFilter} held={held?.key} onHold={hold} />
     </div>
@@ -67,14 +69,20 @@ function Shown({ command, held, onFollow }: ShownProps): JSX.Element {
   );
 }
 
+type Kind = 'read' | 'write' | 'other';
+
+function kindOf(command: Command | undefined): Kind {
+  if (command === undefined) return 'read';
+  return command.kind === 'read' || command.kind === 'write' ? command.kind : 'other';
+}
+
 /** The legs in words. */
-function Story({ write, lit }: { readonly write: boolean; readonly lit: LegName | undefined }): JSX.Element {
+function Story({ kind, lit }: { readonly kind: Kind; readonly lit: LegName | undefined }): JSX.Element {
   return (
     <ol class="story">
       {legs.map((leg) => (
         <li class={leg.name === lit ? 'lit' : undefined} key={leg.name}>
-          {write ? leg.says.write : leg.says.read}{' '}
-          <span class="muted small number">{stepsText(write ? leg.write : leg.read)}</span>
+          {leg.says[kind]} <span class="muted small number">{stepsText(kind === 'read' ? leg.read : leg.write)}</span>
         </li>
       ))}
     </ol>

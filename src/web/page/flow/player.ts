@@ -21,9 +21,7 @@ interface Played {
 /** Legs that are played: those of the client only if it was seen. */
 function legsOf(command: Command): readonly LegName[] {
   const all = command.parts.computer !== undefined;
-  return legs
-    .filter(({ part }) => all || part === 'network' || part === 'server' || part === 'disk')
-    .map(({ name }) => name);
+  return legs.filter(({ part }) => all || part === 'network' || part === 'disk').map(({ name }) => name);
 }
 
 /** @param next the command to play next: the newest, or the one that the user holds */

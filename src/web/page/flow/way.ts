@@ -32,7 +32,7 @@ export interface Leg {
   readonly part: PartName | undefined;
   /** The box that is lit with it. */
   readonly box: string;
-  readonly says: { readonly read: string; readonly write: string };
+  readonly says: { readonly read: string; readonly write: string; readonly other: string };
 }
 
 export const legs: readonly Leg[] = [
@@ -45,6 +45,7 @@ export const legs: readonly Leg[] = [
     says: {
       read: 'An application reads a file. Its operating system calls the driver of the disk, as always.',
       write: 'An application writes a file. Its operating system calls the driver of the disk, as always.',
+      other: 'The operating system calls the driver of the disk, as always.',
     },
   },
   {
@@ -56,6 +57,7 @@ export const legs: readonly Leg[] = [
     says: {
       read: 'The driver writes to a register of the disk. No disk is there: the access leaves the guest.',
       write: 'The driver writes to a register of the disk. No disk is there: the access leaves the guest.',
+      other: 'The driver writes to a register of the disk. No disk is there: the access leaves the guest.',
     },
   },
   {
@@ -67,6 +69,7 @@ export const legs: readonly Leg[] = [
     says: {
       read: 'The hypervisor sees that the register issues commands, and that this one is a read.',
       write: 'The hypervisor sees that the register issues commands, and that this one is a write.',
+      other: 'The hypervisor sees that the register issues commands, and which one this is.',
     },
   },
   {
@@ -78,17 +81,19 @@ export const legs: readonly Leg[] = [
     says: {
       read: 'The virtual I/O client sends the command: which sectors, and how many.',
       write: 'The virtual I/O client sends the command, and then the data.',
+      other: 'The virtual I/O client sends the command.',
     },
   },
   {
     name: 'serve',
     read: '281, 288',
     write: '281, 285',
-    part: 'server',
+    part: 'network',
     box: 'server',
     says: {
       read: 'The virtual I/O server finds the disk that is meant, and checks the command.',
       write: 'The virtual I/O server finds the disk that is meant, checks the command and receives the data.',
+      other: 'The virtual I/O server finds the disk that is meant, and checks the command.',
     },
   },
   {
@@ -97,7 +102,7 @@ export const legs: readonly Leg[] = [
     write: '286, 287',
     part: 'disk',
     box: 'disk',
-    says: { read: 'The real disk reads.', write: 'The real disk writes.' },
+    says: { read: 'The real disk reads.', write: 'The real disk writes.', other: 'The real disk carries it out.' },
   },
   {
     name: 'reply',
@@ -105,7 +110,11 @@ export const legs: readonly Leg[] = [
     write: '265',
     part: 'network',
     box: 'client',
-    says: { read: 'The data comes back over the network.', write: 'The answer comes back over the network.' },
+    says: {
+      read: 'The data comes back over the network.',
+      write: 'The answer comes back over the network.',
+      other: 'The answer comes back over the network.',
+    },
   },
   {
     name: 'done',
@@ -116,6 +125,7 @@ export const legs: readonly Leg[] = [
     says: {
       read: 'The data is in the guest’s memory, and an interrupt tells the driver. It saw an ordinary disk.',
       write: 'An interrupt tells the driver that the data is written. It saw an ordinary disk.',
+      other: 'An interrupt tells the driver that it is done. It saw an ordinary disk.',
     },
   },
 ];
@@ -123,8 +133,7 @@ export const legs: readonly Leg[] = [
 /** The names of the times. */
 export const partTitles: Readonly<Record<PartName, string>> = {
   computer: 'Trap and hypervisor',
-  network: 'Network, both ways',
-  server: 'Virtual I/O server',
+  network: 'Network and server',
   disk: 'Real disk',
   completion: 'Back to the driver',
 };
@@ -257,7 +266,6 @@ export const wide: Layout = {
   times: {
     computer: { x: 362, y: 200, anchor: 'start' },
     network: { x: 560, y: 402, anchor: 'middle' },
-    server: { x: 793, y: 320, anchor: 'middle' },
     disk: { x: 908, y: 340, anchor: 'middle' },
     completion: { x: 290, y: 200, anchor: 'end' },
   },
@@ -383,7 +391,6 @@ export const tall: Layout = {
   times: {
     computer: { x: 308, y: 172, anchor: 'start' },
     network: { x: 220, y: 426, anchor: 'end' },
-    server: { x: 260, y: 542, anchor: 'middle' },
     disk: { x: 91, y: 582, anchor: 'middle' },
     completion: { x: 220, y: 172, anchor: 'end' },
   },

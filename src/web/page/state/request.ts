@@ -19,7 +19,7 @@ export class NoServer extends Error {
 }
 
 /** Paths are relative, because the page may lie below a path of a reverse proxy. */
-function addressOf(path: string): URL {
+export function addressOf(path: string): URL {
   return new URL(path, document.baseURI);
 }
 
@@ -51,12 +51,16 @@ export async function post<T>(path: string, body: unknown = {}): Promise<T> {
   return (await (await ask(path, { method: 'POST', body: JSON.stringify(body) })).json()) as T;
 }
 
-/** Opens a WebSocket of the server with one of its protocols. */
-export function openSocket(path: string, protocol: string): WebSocket {
+export function socketAddressOf(path: string): URL {
   const address = addressOf(path);
   address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:';
+  return address;
+}
+
+/** Opens a WebSocket of the server with one of its protocols. */
+export function openSocket(path: string, protocol: string): WebSocket {
   const token = currentToken();
-  return new WebSocket(address, token === undefined ? [protocol] : [protocol, `farbus.token.${token}`]);
+  return new WebSocket(socketAddressOf(path), token === undefined ? [protocol] : [protocol, `farbus.token.${token}`]);
 }
 
 /** The path of a request about an export. */

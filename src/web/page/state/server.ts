@@ -4,7 +4,7 @@
  */
 import { Store } from '../base/store.js';
 import { addServed } from './commands.js';
-import type { CommandsEvent, ExportRates, ServedCommand, ServerInfo, StateEvent } from './contract.js';
+import type { ClientInfo, CommandsEvent, ExportRates, ServedCommand, ServerInfo, StateEvent } from './contract.js';
 import { get, NoServer, openSocket, ServerError } from './request.js';
 import { currentToken, takeFromAddress } from './token.js';
 
@@ -113,14 +113,28 @@ function listen(): void {
 }
 
 function take(event: StateEvent | CommandsEvent): void {
-  if (event.type === 'commands') addServed(event.commands, event.dropped, clientName);
+  if (event.type === 'commands') void takeCommands(event);
   else if (event.type === 'state') takeState(event);
 }
 
+/** Clients whose address was asked for. Those that have left already stay unknown. */
+const asked = new Set<string>();
+
+async function takeCommands({ commands }: CommandsEvent): Promise<void> {
+  const unknown = commands.filter((one) => clientOf(one) === undefined && !asked.has(one.client));
+  for (const { client } of unknown) asked.add(client);
+  if (unknown.length > 0) await refresh().catch(failed);
+  addServed(commands, clientName);
+}
+
+function clientOf({ export: name, client }: ServedCommand): ClientInfo | undefined {
+  return server.value?.exports.find((one) => one.name === name)?.clients.find(({ id }) => id === client);
+}
+
 /** The address of a client, by which people know it; its number if it has left. */
-function clientName({ export: name, client }: ServedCommand): string {
-  const of = server.value?.exports.find((one) => one.name === name)?.clients.find(({ id }) => id === client);
-  return of?.tlsName ?? of?.peer ?? `client ${client}`;
+function clientName(command: ServedCommand): string {
+  const of = clientOf(command);
+  return of?.tlsName ?? of?.peer ?? `client ${command.client}`;
 }
 
 function takeState({ time, exports }: StateEvent): void {

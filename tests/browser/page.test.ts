@@ -1,0 +1,310 @@
+/**
+ * The console page of `farbus serve --web` in Chromium, used as a person uses it: what it shows,
+ * what can be done with it, and what it says when something is missing.
+ */
+import { mkdirSync, readFileSync, statSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import type { BrowserContext, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { ConsoleFeed } from '../../src/base/console-feed.js';
+import { consoleStream } from '../../src/app/control/console.js';
+import { register, type Registration } from '../../src/app/control/registry.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
+import { startFarbus, type Started } from '../interop/farbus.js';
+import { errorsOf, openBrowser } from '../support/chromium.js';
+import { tempFolder, tempImage } from '../support/temp.js';
+
+const MiB = 1 << 20;
+const sections = ['devices', 'computers', 'flow'] as const;
+const sizes = { wide: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } } as const;
+/** The folder for pictures of all sections; set it to keep them. */
+const pictures = process.env['FARBUS_TEST_PICTURES'] ?? tempFolder();
+const axe = readFileSync(fileURLToPath(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
+
+interface Serving {
+  readonly process: Started;
+  /** The address that it prints, with its token. */
+  readonly address: string;
+  readonly nbd: string;
+}
+
+async function serve(image: string, web: string, ...more: readonly string[]): Promise<Serving> {
+  const listen = ['--listen', 'nbd://127.0.0.1:0', '--web', web];
+  const process = startFarbus('serve', ...listen, '--one-writer', ...more, `disk.img=${image}`, 'cd=,removable');
+  const [address] = await process.printed(/http:\S+/);
+  const [nbd] = await process.printed(/nbd:\S+disk\.img/);
+  return { process, address, nbd };
+}
+
+async function stop({ process }: Serving): Promise<void> {
+  process.child.kill('SIGTERM');
+  await process.ended;
+}
+
+let browser: BrowserContext;
+let serving: Serving;
+let errors: string[];
+let page: Page;
+
+beforeAll(async () => {
+  mkdirSync(pictures, { recursive: true });
+  browser = await openBrowser();
+  serving = await serve(tempImage(64 * MiB), '127.0.0.1:0');
+});
+afterAll(() => stop(serving));
+
+async function open(address = serving.address): Promise<Page> {
+  page = await browser.newPage();
+  errors = errorsOf(page);
+  await page.goto(address);
+  return page;
+}
+
+afterEach(() => page.close());
+
+function go(section: (typeof sections)[number]): Promise<void> {
+  return page.locator(`nav a[href="#/${section}"]`).click();
+}
+
+describe('devices', () => {
+  it('shows the exports with their users and live curves, and moves the right to write', async () => {
+    await open();
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+    const first = await openNbd(serving.nbd);
+    const second = await openNbd(serving.nbd);
+    try {
+      const user = page.locator('tbody tr');
+      await user.nth(1).waitFor();
+      await first.write(0, new Uint8Array(MiB));
+      await page
+        .locator('.plot-curve', { hasText: /written [^0]/ })
+        .first()
+        .waitFor();
+      await page.getByRole('button', { name: /^Give / }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Give it' }).click();
+      await page.getByText(/may write now\./).waitFor();
+      await expect(first.write(0, new Uint8Array(4096))).rejects.toThrow();
+    } finally {
+      await first.close();
+      await second.close();
+    }
+    await page
+      .locator('section', { has: page.getByRole('heading', { name: 'disk.img' }) })
+      .getByText('No computer')
+      .waitFor();
+    expect(errors).toEqual([]);
+  });
+});
+
+describe('the flow', () => {
+  it('plays a command in the picture, filters the table, and saves it', async () => {
+    await open();
+    await go('flow');
+    await page.getByText('There has been no command yet.').waitFor();
+    const disk = await openNbd(serving.nbd);
+    try {
+      await disk.read(8 * MiB, new Uint8Array(8192));
+      await disk.write(0, new Uint8Array(4096));
+      await page.locator('tbody tr', { hasText: 'read' }).filter({ hasText: '8,388,608' }).waitFor();
+      // The leg of the disk lights up.
+      await page.locator('.picture .leg.lit').first().waitFor({ state: 'attached' });
+      await page.getByRole('combobox', { name: 'Command' }).selectOption('write');
+      await expect.poll(() => page.locator('tbody tr', { hasText: 'read' }).count()).toBe(0);
+      const row = page.locator('tbody tr', { hasText: 'write' }).first();
+      await row.getByRole('button', { name: /^Show the write/ }).click();
+      await page.getByRole('button', { name: 'Follow the newest' }).waitFor();
+      await expect.poll(() => page.locator('.tag.way').textContent()).toMatch(/^write on disk\.img, /);
+      const [file] = await Promise.all([
+        page.waitForEvent('download'),
+        page.getByRole('button', { name: 'Save as CSV' }).click(),
+      ]);
+      const lines = readFileSync(await file.path(), 'utf8')
+        .trim()
+        .split('\r\n');
+      expect(lines[0]).toMatch(/^began,command,disk,/);
+      expect(lines.slice(1).every((line) => line.includes(',write,disk.img,127.0.0.1:'))).toBe(true);
+      expect(lines.length).toBeGreaterThan(1);
+    } finally {
+      await disk.close();
+    }
+    expect(errors).toEqual([]);
+  });
+});
+
+describe('computers', () => {
+  let computer: Registration;
+  const typed: string[] = [];
+  const feed = new ConsoleFeed();
+
+  beforeAll(async () => {
+    const facts = { state: 'running', uses: ['nbd://127.0.0.1/disk.img'], reach: [] };
+    computer = await register(
+      { kind: 'computer', name: 'desk', usual: 'desk', env: process.env, end: () => undefined },
+      facts,
+    );
+    const picture = readFileSync(new URL('../../docs/images/diskless.png', import.meta.url)).toString('base64');
+    computer.serve(
+      async ({ command, ...rest }) => {
+        if (command === 'abilities') return ['screen', 'keys'];
+        if (command === 'screenshot') return { png: picture, text: ['login:'] };
+        if (command === 'type') return { typed: typed.push(String(rest['text'])) };
+        return consoleStream(feed, (bytes) => feed.add(bytes));
+      },
+      () => facts,
+    );
+  });
+  afterAll(() => computer.close());
+
+  it('has a terminal, in colours, and a screen that takes keys', async () => {
+    await open();
+    await go('computers');
+    const desk = page.locator('section', { has: page.getByRole('heading', { name: 'desk' }) });
+    await desk.getByRole('button', { name: 'Terminal' }).click();
+    await desk.locator('.xterm-screen').waitFor();
+    await page.keyboard.type('hello');
+    await desk.locator('.xterm-rows', { hasText: 'hello' }).waitFor();
+    feed.add(new TextEncoder().encode('\x1b[38;2;200;100;250mviolet\x1b[0m'));
+    const violet = desk.locator('.xterm-rows span', { hasText: 'violet' });
+    await expect.poll(() => violet.evaluate((span) => getComputedStyle(span).color)).toBe('rgb(200, 100, 250)');
+    await page.keyboard.press('Control+]');
+    expect(await desk.locator('.xterm').evaluate((one) => one.contains(document.activeElement))).toBe(false);
+
+    await desk.getByRole('button', { name: 'Screen' }).click();
+    await desk.locator('img').waitFor();
+    await desk.getByRole('application').click();
+    await page.keyboard.type('a<');
+    await page.keyboard.press('Control+c');
+    await page.keyboard.press('Enter');
+    await expect.poll(() => typed.join('')).toBe('a<lt><ctrl-c><enter>');
+    expect(errors).toEqual([]);
+  });
+});
+
+describe('every section', () => {
+  it.each(Object.keys(sizes) as (keyof typeof sizes)[])(
+    'fits and is accessible, in light and dark: %s',
+    async (size) => {
+      await open();
+      await page.setViewportSize(sizes[size]);
+      await page.evaluate(axe);
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme });
+        for (const section of sections) {
+          await go(section);
+          await page.locator('main h1').waitFor();
+          await page.screenshot({ path: join(pictures, `${section}-${size}-${colorScheme}.png`), fullPage: true });
+          expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+          const found = await page.evaluate(async () => {
+            const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } };
+            return (await axe.run()).violations.map(({ id, impact, nodes }) => ({
+              id,
+              impact,
+              at: nodes.map(({ html }) => html.slice(0, 200)),
+            }));
+          });
+          expect(found.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+        }
+      }
+      expect(errors).toEqual([]);
+    },
+  );
+
+  it('can be chosen by keyboard only, and then has the focus', async () => {
+    await open();
+    await page.getByRole('heading', { name: 'Devices' }).waitFor();
+    await page.keyboard.press('Tab');
+    expect(await focused()).toBe('Skip to the section');
+    for (const name of ['Devices', 'Computers', 'The flow']) {
+      await page.keyboard.press('Tab');
+      expect(await focused()).toBe(name);
+    }
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'The flow' }).waitFor();
+    await expect.poll(() => page.evaluate(() => document.activeElement?.id)).toBe('main');
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate(() => document.querySelector('main')!.contains(document.activeElement))).toBe(true);
+  });
+
+  it('is light or dark as the user chooses, also after a reload', async () => {
+    await open();
+    const ground = (): Promise<string> => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    await page.emulateMedia({ colorScheme: 'dark' });
+    const dark = await ground();
+    await page.getByRole('button', { name: 'Colours: system' }).click();
+    expect(await ground()).not.toBe(dark);
+    await page.reload();
+    await page.getByRole('button', { name: 'Colours: light' }).waitFor();
+    expect(await ground()).not.toBe(dark);
+  });
+});
+
+describe('the first load', () => {
+  it('is less than 300 KB compressed, and only from the server', async () => {
+    page = await browser.newPage();
+    const addresses: string[] = [];
+    page.on('request', (request) => addresses.push(request.url()));
+    await page.goto(serving.address);
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+    const { origin } = new URL(serving.address);
+    expect(addresses.filter((address) => new URL(address).origin !== origin)).toEqual([]);
+    const folder = fileURLToPath(new URL('../../dist/web/page', import.meta.url));
+    const files = addresses.map((address) => new URL(address).pathname).filter((path) => !path.startsWith('/api/'));
+    const bytes = files.map((path) => gzipSync(readFileSync(join(folder, path === '/' ? 'index.html' : path))).length);
+    expect(bytes.reduce((sum, size) => sum + size, 0)).toBeLessThan(300_000);
+    expect(statSync(folder).isDirectory() && readdirSync(folder).includes('index.html')).toBe(true);
+  });
+
+  it('takes the token out of the address bar', async () => {
+    await open();
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+    expect(page.url()).not.toContain('token');
+    await page.reload();
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+  });
+});
+
+describe('a page that lacks something says what to do', () => {
+  it('without a token, or with a wrong one, it takes the address that the server printed', async () => {
+    await open(new URL(serving.address).origin);
+    await page.getByRole('heading', { name: 'A token is needed' }).waitFor();
+    const field = page.getByLabel('Address or token');
+    await field.fill('no-token-of-this-server');
+    await field.press('Enter');
+    await page.getByRole('heading', { name: 'This token is not valid' }).waitFor();
+    await field.fill(serving.address);
+    await field.press('Enter');
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+  });
+
+  it('goes on by itself when the server is back', async () => {
+    const image = tempImage(4 * MiB);
+    const first = await serve(image, '127.0.0.1:0');
+    await open(first.address);
+    await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+    await stop(first);
+    const gone = page.getByText('The server does not answer');
+    await gone.waitFor();
+    const second = await serve(image, new URL(first.address).host);
+    try {
+      await gone.waitFor({ state: 'detached' });
+      const disk = await openNbd(second.nbd);
+      await page.locator('tbody tr').first().waitFor();
+      await disk.close();
+    } finally {
+      await stop(second);
+    }
+  });
+});
+
+interface Violation {
+  readonly id: string;
+  readonly impact: string;
+  readonly nodes: readonly { readonly html: string }[];
+}
+
+/** The text of the element with the focus. */
+function focused(): Promise<string | undefined> {
+  return page.evaluate(() => document.activeElement?.textContent ?? undefined);
+}
