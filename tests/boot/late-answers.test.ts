@@ -40,7 +40,7 @@ class LateDisk extends MemoryDevice {
   }
 }
 
-it('that are answered after the guest has given them up end without an error, and land on no newer data', async () => {
+it('commands that are answered after the guest has given them up end without an error, and land on no newer data', async () => {
   const disks = (['nvme', 'ahci', 'ide'] as const).map((bus: DriveBus) => ({ bus, device: new LateDisk(8 << 20) }));
   const guest = await chooseGuest({ ahci: true, ide: true, log });
   const computer = await createComputer(disks, memory, { log });
