@@ -7,13 +7,17 @@
 
 /** The client of the storage engine that has the lock. */
 export interface LockHolder {
+  /** True if it is this device. */
+  readonly own: boolean;
   /** Its name, for example "client.4123". */
   readonly client: string;
+  /** Its network address, as the engine writes it. */
   readonly address: string;
   /** The name of its lock, by which two locks of one client differ. */
   readonly cookie: string;
 }
 
+/** A lock that lets one client of a storage engine write a disk. */
 export interface WriterLock {
   /** The present holder; undefined if no client has the lock. Rejects if the engine is silent. */
   holder(): Promise<LockHolder | undefined>;

@@ -76,6 +76,10 @@ export class VirtualIoClient implements BlockDevice {
     return this.#far.media;
   }
 
+  get watchSize(): BlockDevice['watchSize'] {
+    return this.#far.watchSize;
+  }
+
   async read(offset: number, into: Bytes, options: RequestOptions = {}): Promise<void> {
     const { length } = into;
     this.counts.reads++;

@@ -42,11 +42,13 @@ export interface CephCalls {
   readonly lockOwner: (image: Pointer) => Promise<string | undefined>;
   readonly isLockOwner: Waiting;
   /**
-   * rbd_list_lockers: the clients that hold locks of the image. Lists are of texts that end with
+   * rados_list_lockers: the clients that hold a lock of an object. Lists are of texts that end with
    * NUL.
    */
   readonly listLockers: Waiting;
   readonly poolId: (pool: Pointer) => number;
+  /** rados_get_instance_id: this client is "client.ID". */
+  readonly instanceId: (cluster: Pointer) => number;
   readonly clusterId: (cluster: Pointer, out: Uint8Array, size: number) => number;
   readonly setNotification: (image: Pointer, fd: number, type: number) => number;
   readonly pollEvents: (image: Pointer, out: Pointer[], count: number) => number;
@@ -131,12 +133,13 @@ function bind(koffi: Koffi): CephCalls {
     },
     isLockOwner: waiting(rbd, 'int rbd_is_exclusive_lock_owner(void *, _Out_ int *)'),
     listLockers: waiting(
-      rbd,
-      'int64_t rbd_list_lockers(void *, _Out_ int *, char *, _Inout_ size_t *, char *, _Inout_ size_t *, char *, ' +
-        '_Inout_ size_t *, char *, _Inout_ size_t *)',
+      rados,
+      'int64_t rados_list_lockers(void *, const char *, const char *, _Out_ int *, void *, _Inout_ size_t *, void *, ' +
+        '_Inout_ size_t *, void *, _Inout_ size_t *, void *, _Inout_ size_t *)',
     ),
     poolId: rados.func('int64_t rados_ioctx_get_id(void *)') as unknown as CephCalls['poolId'],
-    clusterId: rados.func('int rados_cluster_fsid(void *, char *, size_t)') as CephCalls['clusterId'],
+    instanceId: rados.func('uint64_t rados_get_instance_id(void *)') as unknown as CephCalls['instanceId'],
+    clusterId: rados.func('int rados_cluster_fsid(void *, _Out_ char *, size_t)') as CephCalls['clusterId'],
     setNotification: rbd.func('int rbd_set_image_notification(void *, int, int)') as CephCalls['setNotification'],
     pollEvents: rbd.func('int rbd_poll_io_events(void *, _Out_ void **, int)') as CephCalls['pollEvents'],
     createCompletion: rbd.func(

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ServeStatus } from '../../src/app/serve/control.js';
 import type { LogLevel } from '../../src/base/log.js';
 import { readBytes } from '../../src/conformance/subject.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
@@ -110,6 +111,34 @@ describe('two gateways of an image', () => {
     await next.close();
     await old.close();
     expect(Buffer.compare(exported('late').subarray(0, 4096), block(2))).toBe(0);
+  });
+
+  it('and one that uses them show in their status who has the lock, and which is in use', async () => {
+    const [first, second] = (await gateways('status')) as [NbdPeer, NbdPeer];
+    const third = await farbusServe(await freePort(), 'far', [`far=${uriOf([first, second])}`]);
+    running.push(third);
+    const statusOf = async (pid: string, exported: string) => {
+      const { stdout } = await farbus('status', '--json');
+      const servers = JSON.parse(stdout) as ServeStatus[];
+      const found = servers.find((one) => String(one.pid) === pid);
+      return found?.exports.find((one) => one.name === exported);
+    };
+    const device = await openNbd(third.uri);
+    await device.write(0, block(1));
+    const holder = await statusOf(String(first.pid), 'disk');
+    expect(holder?.lock).toMatchObject({ state: 'here', standby: true });
+    expect(holder?.lock?.client).toMatch(/^client\.\d+$/);
+    expect(holder?.lock?.address).toMatch(/^127\.0\.0\.1:/);
+    expect((await statusOf(String(second.pid), 'disk'))?.lock).toEqual({ ...holder?.lock, state: 'elsewhere' });
+    expect((await statusOf(String(third.pid), 'far'))?.route).toBe(first.uri);
+    await first.kill('SIGKILL');
+    await device.write(0, block(2));
+    expect((await statusOf(String(second.pid), 'disk'))?.lock?.state).toBe('here');
+    expect((await statusOf(String(third.pid), 'far'))?.route).toBe(second.uri);
+    const text = (await farbus('status')).stdout;
+    expect(text).toContain(`by way of ${second.uri}`);
+    expect(text).toMatch(/lock: held here \(client\.\d+ at .*, cookie auto \d+\)/);
+    await device.close();
   });
 
   it('have one that may write, and readers beside it', async () => {

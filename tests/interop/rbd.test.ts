@@ -4,10 +4,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BlockError } from '../../src/block/errors.js';
+import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { openRbd } from '../../src/storage/rbd/device.node.js';
+import { AdminOpcode, Feature } from '../../src/spec/nvme.js';
 import { conformance } from '../conformance/suite.js';
 import { Ceph } from '../support/ceph.js';
+import { NvmeDriver } from '../support/nvme-driver.js';
 import { tempFolder } from '../support/temp.js';
 import { execute, farbus, farbusFile, startFarbus } from './farbus.js';
 
@@ -145,14 +148,36 @@ describe('an image of a Ceph cluster', () => {
     await reader.close();
   });
 
-  it('is longer for those who ask again when it has grown', async () => {
+  it("is longer at once when it has grown, and a guest's NVMe driver is told without a command", async () => {
     create('grown', '4M');
     const disk = await openRbd(source('grown'));
+    const driver = new NvmeDriver(new VirtualIoClient(disk));
+    await driver.start();
+    await driver.expect({
+      opcode: AdminOpcode.setFeatures,
+      dword10: Feature.asyncEventConfiguration,
+      dword11: 1 << 8,
+    });
+    const event = driver.submit({ opcode: AdminOpcode.asyncEventRequest });
     ceph.run('rbd', 'resize', 'grown', '--size', '8M', '--no-progress');
-    await disk.refresh();
+    expect((await event).result).toBe(0x040002);
     expect(disk.info.size).toBe(8 << 20);
     await disk.write(8 * 2 ** 20 - 512, Buffer.alloc(512, 3));
     await disk.close();
+  });
+
+  it('has its length for each new client of a gateway, and a longer one after growth', async () => {
+    create('lengthened', '4M');
+    const server = startFarbus('serve', `disk=${source('lengthened')}`, '--listen', 'nbd://127.0.0.1:0');
+    const [, uri] = await server.printed(/(nbd:\/\/\S+\/disk)/);
+    const before = await openNbd(uri!);
+    ceph.run('rbd', 'resize', 'lengthened', '--size', '8M', '--no-progress');
+    const after = await openNbd(uri!);
+    expect([before.info.size, after.info.size]).toEqual([4 << 20, 8 << 20]);
+    await before.close();
+    await after.close();
+    server.child.kill('SIGTERM');
+    await server.ended;
   });
 
   it('answers reads again when the cluster is back after the reconnect time', async () => {

@@ -7,6 +7,7 @@ import type { BlockInfo } from '../../src/block/device.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { AdminOpcode, Cns, Feature, LogPage, NvmOpcode } from '../../src/spec/nvme.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import { until } from '../support/event-loop.js';
 import { NvmeDriver } from '../support/nvme-driver.js';
 
 const MiB = 1 << 20;
@@ -20,8 +21,17 @@ class Growing extends VirtualIoClient {
     super(new MemoryDevice(4 * MiB));
   }
 
+  told: () => void = () => undefined;
+
   override get info(): BlockInfo {
     return { ...super.info, size: this.shown };
+  }
+
+  override get watchSize() {
+    return (listener: () => void) => {
+      this.told = listener;
+      return () => undefined;
+    };
   }
 }
 
@@ -74,6 +84,16 @@ describe('a namespace that grows', () => {
     await read();
     expect(await changed()).toBe(1);
     expect(events).toEqual([notice, notice]);
+  });
+
+  it('is reported without a command if the device notices it', async () => {
+    const { disk, blocks, changed, events } = await started();
+    disk.shown = 2 * MiB;
+    disk.told();
+    await until(() => events.length === 1);
+    expect(events).toEqual([notice]);
+    expect(await changed()).toBe(1);
+    expect(await blocks()).toBe((2 * MiB) / 512);
   });
 
   it('is not reported to a driver that has noticed it or disabled the event', async () => {

@@ -1,5 +1,8 @@
 /** The control socket of a running `farbus serve`: status reports and commands (docs/serve.md). */
+import { untilAbort } from '../../base/abort.js';
+import { Deadline } from '../../base/deadline.js';
 import { FarbusError } from '../../base/errors.js';
+import type { LockHolder, WriterLock } from '../../block/writer-lock.js';
 import type { ControlHandler } from '../control/server.js';
 import type { Work } from '../../base/work.js';
 import type { ExportUser, Offered } from '../../export/exports.js';
@@ -16,6 +19,10 @@ export interface ExportStatus {
    * at a time.
    */
   readonly writer?: string;
+  /** The gateway in use, if its source names several. */
+  readonly route?: string;
+  /** Present if the storage has a lock for its one writer. */
+  readonly lock?: LockStatus;
   /** For a removable drive: is a medium present, and does a client hold it? */
   readonly medium?: { readonly present: boolean; readonly held: boolean };
   readonly clients: readonly ClientStatus[];
@@ -24,6 +31,13 @@ export interface ExportStatus {
   readonly errors: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
+}
+
+/** The holder of the storage's lock: this server, another client, no client, or unknown. */
+export interface LockStatus extends Partial<Omit<LockHolder, 'own'>> {
+  readonly state: 'here' | 'elsewhere' | 'free' | 'unknown';
+  /** True if the lock is taken when a client comes that may write. */
+  readonly standby: boolean;
 }
 
 export interface ClientStatus {
@@ -56,7 +70,10 @@ export interface ServeStatus {
   readonly exports: readonly ExportStatus[];
 }
 
-export function statusOf(service: ServeService): ServeStatus {
+/** Time for the storage to say who has its lock, in ms. */
+const lockMs = 1000;
+
+export async function statusOf(service: ServeService): Promise<ServeStatus> {
   const { server, metricsAddress } = service;
   return {
     pid: process.pid,
@@ -65,23 +82,42 @@ export function statusOf(service: ServeService): ServeStatus {
     ...(metricsAddress !== undefined && { metrics: metricsAddress }),
     connections: { open: server.connections, ...server.counts },
     memory: process.memoryUsage.rss(),
-    exports: [...server.exports.list()].map(exportStatus),
+    exports: await Promise.all([...server.exports.list()].map(exportStatus)),
   };
 }
 
 /** The status of an export. */
-export function exportStatus(of: Offered): ExportStatus {
+export async function exportStatus(of: Offered): Promise<ExportStatus> {
   const { name, description, device, counters, lease } = of;
+  const { route } = device.info;
+  const lock = device.writerLock && (await lockStatus(device.writerLock));
   return {
     name,
     description,
     size: device.info.size,
     readOnly: of.readOnly || device.info.readOnly,
     ...(lease && { writer: lease.holder }),
+    ...(route !== undefined && { route }),
+    ...(lock && { lock }),
     ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
     clients: [...of.users].map(clientStatus),
     ...counters,
   };
+}
+
+async function lockStatus(lock: WriterLock): Promise<LockStatus> {
+  const standby = lock.takeOver !== undefined;
+  const limit = new Deadline(lockMs);
+  try {
+    const holder = await untilAbort(limit.signal, lock.holder());
+    if (!holder) return { state: 'free', standby };
+    const { own, client, address, cookie } = holder;
+    return { state: own ? 'here' : 'elsewhere', standby, client, address, cookie };
+  } catch {
+    return { state: 'unknown', standby };
+  } finally {
+    limit.end();
+  }
 }
 
 function clientStatus({ id, peer, tlsName, since, counters }: ExportUser): ClientStatus {

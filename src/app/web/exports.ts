@@ -12,9 +12,10 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       kind: 'get',
       path: '/api/exports',
       right: 'token',
-      answer: ({ rights }) => {
-        const exports = [...server.exports.list()].flatMap((one) => visibleTo(rights, one) ?? []);
-        const status = { name, ...statusOf(service), exports, rights: { control: rights.control } };
+      answer: async ({ rights }) => {
+        const all = await Promise.all([...server.exports.list()].map((one) => visibleTo(rights, one)));
+        const exports = all.filter((one) => one !== undefined);
+        const status = { name, ...(await statusOf(service)), exports, rights: { control: rights.control } };
         return { json: status };
       },
     },
@@ -34,7 +35,7 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       answer: async ({ name: asked, rights, signal }, { to }) => {
         const offered = known(service, asked);
         await moveLease(service, asked, to, { signal, waitsFor: () => undefined });
-        return { json: visibleTo(rights, offered) };
+        return { json: await visibleTo(rights, offered) };
       },
     },
     {
@@ -70,11 +71,11 @@ interface VisibleExport extends ExportStatus {
 }
 
 /** An export as a token may see it; undefined if it may not. */
-function visibleTo(rights: CallerRights, offered: Offered): VisibleExport | undefined {
+async function visibleTo(rights: CallerRights, offered: Offered): Promise<VisibleExport | undefined> {
   const right = rights.to(offered.name);
   if (!right) return undefined;
-  const status = exportStatus(offered);
-  // Other clients' addresses and names are for the owner of the server only.
-  const clients = rights.control ? status.clients : [];
-  return { ...status, clients, mayWrite: right === 'write' && !status.readOnly };
+  const { route, lock, ...status } = await exportStatus(offered);
+  // Addresses and names of other clients and of gateways are for the owner of the server only.
+  const own = rights.control ? { ...(route !== undefined && { route }), ...(lock && { lock }) } : { clients: [] };
+  return { ...status, ...own, mayWrite: right === 'write' && !status.readOnly };
 }

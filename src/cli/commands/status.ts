@@ -14,7 +14,7 @@ import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
-import type { ClientStatus, ExportStatus, ServeStatus } from '../../app/serve/control.js';
+import type { ClientStatus, ExportStatus, LockStatus, ServeStatus } from '../../app/serve/control.js';
 import { describeSite, runningSites } from '../../app/site/site.js';
 
 const options = {
@@ -179,8 +179,25 @@ function exportLines(of: ExportStatus): string[] {
   return [
     `  ${of.name}: ${nature.join(', ')}`,
     `    ${done}, ${of.errors} errors`,
+    ...(of.route === undefined ? [] : [`    by way of ${of.route}`]),
+    ...(of.lock ? [`    ${lockText(of.lock)}`] : []),
     ...of.clients.flatMap((client) => clientLines(client, of.writer === client.id)),
   ];
+}
+
+function lockText({ state, standby, client, address, cookie }: LockStatus): string {
+  const holder = `${client} at ${address}, cookie ${cookie}`;
+  const until = standby ? ', taken when a client comes that may write' : '';
+  switch (state) {
+    case 'here':
+      return `lock: held here (${holder})`;
+    case 'elsewhere':
+      return `lock: held by ${holder}${until}`;
+    case 'free':
+      return `lock: free${until}`;
+    case 'unknown':
+      return 'lock: unknown, the storage does not answer';
+  }
 }
 
 /** A client's line; two lines if one would be wider than a terminal of 80 columns. */

@@ -88,6 +88,10 @@ export class CommandProcessor {
     this.#host = host;
     this.#features = new Features(options.disk.info.can.flush);
     this.#toldSize = options.disk.info.size;
+    // A controller that is off or paused tells after its next command.
+    options.disk.watchSize?.(() => {
+      if (host.running() && !this.#paused) this.#tellSize();
+    });
     this.#doorbells = new Doorbells({
       memory: options.memory,
       submissionQueues: this.#sqs,
@@ -281,8 +285,8 @@ export class CommandProcessor {
   }
 
   /**
-   * §5.2, namespace attribute notice: tells the driver that the size changed, as a reconnection may
-   * find.
+   * §5.2, namespace attribute notice: tells the driver that the size changed, as the disk may
+   * report or a reconnection may find.
    */
   #tellSize(): void {
     const { size } = this.#options.disk.info;

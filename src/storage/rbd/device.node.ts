@@ -5,7 +5,7 @@ import { silent, type Logger } from '../../base/log.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, Extent, RequestOptions, ZeroOptions } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
-import type { WriterLock } from '../../block/writer-lock.js';
+import type { LockHolder, WriterLock } from '../../block/writer-lock.js';
 import { RBD_WRITE_ZEROES_FLAG_THICK_PROVISION } from '../../linux/ceph.node.js';
 import { RbdImage } from './image.node.js';
 import { parseRbdLocation, type RbdLocation } from './location.js';
@@ -57,6 +57,7 @@ export class RbdDisk extends BlockBase {
   readonly #watching = new Set<() => void>();
   readonly #timer: ReturnType<typeof setInterval>;
   #looking: Promise<void> | undefined;
+  #asking: Promise<LockHolder | undefined> | undefined;
 
   constructor(access: Access, { pool, namespace, image: imageName, snapshot, shown }: RbdLocation, readOnly: boolean) {
     super();
@@ -66,7 +67,7 @@ export class RbdDisk extends BlockBase {
     this.#access = access;
     this.#shown = shown;
     const takeOver = access instanceof RbdTakeOver ? access : undefined;
-    this.#lock = { holder: () => access.image.holder(), takeOver };
+    this.#lock = { holder: () => this.#holder(), takeOver };
     this.#timer = setInterval(() => void this.refresh().catch(() => undefined), lookMs).unref();
     this.#info = {
       size: image.size,
@@ -151,6 +152,11 @@ export class RbdDisk extends BlockBase {
     }
     add(at, offset + length, true);
     return extents;
+  }
+
+  /** One question at a time, for the same reason as {@link refresh}. */
+  #holder(): Promise<LockHolder | undefined> {
+    return (this.#asking ??= this.#image.holder().finally(() => (this.#asking = undefined)));
   }
 
   /** One look at a time: a silent cluster must not occupy one thread after the other. */

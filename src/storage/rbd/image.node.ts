@@ -159,15 +159,19 @@ export class RbdImage {
     const owner = [0];
     const result = await this.#calls.isLockOwner(this.#image, owner);
     if (result < 0 || owner[0] !== 1) return false;
-    // The call before does not ask the cluster; this one fails for a client that was blocklisted.
-    return (await lockers(this.#calls, this.#image)) !== undefined;
+    // The call before does not ask the cluster.
+    return (await this.#lockers())?.some(({ own }) => own) ?? false;
   }
 
   /** The holder of the exclusive lock. */
   async holder(): Promise<LockHolder | undefined> {
-    const found = await lockers(this.#calls, this.#image);
+    const found = await this.#lockers();
     if (!found) throw new BlockError('unreachable', `${this.#shown}: the cluster does not say who holds its lock`);
     return found[0];
+  }
+
+  #lockers(): Promise<LockHolder[] | undefined> {
+    return lockers(this.#calls, this.#pool, this.id, `client.${this.#calls.instanceId(this.#cluster)}`);
   }
 
   async close(): Promise<void> {

@@ -67,28 +67,27 @@ function demandFeature(result: number): void {
   throw new FarbusError(`it lacks the feature exclusive-lock, without which two could write: ${advice}`);
 }
 
-/** The clients that hold the image's lock; undefined if the cluster does not tell us. */
-export async function lockers(calls: CephCalls, image: Pointer): Promise<LockHolder[] | undefined> {
-  const [tag, ...texts] = [1, 2, 3, 4].map(() => Buffer.alloc(maxTexts));
-  const sizes = [0, 1, 2, 3].map(() => [BigInt(maxTexts)]);
-  const [exclusive] = [[0]];
-  const [clients, cookies, addresses] = texts as [Buffer, Buffer, Buffer];
-  const count = await calls.listLockers(
-    image,
-    exclusive,
-    tag,
-    sizes[0],
-    clients,
-    sizes[1],
-    cookies,
-    sizes[2],
-    addresses,
-    sizes[3],
-  );
+/**
+ * The clients that hold the image's lock, as the cluster says now; undefined if it does not say,
+ * for instance because it has blocklisted this client.
+ * @param id the image's id
+ * @param own the name of this client
+ */
+export async function lockers(
+  calls: CephCalls,
+  pool: Pointer,
+  id: string,
+  own: string,
+): Promise<LockHolder[] | undefined> {
+  // rbd_list_lockers would tell what the library remembers.
+  const of = [pool, `rbd_header.${id}`, 'rbd_lock'];
+  const texts = [1, 2, 3, 4].map(() => Buffer.alloc(maxTexts));
+  const outputs = texts.flatMap((text) => [text, [BigInt(text.length)]]);
+  const count = await calls.listLockers(...of, [0], ...outputs);
   if (count < 0) return undefined;
-  const lists = [clients, cookies, addresses].map((one) => one.toString('latin1').split('\0'));
+  const lists = texts.slice(1).map((one) => one.toString('latin1').split('\0'));
   return Array.from({ length: count }, (_, index) => {
     const [client, cookie, address] = lists.map((one) => one[index] ?? '');
-    return { client: client!, cookie: cookie!, address: address! };
+    return { own: client === own, client: client!, cookie: cookie!, address: address!.replace(/^v\d:/, '') };
   });
 }

@@ -15,6 +15,7 @@ import type { Connection } from './connection.js';
 
 /** A server that offers the export. */
 export interface NbdGateway {
+  /** Opens its connections. */
   readonly dialer: Dialer;
   /** Encrypts its connections. Default: they are not encrypted. */
   readonly secure?: Secure | undefined;
