@@ -67,6 +67,7 @@ ceph-mon ceph-mon
 ceph-osd ceph-osd
 ceph-mgr ceph-mgr
 rbd ceph-common
+radosgw radosgw
 debootstrap debootstrap
 '
 

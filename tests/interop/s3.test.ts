@@ -1,6 +1,6 @@
 /**
  * Objects of an S3 service as disks (src/storage/http/s3), with s3rver as the service. It checks
- * the id of a key, but not the signature.
+ * the id of a key, but not the signature: radosgw.test.ts has a service that does.
  */
 import { AwsV4Signer } from 'aws4fetch';
 import { randomBytes } from 'node:crypto';
@@ -8,6 +8,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import S3rver from 's3rver';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { putS3, withVariables } from '../support/s3.js';
 import { tempFolder } from '../support/temp.js';
 import { farbus } from './farbus.js';
 
@@ -15,10 +16,9 @@ import { farbus } from './farbus.js';
 const keys = { accessKeyId: 'S3RVER', secretAccessKey: 'S3RVER' };
 const content = randomBytes(1_000_000);
 const folder = tempFolder();
-const environment = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_ENDPOINT_URL', 'HOME'] as const;
 
 describe('an object of an S3 service', () => {
-  const before = environment.map((name) => process.env[name]);
+  let restore: () => void = () => undefined;
   const service = new S3rver({
     address: '127.0.0.1',
     port: 0,
@@ -32,33 +32,27 @@ describe('an object of an S3 service', () => {
     mkdirSync(join(folder, 's3'));
     const { port } = await service.run();
     endpoint = `http://127.0.0.1:${port}`;
-    process.env['AWS_ENDPOINT_URL'] = endpoint;
-    process.env['HOME'] = folder;
-    const url = `${endpoint}/images/golden%20disk.img`;
-    const signer = new AwsV4Signer({ method: 'PUT', url, body: content, service: 's3', region: 'us-east-1', ...keys });
-    const { headers, method } = await signer.sign();
-    expect((await fetch(url, { method, headers, body: content })).status).toBe(200);
+    restore = withVariables({ AWS_ENDPOINT_URL: endpoint, HOME: folder });
+    await putS3(`${endpoint}/images/golden%20disk.img`, keys, content);
   });
 
   afterAll(async () => {
-    environment.forEach((name, index) => {
-      if (before[index] === undefined) delete process.env[name];
-      else process.env[name] = before[index];
-    });
+    restore();
     await service.close();
   });
 
   const source = 's3://images/golden disk.img';
 
   it('is read with the keys of the environment', async () => {
-    process.env['AWS_ACCESS_KEY_ID'] = keys.accessKeyId;
-    process.env['AWS_SECRET_ACCESS_KEY'] = keys.secretAccessKey;
+    const undo = withVariables({
+      AWS_ACCESS_KEY_ID: keys.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: keys.secretAccessKey,
+    });
     const to = join(folder, 'copy.img');
     const { code, stderr } = await farbus('copy', source, to, '--verify', '--quiet');
+    undo();
     expect([code, stderr]).toEqual([0, '']);
     expect(readFileSync(to).equals(content)).toBe(true);
-    delete process.env['AWS_ACCESS_KEY_ID'];
-    delete process.env['AWS_SECRET_ACCESS_KEY'];
   });
 
   it('is read with the keys of ~/.aws, and refused with others, which are never shown', async () => {

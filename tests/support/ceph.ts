@@ -1,16 +1,19 @@
 /**
  * A whole Ceph on loopback for tests: one monitor, one manager and one OSD in memory, with a pool
- * `rbd`. It starts in some 7 s, and writes nothing outside of its folder.
+ * `rbd`; and, if asked for, its gateway for S3. It starts in some 7 s, and writes nothing outside
+ * of its folder.
  */
-import { execFileSync, type ExecFileSyncOptions } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess, type ExecFileSyncOptions } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { S3Keys } from '../../src/storage/http/s3/settings.node.js';
 import { tempFolder } from './temp.js';
 
 export class Ceph {
   readonly folder: string;
+  #objectGateway: ChildProcess | undefined;
 
   private constructor(folder: string) {
     this.folder = folder;
@@ -43,7 +46,34 @@ export class Ceph {
     return Number(readFileSync(join(this.folder, `${daemon}.pid`), 'utf8'));
   }
 
+  /**
+   * Starts Ceph's gateway for objects (radosgw), with one user, and returns its URL. It checks
+   * signatures.
+   */
+  async startObjectGateway({ accessKeyId, secretAccessKey }: S3Keys): Promise<string> {
+    const endpoint = `127.0.0.1:${await freePort()}`;
+    const gateway = spawn(
+      'radosgw',
+      [
+        ...['-c', this.conf, '-n', 'client.admin', '-f', `--rgw-data=${this.folder}`, '--rgw-run-sync-thread=false'],
+        // Its own default, to encrypt this connection, is impossible without keys.
+        ...[`--rgw-frontends=beast endpoint=${endpoint}`, '--ms-mon-client-mode=crc', '--rgw-thread-pool-size=16'],
+      ],
+      { cwd: this.folder, stdio: 'ignore' },
+    );
+    this.#objectGateway = gateway;
+    const url = `http://${endpoint}`;
+    while (!(await fetch(url).catch(() => undefined))) {
+      if (gateway.exitCode !== null) throw new Error(`radosgw ends with status ${gateway.exitCode}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    const keys = ['--access-key', accessKeyId, '--secret-key', secretAccessKey];
+    this.run('radosgw-admin', 'user', 'create', '--uid', 'test', '--display-name', 'Test', ...keys);
+    return url;
+  }
+
   stop(): void {
+    this.#objectGateway?.kill('SIGKILL');
     for (const name of readdirSync(this.folder).filter((one) => one.endsWith('.pid'))) {
       try {
         process.kill(this.pid(name.slice(0, -4)), 'SIGKILL');
@@ -85,6 +115,9 @@ auth service required = none
 auth client required = none
 osd pool default size = 1
 osd pool default min size = 1
+osd pool default pg num = 1
+osd pool default pgp num = 1
+osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 mon allow pool size one = true
 mon data = ${folder}/mon

@@ -18,10 +18,12 @@ const long = [
   'boot/late-answers',
   'boot/mach',
   'boot/matrix',
+  'boot/stores',
   'boot/tools',
   'interop/attach-boot',
   'interop/failover',
   'interop/package',
+  'interop/radosgw',
   'interop/rbd',
 ].map((name) => `tests/${name}.test.ts`);
 
