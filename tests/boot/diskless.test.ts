@@ -12,11 +12,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createComputer } from '../../src/app/computer/start.js';
-import { parseSource } from '../../src/app/source-text.js';
-import { openClientDrive } from '../../src/app/sources.js';
-import { login } from '../../src/guest/disk/configuration.js';
-import { prepareFirmware } from '../../src/guest/firmware.node.js';
+import {
+  admin,
+  bootMs,
+  checkDisk,
+  debugfs,
+  makeDisk as makeDiskIn,
+  partition,
+  useDisk,
+} from '../support/guest-disk.js';
 import { freePort } from '../support/nbd-peers.js';
 import { farbusHere } from '../support/screen-cli.js';
 import { ServeProcess } from '../support/server.js';
@@ -24,74 +28,19 @@ import { cannotSshd, Sshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
 
 const all = Boolean(process.env['FARBUS_TEST_ALL']);
-const log = { log: () => undefined };
-const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-/** Offset of the partition that farbus guest-disk makes: fdisk's usual one. */
-const partition = '?offset=1048576';
-/** Limit of a boot, which takes half a minute on a free processor. */
-const bootMs = 400_000;
 
 let folder: string;
-let files = 0;
 
 beforeAll(() => {
   folder = tempFolder();
 });
 
-/** A fresh disk, as the command makes it. The first is made of packages, the others are copied. */
-async function makeDisk(): Promise<string> {
-  const path = join(folder, `disk-${++files}.img`);
-  const { status, stderr } = await farbusHere(['guest-disk', path], folder);
-  expect(status, stderr).toBe(0);
-  expect(stderr).toContain(`log in as ${login.user}, password ${login.password}`);
-  return path;
-}
+const makeDisk = (): Promise<string> => makeDiskIn(folder);
 
-/** Boots Debian from `source`, writes a file there, and checks that `image` contains it. */
-async function useDisk(source: string, image: string): Promise<void> {
-  const drive = await openClientDrive(parseSource(source), { log });
-  const computer = await createComputer([drive], 128 << 20, { log, firmware: await prepareFirmware() });
-  const { console } = computer;
-  try {
-    computer.bootFirmware();
-    await console.waitFor(/diskless login: /, bootMs);
-    // The screen has a getty of its own.
-    await computer.screen!.waitFor(/diskless login:/, 60_000);
-    await console.send(`${login.user}\n`);
-    await console.waitFor(/Password: /, 60_000);
-    await console.send(`${login.password}\n`);
-    await console.waitFor(/# /, 60_000);
-    const run = async (command: string): Promise<string> => {
-      const { output, status } = await console.run(command, 120_000);
-      expect(status, `${command}: ${output}`).toBe(0);
-      return output;
-    };
-    expect(await run('. /etc/os-release; echo $PRETTY_NAME; whoami; uname -m')).toMatch(
-      /^Debian GNU\/Linux 12 \(bookworm\)\nroot\ni686\n$/,
-    );
-    expect(await run('dpkg-query -W bash apt dpkg | wc -l')).toBe('3\n');
-    expect(await run('apt-get --version | head -n 1')).toMatch(/^apt 2\.6/);
-    expect(await run('awk \'$2 == "/" { print $1, $3, substr($4, 1, 2) }\' /proc/mounts')).toMatch(
-      /^\/dev\/(sda1|nvme0n1p1) ext4 rw\n$/,
-    );
-    await run('seq 1 20000 > /root/numbers && mkdir /srv/made && sync');
-    await console.send('halt\n');
-    expect(await computer.ended).toBe('halted');
-  } finally {
-    await computer.stop();
-    await drive.device?.close();
-  }
-  const numbers = Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join('');
-  expect(debugfs(image, 'cat /root/numbers')).toBe(numbers);
-  expect(debugfs(image, 'stat /srv/made')).toContain('Type: directory');
-  // Left clean by its shutdown.
-  execFileSync('e2fsck', ['-f', '-n', image + partition], { env: admin, stdio: 'pipe' });
-  expect(debugfs(image, 'show_super_stats -h')).toMatch(/Filesystem state: +clean/);
-}
-
-function debugfs(image: string, request: string): string {
-  const options = { env: admin, stdio: ['ignore', 'pipe', 'ignore'] as ['ignore', 'pipe', 'ignore'] };
-  return execFileSync('debugfs', ['-R', request, image + partition], options).toString();
+/** Boots Debian from `source`, writes there, and checks that `image` contains it. */
+async function useAndCheck(source: string, image: string): Promise<void> {
+  await useDisk(source);
+  checkDisk(image);
 }
 
 describe('a disk of farbus guest-disk', () => {
@@ -131,7 +80,7 @@ describe('a diskless computer', () => {
       const server = new ServeProcess(join(folder, `sock-${bus}`), [`disk=${image}`]);
       await server.start();
       try {
-        await useDisk(`${server.uri('disk')},bus=${bus}`, image);
+        await useAndCheck(`${server.uri('disk')},bus=${bus}`, image);
       } finally {
         await server.stop();
       }
@@ -151,7 +100,7 @@ describe('a diskless computer', () => {
       });
       try {
         await once(createInterface({ input: server.stdout }), 'line');
-        await useDisk(`aoe:1.0@${segment(here.port, there.port)},bus=ahci`, image);
+        await useAndCheck(`aoe:1.0@${segment(here.port, there.port)},bus=ahci`, image);
       } finally {
         await ended(server);
       }
@@ -167,7 +116,7 @@ describe('a diskless computer', () => {
       const sshd = await Sshd.start();
       process.env['FARBUS_SSH'] = sshd.ssh;
       try {
-        await useDisk(`ssh://test${image},bus=ahci`, image);
+        await useAndCheck(`ssh://test${image},bus=ahci`, image);
       } finally {
         delete process.env['FARBUS_SSH'];
         await sshd.stop();
