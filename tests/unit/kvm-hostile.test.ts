@@ -42,6 +42,12 @@ function protectedMode(address: number): number[] {
 
 const loop = (code: readonly number[]) => [...code, 0xeb, 0x100 - code.length - 2];
 
+/** Sends back each byte of the serial port, plus 1. */
+const adding = [
+  ...[0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8], // mov dx, 0x3fd; in al, dx; test al, 1; jz 0
+  ...[0xba, 0xf8, 0x03, 0xec, 0xfe, 0xc0, 0xee, 0xeb, 0xef], // mov dl, 0xf8; in; inc al; out; jmp 0
+];
+
 /** Guests that run until they are ended. */
 const endless = {
   'spins with interrupts off': [0xfa, 0xeb, 0xfe],
@@ -68,11 +74,16 @@ describe.skipIf(!canKvm())('a guest on KVM', () => {
     for (const computer of computers.splice(0)) await computer.stop();
   });
 
-  async function boot(code: readonly number[]): Promise<ClientComputer> {
+  async function create(code: readonly number[]): Promise<ClientComputer> {
     const log = { log: () => undefined };
     const firmware = { bios: rom(code) };
     const computer = await createComputer([new MemoryDevice(1 << 20)], 64 << 20, { log, firmware, engine: 'kvm' });
     computers.push(computer);
+    return computer;
+  }
+
+  async function boot(code: readonly number[]): Promise<ClientComputer> {
+    const computer = await create(code);
     computer.bootFirmware();
     return computer;
   }
@@ -106,5 +117,24 @@ describe.skipIf(!canKvm())('a guest on KVM', () => {
     const computer = await boot(protectedMode(0xd0000000));
     expect(await computer.ended).toBe('failed');
     expect(computer.endDetail).toMatch(/internal error/);
+  });
+
+  it('that its firmware started continues from a snapshot, in the ROM and at the serial port', async () => {
+    const received: number[] = [];
+    const next = async (computer: ClientComputer, text: string) => {
+      const before = received.length;
+      await computer.sendSerial(Buffer.from(text));
+      while (received.length === before) await new Promise((resolve) => setTimeout(resolve, 1));
+    };
+    const first = await boot(adding);
+    first.onSerial((byte) => received.push(byte));
+    await next(first, 'a');
+    const snapshot = await first.save('key');
+    await first.stop();
+    const second = await create(adding);
+    second.onSerial((byte) => received.push(byte));
+    await second.restore(snapshot, 'key');
+    await next(second, 'x');
+    expect(Buffer.from(received).toString()).toBe('by');
   });
 });

@@ -31,7 +31,7 @@ import { KvmMemory } from './memory.node.js';
 import type { Rom } from './rom.node.js';
 import { SerialInput } from './serial-input.js';
 import { checkState, restoreMachine, saveMachine, type SavedMachine } from './snapshot/machine.node.js';
-import { stateVersion } from './snapshot/state.js';
+import { stateVersion } from './snapshot/state.node.js';
 import { closeSync } from 'node:fs';
 import { machineCalls } from '../../../linux/virtual-machine.node.js';
 import { openKvm, setInterruptInput, untilUninterrupted } from './system.node.js';

@@ -18,7 +18,7 @@ import type { KvmMemory } from '../memory.node.js';
 import type { Vcpu } from '../vcpu.node.js';
 import { bitmapSize, bytesOfPages, copyPages, putPages, usedPages } from './memory-image.js';
 import { counterOf, msrNumbers, restoreProcessor, saveProcessor, writeMsr } from './processor.node.js';
-import { damaged, decodeState, encodeState, type KvmState } from './state.js';
+import { damaged, decodeState, encodeState, type KvmState } from './state.node.js';
 
 /** The parts of a machine that a snapshot holds. */
 export interface SavedMachine {
