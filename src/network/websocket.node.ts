@@ -21,8 +21,14 @@ export const socketOptions = { perMessageDeflate: false, maxPayload: maxMessage 
  * An open socket of `ws` as a stream.
  * @param highWater if more bytes wait, `write` returns false; 0 if the caller reuses the memory of
  * what it wrote
+ * @param terminate closes the socket when the stream is destroyed
  */
-export function streamOfSocket(socket: WebSocket, peer: string, highWater?: number): ByteStream {
+export function streamOfSocket(
+  socket: WebSocket,
+  peer: string,
+  highWater?: number,
+  terminate = (): void => socket.terminate(),
+): ByteStream {
   socket.binaryType = 'fragments';
   return webSocketStream(socket as unknown as WebSocketLike, {
     peer,
@@ -35,7 +41,7 @@ export function streamOfSocket(socket: WebSocket, peer: string, highWater?: numb
     },
     pause: () => socket.pause(),
     resume: () => socket.resume(),
-    terminate: () => socket.terminate(),
+    terminate,
   });
 }
 

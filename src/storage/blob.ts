@@ -6,7 +6,7 @@
  * first such refusal on, every read fails.
  *
  * Not here: read-ahead, without which short reads are slow (block/filters/readahead.ts); writing
- * (picked-file.ts).
+ * (file-handle.ts).
  */
 import type { Buffers } from '../base/buffers.js';
 import { messageOf } from '../base/errors.js';

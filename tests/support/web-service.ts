@@ -40,6 +40,7 @@ export async function webService(...sources: readonly string[]): Promise<WebServ
     limits: {},
     metrics: undefined,
     web: undefined,
+    lentAccess: {},
     reconnectSeconds: 0,
     tls,
   });

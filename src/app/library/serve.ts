@@ -157,6 +157,7 @@ export async function serve(
         limits,
         metrics: undefined,
         web: undefined,
+        lentAccess: {},
         reconnectSeconds: options.reconnectSeconds ?? defaultReconnect,
         tls: {
           tls: tls.mode,

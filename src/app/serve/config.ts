@@ -37,7 +37,7 @@ const exportKeys = [
 export async function readSettings(path: string): Promise<ServeSettings> {
   const root = await readConfig(path);
   const limits = Object.keys(connectionLimits) as (keyof typeof connectionLimits)[];
-  const top = root.fields('listen', 'exports', ...limits, 'metrics', 'web', 'reconnect', 'tls');
+  const top = root.fields('listen', 'exports', ...limits, 'metrics', 'web', 'lent', 'reconnect', 'tls');
   const list = top.exports?.list('a list of exports');
   if (!list || list.length === 0)
     throw (top.exports ?? root).error('expected a list of at least one export under exports');
@@ -54,6 +54,7 @@ export async function readSettings(path: string): Promise<ServeSettings> {
     metrics: top.metrics?.text('HOST:PORT'),
     web: webOf(top.web),
     reconnectSeconds: top.reconnect?.number(0, 86_400) ?? defaultReconnect,
+    lentAccess: accessOf(top.lent?.fields('allow').allow),
     tls: tlsOf(top.tls),
   };
 }

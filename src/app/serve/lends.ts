@@ -9,8 +9,7 @@
 import { messageOf } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import type { Logger } from '../../base/log.js';
-import type { AccessRules } from '../../export/access.js';
-import type { Exports, Offered } from '../../export/exports.js';
+import type { ExportOptions, Exports, Offered } from '../../export/exports.js';
 import type { ByteStream } from '../../network/stream.js';
 import { CallInDialer } from '../../protocol/nbd/initiator/called-in.js';
 import { connectNbd, type NbdInitiator } from '../../protocol/nbd/initiator/initiator.js';
@@ -38,13 +37,17 @@ export interface Call {
   refuse(why: string): void;
 }
 
-export interface LendsOptions {
-  readonly exports: Exports;
-  readonly log: Logger;
+/** Settings that apply to new lent exports. */
+export interface LendSettings {
   /** How long requests wait for a tab that is gone, in seconds. */
   readonly reconnectSeconds: number;
-  /** Rules of access to lent exports. Default: every client may use them. */
-  readonly access?: AccessRules | undefined;
+  /** Options of the exports, such as who may use them. */
+  readonly exportOptions?: Pick<ExportOptions, 'access' | 'metered' | 'watch'>;
+}
+
+export interface LendsOptions extends LendSettings {
+  readonly exports: Exports;
+  readonly log: Logger;
   /** Most lent exports at once. Default 16. */
   readonly most?: number | undefined;
   /**
@@ -55,12 +58,17 @@ export interface LendsOptions {
 }
 
 export class Lends {
-  readonly #options: LendsOptions;
+  #options: LendsOptions;
   readonly #byName = new Map<string, Lend>();
   #closed = false;
 
   constructor(options: LendsOptions) {
     this.#options = options;
+  }
+
+  /** Sets the settings of exports that are lent from now on. */
+  change(settings: LendSettings): void {
+    this.#options = { ...this.#options, ...settings };
   }
 
   /** The names of the lent exports. */
@@ -169,7 +177,7 @@ class Lend {
 
   /** Makes the first connection and the export. Rejects with a FarbusError. */
   async open(): Promise<void> {
-    const { exports, log, reconnectSeconds, access } = this.#options;
+    const { exports, log, reconnectSeconds, exportOptions } = this.#options;
     const { peer } = this.#call.stream;
     try {
       this.#accept(this.#call);
@@ -181,13 +189,8 @@ class Lend {
         onOther: (why) => this.#refuseLatest(why),
       });
       const description = "lent by a browser's tab";
-      this.#offered = exports.add({
-        name: this.#name,
-        device: this.#device,
-        description,
-        access,
-        state: memoryOfProcess(),
-      });
+      const own = { name: this.#name, device: this.#device, description, state: memoryOfProcess() };
+      this.#offered = exports.add({ ...exportOptions, ...own });
     } catch (error) {
       await this.#device?.close();
       this.end();

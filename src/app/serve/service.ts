@@ -23,8 +23,9 @@ import type { Work } from '../../base/work.js';
 import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
 import { sharedMemory } from '../../protocol/nbd/spec.js';
 import { memoryOf } from '../unflushed.js';
+import { Lends } from './lends.js';
 import { parseListen } from './listen.js';
-import type { ExportSettings, ServeSettings } from './settings.js';
+import { defaultReconnect, type ExportSettings, type ServeSettings } from './settings.js';
 import { openExport, openSource } from '../sources.js';
 import { parseSource } from '../source-text.js';
 import { openTls } from './tls.js';
@@ -50,6 +51,8 @@ const defaultListen = 'nbd://127.0.0.1:10809';
 export class ServeService {
   readonly server: Server;
   readonly started = Date.now();
+  /** Exports whose disks browsers' tabs lend. */
+  readonly lends: Lends;
   readonly #context: ServeContext;
   /** Listeners by the text of their setting. */
   readonly #places = new Map<string, Place>();
@@ -65,6 +68,8 @@ export class ServeService {
     this.#context = context;
     this.server = new Server(new Exports(context.bootId), context.log);
     this.server.steps = context.steps;
+    const { exports } = this.server;
+    this.lends = new Lends({ exports, log: context.log, reconnectSeconds: defaultReconnect });
   }
 
   /** Adds an export with a device that is open already. Call it before {@link start}. */
@@ -252,6 +257,7 @@ export class ServeService {
 
   /** Stops listening and waits for requests in flight. */
   stop(): Promise<void> {
+    this.lends.close();
     this.#metrics?.closeAllConnections();
     this.#metrics?.close();
     const adapters: Adapter[] = [this.server, ...this.#aoe.values()];
@@ -263,8 +269,10 @@ export class ServeService {
     return [defaultListen];
   }
 
-  #setLimits({ limits }: ServeSettings): void {
+  #setLimits({ limits, lentAccess: access, reconnectSeconds, metrics }: ServeSettings): void {
     this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
+    const exportOptions = { access, metered: metrics !== undefined, watch: this.#context.watch };
+    this.lends.change({ reconnectSeconds, exportOptions });
   }
 
   async #open(

@@ -37,6 +37,8 @@ export interface ServeSettings {
   /** Address of the web server, HOST:PORT or PORT, and origins of other pages that may use it. */
   readonly web: { readonly at: string; readonly origins: readonly string[] } | undefined;
   readonly reconnectSeconds: number;
+  /** Rules of access to exports that browsers lend. */
+  readonly lentAccess: AccessRules;
   /** TLS options of the command line. */
   readonly tls: TlsValues;
 }

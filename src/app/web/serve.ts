@@ -20,6 +20,7 @@ import { isLoopback, parseOrigin, parseWeb } from './address.js';
 import { computerRoutes } from './computers.js';
 import { eventRoutes } from './events.js';
 import { exportRoutes } from './exports.js';
+import { lendRoute } from './lend.js';
 import type { ServeService } from '../serve/service.js';
 
 /** Where the build puts the page. */
@@ -74,7 +75,7 @@ export async function startWeb(options: WebOptions): Promise<Web> {
     rules: { names: namesOf(host, tls), origins: new Set(origins.map(parseOrigin)) } satisfies HostRules,
     page: new Page(pageFolder),
     routes: [
-      ...(service ? exportRoutes(service, name) : []),
+      ...(service ? [...exportRoutes(service, name), lendRoute(service)] : []),
       ...eventRoutes(exports, watch),
       ...computerRoutes(env, (asked) => addressOf(service, asked)),
       ...routes,

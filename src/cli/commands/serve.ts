@@ -109,6 +109,7 @@ async function settingsOf(values: ServeValues, sources: readonly string[]): Prom
     metrics,
     web: webOf(values),
     reconnectSeconds: reconnect === undefined ? defaultReconnect : numberOption('reconnect', reconnect, 0, 86_400),
+    lentAccess: { networks: allow.length > 0 ? allow : undefined },
     tls: values,
   };
   const { 'read-only': readOnly = false, ...filters } = filtersOf(values);
@@ -133,6 +134,7 @@ async function settingsOf(values: ServeValues, sources: readonly string[]): Prom
   const tls = tlsNames.some((name) => values[name] !== undefined && values[name] !== false);
   return {
     ...settings,
+    lentAccess: settings.lentAccess,
     tls: tls ? given.tls : settings.tls,
     listen: [...settings.listen, ...listen],
     limits: { ...settings.limits, ...given.limits },

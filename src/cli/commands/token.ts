@@ -9,7 +9,15 @@ import type { Given, Options } from '../table.js';
 import type { CliIo } from '../ui/io.js';
 
 const options = {
-  write: { about: 'the token may write the exports; without it, it only reads' },
+  write: {
+    brief: 'the token may write the exports, not only read',
+    about: 'the token may write the exports; without it, it only reads',
+  },
+  lend: {
+    brief: 'the token only lends, by these names or any',
+    about:
+      'the token may lend files of a browser as exports of these names, or of any name without EXPORT, and nothing else',
+  },
   expires: { value: 'TIME', default: '30d', about: 'how long it is valid: 30m, 12h, 7d; or never' },
   list: { about: 'list the tokens of exports' },
   revoke: {
@@ -23,7 +31,13 @@ const options = {
 export const command = defineCommand({
   name: 'token',
   summary: 'make, list and revoke tokens for farbus serve --web',
-  usage: ['EXPORT... [--write] [--expires TIME] [--json]', '--list [--json]', '--revoke ID', '--console'],
+  usage: [
+    'EXPORT... [--write] [--expires TIME] [--json]',
+    '[EXPORT...] --lend [--expires TIME] [--json]',
+    '--list [--json]',
+    '--revoke ID',
+    '--console',
+  ],
   about: `
     A token lets a client use exports of farbus serve --web: a browser, or a source nbd+ws://HOST:PORT/EXPORT. It is for
     the exports of these names on every web server of this user, and is printed once: only its hash is kept. A running
@@ -35,6 +49,7 @@ export const command = defineCommand({
   examples: [
     'farbus token disk.img > disk.token',
     'farbus token system data --write --expires 12h',
+    'farbus token --lend boot.iso',
     'farbus token --list',
     'farbus token --revoke 1a2b3c4d',
   ],
@@ -47,10 +62,12 @@ export const command = defineCommand({
 const mostSeconds = 10 * 366 * 86_400;
 
 async function run({ values, operands, given }: Given<typeof options>, io: CliIo): Promise<number> {
-  const { write, expires, list, revoke, console: showConsole, json } = values;
-  const actions = [operands.length > 0, list, revoke !== undefined, showConsole].filter(Boolean).length;
+  const { write, lend, expires, list, revoke, console: showConsole, json } = values;
+  const makes = operands.length > 0 || lend;
+  const actions = [makes, list, revoke !== undefined, showConsole].filter(Boolean).length;
   if (actions !== 1) throw usageError('give the EXPORTs of a new token, or one of --list, --revoke ID and --console');
-  if (operands.length === 0 && (write || given.has('expires'))) {
+  if (write && lend) throw usageError('--write and --lend are for different tokens: make two');
+  if (!makes && (write || given.has('expires'))) {
     throw usageError('--write and --expires are for a new token: name its EXPORTs');
   }
   const seconds = expires === 'never' ? undefined : parseDuration(expires);
@@ -69,14 +86,15 @@ async function run({ values, operands, given }: Given<typeof options>, io: CliIo
   } else {
     const wrong = operands.find((name) => name === '' || name.includes(';token='));
     if (wrong !== undefined) throw new FarbusError(`${JSON.stringify(wrong)} is no name of an export`);
-    const { token, entry } = await tokens.make(operands, write, seconds);
+    const { token, entry } = await tokens.make(operands, write, seconds, lend);
     io.stdout.write(json ? jsonLine({ token, ...entry }) : `${token}\n`);
   }
   return exitStatus.done;
 }
 
-function lineOf({ id, exports, write, expires }: TokenEntry): string {
+function lineOf({ id, exports, write, lend, expires }: TokenEntry): string {
   const over = expires !== undefined && Date.parse(expires) <= Date.now();
   const end = expires === undefined ? 'never expires' : `${over ? 'expired' : 'expires'} ${expires.slice(0, 16)}Z`;
-  return visible(`${id}  ${write ? 'read and write' : 'read'}  ${end}  ${exports.join(' ')}`);
+  const names = exports.length === 0 ? 'any name' : exports.join(' ');
+  return visible(`${id}  ${lend ? 'lend' : write ? 'read and write' : 'read'}  ${end}  ${names}`);
 }

@@ -33,8 +33,20 @@ export function messageSocket(socket: WebSocket): MessageSocket {
 
 /** A WebSocket as a stream of bytes. */
 export function socketConnection(socket: WebSocket, peer: string): StreamConnection {
-  // The high-water mark is 0, because a server reuses the memory of what it has written.
-  return { stream: streamOfSocket(socket, peer, 0), close: (code, reason) => closeSocket(socket, code, reason) };
+  let closing = false;
+  // The client gets the code and the reason even if the stream is destroyed meanwhile.
+  const terminate = (): void => {
+    if (!closing) socket.terminate();
+  };
+  return {
+    // The high-water mark is 0, because a server reuses the memory of what it has written.
+    stream: streamOfSocket(socket, peer, 0, terminate),
+    close: (code, reason) => {
+      closing = true;
+      closeSocket(socket, code, reason);
+    },
+    onClose: (listener) => void socket.once('close', listener),
+  };
 }
 
 /**

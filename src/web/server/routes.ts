@@ -14,6 +14,8 @@ export interface CallerRights {
   readonly id: string;
   readonly control: boolean;
   to(exportName: string): 'read' | 'write' | undefined;
+  /** True if it may lend a disk under that name. */
+  lends(exportName: string): boolean;
 }
 
 /** A request that has passed the checks of host, origin and token. */
@@ -46,8 +48,10 @@ export interface MessageSocket {
 interface Path {
   /** "/api/exports/:name/eject": one part may be `:name`. */
   readonly path: string;
-  /** `token`: any valid token; `control`: the console token. */
-  readonly right: 'token' | 'control';
+  /** `token`: any valid token; `control`: the console token; `lend`: one that may lend `:name`. */
+  readonly right: 'token' | 'control' | 'lend';
+  /** True if the only subprotocol that a WebSocket offers may be the bare token, as by OpenBMC. */
+  readonly bareToken?: true;
 }
 
 /** Opens a connection. Throws a {@link WebFailure} to refuse it before it is accepted. */
@@ -74,6 +78,8 @@ export interface StreamConnection {
   readonly stream: ByteStream;
   /** Ends it. A WebSocket tells the client the code and the reason (at most 123 bytes). */
   close(code: number, reason: string): void;
+  /** Calls the listener with the code when a WebSocket is closed. Absent for other connections. */
+  onClose?(listener: (code: number) => void): void;
 }
 
 /** An error with a status of HTTP. */

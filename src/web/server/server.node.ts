@@ -212,7 +212,7 @@ export class WebServer {
     signal: AbortSignal,
   ): { call: Call; rights: Rights; hash: Buffer } {
     const { tokens, tls } = this.#options;
-    const token = tokenOf(request);
+    const token = tokenOf(request, route);
     const rights = token === undefined ? undefined : tokens.find(token);
     if (!rights || token === undefined) {
       this.#log.log('warn', 'token', `${peer}: ${token === undefined ? 'no token' : 'a wrong or expired token'}`);
@@ -220,7 +220,8 @@ export class WebServer {
     }
     const admitted = this.#admitted.get(peer);
     if (admitted) this.#admission.entered(admitted);
-    if (route.right === 'control' && !rights.control) throw new WebFailure(403, 'the token has no right to this');
+    const may = { token: true, control: rights.control, lend: rights.lends(name) };
+    if (!may[route.right]) throw new WebFailure(403, 'the token has no right to this');
     const certificate = tls?.ca === undefined ? undefined : (request.socket as TLSSocket).getPeerCertificate();
     const tlsNames = certificate ? namesOf(certificate) : [];
     return {
@@ -247,7 +248,8 @@ export class WebServer {
     const { call, rights, hash } = this.#call(request, match, checked, gone.signal);
     if (route.kind !== 'stream' && route.kind !== 'messages') return;
     const protocols = offeredProtocols(request.headers['sec-websocket-protocol']);
-    if (!bare && protocols.length > 0 && !protocols.includes(route.protocol)) {
+    const plain = protocols.length === 0 || (route.bareToken && protocols.length === 1);
+    if (!bare && !plain && !protocols.includes(route.protocol)) {
       throw new WebFailure(400, `the subprotocol of this address is ${route.protocol}`);
     }
     const enter = <T extends { close(code: number, reason: string): void }>(
@@ -288,10 +290,12 @@ function chosen(offered: Set<string>): string | false {
   return [...offered].find((one) => !one.startsWith(tokenSubprotocol)) ?? false;
 }
 
-function tokenOf({ headers }: IncomingMessage): string | undefined {
+function tokenOf({ headers }: IncomingMessage, { bareToken }: Route): string | undefined {
   const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1];
   if (bearer !== undefined) return bearer;
-  const protocol = offeredProtocols(headers['sec-websocket-protocol']).find((one) => one.startsWith(tokenSubprotocol));
+  const protocols = offeredProtocols(headers['sec-websocket-protocol']);
+  const protocol = protocols.find((one) => one.startsWith(tokenSubprotocol));
+  if (protocol === undefined && bareToken && protocols.length === 1) return protocols[0];
   return protocol?.slice(tokenSubprotocol.length);
 }
 

@@ -33,6 +33,8 @@ export interface TokenEntry {
   /** The exports that it may use. */
   readonly exports: readonly string[];
   readonly write: boolean;
+  /** If true, it may lend a disk under these names, or under any if there are none, and no more. */
+  readonly lend?: boolean;
   /** Times in ISO 8601. Without `expires` it never expires. */
   readonly made: string;
   readonly expires?: string;
@@ -51,9 +53,11 @@ export interface Rights {
   readonly control: boolean;
   /** The right to an export; undefined if there is none. */
   to(exportName: string): 'read' | 'write' | undefined;
+  /** True if it may lend a disk under that name. */
+  lends(exportName: string): boolean;
 }
 
-const everything: Rights = { id: consoleId, control: true, to: () => 'write' };
+const everything: Rights = { id: consoleId, control: true, to: () => 'write', lends: () => true };
 
 /** The folder of tokens. It may not exist. */
 export function tokenFolder(env: NodeJS.ProcessEnv): string {
@@ -121,7 +125,12 @@ export class Tokens {
   }
 
   /** Makes a token of exports. Rejects with a FarbusError if there are too many. */
-  async make(exports: readonly string[], write: boolean, seconds: number | undefined): Promise<TokenMade> {
+  async make(
+    exports: readonly string[],
+    write: boolean,
+    seconds: number | undefined,
+    lend = false,
+  ): Promise<TokenMade> {
     await this.#sweep();
     if (this.list().length >= mostTokens) throw new FarbusError(`there are ${mostTokens} tokens: revoke some first`);
     const token = newToken();
@@ -129,6 +138,7 @@ export class Tokens {
       id: randomBytes(4).toString('hex'),
       exports,
       write,
+      ...(lend && { lend }),
       made: new Date().toISOString(),
       ...(seconds !== undefined && { expires: new Date(Date.now() + seconds * 1000).toISOString() }),
     };
@@ -140,9 +150,7 @@ export class Tokens {
   /** The tokens of exports, the oldest first, with expired ones. */
   list(): TokenEntry[] {
     const all = readdirSync(this.#folder).flatMap((name) => this.#stored(name) ?? []);
-    return all
-      .sort((a, b) => (a.made < b.made ? -1 : 1))
-      .map(({ id, exports, write, made, expires }) => ({ id, exports, write, made, ...(expires && { expires }) }));
+    return all.sort((a, b) => (a.made < b.made ? -1 : 1)).map(({ version: _version, hash: _hash, ...entry }) => entry);
   }
 
   /** Revokes a token; the console token is replaced by a new one. Rejects with a FarbusError. */
@@ -196,13 +204,15 @@ export class Tokens {
     const text = textOf(join(this.#folder, name));
     if (text === undefined) return undefined;
     try {
-      const { version, id, exports, write, made, expires, hash } = JSON.parse(text) as Partial<StoredToken>;
+      const { version, id, exports, write, lend, made, expires, hash } = JSON.parse(text) as Partial<StoredToken>;
       if (version !== 1 || id === undefined || !idPattern.test(id) || name !== `${id}.json`) return undefined;
       if (typeof hash !== 'string' || !/^[0-9a-f]{64}$/.test(hash) || typeof made !== 'string') return undefined;
       if (!Array.isArray(exports) || typeof write !== 'boolean') return undefined;
+      if (lend !== undefined && typeof lend !== 'boolean') return undefined;
       // An unreadable end must not make it last for ever.
       if (expires !== undefined && Number.isNaN(Date.parse(expires))) return undefined;
-      return { version, id, exports: exports.map(String), write, made, hash, ...(expires && { expires }) };
+      const optional = { ...(lend && { lend }), ...(expires && { expires }) };
+      return { version, id, exports: exports.map(String), write, ...optional, made, hash };
     } catch {
       return undefined;
     }
@@ -225,13 +235,15 @@ function newToken(): string {
 
 function knownOf(stored: StoredToken | undefined): Known[] {
   if (!stored) return [];
-  const { id, hash, write, expires } = stored;
+  const { id, hash, write, lend = false, expires } = stored;
   const names = new Set(stored.exports);
-  const to = (name: string): 'read' | 'write' | undefined => (names.has(name) ? (write ? 'write' : 'read') : undefined);
+  const to = (name: string): 'read' | 'write' | undefined =>
+    names.has(name) && !lend ? (write ? 'write' : 'read') : undefined;
+  const lends = (name: string): boolean => lend && (names.size === 0 || names.has(name));
   return [
     {
       hash: Buffer.from(hash, 'hex'),
-      rights: { id, control: false, to },
+      rights: { id, control: false, to, lends },
       expires: expires === undefined ? Infinity : Date.parse(expires),
     },
   ];

@@ -317,15 +317,19 @@ export class Session {
   async #reconnect(old: Connection): Promise<boolean> {
     // Close the old connection on our side before a new one is made.
     old.destroy();
-    const accept = async (one: Connection): Promise<string | undefined> =>
-      this.#export.breach(one.negotiated) ?? (await this.#otherDisk(one));
+    const { onOther } = this.#options;
+    const accept = async (one: Connection): Promise<string | undefined> => {
+      const why = this.#export.breach(one.negotiated) ?? (await this.#otherDisk(one));
+      // Before the connection is closed: the caller may tell its peer the reason.
+      if (why !== undefined) onOther?.(why);
+      return why;
+    };
     try {
       this.#resume(await this.#route.again(this.#writes, accept, this.#reconnection.stop));
       return true;
     } catch (error) {
       if (!(error instanceof ExportChanged)) throw error;
-      this.#options.onOther?.(error.why);
-      if (this.#options.onOther) throw error;
+      if (onOther) throw error;
       this.#reconnection.fail(new BlockError('io', error.message));
       return false;
     }

@@ -1,0 +1,177 @@
+/**
+ * A file that a user picks in Chromium is an export of `farbus serve --web`, for as long as the tab
+ * is open, and waits for the tab if it is closed.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import type { BrowserContext } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { openBrowser } from '../support/chromium.js';
+import { until } from '../support/event-loop.js';
+import { LendPages, lendIn, stateOf, stopIn, untilState, type LendTo } from '../support/lend-page.js';
+import { ReadOnlyTab } from '../support/read-only-tab.js';
+import { tempImage, tempPath } from '../support/temp.js';
+import { execute, farbus, startFarbus, type Started } from '../interop/farbus.js';
+
+const MiB = 1 << 20;
+/** Files have a date in the past: a page does not take a file that has just been changed. */
+const date = 1_700_000_000;
+
+function oldImage(content: Uint8Array | number, name?: string): string {
+  const path = tempImage(content, name);
+  utimesSync(path, date, date);
+  return path;
+}
+
+let browser: BrowserContext;
+let pages: LendPages;
+let server: Started;
+let nbd: string;
+let to: Omit<LendTo, 'name'>;
+
+beforeAll(async () => {
+  pages = await LendPages.start();
+  const own = ['--listen', 'nbd://127.0.0.1:0', '--web', '0', '--web-origin', pages.origin];
+  server = startFarbus('serve', ...own, '--reconnect', '120', `system=${tempImage(MiB)}`);
+  const [printed] = await server.printed(/nbd:\S+\/system\n(?:.*\n)*http:\S+\n/);
+  nbd = /nbd:\S+\//.exec(printed)![0];
+  const page = new URL(/http:\S+/.exec(printed)![0]);
+  to = { server: page.origin, token: page.hash.slice('#token='.length) };
+  browser = await openBrowser();
+});
+
+afterAll(async () => {
+  await browser.close();
+  pages.close();
+  server.child.kill('SIGTERM');
+  expect((await server.ended).code).toBe(0);
+});
+
+/** Lends a file in a new tab, and waits until the server has it. */
+async function lent(file: string, name: string) {
+  const page = await pages.open(browser);
+  await lendIn(page, file, { ...to, name });
+  await untilState(page, 'lent');
+  return page;
+}
+
+describe('a picked file', () => {
+  test('is read by nbdcopy, and by nbdinfo, under a name with odd characters', async () => {
+    const content = randomBytes(5 * MiB + 7);
+    const name = 'CD «1» 100 %.iso';
+    const page = await lent(oldImage(content), name);
+    const uri = nbd + encodeURIComponent(name);
+    const copy = tempPath('copy.img');
+    expect(await execute('nbdcopy', [uri, copy])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(copy).equals(content)).toBe(true);
+    const info = JSON.parse((await execute('nbdinfo', ['--json', uri])).stdout) as { exports: object[] };
+    expect(info.exports[0]).toMatchObject({ 'export-size': content.length, is_read_only: true });
+    await until(async () => ((await page.evaluate('globalThis.use?.bytesRead ?? 0')) as number) >= content.length);
+    await stopIn(page);
+    expect(await stateOf(page)).toEqual(['stopped', 'it is no longer lent']);
+    expect((await farbus('info', uri)).stderr).toContain('the server has no export');
+    await page.close();
+  });
+
+  test('tabs that are closed and opened during reads cost the readers no error', async () => {
+    const content = randomBytes(16 * MiB);
+    const file = oldImage(content);
+    let page = await lent(file, 'cd');
+    let over = false;
+    const loop = (async () => {
+      const results = [];
+      do results.push(await execute('nbdcopy', ['--request-size=65536', `${nbd}cd`, tempPath('copy.img')]));
+      while (!over);
+      return results;
+    })();
+    for (let round = 0; round < 3; round++) {
+      await page.close();
+      page = await lent(file, 'cd');
+    }
+    over = true;
+    for (const result of await loop) expect(result).toMatchObject({ code: 0, stderr: '' });
+    const copy = tempPath('copy.img');
+    expect(await execute('nbdcopy', [`${nbd}cd`, copy])).toMatchObject({ code: 0 });
+    expect(readFileSync(copy).equals(content)).toBe(true);
+    await stopIn(page);
+    await page.close();
+  });
+
+  test('that changes while it is lent is refused from then on, and is no longer the same', async () => {
+    const file = oldImage(randomBytes(40 * MiB));
+    const page = await lent(file, 'changing');
+    writeFileSync(file, randomBytes(40 * MiB));
+    const { code, stderr } = await execute('nbdcopy', [`${nbd}changing`, tempPath('copy.img')]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('Input/output error')]);
+    await page.close();
+    const again = await pages.open(browser);
+    utimesSync(file, date + 10, date + 10);
+    await lendIn(again, file, { ...to, name: 'changing' });
+    expect(await untilState(again, 'refused')).toMatch(/^not the file that was lent under this name, or changed since/);
+    await again.close();
+  });
+
+  test('of a second tab is refused while the first one lends under the name', async () => {
+    const file = oldImage(randomBytes(MiB));
+    const first = await lent(file, 'shared');
+    const second = await pages.open(browser);
+    await lendIn(second, file, { ...to, name: 'shared' });
+    expect(await untilState(second, 'refused')).toBe(
+      'another tab lends under this name: close it first, or choose another name',
+    );
+    expect(await stateOf(first)).toMatchObject(['lent', expect.anything()]);
+    await lendIn(second, file, { ...to, name: 'system' });
+    expect(await untilState(second, 'refused')).toContain('there is an export with this name already');
+    await stopIn(first);
+    await first.close();
+    await second.close();
+  });
+});
+
+describe('a token that may lend', () => {
+  test('lends under its names only, and reads nothing', async () => {
+    const token = (await farbus('token', 'mine.iso', '--lend')).stdout.trim();
+    const page = await pages.open(browser);
+    const file = oldImage(randomBytes(MiB));
+    await lendIn(page, file, { ...to, token, name: 'other.iso' });
+    expect(await untilState(page, 'refused')).toContain('check the address and the token');
+    await lendIn(page, file, { ...to, token, name: 'mine.iso' });
+    await untilState(page, 'lent');
+    const headers = { authorization: `Bearer ${token}` };
+    expect(await (await fetch(`${to.server}/api/exports`, { headers })).json()).toMatchObject({ exports: [] });
+    const web = to.server.replace('http:', 'nbd+ws:');
+    for (const name of ['system', 'mine.iso', '']) {
+      expect((await farbus('info', `${web}/${name}?token=${token}`)).stderr).toContain('there is no such export');
+    }
+    expect((await fetch(`${to.server}/api/computers`, { headers })).status).toBe(403);
+    const list = (await farbus('token', '--list')).stdout;
+    expect(list).toMatch(/^[0-9a-f]{8} {2}lend {2}expires .* {2}mine\.iso$/m);
+    await farbus('token', '--revoke', list.slice(0, 8));
+    await untilState(page, 'away');
+    await page.close();
+  });
+});
+
+describe('a foreign page', () => {
+  test('in the dialect of OpenBMC, with the bare token as its subprotocol, lends its file', async () => {
+    const content = randomBytes(3 * MiB);
+    const token = (await farbus('token', '--lend')).stdout.trim();
+    const socket = new WebSocket(`${to.server.replace('http:', 'ws:')}/lend/foreign`, [token], {
+      origin: pages.origin,
+    });
+    socket.on('open', () => {
+      const tab = new ReadOnlyTab(
+        content,
+        (message) => socket.send(message),
+        () => socket.close(),
+      );
+      socket.on('message', (message: Buffer) => tab.receive(message));
+    });
+    await until(async () => (await farbus('info', `${nbd}foreign`)).code === 0);
+    const copy = tempPath('copy.img');
+    expect(await execute('nbdcopy', [`${nbd}foreign`, copy])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(copy).equals(content)).toBe(true);
+    socket.terminate();
+  });
+});

@@ -1,0 +1,110 @@
+/**
+ * A page of one's own that lends a picked file, with the modules of dist/ as they are (no bundler),
+ * and what a test does in it.
+ */
+import { readFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { BrowserContext, Page } from 'playwright-core';
+
+const dist = fileURLToPath(new URL('../../dist', import.meta.url));
+
+const html = `<!doctype html><title>Lend</title><input type="file" id="file">
+<script type="module">
+  import { lend } from '/dist/web/lend/lend.js';
+  import { pickedDisk } from '/dist/web/lend/picked.js';
+  globalThis.states = [];
+  globalThis.start = async (options) => {
+    const disk = await pickedDisk(document.querySelector('#file').files[0]);
+    const onState = (state, detail) => states.push([state, detail]);
+    globalThis.lending = lend(disk, { ...options, onState, onUse: (use) => (globalThis.use = use) });
+  };
+  globalThis.ready = true;
+</script>`;
+
+/** Serves the page and the modules. */
+export class LendPages {
+  readonly #http: Server;
+
+  private constructor(http: Server) {
+    this.#http = http;
+  }
+
+  static async start(): Promise<LendPages> {
+    const http = createServer((request, response) => {
+      const { pathname } = new URL(request.url!, 'http://localhost');
+      if (!pathname.startsWith('/dist/')) {
+        response.setHeader('Content-Type', 'text/html');
+        return response.end(html);
+      }
+      readFile(join(dist, normalize(pathname.slice('/dist'.length)))).then(
+        (bytes) => {
+          response.setHeader('Content-Type', 'text/javascript');
+          response.end(bytes);
+        },
+        () => response.writeHead(404).end(),
+      );
+    });
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    return new LendPages(http);
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
+  }
+
+  async open(browser: BrowserContext): Promise<Page> {
+    const page = await browser.newPage();
+    await page.goto(`${this.origin}/`);
+    await page.waitForFunction(() => (globalThis as { ready?: boolean }).ready);
+    return page;
+  }
+
+  close(): void {
+    this.#http.closeAllConnections();
+    this.#http.close();
+  }
+}
+
+/** The server to which a page lends, with the console token or one for lending. */
+export interface LendTo {
+  readonly server: string;
+  readonly token: string;
+  readonly name: string;
+}
+
+/** Globals of the page. */
+interface LendWindow {
+  states: [state: string, detail: string][];
+  start(options: LendTo): Promise<void>;
+  lending: { stop(): Promise<void> };
+}
+
+/** Picks a file as a user does, and lends it. Rejects if the page does not take it. */
+export async function lendIn(page: Page, file: string, to: LendTo): Promise<void> {
+  await page.setInputFiles('#file', file);
+  await page.evaluate((options) => (globalThis as unknown as LendWindow).start(options), to);
+}
+
+/** The latest state of the lending and its sentence. */
+export async function stateOf(page: Page): Promise<readonly [state: string, detail: string]> {
+  const states = await page.evaluate(() => (globalThis as unknown as LendWindow).states);
+  return states.at(-1) ?? ['', ''];
+}
+
+/** Waits until the page reports the state, and returns its sentence. */
+export async function untilState(page: Page, wanted: string): Promise<string> {
+  const now = (): Promise<[string, string][]> => page.evaluate(() => (globalThis as unknown as LendWindow).states);
+  await page
+    .waitForFunction((state) => (globalThis as unknown as LendWindow).states.at(-1)?.[0] === state, wanted)
+    .catch(async () => {
+      throw new Error(`the page does not come to ${wanted}: ${JSON.stringify(await now())}`);
+    });
+  return (await now()).at(-1)![1];
+}
+
+export function stopIn(page: Page): Promise<void> {
+  return page.evaluate(() => (globalThis as unknown as LendWindow).lending.stop());
+}
