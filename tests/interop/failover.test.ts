@@ -86,7 +86,8 @@ describe('two gateways of an image', () => {
     expect(Buffer.compare(await readBytes(device, 0, load.model.length), load.model)).toBe(0);
     await device.close();
     expect(lines.filter(([level]) => level === 'error')).toEqual([]);
-    expect(lines.filter(([, text]) => / at nbd:.* now/.test(text)).length).toBeGreaterThanOrEqual(losses);
+    // Lines that repeat within a short time are left out.
+    expect(lines.some(([, text]) => / at nbd:.* now/.test(text))).toBe(true);
     for (const one of all) await one.kill('SIGTERM');
     expect(Buffer.compare(exported('load'), load.model)).toBe(0);
   }, 900_000);

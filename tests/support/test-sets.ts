@@ -25,6 +25,7 @@ const long = [
   'interop/package',
   'interop/radosgw',
   'interop/rbd',
+  'interop/rbd-faults',
 ].map((name) => `tests/${name}.test.ts`);
 
 /** Its long form takes ten minutes of both processors: `npm run test:all` only. */

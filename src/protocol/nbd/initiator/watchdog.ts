@@ -27,8 +27,8 @@ export interface WatchdogHost {
 /**
  * Number of ticks without a sign of life until a probe is sent, and until the server is given up.
  */
-const probeTicks = 2;
-const deadTicks = 4;
+const probeTicks = 4;
+const deadTicks = 8;
 /** A single request may take this many times longer than the permitted silence. */
 const ageFactor = 10;
 /**
