@@ -90,10 +90,10 @@ const exportLayers = [
 const webLayers = [
   {
     name: 'flow-web-page',
-    comment: 'The console page runs in a browser: it imports only base of the rest',
+    comment: 'The console page runs in a browser: it imports only base, browser, machine, storage, web/lend',
     severity: 'error',
     from: { path: '^src/web/page/' },
-    to: { path: '^src/', pathNot: '^src/(base|web/page)/' },
+    to: { path: '^src/', pathNot: '^src/(base|browser|machine|storage|web/lend|web/page)/' },
   },
   {
     name: 'only-the-page-imports-the-page',

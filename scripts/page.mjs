@@ -23,6 +23,7 @@ export async function buildPage(outDir = join(root, 'dist/web/page')) {
       // The Content-Security-Policy permits no data: scripts, and a file of its own is cached.
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },
+      rolldownOptions: { checks: { pluginTimings: false } },
     },
   });
 }

@@ -3,6 +3,7 @@ import type { ComponentType } from 'preact';
 import { Computers } from './computers/computers.js';
 import { Devices } from './devices/devices.js';
 import { Flow } from './flow/flow.js';
+import { Lend } from './lend/lend-section.js';
 import type { IconName } from './parts/icons.js';
 
 export interface Section {
@@ -21,4 +22,5 @@ export const sections: readonly Section[] = [
   { name: 'devices', title: 'Devices', short: 'Devices', icon: 'devices', Content: Devices },
   { name: 'computers', title: 'Computers', short: 'Computers', icon: 'computers', Content: Computers },
   { name: 'flow', title: 'The flow', short: 'Flow', icon: 'flow', Content: Flow },
+  { name: 'lend', title: 'Lend a file', short: 'Lend', icon: 'lend', Content: Lend, control: true },
 ];

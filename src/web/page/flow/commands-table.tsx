@@ -110,7 +110,7 @@ export function CommandsTable({ commands, filter, onFilter, held, onHold }: Tabl
                 <th scope="col" class="number extra">
                   From byte
                 </th>
-                <th scope="col" class="number">
+                <th scope="col" class="number extra">
                   Length
                 </th>
                 <th scope="col" class="number">
@@ -171,7 +171,7 @@ function Row({ one, whole, held, onHold }: RowProps): JSX.Element {
       <td class="extra">{one.disk}</td>
       <td class="extra">{one.client}</td>
       <td class="number extra">{one.offset === undefined ? '' : one.offset.toLocaleString('en')}</td>
-      <td class="number">{one.length === 0 ? '' : formatBytes(one.length)}</td>
+      <td class="number extra">{one.length === 0 ? '' : formatBytes(one.length)}</td>
       <td class="number">{one.parts.disk === undefined ? '' : formatMs(one.parts.disk)}</td>
       {whole && <td class="number extra">{one.ms === undefined ? '' : formatMs(one.ms)}</td>}
       <td>

@@ -1,6 +1,6 @@
 /** The section "The flow": the way of a command from a driver to a far disk, and a list. */
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { formatMs } from '../../../base/format.js';
 import { useStore } from '../base/store.js';
 import { useMedia } from '../base/media.js';
@@ -16,6 +16,11 @@ export function Flow(): JSX.Element {
   const [filter, setFilter] = useState(noFilter);
   const [heldKey, hold] = useState<string | undefined>(undefined);
   const commands = useStore(commandLog);
+  const picture = useRef<HTMLElement>(null);
+  const show = (key: string | undefined): void => {
+    hold(key);
+    if (key !== undefined) picture.current?.scrollIntoView({ block: 'nearest' });
+  };
   const narrow = useMedia('(max-width: 760px)');
   const held = commands.find(({ key }) => key === heldKey);
   const { command: played, lit } = usePlayer(held ?? commands[0]);
@@ -30,7 +35,7 @@ export function Flow(): JSX.Element {
           system is changed: Farbus works beneath them.
         </p>
       </header>
-      <section class="panel" aria-labelledby="way">
+      <section class="panel" aria-labelledby="way" ref={picture}>
         <div class="panel-head">
           <h2 id="way">The way of a command</h2>
           {command && <Shown command={command} held={held !== undefined} onFollow={() => hold(undefined)} />}
@@ -47,7 +52,7 @@ export function Flow(): JSX.Element {
         )}
         <Story kind={kindOf(command)} lit={lit} />
       </section>
-      <CommandsTable commands={commands} filter={filter} onFilter={setFilter} held={held?.key} onHold={hold} />
+      <CommandsTable commands={commands} filter={filter} onFilter={setFilter} held={held?.key} onHold={show} />
     </div>
   );
 }
