@@ -15,6 +15,7 @@ const long = [
   'boot/bare-system',
   'boot/diskless',
   'boot/exchange',
+  'boot/kvm-long',
   'boot/late-answers',
   'boot/mach',
   'boot/matrix',
@@ -28,8 +29,8 @@ const long = [
   'interop/rbd-faults',
 ].map((name) => `tests/${name}.test.ts`);
 
-/** Its long form takes ten minutes of both processors: `npm run test:all` only. */
-const longest = 'tests/boot/kvm.test.ts';
+/** Their long forms take ten minutes and more of both processors: `npm run test:all` only. */
+const longest = ['tests/boot/kvm.test.ts', 'tests/boot/kvm-long.test.ts'];
 
 /** The environment variable that chooses: unset, "1" (all), or "rest". */
 const choice = process.env['FARBUS_TEST_ALL'];
@@ -42,5 +43,5 @@ export function testSet(root: string): { include: string[]; exclude: string[] } 
     .filter((name) => name.endsWith('.test.ts') && !name.startsWith('fuzz'))
     .map((name) => `tests/${name}`);
   const hasLongForm = (file: string): boolean => readFileSync(join(root, file), 'utf8').includes('FARBUS_TEST_ALL');
-  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: [longest] };
+  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: longest };
 }
