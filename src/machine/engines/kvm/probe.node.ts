@@ -29,10 +29,13 @@ const At = {
 const memorySize = 1 << 20;
 const donePort = 0xf4;
 const doneValue = 0x2a;
-/** Rounds of the guest's loop. A processor needs 0.1 ms for them, an interpreter 100 ms. */
-const rounds = 100_000;
+/**
+ * Rounds of the guest's loop. A processor needs 0.02 ms for them, an interpreter 20 ms. On a busy
+ * computer a short run is less often interrupted than a long one.
+ */
+const rounds = 20_000;
 /** Longest time for them, in ms. Chosen between both; emulated processors stay far below it. */
-const longestMs = 30;
+const longestMs = 6;
 /** Time in which the guest is run again if it was too slow, in ms: this computer may be busy. */
 const triesMs = 100;
 /** A KVM whose guest has not come back by then does not work, in ms. */
