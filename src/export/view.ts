@@ -211,7 +211,7 @@ export class ExportView {
 
   get admit(): ((writes: boolean) => Promise<void>) | undefined {
     const { takeOver } = this.offered;
-    return takeOver && ((writes) => takeOver.admit(writes));
+    return takeOver && ((writes) => takeOver.admit(writes && this.#entry?.readOnly !== true));
   }
 
   /** @param writes false if the client has said that it will change nothing */

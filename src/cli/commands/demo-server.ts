@@ -7,7 +7,46 @@ import { SerialConsole } from '../../computer/console.js';
 import type { Segment } from '../../network/ethernet/segment.js';
 import type { ComputerState, RunningComputer } from '../../site/computer.js';
 import type { ComputerPlan } from '../../site/plan.js';
+import { macOf } from '../../app/config/site.js';
 import { inOwnProcess } from '../../app/site/start.js';
+
+/** Memory of the server computer, in bytes. */
+const memory = 128 << 20;
+
+/** The plan of the demo's server computer. */
+export interface DemoServerOptions {
+  readonly segment: string;
+  /** IP address of OS 2. */
+  readonly address: string;
+  readonly snapshot: string;
+  readonly devices: ComputerPlan['devices'];
+}
+
+export function demoServerPlan({ segment, address, snapshot, devices }: DemoServerOptions): ComputerPlan {
+  return {
+    name: 'server',
+    role: 'server',
+    engine: 'v86', // its system is Debian 11
+    processors: 1,
+    memory,
+    system: {
+      bios: false,
+      debian: 11,
+      with: [],
+      kernel: undefined,
+      initrd: undefined,
+      append: undefined,
+      ready: undefined,
+    },
+    segment,
+    mac: macOf('demo', 'server'),
+    address: `${address}/24`,
+    drives: [{ kind: 'text', text: 'memory:16M', bus: 'nvme' }],
+    devices,
+    snapshot,
+    reconnectSeconds: 60,
+  };
+}
 
 /** Time limit for the start of OS 2, in ms. */
 const startLimit = 300_000;

@@ -7,8 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
 import { FarbusError } from '../../base/errors.js';
 import { formatBytes, formatMs } from '../../base/format.js';
 import { makeOwnedFolder } from '../../base/owned.node.js';
@@ -28,7 +27,9 @@ import type { OnProgress } from '../../guest/progress.js';
 import type { Tool } from '../../guest/tools.node.js';
 import { chooseEngine, type EngineChoice } from '../../app/computer/engine-choice.js';
 import { chooseGuest, createComputer, startGuest, type Guest, type StartResult } from '../../app/computer/start.js';
-import { DemoServer } from './demo-server.js';
+import { tryNext } from './demo-advice.js';
+import { DemoServer, demoServerPlan } from './demo-server.js';
+import { DemoWeb } from './demo-web.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
@@ -38,13 +39,20 @@ import { onSignals } from '../ui/signals.js';
 
 const options = {
   fresh: { about: 'boot even if there are snapshots, and save new ones' },
+  web: {
+    value: '[HOST:]PORT',
+    alone: '0',
+    about:
+      'show it on a console page, and go on until Ctrl-C instead of examining the images: the address is printed, and ' +
+      'opened where there is a display. HOST is 127.0.0.1 by default, PORT a free one',
+  },
   keep: { about: 'keep the images in the cache folder and print where they are' },
 } as const satisfies Options;
 
 export const command = defineCommand({
   name: 'demo',
   summary: 'see it work: a server, a client computer, two far disks',
-  usage: ['[--fresh] [--keep]'],
+  usage: ['[--fresh] [--keep] [--web[=[HOST:]PORT]]'],
   about: `
     Makes two disk images (ext4 and vfat) with files on them and starts two computers that an Ethernet segment joins, each
     with an unmodified kernel of Debian on its own hypervisor, one with Debian 12 and one with Debian 11. Where KVM works,
@@ -53,14 +61,13 @@ export const command = defineCommand({
     Then fsck, debugfs and mtools examine the images. The first run fetches Debian's packages and boots; later runs start
     from snapshots.`,
   options,
-  examples: ['farbus demo', 'farbus demo --fresh'],
-  pages: ['system'],
+  examples: ['farbus demo', 'farbus demo --fresh', 'farbus demo --web'],
+  pages: ['system', 'web'],
   run,
 });
 
-/** Memory of the client on each engine, and of the server computer, in bytes. */
+/** Memory of the client on each engine, in bytes. */
 const clientMemory = { v86: 192 << 20, kvm: 256 << 20 } as const;
-const serverMemory = 128 << 20;
 /** IP addresses of OS 1 and OS 2. */
 const clientAddress = '10.0.0.1/24';
 const serverAddress = '10.0.0.2';
@@ -90,7 +97,8 @@ async function run({ values }: Given<typeof options>, io: CliIo): Promise<number
   const cache = cacheFolder();
   const folder = await makeOwnedFolder(cache, 'demo-');
   const signals = onSignals();
-  const demo = new Demo(io, folder, cache, engine, signals.signal);
+  const web = values.web === undefined ? undefined : new DemoWeb(values.web, folder, io);
+  const demo = new Demo(io, folder, cache, { engine, web, signal: signals.signal });
   try {
     return await signals.during(demo.run(values.fresh));
   } finally {
@@ -106,6 +114,13 @@ async function run({ values }: Given<typeof options>, io: CliIo): Promise<number
   }
 }
 
+interface DemoOptions {
+  readonly engine: EngineChoice;
+  /** Undefined without `--web`. */
+  readonly web: DemoWeb | undefined;
+  readonly signal: AbortSignal;
+}
+
 class Demo {
   readonly #io: CliIo;
   readonly #signal: AbortSignal;
@@ -115,6 +130,7 @@ class Demo {
   readonly #progress: ProgressLine;
   readonly #started = performance.now();
   readonly #engine: EngineChoice;
+  readonly #web: DemoWeb | undefined;
   readonly #segment = new Hub({ name: 'lan', mtu: 9000 });
   #programs: Programs | undefined;
   #server: DemoServer | undefined;
@@ -122,7 +138,7 @@ class Demo {
   #drives: BlockDevice[] = [];
   #computer: ClientComputer | undefined;
 
-  constructor(io: CliIo, folder: string, cache: string, engine: EngineChoice, signal: AbortSignal) {
+  constructor(io: CliIo, folder: string, cache: string, { engine, web, signal }: DemoOptions) {
     this.#io = io;
     this.#signal = signal;
     this.#folder = folder;
@@ -130,6 +146,7 @@ class Demo {
     this.#serverSnapshot = join(cache, 'server-demo.snapshot');
     this.#progress = new ProgressLine(io);
     this.#engine = engine;
+    this.#web = web;
   }
 
   async run(fresh: boolean): Promise<number> {
@@ -171,10 +188,12 @@ class Demo {
     const own = this.#engine.name === 'kvm' ? " 64-bit on this computer's own processor (KVM)," : '';
     this.#say(`A client computer: OS 1,${own} on the same Ethernet segment, with the two far disks`);
     this.#adapter = new SharedAdapter(this.#segment, { mac: macOf('demo', 'client') });
-    for (const slot of disks.keys()) {
-      this.#drives.push(await connectAoe(this.#adapter.share(initiatorClaim(shelf, slot)), { shelf, slot, log }));
+    for (const [slot, { name }] of disks.entries()) {
+      const drive = await connectAoe(this.#adapter.share(initiatorClaim(shelf, slot)), { shelf, slot, log });
+      this.#drives.push(this.#web?.watched(name, drive) ?? drive);
     }
     const started = await this.#start(guest);
+    await this.#web?.start(this.#computer!);
     const how = started.from === 'snapshot' ? 'from a snapshot' : 'booted';
     const osOne = (await this.#guest(whatItIs)).trim();
     this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}: ${osOne}`);
@@ -184,6 +203,10 @@ class Demo {
     const written: Content[] = [];
     for (const [i, disk] of disks.entries()) written.push(await this.#useDisk(disk, contents[i]!));
     await this.#pinged(before);
+    if (this.#web) {
+      this.#say(`The console page is at ${this.#web.address}; OS 1 goes on to use its disks; Ctrl-C ends it`);
+      await this.#web.goOn((command) => this.#guest(command), disks[0].device, this.#signal);
+    }
     const counts = this.#computer!.counts;
     await this.close();
 
@@ -195,6 +218,7 @@ class Demo {
   /** Stops all that was started, the client before the server. */
   async close(): Promise<void> {
     this.#progress.clear();
+    await this.#web?.close();
     await this.#computer?.stop();
     this.#computer = undefined;
     await Promise.all(this.#drives.splice(0).map((drive) => drive.close()));
@@ -205,25 +229,10 @@ class Demo {
   }
 
   #serverPlan(): ComputerPlan {
-    return {
-      name: 'server',
-      role: 'server',
-      engine: 'v86', // its system is Debian 11
-      processors: 1,
-      memory: serverMemory,
-      system: {
-        bios: false,
-        debian: 11,
-        with: [],
-        kernel: undefined,
-        initrd: undefined,
-        append: undefined,
-        ready: undefined,
-      },
+    return demoServerPlan({
       segment: this.#segment.name,
-      mac: macOf('demo', 'server'),
-      address: `${serverAddress}/24`,
-      drives: [{ kind: 'text', text: 'memory:16M', bus: 'nvme' }],
+      address: serverAddress,
+      snapshot: this.#serverSnapshot,
       devices: disks.map(({ name }, slot) => ({
         name,
         source: join(this.#folder, name),
@@ -231,9 +240,7 @@ class Demo {
         readOnly: false,
         lease: undefined,
       })),
-      snapshot: this.#serverSnapshot,
-      reconnectSeconds: 60,
-    };
+    });
   }
 
   /** Number of frames that OS 2's network card has received. */
@@ -368,12 +375,7 @@ Median latencies: trap to virtual I/O client ${median(legs.trap)}, there and bac
 answer to driver ${median(legs.guest)}.
 In all ${formatMs(performance.now() - this.#started)}.${started.saved ? ' The next run starts from snapshots and is quicker.' : ''}
 
-Try next, in two terminals:
-  npx farbus serve some-disk.img
-  npx farbus run --drive nbd://localhost/some-disk.img
-or a site of your own:
-  npx farbus up ${exampleSite()}
-`);
+${tryNext()}`);
   }
 
   async #must(tool: Tool, args: readonly string[]): Promise<void> {
@@ -389,11 +391,4 @@ or a site of your own:
     const { stdout, env } = this.#io;
     stdout.write(`  ${coloured('done', symbolsOf(env).done, stdout, env)} ${text}\n`);
   }
-}
-
-/** The path of the example that comes with this program, as short as it can be typed here. */
-function exampleSite(): string {
-  const path = fileURLToPath(new URL('../../../examples/demo.yaml', import.meta.url));
-  const near = relative(process.cwd(), path);
-  return near.startsWith('..') ? path : near;
 }

@@ -9,6 +9,11 @@ import { visible } from '../../base/printable.js';
 import type { OnProgress } from '../../guest/progress.js';
 import { isOver } from '../../site/computer.js';
 import { register, type Facts, type Registration } from '../../app/control/registry.js';
+import { describe } from '../../app/control/description.js';
+import { parseWeb } from '../../app/web/address.js';
+import { startWeb, type Web } from '../../app/web/serve.js';
+import { Tokens } from '../../web/server/tokens.node.js';
+import { openBrowser } from '../ui/open-browser.js';
 import { siteHandler } from '../../app/site/control.js';
 import { logFolder } from '../../site/folders.node.js';
 import { SiteLogs } from '../../site/logs.node.js';
@@ -16,7 +21,7 @@ import type { SitePlan } from '../../site/plan.js';
 import type { ComputerStatus } from '../../site/supervisor.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
-import type { Given, Options } from '../table.js';
+import type { Given, Options, Values } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
 import { endInOrder, onSignals } from '../ui/signals.js';
@@ -30,6 +35,13 @@ const options = {
   },
   check: { about: 'check the site file and start nothing' },
   trace: { about: "write each computer's steps to COMPUTER.trace in the folder of logs" },
+  web: {
+    value: '[HOST:]PORT',
+    alone: '0',
+    about:
+      'serve a console page with the terminals of the computers, at http://HOST:PORT/; HOST is 127.0.0.1 by default, ' +
+      'PORT a free one. Prints the address, and opens it where there is a display',
+  },
   json: { about: 'print each change of a state as a line of JSON' },
 } as const satisfies Options;
 
@@ -51,8 +63,9 @@ export const command = defineCommand({
     'farbus up examples/demo.yaml',
     'farbus up site.yaml --detach && farbus console desk',
     'farbus up --check site.yaml',
+    'farbus up site.yaml --web',
   ],
-  pages: ['site'],
+  pages: ['site', 'web'],
   operands: 'file',
   run,
 });
@@ -65,6 +78,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   if (given === undefined || more.length > 0) throw usageError('farbus up SITE-FILE: give one site file');
   const file = resolve(given);
   if (!existsSync(file)) throw new FarbusError(`there is no site file ${given}`);
+  if (values.web !== undefined) parseWeb(values.web);
   // Relative paths in a site file start at its folder.
   process.chdir(dirname(file));
   const site = await loadSite(basename(file));
@@ -99,7 +113,9 @@ async function prepare(site: SitePlan, io: CliIo): Promise<void> {
   }
 }
 
-async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean; json: boolean }): Promise<number> {
+type StayValues = Pick<Values<typeof options>, 'trace' | 'json' | 'web'>;
+
+async function stay(site: SitePlan, io: CliIo, { trace, json, web: at }: StayValues): Promise<number> {
   const folder = logFolder(io.env, site.name);
   const log = stderrLogger(io);
   let logs: SiteLogs | undefined;
@@ -121,7 +137,12 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     },
   });
   let control: Registration | undefined;
-  const facts = (): Facts => siteFacts(site, () => supervisor.status);
+  let web: Web | undefined;
+  let closeBrowser: (() => void) | undefined;
+  const facts = (): Facts => {
+    const { reach, ...more } = siteFacts(site, () => supervisor.status);
+    return { ...more, reach: [...reach, ...(web ? [web.plainAddress] : [])] };
+  };
   try {
     control = await register(
       { kind: 'site', name: site.name, usual: site.name, env: io.env, end: endInOrder },
@@ -134,6 +155,13 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     // Do this after taking the control socket: before, the logs may belong to a running site.
     logs = new SiteLogs(folder);
     if (!json) io.stderr.write(`farbus: the site ${site.name}; logs are in ${folder}\n`);
+    if (at !== undefined) {
+      const { name } = site;
+      const tls = { 'tls-verify-peer': false };
+      web = await signals.during(startWeb({ at, origins: [], tls, name, env: io.env, log }));
+      announce(io, json ? `${JSON.stringify({ web: web.address })}\n` : `${web.address}\n`, log);
+      closeBrowser = openBrowser(io, web.address);
+    }
     await signals.during(supervisor.start());
     const status = await Promise.race([
       signals.received,
@@ -142,6 +170,8 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
     await supervisor.stop();
     return status;
   } finally {
+    closeBrowser?.();
+    web?.close();
     await supervisor.stop();
     await control?.close();
     signals.stop();
@@ -150,13 +180,12 @@ async function stay(site: SitePlan, io: CliIo, { trace, json }: { trace: boolean
 }
 
 /** Starts this command again in the background, and shows the states until all computers are up. */
-async function detach(
-  file: string,
-  name: string,
-  { trace, json }: { trace: boolean; json: boolean },
-  io: CliIo,
-): Promise<number> {
-  const own = [...(trace ? ['--trace'] : []), ...(json ? ['--json'] : [])];
+async function detach(file: string, name: string, { trace, json, web }: StayValues, io: CliIo): Promise<number> {
+  const own = [
+    ...(trace ? ['--trace'] : []),
+    ...(json ? ['--json'] : []),
+    ...(web === undefined ? [] : [`--web=${web}`]),
+  ];
   const program = fileURLToPath(new URL('../../../bin/farbus.js', import.meta.url));
   const child = spawn(process.execPath, [program, 'up', file, ...own], {
     detached: true,
@@ -179,11 +208,20 @@ async function detach(
     }
     const states = status.map(({ state }) => state);
     if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
+      if (web !== undefined) io.stdout.write(`${await webAddress(name, io.env)}\n`);
       return states.every((state) => state === 'running') ? exitStatus.done : exitStatus.failed;
     }
     if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${name} tells why`);
   }
   throw new FarbusError('the site is not up yet; farbus down ends it');
+}
+
+/** The address of the console page of a site in the background, with its token. */
+async function webAddress(name: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const site = await siteCalled(name, env);
+  const { reach = [] } = site ? await describe(site) : {};
+  const plain = reach.find((one) => /^https?:/.test(one)) ?? '';
+  return `${plain}#token=${(await Tokens.open(env)).consoleToken}`;
 }
 
 async function statusOf(name: string, env: NodeJS.ProcessEnv): Promise<readonly ComputerStatus[]> {

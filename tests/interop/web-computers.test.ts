@@ -1,0 +1,123 @@
+/** Computers on the web server: console, screen, keys and media, by their control sockets. */
+import { once } from 'node:events';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { consoleStream } from '../../src/app/control/console.js';
+import { register, type Registration } from '../../src/app/control/registry.js';
+import type { ControlRequest } from '../../src/app/control/server.js';
+import { ConsoleFeed } from '../../src/base/console-feed.js';
+import { FarbusError } from '../../src/base/errors.js';
+import { webService, type WebService } from '../support/web-service.js';
+
+const feed = new ConsoleFeed();
+const typed: string[] = [];
+const requests: ControlRequest[] = [];
+const ended: string[] = [];
+let server: WebService;
+const registered: Registration[] = [];
+
+beforeAll(async () => {
+  server = await webService('disk=memory:1M');
+  const common = { env: process.env, usual: '' };
+  const facts = { state: 'running', uses: ['nbd+ws://h/d?token=SECRET'], reach: ['farbus console desk'] };
+  const computer = await register({ ...common, kind: 'computer', name: 'desk', end: () => ended.push('desk') }, facts);
+  computer.serve(
+    async (request) => {
+      requests.push(request);
+      if (request.command === 'abilities') return ['screen', 'keys', 'media'];
+      if (request.command === 'console')
+        return consoleStream(feed, (bytes) => typed.push(Buffer.from(bytes).toString()));
+      if (request.command === 'screenshot') return { png: Buffer.from('PNG').toString('base64'), text: ['login:'] };
+      if (request.command === 'insert') throw new FarbusError('there is a medium in the drive: eject it first');
+      return {};
+    },
+    () => facts,
+  );
+  const parts = [{ name: 'client', state: 'running', uses: [], reach: [] }];
+  const site = await register(
+    { ...common, kind: 'site', name: 'lab', end: () => undefined },
+    { ...facts, computers: parts },
+  );
+  site.serve(
+    async (request) => {
+      requests.push(request);
+      if (request.command !== 'console') return {};
+      return consoleStream(feed, (bytes) => typed.push(Buffer.from(bytes).toString()));
+    },
+    () => ({ ...facts, computers: parts }),
+  );
+  registered.push(computer, site);
+});
+afterAll(async () => {
+  for (const one of registered) await one.close();
+  await server.close();
+});
+
+const post = (path: string, body: object): Promise<Response> =>
+  server.get(path, { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
+
+test('those of farbus run and of sites are listed, with what they can, and without secrets', async () => {
+  expect(await (await server.get('/api/computers')).json()).toMatchObject([
+    {
+      name: 'desk',
+      state: 'running',
+      uses: ['nbd+ws://h/d?token=...'],
+      can: ['console', 'screen', 'keys', 'media', 'stop'],
+    },
+    { name: 'lab/client', site: 'lab', can: ['console', 'stop'] },
+  ]);
+});
+
+test.each(['desk', 'lab%2Fclient'])('the console of %s carries bytes both ways', async (name) => {
+  const protocols = ['farbus.console', `farbus.token.${server.token}`];
+  const socket = new WebSocket(`ws://${server.at}/api/computers/${name}/console`, protocols);
+  await once(socket, 'open');
+  const output = once(socket, 'message') as Promise<[Buffer, boolean]>;
+  feed.add(new TextEncoder().encode(`hello from ${name}`));
+  const [bytes, isBinary] = await output;
+  expect([bytes.toString(), isBinary]).toEqual([expect.stringContaining(`hello from ${name}`), true]);
+  typed.length = 0;
+  socket.send(Buffer.from('ls\r'));
+  while (typed.join('') !== 'ls\r') await new Promise((resolve) => setTimeout(resolve, 5));
+  const closed = once(socket, 'close') as Promise<[number]>;
+  socket.send('text');
+  expect((await closed)[0]).toBe(4003);
+});
+
+test('screen, keys and media are those of its control socket', async () => {
+  const screen = await server.get('/api/computers/desk/screen');
+  expect([screen.headers.get('content-type'), await screen.text()]).toEqual(['image/png', 'PNG']);
+  expect(await (await server.get('/api/computers/desk/text')).json()).toEqual({ text: ['login:'] });
+  expect((await post('/api/computers/desk/keys', { text: 'root<enter>' })).status).toBe(200);
+  expect(requests.at(-1)).toMatchObject({ command: 'type', text: 'root<enter>' });
+  expect((await post('/api/computers/desk/keys', { text: 'x'.repeat(5000) })).status).toBe(400);
+  const inserted = await post('/api/computers/desk/insert', { drive: 0, export: 'disk' });
+  expect([inserted.status, await inserted.json()]).toEqual([
+    409,
+    { error: 'there is a medium in the drive: eject it first' },
+  ]);
+  const [at] = server.service.listening;
+  expect(requests.at(-1)).toMatchObject({ command: 'insert', drive: 0, source: server.service.uri(at!, 'disk') });
+});
+
+test('no request names a file of the server', async () => {
+  const count = requests.length;
+  expect((await post('/api/computers/desk/insert', { drive: 0, export: '/etc/passwd' })).status).toBe(404);
+  expect((await post('/api/computers/desk/insert', { drive: 0, source: '/etc/passwd' })).status).toBe(404);
+  expect((await post('/api/computers/desk/eject', { drive: '0' })).status).toBe(400);
+  expect(requests).toHaveLength(count);
+});
+
+test('a computer that does not exist is 404, and what none can do yet 501', async () => {
+  expect((await server.get('/api/computers/none/screen')).status).toBe(404);
+  expect((await server.get('/api/computers/lab/screen')).status).toBe(404);
+  expect((await server.get('/api/computers/lab%2Fclient/screen')).status).toBe(501);
+  expect((await post('/api/computers/desk/pause', {})).status).toBe(501);
+});
+
+test('stop ends it in good order', async () => {
+  expect((await post('/api/computers/desk/stop', {})).status).toBe(200);
+  while (ended.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  expect((await post('/api/computers/lab%2Fclient/stop', {})).status).toBe(200);
+  expect(requests.at(-1)).toMatchObject({ command: 'stop-computer', computer: 'client' });
+});
