@@ -5,6 +5,7 @@
  * No route opens a path of this computer: media are inserted by the name of an export.
  */
 import type { Socket } from 'node:net';
+import { onAbort } from '../../base/abort.js';
 import { FarbusError } from '../../base/errors.js';
 import { WebFailure, type Call, type MessageSocket, type Route } from '../../web/server/routes.js';
 import type { Screenshot } from '../computer/control.js';
@@ -15,6 +16,9 @@ import type { ControlRequest } from '../control/server.js';
 
 /** Longest text of keys in a request, in characters. */
 const maxKeys = 4096;
+
+/** If more input waits for a console that takes none, further input is dropped, in bytes. */
+const maxPending = 1 << 20;
 
 /** The address of an export of this server for a computer here; undefined if there is none. */
 export type ExportAddress = (name: string) => string | undefined;
@@ -46,6 +50,9 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
         const { process, computer } = await found(name, env);
         const request = { command: 'console', ...(computer !== undefined && { computer }) };
         const { socket, rest } = await openControl(process.path, request, { signal });
+        // The client may go before its WebSocket is open.
+        if (signal.aborted) socket.destroy();
+        else onAbort(signal, () => socket.destroy());
         return (messages) => join(messages, socket, rest);
       },
     },
@@ -156,7 +163,9 @@ async function abilities(path: string): Promise<string[]> {
 function join(messages: MessageSocket, console: Socket, rest: Uint8Array): void {
   const output = (bytes: Uint8Array): void => void messages.send(bytes);
   messages.attach({
-    message: (bytes) => console.write(bytes),
+    message: (bytes) => {
+      if (console.writableLength < maxPending) console.write(bytes);
+    },
     closed: () => console.destroy(),
   });
   if (rest.length > 0) output(rest);

@@ -53,6 +53,8 @@ export interface Web {
   readonly plainAddress: string;
   /** SHA-256 of the generated certificate; undefined with the user's, or without TLS. */
   readonly fingerprint: string | undefined;
+  /** Reads the user's certificate again. Rejects with a FarbusError if it cannot be used. */
+  renew(tls: TlsValues): Promise<void>;
   /** Stops accepting. */
   stop(): void;
   /** Ends all connections. */
@@ -89,6 +91,10 @@ export async function startWeb(options: WebOptions): Promise<Web> {
     },
     plainAddress,
     fingerprint,
+    renew: async (values) => {
+      const { tls: renewed } = await encryption(host, values, env);
+      if (renewed) server.renew(renewed);
+    },
     stop: () => server.stop(),
     close: () => server.close(),
   };

@@ -54,8 +54,8 @@ export class DemoWeb {
     return new WatchFilter(drive, this.#watch, { export: name, client });
   }
 
-  /** Serves the page, and opens it where there is a display. */
-  async start(computer: ClientComputer): Promise<void> {
+  /** Serves the page, and opens it where there is a display. Returns its address. */
+  async start(computer: ClientComputer): Promise<string> {
     const io = this.#io;
     const log = stderrLogger(io, true);
     const tls = { 'tls-verify-peer': false };
@@ -80,11 +80,9 @@ export class DemoWeb {
     });
     const of = { service: this.#service, watch: this.#watch, name: 'demo' };
     this.#web = await startWeb({ at: this.#at, origins: [], tls, env: io.env, log, ...of });
-    this.#closeBrowser = openBrowser(io, this.#web.address);
-  }
-
-  get address(): string {
-    return this.#web?.address ?? '';
+    const { address } = this.#web;
+    this.#closeBrowser = openBrowser(io, address);
+    return address;
   }
 
   /** Lets the guest use a disk again and again. Rejects with the signal's reason. */

@@ -193,10 +193,10 @@ class Demo {
       this.#drives.push(this.#web?.watched(name, drive) ?? drive);
     }
     const started = await this.#start(guest);
-    await this.#web?.start(this.#computer!);
     const how = started.from === 'snapshot' ? 'from a snapshot' : 'booted';
     const osOne = (await this.#guest(whatItIs)).trim();
     this.#done(`OS 1 is up, ${how} in ${formatMs(started.ms)}: ${osOne}`);
+    if (this.#web) this.#done(`the console page is at ${await this.#web.start(this.#computer!)}`);
 
     const before = await this.#framesOfServer();
     await this.#guest(`ping -i 0.5 ${serverAddress} > /tmp/ping & echo $! > /tmp/pid`);
@@ -204,7 +204,7 @@ class Demo {
     for (const [i, disk] of disks.entries()) written.push(await this.#useDisk(disk, contents[i]!));
     await this.#pinged(before);
     if (this.#web) {
-      this.#say(`The console page is at ${this.#web.address}; OS 1 goes on to use its disks; Ctrl-C ends it`);
+      this.#say('OS 1 goes on to use its first disk; Ctrl-C ends the demo');
       await this.#web.goOn((command) => this.#guest(command), disks[0].device, this.#signal);
     }
     const counts = this.#computer!.counts;

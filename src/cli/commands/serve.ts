@@ -180,6 +180,7 @@ interface RunOptions {
 class Run {
   readonly #options: RunOptions;
   #reloading: Promise<void> = Promise.resolve();
+  #web: Web | undefined;
 
   constructor(options: RunOptions) {
     this.#options = options;
@@ -195,7 +196,6 @@ class Run {
     const watch = settings.web && new CommandWatch();
     const service = new ServeService({ log, bootId: bootId(), sockets: handedSockets(io.env), steps, watch });
     let enrolled: Enrolled | undefined;
-    let web: Web | undefined;
     let ending: NodeJS.Timeout | undefined;
     const hangUp = (): void =>
       void this.#reload(service, notifier).catch((error: unknown) => {
@@ -206,7 +206,9 @@ class Run {
       const without = 'farbus status will not find this server';
       enrolled = await enroll({ io, kind: 'serve', name: serverName, log, uses, without });
       await signals.during(service.start(settings, signals.signal));
-      web = settings.web && (await this.#serveWeb(settings, settings.web, { service, watch, name: enrolled.name }));
+      const parts = { service, watch, name: enrolled.name };
+      const web = settings.web && (await this.#serveWeb(settings, settings.web, parts));
+      this.#web = web;
       const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
       enrolled.serve(handler, () => factsOf(service, web));
       const { name } = enrolled;
@@ -226,11 +228,11 @@ class Run {
     } finally {
       process.off('SIGHUP', hangUp);
       await enrolled?.close();
-      web?.stop();
+      this.#web?.stop();
       try {
         await service.stop();
       } finally {
-        web?.close();
+        this.#web?.close();
         clearTimeout(ending);
         await printer?.close();
         notifier.close();
@@ -257,7 +259,9 @@ class Run {
       asked?.signal.throwIfAborted();
       notifier.reloading();
       try {
-        await service.reload(await read(), asked);
+        const settings = await read();
+        await service.reload(settings, asked);
+        await this.#web?.renew(settings.tls);
         log.log('info', 'reloaded');
       } finally {
         notifier.ready(summary(service));

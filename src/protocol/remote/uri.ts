@@ -191,9 +191,11 @@ export function formatAuthority(user: string | undefined, host: string, port: nu
 }
 
 /**
- * Makes untrusted text fit for an error: one line, of limited length, without a possible password.
+ * Makes untrusted text fit for an error: one line, of limited length, without a possible password or token.
  */
 function shown(text: string): string {
-  const plain = visible(text).replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@');
+  const plain = visible(text)
+    .replace(/^([^/]*:\/\/[^/?#]*?):[^/?#]*@/, '$1:***@')
+    .replace(/([?&]token=)[^&#]*/, '$1...');
   return plain.length > maxShown ? `${plain.slice(0, maxShown)}...` : plain;
 }

@@ -66,6 +66,8 @@ export function bareConnection(socket: Socket, peer: string, head: Uint8Array): 
 const closeMs = 2000;
 
 function closeSocket(socket: WebSocket, code: number, reason: string): void {
+  // Bytes that still arrive are not served any more.
+  socket.onmessage = null;
   socket.resume();
   socket.close(code, reason);
   setTimeout(() => socket.terminate(), closeMs).unref();

@@ -6,11 +6,11 @@
  * Not here: the handlers (app/web), the rights of tokens (tokens.node.ts).
  */
 import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { TLSSocket } from 'node:tls';
-import { WebSocketServer, type WebSocket } from 'ws';
+import type { TLSSocket, TlsOptions } from 'node:tls';
+import { WebSocketServer } from 'ws';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { Admission, type Admitted } from '../../export/admission.js';
@@ -18,19 +18,19 @@ import { hostPort } from '../../network/socket.node.js';
 import { namesOf } from '../../network/tls.node.js';
 import { socketOptions } from '../../network/websocket.node.js';
 import { tokenSubprotocol } from '../../network/websocket.js';
+import { bodyOf, maxBody, refuse, send, statusOf } from './answers.node.js';
 import { isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
 import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
 import type { Page } from './page.node.js';
-import { matches, WebFailure, type Answer, type Call, type Match, type Route } from './routes.js';
+import { matches, WebFailure, type Call, type Match, type Route } from './routes.js';
 import { Sessions } from './sessions.js';
 import { hashOf, type Rights, type Tokens } from './tokens.node.js';
 
 /** Most connections at once, and how many of them may have shown no valid token yet. */
 const maxConnections = 256;
 const maxStrangers = 32;
-/** Longest headers of a request and longest body, in bytes. */
+/** Longest headers of a request, in bytes. */
 const maxHeaders = 8192;
-const maxBody = 65_536;
 /** Time for the headers of a request, and for a whole request, in ms. */
 const headersMs = 10_000;
 const requestMs = 30_000;
@@ -68,7 +68,13 @@ interface Checked {
 export class WebServer {
   readonly #options: WebServerOptions;
   readonly #http: HttpServer;
-  readonly #sockets = new WebSocketServer({ noServer: true, ...socketOptions, handleProtocols: chosen });
+  readonly #streams = new WebSocketServer({ noServer: true, ...socketOptions, handleProtocols: chosen });
+  readonly #messages = new WebSocketServer({
+    noServer: true,
+    ...socketOptions,
+    maxPayload: maxBody,
+    handleProtocols: chosen,
+  });
   readonly #sessions: Sessions<Rights>;
   readonly #log: ThrottledLogger;
   readonly #admission = new Admission({ maxConnections, maxPerAddress: maxConnections, maxHandshakes: maxStrangers });
@@ -84,17 +90,9 @@ export class WebServer {
     const limits = { maxHeaderSize: maxHeaders, headersTimeout: headersMs, requestTimeout: requestMs };
     const settings = { ...limits, keepAliveTimeout: idleMs, connectionsCheckingInterval: 2000, noDelay: true };
     const answer = (request: IncomingMessage, response: ServerResponse): void => void this.#request(request, response);
-    const secure = tls && {
-      cert: tls.certificate,
-      key: tls.key,
-      ca: tls.ca,
-      crl: tls.crl,
-      requestCert: tls.ca !== undefined,
-      rejectUnauthorized: tls.ca !== undefined,
-      minVersion: 'TLSv1.2' as const,
-      handshakeTimeout: headersMs,
-    };
-    this.#http = secure ? createTlsServer({ ...settings, ...secure }, answer) : createServer(settings, answer);
+    this.#http = tls
+      ? createTlsServer({ ...settings, ...secureOptions(tls), handshakeTimeout: headersMs }, answer)
+      : createServer(settings, answer);
     this.#http.on('connection', (socket: Socket) => this.#connected(socket));
     this.#http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#upgrade(request, socket as Socket, head).catch((error: unknown) => refuse(socket, error));
@@ -117,6 +115,11 @@ export class WebServer {
       throw new FarbusError(`cannot serve the web at ${hostPort(host, port)}: ${messageOf(error)}`, { cause: error });
     });
     return server;
+  }
+
+  /** Replaces the certificate, for new connections. It has no effect on a server without TLS. */
+  renew(tls: WebTls): void {
+    if ('setSecureContext' in this.#http) (this.#http as HttpsServer).setSecureContext(secureOptions(tls));
   }
 
   /** The port on which it listens. */
@@ -262,17 +265,15 @@ export class WebServer {
     };
     if (route.kind === 'messages') {
       const open = await route.open(call);
-      return this.#webSocket(request, socket, head, (ws) => enter(messageSocket(ws), open));
+      return this.#messages.handleUpgrade(request, socket, head, (ws) => enter(messageSocket(ws), open));
     }
     const open = await route.open(call);
-    if (!bare) return this.#webSocket(request, socket, head, (ws) => enter(socketConnection(ws, call.peer), open));
+    if (!bare) {
+      return this.#streams.handleUpgrade(request, socket, head, (ws) => enter(socketConnection(ws, call.peer), open));
+    }
     if (socket.destroyed) return;
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${route.protocol}\r\n\r\n`);
     enter(bareConnection(socket, call.peer, head), open);
-  }
-
-  #webSocket(request: IncomingMessage, socket: Socket, head: Buffer, open: (ws: WebSocket) => void): void {
-    this.#sockets.handleUpgrade(request, socket, head, open);
   }
 
   async #file(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -283,6 +284,12 @@ export class WebServer {
     const text = 'The console page was not built: npm run build makes it. The exports are served.\n';
     send(request, response, 503, { type: 'text/plain; charset=utf-8', bytes: Buffer.from(text) });
   }
+}
+
+function secureOptions({ certificate, key, ca, crl }: WebTls): TlsOptions {
+  const verify = ca !== undefined;
+  const pair = { cert: certificate, key, ...(verify && { ca }), ...(verify && crl !== undefined && { crl }) };
+  return { ...pair, requestCert: verify, rejectUnauthorized: verify, minVersion: 'TLSv1.2' };
 }
 
 /** The subprotocol that a client gets: the one of the path. A token is never sent back. */
@@ -301,94 +308,4 @@ function tokenOf({ headers }: IncomingMessage, { bareToken }: Route): string | u
 
 function peerOf({ remoteAddress = 'unknown', remotePort = 0 }: Socket): string {
   return hostPort(remoteAddress, remotePort);
-}
-
-/** Reads a JSON object. @throws WebFailure */
-async function bodyOf(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
-  // A form of a foreign page cannot send this type.
-  if (!/^application\/json\s*(;|$)/i.test(request.headers['content-type'] ?? '')) {
-    throw new WebFailure(415, 'the body must be JSON: Content-Type: application/json');
-  }
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > maxBody) throw new WebFailure(413, `a body has at most ${maxBody} bytes`);
-  }
-  const value = parsed(Buffer.concat(chunks).toString());
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new WebFailure(400, 'the body must be a JSON object');
-  }
-  return value as Readonly<Record<string, unknown>>;
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The status of a failure. One of the user's request is a conflict, another one our fault. */
-function statusOf(error: unknown): number {
-  if (error instanceof WebFailure) return error.status;
-  return error instanceof FarbusError ? 409 : 500;
-}
-
-const policy = [
-  "default-src 'none'",
-  "script-src 'self' 'wasm-unsafe-eval'",
-  "style-src 'self'",
-  "img-src 'self' blob: data:",
-  "font-src 'self'",
-  "connect-src 'self' ws: wss:",
-  "worker-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ');
-
-/** Headers of every answer. */
-const headers: Readonly<Record<string, string>> = {
-  'Content-Security-Policy': policy,
-  'X-Content-Type-Options': 'nosniff',
-  'X-Frame-Options': 'DENY',
-  'Referrer-Policy': 'no-referrer',
-  'Cross-Origin-Opener-Policy': 'same-origin',
-  'Cross-Origin-Embedder-Policy': 'require-corp',
-  'Cross-Origin-Resource-Policy': 'same-origin',
-  'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
-};
-
-function send(request: IncomingMessage, response: ServerResponse, status: number, answer: Answer, kept = false): void {
-  if (response.destroyed || response.headersSent) return;
-  const bytes = 'json' in answer ? Buffer.from(JSON.stringify(answer.json)) : answer.bytes;
-  const type = 'json' in answer ? 'application/json' : answer.type;
-  const cache = kept ? 'public, max-age=31536000, immutable' : 'no-store';
-  // The rest of a body that was refused is not read.
-  if (!request.complete) response.shouldKeepAlive = false;
-  response.writeHead(status, {
-    ...headers,
-    'Content-Type': type,
-    'Content-Length': bytes.length,
-    'Cache-Control': cache,
-    ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
-  });
-  response.end(request.method === 'HEAD' ? undefined : bytes);
-}
-
-/** Refuses an upgrade with an answer of HTTP. */
-function refuse(socket: Duplex, error: unknown): void {
-  const status = statusOf(error);
-  const body = JSON.stringify({ error: messageOf(error) });
-  const lines = [
-    `HTTP/1.1 ${status} Refused`,
-    'Connection: close',
-    'Content-Type: application/json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-  ];
-  socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`);
-  socket.once('finish', () => setTimeout(() => socket.destroy(), 1000).unref());
 }
