@@ -4,6 +4,6 @@ import { fuzz, inputsWanted, patience } from './harness/loop.js';
 import { web } from './subjects/web.js';
 
 test('the web server still serves after any bytes, and a source opens or fails', { timeout: patience }, async () => {
-  const inputs = inputsWanted(1_000, 50_000);
+  const inputs = inputsWanted(500, 50_000);
   expect((await fuzz(web, inputs)).inputs).toBeGreaterThanOrEqual(inputs);
 });

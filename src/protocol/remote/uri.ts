@@ -191,7 +191,8 @@ export function formatAuthority(user: string | undefined, host: string, port: nu
 }
 
 /**
- * Makes untrusted text fit for an error: one line, of limited length, without a possible password or token.
+ * Makes untrusted text fit for an error: one line, of limited length, without a possible password
+ * or token.
  */
 function shown(text: string): string {
   const plain = visible(text)
