@@ -60,7 +60,7 @@ export class DemoWeb {
     const log = stderrLogger(io, true);
     const tls = { 'tls-verify-peer': false };
     const listen = [`nbd+unix:///?socket=${encodeURIComponent(this.#socket)}`];
-    const settings = { listen, exports: [], limits: {}, metrics: undefined, web: undefined, tls };
+    const settings = { listen, exports: [], limits: {}, metrics: undefined, web: undefined, lentAccess: {}, tls };
     await this.#service.start({ ...settings, reconnectSeconds: defaultReconnect });
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
