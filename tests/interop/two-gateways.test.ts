@@ -10,8 +10,8 @@ import { farbusFile } from './farbus.js';
 it('the example of two gateways copies an image although the first one is killed', () => {
   const folder = tempFolder();
   const image = join(folder, 'disk.img');
-  // So much takes half a minute at the rate of the first gateway: it is killed long before.
-  writeFileSync(image, randomBytes(32 << 20));
+  // So much takes two minutes at the rate of the first gateway: it is killed long before.
+  writeFileSync(image, randomBytes(128 << 20));
   const command = join(folder, 'farbus');
   writeFileSync(command, `#!/bin/sh\nexec "${process.execPath}" "${farbusFile}" "$@"\n`);
   chmodSync(command, 0o755);
