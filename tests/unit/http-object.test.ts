@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import { silent } from '../../src/base/log.js';
 import type { BodySink, HttpHead, HttpRequest, Send } from '../../src/storage/http/exchange.js';
+import { HttpDisk } from '../../src/storage/http/device.js';
 import { HttpObject } from '../../src/storage/http/object.js';
 
 beforeEach(() => void vi.useFakeTimers());
@@ -121,12 +122,32 @@ it('memory is not written after its read has failed', async () => {
   expect(bytes.every((byte) => byte === 0)).toBe(true);
 });
 
+it.each([
+  ['a near server', 1, 1],
+  ['a far server', 20, 4],
+])('1 MiB of %s takes as many requests as its distance asks for', async (_name, delayMs, wanted) => {
+  let requests = 0;
+  const send: Send = async (_url, request) => {
+    requests++;
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    return answer(request);
+  };
+  const opening = HttpDisk.open({ ...options, send, close: async () => undefined });
+  await vi.advanceTimersByTimeAsync(100);
+  const disk = await opening;
+  requests = 0;
+  const read = disk.read(0, new Uint8Array(1 << 20));
+  await vi.advanceTimersByTimeAsync(100);
+  await read;
+  expect(requests).toBe(wanted);
+});
+
 function rangeIn({ headers }: HttpRequest): [number, number] {
   return /^bytes=(\d+)-(\d+)$/.exec(headers['range']!)!.slice(1).map(Number) as [number, number];
 }
 
 function head(start: number, last: number): HttpHead {
-  const headers: Record<string, string> = { etag: '"1"', 'content-range': `bytes ${start}-${last}/1000000` };
+  const headers: Record<string, string> = { etag: '"1"', 'content-range': `bytes ${start}-${last}/2000000` };
   return { url: '', status: 206, header: (name) => headers[name] };
 }
 

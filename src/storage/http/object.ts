@@ -77,6 +77,7 @@ export class HttpObject {
   #free = mostRequests;
   /** When bytes last arrived, for any read. */
   #heard = 0;
+  #latencyMs = Infinity;
   /** Where the latest redirects led to. */
   #url: string;
   #version: ObjectVersion | undefined;
@@ -104,6 +105,14 @@ export class HttpObject {
 
   get version(): ObjectVersion {
     return this.#version!;
+  }
+
+  /**
+   * The time from a request to the head of its answer, in ms: about the least of the latest
+   * requests, because longer ones waited for other work, not for the network.
+   */
+  get latencyMs(): number {
+    return this.#latencyMs;
   }
 
   close(): Promise<void> {
@@ -191,10 +200,12 @@ export class HttpObject {
     };
     if (isStrong(this.#version?.tag)) headers['if-match'] = this.#version.tag;
     const from = this.#url;
+    const asks = performance.now();
     let done = 0;
     let isOver = false;
     const receive = (head: HttpHead): BodySink => {
       silence.heard();
+      this.#latencyMs = Math.min(performance.now() - asks, this.#latencyMs * 1.05);
       const range = this.#accept(head, asked, from);
       const length = range.end - range.start;
       return (part) => {
