@@ -2,7 +2,7 @@
  * Far disks on v86's IDE controller, driven through the ports: wrong sequences by a guest, and the
  * drive's reactions.
  */
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import type { Buffers } from '../../src/base/buffers.js';
 import type { WriteOptions } from '../../src/block/device.js';
 import { GatedDisk } from '../support/gated-disk.js';
@@ -163,4 +163,21 @@ it('has the given world wide name', () => {
   const words = new Uint16Array(board.read(256).buffer);
   expect([...words.subarray(108, 112)]).toEqual([0x3001, 0x0203, 0x0405, 0x0607]);
   expect(words[87]! & 0xc100).toBe(0x4100);
+});
+
+it('keeps an answer that comes after 29 s back until the guest resets the drive, or for 3 s', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  disk.gated = true;
+  for (const reset of [false, true]) {
+    board.issue({ command: 0x30, lba: 8 });
+    board.write(new Uint8Array(512));
+    await vi.advanceTimersByTimeAsync(29_500);
+    disk.waiting.shift()!();
+    for (let i = 0; i < 5; i++) await nextIteration();
+    expect(board.status & 0x80).toBe(0x80);
+    if (reset) await board.reset();
+    else await vi.advanceTimersByTimeAsync(3_000);
+    expect(board.status & 0x88).toBe(0);
+  }
 });

@@ -7,6 +7,7 @@ import { pause } from '../../base/event-loop.js';
 import type { ThrottledLogger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
+import { answerDelay } from '../../machine/late-answer.js';
 import type { Trap } from '../../machine/trap.js';
 import { PortInterrupt, slots } from '../../spec/ahci.js';
 import { failed, type DeviceOutcome, type SataDevice } from '../ata/sata-device.js';
@@ -14,7 +15,6 @@ import type { CommandTimes } from '../command-times.js';
 import { InFlight, type InFlightCommand } from '../in-flight.js';
 import { CommandListError, CommandMemory, type SlotCommand } from './command-list.js';
 import { requestOf } from './device-request.js';
-import { answerDelay } from './late-answer.js';
 
 /** The parts of the adapter that a port uses. */
 export interface PortContext {

@@ -8,10 +8,12 @@
  * Specification: ATA8-ACS (commands; error outputs in 7.x), [BMI] (spec/bus-master.ts). Left out:
  * UDMA, FUA, SMART, security, sector numbers of more than 31 bits.
  */
+import { pause } from '../../../base/event-loop.js';
 import { AtaCommand, AtaError, AtaStatus, SetFeature, good, sectorCommands, sectorSize } from '../../../spec/ata.js';
 import { BusMaster } from '../../../spec/bus-master.js';
 import type { GuestBuffers, GuestMemory } from '../../guest-memory.js';
 import type { IdeDisk } from '../../ide-disk.js';
+import { answerDelay } from '../../late-answer.js';
 import { addIdentity } from './ide-identify.js';
 import { describedMemory } from './ide-prd.js';
 
@@ -86,6 +88,8 @@ export class FarDrive {
   #inFlight = 0;
   #resets = 0;
   #statusAfterReset = 0;
+  /** Ends at a reset the wait of a late answer. */
+  #untilReset = new AbortController();
   readonly #waiting: (() => void)[] = [];
 
   constructor(v86: V86Drive, disk: IdeDisk, memory: GuestMemory, busMaster: BusMasterUse) {
@@ -135,6 +139,8 @@ export class FarDrive {
   reset(): void {
     const v86 = this.#v86;
     this.#resets++;
+    this.#untilReset.abort();
+    this.#untilReset = new AbortController();
     v86.current_command = -1;
     v86.data_pointer = v86.data_end = v86.data_length = 0;
     this.#range = undefined;
@@ -281,6 +287,8 @@ export class FarDrive {
   #run(request: Promise<void>, done: () => void, failure: number, fault = 0): void {
     const v86 = this.#v86;
     const resets = this.#resets;
+    const { signal } = this.#untilReset;
+    const issued = performance.now();
     this.#inFlight++;
     v86.status_reg = AtaStatus.busy;
     v86.data_pointer = v86.data_end = v86.data_length = 0;
@@ -291,7 +299,11 @@ export class FarDrive {
       if (this.#inFlight === 0) for (const wake of this.#waiting.splice(0)) wake();
     };
     request.then(
-      () => settle(done),
+      () => {
+        const delay = answerDelay(issued, issued, performance.now());
+        if (delay === 0) return settle(done);
+        void pause(delay, signal).then(() => settle(done));
+      },
       () => settle(() => this.#fail(failure, fault)),
     );
   }

@@ -1,12 +1,13 @@
 /**
- * Answers that come so late that the driver may have given the command up.
+ * Answers of ATA disks that come so late that the driver may have given the command up.
  *
  * Linux gives a disk's command 30 s. When the first command of a port has taken longer, the driver
  * sends no more, waits until each of the others has ended or has taken 30 s too, and then resets
  * the port. A command that is in flight at the reset is repeated. But a command that has ended
  * between its 30 s and the reset counts as failed, is not repeated, and the file system gets an I/O
- * error, although the disk has done the command. So such an answer waits for the reset. It is
- * delivered after a while if no reset comes: other drivers wait longer.
+ * error, although the disk has done the command. With one command in flight this time is short, but
+ * a computer whose process stood still comes back in it. So such an answer waits for the reset. It
+ * is delivered after a while if no reset comes: other drivers wait longer.
  *
  * docs/notes/kernel.md, "Time limits of disks", has how this was found.
  */
