@@ -4,14 +4,16 @@
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { missing } from '../support/nbd-peers.js';
-import { tempImage, tempPath } from '../support/temp.js';
+import { tempFolder, tempImage, tempPath } from '../support/temp.js';
 import { webService, type WebService } from '../support/web-service.js';
 import { execute, farbus, startFarbus } from './farbus.js';
 
@@ -68,6 +70,40 @@ describe('farbus serve --web as a process', () => {
     expect((await farbus('info', source)).stderr).toContain('TLS failed');
     const plain = await farbus('info', `nbd+ws://127.0.0.1:${port}/disk.img?token=${token}`);
     expect(plain.code).toBe(1);
+    server.child.kill('SIGTERM');
+    expect((await server.ended).code).toBe(0);
+  });
+
+  test('a configuration file has an address and origins, and a reload reads the certificate again', async () => {
+    const pki = [tempFolder(), tempFolder()].map((folder) => join(folder, 'pki'));
+    for (const folder of pki) expect(await farbus('certificates', folder, '--quiet')).toMatchObject({ code: 0 });
+    const file = tempPath('serve.yaml');
+    const lines = [
+      'listen: [nbd://127.0.0.1:0]',
+      'tls: { certificates: ' + pki[0]! + ' }',
+      "web: { listen: '127.0.0.1:0', origins: ['http://localhost:5173'] }",
+      `exports: [{ source: ${tempImage(MiB)} }]`,
+    ];
+    writeFileSync(file, lines.join('\n'));
+    const server = startFarbus('serve', '--config', file);
+    const [address] = await server.printed(/https:\S+/);
+    const { port, host, hash } = new URL(address);
+    const shown = async (): Promise<string> => {
+      const socket = connectTls({ port: Number(port), host: '127.0.0.1', rejectUnauthorized: false });
+      await once(socket, 'secureConnect');
+      const { fingerprint256 } = socket.getPeerCertificate();
+      socket.destroy();
+      return fingerprint256;
+    };
+    const first = await shown();
+    const page = { origin: 'http://localhost:5173', rejectUnauthorized: false };
+    const protocols = ['nbd', `farbus.token.${hash.slice('#token='.length)}`];
+    const embedded = new WebSocket(`wss://${host}/nbd/disk.img`, protocols, page);
+    await once(embedded, 'open');
+    embedded.terminate();
+    for (const name of ['server-cert.pem', 'server-key.pem']) cpSync(join(pki[1]!, name), join(pki[0]!, name));
+    server.child.kill('SIGHUP');
+    while ((await shown()) === first) await new Promise((resolve) => setTimeout(resolve, 50));
     server.child.kill('SIGTERM');
     expect((await server.ended).code).toBe(0);
   });
