@@ -9,9 +9,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { openBrowser } from '../support/chromium.js';
 import { until } from '../support/event-loop.js';
-import { LendPages, lendIn, stateOf, stopIn, untilState, type LendTo } from '../support/lend-page.js';
+import { LendPages, lendIn, lendOpfsIn, stateOf, stopIn, untilState, type LendTo } from '../support/lend-page.js';
 import { ReadOnlyTab } from '../support/read-only-tab.js';
 import { tempImage, tempPath } from '../support/temp.js';
+import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { execute, farbus, startFarbus, type Started } from '../interop/farbus.js';
 
 const MiB = 1 << 20;
@@ -126,6 +127,37 @@ describe('a picked file', () => {
     await stopIn(first);
     await first.close();
     await second.close();
+  });
+});
+
+describe('a disk in the private file system of the page', () => {
+  test('is written; if the tab is closed during a write, the flushed bytes stay', async () => {
+    const flushed = randomBytes(4 * MiB);
+    const open = async () => {
+      const page = await pages.open(browser);
+      await lendOpfsIn(page, flushed.length, { ...to, name: 'opfs' });
+      await untilState(page, 'lent');
+      return page;
+    };
+    let page = await open();
+    const file = tempImage(flushed);
+    expect(await execute('nbdcopy', ['--flush', file, `${nbd}opfs`])).toMatchObject({ code: 0, stderr: '' });
+    const writer = await openNbd(`${nbd}opfs`);
+    await writer.write(2 * MiB, new Uint8Array(MiB).fill(1));
+    const waiting = writer.write(3 * MiB, new Uint8Array(MiB).fill(2));
+    await page.close();
+    page = await open();
+    await waiting;
+    // The first write was acknowledged, and lost with the page.
+    await expect(writer.flush()).rejects.toMatchObject({ kind: 'io' });
+    await writer.flush();
+    await writer.close();
+    const copy = tempPath('copy.img');
+    expect(await execute('nbdcopy', [`${nbd}opfs`, copy])).toMatchObject({ code: 0, stderr: '' });
+    const now = readFileSync(copy);
+    expect(now.subarray(0, 3 * MiB).equals(flushed.subarray(0, 3 * MiB))).toBe(true);
+    await stopIn(page);
+    await page.close();
   });
 });
 

@@ -15,9 +15,21 @@ const html = `<!doctype html><title>Lend</title><input type="file" id="file">
 <script type="module">
   import { lend } from '/dist/web/lend/lend.js';
   import { pickedDisk } from '/dist/web/lend/picked.js';
+  import { FileHandleDevice } from '/dist/storage/file-handle.js';
   globalThis.states = [];
+  /** A file in the page's private file system, which has the interface of a picked one. */
+  const opfsDisk = async (size) => {
+    const folder = await navigator.storage.getDirectory();
+    const handle = await folder.getFileHandle('disk.img', { create: true });
+    if ((await handle.getFile()).size === 0) {
+      const writer = await handle.createWritable();
+      await writer.truncate(size);
+      await writer.close();
+    }
+    return FileHandleDevice.open(handle);
+  };
   globalThis.start = async (options) => {
-    const disk = await pickedDisk(document.querySelector('#file').files[0]);
+    const disk = await (options.opfs ? opfsDisk(options.opfs) : pickedDisk(document.querySelector('#file').files[0]));
     const onState = (state, detail) => states.push([state, detail]);
     globalThis.lending = lend(disk, { ...options, onState, onUse: (use) => (globalThis.use = use) });
   };
@@ -86,6 +98,11 @@ interface LendWindow {
 export async function lendIn(page: Page, file: string, to: LendTo): Promise<void> {
   await page.setInputFiles('#file', file);
   await page.evaluate((options) => (globalThis as unknown as LendWindow).start(options), to);
+}
+
+/** Lends a disk of this length in the page's private file system, which is made if needed. */
+export async function lendOpfsIn(page: Page, size: number, to: LendTo): Promise<void> {
+  await page.evaluate((options) => (globalThis as unknown as LendWindow).start(options), { ...to, opfs: size });
 }
 
 /** The latest state of the lending and its sentence. */
