@@ -15,8 +15,10 @@ const may = {
   guest: ['base', 'machine'],
   site: ['base', 'linux', 'network', 'protocol'],
   web: ['base', 'block', 'network', 'probe', 'protocol', 'storage', 'export'],
+  browser: ['base', 'block', 'network', 'probe', 'storage', 'machine', 'protocol', 'computer'],
   app: [
     'base',
+    'browser',
     'linux',
     'block',
     'network',
@@ -36,6 +38,7 @@ const may = {
     'app',
     'base',
     'block',
+    'browser',
     'conformance',
     'probe',
     'storage',

@@ -21,7 +21,7 @@ export type { FailureKind, FarbusErrorOptions } from '../base/errors.js';
 export { silent } from '../base/log.js';
 export type { Logger, LogLevel } from '../base/log.js';
 export { Steps } from '../base/steps.js';
-export type { Step, StepId, StepSink, TraceId } from '../base/steps.js';
+export type { Step, StepCommand, StepId, StepSink, TraceId } from '../base/steps.js';
 export { BlockBase } from '../block/base.js';
 export { compareDevices } from '../block/compare.js';
 export type { CompareOptions } from '../block/compare.js';

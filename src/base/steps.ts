@@ -19,8 +19,9 @@ export type TraceId = number | bigint;
 export interface StepCommand {
   /** "read", "write", "flush", "trim", "write zeroes". */
   readonly operation: string;
-  /** In bytes; 0 for a command without a range. */
+  /** First byte; 0 for a command without a range. */
   readonly offset: number;
+  /** In bytes; 0 for a command without a range. */
   readonly length: number;
 }
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 
 /**
  * Files with some 20 to 90 s of computing each: boots of several guests, a download of a whole
- * system, a Ceph cluster, an installation of the package.
+ * system, a Ceph cluster, computers in tabs, an installation of the package.
  */
 const long = [
   'boot/bare-system',
@@ -21,6 +21,7 @@ const long = [
   'boot/matrix',
   'boot/stores',
   'boot/tools',
+  'browser/computer',
   'interop/attach-boot',
   'interop/failover',
   'interop/package',

@@ -20,6 +20,8 @@ import { isLoopback, parseOrigin, parseWeb } from './address.js';
 import { computerRoutes } from './computers.js';
 import { eventRoutes } from './events.js';
 import { exportRoutes } from './exports.js';
+import { GuestFolder } from './guest-files.js';
+import { guestRoutes, withEngine } from './guest-routes.js';
 import { lendRoute } from './lend.js';
 import type { ServeService } from '../serve/service.js';
 
@@ -68,6 +70,7 @@ export async function startWeb(options: WebOptions): Promise<Web> {
   const tokens = await Tokens.open(env);
   const { tls, fingerprint } = await encryption(host, options.tls, env);
   const exports = service?.server.exports ?? new Exports();
+  const guest = new GuestFolder(log);
   const server = await WebServer.start({
     host,
     port,
@@ -75,11 +78,12 @@ export async function startWeb(options: WebOptions): Promise<Web> {
     tokens,
     log,
     rules: { names: namesOf(host, tls), origins: new Set(origins.map(parseOrigin)) } satisfies HostRules,
-    page: new Page(pageFolder),
+    page: withEngine(new Page(pageFolder), guest),
     routes: [
       ...(service ? [...exportRoutes(service, name), lendRoute(service)] : []),
       ...eventRoutes(exports, watch),
       ...computerRoutes(env, (asked) => addressOf(service, asked)),
+      ...guestRoutes(guest),
       ...routes,
     ],
   });

@@ -69,22 +69,18 @@ const headers: Readonly<Record<string, string>> = {
 };
 
 /** Answers a request, unless it was answered or its client is gone. */
-export function send(
-  request: IncomingMessage,
-  response: ServerResponse,
-  status: number,
-  answer: Answer,
-  kept = false,
-): void {
+export function send(request: IncomingMessage, response: ServerResponse, status: number, answer: Answer): void {
   if (response.destroyed || response.headersSent) return;
   const bytes = 'json' in answer ? Buffer.from(JSON.stringify(answer.json)) : answer.bytes;
   const type = 'json' in answer ? 'application/json' : answer.type;
-  const cache = kept ? 'public, max-age=31536000, immutable' : 'no-store';
+  const cache = 'kept' in answer && answer.kept ? 'public, max-age=31536000, immutable' : 'no-store';
   // The rest of a body that was refused is not read.
   if (!request.complete) response.shouldKeepAlive = false;
   response.writeHead(status, {
     ...headers,
+    ...(response.getHeaders() as Record<string, string>),
     'Content-Type': type,
+    ...('encoding' in answer && answer.encoding && { 'Content-Encoding': answer.encoding }),
     'Content-Length': bytes.length,
     'Cache-Control': cache,
     ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),

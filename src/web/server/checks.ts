@@ -40,6 +40,24 @@ export function originOf(
   return origins.has(plain) ? 'named' : 'foreign';
 }
 
+/**
+ * Paths whose files pages of named origins may fetch, for a computer in their own tab. They hold no
+ * secret of a user.
+ */
+export function isForPages(path: string): boolean {
+  return path.startsWith('/guest/') || path.startsWith('/engine/');
+}
+
+/** The headers by which a browser lets a page of another origin have an answer (CORS). */
+export function headersForPages(origin: string): Readonly<Record<string, string>> {
+  return {
+    'Access-Control-Allow-Origin': origin,
+    'Access-Control-Allow-Headers': 'Authorization',
+    'Cross-Origin-Resource-Policy': 'cross-origin',
+    Vary: 'Origin',
+  };
+}
+
 /** Longest list of subprotocols, in characters. */
 const maxProtocols = 2000;
 

@@ -5,7 +5,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { extname, join, relative, sep } from 'node:path';
-import type { Answer } from './routes.js';
+import type { TypedBytes } from './routes.js';
 
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
@@ -21,13 +21,14 @@ const types: Readonly<Record<string, string>> = {
   '.txt': 'text/plain; charset=utf-8',
 };
 
-/** A file. A browser may keep assets for ever, as their names contain a hash of their content. */
-export interface PageFile extends Extract<Answer, { type: string }> {
-  readonly kept: boolean;
+/** Files that are served without a token. */
+export interface PageFiles {
+  /** The file at a path of a request; undefined if there is none. */
+  file(path: string): Promise<TypedBytes | undefined>;
 }
 
 /** The files of the page in a folder. */
-export class Page {
+export class Page implements PageFiles {
   readonly #folder: string;
 
   constructor(folder: string) {
@@ -35,7 +36,7 @@ export class Page {
   }
 
   /** The file at a path of a request; undefined if there is none. */
-  async file(path: string): Promise<PageFile | undefined> {
+  async file(path: string): Promise<TypedBytes | undefined> {
     const wanted = path === '/' ? 'index.html' : path.slice(1);
     const names = await readdir(this.#folder, { recursive: true, withFileTypes: true }).catch(() => []);
     const found = names
@@ -45,6 +46,7 @@ export class Page {
     const type = types[extname(wanted)];
     if (found === undefined || type === undefined) return undefined;
     const bytes = await readFile(found).catch(() => undefined);
+    // The names of assets contain a hash of their content.
     return bytes && { type, bytes, kept: wanted.startsWith('assets/') };
   }
 

@@ -34,7 +34,16 @@ export interface Call {
 }
 
 /** The answer to a GET or POST: JSON, or bytes of a type. */
-export type Answer = { readonly json: unknown } | { readonly type: string; readonly bytes: Uint8Array };
+export type Answer = { readonly json: unknown } | TypedBytes;
+
+export interface TypedBytes {
+  readonly type: string;
+  readonly bytes: Uint8Array;
+  /** The bytes are compressed by this method. Default: they are not compressed. */
+  readonly encoding?: 'gzip' | undefined;
+  /** The address names this content and no other, so a browser may keep it. Default: false. */
+  readonly kept?: boolean | undefined;
+}
 
 /** A message socket, as a handler uses it: one of `ws`. */
 export interface MessageSocket {

@@ -19,9 +19,9 @@ import { namesOf } from '../../network/tls.node.js';
 import { socketOptions } from '../../network/websocket.node.js';
 import { tokenSubprotocol } from '../../network/websocket.js';
 import { bodyOf, maxBody, refuse, send, statusOf } from './answers.node.js';
-import { isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
+import { headersForPages, isForPages, isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
 import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
-import type { Page } from './page.node.js';
+import type { PageFiles } from './page.node.js';
 import { matches, WebFailure, type Call, type Match, type Route } from './routes.js';
 import { Sessions } from './sessions.js';
 import { hashOf, type Rights, type Tokens } from './tokens.node.js';
@@ -54,7 +54,7 @@ export interface WebServerOptions {
   readonly routes: readonly Route[];
   readonly tokens: Tokens;
   readonly rules: HostRules;
-  readonly page: Page;
+  readonly page: PageFiles;
   readonly log: Logger;
 }
 
@@ -167,7 +167,11 @@ export class WebServer {
   async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
       const checked = this.#check(request);
-      if (checked.foreignPage) throw new WebFailure(403, 'pages of this origin may use the WebSockets only');
+      if (checked.foreignPage) {
+        if (!isForPages(checked.path)) throw new WebFailure(403, 'pages of this origin may use the WebSockets only');
+        response.setHeaders(new Headers(headersForPages(request.headers.origin!)));
+        if (request.method === 'OPTIONS') return void response.writeHead(204).end();
+      }
       const method = request.method === 'HEAD' ? 'GET' : request.method;
       const found = matches(this.#options.routes, checked.path);
       if (found.length === 0) return await this.#file(checked.path, request, response);
@@ -279,7 +283,7 @@ export class WebServer {
   async #file(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.method !== 'GET' && request.method !== 'HEAD') throw new WebFailure(404, 'there is no such address');
     const file = await this.#options.page.file(path);
-    if (file) return send(request, response, 200, file, file.kept);
+    if (file) return send(request, response, 200, file);
     if (path !== '/') throw new WebFailure(404, 'there is no such address');
     const text = 'The console page was not built: npm run build makes it. The exports are served.\n';
     send(request, response, 503, { type: 'text/plain; charset=utf-8', bytes: Buffer.from(text) });

@@ -1,0 +1,20 @@
+/**
+ * `farbus/browser`: for pages: exports of a Farbus server by WebSocket, and a computer in the tab
+ * with far disks. Runs in browsers only. The engine comes from the server, when a computer is made.
+ *
+ * @module farbus/browser
+ */
+export { connectExport } from '../browser/export.js';
+export type { ExportAddress } from '../browser/export.js';
+export type { TabDrive } from '../browser/drives.js';
+export type { FlowReport } from '../browser/flow-report.js';
+export type { MachineOptions as TabMachineOptions, TabSystem } from '../browser/machine-options.js';
+export { TabComputer } from '../browser/tab-computer.js';
+export type { TabCommandResult, TabComputerOptions, TabState } from '../browser/tab-computer.js';
+export type { MouseMove } from '../machine/screen.js';
+export { removeStore, storageSpace, storeNames } from '../storage/opfs/files.js';
+export type { StorageSpace, StoreKind } from '../storage/opfs/files.js';
+export { openOpfsOverlay } from '../storage/opfs/overlay.js';
+export { OpfsStore } from '../storage/opfs/store.js';
+export { webSocketDialer, webSocketStream } from '../network/websocket.js';
+export type { WebSocketDialerOptions, WebSocketLike, WebSocketStreamOptions } from '../network/websocket.js';

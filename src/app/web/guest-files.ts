@@ -1,0 +1,166 @@
+/**
+ * The files that a tab needs for a computer (docs/web.md): under `/guest/` the list system.json, a
+ * snapshot of a Debian that has just booted, its kernel and initramfs, and the firmware; under
+ * `/engine/` the engine.
+ *
+ * Not here: the routes (guest-routes.ts), tokens and origins (web/server).
+ */
+import { mkdir, readFile, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { gzip } from 'node:zlib';
+import { errnoOf, FarbusError } from '../../base/errors.js';
+import type { Logger } from '../../base/log.js';
+import type { GuestFile, GuestSystem } from '../../browser/guest-files.js';
+import { sha256, temporaryName } from '../../guest/cache.node.js';
+import { prepareFirmware } from '../../guest/firmware.node.js';
+import { snapshotKey, v86Module, type Guest } from '../computer/start.js';
+import type { TypedBytes } from '../../web/server/routes.js';
+import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from './guest-computer.js';
+import type { ThreadAnswer } from './guest-snapshot-thread.js';
+
+/** Files of the engine, which a browser loads without a token. They hold no secret. */
+type EngineFile = 'engine' | 'wasm';
+const engineTypes: Readonly<Record<EngineFile, string>> = {
+  engine: 'text/javascript; charset=utf-8',
+  wasm: 'application/wasm',
+};
+
+/** Files of the guest, and whether they become shorter by compression. */
+const guestFiles: Readonly<Record<Exclude<GuestFile, EngineFile>, { readonly compress: boolean }>> = {
+  snapshot: { compress: false },
+  bzImage: { compress: false },
+  vmlinux: { compress: true },
+  initramfs: { compress: false },
+  bios: { compress: true },
+  vgaBios: { compress: true },
+};
+type OwnFile = keyof typeof guestFiles;
+
+/** The files for computers in tabs. Each has a name that contains its version. */
+export class GuestFolder {
+  readonly #log: Logger;
+  #guest: Promise<Guest> | undefined;
+  #snapshot: Promise<Uint8Array> | undefined;
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /**
+   * The file with this name under `/guest/`. Undefined if there is none.
+   * @throws FarbusError if it cannot be made
+   */
+  async file(name: string): Promise<TypedBytes | undefined> {
+    if (name === 'system.json') {
+      const bytes = new TextEncoder().encode(JSON.stringify(await this.#system()));
+      return { type: 'application/json', bytes };
+    }
+    const [kind = ''] = name.split('-');
+    if (!Object.hasOwn(guestFiles, kind) || name !== (await this.#name(kind as OwnFile))) return undefined;
+    const content = await this.#content(kind as OwnFile);
+    const type = 'application/octet-stream';
+    if (!guestFiles[kind as OwnFile].compress) return { type, bytes: content, kept: true };
+    return { type, bytes: await promisify(gzip)(content), encoding: 'gzip', kept: true };
+  }
+
+  /** The file with this name under `/engine/`. Undefined if there is none. */
+  async engineFile(name: string): Promise<TypedBytes | undefined> {
+    const [kind = ''] = name.split('-');
+    if (!Object.hasOwn(engineTypes, kind) || name !== (await engineName(kind as EngineFile))) return undefined;
+    const content = await readFile(kind === 'engine' ? v86Module() : wasmPath());
+    return {
+      type: engineTypes[kind as EngineFile],
+      bytes: await promisify(gzip)(content),
+      encoding: 'gzip',
+      kept: true,
+    };
+  }
+
+  async #system(): Promise<GuestSystem> {
+    const guest = await this.#debian();
+    const own = Object.keys(guestFiles) as OwnFile[];
+    const paths = [
+      ...(await Promise.all(own.map(async (kind) => [kind, await this.#name(kind)] as const))),
+      ['engine', `../engine/${await engineName('engine')}`] as const,
+      ['wasm', `../engine/${await engineName('wasm')}`] as const,
+    ];
+    return {
+      version: guest.version,
+      commandLine: guest.image!.commandLine,
+      memory: tabMemory,
+      ports: tabPorts,
+      key: snapshotKey(guest, tabMemory),
+      files: Object.fromEntries(paths) as Record<GuestFile, string>,
+    };
+  }
+
+  async #name(kind: OwnFile): Promise<string> {
+    const guest = await this.#debian();
+    const version = kind === 'snapshot' ? snapshotKey(guest, tabMemory) : sha256(guest.id);
+    return `${kind}-${version.slice(0, 32)}`;
+  }
+
+  async #content(kind: OwnFile): Promise<Uint8Array> {
+    switch (kind) {
+      case 'snapshot':
+        return (this.#snapshot ??= this.#readSnapshot().finally(() => (this.#snapshot = undefined)));
+      case 'bios':
+        return (await prepareFirmware({ log: this.#log })).bios;
+      case 'vgaBios':
+        return (await prepareFirmware({ log: this.#log })).vgaBios!;
+      default:
+        return (await this.#debian()).image![kind]!;
+    }
+  }
+
+  #debian(): Promise<Guest> {
+    this.#guest ??= tabGuest(this.#log).catch((error: unknown) => {
+      // The cause may pass: the next request tries again.
+      this.#guest = undefined;
+      throw error;
+    });
+    return this.#guest;
+  }
+
+  async #readSnapshot(): Promise<Uint8Array> {
+    const path = tabSnapshotFile(await this.#debian());
+    const there = await readFile(path).catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    });
+    if (there) return there;
+    this.#log.log('info', 'the system of browser tabs boots once, for its snapshot');
+    await mkdir(dirname(path), { recursive: true });
+    const made = temporaryName(path);
+    await inThread(made);
+    await rename(made, path);
+    return readFile(path);
+  }
+}
+
+function wasmPath(): string {
+  return join(dirname(v86Module()), 'v86.wasm');
+}
+
+async function engineName(kind: EngineFile): Promise<string> {
+  return `${kind}-${(await engineVersion()).slice(0, 32)}.${kind === 'wasm' ? 'wasm' : 'js'}`;
+}
+
+async function engineVersion(): Promise<string> {
+  return sha256(await readFile(v86Module()));
+}
+
+/** Makes the snapshot in a thread. */
+function inThread(path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const thread = new Worker(new URL('./guest-snapshot-thread.js', import.meta.url), { workerData: path });
+    thread.once('message', ({ error }: ThreadAnswer) => {
+      if (error === undefined) resolve();
+      else reject(new FarbusError(error));
+      void thread.terminate();
+    });
+    thread.once('error', reject);
+    thread.once('exit', () => reject(new FarbusError('the thread that boots the system of browser tabs has ended')));
+  });
+}
