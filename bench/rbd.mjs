@@ -1,13 +1,14 @@
 /**
  * `farbus serve rbd:` against `qemu-nbd rbd:`, each with an image of its own in one Ceph on
- * loopback: fio's nbd engine over unix sockets, alternating. Prints medians of the rounds' ratios.
+ * loopback: fio's nbd engine over unix sockets, alternating. Prints medians of the rounds' ratios,
+ * and the processor time that each server used.
  *
  * node bench/rbd.mjs [--rounds N] [--seconds S] [--only TEXT]
  *
  * Needs: ceph-mon, ceph-osd, ceph-mgr, rbd, qemu-nbd, fio.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -35,6 +36,14 @@ const jobs = [
   { name: '1M sequential write, depth 8', rw: 'write', bs: '1M', depth: 8 },
 ].filter(({ name }) => name.includes(flags.only));
 
+/** Processor time of a process, in s (proc(5): utime and stime). */
+function cpuSeconds(pid) {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** @returns operations a second, and their number */
 function fio(uri, { rw, bs, depth }, more) {
   const args = ['--name=job', '--ioengine=nbd', `--uri=${uri}`, `--rw=${rw}`, `--bs=${bs}`, `--iodepth=${depth}`];
   const out = execFileSync('fio', [...args, `--size=${mib}M`, '--output-format=json', ...more], {
@@ -42,7 +51,8 @@ function fio(uri, { rw, bs, depth }, more) {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   const job = JSON.parse(out.slice(out.indexOf('{'))).jobs[0];
-  return (rw.endsWith('write') ? job.write : job.read).iops;
+  const side = rw.endsWith('write') ? job.write : job.read;
+  return { rate: side.iops, count: side.total_ios };
 }
 
 const servers = [];
@@ -59,30 +69,41 @@ try {
     ],
   };
   const uris = {};
+  const pids = {};
   for (const [name, command] of Object.entries(commands)) {
     ceph.run('rbd', 'create', name, '--size', `${mib}M`);
     const socket = join(folder, `${name}.sock`);
     const child = spawn(...command(socket), { stdio: ['ignore', 'ignore', 'inherit'] });
     servers.push(child);
+    pids[name] = child.pid;
     for (let i = 0; !existsSync(socket); i++) {
       if (i > 400 || child.exitCode !== null) throw new Error(`${name} does not start`);
       await sleep(50);
     }
     uris[name] = `nbd+unix:///?socket=${socket}`;
-    fio(uris[name], { rw: 'write', bs: '1M', depth: 8 }, []);
+    // With a flush: without one, librbd's cache does not acknowledge a write before it is durable.
+    fio(uris[name], { rw: 'write', bs: '1M', depth: 8 }, ['--end_fsync=1']);
   }
   console.log(machineLine());
   console.log(`${flags.rounds} rounds of ${flags.seconds} s`);
   const names = Object.keys(commands);
   for (const job of jobs) {
     const rates = { farbus: [], qemu: [] };
+    const cpus = { farbus: [], qemu: [] };
     for (let round = 0; round < Number(flags.rounds); round++) {
       for (const name of round % 2 === 0 ? names : [...names].reverse()) {
-        rates[name].push(fio(uris[name], job, ['--time_based', `--runtime=${flags.seconds}`]));
+        const before = cpuSeconds(pids[name]);
+        const { rate, count } = fio(uris[name], job, ['--time_based', `--runtime=${flags.seconds}`]);
+        rates[name].push(rate);
+        cpus[name].push(((cpuSeconds(pids[name]) - before) / Math.max(1, count)) * 1e6);
       }
     }
     const [ours, theirs] = [rates.farbus, rates.qemu].map((all) => median(all).toFixed(0));
-    console.log(`${job.name}: ${ratio(rates.farbus, rates.qemu)}; farbus ${ours}, qemu-nbd ${theirs} a second`);
+    const [ourCpu, theirCpu] = [cpus.farbus, cpus.qemu].map((all) => median(all).toFixed(0));
+    console.log(
+      `${job.name}: ${ratio(rates.farbus, rates.qemu)}; farbus ${ours}, qemu-nbd ${theirs} a second; ` +
+        `processor: farbus ${ourCpu}, qemu-nbd ${theirCpu} µs an operation`,
+    );
   }
 } finally {
   for (const child of servers) child.kill('SIGKILL');

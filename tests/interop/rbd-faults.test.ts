@@ -2,14 +2,17 @@
  * A Ceph that fails while an image is in use: away, full, without an OSD; an image that is deleted
  * or shortened; two gateways that want one image at once.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readBytes } from '../../src/conformance/subject.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { openRbd, type RbdDisk } from '../../src/storage/rbd/device.node.js';
 import { Ceph } from '../support/ceph.js';
 import { sleep } from '../../src/base/event-loop.js';
+import { tempFolder } from '../support/temp.js';
 import { VerifiedLoad } from '../support/verified-load.js';
-import { startFarbus } from './farbus.js';
+import { farbus, startFarbus } from './farbus.js';
 
 /** How long the cluster is away, in ms. */
 const awayMs = [undefined, 'rest'].includes(process.env['FARBUS_TEST_ALL']) ? 3000 : 30_000;
@@ -132,5 +135,50 @@ describe('a Ceph that fails', () => {
     expect(await kindOf(readBytes(disk, 0, 4096))).toBe('unreachable');
     expect(await kindOf(disk.write(0, block(2), { fua: true }))).toBe('unreachable');
     await disk.close();
+  });
+});
+
+describe('a Ceph whose clients prove who they are', () => {
+  let ceph: Ceph;
+  const source = (keyring: string, id: string): string => `rbd:rbd/kept?conf=${ceph.conf}&keyring=${keyring}&id=${id}`;
+
+  beforeAll(async () => {
+    ceph = await Ceph.start({ keys: true });
+    ceph.run('rbd', 'create', 'kept', '--size', '4M');
+  });
+  afterAll(() => ceph?.stop());
+
+  it('refuses a wrong key in one line, which has no key in it', async () => {
+    const keyring = join(tempFolder(), 'keyring');
+    const key = 'AQBLd2BjAAAAABAAq2Z0JQm5Vb2Xo0nU0o4Xww==';
+    writeFileSync(keyring, `[client.admin]\n\tkey = ${key}\n`);
+    const { code, stderr } = await farbus('info', source(keyring, 'admin'), '--reconnect', '2');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/permission denied: check id= and keyring=/);
+    expect(stderr).not.toContain(key);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+  });
+
+  it('lets a user who may only read do that, and nothing else', async () => {
+    const keyring = ceph.addUser('client.reader', 'mon', 'profile rbd-read-only', 'osd', 'profile rbd-read-only');
+    const reader = await openRbd(source(keyring, 'reader'), { readOnly: true });
+    expect(Buffer.compare(await readBytes(reader, 0, 4096), block(0))).toBe(0);
+    await reader.close();
+    await expect(openRbd(source(keyring, 'reader'))).rejects.toThrow(/permission denied/);
+  });
+
+  it('lets a user with the profile rbd take an image over', async () => {
+    const keyring = ceph.addUser('client.writer', 'mon', 'profile rbd', 'osd', 'profile rbd pool=rbd');
+    const all = [];
+    for (let at = 0; at < 2; at++) {
+      const one = await openRbd(`${source(keyring, 'writer')}&standby=1`, { admits: true });
+      await one.writerLock.takeOver!.take(true);
+      all.push(one);
+    }
+    const [first, second] = all as [RbdDisk, RbdDisk];
+    await second.write(0, block(2));
+    expect(await kindOf(first.write(0, block(1)))).toBe('closed');
+    expect(Buffer.compare(await readBytes(second, 0, 4096), block(2))).toBe(0);
+    await Promise.all(all.map((one) => one.close()));
   });
 });

@@ -5,7 +5,7 @@
  */
 import { execFileSync, spawn, type ChildProcess, type ExecFileSyncOptions } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { S3Keys } from '../../src/storage/http/s3/settings.node.js';
@@ -19,10 +19,11 @@ export class Ceph {
     this.folder = folder;
   }
 
-  static async start(): Promise<Ceph> {
+  /** @param keys true if clients and daemons must prove who they are (cephx) */
+  static async start({ keys = false } = {}): Promise<Ceph> {
     const ceph = new Ceph(tempFolder());
     try {
-      ceph.#start(await freePort());
+      ceph.#start(await freePort(), keys);
     } catch (error) {
       ceph.stop();
       throw error;
@@ -83,20 +84,38 @@ export class Ceph {
     }
   }
 
-  #start(port: number): void {
+  /** Makes a user, and returns the path of its keyring. */
+  addUser(name: string, ...caps: readonly string[]): string {
+    const keyring = join(this.folder, `${name}.keyring`);
+    this.run('ceph', 'auth', 'get-or-create', name, ...caps, '-o', keyring);
+    return keyring;
+  }
+
+  #start(port: number, keys: boolean): void {
     const osd = randomUUID();
     const fsid = randomUUID();
     for (const name of ['mon', 'mgr', 'osd']) mkdirSync(join(this.folder, name));
-    writeFileSync(this.conf, configuration(this.folder, fsid, port));
+    writeFileSync(this.conf, configuration(this.folder, fsid, port, keys));
+    const keyring = join(this.folder, 'keyring');
+    if (keys) {
+      const make = (...args: string[]): unknown =>
+        execFileSync('ceph-authtool', [keyring, ...args], { stdio: 'ignore' });
+      make('--create-keyring', '--gen-key', '-n', 'mon.', '--cap', 'mon', 'allow *');
+      const all = ['mon', 'osd', 'mgr'].flatMap((one) => ['--cap', one, 'allow *']);
+      make('--gen-key', '-n', 'client.admin', ...all);
+    }
     const address = `v2:127.0.0.1:${port}`;
     execFileSync('monmaptool', ['--create', '--fsid', fsid, '--addv', 'a', `[${address}]`, 'monmap'], {
       cwd: this.folder,
       stdio: 'ignore',
     });
-    this.run('ceph-mon', '--mkfs', '-i', 'a', '--monmap', 'monmap');
+    this.run('ceph-mon', '--mkfs', '-i', 'a', '--monmap', 'monmap', ...(keys ? ['--keyring', keyring] : []));
     this.run('ceph-mon', '-i', 'a', '--public-addr', address);
+    const caps = ['mon', 'allow *', 'osd', 'allow *', 'mgr', 'allow *'];
+    if (keys) renameSync(this.addUser('mgr.x', ...caps), join(this.folder, 'mgr', 'keyring'));
     this.run('ceph-mgr', '-i', 'x');
     this.run('ceph', 'osd', 'new', osd, '0');
+    if (keys) renameSync(this.addUser('osd.0', ...caps), join(this.folder, 'osd', 'keyring'));
     // With another UUID than the one it was announced with, the OSD stays down without a word.
     this.run('ceph-osd', '-i', '0', '--mkfs', '--osd-uuid', osd);
     this.run('ceph-osd', '-i', '0');
@@ -105,14 +124,15 @@ export class Ceph {
   }
 }
 
-function configuration(folder: string, fsid: string, port: number): string {
+function configuration(folder: string, fsid: string, port: number, keys: boolean): string {
+  const auth = keys ? 'cephx' : 'none';
   return `[global]
 fsid = ${fsid}
 mon host = [v2:127.0.0.1:${port}]
 public addr = 127.0.0.1
-auth cluster required = none
-auth service required = none
-auth client required = none
+auth cluster required = ${auth}
+auth service required = ${auth}
+auth client required = ${auth}
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 1
@@ -131,6 +151,7 @@ pid file = ${folder}/$name.pid
 log file = ${folder}/$name.log
 [client]
 pid file =
+${keys ? `keyring = ${folder}/keyring` : ''}
 `;
 }
 
