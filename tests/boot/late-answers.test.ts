@@ -76,4 +76,4 @@ it('commands that are answered after the guest has given them up end without an 
       expect(Buffer.from(data).toString(), `${bus}, block ${number}`).toBe(letter.repeat(block));
     }
   }
-}, 300_000);
+}, 500_000);
