@@ -17,6 +17,7 @@ const long = [
   'boot/exchange',
   'boot/kvm-long',
   'boot/late-answers',
+  'boot/lent',
   'boot/mach',
   'boot/matrix',
   'boot/stores',
