@@ -37,10 +37,11 @@ interface Activity {
   /** Durations in ms: a random sample if there are more than {@link mostDurations}. */
   readonly durations: number[];
   seen: number;
-  /** Counters at the last message. */
+  /** Bytes. */
   read: number;
   written: number;
-  errors: number;
+  /** The counter at the last message. */
+  readonly errors: number;
 }
 
 /** The events of one client. */
@@ -83,8 +84,15 @@ class Events {
   #saw(command: WatchedCommand): void {
     const activity = this.#activities.get(command.export);
     if (!activity || !this.#rights.to(command.export)) return;
-    if (command.operation === 'read') activity.reads++;
-    if (command.operation === 'write') activity.writes++;
+    const { operation, length, error } = command;
+    const bytes = error === undefined ? length : 0;
+    if (operation === 'read') {
+      activity.reads++;
+      activity.read += bytes;
+    } else if (operation === 'write') {
+      activity.writes++;
+      activity.written += bytes;
+    }
     const at = activity.seen++ < mostDurations ? activity.durations.length : Math.floor(Math.random() * activity.seen);
     if (at < mostDurations) activity.durations[at] = command.ms;
     if (this.#commands.length < mostCommands) this.#commands.push(command);
@@ -107,8 +115,8 @@ class Events {
         ...(device.media && { medium: { present: device.media.medium !== '', held: media.held } }),
         reads: rate(activity.reads),
         writes: rate(activity.writes),
-        read: rate(counters.bytesRead - activity.read),
-        written: rate(counters.bytesWritten - activity.written),
+        read: rate(activity.read),
+        written: rate(activity.written),
         errors: Math.max(0, counters.errors - activity.errors),
         ...latencyOf(activity.durations),
       };
@@ -140,8 +148,8 @@ class Events {
   }
 }
 
-function activityOf({ counters: { bytesRead, bytesWritten, errors } }: Offered): Activity {
-  return { reads: 0, writes: 0, durations: [], seen: 0, read: bytesRead, written: bytesWritten, errors };
+function activityOf({ counters: { errors } }: Offered): Activity {
+  return { reads: 0, writes: 0, durations: [], seen: 0, read: 0, written: 0, errors };
 }
 
 function latencyOf(durations: number[]): { latency?: { p50: number; p99: number } } {
