@@ -2,7 +2,7 @@
  * The files of a guest, which a Farbus server offers under `/guest/`: the kernel and initramfs of a
  * Debian, a snapshot of it that has just booted, the firmware, and the engine that fits them.
  *
- * Not here: the server's side (app/web/guest.ts).
+ * Not here: the server's side, which is in src/app/web.
  */
 import { FarbusError, messageOf } from '../base/errors.js';
 import { printable } from '../base/printable.js';

@@ -242,7 +242,7 @@ async function firmwareOf(files: GuestFiles, system: TabSystem): Promise<Firmwar
 
 async function loadV86(url: string): Promise<V86Class> {
   // v86 would start a worker of its own from a Blob, which a strict Content-Security-Policy
-  // refuses. It does not if there are no workers; engine.ts replaces what it does instead.
+  // refuses. It does not if there are no workers; the engine then replaces its way to yield.
   Object.defineProperty(globalThis, 'Worker', { value: undefined, configurable: true });
   try {
     return ((await import(/* @vite-ignore */ url)) as { V86: V86Class }).V86;

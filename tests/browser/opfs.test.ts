@@ -1,0 +1,51 @@
+/** The suite of BlockDevice on stores and overlays in the OPFS, in a worker of Chromium. */
+import { beforeAll, afterAll, expect, it } from 'vitest';
+import { openBrowser } from '../support/chromium.js';
+import { Pages } from '../support/tab-pages.js';
+
+let pages: Pages;
+
+/** Runs the suite on each kind of device, and tells the page which tests have failed. */
+const worker = `
+  import { OpfsStore, openOpfsOverlay } from '/dist/api/browser.js';
+  import { conformance } from '/dist/api/conformance.js';
+  import { MemoryDevice } from '/dist/api/index.js';
+  const size = (20 << 20) + 4096;
+  let number = 0;
+  const kinds = {
+    store: async () => ({ device: await OpfsStore.open('cache', 'store', size) }),
+    overlay: async () => ({ device: await openOpfsOverlay(new MemoryDevice(4 << 20), 'overlay' + number++) }),
+  };
+  const failed = [];
+  let count = 0;
+  for (const [kind, open] of Object.entries(kinds)) {
+    for (const { name, run } of conformance(open, { region: 256 << 10, steps: 60, persistent: kind === 'store' })) {
+      count++;
+      await run().catch((error) => failed.push(kind + ': ' + name + ': ' + error.message));
+    }
+  }
+  postMessage({ failed, count });
+`;
+
+beforeAll(async () => {
+  pages = await Pages.start();
+  pages.files.set('/suite.js', worker);
+});
+
+afterAll(() => pages?.close());
+
+it('stores and overlays in the OPFS pass the suite', async () => {
+  const browser = await openBrowser();
+  const page = await browser.newPage();
+  await page.goto(`${pages.origin}/unbundled`);
+  const result = await page.evaluate(
+    () =>
+      new Promise<{ failed: string[]; count: number }>((resolve, reject) => {
+        const suite = new Worker('/suite.js', { type: 'module' });
+        suite.onmessage = ({ data }) => resolve(data as { failed: string[]; count: number });
+        suite.onerror = ({ message }) => reject(new Error(message));
+      }),
+  );
+  expect(result.failed).toEqual([]);
+  expect(result.count).toBeGreaterThan(40);
+}, 240_000);
