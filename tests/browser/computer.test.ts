@@ -4,7 +4,7 @@
  * loads the package by an import map, and bundled by Vite.
  */
 import { execFileSync } from 'node:child_process';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -156,4 +156,15 @@ it('keeps writes in an overlay of this browser, for one tab at a time and for th
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   expect(list.toString()).not.toContain('hello');
+}, 240_000);
+
+it('examples/embed/index.html shows the output of a guest with a far disk', async () => {
+  const page = await browser.newPage();
+  const errors = errorsOf(page);
+  pages.files.set('/embed', readFileSync(new URL('../../examples/embed/index.html', import.meta.url), 'utf8'));
+  await page.goto(`${pages.origin}/embed#server=${new URL(server.guest).host}&disk=kept.img&token=${server.token}`);
+  await page.waitForFunction(() => document.querySelector('#console')!.textContent !== '');
+  expect(await page.textContent('#console')).toBe(`${32 << 20}\n`);
+  await page.close();
+  expect(errors).toEqual([]);
 }, 240_000);
