@@ -17,8 +17,9 @@ folder=$(mktemp -d)
 trap 'farbus stop two >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
 
 # Port 0 takes a free one. The first gateway is slow, so that the copy takes a while.
-first=$(farbus serve "disk=$image,rate=1M" --read-only --listen nbd://127.0.0.1:0 --server-name one --detach | tail -n 1)
-second=$(farbus serve "disk=$image" --read-only --listen nbd://127.0.0.1:0 --server-name two --detach | tail -n 1)
+serve="farbus serve --read-only --listen nbd://127.0.0.1:0 --detach"
+first=$($serve "disk=$image,rate=1M" --server-name one | tail -n 1)
+second=$($serve "disk=$image" --server-name two | tail -n 1)
 echo "gateways: $first and $second"
 
 host() { echo "$1" | sed 's|^nbd://||; s|/.*||'; }

@@ -23,6 +23,6 @@ export type { LinuxImage } from '../machine/boot/linux.js';
 export type { Engine, EngineEnd, EngineSnapshots, Firmware, FirmwareVariables } from '../machine/engine.js';
 export { decodeSnapshot, encodeSnapshot, isSnapshot, SnapshotError } from '../machine/snapshot.js';
 export type { Snapshot, SnapshotCodec, SnapshotDrive, SnapshotFault } from '../machine/snapshot.js';
-export type { Picture } from '../machine/screen.js';
+export type { MouseMove, Picture } from '../machine/screen.js';
 export type { TrapCounts } from '../machine/trap.js';
 export type { FrameClaim, FrameOwner } from '../network/ethernet/claim.js';
