@@ -14,7 +14,7 @@ const may = {
   computer: ['base', 'spec', 'block', 'probe', 'device', 'machine', 'network'],
   guest: ['base', 'machine'],
   site: ['base', 'linux', 'network', 'protocol'],
-  web: ['base', 'block', 'network', 'probe', 'protocol', 'storage', 'export'],
+  web: ['base', 'browser', 'machine', 'block', 'network', 'probe', 'protocol', 'storage', 'export'],
   browser: ['base', 'block', 'network', 'probe', 'storage', 'machine', 'protocol', 'computer'],
   app: [
     'base',

@@ -18,7 +18,7 @@ import { errorsOf, openBrowser } from '../support/chromium.js';
 import { tempFolder, tempImage } from '../support/temp.js';
 
 const MiB = 1 << 20;
-const sections = ['devices', 'computers', 'flow', 'lend'] as const;
+const sections = ['devices', 'computers', 'flow', 'boot', 'lend'] as const;
 const sizes = { wide: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } } as const;
 /** The folder for pictures of all sections; set it to keep them. */
 const pictures = process.env['FARBUS_TEST_PICTURES'] ?? tempFolder();
@@ -303,6 +303,26 @@ describe('a page that lacks something says what to do', () => {
     await field.fill(serving.address);
     await field.press('Enter');
     await page.getByRole('heading', { name: 'disk.img' }).waitFor();
+  });
+
+  it('without WebAssembly, it says so instead of offering a computer', async () => {
+    page = await browser.newPage();
+    await page.addInitScript(() => Reflect.deleteProperty(globalThis, 'WebAssembly'));
+    await page.goto(serving.address);
+    await go('boot');
+    await page.getByText('This browser does not run WebAssembly').waitFor();
+    expect(await page.getByRole('button', { name: 'Start' }).count()).toBe(0);
+  });
+
+  it('without private storage, it offers no overlay', async () => {
+    page = await browser.newPage();
+    await page.addInitScript(() => Reflect.deleteProperty(StorageManager.prototype, 'getDirectory'));
+    await page.goto(serving.address);
+    await go('boot');
+    await page.getByText('This browser has no storage for overlays here').waitFor();
+    expect(await page.getByLabel('Writes go').locator('option').allTextContents()).not.toContain(
+      'to an overlay in this browser',
+    );
   });
 
   it('goes on by itself when the server is back', async () => {

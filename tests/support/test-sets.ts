@@ -23,6 +23,7 @@ const long = [
   'boot/stores',
   'boot/tools',
   'browser/computer',
+  'browser/page-boot',
   'interop/attach-boot',
   'interop/failover',
   'interop/package',

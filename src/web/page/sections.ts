@@ -1,5 +1,6 @@
 /** The sections of the page, in the order of the navigation. */
 import type { ComponentType } from 'preact';
+import { Boot } from './boot/boot.js';
 import { Computers } from './computers/computers.js';
 import { Devices } from './devices/devices.js';
 import { Flow } from './flow/flow.js';
@@ -22,5 +23,6 @@ export const sections: readonly Section[] = [
   { name: 'devices', title: 'Devices', short: 'Devices', icon: 'devices', Content: Devices },
   { name: 'computers', title: 'Computers', short: 'Computers', icon: 'computers', Content: Computers },
   { name: 'flow', title: 'The flow', short: 'Flow', icon: 'flow', Content: Flow },
+  { name: 'boot', title: 'Boot here', short: 'Boot', icon: 'boot', Content: Boot },
   { name: 'lend', title: 'Lend a file', short: 'Lend', icon: 'lend', Content: Lend, control: true },
 ];

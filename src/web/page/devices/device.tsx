@@ -33,7 +33,9 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
           <span class="tag">{info.readOnly ? 'read-only' : 'writable'}</span>
           {info.writer !== undefined && <span class="tag">one writer at a time</span>}
           {info.medium && <Medium info={info} />}
-          {info.errors > 0 && <span class="tag bad number">{info.errors} errors</span>}
+          {info.errors > 0 && (
+            <span class="tag bad number">{info.errors === 1 ? '1 error' : `${info.errors} errors`}</span>
+          )}
           {control && info.medium?.present && <Eject info={info} task={task} />}
         </div>
       </div>

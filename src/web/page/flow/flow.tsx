@@ -1,10 +1,11 @@
 /** The section "The flow": the way of a command from a driver to a far disk, and a list. */
 import type { JSX } from 'preact';
-import { useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatMs } from '../../../base/format.js';
 import { useStore } from '../base/store.js';
 import { useMedia } from '../base/media.js';
 import { commandLog } from '../state/commands.js';
+import { watchTabFlow } from '../state/tab-computers.js';
 import { knownMs, noFilter, partNames, type Command } from './command.js';
 import { CommandsTable } from './commands-table.js';
 import { Picture } from './picture.js';
@@ -16,6 +17,7 @@ export function Flow(): JSX.Element {
   const [filter, setFilter] = useState(noFilter);
   const [heldKey, hold] = useState<string | undefined>(undefined);
   const commands = useStore(commandLog);
+  useEffect(watchTabFlow, []);
   const picture = useRef<HTMLElement>(null);
   const show = (key: string | undefined): void => {
     hold(key);

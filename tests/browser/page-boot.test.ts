@@ -1,0 +1,72 @@
+/**
+ * A computer that a person boots on the console page of `farbus serve --web`: it mounts a far disk,
+ * writes a file, and tools of the host find the file.
+ */
+import { execFileSync } from 'node:child_process';
+import type { Page } from 'playwright-core';
+import { expect, it } from 'vitest';
+import { startFarbus } from '../interop/farbus.js';
+import { errorsOf, openBrowser } from '../support/chromium.js';
+import { tempImage } from '../support/temp.js';
+
+const MiB = 1 << 20;
+const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+
+async function type(page: Page, line: string, answer: RegExp): Promise<void> {
+  await page.locator('.xterm-screen').click();
+  await page.keyboard.type(`${line}\n`);
+  await page.locator('.xterm-rows', { hasText: answer }).waitFor();
+}
+
+it('boots a Debian, which writes to the far disk; the flow has its commands with all times', async () => {
+  const image = tempImage(32 * MiB);
+  execFileSync('mkfs.ext4', ['-q', '-F', image], { env: admin });
+  const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '127.0.0.1:0', image);
+  const [address] = await server.printed(/http:\S+/);
+  const browser = await openBrowser();
+  const page = await browser.newPage();
+  const errors = errorsOf(page);
+  await page.goto(address);
+
+  await page.getByRole('link', { name: 'Boot here' }).click();
+  await page.getByRole('combobox', { name: 'Writes go' }).selectOption('far');
+  await page.getByRole('button', { name: 'Start' }).click();
+  await page.getByRole('status').getByText('running', { exact: true }).waitFor();
+  // The guest's kernel finds the disk a moment after the start.
+  await type(page, 'until test -b /dev/sda; do sleep 1; done; echo there-$((6*7))', /there-42/);
+  await type(page, 'mount /dev/sda /mnt && echo far-$((6*7)) >/mnt/file && sync && cat /mnt/file', /far-42/);
+
+  await page.getByRole('link', { name: 'The flow' }).click();
+  await page.getByRole('link', { name: 'Computers' }).click();
+  // The flow is watched while it is shown, so the guest writes in the background.
+  const loop = 'for i in 1 2 3 4 5 6; do sleep 1; echo $i >>/mnt/file; sync; done; echo all-$((2*21))';
+  await type(page, `(${loop}) & echo begun-$((6*7))`, /begun-42/);
+  await page.getByRole('link', { name: 'The flow' }).click();
+  const write = page.locator('tbody tr', { hasText: 'Computer 1' }).filter({ hasText: 'write' });
+  // "Real disk" and "Whole way": both computers have seen it.
+  await write
+    .filter({ hasText: /ms.*ms/ })
+    .first()
+    .waitFor();
+  await page.getByText('Trap and hypervisor').waitFor();
+  await page.getByText('Back to the driver').waitFor();
+
+  await page.getByRole('link', { name: 'Computers' }).click();
+  await page.locator('.xterm-rows', { hasText: 'all-42' }).waitFor();
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await type(page, 'umount /mnt && echo gone-$((3*14))', /gone-42/);
+  await page.getByRole('button', { name: 'Detach disk.img' }).click();
+  await page.getByText('disk.img is detached.').waitFor();
+  expect(errors).toEqual([]);
+  await page.getByRole('button', { name: 'Switch off' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Switch off' }).click();
+  await page.getByText('No computer runs now.').waitFor();
+  await page.close();
+
+  server.child.kill('SIGTERM');
+  await server.ended;
+  execFileSync('e2fsck', ['-fn', image], { env: admin });
+  const file = execFileSync('debugfs', ['-R', 'cat /file', image], { env: admin, stdio: ['ignore', 'pipe', 'ignore'] });
+  expect(file.toString()).toBe('far-42\n1\n2\n3\n4\n5\n6\n');
+}, 600_000);
