@@ -66,3 +66,14 @@ it('gives no edge for a level that the driver has ended', async () => {
   await nextIteration();
   expect(edges).toEqual(['rise 10']);
 });
+
+it('gives one edge to a line that falls and rises again after a write', async () => {
+  const { edges, line, write } = board();
+  line.set(true);
+  write();
+  line.set(false);
+  // The next command completes before the event loop goes on.
+  line.set(true);
+  await nextIteration();
+  expect(edges).toEqual(['rise 10', 'rise 10']);
+});

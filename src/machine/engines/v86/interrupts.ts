@@ -5,8 +5,8 @@
  * MMIO").
  *
  * v86's interrupt controllers know edges only, and PCI's lines are levels. A driver that has
- * cleared one cause while another has come would wait for an edge for ever. So an input that is
- * still asserted after the guest has written to a guarded register gets a new edge.
+ * cleared one cause while another has come would wait for an edge for ever. So an input that stays
+ * asserted after the guest has written to a guarded register gets a new edge.
  */
 import { nextIteration } from '../../../base/event-loop.js';
 import type { InterruptLine } from '../../engine.js';
@@ -24,6 +24,8 @@ export class Interrupts {
   readonly #cpu: V86Cpu;
   /** The asserted lines of each input. */
   readonly #asserted = new Map<number, Set<number>>();
+  /** Inputs that were asserted at a write of the guest and have not been deasserted since. */
+  readonly #unchanged = new Set<number>();
   #edgeScheduled = false;
 
   constructor(cpu: V86Cpu) {
@@ -48,27 +50,28 @@ export class Interrupts {
 
   /**
    * Tells that the guest has written to a guarded register, which may have cleared a cause of an
-   * interrupt. The inputs that are still asserted get a new edge after the guest's instruction.
+   * interrupt. The inputs that stay asserted until after the guest's instruction get a new edge.
+   * One that falls and rises again has its edge already: another would be an interrupt without a
+   * cause.
    */
   written(): void {
-    if (this.#edgeScheduled || !this.#assertedInputs().next().value) return;
+    for (const [irq, lines] of this.#asserted) if (lines.size > 0) this.#unchanged.add(irq);
+    if (this.#edgeScheduled || this.#unchanged.size === 0) return;
     this.#edgeScheduled = true;
     nextIteration(() => {
       this.#edgeScheduled = false;
-      for (const irq of this.#assertedInputs()) {
+      for (const irq of this.#unchanged) {
         this.#cpu.device_lower_irq(irq);
         this.#cpu.device_raise_irq(irq);
       }
+      this.#unchanged.clear();
     });
-  }
-
-  *#assertedInputs(): Generator<number, undefined> {
-    for (const [irq, lines] of this.#asserted) if (lines.size > 0) yield irq;
   }
 
   /** A restored state has the levels of its own lines. */
   forget(): void {
     for (const set of this.#asserted.values()) set.clear();
+    this.#unchanged.clear();
   }
 
   /** The interrupt controller input that a PCI function's line is routed to. */
@@ -106,7 +109,9 @@ export class Interrupts {
       const irq = this.#inputOf(id);
       const lines = this.#asserted.get(irq);
       lines?.delete(id);
-      if (!lines?.size) this.#cpu.device_lower_irq(irq);
+      if (lines?.size) return;
+      this.#unchanged.delete(irq);
+      this.#cpu.device_lower_irq(irq);
     };
   }
 
