@@ -39,6 +39,8 @@ const notRun: readonly (readonly [RegExp, string])[] = [
     /serve.* (\/dev\/sr0|--tls-psk)/,
     'needs a drive, or keys: tests/interop/tls.test.ts, tests/unit/storage-removable.test.ts',
   ],
+  [/^farbus token --revoke/, 'needs a token: tests/interop/web-serve.test.ts'],
+  [/\/sys\/block\//, 'changes a disk of this computer: it is meant for a guest'],
   [/fish \|/, 'needs fish: tests/unit/help.test.ts'],
 ];
 
