@@ -8,13 +8,15 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Files with some 20 to 90 s of computing each: boots of several guests, a download of a whole
+ * Files with some 20 to 200 s of computing each: boots of several guests, a download of a whole
  * system, a Ceph cluster, computers in tabs, an installation of the package.
  */
 const long = [
   'boot/bare-system',
   'boot/diskless',
   'boot/exchange',
+  'boot/exec',
+  'boot/kvm',
   'boot/kvm-long',
   'boot/late-answers',
   'boot/lent',
@@ -26,14 +28,15 @@ const long = [
   'browser/page-boot',
   'interop/attach-boot',
   'interop/failover',
+  'interop/ghost-restart',
   'interop/package',
   'interop/radosgw',
   'interop/rbd',
   'interop/rbd-faults',
 ].map((name) => `tests/${name}.test.ts`);
 
-/** Their long forms take ten minutes and more of both processors: `npm run test:all` only. */
-const longest = ['tests/boot/kvm.test.ts', 'tests/boot/kvm-long.test.ts'];
+/** Takes ten minutes and more of both processors: `npm run test:all` only. */
+const longest = 'tests/boot/kvm-long.test.ts';
 
 /** The environment variable that chooses: unset, "1" (all), or "rest". */
 const choice = process.env['FARBUS_TEST_ALL'];
@@ -46,5 +49,5 @@ export function testSet(root: string): { include: string[]; exclude: string[] } 
     .filter((name) => name.endsWith('.test.ts') && !name.startsWith('fuzz'))
     .map((name) => `tests/${name}`);
   const hasLongForm = (file: string): boolean => readFileSync(join(root, file), 'utf8').includes('FARBUS_TEST_ALL');
-  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: longest };
+  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: [longest] };
 }
