@@ -46,6 +46,20 @@ computers:
 `;
 
 describe('a site file', () => {
+  it('names the gateways of a disk in one text, or in a list', () => {
+    const site = (drive: string) => `computers:\n  desk: { role: client, drives: [${drive}] }\n`;
+    const drives = (drive: string) => read(site(drive)).computers[0]!.drives;
+    const one = drives("'nbds://a,b:10810/disk?x-detect=2,read-only'");
+    expect(one).toMatchObject([{ kind: 'text', text: 'nbds://a,b:10810/disk?x-detect=2,read-only' }]);
+    const list = "['nbds://a/disk?x-detect=2,read-only', 'nbds://b:10810/disk?x-detect=2,read-only']";
+    expect(drives(list)).toEqual(one);
+    for (const wrong of ['[nbd://a/x, nbd://b/y]', '[nbd://a/x, nbds://b/x]', '[a.img, b.img]', '[]']) {
+      expect(() => drives(wrong), wrong).toThrow(
+        'site.yaml:2: computers.desk.drives[0]: expected addresses of gateways that differ in host and port only',
+      );
+    }
+  });
+
   it('describes computers and segments, with defaults for the rest', () => {
     const { computers, ...site } = read(good);
     expect(site).toMatchObject({

@@ -95,6 +95,10 @@ export class ConfigNode {
     return isScalar(this.#node) && typeof this.#node.value === 'string';
   }
 
+  get isList(): boolean {
+    return isSeq(this.#node);
+  }
+
   /** The values of a mapping by key. Each may be absent; an unknown key is an error. */
   fields<K extends string>(...known: readonly K[]): Partial<Record<K, ConfigNode>> {
     const found: Partial<Record<K, ConfigNode>> = {};

@@ -7,6 +7,7 @@ import { wholeMiB } from '../../base/format.js';
 import { usageError } from '../../base/errors.js';
 import { isGroup, parseMac, type Mac } from '../../network/ethernet/mac.js';
 import { maxMtu, minMtu } from '../../network/ethernet/segment.js';
+import { joinGateways } from '../../protocol/nbd/uri.js';
 import { localPath, parseForeignSource, type Source } from '../source-text.js';
 import { engineWords, largestMemory, maxMemory, mostProcessors, type EngineWord } from '../computer/engine-choice.js';
 import { checkSite, type Places } from './check-site.js';
@@ -109,8 +110,8 @@ function readComputer(
   const farDrives = new Map<number, Later>();
   const drives = (fields.drives?.list('a list of drives') ?? []).map((entry, at): SiteDrive => {
     places.items.set(`drive ${name} ${at}`, entry);
-    if (entry.isString) {
-      const text = entry.text('a drive');
+    if (entry.isString || entry.isList) {
+      const text = readSourceText(entry, 'a drive');
       const { bus, kind } = readSource(entry, text, places, options);
       return { kind: 'text', text, bus: bus ?? (kind === 'disk' ? 'nvme' : 'ahci') };
     }
@@ -178,7 +179,7 @@ function readDevice(
   places.items.set(`device ${owner}/${name}`, item);
   const fields = item.fields('source', 'aoe', 'read-only', 'local', 'lease');
   if (!fields.source) throw item.error('expected source: a file, block device or other source');
-  const source = fields.source.text('a source');
+  const source = readSourceText(fields.source, 'a source');
   readSource(fields.source, source, places, options);
   const local = fields.local?.boolean() ?? false;
   if (fields.lease && !local) throw fields.lease.error('there is nothing to share: it needs local: true');
@@ -189,6 +190,13 @@ function readDevice(
     readOnly: fields['read-only']?.boolean() ?? false,
     lease: local ? (fields.lease?.choice('network', 'local') ?? 'network') : undefined,
   };
+}
+
+/** The text of a source: a text, or a list with the address of each gateway of one disk. */
+function readSourceText(item: ConfigNode, expected: string): string {
+  if (!item.isList) return item.text(expected);
+  const gateways = item.list(expected).map((one) => one.text('the address of a gateway'));
+  return item.check(() => joinGateways(gateways));
 }
 
 /** Parses a source, which must not name a file that does not exist. */

@@ -10,6 +10,7 @@
  *
  * Not here: anonymous TLS, which is not supported.
  */
+import { usageError } from '../../base/errors.js';
 import { escapeUri, formatAuthority, readUri, type Uri, type UriForm } from '../remote/uri.js';
 import { defaultPort, maxString } from './spec.js';
 
@@ -197,6 +198,21 @@ function parseFailover(
     ...(detect !== undefined && { detectSeconds: Number(detect) }),
     ...(failover === 'unfenced' && { unfenced: true }),
   };
+}
+
+/**
+ * One address of several gateways, from the address of each, for example "nbd://a,b:10810/disk".
+ * @throws FarbusError if they differ in more than host and port
+ */
+export function joinGateways(addresses: readonly string[]): string {
+  const parts = addresses.map((text) => /^(nbds?|nbd\+wss?):\/\/([^/?#,]+)(.*)$/s.exec(text));
+  const [first] = parts;
+  if (!first || parts.some((part) => part?.[1] !== first[1] || part?.[3] !== first[3])) {
+    throw usageError(
+      'expected addresses of gateways that differ in host and port only, for example nbd://a/disk and nbd://b/disk',
+    );
+  }
+  return `${first[1]}://${parts.map((part) => part![2]).join(',')}${first[3]}`;
 }
 
 /** The addresses of the gateways that an address names: one for each place. */
