@@ -15,8 +15,8 @@ export default defineConfig({
     globalSetup: ['tests/support/global-setup.ts'],
     setupFiles: ['tests/support/guarded-kill.ts', 'tests/support/own-folders.ts'],
     // Real peers and guests share two cores with the tests: a limit that only a hang reaches.
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 150_000,
+    hookTimeout: 240_000,
     pool: 'forks',
     // Each file has its own folders, ports, namespaces and loop devices. Half of the time is spent
     // waiting for peers, so three workers keep two cores busy.
