@@ -50,13 +50,15 @@ interface TestCall extends Call {
   readonly refusals: string[];
 }
 
-function callWith(stream: ByteStream): TestCall {
+const usualToken = { id: '1a2b3c4d', control: false };
+
+function callWith(stream: ByteStream, token = usualToken): TestCall {
   const refusals: string[] = [];
   const refuse = (why: string): void => {
     refusals.push(why);
     stream.destroy();
   };
-  return { stream, refusals, refuse };
+  return { stream, token, refusals, refuse };
 }
 
 /** A tab with a disk. It can call several times. */
@@ -66,10 +68,10 @@ function tabWith(device: BlockDevice) {
   const server = new Server(exports, silent);
   onTestFinished(() => server.drain(0));
   return {
-    call(): TestCall {
+    call(token?: Call['token']): TestCall {
       const [near, far] = streamPair();
       server.accept(far);
-      return callWith(near);
+      return callWith(near, token);
     },
   };
 }
@@ -115,6 +117,21 @@ describe('a lent file', () => {
     expect(lines.join('\n')).toContain('has another file than was lent as "cd"');
     await lends.receive('cd', tabWith(await pickedDisk(file(content))).call());
     expect(await read).toEqual(content.slice(512, 1024));
+  });
+
+  test('is not taken over with another token, except by the console', async () => {
+    const { exports, lends } = setUp();
+    const disk = file(bytesOf(7));
+    const [{ device }, call] = await lent(lends, exports, await pickedDisk(disk));
+    call.stream.destroy();
+    const read = readBytes(device, 512, 512);
+    const other = tabWith(await pickedDisk(disk)).call({ id: '5e6f7a8b', control: false });
+    await lends.receive('cd', other);
+    expect(other.refusals).toEqual(['a tab with another token lends under this name: choose another name']);
+    const owner = tabWith(await pickedDisk(disk)).call({ id: 'console', control: true });
+    await lends.receive('cd', owner);
+    expect(await read).toEqual(bytesOf(7).slice(512, 1024));
+    expect(owner.refusals).toEqual([]);
   });
 
   test('that changes while it is lent is read no more', async () => {

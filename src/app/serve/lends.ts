@@ -30,6 +30,8 @@ const idleMs = 1000;
 /** A call of a tab. */
 export interface Call {
   readonly stream: ByteStream;
+  /** The token that the tab has shown, by its id, and true if it is the console token. */
+  readonly token: { readonly id: string; readonly control: boolean };
   /**
    * Ends the call. The tab shows the reason to its user and does not call again. A short text
    * without the name: a WebSocket carries 123 bytes.
@@ -201,6 +203,12 @@ class Lend {
 
   /** A further call for the name. Returns the reason if it is refused. */
   async again(call: Call): Promise<string | undefined> {
+    // The holder of another token could put another content under the users of the disk: marks and
+    // samples, by which it is recognised, can be imitated by one who knows the file.
+    const { token } = this.#call;
+    if (!call.token.control && call.token.id !== token.id) {
+      return 'a tab with another token lends under this name: choose another name';
+    }
     const other = 'another tab lends under this name: close it first, or choose another name';
     if (this.#device === undefined || this.#choosing) return other;
     this.#choosing = true;

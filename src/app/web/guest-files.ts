@@ -19,6 +19,7 @@ import { snapshotKey, v86Module, type Guest } from '../computer/start.js';
 import type { TypedBytes } from '../../web/server/routes.js';
 import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from './guest-computer.js';
 import type { ThreadAnswer } from './guest-snapshot-thread.js';
+import { SharedBytes } from './shared-bytes.js';
 
 /** Files of the engine, which a browser loads without a token. They hold no secret. */
 type EngineFile = 'engine' | 'wasm';
@@ -42,7 +43,9 @@ type OwnFile = keyof typeof guestFiles;
 export class GuestFolder {
   readonly #log: Logger;
   #guest: Promise<Guest> | undefined;
-  #snapshot: Promise<Uint8Array> | undefined;
+  readonly #shared = new SharedBytes();
+  /** The compressed files of the engine. They are kept, as anyone may ask for them. */
+  readonly #engine = new Map<EngineFile, Promise<TypedBytes & { readonly name: string }>>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -59,23 +62,30 @@ export class GuestFolder {
     }
     const [kind = ''] = name.split('-');
     if (!Object.hasOwn(guestFiles, kind) || name !== (await this.#name(kind as OwnFile))) return undefined;
-    const content = await this.#content(kind as OwnFile);
-    const type = 'application/octet-stream';
-    if (!guestFiles[kind as OwnFile].compress) return { type, bytes: content, kept: true };
-    return { type, bytes: await promisify(gzip)(content), encoding: 'gzip', kept: true };
+    const { compress } = guestFiles[kind as OwnFile];
+    const bytes = await this.#shared.get(kind, async () => {
+      const content = await this.#content(kind as OwnFile);
+      return compress ? promisify(gzip)(content) : content;
+    });
+    return { type: 'application/octet-stream', bytes, ...(compress && { encoding: 'gzip' }), kept: true };
   }
 
   /** The file with this name under `/engine/`. Undefined if there is none. */
   async engineFile(name: string): Promise<TypedBytes | undefined> {
     const [kind = ''] = name.split('-');
-    if (!Object.hasOwn(engineTypes, kind) || name !== (await engineName(kind as EngineFile))) return undefined;
-    const content = await readFile(kind === 'engine' ? v86Module() : wasmPath());
-    return {
-      type: engineTypes[kind as EngineFile],
-      bytes: await promisify(gzip)(content),
-      encoding: 'gzip',
-      kept: true,
-    };
+    if (!Object.hasOwn(engineTypes, kind)) return undefined;
+    const file = await this.#engineOf(kind as EngineFile);
+    return file.name === name ? file : undefined;
+  }
+
+  #engineOf(kind: EngineFile): Promise<TypedBytes & { readonly name: string }> {
+    const known = this.#engine.get(kind);
+    if (known) return known;
+    const made = compressedEngine(kind);
+    this.#engine.set(kind, made);
+    // The cause may pass: the next request tries again.
+    made.catch(() => this.#engine.delete(kind));
+    return made;
   }
 
   async #system(): Promise<GuestSystem> {
@@ -83,8 +93,8 @@ export class GuestFolder {
     const own = Object.keys(guestFiles) as OwnFile[];
     const paths = [
       ...(await Promise.all(own.map(async (kind) => [kind, await this.#name(kind)] as const))),
-      ['engine', `../engine/${await engineName('engine')}`] as const,
-      ['wasm', `../engine/${await engineName('wasm')}`] as const,
+      ['engine', `../engine/${(await this.#engineOf('engine')).name}`] as const,
+      ['wasm', `../engine/${(await this.#engineOf('wasm')).name}`] as const,
     ];
     return {
       version: guest.version,
@@ -105,7 +115,7 @@ export class GuestFolder {
   async #content(kind: OwnFile): Promise<Uint8Array> {
     switch (kind) {
       case 'snapshot':
-        return (this.#snapshot ??= this.#readSnapshot().finally(() => (this.#snapshot = undefined)));
+        return this.#readSnapshot();
       case 'bios':
         return (await prepareFirmware({ log: this.#log })).bios;
       case 'vgaBios':
@@ -143,12 +153,11 @@ function wasmPath(): string {
   return join(dirname(v86Module()), 'v86.wasm');
 }
 
-async function engineName(kind: EngineFile): Promise<string> {
-  return `${kind}-${(await engineVersion()).slice(0, 32)}.${kind === 'wasm' ? 'wasm' : 'js'}`;
-}
-
-async function engineVersion(): Promise<string> {
-  return sha256(await readFile(v86Module()));
+async function compressedEngine(kind: EngineFile): Promise<TypedBytes & { readonly name: string }> {
+  const module = await readFile(v86Module());
+  const name = `${kind}-${sha256(module).slice(0, 32)}.${kind === 'wasm' ? 'wasm' : 'js'}`;
+  const bytes = await promisify(gzip)(kind === 'wasm' ? await readFile(wasmPath()) : module);
+  return { name, type: engineTypes[kind], bytes, encoding: 'gzip', kept: true };
 }
 
 /** Makes the snapshot in a thread. */

@@ -11,9 +11,9 @@ export function lendRoute({ lends }: ServeService): Route {
     protocol: 'nbd',
     right: 'lend',
     bareToken: true,
-    open: ({ name }) => {
+    open: ({ name, rights: token }) => {
       return ({ stream, close, onClose }) => {
-        const call: Call = { stream, refuse: (why) => close(lendingRefused, reasonOf(why)) };
+        const call: Call = { stream, token, refuse: (why) => close(lendingRefused, reasonOf(why)) };
         onClose?.((code) => {
           if (code === lendingStopped) lends.stop(name, call);
         });

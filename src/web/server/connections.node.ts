@@ -14,6 +14,11 @@ const maxPending = 1 << 20;
 /** A WebSocket with messages. */
 export function messageSocket(socket: WebSocket): MessageSocket {
   socket.on('error', () => undefined);
+  let closing = false;
+  const close = (code: number, reason = ''): void => {
+    closing = true;
+    closeSocket(socket, code, reason);
+  };
   return {
     send: (message) => {
       if (socket.readyState !== 1 || socket.bufferedAmount > maxPending) return false;
@@ -23,11 +28,13 @@ export function messageSocket(socket: WebSocket): MessageSocket {
     attach: ({ message, closed }) => {
       socket.on('close', closed);
       socket.on('message', (data: Buffer, isBinary) => {
+        // Until the client has answered the close, its messages still arrive.
+        if (closing) return;
         if (isBinary) message(data);
-        else socket.close(4003);
+        else close(4003);
       });
     },
-    close: (code, reason) => socket.close(code, reason),
+    close,
   };
 }
 

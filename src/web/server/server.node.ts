@@ -25,6 +25,7 @@ import type { PageFiles } from './page.node.js';
 import { matches, WebFailure, type Call, type Match, type Route } from './routes.js';
 import { Sessions } from './sessions.js';
 import { hashOf, type Rights, type Tokens } from './tokens.node.js';
+import { Turns } from './turns.node.js';
 
 /** Most connections at once, and how many of them may have shown no valid token yet. */
 const maxConnections = 256;
@@ -81,6 +82,7 @@ export class WebServer {
   /** Connections by their peer's address, as an encrypted socket does not tell the one below it. */
   readonly #admitted = new Map<string, Admitted>();
   readonly #open = new Set<Socket>();
+  readonly #turns = new Turns();
 
   private constructor(options: WebServerOptions) {
     const { tls, tokens, log } = options;
@@ -166,6 +168,7 @@ export class WebServer {
   /** Answers a GET or POST. Never rejects. */
   async #request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
+      if (!(await this.#turns.take(request.socket, response))) return;
       const checked = this.#check(request);
       if (checked.foreignPage) {
         if (!isForPages(checked.path)) throw new WebFailure(403, 'pages of this origin may use the WebSockets only');
@@ -241,6 +244,7 @@ export class WebServer {
   /** Opens a WebSocket or takes the connection over. Rejects with the reason to refuse it. */
   async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     socket.on('error', () => undefined);
+    if (!(await this.#turns.take(socket, socket))) return;
     const wanted = (request.headers.upgrade ?? '').toLowerCase();
     const checked = this.#check(request);
     const match = matches(this.#options.routes, checked.path).find(
