@@ -1,6 +1,6 @@
 /** Starts the web server of `farbus serve --web` and `farbus up --web` (docs/web.md). */
 import { X509Certificate } from 'node:crypto';
-import { hostname, networkInterfaces } from 'node:os';
+import { hostname, networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../../base/errors.js';
@@ -131,7 +131,7 @@ async function generated(host: string, folder: string): Promise<WebTls> {
   const day = new Date().toISOString().slice(0, 10);
   const kept = await pairIn(folder, false).catch(() => undefined);
   if (kept && Date.parse(new X509Certificate(kept.certificate).validTo) > Date.now()) return kept;
-  const own = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address));
+  const own = ownAddresses().map(({ address }) => address);
   const hosts = isWildcard(host) ? [hostname(), ...own.filter((one) => !one.includes('%'))] : [host];
   // A folder is never written twice: the one of an expired certificate stays beside the new one.
   const into = kept ? `${folder}-${day}` : folder;
@@ -143,6 +143,15 @@ async function generated(host: string, folder: string): Promise<WebTls> {
   return pairIn(into, false);
 }
 
+/** This computer's addresses; none if it may not ask for them (a sandbox without netlink). */
+function ownAddresses(): NetworkInterfaceInfo[] {
+  try {
+    return Object.values(networkInterfaces()).flatMap((all = []) => all);
+  } catch {
+    return [];
+  }
+}
+
 function isWildcard(host: string): boolean {
   return host === '0.0.0.0' || host === '::';
 }
@@ -150,8 +159,7 @@ function isWildcard(host: string): boolean {
 /** The host in the printed address. */
 function shownHost(host: string): string {
   if (!isWildcard(host)) return host;
-  const own = Object.values(networkInterfaces()).flatMap((all = []) => all);
-  return own.find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? hostname();
+  return ownAddresses().find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? hostname();
 }
 
 /** Names by which clients may call the server. */
