@@ -7,6 +7,9 @@ import { register, type Registration } from '../../src/app/control/registry.js';
 import type { ControlRequest } from '../../src/app/control/server.js';
 import { ConsoleFeed } from '../../src/base/console-feed.js';
 import { FarbusError } from '../../src/base/errors.js';
+import { silent } from '../../src/base/log.js';
+import { startWeb } from '../../src/app/web/serve.js';
+import { Tokens } from '../../src/web/server/tokens.node.js';
 import { webService, type WebService } from '../support/web-service.js';
 
 const feed = new ConsoleFeed();
@@ -120,4 +123,21 @@ test('stop ends it in good order', async () => {
   while (ended.length === 0) await new Promise((resolve) => setImmediate(resolve));
   expect((await post('/api/computers/lab%2Fclient/stop', {})).status).toBe(200);
   expect(requests.at(-1)).toMatchObject({ command: 'stop-computer', computer: 'client' });
+});
+
+test('a site, which has no exports, answers what the page asks first', async () => {
+  const tls = { 'tls-verify-peer': false };
+  const web = await startWeb({ at: '127.0.0.1:0', origins: [], tls, name: 'lab', env: process.env, log: silent });
+  try {
+    const { consoleToken } = await Tokens.open(process.env);
+    const headers = { authorization: `Bearer ${consoleToken}` };
+    const answer = await fetch(`${web.plainAddress}api/exports`, { headers });
+    expect([answer.status, await answer.json()]).toEqual([
+      200,
+      expect.objectContaining({ name: 'lab', exports: [], listening: [], rights: { control: true } }),
+    ]);
+    expect((await fetch(`${web.plainAddress}api/exports`)).status).toBe(401);
+  } finally {
+    web.close();
+  }
 });

@@ -2,7 +2,7 @@
 import { FarbusError } from '../../base/errors.js';
 import type { Offered } from '../../export/exports.js';
 import { WebFailure, type CallerRights, type Route } from '../../web/server/routes.js';
-import { exportStatus, moveLease, statusOf, type ExportStatus } from '../serve/control.js';
+import { exportStatus, moveLease, statusOf, type ExportStatus, type ServeStatus } from '../serve/control.js';
 import type { ServeService } from '../serve/service.js';
 
 export function exportRoutes(service: ServeService, name: string): Route[] {
@@ -53,6 +53,27 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       },
     },
   ];
+}
+
+/** The state of a server without exports, that of a site: the page asks for it first. */
+export function noExportsRoute(name: string): Route {
+  const started = Date.now();
+  return {
+    kind: 'get',
+    path: '/api/exports',
+    right: 'token',
+    answer: ({ rights }) => {
+      const status: ServeStatus = {
+        pid: process.pid,
+        uptime: Math.round((Date.now() - started) / 1000),
+        listening: [],
+        connections: { open: 0, accepted: 0, refused: 0 },
+        memory: process.memoryUsage.rss(),
+        exports: [],
+      };
+      return { json: { name, ...status, rights: { control: rights.control } } };
+    },
+  };
 }
 
 function known(service: ServeService, name: string): Offered {

@@ -19,7 +19,7 @@ import type { TlsValues } from '../serve/tls.js';
 import { isLoopback, parseOrigin, parseWeb } from './address.js';
 import { computerRoutes } from './computers.js';
 import { eventRoutes } from './events.js';
-import { exportRoutes } from './exports.js';
+import { exportRoutes, noExportsRoute } from './exports.js';
 import { GuestFolder } from './guest-files.js';
 import { guestRoutes, withEngine } from './guest-routes.js';
 import { lendRoute } from './lend.js';
@@ -80,7 +80,7 @@ export async function startWeb(options: WebOptions): Promise<Web> {
     rules: { names: namesOf(host, tls), origins: new Set(origins.map(parseOrigin)) } satisfies HostRules,
     page: withEngine(new Page(pageFolder), guest),
     routes: [
-      ...(service ? [...exportRoutes(service, name), lendRoute(service)] : []),
+      ...(service ? [...exportRoutes(service, name), lendRoute(service)] : [noExportsRoute(name)]),
       ...eventRoutes(exports, watch),
       ...computerRoutes(env, (asked) => addressOf(service, asked)),
       ...guestRoutes(guest),
