@@ -135,7 +135,8 @@ export class ConnectionView implements ExportUser, ClientFacts {
     }
     const holder = offered.lease?.holder;
     if (offered.oneWriter === 'refuse' && holder !== '' && holder !== this.id) {
-      const writer = [...offered.users].find(({ id }) => id === holder);
+      // The holder of a token of the web server may not know the addresses of other clients.
+      const writer = this.#entry ? undefined : [...offered.users].find(({ id }) => id === holder);
       const who = writer ? `client ${writer.id} ${writer.peer}` : 'another client';
       return `${who} writes this export: try again when it has gone`;
     }

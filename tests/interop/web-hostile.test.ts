@@ -4,6 +4,10 @@ import { createServer } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { silent, ThrottledLogger } from '../../src/base/log.js';
+import { Exports } from '../../src/export/exports.js';
+import { ConnectionView } from '../../src/export/view.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
 import { messageSocket } from '../../src/web/server/connections.node.js';
 import { webService, type WebService } from '../support/web-service.js';
 
@@ -67,4 +71,20 @@ test('a client whose token has ended is not heard any more, although its connect
   expect(heard).toEqual([]);
   client.terminate();
   http.close();
+});
+
+test('a client with a token is not told the address of the one that writes', async () => {
+  const exports = new Exports();
+  exports.add({ name: 'disk', device: new MemoryDevice(4096), oneWriter: 'refuse' });
+  const log = new ThrottledLogger(silent);
+  const entry = { exportName: 'disk', readOnly: true, encrypted: false, tlsNames: [] };
+  const writer = new ConnectionView(exports, '1', '192.0.2.7:4711', log);
+  writer.find('disk')!.entered({ fence: () => Promise.resolve() }, true);
+  const plain = new ConnectionView(exports, '2', '127.0.0.1:4712', log);
+  const web = new ConnectionView(exports, '3', '127.0.0.1:4713', log, entry);
+  const tail = 'writes this export: try again when it has gone';
+  expect(plain.refusal('disk')).toBe(`client 1 192.0.2.7:4711 ${tail}`);
+  expect(web.refusal('')).toBe(`another client ${tail}`);
+  writer.close();
+  await exports.close();
 });
