@@ -153,3 +153,8 @@ async function explain(at: SocketAddress, error: unknown): Promise<FarbusError> 
     cause: error,
   });
 }
+
+/** The reason why a server cannot listen on a TCP port, and the remedy. */
+export function whyNotListening(error: unknown): string {
+  return reasons[errnoOf(error) ?? ''] ?? `${messageOf(error)}: choose another address`;
+}

@@ -9,7 +9,7 @@ import { request } from 'node:http';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { missing } from '../support/nbd-peers.js';
@@ -53,6 +53,18 @@ describe('farbus serve --web as a process', () => {
     expect(shown).not.toContain(hash.slice('#token='.length));
     server.child.kill('SIGTERM');
     expect((await server.ended).code).toBe(0);
+  });
+
+  test.each(['web', 'metrics'])('a port of --%s that is in use is told in one line', async (option) => {
+    const taken = createServer();
+    await once(taken.listen(0, '127.0.0.1'), 'listening');
+    onTestFinished(() => void taken.close());
+    const { port } = taken.address() as AddressInfo;
+    const args = ['serve', '--listen', 'nbd://127.0.0.1:0', `--${option}`, `127.0.0.1:${port}`, tempImage(MiB)];
+    const { code, stderr } = await farbus(...args);
+    const reason = 'it is in use: stop what listens there, or choose another place';
+    const what = option === 'web' ? 'the web' : 'metrics';
+    expect([code, stderr]).toEqual([1, `farbus: cannot serve ${what} at 127.0.0.1:${port}: ${reason}\n`]);
   });
 
   test('beyond loopback it uses TLS with a generated certificate, known by its fingerprint', async () => {

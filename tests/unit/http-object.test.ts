@@ -1,10 +1,12 @@
 /** Reads of an object on a web server that is silent, slow or busy (src/storage/http/object.ts). */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
+import { messageOf } from '../../src/base/errors.js';
 import { silent } from '../../src/base/log.js';
 import type { BodySink, HttpHead, HttpRequest, Send } from '../../src/storage/http/exchange.js';
 import { HttpDisk } from '../../src/storage/http/device.js';
 import { HttpObject } from '../../src/storage/http/object.js';
+import { openObject } from '../../src/storage/http/open.js';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -140,6 +142,41 @@ it.each([
   await vi.advanceTimersByTimeAsync(100);
   await read;
   expect(requests).toBe(wanted);
+});
+
+it.each([
+  [200, { 'content-length': '100' }, 'the server does not serve ranges of bytes, which a disk needs'],
+  [200, { 'content-length': '0' }, 'the object is empty'],
+  [416, {}, 'the object is empty'],
+  [405, {}, 'the server answered with status 405'],
+  [206, { 'content-encoding': 'gzip' }, 'the server compresses the object: serve it as it is'],
+  [206, {}, 'the server does not say which bytes it sends and how many there are'],
+  [206, { 'content-range': 'bytes 5-6/9' }, 'the server sends bytes 5-6 of 9 instead of the ones asked for'],
+])('an opening that ends with status %i and %j names the address', async (status, headers, why) => {
+  const send: Send = async (_url, request) => {
+    const named: Readonly<Record<string, string>> = headers;
+    request.receive({ url: '', status, header: (name) => named[name] });
+  };
+  const opening = openObject(
+    { ...options, authorization: undefined },
+    { send, close: async () => undefined },
+    {},
+    undefined,
+  );
+  expect(await opening.catch(messageOf)).toBe(`cannot open http://host/a: ${why}`);
+});
+
+it.each([
+  ['redirects to an address without encryption', 'http://host/b', 1, /redirects to .*, which is not encrypted/],
+  ['sends more bytes than it announced', '', 3, /sends more bytes than it announced/],
+])('an opening whose server %s names the address', async (_name, url, length, why) => {
+  const send: Send = async (_url, request) => {
+    request.receive({ ...head(0, 1), url })(new Uint8Array(length));
+  };
+  const secure = { url: 'https://host/a', shown: 'https://host/a', authorization: undefined };
+  const error = await openObject(secure, { send, close: async () => undefined }, {}, undefined).catch(messageOf);
+  expect(error).toMatch(/^cannot open https:\/\/host\/a: the server /);
+  expect(error).toMatch(why);
 });
 
 function rangeIn({ headers }: HttpRequest): [number, number] {

@@ -20,7 +20,7 @@ import { Server } from '../../export/nbd/server.js';
 import type { CommandWatch } from '../../export/watch.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
-import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
+import { listenOn, listenOnDescriptor, whyNotListening } from '../../network/listen.node.js';
 import { sharedMemory } from '../../protocol/nbd/spec.js';
 import { memoryOf } from '../unflushed.js';
 import { Lends } from './lends.js';
@@ -339,7 +339,7 @@ export class ServeService {
       http.once('error', reject);
       http.listen({ host, port: Number(match[2]) }, resolve);
     }).catch((error: unknown) => {
-      throw new FarbusError(`cannot serve metrics at ${text}: ${messageOf(error)}: choose another address`);
+      throw new FarbusError(`cannot serve metrics at ${text}: ${whyNotListening(error)}`, { cause: error });
     });
     http.on('error', () => undefined);
     this.#metrics = http;

@@ -211,7 +211,9 @@ export class HttpObject {
       return (part) => {
         // After a failure the memory belongs to another request.
         if (isOver) return;
-        if (done + part.length > length) throw new BlockError('io', 'the server sends more bytes than it announced');
+        if (done + part.length > length) {
+          throw new BlockError('io', this.#about('the server sends more bytes than it announced'));
+        }
         silence.heard();
         into.copyFrom(part, done);
         done += part.length;
@@ -241,6 +243,8 @@ export class HttpObject {
           throw new Moved(answer.why);
         }
         throw new BlockError('io', this.#about(answer.why));
+      case 'unfit':
+        throw new BlockError('io', this.#about(answer.why));
       case 'changed':
         throw this.#change();
       case 'bytes':
@@ -268,7 +272,8 @@ export class HttpObject {
   #follow(url: string, from: string): void {
     if (url === '' || url === from) return;
     if (this.#options.url.startsWith('https:') && !url.startsWith('https:')) {
-      throw new BlockError('io', `the server redirects to ${shownUrl(new URL(url))}, which is not encrypted`);
+      const to = shownUrl(new URL(url));
+      throw new BlockError('io', this.#about(`the server redirects to ${to}, which is not encrypted`));
     }
     this.#url = url;
   }

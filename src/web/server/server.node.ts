@@ -14,6 +14,7 @@ import { WebSocketServer } from 'ws';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { Admission, type Admitted } from '../../export/admission.js';
+import { whyNotListening } from '../../network/listen.node.js';
 import { hostPort } from '../../network/socket.node.js';
 import { namesOf } from '../../network/tls.node.js';
 import { socketOptions } from '../../network/websocket.node.js';
@@ -99,7 +100,6 @@ export class WebServer {
     this.#http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#upgrade(request, socket as Socket, head).catch((error: unknown) => refuse(socket, error));
     });
-    this.#http.on('error', (error) => this.#log.log('warn', 'accept', `the web server: ${messageOf(error)}`));
     this.#http.on('tlsClientError', (_error, socket: TLSSocket) => socket.destroy());
   }
 
@@ -114,8 +114,11 @@ export class WebServer {
         resolve();
       });
     }).catch((error: unknown) => {
-      throw new FarbusError(`cannot serve the web at ${hostPort(host, port)}: ${messageOf(error)}`, { cause: error });
+      const at = hostPort(host, port);
+      throw new FarbusError(`cannot serve the web at ${at}: ${whyNotListening(error)}`, { cause: error });
     });
+    // Only now: a failure to listen is told once, by the error above.
+    server.#http.on('error', (error) => server.#log.log('warn', 'accept', `the web server: ${messageOf(error)}`));
     return server;
   }
 
