@@ -30,7 +30,7 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
         </h2>
         <div class="row">
           <span class="tag number">{formatBytes(info.size)}</span>
-          <span class="tag">{info.readOnly ? 'read-only' : 'writable'}</span>
+          <span class="tag">{accessOf(info)}</span>
           {info.writer !== undefined && <span class="tag">one writer at a time</span>}
           {info.medium && <Medium info={info} />}
           {info.errors > 0 && (
@@ -45,6 +45,12 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
       <Outcome task={task} />
     </section>
   );
+}
+
+/** A disk that others may write can still be read-only for the token of this page. */
+function accessOf({ readOnly, mayWrite }: ExportInfo): string {
+  if (readOnly) return 'read-only';
+  return mayWrite ? 'writable' : 'read-only for you';
 }
 
 function Medium({ info: { medium } }: { readonly info: ExportInfo }): JSX.Element {
