@@ -134,7 +134,7 @@ test('a site, which has no exports, answers what the page asks first', async () 
     const answer = await fetch(`${web.plainAddress}api/exports`, { headers });
     expect([answer.status, await answer.json()]).toEqual([
       200,
-      expect.objectContaining({ name: 'lab', exports: [], listening: [], rights: { control: true } }),
+      expect.objectContaining({ name: 'lab', exports: [], listening: [], rights: { control: true, lend: false } }),
     ]);
     expect((await fetch(`${web.plainAddress}api/exports`)).status).toBe(401);
   } finally {

@@ -30,7 +30,7 @@ describe('farbus serve --web as a process', () => {
     const answer = await fetch(`${origin}/api/exports`, { headers: { authorization } });
     expect(answer.headers.get('content-security-policy')).toContain("default-src 'none'");
     expect(await answer.json()).toMatchObject({
-      rights: { control: true },
+      rights: { control: true, lend: true },
       exports: [{ name: 'disk.img', size: 4 * MiB, mayWrite: true }],
     });
     expect((await fetch(`${origin}/api/exports`)).status).toBe(401);
@@ -232,7 +232,7 @@ describe('a web server', () => {
     await disk.close();
     const answer = await server.get('/api/exports', { headers: bearer(token) });
     const { exports, rights } = (await answer.json()) as { exports: { name: string }[]; rights: unknown };
-    expect([exports.map(({ name }) => name), rights]).toEqual([['disk'], { control: false }]);
+    expect([exports.map(({ name }) => name), rights]).toEqual([['disk'], { control: false, lend: false }]);
     expect(await refusal(open('/nbd/other', ['nbd'], bearer(token)))).toBe(404);
     expect((await server.get('/api/computers', { headers: bearer(token) })).status).toBe(403);
     const eject = { method: 'POST', body: '{}', headers: { ...bearer(token), 'content-type': 'application/json' } };

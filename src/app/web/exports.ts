@@ -15,8 +15,8 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       answer: async ({ rights }) => {
         const all = await Promise.all([...server.exports.list()].map((one) => visibleTo(rights, one)));
         const exports = all.filter((one) => one !== undefined);
-        const status = { name, ...(await statusOf(service)), exports, rights: { control: rights.control } };
-        return { json: status };
+        const { control, lend } = rights;
+        return { json: { name, ...(await statusOf(service)), exports, rights: { control, lend } } };
       },
     },
     {
@@ -71,7 +71,7 @@ export function noExportsRoute(name: string): Route {
         memory: process.memoryUsage.rss(),
         exports: [],
       };
-      return { json: { name, ...status, rights: { control: rights.control } } };
+      return { json: { name, ...status, rights: { control: rights.control, lend: false } } };
     },
   };
 }

@@ -7,7 +7,7 @@ import { theme, type Theme } from './base/theme.js';
 import { Connection } from './connection.js';
 import { Icon } from './parts/icons.js';
 import { server } from './state/server.js';
-import { sections, type Section } from './sections.js';
+import { sections, sectionsFor, type Section } from './sections.js';
 
 function sectionOf(hash: string): Section {
   return sections.find(({ name }) => name === hash.replace(/^#\/?/, '')) ?? sections[0]!;
@@ -31,8 +31,14 @@ function ThemeSwitch(): JSX.Element {
   );
 }
 
+const noRights = { control: false, lend: false };
+
 export function App(): JSX.Element {
-  const section = useStore(chosen);
+  const wanted = useStore(chosen);
+  const rights = useStore(server)?.rights;
+  const shown = sectionsFor(rights ?? noRights);
+  // Until the server has answered, the rights are not known.
+  const section = !rights || shown.includes(wanted) ? wanted : shown[0]!;
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
   useEffect(() => {
@@ -41,10 +47,8 @@ export function App(): JSX.Element {
     if (!first.current) main.current?.focus();
     first.current = false;
   }, [section]);
-  const control = useStore(server)?.rights.control ?? false;
   const narrow = useMedia('(max-width: 760px)');
-  const shown = sections.filter((one) => control || !one.control);
-  const { Content } = shown.includes(section) ? section : sections[0]!;
+  const { Content } = section;
   return (
     <div class="frame">
       <a

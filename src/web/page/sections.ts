@@ -6,6 +6,7 @@ import { Devices } from './devices/devices.js';
 import { Flow } from './flow/flow.js';
 import { Lend } from './lend/lend-section.js';
 import type { IconName } from './parts/icons.js';
+import type { PageRights } from './state/contract.js';
 
 export interface Section {
   /** In the fragment of the address. */
@@ -15,8 +16,8 @@ export interface Section {
   readonly short: string;
   readonly icon: IconName;
   readonly Content: ComponentType;
-  /** It is only for the console token, which has every right. */
-  readonly control?: boolean;
+  /** It is only for tokens that may lend. */
+  readonly lend?: true;
 }
 
 export const sections: readonly Section[] = [
@@ -24,5 +25,11 @@ export const sections: readonly Section[] = [
   { name: 'computers', title: 'Computers', short: 'Computers', icon: 'computers', Content: Computers },
   { name: 'flow', title: 'The flow', short: 'Flow', icon: 'flow', Content: Flow },
   { name: 'boot', title: 'Boot here', short: 'Boot', icon: 'boot', Content: Boot },
-  { name: 'lend', title: 'Lend a file', short: 'Lend', icon: 'lend', Content: Lend, control: true },
+  { name: 'lend', title: 'Lend a file', short: 'Lend', icon: 'lend', Content: Lend, lend: true },
 ];
+
+/** The sections for a token with these rights. A token for lending has no other right. */
+export function sectionsFor({ control, lend }: PageRights): readonly Section[] {
+  if (lend && !control) return sections.filter((one) => one.lend);
+  return sections.filter((one) => lend || !one.lend);
+}

@@ -13,6 +13,8 @@ export interface CallerRights {
   /** For logs. */
   readonly id: string;
   readonly control: boolean;
+  /** True if it may lend a disk under some name. */
+  readonly lend: boolean;
   to(exportName: string): 'read' | 'write' | undefined;
   /** True if it may lend a disk under that name. */
   lends(exportName: string): boolean;

@@ -51,13 +51,15 @@ export interface Rights {
   readonly id: string;
   /** True for the console token, which has every right. */
   readonly control: boolean;
+  /** True if it may lend a disk under some name. */
+  readonly lend: boolean;
   /** The right to an export; undefined if there is none. */
   to(exportName: string): 'read' | 'write' | undefined;
   /** True if it may lend a disk under that name. */
   lends(exportName: string): boolean;
 }
 
-const everything: Rights = { id: consoleId, control: true, to: () => 'write', lends: () => true };
+const everything: Rights = { id: consoleId, control: true, lend: true, to: () => 'write', lends: () => true };
 
 /** The folder of tokens. It may not exist. */
 export function tokenFolder(env: NodeJS.ProcessEnv): string {
@@ -243,7 +245,7 @@ function knownOf(stored: StoredToken | undefined): Known[] {
   return [
     {
       hash: Buffer.from(hash, 'hex'),
-      rights: { id, control: false, to, lends },
+      rights: { id, control: false, lend, to, lends },
       expires: expires === undefined ? Infinity : Date.parse(expires),
     },
   ];

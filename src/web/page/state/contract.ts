@@ -36,6 +36,13 @@ export interface ExportInfo {
   readonly bytesWritten: number;
 }
 
+export interface PageRights {
+  /** The token may change things, and see computers. */
+  readonly control: boolean;
+  /** The token may lend disks to this server. */
+  readonly lend: boolean;
+}
+
 /** `GET /api/exports`. */
 export interface ServerInfo {
   readonly name: string;
@@ -43,8 +50,7 @@ export interface ServerInfo {
   readonly listening: readonly string[];
   readonly connections: { readonly open: number; readonly accepted: number; readonly refused: number };
   readonly memory: number;
-  /** `control`: the token may change things, and see computers. */
-  readonly rights: { readonly control: boolean };
+  readonly rights: PageRights;
   readonly exports: readonly ExportInfo[];
 }
 
