@@ -11,7 +11,10 @@ import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { lend, type LendingSocket } from '../../src/web/lend/lend.js';
+import { MemoryDevice } from '../../src/storage/memory.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
+import { until } from '../support/event-loop.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder, tempImage, tempPath } from '../support/temp.js';
 import { webService, type WebService } from '../support/web-service.js';
@@ -268,6 +271,43 @@ describe('a web server', () => {
     ]);
     expect([code, reason.toString()]).toEqual([1008, 'the token has expired or was revoked']);
     expect(await refusal(open('/api/events', ['farbus.events'], bearer(brief.token)))).toBe(401);
+  });
+
+  test('the end of its token ends a lent export, and the tab does not call again', async () => {
+    const { token, entry } = await server.tokens.make(['lent.iso'], false, 60, true);
+    expect(await (await server.get('/api/exports', { headers: bearer(token) })).json()).toMatchObject({
+      exports: [],
+      rights: { control: false, lend: true },
+    });
+    const states: string[] = [];
+    let calls = 0;
+    let tell = (): void => undefined;
+    const lending = lend(new MemoryDevice(MiB), {
+      server: `http://${server.at}`,
+      name: 'lent.iso',
+      token,
+      open: (url, protocols) => {
+        calls++;
+        return new WebSocket(url, protocols) as unknown as LendingSocket;
+      },
+      onState: (state, detail) => {
+        states.push(`${state}: ${detail}`);
+        tell();
+      },
+    });
+    const reached = async (wanted: string): Promise<void> => {
+      while (!states.at(-1)?.startsWith(wanted)) await new Promise<void>((resolve) => (tell = resolve));
+    };
+    try {
+      await reached('lent:');
+      await server.tokens.revoke(entry.id);
+      await reached('refused:');
+      expect(lending.detail).toContain('the token has expired or was revoked');
+      await until(() => server.service.server.exports.find('lent.iso') === undefined);
+      expect(calls).toBe(1);
+    } finally {
+      await lending.stop();
+    }
   });
 
   test('events have the state of the exports and the commands', async () => {

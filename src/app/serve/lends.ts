@@ -103,10 +103,10 @@ export class Lends {
     }
   }
 
-  /** The tab that lends `name` says that it stops: the export ends at once. */
-  stop(name: string, { stream }: Call): void {
+  /** The tab that lends `name` stops, or may lend no longer: the export ends at once. */
+  stop(name: string, { stream }: Call, why = 'the browser has stopped lending it'): void {
     const lend = this.#byName.get(name);
-    if (lend?.isWith(stream)) lend.end('the browser has stopped lending it');
+    if (lend?.isWith(stream)) lend.end(why);
   }
 
   /** Ends the calls. The exports own the devices and close them. */

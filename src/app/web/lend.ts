@@ -1,5 +1,5 @@
 /** The route on which browsers' tabs lend disks (docs/web.md). */
-import { lendingRefused, lendingStopped, reasonOf } from '../../web/lend/close-codes.js';
+import { lendingRefused, lendingStopped, reasonOf, tokenEnded } from '../../web/lend/close-codes.js';
 import type { Route } from '../../web/server/routes.js';
 import type { Call } from '../serve/lends.js';
 import type { ServeService } from '../serve/service.js';
@@ -16,6 +16,7 @@ export function lendRoute({ lends }: ServeService): Route {
         const call: Call = { stream, token, refuse: (why) => close(lendingRefused, reasonOf(why)) };
         onClose?.((code) => {
           if (code === lendingStopped) lends.stop(name, call);
+          if (code === tokenEnded) lends.stop(name, call, 'its token has expired or was revoked');
         });
         void lends.receive(name, call);
       };

@@ -7,6 +7,9 @@ export const lendingStopped = 4020;
 /** The server refuses the tab. The reason is a sentence for its user; calling again is useless. */
 export const lendingRefused = 4021;
 
+/** The server ends a connection because its token has expired or was revoked (RFC 6455 §7.4.1). */
+export const tokenEnded = 1008;
+
 /** Longest reason in a close frame, in bytes (RFC 6455 §5.5). */
 const maxReason = 123;
 

@@ -13,7 +13,7 @@ import { Exports, type Offered } from '../../export/exports.js';
 import { Server } from '../../export/nbd/server.js';
 import { nbdSubprotocol, subprotocols, webSocketStream, type WebSocketLike } from '../../network/websocket.js';
 import { newSessionId } from '../../protocol/nbd/initiator/session-id.js';
-import { lendingRefused, lendingStopped } from './close-codes.js';
+import { lendingRefused, lendingStopped, tokenEnded } from './close-codes.js';
 
 /**
  * `calling`: the page calls the server. `lent`: the disk is an export. `away`: the server is not
@@ -144,6 +144,9 @@ export class Lending {
       const { code, reason, opened } = await this.#call();
       if (signal.aborted) return;
       if (code === lendingRefused) return this.#giveUp(reason || 'the server does not take it');
+      if (code === tokenEnded) {
+        return this.#giveUp('the token has expired or was revoked: lend the file again with a new token');
+      }
       if (first && !opened) {
         return this.#giveUp('the server does not answer, or does not take the token: check the address and the token');
       }

@@ -40,19 +40,21 @@ export function messageSocket(socket: WebSocket): MessageSocket {
 
 /** A WebSocket as a stream of bytes. */
 export function socketConnection(socket: WebSocket, peer: string): StreamConnection {
-  let closing = false;
+  /** The code with which this side closes it. */
+  let closing: number | undefined;
   // The client gets the code and the reason even if the stream is destroyed meanwhile.
   const terminate = (): void => {
-    if (!closing) socket.terminate();
+    if (closing === undefined) socket.terminate();
   };
   return {
     // The high-water mark is 0, because a server reuses the memory of what it has written.
     stream: streamOfSocket(socket, peer, 0, terminate),
     close: (code, reason) => {
-      closing = true;
+      closing = code;
       closeSocket(socket, code, reason);
     },
-    onClose: (listener) => void socket.once('close', listener),
+    // A client that does not answer the close must not hide the reason for it.
+    onClose: (listener) => void socket.once('close', (code) => listener(closing ?? code)),
   };
 }
 

@@ -3,6 +3,7 @@
  * connections. Each keeps its token's hash, and is closed when the token has expired or was
  * revoked.
  */
+import { tokenEnded } from '../lend/close-codes.js';
 import type { CallerRights } from './routes.js';
 
 export interface Session<R extends CallerRights> {
@@ -44,7 +45,7 @@ export class Sessions<R extends CallerRights> {
     for (const session of this.#open) {
       if (this.#holds(session)) continue;
       this.#open.delete(session);
-      session.close(1008, 'the token has expired or was revoked');
+      session.close(tokenEnded, 'the token has expired or was revoked');
     }
     if (this.#open.size === 0) this.#stop();
   }
