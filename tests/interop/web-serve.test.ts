@@ -70,6 +70,22 @@ describe('farbus serve --web as a process', () => {
     expect([code, stderr]).toEqual([1, `farbus: cannot serve ${what} at 127.0.0.1:${port}: ${reason}\n`]);
   });
 
+  test('listen: [] serves the web and nothing else, and is refused without web', async () => {
+    const config = tempPath('serve.json');
+    const settings = { listen: [], exports: [{ name: 'disk', source: 'memory:1M' }] };
+    writeFileSync(config, JSON.stringify({ ...settings, web: { listen: '127.0.0.1:0' } }));
+    const server = startFarbus('serve', '--config', config, '--json');
+    const [line] = await server.printed(/\{.*\}/);
+    const { listening, web } = JSON.parse(line) as { listening: string[]; web: string };
+    expect([listening, new URL(web).hostname]).toEqual([[], '127.0.0.1']);
+    server.child.kill('SIGTERM');
+    expect((await server.ended).code).toBe(0);
+    writeFileSync(config, JSON.stringify(settings));
+    const refused = await farbus('serve', '--config', config);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('listen: [] without web');
+  });
+
   test('beyond loopback it uses TLS with a generated certificate, known by its fingerprint', async () => {
     const image = tempImage(MiB);
     const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '0.0.0.0:0', '--json', image);

@@ -47,8 +47,10 @@ export async function readSettings(path: string): Promise<ServeSettings> {
     if (seen.has(name)) throw list[index]!.error(`the name ${JSON.stringify(name)} is taken already: give another`);
     seen.add(name);
   }
+  const listen = top.listen?.list('a list of addresses').map(listenOf);
   return {
-    listen: top.listen?.list('a list of addresses').map(listenOf) ?? [],
+    listen: listen ?? [],
+    listenNowhere: listen?.length === 0,
     exports,
     limits: limitsOf(limits, top),
     metrics: top.metrics?.text('HOST:PORT'),

@@ -82,6 +82,7 @@ export class ServeService {
    * must be called even then.
    */
   async start(settings: ServeSettings, signal?: AbortSignal): Promise<void> {
+    const listen = this.#listenOf(settings);
     this.server.tls = await securityOf(settings);
     for (const one of settings.exports) this.#add(one, await this.#open(one, settings, signal), settings);
     this.#setLimits(settings);
@@ -90,7 +91,7 @@ export class ServeService {
       this.server.add(listener);
       this.#places.set(`descriptor ${fd}`, listener);
     }
-    for (const text of this.#listenOf(settings)) await this.#listen(text);
+    for (const text of listen) await this.#listen(text);
     if (settings.metrics !== undefined) await this.#serveMetrics(settings.metrics);
     this.#settings = settings;
   }
@@ -265,8 +266,11 @@ export class ServeService {
   }
 
   #listenOf(settings: ServeSettings): readonly string[] {
-    if (settings.listen.length > 0 || this.#context.sockets.length > 0) return settings.listen;
-    return [defaultListen];
+    const { listen, listenNowhere = false, web } = settings;
+    if (listen.length > 0 || this.#context.sockets.length > 0) return listen;
+    if (!listenNowhere) return [defaultListen];
+    if (web) return [];
+    throw usageError('listen: [] without web leaves no way to the exports: name an address, or leave listen out');
   }
 
   #setLimits({ limits, lentAccess: access, reconnectSeconds, metrics }: ServeSettings): void {

@@ -29,6 +29,8 @@ export interface ExportSettings {
 export interface ServeSettings {
   /** URIs in the syntax of `--listen`. */
   readonly listen: readonly string[];
+  /** True if an empty `listen` means no address, and not the default. This needs `web`. */
+  readonly listenNowhere?: boolean;
   readonly exports: readonly ExportSettings[];
   /** The limits that are given; defaults apply for the others. */
   readonly limits: Partial<ConnectionLimits>;
