@@ -7,7 +7,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
-import { FarbusError, messageOf } from '../base/errors.js';
+import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { tcpDialer } from './dial.node.js';
 import { hostPort } from './socket.node.js';
 import { StreamDuplex } from './stream-duplex.node.js';
@@ -69,20 +69,43 @@ export function socketDialer(options: SocketDialerOptions): Dialer {
     address,
     connect: async (signal) => {
       const plain = await transport.connect(signal);
-      const { stream } = secure ? await secure(plain, signal) : { stream: plain };
+      const failed = (error: unknown): never => {
+        throw signal.aborted ? error : tlsFailure(address, error);
+      };
+      const { stream } = secure ? await secure(plain, signal).catch(failed) : { stream: plain };
       const duplex = new StreamDuplex(stream);
       const socket = new WebSocket(`ws://${hostPort(host, port)}${path}`, protocol, {
         ...socketOptions,
         headers,
         createConnection: () => duplex as never,
       });
-      return opened(socket, address, signal);
+      return opened(socket, address, signal, secure ? '' : ': if the server has TLS, use nbd+wss://');
     },
   };
 }
 
-/** The stream of a socket, at the end of the WebSocket handshake. */
-function opened(socket: WebSocket, address: string, signal: AbortSignal): Promise<ByteStream> {
+/** Codes of a certificate whose signer is unknown. */
+const unknownSigner: ReadonlySet<string | undefined> = new Set([
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+]);
+
+/** The error of a TLS handshake, with the address, and the parts of it that may be wrong. */
+function tlsFailure(address: string, error: unknown): FarbusError {
+  const code = errnoOf(error instanceof Error ? error.cause : undefined);
+  let advice = '';
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') advice = ': if the server has no TLS, use nbd+ws://';
+  if (unknownSigner.has(code)) advice = ', or its fingerprint as tls-fingerprint=SHA256';
+  return new FarbusError(`cannot connect to ${address}: ${messageOf(error)}${advice}`, { cause: error });
+}
+
+/**
+ * The stream of a socket, at the end of the WebSocket handshake.
+ * @param advice ends the message if the server does not speak HTTP
+ */
+function opened(socket: WebSocket, address: string, signal: AbortSignal, advice: string): Promise<ByteStream> {
   return new Promise((resolve, reject) => {
     const stop = (error: Error): void => {
       signal.removeEventListener('abort', abort);
@@ -103,7 +126,7 @@ function opened(socket: WebSocket, address: string, signal: AbortSignal): Promis
     socket.once('unexpected-response', (_request: unknown, { statusCode = 0 }: IncomingMessage) => {
       refused(refusals[statusCode] ?? `the server answers with status ${statusCode}: is it a farbus serve --web?`);
     });
-    socket.once('error', (error: Error) => refused(`it is no WebSocket server: ${messageOf(error)}`));
+    socket.once('error', (error: Error) => refused(`it is no WebSocket server: ${messageOf(error)}${advice}`));
   });
 }
 

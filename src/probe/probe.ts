@@ -51,7 +51,11 @@ export async function probeDisk(device: BlockDevice, options: RequestOptions = {
     if (partitions.length > maxProbed) problems.push(`only the first ${maxProbed} partitions were examined`);
     table = { ...table, partitions: await withContent(reader, partitions, ambiguous) };
   }
-  for (const at of reader.unreadable) problems.push(`the device cannot be read at byte ${at}`);
+  const [first, ...others] = [...reader.unreadable].sort((one, other) => one - other);
+  if (first !== undefined) {
+    const more = others.length === 0 ? '' : ` and ${others.length} other ${others.length === 1 ? 'place' : 'places'}`;
+    problems.push(`the device cannot be read at byte ${first}${more}`);
+  }
   if (reader.exhausted) problems.push('the disk has more content than is examined: some of it is not named');
   const more = problems.length - maxProblems;
   if (more > 0) problems.splice(maxProblems, more, `and ${more} problems more`);

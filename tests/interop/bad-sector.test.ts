@@ -63,4 +63,14 @@ describe.skipIf(missing('nbdkit'))('farbus info', () => {
     expect(stdout).toMatch(/0x83|Linux/);
     expect(code).toBe(0);
   });
+
+  it('tells a disk that cannot be read in one line, with status 1', async () => {
+    const server = await nbdkit(freeSocket(), ['eval', 'get_size=echo 1048576', 'pread=echo EIO bad >&2; exit 1']);
+    const { stdout, code } = await farbus('info', server.uri);
+    expect(stdout).toMatch(/^content   unknown$/m);
+    expect(stdout.match(/^problem .*$/gm)).toEqual([
+      expect.stringMatching(/^problem   the device cannot be read at byte 0 and \d+ other places$/),
+    ]);
+    expect(code).toBe(1);
+  });
 });

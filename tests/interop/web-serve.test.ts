@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { WebSocket } from 'ws';
 import { lend, type LendingSocket } from '../../src/web/lend/lend.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
+import type { ServeStatus } from '../../src/app/serve/control.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { until } from '../support/event-loop.js';
 import { missing } from '../support/nbd-peers.js';
@@ -98,11 +99,31 @@ describe('farbus serve --web as a process', () => {
     expect(await farbus('info', `${source}&tls-fingerprint=${webFingerprint}`)).toMatchObject({ code: 0 });
     const other = await farbus('info', `${source}&tls-fingerprint=${'00:'.repeat(31)}00`);
     expect(other.stderr).toContain('the server has another certificate than the one with this fingerprint');
-    expect((await farbus('info', source)).stderr).toContain('TLS failed');
+    const unknown = await farbus('info', source);
+    expect(unknown.stderr).toContain(`cannot connect to nbd+wss://127.0.0.1:${port}/disk.img`);
+    expect(unknown.stderr).toMatch(/: TLS failed: .*, or its fingerprint as tls-fingerprint=SHA256$/m);
     const plain = await farbus('info', `nbd+ws://127.0.0.1:${port}/disk.img?token=${token}`);
     expect(plain.code).toBe(1);
+    expect(plain.stderr).toMatch(/it is no WebSocket server: .*: if the server has TLS, use nbd\+wss:\/\/$/m);
+    const status = JSON.parse((await farbus('status', '--json')).stdout) as ServeStatus[];
+    const own = status.find(({ pid }) => pid === server.child.pid);
+    expect(own).toMatchObject({ web: web.split('#')[0], webFingerprint });
+    const shown = (await farbus('status')).stdout;
+    expect(shown).toContain(`\n  web          ${own!.web}\n  certificate  SHA-256 ${webFingerprint}\n`);
     server.child.kill('SIGTERM');
     expect((await server.ended).code).toBe(0);
+  });
+
+  test('detached, it prints the fingerprint; and a server without TLS is told for nbd+wss', async () => {
+    const args = ['--listen', 'nbd://127.0.0.1:0', '--web', '0.0.0.0:0', tempImage(MiB)];
+    const { stdout } = await farbus('serve', '--detach', ...args);
+    const [name, ...lines] = stdout.split('\n');
+    onTestFinished(async () => void (await farbus('stop', name!)));
+    expect(lines[2]).toMatch(/^SHA-256 of the web server's certificate: (?:[0-9A-F]{2}:){31}[0-9A-F]{2}$/);
+    const source = lines[0]!.replace('nbd:', 'nbd+wss:');
+    const silent = await farbus('info', source);
+    expect(silent.stderr).toContain(`cannot connect to ${source}: TLS failed: the bytes that arrived are not TLS`);
+    expect(silent.stderr).toMatch(/: if the server has no TLS, use nbd\+ws:\/\/$/m);
   });
 
   test('a configuration file has an address and origins, and a reload reads the certificate again', async () => {

@@ -60,6 +60,10 @@ export interface ServeStatus {
   readonly uptime: number;
   readonly listening: readonly string[];
   readonly metrics?: string;
+  /** The address of the web server's page, without a token. */
+  readonly web?: string;
+  /** SHA-256 of the web server's certificate, if it was generated. */
+  readonly webFingerprint?: string;
   /**
    * Numbers of connections: open (including those that use no export yet), accepted, and refused
    * because of a limit.
@@ -73,13 +77,21 @@ export interface ServeStatus {
 /** Time for the storage to say who has its lock, in ms. */
 const lockMs = 1000;
 
-export async function statusOf(service: ServeService): Promise<ServeStatus> {
+/** The web server of a server, as far as its status shows it. */
+export interface ServedWeb {
+  readonly plainAddress: string;
+  readonly fingerprint: string | undefined;
+}
+
+export async function statusOf(service: ServeService, web?: ServedWeb): Promise<ServeStatus> {
   const { server, metricsAddress } = service;
   return {
     pid: process.pid,
     uptime: Math.round((Date.now() - service.started) / 1000),
     listening: service.listening.map((at) => service.uri(at)),
     ...(metricsAddress !== undefined && { metrics: metricsAddress }),
+    ...(web && { web: web.plainAddress }),
+    ...(web?.fingerprint !== undefined && { webFingerprint: web.fingerprint }),
     connections: { open: server.connections, ...server.counts },
     memory: process.memoryUsage.rss(),
     exports: await Promise.all([...server.exports.list()].map(exportStatus)),
@@ -136,11 +148,15 @@ function clientStatus({ id, peer, tlsName, since, counters }: ExportUser): Clien
  * Handles control commands: `status`; `lease {export, to}`, which moves the right to write; `eject
  * {export, force}` and `insert {export, source}`, which exchange media; and `reload`.
  */
-export function controlHandler(service: ServeService, reload: (work: Work) => Promise<void>): ControlHandler {
+export function controlHandler(
+  service: ServeService,
+  reload: (work: Work) => Promise<void>,
+  web?: ServedWeb,
+): ControlHandler {
   return async (request, work) => {
     switch (request.command) {
       case 'status':
-        return statusOf(service);
+        return statusOf(service, web);
       case 'lease':
         return moveLease(service, request['export'], request['to'], work);
       case 'eject':
@@ -150,7 +166,7 @@ export function controlHandler(service: ServeService, reload: (work: Work) => Pr
         return {};
       case 'reload':
         await reload(work);
-        return statusOf(service);
+        return statusOf(service, web);
       default:
         throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
     }

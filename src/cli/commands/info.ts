@@ -18,6 +18,7 @@ import { filtersOf, type Filters } from '../../app/filters.js';
 import { aoeSegment } from '../../protocol/aoe/uri.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
+import { exitStatus } from '../exit-status.js';
 import type { Given, Options } from '../table.js';
 import { numberOption } from '../options.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
@@ -39,8 +40,9 @@ export const command = defineCommand({
   about: `
     Prints the size and the block sizes, the capabilities of the device, its partition table (GPT or MBR) and the file
     systems on it by name, and the serial number and world wide name that a guest is told. The source is only read. A
-    damaged partition table or ambiguous content is printed, and the exit status is still 0. With --read-only the source
-    is opened as other commands open it with that option, also if it is in use.
+    damaged partition table or ambiguous content is printed, and the exit status is still 0. It is 1 if the start of the
+    source cannot be read and nothing is found on the rest. With --read-only the source is opened as other commands open
+    it with that option, also if it is in use.
 
     aoe:@SEGMENT lists the AoE targets that answer on a segment within a second.`,
   options,
@@ -80,15 +82,16 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
       (late) => late.device.close(),
     ));
     const work = Promise.all([probeDisk(device, { signal: signals.signal }), identifyDevice(device, log)]).then(
-      ([layout, drive]) => {
+      async ([layout, drive]) => {
         const { info } = device;
+        const isUnknown = !layout.table && !layout.content && !(await startIsReadable(device, signals.signal));
         const why = whyReadOnly === undefined ? {} : { whyReadOnly };
         io.stdout.write(
           values.json
             ? jsonLine({ source: withoutSecrets(text), ...info, ...why, ...layout, drive: driveNames(drive) })
-            : describe(info, whyReadOnly, layout, drive),
+            : describe(info, whyReadOnly, layout, drive, isUnknown),
         );
-        return 0;
+        return isUnknown ? exitStatus.failed : exitStatus.done;
       },
     );
     return await signals.during(work);
@@ -100,6 +103,16 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     if (opened) await signals.during(opened.device.close());
     signals.stop();
   }
+}
+
+/** False if the first block cannot be read: then the absence of content says nothing. */
+async function startIsReadable(device: BlockDevice, signal: AbortSignal): Promise<boolean> {
+  const { size, blockSize } = device.info;
+  if (size === 0) return true;
+  return device.read(0, new Uint8Array(blockSize), { signal }).then(
+    () => true,
+    () => signal.aborted,
+  );
 }
 
 /** Refuses files that opening the source would make: this command makes none. */
@@ -146,6 +159,7 @@ function describe(
   whyReadOnly: string | undefined,
   { table, content, ambiguous = [], problems }: DiskLayout,
   drive: DriveIdentity,
+  isUnknown: boolean,
 ): string {
   const can = (Object.keys(capabilities) as (keyof Capabilities)[]).filter((name) => info.can[name]);
   const nature = [info.readOnly ? `read-only${whyReadOnly === undefined ? '' : ` (${whyReadOnly})`}` : 'writable'];
@@ -167,7 +181,7 @@ function describe(
     const id = table.id === '' ? '' : ` ${table.id}`;
     rows.push(['table', `${table.kind === 'gpt' ? 'GPT' : 'MBR'}${id}, ${table.partitions.length} partitions`]);
   } else if (!content) {
-    rows.push(['content', 'no partition table or file system that is known']);
+    rows.push(['content', isUnknown ? 'unknown' : 'no partition table or file system that is known']);
   }
   const lines = rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
   if (table) lines.push(...partitionLines(table.partitions));

@@ -209,12 +209,14 @@ class Run {
       const parts = { service, watch, name: enrolled.name };
       const web = settings.web && (await this.#serveWeb(settings, settings.web, parts));
       this.#web = web;
-      const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked));
+      const handler = controlHandler(service, (asked) => this.#reload(service, notifier, asked), web);
       enrolled.serve(handler, () => factsOf(service, web));
       const { name } = enrolled;
       process.on('SIGHUP', hangUp);
-      if (io.detached) await io.detached.ready(json ? jsonOf(service, web, name) : `${name}\n${linesOf(service, web)}`);
-      else announce(io, json ? jsonOf(service, web) : linesOf(service, web), log);
+      if (io.detached) {
+        const text = `${name}\n${linesOf(service, web)}${certificateLine(web)}`;
+        await io.detached.ready(json ? jsonOf(service, web, name) : text);
+      } else announce(io, json ? jsonOf(service, web) : linesOf(service, web), log);
       if (web?.fingerprint !== undefined) {
         log.log('info', `the web server's certificate was generated here; its SHA-256 is ${web.fingerprint}`);
       }
@@ -283,6 +285,11 @@ function linesOf(service: ServeService, web: Web | undefined): string {
   const lines = service.listening.flatMap((at) => described.map(({ name }) => service.uri(at, name)));
   const segments = described.flatMap(({ uris }) => uris.filter((uri) => uri.startsWith('aoe:')));
   return [...lines, ...segments, ...(web ? [web.address] : [])].map((line) => `${line}\n`).join('');
+}
+
+/** The fingerprint, for a detached server, whose log the user does not see. */
+function certificateLine(web: Web | undefined): string {
+  return web?.fingerprint === undefined ? '' : `SHA-256 of the web server's certificate: ${web.fingerprint}\n`;
 }
 
 /** The server for `farbus ps`. */

@@ -158,11 +158,13 @@ function having({ answers, silent }: Servers, name: string): string {
 }
 
 function describe(server: Found): string {
-  const { pid, uptime, listening, connections, memory, exports, metrics } = server;
+  const { pid, uptime, listening, connections, memory, exports, metrics, web, webFingerprint } = server;
   const refused = connections.refused > 0 ? `, ${connections.refused} refused` : '';
   const lines = [
     `${server.name}: process ${pid}, up ${duration(uptime)}, ${formatBytes(memory)} of memory`,
     `  listens at   ${listening.join(' ')}${metrics === undefined ? '' : `; metrics at ${metrics}`}`,
+    ...(web === undefined ? [] : [`  web          ${web}`]),
+    ...(webFingerprint === undefined ? [] : [`  certificate  SHA-256 ${webFingerprint}`]),
     `  control      ${server.socket}`,
     `  connections  ${connections.open} open, ${connections.accepted} since the start${refused}`,
     ...exports.flatMap(exportLines),
