@@ -87,6 +87,27 @@ describe('farbus serve --web as a process', () => {
     expect(refused.stderr).toContain('listen: [] without web');
   });
 
+  test('sends the programs and styles of the page compressed', async () => {
+    const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '0', tempImage(MiB));
+    const [address] = await server.printed(/http:\S+/);
+    const page = await fetch(address);
+    expect(page.headers.get('content-encoding')).toBeNull();
+    const assets = [...(await page.text()).matchAll(/(?:src|href)="(\.\/assets\/[^"]+\.(?:js|css))"/g)];
+    expect(assets.length).toBeGreaterThan(1);
+    for (const [, name = ''] of assets) {
+      // The second answer comes from memory.
+      for (let round = 0; round < 2; round++) {
+        const asset = await fetch(new URL(name, address));
+        expect(asset.headers.get('content-encoding')).toBe('gzip');
+        const text = await asset.text();
+        expect(text).toBe(readFileSync(new URL(`../../dist/web/page/${name}`, import.meta.url), 'utf8'));
+        expect(Number(asset.headers.get('content-length'))).toBeLessThan(text.length / 2);
+      }
+    }
+    server.child.kill('SIGTERM');
+    expect((await server.ended).code).toBe(0);
+  });
+
   test('beyond loopback it uses TLS with a generated certificate, known by its fingerprint', async () => {
     const image = tempImage(MiB);
     const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '0.0.0.0:0', '--json', image);
