@@ -2,9 +2,6 @@
  * A file that a tab of Chromium lends: nbdcopy reads it through the server, in turns with the same
  * file served from the disk. Prints the medians in MB/s, and wants 150 MB/s of the tab.
  *
- * The browser is driven by its protocol directly. playwright-core watches the network of a page, so
- * each WebSocket message would be sent to it as well: that makes them some ten times as expensive.
- *
  * node bench/browser-lend.mjs [--rounds N] [--size MIB] [--folder DIR]
  *
  * Needs: chromium, nbdcopy.
@@ -18,7 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { WebSocket } from 'ws';
+import { browse } from './chromium.mjs';
 import { machineLine, median } from './report.mjs';
 
 const { values: flags } = parseArgs({
@@ -75,60 +72,6 @@ async function serve(origin) {
   return { child, nbd: /nbd:\S+\//.exec(text)[0], web: new URL(/http:\S+/.exec(text)[0]) };
 }
 
-/** Starts a browser with a page. */
-async function browse(url) {
-  const options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--remote-debugging-port=0'];
-  const child = spawn(
-    process.env.FARBUS_CHROMIUM ?? '/usr/bin/chromium',
-    [...options, `--user-data-dir=${join(folder, 'profile')}`, 'about:blank'],
-    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, HOME: folder } },
-  );
-  const ended = new Promise((resolve) => child.once('close', resolve));
-  let text = '';
-  const address = await new Promise((resolve, reject) => {
-    child.stderr.on('data', (chunk) => {
-      text += chunk;
-      const match = /ws:\/\/\S+/.exec(text);
-      if (match) resolve(match[0]);
-    });
-    child.once('exit', () => reject(new Error(`the browser ended: ${text}`)));
-  });
-  const socket = new WebSocket(address);
-  await new Promise((resolve) => socket.once('open', resolve));
-  const waiting = new Map();
-  socket.on('message', (message) => {
-    const { id, result, error } = JSON.parse(message);
-    const [resolve, reject] = waiting.get(id) ?? [];
-    if (error) reject?.(new Error(JSON.stringify(error)));
-    else resolve?.(result);
-  });
-  let last = 0;
-  const call = (method, params = {}, sessionId = undefined) =>
-    new Promise((resolve, reject) => {
-      waiting.set(++last, [resolve, reject]);
-      socket.send(JSON.stringify({ id: last, method, params, sessionId }));
-    });
-  const { targetId } = await call('Target.createTarget', { url });
-  const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
-  return {
-    evaluate: async (expression) => {
-      const options = { expression, awaitPromise: true, returnByValue: true };
-      const { result, exceptionDetails } = await call('Runtime.evaluate', options, sessionId);
-      if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
-      return result.value;
-    },
-    pick: async (selector, file) => {
-      const { root } = await call('DOM.getDocument', {}, sessionId);
-      const { nodeId } = await call('DOM.querySelector', { nodeId: root.nodeId, selector }, sessionId);
-      await call('DOM.setFileInputFiles', { files: [file], nodeId }, sessionId);
-    },
-    close: async () => {
-      child.kill();
-      await ended;
-    },
-  };
-}
-
 /** MB/s of one copy of an export into nothing. */
 function copy(uri) {
   const start = performance.now();
@@ -142,7 +85,7 @@ utimesSync(image, 1_700_000_000, 1_700_000_000);
 const http = await servePage();
 const origin = `http://127.0.0.1:${http.address().port}`;
 const { child, nbd, web } = await serve(origin);
-const page = await browse(origin);
+const page = await browse(origin, folder);
 try {
   while (!(await page.evaluate('globalThis.ready === true'))) await sleep(100);
   await page.pick('#file', image);

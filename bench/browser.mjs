@@ -1,0 +1,191 @@
+/**
+ * A computer in a tab of Chromium against the same computer in Node, with the same far disk of
+ * `farbus serve --web` over a WebSocket on loopback: direct reads of 1 MiB and of 4 KiB by turns,
+ * medians. Also the time from opening a page to a shell's answer, and the bytes of the console
+ * page.
+ *
+ * node bench/browser.mjs [--rounds N] [--size MIB]
+ *
+ * Needs: chromium.
+ */
+import { spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, get } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { gunzipSync } from 'node:zlib';
+import { createComputer, startGuest } from '../dist/app/computer/start.js';
+import { parseSource } from '../dist/app/source-text.js';
+import { openSource } from '../dist/app/sources.js';
+import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from '../dist/app/web/guest-computer.js';
+import { browse } from './chromium.mjs';
+import { machineLine, median, ratio } from './report.mjs';
+
+const { values: flags } = parseArgs({
+  options: { rounds: { type: 'string', default: '7' }, size: { type: 'string', default: '64' } },
+});
+const root = fileURLToPath(new URL('..', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
+const image = join(folder, 'disk.img');
+const mib = Number(flags.size);
+const rounds = Number(flags.rounds);
+const log = { log: () => undefined };
+
+const html = `<!doctype html><script type="module">
+  import { TabComputer } from '/dist/api/browser.js';
+  globalThis.boot = async (options) => {
+    globalThis.computer = await TabComputer.start(options);
+    return computer.run('echo up');
+  };
+  globalThis.ready = true;
+</script>`;
+
+/** Serves the page and the modules of dist/. */
+async function servePage() {
+  const http = createServer(({ url }, response) => {
+    const module = url.startsWith('/dist/') && !url.includes('..');
+    response.setHeader('Content-Type', module ? 'text/javascript' : 'text/html');
+    response.end(module ? readFileSync(join(root, url)) : html);
+  });
+  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
+  return { http, origin: `http://127.0.0.1:${http.address().port}` };
+}
+
+/** A file of the server, as a browser asks for it: its text, and the length that is sent. */
+function download(url) {
+  return new Promise((resolve, reject) => {
+    get(url, { headers: { 'accept-encoding': 'gzip' } }, async (response) => {
+      const body = Buffer.concat(await response.toArray());
+      const compressed = response.headers['content-encoding'] === 'gzip';
+      if (response.statusCode !== 200) reject(new Error(`${url}: status ${response.statusCode}`));
+      else resolve({ text: String(compressed ? gunzipSync(body) : body), length: body.length });
+    }).once('error', reject);
+  });
+}
+
+/** The number of files of the console page with its workers, and their bytes as sent. */
+async function consolePage(web) {
+  const found = [new URL('/', web).href];
+  let bytes = 0;
+  for (const url of found) {
+    const { text, length } = await download(url);
+    bytes += length;
+    const names = text.matchAll(/(?:["'`](?=\.\/)|new URL\(["'`])([\w./-]+\.(?:js|css|svg))["'`]/g);
+    for (const [, name] of names) {
+      const next = new URL(name, url).href;
+      if (!found.includes(next)) found.push(next);
+    }
+  }
+  return { files: found.length, bytes };
+}
+
+/** Starts the server. Resolves with its process and the address of its page. */
+async function serve(origin) {
+  const options = ['--listen', 'nbd://127.0.0.1:0', '--web', '127.0.0.1:0', '--web-origin', origin];
+  const child = spawn(process.execPath, [join(root, 'bin/farbus.js'), 'serve', ...options, `disk=${image},read-only`], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, XDG_STATE_HOME: folder },
+  });
+  let text = '';
+  const web = await new Promise((resolve, reject) => {
+    child.stdout.on('data', (chunk) => {
+      text += chunk;
+      const match = /http:\S+(?=\n)/.exec(text);
+      if (match) resolve(new URL(match[0]));
+    });
+    child.once('exit', () => reject(new Error('the server ended')));
+  });
+  return { child, web, token: web.hash.slice('#token='.length) };
+}
+
+/** The same computer in this process. */
+async function computerHere(address) {
+  const far = await openSource(parseSource(address), { log });
+  const guest = await tabGuest(log);
+  const ports = Array.from({ length: tabPorts }, () => ({ device: undefined, bus: 'ahci' }));
+  const computer = await createComputer(ports, tabMemory, { log });
+  await startGuest(computer, guest, tabSnapshotFile(guest), tabMemory);
+  await computer.ahci.attach(0, far);
+  return {
+    run: (command) => computer.console.run(command, 600_000),
+    stop: async () => {
+      await computer.stop();
+      await far.close();
+    },
+  };
+}
+
+/** A computer in a tab. */
+async function computerThere(page, options) {
+  const { output } = await page.evaluate(`boot(${JSON.stringify(options)})`);
+  if (output !== 'up\n') throw new Error(`the tab's computer answers: ${output}`);
+  return { run: (command) => page.evaluate(`computer.run(${JSON.stringify(command)}, 600000)`) };
+}
+
+async function timed(computer, command) {
+  const started = performance.now();
+  const { status, output } = await computer.run(command);
+  if (status !== 0) throw new Error(`${command}: ${output}`);
+  return performance.now() - started;
+}
+
+writeFileSync(image, randomFillSync(new Uint8Array(mib << 20)));
+const pages = await servePage();
+const { child, web, token } = await serve(pages.origin);
+const options = {
+  guest: new URL('/guest/system.json', web).href,
+  token,
+  drives: [{ url: `ws://${web.host}/nbd/disk`, token, readOnly: true }],
+};
+const page = await browse('about:blank', folder);
+let here;
+try {
+  console.log(machineLine());
+  const { files, bytes } = await consolePage(web);
+  console.log(`the console page: ${files} files, ${(bytes / 1e3).toFixed(0)} KB as sent (wanted: below 300)`);
+  // The server makes the snapshot at the first request.
+  here = await computerHere(`nbd+ws://${web.host}/disk?token=${token}`);
+  const openings = [];
+  let there;
+  for (let round = 0; round < 3; round++) {
+    const started = performance.now();
+    await page.open(pages.origin);
+    while (!(await page.evaluate('globalThis.ready === true'))) await sleep(5);
+    there = await computerThere(page, options);
+    openings.push(performance.now() - started);
+  }
+  console.log(
+    `opening to a shell's answer: ${openings.map((ms) => (ms / 1e3).toFixed(2)).join(', ')} s (wanted: at most 4)`,
+  );
+  const jobs = {
+    '1 MiB': { command: `dd if=/dev/sda of=/dev/null bs=1M count=${mib} iflag=direct 2>/dev/null`, count: mib },
+    '4 KiB': { command: 'dd if=/dev/sda of=/dev/null bs=4k count=1000 iflag=direct 2>/dev/null', count: 1000 },
+  };
+  const found = 'for i in $(seq 200); do [ -b /dev/sda ] && break; sleep 0.1; done';
+  for (const computer of [here, there]) await timed(computer, found);
+  for (const [name, { command, count }] of Object.entries(jobs)) {
+    const ms = { tab: [], node: [] };
+    for (let round = -1; round < rounds; round++) {
+      for (const [where, computer] of round % 2 === 0
+        ? Object.entries({ tab: there, node: here })
+        : Object.entries({ node: here, tab: there })) {
+        const took = await timed(computer, command);
+        if (round >= 0) ms[where].push(took);
+      }
+    }
+    const each = (where) => (median(ms[where]) / count).toFixed(3);
+    console.log(
+      `direct reads of ${name}: tab ${each('tab')} ms, Node ${each('node')} ms; rate ${ratio(ms.node, ms.tab)} of Node's (wanted: at least 0.7)`,
+    );
+  }
+} finally {
+  await here?.stop();
+  await page.close();
+  child.kill();
+  pages.http.close();
+  rmSync(folder, { recursive: true, force: true });
+}
