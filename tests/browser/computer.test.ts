@@ -70,7 +70,7 @@ function run(page: Page, ...commands: readonly string[]): Promise<{ output: stri
 }
 
 /** Waits in the guest until the disk has been found after it was attached. */
-const found = 'for i in $(seq 200); do [ -b /dev/sda ] && break; sleep 0.1; done';
+const found = 'for i in $(seq 200); do blockdev --getsize64 /dev/sda >/dev/null 2>&1 && break; sleep 0.1; done';
 
 /** Waits until no client uses an export. */
 async function unused(name: string): Promise<void> {

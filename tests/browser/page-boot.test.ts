@@ -33,7 +33,11 @@ it('boots a Debian, which writes to the far disk; the flow has its commands with
   await page.getByRole('button', { name: 'Start' }).click();
   await page.getByRole('status').getByText('running', { exact: true }).waitFor();
   // The guest's kernel finds the disk a moment after the start.
-  await type(page, 'until test -b /dev/sda; do sleep 1; done; echo there-$((6*7))', /there-42/);
+  await type(
+    page,
+    'until blockdev --getsize64 /dev/sda >/dev/null 2>&1; do sleep 1; done; echo there-$((6*7))',
+    /there-42/,
+  );
   await type(page, 'mount /dev/sda /mnt && echo far-$((6*7)) >/mnt/file && sync && cat /mnt/file', /far-42/);
 
   await page.getByRole('link', { name: 'The flow' }).click();
