@@ -180,7 +180,7 @@ describe('a token that may lend', () => {
     const list = (await farbus('token', '--list')).stdout;
     expect(list).toMatch(/^[0-9a-f]{8} {2}lend {2}expires .* {2}mine\.iso$/m);
     await farbus('token', '--revoke', list.slice(0, 8));
-    await untilState(page, 'away');
+    expect(await untilState(page, 'refused')).toContain('expired or was revoked');
     await page.close();
   });
 });

@@ -8,7 +8,15 @@ function bench(...args: string[]): { status: number | null; stdout: string; stde
 }
 
 /** Modules that others import, and the one that runs the rest. */
-const parts = ['ceph.mjs', 'delaying-proxy.mjs', 'report.mjs', 'run.mjs', 'scale-model.mjs', 'sshd.mjs'];
+const parts = [
+  'ceph.mjs',
+  'chromium.mjs',
+  'delaying-proxy.mjs',
+  'report.mjs',
+  'run.mjs',
+  'scale-model.mjs',
+  'sshd.mjs',
+];
 
 it('lists every benchmark with its purpose and its needs', () => {
   const { status, stdout } = bench('--list');

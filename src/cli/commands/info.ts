@@ -105,11 +105,15 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   }
 }
 
-/** False if the first block cannot be read: then the absence of content says nothing. */
+/**
+ * False if the first 4 KiB cannot be read: then the absence of content says nothing. Servers of
+ * the web get the range of a single byte wrong more often.
+ */
 async function startIsReadable(device: BlockDevice, signal: AbortSignal): Promise<boolean> {
   const { size, blockSize } = device.info;
   if (size === 0) return true;
-  return device.read(0, new Uint8Array(blockSize), { signal }).then(
+  const length = Math.min(size, Math.max(blockSize, 4096));
+  return device.read(0, new Uint8Array(length), { signal }).then(
     () => true,
     () => signal.aborted,
   );
