@@ -13,7 +13,7 @@ const { include, exclude } = testSet(fileURLToPath(new URL('.', import.meta.url)
 export default defineConfig({
   test: {
     globalSetup: ['tests/support/global-setup.ts'],
-    setupFiles: ['tests/support/guarded-kill.ts', 'tests/support/own-folders.ts'],
+    setupFiles: ['tests/support/blocked-loop.ts', 'tests/support/guarded-kill.ts', 'tests/support/own-folders.ts'],
     // Real peers and guests share two cores with the tests: a limit that only a hang reaches.
     testTimeout: 150_000,
     hookTimeout: 240_000,

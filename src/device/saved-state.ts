@@ -15,29 +15,33 @@ export class StateFault extends Error {
 /** Numbers of a state are exact, and registers may be signed. */
 const lowestNumber = -(2 ** 31);
 
+/** Of a register with 32 bits. A larger number can differ from 0 and yet have none of them set. */
+export const highestRegister = 2 ** 32 - 1;
+
 /**
  * Checks that `saved` has the form of `own`, the present state of the same device: the same members
  * and types, and whole numbers. Lists have the same length. Members that are empty in `own`
- * (undefined, or a list without elements) are not checked: the device does that.
+ * (undefined, or a list without elements) are not checked: the device does that. No number is above
+ * `most`.
  * @throws StateFault
  */
-export function checkLike(own: unknown, saved: unknown): void {
+export function checkLike(own: unknown, saved: unknown, most: number = Number.MAX_SAFE_INTEGER): void {
   if (own === undefined || own === null) return;
   if (typeof own !== 'object') {
-    const number = typeof saved === 'number';
-    if (typeof saved !== typeof own || (number && !(Number.isSafeInteger(saved) && saved >= lowestNumber)))
-      throw new StateFault();
+    if (typeof saved !== typeof own) throw new StateFault();
+    if (typeof saved !== 'number') return;
+    if (!Number.isSafeInteger(saved) || saved < lowestNumber || saved > most) throw new StateFault();
     return;
   }
   if (typeof saved !== 'object' || saved === null || Array.isArray(own) !== Array.isArray(saved))
     throw new StateFault();
   if (Array.isArray(own)) {
     if (own.length > 0 && own.length !== (saved as unknown[]).length) throw new StateFault();
-    own.forEach((element, i) => checkLike(element, (saved as unknown[])[i]));
+    own.forEach((element, i) => checkLike(element, (saved as unknown[])[i], most));
     return;
   }
   if (!Object.keys(saved).every((key) => Object.hasOwn(own, key))) throw new StateFault();
-  for (const [key, value] of Object.entries(own)) checkLike(value, (saved as Record<string, unknown>)[key]);
+  for (const [key, value] of Object.entries(own)) checkLike(value, (saved as Record<string, unknown>)[key], most);
 }
 
 /**

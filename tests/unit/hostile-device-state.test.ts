@@ -72,6 +72,17 @@ it('NVMe: any state is refused, or harmless', async () => {
   expect(taken).toBeGreaterThan(0);
 }, 300_000);
 
+it('AHCI: a register with more than 32 bits is refused, which would make the port loop', async () => {
+  const disk = () => new AtaDisk(new MemoryDevice(size), testAtaIdentity);
+  const driver = new AhciDriver([disk()]);
+  await driver.start();
+  await driver.controller.pause();
+  const state = driver.controller.save();
+  const [port] = state.ports;
+  const bad = { ...state, ports: [{ ...port!, registers: { ...port!.registers, ci: 2 ** 32 } }] };
+  expect(() => new AhciDriver([disk()]).controller.restore(bad)).toThrow('damaged');
+});
+
 it('AHCI: any state is refused, or harmless', async () => {
   const disk = () => new AtaDisk(new MemoryDevice(size), testAtaIdentity);
   const driver = new AhciDriver([disk()]);

@@ -17,7 +17,7 @@ import { AhciPort } from './port.js';
 import { readHba, writeHba, type HbaFile } from './registers.js';
 import type { SataDevice } from '../ata/sata-device.js';
 import { Ghc, PortRegister, maxPorts, portSize, portsStart } from '../../spec/ahci.js';
-import { checkLike } from '../saved-state.js';
+import { checkLike, highestRegister } from '../saved-state.js';
 import type { AhciState } from './state.js';
 
 /**
@@ -138,7 +138,7 @@ export class AhciController implements GuardedDevice {
    */
   restore(state: AhciState): void {
     const { ghc, is } = this.#file;
-    checkLike({ ghc, is, ports: [] }, state);
+    checkLike({ ghc, is, ports: [] }, state, highestRegister);
     this.#file.ghc = state.ghc;
     this.#file.is = state.is;
     this.#ports.forEach((port, index) => {

@@ -21,7 +21,7 @@ import { ReceivedFisArea } from './completion.js';
 import { abortedOutcome } from './device-request.js';
 import { PortLink } from './port-link.js';
 import { interruptStatus, portResetValues, readPort, writePort, type PortFile } from './registers.js';
-import { checkLike } from '../saved-state.js';
+import { checkLike, highestRegister } from '../saved-state.js';
 import type { PortState } from './state.js';
 
 const busyMask = AtaStatus.busy | AtaStatus.dataRequest;
@@ -179,6 +179,7 @@ export class AhciPort {
   restore(state: PortState): void {
     const own = { registers: this.#file, halted: false, softReset: false, signatureUnposted: false };
     checkLike({ ...own, device: undefined }, state);
+    checkLike(this.#file, state.registers, highestRegister);
     Object.assign(this.#file, state.registers);
     this.#halted = state.halted;
     this.#link.softReset = state.softReset;

@@ -18,7 +18,7 @@ import type { PciConnection } from '../../machine/engine.js';
 import type { GuestMemory } from '../../machine/guest-memory.js';
 import type { GuardedDevice, Trap } from '../../machine/trap.js';
 import { Cc, Csts, Register, cqeSize, sqeSize } from '../../spec/nvme.js';
-import { checkLike } from '../saved-state.js';
+import { checkLike, highestRegister } from '../saved-state.js';
 import { CommandProcessor } from './command-processor.js';
 import { interruptVectors } from './interrupt.js';
 import type { NvmeOptions } from './options.js';
@@ -144,7 +144,7 @@ export class NvmeController implements GuardedDevice {
    * @throws StateFault if it cannot have been saved
    */
   restore(state: NvmeState): void {
-    checkLike(this.#registers, state.registers);
+    checkLike(this.#registers, state.registers, highestRegister);
     Object.assign(this.#registers, state.registers);
     this.#commands.restore(state);
   }

@@ -25,7 +25,7 @@ import {
   pciVendor,
   vendorCapability,
 } from '../../spec/virtio.js';
-import { checkLike } from '../saved-state.js';
+import { checkLike, highestRegister } from '../saved-state.js';
 import { RingFault, VirtQueue, type QueueState } from './queue.js';
 
 /** Offsets in the BAR. */
@@ -176,7 +176,7 @@ export class VirtioRegisters implements GuardedDevice {
    * @throws StateFault or RingFault if it cannot have been saved
    */
   restore(state: VirtioState): void {
-    checkLike(this.save(), state);
+    checkLike(this.save(), state, highestRegister);
     this.#status = state.status;
     this.#driverFeatures = [...state.driverFeatures];
     this.#isr = state.isr;
