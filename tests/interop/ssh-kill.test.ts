@@ -92,7 +92,8 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
   for (const { name, open } of ways) {
     test(`${name}: killed at random moments under load`, async () => {
       const path = image();
-      const random = new Random(all ? Date.now() : 11);
+      const seed = all ? Date.now() : 11;
+      const random = new Random(seed);
       const log: string[] = [];
       const device = await open(`${name}://test${path}`, { log: { log: (_, line) => log.push(line) } });
       const model = new Uint8Array(size);
@@ -118,7 +119,7 @@ describe.skipIf(cannotSshd() !== undefined)('sessions that die', () => {
       };
       const [writes] = await Promise.all([load(device, random, () => Date.now() > end, model), killer()]).catch(
         (error) => {
-          throw new Error(`${String(error)}\n${log.slice(-20).join('\n')}`);
+          throw new Error(`seed ${seed}: ${String(error)}\n${log.slice(-20).join('\n')}`);
         },
       );
       expect(kills).toBeGreaterThan(5);
