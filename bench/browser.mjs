@@ -8,14 +8,11 @@
  *
  * Needs: chromium.
  */
-import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, get } from 'node:http';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { createComputer, startGuest } from '../dist/app/computer/start.js';
@@ -24,11 +21,11 @@ import { openSource } from '../dist/app/sources.js';
 import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from '../dist/app/web/guest-computer.js';
 import { browse } from './chromium.mjs';
 import { machineLine, median, ratio } from './report.mjs';
+import { openPage, serve, servePage } from './tab.mjs';
 
 const { values: flags } = parseArgs({
   options: { rounds: { type: 'string', default: '7' }, size: { type: 'string', default: '64' } },
 });
-const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'farbus-bench-'));
 const image = join(folder, 'disk.img');
 const mib = Number(flags.size);
@@ -43,17 +40,6 @@ const html = `<!doctype html><script type="module">
   };
   globalThis.ready = true;
 </script>`;
-
-/** Serves the page and the modules of dist/. */
-async function servePage() {
-  const http = createServer(({ url }, response) => {
-    const module = url.startsWith('/dist/') && !url.includes('..');
-    response.setHeader('Content-Type', module ? 'text/javascript' : 'text/html');
-    response.end(module ? readFileSync(join(root, url)) : html);
-  });
-  await new Promise((resolve) => http.listen(0, '127.0.0.1', resolve));
-  return { http, origin: `http://127.0.0.1:${http.address().port}` };
-}
 
 /** A file of the server, as a browser asks for it: its text, and the length that is sent. */
 function download(url) {
@@ -81,25 +67,6 @@ async function consolePage(web) {
     }
   }
   return { files: found.length, bytes };
-}
-
-/** Starts the server. Resolves with its process and the address of its page. */
-async function serve(origin) {
-  const options = ['--listen', 'nbd://127.0.0.1:0', '--web', '127.0.0.1:0', '--web-origin', origin];
-  const child = spawn(process.execPath, [join(root, 'bin/farbus.js'), 'serve', ...options, `disk=${image},read-only`], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, XDG_STATE_HOME: folder },
-  });
-  let text = '';
-  const web = await new Promise((resolve, reject) => {
-    child.stdout.on('data', (chunk) => {
-      text += chunk;
-      const match = /http:\S+(?=\n)/.exec(text);
-      if (match) resolve(new URL(match[0]));
-    });
-    child.once('exit', () => reject(new Error('the server ended')));
-  });
-  return { child, web, token: web.hash.slice('#token='.length) };
 }
 
 /** The same computer in this process. */
@@ -134,8 +101,9 @@ async function timed(computer, command) {
 }
 
 writeFileSync(image, randomFillSync(new Uint8Array(mib << 20)));
-const pages = await servePage();
-const { child, web, token } = await serve(pages.origin);
+const pages = await servePage(html);
+const server = await serve([`disk=${image},read-only`], { folder, origin: pages.origin });
+const { web, token } = server;
 const options = {
   guest: new URL('/guest/system.json', web).href,
   token,
@@ -153,8 +121,7 @@ try {
   let there;
   for (let round = 0; round < 3; round++) {
     const started = performance.now();
-    await page.open(pages.origin);
-    while (!(await page.evaluate('globalThis.ready === true'))) await sleep(5);
+    await openPage(page, pages.origin);
     there = await computerThere(page, options);
     openings.push(performance.now() - started);
   }
@@ -185,7 +152,7 @@ try {
 } finally {
   await here?.stop();
   await page.close();
-  child.kill();
-  pages.http.close();
+  server.close();
+  pages.close();
   rmSync(folder, { recursive: true, force: true });
 }

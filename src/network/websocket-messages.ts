@@ -33,7 +33,30 @@ export function* messagesOf(chunks: readonly Uint8Array[]): Iterable<readonly Ui
   if (length > 0) yield message;
 }
 
-export function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+/** A chunk of at least this length is sent as a message of its own, without a copy. In bytes. */
+const copyBelow = 1 << 16;
+
+/** The chunks with neighbours joined, except those that are long. */
+export function* withFewCopies(chunks: readonly Uint8Array[]): Iterable<Uint8Array<ArrayBuffer>> {
+  let short: Uint8Array[] = [];
+  for (const chunk of chunks) {
+    if (chunk.length < copyBelow || !isPlain(chunk)) {
+      short.push(chunk);
+      continue;
+    }
+    if (short.length > 0) yield joined(short);
+    short = [];
+    yield chunk;
+  }
+  if (short.length > 0) yield joined(short);
+}
+
+/** A browser's socket sends no shared memory. */
+function isPlain(chunk: Uint8Array): chunk is Uint8Array<ArrayBuffer> {
+  return chunk.buffer instanceof ArrayBuffer;
+}
+
+function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const all = new Uint8Array(lengthOf(chunks));
   let at = 0;
   for (const chunk of chunks) {

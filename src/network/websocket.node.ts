@@ -6,12 +6,14 @@
  * message can grow to a thousand times its length.
  */
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
 import { errnoOf, FarbusError, messageOf } from '../base/errors.js';
 import { tcpDialer } from './dial.node.js';
 import { hostPort } from './socket.node.js';
 import { StreamDuplex } from './stream-duplex.node.js';
 import type { ByteStream, Dialer, Secure } from './stream.js';
+import { Unmasker } from './websocket-unmask.js';
 import { maxMessage, nbdSubprotocol, webSocketStream, type WebSocketLike } from './websocket.js';
 
 /** Options of both roles. */
@@ -42,6 +44,16 @@ export function streamOfSocket(
     pause: () => socket.pause(),
     resume: () => socket.resume(),
     terminate,
+  });
+}
+
+/** Unmasks the frames of a client before `ws` reads them. Call it before the first 'data' event. */
+export function unmaskEarly(connection: Duplex): void {
+  const unmasker = new Unmasker();
+  connection.prependListener('data', (chunk: Buffer) => unmasker.receive(chunk));
+  // `ws` would read what a destroyed connection still holds, without a 'data' event.
+  connection.prependListener('close', () => {
+    while (connection.read() !== null);
   });
 }
 

@@ -13,7 +13,7 @@
 import { FarbusError, messageOf } from '../base/errors.js';
 import { visible } from '../base/printable.js';
 import type { ByteStream, Dialer, StreamEvents } from './stream.js';
-import { bytesOf, joined, lengthOf, messagesOf } from './websocket-messages.js';
+import { bytesOf, lengthOf, messagesOf, withFewCopies } from './websocket-messages.js';
 
 /** The subprotocol of NBD over a WebSocket. */
 export const nbdSubprotocol = 'nbd';
@@ -64,7 +64,7 @@ export interface WebSocketLike {
   readonly readyState: number;
   /** Bytes that were sent and are not handed to the operating system yet. */
   readonly bufferedAmount: number;
-  /** Sends a binary message. */
+  /** Sends a binary message. The bytes may change as soon as it has returned. */
   send(data: Uint8Array<ArrayBuffer>): void;
   /** Begins the closing handshake. */
   close(code?: number, reason?: string): void;
@@ -200,7 +200,10 @@ class WebSocketStream implements ByteStream {
 
   #send(chunks: readonly Uint8Array[]): void {
     const { send } = this.#options;
-    if (!send) return this.#socket.send(joined(chunks));
+    if (!send) {
+      for (const message of withFewCopies(chunks)) this.#socket.send(message);
+      return;
+    }
     const length = lengthOf(chunks);
     this.#sending += length;
     send(chunks, () => {

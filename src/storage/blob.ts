@@ -43,17 +43,22 @@ export class BlobDevice extends BlockBase {
   }
 
   protected async doRead(offset: number, into: Buffers): Promise<void> {
+    into.copyFrom(await this.load(offset, into.length), 0);
+  }
+
+  /** Reads a range into memory of its own. Rejects with a BlockError. */
+  async load(offset: number, length: number): Promise<Uint8Array> {
     if (this.#failure) throw this.#failure;
     let bytes: Uint8Array;
     try {
-      bytes = new Uint8Array(await this.#blob.slice(offset, offset + into.length).arrayBuffer());
+      bytes = new Uint8Array(await this.#blob.slice(offset, offset + length).arrayBuffer());
     } catch (error) {
       throw (this.#failure ??= unreadable(this.#name, error));
     }
     // Another read may have found the change meanwhile.
     if (this.#failure) throw this.#failure;
-    if (bytes.length < into.length) throw (this.#failure = unreadable(this.#name));
-    into.copyFrom(bytes, 0);
+    if (bytes.length < length) throw (this.#failure = unreadable(this.#name));
+    return bytes;
   }
 
   protected doWrite(): Promise<void> {

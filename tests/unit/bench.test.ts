@@ -16,6 +16,7 @@ const parts = [
   'run.mjs',
   'scale-model.mjs',
   'sshd.mjs',
+  'tab.mjs',
 ];
 
 it('lists every benchmark with its purpose and its needs', () => {

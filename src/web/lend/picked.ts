@@ -42,5 +42,6 @@ export async function pickedDisk(file: PickedFile): Promise<BlockDevice> {
   });
   const { marks } = await identifyDisk(plain);
   const own = { ...marks, file: `picked-${size}-${lastModified}-${marks.samples ?? ''}` };
-  return new ReadAheadFilter(new BlobDevice(file, { name, marks: own }), readAhead);
+  const disk = new BlobDevice(file, { name, marks: own });
+  return new ReadAheadFilter(disk, { ...readAhead, load: (offset, length) => disk.load(offset, length) });
 }

@@ -17,7 +17,7 @@ import { Admission, type Admitted } from '../../export/admission.js';
 import { whyNotListening } from '../../network/listen.node.js';
 import { hostPort } from '../../network/socket.node.js';
 import { namesOf } from '../../network/tls.node.js';
-import { socketOptions } from '../../network/websocket.node.js';
+import { socketOptions, unmaskEarly } from '../../network/websocket.node.js';
 import { tokenSubprotocol } from '../../network/websocket.js';
 import { bodyOf, maxBody, refuse, send, statusOf } from './answers.node.js';
 import { headersForPages, isForPages, isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
@@ -280,7 +280,10 @@ export class WebServer {
     }
     const open = await route.open(call);
     if (!bare) {
-      return this.#streams.handleUpgrade(request, socket, head, (ws) => enter(socketConnection(ws, call.peer), open));
+      return this.#streams.handleUpgrade(request, socket, head, (ws) => {
+        unmaskEarly(socket);
+        enter(socketConnection(ws, call.peer), open);
+      });
     }
     if (socket.destroyed) return;
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${route.protocol}\r\n\r\n`);
