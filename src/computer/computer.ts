@@ -114,8 +114,11 @@ export class Computer {
   readonly #plans: readonly IdentifiedPlan[];
   readonly #figure: BootFigure;
   readonly #endDetail: () => string | undefined;
-  #held = false;
-  #saving = false;
+  /** Why its processors stand still now. */
+  readonly #stops = new Set<'console' | 'user' | 'snapshot'>();
+  #started = false;
+  /** Resolves when the processors have stopped, after the last request for it. */
+  #stopping: Promise<void> = Promise.resolve();
 
   /** Creates everything that must exist before the computer: its trap and its engine. */
   protected static async prepare(options: ComputerOptions, figure: BootFigure): Promise<Prepared> {
@@ -174,7 +177,7 @@ export class Computer {
   boot(image: LinuxImage): void {
     this.#engine.enter(load(this.#engine, image));
     this.#steps.step(0, this.#figure.system, 'the operating system is loaded and started');
-    this.#engine.start();
+    this.#start();
   }
 
   /**
@@ -186,7 +189,7 @@ export class Computer {
     if (!this.#engine.enterFirmware) throw new FarbusError('it has no firmware: give it a kernel');
     this.#engine.enterFirmware(bootPlaces(this.#plans));
     this.#steps.step(0, this.#figure.system, 'the firmware starts, which loads the operating system from a drive');
-    this.#engine.start();
+    this.#start();
   }
 
   /** The engine's words about the end of the guest; undefined if it has none. */
@@ -206,16 +209,32 @@ export class Computer {
 
   /** Stops the guest while its console output cannot be written, as a blocked serial line would. */
   hold(): void {
-    if (this.#held) return;
-    this.#held = true;
-    if (!this.#saving) void this.#engine.pause();
+    void this.#stop('console');
   }
 
   /** Resumes the guest after {@link hold}. */
   release(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    if (!this.#saving) this.#engine.start();
+    this.#goOn('console');
+  }
+
+  /** True after {@link pause}, until {@link resume}. */
+  get paused(): boolean {
+    return this.#stops.has('user');
+  }
+
+  /**
+   * Stops the guest between two instructions, until {@link resume}. Its requests in flight go on.
+   * @throws FarbusError if it has not started
+   */
+  async pause(): Promise<void> {
+    if (!this.#started) throw new FarbusError('it has not started yet');
+    await this.#stop('user');
+  }
+
+  /** Resumes the guest after {@link pause}. */
+  async resume(): Promise<void> {
+    await this.#stopping;
+    this.#goOn('user');
   }
 
   /** Counts since the start. */
@@ -227,6 +246,11 @@ export class Computer {
       legs: this.#devices.legs.medians(),
       ...(this.#engine.exits && { exits: this.#engine.exits }),
     };
+  }
+
+  /** True if {@link save} works with its engine. */
+  get canSave(): boolean {
+    return this.#engine.snapshots !== undefined;
   }
 
   /** Kind of the engine's snapshots (EngineSnapshots.kind). */
@@ -244,8 +268,8 @@ export class Computer {
   async save(key: string): Promise<Snapshot> {
     const engine = this.#snapshots();
     await checkReach(this.#media.map((medium) => medium()));
-    this.#saving = true;
-    await this.#engine.pause();
+    if (this.#stops.has('snapshot')) throw new SnapshotError('another snapshot of it is being taken');
+    await this.#stop('snapshot');
     try {
       await this.#devices.pause();
       const devices = this.#devices.save();
@@ -253,8 +277,7 @@ export class Computer {
       return { key, drives, devices, engine: await engine.save() };
     } finally {
       this.#devices.resume();
-      this.#saving = false;
-      if (!this.#held) this.#engine.start();
+      this.#goOn('snapshot');
     }
   }
 
@@ -284,13 +307,29 @@ export class Computer {
     }
     this.#steps.step(0, this.#figure.system, 'the operating system continues from a snapshot');
     this.#devices.resume();
-    this.#engine.start();
+    this.#start();
   }
 
   /** Ends the machine. Commands in flight are given up; media are not closed. */
   stop(): Promise<void> {
     this.console.close();
     return this.#engine.stop();
+  }
+
+  #start(): void {
+    this.#started = true;
+    if (this.#stops.size === 0) this.#engine.start();
+  }
+
+  async #stop(why: 'console' | 'user' | 'snapshot'): Promise<void> {
+    this.#stops.add(why);
+    this.#stopping = this.#engine.pause();
+    await this.#stopping;
+  }
+
+  /** Resumes the guest if nothing else stops it. */
+  #goOn(why: 'console' | 'user' | 'snapshot'): void {
+    if (this.#stops.delete(why) && this.#stops.size === 0 && this.#started) this.#engine.start();
   }
 
   /**

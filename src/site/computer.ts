@@ -6,13 +6,14 @@ import type { ComputerPlan } from './plan.js';
 
 /**
  * State of a computer. `starting`: its hypervisor, devices and drives start; `booting`: its
- * operating system boots; `ended`: the operating system halted or requested a reset; `failed`: an
- * error stopped it or its start; `crashed`: its process died; `stopped`: the site stopped it.
+ * operating system boots; `paused`: a person has stopped it for a while; `ended`: the operating
+ * system halted or requested a reset; `failed`: an error stopped it or its start; `crashed`: its
+ * process died; `stopped`: the site stopped it.
  */
-export type ComputerState = 'starting' | 'booting' | 'running' | 'ended' | 'failed' | 'crashed' | 'stopped';
+export type ComputerState = 'starting' | 'booting' | 'running' | 'paused' | 'ended' | 'failed' | 'crashed' | 'stopped';
 
 /** True if the state is final. */
-export function isOver(state: ComputerState): boolean {
+export function isOver(state: string): boolean {
   return state === 'ended' || state === 'failed' || state === 'crashed' || state === 'stopped';
 }
 
@@ -38,6 +39,9 @@ export interface ComputerEvents {
   leases(leases: readonly LeaseState[]): void;
 }
 
+/** A request to a computer: a command with its fields, which JSON can carry. */
+export type ComputerRequest = { readonly command: string } & Readonly<Record<string, unknown>>;
+
 export interface RunningComputer {
   /** Console input. */
   input(bytes: Uint8Array): void;
@@ -46,6 +50,11 @@ export interface RunningComputer {
    * the request was withdrawn.
    */
   moveLease(device: string, to: string, work: Work): Promise<void>;
+  /**
+   * Answers a request to the computer (app/computer/control). The answer can be sent to another
+   * process. Rejects with a FarbusError, also if the computer cannot answer now.
+   */
+  control(request: ComputerRequest, work: Work): Promise<unknown>;
   /** Stops the computer. Idempotent. Its last event is a final state. */
   stop(): Promise<void>;
 }
@@ -54,6 +63,8 @@ export interface RunningComputer {
 export interface StartOptions {
   /** Folder for trace files with the steps of every command; undefined for no trace. */
   readonly traceFolder: string | undefined;
+  /** Folder for snapshots of running computers. Default: none can be saved. */
+  readonly snapshotFolder?: string | undefined;
   /**
    * Replace a snapshot of another system or of other drives instead of refusing it. Default false.
    */

@@ -8,8 +8,10 @@ import type { Duplex } from 'node:stream';
 import { endProcess } from '../linux/end-process.node.js';
 import { FarbusError, messageOf } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
+import type { Work } from '../base/work.js';
 import type {
   ComputerEvents,
+  ComputerRequest,
   ComputerState,
   LeaseState,
   RunningComputer,
@@ -27,7 +29,7 @@ type ToComputer =
       readonly options: StartOptions;
     }
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
-  | { readonly kind: 'lease'; readonly id: number; readonly device: string; readonly to: string }
+  | { readonly kind: 'ask'; readonly id: number; readonly asked: Asked }
   | { readonly kind: 'withdraw'; readonly id: number }
   | { readonly kind: 'stop' };
 
@@ -38,11 +40,16 @@ type FromComputer =
   | { readonly kind: 'log'; readonly level: LogLevel; readonly message: string }
   | { readonly kind: 'leases'; readonly leases: readonly LeaseState[] }
   | { readonly kind: 'waiting'; readonly id: number; readonly what: string }
-  | { readonly kind: 'moved'; readonly id: number; readonly error: string | undefined };
+  | { readonly kind: 'answered'; readonly id: number; readonly error: string | undefined; readonly result: unknown };
 
-/** A requested move of a lease, not yet done. */
-interface Move {
-  settle(error: string | undefined): void;
+/** A request to the computer: a move of a lease, or one that its own handler answers. */
+type Asked =
+  | { readonly kind: 'lease'; readonly device: string; readonly to: string }
+  | { readonly kind: 'control'; readonly request: ComputerRequest };
+
+/** A request that has no answer yet. */
+interface Pending {
+  settle(error: string | undefined, result: unknown): void;
   waitsFor(what: string): void;
 }
 
@@ -56,7 +63,7 @@ const stopMs = 20_000;
 
 /** Starts each computer as a process that runs `program`, a file that calls {@link serveParent}. */
 export function inProcesses(program: string): StartComputer {
-  return (plan, segment, events, { traceFolder, renewSnapshot }) => {
+  return (plan, segment, events, { traceFolder, snapshotFolder, renewSnapshot }) => {
     const child = fork(program, [plan.name], {
       serialization: 'advanced',
       // Options of the program that uses us, such as `node --input-type=module -e`, are not meant
@@ -68,8 +75,8 @@ export function inProcesses(program: string): StartComputer {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc', 'pipe'],
     });
     const release = segment && lendPort(segment, plan.mac, child.stdio[pipeDescriptor] as Duplex);
-    const moves = new Map<number, Move>();
-    let lastMove = 0;
+    const pending = new Map<number, Pending>();
+    let last = 0;
     let over = false;
     let stopping = false;
     const send = (message: ToComputer): void => {
@@ -78,7 +85,7 @@ export function inProcesses(program: string): StartComputer {
     const ended = new Promise<void>((resolve) => {
       child.once('close', (code, signal) => {
         release?.();
-        for (const [, { settle }] of moves) settle('the computer is gone');
+        for (const [, { settle }] of pending) settle('the computer is gone', undefined);
         if (!over) {
           const why = signal ?? `status ${code ?? '?'}`;
           events.state(stopping ? 'stopped' : 'crashed', stopping ? '' : `its process ended by itself: ${why}`);
@@ -102,7 +109,7 @@ export function inProcesses(program: string): StartComputer {
             segment: segment && { name: segment.name, mtu: segment.mtu },
             // Pass these fields only: the caller's object may hold functions, which a message
             // cannot carry.
-            options: { traceFolder, renewSnapshot },
+            options: { traceFolder, snapshotFolder, renewSnapshot },
           });
         case 'state':
           over ||= message.state === 'stopped' || message.state === 'failed' || message.state === 'ended';
@@ -114,31 +121,33 @@ export function inProcesses(program: string): StartComputer {
         case 'leases':
           return events.leases(message.leases);
         case 'waiting':
-          return moves.get(message.id)?.waitsFor(message.what);
-        case 'moved':
-          moves.get(message.id)?.settle(message.error);
+          return pending.get(message.id)?.waitsFor(message.what);
+        case 'answered':
+          pending.get(message.id)?.settle(message.error, message.result);
       }
     });
+    const ask = (asked: Asked, { signal, waitsFor }: Work): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        const id = ++last;
+        if (!child.connected) return reject(new FarbusError('the computer is gone'));
+        const withdraw = (): void => send({ kind: 'withdraw', id });
+        const settle = (error: string | undefined, result: unknown): void => {
+          pending.delete(id);
+          signal.removeEventListener('abort', withdraw);
+          if (error === undefined) resolve(result);
+          else reject(new FarbusError(error));
+        };
+        pending.set(id, { settle, waitsFor: (what) => waitsFor(() => what) });
+        signal.addEventListener('abort', withdraw, { once: true });
+        send({ kind: 'ask', id, asked });
+      });
     const computer: RunningComputer = {
       input: (bytes) => send({ kind: 'input', bytes }),
-      moveLease: (device, to, { signal, waitsFor }) =>
-        new Promise((resolve, reject) => {
-          const id = ++lastMove;
-          if (!child.connected) return reject(new FarbusError('the computer is gone'));
-          const withdraw = (): void => send({ kind: 'withdraw', id });
-          const settle = (error: string | undefined): void => {
-            moves.delete(id);
-            signal.removeEventListener('abort', withdraw);
-            if (error === undefined) resolve();
-            else reject(new FarbusError(error));
-          };
-          moves.set(id, { settle, waitsFor: (what) => waitsFor(() => what) });
-          signal.addEventListener('abort', withdraw, { once: true });
-          send({ kind: 'lease', id, device, to });
-        }),
+      moveLease: async (device, to, work) => void (await ask({ kind: 'lease', device, to }, work)),
+      control: (request, work) => ask({ kind: 'control', request }, work),
       stop: async () => {
         stopping = true;
-        if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+        if (child.pid === undefined) return;
         send({ kind: 'stop' });
         const timer = setTimeout(() => child.kill('SIGKILL'), stopMs);
         await ended;
@@ -187,16 +196,15 @@ export function serveParent(start: StartComputer): void {
       }
       case 'input':
         return computer?.input(message.bytes);
-      case 'lease': {
-        const { id, device, to } = message;
+      case 'ask': {
+        const { id, asked } = message;
         const withdrawn = new AbortController();
         withdrawals.set(id, withdrawn);
         const waitsFor = (what: () => string): void => send({ kind: 'waiting', id, what: what() });
-        void computer!
-          .moveLease(device, to, { signal: withdrawn.signal, waitsFor })
+        void answer(computer!, asked, { signal: withdrawn.signal, waitsFor })
           .then(
-            () => send({ kind: 'moved', id, error: undefined }),
-            (error: unknown) => send({ kind: 'moved', id, error: messageOf(error) }),
+            (result) => send({ kind: 'answered', id, error: undefined, result }),
+            (error: unknown) => send({ kind: 'answered', id, error: messageOf(error), result: undefined }),
           )
           .finally(() => withdrawals.delete(id));
         return;
@@ -210,4 +218,9 @@ export function serveParent(start: StartComputer): void {
   // The parent process, which runs the site, has ended.
   process.once('disconnect', stop);
   send({ kind: 'ready' });
+}
+
+function answer(computer: RunningComputer, asked: Asked, work: Work): Promise<unknown> {
+  if (asked.kind === 'control') return computer.control(asked.request, work);
+  return computer.moveLease(asked.device, asked.to, work);
 }

@@ -9,6 +9,7 @@ import type { Work } from '../base/work.js';
 import type { Segment } from '../network/ethernet/segment.js';
 import {
   isOver,
+  type ComputerRequest,
   type ComputerState,
   type LeaseState,
   type RunningComputer,
@@ -52,7 +53,9 @@ interface Entry {
   detail: string;
   leases: readonly LeaseState[];
   running: RunningComputer | undefined;
-  readonly console: ConsoleFeed;
+  console: ConsoleFeed;
+  /** True while it is switched off in order to start anew. */
+  restarts: boolean;
 }
 
 export class Supervisor {
@@ -77,6 +80,7 @@ export class Supervisor {
         leases: [],
         running: undefined,
         console: new ConsoleFeed(),
+        restarts: false,
       };
       this.#entries.set(plan.name, entry);
     }
@@ -126,6 +130,31 @@ export class Supervisor {
     await this.#entry(computer).running?.stop();
   }
 
+  /**
+   * Starts a computer that is over, or switches one off and starts it anew. Rejects with a
+   * FarbusError.
+   */
+  async restartComputer(computer: string): Promise<void> {
+    const entry = this.#entry(computer);
+    if (entry.restarts) throw new FarbusError(`${computer} is being started anew already`);
+    if (isOver(entry.state)) entry.console = new ConsoleFeed();
+    entry.restarts = true;
+    try {
+      await entry.running?.stop();
+    } finally {
+      entry.restarts = false;
+    }
+    if (this.#stopped) throw new FarbusError('the site is ending');
+    this.#startOne(entry);
+  }
+
+  /** Passes a request on to a computer. Rejects with a FarbusError. */
+  async control(computer: string, request: ComputerRequest, work: Work): Promise<unknown> {
+    const entry = this.#entry(computer);
+    if (!entry.running || isOver(entry.state)) throw new FarbusError(`${computer} does not run`);
+    return entry.running.control(request, work);
+  }
+
   get leases(): readonly LeaseState[] {
     return [...this.#entries.values()].flatMap(({ leases }) => leases);
   }
@@ -165,8 +194,13 @@ export class Supervisor {
     entry.state = state;
     entry.detail = detail;
     this.#options.events.status(statusOf(entry));
-    if (isOver(state)) entry.console.end();
-    if ([...this.#entries.values()].every((one) => isOver(one.state))) this.#allOver();
+    // A terminal stays open while its computer starts anew.
+    if (isOver(state) && !entry.restarts) entry.console.end();
+    this.#checkOver();
+  }
+
+  #checkOver(): void {
+    if ([...this.#entries.values()].every((one) => isOver(one.state) && !one.restarts)) this.#allOver();
   }
 
   #output(entry: Entry, bytes: Uint8Array): void {

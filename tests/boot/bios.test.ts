@@ -55,7 +55,7 @@ beforeAll(async () => {
   const firmware = await prepareFirmware();
   computer = await createComputer(drives, 64 << 20, { log, firmware, onEject: media.ejected });
   closing.push(() => computer.stop());
-  media.attach(computer);
+  media.setComputer(computer);
   closing.push(await registerComputer('grub', computer, media, { XDG_RUNTIME_DIR: folder }));
   computer.bootFirmware();
 }, 200_000);

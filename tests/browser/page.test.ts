@@ -149,6 +149,7 @@ describe('computers', () => {
     computer.serve(
       async ({ command, ...rest }) => {
         if (command === 'abilities') return ['screen', 'keys'];
+        if (command === 'drives') return [];
         if (command === 'screenshot') return { png: picture, text: ['login:'] };
         if (command === 'type') return { typed: typed.push(String(rest['text'])) };
         return consoleStream(feed, (bytes) => feed.add(bytes));

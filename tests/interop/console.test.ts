@@ -27,8 +27,8 @@ async function echoing(place: Processes): Promise<{ feed: ConsoleFeed; got: () =
     { kind: 'computer', name: 'desk', usual: 'desk', env: place.env, end: () => undefined },
     facts,
   );
-  const parts = { computer: { sendSerial }, media: {}, console: feed, usesScreen: false } as unknown as Controlled;
-  own.serve(computerHandler(parts), () => facts);
+  const parts = { computer: { sendSerial }, media: {}, usesScreen: false } as unknown as Controlled;
+  own.serve(computerHandler(parts, feed), () => facts);
   closing.push(() => own.close());
   return { feed, got: () => got };
 }

@@ -28,6 +28,7 @@ beforeAll(async () => {
     async (request) => {
       requests.push(request);
       if (request.command === 'abilities') return ['screen', 'keys', 'media'];
+      if (request.command === 'drives') return [{ drive: 0, kind: 'cdrom', can: 'insert' }];
       if (request.command === 'console')
         return consoleStream(feed, (bytes) => typed.push(Buffer.from(bytes).toString()));
       if (request.command === 'screenshot') return { png: Buffer.from('PNG').toString('base64'), text: ['login:'] };
@@ -36,7 +37,10 @@ beforeAll(async () => {
     },
     () => facts,
   );
-  const parts = [{ name: 'client', state: 'running', uses: [], reach: [] }];
+  const parts = [
+    { name: 'client', state: 'running', uses: [], reach: [] },
+    { name: 'gone', state: 'ended', uses: [], reach: [] },
+  ];
   const site = await register(
     { ...common, kind: 'site', name: 'lab', end: () => undefined },
     { ...facts, computers: parts },
@@ -44,6 +48,7 @@ beforeAll(async () => {
   site.serve(
     async (request) => {
       requests.push(request);
+      if ((request['request'] as ControlRequest | undefined)?.command === 'abilities') return ['pause'];
       if (request.command !== 'console') return {};
       return consoleStream(feed, (bytes) => typed.push(Buffer.from(bytes).toString()));
     },
@@ -65,9 +70,11 @@ test('those of farbus run and of sites are listed, with what they can, and witho
       name: 'desk',
       state: 'running',
       uses: ['nbd+ws://h/d?token=...'],
+      drives: [{ drive: 0, kind: 'cdrom', can: 'insert' }],
       can: ['console', 'screen', 'keys', 'media', 'stop'],
     },
-    { name: 'lab/client', site: 'lab', can: ['console', 'stop'] },
+    { name: 'lab/client', site: 'lab', drives: [], can: ['console', 'pause', 'stop', 'reset'] },
+    { name: 'lab/gone', site: 'lab', drives: [], can: ['start'] },
   ]);
 });
 
@@ -111,11 +118,39 @@ test('no request names a file of the server', async () => {
   expect(requests).toHaveLength(count);
 });
 
+test.each(['pause', 'resume', 'snapshot', 'detach'])('%s goes to the computer, and to one of a site', async (act) => {
+  expect((await post(`/api/computers/desk/${act}`, { path: '/etc/passwd' })).status).toBe(200);
+  const asked = requests.at(-1)!;
+  expect(asked).toMatchObject({ command: act });
+  expect(JSON.stringify(asked)).not.toContain('passwd');
+  expect((await post(`/api/computers/lab%2Fclient/${act}`, {})).status).toBe(200);
+  expect(requests.at(-1)).toMatchObject({ command: 'computer', computer: 'client', request: { command: act } });
+});
+
+test('start and reset start a computer of a site anew; one of farbus run refuses them', async () => {
+  for (const act of ['start', 'reset']) {
+    expect((await post(`/api/computers/lab%2Fclient/${act}`, {})).status).toBe(200);
+    expect(requests.at(-1)).toMatchObject({ command: 'restart-computer', computer: 'client' });
+    expect((await post(`/api/computers/desk/${act}`, {})).status).toBe(409);
+  }
+});
+
+test('a token of exports sees no computer and changes none', async () => {
+  const { token } = await server.tokens.make(['disk'], true, 3600);
+  const count = requests.length;
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+  expect((await server.get('/api/computers', { headers })).status).toBe(403);
+  for (const act of ['pause', 'resume', 'reset', 'start', 'snapshot', 'attach', 'detach', 'insert', 'eject', 'stop']) {
+    const answer = await server.get(`/api/computers/desk/${act}`, { method: 'POST', body: '{}', headers });
+    expect([act, answer.status]).toEqual([act, 403]);
+  }
+  expect(requests).toHaveLength(count);
+});
+
 test('a computer that does not exist is 404, and what none can do yet 501', async () => {
   expect((await server.get('/api/computers/none/screen')).status).toBe(404);
   expect((await server.get('/api/computers/lab/screen')).status).toBe(404);
-  expect((await server.get('/api/computers/lab%2Fclient/screen')).status).toBe(501);
-  expect((await post('/api/computers/desk/pause', {})).status).toBe(501);
+  expect((await post('/api/computers/desk/mouse', {})).status).toBe(501);
 });
 
 test('stop ends it in good order', async () => {

@@ -14,6 +14,6 @@ export async function registerComputer(
 ): Promise<() => Promise<void>> {
   const facts = { state: 'running', uses: [], reach: [] };
   const own = await register({ kind: 'computer', name, usual: name, env, end: () => undefined }, facts);
-  own.serve(computerHandler({ computer, media, console: new ConsoleFeed(), usesScreen }), () => facts);
+  own.serve(computerHandler({ computer, media, usesScreen }, new ConsoleFeed()), () => facts);
   return () => own.close();
 }

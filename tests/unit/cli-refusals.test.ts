@@ -195,7 +195,8 @@ describe('farbus type', () => {
   it('to a computer without a screen fails and says why', async () => {
     const folder = tempFolder();
     const { computer, close } = await bareComputer('memory:1M');
-    const media = { eject: () => Promise.resolve(''), insert: () => Promise.resolve('') };
+    const done = () => Promise.resolve('');
+    const media = { drives: [], eject: done, insert: done, attach: done, detach: done };
     const end = await registerComputer('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { usesScreen: false });
     try {
       const { status, err } = await farbus(['type', 'desk', 'x'], { XDG_RUNTIME_DIR: folder });

@@ -23,7 +23,8 @@ it('refuses pictures of its screen, keys and firmware if the engine has none', a
   const { computer, close } = await bareComputer(tempImage(1 << 20));
   expect(computer.screen).toBeUndefined();
   const env = { XDG_RUNTIME_DIR: tempFolder() };
-  const media = { eject: () => Promise.resolve(''), insert: () => Promise.resolve('') };
+  const done = () => Promise.resolve('');
+  const media = { drives: [], eject: done, insert: done, attach: done, detach: done };
   const end = await registerComputer('bare', computer, media, env);
   const ask = (command: string) => askComputer('bare', { command, text: 'x' }, { env, onWorking: () => undefined });
   await expect(ask('screenshot')).rejects.toThrow('this computer has no screen: its console is the serial port');

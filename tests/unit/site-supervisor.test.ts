@@ -39,6 +39,7 @@ function setUp() {
         if (to === 'nobody') throw new FarbusError('no such side');
         computer.leases([{ device, holder: to, sides: ['network', 'local'] }]);
       },
+      control: async (request) => ({ of: plan.name, ...request }),
       stop: async () => {
         told.push(`stop ${plan.name}`);
         computer.state('stopped', '');
@@ -81,6 +82,35 @@ describe('a site that runs', () => {
     events.get('s')!.state('ended', 'halted');
     events.get('c')!.state('failed', 'why');
     await supervisor.over;
+  });
+
+  it('starts a computer anew, also its only one, passes requests on, and keeps its terminal open', async () => {
+    const { supervisor, told, events } = setUp();
+    await supervisor.start();
+    let isOver = false;
+    void supervisor.over.then(() => (isOver = true));
+    for (const name of ['s', 'c']) events.get(name)!.state('running', '');
+    events.get('s')!.state('ended', 'halted');
+    await expect(supervisor.control('s', { command: 'pause' }, work)).rejects.toThrow('s does not run');
+    expect(await supervisor.control('c', { command: 'pause' }, work)).toEqual({ of: 'c', command: 'pause' });
+    let seen = '';
+    supervisor.console('c').watch({
+      receive: (bytes) => (seen += new TextDecoder().decode(bytes)),
+      over: () => (seen += '(over)'),
+    });
+    told.length = 0;
+    const before = events.get('c');
+    await supervisor.restartComputer('c');
+    expect(told).toEqual(['stop c', 'c stopped']);
+    expect(events.get('c')).not.toBe(before);
+    events.get('c')!.output(new TextEncoder().encode('anew'));
+    expect(seen).toBe('anew');
+    events.get('c')!.state('running', '');
+    await supervisor.restartComputer('s');
+    events.get('s')!.state('running', '');
+    expect([isOver, supervisor.status.map(({ state }) => state)]).toEqual([false, ['running', 'running']]);
+    await supervisor.stop();
+    await expect(supervisor.restartComputer('c')).rejects.toThrow('the site is ending');
   });
 
   it('gives a console the earlier output, and moves leases', async () => {

@@ -1,27 +1,43 @@
 /**
- * The requests to a running computer (app/control): its screen, keyboard, serial console and the
- * media of its removable drives. `farbus run` answers them; `farbus screenshot`, `type`, `console`
- * and `media` send them.
+ * The requests to a running computer (app/control): its screen, keyboard and serial console, its
+ * drives, pause and snapshot. `farbus run` and the computers of sites answer them; `farbus
+ * screenshot`, `type`, `console` and `media` send them, and the web server does (app/web).
  */
 import type { ConsoleFeed } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { Computer } from '../../computer/computer.js';
+import type { DriveKind } from '../../computer/drives.js';
 import type { ScreenConsole } from '../../computer/screen-console.js';
 import type { Work } from '../../base/work.js';
 import { askControl } from '../control/client.js';
 import { consoleStream } from '../control/console.js';
-import { findOfKind } from '../control/find.js';
+import { findNamed, wrongKind, type Named } from '../control/find.js';
 import type { ControlHandler, ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf } from '../../machine/screen.js';
 import { encodePng } from './png.js';
 
-/** Exchanges the media of a computer's drives. Rejects with a FarbusError. */
+/** Exchanges the media and disks of a computer's drives. Rejects with a FarbusError. */
 export interface MediaChanger {
+  readonly drives: readonly DriveState[];
   eject(drive: number | undefined, force: boolean): Promise<string>;
   /** Inserts a medium, unless `signal` is aborted first. */
   insert(drive: number | undefined, source: string, signal: AbortSignal): Promise<string>;
+  /** Attaches a disk to a port that has none, unless `signal` is aborted first. */
+  attach(drive: number | undefined, source: string, signal: AbortSignal): Promise<string>;
+  /** Takes the disk off a port, even while the guest uses it. */
+  detach(drive: number | undefined): Promise<string>;
+}
+
+/** A drive of a running computer. */
+export interface DriveState {
+  readonly drive: number;
+  readonly kind: DriveKind;
+  /** Its medium or disk; undefined if there is none. */
+  readonly source?: string;
+  /** The change that is possible now; undefined if the drive stays as it is. */
+  readonly can?: 'eject' | 'insert' | 'attach' | 'detach';
 }
 
 /**
@@ -37,8 +53,8 @@ export interface Screenshot {
 export interface Controlled {
   readonly computer: Computer;
   readonly media: MediaChanger;
-  /** Its serial console. */
-  readonly console: ConsoleFeed;
+  /** Saves a snapshot, and returns the path of its file; undefined if there is no place for it. */
+  readonly saveSnapshot?: (() => Promise<string>) | undefined;
   /**
    * False if the kernel runs without firmware: it finds no screen and no keyboard, so keys would be
    * lost and are refused.
@@ -46,21 +62,38 @@ export interface Controlled {
   readonly usesScreen: boolean;
 }
 
-/**
- * Handles control commands: `abilities`, a list of words of docs/web.md ("Computers"); `screenshot
- * {picture}`, `type {text}`, `console`, a stream, `eject {drive, force}` and `insert {drive,
- * source}`.
- */
-export function computerHandler(parts: Controlled): ControlHandler {
-  return (request, work) => answer(request, parts, work);
+/** Handles the commands of {@link answerComputer}, and `console`, a stream. */
+export function computerHandler(parts: Controlled, console: ConsoleFeed): ControlHandler {
+  return async (request, work) => {
+    if (request.command !== 'console') return answerComputer(request, parts, work);
+    return consoleStream(console, (bytes) => void parts.computer.sendSerial(bytes));
+  };
 }
 
-async function answer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
-  const { computer, media, console, usesScreen } = parts;
+/**
+ * Handles control commands: `abilities`, a list of words of docs/web.md ("Computers"); `drives`;
+ * `screenshot {picture}`, `type {text}`, `pause`, `resume`, `snapshot`, `eject {drive, force}`,
+ * `insert {drive, source}`, `attach {drive, source}` and `detach {drive}`.
+ */
+export async function answerComputer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
+  const { computer, media, usesScreen } = parts;
   const drive = typeof request['drive'] === 'number' ? request['drive'] : undefined;
   switch (request.command) {
     case 'abilities':
-      return [...(computer.screen ? ['screen'] : []), ...(computer.screen && usesScreen ? ['keys'] : []), 'media'];
+      return abilitiesOf(parts);
+    case 'drives':
+      return media.drives;
+    case 'pause':
+      await computer.pause();
+      return {};
+    case 'resume':
+      await computer.resume();
+      return {};
+    case 'snapshot': {
+      if (!parts.saveSnapshot) throw new FarbusError('there is no place for snapshots of this computer');
+      work.waitsFor(() => 'the snapshot to be saved');
+      return { done: `saved to ${await parts.saveSnapshot()}` };
+    }
     case 'screenshot': {
       if (!computer.screen) throw noScreen('has no screen');
       const picture = computer.screen.look();
@@ -72,16 +105,32 @@ async function answer(request: ControlRequest, parts: Controlled, work: Work): P
       if (!usesScreen || !computer.screen) throw noScreen('takes no keys');
       await typed(computer.screen, String(request['text']), work.signal);
       return {};
-    case 'console':
-      return consoleStream(console, (bytes) => void computer.sendSerial(bytes));
     case 'eject':
       return { done: await media.eject(drive, request['force'] === true) };
     case 'insert':
       work.waitsFor(() => String(request['source']));
       return { done: await media.insert(drive, String(request['source']), work.signal) };
+    case 'attach':
+      work.waitsFor(() => String(request['source']));
+      return { done: await media.attach(drive, String(request['source']), work.signal) };
+    case 'detach':
+      return { done: await media.detach(drive) };
     default:
       throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);
   }
+}
+
+function abilitiesOf({ computer, media, saveSnapshot, usesScreen }: Controlled): string[] {
+  const { drives } = media;
+  const can = {
+    screen: computer.screen !== undefined,
+    keys: computer.screen !== undefined && usesScreen,
+    pause: true,
+    snapshot: computer.canSave && saveSnapshot !== undefined,
+    media: drives.some(({ kind }) => kind !== 'disk'),
+    attach: drives.some(({ kind, can: change }) => kind === 'disk' && change !== undefined),
+  };
+  return Object.entries(can).flatMap(([word, is]) => (is ? [word] : []));
 }
 
 function noScreen(what: string): FarbusError {
@@ -102,12 +151,23 @@ async function typed(screen: ScreenConsole, text: string, signal: AbortSignal): 
   }
 }
 
-/** Sends a request to a computer of `farbus run`. Rejects with a FarbusError if there is none. */
+/** Sends a request to a computer of `farbus run` or of a site. Rejects with a FarbusError. */
 export async function askComputer(
   name: string,
   request: ControlRequest,
   { env, onWorking }: { readonly env: NodeJS.ProcessEnv; readonly onWorking: OnWorking },
 ): Promise<unknown> {
-  const { path } = await findOfKind(name, 'computer', 'this command is for computers of farbus run', env);
-  return askControl(path, request, { onWorking });
+  const found = await findNamed(name, env);
+  if (!isComputer(found)) throw wrongKind(found, 'this command is for computers');
+  return askControl(found.process.path, requestTo(found, request), { onWorking });
+}
+
+/** True for a computer of `farbus run`, and for one of a site. */
+export function isComputer({ process, computer }: Named): boolean {
+  return process.kind === 'computer' || computer !== undefined;
+}
+
+/** The request as the process of the computer takes it: a site passes it on. */
+export function requestTo({ computer }: Named, request: ControlRequest): ControlRequest {
+  return computer === undefined ? request : { command: 'computer', computer, request };
 }

@@ -1,13 +1,14 @@
 /**
- * Opens and closes the media of a running computer's removable drives when the user or the guest
- * exchanges them.
+ * Opens and closes the media of a running computer's removable drives, and the disks of its AHCI
+ * ports, when the user or the guest exchanges them.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
+import { withoutSecrets } from '../../base/web-address.js';
 import type { Logger } from '../../base/log.js';
 import type { BlockDevice } from '../../block/device.js';
-import type { ClientComputer } from '../../computer/client.js';
-import { guestTail, type ClientDrive } from '../../computer/drives.js';
-import type { MediaChanger } from './control.js';
+import type { Computer } from '../../computer/computer.js';
+import { guestTail, planDrive, type ClientDrive } from '../../computer/drives.js';
+import type { DriveState, MediaChanger } from './control.js';
 import { openClientDrive, type SourceOptions } from '../sources.js';
 import { parseSource } from '../source-text.js';
 
@@ -17,7 +18,7 @@ export class Media implements MediaChanger {
   readonly #log: Logger;
   /** Media in the computer's drives. */
   readonly #open = new Set<BlockDevice>();
-  #computer: ClientComputer | undefined;
+  #computer: Computer | undefined;
 
   /** Sources of the drives as given; undefined for an empty drive. */
   readonly #sources: (string | undefined)[];
@@ -36,13 +37,26 @@ export class Media implements MediaChanger {
     return this.#sources.map((source, index) => source ?? `drive ${index}: empty`);
   }
 
+  /** The drives, and the change that each permits now. */
+  get drives(): DriveState[] {
+    return this.#drives.map((drive, index): DriveState => {
+      const { bus, kind } = planDrive(drive, index);
+      const source = index < this.#sources.length ? this.#sources[index] : undefined;
+      const state = { drive: index, kind, ...(source !== undefined && { source: withoutSecrets(source) }) };
+      if (bus !== 'ahci' || !this.#computer?.ahci) return state;
+      const there = this.#computer.ahci.mediumOf(index) !== undefined;
+      if (kind === 'disk') return { ...state, can: there ? 'detach' : 'attach' };
+      return { ...state, can: there ? 'eject' : 'insert' };
+    });
+  }
+
   /** Adds a medium that is in a drive from the start, so that it is closed with the others. */
   add(medium: BlockDevice): void {
     this.#open.add(medium);
   }
 
   /** Sets the computer that the drives belong to. */
-  attach(computer: ClientComputer): void {
+  setComputer(computer: Computer): void {
     this.#computer = computer;
   }
 
@@ -68,27 +82,57 @@ export class Media implements MediaChanger {
     const index = this.#removable(drive);
     const ahci = this.#computer!.ahci!;
     if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a medium: eject it first`);
-    const parsed = parseSource(`${source},${this.#drives[index]!.kind!}`);
+    const { kind } = this.#drives[index]!;
+    await this.#put(index, `${source},${kind!}`, signal, async (device) => ahci.insert(index, device));
+    this.#log.log('info', `drive ${index}: inserted ${source}`);
+    return `inserted into drive ${index}`;
+  }
+
+  async attach(drive: number | undefined, source: string, signal: AbortSignal): Promise<string> {
+    const index = this.#port(drive);
+    const ahci = this.#computer!.ahci!;
+    if (ahci.mediumOf(index)) throw new FarbusError(`drive ${index} has a disk: detach it first`);
+    await this.#put(index, source, signal, (device) => ahci.attach(index, device));
+    this.#log.log('info', `drive ${index}: attached ${source}`);
+    return `attached to drive ${index}`;
+  }
+
+  async detach(drive: number | undefined): Promise<string> {
+    const index = this.#port(drive);
+    const disk = this.#computer!.ahci!.detach(index);
+    if (!disk) return `drive ${index} has no disk`;
+    this.#log.log('info', `drive ${index}: detached ${this.#take(index)}`);
+    await this.#close(disk);
+    return `detached drive ${index}`;
+  }
+
+  /** Closes all media. */
+  async close(): Promise<void> {
+    const closed = await Promise.allSettled([...this.#open].map((medium) => this.#close(medium)));
+    for (const one of closed) if (one.status === 'rejected') throw one.reason;
+  }
+
+  /** Opens a source and puts it into a drive, unless `signal` is aborted first. */
+  async #put(
+    index: number,
+    text: string,
+    signal: AbortSignal,
+    into: (device: BlockDevice) => Promise<void>,
+  ): Promise<void> {
+    const parsed = parseSource(text);
     const { device } = await openClientDrive(parsed, { ...this.#options, signal });
-    if (!device) throw new FarbusError('insert needs a source');
+    if (!device) throw new FarbusError('this needs a source');
     try {
       signal.throwIfAborted();
-      ahci.insert(index, device);
+      await into(device);
     } catch (error) {
       await device.close();
       throw error;
     }
     this.#open.add(device);
     if (index < this.#sources.length) this.#sources[index] = parsed.text;
-    this.#log.log('info', `drive ${index}: inserted ${source}`);
-    const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind!);
+    const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind ?? 'disk');
     if (warning !== undefined) this.#log.log('warn', warning);
-    return `inserted into drive ${index}`;
-  }
-
-  /** Closes all media. */
-  async close(): Promise<void> {
-    for (const medium of this.#open) await this.#close(medium);
   }
 
   async #close(medium: BlockDevice): Promise<void> {
@@ -100,6 +144,14 @@ export class Media implements MediaChanger {
     const source = this.#sources[index] ?? 'the medium';
     if (index < this.#sources.length) this.#sources[index] = undefined;
     return source;
+  }
+
+  /** A drive that is a disk on the AHCI adapter. */
+  #port(drive: number | undefined): number {
+    const found = this.drives.find((one) => one.drive === drive);
+    if (drive !== undefined && found?.can && found.kind === 'disk') return drive;
+    const what = drive === undefined ? 'say which drive' : `drive ${drive} is no disk on the bus ahci`;
+    throw new FarbusError(`${what}: only those are attached and detached while the guest runs`);
   }
 
   #removable(drive: number | undefined): number {

@@ -2,9 +2,9 @@
  * The snapshot file of a computer that the command line starts. Either the computer continues from
  * the file, or it boots and saves the file again, or the command is refused.
  *
- * A snapshot holds only a computer that has just booted. So a damaged snapshot is replaced, with a
- * warning. A file that is no snapshot may be the user's data and stays. A snapshot of another
- * computer or disk is refused, because it may still be needed there.
+ * The file that a start saves holds a computer that has just booted. So a damaged snapshot is
+ * replaced, with a warning. A file that is no snapshot may be the user's data and stays. A snapshot
+ * of another computer or disk is refused, because it may still be needed there.
  */
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
@@ -47,11 +47,11 @@ export async function goOnFrom(computer: Computer, { path, key, renew, log }: Sn
 }
 
 /**
- * Saves the computer, which has just booted.
+ * Saves the computer.
  * @returns Bytes of the engine's state.
  * @throws FarbusError
  */
-export async function saveTo(computer: Computer, { path, key }: SnapshotFile): Promise<number> {
+export async function saveTo(computer: Computer, { path, key }: Pick<SnapshotFile, 'path' | 'key'>): Promise<number> {
   const state = await computer.save(key).catch((error: unknown) => {
     if (!(error instanceof SnapshotError)) throw error;
     throw new FarbusError(`${path}: no snapshot can be taken: ${error.message}`);

@@ -8,6 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { makeFolders } from '../../base/files.node.js';
 import { formatBytes } from '../../base/format.js';
 import { silent, type Logger } from '../../base/log.js';
 import { release } from '../../base/releasable.js';
@@ -263,8 +264,7 @@ export async function startGuest(
   { limitMs = bootLimit, renew = false, once = false, log = silent }: StartOptions = {},
 ): Promise<StartResult> {
   const started = performance.now();
-  const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
-  const key = snapshotKey(guest, memorySize, { kind: computer.snapshotKind, mac });
+  const key = keyOf(computer, guest, memorySize);
   const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
   if (file) await checkOutputFolder(file.path);
   const restored = file !== undefined && (await goOnFrom(computer, file));
@@ -275,6 +275,26 @@ export async function startGuest(
   await waitForText(computer, guest.readyText, guest.image === undefined, limitMs);
   const saved = file && (await saveTo(computer, file));
   return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
+}
+
+/**
+ * Saves a running computer to `path`, whose folder is made if need be, and returns the path. A
+ * start with this file as its snapshot goes on from there.
+ * @throws FarbusError
+ */
+export async function saveRunning(computer: Computer, guest: Guest, memorySize: number, path: string): Promise<string> {
+  try {
+    makeFolders(dirname(path), 0o700);
+  } catch (error) {
+    throw new FarbusError(`cannot make the folder of snapshots: ${messageOf(error)}`, { cause: error });
+  }
+  await saveTo(computer, { path, key: keyOf(computer, guest, memorySize) });
+  return path;
+}
+
+function keyOf(computer: Computer, guest: Guest, memorySize: number): string {
+  const mac = computer.adapter ? formatMac(computer.adapter.mac) : '';
+  return snapshotKey(guest, memorySize, { kind: computer.snapshotKind, mac });
 }
 
 /**

@@ -161,7 +161,7 @@ export async function startDebian(options: DebianOptions = {}): Promise<DebianCo
     const memory = memoryFor(guest, options.memory, usualMemory);
     const machine = { engine: engine.name, processors, log, onEject: media.ejected, ...(steps && { steps }) };
     computer = await createComputer(drives, memory, machine);
-    media.attach(computer);
+    media.setComputer(computer);
     const starting = startGuest(computer, guest, snapshot, memory, { limitMs: options.bootMs ?? bootLimit, log });
     const started = await untilAbort(signal, starting);
     return new DebianComputer(computer, media, started.from === 'snapshot');

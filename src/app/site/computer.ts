@@ -7,7 +7,6 @@ import { collectBytes } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import type { LogLevel } from '../../base/log.js';
 import { Steps, type Step, type StepSink } from '../../base/steps.js';
-import type { BlockDevice } from '../../block/device.js';
 import { LeaseArbiter } from '../../block/filters/lease.js';
 import type { Computer } from '../../computer/computer.js';
 import type { ClientDrive } from '../../computer/drives.js';
@@ -21,6 +20,7 @@ import { connectAoe } from '../../protocol/aoe/initiator/initiator.js';
 import { AoeTarget } from '../../protocol/aoe/target/target.js';
 import type {
   ComputerEvents,
+  ComputerRequest,
   ComputerState,
   RunningComputer,
   StartComputer,
@@ -33,11 +33,15 @@ import {
   createComputer,
   createServerComputer,
   memoryFor,
+  saveRunning,
   startGuest,
   type GuestChoice,
 } from '../computer/start.js';
+import { answerComputer, type Controlled } from '../computer/control.js';
+import { Media } from '../computer/media.js';
 import { parseSource } from '../source-text.js';
 import { engineOf } from './engine.js';
+import { driveText } from './site.js';
 import { openClientDrive, openSource } from '../sources.js';
 import { TracePrinter } from '../trace.js';
 
@@ -89,8 +93,10 @@ class SiteComputer implements RunningComputer {
   readonly #closing: (() => Promise<unknown>)[] = [];
   readonly #gone = new AbortController();
   #computer: Computer | undefined;
+  /** Undefined until it has booted: a request could disturb the boot. */
+  #controlled: Controlled | undefined;
   #over = false;
-  #stopped: Promise<void> | undefined;
+  #ended: Promise<void> | undefined;
   #running: Promise<void> = Promise.resolve();
 
   constructor(plan: ComputerPlan, segment: Segment | undefined, events: ComputerEvents, options: StartOptions) {
@@ -131,8 +137,17 @@ class SiteComputer implements RunningComputer {
     this.#tellLeases();
   }
 
+  async control(request: ComputerRequest, work: Work): Promise<unknown> {
+    if (!this.#controlled) throw new FarbusError(`${this.#plan.name} is starting`);
+    const before = this.#controlled.computer.paused;
+    const answer = await answerComputer(request, this.#controlled, work);
+    const { paused } = this.#controlled.computer;
+    if (paused !== before) this.#state(paused ? 'paused' : 'running', '');
+    return answer;
+  }
+
   stop(): Promise<void> {
-    return (this.#stopped ??= this.#end('stopped', ''));
+    return this.#end('stopped', '');
   }
 
   async #run(): Promise<void> {
@@ -146,17 +161,36 @@ class SiteComputer implements RunningComputer {
     const adapter = this.#segment && this.#adapter(this.#segment);
     for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);
     this.#tellLeases();
-    const drives: (BlockDevice | ClientDrive)[] = [];
-    for (const drive of this.#plan.drives) drives.push(await this.#open(drive, adapter));
+    const drives: ClientDrive[] = [];
+    const { reconnectSeconds } = this.#plan;
+    const texts = this.#plan.drives.map(driveText);
+    const media = new Media(drives, { reconnectSeconds, log, steps: this.#steps }, texts);
+    this.#own(() => media.close());
+    for (const drive of this.#plan.drives) {
+      const opened = await this.#open(drive, adapter);
+      drives.push(opened);
+      if (drive.kind === 'own' || !opened.device) continue;
+      if (this.#over) return opened.device.close();
+      media.add(opened.device);
+    }
     if (this.#over) return;
     const { processors } = this.#plan;
-    const options = { steps: this.#steps, log, adapter, firmware: guest.firmware, engine, processors };
+    const options = {
+      steps: this.#steps,
+      log,
+      adapter,
+      firmware: guest.firmware,
+      engine,
+      processors,
+      onEject: media.ejected,
+    };
     const computer =
       role === 'server'
         ? await createServerComputer(drives, memory, options)
         : await createComputer(drives, memory, options);
     this.#computer = computer;
     this.#own(() => computer.stop());
+    media.setComputer(computer);
     if (this.#over as boolean) return;
     computer.onSerial(collectBytes((bytes) => this.#events.output(bytes)));
     void computer.ended.then((why) =>
@@ -168,6 +202,15 @@ class SiteComputer implements RunningComputer {
       renew: this.#options.renewSnapshot,
     });
     if (started.saved !== undefined) this.#events.log('info', `${name}: saved to ${snapshot!}`);
+    const { snapshotFolder } = this.#options;
+    this.#controlled = {
+      computer,
+      media,
+      usesScreen: this.#plan.system.bios,
+      ...(snapshotFolder !== undefined && {
+        saveSnapshot: () => saveRunning(computer, guest, memory, join(snapshotFolder, `${name}.snapshot`)),
+      }),
+    };
     if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');
   }
 
@@ -221,19 +264,16 @@ class SiteComputer implements RunningComputer {
     this.#own(() => target.close());
   }
 
-  async #open(drive: SiteDrive, adapter: SharedAdapter | undefined): Promise<BlockDevice | ClientDrive> {
+  async #open(drive: SiteDrive, adapter: SharedAdapter | undefined): Promise<ClientDrive> {
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
     const { reconnectSeconds } = this.#plan;
     switch (drive.kind) {
       case 'own':
-        return this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local');
+        return { device: this.#leases.get(`${this.#plan.name}/${drive.device}`)!.side('local') };
       case 'text': {
         const { signal } = this.#gone;
         const options = { reconnectSeconds, log, signal, steps: this.#steps };
-        const opened = await openClientDrive(parseSource(drive.text), options);
-        const { device } = opened;
-        if (device) this.#own(() => device.close());
-        return opened;
+        return openClientDrive(parseSource(drive.text), options);
       }
       case 'far': {
         const { aoe, readOnly, bus, name, assumeSame } = drive;
@@ -249,7 +289,6 @@ class SiteComputer implements RunningComputer {
           onState: (state, detail) =>
             this.#events.log('info', `${name}: ${state}${detail === '' ? '' : `; ${detail}`}`),
         });
-        this.#own(() => device.close());
         return { device, bus, assumeSame };
       }
     }
@@ -272,8 +311,12 @@ class SiteComputer implements RunningComputer {
     else this.#closing.push(close);
   }
 
-  async #end(state: ComputerState, detail: string): Promise<void> {
-    if (this.#over) return;
+  /** Ends the computer. The first reason counts; every call resolves when it has ended. */
+  #end(state: ComputerState, detail: string): Promise<void> {
+    return (this.#ended ??= this.#close(state, detail));
+  }
+
+  async #close(state: ComputerState, detail: string): Promise<void> {
     this.#over = true;
     this.#gone.abort(new FarbusError('it is ended'));
     for (const close of this.#closing.splice(0).reverse()) {

@@ -6,7 +6,7 @@ import { FarbusError } from '../../base/errors.js';
 import { isOver, type LeaseState } from '../../site/computer.js';
 import type { ComputerStatus, Supervisor } from '../../site/supervisor.js';
 import { consoleStream } from '../control/console.js';
-import type { ControlHandler } from '../control/server.js';
+import type { ControlHandler, ControlRequest } from '../control/server.js';
 
 /** The result of `status`. */
 export interface SiteStatus {
@@ -18,7 +18,9 @@ export interface SiteStatus {
 
 /**
  * Handles control commands: `status`; `lease {device, to}`, which moves a lease; `console
- * {computer}`, a stream; `stop-computer {computer}`; and `down`, which ends the site.
+ * {computer}`, a stream; `computer {computer, request}`, a request to a computer
+ * (app/computer/control); `stop-computer {computer}`; `restart-computer {computer}`; and `down`,
+ * which ends the site.
  */
 export function siteHandler(supervisor: Supervisor, logs: string, down: () => Promise<void>): ControlHandler {
   return async (request, work) => {
@@ -39,6 +41,17 @@ export function siteHandler(supervisor: Supervisor, logs: string, down: () => Pr
         work.waitsFor(() => `${computer} to end`);
         await supervisor.stopComputer(computer);
         return {};
+      }
+      case 'restart-computer': {
+        const computer = String(request['computer']);
+        work.waitsFor(() => `${computer} to start`);
+        await supervisor.restartComputer(computer);
+        return {};
+      }
+      case 'computer': {
+        const asked = request['request'] as ControlRequest | null | undefined;
+        if (typeof asked?.command !== 'string') throw new FarbusError('a request is an object with a command');
+        return supervisor.control(String(request['computer']), asked, work);
       }
       case 'console': {
         const computer = String(request['computer']);

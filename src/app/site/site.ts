@@ -70,7 +70,8 @@ export function siteFacts({ name, computers }: SitePlan, status: () => readonly 
   };
 }
 
-function driveText(drive: SiteDrive): string {
+/** The source of a drive, or the name of the device that it is. */
+export function driveText(drive: SiteDrive): string {
   return drive.kind === 'text' ? drive.text : drive.kind === 'far' ? drive.name : drive.device;
 }
 

@@ -8,7 +8,8 @@ import type { Socket } from 'node:net';
 import { onAbort } from '../../base/abort.js';
 import { FarbusError } from '../../base/errors.js';
 import { WebFailure, type Call, type MessageSocket, type Route } from '../../web/server/routes.js';
-import type { Screenshot } from '../computer/control.js';
+import { isOver } from '../../site/computer.js';
+import { isComputer, requestTo, type DriveState, type Screenshot } from '../computer/control.js';
 import { askControl, openControl } from '../control/client.js';
 import { describeAll, findNamed, type Named } from '../control/find.js';
 import { running } from '../control/registry.js';
@@ -23,17 +24,45 @@ const maxPending = 1 << 20;
 /** The address of an export of this server for a computer here; undefined if there is none. */
 export type ExportAddress = (name: string) => string | undefined;
 
-/** Paths of requests that no computer answers yet. */
-const notYet = ['mouse', 'start', 'pause', 'reset', 'snapshot', 'attach', 'detach'];
+/** Time for a computer to tell its abilities, in ms. */
+const abilitiesMs = 2000;
 
 const path = (action: string): string => `/api/computers/:name/${action}`;
 
 export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress): Route[] {
   const ask = async ({ name, signal }: Call, request: ControlRequest): Promise<unknown> => {
-    const { process, computer } = await found(name, env);
-    if (computer !== undefined) throw new WebFailure(501, 'computers of sites cannot do this yet');
-    return askControl(process.path, request, { signal });
+    const named = await found(name, env);
+    return askControl(named.process.path, requestTo(named, request), { signal });
   };
+  const act = (action: string): Route => ({
+    kind: 'post',
+    path: path(action),
+    right: 'control',
+    answer: async (call) => ({ json: await ask(call, { command: action }) }),
+  });
+  const restart = (action: string): Route => ({
+    kind: 'post',
+    path: path(action),
+    right: 'control',
+    answer: async ({ name, signal }) => {
+      const { process, computer } = await found(name, env);
+      if (computer === undefined) {
+        throw new WebFailure(409, 'only computers of sites start anew from here: end it, and run farbus run again');
+      }
+      await askControl(process.path, { command: 'restart-computer', computer }, { signal });
+      return { json: {} };
+    },
+  });
+  const put = (action: string): Route => ({
+    kind: 'post',
+    path: path(action),
+    right: 'control',
+    answer: async (call, { drive, export: name }) => {
+      const source = typeof name === 'string' ? addressOf(name) : undefined;
+      if (source === undefined) throw new WebFailure(404, 'export: expected the name of an export of this server');
+      return { json: await ask(call, { command: action, drive: driveOf(drive), source }) };
+    },
+  });
   return [
     {
       kind: 'get',
@@ -93,16 +122,16 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
         return { json: await ask(call, { command: 'eject', drive: driveOf(drive), force: force === true }) };
       },
     },
+    put('insert'),
+    put('attach'),
     {
       kind: 'post',
-      path: path('insert'),
+      path: path('detach'),
       right: 'control',
-      answer: async (call, { drive, export: name }) => {
-        const source = typeof name === 'string' ? addressOf(name) : undefined;
-        if (source === undefined) throw new WebFailure(404, 'export: expected the name of an export of this server');
-        return { json: await ask(call, { command: 'insert', drive: driveOf(drive), source }) };
-      },
+      answer: async (call, { drive }) => ({ json: await ask(call, { command: 'detach', drive: driveOf(drive) }) }),
     },
+    ...['pause', 'resume', 'snapshot'].map(act),
+    ...['start', 'reset'].map(restart),
     {
       kind: 'post',
       path: path('stop'),
@@ -114,14 +143,14 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
         return { json: {} };
       },
     },
-    ...notYet.map((action): Route => ({
+    {
       kind: 'post',
-      path: path(action),
+      path: path('mouse'),
       right: 'control',
       answer: () => {
-        throw new WebFailure(501, `farbus cannot ${action} a computer from here yet`);
+        throw new WebFailure(501, 'farbus has no mouse for a computer from here yet');
       },
-    })),
+    },
   ];
 }
 
@@ -130,7 +159,7 @@ async function found(name: string, env: NodeJS.ProcessEnv): Promise<Named> {
   const named = await findNamed(name, env).catch((error: unknown) => {
     throw error instanceof FarbusError ? new WebFailure(404, error.message) : error;
   });
-  if (named.process.kind === 'computer' || named.computer !== undefined) return named;
+  if (isComputer(named)) return named;
   throw new WebFailure(404, `${name} is no computer`);
 }
 
@@ -139,24 +168,37 @@ async function computers(env: NodeJS.ProcessEnv): Promise<unknown[]> {
   const all = await Promise.all(
     answers.map(async ({ process, description }) => {
       const { kind, name, since, state, uses, reach, computers: parts = [] } = description;
-      if (kind === 'computer') return [{ name, state, since, uses, reach, can: await abilities(process.path) }];
-      return parts.map((one) => ({
-        ...one,
-        name: `${name}/${one.name}`,
-        site: name,
-        since,
-        can: one.state === 'running' ? ['console', 'stop'] : [],
-      }));
+      if (kind === 'computer') {
+        const own = await abilities({ process, computer: undefined });
+        return [{ name, state, since, uses, reach, drives: own.drives, can: ['console', ...own.can, 'stop'] }];
+      }
+      return Promise.all(
+        parts.map(async (one) => {
+          const is = { ...one, name: `${name}/${one.name}`, site: name, since };
+          if (isOver(one.state)) return { ...is, drives: [], can: ['start'] };
+          const { can, drives } = await abilities({ process, computer: one.name });
+          return { ...is, drives, can: ['console', ...can, 'stop', 'reset'] };
+        }),
+      );
     }),
   );
   return all.flat();
 }
 
-/** The abilities of a computer of `farbus run`. Those of an older version do not say. */
-async function abilities(path: string): Promise<string[]> {
-  const answer = await askControl(path, { command: 'abilities' }, { limitMs: 2000, absolute: true }).catch(() => []);
-  const more = Array.isArray(answer) ? answer.filter((one) => typeof one === 'string') : [];
-  return ['console', ...more, 'stop'];
+interface Abilities {
+  readonly can: readonly string[];
+  readonly drives: readonly DriveState[];
+}
+
+/** The abilities of a computer. Those of an older version, and those that start, do not say. */
+async function abilities(of: Named): Promise<Abilities> {
+  const ask = async (command: string): Promise<readonly unknown[]> => {
+    const asked = askControl(of.process.path, requestTo(of, { command }), { limitMs: abilitiesMs, absolute: true });
+    const answer = await asked.catch(() => []);
+    return Array.isArray(answer) ? answer : [];
+  };
+  const [can, drives] = await Promise.all([ask('abilities'), ask('drives')]);
+  return { can: can.filter((one) => typeof one === 'string'), drives: drives as DriveState[] };
 }
 
 /** Joins a client's messages with a console. */

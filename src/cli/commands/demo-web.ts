@@ -73,10 +73,10 @@ export class DemoWeb {
       uses,
       without: 'the page has no computer',
     });
-    const media = { eject: noMedia, insert: noMedia };
+    const media = { drives: [], eject: noMedia, insert: noMedia, attach: noMedia, detach: noMedia };
     const { name } = this.#enrolled;
-    this.#enrolled.serve(computerHandler({ computer, media, console: feed, usesScreen: false }), () => {
-      return { state: 'running', uses, reach: [`farbus console ${name}`] };
+    this.#enrolled.serve(computerHandler({ computer, media, usesScreen: false }, feed), () => {
+      return { state: computer.paused ? 'paused' : 'running', uses, reach: [`farbus console ${name}`] };
     });
     const of = { service: this.#service, watch: this.#watch, name: 'demo' };
     this.#web = await startWeb({ at: this.#at, origins: [], tls, env: io.env, log, ...of });

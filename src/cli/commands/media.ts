@@ -1,6 +1,7 @@
 /** `farbus media`: exchanges the media of removable drives of a running computer or server. */
 import { FarbusError, usageError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
+import { isComputer, requestTo } from '../../app/computer/control.js';
 import { askControl } from '../../app/control/client.js';
 import { findNamed, wrongKind } from '../../app/control/find.js';
 import type { Registered } from '../../app/control/kinds.js';
@@ -34,7 +35,7 @@ export const command = defineCommand({
     '--server EXPORT insert SOURCE[,FILTER]...',
   ],
   about: `
-    NAME is a computer of farbus run, or a server with one removable drive (farbus ps shows both). With --server, EXPORT
+    NAME is a computer of farbus run, SITE/COMPUTER, or a server with one removable drive (farbus ps shows both). With --server, EXPORT
     is that of any server. A server's drive is a physical one, or one that was given as NAME=SOURCE,removable, into which
     any source can be inserted. Every client is told. A drive that the guest has locked is not ejected: the guest is asked to eject it. With
     --force the medium is taken in any case, and requests in flight fail.`,
@@ -69,11 +70,11 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
     const { path } = found.process;
     return onServer(path, await removableExport(found.process), source, force, io);
   }
-  if (found.process.kind !== 'computer') throw wrongKind(found, 'it has no removable drives');
+  if (!isComputer(found)) throw wrongKind(found, 'it has no removable drives');
   const drive = values.drive === undefined ? {} : { drive: numberOption('drive', values.drive, 0, 31) };
   // The process of the drive has another working directory, so send absolute paths.
   const request = { command: action!, ...drive, ...(source !== undefined && { source: absoluteText(source) }), force };
-  const answer = await askControl(found.process.path, request, { onWorking: tellWaiting(io) });
+  const answer = await askControl(found.process.path, requestTo(found, request), { onWorking: tellWaiting(io) });
   const { done } = answer as { done: string };
   io.stdout.write(`${visible(done)}
 `);

@@ -17,7 +17,7 @@ import {
   mostProcessors,
   onEngine,
 } from '../../app/computer/engine-choice.js';
-import { chooseGuest, createComputer, memoryFor, minMemory } from '../../app/computer/start.js';
+import { chooseGuest, createComputer, memoryFor, minMemory, saveRunning } from '../../app/computer/start.js';
 import { computerHandler } from '../../app/computer/control.js';
 import type { Facts } from '../../app/control/registry.js';
 import { Media } from '../../app/computer/media.js';
@@ -33,6 +33,7 @@ import { usualMemory as usualInSites } from '../../app/site/computer.js';
 import { parseSource } from '../../app/source-text.js';
 import { openClientDrive } from '../../app/sources.js';
 import { onSignals } from '../ui/signals.js';
+import { snapshotFile } from '../../site/folders.node.js';
 import { TracePrinter } from '../../app/trace.js';
 
 /** Default memory of a computer, in bytes. */
@@ -268,26 +269,28 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
       async () => guest.close?.(),
       () => computer.stop(),
     );
-    media.attach(computer);
+    media.setComputer(computer);
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
     void computer.ended.then(() => feed.end());
-    const handler = computerHandler({ computer, media, console: feed, usesScreen: values.bios });
+    const { name } = enrolled;
+    const saveSnapshot = () => saveRunning(computer, guest, memory, snapshotFile(io.env, name));
+    const handler = computerHandler({ computer, media, saveSnapshot, usesScreen: values.bios }, feed);
     const { exec: command, snapshot, json } = values;
     const where = onEngine(engine);
     const session = { io, computer, guest, memory, snapshot, where, log };
-    const { name } = enrolled;
+    const facts = (state = 'running') => factsOf(name, values, media.uses, computer.paused ? 'paused' : state);
     const { detached } = io;
     if (detached) {
       computer.onSerial(collectBytes((bytes) => detached.output(bytes)));
-      enrolled.serve(handler, () => factsOf(name, values, media.uses, 'booting'));
+      enrolled.serve(handler, () => facts('booting'));
       const booted = async (): Promise<void> => {
-        enrolled.serve(handler, () => factsOf(name, values, media.uses));
-        await detached.ready([name, ...factsOf(name, values, media.uses).reach, ''].join('\n'));
+        enrolled.serve(handler, facts);
+        await detached.ready([name, ...facts().reach, ''].join('\n'));
       };
       return await Promise.race([signals.received, background(session, booted)]);
     }
-    enrolled.serve(handler, () => factsOf(name, values, media.uses));
+    enrolled.serve(handler, facts);
     if (command === undefined) return await Promise.race([signals.received, interactive(session, wantsScreen)]);
     const { signal } = signals;
     const { quiet } = values;
@@ -301,7 +304,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
 }
 
 /** The computer for `farbus ps`. */
-function factsOf(name: string, { bios }: RunValues, uses: readonly string[], state = 'running'): Facts {
+function factsOf(name: string, { bios }: RunValues, uses: readonly string[], state: string): Facts {
   const console = `farbus console ${name}`;
   return { state, uses, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
 }

@@ -16,7 +16,7 @@ export const command = defineCommand({
   summary: 'type on the keyboard of a running computer',
   usage: ['NAME TEXT...'],
   about: `
-    NAME is a computer of farbus run, as farbus ps shows it. TEXT is typed as it is, with keys in angle brackets: <enter>, <esc>, <f10>,
+    NAME is a computer of farbus run or of a site, as farbus ps shows it. TEXT is typed as it is, with keys in angle brackets: <enter>, <esc>, <f10>,
     <ctrl-c>, <ctrl-alt-delete>; <lt> is "<". Several TEXTs are typed one after the other. The layout is the US one.
 
     Keys: ${keyNames.join(' ')}`,

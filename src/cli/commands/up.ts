@@ -15,7 +15,7 @@ import { startWeb, type Web } from '../../app/web/serve.js';
 import { Tokens } from '../../web/server/tokens.node.js';
 import { openBrowser } from '../ui/open-browser.js';
 import { siteHandler } from '../../app/site/control.js';
-import { logFolder } from '../../site/folders.node.js';
+import { logFolder, snapshotFolder } from '../../site/folders.node.js';
 import { SiteLogs } from '../../site/logs.node.js';
 import type { SitePlan } from '../../site/plan.js';
 import type { ComputerStatus } from '../../site/supervisor.js';
@@ -123,6 +123,7 @@ async function stay(site: SitePlan, io: CliIo, { trace, json, web: at }: StayVal
   let crashed = false;
   const supervisor = siteSupervisor(site, {
     traceFolder: trace ? folder : undefined,
+    snapshotFolder: snapshotFolder(io.env, site.name),
     events: {
       status: (status) => {
         crashed ||= status.state === 'crashed' || status.state === 'failed';

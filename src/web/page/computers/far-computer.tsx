@@ -2,14 +2,14 @@
 import { lazy } from '../base/lazy.js';
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { useStore } from '../base/store.js';
-import { Dialog } from '../parts/dialog.js';
+import { Confirmed } from '../parts/confirmed.js';
 import { Outcome } from '../parts/outcome.js';
 import { useTask, type Task } from '../parts/task.js';
 import type { ComputerInfo } from '../state/contract.js';
 import { get, getBlob, openSocket, post } from '../state/request.js';
-import { server } from '../state/server.js';
 import { ConsoleOutput, type Console } from './console.js';
+import { FarDrives } from './far-drives.js';
+import { pathOf } from './path-of.js';
 import { ScreenFrame } from './screen-frame.js';
 
 const Terminal = lazy(() => import('./terminal.js'));
@@ -52,7 +52,6 @@ export function FarComputer({ info, onChange }: FarComputerProps): JSX.Element {
               Screen
             </button>
           )}
-          {can('stop') && <Stop info={info} task={task} onChange={onChange} />}
         </div>
       </div>
       {info.uses.length > 0 && (
@@ -66,42 +65,70 @@ export function FarComputer({ info, onChange }: FarComputerProps): JSX.Element {
       )}
       {view === 'terminal' && <FarTerminal name={info.name} />}
       {view === 'screen' && <FarScreen info={info} />}
-      {can('media') && <Media info={info} task={task} />}
+      <FarDrives info={info} task={task} onChange={onChange} />
+      <Actions info={info} task={task} onChange={onChange} />
       <Outcome task={task} />
     </section>
   );
 }
 
-function pathOf(name: string, act: string): string {
-  return `api/computers/${encodeURIComponent(name)}/${act}`;
-}
-
-function Stop({ info, task, onChange }: FarComputerProps & { readonly task: Task }): JSX.Element {
-  const [asks, setAsks] = useState(false);
+/** Buttons for the computer as a whole. */
+function Actions({ info, task, onChange }: FarComputerProps & { readonly task: Task }): JSX.Element {
+  const { name, can, state } = info;
+  const busy = task.busy !== undefined;
+  const paused = state === 'paused';
+  const act = (what: string, doing: string, done: string): void => {
+    void task.run(doing, async () => {
+      const answer = await post<{ readonly done?: string }>(pathOf(name, what));
+      onChange();
+      return answer.done === undefined ? done : `${done}: ${answer.done}`;
+    });
+  };
   return (
-    <>
-      <button disabled={task.busy !== undefined} onClick={() => setAsks(true)}>
-        End
-      </button>
-      {asks && (
-        <Dialog
-          title={`End ${info.name}?`}
-          act="End it"
-          danger
-          onCancel={() => setAsks(false)}
-          onAct={() => {
-            setAsks(false);
-            void task.run(`Ending ${info.name}…`, async () => {
-              await post(pathOf(info.name, 'stop'));
-              onChange();
-              return `${info.name} has been ended.`;
-            });
-          }}
-        >
-          <p>Its operating system stops as if it were switched off. Data that it has not written yet will be lost.</p>
-        </Dialog>
+    <div class="row" role="group" aria-label={`Actions for ${name}`}>
+      {can.includes('start') && (
+        <button class="primary" disabled={busy} onClick={() => act('start', `Starting ${name}…`, `${name} starts.`)}>
+          Start
+        </button>
       )}
-    </>
+      {can.includes('pause') && !paused && (
+        <button disabled={busy} onClick={() => act('pause', `Pausing ${name}…`, `${name} is paused.`)}>
+          Pause
+        </button>
+      )}
+      {can.includes('pause') && paused && (
+        <button class="primary" disabled={busy} onClick={() => act('resume', `${name} goes on…`, `${name} goes on.`)}>
+          Continue
+        </button>
+      )}
+      {can.includes('snapshot') && (
+        <Confirmed
+          act="Save a snapshot"
+          title={`Save a snapshot of ${name}?`}
+          text="It is saved on the server's computer, in place of an earlier one. Go on from it only while its disks are as they are now: so pause it first, and end it afterwards. Disks that were written since would be damaged."
+          busy={busy}
+          onAct={() => act('snapshot', 'Saving a snapshot…', 'The snapshot is')}
+        />
+      )}
+      {can.includes('reset') && (
+        <Confirmed
+          act="Reset"
+          title={`Reset ${name}?`}
+          text="The computer starts anew. Data that its system has not written yet will be lost."
+          busy={busy}
+          onAct={() => act('reset', 'Starting anew…', `${name} starts anew.`)}
+        />
+      )}
+      {can.includes('stop') && (
+        <Confirmed
+          act="End"
+          title={`End ${name}?`}
+          text="Its operating system stops as if it were switched off. Data that it has not written yet will be lost."
+          busy={busy}
+          onAct={() => act('stop', `Ending ${name}…`, `${name} has been ended.`)}
+        />
+      )}
+    </div>
   );
 }
 
@@ -206,55 +233,5 @@ function FarScreen({ info }: { readonly info: ComputerInfo }): JSX.Element {
         </p>
       )}
     </>
-  );
-}
-
-function Media({ info, task }: { readonly info: ComputerInfo; readonly task: Task }): JSX.Element {
-  const exports = useStore(server)?.exports ?? [];
-  const [drive, setDrive] = useState(0);
-  const [source, setSource] = useState<string | undefined>(undefined);
-  const chosen = source ?? exports[0]?.name;
-  const act = (what: 'eject' | 'insert', body: object): void => {
-    void task.run(what === 'eject' ? 'Ejecting the medium…' : 'Inserting the medium…', async () => {
-      await post(pathOf(info.name, what), { ...(info.uses.length > 1 && { drive }), ...body });
-      return what === 'eject' ? 'The medium is ejected.' : 'The medium is inserted.';
-    });
-  };
-  const busy = task.busy !== undefined;
-  return (
-    <div class="row media" role="group" aria-label={`Media of ${info.name}`}>
-      {info.uses.length > 1 && (
-        <label class="field">
-          <span>Drive</span>
-          <select value={String(drive)} onChange={({ currentTarget }) => setDrive(Number(currentTarget.value))}>
-            {info.uses.map((one, index) => (
-              <option value={String(index)} key={one}>
-                {index}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
-      <button disabled={busy} onClick={() => act('eject', { force: false })}>
-        Eject the medium
-      </button>
-      {chosen !== undefined && (
-        <>
-          <label class="field">
-            <span>Medium</span>
-            <select value={chosen} onChange={({ currentTarget }) => setSource(currentTarget.value)}>
-              {exports.map(({ name }) => (
-                <option value={name} key={name}>
-                  {name}
-                </option>
-              ))}
-            </select>
-          </label>
-          <button disabled={busy} onClick={() => act('insert', { export: chosen })}>
-            Insert
-          </button>
-        </>
-      )}
-    </div>
   );
 }

@@ -5,7 +5,7 @@ import type { TabState } from '../../../browser/tab-computer.js';
 import { lazy } from '../base/lazy.js';
 import { downloadBytes } from '../base/download.js';
 import { useStore } from '../base/store.js';
-import { Dialog } from '../parts/dialog.js';
+import { Confirmed } from '../parts/confirmed.js';
 import { DriveFields, usualDrive } from '../parts/drive-fields.js';
 import { Outcome } from '../parts/outcome.js';
 import { useTask, type Task } from '../parts/task.js';
@@ -129,40 +129,6 @@ export function TabComputerPanel({ entry }: { readonly entry: TabEntry }): JSX.E
 function tagOf(state: TabState): string {
   if (state === 'running') return 'tag good';
   return state === 'failed' ? 'tag bad' : 'tag';
-}
-
-interface ConfirmedProps {
-  readonly act: string;
-  readonly title: string;
-  readonly text: string;
-  readonly busy: boolean;
-  readonly onAct: () => void;
-}
-
-/** A button whose act loses data, so it asks first. */
-function Confirmed({ act, title, text, busy, onAct }: ConfirmedProps): JSX.Element {
-  const [asks, setAsks] = useState(false);
-  return (
-    <>
-      <button disabled={busy} onClick={() => setAsks(true)}>
-        {act}
-      </button>
-      {asks && (
-        <Dialog
-          title={title}
-          act={act}
-          danger
-          onCancel={() => setAsks(false)}
-          onAct={() => {
-            setAsks(false);
-            onAct();
-          }}
-        >
-          <p>{text}</p>
-        </Dialog>
-      )}
-    </>
-  );
 }
 
 interface PortsProps {

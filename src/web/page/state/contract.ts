@@ -97,6 +97,14 @@ export interface CommandsEvent {
 }
 
 /** One computer of `GET /api/computers`. */
+/** A drive of a computer, and the change that is possible now. */
+export interface DriveInfo {
+  readonly drive: number;
+  readonly kind: string;
+  readonly source?: string;
+  readonly can?: 'eject' | 'insert' | 'attach' | 'detach';
+}
+
 export interface ComputerInfo {
   readonly name: string;
   readonly site?: string;
@@ -104,6 +112,7 @@ export interface ComputerInfo {
   readonly since: string;
   readonly uses: readonly string[];
   readonly reach: readonly string[];
-  /** The requests that work for it: `console`, `screen`, `keys`, `media`, `stop` … */
+  readonly drives: readonly DriveInfo[];
+  /** The requests that work for it: `console`, `screen`, `pause`, `stop` … */
   readonly can: readonly string[];
 }
