@@ -133,13 +133,6 @@ export class ConnectionView implements ExportUser, ClientFacts {
     if (offered.users.size >= offered.maxConnections && !offered.users.has(this)) {
       return `this export has its ${offered.maxConnections} connections already: try again later`;
     }
-    const holder = offered.lease?.holder;
-    if (offered.oneWriter === 'refuse' && holder !== '' && holder !== this.id) {
-      // The holder of a token of the web server may not know the addresses of other clients.
-      const writer = this.#entry ? undefined : [...offered.users].find(({ id }) => id === holder);
-      const who = writer ? `client ${writer.id} ${writer.peer}` : 'another client';
-      return `${who} writes this export: try again when it has gone`;
-    }
     return undefined;
   }
 }
@@ -213,6 +206,22 @@ export class ExportView {
   get admit(): ((writes: boolean) => Promise<void>) | undefined {
     const { takeOver } = this.offered;
     return takeOver && ((writes) => takeOver.admit(writes && this.#entry?.readOnly !== true));
+  }
+
+  /**
+   * For the client: the reason why its connection cannot enter the export now. Readers never take
+   * the lease, so they may always enter.
+   * @param writes false if the client has said that it will change nothing
+   */
+  refusal(writes: boolean): string | undefined {
+    const { oneWriter, lease, users, readOnly } = this.offered;
+    const holder = lease?.holder ?? '';
+    if (oneWriter !== 'refuse' || holder === '' || holder === this.#client.id) return undefined;
+    if (!writes || readOnly || this.#entry?.readOnly === true) return undefined;
+    // The holder of a token of the web server may not know the addresses of other clients.
+    const writer = this.#entry ? undefined : [...users].find(({ id }) => id === holder);
+    const who = writer ? `client ${writer.id} ${writer.peer}` : 'another client';
+    return `${who} writes this export: try again when it has gone`;
   }
 
   /** @param writes false if the client has said that it will change nothing */

@@ -12,7 +12,8 @@ import { ask, entered, greeted, received, write } from '../support/nbd-client.js
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { authority, noOpenssl } from '../support/tls-certificates.js';
-import { requestBytes } from '../unit/nbd-target-peer.js';
+import { infoData, join as joined, metaData, optionBytes, requestBytes } from '../unit/nbd-target-peer.js';
+import { u32 } from '../support/numbers.js';
 import { execute, farbusFile, startFarbus, type Started } from './farbus.js';
 
 const MiB = 1 << 20;
@@ -324,11 +325,56 @@ describe('one writer', () => {
     await expect(openNbd(`nbd+unix:///mine?socket=${service.socket}`)).rejects.toThrow(
       'client 4 a unix socket writes this export: try again when it has gone',
     );
+    // Readers never take the lease: they come in while it is held, and leave it to a writer.
+    const reader = await openNbd(`nbd+unix:///mine?socket=${service.socket}`, { readOnly: true });
+    expect(await write(holder, 0, sector)).toBe(0);
+    const bytes = new Uint8Array(512);
+    await reader.read(0, bytes);
+    expect(bytes).toEqual(sector);
+    const mine = `nbd+unix:///mine?socket=${service.socket}`;
+    const seen = await service.farbus('info', mine, '--json');
+    expect(seen, seen.stderr).toMatchObject({ code: 0 });
+    const copied = await service.farbus('copy', mine, join(service.folder, 'copy.img'));
+    expect(copied, copied.stderr).toMatchObject({ code: 0 });
+    expect(readFileSync(join(service.folder, 'copy.img')).subarray(0, 512)).toEqual(Buffer.from(sector));
     // The lease ends with its connection.
     holder.destroy();
     const next = await eventually(() => entered(service.where, 'mine'));
     expect(await write(next, 0, sector)).toBe(0);
+    await reader.close();
     expect(await service.farbus('status', '--take', 'none')).toMatchObject({ code: 1, stdout: '' });
+    await service.stop();
+  });
+});
+
+/** Enters transmission in a session of Farbus. Rejects if the server refuses. */
+async function enteredInSession(where: Service['where'], name: string): Promise<Socket> {
+  const socket = await greeted(where);
+  const session = 'farbus:session/01234567-89ab-cdef-0123-456789abcdef';
+  const [structured, choose, go] = [8, 10, 7];
+  const options = [optionBytes(structured, new Uint8Array()), optionBytes(choose, metaData(name, [session]))];
+  socket.write(joined([u32(3), ...options, optionBytes(go, infoData(name, []))]));
+  let have = Buffer.alloc(0);
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+    have = Buffer.concat([have, chunk as Buffer]);
+    const last = have.lastIndexOf(Buffer.from('0003e889045565a9', 'hex'));
+    if (last < 0 || have.length < last + 16) continue;
+    if (have[last + 12]! >= 0x80) throw new Error(`option ${have.readUInt32BE(last + 8)} was refused`);
+    if (have.readUInt32BE(last + 8) === go && have.readUInt32BE(last + 12) === 1) return socket;
+  }
+  throw new Error('the server closed the connection');
+}
+
+describe('one writer, the others refused', () => {
+  it('has the lease back at once when it comes again in its session', async () => {
+    const service = new Service();
+    service.configure("exports:\n  - {name: mine, source: 'memory:1M', one-writer: refuse}\n");
+    await service.start();
+    const lost = await enteredInSession(service.where, 'mine');
+    // The server has not noticed that the first connection is lost.
+    const again = await enteredInSession(service.where, 'mine');
+    lost.destroy();
+    again.destroy();
     await service.stop();
   });
 });

@@ -77,14 +77,17 @@ test('a client with a token is not told the address of the one that writes', asy
   const exports = new Exports();
   exports.add({ name: 'disk', device: new MemoryDevice(4096), oneWriter: 'refuse' });
   const log = new ThrottledLogger(silent);
-  const entry = { exportName: 'disk', readOnly: true, encrypted: false, tlsNames: [] };
+  const entry = { exportName: 'disk', readOnly: false, encrypted: false, tlsNames: [] };
   const writer = new ConnectionView(exports, '1', '192.0.2.7:4711', log);
   writer.find('disk')!.entered({ fence: () => Promise.resolve() }, true);
   const plain = new ConnectionView(exports, '2', '127.0.0.1:4712', log);
   const web = new ConnectionView(exports, '3', '127.0.0.1:4713', log, entry);
   const tail = 'writes this export: try again when it has gone';
-  expect(plain.refusal('disk')).toBe(`client 1 192.0.2.7:4711 ${tail}`);
-  expect(web.refusal('')).toBe(`another client ${tail}`);
-  writer.close();
+  expect(plain.find('disk')!.refusal(true)).toBe(`client 1 192.0.2.7:4711 ${tail}`);
+  expect(web.find('')!.refusal(true)).toBe(`another client ${tail}`);
+  // A token that only reads never takes the lease, whichever NBD client uses it.
+  const reader = new ConnectionView(exports, '4', '127.0.0.1:4714', log, { ...entry, readOnly: true });
+  expect(reader.find('')!.refusal(true)).toBeUndefined();
+  for (const view of [plain, web, reader, writer]) view.close();
   await exports.close();
 });

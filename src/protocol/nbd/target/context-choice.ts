@@ -41,6 +41,11 @@ export class ContextChoice {
     return this.#export === one ? this.#chosen : noContexts;
   }
 
+  /** True if the client has said that it will change nothing on an export. */
+  reads(one: TargetExport): boolean {
+    return this.of(one).reader !== undefined;
+  }
+
   /** True if contexts were selected for an export. */
   has(one: TargetExport): boolean {
     return chosenIds(this.of(one)).length > 0;

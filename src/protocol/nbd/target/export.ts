@@ -27,6 +27,11 @@ export interface TargetExport {
   /** Counters of the connection that uses the export. Default: it is not counted by itself. */
   readonly clientCounters?: ClientCounters;
   /**
+   * For the client: the reason why its connection cannot enter the export now. Undefined if it can.
+   * @param writes false if the client has said that it will change nothing
+   */
+  readonly refusal?: (writes: boolean) => string | undefined;
+  /**
    * Makes the device ready for a connection that wants to enter; `writes` is false if it will
    * change nothing. Rejects if that is impossible now. Absent if the device is always ready.
    */

@@ -10,7 +10,6 @@
  */
 import {
   HandshakeFlag,
-  Info,
   NBD_MAGIC,
   NBD_OPTION_MAGIC,
   Option,
@@ -26,15 +25,14 @@ import { ContextChoice } from './context-choice.js';
 import { listedContexts } from './contexts.js';
 import { blockSizes, isReadOnly, transmissionFlags, type TargetExport } from './export.js';
 import {
-  blockSizeInfo,
   exportInfo,
+  infosOf,
   lengthAndString,
   metaContext,
   optionReply,
   parseInfo,
   parseMeta,
   parseName,
-  textInfo,
   type InfoOption,
   type MetaOption,
 } from './options.js';
@@ -211,7 +209,7 @@ export class Handshake implements Stage, OptionSink {
     const admits = enters && admit !== undefined;
     if (!device.refresh && !admits) return next();
     this.#work();
-    const writes = !isReadOnly(of) && this.#contexts.of(of).reader === undefined;
+    const writes = !isReadOnly(of) && !this.#contexts.reads(of);
     // If the refresh fails, the last known size applies.
     const looked = (admits ? admit(writes) : Promise.resolve()).then(() => device.refresh?.().catch(() => undefined));
     const then = (failure?: unknown): void => {
@@ -228,7 +226,10 @@ export class Handshake implements Stage, OptionSink {
   /** Handles NBD_OPT_EXPORT_NAME ([NBD]), which has no error reply. */
   #exportName(data: Uint8Array): void {
     const name = parseName(data);
-    const find = (): TargetExport | undefined => (name === undefined ? undefined : this.#host.exports.find(name));
+    const find = (): TargetExport | undefined => {
+      const one = name === undefined ? undefined : this.#host.exports.find(name);
+      return one?.refusal?.(!this.#contexts.reads(one)) === undefined ? one : undefined;
+    };
     const found = find();
     if (found) this.#looked(found, true, (failure) => this.#enterByName(failure === undefined ? find() : undefined));
     else this.#enterByName(undefined);
@@ -269,12 +270,8 @@ export class Handshake implements Stage, OptionSink {
   }
 
   #tell(found: TargetExport, { requests }: InfoOption): void {
-    this.#reply(OptionReply.info, exportInfo(found, this.#style, this.#hasContexts(found)));
-    if (requests.has(Info.name)) this.#reply(OptionReply.info, textInfo(Info.name, found.name));
-    if (requests.has(Info.description) && found.description !== '') {
-      this.#reply(OptionReply.info, textInfo(Info.description, found.description));
-    }
-    if (requests.has(Info.blockSize)) this.#reply(OptionReply.info, blockSizeInfo(found));
+    const infos = infosOf(found, requests, this.#style, this.#hasContexts(found));
+    for (const info of infos) this.#reply(OptionReply.info, info);
     if (this.#option === Option.go) this.#enter(found, () => this.#reply(OptionReply.ack));
     else this.#reply(OptionReply.ack);
   }
@@ -287,7 +284,7 @@ export class Handshake implements Stage, OptionSink {
     }
     const wanted = parseMeta(data);
     if (!wanted) return this.#malformed();
-    const found = this.#find(wanted.name);
+    const found = this.#find(wanted.name, false);
     if (!found) return;
     if (setting) this.#setContexts(found, wanted);
     else this.#listContexts(found, wanted);
@@ -335,7 +332,7 @@ export class Handshake implements Stage, OptionSink {
     if (contexts.session === undefined) this.#host.leave();
     this.#stop();
     const { maximum } = blockSizes(of);
-    const readOnly = contexts.reader === undefined ? 0 : TransmissionFlag.readOnly;
+    const readOnly = this.#contexts.reads(of) ? TransmissionFlag.readOnly : 0;
     const agreed: Agreement = {
       flags: transmissionFlags(of, this.#style, this.#hasContexts(of)) | readOnly,
       size: of.device.info.size,
@@ -349,8 +346,11 @@ export class Handshake implements Stage, OptionSink {
     this.#host.enter(of, agreed, contexts);
   }
 
-  /** Finds an export by name. Undefined after an error reply has been sent. */
-  #find(name: string): TargetExport | undefined {
+  /**
+   * Finds an export by name. Undefined after an error reply has been sent.
+   * @param enters false if the client only asks for contexts, which say later what it will do
+   */
+  #find(name: string, enters = true): TargetExport | undefined {
     const { exports } = this.#host;
     const found = exports.find(name);
     if (found && this.#hidden(found)) {
@@ -361,8 +361,8 @@ export class Handshake implements Stage, OptionSink {
       this.#error(type, 'this export is reached over TLS only');
       return undefined;
     }
-    if (found) return found;
-    const refusal = exports.refusal?.(name);
+    const refusal = found ? found.refusal?.(enters && !this.#contexts.reads(found)) : exports.refusal?.(name);
+    if (found && refusal === undefined) return found;
     if (refusal !== undefined) this.#error(OptionReply.errPolicy, refusal);
     else this.#error(OptionReply.errUnknown, `there is no export ${JSON.stringify(name.slice(0, 256))} here`);
     return undefined;

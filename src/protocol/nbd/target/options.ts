@@ -113,8 +113,22 @@ export function exportInfo(of: TargetExport, style: HeaderStyle, contexts: boole
   return bytes;
 }
 
+/** The replies that tell a client about an export, with what it asked for. */
+export function infosOf(
+  of: TargetExport,
+  asked: InfoOption['requests'],
+  style: HeaderStyle,
+  contexts: boolean,
+): Uint8Array[] {
+  const infos = [exportInfo(of, style, contexts)];
+  if (asked.has(Info.name)) infos.push(textInfo(Info.name, of.name));
+  if (asked.has(Info.description) && of.description !== '') infos.push(textInfo(Info.description, of.description));
+  if (asked.has(Info.blockSize)) infos.push(blockSizeInfo(of));
+  return infos;
+}
+
 /** [NBD] NBD_INFO_BLOCK_SIZE. */
-export function blockSizeInfo(of: TargetExport): Uint8Array {
+function blockSizeInfo(of: TargetExport): Uint8Array {
   const { minimum, preferred, maximum } = blockSizes(of);
   const bytes = new Uint8Array(14);
   putU16(bytes, 0, Info.blockSize);
@@ -125,7 +139,7 @@ export function blockSizeInfo(of: TargetExport): Uint8Array {
 }
 
 /** [NBD] NBD_INFO_NAME or NBD_INFO_DESCRIPTION. */
-export function textInfo(type: number, text: string): Uint8Array {
+function textInfo(type: number, text: string): Uint8Array {
   const string = encodeString(text);
   const bytes = new Uint8Array(2 + string.length);
   putU16(bytes, 0, type);
