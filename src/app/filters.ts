@@ -127,8 +127,10 @@ export interface FilterOpening {
   readonly signal?: AbortSignal | undefined;
   /** Apply the filters that a server applies to each connection. Default true. */
   readonly limit?: boolean;
-  /** Make and change no file, for a dry run. Default false. */
+  /** Make and change no file. Default false. */
   readonly dryRun?: boolean;
+  /** The caller only reads. Default false. */
+  readonly readOnly?: boolean;
 }
 
 /**
@@ -138,11 +140,12 @@ export interface FilterOpening {
 export async function openFiltered(
   open: (readOnly: boolean) => Promise<BlockDevice>,
   values: Filters,
-  { limit = true, signal, dryRun = false }: FilterOpening = {},
+  { limit = true, signal, dryRun = false, readOnly = false }: FilterOpening = {},
 ): Promise<BlockDevice> {
   const source = await open(definitions.some(({ sparesSource }) => sparesSource?.(values) === true));
   const identify = (one: BlockDevice): Promise<DiskIdentity> => identifyDisk(one, { signal });
-  const context = { source, assumeSame: values['assume-same'] === true, dryRun, signal, identify };
+  const assumeSame = values['assume-same'] === true;
+  const context = { source, assumeSame, dryRun, readsOnly: dryRun || readOnly, signal, identify };
   let device = source;
   try {
     for (const filter of definitions) {

@@ -5,6 +5,7 @@ import { withoutSecrets } from '../base/web-address.js';
 import type { BlockDevice } from '../block/device.js';
 import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { tailOf, tailWarning } from '../block/tail.js';
+import { ReadOnlyFilter } from '../block/filters/read-only.js';
 import type { ClientDrive } from '../computer/drives.js';
 import { openImage } from '../protocol/qemu/open.node.js';
 import { beginLife } from '../storage/lives.node.js';
@@ -19,9 +20,9 @@ import type { Place, Source } from './source-text.js';
 /** Options for opening a source. */
 export interface SourceOptions extends Omit<KindOptions, 'life' | 'assumeSame'> {
   /**
-   * A dry run: open as a writer does, but make and change no file, not even a time. The caller
-   * writes nothing and gives `looksOnly` as well. Abilities that only a change would reveal are
-   * reported as absent.
+   * Open as a writer does, but make and change no file, not even a time: for a dry run, and for a
+   * look at a disk. The caller writes nothing and gives `looksOnly` as well. Abilities that only a
+   * change would reveal are reported as absent.
    */
   readonly dryRun?: boolean;
   /** Filters of the command. Those in the source's own text take precedence. */
@@ -85,8 +86,10 @@ async function open({ location, place, filters: own }: Source, options: SourceOp
     filters,
     options,
   );
+  // An overlay could be written although its source is read-only.
+  const result = options.readOnly && !device.info.readOnly ? new ReadOnlyFilter(device) : device;
   if (!options.whole && tailOf(device.info) > 0) options.log.log('warn', tailWarning(location, device.info)!);
-  return device;
+  return result;
 }
 
 async function openPlace(

@@ -8,7 +8,7 @@ import { cacheHeaderSize, cacheMagic } from '../block/filters/cache-format.js';
 import { layoutOfCache, openCache, type CacheOptions } from '../block/filters/cache-store.js';
 import { openFile, type FileDevice } from './file.node.js';
 import { openError } from './opening.node.js';
-import { openOwnFile } from './own-file.node.js';
+import { isOwnFile, openOwnFile } from './own-file.node.js';
 
 /**
  * Opens a cache of `device` in the file at `path`, which is made if it does not exist. The cache
@@ -52,6 +52,16 @@ export async function openCacheFile(
   });
 }
 
+/**
+ * Checks the file at `path` as {@link openCacheFile} does, but makes and changes nothing.
+ * @throws FarbusError if it is not a cache, or cannot be opened or made
+ */
+async function checkCacheFile(path: string): Promise<void> {
+  await isOwnFile(path, { what: 'a cache', magic: cacheMagic }).catch((error: unknown) => {
+    throw openError(path, error);
+  });
+}
+
 export const cacheFilter = defineFilter({
   options: {
     cache: {
@@ -80,8 +90,12 @@ export const cacheFilter = defineFilter({
   },
   open: async (device, values, { identify, assumeSame, dryRun }) => {
     const { cache, 'cache-size': cacheSize, 'cache-keep': keep } = values;
-    // The content is the same without a cache, and opening one changes its file.
-    if (cache === undefined || dryRun) return device;
+    if (cache === undefined) return device;
+    if (dryRun) {
+      // The content is the same without a cache, and opening one changes its file.
+      await checkCacheFile(cache);
+      return device;
+    }
     return openCacheFile(device, cache, { cacheSize, keep, identify: () => identify(device), assumeSame });
   },
 });

@@ -9,6 +9,8 @@
  * with the option `exclusive`.
  */
 import fs from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { FarbusError } from '../base/errors.js';
 import type { Buffers } from '../base/buffers.js';
@@ -30,6 +32,7 @@ import { openDescriptor, openError, pathIdentity, printable, type Opened, type O
 
 const fstat = promisify(fs.fstat);
 const closeFd = promisify(fs.close);
+const openFd = promisify(fs.open);
 
 /** Most extents in one answer: a file with very many small holes is reported in parts. */
 const maxExtents = 128;
@@ -185,7 +188,7 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
     const message = `cannot open ${printable(path)}: its length is not whole blocks of ${blockSize}: choose another size`;
     throw new FarbusError(message);
   }
-  const holes = !readOnly && !options.dryRun && native !== undefined && (await canPunch(native, fd, stat.size));
+  const holes = !readOnly && native !== undefined && (await canPunch(native, fd, stat.size, path, options.dryRun));
   const identity = await pathIdentity(path);
   const syncFd = readOnly ? undefined : await openSynchronous(fd);
   const info: BlockInfo = {
@@ -211,13 +214,30 @@ async function fileDevice(path: string, { fd, readOnly }: Opened, options: FileO
   return new FileDevice(info, fd, syncFd, native);
 }
 
+/** Flag of open(2), together with O_DIRECTORY: a file without a name. Node does not list it. */
+const O_TMPFILE = 0o20000000;
+
 /**
  * True if the file system can punch holes. Tested beyond the file's end, where there is no data to
- * lose.
+ * lose. That changes the file's times on some file systems, so a dry run tests it on a file without
+ * a name in the same folder; false if it cannot make one.
  */
-async function canPunch(native: FileCalls, fd: number, size: number): Promise<boolean> {
+async function canPunch(
+  native: FileCalls,
+  fd: number,
+  size: number,
+  path: string,
+  dryRun: boolean | undefined,
+): Promise<boolean> {
+  const punch = (file: number, at: number): Promise<void> =>
+    native.fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 4096);
   try {
-    await native.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, size, 4096);
+    if (!dryRun) await punch(fd, size);
+    else {
+      const { O_RDWR, O_DIRECTORY } = fs.constants;
+      const nameless = await openFd(dirname(await realpath(path)), O_TMPFILE | O_DIRECTORY | O_RDWR, 0o600);
+      await punch(nameless, 0).finally(() => closeFd(nameless));
+    }
     return true;
   } catch {
     return false;

@@ -26,8 +26,8 @@ export interface OpenOptions {
   /** If false, koffi is not used even if it is installed. Default true. */
   readonly native?: boolean | undefined;
   /**
-   * If true, the path is checked as for any other opening, but the caller writes nothing: holes are
-   * not tried, which changes the time of a file on some file systems, and are reported as absent.
+   * If true, the path is checked as for any other opening, but the caller writes nothing, and
+   * opening changes nothing, not even a time.
    */
   readonly dryRun?: boolean | undefined;
   /** Ends the opening: it rejects at once, even while open(2) waits. Later it has no effect. */

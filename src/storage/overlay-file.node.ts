@@ -117,9 +117,9 @@ export const overlayFilter = defineFilter({
     if (overlay === undefined || all['read-only'] !== true) return;
     throw usageError('read-only and overlay exclude each other: an overlay is for writing');
   },
-  open: async (device, { overlay }, { identify, assumeSame, dryRun }) => {
+  open: async (device, { overlay }, { identify, assumeSame, readsOnly }) => {
     if (overlay === undefined) return device;
     const options = { identity: await identify(device), assumeSame };
-    return (dryRun ? lookAtOverlayFile : openOverlayFile)(device, overlay, options);
+    return (readsOnly ? lookAtOverlayFile : openOverlayFile)(device, overlay, options);
   },
 });

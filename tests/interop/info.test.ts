@@ -3,9 +3,23 @@
  * mkfs programs.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { compare } from '../../src/app/library/copy.js';
+import { openSource } from '../../src/app/library/open.js';
 import { crc32 } from '../../src/base/crc32.js';
+import { Random } from '../../src/conformance/random.js';
 import { probeDisk, type DiskLayout } from '../../src/probe/probe.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { openPath } from '../../src/storage/open.node.js';
@@ -325,6 +339,74 @@ describe('farbus info', () => {
     expect(result).toMatchObject({ code, stdout: '' });
     expect(result.stderr).toMatch(/^farbus: [^\n]+\n$/);
     expect(result.stderr).toMatch(message);
+  });
+});
+
+describe('changes nothing', () => {
+  function hasNamelessFiles(folder: string): boolean {
+    try {
+      closeSync(openSync(folder, 0o20000000 | constants.O_DIRECTORY | constants.O_RDWR, 0o600));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Every file of a folder, with all that a change would change. */
+  function snapshot(folder: string): string[] {
+    return readdirSync(folder, { withFileTypes: true }).map(({ name }) => {
+      const stat = lstatSync(join(folder, name), { bigint: true });
+      const hash = createHash('sha256').update(stat.isFile() ? readFileSync(join(folder, name)) : '');
+      return [name, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs, hash.digest('hex')].join(' ');
+    });
+  }
+
+  it('on files, overlays and caches', async () => {
+    const folder = tempFolder();
+    const disk = join(folder, 'disk.img');
+    writeFileSync(disk, new Random(7).bytes(1 << 20));
+    const [overlay, cache, kept] = ['o', 'c', 'k'].map((name) => join(folder, name)) as [string, string, string];
+    for (const filter of [`overlay=${overlay}`, `cache=${cache}`, `cache=${kept},cache-keep`]) {
+      const device = await openSource(`${disk},${filter}`);
+      await device.read(0, new Uint8Array(65536));
+      if (filter.startsWith('overlay')) await device.write(0, new Uint8Array(4096));
+      await device.close();
+    }
+    const writer = await openSource(disk);
+    const { can } = writer.info;
+    await writer.close();
+    const before = snapshot(folder);
+    const told = JSON.parse((await farbus('info', '--json', disk)).stdout) as { can: object };
+    // Holes are tried on a file without a name, which some file systems cannot make.
+    if (hasNamelessFiles(folder)) expect(told.can).toEqual(can);
+    else expect(told.can).toMatchObject({ flush: true, extents: can.extents });
+    for (const filter of [`overlay=${overlay}`, `cache=${cache}`, `cache=${kept},cache-keep`, `cache=${kept}`]) {
+      expect((await farbus('info', `${disk},${filter}`)).code, filter).toBe(0);
+    }
+    expect(snapshot(folder)).toEqual(before);
+    const refused = await farbus('info', `${disk},cache=${overlay}`);
+    expect(refused.stderr).toBe(`farbus: ${overlay} is not a cache: give another path\n`);
+    expect(snapshot(folder)).toEqual(before);
+  });
+
+  it('nor does a copy make or change the overlay of its source', async () => {
+    const folder = tempFolder();
+    const disk = join(folder, 'disk.img');
+    writeFileSync(disk, new Random(7).bytes(1 << 20));
+    const overlay = join(folder, 'o');
+    const device = await openSource(`${disk},overlay=${overlay}`);
+    await device.write(0, new Uint8Array(4096));
+    await device.close();
+    const before = snapshot(folder);
+    const target = join(tempFolder(), 'copy.img');
+    expect((await farbus('copy', `${disk},overlay=${overlay}`, target)).code).toBe(0);
+    expect(readFileSync(target).subarray(0, 4096)).toEqual(Buffer.alloc(4096));
+    expect((await farbus('copy', `${disk},overlay=${join(folder, 'new')}`, target)).code).toBe(0);
+    expect(await compare(`${disk},overlay=${join(folder, 'new')}`, target)).toBeUndefined();
+    expect(snapshot(folder)).toEqual(before);
+    const reader = await openSource(`${disk},overlay=${overlay}`, { readOnly: true });
+    await expect(reader.write(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'read-only' });
+    await reader.close();
   });
 });
 

@@ -42,8 +42,10 @@ export interface FilterContext {
   readonly source: BlockDevice;
   /** The user asserts that the source is the disk that was there before, if nothing proves it. */
   readonly assumeSame: boolean;
-  /** A dry run: nothing is written to the device, and no file of a filter is made or changed. */
+  /** Nothing is written to the device, and no file of a filter is made or changed. */
   readonly dryRun: boolean;
+  /** Nothing is written to the device. Files that only speed up reading may change. */
+  readonly readsOnly: boolean;
   /** Ends the opening. */
   readonly signal: AbortSignal | undefined;
   /** Reads the marks by which a disk is recognised. */

@@ -140,10 +140,10 @@ interface Opened {
 async function open(source: Source, options: SourceOptions): Promise<Opened> {
   const isPath = existsSync(source.text);
   try {
-    return { device: await openSource(source, { ...options, looksOnly: true }), whyReadOnly: undefined };
+    return { device: await openSource(source, { ...options, looksOnly: true, dryRun: true }), whyReadOnly: undefined };
   } catch (error) {
     if (!isPath || options.signal?.aborted) throw error;
-    const device = await openSource(source, { ...options, readOnly: true });
+    const device = await openSource(source, { ...options, readOnly: true, dryRun: true });
     return { device, whyReadOnly: messageOf(error) };
   }
 }

@@ -90,7 +90,8 @@ export async function openImage(path: string, options: ImageOptions): Promise<Bl
   try {
     signal?.throwIfAborted();
     const disk = await connect(server, path, untouched, signal);
-    const facts = { identity: identity === '' ? '' : `${identity}#${format}`, readOnly };
+    const can = dryRun && !readOnly ? { ...disk.info.can, ...writerAbilities } : disk.info.can;
+    const facts = { identity: identity === '' ? '' : `${identity}#${format}`, readOnly, can };
     return new ImageDevice(disk, server, facts, (how) =>
       log.log('error', `${path}: qemu-nbd has ended (${how}): its disk gives errors until it is opened again`),
     );
@@ -123,18 +124,18 @@ async function connect(
   }
 }
 
+type ImageFacts = Pick<BlockInfo, 'identity' | 'readOnly' | 'can'>;
+
+/** Abilities that qemu-nbd offers for every image that it opens to write. */
+const writerAbilities = { trim: true, writeZeroes: true };
+
 class ImageDevice extends Filter {
   readonly #process: QemuNbd;
-  readonly #facts: Pick<BlockInfo, 'identity' | 'readOnly'>;
+  readonly #facts: ImageFacts;
   #closed = false;
 
   /** Called once if the process ends before the device is closed. */
-  constructor(
-    next: BlockDevice,
-    process: QemuNbd,
-    facts: Pick<BlockInfo, 'identity' | 'readOnly'>,
-    died: (how: string) => void,
-  ) {
+  constructor(next: BlockDevice, process: QemuNbd, facts: ImageFacts, died: (how: string) => void) {
     super(next);
     this.#process = process;
     this.#facts = facts;
