@@ -4,7 +4,7 @@
  *
  * @module farbus/browser
  */
-export { connectExport } from '../browser/export.js';
+export { connectExport, exportVersion } from '../browser/export.js';
 export type { ExportAddress } from '../browser/export.js';
 export type { TabDrive } from '../browser/drives.js';
 export type { FlowReport } from '../browser/flow-report.js';
@@ -14,6 +14,9 @@ export type { TabCommandResult, TabComputerOptions, TabState } from '../browser/
 export type { MouseMove } from '../machine/screen.js';
 export { removeStore, storageSpace, storeNames } from '../storage/opfs/files.js';
 export type { StorageSpace, StoreKind } from '../storage/opfs/files.js';
+export { openOpfsCache } from '../storage/opfs/cache.js';
+export type { OpfsCacheOptions } from '../storage/opfs/cache.js';
+export type { AskVersion } from '../block/filters/cache-version.js';
 export { openOpfsOverlay } from '../storage/opfs/overlay.js';
 export { OpfsStore } from '../storage/opfs/store.js';
 export { webSocketDialer, webSocketStream } from '../network/websocket.js';

@@ -102,6 +102,11 @@ export abstract class BlockBase implements BlockDevice {
     return undefined;
   }
 
+  /** {@link BlockDevice.contentVersion}; undefined unless a device overrides it. */
+  get contentVersion(): BlockDevice['contentVersion'] {
+    return undefined;
+  }
+
   get direct(): DirectAccess | undefined {
     return (this.#facets ??= this.#makeFacets()).direct;
   }

@@ -188,6 +188,13 @@ export interface BlockDevice {
    * @returns a function that ends the watch
    */
   readonly watchSize?: ((listener: () => void) => () => void) | undefined;
+  /**
+   * Finds a mark of the present content: printable ASCII without spaces, at most 100 characters. If
+   * two marks are equal, no byte has changed between the two calls, not even by another program or
+   * in a restart. Undefined if that cannot be promised now, for example because the content has
+   * just changed. Absent if the device can never promise it.
+   */
+  readonly contentVersion?: (() => Promise<string | undefined>) | undefined;
   /** Synchronous reads and writes, if the device has them. */
   readonly direct?: DirectAccess | undefined;
   /** Its bytes in an open file, if they can be sent from there. */

@@ -1,11 +1,16 @@
-/** Opens the drives of a computer in a tab: far disks, with an overlay in this browser. */
+/**
+ * Opens the drives of a computer in a tab: far disks, with a cache and an overlay in this browser.
+ */
+import { crc32 } from '../base/crc32.js';
+import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 import type { RemoteState } from '../protocol/remote/reconnection.js';
+import { openOpfsCache } from '../storage/opfs/cache.js';
 import { openOpfsOverlay } from '../storage/opfs/overlay.js';
-import { connectExport, type ExportAddress } from './export.js';
+import { connectExport, exportVersion, type ExportAddress } from './export.js';
 
 /** A drive of a computer in a tab: a far disk. */
 export interface TabDrive extends ExportAddress {
@@ -16,6 +21,13 @@ export interface TabDrive extends ExportAddress {
    * the far disk is unchanged. Default: writes go to the far disk.
    */
   readonly overlay?: string | undefined;
+  /**
+   * Blocks that were read are kept in this browser, also for the next visit, and are used as long
+   * as the server confirms that the disk is unchanged. Without OPFS, room or a confirmation the
+   * disk is read without a cache. Only for a drive that is read-only or has an overlay. Default:
+   * false.
+   */
+  readonly cache?: boolean | undefined;
   /** How long the guest's requests wait for a lost server, in seconds. Default 60. */
   readonly reconnectSeconds?: number | undefined;
 }
@@ -26,23 +38,46 @@ export interface DriveContext {
   readonly steps: Steps;
   /** Called at every change of the connection. */
   readonly onState: (state: RemoteState, detail: string) => void;
+  /** Called when the cache of the drive does not work or stops, with a sentence for people. */
+  readonly onCache: (trouble: string) => void;
 }
 
 /** Opens a drive. Rejects with a FarbusError. */
-export async function openTabDrive(drive: TabDrive, { log, steps, onState }: DriveContext): Promise<BlockDevice> {
-  const { readOnly = false, overlay, reconnectSeconds } = drive;
-  const far = await connectExport(drive, {
-    readOnly: readOnly || overlay !== undefined,
-    reconnectSeconds,
-    log,
-    steps,
-    onState,
-  });
-  if (overlay === undefined) return far;
+export async function openTabDrive(drive: TabDrive, context: DriveContext): Promise<BlockDevice> {
+  const { readOnly = false, overlay, cache = false, reconnectSeconds } = drive;
+  const { log, steps, onState } = context;
+  const unwritten = readOnly || overlay !== undefined;
+  if (cache && !unwritten) throw new FarbusError('a cache is for drives that are read-only or have an overlay');
+  const far = await connectExport(drive, { readOnly: unwritten, reconnectSeconds, log, steps, onState });
+  let opened: BlockDevice = far;
   try {
-    return await openOpfsOverlay(far, overlay, { identity: await identifyDisk(far) });
+    if (!unwritten || (!cache && overlay === undefined)) return far;
+    const identity = await identifyDisk(far);
+    if (cache) {
+      const { onCache } = context;
+      const without = (why: string): void => onCache(`The far disk is read without a cache: ${why}.`);
+      const onStop = (why: string): void => onCache(`The cache of the far disk keeps no more: ${why}.`);
+      const version = (): Promise<string | undefined> => exportVersion(drive);
+      const options = { version, identity, onStop };
+      opened = await openOpfsCache(far, cacheName(drive), options).catch((error: unknown) => {
+        without(messageOf(error));
+        return far;
+      });
+    }
+    return overlay === undefined ? opened : await openOpfsOverlay(opened, overlay, { identity });
   } catch (error) {
-    await far.close();
+    await opened.close();
     throw error;
   }
+}
+
+/** Longest name of a cache that is the address itself. */
+const longestName = 70;
+
+/** The name of a disk's cache: its address, which is cut if it is too long for a name. */
+function cacheName({ url, name = '' }: TabDrive): string {
+  const { host, pathname } = new URL(url);
+  const whole = `${host}${pathname}${name === '' ? '' : ` ${name}`}`;
+  if (whole.length <= longestName) return whole;
+  return `${whole.slice(0, longestName)}~${crc32(new TextEncoder().encode(whole)).toString(16)}`;
 }

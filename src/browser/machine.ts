@@ -30,6 +30,8 @@ export interface MachineEvents {
   ended(why: string): void;
   /** The connection of a drive has changed. */
   drive(port: number, state: RemoteState, detail: string): void;
+  /** The cache of a drive does not work or stops. */
+  cache(port: number, trouble: string): void;
 }
 
 /** Time limit of a boot, in ms: an emulated processor on a slow computer. */
@@ -199,7 +201,8 @@ interface Opening {
 
 function openDrive(drive: TabDrive, port: number, { steps, events }: Opening): Promise<BlockDevice> {
   const onState = (state: RemoteState, detail: string): void => events.drive(port, state, detail);
-  return openTabDrive(drive, { log: events.log, steps, onState });
+  const onCache = (trouble: string): void => events.cache(port, trouble);
+  return openTabDrive(drive, { log: events.log, steps, onState, onCache });
 }
 
 /** Opens all drives. If one cannot be opened, it closes the others and rejects. */

@@ -25,6 +25,11 @@ export interface TabComputerOptions extends MachineOptions {
   readonly onState?: (state: TabState, detail: string) => void;
   /** Called when the connection of the drive at a port changes. */
   readonly onDrive?: (port: number, state: RemoteState, detail: string) => void;
+  /**
+   * Called when the cache of the drive at a port does not work or stops, with a sentence for
+   * people. The drive works on without it.
+   */
+  readonly onCache?: (port: number, trouble: string) => void;
   /** Receives warnings and other lines. */
   readonly onLog?: (level: LogLevel, message: string) => void;
   /**
@@ -201,7 +206,7 @@ export class TabComputer {
   }
 
   #receive(event: string, value: unknown): void {
-    const { onSerial, onDrive, onLog, onFlow } = this.#options;
+    const { onSerial, onDrive, onCache, onLog, onFlow } = this.#options;
     switch (event) {
       case 'serial':
         return onSerial?.(value as Uint8Array);
@@ -210,6 +215,10 @@ export class TabComputer {
       case 'drive': {
         const { port, state, detail } = value as { port: number; state: RemoteState; detail: string };
         return onDrive?.(port, state, detail);
+      }
+      case 'cache': {
+        const { port, trouble } = value as { port: number; trouble: string };
+        return onCache?.(port, trouble);
       }
       case 'log': {
         const { level, message } = value as { level: LogLevel; message: string };

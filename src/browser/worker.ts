@@ -20,6 +20,7 @@ const events: MachineEvents = {
   serial: (bytes) => messages.tell('serial', bytes, bytes.buffer as ArrayBuffer),
   ended: (why) => messages.tell('ended', why),
   drive: (port, state, detail) => messages.tell('drive', { port, state, detail }),
+  cache: (port, trouble) => messages.tell('cache', { port, trouble }),
 };
 
 /** The methods that the page calls. */

@@ -8,13 +8,15 @@
  * Without koffi the same requests work, but slower. A file is locked against other programs only
  * with the option `exclusive`.
  */
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { bootId } from '../base/boot-id.node.js';
 import { FarbusError } from '../base/errors.js';
 import type { Buffers } from '../base/buffers.js';
-import type { BlockInfo, Extent, WriteOptions, ZeroOptions } from '../block/device.js';
+import type { BlockDevice, BlockInfo, Extent, WriteOptions, ZeroOptions } from '../block/device.js';
 import type { DirectAccess } from '../block/direct.js';
 import { DescriptorDevice, isUnsupported, openSynchronous } from './descriptor.node.js';
 import {
@@ -41,6 +43,11 @@ const maxExtents = 128;
  * write.
  */
 const believedMs = 5;
+/**
+ * A file that was changed less than this time ago has no version, in ms: its next change may get
+ * the same time, because file systems count in steps of up to 2 s (vfat).
+ */
+const settledMs = 3000;
 
 export interface FileOptions extends OpenOptions {
   /** Block size in bytes, a power of two that divides the file's length. Default 1. */
@@ -53,6 +60,8 @@ export class FileDevice extends DescriptorDevice {
   /** The file's length in bytes, and when it was measured, in ms of performance.now(). */
   #length = 0;
   #measured = -Infinity;
+  /** Writes, trims and zeroings in flight. */
+  #changing = 0;
 
   constructor(info: BlockInfo, fd: number, syncFd: number | undefined, native: FileCalls | undefined) {
     super(info, fd, syncFd, native, true);
@@ -75,17 +84,46 @@ export class FileDevice extends DescriptorDevice {
 
   protected override async doWrite(offset: number, from: Buffers, options: WriteOptions): Promise<void> {
     await this.#checkEnd(offset + from.length);
-    return super.doWrite(offset, from, options);
+    return this.#change(() => super.doWrite(offset, from, options));
   }
 
   protected override async doTrim(offset: number, length: number, options: WriteOptions): Promise<void> {
     await this.#checkEnd(offset + length);
-    return super.doTrim(offset, length, options);
+    return this.#change(() => super.doTrim(offset, length, options));
   }
 
   protected override async doWriteZeroes(offset: number, length: number, options: ZeroOptions): Promise<void> {
     await this.#checkEnd(offset + length);
-    return super.doWriteZeroes(offset, length, options);
+    return this.#change(() => super.doWriteZeroes(offset, length, options));
+  }
+
+  async #change(change: () => Promise<void>): Promise<void> {
+    this.#changing++;
+    try {
+      await change();
+    } finally {
+      this.#changing--;
+    }
+  }
+
+  /**
+   * The file's identity and the time of its last change, which a program cannot set. After a power
+   * failure that time may be older than the content, so the boot of this computer counts too. Not
+   * seen: a program that goes on writing through a memory mapping whose pages it has changed
+   * before.
+   */
+  override get contentVersion(): BlockDevice['contentVersion'] {
+    const boot = bootId();
+    if (boot === '') return undefined;
+    return async () => {
+      // A write in flight has set the time already, but not yet all bytes.
+      if (this.#changing > 0) return undefined;
+      const { dev, ino, birthtimeNs, ctimeNs, mtimeNs, size } = await fstat(this.fd, { bigint: true });
+      const age = Date.now() - Number(ctimeNs / 1_000_000n);
+      if (this.#changing > 0 || age < settledMs) return undefined;
+      const facts = [boot, dev, ino, birthtimeNs, ctimeNs, mtimeNs, size];
+      return createHash('sha256').update(facts.join()).digest('base64url').slice(0, 32);
+    };
   }
 
   /** Fails if the file has shrunk, because acknowledged writes beyond its end are lost. */

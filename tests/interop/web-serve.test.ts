@@ -300,6 +300,16 @@ describe('a web server', () => {
     expect((await server.get('/api/exports/disk/eject', eject)).status).toBe(403);
   });
 
+  test('a disk that is no file has no version, and a token sees the version of its own export only', async () => {
+    const { token } = await server.tokens.make(['disk'], false, 60);
+    const mine = await server.get('/version/disk', { headers: bearer(token) });
+    expect([mine.status, await mine.json()]).toEqual([200, { version: null }]);
+    expect((await server.get('/version/other', { headers: bearer(token) })).status).toBe(404);
+    expect((await server.get('/version/none')).status).toBe(404);
+    expect(await get({}, '/version/disk')).toBe(401);
+    expect(await get({ ...bearer(token), origin: 'http://evil.example' }, '/version/disk')).toBe(403);
+  });
+
   test('the path decides the export, whatever NBD asks for', async () => {
     const { token } = await server.tokens.make(['disk'], true, 60);
     const { connectNbd } = await import('../../src/protocol/nbd/initiator/initiator.js');

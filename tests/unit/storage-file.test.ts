@@ -7,11 +7,15 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
+import { byteAccess } from '../../src/block/filters/byte-access.js';
+import { SliceFilter } from '../../src/block/filters/slice.js';
 import { openFile } from '../../src/storage/file.node.js';
 import { openPath } from '../../src/storage/open.node.js';
 import { Random } from '../../src/conformance/random.js';
@@ -33,6 +37,65 @@ async function refusal(path: string, options?: Parameters<typeof openPath>[1]): 
   expect(message).not.toMatch(/\n/);
   return message;
 }
+
+describe('the version of a file', () => {
+  /** The version some seconds after the last change. */
+  async function later(device: { contentVersion?: (() => Promise<string | undefined>) | undefined }) {
+    const now = Date.now();
+    const clock = vi.spyOn(Date, 'now').mockReturnValue(now + 60_000);
+    const version = await device.contentVersion!();
+    clock.mockRestore();
+    return version;
+  }
+
+  test('changes with its content, also if the content changes to one of the same size and date', async () => {
+    const path = tempImage(mebibyte);
+    const device = await openPath(path);
+    const first = await later(device);
+    expect(first).toMatch(/^[\w-]{32}$/);
+    expect(await later(device)).toBe(first);
+    const { atime, mtime } = statSync(path);
+    const fd = openSync(path, 'r+');
+    writeSync(fd, Uint8Array.of(7), 0, 1, 5000);
+    closeSync(fd);
+    utimesSync(path, atime, mtime);
+    const second = await later(device);
+    expect(second).not.toBe(first);
+    await writeBytes(device, 0, new Uint8Array(512).fill(1));
+    expect(await later(device)).not.toBe(second);
+    await device.close();
+  });
+
+  test('is not told while the file could have changed twice at one time, nor during a write', async () => {
+    const path = tempImage(mebibyte);
+    const device = await openPath(path);
+    await writeBytes(device, 0, new Uint8Array(512).fill(1));
+    expect(await device.contentVersion!()).toBeUndefined();
+    const writing = device.write(0, new Uint8Array(mebibyte));
+    // The write first looks at the length of the file.
+    const during: (string | undefined)[] = [];
+    let over = false;
+    void writing.finally(() => (over = true));
+    while (!over) {
+      during.push(await later(device));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await writing;
+    expect(await later(device)).not.toBe(undefined);
+    // A version that was told before the write ended is of another content.
+    expect(during).not.toContain(await later(device));
+    await device.close();
+  });
+
+  test('is passed on by filters that change nothing, and names the part of the file', async () => {
+    const path = tempImage(mebibyte);
+    const device = await openPath(path);
+    const whole = await later(device);
+    expect(await later(byteAccess(device))).toBe(whole);
+    expect(await later(new SliceFilter(device, 4096, 8192))).toBe(`${whole}@4096+8192`);
+    await device.close();
+  });
+});
 
 describe('a file as a block device', () => {
   test('data is written to the file at its offset', async () => {

@@ -39,16 +39,23 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       },
     },
     {
+      kind: 'get',
+      path: '/version/:name',
+      right: 'token',
+      answer: async ({ name: asked, rights, encrypted }) => {
+        const { device } = readable(server.exports.find(asked), asked, rights, encrypted);
+        return { json: { version: (await device.contentVersion?.()) ?? null } };
+      },
+    },
+    {
       kind: 'stream',
       path: '/nbd/:name',
       protocol: 'nbd',
       right: 'token',
       open: async ({ name: asked, rights, encrypted, tlsNames }) => {
-        const offered = server.exports.find(asked);
-        const right = offered && rights.to(offered.name);
-        if (!offered || !right) throw noExport(asked);
-        if (offered.tlsOnly && !encrypted) throw new FarbusError('this export is served over TLS only');
-        const entry = { exportName: offered.name, readOnly: right === 'read', encrypted, tlsNames };
+        const offered = readable(server.exports.find(asked), asked, rights, encrypted);
+        const readOnly = rights.to(offered.name) === 'read';
+        const entry = { exportName: offered.name, readOnly, encrypted, tlsNames };
         return ({ stream }) => server.enter(stream, entry);
       },
     },
@@ -74,6 +81,13 @@ export function noExportsRoute(name: string): Route {
       return { json: { name, ...status, rights: { control: rights.control, lend: false } } };
     },
   };
+}
+
+/** The export, if a client may read it. */
+function readable(offered: Offered | undefined, asked: string, rights: CallerRights, encrypted: boolean): Offered {
+  if (!offered || !rights.to(offered.name)) throw noExport(asked);
+  if (offered.tlsOnly && !encrypted) throw new FarbusError('this export is served over TLS only');
+  return offered;
 }
 
 function known(service: ServeService, name: string): Offered {

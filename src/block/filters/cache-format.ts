@@ -1,6 +1,8 @@
 /**
- * The cache's format on its store, version 1 (docs/serve.md): a header, a table with the block of
- * each slot, the slots. Numbers are little-endian.
+ * The cache's format on its store, version 2: a header, a table with the block of each slot and the
+ * checksum of its content, the slots. Numbers are little-endian.
+ *
+ * Version 1 had no checksums. A cache of that version starts empty.
  *
  * Not here: reading and writing the store (cache-store.ts, cache.ts).
  */
@@ -13,7 +15,9 @@ export const emptySlot = 0xffff_ffff;
 
 /** The first bytes of every cache, in ASCII. */
 export const cacheMagic = 'FARBUSCA';
-const version = 1;
+const version = 2;
+/** Length of an entry of the table, in bytes. */
+const entrySize = 8;
 const identityAt = 66;
 const longestIdentity = 1024;
 const checksumAt = cacheHeaderSize - 4;
@@ -28,7 +32,7 @@ export interface CacheLayout {
   readonly slots: number;
   /** Where the table of clusters begins in the store, in bytes. */
   readonly tableOffset: number;
-  /** 4 bytes for each slot, padded with zeroes to a multiple of 4096. */
+  /** 8 bytes for each slot, padded with zeroes to a multiple of 4096. */
   readonly tableSize: number;
   /** Where the clusters begin in the store, in bytes. */
   readonly dataOffset: number;
@@ -44,7 +48,7 @@ export function cacheLayout(sourceSize: number, clusterSize: number, cacheSize: 
   const clusters = Math.ceil(sourceSize / clusterSize);
   const slots = Math.max(1, Math.min(clusters, Math.floor(cacheSize / clusterSize)));
   const tableOffset = cacheHeaderSize;
-  const tableSize = Math.ceil((slots * 4) / 4096) * 4096;
+  const tableSize = Math.ceil((slots * entrySize) / 4096) * 4096;
   const dataOffset = Math.ceil((tableOffset + tableSize) / 65536) * 65536;
   return {
     sourceSize,
@@ -65,6 +69,29 @@ export interface CacheHeader {
   readonly closed: boolean;
   /** Checksum of the table. */
   readonly tableChecksum: number;
+}
+
+/** The block of each slot, or {@link emptySlot}, and the CRC-32 of its content. */
+export interface CacheTable {
+  readonly blocks: Uint32Array;
+  readonly checksums: Uint32Array;
+}
+
+export function encodeCacheTable({ blocks, checksums }: CacheTable, { tableSize }: CacheLayout): Uint8Array {
+  const bytes = new Uint8Array(tableSize);
+  const view = new DataView(bytes.buffer);
+  for (const [slot, block] of blocks.entries()) {
+    view.setUint32(slot * entrySize, block, true);
+    view.setUint32(slot * entrySize + 4, checksums[slot]!, true);
+  }
+  return bytes;
+}
+
+export function decodeCacheTable(bytes: Uint8Array, { slots }: CacheLayout): CacheTable {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const numbers = (at: number): Uint32Array =>
+    Uint32Array.from({ length: slots }, (_, slot) => view.getUint32(slot * entrySize + at, true));
+  return { blocks: numbers(0), checksums: numbers(4) };
 }
 
 export function encodeCacheHeader({ layout, identity, closed, tableChecksum }: CacheHeader): Uint8Array {

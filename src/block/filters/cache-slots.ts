@@ -3,11 +3,22 @@
  * new block. Eviction uses the CLOCK algorithm (Corbató 1968), which approximates "least recently
  * used" with one mark for each slot. Slots in use are pinned and are not evicted.
  */
-import { emptySlot } from './cache-format.js';
+import { emptySlot, type CacheTable } from './cache-format.js';
+
+/**
+ * The state of a slot's checksum. `none`: unknown, because a part of the block was written; `own`:
+ * of content that was put here since the cache was opened; `loaded`: from the store, and its
+ * content has not been compared yet.
+ */
+const none = 0;
+const own = 1;
+const loaded = 2;
 
 export class CacheSlots {
   /** The block of each slot, or {@link emptySlot}. */
   readonly table: Uint32Array;
+  readonly #checksums: Uint32Array;
+  readonly #checked: Uint8Array;
   readonly #slotOf = new Map<number, number>();
   readonly #used: Uint8Array;
   readonly #pins: Uint16Array;
@@ -17,6 +28,8 @@ export class CacheSlots {
 
   constructor(slots: number) {
     this.table = new Uint32Array(slots).fill(emptySlot);
+    this.#checksums = new Uint32Array(slots);
+    this.#checked = new Uint8Array(slots);
     this.#used = new Uint8Array(slots);
     this.#pins = new Uint16Array(slots);
   }
@@ -30,7 +43,7 @@ export class CacheSlots {
    * Loads a table that was read from the store.
    * @returns false if it is invalid; nothing is then loaded
    */
-  load(table: Uint32Array, blocks: number): boolean {
+  load({ blocks: table, checksums }: CacheTable, blocks: number): boolean {
     const seen = new Set<number>();
     for (const block of table) {
       if (block === emptySlot) continue;
@@ -38,6 +51,8 @@ export class CacheSlots {
       seen.add(block);
     }
     this.table.set(table);
+    this.#checksums.set(checksums);
+    this.#checked.fill(loaded);
     this.#never = table.length;
     for (const [slot, block] of table.entries()) {
       if (block === emptySlot) this.#free.push(slot);
@@ -72,11 +87,45 @@ export class CacheSlots {
     return slot;
   }
 
-  /** Notes that the slot now has the block's content. */
-  put(slot: number, block: number): void {
+  /**
+   * Notes that the slot now has the block's content.
+   * @param checksum of the content, if the cache is kept
+   */
+  put(slot: number, block: number, checksum?: number): void {
     this.table[slot] = block;
     this.#slotOf.set(block, slot);
     this.#used[slot] = 1;
+    this.#checked[slot] = none;
+    if (checksum !== undefined) this.check(slot, checksum);
+  }
+
+  /** Notes the checksum of a slot's present content. */
+  check(slot: number, checksum: number): void {
+    this.#checksums[slot] = checksum;
+    this.#checked[slot] = own;
+  }
+
+  /** Notes that a part of the slot's content has changed: its checksum is unknown. */
+  forgetChecksum(slot: number): void {
+    this.#checked[slot] = none;
+  }
+
+  /**
+   * The checksum that a slot's content must have, if it comes from the store and has not been
+   * compared. Otherwise undefined.
+   */
+  unchecked(slot: number): number | undefined {
+    return this.#checked[slot] === loaded ? this.#checksums[slot] : undefined;
+  }
+
+  /** The slots with a block whose checksum is unknown. */
+  withoutChecksum(): number[] {
+    return [...this.#slotOf.values()].filter((slot) => this.#checked[slot] === none);
+  }
+
+  /** A copy of the present table. */
+  copy(): CacheTable {
+    return { blocks: this.table.slice(), checksums: this.#checksums.slice() };
   }
 
   /** Returns a slot from {@link take} that was not filled. The caller still has to unpin it. */

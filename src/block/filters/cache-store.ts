@@ -7,8 +7,16 @@ import { crc32 } from '../../base/crc32.js';
 import { FarbusError, usageError } from '../../base/errors.js';
 import type { BlockDevice } from '../device.js';
 import { compareIdentity, formatIdentity, parseIdentity, type DiskIdentity } from '../identity.js';
-import { CacheFilter } from './cache.js';
-import { cacheHeaderSize, cacheLayout, encodeCacheHeader, trustedTable, type CacheLayout } from './cache-format.js';
+import { CacheFilter, type ConfirmedCache, type KeptCache } from './cache.js';
+import {
+  cacheHeaderSize,
+  cacheLayout,
+  decodeCacheTable,
+  encodeCacheHeader,
+  trustedTable,
+  type CacheLayout,
+} from './cache-format.js';
+import { CacheSeal } from './cache-seal.js';
 import { CacheSlots } from './cache-slots.js';
 
 /** Options of {@link openCache}. */
@@ -34,6 +42,12 @@ export interface CacheOptions {
   readonly identify?: (() => Promise<DiskIdentity>) | undefined;
   /** The user vouches that the device is the disk for which the cache was kept. */
   readonly assumeSame?: boolean | undefined;
+  /**
+   * The server confirms the content of the device, which must be read-only. The cache is then kept
+   * and used again without the user's word, only for the same version, and it may end at any
+   * moment.
+   */
+  readonly confirmed?: ConfirmedCache | undefined;
 }
 
 /**
@@ -70,40 +84,55 @@ export async function openCache(
   if (store.info.size < layout.storeSize) {
     throw new FarbusError(`the cache's store has ${store.info.size} bytes: it needs ${layout.storeSize}`);
   }
+  const { confirmed, identify } = options;
+  if (confirmed && !device.info.readOnly) throw usageError('a confirmed cache is for a disk that is read-only');
   const slots = new CacheSlots(layout.slots);
-  const name = async (): Promise<string> =>
-    options.identify ? formatIdentity(await options.identify()) : device.info.identity;
-  if (options.keep) await load(store, layout, await name(), slots, options.assumeSame ?? false);
-  // Mark the store as not trusted until it is closed in good order.
-  const header = encodeCacheHeader({ layout, identity: '', closed: false, tableChecksum: 0 });
-  await store.write(0, buffersOf(header));
-  await store.flush();
-  return new CacheFilter(device, store, layout, slots, options.keep ? name : undefined);
+  const find = async (): Promise<string> => (identify ? formatIdentity(await identify()) : device.info.identity);
+  const name = confirmed ? confirmedName(confirmed, await find()) : find;
+  const sealed =
+    (confirmed !== undefined || options.keep === true) &&
+    (await load(store, layout, sameAs(await name(), options), slots));
+  if (!sealed || !confirmed) {
+    // Mark the store as not trusted until it is sealed.
+    const header = encodeCacheHeader({ layout, identity: '', closed: false, tableChecksum: 0 });
+    await store.write(0, buffersOf(header));
+    await store.flush();
+  }
+  const seal = new CacheSeal(store, layout, slots, sealed && confirmed !== undefined);
+  const kept: KeptCache | undefined = confirmed || options.keep ? { name, seal, confirmed } : undefined;
+  return new CacheFilter(device, store, layout, slots, kept);
 }
 
-async function load(
-  store: BlockDevice,
-  layout: CacheLayout,
-  now: string,
-  slots: CacheSlots,
-  assumeSame: boolean,
-): Promise<void> {
-  const isSame = (then: string): boolean => {
+/** The name of content whose version is confirmed each time that the name is asked for. */
+function confirmedName({ version }: ConfirmedCache, identity: string): () => Promise<string> {
+  return async () => ((await version.now()) ? `version=${version.mark} ${identity}` : '');
+}
+
+/** Compares the name in a header with the present one. */
+function sameAs(now: string, { confirmed, assumeSame = false }: CacheOptions): (then: string) => boolean {
+  return (then) => {
     const [before, after] = [parseIdentity(then), parseIdentity(now)];
     // The header has only a name if an older version, or a caller without `identify`, has written
-    // it.
-    if (!before || !after) return then === now || assumeSame;
+    // it. A version must be equal in every part.
+    if (confirmed || !before || !after) return then === now || (assumeSame && !confirmed);
     const { verdict } = compareIdentity(before, after, { unchanged: true });
     return verdict === 'same' || (assumeSame && before.size === after.size);
   };
+}
+
+/** Loads the table of the store. False if its content must not be used. */
+async function load(
+  store: BlockDevice,
+  layout: CacheLayout,
+  isSame: (then: string) => boolean,
+  slots: CacheSlots,
+): Promise<boolean> {
   const header = new Uint8Array(cacheHeaderSize);
   await store.read(0, buffersOf(header));
   const checksum = trustedTable(header, layout, isSame);
-  if (checksum === undefined) return;
+  if (checksum === undefined) return false;
   const bytes = new Uint8Array(layout.tableSize);
   await store.read(layout.tableOffset, buffersOf(bytes));
-  if (crc32(bytes) !== checksum) return;
-  const view = new DataView(bytes.buffer);
-  const table = Uint32Array.from({ length: layout.slots }, (_, slot) => view.getUint32(slot * 4, true));
-  slots.load(table, Math.ceil(layout.sourceSize / layout.clusterSize));
+  if (crc32(bytes) !== checksum) return false;
+  return slots.load(decodeCacheTable(bytes, layout), Math.ceil(layout.sourceSize / layout.clusterSize));
 }

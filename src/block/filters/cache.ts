@@ -5,26 +5,30 @@
  * are evicted.
  *
  * A failure of the store never fails a request: the block is forgotten and the device is read. The
- * cache cannot notice that another program writes to the device past it; a user of the cache
- * accepts that.
+ * cache cannot notice that another program writes to the device past it, unless it is confirmed
+ * (cache-version.ts). Otherwise a user of the cache accepts that.
  *
  * No synchronous transfers and no file ranges: each request must update the cache.
  *
  * Not here: opening the cache (cache-store.ts), its format (cache-format.ts), eviction
- * (cache-slots.ts).
+ * (cache-slots.ts), what is written so that it can be used again (cache-seal.ts).
  */
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { crc32 } from '../../base/crc32.js';
 import type { BlockDevice, BlockInfo, RequestOptions, WriteOptions, ZeroOptions } from '../device.js';
-import { isLocal } from '../errors.js';
-import { encodeCacheHeader, type CacheLayout } from './cache-format.js';
-import { CacheSlots } from './cache-slots.js';
+import { BlockError, blockErrorOf, isLocal } from '../errors.js';
+import type { CacheLayout } from './cache-format.js';
+import type { CacheSeal } from './cache-seal.js';
+import type { CacheSlots } from './cache-slots.js';
+import type { CacheVersion } from './cache-version.js';
 import { Filter } from './filter.js';
 import { inParallel } from './parallel.js';
 import { RangeLock } from './range-lock.js';
 
 /** Longest read of the device to fill the cache, in bytes. */
 const fillSize = 1 << 20;
+/** A confirmed cache is sealed for this time after a block was added, in ms. */
+const sealMs = 2000;
 
 /** Counters, for measurements and tests. */
 export interface CacheCounts {
@@ -38,35 +42,55 @@ export interface CacheCounts {
   readonly held: number;
 }
 
+/** The parts that keep a cache for the next time. */
+export interface KeptCache {
+  /** Finds the identity of the device's content as text, '' if it is unknown. */
+  readonly name: () => Promise<string>;
+  readonly seal: CacheSeal;
+  /** Set if the device's content is confirmed; the device is then read-only. */
+  readonly confirmed?: ConfirmedCache | undefined;
+}
+
+/** A cache that is used only as long as the server confirms that the content is the same. */
+export interface ConfirmedCache {
+  /** The version of the content with which the cache begins. */
+  readonly version: CacheVersion;
+  /** Called once if no more blocks are kept, with the reason as a clause. Must not throw. */
+  readonly onStop: (why: string) => void;
+}
+
 /** Keeps data that was read from a slow device on a store, and writes through to the device. */
 export class CacheFilter extends Filter {
   readonly #store: BlockDevice;
   readonly #layout: CacheLayout;
   readonly #slots: CacheSlots;
-  readonly #name: (() => Promise<string>) | undefined;
+  readonly #kept: KeptCache | undefined;
   readonly #lock = new RangeLock();
   #hitBytes = 0;
   #missBytes = 0;
   #storeErrors = 0;
   #written = false;
+  #stopped = false;
+  /** Blocks were added since the last seal. */
+  #unsealed = false;
+  #sealing: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * For {@link openCache}. Takes over both devices.
-   * @param name finds the device's identity as text, '' if unknown; undefined if the cache is not
-   * kept
+   * @param kept undefined if the cache is not kept
    */
   constructor(
     next: BlockDevice,
     store: BlockDevice,
     layout: CacheLayout,
     slots: CacheSlots,
-    name: (() => Promise<string>) | undefined,
+    kept: KeptCache | undefined,
   ) {
     super(next);
     this.#store = store;
     this.#layout = layout;
     this.#slots = slots;
-    this.#name = name;
+    this.#kept = kept;
   }
 
   /** Counts since the cache was opened. */
@@ -82,6 +106,11 @@ export class CacheFilter extends Filter {
   }
 
   protected override async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {
+    if (!(await this.#confirmed())) {
+      await this.next.read(offset, into, options);
+      this.#missBytes += into.length;
+      return;
+    }
     await this.#locked(offset, into.length, async (first, end) => {
       const jobs: (() => Promise<void>)[] = [];
       let missing = first;
@@ -123,13 +152,29 @@ export class CacheFilter extends Filter {
   }
 
   protected override async doClose(): Promise<void> {
+    clearTimeout(this.#sealing);
     try {
-      const identity = this.#name && (await this.#durable()) ? await this.#name() : '';
-      if (identity !== '') await this.#seal(identity);
+      if (this.#kept && (await this.#durable())) await this.#seal();
     } catch {
       // Not sealed: the cache starts empty the next time.
     }
     await Promise.all([this.next.close(), this.#store.close()]);
+  }
+
+  /** True if the content of the cache may be used: it was confirmed, or nothing need confirm it. */
+  async #confirmed(): Promise<boolean> {
+    const { version, onStop } = this.#kept?.confirmed ?? {};
+    if (!version) return true;
+    const recently = version.recently();
+    if (recently === true || (await recently)) return true;
+    if (version.changed) this.#stop(onStop!, 'the disk has been written on its server');
+    return false;
+  }
+
+  #stop(tell: (why: string) => void, why: string): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    tell(why);
   }
 
   /** True if all writes are durable on the device. */
@@ -139,22 +184,36 @@ export class CacheFilter extends Filter {
     return this.next.info.can.flush;
   }
 
-  /** Writes the table, and a header that says that the content agrees with the device. */
-  async #seal(identity: string): Promise<void> {
-    const { table } = this.#slots;
-    const bytes = new Uint8Array(this.#layout.tableSize);
-    const view = new DataView(bytes.buffer);
-    for (const [slot, block] of table.entries()) view.setUint32(slot * 4, block, true);
-    await this.#store.write(this.#layout.tableOffset, buffersOf(bytes));
-    await this.#store.flush();
-    const header = encodeCacheHeader({
-      layout: this.#layout,
-      identity,
-      closed: true,
-      tableChecksum: crc32(bytes),
-    });
-    await this.#store.write(0, buffersOf(header));
-    await this.#store.flush();
+  /** Seals the cache, which is kept. */
+  async #seal(): Promise<void> {
+    const { name, seal, confirmed } = this.#kept!;
+    if (confirmed && !this.#unsealed) return;
+    for (const slot of this.#slots.withoutChecksum()) await this.#checkSlot(slot);
+    this.#unsealed = false;
+    let done = false;
+    try {
+      done = await seal.seal(name);
+    } finally {
+      if (!done) this.#unsealed = true;
+    }
+  }
+
+  /** Finds the checksum of a slot whose block was written in part. */
+  async #checkSlot(slot: number): Promise<void> {
+    const bytes = new Uint8Array(this.#lengthOf(this.#slots.table[slot]!));
+    await this.#store.read(this.#at(slot), buffersOf(bytes));
+    this.#slots.check(slot, crc32(bytes));
+  }
+
+  /** Notes a new block. A confirmed cache is sealed soon, because its process may end at once. */
+  #sealSoon(): void {
+    this.#unsealed = true;
+    if (!this.#kept?.confirmed || this.#sealing !== undefined) return;
+    this.#sealing = setTimeout(() => {
+      this.#sealing = undefined;
+      // A failure is one of the store: the cache starts empty the next time.
+      this.#seal().catch(() => undefined);
+    }, sealMs);
   }
 
   async #locked(offset: number, length: number, work: (first: number, end: number) => Promise<void>): Promise<void> {
@@ -176,7 +235,7 @@ export class CacheFilter extends Filter {
     const stop = Math.min(offset + into.length, (block + 1) * clusterSize);
     const part = into.slice(start - offset, stop - offset);
     try {
-      await this.#store.read(this.#at(slot) + (start - block * clusterSize), part);
+      await this.#readSlot(block, slot, start - block * clusterSize, part);
       this.#hitBytes += part.length;
     } catch {
       this.#storeErrors++;
@@ -185,6 +244,17 @@ export class CacheFilter extends Filter {
     } finally {
       this.#slots.unpin(slot);
     }
+  }
+
+  /** Reads a part of a slot. The first time after a load, the whole content is compared. */
+  async #readSlot(block: number, slot: number, at: number, into: Buffers): Promise<void> {
+    const checksum = this.#slots.unchecked(slot);
+    if (checksum === undefined) return this.#store.read(this.#at(slot) + at, into);
+    const bytes = new Uint8Array(this.#lengthOf(block));
+    await this.#store.read(this.#at(slot), buffersOf(bytes));
+    if (crc32(bytes) !== checksum) throw new BlockError('io', 'the content of a block in the cache has changed');
+    this.#slots.check(slot, checksum);
+    into.copyFrom(bytes.subarray(at, at + into.length), 0);
   }
 
   /**
@@ -217,17 +287,27 @@ export class CacheFilter extends Filter {
   }
 
   async #keepBlock(block: number, bytes: Uint8Array): Promise<void> {
-    const slot = this.#slots.take();
+    const slot = this.#stopped ? undefined : this.#slots.take();
     if (slot === undefined) return;
     try {
+      if (this.#kept?.seal.guards(slot)) await this.#kept.seal.break();
       await this.#store.write(this.#at(slot), buffersOf(bytes));
-      this.#slots.put(slot, block);
-    } catch {
+      this.#slots.put(slot, block, this.#kept && crc32(bytes));
+      this.#sealSoon();
+    } catch (error) {
       this.#storeErrors++;
       this.#slots.giveBack(slot);
+      this.#storeFailed(error);
     } finally {
       this.#slots.unpin(slot);
     }
+  }
+
+  /** A confirmed cache whose store is full keeps what it has. */
+  #storeFailed(error: unknown): void {
+    const { kind, message } = blockErrorOf(error);
+    const confirmed = this.#kept?.confirmed;
+    if (confirmed && kind === 'no-space') this.#stop(confirmed.onStop, message);
   }
 
   /**
@@ -276,6 +356,9 @@ export class CacheFilter extends Filter {
 
   async #refreshSlot(block: number, slot: number, at: number, part: Buffers): Promise<void> {
     try {
+      // The checksum is computed again when the cache is sealed. So damage must be found before.
+      if (this.#slots.unchecked(slot) !== undefined) await this.#readSlot(block, slot, 0, buffersOf(new Uint8Array(0)));
+      this.#slots.forgetChecksum(slot);
       await this.#store.write(this.#at(slot) + at, part);
     } catch {
       this.#storeErrors++;
@@ -283,6 +366,11 @@ export class CacheFilter extends Filter {
     } finally {
       this.#slots.unpin(slot);
     }
+  }
+
+  #lengthOf(block: number): number {
+    const { clusterSize, sourceSize } = this.#layout;
+    return Math.min(clusterSize, sourceSize - block * clusterSize);
   }
 
   #at(slot: number): number {

@@ -3,8 +3,9 @@
  * every request, its options and the device's facts unchanged; a subclass overrides what it
  * changes. A filter owns the next device: closing the filter closes that device.
  *
- * Not passed on unless the subclass does it: media (`keepsNothing`), and synchronous transfers and
- * file ranges (`uncheckedDirect`, `uncheckedFiles`), because they bypass {@link Filter.around}.
+ * Not passed on unless the subclass does it: media and versions of the content (`keepsNothing`),
+ * and synchronous transfers and file ranges (`uncheckedDirect`, `uncheckedFiles`), because they
+ * bypass {@link Filter.around}.
  */
 import type { Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../base.js';
@@ -91,6 +92,10 @@ export class Filter extends BlockBase {
 
   override get writerLock(): WriterLock | undefined {
     return this.keepsNothing ? this.next.writerLock : undefined;
+  }
+
+  override get contentVersion(): BlockDevice['contentVersion'] {
+    return this.keepsNothing ? this.next.contentVersion : undefined;
   }
 
   override get watchSize(): BlockDevice['watchSize'] {

@@ -43,6 +43,15 @@ export class SliceFilter extends Filter {
     return { ...next, size: this.#size, tail: this.#toEnd ? next.tail : undefined, identity, marks };
   }
 
+  override get contentVersion(): BlockDevice['contentVersion'] {
+    const whole = this.next.contentVersion;
+    if (!whole) return undefined;
+    return async () => {
+      const version = await whole();
+      return version === undefined ? undefined : `${version}@${this.#start}+${this.#size}`;
+    };
+  }
+
   protected override get uncheckedDirect(): DirectAccess | undefined {
     const { direct } = this.next;
     return (

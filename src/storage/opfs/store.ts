@@ -13,13 +13,25 @@ import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, Extent } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
 import { blockInfo } from '../../block/info.js';
-import { lockFolder, type IterableFolder, type LockedFolder, type StoreKind, type SyncFile } from './files.js';
+import {
+  lockFolder,
+  storageSpace,
+  type IterableFolder,
+  type LockedFolder,
+  type StoreKind,
+  type SyncFile,
+} from './files.js';
 
 /** Length of a file of the store, in bytes. */
 const partSize = 16 << 20;
 /** Most files that are open at a time. A browser limits them. */
 const maxOpen = 128;
 const pieceSize = 1 << 20;
+/**
+ * A cache takes no more room if less than this would be left for overlays: a share of all room of
+ * the page, and bytes.
+ */
+const spared = { share: 1 / 4, most: 512 << 20 };
 
 /** A file of the store. */
 interface Part {
@@ -37,11 +49,19 @@ interface SyncFileHandle extends FileSystemFileHandle {
 /** A sparse store in the OPFS. Only in a worker. */
 export class OpfsStore extends BlockBase {
   readonly info: BlockInfo;
+  readonly #kind: StoreKind;
   readonly #locked: LockedFolder;
   readonly #parts: Map<number, Part>;
 
-  private constructor(locked: LockedFolder, parts: Map<number, Part>, size: number, blockSize: number) {
+  private constructor(
+    kind: StoreKind,
+    locked: LockedFolder,
+    parts: Map<number, Part>,
+    size: number,
+    blockSize: number,
+  ) {
     super();
+    this.#kind = kind;
     this.#locked = locked;
     this.#parts = parts;
     this.info = blockInfo({ size, blockSize, can: { flush: true, writeZeroes: true, extents: true } });
@@ -58,7 +78,7 @@ export class OpfsStore extends BlockBase {
     for await (const entry of (locked.folder as IterableFolder).keys()) {
       if (/^\d+$/.test(entry)) parts.set(Number(entry), closedPart());
     }
-    return new OpfsStore(locked, parts, size, blockSize);
+    return new OpfsStore(kind, locked, parts, size, blockSize);
   }
 
   /** True if nothing was ever written to it. */
@@ -92,6 +112,8 @@ export class OpfsStore extends BlockBase {
   protected async doWrite(offset: number, from: Buffers): Promise<void> {
     for (const { number, at, from: start, length } of pieces(offset, from.length)) {
       let part = this.#parts.get(number);
+      if (!part && this.#kind === 'cache') await checkRoom();
+      part ??= this.#parts.get(number);
       if (!part) this.#parts.set(number, (part = closedPart()));
       await this.#write(number, part, at, contiguous(from.slice(start, start + length)));
     }
@@ -177,6 +199,12 @@ export class OpfsStore extends BlockBase {
     oldest.file!.close();
     oldest.file = undefined;
   }
+}
+
+/** Refuses a further file of a cache if overlays might then have too little room. */
+async function checkRoom(): Promise<void> {
+  const { used, free } = await storageSpace();
+  if (free - partSize < Math.min(spared.most, (used + free) * spared.share)) throw noSpace();
 }
 
 function closedPart(): Part {

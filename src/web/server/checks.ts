@@ -41,11 +41,11 @@ export function originOf(
 }
 
 /**
- * Paths whose files pages of named origins may fetch, for a computer in their own tab. They hold no
- * secret of a user.
+ * Paths that pages of named origins may fetch, for a computer in their own tab: its files, and the
+ * version of a disk whose bytes they may read anyway.
  */
 export function isForPages(path: string): boolean {
-  return path.startsWith('/guest/') || path.startsWith('/engine/');
+  return path.startsWith('/guest/') || path.startsWith('/engine/') || path.startsWith('/version/');
 }
 
 /** The headers by which a browser lets a page of another origin have an answer (CORS). */

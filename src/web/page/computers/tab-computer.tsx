@@ -162,6 +162,11 @@ function Ports({ entry: { id, name, ports }, alive, task }: PortsProps): JSX.Ele
                         {port.trouble}
                       </span>
                     )}
+                    {port.cacheTrouble !== undefined && (
+                      <span class="muted small" role="status">
+                        {port.cacheTrouble}
+                      </span>
+                    )}
                   </span>
                   {alive && (
                     <button

@@ -31,6 +31,8 @@ export interface PortState {
   readonly drive: ChosenDrive;
   /** Undefined while all is well. */
   readonly trouble: string | undefined;
+  /** A sentence if the cache of the drive does not work. */
+  readonly cacheTrouble?: string | undefined;
 }
 
 export interface TabEntry {
@@ -71,6 +73,7 @@ export function tabDrive({ name, writes, overlay }: ChosenDrive): TabDrive {
     url: socketAddressOf(`nbd/${encodeURIComponent(name)}`).href,
     token: currentToken(),
     readOnly: writes === 'none',
+    cache: writes !== 'far',
     ...(writes === 'overlay' && { overlay }),
   };
 }
@@ -110,8 +113,12 @@ export function startInTab({ name, system, drives, snapshot, saved }: StartOptio
     onSerial: (bytes) => output.add(bytes),
     onState: (state, detail) => change(id, { state, detail }),
     onDrive: (port, state, detail) => {
-      const drive = find(id)?.ports[port]?.drive;
-      if (drive) setPort(id, port, { drive, trouble: state === 'connected' ? undefined : detail || state });
+      const now = find(id)?.ports[port];
+      if (now) setPort(id, port, { ...now, trouble: state === 'connected' ? undefined : detail || state });
+    },
+    onCache: (port, cacheTrouble) => {
+      const now = find(id)?.ports[port];
+      if (now) setPort(id, port, { ...now, cacheTrouble });
     },
     onFlow: (report: FlowReport) => flow.take(report),
   }).then(
@@ -125,8 +132,14 @@ export function startInTab({ name, system, drives, snapshot, saved }: StartOptio
 
 /** Rejects with the error of the computer. */
 export async function attachInTab(id: number, port: number, drive: ChosenDrive): Promise<void> {
-  await find(id)!.computer!.attach(port, tabDrive(drive));
+  // Set before, because the drive can report the state of its cache while it is opened.
   setPort(id, port, { drive, trouble: undefined });
+  try {
+    await find(id)!.computer!.attach(port, tabDrive(drive));
+  } catch (error) {
+    setPort(id, port, undefined);
+    throw error;
+  }
 }
 
 export async function detachInTab(id: number, port: number): Promise<void> {
