@@ -3,7 +3,7 @@
  *
  * A connection in the handshake may be an attacker's, because its rights are still unknown. So
  * connections in the handshake have a limit of their own, and they cannot keep others out: if there
- * are too many, the oldest is closed.
+ * are too many, the oldest of the address with the most is closed.
  *
  * Not here: the time limit of a handshake (protocol/nbd/target/handshake-clock.ts), access to
  * exports (access.ts).
@@ -28,6 +28,8 @@ export const defaultConnectionLimits: ConnectionLimits = {
 
 /** A younger handshake is not closed, in ms: many honest clients may connect at the same time. */
 const graceMs = 2000;
+/** An address that has more handshakes than these gives way to another one without that grace. */
+const fairShare = 4;
 
 /** A connection that counts. */
 export interface Admitted {
@@ -74,7 +76,7 @@ export class Admission {
     const address = networkOf(peer);
     const there = address === undefined ? 0 : (this.#perAddress.get(address) ?? 0);
     if (there >= maxPerAddress) return `${there} connections come from there already (--max-per-address)`;
-    if (this.#handshakes >= maxHandshakes && !this.#makeRoom()) {
+    if (this.#handshakes >= maxHandshakes && !this.#makeRoom(address ?? '')) {
       return `${this.#handshakes} connections are in the handshake already (--max-handshakes)`;
     }
     return undefined;
@@ -115,13 +117,16 @@ export class Admission {
 
   /**
    * Closes the oldest handshake of the address that has the most of them. Returns false, and closes
-   * none, if that one is younger than {@link graceMs}.
+   * none, if that one is younger than {@link graceMs}. A flood from one address has no grace
+   * against a newcomer of another one that has fewer.
    */
-  #makeRoom(): boolean {
+  #makeRoom(newcomer: string): boolean {
     let most = new Set<Admitted>();
     for (const shaking of this.#shaking.values()) if (shaking.size > most.size) most = shaking;
     const [oldest] = most;
-    if (!oldest || performance.now() - this.#entries.get(oldest)!.since < graceMs) return false;
+    if (!oldest) return false;
+    const floods = most.size > fairShare && (this.#shaking.get(newcomer)?.size ?? 0) < fairShare;
+    if (!floods && performance.now() - this.#entries.get(oldest)!.since < graceMs) return false;
     // Stop counting it now: its end may be delayed by a device.
     this.entered(oldest);
     oldest.giveWay('it did not finish the handshake, and others wait (--max-handshakes)');

@@ -73,6 +73,20 @@ describe('connections', () => {
     expect(admission.handshakes).toBe(3);
   });
 
+  it('of one address that floods give way to other addresses at once, and not to more of its own', () => {
+    const admission = new Admission(limits({ maxHandshakes: 16 }));
+    const flood = Array.from({ length: 16 }, (_, port) => come(admission, `10.0.0.1:${port}`));
+    expect(admission.refusal('10.0.0.1:99')).toMatch(/^16 connections are in the handshake already/);
+    const others = [1, 2, 3, 4].map((port) => come(admission, `10.0.0.2:${port}`));
+    expect(flood.map(({ gaveWay }) => gaveWay)).toEqual(flood.map((_, i) => i < 4));
+    expect(others.some(({ gaveWay }) => gaveWay)).toBe(false);
+    // Another address has its share too; then it waits for the grace like all.
+    expect(admission.refusal('10.0.0.2:5')).toMatch(/^16 connections/);
+    come(admission, '10.0.0.3:1');
+    vi.advanceTimersByTime(2500);
+    come(admission, '10.0.0.1:99');
+  });
+
   it('that use an export do not give way', () => {
     const admission = new Admission(limits({ maxHandshakes: 1 }));
     const first = come(admission, '10.0.0.1:1');
