@@ -1,7 +1,9 @@
 /** Starts the web server of `farbus serve --web` and `farbus up --web` (docs/web.md). */
 import { X509Certificate } from 'node:crypto';
 import { hostname, networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
@@ -128,19 +130,33 @@ async function pairIn(folder: string, verifyPeer: boolean): Promise<WebTls> {
 
 /** The generated certificate. It is kept, so that its fingerprint stays, until it expires. */
 async function generated(host: string, folder: string): Promise<WebTls> {
-  const day = new Date().toISOString().slice(0, 10);
-  const kept = await pairIn(folder, false).catch(() => undefined);
-  if (kept && Date.parse(new X509Certificate(kept.certificate).validTo) > Date.now()) return kept;
+  const kept = await newestIn(folder);
+  if (kept) return kept;
   const own = ownAddresses().map(({ address }) => address);
   const hosts = isWildcard(host) ? [hostname(), ...own.filter((one) => !one.includes('%'))] : [host];
   // A folder is never written twice: the one of an expired certificate stays beside the new one.
-  const into = kept ? `${folder}-${day}` : folder;
+  const dated = `${folder}-${new Date().toISOString().slice(0, 10)}`;
+  const into = [folder, dated].find((one) => !existsSync(one)) ?? `${dated}-${Date.now()}`;
   await makeCertificates(into, {
     hosts: hosts.filter((one) => !/^fe80:/i.test(one)),
     clients: [],
     days: certificateDays,
   });
   return pairIn(into, false);
+}
+
+/** The newest generated certificate that is valid: when one expires, another folder is made. */
+async function newestIn(folder: string): Promise<WebTls | undefined> {
+  const named = basename(folder);
+  const names = await readdir(dirname(folder)).catch(() => []);
+  const own = names.filter((name) => name === named || name.startsWith(`${named}-`));
+  const all = await Promise.all(own.map((name) => pairIn(join(dirname(folder), name), false).catch(() => undefined)));
+  const times = ({ certificate }: WebTls): { from: number; to: number } => {
+    const { validFrom, validTo } = new X509Certificate(certificate);
+    return { from: Date.parse(validFrom), to: Date.parse(validTo) };
+  };
+  const valid = all.filter((one) => one !== undefined).filter((one) => times(one).to > Date.now());
+  return valid.sort((a, b) => times(b).from - times(a).from)[0];
 }
 
 /** This computer's addresses; none if it may not ask for them (a sandbox without netlink). */
