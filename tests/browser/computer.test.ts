@@ -162,6 +162,9 @@ it('examples/embed/index.html shows the output of a guest with a far disk', asyn
   const page = await browser.newPage();
   const errors = errorsOf(page);
   pages.files.set('/embed', readFileSync(new URL('../../examples/embed/index.html', import.meta.url), 'utf8'));
+  await page.goto(`${pages.origin}/embed`);
+  await page.getByText('must end with #server=HOST:PORT&disk=NAME&token=TOKEN').waitFor();
+  await page.goto('about:blank');
   await page.goto(`${pages.origin}/embed#server=${new URL(server.guest).host}&disk=kept.img&token=${server.token}`);
   await page.waitForFunction(() => document.querySelector('#console')!.textContent !== '');
   expect(await page.textContent('#console')).toBe(`${32 << 20}\n`);
